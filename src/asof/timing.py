@@ -1,0 +1,112 @@
+"""Time as Asof counts it: UTC, whole microseconds since 1970, as plain integers inside."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from datetime import UTC, date, datetime, timedelta
+
+Micros = int
+"""Microseconds: since the epoch for a moment, or of length for a duration."""
+
+Clock = Callable[[], Micros]
+"""Answers the store's now."""
+
+SECOND = 1_000_000
+MINUTE = 60 * SECOND
+HOUR = 60 * MINUTE
+DAY = 24 * HOUR
+
+EARLIEST: Micros = -62_135_596_800 * SECOND
+"""0001-01-01, the first moment that `datetime` and every engine can name."""
+LATEST: Micros = 253_402_300_799 * SECOND + 999_999
+"""The last microsecond of 9999."""
+
+UNITS: dict[str, tuple[int, int]] = {"s": (SECOND, 1), "ms": (1000, 1), "us": (1, 1), "ns": (1, 1000)}
+"""Timestamp unit → (multiplier, divisor) to microseconds."""
+
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_ONE_US = timedelta(microseconds=1)
+_DURATION = re.compile(r"(\d+)\s*(us|ms|s|m|h|d|w)")
+_DURATION_UNITS = {"us": 1, "ms": 1000, "s": SECOND, "m": MINUTE, "h": HOUR, "d": DAY, "w": 7 * DAY}
+
+
+def micros(moment: datetime | date | str | int) -> Micros:
+    """A moment as microseconds since the epoch; a naive one is taken as UTC.
+
+    Args:
+        moment: a datetime, a date (its midnight), ISO 8601 text, or microseconds already.
+
+    Raises:
+        ValueError: the text is not ISO 8601.
+    """
+    if isinstance(moment, int):
+        return moment
+    if isinstance(moment, str):
+        moment = datetime.fromisoformat(moment)
+    if not isinstance(moment, datetime):
+        moment = datetime(moment.year, moment.month, moment.day)
+    if moment.tzinfo is None:
+        moment = moment.replace(tzinfo=UTC)
+    return (moment - _EPOCH) // _ONE_US
+
+
+def moment(us: Micros) -> datetime:
+    """Microseconds since the epoch as an aware datetime in UTC."""
+    return _EPOCH + timedelta(microseconds=us)
+
+
+def iso(us: Micros) -> str:
+    """Microseconds since the epoch as ISO 8601 text with a `Z`; a fraction only where there is one."""
+    return moment(us).isoformat().replace("+00:00", "Z")
+
+
+def span(duration: timedelta | int | str | None) -> Micros:
+    """A duration in microseconds; None is 0. Text is like `90s`, `1h30m`, `7d`.
+
+    Raises:
+        ValueError: the text is not a duration.
+    """
+    if duration is None:
+        return 0
+    if isinstance(duration, timedelta):
+        return duration // _ONE_US
+    if isinstance(duration, str):
+        text = duration.strip()
+        parts = _DURATION.findall(text)
+        if not parts or _DURATION.sub("", text).strip():
+            raise ValueError(f"{duration!r} is not a duration like '90s', '1h30m' or '7d'")
+        return sum(int(count) * _DURATION_UNITS[unit] for count, unit in parts)
+    return duration
+
+
+def span_text(us: Micros) -> str:
+    """A duration as short text that `span` reads back: 5_400_000_000 → `1h30m`."""
+    if us == 0:
+        return "0s"
+    parts = []
+    for unit, size in (("d", DAY), ("h", HOUR), ("m", MINUTE), ("s", SECOND), ("ms", 1000), ("us", 1)):
+        count, us = divmod(us, size)
+        if count:
+            parts.append(f"{count}{unit}")
+    return "".join(parts)
+
+
+def floor_to(us: Micros, hop: Micros) -> Micros:
+    """The greatest multiple of `hop` since the epoch that is not after `us` (also before 1970)."""
+    return us - us % hop
+
+
+def default_hop(window: Micros) -> Micros:
+    """The hop of a sliding window of this length, as DESIGN.md section 2 sets it."""
+    if window < 2 * MINUTE:
+        return SECOND
+    if window < 12 * MINUTE:
+        return 10 * SECOND
+    if window < HOUR:
+        return MINUTE
+    if window <= 12 * HOUR:
+        return 5 * MINUTE
+    if window <= 12 * DAY:
+        return HOUR
+    return DAY
