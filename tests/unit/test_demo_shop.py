@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from functools import cache
+from itertools import pairwise
 
 import numpy as np
 import pyarrow as pa
@@ -36,7 +37,7 @@ def steps(shop: Shop) -> dict[str, list[tuple[str, int]]]:
     """
     found: dict[str, list[tuple[str, int]]] = {page: [] for page in PAGES}
     for user, visits in visits_by_user(shop).items():
-        for (page, tick), (next_page, next_tick) in zip(visits, visits[1:], strict=False):
+        for (page, tick), (next_page, next_tick) in pairwise(visits):
             gap = next_tick - tick
             offline = page == "listing_page" == next_page or (page == "order_page" and gap > 1)
             found[page].append(("offline" if offline else next_page, gap))
@@ -90,7 +91,7 @@ def test_the_default_shop_has_a_thousand_users_and_fifty_thousand_minutes() -> N
 def test_every_visit_comes_from_a_state_that_may_lead_to_it() -> None:
     for visits in visits_by_user(default_shop()).values():
         assert visits[0][0] == "listing_page"
-        for (page, _), (next_page, _) in zip(visits, visits[1:], strict=False):
+        for (page, _), (next_page, _) in pairwise(visits):
             via_offline = "offline" in TRANSITIONS[page] and next_page in TRANSITIONS["offline"]
             assert next_page in TRANSITIONS[page] or via_offline
 
@@ -199,7 +200,7 @@ def test_more_events_go_on_after_the_last_tick_by_allowed_transitions() -> None:
     for user, visits in after.items():
         assert {page for page, _ in visits} == set(PAGES) - {"order_page"}
         walk = [before[user][-1], *visits]
-        for (page, _), (next_page, _) in zip(walk, walk[1:], strict=False):
+        for (page, _), (next_page, _) in pairwise(walk):
             assert next_page in TRANSITIONS[page] or ("offline" in TRANSITIONS[page] and next_page == "listing_page")
 
 
