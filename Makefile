@@ -1,0 +1,51 @@
+# The two that matter: `make demo` and `make test`. Each makes its own environment in .venv.
+SHELL := /bin/bash
+.DEFAULT_GOAL := help
+.PHONY: help demo test check docs bench soak clean constraints
+
+VENV ?= .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/.ready
+WORKERS ?= 2
+ARGS ?=
+export VENV PYTHON
+
+help: ## Say what there is to make
+	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@echo "  Options: ARGS='…' (passed on), WORKERS=2 (test processes), PYTHON=python3.11, VENV=.venv"
+
+# Stamped on what decides its content, so that a second call is instant and needs no network.
+$(READY): pyproject.toml constraints.txt scripts/make_venv.sh
+	@echo "Preparing $(VENV) (first time: a few minutes)"
+	@scripts/make_venv.sh
+	@touch $@
+
+demo: $(READY) ## Run the demo, embedded, into demo-output/
+	$(BIN)/asof demo --output demo-output $(ARGS)
+
+test: $(READY) ## Run everything that must pass: style, architecture, unit and integration tests
+	$(BIN)/ruff check .
+	$(BIN)/lint-imports
+	$(BIN)/python -m pytest tests/unit tests/integration -n $(WORKERS) --dist loadfile -m "not soak" -rs $(ARGS)
+
+check: $(READY) ## Run the fast part: style, architecture, unit tests
+	$(BIN)/ruff check .
+	$(BIN)/lint-imports
+	$(BIN)/python -m pytest tests/unit -q -m "not slow and not soak" -rs $(ARGS)
+
+docs: $(READY) ## Write the generated pages of docs/ anew
+	@if [ -f scripts/generate_docs.py ]; then $(BIN)/python scripts/generate_docs.py $(ARGS); \
+	else echo "no generated pages yet: scripts/generate_docs.py is not there"; fi
+
+bench: $(READY) ## Measure the figures (ARGS='--quick', ARGS='import')
+	$(BIN)/python benchmarks/run.py $(ARGS)
+
+soak: $(READY) ## Run the long tests
+	$(BIN)/python -m pytest tests -m soak -rs --timeout=7200 $(ARGS)
+
+constraints: ## Write constraints.txt anew: the newest versions that pyproject.toml admits (network)
+	scripts/write_constraints.sh
+
+clean: ## Remove what the other targets made, but for .venv
+	rm -rf demo-output build dist benchmarks/results .pytest_cache .ruff_cache .hypothesis .import_linter_cache
+	find src tests benchmarks scripts -name __pycache__ -type d -prune -exec rm -rf {} +
