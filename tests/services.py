@@ -1,0 +1,21 @@
+"""What a test does when a service that it needs cannot be had: skip aloud, but fail in CI."""
+
+from __future__ import annotations
+
+import os
+from typing import NoReturn
+
+import pytest
+
+
+def unavailable(service: str, reason: str) -> NoReturn:
+    """Skip the running test because `service` cannot be had; with `CI=true` fail it.
+
+    Args:
+        service: the service's name, like `Kafka`.
+        reason: why it cannot be had, as the system said it.
+    """
+    message = f"{service} cannot be had: {reason}"
+    if os.environ.get("CI", "").lower() in ("true", "1"):
+        pytest.fail(f"{message} (a failure, because CI is set)", pytrace=False)
+    pytest.skip(message)
