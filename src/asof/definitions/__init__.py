@@ -1,0 +1,27 @@
+"""What users write: frozen, validated definitions without I/O, and how they are collected and kept as JSON."""
+
+from asof.definitions.base import Definition
+from asof.definitions.entities import Entity, Field
+from asof.definitions.on_demand import OnDemandFeatureView, on_demand_feature_view
+from asof.definitions.project import KINDS, Project, Snapshot, project_of, state_hash
+from asof.definitions.services import FeatureService
+from asof.definitions.sources import (
+    CsvFormat,
+    DeltaFormat,
+    FileSource,
+    JsonFormat,
+    LogSource,
+    ParquetFormat,
+    PushSource,
+    RequestSource,
+    Source,
+)
+from asof.definitions.views import BatchFeatureView, FeatureView, Projection, StreamFeatureView
+from asof.definitions.windows import Aggregation, Session, Sliding, Window
+
+__all__ = [
+    "KINDS", "Aggregation", "BatchFeatureView", "CsvFormat", "Definition", "DeltaFormat", "Entity", "FeatureService",
+    "FeatureView", "Field", "FileSource", "JsonFormat", "LogSource", "OnDemandFeatureView", "ParquetFormat", "Project",
+    "Projection", "PushSource", "RequestSource", "Session", "Sliding", "Snapshot", "Source", "StreamFeatureView",
+    "Window", "on_demand_feature_view", "project_of", "state_hash",
+]  # fmt: skip

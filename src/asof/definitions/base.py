@@ -1,0 +1,118 @@
+"""What all definitions share: a kind, a name, the place they were written, and equality by content."""
+
+from __future__ import annotations
+
+import re
+import sys
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, ClassVar
+
+from asof.errors import DefinitionError
+
+_PACKAGE = str(Path(__file__).resolve().parents[1])
+_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_.\-]*")
+
+
+def written_at() -> str:
+    """`file:line` of the nearest caller outside this package: where the user wrote the definition."""
+    frame = sys._getframe(1)
+    while frame is not None:
+        filename = frame.f_code.co_filename
+        # The demo's and the suites' definitions are users' code although they are shipped inside the package.
+        if not filename.startswith(_PACKAGE) or "/demo/" in filename or "/testing/" in filename:
+            return f"{filename}:{frame.f_lineno}"
+        frame = frame.f_back
+    return ""
+
+
+class Definition:
+    """A named, frozen piece of the feature repository.
+
+    Two definitions are equal where their content is; the place they were written does not count.
+    """
+
+    kind: ClassVar[str] = "definition"
+
+    name: str
+    description: str
+    tags: dict[str, str]
+    owner: str
+    where: str
+    notes: tuple[str, ...]
+
+    def _set(self, **values: Any) -> None:
+        for key, value in values.items():
+            object.__setattr__(self, key, value)
+
+    def _begin(
+        self, name: str, *, description: str, tags: Mapping[str, str] | None, owner: str, ignored: Mapping[str, Any]
+    ) -> None:
+        """Set what every definition has; parameters of Feast without a meaning here become notes."""
+        where = written_at()
+        if not isinstance(name, str) or not _NAME.fullmatch(name) or "__" in name:
+            raise DefinitionError(
+                f"{self.kind} name {name!r}: expected letters, digits, '_', '-' or '.', beginning with a letter, "
+                "without a double underscore",
+                hint="choose another name",
+                where=where,
+            )
+        notes = [
+            f"{self.kind} {name!r}: {parameter}= has no meaning in Asof and is ignored"
+            for parameter, value in ignored.items()
+            if value not in (None, False, "", 0, [], {}) and parameter in self.accepted
+        ]
+        for parameter in ignored:
+            if parameter not in self.accepted:
+                raise DefinitionError(
+                    f"{self.kind} {name!r} has no parameter {parameter!r}",
+                    hint=f"see help(asof.{type(self).__name__})",
+                    where=where,
+                )
+        self._set(
+            name=name, description=description, tags=dict(tags or {}), owner=owner, where=where, notes=tuple(notes)
+        )
+
+    accepted: ClassVar[frozenset[str]] = frozenset()
+    """Feast's parameters that are taken with a note."""
+
+    def refuse(self, problem: str, *, hint: str = "") -> DefinitionError:
+        """A DefinitionError about this object."""
+        return DefinitionError(f"{self.kind} {self.name!r}: {problem}", hint=hint, where=self.where)
+
+    def content(self) -> dict[str, Any]:
+        """All that the definition says, ready for JSON; `where` and `notes` are not part of it."""
+        raise NotImplementedError
+
+    def _common(self) -> dict[str, Any]:
+        common: dict[str, Any] = {"name": self.name}
+        if self.description:
+            common["description"] = self.description
+        if self.tags:
+            common["tags"] = dict(sorted(self.tags.items()))
+        if self.owner:
+            common["owner"] = self.owner
+        return common
+
+    def __setattr__(self, key: str, value: Any) -> None:
+        raise AttributeError(f"{self.kind} {self.name!r} is frozen: define a new one instead of setting {key!r}")
+
+    def __eq__(self, other: object) -> bool:
+        return type(self) is type(other) and self.content() == other.content()  # type: ignore[attr-defined]
+
+    def __hash__(self) -> int:
+        return hash((self.kind, self.name))
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} {self.name!r}>"
+
+
+def as_list(value: Any) -> list[Any]:
+    """One or several as a list; None is none."""
+    if value is None:
+        return []
+    if isinstance(value, Sequence) and not isinstance(value, str | bytes):
+        return list(value)
+    if isinstance(value, Iterable) and not isinstance(value, str | bytes):
+        return list(value)
+    return [value]

@@ -1,0 +1,151 @@
+"""On-demand feature views: functions of features, keys and request values, run at read time."""
+
+from __future__ import annotations
+
+import hashlib
+import inspect
+import textwrap
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from asof.definitions.base import Definition, as_list
+from asof.definitions.entities import Entity, Field
+from asof.definitions.sources import RequestSource
+from asof.definitions.views import FeatureView, Projection
+
+MODES = ("python", "pandas", "polars")
+
+
+class OnDemandFeatureView(Definition):
+    """A row-wise function of features and request values.
+
+    Args:
+        schema: the fields that the function answers.
+        sources: feature views (or some of their features, `view[["a"]]`), and request sources; a list, or a dict of them.
+        udf: the function. Mode `python`: a dict of one row's values → a dict; `pandas`, `polars`: a data frame → a data
+            frame. It sees the features by name (as `view__feature` where two views share one), the entity keys,
+            the request values and `event_timestamp`.
+        mode: `python`, `pandas` or `polars`.
+    """
+
+    kind = "on-demand feature view"
+    accepted = frozenset(
+        {"udf_string", "feature_transformation", "write_to_online_store", "singleton", "track_metrics", "aggregations",
+         "version", "enabled", "input_schema", "org"}
+    )  # fmt: skip
+
+    schema: tuple[Field, ...]
+    sources: tuple[Projection | RequestSource, ...]
+    mode: str
+    function: Callable[[Any], Any] | None
+    function_name: str
+    source_text: str
+
+    def __init__(
+        self,
+        name: str,
+        *,
+        schema: Sequence[Field],
+        sources: Any,
+        udf: Callable[[Any], Any] | None = None,
+        mode: str = "pandas",
+        entities: Sequence[Entity] | None = None,
+        description: str = "",
+        tags: Mapping[str, str] | None = None,
+        owner: str = "",
+        source_text: str = "",
+        function_name: str = "",
+        **ignored: Any,
+    ) -> None:
+        self._begin(name, description=description, tags=tags, owner=owner, ignored=ignored)
+        if mode not in MODES:
+            raise self.refuse(f"mode {mode!r}", hint=f"choose one of {', '.join(MODES)}")
+        if not schema:
+            raise self.refuse("has no schema", hint="give schema=[Field(…)] with what the function answers")
+        inputs: list[Projection | RequestSource] = []
+        for source in sources.values() if isinstance(sources, Mapping) else as_list(sources):
+            if isinstance(source, FeatureView):
+                source = Projection(source)
+            if not isinstance(source, Projection | RequestSource):
+                raise self.refuse(f"sources holds {source!r}", hint="give feature views and request sources")
+            inputs.append(source)
+        if udf is not None:
+            source_text = source_text or _text_of(udf)
+            function_name = getattr(udf, "__qualname__", "")
+        self._set(
+            schema=tuple(schema), sources=tuple(inputs), mode=mode, function=udf, function_name=function_name,
+            source_text=source_text, entities=tuple(as_list(entities)),
+        )  # fmt: skip
+
+    @property
+    def features(self) -> tuple[Field, ...]:
+        return self.schema
+
+    @property
+    def feature_names(self) -> tuple[str, ...]:
+        return tuple(field.name for field in self.schema)
+
+    @property
+    def join_keys(self) -> tuple[str, ...]:
+        keys: dict[str, None] = {}
+        for source in self.sources:
+            if isinstance(source, Projection):
+                keys |= dict.fromkeys(source.join_key_map.get(key, key) for key in source.view.join_keys)
+        return tuple(keys)
+
+    @property
+    def request_fields(self) -> tuple[Field, ...]:
+        return tuple(field for source in self.sources if isinstance(source, RequestSource) for field in source.schema)
+
+    @property
+    def fingerprint(self) -> str:
+        """A hash of the function's text: whether the code that runs is the code that was applied."""
+        return hashlib.sha256(self.source_text.encode()).hexdigest()[:16]
+
+    def with_function(self, function: Callable[[Any], Any]) -> OnDemandFeatureView:
+        """The same view with its function at hand, after it was decoded from a registry."""
+        view = object.__new__(type(self))
+        view.__dict__.update(self.__dict__)
+        view.__dict__.update(function=function)
+        return view
+
+    def __getitem__(self, features: str | Sequence[str]) -> Projection:
+        return Projection(self, as_list(features))
+
+    def with_name(self, name: str) -> Projection:
+        return Projection(self).with_name(name)
+
+    def content(self) -> dict[str, Any]:
+        return {
+            **self._common(),
+            "schema": [field.content() for field in self.schema],
+            "sources": [
+                {"request": each.name} if isinstance(each, RequestSource) else each.content() for each in self.sources
+            ],
+            "mode": self.mode,
+            "function": self.function_name,
+            "source_text": self.source_text,
+        }
+
+
+def _text_of(function: Callable[[Any], Any]) -> str:
+    try:
+        return textwrap.dedent(inspect.getsource(function))
+    except (OSError, TypeError):
+        # Typed at a prompt: there is no file to read, so the compiled form says whether it is the same function.
+        code = getattr(function, "__code__", None)
+        return repr((code.co_code.hex(), code.co_names, code.co_consts)) if code else repr(function)
+
+
+def on_demand_feature_view(
+    *, sources: Any, schema: Sequence[Field], mode: str = "pandas", name: str = "", **options: Any
+) -> Callable[[Callable[[Any], Any]], OnDemandFeatureView]:
+    """Decorate a function into an on-demand feature view of the function's name."""
+
+    def decorate(function: Callable[[Any], Any]) -> OnDemandFeatureView:
+        options.setdefault("description", inspect.getdoc(function) or "")
+        return OnDemandFeatureView(
+            name or function.__name__, sources=sources, schema=schema, mode=mode, udf=function, **options
+        )
+
+    return decorate

@@ -1,0 +1,224 @@
+"""A project: all definitions of a repository by kind and name; and a snapshot: one applied version of them."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from datetime import timedelta
+from typing import Any
+
+from asof.definitions.base import Definition
+from asof.definitions.entities import Entity, Field
+from asof.definitions.on_demand import OnDemandFeatureView
+from asof.definitions.services import FeatureService
+from asof.definitions.sources import LogSource, RequestSource, Source, source_of
+from asof.definitions.views import FeatureView, Projection
+from asof.definitions.windows import Aggregation
+from asof.errors import DuplicateDefinition, RegistryError
+
+FORMAT = 1
+"""The version of the snapshot's JSON; a newer one than this is refused."""
+
+KINDS = ("entities", "sources", "request_sources", "views", "on_demand_views", "services")
+
+
+@dataclass(frozen=True)
+class Project:
+    """Definitions by kind, then by name. Every object that another one names is in it."""
+
+    entities: Mapping[str, Entity] = field(default_factory=dict)
+    sources: Mapping[str, Source] = field(default_factory=dict)
+    request_sources: Mapping[str, RequestSource] = field(default_factory=dict)
+    views: Mapping[str, FeatureView] = field(default_factory=dict)
+    on_demand_views: Mapping[str, OnDemandFeatureView] = field(default_factory=dict)
+    services: Mapping[str, FeatureService] = field(default_factory=dict)
+
+    def __iter__(self) -> Iterator[Definition]:
+        for kind in KINDS:
+            yield from getattr(self, kind).values()
+
+    def content(self) -> dict[str, list[dict[str, Any]]]:
+        return {kind: [each.content() for each in getattr(self, kind).values()] for kind in KINDS}
+
+    def view(self, name: str) -> FeatureView | OnDemandFeatureView | None:
+        return self.views.get(name) or self.on_demand_views.get(name)
+
+    def views_of(self, source: str) -> list[FeatureView]:
+        """The views that read the named source."""
+        return [view for view in self.views.values() if view.source.name == source]
+
+
+def project_of(objects: Iterable[Definition]) -> Project:
+    """A project of these objects and of all that they name.
+
+    Raises:
+        DuplicateDefinition: two different objects of one kind share a name.
+    """
+    kinds: dict[str, dict[str, Definition]] = {kind: {} for kind in KINDS}
+
+    def add(each: Definition) -> None:
+        kind = _kind_of(each)
+        known = kinds[kind].get(each.name)
+        if known is not None:
+            if known is not each and (known != each or known.where != each.where):
+                raise DuplicateDefinition(
+                    f"two definitions of {each.kind} {each.name!r}: the other one is at {known.where}",
+                    hint="rename or remove one of them",
+                    where=each.where,
+                )
+            return
+        other = kinds["on_demand_views" if kind == "views" else "views"].get(each.name)
+        if kind in ("views", "on_demand_views") and other is not None:
+            raise DuplicateDefinition(
+                f"{each.kind} {each.name!r} has the name of a {other.kind} at {other.where}",
+                hint="rename one of them", where=each.where,
+            )  # fmt: skip
+        for needed in _named_by(each):
+            add(needed)
+        kinds[kind][each.name] = each
+
+    for each in objects:
+        add(each)
+    return Project(**{kind: dict(sorted(kinds[kind].items())) for kind in KINDS})  # type: ignore[arg-type]
+
+
+def _kind_of(each: Definition) -> str:
+    for kind, types in (
+        ("entities", Entity), ("sources", Source), ("request_sources", RequestSource), ("views", FeatureView),
+        ("on_demand_views", OnDemandFeatureView), ("services", FeatureService),
+    ):  # fmt: skip
+        if isinstance(each, types):
+            return kind
+    raise TypeError(f"{each!r} is not a definition")
+
+
+def _named_by(each: Definition) -> Iterator[Definition]:
+    if isinstance(each, FeatureView):
+        yield from each.entities
+        yield each.source
+    elif isinstance(each, LogSource) and each.batch_source is not None:
+        yield each.batch_source
+    elif isinstance(each, OnDemandFeatureView):
+        for source in each.sources:
+            yield source.view if isinstance(source, Projection) else source
+    elif isinstance(each, FeatureService):
+        for part in each.features:
+            yield part.view
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """One version of what is applied: the definitions, and facts about what runs on them.
+
+    Args:
+        version: 0 before the first apply; each commit adds one.
+        name: the project's name.
+        facts: JSON-ready facts by topic: `generations` (view → current, building), `materialized` (view → intervals),
+            `training_sets`, `where` (kind/name → file:line).
+    """
+
+    version: int
+    name: str
+    project: Project
+    facts: Mapping[str, Any] = field(default_factory=dict)
+
+    def with_facts(self, **facts: Any) -> Snapshot:
+        return replace(self, facts={**self.facts, **facts})
+
+    def encode(self) -> str:
+        """The snapshot as JSON text."""
+        return json.dumps(
+            {"format": FORMAT, "version": self.version, "name": self.name, "project": self.project.content(),
+             "facts": self.facts}, sort_keys=True,
+        )  # fmt: skip
+
+    @classmethod
+    def decode(cls, text: str | bytes) -> Snapshot:
+        """The snapshot that `encode` wrote.
+
+        Raises:
+            RegistryError: the text is damaged, or of a newer format.
+        """
+        try:
+            content = json.loads(text)
+            found = content["format"]
+            if found > FORMAT:
+                raise RegistryError(
+                    f"the registry is of format {found}; this Asof reads up to {FORMAT}", hint="upgrade asof"
+                )
+            where = content["facts"].get("where", {})
+            return cls(content["version"], content["name"], _decode_project(content["project"], where), content["facts"])
+        except (ValueError, KeyError, TypeError) as error:
+            raise RegistryError(
+                f"the registry is damaged: {type(error).__name__}: {error}", hint="restore it, or apply into a new one"
+            ) from error
+
+
+def _decode_project(content: Mapping[str, Any], where: Mapping[str, str]) -> Project:
+    entities = {each["name"]: Entity.of(each) for each in content["entities"]}
+    sources: dict[str, Any] = {each["name"]: source_of(each) for each in content["sources"]}
+    requests: dict[str, Any] = {each["name"]: source_of(each) for each in content["request_sources"]}
+    views: dict[str, Any] = {each["name"]: _view_of(each, entities, sources) for each in content["views"]}
+    for each in content["on_demand_views"]:
+        views[each["name"]] = _on_demand_of(each, views, requests)
+    services = {
+        each["name"]: FeatureService(**{**each, "features": [_projection_of(part, views) for part in each["features"]]})
+        for each in content["services"]
+    }
+    objects = [*entities.values(), *sources.values(), *requests.values(), *views.values(), *services.values()]
+    for each in objects:
+        each._set(where=where.get(f"{each.kind}/{each.name}", ""), notes=())
+    return project_of(objects)
+
+
+def _view_of(content: Mapping[str, Any], entities: Mapping[str, Entity], sources: Mapping[str, Source]) -> FeatureView:
+    values = dict(content)
+    values["entities"] = [entities[name] for name in values["entities"]]
+    values["source"] = sources[values["source"]]
+    values["schema"] = [Field.of(each) for each in values["schema"]]
+    values["aggregations"] = [Aggregation.of(each) for each in values.get("aggregations", ())]
+    for duration in ("ttl", "delay", "lookback"):
+        values[duration] = timedelta(microseconds=values.get(duration, 0))
+    return FeatureView(**values)
+
+
+def _on_demand_of(content: Mapping[str, Any], views: Mapping[str, Any], requests: Mapping[str, Any]) -> OnDemandFeatureView:
+    values = dict(content)
+    values["schema"] = [Field.of(each) for each in values["schema"]]
+    values["sources"] = [
+        requests[each["request"]] if "request" in each else _projection_of(each, views) for each in values["sources"]
+    ]
+    values["function_name"] = values.pop("function")
+    return OnDemandFeatureView(**values)
+
+
+def _projection_of(content: Mapping[str, Any], views: Mapping[str, Any]) -> Projection:
+    return Projection(
+        views[content["view"]], content.get("features"), content.get("alias", ""), content.get("join_key_map")
+    )
+
+
+def state_hash(view: FeatureView) -> str:
+    """A hash of all that shapes a view's online rows: what a generation is named by."""
+    if view.is_aggregated:
+        # Names, defaults, descriptions and the answer's spelling do not shape the state; order does not either.
+        shape: Any = sorted(
+            json.dumps([each.function, each.column, each.where, str(each.window), each.n, str(each.dtype)])
+            for each in view.aggregations
+        )
+    else:
+        shape = [[each.name, str(each.dtype)] for each in view.features]
+    source = view.source
+    content = {
+        "keys": [[each.name, str(each.dtype)] for each in view.key_fields],
+        "source": source.content(), "shape": shape, "boundary": view.boundary,
+        "delay": view.delay if view.is_aggregated else 0,
+    }  # fmt: skip
+    for unshaping in ("description", "tags", "owner"):
+        content["source"].pop(unshaping, None)
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:12]
+
+
+__all__ = ["FORMAT", "KINDS", "Project", "Snapshot", "project_of", "state_hash"]

@@ -1,0 +1,337 @@
+"""Where rows come from, and which of their columns is the event time."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from datetime import datetime, timedelta
+from typing import Any, ClassVar
+
+from asof.definitions.base import Definition, written_at
+from asof.definitions.entities import Field
+from asof.errors import DefinitionError, nearest
+from asof.timing import HOUR, MINUTE, UNITS, Micros, iso, micros, span
+
+
+class ParquetFormat:
+    """Parquet files."""
+
+    name = "parquet"
+
+
+class DeltaFormat:
+    """A Delta table."""
+
+    name = "delta"
+
+
+class CsvFormat:
+    """CSV files with a header line."""
+
+    name = "csv"
+
+
+class JsonFormat:
+    """Messages that are one JSON object each.
+
+    Args:
+        schema_json: accepted for Feast's sake; the source's `schema` says the columns.
+    """
+
+    name = "json"
+
+    def __init__(self, schema_json: str = "") -> None:
+        self.schema_json = schema_json
+
+
+def format_name(value: Any, known: Sequence[str], *, default: str) -> str:
+    """The plain name of a format object, or of text."""
+    name = default if value is None else value if isinstance(value, str) else getattr(value, "name", str(value))
+    if name not in known:
+        raise DefinitionError(
+            f"format {name!r} is not known", hint=nearest(name, known) or f"choose one of {', '.join(known)}",
+            where=written_at(),
+        )
+    return name
+
+
+class Source(Definition):
+    """Rows with an event time.
+
+    Args:
+        timestamp_field: the column of the event time.
+        created_timestamp_column: the column that says when the row was written down; may be the event time itself.
+        timestamp_unit: `s`, `ms`, `us` or `ns`, where the event time is an integer.
+        field_mapping: source column → name in Asof.
+        schema: the columns and their types, where they cannot be read off the source itself.
+    """
+
+    kind = "source"
+    type: ClassVar[str] = ""
+    is_log: ClassVar[bool] = False
+    """Rows arrive as messages of a log and are archived."""
+
+    timestamp_field: str
+    created_timestamp_column: str
+    timestamp_unit: str
+    field_mapping: dict[str, str]
+    schema: tuple[Field, ...]
+    lag: Micros
+
+    def _begin_source(
+        self,
+        *,
+        timestamp_field: str | None,
+        created_timestamp_column: str | None,
+        timestamp_unit: str | None,
+        field_mapping: Mapping[str, str] | None,
+        schema: Sequence[Field] | None,
+        lag: timedelta | str | None = None,
+    ) -> None:
+        if timestamp_unit and timestamp_unit not in UNITS:
+            raise self.refuse(f"timestamp_unit {timestamp_unit!r}", hint=f"choose one of {', '.join(UNITS)}")
+        fields = tuple(schema or ())
+        names = [field.name for field in fields]
+        if len(set(names)) != len(names):
+            raise self.refuse(f"schema repeats a name: {names}", hint="name each column once")
+        for label, column in (("timestamp_field", timestamp_field), ("created_timestamp_column", created_timestamp_column)):
+            if column and names and column not in names:
+                raise self.refuse(
+                    f"{label} {column!r} is not in its schema", hint=nearest(column, names) or f"the schema has {names}"
+                )
+        self._set(
+            timestamp_field=timestamp_field or "",
+            created_timestamp_column=created_timestamp_column or "",
+            timestamp_unit=timestamp_unit or "",
+            field_mapping=dict(field_mapping or {}),
+            schema=fields,
+            lag=span(lag),
+        )
+
+    def renamed(self, column: str) -> str:
+        """A source column under its name in Asof."""
+        return self.field_mapping.get(column, column)
+
+    def raw(self, name: str) -> str:
+        """The source column behind a name in Asof."""
+        for column, mapped in self.field_mapping.items():
+            if mapped == name:
+                return column
+        return name
+
+    def _source_content(self) -> dict[str, Any]:
+        content: dict[str, Any] = {**self._common(), "type": self.type}
+        for key in ("timestamp_field", "created_timestamp_column", "timestamp_unit", "field_mapping", "lag"):
+            if getattr(self, key):
+                content[key] = getattr(self, key)
+        if self.schema:
+            content["schema"] = [field.content() for field in self.schema]
+        return content
+
+
+class FileSource(Source):
+    """Rows in Parquet or CSV files, or in a Delta table; append-only.
+
+    Args:
+        path: a file, a folder, a glob, or a Delta table's folder; relative to the feature repository.
+        lag: how late rows may be written down; materialize looks back by it.
+    """
+
+    type = "file"
+    accepted = frozenset({"s3_endpoint_override", "connection_ref", "date_partition_column"})
+
+    path: str
+    file_format: str
+
+    def __init__(
+        self,
+        path: str = "",
+        *,
+        name: str = "",
+        event_timestamp_column: str | None = None,
+        file_format: Any = None,
+        created_timestamp_column: str | None = None,
+        field_mapping: Mapping[str, str] | None = None,
+        timestamp_field: str | None = None,
+        timestamp_unit: str | None = None,
+        schema: Sequence[Field] | None = None,
+        lag: timedelta | str | None = None,
+        description: str = "",
+        tags: Mapping[str, str] | None = None,
+        owner: str = "",
+        **ignored: Any,
+    ) -> None:
+        stem = str(path).rstrip("/").rsplit("/", 1)[-1].split(".")[0]
+        self._begin(name or stem or "file", description=description, tags=tags, owner=owner, ignored=ignored)
+        if not path:
+            raise self.refuse("has no path", hint="give path=")
+        self._begin_source(
+            timestamp_field=timestamp_field or event_timestamp_column,
+            created_timestamp_column=created_timestamp_column,
+            timestamp_unit=timestamp_unit, field_mapping=field_mapping, schema=schema, lag=lag,
+        )
+        guess = "csv" if str(path).endswith(".csv") else "parquet"
+        self._set(path=str(path), file_format=format_name(file_format, ("parquet", "csv", "delta"), default=guess))
+
+    def content(self) -> dict[str, Any]:
+        return {**self._source_content(), "path": self.path, "file_format": self.file_format}
+
+
+class LogSource(Source):
+    """Events of a topic of the configured log (`log:` in feature_store.yaml); no batch source is needed.
+
+    Args:
+        topic: the topic's name; the source's own name where not given.
+        schema: the columns that are read off each message; the others are passed over and counted.
+        message_format: `json`.
+        allowed_lateness: how much older than the newest event of its key an event may be and still join a session online.
+        max_future: how far ahead of the clock an event may be; later ones are dead letters.
+        batch_source: rows for the years before `stream_from`, loaded once by `asof backfill`.
+        stream_from: log events before this moment are left out; needed with a batch source.
+    """
+
+    type = "log"
+    is_log = True
+    accepted = frozenset({"watermark_delay_threshold", "connection_ref", "date_partition_column"})
+
+    topic: str
+    message_format: str
+    allowed_lateness: Micros
+    max_future: Micros
+    batch_source: Source | None
+    stream_from: Micros | None
+
+    def __init__(
+        self,
+        name: str,
+        *,
+        schema: Sequence[Field],
+        timestamp_field: str,
+        topic: str = "",
+        message_format: Any = "json",
+        created_timestamp_column: str | None = None,
+        timestamp_unit: str | None = None,
+        field_mapping: Mapping[str, str] | None = None,
+        allowed_lateness: timedelta | str = timedelta(hours=1),
+        max_future: timedelta | str = timedelta(minutes=5),
+        batch_source: Source | None = None,
+        stream_from: datetime | str | None = None,
+        description: str = "",
+        tags: Mapping[str, str] | None = None,
+        owner: str = "",
+        **ignored: Any,
+    ) -> None:
+        self._begin(name, description=description, tags=tags, owner=owner, ignored=ignored)
+        if not schema:
+            raise self.refuse("has no schema", hint="give schema=[Field(…), …] with the columns of a message")
+        self._begin_source(
+            timestamp_field=timestamp_field, created_timestamp_column=created_timestamp_column,
+            timestamp_unit=timestamp_unit, field_mapping=field_mapping, schema=schema,
+        )
+        self._check_time()
+        if (batch_source is None) != (stream_from is None):
+            raise self.refuse(
+                "batch_source= and stream_from= go together", hint="say from which moment on the log's events count"
+            )
+        self._set(
+            topic=topic or name,
+            message_format=format_name(message_format, ("json",), default="json"),
+            allowed_lateness=span(allowed_lateness) if allowed_lateness is not None else HOUR,
+            max_future=span(max_future) if max_future is not None else 5 * MINUTE,
+            batch_source=batch_source,
+            stream_from=micros(stream_from) if stream_from is not None else None,
+        )
+
+    def _check_time(self) -> None:
+        if not self.timestamp_field:
+            raise self.refuse("has no timestamp_field", hint="name the column of the event time")
+        dtype = next(field.dtype for field in self.schema if field.name == self.timestamp_field)
+        if dtype.is_integer and not self.timestamp_unit:
+            raise self.refuse(
+                f"event time {self.timestamp_field!r} is {dtype}, and its unit is not said",
+                hint="give timestamp_unit='ms' (or s, us, ns)",
+            )
+        if not dtype.is_integer and dtype.name not in ("Timestamp", "Date"):
+            raise self.refuse(
+                f"event time {self.timestamp_field!r} is {dtype}; expected Timestamp, or an integer with timestamp_unit=",
+                hint="name another column, or declare it as Timestamp (ISO 8601 text in messages)",
+            )
+
+    def content(self) -> dict[str, Any]:
+        content = {
+            **self._source_content(), "topic": self.topic, "message_format": self.message_format,
+            "allowed_lateness": self.allowed_lateness, "max_future": self.max_future,
+        }
+        if self.batch_source is not None and self.stream_from is not None:
+            content["batch_source"] = self.batch_source.content()
+            content["stream_from"] = iso(self.stream_from)
+        return content
+
+
+class PushSource(LogSource):
+    """Rows that a program pushes; they are kept in a push log first, so no batch source is needed."""
+
+    type = "push"
+    accepted = frozenset()
+
+    def __init__(
+        self,
+        name: str,
+        schema: Sequence[Field] | None = None,
+        timestamp_field: str = "",
+        *,
+        batch_source: Source | None = None,
+        **options: Any,
+    ) -> None:
+        if batch_source is not None and schema is None:
+            schema = batch_source.schema
+        if batch_source is not None and not timestamp_field:
+            timestamp_field = batch_source.timestamp_field
+        options.setdefault("topic", f"push.{name}")
+        if batch_source is not None and "stream_from" not in options:
+            # Feast's spelling: the batch source is history, the pushes add to it.
+            options["stream_from"] = "1970-01-01"
+        super().__init__(name, schema=schema or (), timestamp_field=timestamp_field, batch_source=batch_source, **options)
+
+
+class RequestSource(Definition):
+    """Values that come with a request, for on-demand feature views."""
+
+    kind = "request source"
+    accepted = frozenset({"timestamp_field"})
+
+    schema: tuple[Field, ...]
+
+    def __init__(
+        self,
+        name: str,
+        schema: Sequence[Field],
+        *,
+        description: str = "",
+        tags: Mapping[str, str] | None = None,
+        owner: str = "",
+        **ignored: Any,
+    ) -> None:
+        self._begin(name, description=description, tags=tags, owner=owner, ignored=ignored)
+        self._set(schema=tuple(schema))
+
+    def content(self) -> dict[str, Any]:
+        return {**self._common(), "type": "request", "schema": [field.content() for field in self.schema]}
+
+
+SOURCE_TYPES: dict[str, type[Source]] = {"file": FileSource, "log": LogSource, "push": PushSource}
+
+
+def source_of(content: Mapping[str, Any]) -> Source | RequestSource:
+    """The source that `content()` described."""
+    values = dict(content)
+    kind = values.pop("type")
+    if "schema" in values:
+        values["schema"] = [Field.of(field) for field in values["schema"]]
+    if kind == "request":
+        return RequestSource(**values)
+    if "batch_source" in values:
+        values["batch_source"] = source_of(values["batch_source"])
+    for duration in ("lag", "allowed_lateness", "max_future"):
+        if duration in values:
+            values[duration] = timedelta(microseconds=values[duration])
+    return SOURCE_TYPES[kind](**values)
