@@ -1,0 +1,491 @@
+"""One partition of the file log: its state, appending to its segments, what a crash left, retention and erasing.
+
+Readers look only at what the state says is published, so they never meet half a batch and need no lock.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import re
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, replace
+from errno import EDQUOT, EFBIG, ENOSPC
+from functools import cache
+from pathlib import Path
+from struct import Struct
+from zlib import crc32
+
+import numpy as np
+
+from asof.errors import LogError
+from asof.log.file_frames import HEADER, MAGIC, Damaged, Packed, blank, check, head_at, unpack
+from asof.timing import Micros
+
+SEGMENT_BYTES = 64 << 20
+INDEX_EVERY = 64 << 10
+"""A segment's index has an entry about every so many bytes."""
+
+_STATE = Struct("<IIQqqqqq")
+_STATE_MAGIC = int.from_bytes(b"ASS1", "little")
+_ENTRY = Struct("<qq")
+_SEGMENT = re.compile(r"(\d{20})\.log")
+_sync_data = getattr(os, "fdatasync", os.fsync)
+
+
+class Deleted(Exception):
+    """The partition's directory was removed while it was open."""
+
+
+@contextmanager
+def reporting(action: str, path: Path) -> Iterator[None]:
+    """Turn the operating system's refusals into a `LogError` that says what was tried where."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno in (ENOSPC, EDQUOT, EFBIG):
+            raise LogError(
+                f"cannot {action} {path}: no space left ({error.strerror}); nothing of it was kept",
+                hint="free space, or drop old records by retention, then send again",
+            ) from error
+        raise LogError(f"cannot {action} {path}: {error.strerror or error}") from error
+
+
+@cache
+def boot_id() -> int:
+    """Changes when the machine starts anew, so that what a power cut left can be told from what a dead process left.
+
+    Where the system has none it is always 0.
+    """
+    try:
+        text = Path("/proc/sys/kernel/random/boot_id").read_text()
+    except OSError:
+        return 0
+    return int(text.replace("-", "")[:16], 16)
+
+
+def sync_directory(path: Path) -> None:
+    """Make the names in a directory outlive a power cut."""
+    fd = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(fd)
+    finally:
+        os.close(fd)
+
+
+def segment_name(first_offset: int) -> str:
+    """The file of the segment that begins at `first_offset`."""
+    return f"{first_offset:020d}.log"
+
+
+@dataclass(frozen=True, slots=True)
+class State:
+    """What of a partition is published.
+
+    Args:
+        boot: the machine's start at which this was written.
+        epoch: grows when segments are dropped or rewritten, so that readers let go of what they hold.
+        start: the first offset that is there.
+        segment: the first offset of the segment that is written to.
+        position: where in that segment the published bytes end.
+        next: the next offset to be written.
+    """
+
+    boot: int
+    epoch: int
+    start: int
+    segment: int
+    position: int
+    next: int
+
+    def encode(self) -> bytes:
+        """As the bytes of the state file, with a checksum."""
+        body = _STATE.pack(0, 0, self.boot, self.epoch, self.start, self.segment, self.position, self.next)[8:]
+        return _STATE_MAGIC.to_bytes(4, "little") + crc32(body).to_bytes(4, "little") + body
+
+
+def decode_state(data: bytes) -> State | None:
+    """The state, or None if these bytes are not whole."""
+    if len(data) != _STATE.size:
+        return None
+    magic, crc, *fields = _STATE.unpack(data)
+    return State(*fields) if magic == _STATE_MAGIC and crc32(data[8:]) == crc else None
+
+
+class FilePartition:
+    """The directory of one partition, for one process; several processes may write to it at once.
+
+    Args:
+        path: holds `state` and `<first offset>.log` segments, each with a `.index` beside it.
+        segment_bytes: a segment that has so many bytes is followed by a new one.
+    """
+
+    def __init__(self, path: Path, number: int, *, segment_bytes: int) -> None:
+        self.path = path
+        self.number = number
+        self._segment_bytes = segment_bytes
+        self._thread = threading.RLock()
+        self._fd = os.open(path / "state", os.O_RDWR)
+        self._writing: tuple[int, int, int] | None = None
+        self._listed: tuple[tuple[int, int, int], list[int]] | None = None
+
+    @staticmethod
+    def make(path: Path) -> None:
+        """Write an empty partition's files into the existing directory `path`."""
+        (path / segment_name(0)).touch()
+        (path / "state").write_bytes(State(boot_id(), 0, 0, 0, 0, 0).encode())
+        sync_directory(path)
+
+    def close(self) -> None:
+        """Let go of the files. Safe in a forked child: the parent's locks stay."""
+        if self._fd >= 0:
+            os.close(self._fd)
+            self._fd = -1
+        self._close_writing()
+
+    @contextmanager
+    def locked(self) -> Iterator[None]:
+        """Be the only writer, over threads and processes; the system frees the lock of a process that dies.
+
+        Raises:
+            Deleted: the topic was deleted meanwhile.
+        """
+        with self._thread:
+            if self._fd < 0:
+                raise Deleted
+            fcntl.flock(self._fd, fcntl.LOCK_EX)
+            try:
+                if os.fstat(self._fd).st_nlink == 0:
+                    raise Deleted
+                yield
+            finally:
+                fcntl.flock(self._fd, fcntl.LOCK_UN)
+
+    # ---- reading
+
+    def state(self) -> State:
+        """What is published now; after the machine started anew, what the power cut left is put in order first.
+
+        Raises:
+            Deleted: the topic was deleted meanwhile.
+            LogError: the files are damaged or cannot be read.
+        """
+        with reporting("read the state in", self.path):
+            for _ in range(100):
+                # A writer may be half way through these bytes; the checksum tells.
+                found = decode_state(os.pread(self._fd, _STATE.size, 0))
+                if found is not None:
+                    if found.boot == boot_id():
+                        return found
+                    break
+            with self.locked():
+                return self._settled()
+
+    def segments(self, state: State) -> list[int]:
+        """The first offsets of the published segments, ascending."""
+        known = (state.epoch, state.start, state.segment)
+        listed = self._listed
+        if listed is None or listed[0] != known:
+            listed = self._listed = (known, [base for base in self._bases() if state.start <= base <= state.segment])
+        return listed[1]
+
+    def locate(self, base: int, offset: int, limit: int) -> int:
+        """The position, in the segment at `base`, of the batch that holds `offset` or is the first after it."""
+        path = self.path / segment_name(base)
+        with open(path, "rb", buffering=0) as file:
+            fd = file.fileno()
+            position = 0
+            for first, at in reversed(self._index(base, offset)):
+                with suppress(Damaged):
+                    if at < limit and head_at(os.pread(fd, HEADER.size, at)).first_offset == first:
+                        position = at
+                        break
+            while position < limit:
+                try:
+                    head = head_at(os.pread(fd, HEADER.size, position))
+                except Damaged as damage:
+                    raise self.damaged(base, position, damage.reason) from damage
+                if head.first_offset + head.count > offset:
+                    break
+                position += head.size
+        return position
+
+    def damaged(self, base: int, position: int, reason: str) -> LogError:
+        """The error for a segment whose published bytes are not what was written."""
+        return LogError(
+            f"log segment {self.path / segment_name(base)} is damaged at byte {position}: {reason}",
+            hint="restore the file from a copy, or seek beyond the damage if the gap can be accepted",
+        )
+
+    def _index(self, base: int, offset: int) -> list[tuple[int, int]]:
+        """The last two index entries at or before `offset`; the index may be missing or lag behind."""
+        try:
+            data = self._index_path(base).read_bytes()
+        except FileNotFoundError:
+            return []
+        entries = np.frombuffer(data, "<i8", len(data) // _ENTRY.size * 2).reshape(-1, 2)
+        row = int(np.searchsorted(entries[:, 0], offset, side="right"))
+        return [(first, at) for first, at in entries[max(0, row - 2) : row].tolist()]
+
+    def _index_path(self, base: int) -> Path:
+        return self.path / f"{base:020d}.index"
+
+    def _bases(self) -> list[int]:
+        with reporting("list", self.path):
+            names = os.listdir(self.path)
+        return sorted(int(found[1]) for name in names if (found := _SEGMENT.fullmatch(name)))
+
+    # ---- appending
+
+    def write(self, batches: Sequence[Packed], *, durable: bool) -> State:
+        """Append behind what is published, still unseen by readers; needs `locked`, ends with `publish`.
+
+        Returns:
+            The state to publish.
+        """
+        state = self._settled()
+        if state.position >= self._segment_bytes:
+            state = self._roll(state)
+        fd = self._open_segment(state)
+        with reporting("append to", self.path / segment_name(state.segment)):
+            size = os.fstat(fd).st_size
+            if size < state.position:
+                raise self.damaged(state.segment, size, f"it ends here, but should have {state.position} bytes")
+            if size > state.position:
+                # Left by a writer that died before it published; nobody was told that it is there.
+                os.ftruncate(fd, state.position)
+            pieces, marks = [], []
+            position, offset = state.position, state.next
+            for batch in batches:
+                piece = batch.sealed(offset)
+                pieces.append(piece)
+                offset += batch.count
+                if (position + len(piece)) // INDEX_EVERY != position // INDEX_EVERY:
+                    marks.append((offset, position + len(piece)))
+                position += len(piece)
+            try:
+                _write_all(fd, b"".join(pieces), state.position)
+                if durable:
+                    _sync_data(fd)
+            except BaseException:
+                os.ftruncate(fd, state.position)
+                raise
+            if marks:
+                # Only a shortcut for readers: a full disk must not fail the send here.
+                with suppress(OSError):
+                    self._append_index(state.segment, marks)
+        return replace(state, position=position, next=offset)
+
+    def publish(self, state: State) -> None:
+        """Let readers see everything up to `state`."""
+        with reporting("publish in", self.path):
+            os.pwrite(self._fd, state.encode(), 0)
+
+    def _append_index(self, base: int, marks: Sequence[tuple[int, int]]) -> None:
+        fd = os.open(self._index_path(base), os.O_WRONLY | os.O_CREAT, 0o666)
+        try:
+            whole = os.fstat(fd).st_size // _ENTRY.size * _ENTRY.size
+            os.pwrite(fd, b"".join(_ENTRY.pack(*mark) for mark in marks), whole)
+        finally:
+            os.close(fd)
+
+    def _roll(self, state: State) -> State:
+        """Begin a new segment. The old one is synced first: only the last segment can be torn by a power cut."""
+        path = self.path / segment_name(state.next)
+        with reporting("begin segment", path):
+            _sync_data(self._open_segment(state))
+            os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o666))
+            sync_directory(self.path)
+            self._index_path(state.next).unlink(missing_ok=True)
+        return replace(state, segment=state.next, position=0)
+
+    def _open_segment(self, state: State) -> int:
+        if self._writing is None or self._writing[:2] != (state.epoch, state.segment):
+            self._close_writing()
+            path = self.path / segment_name(state.segment)
+            with reporting("open", path):
+                self._writing = (state.epoch, state.segment, os.open(path, os.O_RDWR))
+        return self._writing[2]
+
+    def _close_writing(self) -> None:
+        if self._writing is not None:
+            os.close(self._writing[2])
+            self._writing = None
+
+    # ---- after a crash
+
+    def _settled(self) -> State:
+        """The state; under the lock. Within one start of the machine the file is right: a dead process cannot tear it.
+
+        After a power cut it may be older than the segments, or newer: then the last segment is read again.
+        """
+        found = decode_state(os.pread(self._fd, _STATE.size, 0))
+        if found is not None and found.boot == boot_id():
+            return found
+        bases = self._bases()
+        if not bases:
+            raise LogError(f"log partition {self.path} has no segments", hint="restore it from a copy")
+        last = bases[-1]
+        position, offset, marks = self._scan(last)
+        path = self.path / segment_name(last)
+        with reporting("recover", path):
+            os.truncate(path, position)
+            self._index_path(last).unlink(missing_ok=True)
+            if marks:
+                self._append_index(last, marks)
+        state = State(
+            boot=boot_id(),
+            epoch=found.epoch + 1 if found else int.from_bytes(os.urandom(6), "little"),
+            start=max(bases[0], found.start if found else 0),
+            segment=last,
+            position=position,
+            # An offset that was once published is never given to another record.
+            next=max(offset, found.next if found else 0),
+        )
+        self.publish(state)
+        return state
+
+    def _scan(self, base: int) -> tuple[int, int, list[tuple[int, int]]]:
+        """Where the whole batches of a segment end, the offset after them, and the index of what lies between.
+
+        Raises:
+            LogError: whole batches follow after damage, so this is not the torn end that a power cut leaves.
+        """
+        path = self.path / segment_name(base)
+        with reporting("read", path):
+            data = path.read_bytes()
+        position, offset = 0, base
+        marks: list[tuple[int, int]] = []
+        while position < len(data):
+            try:
+                head = check(data, position)
+            except Damaged as damage:
+                self._refuse_batches_after(data, position, base, damage)
+                break
+            offset = head.first_offset + head.count
+            if (position + head.size) // INDEX_EVERY != position // INDEX_EVERY:
+                marks.append((offset, position + head.size))
+            position += head.size
+        return position, offset, marks
+
+    def _refuse_batches_after(self, data: bytes, position: int, base: int, damage: Damaged) -> None:
+        magic = MAGIC.to_bytes(4, "little")
+        at = data.find(magic, position + 1)
+        while at >= 0:
+            with suppress(Damaged):
+                check(data, at)
+                raise self.damaged(base, position, damage.reason) from damage
+            at = data.find(magic, at + 1)
+
+    # ---- dropping and erasing
+
+    def drop_before(self, *, oldest_us: Micros | None, max_bytes: int | None) -> None:
+        """Drop whole segments from the start: those all older than `oldest_us`, or beyond `max_bytes` in all."""
+        with self.locked():
+            published = state = self._settled()
+            if state.position and oldest_us is not None and self._all_older(state.segment, oldest_us):
+                state = self._roll(state)
+            bases = [base for base in self._bases() if base <= state.segment]
+            sizes = {base: (self.path / segment_name(base)).stat().st_size for base in bases}
+            left = sum(sizes.values())
+            start = state.start
+            for base, following in zip(bases, bases[1:], strict=False):
+                by_size = max_bytes is not None and left > max_bytes
+                if not by_size and (oldest_us is None or not self._all_older(base, oldest_us)):
+                    break
+                left -= sizes[base]
+                start = max(start, following)
+            if start != state.start:
+                state = replace(state, start=start, epoch=state.epoch + 1)
+            if state != published:
+                self.publish(state)
+            # Also what an earlier call, killed here, has left.
+            with reporting("drop segments in", self.path):
+                for base in bases:
+                    if base < start:
+                        (self.path / segment_name(base)).unlink(missing_ok=True)
+                        self._index_path(base).unlink(missing_ok=True)
+
+    def _all_older(self, base: int, oldest_us: Micros) -> bool:
+        path = self.path / segment_name(base)
+        with reporting("read", path), open(path, "rb", buffering=0) as file:
+            size, position = os.fstat(file.fileno()).st_size, 0
+            while position < size:
+                try:
+                    head = head_at(os.pread(file.fileno(), HEADER.size, position))
+                except Damaged as damage:
+                    raise self.damaged(base, position, damage.reason) from damage
+                if head.max_time >= oldest_us:
+                    return False
+                position += head.size
+        return True
+
+    def erase(self, match: Callable[[bytes | None, bytes | None], bool]) -> int:
+        """Rewrite the segments that hold matching records, at the same positions, and swap them in.
+
+        Returns:
+            How many records were erased.
+        """
+        erased = 0
+        with self.locked():
+            state = self._settled()
+            for base in self.segments(state):
+                path = self.path / segment_name(base)
+                with reporting("erase in", path):
+                    data = path.read_bytes()
+                if base == state.segment:
+                    data = data[: state.position]
+                rewritten, count = self._without(data, base, match)
+                # Swapped even without a match where a writer that died left unpublished bytes: they may match.
+                if not count and path.stat().st_size == len(data):
+                    continue
+                new = path.with_suffix(".erasing")
+                try:
+                    with reporting("erase in", path), open(new, "wb") as file:
+                        file.write(rewritten)
+                        file.flush()
+                        os.fsync(file.fileno())
+                    # Before the swap, lest a writer goes on in the old file should this process die right after it;
+                    # and after it, for readers that opened the old file in between.
+                    state = self._next_epoch(state)
+                    os.replace(new, path)
+                finally:
+                    new.unlink(missing_ok=True)
+                state = self._next_epoch(state)
+                erased += count
+            sync_directory(self.path)
+        return erased
+
+    def _next_epoch(self, state: State) -> State:
+        state = replace(state, epoch=state.epoch + 1)
+        self.publish(state)
+        return state
+
+    def _without(
+        self, data: bytes, base: int, match: Callable[[bytes | None, bytes | None], bool]
+    ) -> tuple[bytes, int]:
+        pieces: list[bytes] = []
+        position = count = 0
+        while position < len(data):
+            try:
+                piece = data[position : position + check(data, position).size]
+            except Damaged as damage:
+                raise self.damaged(base, position, damage.reason) from damage
+            messages = unpack(piece, self.number).messages
+            rows = zip(messages.offsets.tolist(), messages.keys, messages.values, strict=True)
+            matching = {offset for offset, key, value in rows if match(key, value)}
+            pieces.append(blank(piece, matching) if matching else piece)
+            count += len(matching)
+            position += len(piece)
+        return b"".join(pieces), count
+
+
+def _write_all(fd: int, data: bytes, position: int) -> None:
+    """Write everything: a full disk takes a part first, and refuses only the rest."""
+    left = memoryview(data)
+    while left:
+        written = os.pwrite(fd, left, position)
+        left = left[written:]
+        position += written
