@@ -1,0 +1,259 @@
+"""A request for features, selected once: which views, keys, features and functions, under which output names.
+
+Both readers start here: the offline one compiles a Selection to SQL, the online one to one multi-key read.
+Nothing else decides what a feature means.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from asof.definitions import FeatureService, FeatureView, Field, OnDemandFeatureView, Projection, Snapshot
+from asof.definitions.base import as_list
+from asof.dtypes import DType
+from asof.errors import FeatureNameCollision, NotFound, RequestError, UnknownFeature, nearest
+
+
+@dataclass(frozen=True)
+class FeatureOut:
+    """One feature of a view in the answer: its name in the view, its column, type, and value in place of a null."""
+
+    name: str
+    output: str
+    dtype: DType
+    default: Any = None
+
+
+@dataclass(frozen=True)
+class ViewRead:
+    """What is read of one view.
+
+    Args:
+        view: the resolved view.
+        keys: the request's columns that hold the view's join keys, in the view's order.
+        features: what is read; outputs are columns of the intermediate table, unique in the selection.
+    """
+
+    view: FeatureView
+    keys: tuple[str, ...]
+    features: tuple[FeatureOut, ...]
+
+
+@dataclass(frozen=True)
+class Derivation:
+    """One on-demand view to run.
+
+    Args:
+        inputs: name that the function sees → column of the intermediate table.
+        outputs: field of the view → column of the intermediate table.
+    """
+
+    view: OnDemandFeatureView
+    inputs: tuple[tuple[str, str], ...]
+    outputs: tuple[tuple[str, str], ...]
+
+
+@dataclass(frozen=True)
+class Output:
+    """One column of the answer, in the order asked for.
+
+    Args:
+        name: its name in the answer.
+        column: its column in the intermediate table.
+        reference: `view:feature`, for messages and the catalogue.
+    """
+
+    name: str
+    column: str
+    dtype: DType
+    reference: str
+
+
+@dataclass(frozen=True)
+class Selection:
+    """A request, decided: views to read, functions to run on what was read, and the columns of the answer.
+
+    Args:
+        keys: the request's key columns and their types, each once, in the order of first use.
+        request_fields: values that must come with the request.
+    """
+
+    reads: tuple[ViewRead, ...]
+    derivations: tuple[Derivation, ...]
+    outputs: tuple[Output, ...]
+    keys: tuple[Field, ...]
+    request_fields: tuple[Field, ...]
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        return tuple(output.name for output in self.outputs)
+
+
+def select(
+    snapshot: Snapshot, features: Sequence[str] | str | FeatureService, *, full_feature_names: bool = False
+) -> Selection:
+    """Decide a request once.
+
+    Args:
+        features: references `view:feature`, or `view` for all of its features; or a feature service or its name.
+        full_feature_names: name the answer's columns `view__feature`.
+
+    Raises:
+        UnknownFeature: a reference names nothing that is applied.
+        FeatureNameCollision: two features would have one name, or a feature that of a key or a request value.
+    """
+    wanted = list(_wanted(snapshot, features))
+    if not wanted:
+        raise RequestError("no features are asked for", hint="name at least one feature, as 'view:feature'")
+    builder = _Builder(snapshot)
+    outputs: list[Output] = []
+    for projection, names in wanted:
+        for field in _fields(projection, names):
+            column = builder.column(projection, field)
+            name = f"{projection.name}__{field.name}" if full_feature_names else field.name
+            outputs.append(Output(name, column, field.dtype, f"{projection.name}:{field.name}"))
+    selection = builder.selection(tuple(outputs))
+    _refuse_collisions(selection, full_feature_names)
+    return selection
+
+
+def known_references(snapshot: Snapshot) -> list[str]:
+    """Every `view:feature` that is applied, sorted."""
+    project = snapshot.project
+    return sorted(
+        f"{view.name}:{name}"
+        for view in (*project.views.values(), *project.on_demand_views.values())
+        for name in view.feature_names
+    )
+
+
+def _wanted(
+    snapshot: Snapshot, features: Sequence[str] | str | FeatureService
+) -> Iterable[tuple[Projection, tuple[str, ...] | None]]:
+    """Projections with the feature names asked of each, in order."""
+    project = snapshot.project
+    if isinstance(features, str) and ":" not in features:
+        if features in project.services:
+            features = project.services[features]
+        elif project.view(features) is None:
+            known = [*project.services, *project.views, *project.on_demand_views]
+            raise NotFound(
+                f"no feature service or view {features!r} in the registry",
+                hint=nearest(features, known) or "run `asof list services` to see what there is",
+            )
+    if isinstance(features, FeatureService):
+        applied = project.services.get(features.name)
+        if applied is None:
+            raise NotFound(
+                f"feature service {features.name!r} is not applied",
+                hint=nearest(features.name, project.services) or "run `asof apply` first",
+            )
+        for part in applied.features:
+            yield Projection(project.view(part.view.name), None, part.alias, part.join_key_map), part.features
+        return
+    for reference in as_list(features):
+        if isinstance(reference, FeatureView | OnDemandFeatureView | Projection):
+            part = reference if isinstance(reference, Projection) else Projection(reference)
+            view = project.view(part.view.name)
+            if view is None:
+                raise UnknownFeature(part.view.name, known_references(snapshot))
+            yield Projection(view, None, part.alias, part.join_key_map), part.features
+            continue
+        if not isinstance(reference, str):
+            raise RequestError(f"feature reference {reference!r} is not text", hint="write 'view:feature'")
+        name, _, feature = reference.partition(":")
+        view = project.view(name)
+        if view is None or (feature and feature not in view.feature_names):
+            raise UnknownFeature(reference, known_references(snapshot))
+        yield Projection(view), (feature,) if feature else None
+
+
+def _fields(projection: Projection, names: tuple[str, ...] | None) -> list[Field]:
+    by_name = {field.name: field for field in projection.view.features}
+    if names is None:
+        return list(by_name.values())
+    missing = [name for name in names if name not in by_name]
+    if missing:
+        raise UnknownFeature(f"{projection.name}:{missing[0]}", [f"{projection.name}:{name}" for name in by_name])
+    return [by_name[name] for name in names]
+
+
+class _Builder:
+    """Collects reads and derivations while outputs are asked for; each view (under one name) is read once."""
+
+    def __init__(self, snapshot: Snapshot) -> None:
+        self.snapshot = snapshot
+        self.reads: dict[tuple[str, tuple[str, ...]], tuple[Projection, dict[str, FeatureOut]]] = {}
+        self.derivations: dict[str, Derivation] = {}
+        self.request_fields: dict[str, Field] = {}
+
+    def column(self, projection: Projection, field: Field) -> str:
+        """The intermediate column of one feature, reading or deriving it if nothing did so yet."""
+        if isinstance(projection.view, OnDemandFeatureView):
+            return self._derived(projection.view, field)
+        return self._read(projection, field)
+
+    def _read(self, projection: Projection, field: Field) -> str:
+        view = projection.view
+        keys = tuple(projection.join_key_map.get(key, key) for key in view.join_keys)
+        _, features = self.reads.setdefault((projection.name, keys), (projection, {}))
+        if field.name not in features:
+            mapped = "" if keys == view.join_keys else "@" + ",".join(keys)
+            features[field.name] = FeatureOut(
+                field.name, f"{projection.name}{mapped}__{field.name}", field.dtype, field.default
+            )
+        return features[field.name].output
+
+    def _derived(self, view: OnDemandFeatureView, field: Field) -> str:
+        if view.name not in self.derivations:
+            inputs: dict[str, str] = {}
+            fields = [
+                (part, each) for part in view.sources if isinstance(part, Projection) for each in _fields(part, part.features)
+            ]
+            plain = [each.name for _, each in fields]
+            for part, each in fields:
+                # Where two views share a feature's name, the function sees both under their full names.
+                name = each.name if plain.count(each.name) == 1 else f"{part.name}__{each.name}"
+                inputs[name] = self.column(part, each)
+            for key in view.join_keys:
+                inputs.setdefault(key, key)
+            for each in view.request_fields:
+                self.request_fields.setdefault(each.name, each)
+                inputs[each.name] = each.name
+            outputs = tuple((each.name, f"{view.name}__{each.name}") for each in view.schema)
+            # Placed after its inputs: a function of another function's answer runs second.
+            self.derivations[view.name] = Derivation(view, tuple(inputs.items()), outputs)
+        return f"{view.name}__{field.name}"
+
+    def selection(self, outputs: tuple[Output, ...]) -> Selection:
+        reads = []
+        keys: dict[str, Field] = {}
+        for (_, columns), (projection, features) in self.reads.items():
+            reads.append(ViewRead(projection.view, columns, tuple(features.values())))
+            for column, field in zip(columns, projection.view.key_fields, strict=True):
+                known = keys.setdefault(column, Field(column, field.dtype))
+                if known.dtype != field.dtype and {known.dtype.name, field.dtype.name} != {"Int32", "Int64"}:
+                    raise RequestError(
+                        f"key {column!r} is {known.dtype} in one view and {field.dtype} in view {projection.name!r}",
+                        hint="give both sources one type, or read them in two requests",
+                    )
+        return Selection(
+            tuple(reads), tuple(self.derivations.values()), outputs, tuple(keys.values()),
+            tuple(self.request_fields.values()),
+        )  # fmt: skip
+
+
+def _refuse_collisions(selection: Selection, full_feature_names: bool) -> None:
+    seen: dict[str, str] = {field.name: "join key" for field in selection.keys}
+    seen |= {field.name: "request value" for field in selection.request_fields}
+    for output in selection.outputs:
+        if output.name in seen:
+            raise FeatureNameCollision(
+                f"feature {output.reference!r} and {seen[output.name]} {output.name!r} would have one name"
+                if seen[output.name] in ("join key", "request value")
+                else f"features {seen[output.name]!r} and {output.reference!r} would both be named {output.name!r}",
+                hint="ask for one of them" if full_feature_names else "pass full_feature_names=True",
+            )
+        seen[output.name] = output.reference
