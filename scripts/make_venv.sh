@@ -49,5 +49,5 @@ fi
 pip=("$venv/bin/python" -m pip --disable-pip-version-check)
 # setuptools comes first and from the same list, so that building the package fetches nothing of its own choice,
 # and where all versions are there already nothing is fetched at all.
-"${pip[@]}" install --quiet --constraint "$constraints" setuptools
+"${pip[@]}" install --quiet --constraint "$constraints" 'setuptools>=77'
 "${pip[@]}" install --quiet --constraint "$constraints" --no-build-isolation --editable ".[$extras]"
