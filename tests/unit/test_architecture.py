@@ -64,10 +64,8 @@ VAGUE_NAMES = {"utils", "util", "helpers", "helper", "common", "manager", "misc"
 FACES = ("asof.store", "asof.config", "asof.backends", "asof.cli", "asof.server", "asof.catalog", "asof.demo")
 """The modules that may ask the system for its clock and environment; all others are given what they need."""
 
-SYSTEM_ALLOWED: dict[str, str] = {
-    "asof.log.file": "heartbeats of consumers are compared between processes that share nothing but the system's clock",
-}
-"""Module below `store` → why it may read the system's clock all the same."""
+SYSTEM_ALLOWED: dict[str, str] = {}
+"""Module below `store` → why it may read the system's clock all the same. None has needed to so far."""
 
 SYSTEM_READS = {
     "os": {"environ", "getenv"},
