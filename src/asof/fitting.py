@@ -1,0 +1,261 @@
+"""Fit values to declared types without bending any: what does not fit is named, by row, with the reason."""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+from collections.abc import Callable, Sequence
+from datetime import UTC, date, datetime
+from decimal import Decimal, InvalidOperation
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from asof.dtypes import DType
+from asof.timing import EARLIEST, LATEST, micros
+
+Misfit = tuple[int, str]
+"""A row's index, and why its value does not fit."""
+
+_INT_BOUNDS = {"Int32": (-(2**31), 2**31 - 1), "Int64": (-(2**63), 2**63 - 1)}
+_NUMERIC = ("Int32", "Int64", "Float32", "Float64")
+# Finer digits than microseconds are cut off, never rounded: rounding up would move an event past its own time.
+_FINE = re.compile(r"(\.\d{6})\d+")
+
+
+def fit(column: pa.Array | pa.ChunkedArray, dtype: DType) -> tuple[pa.Array, list[Misfit]]:
+    """An Arrow column in the declared type; a misfit's place is null.
+
+    Whole floats fit integer types (pandas makes floats of nullable integers), and NaN in them is null; integers fit float
+    types where they are exact; timestamps of any unit are floored to microseconds, naive ones are taken as UTC.
+    """
+    array = column.combine_chunks() if isinstance(column, pa.ChunkedArray) else column
+    if isinstance(array, pa.ChunkedArray):
+        array = pa.concat_arrays(array.chunks) if array.num_chunks else pa.array([], array.type)
+    if pa.types.is_dictionary(array.type):
+        array = array.cast(array.type.value_type)
+    target = dtype.arrow()
+    if array.type == target and dtype.name not in ("Embedding", "Timestamp", "Json"):
+        return array, []
+    if pa.types.is_null(array.type):
+        return pa.nulls(len(array), target), []
+    fast = _fit_arrow(array, dtype, target)
+    return fast if fast is not None else fit_values(array.to_pylist(), dtype)
+
+
+def _fit_arrow(array: pa.Array, dtype: DType, target: pa.DataType) -> tuple[pa.Array, list[Misfit]] | None:
+    """The column fitted as a whole, or None where its values have to be looked at one by one."""
+    kind = array.type
+    try:
+        if dtype.is_integer and pa.types.is_integer(kind):
+            return array.cast(target), []
+        if dtype.is_integer and pa.types.is_floating(kind):
+            return pc.if_else(pc.is_nan(array), None, array).cast(target, safe=True), []
+        if dtype.is_float and (pa.types.is_floating(kind) or pa.types.is_integer(kind)):
+            # Float64 to Float32 keeps the nearest value: that is what declaring Float32 asks for.
+            return array.cast(target, safe=not pa.types.is_floating(kind)), []
+        if dtype.name == "Timestamp" and pa.types.is_timestamp(kind):
+            if kind.unit == "ns":
+                nanos = array.cast(pa.int64())
+                floored = np.floor_divide(nanos.fill_null(0).to_numpy(zero_copy_only=False), 1000)
+                return pa.array(floored, mask=array.is_null().to_numpy(zero_copy_only=False)).cast(target), []
+            return array.cast(pa.timestamp("us", kind.tz)).cast(target), []
+        if dtype.name == "Timestamp" and pa.types.is_date(kind):
+            return array.cast(pa.timestamp("us")).cast(target), []
+        if dtype.name == "String" and (pa.types.is_large_string(kind) or pa.types.is_string_view(kind)):
+            return array.cast(target), []
+        if dtype.name == "Bytes" and (pa.types.is_large_binary(kind) or pa.types.is_binary_view(kind)):
+            return array.cast(target), []
+        if dtype.name == "Date" and pa.types.is_date(kind):
+            return array.cast(target), []
+    except (pa.ArrowInvalid, pa.ArrowNotImplementedError):
+        return None
+    return None
+
+
+def fit_values(values: Sequence[Any], dtype: DType) -> tuple[pa.Array, list[Misfit]]:
+    """Python values in the declared type; a misfit's place is null."""
+    check = checker(dtype)
+    fitted: list[Any] = []
+    misfits: list[Misfit] = []
+    for row, value in enumerate(values):
+        if value is None:
+            fitted.append(None)
+            continue
+        try:
+            fitted.append(check(value))
+        except (ValueError, TypeError, OverflowError, InvalidOperation) as error:
+            fitted.append(None)
+            misfits.append((row, str(error)))
+    return pa.array(fitted, dtype.arrow()), misfits
+
+
+def checker(dtype: DType) -> Callable[[Any], Any]:
+    """A function that answers one value as Arrow takes it, or raises ValueError with the reason."""
+    if dtype.is_integer:
+        low, high = _INT_BOUNDS[dtype.name]
+        return lambda value: _integer(value, low, high, dtype.name)
+    if dtype.name == "Array":
+        assert dtype.inner is not None
+        return lambda value, inner=checker(dtype.inner): _array(value, inner, dtype)
+    if dtype.name == "Embedding":
+        return lambda value: _embedding(value, dtype.size)
+    if dtype.name == "Decimal":
+        return lambda value: _decimal(value, dtype)
+    return {
+        "Bool": _boolean, "Float32": _float, "Float64": _float, "String": _text, "Bytes": _bytes, "Date": _date,
+        "Timestamp": _timestamp, "Json": _json,
+    }[dtype.name]  # fmt: skip
+
+
+def _refused(value: Any, expected: str) -> ValueError:
+    shown = repr(value)
+    return ValueError(f"{shown if len(shown) <= 60 else shown[:57] + '...'} is not {expected}")
+
+
+def _integer(value: Any, low: int, high: int, name: str) -> int | None:
+    if isinstance(value, bool):
+        raise _refused(value, name)
+    if isinstance(value, float):
+        if math.isnan(value):
+            return None
+        if not value.is_integer():
+            raise _refused(value, f"a whole number ({name})")
+        value = int(value)
+    elif not isinstance(value, int):
+        try:
+            value = value.__index__()
+        except AttributeError:
+            raise _refused(value, name) from None
+    if not low <= value <= high:
+        raise ValueError(f"{value} is outside {name} ({low} to {high})")
+    return int(value)
+
+
+def _float(value: Any) -> float:
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        item = getattr(value, "item", None)
+        if item is None or isinstance(value, bool | str | bytes):
+            raise _refused(value, "a number")
+        return _float(item())
+    number = float(value)
+    if isinstance(value, int) and int(number) != value:
+        raise ValueError(f"{value} has no exact float")
+    return number
+
+
+def _boolean(value: Any) -> bool:
+    if isinstance(value, bool):
+        return value
+    item = getattr(value, "item", None)
+    if item is not None and isinstance(item(), bool):
+        return bool(item())
+    raise _refused(value, "true or false (Bool)")
+
+
+def _text(value: Any) -> str:
+    if not isinstance(value, str):
+        raise _refused(value, "text (String)")
+    return value
+
+
+def _bytes(value: Any) -> bytes:
+    if not isinstance(value, bytes | bytearray | memoryview):
+        raise _refused(value, "bytes (Bytes)")
+    return bytes(value)
+
+
+def _json(value: Any) -> str:
+    if isinstance(value, str):
+        try:
+            json.loads(value)
+        except ValueError:
+            raise _refused(value, "JSON text") from None
+        return value
+    if isinstance(value, dict | list | int | float | bool):
+        return json.dumps(value, separators=(",", ":"), ensure_ascii=False)
+    raise _refused(value, "JSON")
+
+
+def _date(value: Any) -> date:
+    if isinstance(value, datetime):
+        raise _refused(value, "a date (Date)")
+    if isinstance(value, date):
+        return value
+    if isinstance(value, str):
+        try:
+            return date.fromisoformat(value)
+        except ValueError:
+            raise _refused(value, "a date like 2026-11-23 (Date)") from None
+    raise _refused(value, "a date (Date)")
+
+
+def _timestamp(value: Any) -> int:
+    if isinstance(value, str):
+        try:
+            value = datetime.fromisoformat(_FINE.sub(r"\1", value))
+        except ValueError:
+            raise _refused(value, "an ISO 8601 time (Timestamp)") from None
+    if isinstance(value, datetime):
+        us = micros(value)
+    elif isinstance(value, date):
+        us = micros(datetime(value.year, value.month, value.day, tzinfo=UTC))
+    else:
+        raise _refused(value, "a time (Timestamp); for integers declare Int64 with timestamp_unit")
+    if not EARLIEST <= us <= LATEST:
+        raise _refused(value, "a time of the years 1 to 9999")
+    return us
+
+
+def _decimal(value: Any, dtype: DType) -> Decimal:
+    if isinstance(value, bool | float) or not isinstance(value, int | str | Decimal):
+        raise _refused(value, f"{dtype} (give a Decimal, an integer or text)")
+    try:
+        exact = Decimal(value)
+    except InvalidOperation:
+        raise _refused(value, str(dtype)) from None
+    if not exact.is_finite():
+        raise _refused(value, str(dtype))
+    scaled = exact.scaleb(dtype.scale)
+    if scaled != scaled.to_integral_value() or abs(scaled) >= 10**dtype.precision:
+        raise _refused(value, str(dtype))
+    return exact
+
+
+def _array(value: Any, inner: Callable[[Any], Any], dtype: DType) -> list[Any]:
+    if isinstance(value, str | bytes | dict) or not hasattr(value, "__iter__"):
+        raise _refused(value, str(dtype))
+    return [None if item is None else inner(item) for item in value]
+
+
+def _embedding(value: Any, size: int) -> list[float]:
+    if isinstance(value, str | bytes | dict) or not hasattr(value, "__iter__"):
+        raise _refused(value, f"Embedding({size})")
+    numbers = [_float(item) for item in value]
+    if len(numbers) != size:
+        raise ValueError(f"has {len(numbers)} numbers, not {size} (Embedding)")
+    return numbers
+
+
+def event_micros(array: pa.Array, unit: str = "") -> pa.Array:
+    """A time column as int64 microseconds: floored, naive as UTC, integers by their unit.
+
+    Raises:
+        ValueError: integers without a unit, or a type that is no time.
+    """
+    kind = array.type
+    if pa.types.is_timestamp(kind) or pa.types.is_date(kind):
+        return fit(array, DType("Timestamp"))[0].cast(pa.int64())
+    if pa.types.is_integer(kind):
+        if not unit:
+            raise ValueError("integers without a unit")
+        whole = array.cast(pa.int64())
+        if unit == "us":
+            return whole
+        if unit == "ns":
+            return fit(whole.cast(pa.timestamp("ns")), DType("Timestamp"))[0].cast(pa.int64())
+        return pc.multiply_checked(whole, 1_000_000 if unit == "s" else 1000)
+    raise ValueError(f"{kind} is not a time")

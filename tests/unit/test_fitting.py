@@ -1,0 +1,103 @@
+"""Values meet their declared types, and none is bent on the way."""
+
+from datetime import UTC, date, datetime
+from decimal import Decimal as D
+
+import pyarrow as pa
+import pytest
+
+from asof.fitting import event_micros, fit, fit_values
+from asof.types import Array, Bool, Bytes, Date, Decimal, Embedding, Float32, Float64, Int32, Int64, Json, String, Timestamp
+
+
+@pytest.mark.parametrize(
+    ("value", "dtype", "reason"),
+    [
+        (3.7, Int64, "3.7 is not a whole number (Int64)"),
+        (12, String, "12 is not text (String)"),
+        (2**63, Int64, "9223372036854775808 is outside Int64"),
+        (-(2**63) - 1, Int64, "is outside Int64"),
+        (2**31, Int32, "2147483648 is outside Int32"),
+        (True, Int64, "True is not Int64"),
+        ("7", Int64, "'7' is not Int64"),
+        (1, Bool, "1 is not true or false (Bool)"),
+        ("x", Float64, "'x' is not a number"),
+        (True, Float64, "True is not a number"),
+        (1.5, Timestamp, "1.5 is not a time (Timestamp)"),
+        ("yesterday", Timestamp, "'yesterday' is not an ISO 8601 time"),
+        ("abc", Bytes, "'abc' is not bytes"),
+        ("{", Json, "'{' is not JSON text"),
+        (1.5, Decimal, "1.5 is not Decimal(38,9)"),
+        (D("1.234"), Decimal(5, 2), "is not Decimal(5,2)"),
+        ([1, "a"], Array(Int64), "'a' is not Int64"),
+        ("ab", Array(String), "'ab' is not Array(String)"),
+        ([1.0], Embedding(2), "has 1 numbers, not 2"),
+        (datetime(2020, 1, 1), Date, "is not a date (Date)"),
+    ],
+)
+def test_a_misfit_is_named_and_its_place_is_null(value, dtype, reason):
+    fitted, misfits = fit_values([None, value], dtype)
+
+    assert fitted.to_pylist() == [None, None]
+    assert [row for row, _ in misfits] == [1]
+    assert reason in misfits[0][1]
+
+
+@pytest.mark.parametrize(
+    ("value", "dtype", "fitted"),
+    [
+        (3.0, Int64, 3), (float("nan"), Int64, None), (2**63 - 1, Int64, 2**63 - 1), (7, Float64, 7.0), (True, Bool, True),
+        ("2026-11-23", Date, date(2026, 11, 23)),
+        ("2026-11-23T10:00:00.1234567Z", Timestamp, datetime(2026, 11, 23, 10, 0, 0, 123456, UTC)),
+        (datetime(2026, 11, 23), Timestamp, datetime(2026, 11, 23, tzinfo=UTC)),
+        ({"a": 1}, Json, '{"a":1}'), (5, Decimal(5, 2), D("5.00")), ([1, None], Array(Int64), [1, None]), ((1, 2), Embedding(2), [1, 2]),
+    ],
+)  # fmt: skip
+def test_a_value_that_fits_is_kept(value, dtype, fitted):
+    array, misfits = fit_values([value], dtype)
+
+    assert (array.to_pylist(), misfits, array.type) == ([fitted], [], dtype.arrow())
+
+
+def test_a_float_column_of_whole_values_fits_an_integer_type():
+    array, misfits = fit(pa.array([1.0, float("nan"), None, 4.0]), Int64)
+
+    assert (array.to_pylist(), misfits) == ([1, None, None, 4], [])
+
+
+def test_in_a_float_column_the_broken_value_is_found():
+    _, misfits = fit(pa.array([1.0, 3.7]), Int64)
+
+    assert misfits == [(1, "3.7 is not a whole number (Int64)")]
+
+
+def test_an_arrow_column_of_another_type_is_refused_row_by_row():
+    assert len(fit(pa.array([1, 2]), String)[1]) == 2
+    assert len(fit(pa.array(["1"]), Int64)[1]) == 1
+    assert len(fit(pa.array([2**40]), Int32)[1]) == 1
+
+
+def test_nanoseconds_are_floored_also_before_1970():
+    array, _ = fit(pa.array([1999, -1, None], pa.timestamp("ns")), Timestamp)
+
+    assert array.cast(pa.int64()).to_pylist() == [1, -1, None]
+
+
+def test_dictionary_and_large_strings_are_text():
+    assert fit(pa.array(["a", None]).dictionary_encode(), String)[0].to_pylist() == ["a", None]
+    assert fit(pa.array(["a"], pa.large_string()), String)[0].type == pa.string()
+
+
+def test_floats_become_float32_and_integers_only_where_exact():
+    assert fit(pa.array([0.1]), Float32)[0].type == pa.float32()
+    assert fit(pa.array([2**53]), Float64)[0].to_pylist() == [float(2**53)]
+    assert fit(pa.array([2**53 + 1]), Float64)[1] == [(0, "9007199254740993 has no exact float")]
+
+
+def test_integers_are_time_only_with_a_unit():
+    assert event_micros(pa.array([1]), "ms").to_pylist() == [1000]
+    assert event_micros(pa.array([1500, -1]), "ns").to_pylist() == [1, -1]
+    with pytest.raises(ValueError, match="without a unit"):
+        event_micros(pa.array([1]))
+    with pytest.raises(ValueError, match="string is not a time"):
+        event_micros(pa.array(["x"]))
