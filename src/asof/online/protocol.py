@@ -1,0 +1,221 @@
+"""What every online store does: its words (table, row, version, token, condition) and its verbs."""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Literal, NamedTuple, Protocol, TypeAlias
+
+from asof.timing import Micros
+
+Kind: TypeAlias = Literal["latest", "state"]
+
+
+class Table(NamedTuple):
+    """One generation of one view's online rows. (A named tuple, since it is hashed on each read.)
+
+    Args:
+        project: the project it belongs to; compared exactly, so `prod` has nothing to do with `prod2`.
+        view: the feature view's name.
+        generation: which build of the view, like `3f2a9c1d-2`.
+        kind: `latest`: a row is a key's newest values, written under `Newest`. `state`: a row is packed
+            aggregation state, read, merged and written back under `Unchanged`.
+    """
+
+    project: str
+    view: str
+    generation: str
+    kind: Kind = "latest"
+
+    def __str__(self) -> str:
+        return f"{self.project}/{self.view}@{self.generation}"
+
+
+@dataclass(frozen=True, slots=True)
+class Newest:
+    """Keep a row iff its key has none, or `version >= the stored version`: of equals the later write wins.
+
+    Args:
+        versions: one per row: bytes that sort as the order of rows does (`pack_version`).
+    """
+
+    versions: Sequence[bytes]
+
+
+@dataclass(frozen=True, slots=True)
+class Unchanged:
+    """Keep a row iff the stored token is still the one that was read; `NO_ROW` where there was no row.
+
+    Args:
+        tokens: one per row.
+    """
+
+    tokens: Sequence[int]
+
+
+Condition: TypeAlias = Newest | Unchanged
+
+NO_ROW = 0
+"""The token of a key without a row; no stored row ever has it."""
+
+Row: TypeAlias = tuple[bytes, bytes] | tuple[bytes, int]
+"""(value, version) in a `latest` table, (value, token) in a `state` table."""
+
+ScannedRow: TypeAlias = tuple[bytes, bytes, bytes] | tuple[bytes, bytes, int]
+"""(key, value, version or token)."""
+
+Facts: TypeAlias = Mapping[str, str | int]
+"""Progress: a partition's name → its offset, and small facts beside it, such as a topic's id."""
+
+
+class Lookup(NamedTuple):
+    """The keys that one table is asked for; a key may come more than once."""
+
+    table: Table
+    keys: Sequence[bytes]
+
+
+class OnlineStore(Protocol):
+    """Keeps one row per table and key, and answers many lookups at once.
+
+    Any number of threads and processes may use one store at the same time; each of its answers is as if the writes
+    to a row had come one after the other. All failures to read or write are `StorageError`s that name the setting.
+    """
+
+    def prepare(self, table: Table) -> None:
+        """Make `table` ready for rows. Calling it again changes nothing.
+
+        Raises:
+            StorageError: the table exists with the other kind.
+        """
+        ...
+
+    def write(
+        self,
+        table: Table,
+        keys: Sequence[bytes],
+        values: Sequence[bytes],
+        *,
+        condition: Condition,
+        expires_at: Sequence[Micros | None] | None = None,
+    ) -> list[bool]:
+        """Keep each row whose condition holds; say for each whether it was kept.
+
+        Rows are decided one by one, in order, as if written alone: a key that comes twice meets its first row. The
+        rows of a call need not become visible together, and after an error any of them may have been kept. A kept
+        row of a `state` table gets a new token, different from all that its key ever had, deleted rows included.
+
+        Args:
+            keys, values: n of each; a value may be empty.
+            condition: `Newest` for a `latest` table, `Unchanged` for a `state` table, with n entries.
+            expires_at: per row when `delete_expired` may remove it; None is never. A kept row's replaces the old one.
+
+        Returns:
+            n answers, in order. Once returned, rows outlive a crash of any process that is not the store itself.
+
+        Raises:
+            StorageError: the table was never prepared, or cannot be written.
+            ValueError: the lengths differ, or the condition is not the one of the table's kind.
+        """
+        ...
+
+    def read(self, lookups: Sequence[Lookup]) -> list[list[Row | None]]:
+        """Answer every lookup in one round trip: a list per lookup, a row per key, in order.
+
+        An unknown key is None, and so is every key of a table that does not exist (any more). What is read is one
+        moment of the store as far as it can tell one (one file, one database, one shard).
+        """
+        ...
+
+    def scan(self, table: Table, *, after: bytes | None = None, limit: int = 1000) -> list[ScannedRow]:
+        """A page of rows in ascending order of keys, those greater than `after`; fewer than `limit` only at the end."""
+        ...
+
+    def delete(self, table: Table, keys: Sequence[bytes]) -> int:
+        """Forget the keys; say how many had a row. A later write meets no row, as for a new key."""
+        ...
+
+    def delete_expired(self, project: str, now_us: Micros) -> int:
+        """Remove the project's rows with `expires_at <= now_us` (a store may do so by itself, too); say how many."""
+        ...
+
+    def write_progress(self, table: Table, facts: Facts) -> None:
+        """Set these facts, all or none, and leave the table's others.
+
+        A reader that sees them also sees every row whose write had returned before.
+
+        Raises:
+            StorageError: the table was never prepared, or cannot be written.
+        """
+        ...
+
+    def progress(self, table: Table) -> dict[str, str | int]:
+        """All facts of the table; none for one that does not exist."""
+        ...
+
+    def tables(self, project: str) -> list[Table]:
+        """The project's tables, sorted."""
+        ...
+
+    def drop(self, table: Table) -> None:
+        """Remove the table, its rows and its progress; nothing happens where there is none."""
+        ...
+
+    def drop_project(self, project: str) -> None:
+        """Remove all tables of exactly this project."""
+        ...
+
+    def ping(self) -> str:
+        """Reach the store; describe it in one line, without secrets.
+
+        Raises:
+            StorageError: it cannot be reached or used.
+        """
+        ...
+
+    def close(self) -> None:
+        """Give back connections. The store must not be used afterwards; a second call does nothing."""
+        ...
+
+
+_VERSION = struct.Struct(">4Q")
+_SIGN = 1 << 63
+
+
+def pack_version(event_time: Micros, *, created: Micros = 0, offset: int = 0, partition: int = 0) -> bytes:
+    """The order of rows as 32 bytes that compare as `(event time, created time, offset, partition)` does.
+
+    Args:
+        created: 0 where the source names no created time.
+        offset, partition: the arrival; 0 where the source has none.
+    """
+    return _VERSION.pack(event_time + _SIGN, created + _SIGN, offset + _SIGN, partition + _SIGN)
+
+
+def unpack_version(version: bytes) -> tuple[Micros, Micros, int, int]:
+    """`(event time, created time, offset, partition)` of a version."""
+    event_time, created, offset, partition = _VERSION.unpack(version)
+    return event_time - _SIGN, created - _SIGN, offset - _SIGN, partition - _SIGN
+
+
+def check_write(
+    table: Table,
+    keys: Sequence[bytes],
+    values: Sequence[bytes],
+    condition: Condition,
+    expires_at: Sequence[object] | None,
+) -> None:
+    """Refuse a write whose columns differ in length, or whose condition is not the one of the table's kind.
+
+    Raises:
+        ValueError: with what differs.
+    """
+    if isinstance(condition, Newest) != (table.kind == "latest"):
+        raise ValueError(f"table {table} of kind {table.kind!r} is not written under {type(condition).__name__}")
+    marks = condition.versions if isinstance(condition, Newest) else condition.tokens
+    lengths = {"keys": len(keys), "values": len(values), "condition": len(marks)}
+    if expires_at is not None:
+        lengths["expires_at"] = len(expires_at)
+    if len(set(lengths.values())) > 1:
+        raise ValueError(f"the columns of a write to {table} differ in length: {lengths}")

@@ -1,0 +1,272 @@
+"""The file under the SQLite online store: opening and checking it, connections, transactions, its errors."""
+
+from __future__ import annotations
+
+import os
+import secrets
+import sqlite3
+import threading
+import time
+from collections import deque
+from collections.abc import Callable
+from pathlib import Path
+from typing import TypeVar
+
+from asof.errors import StorageError
+
+FORMAT = 1
+"""The layout of the file, in `PRAGMA user_version`."""
+APPLICATION_ID = 0x41736F66
+"""`Asof`, in `PRAGMA application_id`: tells our file from somebody else's."""
+
+SETTING = "online_store.path"
+
+# Measured with scripts/measure_online_sqlite.py, 100 k rows of 2 KB upserted at random.
+_PAGE_BYTES = 16_384
+_ON_CONNECT = (
+    "PRAGMA synchronous = NORMAL",
+    "PRAGMA cache_size = -16384",
+    "PRAGMA mmap_size = 2147418112",
+    "PRAGMA wal_autocheckpoint = 2000",
+    "PRAGMA secure_delete = OFF",
+    "PRAGMA foreign_keys = OFF",
+)
+
+_LAYOUT = (
+    # AUTOINCREMENT: the number of a dropped table never comes back, so a stale one meets no table.
+    """CREATE TABLE tables (
+        id INTEGER PRIMARY KEY AUTOINCREMENT,
+        project TEXT NOT NULL, view TEXT NOT NULL, generation TEXT NOT NULL, kind TEXT NOT NULL,
+        UNIQUE (project, view, generation)
+    )""",
+    """CREATE TABLE progress (
+        table_id INTEGER NOT NULL, name TEXT NOT NULL, value NOT NULL, PRIMARY KEY (table_id, name)
+    ) WITHOUT ROWID""",
+    "CREATE TABLE tokens (last INTEGER NOT NULL)",
+)
+
+
+T = TypeVar("T")
+
+
+class Connections:
+    """One process's connections: each used by one thread at a time, as many as are ever used at once."""
+
+    def __init__(self) -> None:
+        self.pid = os.getpid()
+        self.idle: deque[sqlite3.Connection] = deque()
+        # Every connection stays referenced: after a fork the child must never close its parent's.
+        self.all: list[sqlite3.Connection] = []
+        # Threads of one process queue here, since SQLite's own waiting is polling.
+        self.writing = threading.Lock()
+        self.closed = False
+
+
+class SqliteFile:
+    """A file that any number of threads and processes share: reads wait for nobody, writes for each other.
+
+    Args:
+        path: the file; it and its directory are made on first use.
+        busy_timeout_s: how long a write waits for other processes' writes before it fails.
+    """
+
+    def __init__(self, path: str | os.PathLike[str], *, busy_timeout_s: float) -> None:
+        self.path = Path(path).absolute()
+        self._busy_timeout_s = busy_timeout_s
+        self._connections = Connections()
+        self._parents: list[Connections] = []
+
+    def take(self) -> sqlite3.Connection:
+        """A connection of this process for this thread alone, until it is given back."""
+        connections = self._connections
+        if connections.pid != os.getpid():
+            connections = self._begin_in_child()
+        try:
+            return connections.idle.pop()
+        except IndexError:
+            return self._connect(connections)
+
+    def give_back(self, db: sqlite3.Connection) -> None:
+        """Let others use the connection."""
+        connections = self._connections
+        if connections.closed:
+            db.close()
+        else:
+            connections.idle.append(db)
+
+    def look(self, work: Callable[[sqlite3.Connection], T]) -> T:
+        """Run `work` in a read transaction: it sees one moment of the file."""
+        db = self.take()
+        try:
+            db.execute("BEGIN")
+            try:
+                return work(db)
+            finally:
+                db.execute("ROLLBACK")
+        except sqlite3.Error as error:
+            raise self.failure(error) from error
+        finally:
+            self.give_back(db)
+
+    def change(self, work: Callable[[sqlite3.Connection], T]) -> T:
+        """Run `work` in a transaction that holds the write lock from its start, so that what it reads stays true."""
+        db = self.take()
+        try:
+            with self._connections.writing:
+                db.execute("BEGIN IMMEDIATE")
+                try:
+                    result = work(db)
+                    db.execute("COMMIT")
+                    return result
+                finally:
+                    if db.in_transaction:
+                        db.execute("ROLLBACK")
+        except sqlite3.Error as error:
+            raise self.failure(error) from error
+        finally:
+            self.give_back(db)
+
+    def close(self) -> None:
+        """Close the idle connections; those in use by other threads are closed when they come back."""
+        connections = self._connections
+        connections.closed = True
+        if connections.pid == os.getpid():
+            while connections.idle:
+                connections.idle.pop().close()
+
+    def failure(self, error: sqlite3.Error) -> StorageError:
+        """The user's words for what SQLite reports."""
+        code = (getattr(error, "sqlite_errorcode", None) or 0) & 0xFF
+        what, hint = _FAILURES.get(code, (f"failed: {error}", "look at the cause with `--debug`"))
+        return StorageError(
+            f"the online store {self.path} {what.format(wait=self._busy_timeout_s, error=error)} ({SETTING})",
+            hint=hint,
+        )
+
+    def _begin_in_child(self) -> Connections:
+        """A forked child must neither use nor close what its parent opened: SQLite's locks belong to the process."""
+        self._parents.append(self._connections)
+        closed = self._connections.closed
+        self._connections = Connections()
+        self._connections.closed = closed
+        return self._connections
+
+    def _connect(self, connections: Connections) -> sqlite3.Connection:
+        if connections.closed:
+            raise StorageError(f"the online store {self.path} was closed", hint="make a new one")
+        try:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise StorageError(
+                f"the online store's directory {self.path.parent} cannot be made: {error.strerror} ({SETTING})",
+                hint=f"set `{SETTING}` to a file in a directory that can be written",
+            ) from error
+        try:
+            db = sqlite3.connect(
+                self.path,
+                timeout=self._busy_timeout_s,
+                isolation_level=None,
+                check_same_thread=False,
+                cached_statements=256,
+            )
+            try:
+                self._open(db)
+            except BaseException:
+                db.close()
+                raise
+        except sqlite3.Error as error:
+            raise self.failure(error) from error
+        connections.all.append(db)
+        return db
+
+    def _open(self, db: sqlite3.Connection) -> None:
+        """Check that the file is ours and of a layout we know; make it where it is empty."""
+        if not self._is_ours(db):
+            db.execute(f"PRAGMA page_size = {_PAGE_BYTES}")
+            self._switch_to_wal(db)
+            db.execute("BEGIN IMMEDIATE")
+            try:
+                if not self._is_ours(db):  # another process may have been faster
+                    for statement in _LAYOUT:
+                        db.execute(statement)
+                    # A random start: a file that was lost and made again does not repeat its tokens. Below 2**53.
+                    db.execute("INSERT INTO tokens VALUES (?)", (secrets.randbits(48),))
+                    db.execute(f"PRAGMA application_id = {APPLICATION_ID}")
+                    db.execute(f"PRAGMA user_version = {FORMAT}")
+                db.execute("COMMIT")
+            finally:
+                if db.in_transaction:
+                    db.execute("ROLLBACK")
+        for pragma in _ON_CONNECT:
+            db.execute(pragma)
+
+    def _is_ours(self, db: sqlite3.Connection) -> bool:
+        """False where the file is empty.
+
+        Raises:
+            StorageError: the file is somebody else's, or of a newer layout.
+        """
+        (application,) = db.execute("PRAGMA application_id").fetchone()
+        (found,) = db.execute("PRAGMA user_version").fetchone()
+        if application == APPLICATION_ID:
+            if found > FORMAT:
+                raise StorageError(
+                    f"the online store {self.path} has format {found}; this Asof knows formats up to {FORMAT} ({SETTING})",
+                    hint="use the newer Asof that made it, or set another file and run `asof rebuild`",
+                )
+            return True
+        (objects,) = db.execute("SELECT count(*) FROM sqlite_master").fetchone()
+        if objects or application or found:
+            raise StorageError(
+                f"{self.path} is an SQLite file of something else, not an Asof online store ({SETTING})",
+                hint=f"set `{SETTING}` to another file",
+            )
+        return False
+
+    def _switch_to_wal(self, db: sqlite3.Connection) -> None:
+        """Write-ahead logging is a property of the file. SQLite does not wait for the lock here, so we do."""
+        deadline = time.monotonic() + self._busy_timeout_s
+        while True:
+            try:
+                (mode,) = db.execute("PRAGMA journal_mode = WAL").fetchone()
+            except sqlite3.OperationalError as error:
+                if (error.sqlite_errorcode & 0xFF) != sqlite3.SQLITE_BUSY or time.monotonic() > deadline:
+                    raise
+                time.sleep(0.005)
+                continue
+            if mode != "wal":
+                raise StorageError(
+                    f"the online store {self.path} cannot use write-ahead logging on its file system ({SETTING})",
+                    hint=f"set `{SETTING}` to a file on a local disk",
+                )
+            return
+
+
+_ACCESS = (
+    "cannot be opened or written: {error}",
+    f"check that the file and its directory of `{SETTING}` can be written",
+)
+_DAMAGED = (
+    "is damaged: {error}",
+    "move the file away and run `asof rebuild`: the online store is made again from the archive",
+)
+_FAILURES = {
+    sqlite3.SQLITE_FULL: ("cannot grow: the disk is full", f"free some space, or set `{SETTING}` to another disk"),
+    sqlite3.SQLITE_BUSY: (
+        "was locked by another process for more than {wait:g} s",
+        "find the process that keeps the file open",
+    ),
+    sqlite3.SQLITE_LOCKED: (
+        "was locked by another process for more than {wait:g} s",
+        "find the process that keeps the file open",
+    ),
+    sqlite3.SQLITE_CORRUPT: _DAMAGED,
+    sqlite3.SQLITE_NOTADB: _DAMAGED,
+    sqlite3.SQLITE_READONLY: _ACCESS,
+    sqlite3.SQLITE_CANTOPEN: _ACCESS,
+    sqlite3.SQLITE_PERM: _ACCESS,
+    sqlite3.SQLITE_AUTH: _ACCESS,
+    sqlite3.SQLITE_IOERR: ("cannot be read or written: {error}", f"check the disk of `{SETTING}` and its free space"),
+    sqlite3.SQLITE_TOOBIG: ("refuses a row: {error}", "a row of one key can have at most 1 GB"),
+}
+"""SQLite's primary result code → what happened to the file, and the next step."""
