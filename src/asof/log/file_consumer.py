@@ -6,6 +6,7 @@ import time
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
+from asof.errors import LogError
 from asof.log.file_cursor import Cursor
 from asof.log.file_group import Membership, committed_offsets
 from asof.log.file_partition import Deleted
@@ -188,11 +189,12 @@ class FileConsumer:
                     messages = self._cursors[number].read(left)
                 except Deleted:
                     raise TopicReplaced(self._topic.name, known=self._topic.id, found=None) from None
-                except OffsetOutOfRange:
+                except LogError as error:
                     if parts:
-                        # What was read is handed over first; the error comes with the next poll.
+                        # What was read is handed over first; the error comes with a later poll.
                         break
-                    self._resting.add(number)
+                    if isinstance(error, OffsetOutOfRange):
+                        self._resting.add(number)
                     raise
                 if not len(messages):
                     break

@@ -10,10 +10,14 @@ import numpy as np
 
 from asof.errors import LogError
 from asof.log.file_frames import HEADER, Damaged, Unpacked, unpack
-from asof.log.file_partition import FilePartition, State, reporting, segment_name
+from asof.log.file_partition import Deleted, FilePartition, State, reporting, segment_name
 from asof.log.protocol import Messages, OffsetOutOfRange, Partition
 
 CHUNK_BYTES = 1 << 20
+
+
+class _Gap(Exception):
+    """The record at the place is not where it should be."""
 
 
 class Cursor:
@@ -51,21 +55,40 @@ class Cursor:
             OffsetOutOfRange: the place is outside the partition; it is not moved.
             LogError: the segment is damaged or cannot be read.
         """
-        state = self._partition.state()
-        if state.epoch != self._epoch:
-            self._let_go(state)
-        if not state.start <= self.offset <= state.next:
-            raise OffsetOutOfRange(self._name, wanted=self.offset, first=state.start, next=state.next)
-        end = state.next if stop is None else min(stop, state.next)
+        while True:
+            state = self._partition.state()
+            if state.epoch != self._epoch:
+                self._let_go(state)
+            if not state.start <= self.offset <= state.next:
+                raise OffsetOutOfRange(self._name, wanted=self.offset, first=state.start, next=state.next)
+            try:
+                return self._read(state, max_messages, state.next if stop is None else min(stop, state.next))
+            except (FileNotFoundError, _Gap) as error:
+                if self._partition.is_deleted():
+                    raise Deleted from None
+                if self._partition.state().epoch != state.epoch:
+                    # Dropped or rewritten since the state was read: look again.
+                    continue
+                raise self._missing(state) from error
+            except OSError as error:
+                raise LogError(f"cannot read log partition {self._partition.path}: {error}") from error
+
+    def _read(self, state: State, max_messages: int, end: int) -> Messages:
         while self.offset < end:
             if not len(self._ready):
                 self._load(state)
-                if not len(self._ready):
-                    continue
-            taken = self._take(max_messages, end)
+            taken = self._take(max_messages, end) if len(self._ready) else self._ready
             if len(taken):
                 return taken
         return Messages.empty()
+
+    def _missing(self, state: State) -> LogError:
+        bases = [*self._partition.segments(state), state.next]
+        following = bases[bisect_right(bases, self.offset)]
+        return LogError(
+            f"log partition {self._partition.path} lacks the records {self.offset} to {following - 1}",
+            hint=f"restore the missing segment from a copy, or seek to {following} if the gap can be accepted",
+        )
 
     def _let_go(self, state: State) -> None:
         """Forget what was read ahead and where: segments were dropped or rewritten."""
@@ -88,28 +111,14 @@ class Cursor:
 
     def _load(self, state: State) -> None:
         """Read ahead from the place: fills `_ready`, or moves the place over what holds no records."""
-        try:
-            limit = self._open(state)
-            position = self._position
-            if position is None:
-                position = self._partition.locate(self._segment, self.offset, limit)
-            if position >= limit:
-                self._step_over_end(state)
-                return
+        limit = self._open(state)
+        position = self._position
+        if position is None:
+            position = self._partition.locate(self._segment, self.offset, limit)
+        if position < limit:
             self._read_piece(position, limit)
-        except FileNotFoundError:
-            # Dropped since the state was read: the next look at it tells whether the place was lost.
-            latest = self._partition.state()
-            if latest.epoch == state.epoch:
-                raise LogError(
-                    f"log segment {self._partition.path / segment_name(self._segment)} is missing",
-                    hint="restore the file from a copy, or seek beyond it if the gap can be accepted",
-                ) from None
-            self._let_go(latest)
-            if self.offset < latest.start:
-                raise OffsetOutOfRange(
-                    self._name, wanted=self.offset, first=latest.start, next=latest.next
-                ) from None
+        else:
+            self._step_over_end(state)
 
     def _open(self, state: State) -> int:
         """Open the segment that holds the place; answer where its published bytes end."""
@@ -118,7 +127,7 @@ class Cursor:
                 bases = self._partition.segments(state)
                 at = bisect_right(bases, self.offset) - 1
                 if at < 0:
-                    raise FileNotFoundError
+                    raise _Gap
                 self._segment = bases[at]
             self._file = FileIO(self._partition.path / segment_name(self._segment))
         if self._segment == state.segment:
@@ -127,13 +136,11 @@ class Cursor:
 
     def _step_over_end(self, state: State) -> None:
         self.close()
-        if self._segment == state.segment:
-            # Only a power cut leaves offsets without records: those that were published and then lost.
-            self._position, self.offset = None, state.next
-            return
-        bases = self._partition.segments(state)
-        self._segment = bases[bisect_right(bases, self._segment)]
-        self._position, self.offset = 0, max(self.offset, self._segment)
+        bases = [*self._partition.segments(state), state.next]
+        following = bases[bisect_right(bases, self._segment)]
+        if following != self.offset or self._segment == state.segment:
+            raise _Gap
+        self._segment, self._position = following, 0
 
     def _read_piece(self, position: int, limit: int) -> None:
         size = CHUNK_BYTES
@@ -142,6 +149,8 @@ class Cursor:
             if found.next_offset is not None:
                 break
             size = max(found.needed, HEADER.size)
+        if found.first_offset > self.offset:
+            raise _Gap
         self._position = position + found.size
         messages = found.messages
         skipped = int(np.searchsorted(messages.offsets, self.offset))

@@ -191,12 +191,14 @@ class Unpacked:
     Args:
         messages: the records, erased ones left out.
         size: the bytes of those batches.
+        first_offset: of the first batch; None where there is no whole batch.
         next_offset: one above the last record, erased or not; None where there is no whole batch.
         needed: the bytes of the batch that did not fit any more; 0 where not even its header did.
     """
 
     messages: Messages
     size: int
+    first_offset: int | None
     next_offset: int | None
     needed: int
 
@@ -205,11 +207,11 @@ def unpack(data: bytes, number: int) -> Unpacked:
     """Decode the whole batches at the start of `data`, which belongs to partition `number`.
 
     Raises:
-        Damaged: a header or a checksum is wrong.
+        Damaged: a header or a checksum is wrong, or offsets between two batches are missing.
     """
     view = memoryview(data)
     available = len(data)
-    at = needed = 0
+    at = needed = following = 0
     firsts: list[int] = []
     counts: list[int] = []
     times: list[bytes] = []
@@ -228,6 +230,9 @@ def unpack(data: bytes, number: int) -> Unpacked:
             break
         if crc32(view[body:end]) != body_crc:
             raise Damaged(at, "a batch's checksum is wrong")
+        if firsts and first != following:
+            raise Damaged(at, f"offsets {following} to {first - 1} are missing")
+        following = first + count
         firsts.append(first)
         counts.append(count)
         if flags <= KEYS and count == 1:
@@ -243,6 +248,8 @@ def unpack(data: bytes, number: int) -> Unpacked:
             if length <= -2:
                 erased.append(len(values))
             values.append(data[start : start + length] if length >= 0 else None)
+            if headers is not None:
+                headers.append(())
             at = end
             continue
         if flags & TIMES:
@@ -269,8 +276,6 @@ def unpack(data: bytes, number: int) -> Unpacked:
             erased += (len(values) + gone).tolist()
         values += column
         at = end
-    if headers is not None:
-        headers += [()] * (len(values) - len(headers))
     count_array = np.array(counts, np.int64)
     starts = np.cumsum(count_array) - count_array
     total = len(values)
@@ -286,7 +291,7 @@ def unpack(data: bytes, number: int) -> Unpacked:
         mask = np.ones(total, bool)
         mask[erased] = False
         messages = messages.select(mask)
-    return Unpacked(messages, at, firsts[-1] + counts[-1] if firsts else None, needed)
+    return Unpacked(messages, at, firsts[0] if firsts else None, following if firsts else None, needed)
 
 
 def _column(
@@ -303,6 +308,14 @@ def _column(
     for row in np.flatnonzero(lengths < 0).tolist():
         cells[row] = None
     return cells, ends[-1], np.flatnonzero(lengths <= -2)
+
+
+def filler(count: int) -> Iterator[Packed]:
+    """Batches of records that were erased from the start: they only take up `count` offsets."""
+    for start in range(0, count, BATCH_RECORDS):
+        size = min(BATCH_RECORDS, count - start)
+        body = array("i", [-2]).tobytes() * size
+        yield Packed(body, crc32(body), size, 0, 0, 0)
 
 
 def blank(batch: bytes, offsets: set[int]) -> bytes:

@@ -21,7 +21,7 @@ from zlib import crc32
 import numpy as np
 
 from asof.errors import LogError
-from asof.log.file_frames import HEADER, MAGIC, Damaged, Packed, blank, check, head_at, unpack
+from asof.log.file_frames import HEADER, MAGIC, Damaged, Packed, blank, check, filler, head_at, unpack
 from asof.timing import Micros
 
 SEGMENT_BYTES = 64 << 20
@@ -162,6 +162,10 @@ class FilePartition:
                 yield
             finally:
                 fcntl.flock(self._fd, fcntl.LOCK_UN)
+
+    def is_deleted(self) -> bool:
+        """Whether the topic was deleted while this was open."""
+        return self._fd < 0 or os.fstat(self._fd).st_nlink == 0
 
     # ---- reading
 
@@ -329,9 +333,18 @@ class FilePartition:
             raise LogError(f"log partition {self.path} has no segments", hint="restore it from a copy")
         last = bases[-1]
         position, offset, marks = self._scan(last)
+        # An offset that was once published is never given to another record; no offset is left out either, so that
+        # a missing segment can be told.
+        lost = max(0, found.next - offset) if found else 0
         path = self.path / segment_name(last)
         with reporting("recover", path):
             os.truncate(path, position)
+            with open(path, "ab") as file:
+                for batch in filler(lost):
+                    position += file.write(batch.sealed(offset))
+                    offset += batch.count
+                file.flush()
+                os.fsync(file.fileno())
             self._index_path(last).unlink(missing_ok=True)
             if marks:
                 self._append_index(last, marks)
@@ -341,8 +354,7 @@ class FilePartition:
             start=max(bases[0], found.start if found else 0),
             segment=last,
             position=position,
-            # An offset that was once published is never given to another record.
-            next=max(offset, found.next if found else 0),
+            next=offset,
         )
         self.publish(state)
         return state
@@ -450,7 +462,8 @@ class FilePartition:
                     # Before the swap, lest a writer goes on in the old file should this process die right after it;
                     # and after it, for readers that opened the old file in between.
                     state = self._next_epoch(state)
-                    os.replace(new, path)
+                    with reporting("erase in", path):
+                        os.replace(new, path)
                 finally:
                     new.unlink(missing_ok=True)
                 state = self._next_epoch(state)
