@@ -124,6 +124,29 @@ def parse(text: str) -> DType:
     raise DefinitionError(f"no type {text!r}", hint=nearest(text, SCALARS) or f"choose one of {', '.join(SCALARS)}")
 
 
+def from_arrow(kind: pa.DataType) -> DType | None:
+    """The type whose values an Arrow column of this type holds as they are; None where there is none."""
+    import pyarrow as pa  # noqa: PLC0415
+
+    if pa.types.is_dictionary(kind):
+        return from_arrow(kind.value_type)
+    if pa.types.is_list(kind) or pa.types.is_large_list(kind):
+        inner = from_arrow(kind.value_type)
+        return None if inner is None else Array(inner)
+    if pa.types.is_decimal(kind):
+        return Decimal(kind.precision, kind.scale) if kind.precision <= 38 else None
+    for fits, dtype in (
+        (pa.types.is_boolean, Bool), (pa.types.is_int64, Int64), (pa.types.is_uint32, Int64), (pa.types.is_uint64, Int64),
+        (pa.types.is_integer, Int32), (pa.types.is_float64, Float64), (pa.types.is_floating, Float32),
+        (pa.types.is_string, String), (pa.types.is_large_string, String), (pa.types.is_string_view, String),
+        (pa.types.is_binary, Bytes), (pa.types.is_large_binary, Bytes), (pa.types.is_binary_view, Bytes),
+        (pa.types.is_date, Date), (pa.types.is_timestamp, Timestamp),
+    ):  # fmt: skip
+        if fits(kind):
+            return dtype
+    return None
+
+
 @lru_cache(maxsize=256)
 def _arrow(dtype: DType) -> pa.DataType:
     import pyarrow as pa  # noqa: PLC0415 - `import asof` loads no pyarrow

@@ -1,0 +1,1 @@
+"""Where history is kept and joined: one protocol, and a file per product."""

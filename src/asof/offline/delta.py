@@ -1,0 +1,236 @@
+"""Archives as Delta tables: every event that a log delivered, appended exactly once.
+
+Delta itself does not refuse a repeated or lower transaction version. So each append opens the table, reads every
+partition's version from that handle, drops what is at or below it, and commits through the same handle without
+Delta's own retries; a writer that meanwhile committed makes the commit fail, and the append starts over.
+"""
+
+from __future__ import annotations
+
+import errno
+import shutil
+import time
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+from urllib.parse import unquote
+
+import pyarrow as pa
+import pyarrow.compute as pc
+from deltalake import CommitProperties, DeltaTable, Transaction, write_deltalake
+from deltalake.exceptions import CommitFailedError, DeltaError, TableNotFoundError
+
+from asof.errors import AsofError, StorageError
+from asof.offline.protocol import Archive
+from asof.sources.protocol import Files
+
+_ATTEMPTS = 50
+_CHECKPOINT_EVERY = 50
+
+
+class DeltaArchives:
+    """The archives below one folder: `<root>/<project>/<kind>/<name>`.
+
+    Args:
+        root: a folder; made where it is missing.
+    """
+
+    def __init__(self, root: Path | str) -> None:
+        self.root = Path(root)
+
+    def _path(self, archive: Archive) -> Path:
+        return self.root / archive.project / archive.kind / archive.name
+
+    def _open(self, archive: Archive) -> DeltaTable | None:
+        try:
+            return DeltaTable(self._path(archive))
+        except TableNotFoundError:
+            return None
+        except (DeltaError, OSError) as error:
+            raise _wrapped(error, f"archive {archive.name!r} at {self._path(archive)} cannot be opened") from error
+
+    def create(self, archive: Archive, schema: pa.Schema) -> None:
+        """Make the archive, or add its new columns.
+
+        Args:
+            schema: the rows' columns; `partition`, `offset`, `ingested_at` and `ingest_date` among them.
+        """
+        table = self._open(archive)
+        try:
+            if table is None:
+                self._path(archive).mkdir(parents=True, exist_ok=True)
+                DeltaTable.create(
+                    self._path(archive), schema=schema, partition_by=["ingest_date"], mode="ignore",
+                    configuration={"delta.checkpointInterval": str(_CHECKPOINT_EVERY)},
+                )  # fmt: skip
+                return
+            known = pa.schema(table.schema().to_arrow()) if hasattr(table.schema(), "to_arrow") else table.schema()
+            missing = [each for each in schema if each.name not in known.names]
+            if missing:
+                empty = pa.Table.from_batches([], schema)
+                write_deltalake(table, empty, mode="append", schema_mode="merge")
+        except (DeltaError, OSError) as error:
+            raise _wrapped(error, f"archive {archive.name!r} cannot be made at {self._path(archive)}") from error
+
+    def append(self, archive: Archive, rows: pa.Table, through: Mapping[int, int]) -> int:
+        """Append rows that are not yet there, and move each partition's archived offset, in one commit.
+
+        Args:
+            rows: with `partition`, `offset`, `ingested_at` (timestamp) and `ingest_date`.
+            through: partition → the last offset that these rows cover, also where no row of it is left.
+
+        Returns:
+            How many rows were new.
+        """
+        for attempt in range(_ATTEMPTS):
+            table = self._open(archive)
+            if table is None:
+                self.create(archive, rows.schema)
+                continue
+            done = {partition: _version(table, partition) for partition in through}
+            news = {partition: offset for partition, offset in through.items() if offset > done[partition]}
+            if not news:
+                return 0
+            fresh = rows
+            if rows.num_rows and any(offset >= 0 for offset in done.values()):
+                fresh = _beyond(rows, done)
+            try:
+                write_deltalake(
+                    table, fresh, mode="append",
+                    commit_properties=CommitProperties(
+                        app_transactions=[Transaction(_app(each), offset) for each, offset in sorted(news.items())],
+                        max_commit_retries=0,
+                    ),
+                )  # fmt: skip
+                return fresh.num_rows
+            except CommitFailedError:
+                # Another writer was faster; what it covered is dropped when we look again.
+                time.sleep(min(0.001 * 2**attempt, 0.2))
+            except (DeltaError, OSError) as error:
+                raise _wrapped(error, f"archive {archive.name!r} at {self._path(archive)} cannot be written") from error
+        raise StorageError(
+            f"archive {archive.name!r}: {_ATTEMPTS} commits in a row met another writer's",
+            hint="see which other workers write it; `asof stream status` lists them",
+        )
+
+    def offsets(self, archive: Archive, partitions: Sequence[int]) -> dict[int, int]:
+        """Each partition's last archived offset; -1 where nothing was."""
+        table = self._open(archive)
+        if table is None:
+            return dict.fromkeys(partitions, -1)
+        return {partition: _version(table, partition) for partition in partitions}
+
+    def rows(self, archive: Archive, *, version: int | None = None) -> Files | None:
+        """The archive's Parquet files as of now (or of a version); None where it has no rows."""
+        table = self._open(archive)
+        if table is None:
+            return None
+        try:
+            if version is not None:
+                table.load_as_version(version)
+            paths = tuple(sorted(unquote(uri.removeprefix("file://")) for uri in table.file_uris()))
+        except (DeltaError, OSError) as error:
+            raise _wrapped(error, f"version {version} of archive {archive.name!r} is gone") from error
+        return Files(paths, "parquet") if paths else None
+
+    def version(self, archive: Archive) -> int:
+        """The archive's version, to pin a training set to; -1 where there is none."""
+        table = self._open(archive)
+        return -1 if table is None else table.version()
+
+    def compact(self, archive: Archive, *, keep_hours: int = 7 * 24) -> dict[str, int]:
+        """Join small files, and remove files that no version of the last `keep_hours` names.
+
+        Returns:
+            `added`, `removed`: how many files the joining wrote and replaced; `vacuumed`: how many were deleted.
+        """
+        table = self._open(archive)
+        if table is None:
+            return {"added": 0, "removed": 0, "vacuumed": 0}
+        try:
+            metrics = table.optimize.compact()
+            gone = table.vacuum(retention_hours=keep_hours, dry_run=False, enforce_retention_duration=False)
+        except CommitFailedError:
+            return {"added": 0, "removed": 0, "vacuumed": 0}  # a writer was at work; the next run does it
+        except (DeltaError, OSError) as error:
+            raise _wrapped(error, f"archive {archive.name!r} cannot be compacted") from error
+        return {"added": metrics["numFilesAdded"], "removed": metrics["numFilesRemoved"], "vacuumed": len(gone)}
+
+    def forget(self, archive: Archive, columns: Mapping[str, Any]) -> int:
+        """Delete the rows where every column has the given value, and the files that still held them."""
+        table = self._open(archive)
+        if table is None:
+            return 0
+        predicate = " AND ".join(f'"{name}" = {_literal(value)}' for name, value in columns.items())
+        for _ in range(_ATTEMPTS):
+            try:
+                metrics = table.delete(predicate)
+                table.vacuum(retention_hours=0, dry_run=False, enforce_retention_duration=False)
+                return int(metrics.get("num_deleted_rows") or 0)
+            except CommitFailedError:
+                table = DeltaTable(self._path(archive))
+            except (DeltaError, OSError) as error:
+                raise _wrapped(error, f"rows of archive {archive.name!r} cannot be deleted") from error
+        raise StorageError(f"archive {archive.name!r} is written too fast to delete rows from", hint="try again")
+
+    def names(self, project: str, kind: str) -> list[str]:
+        """The archives of one kind that exactly this project has."""
+        folder = self.root / project / kind
+        return sorted(each.name for each in folder.iterdir()) if folder.is_dir() else []
+
+    def drop_project(self, project: str) -> None:
+        """Delete all archives of exactly this project."""
+        shutil.rmtree(self.root / project, ignore_errors=True)
+
+
+def with_arrival(rows: pa.Table, *, partition: Any, offset: Any, ingested_at: int) -> pa.Table:
+    """The rows with the four columns that every archive has."""
+    count = rows.num_rows
+    at = pa.scalar(ingested_at, pa.int64()).cast(pa.timestamp("us", "UTC"))
+    day = datetime.fromtimestamp(ingested_at // 1_000_000, UTC).date()
+    for name, column in (
+        ("partition", pa.array(partition, pa.int32())),
+        ("offset", pa.array(offset, pa.int64())),
+        ("ingested_at", pa.repeat(at, count)),
+        ("ingest_date", pa.repeat(pa.scalar(day, pa.date32()), count)),
+    ):
+        rows = rows.append_column(name, column)
+    return rows
+
+
+def _app(partition: int) -> str:
+    return f"partition {partition}"
+
+
+def _version(table: DeltaTable, partition: int) -> int:
+    version = table.transaction_version(_app(partition))
+    return -1 if version is None else version
+
+
+def _beyond(rows: pa.Table, done: Mapping[int, int]) -> pa.Table:
+    keep = pa.repeat(pa.scalar(True), rows.num_rows)
+    for partition, offset in done.items():
+        if offset >= 0:
+            seen = pc.and_(pc.equal(rows["partition"], partition), pc.less_equal(rows["offset"], offset))
+            keep = pc.and_not(keep, seen)
+    return rows.filter(keep)
+
+
+def _literal(value: Any) -> str:
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, int | float):
+        return repr(value)
+    if isinstance(value, bytes):
+        return f"X'{value.hex()}'"
+    return "'" + str(value).replace("'", "''") + "'"
+
+
+def _wrapped(error: Exception, problem: str) -> AsofError:
+    text = str(error)
+    if getattr(error, "errno", None) == errno.ENOSPC or "No space left" in text:
+        return StorageError(f"{problem}: the disk is full", hint="free space, then run it again; nothing was lost")
+    if "Permission denied" in text:
+        return StorageError(f"{problem}: permission denied", hint="check offline_store.path and who owns it")
+    return StorageError(f"{problem}: {text.splitlines()[0] if text else type(error).__name__}", hint="check offline_store.path")

@@ -1,0 +1,84 @@
+"""What an offline store can do: run compiled queries over sources and archives, and keep archives."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal, Protocol
+
+import pyarrow as pa
+
+from asof.sources.protocol import Input
+
+
+@dataclass(frozen=True)
+class Archive:
+    """A table of what a log delivered.
+
+    Args:
+        project: compared exactly, so `prod` has nothing to do with `prod2`.
+        name: the source's name.
+        kind: `events`, or `letters` for the messages that could not be used.
+    """
+
+    project: str
+    name: str
+    kind: Literal["events", "letters"] = "events"
+
+
+ARRIVAL_COLUMNS = ("partition", "offset", "ingested_at", "ingest_date")
+"""The columns that every archive has beside its source's; no source may have columns of these names."""
+
+HISTORY = -1
+"""The partition of rows that `backfill` loaded from a batch source."""
+
+
+class Result(Protocol):
+    """A lazy answer: nothing runs before `reader` is asked for."""
+
+    @property
+    def schema(self) -> pa.Schema: ...
+
+    def reader(self, batch_rows: int = 100_000) -> pa.RecordBatchReader:
+        """The rows in batches, in bounded memory. Each call runs the query again."""
+        ...
+
+
+class OfflineStore(Protocol):
+    """Runs queries, and keeps archives."""
+
+    dialect: str
+
+    def run(self, query: Any, inputs: Mapping[str, Input]) -> Result:
+        """Run a compiled query (`asof.sql`) over named inputs."""
+        ...
+
+    def sql(self, text: str, inputs: Mapping[str, Input | pa.Table]) -> Result:
+        """Run SQL text over named inputs."""
+        ...
+
+    def evaluate(self, batch: pa.Table, expressions: Mapping[str, str]) -> pa.Table:
+        """Evaluate SQL expressions over a batch: one column per name, rows in the batch's order."""
+        ...
+
+    def tables_in(self, sql: str) -> set[str]:
+        """The tables that a SELECT names."""
+        ...
+
+    def create(self, archive: Archive, schema: pa.Schema) -> None: ...
+
+    def append(self, archive: Archive, rows: pa.Table, through: Mapping[int, int]) -> int: ...
+
+    def offsets(self, archive: Archive, partitions: Sequence[int]) -> dict[int, int]: ...
+
+    def rows(self, archive: Archive, *, version: int | None = None) -> Input | None: ...
+
+    def version(self, archive: Archive) -> int: ...
+
+    def compact(self, archive: Archive, *, keep_hours: int = 168) -> dict[str, int]: ...
+
+    def forget(self, archive: Archive, columns: Mapping[str, Any]) -> int: ...
+
+    def names(self, project: str, kind: str) -> list[str]: ...
+
+    def drop_project(self, project: str) -> None: ...

@@ -1,0 +1,89 @@
+"""Sources in files: Parquet, CSV, and the Parquet files of a Delta table."""
+
+from __future__ import annotations
+
+import glob
+from difflib import get_close_matches
+from pathlib import Path
+from urllib.parse import unquote
+
+import pyarrow as pa
+import pyarrow.csv
+import pyarrow.parquet
+from deltalake import DeltaTable
+from deltalake.exceptions import DeltaError
+
+from asof.definitions import FileSource, Source
+from asof.dtypes import from_arrow
+from asof.errors import SourceError
+from asof.sources.protocol import Column, Files, Need
+
+_ENDINGS = {"parquet": (".parquet", ".pq"), "csv": (".csv",)}
+
+
+class FileReader:
+    """Reads `FileSource`s.
+
+    Args:
+        root: what relative paths are relative to: the feature repository.
+    """
+
+    def __init__(self, root: Path | str) -> None:
+        self.root = Path(root)
+
+    def describe(self, source: Source) -> list[Column]:
+        """The columns that the files really have (of the first file; all are read as that one)."""
+        assert isinstance(source, FileSource)
+        paths = self._paths(source)
+        try:
+            if source.file_format == "csv":
+                schema = pa.csv.open_csv(paths[0]).schema
+            else:
+                schema = pa.parquet.read_schema(paths[0])
+        except (pa.ArrowInvalid, OSError) as error:
+            raise _refused(source, f"{paths[0]} is not a {source.file_format} file: {str(error).splitlines()[0]}") from error
+        return [Column(each.name, from_arrow(each.type), str(each.type)) for each in schema]
+
+    def scan(self, source: Source, need: Need) -> Files:
+        """The source's files; the engine reads only the columns and the time range that it needs."""
+        assert isinstance(source, FileSource)
+        return Files(tuple(self._paths(source)), "csv" if source.file_format == "csv" else "parquet")
+
+    def _paths(self, source: FileSource) -> list[str]:
+        """The files, sorted: their order is part of the order of rows."""
+        path = source.path if "://" in source.path else str(self.root / source.path)
+        if source.file_format == "delta":
+            return self._delta_paths(source, path)
+        place = Path(path)
+        if place.is_file():
+            return [str(place)]
+        if place.is_dir():
+            found = sorted(
+                str(each) for each in place.rglob("*")
+                if each.suffix in _ENDINGS[source.file_format] and not each.name.startswith((".", "_"))
+            )  # fmt: skip
+            what = f"folder {place} has no {source.file_format} files"
+        else:
+            found = sorted(glob.glob(path, recursive=True))
+            what = f"no file matches {path}" if glob.has_magic(path) else f"there is no file {path}"
+        if not found:
+            near = get_close_matches(place.name, [each.name for each in place.parent.iterdir()], n=1) if place.parent.is_dir() else []
+            raise _refused(source, what, hint=f"did you mean {near[0]!r}?" if near else "check path=, or write the file first")
+        return found
+
+    def _delta_paths(self, source: FileSource, path: str) -> list[str]:
+        try:
+            table = DeltaTable(path)
+            features = table.protocol().reader_features or []
+            if set(features) & {"deletionVectors", "columnMapping"}:
+                raise _refused(
+                    source, f"Delta table {path} uses {', '.join(sorted(features))}; its files cannot be read natively",
+                    hint="rewrite the table without deletion vectors and column mapping",
+                )  # fmt: skip
+            return sorted(unquote(uri.removeprefix("file://")) for uri in table.file_uris())
+        except (DeltaError, OSError) as error:
+            raise _refused(source, f"{path} is not a Delta table: {str(error).splitlines()[0]}") from error
+
+
+def _refused(source: Source, problem: str, *, hint: str = "check path= and file_format=") -> SourceError:
+    return SourceError(f"source {source.name!r}: {problem}", hint=hint, where=source.where)
