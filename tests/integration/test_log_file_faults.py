@@ -10,6 +10,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
@@ -73,14 +74,15 @@ def start(root: Path) -> Iterator[Callable[..., subprocess.Popen[str]]]:
     running: list[subprocess.Popen[str]] = []
 
     def run(script: str, *arguments: str, out: Path | None = None) -> subprocess.Popen[str]:
-        running.append(
-            subprocess.Popen(
-                [sys.executable, "-c", script, str(root), *arguments],
-                stdout=subprocess.PIPE if out is None else out.open("a"),
-                text=True,
-                env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
+        with ExitStack() as stack:
+            running.append(
+                subprocess.Popen(
+                    [sys.executable, "-c", script, str(root), *arguments],
+                    stdout=subprocess.PIPE if out is None else stack.enter_context(out.open("a")),
+                    text=True,
+                    env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
+                )
             )
-        )
         return running[-1]
 
     yield run

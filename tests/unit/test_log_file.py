@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import threading
+import time
 from collections.abc import Callable, Iterator
 from errno import ENOSPC
 from pathlib import Path
@@ -308,6 +310,46 @@ def test_a_full_disk_is_an_error_and_leaves_nothing_behind(log: FileLog, monkeyp
     log.send("two", [b"c"] * 2, keys=[b"1", b"4"], durable=False)
     assert [len(log.read("two", number, 0)) for number in (0, 1)] == [stop + 1 for _, stop in before.values()]
     assert all(segment(log, "two", number=n).stat().st_size == 2 * sizes[n] for n in (0, 1))
+
+
+# ---- threads
+
+
+def test_threads_that_send_while_another_syncs_share_the_next_sync(
+    log: FileLog, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    log.create("t")
+    syncing, go_on, syncs = threading.Event(), threading.Event(), []
+
+    def slow_sync(fd: int) -> None:
+        syncs.append(fd)
+        syncing.set()
+        assert go_on.wait(30)
+
+    monkeypatch.setattr(file_partition, "_sync_data", slow_sync)
+    places: dict[bytes, list[tuple[int, int]]] = {}
+
+    def send(value: bytes) -> None:
+        places[value] = log.send("t", [value, value], durable=True)
+
+    threads = [threading.Thread(target=send, args=(b"%d" % i,)) for i in range(6)]
+    threads[0].start()
+    assert syncing.wait(30)
+    assert log.bounds("t") == {0: (0, 0)}, "what is not yet durable must not be seen"
+    for thread in threads[1:]:
+        thread.start()
+    waiting = log.topic("t").partition(0)._waiting
+    while len(waiting) < 5:
+        time.sleep(0.001)
+    go_on.set()
+    for thread in threads:
+        thread.join()
+
+    assert len(syncs) == 2
+    messages = log.read("t", 0, 0)
+    assert len(messages) == 12
+    for value, [(_, first), (_, second)] in places.items():
+        assert messages.values[first : second + 1] == [value, value]
 
 
 # ---- retention and erasing

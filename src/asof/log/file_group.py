@@ -78,6 +78,7 @@ class Membership:
 
     def __init__(self, path: Path, topic: str, group: str, *, session_timeout_s: float) -> None:
         self._path, self._topic, self._group = path, topic, group
+        self._file = str(path / "group.json")
         self._timeout_ns = int(session_timeout_s * 1e9)
         self._member: str | None = None
         self._fd = -1
@@ -156,7 +157,7 @@ class Membership:
     def version(self) -> tuple[int, int]:
         """Changes with every change of the group."""
         try:
-            found = os.stat(self._path / "group.json")
+            found = os.stat(self._file)
         except FileNotFoundError:
             return (0, 0)
         return (found.st_ino, found.st_mtime_ns)

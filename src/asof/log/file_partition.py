@@ -9,6 +9,7 @@ import fcntl
 import os
 import re
 import threading
+from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
@@ -40,7 +41,7 @@ class Deleted(Exception):
 
 
 @contextmanager
-def reporting(action: str, path: Path) -> Iterator[None]:
+def reporting(action: str, path: Path | str) -> Iterator[None]:
     """Turn the operating system's refusals into a `LogError` that says what was tried where."""
     try:
         yield
@@ -114,6 +115,16 @@ def decode_state(data: bytes) -> State | None:
     return State(*fields) if magic == _STATE_MAGIC and crc32(data[8:]) == crc else None
 
 
+@dataclass(slots=True, eq=False)
+class _Append:
+    """What one thread wants appended, and what became of it."""
+
+    batches: Sequence[Packed]
+    durable: bool
+    first: int | None = None
+    error: Exception | None = None
+
+
 class FilePartition:
     """The directory of one partition, for one process; several processes may write to it at once.
 
@@ -126,10 +137,13 @@ class FilePartition:
         self.path = path
         self.number = number
         self._segment_bytes = segment_bytes
+        self._text = str(path)
         self._thread = threading.RLock()
-        self._fd = os.open(path / "state", os.O_RDWR)
+        self._waiting: deque[_Append] = deque()
+        self._fd = -1
         self._writing: tuple[int, int, int] | None = None
         self._listed: tuple[tuple[int, int, int], list[int]] | None = None
+        self._fd = os.open(path / "state", os.O_RDWR)
 
     @staticmethod
     def make(path: Path) -> None:
@@ -137,6 +151,9 @@ class FilePartition:
         (path / segment_name(0)).touch()
         (path / "state").write_bytes(State(boot_id(), 0, 0, 0, 0, 0).encode())
         sync_directory(path)
+
+    def __del__(self) -> None:
+        self.close()
 
     def close(self) -> None:
         """Let go of the files. Safe in a forked child: the parent's locks stay."""
@@ -241,7 +258,43 @@ class FilePartition:
             names = os.listdir(self.path)
         return sorted(int(found[1]) for name in names if (found := _SEGMENT.fullmatch(name)))
 
+    def _segment_text(self, base: int) -> str:
+        # Not by pathlib, which takes as long as writing a record.
+        return f"{self._text}/{base:020d}.log"
+
     # ---- appending
+
+    def append(self, batches: Sequence[Packed], *, durable: bool) -> int:
+        """Write and publish; answers the first offset. What threads ask for while one is at it is written at one go,
+        so that they share one sync.
+        """
+        mine = _Append(batches, durable)
+        self._waiting.append(mine)
+        with self._thread:
+            if mine.first is None and mine.error is None:
+                self._append_waiting()
+        if mine.error is not None:
+            raise mine.error
+        assert mine.first is not None
+        return mine.first
+
+    def _append_waiting(self) -> None:
+        waiting = [self._waiting.popleft() for _ in range(len(self._waiting))]
+        try:
+            with self.locked():
+                batches = [batch for one in waiting for batch in one.batches]
+                state = self.write(batches, durable=any(one.durable for one in waiting))
+                self.publish(state)
+        except BaseException as error:
+            for one in waiting:
+                one.error = error if isinstance(error, Exception) else LogError("a send was interrupted; send again")
+            if not isinstance(error, Exception):
+                raise
+            return
+        offset = state.next - sum(batch.count for batch in batches)
+        for one in waiting:
+            one.first = offset
+            offset += sum(batch.count for batch in one.batches)
 
     def write(self, batches: Sequence[Packed], *, durable: bool) -> State:
         """Append behind what is published, still unseen by readers; needs `locked`, ends with `publish`.
@@ -253,7 +306,7 @@ class FilePartition:
         if state.position >= self._segment_bytes:
             state = self._roll(state)
         fd = self._open_segment(state)
-        with reporting("append to", self.path / segment_name(state.segment)):
+        with reporting("append to", self._segment_text(state.segment)):
             size = os.fstat(fd).st_size
             if size < state.position:
                 raise self.damaged(state.segment, size, f"it ends here, but should have {state.position} bytes")
