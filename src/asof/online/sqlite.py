@@ -297,7 +297,7 @@ class SqliteOnlineStore:
             if absent is not None:
                 return absent
             raise StorageError(
-                f"online table {table} of kind {table.kind!r} is not in {self.path}: it was never prepared, or was dropped",
+                f"online table {table} of kind {table.kind!r} was never prepared in {self.path}, or was dropped",
                 hint="run `asof apply`",
             )
 
