@@ -406,6 +406,35 @@ def test_an_erase_that_fails_changes_nothing(log: FileLog, monkeypatch: pytest.M
     assert not list((log.root / "t").rglob("*.erasing"))
 
 
+def test_an_erase_that_dies_right_after_a_swap_misleads_neither_writers_nor_readers(
+    log: FileLog, open_log: Callable[[], FileLog], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sent(log, 10)
+    readers = [open_log(), open_log()]
+    member = Member(readers[0], "t")
+    LogSuite().until([member], lambda: len(member.got) == 10)
+    real = os.replace
+
+    def swap_and_die(source: Path, target: Path) -> None:
+        # This reader looks between the state's change and the swap, so it has the old file open.
+        member.consumer.seek(0, 4)
+        assert member.poll(2).offsets.tolist() == [4, 5]
+        real(source, target)
+        raise SystemExit
+
+    monkeypatch.setattr(file_partition.os, "replace", swap_and_die)
+    with pytest.raises(SystemExit):
+        open_log().erase("t", lambda key, value: value == b"0000000003")
+    monkeypatch.undo()
+
+    assert log.send("t", [b"after"], durable=False) == [(0, 10)]
+    member.got.clear()
+    LogSuite().until([member], lambda: len(member.got) == 5)
+    assert member.got[-1] == (0, 10, b"after")
+    assert read_all(readers[1])[2:5] == [b"0000000002", b"0000000004", b"0000000005"]
+    member.consumer.close()
+
+
 # ---- groups
 
 
