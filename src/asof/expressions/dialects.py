@@ -1,0 +1,237 @@
+"""What differs between engines: type names and the SQL form of each operation, one table per dialect."""
+
+from __future__ import annotations
+
+import string
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from asof.expressions.language import DATE_TEXT, DECIMAL_TEXT, FLOAT_TEXT, INTEGER_TEXT, OFFSET_TEXT, TIMESTAMP_TEXT, UTC_TEXT
+
+
+@dataclass(frozen=True)
+class Dialect:
+    """The forms of one engine. `{a}`, `{b}`, `{x}` are operands; every form is closed in itself (brackets, CASE, a call).
+
+    Args:
+        types: SQL names by type; Decimal has its precision and scale added.
+        forms: SQL by operation; `A>B` are casts.
+        binds: whether an operand that a form uses more than once is computed once, in a subquery; otherwise it is
+            written out again (where the engine computes common parts once by itself, and a subquery would cost more).
+    """
+
+    name: str
+    types: Mapping[str, str]
+    forms: Mapping[str, str]
+    binds: bool
+
+
+_ANY: dict[str, str] = {
+    "lower": f"translate({{x}}, '{string.ascii_uppercase}', '{string.ascii_lowercase}')",
+    "upper": f"translate({{x}}, '{string.ascii_lowercase}', '{string.ascii_uppercase}')",
+    "negative": "(-{x})",
+    "abs": "abs({x})",
+    "substr": (
+        "substr({x}, CAST(CASE WHEN {s} < 1 THEN 1 WHEN {s} > 2000000000 THEN 2000000000 ELSE {s} END AS {index}))"
+    ),
+    "substr_count": (
+        "substr({x}, CAST(CASE WHEN {s} < 1 THEN 1 WHEN {s} > 2000000000 THEN 2000000000 ELSE {s} END AS {index}), "
+        "CAST(CASE WHEN {c} <= 0 THEN 0 WHEN {s} < 1 THEN CASE WHEN {end} <= 0 THEN 0 WHEN {end} > 2000000000 "
+        "THEN 2000000000 ELSE {end} END WHEN {c} > 2000000000 THEN 2000000000 ELSE {c} END AS {index}))"
+    ),
+    "Bool>Int": "CAST(CASE {x} WHEN TRUE THEN 1 WHEN FALSE THEN 0 END AS {type})",
+    "Bool>String": "CASE {x} WHEN TRUE THEN 'true' WHEN FALSE THEN 'false' END",
+    "Int>Bool": "CASE {x} WHEN 0 THEN FALSE WHEN 1 THEN TRUE END",
+    "Int>Float": "CAST({x} AS {type})",
+    "Int>String": "CAST({x} AS {type})",
+    "String>Bool": "CASE {x} WHEN 'true' THEN TRUE WHEN 'false' THEN FALSE END",
+    "Json>String": "CAST({x} AS {type})",
+    "Timestamp>Date": "CAST(({x} AT TIME ZONE 'UTC') AS {type})",
+}
+
+DUCKDB = Dialect(
+    name="duckdb",
+    binds=False,
+    types={
+        "Bool": "BOOLEAN",
+        "Int32": "INTEGER",
+        "Int64": "BIGINT",
+        "wide": "HUGEINT",
+        "index": "BIGINT",
+        "Float32": "FLOAT",
+        "Float64": "DOUBLE",
+        "Decimal": "DECIMAL",
+        "String": "VARCHAR",
+        "Json": "VARCHAR",
+        "Bytes": "BLOB",
+        "Date": "DATE",
+        "Timestamp": "TIMESTAMPTZ",
+    },
+    forms={
+        **_ANY,
+        "collated": "{x}",
+        "like": "({a} {word} {b})",
+        "length": "length({x})",
+        # HUGEINT holds every sum and product of two BIGINT.
+        "narrow": "TRY_CAST({x} AS BIGINT)",
+        "remainder": "CAST(({a} % NULLIF({b}, 0)) AS BIGINT)",
+        "float +": "({a} + {b})",
+        "float -": "({a} - {b})",
+        "float *": "({a} * {b})",
+        "float /": "({a} / NULLIF({b}, 0))",
+        "float round": "round({x})",
+        "float floor": "floor({x})",
+        # DECIMAL arithmetic raises on overflow, and holds a little more than 38 digits before it does.
+        "decimal fit": "TRY_CAST(CAST(TRY({x}) AS VARCHAR) AS {type})",
+        "decimal round": "CAST(round({x}, 0) AS {type})",
+        "decimal floor": "CAST(floor({x}) AS {type})",
+        "Int>Int": "TRY_CAST({x} AS {type})",
+        "Int>Decimal": "TRY_CAST({x} AS {type})",
+        "Float>Int": "CASE WHEN {x} = trunc({x}) THEN TRY_CAST({x} AS {type}) END",
+        "Float>Float": "TRY_CAST({x} AS {type})",
+        # By the shortest text, which is the same everywhere; from the binary value every engine rounds in its own way.
+        # First 38 digits wide: a narrow DECIMAL refuses a text like 1e-200.
+        "Float>Decimal": "TRY_CAST(TRY_CAST(CAST({x} AS VARCHAR) AS DECIMAL(38, {scale})) AS {type})",
+        "Decimal>Int": "CASE WHEN {x} = floor({x}) THEN TRY_CAST({x} AS {type}) END",
+        # Not DECIMAL to DOUBLE: that divides, and is off by a bit now and then.
+        "Decimal>Float": "CAST(CAST({x} AS VARCHAR) AS {type})",
+        "Decimal>Decimal": "TRY_CAST({x} AS {type})",
+        "Decimal>String": "CAST({x} AS VARCHAR)",
+        # DECIMAL(2,2) is written as .50.
+        "Decimal>String all fraction": "regexp_replace(CAST({x} AS VARCHAR), '^-?', '\\00')",
+        "String>Int": f"TRY_CAST(regexp_extract({{x}}, '^({INTEGER_TEXT})$') AS {{type}})",
+        "String>Float": (
+            f"NULLIF(NULLIF(TRY_CAST(regexp_extract({{x}}, '^({FLOAT_TEXT})$') AS {{type}}), "
+            "CAST('inf' AS {type})), CAST('-inf' AS {type}))"
+        ),
+        "String>Decimal": f"TRY_CAST(regexp_extract({{x}}, '^({DECIMAL_TEXT})$') AS {{type}})",
+        "String>Date": f"TRY_CAST(regexp_extract({{x}}, '^({DATE_TEXT})$') AS {{type}})",
+        # TIMESTAMP forgets an offset, TIMESTAMPTZ takes a text without one for the session's time zone.
+        "String>Timestamp": (
+            f"COALESCE((TRY_CAST(regexp_extract({{x}}, '^({UTC_TEXT})$') AS TIMESTAMP) AT TIME ZONE 'UTC'), "
+            f"TRY_CAST(regexp_extract({{x}}, '^({OFFSET_TEXT})$') AS TIMESTAMPTZ))"
+        ),
+        "Date>String": "strftime({x}, '%Y-%m-%d')",
+        "Date>Timestamp": "(CAST({x} AS TIMESTAMP) AT TIME ZONE 'UTC')",
+        "Timestamp>String": "strftime(({x} AT TIME ZONE 'UTC'), '%Y-%m-%dT%H:%M:%S.%fZ')",
+    },
+)
+
+_INF = "CAST('Infinity' AS double precision)"
+# Powers of two: scaling by them is exact, so a scaled result tells beforehand what Postgres would raise an error for.
+_UP, _DOWN, _LEAST = "1.3407807929942597e154", "7.458340731200207e-155", "4.440892098500626e-16"
+_INT64 = "-9223372036854775808 AND 9223372036854775807"
+_DAY_EXISTS = (
+    "CAST(substr({x}, 9, 2) AS int) <= EXTRACT(DAY FROM make_date(CAST(substr({x}, 1, 4) AS int), "
+    "CAST(substr({x}, 6, 2) AS int), 1) + INTERVAL '1 month -1 day')"
+)
+_FIT = "CASE WHEN abs({x}) < {limit} THEN CAST({x} AS {type}) END"
+_ROUNDED_FIT = "CASE WHEN abs(round({x}, {scale})) < {limit} THEN CAST({x} AS {type}) END"
+
+POSTGRES = Dialect(
+    name="postgres",
+    binds=True,
+    types={
+        "Bool": "boolean",
+        "Int32": "integer",
+        "Int64": "bigint",
+        "wide": "numeric",
+        "index": "integer",
+        "Float32": "real",
+        "Float64": "double precision",
+        "Decimal": "numeric",
+        "String": "text",
+        "Json": "text",
+        "Bytes": "bytea",
+        "Date": "date",
+        "Timestamp": "timestamptz",
+    },
+    forms={
+        **_ANY,
+        "collated": '({x} COLLATE "C")',
+        "like": "(({a} COLLATE \"C\") {word} {b} ESCAPE '')",
+        "length": "CAST(length({x}) AS bigint)",
+        "narrow": f"CASE WHEN {{x}} BETWEEN {_INT64} THEN CAST({{x}} AS bigint) END",
+        "remainder": "CAST(mod({a}, NULLIF({b}, 0)) AS bigint)",
+        # Postgres raises where the others answer infinity or zero; so ask first.
+        "float +": (
+            f"CASE WHEN abs({{a}}) < 1e280 OR abs({{b}}) < 1e280 OR abs({{a}}) >= {_INF} OR abs({{b}}) >= {_INF} "
+            f"THEN {{a}} + {{b}} WHEN abs({{a}} * 0.5 + {{b}} * 0.5) > 8.988465674311579e307 THEN sign({{a}}) * {_INF} "
+            "ELSE {a} + {b} END"
+        ),
+        "float -": (
+            f"CASE WHEN abs({{a}}) < 1e280 OR abs({{b}}) < 1e280 OR abs({{a}}) >= {_INF} OR abs({{b}}) >= {_INF} "
+            f"THEN {{a}} - {{b}} WHEN abs({{a}} * 0.5 - {{b}} * 0.5) > 8.988465674311579e307 THEN sign({{a}}) * {_INF} "
+            "ELSE {a} - {b} END"
+        ),
+        "float *": (
+            f"CASE WHEN abs({{a}}) >= {_INF} OR abs({{b}}) >= {_INF} OR {{a}} = 0 OR {{b}} = 0 THEN {{a}} * {{b}} "
+            f"WHEN abs({{a}}) >= 1 AND abs({{b}}) >= 1 THEN CASE WHEN abs(({{a}} * {_DOWN}) * ({{b}} * {_DOWN})) >= 1 "
+            f"THEN sign({{a}}) * sign({{b}}) * {_INF} ELSE {{a}} * {{b}} END "
+            "WHEN abs({a}) < 1e-200 AND abs({b}) < 1e-200 THEN 0 WHEN abs({a}) < 1 AND abs({b}) < 1 "
+            f"THEN CASE WHEN abs(({{a}} * {_UP}) * ({{b}} * {_UP})) <= {_LEAST} THEN 0 ELSE {{a}} * {{b}} END "
+            "ELSE {a} * {b} END"
+        ),
+        "float /": (
+            f"CASE WHEN {{b}} = 0 THEN NULL WHEN abs({{a}}) >= {_INF} OR abs({{b}}) >= {_INF} OR {{a}} = 0 "
+            f"THEN {{a}} / {{b}} WHEN abs({{b}}) < 1 AND abs({{a}}) >= 1 THEN CASE WHEN abs({{a}}) >= {_UP} "
+            f"AND abs({{b}}) <= {_DOWN} * 0.5 THEN sign({{a}}) * sign({{b}}) * {_INF} "
+            f"WHEN abs(({{a}} * {_DOWN}) / ({{b}} * {_UP})) >= 1 THEN sign({{a}}) * sign({{b}}) * {_INF} "
+            "ELSE {a} / {b} END WHEN abs({b}) < 1e-300 AND abs({a}) >= 1e-20 "
+            f"THEN CASE WHEN abs({{a}} / ({{b}} * {_UP} * {_UP})) >= 1 THEN sign({{a}}) * sign({{b}}) * {_INF} "
+            "ELSE {a} / {b} END WHEN abs({a}) < 1 AND abs({b}) > 1 "
+            f"THEN CASE WHEN abs(({{a}} * {_UP}) / ({{b}} * {_DOWN})) <= {_LEAST} THEN 0 ELSE {{a}} / {{b}} END "
+            "ELSE {a} / {b} END"
+        ),
+        # round() of a double goes to the even neighbour.
+        "float round": (
+            "CASE WHEN abs({x}) >= 4503599627370496 THEN {x} ELSE sign({x}) * (trunc(abs({x})) + "
+            "CASE WHEN abs({x}) - trunc(abs({x})) >= 0.5 THEN 1 ELSE 0 END) END"
+        ),
+        "float floor": "floor({x})",
+        "decimal fit": _FIT,
+        "decimal round": "CAST(round({x}, 0) AS {type})",
+        "decimal floor": "CAST(floor({x}) AS {type})",
+        "Int>Int": "CASE WHEN {x} BETWEEN {least} AND {greatest} THEN CAST({x} AS {type}) END",
+        "Int>Decimal": _FIT,
+        "Float>Int": (
+            "CASE WHEN {x} = trunc({x}) AND {x} >= CAST('{least}' AS double precision) "
+            "AND {x} < CAST('{beyond}' AS double precision) THEN CAST({x} AS {type}) END"
+        ),
+        "Float>Float": (
+            f"CASE WHEN abs({{x}}) >= {_INF} THEN CAST({{x}} AS real) WHEN abs({{x}}) >= 3.4028235677973366e38 THEN NULL "
+            "WHEN abs({x}) <= 7.006492321624085e-46 THEN 0 ELSE CAST({x} AS real) END"
+        ),
+        "Float>Decimal": _ROUNDED_FIT,
+        "Decimal>Int": (
+            "CASE WHEN {x} = trunc({x}) AND {x} BETWEEN {least} AND {greatest} THEN CAST({x} AS {type}) END"
+        ),
+        "Decimal>Float": "CAST({x} AS {type})",
+        "Decimal>Decimal": _ROUNDED_FIT,
+        "Decimal>String": "CAST(CAST({x} AS {source}) AS text)",
+        "Decimal>String all fraction": "CAST(CAST({x} AS {source}) AS text)",
+        "String>Int": "CASE WHEN CAST({x} AS numeric) BETWEEN {least} AND {greatest} THEN CAST({x} AS {type}) END",
+        "String>Float": (
+            "CASE WHEN abs({x}) >= 1.797693134862315807937e308 THEN NULL WHEN abs({x}) <= 2.4703282292062327e-324 THEN 0 "
+            "ELSE CAST({x} AS {type}) END"
+        ),
+        "String>Decimal": _ROUNDED_FIT,
+        "String>Date": f"CASE WHEN {_DAY_EXISTS} THEN CAST({{x}} AS date) END",
+        "String>Timestamp": (
+            f"CASE WHEN {_DAY_EXISTS} THEN CAST(CASE WHEN length({{x}}) = 10 THEN {{x}} || 'T00:00:00Z' "
+            "WHEN {x} ~ '(Z|[+-][0-9]{2}:[0-9]{2})$' THEN {x} ELSE {x} || 'Z' END AS timestamptz) END"
+        ),
+        "Date>String": "to_char({x}, 'YYYY-MM-DD')",
+        "Date>Timestamp": "(CAST({x} AS timestamp) AT TIME ZONE 'UTC')",
+        "Timestamp>String": "to_char(({x} AT TIME ZONE 'UTC'), 'YYYY-MM-DD\"T\"HH24:MI:SS.US\"Z\"')",
+        # What a cast reads before its own form sees it: only text of the grammar, as a number where that is needed.
+        "Float>Decimal reads": "CAST(CAST({x} AS text) AS numeric)",
+        "String>Int reads": f"substring({{x}} from '^({INTEGER_TEXT})$')",
+        "String>Float reads": f"CAST(substring({{x}} from '^({FLOAT_TEXT})$') AS numeric)",
+        "String>Decimal reads": f"CAST(substring({{x}} from '^({DECIMAL_TEXT})$') AS numeric)",
+        "String>Date reads": f"substring({{x}} from '^({DATE_TEXT})$')",
+        "String>Timestamp reads": f"substring({{x}} from '^({TIMESTAMP_TEXT})$')",
+    },
+)
+
+DIALECTS: dict[str, Dialect] = {dialect.name: dialect for dialect in (DUCKDB, POSTGRES)}

@@ -1,0 +1,304 @@
+"""Tree to SQL: the text of one expression for one engine, with the same answer from each."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping, Sequence
+from datetime import date, datetime
+
+from asof.dtypes import Bool, DType, Float64, Int64, String
+from asof.errors import ExpressionError, UnsupportedByDialect, nearest
+from asof.expressions.checker import Types, check, family
+from asof.expressions.dialects import DIALECTS, Dialect
+from asof.expressions.tree import (
+    Arithmetic,
+    Between,
+    Call,
+    Case,
+    Cast,
+    Column,
+    Comparison,
+    Expression,
+    In,
+    IsNull,
+    Like,
+    Literal,
+    Logic,
+    Negative,
+    Not,
+    quote,
+)
+
+MAX_SQL = 1_000_000
+"""Characters of the SQL of one expression: forms repeat their operands, so deep nesting would grow without end."""
+
+_OPERAND = re.compile(r"\{([a-z]+)\}")
+_SMALL = 2**31
+_LONGEST = 2_000_000_000
+"""Code points that no string has, and that every engine's substr still takes."""
+_LIMITS = {"Int32": 2**31, "Int64": 2**63}
+
+
+def print_sql(
+    expression: Expression,
+    dialect: str,
+    *,
+    schema: Mapping[str, DType],
+    column: Callable[[str], str] = quote,
+) -> str:
+    """The expression as SQL; its value has the SQL type of `check(expression, schema)`. It never raises at run time.
+
+    Columns are expected in the SQL type of their DType (a Timestamp as TIMESTAMPTZ). The session's time zone does not matter.
+
+    Args:
+        dialect: "duckdb" or "postgres".
+        column: a column's SQL by its name, for example with a table's alias before it.
+
+    Raises:
+        ExpressionError: see `check`; or the expression is nested too deep for this dialect's forms.
+        UnsupportedByDialect: no such dialect.
+    """
+    if dialect not in DIALECTS:
+        hint = nearest(dialect, DIALECTS) or f"choose one of {', '.join(DIALECTS)}"
+        raise UnsupportedByDialect(f"expressions cannot be printed for the dialect {dialect!r}", hint=hint)
+    check(expression, schema)
+    return _Printer(DIALECTS[dialect], Types(expression, schema), column).sql(expression)
+
+
+def _string(text: str) -> str:
+    return "'" + text.replace("'", "''") + "'"
+
+
+class _Printer:
+    def __init__(self, dialect: Dialect, types: Types, column: Callable[[str], str]) -> None:
+        self.dialect = dialect
+        self.types = types
+        self.column = column
+
+    def type(self, dtype: DType) -> str:
+        name = self.dialect.types[dtype.name]
+        return f"{name}({dtype.precision}, {dtype.scale})" if dtype.name == "Decimal" else name
+
+    # -- forms ------------------------------------------------------------------------------------------------------
+
+    def fill(self, form: str, *, words: Mapping[str, str] | None = None, **operands: str) -> str:
+        """A form of the dialect with its operands; one that is used again is bound first where the dialect does so."""
+        template = self.dialect.forms[form]
+        used = _OPERAND.findall(template)
+        bound = {}
+        if self.dialect.binds:
+            bound = {name: sql for name, sql in operands.items() if used.count(name) > 1 and not _is_atom(sql)}
+        # Names that no table has: a column written out beside a bound one must not be taken for it.
+        values = {**(words or {}), **operands, **{name: f"asof_v.asof_{name}" for name in bound}}
+        sql = _OPERAND.sub(lambda match: values[match.group(1)], template)
+        if bound:
+            # OFFSET 0 keeps the planner from writing the operand out again.
+            columns = ", ".join(f"{operand} AS asof_{name}" for name, operand in bound.items())
+            sql = f"(SELECT {sql} FROM (SELECT {columns} OFFSET 0) AS asof_v)"
+        if len(sql) > MAX_SQL:
+            raise ExpressionError(
+                f"the expression `{self.types.root}` grows beyond {MAX_SQL} characters of SQL",
+                hint="nest it less deep, or compute a part of it in the source",
+            )
+        return sql
+
+    def cast(self, sql: str, source: DType, target: DType) -> str:
+        """`sql` of type `source` as `target`."""
+        if source == target:
+            return sql
+        if source.name == "Float32" and target != Float64:
+            return self.cast(f"CAST({sql} AS {self.type(Float64)})", Float64, target)
+        if target.name == "Float32" and source != Float64:
+            return self.cast(self.cast(sql, source, Float64), Float64, target)
+        if source.is_float and target == Float64 or (source.name, target.name) == ("Int32", "Int64"):
+            return f"CAST({sql} AS {self.type(target)})"
+        form = f"{family(source)}>{family(target)}"
+        words = {"type": self.type(target), "source": self.type(source)}
+        if target.is_integer:
+            limit = _LIMITS[target.name]
+            words.update(least=str(-limit), greatest=str(limit - 1), beyond=str(limit))
+        if target.name == "Decimal":
+            words.update(limit=f"1e{target.precision - target.scale}", scale=str(target.scale))
+        if form == "String>Bool":
+            sql = self.fill("lower", x=sql)
+        if form == "Decimal>String" and source.precision == source.scale:
+            form += " all fraction"
+        if f"{form} reads" in self.dialect.forms:
+            sql = self.fill(f"{form} reads", x=sql)
+        return self.fill(form, words=words, x=sql)
+
+    # -- operands ---------------------------------------------------------------------------------------------------
+
+    def as_type(self, node: Expression, dtype: DType) -> str:
+        """The node's SQL, brought to `dtype`."""
+        own = self.types.of(node)
+        if own is None:
+            return f"CAST(NULL AS {self.type(dtype)})"
+        number = isinstance(node, Literal) and own.is_numeric and (dtype == Float64 or dtype.name == "Decimal")
+        if number and own != dtype:
+            assert isinstance(node, Literal)
+            return f"CAST('{node.value!r}' AS {self.type(dtype)})"
+        return self.cast(self.sql(node), own, dtype)
+
+    def wide(self, node: Expression) -> str:
+        """An integer in a type that holds every sum and product of two."""
+        own = self.types.of(node)
+        return f"CAST({'NULL' if own is None else self.bare(node)} AS {self.dialect.types['wide']})"
+
+    def bare(self, node: Expression) -> str:
+        """The node's SQL; a small integer literal as it is, where its width does not matter."""
+        if isinstance(node, Literal) and self.types.of(node) == Int64 and abs(int(node.value or 0)) < _SMALL:  # type: ignore[arg-type]
+            return str(node.value) if int(node.value or 0) >= 0 else f"({node.value})"  # type: ignore[arg-type]
+        return self.sql(node)
+
+    def compared(self, nodes: Sequence[Expression], inside: Expression) -> list[str]:
+        """The nodes in the type in which they are compared."""
+        common = self.types.common(nodes, inside=inside)
+        if common is None:
+            return [f"CAST(NULL AS {self.type(Bool)})"] * len(nodes)
+        if common.is_integer:
+            return [self.as_type(node, common) if self.types.of(node) is None else self.bare(node) for node in nodes]
+        texts = [self.as_type(node, common) for node in nodes]
+        if common == String:
+            texts[0] = self.fill("collated", x=texts[0])
+        return texts
+
+    # -- nodes ------------------------------------------------------------------------------------------------------
+
+    def sql(self, node: Expression) -> str:
+        """The node's SQL in the SQL type of its own type; closed in itself."""
+        if self.types.of(node) is None:
+            return "NULL"
+        if isinstance(node, Column):
+            return self.column(node.name)
+        if isinstance(node, Literal):
+            return self.literal(node)
+        if isinstance(node, Logic):
+            return f"({f' {node.operator} '.join(self.as_type(term, Bool) for term in node.terms)})"
+        if isinstance(node, Not):
+            return f"(NOT {self.as_type(node.operand, Bool)})"
+        if isinstance(node, IsNull):
+            return f"({self.sql(node.operand)} IS {'NOT ' if node.negated else ''}NULL)"
+        if isinstance(node, Comparison):
+            left, right = self.compared(node.children, node)
+            return f"({left} {node.operator} {right})"
+        if isinstance(node, In):
+            operand, *items = self.compared(node.children, node)
+            return f"({operand} {'NOT ' if node.negated else ''}IN ({', '.join(items)}))"
+        if isinstance(node, Between):
+            operand, low, high = self.compared(node.children, node)
+            return f"({operand} {'NOT ' if node.negated else ''}BETWEEN {low} AND {high})"
+        if isinstance(node, Like):
+            words = {"word": "NOT LIKE" if node.negated else "LIKE"}
+            operand, pattern = (self.as_type(side, String) for side in node.children)
+            return self.fill("like", words=words, a=operand, b=pattern)
+        if isinstance(node, Negative):
+            return self.signless(node.operand, "negative", self.types.of(node))
+        if isinstance(node, Arithmetic):
+            return self.arithmetic(node)
+        if isinstance(node, Case):
+            return self.case(node)
+        if isinstance(node, Cast):
+            return self.as_type(node.operand, node.dtype)
+        assert isinstance(node, Call)
+        return self.call(node)
+
+    def literal(self, node: Literal) -> str:
+        value, dtype = node.value, node.dtype
+        assert value is not None and dtype is not None
+        if isinstance(value, bool):
+            return "TRUE" if value else "FALSE"
+        if isinstance(value, str):
+            return _string(value)
+        if isinstance(value, datetime):
+            return f"TIMESTAMPTZ '{value.replace(tzinfo=None).isoformat(sep=' ')}+00:00'"
+        if isinstance(value, date):
+            return f"DATE '{value.isoformat()}'"
+        return f"CAST('{value!r}' AS {self.type(dtype)})"
+
+    def signless(self, operand: Expression, form: str, dtype: DType | None) -> str:
+        """Unary minus or abs."""
+        if dtype == Int64:
+            return self.fill("narrow", x=self.fill(form, x=self.wide(operand)))
+        return self.fill(form, x=self.sql(operand))
+
+    def arithmetic(self, node: Arithmetic) -> str:
+        dtype, sides = self.types.of(node), node.children
+        assert dtype is not None
+        if node.operator == "%":
+            return self.fill("remainder", a=self.wide(node.left), b=self.wide(node.right))
+        if dtype == Int64:
+            left, right = map(self.wide, sides)
+            return self.fill("narrow", x=f"({left} {node.operator} {right})")
+        if dtype == Float64:
+            left, right = (self.as_type(side, Float64) for side in sides)
+            return self.fill(f"float {node.operator}", a=left, b=right)
+        # Decimals: a sum in the scale of its result, a product with each side in its own, so that the scales add up.
+        scales = [dtype.scale if node.operator != "*" else getattr(self.types.decimal(side), "scale", 0) for side in sides]
+        left, right = (
+            self.as_type(side, DType("Decimal", precision=38, scale=scale)) for side, scale in zip(sides, scales)
+        )
+        words = {"type": self.type(dtype), "limit": f"1e{dtype.precision - dtype.scale}"}
+        return self.fill("decimal fit", words=words, x=f"({left} {node.operator} {right})")
+
+    def case(self, node: Case) -> str:
+        dtype = self.types.of(node)
+        assert dtype is not None
+        if node.operand is None:
+            operand, whens = "", [self.as_type(when, Bool) for when, _ in node.branches]
+        else:
+            first, *whens = self.compared([node.operand, *(when for when, _ in node.branches)], node)
+            operand = f" {first}"
+        branches = "".join(
+            f" WHEN {when} THEN {self.as_type(then, dtype)}" for when, (_, then) in zip(whens, node.branches)
+        )
+        otherwise = "" if node.otherwise is None else f" ELSE {self.as_type(node.otherwise, dtype)}"
+        return f"CASE{operand}{branches}{otherwise} END"
+
+    def call(self, node: Call) -> str:
+        name, arguments, dtype = node.function, node.arguments, self.types.of(node)
+        assert dtype is not None
+        if name == "coalesce":
+            return f"COALESCE({', '.join(self.as_type(argument, dtype) for argument in arguments)})"
+        if name == "nullif":
+            return self.nullif(node, dtype)
+        if name == "abs":
+            return self.signless(arguments[0], "abs", dtype)
+        if name in ("round", "floor"):
+            if dtype.is_integer or dtype == self.types.of(arguments[0]) and dtype.name == "Decimal":
+                return self.sql(arguments[0])
+            if dtype == Float64:
+                return self.fill(f"float {name}", x=self.as_type(arguments[0], Float64))
+            return self.fill(f"decimal {name}", words={"type": self.type(dtype)}, x=self.sql(arguments[0]))
+        if name == "substr":
+            return self.substr(arguments)
+        return self.fill(name, x=self.as_type(arguments[0], String))
+
+    def nullif(self, node: Call, dtype: DType) -> str:
+        first, second = node.arguments
+        if self.types.of(second) is None:
+            return self.sql(first)
+        left, right = self.compared(node.arguments, node)
+        if self.types.of(second) == dtype:
+            return f"NULLIF({self.as_type(first, dtype)}, {right})" if dtype.is_integer else f"NULLIF({left}, {right})"
+        return f"CASE WHEN ({left} = {right}) THEN NULL ELSE {self.sql(first)} END"
+
+    def substr(self, arguments: Sequence[Expression]) -> str:
+        text, *counts = arguments
+        whole = [count.value for count in counts if isinstance(count, Literal) and isinstance(count.value, int)]
+        if len(whole) == len(counts):
+            start, *count = whole
+            sizes = [max(1, start), *(max(0, min(number + min(start - 1, 0), _LONGEST)) for number in count)]
+            return f"substr({', '.join([self.as_type(text, String), *(str(min(size, _LONGEST)) for size in sizes)])})"
+        words = {"index": self.dialect.types["index"]}
+        operands = {"x": self.as_type(text, String), "s": self.as_type(counts[0], Int64)}
+        if len(counts) == 1:
+            return self.fill("substr", words=words, **operands)
+        operands["c"] = self.as_type(counts[1], Int64)
+        operands["end"] = f"({self.wide(counts[0])} + {self.wide(counts[1])} - 1)"
+        return self.fill("substr_count", words=words, **operands)
+
+
+def _is_atom(sql: str) -> bool:
+    """Whether writing it out again costs nothing: a name or a literal, perhaps with its type."""
+    return len(sql) < 64 and sql.count("(") <= 1 and "SELECT" not in sql and " " not in sql.replace(" AS ", "")
