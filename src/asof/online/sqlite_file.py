@@ -21,9 +21,9 @@ APPLICATION_ID = 0x41736F66
 
 SETTING = "online_store.path"
 
-# Measured on 100 k rows of 2 KB, upserted at random by 1000, in us and KiB written per row: pages of 4 KiB 61 and 15 (a
-# row of 2 KB overflows), of 8 KiB 39 and 15, of 16 KiB 48 and 30, of 32 KiB 66 and 58. A cache of 64 MiB changed nothing
-# (the pages are mapped), nor did `secure_delete`; a checkpoint per 8 MiB instead of 32 cost 40 % more time.
+# Measured on 100 k rows of 2 KB, upserted at random by 1000, in us and KiB written per row: pages of 4 KiB 61 and 15
+# (a row of 2 KB overflows), of 8 KiB 39 and 15, of 16 KiB 48 and 30, of 32 KiB 66 and 58. A cache of 64 MiB changed
+# nothing (the pages are mapped), nor did `secure_delete`; a checkpoint per 8 MiB instead of 32 cost 40 % more time.
 _PAGE_BYTES = 8192
 _ON_CONNECT = (
     "PRAGMA synchronous = NORMAL",
