@@ -24,7 +24,6 @@ from contextlib import ExitStack, contextmanager, suppress
 from itertools import count
 from pathlib import Path
 from typing import TypeVar
-from urllib.parse import quote
 from zlib import crc32
 
 import msgspec
@@ -34,79 +33,16 @@ from asof.log.file_consumer import FileConsumer
 from asof.log.file_cursor import Cursor
 from asof.log.file_frames import Packed, pack
 from asof.log.file_group import committed_offsets
-from asof.log.file_partition import SEGMENT_BYTES, Deleted, FilePartition, reporting, sync_directory
-from asof.log.protocol import Headers, Messages, Partition, PartitionsCallback, UnknownTopic
+from asof.log.file_partition import SEGMENT_BYTES, FilePartition
+from asof.log.file_state import Deleted, reporting, sync_directory
+from asof.log.file_topic import Topic, TopicFile, write_topic
+from asof.log.file_upkeep import drop_before, erase
+from asof.log.protocol import Headers, Messages, PartitionsCallback, UnknownTopic
 from asof.timing import Clock, Micros
 
 _TOPIC_NAME = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]{0,248}")
 _KEPT_CURSORS = 16
 T = TypeVar("T")
-
-
-class TopicFile(msgspec.Struct, frozen=True):
-    """topic.json."""
-
-    version: int
-    id: str
-    partitions: int
-
-
-class Topic:
-    """A topic's directory as one process has opened it."""
-
-    def __init__(self, path: Path, file: TopicFile, stamp: tuple[int, int], *, segment_bytes: int) -> None:
-        self.path, self.name = path, path.name
-        self.id, self.partitions = file.id, file.partitions
-        self.stamp = stamp
-        self._segment_bytes = segment_bytes
-        self._opened: dict[int, FilePartition] = {}
-        self._lock = threading.Lock()
-
-    def partition(self, number: int) -> FilePartition:
-        """The partition, opened.
-
-        Raises:
-            LogError: the topic has none with this number.
-            Deleted: the topic was deleted meanwhile.
-        """
-        found = self._opened.get(number)
-        if found is not None:
-            return found
-        with self._lock:
-            if number not in self._opened:
-                if not 0 <= number < self.partitions:
-                    raise LogError(
-                        f"topic {self.name!r} has partitions 0 to {self.partitions - 1}, asked for was {number}"
-                    )
-                path = self.path / str(number)
-                try:
-                    self._opened[number] = FilePartition(path, number, segment_bytes=self._segment_bytes)
-                except FileNotFoundError:
-                    raise Deleted from None
-            return self._opened[number]
-
-    def name_of(self, number: int) -> Partition:
-        """What the partition is called."""
-        return Partition(self.name, number, self.id)
-
-    def group_path(self, group: str) -> Path:
-        """The group's directory."""
-        return self.path / "groups" / quote(group, safe="")
-
-    def grown(self, file: TopicFile, stamp: tuple[int, int]) -> None:
-        """Take note of more partitions."""
-        self.partitions, self.stamp = file.partitions, stamp
-
-    def begin_anew(self) -> None:
-        """Forget a lock that another thread of the parent may have held at the fork."""
-        self._lock = threading.Lock()
-
-    def close(self) -> None:
-        """Close its partitions."""
-        with self._lock:
-            for partition in self._opened.values():
-                partition.close()
-            self._opened.clear()
 
 
 class FileLog:
@@ -167,7 +103,7 @@ class FileLog:
             for number in range(partitions):
                 (new / str(number)).mkdir()
                 FilePartition.make(new / str(number))
-            _write_topic(new, TopicFile(1, uuid.uuid4().hex, partitions))
+            write_topic(new, TopicFile(1, uuid.uuid4().hex, partitions))
             os.rename(new, path)
             sync_directory(self.root)
 
@@ -275,7 +211,7 @@ class FileLog:
                 # Left by a process that died before it wrote the topic's file; nothing was ever sent to it.
                 shutil.rmtree(found.path / str(number), ignore_errors=True)
                 os.rename(new, found.path / str(number))
-                _write_topic(found.path, TopicFile(1, found.id, number + 1))
+                write_topic(found.path, TopicFile(1, found.id, number + 1))
                 self._claim(self.topic(topic), number)
                 return number
 
@@ -402,14 +338,14 @@ class FileLog:
 
         def work(found: Topic) -> None:
             for number in range(found.partitions):
-                found.partition(number).drop_before(oldest_us=oldest_us, max_bytes=max_bytes)
+                drop_before(found.partition(number), oldest_us=oldest_us, max_bytes=max_bytes)
 
         self._on(topic, work)
 
     def erase(self, topic: str, match: Callable[[bytes | None, bytes | None], bool]) -> int:
         """See `Log.erase`. Rewrites only segments with matching records; senders to a partition wait meanwhile."""
         return self._on(
-            topic, lambda found: sum(found.partition(number).erase(match) for number in range(found.partitions))
+            topic, lambda found: sum(erase(found.partition(number), match) for number in range(found.partitions))
         )
 
     # ---- groups
@@ -465,16 +401,6 @@ class FileLog:
             topic.begin_anew()
         with suppress(OSError):
             self.close()
-
-
-def _write_topic(path: Path, file: TopicFile) -> None:
-    new = path / ".topic.json.new"
-    with open(new, "wb") as out:
-        out.write(msgspec.json.encode(file))
-        out.flush()
-        os.fsync(out.fileno())
-    os.replace(new, path / "topic.json")
-    sync_directory(path)
 
 
 def _rows_by_partition(routes: list[int]) -> dict[int, list[int] | None]:

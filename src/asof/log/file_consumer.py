@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from asof.errors import LogError
 from asof.log.file_cursor import Cursor
 from asof.log.file_group import Membership, committed_offsets
-from asof.log.file_partition import Deleted
+from asof.log.file_state import Deleted
 from asof.log.protocol import (
     Messages,
     OffsetOutOfRange,
@@ -21,7 +21,8 @@ from asof.log.protocol import (
 )
 
 if TYPE_CHECKING:
-    from asof.log.file import FileLog, Topic
+    from asof.log.file import FileLog
+    from asof.log.file_topic import Topic
 
 LOOK_EVERY_S = 0.1
 """How often a member looks at the group where its file has not changed: finds the dead."""

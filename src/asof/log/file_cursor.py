@@ -10,7 +10,8 @@ import numpy as np
 
 from asof.errors import LogError
 from asof.log.file_frames import HEADER, Damaged, Unpacked, unpack
-from asof.log.file_partition import Deleted, FilePartition, State, reporting, segment_name
+from asof.log.file_partition import FilePartition
+from asof.log.file_state import Deleted, State, reporting, segment_name
 from asof.log.protocol import Messages, OffsetOutOfRange, Partition
 
 CHUNK_BYTES = 1 << 20

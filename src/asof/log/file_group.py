@@ -17,7 +17,7 @@ from pathlib import Path
 
 import msgspec
 
-from asof.log.file_partition import reporting
+from asof.log.file_state import reporting
 from asof.log.protocol import PartitionNotOwned
 
 Owners = dict[int, str | None]

@@ -1,4 +1,4 @@
-"""One partition of the file log: its state, appending to its segments, what a crash left, retention and erasing.
+"""One partition of the file log: finding a place in its segments, appending to them, and what a crash left.
 
 Readers look only at what the state says is published, so they never meet half a batch and need no lock.
 """
@@ -10,109 +10,25 @@ import os
 import re
 import threading
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
-from errno import EDQUOT, EFBIG, ENOSPC
-from functools import cache
 from pathlib import Path
 from struct import Struct
-from zlib import crc32
 
 import numpy as np
 
 from asof.errors import LogError
-from asof.log.file_frames import HEADER, MAGIC, Damaged, Packed, blank, check, filler, head_at, unpack
-from asof.timing import Micros
+from asof.log.file_frames import HEADER, MAGIC, Damaged, Packed, check, filler, head_at
+from asof.log.file_state import STATE, Deleted, State, boot_id, decode_state, reporting, segment_name, sync_directory
 
 SEGMENT_BYTES = 64 << 20
 INDEX_EVERY = 64 << 10
 """A segment's index has an entry about every so many bytes."""
 
-_STATE = Struct("<IIQqqqqq")
-_STATE_MAGIC = int.from_bytes(b"ASS1", "little")
 _ENTRY = Struct("<qq")
 _SEGMENT = re.compile(r"(\d{20})\.log")
 _sync_data = getattr(os, "fdatasync", os.fsync)
-
-
-class Deleted(Exception):
-    """The partition's directory was removed while it was open."""
-
-
-@contextmanager
-def reporting(action: str, path: Path | str) -> Iterator[None]:
-    """Turn the operating system's refusals into a `LogError` that says what was tried where."""
-    try:
-        yield
-    except OSError as error:
-        if error.errno in (ENOSPC, EDQUOT, EFBIG):
-            raise LogError(
-                f"cannot {action} {path}: no space left ({error.strerror}); nothing of it was kept",
-                hint="free space, or drop old records by retention, then send again",
-            ) from error
-        raise LogError(f"cannot {action} {path}: {error.strerror or error}") from error
-
-
-@cache
-def boot_id() -> int:
-    """Changes when the machine starts anew, so that what a power cut left can be told from what a dead process left.
-
-    Where the system has none it is always 0.
-    """
-    try:
-        text = Path("/proc/sys/kernel/random/boot_id").read_text()
-    except OSError:
-        return 0
-    return int(text.replace("-", "")[:16], 16)
-
-
-def sync_directory(path: Path) -> None:
-    """Make the names in a directory outlive a power cut."""
-    fd = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(fd)
-    finally:
-        os.close(fd)
-
-
-def segment_name(first_offset: int) -> str:
-    """The file of the segment that begins at `first_offset`."""
-    return f"{first_offset:020d}.log"
-
-
-@dataclass(frozen=True, slots=True)
-class State:
-    """What of a partition is published.
-
-    Args:
-        boot: the machine's start at which this was written.
-        epoch: grows when segments are dropped or rewritten, so that readers let go of what they hold.
-        start: the first offset that is there.
-        segment: the first offset of the segment that is written to.
-        position: where in that segment the published bytes end.
-        next: the next offset to be written.
-    """
-
-    boot: int
-    epoch: int
-    start: int
-    segment: int
-    position: int
-    next: int
-
-    def encode(self) -> bytes:
-        """As the bytes of the state file, with a checksum."""
-        body = _STATE.pack(0, 0, self.boot, self.epoch, self.start, self.segment, self.position, self.next)[8:]
-        return _STATE_MAGIC.to_bytes(4, "little") + crc32(body).to_bytes(4, "little") + body
-
-
-def decode_state(data: bytes) -> State | None:
-    """The state, or None if these bytes are not whole."""
-    if len(data) != _STATE.size:
-        return None
-    magic, crc, *fields = _STATE.unpack(data)
-    return State(*fields) if magic == _STATE_MAGIC and crc32(data[8:]) == crc else None
 
 
 @dataclass(slots=True, eq=False)
@@ -196,20 +112,20 @@ class FilePartition:
         with reporting("read the state in", self.path):
             for _ in range(100):
                 # A writer may be half way through these bytes; the checksum tells.
-                found = decode_state(os.pread(self._fd, _STATE.size, 0))
+                found = decode_state(os.pread(self._fd, STATE.size, 0))
                 if found is not None:
                     if found.boot == boot_id():
                         return found
                     break
             with self.locked():
-                return self._settled()
+                return self.settled()
 
     def segments(self, state: State) -> list[int]:
         """The first offsets of the published segments, ascending."""
         known = (state.epoch, state.start, state.segment)
         listed = self._listed
         if listed is None or listed[0] != known:
-            listed = self._listed = (known, [base for base in self._bases() if state.start <= base <= state.segment])
+            listed = self._listed = (known, [base for base in self.bases() if state.start <= base <= state.segment])
         return listed[1]
 
     def locate(self, base: int, offset: int, limit: int) -> int:
@@ -243,17 +159,19 @@ class FilePartition:
     def _index(self, base: int, offset: int) -> list[tuple[int, int]]:
         """The last two index entries at or before `offset`; the index may be missing or lag behind."""
         try:
-            data = self._index_path(base).read_bytes()
+            data = self.index_path(base).read_bytes()
         except FileNotFoundError:
             return []
         entries = np.frombuffer(data, "<i8", len(data) // _ENTRY.size * 2).reshape(-1, 2)
         row = int(np.searchsorted(entries[:, 0], offset, side="right"))
         return [(first, at) for first, at in entries[max(0, row - 2) : row].tolist()]
 
-    def _index_path(self, base: int) -> Path:
+    def index_path(self, base: int) -> Path:
+        """The index of the segment at `base`: pairs of first offset and position, ascending."""
         return self.path / f"{base:020d}.index"
 
-    def _bases(self) -> list[int]:
+    def bases(self) -> list[int]:
+        """The first offsets of all segments on disk, ascending, published or not."""
         with reporting("list", self.path):
             names = os.listdir(self.path)
         return sorted(int(found[1]) for name in names if (found := _SEGMENT.fullmatch(name)))
@@ -302,9 +220,9 @@ class FilePartition:
         Returns:
             The state to publish.
         """
-        state = self._settled()
+        state = self.settled()
         if state.position >= self._segment_bytes:
-            state = self._roll(state)
+            state = self.roll(state)
         fd = self._open_segment(state)
         with reporting("append to", self._segment_text(state.segment)):
             size = os.fstat(fd).st_size
@@ -341,21 +259,21 @@ class FilePartition:
             os.pwrite(self._fd, state.encode(), 0)
 
     def _append_index(self, base: int, marks: Sequence[tuple[int, int]]) -> None:
-        fd = os.open(self._index_path(base), os.O_WRONLY | os.O_CREAT, 0o666)
+        fd = os.open(self.index_path(base), os.O_WRONLY | os.O_CREAT, 0o666)
         try:
             whole = os.fstat(fd).st_size // _ENTRY.size * _ENTRY.size
             os.pwrite(fd, b"".join(_ENTRY.pack(*mark) for mark in marks), whole)
         finally:
             os.close(fd)
 
-    def _roll(self, state: State) -> State:
+    def roll(self, state: State) -> State:
         """Begin a new segment. The old one is synced first: only the last segment can be torn by a power cut."""
         path = self.path / segment_name(state.next)
         with reporting("begin segment", path):
             _sync_data(self._open_segment(state))
             os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o666))
             sync_directory(self.path)
-            self._index_path(state.next).unlink(missing_ok=True)
+            self.index_path(state.next).unlink(missing_ok=True)
         return replace(state, segment=state.next, position=0)
 
     def _open_segment(self, state: State) -> int:
@@ -373,15 +291,15 @@ class FilePartition:
 
     # ---- after a crash
 
-    def _settled(self) -> State:
+    def settled(self) -> State:
         """The state; under the lock. Within one start of the machine the file is right: a dead process cannot tear it.
 
         After a power cut it may be older than the segments, or newer: then the last segment is read again.
         """
-        found = decode_state(os.pread(self._fd, _STATE.size, 0))
+        found = decode_state(os.pread(self._fd, STATE.size, 0))
         if found is not None and found.boot == boot_id():
             return found
-        bases = self._bases()
+        bases = self.bases()
         if not bases:
             raise LogError(f"log partition {self.path} has no segments", hint="restore it from a copy")
         last = bases[-1]
@@ -398,7 +316,7 @@ class FilePartition:
                     offset += batch.count
                 file.flush()
                 os.fsync(file.fileno())
-            self._index_path(last).unlink(missing_ok=True)
+            self.index_path(last).unlink(missing_ok=True)
             if marks:
                 self._append_index(last, marks)
         state = State(
@@ -443,109 +361,6 @@ class FilePartition:
                 check(data, at)
                 raise self.damaged(base, position, damage.reason) from damage
             at = data.find(magic, at + 1)
-
-    # ---- dropping and erasing
-
-    def drop_before(self, *, oldest_us: Micros | None, max_bytes: int | None) -> None:
-        """Drop whole segments from the start: those all older than `oldest_us`, or beyond `max_bytes` in all."""
-        with self.locked():
-            published = state = self._settled()
-            if state.position and oldest_us is not None and self._all_older(state.segment, oldest_us):
-                state = self._roll(state)
-            bases = [base for base in self._bases() if base <= state.segment]
-            sizes = {base: (self.path / segment_name(base)).stat().st_size for base in bases}
-            left = sum(sizes.values())
-            start = state.start
-            for base, following in zip(bases, bases[1:], strict=False):
-                by_size = max_bytes is not None and left > max_bytes
-                if not by_size and (oldest_us is None or not self._all_older(base, oldest_us)):
-                    break
-                left -= sizes[base]
-                start = max(start, following)
-            if start != state.start:
-                state = replace(state, start=start, epoch=state.epoch + 1)
-            if state != published:
-                self.publish(state)
-            # Also what an earlier call, killed here, has left.
-            with reporting("drop segments in", self.path):
-                for base in bases:
-                    if base < start:
-                        (self.path / segment_name(base)).unlink(missing_ok=True)
-                        self._index_path(base).unlink(missing_ok=True)
-
-    def _all_older(self, base: int, oldest_us: Micros) -> bool:
-        path = self.path / segment_name(base)
-        with reporting("read", path), open(path, "rb", buffering=0) as file:
-            size, position = os.fstat(file.fileno()).st_size, 0
-            while position < size:
-                try:
-                    head = head_at(os.pread(file.fileno(), HEADER.size, position))
-                except Damaged as damage:
-                    raise self.damaged(base, position, damage.reason) from damage
-                if head.max_time >= oldest_us:
-                    return False
-                position += head.size
-        return True
-
-    def erase(self, match: Callable[[bytes | None, bytes | None], bool]) -> int:
-        """Rewrite the segments that hold matching records, at the same positions, and swap them in.
-
-        Returns:
-            How many records were erased.
-        """
-        erased = 0
-        with self.locked():
-            state = self._settled()
-            for base in self.segments(state):
-                path = self.path / segment_name(base)
-                with reporting("erase in", path):
-                    data = path.read_bytes()
-                if base == state.segment:
-                    data = data[: state.position]
-                rewritten, count = self._without(data, base, match)
-                # Swapped even without a match where a writer that died left unpublished bytes: they may match.
-                if not count and path.stat().st_size == len(data):
-                    continue
-                new = path.with_suffix(".erasing")
-                try:
-                    with reporting("erase in", path), open(new, "wb") as file:
-                        file.write(rewritten)
-                        file.flush()
-                        os.fsync(file.fileno())
-                    # Before the swap, lest a writer goes on in the old file should this process die right after it;
-                    # and after it, for readers that opened the old file in between.
-                    state = self._next_epoch(state)
-                    with reporting("erase in", path):
-                        os.replace(new, path)
-                finally:
-                    new.unlink(missing_ok=True)
-                state = self._next_epoch(state)
-                erased += count
-            sync_directory(self.path)
-        return erased
-
-    def _next_epoch(self, state: State) -> State:
-        state = replace(state, epoch=state.epoch + 1)
-        self.publish(state)
-        return state
-
-    def _without(
-        self, data: bytes, base: int, match: Callable[[bytes | None, bytes | None], bool]
-    ) -> tuple[bytes, int]:
-        pieces: list[bytes] = []
-        position = count = 0
-        while position < len(data):
-            try:
-                piece = data[position : position + check(data, position).size]
-            except Damaged as damage:
-                raise self.damaged(base, position, damage.reason) from damage
-            messages = unpack(piece, self.number).messages
-            rows = zip(messages.offsets.tolist(), messages.keys, messages.values, strict=True)
-            matching = {offset for offset, key, value in rows if match(key, value)}
-            pieces.append(blank(piece, matching) if matching else piece)
-            count += len(matching)
-            position += len(piece)
-        return b"".join(pieces), count
 
 
 def _write_all(fd: int, data: bytes, position: int) -> None:

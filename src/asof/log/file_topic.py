@@ -1,0 +1,92 @@
+"""A topic of the file log: its file, and its partitions as one process has opened them."""
+
+from __future__ import annotations
+
+import os
+import threading
+from pathlib import Path
+from urllib.parse import quote
+
+import msgspec
+
+from asof.errors import LogError
+from asof.log.file_partition import FilePartition
+from asof.log.file_state import Deleted, sync_directory
+from asof.log.protocol import Partition
+
+
+class TopicFile(msgspec.Struct, frozen=True):
+    """topic.json."""
+
+    version: int
+    id: str
+    partitions: int
+
+
+class Topic:
+    """A topic's directory as one process has opened it."""
+
+    def __init__(self, path: Path, file: TopicFile, stamp: tuple[int, int], *, segment_bytes: int) -> None:
+        self.path, self.name = path, path.name
+        self.id, self.partitions = file.id, file.partitions
+        self.stamp = stamp
+        self._segment_bytes = segment_bytes
+        self._opened: dict[int, FilePartition] = {}
+        self._lock = threading.Lock()
+
+    def partition(self, number: int) -> FilePartition:
+        """The partition, opened.
+
+        Raises:
+            LogError: the topic has none with this number.
+            Deleted: the topic was deleted meanwhile.
+        """
+        found = self._opened.get(number)
+        if found is not None:
+            return found
+        with self._lock:
+            if number not in self._opened:
+                if not 0 <= number < self.partitions:
+                    raise LogError(
+                        f"topic {self.name!r} has partitions 0 to {self.partitions - 1}, asked for was {number}"
+                    )
+                path = self.path / str(number)
+                try:
+                    self._opened[number] = FilePartition(path, number, segment_bytes=self._segment_bytes)
+                except FileNotFoundError:
+                    raise Deleted from None
+            return self._opened[number]
+
+    def name_of(self, number: int) -> Partition:
+        """What the partition is called."""
+        return Partition(self.name, number, self.id)
+
+    def group_path(self, group: str) -> Path:
+        """The group's directory."""
+        return self.path / "groups" / quote(group, safe="")
+
+    def grown(self, file: TopicFile, stamp: tuple[int, int]) -> None:
+        """Take note of more partitions."""
+        self.partitions, self.stamp = file.partitions, stamp
+
+    def begin_anew(self) -> None:
+        """Forget a lock that another thread of the parent may have held at the fork."""
+        self._lock = threading.Lock()
+
+    def close(self) -> None:
+        """Close its partitions."""
+        with self._lock:
+            for partition in self._opened.values():
+                partition.close()
+            self._opened.clear()
+
+
+def write_topic(path: Path, file: TopicFile) -> None:
+    """Put the topic's file in place of the one before, whole or not at all."""
+    new = path / ".topic.json.new"
+    with open(new, "wb") as out:
+        out.write(msgspec.json.encode(file))
+        out.flush()
+        os.fsync(out.fileno())
+    os.replace(new, path / "topic.json")
+    sync_directory(path)
