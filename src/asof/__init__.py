@@ -1,3 +1,63 @@
-"""Asof, a feature store: the same features as of any moment for training and for serving."""
+"""Asof: features as of the moment of every example for training, and now for serving, with both always agreeing."""
 
-__all__: list[str] = []
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from asof.definitions import (
+        Aggregation,
+        BatchFeatureView,
+        CsvFormat,
+        DeltaFormat,
+        Entity,
+        FeatureService,
+        FeatureView,
+        Field,
+        FileSource,
+        JsonFormat,
+        LogSource,
+        OnDemandFeatureView,
+        ParquetFormat,
+        PushSource,
+        RequestSource,
+        Session,
+        Sliding,
+        StreamFeatureView,
+        on_demand_feature_view,
+    )
+    from asof.errors import AsofError
+    from asof.store import FeatureStore
+
+_HOMES = {
+    "AsofError": "asof.errors",
+    "FeatureStore": "asof.store",
+} | dict.fromkeys(
+    (
+        "Aggregation", "BatchFeatureView", "CsvFormat", "DeltaFormat", "Entity", "FeatureService", "FeatureView", "Field",
+        "FileSource", "JsonFormat", "LogSource", "OnDemandFeatureView", "ParquetFormat", "PushSource", "RequestSource",
+        "Session", "Sliding", "StreamFeatureView", "on_demand_feature_view",
+    ),
+    "asof.definitions",
+)  # fmt: skip
+
+__all__ = [
+    "Aggregation", "AsofError", "BatchFeatureView", "CsvFormat", "DeltaFormat", "Entity", "FeatureService",
+    "FeatureStore", "FeatureView", "Field", "FileSource", "JsonFormat", "LogSource", "OnDemandFeatureView",
+    "ParquetFormat", "PushSource", "RequestSource", "Session", "Sliding", "StreamFeatureView", "on_demand_feature_view",
+]  # fmt: skip
+
+
+def __getattr__(name: str) -> Any:
+    # Names load their module on first use, so that `import asof` is quick and loads no engine.
+    home = _HOMES.get(name)
+    if home is None:
+        raise AttributeError(f"module 'asof' has no attribute {name!r}")
+    value = getattr(import_module(home), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *__all__])

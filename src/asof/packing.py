@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from datetime import date, timedelta
 from decimal import Decimal
-from typing import Any
+from typing import Any, NamedTuple
 
 import msgspec
 import pyarrow as pa
@@ -60,10 +60,61 @@ def restorer(dtype: DType) -> Callable[[Any], Any] | None:
 
 
 def pack_rows(event_times: Sequence[int], columns: Sequence[Sequence[Any]]) -> list[bytes]:
-    """Rows of a latest-value view: `[format, event time, value, …]` each."""
+    """Rows of a latest-value view that a batch source feeds: `[format, event time, value, …]` each."""
+    if not columns:
+        return [_encode([FORMAT, time]) for time in event_times]
     return [_encode([FORMAT, *row]) for row in zip(event_times, *columns, strict=True)]
 
 
 def unpack_row(value: bytes) -> list[Any]:
-    """`[format, event time in microseconds, plain value, …]` of a packed row."""
+    """`[format, event time in microseconds, plain value, …]` of a packed row; of a log-fed one two elements more."""
     return _decode(value)
+
+
+class Version(NamedTuple):
+    """One row of a key: its place in the order of rows, then its plain values."""
+
+    event_time: int
+    created: int
+    offset: int
+    partition: int
+    values: list[Any]
+
+
+def merge_versions(stored: bytes | None, news: Sequence[Version], *, width: int, clock: int) -> bytes | None:
+    """A log-fed latest-value row after some rows of its key; None where they change nothing.
+
+    The packed row is `[format, event time, value …, [created, offset, partition], pending]`: the newest row that is due
+    at `clock`, and the later ones in order, so that a read never sees the future and nothing is lost.
+
+    Args:
+        width: how many values a row has.
+    """
+    versions = versions_of(stored, width) if stored is not None else []
+    # Sorting is stable and the news come last: of rows that are equal in order, the later write wins.
+    ordered = sorted([*versions, *news], key=lambda each: each[:4])
+    due = [each for each in ordered if each.event_time <= clock]
+    kept = [*due[-1:], *_without_repeats([each for each in ordered if each.event_time > clock])]
+    if kept == versions:
+        return None
+    return _pack_versions(kept, clock=clock, width=width)
+
+
+def _without_repeats(ordered: Sequence[Version]) -> list[Version]:
+    """The last of each place in the order."""
+    return [each for each, after in zip(ordered, [*ordered[1:], None], strict=True) if after is None or each[:4] != after[:4]]
+
+
+def _pack_versions(kept: Sequence[Version], *, clock: int, width: int) -> bytes:
+    head, pending = (kept[0], kept[1:]) if kept[0].event_time <= clock else (None, kept)
+    current = [head.event_time, *head.values, list(head[1:4])] if head else [None] * (width + 2)
+    return _encode([FORMAT, *current, [[*each[:4], each.values] for each in pending]])
+
+
+def versions_of(stored: bytes, width: int) -> list[Version]:
+    """All rows that a log-fed row keeps: the one that was due, then the pending ones, in order."""
+    row = _decode(stored)
+    versions = [Version(*each) for each in row[width + 3]]
+    if row[1] is not None:
+        versions.insert(0, Version(row[1], *row[width + 2], row[2 : width + 2]))
+    return versions

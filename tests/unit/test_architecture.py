@@ -24,7 +24,7 @@ DRIVERS: dict[str, tuple[str, ...]] = {
     "adbc_driver_postgresql": ("asof.*.postgres*",),
     "click": ("asof.cli*", "asof.demo*"),
     "confluent_kafka": ("asof.*.kafka*",),
-    "deltalake": ("asof.offline.delta*", "asof.offline.duckdb*", "asof.sources.delta*"),
+    "deltalake": ("asof.offline.delta*", "asof.sources.file*"),
     "duckdb": ("asof.offline.duckdb*",),
     "fastavro": ("asof.*.kafka*", "asof.*.avro*"),
     "hiredis": ("asof.*.redis*",),

@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from datetime import UTC, datetime
 from typing import Any
 
 import duckdb
 import pyarrow as pa
 import pytest
 
-from asof.dtypes import DType, Float64, Int64, String, Timestamp
-from asof.expressions import check, parse, print_sql, quote
-from asof.testing.expressions import INTEGERS, ExpressionSuite, Rows, Run, pairs
+from asof.dtypes import DType
+from asof.testing.expressions import ExpressionSuite, Rows, Run
 
 
 def answers(
