@@ -270,7 +270,11 @@ class FilePartition:
         """Begin a new segment. The old one is synced first: only the last segment can be torn by a power cut."""
         path = self.path / segment_name(state.next)
         with reporting("begin segment", path):
-            _sync_data(self._open_segment(state))
+            fd = self._open_segment(state)
+            # Readers take a segment that is followed by another as published to its end.
+            if os.fstat(fd).st_size > state.position:
+                os.ftruncate(fd, state.position)
+            _sync_data(fd)
             os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o666))
             sync_directory(self.path)
             self.index_path(state.next).unlink(missing_ok=True)

@@ -16,7 +16,11 @@ def drop_before(partition: FilePartition, *, oldest_us: Micros | None, max_bytes
     """Drop whole segments from the start: those all older than `oldest_us`, or beyond `max_bytes` in all."""
     with partition.locked():
         published = state = partition.settled()
-        if state.position and oldest_us is not None and _all_older(partition, state.segment, oldest_us):
+        if (
+            state.position
+            and oldest_us is not None
+            and _all_older(partition, state.segment, oldest_us, limit=state.position)
+        ):
             state = partition.roll(state)
         bases = [base for base in partition.bases() if base <= state.segment]
         sizes = {base: (partition.path / segment_name(base)).stat().st_size for base in bases}
@@ -40,11 +44,12 @@ def drop_before(partition: FilePartition, *, oldest_us: Micros | None, max_bytes
                     partition.index_path(base).unlink(missing_ok=True)
 
 
-def _all_older(partition: FilePartition, base: int, oldest_us: Micros) -> bool:
+def _all_older(partition: FilePartition, base: int, oldest_us: Micros, *, limit: int | None = None) -> bool:
     path = partition.path / segment_name(base)
     with reporting("read", path), open(path, "rb", buffering=0) as file:
-        size, position = os.fstat(file.fileno()).st_size, 0
-        while position < size:
+        limit = os.fstat(file.fileno()).st_size if limit is None else limit
+        position = 0
+        while position < limit:
             try:
                 head = head_at(os.pread(file.fileno(), HEADER.size, position))
             except Damaged as damage:
