@@ -280,7 +280,9 @@ class Types:
     def _comparable(self, nodes: Sequence[Expression], inside: Expression) -> None:
         dtype = self.common(nodes, inside=inside)
         if dtype is not None and not dtype.is_numeric and dtype.name not in _COMPARABLE:
-            self._refuse(f"values of type {dtype} cannot be compared", inside, "IS NULL is all that can be asked of them")
+            self._refuse(
+                f"values of type {dtype} cannot be compared", inside, "IS NULL is all that can be asked of them"
+            )
 
     def _number(self, node: Expression, inside: Expression, what: str) -> DType | None:
         dtype = self.of(node)

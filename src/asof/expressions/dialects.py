@@ -6,12 +6,20 @@ import string
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from asof.expressions.language import DATE_TEXT, DECIMAL_TEXT, FLOAT_TEXT, INTEGER_TEXT, OFFSET_TEXT, TIMESTAMP_TEXT, UTC_TEXT
+from asof.expressions.language import (
+    DATE_TEXT,
+    DECIMAL_TEXT,
+    FLOAT_TEXT,
+    INTEGER_TEXT,
+    OFFSET_TEXT,
+    TIMESTAMP_TEXT,
+    UTC_TEXT,
+)
 
 
 @dataclass(frozen=True)
 class Dialect:
-    """The forms of one engine. `{a}`, `{b}`, `{x}` are operands; every form is closed in itself (brackets, CASE, a call).
+    """The forms of one engine. `{a}`, `{b}`, `{x}` are operands; every form is closed in itself (brackets, CASE, call).
 
     Args:
         types: SQL names by type; Decimal has its precision and scale added.
@@ -199,7 +207,8 @@ POSTGRES = Dialect(
             "AND {x} < CAST('{beyond}' AS double precision) THEN CAST({x} AS {type}) END"
         ),
         "Float>Float": (
-            f"CASE WHEN abs({{x}}) >= {_INF} THEN CAST({{x}} AS real) WHEN abs({{x}}) >= 3.4028235677973366e38 THEN NULL "
+            f"CASE WHEN abs({{x}}) >= {_INF} THEN CAST({{x}} AS real) "
+            "WHEN abs({x}) >= 3.4028235677973366e38 THEN NULL "
             "WHEN abs({x}) <= 7.006492321624085e-46 THEN 0 ELSE CAST({x} AS real) END"
         ),
         "Float>Decimal": _ROUNDED_FIT,
@@ -212,7 +221,8 @@ POSTGRES = Dialect(
         "Decimal>String all fraction": "CAST(CAST({x} AS {source}) AS text)",
         "String>Int": "CASE WHEN CAST({x} AS numeric) BETWEEN {least} AND {greatest} THEN CAST({x} AS {type}) END",
         "String>Float": (
-            "CASE WHEN abs({x}) >= 1.797693134862315807937e308 THEN NULL WHEN abs({x}) <= 2.4703282292062327e-324 THEN 0 "
+            "CASE WHEN abs({x}) >= 1.797693134862315807937e308 THEN NULL "
+            "WHEN abs({x}) <= 2.4703282292062327e-324 THEN 0 "
             "ELSE CAST({x} AS {type}) END"
         ),
         "String>Decimal": _ROUNDED_FIT,
@@ -225,6 +235,8 @@ POSTGRES = Dialect(
         "Date>Timestamp": "(CAST({x} AS timestamp) AT TIME ZONE 'UTC')",
         "Timestamp>String": "to_char(({x} AT TIME ZONE 'UTC'), 'YYYY-MM-DD\"T\"HH24:MI:SS.US\"Z\"')",
         # What a cast reads before its own form sees it: only text of the grammar, as a number where that is needed.
+        # abs() of the least bigint is an error.
+        "Int>Decimal reads": "CAST({x} AS numeric)",
         "Float>Decimal reads": "CAST(CAST({x} AS text) AS numeric)",
         "String>Int reads": f"substring({{x}} from '^({INTEGER_TEXT})$')",
         "String>Float reads": f"CAST(substring({{x}} from '^({FLOAT_TEXT})$') AS numeric)",

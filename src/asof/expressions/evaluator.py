@@ -72,7 +72,15 @@ def _dtype(value: Any) -> DType | None:
         return None
     if isinstance(value, Number):
         return Decimal(38, max(0, -int(value.as_tuple().exponent)))
-    kinds = ((bool, Bool), (int, Int64), (float, Float64), (str, String), (bytes, Bytes), (datetime, Timestamp), (date, Date))
+    kinds = (
+        (bool, Bool),
+        (int, Int64),
+        (float, Float64),
+        (str, String),
+        (bytes, Bytes),
+        (datetime, Timestamp),
+        (date, Date),
+    )
     for kind, dtype in kinds:
         if isinstance(value, kind):
             return dtype

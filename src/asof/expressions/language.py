@@ -1,12 +1,10 @@
-"""The words of the expression language: operators, functions and cast targets, each with its meaning, for parser and docs."""
+"""The words of the expression language: operators, functions, casts, each with its meaning, for parser and docs."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
-RESERVED = frozenset(
-    "AND AS BETWEEN CASE CAST ELSE END FALSE IN IS LIKE NOT NULL OR THEN TRUE WHEN".split()
-)
+RESERVED = frozenset("AND AS BETWEEN CASE CAST ELSE END FALSE IN IS LIKE NOT NULL OR THEN TRUE WHEN".split())
 """Words that are columns only in double quotes. `date` and `timestamp` are columns unless a string follows."""
 
 MAX_TEXT = 10_000
@@ -70,7 +68,10 @@ FUNCTIONS: tuple[Word, ...] = (
     ),
     Word("abs", "abs(number)", "Without its sign; of the least Int64 null", (1, 1)),
     Word(
-        "round", "round(number)", "The nearest whole number, halves away from zero; Float64 stays, integers as is", (1, 1)
+        "round",
+        "round(number)",
+        "The nearest whole number, halves away from zero; Float64 stays, integers as is",
+        (1, 1),
     ),
     Word("floor", "floor(number)", "The greatest whole number not above; Float64 stays, integers as they are", (1, 1)),
 )
@@ -89,7 +90,7 @@ LITERALS: tuple[Word, ...] = (
     Word("null", "NULL", "No value, of any type"),
     Word("Date", "DATE '2026-01-31'", "A day"),
     Word("Timestamp", "TIMESTAMP '2026-01-31T12:00:00Z'", "A moment; UTC without an offset, up to microseconds"),
-    Word("column", "page or \"a page\"", "A column by its exact name"),
+    Word("column", 'page or "a page"', "A column by its exact name"),
 )
 
 SUPPORTED: dict[str, tuple[Word, ...]] = {
@@ -112,4 +113,4 @@ UTC_TEXT = rf"{DATE_TEXT}(?:{_TIME}Z?)?"
 # Only in years where the moment in UTC cannot leave the years 1 to 9999.
 OFFSET_TEXT = rf"(?:[1-8][0-9]{{3}}|9[0-8][0-9]{{2}}){_MONTH_DAY}{_TIME}[+-](?:0[0-9]|1[0-5]):[0-5][0-9]"
 TIMESTAMP_TEXT = f"(?:{UTC_TEXT}|{OFFSET_TEXT})"
-"""What CAST reads from a String, as regular expressions that Python, RE2 and Postgres read alike; other text is null."""
+"""What CAST reads from a String, as regular expressions that Python, RE2 and Postgres read alike; else it is null."""

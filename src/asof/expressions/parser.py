@@ -11,6 +11,7 @@ from typing import NamedTuple, NoReturn
 from asof import dtypes
 from asof.errors import DefinitionError, ExpressionError, nearest
 from asof.expressions.language import DATE_TEXT, FUNCTION_BY_NAME, MAX_DEPTH, MAX_TEXT, RESERVED, TIMESTAMP_TEXT
+from asof.expressions.tree import AND as AND_BINDING
 from asof.expressions.tree import (
     COMPARISON,
     NEGATION,
@@ -33,7 +34,6 @@ from asof.expressions.tree import (
     Negative,
     Not,
 )
-from asof.expressions.tree import AND as AND_BINDING
 from asof.expressions.tree import OR as OR_BINDING
 
 _TOKEN = re.compile(
@@ -103,14 +103,17 @@ def _parse(text: str) -> Expression:
         raise ExpressionError(f"an expression is text, found {type(text).__name__}", hint="write it in quotes")
     if len(text) > MAX_TEXT:
         raise ExpressionError(
-            f"the expression has {len(text)} characters, at most {MAX_TEXT} are allowed", hint="compute it in the source"
+            f"the expression has {len(text)} characters, at most {MAX_TEXT} are allowed",
+            hint="compute it in the source",
         )
     parser = _Parser(text)
     tree = parser.expression(0)
     if parser.token.kind != "end":
         parser.fail(f"found {parser.found()} after a complete expression", "an operator, or the end")
     if _depth(tree) > MAX_DEPTH:
-        raise ExpressionError(f"the expression is nested deeper than {MAX_DEPTH} levels", hint="compute it in the source")
+        raise ExpressionError(
+            f"the expression is nested deeper than {MAX_DEPTH} levels", hint="compute it in the source"
+        )
     return tree
 
 
@@ -295,7 +298,9 @@ class _Parser:
         mark = token.text[0]
         text = token.text[1:-1].replace(mark * 2, mark)
         if _UNSTORABLE.search(text):
-            self.fail("a string with a zero or an unpaired surrogate, which not every engine can hold", "text", at=token.at)
+            self.fail(
+                "a string with a zero or an unpaired surrogate, which not every engine can hold", "text", at=token.at
+            )
         return text
 
     def word(self) -> Expression:
@@ -319,9 +324,16 @@ class _Parser:
         if following.upper == "(" and upper not in RESERVED:
             return self.call()
         if upper in RESERVED:
-            self.fail(f"expected a value, found the word {token.text}", hint=f'a column of this name is written "{token.text}"')
+            self.fail(
+                f"expected a value, found the word {token.text}",
+                hint=f'a column of this name is written "{token.text}"',
+            )
         if following.kind == "string":
-            self.fail(f"a string after {token.text}", "DATE '...' and TIMESTAMP '...', or an operator before it", at=following.at)
+            self.fail(
+                f"a string after {token.text}",
+                "DATE '...' and TIMESTAMP '...', or an operator before it",
+                at=following.at,
+            )
         return Column(self.advance().text)
 
     def moment(self, kind: str) -> Literal:
@@ -380,9 +392,7 @@ class _Parser:
         if word is None:
             near = f"write {_SUGGEST[name]}" if name in _SUGGEST else nearest(name, FUNCTION_BY_NAME)
             functions = f"the functions are {', '.join(FUNCTION_BY_NAME)}"
-            self.fail(
-                f"no function {token.text}", hint=f"{near}; {functions}" if near else functions, at=token.at
-            )
+            self.fail(f"no function {token.text}", hint=f"{near}; {functions}" if near else functions, at=token.at)
         self.advance()
         if self.token.upper == ")":
             self.fail(f"{name} needs arguments", hint=f"write {word.form}")
@@ -396,5 +406,7 @@ class _Parser:
 def _dtype(name: str) -> dtypes.DType:
     """A type by its name in any case: `int64`, `Decimal(12, 2)`."""
     name = "".join(name.split())
-    by_case: dict[str, Callable[[], str] | str] = {known.lower(): known for known in (*dtypes.SCALARS, "Array", "Embedding")}
+    by_case: dict[str, Callable[[], str] | str] = {
+        known.lower(): known for known in (*dtypes.SCALARS, "Array", "Embedding")
+    }
     return dtypes.parse(re.sub(r"[A-Za-z]\w*", lambda word: str(by_case.get(word.group().lower(), word.group())), name))

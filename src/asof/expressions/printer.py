@@ -48,7 +48,7 @@ def print_sql(
 ) -> str:
     """The expression as SQL; its value has the SQL type of `check(expression, schema)`. It never raises at run time.
 
-    Columns are expected in the SQL type of their DType (a Timestamp as TIMESTAMPTZ). The session's time zone does not matter.
+    Columns are expected in their DType's SQL type (a Timestamp as TIMESTAMPTZ); the session's zone does not matter.
 
     Args:
         dialect: "duckdb" or "postgres".
@@ -234,7 +234,9 @@ class _Printer:
             left, right = (self.as_type(side, Float64) for side in sides)
             return self.fill(f"float {node.operator}", a=left, b=right)
         # Decimals: a sum in the scale of its result, a product with each side in its own, so that the scales add up.
-        scales = [dtype.scale if node.operator != "*" else getattr(self.types.decimal(side), "scale", 0) for side in sides]
+        scales = [
+            dtype.scale if node.operator != "*" else getattr(self.types.decimal(side), "scale", 0) for side in sides
+        ]
         left, right = (
             self.as_type(side, DType("Decimal", precision=38, scale=scale)) for side, scale in zip(sides, scales)
         )
