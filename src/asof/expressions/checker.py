@@ -83,10 +83,20 @@ def check(
 
 @lru_cache(maxsize=4096)
 def _check(expression: Expression, columns: tuple[DType, ...]) -> DType:
-    dtype = Types(expression, dict(zip(expression.columns, columns))).of(expression)
+    types = infer(expression, columns)
+    dtype = types.of(types.root)
     if dtype is None:
         raise ExpressionError(f"`{expression}` is always NULL and has no type", hint="write CAST(NULL AS <type>)")
     return dtype
+
+
+@lru_cache(maxsize=1024)
+def infer(expression: Expression, columns: tuple[DType | None, ...]) -> Types:
+    """The types of the expression's nodes, from those of its `columns`; walk them from `Types.root`.
+
+    The root may be an equal tree from an earlier call, and nodes are known by identity.
+    """
+    return Types(expression, dict(zip(expression.columns, columns)))
 
 
 class Types:

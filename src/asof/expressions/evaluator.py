@@ -23,7 +23,7 @@ from asof.dtypes import (
     Timestamp,
 )
 from asof.errors import ExpressionError, nearest, some
-from asof.expressions.checker import Types, family
+from asof.expressions.checker import Types, family, infer
 from asof.expressions.language import DATE_TEXT, DECIMAL_TEXT, FLOAT_TEXT, INTEGER_TEXT, TIMESTAMP_TEXT
 from asof.expressions.tree import (
     Arithmetic,
@@ -63,8 +63,9 @@ def evaluate(expression: Expression, row: Mapping[str, Any], *, schema: Mapping[
         if name not in row:
             hint = nearest(name, row) or f"the row has {some(row)}"
             raise ExpressionError(f"no column {name!r} for the expression `{expression}`", hint=hint)
-    columns = {name: schema[name] if schema is not None else _dtype(row[name]) for name in expression.columns}
-    return _Evaluator(Types(expression, columns), row).value(expression)
+    names = expression.columns
+    types = infer(expression, tuple(schema[name] if schema is not None else _dtype(row[name]) for name in names))
+    return _Evaluator(types, row).value(types.root)
 
 
 def _dtype(value: Any) -> DType | None:

@@ -8,7 +8,7 @@ from datetime import date, datetime
 
 from asof.dtypes import Bool, DType, Float64, Int64, String
 from asof.errors import ExpressionError, UnsupportedByDialect, nearest
-from asof.expressions.checker import Types, check, family
+from asof.expressions.checker import Types, check, family, infer
 from asof.expressions.dialects import DIALECTS, Dialect
 from asof.expressions.tree import (
     Arithmetic,
@@ -62,7 +62,8 @@ def print_sql(
         hint = nearest(dialect, DIALECTS) or f"choose one of {', '.join(DIALECTS)}"
         raise UnsupportedByDialect(f"expressions cannot be printed for the dialect {dialect!r}", hint=hint)
     check(expression, schema)
-    return _Printer(DIALECTS[dialect], Types(expression, schema), column).sql(expression)
+    types = infer(expression, tuple(schema[name] for name in expression.columns))
+    return _Printer(DIALECTS[dialect], types, column).sql(types.root)
 
 
 def _string(text: str) -> str:
