@@ -1,0 +1,461 @@
+"""The embedded offline store: DuckDB computes, over files, Arrow batches and the Delta archives."""
+
+from __future__ import annotations
+
+import re
+import threading
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, TypeAlias
+
+import duckdb
+import pyarrow as pa
+
+from asof.definitions import Source
+from asof.dtypes import from_arrow
+from asof.errors import AsofError, EntityFrameError, Interrupted, SourceError, StorageError
+from asof.offline.delta import DeltaArchives
+from asof.selection import FeatureOut
+from asof.sources.protocol import Batches, Files, Input, Need, Relation
+from asof.sql.dialect import quote, text
+from asof.sql.point_in_time import PointInTime, columns_of, compile_program, range_spine
+from asof.sql.rows import ROW, SpineTable, Table
+
+Spine: TypeAlias = pa.Table | Files | str
+"""An entity frame: a table, files, or a SELECT over the inputs by name."""
+
+SPINE = "asof_spine"
+_WHOLE = "asof_spine_whole"
+_CHUNK_VALUES = 64_000_000
+"""How many values one pass may hold; bigger spines are read in several passes, so that memory is bounded."""
+_FEWEST_ROWS, _MOST_ROWS = 250_000, 5_000_000
+_FEW_KEYS = 10_000
+"""Up to so many keys a source is asked for them by value."""
+
+
+class DuckDBEngine:
+    """Runs point-in-time reads and SQL on an in-memory DuckDB; nothing is kept between two reads.
+
+    Args:
+        memory_limit: text like `4GB`; DuckDB's default is 80 % of the machine.
+        threads: DuckDB's default is one per core.
+        temp_directory: where sorts and joins that outgrow the memory go.
+    """
+
+    dialect = "duckdb"
+
+    def __init__(self, *, memory_limit: str = "", threads: int = 0, temp_directory: str = "") -> None:
+        # Nothing may be fetched from the internet behind the user's back.
+        config: dict[str, Any] = {"autoinstall_known_extensions": False, "autoload_known_extensions": False}
+        if memory_limit:
+            config["memory_limit"] = memory_limit
+        if threads:
+            config["threads"] = threads
+        if temp_directory:
+            config["temp_directory"] = temp_directory
+        try:
+            self._connection = duckdb.connect(":memory:", config=config)
+        except duckdb.Error as error:
+            raise StorageError(f"DuckDB does not start: {error}", hint="check the offline store's options") from error
+        self._threads = threading.local()
+
+    def run(
+        self, query: PointInTime, inputs: Mapping[str, Input | pa.Table | None], *, spine: Spine | None = None
+    ) -> PointInTimeResult:
+        """A point-in-time read.
+
+        Args:
+            inputs: source name → its rows; None where there are none. An SQL spine sees all of them by name.
+            spine: the entity frame; None reads the query's time range.
+        """
+        return PointInTimeResult(self, query, dict(inputs), spine)
+
+    def sql(self, text: str, inputs: Mapping[str, Input | pa.Table | None]) -> SqlResult:
+        """SQL text over named inputs."""
+        return SqlResult(self, text, dict(inputs))
+
+    def evaluate(self, batch: pa.Table, expressions: Mapping[str, str]) -> pa.Table:
+        """Evaluate SQL expressions over a batch: one column per name, rows in the batch's order."""
+        cursor = getattr(self._threads, "cursor", None)
+        if cursor is None:
+            cursor = self._threads.cursor = self._cursor()
+        columns = ", ".join(f"{sql} AS {quote(name)}" for name, sql in expressions.items())
+        with wrapping("an expression cannot be evaluated"):
+            cursor.register("asof_batch", batch)
+            try:
+                return _table(cursor.sql(f"SELECT {columns} FROM asof_batch"))
+            finally:
+                cursor.unregister("asof_batch")
+
+    def tables_in(self, sql: str) -> set[str]:
+        """The tables that a SELECT names.
+
+        Raises:
+            EntityFrameError: it is not one SELECT.
+        """
+        with wrapping("SQL entity frame", user_sql=True):
+            statements = duckdb.extract_statements(sql)
+            if len(statements) != 1 or statements[0].type != duckdb.StatementType.SELECT:
+                raise EntityFrameError("the SQL entity frame is not one SELECT", hint="write SELECT … FROM a source")
+            return set(self._cursor().get_table_names(sql))
+
+    def close(self) -> None:
+        self._connection.close()
+
+    def _cursor(self) -> duckdb.DuckDBPyConnection:
+        cursor = self._connection.cursor()
+        # Per connection: comparisons of naive and aware times follow the session's zone.
+        cursor.execute("SET TimeZone = 'UTC'")
+        return cursor
+
+
+class DuckDBOffline(DuckDBEngine, DeltaArchives):
+    """DuckDB over Delta archives.
+
+    Args:
+        path: the folder of the archives.
+    """
+
+    def __init__(
+        self, path: Path | str, *, memory_limit: str = "", threads: int = 0, temp_directory: str = ""
+    ) -> None:
+        DuckDBEngine.__init__(self, memory_limit=memory_limit, threads=threads, temp_directory=temp_directory)
+        DeltaArchives.__init__(self, path)
+
+
+class SqlResult:
+    """SQL over inputs; each `reader` runs it again."""
+
+    def __init__(self, engine: DuckDBEngine, sql: str, inputs: Mapping[str, Input | pa.Table | None]) -> None:
+        self._engine, self._sql, self._inputs = engine, sql, inputs
+
+    @property
+    def schema(self) -> pa.Schema:
+        with wrapping("SQL", user_sql=True), _session(self._engine) as cursor:
+            _expose(cursor, self._inputs)
+            return _schema(cursor, self._sql)
+
+    def reader(self, batch_rows: int = 100_000) -> pa.RecordBatchReader:
+        schema = self.schema
+
+        def batches() -> Iterator[pa.RecordBatch]:
+            with wrapping("SQL", user_sql=True), _session(self._engine) as cursor:
+                _expose(cursor, self._inputs)
+                yield from _stream(cursor, self._sql, batch_rows)
+
+        return pa.RecordBatchReader.from_batches(schema, batches())
+
+    def to_arrow(self) -> pa.Table:
+        return self.reader().read_all()
+
+
+@dataclass(frozen=True)
+class PointInTimeResult:
+    """A point-in-time read; each `reader` runs it again. Rows are the spine's, in its order, in bounded memory."""
+
+    _engine: DuckDBEngine
+    _query: PointInTime
+    _inputs: Mapping[str, Input | pa.Table | None]
+    _spine: Spine | None
+    chunk_rows: int = 0
+    """How many spine rows one pass handles; 0 chooses by the number of features."""
+
+    @property
+    def schema(self) -> pa.Schema:
+        """The spine's columns, then the outputs."""
+        if isinstance(self._spine, pa.Table):
+            return _with_outputs(self._spine.schema, self._query.outputs)
+        with _wrapping_read(), _session(self._engine) as cursor:
+            tables = _prepare(cursor, self._query, self._inputs, describe_only=True)
+            select = _spine_select(cursor, self._query, self._spine, tables)
+            return _with_outputs(_schema(cursor, select), self._query.outputs)
+
+    @property
+    def text(self) -> str:
+        """The SQL that a read would run now (for its first pass)."""
+        with _wrapping_read(), _session(self._engine) as cursor:
+            tables = _prepare(cursor, self._query, self._inputs)
+            _load_spine(cursor, self._query, self._spine, tables)
+            cursor.execute(f"CREATE TEMP TABLE {SPINE} AS SELECT * FROM {_WHOLE} LIMIT {self._chunk()}")
+            spine = _measure_spine(cursor, self._query.time)
+            return compile_program(self._query, tables, spine).text
+
+    def reader(self, batch_rows: int = 100_000) -> pa.RecordBatchReader:
+        schema = self.schema
+        return pa.RecordBatchReader.from_batches(schema, self._batches(schema, batch_rows))
+
+    def to_arrow(self) -> pa.Table:
+        return self.reader().read_all()
+
+    def _batches(self, schema: pa.Schema, batch_rows: int) -> Iterator[pa.RecordBatch]:
+        with _wrapping_read(), _session(self._engine) as cursor:
+            if isinstance(self._spine, pa.Table):
+                yield from self._over_table(cursor, self._spine, schema, batch_rows)
+            else:
+                yield from self._over_loaded(cursor, schema, batch_rows)
+
+    def _chunk(self) -> int:
+        if self.chunk_rows:
+            return self.chunk_rows
+        return max(_FEWEST_ROWS, min(_MOST_ROWS, _CHUNK_VALUES // max(1, len(self._query.outputs))))
+
+    def _over_table(
+        self, cursor: duckdb.DuckDBPyConnection, spine: pa.Table, schema: pa.Schema, batch_rows: int
+    ) -> Iterator[pa.RecordBatch]:
+        """DuckDB gets keys and times alone; the frame's own columns go around it and stay what they are."""
+        used = [*dict.fromkeys(key for read in self._query.reads for key in read.keys), self._query.time]
+        tables = _prepare(cursor, self._query, self._inputs, spine=spine)
+        count = len(spine.schema)
+        for start in range(0, max(spine.num_rows, 1), self._chunk()):
+            chunk = spine.slice(start, self._chunk())
+            _drop(cursor, SPINE)
+            cursor.register("asof_frame", chunk.select(used))
+            cursor.execute(f"CREATE TEMP TABLE {SPINE} AS SELECT * FROM asof_frame")
+            cursor.unregister("asof_frame")
+            at = 0
+            for batch in self._run(cursor, tables, with_spine=False, batch_rows=batch_rows):
+                own = chunk.slice(at, batch.num_rows).combine_chunks()
+                at += batch.num_rows
+                columns = [_one(own.column(index), schema.field(index).type) for index in range(count)]
+                columns += [_cast(batch.column(index), schema.field(count + index).type) for index in range(batch.num_columns)]
+                yield pa.RecordBatch.from_arrays(columns, schema=schema)
+
+    def _over_loaded(
+        self, cursor: duckdb.DuckDBPyConnection, schema: pa.Schema, batch_rows: int
+    ) -> Iterator[pa.RecordBatch]:
+        tables = _prepare(cursor, self._query, self._inputs)
+        rows = _load_spine(cursor, self._query, self._spine, tables)
+        for start in range(0, max(rows, 1), self._chunk()):
+            if rows <= self._chunk():
+                cursor.execute(f"ALTER TABLE {_WHOLE} RENAME TO {SPINE}")
+            else:
+                _drop(cursor, SPINE)
+                part = f"rowid >= {start} AND rowid < {start + self._chunk()}"
+                cursor.execute(f"CREATE TEMP TABLE {SPINE} AS SELECT * FROM {_WHOLE} WHERE {part}")
+            for batch in self._run(cursor, tables, with_spine=True, batch_rows=batch_rows):
+                columns = [_cast(column, field.type) for column, field in zip(batch.columns, schema, strict=True)]
+                yield pa.RecordBatch.from_arrays(columns, schema=schema)
+
+    def _run(
+        self, cursor: duckdb.DuckDBPyConnection, tables: Mapping[str, Table], *, with_spine: bool, batch_rows: int
+    ) -> Iterator[pa.RecordBatch]:
+        spine = _measure_spine(cursor, self._query.time)
+        program = compile_program(self._query, tables, spine, with_spine=with_spine)
+        for step in program.steps:
+            _drop(cursor, step.table)
+            cursor.execute(step.text)
+        yield from _stream(cursor, program.final, batch_rows)
+        for step in program.steps:
+            _drop(cursor, step.table)
+
+
+@contextmanager
+def _session(engine: DuckDBEngine) -> Iterator[duckdb.DuckDBPyConnection]:
+    """A connection of its own: its temporary tables are seen by nobody else, and are gone afterwards."""
+    cursor = engine._cursor()
+    try:
+        yield cursor
+    finally:
+        cursor.close()
+
+
+def _prepare(
+    cursor: duckdb.DuckDBPyConnection, query: PointInTime, inputs: Mapping[str, Input | pa.Table | None], *,
+    spine: pa.Table | None = None, describe_only: bool = False,
+) -> dict[str, Table]:
+    """Make every source of the read visible; source name → its table."""
+    sources = {read.view.source.name: read.view.source for read in query.reads}
+    _expose(cursor, {name: given for name, given in inputs.items() if name not in sources or isinstance(given, Files)})
+    return {
+        name: _source_table(cursor, index, source, inputs.get(name), query, describe_only=describe_only)
+        for index, (name, source) in enumerate(sources.items())
+    }
+
+
+def _expose(cursor: duckdb.DuckDBPyConnection, inputs: Mapping[str, Input | pa.Table | None]) -> None:
+    """Make inputs visible under their names, for the user's SQL."""
+    for name, given in inputs.items():
+        if isinstance(given, Files):
+            cursor.execute(f"CREATE TEMP VIEW {quote(name)} AS SELECT * FROM {_files(given)}")
+        elif isinstance(given, Batches):
+            _copy(cursor, quote(name), given.open(Need()))
+        elif isinstance(given, Relation):
+            cursor.execute(f"CREATE TEMP VIEW {quote(name)} AS SELECT * FROM {given.name}")
+        elif given is not None:
+            _copy(cursor, quote(name), given)
+
+
+def _source_table(
+    cursor: duckdb.DuckDBPyConnection, index: int, source: Source, given: Input | pa.Table | None, query: PointInTime, *,
+    describe_only: bool,
+) -> Table:
+    relation = f"asof_source_{index}"
+    numbered = isinstance(given, Files) and given.format == "parquet"
+    if isinstance(given, Files) and numbered:
+        # The files' own row numbers: nothing is copied, and the order of the paths is part of the order of rows.
+        number = "file_row_number" if len(given.paths) == 1 else "(CAST(file_index AS BIGINT) << 40) + file_row_number"
+        cursor.execute(f"CREATE TEMP VIEW {relation} AS SELECT *, {number} AS {ROW} FROM {_files(given)}")
+    else:
+        own = f"{relation}_rows"
+        if isinstance(given, Files):
+            limit = " LIMIT 0" if describe_only else ""
+            cursor.execute(f"CREATE TEMP TABLE {own} AS SELECT * FROM {_files(given)}{limit}")
+        elif isinstance(given, Relation):
+            limit = " LIMIT 0" if describe_only else ""
+            cursor.execute(f"CREATE TEMP TABLE {own} AS SELECT * FROM {given.name}{limit}")
+        elif isinstance(given, Batches):
+            columns = [name for name in given.schema.names if name in columns_of(query, source.name) or source.is_log]
+            empty = pa.Table.from_batches([], given.schema)
+            _copy(cursor, own, empty if describe_only else given.open(Need(columns, query.start, query.end)))
+        else:
+            _copy(cursor, own, given if given is not None else _empty(source))
+        cursor.execute(f"CREATE TEMP VIEW {relation} AS SELECT *, rowid AS {ROW} FROM {own}")
+        if not isinstance(given, Files):
+            cursor.execute(f"CREATE TEMP VIEW {quote(source.name)} AS SELECT * FROM {own}")
+    sql_types = {name: kind for name, kind, *_ in cursor.execute(f"DESCRIBE SELECT * FROM {relation}").fetchall()}
+    dtypes = {field.name: from_arrow(field.type) for field in _schema(cursor, f"SELECT * FROM {relation}")}
+    if source.is_log and {"partition", "offset"} <= sql_types.keys():
+        arrival = "log"
+    else:
+        arrival = "row" if isinstance(given, Files) else "columns"
+    del sql_types[ROW]
+    return Table(relation, sql_types, dtypes, arrival)
+
+
+def _spine_select(
+    cursor: duckdb.DuckDBPyConnection, query: PointInTime, spine: Spine | None, tables: Mapping[str, Table]
+) -> str:
+    if spine is None:
+        return range_spine(query, tables)
+    if isinstance(spine, Files):
+        return f"SELECT * FROM {_files(spine)}"
+    assert isinstance(spine, str)
+    return spine.strip().rstrip(";")
+
+
+def _load_spine(
+    cursor: duckdb.DuckDBPyConnection, query: PointInTime, spine: Spine | None, tables: Mapping[str, Table]
+) -> int:
+    """Put the whole spine into a table in its order, and answer its number of rows."""
+    if isinstance(spine, pa.Table):
+        _copy(cursor, _WHOLE, spine)
+        return spine.num_rows
+    cursor.execute(f"CREATE TEMP TABLE {_WHOLE} AS {_spine_select(cursor, query, spine, tables)}")
+    rows = cursor.execute(f"SELECT count(*) FROM {_WHOLE}").fetchone()
+    assert rows is not None
+    return int(rows[0])
+
+
+def _measure_spine(cursor: duckdb.DuckDBPyConnection, time: str) -> SpineTable:
+    sql_types = {name: kind for name, kind, *_ in cursor.execute(f"DESCRIBE {SPINE}").fetchall()}
+    if time not in sql_types:
+        raise EntityFrameError(f"the entity frame has no column {time!r}", hint=f"it has {list(sql_types)}")
+    spine = SpineTable(SPINE, sql_types, time)
+    moment = spine.moment()
+    found = cursor.execute(f"SELECT min({moment}), max({moment}), count(*) FROM {SPINE}").fetchone()
+    assert found is not None
+    return replace(spine, first=found[0], last=found[1], rows=found[2])
+
+
+def _files(files: Files) -> str:
+    paths = ", ".join(text(path) for path in files.paths)
+    if files.format == "csv":
+        return f"read_csv([{paths}], header = true, union_by_name = true)"
+    # Hive partitions are off: a folder's name would add or replace columns that the source does not declare.
+    union = ", union_by_name = true" if len(files.paths) > 1 else ""
+    return f"read_parquet([{paths}], hive_partitioning = false{union})"
+
+
+def _empty(source: Source) -> pa.Table:
+    """No rows, with the columns that the source declares."""
+    fields = [pa.field(field.name, field.dtype.arrow()) for field in source.schema]
+    if source.is_log:
+        fields += [
+            pa.field("partition", pa.int32()), pa.field("offset", pa.int64()),
+            pa.field("ingested_at", pa.timestamp("us", "UTC")),
+        ]  # fmt: skip
+    return pa.table([pa.array([], each.type) for each in fields], schema=pa.schema(fields))
+
+
+def _copy(cursor: duckdb.DuckDBPyConnection, name: str, rows: pa.Table | pa.RecordBatchReader) -> None:
+    cursor.register("asof_copied", rows)
+    cursor.execute(f"CREATE TEMP TABLE {name} AS SELECT * FROM asof_copied")
+    cursor.unregister("asof_copied")
+
+
+def _drop(cursor: duckdb.DuckDBPyConnection, name: str) -> None:
+    cursor.execute(f"DROP TABLE IF EXISTS {name}")
+
+
+def _stream(cursor: duckdb.DuckDBPyConnection, sql: str, batch_rows: int) -> Iterator[pa.RecordBatch]:
+    relation = cursor.sql(sql)
+    if relation is None:
+        raise EntityFrameError("the SQL text is not a SELECT", hint="write SELECT … FROM a source")
+    reader = relation.to_arrow_reader(batch_rows) if hasattr(relation, "to_arrow_reader") else relation.fetch_arrow_reader(batch_rows)
+    yield from reader
+
+
+def _table(relation: duckdb.DuckDBPyRelation) -> pa.Table:
+    return relation.to_arrow_table()
+
+
+def _schema(cursor: duckdb.DuckDBPyConnection, sql: str) -> pa.Schema:
+    return _table(cursor.sql(f"SELECT * FROM ({sql}) LIMIT 0")).schema
+
+
+def _with_outputs(schema: pa.Schema, outputs: tuple[FeatureOut, ...]) -> pa.Schema:
+    fields = list(schema) + [pa.field(feature.output, feature.dtype.arrow()) for feature in outputs]
+    return pa.schema(fields)
+
+
+def _one(column: pa.ChunkedArray, kind: pa.DataType) -> pa.Array:
+    """A column that has been made one chunk, as an array."""
+    return column.chunk(0) if column.num_chunks else pa.array([], kind)
+
+
+def _cast(column: pa.Array, kind: pa.DataType) -> pa.Array:
+    return column if column.type == kind else column.cast(kind)
+
+
+_ASOF_ERROR = re.compile(r"asof: (.*)")
+
+
+@contextmanager
+def wrapping(what: str, *, user_sql: bool = False) -> Iterator[None]:
+    """Turn DuckDB's exceptions into ours.
+
+    Args:
+        what: what was being done, for the message.
+        user_sql: whether the text is the user's, so that a mistake in it is theirs.
+    """
+    try:
+        yield
+    except duckdb.InterruptException as error:
+        raise Interrupted("the query was interrupted") from error
+    except duckdb.OutOfMemoryException as error:
+        raise StorageError(
+            f"{what}: DuckDB ran out of memory", hint="raise memory_limit of the offline store, or set temp_directory"
+        ) from error
+    except duckdb.IOException as error:
+        if "No space left" in str(error):
+            raise StorageError(f"{what}: the disk is full", hint="free some space, or set temp_directory") from error
+        raise SourceError(f"{what}: {_line(error)}", hint="check that the files are there and whole") from error
+    except (duckdb.ConversionException, duckdb.InvalidInputException, duckdb.OutOfRangeException) as error:
+        own = _ASOF_ERROR.search(str(error))
+        problem = own.group(1).splitlines()[0] if own else f"{what}: a value cannot be converted: {_line(error)}"
+        raise SourceError(problem, hint="declare the column as the type that it has, or mend the value") from error
+    except (duckdb.BinderException, duckdb.CatalogException, duckdb.ParserException) as error:
+        kind: type[AsofError] = EntityFrameError if user_sql else SourceError
+        raise kind(f"{what}: {_line(error)}", hint="check the names of tables and columns") from error
+    except duckdb.Error as error:
+        raise StorageError(f"{what}: {_line(error)}") from error
+
+
+def _wrapping_read() -> Any:
+    return wrapping("historical read", user_sql=True)
+
+
+def _line(error: BaseException) -> str:
+    return " ".join(str(error).splitlines()[:2])

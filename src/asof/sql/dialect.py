@@ -1,0 +1,181 @@
+"""How DuckDB writes the pieces that every plan needs: names, literals, times, casts, aggregates."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from datetime import date, datetime
+from decimal import Decimal
+from typing import Any
+
+from asof.dtypes import DType
+from asof.timing import UNITS, Micros, micros
+
+LAST_OF_ALL = "9223372036854775807"
+"""Sorts a spine row after every row of its own moment."""
+
+TYPES = {
+    "Bool": "BOOLEAN", "Int32": "INTEGER", "Int64": "BIGINT", "Float32": "FLOAT", "Float64": "DOUBLE",
+    "String": "VARCHAR", "Json": "VARCHAR", "Bytes": "BLOB", "Date": "DATE", "Timestamp": "TIMESTAMPTZ",
+    "Embedding": "FLOAT[]",
+}  # fmt: skip
+
+
+def quote(name: str) -> str:
+    """A name as SQL, whatever is in it."""
+    return '"' + name.replace('"', '""') + '"'
+
+
+def names(columns: Iterable[str], *, prefix: str = "") -> str:
+    return ", ".join(prefix + quote(column) for column in columns)
+
+
+def type_name(dtype: DType) -> str:
+    """The SQL type of a value type."""
+    if dtype.name == "Array":
+        assert dtype.inner is not None
+        return f"{type_name(dtype.inner)}[]"
+    if dtype.name == "Decimal":
+        return f"DECIMAL({dtype.precision or 38},{dtype.scale})"
+    return TYPES[dtype.name]
+
+
+def text(value: str) -> str:
+    return "'" + value.replace("'", "''") + "'"
+
+
+def literal(value: Any, dtype: DType) -> str:
+    """A Python value as SQL of the type."""
+    if value is None:
+        return f"CAST(NULL AS {type_name(dtype)})"
+    if isinstance(value, list | tuple):
+        inner = dtype.inner if dtype.inner is not None else DType("Float32")
+        return f"CAST([{', '.join(literal(each, inner) for each in value)}] AS {type_name(dtype)})"
+    if dtype.name == "Timestamp":
+        return f"make_timestamptz({micros(value)})"
+    if isinstance(value, bytes):
+        return f"from_hex('{value.hex()}')"
+    if isinstance(value, bool):
+        return f"CAST({str(value).upper()} AS {type_name(dtype)})"
+    if isinstance(value, float) and not math.isfinite(value):
+        return f"CAST('{value}' AS {type_name(dtype)})"
+    if isinstance(value, str | date | datetime | Decimal | float):
+        return f"CAST({text(str(value))} AS {type_name(dtype)})"
+    return f"CAST({value} AS {type_name(dtype)})"
+
+
+def floor_divide(value: str, divisor: int) -> str:
+    """Whole division that goes down, also below zero."""
+    return f"(({value}) - ((({value}) % {divisor}) + {divisor}) % {divisor}) // {divisor}"
+
+
+def floor_to(value: str, hop: Micros) -> str:
+    """The greatest multiple of `hop` that is not after `value`."""
+    return f"({value}) - ((({value}) % {hop}) + {hop}) % {hop}"
+
+
+def to_micros(column: str, sql_type: str, unit: str = "") -> str:
+    """A time column as BIGINT microseconds UTC; nanoseconds are floored, a date is its midnight, naive is UTC.
+
+    Args:
+        column: its SQL.
+        sql_type: its type as DuckDB names it.
+        unit: of an integer column.
+    """
+    if sql_type in ("TIMESTAMP_NS", "TIMESTAMPTZ_NS", "TIMESTAMP_NS WITH TIME ZONE"):
+        # A cast to microseconds would round, and so move an event past the moment that asks for it.
+        return floor_divide(f"epoch_ns({column})", 1000)
+    if sql_type.startswith(("TIMESTAMP", "DATE")):
+        return f"epoch_us({column})"
+    if unit:
+        multiplier, divisor = UNITS[unit]
+        whole = f"CAST({column} AS BIGINT)"
+        return floor_divide(whole, divisor) if divisor > 1 else whole if multiplier == 1 else f"{whole} * {multiplier}"
+    return f"epoch_us(CAST({column} AS TIMESTAMPTZ))"
+
+
+def from_micros(value: Micros, sql_type: str, unit: str = "", *, up: bool = False) -> str:
+    """A moment as a literal to compare a raw time column with, where that helps to skip files; else an empty text.
+
+    Args:
+        up: for an upper bound of a coarser column.
+    """
+    if sql_type == "TIMESTAMP":
+        return f"make_timestamp({value})"
+    if sql_type == "TIMESTAMP WITH TIME ZONE":
+        return f"make_timestamptz({value})"
+    if unit:
+        multiplier, divisor = UNITS[unit]
+        whole = value // multiplier * divisor
+        return str(whole + divisor if up else whole)
+    return ""
+
+
+def cast(value: str, sql_type: str, dtype: DType, what: str = "") -> str:
+    """A source's value in the type that its field declares; nothing is bent silently.
+
+    Args:
+        sql_type: the value's type as DuckDB names it.
+        what: names the column, for the error.
+    """
+    wanted = type_name(dtype)
+    if sql_type == wanted or (sql_type == "TIMESTAMP WITH TIME ZONE" and wanted == "TIMESTAMPTZ"):
+        return value
+    if dtype.name == "Timestamp" and sql_type.startswith("TIMESTAMP"):
+        return f"make_timestamptz({to_micros(value, sql_type)})"
+    if dtype.is_integer and sql_type in ("DOUBLE", "FLOAT"):
+        # pandas' integers with gaps arrive as floats: whole ones are integers, NaN is null, all else is an error.
+        problem = text(f"asof: {what} holds a fraction, and is declared {dtype}")
+        return (
+            f"CASE WHEN isnan({value}) OR {value} IS NULL THEN NULL WHEN {value} = trunc({value}) "
+            f"THEN CAST({value} AS {wanted}) ELSE CAST(error({problem}) AS {wanted}) END"
+        )
+    if dtype.name == "Decimal" and sql_type in ("DOUBLE", "FLOAT"):
+        return f"CAST(CAST({value} AS VARCHAR) AS {wanted})"
+    return f"CAST({value} AS {wanted})"
+
+
+def aggregate(function: str, value: str, dtype: DType | None, *, order: str = "", n: int = 0, over: str = "") -> str:
+    """One aggregate of the non-null values, in the type of its answer.
+
+    Args:
+        value: the SQL of the values.
+        dtype: their type; None for `count` of rows.
+        order: a column that numbers the rows in their order, for `first`, `last` and `last_n`.
+        over: ` OVER w` or ` FILTER (…)`, put after each call.
+    """
+
+    def call(name: str, *arguments: str, distinct: str = "") -> str:
+        return f"{name}({distinct}{', '.join(arguments)}){over}"
+
+    if function == "count":
+        return call("count", value)
+    if function == "count_distinct":
+        return call("count", value, distinct="DISTINCT ")
+    if function in ("min", "max"):
+        return call(function, value)
+    if function == "first":
+        return call("arg_min", value, order)
+    if function == "last":
+        return call("arg_max", value, order)
+    if function == "last_n":
+        return f"list_reverse({call('arg_max', value, order, str(n))})"
+    assert dtype is not None
+    if function == "sum":
+        if dtype.is_integer:
+            # The sum is a HUGEINT; TRY_CAST answers null outside Int64.
+            return f"TRY_CAST({call('sum', value)} AS BIGINT)"
+        if dtype.is_float:
+            return call("sum", f"CAST({value} AS DOUBLE)")
+        return f"TRY_CAST({call('sum', value)} AS {type_name(dtype)})"
+    if function == "mean":
+        # Floats and decimals as doubles; integers are summed exactly first.
+        return call("avg", value if dtype.is_integer else f"CAST({value} AS DOUBLE)")
+    spread = {"std": "stddev_samp", "var": "var_samp"}[function]
+    number = f"CAST({value} AS DOUBLE)"
+    # An infinity or NaN among the values makes NaN; DuckDB 1.x raises an error there, so it must not see them.
+    odd = call("count", f"CASE WHEN NOT isfinite({number}) OR abs({number}) > 1e150 THEN 1 END")
+    plain = call(spread, f"CASE WHEN isfinite({number}) AND abs({number}) <= 1e150 THEN {number} END")
+    if dtype.is_float:
+        return f"CASE WHEN {call('count', value)} < 2 THEN NULL WHEN {odd} > 0 THEN CAST('nan' AS DOUBLE) ELSE {plain} END"
+    return call(spread, number)

@@ -1,0 +1,210 @@
+"""Historical reads on DuckDB against the brute-force oracle, on generated histories full of ties and edges."""
+
+from __future__ import annotations
+
+import math
+import random
+from collections.abc import Iterator
+from dataclasses import replace
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from asof.definitions import Aggregation, Entity, FeatureView, Field, FileSource, PushSource, Session, Sliding
+from asof.dtypes import Array, Float64, Int64, String, Timestamp
+from asof.expressions import parse
+from asof.expressions.evaluator import evaluate
+from asof.offline.duckdb import DuckDBEngine
+from asof.selection import FeatureOut, ViewRead
+from asof.sources.protocol import Files
+from asof.sql import PointInTime
+from asof.timing import SECOND
+from tests.oracle import Row, arrival_by_columns, features_as_of, same
+
+MODEST = settings(
+    max_examples=8, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
+)
+
+SCHEMA = {"user": Int64, "shop": String, "amount": Int64, "price": Float64, "page": String}
+FIELDS = [Field(name, dtype) for name, dtype in SCHEMA.items()]
+USER, SHOP = Entity("user"), Entity("shop")
+START = 1_600_000_000 * SECOND
+TIMES = pa.timestamp("us", "UTC")
+"""Few distinct moments, whole seconds and their neighbours, so that ties and boundaries are hit all the time."""
+
+
+@pytest.fixture(scope="module")
+def engine() -> Iterator[DuckDBEngine]:
+    engine = DuckDBEngine(threads=2)
+    yield engine
+    engine.close()
+
+
+def events(rng: random.Random, count: int = 120) -> list[dict[str, Any]]:
+    rows = []
+    for arrival in range(count):
+        moment = START + rng.choice((0, 1, 2, 3, 5, 8, 9, 10, 20, 21, 40, 60)) * SECOND + rng.choice((0, 0, 0, 1, -1))
+        rows.append(
+            {
+                "user": rng.choice((1, 1, 1, 2, 2, 3, None)),
+                "shop": rng.choice(("a", "a", "b", None)),
+                "amount": rng.choice((None, 0, 1, -3, 7, 2**62, 2**62, -(2**63))),
+                "price": rng.choice((None, 0.0, 1.5, -2.25, 1e9, math.nan, math.inf, 0.1)),
+                "page": rng.choice((None, "x", "y", "żółw", "Z")),
+                "event_time": None if rng.random() < 0.03 else moment,
+                "created": rng.choice((None, moment, moment, moment + SECOND, moment + 7 * SECOND, moment - SECOND)),
+                "arrival": arrival,
+            }
+        )
+    return rows
+
+
+def spine_rows(rng: random.Random, count: int = 90) -> list[dict[str, Any]]:
+    return [
+        {
+            "user": rng.choice((1, 1, 2, 3, 4, None)),
+            "shop": rng.choice(("a", "b", "c", None)),
+            "t": rng.choice((None, *[START + rng.randrange(-5, 80) * SECOND + rng.choice((0, 0, 1, -1)) for _ in range(12)])),
+            "label": number,
+        }
+        for number in range(count)
+    ]
+
+
+def table_of(rows: list[dict[str, Any]]) -> pa.Table:
+    columns = {name: pa.array([row[name] for row in rows], dtype.arrow()) for name, dtype in SCHEMA.items()}
+    columns["happened"] = pa.array([row["event_time"] for row in rows], TIMES)
+    columns["written"] = pa.array([row["created"] for row in rows], TIMES)
+    return pa.table(columns)
+
+
+def frame_of(spine: list[dict[str, Any]]) -> pa.Table:
+    return pa.table(
+        {
+            "label": pa.array([row["label"] for row in spine], pa.int16()),
+            "user": pa.array([row["user"] for row in spine], pa.int32()),
+            "event_timestamp": pa.array([row["t"] for row in spine], TIMES),
+            "shop": pa.array([row["shop"] for row in spine]),
+        }
+    )
+
+
+def source(**options: Any) -> FileSource:
+    return FileSource("rows.parquet", name="rows", timestamp_field="happened", schema=None, **options)
+
+
+def with_created() -> FileSource:
+    return source(created_timestamp_column="written")
+
+
+def latest_view(name: str, entities: list[Entity], **options: Any) -> FeatureView:
+    return FeatureView(name, source=options.pop("source", None) or with_created(), entities=entities, schema=FIELDS, **options)
+
+
+def aggregated_view(name: str, aggregations: list[Aggregation], entities: list[Entity], **options: Any) -> FeatureView:
+    view = FeatureView(
+        name, source=options.pop("source", None) or with_created(), entities=entities, schema=FIELDS,
+        aggregations=aggregations, **options,
+    )  # fmt: skip
+    typed = [each.with_dtype(each.output_dtype(SCHEMA.get(each.column, Int64) if each.column else None)) for each in aggregations]
+    return view.resolved(schema=FIELDS, aggregations=typed)
+
+
+def every_function(window: Any) -> list[Aggregation]:
+    made = [Aggregation("", "count", name="rows", window=window)]
+    for column in ("amount", "price"):
+        made += [Aggregation(column, f, name=f"{f}_{column}", window=window) for f in ("sum", "mean", "std", "var")]
+    for column in ("amount", "price", "page"):
+        for function in ("count", "min", "max", "first", "last", "count_distinct"):
+            made.append(Aggregation(column, function, name=f"{function}_{column}", window=window))
+        made.append(Aggregation(column, "last_n", name=f"last_n_{column}", n=3, window=window))
+    made.append(Aggregation("amount", "sum", name="sum_where", window=window, where="page = 'x' OR price > 1"))
+    made.append(Aggregation("", "count", name="count_where", window=window, where="page <> 'x'"))
+    made.append(Aggregation("amount * 2 + 1", "max", name="max_expression", window=window, dtype=Int64))
+    return made
+
+
+def by_language(text: str, row: Row) -> Any:
+    return evaluate(parse(text), row, schema=SCHEMA)
+
+
+def reads_of(views: list[FeatureView]) -> tuple[ViewRead, ...]:
+    return tuple(
+        ViewRead(
+            view, view.join_keys,
+            tuple(FeatureOut(each.name, f"{view.name}__{each.name}", each.dtype, each.default) for each in view.features),
+        )
+        for view in views
+    )  # fmt: skip
+
+
+def compare(
+    engine: DuckDBEngine, views: list[FeatureView], rows: list[dict[str, Any]], spine: list[dict[str, Any]], given_rows: Any,
+    **options: Any,
+) -> None:
+    request = PointInTime(reads_of(views), **options)
+    result = engine.run(request, {views[0].source.name: given_rows}, spine=frame_of(spine))
+    answer = replace(result, chunk_rows=options.pop("chunk_rows", 0) or 37).to_arrow()
+
+    assert answer.select(frame_of(spine).schema.names).equals(frame_of(spine))
+    for view in views:
+        for number, (row, found) in enumerate(zip(spine, answer.to_pylist(), strict=True)):
+            expected = features_as_of(
+                rows, view, [row[key] for key in view.join_keys], row["t"],
+                known_at=options.get("known_at"), evaluate=by_language,
+            )  # fmt: skip
+            for name, value in expected.items():
+                assert same(value, found[f"{view.name}__{name}"]), (view.name, name, number, row, value, found)
+
+
+def files_of(path: Any, rows: list[dict[str, Any]]) -> Files:
+    """The rows in two files whose names sort the other way round: arrival follows the order of the paths."""
+    middle = len(rows) // 2
+    first, second = path / "z.parquet", path / "a.parquet"
+    pq.write_table(table_of(rows[:middle]), first, row_group_size=16)
+    pq.write_table(table_of(rows[middle:]), second)
+    return Files((str(first), str(second)))
+
+
+def views_of_every_kind() -> list[FeatureView]:
+    return [
+        latest_view("forever", [USER]),
+        latest_view("ttl", [USER], ttl="10s"),
+        latest_view("late", [USER], ttl="5s", delay="2s"),
+        latest_view("both", [USER, SHOP]),
+        latest_view("all", []),
+        aggregated_view("sliding", every_function(Sliding("10s", "2s")), [USER]),
+        aggregated_view("second", every_function(Sliding("1s")), [USER, SHOP]),
+        aggregated_view("session", every_function(Session("2s")), [USER]),
+        aggregated_view("ever", every_function(None), [USER]),
+        aggregated_view(
+            "exclusive", [*every_function(Sliding("5s", "1s")), Aggregation("", "count", name="s", window=Session("1s"))], [USER],
+            boundary="exclusive", delay="1s",
+        ),
+        aggregated_view("exclusive_session", every_function(Session("5s")), [SHOP], boundary="exclusive"),
+        aggregated_view("whole", every_function(Session("1s")), []),
+    ]  # fmt: skip
+
+
+@MODEST
+@given(seed=st.integers(0, 2**32))
+def test_every_view_answers_like_the_oracle(engine: DuckDBEngine, tmp_path_factory: Any, seed: int) -> None:
+    rng = random.Random(seed)
+    rows, spine = events(rng), spine_rows(rng)
+
+    compare(engine, views_of_every_kind(), rows, spine, files_of(tmp_path_factory.mktemp("rows"), rows))
+
+
+@MODEST
+@given(seed=st.integers(0, 2**32), cut=st.integers(-5, 70))
+def test_only_what_was_known_counts(engine: DuckDBEngine, tmp_path_factory: Any, seed: int, cut: int) -> None:
+    rng = random.Random(seed)
+    rows, spine = events(rng, 60), spine_rows(rng, 40)
+    files = files_of(tmp_path_factory.mktemp("rows"), rows)
+
+    compare(engine, views_of_every_kind(), rows, spine, files, known_at=True)
+    compare(engine, views_of_every_kind(), rows, spine, files, known_at=START + cut * SECOND)
