@@ -1,0 +1,1 @@
+"""Where applied definitions live: one protocol, and one file per product."""

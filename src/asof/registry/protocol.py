@@ -1,0 +1,154 @@
+"""What every registry can do: keep numbered snapshots of a project, and never lose an update."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from asof.definitions.project import KINDS, Project, Snapshot
+from asof.errors import RegistryConflict, RegistryError
+from asof.timing import Micros, iso
+
+LABELS = {
+    "entities": "entity", "sources": "source", "request_sources": "request source", "views": "feature view",
+    "on_demand_views": "on-demand feature view", "services": "feature service",
+}  # fmt: skip
+"""Kind of a project → the word for one of it."""
+
+KEPT_FACT_COMMITS = 1000
+"""Commits that changed facts only are dropped once they are this many versions old; the others are kept for ever."""
+
+
+@dataclass(frozen=True)
+class Commit:
+    """Who made a version, when, and what it changed.
+
+    Args:
+        when: microseconds.
+        note: what the committer said.
+        summary: what changed against the version before, in words.
+    """
+
+    version: int
+    who: str
+    when: Micros
+    note: str
+    summary: str
+
+    def to_dict(self) -> dict[str, Any]:
+        return {"version": self.version, "who": self.who, "when": iso(self.when), "note": self.note, "summary": self.summary}
+
+
+class Registry(Protocol):
+    """Keeps the versions of each project's snapshot. Projects are known by their exact names.
+
+    Every verb may raise RegistryError: the registry is damaged, locked, of a newer format or out of reach.
+    Reads never wait for a writer.
+    """
+
+    def load(self, project: str) -> Snapshot:
+        """The newest snapshot; version 0 and empty where nothing was ever committed."""
+        ...
+
+    def version(self, project: str) -> int:
+        """The newest snapshot's version, without reading it; 0 where there is none."""
+        ...
+
+    def commit(self, snapshot: Snapshot, *, expected: int, who: str, when: Micros, note: str = "") -> Snapshot:
+        """Keep the snapshot as version `expected + 1`, whole or not at all, and answer it with that version.
+
+        Args:
+            expected: the version that the snapshot was made from.
+
+        Raises:
+            RegistryConflict: the newest version is not `expected`; nothing was written.
+        """
+        ...
+
+    def history(self, project: str, limit: int = 20) -> list[Commit]:
+        """The newest `limit` commits, newest first. Needs no snapshot to be readable."""
+        ...
+
+    def load_version(self, project: str, version: int) -> Snapshot:
+        """An older snapshot.
+
+        Raises:
+            RegistryError: there is no such version.
+        """
+        ...
+
+    def projects(self) -> list[str]:
+        """The names of all projects, ascending."""
+        ...
+
+    def drop(self, project: str) -> None:
+        """Forget all versions of exactly this project; of an unknown one nothing."""
+        ...
+
+    def close(self) -> None:
+        """Let go of files and connections; the registry may be used again afterwards."""
+        ...
+
+
+def empty(project: str) -> Snapshot:
+    """What a registry answers for a project that it does not hold."""
+    return Snapshot(0, project, Project())
+
+
+def summarize(before: Snapshot, after: Snapshot) -> str:
+    """What changed between two snapshots, in words: `created feature view 'a'; facts: materialized`."""
+    parts = []
+    old, new = _contents(before), _contents(after)
+    for word, names in (
+        ("created", [each for each in new if each not in old]),
+        ("changed", [each for each in new if each in old and new[each] != old[each]]),
+        ("deleted", [each for each in old if each not in new]),
+    ):
+        if names:
+            shown = ", ".join(f"{LABELS[kind]} {name!r}" for kind, name in names[:5])
+            parts.append(f"{word} {shown}" + (f" and {len(names) - 5} more" if len(names) > 5 else ""))
+    topics = sorted(
+        topic for topic in {*before.facts, *after.facts} if _plain(before.facts.get(topic)) != _plain(after.facts.get(topic))
+    )
+    if topics:
+        parts.append(f"facts: {', '.join(topics)}")
+    return "; ".join(parts) or "nothing changed"
+
+
+def changes_definitions(before: Snapshot, after: Snapshot) -> bool:
+    """Whether the two snapshots differ in more than facts."""
+    return _contents(before) != _contents(after)
+
+
+def conflict(project: str, *, expected: int, newest: Commit | None) -> RegistryConflict:
+    """The error of a writer whose snapshot was made from an older version than the newest."""
+    if newest is None:
+        return RegistryConflict(
+            f"project {project!r} was dropped since version {expected} was read; nothing was written",
+            hint="run the command again to apply into an empty registry",
+        )
+    return RegistryConflict(
+        f"project {project!r}: {newest.who or 'somebody'} committed version {newest.version} at {iso(newest.when)} "
+        f"({newest.summary}); this change was made from version {expected}; nothing was written",
+        hint="run the command again: it starts from the newest version",
+    )
+
+
+def no_version(project: str, version: int, *, kept: list[int]) -> RegistryError:
+    """The error for a version that is not in the registry."""
+    found = f"it holds versions {min(kept)} to {max(kept)}" if kept else "it holds no version of this project"
+    return RegistryError(
+        f"registry: no version {version} of project {project!r}; {found}", hint="see `asof history` for the versions kept"
+    )
+
+
+def _contents(snapshot: Snapshot) -> Mapping[tuple[str, str], Any]:
+    content = snapshot.project.content()
+    return {(kind, each["name"]): _plain(each) for kind in KINDS for each in content[kind]}
+
+
+def _plain(value: Any) -> Any:
+    """As it comes back from JSON, so that a tuple and a list are no difference."""
+    return json.loads(json.dumps(value, sort_keys=True))

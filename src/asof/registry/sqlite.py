@@ -1,0 +1,305 @@
+"""The registry in one SQLite file: WAL, a checksum per version, and a commit that only the newest version's reader wins."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import sqlite3
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+
+from asof.definitions.project import Snapshot
+from asof.errors import RegistryError
+from asof.registry.protocol import (
+    KEPT_FACT_COMMITS,
+    Commit,
+    changes_definitions,
+    conflict,
+    empty,
+    no_version,
+    summarize,
+)
+from asof.timing import Micros, iso
+
+FORMAT = 1
+"""The version of the tables, kept in `PRAGMA user_version`; a newer one is refused."""
+
+_TABLES = """
+CREATE TABLE IF NOT EXISTS snapshots (
+    project TEXT NOT NULL,
+    version INTEGER NOT NULL,
+    who TEXT NOT NULL,
+    at_us INTEGER NOT NULL,
+    note TEXT NOT NULL,
+    summary TEXT NOT NULL,
+    facts_only INTEGER NOT NULL,
+    checksum TEXT NOT NULL,
+    content TEXT NOT NULL,
+    PRIMARY KEY (project, version)
+) STRICT
+"""
+_NEWEST = "SELECT max(version) FROM snapshots WHERE project = ?"
+_COMMITS = "SELECT version, who, at_us, note, summary FROM snapshots WHERE project = ? ORDER BY version DESC LIMIT ?"
+
+
+class SqliteRegistry:
+    """Snapshots in a SQLite file. Safe between threads and processes of one machine.
+
+    Args:
+        path: the file; it and its folder are made by the first commit, never by a read.
+        busy_timeout_s: how long a commit waits for other writers.
+    """
+
+    def __init__(self, path: str | Path, *, busy_timeout_s: float = 30.0) -> None:
+        self.path = Path(path)
+        self.busy_timeout_s = busy_timeout_s
+        self._lock = threading.RLock()
+        self._connection: sqlite3.Connection | None = None
+        self._identity: tuple[int, int, int] | None = None
+
+    def load(self, project: str) -> Snapshot:
+        with self._reading() as connection:
+            newest = self._newest(connection, project)
+            return self._snapshot(connection, project, newest) if connection and newest else empty(project)
+
+    def version(self, project: str) -> int:
+        with self._reading() as connection:
+            return self._newest(connection, project)
+
+    def commit(self, snapshot: Snapshot, *, expected: int, who: str, when: Micros, note: str = "") -> Snapshot:
+        with self._writing() as connection:
+            newest = self._newest(connection, snapshot.name)
+            if newest != expected:
+                commits = self._commits(connection, snapshot.name, limit=1)
+                raise conflict(snapshot.name, expected=expected, newest=commits[0] if commits else None)
+            after = replace(snapshot, version=expected + 1)
+            content = after.encode()
+            before, facts_only = empty(snapshot.name), False
+            if newest:
+                try:
+                    before = self._decode(connection, snapshot.name, newest)
+                    facts_only = not changes_definitions(before, after)
+                except _Unreadable:
+                    # A good version is being put over a damaged one.
+                    pass
+            connection.execute(
+                "INSERT INTO snapshots VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
+                (after.name, after.version, who, when, note, summarize(before, after), facts_only, _checksum(content), content),
+            )
+            connection.execute(
+                "DELETE FROM snapshots WHERE project = ? AND facts_only AND version <= ?",
+                (after.name, after.version - KEPT_FACT_COMMITS),
+            )
+            return after
+
+    def history(self, project: str, limit: int = 20) -> list[Commit]:
+        with self._reading() as connection:
+            return self._commits(connection, project, limit=limit) if connection else []
+
+    def load_version(self, project: str, version: int) -> Snapshot:
+        with self._reading() as connection:
+            kept = self._versions(connection, project) if connection else []
+            if connection is None or version not in kept:
+                raise no_version(project, version, kept=kept)
+            return self._snapshot(connection, project, version)
+
+    def projects(self) -> list[str]:
+        with self._reading() as connection:
+            rows = connection.execute("SELECT DISTINCT project FROM snapshots ORDER BY 1").fetchall() if connection else []
+            return [name for (name,) in rows]
+
+    def drop(self, project: str) -> None:
+        if not self.path.exists():
+            return
+        with self._writing() as connection:
+            connection.execute("DELETE FROM snapshots WHERE project = ?", (project,))
+
+    def close(self) -> None:
+        with self._lock:
+            if self._connection is not None:
+                self._connection.close()
+            self._connection = None
+
+    def _newest(self, connection: sqlite3.Connection | None, project: str) -> int:
+        return connection.execute(_NEWEST, (project,)).fetchone()[0] or 0 if connection else 0
+
+    def _commits(self, connection: sqlite3.Connection, project: str, *, limit: int) -> list[Commit]:
+        return [Commit(*row) for row in connection.execute(_COMMITS, (project, limit))]
+
+    def _versions(self, connection: sqlite3.Connection, project: str) -> list[int]:
+        rows = connection.execute("SELECT version FROM snapshots WHERE project = ? ORDER BY version", (project,))
+        return [version for (version,) in rows]
+
+    def _snapshot(self, connection: sqlite3.Connection, project: str, version: int) -> Snapshot:
+        try:
+            return self._decode(connection, project, version)
+        except _Unreadable as error:
+            if error.newer:
+                raise self._error(f"version {version} of project {project!r}: {error}", hint="upgrade asof") from error
+            good = self._last_good(connection, project, before=version)
+            kept = f"version {good.version} by {good.who or 'somebody'} at {iso(good.when)}" if good else "none in this file"
+            raise self._error(
+                f"version {version} of project {project!r} is damaged: {error}",
+                hint=f"restore the file from a backup; the last good version is {kept}",
+            ) from error
+
+    def _decode(self, connection: sqlite3.Connection, project: str, version: int) -> Snapshot:
+        query = "SELECT checksum, content FROM snapshots WHERE project = ? AND version = ?"
+        checksum, content = connection.execute(query, (project, version)).fetchone()
+        if _checksum(content) != checksum:
+            raise _Unreadable("its checksum does not fit its content")
+        try:
+            return Snapshot.decode(content)
+        except RegistryError as error:
+            raise _Unreadable(error.message, newer=error.hint == "upgrade asof") from error
+
+    def _last_good(self, connection: sqlite3.Connection, project: str, *, before: int) -> Commit | None:
+        for commit in self._commits(connection, project, limit=-1):
+            if commit.version < before:
+                try:
+                    self._decode(connection, project, commit.version)
+                    return commit
+                except _Unreadable:
+                    continue
+        return None
+
+    @contextmanager
+    def _reading(self) -> Iterator[sqlite3.Connection | None]:
+        """A connection inside one read transaction, so that what is read fits together; None without a file."""
+        with self._lock, self._wrapped():
+            connection = self._open() if self.path.exists() else None
+            if connection is None:
+                yield None
+                return
+            connection.execute("BEGIN")
+            try:
+                yield connection
+            finally:
+                if connection.in_transaction:
+                    connection.execute("ROLLBACK")
+
+    @contextmanager
+    def _writing(self) -> Iterator[sqlite3.Connection]:
+        """A connection that holds the write lock; what is done is committed, or on an error undone."""
+        with self._lock, self._wrapped():
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            connection = self._open()
+            connection.execute("BEGIN IMMEDIATE")
+            try:
+                yield connection
+                connection.execute("COMMIT")
+            except BaseException:
+                # A full disk may have rolled back already.
+                if connection.in_transaction:
+                    connection.execute("ROLLBACK")
+                raise
+
+    def _open(self) -> sqlite3.Connection:
+        """The open connection, or a new one: after a fork, and where the file was replaced by another."""
+        identity = self._identify()
+        if self._connection is not None and identity is not None and identity == self._identity:
+            return self._connection
+        if self._identity is None or self._identity[0] == os.getpid():
+            self.close()
+        # A child of a fork must not touch its parent's connection, not even to close it.
+        self._connection = None
+        connection = sqlite3.connect(
+            self.path, timeout=self.busy_timeout_s, isolation_level=None, check_same_thread=False
+        )
+        try:
+            self._prepare(connection)
+        except BaseException:
+            connection.close()
+            raise
+        self._connection, self._identity = connection, self._identify()
+        return connection
+
+    def _identify(self) -> tuple[int, int, int] | None:
+        try:
+            status = self.path.stat()
+        except FileNotFoundError:
+            return None
+        return os.getpid(), status.st_dev, status.st_ino
+
+    def _prepare(self, connection: sqlite3.Connection) -> None:
+        found = connection.execute("PRAGMA user_version").fetchone()[0]
+        if found > FORMAT:
+            raise self._error(f"its format is {found}; this Asof reads up to {FORMAT}", hint="upgrade asof")
+        connection.execute("PRAGMA synchronous = FULL")
+        if found == FORMAT:
+            return
+        others = [name for (name,) in connection.execute("SELECT name FROM sqlite_master WHERE name NOT LIKE 'sqlite_%'")]
+        if others and "snapshots" not in others:
+            raise self._error(
+                f"the file is a SQLite database of something else (it has {', '.join(sorted(others)[:3])})",
+                hint="give registry.path in feature_store.yaml a file of its own",
+            )
+        self._switch_to_wal(connection)
+        connection.execute("BEGIN IMMEDIATE")
+        connection.execute(_TABLES)
+        connection.execute(f"PRAGMA user_version = {FORMAT}")
+        connection.execute("COMMIT")
+
+    def _switch_to_wal(self, connection: sqlite3.Connection) -> None:
+        # SQLite does not wait for its busy timeout here, so two first writers would fail one another.
+        deadline = time.monotonic() + self.busy_timeout_s
+        while True:
+            try:
+                connection.execute("PRAGMA journal_mode = WAL")
+                return
+            except sqlite3.OperationalError as error:
+                if "locked" not in str(error) or time.monotonic() > deadline:
+                    raise
+                time.sleep(0.01)
+
+    @contextmanager
+    def _wrapped(self) -> Iterator[None]:
+        """No exception of the driver or of the file system leaves without the file and the next step."""
+        try:
+            yield
+        except sqlite3.Error as error:
+            text = str(error)
+            problem, hint = next(
+                (words for sign, words in _MEANINGS.items() if sign in text),
+                (text, "check the file, or restore it from a backup"),
+            )
+            raise self._error(problem, hint=hint) from error
+        except (UnicodeDecodeError, OSError) as error:
+            raise self._error(f"{type(error).__name__}: {error}", hint="check the file and its folder's permissions") from error
+
+    def _error(self, problem: str, *, hint: str) -> RegistryError:
+        return RegistryError(f"registry {self.path}: {problem}", hint=hint)
+
+
+_DAMAGED = (
+    "the file is damaged, or is not a registry of Asof",
+    "restore it from a backup, or name another file as registry.path in feature_store.yaml",
+)
+_MEANINGS = {
+    "not a database": _DAMAGED,
+    "malformed": _DAMAGED,
+    "no such table": _DAMAGED,
+    "no such column": _DAMAGED,
+    "Could not decode": _DAMAGED,
+    "is full": ("the disk is full; nothing was written", "free some space, then run the command again"),
+    "locked": ("another process holds its write lock", "wait until that process has finished, then run the command again"),
+    "readonly": ("the file cannot be written", "check the permissions of the file and of its folder"),
+    "unable to open": ("the file cannot be opened", "check that the path is a file in a folder that may be written"),
+}
+"""What SQLite's message holds → what is wrong, and the next step."""
+
+
+class _Unreadable(Exception):
+    """A version's row cannot be used."""
+
+    def __init__(self, problem: str, *, newer: bool = False) -> None:
+        super().__init__(problem)
+        self.newer = newer
+
+
+def _checksum(content: str | bytes) -> str:
+    return hashlib.sha256(content if isinstance(content, bytes) else content.encode()).hexdigest()

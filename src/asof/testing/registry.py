@@ -1,0 +1,160 @@
+"""The conformance suite of registries: a product's tests inherit `RegistrySuite` and give it `open_registry`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from threading import Barrier, Thread
+from typing import Any
+
+import pytest
+
+from asof.definitions import Aggregation, Entity, FeatureView, Field, LogSource, Session, Snapshot, project_of
+from asof.errors import RegistryConflict, RegistryError
+from asof.registry.protocol import KEPT_FACT_COMMITS, Registry
+from asof.types import Int64, String
+
+OpenRegistry = Callable[[], Registry]
+
+NOON = 1_600_000_000_000_000
+
+user = Entity("user", ["user_id"])
+traffic = LogSource(
+    "traffic", schema=[Field("user_id", Int64), Field("page", String), Field("timestamp", Int64)],
+    timestamp_field="timestamp", timestamp_unit="ms",
+)  # fmt: skip
+views = FeatureView(
+    "user_traffic", entities=[user], source=traffic, schema=[Field("user_id", Int64)],
+    aggregations=[
+        Aggregation("", "count", where="page = 'listing'", window=Session("1h"), name="listing_views", dtype=Int64)
+    ],
+)  # fmt: skip
+
+
+def shop(name: str = "shop", **facts: Any) -> Snapshot:
+    """A snapshot with an entity, a source and a view."""
+    return Snapshot(0, name, project_of([views]), facts)
+
+
+class RegistrySuite:
+    """What every registry promises. Subclasses give the fixture `open_registry`: each call opens the same registry anew."""
+
+    @pytest.fixture
+    def open_registry(self) -> Iterator[OpenRegistry]:
+        raise NotImplementedError("give the suite a fixture `open_registry`")
+
+    @pytest.fixture
+    def registry(self, open_registry: OpenRegistry) -> Registry:
+        return open_registry()
+
+    def test_a_project_never_applied_is_empty_and_of_version_0(self, registry: Registry) -> None:
+        snapshot = registry.load("shop")
+
+        assert (snapshot.version, snapshot.name, list(snapshot.project), snapshot.facts) == (0, "shop", [], {})
+        assert (registry.version("shop"), registry.history("shop"), registry.projects()) == (0, [], [])
+
+    def test_a_commit_is_read_back_by_others_as_it_was(self, open_registry: OpenRegistry) -> None:
+        committed = open_registry().commit(
+            shop(generations={"user_traffic": "ab12"}), expected=0, who="ana", when=NOON, note="first"
+        )
+
+        read = open_registry().load("shop")
+        assert committed.version == read.version == 1
+        assert read.project.content() == committed.project.content()
+        assert read.facts == {"generations": {"user_traffic": "ab12"}}
+
+    def test_a_writer_that_read_an_older_version_is_told_who_wrote_the_newer_one(self, open_registry: OpenRegistry) -> None:
+        ana, bo = open_registry(), open_registry()
+        ana.commit(shop(), expected=0, who="ana@laptop", when=NOON)
+
+        with pytest.raises(RegistryConflict) as caught:
+            bo.commit(shop(mine=1), expected=0, who="bo", when=NOON + 1)
+
+        assert "ana@laptop committed version 1 at 2020-09-13T12:26:40Z" in str(caught.value)
+        assert "nothing was written" in str(caught.value)
+        assert bo.load("shop").facts == {}
+
+    def test_a_commit_from_a_version_that_is_not_there_yet_is_a_conflict(self, registry: Registry) -> None:
+        with pytest.raises(RegistryConflict, match="was dropped since version 3 was read"):
+            registry.commit(shop(), expected=3, who="ana", when=NOON)
+
+        assert registry.version("shop") == 0
+
+    def test_of_many_writers_at_once_each_version_has_one_and_no_update_is_lost(self, open_registry: OpenRegistry) -> None:
+        writers, rounds = 4, 5
+        start, wins = Barrier(writers), [0] * writers
+
+        def write(number: int) -> None:
+            registry = open_registry()
+            start.wait()
+            while wins[number] < rounds:
+                snapshot = registry.load("shop")
+                count = snapshot.facts.get("count", 0)
+                try:
+                    registry.commit(
+                        shop(count=count + 1), expected=snapshot.version, who=str(number), when=NOON, note=f"{number}"
+                    )
+                except RegistryConflict:
+                    continue
+                wins[number] += 1
+
+        threads = [Thread(target=write, args=(number,)) for number in range(writers)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+
+        snapshot = open_registry().load("shop")
+        assert (snapshot.version, snapshot.facts["count"]) == (writers * rounds, writers * rounds)
+
+    def test_history_says_who_did_what_when_newest_first(self, registry: Registry) -> None:
+        first = registry.commit(shop(), expected=0, who="ana", when=NOON, note="hello")
+        second = registry.commit(first.with_facts(materialized={"v": 1}), expected=1, who="bo", when=NOON + 1)
+        registry.commit(Snapshot(2, "shop", project_of([user]), second.facts), expected=2, who="cy", when=NOON + 2)
+
+        commits = registry.history("shop")
+        assert [(each.version, each.who, each.when, each.note) for each in commits] == [
+            (3, "cy", NOON + 2, ""), (2, "bo", NOON + 1, ""), (1, "ana", NOON, "hello"),
+        ]  # fmt: skip
+        assert [each.summary for each in commits] == [
+            "deleted source 'traffic', feature view 'user_traffic'",
+            "facts: materialized",
+            "created entity 'user', source 'traffic', feature view 'user_traffic'",
+        ]
+        assert registry.history("shop", 1) == commits[:1]
+
+    def test_older_versions_can_be_read(self, registry: Registry) -> None:
+        registry.commit(shop(round=1), expected=0, who="ana", when=NOON)
+        registry.commit(shop(round=2), expected=1, who="ana", when=NOON)
+
+        assert registry.load_version("shop", 1).facts == {"round": 1}
+        assert registry.load_version("shop", 1).version == 1
+        with pytest.raises(RegistryError, match="no version 7 of project 'shop'; it holds versions 1 to 2"):
+            registry.load_version("shop", 7)
+
+    def test_projects_do_not_touch_one_another_even_where_one_name_begins_with_the_other(self, registry: Registry) -> None:
+        for name in ("shop", "shop_eu", "shop%", "Shop"):
+            registry.commit(shop(name), expected=0, who="ana", when=NOON)
+
+        registry.drop("shop")
+        registry.drop("never_there")
+
+        assert registry.projects() == sorted(["Shop", "shop%", "shop_eu"])
+        assert registry.version("shop") == 0
+        assert [registry.load(name).version for name in ("shop_eu", "shop%", "Shop")] == [1, 1, 1]
+
+    def test_a_registry_that_was_closed_can_be_used_again(self, registry: Registry) -> None:
+        registry.commit(shop(), expected=0, who="ana", when=NOON)
+        registry.close()
+
+        assert registry.version("shop") == 1
+
+    def test_old_commits_of_facts_are_dropped_and_those_of_definitions_kept(
+        self, registry: Registry, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        assert KEPT_FACT_COMMITS >= 100
+        monkeypatch.setattr(f"{type(registry).__module__}.KEPT_FACT_COMMITS", 3)
+        registry.commit(shop(), expected=0, who="ana", when=NOON)
+        for version in range(1, 8):
+            registry.commit(shop(count=version), expected=version, who="ana", when=NOON)
+
+        assert [each.version for each in registry.history("shop")] == [8, 7, 6, 1]

@@ -1,0 +1,192 @@
+"""The SQLite registry: the suite of all registries, damage, other formats, and races between processes."""
+
+from __future__ import annotations
+
+import sqlite3
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from asof.errors import RegistryError
+from asof.registry.protocol import Registry
+from asof.registry.sqlite import SqliteRegistry
+from asof.testing.registry import NOON, OpenRegistry, RegistrySuite, shop
+
+
+class TestSqliteRegistry(RegistrySuite):
+    @pytest.fixture
+    def open_registry(self, tmp_path: Path) -> Iterator[OpenRegistry]:
+        opened: list[SqliteRegistry] = []
+
+        def open_registry() -> Registry:
+            opened.append(SqliteRegistry(tmp_path / "data" / "registry.db"))
+            return opened[-1]
+
+        yield open_registry
+        for registry in opened:
+            registry.close()
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return tmp_path / "registry.db"
+
+
+@pytest.fixture
+def registry(path: Path) -> Iterator[SqliteRegistry]:
+    registry = SqliteRegistry(path)
+    yield registry
+    registry.close()
+
+
+def break_version(path: Path, version: int, content: str) -> None:
+    with sqlite3.connect(path) as connection:
+        connection.execute("UPDATE snapshots SET content = ? WHERE version = ?", (content, version))
+    connection.close()
+
+
+def test_reading_makes_no_file(registry: SqliteRegistry, path: Path) -> None:
+    registry.load("shop")
+    registry.drop("shop")
+
+    assert not path.exists()
+
+
+def test_a_file_that_is_not_a_registry_is_named_with_the_next_step(registry: SqliteRegistry, path: Path) -> None:
+    path.write_bytes(b"not a database at all, but long enough to be read as one" * 20)
+
+    with pytest.raises(RegistryError) as caught:
+        registry.load("shop")
+
+    assert str(caught.value) == (
+        f"registry {path}: the file is damaged, or is not a registry of Asof\n"
+        "  next: restore it from a backup, or name another file as registry.path in feature_store.yaml"
+    )
+    assert isinstance(caught.value.__cause__, sqlite3.DatabaseError)
+
+
+def test_a_file_cut_short_is_named_as_damaged(registry: SqliteRegistry, path: Path) -> None:
+    registry.commit(shop(text="x" * 50_000), expected=0, who="ana", when=NOON)
+    registry.close()
+    path.write_bytes(path.read_bytes()[: 3 * 4096])
+
+    with pytest.raises(RegistryError, match="the file is damaged"):
+        registry.load("shop")
+
+
+def test_a_damaged_version_names_the_last_good_one_which_can_be_put_back(registry: SqliteRegistry, path: Path) -> None:
+    registry.commit(shop(), expected=0, who="ana", when=NOON)
+    registry.commit(shop(count=1), expected=1, who="bo", when=NOON + 1)
+    break_version(path, 2, '{"format": 1')
+
+    with pytest.raises(RegistryError) as caught:
+        registry.load("shop")
+    assert str(caught.value) == (
+        f"registry {path}: version 2 of project 'shop' is damaged: its checksum does not fit its content\n"
+        "  next: restore the file from a backup; the last good version is version 1 by ana at 2020-09-13T12:26:40Z"
+    )
+
+    registry.commit(registry.load_version("shop", 1), expected=2, who="ana", when=NOON + 2, note="back to 1")
+    assert registry.load("shop").version == 3
+
+
+def test_tables_of_a_newer_format_are_refused(registry: SqliteRegistry, path: Path) -> None:
+    registry.commit(shop(), expected=0, who="ana", when=NOON)
+    registry.close()
+    with sqlite3.connect(path) as connection:
+        connection.execute("PRAGMA user_version = 9")
+    connection.close()
+
+    with pytest.raises(RegistryError, match="its format is 9; this Asof reads up to 1\n  next: upgrade asof"):
+        registry.load("shop")
+
+
+def test_a_database_of_something_else_is_left_alone(registry: SqliteRegistry, path: Path) -> None:
+    with sqlite3.connect(path) as connection:
+        connection.execute("CREATE TABLE customers (id INTEGER)")
+    connection.close()
+
+    with pytest.raises(RegistryError, match="a SQLite database of something else .it has customers."):
+        registry.commit(shop(), expected=0, who="ana", when=NOON)
+
+
+def test_a_folder_in_the_files_place_is_an_error_of_ours(registry: SqliteRegistry, path: Path) -> None:
+    path.mkdir()
+
+    with pytest.raises(RegistryError, match="the file cannot be opened"):
+        registry.commit(shop(), expected=0, who="ana", when=NOON)
+
+
+def test_a_file_that_was_replaced_is_read_anew(registry: SqliteRegistry, path: Path, tmp_path: Path) -> None:
+    registry.commit(shop(), expected=0, who="ana", when=NOON)
+    other = SqliteRegistry(tmp_path / "other.db")
+    for version in range(2):
+        other.commit(shop(), expected=version, who="bo", when=NOON)
+    other.close()
+    (tmp_path / "other.db").replace(path)
+    for leftover in ("-wal", "-shm"):
+        Path(f"{path}{leftover}").unlink(missing_ok=True)
+
+    assert registry.version("shop") == 2
+
+
+def test_a_reader_does_not_wait_for_a_writer(registry: SqliteRegistry, path: Path) -> None:
+    registry.commit(shop(), expected=0, who="ana", when=NOON)
+    writer = sqlite3.connect(path, isolation_level=None)
+    writer.execute("BEGIN IMMEDIATE")
+    writer.execute("DELETE FROM snapshots")
+
+    assert registry.load("shop").version == 1
+
+    impatient = SqliteRegistry(path, busy_timeout_s=0.01)
+    with pytest.raises(RegistryError, match="another process holds its write lock"):
+        impatient.commit(shop(), expected=1, who="bo", when=NOON)
+    writer.execute("ROLLBACK")
+    writer.close()
+    impatient.close()
+
+
+def test_a_full_disk_is_named_and_nothing_is_written(registry: SqliteRegistry, path: Path) -> None:
+    registry.commit(shop(), expected=0, who="ana", when=NOON)
+    connection = registry._connection
+    assert connection is not None
+    pages = connection.execute("PRAGMA page_count").fetchone()[0]
+    connection.execute(f"PRAGMA max_page_count = {pages + 1}")
+
+    with pytest.raises(RegistryError, match="the disk is full; nothing was written"):
+        registry.commit(shop(text="x" * 100_000), expected=1, who="ana", when=NOON)
+
+    assert registry.version("shop") == 1
+
+
+WRITER = """
+import sys
+from asof.errors import RegistryConflict
+from asof.registry.sqlite import SqliteRegistry
+from asof.testing.registry import NOON, shop
+registry, won = SqliteRegistry(sys.argv[1]), 0
+while won < 10:
+    snapshot = registry.load("shop")
+    try:
+        registry.commit(shop(count=snapshot.facts.get("count", 0) + 1), expected=snapshot.version, who="p", when=NOON)
+        won += 1
+    except RegistryConflict:
+        pass
+"""
+
+
+def test_processes_that_race_from_the_first_commit_on_lose_no_update(registry: SqliteRegistry, path: Path) -> None:
+    source = str(Path(__file__).parents[2] / "src")
+    processes = [
+        subprocess.Popen(
+            [sys.executable, "-c", WRITER, str(path)], env={"PYTHONPATH": source}, stderr=subprocess.PIPE, text=True
+        )
+        for _ in range(2)
+    ]
+    errors = [process.communicate(timeout=60)[1] for process in processes]
+
+    assert errors == ["", ""]
+    assert registry.load("shop").facts["count"] == registry.version("shop") == 20
