@@ -1,0 +1,21 @@
+"""The online state of aggregated views: packed rows, folding events into them, merging them, answering from them."""
+
+from asof.aggregation.finish import Answers, finish
+from asof.aggregation.fold import Counts, Events, fold, merge
+from asof.aggregation.layout import Layout
+from asof.aggregation.rows import MAX_ROW_BYTES, NEVER, State, decode, encode
+
+__all__ = [
+    "MAX_ROW_BYTES",
+    "NEVER",
+    "Answers",
+    "Counts",
+    "Events",
+    "Layout",
+    "State",
+    "decode",
+    "encode",
+    "finish",
+    "fold",
+    "merge",
+]

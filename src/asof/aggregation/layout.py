@@ -1,0 +1,233 @@
+"""How the rows of one aggregated view are laid out: which records there are, and which words each holds."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any
+
+import numpy as np
+
+from asof.aggregation.parts import (
+    Count,
+    DecimalSum,
+    Distinct,
+    Extreme,
+    FloatSum,
+    IntegerSum,
+    Moments,
+    ObjectExtreme,
+    Part,
+    Pick,
+    Tail,
+)
+from asof.aggregation.values import fits_word
+from asof.definitions.windows import Aggregation, Session, Sliding
+from asof.dtypes import DType
+from asof.errors import DefinitionError
+from asof.timing import HOUR, Micros
+
+FORMAT = 1
+"""The version of the row format that is written."""
+
+TILE, EVER, SESSION, FRESH = "tile", "ever", "session", "fresh"
+
+
+@dataclass(frozen=True)
+class Family:
+    """Records of one kind in a row, ascending by start.
+
+    Args:
+        kind: `tile` (one record per hop with events), `ever` (one), `session` (one per interval), `fresh` (one per
+            event time later than the row's horizon: not yet folded into the others).
+        step: the hop of tiles, the gap of sessions.
+        keep: the longest window served from these tiles.
+    """
+
+    kind: str
+    step: Micros = 0
+    keep: Micros = 0
+
+
+@dataclass(frozen=True)
+class Output:
+    """One aggregate of the view: its family, and the parts of state that answer it."""
+
+    aggregation: Aggregation
+    dtype: DType
+    column: DType | None
+    family: int
+    parts: tuple[Part, ...]
+
+    @property
+    def name(self) -> str:
+        return self.aggregation.name
+
+
+class Layout:
+    """The packed form of one view's rows; immutable, and the same for equal definitions.
+
+    Attributes:
+        inputs: the distinct (column, where) texts that the caller evaluates for each batch of events, in order.
+        fingerprint: hex; equal for two layouts that read each other's rows.
+        families: see `Family`; the last is always `fresh`.
+        width: 64-bit words per record: start, last event time (where there are sessions), then the parts' words.
+    """
+
+    def __init__(
+        self, aggregations: tuple[Aggregation, ...], columns: Mapping[str, DType], *,
+        exclusive: bool, allowed_lateness: Micros, margin: Micros, created: bool,
+    ) -> None:  # fmt: skip
+        self.exclusive, self.allowed_lateness, self.created = exclusive, allowed_lateness, created
+        # A read before t sees no event at t: the newest instant stays apart from the merged state.
+        self.margin = max(margin, 1 if exclusive else 0)
+        self.inputs: tuple[tuple[str, str], ...] = tuple(dict.fromkeys((a.column, a.where) for a in aggregations))
+        self.dtypes: tuple[DType | None, ...] = tuple(columns[c] if c else None for c, _ in self.inputs)
+        self.families = _families(aggregations)
+        self.tiles = tuple(i for i, f in enumerate(self.families) if f.kind in (TILE, EVER))
+        self.sessions = tuple(i for i, f in enumerate(self.families) if f.kind == SESSION)
+        self.fresh = len(self.families) - 1
+        self.states_at = 2 if self.sessions else 1
+
+        parts: dict[tuple[Any, ...], Part] = {}
+        needs = [_needs(a, self.inputs.index((a.column, a.where)), columns.get(a.column), created) for a in aggregations]
+        for key, part in (pair for need in needs for pair in need):
+            parts.setdefault(key, part)
+        self.width = self.states_at
+        for part in parts.values():
+            part.at = self.width
+            self.width += part.width
+        for part in parts.values():
+            part.bind(parts)
+        self.parts = tuple(parts.values())
+        self.outputs = tuple(
+            Output(
+                a, a.dtype or a.output_dtype(columns.get(a.column)), columns.get(a.column), self._family(a),
+                tuple(parts[key] for key, _ in need),
+            )
+            for a, need in zip(aggregations, needs)
+        )  # fmt: skip
+        self.by_name = {output.name: output for output in self.outputs}
+        self.object_words = tuple(part.at + part.width - 1 for part in self.parts if part.holds_object)
+        self.unused_objects = tuple(self._unused_objects(family) for family in range(len(self.families)))
+        self.empty = np.zeros(self.width, dtype=np.int64)
+        for part in self.parts:
+            self.empty[part.at : part.at + part.width] = part.empty
+        # Header words: version and sizes, horizon, bytes of the pool, counts per family, dropped per session gap.
+        self.counts_at = 3
+        self.dropped_at = self.counts_at + len(self.families)
+        self.offsets_at = self.dropped_at + len(self.sessions)
+        self.fingerprint = self._fingerprint(tuple(parts))
+
+    @classmethod
+    def of(
+        cls, aggregations: Sequence[Aggregation], columns: Mapping[str, DType], *, boundary: str = "inclusive",
+        allowed_lateness: Micros = HOUR, margin: Micros = 0, created: bool = True,
+    ) -> Layout:  # fmt: skip
+        """The layout for these aggregations.
+
+        Args:
+            columns: the type of each column text (or expression) that the aggregations name.
+            boundary: the view's, `inclusive` or `exclusive`.
+            allowed_lateness: how late an event may be and still be joined to its session exactly, in microseconds.
+            margin: how far a reader's clock may lie behind the newest event and still be answered from the row;
+                events of that span stay unmerged.
+            created: whether the source names a created time, which then takes part in the order of rows.
+
+        Raises:
+            DefinitionError: a function has no meaning for its column's type.
+        """
+        return _layout(
+            tuple(aggregations), tuple(sorted(columns.items())), boundary == "exclusive", allowed_lateness, margin, created
+        )
+
+    def _family(self, aggregation: Aggregation) -> int:
+        kind, step = _kind(aggregation)
+        return next(i for i, f in enumerate(self.families) if f.kind == kind and f.step == step)
+
+    def _unused_objects(self, family: int) -> tuple[int, ...]:
+        """The object words that no aggregate reads from this family: there they stay empty, to keep rows small."""
+        if family == self.fresh:
+            return ()
+        used = {part.at for output in self.outputs if output.family == family for part in output.parts}
+        return tuple(part.at + part.width - 1 for part in self.parts if part.holds_object and part.at not in used)
+
+    def _fingerprint(self, keys: tuple[tuple[Any, ...], ...]) -> str:
+        content = [
+            FORMAT, self.exclusive, self.allowed_lateness, self.margin, self.created, self.inputs,
+            [str(dtype) for dtype in self.dtypes], [(f.kind, f.step, f.keep) for f in self.families], keys,
+            self.unused_objects,
+        ]  # fmt: skip
+        return hashlib.sha256(json.dumps(content).encode()).hexdigest()[:32]
+
+
+@lru_cache(maxsize=512)
+def _layout(
+    aggregations: tuple[Aggregation, ...], columns: tuple[tuple[str, DType], ...], exclusive: bool,
+    allowed_lateness: Micros, margin: Micros, created: bool,
+) -> Layout:  # fmt: skip
+    return Layout(
+        aggregations, dict(columns), exclusive=exclusive, allowed_lateness=allowed_lateness, margin=margin, created=created
+    )
+
+
+def _kind(aggregation: Aggregation) -> tuple[str, Micros]:
+    window = aggregation.window
+    if isinstance(window, Sliding):
+        return TILE, window.hop
+    if isinstance(window, Session):
+        return SESSION, window.gap
+    return EVER, 0
+
+
+def _families(aggregations: Sequence[Aggregation]) -> tuple[Family, ...]:
+    keep: dict[tuple[str, Micros], Micros] = {}
+    for aggregation in aggregations:
+        kind = _kind(aggregation)
+        length = aggregation.window.length if isinstance(aggregation.window, Sliding) else 0
+        keep[kind] = max(keep.get(kind, 0), length)
+    order = (TILE, EVER, SESSION)
+    found = sorted((order.index(kind), step, length) for (kind, step), length in keep.items())
+    return (*(Family(order[kind], step, length) for kind, step, length in found), Family(FRESH, 1))
+
+
+def _needs(
+    aggregation: Aggregation, source: int, column: DType | None, created: bool
+) -> list[tuple[tuple[Any, ...], Part]]:
+    """The parts that answer an aggregate, each with the key under which aggregates share it."""
+    function = aggregation.function
+    count = ("count", source), Count(source)
+    if function == "count":
+        return [count]
+    assert column is not None
+    if function in ("sum", "mean", "std", "var") and not (column.is_numeric or column.name == "Bool"):
+        raise _no_meaning(aggregation, column)
+    if function in ("min", "max", "count_distinct") and column.name in ("Array", "Embedding"):
+        raise _no_meaning(aggregation, column)
+    if function in ("sum", "mean"):
+        kind = FloatSum if column.is_float else DecimalSum if column.name == "Decimal" else IntegerSum
+        return [((kind.kind, source), kind(source)), count]
+    if function in ("std", "var"):
+        return [(("moments", source), Moments(source)), count]
+    if function in ("min", "max"):
+        greatest = function == "max"
+        if not fits_word(column):
+            return [((function, source), ObjectExtreme(source, greatest=greatest))]
+        return [((function, source), Extreme(source, greatest=greatest, floats=column.is_float)), count]
+    if function in ("first", "last"):
+        words = 4 if created else 3
+        pick = Pick(source, last=function == "last", order_words=words, objects=not fits_word(column))
+        return [((function, source), pick)]
+    if function == "count_distinct":
+        return [((function, source), Distinct(source))]
+    return [((function, source, aggregation.n), Tail(source, n=aggregation.n))]
+
+
+def _no_meaning(aggregation: Aggregation, column: DType) -> DefinitionError:
+    return DefinitionError(
+        f"aggregation {aggregation.name!r}: {aggregation.function} of a {column} has no meaning",
+        hint="choose another function, or CAST the column",
+    )

@@ -1,0 +1,231 @@
+"""The packed row of a view and key: many blobs to one columnar state and back, without a loop over records.
+
+A row is a run of little-endian 64-bit words, padded to a multiple of the layout's record width, so that all rows of a
+batch are one matrix as soon as their bytes are joined:
+
+    header    version | flags << 8 | header records << 16 | partitions << 32; horizon; bytes of the pool;
+              records per family; greatest event time dropped per session gap; (partition, offset) per partition
+    records   per family, ascending by start: start, last event time (where there are sessions), the parts' words
+    pool      msgpack list of the objects that records point to, by their number
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import msgspec
+import numpy as np
+from numpy.typing import NDArray
+
+from asof.aggregation.layout import FORMAT, Layout
+from asof.aggregation.parts import NONE, Ints
+from asof.aggregation.runs import ranges
+from asof.errors import StorageError
+
+NEVER = -(2**62)
+"""The horizon of a row without events, and the mark of a session gap that has dropped nothing."""
+
+INCOMPLETE, OVERFLOW = 1, 2
+MAX_ROW_BYTES = 256 * 1024
+
+_read_pool = msgspec.msgpack.Decoder(list[msgspec.Raw]).decode
+_write_pool = msgspec.msgpack.Encoder(order="deterministic").encode
+
+
+@dataclass(frozen=True)
+class State:
+    """The states of n rows, as columns.
+
+    Attributes:
+        records: int64 matrix; row i's records are consecutive from `starts[i]`, family after family.
+        counts: int64[n, families], records per family.
+        horizon: int64[n]; every event up to it is merged, every later one is a fresh record. `NEVER` without events.
+        dropped: int64[n, session gaps]; the greatest event time that is no longer in the session records.
+        flags: int64[n] of `INCOMPLETE` and `OVERFLOW`.
+        offset_rows, partitions, offsets: int64 columns, one entry per (row, partition), sorted by both.
+        pool: the objects that records point to; encoded ones are `msgspec.Raw`.
+        spare: int64[n], records left free before each row's own, for its header; None where there is no such room.
+    """
+
+    records: Ints
+    starts: Ints
+    counts: Ints
+    horizon: Ints
+    dropped: Ints
+    flags: Ints
+    offset_rows: Ints
+    partitions: Ints
+    offsets: Ints
+    pool: list[object]
+    spare: Ints | None = None
+
+    def __len__(self) -> int:
+        return len(self.starts)
+
+    @property
+    def incomplete(self) -> NDArray[np.bool_]:
+        """Rows whose sessions must be recomputed from the archive."""
+        return (self.flags & INCOMPLETE) != 0
+
+    @property
+    def overflow(self) -> NDArray[np.bool_]:
+        """Rows that passed the size limit; they answer nulls until they are recomputed."""
+        return (self.flags & OVERFLOW) != 0
+
+    def offsets_of(self, row: int) -> dict[int, int]:
+        """Partition → greatest offset that the row has seen."""
+        low, high = np.searchsorted(self.offset_rows, [row, row + 1])
+        return dict(zip(self.partitions[low:high].tolist(), self.offsets[low:high].tolist()))
+
+    def with_flag(self, flag: int, rows: NDArray[np.bool_]) -> State:
+        return replace(self, flags=self.flags | np.where(rows, flag, 0))
+
+
+def decode(layout: Layout, blobs: Sequence[bytes | None]) -> State:
+    """The state of these rows; None is a row without events.
+
+    Raises:
+        StorageError: a blob was not written by this layout and format version.
+    """
+    n, width = len(blobs), layout.width
+    present = [blob for blob in blobs if blob]
+    sizes = np.fromiter(map(len, present), dtype=np.int64, count=len(present))
+    joined = b"".join(present)
+    if len(joined) % (8 * width) or (sizes % (8 * width)).any():
+        raise _foreign("its length is no multiple of a record")
+    words = np.frombuffer(joined, dtype=np.int64)
+    heads = np.zeros(len(present), dtype=np.int64)
+    np.cumsum(sizes[:-1] >> 3, out=heads[1:])
+
+    families, gaps = len(layout.families), len(layout.sessions)
+    starts, counts = np.zeros(n, dtype=np.int64), np.zeros((n, families), dtype=np.int64)
+    horizon, dropped = np.full(n, NEVER, dtype=np.int64), np.full((n, gaps), NEVER, dtype=np.int64)
+    flags = np.zeros(n, dtype=np.int64)
+    if not present:
+        none = np.zeros(0, dtype=np.int64)
+        return State(words.reshape(-1, width), starts, counts, horizon, dropped, flags, none, none, none, [])
+
+    first = words[heads]
+    if ((first & 0xFF) != FORMAT).any():
+        raise _foreign(f"format version {int((first & 0xFF).max())}, this program reads {FORMAT}")
+    rows: Ints | slice
+    rows = slice(None) if len(present) == n else np.flatnonzero([bool(blob) for blob in blobs])
+    numbers = np.arange(n, dtype=np.int64)[rows]
+    starts[rows] = heads // width + ((first >> 16) & 0xFFFF)
+    flags[rows] = (first >> 8) & 0xFF
+    horizon[rows] = words[heads + 1]
+    for family in range(families):
+        counts[rows, family] = words[heads + (layout.counts_at + family)]
+    for gap in range(gaps):
+        dropped[rows, gap] = words[heads + (layout.dropped_at + gap)]
+    partitions = first >> 32
+    pairs = ranges(heads + layout.offsets_at, partitions * 2).reshape(-1, 2)
+
+    records = words.reshape(-1, width)
+    pool: list[object] = []
+    if layout.object_words:
+        records = records.copy()
+        pool_begins = (starts[rows] + counts[rows].sum(axis=1)) * (width * 8)
+        pool_sizes = words[heads + 2]
+        bases = np.zeros(n, dtype=np.int64)
+        view = memoryview(joined)
+        for row, begin, size in zip(numbers.tolist(), pool_begins.tolist(), pool_sizes.tolist()):
+            if size:
+                bases[row] = len(pool)
+                pool.extend(_read_pool(view[begin : begin + size]))
+        totals = counts.sum(axis=1)
+        lines, lifts = ranges(starts, totals), np.repeat(bases, totals)
+        for word in layout.object_words:
+            numbers_in_row = records[lines, word]
+            records[lines, word] = np.where(numbers_in_row == NONE, NONE, numbers_in_row + lifts)
+    return State(
+        records, starts, counts, horizon, dropped, flags,
+        np.repeat(numbers, partitions), words[pairs[:, 0]], words[pairs[:, 1]], pool,
+    )  # fmt: skip
+
+
+def header_records(layout: Layout, partitions: Ints) -> Ints:
+    """How many records' room a header takes that names so many partitions."""
+    return -(-(layout.offsets_at + 2 * partitions) // layout.width)
+
+
+def encode(layout: Layout, state: State, max_row_bytes: int = MAX_ROW_BYTES) -> list[bytes]:
+    """One blob per row. A row longer than the limit keeps its header only, marked as overflow."""
+    n, width = len(state), layout.width
+    partitions = np.bincount(state.offset_rows, minlength=n)
+    headers = header_records(layout, partitions)
+    totals = state.counts.sum(axis=1)
+    lines = ranges(state.starts, totals) if layout.object_words or state.spare is None else None
+    pools: list[bytes] = []
+    renumbered: dict[int, Ints] = {}
+    if layout.object_words:
+        assert lines is not None
+        pools, renumbered = _pack_objects(layout, state, lines, totals)
+    pool_bytes = np.fromiter(map(len, pools), dtype=np.int64, count=n) if pools else np.zeros(n, dtype=np.int64)
+    tails = -(-pool_bytes // (8 * width))
+    sizes = headers + totals + tails
+    over = ((sizes * (8 * width)) > max_row_bytes) | state.overflow
+    if over.any():
+        empty = replace(
+            state, counts=np.where(over[:, None], 0, state.counts), flags=state.flags | np.where(over, OVERFLOW, 0),
+            spare=None,
+        )  # fmt: skip
+        if not np.array_equal(empty.counts, state.counts):
+            return encode(layout, empty, max(max_row_bytes, int((headers.max()) * 8 * width)))
+        state = empty
+
+    if state.spare is not None and not pools and np.array_equal(state.spare, headers):
+        out = state.records  # the fold left room for the headers
+        begins = state.starts - headers
+    else:
+        begins = np.cumsum(sizes) - sizes
+        out = np.zeros((int(sizes.sum()), width), dtype=np.int64)
+        places = ranges(begins + headers, totals)
+        out[places] = state.records[lines if lines is not None else ranges(state.starts, totals)]
+        for word, numbers in renumbered.items():
+            out[places, word] = numbers
+    words = out.reshape(-1)
+    heads = begins * width
+    words[heads] = FORMAT | (state.flags << 8) | (headers << 16) | (partitions << 32)
+    words[heads + 1] = state.horizon
+    words[heads + 2] = pool_bytes
+    for family in range(state.counts.shape[1]):
+        words[heads + (layout.counts_at + family)] = state.counts[:, family]
+    for gap in range(state.dropped.shape[1]):
+        words[heads + (layout.dropped_at + gap)] = state.dropped[:, gap]
+    pairs = ranges(heads + layout.offsets_at, partitions * 2).reshape(-1, 2)
+    words[pairs[:, 0]], words[pairs[:, 1]] = state.partitions, state.offsets
+    padding = headers * width - layout.offsets_at - 2 * partitions
+    words[ranges(heads + layout.offsets_at + 2 * partitions, padding)] = 0
+
+    view = memoryview(words).cast("B")
+    record_bytes = width * 8
+    if pools:
+        pool_at = ((begins + headers + totals) * record_bytes).tolist()
+        for begin, packed in zip(pool_at, pools):
+            view[begin : begin + len(packed)] = packed
+    cuts = zip((begins * record_bytes).tolist(), ((begins + sizes) * record_bytes).tolist())
+    return [bytes(view[begin:end]) for begin, end in cuts]
+
+
+def _pack_objects(layout: Layout, state: State, lines: Ints, totals: Ints) -> tuple[list[bytes], dict[int, Ints]]:
+    """Each row's pool, and the object words with their numbers inside their row."""
+    held = np.stack([state.records[lines, word] for word in layout.object_words], axis=1)
+    used = held != NONE
+    order = np.cumsum(used.reshape(-1)) - 1
+    ends = np.cumsum(totals)
+    running = np.concatenate([[0], np.cumsum(used.sum(axis=1))])
+    firsts, lasts = running[ends - totals], running[ends]
+    local = np.where(used, order.reshape(used.shape) - np.repeat(firsts, totals)[:, None], NONE)
+    pool = state.pool
+    objects = [pool[index] for index in held[used].tolist()]
+    cuts = zip(firsts.tolist(), lasts.tolist())
+    pools = [_write_pool(objects[first:last]) if last > first else b"" for first, last in cuts]
+    return pools, {word: local[:, place] for place, word in enumerate(layout.object_words)}
+
+
+def _foreign(found: str) -> StorageError:
+    return StorageError(
+        f"a row of an aggregated view cannot be read: {found}", hint="run `asof rebuild` for the view, or update asof"
+    )

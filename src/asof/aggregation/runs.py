@@ -1,0 +1,63 @@
+"""Index arithmetic over runs: many short ranges of one long array, handled without a loop over them."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+Ints = NDArray[np.int64]
+
+
+def ranges(begins: Ints, lengths: Ints) -> Ints:
+    """The numbers of all ranges `begin, begin + 1, … begin + length - 1`, one range after the other."""
+    ends = np.cumsum(lengths)
+    total = int(ends[-1]) if len(ends) else 0
+    return np.repeat(begins - ends + lengths, lengths) + np.arange(total, dtype=np.int64)
+
+
+def lower_bounds(values: Ints, begins: Ints, ends: Ints, keys: Ints) -> Ints:
+    """For each sorted run `values[begin:end]` the first position whose value is not below the key, else `end`."""
+    low, high = begins.copy(), ends.copy()
+    widest = int((high - low).max()) if len(low) else 0
+    if widest <= 0:
+        return low
+    top = len(values) - 1
+    for _ in range(widest.bit_length()):
+        middle = (low + high) >> 1
+        less = (middle < high) & (values[np.minimum(middle, top)] < keys)
+        np.copyto(low, middle + 1, where=less)
+        np.copyto(high, middle, where=~less)
+    return low
+
+
+def firsts(*keys: Ints) -> NDArray[np.bool_]:
+    """True where a sorted table of these key columns begins a new group."""
+    first = np.ones(len(keys[0]), dtype=bool)
+    if len(first) > 1:
+        np.not_equal(keys[0][1:], keys[0][:-1], out=first[1:])
+        for key in keys[1:]:
+            first[1:] |= key[1:] != key[:-1]
+    return first
+
+
+def running_max(values: Ints, rows: Ints) -> Ints:
+    """The greatest value so far within each row; `rows` ascends.
+
+    One `maximum.accumulate` serves all rows: each row is lifted above the one before it by the width of its values.
+    Where the lifted numbers would pass 64 bits, the rows are cut into blocks.
+    """
+    if not len(values):
+        return values
+    heads = np.flatnonzero(firsts(rows))
+    lows = np.minimum.reduceat(values, heads)
+    widths = np.maximum.reduceat(values, heads) - lows + 1
+    lengths = np.diff(np.append(heads, len(values)))
+    blocks = np.cumsum(widths.astype(np.float64)) // 2.0**61
+    result = np.empty_like(values)
+    for first in np.flatnonzero(firsts(blocks.astype(np.int64))).tolist():
+        last = first + int(np.count_nonzero(blocks[first:] == blocks[first]))
+        span = slice(int(heads[first]), int(heads[last - 1] + lengths[last - 1]))
+        lifts = np.cumsum(widths[first:last]) - widths[first:last] - lows[first:last]
+        lift = np.repeat(lifts, lengths[first:last])
+        result[span] = np.maximum.accumulate(values[span] + lift) - lift
+    return result
