@@ -1,0 +1,156 @@
+"""Runs the on-demand functions of a request, one after the other, over a table or over plain columns."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import pyarrow as pa
+
+from asof.derive.calling import (
+    EVENT_TIMESTAMP,
+    Call,
+    Failure,
+    call_frame,
+    call_of,
+    call_rows,
+    moments_of,
+    python_values,
+)
+from asof.dtypes import Timestamp
+from asof.errors import DerivationError
+from asof.fitting import fit
+from asof.selection import Derivation
+from asof.timing import Micros, moment
+
+_SLICE_ROWS = 65_536
+"""How many rows are Python objects at once, where a function of mode python runs over a large table."""
+
+
+def derive(table: pa.Table, derivations: Sequence[Derivation], *, event_time_column: str) -> pa.Table:
+    """Append each derivation's outputs to the table.
+
+    Functions see their inputs in the declared types and, as `event_timestamp`, the moment of the row. They run in the
+    order given, so that a later one may use an earlier one's outputs. For no rows no function is called.
+
+    Args:
+        table: n rows with the inputs' columns; its columns and order stay.
+        event_time_column: holds the moments, as times or as integer microseconds since the epoch.
+
+    Returns:
+        The table with the outputs' columns in the declared types.
+
+    Raises:
+        DerivationError: a function raised, or answered a wrong type, length or set of fields.
+        MissingExtra: pandas or Polars is needed and not installed.
+    """
+    if not derivations:
+        return table
+    moments = moments_of(_column(table, event_time_column, "the moments of the rows"))
+    for derivation in derivations:
+        call = call_of(derivation)
+        inputs = pa.table(
+            [*(_input(call, table, place) for place in range(len(call.names))), moments],
+            names=[*call.names, EVENT_TIMESTAMP],
+        )
+        try:
+            for name, array in zip(call.outputs, _outputs(call, inputs), strict=True):
+                table = table.append_column(name, array)
+        except Failure as failure:
+            raise call.error(failure) from failure.__cause__
+    return table
+
+
+def derive_values(
+    columns: Mapping[str, Sequence[Any]],
+    n: int,
+    derivations: Sequence[Derivation],
+    event_time_us: Micros | Sequence[Micros],
+) -> dict[str, list[Any]]:
+    """The same as `derive` over plain columns, for the few rows of an online request.
+
+    Args:
+        columns: intermediate column → n Python values of the declared type (aware datetimes, Decimals, dates, …);
+            they are trusted to be of it.
+        event_time_us: the moment of all rows, or one per row.
+
+    Returns:
+        Each output column with n Python values, as they would come out of Arrow.
+
+    Raises:
+        DerivationError, MissingExtra: as `derive`.
+    """
+    derived: dict[str, list[Any]] = {}
+    for derivation in derivations:
+        call = call_of(derivation)
+        if not n:
+            derived |= {name: [] for name in call.outputs}
+            continue
+        inputs = [derived[column] if column in derived else _given(call, columns, column) for column in call.columns]
+        try:
+            answered = call_values(call, inputs, n, event_time_us)
+        except Failure as failure:
+            raise call.error(failure) from failure.__cause__
+        derived.update(zip(call.outputs, answered, strict=True))
+    return derived
+
+
+def call_values(
+    call: Call, inputs: Sequence[Sequence[Any]], n: int, event_time_us: Micros | Sequence[Micros]
+) -> list[list[Any]]:
+    """Run one function over columns of Python values; one list of values per field.
+
+    Raises:
+        Failure: the function raised, or did not answer what it declares.
+    """
+    one_moment = isinstance(event_time_us, int)
+    if call.mode == "python":
+        return call_rows(call, inputs, [moment(event_time_us)] * n if one_moment else list(map(moment, event_time_us)))
+    times = [event_time_us] * n if one_moment else event_time_us
+    arrays = [
+        pa.array(values, dtype.arrow() if dtype else None) for values, dtype in zip(inputs, call.dtypes, strict=True)
+    ]
+    table = pa.table(
+        [*arrays, pa.array(times, pa.int64()).cast(Timestamp.arrow())], names=[*call.names, EVENT_TIMESTAMP]
+    )
+    return [python_values(array) for array in call_frame(call, table)]
+
+
+def _outputs(call: Call, inputs: pa.Table) -> list[pa.Array | pa.ChunkedArray]:
+    if not inputs.num_rows:
+        return [pa.array([], field.dtype.arrow()) for field in call.fields]
+    if call.mode != "python":
+        return call_frame(call, inputs)
+    chunks: list[list[pa.Array]] = [[] for _ in call.fields]
+    for start in range(0, inputs.num_rows, _SLICE_ROWS):
+        values = [python_values(column) for column in inputs.slice(start, _SLICE_ROWS).columns]
+        answered = call_rows(call, values[:-1], values[-1], first_row=start)
+        for made, field, column in zip(chunks, call.fields, answered, strict=True):
+            made.append(pa.array(column, field.dtype.arrow()))
+    return [pa.chunked_array(made, field.dtype.arrow()) for made, field in zip(chunks, call.fields, strict=True)]
+
+
+def _input(call: Call, table: pa.Table, place: int) -> pa.Array | pa.ChunkedArray:
+    name, dtype = call.names[place], call.dtypes[place]
+    column = _column(table, call.columns[place], f"input {name!r} of on-demand feature view {call.view_name!r}")
+    if dtype is None or column.type == dtype.arrow():
+        return column
+    fitted, misfits = fit(column, dtype)
+    if misfits:
+        row, reason = misfits[0]
+        raise call.error(Failure("type", f"input {name!r} expects {dtype}, but in row {row} {reason}"))
+    return fitted
+
+
+def _column(table: pa.Table, name: str, what: str) -> pa.ChunkedArray:
+    if name not in table.column_names:
+        raise DerivationError(f"{what}: there is no column {name!r} among {table.column_names}")
+    return table.column(name)
+
+
+def _given(call: Call, columns: Mapping[str, Sequence[Any]], name: str) -> Sequence[Any]:
+    if name not in columns:
+        raise DerivationError(
+            f"input of on-demand feature view {call.view_name!r}: there is no column {name!r} among {list(columns)}"
+        )
+    return columns[name]
