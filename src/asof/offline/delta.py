@@ -11,7 +11,6 @@ import errno
 import shutil
 import time
 from collections.abc import Mapping, Sequence
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 from urllib.parse import unquote
@@ -182,21 +181,6 @@ class DeltaArchives:
     def drop_project(self, project: str) -> None:
         """Delete all archives of exactly this project."""
         shutil.rmtree(self.root / project, ignore_errors=True)
-
-
-def with_arrival(rows: pa.Table, *, partition: Any, offset: Any, ingested_at: int) -> pa.Table:
-    """The rows with the four columns that every archive has."""
-    count = rows.num_rows
-    at = pa.scalar(ingested_at, pa.int64()).cast(pa.timestamp("us", "UTC"))
-    day = datetime.fromtimestamp(ingested_at // 1_000_000, UTC).date()
-    for name, column in (
-        ("partition", pa.array(partition, pa.int32())),
-        ("offset", pa.array(offset, pa.int64())),
-        ("ingested_at", pa.repeat(at, count)),
-        ("ingest_date", pa.repeat(pa.scalar(day, pa.date32()), count)),
-    ):
-        rows = rows.append_column(name, column)
-    return rows
 
 
 def _app(partition: int) -> str:

@@ -1,0 +1,98 @@
+"""What goes into an archive and comes out of it: rows with their arrival, letters, reads by partition and by key."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from datetime import UTC, datetime
+from typing import Any
+
+import pyarrow as pa
+
+from asof.definitions import LogSource
+from asof.flows.parts import Parts
+from asof.log.protocol import Messages
+from asof.timing import Micros
+
+REPLAYED = 500_000
+"""Added to the partition numbers of a source's replay topic, so that they differ from those of its own topic."""
+
+EPOCH = 1_000_000
+"""Added once for each time that a topic was deleted and made again, and the gap was accepted."""
+
+LETTERS_SCHEMA = pa.schema(
+    [
+        ("topic", pa.string()),
+        ("topic_partition", pa.int32()),
+        ("topic_offset", pa.int64()),
+        ("reason", pa.string()),
+        ("key", pa.binary()),
+        ("value", pa.binary()),
+        ("at", pa.timestamp("us", "UTC")),
+        ("partition", pa.int32()),
+        ("offset", pa.int64()),
+        ("ingested_at", pa.timestamp("us", "UTC")),
+        ("ingest_date", pa.date32()),
+    ]
+)
+
+
+def archive_schema(source: LogSource) -> pa.Schema:
+    """The columns of a source's archive: its declared ones under their own names, then the arrival."""
+    declared = [(field.name, field.dtype.arrow()) for field in source.schema]
+    return pa.schema([*declared, *((name, LETTERS_SCHEMA.field(name).type) for name in LETTERS_SCHEMA.names[-4:])])
+
+
+def replay_topic(source: LogSource) -> str:
+    """The topic through which dead letters come back."""
+    return f"{source.topic}.replay"
+
+
+def with_arrival(rows: pa.Table, *, partition: Any, offset: Any, ingested_at: Micros) -> pa.Table:
+    """The rows with the four columns that every archive has."""
+    count = rows.num_rows
+    at = pa.scalar(ingested_at, pa.int64()).cast(pa.timestamp("us", "UTC"))
+    day = datetime.fromtimestamp(ingested_at // 1_000_000, UTC).date()
+    for name, column in (
+        ("partition", pa.array(partition, pa.int32())),
+        ("offset", pa.array(offset, pa.int64())),
+        ("ingested_at", pa.repeat(at, count)),
+        ("ingest_date", pa.repeat(pa.scalar(day, pa.date32()), count)),
+    ):
+        rows = rows.append_column(name, column)
+    return rows
+
+
+def letter_rows(
+    source: LogSource, topic: str, messages: Messages, reasons: Mapping[int, str], *, base: int, at: Micros
+) -> pa.Table:
+    """The messages at these indexes as rows of the dead-letter table."""
+    index = list(reasons)
+    picked = messages.select(index)
+    rows = pa.table(
+        {
+            "topic": [topic] * len(index),
+            "topic_partition": pa.array(picked.partitions, pa.int32()),
+            "topic_offset": pa.array(picked.offsets, pa.int64()),
+            "reason": [reasons[i] for i in index],
+            "key": pa.array(picked.keys, pa.binary()),
+            "value": pa.array(picked.values, pa.binary()),
+            "at": pa.array(picked.timestamps_us, pa.int64()).cast(pa.timestamp("us", "UTC")),
+        }
+    )
+    return with_arrival(rows, partition=picked.partitions + base, offset=picked.offsets, ingested_at=at).cast(LETTERS_SCHEMA)
+
+
+def archived_after(
+    parts: Parts, source: LogSource, partition: int, *, after: int, through: int, batch_rows: int = 200_000
+) -> Iterator[pa.Table]:
+    """A partition's archived rows with `after < offset <= through`, in the order of offsets."""
+    rows = parts.offline.rows(parts.archive_of(source))
+    if rows is None or after >= through:
+        return
+    text = (
+        f"SELECT * EXCLUDE (ingested_at, ingest_date) FROM archive WHERE partition = {partition} AND \"offset\" > {after} "
+        f"AND \"offset\" <= {through} ORDER BY \"offset\""
+    )
+    for batch in parts.offline.sql(text, {"archive": rows}).reader(batch_rows):
+        if batch.num_rows:
+            yield pa.Table.from_batches([batch])

@@ -1,0 +1,236 @@
+"""Generations: fold an archive in bulk into a new generation of a view's online rows, then let readers switch to it."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from asof.aggregation import Events, decode, encode, fold
+from asof.definitions import FeatureView, LogSource, Snapshot, state_hash
+from asof.flows.archiving import REPLAYED, replay_topic
+from asof.flows.batches import Batch, batch_of_archive, keyed
+from asof.flows.facts import change_facts
+from asof.flows.feeding import Feeder, inputs_of, layout_of
+from asof.flows.ingest import BUILT, EPOCH, progress_name
+from asof.flows.parts import Parts, Progress, current_generation, silent, table_of
+from asof.log.protocol import UnknownTopic
+from asof.offline.protocol import HISTORY
+from asof.online.protocol import Lookup, Unchanged
+from asof.packing import key_values
+
+_EVENTS_AT_ONCE = 1_000_000
+
+
+def next_generation(snapshot: Snapshot, view: FeatureView) -> str:
+    """The name of a new build: the hash of what shapes its rows, and a counter."""
+    known = snapshot.facts.get("generations", {}).get(view.name, {})
+    return f"{state_hash(view)}-{known.get('count', 0) + 1}"
+
+
+def partitions_of(parts: Parts, source: LogSource, *, epoch: int) -> list[int]:
+    """Every partition that the source's archive may hold."""
+    numbers = [HISTORY]
+    for each in range(epoch + 1):
+        for topic, base in ((source.topic, 0), (replay_topic(source), REPLAYED)):
+            try:
+                count = parts.log.partitions(topic)
+            except UnknownTopic:
+                continue
+            numbers += [each * EPOCH + base + number for number in range(count)]
+    return numbers
+
+
+def rebuild(parts: Parts, view: FeatureView, *, progress: Progress = silent, wait_s: float = 10.0) -> int:
+    """Build a new generation of a log-fed view beside the current one, and flip readers to it.
+
+    Workers go on meanwhile: at their next flush they bring the new generation up to date and feed both. Readers keep the
+    old one until the new one has caught up.
+
+    Args:
+        wait_s: how long workers may take to catch up, before readers switch to what the archive held.
+
+    Returns:
+        How many rows the new generation has.
+    """
+    source = view.source
+    assert isinstance(source, LogSource)
+    generation = _announce(parts, view)
+    feeder = Feeder(parts, view, generation)
+    parts.online.drop(feeder.table)
+    parts.online.prepare(feeder.table)
+    epoch = parts.registry.load(parts.project).facts.get("epochs", {}).get(source.name, 0)
+    base = parts.offline.offsets(parts.archive_of(source), partitions_of(parts, source, epoch=epoch))
+    rows = _fold_archive(parts, source, feeder, base, progress)
+    facts: dict[str, str | int] = {progress_name(each): offset for each, offset in base.items() if offset >= 0}
+    parts.online.write_progress(feeder.table, {**facts, BUILT: parts.clock()})
+    _wait_for_workers(parts, view, generation, seconds=wait_s)
+    flip(parts, view, generation)
+    return rows
+
+
+def flip(parts: Parts, view: FeatureView, generation: str) -> None:
+    """Let readers use this generation, and drop the one before."""
+    old: list[str] = []
+
+    def switched(facts: Mapping[str, Any]) -> dict[str, Any]:
+        generations = dict(facts.get("generations", {}))
+        known = dict(generations.get(view.name, {}))
+        old[:] = [known["current"]] if known.get("current") not in (None, generation) else []
+        generations[view.name] = {"current": generation, "building": None, "count": known.get("count", 1)}
+        return {"generations": generations}
+
+    change_facts(parts, switched, note=f"{view.name} is read from generation {generation}")
+    for name in old:
+        parts.online.drop(table_of(parts.project, view, name))
+
+
+def _announce(parts: Parts, view: FeatureView) -> str:
+    """Record that a generation is being built, so that workers will feed it."""
+    chosen: list[str] = []
+
+    def building(facts: Mapping[str, Any]) -> dict[str, Any]:
+        generations = dict(facts.get("generations", {}))
+        known = dict(generations.get(view.name, {}))
+        count = known.get("count", 0) + 1
+        chosen[:] = [f"{state_hash(view)}-{count}"]
+        generations[view.name] = {"current": known.get("current"), "building": chosen[0], "count": count}
+        return {"generations": generations}
+
+    change_facts(parts, building, note=f"building {view.name}")
+    return chosen[0]
+
+
+def _wait_for_workers(parts: Parts, view: FeatureView, generation: str, *, seconds: float) -> None:
+    """Until the new generation is as far as the old one; a worker that is alive gets there at its next flush."""
+    current = current_generation(parts.registry.load(parts.project), view)
+    if current is None:
+        return
+    until = time.monotonic() + seconds
+    new, old = table_of(parts.project, view, generation), table_of(parts.project, view, current)
+    while time.monotonic() < until:
+        reached, wanted = parts.online.progress(new), parts.online.progress(old)
+        behind = [
+            name for name, offset in wanted.items()
+            if name.startswith("partition ") and int(reached.get(name, -1)) < int(offset)
+        ]  # fmt: skip
+        if not behind:
+            return
+        time.sleep(0.05)
+
+
+def _fold_archive(
+    parts: Parts, source: LogSource, feeder: Feeder, base: Mapping[int, int], progress: Progress
+) -> int:
+    """Fold every archived row up to the base offsets, one bucket of keys after the other."""
+    rows = parts.offline.rows(parts.archive_of(source))
+    if rows is None:
+        return 0
+    total = _one(parts, 'SELECT count(*) AS n FROM archive', {"archive": rows})
+    buckets = max(1, -(-total // _EVENTS_AT_ONCE))
+    keys = [source.raw(key) for key in feeder.view.join_keys]
+    hashed = f"hash({', '.join(_quoted(key) for key in keys)})" if keys else "0::UBIGINT"
+    done = written = 0
+    for bucket in range(buckets):
+        text = (
+            f"SELECT * EXCLUDE (ingested_at, ingest_date) FROM archive WHERE {hashed} % {buckets} = {bucket} "
+            f"AND ({_up_to(base)})"
+        )
+        table = parts.offline.sql(text, {"archive": rows}).reader(100_000).read_all()
+        if table.num_rows:
+            batch = counted(source, batch_of_archive(source, table))
+            written += feeder.apply(batch, clock=parts.clock())
+        done += table.num_rows
+        progress(f"build {feeder.view.name}", done, total)
+    return written
+
+
+def counted(source: LogSource, batch: Batch) -> Batch:
+    """Without log events from before `stream_from`: those moments are the batch source's."""
+    if source.stream_from is None or source.batch_source is None:
+        return batch
+    return batch.take(np.flatnonzero((batch.event_time >= source.stream_from) | (batch.partition == HISTORY)))
+
+
+def recompute_rows(parts: Parts, source: LogSource, feeder: Feeder, keys: Sequence[bytes]) -> list[bytes]:
+    """Make rows anew from the archive, over the events that they have seen; the keys for which that was possible.
+
+    A row that has seen events which are not archived yet stays as it is, until they are.
+    """
+    view = feeder.view
+    rows = parts.offline.rows(parts.archive_of(source))
+    if rows is None:
+        return []
+    layout = layout_of(view)
+    (found,) = parts.online.read([Lookup(feeder.table, list(keys))])
+    state = decode(layout, [row[0] if row else None for row in found])
+    seen = state.seen()
+    archived = parts.offline.offsets(
+        parts.archive_of(source), sorted({partition for each in seen for partition in each})
+    )
+    ready = [
+        i for i, row in enumerate(found)
+        if row is not None and all(offset <= archived[partition] for partition, offset in seen[i].items())
+    ]  # fmt: skip
+    done = []
+    for i in ready:
+        table = parts.offline.sql(
+            f"SELECT * EXCLUDE (ingested_at, ingest_date) FROM archive WHERE {_is_key(view, keys[i])} AND ({_up_to(seen[i])})",
+            {"archive": rows},
+        ).reader().read_all()
+        blob = folded(parts, view, counted(source, batch_of_archive(source, table)))
+        row = found[i]
+        assert row is not None
+        if parts.online.write(feeder.table, [keys[i]], [blob], condition=Unchanged([row[1]]))[0]:  # type: ignore[list-item]
+            done.append(keys[i])
+    return done
+
+
+def folded(parts: Parts, view: FeatureView, batch: Batch) -> bytes:
+    """One key's packed row, from all of its events."""
+    layout = layout_of(view)
+    columns = inputs_of(parts, view, layout, batch.rows)
+    events = Events(
+        np.zeros(len(batch), dtype=np.int64), batch.event_time, batch.created, batch.partition, batch.offset, columns
+    )
+    state, _ = fold(layout, decode(layout, [None]), events, parts.clock() - view.delay)
+    blobs, _ = encode(layout, state, max_row_bytes=parts.max_row_bytes)
+    return blobs[0]
+
+
+def _up_to(offsets: Mapping[int, int]) -> str:
+    terms = [f'(partition = {partition} AND "offset" <= {offset})' for partition, offset in offsets.items() if offset >= 0]
+    return " OR ".join(terms) or "false"
+
+
+def _is_key(view: FeatureView, key: bytes) -> str:
+    """SQL that holds for the rows of one packed key."""
+    terms = []
+    for field, value in zip(view.key_fields, key_values(key), strict=True):
+        column = _quoted(view.source.raw(field.name))
+        if field.dtype.name == "Timestamp":
+            terms.append(f"epoch_us({column}) = {value}")
+        elif field.dtype.name == "Date":
+            terms.append(f"{column} = DATE '1970-01-01' + {value}")
+        elif isinstance(value, bytes):
+            terms.append(f"{column} = unhex('{value.hex()}')")
+        elif isinstance(value, str):
+            terms.append(f"{column} = '" + value.replace("'", "''") + "'")
+        else:
+            terms.append(f"{column} = {value!r}")
+    return " AND ".join(terms) or "true"
+
+
+def _one(parts: Parts, text: str, inputs: Mapping[str, Any]) -> int:
+    table: pa.Table = parts.offline.sql(text, inputs).reader().read_all()
+    return int(table.column(0)[0].as_py())
+
+
+def _quoted(name: str) -> str:
+    return '"' + name.replace('"', '""') + '"'
+
+
+__all__ = ["counted", "flip", "folded", "keyed", "next_generation", "partitions_of", "rebuild", "recompute_rows"]

@@ -1,0 +1,220 @@
+"""Apply a log's rows to the online rows of a view: read the touched rows, merge, write them back if unchanged."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from functools import lru_cache
+
+import numpy as np
+import pyarrow as pa
+
+from asof.aggregation import Column, Events, Layout, decode, encode, fold
+from asof.definitions import FeatureView
+from asof.dtypes import DType
+from asof.errors import StorageError
+from asof.expressions import check, parse, print_sql
+from asof.flows.batches import Batch, Keyed, keyed
+from asof.flows.parts import Parts, table_of
+from asof.online.protocol import NO_ROW, Lookup, Unchanged
+from asof.packing import Version, merge_versions, plain_values
+from asof.timing import DAY, Micros
+
+GRACE = 7 * DAY
+"""How much later than its ttl or windows a row may physically expire, so that expiry cannot be observed."""
+
+_ATTEMPTS = 100
+_ROWS_AT_ONCE = 20_000
+
+
+class Feeder:
+    """Feeds one generation of one view.
+
+    Args:
+        generation: its name; the table must have been prepared.
+    """
+
+    def __init__(self, parts: Parts, view: FeatureView, generation: str) -> None:
+        self.parts = parts
+        self.view = view
+        self.table = table_of(parts.project, view, generation)
+        self.counts: Counter[str] = Counter()
+        self.incomplete: set[bytes] = set()
+        self._layout = layout_of(view) if view.is_aggregated else None
+
+    def apply(self, batch: Batch, *, clock: Micros) -> int:
+        """Merge the batch into the view's rows; events that a row has seen before change nothing.
+
+        Returns:
+            How many rows were written.
+        """
+        if not len(batch):
+            return 0
+        distinct = keyed(self.view, batch.rows)
+        due = clock - self.view.delay
+        return self._apply_state(batch, distinct, due) if self._layout else self._apply_latest(batch, distinct, due)
+
+    def _apply_state(self, batch: Batch, distinct: Keyed, due: Micros) -> int:
+        layout = self._layout
+        assert layout is not None
+        columns = inputs_of(self.parts, self.view, layout, batch.rows)
+        written = 0
+        todo = np.arange(len(distinct.keys))
+        for _ in range(_ATTEMPTS):
+            lost: list[int] = []
+            for start in range(0, len(todo), _ROWS_AT_ONCE):
+                part = todo[start : start + _ROWS_AT_ONCE]
+                place = np.full(len(distinct.keys), -1, dtype=np.int64)
+                place[part] = np.arange(len(part))
+                rows = place[distinct.rows]
+                chosen = rows >= 0
+                events = Events(
+                    rows[chosen], batch.event_time[chosen], batch.created[chosen], batch.partition[chosen],
+                    batch.offset[chosen], [column.take(chosen) for column in columns],
+                )  # fmt: skip
+                lost += part[self._fold(layout, [distinct.keys[i] for i in part.tolist()], events, due)].tolist()
+                written += len(part)
+            if not lost:
+                return written - len(lost)
+            written -= len(lost)
+            todo = np.array(lost)
+        raise self._contended(len(todo))
+
+    def _fold(self, layout: Layout, keys: list[bytes], events: Events, due: Micros) -> Sequence[int]:
+        """Fold events into the rows of `keys`; the indexes of the keys whose write lost a race."""
+        (found,) = self.parts.online.read([Lookup(self.table, keys)])
+        state = decode(layout, [row[0] if row else None for row in found])
+        state, counts = fold(layout, state, events, due)
+        blobs, sizes = encode(layout, state, max_row_bytes=self.parts.max_row_bytes)
+        kept = self.parts.online.write(
+            self.table, keys, blobs,
+            condition=Unchanged([row[1] if row else NO_ROW for row in found]),  # type: ignore[misc]
+            expires_at=self._expiry(state),
+        )  # fmt: skip
+        if all(kept):
+            self._count(counts, keys, state)
+            return []
+        lost = [i for i, was in enumerate(kept) if not was]
+        return lost
+
+    def _apply_latest(self, batch: Batch, distinct: Keyed, due: Micros) -> int:
+        view = self.view
+        # Only the newest due row of a key can become its value: the older ones of this batch need no look.
+        order = np.lexsort((batch.partition, batch.offset, batch.created, batch.event_time, distinct.rows))
+        rows = distinct.rows[order]
+        is_due = batch.event_time[order] <= due
+        newest = np.ones(len(order), dtype=bool)
+        newest[:-1] = (rows[1:] != rows[:-1]) | ~is_due[1:]
+        index = order[newest | ~is_due]
+        picked = batch.take(index)
+        columns = [plain_values(picked.rows[field.name].combine_chunks(), field.dtype) for field in view.features]
+        versions: dict[int, list[Version]] = {}
+        for place, key in enumerate(distinct.rows[index].tolist()):
+            versions.setdefault(key, []).append(
+                Version(
+                    int(picked.event_time[place]), int(picked.created[place]), int(picked.offset[place]),
+                    int(picked.partition[place]), [column[place] for column in columns],
+                )
+            )  # fmt: skip
+        todo = sorted(versions)
+        written = 0
+        for _ in range(_ATTEMPTS):
+            (found,) = self.parts.online.read([Lookup(self.table, [distinct.keys[key] for key in todo])])
+            changed, values, tokens, expiry = [], [], [], []
+            for key, row in zip(todo, found, strict=True):
+                merged = merge_versions(row[0] if row else None, versions[key], width=len(columns), clock=due)
+                if merged is not None:
+                    changed.append(key)
+                    values.append(merged)
+                    tokens.append(row[1] if row else NO_ROW)
+                    expiry.append(max(each.event_time for each in versions[key]) + view.ttl + GRACE if view.ttl else None)
+            if not changed:
+                return written
+            kept = self.parts.online.write(
+                self.table, [distinct.keys[key] for key in changed], values, condition=Unchanged(tokens), expires_at=expiry  # type: ignore[arg-type]
+            )
+            written += sum(kept)
+            todo = [key for key, was in zip(changed, kept, strict=True) if not was]
+            if not todo:
+                return written
+        raise self._contended(len(todo))
+
+    def _count(self, counts: Counter[str], keys: list[bytes], state: object) -> None:
+        self.counts.update(counts)
+        incomplete = getattr(state, "incomplete", None)
+        if incomplete is not None and incomplete.any():
+            self.incomplete.update(keys[i] for i in np.flatnonzero(incomplete).tolist())
+
+    def _expiry(self, state: object) -> list[int | None] | None:
+        """When each row of aggregates may go: long after its last window has passed; never with an unwindowed one."""
+        return None
+
+    def _contended(self, rows: int) -> StorageError:
+        return StorageError(
+            f"feature view {self.view.name!r}: {rows} rows changed under each of {_ATTEMPTS} attempts to write them",
+            hint="see which other workers feed this view; `asof stream status` lists them",
+        )
+
+
+@lru_cache(maxsize=256)
+def _layout_of(fingerprint: str, holder: _Holder) -> Layout:
+    view = holder.view
+    schema = input_schema(view)
+    dtypes: dict[tuple[str, str], DType | None] = {}
+    for each in view.aggregations:
+        dtypes[(each.column, each.where)] = check(parse(each.column), schema) if each.column else None
+    return Layout.of(
+        view.aggregations, dtypes, boundary=view.boundary,
+        allowed_lateness_us=getattr(view.source, "allowed_lateness", 0),
+    )  # fmt: skip
+
+
+class _Holder:
+    """Carries a view into the cache without being part of its key."""
+
+    def __init__(self, view: FeatureView) -> None:
+        self.view = view
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, _Holder)
+
+    def __hash__(self) -> int:
+        return 0
+
+
+def layout_of(view: FeatureView) -> Layout:
+    """How the view's state is packed."""
+    return _layout_of(repr((view.content(), view.source.content())), _Holder(view))
+
+
+def input_schema(view: FeatureView) -> dict[str, DType]:
+    """The columns that a view's expressions may name, under their names in Asof."""
+    source = view.source
+    return {source.renamed(field.name): field.dtype for field in source.schema or view.schema}
+
+
+def inputs_of(parts: Parts, view: FeatureView, layout: Layout, rows: pa.Table) -> list[Column]:
+    """The layout's inputs, evaluated over the rows: values, and where they count."""
+    schema = input_schema(view)
+    expressions: dict[str, str] = {}
+    for i, (column, where) in enumerate(layout.inputs):
+        if column and column not in schema:
+            expressions[f"v{i}"] = print_sql(parse(column), parts.offline.dialect, schema=schema)
+        if where:
+            expressions[f"w{i}"] = print_sql(parse(where), parts.offline.dialect, schema=schema)
+    evaluated = parts.offline.evaluate(rows, expressions) if expressions else None
+    columns = []
+    for i, (column, where) in enumerate(layout.inputs):
+        mask = np.ones(rows.num_rows, dtype=bool)
+        values = None
+        dtype = None
+        if column:
+            dtype = layout.input_dtypes[i]
+            values = (rows[column] if column in schema else evaluated[f"v{i}"]).combine_chunks()  # type: ignore[index]
+            if values.type != dtype.arrow():  # type: ignore[union-attr]
+                values = values.cast(dtype.arrow())  # type: ignore[union-attr]
+            mask &= values.is_valid().to_numpy(zero_copy_only=False)
+        if where:
+            mask &= evaluated[f"w{i}"].combine_chunks().fill_null(False).to_numpy(zero_copy_only=False)  # type: ignore[index]
+        columns.append(Column(values, mask, dtype))
+    return columns
