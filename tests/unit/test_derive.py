@@ -12,11 +12,20 @@ import polars as pl
 import pyarrow as pa
 import pytest
 
-from asof.definitions import Field, OnDemandFeatureView, RequestSource
+from asof.definitions import (
+    Entity,
+    FeatureView,
+    Field,
+    OnDemandFeatureView,
+    PushSource,
+    RequestSource,
+    Snapshot,
+    project_of,
+)
 from asof.derive import Finding, check_row_wise, derive, derive_values, input_types, running
 from asof.dtypes import DType
 from asof.errors import DerivationError, MissingExtra
-from asof.selection import Derivation
+from asof.selection import Derivation, select
 from asof.timing import moment
 from asof.types import (
     Array,
@@ -214,6 +223,15 @@ def test_columns_of_near_types_reach_the_function_in_the_declared_ones() -> None
     )
 
 
+def test_moments_may_be_integer_microseconds() -> None:
+    table = pa.table({"amount": [1.0], "count": [1], "t": [NOON + 1]})
+    of = view(lambda row: {"at": row["event_timestamp"]}, {"at": Timestamp})
+
+    made = derive(table, [derivation(of)], event_time_column="t")
+
+    assert made["ratios__at"].cast(pa.int64()).to_pylist() == [NOON + 1]
+
+
 @pytest.mark.parametrize("mode", PRICES)
 def test_no_function_is_called_for_no_rows_and_the_columns_have_their_types(mode: str) -> None:
     of = view(lambda _: pytest.fail("called"), {"price": Float64, "tags": Array(String)}, mode=mode)
@@ -303,6 +321,38 @@ def test_two_functions_of_equal_text_are_not_taken_for_one_another() -> None:
     made = [derivation(view(lambda row, k=k: {"x": k}, {"x": Int64})) for k in (1, 2)]
 
     assert [derive_values({"amount": [1.0], "count": [1]}, 1, [each], NOON)["ratios__x"] for each in made] == [[1], [2]]
+
+
+def test_a_selection_is_derived_with_the_names_and_types_that_it_gives() -> None:
+    user = Entity("user", join_keys=["user_id"])
+    source = PushSource(
+        "orders", schema=[Field("user_id", Int64), Field("total", Int32), Field("at", Timestamp)], timestamp_field="at"
+    )
+    spent, seen = (
+        FeatureView(name, entities=[user], source=source, schema=[Field("user_id", Int64), Field("total", Int32)])
+        for name in ("spent", "seen")
+    )
+    request = RequestSource("now", [Field("basket", Float64)])
+    shares = OnDemandFeatureView(
+        "shares", schema=[Field("share", Float64)], mode="python",
+        sources=[spent, seen.with_join_key_map({"user_id": "friend_id"}), request],
+        udf=lambda row: {"share": row["basket"] / (row["spent__total"] + row["seen__total"]) + row["friend_id"]},
+    )  # fmt: skip
+    doubled = OnDemandFeatureView(
+        "doubled", schema=[Field("twice", Float64)], mode="polars", sources=[shares[["share"]]],
+        udf=lambda frame: frame.select(twice=pl.col("share") * 2),
+    )  # fmt: skip
+    selection = select(Snapshot(1, "shop", project_of([doubled, shares, spent, seen])), ["doubled:twice"])
+    columns = {"user_id": [1], "friend_id": [10], "spent__total": [3], "seen@friend_id__total": [5], "basket": [4.0]}
+
+    answered = derive_values(columns, 1, selection.derivations, NOON)
+
+    assert input_types(shares) == {
+        "spent__total": Int32, "seen__total": Int32, "user_id": Int64, "friend_id": Int64, "basket": Float64,
+    }  # fmt: skip
+    assert list(input_types(doubled)) == ["share", "user_id", "friend_id"]
+    assert answered == {"shares__share": [10.5], "doubled__twice": [21.0]}
+    assert {output.column for output in selection.outputs} <= set(answered)
 
 
 # -- what goes wrong ------------------------------------------------------------------------------------------------
@@ -421,6 +471,17 @@ def test_a_missing_extra_is_named(mode: str, monkeypatch: pytest.MonkeyPatch) ->
     assert f"pip install 'asof[{mode}]'" in check_row_wise(of)[0].text
 
 
+@pytest.mark.parametrize("mode", ["pandas", "polars"])
+def test_a_value_that_is_not_of_the_inputs_type_is_named(mode: str) -> None:
+    of = view(lambda frame: frame["amount"], ONE_FLOAT, mode=mode)
+
+    with pytest.raises(DerivationError, match="input 'count' expects Int64: "):
+        derive_values({"amount": [1.0], "count": ["one"]}, 1, [derivation(of)], NOON)
+    with pytest.raises(DerivationError, match="input 'count' expects Int64, but in row 0 'one' is not Int64"):
+        table = amounts([1.0], [1]).set_column(1, "count", pa.array(["one"]))
+        derive(table, [derivation(of)], event_time_column="event_timestamp")
+
+
 def test_a_missing_input_column_is_named() -> None:
     of = view(divide, ONE_FLOAT)
 
@@ -508,7 +569,7 @@ def test_the_check_warns_of_odd_values_that_raise() -> None:
         (lambda frame: frame["amont"], "polars", "raised ColumnNotFoundError"),
         (lambda row: None, "python", "its function answered None, expected a dict of 'x'"),
         (lambda row: {"x": row["text"]}, "python", "field 'x' expects Float64, but "),
-        (lambda row: {}, "python", "expected 'x' (missing 'x')"),
+        (lambda row: {}, "python", "its function answered no fields, expected 'x' (missing 'x')"),
         (lambda frame: frame["amount"].dropna(), "pandas", "its function answered 0 rows for 1"),
         (lambda frame: frame["amount"].unique(maintain_order=True), "polars",
          "its function answered 7 rows for 8; each of these rows alone is answered, so its function is not row-wise"),
@@ -537,6 +598,13 @@ def test_the_check_only_warns_where_the_real_values_cannot_be_guessed(function: 
     findings = check_row_wise(view(function, ONE_FLOAT, inputs={"amount": Float64, "text": String}))
 
     assert findings and {finding.severity for finding in findings} == {"warning"}
+
+
+def test_the_check_refuses_what_raises_on_every_row_of_numbers() -> None:
+    def unwritten(row: dict[str, Any]) -> dict[str, Any]:
+        raise ValueError("not written yet")
+
+    assert "raised ValueError: not written yet at" in the_error_among(check_row_wise(view(unwritten, ONE_FLOAT)))
 
 
 def test_the_check_says_where_it_could_not_check() -> None:

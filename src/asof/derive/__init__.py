@@ -1,6 +1,6 @@
 """On-demand views over an Arrow table or over plain columns: the same code online and offline."""
 
-from asof.derive.calling import input_types
+from asof.derive.calls import input_types
 from asof.derive.row_wise import Finding, check_row_wise
 from asof.derive.running import derive, derive_values
 

@@ -7,16 +7,11 @@ from typing import Any
 
 import pyarrow as pa
 
-from asof.derive.calling import (
-    EVENT_TIMESTAMP,
-    Call,
-    Failure,
-    call_frame,
-    call_of,
-    call_rows,
-    moments_of,
-    python_values,
-)
+from asof.derive.calls import EVENT_TIMESTAMP, Call, call_of
+from asof.derive.columns import moments_of, python_values
+from asof.derive.failures import Failure
+from asof.derive.frames import call_frame
+from asof.derive.rows import call_rows
 from asof.dtypes import Timestamp
 from asof.errors import DerivationError
 from asof.fitting import fit
@@ -57,7 +52,7 @@ def derive(table: pa.Table, derivations: Sequence[Derivation], *, event_time_col
             for name, array in zip(call.outputs, _outputs(call, inputs), strict=True):
                 table = table.append_column(name, array)
         except Failure as failure:
-            raise call.error(failure) from failure.__cause__
+            raise failure.of(call) from failure.__cause__
     return table
 
 
@@ -90,7 +85,7 @@ def derive_values(
         try:
             answered = call_values(call, inputs, n, event_time_us)
         except Failure as failure:
-            raise call.error(failure) from failure.__cause__
+            raise failure.of(call) from failure.__cause__
         derived.update(zip(call.outputs, answered, strict=True))
     return derived
 
@@ -107,9 +102,12 @@ def call_values(
     if call.mode == "python":
         return call_rows(call, inputs, [moment(event_time_us)] * n if one_moment else list(map(moment, event_time_us)))
     times = [event_time_us] * n if one_moment else event_time_us
-    arrays = [
-        pa.array(values, dtype.arrow() if dtype else None) for values, dtype in zip(inputs, call.dtypes, strict=True)
-    ]
+    arrays = []
+    for name, values, dtype in zip(call.names, inputs, call.dtypes, strict=True):
+        try:
+            arrays.append(pa.array(values, dtype.arrow() if dtype else None))
+        except (pa.ArrowException, TypeError, ValueError, OverflowError) as error:
+            raise Failure("type", f"input {name!r} expects {dtype}: {error}") from error
     table = pa.table(
         [*arrays, pa.array(times, pa.int64()).cast(Timestamp.arrow())], names=[*call.names, EVENT_TIMESTAMP]
     )
@@ -138,7 +136,7 @@ def _input(call: Call, table: pa.Table, place: int) -> pa.Array | pa.ChunkedArra
     fitted, misfits = fit(column, dtype)
     if misfits:
         row, reason = misfits[0]
-        raise call.error(Failure("type", f"input {name!r} expects {dtype}, but in row {row} {reason}"))
+        raise Failure("type", f"input {name!r} expects {dtype}, but in row {row} {reason}").of(call)
     return fitted
 
 

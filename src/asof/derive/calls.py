@@ -1,0 +1,124 @@
+"""Derivations made ready to run: the function, its inputs and outputs with their declared types."""
+
+from __future__ import annotations
+
+import weakref
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from asof.definitions import Field, OnDemandFeatureView, Projection
+from asof.derive.columns import python_values
+from asof.dtypes import DType
+from asof.errors import DerivationError
+from asof.fitting import fit_values
+from asof.selection import Derivation
+
+EVENT_TIMESTAMP = "event_timestamp"
+"""The name under which every function sees the moment that is asked about."""
+
+
+@dataclass(frozen=True, eq=False)
+class Call:
+    """A derivation made ready to run.
+
+    Args:
+        names: what the function sees, without the moment; `columns` the intermediate columns that hold it.
+        dtypes: the declared types of the inputs; None where the definition does not know one.
+        lists: which inputs are lists, given to the function as copies: changing one must not change the feature.
+        fields: what the function answers; `outputs` the intermediate columns to fill.
+        defaults: per field the value in place of a null, as Python has it.
+    """
+
+    view_name: str
+    where: str
+    mode: str
+    function: Callable[[Any], Any]
+    names: tuple[str, ...]
+    columns: tuple[str, ...]
+    dtypes: tuple[DType | None, ...]
+    lists: tuple[bool, ...]
+    fields: tuple[Field, ...]
+    outputs: tuple[str, ...]
+    defaults: tuple[Any, ...]
+
+    @property
+    def field_names(self) -> list[str]:
+        return [field.name for field in self.fields]
+
+
+_CALLS: dict[int, Call] = {}
+"""Derivations made ready, by identity: two of equal text may hold functions of different modules."""
+
+
+def call_of(derivation: Derivation) -> Call:
+    """The derivation made ready, once for as long as it lives."""
+    call = _CALLS.get(id(derivation))
+    if call is None:
+        call = _CALLS[id(derivation)] = _made_ready(derivation)
+        weakref.finalize(derivation, _CALLS.pop, id(derivation), None).atexit = False
+    return call
+
+
+def _made_ready(derivation: Derivation) -> Call:
+    view = derivation.view
+    if view.function is None:
+        raise DerivationError(
+            f"on-demand feature view {view.name!r}: its function is not at hand, only its text is in the registry",
+            hint="run inside the feature repository that defines it",
+            where=view.where,
+        )
+    known = input_types(view)
+    by_name = {field.name: field for field in view.schema}
+    fields = tuple(by_name[name] for name, _ in derivation.outputs)
+    dtypes = tuple(known.get(name) for name, _ in derivation.inputs)
+    return Call(
+        view_name=view.name,
+        where=view.where,
+        mode=view.mode,
+        function=view.function,
+        names=tuple(name for name, _ in derivation.inputs),
+        columns=tuple(column for _, column in derivation.inputs),
+        dtypes=dtypes,
+        # Of an input without a known type a list may come.
+        lists=tuple(dtype is None or dtype.name in ("Array", "Embedding") for dtype in dtypes),
+        fields=fields,
+        outputs=tuple(column for _, column in derivation.outputs),
+        defaults=tuple(_default(view, field) for field in fields),
+    )
+
+
+def _default(view: OnDemandFeatureView, field: Field) -> Any:
+    if field.default is None:
+        return None
+    array, misfits = fit_values([field.default], field.dtype)
+    if misfits:
+        raise view.refuse(f"default of field {field.name!r}: {misfits[0][1]}", hint=f"give a {field.dtype}")
+    return python_values(array)[0]
+
+
+def input_types(view: OnDemandFeatureView) -> dict[str, DType]:
+    """The declared types of what the view's function sees, by the names that `select` gives; without the moment.
+
+    Inputs whose type is not known yet (of views that are not resolved) are left out.
+    """
+    parts = [part for part in view.sources if isinstance(part, Projection)]
+    features = [
+        (part, field)
+        for part in parts
+        for field in part.view.features
+        if part.features is None or field.name in part.features
+    ]
+    plain = [field.name for _, field in features]
+    types: dict[str, DType] = {}
+    for part, field in features:
+        types[field.name if plain.count(field.name) == 1 else f"{part.name}__{field.name}"] = field.dtype
+    for part in parts:
+        if isinstance(part.view, OnDemandFeatureView):
+            nested = input_types(part.view)
+            keys = {key: nested[key] for key in part.view.join_keys if key in nested}
+        else:
+            keys = {field.name: field.dtype for field in part.view.key_fields}
+        for key, dtype in keys.items():
+            types.setdefault(part.join_key_map.get(key, key), dtype)
+    return types | {field.name: field.dtype for field in view.request_fields}

@@ -1,0 +1,102 @@
+"""Functions of mode python: a dict of one row in, a dict out."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import date, datetime
+from typing import Any
+
+from asof.definitions import Field
+from asof.derive.calls import EVENT_TIMESTAMP, Call
+from asof.derive.columns import python_values
+from asof.derive.failures import Failure, raised, refuse_misfits, shown, wrong_fields
+from asof.errors import some
+from asof.fitting import fit_values
+
+# Values of exactly this type are already what Arrow would give back; all others take the way through fitting.
+_EXACT: dict[str, type] = {
+    "Bool": bool, "Int32": int, "Int64": int, "Float64": float, "String": str, "Bytes": bytes, "Date": date,
+}  # fmt: skip
+_BOUNDS = {"Int32": (-(2**31), 2**31 - 1), "Int64": (-(2**63), 2**63 - 1)}
+
+
+def call_rows(
+    call: Call, columns: Sequence[Sequence[Any]], moments: Sequence[datetime], *, first_row: int = 0
+) -> list[list[Any]]:
+    """Run a function of mode python over each row.
+
+    Args:
+        columns: one sequence of values per input, in the order of `call.names`.
+        first_row: the number of the first row, for messages.
+
+    Returns:
+        One list of values per field, in the declared types.
+
+    Raises:
+        Failure: the function raised, or did not answer what it declares.
+    """
+    names = (*call.names, EVENT_TIMESTAMP)
+    columns = [
+        [_copied(value) for value in column] if is_list else column
+        for column, is_list in zip(columns, call.lists, strict=True)
+    ]
+    columns.append(moments)
+    function = call.function
+    answers: list[dict[str, Any]] = []
+    expected = {field.name for field in call.fields}
+    try:
+        for values in zip(*columns, strict=True):
+            answers.append(function(dict(zip(names, values))))
+    except Exception as error:
+        # Taken from the columns anew: the function may have changed the dict that it was given.
+        row = len(answers)
+        raise raised(call, error, inputs={name: column[row] for name, column in zip(names, columns)}) from error
+    for row, answer in enumerate(answers, first_row):
+        if not isinstance(answer, dict):
+            raise Failure(
+                "shape",
+                f"its function answered {shown(answer)} for row {row}, expected a dict of {some(call.field_names)}",
+                hint="return a dict with the schema's fields",
+            )
+        if answer.keys() != expected:
+            raise wrong_fields(call, list(answer), row)
+    return [
+        _settled(field, [answer[field.name] for answer in answers], default, first_row)
+        for field, default in zip(call.fields, call.defaults)
+    ]
+
+
+def _copied(value: Any) -> Any:
+    return [_copied(each) for each in value] if isinstance(value, list) else value
+
+
+def _settled(field: Field, values: list[Any], default: Any, first_row: int) -> list[Any]:
+    """One field's answers in its declared type."""
+    kinds = set(map(type, values))
+    has_nulls = type(None) in kinds
+    kinds.discard(type(None))
+    exact = _EXACT.get(field.dtype.name)
+    plain = not kinds or kinds == {exact}
+    if kinds and plain and exact in (int, str):
+        some_values = [value for value in values if value is not None] if has_nulls else values
+        if exact is int:
+            low, high = _BOUNDS[field.dtype.name]
+            plain = low <= min(some_values) and max(some_values) <= high
+        else:
+            _refuse_half_characters(field, some_values)
+    if not plain:
+        array, misfits = fit_values(values, field.dtype)
+        refuse_misfits(field, misfits, first_row)
+        values = python_values(array)
+        has_nulls = array.null_count > 0
+    if has_nulls and default is not None:
+        return [default if value is None else value for value in values]
+    return values
+
+
+def _refuse_half_characters(field: Field, texts: list[str]) -> None:
+    try:
+        "".join(texts).encode()
+    except UnicodeEncodeError as error:
+        text = f"field {field.name!r} expects {field.dtype}, but its function answered text that has no UTF-8: {error}"
+        raise Failure("type", text, field=field) from error
