@@ -1,0 +1,163 @@
+"""YAML with a memory for places: `file:line` of every value, `${VAR}` expansion, and overlays of one file by another."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from asof.errors import ConfigError
+
+_VARIABLE = re.compile(r"\$\$|\$\{([^}]*)\}")
+_NAME = re.compile(r"([A-Za-z_][A-Za-z0-9_]*)(:-(.*))?", re.DOTALL)
+_KINDS = {"str": "text", "int": "a number", "float": "a number", "bool": "true or false", "timestamp": "a moment",
+          "null": "nothing", "list": "a list", "map": "a group of keys"}  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Value:
+    """A value and the place it was written.
+
+    Args:
+        content: a scalar's text, a list of Values, or a dict of them.
+        tag: `str, int, float, bool, timestamp, null, list` or `map`.
+        plain: a scalar without quotes, whose type follows from its text.
+    """
+
+    content: Any
+    tag: str
+    where: str
+    plain: bool = False
+    expanded: bool = False
+
+    @property
+    def kind(self) -> str:
+        """What it is, in words for a message."""
+        return _KINDS[self.tag]
+
+    def expand(self, environ: Mapping[str, str]) -> Value:
+        """The same with `${VAR}` and `${VAR:-default}` replaced, at any depth; `$$` is a dollar sign.
+
+        Raises:
+            ConfigError: a variable is not set, and has no default.
+        """
+        if self.tag == "map":
+            return Value({key: value.expand(environ) for key, value in self.content.items()}, "map", self.where)
+        if self.tag == "list":
+            return Value([value.expand(environ) for value in self.content], "list", self.where)
+        if "$" not in self.content:
+            return self
+        text = _VARIABLE.sub(lambda found: self._variable(found, environ), self.content)
+        expanded = text != self.content.replace("$$", "$")
+        return Value(text, _tag(text) if self.plain else self.tag, self.where, self.plain, expanded)
+
+    def _variable(self, found: re.Match[str], environ: Mapping[str, str]) -> str:
+        if found.group(1) is None:
+            return "$"
+        parsed = _NAME.fullmatch(found.group(1))
+        if parsed is None:
+            raise ConfigError(
+                f"{found.group(0)} is not a variable", hint="write ${VAR} or ${VAR:-default}, or $$ for a dollar sign",
+                where=self.where,
+            )
+        name, has_default, default = parsed.groups()
+        value = environ.get(name)
+        if value or (value is not None and not has_default):
+            return value
+        if has_default:
+            return str(default)
+        raise ConfigError(
+            f"the environment variable {name} is not set",
+            hint=f"set it (export {name}=…), or give a default (${{{name}:-…}})", where=self.where,
+        )
+
+    def plainly(self) -> Any:
+        """As Python's plain data, by YAML's own rules."""
+        if self.tag == "map":
+            return {key: value.plainly() for key, value in self.content.items()}
+        if self.tag == "list":
+            return [value.plainly() for value in self.content]
+        if self.tag in ("int", "float", "bool", "null"):
+            return yaml.safe_load(self.content)
+        return self.content
+
+
+def read_document(path: Path, *, shown: str) -> Value:
+    """The file's content, nothing expanded.
+
+    Args:
+        shown: the file's name in messages.
+
+    Raises:
+        ConfigError: the file cannot be read, or is not well-formed YAML.
+    """
+    try:
+        node = yaml.compose(path.read_text(encoding="utf-8"), Loader=yaml.SafeLoader)
+    except yaml.MarkedYAMLError as error:
+        mark = error.problem_mark or error.context_mark
+        place = f"{shown}:{mark.line + 1}:{mark.column + 1}" if mark else shown
+        raise ConfigError(
+            f"not well-formed YAML: {' '.join((error.problem or str(error)).split())}",
+            hint="check the indentation and the quotes there", where=place,
+        ) from error
+    except (yaml.YAMLError, UnicodeDecodeError, OSError) as error:
+        raise ConfigError(
+            f"cannot be read: {' '.join(str(error).split())}", hint="check that it is a text file in UTF-8", where=shown
+        ) from error
+    if node is None:
+        return Value({}, "map", f"{shown}:1")
+    if not isinstance(node, yaml.MappingNode):
+        raise ConfigError("expected keys like `project: shop`", hint="see `asof init`", where=f"{shown}:1")
+    return _value(node, shown, seen=())
+
+
+def overlay(base: Value, over: Value) -> Value:
+    """The base with the other's values over it, key by key; a group whose product (`type:`) changes is replaced whole."""
+    if base.tag != "map" or over.tag != "map":
+        return over
+    types = {key: _product(each) for key, each in (("base", base), ("over", over))}
+    if types["over"] and types["base"] != types["over"]:
+        return over
+    merged = dict(base.content)
+    for key, value in over.content.items():
+        merged[key] = overlay(merged[key], value) if key in merged else value
+    return Value(merged, "map", over.where)
+
+
+def _product(value: Value) -> Any:
+    for key in ("type", "registry_type"):
+        if key in value.content:
+            return value.content[key].content
+    return None
+
+
+def _value(node: yaml.Node, shown: str, *, seen: tuple[int, ...]) -> Value:
+    where = f"{shown}:{node.start_mark.line + 1}"
+    if id(node) in seen:
+        raise ConfigError("an alias holds itself", hint="write the values out", where=where)
+    seen = (*seen, id(node))
+    if isinstance(node, yaml.MappingNode):
+        content: dict[str, Value] = {}
+        for key, value in node.value:
+            place = f"{shown}:{key.start_mark.line + 1}"
+            if not isinstance(key, yaml.ScalarNode):
+                raise ConfigError("a key must be a name", hint="check the indentation there", where=place)
+            if key.value in content:
+                raise ConfigError(f"key {key.value!r} is there twice", hint="keep one of them", where=place)
+            # A group's place is the line of its key, where a reader looks for it.
+            each = _value(value, shown, seen=seen)
+            content[key.value] = Value(each.content, each.tag, place, each.plain) if each.tag in ("map", "list") else each
+        return Value(content, "map", where)
+    if isinstance(node, yaml.SequenceNode):
+        return Value([_value(each, shown, seen=seen) for each in node.value], "list", where)
+    return Value(node.value, node.tag.rpartition(":")[2], where, plain=node.style is None)
+
+
+def _tag(text: str) -> str:
+    node = yaml.compose(text, Loader=yaml.SafeLoader) if re.fullmatch(r"[\w.+-]*", text) else None
+    tag = node.tag.rpartition(":")[2] if isinstance(node, yaml.ScalarNode) else "str"
+    return tag if tag in _KINDS else "str"

@@ -1,0 +1,298 @@
+"""From `feature_store.yaml`, its overlay and the environment to a StoreConfig."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from asof.config.documents import Value, overlay, read_document
+from asof.config.reference import FEAST_KEYS, FEAST_TYPES, SECTIONS, Option, options_of, sections_keys
+from asof.config.secrets import masked
+from asof.errors import ConfigError, nearest, some
+from asof.timing import iso, micros
+
+FILE = "feature_store.yaml"
+
+_PROJECT = re.compile(r"[A-Za-z][A-Za-z0-9_]*")
+_ENVIRONMENT = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]*")
+_SIZE = re.compile(r"\d+(\.\d+)?\s*([KMGT]i?B|B|%)", re.IGNORECASE)
+_DEFAULT_TYPES = {"registry": "sqlite", "offline_store": "duckdb", "online_store": "sqlite", "log": "file", "push": "file"}
+
+
+@dataclass(frozen=True)
+class Part:
+    """A product and its options, ready to be handed to it. Its `repr` hides secrets.
+
+    Args:
+        options: by name, in their types; paths are absolute; left-out options with a default have it.
+        where: `file:line`; empty where the part was left out.
+    """
+
+    type: str
+    options: Mapping[str, Any] = field(default_factory=dict)
+    where: str = ""
+
+    def describe(self) -> dict[str, Any]:
+        """Type and options as they may be shown."""
+        return {"type": self.type, **masked(dict(self.options))}
+
+    def __repr__(self) -> str:
+        return f"Part({self.describe()})"
+
+
+@dataclass(frozen=True)
+class StoreConfig:
+    """All that `feature_store.yaml` says.
+
+    Args:
+        push: where pushed rows are logged; the same part as `log` where the file does not say.
+        clock: the store's now as ISO 8601 text; None is the system's.
+        path: the repository's root, absolute.
+        env: the environment asked for; empty for none.
+        notes: what was taken but has no meaning here.
+    """
+
+    project: str
+    registry: Part
+    offline_store: Part
+    online_store: Part
+    log: Part
+    push: Part
+    clock: str | None
+    path: Path
+    env: str = ""
+    notes: tuple[str, ...] = ()
+
+    def describe(self) -> dict[str, Any]:
+        """The configuration as it may be shown and logged: without secrets."""
+        parts = {section: getattr(self, section).describe() for section in SECTIONS}
+        return {"project": self.project, "path": str(self.path), "env": self.env, "clock": self.clock, **parts}
+
+
+def environments(root: Path | str) -> list[str]:
+    """The environments that the repository has a `feature_store.<env>.yaml` for."""
+    return sorted(each.name[len("feature_store.") : -len(".yaml")] for each in Path(root).glob("feature_store.*.yaml"))
+
+
+def load_config(root: Path | str, *, env: str = "", environ: Mapping[str, str] | None = None) -> StoreConfig:
+    """Read `feature_store.yaml` in `root`, with `feature_store.<env>.yaml` over it.
+
+    The overlay is merged deeply: its values replace those of the base key by key, and what it leaves out is the base's. A
+    part whose `type` the overlay changes is replaced whole. Only values that are still there after that are expanded. A
+    repository may also have overlays only; each is then whole by itself.
+
+    Args:
+        environ: what `${VAR}` is read from; the process's environment where None.
+
+    Raises:
+        ConfigError: a file is missing, not well formed, or holds what nobody knows.
+    """
+    root = Path(root).resolve()
+    document, base = _read(root, env)
+    document = document.expand(os.environ if environ is None else environ)
+    reader = _Reader(root)
+    config = reader.config(document, env=env)
+    if env and base is not None:
+        unsplit = _shared(base, document)
+        if unsplit:
+            reader.notes.append(f"environment {env!r} has the same project and {unsplit} as feature_store.yaml itself")
+    return StoreConfig(**config, path=root, env=env, notes=tuple(reader.notes))
+
+
+def _read(root: Path, env: str) -> tuple[Value, Value | None]:
+    """The document to use, and the base where an overlay was laid over one."""
+    path = root / FILE
+    base = read_document(path, shown=FILE) if path.is_file() else None
+    if not env:
+        if base is None:
+            others = environments(root)
+            raise ConfigError(
+                f"no {FILE} in {root}",
+                hint=f"give --env {others[0]}, or another folder" if others else "run `asof init` to begin a feature repository here",
+            )
+        return base, None
+    if not _ENVIRONMENT.fullmatch(env):
+        raise ConfigError(f"environment {env!r}: expected letters, digits, '_' and '-'", hint="choose another name")
+    name = f"feature_store.{env}.yaml"
+    if not (root / name).is_file():
+        known = environments(root)
+        raise ConfigError(
+            f"no {name} in {root}",
+            hint=nearest(env, known) or (f"the environments are {some(known)}" if known else f"write {name} with what differs from {FILE}"),
+        )
+    over = read_document(root / name, shown=name)
+    return (overlay(base, over), base) if base is not None else (over, None)
+
+
+def _shared(base: Value, document: Value) -> str:
+    """The stores that an environment has in common with the base, where the project's name does not part them."""
+    if document.content["project"].content != base.content.get("project", document.content["project"]).content:
+        return ""
+    same = [
+        section for section in ("registry", "online_store")
+        if section not in document.content or _written(base.content.get(section)) == _written(document.content[section])
+    ]  # fmt: skip
+    return " and ".join(same)
+
+
+def _written(value: Value | None) -> Any:
+    return None if value is None else value.plainly()
+
+
+class _Reader:
+    """Checks a document against the reference, and gathers notes."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        self.notes: list[str] = []
+
+    def config(self, document: Value, *, env: str) -> dict[str, Any]:
+        known = sections_keys()
+        for key, value in document.content.items():
+            if key not in known:
+                self._unknown(key, value, section="", known=known)
+        config: dict[str, Any] = {"project": self._project(document, env), "clock": None}
+        for section in SECTIONS:
+            written = document.content.get(section)
+            if written is not None or section != "push":
+                config[section] = self._part(section, written)
+        config.setdefault("push", config["log"])
+        if "clock" in document.content:
+            config["clock"] = self._option(known["clock"], document.content["clock"])
+        return config
+
+    def _project(self, document: Value, env: str) -> str:
+        value = document.content.get("project")
+        file = f"feature_store.{env}.yaml" if env else FILE
+        if value is None:
+            raise ConfigError("no `project`", hint="add a line such as `project: shop`", where=document.where or f"{file}:1")
+        name = str(self._option(sections_keys()["project"], value))
+        if not _PROJECT.fullmatch(name) or "__" in name or len(name) > 63:
+            raise ConfigError(
+                f"project {name!r}: expected up to 63 letters, digits and '_', beginning with a letter, without a double "
+                "underscore", hint="choose another name", where=value.where,
+            )  # fmt: skip
+        return name
+
+    def _part(self, section: str, written: Value | None) -> Part:
+        if written is not None and section == "registry" and written.tag == "str":
+            written = Value({"path": written}, "map", written.where)
+        if written is not None and written.tag != "map":
+            raise _wrong(section, written, "a group of keys such as `type: …`")
+        content = dict(written.content) if written is not None else {}
+        product = self._product(section, content)
+        known = options_of(section, product)
+        options: dict[str, Any] = {}
+        for key, value in content.items():
+            if key in known:
+                options[key] = self._option(known[key], value)
+            elif key in FEAST_KEYS[section]:
+                self._note(f"{section}.{key}", value)
+            elif known:
+                self._unknown(key, value, section=section, known={**known, "type": None}, product=product)
+            else:
+                # A product of another package, which knows its own options.
+                options[key] = value.plainly()
+        for option in known.values():
+            if option.default is not None and option.name not in options:
+                options[option.name] = self._path(str(option.default)) if option.kind == "path" else option.default
+        return Part(product, options, written.where if written is not None else "")
+
+    def _product(self, section: str, content: dict[str, Value]) -> str:
+        keys = [key for key in ("type", "registry_type") if key in content and (key == "type" or section == "registry")]
+        if not keys:
+            return _DEFAULT_TYPES[section]
+        if len(keys) > 1:
+            raise ConfigError("both `type` and `registry_type`", hint="keep `type`", where=content["registry_type"].where)
+        value = content.pop(keys[0])
+        if value.tag != "str" or not value.content:
+            raise _wrong(f"{section}.{keys[0]}", value, "a product's name")
+        ours = FEAST_TYPES[section].get(value.content)
+        if ours:
+            self.notes.append(f"{value.where}: {section}.type {value.content} is {ours} here")
+        return str(ours or value.content)
+
+    def _option(self, option: Option, value: Value) -> Any:
+        expected, convert = _CONVERSIONS[option.kind]
+        # What a variable holds is text: a project named 2024 must not become a number on the way.
+        text_kinds = option.kind in ("text", "path", "size", "moment")
+        fits = value.tag == "str" or value.expanded or (value.tag == "timestamp" and option.kind == "moment")
+        if value.tag in ("map", "list", "null") or (text_kinds and not fits):
+            raise _wrong(option.path, value, expected)
+        try:
+            converted = convert(value.content)
+        except ValueError as error:
+            raise _wrong(option.path, value, expected) from error
+        return self._path(converted) if option.kind == "path" else converted
+
+    def _path(self, text: str) -> str:
+        return text if "://" in text else str(self.root / Path(text).expanduser())
+
+    def _note(self, path: str, value: Value) -> None:
+        self.notes.append(f"{value.where}: {path} has no meaning in Asof and is ignored")
+
+    def _unknown(
+        self, key: str, value: Value, *, section: str, known: Mapping[str, Any], product: str = ""
+    ) -> None:
+        if key in FEAST_KEYS[section]:
+            self._note(key, value)
+            return
+        place = f"{section} (type {product})" if product else FILE
+        elsewhere = [each for each in SECTIONS if key in options_of(each, _DEFAULT_TYPES[each])] if not section else []
+        hint = nearest(key, known) or (
+            f"it is a key of {elsewhere[0]}: check the indentation" if elsewhere else f"the keys are {', '.join(known)}"
+        )
+        raise ConfigError(f"{place} has no key {key!r}", hint=hint, where=value.where)
+
+
+def _wrong(path: str, value: Value, expected: str) -> ConfigError:
+    found = value.kind
+    if value.tag not in ("map", "list", "null"):
+        found += f" {masked(value.content, name=path.rpartition('.')[2])!r}"
+    quote = value.tag in ("int", "float", "bool") and expected == "text"
+    return ConfigError(
+        f"{path}: expected {expected}, found {found}",
+        hint="put it in quotes" if quote else f"give {path} {expected}",
+        where=value.where,
+    )
+
+
+def _whole(text: str) -> int:
+    number = int(text.replace("_", ""))
+    if number < 1:
+        raise ValueError("not positive")
+    return number
+
+
+def _positive(text: str) -> float:
+    number = float(text)
+    if not 0 < number < float("inf"):
+        raise ValueError("not positive")
+    return number
+
+
+def _filled(text: str) -> str:
+    if not text:
+        raise ValueError("empty")
+    return text
+
+
+def _size(text: str) -> str:
+    if not _SIZE.fullmatch(text.strip()):
+        raise ValueError("not a size")
+    return text.strip()
+
+
+_CONVERSIONS: dict[str, tuple[str, Callable[[str], Any]]] = {
+    "text": ("text", _filled),
+    "path": ("text", _filled),
+    "size": ("a size such as 4GB", _size),
+    "integer": ("a whole number above 0", _whole),
+    "number": ("a number above 0", _positive),
+    "moment": ("a moment such as 2026-01-31T12:00:00Z", lambda text: iso(micros(text))),
+}
+"""Kind of an option → what is expected, in words, and how the text is read."""

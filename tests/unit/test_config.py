@@ -1,0 +1,263 @@
+"""`feature_store.yaml`: what is read, what is refused and in which words."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from asof.config import REFERENCE, environments, load_config
+from asof.errors import ConfigError
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    return tmp_path
+
+
+def write(root: Path, text: str, *, env: str = "") -> None:
+    (root / (f"feature_store.{env}.yaml" if env else "feature_store.yaml")).write_text(text, encoding="utf-8")
+
+
+def refused(root: Path, text: str, **environ: str) -> str:
+    write(root, text)
+    with pytest.raises(ConfigError) as caught:
+        load_config(root, environ=environ)
+    return str(caught.value)
+
+
+def test_a_project_alone_is_a_whole_configuration(root: Path) -> None:
+    write(root, "project: shop\n")
+
+    config = load_config(root, environ={})
+
+    assert (config.project, config.path, config.env, config.clock, config.notes) == ("shop", root.resolve(), "", None, ())
+    assert (config.registry.type, config.registry.options) == ("sqlite", {"path": str(root / "data/registry.db")})
+    assert (config.offline_store.type, config.offline_store.options) == ("duckdb", {"path": str(root / "data/offline")})
+    assert (config.online_store.type, config.online_store.options) == ("sqlite", {"path": str(root / "data/online.db")})
+    assert (config.log.type, config.log.options) == ("file", {"path": str(root / "data/log")})
+    assert config.push is config.log
+
+
+def test_options_are_read_in_their_types_and_paths_against_the_root(root: Path) -> None:
+    write(
+        root,
+        "project: shop\nregistry: {path: ../shared.db, busy_timeout_s: 2.5}\nclock: 2020-10-18T05:46:40Z\n"
+        "offline_store:\n  type: duckdb\n  path: /abs/offline\n  memory_limit: 4GB\n  threads: 3\n",
+    )
+
+    config = load_config(root, environ={})
+
+    assert config.registry.options == {"path": str(root / "../shared.db"), "busy_timeout_s": 2.5}
+    assert config.offline_store.options == {"path": "/abs/offline", "memory_limit": "4GB", "threads": 3}
+    assert config.offline_store.where == "feature_store.yaml:4"
+    assert config.clock == "2020-10-18T05:46:40Z"
+
+
+def test_the_registry_may_be_a_plain_path_as_in_feast(root: Path) -> None:
+    write(root, "project: shop\nregistry: data/reg.db\n")
+
+    assert load_config(root, environ={}).registry.options == {"path": str(root / "data/reg.db")}
+
+
+def test_feasts_keys_and_types_are_taken_with_a_note(root: Path) -> None:
+    write(
+        root,
+        "project: shop\nprovider: local\nentity_key_serialization_version: 3\nflags:\n  alpha: true\n"
+        "registry:\n  registry_type: file\n  path: data/registry.db\n  cache_ttl_seconds: 60\noffline_store:\n  type: dask\n",
+    )
+
+    config = load_config(root, environ={})
+
+    assert (config.registry.type, config.offline_store.type) == ("sqlite", "duckdb")
+    assert set(config.notes) == {
+        "feature_store.yaml:2: provider has no meaning in Asof and is ignored",
+        "feature_store.yaml:3: entity_key_serialization_version has no meaning in Asof and is ignored",
+        "feature_store.yaml:4: flags has no meaning in Asof and is ignored",
+        "feature_store.yaml:7: registry.type file is sqlite here",
+        "feature_store.yaml:9: registry.cache_ttl_seconds has no meaning in Asof and is ignored",
+        "feature_store.yaml:11: offline_store.type dask is duckdb here",
+    }
+
+
+def test_a_product_of_another_package_keeps_its_options_by_yamls_own_types(root: Path) -> None:
+    write(root, "project: shop\nonline_store:\n  type: acme\n  hosts: [a, b]\n  retries: ${N}\n  tls: true\n  name: '7'\n")
+
+    part = load_config(root, environ={"N": "3"}).online_store
+    assert (part.type, part.options) == ("acme", {"hosts": ["a", "b"], "retries": 3, "tls": True, "name": "7"})
+
+
+@pytest.mark.parametrize(
+    ("text", "environ", "found"),
+    [
+        ("${NAME}", {"NAME": "shop"}, "shop"),
+        ("${NAME:-shop}", {}, "shop"),
+        ("${NAME:-shop}", {"NAME": ""}, "shop"),
+        ("${NAME:-shop}", {"NAME": "own"}, "own"),
+        ("sh${MID}p_${A}${B:-b}", {"MID": "o", "A": "a"}, "shop_ab"),
+    ],
+)
+def test_variables_come_from_the_environment(root: Path, text: str, environ: dict[str, str], found: str) -> None:
+    write(root, f"project: {text}\n")
+
+    assert load_config(root, environ=environ).project == found
+
+
+def test_two_dollars_are_one_and_a_number_in_a_variable_stays_what_the_option_asks_for(root: Path) -> None:
+    write(
+        root, "project: shop\nregistry: /data/$${X}/${YEAR}\noffline_store: {threads: '${THREADS}'} # ${NEVER_READ}\n"
+    )
+
+    config = load_config(root, environ={"YEAR": "2024", "THREADS": "2"})
+
+    assert config.registry.options["path"] == "/data/${X}/2024"
+    assert config.offline_store.options["threads"] == 2
+
+
+def test_an_unset_variable_is_named_with_its_place_and_both_remedies(root: Path) -> None:
+    assert refused(root, "project: shop\nonline_store:\n  type: acme\n  password: ${REDIS_PASSWORD}\n") == (
+        "feature_store.yaml:4: the environment variable REDIS_PASSWORD is not set\n"
+        "  next: set it (export REDIS_PASSWORD=…), or give a default (${REDIS_PASSWORD:-…})"
+    )
+
+
+def test_what_is_not_a_variable_is_refused(root: Path) -> None:
+    assert refused(root, "project: ${A B}\n").startswith("feature_store.yaml:1: ${A B} is not a variable\n")
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        (
+            "project: shop\nonlin_store:\n  type: sqlite\n",
+            "feature_store.yaml:2: feature_store.yaml has no key 'onlin_store'\n  next: did you mean 'online_store'?",
+        ),
+        (
+            "project: shop\noffline_store:\n  type: duckdb\n  memory_limits: 4GB\n",
+            "feature_store.yaml:4: offline_store (type duckdb) has no key 'memory_limits'\n"
+            "  next: did you mean 'memory_limit'?",
+        ),
+        (
+            "project: shop\nthreads: 4\n",
+            "feature_store.yaml:2: feature_store.yaml has no key 'threads'\n"
+            "  next: it is a key of offline_store: check the indentation",
+        ),
+        (
+            "project: shop\noffline_store:\n  threads: many\n",
+            "feature_store.yaml:3: offline_store.threads: expected a whole number above 0, found text 'many'\n"
+            "  next: give offline_store.threads a whole number above 0",
+        ),
+        (
+            "project: shop\nregistry: {path: 7}\n",
+            "feature_store.yaml:2: registry.path: expected text, found a number '7'\n  next: put it in quotes",
+        ),
+        (
+            "project: shop\nonline_store: sqlite\n",
+            "feature_store.yaml:2: online_store: expected a group of keys such as `type: …`, found text 'sqlite'\n"
+            "  next: give online_store a group of keys such as `type: …`",
+        ),
+        (
+            "project: shop\nclock: yesterday\n",
+            "feature_store.yaml:2: clock: expected a moment such as 2026-01-31T12:00:00Z, found text 'yesterday'\n"
+            "  next: give clock a moment such as 2026-01-31T12:00:00Z",
+        ),
+        (
+            "registry: data/registry.db\n",
+            "feature_store.yaml:1: no `project`\n  next: add a line such as `project: shop`",
+        ),
+        (
+            "project: my-shop\n",
+            "feature_store.yaml:1: project 'my-shop': expected up to 63 letters, digits and '_', beginning with a letter, "
+            "without a double underscore\n  next: choose another name",
+        ),
+        ("project: a\nproject: b\n", "feature_store.yaml:2: key 'project' is there twice\n  next: keep one of them"),
+        (
+            "project: shop\nregistry:\n  path: 'a\n",
+            "feature_store.yaml:4:1: not well-formed YAML: found unexpected end of stream\n"
+            "  next: check the indentation and the quotes there",
+        ),
+        ("- project\n", "feature_store.yaml:1: expected keys like `project: shop`\n  next: see `asof init`"),
+    ],
+)
+def test_a_mistake_is_named_with_its_line_and_the_next_step(root: Path, text: str, message: str) -> None:
+    assert refused(root, text) == message
+
+
+def test_a_folder_without_a_configuration_names_the_way_to_begin_one(root: Path) -> None:
+    with pytest.raises(ConfigError) as caught:
+        load_config(root, environ={})
+
+    assert str(caught.value) == (
+        f"no feature_store.yaml in {root.resolve()}\n  next: run `asof init` to begin a feature repository here"
+    )
+
+
+def test_an_environment_is_laid_over_the_base_key_by_key(root: Path) -> None:
+    write(root, "project: shop\nregistry: {path: a.db}\noffline_store: {threads: 2, memory_limit: '${UNSET}'}\n")
+    write(root, "project: shop_prod\noffline_store: {memory_limit: 8GB}\n", env="prod")
+
+    config = load_config(root, env="prod", environ={})
+
+    assert (config.project, config.env, config.notes) == ("shop_prod", "prod", ())
+    assert config.registry.options["path"] == str(root / "a.db")
+    assert config.offline_store.options == {"threads": 2, "memory_limit": "8GB", "path": str(root / "data/offline")}
+
+
+def test_a_part_whose_type_the_environment_changes_is_replaced_whole(root: Path) -> None:
+    write(root, "project: shop\nonline_store: {type: sqlite, path: x.db}\n")
+    write(root, "project: shop_prod\nonline_store: {type: acme, url: here}\n", env="prod")
+
+    assert load_config(root, env="prod", environ={}).online_store.options == {"url": "here"}
+
+
+def test_an_environment_without_a_base_is_whole_by_itself_and_a_wrong_name_suggests_the_near_one(root: Path) -> None:
+    write(root, "project: shop\n", env="prod")
+
+    assert environments(root) == ["prod"]
+    assert load_config(root, env="prod", environ={}).project == "shop"
+    with pytest.raises(ConfigError, match=r"no feature_store.prd.yaml in .*\n  next: did you mean 'prod'\?"):
+        load_config(root, env="prd", environ={})
+    with pytest.raises(ConfigError, match="give --env prod, or another folder"):
+        load_config(root, environ={})
+
+
+def test_an_environment_that_shares_its_stores_with_the_base_is_noted(root: Path) -> None:
+    write(root, "project: shop\nregistry: a.db\n")
+    write(root, "offline_store: {threads: 2}\n", env="dev")
+
+    assert load_config(root, env="dev", environ={}).notes == (
+        "environment 'dev' has the same project and registry and online_store as feature_store.yaml itself",
+    )
+
+
+def test_secrets_are_never_shown(root: Path) -> None:
+    write(
+        root,
+        "project: shop\nonline_store:\n  type: acme\n  password: hunter2\n  api_key: hunter2\n  auth: {token: hunter2}\n"
+        "  url: redis://me:hunter2@host:1/0\n  connection_string: 'host:6379,ssl=true,password=hunter2'\n"
+        "  key_ttl_seconds: 60\n",
+    )
+
+    config = load_config(root, environ={})
+
+    assert config.online_store.options["password"] == "hunter2"
+    assert "hunter2" not in repr(config) + str(config.describe())
+    assert config.online_store.describe() == {
+        "type": "acme", "password": "***", "api_key": "***", "auth": {"token": "***"}, "url": "redis://***@host:1/0",
+        "connection_string": "host:6379,ssl=true,password=***", "key_ttl_seconds": 60,
+    }  # fmt: skip
+
+
+def test_every_option_is_documented_once_and_the_defaults_are_what_is_loaded(root: Path) -> None:
+    write(root, "project: shop\npush: {}\n")
+    config = load_config(root, environ={})
+
+    places = [(each.section, each.product, each.name) for each in REFERENCE]
+    assert len(set(places)) == len(places)
+    assert all(each.meaning.endswith(".") for each in REFERENCE)
+    for option in REFERENCE:
+        if option.default is not None and option.product:
+            found = getattr(config, option.section).options[option.name]
+            assert found == (str(root / str(option.default)) if option.kind == "path" else option.default)
+        elif option.name == "type":
+            assert getattr(config, option.section).type == option.default
