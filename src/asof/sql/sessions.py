@@ -1,8 +1,6 @@
-"""Sessions in SQL: the start of each event's session, and of the session that is open at a spine row."""
+"""Sessions in SQL: where they begin, and whether the latest is open at a moment."""
 
 from __future__ import annotations
-
-from collections.abc import Sequence
 
 from asof.timing import Micros
 
@@ -17,25 +15,15 @@ def start(gap: Micros) -> str:
     return f"start_{gap}"
 
 
-def mark_begins(gaps: Sequence[Micros], order: str) -> str:
-    """Columns over events: an event begins a session where its key's event before is more than the gap away.
+def mark_begin(gap: Micros, order: str) -> str:
+    """An event begins a session where its key's event before is more than the gap away.
 
     Args:
-        order: the window `(PARTITION BY key ORDER BY …)` of the events' order.
+        order: the name of the window of the key's events in their order.
     """
-    return ", ".join(f"CASE WHEN ts - lag(ts) OVER {order} <= {gap} THEN NULL ELSE ts END AS {begin(gap)}" for gap in gaps)
-
-
-def carry_starts(gaps: Sequence[Micros], until: str) -> str:
-    """Columns over events and spine rows: when the latest session began, and the latest event.
-
-    Args:
-        until: the window of all rows of the key up to the row's own moment.
-    """
-    starts = [f"max({begin(gap)}) OVER {until} AS {start(gap)}" for gap in gaps]
-    return ", ".join([*starts, f"max(happened) OVER {until} AS latest"])
+    return f"CASE WHEN ts - lag(ts) OVER {order} <= {gap} THEN NULL ELSE ts END"
 
 
 def is_open(gap: Micros, moment: str) -> str:
-    """Whether the latest session is still open at the moment."""
+    """Whether the session that holds the event at `latest` is still open at the moment."""
     return f"{moment} - latest <= {gap}"

@@ -14,10 +14,11 @@ from asof.dtypes import DType, Int64
 from asof.selection import ViewRead
 from asof.sql.dialect import aggregate, cast, floor_to, quote, type_name
 from asof.sql.rows import Rows, SpineTable
-from asof.sql.sessions import carry_starts, is_open, mark_begins, start
+from asof.sql.sessions import begin, is_open, mark_begin, start
 from asof.timing import Micros
 
 NEED_ORDER = ("first", "last", "last_n")
+_UNTIL = "ORDER BY ts RANGE BETWEEN UNBOUNDED PRECEDING AND CURRENT ROW"
 
 
 @dataclass(frozen=True)
@@ -102,52 +103,44 @@ def plan_values(rows: Rows, reads: Sequence[tuple[Aggregation, str]]) -> tuple[d
 
 def over_frames(windows: Windows, spine: SpineTable) -> str:
     """SELECT of the outputs, one row per spine row, in the spine's order: by frames over one sort."""
-    rows, view = windows.rows, windows.read.view
+    rows = windows.rows
     keys = rows.key_names() + ", " if rows.keys else ""
-    values = "".join(f", {alias}" for alias in rows.values)
-    blanks = "".join(f", NULL AS {alias}" for alias in rows.values)
-    gaps = windows.gaps
+    counted = _counted_sessions(windows)
+    # Session counts are read off running counts; other aggregates of sessions need the session's start as their frame.
+    framed_gaps = sorted({_gap(each) for each in windows.wanted if _gap(each) and each not in counted})
+    marks = _marks(windows, counted, framed_gaps)
     events = rows.select()
-    extra = ""
-    marks = []
-    if windows.needs_order:
-        marks.append("row_number() OVER inorder AS place")
-    if gaps:
-        marks.append(mark_begins(gaps, "inorder"))
-        marks.append("ts AS happened")
     if marks:
-        events = f"""\
-SELECT *, {', '.join(marks)}
-FROM (
-{events}
-)
-WINDOW inorder AS ({rows.partition()}ORDER BY {rows.order('ts')})"""
-        added = (["place"] if windows.needs_order else []) + [f"begin_{gap}" for gap in gaps]
-        added += ["happened"] if gaps else []
-        extra = "".join(f", {name}" for name in added)
-        blanks += "".join(f", NULL AS {name}" for name in added)
-    shift = view.delay + windows.exclusive
+        # Where the order of ties decides nothing, it is not sorted by.
+        order = rows.order("ts") if windows.needs_order else "ts"
+        marked = ", ".join(f"{sql} AS {name}" for name, sql in marks.items())
+        events = f"SELECT *, {marked}\nFROM (\n{events}\n)\nWINDOW inorder AS ({rows.partition()}ORDER BY {order})"
+    if counted:
+        events = _with_counts_before(counted, events)
+        marks |= {_before(each): "" for each in counted}
+    fixed = [each for each in _frames(windows) if isinstance(each, Sliding)]
+    own = [*rows.values, *marks]
+    blanks = "".join(f", NULL AS {name}" for name in own)
     union = f"""\
-SELECT {keys}ts, NULL AS n{values}{extra} FROM (
+SELECT {keys}ts, NULL AS n{''.join(f', {name}' for name in own)}{''.join(f', 0 AS {_reach(each)}' for each in fixed)} FROM (
 {events}
 )
 UNION ALL
-SELECT {''.join(f'{quote(key)} AS k{index}, ' for index, key in enumerate(windows.read.keys))}\
-{spine.moment()}{f' - {shift}' if shift else ''} AS ts, rowid AS n{blanks}
-FROM {spine.relation}"""
-    if gaps:
-        union = f"""\
-SELECT *, {carry_starts(gaps, 'until')}
-FROM (
-{union}
-)
-WINDOW until AS ({rows.partition()}ORDER BY ts RANGE BETWEEN UNBOUNDED PRECEDING AND CURRENT ROW)"""
-    outputs = [f"{_over_frame(windows, each)} AS {quote(each.output)}" for each in windows.wanted]
-    frames = {_frame_name(each.aggregation.window): each.aggregation.window for each in windows.wanted}
-    clauses = [
-        f"{name} AS ({rows.partition()}ORDER BY ts RANGE BETWEEN {_preceding(windows, window)} AND CURRENT ROW)"
-        for name, window in frames.items()
-    ]
+SELECT {keys}ts, n{blanks}{''.join(f', coalesce({_reach_of(windows, each)}, 0) AS {_reach(each)}' for each in fixed)} FROM (
+{_spine_rows(windows, spine)}
+)"""
+    if framed_gaps:
+        reaches = ", ".join(
+            f"CASE WHEN n IS NULL THEN 0 ELSE coalesce(ts - max({begin(gap)}) OVER until, 0) END AS {_reach(Session(gap))}"
+            for gap in framed_gaps
+        )
+        union = f"SELECT *, {reaches}\nFROM (\n{union}\n)\nWINDOW until AS ({rows.partition()}{_UNTIL})"
+    clauses = [f"until AS ({rows.partition()}{_UNTIL})"]
+    for window in _frames(windows):
+        if window is not None and (not isinstance(window, Session) or window.gap in framed_gaps):
+            frame = f"RANGE BETWEEN {_reach(window)} PRECEDING AND CURRENT ROW"
+            clauses.append(f"{_frame_name(window)} AS ({rows.partition()}ORDER BY ts {frame})")
+    outputs = [f"{_over_frame(windows, each, each in counted)} AS {quote(each.output)}" for each in windows.wanted]
     picked = ", ".join(quote(each.output) for each in windows.wanted)
     return f"""\
 SELECT {picked}
@@ -167,9 +160,7 @@ def over_pairs(windows: Windows, spine: SpineTable) -> str:
 
     Slower by the number of events that a window holds.
     """
-    rows, view = windows.rows, windows.read.view
-    gaps = windows.gaps
-    shift = view.delay + windows.exclusive
+    rows, gaps = windows.rows, windows.gaps
     join = " AND ".join([*(f"spine.k{index} = events.k{index}" for index in range(len(rows.keys))), "events.ts <= spine.ts"])
     reach = windows.longest()
     if reach is not None:
@@ -177,9 +168,7 @@ def over_pairs(windows: Windows, spine: SpineTable) -> str:
     pairs = f"""\
 SELECT spine.n, spine.ts AS moment, events.*
 FROM (
-  SELECT {''.join(f'{quote(key)} AS k{index}, ' for index, key in enumerate(windows.read.keys))}\
-{spine.moment()} AS t, t{f' - {shift}' if shift else ''} AS ts, rowid AS n
-  FROM {spine.relation}
+{_spine_rows(windows, spine)}
 ) spine
 JOIN (
 {rows.select(known=True)}
@@ -188,7 +177,7 @@ JOIN (
     if windows.needs_order:
         marks.append("row_number() OVER inorder AS place")
     if gaps:
-        marks.append(mark_begins(gaps, "inorder"))
+        marks += [f"{mark_begin(gap, 'inorder')} AS {begin(gap)}" for gap in gaps]
     if marks:
         pairs = f"""\
 SELECT *, {', '.join(marks)}
@@ -234,33 +223,87 @@ def _call(each: Wanted, over: str) -> str:
     return value if own == aggregation.dtype else cast(value, type_name(own), aggregation.dtype, aggregation.name)
 
 
-def _over_frame(windows: Windows, each: Wanted) -> str:
+def _over_frame(windows: Windows, each: Wanted, counted: bool) -> str:
     window = each.aggregation.window
-    value = _call(each, f" OVER {_frame_name(window)}")
+    if counted:
+        value = f"max({_so_far(each)}) OVER until - max({_before(each)}) OVER until"
+    else:
+        value = _call(each, f" OVER {_frame_name(window)}")
     counts = each.aggregation.function in ("count", "count_distinct")
     if isinstance(window, Session):
-        value = f"CASE WHEN {is_open(window.gap, windows.moment)} THEN {value}{' ELSE 0' if counts else ''} END"
+        open_now = f"{windows.moment} - max(happened) OVER until <= {window.gap}"
+        value = f"CASE WHEN {open_now} THEN {value}{' ELSE 0' if counts else ''} END"
     # A spine row without a key or a time has no answer, not even a count.
     known = [f"k{index} IS NOT NULL" for index in range(len(windows.rows.keys))] + ["ts IS NOT NULL"]
     return f"CASE WHEN {' AND '.join(known)} THEN {value} END"
 
 
+def _gap(each: Wanted) -> Micros:
+    return each.aggregation.window.gap if isinstance(each.aggregation.window, Session) else 0
+
+
+def _counted_sessions(windows: Windows) -> list[Wanted]:
+    return [each for each in windows.wanted if _gap(each) and each.aggregation.function == "count"]
+
+
+def _marks(windows: Windows, counted: Sequence[Wanted], framed_gaps: Sequence[Micros]) -> dict[str, str]:
+    """Columns that need the events in their order: name → SQL."""
+    marks = {}
+    if windows.needs_order:
+        marks["place"] = "row_number() OVER inorder"
+    for gap in sorted({*framed_gaps, *map(_gap, counted)}):
+        marks[begin(gap)] = mark_begin(gap, "inorder")
+    if windows.gaps:
+        marks["happened"] = "ts"
+    for each in counted:
+        marks[_so_far(each)] = f"count({each.value}) OVER (inorder ROWS BETWEEN UNBOUNDED PRECEDING AND CURRENT ROW)"
+    return marks
+
+
+def _with_counts_before(counted: Sequence[Wanted], events: str) -> str:
+    """At each event that begins a session: how many values came before it."""
+    columns = {
+        _before(each): f"CASE WHEN {begin(_gap(each))} IS NOT NULL THEN {_so_far(each)} - ({each.value} IS NOT NULL)::INT END"
+        for each in counted
+    }
+    return f"SELECT *, {', '.join(f'{sql} AS {name}' for name, sql in columns.items())}\nFROM (\n{events}\n)"
+
+
+def _so_far(each: Wanted) -> str:
+    return f"sofar_{each.value}"
+
+
+def _before(each: Wanted) -> str:
+    return f"before_{each.value}_{_gap(each)}"
+
+
+def _spine_rows(windows: Windows, spine: SpineTable) -> str:
+    """SELECT of the spine's keys, times (`t` its own, `ts` the last moment that counts) and numbers."""
+    keys = "".join(f"{quote(key)} AS k{index}, " for index, key in enumerate(windows.read.keys))
+    shift = windows.read.view.delay + windows.exclusive
+    minus = f" - {shift}" if shift else ""
+    return f"SELECT {keys}{spine.moment()} AS t, {spine.moment()}{minus} AS ts, rowid AS n\nFROM {spine.relation}"
+
+
+def _frames(windows: Windows) -> list[Sliding | Session | None]:
+    return list(dict.fromkeys(each.aggregation.window for each in windows.wanted))
+
+
 def _frame_name(window: Sliding | Session | None) -> str:
     if window is None:
-        return "ever"
+        return "until"
     if isinstance(window, Session):
         return f"session_{window.gap}"
     return f"sliding_{window.length}_{window.hop}"
 
 
-def _preceding(windows: Windows, window: Sliding | Session | None) -> str:
-    if window is None:
-        return "UNBOUNDED PRECEDING"
-    if isinstance(window, Session):
-        reach = f"ts - {start(window.gap)}"
-    else:
-        reach = f"ts - ({floor_to(f'{windows.moment} - {window.length}', window.hop)})"
-    return f"coalesce(CASE WHEN n IS NULL THEN 0 ELSE {reach} END, 0) PRECEDING"
+def _reach(window: Sliding | Session) -> str:
+    """The column that says how far back a row's frame reaches: 0 for events, whose frames nobody asks for."""
+    return f"reach_{_frame_name(window)}"
+
+
+def _reach_of(windows: Windows, window: Sliding) -> str:
+    return f"ts - ({floor_to(f'{windows.moment} - {window.length}', window.hop)})"
 
 
 def _in_window(window: Sliding | Session | None, moment: str) -> str:
