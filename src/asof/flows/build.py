@@ -11,11 +11,11 @@ import pyarrow as pa
 
 from asof.aggregation import Events, decode, encode, fold
 from asof.definitions import FeatureView, LogSource, Snapshot, state_hash
-from asof.flows.archiving import REPLAYED, replay_topic
-from asof.flows.batches import Batch, batch_of_archive, keyed
+from asof.flows.archiving import EPOCH, REPLAYED, replay_topic
+from asof.flows.batches import Batch, batch_of_archive
 from asof.flows.facts import change_facts
 from asof.flows.feeding import Feeder, inputs_of, layout_of
-from asof.flows.ingest import BUILT, EPOCH, progress_name
+from asof.flows.ingest import BUILT, progress_name
 from asof.flows.parts import Parts, Progress, current_generation, silent, table_of
 from asof.log.protocol import UnknownTopic
 from asof.offline.protocol import HISTORY
@@ -167,7 +167,7 @@ def recompute_rows(parts: Parts, source: LogSource, feeder: Feeder, keys: Sequen
     layout = layout_of(view)
     (found,) = parts.online.read([Lookup(feeder.table, list(keys))])
     state = decode(layout, [row[0] if row else None for row in found])
-    seen = state.seen()
+    seen = [state.offsets_of(row) for row in range(len(found))]
     archived = parts.offline.offsets(
         parts.archive_of(source), sorted({partition for each in seen for partition in each})
     )
@@ -196,9 +196,8 @@ def folded(parts: Parts, view: FeatureView, batch: Batch) -> bytes:
     events = Events(
         np.zeros(len(batch), dtype=np.int64), batch.event_time, batch.created, batch.partition, batch.offset, columns
     )
-    state, _ = fold(layout, decode(layout, [None]), events, parts.clock() - view.delay)
-    blobs, _ = encode(layout, state, max_row_bytes=parts.max_row_bytes)
-    return blobs[0]
+    state, _ = fold(layout, decode(layout, [None]), events, clock_us=parts.clock() - view.delay)
+    return encode(layout, state, max_row_bytes=parts.max_row_bytes)[0]
 
 
 def _up_to(offsets: Mapping[int, int]) -> str:
@@ -233,4 +232,4 @@ def _quoted(name: str) -> str:
     return '"' + name.replace('"', '""') + '"'
 
 
-__all__ = ["counted", "flip", "folded", "keyed", "next_generation", "partitions_of", "rebuild", "recompute_rows"]
+__all__ = ["counted", "flip", "folded", "next_generation", "partitions_of", "rebuild", "recompute_rows"]

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
-from functools import lru_cache
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 
-from asof.aggregation import Column, Events, Layout, decode, encode, fold
-from asof.definitions import FeatureView
+from asof.aggregation import Counts, Events, Layout, State, decode, encode, fold
+from asof.definitions import FeatureView, LogSource, Sliding
 from asof.dtypes import DType
 from asof.errors import StorageError
 from asof.expressions import check, parse, print_sql
@@ -18,10 +19,13 @@ from asof.flows.batches import Batch, Keyed, keyed
 from asof.flows.parts import Parts, table_of
 from asof.online.protocol import NO_ROW, Lookup, Unchanged
 from asof.packing import Version, merge_versions, plain_values
-from asof.timing import DAY, Micros
+from asof.timing import DAY, HOUR, SECOND, Micros
 
 GRACE = 7 * DAY
 """How much later than its ttl or windows a row may physically expire, so that expiry cannot be observed."""
+
+MARGIN = SECOND
+"""How far a reader's clock may lie behind the newest event of a row and still be answered from the row."""
 
 _ATTEMPTS = 100
 _ROWS_AT_ONCE = 20_000
@@ -70,7 +74,7 @@ class Feeder:
                 chosen = rows >= 0
                 events = Events(
                     rows[chosen], batch.event_time[chosen], batch.created[chosen], batch.partition[chosen],
-                    batch.offset[chosen], [column.take(chosen) for column in columns],
+                    batch.offset[chosen], [_taken(column, chosen) for column in columns],
                 )  # fmt: skip
                 lost += part[self._fold(layout, [distinct.keys[i] for i in part.tolist()], events, due)].tolist()
                 written += len(part)
@@ -84,18 +88,15 @@ class Feeder:
         """Fold events into the rows of `keys`; the indexes of the keys whose write lost a race."""
         (found,) = self.parts.online.read([Lookup(self.table, keys)])
         state = decode(layout, [row[0] if row else None for row in found])
-        state, counts = fold(layout, state, events, due)
-        blobs, sizes = encode(layout, state, max_row_bytes=self.parts.max_row_bytes)
+        state, counts = fold(layout, state, events, clock_us=due)
+        blobs = encode(layout, state, max_row_bytes=self.parts.max_row_bytes)
         kept = self.parts.online.write(
             self.table, keys, blobs,
             condition=Unchanged([row[1] if row else NO_ROW for row in found]),  # type: ignore[misc]
             expires_at=self._expiry(state),
         )  # fmt: skip
-        if all(kept):
-            self._count(counts, keys, state)
-            return []
-        lost = [i for i, was in enumerate(kept) if not was]
-        return lost
+        self._count(counts, keys, state)
+        return [i for i, was in enumerate(kept) if not was]
 
     def _apply_latest(self, batch: Batch, distinct: Keyed, due: Micros) -> int:
         view = self.view
@@ -139,15 +140,23 @@ class Feeder:
                 return written
         raise self._contended(len(todo))
 
-    def _count(self, counts: Counter[str], keys: list[bytes], state: object) -> None:
-        self.counts.update(counts)
-        incomplete = getattr(state, "incomplete", None)
-        if incomplete is not None and incomplete.any():
-            self.incomplete.update(keys[i] for i in np.flatnonzero(incomplete).tolist())
+    def _count(self, counts: Counts, keys: list[bytes], state: State) -> None:
+        for name in ("replayed", "late", "session_late", "pending", "overflowed"):
+            if found := getattr(counts, name):
+                self.counts[name.replace("_", " ")] += found
+        if counts.incomplete:
+            self.incomplete.update(keys[i] for i in np.flatnonzero(state.incomplete).tolist())
 
-    def _expiry(self, state: object) -> list[int | None] | None:
+    def _expiry(self, state: State) -> list[int | None] | None:
         """When each row of aggregates may go: long after its last window has passed; never with an unwindowed one."""
-        return None
+        reach = 0
+        for each in self.view.aggregations:
+            if each.window is None:
+                return None
+            reach = max(reach, each.window.length + each.window.hop if isinstance(each.window, Sliding) else each.window.gap)
+        # A pending event keeps its row: it is at most `max_future` later than the horizon, which the grace covers.
+        last = np.maximum(state.horizon, 0) + reach + self.view.delay + GRACE
+        return last.tolist()
 
     def _contended(self, rows: int) -> StorageError:
         return StorageError(
@@ -156,35 +165,21 @@ class Feeder:
         )
 
 
-@lru_cache(maxsize=256)
-def _layout_of(fingerprint: str, holder: _Holder) -> Layout:
-    view = holder.view
+def layout_of(view: FeatureView) -> Layout:
+    """How the view's state is packed."""
     schema = input_schema(view)
-    dtypes: dict[tuple[str, str], DType | None] = {}
-    for each in view.aggregations:
-        dtypes[(each.column, each.where)] = check(parse(each.column), schema) if each.column else None
+    columns = {each.column: check(parse(each.column), schema) for each in view.aggregations if each.column}
+    source = view.source
     return Layout.of(
-        view.aggregations, dtypes, boundary=view.boundary,
-        allowed_lateness_us=getattr(view.source, "allowed_lateness", 0),
+        view.aggregations, columns, boundary=view.boundary, margin=MARGIN,
+        allowed_lateness=source.allowed_lateness if isinstance(source, LogSource) else HOUR,
+        created=source.created_timestamp_column not in ("", source.timestamp_field),
     )  # fmt: skip
 
 
-class _Holder:
-    """Carries a view into the cache without being part of its key."""
-
-    def __init__(self, view: FeatureView) -> None:
-        self.view = view
-
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, _Holder)
-
-    def __hash__(self) -> int:
-        return 0
-
-
-def layout_of(view: FeatureView) -> Layout:
-    """How the view's state is packed."""
-    return _layout_of(repr((view.content(), view.source.content())), _Holder(view))
+def _taken(column: tuple[Any, npt.NDArray[np.bool_]], chosen: npt.NDArray[np.bool_]) -> tuple[Any, npt.NDArray[np.bool_]]:
+    values, mask = column
+    return (None if values is None else values.filter(pa.array(chosen)), mask[chosen])
 
 
 def input_schema(view: FeatureView) -> dict[str, DType]:
@@ -193,7 +188,9 @@ def input_schema(view: FeatureView) -> dict[str, DType]:
     return {source.renamed(field.name): field.dtype for field in source.schema or view.schema}
 
 
-def inputs_of(parts: Parts, view: FeatureView, layout: Layout, rows: pa.Table) -> list[Column]:
+def inputs_of(
+    parts: Parts, view: FeatureView, layout: Layout, rows: pa.Table
+) -> list[tuple[Any, npt.NDArray[np.bool_]]]:
     """The layout's inputs, evaluated over the rows: values, and where they count."""
     schema = input_schema(view)
     expressions: dict[str, str] = {}
@@ -202,19 +199,19 @@ def inputs_of(parts: Parts, view: FeatureView, layout: Layout, rows: pa.Table) -
             expressions[f"v{i}"] = print_sql(parse(column), parts.offline.dialect, schema=schema)
         if where:
             expressions[f"w{i}"] = print_sql(parse(where), parts.offline.dialect, schema=schema)
-    evaluated = parts.offline.evaluate(rows, expressions) if expressions else None
-    columns = []
+    evaluated = parts.offline.evaluate(rows, expressions) if expressions else rows
+    columns: list[tuple[Any, npt.NDArray[np.bool_]]] = []
     for i, (column, where) in enumerate(layout.inputs):
         mask = np.ones(rows.num_rows, dtype=bool)
         values = None
-        dtype = None
         if column:
-            dtype = layout.input_dtypes[i]
-            values = (rows[column] if column in schema else evaluated[f"v{i}"]).combine_chunks()  # type: ignore[index]
-            if values.type != dtype.arrow():  # type: ignore[union-attr]
-                values = values.cast(dtype.arrow())  # type: ignore[union-attr]
+            dtype = layout.dtypes[i]
+            assert dtype is not None
+            values = pa.array((rows[column] if column in schema else evaluated[f"v{i}"]).combine_chunks())
+            if values.type != dtype.arrow():
+                values = values.cast(dtype.arrow())
             mask &= values.is_valid().to_numpy(zero_copy_only=False)
         if where:
-            mask &= evaluated[f"w{i}"].combine_chunks().fill_null(False).to_numpy(zero_copy_only=False)  # type: ignore[index]
-        columns.append(Column(values, mask, dtype))
+            mask &= pa.array(evaluated[f"w{i}"].combine_chunks()).fill_null(False).to_numpy(zero_copy_only=False)
+        columns.append((values, mask))
     return columns

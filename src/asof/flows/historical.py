@@ -1,0 +1,368 @@
+"""Historical reads: an entity frame is made ready, the selection is compiled and run, on-demand functions follow."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from asof.definitions import FeatureView, Field, LogSource, Snapshot, Source
+from asof.derive import derive
+from asof.derive.columns import python_values
+from asof.errors import EntityFrameError, MissingExtra, RequestError, SourceError, nearest, some
+from asof.fitting import fit
+from asof.flows.parts import Parts
+from asof.selection import FeatureOut, Output, Selection, ViewRead
+from asof.sources.protocol import Files, Input, Need
+from asof.sql.point_in_time import PointInTime
+from asof.timing import Micros, moment
+
+TIME = "event_timestamp"
+"""The entity frame's column of times; else its only time column is taken."""
+
+
+class HistoricalResult:
+    """A lazy historical read: nothing runs before one of the `to_…` methods is called; each call runs it again."""
+
+    def __init__(
+        self, parts: Parts, snapshot: Snapshot, selection: Selection, query: PointInTime, spine: Any, shape: _Shape
+    ) -> None:
+        self.parts = parts
+        self.snapshot = snapshot
+        self.selection = selection
+        self.query = query
+        self.spine = spine
+        self._shape = shape
+
+    @property
+    def schema(self) -> pa.Schema:
+        """The entity frame's columns, then the features in the order asked for."""
+        return self._shape.schema
+
+    def to_batches(self, batch_rows: int = 100_000) -> Iterator[pa.RecordBatch]:
+        """The rows in batches, in bounded memory."""
+        result = self._run()
+        for batch in result.reader(batch_rows):
+            yield from self._finished(pa.Table.from_batches([batch])).combine_chunks().to_batches()
+
+    def to_arrow(self) -> pa.Table:
+        """All rows as an Arrow table."""
+        return self._finished(self._run().reader().read_all())
+
+    def to_df(self) -> Any:
+        """All rows as a pandas data frame."""
+        try:
+            import pandas as pd  # noqa: F401, PLC0415
+        except ImportError as error:
+            raise MissingExtra("to_df()", "pandas") from error
+        return self.to_arrow().to_pandas()
+
+    def to_polars(self) -> Any:
+        """All rows as a Polars data frame."""
+        try:
+            import polars as pl  # noqa: PLC0415
+        except ImportError as error:
+            raise MissingExtra("to_polars()", "polars") from error
+        return pl.from_arrow(self.to_arrow())
+
+    def to_sql(self) -> str:
+        """The SQL that the engine runs (on-demand functions follow it in Python)."""
+        return self._run().text
+
+    def write(self, path: str | Path) -> int:
+        """Write all rows to a Parquet or CSV file, in bounded memory; answers how many."""
+        import pyarrow.csv  # noqa: PLC0415
+        import pyarrow.parquet  # noqa: PLC0415
+
+        path = Path(path)
+        if path.suffix not in (".parquet", ".csv"):
+            raise RequestError(f"file {str(path)!r} is neither .parquet nor .csv", hint="choose one of these endings")
+        path.parent.mkdir(parents=True, exist_ok=True)
+        opened = pyarrow.parquet.ParquetWriter if path.suffix == ".parquet" else pyarrow.csv.CSVWriter
+        rows = 0
+        with opened(str(path), self.schema) as writer:
+            for batch in self.to_batches():
+                writer.write_batch(batch)
+                rows += batch.num_rows
+        return rows
+
+    def save(self, name: str) -> Any:
+        """Keep the rows as a training set of this name, with a manifest of how they were made."""
+        from asof.flows.training_sets import save_training_set  # noqa: PLC0415
+
+        return save_training_set(self, name)
+
+    def _run(self) -> Any:
+        inputs = inputs_of(self.parts, self.snapshot, self.query, self.spine)
+        spine = self.spine
+        if isinstance(spine, pa.Table):
+            check_frame(spine, self.selection, self.query.time)
+        return self.parts.offline.run(self.query, inputs, spine=spine)
+
+    def _finished(self, table: pa.Table) -> pa.Table:
+        if not isinstance(self.spine, pa.Table) and self.spine is not None:
+            check_keys(table, self.selection)
+        table = derive(table, self.selection.derivations, event_time_column=self.query.time)
+        columns = [table[name] for name in self._shape.frame]
+        columns += [table[output.column].cast(output.dtype.arrow()) for output in self.selection.outputs]
+        return pa.table(columns, schema=self.schema)
+
+
+class _Shape:
+    """The columns of the answer."""
+
+    def __init__(self, frame: pa.Schema, outputs: Sequence[Output]) -> None:
+        taken = {output.name for output in outputs} & set(frame.names)
+        if taken:
+            raise EntityFrameError(
+                f"the entity frame has columns named like requested features: {some(sorted(taken))}",
+                hint="pass full_feature_names=True, or rename the frame's columns",
+            )
+        self.frame = frame.names
+        self.schema = pa.schema([*frame, *(pa.field(output.name, output.dtype.arrow()) for output in outputs)])
+
+
+def read_history(
+    parts: Parts,
+    snapshot: Snapshot,
+    selection: Selection,
+    entity_df: Any = None,
+    *,
+    known_at: bool | Micros | None = None,
+    start: Micros | None = None,
+    end: Micros | None = None,
+    seen: Mapping[str, Mapping[int, int]] | None = None,
+) -> HistoricalResult:
+    """Prepare a historical read.
+
+    Args:
+        entity_df: a pandas, Polars or Arrow table, a path of a Parquet or CSV file, or a SELECT over the sources by name;
+            None reads every row of the views' sources with `start <= event time < end`.
+
+    Raises:
+        EntityFrameError: the frame lacks a key or a time, or holds what cannot be used.
+    """
+    reads = _with_hidden_features(selection)
+    query = PointInTime(reads, TIME, known_at, seen, start, end)
+    if entity_df is None:
+        if selection.request_fields:
+            names = [field.name for field in selection.request_fields]
+            raise EntityFrameError(f"request values {names} have to come with an entity frame", hint="pass entity_df=")
+        if not reads:
+            raise EntityFrameError("there is no view to read rows of", hint="pass entity_df=")
+        result = parts.offline.run(query, inputs_of(parts, snapshot, query, None), spine=None)
+        frame = pa.schema(list(result.schema)[: len(result.schema) - len(query.outputs)])
+        return HistoricalResult(parts, snapshot, selection, query, None, _Shape(frame, selection.outputs))
+    spine = spine_of(entity_df)
+    if isinstance(spine, pa.Table):
+        time = time_column(spine.schema)
+        spine = _normal_frame(spine, selection, time)
+        frame = spine.schema
+    else:
+        described = PointInTime((), TIME)
+        inputs = inputs_of(parts, snapshot, query, spine)
+        frame = _described(parts, described, inputs, spine)
+        time = time_column(frame)
+        _check_columns(frame, selection, time)
+    query = replace(query, time=time)
+    return HistoricalResult(parts, snapshot, selection, query, spine, _Shape(frame, selection.outputs))
+
+
+def _described(parts: Parts, query: PointInTime, inputs: Mapping[str, Any], spine: Any) -> pa.Schema:
+    if isinstance(spine, Files):
+        return parts.offline.sql("SELECT * FROM frame", {"frame": spine}).schema
+    return parts.offline.sql(spine.strip().rstrip(";"), inputs).schema
+
+
+def _with_hidden_features(selection: Selection) -> tuple[ViewRead, ...]:
+    """The reads; a view of which only keys are needed is not read."""
+    return tuple(read for read in selection.reads if read.features)
+
+
+def spine_of(entity_df: Any) -> pa.Table | Files | str:
+    """An entity frame in a form that engines take."""
+    if isinstance(entity_df, pa.Table):
+        return entity_df
+    if isinstance(entity_df, pa.RecordBatch):
+        return pa.Table.from_batches([entity_df])
+    if isinstance(entity_df, Path) or (isinstance(entity_df, str) and not entity_df.lstrip().upper().startswith(("SELECT", "WITH", "FROM", "("))):
+        return _file_of(Path(entity_df))
+    if isinstance(entity_df, str):
+        return entity_df
+    if hasattr(entity_df, "to_arrow") and hasattr(entity_df, "lazy"):  # polars.DataFrame
+        return entity_df.to_arrow()
+    if hasattr(entity_df, "collect") and hasattr(entity_df, "sink_parquet"):  # polars.LazyFrame
+        return entity_df.collect().to_arrow()
+    if hasattr(entity_df, "iloc") and hasattr(entity_df, "dtypes"):  # pandas.DataFrame
+        return pa.Table.from_pandas(entity_df, preserve_index=False).replace_schema_metadata(None)
+    if isinstance(entity_df, Mapping):
+        return pa.table(dict(entity_df))
+    raise EntityFrameError(
+        f"the entity frame is a {type(entity_df).__name__}",
+        hint="give a pandas, Polars or Arrow table, the path of a Parquet or CSV file, or a SELECT",
+    )
+
+
+def _file_of(path: Path) -> Files:
+    if path.suffix.lower() not in (".parquet", ".pq", ".csv"):
+        raise EntityFrameError(
+            f"the entity frame {str(path)!r} is neither a SELECT nor a .parquet or .csv file",
+            hint="SQL begins with SELECT or WITH; files end in .parquet or .csv",
+        )
+    if not path.is_file():
+        near = nearest(path.name, [each.name for each in path.parent.iterdir()]) if path.parent.is_dir() else ""
+        raise EntityFrameError(f"there is no file {str(path)!r} for the entity frame", hint=near or "check the path")
+    return Files((str(path),), "csv" if path.suffix.lower() == ".csv" else "parquet")
+
+
+def time_column(schema: pa.Schema) -> str:
+    """The entity frame's column of times: `event_timestamp`, else its only time column.
+
+    Raises:
+        EntityFrameError: there is none, or several, or it is not a time.
+    """
+    if TIME in schema.names:
+        kind = schema.field(TIME).type
+        if pa.types.is_timestamp(kind) or pa.types.is_date(kind):
+            return TIME
+        if pa.types.is_integer(kind):
+            raise EntityFrameError(
+                f"the entity frame's {TIME!r} holds integers ({kind}), and their unit is not known",
+                hint="convert it to a timestamp, for example pd.to_datetime(…, unit='ms', utc=True)",
+            )
+        raise EntityFrameError(
+            f"the entity frame's {TIME!r} is {kind}; expected a timestamp", hint="convert it to a timestamp"
+        )
+    times = [field.name for field in schema if pa.types.is_timestamp(field.type)]
+    if len(times) == 1:
+        return times[0]
+    if not times:
+        raise EntityFrameError(
+            f"the entity frame has no time: expected a column {TIME!r}; it has {list(schema.names)}",
+            hint=nearest(TIME, schema.names) or "add the moment as of which each row's features are wanted",
+        )
+    raise EntityFrameError(
+        f"the entity frame has several time columns: {times}", hint=f"name the one to use {TIME!r}"
+    )
+
+
+def _normal_frame(frame: pa.Table, selection: Selection, time: str) -> pa.Table:
+    """The frame with its keys and request values in the declared types; everything else untouched."""
+    _check_columns(frame.schema, selection, time)
+    for field in (*selection.keys, *selection.request_fields):
+        column = frame[field.name]
+        fitted, misfits = fit(column, field.dtype)
+        if misfits:
+            row, reason = misfits[0]
+            what = "join key" if field in selection.keys else "request value"
+            raise EntityFrameError(
+                f"the entity frame's {what} {field.name!r} does not fit {field.dtype} in {len(misfits)} rows, "
+                f"first in row {row}: {reason}",
+                hint="give values of the declared type",
+            )
+        if column.type != fitted.type and not _keeps(column.type):
+            frame = frame.set_column(frame.schema.get_field_index(field.name), field.name, fitted)
+    check_keys(frame, selection)
+    return frame
+
+
+def _keeps(kind: pa.DataType) -> bool:
+    """Types that engines compare with the declared one by value, so that the user's column may stay as it is."""
+    return pa.types.is_integer(kind) or pa.types.is_large_string(kind) or pa.types.is_string_view(kind)
+
+
+def _check_columns(schema: pa.Schema, selection: Selection, time: str) -> None:
+    for field in (*selection.keys, *selection.request_fields):
+        if field.name not in schema.names:
+            what = "join key" if field in selection.keys else "request value"
+            raise EntityFrameError(
+                f"the entity frame has no {what} {field.name!r}; it has {list(schema.names)}",
+                hint=nearest(field.name, schema.names) or f"add a column {field.name!r}",
+            )
+
+
+def check_frame(frame: pa.Table, selection: Selection, time: str) -> None:
+    """Refuse null times.
+
+    Raises:
+        EntityFrameError: with how many rows, and the first.
+    """
+    nulls = frame[time].null_count
+    if nulls:
+        row = pc.index(pc.is_null(frame[time]), True).as_py()
+        raise EntityFrameError(
+            f"the entity frame's time {time!r} is null in {nulls} rows, first in row {row}", hint="leave such rows out"
+        )
+
+
+def check_keys(frame: pa.Table, selection: Selection) -> None:
+    """Refuse null join keys."""
+    for field in selection.keys:
+        nulls = frame[field.name].null_count
+        if nulls:
+            row = pc.index(pc.is_null(frame[field.name]), True).as_py()
+            raise EntityFrameError(
+                f"the entity frame's join key {field.name!r} is null in {nulls} rows, first in row {row}",
+                hint="leave such rows out",
+            )
+
+
+def inputs_of(parts: Parts, snapshot: Snapshot, query: PointInTime, spine: Any) -> dict[str, Any]:
+    """The rows of every source that the read touches, by the source's name."""
+    sources = {read.view.source.name: read.view.source for read in query.reads}
+    if isinstance(spine, str):
+        known = snapshot.project.sources
+        for name in sorted(parts.offline.tables_in(spine)):
+            if name not in known:
+                raise EntityFrameError(
+                    f"the SQL entity frame names {name!r}, which is not an applied source",
+                    hint=nearest(name, known) or f"the sources are {sorted(known)}",
+                )
+            sources[name] = known[name]
+    return {name: rows_of(parts, source) for name, source in sources.items()}
+
+
+def rows_of(parts: Parts, source: Source, *, version: int | None = None) -> Input | None:
+    """A source's history: its archive, if a log feeds it, else what its reader finds."""
+    if isinstance(source, LogSource):
+        return parts.offline.rows(parts.archive_of(source), version=version)
+    reader = parts.readers.get(source.type)
+    if reader is None:
+        raise SourceError(
+            f"source {source.name!r}: no reader for sources of type {source.type!r} is installed",
+            hint=f"there are readers for {sorted(parts.readers)}",
+            where=source.where,
+        )
+    return reader.scan(source, Need())
+
+
+def view_as_of(
+    parts: Parts,
+    snapshot: Snapshot,
+    read: ViewRead,
+    keys: Mapping[str, Sequence[Any]],
+    at: Micros,
+    *,
+    seen: Mapping[str, Mapping[int, int]] | None = None,
+) -> dict[str, list[Any]]:
+    """One view's features for some keys as of one moment, from history: output → values."""
+    fields: list[Field] = [
+        Field(column, field.dtype) for column, field in zip(read.keys, read.view.key_fields, strict=True)
+    ]
+    n = len(next(iter(keys.values()))) if keys else 1
+    columns = {field.name: pa.array(keys[field.name], field.dtype.arrow()) for field in fields}
+    columns["asof_at"] = pa.array([moment(at)] * n, pa.timestamp("us", "UTC"))
+    query = PointInTime((read,), "asof_at", None, seen)
+    result = parts.offline.run(query, inputs_of(parts, snapshot, query, None), spine=pa.table(columns))
+    table = result.reader().read_all()
+    return {feature.output: python_values(table[feature.output]) for feature in read.features}
+
+
+def whole_view(view: FeatureView, *, keys: Sequence[str] | None = None) -> ViewRead:
+    """A read of all features of a view, under their own names."""
+    features = tuple(FeatureOut(field.name, field.name, field.dtype, field.default) for field in view.features)
+    return ViewRead(view, tuple(keys or view.join_keys), features)
