@@ -1,5 +1,6 @@
 """The online state of aggregated views: packed rows, folding events into them, merging them, answering from them."""
 
+from asof.aggregation.few import answer_few
 from asof.aggregation.finish import Answers, finish
 from asof.aggregation.fold import Counts, Events, fold, merge
 from asof.aggregation.layout import Layout
@@ -13,6 +14,7 @@ __all__ = [
     "Events",
     "Layout",
     "State",
+    "answer_few",
     "decode",
     "encode",
     "finish",

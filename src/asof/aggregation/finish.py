@@ -35,9 +35,9 @@ class Answers:
     """
 
     columns: Mapping[str, Any]
-    behind: Mask
-    incomplete: Mask
-    overflow: Mask
+    behind: Sequence[bool] | Mask
+    incomplete: Sequence[bool] | Mask
+    overflow: Sequence[bool] | Mask
     out_of_range: int
 
 

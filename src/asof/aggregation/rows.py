@@ -93,7 +93,7 @@ def decode(layout: Layout, blobs: Sequence[bytes | None]) -> State:
     sizes = np.fromiter(map(len, present), dtype=np.int64, count=len(present))
     joined = b"".join(present)
     if len(joined) % (8 * width) or (sizes % (8 * width)).any():
-        raise _foreign("its length is no multiple of a record")
+        raise foreign_row("its length is no multiple of a record")
     words = np.frombuffer(joined, dtype=np.int64)
     heads = np.zeros(len(present), dtype=np.int64)
     np.cumsum(sizes[:-1] >> 3, out=heads[1:])
@@ -108,7 +108,7 @@ def decode(layout: Layout, blobs: Sequence[bytes | None]) -> State:
 
     first = words[heads]
     if ((first & 0xFF) != FORMAT).any():
-        raise _foreign(f"format version {int((first & 0xFF).max())}, this program reads {FORMAT}")
+        raise foreign_row(f"format version {int((first & 0xFF).max())}, this program reads {FORMAT}")
     rows: Ints | slice
     rows = slice(None) if len(present) == n else np.flatnonzero([bool(blob) for blob in blobs])
     numbers = np.arange(n, dtype=np.int64)[rows]
@@ -225,7 +225,8 @@ def _pack_objects(layout: Layout, state: State, lines: Ints, totals: Ints) -> tu
     return pools, {word: local[:, place] for place, word in enumerate(layout.object_words)}
 
 
-def _foreign(found: str) -> StorageError:
+def foreign_row(found: str) -> StorageError:
+    """The error for a row that this program cannot read."""
     return StorageError(
         f"a row of an aggregated view cannot be read: {found}", hint="run `asof rebuild` for the view, or update asof"
     )
