@@ -7,27 +7,25 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
 
-import msgspec
-
 from asof.aggregation.finish import Answers, object_reader
 from asof.aggregation.layout import FORMAT, Layout, Output
-from asof.aggregation.parts import LIMB, NONE, ObjectPart, Part, Pick
+from asof.aggregation.parts import LIMB, ObjectPart, Part, Pick
+from asof.aggregation.pool import LENGTH_BITS, LENGTH_MASK, NONE, read_object
 from asof.aggregation.rows import INCOMPLETE, OVERFLOW, foreign_row
 from asof.aggregation.values import restored, unscaled
 from asof.definitions.windows import Session, Sliding, Window
 from asof.timing import Micros
-
-_read_pool = msgspec.msgpack.Decoder(list[msgspec.Raw]).decode
 
 
 @dataclass(slots=True)
 class _Members:
     """The records of one row that a window holds: a run of merged ones, and a run of fresh ones (in words)."""
 
+    whole: memoryview
     integers: memoryview
     floats: memoryview
     width: int
@@ -35,7 +33,6 @@ class _Members:
     end: int = 0
     fresh: int = 0
     fresh_end: int = 0
-    pool: list[Any] = field(default_factory=list)
 
     def words(self, at: int) -> list[int]:
         words = self.integers[self.begin + at : self.end : self.width].tolist()
@@ -48,6 +45,10 @@ class _Members:
         if self.fresh < self.fresh_end:
             doubles += self.floats[self.fresh + at : self.fresh_end : self.width].tolist()
         return doubles
+
+    def object(self, name: int) -> Any:
+        begin = (name >> LENGTH_BITS) * 8
+        return read_object(self.whole[begin : begin + (name & LENGTH_MASK)])
 
 
 Finisher = Callable[[_Members], Any]
@@ -62,7 +63,6 @@ class _Plan:
     windows: tuple[tuple[Window, int, tuple[tuple[int, Finisher], ...]], ...]
     names: tuple[str, ...]
     unseen: tuple[Any, ...]
-    needs_pool: bool
 
 
 def answer_few(
@@ -111,10 +111,7 @@ def _answer_row(layout: Layout, plan: _Plan, blob: bytes, t: Micros) -> tuple[li
     bounds = [((first >> 16) & 0xFFFF) * width]
     for count in integers[layout.counts_at : layout.dropped_at].tolist():
         bounds.append(bounds[-1] + count * width)
-    members = _Members(integers, whole.cast("d"), width)
-    if plan.needs_pool and integers[2]:
-        begin = bounds[-1] * 8
-        members.pool = _read_pool(whole[begin : begin + integers[2]])
+    members = _Members(whole, integers, whole.cast("d"), width)
     fresh, fresh_end = bounds[-2], bounds[-1]
     reach = t - layout.exclusive
     while fresh_end > fresh and integers[fresh_end - width] > reach:
@@ -178,9 +175,8 @@ def _plan(layout: Layout, names: tuple[str, ...] | None) -> _Plan:
         for window, family in windows.items()
     )  # fmt: skip
     nothing = memoryview(b"")
-    unseen = tuple(finisher(_Members(nothing.cast("q"), nothing.cast("d"), layout.width)) for finisher in finishers)
-    needs_pool = any(part.holds_object for output in outputs for part in output.parts)
-    return _Plan(plan, tuple(output.name for output in outputs), unseen, needs_pool)
+    unseen = tuple(finisher(_Members(nothing, nothing.cast("q"), nothing.cast("d"), layout.width)) for finisher in finishers)
+    return _Plan(plan, tuple(output.name for output in outputs), unseen)
 
 
 def _finisher(output: Output) -> Finisher:
@@ -301,7 +297,7 @@ def _pick(output: Output, part: Pick) -> Finisher:
             return members.doubles(part.value_at)[place]
         word = members.words(part.value_at)[place]
         if part.holds_object:
-            return back(members.pool[word])
+            return back(members.object(word))
         return word if back is None else back(word)
 
     return finisher
@@ -312,7 +308,7 @@ def _object(output: Output, part: ObjectPart) -> Finisher:
     nothing = 0 if output.aggregation.function == "count_distinct" else None
 
     def finisher(members: _Members) -> Any:
-        states = [members.pool[index] for index in members.words(part.at) if index != NONE]
+        states = [members.object(name) for name in members.words(part.at) if name != NONE]
         if not states:
             return nothing
         return read(states[0] if len(states) == 1 else part.join(states))

@@ -12,7 +12,8 @@ from numpy.typing import NDArray
 
 from asof.aggregation.fold import reduce_groups
 from asof.aggregation.layout import Layout, Output
-from asof.aggregation.parts import NONE, DecimalSum, Ints, Part, Pick, opened
+from asof.aggregation.parts import DecimalSum, Ints, Part, Pick
+from asof.aggregation.pool import NONE, Pool
 from asof.aggregation.rows import NEVER, State
 from asof.aggregation.runs import firsts, lower_bounds, ranges
 from asof.aggregation.values import column_of_words, restored, unscaled
@@ -138,7 +139,7 @@ def _reduced(layout: Layout, state: State, lines: Ints, sizes: Ints, outputs: Se
 
 
 def answer(
-    layout: Layout, output: Output, states: Ints, pool: list[Any], alive: Mask
+    layout: Layout, output: Output, states: Ints, pool: Pool, alive: Mask
 ) -> tuple[pa.Array, int]:
     """One aggregate from the merged states (words × rows), and how many sums did not fit their type."""
     function, dtype, part = output.aggregation.function, output.dtype, output.parts[0]
@@ -201,10 +202,10 @@ def _decimals(output: Output, part: Part, states: Ints, counts: Ints, valid: Mas
     return pa.array(values, type=output.dtype.arrow()), misfits
 
 
-def _objects(output: Output, part: Part, states: Ints, pool: list[Any], alive: Mask) -> pa.Array:
+def _objects(output: Output, part: Part, states: Ints, pool: Pool, alive: Mask) -> pa.Array:
     word = part.at + part.width - 1
     read = object_reader(output)
-    values = [read(pool[index]) if index != NONE else None for index in states[word].tolist()]
+    values = [read(pool[name]) if name != NONE else None for name in states[word].tolist()]
     if output.aggregation.function == "count_distinct":
         values = [0 if value is None else value for value in values]
     if not alive.all():
@@ -213,15 +214,14 @@ def _objects(output: Output, part: Part, states: Ints, pool: list[Any], alive: M
 
 
 def object_reader(output: Output) -> Any:
-    """How a pool entry becomes this output's value."""
+    """How an object of the pool becomes this output's value."""
     function, column = output.aggregation.function, output.column
     assert column is not None
     back = restored(column)
     if function == "count_distinct":
-        return lambda entry: len(opened(entry))
+        return len
     if function == "last_n":
         if back is None:
-            return lambda entry: [place[-1] for place in opened(entry)]
-        return lambda entry: [back(place[-1]) for place in opened(entry)]
-    return opened if back is None else lambda entry: back(opened(entry))
-
+            return lambda state: [place[-1] for place in state]
+        return lambda state: [back(place[-1]) for place in state]
+    return back or (lambda state: state)

@@ -10,7 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from asof.aggregation.layout import EVER, Layout
-from asof.aggregation.parts import NONE, Ints, Part
+from asof.aggregation.parts import Ints, Part
+from asof.aggregation.pool import NONE, Pool
 from asof.aggregation.rows import INCOMPLETE, NEVER, State, header_records
 from asof.aggregation.runs import firsts, lower_bounds, ranges, running_max
 from asof.aggregation.values import Column
@@ -91,7 +92,7 @@ def fold(layout: Layout, state: State, events: Events, *, clock_us: Micros) -> t
     overflowed = int(new.sum() - alive.sum())
     chosen = alive if not alive.all() else None
     rows = events_rows if chosen is None else events_rows[chosen]
-    pool = list(state.pool)
+    pool = state.pool.copy()
     states = _start(layout, events, chosen, pool)
     times = states[0]
 
@@ -124,12 +125,12 @@ def merge(layout: Layout, left: State, right: State) -> State:
     """The join of two states of the same rows whose events are disjoint, such as a bulk build and what came after it."""
     horizon = np.maximum(left.horizon, right.horizon)
     dropped = np.maximum(left.dropped, right.dropped)
-    pool = [*left.pool, *right.pool]
+    pool = left.pool.joined(right.pool)
     totals = right.counts.sum(axis=1)
     lines = ranges(right.starts, totals)
     states = np.ascontiguousarray(right.records[lines].T)
     for word in layout.object_words:
-        states[word] = np.where(states[word] == NONE, NONE, states[word] + len(left.pool))
+        states[word] = left.pool.renamed(states[word])
     families = np.tile(np.arange(len(layout.families)), len(right))
     incoming = _Incoming(
         np.repeat(np.arange(len(right)), totals), np.repeat(families, right.counts.reshape(-1)), states
@@ -190,7 +191,7 @@ def _with_offsets(state: State, rows: Ints, partitions: Ints, offsets: Ints) -> 
     )  # fmt: skip
 
 
-def _start(layout: Layout, events: Events, chosen: Mask | None, pool: list[Any]) -> Ints:
+def _start(layout: Layout, events: Events, chosen: Mask | None, pool: Pool) -> Ints:
     """The state of each single event, words × events."""
     columns = [
         Column(values, np.asarray(mask, dtype=bool), dtype) for (values, mask), dtype in zip(events.values, layout.dtypes)
@@ -402,7 +403,7 @@ def _join_sessions(
 
 
 def reduce_groups(
-    layout: Layout, states: Ints, heads: Ints, pool: list[Any], parts: Sequence[Part] | None = None
+    layout: Layout, states: Ints, heads: Ints, pool: Pool, parts: Sequence[Part] | None = None
 ) -> Ints:
     """Merge each run of records (words × records) that begins at a head into one.
 

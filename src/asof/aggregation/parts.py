@@ -1,7 +1,7 @@
 """The parts of an aggregate's state: how one event starts it and how many states merge, for all groups at once.
 
 A part owns neighbouring words of every record. States arrive as columns, an int64 matrix of (words × records) in which
-floats lie as their bits; `merge` reduces runs of it. Parts that hold objects keep an index into the pool, -1 for none.
+floats lie as their bits; `merge` reduces runs of it. Parts that hold objects keep their names in the pool.
 """
 
 from __future__ import annotations
@@ -9,27 +9,16 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from typing import Any
 
-import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
+from asof.aggregation.pool import NONE, Pool
 from asof.aggregation.values import Column
 
 Ints = NDArray[np.int64]
-Raw = msgspec.Raw
 
-NONE = -1
-"""The word of an absent object."""
 LOWEST, HIGHEST = -(2**63), 2**63 - 1
 LIMB = 0xFFFFFFFF
-
-_decode = msgspec.msgpack.Decoder().decode
-
-
-def opened(entry: Any) -> Any:
-    """A pool entry as a value: entries read from a row stay encoded until they are needed."""
-    return _decode(entry) if type(entry) is Raw else entry
-
 
 def bits(number: float) -> int:
     """The 64 bits of a float as an integer."""
@@ -55,11 +44,11 @@ class Part:
     def words(self) -> range:
         return range(self.at, self.at + self.width)
 
-    def start(self, column: Column, order: list[Ints], out: Ints, pool: list[Any]) -> None:
+    def start(self, column: Column, order: list[Ints], out: Ints, pool: Pool) -> None:
         """Write the states of single events into `out` (words × events)."""
         raise NotImplementedError
 
-    def merge(self, states: Ints, heads: Ints, sizes: Ints, out: Ints, pool: list[Any]) -> None:
+    def merge(self, states: Ints, heads: Ints, sizes: Ints, out: Ints, pool: Pool) -> None:
         """Merge the runs of `states` that begin at `heads` into `out` (words × runs)."""
         raise NotImplementedError
 
@@ -69,10 +58,10 @@ class Count(Part):
 
     kind = "count"
 
-    def start(self, column: Column, order: list[Ints], out: Ints, pool: list[Any]) -> None:
+    def start(self, column: Column, order: list[Ints], out: Ints, pool: Pool) -> None:
         out[self.at] = column.mask
 
-    def merge(self, states: Ints, heads: Ints, sizes: Ints, out: Ints, pool: list[Any]) -> None:
+    def merge(self, states: Ints, heads: Ints, sizes: Ints, out: Ints, pool: Pool) -> None:
         out[self.at] = np.add.reduceat(states[self.at], heads)
 
 
@@ -83,12 +72,12 @@ class IntegerSum(Part):
     width = 2
     empty = (0, 0)
 
-    def start(self, column: Column, order: list[Ints], out: Ints, pool: list[Any]) -> None:
+    def start(self, column: Column, order: list[Ints], out: Ints, pool: Pool) -> None:
         numbers = column.words()
         out[self.at] = numbers & LIMB
         out[self.at + 1] = numbers >> 32
 
-    def merge(self, states: Ints, heads: Ints, sizes: Ints, out: Ints, pool: list[Any]) -> None:
+    def merge(self, states: Ints, heads: Ints, sizes: Ints, out: Ints, pool: Pool) -> None:
         carry: Any = 0
         for word in self.words:
             total = np.add.reduceat(states[word], heads) + carry
@@ -103,7 +92,7 @@ class DecimalSum(IntegerSum):
     width = 4
     empty = (0, 0, 0, 0)
 
-    def start(self, column: Column, order: list[Ints], out: Ints, pool: list[Any]) -> None:
+    def start(self, column: Column, order: list[Ints], out: Ints, pool: Pool) -> None:
         for word, limb in zip(self.words, column.limbs()):
             out[word] = limb
 
@@ -113,10 +102,10 @@ class FloatSum(Part):
 
     kind = "float_sum"
 
-    def start(self, column: Column, order: list[Ints], out: Ints, pool: list[Any]) -> None:
+    def start(self, column: Column, order: list[Ints], out: Ints, pool: Pool) -> None:
         out[self.at] = column.words().astype(np.float64).view(np.int64)
 
-    def merge(self, states: Ints, heads: Ints, sizes: Ints, out: Ints, pool: list[Any]) -> None:
+    def merge(self, states: Ints, heads: Ints, sizes: Ints, out: Ints, pool: Pool) -> None:
         with np.errstate(invalid="ignore", over="ignore"):
             out[self.at] = np.add.reduceat(states[self.at].view(np.float64), heads).view(np.int64)
 
@@ -135,11 +124,11 @@ class Moments(Part):
     def bind(self, parts: dict[tuple[Any, ...], Part]) -> None:
         self.count = parts["count", self.source]
 
-    def start(self, column: Column, order: list[Ints], out: Ints, pool: list[Any]) -> None:
+    def start(self, column: Column, order: list[Ints], out: Ints, pool: Pool) -> None:
         out[self.at] = column.words().astype(np.float64).view(np.int64)
         out[self.at + 1] = 0
 
-    def merge(self, states: Ints, heads: Ints, sizes: Ints, out: Ints, pool: list[Any]) -> None:
+    def merge(self, states: Ints, heads: Ints, sizes: Ints, out: Ints, pool: Pool) -> None:
         counts = states[self.count.at].astype(np.float64)
         means, squares = states[self.at].view(np.float64), states[self.at + 1].view(np.float64)
         with np.errstate(invalid="ignore", over="ignore", divide="ignore"):
@@ -167,11 +156,11 @@ class Extreme(Part):
             self.empty = (LOWEST if greatest else HIGHEST,)
             self.reduce = np.maximum if greatest else np.minimum
 
-    def start(self, column: Column, order: list[Ints], out: Ints, pool: list[Any]) -> None:
+    def start(self, column: Column, order: list[Ints], out: Ints, pool: Pool) -> None:
         words = column.words()
         out[self.at] = np.where(column.mask, words.view(np.int64), self.empty[0])
 
-    def merge(self, states: Ints, heads: Ints, sizes: Ints, out: Ints, pool: list[Any]) -> None:
+    def merge(self, states: Ints, heads: Ints, sizes: Ints, out: Ints, pool: Pool) -> None:
         words = states[self.at].view(np.float64) if self.floats else states[self.at]
         out[self.at] = self.reduce.reduceat(words, heads).view(np.int64)
 
@@ -190,15 +179,15 @@ class Pick(Part):
     def value_at(self) -> int:
         return self.at + self.order_words
 
-    def start(self, column: Column, order: list[Ints], out: Ints, pool: list[Any]) -> None:
+    def start(self, column: Column, order: list[Ints], out: Ints, pool: Pool) -> None:
         for word, numbers, empty in zip(self.words, order, self.empty):
             out[word] = np.where(column.mask, numbers, empty)
         if self.holds_object:
-            out[self.value_at] = pooled(column.objects(), column.mask, pool)
+            out[self.value_at] = pool.add_where(column.objects(), column.mask)
         else:
             out[self.value_at] = column.words().view(np.int64)
 
-    def merge(self, states: Ints, heads: Ints, sizes: Ints, out: Ints, pool: list[Any]) -> None:
+    def merge(self, states: Ints, heads: Ints, sizes: Ints, out: Ints, pool: Pool) -> None:
         reduce = np.maximum if self.last else np.minimum
         groups = np.repeat(np.arange(len(heads)), sizes)
         left = np.arange(states.shape[1])
@@ -220,14 +209,13 @@ class ObjectPart(Part):
     holds_object = True
     empty = (NONE,)
 
-    def merge(self, states: Ints, heads: Ints, sizes: Ints, out: Ints, pool: list[Any]) -> None:
-        indices = states[self.at].tolist()
+    def merge(self, states: Ints, heads: Ints, sizes: Ints, out: Ints, pool: Pool) -> None:
+        names = states[self.at].tolist()
         merged = []
         for head, size in zip(heads.tolist(), sizes.tolist()):
-            members = [index for index in indices[head : head + size] if index != NONE]
+            members = [name for name in names[head : head + size] if name != NONE]
             if len(members) > 1:
-                pool.append(self.join([pool[index] for index in members]))
-                merged.append(len(pool) - 1)
+                merged.append(pool.add(self.join([pool[name] for name in members])))
             else:
                 merged.append(members[0] if members else NONE)
         out[self.at] = merged
@@ -245,11 +233,11 @@ class ObjectExtreme(ObjectPart):
         self.kind = "max_object" if greatest else "min_object"
         self.choose: Callable[[Iterable[Any]], Any] = max if greatest else min
 
-    def start(self, column: Column, order: list[Ints], out: Ints, pool: list[Any]) -> None:
-        out[self.at] = pooled(column.objects(), column.mask, pool)
+    def start(self, column: Column, order: list[Ints], out: Ints, pool: Pool) -> None:
+        out[self.at] = pool.add_where(column.objects(), column.mask)
 
     def join(self, states: list[Any]) -> Any:
-        return self.choose(map(opened, states))
+        return self.choose(states)
 
 
 class Distinct(ObjectPart):
@@ -257,16 +245,16 @@ class Distinct(ObjectPart):
 
     kind = "distinct"
 
-    def start(self, column: Column, order: list[Ints], out: Ints, pool: list[Any]) -> None:
+    def start(self, column: Column, order: list[Ints], out: Ints, pool: Pool) -> None:
         if column.dtype is not None and column.dtype.is_float:
             floats = column.words() + 0.0
             values = [(word,) for word in np.where(np.isnan(floats), np.nan, floats).view(np.int64).tolist()]
         else:
             values = [(value,) for value in column.objects()]
-        out[self.at] = pooled(values, column.mask, pool)
+        out[self.at] = pool.add_where(values, column.mask)
 
     def join(self, states: list[Any]) -> Any:
-        return set().union(*map(opened, states))
+        return set().union(*states)
 
 
 class Tail(ObjectPart):
@@ -278,22 +266,15 @@ class Tail(ObjectPart):
         super().__init__(source)
         self.n = n
 
-    def start(self, column: Column, order: list[Ints], out: Ints, pool: list[Any]) -> None:
+    def start(self, column: Column, order: list[Ints], out: Ints, pool: Pool) -> None:
         objects = column.objects() if column.dtype is None or not column.dtype.is_float else column.words().tolist()
         values = [((*place, value),) for place, value in zip(zip(*(word.tolist() for word in order)), objects)]
-        out[self.at] = pooled(values, column.mask, pool)
+        out[self.at] = pool.add_where(values, column.mask)
 
     def join(self, states: list[Any]) -> Any:
-        entries = [entry for state in states for entry in opened(state)]
+        entries = [entry for state in states for entry in state]
         entries.sort(key=lambda entry: tuple(entry[:-1]))
         return entries[-self.n :]
-
-
-def pooled(values: list[Any], mask: NDArray[np.bool_], pool: list[Any]) -> Ints:
-    """Put the values where the mask is true into the pool; answers their indices, `NONE` elsewhere."""
-    places = np.where(mask, np.cumsum(mask) + (len(pool) - 1), NONE)
-    pool.extend(values if mask.all() else [value for value, keep in zip(values, mask.tolist()) if keep])
-    return places
 
 
 def _changes(groups: Ints) -> NDArray[np.bool_]:

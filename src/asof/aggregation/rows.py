@@ -3,10 +3,10 @@
 A row is a run of little-endian 64-bit words, padded to a multiple of the layout's record width, so that all rows of a
 batch are one matrix as soon as their bytes are joined:
 
-    header    version | flags << 8 | header records << 16 | partitions << 32; horizon; bytes of the pool;
+    header    version | flags << 8 | header records << 16 | partitions << 32; horizon; words of the pool;
               records per family; greatest event time dropped per session gap; (partition, offset) per partition
     records   per family, ascending by start: start, last event time (where there are sessions), the parts' words
-    pool      msgpack list of the objects that records point to, by their number
+    pool      the objects that records name, in msgpack, each on a word boundary
 """
 
 from __future__ import annotations
@@ -14,12 +14,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
 from asof.aggregation.layout import FORMAT, Layout
-from asof.aggregation.parts import NONE, Ints
+from asof.aggregation.parts import Ints
+from asof.aggregation.pool import LENGTH_BITS, NONE, Packed, Pool
 from asof.aggregation.runs import ranges
 from asof.errors import StorageError
 
@@ -28,9 +28,6 @@ NEVER = -(2**62)
 
 INCOMPLETE, OVERFLOW = 1, 2
 MAX_ROW_BYTES = 256 * 1024
-
-_read_pool = msgspec.msgpack.Decoder(list[msgspec.Raw]).decode
-_write_pool = msgspec.msgpack.Encoder(order="deterministic").encode
 
 
 @dataclass(frozen=True)
@@ -44,7 +41,7 @@ class State:
         dropped: int64[n, session gaps]; the greatest event time that is no longer in the session records.
         flags: int64[n] of `INCOMPLETE` and `OVERFLOW`.
         offset_rows, partitions, offsets: int64 columns, one entry per (row, partition), sorted by both.
-        pool: the objects that records point to; encoded ones are `msgspec.Raw`.
+        pool: the objects that records name.
         spare: int64[n], records left free before each row's own, for its header; None where there is no such room.
     """
 
@@ -57,7 +54,7 @@ class State:
     offset_rows: Ints
     partitions: Ints
     offsets: Ints
-    pool: list[object]
+    pool: Pool
     spare: Ints | None = None
 
     def __len__(self) -> int:
@@ -104,7 +101,7 @@ def decode(layout: Layout, blobs: Sequence[bytes | None]) -> State:
     flags = np.zeros(n, dtype=np.int64)
     if not present:
         none = np.zeros(0, dtype=np.int64)
-        return State(words.reshape(-1, width), starts, counts, horizon, dropped, flags, none, none, none, [])
+        return State(words.reshape(-1, width), starts, counts, horizon, dropped, flags, none, none, none, Pool())
 
     first = words[heads]
     if ((first & 0xFF) != FORMAT).any():
@@ -123,22 +120,16 @@ def decode(layout: Layout, blobs: Sequence[bytes | None]) -> State:
     pairs = ranges(heads + layout.offsets_at, partitions * 2).reshape(-1, 2)
 
     records = words.reshape(-1, width)
-    pool: list[object] = []
+    pool = Pool()
     if layout.object_words:
-        records = records.copy()
-        pool_begins = (starts[rows] + counts[rows].sum(axis=1)) * (width * 8)
-        pool_sizes = words[heads + 2]
+        pool, records = Pool(words), records.copy()
         bases = np.zeros(n, dtype=np.int64)
-        view = memoryview(joined)
-        for row, begin, size in zip(numbers.tolist(), pool_begins.tolist(), pool_sizes.tolist()):
-            if size:
-                bases[row] = len(pool)
-                pool.extend(_read_pool(view[begin : begin + size]))
+        bases[rows] = heads << LENGTH_BITS
         totals = counts.sum(axis=1)
         lines, lifts = ranges(starts, totals), np.repeat(bases, totals)
         for word in layout.object_words:
-            numbers_in_row = records[lines, word]
-            records[lines, word] = np.where(numbers_in_row == NONE, NONE, numbers_in_row + lifts)
+            names = records[lines, word]
+            records[lines, word] = np.where(names == NONE, NONE, names + lifts)
     return State(
         records, starts, counts, horizon, dropped, flags,
         np.repeat(numbers, partitions), words[pairs[:, 0]], words[pairs[:, 1]], pool,
@@ -157,13 +148,9 @@ def encode(layout: Layout, state: State, max_row_bytes: int = MAX_ROW_BYTES) -> 
     headers = header_records(layout, partitions)
     totals = state.counts.sum(axis=1)
     lines = ranges(state.starts, totals) if layout.object_words or state.spare is None else None
-    pools: list[bytes] = []
-    renumbered: dict[int, Ints] = {}
-    if layout.object_words:
-        assert lines is not None
-        pools, renumbered = _pack_objects(layout, state, lines, totals)
-    pool_bytes = np.fromiter(map(len, pools), dtype=np.int64, count=n) if pools else np.zeros(n, dtype=np.int64)
-    tails = -(-pool_bytes // (8 * width))
+    objects = _Objects.of(layout, state, lines, totals) if lines is not None and layout.object_words else None
+    pool_words = objects.words_per_row if objects is not None else np.zeros(n, dtype=np.int64)
+    tails = -(-pool_words // width)
     sizes = headers + totals + tails
     over = ((sizes * (8 * width)) > max_row_bytes) | state.overflow
     if over.any():
@@ -175,7 +162,7 @@ def encode(layout: Layout, state: State, max_row_bytes: int = MAX_ROW_BYTES) -> 
             return encode(layout, empty, max(max_row_bytes, int((headers.max()) * 8 * width)))
         state = empty
 
-    if state.spare is not None and not pools and np.array_equal(state.spare, headers):
+    if state.spare is not None and objects is None and np.array_equal(state.spare, headers):
         out = state.records  # the fold left room for the headers
         begins = state.starts - headers
     else:
@@ -183,13 +170,13 @@ def encode(layout: Layout, state: State, max_row_bytes: int = MAX_ROW_BYTES) -> 
         out = np.zeros((int(sizes.sum()), width), dtype=np.int64)
         places = ranges(begins + headers, totals)
         out[places] = state.records[lines if lines is not None else ranges(state.starts, totals)]
-        for word, numbers in renumbered.items():
-            out[places, word] = numbers
+        if objects is not None:
+            objects.write(layout, out, places, (headers + totals) * width, begins * width)
     words = out.reshape(-1)
     heads = begins * width
     words[heads] = FORMAT | (state.flags << 8) | (headers << 16) | (partitions << 32)
     words[heads + 1] = state.horizon
-    words[heads + 2] = pool_bytes
+    words[heads + 2] = pool_words
     for family in range(state.counts.shape[1]):
         words[heads + (layout.counts_at + family)] = state.counts[:, family]
     for gap in range(state.dropped.shape[1]):
@@ -201,28 +188,53 @@ def encode(layout: Layout, state: State, max_row_bytes: int = MAX_ROW_BYTES) -> 
 
     view = memoryview(words).cast("B")
     record_bytes = width * 8
-    if pools:
-        pool_at = ((begins + headers + totals) * record_bytes).tolist()
-        for begin, packed in zip(pool_at, pools):
-            view[begin : begin + len(packed)] = packed
     cuts = zip((begins * record_bytes).tolist(), ((begins + sizes) * record_bytes).tolist())
     return [bytes(view[begin:end]) for begin, end in cuts]
 
 
-def _pack_objects(layout: Layout, state: State, lines: Ints, totals: Ints) -> tuple[list[bytes], dict[int, Ints]]:
-    """Each row's pool, and the object words with their numbers inside their row."""
-    held = np.stack([state.records[lines, word] for word in layout.object_words], axis=1)
-    used = held != NONE
-    order = np.cumsum(used.reshape(-1)) - 1
-    ends = np.cumsum(totals)
-    running = np.concatenate([[0], np.cumsum(used.sum(axis=1))])
-    firsts, lasts = running[ends - totals], running[ends]
-    local = np.where(used, order.reshape(used.shape) - np.repeat(firsts, totals)[:, None], NONE)
-    pool = state.pool
-    objects = [pool[index] for index in held[used].tolist()]
-    cuts = zip(firsts.tolist(), lasts.tolist())
-    pools = [_write_pool(objects[first:last]) if last > first else b"" for first, last in cuts]
-    return pools, {word: local[:, place] for place, word in enumerate(layout.object_words)}
+@dataclass(frozen=True)
+class _Objects:
+    """The objects of a state, ready to be written behind the records of their rows.
+
+    Attributes:
+        used: bool[records, object words], where a record names an object.
+        packed: these objects, in the order of rows and records.
+        rows: int64, each object's row.
+        words_per_row: int64[n].
+    """
+
+    used: NDArray[np.bool_]
+    packed: Packed
+    rows: Ints
+    words_per_row: Ints
+
+    @classmethod
+    def of(cls, layout: Layout, state: State, lines: Ints, totals: Ints) -> _Objects:
+        names = np.stack([state.records[lines, word] for word in layout.object_words], axis=1)
+        used = names != NONE
+        packed = state.pool.packed(names[used])
+        ends = np.cumsum(totals)
+        running = np.concatenate([[0], np.cumsum(used.sum(axis=1))])
+        per_row = running[ends] - running[ends - totals]
+        bounds = np.append(packed.places, len(packed.words))
+        words_per_row = bounds[running[ends]] - bounds[running[ends - totals]]
+        return cls(used, packed, np.repeat(np.arange(len(totals)), per_row), words_per_row)
+
+    def write(self, layout: Layout, out: Ints, places: Ints, pool_at: Ints, row_at: Ints) -> None:
+        """Write the objects and their names into the rows' matrix.
+
+        Args:
+            places: where in `out` each record lies.
+            pool_at: per row, how many words after its begin the pool lies; `row_at`: where the row begins.
+        """
+        before = np.cumsum(self.words_per_row) - self.words_per_row
+        local = self.packed.places - before[self.rows] + pool_at[self.rows]
+        names = np.full(self.used.shape, NONE, dtype=np.int64)
+        names[self.used] = (local << LENGTH_BITS) | self.packed.lengths
+        for column, word in enumerate(layout.object_words):
+            out[places, word] = names[:, column]
+        # A row's objects lie one after the other here and there.
+        out.reshape(-1)[ranges(row_at + pool_at, self.words_per_row)] = self.packed.words
 
 
 def foreign_row(found: str) -> StorageError:
