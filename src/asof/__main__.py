@@ -1,0 +1,5 @@
+"""`python -m asof`: the command line."""
+
+from asof.cli import main
+
+main()

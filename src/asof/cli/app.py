@@ -1,0 +1,139 @@
+"""The `asof` command: its options, and its subcommands, each loaded when it is called for."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Mapping, Sequence
+from importlib import import_module
+from pathlib import Path
+from typing import Any, NoReturn
+
+import click
+
+from asof.cli.boundary import leave_with, run_bounded
+from asof.cli.context import CliContext
+from asof.errors import nearest
+
+COMMANDS: Mapping[str, Mapping[str, str]] = {
+    "Define": {
+        "init": "init:init", "plan": "define:plan", "apply": "define:apply", "list": "show:list_objects",
+        "show": "show:show", "history": "define:history", "teardown": "define:teardown",
+    },
+    "Train and serve": {"get": "get:get"},
+    "Feed": {
+        "push": "feed:push", "materialize": "feed:materialize", "stream": "stream:stream", "backfill": "feed:backfill",
+        "dead-letters": "letters:dead_letters",
+    },
+    "Look": {
+        "sample": "look:sample", "explain": "look:explain", "audit": "look:audit", "doctor": "look:doctor",
+    },
+    "Mend": {"rebuild": "mend:rebuild", "compact": "mend:compact", "forget": "mend:forget"},
+    "Learn": {"demo": "demo:demo"},
+}  # fmt: skip
+"""Section of the help → command → module of `asof.cli.commands` and name in it."""
+
+
+class LazyGroup(click.Group):
+    """A group that imports a command's module only when the command, or the help, is asked for."""
+
+    def __init__(self, *args: Any, sections: Mapping[str, Mapping[str, str]] = COMMANDS, **options: Any) -> None:
+        super().__init__(*args, **options)
+        self._sections = sections
+        self._homes = {name: home for commands in sections.values() for name, home in commands.items()}
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(self._homes)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        home = self._homes.get(cmd_name)
+        if home is None:
+            return None
+        module, name = home.split(":")
+        return getattr(import_module(f"asof.cli.commands.{module}"), name)
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        name = args[0]
+        if not name.startswith("-") and name not in self._homes and not ctx.resilient_parsing:
+            near = nearest(name, self._homes)
+            raise click.UsageError(f"no command {name!r}" + (f": {near}" if near else ""), ctx)
+        return super().resolve_command(ctx, args)
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        widest = max(map(len, self._homes))
+        for section, commands in self._sections.items():
+            with formatter.section(section):
+                rows = [(name, self.get_command(ctx, name).get_short_help_str(limit=100)) for name in commands]
+                formatter.write_dl([(name.ljust(widest), text) for name, text in rows])
+
+    def main(self, args: Sequence[str] | None = None, prog_name: str | None = None, **extra: Any) -> NoReturn:
+        """Run a command line to its end: every error becomes words and an exit code here, and nowhere else."""
+        prog_name = prog_name or "asof"
+        if "_ASOF_COMPLETE" in os.environ:
+            # A shell asks for completions.
+            super().main(args, prog_name)
+        context = extra.get("obj") or CliContext()
+
+        def run() -> None:
+            given = list(sys.argv[1:] if args is None else args)
+            with self.make_context(prog_name, given, obj=context) as ctx:
+                self.invoke(ctx)
+
+        leave_with(run_bounded(run, context))
+
+
+def _show_version(ctx: click.Context, param: click.Parameter, value: bool) -> None:
+    if not value or ctx.resilient_parsing:
+        return
+    from importlib.metadata import PackageNotFoundError, version
+
+    try:
+        number = version("asof")
+    except PackageNotFoundError:
+        number = "(not installed, run from its sources)"
+    click.echo(f"asof {number}")
+    ctx.exit()
+
+
+@click.group(
+    "asof",
+    cls=LazyGroup,
+    context_settings={
+        "auto_envvar_prefix": "ASOF",
+        "help_option_names": ["-h", "--help"],
+        "max_content_width": 100,
+    },
+    epilog="Each option has an environment variable: ASOF_ and its name for those above (ASOF_REPO), with the command "
+    "between for the others (ASOF_GET_ONLINE_FEATURES). The options above may also follow the command.",
+)
+@click.option("--repo", "-C", default=".", metavar="FOLDER", help="The feature repository. [default: this folder]")
+@click.option("--env", metavar="NAME", help="The environment: settings of feature_store.NAME.yaml.")
+@click.option(
+    "--output", type=click.Choice(["text", "json"]), default="text", show_default=True, help="How results are written."
+)
+@click.option("--debug", is_flag=True, help="Show the traceback of an error.")
+@click.option("--quiet", "-q", is_flag=True, help="No notes and no progress on stderr.")
+@click.option(
+    "--version",
+    is_flag=True,
+    is_eager=True,
+    expose_value=False,
+    callback=_show_version,
+    help="Show the version and leave.",
+)
+@click.pass_obj
+def cli(context: CliContext, repo: str, env: str | None, output: str, debug: bool, quiet: bool) -> None:
+    """Features as of any moment, for training and for serving, from tables and streams.
+
+    \b
+    Begin with   asof init shop && cd shop && asof apply
+    or see       asof demo
+    """
+    context.repo, context.env = Path(repo), env or None
+    context.debug, context.quiet = debug, quiet
+    context.write_as(output)
+
+
+__all__ = ["COMMANDS", "LazyGroup", "cli"]

@@ -1,0 +1,102 @@
+"""The one place where errors become words on stderr and an exit code."""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import sys
+import traceback
+from collections.abc import Callable
+from typing import NoReturn
+
+import click
+
+from asof.cli.context import CliContext
+from asof.cli.exit_codes import DONE, PIPE_CLOSED, STOPPED, UNEXPECTED, USAGE
+from asof.errors import AsofError, StorageError
+
+
+def run_bounded(call: Callable[[], object], context: CliContext) -> int:
+    """Run a command, then write its results; answer the exit code."""
+    try:
+        code = DONE
+        try:
+            call()
+        except click.exceptions.Exit as leaving:
+            code = leaving.exit_code
+        finally:
+            context.close()
+        context.output.finish()
+        sys.stdout.flush()
+        return code
+    except click.UsageError as error:
+        return _usage(error, context)
+    except click.ClickException as error:
+        message = error.format_message()
+        return _report(error, _words(error, message), f"error: {message}", error.exit_code, context)
+    except (click.Abort, KeyboardInterrupt) as error:
+        text = "stopped; what was done stands"
+        return _report(error, _words("Stopped", text), text, STOPPED, context)
+    except AsofError as error:
+        return _report(error, error.to_dict(), f"error: {error}", error.exit_code, context)
+    except OSError as error:
+        if error.errno == errno.EPIPE:
+            return PIPE_CLOSED
+        if not error.filename:
+            return _unexpected(error, context)
+        place = str(error.filename)
+        wrapped = StorageError(f"{place!r}: {error.strerror}", hint="check the path, its rights and the disk")
+        return _report(error, wrapped.to_dict(), f"error: {wrapped}", wrapped.exit_code, context)
+    except Exception as error:
+        return _unexpected(error, context)
+
+
+def leave_with(code: int) -> NoReturn:
+    """End the process; a closed pipe at the very end is no error of ours."""
+    try:
+        sys.stdout.flush()
+    except BrokenPipeError:
+        code = PIPE_CLOSED
+    if code == PIPE_CLOSED:
+        try:
+            # Python flushes stdout once more while it ends, and would complain.
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        except (OSError, ValueError):
+            pass
+    sys.exit(code)
+
+
+def _usage(error: click.UsageError, context: CliContext) -> int:
+    # A mistake in the options of `asof` itself comes before its callback could choose the form.
+    root = error.ctx.find_root() if error.ctx is not None else None
+    if root is not None and root.params.get("output"):
+        context.write_as(root.params["output"])
+    command = error.ctx.command_path if error.ctx is not None else "asof"
+    message = error.format_message().rstrip(".")
+    hint = f"{command} --help"
+    usage = error.ctx.get_usage() + "\n" if error.ctx is not None else ""
+    return _report(
+        error, _words("UsageError", message, hint), f"{usage}error: {message}\n  next: {hint}", USAGE, context
+    )
+
+
+def _unexpected(error: Exception, context: CliContext) -> int:
+    what = f"unexpected {type(error).__name__}: {error}".splitlines()[0]
+    hint = "" if context.debug else ": report it, run again with --debug"
+    return _report(error, _words(error, what, "report it, run again with --debug"), what + hint, UNEXPECTED, context)
+
+
+def _words(error: BaseException | str, message: str, hint: str = "") -> dict[str, str]:
+    name = error if isinstance(error, str) else type(error).__name__
+    return {"error": name, "message": message, "where": "", "hint": hint}
+
+
+def _report(error: BaseException, words: dict[str, str], text: str, code: int, context: CliContext) -> int:
+    if context.debug:
+        traceback.print_exception(error)
+    try:
+        click.echo(json.dumps(words, ensure_ascii=False) if context.output.form == "json" else text, err=True)
+    except BrokenPipeError:
+        return PIPE_CLOSED
+    return code

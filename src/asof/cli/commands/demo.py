@@ -1,0 +1,33 @@
+"""`asof demo`: the story of a small shop, from its events to its features."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from asof.cli.context import CliContext, pass_context
+from asof.cli.options import Command
+
+
+@click.command(cls=Command)
+@click.option("--output", "folder", default="demo-output", show_default=True, metavar="FOLDER", help="Where it writes.")
+@click.option("--users", default=1000, show_default=True, type=click.IntRange(min=1), help="How many users it has.")
+@click.option("--ticks", default=50_000, show_default=True, type=click.IntRange(min=1), help="How many minutes.")
+@click.option("--seed", default=7, show_default=True, help="The same seed tells the same story.")
+@click.option("--yes", "-y", is_flag=True, help="Write into a folder that holds other things, without asking.")
+@pass_context
+def demo(context: CliContext, folder: str, users: int, ticks: int, seed: int, yes: bool) -> None:
+    """Simulate a shop, and make its features.
+
+    Tells the story step by step. Takes about a minute, and needs nothing but this package.
+    """
+    from asof.demo import story
+
+    target = Path(folder)
+    # What the demo wrote before is its own; anything else in the folder is not.
+    is_foreign = target.is_dir() and any(target.iterdir()) and not (target / "repo" / "feature_store.yaml").exists()
+    if is_foreign:
+        context.ask(f"{target} is not empty, and not an earlier demo. Write into it?", yes=yes)
+    with context.progress() as progress:
+        story.run(target, users=users, ticks=ticks, seed=seed, progress=progress)

@@ -1,0 +1,110 @@
+"""`asof push | materialize | backfill`: rows into the store."""
+
+from __future__ import annotations
+
+import json
+import sys
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import click
+
+from asof.cli.context import CliContext, pass_context
+from asof.cli.options import MOMENT, Command, misused
+from asof.cli.tables import Column
+
+
+@click.command(cls=Command)
+@click.argument("source")
+@click.argument("rows", nargs=-1)
+@click.option(
+    "--file", "-f", metavar="FILE", help="Rows of a .json, .jsonl, .parquet or .csv file; - is JSON on stdin."
+)
+@click.option("--batch-id", metavar="ID", help="Push at most once under this name: a retry changes nothing.")
+@pass_context
+def push(context: CliContext, source: str, rows: tuple[str, ...], file: str | None, batch_id: str | None) -> None:
+    """Push ROWS, each a JSON object, to a push source.
+
+    The rows are readable online at once. One that does not fit refuses all.
+
+    \b
+    asof push visits '{"user_id": 7, "page": "home", "visited_at": "2026-11-23T12:00:00Z"}'
+    """
+    if bool(rows) == bool(file):
+        raise misused("give rows as JSON, or --file")
+    given = _read_file(file) if file else [row for text in rows for row in _read_json(text, "ROWS")]
+    count = context.store.push(source, given, batch_id=batch_id)
+    context.output.said(f"Pushed {count:,} row{'s' if count != 1 else ''} to {source}.", source=source, pushed=count)
+
+
+@click.command(cls=Command)
+@click.argument("views", nargs=-1)
+@click.option("--start", type=MOMENT, help="From this event time on. [default: where the last run ended]")
+@click.option("--end", type=MOMENT, help="Before this time. [default: now]")
+@click.option("--full", is_flag=True, help="Read everything again, and remove keys that the source no longer has.")
+@pass_context
+def materialize(
+    context: CliContext, views: tuple[str, ...], start: datetime | None, end: datetime | None, full: bool
+) -> None:
+    """Bring the online store up to date from batch sources.
+
+    All views, or VIEWS. Can be stopped at any time; the next run goes on from there.
+    """
+    with context.progress() as progress:
+        done = context.store.materialize(start, end, feature_views=list(views) or None, full=full, progress=progress)
+    columns = [Column("view"), Column("rows"), Column("seconds"), Column("until")]
+    context.output.records("materialized", done, columns, empty="No view has a batch source: nothing to materialize.")
+
+
+@click.command(cls=Command)
+@click.argument("source")
+@pass_context
+def backfill(context: CliContext, source: str) -> None:
+    """Load the years before a stream, once.
+
+    They come from the batch source of the log source SOURCE: its rows before `stream_from`."""
+    with context.progress() as progress:
+        done = context.store.backfill(source, progress=progress)
+    said_counts(context, f"Backfilled {source}", done)
+
+
+def said_counts(context: CliContext, what: str, done: Any) -> None:
+    """Say what was done with counts, whether the store answers one number, several, or none."""
+    if isinstance(done, dict):
+        context.output.details("done", done, title=f"{what}:")
+    elif isinstance(done, list):
+        columns = [Column(key) for key in done[0]] if done else []
+        context.output.records("done", done, columns, empty=f"{what}: nothing to do.")
+    else:
+        context.output.said(f"{what}." if done is None else f"{what}: {done:,} rows.", rows=done)
+
+
+def _read_file(file: str) -> Any:
+    ending = Path(file).suffix.lower()
+    if ending == ".parquet":
+        import pyarrow.parquet as pq
+
+        return pq.read_table(file)
+    if ending == ".csv":
+        from pyarrow import csv
+
+        return csv.read_csv(file)
+    if file == "-":
+        return _read_json(sys.stdin.read(), "stdin")
+    return _read_json(Path(file).read_text(encoding="utf-8"), file)
+
+
+def _read_json(text: str, where: str) -> list[dict[str, Any]]:
+    """One object, a list of them, or one per line."""
+    try:
+        found = json.loads(text)
+        rows = found if isinstance(found, list) else [found]
+    except ValueError:
+        try:
+            rows = [json.loads(line) for line in text.splitlines() if line.strip()]
+        except ValueError as error:
+            raise misused(f"{where}: not JSON: {error}") from error
+    if not rows or not all(isinstance(row, dict) for row in rows):
+        raise misused(f"""{where}: expected JSON objects, such as {{"user_id": 7}}""")
+    return rows

@@ -1,0 +1,51 @@
+"""`asof dead-letters list | show | replay`: messages that could not be used."""
+
+from __future__ import annotations
+
+import click
+
+from asof.cli.context import CliContext, pass_context
+from asof.cli.options import Group
+from asof.cli.tables import Column
+
+
+@click.group(cls=Group)
+def dead_letters() -> None:
+    """See messages that could not be used: `list`, `show`, `replay`."""
+
+
+@dead_letters.command("list")
+@click.argument("source", required=False)
+@click.option("--limit", "-n", default=100, show_default=True, type=click.IntRange(min=1), help="At most so many.")
+@pass_context
+def list_letters(context: CliContext, source: str | None, limit: int) -> None:
+    """List dead letters, of all sources or of SOURCE."""
+    letters = context.store.dead_letters(source, limit)
+    columns = [
+        Column("id"), Column("source"), Column("topic", spare=True), Column("partition", spare=True),
+        Column("offset", spare=True), Column("at"), Column("size", spare=True), Column("reason", prose=True),
+    ]  # fmt: skip
+    context.output.records("dead_letters", letters.to_pylist(), columns, empty="No dead letters.")
+
+
+@dead_letters.command("show")
+@click.argument("id")
+@pass_context
+def show_letter(context: CliContext, id: str) -> None:  # noqa: A002 - the word users know it by
+    """Show one dead letter with its raw bytes.
+
+    With --output json they are base64."""
+    context.output.details("dead_letter", context.store.dead_letter(id))
+
+
+@dead_letters.command("replay")
+@click.argument("source")
+@click.argument("ids", nargs=-1)
+@pass_context
+def replay_letters(context: CliContext, source: str, ids: tuple[str, ...]) -> None:
+    """Try the dead letters of SOURCE again: all, or those of IDS.
+
+    Each is accepted at most once, in its original place.
+    """
+    done = context.store.replay_dead_letters(source, list(ids) or None)
+    context.output.details("done", done, title=f"Replayed dead letters of {source}:")

@@ -1,0 +1,57 @@
+"""`asof rebuild | compact | forget`: making stored rows anew, smaller, or gone."""
+
+from __future__ import annotations
+
+import click
+
+from asof.cli.commands.feed import said_counts
+from asof.cli.context import CliContext, pass_context
+from asof.cli.options import Command, key_option, key_types, misused, read_key
+
+
+@click.command(cls=Command)
+@click.argument("views", nargs=-1)
+@click.option("--training-set", metavar="NAME", help="Build a saved training set again, and compare.")
+@pass_context
+def rebuild(context: CliContext, views: tuple[str, ...], training_set: str | None) -> None:
+    """Build online rows anew from history.
+
+    Those of all views, or of VIEWS. Readers keep the old rows until the new ones have caught up.
+    """
+    if training_set:
+        if views:
+            raise misused("give either views or --training-set")
+        context.output.details("comparison", context.store.rebuild_training_set(training_set))
+        return
+    with context.progress() as progress:
+        done = context.store.rebuild(list(views) or None, progress=progress)
+    said_counts(context, "Rebuilt", done)
+
+
+@click.command(cls=Command)
+@pass_context
+def compact(context: CliContext) -> None:
+    """Put the archives' small files together.
+
+    Also deletes files that no reader and no saved training set needs any more."""
+    said_counts(context, "Compacted", context.store.compact())
+
+
+@click.command(cls=Command)
+@click.argument("entity")
+@key_option(multiple_rows=False)
+@click.option("--yes", "-y", is_flag=True, help="Do it without asking.")
+@pass_context
+def forget(context: CliContext, entity: str, keys: tuple[str, ...], yes: bool) -> None:
+    """Remove one key from everywhere.
+
+    From archives, logs, online store and dead letters. ENTITY says what the key
+    identifies. Lists the training sets that hold it. It cannot be undone.
+
+    \b
+    asof forget user --key user_id=7
+    """
+    key = read_key(keys, key_types(context))
+    shown = ", ".join(f"{name}={value!r}" for name, value in key.items())
+    context.ask(f"Forget {entity} {shown} for ever, in project {context.store.project!r}?", yes=yes)
+    context.output.details("forgotten", context.store.forget(entity, key), title=f"Forgot {entity} {shown}:")

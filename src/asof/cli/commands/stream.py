@@ -1,0 +1,74 @@
+"""`asof stream run | status`: the worker that reads logs."""
+
+from __future__ import annotations
+
+import signal
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import click
+
+from asof.cli.context import CliContext, pass_context
+from asof.cli.options import Group
+from asof.cli.tables import Column
+
+
+@click.group(cls=Group)
+def stream() -> None:
+    """Read streams: `run` the worker, see its `status`."""
+
+
+@stream.command()
+@click.argument("sources", nargs=-1)
+@click.option("--until-caught-up", is_flag=True, help="Stop when all that the logs hold now is worked in.")
+@click.option("--accept-gap", is_flag=True, help="Go on although events were lost from a log; the gap is recorded.")
+@pass_context
+def run(context: CliContext, sources: tuple[str, ...], until_caught_up: bool, accept_gap: bool) -> None:
+    """Work events into the online store and the archive.
+
+    All log sources, or SOURCES. Several workers share the partitions. Runs until Ctrl-C or SIGTERM, which let it
+    finish what it holds; a second Ctrl-C stops it at once. Either way nothing is lost or counted twice.
+    """
+    stop = threading.Event()
+    with stopped_by_signals(stop) as interrupted, context.progress() as progress:
+        done = context.store.stream_run(
+            list(sources) or None, until_caught_up=until_caught_up, accept_gap=accept_gap, progress=progress, stop=stop
+        )
+    if interrupted.is_set():
+        raise click.Abort
+    context.output.details("done", done, title="Worked in:")
+
+
+@stream.command()
+@pass_context
+def status(context: CliContext) -> None:
+    """Show how far each partition is read and archived."""
+    columns = [
+        Column("source"), Column("topic", spare=True), Column("partition"), Column("first", spare=True), Column("next"),
+        Column("archived"), Column("lag"), Column("letters"), Column("last_event"),
+    ]  # fmt: skip
+    context.output.records("partitions", context.store.stream_status(), columns, empty="No source is a log.")
+
+
+@contextmanager
+def stopped_by_signals(stop: threading.Event) -> Iterator[threading.Event]:
+    """Let SIGTERM and the first Ctrl-C set `stop`, while the block runs; answers an event that says it was Ctrl-C."""
+    interrupted = threading.Event()
+
+    def on_terminate(number: int, frame: object) -> None:
+        stop.set()
+
+    def on_interrupt(number: int, frame: object) -> None:
+        if stop.is_set():
+            raise KeyboardInterrupt
+        interrupted.set()
+        stop.set()
+        click.echo("stopping: finishing what is held; Ctrl-C again stops at once", err=True)
+
+    before = signal.signal(signal.SIGTERM, on_terminate), signal.signal(signal.SIGINT, on_interrupt)
+    try:
+        yield interrupted
+    finally:
+        signal.signal(signal.SIGTERM, before[0])
+        signal.signal(signal.SIGINT, before[1])

@@ -1,0 +1,101 @@
+"""What every command is given: the store, opened when first asked for, the output, and the ways to speak to people."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from asof.cli.exit_codes import FAILED, FOUND
+from asof.cli.output import JsonOutput, Output, TextOutput
+
+if TYPE_CHECKING:
+    from asof.cli.progress import Progress
+
+
+def open_feature_store(repo: Path, env: str | None) -> Any:
+    """The store of the repository in `repo`."""
+    from asof.store import FeatureStore
+
+    return FeatureStore(repo, env=env)
+
+
+class CliContext:
+    """The options of `asof` itself, and what they lead to.
+
+    Args:
+        open_store: opens the store of a folder and an environment; tests give a store of their own.
+    """
+
+    def __init__(self, open_store: Callable[[Path, str | None], Any] = open_feature_store) -> None:
+        self._open_store = open_store
+        self._opened = False
+        self.repo = Path(".")
+        self.env: str | None = None
+        self.output: Output = TextOutput()
+        self.debug = False
+        self.quiet = False
+
+    def write_as(self, form: str) -> None:
+        """Choose how results are written: `text` or `json`."""
+        self.output = JsonOutput() if form == "json" else TextOutput()
+
+    @cached_property
+    def store(self) -> Any:
+        store = self._open_store(self.repo, self.env)
+        self._opened = True
+        if store.clock_note:
+            self.note(store.clock_note)
+        return store
+
+    def close(self) -> None:
+        """Close the store, if a command opened it."""
+        if self._opened:
+            self._opened = False
+            self.store.close()
+
+    def note(self, text: str) -> None:
+        """Say something beside the result, on stderr; --quiet leaves it out."""
+        if not self.quiet:
+            click.echo(text, err=True)
+
+    @contextmanager
+    def progress(self) -> Iterator[Progress]:
+        """Something to report progress to, shown on stderr until the block ends."""
+        from asof.cli.progress import shown_progress
+
+        with shown_progress(quiet=self.quiet) as progress:
+            yield progress
+
+    def ask(self, question: str, *, yes: bool) -> None:
+        """Go on only after a yes: given as --yes, or typed.
+
+        Raises:
+            click.exceptions.Exit: the answer was no.
+            click.UsageError: there is nobody to ask.
+        """
+        if yes:
+            return
+        try:
+            agreed = click.confirm(question, err=True)
+        except click.Abort:
+            if sys.stdin.isatty():
+                raise
+            raise click.UsageError(
+                "this needs an answer, and nobody is there to give it: add --yes", click.get_current_context()
+            ) from None
+        if not agreed:
+            self.note("Nothing was changed.")
+            raise click.exceptions.Exit(FAILED)
+
+    def found_problems(self) -> None:
+        """Leave with the exit code of a command that ran and found what needs attention."""
+        raise click.exceptions.Exit(FOUND)
+
+
+pass_context = click.make_pass_decorator(CliContext)

@@ -1,0 +1,87 @@
+"""Progress on stderr: bars on a terminal, a plain line now and then elsewhere."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+Progress = Callable[[str, int, int | None], None]
+"""Told what is done, how much of it, and of how much (None: not known)."""
+
+LINE_EVERY_S = 5.0
+
+
+@contextmanager
+def shown_progress(*, quiet: bool = False) -> Iterator[Progress]:
+    """Something to report progress to while the block runs."""
+    if quiet:
+        yield lambda what, done, total: None
+    elif sys.stderr.isatty():
+        with _bars() as progress:
+            yield progress
+    else:
+        yield Lines()
+
+
+class Lines:
+    """Progress as lines, at most one per `every_s` and one at each end, so that a log file stays short.
+
+    Args:
+        write: takes one line.
+        stopwatch: seconds, of any origin.
+    """
+
+    def __init__(
+        self,
+        write: Callable[[str], object] | None = None,
+        *,
+        stopwatch: Callable[[], float] = time.monotonic,
+        every_s: float = LINE_EVERY_S,
+    ) -> None:
+        self._write = write or (lambda line: print(line, file=sys.stderr, flush=True))
+        self._stopwatch = stopwatch
+        self._every_s = every_s
+        self._said_at: dict[str, float] = {}
+        self._ended: set[str] = set()
+
+    def __call__(self, what: str, done: int, total: int | None) -> None:
+        now = self._stopwatch()
+        ended = total is not None and done >= total
+        first = self._said_at.setdefault(what, now)
+        if ended and what not in self._ended:
+            self._ended.add(what)
+        elif ended or now - first < self._every_s:
+            return
+        self._said_at[what] = now
+        self._write(f"{what}: {amount(done, total)}")
+
+
+def amount(done: int, total: int | None) -> str:
+    """How far something is, in words: `1,200 of 5,000 (24 %)`."""
+    if total is None:
+        return f"{done:,}"
+    return f"{done:,} of {total:,} ({done * 100 // total if total else 100} %)"
+
+
+@contextmanager
+def _bars() -> Iterator[Progress]:
+    from rich.console import Console
+    from rich.progress import BarColumn, SpinnerColumn, TextColumn, TimeElapsedColumn
+    from rich.progress import Progress as Bars
+
+    bars = Bars(
+        SpinnerColumn(), TextColumn("{task.description}"), BarColumn(bar_width=24),
+        TextColumn("{task.fields[amount]}"), TimeElapsedColumn(),
+        console=Console(file=sys.stderr, highlight=False), transient=True,
+    )  # fmt: skip
+    tasks = {}
+
+    def report(what: str, done: int, total: int | None) -> None:
+        if what not in tasks:
+            tasks[what] = bars.add_task(what, total=total, amount="")
+        bars.update(tasks[what], completed=done, total=total, amount=amount(done, total))
+
+    with bars:
+        yield report

@@ -1,0 +1,146 @@
+"""Tables that stay readable at any width: whole columns, wrapped prose, or one record below the other."""
+
+from __future__ import annotations
+
+import textwrap
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+from unicodedata import combining, east_asian_width
+
+from asof.cli.values import cell
+
+GAP = 2
+NARROWEST_PROSE = 24
+"""A column of prose never gets narrower than this; rather the table becomes records."""
+
+
+@dataclass(frozen=True)
+class Column:
+    """One column of a table.
+
+    Args:
+        key: which value of a record it shows.
+        title: its head; the key itself where not given.
+        prose: its text may be wrapped at spaces.
+        null: what stands for no value.
+        spare: the first to be left out where the width does not suffice.
+    """
+
+    key: str
+    title: str = ""
+    prose: bool = False
+    null: str = "-"
+    spare: bool = False
+
+    @property
+    def head(self) -> str:
+        return self.title or self.key.replace("_", " ")
+
+
+def lines_of(records: Sequence[Mapping[str, Any]], columns: Sequence[Column], *, width: int) -> list[str]:
+    """The records as lines of at most `width` cells, unless a single word is longer than that."""
+    shown = list(columns)
+    while True:
+        cells = [[cell(record.get(column.key), null=column.null) for column in shown] for record in records]
+        widths = _fit(shown, cells, width)
+        if widths is not None:
+            return _table(shown, cells, widths, records)
+        spare = next((column for column in reversed(shown) if column.spare), None)
+        if spare is None:
+            # Left-out columns come back: below each other there is room for all.
+            return _records(records, columns, width=width)
+        shown.remove(spare)
+
+
+def pairs(values: Mapping[str, Any], *, width: int, indent: str = "") -> list[str]:
+    """Name and value, one below the other; long values wrapped at spaces."""
+    if not values:
+        return []
+    left = max(map(cells_of, values))
+    lines = []
+    for key, value in values.items():
+        begin = indent + padded(key, left) + " " * GAP
+        room = max(width - cells_of(begin), NARROWEST_PROSE)
+        wrapped = _wrap(cell(value, null="-"), room)
+        lines.append((begin + wrapped[0]).rstrip())
+        lines += [" " * cells_of(begin) + more for more in wrapped[1:]]
+    return lines
+
+
+def cells_of(text: str) -> int:
+    """How many cells of a terminal the text takes."""
+    if text.isascii():
+        return len(text)
+    return sum(0 if combining(each) else 2 if east_asian_width(each) in "WF" else 1 for each in text)
+
+
+def padded(text: str, width: int, *, right: bool = False) -> str:
+    """The text filled up with spaces."""
+    fill = " " * max(width - cells_of(text), 0)
+    return fill + text if right else text + fill
+
+
+def _fit(columns: Sequence[Column], cells: Sequence[Sequence[str]], width: int) -> list[int] | None:
+    """The width of each column; None where the table does not fit."""
+    natural = [
+        max(cells_of(column.head), *(cells_of(row[i]) for row in cells)) if cells else cells_of(column.head)
+        for i, column in enumerate(columns)
+    ]
+    room = width - GAP * (len(columns) - 1)
+    excess = sum(natural) - room
+    if excess <= 0:
+        return natural
+    # The widest prose gives first, down to its longest word, so that no word is broken.
+    narrowest = [
+        max([cells_of(column.head), NARROWEST_PROSE, *(cells_of(word) for row in cells for word in row[i].split())])
+        if column.prose
+        else natural[i]
+        for i, column in enumerate(columns)
+    ]
+    for i in sorted(range(len(columns)), key=lambda i: -natural[i]):
+        given = min(max(natural[i] - narrowest[i], 0), excess)
+        natural[i] -= given
+        excess -= given
+    return natural if excess <= 0 else None
+
+
+def _table(
+    columns: Sequence[Column],
+    cells: Sequence[Sequence[str]],
+    widths: Sequence[int],
+    records: Sequence[Mapping[str, Any]],
+) -> list[str]:
+    right = [_is_numeric([record.get(column.key) for record in records]) for column in columns]
+    heads = [padded(column.head, widths[i], right=right[i]) for i, column in enumerate(columns)]
+    lines = [(" " * GAP).join(heads).rstrip(), (" " * GAP).join("-" * width for width in widths)]
+    for row in cells:
+        parts = [
+            _wrap(text, widths[i]) if columns[i].prose and cells_of(text) > widths[i] else [text]
+            for i, text in enumerate(row)
+        ]
+        for n in range(max(map(len, parts))):
+            line = (" " * GAP).join(
+                padded(part[n] if n < len(part) else "", widths[i], right=right[i]) for i, part in enumerate(parts)
+            )
+            lines.append(line.rstrip())
+    return lines
+
+
+def _records(records: Sequence[Mapping[str, Any]], columns: Sequence[Column], *, width: int) -> list[str]:
+    lines = []
+    for n, record in enumerate(records, start=1):
+        if len(records) > 1:
+            lines.append(f"-- {n} --")
+        values = {column.head: cell(record.get(column.key), null=column.null) for column in columns}
+        lines += pairs(values, width=width)
+    return lines
+
+
+def _wrap(text: str, width: int) -> list[str]:
+    return textwrap.wrap(text, max(width, 1), break_long_words=False, break_on_hyphens=False) or [""]
+
+
+def _is_numeric(values: Sequence[Any]) -> bool:
+    known = [value for value in values if value is not None]
+    return bool(known) and all(isinstance(value, int | float) and not isinstance(value, bool) for value in known)

@@ -1,0 +1,702 @@
+"""The command line against a small store object: what is asked, what is written where, and with which exit code."""
+
+from __future__ import annotations
+
+import inspect
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from importlib import import_module
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import click
+import pyarrow as pa
+import pytest
+from click.testing import CliRunner, Result
+
+import asof.errors
+from asof import (
+    Aggregation,
+    Entity,
+    FeatureService,
+    FeatureView,
+    Field,
+    PushSource,
+    Session,
+    on_demand_feature_view,
+)
+from asof.cli.app import COMMANDS, cli
+from asof.cli.context import CliContext
+from asof.cli.exit_codes import EXIT_CODES, FOUND, PIPE_CLOSED, STOPPED, UNEXPECTED, USAGE
+from asof.errors import AsofError, NotFound, RegistryConflict, RowsRefused
+from asof.types import Float64, Int64, String, Timestamp
+
+SOURCE = Path(__file__).parents[2] / "src"
+ENVIRONMENT = {"PYTHONPATH": str(SOURCE), "PATH": "/usr/bin:/bin", "COLUMNS": "80"}
+
+user = Entity(name="user", join_keys=["user_id"])
+visits = PushSource(
+    name="visits",
+    schema=[Field("user_id", Int64), Field("page", String), Field("visited_at", Timestamp)],
+    timestamp_field="visited_at",
+)
+user_visits = FeatureView(
+    name="user_visits",
+    entities=[user],
+    source=visits,
+    aggregations=[Aggregation(name="session_visits", function="count", where="page = 'home'", window=Session("1h"))],
+    description="What a user looked at lately, in words that are too long to stand on one line of a narrow terminal",
+)
+
+
+@on_demand_feature_view(sources=[user_visits], schema=[Field("twice", Float64)], mode="python")
+def doubled(row: dict[str, Any]) -> dict[str, Any]:
+    return {"twice": 2 * row["session_visits"]}
+
+
+model = FeatureService(name="model", features=[user_visits, doubled])
+
+
+class FakeStore:
+    """Answers as a store does, and remembers what it was asked."""
+
+    project = "shop"
+    clock_note = ""
+
+    def __init__(self) -> None:
+        self.calls: list[tuple[str, tuple[Any, ...], dict[str, Any]]] = []
+        self.config = SimpleNamespace(notes=["provider has no meaning in Asof and is ignored"])
+        self.closed = False
+        self.fails: BaseException | None = None
+        self.answers: dict[str, Any] = {}
+
+    def close(self) -> None:
+        self.closed = True
+
+    def __getattr__(self, name: str) -> Any:
+        if name not in self.answers:
+            raise AttributeError(name)
+
+        def call(*args: Any, **options: Any) -> Any:
+            self.calls.append((name, args, options))
+            if self.fails is not None:
+                raise self.fails
+            answer = self.answers[name]
+            return answer(*args, **options) if callable(answer) else answer
+
+        return call
+
+
+@pytest.fixture
+def store() -> FakeStore:
+    store = FakeStore()
+    store.answers = {
+        "list_entities": [user], "list_sources": [visits], "list_feature_views": [user_visits],
+        "list_on_demand_feature_views": [doubled], "list_feature_services": [model],
+        "get_feature_view": lambda name: {"user_visits": user_visits}[name],
+        "get_feature_service": lambda name: {"model": model}[name],
+        "get_source": lambda name: {"visits": visits}[name],
+        "training_sets": [], "teardown": None,
+        "push": lambda source, rows, batch_id: len(rows),
+    }  # fmt: skip
+    return store
+
+
+class Shell:
+    """Runs command lines against a fake store."""
+
+    def __init__(self, store: FakeStore) -> None:
+        self.store = store
+        self.opened: list[tuple[Path, str | None]] = []
+
+    def __call__(
+        self, *args: str, width: int = 80, input: str | None = None, env: dict[str, str] | None = None
+    ) -> Result:
+        def open_store(repo: Path, env: str | None) -> FakeStore:
+            self.opened.append((repo, env))
+            return self.store
+
+        return CliRunner().invoke(
+            cli, args, obj=CliContext(open_store), input=input, env={"COLUMNS": str(width), **(env or {})}
+        )
+
+
+@pytest.fixture
+def asof_(store: FakeStore) -> Shell:
+    return Shell(store)
+
+
+def every_command() -> Iterator[tuple[str, click.Command]]:
+    def walk(path: str, command: click.Command) -> Iterator[tuple[str, click.Command]]:
+        yield path, command
+        if isinstance(command, click.Group):
+            context = click.Context(command)
+            for name in command.list_commands(context):
+                yield from walk(f"{path} {name}", command.get_command(context, name))
+
+    return walk("asof", cli)
+
+
+class TestEveryCommand:
+    def test_the_commands_are_those_of_the_design(self) -> None:
+        leaves = {path for path, command in every_command() if not isinstance(command, click.Group)}
+
+        assert leaves == {
+            f"asof {name}"
+            for name in (
+                "init", "plan", "apply", "teardown", "list", "show", "history", "get historical", "get online", "push",
+                "materialize", "backfill", "stream run", "stream status", "dead-letters list", "dead-letters show",
+                "dead-letters replay", "sample", "audit", "explain", "rebuild", "forget", "doctor", "demo", "compact",
+            )
+        }  # fmt: skip
+
+    @pytest.mark.parametrize(("path", "command"), list(every_command()))
+    def test_it_says_what_it_does_and_what_each_option_means(self, path: str, command: click.Command) -> None:
+        assert command.help
+        first = command.help.split("\n\n")[0]
+        assert first.endswith(".") and (len(first) <= 66 or path == "asof")
+        for option in command.params:
+            if isinstance(option, click.Option):
+                assert option.help, f"{path} {option.opts[0]} has no help"
+
+    @pytest.mark.parametrize(("path", "command"), list(every_command()))
+    def test_its_options_have_environment_variables(self, path: str, command: click.Command) -> None:
+        assert all(option.allow_from_autoenv for option in command.params if isinstance(option, click.Option))
+
+    def test_a_command_is_loaded_only_when_it_is_asked_for(self) -> None:
+        code = "import asof.cli.app, sys; print([name for name in sys.modules if 'cli.commands' in name])"
+        run = subprocess.run([sys.executable, "-c", code], env=ENVIRONMENT, capture_output=True, text=True, check=True)
+
+        assert run.stdout.strip() == "[]"
+
+    def test_help_loads_no_engine(self) -> None:
+        code = (
+            "import sys\nfrom asof.cli import main\n"
+            "try: main()\nexcept SystemExit: pass\n"
+            "print([name for name in 'duckdb pyarrow numpy rich deltalake yaml'.split() if name in sys.modules])"
+        )
+        run = subprocess.run(
+            [sys.executable, "-c", code, "--help"], env=ENVIRONMENT, capture_output=True, text=True, check=True
+        )
+
+        assert run.stdout.strip().endswith("[]")
+
+    def test_help_fits_eighty_columns(self, asof_: Shell) -> None:
+        for path, _ in every_command():
+            shown = asof_(*path.split()[1:], "--help")
+            assert shown.exit_code == 0
+            # Examples are copied from a screen, so they are never wrapped.
+            lines = [line for line in shown.stdout.splitlines() if not line.lstrip().startswith("asof ")]
+            assert max(map(len, lines)) <= 80
+
+
+class TestOptionsOfAsof:
+    def test_they_may_stand_before_or_behind_the_command(self, asof_: Shell) -> None:
+        before = asof_("-C", "repo", "--env", "prod", "--output", "json", "list", "views")
+        behind = asof_("list", "views", "-C", "repo", "--env", "prod", "--output", "json")
+
+        assert asof_.opened == [(Path("repo"), "prod")] * 2
+        assert before.stdout == behind.stdout and json.loads(before.stdout)["views"][0]["name"] == "user_visits"
+
+    def test_they_come_from_the_environment_too(self, asof_: Shell) -> None:
+        answer = asof_("list", "views", env={"ASOF_OUTPUT": "json", "ASOF_REPO": "there", "ASOF_ENV": "staging"})
+
+        assert json.loads(answer.stdout) and asof_.opened == [(Path("there"), "staging")]
+
+    def test_a_commands_own_options_come_from_the_environment(self, asof_: Shell, store: FakeStore) -> None:
+        store.answers["history"] = []
+        asof_("history", env={"ASOF_HISTORY_LIMIT": "3"})
+
+        assert store.calls == [("history", (3,), {})]
+
+    def test_demo_keeps_its_own_output_option(self, asof_: Shell) -> None:
+        assert "--output FOLDER" in asof_("demo", "--help").stdout
+
+    def test_the_clock_is_said_when_it_is_not_the_systems(self, asof_: Shell, store: FakeStore) -> None:
+        store.clock_note = "clock: 2020-10-18T05:46:40Z (given)"
+
+        assert asof_("list").stderr == "clock: 2020-10-18T05:46:40Z (given)\n"
+        assert asof_("--quiet", "list").stderr == ""
+
+    def test_the_store_is_closed(self, asof_: Shell, store: FakeStore) -> None:
+        asof_("list")
+
+        assert store.closed
+
+    def test_version(self, asof_: Shell) -> None:
+        assert asof_("--version").stdout.startswith("asof ")
+
+
+class TestErrors:
+    @pytest.mark.parametrize(
+        "error",
+        [
+            NotFound("no view 'a'", hint="did you mean 'b'?"),
+            RowsRefused("1 row", ["row 0: 3.7 into Int64"], where="f.py:3"),
+        ],
+    )
+    def test_an_error_is_its_text_and_its_code(self, asof_: Shell, store: FakeStore, error: AsofError) -> None:
+        store.fails = error
+        answer = asof_("list", "views")
+
+        assert answer.stdout == ""
+        assert answer.stderr == f"error: {error}\n"
+        assert answer.exit_code == type(error).exit_code
+
+    def test_an_error_as_json_leaves_stdout_empty(self, asof_: Shell, store: FakeStore) -> None:
+        store.fails = RegistryConflict("somebody was first", hint="run it again")
+        answer = asof_("list", "views", "--output", "json")
+
+        assert answer.stdout == ""
+        assert json.loads(answer.stderr) == store.fails.to_dict()
+        assert answer.exit_code == 8
+
+    def test_a_defect_asks_to_be_reported(self, asof_: Shell, store: FakeStore) -> None:
+        store.fails = ZeroDivisionError("by zero")
+        answer = asof_("list", "views")
+
+        assert answer.stderr == "unexpected ZeroDivisionError: by zero: report it, run again with --debug\n"
+        assert answer.exit_code == UNEXPECTED
+        assert "Traceback" in asof_("--debug", "list", "views").stderr
+
+    def test_debug_shows_what_the_driver_raised(self, asof_: Shell, store: FakeStore) -> None:
+        store.fails = NotFound("no view")
+        store.fails.__cause__ = KeyError("from the driver")
+
+        assert "from the driver" not in asof_("list", "views").stderr
+        assert "from the driver" in asof_("list", "views", "--debug").stderr
+
+    def test_ctrl_c_says_that_what_was_done_stands(self, asof_: Shell, store: FakeStore) -> None:
+        store.fails = KeyboardInterrupt()
+        answer = asof_("list", "views")
+
+        assert answer.stderr.strip() == "stopped; what was done stands"
+        assert answer.exit_code == STOPPED
+
+    def test_an_unknown_command_names_the_near_one(self, asof_: Shell) -> None:
+        answer = asof_("sampel")
+
+        assert "error: no command 'sampel': did you mean 'sample'?" in answer.stderr
+        assert answer.exit_code == USAGE
+
+    def test_a_wrong_option_is_usage_in_both_forms(self, asof_: Shell) -> None:
+        text = asof_("sample", "--rows", "3", "view")
+        as_json = asof_("--output", "json", "sample", "--rows", "3", "view")
+
+        assert "error: No such option" in text.stderr and "next: asof sample --help" in text.stderr
+        assert json.loads(as_json.stderr)["error"] == "UsageError"
+        assert text.exit_code == as_json.exit_code == USAGE
+
+    def test_a_file_that_cannot_be_read_is_no_defect(self, asof_: Shell, tmp_path: Path) -> None:
+        answer = asof_("push", "visits", "--file", str(tmp_path / "gone.json"))
+
+        assert "gone.json': No such file" in answer.stderr and answer.exit_code == 8
+
+    def test_every_error_has_an_exit_code_in_the_table(self) -> None:
+        errors = [each for _, each in inspect.getmembers(asof.errors, inspect.isclass) if issubclass(each, AsofError)]
+
+        assert len(errors) > 10
+        assert {each.exit_code for each in errors} <= set(EXIT_CODES)
+
+    def test_a_reader_that_stops_reading_is_no_error(self) -> None:
+        code = "from asof.cli import main; main()"
+        run = subprocess.Popen(
+            [sys.executable, "-c", code, "--help"], env=ENVIRONMENT, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+        )
+        run.stdout.close()
+        said = run.stderr.read()
+
+        assert (run.wait(), said) == (PIPE_CLOSED, b"")
+        run.stderr.close()
+
+
+class TestQuestions:
+    def test_teardown_asks_first(self, asof_: Shell, store: FakeStore) -> None:
+        declined = asof_("teardown", input="n\n")
+
+        assert declined.exit_code == 1 and "Nothing was changed." in declined.stderr
+        assert store.calls == []
+
+        assert asof_("teardown", input="y\n").exit_code == 0
+        assert store.calls == [("teardown", (), {"purge": False})]
+
+    def test_yes_goes_on_without_asking(self, asof_: Shell, store: FakeStore) -> None:
+        answer = asof_("teardown", "--purge", "--yes")
+
+        assert answer.stderr == "" and store.calls == [("teardown", (), {"purge": True})]
+
+    def test_where_nobody_answers_it_says_which_option_helps(self, asof_: Shell, store: FakeStore) -> None:
+        answer = asof_("teardown", input="")
+
+        assert answer.exit_code == USAGE and "add --yes" in answer.stderr and store.calls == []
+
+    def test_questions_stand_on_stderr(self, asof_: Shell) -> None:
+        answer = asof_("teardown", "--output", "json", input="y\n")
+
+        assert json.loads(answer.stdout) == {"project": "shop", "purged": False}
+        assert "Tear down project 'shop'" in answer.stderr
+
+    def test_forget_takes_one_key(self, asof_: Shell, store: FakeStore) -> None:
+        store.answers["forget"] = {"archive": 3, "log": 3, "online": 1, "training_sets": ["orders"]}
+        answer = asof_("forget", "user", "--key", "user_id=7", "--yes")
+
+        assert store.calls[-1] == ("forget", ("user", {"user_id": 7}), {})
+        assert "training sets  orders" in answer.stdout
+        assert asof_("forget", "user", "--yes").exit_code == USAGE
+
+
+class TestGetOnline:
+    @pytest.fixture(autouse=True)
+    def answers(self, store: FakeStore) -> None:
+        store.answers["get_online_features"] = lambda features, rows, full_feature_names: SimpleNamespace(
+            to_dict=lambda: {"user_id": [row["user_id"] for row in rows], "session_visits": [3, None][: len(rows)]},
+            statuses={"session_visits": ["PRESENT", "NOT_FOUND"][: len(rows)]},
+            event_times={"session_visits": [datetime(2026, 11, 23, tzinfo=UTC), None][: len(rows)]},
+        )
+
+    def test_a_key_name_that_comes_again_begins_the_next_row(self, asof_: Shell, store: FakeStore) -> None:
+        answer = asof_(
+            "get", "online", "--features", "user_visits:session_visits", "-k", "user_id=7", "-k", "user_id=8"
+        )
+
+        assert store.calls[-1][1] == (["user_visits:session_visits"], [{"user_id": 7}, {"user_id": 8}])
+        assert answer.stdout.splitlines() == [
+            "user_id  session_visits", "-------  --------------", "      7               3", "      8            null",
+        ]  # fmt: skip
+
+    def test_status_and_event_time_are_shown_when_asked_for(self, asof_: Shell) -> None:
+        args = [
+            "get",
+            "online",
+            "--features",
+            "user_visits:session_visits",
+            "-k",
+            "user_id=7",
+            "-k",
+            "user_id=8",
+            "--status",
+        ]
+
+        assert "PRESENT    2026-11-23T00:00:00Z" in asof_(*args).stdout
+        assert json.loads(asof_(*args, "--output", "json").stdout) == {
+            "rows": [{"user_id": 7, "session_visits": 3}, {"user_id": 8, "session_visits": None}],
+            "statuses": {"session_visits": ["PRESENT", "NOT_FOUND"]},
+            "event_times": {"session_visits": ["2026-11-23T00:00:00Z", None]},
+        }
+
+    def test_rows_come_as_json_too(self, asof_: Shell, store: FakeStore) -> None:
+        asof_("get", "online", "--service", "model", "--rows", "-", input='[{"user_id": 7}]')
+
+        assert store.calls[-1][1] == (model, [{"user_id": 7}])
+
+    def test_text_stays_text_where_the_key_is_text(self, asof_: Shell, store: FakeStore) -> None:
+        named = FeatureView(
+            name="named", entities=[Entity("user_id")], schema=[Field("user_id", String), Field("a", Int64)],
+            source=PushSource("pushed", [Field("user_id", String), Field("a", Int64), Field("t", Timestamp)], "t"),
+        )  # fmt: skip
+        store.answers["list_feature_views"] = [named]
+        asof_("get", "online", "-f", "named:a", "-k", "user_id=007")
+
+        assert store.calls[-1][1] == (["named:a"], [{"user_id": "007"}])
+
+    @pytest.mark.parametrize(
+        ("args", "message"),
+        [
+            (["-k", "user_id=7"], "give either --features view:feature,… or --service NAME"),
+            (["-f", "a:b", "--service", "model", "-k", "user_id=7"], "give either --features"),
+            (["-f", "a:b"], "give --key NAME=VALUE, or --rows"),
+            (["-f", "a:b", "-k", "user_id"], "--key 'user_id': expected NAME=VALUE"),
+            (["-f", "a:b", "--rows", "{"], "--rows is not JSON"),
+            (["-f", "a:b", "--rows", "[7]"], "--rows: expected a list of objects"),
+        ],
+    )
+    def test_a_request_that_is_not_well_formed_is_usage(self, asof_: Shell, args: list[str], message: str) -> None:
+        answer = asof_("get", "online", *args)
+
+        assert answer.exit_code == USAGE and message in answer.stderr
+
+
+class TestGetHistorical:
+    @pytest.fixture(autouse=True)
+    def answers(self, store: FakeStore) -> None:
+        table = pa.table({"user_id": range(100), "country": ["Poland", None] * 50})
+        self.batches_taken = 0
+
+        def batches() -> Iterator[pa.RecordBatch]:
+            for batch in table.to_batches(max_chunksize=10):
+                self.batches_taken += 1
+                yield batch
+
+        result = SimpleNamespace(
+            to_batches=batches,
+            to_arrow=lambda: table,
+            to_sql=lambda: "SELECT 1",
+            write=lambda path: 100,
+            save=lambda name: None,
+        )
+        store.answers["get_historical_features"] = lambda *args, **options: result
+
+    def test_only_what_is_shown_is_computed(self, asof_: Shell) -> None:
+        answer = asof_("get", "historical", "--sql", "SELECT 1", "-f", "a:b,a:c", "--limit", "3")
+
+        assert answer.stdout.splitlines()[-1] == "      2  Poland" and self.batches_taken == 1
+        assert "the first 3 rows" in answer.stderr
+
+    def test_json_has_all_rows(self, asof_: Shell) -> None:
+        answer = asof_("get", "historical", "--sql", "SELECT 1", "-f", "a:b", "--output", "json")
+
+        assert len(json.loads(answer.stdout)["rows"]) == 100
+
+    def test_what_was_asked_reaches_the_store(self, asof_: Shell, store: FakeStore) -> None:
+        asof_("get", "historical", "--entities", "orders.parquet", "-f", "a:b, a:c", "-f", "d:e", "--known-at", "row")
+
+        assert store.calls[-1] == (
+            "get_historical_features", ("orders.parquet", ["a:b", "a:c", "d:e"]),
+            {"full_feature_names": False, "known_at": True, "start_date": None, "end_date": None},
+        )  # fmt: skip
+
+    def test_it_is_written_to_a_file(self, asof_: Shell) -> None:
+        answer = asof_("get", "historical", "--service", "model", "--start", "2026-01-01", "--out", "set.parquet")
+
+        assert answer.stdout == "Wrote 100 rows to set.parquet.\n"
+
+    def test_the_sql_is_shown_instead_of_run(self, asof_: Shell) -> None:
+        assert asof_("get", "historical", "--service", "model", "--show-sql").stdout == "SELECT 1\n"
+        assert self.batches_taken == 0
+
+    def test_a_time_that_is_none_is_usage(self, asof_: Shell) -> None:
+        answer = asof_("get", "historical", "--service", "model", "--start", "yesterday")
+
+        assert answer.exit_code == USAGE and "'yesterday' is not a time like 2026-11-23T12:00:00Z" in answer.stderr
+
+
+class TestFeeding:
+    def test_rows_are_pushed_from_the_command_line(self, asof_: Shell, store: FakeStore) -> None:
+        answer = asof_("push", "visits", '{"user_id": 7}', '[{"user_id": 8}, {"user_id": 9}]', "--batch-id", "one")
+
+        assert answer.stdout == "Pushed 3 rows to visits.\n"
+        assert store.calls[-1] == (
+            "push",
+            ("visits", [{"user_id": 7}, {"user_id": 8}, {"user_id": 9}]),
+            {"batch_id": "one"},
+        )
+
+    def test_rows_are_pushed_as_lines_from_stdin(self, asof_: Shell, store: FakeStore) -> None:
+        asof_("push", "visits", "--file", "-", input='{"user_id": 7}\n{"user_id": 8}\n')
+
+        assert store.calls[-1][1] == ("visits", [{"user_id": 7}, {"user_id": 8}])
+
+    def test_rows_are_pushed_from_a_table(self, asof_: Shell, store: FakeStore, tmp_path: Path) -> None:
+        (tmp_path / "rows.csv").write_text("user_id,page\n7,home\n")
+        asof_("push", "visits", "--file", str(tmp_path / "rows.csv"))
+
+        assert store.calls[-1][1][1].to_pylist() == [{"user_id": 7, "page": "home"}]
+
+    @pytest.mark.parametrize("rows", [["{"], ["7"], []])
+    def test_what_is_no_object_is_usage(self, asof_: Shell, rows: list[str]) -> None:
+        assert asof_("push", "visits", *rows).exit_code == USAGE
+
+    def test_materialize_reports_progress_on_stderr(self, asof_: Shell, store: FakeStore) -> None:
+        def materialize(*args: Any, progress: Any, **options: Any) -> list[dict[str, Any]]:
+            progress("user_profile", 500, 1000)
+            progress("user_profile", 1000, 1000)
+            return [{"view": "user_profile", "rows": 1000, "seconds": 0.25, "until": "2026-11-23T00:00:00Z"}]
+
+        store.answers["materialize"] = materialize
+        answer = asof_("materialize", "user_profile", "--end", "2026-11-23")
+
+        assert answer.stderr == "user_profile: 1,000 of 1,000 (100 %)\n"
+        assert answer.stdout.splitlines()[-1] == "user_profile  1000     0.25  2026-11-23T00:00:00Z"
+        assert store.calls[-1][1] == (None, datetime(2026, 11, 23, tzinfo=UTC))
+
+
+class TestStream:
+    @pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 0), (signal.SIGINT, STOPPED)])
+    def test_a_signal_lets_the_worker_finish(self, asof_: Shell, store: FakeStore, number: int, code: int) -> None:
+        def stream_run(sources: Any, *, stop: threading.Event, **options: Any) -> dict[str, int]:
+            os.kill(os.getpid(), number)
+            assert stop.wait(5)
+            return {"events": 10}
+
+        store.answers["stream_run"] = stream_run
+        before = signal.getsignal(number)
+        answer = asof_("stream", "run")
+
+        assert answer.exit_code == code
+        assert signal.getsignal(number) == before
+        assert ("events  10" in answer.stdout) == (code == 0)
+
+    def test_a_second_ctrl_c_stops_at_once(self, asof_: Shell, store: FakeStore) -> None:
+        def stream_run(sources: Any, *, stop: threading.Event, **options: Any) -> None:
+            for _ in range(2):
+                os.kill(os.getpid(), signal.SIGINT)
+            pytest.fail("not reached")
+
+        store.answers["stream_run"] = stream_run
+
+        assert asof_("stream", "run").exit_code == STOPPED
+
+    def test_status_leaves_out_columns_before_it_breaks_words(self, asof_: Shell, store: FakeStore) -> None:
+        store.answers["stream_status"] = [
+            {"source": "traffic", "topic": "shop.website.traffic", "partition": 0, "first": 0, "next": 1_000_000,
+             "archived": 999_000, "lag": 1000, "letters": 2, "last_event": "2026-11-23T12:00:00Z"}
+        ]  # fmt: skip
+        narrow, wide = asof_("stream", "status"), asof_("stream", "status", width=120)
+
+        assert "topic" not in narrow.stdout and "2026-11-23T12:00:00Z" in narrow.stdout
+        assert "shop.website.traffic" in wide.stdout
+        assert json.loads(asof_("stream", "status", "--output", "json").stdout)["partitions"][0]["topic"]
+
+
+class TestDeadLetters:
+    def test_they_are_listed_with_their_reasons(self, asof_: Shell, store: FakeStore) -> None:
+        store.answers["dead_letters"] = pa.table({
+            "id": ["traffic-0-7"], "source": ["traffic"], "topic": ["traffic"], "partition": [0], "offset": [7],
+            "reason": ["column 'user_id' (Int64): found 3.7, which is not whole"],
+            "at": [datetime(2026, 11, 23, 12, tzinfo=UTC)], "size": [80],
+        })  # fmt: skip
+        answer = asof_("dead-letters", "list")
+
+        assert "traffic-0-7" in answer.stdout and "2026-11-23T12:00:00Z" in answer.stdout
+        assert max(map(len, answer.stdout.splitlines())) <= 80
+
+    def test_one_is_shown_without_harm_to_the_terminal(self, asof_: Shell, store: FakeStore) -> None:
+        store.answers["dead_letter"] = {"id": "traffic-0-7", "reason": "not JSON", "raw": b"\x1b[31m\xffhello\n"}
+
+        assert "\\x1b[31m\\xffhello\\n" in asof_("dead-letters", "show", "traffic-0-7").stdout
+        shown = json.loads(asof_("dead-letters", "show", "traffic-0-7", "--output", "json").stdout)
+        assert shown["dead_letter"]["raw"] == "G1szMW3/aGVsbG8K"
+
+    def test_some_are_replayed(self, asof_: Shell, store: FakeStore) -> None:
+        store.answers["replay_dead_letters"] = {"replayed": 1, "refused": 1}
+
+        assert "replayed  1" in asof_("dead-letters", "replay", "traffic", "a", "b").stdout
+        assert store.calls[-1][1] == ("traffic", ["a", "b"])
+
+
+class TestLooking:
+    def test_an_audit_that_finds_differences_says_so_in_its_code(self, asof_: Shell, store: FakeStore) -> None:
+        difference = {
+            "view": "user_visits",
+            "key": {"user_id": 7},
+            "feature": "a",
+            "online": 3,
+            "history": 4,
+            "cause": "lag",
+        }
+        report = SimpleNamespace(
+            to_dict=lambda: {"keys": 100, "differences": [difference]}, differences=[difference], ok=False
+        )
+        store.answers["audit"] = report
+
+        assert "user_id=7" in asof_("audit").stdout
+        assert asof_("audit").exit_code == FOUND
+        as_json = asof_("audit", "--output", "json")
+        assert json.loads(as_json.stdout)["audit"]["differences"] == [difference] and as_json.exit_code == FOUND
+
+    def test_doctor_has_one_line_per_part(self, asof_: Shell, store: FakeStore) -> None:
+        store.answers["doctor"] = [
+            SimpleNamespace(part="registry", ok=True, text="sqlite, version 3", hint=""),
+            SimpleNamespace(part="online store", ok=False, text="rows of 1 key are too long", hint="see docs"),
+        ]
+        answer = asof_("doctor")
+
+        assert answer.exit_code == FOUND
+        assert answer.stdout.splitlines()[2:] == [
+            "ok   registry      sqlite, version 3", "BAD  online store  rows of 1 key are too long; next: see docs",
+        ]  # fmt: skip
+        assert json.loads(asof_("doctor", "--output", "json").stdout)["checks"][0]["ok"] is True
+
+    def test_explain_shows_the_rows_behind_a_value(self, asof_: Shell, store: FakeStore) -> None:
+        rows = pa.table({"visited_at": [datetime(2026, 11, 23, tzinfo=UTC)], "page": ["home"]})
+        store.answers["explain"] = SimpleNamespace(value=1, rows=rows, text="user_visits:session_visits is 1")
+        answer = asof_("explain", "user_visits:session_visits", "--key", "user_id=7", "--at", "2026-11-23T00:00:00Z")
+
+        assert answer.stdout.splitlines()[0] == "user_visits:session_visits is 1" and "home" in answer.stdout
+        assert store.calls[-1] == (
+            "explain", ("user_visits:session_visits", {"user_id": 7}), {"at": datetime(2026, 11, 23, tzinfo=UTC)},
+        )  # fmt: skip
+
+    def test_a_wide_sample_becomes_one_record_below_the_other(self, asof_: Shell, store: FakeStore) -> None:
+        store.answers["sample"] = pa.table({f"a_feature_with_a_long_name_{i}": [i, None] for i in range(10)})
+        lines = asof_("sample", "user_visits").stdout.splitlines()
+
+        assert lines[0] == "-- 1 --" and lines[1] == "a_feature_with_a_long_name_0  0"
+        assert lines[-1] == "a_feature_with_a_long_name_9  null"
+
+
+class TestListAndShow:
+    def test_everything_is_listed_by_kind(self, asof_: Shell) -> None:
+        listed = json.loads(asof_("list", "--output", "json").stdout)["objects"]
+
+        assert [(each["kind"], each["name"]) for each in listed] == [
+            ("entity", "user"), ("source", "visits"), ("view", "user_visits"), ("on-demand-view", "doubled"),
+            ("service", "model"),
+        ]  # fmt: skip
+
+    @pytest.mark.parametrize("width", [80, 120])
+    @pytest.mark.parametrize("kind", ["", "entities", "sources", "views", "on-demand-views", "services", "features"])
+    def test_a_list_fits_the_terminal_and_breaks_no_word(self, asof_: Shell, kind: str, width: int) -> None:
+        args = ["list", *([kind] if kind else [])]
+        text, whole = asof_(*args, width=width).stdout, asof_(*args, width=1000).stdout
+
+        assert max(map(len, text.splitlines())) <= width
+        assert {word for word in text.split() if word.strip("-")} <= set(whole.split())
+
+    def test_a_view_is_shown_with_how_its_features_are_made(self, asof_: Shell) -> None:
+        text = asof_("show", "view", "user_visits", width=120).stdout
+
+        assert "count(*) where page = 'home', session gap 1h" in text
+        assert f"defined at   {user_visits.where}" in text or user_visits.where in text
+
+    def test_a_service_and_a_source_are_shown_with_their_parts(self, asof_: Shell) -> None:
+        assert "session_visits" in asof_("show", "service", "model").stdout
+        assert "visited_at  Timestamp" in asof_("show", "source", "visits").stdout
+
+    def test_a_feature_that_is_not_there_names_the_near_one(self, asof_: Shell) -> None:
+        answer = asof_("show", "feature", "doubled:twic")
+
+        assert answer.exit_code == 4 and "did you mean 'doubled:twice'?" in answer.stderr
+
+    def test_there_may_be_none(self, asof_: Shell) -> None:
+        assert asof_("show", "training-sets").stdout == "No training sets.\n"
+        assert json.loads(asof_("list", "training-sets", "--output", "json").stdout) == {"training_sets": []}
+
+    def test_an_unknown_kind_names_the_near_one(self, asof_: Shell) -> None:
+        assert "did you mean 'views'?" in asof_("list", "view_s").stderr
+
+
+class TestInit:
+    def test_it_writes_a_repository_whose_definitions_load(self, asof_: Shell, tmp_path: Path) -> None:
+        answer = asof_("init", str(tmp_path / "My Shop"))
+
+        assert answer.exit_code == 0 and "asof apply" in answer.stdout
+        assert "project: my_shop\n" in (tmp_path / "My Shop" / "feature_store.yaml").read_text()
+        assert (tmp_path / "My Shop" / ".gitignore").exists()
+        space: dict[str, Any] = {}
+        exec(compile((tmp_path / "My Shop" / "features.py").read_text(), "features.py", "exec"), space)
+        assert space["visit_model"].features[0].view.feature_names == (
+            "visits_1d", "seconds_1d", "session_visits", "last_page",
+        )  # fmt: skip
+
+    def test_it_replaces_nothing(self, asof_: Shell, tmp_path: Path) -> None:
+        (tmp_path / "features.py").write_text("mine")
+        answer = asof_("init", str(tmp_path))
+
+        assert answer.exit_code == 3 and "has a feature repository already: features.py" in answer.stderr
+        assert (tmp_path / "features.py").read_text() == "mine"
+        assert not (tmp_path / "feature_store.yaml").exists()
+
+
+def test_each_command_stands_where_the_table_says() -> None:
+    for commands in COMMANDS.values():
+        for name, home in commands.items():
+            module, attribute = home.split(":")
+            assert getattr(import_module(f"asof.cli.commands.{module}"), attribute).name == name
