@@ -113,6 +113,9 @@ class Layout:
         self.by_name = {output.name: output for output in self.outputs}
         self.object_words = tuple(part.at + part.width - 1 for part in self.parts if part.holds_object)
         self.unused_objects = tuple(self._unused_objects(family) for family in range(len(self.families)))
+        self.object_families = np.array(
+            [len(unused) < len(self.object_words) for unused in self.unused_objects], dtype=np.int64
+        )
         self.empty = np.zeros(self.width, dtype=np.int64)
         for part in self.parts:
             self.empty[part.at : part.at + part.width] = part.empty

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from asof.aggregation.layout import FORMAT, Layout
 from asof.aggregation.parts import Ints
-from asof.aggregation.pool import LENGTH_BITS, NONE, Packed, Pool
+from asof.aggregation.pool import LENGTH_BITS, LENGTH_MASK, NONE, Packed, Pool
 from asof.aggregation.runs import ranges
 from asof.errors import StorageError
 
@@ -88,7 +88,8 @@ def decode(layout: Layout, blobs: Sequence[bytes | None]) -> State:
     n, width = len(blobs), layout.width
     present = [blob for blob in blobs if blob]
     sizes = np.fromiter(map(len, present), dtype=np.int64, count=len(present))
-    joined = b"".join(present)
+    # A bytearray, so that the names of objects can be rewritten in place.
+    joined = bytearray().join(present)
     if len(joined) % (8 * width) or (sizes % (8 * width)).any():
         raise foreign_row("its length is no multiple of a record")
     words = np.frombuffer(joined, dtype=np.int64)
@@ -122,11 +123,11 @@ def decode(layout: Layout, blobs: Sequence[bytes | None]) -> State:
     records = words.reshape(-1, width)
     pool = Pool()
     if layout.object_words:
-        pool, records = Pool(words), records.copy()
+        pool = Pool(words)
         bases = np.zeros(n, dtype=np.int64)
         bases[rows] = heads << LENGTH_BITS
-        totals = counts.sum(axis=1)
-        lines, lifts = ranges(starts, totals), np.repeat(bases, totals)
+        lines, per_row = _object_lines(layout, starts, counts)
+        lifts = np.repeat(bases, per_row)
         for word in layout.object_words:
             names = records[lines, word]
             records[lines, word] = np.where(names == NONE, NONE, names + lifts)
@@ -147,12 +148,11 @@ def encode(layout: Layout, state: State, max_row_bytes: int = MAX_ROW_BYTES) -> 
     partitions = np.bincount(state.offset_rows, minlength=n)
     headers = header_records(layout, partitions)
     totals = state.counts.sum(axis=1)
-    lines = ranges(state.starts, totals) if layout.object_words or state.spare is None else None
-    objects = _Objects.of(layout, state, lines, totals) if lines is not None and layout.object_words else None
+    objects = _Objects.of(layout, state) if layout.object_words else None
     pool_words = objects.words_per_row if objects is not None else np.zeros(n, dtype=np.int64)
     tails = -(-pool_words // width)
     sizes = headers + totals + tails
-    over = ((sizes * (8 * width)) > max_row_bytes) | state.overflow
+    over = ((sizes * (8 * width)) > min(max_row_bytes, LENGTH_MASK)) | state.overflow
     if over.any():
         empty = replace(
             state, counts=np.where(over[:, None], 0, state.counts), flags=state.flags | np.where(over, OVERFLOW, 0),
@@ -169,9 +169,10 @@ def encode(layout: Layout, state: State, max_row_bytes: int = MAX_ROW_BYTES) -> 
         begins = np.cumsum(sizes) - sizes
         out = np.zeros((int(sizes.sum()), width), dtype=np.int64)
         places = ranges(begins + headers, totals)
-        out[places] = state.records[lines if lines is not None else ranges(state.starts, totals)]
+        out[places] = state.records[ranges(state.starts, totals)]
         if objects is not None:
-            objects.write(layout, out, places, (headers + totals) * width, begins * width)
+            moved = np.repeat(begins + headers - state.starts, objects.lines_per_row)
+            objects.write(layout, out, objects.lines + moved, (headers + totals) * width, begins * width)
     words = out.reshape(-1)
     heads = begins * width
     words[heads] = FORMAT | (state.flags << 8) | (headers << 16) | (partitions << 32)
@@ -192,24 +193,35 @@ def encode(layout: Layout, state: State, max_row_bytes: int = MAX_ROW_BYTES) -> 
     return [bytes(view[begin:end]) for begin, end in cuts]
 
 
+def _object_lines(layout: Layout, starts: Ints, counts: Ints) -> tuple[Ints, Ints]:
+    """The records of the families that use objects, row after row, and how many each row has."""
+    begins = starts[:, None] + np.cumsum(counts, axis=1) - counts
+    lengths = counts * layout.object_families
+    return ranges(begins.reshape(-1), lengths.reshape(-1)), lengths.sum(axis=1)
+
+
 @dataclass(frozen=True)
 class _Objects:
     """The objects of a state, ready to be written behind the records of their rows.
 
     Attributes:
-        used: bool[records, object words], where a record names an object.
+        lines: the records that may name objects, row after row; `lines_per_row`: how many.
+        used: bool[lines, object words], where such a record does.
         packed: these objects, in the order of rows and records.
         rows: int64, each object's row.
         words_per_row: int64[n].
     """
 
+    lines: Ints
+    lines_per_row: Ints
     used: NDArray[np.bool_]
     packed: Packed
     rows: Ints
     words_per_row: Ints
 
     @classmethod
-    def of(cls, layout: Layout, state: State, lines: Ints, totals: Ints) -> _Objects:
+    def of(cls, layout: Layout, state: State) -> _Objects:
+        lines, totals = _object_lines(layout, state.starts, state.counts)
         names = np.stack([state.records[lines, word] for word in layout.object_words], axis=1)
         used = names != NONE
         packed = state.pool.packed(names[used])
@@ -218,13 +230,13 @@ class _Objects:
         per_row = running[ends] - running[ends - totals]
         bounds = np.append(packed.places, len(packed.words))
         words_per_row = bounds[running[ends]] - bounds[running[ends - totals]]
-        return cls(used, packed, np.repeat(np.arange(len(totals)), per_row), words_per_row)
+        return cls(lines, totals, used, packed, np.repeat(np.arange(len(totals)), per_row), words_per_row)
 
     def write(self, layout: Layout, out: Ints, places: Ints, pool_at: Ints, row_at: Ints) -> None:
         """Write the objects and their names into the rows' matrix.
 
         Args:
-            places: where in `out` each record lies.
+            places: where in `out` each of the lines lies.
             pool_at: per row, how many words after its begin the pool lies; `row_at`: where the row begins.
         """
         before = np.cumsum(self.words_per_row) - self.words_per_row
