@@ -1,0 +1,101 @@
+"""For tests of flows: the embedded parts over a folder, a clock set by hand, and definitions applied by hand."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from asof.definitions import FeatureView, Snapshot, project_of
+from asof.definitions.base import Definition
+from asof.dtypes import DType
+from asof.expressions import check, parse
+from asof.flows.feeding import input_schema
+from asof.flows.historical import view_as_of
+from asof.flows.parts import Parts
+from asof.flows.serving import Reader
+from asof.log.file import FileLog
+from asof.offline.duckdb import DuckDBOffline
+from asof.online.sqlite import SqliteOnlineStore
+from asof.registry.sqlite import SqliteRegistry
+from asof.selection import ViewRead, select
+from asof.sources.file import FileReader
+from asof.timing import SECOND, Clock, Micros, micros
+
+NOW = micros("2026-01-01T12:00:00+00:00")
+
+
+class HandClock:
+    """A clock that stands until it is moved."""
+
+    def __init__(self, now: Micros = NOW) -> None:
+        self.now = now
+
+    def __call__(self) -> Micros:
+        return self.now
+
+    def move(self, duration: Micros = SECOND) -> Micros:
+        self.now += duration
+        return self.now
+
+
+def embedded_parts(
+    tmp_path: Path, *, clock: Clock | None = None, project: str = "shop", readers: Mapping[str, Any] | None = None
+) -> Parts:
+    """The embedded products, all below `tmp_path`; relative paths of file sources are relative to it.
+
+    Args:
+        clock: by default a `HandClock` that stands at `NOW`.
+        readers: source type → reader, beside the one for files.
+    """
+    clock = clock or HandClock()
+    return Parts(
+        project=project,
+        registry=SqliteRegistry(tmp_path / "registry.db"),
+        offline=DuckDBOffline(tmp_path / "archive", threads=1),
+        online=SqliteOnlineStore(tmp_path / "online.db"),
+        log=FileLog(tmp_path / "log", clock=clock),
+        readers={"file": FileReader(tmp_path), **(readers or {})},
+        clock=clock,
+        who="tests",
+    )
+
+
+def apply_by_hand(parts: Parts, *definitions: Definition, **facts: Any) -> Snapshot:
+    """Commit definitions with the types of their features, in place of what was applied, and keep the facts.
+
+    Nothing is checked against real sources, and no online table is prepared: a view's schema has to name the types of
+    its join keys, and its source's (or its own) those of the columns that aggregations use.
+    """
+    before = parts.registry.load(parts.project)
+    project = project_of([typed(each) if isinstance(each, FeatureView) else each for each in definitions])
+    after = Snapshot(before.version, parts.project, project, before.facts).with_facts(**facts)
+    return parts.registry.commit(after, expected=before.version, who=parts.who, when=parts.clock(), note="by hand")
+
+
+def typed(view: FeatureView) -> FeatureView:
+    """The view with the types of its aggregations, as `plan` resolves them."""
+    schema = input_schema(view)
+
+    def dtype_of(column: str) -> DType | None:
+        return check(parse(column), schema) if column else None
+
+    aggregations = [each.with_dtype(each.output_dtype(dtype_of(each.column))) for each in view.aggregations]
+    return view.resolved(schema=view.schema, aggregations=aggregations)
+
+
+def reader_of(parts: Parts, view: str) -> Reader:
+    """A reader of all features of one applied view; what a row cannot answer it reads from history."""
+    snapshot = parts.registry.load(parts.project)
+
+    def history(read: ViewRead, keys: Any, at: Micros) -> Any:
+        count = len(next(iter(keys.values()))) if keys else 1
+        return view_as_of(parts, snapshot, read, keys, at), [None] * count
+
+    return Reader(parts, snapshot, select(snapshot, view), history=history)
+
+
+def read_online(parts: Parts, view: str, keys: Any, *, at: Micros | None = None) -> dict[str, list[Any]]:
+    """Every feature of a view for some keys (a dict of columns, or dicts), as of the clock or `at`."""
+    response, _ = reader_of(parts, view).read(keys, at=parts.clock() if at is None else at)
+    return response.to_dict()
