@@ -1,0 +1,23 @@
+"""What `apply` would do, and what stands in its way: pure functions of definitions and of what the sources hold."""
+
+from asof.planning.changes import (
+    Change,
+    Create,
+    CreateArchive,
+    Delete,
+    DropGeneration,
+    FieldChange,
+    Finding,
+    KeepArchive,
+    NewFunction,
+    NewGeneration,
+    Plan,
+    Update,
+)
+from asof.planning.checks import resolve
+from asof.planning.difference import describe, diff
+
+__all__ = [
+    "Change", "Create", "CreateArchive", "Delete", "DropGeneration", "FieldChange", "Finding", "KeepArchive",
+    "NewFunction", "NewGeneration", "Plan", "Update", "describe", "diff", "resolve",
+]  # fmt: skip

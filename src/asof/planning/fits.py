@@ -1,0 +1,66 @@
+"""Whether values of one type may be read as another: widening is silent, what may lose or refuse values is said or refused."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from asof.dtypes import DType
+
+_DIGITS = {"Int32": 10, "Int64": 19}
+_WIDER = {
+    ("Int64", "Int32"), ("Float64", "Float32"), ("Float64", "Int32"), ("Timestamp", "Date"), ("Json", "String"),
+    ("String", "Json"),
+}  # fmt: skip
+_WHOLE = "a value that is not whole is an error when it is read"
+_WITH_A_NOTE = {
+    ("Int32", "Float32"): _WHOLE, ("Int32", "Float64"): _WHOLE, ("Int64", "Float32"): _WHOLE, ("Int64", "Float64"): _WHOLE,
+    ("Float32", "Float64"): "values are rounded to the nearest Float32",
+    ("Float64", "Int64"): "values beyond 2**53 are not exact in Float64",
+    ("Float32", "Int32"): "values beyond 2**24 are not exact in Float32",
+    ("Float32", "Int64"): "values beyond 2**24 are not exact in Float32",
+}  # fmt: skip
+"""(declared, found) → what a reader should know."""
+
+
+def misfit(declared: DType, found: DType) -> tuple[bool, str]:
+    """Whether a column of type `found` may be declared as `declared`, and what is to be said about it."""
+    pair = (declared.name, found.name)
+    if declared == found or pair in _WIDER:
+        return True, ""
+    if pair in _WITH_A_NOTE:
+        return True, _WITH_A_NOTE[pair]
+    if declared.name == "Decimal":
+        return _decimal(declared, found)
+    if declared.is_float and found.name == "Decimal":
+        return True, f"values are rounded to the nearest {declared}"
+    if declared.name == "Array" and found.name == "Array" and declared.inner and found.inner:
+        return misfit(declared.inner, found.inner)
+    if declared.name == "Embedding" and found.name == "Array" and found.inner is not None:
+        return found.inner.is_float, f"a vector that has not {declared.size} values is an error when it is read"
+    return False, ""
+
+
+def _decimal(declared: DType, found: DType) -> tuple[bool, str]:
+    whole = declared.precision - declared.scale
+    if found.name in _DIGITS:
+        return whole >= _DIGITS[found.name], ""
+    if found.name == "Decimal":
+        return whole >= found.precision - found.scale and declared.scale >= found.scale, ""
+    return False, ""
+
+
+def is_of(value: Any, dtype: DType) -> bool:
+    """Whether a default value, as written in Python or read from JSON, may stand in a column of the type."""
+    if dtype.name in ("Array", "Embedding"):
+        inner = dtype.inner
+        return isinstance(value, list | tuple) and (inner is None or all(is_of(each, inner) for each in value))
+    if dtype.name == "Bool":
+        return isinstance(value, bool)
+    if dtype.is_integer:
+        bits = 31 if dtype.name == "Int32" else 63
+        return isinstance(value, int) and not isinstance(value, bool) and -(2**bits) <= value < 2**bits
+    if dtype.is_float:
+        return isinstance(value, int | float) and not isinstance(value, bool)
+    if dtype.is_text:
+        return isinstance(value, str)
+    return True

@@ -1,0 +1,230 @@
+"""Check a source against the columns that it really has, and settle its event time."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol, TypeVar
+
+from asof.definitions import Definition, Field, Source
+from asof.dtypes import DType
+from asof.errors import AsofError, nearest, some
+from asof.planning.changes import Finding, Severity
+from asof.planning.fits import misfit
+
+D = TypeVar("D", bound=Definition)
+
+
+class Described(Protocol):
+    """A column that a source really has (`asof.sources.protocol.Column`)."""
+
+    @property
+    def name(self) -> str: ...
+    @property
+    def dtype(self) -> DType | None: ...
+    @property
+    def arrow(self) -> str: ...
+
+
+@dataclass(frozen=True)
+class Declared:
+    """A column as the definition has it, for sources that are their own description."""
+
+    name: str
+    dtype: DType | None
+    arrow: str = ""
+
+
+@dataclass(frozen=True)
+class Checked:
+    """A source whose event time is settled, and its columns under their names in Asof.
+
+    Args:
+        columns: name → type; None where Asof has no type for it.
+        times: the names that are the event time and the created time: never features by inference.
+    """
+
+    source: Source
+    columns: Mapping[str, DType | None]
+    times: frozenset[str]
+
+
+def copy_of(each: D, **values: Any) -> D:
+    """The same definition with other values."""
+    copy = object.__new__(type(each))
+    copy.__dict__.update(each.__dict__)
+    copy.__dict__.update(values)
+    return copy
+
+
+def title(each: Definition) -> str:
+    """Kind and name, as findings name an object."""
+    return f"{each.kind} {each.name!r}"
+
+
+class Findings(list[Finding]):
+    """The findings so far, and short words to add one."""
+
+    def add(self, severity: Severity, about: Definition, found: str, *, expected: str = "", hint: str = "") -> None:
+        self.append(Finding(severity, title(about), about.where, expected, found, hint))
+
+    def error(self, about: Definition, found: str, *, expected: str = "", hint: str = "") -> None:
+        self.add("error", about, found, expected=expected, hint=hint)
+
+    def raised(self, about: Definition, error: AsofError, *, before: str = "") -> None:
+        """An exception of ours as a finding about the object."""
+        self.add("error", about, f"{before}{error.message}", hint=error.hint)
+
+
+def check_source(
+    source: Source, described: Sequence[Described] | AsofError | None, *, findings: Findings
+) -> Checked | None:
+    """The source with its event time settled, or None where its views cannot be checked."""
+    if isinstance(described, AsofError):
+        findings.raised(source, described)
+        return None
+    if source.is_log or described is None:
+        described = [Declared(field.name, field.dtype, str(field.dtype)) for field in source.schema]
+    if not described:
+        findings.error(source, "has no columns", hint="check that it holds data, or declare schema=")
+        return None
+    by_name = {column.name: column for column in described}
+    source = _settle_time(source, by_name, findings)
+    _check_created(source, by_name, findings)
+    declared = _check_schema(source, by_name, findings)
+    for column in source.field_mapping:
+        if column not in by_name:
+            findings.error(
+                source, f"field_mapping names column {column!r}, which is not there", hint=_near(column, by_name)
+            )
+    columns: dict[str, DType | None] = {}
+    for column in described:
+        name = source.renamed(column.name)
+        if name in columns:
+            findings.error(
+                source, f"two columns are called {name!r} after field_mapping", hint="map one to another name"
+            )
+        columns[name] = declared.get(column.name, column.dtype)
+    times = {source.renamed(each) for each in (source.timestamp_field, source.created_timestamp_column) if each}
+    return Checked(source, columns, frozenset(times)) if source.timestamp_field in by_name else None
+
+
+def check_batch_source(source: Source, batch: Checked, *, findings: Findings) -> None:
+    """A log source's batch source holds the same columns as its messages."""
+    for field in source.schema:
+        name = source.renamed(field.name)
+        found = batch.columns.get(name)
+        if name not in batch.columns:
+            # The event time may have another name on each side.
+            if field.name != source.timestamp_field:
+                findings.error(
+                    source,
+                    f"batch source {batch.source.name!r} has no column {name!r}",
+                    hint=_near(name, batch.columns),
+                )
+        elif found is None or not misfit(field.dtype, found)[0]:
+            if field.name != source.timestamp_field:
+                findings.error(
+                    source, f"{found}", expected=f"column {name!r} of batch source {batch.source.name!r} as {field.dtype}",
+                    hint="give both the same type",
+                )  # fmt: skip
+
+
+def _settle_time(source: Source, columns: Mapping[str, Described], findings: Findings) -> Source:
+    if not source.timestamp_field:
+        times = [
+            each.name for each in columns.values()
+            if each.dtype is not None and each.dtype.name == "Timestamp" and each.name != source.created_timestamp_column
+        ]  # fmt: skip
+        if len(times) != 1:
+            found = f"candidates {some(times)}" if times else "no column that is a time"
+            findings.error(
+                source,
+                found,
+                expected="timestamp_field, or one column that is a time",
+                hint=f"give timestamp_field={times[0]!r}" if times else "give timestamp_field= and timestamp_unit=",
+            )
+            return source
+        return copy_of(source, timestamp_field=times[0])
+    name = source.timestamp_field
+    if name not in columns:
+        findings.error(source, f"timestamp_field {name!r} is not among its columns", hint=_near(name, columns))
+        return source
+    dtype = columns[name].dtype
+    if dtype is not None and dtype.is_integer:
+        if not source.timestamp_unit:
+            findings.error(
+                source,
+                f"{columns[name].arrow} without a unit",
+                expected=f"timestamp_field {name!r} to be a time",
+                hint="give timestamp_unit='ms' (or s, us, ns)",
+            )
+    elif dtype is None or dtype.name not in ("Timestamp", "Date"):
+        findings.error(
+            source,
+            columns[name].arrow,
+            expected=f"timestamp_field {name!r} to be a time, or an integer with timestamp_unit",
+            hint=_other_time(name, columns),
+        )
+    elif source.timestamp_unit and not source.is_log:
+        findings.add(
+            "warning", source, f"timestamp_unit has no meaning: {name!r} is {columns[name].arrow}", hint="leave it out"
+        )
+    return source
+
+
+def _check_created(source: Source, columns: Mapping[str, Described], findings: Findings) -> None:
+    name = source.created_timestamp_column
+    if not name or name == source.timestamp_field:
+        return
+    if name not in columns:
+        findings.error(source, f"created_timestamp_column {name!r} is not among its columns", hint=_near(name, columns))
+        return
+    dtype = columns[name].dtype
+    if dtype is None or not (dtype.name in ("Timestamp", "Date") or (dtype.is_integer and source.timestamp_unit)):
+        findings.error(
+            source,
+            columns[name].arrow,
+            expected=f"created_timestamp_column {name!r} to be a time",
+            hint=_other_time(name, columns),
+        )
+
+
+def _check_schema(source: Source, columns: Mapping[str, Described], findings: Findings) -> dict[str, DType]:
+    """The declared types of the source's columns."""
+    if source.is_log:
+        return {field.name: field.dtype for field in source.schema}
+    for field in source.schema:
+        if field.name not in columns:
+            findings.error(source, f"column {field.name!r} is not there", hint=_near(field.name, columns))
+        elif not (field.name == source.timestamp_field and source.timestamp_unit):
+            check_fit(source, field, columns[field.name].dtype, findings=findings, arrow=columns[field.name].arrow)
+    return {field.name: field.dtype for field in source.schema}
+
+
+def check_fit(
+    about: Definition, field: Field, found: DType | None, *, findings: Findings, arrow: str = "", label: str = "column"
+) -> None:
+    """Add an error where the field's type cannot take what was found, and a note where that needs a word."""
+    text = str(found) if found is not None else arrow or "a type that Asof does not have"
+    fits, word = misfit(field.dtype, found) if found is not None else (False, "")
+    if not fits:
+        hint = f"declare Field({field.name!r}, {found})" if found is not None else "convert it in the source"
+        findings.error(about, text, expected=f"{label} {field.name!r} to be {field.dtype}", hint=hint)
+    elif word:
+        findings.add("note", about, f"{label} {field.name!r} is {text}, declared {field.dtype}: {word}")
+
+
+def _near(name: str, known: Mapping[str, Any]) -> str:
+    return nearest(name, known) or f"it has {some(known)}"
+
+
+def _other_time(name: str, columns: Mapping[str, Described]) -> str:
+    times = [
+        each.name for each in columns.values()
+        if each.dtype is not None and each.dtype.name == "Timestamp" and each.name != name
+    ]  # fmt: skip
+    return f"columns that are times: {some(times)}" if times else "convert it in the source"
+
+
+__all__ = ["Checked", "Described", "Findings", "check_batch_source", "check_fit", "check_source", "copy_of", "title"]

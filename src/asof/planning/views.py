@@ -1,0 +1,191 @@
+"""Check a feature view against its source's columns, and settle the types of its keys and features."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from asof.definitions import Aggregation, FeatureView, Field, Session
+from asof.dtypes import Bool, DType
+from asof.errors import DefinitionError, ExpressionError, nearest, some
+from asof.expressions import check, parse
+from asof.planning.fits import is_of
+from asof.planning.sources import Checked, Findings, check_fit, copy_of
+
+_ORDERED = ("Int32", "Int64", "Float32", "Float64", "Decimal", "String", "Date", "Timestamp", "Bool")
+_SUITABLE: dict[str, tuple[str, ...]] = {
+    "sum": ("Int32", "Int64", "Float32", "Float64", "Decimal"),
+    "mean": ("Int32", "Int64", "Float32", "Float64", "Decimal"),
+    "std": ("Int32", "Int64", "Float32", "Float64", "Decimal"),
+    "var": ("Int32", "Int64", "Float32", "Float64", "Decimal"),
+    "min": _ORDERED,
+    "max": _ORDERED,
+    "count_distinct": (*_ORDERED, "Bytes"),
+    "last_n": (*_ORDERED, "Bytes", "Json"),
+}
+"""Function → the types that it takes; the others take any."""
+_KEYS = ("Int32", "Int64", "String", "Bool", "Bytes", "Date", "Timestamp", "Decimal")
+
+
+def check_view(view: FeatureView, source: Checked, *, findings: Findings) -> FeatureView:
+    """The view with all types known; where there are errors, as far as they are."""
+    keys = _keys(view, source, findings)
+    if view.is_aggregated:
+        aggregations = tuple(_aggregation(view, each, source, findings) for each in view.aggregations)
+        _check_aggregated_schema(view, aggregations, findings)
+        schema: tuple[Field, ...] = keys
+    else:
+        aggregations = ()
+        schema = (*keys, *_features(view, source, findings))
+    _note_what_is_missed(view, source, findings)
+    view = copy_of(view, source=source.source)
+    return view.resolved(schema=schema, aggregations=aggregations)
+
+
+def _keys(view: FeatureView, source: Checked, findings: Findings) -> tuple[Field, ...]:
+    declared = {field.name: field for field in view.schema}
+    keys = []
+    for key in view.join_keys:
+        if key not in source.columns:
+            findings.error(
+                view,
+                f"join key {key!r} is not a column of source {source.source.name!r}",
+                hint=_near(key, source.columns),
+            )
+            continue
+        found = source.columns[key]
+        field = declared.get(key)
+        if field is not None:
+            check_fit(view, field, found, findings=findings, label="join key")
+            keys.append(field)
+            continue
+        if found is None or found.name not in _KEYS:
+            hint = (
+                f"declare Field({key!r}, Int64) in schema= where its values are whole"
+                if found and found.is_float
+                else ("name another column, or convert it in the source")
+            )
+            findings.error(view, str(found or "a type that Asof does not have"),
+                           expected=f"join key {key!r} to be one of {', '.join(_KEYS)}", hint=hint)  # fmt: skip
+        else:
+            keys.append(Field(key, found))
+    return tuple(keys)
+
+
+def _features(view: FeatureView, source: Checked, findings: Findings) -> list[Field]:
+    if not view.features:
+        return _inferred(view, source, findings)
+    for field in view.features:
+        if field.name not in source.columns:
+            findings.error(
+                view,
+                f"column {field.name!r} is not in source {source.source.name!r}",
+                hint=_near(field.name, source.columns),
+            )
+            continue
+        check_fit(view, field, source.columns[field.name], findings=findings, label="feature")
+        _check_default(view, field.name, field.default, field.dtype, findings)
+    return list(view.features)
+
+
+def _inferred(view: FeatureView, source: Checked, findings: Findings) -> list[Field]:
+    """All columns but keys and times."""
+    features = []
+    for name, dtype in source.columns.items():
+        if name in view.join_keys or name in source.times:
+            continue
+        if dtype is None:
+            findings.add(
+                "warning",
+                view,
+                f"column {name!r} is left out: Asof has no type for it",
+                hint="convert it in the source",
+            )
+        else:
+            features.append(Field(name, dtype))
+    if not features:
+        findings.error(
+            view, "has no features: its source has keys and times only", hint="give schema= or aggregations="
+        )
+    return features
+
+
+def _aggregation(view: FeatureView, each: Aggregation, source: Checked, findings: Findings) -> Aggregation:
+    columns = {name: dtype for name, dtype in source.columns.items() if dtype is not None}
+    before = f"aggregation {each.name!r}: "
+    found: DType | None = None
+    try:
+        if each.where:
+            check(parse(each.where), columns, expected=Bool)
+        if each.column:
+            found = check(parse(each.column), columns)
+    except ExpressionError as error:
+        findings.raised(view, error, before=before)
+        return each
+    suitable = _SUITABLE.get(each.function)
+    if suitable and found is not None and found.name not in suitable:
+        hint = "count rows with where= instead" if found == Bool else "write another column or function"
+        findings.error(view, f"{before}{each.function} of {each.column!r} is not possible: it is {found}", hint=hint)
+        return each
+    try:
+        dtype = each.output_dtype(found)
+    except DefinitionError as error:
+        findings.raised(view, error, before=before)
+        return each
+    if each.dtype is not None and each.dtype != dtype:
+        findings.error(view, str(dtype), expected=f"{before}dtype {each.dtype}", hint="leave dtype= out")
+    if each.default is not None and each.function in ("count", "count_distinct"):
+        findings.add("note", view, f"{before}default has no meaning: {each.function} is never null")
+    _check_default(view, each.name, each.default, dtype, findings)
+    return each.with_dtype(dtype)
+
+
+def _check_aggregated_schema(view: FeatureView, aggregations: tuple[Aggregation, ...], findings: Findings) -> None:
+    """Feast's schema of an aggregated view names its answers, too."""
+    by_name = {each.name: each.dtype for each in aggregations}
+    for field in view.schema:
+        if field.name in view.join_keys:
+            continue
+        if field.name not in by_name:
+            findings.add(
+                "warning",
+                view,
+                f"schema names {field.name!r}, which is no aggregation and has no meaning here",
+                hint=nearest(field.name, by_name) or "leave it out",
+            )
+        elif by_name[field.name] is not None and field.dtype != by_name[field.name]:
+            findings.error(
+                view,
+                str(by_name[field.name]),
+                expected=f"aggregation {field.name!r} to be {field.dtype}",
+                hint=f"declare Field({field.name!r}, {by_name[field.name]})",
+            )
+
+
+def _check_default(view: FeatureView, name: str, default: object, dtype: DType, findings: Findings) -> None:
+    if default is not None and not is_of(default, dtype):
+        findings.error(
+            view, repr(default), expected=f"the default of {name!r} to be {dtype}", hint="give a default of that type"
+        )
+
+
+def _note_what_is_missed(view: FeatureView, source: Checked, findings: Findings) -> None:
+    table = source.source
+    if not view.online:
+        return
+    if not table.is_log and not table.created_timestamp_column and not table.lag and not view.lookback:
+        findings.add(
+            "note",
+            view,
+            f"rows that reach source {table.name!r} after later ones are missed by incremental materialize",
+            hint="give the source created_timestamp_column= or lag=, or the view lookback=",
+        )
+    sessions = [each.window.gap for each in view.aggregations if isinstance(each.window, Session)]
+    if sessions and table.is_log and getattr(table, "allowed_lateness", 1) == 0:
+        findings.add(
+            "note", view, f"allowed_lateness of source {table.name!r} is 0: sessions of keys whose events come out of order "
+            "are recomputed from the archive", hint="give the source an allowed_lateness=",
+        )  # fmt: skip
+
+
+def _near(name: str, known: Mapping[str, object]) -> str:
+    return nearest(name, known) or f"it has {some(known)}"
