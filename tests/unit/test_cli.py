@@ -35,7 +35,10 @@ from asof import (
 from asof.cli.app import COMMANDS, cli
 from asof.cli.context import CliContext
 from asof.cli.exit_codes import EXIT_CODES, FOUND, PIPE_CLOSED, STOPPED, UNEXPECTED, USAGE
+from asof.cli.progress import Lines
+from asof.definitions import Project
 from asof.errors import AsofError, NotFound, RegistryConflict, RowsRefused
+from asof.planning import Create, Finding, Plan
 from asof.types import Float64, Int64, String, Timestamp
 
 SOURCE = Path(__file__).parents[2] / "src"
@@ -458,7 +461,7 @@ class TestGetHistorical:
         asof_("get", "historical", "--entities", "orders.parquet", "-f", "a:b, a:c", "-f", "d:e", "--known-at", "row")
 
         assert store.calls[-1] == (
-            "get_historical_features", ("orders.parquet", ["a:b", "a:c", "d:e"]),
+            "get_historical_features", (str(Path("orders.parquet").absolute()), ["a:b", "a:c", "d:e"]),
             {"full_feature_names": False, "known_at": True, "start_date": None, "end_date": None},
         )  # fmt: skip
 
@@ -700,3 +703,73 @@ def test_each_command_stands_where_the_table_says() -> None:
         for name, home in commands.items():
             module, attribute = home.split(":")
             assert getattr(import_module(f"asof.cli.commands.{module}"), attribute).name == name
+
+
+class TestProgress:
+    def test_lines_come_now_and_then_and_once_at_the_end(self) -> None:
+        now, lines = [0.0], []
+        report = Lines(lines.append, stopwatch=lambda: now[0], every_s=5)
+
+        for second in range(12):
+            now[0] = float(second)
+            report("folding", second * 100, None)
+        for done in (500, 1000, 1000):
+            report("writing", done, 1000)
+
+        assert lines == ["folding: 500", "folding: 1,000", "writing: 1,000 of 1,000 (100 %)"]
+
+    def test_quiet_shows_none(self, asof_: Shell, store: FakeStore) -> None:
+        def rebuild(views: Any, *, progress: Any) -> None:
+            progress("folding", 10, 10)
+
+        store.answers["rebuild"] = rebuild
+
+        assert asof_("--quiet", "rebuild").stderr == ""
+        assert asof_("rebuild").stderr == "folding: 10 of 10 (100 %)\n"
+
+
+class TestPlanAndApply:
+    @pytest.fixture(autouse=True)
+    def answers(self, store: FakeStore) -> None:
+        self.plan = Plan("shop", 0, Project(), (Create("entity", "user"),))
+        store.answers["plan"] = lambda: self.plan
+        store.answers["apply"] = lambda plan, progress: plan
+
+    def test_apply_shows_the_plan_and_asks(self, asof_: Shell, store: FakeStore) -> None:
+        declined = asof_("apply", input="n\n")
+
+        assert "entity 'user'" in declined.stdout and declined.exit_code == 1
+        assert [name for name, _, _ in store.calls] == ["plan"]
+
+        assert asof_("apply", input="y\n").stdout.endswith("Applied 1 change.\n")
+        assert store.calls[-1][1] == (self.plan,)
+
+    def test_apply_is_one_document(self, asof_: Shell) -> None:
+        document = json.loads(asof_("apply", "--yes", "--output", "json").stdout)
+
+        assert document == {"plan": self.plan.to_dict(), "applied": True}
+
+    def test_nothing_to_do_asks_nothing(self, asof_: Shell, store: FakeStore) -> None:
+        self.plan = Plan("shop", 3, Project(), ())
+
+        assert asof_("apply").exit_code == 0
+        assert json.loads(asof_("apply", "--output", "json").stdout)["applied"] is False
+        assert {name for name, _, _ in store.calls} == {"plan"}
+
+    def test_findings_that_stand_in_the_way_are_a_code_of_their_own(self, asof_: Shell) -> None:
+        note = Finding("note", "entity 'user'", "", "", "has no description")
+        self.plan = self.plan.with_findings([note])
+        assert asof_("plan").exit_code == 0
+
+        self.plan = self.plan.with_findings([Finding("error", "source 'users'", "features.py:3", "a column", "none")])
+        answer = asof_("plan")
+        assert answer.exit_code == FOUND and "features.py:3" in answer.stdout
+
+    def test_settings_without_a_meaning_are_noted_on_stderr(self, asof_: Shell) -> None:
+        assert asof_("plan").stderr == "note: provider has no meaning in Asof and is ignored\n"
+
+
+def test_a_group_alone_shows_its_help(asof_: Shell) -> None:
+    answer = asof_("get")
+
+    assert answer.exit_code == USAGE and "historical" in answer.stderr and "error" not in answer.stderr

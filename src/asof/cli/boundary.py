@@ -30,6 +30,10 @@ def run_bounded(call: Callable[[], object], context: CliContext) -> int:
         context.output.finish()
         sys.stdout.flush()
         return code
+    except click.exceptions.NoArgsIsHelpError as error:
+        # `asof get` alone: the help says what may follow.
+        click.echo(error.ctx.get_help() if error.ctx is not None else error.message, err=True)
+        return USAGE
     except click.UsageError as error:
         return _usage(error, context)
     except click.ClickException as error:

@@ -16,11 +16,12 @@ from asof.cli.tables import Column
 def plan(context: CliContext) -> None:
     """Show what `apply` would change, and what stands in its way.
 
-    Checks the definitions against the real sources. Changes nothing. Leaves with code 10 where there are findings.
+    Checks the definitions against the real sources. Changes nothing. Leaves with code 10 where a finding would keep
+    `apply` from running.
     """
     found = context.store.plan()
     _show(context, found)
-    if found.findings:
+    if found.errors:
         context.found_problems()
 
 
@@ -34,10 +35,11 @@ def apply(context: CliContext, yes: bool) -> None:
     """
     planned = context.store.plan()
     _show(context, planned)
-    if planned.is_empty:
+    if planned.is_empty and not planned.errors:
         context.output.noted(applied=False)
         return
-    context.ask("Apply this plan?", yes=yes)
+    # Where findings stand in the way the store refuses; there is nothing to agree to.
+    context.ask("Apply this plan?", yes=yes or bool(planned.errors))
     with context.progress() as progress:
         done = context.store.apply(planned, progress=progress)
     count = len(done.changes)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import sys
 from datetime import datetime
+from pathlib import Path
 from typing import Any
 
 import click
@@ -66,8 +67,8 @@ def historical(
     if entities and sql:
         raise misused("give either --entities or --sql")
     result = context.store.get_historical_features(
-        entities or sql, asked_features(context, features, service), full_feature_names=full_feature_names,
-        known_at=known_at, start_date=start, end_date=end,
+        str(Path(entities).absolute()) if entities else sql, asked_features(context, features, service),
+        full_feature_names=full_feature_names, known_at=known_at, start_date=start, end_date=end,
     )  # fmt: skip
     if show_sql:
         text = result.to_sql()
@@ -77,7 +78,7 @@ def historical(
         result.save(save)
         context.output.said(f"Saved training set {save!r}: see `asof show training-set {save}`.", saved=save)
     if out:
-        rows = result.write(out)
+        rows = result.write(str(Path(out).absolute()))
         context.output.said(f"Wrote {rows:,} rows to {out}.", written=out, rows_written=rows)
     if not save and not out:
         _show_rows(context, result, limit)

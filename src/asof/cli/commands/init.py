@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from datetime import UTC, datetime
 from pathlib import Path
 
 import click
@@ -26,11 +27,12 @@ def init(context: CliContext, folder: str, project: str | None) -> None:
     """
     target = context.repo / folder
     written = write_starter(target, project=project or project_name(target))
+    now = datetime.now(UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
     steps = [
         *([] if folder == "." else [f"cd {target}"]),
         "asof apply",
-        """asof push visits '{"user_id": 7, "page": "home", "seconds": 12.5}'""",
-        "asof get online --features user_visits:visits_1d,user_visits:last_page --key user_id=7",
+        f"""asof push visits '{{"user_id": 7, "page": "home", "seconds": 12.5, "visited_at": "{now}"}}'""",
+        "asof get online --service visit_model --key user_id=7",
     ]
     context.output.lines(
         "written",
