@@ -12,7 +12,7 @@ import numpy as np
 import pyarrow as pa
 
 from asof import dtypes
-from asof.aggregation import Events, Layout, decode, encode, finish, fold
+from asof.aggregation import Events, Layout, answer_few, decode, encode, finish, fold
 from asof.definitions import Aggregation, Session, Sliding
 from asof.timing import DAY, HOUR, MINUTE
 
@@ -69,31 +69,36 @@ def best_of(work: Callable[[], object], times: int) -> float:
 def figures(rows: int = 10_000) -> Iterator[tuple[str, float, str]]:
     """(name, number, unit) of each measurement."""
     for title, aggregations in (("numbers", NUMBERS), ("strings", STRINGS)):
-        layout = Layout.of(aggregations, COLUMNS)
-        blobs, at, offset = filled(layout, rows)
-        yield f"{title}: bytes per row", sum(map(len, blobs)) / rows, "B"
-        yield f"{title}: records per row", float(decode(layout, blobs).counts.sum()) / rows, "records"
-        for touched, unit in ((rows, "row"), (rows // 10, "event")):
-            events = batch(layout, np.arange(rows) % touched, at, offset, 99)
-            chosen = blobs[:touched]
-            state = decode(layout, chosen)
-            folded, _ = fold(layout, state, events, clock_us=at + HOUR)
-            steps: dict[str, Callable[[], object]] = {
-                "decode": lambda chosen=chosen: decode(layout, chosen),
-                "fold": lambda state=state, events=events: fold(layout, state, events, clock_us=at + HOUR),
-                "encode": lambda folded=folded: encode(layout, folded),
-                "all": lambda chosen=chosen, events=events: encode(
-                    layout, fold(layout, decode(layout, chosen), events, clock_us=at + HOUR)[0]
-                ),
-            }
-            for step, work in steps.items():
-                yield f"{title}: {step}, {rows} events over {touched} rows", best_of(work, 5) / rows * 1e6, f"us/{unit}"
-        thousand = decode(layout, blobs[:1000])
-        yield f"{title}: finish, 1000 rows", best_of(lambda: finish(layout, thousand, at + HOUR), 20) * 1e3, "ms"
-        yield f"{title}: decode, 1000 rows", best_of(lambda: decode(layout, blobs[:1000]), 20) * 1e3, "ms"
-        one = blobs[:1]
-        work = lambda: finish(layout, decode(layout, one), at + MINUTE)  # noqa: E731
-        yield f"{title}: finish(decode), 1 row", best_of(work, 200) * 1e6, "us"
+        for name, number, unit in figures_of(Layout.of(aggregations, COLUMNS), rows):
+            yield f"{title}: {name}", number, unit
+
+
+def figures_of(layout: Layout, rows: int) -> Iterator[tuple[str, float, str]]:
+    """The measurements of one view."""
+    blobs, at, offset = filled(layout, rows)
+    clock = at + HOUR
+    yield "bytes per row", sum(map(len, blobs)) / rows, "B"
+    yield "records per row", float(decode(layout, blobs).counts.sum()) / rows, "records"
+    for touched, unit in ((rows, "row"), (rows // 10, "event")):
+        events = batch(layout, np.arange(rows) % touched, at, offset, 99)
+        for step, seconds in folding(layout, blobs[:touched], events, clock):
+            yield f"{step}, {rows} events over {touched} rows", seconds / rows * 1e6, f"us/{unit}"
+    thousand = decode(layout, blobs[:1000])
+    yield "decode, 1000 rows", best_of(lambda: decode(layout, blobs[:1000]), 20) * 1e3, "ms"
+    yield "finish, 1000 rows", best_of(lambda: finish(layout, thousand, clock), 20) * 1e3, "ms"
+    for few in (1, 10):
+        seconds = best_of(lambda few=few: answer_few(layout, blobs[:few], clock), 200)
+        yield f"answer_few, {few} rows", seconds * 1e6, "us"
+
+
+def folding(layout: Layout, blobs: list[bytes], events: Events, clock: int) -> Iterator[tuple[str, float]]:
+    """Seconds for each step of bringing a batch into its rows, and for all three."""
+    state = decode(layout, blobs)
+    folded, _ = fold(layout, state, events, clock_us=clock)
+    yield "decode", best_of(lambda: decode(layout, blobs), 5)
+    yield "fold", best_of(lambda: fold(layout, state, events, clock_us=clock), 5)
+    yield "encode", best_of(lambda: encode(layout, folded), 5)
+    yield "all", best_of(lambda: encode(layout, fold(layout, decode(layout, blobs), events, clock_us=clock)[0]), 5)
 
 
 if __name__ == "__main__":

@@ -2,7 +2,7 @@
 
 from asof.aggregation.few import answer_few
 from asof.aggregation.finish import Answers, finish
-from asof.aggregation.fold import Counts, Events, fold, merge
+from asof.aggregation.fold import Counts, Events, fold, merge, with_offsets
 from asof.aggregation.layout import Layout
 from asof.aggregation.rows import MAX_ROW_BYTES, NEVER, State, decode, encode
 
@@ -20,4 +20,5 @@ __all__ = [
     "finish",
     "fold",
     "merge",
+    "with_offsets",
 ]

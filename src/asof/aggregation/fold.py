@@ -84,7 +84,7 @@ def fold(layout: Layout, state: State, events: Events, *, clock_us: Micros) -> t
     An event at or below the row's offset of its partition is dropped, so folding a batch again changes nothing. An
     event later than the clock (or, on an exclusive boundary, at the newest instant) stays apart until it is due.
     """
-    n, total = len(state), len(events.rows)
+    total = len(events.rows)
     events_rows = np.asarray(events.rows, dtype=np.int64)
     new, state = _advance(state, events_rows, events)
     replayed = total - int(new.sum())
@@ -108,7 +108,8 @@ def fold(layout: Layout, state: State, events: Events, *, clock_us: Micros) -> t
         rows = np.concatenate([rows, old_rows[ripe]])
         states = np.concatenate([states, state.records[old_lines[ripe]].T], axis=1)
     incoming, origin = _spread(layout, rows, states, horizon)
-    merged, kept, late_for_session, incomplete = _absorb(layout, replace(state, horizon=horizon, pool=pool), incoming)
+    state = replace(state, horizon=horizon, pool=pool)
+    merged, kept, late_for_session, incomplete = _absorb(layout, state, incoming)
 
     used, missed = np.zeros(len(rows), dtype=bool), np.zeros(len(rows), dtype=bool)
     used[origin[kept]] = True
@@ -122,7 +123,10 @@ def fold(layout: Layout, state: State, events: Events, *, clock_us: Micros) -> t
 
 
 def merge(layout: Layout, left: State, right: State) -> State:
-    """The join of two states of the same rows whose events are disjoint, such as a bulk build and what came after it."""
+    """The join of two states of the same rows that saw different events, such as a bulk build and what came after it.
+
+    Both have to be of the same layout; in which order they are joined makes no difference.
+    """
     horizon = np.maximum(left.horizon, right.horizon)
     dropped = np.maximum(left.dropped, right.dropped)
     pool = left.pool.joined(right.pool)
@@ -144,7 +148,7 @@ def merge(layout: Layout, left: State, right: State) -> State:
     spread, _ = _spread(layout, rows, fresh_states, horizon)
     incoming = _joined([incoming.take(folded), spread])
 
-    both = _with_offsets(left, right.offset_rows, right.partitions, right.offsets)
+    both = with_offsets(left, right.offset_rows, right.partitions, right.offsets)
     both = replace(both, horizon=horizon, dropped=dropped, pool=pool, flags=left.flags | right.flags)
     return _absorb(layout, both, incoming)[0]
 
@@ -162,15 +166,15 @@ def _advance(state: State, rows: Ints, events: Events) -> tuple[Mask, State]:
     if len(rows) > 1 and not ((partitions == partitions[0]).all() and (offsets[1:] > offsets[:-1]).all()):
         order = np.lexsort((offsets, partitions, rows))
         new[order[~firsts(rows[order], partitions[order], offsets[order])]] = False
-    return new, _with_offsets(state, rows[new], partitions[new], offsets[new])
+    return new, with_offsets(state, rows[new], partitions[new], offsets[new])
 
 
 def _place(rows: Ints, partitions: Ints) -> Ints:
     return (rows << 32) + (partitions + _SIGN)
 
 
-def _with_offsets(state: State, rows: Ints, partitions: Ints, offsets: Ints) -> State:
-    """The state with the greatest offset per row and partition of its own and these."""
+def with_offsets(state: State, rows: Ints, partitions: Ints, offsets: Ints) -> State:
+    """The state with, per row and partition, the greatest of its own offset and these (int64[k] each)."""
     if not len(rows):
         return state
     known, keys = _place(state.offset_rows, state.partitions), _place(rows, partitions)
@@ -193,9 +197,8 @@ def _with_offsets(state: State, rows: Ints, partitions: Ints, offsets: Ints) -> 
 
 def _start(layout: Layout, events: Events, chosen: Mask | None, pool: Pool) -> Ints:
     """The state of each single event, words × events."""
-    columns = [
-        Column(values, np.asarray(mask, dtype=bool), dtype) for (values, mask), dtype in zip(events.values, layout.dtypes)
-    ]
+    pairs = zip(events.values, layout.dtypes)
+    columns = [Column(values, np.asarray(mask, dtype=bool), dtype) for (values, mask), dtype in pairs]
     order = [events.event_time, events.created, events.offset, events.partition]
     if not layout.created:
         del order[1]

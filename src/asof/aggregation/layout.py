@@ -93,7 +93,8 @@ class Layout:
         self.states_at = 2 if self.sessions else 1
 
         parts: dict[tuple[Any, ...], Part] = {}
-        needs = [_needs(a, self.inputs.index((a.column, a.where)), columns.get(a.column), created) for a in aggregations]
+        sources = {pair: number for number, pair in enumerate(self.inputs)}
+        needs = [_needs(a, sources[a.column, a.where], columns.get(a.column), created) for a in aggregations]
         for key, part in (pair for need in needs for pair in need):
             parts.setdefault(key, part)
         self.width = self.states_at
@@ -143,9 +144,8 @@ class Layout:
         Raises:
             DefinitionError: a function has no meaning for its column's type.
         """
-        return _layout(
-            tuple(aggregations), tuple(sorted(columns.items())), boundary == "exclusive", allowed_lateness, margin, created
-        )
+        types, exclusive = tuple(sorted(columns.items())), boundary == "exclusive"
+        return _layout(tuple(aggregations), types, exclusive, allowed_lateness, margin, created)
 
     def _family(self, aggregation: Aggregation) -> int:
         kind, step = _kind(aggregation)
@@ -173,8 +173,9 @@ def _layout(
     allowed_lateness: Micros, margin: Micros, created: bool,
 ) -> Layout:  # fmt: skip
     return Layout(
-        aggregations, dict(columns), exclusive=exclusive, allowed_lateness=allowed_lateness, margin=margin, created=created
-    )
+        aggregations, dict(columns), exclusive=exclusive, allowed_lateness=allowed_lateness, margin=margin,
+        created=created,
+    )  # fmt: skip
 
 
 def _kind(aggregation: Aggregation) -> tuple[str, Micros]:

@@ -207,6 +207,7 @@ class ObjectPart(Part):
     """A state that is an object of the pool; runs of more than one are merged one by one."""
 
     holds_object = True
+    grows = False
     empty = (NONE,)
 
     def merge(self, states: Ints, heads: Ints, sizes: Ints, out: Ints, pool: Pool) -> None:
@@ -215,7 +216,12 @@ class ObjectPart(Part):
         for head, size in zip(heads.tolist(), sizes.tolist()):
             members = [name for name in names[head : head + size] if name != NONE]
             if len(members) > 1:
-                merged.append(pool.add(self.join([pool[name] for name in members])))
+                olds = [pool[name] for name in members]
+                state, same = self.join(olds), None
+                if self.grows:
+                    # A set that gained nothing keeps its name, and need not be encoded again.
+                    same = next((name for name, old in zip(members, olds) if len(old) == len(state)), None)
+                merged.append(pool.add(state) if same is None else same)
             else:
                 merged.append(members[0] if members else NONE)
         out[self.at] = merged
@@ -244,6 +250,7 @@ class Distinct(ObjectPart):
     """The exact set of values. Floats stand as their bits: NaN is one value, and so are -0.0 and 0.0."""
 
     kind = "distinct"
+    grows = True
 
     def start(self, column: Column, order: list[Ints], out: Ints, pool: Pool) -> None:
         if column.dtype is not None and column.dtype.is_float:
@@ -267,8 +274,7 @@ class Tail(ObjectPart):
         self.n = n
 
     def start(self, column: Column, order: list[Ints], out: Ints, pool: Pool) -> None:
-        objects = column.objects() if column.dtype is None or not column.dtype.is_float else column.words().tolist()
-        values = [((*place, value),) for place, value in zip(zip(*(word.tolist() for word in order)), objects)]
+        values = [((*place, value),) for *place, value in zip(*(word.tolist() for word in order), column.objects())]
         out[self.at] = pool.add_where(values, column.mask)
 
     def join(self, states: list[Any]) -> Any:

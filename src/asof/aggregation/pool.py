@@ -1,7 +1,8 @@
 """The objects that records point to: strings, sets and lists, encoded in their row until somebody needs them.
 
-A record's word names an object: `NONE`, or where it lies encoded (first 64-bit word << 24 | bytes), or, as a number below
-`NONE`, which of the objects made since the rows were read. Rows hold only the second form, counted from their own start.
+A record's word names an object: `NONE`, or where it lies encoded (first 64-bit word << 24 | bytes), or, as a number
+below `NONE`, which of the objects made since the rows were read. In a row only the second form stands, counted from the
+row's own start.
 """
 
 from __future__ import annotations

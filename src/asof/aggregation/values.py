@@ -61,9 +61,12 @@ class Column:
         return self._words
 
     def objects(self) -> list[Any]:
-        """The values as msgpack can hold them (`portable`); None where the mask is false."""
+        """The values as msgpack can hold them (`portable`, or their words); any value where the mask is false."""
         if self._objects is None:
             assert self.dtype is not None
+            if fits_word(self.dtype):
+                self._objects = self.words().tolist()
+                return self._objects
             convert = portable(self.dtype)
             plain = self.values.to_pylist() if hasattr(self.values, "to_pylist") else self.values.tolist()
             kept = self.mask.tolist()
