@@ -1,4 +1,4 @@
-"""Checking definitions against what the sources hold: each common mistake and its message, and the types that are settled."""
+"""Checking definitions against what the sources hold: each mistake's message, and the types that are settled."""
 
 from __future__ import annotations
 
@@ -105,7 +105,8 @@ def test_what_was_settled_once_is_settled_the_same_again() -> None:
         ),
         pytest.param(
             {}, {"schema": [Field("country", Int64)]},
-            "feature view 'users': expected feature 'country' to be Int64, found String (next: declare Field('country', String))",
+            "feature view 'users': expected feature 'country' to be Int64, found String "
+            "(next: declare Field('country', String))",
             id="Int64 over text",
         ),
         pytest.param(
@@ -115,7 +116,8 @@ def test_what_was_settled_once_is_settled_the_same_again() -> None:
         ),
         pytest.param(
             {}, {"schema": [Field("age", String)]},
-            "feature view 'users': expected feature 'age' to be String, found Int64 (next: declare Field('age', Int64))",
+            "feature view 'users': expected feature 'age' to be String, found Int64 "
+            "(next: declare Field('age', Int64))",
             id="text over integers",
         ),
         pytest.param(
@@ -125,8 +127,8 @@ def test_what_was_settled_once_is_settled_the_same_again() -> None:
         ),
         pytest.param(
             {"timestamp_field": "country"}, {},
-            "source 'users': expected timestamp_field 'country' to be a time, or an integer with timestamp_unit, found string "
-            "(next: columns that are times: 'at')",
+            "source 'users': expected timestamp_field 'country' to be a time, or an integer with timestamp_unit, "
+            "found string (next: columns that are times: 'at')",
             id="wrong timestamp column",
         ),
         pytest.param(
@@ -209,7 +211,9 @@ def test_several_times_without_a_timestamp_field_are_listed() -> None:
 def test_a_source_that_cannot_be_read_is_one_finding_and_not_one_per_view() -> None:
     error = SourceError("no file users.parquet", hint="check path=")
 
-    assert texts(view_of(schema=[Field("x", Int64)]), found=error) == ["source 'users': no file users.parquet (next: check path=)"]
+    assert texts(view_of(schema=[Field("x", Int64)]), found=error) == [
+        "source 'users': no file users.parquet (next: check path=)"
+    ]
 
 
 def test_all_findings_come_at_once_errors_first_and_name_the_place() -> None:
@@ -271,12 +275,17 @@ def test_on_demand_inputs_that_collide_or_are_not_there_are_errors() -> None:
     users = view_of()
     request = RequestSource("r", schema=[Field("age", Int64), Field("user_id", Int64)])
     derived = OnDemandFeatureView(
-        "d", sources=[users[["age", "agee"]], request], schema=[Field("out", Float64)], udf=lambda row: row, mode="python"
+        "d",
+        sources=[users[["age", "agee"]], request],
+        schema=[Field("out", Float64)],
+        udf=lambda row: row,
+        mode="python",
     )
 
     assert texts(derived) == [
         "on-demand feature view 'd': feature view 'users' has no feature 'agee' (next: did you mean 'age'?)",
-        "on-demand feature view 'd': 'age' would be the name of a feature and a request field at once (next: rename one of them)",
+        "on-demand feature view 'd': 'age' would be the name of a feature and a request field at once "
+        "(next: rename one of them)",
         "on-demand feature view 'd': 'user_id' would be the name of a join key and a request field at once "
         "(next: rename one of them)",
     ]
@@ -293,7 +302,9 @@ def test_a_service_whose_output_names_collide_is_warned_of() -> None:
 
 
 def test_notes_of_feasts_parameters_are_findings() -> None:
-    [note] = [each for each in findings_of(view_of(schema=[Field("age", Int64)], org="mine")) if each.severity == "note"]
+    [note] = [
+        each for each in findings_of(view_of(schema=[Field("age", Int64)], org="mine")) if each.severity == "note"
+    ]
 
     assert note.message.endswith("feature view 'users': org= has no meaning in Asof and is ignored")
 
@@ -301,11 +312,14 @@ def test_notes_of_feasts_parameters_are_findings() -> None:
 @pytest.mark.parametrize(
     ("declared", "found", "fits", "silent"),
     [
-        (Int64, Int32, True, True), (Int32, Int64, False, True), (Float64, Float32, True, True), (Float64, Int32, True, True),
+        (Int64, Int32, True, True), (Int32, Int64, False, True), (Float64, Float32, True, True),
+        (Float64, Int32, True, True),
         (Int64, Float64, True, False), (Float64, Int64, True, False), (Float32, Float64, True, False),
-        (Timestamp, Date, True, True), (Date, Timestamp, False, True), (Json, String, True, True), (Int64, Bool, False, True),
+        (Timestamp, Date, True, True), (Date, Timestamp, False, True), (Json, String, True, True),
+        (Int64, Bool, False, True),
         (Bool, Int64, False, True), (String, Int64, False, True), (Decimal(12, 2), Decimal(10, 2), True, True),
-        (Decimal(12, 2), Decimal(12, 4), False, True), (Decimal(12, 2), Int32, True, True), (Decimal(12, 2), Int64, False, True),
+        (Decimal(12, 2), Decimal(12, 4), False, True), (Decimal(12, 2), Int32, True, True),
+        (Decimal(12, 2), Int64, False, True),
         (Array(Int64), Array(Int32), True, True), (Array(Int64), Array(String), False, True),
         (Embedding(3), Array(Float32), True, False), (Embedding(3), Array(String), False, False),
     ],

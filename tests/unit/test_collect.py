@@ -50,7 +50,11 @@ def test_definitions_are_found_with_all_that_they_name_and_where_they_were_writt
 
 def test_files_import_one_another_and_an_object_that_is_seen_twice_is_one(root: Path) -> None:
     write(root, "entities.py", HEAD + "user = Entity('user')\n")
-    write(root, "shop/views.py", HEAD + "from entities import user\nfrom shop.deep.names import NAME\nother = Entity(NAME)\n")
+    write(
+        root,
+        "shop/views.py",
+        HEAD + "from entities import user\nfrom shop.deep.names import NAME\nother = Entity(NAME)\n",
+    )
     write(root, "shop/deep/names.py", "NAME = 'order'\n")
 
     assert list(collect(root).entities) == ["order", "user"]
@@ -86,7 +90,9 @@ def test_two_repositories_with_the_same_file_names_load_in_one_process_and_leave
     assert (before[1], before[2]) == (sys.path, sys.meta_path)
 
 
-def test_a_module_of_the_same_name_that_was_there_before_is_there_again(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_module_of_the_same_name_that_was_there_before_is_there_again(
+    root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     mine = type(sys)("features")
     monkeypatch.setitem(sys.modules, "features", mine)
     write(root, "features.py", HEAD + "user = Entity('user')\n")
@@ -138,7 +144,8 @@ def test_a_file_edited_at_once_is_read_anew_and_no_bytecode_is_written(root: Pat
         ),
         (
             "import json\nx = json.loads('{')\n",
-            "features.py:2: JSONDecodeError: Expecting property name enclosed in double quotes: line 1 column 2 (char 1)\n"
+            "features.py:2: JSONDecodeError: Expecting property name enclosed in double quotes: line 1 column 2 "
+            "(char 1)\n"
             "  next: mend the file",
         ),
     ],
@@ -185,9 +192,12 @@ def test_a_file_that_hides_a_standard_module_is_refused(root: Path) -> None:
     write(root, "statistics.py", "")
 
     assert refused(root) == (
-        "statistics.py: its name hides a module of Python's standard library, which other modules import\n  next: rename it"
+        "statistics.py: its name hides a module of Python's standard library, which other modules import\n"
+        "  next: rename it"
     )
 
 
 def test_a_missing_folder_is_named(root: Path) -> None:
-    assert refused(root / "nowhere") == f"no folder {root}/nowhere\n  next: name the folder that holds feature_store.yaml"
+    assert (
+        refused(root / "nowhere") == f"no folder {root}/nowhere\n  next: name the folder that holds feature_store.yaml"
+    )

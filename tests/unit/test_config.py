@@ -31,7 +31,13 @@ def test_a_project_alone_is_a_whole_configuration(root: Path) -> None:
 
     config = load_config(root, environ={})
 
-    assert (config.project, config.path, config.env, config.clock, config.notes) == ("shop", root.resolve(), "", None, ())
+    assert (config.project, config.path, config.env, config.clock, config.notes) == (
+        "shop",
+        root.resolve(),
+        "",
+        None,
+        (),
+    )
     assert (config.registry.type, config.registry.options) == ("sqlite", {"path": str(root / "data/registry.db")})
     assert (config.offline_store.type, config.offline_store.options) == ("duckdb", {"path": str(root / "data/offline")})
     assert (config.online_store.type, config.online_store.options) == ("sqlite", {"path": str(root / "data/online.db")})
@@ -64,7 +70,8 @@ def test_feasts_keys_and_types_are_taken_with_a_note(root: Path) -> None:
     write(
         root,
         "project: shop\nprovider: local\nentity_key_serialization_version: 3\nflags:\n  alpha: true\n"
-        "registry:\n  registry_type: file\n  path: data/registry.db\n  cache_ttl_seconds: 60\noffline_store:\n  type: dask\n",
+        "registry:\n  registry_type: file\n  path: data/registry.db\n  cache_ttl_seconds: 60\n"
+        "offline_store:\n  type: dask\n",
     )
 
     config = load_config(root, environ={})
@@ -81,7 +88,9 @@ def test_feasts_keys_and_types_are_taken_with_a_note(root: Path) -> None:
 
 
 def test_a_product_of_another_package_keeps_its_options_by_yamls_own_types(root: Path) -> None:
-    write(root, "project: shop\nonline_store:\n  type: acme\n  hosts: [a, b]\n  retries: ${N}\n  tls: true\n  name: '7'\n")
+    write(
+        root, "project: shop\nonline_store:\n  type: acme\n  hosts: [a, b]\n  retries: ${N}\n  tls: true\n  name: '7'\n"
+    )
 
     part = load_config(root, environ={"N": "3"}).online_store
     assert (part.type, part.options) == ("acme", {"hosts": ["a", "b"], "retries": 3, "tls": True, "name": "7"})
@@ -167,7 +176,8 @@ def test_what_is_not_a_variable_is_refused(root: Path) -> None:
         ),
         (
             "project: my-shop\n",
-            "feature_store.yaml:1: project 'my-shop': expected up to 63 letters, digits and '_', beginning with a letter, "
+            "feature_store.yaml:1: project 'my-shop': expected up to 63 letters, digits and '_', beginning with a "
+            "letter, "
             "without a double underscore\n  next: choose another name",
         ),
         ("project: a\nproject: b\n", "feature_store.yaml:2: key 'project' is there twice\n  next: keep one of them"),
@@ -233,7 +243,8 @@ def test_an_environment_that_shares_its_stores_with_the_base_is_noted(root: Path
 def test_secrets_are_never_shown(root: Path) -> None:
     write(
         root,
-        "project: shop\nonline_store:\n  type: acme\n  password: hunter2\n  api_key: hunter2\n  auth: {token: hunter2}\n"
+        "project: shop\nonline_store:\n  type: acme\n  password: hunter2\n  api_key: hunter2\n"
+        "  auth: {token: hunter2}\n"
         "  url: redis://me:hunter2@host:1/0\n  connection_string: 'host:6379,ssl=true,password=hunter2'\n"
         "  key_ttl_seconds: 60\n",
     )

@@ -24,7 +24,17 @@ from asof.definitions import (
     project_of,
     state_hash,
 )
-from asof.planning import CreateArchive, Delete, DropGeneration, KeepArchive, NewFunction, NewGeneration, describe, diff, resolve
+from asof.planning import (
+    CreateArchive,
+    Delete,
+    DropGeneration,
+    KeepArchive,
+    NewFunction,
+    NewGeneration,
+    describe,
+    diff,
+    resolve,
+)
 from asof.types import Float64, Int64, String, Timestamp
 
 user = Entity("user", ["user_id"])
@@ -47,7 +57,8 @@ def views_over(gap: str = "1h", **options: Any) -> FeatureView:
 def whole() -> Project:
     """One of everything, resolved."""
     users = BatchFeatureView(
-        "users", entities=[user], schema=[Field("user_id", Int64), Field("country", String, "Where", {"pii": "no"}, default="PL")],
+        "users", entities=[user],
+        schema=[Field("user_id", Int64), Field("country", String, "Where", {"pii": "no"}, default="PL")],
         source=FileSource("users.parquet", timestamp_field="at", schema=[
             Field("user_id", Int64), Field("country", String), Field("at", Timestamp)], lag="1h"),
         ttl="1d", delay="1s", tags={"b": "2", "a": "1"}, owner="ana",
@@ -128,7 +139,11 @@ def test_what_goes_is_deleted_dependents_first_and_archives_stay() -> None:
         "feature service", "on-demand feature view", "feature view", "request source", "source", "entity"
     ]  # fmt: skip
     assert KeepArchive("traffic") in plan.changes
-    assert {each.view for each in plan.changes if isinstance(each, DropGeneration)} == {"users", "pushed", "user_traffic"}
+    assert {each.view for each in plan.changes if isinstance(each, DropGeneration)} == {
+        "users",
+        "pushed",
+        "user_traffic",
+    }
     assert "    its archive stays; `asof teardown --purge` deletes archives" in describe(plan)
 
 

@@ -1,4 +1,4 @@
-"""`feature_store.yaml`: read, checked and expanded into plain data. The reference in the docs is generated from `REFERENCE`."""
+"""`feature_store.yaml`: read, checked and expanded into plain data; `REFERENCE` lists every key for the docs."""
 
 from asof.config.loading import Part, StoreConfig, environments, load_config
 from asof.config.reference import REFERENCE, Option

@@ -1,4 +1,4 @@
-"""YAML with a memory for places: `file:line` of every value, `${VAR}` expansion, and overlays of one file by another."""
+"""YAML with a memory for places: `file:line` of every value, `${VAR}` expansion, and overlays."""
 
 from __future__ import annotations
 
@@ -61,7 +61,8 @@ class Value:
         parsed = _NAME.fullmatch(found.group(1))
         if parsed is None:
             raise ConfigError(
-                f"{found.group(0)} is not a variable", hint="write ${VAR} or ${VAR:-default}, or $$ for a dollar sign",
+                f"{found.group(0)} is not a variable",
+                hint="write ${VAR} or ${VAR:-default}, or $$ for a dollar sign",
                 where=self.where,
             )
         name, has_default, default = parsed.groups()
@@ -72,7 +73,8 @@ class Value:
             return str(default)
         raise ConfigError(
             f"the environment variable {name} is not set",
-            hint=f"set it (export {name}=…), or give a default (${{{name}:-…}})", where=self.where,
+            hint=f"set it (export {name}=…), or give a default (${{{name}:-…}})",
+            where=self.where,
         )
 
     def plainly(self) -> Any:
@@ -102,7 +104,8 @@ def read_document(path: Path, *, shown: str) -> Value:
         place = f"{shown}:{mark.line + 1}:{mark.column + 1}" if mark else shown
         raise ConfigError(
             f"not well-formed YAML: {' '.join((error.problem or str(error)).split())}",
-            hint="check the indentation and the quotes there", where=place,
+            hint="check the indentation and the quotes there",
+            where=place,
         ) from error
     except (yaml.YAMLError, UnicodeDecodeError, OSError) as error:
         raise ConfigError(
@@ -116,7 +119,7 @@ def read_document(path: Path, *, shown: str) -> Value:
 
 
 def overlay(base: Value, over: Value) -> Value:
-    """The base with the other's values over it, key by key; a group whose product (`type:`) changes is replaced whole."""
+    """The base with the other's values over it, key by key; a group whose `type:` changes is replaced whole."""
     if base.tag != "map" or over.tag != "map":
         return over
     types = {key: _product(each) for key, each in (("base", base), ("over", over))}
@@ -150,7 +153,9 @@ def _value(node: yaml.Node, shown: str, *, seen: tuple[int, ...]) -> Value:
                 raise ConfigError(f"key {key.value!r} is there twice", hint="keep one of them", where=place)
             # A group's place is the line of its key, where a reader looks for it.
             each = _value(value, shown, seen=seen)
-            content[key.value] = Value(each.content, each.tag, place, each.plain) if each.tag in ("map", "list") else each
+            content[key.value] = (
+                Value(each.content, each.tag, place, each.plain) if each.tag in ("map", "list") else each
+            )
         return Value(content, "map", where)
     if isinstance(node, yaml.SequenceNode):
         return Value([_value(each, shown, seen=seen) for each in node.value], "list", where)

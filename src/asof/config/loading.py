@@ -20,7 +20,13 @@ FILE = "feature_store.yaml"
 _PROJECT = re.compile(r"[A-Za-z][A-Za-z0-9_]*")
 _ENVIRONMENT = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]*")
 _SIZE = re.compile(r"\d+(\.\d+)?\s*([KMGT]i?B|B|%)", re.IGNORECASE)
-_DEFAULT_TYPES = {"registry": "sqlite", "offline_store": "duckdb", "online_store": "sqlite", "log": "file", "push": "file"}
+_DEFAULT_TYPES = {
+    "registry": "sqlite",
+    "offline_store": "duckdb",
+    "online_store": "sqlite",
+    "log": "file",
+    "push": "file",
+}
 
 
 @dataclass(frozen=True)
@@ -81,9 +87,9 @@ def environments(root: Path | str) -> list[str]:
 def load_config(root: Path | str, *, env: str = "", environ: Mapping[str, str] | None = None) -> StoreConfig:
     """Read `feature_store.yaml` in `root`, with `feature_store.<env>.yaml` over it.
 
-    The overlay is merged deeply: its values replace those of the base key by key, and what it leaves out is the base's. A
-    part whose `type` the overlay changes is replaced whole. Only values that are still there after that are expanded. A
-    repository may also have overlays only; each is then whole by itself.
+    The overlay is merged deeply: its values replace those of the base key by key, and what it leaves out is the base's.
+    A part whose `type` the overlay changes is replaced whole. Only values that are still there after that are expanded.
+    A repository may also have overlays only; each is then whole by itself.
 
     Args:
         environ: what `${VAR}` is read from; the process's environment where None.
@@ -112,7 +118,9 @@ def _read(root: Path, env: str) -> tuple[Value, Value | None]:
             others = environments(root)
             raise ConfigError(
                 f"no {FILE} in {root}",
-                hint=f"give --env {others[0]}, or another folder" if others else "run `asof init` to begin a feature repository here",
+                hint=f"give --env {others[0]}, or another folder"
+                if others
+                else "run `asof init` to begin a feature repository here",
             )
         return base, None
     if not _ENVIRONMENT.fullmatch(env):
@@ -122,7 +130,8 @@ def _read(root: Path, env: str) -> tuple[Value, Value | None]:
         known = environments(root)
         raise ConfigError(
             f"no {name} in {root}",
-            hint=nearest(env, known) or (f"the environments are {some(known)}" if known else f"write {name} with what differs from {FILE}"),
+            hint=nearest(env, known)
+            or (f"the environments are {some(known)}" if known else f"write {name} with what differs from {FILE}"),
         )
     over = read_document(root / name, shown=name)
     return (overlay(base, over), base) if base is not None else (over, None)
@@ -169,12 +178,14 @@ class _Reader:
         value = document.content.get("project")
         file = f"feature_store.{env}.yaml" if env else FILE
         if value is None:
-            raise ConfigError("no `project`", hint="add a line such as `project: shop`", where=document.where or f"{file}:1")
+            raise ConfigError(
+                "no `project`", hint="add a line such as `project: shop`", where=document.where or f"{file}:1"
+            )
         name = str(self._option(sections_keys()["project"], value))
         if not _PROJECT.fullmatch(name) or "__" in name or len(name) > 63:
             raise ConfigError(
-                f"project {name!r}: expected up to 63 letters, digits and '_', beginning with a letter, without a double "
-                "underscore", hint="choose another name", where=value.where,
+                f"project {name!r}: expected up to 63 letters, digits and '_', beginning with a letter, without a "
+                "double underscore", hint="choose another name", where=value.where,
             )  # fmt: skip
         return name
 
@@ -207,7 +218,9 @@ class _Reader:
         if not keys:
             return _DEFAULT_TYPES[section]
         if len(keys) > 1:
-            raise ConfigError("both `type` and `registry_type`", hint="keep `type`", where=content["registry_type"].where)
+            raise ConfigError(
+                "both `type` and `registry_type`", hint="keep `type`", where=content["registry_type"].where
+            )
         value = content.pop(keys[0])
         if value.tag != "str" or not value.content:
             raise _wrong(f"{section}.{keys[0]}", value, "a product's name")
@@ -235,9 +248,7 @@ class _Reader:
     def _note(self, path: str, value: Value) -> None:
         self.notes.append(f"{value.where}: {path} has no meaning in Asof and is ignored")
 
-    def _unknown(
-        self, key: str, value: Value, *, section: str, known: Mapping[str, Any], product: str = ""
-    ) -> None:
+    def _unknown(self, key: str, value: Value, *, section: str, known: Mapping[str, Any], product: str = "") -> None:
         if key in FEAST_KEYS[section]:
             self._note(key, value)
             return

@@ -36,7 +36,7 @@ class Option:
 def _file_log(section: str, default: str | None) -> tuple[Option, ...]:
     return (
         Option(section, "file", "path", "path", default, "The folder of the log's topics."),
-        Option(section, "file", "segment_bytes", "integer", None, "How large a segment grows before the next one is begun."),
+        Option(section, "file", "segment_bytes", "integer", None, "How large a segment grows."),
         Option(
             section, "file", "session_timeout_s", "number", None,
             "How long a consumer may be silent before its partitions are given to others.",
@@ -47,9 +47,9 @@ def _file_log(section: str, default: str | None) -> tuple[Option, ...]:
 REFERENCE: tuple[Option, ...] = (
     Option(
         "", "", "project", "text", None,
-        "The project's name: letters, digits and `_`. Keeps its tables apart from those of other projects.", required=True,
+        "The project's name: letters, digits and `_`. Keeps its tables apart from other projects'.", required=True,
     ),
-    Option("", "", "registry", "part", None, "Where applied definitions live. Plain text is the path of a SQLite registry."),
+    Option("", "", "registry", "part", None, "Where applied definitions live. Plain text is a SQLite registry's path."),
     Option("", "", "offline_store", "part", None, "What keeps history and runs joins."),
     Option("", "", "online_store", "part", None, "What serving reads."),
     Option("", "", "log", "part", None, "Where the events of `LogSource`s come from."),
@@ -59,10 +59,10 @@ REFERENCE: tuple[Option, ...] = (
     Option("registry", "sqlite", "path", "path", "data/registry.db", "The file."),
     Option("registry", "sqlite", "busy_timeout_s", "number", None, "How long a commit waits for other writers."),
     Option("offline_store", "", "type", "text", "duckdb", "The product."),
-    Option("offline_store", "duckdb", "path", "path", "data/offline", "The folder of the archives, which are Delta tables."),
+    Option("offline_store", "duckdb", "path", "path", "data/offline", "The folder of the archives (Delta tables)."),
     Option("offline_store", "duckdb", "memory_limit", "size", None, "How much memory a query may take, like `4GB`."),
-    Option("offline_store", "duckdb", "threads", "integer", None, "How many threads a query may take; all cores where left out."),
-    Option("offline_store", "duckdb", "temp_directory", "path", None, "Where a query spills what does not fit into memory."),
+    Option("offline_store", "duckdb", "threads", "integer", None, "How many threads a query may take; else all cores."),
+    Option("offline_store", "duckdb", "temp_directory", "path", None, "Where a query spills what outgrows memory."),
     Option("online_store", "", "type", "text", "sqlite", "The product."),
     Option("online_store", "sqlite", "path", "path", "data/online.db", "The file."),
     Option("online_store", "sqlite", "busy_timeout_s", "number", None, "How long a write waits for other writers."),

@@ -7,7 +7,9 @@ from typing import Any
 
 MASK = "***"
 
-_SECRET_NAME = re.compile(r"passw(or)?d|passphrase|secret|token|credential|(^|[_-])key($|[_-]id$)|api_?key", re.IGNORECASE)
+_SECRET_NAME = re.compile(
+    r"passw(or)?d|passphrase|secret|token|credential|(^|[_-])key($|[_-]id$)|api_?key", re.IGNORECASE
+)
 _NOT_SECRET = re.compile(r"_(seconds|s|ms|bytes|count|version)$", re.IGNORECASE)
 _USER_INFO = re.compile(r"(\b[A-Za-z][A-Za-z0-9+.-]*://)[^/@\s]+@")
 _INLINE = re.compile(r"\b((?:\w*password|passwd|secret|token|api_?key)\s*=\s*)('[^']*'|[^,;&\s]+)", re.IGNORECASE)

@@ -31,9 +31,10 @@ _LOCK = threading.RLock()
 def collect(root: Path | str, *, ignore: Sequence[str] = ()) -> Project:
     """Import the `*.py` files below `root`, in the order of their paths, and answer all that they define.
 
-    Definitions are found in the modules' globals, and in lists, tuples, sets and dicts there. Left out are hidden folders,
-    virtual environments, `data/` at the root, tests, and what `.asofignore` or `.feastignore` name. The files may import
-    one another from the root, at their top. No module stays behind, so repositories with equal file names load side by side.
+    Definitions are found in the modules' globals, and in lists, tuples, sets and dicts there. Left out are hidden
+    folders, virtual environments, `data/` at the root, tests, and what `.asofignore` or `.feastignore` name. The files
+    may import one another from the root, at their top. No module stays behind, so that repositories with equal file
+    names load side by side.
 
     Args:
         ignore: more patterns, as in `.asofignore`: `scratch.py`, `old/`, `*/drafts/*.py`.
@@ -105,7 +106,9 @@ def _module_name(path: Path, root: Path) -> str:
     if parts[0] in sys.stdlib_module_names or parts[0] == "asof":
         owner = "Asof's own package" if parts[0] == "asof" else "a module of Python's standard library"
         raise RepositoryError(
-            f"its name hides {owner}, which other modules import", hint="rename it", where=path.relative_to(root).as_posix()
+            f"its name hides {owner}, which other modules import",
+            hint="rename it",
+            where=path.relative_to(root).as_posix(),
         )
     if len(parts) > 1 and parts[-1] == "__init__":
         parts.pop()
@@ -127,7 +130,9 @@ class _Finder(MetaPathFinder):
         self.root, self.files = root, files
         self.thread = threading.get_ident()
         # A folder without Python files of ours must not hide an installed package of its name.
-        self.folders = {name.rpartition(".")[0] for name in files} | {name.split(".")[0] for name in files if "." in name}
+        self.folders = {name.rpartition(".")[0] for name in files} | {
+            name.split(".")[0] for name in files if "." in name
+        }
 
     def find_spec(self, name: str, path: Any = None, target: ModuleType | None = None) -> ModuleSpec | None:
         if threading.get_ident() != self.thread:
@@ -182,7 +187,8 @@ def _load(name: str, path: Path, root: Path) -> ModuleType:
     except SystemExit as error:
         raise RepositoryError(
             f"the file ends the process (SystemExit: {error.code})",
-            hint="keep what a script does under `if __name__ == '__main__':`", where=_place(error, path, root),
+            hint="keep what a script does under `if __name__ == '__main__':`",
+            where=_place(error, path, root),
         ) from error
     except ImportError as error:
         missing = error.name or ""

@@ -41,8 +41,8 @@ def resolve(project: Project, described: Descriptions) -> tuple[Project, list[Fi
     """The project with every type known, and what the checks found.
 
     Args:
-        described: source name → the columns that it really has, or why they cannot be told. A source that is not in it is
-            taken as its `schema` says; log sources always are.
+        described: source name → the columns that it really has, or why they cannot be told. A source that is not in it
+            is taken as its `schema` says; log sources always are.
 
     Returns:
         The project: usable only where no finding is an error. The findings: errors first.
@@ -95,7 +95,8 @@ def _check_shared_keys(views: Sequence[FeatureView], findings: Findings) -> None
             if dtype != field.dtype and not (dtype.is_integer and field.dtype.is_integer):
                 findings.add(
                     "warning", view,
-                    f"join key {field.name!r} is {field.dtype}, but {dtype} in {title(other)}: no request can read both",
+                    f"join key {field.name!r} is {field.dtype}, but {dtype} in {title(other)}: "
+                    "no request can read both",
                     hint="give both sources the same type, or map one key to another name (field_mapping=)",
                 )  # fmt: skip
 

@@ -32,8 +32,8 @@ _DURATIONS = ("ttl", "delay", "lookback", "lag", "allowed_lateness", "max_future
 def diff(snapshot: Snapshot, project: Project) -> Plan:
     """What makes the registry, and what hangs on it, as the project says.
 
-    New and changed definitions come first, each after what it names and followed by what it means for archives and online
-    rows; then what goes, in the opposite order. Places (`file:line`) are no difference.
+    New and changed definitions come first, each after what it names and followed by what it means for archives and
+    online rows; then what goes, in the opposite order. Places (`file:line`) are no difference.
 
     Args:
         project: resolved, so that every type is known (`checks.resolve`).

@@ -1,4 +1,4 @@
-"""Whether values of one type may be read as another: widening is silent, what may lose or refuse values is said or refused."""
+"""Whether values of one type may be read as another: only widening is silent."""
 
 from __future__ import annotations
 
@@ -13,7 +13,8 @@ _WIDER = {
 }  # fmt: skip
 _WHOLE = "a value that is not whole is an error when it is read"
 _WITH_A_NOTE = {
-    ("Int32", "Float32"): _WHOLE, ("Int32", "Float64"): _WHOLE, ("Int64", "Float32"): _WHOLE, ("Int64", "Float64"): _WHOLE,
+    ("Int32", "Float32"): _WHOLE, ("Int32", "Float64"): _WHOLE,
+    ("Int64", "Float32"): _WHOLE, ("Int64", "Float64"): _WHOLE,
     ("Float32", "Float64"): "values are rounded to the nearest Float32",
     ("Float64", "Int64"): "values beyond 2**53 are not exact in Float64",
     ("Float32", "Int32"): "values beyond 2**24 are not exact in Float32",

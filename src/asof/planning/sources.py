@@ -114,28 +114,31 @@ def check_batch_source(source: Source, batch: Checked, *, findings: Findings) ->
     for field in source.schema:
         name = source.renamed(field.name)
         found = batch.columns.get(name)
+        if field.name == source.timestamp_field:
+            # The event time may have another name and type on each side.
+            continue
         if name not in batch.columns:
-            # The event time may have another name on each side.
-            if field.name != source.timestamp_field:
-                findings.error(
-                    source,
-                    f"batch source {batch.source.name!r} has no column {name!r}",
-                    hint=_near(name, batch.columns),
-                )
+            findings.error(
+                source,
+                f"batch source {batch.source.name!r} has no column {name!r}",
+                hint=_near(name, batch.columns),
+            )
         elif found is None or not misfit(field.dtype, found)[0]:
-            if field.name != source.timestamp_field:
-                findings.error(
-                    source, f"{found}", expected=f"column {name!r} of batch source {batch.source.name!r} as {field.dtype}",
-                    hint="give both the same type",
-                )  # fmt: skip
+            findings.error(
+                source,
+                f"{found}",
+                expected=f"column {name!r} of batch source {batch.source.name!r} as {field.dtype}",
+                hint="give both the same type",
+            )
 
 
 def _settle_time(source: Source, columns: Mapping[str, Described], findings: Findings) -> Source:
     if not source.timestamp_field:
         times = [
-            each.name for each in columns.values()
-            if each.dtype is not None and each.dtype.name == "Timestamp" and each.name != source.created_timestamp_column
-        ]  # fmt: skip
+            name
+            for name, each in columns.items()
+            if each.dtype is not None and each.dtype.name == "Timestamp" and name != source.created_timestamp_column
+        ]
         if len(times) != 1:
             found = f"candidates {some(times)}" if times else "no column that is a time"
             findings.error(

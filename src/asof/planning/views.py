@@ -182,8 +182,9 @@ def _note_what_is_missed(view: FeatureView, source: Checked, findings: Findings)
     sessions = [each.window.gap for each in view.aggregations if isinstance(each.window, Session)]
     if sessions and table.is_log and getattr(table, "allowed_lateness", 1) == 0:
         findings.add(
-            "note", view, f"allowed_lateness of source {table.name!r} is 0: sessions of keys whose events come out of order "
-            "are recomputed from the archive", hint="give the source an allowed_lateness=",
+            "note", view,
+            f"allowed_lateness of source {table.name!r} is 0: sessions of keys whose events come out of order are "
+            "recomputed from the archive", hint="give the source an allowed_lateness=",
         )  # fmt: skip
 
 

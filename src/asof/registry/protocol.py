@@ -38,7 +38,13 @@ class Commit:
     summary: str
 
     def to_dict(self) -> dict[str, Any]:
-        return {"version": self.version, "who": self.who, "when": iso(self.when), "note": self.note, "summary": self.summary}
+        return {
+            "version": self.version,
+            "who": self.who,
+            "when": iso(self.when),
+            "note": self.note,
+            "summary": self.summary,
+        }
 
 
 class Registry(Protocol):
@@ -110,7 +116,9 @@ def summarize(before: Snapshot, after: Snapshot) -> str:
             shown = ", ".join(f"{LABELS[kind]} {name!r}" for kind, name in names[:5])
             parts.append(f"{word} {shown}" + (f" and {len(names) - 5} more" if len(names) > 5 else ""))
     topics = sorted(
-        topic for topic in {*before.facts, *after.facts} if _plain(before.facts.get(topic)) != _plain(after.facts.get(topic))
+        topic
+        for topic in {*before.facts, *after.facts}
+        if _plain(before.facts.get(topic)) != _plain(after.facts.get(topic))
     )
     if topics:
         parts.append(f"facts: {', '.join(topics)}")
@@ -140,7 +148,8 @@ def no_version(project: str, version: int, *, kept: list[int]) -> RegistryError:
     """The error for a version that is not in the registry."""
     found = f"it holds versions {min(kept)} to {max(kept)}" if kept else "it holds no version of this project"
     return RegistryError(
-        f"registry: no version {version} of project {project!r}; {found}", hint="see `asof history` for the versions kept"
+        f"registry: no version {version} of project {project!r}; {found}",
+        hint="see `asof history` for the versions kept",
     )
 
 

@@ -1,4 +1,4 @@
-"""The registry in one SQLite file: WAL, a checksum per version, and a commit that only the newest version's reader wins."""
+"""The registry in one SQLite file: WAL, a checksum per version, commits against an expected version."""
 
 from __future__ import annotations
 
@@ -88,7 +88,17 @@ class SqliteRegistry:
                     pass
             connection.execute(
                 "INSERT INTO snapshots VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
-                (after.name, after.version, who, when, note, summarize(before, after), facts_only, _checksum(content), content),
+                (
+                    after.name,
+                    after.version,
+                    who,
+                    when,
+                    note,
+                    summarize(before, after),
+                    facts_only,
+                    _checksum(content),
+                    content,
+                ),
             )
             connection.execute(
                 "DELETE FROM snapshots WHERE project = ? AND facts_only AND version <= ?",
@@ -109,7 +119,9 @@ class SqliteRegistry:
 
     def projects(self) -> list[str]:
         with self._reading() as connection:
-            rows = connection.execute("SELECT DISTINCT project FROM snapshots ORDER BY 1").fetchall() if connection else []
+            rows = (
+                connection.execute("SELECT DISTINCT project FROM snapshots ORDER BY 1").fetchall() if connection else []
+            )
             return [name for (name,) in rows]
 
     def drop(self, project: str) -> None:
@@ -141,7 +153,11 @@ class SqliteRegistry:
             if error.newer:
                 raise self._error(f"version {version} of project {project!r}: {error}", hint="upgrade asof") from error
             good = self._last_good(connection, project, before=version)
-            kept = f"version {good.version} by {good.who or 'somebody'} at {iso(good.when)}" if good else "none in this file"
+            kept = (
+                f"version {good.version} by {good.who or 'somebody'} at {iso(good.when)}"
+                if good
+                else "none in this file"
+            )
             raise self._error(
                 f"version {version} of project {project!r} is damaged: {error}",
                 hint=f"restore the file from a backup; the last good version is {kept}",
@@ -232,7 +248,9 @@ class SqliteRegistry:
         connection.execute("PRAGMA synchronous = FULL")
         if found == FORMAT:
             return
-        others = [name for (name,) in connection.execute("SELECT name FROM sqlite_master WHERE name NOT LIKE 'sqlite_%'")]
+        others = [
+            name for (name,) in connection.execute("SELECT name FROM sqlite_master WHERE name NOT LIKE 'sqlite_%'")
+        ]
         if others and "snapshots" not in others:
             raise self._error(
                 f"the file is a SQLite database of something else (it has {', '.join(sorted(others)[:3])})",
@@ -269,7 +287,9 @@ class SqliteRegistry:
             )
             raise self._error(problem, hint=hint) from error
         except (UnicodeDecodeError, OSError) as error:
-            raise self._error(f"{type(error).__name__}: {error}", hint="check the file and its folder's permissions") from error
+            raise self._error(
+                f"{type(error).__name__}: {error}", hint="check the file and its folder's permissions"
+            ) from error
 
     def _error(self, problem: str, *, hint: str) -> RegistryError:
         return RegistryError(f"registry {self.path}: {problem}", hint=hint)
@@ -286,7 +306,10 @@ _MEANINGS = {
     "no such column": _DAMAGED,
     "Could not decode": _DAMAGED,
     "is full": ("the disk is full; nothing was written", "free some space, then run the command again"),
-    "locked": ("another process holds its write lock", "wait until that process has finished, then run the command again"),
+    "locked": (
+        "another process holds its write lock",
+        "wait until that process has finished, then run the command again",
+    ),
     "readonly": ("the file cannot be written", "check the permissions of the file and of its folder"),
     "unable to open": ("the file cannot be opened", "check that the path is a file in a folder that may be written"),
 }

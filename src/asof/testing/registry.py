@@ -36,7 +36,7 @@ def shop(name: str = "shop", **facts: Any) -> Snapshot:
 
 
 class RegistrySuite:
-    """What every registry promises. Subclasses give the fixture `open_registry`: each call opens the same registry anew."""
+    """What every registry promises. Subclasses give the fixture `open_registry`: each call opens the same one anew."""
 
     @pytest.fixture
     def open_registry(self) -> Iterator[OpenRegistry]:
@@ -62,7 +62,9 @@ class RegistrySuite:
         assert read.project.content() == committed.project.content()
         assert read.facts == {"generations": {"user_traffic": "ab12"}}
 
-    def test_a_writer_that_read_an_older_version_is_told_who_wrote_the_newer_one(self, open_registry: OpenRegistry) -> None:
+    def test_a_writer_that_read_an_older_version_is_told_who_wrote_the_newer_one(
+        self, open_registry: OpenRegistry
+    ) -> None:
         ana, bo = open_registry(), open_registry()
         ana.commit(shop(), expected=0, who="ana@laptop", when=NOON)
 
@@ -79,7 +81,9 @@ class RegistrySuite:
 
         assert registry.version("shop") == 0
 
-    def test_of_many_writers_at_once_each_version_has_one_and_no_update_is_lost(self, open_registry: OpenRegistry) -> None:
+    def test_of_many_writers_at_once_each_version_has_one_and_no_update_is_lost(
+        self, open_registry: OpenRegistry
+    ) -> None:
         writers, rounds = 4, 5
         start, wins = Barrier(writers), [0] * writers
 
@@ -131,7 +135,9 @@ class RegistrySuite:
         with pytest.raises(RegistryError, match="no version 7 of project 'shop'; it holds versions 1 to 2"):
             registry.load_version("shop", 7)
 
-    def test_projects_do_not_touch_one_another_even_where_one_name_begins_with_the_other(self, registry: Registry) -> None:
+    def test_projects_do_not_touch_one_another_even_where_one_name_begins_with_the_other(
+        self, registry: Registry
+    ) -> None:
         for name in ("shop", "shop_eu", "shop%", "Shop"):
             registry.commit(shop(name), expected=0, who="ana", when=NOON)
 
