@@ -53,7 +53,9 @@ def features_as_of(
             history = [row for row in history if _created(row) <= cut]
         moment = t - view.delay
         if view.is_aggregated:
-            values = {each.name: aggregate(history, each, moment, view.boundary, evaluate) for each in view.aggregations}
+            values = {
+                each.name: aggregate(history, each, moment, view.boundary, evaluate) for each in view.aggregations
+            }
         else:
             values = _latest(history, view, moment)
     if defaults:

@@ -118,9 +118,7 @@ class DuckDBOffline(DuckDBEngine, DeltaArchives):
         path: the folder of the archives.
     """
 
-    def __init__(
-        self, path: Path | str, *, memory_limit: str = "", threads: int = 0, temp_directory: str = ""
-    ) -> None:
+    def __init__(self, path: Path | str, *, memory_limit: str = "", threads: int = 0, temp_directory: str = "") -> None:
         DuckDBEngine.__init__(self, memory_limit=memory_limit, threads=threads, temp_directory=temp_directory)
         DeltaArchives.__init__(self, path)
 
@@ -168,7 +166,9 @@ class PointInTimeResult:
         if isinstance(self._spine, pa.Table):
             return _with_outputs(self._spine.schema, self._query.outputs)
         with _wrapping_read(), _session(self._engine) as cursor:
-            tables = _prepare(cursor, self._query, self._inputs, describe_only=True)
+            tables: dict[str, Table] = {}
+            if not isinstance(self._spine, Files):
+                tables = _prepare(cursor, self._query, self._inputs, describe_only=True)
             select = _spine_select(cursor, self._query, self._spine, tables)
             return _with_outputs(_schema(cursor, select), self._query.outputs)
 
@@ -183,6 +183,7 @@ class PointInTimeResult:
             return compile_program(self._query, tables, spine).text
 
     def reader(self, batch_rows: int = 100_000) -> pa.RecordBatchReader:
+        """Run it; rows come in batches of at most `batch_rows`."""
         schema = self.schema
         return pa.RecordBatchReader.from_batches(schema, self._batches(schema, batch_rows))
 
@@ -219,7 +220,9 @@ class PointInTimeResult:
                 own = chunk.slice(at, batch.num_rows).combine_chunks()
                 at += batch.num_rows
                 columns = [_one(own.column(index), schema.field(index).type) for index in range(count)]
-                columns += [_cast(batch.column(index), schema.field(count + index).type) for index in range(batch.num_columns)]
+                columns += [
+                    _cast(batch.column(index), schema.field(count + index).type) for index in range(batch.num_columns)
+                ]
                 yield pa.RecordBatch.from_arrays(columns, schema=schema)
 
     def _over_loaded(
@@ -262,8 +265,12 @@ def _session(engine: DuckDBEngine) -> Iterator[duckdb.DuckDBPyConnection]:
 
 
 def _prepare(
-    cursor: duckdb.DuckDBPyConnection, query: PointInTime, inputs: Mapping[str, Input | pa.Table | None], *,
-    spine: pa.Table | None = None, describe_only: bool = False,
+    cursor: duckdb.DuckDBPyConnection,
+    query: PointInTime,
+    inputs: Mapping[str, Input | pa.Table | None],
+    *,
+    spine: pa.Table | None = None,
+    describe_only: bool = False,
 ) -> dict[str, Table]:
     """Make every source of the read visible; source name → its table."""
     sources = {read.view.source.name: read.view.source for read in query.reads}
@@ -288,7 +295,12 @@ def _expose(cursor: duckdb.DuckDBPyConnection, inputs: Mapping[str, Input | pa.T
 
 
 def _source_table(
-    cursor: duckdb.DuckDBPyConnection, index: int, source: Source, given: Input | pa.Table | None, query: PointInTime, *,
+    cursor: duckdb.DuckDBPyConnection,
+    index: int,
+    source: Source,
+    given: Input | pa.Table | None,
+    query: PointInTime,
+    *,
     describe_only: bool,
 ) -> Table:
     relation = f"asof_source_{index}"
@@ -393,7 +405,11 @@ def _stream(cursor: duckdb.DuckDBPyConnection, sql: str, batch_rows: int) -> Ite
     relation = cursor.sql(sql)
     if relation is None:
         raise EntityFrameError("the SQL text is not a SELECT", hint="write SELECT … FROM a source")
-    reader = relation.to_arrow_reader(batch_rows) if hasattr(relation, "to_arrow_reader") else relation.fetch_arrow_reader(batch_rows)
+    reader = (
+        relation.to_arrow_reader(batch_rows)
+        if hasattr(relation, "to_arrow_reader")
+        else relation.fetch_arrow_reader(batch_rows)
+    )
     yield from reader
 
 

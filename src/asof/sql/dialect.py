@@ -177,5 +177,7 @@ def aggregate(function: str, value: str, dtype: DType | None, *, order: str = ""
     odd = call("count", f"CASE WHEN NOT isfinite({number}) OR abs({number}) > 1e150 THEN 1 END")
     plain = call(spread, f"CASE WHEN isfinite({number}) AND abs({number}) <= 1e150 THEN {number} END")
     if dtype.is_float:
-        return f"CASE WHEN {call('count', value)} < 2 THEN NULL WHEN {odd} > 0 THEN CAST('nan' AS DOUBLE) ELSE {plain} END"
+        return (
+            f"CASE WHEN {call('count', value)} < 2 THEN NULL WHEN {odd} > 0 THEN CAST('nan' AS DOUBLE) ELSE {plain} END"
+        )
     return call(spread, number)

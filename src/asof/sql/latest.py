@@ -35,7 +35,7 @@ def find_rows(rows: Rows, read: ViewRead, spine: SpineTable, *, as_known: bool) 
     if view.ttl:
         latest += ", last_value(CASE WHEN n IS NULL THEN ts END IGNORE NULLS) OVER w AS found_ts"
     return f"""\
-SELECT n, CASE WHEN {' AND '.join(guards)} THEN {found} END AS source_row
+SELECT n, CASE WHEN {" AND ".join(guards)} THEN {found} END AS source_row
 FROM (
   SELECT n, ts, {latest}
   FROM (
@@ -46,7 +46,7 @@ FROM (
     SELECT {_spine_keys(read)}{spine.moment()}{_minus(view.delay)} AS ts, {blank}, NULL AS source_row, rowid AS n
     FROM {spine.relation}
   )
-  WINDOW w AS ({rows.partition()}ORDER BY {rows.order('ts')} ROWS BETWEEN UNBOUNDED PRECEDING AND CURRENT ROW)
+  WINDOW w AS ({rows.partition()}ORDER BY {rows.order("ts")} ROWS BETWEEN UNBOUNDED PRECEDING AND CURRENT ROW)
 )
 WHERE n IS NOT NULL"""
 
@@ -87,7 +87,7 @@ FROM (
   SELECT n, t, arg_max(source_row, place) OVER w AS source_row, arg_max(ts, place) OVER w AS found_ts
   FROM (
     SELECT {mine}greatest(ts{_plus(view.delay)}, known) AS t, ts, source_row, NULL AS n,
-      row_number() OVER ({rows.partition()}ORDER BY {rows.order('ts')}) AS place
+      row_number() OVER ({rows.partition()}ORDER BY {rows.order("ts")}) AS place
     FROM (
 {rows.select(known=True)}
     )

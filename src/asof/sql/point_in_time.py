@@ -90,9 +90,13 @@ def compile_program(
         for read in group:
             columns |= {feature.output: f"{parts[-1]}.{quote(feature.output)}" for feature in read.features}
     selected = [f"{spine.relation}.{quote(column)}" for column in spine.sql_types] if with_spine else []
-    selected += [f"{_with_default(feature, columns[feature.output])} AS {quote(feature.output)}" for feature in request.outputs]
+    selected += [
+        f"{_with_default(feature, columns[feature.output])} AS {quote(feature.output)}" for feature in request.outputs
+    ]
     # The spine's table stands first even where its columns are not asked for: it fixes the number of rows.
-    final = f"SELECT {', '.join(selected)}\nFROM {spine.relation}" + "".join(f"\nPOSITIONAL JOIN {part}" for part in parts)
+    final = f"SELECT {', '.join(selected)}\nFROM {spine.relation}" + "".join(
+        f"\nPOSITIONAL JOIN {part}" for part in parts
+    )
     return Program(tuple(steps), final)
 
 
@@ -109,7 +113,9 @@ def range_spine(request: PointInTime, tables: Mapping[str, Table]) -> str:
             *([f"ts < {request.end}"] if request.end is not None else []),
         ]
         where = f" WHERE {' AND '.join(bounds)}" if bounds else ""
-        selects.append(f"SELECT {', '.join([*columns, f'make_timestamptz(ts) AS {quote(request.time)}'])} FROM (\n{rows.select()}\n){where}")
+        selects.append(
+            f"SELECT DISTINCT {', '.join([*columns, f'make_timestamptz(ts) AS {quote(request.time)}'])} FROM (\n{rows.select()}\n){where}"
+        )
     order = ", ".join([quote(request.time), *(f"{quote(key)} NULLS FIRST" for key in keys)])
     return "\nUNION\n".join(selects) + f"\nORDER BY {order}"
 
@@ -165,9 +171,7 @@ def _windows_select(
     return over_pairs(windows, spine) if request.known_at is True else over_frames(windows, spine)
 
 
-def _rows(
-    request: PointInTime, tables: Mapping[str, Table], read: ViewRead, cut: Cut, *, whole: bool = False
-) -> Rows:
+def _rows(request: PointInTime, tables: Mapping[str, Table], read: ViewRead, cut: Cut, *, whole: bool = False) -> Rows:
     view = read.view
     ties = () if view.is_aggregated or whole else tie_columns(view.features)
     if view.is_aggregated and not whole:

@@ -122,11 +122,11 @@ def over_frames(windows: Windows, spine: SpineTable) -> str:
     own = [*rows.values, *marks]
     blanks = "".join(f", NULL AS {name}" for name in own)
     union = f"""\
-SELECT {keys}ts, NULL AS n{''.join(f', {name}' for name in own)}{''.join(f', 0 AS {_reach(each)}' for each in fixed)} FROM (
+SELECT {keys}ts, NULL AS n{"".join(f", {name}" for name in own)}{"".join(f", 0 AS {_reach(each)}" for each in fixed)} FROM (
 {events}
 )
 UNION ALL
-SELECT {keys}ts, n{blanks}{''.join(f', coalesce({_reach_of(windows, each)}, 0) AS {_reach(each)}' for each in fixed)} FROM (
+SELECT {keys}ts, n{blanks}{"".join(f", coalesce({_reach_of(windows, each)}, 0) AS {_reach(each)}" for each in fixed)} FROM (
 {_spine_rows(windows, spine)}
 )"""
     if framed_gaps:
@@ -140,19 +140,21 @@ SELECT {keys}ts, n{blanks}{''.join(f', coalesce({_reach_of(windows, each)}, 0) A
         if window is not None and (not isinstance(window, Session) or window.gap in framed_gaps):
             frame = f"RANGE BETWEEN {_reach(window)} PRECEDING AND CURRENT ROW"
             clauses.append(f"{_frame_name(window)} AS ({rows.partition()}ORDER BY ts {frame})")
-    outputs = [f"{_over_frame(windows, each, each in counted)} AS {quote(each.output)}" for each in windows.wanted]
-    picked = ", ".join(quote(each.output) for each in windows.wanted)
+    outputs = [
+        f"{_over_frame(windows, each, each in counted)} AS o{index}" for index, each in enumerate(windows.wanted)
+    ]
+    picked = ", ".join(f"o{index} AS {quote(each.output)}" for index, each in enumerate(windows.wanted))
     return f"""\
 SELECT {picked}
 FROM (
-SELECT n, {', '.join(outputs)}
+SELECT n, {", ".join(outputs)}
 FROM (
 {union}
 )
-WINDOW {', '.join(clauses)}
-)
-WHERE n IS NOT NULL
-ORDER BY n"""
+WINDOW {", ".join(clauses)}
+) answers
+WHERE answers.n IS NOT NULL
+ORDER BY answers.n"""
 
 
 def over_pairs(windows: Windows, spine: SpineTable) -> str:
@@ -161,7 +163,9 @@ def over_pairs(windows: Windows, spine: SpineTable) -> str:
     Slower by the number of events that a window holds.
     """
     rows, gaps = windows.rows, windows.gaps
-    join = " AND ".join([*(f"spine.k{index} = events.k{index}" for index in range(len(rows.keys))), "events.ts <= spine.ts"])
+    join = " AND ".join(
+        [*(f"spine.k{index} = events.k{index}" for index in range(len(rows.keys))), "events.ts <= spine.ts"]
+    )
     reach = windows.longest()
     if reach is not None:
         join += f" AND events.ts >= spine.ts - {reach}"
@@ -180,32 +184,34 @@ JOIN (
         marks += [f"{mark_begin(gap, 'inorder')} AS {begin(gap)}" for gap in gaps]
     if marks:
         pairs = f"""\
-SELECT *, {', '.join(marks)}
+SELECT *, {", ".join(marks)}
 FROM (
 {pairs}
 )
-WINDOW inorder AS (PARTITION BY n ORDER BY {rows.order('ts')})"""
+WINDOW inorder AS (PARTITION BY n ORDER BY {rows.order("ts")})"""
     if gaps:
         starts = ", ".join(f"max(begin_{gap}) OVER every AS {start(gap)}" for gap in gaps)
-        pairs = f"SELECT *, {starts}, max(ts) OVER every AS latest\nFROM (\n{pairs}\n)\nWINDOW every AS (PARTITION BY n)"
+        pairs = (
+            f"SELECT *, {starts}, max(ts) OVER every AS latest\nFROM (\n{pairs}\n)\nWINDOW every AS (PARTITION BY n)"
+        )
     moment = "moment + 1" if windows.exclusive else "moment"
     outputs = []
-    for each in windows.wanted:
+    for index, each in enumerate(windows.wanted):
         condition = _in_window(each.aggregation.window, moment)
         over = f" FILTER (WHERE {condition})" if condition else ""
-        outputs.append(f"{_call(each, over)} AS {quote(each.output)}")
+        outputs.append(f"{_call(each, over)} AS o{index}")
     picked = []
-    for each in windows.wanted:
-        name = quote(each.output)
+    for index, each in enumerate(windows.wanted):
+        value = f"answers.o{index}"
         if each.aggregation.function in ("count", "count_distinct"):
-            known = [f"{quote(key)} IS NOT NULL" for key in (*windows.read.keys, spine.time)]
-            name = f"CASE WHEN {' AND '.join(known)} THEN coalesce(answers.{name}, 0) END AS {name}"
-        picked.append(name)
+            known = [f"spine.{quote(key)} IS NOT NULL" for key in (*windows.read.keys, spine.time)]
+            value = f"CASE WHEN {' AND '.join(known)} THEN coalesce({value}, 0) END"
+        picked.append(f"{value} AS {quote(each.output)}")
     return f"""\
-SELECT {', '.join(picked)}
+SELECT {", ".join(picked)}
 FROM {spine.relation} spine
 LEFT JOIN (
-SELECT n, {', '.join(outputs)}
+SELECT n, {", ".join(outputs)}
 FROM (
 {pairs}
 )
@@ -263,7 +269,9 @@ def _marks(windows: Windows, counted: Sequence[Wanted], framed_gaps: Sequence[Mi
 def _with_counts_before(counted: Sequence[Wanted], events: str) -> str:
     """At each event that begins a session: how many values came before it."""
     columns = {
-        _before(each): f"CASE WHEN {begin(_gap(each))} IS NOT NULL THEN {_so_far(each)} - ({each.value} IS NOT NULL)::INT END"
+        _before(
+            each
+        ): f"CASE WHEN {begin(_gap(each))} IS NOT NULL THEN {_so_far(each)} - ({each.value} IS NOT NULL)::INT END"
         for each in counted
     }
     return f"SELECT *, {', '.join(f'{sql} AS {name}' for name, sql in columns.items())}\nFROM (\n{events}\n)"

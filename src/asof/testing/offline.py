@@ -1,0 +1,389 @@
+"""What every offline store must answer: the traps of historical reads, each as a named test."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from datetime import UTC, date, datetime
+from decimal import Decimal as Number
+from typing import Any
+
+import pyarrow as pa
+import pytest
+
+from asof.definitions import Aggregation, Entity, FeatureView, Field, FileSource, PushSource, Session, Sliding
+from asof.dtypes import Array, Date, Decimal, DType, Float32, Float64, Int32, Int64, Timestamp
+from asof.errors import EntityFrameError, SourceError
+from asof.offline.protocol import OfflineStore
+from asof.selection import FeatureOut, ViewRead
+from asof.sql import PointInTime
+from asof.timing import DAY, HOUR, MINUTE, SECOND, Micros
+
+NOON: Micros = 1_600_000_000 * SECOND
+US = pa.timestamp("us", "UTC")
+USER = Entity("user")
+KEY = Field("user", Int64)
+EVENTS = FileSource("events.parquet", name="events", timestamp_field="happened")
+CORRECTED = FileSource("events.parquet", name="events", timestamp_field="happened", created_timestamp_column="written")
+
+
+def view(
+    *fields: Field,
+    source: Any = EVENTS,
+    aggregations: Sequence[Aggregation] = (),
+    entities: Any = (USER,),
+    **options: Any,
+) -> FeatureView:
+    """A view with its types known."""
+    made = FeatureView(
+        "view",
+        source=source,
+        entities=list(entities),
+        schema=[*([KEY] if entities else []), *fields],
+        aggregations=list(aggregations),
+        **options,
+    )
+    types = {field.name: field.dtype for field in fields}
+    typed = [each.with_dtype(each.output_dtype(types.get(each.column, Int64))) for each in aggregations]
+    return made.resolved(schema=made.schema, aggregations=typed)
+
+
+def reads(*views: FeatureView) -> tuple[ViewRead, ...]:
+    """All features of the views, under their own names."""
+    return tuple(
+        ViewRead(each, each.join_keys, tuple(FeatureOut(f.name, f.name, f.dtype, f.default) for f in each.features))
+        for each in views
+    )
+
+
+def events(
+    *rows: tuple[Any, ...], columns: Sequence[str] = ("user", "happened", "value"), dtype: DType = Int64
+) -> pa.Table:
+    """Rows of (user, event time, value, …); times in microseconds."""
+    kinds = {"user": pa.int64(), "happened": US, "written": US, "value": dtype.arrow()}
+    return pa.table({name: pa.array([row[at] for row in rows], kinds[name]) for at, name in enumerate(columns)})
+
+
+def spine(*rows: tuple[Any, Micros | None]) -> pa.Table:
+    return pa.table(
+        {
+            "user": pa.array([user for user, _ in rows], pa.int64()),
+            "event_timestamp": pa.array([t for _, t in rows], US),
+            "row": pa.array(range(len(rows)), pa.int32()),
+        }
+    )
+
+
+class OfflineStoreSuite:
+    """Subclass it with a fixture `engine` that answers an OfflineStore able to read Arrow tables."""
+
+    def ask(
+        self, engine: OfflineStore, of: FeatureView, rows: pa.Table, frame: pa.Table, **options: Any
+    ) -> list[tuple[Any, ...]]:
+        """The features of each spine row."""
+        result = engine.run(PointInTime(reads(of), **options), {of.source.name: rows}, spine=frame)
+        answer = result.reader().read_all()
+        assert answer.select(frame.schema.names).equals(frame)
+        return [tuple(row.values()) for row in answer.drop_columns(frame.schema.names).to_pylist()]
+
+    def counts(
+        self, engine: OfflineStore, window: Any, times: Sequence[Micros], *moments: Micros, **options: Any
+    ) -> list[int]:
+        counted = view(aggregations=[Aggregation("", "count", name="n", window=window)], **options)
+        rows = events(*((1, time, 0) for time in times))
+        return [row[0] for row in self.ask(engine, counted, rows, spine(*((1, t) for t in moments)))]
+
+    def test_an_event_exactly_at_t_counts(self, engine: OfflineStore) -> None:
+        latest = view(Field("value", Int64))
+
+        assert self.ask(engine, latest, events((1, NOON, 7)), spine((1, NOON), (1, NOON - 1))) == [(7,), (None,)]
+        assert self.counts(engine, Sliding("1h"), [NOON], NOON, NOON - 1) == [1, 0]
+        assert self.counts(engine, Session("1h"), [NOON], NOON, NOON - 1) == [1, 0]
+
+    def test_a_value_exactly_as_old_as_the_ttl_is_known(self, engine: OfflineStore) -> None:
+        latest = view(Field("value", Int64), ttl="1d")
+
+        assert self.ask(engine, latest, events((1, NOON, 7)), spine((1, NOON + DAY), (1, NOON + DAY + 1))) == [
+            (7,),
+            (None,),
+        ]
+
+    def test_a_delay_shifts_the_answer(self, engine: OfflineStore) -> None:
+        late = view(Field("value", Int64), delay="1h")
+
+        assert self.ask(engine, late, events((1, NOON, 7)), spine((1, NOON + HOUR - 1), (1, NOON + HOUR))) == [
+            (None,),
+            (7,),
+        ]
+
+    def test_a_window_starts_at_a_whole_hop(self, engine: OfflineStore) -> None:
+        start = NOON - NOON % HOUR
+
+        assert self.counts(
+            engine, Sliding("2h", "1h"), [start - 1, start], start + 2 * HOUR, start + 3 * HOUR - 1, start + 3 * HOUR
+        ) == [1, 1, 0]  # fmt: skip
+
+    def test_times_before_1970_floor_down(self, engine: OfflineStore) -> None:
+        assert self.counts(engine, Sliding("10s", "10s"), [-20 * SECOND, -20 * SECOND - 1], -5 * SECOND) == [1]
+
+    def test_an_event_exactly_a_gap_later_joins_the_session(self, engine: OfflineStore) -> None:
+        times = [NOON, NOON + HOUR, NOON + 2 * HOUR + 1]
+
+        assert self.counts(engine, Session("1h"), times, *times) == [1, 2, 1]
+
+    def test_a_session_is_open_for_a_gap_and_no_longer(self, engine: OfflineStore) -> None:
+        assert self.counts(engine, Session("1h"), [NOON], NOON + HOUR, NOON + HOUR + 1, NOON + 30 * DAY) == [1, 0, 0]
+
+    def test_a_late_event_joins_two_sessions(self, engine: OfflineStore) -> None:
+        apart = [NOON, NOON + 2 * HOUR]
+
+        assert self.counts(engine, Session("1h"), apart, NOON + 2 * HOUR) == [1]
+        assert self.counts(engine, Session("1h"), [*apart, NOON + HOUR], NOON + 2 * HOUR) == [3]
+
+    def test_where_filters_what_is_counted_and_not_what_keeps_a_session_alive(self, engine: OfflineStore) -> None:
+        filtered = view(
+            Field("value", Int64),
+            aggregations=[Aggregation("", "count", name="n", where="value = 1", window=Session("1h"))],
+        )
+        rows = events((1, NOON, 1), (1, NOON + HOUR, 2), (1, NOON + 2 * HOUR, 1))
+
+        assert self.ask(engine, filtered, rows, spine((1, NOON + 2 * HOUR))) == [(2,)]
+
+    def test_the_label_row_that_is_itself_an_event_can_be_left_out(self, engine: OfflineStore) -> None:
+        times = [NOON - MINUTE, NOON]
+
+        for window in (Sliding("1h"), Session("1h"), None):
+            assert self.counts(engine, window, times, NOON) == [2]
+            assert self.counts(engine, window, times, NOON, boundary="exclusive") == [1]
+
+    def test_of_two_events_of_one_key_and_one_time_the_later_created_wins(self, engine: OfflineStore) -> None:
+        rows = events(
+            (1, NOON, 5, NOON + 3), (1, NOON, 9, NOON + 1), (1, NOON, 7, None),
+            columns=("user", "happened", "value", "written"),
+        )  # fmt: skip
+
+        assert self.ask(engine, view(Field("value", Int64), source=CORRECTED), rows, spine((1, NOON))) == [(5,)]
+
+    def test_the_null_of_the_latest_row_stays_null(self, engine: OfflineStore) -> None:
+        rows = events((1, NOON, 5), (1, NOON + 1, None))
+
+        assert self.ask(engine, view(Field("value", Int64)), rows, spine((1, NOON + 1))) == [(None,)]
+        assert self.ask(engine, view(Field("value", Int64, default=3)), rows, spine((1, NOON + 1), (2, NOON))) == [
+            (3,),
+            (3,),
+        ]
+
+    def test_last_passes_over_nulls(self, engine: OfflineStore) -> None:
+        last = view(Field("value", Int64), aggregations=[Aggregation("value", "last", name="l", window=Sliding("1h"))])
+
+        assert self.ask(engine, last, events((1, NOON, 5), (1, NOON + 1, None)), spine((1, NOON + 1))) == [(5,)]
+
+    def test_corrections_count_under_min_max_and_last_n(self, engine: OfflineStore) -> None:
+        made = [Aggregation("value", f, name=f, window=Sliding("1h")) for f in ("min", "max")]
+        made.append(Aggregation("value", "last_n", n=2, name="l", window=Sliding("1h")))
+        rows = events(
+            (1, NOON, 5, NOON + 9),
+            (1, NOON, 1, NOON),
+            (1, NOON + 1, 3, NOON),
+            columns=("user", "happened", "value", "written"),
+        )
+
+        answer = self.ask(
+            engine, view(Field("value", Int64), source=CORRECTED, aggregations=made), rows, spine((1, NOON + 1))
+        )
+
+        assert answer == [(1, 5, [5, 3])]
+
+    def test_spine_rows_are_neither_dropped_nor_merged(self, engine: OfflineStore) -> None:
+        frame = spine((1, NOON), (9, NOON), (1, NOON), (None, NOON), (1, None), (1, NOON - DAY), (1, NOON))
+
+        rows = events((1, NOON, 7))
+        assert self.ask(engine, view(Field("value", Int64)), rows, frame) == [
+            (7,),
+            (None,),
+            (7,),
+            (None,),
+            (None,),
+            (None,),
+            (7,),
+        ]
+        counted = view(aggregations=[Aggregation("", "count", name="n", window=Sliding("1h"))])
+        assert self.ask(engine, counted, rows, frame) == [(1,), (0,), (1,), (None,), (None,), (0,), (1,)]
+
+    def test_a_spine_without_rows_has_an_answer_without_rows(self, engine: OfflineStore) -> None:
+        assert self.ask(engine, view(Field("value", Int64)), events((1, NOON, 7)), spine()) == []
+
+    def test_a_key_without_events_counts_nothing(self, engine: OfflineStore) -> None:
+        functions = ("count", "sum", "min", "last", "mean", "std", "count_distinct")
+        made = [Aggregation("value", f, name=f, window=Sliding("1h")) for f in functions]
+
+        answer = self.ask(
+            engine, view(Field("value", Int64), aggregations=made), events((1, NOON, 7)), spine((2, NOON))
+        )
+
+        assert answer == [(0, None, None, None, None, None, 0)]
+
+    def test_a_source_without_rows_answers_every_spine_row(self, engine: OfflineStore) -> None:
+        source = PushSource("events", [KEY, Field("happened", Timestamp), Field("value", Int64)], "happened")
+        counted = view(Field("value", Int64), source=source, aggregations=[Aggregation("", "count", name="n")])
+
+        result = engine.run(PointInTime(reads(counted)), {"events": None}, spine=spine((1, NOON)))
+
+        assert result.reader().read_all().column("n").to_pylist() == [0]
+
+    def test_nanoseconds_are_floored_and_never_rounded_past_t(self, engine: OfflineStore) -> None:
+        rows = pa.table(
+            {
+                "user": pa.array([1, 2]), "value": pa.array([7, 8]),
+                "happened": pa.array([NOON * 1000 + 999, -1], pa.timestamp("ns")),
+            }
+        )  # fmt: skip
+
+        assert self.ask(engine, view(Field("value", Int64)), rows, spine((1, NOON), (2, -1), (2, -2))) == [
+            (7,),
+            (8,),
+            (None,),
+        ]
+
+    def test_naive_times_are_utc_and_integers_have_their_unit(self, engine: OfflineStore) -> None:
+        naive = pa.table(
+            {"user": pa.array([1]), "value": pa.array([7]), "happened": pa.array([NOON], pa.timestamp("us"))}
+        )
+        in_ms = pa.table({"user": pa.array([1]), "value": pa.array([7]), "happened": pa.array([NOON // 1000])})
+        integers = FileSource("events.parquet", name="events", timestamp_field="happened", timestamp_unit="ms")
+
+        assert self.ask(engine, view(Field("value", Int64)), naive, spine((1, NOON), (1, NOON - 1))) == [(7,), (None,)]
+        assert self.ask(
+            engine, view(Field("value", Int64), source=integers), in_ms, spine((1, NOON), (1, NOON - 1))
+        ) == [(7,), (None,)]
+
+    def test_a_date_is_its_midnight(self, engine: OfflineStore) -> None:
+        rows = pa.table({"user": pa.array([1]), "value": pa.array([7]), "happened": pa.array([date(1970, 1, 2)])})
+
+        assert self.ask(engine, view(Field("value", Int64)), rows, spine((1, DAY), (1, DAY - 1))) == [(7,), (None,)]
+
+    @pytest.mark.parametrize("unit", ["s", "ms", "ns"])
+    def test_the_spine_keeps_its_columns_as_they_are(self, engine: OfflineStore, unit: str) -> None:
+        frame = pa.table(
+            {
+                "note": pa.array(["a", None]).dictionary_encode(),
+                "event_timestamp": pa.array([NOON // SECOND * 10 ** {"s": 0, "ms": 3, "ns": 9}[unit]] * 2, pa.timestamp(unit)),
+                "user": pa.array([1, 2], pa.int32()),
+            }
+        )  # fmt: skip
+
+        assert self.ask(engine, view(Field("value", Int64)), events((1, NOON, 7)), frame) == [(7,), (None,)]
+
+    def test_integer_sums_are_exact_and_null_outside_int64(self, engine: OfflineStore) -> None:
+        total = view(Field("value", Int64), aggregations=[Aggregation("value", "sum", name="s")])
+        rows = events((1, NOON, 2**63 - 1), (1, NOON + 1, 1), (1, NOON + 2, -1), (2, NOON, 2**53), (2, NOON, 1))
+
+        answer = self.ask(engine, total, rows, spine((1, NOON), (1, NOON + 1), (1, NOON + 2), (2, NOON)))
+
+        assert answer == [(2**63 - 1,), (None,), (2**63 - 1,), (2**53 + 1,)]
+
+    def test_one_inf_or_nan_does_not_fail_a_batch(self, engine: OfflineStore) -> None:
+        functions = ("sum", "mean", "std", "var", "min", "max")
+        made = [Aggregation("value", f, name=f) for f in functions]
+        rows = events(
+            (1, NOON, math.inf),
+            (1, NOON, 1.0),
+            (2, NOON, math.nan),
+            (2, NOON, 1.0),
+            (3, NOON, 1.0),
+            (3, NOON, 3.0),
+            dtype=Float64,
+        )
+
+        found = self.ask(
+            engine, view(Field("value", Float64), aggregations=made), rows, spine((1, NOON), (2, NOON), (3, NOON))
+        )  # fmt: skip
+
+        assert [str(value) for value in found[0]] == ["inf", "inf", "nan", "nan", "1.0", "inf"]
+        assert [str(value) for value in found[1]] == ["nan", "nan", "nan", "nan", "1.0", "nan"]
+        assert found[2] == pytest.approx((4.0, 2.0, math.sqrt(2), 2.0, 1.0, 3.0))
+
+    def test_a_float_column_of_whole_values_is_an_integer_field_and_nothing_else_is(self, engine: OfflineStore) -> None:
+        whole = events((1, NOON, 7.0), (2, NOON, None), (3, NOON, math.nan), dtype=Float64)
+
+        assert self.ask(engine, view(Field("value", Int64)), whole, spine((1, NOON), (2, NOON), (3, NOON))) == [
+            (7,),
+            (None,),
+            (None,),
+        ]
+        with pytest.raises(SourceError, match="'value' of source 'events'"):
+            self.ask(engine, view(Field("value", Int64)), events((1, NOON, 3.7), dtype=Float64), spine((1, NOON)))
+
+    def test_answers_have_their_declared_types(self, engine: OfflineStore) -> None:
+        rows = pa.table(
+            {
+                "user": pa.array([1]), "happened": pa.array([NOON], US), "small": pa.array([1], pa.int32()),
+                "f": pa.array([0.5], pa.float32()), "d": pa.array([Number("1.25")], pa.decimal128(12, 2)),
+                "day": pa.array([date(2020, 1, 1)]), "at_ns": pa.array([NOON * 1000 + 999], pa.timestamp("ns")),
+                "list": pa.array([[1, None]], pa.list_(pa.int64())),
+            }
+        )  # fmt: skip
+        fields = [
+            Field("small", Int32), Field("f", Float32), Field("d", Decimal(12, 2)), Field("day", Date), Field("at_ns", Timestamp),
+            Field("list", Array(Int64)),
+        ]  # fmt: skip
+        made = view(*fields)
+
+        answer = engine.run(PointInTime(reads(made)), {"events": rows}, spine=spine((1, NOON))).reader().read_all()
+
+        assert [answer.schema.field(field.name).type for field in fields] == [field.dtype.arrow() for field in fields]
+        assert answer.drop_columns(["user", "event_timestamp", "row"]).to_pylist() == [
+            {
+                "small": 1, "f": 0.5, "d": Number("1.25"), "day": date(2020, 1, 1),
+                "at_ns": datetime.fromtimestamp(NOON // SECOND, UTC), "list": [1, None],
+            }
+        ]  # fmt: skip
+
+    def test_views_without_entities_answer_every_row(self, engine: OfflineStore) -> None:
+        made = view(Field("value", Int64), entities=())
+
+        assert self.ask(engine, made, events((1, NOON, 7), (2, NOON + 1, 8)), spine((5, NOON), (6, NOON + 1), (7, NOON - 1))) == [
+            (7,), (8,), (None,)
+        ]  # fmt: skip
+
+    def test_a_read_of_a_time_range_needs_no_entity_frame(self, engine: OfflineStore) -> None:
+        request = PointInTime(reads(view(Field("value", Int64))), start=NOON, end=NOON + 2)
+        rows = events((1, NOON - 1, 1), (2, NOON, 2), (1, NOON + 1, 3), (1, NOON + 1, 4), (1, NOON + 2, 5))
+
+        answer = engine.run(request, {"events": rows}).reader().read_all()
+
+        assert answer.schema.names == ["user", "event_timestamp", "value"]
+        assert [(row["user"], row["value"]) for row in answer.to_pylist()] == [(2, 2), (1, 4)]
+
+    def test_sql_over_the_sources_is_an_entity_frame(self, engine: OfflineStore) -> None:
+        request = PointInTime(reads(view(Field("value", Int64))))
+        frame = "SELECT user, happened AS event_timestamp, value * 10 AS label FROM events ORDER BY value DESC"
+
+        answer = (
+            engine.run(request, {"events": events((1, NOON, 7), (1, NOON + 1, 8))}, spine=frame).reader().read_all()
+        )
+
+        assert [(row["label"], row["value"]) for row in answer.to_pylist()] == [(80, 8), (70, 7)]
+        assert engine.tables_in(frame) == {"events"}
+
+    @pytest.mark.parametrize("text", ["DROP TABLE events", "SELECT 1; SELECT 2", "SELEC 1"])
+    def test_an_entity_frame_that_is_not_one_select_is_refused(self, engine: OfflineStore, text: str) -> None:
+        with pytest.raises(EntityFrameError):
+            engine.tables_in(text)
+
+    def test_the_same_answer_in_chunks_of_any_size(self, engine: OfflineStore) -> None:
+        frame = spine(*((number % 3, NOON + number) for number in range(50)))
+        rows = events(*((number % 3, NOON + number, number) for number in range(0, 50, 2)))
+        result = engine.run(PointInTime(reads(view(Field("value", Int64)))), {"events": rows}, spine=frame)
+
+        whole = result.reader().read_all()
+        pieces = list(result.reader(batch_rows=7))
+
+        assert pa.Table.from_batches(pieces).equals(whole)
+
+    def test_expressions_are_evaluated_over_a_batch(self, engine: OfflineStore) -> None:
+        batch = pa.table({"a": [1, None, 3]})
+
+        assert engine.evaluate(batch, {"double": '"a" * 2', "big": '"a" > 2'}).to_pydict() == {
+            "double": [2, None, 6], "big": [False, None, True],
+        }  # fmt: skip

@@ -1,0 +1,61 @@
+CREATE TEMP TABLE asof_found_0 AS
+SELECT n, CASE WHEN ts IS NOT NULL THEN source_row END AS source_row
+FROM (
+  SELECT n, ts, last_value(source_row IGNORE NULLS) OVER w AS source_row
+  FROM (
+    SELECT k0, ts, created, arrived, source_row, NULL AS n FROM (
+SELECT "user_id" AS k0, ((epoch_ns("happened")) - (((epoch_ns("happened")) % 1000) + 1000) % 1000) // 1000 AS ts, coalesce(epoch_us("written"), ((epoch_ns("happened")) - (((epoch_ns("happened")) % 1000) + 1000) % 1000) // 1000) AS created, asof_row AS arrived, asof_row AS source_row
+FROM asof_source_0
+WHERE "happened" IS NOT NULL AND "user_id" IS NOT NULL AND coalesce(epoch_us("written"), ((epoch_ns("happened")) - (((epoch_ns("happened")) % 1000) + 1000) % 1000) // 1000) <= 1705000000000000
+    )
+    UNION ALL
+    SELECT "user_id" AS k0, epoch_us("event_timestamp") AS ts, 9223372036854775807 AS created, NULL AS arrived, NULL AS source_row, rowid AS n
+    FROM asof_spine
+  )
+  WINDOW w AS (PARTITION BY k0 ORDER BY ts, created NULLS FIRST, arrived NULLS FIRST ROWS BETWEEN UNBOUNDED PRECEDING AND CURRENT ROW)
+)
+WHERE n IS NOT NULL;
+
+CREATE TEMP TABLE asof_latest_0 AS
+SELECT f0 AS "latest__amount", f1 AS "latest__price", f2 AS "latest__page"
+FROM asof_found_0 found
+LEFT JOIN (SELECT asof_row, "amount" AS f0, "price" AS f1, "page" AS f2 FROM asof_source_0) features ON features.asof_row = found.source_row
+ORDER BY found.n;
+DROP TABLE asof_found_0;
+
+CREATE TEMP TABLE asof_windows_0 AS
+SELECT o0 AS "windows__n_1h", o1 AS "windows__sum_1d", o2 AS "windows__last_ever", o3 AS "windows__session_views", o4 AS "windows__session_max"
+FROM (
+SELECT n, CASE WHEN k0 IS NOT NULL AND ts IS NOT NULL THEN count(v0) OVER sliding_3600000000_300000000 END AS o0, CASE WHEN k0 IS NOT NULL AND ts IS NOT NULL THEN TRY_CAST(sum(v1) OVER sliding_86400000000_3600000000 AS BIGINT) END AS o1, CASE WHEN k0 IS NOT NULL AND ts IS NOT NULL THEN arg_max(v2, place) OVER until END AS o2, CASE WHEN k0 IS NOT NULL AND ts IS NOT NULL THEN CASE WHEN ts - max(happened) OVER until <= 3600000000 THEN max(sofar_v3) OVER until - max(before_v3_3600000000) OVER until ELSE 0 END END AS o3, CASE WHEN k0 IS NOT NULL AND ts IS NOT NULL THEN CASE WHEN ts - max(happened) OVER until <= 3600000000 THEN max(v4) OVER session_3600000000 END END AS o4
+FROM (
+SELECT *, CASE WHEN n IS NULL THEN 0 ELSE coalesce(ts - max(begin_3600000000) OVER until, 0) END AS reach_session_3600000000
+FROM (
+SELECT k0, ts, NULL AS n, v0, v1, v2, v3, v4, place, begin_3600000000, happened, sofar_v3, before_v3_3600000000, 0 AS reach_sliding_3600000000_300000000, 0 AS reach_sliding_86400000000_3600000000 FROM (
+SELECT *, CASE WHEN begin_3600000000 IS NOT NULL THEN sofar_v3 - (v3 IS NOT NULL)::INT END AS before_v3_3600000000
+FROM (
+SELECT *, row_number() OVER inorder AS place, CASE WHEN ts - lag(ts) OVER inorder <= 3600000000 THEN NULL ELSE ts END AS begin_3600000000, ts AS happened, count(v3) OVER (inorder ROWS BETWEEN UNBOUNDED PRECEDING AND CURRENT ROW) AS sofar_v3
+FROM (
+SELECT "user_id" AS k0, ((epoch_ns("happened")) - (((epoch_ns("happened")) % 1000) + 1000) % 1000) // 1000 AS ts, "offset" AS arrived, "partition" AS part, asof_row AS source_row, 1 AS v0, CASE WHEN ("page" = 'x') THEN "amount" END AS v1, "page" AS v2, CASE WHEN ("page" <> 'y') THEN 1 END AS v3, ("price" * CAST('2' AS DOUBLE)) AS v4
+FROM asof_source_1
+WHERE "happened" IS NOT NULL AND "user_id" IS NOT NULL AND ("partition" = -1 OR ((epoch_ns("happened")) - (((epoch_ns("happened")) % 1000) + 1000) % 1000) // 1000 >= 1704067200000000) AND epoch_us("ingested_at") <= 1705000000000000
+)
+WINDOW inorder AS (PARTITION BY k0 ORDER BY ts, arrived NULLS FIRST, part NULLS FIRST)
+)
+)
+UNION ALL
+SELECT k0, ts, n, NULL AS v0, NULL AS v1, NULL AS v2, NULL AS v3, NULL AS v4, NULL AS place, NULL AS begin_3600000000, NULL AS happened, NULL AS sofar_v3, NULL AS before_v3_3600000000, coalesce(ts - ((ts - 3600000000) - (((ts - 3600000000) % 300000000) + 300000000) % 300000000), 0) AS reach_sliding_3600000000_300000000, coalesce(ts - ((ts - 86400000000) - (((ts - 86400000000) % 3600000000) + 3600000000) % 3600000000), 0) AS reach_sliding_86400000000_3600000000 FROM (
+SELECT "user_id" AS k0, epoch_us("event_timestamp") AS t, epoch_us("event_timestamp") AS ts, rowid AS n
+FROM asof_spine
+)
+)
+WINDOW until AS (PARTITION BY k0 ORDER BY ts RANGE BETWEEN UNBOUNDED PRECEDING AND CURRENT ROW)
+)
+WINDOW until AS (PARTITION BY k0 ORDER BY ts RANGE BETWEEN UNBOUNDED PRECEDING AND CURRENT ROW), sliding_3600000000_300000000 AS (PARTITION BY k0 ORDER BY ts RANGE BETWEEN reach_sliding_3600000000_300000000 PRECEDING AND CURRENT ROW), sliding_86400000000_3600000000 AS (PARTITION BY k0 ORDER BY ts RANGE BETWEEN reach_sliding_86400000000_3600000000 PRECEDING AND CURRENT ROW), session_3600000000 AS (PARTITION BY k0 ORDER BY ts RANGE BETWEEN reach_session_3600000000 PRECEDING AND CURRENT ROW)
+) answers
+WHERE answers.n IS NOT NULL
+ORDER BY answers.n;
+
+SELECT asof_spine."user_id", asof_spine."event_timestamp", asof_windows_0."windows__n_1h" AS "windows__n_1h", asof_windows_0."windows__sum_1d" AS "windows__sum_1d", asof_windows_0."windows__last_ever" AS "windows__last_ever", asof_windows_0."windows__session_views" AS "windows__session_views", asof_windows_0."windows__session_max" AS "windows__session_max", asof_latest_0."latest__amount" AS "latest__amount", coalesce(asof_latest_0."latest__price", CAST('0.5' AS DOUBLE)) AS "latest__price", asof_latest_0."latest__page" AS "latest__page"
+FROM asof_spine
+POSITIONAL JOIN asof_latest_0
+POSITIONAL JOIN asof_windows_0

@@ -1,0 +1,30 @@
+CREATE TEMP TABLE asof_found_0 AS
+SELECT n, CASE WHEN found_ts >= t - 86400000000 THEN source_row END AS source_row
+FROM (
+  SELECT n, t, arg_max(source_row, place) OVER w AS source_row, arg_max(ts, place) OVER w AS found_ts
+  FROM (
+    SELECT k0, greatest(ts, known) AS t, ts, source_row, NULL AS n,
+      row_number() OVER (PARTITION BY k0 ORDER BY ts, created NULLS FIRST, arrived NULLS FIRST) AS place
+    FROM (
+SELECT "user_id" AS k0, ((epoch_ns("happened")) - (((epoch_ns("happened")) % 1000) + 1000) % 1000) // 1000 AS ts, coalesce(epoch_us("written"), ((epoch_ns("happened")) - (((epoch_ns("happened")) % 1000) + 1000) % 1000) // 1000) AS created, asof_row AS arrived, coalesce(epoch_us("written"), ((epoch_ns("happened")) - (((epoch_ns("happened")) % 1000) + 1000) % 1000) // 1000) AS known, asof_row AS source_row
+FROM asof_source_0
+WHERE "happened" IS NOT NULL AND "user_id" IS NOT NULL
+    )
+    UNION ALL
+    SELECT "user_id" AS k0, epoch_us("event_timestamp") AS t, NULL AS ts, NULL AS source_row, rowid AS n, NULL AS place
+    FROM asof_spine
+  )
+  WINDOW w AS (PARTITION BY k0 ORDER BY t, n NULLS FIRST ROWS BETWEEN UNBOUNDED PRECEDING AND CURRENT ROW)
+)
+WHERE n IS NOT NULL;
+
+CREATE TEMP TABLE asof_latest_0 AS
+SELECT f0 AS "latest__amount", f1 AS "latest__price", f2 AS "latest__page"
+FROM asof_found_0 found
+LEFT JOIN (SELECT asof_row, "amount" AS f0, "price" AS f1, "page" AS f2 FROM asof_source_0) features ON features.asof_row = found.source_row
+ORDER BY found.n;
+DROP TABLE asof_found_0;
+
+SELECT asof_spine."user_id", asof_spine."event_timestamp", asof_latest_0."latest__amount" AS "latest__amount", coalesce(asof_latest_0."latest__price", CAST('0.5' AS DOUBLE)) AS "latest__price", asof_latest_0."latest__page" AS "latest__page"
+FROM asof_spine
+POSITIONAL JOIN asof_latest_0

@@ -1,0 +1,32 @@
+CREATE TEMP TABLE asof_windows_0 AS
+SELECT CASE WHEN spine."user_id" IS NOT NULL AND spine."event_timestamp" IS NOT NULL THEN coalesce(answers.o0, 0) END AS "windows__n_1h", answers.o1 AS "windows__sum_1d", answers.o2 AS "windows__last_ever", CASE WHEN spine."user_id" IS NOT NULL AND spine."event_timestamp" IS NOT NULL THEN coalesce(answers.o3, 0) END AS "windows__session_views", answers.o4 AS "windows__session_max"
+FROM asof_spine spine
+LEFT JOIN (
+SELECT n, count(v0) FILTER (WHERE ts >= (moment - 3600000000) - (((moment - 3600000000) % 300000000) + 300000000) % 300000000) AS o0, TRY_CAST(sum(v1) FILTER (WHERE ts >= (moment - 86400000000) - (((moment - 86400000000) % 3600000000) + 3600000000) % 3600000000) AS BIGINT) AS o1, arg_max(v2, place) AS o2, count(v3) FILTER (WHERE ts >= start_3600000000 AND moment - latest <= 3600000000) AS o3, max(v4) FILTER (WHERE ts >= start_3600000000 AND moment - latest <= 3600000000) AS o4
+FROM (
+SELECT *, max(begin_3600000000) OVER every AS start_3600000000, max(ts) OVER every AS latest
+FROM (
+SELECT *, row_number() OVER inorder AS place, CASE WHEN ts - lag(ts) OVER inorder <= 3600000000 THEN NULL ELSE ts END AS begin_3600000000
+FROM (
+SELECT spine.n, spine.ts AS moment, events.*
+FROM (
+SELECT "user_id" AS k0, epoch_us("event_timestamp") AS t, epoch_us("event_timestamp") AS ts, rowid AS n
+FROM asof_spine
+) spine
+JOIN (
+SELECT "user_id" AS k0, ((epoch_ns("happened")) - (((epoch_ns("happened")) % 1000) + 1000) % 1000) // 1000 AS ts, "offset" AS arrived, "partition" AS part, epoch_us("ingested_at") AS known, asof_row AS source_row, 1 AS v0, CASE WHEN ("page" = 'x') THEN "amount" END AS v1, "page" AS v2, CASE WHEN ("page" <> 'y') THEN 1 END AS v3, ("price" * CAST('2' AS DOUBLE)) AS v4
+FROM asof_source_1
+WHERE "happened" IS NOT NULL AND "user_id" IS NOT NULL AND ("partition" = -1 OR ((epoch_ns("happened")) - (((epoch_ns("happened")) % 1000) + 1000) % 1000) // 1000 >= 1704067200000000)
+) events ON spine.k0 = events.k0 AND events.ts <= spine.ts AND events.known <= spine.t
+)
+WINDOW inorder AS (PARTITION BY n ORDER BY ts, arrived NULLS FIRST, part NULLS FIRST)
+)
+WINDOW every AS (PARTITION BY n)
+)
+GROUP BY n
+) answers ON answers.n = spine.rowid
+ORDER BY spine.rowid;
+
+SELECT asof_spine."user_id", asof_spine."event_timestamp", asof_windows_0."windows__n_1h" AS "windows__n_1h", asof_windows_0."windows__sum_1d" AS "windows__sum_1d", asof_windows_0."windows__last_ever" AS "windows__last_ever", asof_windows_0."windows__session_views" AS "windows__session_views", asof_windows_0."windows__session_max" AS "windows__session_max"
+FROM asof_spine
+POSITIONAL JOIN asof_windows_0

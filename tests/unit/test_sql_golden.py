@@ -1,0 +1,105 @@
+"""The SQL of each plan as text; a change of the compiler shows here. `ASOF_WRITE_GOLDEN=1` writes the files anew."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+from asof.definitions import Aggregation, Entity, FeatureView, Field, FileSource, PushSource, Session, Sliding
+from asof.dtypes import Float64, Int64, String, Timestamp
+from asof.selection import FeatureOut, ViewRead
+from asof.sql import PointInTime, SpineTable, Table, compile_program
+from asof.sql.point_in_time import range_spine
+
+GOLDEN = Path(__file__).parent / "golden" / "duckdb"
+FIELDS = [Field("user_id", Int64), Field("amount", Int64), Field("price", Float64, default=0.5), Field("page", String)]
+TYPES = {
+    "user_id": "BIGINT", "amount": "BIGINT", "price": "DOUBLE", "page": "VARCHAR", "happened": "TIMESTAMP_NS",
+    "written": "TIMESTAMP WITH TIME ZONE",
+}  # fmt: skip
+DTYPES = {
+    "user_id": Int64,
+    "amount": Int64,
+    "price": Float64,
+    "page": String,
+    "happened": Timestamp,
+    "written": Timestamp,
+}
+ORDERS = FileSource("orders.parquet", name="orders", timestamp_field="happened", created_timestamp_column="written")
+CLICKS = PushSource(
+    "clicks", [*FIELDS, Field("happened", Timestamp)], "happened", stream_from="2024-01-01",
+    batch_source=FileSource("old.parquet", timestamp_field="happened"),
+)  # fmt: skip
+TABLES = {
+    "orders": Table("asof_source_0", TYPES, DTYPES, "row"),
+    "clicks": Table("asof_source_1", {**TYPES, "partition": "INTEGER", "offset": "BIGINT", "ingested_at": "TIMESTAMP WITH TIME ZONE"}, DTYPES, "log"),
+}  # fmt: skip
+SMALL = SpineTable(
+    "asof_spine", {"user_id": "INTEGER", "event_timestamp": "TIMESTAMP WITH TIME ZONE"}, "event_timestamp",
+    first=1_704_067_200_000_000, last=1_706_745_600_000_000, rows=1000,
+)  # fmt: skip
+LARGE = SpineTable(SMALL.relation, SMALL.sql_types, SMALL.time)
+
+
+def latest(**options: object) -> ViewRead:
+    view = FeatureView("latest", source=ORDERS, entities=[Entity("user", ["user_id"])], schema=FIELDS, **options)  # type: ignore[arg-type]
+    return _read(view)
+
+
+def windows(**options: object) -> ViewRead:
+    made = [
+        Aggregation("", "count", name="n_1h", window=Sliding("1h")),
+        Aggregation("amount", "sum", name="sum_1d", window=Sliding("1d"), where="page = 'x'"),
+        Aggregation("page", "last", name="last_ever"),
+        Aggregation("", "count", name="session_views", window=Session("1h"), where="page <> 'y'"),
+        Aggregation("price * 2", "max", name="session_max", window=Session("1h")),
+    ]
+    types = {field.name: field.dtype for field in FIELDS}
+    typed = [each.with_dtype(each.output_dtype(types.get(each.column, Float64))) for each in made]
+    view = FeatureView(
+        "windows", source=CLICKS, entities=[Entity("user", ["user_id"])], schema=FIELDS, aggregations=made, **options  # type: ignore[arg-type]
+    )  # fmt: skip
+    return _read(view.resolved(schema=FIELDS, aggregations=typed))
+
+
+def _read(view: FeatureView) -> ViewRead:
+    features = tuple(
+        FeatureOut(each.name, f"{view.name}__{each.name}", each.dtype, each.default) for each in view.features
+    )
+    return ViewRead(view, view.join_keys, features)
+
+
+CASES = {
+    "latest": (PointInTime((latest(),)), LARGE),
+    "latest_small_spine_ttl_delay": (PointInTime((latest(ttl="1d", delay="5m"),)), SMALL),
+    "latest_known_at": (PointInTime((latest(ttl="1d"),), known_at=True), LARGE),
+    "windows": (PointInTime((windows(),)), LARGE),
+    "windows_exclusive_seen": (
+        PointInTime((windows(boundary="exclusive", delay="1m"),), seen={"clicks": {0: 10, 1: 7}}),
+        SMALL,
+    ),
+    "windows_known_at": (PointInTime((windows(),), known_at=True), LARGE),
+    "both": (PointInTime((windows(), latest()), known_at=1_705_000_000_000_000), LARGE),
+}
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_the_text_of_each_plan(name: str) -> None:
+    request, spine = CASES[name]
+
+    _check(name, compile_program(request, TABLES, spine).text)
+
+
+def test_the_text_of_a_spine_made_of_a_time_range() -> None:
+    request = PointInTime((latest(), windows()), start=1_704_067_200_000_000, end=1_706_745_600_000_000)
+
+    _check("range_spine", range_spine(request, TABLES))
+
+
+def _check(name: str, text: str) -> None:
+    path = GOLDEN / f"{name}.sql"
+    if os.environ.get("ASOF_WRITE_GOLDEN"):
+        path.write_text(text + "\n", encoding="utf-8")
+    assert text + "\n" == path.read_text(encoding="utf-8")
