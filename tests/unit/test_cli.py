@@ -32,6 +32,7 @@ from asof import (
     Session,
     on_demand_feature_view,
 )
+from asof.cli import reference
 from asof.cli.app import COMMANDS, cli
 from asof.cli.context import CliContext
 from asof.cli.exit_codes import EXIT_CODES, FOUND, PIPE_CLOSED, STOPPED, UNEXPECTED, USAGE
@@ -773,3 +774,25 @@ def test_a_group_alone_shows_its_help(asof_: Shell) -> None:
     answer = asof_("get")
 
     assert answer.exit_code == USAGE and "historical" in answer.stderr and "error" not in answer.stderr
+
+
+class TestReference:
+    def test_it_has_every_command_and_exit_code(self) -> None:
+        page = reference.markdown()
+
+        for path, _ in every_command():
+            assert path == "asof" or f"\n## {path}\n" in page
+        assert all(f"| {code} | " in page for code in EXIT_CODES)
+
+    def test_the_environment_variables_in_it_work(self, asof_: Shell, store: FakeStore) -> None:
+        store.answers["dead_letters"] = pa.table({"id": []})
+        assert "`ASOF_DEAD_LETTERS_LIST_LIMIT`" in reference.markdown()
+
+        asof_("dead-letters", "list", env={"ASOF_DEAD_LETTERS_LIST_LIMIT": "7"})
+        assert store.calls[-1][1] == (None, 7)
+
+        store.answers["sample"] = pa.table({"a": [1]})
+        assert "`ASOF_SAMPLE_N`" in reference.markdown()
+
+        asof_("sample", "user_visits", env={"ASOF_SAMPLE_N": "3"})
+        assert store.calls[-1][2]["n"] == 3

@@ -119,7 +119,7 @@ def key_option(*, multiple_rows: bool) -> Callable[[Callable[..., Any]], Callabl
     text = "A join key or request value; may be repeated." + (
         " A name that comes again begins the next row." if multiple_rows else ""
     )
-    return click.option("--key", "-k", "keys", multiple=True, metavar="NAME=VALUE", help=text)
+    return click.option("--key", "-k", multiple=True, metavar="NAME=VALUE", help=text)
 
 
 def read_rows(keys: Sequence[str], types: Mapping[str, str]) -> list[dict[str, Any]]:

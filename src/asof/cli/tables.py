@@ -40,6 +40,10 @@ class Column:
 
 def lines_of(records: Sequence[Mapping[str, Any]], columns: Sequence[Column], *, width: int) -> list[str]:
     """The records as lines of at most `width` cells, unless a single word is longer than that."""
+    # A spare column that says nothing about any of them is only noise.
+    columns = [
+        each for each in columns if not each.spare or any(record.get(each.key) is not None for record in records)
+    ]
     shown = list(columns)
     while True:
         cells = [[cell(record.get(column.key), null=column.null) for column in shown] for record in records]

@@ -11,20 +11,20 @@ from asof.cli.options import Command
 
 
 @click.command(cls=Command)
-@click.option("--output", "folder", default="demo-output", show_default=True, metavar="FOLDER", help="Where it writes.")
+@click.option("--output", default="demo-output", show_default=True, metavar="FOLDER", help="Where it writes.")
 @click.option("--users", default=1000, show_default=True, type=click.IntRange(min=1), help="How many users it has.")
 @click.option("--ticks", default=50_000, show_default=True, type=click.IntRange(min=1), help="How many minutes.")
 @click.option("--seed", default=7, show_default=True, help="The same seed tells the same story.")
 @click.option("--yes", "-y", is_flag=True, help="Write into a folder that holds other things, without asking.")
 @pass_context
-def demo(context: CliContext, folder: str, users: int, ticks: int, seed: int, yes: bool) -> None:
+def demo(context: CliContext, output: str, users: int, ticks: int, seed: int, yes: bool) -> None:
     """Simulate a shop, and make its features.
 
     Tells the story step by step. Takes about a minute, and needs nothing but this package.
     """
     from asof.demo import story
 
-    target = Path(folder)
+    target = Path(output)
     # What the demo wrote before is its own; anything else in the folder is not.
     is_foreign = target.is_dir() and any(target.iterdir()) and not (target / "repo" / "feature_store.yaml").exists()
     if is_foreign:

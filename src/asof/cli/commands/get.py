@@ -92,7 +92,7 @@ def historical(
 @pass_context
 def online(
     context: CliContext, features: tuple[str, ...], service: str | None, full_feature_names: bool,
-    keys: tuple[str, ...], rows: str | None, status: bool,
+    key: tuple[str, ...], rows: str | None, status: bool,
 ) -> None:  # fmt: skip
     """Get the features of keys as of now.
 
@@ -101,7 +101,7 @@ def online(
     asof get online --features user_traffic:views_1d --key user_id=7 --key user_id=8
     """
     asked = asked_features(context, features, service)
-    entity_rows = [*(_rows_of(rows) if rows else []), *read_rows(keys, key_types(context))]
+    entity_rows = [*(_rows_of(rows) if rows else []), *read_rows(key, key_types(context))]
     if not entity_rows:
         raise misused("give --key NAME=VALUE, or --rows")
     response = context.store.get_online_features(asked, entity_rows, full_feature_names=full_feature_names)

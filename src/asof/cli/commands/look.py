@@ -31,13 +31,13 @@ def sample(context: CliContext, name: str, n: int, seed: int, by: str, online: b
 @key_option(multiple_rows=False)
 @click.option("--at", type=MOMENT, help="As of this time. [default: now]")
 @pass_context
-def explain(context: CliContext, reference: str, keys: tuple[str, ...], at: datetime | None) -> None:
+def explain(context: CliContext, reference: str, key: tuple[str, ...], at: datetime | None) -> None:
     """Show which rows or events made a value.
 
     \b
     asof explain user_traffic:views_1d --key user_id=7
     """
-    explained = context.store.explain(reference, read_key(keys, key_types(context)), at=at)
+    explained = context.store.explain(reference, read_key(key, key_types(context)), at=at)
     context.output.lines("explanation", explained.text.splitlines(), explained.text)
     context.output.rows("rows", explained.rows, empty="No row or event has part in it.")
     context.output.noted(value=explained.value)

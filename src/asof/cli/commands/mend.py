@@ -42,7 +42,7 @@ def compact(context: CliContext) -> None:
 @key_option(multiple_rows=False)
 @click.option("--yes", "-y", is_flag=True, help="Do it without asking.")
 @pass_context
-def forget(context: CliContext, entity: str, keys: tuple[str, ...], yes: bool) -> None:
+def forget(context: CliContext, entity: str, key: tuple[str, ...], yes: bool) -> None:
     """Remove one key from everywhere.
 
     From archives, logs, online store and dead letters. ENTITY says what the key
@@ -51,7 +51,7 @@ def forget(context: CliContext, entity: str, keys: tuple[str, ...], yes: bool) -
     \b
     asof forget user --key user_id=7
     """
-    key = read_key(keys, key_types(context))
-    shown = ", ".join(f"{name}={value!r}" for name, value in key.items())
+    asked = read_key(key, key_types(context))
+    shown = ", ".join(f"{name}={value!r}" for name, value in asked.items())
     context.ask(f"Forget {entity} {shown} for ever, in project {context.store.project!r}?", yes=yes)
-    context.output.details("forgotten", context.store.forget(entity, key), title=f"Forgot {entity} {shown}:")
+    context.output.details("forgotten", context.store.forget(entity, asked), title=f"Forgot {entity} {shown}:")

@@ -63,11 +63,19 @@ def _service(each: Any) -> dict[str, Any]:
 
 def _features(store: Any) -> list[dict[str, Any]]:
     views = [*store.list_feature_views(), *store.list_on_demand_feature_views()]
-    return [
-        {"name": f"{view.name}:{field.name}", "type": str(field.dtype), "description": field.description or None}
-        for view in views
-        for field in view.features
-    ]
+    features = []
+    for view in views:
+        # The types of aggregates are known once the view is resolved, as applied ones are.
+        fields = {field.name: field for field in view.features}
+        for name in view.feature_names:
+            features.append({"name": f"{view.name}:{name}", **_field(fields.get(name))})
+    return features
+
+
+def _field(field: Any) -> dict[str, Any]:
+    if field is None:
+        return {"type": None, "description": None}
+    return {"type": str(field.dtype), "description": field.description or None}
 
 
 def _feature(store: Any, name: str) -> dict[str, Any]:
@@ -161,26 +169,18 @@ def show(context: CliContext, kind: str, name: str | None) -> None:
         context.output.records("", parts, (Column("view"), _PARTS), empty="None.")
     elif found.one == "source" and thing.schema:
         context.output.lines("", ["", "Columns:"], None)
-        fields = [
-            {"name": field.name, "type": str(field.dtype), "description": field.description or None}
-            for field in thing.schema
-        ]
+        fields = [{"name": field.name, **_field(field)} for field in thing.schema]
         context.output.records("", fields, (Column("name"), Column("type"), _TEXT), empty="None.")
 
 
 def _show_features(context: CliContext, view: Any) -> None:
-    types = {field.name: field for field in view.features}
+    fields = {field.name: field for field in view.features}
     made = {each.name: each for each in getattr(view, "aggregations", ())}
-    records = []
-    for name in view.feature_names:
-        field = types.get(name)
-        records.append({
-            "name": name, "type": str(field.dtype) if field else None, "aggregate": _aggregate(made.get(name)),
-            "description": (field.description if field else "") or None,
-        })  # fmt: skip
-    columns = [Column("name"), Column("type"), *([Column("aggregate", prose=True)] if made else []), _TEXT]
-    if not any(record["description"] for record in records):
-        columns.remove(_TEXT)
+    records = [
+        {"name": name, "aggregate": _aggregate(made.get(name)), **_field(fields.get(name))}
+        for name in view.feature_names
+    ]
+    columns = (Column("name"), Column("type"), Column("aggregate", prose=True, spare=True), _TEXT)
     context.output.records("", records, columns, empty="None.")
 
 
