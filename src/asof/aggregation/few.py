@@ -105,6 +105,8 @@ def _answer_row(layout: Layout, plan: _Plan, blob: bytes, t: Micros) -> tuple[li
     first = integers[0]
     if first & 0xFF != FORMAT:
         raise foreign_row(f"format version {first & 0xFF}, this program reads {FORMAT}")
+    if first >> 48 != layout.mark:
+        raise foreign_row("it was written for other aggregations")
     horizon, flags = integers[1], (first >> 8) & 0xFF
     values: list[Any] = [None] * len(plan.names)
     if flags & OVERFLOW:

@@ -10,7 +10,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from asof.aggregation.fold import reduce_groups
+from asof.aggregation.absorb import reduce_groups
 from asof.aggregation.layout import Layout, Output
 from asof.aggregation.parts import DecimalSum, Ints, Part, Pick
 from asof.aggregation.pool import NONE, Pool

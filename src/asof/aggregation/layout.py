@@ -73,6 +73,7 @@ class Layout:
     Attributes:
         inputs: the distinct (column, where) texts that the caller evaluates for each batch of events, in order.
         fingerprint: hex; equal for two layouts that read each other's rows.
+        mark: 15 bits of the fingerprint, which stand in each row so that no other layout reads it by mistake.
         families: see `Family`; the last is always `fresh`.
         width: 64-bit words per record: start, last event time (where there are sessions), then the parts' words.
     """
@@ -125,6 +126,7 @@ class Layout:
         self.dropped_at = self.counts_at + len(self.families)
         self.offsets_at = self.dropped_at + len(self.sessions)
         self.fingerprint = self._fingerprint(tuple(parts))
+        self.mark = int(self.fingerprint[:4], 16) & 0x7FFF
 
     @classmethod
     def of(

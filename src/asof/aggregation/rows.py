@@ -3,7 +3,8 @@
 A row is a run of little-endian 64-bit words, padded to a multiple of the layout's record width, so that all rows of a
 batch are one matrix as soon as their bytes are joined:
 
-    header    version | flags << 8 | header records << 16 | partitions << 32; horizon; words of the pool;
+    header    version | flags << 8 | header records << 16 | partitions << 32 | layout's mark << 48; horizon;
+              words of the pool;
               records per family; greatest event time dropped per session gap; (partition, offset) per partition
     records   per family, ascending by start: start, last event time (where there are sessions), the parts' words
     pool      the objects that records name, in msgpack, each on a word boundary
@@ -110,6 +111,8 @@ def decode(layout: Layout, blobs: Sequence[bytes | None]) -> State:
     rows: Ints | slice
     rows = slice(None) if len(present) == n else np.flatnonzero([bool(blob) for blob in blobs])
     numbers = np.arange(n, dtype=np.int64)[rows]
+    if ((first >> 48) != layout.mark).any():
+        raise foreign_row("it was written for other aggregations")
     starts[rows] = heads // width + ((first >> 16) & 0xFFFF)
     flags[rows] = (first >> 8) & 0xFF
     horizon[rows] = words[heads + 1]
@@ -117,7 +120,7 @@ def decode(layout: Layout, blobs: Sequence[bytes | None]) -> State:
         counts[rows, family] = words[heads + (layout.counts_at + family)]
     for gap in range(gaps):
         dropped[rows, gap] = words[heads + (layout.dropped_at + gap)]
-    partitions = first >> 32
+    partitions = (first >> 32) & 0xFFFF
     pairs = ranges(heads + layout.offsets_at, partitions * 2).reshape(-1, 2)
 
     records = words.reshape(-1, width)
@@ -175,7 +178,7 @@ def encode(layout: Layout, state: State, max_row_bytes: int = MAX_ROW_BYTES) -> 
             objects.write(layout, out, objects.lines + moved, (headers + totals) * width, begins * width)
     words = out.reshape(-1)
     heads = begins * width
-    words[heads] = FORMAT | (state.flags << 8) | (headers << 16) | (partitions << 32)
+    words[heads] = FORMAT | (state.flags << 8) | (headers << 16) | (partitions << 32) | (layout.mark << 48)
     words[heads + 1] = state.horizon
     words[heads + 2] = pool_words
     for family in range(state.counts.shape[1]):
