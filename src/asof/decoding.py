@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -116,6 +117,10 @@ def _times(
     return array
 
 
+_NOT_FINITE = {"NaN": float("nan"), "Infinity": float("inf"), "-Infinity": float("-inf")}
+"""JSON has no such numbers; these texts stand for them in float columns."""
+
+
 class _Codec:
     """What one source's messages are decoded with."""
 
@@ -131,6 +136,7 @@ class _Codec:
         self.strict = msgspec.json.Decoder(strict).decode
         self.lenient = msgspec.json.Decoder(self.lenient_type).decode
         self.plain = msgspec.json.Decoder(dict[str, Any]).decode
+        self.dtypes = {each.name: each.dtype for each in source.schema}
         self.checks = {each.name: checker(each.dtype) for each in source.schema}
 
     def structs(
@@ -171,6 +177,11 @@ class _Codec:
             found = fields.get(name)
             if found is None:
                 continue
+            if isinstance(found, str) and found in _NOT_FINITE and self._is_float(name):
+                fitted[attribute] = _NOT_FINITE[found]
+                continue
+            if isinstance(found, str) and self._is_bytes(name):
+                found = _from_base64(found)
             try:
                 # The check refuses what would be bent; the wire's own spelling is kept for the column's conversion.
                 self.checks[name](found)
@@ -181,7 +192,13 @@ class _Codec:
         return self.lenient_type(**fitted)
 
     def _is_integer(self, name: str) -> bool:
-        return next(each.dtype.is_integer for each in self.source.schema if each.name == name)
+        return self.dtypes[name].is_integer
+
+    def _is_float(self, name: str) -> bool:
+        return self.dtypes[name].is_float
+
+    def _is_bytes(self, name: str) -> bool:
+        return self.dtypes[name].name == "Bytes"
 
     def column(self, dtype: DType, values: list[Any], name: str, index: list[int], letters: dict[int, str]) -> pa.Array:
         """A column of decoded values in its Arrow type; values that do not fit become letters."""
@@ -194,6 +211,14 @@ class _Codec:
         for row, reason in misfits:
             letters.setdefault(index[row], f"column {name!r}: {reason}")
         return array
+
+
+def _from_base64(text: str) -> Any:
+    """The bytes behind base64 text; text that is none stays text, so that the check names it."""
+    try:
+        return base64.b64decode(text, validate=True)
+    except ValueError:
+        return text
 
 
 def _wire_type(dtype: DType) -> Any:

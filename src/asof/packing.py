@@ -102,7 +102,7 @@ def merge_versions(stored: bytes | None, news: Sequence[Version], *, width: int,
 
 def _without_repeats(ordered: Sequence[Version]) -> list[Version]:
     """The last of each place in the order."""
-    return [each for each, after in zip(ordered, [*ordered[1:], None], strict=True) if after is None or each[:4] != after[:4]]
+    return [each for i, each in enumerate(ordered) if i + 1 == len(ordered) or each[:4] != ordered[i + 1][:4]]
 
 
 def _pack_versions(kept: Sequence[Version], *, clock: int, width: int) -> bytes:

@@ -62,7 +62,7 @@ def _option(words: str, option: click.Option, context: click.Context) -> str | N
         return None
     variable = "_".join([*words.split(), option.name or ""]).upper().replace("-", "_")
     environment = f"`{variable}`" if option.expose_value else ""
-    return f"| `{record[0]}` | {environment} | {_cell(record[1])} |"
+    return f"| `{_cell(record[0])}` | {environment} | {_cell(record[1])} |"
 
 
 def _cell(text: str) -> str:

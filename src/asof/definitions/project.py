@@ -149,14 +149,15 @@ class Snapshot:
                     f"the registry is of format {found}; this Asof reads up to {FORMAT}", hint="upgrade asof"
                 )
             where = content["facts"].get("where", {})
-            return cls(content["version"], content["name"], _decode_project(content["project"], where), content["facts"])
+            return cls(content["version"], content["name"], decode_project(content["project"], where), content["facts"])
         except (ValueError, KeyError, TypeError) as error:
             raise RegistryError(
                 f"the registry is damaged: {type(error).__name__}: {error}", hint="restore it, or apply into a new one"
             ) from error
 
 
-def _decode_project(content: Mapping[str, Any], where: Mapping[str, str]) -> Project:
+def decode_project(content: Mapping[str, Any], where: Mapping[str, str]) -> Project:
+    """The project that `content()` described, each object with its place, as far as `where` knows it."""
     entities = {each["name"]: Entity.of(each) for each in content["entities"]}
     sources: dict[str, Any] = {each["name"]: source_of(each) for each in content["sources"]}
     requests: dict[str, Any] = {each["name"]: source_of(each) for each in content["request_sources"]}

@@ -97,7 +97,9 @@ class FeatureView(Definition):
             raise self.refuse(f"aggregation names {sorted(set(keys) & set(features))} are join keys", hint="rename them")
         if self.source.is_log:
             known = [self.source.renamed(field.name) for field in self.source.schema]
-            for column in [*keys, *(field.name for field in self.schema)]:
+            # With aggregations a schema may name their answers, as Feast's does, so only its keys are the source's.
+            declared = [] if self.aggregations else [field.name for field in self.schema]
+            for column in [*keys, *declared]:
                 if column not in known:
                     raise self.refuse(
                         f"column {column!r} is not in the schema of source {self.source.name!r}",

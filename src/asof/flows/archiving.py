@@ -90,7 +90,7 @@ def archived_after(
     if rows is None or after >= through:
         return
     text = (
-        f"SELECT * EXCLUDE (ingested_at, ingest_date) FROM archive WHERE partition = {partition} AND \"offset\" > {after} "
+        f"SELECT * EXCLUDE (ingested_at) FROM archive WHERE partition = {partition} AND \"offset\" > {after} "
         f"AND \"offset\" <= {through} ORDER BY \"offset\""
     )
     for batch in parts.offline.sql(text, {"archive": rows}).reader(batch_rows):

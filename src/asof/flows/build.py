@@ -22,6 +22,9 @@ from asof.offline.protocol import HISTORY
 from asof.online.protocol import Lookup, Unchanged
 from asof.packing import key_values
 
+WAIT_S = 15.0
+"""How long workers may take to catch up with a new generation; they flush every few seconds."""
+
 _EVENTS_AT_ONCE = 1_000_000
 
 
@@ -44,21 +47,27 @@ def partitions_of(parts: Parts, source: LogSource, *, epoch: int) -> list[int]:
     return numbers
 
 
-def rebuild(parts: Parts, view: FeatureView, *, progress: Progress = silent, wait_s: float = 10.0) -> int:
-    """Build a new generation of a log-fed view beside the current one, and flip readers to it.
+def rebuild(parts: Parts, view: FeatureView, *, progress: Progress = silent, wait_s: float = WAIT_S) -> int:
+    """Build a new generation of a log-fed view beside the current one, and let readers switch to it.
 
     Workers go on meanwhile: at their next flush they bring the new generation up to date and feed both. Readers keep the
     old one until the new one has caught up.
 
-    Args:
-        wait_s: how long workers may take to catch up, before readers switch to what the archive held.
-
     Returns:
         How many rows the new generation has.
     """
+    generation = _announce(parts, view)
+    rows = fill(parts, view, generation, progress=progress)
+    wait_for_workers(parts, view, generation, seconds=wait_s)
+    before = parts.registry.load(parts.project)
+    drop_generations(parts, before, flip(parts, view, generation))
+    return rows
+
+
+def fill(parts: Parts, view: FeatureView, generation: str, *, progress: Progress = silent) -> int:
+    """Fold the archive into a generation that was announced; from then on workers may feed it."""
     source = view.source
     assert isinstance(source, LogSource)
-    generation = _announce(parts, view)
     feeder = Feeder(parts, view, generation)
     parts.online.drop(feeder.table)
     parts.online.prepare(feeder.table)
@@ -67,25 +76,32 @@ def rebuild(parts: Parts, view: FeatureView, *, progress: Progress = silent, wai
     rows = _fold_archive(parts, source, feeder, base, progress)
     facts: dict[str, str | int] = {progress_name(each): offset for each, offset in base.items() if offset >= 0}
     parts.online.write_progress(feeder.table, {**facts, BUILT: parts.clock()})
-    _wait_for_workers(parts, view, generation, seconds=wait_s)
-    flip(parts, view, generation)
     return rows
 
 
-def flip(parts: Parts, view: FeatureView, generation: str) -> None:
-    """Let readers use this generation, and drop the one before."""
-    old: list[str] = []
+def flip(parts: Parts, view: FeatureView, generation: str) -> Snapshot:
+    """Let readers use this generation."""
 
     def switched(facts: Mapping[str, Any]) -> dict[str, Any]:
         generations = dict(facts.get("generations", {}))
-        known = dict(generations.get(view.name, {}))
-        old[:] = [known["current"]] if known.get("current") not in (None, generation) else []
+        known = generations.get(view.name, {})
         generations[view.name] = {"current": generation, "building": None, "count": known.get("count", 1)}
         return {"generations": generations}
 
-    change_facts(parts, switched, note=f"{view.name} is read from generation {generation}")
-    for name in old:
-        parts.online.drop(table_of(parts.project, view, name))
+    return change_facts(parts, switched, note=f"{view.name} is read from generation {generation}")
+
+
+def drop_generations(parts: Parts, before: Snapshot, after: Snapshot) -> None:
+    """Drop the online tables that the older snapshot named and the newer one does not."""
+
+    def named(snapshot: Snapshot) -> set[tuple[str, str]]:
+        known = snapshot.facts.get("generations", {})
+        return {(view, each[key]) for view, each in known.items() for key in ("current", "building") if each.get(key)}
+
+    gone = named(before) - named(after)
+    for table in parts.online.tables(parts.project):
+        if (table.view, table.generation) in gone:
+            parts.online.drop(table)
 
 
 def _announce(parts: Parts, view: FeatureView) -> str:
@@ -104,10 +120,14 @@ def _announce(parts: Parts, view: FeatureView) -> str:
     return chosen[0]
 
 
-def _wait_for_workers(parts: Parts, view: FeatureView, generation: str, *, seconds: float) -> None:
-    """Until the new generation is as far as the old one; a worker that is alive gets there at its next flush."""
+def wait_for_workers(parts: Parts, view: FeatureView, generation: str, *, seconds: float = WAIT_S) -> None:
+    """Until the new generation is as far as the old one; a worker that is alive gets there at its next flush.
+
+    Without a worker nothing moves, and readers switch to what the archive held: the events that only the old rows had seen
+    are replayed when a worker starts.
+    """
     current = current_generation(parts.registry.load(parts.project), view)
-    if current is None:
+    if current is None or not view.source.is_log:
         return
     until = time.monotonic() + seconds
     new, old = table_of(parts.project, view, generation), table_of(parts.project, view, current)
@@ -136,7 +156,7 @@ def _fold_archive(
     done = written = 0
     for bucket in range(buckets):
         text = (
-            f"SELECT * EXCLUDE (ingested_at, ingest_date) FROM archive WHERE {hashed} % {buckets} = {bucket} "
+            f"SELECT * EXCLUDE (ingested_at) FROM archive WHERE {hashed} % {buckets} = {bucket} "
             f"AND ({_up_to(base)})"
         )
         table = parts.offline.sql(text, {"archive": rows}).reader(100_000).read_all()
@@ -178,7 +198,7 @@ def recompute_rows(parts: Parts, source: LogSource, feeder: Feeder, keys: Sequen
     done = []
     for i in ready:
         table = parts.offline.sql(
-            f"SELECT * EXCLUDE (ingested_at, ingest_date) FROM archive WHERE {_is_key(view, keys[i])} AND ({_up_to(seen[i])})",
+            f"SELECT * EXCLUDE (ingested_at) FROM archive WHERE {_is_key(view, keys[i])} AND ({_up_to(seen[i])})",
             {"archive": rows},
         ).reader().read_all()
         blob = folded(parts, view, counted(source, batch_of_archive(source, table)))
@@ -232,4 +252,4 @@ def _quoted(name: str) -> str:
     return '"' + name.replace('"', '""') + '"'
 
 
-__all__ = ["counted", "flip", "folded", "next_generation", "partitions_of", "rebuild", "recompute_rows"]
+__all__ = ["counted", "drop_generations", "fill", "flip", "folded", "next_generation", "partitions_of", "rebuild", "recompute_rows", "wait_for_workers"]

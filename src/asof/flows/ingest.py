@@ -15,7 +15,7 @@ import numpy as np
 import pyarrow as pa
 
 from asof.decoding import decode_messages
-from asof.definitions import LogSource, Snapshot
+from asof.definitions import FeatureView, LogSource, Snapshot
 from asof.errors import DeadLetterLimit, LogError
 from asof.flows.archiving import (
     EPOCH,
@@ -29,7 +29,15 @@ from asof.flows.archiving import (
 )
 from asof.flows.batches import batch_of, batch_of_archive
 from asof.flows.feeding import Feeder
-from asof.flows.parts import Parts, building_generation, current_generation, log_source_named, online_views, raw_keys
+from asof.flows.parts import (
+    Parts,
+    building_generation,
+    current_generation,
+    log_source_named,
+    online_views,
+    raw_keys,
+    staged_project,
+)
 from asof.log.protocol import Messages
 from asof.timing import iso
 
@@ -81,6 +89,7 @@ class Ingest:
         self._verdicts: deque[bool] = deque(maxlen=LIMIT_WINDOW)
         self._bad_since: float | None = None
         self.epoch = 0
+        self._wanted: dict[tuple[str, str], FeatureView] = {}
         self._refresh()
 
     @property
@@ -180,6 +189,7 @@ class Ingest:
             Per partition the last offset that is archived and whose progress is written.
         """
         done = self._finish()
+        wait = wait or self._has_news()
         if self._buffer.through:
             buffer, self._buffer = self._buffer, _Buffer()
             self._flushing = (buffer, self._thread.submit(self._append, buffer))
@@ -243,27 +253,39 @@ class Ingest:
     def close(self) -> None:
         self._thread.shutdown(wait=True)
 
+    def _has_news(self) -> bool:
+        """Whether the registry changed, or a generation is being built: then the next flush is waited for."""
+        assert self.snapshot is not None
+        is_new = self.parts.registry.version(self.parts.project) != self.snapshot.version
+        return is_new or self._wanted.keys() != self.feeders.keys()
+
     def _refresh(self) -> None:
-        """Read the registry if it changed, and follow its generations."""
-        if self.snapshot is not None and self.parts.registry.version(self.parts.project) == self.snapshot.version:
-            return
-        self.snapshot = self.parts.registry.load(self.parts.project)
-        self.epoch = self.snapshot.facts.get("epochs", {}).get(self.name, 0)
+        """Read the registry if it changed, and feed the generations that it names and whose base stands."""
+        if self.snapshot is None or self.parts.registry.version(self.parts.project) != self.snapshot.version:
+            self.snapshot = self.parts.registry.load(self.parts.project)
+            self.epoch = self.snapshot.facts.get("epochs", {}).get(self.name, 0)
+            self._wanted = self._generations(self.snapshot)
+        for name in self.feeders.keys() - self._wanted.keys():
+            self._drop(name)
+        for name in self._wanted.keys() - self.feeders.keys():
+            feeder = Feeder(self.parts, self._wanted[name], name[1])
+            if BUILT in self.parts.online.progress(feeder.table):
+                self.feeders[name], self.fed[name] = feeder, set()
+                for partition in self.archived:
+                    self._catch_up(name, partition)
+
+    def _generations(self, snapshot: Snapshot) -> dict[tuple[str, str], FeatureView]:
+        """The generations that rows of this source belong into: those that are read, and those being built."""
         wanted = {}
-        for view in online_views(self.snapshot, self.source):
-            for generation in (current_generation(self.snapshot, view), building_generation(self.snapshot, view)):
-                if generation:
-                    wanted[view.name, generation] = view
-        for name in list(self.feeders):
-            if name not in wanted:
-                self._drop(name)
-        for name, view in wanted.items():
-            if name not in self.feeders:
-                feeder = Feeder(self.parts, view, name[1])
-                if BUILT in self.parts.online.progress(feeder.table):
-                    self.feeders[name], self.fed[name] = feeder, set()
-                    for partition in self.archived:
-                        self._catch_up(name, partition)
+        for view in online_views(snapshot, log_source_named(snapshot, self.name)):
+            if generation := current_generation(snapshot, view):
+                wanted[view.name, generation] = view
+        # What is being built follows the definitions that an apply has staged, else the applied ones.
+        staged = staged_project(snapshot) or snapshot.project
+        for view in staged.views_of(self.name):
+            if view.online and (generation := building_generation(snapshot, view)):
+                wanted[view.name, generation] = view
+        return wanted
 
     def _drop(self, name: tuple[str, str]) -> None:
         self.counts.update(self.feeders.pop(name).counts)

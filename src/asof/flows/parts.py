@@ -6,7 +6,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from asof.definitions import FeatureView, LogSource, Snapshot, Source
+from asof.definitions import FeatureView, LogSource, Project, Snapshot, Source
+from asof.definitions.project import decode_project
 from asof.errors import NotFound, nearest
 from asof.log.protocol import Log
 from asof.offline.protocol import Archive, OfflineStore
@@ -69,6 +70,12 @@ def current_generation(snapshot: Snapshot, view: FeatureView) -> str | None:
 def building_generation(snapshot: Snapshot, view: FeatureView) -> str | None:
     """The generation that is being built beside it, if any."""
     return snapshot.facts.get("generations", {}).get(view.name, {}).get("building")
+
+
+def staged_project(snapshot: Snapshot) -> Project | None:
+    """The definitions that an apply is building online rows for, if one is under way."""
+    staged = snapshot.facts.get("staged")
+    return decode_project(staged["project"], {}) if staged else None
 
 
 def online_views(snapshot: Snapshot, source: Source) -> list[FeatureView]:

@@ -1,0 +1,236 @@
+"""The story of `asof demo`: a small shop's orders and traffic become a training set, and are served while events stream in."""
+
+from __future__ import annotations
+
+import shutil
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import numpy as np
+import pyarrow.parquet as pq
+
+from asof.demo.histograms import count_views, draw_histograms, terminal_histograms
+from asof.demo.report import Report, Step, write_json, write_report
+from asof.demo.repository import ENTITY_FRAME, SERVICE, TRAINING_COLUMNS, write_repository
+from asof.demo.shop import Shop, more_events, simulate, write_sources
+from asof.errors import AsofError
+from asof.planning import describe
+from asof.store import FeatureStore
+from asof.timing import iso, moment
+
+Progress = Callable[[str, int, int | None], None]
+Say = Callable[[str], object]
+
+TOPIC = "traffic"
+TRAINING_SET = "orders"
+SERVED_USERS = 5
+AUDIT_KEYS = 200
+EXTRA_MINUTES = 5
+
+_encode = msgspec.json.Encoder().encode
+
+
+class AuditFailed(AsofError):
+    """The demo served a value that its history does not confirm."""
+
+
+def silent(what: str, done: int, total: int | None) -> None:
+    """Progress that no one watches."""
+
+
+class Story:
+    """Tells steps as they are done, and keeps them for the report."""
+
+    def __init__(self, say: Say) -> None:
+        self.say = say
+        self.steps: list[Step] = []
+
+    @contextmanager
+    def step(self, name: str, text: str) -> Iterator[Step]:
+        """One step: its name and what it does; the block sets how many rows it gave."""
+        self.say(f"\n{len(self.steps) + 1}. {name}\n   {text}")
+        step: Step = {"name": name, "text": text, "seconds": 0.0, "rows": None}
+        started = time.monotonic()
+        yield step
+        step["seconds"] = time.monotonic() - started
+        self.steps.append(step)
+        rows = "" if step["rows"] is None else f"{step['rows']:,} rows, "
+        self.say(f"   done: {rows}{step['seconds']:.1f} s")
+
+
+def run(
+    output: Path | str,
+    *,
+    users: int = 1000,
+    ticks: int = 50_000,
+    seed: int = 7,
+    progress: Progress = silent,
+    say: Say = print,
+) -> Report:
+    """Tell the whole story into a folder, which is made anew as far as the demo wrote it before.
+
+    Args:
+        users, ticks: how many users live in the shop for how many minutes.
+
+    Returns:
+        What `report.json` holds.
+
+    Raises:
+        AuditFailed: a served value differed from history; the report says which.
+    """
+    output = Path(output).resolve()
+    for name in ("repo", "source"):
+        shutil.rmtree(output / name, ignore_errors=True)
+    story = Story(say)
+
+    with story.step("Simulate the shop", f"{users:,} users live in it for {ticks:,} minutes") as step:
+        shop = simulate(users=users, ticks=ticks, seed=seed)
+        write_sources(shop, output / "source")
+        step["rows"] = shop.traffic.num_rows
+        say(f"   {shop.orders.num_rows:,} orders and {shop.traffic.num_rows:,} page views, in {output / 'source'}")
+
+    now = [shop.ends_at]
+    with story.step("Write a feature repository", "sources, views and a service, in two files that can be read") as step:
+        for path in write_repository(output / "repo", clock=shop.ends_at):
+            say(f"   {path}")
+
+    with FeatureStore(output / "repo", clock=lambda: moment(now[0])) as store:
+        say(f"   the store's {store.clock_note}")
+        with story.step("Plan and apply", "check the definitions against the real sources, then make them stand"):
+            plan = store.plan()
+            for line in describe(plan):
+                if not line.startswith("    ~"):
+                    say(f"   {line}")
+            store.apply(plan, progress=progress)
+
+        with story.step("Stream the traffic", "a producer fills the log; a worker serves and archives every event") as step:
+            produce(store, shop)
+            counts = store.stream_run(until_caught_up=True, progress=progress)
+            step["rows"] = counts.get("events", 0)
+
+        with story.step("Build the training set", "every order, with each feature as of the order's own moment") as step:
+            say(f"   {ENTITY_FRAME}")
+            result = store.get_historical_features(entity_df=ENTITY_FRAME, features=SERVICE)
+            manifest = result.save(TRAINING_SET)
+            training = store.read_training_set(TRAINING_SET).select(list(TRAINING_COLUMNS))
+            pq.write_table(training, output / "training_set.parquet")
+            step["rows"] = training.num_rows
+            say(f"   kept as training set {TRAINING_SET!r}, content {str(manifest['content_hash'])[:12]}")
+
+        with story.step("Materialize the profiles", "users who registered, from their table into the online store") as step:
+            step["rows"] = sum(each["rows"] for each in store.materialize(progress=progress))
+
+        chosen = _active_users(shop, seed)
+        with story.step("Serve some users", "the same features, as of now") as step:
+            before, before_at = _served(store, chosen), now[0]
+            step["rows"] = len(before)
+            _show(before, say)
+
+        with story.step("Stream a few more events", "and look again") as step:
+            later = more_events(shop, users=chosen, minutes=EXTRA_MINUTES, seed=seed + 1)
+            now[0] = later.ends_at
+            produce(store, later)
+            store.stream_run(until_caught_up=True, progress=progress)
+            after = _served(store, chosen)
+            step["rows"] = later.traffic.num_rows
+            _show(after, say)
+
+        with story.step("Audit", "what is served now against history, over the events that each row has seen") as step:
+            audit = store.audit(keys=AUDIT_KEYS, seed=seed)
+            found = audit.to_dict()
+            step["rows"] = found["keys"]
+            say(
+                f"   {found['keys']} keys, {found['active_keys']} of them with a non-zero window or an open session; "
+                f"{found['equal']:,} of {found['values']:,} values equal"
+            )
+
+    with story.step("Look at the histograms", "page views of the session in which each order was made"):
+        say(terminal_histograms(training, width=min(shutil.get_terminal_size((80, 24)).columns, 120)))
+        draw_histograms(training, output / "histograms.png")
+
+    report: Report = {
+        "project": store.project,
+        "clock": iso(now[0]),
+        "seed": seed,
+        "sizes": {"users": users, "minutes": ticks, "orders": shop.orders.num_rows, "page_views": shop.traffic.num_rows},
+        "steps": story.steps,
+        "training_set": {
+            "rows": training.num_rows, "columns": training.column_names, "preview": training.slice(0, 10).to_pylist(),
+        },
+        "histograms": count_views(training),
+        "online": {
+            "key": "user_id", "events": later.traffic.num_rows, "before_at": iso(before_at), "after_at": iso(now[0]),
+            "before": before, "after": after,
+        },
+        "audit": {key: found[key] for key in ("keys", "active_keys", "values", "equal", "differences")},  # type: ignore[typeddict-item]
+        "next_commands": [
+            {"command": "cd " + str(output / "repo"), "text": "go into the feature repository"},
+            {"command": "asof list views", "text": "what there is"},
+            {"command": "asof show training-sets", "text": "the training set, and how it was made"},
+            {"command": f"asof get online --service {SERVICE} --key user_id={chosen[0]}", "text": "serve one user"},
+            {"command": f"asof explain user_traffic:views_7d --key user_id={chosen[0]}", "text": "which events made a value"},
+            {"command": "asof sample user_traffic --by entities", "text": "look at random users"},
+            {"command": "asof audit", "text": "compare serving with history"},
+            {"command": "asof doctor", "text": "see whether everything works"},
+        ],
+    }  # fmt: skip
+    write_json(report, output / "report.json")
+    write_report(report, output / "report.html")
+    say(f"\nLook at {output / 'report.html'} and {output / 'histograms.png'}. Then try:\n")
+    for each in report["next_commands"]:
+        say(f"   {each['command']}")
+    if found["differences"]:
+        raise AuditFailed(
+            f"{len(found['differences'])} served values differ from history: {found['differences'][0]}",
+            hint=f"see {output / 'report.html'}, and report it: this must not happen",
+        )
+    return report
+
+
+def produce(store: FeatureStore, shop: Shop) -> None:
+    """Send the shop's traffic to the log, as the website would: JSON messages, keyed by user."""
+    columns = shop.traffic.to_pydict()
+    users, pages, times = columns["user_id"], columns["page"], columns["timestamp"]
+    messages = [
+        _encode({"user_id": user, "page": page, "timestamp": time_ms})
+        for user, page, time_ms in zip(users, pages, times, strict=True)
+    ]
+    log = store.parts.log
+    log.create(TOPIC)
+    log.send(
+        TOPIC, messages, keys=[str(user).encode() for user in users], timestamps_us=[time_ms * 1000 for time_ms in times],
+        durable=True,
+    )  # fmt: skip
+
+
+def _active_users(shop: Shop, seed: int) -> list[int]:
+    """A few users who were in the shop lately, so that there is something to see."""
+    traffic = shop.traffic
+    recent = list(dict.fromkeys(reversed(traffic["user_id"].to_pylist())))[: SERVED_USERS * 4]
+    pool = recent or shop.users["user_id"].to_pylist()
+    picked = np.random.default_rng(seed).permutation(len(pool))[:SERVED_USERS]
+    return sorted(pool[i] for i in picked.tolist())
+
+
+def _served(store: FeatureStore, users: list[int]) -> list[dict[str, Any]]:
+    response = store.get_online_features(SERVICE, [{"user_id": user} for user in users])
+    columns = response.to_dict()
+    return [dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)]
+
+
+def _show(rows: list[dict[str, Any]], say: Say) -> None:
+    """A few served values as a small table, narrow enough for 80 columns."""
+    titles = {
+        "user_id": "user", "country": "country", "session_listing_page_views": "listing",
+        "session_product_page_views": "product", "session_photo_page_views": "photo", "views_1d": "1 d", "views_7d": "7 d",
+        "last_page_1h": "last page",
+    }  # fmt: skip
+    lines = [list(titles.values())]
+    lines += [["-" if row[name] is None else str(row[name]) for name in titles] for row in rows]
+    widths = [max(len(line[i]) for line in lines) for i in range(len(titles))]
+    for line in lines:
+        say("   " + "  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip())

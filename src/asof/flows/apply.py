@@ -1,0 +1,213 @@
+"""Plan and apply: check definitions against the real sources, build what changes, and switch everything at once."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Mapping
+from typing import Any
+
+from asof.definitions import FeatureView, LogSource, Project, Snapshot
+from asof.derive import check_row_wise
+from asof.errors import AsofError, CheckFailed, RegistryConflict, SourceError
+from asof.flows.archiving import archive_schema
+from asof.flows.build import drop_generations, fill, next_generation, wait_for_workers
+from asof.flows.facts import change_facts
+from asof.flows.ingest import BUILT
+from asof.flows.materialize import materialize
+from asof.flows.parts import Parts, Progress, silent, table_of
+from asof.offline.protocol import ARRIVAL_COLUMNS
+from asof.planning import Finding, NewGeneration, Plan, diff, resolve
+
+_ATTEMPTS = 50
+
+
+def make_plan(parts: Parts, project: Project) -> Plan:
+    """What `apply` would change, and all findings of checking the definitions against the real sources."""
+    described: dict[str, Any] = {}
+    for source in project.sources.values():
+        if isinstance(source, LogSource):
+            continue
+        try:
+            reader = parts.readers.get(source.type)
+            if reader is None:
+                raise SourceError(
+                    f"no reader for sources of type {source.type!r} is installed",
+                    hint=f"there are readers for {sorted(parts.readers)}", where=source.where,
+                )  # fmt: skip
+            described[source.name] = reader.describe(source)
+        except AsofError as error:
+            described[source.name] = error
+    resolved, findings = resolve(project, described)
+    plan = diff(parts.registry.load(parts.project), resolved).with_findings(findings)
+    more = _reserved_columns(resolved)
+    if not plan.errors:
+        more += _null_keys(parts, resolved)
+    known_types = {finding.object for finding in plan.errors}
+    for view in resolved.on_demand_views.values():
+        if view.function is not None and not known_types:
+            more += [
+                Finding(each.severity, f"on-demand feature view {view.name!r}", view.where, "", each.text)  # type: ignore[arg-type]
+                for each in check_row_wise(view)
+            ]
+    return plan.with_findings(more)
+
+
+def _reserved_columns(project: Project) -> list[Finding]:
+    return [
+        Finding(
+            "error", f"source {source.name!r}", source.where, "column names that archives do not use themselves",
+            f"column {field.name!r}", "rename it in the message or with a transform",
+        )
+        for source in project.sources.values()
+        if isinstance(source, LogSource)
+        for field in source.schema
+        if field.name in ARRIVAL_COLUMNS
+    ]  # fmt: skip
+
+
+def _null_keys(parts: Parts, project: Project) -> list[Finding]:
+    """Rows that no read can find, because a join key or the event time is null."""
+    findings = []
+    for view in project.views.values():
+        source = view.source
+        if isinstance(source, LogSource):
+            continue
+        columns = [source.raw(name) for name in view.join_keys] + [source.timestamp_field]
+        from asof.flows.historical import rows_of  # noqa: PLC0415
+
+        counts = ", ".join(f'count(*) - count("{column}") AS "{column}"' for column in columns)
+        rows = rows_of(parts, source)
+        if rows is None:
+            continue
+        row = parts.offline.sql(f'SELECT {counts} FROM "{source.name}"', {source.name: rows}).reader().read_all()
+        for column in columns:
+            if nulls := row[column][0].as_py():
+                findings.append(
+                    Finding(
+                        "warning", f"feature view {view.name!r}", view.where, f"no nulls in {column!r}",
+                        f"{nulls} rows where it is null", "such rows are never found; mend or filter them in the source",
+                    )  # fmt: skip
+                )
+    return findings
+
+
+def apply_plan(parts: Parts, plan: Plan, *, progress: Progress = silent) -> Snapshot:
+    """Make everything as the plan says.
+
+    New online rows are built beside the old ones under a staged copy of the definitions; then one commit switches
+    definitions and generations together, so that readers never see one without the other.
+
+    Raises:
+        CheckFailed: the plan has errors; nothing was changed.
+        RegistryConflict: someone else applied since the plan was made; nothing was changed.
+    """
+    if plan.errors:
+        raise CheckFailed([str(finding) for finding in plan.errors])
+    if plan.is_empty:
+        return parts.registry.load(parts.project)
+    for source in plan.project.sources.values():
+        if isinstance(source, LogSource):
+            parts.offline.create(parts.archive_of(source), archive_schema(source))
+    token = uuid.uuid4().hex
+    fresh = [
+        plan.project.views[change.view] for change in plan.changes if isinstance(change, NewGeneration)
+    ]
+    names = _stage(parts, plan, fresh, token)
+    for view in fresh:
+        _build(parts, view, names[view.name], progress)
+    for view in fresh:
+        wait_for_workers(parts, view, names[view.name])
+    before = parts.registry.load(parts.project)
+    snapshot = _switch(parts, plan, names, token)
+    drop_generations(parts, before, snapshot)
+    return snapshot
+
+
+def _build(parts: Parts, view: FeatureView, generation: str, progress: Progress) -> None:
+    if view.source.is_log:
+        fill(parts, view, generation, progress=progress)
+        return
+    table = table_of(parts.project, view, generation)
+    parts.online.prepare(table)
+    snapshot = parts.registry.load(parts.project)
+    if view.name in snapshot.facts.get("materialized", {}):
+        # It was online before: its new rows stand before readers switch to them.
+        materialize(parts, views=[view.name], full=True, into={view.name: (view, generation)}, progress=progress)
+    parts.online.write_progress(table, {BUILT: parts.clock()})
+
+
+def _stage(parts: Parts, plan: Plan, fresh: list[FeatureView], token: str) -> dict[str, str]:
+    """Commit the definitions-to-be beside the applied ones, with the generations that are to be built."""
+    base = parts.registry.load_version(parts.project, plan.version) if plan.version else None
+    names: dict[str, str] = {}
+
+    def staged(facts: Mapping[str, Any]) -> dict[str, Any]:
+        current = parts.registry.load(parts.project)
+        if current.version != plan.version and base is not None and current.project.content() != base.project.content():
+            raise _overtaken(parts)
+        if plan.version == 0 and list(current.project):
+            raise _overtaken(parts)
+        generations = dict(facts.get("generations", {}))
+        for view in fresh:
+            names[view.name] = next_generation(current, view)
+            known = dict(generations.get(view.name, {}))
+            generations[view.name] = {
+                "current": known.get("current"), "building": names[view.name], "count": known.get("count", 0) + 1
+            }  # fmt: skip
+        return {"generations": generations, "staged": {"token": token, "project": plan.project.content()}}
+
+    change_facts(parts, staged, note="staged an apply")
+    return names
+
+
+def _switch(parts: Parts, plan: Plan, names: Mapping[str, str], token: str) -> Snapshot:
+    """Commit the definitions and their generations together."""
+    for attempt in range(_ATTEMPTS):
+        now = parts.registry.load(parts.project)
+        if now.facts.get("staged", {}).get("token") != token:
+            raise _overtaken(parts)
+        generations = {
+            name: known for name, known in now.facts.get("generations", {}).items()
+            if name in plan.project.views and plan.project.views[name].online
+        }  # fmt: skip
+        for name, generation in names.items():
+            generations[name] = {**generations[name], "current": generation, "building": None}
+        where = {f"{each.kind}/{each.name}": each.where for each in plan.project}
+        facts = {key: value for key, value in now.facts.items() if key != "staged"}
+        facts |= {"generations": generations, "where": where}
+        snapshot = Snapshot(now.version, parts.project, plan.project, facts)
+        try:
+            note = f"apply: {len(plan.changes)} changes"
+            return parts.registry.commit(
+                snapshot, expected=now.version, who=parts.who, when=parts.clock(), note=note
+            )
+        except RegistryConflict:
+            if attempt == _ATTEMPTS - 1:
+                raise
+    raise AssertionError("unreachable")
+
+
+def _overtaken(parts: Parts) -> RegistryConflict:
+    last = parts.registry.history(parts.project, 1)
+    by = f" by {last[0].who} (version {last[0].version}: {last[0].note})" if last else ""
+    return RegistryConflict(
+        f"project {parts.project!r} was changed{by} since this plan was made; nothing of this one was applied",
+        hint="run `asof plan` again and look at what changed",
+    )
+
+
+def teardown(parts: Parts, *, purge: bool = False) -> None:
+    """Remove everything of exactly this project: registry, online rows; archives and logs only with `purge`."""
+    snapshot = parts.registry.load(parts.project)
+    parts.online.drop_project(parts.project)
+    if purge:
+        for source in snapshot.project.sources.values():
+            if isinstance(source, LogSource) and source.type == "push":
+                parts.log.delete(source.topic)
+            if isinstance(source, LogSource):
+                parts.log.delete(f"{source.topic}.replay")
+        parts.offline.drop_project(parts.project)
+    parts.registry.drop(parts.project)
+
+
+__all__ = ["apply_plan", "make_plan", "teardown"]

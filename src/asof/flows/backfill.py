@@ -1,0 +1,73 @@
+"""Backfill: load a batch source's rows from before the stream's time into the archive, once."""
+
+from __future__ import annotations
+
+import numpy as np
+import pyarrow as pa
+
+from asof.dtypes import Timestamp
+from asof.errors import RequestError
+from asof.fitting import event_micros, fit
+from asof.flows.archiving import archive_schema, with_arrival
+from asof.flows.build import rebuild
+from asof.flows.historical import rows_of
+from asof.flows.parts import Parts, Progress, current_generation, log_source_named, silent
+from asof.flows.push import fitted_rows
+from asof.offline.protocol import HISTORY
+
+
+def backfill(parts: Parts, source_name: str, *, progress: Progress = silent) -> int:
+    """Load the rows before `stream_from` into the archive as its `history`, then build the views anew.
+
+    A second run finds them there and changes nothing.
+
+    Returns:
+        How many rows were loaded; 0 where they had been before.
+
+    Raises:
+        RequestError: the source has no batch source.
+        RowsRefused: a row does not fit the source's schema; nothing was loaded.
+    """
+    snapshot = parts.registry.load(parts.project)
+    source = log_source_named(snapshot, source_name)
+    batch = source.batch_source
+    if batch is None or source.stream_from is None:
+        raise RequestError(
+            f"source {source.name!r} has no batch source, so there is no history to load",
+            hint="give it batch_source= and stream_from=",
+        )
+    archive = parts.archive_of(source)
+    if parts.offline.offsets(archive, [HISTORY])[HISTORY] >= 0:
+        return 0
+    given = rows_of(parts, batch)
+    names = [field.name for field in source.schema]
+    columns = ", ".join(f'"{batch.raw(source.renamed(name))}" AS "{name}"' for name in names)
+    loaded: list[pa.Table] = []
+    count = 0
+    now = parts.clock()
+    if given is not None:
+        for piece in parts.offline.sql(f'SELECT {columns} FROM "{batch.name}"', {batch.name: given}).reader():
+            rows = pa.Table.from_batches([piece])
+            times = event_micros(_as_time(rows, source.timestamp_field), batch.timestamp_unit or source.timestamp_unit)
+            before = np.flatnonzero(times.fill_null(2**62).to_numpy(zero_copy_only=False) < source.stream_from)
+            picked = fitted_rows(source, rows.take(pa.array(before)), required=[source.timestamp_field])
+            if picked.num_rows:
+                offsets = np.arange(count, count + picked.num_rows)
+                partition = np.full(picked.num_rows, HISTORY)
+                loaded.append(with_arrival(picked, partition=partition, offset=offsets, ingested_at=now))
+                count += picked.num_rows
+            progress(f"backfill {source.name}", count, None)
+    schema = archive_schema(source)
+    table = pa.concat_tables(loaded).select(schema.names).cast(schema) if loaded else schema.empty_table()
+    parts.offline.append(archive, table, {HISTORY: max(count - 1, 0)})
+    for view in snapshot.project.views_of(source.name):
+        if view.online and current_generation(snapshot, view):
+            rebuild(parts, view, progress=progress)
+    return count
+
+
+def _as_time(rows: pa.Table, name: str) -> pa.Array:
+    column = rows[name].combine_chunks()
+    if pa.types.is_integer(column.type) or pa.types.is_timestamp(column.type) or pa.types.is_date(column.type):
+        return column
+    return fit(column, Timestamp)[0]

@@ -1,0 +1,87 @@
+"""Keys that a user names: checked against their types, packed, hashed, and as a condition over a source's rows."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from datetime import date
+from hashlib import blake2b
+from typing import Any
+
+from asof.definitions import Field, Source
+from asof.errors import RequestError, nearest
+from asof.fitting import checker
+from asof.packing import restorer
+from asof.timing import micros
+
+_EPOCH_DAY = date(1970, 1, 1)
+
+
+def plain_key(fields: Sequence[Field], key: Mapping[str, Any]) -> list[Any]:
+    """A key's values in the order of `fields`, plain as they are packed.
+
+    Raises:
+        RequestError: one is missing, unknown, null, or of another type.
+    """
+    unknown = [name for name in key if name not in {field.name for field in fields}]
+    names = [field.name for field in fields]
+    if unknown:
+        raise RequestError(
+            f"{unknown[0]!r} is not a join key here", hint=nearest(unknown[0], names) or f"the join keys are {names}"
+        )
+    return [plain_value(field, key.get(field.name)) for field in fields]
+
+
+def plain_value(field: Field, value: Any) -> Any:
+    """One join key's value, plain as it is packed.
+
+    Raises:
+        RequestError: it is null, or of another type.
+    """
+    if value is None:
+        raise RequestError(f"join key {field.name!r} is not given", hint=f"give a value of type {field.dtype}")
+    try:
+        fitted = checker(field.dtype)(value)
+    except (ValueError, TypeError, OverflowError, ArithmeticError) as error:
+        raise RequestError(f"join key {field.name!r}: {error}", hint=f"give a value of type {field.dtype}") from error
+    if field.dtype.name == "Timestamp":
+        return micros(fitted)
+    if field.dtype.name == "Date":
+        return (fitted - _EPOCH_DAY).days
+    return str(fitted) if field.dtype.name == "Decimal" else fitted
+
+
+def restored_key(fields: Sequence[Field], plain: Sequence[Any]) -> dict[str, Any]:
+    """A packed key's values as Python's own, by name."""
+    back = [restorer(field.dtype) for field in fields]
+    return {
+        field.name: value if restore is None else restore(value)
+        for field, restore, value in zip(fields, back, plain, strict=True)
+    }
+
+
+def key_condition(source: Source, fields: Sequence[Field], plain: Sequence[Any]) -> str:
+    """SQL that holds for the source's rows of one key; `true` without join keys."""
+    terms = [_equals(quoted(source.raw(field.name)), field, value) for field, value in zip(fields, plain, strict=True)]
+    return " AND ".join(terms) or "true"
+
+
+def _equals(column: str, field: Field, value: Any) -> str:
+    if field.dtype.name == "Timestamp":
+        return f"epoch_us({column}) = {value}"
+    if field.dtype.name == "Date":
+        return f"CAST({column} AS DATE) = DATE '1970-01-01' + {value}"
+    if isinstance(value, bytes):
+        return f"{column} = unhex('{value.hex()}')"
+    if isinstance(value, str):
+        return f"{column} = '" + value.replace("'", "''") + "'"
+    return f"{column} = {value!r}"
+
+
+def quoted(name: str) -> str:
+    """A column's name in SQL."""
+    return '"' + name.replace('"', '""') + '"'
+
+
+def key_hash(key: bytes, seed: int) -> int:
+    """A number that is uniform over keys, and the same wherever the key comes from."""
+    return int.from_bytes(blake2b(key, digest_size=8, key=str(seed).encode()).digest(), "big")

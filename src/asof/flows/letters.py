@@ -1,0 +1,241 @@
+"""Dead letters: look at the messages that could not be used, and send those that now fit through the log again."""
+
+from __future__ import annotations
+
+import time
+import uuid
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+import msgspec
+import pyarrow as pa
+
+from asof.decoding import decode_messages
+from asof.definitions import LogSource, Snapshot
+from asof.errors import LogError, NotFound
+from asof.flows.archiving import LETTERS_SCHEMA, replay_topic
+from asof.flows.facts import change_facts
+from asof.flows.parts import Parts, log_source_named, raw_keys
+from asof.log.protocol import Headers, UnknownTopic
+from asof.timing import micros
+
+ORIGIN = "origin"
+"""The header of a replayed message: its place as a dead letter, `[partition, offset]`."""
+
+TURN_S = 10.0
+"""How long another replay of the same source may take between its look and its last message, before it counts as dead."""
+
+Place = tuple[int, int]
+"""A letter's partition and offset, numbered as in the archive."""
+
+_LIST = pa.schema(
+    [
+        ("id", pa.string()), ("source", pa.string()), ("topic", pa.string()), ("partition", pa.int32()),
+        ("offset", pa.int64()), ("at", pa.timestamp("us", "UTC")), ("size", pa.int64()), ("reason", pa.string()),
+        ("replayed", pa.bool_()),
+    ]
+)  # fmt: skip
+
+
+_STORED = pa.schema([field for field in LETTERS_SCHEMA if field.name != "ingest_date"])
+"""The date is the table's partition, and not in its files."""
+
+
+def list_letters(parts: Parts, source: str | None = None, limit: int = 100) -> pa.Table:
+    """The newest dead letters, of one source or of all: id, topic, place, time, size in bytes, reason, replayed."""
+    snapshot = parts.registry.load(parts.project)
+    tables = []
+    for each in _sources(snapshot, source):
+        rows = _letters(parts, each, f'ORDER BY "at" DESC, "partition", "offset" DESC LIMIT {int(limit)}')
+        sent = replayed_places(parts, each) if rows.num_rows else set()
+        places = list(zip(rows["partition"].to_pylist(), rows["offset"].to_pylist(), strict=True))
+        tables.append(
+            pa.table(
+                {
+                    "id": pa.array([letter_id(each.name, place) for place in places], pa.string()),
+                    "source": pa.array([each.name] * len(places), pa.string()),
+                    "topic": rows["topic"], "partition": rows["topic_partition"], "offset": rows["topic_offset"],
+                    "at": rows["at"],
+                    "size": pa.array([len(value or b"") for value in rows["value"].to_pylist()], pa.int64()),
+                    "reason": rows["reason"], "replayed": pa.array([place in sent for place in places], pa.bool_()),
+                },
+                schema=_LIST,
+            )
+        )  # fmt: skip
+    whole = pa.concat_tables(tables) if tables else _LIST.empty_table()
+    return whole.sort_by([("at", "descending")]).slice(0, limit)
+
+
+def show_letter(parts: Parts, id: str) -> dict[str, Any]:  # noqa: A002 - the word users know it by
+    """One dead letter with its raw key and value, and why the current schema still refuses it (None: it would fit).
+
+    Raises:
+        NotFound: there is no such letter.
+    """
+    source, place = _of_id(parts, id)
+    rows = _letters(parts, source, _is_one_of([place]))
+    if not rows.num_rows:
+        raise NotFound(f"no dead letter {id!r}", hint="run `asof dead-letters list` to see them")
+    letter = rows.to_pylist()[0]
+    refused = _refused(parts, parts.registry.load(parts.project), source, [letter["value"]])
+    return {
+        "id": id, "source": source.name, "topic": letter["topic"], "partition": letter["topic_partition"],
+        "offset": letter["topic_offset"], "at": letter["at"], "reason": letter["reason"], "key": letter["key"],
+        "value": letter["value"], "text": _text(letter["value"]), "refused_now": refused.get(0),
+        "replayed": place in replayed_places(parts, source),
+    }  # fmt: skip
+
+
+def replay_letters(parts: Parts, source: str, ids: Sequence[str] | None = None) -> dict[str, Any]:
+    """Send the letters that fit by now through the source's replay topic, where a worker picks them up.
+
+    A letter's own event time decides where it counts. Each letter is sent once, whoever asks how often.
+
+    Returns:
+        `sent` and `already`: how many; `still_unfit`: id → reason.
+    """
+    snapshot = parts.registry.load(parts.project)
+    wanted = log_source_named(snapshot, source)
+    chosen: set[Place] | None = None
+    if ids is not None:
+        found = [_of_id(parts, each) for each in ids]
+        foreign = [each for each, (owner, _) in zip(ids, found, strict=True) if owner.name != source]
+        if foreign:
+            raise NotFound(f"dead letter {foreign[0]!r} is not of source {source!r}", hint="name its own source")
+        chosen = {place for _, place in found}
+    rows = _letters(parts, wanted, _is_one_of(chosen) if chosen is not None else "").to_pylist()
+    by_place = {(row["partition"], row["offset"]): row for row in rows}
+    for place in sorted((chosen or set()) - by_place.keys()):
+        raise NotFound(f"no dead letter {letter_id(source, place)!r}", hint="run `asof dead-letters list` to see them")
+    topic = replay_topic(wanted)
+    if by_place:
+        parts.log.create(topic, 1)
+    token = _take_turn(parts, source)
+    try:
+        already = replayed_places(parts, wanted) & by_place.keys()
+        news = [(place, row) for place, row in sorted(by_place.items()) if place not in already]
+        refused = _refused(parts, snapshot, wanted, [row["value"] for _, row in news])
+        fit = [each for i, each in enumerate(news) if i not in refused]
+        if fit and _turn_of(parts, source) != token:
+            raise LogError(f"another replay of source {source!r} took over; nothing was sent", hint="run it again")
+        if fit:
+            parts.log.send(
+                topic, [row["value"] for _, row in fit], keys=[row["key"] for _, row in fit], partition=0,
+                timestamps_us=[micros(row["at"]) for _, row in fit],
+                headers=[((ORIGIN, msgspec.json.encode(place)),) for place, _ in fit], durable=True,
+            )  # fmt: skip
+    finally:
+        _give_turn_back(parts, source, token)
+    still = {letter_id(source, news[i][0]): reason for i, reason in sorted(refused.items())}
+    return {"sent": len(fit), "already": len(already), "still_unfit": still}
+
+
+def replayed_places(parts: Parts, source: LogSource) -> set[Place]:
+    """The letters that are in the replay topic already."""
+    topic = replay_topic(source)
+    try:
+        bounds = parts.log.bounds(topic)
+    except UnknownTopic:
+        return set()
+    places = set()
+    for number, (first, after) in bounds.items():
+        start = first
+        while start < after:
+            messages = parts.log.read(topic, number, start, stop=after)
+            if not len(messages):
+                break
+            places.update(place for headers in messages.headers or () if (place := _origin(headers)) is not None)
+            start = int(messages.offsets[-1]) + 1
+    return places
+
+
+def letter_id(source: str, place: Place) -> str:
+    """A letter's name: source, and its place as numbered in the archive."""
+    return f"{source}/{place[0]}/{place[1]}"
+
+
+def _origin(headers: Headers) -> Place | None:
+    for name, value in headers:
+        if name == ORIGIN and value is not None:
+            partition, offset = msgspec.json.decode(value)
+            return partition, offset
+    return None
+
+
+def _take_turn(parts: Parts, source: str) -> str:
+    """Let one replay of a source run at a time, in whatever process.
+
+    The registry's compare-and-set gives the turn. A process that died with it is waited for once.
+    """
+    token = uuid.uuid4().hex
+    until = time.monotonic() + TURN_S
+    other = _turn_of(parts, source)
+    while other is not None and time.monotonic() < until:
+        time.sleep(0.05)
+        now = _turn_of(parts, source)
+        if now != other:
+            other, until = now, time.monotonic() + TURN_S
+
+    def taken(facts: Mapping[str, Any]) -> dict[str, Any]:
+        holder = facts.get("replaying", {}).get(source)
+        if holder not in (None, other):
+            raise LogError(f"another replay of source {source!r} is at work", hint="run it again in a moment")
+        return {"replaying": {**facts.get("replaying", {}), source: token}}
+
+    change_facts(parts, taken, note=f"replaying dead letters of {source}")
+    return token
+
+
+def _turn_of(parts: Parts, source: str) -> str | None:
+    return parts.registry.load(parts.project).facts.get("replaying", {}).get(source)
+
+
+def _give_turn_back(parts: Parts, source: str, token: str) -> None:
+    def given(facts: Mapping[str, Any]) -> dict[str, Any]:
+        turns = facts.get("replaying", {})
+        return {"replaying": {name: each for name, each in turns.items() if (name, each) != (source, token)}}
+
+    change_facts(parts, given, note=f"replayed dead letters of {source}")
+
+
+def _refused(
+    parts: Parts, snapshot: Snapshot, source: LogSource, values: Sequence[bytes | None]
+) -> dict[int, str]:
+    """Index → reason, of the values that do not fit the current schema at the current clock."""
+    keys = raw_keys(source, snapshot.project.views_of(source.name))
+    decoded = decode_messages(source, values, keys=keys, clock=parts.clock())
+    return {letter.index: letter.reason for letter in decoded.letters}
+
+
+def _letters(parts: Parts, source: LogSource, more: str) -> pa.Table:
+    rows = parts.offline.rows(parts.letters_of(source))
+    if rows is None:
+        return _STORED.empty_table()
+    columns = ", ".join(f'"{name}"' for name in _STORED.names)
+    return parts.offline.sql(f"SELECT {columns} FROM letters {more}", {"letters": rows}).reader().read_all().cast(_STORED)
+
+
+def _is_one_of(places: Iterable[Place]) -> str:
+    pairs = ", ".join(f"({partition}, {offset})" for partition, offset in sorted(places))
+    return f'WHERE ("partition", "offset") IN ({pairs})' if pairs else "WHERE false"
+
+
+def _sources(snapshot: Snapshot, name: str | None) -> list[LogSource]:
+    if name is not None:
+        return [log_source_named(snapshot, name)]
+    return [each for each in snapshot.project.sources.values() if isinstance(each, LogSource)]
+
+
+def _of_id(parts: Parts, id: str) -> tuple[LogSource, Place]:  # noqa: A002
+    name, *rest = id.rsplit("/", 2)
+    if len(rest) != 2 or not all(each.lstrip("-").isdigit() for each in rest):
+        raise NotFound(f"{id!r} is not a dead letter's id", hint="write source/partition/offset, as the list shows them")
+    return log_source_named(parts.registry.load(parts.project), name), (int(rest[0]), int(rest[1]))
+
+
+def _text(value: bytes | None) -> str | None:
+    """The raw bytes for reading, as far as they are text."""
+    return None if value is None else value.decode("utf-8", "backslashreplace")
+
+
+__all__ = ["ORIGIN", "letter_id", "list_letters", "replay_letters", "replayed_places", "show_letter"]

@@ -1,0 +1,239 @@
+"""Pushes: rows go to the push log first, then into the online rows at once, and into the archive soon after."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Mapping, Sequence
+from threading import Lock
+from typing import Any
+
+import msgspec
+import pyarrow as pa
+
+from asof.definitions import Field, LogSource
+from asof.errors import RowsRefused, nearest, some
+from asof.fitting import fit, fit_values
+from asof.flows.ingest import Ingest
+from asof.flows.parts import Parts, log_source_named
+from asof.flows.stream import check_topic
+from asof.log.protocol import Headers
+
+BATCH = "batch"
+"""The header that carries a batch's id."""
+
+FLUSH_ROWS = 100_000
+FLUSH_EVERY_S = 5.0
+
+_encode = msgspec.json.Encoder(decimal_format="string").encode
+
+
+class Pusher:
+    """Pushes rows of one source from this process, which sees its own pushes at once.
+
+    Rows that an earlier process wrote to the log and did not archive are taken over first. That is safe beside living
+    ones: an online row drops what it has seen, and the archive drops what it holds.
+    """
+
+    def __init__(self, parts: Parts, source: str) -> None:
+        self.parts = parts
+        self.name = source
+        check_topic(parts, log_source_named(parts.registry.load(parts.project), source))
+        self.ingest = Ingest(parts, source, seconds=time.monotonic)
+        self.topic = self.ingest.source.topic
+        self.partition = parts.log.own_partition(self.topic)
+        self._lock = Lock()
+        self._batches: set[str] = set()
+        self._batches_read: dict[int, int] = {}
+        self._flushed_at = time.monotonic()
+        self.take_over()
+
+    def take_over(self) -> int:
+        """Apply and archive all that stands in the log and not in the archive; how many rows."""
+        taken = 0
+        for number, (first, after) in sorted(self.parts.log.bounds(self.topic).items()):
+            position = self.ingest.begin(self.topic, number, first=first)
+            while position < after:
+                messages = self.parts.log.read(self.topic, number, position, stop=after)
+                if not len(messages):
+                    break
+                self.ingest.take(self.topic, messages)
+                position = int(messages.offsets[-1]) + 1
+                taken += len(messages)
+        if taken:
+            self.ingest.flush()
+        return taken
+
+    def push(self, rows: Any, *, batch_id: str | None = None) -> int:
+        """Write rows to the log, durably, and apply them to the online rows.
+
+        Args:
+            rows: dicts, a dict of columns, or a pandas, Polars or Arrow table, with exactly the source's columns.
+            batch_id: a name for these rows; a second push under it is no push.
+
+        Returns:
+            How many rows were pushed; 0 for a batch that was pushed before.
+
+        Raises:
+            RowsRefused: something does not fit; nothing was written.
+        """
+        source = self.ingest.source
+        keys = [source.raw(key) for view in self._views() for key in view.join_keys]
+        table = fitted_rows(source, rows, required=[source.timestamp_field, *keys])
+        messages = encoded(table)
+        with self._lock:
+            if batch_id is not None and self._is_known(batch_id):
+                return 0
+            if not messages:
+                return 0
+            headers: list[Headers] | None = None
+            if batch_id is not None:
+                headers = [((BATCH, batch_id.encode()),)] * len(messages)
+            sent = self.parts.log.send(
+                self.topic, messages, partition=self.partition, headers=headers, durable=True
+            )
+            position, after = sent[0][1], sent[-1][1] + 1
+            while position < after:
+                part = self.parts.log.read(self.topic, self.partition, position, stop=after)
+                self.ingest.take(self.topic, part)
+                position = int(part.offsets[-1]) + 1
+            if batch_id is not None:
+                self._batches.add(batch_id)
+            due = time.monotonic() - self._flushed_at >= FLUSH_EVERY_S or self.ingest.buffered >= FLUSH_ROWS
+            if due and self.ingest.flush_is_done:
+                self.ingest.flush(wait=False)
+                self._flushed_at = time.monotonic()
+        return len(messages)
+
+    def flush(self) -> None:
+        """Archive what was pushed so far."""
+        with self._lock:
+            self.ingest.flush()
+            self._flushed_at = time.monotonic()
+
+    def close(self) -> None:
+        self.flush()
+        self.ingest.close()
+
+    def _views(self) -> list[Any]:
+        snapshot = self.ingest.snapshot
+        return snapshot.project.views_of(self.name) if snapshot else []
+
+    def _is_known(self, batch_id: str) -> bool:
+        """Whether any process has pushed this batch; the log itself remembers."""
+        for number, (first, after) in self.parts.log.bounds(self.topic).items():
+            position = max(self._batches_read.get(number, 0), first)
+            while position < after:
+                messages = self.parts.log.read(self.topic, number, position, stop=after)
+                if not len(messages):
+                    break
+                for headers in messages.headers or ():
+                    self._batches.update(value.decode() for name, value in headers if name == BATCH and value is not None)
+                position = int(messages.offsets[-1]) + 1
+            self._batches_read[number] = max(position, after)
+        return batch_id in self._batches
+
+
+def fitted_rows(source: LogSource, rows: Any, *, required: Sequence[str] = ()) -> pa.Table:
+    """Rows in the source's declared columns and types.
+
+    Args:
+        rows: dicts, a dict of columns, or a pandas, Polars or Arrow table.
+        required: columns without nulls.
+
+    Raises:
+        RowsRefused: a column is missing or extra, or a value does not fit; each is named.
+    """
+    return fit_table(
+        rows, source.schema, required=required, what=f"rows pushed to source {source.name!r}", where=source.where
+    )
+
+
+def fit_table(rows: Any, fields: Sequence[Field], *, required: Sequence[str], what: str, where: str) -> pa.Table:
+    """Rows of any kind as a table of exactly these fields.
+
+    Raises:
+        RowsRefused: a column is missing or extra, or a value does not fit; each is named.
+    """
+    names = [field.name for field in fields]
+    columns, problems = _columns(rows, names)
+    fitted: dict[str, pa.Array] = {}
+    for field in fields:
+        if field.name not in columns:
+            continue
+        column = columns[field.name]
+        array, misfits = (
+            fit(column, field.dtype) if isinstance(column, pa.Array | pa.ChunkedArray) else fit_values(column, field.dtype)
+        )
+        problems += [f"column {field.name!r}, row {row}: {reason}" for row, reason in misfits]
+        misfit_rows = {row for row, _ in misfits}
+        if field.name in required:
+            nulls = array.is_null().to_pylist()
+            problems += [
+                f"column {field.name!r}, row {row}: is null" for row, null in enumerate(nulls) if null and row not in misfit_rows
+            ]
+        fitted[field.name] = array
+    if problems:
+        raise RowsRefused(
+            f"{what} do not fit; nothing was written:", problems,
+            hint=f"the columns are {', '.join(f'{field.name} {field.dtype}' for field in fields)}", where=where,
+        )  # fmt: skip
+    return pa.table(fitted)
+
+
+def _columns(rows: Any, names: Sequence[str]) -> tuple[dict[str, Any], list[str]]:
+    """Rows as columns by name, and what is wrong with the columns as such."""
+    if hasattr(rows, "to_arrow") and hasattr(rows, "lazy"):  # polars.DataFrame
+        rows = rows.to_arrow()
+    if hasattr(rows, "iloc") and hasattr(rows, "dtypes"):  # pandas.DataFrame
+        rows = pa.Table.from_pandas(rows, preserve_index=False)
+    if isinstance(rows, pa.RecordBatch):
+        rows = pa.Table.from_batches([rows])
+    if isinstance(rows, pa.Table):
+        columns: dict[str, Any] = {name: rows[name] for name in rows.column_names}
+    elif isinstance(rows, Mapping):
+        columns = {name: list(values) for name, values in rows.items()}
+        lengths = {name: len(values) for name, values in columns.items()}
+        if len(set(lengths.values())) > 1:
+            return {}, [f"the columns differ in length: {lengths}"]
+    else:
+        return _columns_of_dicts(list(rows), names)
+    problems = [f"column {name!r} is missing" for name in names if name not in columns]
+    problems += [_extra(name, names) for name in columns if name not in names]
+    return columns, problems
+
+
+def _columns_of_dicts(rows: list[Any], names: Sequence[str]) -> tuple[dict[str, Any], list[str]]:
+    problems = []
+    for i, row in enumerate(rows):
+        if not isinstance(row, Mapping):
+            return {}, [f"row {i} is {row!r}; expected a dict"]
+        problems += [f"row {i}: column {name!r} is missing" for name in names if name not in row]
+        problems += [f"row {i}: {_extra(str(name), names)}" for name in row if name not in names]
+    return {name: [row.get(name) for row in rows] for name in names}, problems
+
+
+def _extra(name: str, names: Sequence[str]) -> str:
+    near = nearest(name, names)
+    return f"column {name!r} is not declared" + (f" ({near})" if near else f"; declared are {some(names)}")
+
+
+def encoded(table: pa.Table) -> list[bytes]:
+    """Rows as JSON messages, so that what is decoded again is what was pushed."""
+    columns = {}
+    for name in table.column_names:
+        column = table[name]
+        if pa.types.is_timestamp(column.type):
+            columns[name] = [None if value is None else value.isoformat() for value in column.to_pylist()]
+        elif pa.types.is_floating(column.type):
+            # JSON has no NaN and no infinity; text stands for them, on the wire alone.
+            columns[name] = [
+                value if value is None or math.isfinite(value) else _NOT_FINITE[str(value)] for value in column.to_pylist()
+            ]
+        else:
+            columns[name] = column.to_pylist()
+    names = table.column_names
+    return [_encode(dict(zip(names, row, strict=True))) for row in zip(*columns.values(), strict=True)]
+
+
+_NOT_FINITE = {"nan": "NaN", "inf": "Infinity", "-inf": "-Infinity"}

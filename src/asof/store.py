@@ -1,0 +1,628 @@
+"""The feature store as users hold it: one object over the configured parts."""
+
+from __future__ import annotations
+
+import getpass
+import os
+import time
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from datetime import datetime
+from pathlib import Path
+from threading import Event, Lock
+from typing import TYPE_CHECKING, Any
+
+from asof.config import StoreConfig, load_config
+from asof.definitions import (
+    Definition,
+    Entity,
+    FeatureService,
+    FeatureView,
+    OnDemandFeatureView,
+    Project,
+    Snapshot,
+    Source,
+    project_of,
+)
+from asof.definitions.collect import collect
+from asof.errors import ConfigError, NotFound, RequestError, nearest
+from asof.flows.parts import Parts, Progress, silent
+from asof.selection import Selection, select
+from asof.timing import Clock, Micros, iso, micros, moment
+
+if TYPE_CHECKING:
+    from asof.flows.historical import HistoricalResult
+    from asof.flows.push import Pusher
+    from asof.flows.serving import OnlineResponse, Reader
+    from asof.planning import Plan
+
+REFRESH_S = 1.0
+"""How long a reader may not have looked whether the registry changed."""
+
+
+def system_clock() -> Micros:
+    """The system's now."""
+    return time.time_ns() // 1000
+
+
+class FeatureStore:
+    """A feature store: plan and apply definitions, read history for training, serve values now.
+
+    Args:
+        repo_path: the folder with feature_store.yaml; the working directory where not given.
+        fs_yaml_file: the configuration file itself, in place of `repo_path`.
+        env: the environment, for `feature_store.<env>.yaml`.
+        clock: the store's now: a callable without arguments that answers an aware datetime.
+        config: a configuration made in code, in place of a file.
+
+    Raises:
+        ConfigError: the configuration is missing or not well formed.
+    """
+
+    def __init__(
+        self,
+        repo_path: str | Path | None = None,
+        *,
+        config: StoreConfig | None = None,
+        fs_yaml_file: str | Path | None = None,
+        env: str | None = None,
+        clock: Callable[[], datetime] | None = None,
+    ) -> None:
+        root = Path(fs_yaml_file).parent if fs_yaml_file is not None else Path(repo_path or ".")
+        self.config = config or load_config(root, env=env or "")
+        self.project = self.config.project
+        self._clock, self.clock_note = _clock_of(self.config, clock)
+        self._parts: Parts | None = None
+        self._snapshot: Snapshot | None = None
+        self._looked_at = 0.0
+        self._readers: dict[Any, Reader] = {}
+        self._selections: dict[Any, Selection] = {}
+        self._pushers: dict[str, Pusher] = {}
+        self._functions: dict[str, OnDemandFeatureView] = {}
+        self._lock = Lock()
+
+    # ---- parts and definitions ----
+
+    @property
+    def parts(self) -> Parts:
+        """The opened parts; nothing is opened before it is needed."""
+        if self._parts is None:
+            from asof.backends import open_parts  # noqa: PLC0415
+
+            with self._lock:
+                if self._parts is None:
+                    self._parts = open_parts(self.config, clock=self._clock, who=_who())
+        return self._parts
+
+    def now(self) -> datetime:
+        """The store's now."""
+        return moment(self._clock())
+
+    @property
+    def snapshot(self) -> Snapshot:
+        """What is applied, read again once it has changed; on-demand functions are those of the repository."""
+        now = time.monotonic()
+        if self._snapshot is None or now - self._looked_at > REFRESH_S:
+            self.refresh_registry()
+        assert self._snapshot is not None
+        return self._snapshot
+
+    def refresh_registry(self) -> None:
+        """Look whether the registry changed, and read it if so."""
+        known = self._snapshot
+        if known is None or self.parts.registry.version(self.project) != known.version:
+            snapshot = self.parts.registry.load(self.project)
+            with self._lock:
+                self._snapshot = snapshot
+                self._readers.clear()
+                self._selections.clear()
+        self._looked_at = time.monotonic()
+
+    def definitions(self) -> Project:
+        """The definitions of the repository's Python files."""
+        project = collect(self.config.path)
+        self._functions |= dict(project.on_demand_views)
+        return project
+
+    def plan(self, objects: Sequence[Definition] | None = None) -> Plan:
+        """What `apply` would change, and all findings of checking the definitions against the real sources.
+
+        Args:
+            objects: definitions to apply beside those that are applied; the repository's files where not given.
+        """
+        from asof.flows.apply import make_plan  # noqa: PLC0415
+
+        return make_plan(self.parts, self.definitions() if objects is None else self._with_objects(objects))
+
+    def _with_objects(self, objects: Sequence[Definition]) -> Project:
+        new = project_of(objects)
+        self._functions |= dict(new.on_demand_views)
+        named = {(each.kind, each.name) for each in new}
+        return project_of([*new, *(each for each in self.snapshot.project if (each.kind, each.name) not in named)])
+
+    def apply(
+        self, plan: Plan | Sequence[Definition] | Definition | None = None, *, progress: Progress = silent
+    ) -> Plan:
+        """Make the registry and the online store match the definitions.
+
+        Args:
+            plan: of `plan()`; or definitions; a new plan of the repository's files where not given.
+
+        Returns:
+            The plan that was carried out.
+
+        Raises:
+            CheckFailed: it has errors; nothing was changed.
+            RegistryConflict: someone else applied since; nothing was changed.
+        """
+        from asof.flows.apply import apply_plan  # noqa: PLC0415
+
+        if isinstance(plan, Definition):
+            plan = [plan]
+        if plan is None or isinstance(plan, Sequence):
+            plan = self.plan(plan)
+        apply_plan(self.parts, plan, progress=progress)
+        self.refresh_registry()
+        return plan
+
+    def teardown(self, *, purge: bool = False) -> None:
+        """Remove this project's registry and online rows; its archives, too, with `purge`."""
+        from asof.flows.apply import teardown  # noqa: PLC0415
+
+        self._close_pushers()
+        teardown(self.parts, purge=purge)
+        self._snapshot = None
+
+    # ---- reading ----
+
+    def get_historical_features(
+        self,
+        entity_df: Any = None,
+        features: Sequence[str] | str | FeatureService = (),
+        full_feature_names: bool = False,
+        *,
+        known_at: bool | datetime | str | None = None,
+        start_date: datetime | str | None = None,
+        end_date: datetime | str | None = None,
+    ) -> HistoricalResult:
+        """Each feature as of the moment of every row of the entity frame.
+
+        Args:
+            entity_df: a pandas, Polars or Arrow table, the path of a Parquet or CSV file, or a SELECT over the sources by
+                name, with the join keys and one time per row; None reads all rows of a time range.
+            features: references `view:feature`, or a feature service or its name.
+            full_feature_names: name columns `view__feature`.
+            known_at: True: only what had been written down by each row's time; a moment: by then.
+            start_date, end_date: without an entity frame, the event times to read, `[start, end)`.
+
+        Returns:
+            A lazy result: `.to_df() .to_polars() .to_arrow() .to_batches() .to_sql() .write(path) .save(name)`.
+        """
+        from asof.flows.historical import read_history  # noqa: PLC0415
+
+        for pusher in self._pushers.values():
+            pusher.flush()
+        self._take_over_pushes()
+        selection = self._selection(features, full_feature_names)
+        cut = known_at if known_at is None or isinstance(known_at, bool) else micros(known_at)
+        return read_history(
+            self.parts, self.snapshot, selection, entity_df, known_at=cut,
+            start=None if start_date is None else micros(start_date),
+            end=None if end_date is None else micros(end_date),
+        )  # fmt: skip
+
+    def get_online_features(
+        self,
+        features: Sequence[str] | str | FeatureService,
+        entity_rows: Sequence[Mapping[str, Any]] | Mapping[str, Sequence[Any]],
+        full_feature_names: bool = False,
+    ) -> OnlineResponse:
+        """Each feature's value now, for each entity row.
+
+        Args:
+            features: references `view:feature`, or a feature service or its name.
+            entity_rows: dicts, or a dict of columns: the join keys, and the request's values.
+        """
+        at = self._clock()
+        response, complete = self._reader(features, full_feature_names).read(entity_rows, at=at)
+        if not complete and self.parts.registry.version(self.project) != self._version():
+            # A row that was not found may stand in a generation that readers have switched to meanwhile.
+            self.refresh_registry()
+            response, _ = self._reader(features, full_feature_names).read(entity_rows, at=at)
+        return response
+
+    def _version(self) -> int:
+        return self._snapshot.version if self._snapshot else -1
+
+    def _reader(self, features: Any, full_feature_names: bool) -> Reader:
+        snapshot = self.snapshot
+        key = (_request_key(features), full_feature_names)
+        reader = self._readers.get(key)
+        if reader is None or reader.snapshot is not snapshot:
+            from asof.flows.serving import Reader  # noqa: PLC0415
+
+            selection = self._selection(features, full_feature_names)
+            reader = Reader(self.parts, snapshot, selection, history=self._history)
+            self._readers[key] = reader
+        return reader
+
+    def _history(self, read: Any, keys: Any, at: Micros) -> Any:
+        from asof.flows.historical import view_as_of  # noqa: PLC0415
+
+        for pusher in self._pushers.values():
+            pusher.flush()
+        values = view_as_of(self.parts, self.snapshot, read, keys, at)
+        return values, [None] * (len(next(iter(keys.values()))) if keys else 1)
+
+    def _selection(self, features: Any, full_feature_names: bool) -> Selection:
+        key = (_request_key(features), full_feature_names)
+        snapshot = self.snapshot
+        selection = self._selections.get(key)
+        if selection is None:
+            selection = self._with_functions(select(snapshot, features, full_feature_names=full_feature_names))
+            self._selections[key] = selection
+        return selection
+
+    def _with_functions(self, selection: Selection) -> Selection:
+        """The selection with the functions of its on-demand views at hand, as they were applied."""
+        if not selection.derivations:
+            return selection
+        from dataclasses import replace  # noqa: PLC0415
+
+        derivations = []
+        for each in selection.derivations:
+            own = self._functions.get(each.view.name)
+            if own is None:
+                self.definitions()
+                own = self._functions.get(each.view.name)
+            if own is None or own.function is None:
+                raise NotFound(
+                    f"on-demand feature view {each.view.name!r} is applied, but the repository at {self.config.path} does "
+                    "not define it any more",
+                    hint="run `asof apply`, or bring its file back",
+                    where=each.view.where,
+                )
+            if own.fingerprint != each.view.fingerprint:
+                raise RequestError(
+                    f"the function of on-demand feature view {each.view.name!r} is not the one that was applied",
+                    hint="run `asof apply`",
+                    where=own.where,
+                )
+            derivations.append(replace(each, view=each.view.with_function(own.function)))
+        return replace(selection, derivations=tuple(derivations))
+
+    # ---- writing ----
+
+    def push(self, push_source_name: str, df: Any, *, batch_id: str | None = None, to: Any = None) -> int:
+        """Push rows: durable in the push log, and served, when this returns.
+
+        Args:
+            df: dicts, a dict of columns, or a pandas, Polars or Arrow table, with exactly the source's columns.
+            batch_id: a name for these rows; a second push under it is no push.
+            to: accepted for Feast's sake; rows always go to both stores, so that both agree.
+
+        Returns:
+            How many rows were pushed.
+
+        Raises:
+            RowsRefused: something does not fit; nothing was written.
+        """
+        return self._pusher(push_source_name).push(df, batch_id=batch_id)
+
+    def _pusher(self, name: str) -> Pusher:
+        pusher = self._pushers.get(name)
+        if pusher is None:
+            from asof.flows.parts import log_source_named  # noqa: PLC0415
+            from asof.flows.push import Pusher  # noqa: PLC0415
+
+            source = log_source_named(self.snapshot, name)
+            if source.type != "push":
+                raise RequestError(
+                    f"source {name!r} is fed by topic {source.topic!r}; rows cannot be pushed to it",
+                    hint="send them to the topic, or define a PushSource",
+                )
+            with self._lock:
+                pusher = self._pushers.get(name) or Pusher(self.parts, name)
+                self._pushers[name] = pusher
+        return pusher
+
+    def _take_over_pushes(self) -> None:
+        """Archive what processes that died had pushed, so that history holds all that is served."""
+        for source in self.snapshot.project.sources.values():
+            if source.type == "push" and source.name not in self._pushers and self._has_unarchived(source):
+                self._pusher(source.name).flush()
+
+    def _has_unarchived(self, source: Any) -> bool:
+        from asof.log.protocol import UnknownTopic  # noqa: PLC0415
+
+        try:
+            bounds = self.parts.log.bounds(source.topic)
+        except UnknownTopic:
+            return False
+        archived = self.parts.offline.offsets(self.parts.archive_of(source), list(bounds))
+        return any(after - 1 > archived[number] for number, (_, after) in bounds.items())
+
+    def write_to_online_store(self, feature_view_name: str, df: Any) -> int:
+        """Write rows of a view: a pushed one's go through its push log, a batch-fed one's to the online store alone."""
+        from asof.flows.materialize import write_rows  # noqa: PLC0415
+        from asof.flows.parts import view_named  # noqa: PLC0415
+
+        view = view_named(self.snapshot, feature_view_name)
+        if view.source.type == "push":
+            return self.push(view.source.name, df)
+        return write_rows(self.parts, feature_view_name, df)
+
+    def materialize(
+        self,
+        start_date: datetime | str | None = None,
+        end_date: datetime | str | None = None,
+        feature_views: Sequence[str] | None = None,
+        *,
+        full: bool = False,
+        progress: Progress = silent,
+    ) -> list[dict[str, Any]]:
+        """Bring the online store up to date from batch sources.
+
+        Args:
+            start_date, end_date: event times `[start, end)`; without a start, what is new since the last run.
+            full: read everything again, and remove keys that the source no longer has.
+
+        Returns:
+            Per view: rows written, and until when it is up to date.
+        """
+        from asof.flows.materialize import materialize  # noqa: PLC0415
+
+        done = materialize(
+            self.parts, views=feature_views, full=full, progress=progress,
+            start=None if start_date is None else micros(start_date),
+            end=None if end_date is None else micros(end_date),
+        )  # fmt: skip
+        return [each.to_dict() for each in done]
+
+    def materialize_incremental(
+        self, end_date: datetime | str | None = None, feature_views: Sequence[str] | None = None, *, progress: Progress = silent
+    ) -> list[dict[str, Any]]:
+        """Materialize what is new since the last run."""
+        return self.materialize(None, end_date, feature_views, progress=progress)
+
+    def stream_run(
+        self,
+        sources: Sequence[str] | None = None,
+        *,
+        until_caught_up: bool = False,
+        accept_gap: bool = False,
+        progress: Progress = silent,
+        stop: Event | None = None,
+    ) -> dict[str, int]:
+        """Work on the logs until stopped: apply their events online at once, archive them every few seconds."""
+        from asof.flows.stream import run_stream  # noqa: PLC0415
+
+        return run_stream(
+            self.parts, sources, until_caught_up=until_caught_up, accept_gap=accept_gap, progress=progress, stop=stop
+        )
+
+    def stream_status(self) -> list[dict[str, Any]]:
+        """Where each partition of each log stands."""
+        from asof.flows.stream import stream_status  # noqa: PLC0415
+
+        return stream_status(self.parts)
+
+    def backfill(self, source: str, *, progress: Progress = silent) -> int:
+        """Load a log's batch source into its archive, once."""
+        from asof.flows.backfill import backfill  # noqa: PLC0415
+
+        return backfill(self.parts, source, progress=progress)
+
+    def rebuild(self, views: Sequence[str] | None = None, *, progress: Progress = silent) -> dict[str, int]:
+        """Build online rows anew: from the archives for logs, from the sources for batch views; view → rows."""
+        from asof.flows.build import rebuild  # noqa: PLC0415
+        from asof.flows.materialize import materialize  # noqa: PLC0415
+        from asof.flows.parts import view_named  # noqa: PLC0415
+
+        chosen = [view_named(self.snapshot, name) for name in views] if views else list(self.snapshot.project.views.values())
+        done = {}
+        for view in chosen:
+            if not view.online:
+                continue
+            if view.source.is_log:
+                done[view.name] = rebuild(self.parts, view, progress=progress)
+            else:
+                done[view.name] = sum(
+                    each.rows for each in materialize(self.parts, views=[view.name], full=True, progress=progress)
+                )
+        self.refresh_registry()
+        return done
+
+    def compact(self) -> dict[str, Any]:
+        """Join small files of the archives, and remove what no one can ask for any more."""
+        from asof.flows.compact import compact  # noqa: PLC0415
+
+        return compact(self.parts, self.snapshot)
+
+    # ---- looking ----
+
+    def sample(
+        self, name: str | FeatureView | FeatureService, *, n: int = 10, seed: int = 0, by: str = "rows", online: bool = False
+    ) -> Any:
+        """A random sample of a view or service as an Arrow table; the same for the same seed."""
+        from asof.flows.sample import sample  # noqa: PLC0415
+
+        name = name if isinstance(name, str) else name.name
+        return sample(self.parts, self.snapshot, name, n=n, seed=seed, by=by, online=online, functions=self._with_functions)
+
+    def explain(self, reference: str, key: Mapping[str, Any], *, at: datetime | str | None = None) -> Any:
+        """Which rows or events made this value of this key, as of a moment."""
+        from asof.flows.explain import explain  # noqa: PLC0415
+
+        when = None if at is None else micros(at)
+        return explain(self.parts, self.snapshot, reference, key, at=when, functions=self._with_functions)
+
+    def audit(self, names: Sequence[str] | None = None, *, keys: int = 100, seed: int = 0) -> Any:
+        """Compare what is served with history, over the events that each row has seen."""
+        from asof.flows.audit import audit  # noqa: PLC0415
+
+        for pusher in self._pushers.values():
+            pusher.flush()
+        return audit(self.parts, self.snapshot, names, keys=keys, seed=seed)
+
+    def doctor(self) -> list[Any]:
+        """One line on each part: whether it works, and what to do if not."""
+        from asof.flows.doctor import doctor  # noqa: PLC0415
+
+        return doctor(self.parts, clock_note=self.clock_note)
+
+    def forget(self, entity: str, key: Any) -> dict[str, Any]:
+        """Remove a key from archives, logs, online store and dead letters; name the training sets that hold it."""
+        from asof.flows.forget import forget  # noqa: PLC0415
+
+        for pusher in self._pushers.values():
+            pusher.flush()
+        return forget(self.parts, self.snapshot, entity, key)
+
+    def dead_letters(self, source: str | None = None, limit: int = 100) -> Any:
+        """The newest dead letters, as an Arrow table."""
+        from asof.flows.letters import list_letters  # noqa: PLC0415
+
+        return list_letters(self.parts, source, limit)
+
+    def dead_letter(self, id: str) -> dict[str, Any]:
+        """One dead letter with its raw bytes."""
+        from asof.flows.letters import show_letter  # noqa: PLC0415
+
+        return show_letter(self.parts, id)
+
+    def replay_dead_letters(self, source: str, ids: Sequence[str] | None = None) -> dict[str, Any]:
+        """Send dead letters that fit by now back through the log, each once."""
+        from asof.flows.letters import replay_letters  # noqa: PLC0415
+
+        return replay_letters(self.parts, source, ids)
+
+    def training_sets(self) -> list[dict[str, Any]]:
+        """The saved training sets, with how each was made."""
+        from asof.flows.training_sets import list_training_sets  # noqa: PLC0415
+
+        return list_training_sets(self.parts)
+
+    def training_set(self, name: str) -> dict[str, Any]:
+        """One training set's manifest."""
+        from asof.flows.training_sets import training_set  # noqa: PLC0415
+
+        return training_set(self.parts, name)
+
+    def read_training_set(self, name: str) -> Any:
+        """One training set's rows, as an Arrow table."""
+        from asof.flows.training_sets import read_training_set  # noqa: PLC0415
+
+        return read_training_set(self.parts, name)
+
+    def rebuild_training_set(self, name: str) -> dict[str, Any]:
+        """Make a training set again, and say whether it is the same."""
+        from asof.flows.training_sets import rebuild_training_set  # noqa: PLC0415
+
+        return rebuild_training_set(self.parts, name, functions=self._with_functions)
+
+    def history(self, limit: int = 20) -> list[Any]:
+        """Who applied what when, newest first."""
+        return self.parts.registry.history(self.project, limit)
+
+    # ---- listing ----
+
+    def list_entities(self) -> list[Entity]:
+        return list(self.snapshot.project.entities.values())
+
+    def list_sources(self) -> list[Source]:
+        return list(self.snapshot.project.sources.values())
+
+    list_data_sources = list_sources
+
+    def list_feature_views(self) -> list[FeatureView]:
+        return list(self.snapshot.project.views.values())
+
+    def list_on_demand_feature_views(self) -> list[OnDemandFeatureView]:
+        return list(self.snapshot.project.on_demand_views.values())
+
+    def list_feature_services(self) -> list[FeatureService]:
+        return list(self.snapshot.project.services.values())
+
+    def get_entity(self, name: str) -> Entity:
+        return self._named("entity", "entities", name)
+
+    def get_source(self, name: str) -> Source:
+        return self._named("source", "sources", name)
+
+    get_data_source = get_source
+
+    def get_feature_view(self, name: str) -> FeatureView:
+        return self._named("feature view", "views", name)
+
+    def get_on_demand_feature_view(self, name: str) -> OnDemandFeatureView:
+        return self._named("on-demand feature view", "on_demand_views", name)
+
+    def get_feature_service(self, name: str) -> FeatureService:
+        return self._named("feature service", "services", name)
+
+    def _named(self, kind: str, group: str, name: str) -> Any:
+        known = getattr(self.snapshot.project, group)
+        if name not in known:
+            raise NotFound(
+                f"no {kind} {name!r} is applied",
+                hint=nearest(name, known) or (f"there are {sorted(known)}" if known else "run `asof apply` first"),
+            )
+        return known[name]
+
+    # ---- ending ----
+
+    def _close_pushers(self) -> None:
+        for name in list(self._pushers):
+            self._pushers.pop(name).close()
+
+    def close(self) -> None:
+        """Archive what was pushed, and give back files and connections."""
+        self._close_pushers()
+        if self._parts is not None:
+            for part in (self._parts.log, self._parts.online, self._parts.registry, self._parts.offline):
+                with suppress(AttributeError):
+                    part.close()  # type: ignore[attr-defined]
+            self._parts = None
+
+    def __enter__(self) -> FeatureStore:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def __repr__(self) -> str:
+        return f"<FeatureStore {self.project!r} at {self.config.path}>"
+
+
+def _request_key(features: Any) -> Any:
+    if isinstance(features, str | FeatureService):
+        return features if isinstance(features, str) else (features.name, id(features))
+    try:
+        return tuple(each if isinstance(each, str) else id(each) for each in features)
+    except TypeError as error:
+        raise RequestError(f"features is {features!r}", hint="give references like 'view:feature', or a service") from error
+
+
+def _clock_of(config: StoreConfig, given: Callable[[], datetime] | None) -> tuple[Clock, str]:
+    """The store's clock, and what to say of it where it is not the system's."""
+    if given is not None:
+        return (lambda: micros(given())), f"clock: {iso(micros(given()))} (given)"
+    if config.clock:
+        try:
+            start = micros(config.clock)
+        except ValueError as error:
+            raise ConfigError(
+                f"clock: {config.clock!r} is not a time", hint="write ISO 8601, for example 2026-11-23T12:00:00Z"
+            ) from error
+        return (lambda: start), f"clock: {iso(start)} (feature_store.yaml)"
+    return system_clock, ""
+
+
+def _who() -> str:
+    with suppress(KeyError, OSError):
+        return f"{getpass.getuser()}@{os.uname().nodename}"
+    return "unknown"
+
+
+__all__ = ["FeatureStore", "system_clock"]
