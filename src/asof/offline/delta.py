@@ -20,6 +20,7 @@ import pyarrow.compute as pc
 from deltalake import CommitProperties, DeltaTable, Transaction, write_deltalake
 from deltalake.exceptions import CommitFailedError, DeltaError, TableNotFoundError
 
+from asof.dtypes import from_arrow
 from asof.errors import AsofError, StorageError
 from asof.offline.protocol import Archive
 from asof.sources.protocol import Files
@@ -64,7 +65,14 @@ class DeltaArchives:
                     configuration={"delta.checkpointInterval": str(_CHECKPOINT_EVERY)},
                 )  # fmt: skip
                 return
-            known = pa.schema(table.schema().to_arrow()) if hasattr(table.schema(), "to_arrow") else table.schema()
+            known = _schema(table)
+            for each in schema:
+                if each.name in known.names and from_arrow(known.field(each.name).type) != from_arrow(each.type):
+                    raise StorageError(
+                        f"archive {archive.name!r} holds column {each.name!r} as {known.field(each.name).type}; "
+                        f"the source now declares {each.type}, and what was delivered stays as it is",
+                        hint="give the column back its type, or declare a new column or source for the new one",
+                    )
             missing = [each for each in schema if each.name not in known.names]
             if missing:
                 empty = pa.Table.from_batches([], schema)
@@ -96,7 +104,7 @@ class DeltaArchives:
                 fresh = _beyond(rows, done)
             try:
                 write_deltalake(
-                    table, fresh, mode="append",
+                    table, _with_all_columns(fresh, _schema(table)), mode="append",
                     commit_properties=CommitProperties(
                         app_transactions=[Transaction(_app(each), offset) for each, offset in sorted(news.items())],
                         max_commit_retries=0,
@@ -181,6 +189,18 @@ class DeltaArchives:
     def drop_project(self, project: str) -> None:
         """Delete all archives of exactly this project."""
         shutil.rmtree(self.root / project, ignore_errors=True)
+
+
+def _schema(table: DeltaTable) -> pa.Schema:
+    return pa.schema(table.schema().to_arrow())
+
+
+def _with_all_columns(rows: pa.Table, schema: pa.Schema) -> pa.Table:
+    """The rows with nulls in the columns that their source does not declare any more."""
+    for each in schema:
+        if each.name not in rows.column_names:
+            rows = rows.append_column(each.name, pa.nulls(rows.num_rows, each.type))
+    return rows
 
 
 def _app(partition: int) -> str:

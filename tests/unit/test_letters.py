@@ -1,0 +1,139 @@
+"""Dead letters on the embedded parts: shown with their bytes, and replayed once each."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from asof.definitions import Aggregation, Entity, FeatureView, Field, LogSource, Snapshot
+from asof.errors import NotFound
+from asof.flows.archiving import archive_schema
+from asof.flows.build import rebuild
+from asof.flows.facts import change_facts
+from asof.flows.letters import letter_id, list_letters, replay_letters, show_letter
+from asof.flows.parts import Parts
+from asof.flows.stream import run_stream
+from asof.timing import HOUR
+from asof.types import Int64
+from tests.parts import NOW, HandClock, apply_by_hand, embedded_parts, read_online
+
+
+AMOUNT = Field("amount", Int64)
+
+
+def definitions(*more: Field) -> list[Any]:
+    source = LogSource(
+        "orders", schema=[Field("user_id", Int64), Field("at", Int64), *more], timestamp_field="at", timestamp_unit="us"
+    )
+    view = FeatureView(
+        "user_orders", entities=[Entity("user", ["user_id"])], source=source,
+        aggregations=[Aggregation(function="count", name="orders")],
+    )  # fmt: skip
+    return [source, view]
+
+
+def applied(parts: Parts, *more: Field) -> Snapshot:
+    snapshot = apply_by_hand(parts, *definitions(*more))
+    parts.offline.create(parts.archive_of(snapshot.project.sources["orders"]), archive_schema(snapshot.project.sources["orders"]))
+    rebuild(parts, snapshot.project.views["user_orders"], wait_s=0)
+    return snapshot
+
+
+def send(parts: Parts, *values: Any) -> None:
+    parts.log.create("orders", 1)
+    parts.log.send(
+        "orders", [each if isinstance(each, bytes) else json.dumps(each).encode() for each in values],
+        partition=0, durable=False,
+    )  # fmt: skip
+
+
+@pytest.fixture
+def parts(tmp_path: Path) -> Parts:
+    parts = embedded_parts(tmp_path)
+    applied(parts, AMOUNT)
+    send(
+        parts, {"user_id": 1, "amount": 5, "at": NOW}, {"user_id": 1, "amount": "five", "at": NOW - HOUR}, b"\xffgarbage",
+        {"user_id": 2, "amount": 1, "at": NOW + HOUR},
+    )  # fmt: skip
+    run_stream(parts, until_caught_up=True)
+    return parts
+
+
+def test_letters_are_listed_with_their_place_and_reason(parts: Parts) -> None:
+    letters = list_letters(parts).to_pylist()
+
+    assert sorted(each["id"] for each in letters) == ["orders/0/1", "orders/0/2", "orders/0/3"]
+    by_offset = {each["offset"]: each for each in letters}
+    assert "'five' is not" in by_offset[1]["reason"] and by_offset[2]["size"] == len(b"\xffgarbage")
+    assert "1h after the clock" in by_offset[3]["reason"]
+    assert not any(each["replayed"] for each in letters)
+    assert list_letters(parts, "orders", 1).num_rows == 1
+
+
+def test_a_letter_is_shown_with_its_raw_bytes(parts: Parts) -> None:
+    letter = show_letter(parts, letter_id("orders", (0, 2)))
+
+    assert letter["value"] == b"\xffgarbage" and letter["text"] == "\\xffgarbage"
+    assert "JSON" in letter["reason"] and letter["refused_now"]
+
+
+def test_an_unknown_letter_is_not_found(parts: Parts) -> None:
+    for unknown in ("orders/0/0", "orders/0/99"):
+        with pytest.raises(NotFound, match="no dead letter"):
+            show_letter(parts, unknown)
+    with pytest.raises(NotFound, match="is not a dead letter's id"):
+        show_letter(parts, "orders")
+    with pytest.raises(NotFound, match="did you mean 'orders'"):
+        show_letter(parts, "order/0/1")
+
+
+def test_letters_that_still_do_not_fit_stay_with_their_reasons(parts: Parts) -> None:
+    done = replay_letters(parts, "orders")
+
+    assert done["sent"] == 0 and done["already"] == 0
+    assert set(done["still_unfit"]) == {"orders/0/1", "orders/0/2", "orders/0/3"}
+
+
+def test_a_letter_that_fits_by_now_is_accepted_once(parts: Parts) -> None:
+    clock = parts.clock
+    assert isinstance(clock, HandClock)
+    clock.move(2 * HOUR)
+
+    assert replay_letters(parts, "orders", ["orders/0/3"]) == {"sent": 1, "already": 0, "still_unfit": {}}
+    assert replay_letters(parts, "orders")["already"] == 1
+    run_stream(parts, until_caught_up=True)
+    replay_letters(parts, "orders")
+    run_stream(parts, until_caught_up=True)
+
+    assert read_online(parts, "user_orders", {"user_id": [1, 2]})["orders"] == [1, 1]
+    assert [each["replayed"] for each in list_letters(parts).to_pylist() if each["id"] == "orders/0/3"] == [True]
+
+
+def test_after_the_schema_was_mended_letters_count_at_their_own_time(parts: Parts) -> None:
+    applied(parts)
+
+    done = replay_letters(parts, "orders", ["orders/0/1"])
+    run_stream(parts, until_caught_up=True)
+
+    assert done == {"sent": 1, "already": 0, "still_unfit": {}}
+    before = read_online(parts, "user_orders", {"user_id": [1]}, at=NOW - HOUR)["orders"]
+    assert before == [1] and read_online(parts, "user_orders", {"user_id": [1]})["orders"] == [2]
+
+
+def test_a_replay_whose_process_died_is_waited_for_and_taken_over(parts: Parts, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("asof.flows.letters.TURN_S", 0.1)
+    change_facts(parts, lambda _: {"replaying": {"orders": "dead"}}, note="a replay that died")
+
+    assert replay_letters(parts, "orders")["sent"] == 0
+    assert parts.registry.load("shop").facts["replaying"] == {}
+
+
+def test_letters_of_another_source_are_refused(parts: Parts) -> None:
+    other = LogSource("clicks", schema=[Field("at", Int64)], timestamp_field="at", timestamp_unit="us")
+    apply_by_hand(parts, *definitions(AMOUNT), other)
+
+    with pytest.raises(NotFound, match="is not of source 'clicks'"):
+        replay_letters(parts, "clicks", ["orders/0/1"])
