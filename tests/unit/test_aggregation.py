@@ -329,7 +329,7 @@ def test_late_events_are_exact_dropped_and_counted_or_mark_the_row(data: Any) ->
 def test_an_event_within_the_allowed_lateness_never_makes_a_row_incomplete() -> None:
     layout = Layout.of([Aggregation("", "count", window=Session(4 * S), name="n")], COLUMNS, allowed_lateness=20 * S)
     rig = Rig(layout)
-    order = [0, 40, 36, 20, 24, 28, 32, 44, 24]
+    order = [0, 17, 40, 36, 20, 24, 28, 32, 44, 24]
     for offset, second in enumerate(order):
         counts = rig.feed([event(second * S, offset=offset)])
         assert counts.incomplete == 0
@@ -345,6 +345,20 @@ def test_an_event_that_may_reach_back_past_what_was_kept_marks_its_row() -> None
     assert bridge.incomplete == 1
     assert decode(layout, rig.blobs).incomplete.tolist() == [True, False, False]
     assert rig.feed([event(19 * S, offset=4)]).incomplete == 0, "counted once"
+
+
+def test_merging_marks_a_row_whose_session_may_reach_what_the_other_side_dropped() -> None:
+    layout = Layout.of(
+        [Aggregation("", "count", window=Session(4 * S), name="n")], COLUMNS, allowed_lateness=0, boundary="exclusive"
+    )
+    none = decode(layout, [None])
+    chain = numbered([event(second * S, partition=1) for second in range(2, 32, 3)])
+    left, _ = fold(layout, none, events_of(layout, chain), clock_us=10**9)
+    right, _ = fold(layout, none, events_of(layout, [event(0, offset=0)]), clock_us=10**9)
+    right, _ = fold(layout, right, events_of(layout, [event(12 * S, offset=1)]), clock_us=10**9)
+    right, _ = fold(layout, right, events_of(layout, [event(30 * S, offset=2)]), clock_us=10**9)
+    for merged in (merge(layout, left, right), merge(layout, right, left)):
+        assert merged.incomplete.tolist() == [True]
 
 
 def test_late_events_join_two_sessions() -> None:

@@ -37,8 +37,13 @@ def concatenated(parts: Sequence[Incoming]) -> Incoming:
     )  # fmt: skip
 
 
-def absorb(layout: Layout, state: State, incoming: Incoming) -> tuple[State, Mask, Mask, int]:
+def absorb(
+    layout: Layout, state: State, incoming: Incoming, *, recheck: Mask | None = None
+) -> tuple[State, Mask, Mask, int]:
     """Merge records into the rows, and trim the rows by their horizon.
+
+    Args:
+        recheck: bool[n], rows whose sessions are looked at also where no record comes in.
 
     Returns:
         The new state; per incoming record whether it was kept, and whether it came too late for its session; how many
@@ -52,7 +57,10 @@ def absorb(layout: Layout, state: State, incoming: Incoming) -> tuple[State, Mas
     in_session = np.isin(incoming.family, layout.sessions) if layout.sessions else np.zeros(len(segments), dtype=bool)
 
     # Old records that stay are a run per segment: what is trimmed lies at its beginning. Sessions are made anew.
-    touched = np.zeros(len(begins), dtype=bool)
+    touched = np.zeros((len(state), families), dtype=bool)
+    if recheck is not None:
+        touched[np.ix_(recheck, layout.sessions)] = True
+    touched = touched.reshape(-1)
     touched[segments[in_session]] = True
     record_starts = state.records[:, 0]
     stays = lower_bounds(record_starts, begins, ends, oldest)
@@ -73,7 +81,7 @@ def absorb(layout: Layout, state: State, incoming: Incoming) -> tuple[State, Mas
     updated = reduce_groups(layout, pairs, np.arange(0, pairs.shape[1], 2), state.pool)
 
     sessions, session_segments, dropped, late, broken = _join_sessions(
-        layout, state, incoming, np.flatnonzero(in_session), begins, ends
+        layout, state, incoming, np.flatnonzero(in_session), begins, ends, touched
     )
     kept &= ~late
 
@@ -135,13 +143,13 @@ def _oldest(layout: Layout, horizon: Ints) -> Ints:
 
 
 def _join_sessions(
-    layout: Layout, state: State, incoming: Incoming, chosen: Ints, begins: Ints, ends: Ints
+    layout: Layout, state: State, incoming: Incoming, chosen: Ints, begins: Ints, ends: Ints, touched: Mask
 ) -> tuple[Ints, Ints, Ints, Mask, Mask]:
     """Join the session records of all touched rows: those that overlap or lie at most the gap apart become one.
 
-    Invariant: whatever was dropped from a row's sessions ended at or before `dropped`, and each kept interval begins
-    more than the gap after it, so it is whole. An interval that begins nearer may lack events: it is dropped as well,
-    unless it may still be open; then only the archive knows the session, and the row is incomplete.
+    Whatever was dropped from a row's sessions ended at or before `dropped`. An interval that begins more than the gap
+    after it is whole. One that begins nearer may lack events; that matters only if it may still be open: then the
+    archive alone knows the session, and the row is incomplete.
 
     Returns:
         The joined records (words × records), their segments, `dropped`, late incoming records, incomplete rows.
@@ -153,11 +161,9 @@ def _join_sessions(
     for column, number in enumerate(layout.sessions):
         gap = layout.families[number].step
         mine = chosen[incoming.family[chosen] == number]
-        if not len(mine):
+        old_rows = np.flatnonzero(touched[number::families])
+        if not len(old_rows):
             continue
-        touched = np.zeros(len(state), dtype=bool)
-        touched[incoming.rows[mine]] = True
-        old_rows = np.flatnonzero(touched)
         segments = old_rows * families + number
         sizes = ends[segments] - begins[segments]
         lines = ranges(begins[segments], sizes)
@@ -173,11 +179,9 @@ def _join_sessions(
         joined, rows = reduce_groups(layout, states, heads, state.pool), rows[heads]
 
         horizon = state.horizon[rows]
-        over = joined[1] < horizon - layout.allowed_lateness - gap
         unsure = joined[0] - dropped[rows, column] <= gap
-        closed = joined[1] < horizon - gap
-        broken[rows[unsure & ~closed]] = True
-        gone = over | (unsure & closed)
+        broken[rows[unsure & (joined[1] >= horizon - gap)]] = True
+        gone = joined[1] < horizon - layout.allowed_lateness - gap
         # What is trimmed by age was in the row until now; only what came with this batch came too late.
         was_incoming = np.zeros(len(order), dtype=bool)
         was_incoming[order >= len(lines)] = True
