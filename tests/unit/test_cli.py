@@ -550,7 +550,7 @@ class TestStream:
     def test_status_leaves_out_columns_before_it_breaks_words(self, asof_: Shell, store: FakeStore) -> None:
         store.answers["stream_status"] = [
             {"source": "traffic", "topic": "shop.website.traffic", "partition": 0, "first": 0, "next": 1_000_000,
-             "archived": 999_000, "lag": 1000, "letters": 2, "last_event": "2026-11-23T12:00:00Z"}
+             "archived": 999_000, "lag": 1000, "letters": 2, "last_message": "2026-11-23T12:00:00Z", "gaps": []}
         ]  # fmt: skip
         narrow, wide = asof_("stream", "status"), asof_("stream", "status", width=120)
 

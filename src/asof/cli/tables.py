@@ -58,18 +58,28 @@ def lines_of(records: Sequence[Mapping[str, Any]], columns: Sequence[Column], *,
 
 
 def pairs(values: Mapping[str, Any], *, width: int, indent: str = "") -> list[str]:
-    """Name and value, one below the other; long values wrapped at spaces."""
-    if not values:
-        return []
-    left = max(map(cells_of, values))
+    """Name and value, one below the other; long values wrapped at spaces, values with parts of their own indented."""
+    plain = {key: value for key, value in values.items() if not _has_parts(value)}
+    left = max(map(cells_of, plain), default=0)
     lines = []
     for key, value in values.items():
+        if key not in plain:
+            lines.append(f"{indent}{key}:")
+            for part in [value] if isinstance(value, Mapping) else value:
+                lines += pairs(part, width=width, indent=indent + " " * GAP)
+            continue
         begin = indent + padded(key, left) + " " * GAP
         room = max(width - cells_of(begin), NARROWEST_PROSE)
         wrapped = _wrap(cell(value, null="-"), room)
         lines.append((begin + wrapped[0]).rstrip())
         lines += [" " * cells_of(begin) + more for more in wrapped[1:]]
     return lines
+
+
+def _has_parts(value: Any) -> bool:
+    if isinstance(value, list | tuple):
+        return bool(value) and all(isinstance(each, Mapping) and each for each in value)
+    return isinstance(value, Mapping) and bool(value)
 
 
 def cells_of(text: str) -> int:

@@ -12,6 +12,7 @@ import click
 from asof.cli.context import CliContext, pass_context
 from asof.cli.options import Group
 from asof.cli.tables import Column
+from asof.cli.values import cell
 
 
 @click.group(cls=Group)
@@ -46,9 +47,12 @@ def status(context: CliContext) -> None:
     """Show how far each partition is read and archived."""
     columns = [
         Column("source"), Column("topic", spare=True), Column("partition"), Column("first", spare=True), Column("next"),
-        Column("archived"), Column("lag"), Column("letters"), Column("last_event"),
+        Column("archived"), Column("lag"), Column("letters"), Column("last_message"),
     ]  # fmt: skip
-    context.output.records("partitions", context.store.stream_status(), columns, empty="No source is a log.")
+    partitions = context.store.stream_status()
+    context.output.records("partitions", partitions, columns, empty="No log has anything yet.")
+    for source, gaps in {each["source"]: each["gaps"] for each in partitions if each.get("gaps")}.items():
+        context.note(f"{source}: events were lost before they were read: {cell(gaps)}")
 
 
 @contextmanager
