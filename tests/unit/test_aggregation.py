@@ -348,15 +348,16 @@ def test_an_event_that_may_reach_back_past_what_was_kept_marks_its_row() -> None
 
 
 def test_merging_marks_a_row_whose_session_may_reach_what_the_other_side_dropped() -> None:
+    """Neither side brings a record for the other's sessions: 28 s and 30 s are within the margin, 12 s is dropped."""
     layout = Layout.of(
-        [Aggregation("", "count", window=Session(4 * S), name="n")], COLUMNS, allowed_lateness=0, boundary="exclusive"
+        [Aggregation("", "count", window=Session(4 * S), name="n")], COLUMNS, allowed_lateness=0, margin=5 * S
     )
-    none = decode(layout, [None])
-    chain = numbered([event(second * S, partition=1) for second in range(2, 32, 3)])
-    left, _ = fold(layout, none, events_of(layout, chain), clock_us=10**9)
-    right, _ = fold(layout, none, events_of(layout, [event(0, offset=0)]), clock_us=10**9)
-    right, _ = fold(layout, right, events_of(layout, [event(12 * S, offset=1)]), clock_us=10**9)
-    right, _ = fold(layout, right, events_of(layout, [event(30 * S, offset=2)]), clock_us=10**9)
+    left = right = decode(layout, [None])
+    for offset, second in enumerate([*range(2, 26, 3), 28]):
+        left, _ = fold(layout, left, events_of(layout, [event(second * S, offset=offset, partition=1)]), clock_us=10**9)
+    for offset, second in enumerate([0, 12, 30]):
+        right, _ = fold(layout, right, events_of(layout, [event(second * S, offset=offset)]), clock_us=10**9)
+    assert right.counts.tolist() == [[0, 1]]
     for merged in (merge(layout, left, right), merge(layout, right, left)):
         assert merged.incomplete.tolist() == [True]
 
