@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import re
+import tempfile
 import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -41,7 +43,7 @@ class DuckDBEngine:
     Args:
         memory_limit: text like `4GB`; DuckDB's default is 80 % of the machine.
         threads: DuckDB's default is one per core.
-        temp_directory: where sorts and joins that outgrow the memory go.
+        temp_directory: where sorts and joins that outgrow the memory go; by default below the system's own.
     """
 
     dialect = "duckdb"
@@ -53,8 +55,8 @@ class DuckDBEngine:
             config["memory_limit"] = memory_limit
         if threads:
             config["threads"] = threads
-        if temp_directory:
-            config["temp_directory"] = temp_directory
+        # DuckDB's own default is a folder where the process happens to run.
+        config["temp_directory"] = temp_directory or str(Path(tempfile.gettempdir()) / f"asof-duckdb-{os.getpid()}")
         try:
             self._connection = duckdb.connect(":memory:", config=config)
         except duckdb.Error as error:
@@ -209,6 +211,9 @@ class PointInTimeResult:
         used = [*dict.fromkeys(key for read in self._query.reads for key in read.keys), self._query.time]
         tables = _prepare(cursor, self._query, self._inputs, spine=spine)
         count = len(spine.schema)
+        if not self._query.outputs:
+            yield from spine.to_batches(max_chunksize=batch_rows)
+            return
         for start in range(0, max(spine.num_rows, 1), self._chunk()):
             chunk = spine.slice(start, self._chunk())
             _drop(cursor, SPINE)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Callable
 from datetime import date, datetime
 from decimal import Decimal
 from typing import Any
@@ -24,10 +24,6 @@ TYPES = {
 def quote(name: str) -> str:
     """A name as SQL, whatever is in it."""
     return '"' + name.replace('"', '""') + '"'
-
-
-def names(columns: Iterable[str], *, prefix: str = "") -> str:
-    return ", ".join(prefix + quote(column) for column in columns)
 
 
 def type_name(dtype: DType) -> str:
@@ -135,49 +131,48 @@ def cast(value: str, sql_type: str, dtype: DType, what: str = "") -> str:
     return f"CAST({value} AS {wanted})"
 
 
-def aggregate(function: str, value: str, dtype: DType | None, *, order: str = "", n: int = 0, over: str = "") -> str:
+def aggregate(
+    function: str, value: str, dtype: DType | None, *, wrap: Callable[[str], str], order: str = "", n: int = 0
+) -> str:
     """One aggregate of the non-null values, in the type of its answer.
 
     Args:
         value: the SQL of the values.
         dtype: their type; None for `count` of rows.
+        wrap: completes each call of an SQL aggregate: by ` FILTER (…)`, or by the window it is over.
         order: a column that numbers the rows in their order, for `first`, `last` and `last_n`.
-        over: ` OVER w` or ` FILTER (…)`, put after each call.
     """
-
-    def call(name: str, *arguments: str, distinct: str = "") -> str:
-        return f"{name}({distinct}{', '.join(arguments)}){over}"
-
-    if function == "count":
-        return call("count", value)
-    if function == "count_distinct":
-        return call("count", value, distinct="DISTINCT ")
-    if function in ("min", "max"):
-        return call(function, value)
-    if function == "first":
-        return call("arg_min", value, order)
-    if function == "last":
-        return call("arg_max", value, order)
+    plain = {
+        "count": f"count({value})",
+        "count_distinct": f"count(DISTINCT {value})",
+        "min": f"min({value})",
+        "max": f"max({value})",
+        "first": f"arg_min({value}, {order})",
+        "last": f"arg_max({value}, {order})",
+    }
+    if function in plain:
+        return wrap(plain[function])
     if function == "last_n":
-        return f"list_reverse({call('arg_max', value, order, str(n))})"
+        return f"list_reverse({wrap(f'arg_max({value}, {order}, {n})')})"
     assert dtype is not None
     if function == "sum":
-        if dtype.is_integer:
-            # The sum is a HUGEINT; TRY_CAST answers null outside Int64.
-            return f"TRY_CAST({call('sum', value)} AS BIGINT)"
         if dtype.is_float:
-            return call("sum", f"CAST({value} AS DOUBLE)")
-        return f"TRY_CAST({call('sum', value)} AS {type_name(dtype)})"
+            return wrap(f"sum(CAST({value} AS DOUBLE))")
+        # The sum of integers is a HUGEINT; TRY_CAST answers null outside Int64.
+        return f"TRY_CAST({wrap(f'sum({value})')} AS {'BIGINT' if dtype.is_integer else type_name(dtype)})"
     if function == "mean":
         # Floats and decimals as doubles; integers are summed exactly first.
-        return call("avg", value if dtype.is_integer else f"CAST({value} AS DOUBLE)")
-    spread = {"std": "stddev_samp", "var": "var_samp"}[function]
+        return wrap(f"avg({value})" if dtype.is_integer else f"avg(CAST({value} AS DOUBLE))")
+    return _spread({"std": "stddev_samp", "var": "var_samp"}[function], value, dtype, wrap)
+
+
+def _spread(function: str, value: str, dtype: DType, wrap: Callable[[str], str]) -> str:
     number = f"CAST({value} AS DOUBLE)"
+    if not dtype.is_float:
+        return wrap(f"{function}({number})")
     # An infinity or NaN among the values makes NaN; DuckDB 1.x raises an error there, so it must not see them.
-    odd = call("count", f"CASE WHEN NOT isfinite({number}) OR abs({number}) > 1e150 THEN 1 END")
-    plain = call(spread, f"CASE WHEN isfinite({number}) AND abs({number}) <= 1e150 THEN {number} END")
-    if dtype.is_float:
-        return (
-            f"CASE WHEN {call('count', value)} < 2 THEN NULL WHEN {odd} > 0 THEN CAST('nan' AS DOUBLE) ELSE {plain} END"
-        )
-    return call(spread, number)
+    odd = wrap(f"count(CASE WHEN NOT isfinite({number}) OR abs({number}) > 1e150 THEN 1 END)")
+    fine = wrap(f"{function}(CASE WHEN isfinite({number}) AND abs({number}) <= 1e150 THEN {number} END)")
+    return (
+        f"CASE WHEN {wrap(f'count({value})')} < 2 THEN NULL WHEN {odd} > 0 THEN CAST('nan' AS DOUBLE) ELSE {fine} END"
+    )

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
+from asof.expressions import parse
 from asof.selection import FeatureOut, ViewRead
-from asof.sql.dialect import literal, names, quote, to_micros
+from asof.sql.dialect import literal, quote
 from asof.sql.latest import find_rows, gather, tie_columns
 from asof.sql.rows import Cut, Rows, SpineTable, Table
 from asof.sql.windows import Windows, over_frames, over_pairs, plan_values
@@ -122,8 +123,6 @@ def range_spine(request: PointInTime, tables: Mapping[str, Table]) -> str:
 
 def columns_of(request: PointInTime, source: str) -> set[str]:
     """The source's columns that the read touches, under their names in the source."""
-    from asof.expressions import parse
-
     needed: set[str] = set()
     for read in request.reads:
         if read.view.source.name != source:
@@ -205,6 +204,3 @@ def _with_default(feature: FeatureOut, column: str) -> str:
     if feature.default is None:
         return column
     return f"coalesce({column}, {literal(feature.default, feature.dtype)})"
-
-
-__all__ = ["PointInTime", "Program", "Step", "columns_of", "compile_program", "names", "range_spine", "to_micros"]

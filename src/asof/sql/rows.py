@@ -10,7 +10,7 @@ from asof.definitions import FeatureView, Source
 from asof.definitions.sources import LogSource
 from asof.dtypes import DType
 from asof.errors import SourceError, nearest, some
-from asof.expressions import parse, print_sql
+from asof.expressions import check, parse, print_sql
 from asof.sql.dialect import cast, from_micros, quote, to_micros, type_name
 from asof.timing import Micros
 
@@ -184,12 +184,15 @@ class Rows:
         what = f"column {raw!r} of source {self.source.name!r}"
         return cast(self._raw(raw), self._sql_type(raw), dtype, what)
 
+    def declared(self, name: str) -> str:
+        """The SQL of a column in the type that it is declared with; as it is, where it has none of ours."""
+        dtype = self._dtype(name)
+        return self.feature(name, dtype) if dtype is not None else self._column(name)
+
     def expression(self, text: str) -> tuple[str, DType]:
         """An expression of the closed language as SQL over the relation, and its type."""
         parsed = parse(text)
         schema = {name: dtype for name in parsed.columns if (dtype := self._dtype(name)) is not None}
-        from asof.expressions import check
-
         dtype = check(parsed, schema, where=self.view.where)
         return print_sql(parsed, "duckdb", schema=schema, column=lambda name: self.feature(name, schema[name])), dtype
 

@@ -6,7 +6,7 @@ that next to nothing is computed for the rows that nobody asked for. Spine rows 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from asof.definitions import Aggregation, Session, Sliding
@@ -140,14 +140,16 @@ SELECT {keys}ts, n{blanks}{"".join(f", coalesce({_reach_of(windows, each)}, 0) A
         if window is not None and (not isinstance(window, Session) or window.gap in framed_gaps):
             frame = f"RANGE BETWEEN {_reach(window)} PRECEDING AND CURRENT ROW"
             clauses.append(f"{_frame_name(window)} AS ({rows.partition()}ORDER BY ts {frame})")
+    # Each call is made once, and what is made of it is computed for spine rows alone.
+    calls: dict[str, str] = {}
     outputs = [
-        f"{_over_frame(windows, each, each in counted)} AS o{index}" for index, each in enumerate(windows.wanted)
+        f"{_over_frame(windows, each, calls, counted=each in counted)} AS {quote(each.output)}"
+        for each in windows.wanted
     ]
-    picked = ", ".join(f"o{index} AS {quote(each.output)}" for index, each in enumerate(windows.wanted))
     return f"""\
-SELECT {picked}
+SELECT {", ".join(outputs)}
 FROM (
-SELECT n, {", ".join(outputs)}
+SELECT {keys}ts, n, {", ".join(f"{call} AS {name}" for call, name in calls.items())}
 FROM (
 {union}
 )
@@ -199,7 +201,7 @@ WINDOW inorder AS (PARTITION BY n ORDER BY {rows.order("ts")})"""
     for index, each in enumerate(windows.wanted):
         condition = _in_window(each.aggregation.window, moment)
         over = f" FILTER (WHERE {condition})" if condition else ""
-        outputs.append(f"{_call(each, over)} AS o{index}")
+        outputs.append(f"{_value(each, lambda call, over=over: call + over)} AS o{index}")
     picked = []
     for index, each in enumerate(windows.wanted):
         value = f"answers.o{index}"
@@ -220,24 +222,35 @@ GROUP BY n
 ORDER BY spine.rowid"""
 
 
-def _call(each: Wanted, over: str) -> str:
+def _value(each: Wanted, wrap: Callable[[str], str]) -> str:
+    """The aggregate in the type that the view declares."""
     aggregation = each.aggregation
-    value = aggregate(aggregation.function, each.value, each.dtype, order="place", n=aggregation.n, over=over)
+    value = aggregate(aggregation.function, each.value, each.dtype, wrap=wrap, order="place", n=aggregation.n)
     if aggregation.dtype is None:
         return value
     own = aggregation.output_dtype(each.dtype)
     return value if own == aggregation.dtype else cast(value, type_name(own), aggregation.dtype, aggregation.name)
 
 
-def _over_frame(windows: Windows, each: Wanted, counted: bool) -> str:
+def _over_frame(windows: Windows, each: Wanted, calls: dict[str, str], *, counted: bool) -> str:
+    """The answer for a spine row, over columns that hold the calls.
+
+    Args:
+        calls: the SQL of each call → its column; new ones are added.
+    """
     window = each.aggregation.window
+
+    def over(frame: str) -> Callable[[str], str]:
+        return lambda call: calls.setdefault(f"{call} OVER {frame}", f"w{len(calls)}")
+
+    until = over("until")
     if counted:
-        value = f"max({_so_far(each)}) OVER until - max({_before(each)}) OVER until"
+        value = f"{until(f'max({_so_far(each)})')} - {until(f'max({_before(each)})')}"
     else:
-        value = _call(each, f" OVER {_frame_name(window)}")
-    counts = each.aggregation.function in ("count", "count_distinct")
+        value = _value(each, over(_frame_name(window)))
     if isinstance(window, Session):
-        open_now = f"{windows.moment} - max(happened) OVER until <= {window.gap}"
+        counts = each.aggregation.function in ("count", "count_distinct")
+        open_now = f"{windows.moment} - {until('max(happened)')} <= {window.gap}"
         value = f"CASE WHEN {open_now} THEN {value}{' ELSE 0' if counts else ''} END"
     # A spine row without a key or a time has no answer, not even a count.
     known = [f"k{index} IS NOT NULL" for index in range(len(windows.rows.keys))] + ["ts IS NOT NULL"]

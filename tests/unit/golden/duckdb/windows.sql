@@ -1,7 +1,7 @@
 CREATE TEMP TABLE asof_windows_0 AS
-SELECT o0 AS "windows__n_1h", o1 AS "windows__sum_1d", o2 AS "windows__last_ever", o3 AS "windows__session_views", o4 AS "windows__session_max"
+SELECT CASE WHEN k0 IS NOT NULL AND ts IS NOT NULL THEN w0 END AS "windows__n_1h", CASE WHEN k0 IS NOT NULL AND ts IS NOT NULL THEN TRY_CAST(w1 AS BIGINT) END AS "windows__sum_1d", CASE WHEN k0 IS NOT NULL AND ts IS NOT NULL THEN w2 END AS "windows__last_ever", CASE WHEN k0 IS NOT NULL AND ts IS NOT NULL THEN CASE WHEN ts - w5 <= 3600000000 THEN w3 - w4 ELSE 0 END END AS "windows__session_views", CASE WHEN k0 IS NOT NULL AND ts IS NOT NULL THEN CASE WHEN ts - w5 <= 3600000000 THEN w6 END END AS "windows__session_max"
 FROM (
-SELECT n, CASE WHEN k0 IS NOT NULL AND ts IS NOT NULL THEN count(v0) OVER sliding_3600000000_300000000 END AS o0, CASE WHEN k0 IS NOT NULL AND ts IS NOT NULL THEN TRY_CAST(sum(v1) OVER sliding_86400000000_3600000000 AS BIGINT) END AS o1, CASE WHEN k0 IS NOT NULL AND ts IS NOT NULL THEN arg_max(v2, place) OVER until END AS o2, CASE WHEN k0 IS NOT NULL AND ts IS NOT NULL THEN CASE WHEN ts - max(happened) OVER until <= 3600000000 THEN max(sofar_v3) OVER until - max(before_v3_3600000000) OVER until ELSE 0 END END AS o3, CASE WHEN k0 IS NOT NULL AND ts IS NOT NULL THEN CASE WHEN ts - max(happened) OVER until <= 3600000000 THEN max(v4) OVER session_3600000000 END END AS o4
+SELECT k0, ts, n, count(v0) OVER sliding_3600000000_300000000 AS w0, sum(v1) OVER sliding_86400000000_3600000000 AS w1, arg_max(v2, place) OVER until AS w2, max(sofar_v3) OVER until AS w3, max(before_v3_3600000000) OVER until AS w4, max(happened) OVER until AS w5, max(v4) OVER session_3600000000 AS w6
 FROM (
 SELECT *, CASE WHEN n IS NULL THEN 0 ELSE coalesce(ts - max(begin_3600000000) OVER until, 0) END AS reach_session_3600000000
 FROM (
