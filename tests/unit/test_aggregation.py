@@ -223,7 +223,7 @@ def moments(seen: list[dict[str, Any]], draw: Any) -> list[int]:
 
 
 @pytest.mark.parametrize("boundary", ["inclusive", "exclusive"])
-@settings(max_examples=9, deadline=None)
+@settings(max_examples=7, deadline=None)
 @given(data=st.data())
 def test_rows_answer_as_the_oracle_does(boundary: str, data: Any) -> None:
     history = data.draw(histories())
@@ -235,7 +235,7 @@ def test_rows_answer_as_the_oracle_does(boundary: str, data: Any) -> None:
         rig.check(t)
 
 
-@settings(max_examples=9, deadline=None)
+@settings(max_examples=7, deadline=None)
 @given(data=st.data())
 def test_every_type_survives_its_row(data: Any) -> None:
     history = data.draw(histories(rare=True, max_size=8))
@@ -246,7 +246,7 @@ def test_every_type_survives_its_row(data: Any) -> None:
         rig.check(t)
 
 
-@settings(max_examples=9, deadline=None)
+@settings(max_examples=7, deadline=None)
 @given(data=st.data())
 def test_reads_between_batches_never_see_the_future(data: Any) -> None:
     """The clock stands anywhere among the events: what is later waits in the row until it is due."""
@@ -267,7 +267,7 @@ def test_reads_between_batches_never_see_the_future(data: Any) -> None:
             rig.check(t)
 
 
-@settings(max_examples=9, deadline=None)
+@settings(max_examples=7, deadline=None)
 @given(data=st.data())
 def test_a_replay_changes_nothing(data: Any) -> None:
     history = data.draw(histories())
@@ -282,7 +282,7 @@ def test_a_replay_changes_nothing(data: Any) -> None:
     assert rig.blobs == before
 
 
-@settings(max_examples=9, deadline=None)
+@settings(max_examples=7, deadline=None)
 @given(data=st.data())
 def test_merging_states_commutes_and_associates(data: Any) -> None:
     history = data.draw(histories())
@@ -305,7 +305,7 @@ def test_merging_states_commutes_and_associates(data: Any) -> None:
         compare(layout, again, history, t + 7 * S)
 
 
-@settings(max_examples=14, deadline=None)
+@settings(max_examples=12, deadline=None)
 @given(data=st.data())
 def test_late_events_are_exact_dropped_and_counted_or_mark_the_row(data: Any) -> None:
     """With a short lateness rows are trimmed hard; whatever they then answer is still right, or they say incomplete."""
