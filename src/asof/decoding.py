@@ -93,7 +93,11 @@ def decode_messages(
 
 
 def _times(
-    column: pa.Array, source: LogSource, good: npt.NDArray[np.bool_], positions: npt.NDArray[np.int64], letters: dict[int, str]
+    column: pa.Array,
+    source: LogSource,
+    good: npt.NDArray[np.bool_],
+    positions: npt.NDArray[np.int64],
+    letters: dict[int, str],
 ) -> npt.NDArray[np.int64]:
     """Event times of the good rows; one that the calendar does not hold becomes a letter."""
     picked = column.filter(pa.array(good))
@@ -113,7 +117,9 @@ def _times(
     assert times is not None
     array = times.to_numpy(zero_copy_only=False)
     for row in np.flatnonzero((array < EARLIEST) | (array > LATEST)):
-        letters[int(places[row])] = f"event time {picked[int(row)].as_py()} {source.timestamp_unit} is beyond the calendar"
+        letters[int(places[row])] = (
+            f"event time {picked[int(row)].as_py()} {source.timestamp_unit} is beyond the calendar"
+        )
     return array
 
 

@@ -101,7 +101,9 @@ def Array(inner: DType) -> DType:  # noqa: N802 - a type constructor, spelt like
 def Embedding(size: int) -> DType:  # noqa: N802
     """A vector of exactly `size` Float32 values."""
     if not isinstance(size, int) or size < 1:
-        raise DefinitionError(f"Embedding({size!r}): expected a positive length", hint="write for example Embedding(384)")
+        raise DefinitionError(
+            f"Embedding({size!r}): expected a positive length", hint="write for example Embedding(384)"
+        )
     return DType("Embedding", size=size)
 
 

@@ -29,8 +29,8 @@ _FINE = re.compile(r"(\.\d{6})\d+")
 def fit(column: pa.Array | pa.ChunkedArray, dtype: DType) -> tuple[pa.Array, list[Misfit]]:
     """An Arrow column in the declared type; a misfit's place is null.
 
-    Whole floats fit integer types (pandas makes floats of nullable integers), and NaN in them is null; integers fit float
-    types where they are exact; timestamps of any unit are floored to microseconds, naive ones are taken as UTC.
+    Whole floats fit integer types (pandas makes floats of nullable integers), and NaN in them is null; integers fit
+    float types where they are exact; timestamps of any unit are floored to microseconds, naive ones are taken as UTC.
     """
     array = column.combine_chunks() if isinstance(column, pa.ChunkedArray) else column
     if isinstance(array, pa.ChunkedArray):
@@ -100,7 +100,8 @@ def checker(dtype: DType) -> Callable[[Any], Any]:
         return lambda value: _integer(value, low, high, dtype.name)
     if dtype.name == "Array":
         assert dtype.inner is not None
-        return lambda value, inner=checker(dtype.inner): _array(value, inner, dtype)
+        inner = checker(dtype.inner)
+        return lambda value: _array(value, inner, dtype)
     if dtype.name == "Embedding":
         return lambda value: _embedding(value, dtype.size)
     if dtype.name == "Decimal":

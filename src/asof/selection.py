@@ -210,7 +210,10 @@ class _Builder:
         if view.name not in self.derivations:
             inputs: dict[str, str] = {}
             fields = [
-                (part, each) for part in view.sources if isinstance(part, Projection) for each in _fields(part, part.features)
+                (part, each)
+                for part in view.sources
+                if isinstance(part, Projection)
+                for each in _fields(part, part.features)
             ]
             plain = [each.name for _, each in fields]
             for part, each in fields:

@@ -46,4 +46,10 @@ def test_times_are_keys_as_microseconds():
 
 
 def test_no_rows_have_no_keys():
-    assert keyed(view(Field("a", Int64), Field("b", Int64)), pa.table({"a": pa.array([], pa.int64()), "b": pa.array([], pa.int64())})).keys == []
+    assert (
+        keyed(
+            view(Field("a", Int64), Field("b", Int64)),
+            pa.table({"a": pa.array([], pa.int64()), "b": pa.array([], pa.int64())}),
+        ).keys
+        == []
+    )

@@ -73,7 +73,9 @@ def test_a_whole_float_is_an_integer():
 def test_times_may_be_iso_text_and_are_floored():
     source = LogSource("t", schema=[Field("user_id", Int64), Field("at", Timestamp)], timestamp_field="at")
 
-    decoded = decode({"user_id": 1, "at": "2020-01-01T00:00:00.1234567+01:00"}, {"user_id": 1, "at": "soon"}, source=source)
+    decoded = decode(
+        {"user_id": 1, "at": "2020-01-01T00:00:00.1234567+01:00"}, {"user_id": 1, "at": "soon"}, source=source
+    )
 
     assert decoded.event_time.tolist() == [micros("2019-12-31T23:00:00.123456Z")]
     assert "'soon' is not an ISO 8601 time" in decoded.letters[0].reason

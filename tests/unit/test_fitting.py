@@ -1,13 +1,27 @@
 """Values meet their declared types, and none is bent on the way."""
 
 from datetime import UTC, date, datetime
-from decimal import Decimal as D
+import decimal
 
 import pyarrow as pa
 import pytest
 
 from asof.fitting import event_micros, fit, fit_values
-from asof.types import Array, Bool, Bytes, Date, Decimal, Embedding, Float32, Float64, Int32, Int64, Json, String, Timestamp
+from asof.types import (
+    Array,
+    Bool,
+    Bytes,
+    Date,
+    Decimal,
+    Embedding,
+    Float32,
+    Float64,
+    Int32,
+    Int64,
+    Json,
+    String,
+    Timestamp,
+)
 
 
 @pytest.mark.parametrize(
@@ -28,7 +42,7 @@ from asof.types import Array, Bool, Bytes, Date, Decimal, Embedding, Float32, Fl
         ("abc", Bytes, "'abc' is not bytes"),
         ("{", Json, "'{' is not JSON text"),
         (1.5, Decimal, "1.5 is not Decimal(38,9)"),
-        (D("1.234"), Decimal(5, 2), "is not Decimal(5,2)"),
+        (decimal.Decimal("1.234"), Decimal(5, 2), "is not Decimal(5,2)"),
         ([1, "a"], Array(Int64), "'a' is not Int64"),
         ("ab", Array(String), "'ab' is not Array(String)"),
         ([1.0], Embedding(2), "has 1 numbers, not 2"),
@@ -50,7 +64,7 @@ def test_a_misfit_is_named_and_its_place_is_null(value, dtype, reason):
         ("2026-11-23", Date, date(2026, 11, 23)),
         ("2026-11-23T10:00:00.1234567Z", Timestamp, datetime(2026, 11, 23, 10, 0, 0, 123456, UTC)),
         (datetime(2026, 11, 23), Timestamp, datetime(2026, 11, 23, tzinfo=UTC)),
-        ({"a": 1}, Json, '{"a":1}'), (5, Decimal(5, 2), D("5.00")), ([1, None], Array(Int64), [1, None]), ((1, 2), Embedding(2), [1, 2]),
+        ({"a": 1}, Json, '{"a":1}'), (5, Decimal(5, 2), decimal.Decimal("5.00")), ([1, None], Array(Int64), [1, None]), ((1, 2), Embedding(2), [1, 2]),
     ],
 )  # fmt: skip
 def test_a_value_that_fits_is_kept(value, dtype, fitted):

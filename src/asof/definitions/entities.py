@@ -17,7 +17,8 @@ class Field:
     Args:
         name: the column's name.
         dtype: a type of `asof.types`.
-        default: the value to answer where there is none (`NOT_FOUND`, `OUTSIDE_MAX_AGE`, or a null); None keeps the null.
+        default: the value to answer where there is none (`NOT_FOUND`, `OUTSIDE_MAX_AGE`, or a null);
+            None keeps the null.
     """
 
     __slots__ = ("name", "dtype", "description", "tags", "default")
@@ -40,7 +41,13 @@ class Field:
                 hint="use a type of asof.types, for example Int64",
                 where=written_at(),
             )
-        self.name, self.dtype, self.description, self.tags, self.default = name, dtype, description, dict(tags or {}), default
+        self.name, self.dtype, self.description, self.tags, self.default = (
+            name,
+            dtype,
+            description,
+            dict(tags or {}),
+            default,
+        )
 
     def content(self) -> dict[str, Any]:
         content: dict[str, Any] = {"name": self.name, "dtype": str(self.dtype)}

@@ -185,7 +185,9 @@ def _view_of(content: Mapping[str, Any], entities: Mapping[str, Entity], sources
     return FeatureView(**values)
 
 
-def _on_demand_of(content: Mapping[str, Any], views: Mapping[str, Any], requests: Mapping[str, Any]) -> OnDemandFeatureView:
+def _on_demand_of(
+    content: Mapping[str, Any], views: Mapping[str, Any], requests: Mapping[str, Any]
+) -> OnDemandFeatureView:
     values = dict(content)
     values["schema"] = [Field.of(each) for each in values["schema"]]
     values["sources"] = [

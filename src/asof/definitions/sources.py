@@ -48,7 +48,8 @@ def format_name(value: Any, known: Sequence[str], *, default: str) -> str:
     name = default if value is None else value if isinstance(value, str) else getattr(value, "name", str(value))
     if name not in known:
         raise DefinitionError(
-            f"format {name!r} is not known", hint=nearest(name, known) or f"choose one of {', '.join(known)}",
+            f"format {name!r} is not known",
+            hint=nearest(name, known) or f"choose one of {', '.join(known)}",
             where=written_at(),
         )
     return name
@@ -93,7 +94,10 @@ class Source(Definition):
         names = [field.name for field in fields]
         if len(set(names)) != len(names):
             raise self.refuse(f"schema repeats a name: {names}", hint="name each column once")
-        for label, column in (("timestamp_field", timestamp_field), ("created_timestamp_column", created_timestamp_column)):
+        for label, column in (
+            ("timestamp_field", timestamp_field),
+            ("created_timestamp_column", created_timestamp_column),
+        ):
             if column and names and column not in names:
                 raise self.refuse(
                     f"{label} {column!r} is not in its schema", hint=nearest(column, names) or f"the schema has {names}"
@@ -167,7 +171,10 @@ class FileSource(Source):
         self._begin_source(
             timestamp_field=timestamp_field or event_timestamp_column,
             created_timestamp_column=created_timestamp_column,
-            timestamp_unit=timestamp_unit, field_mapping=field_mapping, schema=schema, lag=lag,
+            timestamp_unit=timestamp_unit,
+            field_mapping=field_mapping,
+            schema=schema,
+            lag=lag,
         )
         guess = "csv" if str(path).endswith(".csv") else "parquet"
         self._set(path=str(path), file_format=format_name(file_format, ("parquet", "csv", "delta"), default=guess))
@@ -224,8 +231,11 @@ class LogSource(Source):
         if not schema:
             raise self.refuse("has no schema", hint="give schema=[Field(…), …] with the columns of a message")
         self._begin_source(
-            timestamp_field=timestamp_field, created_timestamp_column=created_timestamp_column,
-            timestamp_unit=timestamp_unit, field_mapping=field_mapping, schema=schema,
+            timestamp_field=timestamp_field,
+            created_timestamp_column=created_timestamp_column,
+            timestamp_unit=timestamp_unit,
+            field_mapping=field_mapping,
+            schema=schema,
         )
         self._check_time()
         if (batch_source is None) != (stream_from is None):
@@ -258,8 +268,11 @@ class LogSource(Source):
 
     def content(self) -> dict[str, Any]:
         content = {
-            **self._source_content(), "topic": self.topic, "message_format": self.message_format,
-            "allowed_lateness": self.allowed_lateness, "max_future": self.max_future,
+            **self._source_content(),
+            "topic": self.topic,
+            "message_format": self.message_format,
+            "allowed_lateness": self.allowed_lateness,
+            "max_future": self.max_future,
         }
         if self.batch_source is not None and self.stream_from is not None:
             content["batch_source"] = self.batch_source.content()
@@ -290,7 +303,9 @@ class PushSource(LogSource):
         if batch_source is not None and "stream_from" not in options:
             # Feast's spelling: the batch source is history, the pushes add to it.
             options["stream_from"] = "1970-01-01"
-        super().__init__(name, schema=schema or (), timestamp_field=timestamp_field, batch_source=batch_source, **options)
+        super().__init__(
+            name, schema=schema or (), timestamp_field=timestamp_field, batch_source=batch_source, **options
+        )
 
 
 class RequestSource(Definition):

@@ -94,7 +94,9 @@ class FeatureView(Definition):
         if repeated:
             raise self.refuse(f"repeats the feature name(s) {sorted(repeated)}", hint="name each feature once")
         if self.aggregations and set(keys) & set(features):
-            raise self.refuse(f"aggregation names {sorted(set(keys) & set(features))} are join keys", hint="rename them")
+            raise self.refuse(
+                f"aggregation names {sorted(set(keys) & set(features))} are join keys", hint="rename them"
+            )
         if self.source.is_log:
             known = [self.source.renamed(field.name) for field in self.source.schema]
             # With aggregations a schema may name their answers, as Feast's does, so only its keys are the source's.
@@ -129,7 +131,11 @@ class FeatureView(Definition):
     def key_fields(self) -> tuple[Field, ...]:
         """The join keys with their types; only where the schema names them (always, once the view is resolved)."""
         by_name = {field.name: field for field in self.schema}
-        by_name |= {self.source.renamed(field.name): field for field in self.source.schema if self.source.renamed(field.name) not in by_name}
+        by_name |= {
+            self.source.renamed(field.name): field
+            for field in self.source.schema
+            if self.source.renamed(field.name) not in by_name
+        }
         return tuple(Field(key, by_name[key].dtype) for key in self.join_keys if key in by_name)
 
     @property
@@ -200,12 +206,18 @@ class Projection:
     __slots__ = ("view", "features", "alias", "join_key_map")
 
     def __init__(
-        self, view: Any, features: Sequence[str] | None = None, alias: str = "", join_key_map: Mapping[str, str] | None = None
+        self,
+        view: Any,
+        features: Sequence[str] | None = None,
+        alias: str = "",
+        join_key_map: Mapping[str, str] | None = None,
     ) -> None:
         known = view.feature_names
         for feature in features or ():
             if known and feature not in known:
-                raise view.refuse(f"has no feature {feature!r}", hint=nearest(feature, known) or f"it has {list(known)}")
+                raise view.refuse(
+                    f"has no feature {feature!r}", hint=nearest(feature, known) or f"it has {list(known)}"
+                )
         self.view = view
         self.features = tuple(features) if features is not None else None
         self.alias = alias

@@ -112,7 +112,8 @@ class Aggregation:
 
         if function not in FUNCTIONS:
             raise refuse(
-                f"no function {function!r}", hint=nearest(function, FUNCTIONS) or f"choose one of {', '.join(FUNCTIONS)}"
+                f"no function {function!r}",
+                hint=nearest(function, FUNCTIONS) or f"choose one of {', '.join(FUNCTIONS)}",
             )
         if not column and function != "count":
             raise refuse(f"function {function!r} needs a column", hint="give column=")
@@ -154,8 +155,15 @@ class Aggregation:
     def with_dtype(self, dtype: DType) -> Aggregation:
         """The same aggregation with its answer's type known."""
         return Aggregation(
-            self.column, self.function, name=self.name, where=self.where, window=self.window, n=self.n,
-            default=self.default, dtype=dtype, description=self.description,
+            self.column,
+            self.function,
+            name=self.name,
+            where=self.where,
+            window=self.window,
+            n=self.n,
+            default=self.default,
+            dtype=dtype,
+            description=self.description,
         )
 
     def content(self) -> dict[str, Any]:
@@ -186,8 +194,13 @@ class Aggregation:
         elif "session" in content:
             window = Session(content["session"])
         return cls(
-            content.get("column", ""), content["function"], name=content["name"], where=content.get("where"),
-            window=window, n=content.get("n", 0), default=content.get("default"),
+            content.get("column", ""),
+            content["function"],
+            name=content["name"],
+            where=content.get("where"),
+            window=window,
+            n=content.get("n", 0),
+            default=content.get("default"),
             dtype=dtypes.parse(content["dtype"]) if "dtype" in content else None,
             description=content.get("description", ""),
         )

@@ -1,4 +1,4 @@
-"""The story of `asof demo`: a small shop's orders and traffic become a training set, and are served while events stream in."""
+"""The story of `asof demo`: a shop's orders and traffic become a training set, and are served while events stream in."""
 
 from __future__ import annotations
 
@@ -94,7 +94,9 @@ def run(
         say(f"   {shop.orders.num_rows:,} orders and {shop.traffic.num_rows:,} page views, in {output / 'source'}")
 
     now = [shop.ends_at]
-    with story.step("Write a feature repository", "sources, views and a service, in two files that can be read") as step:
+    with story.step(
+        "Write a feature repository", "sources, views and a service, in two files that can be read"
+    ) as step:
         for path in write_repository(output / "repo", clock=shop.ends_at):
             say(f"   {path}")
 
@@ -107,12 +109,16 @@ def run(
                     say(f"   {line}")
             store.apply(plan, progress=progress)
 
-        with story.step("Stream the traffic", "a producer fills the log; a worker serves and archives every event") as step:
+        with story.step(
+            "Stream the traffic", "a producer fills the log; a worker serves and archives every event"
+        ) as step:
             produce(store, shop)
             counts = store.stream_run(until_caught_up=True, progress=progress)
             step["rows"] = counts.get("events", 0)
 
-        with story.step("Build the training set", "every order, with each feature as of the order's own moment") as step:
+        with story.step(
+            "Build the training set", "every order, with each feature as of the order's own moment"
+        ) as step:
             say(f"   {ENTITY_FRAME}")
             result = store.get_historical_features(entity_df=ENTITY_FRAME, features=SERVICE)
             manifest = result.save(TRAINING_SET)
@@ -121,7 +127,9 @@ def run(
             step["rows"] = training.num_rows
             say(f"   kept as training set {TRAINING_SET!r}, content {str(manifest['content_hash'])[:12]}")
 
-        with story.step("Materialize the profiles", "users who registered, from their table into the online store") as step:
+        with story.step(
+            "Materialize the profiles", "users who registered, from their table into the online store"
+        ) as step:
             step["rows"] = sum(each["rows"] for each in store.materialize(progress=progress))
 
         chosen = _active_users(shop, seed)

@@ -84,8 +84,12 @@ def _null_keys(parts: Parts, project: Project) -> list[Finding]:
             if nulls := row[column][0].as_py():
                 findings.append(
                     Finding(
-                        "warning", f"feature view {view.name!r}", view.where, f"no nulls in {column!r}",
-                        f"{nulls} rows where it is null", "such rows are never found; mend or filter them in the source",
+                        "warning",
+                        f"feature view {view.name!r}",
+                        view.where,
+                        f"no nulls in {column!r}",
+                        f"{nulls} rows where it is null",
+                        "such rows are never found; mend or filter them in the source",
                     )  # fmt: skip
                 )
     return findings
@@ -109,9 +113,7 @@ def apply_plan(parts: Parts, plan: Plan, *, progress: Progress = silent) -> Snap
         if isinstance(source, LogSource):
             parts.offline.create(parts.archive_of(source), archive_schema(source))
     token = uuid.uuid4().hex
-    fresh = [
-        plan.project.views[change.view] for change in plan.changes if isinstance(change, NewGeneration)
-    ]
+    fresh = [plan.project.views[change.view] for change in plan.changes if isinstance(change, NewGeneration)]
     names = _stage(parts, plan, fresh, token)
     for view in fresh:
         _build(parts, view, names[view.name], progress)
@@ -178,9 +180,7 @@ def _switch(parts: Parts, plan: Plan, names: Mapping[str, str], token: str) -> S
         snapshot = Snapshot(now.version, parts.project, plan.project, facts)
         try:
             note = f"apply: {len(plan.changes)} changes"
-            return parts.registry.commit(
-                snapshot, expected=now.version, who=parts.who, when=parts.clock(), note=note
-            )
+            return parts.registry.commit(snapshot, expected=now.version, who=parts.who, when=parts.clock(), note=note)
         except RegistryConflict:
             if attempt == _ATTEMPTS - 1:
                 raise

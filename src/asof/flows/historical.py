@@ -90,11 +90,15 @@ class HistoricalResult:
                 rows += batch.num_rows
         return rows
 
-    def save(self, name: str) -> Any:
-        """Keep the rows as a training set of this name, with a manifest of how they were made."""
+    def save(self, name: str, *, overwrite: bool = False) -> dict[str, Any]:
+        """Keep the rows as a training set of this name; answers the manifest of how they were made.
+
+        Args:
+            overwrite: replace a training set that has this name already.
+        """
         from asof.flows.training_sets import save_training_set  # noqa: PLC0415
 
-        return save_training_set(self, name)
+        return save_training_set(self, name, overwrite=overwrite)
 
     def _run(self) -> Any:
         inputs = inputs_of(self.parts, self.snapshot, self.query, self.spine)
@@ -189,7 +193,9 @@ def spine_of(entity_df: Any) -> pa.Table | Files | str:
         return entity_df
     if isinstance(entity_df, pa.RecordBatch):
         return pa.Table.from_batches([entity_df])
-    if isinstance(entity_df, Path) or (isinstance(entity_df, str) and not entity_df.lstrip().upper().startswith(("SELECT", "WITH", "FROM", "("))):
+    if isinstance(entity_df, Path) or (
+        isinstance(entity_df, str) and not entity_df.lstrip().upper().startswith(("SELECT", "WITH", "FROM", "("))
+    ):
         return _file_of(Path(entity_df))
     if isinstance(entity_df, str):
         return entity_df
@@ -245,9 +251,7 @@ def time_column(schema: pa.Schema) -> str:
             f"the entity frame has no time: expected a column {TIME!r}; it has {list(schema.names)}",
             hint=nearest(TIME, schema.names) or "add the moment as of which each row's features are wanted",
         )
-    raise EntityFrameError(
-        f"the entity frame has several time columns: {times}", hint=f"name the one to use {TIME!r}"
-    )
+    raise EntityFrameError(f"the entity frame has several time columns: {times}", hint=f"name the one to use {TIME!r}")
 
 
 def _normal_frame(frame: pa.Table, selection: Selection, time: str) -> pa.Table:

@@ -41,7 +41,9 @@ class FileReader:
             else:
                 schema = pa.parquet.read_schema(paths[0])
         except (pa.ArrowInvalid, OSError) as error:
-            raise _refused(source, f"{paths[0]} is not a {source.file_format} file: {str(error).splitlines()[0]}") from error
+            raise _refused(
+                source, f"{paths[0]} is not a {source.file_format} file: {str(error).splitlines()[0]}"
+            ) from error
         return [Column(each.name, from_arrow(each.type), str(each.type)) for each in schema]
 
     def scan(self, source: Source, need: Need) -> Files:
@@ -67,8 +69,14 @@ class FileReader:
             found = sorted(glob.glob(path, recursive=True))
             what = f"no file matches {path}" if glob.has_magic(path) else f"there is no file {path}"
         if not found:
-            near = get_close_matches(place.name, [each.name for each in place.parent.iterdir()], n=1) if place.parent.is_dir() else []
-            raise _refused(source, what, hint=f"did you mean {near[0]!r}?" if near else "check path=, or write the file first")
+            near = (
+                get_close_matches(place.name, [each.name for each in place.parent.iterdir()], n=1)
+                if place.parent.is_dir()
+                else []
+            )
+            raise _refused(
+                source, what, hint=f"did you mean {near[0]!r}?" if near else "check path=, or write the file first"
+            )
         return found
 
     def _delta_paths(self, source: FileSource, path: str) -> list[str]:
