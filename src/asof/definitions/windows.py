@@ -147,7 +147,14 @@ class Aggregation:
         if self.function in ("mean", "std", "var"):
             return dtypes.Float64
         if self.function == "sum":
-            return column if column.name == "Decimal" else dtypes.Float64 if column.is_float else dtypes.Int64
+            # A sum has room for more digits than its values.
+            return (
+                dtypes.Decimal(38, column.scale)
+                if column.name == "Decimal"
+                else dtypes.Float64
+                if column.is_float
+                else dtypes.Int64
+            )
         if self.function == "last_n":
             return dtypes.Array(column)
         return column

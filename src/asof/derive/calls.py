@@ -122,3 +122,22 @@ def input_types(view: OnDemandFeatureView) -> dict[str, DType]:
         for key, dtype in keys.items():
             types.setdefault(part.join_key_map.get(key, key), dtype)
     return types | {field.name: field.dtype for field in view.request_fields}
+
+
+def never_null(view: OnDemandFeatureView) -> set[str]:
+    """The inputs that are never null: join keys, counts, and features with a default."""
+    certain = set(view.join_keys)
+    for name in input_types(view):
+        feature = name.rpartition("__")[2]
+        for part in view.sources:
+            if not isinstance(part, Projection) or isinstance(part.view, OnDemandFeatureView):
+                continue
+            certain |= {
+                name
+                for each in (*part.view.aggregations, *part.view.features)
+                if each.name == feature and (getattr(each, "function", "") in _COUNTS or each.default is not None)
+            }
+    return certain
+
+
+_COUNTS = ("count", "count_distinct")

@@ -28,15 +28,25 @@ class GeneratedRow:
     is_typical: bool
 
 
-def generated_rows(types: Sequence[DType], count: int, chance: random.Random) -> list[GeneratedRow]:
-    """Typical rows first, then one row per oddity, then rows that mix both."""
+def generated_rows(
+    types: Sequence[DType], count: int, chance: random.Random, *, never_null: Sequence[bool] = ()
+) -> list[GeneratedRow]:
+    """Typical rows first, then one row per oddity, then rows that mix both.
+
+    Args:
+        never_null: per input whether it is never null, such as a key or a count.
+    """
     rows = [
         GeneratedRow(tuple(_typical(dtype, chance) for dtype in types), _moment(chance), True)
         for _ in range(min(count, _TYPICAL_ROWS))
     ]
     # One row twice, to meet functions that drop or rank duplicates.
     rows[-1] = rows[0]
-    odd = [_odd(dtype) for dtype in types]
+    certain = never_null or [False] * len(types)
+    odd = [
+        [value for value in _odd(dtype) if value is not None or not known]
+        for dtype, known in zip(types, certain, strict=True)
+    ]
     kinds = max((len(values) for values in odd), default=0)
     for kind in range(kinds):
         rows.append(GeneratedRow(tuple(values[kind % len(values)] for values in odd), _moment(chance), False))

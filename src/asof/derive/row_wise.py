@@ -11,6 +11,7 @@ from typing import Any
 from asof.definitions import OnDemandFeatureView
 from asof.derive.calls import EVENT_TIMESTAMP, Call, call_of
 from asof.derive.calls import input_types as declared_types
+from asof.derive.calls import never_null
 from asof.derive.failures import Failure, shown_inputs
 from asof.derive.generated import GeneratedRow, generated_rows
 from asof.derive.running import call_values
@@ -60,7 +61,10 @@ def check_row_wise(
         )
     outputs = tuple((name, f"{view.name}__{name}") for name in view.feature_names)
     derivation = Derivation(view, tuple((name, name) for name in types), outputs)
-    generated = generated_rows(list(types.values()), rows, random.Random(seed))
+    certain = never_null(view)
+    generated = generated_rows(
+        list(types.values()), rows, random.Random(seed), never_null=[name in certain for name in types]
+    )
     try:
         call = replace(call_of(derivation), dtypes=tuple(types.values()))
         return findings + _check(view, call, generated)
