@@ -42,7 +42,7 @@ class Output(Protocol):
         ...
 
     def details(self, name: str, values: Mapping[str, Any], *, title: str = "") -> None:
-        """One thing, value by value."""
+        """One thing, value by value; a title stands above them."""
         ...
 
     def lines(self, name: str, lines: Sequence[str], content: Any) -> None:
@@ -84,8 +84,8 @@ class TextOutput:
     def details(self, name: str, values: Mapping[str, Any], *, title: str = "") -> None:
         from asof.cli.tables import pairs
 
-        words = {key.replace("_", " "): value for key, value in values.items()}
-        self._write([*([title] if title else []), *pairs(words, width=width(), indent="  " if title else "")])
+        lines = pairs(values, width=width(), indent="  " if title else "")
+        self._write([*([f"{title}:"] if title else []), *lines] if lines else [f"{title or name}: nothing"])
 
     def lines(self, name: str, lines: Sequence[str], content: Any) -> None:
         self._write(lines)

@@ -72,7 +72,7 @@ def backfill(context: CliContext, source: str) -> None:
 def said_counts(context: CliContext, what: str, done: Any) -> None:
     """Say what was done with counts, whether the store answers one number, several, or none."""
     if isinstance(done, dict):
-        context.output.details("done", done, title=f"{what}:")
+        context.output.details("done", done, title=what)
     elif isinstance(done, list):
         columns = [Column(key) for key in done[0]] if done else []
         context.output.records("done", done, columns, empty=f"{what}: nothing to do.")

@@ -116,7 +116,7 @@ def online(
              "status": response.statuses[name][i], "event_time": _at(response.event_times, name, i)}
             for i, record in enumerate(records) for name in record if name in response.statuses
         ]  # fmt: skip
-        keyed = [Column(name) for name in entity_rows[0]]
+        keyed = [Column(name, name) for name in entity_rows[0]]
         columns = [*keyed, Column("feature"), Column("value", null="null"), Column("status"), Column("event_time")]
         context.output.records("values", values, columns, empty="No features.")
     else:

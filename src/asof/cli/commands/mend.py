@@ -54,4 +54,4 @@ def forget(context: CliContext, entity: str, key: tuple[str, ...], yes: bool) ->
     asked = read_key(key, key_types(context))
     shown = ", ".join(f"{name}={value!r}" for name, value in asked.items())
     context.ask(f"Forget {entity} {shown} for ever, in project {context.store.project!r}?", yes=yes)
-    context.output.details("forgotten", context.store.forget(entity, asked), title=f"Forgot {entity} {shown}:")
+    context.output.details("forgotten", context.store.forget(entity, asked), title=f"Forgot {entity} {shown}")

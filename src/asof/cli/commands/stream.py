@@ -33,12 +33,15 @@ def run(context: CliContext, sources: tuple[str, ...], until_caught_up: bool, ac
     """
     stop = threading.Event()
     with stopped_by_signals(stop) as interrupted, context.progress() as progress:
-        done = context.store.stream_run(
+        store = context.store
+        if not until_caught_up:
+            context.note(f"Working on {', '.join(sources) or 'all logs'}; Ctrl-C stops.")
+        done = store.stream_run(
             list(sources) or None, until_caught_up=until_caught_up, accept_gap=accept_gap, progress=progress, stop=stop
         )
     if interrupted.is_set():
         raise click.Abort
-    context.output.details("done", done, title="Worked in:")
+    context.output.details("done", done, title="Worked in")
 
 
 @stream.command()
