@@ -23,7 +23,7 @@ ORIGIN = "origin"
 """The header of a replayed message: its place as a dead letter, `[partition, offset]`."""
 
 TURN_S = 10.0
-"""How long another replay of the same source may take between its look and its last message, before it counts as dead."""
+"""How long another replay of the same source may take from its look to its last message; then it counts as dead."""
 
 Place = tuple[int, int]
 """A letter's partition and offset, numbered as in the archive."""
@@ -212,7 +212,8 @@ def _letters(parts: Parts, source: LogSource, more: str) -> pa.Table:
     if rows is None:
         return _STORED.empty_table()
     columns = ", ".join(f'"{name}"' for name in _STORED.names)
-    return parts.offline.sql(f"SELECT {columns} FROM letters {more}", {"letters": rows}).reader().read_all().cast(_STORED)
+    found = parts.offline.sql(f"SELECT {columns} FROM letters {more}", {"letters": rows})
+    return found.reader().read_all().cast(_STORED)
 
 
 def _is_one_of(places: Iterable[Place]) -> str:
@@ -229,7 +230,7 @@ def _sources(snapshot: Snapshot, name: str | None) -> list[LogSource]:
 def _of_id(parts: Parts, id: str) -> tuple[LogSource, Place]:  # noqa: A002
     name, *rest = id.rsplit("/", 2)
     if len(rest) != 2 or not all(each.lstrip("-").isdigit() for each in rest):
-        raise NotFound(f"{id!r} is not a dead letter's id", hint="write source/partition/offset, as the list shows them")
+        raise NotFound(f"{id!r} is not a dead letter's id", hint="write source/partition/offset, as the list has it")
     return log_source_named(parts.registry.load(parts.project), name), (int(rest[0]), int(rest[1]))
 
 

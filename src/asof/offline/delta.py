@@ -8,8 +8,10 @@ Delta's own retries; a writer that meanwhile committed makes the commit fail, an
 from __future__ import annotations
 
 import errno
+import os
 import shutil
 import time
+import uuid
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -17,6 +19,7 @@ from urllib.parse import unquote
 
 import pyarrow as pa
 import pyarrow.compute as pc
+import pyarrow.parquet
 from deltalake import CommitProperties, DeltaTable, Transaction, write_deltalake
 from deltalake.exceptions import CommitFailedError, DeltaError, TableNotFoundError
 
@@ -180,6 +183,41 @@ class DeltaArchives:
             except (DeltaError, OSError) as error:
                 raise _wrapped(error, f"rows of archive {archive.name!r} cannot be deleted") from error
         raise StorageError(f"archive {archive.name!r} is written too fast to delete rows from", hint="try again")
+
+    def save_table(self, project: str, name: str, rows: pa.RecordBatchReader) -> None:
+        """Keep rows as one Parquet file; it appears when it is whole."""
+        path = self._table_path(project, name)
+        part = path.with_name(f".{path.name}.{uuid.uuid4().hex}")
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            with pyarrow.parquet.ParquetWriter(part, rows.schema, compression="zstd") as writer:
+                for batch in rows:
+                    writer.write_batch(batch)
+            with part.open("rb") as file:
+                os.fsync(file.fileno())
+            os.replace(part, path)
+        except (OSError, pa.ArrowInvalid, pa.ArrowNotImplementedError) as error:
+            raise _wrapped(error, f"table {name!r} cannot be saved at {path}") from error
+        finally:
+            part.unlink(missing_ok=True)
+
+    def load_table(self, project: str, name: str) -> pa.RecordBatchReader | None:
+        """The rows that `save_table` kept, in their order and in bounded memory."""
+        path = self._table_path(project, name)
+        try:
+            file = pyarrow.parquet.ParquetFile(path)
+        except FileNotFoundError:
+            return None
+        except (OSError, pa.ArrowInvalid) as error:
+            raise _wrapped(error, f"table {name!r} at {path} cannot be read") from error
+        return pa.RecordBatchReader.from_batches(file.schema_arrow, file.iter_batches(100_000))
+
+    def drop_table(self, project: str, name: str) -> None:
+        """Delete the rows that `save_table` kept."""
+        self._table_path(project, name).unlink(missing_ok=True)
+
+    def _table_path(self, project: str, name: str) -> Path:
+        return self.root / project / "tables" / f"{name}.parquet"
 
     def names(self, project: str, kind: str) -> list[str]:
         """The archives of one kind that exactly this project has."""

@@ -106,7 +106,8 @@ def range_spine(request: PointInTime, tables: Mapping[str, Table]) -> str:
     keys = list(dict.fromkeys(key for read in request.reads for key in read.keys))
     selects = []
     for read in request.reads:
-        rows = _rows(request, tables, read, Cut(earliest=request.start, latest=request.end), whole=True)
+        seen = (request.seen or {}).get(read.view.source.name)
+        rows = _rows(request, tables, read, Cut(seen=seen, earliest=request.start, latest=request.end), whole=True)
         own = {key: f"k{index}" for index, key in enumerate(read.keys)}
         columns = [f"{own.get(key, 'NULL')} AS {quote(key)}" for key in keys]
         bounds = [
@@ -114,9 +115,8 @@ def range_spine(request: PointInTime, tables: Mapping[str, Table]) -> str:
             *([f"ts < {request.end}"] if request.end is not None else []),
         ]
         where = f" WHERE {' AND '.join(bounds)}" if bounds else ""
-        selects.append(
-            f"SELECT DISTINCT {', '.join([*columns, f'make_timestamptz(ts) AS {quote(request.time)}'])} FROM (\n{rows.select()}\n){where}"
-        )
+        columns.append(f"make_timestamptz(ts) AS {quote(request.time)}")
+        selects.append(f"SELECT DISTINCT {', '.join(columns)} FROM (\n{rows.select()}\n){where}")
     order = ", ".join([quote(request.time), *(f"{quote(key)} NULLS FIRST" for key in keys)])
     return "\nUNION\n".join(selects) + f"\nORDER BY {order}"
 

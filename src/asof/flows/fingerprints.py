@@ -1,0 +1,143 @@
+"""Hashes of tables and files: the same for the same content, whatever engine made it, in whatever batches."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+import os
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+_WHOLE_BYTES = 64 * 1024 * 1024
+_END_BYTES = 1024 * 1024
+
+
+class TableHash:
+    """A hash of rows in their order, column by column, fed batch after batch.
+
+    Numbers of one kind hash alike whatever their width, and so do strings however they are stored; a null differs from
+    every value, all NaNs are one value.
+    """
+
+    def __init__(self, schema: pa.Schema) -> None:
+        self.rows = 0
+        self._columns = {field.name: _ColumnHash() for field in schema}
+
+    def add(self, batch: pa.RecordBatch) -> pa.RecordBatch:
+        """Take the next rows in; they are handed on as they are."""
+        self.rows += batch.num_rows
+        for name, column in zip(batch.schema.names, batch.columns, strict=True):
+            self._columns[name].add(column)
+        return batch
+
+    def through(self, batches: Iterable[pa.RecordBatch]) -> Iterable[pa.RecordBatch]:
+        """The same batches, each taken in when it passes."""
+        return map(self.add, batches)
+
+    @property
+    def columns(self) -> dict[str, str]:
+        """Column → the hash of its values."""
+        return {name: column.hexdigest() for name, column in self._columns.items()}
+
+    @property
+    def whole(self) -> str:
+        """The hash of all columns and their names, in their order."""
+        return hashlib.sha256(json.dumps(list(self.columns.items())).encode()).hexdigest()
+
+
+class _ColumnHash:
+    """Nulls, lengths and values go into hashes of their own, so that it does not matter where a batch ends."""
+
+    def __init__(self) -> None:
+        self._parts: dict[str, Any] = {}
+
+    def add(self, array: pa.Array, path: str = "") -> None:
+        if isinstance(array, pa.ExtensionArray):
+            array = array.storage
+        if pa.types.is_dictionary(array.type):
+            array = array.cast(array.type.value_type)
+        self._update(f"{path}valid", array.is_valid().to_numpy(zero_copy_only=False).astype(np.uint8))
+        kind = array.type
+        if pa.types.is_null(kind):
+            return
+        present = array.drop_null()
+        if pa.types.is_list(kind) or pa.types.is_large_list(kind) or pa.types.is_fixed_size_list(kind):
+            lengths = pc.list_value_length(present).cast(pa.int64())
+            self._update(f"{path}lengths", lengths.to_numpy(zero_copy_only=False))
+            self.add(pc.list_flatten(present), f"{path}items.")
+        elif pa.types.is_floating(kind):
+            values = present.cast(pa.float64()).to_numpy(zero_copy_only=False)
+            self._update(f"{path}values", np.where(np.isnan(values), math.nan, values))
+        elif pa.types.is_boolean(kind) or pa.types.is_integer(kind):
+            if pa.types.is_uint64(kind):
+                self._update(f"{path}values", present.to_numpy(zero_copy_only=False))
+            else:
+                self._update(f"{path}values", present.cast(pa.int64()).to_numpy(zero_copy_only=False))
+        elif pa.types.is_timestamp(kind):
+            self._update(f"{path}values", present.cast(pa.int64()).to_numpy(zero_copy_only=False))
+        elif pa.types.is_date32(kind):
+            self._update(f"{path}values", present.cast(pa.int32()).cast(pa.int64()).to_numpy(zero_copy_only=False))
+        else:
+            self._texts(path, present)
+
+    def _texts(self, path: str, present: pa.Array) -> None:
+        kind = present.type
+        is_bytes = pa.types.is_binary(kind) or pa.types.is_large_binary(kind) or pa.types.is_binary_view(kind)
+        is_text = pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_string_view(kind)
+        values = present.to_pylist()
+        texts = values if is_bytes else [(each if is_text else repr(each)).encode() for each in values]
+        self._update(f"{path}lengths", np.fromiter(map(len, texts), dtype=np.int64, count=len(texts)))
+        self._digest(f"{path}values").update(b"".join(texts))
+
+    def _update(self, name: str, values: Any) -> None:
+        self._digest(name).update(np.ascontiguousarray(values).tobytes())
+
+    def _digest(self, name: str) -> Any:
+        if name not in self._parts:
+            self._parts[name] = hashlib.sha256()
+        return self._parts[name]
+
+    def hexdigest(self) -> str:
+        # What never had a value adds nothing, so that an empty batch changes nothing either.
+        empty = hashlib.sha256().digest()
+        parts = [(name, part.hexdigest()) for name, part in sorted(self._parts.items()) if part.digest() != empty]
+        return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:32]
+
+
+def file_mark(path: str) -> dict[str, Any]:
+    """What tells whether a file is still the same: size in bytes, time of change in ns, and a hash.
+
+    Of big files only both ends are hashed: a Parquet file's end names all of its parts and their bounds.
+    """
+    place = Path(path)
+    stat = place.stat()
+    digest = hashlib.sha256()
+    with place.open("rb") as file:
+        if stat.st_size <= _WHOLE_BYTES:
+            while block := file.read(_END_BYTES):
+                digest.update(block)
+        else:
+            digest.update(file.read(_END_BYTES))
+            file.seek(-_END_BYTES, os.SEEK_END)
+            digest.update(file.read(_END_BYTES))
+    return {
+        "path": str(path), "bytes": stat.st_size, "changed_ns": stat.st_mtime_ns, "sha256": digest.hexdigest(),
+        "hashed": "whole" if stat.st_size <= _WHOLE_BYTES else "both ends",
+    }  # fmt: skip
+
+
+def file_is_same(mark: dict[str, Any]) -> bool:
+    """Whether the marked file is there with the content that it had."""
+    try:
+        now = file_mark(mark["path"])
+    except OSError:
+        return False
+    return (now["bytes"], now["sha256"]) == (mark["bytes"], mark["sha256"]) and (
+        mark["hashed"] == "whole" or now["changed_ns"] == mark["changed_ns"]
+    )
