@@ -39,7 +39,8 @@ def generate(folder: Path, rows: int, name: str) -> None:
         f"FROM range({rows})) TO '{folder}/events-{name}.parquet'"
     )
     con.execute(
-        f"COPY (SELECT {key} AS user_id, {time} AS event_timestamp FROM range({rows // 10})) TO '{folder}/spine-{name}.parquet'"
+        f"COPY (SELECT {key} AS user_id, {time} AS event_timestamp FROM range({rows // 10})) "
+        f"TO '{folder}/spine-{name}.parquet'"
     )
     con.close()
 
@@ -47,7 +48,8 @@ def generate(folder: Path, rows: int, name: str) -> None:
 def one_sort(folder: str, name: str, column: str) -> None:
     con = duckdb.connect()
     con.execute(
-        f"CREATE TEMP TABLE sorted AS SELECT user_id, epoch_us(ts) AS ts, {column}, NULL::BIGINT AS n FROM '{folder}/events-{name}.parquet' "
+        f"CREATE TEMP TABLE sorted AS SELECT user_id, epoch_us(ts) AS ts, {column}, NULL::BIGINT AS n "
+        f"FROM '{folder}/events-{name}.parquet' "
         f"UNION ALL SELECT user_id, epoch_us(event_timestamp), NULL, file_row_number "
         f"FROM read_parquet('{folder}/spine-{name}.parquet', file_row_number = true) ORDER BY user_id, ts"
     )
@@ -117,7 +119,8 @@ def main() -> None:
             "one sort": partial(one_sort, folder, "full", options.column),
             "asof": partial(by_asof, folder, "full", options.column),
         }
-        note = f"{rows:,} events, {rows // 10:,} spine rows, count/sum/max({options.column}) × 1 h, 1 d, 30 d + session count"
+        note = f"{rows:,} events, {rows // 10:,} spine rows, "
+        note += f"count/sum/max({options.column}) × 1 h, 1 d, 30 d + session count"
         found = compare(f"windows/{options.column}", work, runs=options.runs, items=rows, unit="events", note=note)[
             "asof"
         ]

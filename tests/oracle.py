@@ -1,6 +1,6 @@
 """The brute-force oracle: DESIGN.md section 2 in plain Python, slow and obvious, for tests to compare with.
 
-Rows are dicts: `event_time`, `created` and `arrival` as integers (arrival may be a tuple; any values that sort), and the
+Rows are dicts: `event_time`, `created` and `arrival` as integers (arrival may be a tuple of what sorts), and the
 source's columns under their names in Asof. A missing or null `created` is the event time. Nothing here is shared with
 the product, so that a mistake there cannot hide here.
 """

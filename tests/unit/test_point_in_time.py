@@ -143,7 +143,10 @@ def reads_of(views: list[FeatureView]) -> tuple[ViewRead, ...]:
     return tuple(
         ViewRead(
             view, view.join_keys,
-            tuple(FeatureOut(each.name, f"{view.name}__{each.name}", each.dtype, each.default) for each in view.features),
+            tuple(
+                FeatureOut(each.name, f"{view.name}__{each.name}", each.dtype, each.default)
+                for each in view.features
+            ),
         )
         for view in views
     )  # fmt: skip
@@ -193,7 +196,9 @@ def views_of_every_kind() -> list[FeatureView]:
         aggregated_view("session", every_function(Session("2s")), [USER]),
         aggregated_view("ever", every_function(None), [USER]),
         aggregated_view(
-            "exclusive", [*every_function(Sliding("5s", "1s")), Aggregation("", "count", name="s", window=Session("1s"))], [USER],
+            "exclusive",
+            [*every_function(Sliding("5s", "1s")), Aggregation("", "count", name="s", window=Session("1s"))],
+            [USER],
             boundary="exclusive", delay="1s",
         ),
         aggregated_view("exclusive_session", every_function(Session("5s")), [SHOP], boundary="exclusive"),

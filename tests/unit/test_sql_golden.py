@@ -32,9 +32,10 @@ CLICKS = PushSource(
     "clicks", [*FIELDS, Field("happened", Timestamp)], "happened", stream_from="2024-01-01",
     batch_source=FileSource("old.parquet", timestamp_field="happened"),
 )  # fmt: skip
+ARRIVAL = {"partition": "INTEGER", "offset": "BIGINT", "ingested_at": "TIMESTAMP WITH TIME ZONE"}
 TABLES = {
     "orders": Table("asof_source_0", TYPES, DTYPES, "row"),
-    "clicks": Table("asof_source_1", {**TYPES, "partition": "INTEGER", "offset": "BIGINT", "ingested_at": "TIMESTAMP WITH TIME ZONE"}, DTYPES, "log"),
+    "clicks": Table("asof_source_1", {**TYPES, **ARRIVAL}, DTYPES, "log"),
 }  # fmt: skip
 SMALL = SpineTable(
     "asof_spine", {"user_id": "INTEGER", "event_timestamp": "TIMESTAMP WITH TIME ZONE"}, "event_timestamp",

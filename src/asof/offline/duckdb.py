@@ -472,6 +472,11 @@ def wrapping(what: str, *, user_sql: bool = False) -> Iterator[None]:
         raise kind(f"{what}: {_line(error)}", hint="check the names of tables and columns") from error
     except duckdb.Error as error:
         raise StorageError(f"{what}: {_line(error)}") from error
+    except RuntimeError as error:
+        # What DuckDB's module raises for Ctrl-C is none of its own exceptions.
+        if "interrupted" not in str(error):
+            raise
+        raise Interrupted("the query was interrupted") from error
 
 
 def _wrapping_read() -> Any:

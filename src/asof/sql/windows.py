@@ -104,34 +104,14 @@ def plan_values(rows: Rows, reads: Sequence[tuple[Aggregation, str]]) -> tuple[d
 def over_frames(windows: Windows, spine: SpineTable) -> str:
     """SELECT of the outputs, one row per spine row, in the spine's order: by frames over one sort."""
     rows = windows.rows
-    keys = rows.key_names() + ", " if rows.keys else ""
     counted = _counted_sessions(windows)
-    # Session counts are read off running counts; other aggregates of sessions need the session's start as their frame.
+    # Session counts are read off running counts; other aggregates of sessions need the session's start as a frame.
     framed_gaps = sorted({_gap(each) for each in windows.wanted if _gap(each) and each not in counted})
-    marks = _marks(windows, counted, framed_gaps)
-    events = rows.select()
-    if marks:
-        # Where the order of ties decides nothing, it is not sorted by.
-        order = rows.order("ts") if windows.needs_order else "ts"
-        marked = ", ".join(f"{sql} AS {name}" for name, sql in marks.items())
-        events = f"SELECT *, {marked}\nFROM (\n{events}\n)\nWINDOW inorder AS ({rows.partition()}ORDER BY {order})"
-    if counted:
-        events = _with_counts_before(counted, events)
-        marks |= {_before(each): "" for each in counted}
-    fixed = [each for each in _frames(windows) if isinstance(each, Sliding)]
-    own = [*rows.values, *marks]
-    blanks = "".join(f", NULL AS {name}" for name in own)
-    union = f"""\
-SELECT {keys}ts, NULL AS n{"".join(f", {name}" for name in own)}{"".join(f", 0 AS {_reach(each)}" for each in fixed)} FROM (
-{events}
-)
-UNION ALL
-SELECT {keys}ts, n{blanks}{"".join(f", coalesce({_reach_of(windows, each)}, 0) AS {_reach(each)}" for each in fixed)} FROM (
-{_spine_rows(windows, spine)}
-)"""
+    union = _union(windows, spine, counted, framed_gaps)
     if framed_gaps:
         reaches = ", ".join(
-            f"CASE WHEN n IS NULL THEN 0 ELSE coalesce(ts - max({begin(gap)}) OVER until, 0) END AS {_reach(Session(gap))}"
+            f"CASE WHEN n IS NULL THEN 0 ELSE coalesce(ts - max({begin(gap)}) OVER until, 0) END "
+            f"AS {_reach(Session(gap))}"
             for gap in framed_gaps
         )
         union = f"SELECT *, {reaches}\nFROM (\n{union}\n)\nWINDOW until AS ({rows.partition()}{_UNTIL})"
@@ -149,7 +129,7 @@ SELECT {keys}ts, n{blanks}{"".join(f", coalesce({_reach_of(windows, each)}, 0) A
     return f"""\
 SELECT {", ".join(outputs)}
 FROM (
-SELECT {keys}ts, n, {", ".join(f"{call} AS {name}" for call, name in calls.items())}
+SELECT {_keys(rows)}ts, n, {", ".join(f"{call} AS {name}" for call, name in calls.items())}
 FROM (
 {union}
 )
@@ -157,6 +137,37 @@ WINDOW {", ".join(clauses)}
 ) answers
 WHERE answers.n IS NOT NULL
 ORDER BY answers.n"""
+
+
+def _union(windows: Windows, spine: SpineTable, counted: Sequence[Wanted], framed_gaps: Sequence[Micros]) -> str:
+    """SELECT of events (n is null) and spine rows (all else is null), with how far each row's frames reach back."""
+    rows = windows.rows
+    marks = _marks(windows, counted, framed_gaps)
+    events = rows.select()
+    if marks:
+        # Where the order of ties decides nothing, it is not sorted by.
+        order = rows.order("ts") if windows.needs_order else "ts"
+        marked = ", ".join(f"{sql} AS {name}" for name, sql in marks.items())
+        events = f"SELECT *, {marked}\nFROM (\n{events}\n)\nWINDOW inorder AS ({rows.partition()}ORDER BY {order})"
+    if counted:
+        events = _with_counts_before(counted, events)
+    sliding = [each for each in _frames(windows) if isinstance(each, Sliding)]
+    own = [*rows.values, *marks, *dict.fromkeys(_before(each) for each in counted)]
+    of_event = [f"{_keys(rows)}ts", "NULL AS n", *own, *(f"0 AS {_reach(each)}" for each in sliding)]
+    of_spine = [f"{_keys(rows)}ts", "n", *(f"NULL AS {name}" for name in own)]
+    of_spine += [f"coalesce({_reach_of(windows, each)}, 0) AS {_reach(each)}" for each in sliding]
+    return f"""\
+SELECT {", ".join(of_event)} FROM (
+{events}
+)
+UNION ALL
+SELECT {", ".join(of_spine)} FROM (
+{_spine_rows(windows, spine)}
+)"""
+
+
+def _keys(rows: Rows) -> str:
+    return rows.key_names() + ", " if rows.keys else ""
 
 
 def over_pairs(windows: Windows, spine: SpineTable) -> str:

@@ -262,12 +262,14 @@ class OfflineStoreSuite:
 
         assert self.ask(engine, view(Field("value", Int64)), rows, spine((1, DAY), (1, DAY - 1))) == [(7,), (None,)]
 
-    @pytest.mark.parametrize("unit", ["s", "ms", "ns"])
-    def test_the_spine_keeps_its_columns_as_they_are(self, engine: OfflineStore, unit: str) -> None:
+    @pytest.mark.parametrize(("unit", "per_second"), [("s", 1), ("ms", 10**3), ("ns", 10**9)])
+    def test_the_spine_keeps_its_columns_as_they_are(
+        self, engine: OfflineStore, unit: str, per_second: int
+    ) -> None:
         frame = pa.table(
             {
                 "note": pa.array(["a", None]).dictionary_encode(),
-                "event_timestamp": pa.array([NOON // SECOND * 10 ** {"s": 0, "ms": 3, "ns": 9}[unit]] * 2, pa.timestamp(unit)),
+                "event_timestamp": pa.array([NOON // SECOND * per_second] * 2, pa.timestamp(unit)),
                 "user": pa.array([1, 2], pa.int32()),
             }
         )  # fmt: skip
@@ -324,7 +326,8 @@ class OfflineStoreSuite:
             }
         )  # fmt: skip
         fields = [
-            Field("small", Int32), Field("f", Float32), Field("d", Decimal(12, 2)), Field("day", Date), Field("at_ns", Timestamp),
+            Field("small", Int32), Field("f", Float32), Field("d", Decimal(12, 2)), Field("day", Date),
+            Field("at_ns", Timestamp),
             Field("list", Array(Int64)),
         ]  # fmt: skip
         made = view(*fields)
@@ -342,7 +345,9 @@ class OfflineStoreSuite:
     def test_views_without_entities_answer_every_row(self, engine: OfflineStore) -> None:
         made = view(Field("value", Int64), entities=())
 
-        assert self.ask(engine, made, events((1, NOON, 7), (2, NOON + 1, 8)), spine((5, NOON), (6, NOON + 1), (7, NOON - 1))) == [
+        frame = spine((5, NOON), (6, NOON + 1), (7, NOON - 1))
+
+        assert self.ask(engine, made, events((1, NOON, 7), (2, NOON + 1, 8)), frame) == [
             (7,), (8,), (None,)
         ]  # fmt: skip
 
