@@ -352,7 +352,7 @@ class TestQuestions:
         answer = asof_("forget", "user", "--key", "user_id=7", "--yes")
 
         assert store.calls[-1] == ("forget", ("user", {"user_id": 7}), {})
-        assert "training sets  orders" in answer.stdout
+        assert "training_sets  orders" in answer.stdout
         assert asof_("forget", "user", "--yes").exit_code == USAGE
 
 
@@ -628,12 +628,25 @@ class TestLooking:
             "explain", ("user_visits:session_visits", {"user_id": 7}), {"at": datetime(2026, 11, 23, tzinfo=UTC)},
         )  # fmt: skip
 
-    def test_a_wide_sample_becomes_one_record_below_the_other(self, asof_: Shell, store: FakeStore) -> None:
-        store.answers["sample"] = pa.table({f"a_feature_with_a_long_name_{i}": [i, None] for i in range(10)})
+    def test_heads_are_broken_at_their_underscores_where_the_values_are_narrow(
+        self, asof_: Shell, store: FakeStore
+    ) -> None:
+        store.answers["sample"] = pa.table({"user_id": [7], **{f"session_page_views_{i}": [i] for i in range(6)}})
+
         lines = asof_("sample", "user_visits").stdout.splitlines()
 
-        assert lines[0] == "-- 1 --" and lines[1] == "a_feature_with_a_long_name_0  0"
-        assert lines[-1] == "a_feature_with_a_long_name_9  null"
+        assert max(map(len, lines)) <= 80
+        assert lines[-1].split() == ["7", "0", "1", "2", "3", "4", "5"]
+        heads = {word for line in lines[:-2] for word in line.split()}
+        names = [head for head in heads if not head.endswith("_")]
+        assert {head.split("_")[-1] for head in names} == {"id", "0", "1", "2", "3", "4", "5"}
+
+    def test_a_wide_sample_becomes_one_record_below_the_other(self, asof_: Shell, store: FakeStore) -> None:
+        store.answers["sample"] = pa.table({f"a_feature_with_a_long_name_{i}": [i, None] for i in range(12)})
+        lines = asof_("sample", "user_visits").stdout.splitlines()
+
+        assert lines[0] == "-- 1 --" and lines[1] == "a_feature_with_a_long_name_0   0"
+        assert lines[-1] == "a_feature_with_a_long_name_11  null"
 
 
 class TestListAndShow:

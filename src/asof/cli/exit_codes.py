@@ -21,7 +21,7 @@ EXIT_CODES: dict[int, str] = {
     7: "An on-demand function raised, or answered what its schema does not say.",
     8: "A store, a log, the registry or a file cannot be read or written.",
     9: "A worker stopped, as too many messages could not be used; they are kept as dead letters.",
-    FOUND: "It ran, and found what needs attention: errors (plan), differences (audit), a part not well (doctor).",
+    FOUND: "It found what needs attention: errors (plan), differences (audit, rebuild), parts not well (doctor).",
     UNEXPECTED: "A defect of Asof. Run again with --debug, and report it.",
     STOPPED: "Stopped by Ctrl-C; what was done stands.",
     PIPE_CLOSED: "Whoever read the output stopped reading, as `| head` does.",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import textwrap
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -65,8 +66,12 @@ def pairs(values: Mapping[str, Any], *, width: int, indent: str = "") -> list[st
     for key, value in values.items():
         if key not in plain:
             lines.append(f"{indent}{key}:")
-            for part in [value] if isinstance(value, Mapping) else value:
-                lines += pairs(part, width=width, indent=indent + " " * GAP)
+            deeper = indent + " " * GAP
+            if isinstance(value, Mapping):
+                lines += pairs(value, width=width, indent=deeper)
+            else:
+                columns = [Column(name, name) for name in dict.fromkeys(name for each in value for name in each)]
+                lines += [deeper + line for line in lines_of(value, columns, width=width - len(deeper))]
             continue
         begin = indent + padded(key, left) + " " * GAP
         room = max(width - cells_of(begin), NARROWEST_PROSE)
@@ -96,27 +101,43 @@ def padded(text: str, width: int, *, right: bool = False) -> str:
 
 
 def _fit(columns: Sequence[Column], cells: Sequence[Sequence[str]], width: int) -> list[int] | None:
-    """The width of each column; None where the table does not fit."""
-    natural = [
-        max(cells_of(column.head), *(cells_of(row[i]) for row in cells)) if cells else cells_of(column.head)
+    """The width of each column; None where the table does not fit.
+
+    What gives first is prose, down to its longest word, so that no word is broken; then heads, at their underscores.
+    """
+    texts = [[row[i] for row in cells] for i in range(len(columns))]
+    heads = [cells_of(column.head) for column in columns]
+    parts = [max(map(cells_of, _parts_of(column.head))) for column in columns]
+    longest = [max(map(cells_of, each), default=0) for each in texts]
+    words = [max((cells_of(word) for text in each for word in text.split()), default=0) for each in texts]
+    prose = [
+        min(longest[i], max(words[i], NARROWEST_PROSE)) if column.prose else longest[i]
         for i, column in enumerate(columns)
     ]
     room = width - GAP * (len(columns) - 1)
-    excess = sum(natural) - room
-    if excess <= 0:
-        return natural
-    # The widest prose gives first, down to its longest word, so that no word is broken.
-    narrowest = [
-        max([cells_of(column.head), NARROWEST_PROSE, *(cells_of(word) for row in cells for word in row[i].split())])
-        if column.prose
-        else natural[i]
-        for i, column in enumerate(columns)
-    ]
-    for i in sorted(range(len(columns)), key=lambda i: -natural[i]):
-        given = min(max(natural[i] - narrowest[i], 0), excess)
-        natural[i] -= given
-        excess -= given
-    return natural if excess <= 0 else None
+    widths = [max(pair) for pair in zip(longest, heads)]
+    for narrowest in ([max(pair) for pair in zip(prose, heads)], [max(pair) for pair in zip(prose, parts)]):
+        excess = sum(widths) - room
+        # The widest gives first.
+        for i in sorted(range(len(columns)), key=lambda i: -widths[i]):
+            given = max(min(widths[i] - narrowest[i], excess), 0)
+            widths[i] -= given
+            excess -= given
+    return widths if sum(widths) <= room else None
+
+
+def _parts_of(head: str) -> list[str]:
+    """A head in the parts between which it may be broken: `views_1d` → `views_`, `1d`."""
+    return re.findall(r"[^_ ]*[_ ]+|[^_ ]+", head) or [head]
+
+
+def _head_lines(head: str, width: int) -> list[str]:
+    lines = [""]
+    for part in _parts_of(head):
+        if lines[-1] and cells_of(lines[-1] + part.rstrip()) > width:
+            lines.append("")
+        lines[-1] += part
+    return [line.rstrip(" ") for line in lines]
 
 
 def _table(
@@ -126,18 +147,23 @@ def _table(
     records: Sequence[Mapping[str, Any]],
 ) -> list[str]:
     right = [_is_numeric([record.get(column.key) for record in records]) for column in columns]
-    heads = [padded(column.head, widths[i], right=right[i]) for i, column in enumerate(columns)]
-    lines = [(" " * GAP).join(heads).rstrip(), (" " * GAP).join("-" * width for width in widths)]
+    heads = [_head_lines(column.head, widths[i]) for i, column in enumerate(columns)]
+    deepest = max(map(len, heads))
+    # Heads stand on the rule: the shorter ones begin lower.
+    rows = [[[""] * (deepest - len(head)) + head for head in heads]]
     for row in cells:
-        parts = [
+        rows.append([
             _wrap(text, widths[i]) if columns[i].prose and cells_of(text) > widths[i] else [text]
             for i, text in enumerate(row)
-        ]
+        ])  # fmt: skip
+    lines = []
+    for parts in rows:
         for n in range(max(map(len, parts))):
             line = (" " * GAP).join(
                 padded(part[n] if n < len(part) else "", widths[i], right=right[i]) for i, part in enumerate(parts)
             )
             lines.append(line.rstrip())
+    lines.insert(deepest, (" " * GAP).join("-" * width for width in widths))
     return lines
 
 

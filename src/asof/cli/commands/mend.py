@@ -17,11 +17,15 @@ def rebuild(context: CliContext, views: tuple[str, ...], training_set: str | Non
     """Build online rows anew from history.
 
     Those of all views, or of VIEWS. Readers keep the old rows until the new ones have caught up.
+    Leaves with code 10 where a training set comes out differently.
     """
     if training_set:
         if views:
             raise misused("give either views or --training-set")
-        context.output.details("comparison", context.store.rebuild_training_set(training_set))
+        comparison = context.store.rebuild_training_set(training_set)
+        context.output.details("comparison", comparison)
+        if not comparison["equal"]:
+            context.found_problems()
         return
     with context.progress() as progress:
         done = context.store.rebuild(list(views) or None, progress=progress)

@@ -110,6 +110,9 @@ KINDS = (
 
 _DEFINED = KINDS[:5]
 
+_UNTOLD = ("asof_version", "column_hashes", "frame_columns", "projections", "table")
+"""What only programs want to know of a training set."""
+
 
 @click.command("list", cls=Command)
 @click.argument("kind", required=False, metavar="[KIND]")
@@ -150,7 +153,9 @@ def show(context: CliContext, kind: str, name: str | None) -> None:
         return
     thing = found.one_of(context.store, name)
     if isinstance(thing, Mapping):
-        context.output.details(found.one.replace("-", "_"), thing)
+        hidden = _UNTOLD if context.output.form == "text" else ()
+        content = {key: value for key, value in thing.items() if key not in hidden}
+        context.output.details(found.one.replace("-", "_"), content)
         return
     where = {"defined_at": thing.where} if thing.where else {}
     if context.output.form == "json":
