@@ -35,8 +35,8 @@ _HOMES = {
     "FeatureStore": "asof.store",
 } | dict.fromkeys(
     (
-        "Aggregation", "BatchFeatureView", "CsvFormat", "DeltaFormat", "Entity", "FeatureService", "FeatureView", "Field",
-        "FileSource", "JsonFormat", "LogSource", "OnDemandFeatureView", "ParquetFormat", "PushSource", "RequestSource",
+        "Aggregation", "BatchFeatureView", "CsvFormat", "DeltaFormat", "Entity", "FeatureService", "FeatureView",
+        "Field", "FileSource", "JsonFormat", "LogSource", "OnDemandFeatureView", "ParquetFormat", "PushSource", "RequestSource",
         "Session", "Sliding", "StreamFeatureView", "on_demand_feature_view",
     ),
     "asof.definitions",

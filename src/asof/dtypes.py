@@ -17,7 +17,8 @@ class DType:
     """A value type. Compare with `==`; `str()` gives the text that `parse` reads back.
 
     Args:
-        name: one of `Bool, Int32, Int64, Float32, Float64, Decimal, String, Bytes, Date, Timestamp, Json, Array, Embedding`.
+        name: one of `Bool, Int32, Int64, Float32, Float64, Decimal, String, Bytes, Date, Timestamp, Json, Array,
+            Embedding`.
         inner: the element type of an Array.
         size: the length of an Embedding.
         precision, scale: of a Decimal.
@@ -138,7 +139,8 @@ def from_arrow(kind: pa.DataType) -> DType | None:
     if pa.types.is_decimal(kind):
         return Decimal(kind.precision, kind.scale) if kind.precision <= 38 else None
     for fits, dtype in (
-        (pa.types.is_boolean, Bool), (pa.types.is_int64, Int64), (pa.types.is_uint32, Int64), (pa.types.is_uint64, Int64),
+        (pa.types.is_boolean, Bool), (pa.types.is_int64, Int64), (pa.types.is_uint32, Int64),
+        (pa.types.is_uint64, Int64),
         (pa.types.is_integer, Int32), (pa.types.is_float64, Float64), (pa.types.is_floating, Float32),
         (pa.types.is_string, String), (pa.types.is_large_string, String), (pa.types.is_string_view, String),
         (pa.types.is_binary, Bytes), (pa.types.is_large_binary, Bytes), (pa.types.is_binary_view, Bytes),

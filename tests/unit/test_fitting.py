@@ -60,11 +60,13 @@ def test_a_misfit_is_named_and_its_place_is_null(value, dtype, reason):
 @pytest.mark.parametrize(
     ("value", "dtype", "fitted"),
     [
-        (3.0, Int64, 3), (float("nan"), Int64, None), (2**63 - 1, Int64, 2**63 - 1), (7, Float64, 7.0), (True, Bool, True),
+        (3.0, Int64, 3), (float("nan"), Int64, None), (2**63 - 1, Int64, 2**63 - 1), (7, Float64, 7.0),
+        (True, Bool, True),
         ("2026-11-23", Date, date(2026, 11, 23)),
         ("2026-11-23T10:00:00.1234567Z", Timestamp, datetime(2026, 11, 23, 10, 0, 0, 123456, UTC)),
         (datetime(2026, 11, 23), Timestamp, datetime(2026, 11, 23, tzinfo=UTC)),
-        ({"a": 1}, Json, '{"a":1}'), (5, Decimal(5, 2), decimal.Decimal("5.00")), ([1, None], Array(Int64), [1, None]), ((1, 2), Embedding(2), [1, 2]),
+        ({"a": 1}, Json, '{"a":1}'), (5, Decimal(5, 2), decimal.Decimal("5.00")),
+        ([1, None], Array(Int64), [1, None]), ((1, 2), Embedding(2), [1, 2]),
     ],
 )  # fmt: skip
 def test_a_value_that_fits_is_kept(value, dtype, fitted):

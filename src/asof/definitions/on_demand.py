@@ -21,7 +21,7 @@ class OnDemandFeatureView(Definition):
 
     Args:
         schema: the fields that the function answers.
-        sources: feature views (or some of their features, `view[["a"]]`), and request sources; a list, or a dict of them.
+        sources: feature views (or some of their features, `view[["a"]]`), and request sources; a list or a dict.
         udf: the function. Mode `python`: a dict of one row's values → a dict; `pandas`, `polars`: a data frame → a data
             frame. It sees the features by name (as `view__feature` where two views share one), the entity keys,
             the request values and `event_timestamp`.

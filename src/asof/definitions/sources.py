@@ -190,7 +190,8 @@ class LogSource(Source):
         topic: the topic's name; the source's own name where not given.
         schema: the columns that are read off each message; the others are passed over and counted.
         message_format: `json`.
-        allowed_lateness: how much older than the newest event of its key an event may be and still join a session online.
+        allowed_lateness: how much older than the newest event of its key an event may be and still join a session
+            online without a look into the archive.
         max_future: how far ahead of the clock an event may be; later ones are dead letters.
         batch_source: rows for the years before `stream_from`, loaded once by `asof backfill`.
         stream_from: log events before this moment are left out; needed with a batch source.
@@ -262,7 +263,8 @@ class LogSource(Source):
             )
         if not dtype.is_integer and dtype.name not in ("Timestamp", "Date"):
             raise self.refuse(
-                f"event time {self.timestamp_field!r} is {dtype}; expected Timestamp, or an integer with timestamp_unit=",
+                f"event time {self.timestamp_field!r} is {dtype}; expected Timestamp, or an integer with "
+                "timestamp_unit=",
                 hint="name another column, or declare it as Timestamp (ISO 8601 text in messages)",
             )
 

@@ -116,7 +116,10 @@ class FeatureView(Definition):
                     hint="give the window a longer hop",
                 )
         if self.aggregations and self.ttl:
-            note = f"feature view {self.name!r}: ttl has no meaning on an aggregated view; its windows say how old events may be"
+            note = (
+                f"feature view {self.name!r}: ttl has no meaning on an aggregated view; "
+                "its windows say how old events may be"
+            )
             self._set(notes=(*self.notes, note))
 
     @property

@@ -1,4 +1,4 @@
-"""The story of `asof demo`: a shop's orders and traffic become a training set, and are served while events stream in."""
+"""The story of `asof demo`: orders and traffic become a training set, and are served while events stream in."""
 
 from __future__ import annotations
 
@@ -164,7 +164,9 @@ def run(
         "project": store.project,
         "clock": iso(now[0]),
         "seed": seed,
-        "sizes": {"users": users, "minutes": ticks, "orders": shop.orders.num_rows, "page_views": shop.traffic.num_rows},
+        "sizes": {
+            "users": users, "minutes": ticks, "orders": shop.orders.num_rows, "page_views": shop.traffic.num_rows,
+        },
         "steps": story.steps,
         "training_set": {
             "rows": training.num_rows, "columns": training.column_names, "preview": training.slice(0, 10).to_pylist(),
@@ -174,13 +176,18 @@ def run(
             "key": "user_id", "events": later.traffic.num_rows, "before_at": iso(before_at), "after_at": iso(now[0]),
             "before": before, "after": after,
         },
-        "audit": {key: found[key] for key in ("keys", "active_keys", "values", "equal", "differences")},  # type: ignore[typeddict-item]
+        "audit": {  # type: ignore[typeddict-item]
+            key: found[key] for key in ("keys", "active_keys", "values", "equal", "differences")
+        },
         "next_commands": [
             {"command": "cd " + str(output / "repo"), "text": "go into the feature repository"},
             {"command": "asof list views", "text": "what there is"},
             {"command": "asof show training-sets", "text": "the training set, and how it was made"},
             {"command": f"asof get online --service {SERVICE} --key user_id={chosen[0]}", "text": "serve one user"},
-            {"command": f"asof explain user_traffic:views_7d --key user_id={chosen[0]}", "text": "which events made a value"},
+            {
+                "command": f"asof explain user_traffic:views_7d --key user_id={chosen[0]}",
+                "text": "which events made a value",
+            },
             {"command": "asof sample user_traffic --by entities", "text": "look at random users"},
             {"command": "asof audit", "text": "compare serving with history"},
             {"command": "asof doctor", "text": "see whether everything works"},
@@ -210,8 +217,8 @@ def produce(store: FeatureStore, shop: Shop) -> None:
     log = store.parts.log
     log.create(TOPIC)
     log.send(
-        TOPIC, messages, keys=[str(user).encode() for user in users], timestamps_us=[time_ms * 1000 for time_ms in times],
-        durable=True,
+        TOPIC, messages, durable=True, keys=[str(user).encode() for user in users],
+        timestamps_us=[time_ms * 1000 for time_ms in times],
     )  # fmt: skip
 
 
@@ -234,7 +241,8 @@ def _show(rows: list[dict[str, Any]], say: Say) -> None:
     """A few served values as a small table, narrow enough for 80 columns."""
     titles = {
         "user_id": "user", "country": "country", "session_listing_page_views": "listing",
-        "session_product_page_views": "product", "session_photo_page_views": "photo", "views_1d": "1 d", "views_7d": "7 d",
+        "session_product_page_views": "product", "session_photo_page_views": "photo", "views_1d": "1 d",
+        "views_7d": "7 d",
         "last_page_1h": "last page",
     }  # fmt: skip
     lines = [list(titles.values())]

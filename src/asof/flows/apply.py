@@ -13,7 +13,6 @@ from asof.flows.archiving import archive_schema
 from asof.flows.build import drop_generations, fill, next_generation, wait_for_workers
 from asof.flows.facts import change_facts
 from asof.flows.ingest import BUILT
-from asof.flows.materialize import materialize
 from asof.flows.parts import Parts, Progress, silent, table_of
 from asof.offline.protocol import ARRIVAL_COLUMNS
 from asof.planning import Finding, NewGeneration, Plan, diff, resolve
@@ -133,6 +132,8 @@ def _build(parts: Parts, view: FeatureView, generation: str, progress: Progress)
     parts.online.prepare(table)
     snapshot = parts.registry.load(parts.project)
     if view.name in snapshot.facts.get("materialized", {}):
+        from asof.flows.materialize import materialize  # noqa: PLC0415 - only here, and it reads build's words
+
         # It was online before: its new rows stand before readers switch to them.
         materialize(parts, views=[view.name], full=True, into={view.name: (view, generation)}, progress=progress)
     parts.online.write_progress(table, {BUILT: parts.clock()})

@@ -13,6 +13,7 @@ import pyarrow.compute as pc
 from asof.definitions import FeatureView, Field, LogSource, Snapshot, Source
 from asof.derive import derive
 from asof.derive.columns import python_values
+from asof.dtypes import from_arrow
 from asof.errors import EntityFrameError, MissingExtra, RequestError, SourceError, nearest, some
 from asof.fitting import fit
 from asof.flows.parts import Parts
@@ -109,6 +110,8 @@ class HistoricalResult:
 
     def _finished(self, table: pa.Table) -> pa.Table:
         if not isinstance(self.spine, pa.Table) and self.spine is not None:
+            # What a query or a file holds is known once it has been read.
+            check_frame(table, self.selection, self.query.time)
             check_keys(table, self.selection)
         table = derive(table, self.selection.derivations, event_time_column=self.query.time)
         columns = [table[name] for name in self._shape.frame]
@@ -144,8 +147,8 @@ def read_history(
     """Prepare a historical read.
 
     Args:
-        entity_df: a pandas, Polars or Arrow table, a path of a Parquet or CSV file, or a SELECT over the sources by name;
-            None reads every row of the views' sources with `start <= event time < end`.
+        entity_df: a pandas, Polars or Arrow table, a path of a Parquet or CSV file, or a SELECT over the sources by
+            name; None reads every row of the views' sources with `start <= event time < end`.
 
     Raises:
         EntityFrameError: the frame lacks a key or a time, or holds what cannot be used.
@@ -172,6 +175,7 @@ def read_history(
         frame = _described(parts, described, inputs, spine)
         time = time_column(frame)
         _check_columns(frame, selection, time)
+        _check_types(frame, selection)
     query = replace(query, time=time)
     return HistoricalResult(parts, snapshot, selection, query, spine, _Shape(frame, selection.outputs))
 
@@ -287,6 +291,21 @@ def _check_columns(schema: pa.Schema, selection: Selection, time: str) -> None:
                 f"the entity frame has no {what} {field.name!r}; it has {list(schema.names)}",
                 hint=nearest(field.name, schema.names) or f"add a column {field.name!r}",
             )
+
+
+def _check_types(schema: pa.Schema, selection: Selection) -> None:
+    """Refuse keys that can never equal the declared ones, such as text for numbers."""
+    for field in selection.keys:
+        kind = schema.field(field.name).type
+        found = from_arrow(kind)
+        if found is None or (found != field.dtype and not (found.is_numeric and field.dtype.is_numeric)):
+            raise EntityFrameError(
+                f"the entity frame's join key {field.name!r} is {kind}; expected {field.dtype}",
+                hint=f"cast it, for example CAST({field.name} AS {_SQL_NAMES.get(field.dtype.name, 'VARCHAR')})",
+            )
+
+
+_SQL_NAMES = {"Int32": "INTEGER", "Int64": "BIGINT", "String": "VARCHAR", "Timestamp": "TIMESTAMPTZ", "Date": "DATE"}
 
 
 def check_frame(frame: pa.Table, selection: Selection, time: str) -> None:
