@@ -121,7 +121,7 @@ class Reader:
         self.parts = parts
         self.snapshot = snapshot
         self.selection = selection
-        self._views = [_View(parts, snapshot, read, history) for read in selection.reads]
+        self._views = [ViewReader(parts, snapshot, read, history) for read in selection.reads]
         self._fields = (*selection.keys, *selection.request_fields)
         self._checks = {field.name: (_QUICK.get(field.dtype.name), checker(field.dtype)) for field in self._fields}
         self._only = frozenset(self._checks)
@@ -232,7 +232,7 @@ def _plainer(field: Field) -> Callable[[Any], Any]:
     return lambda number: str(number)
 
 
-class _View:
+class ViewReader:
     """How one view of the selection is read."""
 
     def __init__(self, parts: Parts, snapshot: Snapshot, read: ViewRead, history: History) -> None:
