@@ -809,3 +809,44 @@ class TestReference:
 
         asof_("sample", "user_visits", env={"ASOF_SAMPLE_N": "3"})
         assert store.calls[-1][2]["n"] == 3
+
+
+class TestDemo:
+    @pytest.fixture(autouse=True)
+    def told(self, monkeypatch: pytest.MonkeyPatch) -> list[tuple[Path, dict[str, Any]]]:
+        told: list[tuple[Path, dict[str, Any]]] = []
+
+        def run(output: Path, *, progress: Any, say: Any, **options: Any) -> dict[str, Any]:
+            told.append((output, options))
+            say("1. Simulate the shop")
+            return {"seed": options["seed"], "sizes": {"orders": 30}}
+
+        monkeypatch.setitem(sys.modules, "asof.demo.story", SimpleNamespace(run=run))
+        monkeypatch.setattr("asof.demo.story", sys.modules["asof.demo.story"], raising=False)
+        return told
+
+    def test_it_tells_the_story(self, asof_: Shell, told: list[Any], tmp_path: Path) -> None:
+        answer = asof_("demo", "--output", str(tmp_path / "out"), "--users", "50", "--ticks", "500", "--seed", "3")
+
+        assert answer.stdout == "1. Simulate the shop\n"
+        assert told == [(tmp_path / "out", {"users": 50, "ticks": 500, "seed": 3})]
+
+    def test_for_programs_it_is_the_report(self, asof_: Shell, tmp_path: Path) -> None:
+        answer = asof_("--output", "json", "demo", "--output", str(tmp_path / "out"))
+
+        assert json.loads(answer.stdout) == {"seed": 7, "sizes": {"orders": 30}}
+        assert "Simulate" in answer.stderr
+
+    def test_it_asks_before_it_writes_among_other_things(self, asof_: Shell, told: list[Any], tmp_path: Path) -> None:
+        (tmp_path / "mine.txt").write_text("mine")
+
+        assert asof_("demo", "--output", str(tmp_path), input="n\n").exit_code == 1
+        assert told == []
+        assert asof_("demo", "--output", str(tmp_path), "--yes").exit_code == 0
+
+    def test_it_does_not_ask_about_its_own_earlier_output(self, asof_: Shell, told: list[Any], tmp_path: Path) -> None:
+        (tmp_path / "repo").mkdir()
+        (tmp_path / "repo" / "feature_store.yaml").write_text("project: shop\n")
+
+        assert asof_("demo", "--output", str(tmp_path)).exit_code == 0
+        assert len(told) == 1

@@ -6,11 +6,18 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from rich.progress import Progress as Bars
+    from rich.progress import TaskID
 
 Progress = Callable[[str, int, int | None], None]
 """Told what is done, how much of it, and of how much (None: not known)."""
 
 LINE_EVERY_S = 5.0
+FORGOTTEN_AFTER_S = 3.0
+"""A bar of which nothing was heard for so long is taken away when another one moves."""
 
 
 @contextmanager
@@ -75,13 +82,25 @@ def _bars() -> Iterator[Progress]:
         SpinnerColumn(), TextColumn("{task.description}"), BarColumn(bar_width=24),
         TextColumn("{task.fields[amount]}"), TimeElapsedColumn(),
         console=Console(file=sys.stderr, highlight=False), transient=True,
+        # Results that come meanwhile stand above the bars, but only where both go to the terminal.
+        redirect_stdout=sys.stdout.isatty(),
     )  # fmt: skip
-    tasks = {}
+    tasks: dict[str, TaskID] = {}
+    told_at: dict[str, float] = {}
 
     def report(what: str, done: int, total: int | None) -> None:
+        now = time.monotonic()
+        told_at[what] = now
         if what not in tasks:
             tasks[what] = bars.add_task(what, total=total, amount="")
         bars.update(tasks[what], completed=done, total=total, amount=amount(done, total))
+        for other in [each for each in tasks if now - told_at[each] > FORGOTTEN_AFTER_S or _is_over(bars, tasks[each])]:
+            if other != what:
+                bars.remove_task(tasks.pop(other))
 
     with bars:
         yield report
+
+
+def _is_over(bars: Bars, task: TaskID) -> bool:
+    return next(each.finished for each in bars.tasks if each.id == task)

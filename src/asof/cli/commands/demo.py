@@ -29,5 +29,8 @@ def demo(context: CliContext, output: str, users: int, ticks: int, seed: int, ye
     is_foreign = target.is_dir() and any(target.iterdir()) and not (target / "repo" / "feature_store.yaml").exists()
     if is_foreign:
         context.ask(f"{target} is not empty, and not an earlier demo. Write into it?", yes=yes)
+    # The story is the result for people; for programs the report is.
+    say = click.echo if context.output.form == "text" else context.note
     with context.progress() as progress:
-        story.run(target, users=users, ticks=ticks, seed=seed, progress=progress)
+        report = story.run(target, users=users, ticks=ticks, seed=seed, progress=progress, say=say)
+    context.output.noted(**report)
