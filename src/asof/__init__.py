@@ -36,8 +36,8 @@ _HOMES = {
 } | dict.fromkeys(
     (
         "Aggregation", "BatchFeatureView", "CsvFormat", "DeltaFormat", "Entity", "FeatureService", "FeatureView",
-        "Field", "FileSource", "JsonFormat", "LogSource", "OnDemandFeatureView", "ParquetFormat", "PushSource", "RequestSource",
-        "Session", "Sliding", "StreamFeatureView", "on_demand_feature_view",
+        "Field", "FileSource", "JsonFormat", "LogSource", "OnDemandFeatureView", "ParquetFormat", "PushSource",
+        "RequestSource", "Session", "Sliding", "StreamFeatureView", "on_demand_feature_view",
     ),
     "asof.definitions",
 )  # fmt: skip

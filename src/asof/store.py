@@ -277,8 +277,8 @@ class FeatureStore:
                 own = self._functions.get(each.view.name)
             if own is None or own.function is None:
                 raise NotFound(
-                    f"on-demand feature view {each.view.name!r} is applied, but the repository at {self.config.path} does "
-                    "not define it any more",
+                    f"on-demand feature view {each.view.name!r} is applied, but the repository at {self.config.path} "
+                    "does not define it any more",
                     hint="run `asof apply`, or bring its file back",
                     where=each.view.where,
                 )
@@ -380,7 +380,11 @@ class FeatureStore:
         return [each.to_dict() for each in done]
 
     def materialize_incremental(
-        self, end_date: datetime | str | None = None, feature_views: Sequence[str] | None = None, *, progress: Progress = silent
+        self,
+        end_date: datetime | str | None = None,
+        feature_views: Sequence[str] | None = None,
+        *,
+        progress: Progress = silent,
     ) -> list[dict[str, Any]]:
         """Materialize what is new since the last run."""
         return self.materialize(None, end_date, feature_views, progress=progress)
@@ -419,7 +423,7 @@ class FeatureStore:
         from asof.flows.materialize import materialize  # noqa: PLC0415
         from asof.flows.parts import view_named  # noqa: PLC0415
 
-        chosen = [view_named(self.snapshot, name) for name in views] if views else list(self.snapshot.project.views.values())
+        chosen = [view_named(self.snapshot, name) for name in views or self.snapshot.project.views]
         done = {}
         for view in chosen:
             if not view.online:
@@ -442,13 +446,21 @@ class FeatureStore:
     # ---- looking ----
 
     def sample(
-        self, name: str | FeatureView | FeatureService, *, n: int = 10, seed: int = 0, by: str = "rows", online: bool = False
+        self,
+        name: str | FeatureView | FeatureService,
+        *,
+        n: int = 10,
+        seed: int = 0,
+        by: str = "rows",
+        online: bool = False,
     ) -> Any:
         """A random sample of a view or service as an Arrow table; the same for the same seed."""
         from asof.flows.sample import sample  # noqa: PLC0415
 
         name = name if isinstance(name, str) else name.name
-        return sample(self.parts, self.snapshot, name, n=n, seed=seed, by=by, online=online, functions=self._with_functions)
+        return sample(
+            self.parts, self.snapshot, name, n=n, seed=seed, by=by, online=online, functions=self._with_functions
+        )
 
     def explain(self, reference: str, key: Mapping[str, Any], *, at: datetime | str | None = None) -> Any:
         """Which rows or events made this value of this key, as of a moment."""
@@ -601,7 +613,9 @@ def _request_key(features: Any) -> Any:
     try:
         return tuple(each if isinstance(each, str) else id(each) for each in features)
     except TypeError as error:
-        raise RequestError(f"features is {features!r}", hint="give references like 'view:feature', or a service") from error
+        raise RequestError(
+            f"features is {features!r}", hint="give references like 'view:feature', or a service"
+        ) from error
 
 
 def _clock_of(config: StoreConfig, given: Callable[[], datetime] | None) -> tuple[Clock, str]:

@@ -1,7 +1,7 @@
 """Values meet their declared types, and none is bent on the way."""
 
-from datetime import UTC, date, datetime
 import decimal
+from datetime import UTC, date, datetime
 
 import pyarrow as pa
 import pytest
