@@ -38,7 +38,7 @@ from asof.cli.context import CliContext
 from asof.cli.exit_codes import EXIT_CODES, FOUND, PIPE_CLOSED, STOPPED, UNEXPECTED, USAGE
 from asof.cli.progress import Lines
 from asof.definitions import Project
-from asof.errors import AsofError, NotFound, RegistryConflict, RowsRefused
+from asof.errors import AsofError, CheckFailed, NotFound, RegistryConflict, RowsRefused
 from asof.planning import Create, Finding, Plan
 from asof.types import Float64, Int64, String, Timestamp
 
@@ -778,6 +778,19 @@ class TestPlanAndApply:
         self.plan = self.plan.with_findings([Finding("error", "source 'users'", "features.py:3", "a column", "none")])
         answer = asof_("plan")
         assert answer.exit_code == FOUND and "features.py:3" in answer.stdout
+
+    def test_apply_leaves_refusing_to_the_store(self, asof_: Shell, store: FakeStore) -> None:
+        self.plan = self.plan.with_findings([Finding("error", "source 'users'", "features.py:3", "a column", "none")])
+        store.answers["apply"] = lambda plan, progress: (_ for _ in ()).throw(CheckFailed(["features.py:3: none"]))
+        answer = asof_("apply")
+
+        assert answer.exit_code == 6 and answer.stdout == "" and "features.py:3" in answer.stderr
+
+    def test_long_lines_of_a_plan_are_wrapped(self, asof_: Shell) -> None:
+        self.plan = self.plan.with_findings([Finding("warning", "source 'users'", "", "", "a word and another " * 10)])
+        lines = asof_("plan").stdout.splitlines()
+
+        assert max(map(len, lines)) <= 80 and lines[-1].startswith("    a")
 
     def test_settings_without_a_meaning_are_noted_on_stderr(self, asof_: Shell) -> None:
         assert asof_("plan").stderr == "note: provider has no meaning in Asof and is ignored\n"

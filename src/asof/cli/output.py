@@ -45,8 +45,12 @@ class Output(Protocol):
         """One thing, value by value; a title stands above them."""
         ...
 
-    def lines(self, name: str, lines: Sequence[str], content: Any) -> None:
-        """Lines that were made elsewhere, and the same as content for the document."""
+    def lines(self, name: str, lines: Sequence[str], content: Any, *, wrap: bool = False) -> None:
+        """Lines that were made elsewhere, and the same as content for the document.
+
+        Args:
+            wrap: the text may break long lines at spaces.
+        """
         ...
 
     def said(self, text: str, **content: Any) -> None:
@@ -87,8 +91,10 @@ class TextOutput:
         lines = pairs(values, width=width(), indent="  " if title else "")
         self._write([*([f"{title}:"] if title else []), *lines] if lines else [f"{title or name}: nothing"])
 
-    def lines(self, name: str, lines: Sequence[str], content: Any) -> None:
-        self._write(lines)
+    def lines(self, name: str, lines: Sequence[str], content: Any, *, wrap: bool = False) -> None:
+        from asof.cli.tables import wrapped
+
+        self._write([part for line in lines for part in wrapped(line, width=width())] if wrap else lines)
 
     def said(self, text: str, **content: Any) -> None:
         self._write([text])
@@ -123,7 +129,7 @@ class JsonOutput:
     def details(self, name: str, values: Mapping[str, Any], *, title: str = "") -> None:
         self._document[name] = plain(values)
 
-    def lines(self, name: str, lines: Sequence[str], content: Any) -> None:
+    def lines(self, name: str, lines: Sequence[str], content: Any, *, wrap: bool = False) -> None:
         self._document[name] = plain(content)
 
     def said(self, text: str, **content: Any) -> None:

@@ -14,6 +14,8 @@ from asof.cli.values import cell
 GAP = 2
 NARROWEST_PROSE = 24
 """A column of prose never gets narrower than this; rather the table becomes records."""
+ROOMY_PROSE = 40
+"""Nor than this while there are spare columns."""
 
 
 @dataclass(frozen=True)
@@ -48,7 +50,9 @@ def lines_of(records: Sequence[Mapping[str, Any]], columns: Sequence[Column], *,
     shown = list(columns)
     while True:
         cells = [[cell(record.get(column.key), null=column.null) for column in shown] for record in records]
-        widths = _fit(shown, cells, width)
+        # Before words get cramped, a spare column goes.
+        roomy = any(column.spare for column in shown)
+        widths = _fit(shown, cells, width, prose_cells=ROOMY_PROSE if roomy else NARROWEST_PROSE)
         if widths is not None:
             return _table(shown, cells, widths, records)
         spare = next((column for column in reversed(shown) if column.spare), None)
@@ -87,6 +91,14 @@ def _has_parts(value: Any) -> bool:
     return isinstance(value, Mapping) and bool(value)
 
 
+def wrapped(line: str, *, width: int) -> list[str]:
+    """A line in lines of at most `width` cells, broken at spaces; those after the first stand further in."""
+    indent = line[: len(line) - len(line.lstrip())]
+    return textwrap.wrap(
+        line, width, subsequent_indent=indent + " " * 2 * GAP, break_long_words=False, break_on_hyphens=False
+    ) or [""]
+
+
 def cells_of(text: str) -> int:
     """How many cells of a terminal the text takes."""
     if text.isascii():
@@ -100,7 +112,9 @@ def padded(text: str, width: int, *, right: bool = False) -> str:
     return fill + text if right else text + fill
 
 
-def _fit(columns: Sequence[Column], cells: Sequence[Sequence[str]], width: int) -> list[int] | None:
+def _fit(
+    columns: Sequence[Column], cells: Sequence[Sequence[str]], width: int, *, prose_cells: int
+) -> list[int] | None:
     """The width of each column; None where the table does not fit.
 
     What gives first is prose, down to its longest word, so that no word is broken; then heads, at their underscores.
@@ -111,8 +125,7 @@ def _fit(columns: Sequence[Column], cells: Sequence[Sequence[str]], width: int) 
     longest = [max(map(cells_of, each), default=0) for each in texts]
     words = [max((cells_of(word) for text in each for word in text.split()), default=0) for each in texts]
     prose = [
-        min(longest[i], max(words[i], NARROWEST_PROSE)) if column.prose else longest[i]
-        for i, column in enumerate(columns)
+        min(longest[i], max(words[i], prose_cells)) if column.prose else longest[i] for i, column in enumerate(columns)
     ]
     room = width - GAP * (len(columns) - 1)
     widths = [max(pair) for pair in zip(longest, heads)]

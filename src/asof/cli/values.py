@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import math
+import re
 from collections.abc import Mapping
 from datetime import date, datetime, timedelta
 from decimal import Decimal
@@ -12,6 +13,9 @@ from pathlib import Path
 from typing import Any
 
 from asof.timing import iso, micros, span, span_text
+
+# 12:00:00.250000Z is 12:00:00.250Z for people.
+_FINE_ZEROS = re.compile(r"(\.\d{3})000Z$")
 
 
 def cell(value: Any, *, null: str = "null") -> str:
@@ -28,6 +32,8 @@ def cell(value: Any, *, null: str = "null") -> str:
         return ", ".join(f"{key}={cell(each)}" for key, each in value.items()) or "-"
     if isinstance(value, list | tuple | set | frozenset):
         return ", ".join(cell(each) for each in value) or "-"
+    if isinstance(value, datetime):
+        return _FINE_ZEROS.sub(r"\1Z", iso(micros(value)))
     return one_line(str(plain(value)))
 
 

@@ -34,12 +34,13 @@ def apply(context: CliContext, yes: bool) -> None:
     Shows the plan and asks first. Never deletes an archive.
     """
     planned = context.store.plan()
-    _show(context, planned)
-    if planned.is_empty and not planned.errors:
-        context.output.noted(applied=False)
-        return
-    # Where findings stand in the way the store refuses; there is nothing to agree to.
-    context.ask("Apply this plan?", yes=yes or bool(planned.errors))
+    # Where errors stand in the way the store refuses and names them; there is nothing to show or to agree to.
+    if not planned.errors:
+        _show(context, planned)
+        if planned.is_empty:
+            context.output.noted(applied=False)
+            return
+        context.ask("Apply this plan?", yes=yes)
     with context.progress() as progress:
         done = context.store.apply(planned, progress=progress)
     count = len(done.changes)
@@ -80,4 +81,4 @@ def _show(context: CliContext, plan: Any) -> None:
 
     for note in context.store.config.notes:
         context.note(f"note: {note}")
-    context.output.lines("plan", planning.describe(plan), plan.to_dict())
+    context.output.lines("plan", planning.describe(plan), plan.to_dict(), wrap=True)

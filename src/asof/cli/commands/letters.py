@@ -22,8 +22,7 @@ def list_letters(context: CliContext, source: str | None, limit: int) -> None:
     """List dead letters, of all sources or of SOURCE."""
     letters = context.store.dead_letters(source, limit)
     columns = [
-        Column("id"), Column("source"), Column("topic", spare=True), Column("partition", spare=True),
-        Column("offset", spare=True), Column("at"), Column("size", spare=True), Column("replayed", spare=True),
+        Column("id"), Column("at"), Column("size", spare=True), Column("replayed", spare=True),
         Column("reason", prose=True),
     ]  # fmt: skip
     context.output.records("dead_letters", letters.to_pylist(), columns, empty="No dead letters.")
