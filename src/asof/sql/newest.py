@@ -58,7 +58,7 @@ class Chosen:
 
 
 @dataclass(frozen=True)
-class _OfView:
+class ViewRows:
     """What all queries over a view's rows share; engines ask `reads`, `start` and `end` for what to fetch."""
 
     view: FeatureView
@@ -81,6 +81,10 @@ class _OfView:
     def _used(self) -> set[str]:
         return columns_of(self, self.view.source.name)
 
+    def select(self, tables: Mapping[str, Table]) -> str:
+        """The query's text, given the view's source as the engine sees it."""
+        raise NotImplementedError
+
     def rows(self, table: Table, values: Mapping[str, str] | None = None) -> Rows:
         ties = tie_columns(self.view.features)
         if self.view.is_aggregated:
@@ -88,7 +92,7 @@ class _OfView:
         return Rows(self.view, table, self.view.join_keys, values or {}, self.chosen.cut, ties)
 
 
-class NewestRows(_OfView):
+class NewestRows(ViewRows):
     """Per key its last row: k0…, ts, created, arrived, then the features in their types (`f0`…), near keys together.
 
     `created` and `arrived` are 0 where the source has none. Of rows that are equal in all of that the engine decides
@@ -113,7 +117,7 @@ WHERE {" AND ".join(self.chosen.conditions())}
 QUALIFY row_number() OVER ({rows.partition()}ORDER BY {last}) = 1{_near(rows)}"""
 
 
-class TouchedKeys(_OfView):
+class TouchedKeys(ViewRows):
     """The keys of the chosen rows, each once: k0…; for a view without entities one row, if there is a chosen row."""
 
     def select(self, tables: Mapping[str, Table]) -> str:
@@ -126,7 +130,7 @@ FROM (
 WHERE {" AND ".join(self.chosen.conditions())}{_near(rows)}"""
 
 
-class RowsOfKeys(_OfView):
+class RowsOfKeys(ViewRows):
     """Every chosen row of the keys in `asof_wanted`: k0…, ts, created, arrived, and the columns that the view reads.
 
     Key by key, and each key's rows in their order; where the source has no arrival, `arrived` numbers them. The view's
@@ -174,4 +178,4 @@ def _near(rows: Rows) -> str:
     return f"\nORDER BY {', '.join(terms)}" if terms else ""
 
 
-__all__ = ["WANTED", "Chosen", "NewestRows", "RowsOfKeys", "TouchedKeys"]
+__all__ = ["WANTED", "Chosen", "NewestRows", "RowsOfKeys", "TouchedKeys", "ViewRows"]

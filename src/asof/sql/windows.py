@@ -90,7 +90,7 @@ def plan_values(rows: Rows, reads: Sequence[tuple[Aggregation, str]]) -> tuple[d
     for each, output in reads:
         pair = (each.column, each.where)
         if pair not in aliases:
-            sql, dtype = rows.expression(each.column) if each.column else ("1", Int64)
+            sql, dtype = rows.expression(each.column) if each.column else ("TRUE", Int64)
             if each.where:
                 sql = f"CASE WHEN {rows.expression(each.where)[0]} THEN {sql} END"
             alias = value_alias(len(aliases))

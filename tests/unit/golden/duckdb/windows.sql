@@ -10,7 +10,7 @@ SELECT *, CASE WHEN begin_3600000000 IS NOT NULL THEN sofar_v3 - (v3 IS NOT NULL
 FROM (
 SELECT *, row_number() OVER inorder AS place, CASE WHEN ts - lag(ts) OVER inorder <= 3600000000 THEN NULL ELSE ts END AS begin_3600000000, ts AS happened, count(v3) OVER (inorder ROWS BETWEEN UNBOUNDED PRECEDING AND CURRENT ROW) AS sofar_v3
 FROM (
-SELECT "user_id" AS k0, ((epoch_ns("happened")) - (((epoch_ns("happened")) % 1000) + 1000) % 1000) // 1000 AS ts, "offset" AS arrived, "partition" AS part, asof_row AS source_row, 1 AS v0, CASE WHEN ("page" = 'x') THEN "amount" END AS v1, "page" AS v2, CASE WHEN ("page" <> 'y') THEN 1 END AS v3, ("price" * CAST('2' AS DOUBLE)) AS v4
+SELECT "user_id" AS k0, ((epoch_ns("happened")) - (((epoch_ns("happened")) % 1000) + 1000) % 1000) // 1000 AS ts, "offset" AS arrived, "partition" AS part, asof_row AS source_row, TRUE AS v0, CASE WHEN ("page" = 'x') THEN "amount" END AS v1, "page" AS v2, CASE WHEN ("page" <> 'y') THEN TRUE END AS v3, ("price" * CAST('2' AS DOUBLE)) AS v4
 FROM asof_source_1
 WHERE "happened" IS NOT NULL AND "user_id" IS NOT NULL AND ("partition" = -1 OR ((epoch_ns("happened")) - (((epoch_ns("happened")) % 1000) + 1000) % 1000) // 1000 >= 1704067200000000)
 )
