@@ -229,6 +229,16 @@ class TestOptionsOfAsof:
         assert asof_("list").stderr == "clock: 2020-10-18T05:46:40Z (given)\n"
         assert asof_("--quiet", "list").stderr == ""
 
+    def test_what_a_users_code_prints_stays_out_of_the_document(self, asof_: Shell, store: FakeStore) -> None:
+        def rebuild(views: Any, progress: Any) -> dict[str, int]:
+            print("from an on-demand function")
+            return {"user_visits": 3}
+
+        store.answers["rebuild"] = rebuild
+
+        assert json.loads(asof_("rebuild", "--output", "json").stdout) == {"rebuilt": {"user_visits": 3}}
+        assert "from an on-demand function" in asof_("rebuild").stdout
+
     def test_the_store_is_closed(self, asof_: Shell, store: FakeStore) -> None:
         asof_("list")
 
@@ -733,8 +743,9 @@ class TestProgress:
         assert lines == ["folding: 500", "folding: 1,000", "writing: 1,000 of 1,000 (100 %)"]
 
     def test_quiet_shows_none(self, asof_: Shell, store: FakeStore) -> None:
-        def rebuild(views: Any, *, progress: Any) -> None:
+        def rebuild(views: Any, *, progress: Any) -> dict[str, int]:
             progress("folding", 10, 10)
+            return {"user_visits": 3}
 
         store.answers["rebuild"] = rebuild
 

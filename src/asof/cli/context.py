@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager, redirect_stdout
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -34,7 +34,7 @@ class CliContext:
 
     def __init__(self, open_store: Callable[[Path, str | None], Any] = open_feature_store) -> None:
         self._open_store = open_store
-        self._opened = False
+        self._until_closed = ExitStack()
         self.repo = Path(".")
         self.env: str | None = None
         self.output: Output = TextOutput()
@@ -47,17 +47,18 @@ class CliContext:
 
     @cached_property
     def store(self) -> Any:
+        if self.output.form == "json":
+            # What a user's own code prints must not stand inside the document.
+            self._until_closed.enter_context(redirect_stdout(sys.stderr))
         store = self._open_store(self.repo, self.env)
-        self._opened = True
+        self._until_closed.callback(store.close)
         if store.clock_note:
             self.note(store.clock_note)
         return store
 
     def close(self) -> None:
         """Close the store, if a command opened it."""
-        if self._opened:
-            self._opened = False
-            self.store.close()
+        self._until_closed.close()
 
     def note(self, text: str) -> None:
         """Say something beside the result, on stderr; --quiet leaves it out."""

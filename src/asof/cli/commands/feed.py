@@ -66,18 +66,15 @@ def backfill(context: CliContext, source: str) -> None:
     They come from the batch source of the log source SOURCE: its rows before `stream_from`."""
     with context.progress() as progress:
         done = context.store.backfill(source, progress=progress)
-    said_counts(context, f"Backfilled {source}", done)
+    said_counts(context, "backfilled", done, title=f"Backfilled {source}")
 
 
-def said_counts(context: CliContext, what: str, done: Any) -> None:
-    """Say what was done with counts, whether the store answers one number, several, or none."""
-    if isinstance(done, dict):
-        context.output.details("done", done, title=what)
-    elif isinstance(done, list):
-        columns = [Column(key) for key in done[0]] if done else []
-        context.output.records("done", done, columns, empty=f"{what}: nothing to do.")
+def said_counts(context: CliContext, name: str, counts: Any, *, title: str) -> None:
+    """Say what was done with its counts: one number of rows, or several by name."""
+    if isinstance(counts, int):
+        context.output.said(f"{title}: {counts:,} row{'s' if counts != 1 else ''}.", **{name: counts})
     else:
-        context.output.said(f"{what}." if done is None else f"{what}: {done:,} rows.", rows=done)
+        context.output.details(name, counts, title=title)
 
 
 def _read_file(file: str) -> Any:

@@ -48,4 +48,4 @@ def replay_letters(context: CliContext, source: str, ids: tuple[str, ...]) -> No
     Each is accepted at most once, in its original place.
     """
     done = context.store.replay_dead_letters(source, list(ids) or None)
-    context.output.details("done", done, title=f"Replayed dead letters of {source}")
+    context.output.details("replayed", done, title=f"Replayed dead letters of {source}")

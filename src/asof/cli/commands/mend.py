@@ -29,7 +29,7 @@ def rebuild(context: CliContext, views: tuple[str, ...], training_set: str | Non
         return
     with context.progress() as progress:
         done = context.store.rebuild(list(views) or None, progress=progress)
-    said_counts(context, "Rebuilt", done)
+    said_counts(context, "rebuilt", done, title="Rebuilt")
 
 
 @click.command(cls=Command)
@@ -38,7 +38,7 @@ def compact(context: CliContext) -> None:
     """Put the archives' small files together.
 
     Also deletes files that no reader and no saved training set needs any more."""
-    said_counts(context, "Compacted", context.store.compact())
+    said_counts(context, "compacted", context.store.compact(), title="Compacted")
 
 
 @click.command(cls=Command)

@@ -41,7 +41,7 @@ def run(context: CliContext, sources: tuple[str, ...], until_caught_up: bool, ac
         )
     if interrupted.is_set():
         raise click.Abort
-    context.output.details("done", done, title="Worked in")
+    context.output.details("counts", done, title="Worked in")
 
 
 @stream.command()
