@@ -11,6 +11,7 @@ import pyarrow as pa
 
 from asof.aggregation import Events, decode, encode, fold
 from asof.definitions import FeatureView, LogSource, Snapshot, state_hash
+from asof.errors import RegistryConflict
 from asof.flows.archiving import EPOCH, REPLAYED, replay_topic
 from asof.flows.batches import Batch, batch_of_archive
 from asof.flows.facts import change_facts
@@ -56,7 +57,7 @@ def rebuild(parts: Parts, view: FeatureView, *, progress: Progress = silent, wai
     Returns:
         How many rows the new generation has.
     """
-    generation = _announce(parts, view)
+    generation = announce(parts, view)
     rows = fill(parts, view, generation, progress=progress)
     wait_for_workers(parts, view, generation, seconds=wait_s)
     before = parts.registry.load(parts.project)
@@ -80,11 +81,21 @@ def fill(parts: Parts, view: FeatureView, generation: str, *, progress: Progress
 
 
 def flip(parts: Parts, view: FeatureView, generation: str) -> Snapshot:
-    """Let readers use this generation."""
+    """Let readers use this generation, which `announce` named.
+
+    Raises:
+        RegistryConflict: the view was changed, or another build of it began, since then.
+    """
 
     def switched(facts: Mapping[str, Any]) -> dict[str, Any]:
         generations = dict(facts.get("generations", {}))
         known = generations.get(view.name, {})
+        if known.get("building") != generation:
+            raise RegistryConflict(
+                f"feature view {view.name!r} was changed, or another build of it began, while generation {generation} "
+                "was built; readers keep what they had",
+                hint="run it again when the other one has ended",
+            )
         generations[view.name] = {"current": generation, "building": None, "count": known.get("count", 1)}
         return {"generations": generations}
 
@@ -104,8 +115,8 @@ def drop_generations(parts: Parts, before: Snapshot, after: Snapshot) -> None:
             parts.online.drop(table)
 
 
-def _announce(parts: Parts, view: FeatureView) -> str:
-    """Record that a generation is being built, so that workers will feed it."""
+def announce(parts: Parts, view: FeatureView) -> str:
+    """Record that a generation is being built, so that workers will feed it; its name."""
     chosen: list[str] = []
 
     def building(facts: Mapping[str, Any]) -> dict[str, Any]:
@@ -252,4 +263,7 @@ def _quoted(name: str) -> str:
     return '"' + name.replace('"', '""') + '"'
 
 
-__all__ = ["counted", "drop_generations", "fill", "flip", "folded", "next_generation", "partitions_of", "rebuild", "recompute_rows", "wait_for_workers"]
+__all__ = [
+    "announce", "counted", "drop_generations", "fill", "flip", "folded", "next_generation", "partitions_of", "rebuild",
+    "recompute_rows", "wait_for_workers",
+]  # fmt: skip

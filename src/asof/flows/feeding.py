@@ -93,7 +93,7 @@ class Feeder:
         kept = self.parts.online.write(
             self.table, keys, blobs,
             condition=Unchanged([row[1] if row else NO_ROW for row in found]),  # type: ignore[misc]
-            expires_at=self._expiry(state),
+            expires_at=expiry_of(self.view, state),
         )  # fmt: skip
         self._count(counts, keys, state)
         return [i for i, was in enumerate(kept) if not was]
@@ -128,7 +128,8 @@ class Feeder:
                     changed.append(key)
                     values.append(merged)
                     tokens.append(row[1] if row else NO_ROW)
-                    expiry.append(max(each.event_time for each in versions[key]) + view.ttl + GRACE if view.ttl else None)
+                    last = max(each.event_time for each in versions[key])
+                    expiry.append(last + view.ttl + view.delay + GRACE if view.ttl else None)
             if not changed:
                 return written
             kept = self.parts.online.write(
@@ -147,22 +148,23 @@ class Feeder:
         if counts.incomplete:
             self.incomplete.update(keys[i] for i in np.flatnonzero(state.incomplete).tolist())
 
-    def _expiry(self, state: State) -> list[int | None] | None:
-        """When each row of aggregates may go: long after its last window has passed; never with an unwindowed one."""
-        reach = 0
-        for each in self.view.aggregations:
-            if each.window is None:
-                return None
-            reach = max(reach, each.window.length + each.window.hop if isinstance(each.window, Sliding) else each.window.gap)
-        # A pending event keeps its row: it is at most `max_future` later than the horizon, which the grace covers.
-        last = np.maximum(state.horizon, 0) + reach + self.view.delay + GRACE
-        return last.tolist()
-
     def _contended(self, rows: int) -> StorageError:
         return StorageError(
             f"feature view {self.view.name!r}: {rows} rows changed under each of {_ATTEMPTS} attempts to write them",
             hint="see which other workers feed this view; `asof stream status` lists them",
         )
+
+
+def expiry_of(view: FeatureView, state: State) -> list[int | None] | None:
+    """When each row of aggregates may go: long after its last window has passed; never with an unwindowed one."""
+    reach = 0
+    for each in view.aggregations:
+        if each.window is None:
+            return None
+        reach = max(reach, each.window.length + each.window.hop if isinstance(each.window, Sliding) else each.window.gap)
+    # A pending event keeps its row: it is at most `max_future` later than the horizon, which the grace covers.
+    last = np.maximum(state.horizon, 0) + reach + view.delay + GRACE
+    return last.tolist()
 
 
 def layout_of(view: FeatureView) -> Layout:

@@ -22,6 +22,7 @@ from asof.offline.delta import DeltaArchives
 from asof.selection import FeatureOut
 from asof.sources.protocol import Batches, Files, Input, Need, Relation
 from asof.sql.dialect import quote, text
+from asof.sql.newest import ViewRows
 from asof.sql.point_in_time import PointInTime, columns_of, compile_program, range_spine
 from asof.sql.rows import ROW, SpineTable, Table
 
@@ -64,14 +65,20 @@ class DuckDBEngine:
         self._threads = threading.local()
 
     def run(
-        self, query: PointInTime, inputs: Mapping[str, Input | pa.Table | None], *, spine: Spine | None = None
-    ) -> PointInTimeResult:
-        """A point-in-time read.
+        self,
+        query: PointInTime | ViewRows,
+        inputs: Mapping[str, Input | pa.Table | None],
+        *,
+        spine: Spine | None = None,
+    ) -> PointInTimeResult | ViewRowsResult:
+        """A point-in-time read, or (without a spine) a read of one view's own rows.
 
         Args:
             inputs: source name → its rows; None where there are none. An SQL spine sees all of them by name.
             spine: the entity frame; None reads the query's time range.
         """
+        if isinstance(query, ViewRows):
+            return ViewRowsResult(self, query, dict(inputs))
         return PointInTimeResult(self, query, dict(inputs), spine)
 
     def sql(self, text: str, inputs: Mapping[str, Input | pa.Table | None]) -> SqlResult:
@@ -149,6 +156,30 @@ class SqlResult:
 
     def to_arrow(self) -> pa.Table:
         return self.reader().read_all()
+
+
+@dataclass(frozen=True)
+class ViewRowsResult:
+    """A read of one view's own rows; each `reader` runs it again."""
+
+    _engine: DuckDBEngine
+    _query: ViewRows
+    _inputs: Mapping[str, Input | pa.Table | None]
+
+    @property
+    def schema(self) -> pa.Schema:
+        with _wrapping_rows(self._query), _session(self._engine) as cursor:
+            tables = _prepare(cursor, self._query, self._inputs, describe_only=True)
+            return _schema(cursor, self._query.select(tables))
+
+    def reader(self, batch_rows: int = 100_000) -> pa.RecordBatchReader:
+        schema = self.schema
+        return pa.RecordBatchReader.from_batches(schema, self._batches(batch_rows))
+
+    def _batches(self, batch_rows: int) -> Iterator[pa.RecordBatch]:
+        with _wrapping_rows(self._query), _session(self._engine) as cursor:
+            tables = _prepare(cursor, self._query, self._inputs)
+            yield from _stream(cursor, self._query.select(tables), batch_rows)
 
 
 @dataclass(frozen=True)
@@ -271,7 +302,7 @@ def _session(engine: DuckDBEngine) -> Iterator[duckdb.DuckDBPyConnection]:
 
 def _prepare(
     cursor: duckdb.DuckDBPyConnection,
-    query: PointInTime,
+    query: PointInTime | ViewRows,
     inputs: Mapping[str, Input | pa.Table | None],
     *,
     spine: pa.Table | None = None,
@@ -477,6 +508,10 @@ def wrapping(what: str, *, user_sql: bool = False) -> Iterator[None]:
         if "interrupted" not in str(error):
             raise
         raise Interrupted("the query was interrupted") from error
+
+
+def _wrapping_rows(query: ViewRows) -> Any:
+    return wrapping(f"rows of feature view {query.view.name!r}")
 
 
 def _wrapping_read() -> Any:
