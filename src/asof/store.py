@@ -161,6 +161,7 @@ class FeatureStore:
             plan = [plan]
         if plan is None or isinstance(plan, Sequence):
             plan = self.plan(plan)
+        self._archive_pushes()
         apply_plan(self.parts, plan, progress=progress)
         self.refresh_registry()
         return plan
@@ -200,9 +201,7 @@ class FeatureStore:
         """
         from asof.flows.historical import read_history  # noqa: PLC0415
 
-        for pusher in self._pushers.values():
-            pusher.flush()
-        self._take_over_pushes()
+        self._archive_pushes()
         selection = self._selection(features, full_feature_names)
         cut = known_at if known_at is None or isinstance(known_at, bool) else micros(known_at)
         return read_history(
@@ -326,11 +325,13 @@ class FeatureStore:
                 self._pushers[name] = pusher
         return pusher
 
-    def _take_over_pushes(self) -> None:
-        """Archive what processes that died had pushed, so that history holds all that is served."""
+    def _archive_pushes(self) -> None:
+        """Archive what this process and others have pushed, so that history holds all that is served."""
+        for pusher in self._pushers.values():
+            pusher.flush()
         for source in self.snapshot.project.sources.values():
-            if source.type == "push" and source.name not in self._pushers and self._has_unarchived(source):
-                self._pusher(source.name).flush()
+            if source.type == "push" and self._has_unarchived(source):
+                self._pusher(source.name).take_over()
 
     def _has_unarchived(self, source: Any) -> bool:
         from asof.log.protocol import UnknownTopic  # noqa: PLC0415

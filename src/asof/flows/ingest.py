@@ -16,7 +16,7 @@ import pyarrow as pa
 
 from asof.decoding import decode_messages
 from asof.definitions import FeatureView, LogSource, Snapshot
-from asof.errors import DeadLetterLimit, LogError
+from asof.errors import DeadLetterLimit, LogError, StorageError
 from asof.flows.archiving import (
     EPOCH,
     LETTERS_SCHEMA,
@@ -80,6 +80,7 @@ class Ingest:
         self.counts: Counter[str] = Counter()
         self.undeclared: Counter[str] = Counter()
         self.snapshot: Snapshot | None = None
+        self.source = log_source_named(parts.registry.load(parts.project), source)
         self.archived: dict[int, int] = {}
         self.feeders: dict[tuple[str, str], Feeder] = {}
         self.fed: dict[tuple[str, str], set[int]] = {}
@@ -91,11 +92,6 @@ class Ingest:
         self.epoch = 0
         self._wanted: dict[tuple[str, str], FeatureView] = {}
         self._refresh()
-
-    @property
-    def source(self) -> LogSource:
-        assert self.snapshot is not None
-        return log_source_named(self.snapshot, self.name)
 
     @property
     def buffered(self) -> int:
@@ -158,12 +154,15 @@ class Ingest:
         self._watch_letters(len(messages), {letter.index for letter in decoded.letters})
 
     def _feed(self, batch: object, now: int) -> None:
-        for name, feeder in self.feeders.items():
+        for name, feeder in list(self.feeders.items()):
             live = self.fed[name]
             part = batch
             if not live.issuperset(np.unique(batch.partition).tolist()):  # type: ignore[attr-defined]
                 part = batch.take(np.flatnonzero(np.isin(batch.partition, list(live))))  # type: ignore[attr-defined]
-            feeder.apply(part, clock=now)  # type: ignore[arg-type]
+            try:
+                feeder.apply(part, clock=now)  # type: ignore[arg-type]
+            except StorageError:
+                self._drop_if_gone(name)
 
     def _keep(self, topic: str, messages: Messages, letters: list, rows: pa.Table, base: int) -> None:
         buffer = self._buffer
@@ -189,7 +188,7 @@ class Ingest:
             Per partition the last offset that is archived and whose progress is written.
         """
         done = self._finish()
-        wait = wait or self._has_news()
+        wait = wait or self.has_news()
         if self._buffer.through:
             buffer, self._buffer = self._buffer, _Buffer()
             self._flushing = (buffer, self._thread.submit(self._append, buffer))
@@ -220,10 +219,13 @@ class Ingest:
             self._buffer = buffer
             raise
         self.archived |= buffer.through
-        for name, feeder in self.feeders.items():
+        for name, feeder in list(self.feeders.items()):
             facts = {progress_name(each): offset for each, offset in buffer.through.items() if each in self.fed[name]}
             if facts:
-                self.parts.online.write_progress(feeder.table, facts)
+                try:
+                    self.parts.online.write_progress(feeder.table, facts)
+                except StorageError:
+                    self._drop_if_gone(name)
         return dict(buffer.through)
 
     def _append(self, buffer: _Buffer) -> None:
@@ -253,7 +255,7 @@ class Ingest:
     def close(self) -> None:
         self._thread.shutdown(wait=True)
 
-    def _has_news(self) -> bool:
+    def has_news(self) -> bool:
         """Whether the registry changed, or a generation is being built: then the next flush is waited for."""
         assert self.snapshot is not None
         is_new = self.parts.registry.version(self.parts.project) != self.snapshot.version
@@ -264,6 +266,9 @@ class Ingest:
         if self.snapshot is None or self.parts.registry.version(self.parts.project) != self.snapshot.version:
             self.snapshot = self.parts.registry.load(self.parts.project)
             self.epoch = self.snapshot.facts.get("epochs", {}).get(self.name, 0)
+            if self.name in self.snapshot.project.sources:
+                # A source that is no longer applied keeps its last definition, and its archive.
+                self.source = log_source_named(self.snapshot, self.name)
             self._wanted = self._generations(self.snapshot)
         for name in self.feeders.keys() - self._wanted.keys():
             self._drop(name)
@@ -276,8 +281,10 @@ class Ingest:
 
     def _generations(self, snapshot: Snapshot) -> dict[tuple[str, str], FeatureView]:
         """The generations that rows of this source belong into: those that are read, and those being built."""
-        wanted = {}
-        for view in online_views(snapshot, log_source_named(snapshot, self.name)):
+        wanted: dict[tuple[str, str], FeatureView] = {}
+        if self.name not in snapshot.project.sources:
+            return wanted
+        for view in online_views(snapshot, self.source):
             if generation := current_generation(snapshot, view):
                 wanted[view.name, generation] = view
         # What is being built follows the definitions that an apply has staged, else the applied ones.
@@ -286,6 +293,15 @@ class Ingest:
             if view.online and (generation := building_generation(snapshot, view)):
                 wanted[view.name, generation] = view
         return wanted
+
+    def _drop_if_gone(self, name: tuple[str, str]) -> None:
+        """Stop feeding a generation that readers have left, whose table is dropped; any other failure is raised.
+
+        What has come in its place is taken up at the next flush, where no event lies between archive and live feed.
+        """
+        if name in self._generations(self.parts.registry.load(self.parts.project)):
+            raise  # noqa: PLE0704 - called while the store's error is handled
+        self._drop(name)
 
     def _drop(self, name: tuple[str, str]) -> None:
         self.counts.update(self.feeders.pop(name).counts)

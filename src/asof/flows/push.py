@@ -86,6 +86,9 @@ class Pusher:
                 return 0
             if not messages:
                 return 0
+            if self.ingest.has_news():
+                # Definitions changed: from here on the generations that stand now are fed.
+                self.ingest.flush()
             headers: list[Headers] | None = None
             if batch_id is not None:
                 headers = [((BATCH, batch_id.encode()),)] * len(messages)

@@ -1,0 +1,234 @@
+"""Apply checks first, builds beside, and switches everything at once; nothing is lost to a second writer."""
+
+from datetime import UTC, datetime
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from asof import FeatureStore
+from asof.errors import CheckFailed, DuplicateDefinition, NotFound, RegistryConflict, RepositoryError, RowsRefused
+
+NOON = datetime(2026, 1, 1, 12, tzinfo=UTC)
+
+FEATURES = """
+from asof import Aggregation, Entity, FeatureService, FeatureView, Field, FileSource, PushSource, Sliding
+from asof.types import Int64, String
+
+user = Entity(name="user", join_keys=["user_id"])
+users = FileSource(name="users", path="users.parquet", timestamp_field="at", lag="1h")
+profile = FeatureView(name="profile", entities=[user], source=users, schema=[Field("city", String)])
+clicks = PushSource("clicks", [Field("user_id", Int64), Field("n", Int64), Field("ms", Int64)], "ms", timestamp_unit="ms")
+clicked = FeatureView(
+    name="clicked", entities=[user], source=clicks,
+    aggregations=[Aggregation(function="count", window=Sliding("1h"), name="clicks_1h")],
+)
+model = FeatureService(name="model", features=[profile, clicked])
+"""
+
+
+def write(root, features=FEATURES, yaml="project: shop\n"):
+    (root / "feature_store.yaml").write_text(yaml)
+    (root / "features.py").write_text(features)
+    users = pa.table({"user_id": [7], "at": pa.array([NOON], pa.timestamp("us", "UTC")), "city": ["Gdynia"]})
+    pq.write_table(users, root / "users.parquet")
+    return root
+
+
+@pytest.fixture
+def root(tmp_path):
+    return write(tmp_path)
+
+
+@pytest.fixture
+def store(root):
+    with FeatureStore(root, clock=lambda: NOON) as store:
+        yield store
+
+
+def clicks(*amounts):
+    return [{"user_id": 7, "n": n, "ms": int(NOON.timestamp() * 1000) - i} for i, n in enumerate(amounts)]
+
+
+def test_applying_twice_changes_nothing(store):
+    assert not store.apply().is_empty
+    version = store.snapshot.version
+
+    assert store.plan().is_empty
+    store.apply()
+    assert store.snapshot.version == version
+
+
+def test_a_plan_that_someone_overtook_is_refused_and_changes_nothing(root, store):
+    mine = store.plan()
+    with FeatureStore(root, clock=lambda: NOON) as other:
+        other.apply()
+
+    with pytest.raises(RegistryConflict, match=r"was changed by .* since this plan was made; nothing of this one was applied"):
+        store.apply(mine)
+
+
+def test_facts_that_workers_commit_do_not_stand_in_the_way_of_a_plan(root, store):
+    store.apply()
+    write(root, FEATURES.replace('name="profile"', 'name="profile", description="Where from"'))
+    plan = store.plan()
+    store.materialize()
+
+    store.apply(plan)
+
+    assert store.get_feature_view("profile").description == "Where from"
+
+
+def test_a_changed_aggregation_is_built_before_readers_see_it(root, store):
+    store.apply()
+    store.push("clicks", clicks(5, 6))
+    assert store.get_online_features("clicked", [{"user_id": 7}]).to_dict()["clicks_1h"] == [2]
+
+    changed = FEATURES.replace('name="clicks_1h")]', 'name="clicks_1h"), Aggregation("n", "sum", name="total")]')
+    write(root, changed)
+    store.apply()
+
+    served = store.get_online_features("clicked", [{"user_id": 7}]).to_dict()
+    assert (served["clicks_1h"], served["total"]) == ([2], [11])
+    store.push("clicks", clicks(1))
+    assert store.get_online_features("clicked", [{"user_id": 7}]).to_dict()["total"] == [12]
+
+
+def test_a_changed_batch_view_keeps_being_served(root, store):
+    store.apply()
+    store.materialize()
+    users = pq.read_table(root / "users.parquet").append_column("age", pa.array([30]))
+    write(root, FEATURES.replace('Field("city", String)]', 'Field("city", String), Field("age", Int64)]'))
+    pq.write_table(users, root / "users.parquet")
+
+    store.apply()
+
+    assert store.get_online_features("profile", [{"user_id": 7}]).to_dict() == {
+        "user_id": [7], "city": ["Gdynia"], "age": [30],
+    }  # fmt: skip
+
+
+def test_what_left_the_repository_leaves_the_registry_but_not_the_archive(root, store):
+    store.apply()
+    store.push("clicks", clicks(1))
+    write(root, FEATURES.split("clicks = ")[0])
+
+    plan = store.apply()
+
+    assert {change.action for change in plan.changes} >= {"delete", "keep archive", "drop generation"}
+    assert [view.name for view in store.list_feature_views()] == ["profile"]
+    assert store.parts.offline.names("shop", "events") == ["clicks"]
+    with pytest.raises(NotFound, match="no feature service 'model' is applied"):
+        store.get_feature_service("model")
+
+
+def test_findings_of_the_real_sources_come_all_at_once_and_nothing_changes(root, store):
+    broken = FEATURES.replace('Field("city", String)', 'Field("citty", String)').replace('"users.parquet"', '"user.parquet"')
+    write(root, broken)
+
+    with pytest.raises(CheckFailed) as caught:
+        store.apply()
+
+    assert "there is no file" in str(caught.value)
+    assert "users.parquet" in str(caught.value)
+    assert store.snapshot.version == 0
+
+
+def test_a_typo_in_a_column_names_the_near_one_and_the_line(root, store):
+    write(root, FEATURES.replace('Field("city", String)', 'Field("citty", String)'))
+
+    with pytest.raises(CheckFailed) as caught:
+        store.apply()
+
+    assert "features.py:7" in str(caught.value)
+    assert "did you mean 'city'?" in str(caught.value)
+
+
+def test_rows_whose_key_is_null_are_pointed_out(root, store):
+    users = pa.table({"user_id": [7, None], "at": pa.array([NOON] * 2, pa.timestamp("us", "UTC")), "city": ["a", "b"]})
+    pq.write_table(users, root / "users.parquet")
+
+    findings = [str(finding) for finding in store.plan().findings]
+
+    assert any("no nulls in 'user_id', found 1 rows where it is null" in finding for finding in findings)
+
+
+def test_two_definitions_of_one_name_are_told_with_both_places(root, store):
+    (root / "more.py").write_text('from asof import Entity\nuser = Entity(name="user", join_keys=["id"])\n')
+
+    with pytest.raises(DuplicateDefinition, match=r"more.py:2: two definitions of entity 'user': the other one is at features.py:5"):
+        store.plan()
+
+
+def test_a_broken_python_file_is_told_with_its_line(root, store):
+    (root / "more.py").write_text("import asof\n\n1 / 0\n")
+
+    with pytest.raises(RepositoryError, match=r"more.py:3.*ZeroDivisionError"):
+        store.plan()
+
+
+def test_environments_are_kept_apart(root):
+    (root / "feature_store.prod.yaml").write_text("project: shop_prod\nonline_store: {type: sqlite, path: prod/online.db}\n")
+    with FeatureStore(root, clock=lambda: NOON) as dev, FeatureStore(root, env="prod", clock=lambda: NOON) as prod:
+        dev.apply()
+        prod.apply()
+        dev.push("clicks", clicks(1, 2, 3))
+        dev.teardown(purge=True)
+
+        assert dev.snapshot.version == 0
+        assert prod.plan().is_empty
+        prod.push("clicks", clicks(1))
+        assert prod.get_online_features("clicked", [{"user_id": 7}]).to_dict()["clicks_1h"] == [1]
+
+
+@pytest.mark.parametrize(
+    ("row", "misfit"),
+    [
+        ({"user_id": 3.7}, "row 0: 3.7 is not a whole number (Int64)"),
+        ({"n": 2**63}, "column 'n', row 0: 9223372036854775808 is outside Int64"),
+        ({"n": "many"}, "column 'n', row 0: 'many' is not Int64"),
+        ({"user_id": None}, "column 'user_id', row 0: is null"),
+        ({"ms": None}, "column 'ms', row 0: is null"),
+        ({"extra": 1}, "row 0: column 'extra' is not declared"),
+        ({"m": 1}, "column 'm' is not declared (did you mean 'ms'?)"),
+    ],
+)
+def test_pushed_rows_that_do_not_fit_are_refused_whole(store, row, misfit):
+    store.apply()
+
+    with pytest.raises(RowsRefused) as caught:
+        store.push("clicks", [{**clicks(1)[0], **row}, *clicks(1)])
+
+    assert misfit in str(caught.value)
+    assert store.get_online_features("clicked", [{"user_id": 7}]).to_dict()["clicks_1h"] == [0]
+
+
+def test_a_pushed_row_without_a_column_is_refused(store):
+    store.apply()
+
+    with pytest.raises(RowsRefused, match="row 0: column 'n' is missing"):
+        store.push("clicks", [{"user_id": 7, "ms": 1}])
+
+
+def test_a_batch_is_pushed_once_whoever_retries(root, store):
+    store.apply()
+    assert store.push("clicks", clicks(1, 2), batch_id="a") == 2
+    assert store.push("clicks", clicks(1, 2), batch_id="a") == 0
+    with FeatureStore(root, clock=lambda: NOON) as other:
+        assert other.push("clicks", clicks(1, 2), batch_id="a") == 0
+
+    assert store.get_online_features("clicked", [{"user_id": 7}]).to_dict()["clicks_1h"] == [2]
+
+
+def test_history_sees_the_pushes_of_its_own_process(store):
+    store.apply()
+    store.push("clicks", clicks(1, 2, 3))
+
+    frame = {"user_id": [7], "event_timestamp": [NOON]}
+    assert store.get_historical_features(frame, ["clicked:clicks_1h"]).to_arrow()["clicks_1h"].to_pylist() == [3]
+
+
+def test_who_applied_what_is_remembered(store):
+    store.apply()
+
+    assert any(commit.note.startswith("apply:") for commit in store.history())
