@@ -124,6 +124,33 @@ def test_a_rebuild_changes_no_value(asof_: Asof, visited: datetime) -> None:
     assert document(asof_(*asked)) == before
 
 
+def test_a_training_set_is_saved_listed_and_made_again(asof_: Asof, visited: datetime, tmp_path: Path) -> None:
+    frame = tmp_path / "frame.csv"
+    frame.write_text(f"user_id,event_timestamp\n7,{visited.isoformat()}\n")
+    asof_("get", "historical", "--entities", str(frame), "--service", "visit_model", "--save", "first")
+
+    assert "first" in asof_("show", "training-sets").stdout
+    shown = asof_("show", "training-set", "first").stdout
+    assert shown.startswith("name ") and "column_hashes" not in shown
+    assert document(asof_("rebuild", "--training-set", "first", "--output", "json"))["comparison"]["equal"]
+    asof_("rebuild", "--training-set", "second", code=4)
+
+
+def test_an_audit_finds_serving_equal_to_history(asof_: Asof, visited: datetime) -> None:
+    assert "Serving equals training" in asof_("audit").stdout
+    found = document(asof_("audit", "user_visits", "--output", "json"))["audit"]
+    assert found["ok"] and found["keys"] >= 1
+
+
+def test_the_same_sample_comes_for_the_same_seed(asof_: Asof, visited: datetime) -> None:
+    rows = json.dumps([json.loads(visit(user_id, visited)) for user_id in range(20)])
+    asof_("push", "visits", rows)
+    args = ["sample", "visit_model", "--by", "entities", "-n", "5", "--seed", "3", "--output", "json"]
+
+    chosen = [[row["user_id"] for row in document(asof_(*args, *more))["rows"]] for more in ([], [], ["--online"])]
+    assert len(set(chosen[0])) == 5 and chosen[1] == chosen[2] == chosen[0]
+
+
 def test_after_a_teardown_nothing_is_applied(asof_: Asof, visited: datetime) -> None:
     asof_("teardown", input="n\n", code=1)
     asof_("teardown", "--yes")

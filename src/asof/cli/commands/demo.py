@@ -20,7 +20,7 @@ from asof.cli.options import Command
 def demo(context: CliContext, output: str, users: int, ticks: int, seed: int, yes: bool) -> None:
     """Simulate a shop, and make its features.
 
-    Tells the story step by step. Takes about a minute, and needs nothing but this package.
+    Tells the story step by step. Takes a few seconds, and needs nothing but this package.
     """
     from asof.demo import story
 

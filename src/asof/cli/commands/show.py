@@ -110,6 +110,9 @@ KINDS = (
 
 _DEFINED = KINDS[:5]
 
+_FIRST = ("name", "rows", "created", "created_by", "reproducible", "why", "content_hash", "entity_frame", "features")
+"""What people look for first in a training set's manifest."""
+
 _UNTOLD = ("asof_version", "column_hashes", "frame_columns", "projections", "table")
 """What only programs want to know of a training set."""
 
@@ -153,8 +156,7 @@ def show(context: CliContext, kind: str, name: str | None) -> None:
         return
     thing = found.one_of(context.store, name)
     if isinstance(thing, Mapping):
-        hidden = _UNTOLD if context.output.form == "text" else ()
-        content = {key: value for key, value in thing.items() if key not in hidden}
+        content = thing if context.output.form == "json" else _for_people(thing)
         context.output.details(found.one.replace("-", "_"), content)
         return
     where = {"defined_at": thing.where} if thing.where else {}
@@ -196,6 +198,11 @@ def _aggregate(each: Any) -> str | None:
     if each.where:
         text += f" where {each.where}"
     return f"{text}, {each.window}" if each.window is not None else f"{text}, all events"
+
+
+def _for_people(manifest: Mapping[str, Any]) -> dict[str, Any]:
+    first = {key: manifest[key] for key in _FIRST if key in manifest}
+    return {**first, **{key: value for key, value in manifest.items() if key not in (*_FIRST, *_UNTOLD)}}
 
 
 def _list(context: CliContext, kind: Kind) -> None:
