@@ -313,6 +313,19 @@ class TestErrors:
 
         assert "gone.json': No such file" in answer.stderr and answer.exit_code == 8
 
+    @pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs Linux's device that is always full")
+    def test_a_full_disk_under_the_output_is_no_defect(self) -> None:
+        with open("/dev/full", "w") as full:
+            run = subprocess.run(
+                [sys.executable, "-m", "asof", "--help"],
+                env=ENVIRONMENT,
+                stdout=full,
+                stderr=subprocess.PIPE,
+                text=True,
+            )
+
+        assert run.returncode == 8 and run.stderr.startswith("error: the output: No space left on device")
+
     def test_every_error_has_an_exit_code_in_the_table(self) -> None:
         errors = [each for _, each in inspect.getmembers(asof.errors, inspect.isclass) if issubclass(each, AsofError)]
 

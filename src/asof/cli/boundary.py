@@ -16,6 +16,8 @@ from asof.cli.context import CliContext
 from asof.cli.exit_codes import DONE, PIPE_CLOSED, STOPPED, UNEXPECTED, USAGE
 from asof.errors import AsofError, StorageError
 
+_DISK = (errno.ENOSPC, errno.EDQUOT, errno.EIO)
+
 
 def run_bounded(call: Callable[[], object], context: CliContext) -> int:
     """Run a command, then write its results; answer the exit code."""
@@ -47,10 +49,11 @@ def run_bounded(call: Callable[[], object], context: CliContext) -> int:
     except OSError as error:
         if error.errno == errno.EPIPE:
             return PIPE_CLOSED
-        if not error.filename:
+        if not error.filename and error.errno not in _DISK:
             return _unexpected(error, context)
-        place = str(error.filename)
-        wrapped = StorageError(f"{place!r}: {error.strerror}", hint="check the path, its rights and the disk")
+        # Without a file's name it is the output: what the stores write they report themselves.
+        place = repr(str(error.filename)) if error.filename else "the output"
+        wrapped = StorageError(f"{place}: {error.strerror}", hint="check the path, its rights and the disk")
         return _report(error, wrapped.to_dict(), f"error: {wrapped}", wrapped.exit_code, context)
     except Exception as error:
         return _unexpected(error, context)
@@ -58,11 +61,14 @@ def run_bounded(call: Callable[[], object], context: CliContext) -> int:
 
 def leave_with(code: int) -> NoReturn:
     """End the process; a closed pipe at the very end is no error of ours."""
+    unwritten = code == PIPE_CLOSED
     try:
         sys.stdout.flush()
     except BrokenPipeError:
-        code = PIPE_CLOSED
-    if code == PIPE_CLOSED:
+        code, unwritten = PIPE_CLOSED, True
+    except OSError:
+        unwritten = True
+    if unwritten:
         try:
             # Python flushes stdout once more while it ends, and would complain.
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
