@@ -175,7 +175,7 @@ def _news(view: FeatureView, latest: Micros, before: _Reached | None) -> Chosen:
         # A row that was written down before may have become due only now.
         return Chosen(latest, news_from=before.created - source.lag, events_from=before.events)
     back = max(view.lookback, source.lag)
-    return Chosen(latest, events_from=before.events - back) if back else Chosen(latest)
+    return Chosen(latest, events_from=before.events - 1 - back) if back else Chosen(latest)
 
 
 def _moved(before: _Reached | None, *, start: Micros | None, latest: Micros, began: Micros) -> _Reached | None:

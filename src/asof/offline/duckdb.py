@@ -173,13 +173,16 @@ class ViewRowsResult:
             return _schema(cursor, self._query.select(tables))
 
     def reader(self, batch_rows: int = 100_000) -> pa.RecordBatchReader:
-        schema = self.schema
-        return pa.RecordBatchReader.from_batches(schema, self._batches(batch_rows))
+        parts = self._schema_and_batches(batch_rows)
+        return pa.RecordBatchReader.from_batches(next(parts), parts)
 
-    def _batches(self, batch_rows: int) -> Iterator[pa.RecordBatch]:
+    def _schema_and_batches(self, batch_rows: int) -> Iterator[Any]:
+        """The schema, then the batches: what runs the query knows both, so the source is prepared once."""
         with _wrapping_rows(self._query), _session(self._engine) as cursor:
             tables = _prepare(cursor, self._query, self._inputs)
-            yield from _stream(cursor, self._query.select(tables), batch_rows)
+            reader = cursor.sql(self._query.select(tables)).to_arrow_reader(batch_rows)
+            yield reader.schema
+            yield from reader
 
 
 @dataclass(frozen=True)
