@@ -174,3 +174,11 @@ def test_a_worker_finishes_when_it_is_asked_to_stop(
         worker.kill()
 
     assert worker.returncode == code, said
+
+
+def test_a_value_is_explained_by_its_events(asof_: Asof, visited: datetime) -> None:
+    text = asof_("explain", "user_visits:visits_1d", "--key", "user_id=7").stdout
+    found = document(asof_("explain", "user_visits:visits_1d", "--key", "user_id=7", "--output", "json"))
+
+    assert text.startswith("user_visits:visits_1d of user_id=7")
+    assert found["value"] == 1 and [row["why"] for row in found["rows"]] == ["counts"]

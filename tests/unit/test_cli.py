@@ -647,7 +647,8 @@ class TestLooking:
         answer = asof_("explain", "user_visits:session_visits", "--key", "user_id=7", "--at", "2026-11-23T00:00:00Z")
 
         assert answer.stdout.splitlines()[0] == "user_visits:session_visits is 1" and "home" in answer.stdout
-        assert store.calls[-1] == (
+        assert json.loads(asof_("explain", "a:b", "-k", "user_id=7", "--output", "json").stdout)["value"] == 1
+        assert [call for call in store.calls if call[0] == "explain"][0] == (
             "explain", ("user_visits:session_visits", {"user_id": 7}), {"at": datetime(2026, 11, 23, tzinfo=UTC)},
         )  # fmt: skip
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Protocol
 
 import click
@@ -37,8 +37,12 @@ class Output(Protocol):
         """
         ...
 
-    def rows(self, name: str, table: pa.Table, *, empty: str = "No rows.") -> None:
-        """Data: rows of an Arrow table."""
+    def rows(self, name: str, table: pa.Table, *, empty: str = "No rows.", spare: Collection[str] = ()) -> None:
+        """Data: rows of an Arrow table.
+
+        Args:
+            spare: columns that the text may leave out where the width does not suffice.
+        """
         ...
 
     def details(self, name: str, values: Mapping[str, Any], *, title: str = "") -> None:
@@ -79,10 +83,13 @@ class TextOutput:
         found = list(records)
         self._write(lines_of(found, columns, width=width()) if found else [empty])
 
-    def rows(self, name: str, table: pa.Table, *, empty: str = "No rows.") -> None:
+    def rows(self, name: str, table: pa.Table, *, empty: str = "No rows.", spare: Collection[str] = ()) -> None:
         from asof.cli.tables import Column
 
-        columns = [Column(column, column, null="null", prose=_is_text(table, column)) for column in table.column_names]
+        columns = [
+            Column(column, column, null="null", prose=_is_text(table, column), spare=column in spare)
+            for column in table.column_names
+        ]
         self.records(name, table.to_pylist(), columns, empty=empty)
 
     def details(self, name: str, values: Mapping[str, Any], *, title: str = "") -> None:
@@ -123,7 +130,7 @@ class JsonOutput:
     ) -> None:
         self._document[name] = [plain(record) for record in records]
 
-    def rows(self, name: str, table: pa.Table, *, empty: str = "No rows.") -> None:
+    def rows(self, name: str, table: pa.Table, *, empty: str = "No rows.", spare: Collection[str] = ()) -> None:
         self._document[name] = plain(table.to_pylist())
 
     def details(self, name: str, values: Mapping[str, Any], *, title: str = "") -> None:

@@ -10,6 +10,11 @@ from asof.cli.context import CliContext, pass_context
 from asof.cli.options import MOMENT, Command, key_option, key_types, read_key
 from asof.cli.tables import Column
 
+SHOWN_ROWS = 20
+
+_PLACES = ("partition", "offset", "ingested_at", "in_window", "from")
+"""Columns that say where an event stands; on a narrow terminal the others matter more."""
+
 
 @click.command(cls=Command)
 @click.argument("name")
@@ -30,16 +35,22 @@ def sample(context: CliContext, name: str, n: int, seed: int, by: str, online: b
 @click.argument("reference", metavar="VIEW:FEATURE")
 @key_option(multiple_rows=False)
 @click.option("--at", type=MOMENT, help="As of this time. [default: now]")
+@click.option(
+    "--limit", "-n", type=click.IntRange(min=1), help=f"Show so many rows. [default: {SHOWN_ROWS} as text, all as JSON]"
+)
 @pass_context
-def explain(context: CliContext, reference: str, key: tuple[str, ...], at: datetime | None) -> None:
+def explain(context: CliContext, reference: str, key: tuple[str, ...], at: datetime | None, limit: int | None) -> None:
     """Show which rows or events made a value.
 
     \b
     asof explain user_traffic:views_1d --key user_id=7
     """
     explained = context.store.explain(reference, read_key(key, key_types(context)), at=at)
-    context.output.lines("explanation", explained.text.splitlines(), explained.text)
-    context.output.rows("rows", explained.rows, empty="No row or event has part in it.")
+    context.output.lines("explanation", explained.text.splitlines(), explained.text, wrap=True)
+    limit = limit or (SHOWN_ROWS if context.output.form == "text" else explained.rows.num_rows)
+    context.output.rows("rows", explained.rows.slice(0, limit), empty="There is no row or event of it.", spare=_PLACES)
+    if explained.rows.num_rows > limit:
+        context.note(f"These are the first {limit} of {explained.rows.num_rows:,} rows; --limit shows more.")
     context.output.noted(value=explained.value)
 
 
