@@ -1,4 +1,4 @@
-"""Samples of what a store holds: some rows, or some entities; the same for the same seed, in whatever order it is read."""
+"""Samples of what a store holds: some rows, or some entities; the same for the same seed, whatever the order."""
 
 from __future__ import annotations
 
@@ -170,7 +170,7 @@ def _spine_of_rows(parts: Parts, selection: Selection, *, n: int, seed: int) -> 
         view = read.view
         named = dict(zip(read.keys, view.join_keys, strict=True))
         named[TIME] = view.source.renamed(view.source.timestamp_field)
-        rows, marks = _sampled(parts, view.source, named, n=n, seed=seed + number, required=list(named))
+        rows, marks = sampled_rows(parts, view.source, named, n=n, seed=seed + number, required=list(named))
         for key, field in zip(read.keys, view.key_fields, strict=True):
             rows = rows.set_column(rows.schema.get_field_index(key), key, fit(rows[key], field.dtype)[0])
         pieces.append(_with_time(rows, TIME, view.source))
@@ -191,7 +191,7 @@ def _latest_rows(parts: Parts, view: FeatureView, *, n: int, seed: int) -> pa.Ta
     source = view.source
     names = [*view.join_keys, *view.feature_names]
     named = {**{name: name for name in names}, TIME: source.renamed(source.timestamp_field)}
-    rows, _ = _sampled(parts, source, named, n=n, seed=seed, required=[*view.join_keys, TIME])
+    rows, _ = sampled_rows(parts, source, named, n=n, seed=seed, required=[*view.join_keys, TIME])
     for field in (*view.key_fields, *view.features):
         place = rows.schema.get_field_index(field.name)
         rows = rows.set_column(place, field.name, fit(rows[field.name], field.dtype)[0])
@@ -199,11 +199,11 @@ def _latest_rows(parts: Parts, view: FeatureView, *, n: int, seed: int) -> pa.Ta
 
 
 def _source_rows(parts: Parts, source: Source, *, n: int, seed: int) -> pa.Table:
-    rows, _ = _sampled(parts, source, None, n=n, seed=seed, required=[])
+    rows, _ = sampled_rows(parts, source, None, n=n, seed=seed, required=[])
     return rows
 
 
-def _sampled(
+def sampled_rows(
     parts: Parts, source: Source, named: dict[str, str] | None, *, n: int, seed: int, required: Sequence[str]
 ) -> tuple[pa.Table, npt.NDArray[np.uint64]]:
     """The n rows with the smallest hashes of their places, and the hashes.
@@ -220,7 +220,7 @@ def _sampled(
         kinds = [types.get(named[name] if named else name, pa.int64()) for name in names]
         return pa.table([pa.array([], kind) for kind in kinds], names=names), np.zeros(0, dtype=np.uint64)
     places = ['"partition" AS asof_partition', '"offset" AS asof_offset'] if source.is_log else []
-    columns = ["*"] if named is None else [f"{quoted(source.raw(own))} AS {quoted(name)}" for name, own in named.items()]
+    columns = [f"{quoted(source.raw(own))} AS {quoted(name)}" for name, own in (named or {}).items()] or ["*"]
     reader = parts.offline.sql(f"SELECT {', '.join([*columns, *places])} FROM source", {"source": found}).reader()
     kept, kept_hashes = None, np.zeros(0, dtype=np.uint64)
     at = 0
@@ -272,4 +272,4 @@ def _collides(snapshot: Snapshot, name: str) -> bool:
     return len(set(names)) != len(names)
 
 
-__all__ = ["sample", "scanned_keys", "smallest_keys"]
+__all__ = ["sample", "sampled_rows", "scanned_keys", "smallest_keys"]
