@@ -232,3 +232,42 @@ def test_who_applied_what_is_remembered(store):
     store.apply()
 
     assert any(commit.note.startswith("apply:") for commit in store.history())
+
+
+HISTORY = """
+from asof import Aggregation, Entity, FeatureView, Field, FileSource, LogSource
+from asof.types import Int64
+
+user = Entity(name="user", join_keys=["user_id"])
+years = FileSource(name="years", path="years.parquet", timestamp_field="ms", timestamp_unit="ms")
+clicks = LogSource(
+    name="clicks", schema=[Field("user_id", Int64), Field("n", Int64), Field("ms", Int64)],
+    timestamp_field="ms", timestamp_unit="ms", batch_source=years, stream_from="2026-01-01",
+)
+clicked = FeatureView(
+    name="clicked", entities=[user], source=clicks, aggregations=[Aggregation("n", "sum", name="total")],
+)
+"""
+
+
+def test_the_years_before_a_stream_are_loaded_once_and_count_beside_it(root, store):
+    write(root, HISTORY)
+    day = int(NOON.timestamp() * 1000)
+    years = pa.table({"user_id": [7, 7, 8], "n": [100, 1000, 5], "ms": [day - 86_400_000 * 400, day, day - 86_400_000]})
+    pq.write_table(years, root / "years.parquet")
+    store.apply()
+    store.parts.log.send(
+        "clicks",
+        [b'{"user_id": 7, "n": 1, "ms": %d}' % day, b'{"user_id": 7, "n": 10000, "ms": %d}' % (day - 86_400_000 * 2)],
+        durable=False,
+    )
+    store.stream_run(until_caught_up=True)
+
+    assert store.backfill("clicks") == 2
+    assert store.backfill("clicks") == 0
+
+    # The row of the batch source after `stream_from`, and the event of the stream before it, are left out on both sides.
+    served = store.get_online_features("clicked", [{"user_id": 7}, {"user_id": 8}]).to_dict()["total"]
+    frame = {"user_id": [7, 8], "event_timestamp": [NOON, NOON]}
+    trained = store.get_historical_features(frame, ["clicked:total"]).to_arrow()["total"].to_pylist()
+    assert served == trained == [101, 5]

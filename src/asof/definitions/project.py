@@ -160,6 +160,10 @@ def decode_project(content: Mapping[str, Any], where: Mapping[str, str]) -> Proj
     """The project that `content()` described, each object with its place, as far as `where` knows it."""
     entities = {each["name"]: Entity.of(each) for each in content["entities"]}
     sources: dict[str, Any] = {each["name"]: source_of(each) for each in content["sources"]}
+    for source in sources.values():
+        if isinstance(source, LogSource) and source.batch_source is not None:
+            # One object for each name, as `project_of` wants it.
+            source._set(batch_source=sources[source.batch_source.name])
     requests: dict[str, Any] = {each["name"]: source_of(each) for each in content["request_sources"]}
     views: dict[str, Any] = {each["name"]: _view_of(each, entities, sources) for each in content["views"]}
     for each in content["on_demand_views"]:

@@ -239,7 +239,13 @@ class LogSource(Source):
             schema=schema,
         )
         self._check_time()
-        if (batch_source is None) != (stream_from is None):
+        if batch_source is not None and stream_from is None and self.type == "push":
+            note = (
+                f"source {name!r}: its batch source has no stream_from=, so all of its rows count beside all pushes; "
+                "aggregations count a row twice that is in both"
+            )
+            self._set(notes=(*self.notes, note))
+        elif (batch_source is None) != (stream_from is None):
             raise self.refuse(
                 "batch_source= and stream_from= go together", hint="say from which moment on the log's events count"
             )
@@ -276,8 +282,9 @@ class LogSource(Source):
             "allowed_lateness": self.allowed_lateness,
             "max_future": self.max_future,
         }
-        if self.batch_source is not None and self.stream_from is not None:
+        if self.batch_source is not None:
             content["batch_source"] = self.batch_source.content()
+        if self.stream_from is not None:
             content["stream_from"] = iso(self.stream_from)
         return content
 
@@ -302,9 +309,6 @@ class PushSource(LogSource):
         if batch_source is not None and not timestamp_field:
             timestamp_field = batch_source.timestamp_field
         options.setdefault("topic", f"push.{name}")
-        if batch_source is not None and "stream_from" not in options:
-            # Feast's spelling: the batch source is history, the pushes add to it.
-            options["stream_from"] = "1970-01-01"
         super().__init__(
             name, schema=schema or (), timestamp_field=timestamp_field, batch_source=batch_source, **options
         )

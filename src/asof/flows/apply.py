@@ -41,9 +41,9 @@ def make_plan(parts: Parts, project: Project) -> Plan:
     more = _reserved_columns(resolved)
     if not plan.errors:
         more += _null_keys(parts, resolved)
-    known_types = {finding.object for finding in plan.errors}
     for view in resolved.on_demand_views.values():
-        if view.function is not None and not known_types:
+        # The functions' inputs have types only where nothing stands in the way.
+        if view.function is not None and not plan.errors:
             more += [
                 Finding(each.severity, f"on-demand feature view {view.name!r}", view.where, "", each.text)  # type: ignore[arg-type]
                 for each in check_row_wise(view)
@@ -110,6 +110,7 @@ def apply_plan(parts: Parts, plan: Plan, *, progress: Progress = silent) -> Snap
         return parts.registry.load(parts.project)
     for source in plan.project.sources.values():
         if isinstance(source, LogSource):
+            parts.log.create(source.topic, int(parts.options.get("partitions", 1)))
             parts.offline.create(parts.archive_of(source), archive_schema(source))
     token = uuid.uuid4().hex
     fresh = [plan.project.views[change.view] for change in plan.changes if isinstance(change, NewGeneration)]

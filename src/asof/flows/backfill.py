@@ -5,15 +5,18 @@ from __future__ import annotations
 import numpy as np
 import pyarrow as pa
 
+from asof.definitions import LogSource
 from asof.dtypes import Timestamp
 from asof.errors import RequestError
 from asof.fitting import event_micros, fit
 from asof.flows.archiving import archive_schema, with_arrival
 from asof.flows.build import rebuild
 from asof.flows.historical import rows_of
-from asof.flows.parts import Parts, Progress, current_generation, log_source_named, silent
+from asof.flows.ingest import progress_name
+from asof.flows.parts import Parts, Progress, current_generation, log_source_named, silent, table_of
 from asof.flows.push import fitted_rows
 from asof.offline.protocol import HISTORY
+from asof.timing import LATEST
 
 
 def backfill(parts: Parts, source_name: str, *, progress: Progress = silent) -> int:
@@ -31,13 +34,15 @@ def backfill(parts: Parts, source_name: str, *, progress: Progress = silent) -> 
     snapshot = parts.registry.load(parts.project)
     source = log_source_named(snapshot, source_name)
     batch = source.batch_source
-    if batch is None or source.stream_from is None:
+    if batch is None:
         raise RequestError(
             f"source {source.name!r} has no batch source, so there is no history to load",
             hint="give it batch_source= and stream_from=",
         )
     archive = parts.archive_of(source)
     if parts.offline.offsets(archive, [HISTORY])[HISTORY] >= 0:
+        # Loaded before; a run that was killed after that may still owe the views their rows.
+        _rebuild_views(parts, source, progress)
         return 0
     given = rows_of(parts, batch)
     names = [field.name for field in source.schema]
@@ -49,7 +54,9 @@ def backfill(parts: Parts, source_name: str, *, progress: Progress = silent) -> 
         for piece in parts.offline.sql(f'SELECT {columns} FROM "{batch.name}"', {batch.name: given}).reader():
             rows = pa.Table.from_batches([piece])
             times = event_micros(_as_time(rows, source.timestamp_field), batch.timestamp_unit or source.timestamp_unit)
-            before = np.flatnonzero(times.fill_null(2**62).to_numpy(zero_copy_only=False) < source.stream_from)
+            # A push source may leave out `stream_from`: then all of its batch source's rows are its history.
+            until = source.stream_from if source.stream_from is not None else LATEST
+            before = np.flatnonzero(times.fill_null(LATEST).to_numpy(zero_copy_only=False) < until)
             picked = fitted_rows(source, rows.take(pa.array(before)), required=[source.timestamp_field])
             if picked.num_rows:
                 offsets = np.arange(count, count + picked.num_rows)
@@ -60,10 +67,21 @@ def backfill(parts: Parts, source_name: str, *, progress: Progress = silent) -> 
     schema = archive_schema(source)
     table = pa.concat_tables(loaded).select(schema.names).cast(schema) if loaded else schema.empty_table()
     parts.offline.append(archive, table, {HISTORY: max(count - 1, 0)})
-    for view in snapshot.project.views_of(source.name):
-        if view.online and current_generation(snapshot, view):
-            rebuild(parts, view, progress=progress)
+    _rebuild_views(parts, source, progress)
     return count
+
+
+def _rebuild_views(parts: Parts, source: LogSource, progress: Progress) -> None:
+    """Build the views anew whose online rows do not hold the history yet."""
+    snapshot = parts.registry.load(parts.project)
+    loaded = parts.offline.offsets(parts.archive_of(source), [HISTORY])[HISTORY]
+    for view in snapshot.project.views_of(source.name):
+        generation = current_generation(snapshot, view)
+        if not view.online or generation is None:
+            continue
+        reached = parts.online.progress(table_of(parts.project, view, generation)).get(progress_name(HISTORY), -1)
+        if int(reached) < loaded:
+            rebuild(parts, view, progress=progress)
 
 
 def _as_time(rows: pa.Table, name: str) -> pa.Array:
