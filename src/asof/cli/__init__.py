@@ -6,6 +6,9 @@ from __future__ import annotations
 def main() -> None:
     """Run the `asof` command with the arguments of this process, and leave with its exit code."""
     # Click is loaded here and not with the package: whoever imports `asof.cli` for its tables needs none of it.
-    from asof.cli.app import cli
-
+    try:
+        from asof.cli.app import cli
+    except KeyboardInterrupt:
+        # Ctrl-C right after the start, before there is a boundary to report it.
+        raise SystemExit(130) from None
     cli.main(prog_name="asof")
