@@ -1,0 +1,9 @@
+SELECT k0, k1, ts, created AS created, 0 AS arrived, f0
+FROM (
+SELECT "user_id" AS k0, "shop" AS k1, epoch_us("happened") AS ts, coalesce(epoch_us("written"), epoch_us("happened")) AS created, "amount" AS tie0, coalesce(epoch_us("written"), epoch_us("happened")) AS known, asof_row AS source_row, CASE WHEN isnan("amount") OR "amount" IS NULL THEN NULL WHEN "amount" = trunc("amount") THEN CAST("amount" AS BIGINT) ELSE CAST(error('asof: column ''amount'' of source ''orders'' holds a fraction, and is declared Int64') AS BIGINT) END AS f0
+FROM asof_source_0
+WHERE "happened" IS NOT NULL AND "user_id" IS NOT NULL AND "shop" IS NOT NULL AND "happened" >= make_timestamptz(1000) AND "happened" <= make_timestamptz(2000)
+)
+WHERE ts <= 2000 AND ts >= 1000
+QUALIFY row_number() OVER (PARTITION BY k0, k1 ORDER BY ts DESC NULLS LAST, created DESC NULLS LAST, tie0 DESC NULLS LAST) = 1
+ORDER BY k0 < 0, k0, strlen(k1), k1

@@ -1,0 +1,8 @@
+SELECT k0, k1, ts, created AS created, row_number() OVER (PARTITION BY k0, k1 ORDER BY ts, created NULLS FIRST, tie0 NULLS FIRST, tie1 NULLS FIRST, tie2 NULLS FIRST, tie3 NULLS FIRST, tie4 NULLS FIRST) AS arrived, c0 AS "user_id", c1 AS "shop", c2 AS "amount", c3 AS "happened", c4 AS "written"
+FROM (
+SELECT "user_id" AS k0, "shop" AS k1, epoch_us("happened") AS ts, coalesce(epoch_us("written"), epoch_us("happened")) AS created, "user_id" AS tie0, "shop" AS tie1, "amount" AS tie2, "happened" AS tie3, "written" AS tie4, asof_row AS source_row, CAST("user_id" AS BIGINT) AS c0, "shop" AS c1, CASE WHEN isnan("amount") OR "amount" IS NULL THEN NULL WHEN "amount" = trunc("amount") THEN CAST("amount" AS BIGINT) ELSE CAST(error('asof: column ''amount'' of source ''orders'' holds a fraction, and is declared Int64') AS BIGINT) END AS c2, "happened" AS c3, "written" AS c4
+FROM asof_source_0
+WHERE "happened" IS NOT NULL AND "user_id" IS NOT NULL AND "shop" IS NOT NULL AND "happened" <= make_timestamptz(2000)
+)
+WHERE ts <= 2000 AND (k0, k1) IN (SELECT (k0, k1) FROM asof_wanted)
+ORDER BY k0, k1, ts, arrived
