@@ -104,7 +104,10 @@ class LazyReaders(Mapping[str, Any]):
 def open_parts(config: StoreConfig, *, clock: Clock, who: str) -> Parts:
     """Every part of a store, as its configuration says."""
     root = config.path
-    log = opened("log", config.log, root, clock=clock)
+    options = dict(config.log.options)
+    # How many partitions a new topic gets is for whoever makes it, not for the log.
+    partitions = options.pop("partitions", 1)
+    log = opened("log", Part(config.log.type, options, config.log.where), root, clock=clock)
     try:
         return Parts(
             project=config.project,
@@ -115,7 +118,7 @@ def open_parts(config: StoreConfig, *, clock: Clock, who: str) -> Parts:
             readers=LazyReaders(root),
             clock=clock,
             who=who,
-            options=dict(config.log.options),
+            options={"partitions": partitions},
         )
     except AsofError:
         log.close()

@@ -42,7 +42,6 @@ def test_a_project_alone_is_a_whole_configuration(root: Path) -> None:
     assert (config.offline_store.type, config.offline_store.options) == ("duckdb", {"path": str(root / "data/offline")})
     assert (config.online_store.type, config.online_store.options) == ("sqlite", {"path": str(root / "data/online.db")})
     assert (config.log.type, config.log.options) == ("file", {"path": str(root / "data/log")})
-    assert config.push is config.log
 
 
 def test_options_are_read_in_their_types_and_paths_against_the_root(root: Path) -> None:
@@ -260,7 +259,7 @@ def test_secrets_are_never_shown(root: Path) -> None:
 
 
 def test_every_option_is_documented_once_and_the_defaults_are_what_is_loaded(root: Path) -> None:
-    write(root, "project: shop\npush: {}\n")
+    write(root, "project: shop\n")
     config = load_config(root, environ={})
 
     places = [(each.section, each.product, each.name) for each in REFERENCE]

@@ -25,7 +25,6 @@ _DEFAULT_TYPES = {
     "offline_store": "duckdb",
     "online_store": "sqlite",
     "log": "file",
-    "push": "file",
 }
 
 
@@ -55,7 +54,7 @@ class StoreConfig:
     """All that `feature_store.yaml` says.
 
     Args:
-        push: where pushed rows are logged; the same part as `log` where the file does not say.
+        log: where the events of log sources and pushed rows stand.
         clock: the store's now as ISO 8601 text; None is the system's.
         path: the repository's root, absolute.
         env: the environment asked for; empty for none.
@@ -67,7 +66,6 @@ class StoreConfig:
     offline_store: Part
     online_store: Part
     log: Part
-    push: Part
     clock: str | None
     path: Path
     env: str = ""
@@ -166,10 +164,7 @@ class _Reader:
                 self._unknown(key, value, section="", known=known)
         config: dict[str, Any] = {"project": self._project(document, env), "clock": None}
         for section in SECTIONS:
-            written = document.content.get(section)
-            if written is not None or section != "push":
-                config[section] = self._part(section, written)
-        config.setdefault("push", config["log"])
+            config[section] = self._part(section, document.content.get(section))
         if "clock" in document.content:
             config["clock"] = self._option(known["clock"], document.content["clock"])
         return config

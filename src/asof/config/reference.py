@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-SECTIONS = ("registry", "offline_store", "online_store", "log", "push")
+SECTIONS = ("registry", "offline_store", "online_store", "log")
 """The parts of a store; each is a product (`type:`) and its options."""
 
 
@@ -33,17 +33,6 @@ class Option:
         return f"{self.section}.{self.name}" if self.section else self.name
 
 
-def _file_log(section: str, default: str | None) -> tuple[Option, ...]:
-    return (
-        Option(section, "file", "path", "path", default, "The folder of the log's topics."),
-        Option(section, "file", "segment_bytes", "integer", None, "How large a segment grows."),
-        Option(
-            section, "file", "session_timeout_s", "number", None,
-            "How long a consumer may be silent before its partitions are given to others.",
-        ),
-    )  # fmt: skip
-
-
 REFERENCE: tuple[Option, ...] = (
     Option(
         "", "", "project", "text", None,
@@ -52,8 +41,7 @@ REFERENCE: tuple[Option, ...] = (
     Option("", "", "registry", "part", None, "Where applied definitions live. Plain text is a SQLite registry's path."),
     Option("", "", "offline_store", "part", None, "What keeps history and runs joins."),
     Option("", "", "online_store", "part", None, "What serving reads."),
-    Option("", "", "log", "part", None, "Where the events of `LogSource`s come from."),
-    Option("", "", "push", "part", None, "Where pushed rows are logged; the same as `log` where left out."),
+    Option("", "", "log", "part", None, "Where the events of `LogSource`s come from, and pushed rows go to."),
     Option("", "", "clock", "moment", None, "The store's now, as ISO 8601; the system's clock where left out."),
     Option("registry", "", "type", "text", "sqlite", "The product. Feast's `registry_type` is the same."),
     Option("registry", "sqlite", "path", "path", "data/registry.db", "The file."),
@@ -67,9 +55,13 @@ REFERENCE: tuple[Option, ...] = (
     Option("online_store", "sqlite", "path", "path", "data/online.db", "The file."),
     Option("online_store", "sqlite", "busy_timeout_s", "number", None, "How long a write waits for other writers."),
     Option("log", "", "type", "text", "file", "The product."),
-    *_file_log("log", "data/log"),
-    Option("push", "", "type", "text", "file", "The product."),
-    *_file_log("push", "data/log"),
+    Option("log", "file", "path", "path", "data/log", "The folder of the log's topics."),
+    Option("log", "file", "partitions", "integer", 1, "How many partitions a topic gets that `apply` makes."),
+    Option("log", "file", "segment_bytes", "integer", None, "How large a segment grows."),
+    Option(
+        "log", "file", "session_timeout_s", "number", None,
+        "How long a consumer may be silent before its partitions are given to others.",
+    ),
 )  # fmt: skip
 
 FEAST_KEYS: dict[str, tuple[str, ...]] = {
@@ -86,7 +78,6 @@ FEAST_KEYS: dict[str, tuple[str, ...]] = {
     "offline_store": ("allow_historical_data_skip", "staging_location", "staging_location_endpoint_override"),
     "online_store": ("vector_enabled", "vector_len", "text_search_enabled"),
     "log": (),
-    "push": (),
 }  # fmt: skip
 """Feast's keys without a meaning here, by section: taken with a note."""
 
@@ -95,7 +86,6 @@ FEAST_TYPES: dict[str, dict[str, str]] = {
     "offline_store": {"file": "duckdb", "dask": "duckdb"},
     "online_store": {},
     "log": {},
-    "push": {},
 }
 """Feast's product names, by section, and what stands for them here."""
 
