@@ -41,7 +41,7 @@ def test_a_project_alone_is_a_whole_configuration(root: Path) -> None:
     assert (config.registry.type, config.registry.options) == ("sqlite", {"path": str(root / "data/registry.db")})
     assert (config.offline_store.type, config.offline_store.options) == ("duckdb", {"path": str(root / "data/offline")})
     assert (config.online_store.type, config.online_store.options) == ("sqlite", {"path": str(root / "data/online.db")})
-    assert (config.log.type, config.log.options) == ("file", {"path": str(root / "data/log")})
+    assert (config.log.type, config.log.options) == ("file", {"path": str(root / "data/log"), "partitions": 1})
 
 
 def test_options_are_read_in_their_types_and_paths_against_the_root(root: Path) -> None:
