@@ -141,6 +141,8 @@ def run(
         with story.step("Stream a few more events", "and look again") as step:
             later = more_events(shop, users=chosen, minutes=EXTRA_MINUTES, seed=seed + 1)
             now[0] = later.ends_at
+            # The commands that a reader tries next find the clock where the story left it.
+            write_repository(output / "repo", clock=later.ends_at)
             produce(store, later)
             store.stream_run(until_caught_up=True, progress=progress)
             after = _served(store, chosen)
