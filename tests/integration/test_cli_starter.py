@@ -182,3 +182,12 @@ def test_a_value_is_explained_by_its_events(asof_: Asof, visited: datetime) -> N
 
     assert text.startswith("user_visits:visits_1d of user_id=7")
     assert found["value"] == 1 and [row["why"] for row in found["rows"]] == ["counts"]
+
+
+def test_a_key_is_forgotten_everywhere(asof_: Asof, visited: datetime) -> None:
+    asof_("forget", "user", "--key", "user_id=7", input="n\n", code=1)
+    gone = document(asof_("forget", "user", "--key", "user_id=7", "--yes", "--output", "json"))["forgotten"]
+
+    assert gone["online"] == {"user_visits": 1}
+    args = ["get", "online", "--service", "visit_model", "-k", "user_id=7", "--output", "json"]
+    assert document(asof_(*args))["rows"][0]["visits_1d"] == 0
