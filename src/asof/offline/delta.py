@@ -168,11 +168,11 @@ class DeltaArchives:
         return {"added": metrics["numFilesAdded"], "removed": metrics["numFilesRemoved"], "vacuumed": len(gone)}
 
     def forget(self, archive: Archive, columns: Mapping[str, Any]) -> int:
-        """Delete the rows where every column has the given value, and the files that still held them."""
+        """Delete the rows where every column has the given value, or one of a list, and the files that held them."""
         table = self._open(archive)
         if table is None:
             return 0
-        predicate = " AND ".join(f'"{name}" = {_literal(value)}' for name, value in columns.items())
+        predicate = " AND ".join(_is(name, value) for name, value in columns.items())
         for _ in range(_ATTEMPTS):
             try:
                 metrics = table.delete(predicate)
@@ -257,6 +257,12 @@ def _beyond(rows: pa.Table, done: Mapping[int, int]) -> pa.Table:
             seen = pc.and_(pc.equal(rows["partition"], partition), pc.less_equal(rows["offset"], offset))
             keep = pc.and_not(keep, seen)
     return rows.filter(keep)
+
+
+def _is(name: str, value: Any) -> str:
+    if isinstance(value, list):
+        return f'"{name}" IN ({", ".join(map(_literal, value))})'
+    return f'"{name}" = {_literal(value)}'
 
 
 def _literal(value: Any) -> str:
