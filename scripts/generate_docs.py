@@ -1,0 +1,368 @@
+"""Write the pages of docs/reference/ from the code: `make docs`. The tests compare them with what is committed."""
+
+from __future__ import annotations
+
+import inspect
+import re
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).resolve().parents[1]
+OUTPUT = ROOT / "docs" / "reference"
+NOTE = "<!-- Written by scripts/generate_docs.py. Do not edit: run `make docs`. -->\n"
+
+GROUPS = {
+    "The store": ("FeatureStore",),
+    "Definitions": (
+        "Entity", "Field", "FeatureView", "Aggregation", "Sliding", "Session", "OnDemandFeatureView",
+        "on_demand_feature_view", "FeatureService", "BatchFeatureView", "StreamFeatureView",
+    ),
+    "Sources": (
+        "FileSource", "LogSource", "PushSource", "RequestSource", "ParquetFormat", "CsvFormat", "DeltaFormat",
+        "JsonFormat",
+    ),
+    "Errors": ("AsofError",),
+}  # fmt: skip
+"""How the public names of `asof` stand on the page of the Python interface; each is in one group."""
+
+TYPES = {
+    "Bool": ("true or false", "`bool`; no 0 or 1"),
+    "Int32": ("whole numbers of 32 bits", "`int`, or a `float` without a fraction"),
+    "Int64": ("whole numbers of 64 bits", "`int`, or a `float` without a fraction"),
+    "Float32": ("numbers of 32 bits; the nearest value is kept", "`float`, or an `int` that it can hold exactly"),
+    "Float64": ("numbers of 64 bits", "`float`, or an `int` that it can hold exactly"),
+    "Decimal": ("exact numbers; `Decimal(precision, scale)` with up to 38 digits", "`decimal.Decimal`, `int`, or text; never a `float`, never rounded"),
+    "String": ("text", "`str`"),
+    "Bytes": ("bytes", "`bytes`; base64 text in JSON messages"),
+    "Date": ("a day", "`datetime.date`, or ISO 8601 text"),
+    "Timestamp": ("a moment: UTC, microseconds", "`datetime`, or ISO 8601 text; without a zone it is UTC"),
+    "UnixTimestamp": ("Feast's name for Timestamp", "as Timestamp"),
+    "Json": ("a JSON document", "text that is JSON, or what can be written as JSON"),
+    "Array": ("a list: `Array(String)`; elements may be null", "a list"),
+    "Embedding": ("a vector of n Float32: `Embedding(384)`", "a list of exactly n numbers, none of them null"),
+}
+"""Name in `asof.types` → what it holds, and what may be written into it."""
+
+AGGREGATES = {
+    "count": ("How many rows; with a column: how many values.", "0"),
+    "sum": ("The sum. Integers are added exactly; a sum outside Int64 is null.", "null"),
+    "mean": ("The mean. Also called `avg`.", "null"),
+    "min": ("The least value.", "null"),
+    "max": ("The greatest value; NaN is greater than all.", "null"),
+    "std": ("The sample standard deviation; null of one value.", "null"),
+    "var": ("The sample variance; null of one value.", "null"),
+    "first": ("The value of the first row, by the order of rows.", "null"),
+    "last": ("The value of the last row, by the order of rows. Also called `latest`.", "null"),
+    "count_distinct": ("How many different values; NaN is one value.", "0"),
+    "last_n": ("The last `n` values as a list, oldest first.", "null"),
+}
+"""Aggregate function → its meaning, and what it answers where there are no values."""
+
+
+def pages() -> dict[str, str]:
+    """File name below docs/reference/ → its text."""
+    from asof.cli.reference import markdown
+
+    made = {
+        "cli.md": markdown, "config.md": config, "errors.md": errors, "expressions.md": expressions, "types.md": types,
+        "aggregations.md": aggregations, "python.md": python,
+    }  # fmt: skip
+    return {name: _noted(write()) for name, write in made.items()}
+
+
+def _noted(page: str) -> str:
+    title, rest = page.split("\n", 1)
+    return f"{title}\n\n{NOTE}{rest}" if rest.startswith("\n") else f"{title}\n\n{NOTE}\n{rest}"
+
+
+# ---- Pages ----
+
+
+def config() -> str:
+    """Every key of feature_store.yaml."""
+    from asof.config.reference import FEAST_KEYS, REFERENCE, SECTIONS
+
+    lines = [
+        "# feature_store.yaml", "",
+        "The file stands at the root of the feature repository. `${VAR}` and `${VAR:-default}` come from the environment, `$$` "
+        "is a dollar sign. A key that is not known is an error, which names the nearest one. `feature_store.<env>.yaml`, "
+        "asked for by `--env <env>`, is laid over it: see [environments](../how-to/environments.md).", "",
+        "Kinds: `text`; `path`, relative to the file; `integer`; `number`; `moment`, in ISO 8601; `size`, like `4GB`; "
+        "`part`, a group of keys.", "",
+    ]  # fmt: skip
+    for section in ("", *SECTIONS):
+        lines += [f"## {section or 'The top level'}", ""]
+        lines += ["| key | product | kind | default | meaning |", "| --- | --- | --- | --- | --- |"]
+        for option in REFERENCE:
+            if option.section == section:
+                default = "required" if option.required else "" if option.default is None else f"`{option.default}`"
+                cells = [f"`{option.path}`", option.product, option.kind, default, option.meaning]
+                lines.append(_row(cells))
+        lines.append("")
+    lines += ["## Feast's keys", "", "These are taken with a note, and have no meaning here.", ""]
+    lines += ["| part | keys |", "| --- | --- |"]
+    for section, keys in FEAST_KEYS.items():
+        if keys:
+            lines.append(_row([f"`{section}`" if section else "the top level", ", ".join(f"`{key}`" for key in keys)]))
+    return "\n".join(lines) + "\n"
+
+
+def errors() -> str:
+    """The tree of errors."""
+    from asof.cli.exit_codes import EXIT_CODES
+    from asof.errors import AsofError
+
+    lines = [
+        "# Errors", "",
+        "All errors of Asof are `asof.AsofError`. Each has `message`, `hint` (the next step), `where` (`file:line` of the "
+        "definition that it is about) and `to_dict()`. A driver's exception is never raised bare: it is the `__cause__`, "
+        "and `asof --debug` shows it. The last column is the exit code of the command line.", "",
+        "| error (in `asof.errors`) | meaning | exit code |", "| --- | --- | ---: |",
+    ]  # fmt: skip
+    for depth, each in _tree(AsofError):
+        summary = inspect.cleandoc(each.__doc__ or "").split("\n")[0]
+        lines.append(_row(["&nbsp;" * 4 * depth + f"`{each.__name__}`", summary, str(each.exit_code)]))
+    lines += ["", "## Exit codes", "", "| code | meaning |", "| ---: | --- |"]
+    lines += [_row([str(code), meaning]) for code, meaning in sorted(EXIT_CODES.items())]
+    return "\n".join(lines) + "\n"
+
+
+def expressions() -> str:
+    """The expression language."""
+    import asof.expressions
+    from asof.expressions.language import MAX_DEPTH, MAX_TEXT, RESERVED
+
+    _, decisions = inspect.cleandoc(asof.expressions.__doc__ or "").split("\n\n", 1)
+    lines = [
+        "# Expressions", "",
+        "`where=` and `column=` of an [aggregation](aggregations.md) take an expression of this closed language. "
+        "`asof plan` refuses anything else. One suite runs every word of it with nulls, negatives and extremes on every "
+        "engine.", "", "## What is settled", "", decisions.split("\n\n", 1)[-1], "",
+    ]  # fmt: skip
+    for heading, words in asof.expressions.SUPPORTED.items():
+        lines += [f"## {heading.capitalize()}", "", "| form | meaning |", "| --- | --- |"]
+        lines += [_row([f"`{word.form}`", word.meaning]) for word in words]
+        lines.append("")
+    lines += [
+        "## Limits", "",
+        f"An expression has at most {MAX_TEXT:,} characters and is nested at most {MAX_DEPTH} deep. These words are columns "
+        f"only in double quotes: {', '.join(sorted(RESERVED))}.",
+    ]  # fmt: skip
+    return "\n".join(lines) + "\n"
+
+
+def types() -> str:
+    """The value types."""
+    import asof.types
+    from asof.dtypes import DType
+
+    lines = [
+        "# Types", "",
+        "Types are imported from `asof.types`. No value is bent silently: 3.7 does not fit Int64, 12 does not fit String, "
+        "2**63 fits no integer type. See [time and types](../concepts/time-and-types.md).", "",
+        "| type | holds | may be written as | Arrow |", "| --- | --- | --- | --- |",
+    ]  # fmt: skip
+    for name in sorted(TYPES, key=list(TYPES).index):
+        holds, written = TYPES[name]
+        made = getattr(asof.types, name)
+        shown = made if isinstance(made, DType) else made(asof.types.Int64) if name == "Array" else made(384)
+        label = str(shown) if name in ("Array", "Embedding") else name
+        lines.append(_row([f"`{label}`", holds, written, f"`{shown.arrow()}`"]))
+    return "\n".join(lines) + "\n"
+
+
+def aggregations() -> str:
+    """The aggregate functions and windows."""
+    from asof import types as t
+    from asof.definitions.windows import MAX_HOPS, Aggregation
+    from asof.timing import DAY, HOUR, MINUTE, SECOND, default_hop, span_text
+
+    lines = [
+        "# Aggregations", "",
+        "An `Aggregation` is one feature of a view: a function over the events of a window that ends at the asked moment. "
+        "What a window holds is in [semantics](../concepts/semantics.md), how to write one in "
+        "[aggregations and expressions](../how-to/aggregations.md).", "",
+        "## Functions", "", "Nulls are passed over, in every function.", "",
+        "| function | answers | without values | of Int64 | of Float64 | of Decimal(12,2) | of String |",
+        "| --- | --- | --- | --- | --- | --- | --- |",
+    ]  # fmt: skip
+    samples = (t.Int64, t.Float64, t.Decimal(12, 2), t.String)
+    for name, (meaning, empty) in AGGREGATES.items():
+        given = Aggregation("x", name, n=3 if name == "last_n" else 0)
+        outputs = [
+            "" if name in ("sum", "mean", "std", "var") and dtype is t.String else f"`{given.output_dtype(dtype)}`"
+            for dtype in samples
+        ]
+        lines.append(_row([f"`{name}`", meaning, empty, *outputs]))
+    lines += ["", "## Windows", "", "| window | meaning |", "| --- | --- |"]
+    lines += [
+        _row(["`Sliding(length, hop)`", "The last `length`. The newest edge is exact, the oldest moves in hops"]),
+        _row(["`Session(gap)`", "The chain of events at most `gap` apart that is still open"]),
+        _row(["none", "All events ever"]),
+        "", f"A sliding window has at most {MAX_HOPS} hops. The default hop:", "", "| length | hop |", "| --- | --- |",
+    ]  # fmt: skip
+    edges = [("below 2m", 2 * MINUTE - SECOND), ("below 12m", 12 * MINUTE - SECOND), ("below 1h", HOUR - SECOND),
+             ("1h to 12h", 12 * HOUR), ("above, to 12d", 12 * DAY), ("above 12d", 30 * DAY)]  # fmt: skip
+    lines += [_row([label, span_text(default_hop(length))]) for label, length in edges]
+    return "\n".join(lines) + "\n"
+
+
+def python() -> str:
+    """The public names of `asof`, from their docstrings."""
+    import asof
+    from asof.flows.audit import AuditReport
+    from asof.flows.explain import Explanation
+    from asof.flows.historical import HistoricalResult
+    from asof.flows.serving import OnlineResponse
+
+    lines = [
+        "# Python", "",
+        "All names are imported from `asof`, types from [`asof.types`](types.md), errors from [`asof.errors`](errors.md). "
+        "Times may be given as aware or naive datetimes (UTC) or as ISO 8601 text, durations as `timedelta` or as text "
+        "like `90s`, `1h30m`, `7d`.", "",
+    ]  # fmt: skip
+    for heading, names in GROUPS.items():
+        lines += [f"## {heading}", ""]
+        for name in names:
+            lines += _documented(name, getattr(asof, name), methods=name in ("FeatureStore", "FeatureView"))
+        if heading == "The store":
+            lines += ["## What reads answer", ""]
+            for each in (HistoricalResult, OnlineResponse, Explanation, AuditReport):
+                lines += _documented(each.__name__, each, methods=True, signature=False)
+    lines += ["## Conformance suites", "", *_suites()]
+    return "\n".join(lines) + "\n"
+
+
+def _suites() -> list[str]:
+    import pkgutil
+    from importlib import import_module
+
+    import asof.testing
+
+    lines = ["`asof.testing` ships what a product of each family must pass: see "
+             "[write a store or engine](../how-to/new-product.md).", ""]  # fmt: skip
+    for module in sorted(each.name for each in pkgutil.iter_modules(asof.testing.__path__)):
+        found = import_module(f"asof.testing.{module}")
+        for name, each in vars(found).items():
+            if inspect.isclass(each) and each.__module__ == found.__name__ and name.endswith("Suite"):
+                lines += [f"### `asof.testing.{module}.{name}`", "", *_docstring(each.__doc__)]
+    return lines
+
+
+# ---- Docstrings ----
+
+
+def _documented(name: str, thing: Any, *, methods: bool = False, signature: bool = True) -> list[str]:
+    """A heading, the signature, the docstring, and perhaps the public methods."""
+    if inspect.isclass(thing) and thing.__name__ != name:
+        return [f"### {name}", "", f"Another name for `{thing.__name__}`.", ""]
+    lines = [f"### {name}", ""]
+    if signature:
+        lines += ["```python", _signature(name, thing), "```", ""]
+    lines += _docstring(_own_doc(thing))
+    if methods:
+        for method, member in _public_members(thing):
+            what = member.fget if isinstance(member, property) else member
+            if what.__name__ != method:
+                lines += [f"#### {name}.{method}", "", f"The same as `{what.__name__}`.", ""]
+                continue
+            lines += [f"#### {name}.{method}", ""]
+            if not isinstance(member, property):
+                lines += ["```python", _signature(method, what), "```", ""]
+            lines += _docstring(what.__doc__)
+    return lines
+
+
+def _public_members(thing: type) -> Iterator[tuple[str, Any]]:
+    for name, member in vars(thing).items():
+        if not name.startswith("_") and (inspect.isfunction(member) or isinstance(member, property)):
+            yield name, member
+
+
+def _own_doc(thing: Any) -> str | None:
+    return vars(thing).get("__doc__") if inspect.isclass(thing) else thing.__doc__
+
+
+def _signature(name: str, thing: Callable[..., Any]) -> str:
+    signature = inspect.signature(thing)
+    given = [each for each in signature.parameters.values() if each.name != "self"]
+    texts, starred = [], False
+    for each in given:
+        text = each.name
+        if each.kind is inspect.Parameter.VAR_KEYWORD:
+            # Feast's parameters without a meaning here: the docstring's place, not the signature's.
+            continue
+        if each.kind is inspect.Parameter.KEYWORD_ONLY and not starred:
+            texts.append("*")
+            starred = True
+        if each.kind is inspect.Parameter.VAR_POSITIONAL:
+            text, starred = f"*{each.name}", True
+        if each.default is not inspect.Parameter.empty:
+            shown = each.default.__name__ if inspect.isfunction(each.default) else repr(each.default)
+            text += f"={shown}"
+        texts.append(text)
+    answer = "" if inspect.isclass(thing) or signature.return_annotation in (inspect.Signature.empty, "None") else (
+        f" -> {str(signature.return_annotation)}"
+    )  # fmt: skip
+    joined = f"{name}({', '.join(texts)}){answer}"
+    if len(joined) <= 110:
+        return joined
+    return f"{name}(\n" + "".join(f"    {text},\n" for text in texts) + f"){answer}"
+
+
+def _docstring(doc: str | None) -> list[str]:
+    """A docstring as Markdown: paragraphs, and its sections (Args, Returns, …) as lists."""
+    lines: list[str] = []
+    section = ""
+    for block in re.split(r"\n(?=(?:Args|Attributes|Returns|Raises|Yields):\n)|\n\n", inspect.cleandoc(doc or "")):
+        heading = re.match(r"(Args|Attributes|Returns|Raises|Yields):\n(.*)", block, re.DOTALL)
+        if heading:
+            section, body = heading.group(1), inspect.cleandoc(heading.group(2))
+            title = {"Args": "Parameters", "Raises": "Raises", "Returns": "Answers"}.get(section, section)
+            if section in ("Returns", "Yields"):
+                lines += [f"{title}: {' '.join(body.split())}", ""]
+                continue
+            lines += [f"{title}:", ""]
+            lines += [f"- {_item(item)}" for item in re.split(r"\n(?=\S)", body)]
+            lines.append("")
+        elif block.strip():
+            lines += [block if block.startswith("- ") else " ".join(block.split()), ""]
+    return lines
+
+
+def _item(item: str) -> str:
+    name, colon, text = " ".join(item.split()).partition(": ")
+    return f"`{name}`: {text}" if colon else name
+
+
+def _tree(root: type) -> Iterator[tuple[int, type]]:
+    def below(each: type, depth: int) -> Iterator[tuple[int, type]]:
+        yield depth, each
+        for child in each.__subclasses__():
+            # Errors outside asof.errors are the own matter of their module.
+            if child.__module__ == root.__module__:
+                yield from below(child, depth + 1)
+
+    return below(root, 0)
+
+
+def _row(cells: list[str]) -> str:
+    return "| " + " | ".join(" ".join(str(cell).split()).replace("|", "\\|") for cell in cells) + " |"
+
+
+def main() -> int:
+    """Write the pages that differ, and say which."""
+    OUTPUT.mkdir(parents=True, exist_ok=True)
+    for name, text in pages().items():
+        path = OUTPUT / name
+        if not path.exists() or path.read_text(encoding="utf-8") != text:
+            path.write_text(text, encoding="utf-8")
+            print(f"wrote {path.relative_to(ROOT)}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.path.insert(0, str(ROOT / "src"))
+    sys.exit(main())

@@ -1,0 +1,199 @@
+"""The documentation holds: generated pages are current, links resolve, examples run, and nothing public is missing."""
+
+from __future__ import annotations
+
+import re
+import sys
+from collections.abc import Iterator
+from functools import lru_cache
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+DOCS = ROOT / "docs"
+PAGES = sorted([*DOCS.rglob("*.md"), *(ROOT / name for name in ("README.md", "CHANGELOG.md", "CONTRIBUTING.md"))])
+
+# An image's place is checked as a link's is.
+_LINK = re.compile(r"!?\[[^\]]*\]\(([^)\s]+)\)")
+_FENCE = re.compile(r"^```([^\n]*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+_CODE = re.compile(r"`[^`\n]*`")
+
+
+def _name(page: Path) -> str:
+    return str(page.relative_to(ROOT))
+
+
+@lru_cache
+def _text(page: Path) -> str:
+    return page.read_text(encoding="utf-8")
+
+
+def _prose(page: Path) -> str:
+    """The page without its blocks of code."""
+    return _FENCE.sub("", _text(page))
+
+
+@lru_cache
+def _anchors(page: Path) -> set[str]:
+    """The anchors that GitHub makes of a page's headings."""
+    found: set[str] = set()
+    for heading in re.findall(r"^#+ (.*)$", _prose(page), re.MULTILINE):
+        slug = re.sub(r"[^\w\- ]", "", heading.replace("`", "").lower().strip()).replace(" ", "-")
+        found.add(slug if slug not in found else f"{slug}-1")
+    return found
+
+
+# ---- Generated pages ----
+
+
+def test_the_generated_pages_are_those_that_make_docs_writes_now() -> None:
+    from scripts.generate_docs import OUTPUT, pages
+
+    made = pages()
+    stale = [name for name, text in made.items() if not (OUTPUT / name).exists() or _text(OUTPUT / name) != text]
+    assert not stale, f"docs/reference/ is not what the code says: {', '.join(stale)}; run `make docs`"
+    assert {path.name for path in OUTPUT.glob("*.md")} == set(made), "a page of docs/reference/ has no generator"
+
+
+def test_every_public_name_type_function_and_command_is_documented() -> None:
+    import asof
+    import asof.types
+    from asof.cli.reference import commands
+    from asof.definitions.windows import FUNCTIONS
+    from scripts.generate_docs import AGGREGATES, GROUPS, TYPES
+
+    assert sorted(name for names in GROUPS.values() for name in names) == sorted(asof.__all__)
+    assert set(TYPES) == set(asof.types.__all__) - {"DType"}
+    assert set(AGGREGATES) == set(FUNCTIONS)
+    page = _text(DOCS / "reference" / "cli.md")
+    assert [words for words, _ in commands() if words != "asof" and f"\n## {words}\n" not in page] == []
+
+
+def test_every_method_of_the_store_is_documented() -> None:
+    from asof import FeatureStore
+
+    page = _text(DOCS / "reference" / "python.md")
+    methods = [name for name in vars(FeatureStore) if not name.startswith("_")]
+    assert len(methods) > 30
+    assert [name for name in methods if f"#### FeatureStore.{name}\n" not in page] == []
+
+
+def test_every_option_and_every_error_is_documented() -> None:
+    import inspect
+
+    import asof.errors
+    from asof.config.reference import REFERENCE
+
+    config, errors = _text(DOCS / "reference" / "config.md"), _text(DOCS / "reference" / "errors.md")
+    assert [option.path for option in REFERENCE if f"`{option.path}`" not in config] == []
+    classes = [
+        each for each in vars(asof.errors).values() if inspect.isclass(each) and issubclass(each, asof.errors.AsofError)
+    ]
+    assert [each.__name__ for each in classes if f"`{each.__name__}`" not in errors] == []
+    assert [each.__name__ for each in classes if not each.__doc__] == []
+
+
+# ---- Links and commands ----
+
+
+@pytest.mark.parametrize("page", PAGES, ids=_name)
+def test_every_internal_link_resolves(page: Path) -> None:
+    broken = []
+    for target in _LINK.findall(_CODE.sub("", _prose(page))):
+        if re.match(r"[a-z]+:", target):
+            continue
+        path, _, anchor = target.partition("#")
+        goal = (page.parent / path).resolve() if path else page
+        if not goal.exists() or (anchor and anchor not in _anchors(goal)):
+            broken.append(target)
+    assert broken == []
+
+
+def test_every_page_is_reached_from_the_index() -> None:
+    reached, ahead = set(), [DOCS / "index.md"]
+    while ahead:
+        page = ahead.pop()
+        if page in reached:
+            continue
+        reached.add(page)
+        for target in _LINK.findall(_CODE.sub("", _prose(page))):
+            goal = (page.parent / target.partition("#")[0]).resolve()
+            if goal.suffix == ".md" and goal.exists() and DOCS in goal.parents:
+                ahead.append(goal)
+    assert sorted(_name(page) for page in set(DOCS.rglob("*.md")) - reached) == []
+
+
+def _command_lines() -> Iterator[tuple[str, str]]:
+    """Every `asof …` in a block of shell or console lines, with its page; options of a command may be on more lines."""
+    for page in PAGES:
+        for language, block in _FENCE.findall(_text(page)):
+            if language.split()[:1] in (["sh"], ["console"]):
+                joined = block.replace("\\\n", " ")
+                for line in joined.splitlines():
+                    found = re.match(r"(?:\$ )?(?:[A-Z_]+=\S+ )*asof\b(.*)", line)
+                    if found:
+                        yield _name(page), found.group(1)
+
+
+def test_every_command_of_the_docs_exists_with_its_options() -> None:
+    import click
+
+    from asof.cli.reference import commands
+
+    known = {}
+    for words, context in commands():
+        options = {name for param in context.command.get_params(context) for name in param.opts}
+        known[words] = (context.command, options)
+    wrong, seen = [], 0
+    for page, rest in _command_lines():
+        quoted = re.sub(r"'[^']*'|\"[^\"]*\"", "X", rest.split(" #")[0])
+        words, options = ["asof"], set()
+        for part in quoted.split():
+            if part in ("|", "&&", ">", "&", ";"):
+                break
+            if part.startswith("-") and part != "-":
+                options.add(part.split("=")[0])
+            elif not options and isinstance(known[" ".join(words)][0], click.Group):
+                words.append(part)
+                if " ".join(words) not in known:
+                    wrong.append(f"{page}: asof{rest}")
+                    break
+        else:
+            part = ""
+        name = " ".join(words)
+        if name in known and options - known[name][1] - known["asof"][1] - {"--help"}:
+            wrong.append(f"{page}: asof{rest}: no option {sorted(options - known[name][1])}")
+        seen += 1
+    assert wrong == []
+    assert seen > 30
+
+
+# ---- Python blocks: those that are marked `python run` are run, in order, in one namespace a page ----
+
+
+def _pages_with(mark: str) -> list[Path]:
+    return [page for page in PAGES if any(head.split() == ["python", mark] for head, _ in _FENCE.findall(_text(page)))]
+
+
+@pytest.mark.parametrize("page", _pages_with("run"), ids=_name)
+def test_the_python_blocks_of_a_page_run(page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    namespace: dict[str, object] = {"__name__": "docs"}
+    text = _text(page)
+    for found in _FENCE.finditer(text):
+        if found.group(1).split() == ["python", "run"]:
+            # Padded, so that a traceback names the page's own line.
+            line = text[: found.start(2)].count("\n")
+            exec(compile("\n" * line + found.group(2), str(page), "exec"), namespace)
+    store = namespace.get("store")
+    if store is not None:
+        store.close()  # type: ignore[attr-defined]
+    sys.modules.pop("docs", None)
+
+
+@pytest.mark.parametrize("page", [page for page in PAGES if "```python" in _text(page)], ids=_name)
+def test_every_python_block_is_python(page: Path) -> None:
+    for language, block in _FENCE.findall(_text(page)):
+        if language.split()[:1] == ["python"] and "reference" not in page.parts:
+            compile(block, str(page), "exec")
