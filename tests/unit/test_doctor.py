@@ -1,0 +1,114 @@
+"""The doctor on the embedded parts: one line per part, also where one is broken."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from asof.definitions import Aggregation, Entity, FeatureView, Field, FileSource, LogSource, Sliding
+from asof.flows.archiving import archive_schema
+from asof.flows.build import rebuild
+from asof.flows.doctor import Check, doctor
+from asof.flows.facts import change_facts
+from asof.flows.materialize import materialize
+from asof.flows.parts import Parts
+from asof.flows.stream import run_stream
+from asof.timing import HOUR, MINUTE
+from asof.types import Int64, String
+from tests.parts import NOW, apply_by_hand, embedded_parts, typed
+
+USER = Entity("user", ["user_id"])
+TIMES = pa.timestamp("us", "UTC")
+
+
+def definitions(window: str = "1d") -> list[Any]:
+    schema = [Field("user_id", Int64), Field("at", Int64)]
+    traffic = LogSource("traffic", schema=schema, timestamp_field="at", timestamp_unit="us")
+    counted = Aggregation(function="count", window=Sliding(window), name="n")
+    views = typed(FeatureView("windows", entities=[USER], source=traffic, aggregations=[counted]))
+    users = FileSource("users.parquet", name="users", timestamp_field="at")
+    fields = [Field("user_id", Int64), Field("country", String)]
+    return [views, FeatureView("country", entities=[USER], source=users, schema=fields)]
+
+
+@pytest.fixture
+def parts(tmp_path: Path) -> Parts:
+    parts = embedded_parts(tmp_path)
+    rows = {"user_id": [7, 8], "country": ["PL", "DE"], "at": pa.array([NOW - HOUR] * 2, TIMES)}
+    pq.write_table(pa.table(rows), tmp_path / "users.parquet")
+    snapshot = apply_by_hand(parts, *definitions())
+    source = snapshot.project.sources["traffic"]
+    parts.offline.create(parts.archive_of(source), archive_schema(source))
+    rebuild(parts, snapshot.project.views["windows"], wait_s=0)
+    parts.log.create("traffic", 1)
+    events = [json.dumps({"user_id": i % 3, "at": NOW - i * MINUTE}).encode() for i in range(9)]
+    parts.log.send("traffic", [*events, b"garbage"], partition=0, durable=False)
+    run_stream(parts, until_caught_up=True)
+    materialize(parts)
+    return parts
+
+
+def checks_of(parts: Parts, **options: Any) -> dict[str, Check]:
+    return {check.part: check for check in doctor(parts, **options)}
+
+
+def test_a_healthy_store_has_a_good_line_for_each_part(parts: Parts) -> None:
+    checks = checks_of(parts, clock_note="a given clock")
+
+    assert list(checks) == [
+        "clock", "registry", "online store", "source traffic", "archive traffic", "dead letters traffic", "source users",
+        "view country", "view windows", "training sets",
+    ]  # fmt: skip
+    assert all(check.ok for check in checks.values())
+    assert checks["clock"].text == "a given clock (2026-01-01T12:00:00Z)"
+    assert checks["source traffic"].text == "offsets traffic/0 0..9; 0 not archived"
+    assert "9 rows, 1 files" in checks["archive traffic"].text
+    assert checks["dead letters traffic"].text == "1 messages could not be used"
+    assert checks["source users"].text == "2 rows, 3 columns"
+    assert "last materialized 2026-01-01T12:00:00Z, 2 rows" in checks["view country"].text
+    assert "fed as far as the archive; 3 rows" in checks["view windows"].text
+
+
+def test_a_source_that_is_gone_is_a_line(parts: Parts, tmp_path: Path) -> None:
+    (tmp_path / "users.parquet").unlink()
+
+    check = checks_of(parts)["source users"]
+    assert not check.ok and "there is no file" in check.text and check.hint
+
+
+def test_an_empty_registry_and_a_broken_one_are_lines(tmp_path: Path) -> None:
+    parts = embedded_parts(tmp_path)
+    assert not checks_of(parts)["registry"].ok
+    (tmp_path / "registry.db").write_bytes(b"this is no database" * 100)
+    check = checks_of(embedded_parts(tmp_path))["registry"]
+    assert not check.ok and check.text
+
+
+def test_keys_whose_rows_passed_the_limit_are_named(parts: Parts) -> None:
+    small = replace(parts, max_row_bytes=10)
+    rebuild(small, parts.registry.load("shop").project.views["windows"], wait_s=0)
+
+    check = checks_of(small)["view windows"]
+    assert not check.ok and "3 keys passed 10 bytes and answer null: 'user_id=0', 'user_id=1'" in check.text
+
+
+def test_rows_of_an_earlier_definition_and_rows_that_never_were_are_named(parts: Parts) -> None:
+    apply_by_hand(parts, *definitions("2h"))
+    assert "earlier definition" in checks_of(parts)["view windows"].text
+    apply_by_hand(parts, *definitions(), generations={})
+
+    assert checks_of(parts)["view country"].hint == "run `asof materialize`"
+
+
+def test_accepted_gaps_and_lag_are_told(parts: Parts) -> None:
+    change_facts(parts, lambda _: {"gaps": {"traffic": ["offsets 3 to 5 accepted as lost"]}}, note="a gap")
+    parts.log.send("traffic", [b"{}"], partition=0, durable=False)
+
+    text = checks_of(parts)["source traffic"].text
+    assert "1 not archived" in text and "1 accepted gaps, the last: offsets 3 to 5 accepted as lost" in text
