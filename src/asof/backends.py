@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
+from functools import cached_property
 from importlib import import_module
 from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Any
 
 from asof.config import Part, StoreConfig
-from asof.errors import AsofError, ConfigError, MissingExtra, nearest
+from asof.errors import ConfigError, MissingExtra, nearest
 from asof.flows.parts import Parts
 from asof.timing import Clock
 
@@ -101,25 +103,43 @@ class LazyReaders(Mapping[str, Any]):
         return len(self._names)
 
 
-def open_parts(config: StoreConfig, *, clock: Clock, who: str) -> Parts:
-    """Every part of a store, as its configuration says."""
-    root = config.path
-    options = dict(config.log.options)
-    # How many partitions a new topic gets is for whoever makes it, not for the log.
-    partitions = options.pop("partitions", 1)
-    log = opened("log", Part(config.log.type, options, config.log.where), root, clock=clock)
-    try:
-        return Parts(
-            project=config.project,
-            registry=opened("registry", config.registry, root),
-            offline=opened("offline", config.offline_store, root),
-            online=opened("online", config.online_store, root),
-            log=log,
-            readers=LazyReaders(root),
-            clock=clock,
-            who=who,
-            options={"partitions": partitions},
-        )
-    except AsofError:
-        log.close()
-        raise
+class OpenedParts(Parts):
+    """Parts that are opened when they are first used: listing what is applied needs no engine.
+
+    Args:
+        config: what to open.
+    """
+
+    def __init__(self, config: StoreConfig, *, clock: Clock, who: str) -> None:
+        # How many partitions a new topic gets is for whoever makes it, not for the log.
+        partitions = config.log.options.get("partitions", 1)
+        for name, value in (
+            ("config", config), ("project", config.project), ("clock", clock), ("who", who),
+            ("readers", LazyReaders(config.path)), ("options", {"partitions": partitions}),
+        ):  # fmt: skip
+            object.__setattr__(self, name, value)
+
+    @cached_property
+    def registry(self) -> Any:  # type: ignore[override]
+        return opened("registry", self.config.registry, self.config.path)
+
+    @cached_property
+    def offline(self) -> Any:  # type: ignore[override]
+        return opened("offline", self.config.offline_store, self.config.path)
+
+    @cached_property
+    def online(self) -> Any:  # type: ignore[override]
+        return opened("online", self.config.online_store, self.config.path)
+
+    @cached_property
+    def log(self) -> Any:  # type: ignore[override]
+        options = {name: value for name, value in self.config.log.options.items() if name != "partitions"}
+        part = Part(self.config.log.type, options, self.config.log.where)
+        return opened("log", part, self.config.path, clock=self.clock)
+
+    def close(self) -> None:
+        """Give back what was opened."""
+        for name in ("log", "online", "offline", "registry"):
+            if name in self.__dict__:
+                with suppress(AttributeError):
+                    self.__dict__.pop(name).close()

@@ -31,6 +31,7 @@ from asof.selection import Selection, select
 from asof.timing import Clock, Micros, iso, micros, moment
 
 if TYPE_CHECKING:
+    from asof.backends import OpenedParts
     from asof.flows.historical import HistoricalResult
     from asof.flows.push import Pusher
     from asof.flows.serving import OnlineResponse, Reader
@@ -72,7 +73,7 @@ class FeatureStore:
         self.config = config or load_config(root, env=env or "")
         self.project = self.config.project
         self._clock, self.clock_note = _clock_of(self.config, clock)
-        self._parts: Parts | None = None
+        self._parts: OpenedParts | None = None
         self._snapshot: Snapshot | None = None
         self._looked_at = 0.0
         self._readers: dict[Any, Reader] = {}
@@ -87,11 +88,11 @@ class FeatureStore:
     def parts(self) -> Parts:
         """The opened parts; nothing is opened before it is needed."""
         if self._parts is None:
-            from asof.backends import open_parts  # noqa: PLC0415
+            from asof.backends import OpenedParts  # noqa: PLC0415
 
             with self._lock:
                 if self._parts is None:
-                    self._parts = open_parts(self.config, clock=self._clock, who=_who())
+                    self._parts = OpenedParts(self.config, clock=self._clock, who=_who())
         return self._parts
 
     def now(self) -> datetime:
@@ -189,8 +190,8 @@ class FeatureStore:
         """Each feature as of the moment of every row of the entity frame.
 
         Args:
-            entity_df: a pandas, Polars or Arrow table, the path of a Parquet or CSV file, or a SELECT over the sources by
-                name, with the join keys and one time per row; None reads all rows of a time range.
+            entity_df: a pandas, Polars or Arrow table, the path of a Parquet or CSV file, or a SELECT over the sources
+                by name, with the join keys and one time per row; None reads all rows of a time range.
             features: references `view:feature`, or a feature service or its name.
             full_feature_names: name columns `view__feature`.
             known_at: True: only what had been written down by each row's time; a moment: by then.
@@ -535,8 +536,12 @@ class FeatureStore:
         return rebuild_training_set(self.parts, name, functions=self._with_functions)
 
     def history(self, limit: int = 20) -> list[Any]:
-        """Who applied what when, newest first."""
-        return self.parts.registry.history(self.project, limit)
+        """Who applied what when, newest first; without the commits that a worker or a run made of its own progress."""
+        return [
+            commit
+            for commit in self.parts.registry.history(self.project, limit * 50)
+            if not commit.summary.startswith(("facts:", "nothing changed"))
+        ][:limit]
 
     # ---- listing ----
 
@@ -593,9 +598,7 @@ class FeatureStore:
         """Archive what was pushed, and give back files and connections."""
         self._close_pushers()
         if self._parts is not None:
-            for part in (self._parts.log, self._parts.online, self._parts.registry, self._parts.offline):
-                with suppress(AttributeError):
-                    part.close()  # type: ignore[attr-defined]
+            self._parts.close()
             self._parts = None
 
     def __enter__(self) -> FeatureStore:

@@ -121,7 +121,7 @@ def test_batches_are_the_whole(store):
 @pytest.mark.parametrize(
     ("frame", "message", "hint"),
     [
-        ({"user": [1], "event_timestamp": [NOON]}, "the entity frame has no join key 'user_id'; it has ['user', 'event_timestamp']", "did you mean 'user'?"),
+        ({"user": [1], "event_timestamp": [NOON]}, "the entity frame has no join key 'user_id'; it has ['user', 'event_timestamp']", "rename its column 'user' to 'user_id'"),
         ({"user_id": [1, None], "event_timestamp": [NOON, NOON]}, "join key 'user_id' is null in 1 rows, first in row 1", "leave such rows out"),
         ({"user_id": [1]}, "the entity frame has no time: expected a column 'event_timestamp'; it has ['user_id']", "add the moment"),
         ({"user_id": [1], "event_timestamp": [1_700_000_000]}, "holds integers (int64), and their unit is not known", "unit='ms'"),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
@@ -253,7 +254,7 @@ def time_column(schema: pa.Schema) -> str:
     if not times:
         raise EntityFrameError(
             f"the entity frame has no time: expected a column {TIME!r}; it has {list(schema.names)}",
-            hint=nearest(TIME, schema.names) or "add the moment as of which each row's features are wanted",
+            hint=_rename(TIME, schema.names) or "add the moment as of which each row's features are wanted",
         )
     raise EntityFrameError(f"the entity frame has several time columns: {times}", hint=f"name the one to use {TIME!r}")
 
@@ -289,7 +290,7 @@ def _check_columns(schema: pa.Schema, selection: Selection, time: str) -> None:
             what = "join key" if field in selection.keys else "request value"
             raise EntityFrameError(
                 f"the entity frame has no {what} {field.name!r}; it has {list(schema.names)}",
-                hint=nearest(field.name, schema.names) or f"add a column {field.name!r}",
+                hint=_rename(field.name, schema.names) or f"add a column {field.name!r}",
             )
 
 
@@ -306,6 +307,12 @@ def _check_types(schema: pa.Schema, selection: Selection) -> None:
 
 
 _SQL_NAMES = {"Int32": "INTEGER", "Int64": "BIGINT", "String": "VARCHAR", "Timestamp": "TIMESTAMPTZ", "Date": "DATE"}
+
+
+def _rename(wanted: str, known: Sequence[str]) -> str:
+    """What to do where the frame has a column that is nearly the wanted one."""
+    near = get_close_matches(wanted, known, n=1)
+    return f"rename its column {near[0]!r} to {wanted!r}" if near else ""
 
 
 def check_frame(frame: pa.Table, selection: Selection, time: str) -> None:
