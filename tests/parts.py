@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -59,6 +60,18 @@ def embedded_parts(
         clock=clock,
         who="tests",
     )
+
+
+def close(parts: Parts) -> None:
+    """Let go of all files, so that the folder can be copied."""
+    for part in (parts.registry, parts.online, parts.log, parts.offline):
+        part.close()  # type: ignore[attr-defined]
+
+
+def copied_parts(built: Path, tmp_path: Path) -> Parts:
+    """The embedded parts over a copy of a folder that other parts (closed since) have filled."""
+    shutil.copytree(built, tmp_path, dirs_exist_ok=True)
+    return embedded_parts(tmp_path)
 
 
 def apply_by_hand(parts: Parts, *definitions: Definition, **facts: Any) -> Snapshot:

@@ -22,7 +22,7 @@ from asof.online.protocol import NO_ROW, Lookup, Table, Unchanged
 from asof.packing import key_bytes
 from asof.timing import HOUR, MINUTE
 from asof.types import Float64, Int64, String
-from tests.parts import NOW, apply_by_hand, embedded_parts, typed
+from tests.parts import NOW, apply_by_hand, close, copied_parts, embedded_parts, typed
 
 USER = Entity("user", ["user_id"])
 TIMES = pa.timestamp("us", "UTC")
@@ -61,8 +61,9 @@ def send(parts: Parts, *events: tuple[int, str, float, int]) -> None:
     parts.log.send("traffic", values, keys=[str(event[0]).encode() for event in events], durable=False)
 
 
-@pytest.fixture
-def parts(tmp_path: Path) -> Parts:
+@pytest.fixture(scope="module")
+def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    tmp_path: Path = tmp_path_factory.mktemp("built")
     parts = embedded_parts(tmp_path)
     write_users(tmp_path)
     snapshot = apply_by_hand(parts, *definitions())
@@ -73,7 +74,13 @@ def parts(tmp_path: Path) -> Parts:
     send(parts, *((i % USERS, "ab"[i % 2], 0.1 * i, NOW - (150 - i) * MINUTE) for i in range(150)))
     run_stream(parts, until_caught_up=True)
     materialize(parts)
-    return parts
+    close(parts)
+    return tmp_path
+
+
+@pytest.fixture
+def parts(built: Path, tmp_path: Path) -> Parts:
+    return copied_parts(built, tmp_path)
 
 
 def audited(parts: Parts, *names: str, **options: Any) -> AuditReport:

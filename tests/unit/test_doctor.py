@@ -21,7 +21,7 @@ from asof.flows.parts import Parts
 from asof.flows.stream import run_stream
 from asof.timing import HOUR, MINUTE
 from asof.types import Int64, String
-from tests.parts import NOW, apply_by_hand, embedded_parts, typed
+from tests.parts import NOW, apply_by_hand, close, copied_parts, embedded_parts, typed
 
 USER = Entity("user", ["user_id"])
 TIMES = pa.timestamp("us", "UTC")
@@ -37,8 +37,9 @@ def definitions(window: str = "1d") -> list[Any]:
     return [views, FeatureView("country", entities=[USER], source=users, schema=fields)]
 
 
-@pytest.fixture
-def parts(tmp_path: Path) -> Parts:
+@pytest.fixture(scope="module")
+def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    tmp_path: Path = tmp_path_factory.mktemp("built")
     parts = embedded_parts(tmp_path)
     rows = {"user_id": [7, 8], "country": ["PL", "DE"], "at": pa.array([NOW - HOUR] * 2, TIMES)}
     pq.write_table(pa.table(rows), tmp_path / "users.parquet")
@@ -51,7 +52,13 @@ def parts(tmp_path: Path) -> Parts:
     parts.log.send("traffic", [*events, b"garbage"], partition=0, durable=False)
     run_stream(parts, until_caught_up=True)
     materialize(parts)
-    return parts
+    close(parts)
+    return tmp_path
+
+
+@pytest.fixture
+def parts(built: Path, tmp_path: Path) -> Parts:
+    return copied_parts(built, tmp_path)
 
 
 def checks_of(parts: Parts, **options: Any) -> dict[str, Check]:

@@ -25,14 +25,15 @@ from asof.flows.stream import run_stream
 from asof.selection import select
 from asof.timing import HOUR, MINUTE
 from asof.types import Int64, String
-from tests.parts import NOW, HandClock, apply_by_hand, embedded_parts, read_online, typed
+from tests.parts import NOW, HandClock, apply_by_hand, close, copied_parts, embedded_parts, read_online, typed
 
 USER, SHOP = Entity("user", ["user_id"]), Entity("shop", ["shop"])
 TIMES = pa.timestamp("us", "UTC")
 
 
-@pytest.fixture
-def parts(tmp_path: Path) -> Parts:
+@pytest.fixture(scope="module")
+def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    tmp_path: Path = tmp_path_factory.mktemp("built")
     parts = embedded_parts(tmp_path)
     rows = {"user_id": [7, 8], "country": ["PL", "DE"], "at": pa.array([NOW - HOUR] * 2, TIMES)}
     pq.write_table(pa.table(rows), tmp_path / "users.parquet")
@@ -57,7 +58,13 @@ def parts(tmp_path: Path) -> Parts:
     )  # fmt: skip
     run_stream(parts, until_caught_up=True)
     materialize(parts)
-    return parts
+    close(parts)
+    return tmp_path
+
+
+@pytest.fixture
+def parts(built: Path, tmp_path: Path) -> Parts:
+    return copied_parts(built, tmp_path)
 
 
 def send(parts: Parts, *values: Any) -> None:

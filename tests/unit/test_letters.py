@@ -18,7 +18,7 @@ from asof.flows.parts import Parts
 from asof.flows.stream import run_stream
 from asof.timing import HOUR
 from asof.types import Int64
-from tests.parts import NOW, HandClock, apply_by_hand, embedded_parts, read_online
+from tests.parts import NOW, HandClock, apply_by_hand, close, copied_parts, embedded_parts, read_online
 
 AMOUNT = Field("amount", Int64)
 
@@ -50,8 +50,9 @@ def send(parts: Parts, *values: Any) -> None:
     )  # fmt: skip
 
 
-@pytest.fixture
-def parts(tmp_path: Path) -> Parts:
+@pytest.fixture(scope="module")
+def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    tmp_path: Path = tmp_path_factory.mktemp("built")
     parts = embedded_parts(tmp_path)
     applied(parts, AMOUNT)
     send(
@@ -59,7 +60,13 @@ def parts(tmp_path: Path) -> Parts:
         b"\xffgarbage", {"user_id": 2, "amount": 1, "at": NOW + HOUR},
     )  # fmt: skip
     run_stream(parts, until_caught_up=True)
-    return parts
+    close(parts)
+    return tmp_path
+
+
+@pytest.fixture
+def parts(built: Path, tmp_path: Path) -> Parts:
+    return copied_parts(built, tmp_path)
 
 
 def test_letters_are_listed_with_their_place_and_reason(parts: Parts) -> None:

@@ -33,7 +33,7 @@ from asof.flows.training_sets import list_training_sets, read_training_set, rebu
 from asof.selection import Selection, select
 from asof.timing import HOUR, MINUTE, Micros
 from asof.types import Float64, Int64, String
-from tests.parts import NOW, apply_by_hand, embedded_parts, typed
+from tests.parts import NOW, apply_by_hand, close, copied_parts, embedded_parts, typed
 
 USER = Entity("user", ["user_id"])
 TIMES = pa.timestamp("us", "UTC")
@@ -74,8 +74,9 @@ def with_function(selection: Selection) -> Selection:
     return replace(selection, derivations=tuple(derivations))
 
 
-@pytest.fixture
-def parts(tmp_path: Path) -> Parts:
+@pytest.fixture(scope="module")
+def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    tmp_path: Path = tmp_path_factory.mktemp("built")
     parts = embedded_parts(tmp_path)
     write_users(tmp_path)
     snapshot = apply_by_hand(parts, *definitions())
@@ -85,7 +86,13 @@ def parts(tmp_path: Path) -> Parts:
     for i in range(4):
         send(parts, 1 + i % 2, NOW - (4 - i) * HOUR)
     run_stream(parts, until_caught_up=True)
-    return parts
+    close(parts)
+    return tmp_path
+
+
+@pytest.fixture
+def parts(built: Path, tmp_path: Path) -> Parts:
+    return copied_parts(built, tmp_path)
 
 
 FEATURES = ["user_traffic:views_1d", "user_country:country", "rates:per_hour"]
