@@ -23,11 +23,13 @@ from asof.definitions import (
     PushSource,
     Session,
     Sliding,
+    project_of,
 )
 from asof.errors import NotFound, RegistryConflict, RequestError, RowsRefused, SourceError
 from asof.expressions import parse
 from asof.expressions.evaluator import evaluate
 from asof.flows import batch_rows
+from asof.flows.apply import apply_plan, make_plan
 from asof.flows.batch_rows import pack_versions
 from asof.flows.materialize import materialize, write_rows
 from asof.flows.parts import Parts
@@ -460,6 +462,24 @@ def test_a_row_beyond_the_size_limit_answers_null_and_is_counted(parts: Parts, t
 
     assert (done[0].rows, done[0].overflowed) == (2, 1)
     assert read_online(small, "activity", {"user_id": [1, 2]})["n_1h"] == [None, 1]
+
+
+def test_an_applied_view_needs_no_declared_types_and_a_changed_one_answers_at_once(parts: Parts, tmp_path: Path) -> None:
+    def applied(name: str) -> None:
+        made = [Aggregation("amount", name, where="page = 'x'", name=name)]
+        project = project_of([FeatureView("sums", source=source(), entities=USER, aggregations=made)])
+        apply_plan(parts, make_plan(parts, project))
+
+    write(tmp_path, [row(1, -5, 4), row(1, -6, 5), row(1, -7, 6, page="y")])
+    applied("sum")
+    assert read_online(parts, "sums", {"user_id": [1]})["sum"] == [None]
+    materialize(parts)
+    assert read_online(parts, "sums", {"user_id": [1]})["sum"] == [9]
+
+    applied("max")
+
+    assert read_online(parts, "sums", {"user_id": [1]})["max"] == [5]
+    assert len(parts.online.tables("shop")) == 1
 
 
 def test_progress_is_kept_per_generation(parts: Parts, tmp_path: Path) -> None:

@@ -27,7 +27,8 @@ class FeatureView(Definition):
         ttl: how old a value may be and still be known; 0 or None is forever. Without meaning with aggregations.
         delay: answer as of `t - delay`, for sources that arrive late.
         boundary: `exclusive` turns every `<= t` of the aggregations into `< t`.
-        lookback: how far a materialize run looks back by event time, where the source has no created time.
+        lookback: how far a materialize run looks back by event time, where the source has no created time; with neither
+            this nor the source's `lag`, each run reads all rows, so that none is missed.
     """
 
     kind = "feature view"

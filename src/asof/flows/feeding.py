@@ -187,7 +187,8 @@ def _taken(column: tuple[Any, npt.NDArray[np.bool_]], chosen: npt.NDArray[np.boo
 def input_schema(view: FeatureView) -> dict[str, DType]:
     """The columns that a view's expressions may name, under their names in Asof."""
     source = view.source
-    return {source.renamed(field.name): field.dtype for field in source.schema or view.schema}
+    columns = {field.name: field.dtype for field in view.schema}
+    return columns | {source.renamed(field.name): field.dtype for field in source.schema}
 
 
 def inputs_of(

@@ -32,7 +32,7 @@ def check_view(view: FeatureView, source: Checked, *, findings: Findings) -> Fea
     if view.is_aggregated:
         aggregations = tuple(_aggregation(view, each, source, findings) for each in view.aggregations)
         _check_aggregated_schema(view, aggregations, findings)
-        schema: tuple[Field, ...] = keys
+        schema: tuple[Field, ...] = (*keys, *_inputs(view, source))
     else:
         aggregations = ()
         schema = (*keys, *_features(view, source, findings))
@@ -69,6 +69,19 @@ def _keys(view: FeatureView, source: Checked, findings: Findings) -> tuple[Field
         else:
             keys.append(Field(key, found))
     return tuple(keys)
+
+
+def _inputs(view: FeatureView, source: Checked) -> list[Field]:
+    """The columns that the aggregations read and whose types no one declared: online rows are made by these types."""
+    declared = {source.source.renamed(field.name) for field in source.source.schema} | set(view.join_keys)
+    names: dict[str, None] = {}
+    for text in (text for each in view.aggregations for text in (each.column, each.where) if text):
+        try:
+            names |= dict.fromkeys(parse(text).columns)
+        except ExpressionError:
+            continue  # a finding already
+    found = {name: source.columns.get(name) for name in names if name not in declared}
+    return [Field(name, dtype) for name, dtype in found.items() if dtype is not None]
 
 
 def _features(view: FeatureView, source: Checked, findings: Findings) -> list[Field]:
@@ -176,7 +189,7 @@ def _note_what_is_missed(view: FeatureView, source: Checked, findings: Findings)
         findings.add(
             "note",
             view,
-            f"rows that reach source {table.name!r} after later ones are missed by incremental materialize",
+            f"each materialize run reads all of source {table.name!r}: nothing says how late its rows may come",
             hint="give the source created_timestamp_column= or lag=, or the view lookback=",
         )
     sessions = [each.window.gap for each in view.aggregations if isinstance(each.window, Session)]
