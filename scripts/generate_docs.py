@@ -33,7 +33,10 @@ TYPES = {
     "Int64": ("whole numbers of 64 bits", "`int`, or a `float` without a fraction"),
     "Float32": ("numbers of 32 bits; the nearest value is kept", "`float`, or an `int` that it can hold exactly"),
     "Float64": ("numbers of 64 bits", "`float`, or an `int` that it can hold exactly"),
-    "Decimal": ("exact numbers; `Decimal(precision, scale)` with up to 38 digits", "`decimal.Decimal`, `int`, or text; never a `float`, never rounded"),
+    "Decimal": (
+        "exact numbers; `Decimal(precision, scale)` with up to 38 digits",
+        "`decimal.Decimal`, `int`, or text; never a `float`, never rounded",
+    ),
     "String": ("text", "`str`"),
     "Bytes": ("bytes", "`bytes`; base64 text in JSON messages"),
     "Date": ("a day", "`datetime.date`, or ISO 8601 text"),

@@ -7,6 +7,7 @@ import sys
 from collections.abc import Iterator
 from functools import lru_cache
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -197,3 +198,127 @@ def test_every_python_block_is_python(page: Path) -> None:
     for language, block in _FENCE.findall(_text(page)):
         if language.split()[:1] == ["python"] and "reference" not in page.parts:
             compile(block, str(page), "exec")
+
+
+# ---- Worked examples: a block `python example` makes `view`; the next two tables are events and answers ----
+
+SEMANTICS = DOCS / "concepts" / "semantics.md"
+DAY = "2026-01-05 "
+
+
+class Example:
+    """One worked example of the page on semantics."""
+
+    def __init__(self, title: str, code: str, events: list[dict[str, str]], answers: list[dict[str, str]]) -> None:
+        self.title, self.code, self.events, self.answers = title, code, events, answers
+
+    def __repr__(self) -> str:
+        return self.title
+
+
+def _tables(text: str) -> Iterator[list[dict[str, str]]]:
+    for table in re.findall(r"(?:^\|.*\n)+", text, re.MULTILINE):
+        rows = [[cell.strip() for cell in line.strip().strip("|").split("|")] for line in table.splitlines()]
+        yield [dict(zip(rows[0], row, strict=True)) for row in rows[2:]]
+
+
+def _examples() -> list[Example]:
+    found = []
+    for section in re.split(r"^## ", _text(SEMANTICS), flags=re.MULTILINE)[1:]:
+        title = section.split("\n", 1)[0]
+        for part in section.split("```python example\n")[1:]:
+            code, rest = part.split("```\n", 1)
+            tables = list(_tables(rest))
+            assert len(tables) >= 2, f"{title}: expected a table of events and one of answers"
+            found.append(Example(title, code, tables[0], tables[1]))
+    return found
+
+
+def _cell(text: str) -> object:
+    """A cell's value: a time of the day, a number, several words, a word, or null."""
+    if text == "–":
+        return None
+    if re.fullmatch(r"\d\d:\d\d(:\d\d(\.\d+)?)?", text):
+        from asof.timing import micros
+
+        return micros(DAY + text)
+    if ", " in text:
+        return text.split(", ")
+    for number in (int, float):
+        try:
+            return number(text)
+        except ValueError:
+            pass
+    return text
+
+
+@pytest.mark.parametrize("example", _examples(), ids=repr)
+def test_the_answers_of_an_example_are_those_of_the_store_and_of_the_oracle(
+    example: Example, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    view = _view_of(example)
+    events = [{name: _cell(text) for name, text in row.items()} for row in example.events]
+    asked = [{name: _cell(text) for name, text in row.items()} for row in example.answers]
+    expected = [{name: row[name] for name in row if name not in ("t", "known_at")} for row in asked]
+
+    assert _by_oracle(view, events, asked) == expected
+    assert _by_store(view, events, asked, tmp_path) == expected
+
+
+def _view_of(example: Example) -> Any:
+    namespace: dict[str, Any] = {}
+    shared = next(block for head, block in _FENCE.findall(_text(SEMANTICS)) if head == "python")
+    exec(shared, namespace)
+    exec(example.code, namespace)
+    return namespace["view"]
+
+
+def _by_oracle(view: Any, events: list[dict[str, Any]], asked: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    from asof.expressions import parse
+    from asof.expressions.evaluator import evaluate
+    from tests.oracle import features_as_of
+
+    rows = [
+        {**event, "user_id": 7, "event_time": event["at"], "created": event.get("written"), "arrival": place}
+        for place, event in enumerate(events)
+    ]
+    return [
+        features_as_of(
+            rows, view, [7], row["t"], known_at=_cut(row), evaluate=lambda text, event: evaluate(parse(text), event)
+        )
+        for row in asked
+    ]
+
+
+def _by_store(
+    view: Any, events: list[dict[str, Any]], asked: list[dict[str, Any]], folder: Path
+) -> list[dict[str, Any]]:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    from asof import FeatureStore
+    from asof.timing import moment
+
+    times = pa.timestamp("us", "UTC")
+    columns = {
+        name: pa.array([event[name] for event in events], times if name in ("at", "written") else None)
+        for name in events[0]
+    }
+    pq.write_table(pa.table({"user_id": [7] * len(events), **columns}), folder / view.source.path)
+    (folder / "feature_store.yaml").write_text("project: docs\n")
+    with FeatureStore(folder) as store:
+        store.apply([view])
+        answers = []
+        for row in asked:
+            cut = _cut(row)
+            frame = pa.table({"user_id": [7], "event_timestamp": pa.array([row["t"]], times)})
+            known_at = moment(cut) if isinstance(cut, int) and not isinstance(cut, bool) else cut
+            [found] = store.get_historical_features(frame, view.name, known_at=known_at).to_arrow().to_pylist()
+            answers.append({name: found[name] for name in view.feature_names})
+    return answers
+
+
+def _cut(row: dict[str, Any]) -> Any:
+    """A cell of the column `known_at`: none, each row's own time, or one moment."""
+    return True if row.get("known_at") == "row" else row.get("known_at")
