@@ -22,7 +22,7 @@ from asof.online.protocol import NO_ROW, Lookup, Table, Unchanged
 from asof.packing import key_bytes
 from asof.timing import HOUR, MINUTE
 from asof.types import Float64, Int64, String
-from tests.parts import NOW, apply_by_hand, close, copied_parts, embedded_parts, typed
+from tests.parts import NOW, apply_by_hand, close, copied_parts, embedded_parts, read_online, typed
 
 USER = Entity("user", ["user_id"])
 TIMES = pa.timestamp("us", "UTC")
@@ -164,6 +164,17 @@ def test_events_that_are_archived_and_not_seen_by_the_rows_are_no_difference(par
     # Rows of the generation that no worker fed: history over what they have seen is what they answer.
     report = audit(parts, before, ["windows", "last_page"])
     assert report.ok and report.active_keys == USERS
+
+
+def test_a_very_late_event_that_joins_sessions_is_recomputed_from_the_archive(parts: Parts) -> None:
+    send(parts, *((200, "a", 1.0, NOW - ago * MINUTE) for ago in (250, 150, 100, 50, 0)))
+    run_stream(parts, until_caught_up=True)
+    send(parts, (200, "a", 1.0, NOW - 200 * MINUTE))
+    counts = run_stream(parts, until_caught_up=True)
+
+    assert counts["rows recomputed"] == 1
+    assert read_online(parts, "windows", {"user_id": [200]})["in_session"] == [6]
+    assert audited(parts, "windows").ok
 
 
 def test_batch_rows_that_are_not_materialized_are_named(parts: Parts, tmp_path: Path) -> None:

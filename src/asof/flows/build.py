@@ -17,6 +17,7 @@ from asof.flows.batches import Batch, batch_of_archive
 from asof.flows.facts import change_facts
 from asof.flows.feeding import Feeder, inputs_of, layout_of
 from asof.flows.ingest import BUILT, progress_name
+from asof.flows.keys import key_condition, quoted
 from asof.flows.parts import Parts, Progress, current_generation, silent, table_of
 from asof.log.protocol import UnknownTopic
 from asof.offline.protocol import HISTORY
@@ -163,7 +164,7 @@ def _fold_archive(
     total = _one(parts, 'SELECT count(*) AS n FROM archive', {"archive": rows})
     buckets = max(1, -(-total // _EVENTS_AT_ONCE))
     keys = [source.raw(key) for key in feeder.view.join_keys]
-    hashed = f"hash({', '.join(_quoted(key) for key in keys)})" if keys else "0::UBIGINT"
+    hashed = f"hash({', '.join(quoted(key) for key in keys)})" if keys else "0::UBIGINT"
     done = written = 0
     for bucket in range(buckets):
         text = (
@@ -208,10 +209,9 @@ def recompute_rows(parts: Parts, source: LogSource, feeder: Feeder, keys: Sequen
     ]  # fmt: skip
     done = []
     for i in ready:
-        table = parts.offline.sql(
-            f"SELECT * EXCLUDE (ingested_at) FROM archive WHERE {_is_key(view, keys[i])} AND ({_up_to(seen[i])})",
-            {"archive": rows},
-        ).reader().read_all()
+        mine = key_condition(source, view.key_fields, key_values(keys[i]))
+        text = f"SELECT * EXCLUDE (ingested_at) FROM archive WHERE {mine} AND ({_up_to(seen[i])})"
+        table = parts.offline.sql(text, {"archive": rows}).reader().read_all()
         blob = folded(parts, view, counted(source, batch_of_archive(source, table)))
         row = found[i]
         assert row is not None
@@ -236,31 +236,9 @@ def _up_to(offsets: Mapping[int, int]) -> str:
     return " OR ".join(terms) or "false"
 
 
-def _is_key(view: FeatureView, key: bytes) -> str:
-    """SQL that holds for the rows of one packed key."""
-    terms = []
-    for field, value in zip(view.key_fields, key_values(key), strict=True):
-        column = _quoted(view.source.raw(field.name))
-        if field.dtype.name == "Timestamp":
-            terms.append(f"epoch_us({column}) = {value}")
-        elif field.dtype.name == "Date":
-            terms.append(f"{column} = DATE '1970-01-01' + {value}")
-        elif isinstance(value, bytes):
-            terms.append(f"{column} = unhex('{value.hex()}')")
-        elif isinstance(value, str):
-            terms.append(f"{column} = '" + value.replace("'", "''") + "'")
-        else:
-            terms.append(f"{column} = {value!r}")
-    return " AND ".join(terms) or "true"
-
-
 def _one(parts: Parts, text: str, inputs: Mapping[str, Any]) -> int:
     table: pa.Table = parts.offline.sql(text, inputs).reader().read_all()
     return int(table.column(0)[0].as_py())
-
-
-def _quoted(name: str) -> str:
-    return '"' + name.replace('"', '""') + '"'
 
 
 __all__ = [

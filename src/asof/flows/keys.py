@@ -74,6 +74,9 @@ def _equals(column: str, field: Field, value: Any) -> str:
         return f"{column} = unhex('{value.hex()}')"
     if isinstance(value, str):
         return f"{column} = '" + value.replace("'", "''") + "'"
+    if isinstance(value, float):
+        # As text, since NaN and infinity have no literal; a Float32 equals only what was rounded like it.
+        return f"{column} = CAST('{value!r}' AS {'REAL' if field.dtype.name == 'Float32' else 'DOUBLE'})"
     return f"{column} = {value!r}"
 
 
