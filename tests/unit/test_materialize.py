@@ -31,9 +31,10 @@ from asof.expressions.evaluator import evaluate
 from asof.flows import batch_rows
 from asof.flows.apply import apply_plan, make_plan
 from asof.flows.batch_rows import pack_versions
+from asof.flows.build import announce
 from asof.flows.materialize import materialize, write_rows
 from asof.flows.parts import Parts
-from asof.online.protocol import pack_version
+from asof.online.protocol import Table, pack_version
 from asof.packing import key_bytes
 from asof.sources.protocol import Batches, Need
 from asof.timing import DAY, HOUR, MINUTE, SECOND
@@ -377,6 +378,32 @@ def test_full_removes_keys_that_vanished_and_readers_see_no_hole(
     assert read_online(parts, "profile", {"user_id": [1, 2]})["amount"] == [None, 2]
     assert read_online(parts, "activity", {"user_id": [1, 2]})["n_1h"] == [0, 1]
     assert len(parts.online.tables("shop")) == 2
+
+
+def test_rows_that_a_killed_full_run_left_are_dropped_by_the_next(parts: Parts, tmp_path: Path) -> None:
+    apply_by_hand(parts, latest(source()))
+    write(tmp_path, [row(1, -5, 1)])
+    materialize(parts)
+    view = parts.registry.load("shop").project.views["profile"]
+    parts.online.prepare(Table("shop", "profile", announce(parts, view)))
+
+    materialize(parts)
+    assert read_online(parts, "profile", {"user_id": [1]})["amount"] == [1]
+    materialize(parts, full=True)
+
+    assert read_online(parts, "profile", {"user_id": [1]})["amount"] == [1]
+    assert len(parts.online.tables("shop")) == 1
+
+
+def test_a_lost_online_store_is_filled_again(parts: Parts, tmp_path: Path) -> None:
+    apply_by_hand(parts, latest(source(), lookback="1us"), windows(source(), lookback="1us"))
+    rows = write(tmp_path, [row(1, -HOUR, 1), row(2, -DAY, 2)])
+    materialize(parts)
+    parts.online.drop_project("shop")
+
+    assert [each.rows for each in materialize(parts)] == [2, 2]
+    assert read_online(parts, "profile", {"user_id": [1, 2]})["amount"] == [1, 2]
+    assert_online_is_history(parts, "activity", rows)
 
 
 def test_a_full_run_that_was_overtaken_changes_nothing(parts: Parts, tmp_path: Path) -> None:

@@ -115,6 +115,9 @@ def _update(
     snapshot = parts.registry.load(parts.project)
     view = view_named(snapshot, name)
     generation = current_generation(snapshot, view) or first_generation(parts, view)
+    if table_of(parts.project, view, generation) not in parts.online.tables(parts.project):
+        # The online store was lost since: what was written before is gone, too.
+        return _replace(parts, view, progress)
     began = parts.clock()
     latest = _latest(view, began, end)
     before = _progress(snapshot, view, generation)
