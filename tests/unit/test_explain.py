@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import random
 from collections import Counter
 from dataclasses import replace
 from pathlib import Path
@@ -31,7 +32,7 @@ from asof.flows.parts import Parts
 from asof.flows.stream import run_stream
 from asof.selection import Selection
 from asof.timing import DAY, HOUR, MINUTE
-from asof.types import Float64, Int64, String
+from asof.types import Float64, Int64, String, Timestamp
 from tests.parts import NOW, apply_by_hand, embedded_parts, typed
 
 USER = Entity("user", ["user_id"])
@@ -180,3 +181,40 @@ def test_what_cannot_be_explained_is_said(parts: Parts) -> None:
         explained(parts, "traffic_view:ever", {"user_id": "one"})
     with pytest.raises(RequestError, match="join key 'user_id' is not given"):
         explained(parts, "traffic_view:ever", {"user": 1})
+
+
+def test_what_is_explained_makes_up_the_value(tmp_path: Path) -> None:
+    rng = random.Random(7)
+    moments = [NOW + rng.randrange(-90, 30) * MINUTE + rng.choice((0, 0, 1, -1)) for _ in range(60)]
+    rows = {
+        "user_id": [1] * 60, "amount": [rng.choice((None, 1, 2, 3)) for _ in moments], "at": pa.array(moments, TIMES),
+        "created": pa.array([each + rng.choice((0, 5, 30)) * MINUTE for each in moments], TIMES),
+    }  # fmt: skip
+    pq.write_table(pa.table(rows), tmp_path / "rows.parquet")
+    fields = [Field("user_id", Int64), Field("amount", Int64)]
+    source = FileSource(
+        "rows.parquet", name="rows", timestamp_field="at", created_timestamp_column="created", schema=[
+            *fields, Field("at", Timestamp), Field("created", Timestamp)
+        ],
+    )  # fmt: skip
+    windows = [Sliding("10m", "5m"), Session("3m"), None]
+    aggregations = [
+        Aggregation("amount", "count", name=f"n{i}", window=window, where="amount <> 2") for i, window in enumerate(windows)
+    ]
+    view = typed(
+        FeatureView(
+            "v", entities=[USER], source=source, schema=fields, aggregations=aggregations, boundary="exclusive", delay="2m"
+        )
+    )
+    last = FeatureView("last", entities=[USER], source=source, schema=fields, ttl="4m")
+    parts = embedded_parts(tmp_path)
+    apply_by_hand(parts, view, last)
+    for _ in range(12):
+        at = rng.choice(moments) + rng.choice((0, 0, 2, 5, -1)) * MINUTE
+        known_at = rng.choice((None, True, NOW))
+        for i in range(len(windows)):
+            found = explained(parts, f"v:n{i}", at=at, known_at=known_at)
+            assert reasons(found)["counts"] == found.value
+        found = explained(parts, "last:amount", at=at, known_at=known_at)
+        chosen = [row["amount"] for row in found.rows.to_pylist() if row["why"] == "chosen"]
+        assert chosen == [found.value] or (found.value is None and not chosen)
