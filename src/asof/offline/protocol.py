@@ -65,22 +65,50 @@ class OfflineStore(Protocol):
         """The tables that a SELECT names."""
         ...
 
-    def create(self, archive: Archive, schema: pa.Schema) -> None: ...
+    def create(self, archive: Archive, schema: pa.Schema) -> None:
+        """Make the archive, or add its new columns; older rows have nulls there.
 
-    def append(self, archive: Archive, rows: pa.Table, through: Mapping[int, int]) -> int: ...
+        Args:
+            schema: the rows' columns, `ARRIVAL_COLUMNS` among them.
+        """
+        ...
 
-    def offsets(self, archive: Archive, partitions: Sequence[int]) -> dict[int, int]: ...
+    def append(self, archive: Archive, rows: pa.Table, through: Mapping[int, int]) -> int:
+        """Append the rows that are not yet there, and move each partition's archived offset, all or nothing.
 
-    def rows(self, archive: Archive, *, version: int | None = None) -> Input | None: ...
+        Rows at or below their partition's archived offset are dropped, so appending again changes nothing, whoever
+        appends and however late.
 
-    def version(self, archive: Archive) -> int: ...
+        Args:
+            through: partition → the last offset that these rows cover, also where no row of it is left.
 
-    def compact(self, archive: Archive, *, keep_hours: int = 168) -> dict[str, int]: ...
+        Returns:
+            How many rows were new.
+        """
+        ...
 
-    def forget(self, archive: Archive, columns: Mapping[str, Any]) -> int: ...
+    def offsets(self, archive: Archive, partitions: Sequence[int]) -> dict[int, int]:
+        """Each partition's last archived offset; -1 where nothing was."""
+        ...
+
+    def rows(self, archive: Archive, *, version: int | None = None) -> Input | None:
+        """The archive's rows as of now, or of a version; None where there are none."""
+        ...
+
+    def version(self, archive: Archive) -> int:
+        """A number that grows with each change; -1 where there is no archive."""
+        ...
+
+    def compact(self, archive: Archive, *, keep_hours: int = 168) -> dict[str, int]:
+        """Make the archive quicker to read, its rows unchanged; files that readers may still hold stay `keep_hours`."""
+        ...
+
+    def forget(self, archive: Archive, columns: Mapping[str, Any]) -> int:
+        """Destroy the rows where every column has the given value, or one of a list; how many there were."""
+        ...
 
     def save_table(self, project: str, name: str, rows: pa.RecordBatchReader) -> None:
-        """Keep rows under a name, for ever and unchanged; all of them or, after an error, none. A former one is replaced."""
+        """Keep rows under a name, unchanged; all of them or, after an error, none. A former one is replaced."""
         ...
 
     def load_table(self, project: str, name: str) -> pa.RecordBatchReader | None:
@@ -91,6 +119,10 @@ class OfflineStore(Protocol):
         """Delete the rows that `save_table` kept; nothing happens where there are none."""
         ...
 
-    def names(self, project: str, kind: str) -> list[str]: ...
+    def names(self, project: str, kind: str) -> list[str]:
+        """The names of the archives of one kind that exactly this project has, sorted."""
+        ...
 
-    def drop_project(self, project: str) -> None: ...
+    def drop_project(self, project: str) -> None:
+        """Delete all archives and tables of exactly this project."""
+        ...

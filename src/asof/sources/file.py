@@ -16,7 +16,7 @@ from deltalake.exceptions import DeltaError
 from asof.definitions import FileSource, Source
 from asof.dtypes import from_arrow
 from asof.errors import SourceError
-from asof.sources.protocol import Column, Files, Need
+from asof.sources.protocol import Batches, Column, Files, Need
 
 _ENDINGS = {"parquet": (".parquet", ".pq"), "csv": (".csv",)}
 
@@ -36,7 +36,9 @@ class FileReader:
         assert isinstance(source, FileSource)
         paths = self._paths(source)
         try:
-            if source.file_format == "csv":
+            if not paths:
+                schema = self._delta_schema(source)
+            elif source.file_format == "csv":
                 schema = pa.csv.open_csv(paths[0]).schema
             else:
                 schema = pa.parquet.read_schema(paths[0])
@@ -46,10 +48,18 @@ class FileReader:
             ) from error
         return [Column(each.name, from_arrow(each.type), str(each.type)) for each in schema]
 
-    def scan(self, source: Source, need: Need) -> Files:
+    def scan(self, source: Source, need: Need) -> Files | Batches:
         """The source's files; the engine reads only the columns and the time range that it needs."""
         assert isinstance(source, FileSource)
-        return Files(tuple(self._paths(source)), "csv" if source.file_format == "csv" else "parquet")
+        paths = self._paths(source)
+        if not paths:
+            schema = self._delta_schema(source)
+            return Batches(schema, lambda need: pa.RecordBatchReader.from_batches(schema, []))
+        return Files(tuple(paths), "csv" if source.file_format == "csv" else "parquet")
+
+    def _delta_schema(self, source: FileSource) -> pa.Schema:
+        """The columns of a Delta table that has no rows, and so no file."""
+        return pa.schema(DeltaTable(self.root / source.path).schema().to_arrow())
 
     def _paths(self, source: FileSource) -> list[str]:
         """The files, sorted: their order is part of the order of rows."""
@@ -64,7 +74,8 @@ class FileReader:
                 str(each) for each in place.rglob("*")
                 if each.suffix in _ENDINGS[source.file_format] and not each.name.startswith((".", "_"))
             )  # fmt: skip
-            what = f"folder {place} has no {source.file_format} files"
+            if not found:
+                raise _refused(source, f"folder {place} has no {source.file_format} files")
         else:
             found = sorted(glob.glob(path, recursive=True))
             what = f"no file matches {path}" if glob.has_magic(path) else f"there is no file {path}"

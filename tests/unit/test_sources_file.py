@@ -1,0 +1,97 @@
+"""Files of every format pass the source readers' suite, and broken ones are named."""
+
+import pyarrow.csv
+import pyarrow.parquet as pq
+import pytest
+from deltalake import write_deltalake
+
+from asof.definitions import FileSource
+from asof.errors import SourceError
+from asof.offline.duckdb import DuckDBOffline
+from asof.sources.file import FileReader
+from asof.sources.protocol import Need
+from asof.testing.sources import ROWS, SourceReaderSuite
+
+
+class FileSuite(SourceReaderSuite):
+    path: str
+
+    def write(self, rows, place):
+        raise NotImplementedError
+
+    @pytest.fixture
+    def reader(self, tmp_path):
+        return FileReader(tmp_path)
+
+    @pytest.fixture
+    def engine(self, tmp_path):
+        return DuckDBOffline(tmp_path / "offline", threads=1)
+
+    @pytest.fixture
+    def source_of(self, tmp_path):
+        def make(rows):
+            if rows is None:
+                return FileSource("nowhere.parquet", name="rides", timestamp_field="at")
+            self.write(rows, tmp_path / self.path)
+            return FileSource(self.path, name="rides", timestamp_field="at", file_format=self.format)
+
+        return make
+
+    format = None
+
+
+class TestParquetFile(FileSuite):
+    path = "rides.parquet"
+
+    def write(self, rows, place):
+        pq.write_table(rows, place)
+
+
+class TestFolderOfParquetFiles(FileSuite):
+    path = "rides"
+
+    def write(self, rows, place):
+        (place / "day=1").mkdir(parents=True)
+        pq.write_table(rows.slice(0, 1), place / "day=1" / "a.parquet")
+        pq.write_table(rows.slice(1), place / "b.parquet")
+
+
+class TestDeltaTable(FileSuite):
+    path = "rides_delta"
+    format = "delta"
+
+    def write(self, rows, place):
+        write_deltalake(place, rows)
+
+
+def test_csv_files_are_read(tmp_path):
+    pyarrow.csv.write_csv(ROWS.slice(0, 2), tmp_path / "rides.csv")
+    source = FileSource("rides.csv", timestamp_field="at")
+    reader, engine = FileReader(tmp_path), DuckDBOffline(tmp_path / "offline", threads=1)
+
+    assert [column.name for column in reader.describe(source)] == ROWS.column_names
+    rows = engine.sql("SELECT city FROM rides", {"rides": reader.scan(source, Need())}).reader().read_all()
+    assert rows["city"].to_pylist()[0] == "Łódź"
+
+
+@pytest.mark.parametrize(
+    ("path", "message", "hint"),
+    [
+        ("ridez.parquet", "there is no file", "did you mean 'rides.parquet'?"),
+        ("empty", "has no parquet files", "check path="),
+        ("*.pqt", "no file matches", "check path="),
+        ("broken.parquet", "is not a parquet file", "check path= and file_format="),
+    ],
+)
+def test_a_path_that_holds_nothing_usable_is_one_clear_error(tmp_path, path, message, hint):
+    pq.write_table(ROWS, tmp_path / "rides.parquet")
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "broken.parquet").write_bytes(b"PAR1 not really")
+
+    with pytest.raises(SourceError) as caught:
+        FileReader(tmp_path).describe(FileSource(path, name="rides", timestamp_field="at"))
+
+    assert message in caught.value.message
+    assert hint in caught.value.hint
+
+
