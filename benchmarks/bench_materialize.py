@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import gc
 import sqlite3
 import struct
 import tempfile
@@ -75,6 +76,7 @@ def write_source(folder: Path, *, rows: int) -> None:
 
 def by_hand(folder: Path) -> int:
     """The least that has to be done: columns to Python values, all packed, one transaction in the order of keys."""
+    gc.disable()  # it would look at millions of tuples again and again
     with tempfile.TemporaryDirectory(dir=folder) as name:
         table = pq.read_table(folder / "rows.parquet")
         keys = table["user_id"].to_numpy().tolist()
