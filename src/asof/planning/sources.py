@@ -73,7 +73,8 @@ class Findings(list[Finding]):
 
     def raised(self, about: Definition, error: AsofError, *, before: str = "") -> None:
         """An exception of ours as a finding about the object."""
-        self.add("error", about, f"{before}{error.message}", hint=error.hint)
+        found = error.message.removeprefix(f"{title(about)}: ")
+        self.add("error", about, f"{before}{found}", hint=error.hint)
 
 
 def check_source(
