@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -136,6 +137,16 @@ def test_a_replay_whose_process_died_is_taken_over(parts: Parts, monkeypatch: py
 
     assert replay_letters(parts, "orders")["sent"] == 0
     assert parts.registry.load("shop").facts["replaying"] == {}
+
+
+def test_two_replays_at_once_send_each_letter_once(parts: Parts, tmp_path: Path) -> None:
+    later = HandClock(NOW + 2 * HOUR)
+    stores = [embedded_parts(tmp_path, clock=later) for _ in range(3)]
+    with ThreadPoolExecutor(3) as pool:
+        done = list(pool.map(lambda each: replay_letters(each, "orders"), stores))
+
+    assert sum(each["sent"] for each in done) == 1 and sum(each["already"] for each in done) == 2
+    assert parts.log.bounds("orders.replay") == {0: (0, 1)}
 
 
 def test_letters_of_another_source_are_refused(parts: Parts) -> None:

@@ -162,28 +162,41 @@ def _origin(headers: Headers) -> Place | None:
     return None
 
 
+class _TurnTaken(LogError):
+    """Someone else was faster."""
+
+
 def _take_turn(parts: Parts, source: str) -> str:
-    """Let one replay of a source run at a time, in whatever process.
+    """Let one replay of a source run at a time, in whatever process; answers the token of this one's turn.
 
     The registry's compare-and-set gives the turn. A process that died with it is waited for once.
     """
     token = uuid.uuid4().hex
-    until = time.monotonic() + TURN_S
-    other = _turn_of(parts, source)
+    while True:
+        other = _wait_for_turn(parts, source)
+
+        def taken(facts: Mapping[str, Any], other: str | None = other) -> dict[str, Any]:
+            turns = facts.get("replaying", {})
+            if turns.get(source) not in (None, other):
+                raise _TurnTaken(f"another replay of source {source!r} is at work", hint="run it again in a moment")
+            return {"replaying": {**turns, source: token}}
+
+        try:
+            change_facts(parts, taken, note=f"replaying dead letters of {source}")
+            return token
+        except _TurnTaken:
+            continue
+
+
+def _wait_for_turn(parts: Parts, source: str) -> str | None:
+    """Until no one has the turn, or the one who has it has had it for too long: that one's token."""
+    other, until = _turn_of(parts, source), time.monotonic() + TURN_S
     while other is not None and time.monotonic() < until:
-        time.sleep(0.05)
+        time.sleep(0.02)
         now = _turn_of(parts, source)
         if now != other:
             other, until = now, time.monotonic() + TURN_S
-
-    def taken(facts: Mapping[str, Any]) -> dict[str, Any]:
-        holder = facts.get("replaying", {}).get(source)
-        if holder not in (None, other):
-            raise LogError(f"another replay of source {source!r} is at work", hint="run it again in a moment")
-        return {"replaying": {**facts.get("replaying", {}), source: token}}
-
-    change_facts(parts, taken, note=f"replaying dead letters of {source}")
-    return token
+    return other
 
 
 def _turn_of(parts: Parts, source: str) -> str | None:
