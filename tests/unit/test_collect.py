@@ -201,3 +201,10 @@ def test_a_missing_folder_is_named(root: Path) -> None:
     assert (
         refused(root / "nowhere") == f"no folder {root}/nowhere\n  next: name the folder that holds feature_store.yaml"
     )
+
+
+def test_a_file_that_loads_its_own_repository_is_named(tmp_path: Path) -> None:
+    (tmp_path / "job.py").write_text("from asof.definitions.collect import collect\ncollect(__file__.rsplit('/', 1)[0])\n")
+
+    with pytest.raises(RepositoryError, match=r"job.py:2.*loads the repository itself"):
+        collect(tmp_path)

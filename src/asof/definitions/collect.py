@@ -26,6 +26,7 @@ TEST_FILES = ("test_*.py", "*_test.py", "conftest.py", "setup.py")
 
 # Modules are the process's: of two loads at once, one would see the other's.
 _LOCK = threading.RLock()
+_LOADING = threading.local()
 
 
 def collect(root: Path | str, *, ignore: Sequence[str] = ()) -> Project:
@@ -50,9 +51,18 @@ def collect(root: Path | str, *, ignore: Sequence[str] = ()) -> Project:
     root = Path(root).resolve()
     if not root.is_dir():
         raise RepositoryError(f"no folder {root}", hint="name the folder that holds feature_store.yaml")
+    if getattr(_LOADING, "root", None) == root:
+        raise RepositoryError(
+            f"a file of the repository at {root} loads the repository itself while it is being imported",
+            hint='put its own work under `if __name__ == "__main__":`, or name the file in .asofignore',
+        )
     files = {_module_name(path, root): path for path in python_files(root, ignore=ignore)}
     with _LOCK, _importable(root, files):
-        found = [each for name in files for each in _definitions(_load(name, files[name], root))]
+        before, _LOADING.root = getattr(_LOADING, "root", None), root
+        try:
+            found = [each for name in files for each in _definitions(_load(name, files[name], root))]
+        finally:
+            _LOADING.root = before
     for each in found:
         _shorten(each, root)
     return project_of(found)

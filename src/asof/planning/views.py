@@ -76,12 +76,17 @@ def _inputs(view: FeatureView, source: Checked) -> list[Field]:
     declared = {source.source.renamed(field.name) for field in source.source.schema} | set(view.join_keys)
     names: dict[str, None] = {}
     for text in (text for each in view.aggregations for text in (each.column, each.where) if text):
-        try:
-            names |= dict.fromkeys(parse(text).columns)
-        except ExpressionError:
-            continue  # a finding already
+        names |= dict.fromkeys(_names(text))
     found = {name: source.columns.get(name) for name in names if name not in declared}
     return [Field(name, dtype) for name, dtype in found.items() if dtype is not None]
+
+
+def _names(text: str) -> tuple[str, ...]:
+    """The columns that an expression names; none where it is outside the language, which is a finding already."""
+    try:
+        return parse(text).columns
+    except ExpressionError:
+        return ()
 
 
 def _features(view: FeatureView, source: Checked, findings: Findings) -> list[Field]:
@@ -155,8 +160,9 @@ def _aggregation(view: FeatureView, each: Aggregation, source: Checked, findings
 def _check_aggregated_schema(view: FeatureView, aggregations: tuple[Aggregation, ...], findings: Findings) -> None:
     """Feast's schema of an aggregated view names its answers, too."""
     by_name = {each.name: each.dtype for each in aggregations}
+    read = {name for each in aggregations for text in (each.column, each.where) if text for name in _names(text)}
     for field in view.schema:
-        if field.name in view.join_keys:
+        if field.name in view.join_keys or field.name in read - by_name.keys():
             continue
         if field.name not in by_name:
             findings.add(
