@@ -107,6 +107,7 @@ def store() -> FakeStore:
         "get_feature_view": lambda name: {"user_visits": user_visits}[name],
         "get_feature_service": lambda name: {"model": model}[name],
         "get_source": lambda name: {"visits": visits}[name],
+        "get_entity": lambda name: {"user": user}[name],
         "training_sets": [], "teardown": None,
         "push": lambda source, rows, batch_id: len(rows),
     }  # fmt: skip
@@ -376,7 +377,10 @@ class TestQuestions:
 
         assert store.calls[-1] == ("forget", ("user", {"user_id": 7}), {})
         assert "training_sets  orders" in answer.stdout
+        assert asof_("forget", "--entity", "user", "--key", "8", "--yes").exit_code == 0
+        assert store.calls[-1] == ("forget", ("user", {"user_id": 8}), {})
         assert asof_("forget", "user", "--yes").exit_code == USAGE
+        assert asof_("forget", "--key", "user_id=7", "--yes").exit_code == USAGE
 
 
 class TestGetOnline:

@@ -42,11 +42,12 @@ def compact(context: CliContext) -> None:
 
 
 @click.command(cls=Command)
-@click.argument("entity")
+@click.argument("entity", required=False)
+@click.option("--entity", "named", metavar="ENTITY", help="The entity, in place of the argument.")
 @key_option(multiple_rows=False)
 @click.option("--yes", "-y", is_flag=True, help="Do it without asking.")
 @pass_context
-def forget(context: CliContext, entity: str, key: tuple[str, ...], yes: bool) -> None:
+def forget(context: CliContext, entity: str | None, named: str | None, key: tuple[str, ...], yes: bool) -> None:
     """Remove one key from everywhere.
 
     From archives, logs, online store and dead letters. ENTITY says what the key
@@ -54,8 +55,15 @@ def forget(context: CliContext, entity: str, key: tuple[str, ...], yes: bool) ->
 
     \b
     asof forget user --key user_id=7
+    asof forget --entity user --key 7
     """
-    asked = read_key(key, key_types(context))
+    about = entity or named
+    if about is None:
+        raise misused("expected an entity: asof forget ENTITY --key NAME=VALUE")
+    join_keys = context.store.get_entity(about).join_keys
+    # A bare value is enough where only one column identifies the entity.
+    given = [each if "=" in each or len(join_keys) != 1 else f"{join_keys[0]}={each}" for each in key]
+    asked = read_key(given, key_types(context))
     shown = ", ".join(f"{name}={value!r}" for name, value in asked.items())
-    context.ask(f"Forget {entity} {shown} for ever, in project {context.store.project!r}?", yes=yes)
-    context.output.details("forgotten", context.store.forget(entity, asked), title=f"Forgot {entity} {shown}")
+    context.ask(f"Forget {about} {shown} for ever, in project {context.store.project!r}?", yes=yes)
+    context.output.details("forgotten", context.store.forget(about, asked), title=f"Forgot {about} {shown}")
