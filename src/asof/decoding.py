@@ -22,10 +22,15 @@ from asof.timing import EARLIEST, LATEST, Micros, iso, span_text
 
 @dataclass(frozen=True)
 class Letter:
-    """A message that could not be used: its index in the batch, and why."""
+    """A message that could not be used: its index in the batch, and why.
+
+    Args:
+        is_early: it lies too far in the future, which depends on the clock: a later look may judge it otherwise.
+    """
 
     index: int
     reason: str
+    is_early: bool = False
 
 
 @dataclass(frozen=True)
@@ -82,14 +87,30 @@ def decode_messages(
         good &= ~np.isin(positions, np.fromiter(letters, dtype=np.int64, count=len(letters)))
     early = good & (times > clock + source.max_future)
     for place in np.flatnonzero(early):
-        letters[int(positions[place])] = (
-            f"event time {iso(int(times[place]))} is {span_text(int(times[place]) - clock)} after the clock "
-            f"({iso(clock)}); max_future is {span_text(source.max_future)}"
-        )
+        letters[int(positions[place])] = _early(source, int(times[place]), clock)
     good &= ~early
     if not good.all():
         rows, positions, times = rows.filter(pa.array(good)), positions[good], times[good]
-    return Decoded(rows, positions, times, [Letter(i, letters[i]) for i in sorted(letters)], undeclared)
+    too_early = set(early_index)
+    found = [Letter(i, letters[i], i in too_early) for i in sorted(letters)]
+    return Decoded(rows, positions, times, found, undeclared)
+
+
+def unusable_times(source: LogSource, column: pa.Array, *, clock: Micros) -> dict[int, str]:
+    """Which event times of a column of the declared type, without nulls, would make letters: row → why."""
+    reasons: dict[int, str] = {}
+    rows = np.arange(len(column), dtype=np.int64)
+    times = _times(column, source, np.ones(len(column), dtype=bool), rows, reasons)
+    for row in np.flatnonzero(times > clock + source.max_future):
+        reasons.setdefault(int(row), _early(source, int(times[row]), clock))
+    return reasons
+
+
+def _early(source: LogSource, time: Micros, clock: Micros) -> str:
+    return (
+        f"event time {iso(time)} is {span_text(time - clock)} after the clock "
+        f"({iso(clock)}); max_future is {span_text(source.max_future)}"
+    )
 
 
 def _times(

@@ -137,7 +137,8 @@ class CheckFailed(SourceError):
     def __init__(self, findings: Sequence[str]) -> None:
         lines = "".join(f"\n  - {finding}" for finding in findings)
         super().__init__(
-            f"{len(findings)} finding{'s' if len(findings) != 1 else ''} stand in the way; nothing was changed:{lines}",
+            f"{len(findings)} {'findings stand' if len(findings) != 1 else 'finding stands'} in the way; "
+            f"nothing was changed:{lines}",
             hint="mend them, then run `asof plan`",
         )
         self.findings = list(findings)

@@ -257,6 +257,8 @@ def _refuse_collisions(selection: Selection, full_feature_names: bool) -> None:
                 f"feature {output.reference!r} and {seen[output.name]} {output.name!r} would have one name"
                 if seen[output.name] in ("join key", "request value")
                 else f"features {seen[output.name]!r} and {output.reference!r} would both be named {output.name!r}",
-                hint="ask for one of them" if full_feature_names else "pass full_feature_names=True",
+                hint="ask for it once"
+                if seen[output.name] == output.reference
+                else "ask for one of them" if full_feature_names else "pass full_feature_names=True",
             )
         seen[output.name] = output.reference

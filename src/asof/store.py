@@ -7,7 +7,7 @@ import os
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
-from datetime import datetime
+from datetime import date, datetime
 from pathlib import Path
 from threading import Event, Lock
 from typing import TYPE_CHECKING, Any
@@ -204,11 +204,11 @@ class FeatureStore:
 
         self._archive_pushes()
         selection = self._selection(features, full_feature_names)
-        cut = known_at if known_at is None or isinstance(known_at, bool) else micros(known_at)
+        cut = known_at if known_at is None or isinstance(known_at, bool) else _moment_given(known_at, "known_at")
         return read_history(
             self.parts, self.snapshot, selection, entity_df, known_at=cut,
-            start=None if start_date is None else micros(start_date),
-            end=None if end_date is None else micros(end_date),
+            start=_moment_given(start_date, "start_date"),
+            end=_moment_given(end_date, "end_date"),
         )  # fmt: skip
 
     def get_online_features(
@@ -376,8 +376,8 @@ class FeatureStore:
 
         done = materialize(
             self.parts, views=feature_views, full=full, progress=progress,
-            start=None if start_date is None else micros(start_date),
-            end=None if end_date is None else micros(end_date),
+            start=_moment_given(start_date, "start_date"),
+            end=_moment_given(end_date, "end_date"),
         )  # fmt: skip
         return [each.to_dict() for each in done]
 
@@ -468,7 +468,7 @@ class FeatureStore:
         """Which rows or events made this value of this key, as of a moment."""
         from asof.flows.explain import explain  # noqa: PLC0415
 
-        when = None if at is None else micros(at)
+        when = _moment_given(at, "at")
         return explain(self.parts, self.snapshot, reference, key, at=when, functions=self._with_functions)
 
     def audit(self, names: Sequence[str] | None = None, *, keys: int = 100, seed: int = 0) -> Any:
@@ -611,6 +611,21 @@ class FeatureStore:
         return f"<FeatureStore {self.project!r} at {self.config.path}>"
 
 
+def _moment_given(value: datetime | str | None, name: str) -> Micros | None:
+    """A parameter that is a moment; an integer would be one of unknown unit."""
+    if value is None:
+        return None
+    try:
+        if isinstance(value, date | str):
+            return micros(value)
+    except ValueError:
+        pass
+    raise RequestError(
+        f"{name}={value!r} is not a time",
+        hint="give a datetime, or ISO 8601 text like '2026-11-23T12:00:00Z'",
+    )
+
+
 def _request_key(features: Any) -> Any:
     if isinstance(features, str | FeatureService):
         return features if isinstance(features, str) else (features.name, id(features))
@@ -625,6 +640,8 @@ def _request_key(features: Any) -> Any:
 def _clock_of(config: StoreConfig, given: Callable[[], datetime] | None) -> tuple[Clock, str]:
     """The store's clock, and what to say of it where it is not the system's."""
     if given is not None:
+        if not isinstance(given(), datetime):
+            raise ConfigError(f"clock= answers {given()!r}", hint="give a callable that answers an aware datetime")
         return (lambda: micros(given())), f"clock: {iso(micros(given()))} (given)"
     if config.clock:
         try:

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import inspect
 import re
 import sys
 from collections.abc import Iterable, Mapping, Sequence
+from datetime import timedelta
 from pathlib import Path
 from typing import Any, ClassVar
 
-from asof.errors import DefinitionError
+from asof.errors import DefinitionError, nearest
+from asof.timing import Micros, span
 
 _PACKAGE = str(Path(__file__).resolve().parents[1])
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_.\-]*")
@@ -66,12 +69,21 @@ class Definition:
             if parameter not in self.accepted:
                 raise DefinitionError(
                     f"{self.kind} {name!r} has no parameter {parameter!r}",
-                    hint=f"see help(asof.{type(self).__name__})",
+                    hint=nearest(parameter, _parameters(type(self))) or f"see help(asof.{type(self).__name__})",
                     where=where,
                 )
         self._set(
             name=name, description=description, tags=dict(tags or {}), owner=owner, where=where, notes=tuple(notes)
         )
+
+    def _duration(self, parameter: str, value: timedelta | str | None) -> Micros:
+        """A parameter that is a duration, in microseconds; an integer other than 0 would be one of unknown unit."""
+        try:
+            if value is None or value == 0 or isinstance(value, timedelta | str):
+                return span(value)
+        except ValueError:
+            pass
+        raise self.refuse(f"{parameter}={value!r} is not a duration", hint="give a timedelta, or text like '1h30m'")
 
     accepted: ClassVar[frozenset[str]] = frozenset()
     """Feast's parameters that are taken with a note."""
@@ -105,6 +117,10 @@ class Definition:
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {self.name!r}>"
+
+
+def _parameters(definition: type) -> list[str]:
+    return [name for name in inspect.signature(definition).parameters if name not in ("self", "ignored")]
 
 
 def as_list(value: Any) -> list[Any]:

@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 from asof.definitions.base import Definition, written_at
 from asof.definitions.entities import Field
 from asof.errors import DefinitionError, nearest
-from asof.timing import HOUR, MINUTE, UNITS, Micros, iso, micros, span
+from asof.timing import HOUR, MINUTE, UNITS, Micros, iso, micros
 
 
 class ParquetFormat:
@@ -108,7 +108,7 @@ class Source(Definition):
             timestamp_unit=timestamp_unit or "",
             field_mapping=dict(field_mapping or {}),
             schema=fields,
-            lag=span(lag),
+            lag=self._duration("lag", lag),
         )
 
     def renamed(self, column: str) -> str:
@@ -252,8 +252,8 @@ class LogSource(Source):
         self._set(
             topic=topic or name,
             message_format=format_name(message_format, ("json",), default="json"),
-            allowed_lateness=span(allowed_lateness) if allowed_lateness is not None else HOUR,
-            max_future=span(max_future) if max_future is not None else 5 * MINUTE,
+            allowed_lateness=HOUR if allowed_lateness is None else self._duration("allowed_lateness", allowed_lateness),
+            max_future=5 * MINUTE if max_future is None else self._duration("max_future", max_future),
             batch_source=batch_source,
             stream_from=micros(stream_from) if stream_from is not None else None,
         )

@@ -11,7 +11,7 @@ from asof.definitions.entities import Entity, Field
 from asof.definitions.sources import RequestSource, Source
 from asof.definitions.windows import MAX_HOPS, Aggregation, Sliding
 from asof.errors import nearest
-from asof.timing import Micros, span, span_text
+from asof.timing import Micros, span_text
 
 BOUNDARIES = ("inclusive", "exclusive")
 
@@ -81,8 +81,8 @@ class FeatureView(Definition):
             raise self.refuse(f"boundary {boundary!r}", hint=f"choose one of {', '.join(BOUNDARIES)}")
         self._set(
             entities=tuple(as_list(entities)), source=source, schema=tuple(schema or ()),
-            aggregations=tuple(aggregations or ()), ttl=span(ttl), delay=span(delay), lookback=span(lookback),
-            boundary=boundary, online=bool(online),
+            aggregations=tuple(aggregations or ()), ttl=self._duration("ttl", ttl),
+            delay=self._duration("delay", delay), lookback=self._duration("lookback", lookback), boundary=boundary, online=bool(online),
         )  # fmt: skip
         self._check()
 

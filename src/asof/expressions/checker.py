@@ -66,7 +66,7 @@ def check(
         if name not in schema:
             raise ExpressionError(
                 f"no column {name!r} for the expression `{expression}`",
-                hint=nearest(name, schema) or f"the columns are {some(schema)}",
+                hint=nearest(name, schema) or f"the columns are {some(schema)}; text stands in single quotes",
                 where=where,
             )
     try:

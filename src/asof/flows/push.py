@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from threading import Lock
 from typing import Any
 
 import msgspec
 import pyarrow as pa
 
+from asof.decoding import unusable_times
 from asof.definitions import Field, LogSource
 from asof.errors import RowsRefused, nearest, some
 from asof.fitting import fit, fit_values
@@ -80,6 +81,7 @@ class Pusher:
         source = self.ingest.source
         keys = [source.raw(key) for view in self._views() for key in view.join_keys]
         table = fitted_rows(source, rows, required=[source.timestamp_field, *keys])
+        self._refuse_unusable_times(table)
         messages = encoded(table)
         with self._lock:
             if batch_id is not None and self._is_known(batch_id):
@@ -107,6 +109,18 @@ class Pusher:
                 self.ingest.flush(wait=False)
                 self._flushed_at = time.monotonic()
         return len(messages)
+
+    def _refuse_unusable_times(self, table: pa.Table) -> None:
+        """A pushed row has somebody to tell, so it is refused where a message would become a dead letter."""
+        source = self.ingest.source
+        column = table[source.timestamp_field].combine_chunks()
+        reasons = unusable_times(source, column, clock=self.parts.clock())
+        if reasons:
+            raise RowsRefused(
+                f"rows pushed to source {source.name!r} cannot be used; nothing was written:",
+                [f"row {row}: {reason}" for row, reason in sorted(reasons.items())],
+                hint="mend their times, or give the source a longer max_future", where=source.where,
+            )  # fmt: skip
 
     def flush(self) -> None:
         """Archive what was pushed so far."""
@@ -199,8 +213,10 @@ def _columns(rows: Any, names: Sequence[str]) -> tuple[dict[str, Any], list[str]
         lengths = {name: len(values) for name, values in columns.items()}
         if len(set(lengths.values())) > 1:
             return {}, [f"the columns differ in length: {lengths}"]
-    else:
+    elif isinstance(rows, Iterable) and not isinstance(rows, str | bytes):
         return _columns_of_dicts(list(rows), names)
+    else:
+        return {}, [f"{rows!r} is neither a table nor a list of dicts"]
     problems = [f"column {name!r} is missing" for name in names if name not in columns]
     problems += [_extra(name, names) for name in columns if name not in names]
     return columns, problems

@@ -52,6 +52,8 @@ def sample(
         NotFound: nothing of this name is applied.
         RequestError: it needs values that come with a request, or has no entities.
     """
+    if n < 1:
+        raise RequestError(f"n is {n}", hint="ask for 1 or more")
     if by not in ("rows", "entities"):
         raise RequestError(f"by is {by!r}", hint="choose 'rows' or 'entities'")
     project = snapshot.project

@@ -157,11 +157,22 @@ class Reader:
     def _columns(self, entity_rows: Any) -> tuple[Columns, int]:
         """Entity rows as columns of one length."""
         if isinstance(entity_rows, Mapping):
+            for name, values in entity_rows.items():
+                if isinstance(values, str | bytes) or not hasattr(values, "__iter__"):
+                    raise EntityFrameError(
+                        f"entity column {name!r} is {values!r}; expected one value per row",
+                        hint=f"write {{{name!r}: [{values!r}]}}, or a list of dicts",
+                    )
             columns = {name: list(values) for name, values in entity_rows.items()}
             lengths = {name: len(values) for name, values in columns.items()}
             if len(set(lengths.values())) > 1:
                 raise EntityFrameError(f"entity columns differ in length: {lengths}", hint="give one value per row in each")
             return columns, next(iter(lengths.values()), 0)
+        if not isinstance(entity_rows, Sequence) or isinstance(entity_rows, str | bytes):
+            raise EntityFrameError(
+                f"the entity rows are of type {type(entity_rows).__name__}",
+                hint="give a list of dicts, or a dict of columns; of a table: .to_dict('list') or .to_pydict()",
+            )
         rows = list(entity_rows)
         columns = {}
         for field in self._fields:

@@ -503,7 +503,8 @@ def wrapping(what: str, *, user_sql: bool = False) -> Iterator[None]:
         raise SourceError(problem, hint="declare the column as the type that it has, or mend the value") from error
     except (duckdb.BinderException, duckdb.CatalogException, duckdb.ParserException) as error:
         kind: type[AsofError] = EntityFrameError if user_sql else SourceError
-        raise kind(f"{what}: {_line(error)}", hint="check the names of tables and columns") from error
+        problem = _pointed(error) if user_sql else _line(error)
+        raise kind(f"{what}: {problem}", hint="check the names of tables and columns") from error
     except duckdb.Error as error:
         raise StorageError(f"{what}: {_line(error)}") from error
     except RuntimeError as error:
@@ -519,6 +520,12 @@ def _wrapping_rows(query: ViewRows) -> Any:
 
 def _wrapping_read() -> Any:
     return wrapping("historical read", user_sql=True)
+
+
+def _pointed(error: BaseException) -> str:
+    """DuckDB's message with its line of the text and the caret below the place."""
+    lines = [line.rstrip() for line in str(error).splitlines() if line.strip()]
+    return "\n    ".join([lines[0], *lines[-2:]]) if len(lines) > 2 and "^" in lines[-1] else _line(error)
 
 
 def _line(error: BaseException) -> str:
