@@ -1,5 +1,6 @@
 """Write the pages of docs/reference/ from the code: `make docs`. The tests compare them with what is committed."""
 
+# ruff: noqa: E501 - sentences of the pages stand whole
 from __future__ import annotations
 
 import inspect

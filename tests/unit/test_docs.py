@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import re
-import sys
-from collections.abc import Iterator
+import shutil
+from collections.abc import Iterator, Mapping
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -137,37 +137,37 @@ def _command_lines() -> Iterator[tuple[str, str]]:
                         yield _name(page), found.group(1)
 
 
-def test_every_command_of_the_docs_exists_with_its_options() -> None:
+def _misuse(line: str, known: Mapping[str, Any]) -> str:
+    """What is wrong with the words behind `asof`; empty where nothing is."""
     import click
 
+    words, parts = "asof", iter(re.sub(r"'[^']*'|\"[^\"]*\"", "X", line.split(" #")[0]).split())
+    for part in parts:
+        if part in ("|", "&&", ">", ";"):
+            break
+        command = known[words].command
+        if part.startswith("-"):
+            params = [*command.get_params(known[words]), *known["asof"].command.get_params(known["asof"])]
+            found = [param for param in params if part.split("=")[0] in param.opts]
+            if not found:
+                return f"no option {part}"
+            if "=" not in part and not getattr(found[0], "is_flag", False):
+                next(parts, None)
+        elif isinstance(command, click.Group):
+            words += f" {part}"
+            if words not in known:
+                return f"no command {words!r}"
+    return ""
+
+
+def test_every_command_of_the_docs_exists_with_its_options() -> None:
     from asof.cli.reference import commands
 
-    known = {}
-    for words, context in commands():
-        options = {name for param in context.command.get_params(context) for name in param.opts}
-        known[words] = (context.command, options)
-    wrong, seen = [], 0
-    for page, rest in _command_lines():
-        quoted = re.sub(r"'[^']*'|\"[^\"]*\"", "X", rest.split(" #")[0])
-        words, options = ["asof"], set()
-        for part in quoted.split():
-            if part in ("|", "&&", ">", "&", ";"):
-                break
-            if part.startswith("-") and part != "-":
-                options.add(part.split("=")[0])
-            elif not options and isinstance(known[" ".join(words)][0], click.Group):
-                words.append(part)
-                if " ".join(words) not in known:
-                    wrong.append(f"{page}: asof{rest}")
-                    break
-        else:
-            part = ""
-        name = " ".join(words)
-        if name in known and options - known[name][1] - known["asof"][1] - {"--help"}:
-            wrong.append(f"{page}: asof{rest}: no option {sorted(options - known[name][1])}")
-        seen += 1
+    known, lines = dict(commands()), list(_command_lines())
+    wrong = [f"{page}: asof{line}: {what}" for page, line in lines if (what := _misuse(line, known))]
     assert wrong == []
-    assert seen > 30
+    assert len(lines) > 30
+    assert _misuse(" get online --kye x=1", known) and _misuse(" get oline", known) and not _misuse(" plan", known)
 
 
 # ---- Python blocks: those that are marked `python run` are run, in order, in one namespace a page ----
@@ -177,20 +177,47 @@ def _pages_with(mark: str) -> list[Path]:
     return [page for page in PAGES if any(head.split() == ["python", mark] for head, _ in _FENCE.findall(_text(page)))]
 
 
+@pytest.fixture(scope="module")
+def shop(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What the demo leaves, smaller: the folder with `repo/` and `source/`, everything streamed and materialized."""
+    from asof import FeatureStore
+    from asof.demo.repository import write_repository
+    from asof.demo.shop import simulate, write_sources
+    from asof.demo.story import produce
+
+    folder = tmp_path_factory.mktemp("shop")
+    simulated = simulate(users=40, ticks=30_000, seed=7)
+    write_sources(simulated, folder / "source")
+    write_repository(folder / "repo", clock=simulated.ends_at)
+    with FeatureStore(folder / "repo") as store:
+        store.apply()
+        produce(store, simulated)
+        store.stream_run(until_caught_up=True)
+        store.materialize()
+    return folder
+
+
 @pytest.mark.parametrize("page", _pages_with("run"), ids=_name)
-def test_the_python_blocks_of_a_page_run(page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(tmp_path)
-    namespace: dict[str, object] = {"__name__": "docs"}
+def test_the_python_blocks_of_a_page_run(
+    page: Path, shop: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In the shop's feature repository; functions named `test_…` are run as tests."""
+    shutil.copytree(shop, tmp_path / "shop")
+    monkeypatch.chdir(tmp_path / "shop" / "repo")
+    namespace: dict[str, Any] = {"__name__": "docs"}
     text = _text(page)
     for found in _FENCE.finditer(text):
         if found.group(1).split() == ["python", "run"]:
             # Padded, so that a traceback names the page's own line.
             line = text[: found.start(2)].count("\n")
             exec(compile("\n" * line + found.group(2), str(page), "exec"), namespace)
-    store = namespace.get("store")
-    if store is not None:
-        store.close()  # type: ignore[attr-defined]
-    sys.modules.pop("docs", None)
+    if "store" in namespace:
+        namespace["store"].close()
+    for name, value in list(namespace.items()):
+        if name.startswith("test_"):
+            own = tmp_path / name
+            own.mkdir()
+            value(own)
 
 
 @pytest.mark.parametrize("page", [page for page in PAGES if "```python" in _text(page)], ids=_name)
