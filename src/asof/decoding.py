@@ -88,6 +88,7 @@ def decode_messages(
     early = good & (times > clock + source.max_future)
     for place in np.flatnonzero(early):
         letters[int(positions[place])] = _early(source, int(times[place]), clock)
+    early_index = positions[early].tolist()
     good &= ~early
     if not good.all():
         rows, positions, times = rows.filter(pa.array(good)), positions[good], times[good]
