@@ -220,6 +220,8 @@ def python() -> str:
     from asof.flows.explain import Explanation
     from asof.flows.historical import HistoricalResult
     from asof.flows.serving import OnlineResponse
+    from asof.testing.clock import HandClock
+    from asof.testing.features import FeatureScript
 
     lines = [
         "# Python", "",
@@ -235,6 +237,9 @@ def python() -> str:
             lines += ["## What reads answer", ""]
             for each in (HistoricalResult, OnlineResponse, Explanation, AuditReport):
                 lines += _documented(each.__name__, each, methods=True, signature=False)
+    lines += ["## Testing features", "", "See [test your features](../how-to/test-features.md).", ""]
+    for each in (FeatureScript, HandClock):
+        lines += _documented(each.__name__, each, methods=True)
     lines += ["## Conformance suites", "", *_suites()]
     return "\n".join(lines) + "\n"
 

@@ -6,6 +6,7 @@ import re
 import shutil
 from collections.abc import Iterator, Mapping
 from functools import lru_cache
+from inspect import signature
 from pathlib import Path
 from typing import Any
 
@@ -217,7 +218,7 @@ def test_the_python_blocks_of_a_page_run(
         if name.startswith("test_"):
             own = tmp_path / name
             own.mkdir()
-            value(own)
+            value(**{"tmp_path": own} if "tmp_path" in signature(value).parameters else {})
 
 
 @pytest.mark.parametrize("page", [page for page in PAGES if "```python" in _text(page)], ids=_name)
@@ -334,16 +335,17 @@ def _by_store(
     }
     pq.write_table(pa.table({"user_id": [7] * len(events), **columns}), folder / view.source.path)
     (folder / "feature_store.yaml").write_text("project: docs\n")
+    answers: dict[int, dict[str, Any]] = {}
     with FeatureStore(folder) as store:
         store.apply([view])
-        answers = []
-        for row in asked:
-            cut = _cut(row)
-            frame = pa.table({"user_id": [7], "event_timestamp": pa.array([row["t"]], times)})
+        for cut in {_cut(row) for row in asked}:
+            places = [place for place, row in enumerate(asked) if _cut(row) == cut]
+            moments = pa.array([asked[place]["t"] for place in places], times)
+            frame = pa.table({"user_id": [7] * len(places), "event_timestamp": moments})
             known_at = moment(cut) if isinstance(cut, int) and not isinstance(cut, bool) else cut
-            [found] = store.get_historical_features(frame, view.name, known_at=known_at).to_arrow().to_pylist()
-            answers.append({name: found[name] for name in view.feature_names})
-    return answers
+            found = store.get_historical_features(frame, view.name, known_at=known_at).to_arrow()
+            answers |= zip(places, found.select(list(view.feature_names)).to_pylist(), strict=True)
+    return [answers[place] for place in range(len(asked))]
 
 
 def _cut(row: dict[str, Any]) -> Any:
