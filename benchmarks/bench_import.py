@@ -45,8 +45,11 @@ def main(argv: list[str]) -> bool:
     return all(kept)
 
 
-def measure_install() -> tuple[int, float]:
-    """Install the package without extras into a fresh environment.
+def measure_install(*requirements: str | Path) -> tuple[int, float]:
+    """Install into a fresh environment.
+
+    Args:
+        requirements: what pip is told to install; this package without extras, with its constraints, by default.
 
     Returns:
         How many packages there are then, itself included, pip and setuptools not, and their size in MB (10^6 bytes).
@@ -55,7 +58,8 @@ def measure_install() -> tuple[int, float]:
         subprocess.run([sys.executable, "-m", "venv", folder], check=True)
         python = str(Path(folder, "bin", "python"))
         pip = [python, "-m", "pip", "--disable-pip-version-check"]
-        subprocess.run([*pip, "install", "--quiet", "--no-compile", "-c", ROOT / "constraints.txt", ROOT], check=True)
+        wanted = requirements or ("-c", ROOT / "constraints.txt", ROOT)
+        subprocess.run([*pip, "install", "--quiet", "--no-compile", *wanted], check=True)
         subprocess.run([*pip, "uninstall", "--quiet", "--yes", "setuptools"], check=True)
         listed = subprocess.run([*pip, "list", "--format=freeze"], check=True, capture_output=True, text=True).stdout
         subprocess.run([*pip, "uninstall", "--quiet", "--yes", "pip"], check=True)

@@ -21,8 +21,22 @@ from typing import Any
 
 RESULTS = Path(__file__).parent / "results"
 
-Candidate = Callable[[], Any] | Sequence[str]
-"""Work to measure: a function without arguments (module-level, or a `functools.partial` of one), or a command line.
+
+@dataclass(frozen=True)
+class Program:
+    """A command line whose process measures its own work with `report`: for work in an environment of its own.
+
+    Args:
+        environ: variables to set beside those of this process.
+    """
+
+    command: tuple[str, ...]
+    environ: tuple[tuple[str, str], ...] = ()
+
+
+Candidate = Callable[[], Any] | Sequence[str] | Program
+"""Work to measure: a function without arguments (module-level, or a `functools.partial` of one), a command line that is
+timed as a whole, or a program that says itself how long its work took.
 
 What a function answers is its check: the answers of all candidates must be equal where they are not None, so that
 nobody is fast by doing something else. Answer a row count or a checksum, and never the data itself.
@@ -123,6 +137,11 @@ def compare(
     return summaries
 
 
+def report(work: Callable[[], Any], *, calls: int = 1) -> None:
+    """Measure `work` in this process, for a `Program`: print what `compare` reads, as the last line of output."""
+    print("\n" + json.dumps(asdict(_measure(work, calls))), flush=True)
+
+
 def judge(what: str, value: float, limit: float, *, unit: str = "", at_least: bool = False) -> bool:
     """Print whether a figure keeps its limit, and answer it; a limit is an upper one unless `at_least`."""
     kept = value >= limit if at_least else value <= limit
@@ -132,6 +151,8 @@ def judge(what: str, value: float, limit: float, *, unit: str = "", at_least: bo
 
 
 def _run_once(work: Candidate, *, fresh: bool, calls: int) -> Measure:
+    if isinstance(work, Program):
+        return _measure_program(work)
     if not callable(work):
         return _measure_command(work, calls)
     return _measure_in_fresh_process(work, calls) if fresh else _measure(work, calls)
@@ -190,6 +211,17 @@ def _measure_command(command: Sequence[str], calls: int) -> Measure:
         cpu_s += usage.ru_utime + usage.ru_stime
         peak_mb = max(peak_mb, usage.ru_maxrss / 1024)
     return Measure((time.perf_counter() - start) / calls, cpu_s / calls, peak_mb, 0.0)
+
+
+def _measure_program(program: Program) -> Measure:
+    done = subprocess.run(
+        program.command, env=os.environ | dict(program.environ), capture_output=True, text=True, check=False
+    )
+    if done.returncode:
+        raise RuntimeError(
+            f"{' '.join(program.command)} ended with code {done.returncode}: {done.stderr.strip()[-2000:]}"
+        )
+    return Measure(**json.loads(done.stdout.splitlines()[-1]))
 
 
 def _cpu_s() -> float:

@@ -1,12 +1,14 @@
 from __future__ import annotations
 
 import json
+import sys
 from functools import partial
 from pathlib import Path
 
 import pytest
 
-from benchmarks import harness, run
+from benchmarks import bench_peer, harness, run
+from benchmarks.peer import environment
 
 
 def add_up(count: int) -> int:
@@ -76,6 +78,36 @@ def test_a_candidate_that_fails_in_its_own_process_is_an_error_with_its_reason()
 def test_a_command_that_fails_is_an_error_with_its_last_words() -> None:
     with pytest.raises(RuntimeError, match="code 3: gone"):
         harness.compare("failing", {"a": ["sh", "-c", "echo gone >&2; exit 3"]}, runs=1)
+
+
+def program(text: str) -> harness.Program:
+    root = str(Path(harness.__file__).parents[1])
+    return harness.Program((sys.executable, "-c", text), (("PYTHONPATH", root),))
+
+
+def test_a_program_reports_its_own_work_below_what_else_it_prints() -> None:
+    text = "from benchmarks.harness import report; print('noise'); report(lambda: 7)"
+
+    found = harness.compare("program", {"a": program(text)}, runs=1)["a"]
+
+    assert found.check == 7
+
+
+def test_a_program_that_fails_is_an_error_with_its_last_words() -> None:
+    with pytest.raises(RuntimeError, match="(?s)code 1: .*no such table"):
+        harness.compare("failing", {"a": program("raise ValueError('no such table')")}, runs=1)
+
+
+def test_a_peer_that_cannot_be_installed_is_skipped_aloud(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def refuse(venv: Path) -> str:
+        raise environment.PeerUnavailable("no network")
+
+    monkeypatch.setattr(environment, "make", refuse)
+
+    assert bench_peer.main(["--venv", str(tmp_path)]) is True
+    assert "SKIPPED: Feast cannot be installed here: no network" in capsys.readouterr().out
 
 
 def test_a_baseline_that_is_no_candidate_is_refused() -> None:
