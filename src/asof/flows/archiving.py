@@ -79,7 +79,8 @@ def letter_rows(
             "at": pa.array(picked.timestamps_us, pa.int64()).cast(pa.timestamp("us", "UTC")),
         }
     )
-    return with_arrival(rows, partition=picked.partitions + base, offset=picked.offsets, ingested_at=at).cast(LETTERS_SCHEMA)
+    rows = with_arrival(rows, partition=picked.partitions + base, offset=picked.offsets, ingested_at=at)
+    return rows.cast(LETTERS_SCHEMA)
 
 
 def archived_after(
@@ -96,3 +97,15 @@ def archived_after(
     for batch in parts.offline.sql(text, {"archive": rows}).reader(batch_rows):
         if batch.num_rows:
             yield pa.Table.from_batches([batch])
+
+
+def letters_after(parts: Parts, source: LogSource, partition: int, *, after: int) -> dict[int, str]:
+    """The verdicts on a partition's messages with `offset > after`: offset → reason."""
+    if parts.offline.offsets(parts.letters_of(source), [partition])[partition] <= after:
+        return {}
+    rows = parts.offline.rows(parts.letters_of(source))
+    if rows is None:
+        return {}
+    text = f'SELECT "offset", reason FROM letters WHERE partition = {partition} AND "offset" > {after}'
+    found = parts.offline.sql(text, {"letters": rows}).reader().read_all()
+    return dict(zip(found["offset"].to_pylist(), found["reason"].to_pylist(), strict=True))

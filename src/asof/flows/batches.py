@@ -9,9 +9,9 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from asof.definitions import FeatureView, Source
+from asof.definitions import FeatureView, LogSource, Source
 from asof.fitting import event_micros, fit
-from asof.offline.protocol import ARRIVAL_COLUMNS
+from asof.offline.protocol import ARRIVAL_COLUMNS, HISTORY
 from asof.packing import key_bytes, plain_values
 
 Ints = npt.NDArray[np.int64]
@@ -62,7 +62,15 @@ def batch_of(
 
 
 def batch_of_archive(source: Source, rows: pa.Table) -> Batch:
-    """A batch of rows read back from the source's archive."""
+    """A batch of rows as the source's archive has them.
+
+    What was archived before the source declared a column has nulls there, and is no event without a time.
+    """
+    for field in source.schema:
+        if field.name not in rows.column_names:
+            rows = rows.append_column(field.name, pa.nulls(rows.num_rows, field.dtype.arrow()))
+    if rows[source.timestamp_field].null_count:
+        rows = rows.filter(rows[source.timestamp_field].is_valid())
     partition = rows["partition"].combine_chunks().to_numpy(zero_copy_only=False).astype(np.int32)
     offset = rows["offset"].combine_chunks().to_numpy(zero_copy_only=False).astype(np.int64)
     raw = rows.drop_columns([name for name in ARRIVAL_COLUMNS if name in rows.column_names])
@@ -70,6 +78,14 @@ def batch_of_archive(source: Source, rows: pa.Table) -> Batch:
     return batch_of(
         source, raw, event_time=times.to_numpy(zero_copy_only=False), partition=partition, offset=offset
     )
+
+
+def counted(source: Source, batch: Batch) -> Batch:
+    """Without log events from before `stream_from`: those moments are the batch source's."""
+    if not isinstance(source, LogSource) or source.stream_from is None:
+        return batch
+    counts = (batch.event_time >= source.stream_from) | (batch.partition == HISTORY)
+    return batch if counts.all() else batch.take(np.flatnonzero(counts))
 
 
 @dataclass(frozen=True)

@@ -13,10 +13,10 @@ from asof.aggregation import Events, decode, encode, fold
 from asof.definitions import FeatureView, LogSource, Snapshot, state_hash
 from asof.errors import RegistryConflict
 from asof.flows.archiving import EPOCH, REPLAYED, replay_topic
-from asof.flows.batches import Batch, batch_of_archive
+from asof.flows.batches import batch_of_archive, counted, keyed
 from asof.flows.facts import change_facts
-from asof.flows.feeding import Feeder, inputs_of, layout_of
-from asof.flows.ingest import BUILT, progress_name
+from asof.flows.feeding import Feeder, expiry_of, inputs_of, layout_of
+from asof.flows.generations import BUILT, live_name, progress_name
 from asof.flows.keys import key_condition, quoted
 from asof.flows.parts import Parts, Progress, current_generation, silent, table_of
 from asof.log.protocol import UnknownTopic
@@ -27,7 +27,11 @@ from asof.packing import key_values
 WAIT_S = 15.0
 """How long workers may take to catch up with a new generation; they flush every few seconds."""
 
+STILL_S = 7.0
+"""A worker that does nothing for so long is none: they flush every few seconds."""
+
 _EVENTS_AT_ONCE = 1_000_000
+_KEYS_AT_ONCE = 200
 
 
 def next_generation(snapshot: Snapshot, view: FeatureView) -> str:
@@ -52,8 +56,8 @@ def partitions_of(parts: Parts, source: LogSource, *, epoch: int) -> list[int]:
 def rebuild(parts: Parts, view: FeatureView, *, progress: Progress = silent, wait_s: float = WAIT_S) -> int:
     """Build a new generation of a log-fed view beside the current one, and let readers switch to it.
 
-    Workers go on meanwhile: at their next flush they bring the new generation up to date and feed both. Readers keep the
-    old one until the new one has caught up.
+    Workers go on meanwhile: at their next flush they bring the new generation up to date and feed both. Readers keep
+    the old one until the new one has caught up.
 
     Returns:
         How many rows the new generation has.
@@ -133,25 +137,55 @@ def announce(parts: Parts, view: FeatureView) -> str:
 
 
 def wait_for_workers(parts: Parts, view: FeatureView, generation: str, *, seconds: float = WAIT_S) -> None:
-    """Until the new generation is as far as the old one; a worker that is alive gets there at its next flush.
+    """Until workers feed the new generation as they feed the old one; a living worker begins at its next flush.
 
-    Without a worker nothing moves, and readers switch to what the archive held: the events that only the old rows had seen
-    are replayed when a worker starts.
+    Where no worker shows a sign of life, readers switch to what the archive held; events that only the old rows had
+    seen are replayed when a worker starts. Pushes need no worker: what they have left in the log is taken in here.
     """
+    source = view.source
     current = current_generation(parts.registry.load(parts.project), view)
-    if current is None or not view.source.is_log:
+    if current is None or not isinstance(source, LogSource):
         return
-    until = time.monotonic() + seconds
+    if source.type == "push":
+        from asof.flows.ingest import Ingest  # noqa: PLC0415 - ingest reads build's words, too
+        from asof.flows.stream import take_in  # noqa: PLC0415
+
+        ingest = Ingest(parts, source.name, seconds=time.monotonic)
+        try:
+            take_in(parts, ingest)
+        finally:
+            ingest.close()
     new, old = table_of(parts.project, view, generation), table_of(parts.project, view, current)
-    while time.monotonic() < until:
+    until = still_until = time.monotonic() + seconds
+    before: Any = None
+    while True:
         reached, wanted = parts.online.progress(new), parts.online.progress(old)
-        behind = [
-            name for name, offset in wanted.items()
-            if name.startswith("partition ") and int(reached.get(name, -1)) < int(offset)
-        ]  # fmt: skip
-        if not behind:
+        if not _is_behind(parts, source, reached, wanted):
+            return
+        now = time.monotonic()
+        if before != (before := (reached, wanted)):
+            still_until = now + STILL_S
+        if now >= min(until, still_until):
             return
         time.sleep(0.05)
+
+
+def _is_behind(
+    parts: Parts, source: LogSource, reached: Mapping[str, str | int], wanted: Mapping[str, str | int]
+) -> bool:
+    """Whether old rows may hold events that neither are in the new ones nor come there soon."""
+    ends = {name: int(offset) for name, offset in wanted.items() if name.startswith(progress_name(0)[:-1])}
+    epoch = int(parts.registry.load(parts.project).facts.get("epochs", {}).get(source.name, 0))
+    for topic, base in ((source.topic, 0), (replay_topic(source), REPLAYED)):
+        try:
+            bounds = parts.log.bounds(topic)
+        except UnknownTopic:
+            continue
+        for number, (_, after) in bounds.items():
+            name = progress_name(epoch * EPOCH + base + number)
+            if not reached.get(live_name(epoch * EPOCH + base + number)):
+                ends[name] = max(ends.get(name, -1), after - 1)
+    return any(int(reached.get(name, -1)) < offset for name, offset in ends.items())
 
 
 def _fold_archive(
@@ -180,22 +214,24 @@ def _fold_archive(
     return written
 
 
-def counted(source: LogSource, batch: Batch) -> Batch:
-    """Without log events from before `stream_from`: those moments are the batch source's."""
-    if source.stream_from is None or source.batch_source is None:
-        return batch
-    return batch.take(np.flatnonzero((batch.event_time >= source.stream_from) | (batch.partition == HISTORY)))
-
-
 def recompute_rows(parts: Parts, source: LogSource, feeder: Feeder, keys: Sequence[bytes]) -> list[bytes]:
     """Make rows anew from the archive, over the events that they have seen; the keys for which that was possible.
 
     A row that has seen events which are not archived yet stays as it is, until they are.
     """
-    view = feeder.view
     rows = parts.offline.rows(parts.archive_of(source))
     if rows is None:
         return []
+    done: list[bytes] = []
+    for start in range(0, len(keys), _KEYS_AT_ONCE):
+        done += _recompute(parts, source, feeder, keys[start : start + _KEYS_AT_ONCE], rows)
+    return done
+
+
+def _recompute(
+    parts: Parts, source: LogSource, feeder: Feeder, keys: Sequence[bytes], archive: Any
+) -> list[bytes]:
+    view = feeder.view
     layout = layout_of(view)
     (found,) = parts.online.read([Lookup(feeder.table, list(keys))])
     state = decode(layout, [row[0] if row else None for row in found])
@@ -203,36 +239,37 @@ def recompute_rows(parts: Parts, source: LogSource, feeder: Feeder, keys: Sequen
     archived = parts.offline.offsets(
         parts.archive_of(source), sorted({partition for each in seen for partition in each})
     )
+    gone = [key for key, row in zip(keys, found, strict=True) if row is None]
     ready = [
         i for i, row in enumerate(found)
         if row is not None and all(offset <= archived[partition] for partition, offset in seen[i].items())
     ]  # fmt: skip
-    done = []
-    for i in ready:
-        mine = key_condition(source, view.key_fields, key_values(keys[i]))
-        text = f"SELECT * EXCLUDE (ingested_at) FROM archive WHERE {mine} AND ({_up_to(seen[i])})"
-        table = parts.offline.sql(text, {"archive": rows}).reader().read_all()
-        blob = folded(parts, view, counted(source, batch_of_archive(source, table)))
-        row = found[i]
-        assert row is not None
-        if parts.online.write(feeder.table, [keys[i]], [blob], condition=Unchanged([row[1]]))[0]:  # type: ignore[list-item]
-            done.append(keys[i])
-    return done
-
-
-def folded(parts: Parts, view: FeatureView, batch: Batch) -> bytes:
-    """One key's packed row, from all of its events."""
-    layout = layout_of(view)
+    if not ready:
+        return gone
+    mine = " OR ".join(f"({key_condition(view.source, view.key_fields, key_values(keys[i]))})" for i in ready)
+    text = f"SELECT * EXCLUDE (ingested_at) FROM archive WHERE {mine}"
+    table = parts.offline.sql(text, {"archive": archive}).reader().read_all()
+    batch = counted(view.source, batch_of_archive(view.source, table))
+    distinct = keyed(view, batch.rows)
+    places = {keys[i]: place for place, i in enumerate(ready)}
+    rows = np.array([places.get(key, -1) for key in distinct.keys], dtype=np.int64)[distinct.rows]
+    limits = [seen[i] for i in ready]
+    events_at = zip(rows.tolist(), batch.partition.tolist(), batch.offset.tolist(), strict=True)
+    chosen = np.array([row >= 0 and offset <= limits[row].get(part, -1) for row, part, offset in events_at], dtype=bool)
+    batch, rows = batch.take(np.flatnonzero(chosen)), rows[chosen]
     columns = inputs_of(parts, view, layout, batch.rows)
-    events = Events(
-        np.zeros(len(batch), dtype=np.int64), batch.event_time, batch.created, batch.partition, batch.offset, columns
-    )
-    state, _ = fold(layout, decode(layout, [None]), events, clock_us=parts.clock() - view.delay)
-    return encode(layout, state, max_row_bytes=parts.max_row_bytes)[0]
+    events = Events(rows, batch.event_time, batch.created, batch.partition, batch.offset, columns)
+    made, _ = fold(layout, decode(layout, [None] * len(ready)), events, clock_us=parts.clock() - view.delay)
+    kept = parts.online.write(
+        feeder.table, [keys[i] for i in ready], encode(layout, made, max_row_bytes=parts.max_row_bytes),
+        condition=Unchanged([found[i][1] for i in ready]),  # type: ignore[index, misc]
+        expires_at=expiry_of(view, made),
+    )  # fmt: skip
+    return gone + [keys[i] for i, was in zip(ready, kept, strict=True) if was]
 
 
 def _up_to(offsets: Mapping[int, int]) -> str:
-    terms = [f'(partition = {partition} AND "offset" <= {offset})' for partition, offset in offsets.items() if offset >= 0]
+    terms = [f'(partition = {each} AND "offset" <= {offset})' for each, offset in offsets.items() if offset >= 0]
     return " OR ".join(terms) or "false"
 
 
@@ -242,6 +279,6 @@ def _one(parts: Parts, text: str, inputs: Mapping[str, Any]) -> int:
 
 
 __all__ = [
-    "announce", "counted", "drop_generations", "fill", "flip", "folded", "next_generation", "partitions_of", "rebuild",
+    "announce", "counted", "drop_generations", "fill", "flip", "next_generation", "partitions_of", "rebuild",
     "recompute_rows", "wait_for_workers",
 ]  # fmt: skip

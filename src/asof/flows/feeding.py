@@ -31,11 +31,19 @@ _ATTEMPTS = 100
 _ROWS_AT_ONCE = 20_000
 
 
+def incomplete_name(partition: int) -> str:
+    """The name of the fact that an event of this partition has made rows incomplete, which its owner recomputes."""
+    return f"incomplete {partition}"
+
+
 class Feeder:
     """Feeds one generation of one view.
 
     Args:
         generation: its name; the table must have been prepared.
+
+    Attributes:
+        incomplete: keys that a late event has made incomplete, and that wait for their recomputation.
     """
 
     def __init__(self, parts: Parts, view: FeatureView, generation: str) -> None:
@@ -44,6 +52,7 @@ class Feeder:
         self.table = table_of(parts.project, view, generation)
         self.counts: Counter[str] = Counter()
         self.incomplete: set[bytes] = set()
+        self._marked: set[int] = set()
         self._layout = layout_of(view) if view.is_aggregated else None
 
     def apply(self, batch: Batch, *, clock: Micros) -> int:
@@ -89,14 +98,22 @@ class Feeder:
         (found,) = self.parts.online.read([Lookup(self.table, keys)])
         state = decode(layout, [row[0] if row else None for row in found])
         state, counts = fold(layout, state, events, clock_us=due)
+        if state.incomplete.any():
+            self._mark(keys, state, events)
         blobs = encode(layout, state, max_row_bytes=self.parts.max_row_bytes)
+        expiry = expiry_of(self.view, state)
+        tokens = [row[1] if row else NO_ROW for row in found]
+        changed: Sequence[int] = range(len(keys))
+        if counts.replayed:
+            # A replay changes few rows, or none.
+            changed = [i for i, row in enumerate(found) if row is None or row[0] != blobs[i]]
+            keys, blobs, tokens = ([column[i] for i in changed] for column in (keys, blobs, tokens))
+            expiry = [expiry[i] for i in changed] if expiry is not None else None
         kept = self.parts.online.write(
-            self.table, keys, blobs,
-            condition=Unchanged([row[1] if row else NO_ROW for row in found]),  # type: ignore[misc]
-            expires_at=expiry_of(self.view, state),
-        )  # fmt: skip
-        self._count(counts, keys, state)
-        return [i for i, was in enumerate(kept) if not was]
+            self.table, keys, blobs, condition=Unchanged(tokens), expires_at=expiry  # type: ignore[arg-type]
+        )
+        self._count(counts)
+        return [i for i, was in zip(changed, kept, strict=True) if not was]
 
     def _apply_latest(self, batch: Batch, distinct: Keyed, due: Micros) -> int:
         view = self.view
@@ -132,21 +149,50 @@ class Feeder:
                     expiry.append(last + view.ttl + view.delay + GRACE if view.ttl else None)
             if not changed:
                 return written
-            kept = self.parts.online.write(
-                self.table, [distinct.keys[key] for key in changed], values, condition=Unchanged(tokens), expires_at=expiry  # type: ignore[arg-type]
-            )
+            keys = [distinct.keys[key] for key in changed]
+            condition = Unchanged(tokens)  # type: ignore[arg-type]
+            kept = self.parts.online.write(self.table, keys, values, condition=condition, expires_at=expiry)
             written += sum(kept)
             todo = [key for key, was in zip(changed, kept, strict=True) if not was]
             if not todo:
                 return written
         raise self._contended(len(todo))
 
-    def _count(self, counts: Counts, keys: list[bytes], state: State) -> None:
+    def _mark(self, keys: Sequence[bytes], state: State, events: Events) -> None:
+        """Remember incomplete rows; that there are some is written down first, for whoever comes after a crash."""
+        flagged = state.incomplete
+        news = {keys[i] for i in np.flatnonzero(flagged).tolist()} - self.incomplete
+        if news:
+            partitions = set(np.unique(events.partition[flagged[events.rows]]).tolist())
+            if partitions - self._marked:
+                self.parts.online.write_progress(self.table, {incomplete_name(each): 1 for each in partitions})
+            self._marked |= partitions
+            self.incomplete |= news
+
+    def find_incomplete(self, partition: int) -> None:
+        """Look through all rows for incomplete ones, which the partition's former owner did not come to recompute."""
+        assert self._layout is not None
+        self._marked.add(partition)
+        after: bytes | None = None
+        while True:
+            page = self.parts.online.scan(self.table, after=after, limit=_ROWS_AT_ONCE // 10)
+            flagged = decode(self._layout, [row[1] for row in page]).incomplete
+            self.incomplete.update(page[i][0] for i in np.flatnonzero(flagged).tolist())
+            if len(page) < _ROWS_AT_ONCE // 10:
+                return
+            after = page[-1][0]
+
+    def completed(self, keys: Sequence[bytes]) -> None:
+        """These rows have been recomputed."""
+        self.incomplete.difference_update(keys)
+        if not self.incomplete and self._marked:
+            self.parts.online.write_progress(self.table, {incomplete_name(each): 0 for each in self._marked})
+            self._marked.clear()
+
+    def _count(self, counts: Counts) -> None:
         for name in ("replayed", "late", "session_late", "pending", "overflowed"):
             if found := getattr(counts, name):
                 self.counts[name.replace("_", " ")] += found
-        if counts.incomplete:
-            self.incomplete.update(keys[i] for i in np.flatnonzero(state.incomplete).tolist())
 
     def _contended(self, rows: int) -> StorageError:
         return StorageError(
@@ -161,7 +207,8 @@ def expiry_of(view: FeatureView, state: State) -> list[int | None] | None:
     for each in view.aggregations:
         if each.window is None:
             return None
-        reach = max(reach, each.window.length + each.window.hop if isinstance(each.window, Sliding) else each.window.gap)
+        window = each.window
+        reach = max(reach, window.length + window.hop if isinstance(window, Sliding) else window.gap)
     # A pending event keeps its row: it is at most `max_future` later than the horizon, which the grace covers.
     last = np.maximum(state.horizon, 0) + reach + view.delay + GRACE
     return last.tolist()
@@ -179,7 +226,9 @@ def layout_of(view: FeatureView) -> Layout:
     )  # fmt: skip
 
 
-def _taken(column: tuple[Any, npt.NDArray[np.bool_]], chosen: npt.NDArray[np.bool_]) -> tuple[Any, npt.NDArray[np.bool_]]:
+def _taken(
+    column: tuple[Any, npt.NDArray[np.bool_]], chosen: npt.NDArray[np.bool_]
+) -> tuple[Any, npt.NDArray[np.bool_]]:
     values, mask = column
     return (None if values is None else values.filter(pa.array(chosen)), mask[chosen])
 

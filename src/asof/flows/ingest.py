@@ -1,58 +1,46 @@
 """A log's messages on their way: decoded, applied to the online rows at once, archived every few seconds.
 
 The order of writes makes a crash anywhere a replay that changes nothing: rows first, then the archive with its offsets,
-then progress in the online store, and only then the group's offsets.
+then progress in the online store, and only then the group's offsets. Verdicts that depend on the clock go before all.
 """
 
 from __future__ import annotations
 
 from collections import Counter, deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
-from asof.decoding import decode_messages
-from asof.definitions import FeatureView, LogSource, Snapshot
-from asof.errors import DeadLetterLimit, LogError, StorageError
+from asof.decoding import Decoded, Letter, decode_messages
+from asof.definitions import FeatureView, Snapshot
+from asof.errors import DeadLetterLimit, LogError
 from asof.flows.archiving import (
     EPOCH,
     LETTERS_SCHEMA,
     REPLAYED,
     archive_schema,
-    archived_after,
     letter_rows,
+    letters_after,
     replay_topic,
     with_arrival,
 )
-from asof.flows.batches import batch_of, batch_of_archive
+from asof.flows.batches import batch_of
+from asof.flows.facts import change_facts
 from asof.flows.feeding import Feeder
-from asof.flows.parts import (
-    Parts,
-    building_generation,
-    current_generation,
-    log_source_named,
-    online_views,
-    raw_keys,
-    staged_project,
-)
+from asof.flows.generations import BUILT, Generations, Name, progress_name
+from asof.flows.parts import Parts, log_source_named, raw_keys
 from asof.log.protocol import Messages
 from asof.timing import iso
-
-BUILT = "built"
-"""Progress fact of a generation whose base has been written, so that events may follow."""
 
 LIMIT_WINDOW = 1000
 LIMIT_SHARE = 0.5
 LIMIT_AFTER_S = 10.0
 """Half of the last 1000 messages dead, for at least 10 s: something is wrong with the source, not with a message."""
-
-
-def progress_name(partition: int) -> str:
-    """The name of a partition's offset among a generation's facts."""
-    return f"partition {partition}"
 
 
 @dataclass
@@ -64,6 +52,20 @@ class _Buffer:
     through: dict[int, int] = field(default_factory=dict)
     size: int = 0
 
+    def followed_by(self, later: _Buffer) -> _Buffer:
+        return _Buffer(
+            self.rows + later.rows, self.letters + later.letters, {**self.through, **later.through},
+            self.size + later.size,
+        )  # fmt: skip
+
+    def without(self, partitions: set[int]) -> _Buffer:
+        def left(table: pa.Table) -> pa.Table:
+            return table.filter(pc.invert(pc.is_in(table["partition"], pa.array(sorted(partitions), pa.int32()))))
+
+        rows, letters = [left(each) for each in self.rows], [left(each) for each in self.letters]
+        through = {each: offset for each, offset in self.through.items() if each not in partitions}
+        return _Buffer(rows, letters, through, sum(each.num_rows for each in rows + letters))
+
 
 class Ingest:
     """One source's messages, for the partitions that this process has.
@@ -71,6 +73,9 @@ class Ingest:
     Args:
         source: its name; the definition is read from the registry, and read again when the registry changes.
         seconds: a monotonic clock, for the dead-letter limit.
+
+    Attributes:
+        archived: this process's partitions (numbered as in the archive) → the last offset that is archived.
     """
 
     def __init__(self, parts: Parts, source: str, *, seconds: Callable[[], float]) -> None:
@@ -79,23 +84,31 @@ class Ingest:
         self.seconds = seconds
         self.counts: Counter[str] = Counter()
         self.undeclared: Counter[str] = Counter()
-        self.snapshot: Snapshot | None = None
-        self.source = log_source_named(parts.registry.load(parts.project), source)
         self.archived: dict[int, int] = {}
-        self.feeders: dict[tuple[str, str], Feeder] = {}
-        self.fed: dict[tuple[str, str], set[int]] = {}
+        self.snapshot: Snapshot = parts.registry.load(parts.project)
+        self.source = log_source_named(self.snapshot, source)
+        # Fixed for good: it belongs to the topic that is read, and one that is made again has other offsets.
+        self.epoch = int(self.snapshot.facts.get("epochs", {}).get(source, 0))
+        self.generations = Generations(parts, source)
+        self._taken: dict[int, int] = {}
+        self._verdicts_known: dict[int, dict[int, str]] = {}
         self._buffer = _Buffer()
         self._flushing: tuple[_Buffer, Future[None]] | None = None
+        self._done: dict[int, int] = {}
         self._thread = ThreadPoolExecutor(1, thread_name_prefix=f"archive-{source}")
         self._verdicts: deque[bool] = deque(maxlen=LIMIT_WINDOW)
         self._bad_since: float | None = None
-        self.epoch = 0
-        self._wanted: dict[tuple[str, str], FeatureView] = {}
-        self._refresh()
+        self.generations.read_registry(self.snapshot)
+        self.generations.take_up(self.source, self.archived)
+
+    @property
+    def feeders(self) -> dict[Name, Feeder]:
+        """What feeds each generation."""
+        return self.generations.feeders
 
     @property
     def buffered(self) -> int:
-        """Messages that are applied but not on their way into the archive."""
+        """Messages that are applied and not archived, nor on their way there."""
         return self._buffer.size
 
     def base(self, topic: str) -> int:
@@ -121,62 +134,99 @@ class Ingest:
                     hint="accept the loss with `asof stream run --accept-gap`, which records it",
                 )
             self._append(_Buffer(through={partition: first - 1}))
-            self._record_gap(gap)
+            record_gap(self.parts, self.name, gap)
             archived = first - 1
-        self.archived[partition] = archived
-        for name in self.feeders:
-            self._catch_up(name, partition)
+        self._verdicts_known[partition] = letters_after(self.parts, self.source, partition, after=archived)
+        self.archived[partition] = self._taken[partition] = archived
+        self.generations.begin(self.source, partition, archived)
         return archived + 1
 
     def take(self, topic: str, messages: Messages) -> None:
-        """Apply a batch to the online rows, and keep it for the archive. Offsets ascend within each partition."""
+        """Apply a batch to the online rows, and keep it for the archive. Offsets ascend within each partition.
+
+        Raises:
+            StorageError: the rows could not be written; nothing of the batch was kept, so it has to be read again.
+            DeadLetterLimit: too many messages cannot be used.
+        """
+        base = self.base(topic)
+        messages = self._news(messages, base)
         if not len(messages):
             return
-        source, base, now = self.source, self.base(topic), self.parts.clock()
-        views = online_views(self.snapshot, source) if self.snapshot else []
-        all_views = self.snapshot.project.views_of(source.name) if self.snapshot else []
-        decoded = decode_messages(source, messages.values, keys=raw_keys(source, all_views), clock=now)
+        source, now = self.source, self.parts.clock()
+        keys = raw_keys(source, self.snapshot.project.views_of(source.name))
+        decoded = self._as_judged_before(decode_messages(source, messages.values, keys=keys, clock=now), messages, base)
+        letters = self._letters_of(topic, messages, decoded.letters, base, now)
+        through = _last_offsets(messages, base)
+        if any(letter.is_early for letter in decoded.letters):
+            self._write_down(letters, through)
+            letters = None
         partition = (messages.partitions[decoded.index] + base).astype(np.int32)
         offset = messages.offsets[decoded.index]
-        rows, event_time = decoded.rows, decoded.event_time
-        if source.stream_from is not None and source.batch_source is not None:
-            early = event_time < source.stream_from
-            if early.any():
-                self.counts["before stream_from"] += int(early.sum())
-        batch = batch_of(source, rows, event_time=event_time, partition=partition, offset=offset)
-        if source.stream_from is not None and source.batch_source is not None:
-            batch = batch.take(np.flatnonzero(event_time >= source.stream_from))
-        if views and len(batch):
-            self._feed(batch, now)
-        self._keep(topic, messages, decoded.letters, with_arrival(rows, partition=partition, offset=offset, ingested_at=now), base)
+        raw = with_arrival(decoded.rows, partition=partition, offset=offset, ingested_at=now)
+        if self.feeders and len(offset):
+            batch = batch_of(
+                source, decoded.rows, event_time=decoded.event_time, partition=partition, offset=offset
+            )
+            self.generations.feed(source, batch, raw)
+        self._buffer = self._buffer.followed_by(
+            _Buffer([raw] if len(offset) else [], [letters] if letters is not None else [], through, len(messages))
+        )
+        self._taken |= through
         self.counts["events"] += len(messages)
+        self.counts["dead letters"] += len(decoded.letters)
         self.undeclared.update(decoded.undeclared)
         self._watch_letters(len(messages), {letter.index for letter in decoded.letters})
 
-    def _feed(self, batch: object, now: int) -> None:
-        for name, feeder in list(self.feeders.items()):
-            live = self.fed[name]
-            part = batch
-            if not live.issuperset(np.unique(batch.partition).tolist()):  # type: ignore[attr-defined]
-                part = batch.take(np.flatnonzero(np.isin(batch.partition, list(live))))  # type: ignore[attr-defined]
-            try:
-                feeder.apply(part, clock=now)  # type: ignore[arg-type]
-            except StorageError:
-                self._drop_if_gone(name)
+    def passed(self, topic: str, positions: Mapping[int, int]) -> None:
+        """All that the log has below these positions was taken; the last offsets may be of no message any more."""
+        for number, position in positions.items():
+            partition = number + self.base(topic)
+            if position - 1 > self._taken.get(partition, position):
+                self._taken[partition] = self._buffer.through[partition] = position - 1
 
-    def _keep(self, topic: str, messages: Messages, letters: list, rows: pa.Table, base: int) -> None:
-        buffer = self._buffer
-        if rows.num_rows:
-            buffer.rows.append(rows)
-        if letters:
-            reasons = {letter.index: letter.reason for letter in letters}
-            now = self.parts.clock()
-            buffer.letters.append(letter_rows(self.source, topic, messages, reasons, base=base, at=now))
-            self.counts["dead letters"] += len(letters)
+    def _news(self, messages: Messages, base: int) -> Messages:
+        """Without messages that were taken before."""
+        taken = {number - base: offset for number, offset in self._taken.items()}
+        fresh = np.ones(len(messages), dtype=bool)
         for number in np.unique(messages.partitions).tolist():
-            last = int(messages.offsets[messages.partitions == number].max())
-            buffer.through[number + base] = max(last, buffer.through.get(number + base, -1))
-        buffer.size += len(messages)
+            if number in taken:
+                fresh &= (messages.partitions != number) | (messages.offsets > taken[number])
+        return messages if fresh.all() else messages.select(fresh)
+
+    def _as_judged_before(self, decoded: Decoded, messages: Messages, base: int) -> Decoded:
+        """A message that was found dead before its batch was archived stays dead, whatever the clock says now."""
+        if not any(self._verdicts_known.values()):
+            return decoded
+        stays, more = np.ones(len(decoded.index), dtype=bool), []
+        for place, i in enumerate(decoded.index.tolist()):
+            known = self._verdicts_known.get(int(messages.partitions[i]) + base, {})
+            if (reason := known.get(int(messages.offsets[i]))) is not None:
+                stays[place] = False
+                more.append(Letter(i, reason))
+        if not more:
+            return decoded
+        return replace(
+            decoded, rows=decoded.rows.filter(pa.array(stays)), index=decoded.index[stays],
+            event_time=decoded.event_time[stays],
+            letters=sorted([*decoded.letters, *more], key=lambda letter: letter.index),
+        )  # fmt: skip
+
+    def _letters_of(
+        self, topic: str, messages: Messages, letters: Sequence[Letter], base: int, now: int
+    ) -> pa.Table | None:
+        reasons = {letter.index: letter.reason for letter in letters}
+        return letter_rows(self.source, topic, messages, reasons, base=base, at=now) if reasons else None
+
+    def _write_down(self, letters: pa.Table | None, through: Mapping[int, int]) -> None:
+        """Write these letters and those that wait, at once.
+
+        If rows were written first and this process died, its successor could find an early event usable by then,
+        while its key's row had gone beyond it.
+        """
+        self._finish()
+        waiting = [*self._buffer.letters, letters]
+        self._append_letters(waiting, {**self._buffer.through, **through})
+        self._buffer.letters.clear()
 
     def flush(self, *, wait: bool = True) -> dict[int, int]:
         """Archive what was taken so far, then write progress.
@@ -186,140 +236,100 @@ class Ingest:
 
         Returns:
             Per partition the last offset that is archived and whose progress is written.
+
+        Raises:
+            StorageError: the archive cannot be written; what was taken is kept, and goes with the next flush.
         """
-        done = self._finish()
-        wait = wait or self.has_news()
+        self._finish()
+        wait = wait or self.has_news() or any(feeder.incomplete for feeder in self.feeders.values())
         if self._buffer.through:
             buffer, self._buffer = self._buffer, _Buffer()
             self._flushing = (buffer, self._thread.submit(self._append, buffer))
-            if wait:
-                done |= self._finish()
         if wait:
+            self._finish()
             self._refresh()
             self._complete()
+        done, self._done = self._done, {}
         return done
 
     @property
     def flush_is_done(self) -> bool:
+        """Whether no flush goes on beside."""
         return self._flushing is None or self._flushing[1].done()
 
-    def _finish(self) -> dict[int, int]:
+    def _finish(self) -> None:
+        """Wait for the flush that goes on, and write progress."""
         if self._flushing is None:
-            return {}
+            return
         buffer, future = self._flushing
         self._flushing = None
         try:
             future.result()
         except BaseException:
             # Nothing is lost: what was not archived is put back, before what came since.
-            buffer.rows += self._buffer.rows
-            buffer.letters += self._buffer.letters
-            buffer.through = {**buffer.through, **self._buffer.through}
-            buffer.size += self._buffer.size
-            self._buffer = buffer
+            self._buffer = buffer.followed_by(self._buffer)
             raise
-        self.archived |= buffer.through
-        for name, feeder in list(self.feeders.items()):
-            facts = {progress_name(each): offset for each, offset in buffer.through.items() if each in self.fed[name]}
-            if facts:
-                try:
-                    self.parts.online.write_progress(feeder.table, facts)
-                except StorageError:
-                    self._drop_if_gone(name)
-        return dict(buffer.through)
+        self.archived |= {each: offset for each, offset in buffer.through.items() if each in self.archived}
+        self._done |= buffer.through
+        self.generations.write_progress(buffer.through)
 
     def _append(self, buffer: _Buffer) -> None:
-        source = self.source
-        schema = archive_schema(source)
-        rows = pa.concat_tables(buffer.rows).select(schema.names).cast(schema) if buffer.rows else schema.empty_table()
-        if buffer.letters:
-            # Letters go first: once the events' offsets have moved, no one looks at these messages again.
-            self.parts.offline.append(
-                self.parts.letters_of(source), pa.concat_tables(buffer.letters).cast(LETTERS_SCHEMA), buffer.through
-            )
-        self.parts.offline.append(self.parts.archive_of(source), rows, buffer.through)
+        schema = archive_schema(self.source)
+        rows = schema.empty_table()
+        if buffer.rows:
+            rows = pa.concat_tables(buffer.rows).select(schema.names).cast(schema)
+        # Letters go first: once the events' offsets have moved, no one looks at these messages again.
+        self._append_letters(buffer.letters, buffer.through)
+        self.parts.offline.append(self.parts.archive_of(self.source), rows, buffer.through)
 
-    def release(self, topic: str, numbers: list[int]) -> None:
+    def _append_letters(self, letters: Sequence[pa.Table | None], through: Mapping[int, int]) -> None:
+        tables = [each for each in letters if each is not None]
+        if tables:
+            rows = pa.concat_tables(tables).cast(LETTERS_SCHEMA)
+            self.parts.offline.append(self.parts.letters_of(self.source), rows, through)
+
+    def release(self, topic: str, numbers: Sequence[int]) -> None:
         """Give partitions up; what was taken of them must have been flushed, or is thrown away with `discard`."""
-        for number in numbers:
-            partition = number + self.base(topic)
-            self.archived.pop(partition, None)
-            for live in self.fed.values():
-                live.discard(partition)
+        gone = {number + self.base(topic) for number in numbers}
+        for partition in gone:
+            for held in (self.archived, self._taken, self._verdicts_known):
+                held.pop(partition, None)
+        self.generations.release(gone)
 
-    def discard(self) -> None:
-        """Throw away what was taken and not archived: its partitions are someone else's now, who reads it again."""
-        self._finish()
-        self._buffer = _Buffer()
+    def discard(self, topic: str, numbers: Sequence[int]) -> None:
+        """Throw away what was taken of partitions that are someone else's now, who reads it again."""
+        gone = {number + self.base(topic) for number in numbers}
+        try:
+            self._finish()
+        finally:
+            self._buffer = self._buffer.without(gone)
+            self.release(topic, numbers)
 
     def close(self) -> None:
+        """Wait for the flush that goes on; what is buffered stays in the log."""
         self._thread.shutdown(wait=True)
 
     def has_news(self) -> bool:
-        """Whether the registry changed, or a generation is being built: then the next flush is waited for."""
-        assert self.snapshot is not None
+        """Whether the registry changed, or a generation waits to be taken up: then the next flush is waited for."""
         is_new = self.parts.registry.version(self.parts.project) != self.snapshot.version
-        return is_new or self._wanted.keys() != self.feeders.keys()
+        return is_new or not self.generations.are_settled
+
+    def lost(self) -> list[FeatureView]:
+        """The views whose online rows are gone from the store, though readers should find them."""
+        return self.generations.lost()
 
     def _refresh(self) -> None:
-        """Read the registry if it changed, and feed the generations that it names and whose base stands."""
-        if self.snapshot is None or self.parts.registry.version(self.parts.project) != self.snapshot.version:
+        """Read the registry if it changed, and feed the generations that it names and whose base stands.
+
+        Only called while nothing is buffered, so that all that was taken is in the archive.
+        """
+        if self.parts.registry.version(self.parts.project) != self.snapshot.version:
             self.snapshot = self.parts.registry.load(self.parts.project)
-            self.epoch = self.snapshot.facts.get("epochs", {}).get(self.name, 0)
             if self.name in self.snapshot.project.sources:
                 # A source that is no longer applied keeps its last definition, and its archive.
                 self.source = log_source_named(self.snapshot, self.name)
-            self._wanted = self._generations(self.snapshot)
-        for name in self.feeders.keys() - self._wanted.keys():
-            self._drop(name)
-        for name in self._wanted.keys() - self.feeders.keys():
-            feeder = Feeder(self.parts, self._wanted[name], name[1])
-            if BUILT in self.parts.online.progress(feeder.table):
-                self.feeders[name], self.fed[name] = feeder, set()
-                for partition in self.archived:
-                    self._catch_up(name, partition)
-
-    def _generations(self, snapshot: Snapshot) -> dict[tuple[str, str], FeatureView]:
-        """The generations that rows of this source belong into: those that are read, and those being built."""
-        wanted: dict[tuple[str, str], FeatureView] = {}
-        if self.name not in snapshot.project.sources:
-            return wanted
-        for view in online_views(snapshot, self.source):
-            if generation := current_generation(snapshot, view):
-                wanted[view.name, generation] = view
-        # What is being built follows the definitions that an apply has staged, else the applied ones.
-        staged = staged_project(snapshot) or snapshot.project
-        for view in staged.views_of(self.name):
-            if view.online and (generation := building_generation(snapshot, view)):
-                wanted[view.name, generation] = view
-        return wanted
-
-    def _drop_if_gone(self, name: tuple[str, str]) -> None:
-        """Stop feeding a generation that readers have left, whose table is dropped; any other failure is raised.
-
-        What has come in its place is taken up at the next flush, where no event lies between archive and live feed.
-        """
-        if name in self._generations(self.parts.registry.load(self.parts.project)):
-            raise  # noqa: PLE0704 - called while the store's error is handled
-        self._drop(name)
-
-    def _drop(self, name: tuple[str, str]) -> None:
-        self.counts.update(self.feeders.pop(name).counts)
-        del self.fed[name]
-
-    def _catch_up(self, name: tuple[str, str], partition: int) -> None:
-        """Bring one generation up to the archive for one partition; from then on it is fed live."""
-        feeder = self.feeders[name]
-        reached = int(self.parts.online.progress(feeder.table).get(progress_name(partition), -1))
-        archived = self.archived[partition]
-        for rows in archived_after(self.parts, self.source, partition, after=reached, through=archived):
-            batch = batch_of_archive(self.source, rows)
-            if self.source.stream_from is not None:
-                batch = batch.take(np.flatnonzero(batch.event_time >= self.source.stream_from))
-            feeder.apply(batch, clock=self.parts.clock())
-        if archived > reached:
-            self.parts.online.write_progress(feeder.table, {progress_name(partition): archived})
-        self.fed[name].add(partition)
+            self.generations.read_registry(self.snapshot)
+        self.generations.take_up(self.source, self.archived)
 
     def _complete(self) -> None:
         """Recompute rows that a late event made incomplete, from the archive."""
@@ -328,7 +338,7 @@ class Ingest:
         for feeder in self.feeders.values():
             if feeder.incomplete:
                 done = recompute_rows(self.parts, self.source, feeder, sorted(feeder.incomplete))
-                feeder.incomplete.difference_update(done)
+                feeder.completed(done)
                 self.counts["rows recomputed"] += len(done)
 
     def _watch_letters(self, count: int, dead: set[int]) -> None:
@@ -344,17 +354,28 @@ class Ingest:
             raise DeadLetterLimit(
                 f"source {self.name!r}: {share:.0%} of the last {len(self._verdicts)} messages could not be used; "
                 "they are kept as dead letters, and the worker stopped",
-                hint=f"look at them with `asof dead-letters list --source {self.name}`, mend the schema, then replay them",
+                hint=f"look at them with `asof dead-letters list --source {self.name}`, mend the schema, replay them",
                 where=self.source.where,
             )
 
-    def _record_gap(self, gap: str) -> None:
-        note = f"{iso(self.parts.clock())} {gap} accepted as lost"
 
-        def with_gap(facts: Mapping[str, object]) -> dict[str, object]:
-            gaps = dict(facts.get("gaps", {}))  # type: ignore[call-overload]
-            return {"gaps": {**gaps, self.name: [*gaps.get(self.name, []), note]}}
+def _last_offsets(messages: Messages, base: int) -> dict[int, int]:
+    """Partition as in the archive → the greatest offset of these messages."""
+    numbers = np.unique(messages.partitions).tolist()
+    if len(numbers) == 1:
+        return {numbers[0] + base: int(messages.offsets[-1])}
+    return {number + base: int(messages.offsets[messages.partitions == number].max()) for number in numbers}
 
-        from asof.flows.facts import change_facts  # noqa: PLC0415
 
-        change_facts(self.parts, with_gap, note=note)
+def record_gap(parts: Parts, source: str, gap: str) -> None:
+    """Keep for good that this was lost and accepted."""
+    note = f"{iso(parts.clock())} {gap} accepted as lost"
+
+    def with_gap(facts: Mapping[str, Any]) -> dict[str, Any]:
+        gaps = dict(facts.get("gaps", {}))
+        return {"gaps": {**gaps, source: [*gaps.get(source, []), note]}}
+
+    change_facts(parts, with_gap, note=note)
+
+
+__all__ = ["BUILT", "Ingest", "progress_name", "record_gap"]

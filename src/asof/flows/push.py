@@ -13,11 +13,11 @@ import pyarrow as pa
 
 from asof.decoding import unusable_times
 from asof.definitions import Field, LogSource
-from asof.errors import RowsRefused, nearest, some
+from asof.errors import RowsRefused, StorageError, nearest, some
 from asof.fitting import fit, fit_values
 from asof.flows.ingest import Ingest
 from asof.flows.parts import Parts, log_source_named
-from asof.flows.stream import check_topic
+from asof.flows.stream import check_topic, take_in
 from asof.log.protocol import Headers
 
 BATCH = "batch"
@@ -25,6 +25,8 @@ BATCH = "batch"
 
 FLUSH_ROWS = 100_000
 FLUSH_EVERY_S = 5.0
+MOST_ROWS = 1_000_000
+"""With so many rows waiting for an archive that cannot be written, a push is refused."""
 
 _encode = msgspec.json.Encoder(decimal_format="string").encode
 
@@ -32,8 +34,7 @@ _encode = msgspec.json.Encoder(decimal_format="string").encode
 class Pusher:
     """Pushes rows of one source from this process, which sees its own pushes at once.
 
-    Rows that an earlier process wrote to the log and did not archive are taken over first. That is safe beside living
-    ones: an online row drops what it has seen, and the archive drops what it holds.
+    Rows that an earlier process wrote to the log and did not archive are taken over first.
     """
 
     def __init__(self, parts: Parts, source: str) -> None:
@@ -43,6 +44,8 @@ class Pusher:
         self.ingest = Ingest(parts, source, seconds=time.monotonic)
         self.topic = self.ingest.source.topic
         self.partition = parts.log.own_partition(self.topic)
+        # What is in the own partition below this is applied; the rest may be rows whose push failed half way.
+        self._position = 0
         self._lock = Lock()
         self._batches: set[str] = set()
         self._batches_read: dict[int, int] = {}
@@ -50,19 +53,12 @@ class Pusher:
         self.take_over()
 
     def take_over(self) -> int:
-        """Apply and archive all that stands in the log and not in the archive; how many rows."""
-        taken = 0
-        for number, (first, after) in sorted(self.parts.log.bounds(self.topic).items()):
-            position = self.ingest.begin(self.topic, number, first=first)
-            while position < after:
-                messages = self.parts.log.read(self.topic, number, position, stop=after)
-                if not len(messages):
-                    break
-                self.ingest.take(self.topic, messages)
-                position = int(messages.offsets[-1]) + 1
-                taken += len(messages)
-        if taken:
-            self.ingest.flush()
+        """Apply and archive all that stands in the log and not in the archive, whoever pushed it; how many rows."""
+        with self._lock:
+            after = self.parts.log.bounds(self.topic)[self.partition][1]
+            taken = take_in(self.parts, self.ingest)
+            self._position = max(self._position, after)
+            self._flushed_at = time.monotonic()
         return taken
 
     def push(self, rows: Any, *, batch_id: str | None = None) -> int:
@@ -70,13 +66,16 @@ class Pusher:
 
         Args:
             rows: dicts, a dict of columns, or a pandas, Polars or Arrow table, with exactly the source's columns.
-            batch_id: a name for these rows; a second push under it is no push.
+            batch_id: a name for these rows; a push under a name that the log knows is no push. Two pushes of one batch
+                at the same moment, from two processes, are not told apart: it is for retries, one after the other.
 
         Returns:
             How many rows were pushed; 0 for a batch that was pushed before.
 
         Raises:
             RowsRefused: something does not fit; nothing was written.
+            LogError: nothing was written.
+            StorageError: the rows are in the log for good, but the online store did not take them yet.
         """
         source = self.ingest.source
         keys = [source.raw(key) for view in self._views() for key in view.join_keys]
@@ -85,29 +84,21 @@ class Pusher:
         messages = encoded(table)
         with self._lock:
             if batch_id is not None and self._is_known(batch_id):
+                # Its first push may have failed between log and online store.
+                self._apply()
                 return 0
             if not messages:
                 return 0
-            if self.ingest.has_news():
-                # Definitions changed: from here on the generations that stand now are fed.
+            if self.ingest.buffered >= MOST_ROWS:
                 self.ingest.flush()
             headers: list[Headers] | None = None
             if batch_id is not None:
                 headers = [((BATCH, batch_id.encode()),)] * len(messages)
-            sent = self.parts.log.send(
-                self.topic, messages, partition=self.partition, headers=headers, durable=True
-            )
-            position, after = sent[0][1], sent[-1][1] + 1
-            while position < after:
-                part = self.parts.log.read(self.topic, self.partition, position, stop=after)
-                self.ingest.take(self.topic, part)
-                position = int(part.offsets[-1]) + 1
+            self.parts.log.send(self.topic, messages, partition=self.partition, headers=headers, durable=True)
             if batch_id is not None:
                 self._batches.add(batch_id)
-            due = time.monotonic() - self._flushed_at >= FLUSH_EVERY_S or self.ingest.buffered >= FLUSH_ROWS
-            if due and self.ingest.flush_is_done:
-                self.ingest.flush(wait=False)
-                self._flushed_at = time.monotonic()
+            self._apply()
+            self._archive_if_due()
         return len(messages)
 
     def _refuse_unusable_times(self, table: pa.Table) -> None:
@@ -122,6 +113,34 @@ class Pusher:
                 hint="mend their times, or give the source a longer max_future", where=source.where,
             )  # fmt: skip
 
+    def _apply(self) -> None:
+        """Apply what the own partition holds and this process has not applied: without a gap, and in order."""
+        after = self.parts.log.bounds(self.topic)[self.partition][1]
+        try:
+            if self._position < after and self.ingest.has_news():
+                # Definitions changed: from here on the generations that stand now are fed.
+                self.ingest.flush()
+            while self._position < after:
+                part = self.parts.log.read(self.topic, self.partition, self._position, stop=after)
+                self.ingest.take(self.topic, part)
+                self._position = int(part.offsets[-1]) + 1 if len(part) else after
+        except StorageError as error:
+            raise StorageError(
+                f"rows pushed to source {self.name!r} are kept in its log, but could not be applied: {error.message}",
+                hint=f"do not push them again: the next push applies them, and so does `asof stream run`; {error.hint}",
+            ) from error
+
+    def _archive_if_due(self) -> None:
+        due = time.monotonic() - self._flushed_at >= FLUSH_EVERY_S or self.ingest.buffered >= FLUSH_ROWS
+        if not due or not self.ingest.flush_is_done:
+            return
+        self._flushed_at = time.monotonic()
+        try:
+            self.ingest.flush(wait=False)
+        except StorageError:
+            # This push stands, in the log and online; `flush` and `close` raise if the archive still fails then.
+            self.ingest.counts["archive writes that failed"] += 1
+
     def flush(self) -> None:
         """Archive what was pushed so far."""
         with self._lock:
@@ -129,8 +148,11 @@ class Pusher:
             self._flushed_at = time.monotonic()
 
     def close(self) -> None:
-        self.flush()
-        self.ingest.close()
+        """Archive what was pushed, and let go."""
+        try:
+            self.flush()
+        finally:
+            self.ingest.close()
 
     def _views(self) -> list[Any]:
         snapshot = self.ingest.snapshot
@@ -145,7 +167,7 @@ class Pusher:
                 if not len(messages):
                     break
                 for headers in messages.headers or ():
-                    self._batches.update(value.decode() for name, value in headers if name == BATCH and value is not None)
+                    self._batches |= {value.decode() for name, value in headers if name == BATCH and value is not None}
                 position = int(messages.offsets[-1]) + 1
             self._batches_read[number] = max(position, after)
         return batch_id in self._batches

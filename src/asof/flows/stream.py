@@ -4,22 +4,28 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from threading import Event
 from typing import Any
 
 from asof.definitions import LogSource
-from asof.errors import LogError
-from asof.flows.archiving import replay_topic
-from asof.flows.ingest import Ingest
+from asof.errors import LogError, RegistryConflict
+from asof.flows.archiving import EPOCH, REPLAYED, archive_schema, replay_topic
+from asof.flows.facts import change_facts
+from asof.flows.ingest import Ingest, record_gap
 from asof.flows.parts import Parts, Progress, log_source_named, silent
-from asof.log.protocol import Consumer, Partition, TopicReplaced, UnknownTopic
+from asof.log.protocol import Consumer, Messages, OffsetOutOfRange, Partition, TopicReplaced, UnknownTopic
 from asof.timing import iso
 
-POLL_MESSAGES = 20_000
+POLL_MESSAGES = 50_000
+"""So many at once only where a worker lags: the more events share a row, the less each of them costs."""
+
 POLL_S = 0.01
 FLUSH_EVERY_S = 5.0
 FLUSH_ROWS = 500_000
+LOOK_EVERY_S = 0.2
+"""How often a worker that waits for others looks at how far they are."""
 
 
 def group_of(project: str) -> str:
@@ -39,27 +45,49 @@ class Member:
         self.ingest = ingest
         self.topic = topic
         self.accept_gap = accept_gap
+        self._is_abandoned = False
         self.consumer: Consumer = parts.log.subscribe(
             topic, group_of(parts.project), assigned=self._assigned, revoked=self._revoked, lost=self._lost
         )
 
+    def take(self, max_messages: int, timeout_s: float) -> int:
+        """Poll once and apply what came; how many messages.
+
+        Raises:
+            LogError: the log lost events that were never archived, or its topic.
+            StorageError: a store cannot be written.
+        """
+        try:
+            messages = self.consumer.poll(max_messages, timeout_s)
+        except OffsetOutOfRange as error:
+            # Retention overtook this worker. What it has is archived, so that the lost range can be named.
+            self.ingest.flush()
+            self._start(error.partition.number)
+            messages = Messages.empty()
+        self.ingest.take(self.topic, messages)
+        return len(messages)
+
     def _assigned(self, partitions: Sequence[Partition]) -> None:
-        bounds = self.parts.log.bounds(self.topic)
         for each in partitions:
-            first, _ = bounds[each.number]
-            position = self.ingest.begin(self.topic, each.number, first=first, accept_gap=self.accept_gap)
-            self.consumer.seek(each.number, position)
+            self._start(each.number)
+
+    def _start(self, number: int) -> None:
+        first, after = self.parts.log.bounds(self.topic)[number]
+        position = self.ingest.begin(self.topic, number, first=first, accept_gap=self.accept_gap)
+        if position > after:
+            raise _shortened(self.topic, number, archived=position - 1, after=after)
+        self.consumer.seek(number, position)
 
     def _revoked(self, partitions: Sequence[Partition]) -> None:
-        self.commit(self.ingest.flush())
+        if not self._is_abandoned:
+            self.commit(self.ingest.flush())
         self.ingest.release(self.topic, [each.number for each in partitions])
 
     def _lost(self, partitions: Sequence[Partition]) -> None:
         # Someone else reads them by now, from where the archive ends; what is buffered is theirs to write.
-        self.ingest.discard()
-        self.ingest.release(self.topic, [each.number for each in partitions])
+        self.ingest.discard(self.topic, [each.number for each in partitions])
 
-    def commit(self, archived: dict[int, int]) -> None:
+    def commit(self, archived: Mapping[int, int]) -> None:
         """Tell the group how far the archive is; it serves lag tools alone, so a refusal is no loss."""
         base = self.ingest.base(self.topic)
         held = {each.number for each in self.consumer.assignment()}
@@ -70,10 +98,177 @@ class Member:
             except LogError:
                 self.ingest.counts["commits refused"] += 1
 
+    def passed(self) -> None:
+        """Let the archive know of the places at the log's end that hold no message any more."""
+        positions = {each.number: self.consumer.position(each.number) for each in self.consumer.assignment()}
+        self.ingest.passed(self.topic, positions)
+
     def is_caught_up(self) -> bool:
-        """Whether every partition of the topic that this member holds has been read to its end."""
+        """Whether every partition of the topic is read to its end, by this member or (as the archive says) others."""
         bounds = self.parts.log.bounds(self.topic)
-        return all(self.consumer.position(each.number) >= bounds[each.number][1] for each in self.consumer.assignment())
+        held = {each.number: self.consumer.position(each.number) for each in self.consumer.assignment()}
+        if any(position < bounds[number][1] for number, position in held.items()):
+            return False
+        base = self.ingest.base(self.topic)
+        others = {number + base: after - 1 for number, (_, after) in bounds.items() if number not in held}
+        if not others:
+            return True
+        archived = self.parts.offline.offsets(self.parts.archive_of(self.ingest.source), list(others))
+        return all(archived[partition] >= last for partition, last in others.items())
+
+    def close(self, *, abandon: bool) -> None:
+        """Leave the group.
+
+        Args:
+            abandon: without archiving what was taken: it is read again from the log.
+        """
+        self._is_abandoned = abandon
+        self.consumer.close()
+
+
+class Worker:
+    """The members of one process, over the project's log sources, which may come and go with the registry.
+
+    Args:
+        sources: names; all of the project where None.
+        accept_gap: see `Member`.
+        flush_every_s: how often what was taken is archived.
+    """
+
+    def __init__(
+        self, parts: Parts, sources: Sequence[str] | None, *, accept_gap: bool, flush_every_s: float
+    ) -> None:
+        self.parts = parts
+        self.accept_gap = accept_gap
+        self.flush_every_s = flush_every_s
+        self.ingests: dict[str, Ingest] = {}
+        self.members: dict[tuple[str, str], Member] = {}
+        self.counts: Counter[str] = Counter()
+        self._named = list(sources) if sources else None
+        self._version = -1
+        self._flushed_at = time.monotonic()
+        self._looked_at = 0.0
+        self._builder = ThreadPoolExecutor(1, thread_name_prefix="rebuild")
+        self._building: Future[int] | None = None
+
+    def look_at_registry(self) -> None:
+        """Begin to work on the sources that it names, and leave those that it names no more."""
+        version = self.parts.registry.version(self.parts.project)
+        if version != self._version:
+            snapshot = self.parts.registry.load(self.parts.project)
+            names = self._named or [
+                name for name, each in snapshot.project.sources.items() if isinstance(each, LogSource)
+            ]
+            sources = {name: log_source_named(snapshot, name) for name in names}
+            for name in list(self.ingests):
+                if name not in sources or sources[name].topic != self.ingests[name].source.topic:
+                    self._leave(name)
+            for name, source in sources.items():
+                if name not in self.ingests:
+                    check_topic(self.parts, source, accept_gap=self.accept_gap)
+                    self.ingests[name] = Ingest(self.parts, name, seconds=time.monotonic)
+                    self._join(name, source.topic)
+            self._version = version
+        topics = self.parts.log.topics()
+        for name, ingest in self.ingests.items():
+            if replay_topic(ingest.source) in topics:
+                self._join(name, replay_topic(ingest.source))
+
+    def _join(self, name: str, topic: str) -> None:
+        if (name, topic) not in self.members:
+            self.members[name, topic] = Member(self.parts, self.ingests[name], topic, accept_gap=self.accept_gap)
+
+    def _leave(self, name: str, *, abandon: bool = False) -> None:
+        ingest = self.ingests.pop(name)
+        mine = [self.members.pop(key) for key in list(self.members) if key[0] == name]
+        self._count(ingest)
+        try:
+            for member in mine:
+                member.close(abandon=abandon)
+        finally:
+            ingest.close()
+
+    def _count(self, ingest: Ingest) -> None:
+        self.counts.update(ingest.counts)
+        self.counts.update(ingest.generations.counts)
+        for feeder in ingest.feeders.values():
+            self.counts.update(feeder.counts)
+        self.counts.update({f"undeclared field {name!r}": count for name, count in ingest.undeclared.items()})
+
+    def step(self) -> int:
+        """Poll every member once, and flush where it is time; how many messages came."""
+        got = 0
+        for member in list(self.members.values()):
+            got += member.take(POLL_MESSAGES, POLL_S / len(self.members))
+        due = time.monotonic() - self._flushed_at >= self.flush_every_s
+        if due or any(ingest.buffered >= FLUSH_ROWS for ingest in self.ingests.values()):
+            if due:
+                self._flushed_at = time.monotonic()
+                self.look_at_registry()
+                self._mend()
+            for ingest in list(self.ingests.values()):
+                # A worker that outruns its archive waits for it, lest it runs out of memory.
+                if ingest.flush_is_done or ingest.buffered >= 2 * FLUSH_ROWS:
+                    self._flush(ingest, wait=due and not got)
+        return got
+
+    def flush(self) -> None:
+        """Archive all that was taken."""
+        for ingest in self.ingests.values():
+            self._flush(ingest, wait=True)
+
+    def _flush(self, ingest: Ingest, *, wait: bool) -> None:
+        mine = [member for member in self.members.values() if member.ingest is ingest]
+        for member in mine:
+            member.passed()
+        done = ingest.flush(wait=wait)
+        for member in mine:
+            member.commit(done)
+
+    def _mend(self) -> None:
+        """Build online rows that got lost anew; of several workers the one with the topic's first partition does it."""
+        if self._building is not None and self._building.done():
+            building, self._building = self._building, None
+            try:
+                building.result()
+            except RegistryConflict:
+                pass  # another build of it began meanwhile
+        for ingest in self.ingests.values():
+            is_mine = ingest.base(ingest.source.topic) in ingest.archived
+            is_new = self.parts.registry.version(self.parts.project) == ingest.snapshot.version
+            if self._building is None and is_mine and is_new and (views := ingest.lost()):
+                from asof.flows.build import rebuild  # noqa: PLC0415 - build reads ingest's words
+
+                self.counts["views built anew"] += 1
+                self._building = self._builder.submit(rebuild, self.parts, views[0])
+
+    def is_caught_up(self) -> bool:
+        """Whether all that the logs hold is taken, and no online rows are missing."""
+        now = time.monotonic()
+        if now - self._looked_at < LOOK_EVERY_S:
+            return False
+        self.look_at_registry()
+        if not all(member.is_caught_up() for member in self.members.values()):
+            self._looked_at = now
+            return False
+        if self._building is not None or any(ingest.lost() for ingest in self.ingests.values()):
+            self.flush()
+            self._mend()
+            self._looked_at = now
+            return self._building is None and not any(ingest.lost() for ingest in self.ingests.values())
+        return True
+
+    def close(self, *, abandon: bool = False) -> None:
+        """Leave all groups; an error of one does not keep the others."""
+        errors = []
+        for name in list(self.ingests):
+            try:
+                self._leave(name, abandon=abandon)
+            except Exception as error:  # noqa: BLE001 - raised below, when all are left
+                errors.append(error)
+        self._builder.shutdown(wait=not abandon, cancel_futures=True)
+        if errors:
+            raise errors[0]
 
 
 def run_stream(
@@ -89,122 +284,118 @@ def run_stream(
     """Work until stopped, or until all that was sent is archived.
 
     Args:
-        sources: names of log sources; all of the project where None.
+        sources: names of log sources; all of the project where None, also those that are applied later.
         stop: set it to finish, flush and return.
 
     Returns:
         Counts: events, dead letters, rows recomputed and the like.
+
+    Raises:
+        LogError: there is nothing to work on, or a log lost what was never archived.
+        StorageError: a store cannot be written (a full disk …); run again, it goes on where the archive ends.
+        DeadLetterLimit: too many messages cannot be used.
     """
-    snapshot = parts.registry.load(parts.project)
-    chosen = (
-        [log_source_named(snapshot, name) for name in sources]
-        if sources
-        else [each for each in snapshot.project.sources.values() if isinstance(each, LogSource)]
-    )
-    if not chosen:
-        raise LogError("no log source is applied, so there is nothing to work on", hint="apply a LogSource or PushSource")
     stop = stop or Event()
-    ingests = {source.name: Ingest(parts, source.name, seconds=time.monotonic) for source in chosen}
-    members: list[Member] = []
-    try:
-        for source in chosen:
-            check_topic(parts, source, accept_gap=accept_gap)
-            ingest = ingests[source.name]
-            members.append(Member(parts, ingest, source.topic, accept_gap=accept_gap))
-        _work(parts, chosen, ingests, members, stop, until_caught_up, progress, flush_every_s)
-        for member in members:
-            member.commit(member.ingest.flush())
-    finally:
-        for member in members:
-            member.consumer.close()
-        for ingest in ingests.values():
-            ingest.close()
-    counts: Counter[str] = Counter()
-    for ingest in ingests.values():
-        counts.update(ingest.counts)
-        for feeder in ingest.feeders.values():
-            counts.update(feeder.counts)
-        counts.update({f"undeclared field {name!r}": count for name, count in ingest.undeclared.items()})
-    return dict(counts)
-
-
-def _work(
-    parts: Parts,
-    sources: Sequence[LogSource],
-    ingests: dict[str, Ingest],
-    members: list[Member],
-    stop: Event,
-    until_caught_up: bool,
-    progress: Progress,
-    flush_every_s: float,
-) -> None:
-    flushed_at = time.monotonic()
-    replays = {source.name: False for source in sources}
+    worker = Worker(parts, sources, accept_gap=accept_gap, flush_every_s=flush_every_s)
     taken = 0
-    while not stop.is_set():
-        got = 0
-        for member in members:
-            messages = member.consumer.poll(POLL_MESSAGES, POLL_S / len(members))
-            member.ingest.take(member.topic, messages)
-            got += len(messages)
-        taken += got
-        if got:
-            progress("events", taken, None)
-        due = time.monotonic() - flushed_at >= flush_every_s
-        if due or any(ingest.buffered >= FLUSH_ROWS for ingest in ingests.values()):
-            for source in sources:
-                ingest = ingests[source.name]
-                if not replays[source.name] and replay_topic(source) in parts.log.topics():
-                    members.append(Member(parts, ingest, replay_topic(source), accept_gap=False))
-                    replays[source.name] = True
-            for member in members:
-                if member.ingest.flush_is_done:
-                    member.commit(member.ingest.flush(wait=due and not got))
-            flushed_at = time.monotonic()
-        if until_caught_up and not got:
-            for source in sources:
-                if not replays[source.name] and replay_topic(source) in parts.log.topics():
-                    members.append(Member(parts, ingests[source.name], replay_topic(source), accept_gap=False))
-                    replays[source.name] = True
-                    got = 1
-            if not got and all(member.is_caught_up() and member.consumer.assignment() for member in members):
-                return
+    try:
+        worker.look_at_registry()
+        if not worker.ingests:
+            raise LogError(
+                "no log source is applied, so there is nothing to work on", hint="apply a LogSource or PushSource"
+            )
+        while not stop.is_set():
+            got = worker.step()
+            taken += got
+            if got:
+                progress("events", taken, None)
+            elif until_caught_up and worker.is_caught_up():
+                break
+        worker.flush()
+    except BaseException as error:
+        try:
+            worker.close(abandon=not isinstance(error, Exception))
+        except Exception as second:  # noqa: BLE001 - most often the same full disk; the first error says it
+            error.add_note(f"and on leaving: {second}")
+        raise
+    worker.close()
+    return dict(worker.counts)
+
+
+def take_in(parts: Parts, ingest: Ingest) -> int:
+    """Apply and archive what stands in a source's log and not in its archive, without its group; how many messages.
+
+    Safe beside living owners: an online row drops what it has seen, and the archive drops what it holds.
+    """
+    topic = ingest.source.topic
+    ingest.flush()
+    taken = 0
+    for number, (first, after) in sorted(parts.log.bounds(topic).items()):
+        position = ingest.begin(topic, number, first=first)
+        while position < after:
+            messages = parts.log.read(topic, number, position, stop=after)
+            if not len(messages):
+                break
+            ingest.take(topic, messages)
+            position = int(messages.offsets[-1]) + 1
+            taken += len(messages)
+        ingest.passed(topic, {number: max(position, after)})
+    ingest.flush()
+    return taken
+
+
+def _shortened(topic: str, number: int, *, archived: int, after: int) -> LogError:
+    return LogError(
+        f"partition {number} of topic {topic!r} ends before offset {after}, but offsets up to {archived} are archived: "
+        "the log lost its end, or was restored from a backup",
+        hint="accept that its offsets begin anew with `asof stream run --accept-gap`, which records it",
+    )
 
 
 def check_topic(parts: Parts, source: LogSource, *, accept_gap: bool = False) -> None:
-    """Make the source's topic where there is none, and notice one that was deleted and made again.
+    """Make the source's topic where there is none, and notice one that was made again, or lost its end.
 
     Raises:
         LogError: its offsets start anew, so what the old one held and no one archived is lost.
     """
-    from asof.flows.facts import change_facts  # noqa: PLC0415
-
     parts.log.create(source.topic, int(parts.options.get("partitions", 1)))
     found = parts.log.topic_id(source.topic)
     facts = parts.registry.load(parts.project).facts
     known = facts.get("topics", {}).get(source.name)
+    epoch = int(facts.get("epochs", {}).get(source.name, 0))
+    short: dict[int, int] = {}
     if known == found:
-        return
+        bounds = parts.log.bounds(source.topic)
+        archived = parts.offline.offsets(parts.archive_of(source), [epoch * EPOCH + number for number in bounds])
+        short = {n: after for n, (_, after) in bounds.items() if archived[epoch * EPOCH + n] >= after}
+        if not short:
+            return
     if known is not None and not accept_gap:
+        if short:
+            number, after = min(short.items())
+            raise _shortened(source.topic, number, archived=archived[epoch * EPOCH + number], after=after)
         raise LogError(
-            f"topic {source.topic!r} of source {source.name!r} was deleted and made again (its id was {known}, now it is "
-            f"{found}); what the old one held beyond the archive is lost",
+            f"topic {source.topic!r} of source {source.name!r} was deleted and made again, or is another one now (its "
+            f"id was {known}, now it is {found}); what the old one held beyond the archive is lost",
             hint="accept the loss with `asof stream run --accept-gap`, which records it",
             where=source.where,
         )
+    if short:
+        # What is there was archived under the old numbering; only what comes from now on is new.
+        through = {(epoch + 1) * EPOCH + number: after - 1 for number, (_, after) in bounds.items()}
+        none = archive_schema(source).empty_table()
+        parts.offline.append(parts.archive_of(source), none, through)
 
-    def with_topic(facts: Any) -> dict[str, Any]:
+    def with_topic(facts: Mapping[str, Any]) -> dict[str, Any]:
         topics = {**facts.get("topics", {}), source.name: found}
         if known is None:
             return {"topics": topics}
-        epochs = {**facts.get("epochs", {}), source.name: facts.get("epochs", {}).get(source.name, 0) + 1}
-        gaps = dict(facts.get("gaps", {}))
-        gaps[source.name] = [
-            *gaps.get(source.name, []), f"{iso(parts.clock())} topic {source.topic!r} made again; accepted as lost",
-        ]  # fmt: skip
-        return {"topics": topics, "epochs": epochs, "gaps": gaps}
+        return {"topics": topics, "epochs": {**facts.get("epochs", {}), source.name: epoch + 1}}
 
     change_facts(parts, with_topic, note=f"topic {source.topic}: id {found}")
+    if known is not None:
+        what = "lost its end" if short else "made again"
+        record_gap(parts, source.name, f"topic {source.topic!r} {what};")
 
 
 def stream_status(parts: Parts) -> list[dict[str, Any]]:
@@ -216,12 +407,12 @@ def stream_status(parts: Parts) -> list[dict[str, Any]]:
             continue
         letters = _letters_by_partition(parts, source)
         epoch = snapshot.facts.get("epochs", {}).get(source.name, 0)
-        for topic, extra in ((source.topic, 0), (replay_topic(source), 500_000)):
+        for topic, extra in ((source.topic, 0), (replay_topic(source), REPLAYED)):
             try:
                 bounds = parts.log.bounds(topic)
             except UnknownTopic:
                 continue
-            base = epoch * 1_000_000 + extra
+            base = epoch * EPOCH + extra
             archived = parts.offline.offsets(parts.archive_of(source), [base + number for number in bounds])
             for number, (first, after) in sorted(bounds.items()):
                 done = archived[base + number]
@@ -241,8 +432,9 @@ def _letters_by_partition(parts: Parts, source: LogSource) -> dict[int, int]:
     rows = parts.offline.rows(parts.letters_of(source))
     if rows is None:
         return {}
-    table = parts.offline.sql("SELECT partition, count(*) AS n FROM letters GROUP BY 1", {"letters": rows}).reader().read_all()
+    text = "SELECT partition, count(*) AS n FROM letters GROUP BY 1"
+    table = parts.offline.sql(text, {"letters": rows}).reader().read_all()
     return dict(zip(table["partition"].to_pylist(), table["n"].to_pylist(), strict=True))
 
 
-__all__ = ["TopicReplaced", "check_topic", "group_of", "run_stream", "stream_status"]
+__all__ = ["TopicReplaced", "Worker", "check_topic", "group_of", "run_stream", "stream_status", "take_in"]

@@ -1,0 +1,192 @@
+"""The generations that one source's events belong into: which there are, how far each is, and what each is fed.
+
+A row is right if it has been given its key's events of each partition in order and without a gap. So a generation is
+fed a partition live only from the moment at which it has been brought up to the archive, and nothing lies in between.
+Two processes may feed the same rows at once, also one that lost its partitions and does not know it yet: each of them
+goes through the log in order and without a gap, and a row drops what it has seen.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping
+
+import numpy as np
+import pyarrow as pa
+
+from asof.definitions import FeatureView, LogSource, Snapshot
+from asof.errors import StorageError
+from asof.flows.archiving import archived_after
+from asof.flows.batches import Batch, batch_of_archive, counted
+from asof.flows.feeding import Feeder, incomplete_name
+from asof.flows.parts import Parts, building_generation, current_generation, online_views, staged_project
+
+BUILT = "built"
+"""Progress fact of a generation whose base has been written, so that events may follow."""
+
+Name = tuple[str, str]
+"""A view's name and a generation's."""
+
+
+def progress_name(partition: int) -> str:
+    """The name of a partition's offset among a generation's facts: all events up to it are in the rows."""
+    return f"partition {partition}"
+
+
+def live_name(partition: int) -> str:
+    """The name of the fact that a worker feeds the generation from this partition as events come in."""
+    return f"live {partition}"
+
+
+class Generations:
+    """Feeds the generations of one source, for the partitions that this process has.
+
+    Args:
+        source: the source's name.
+    """
+
+    def __init__(self, parts: Parts, source: str) -> None:
+        self.parts = parts
+        self.source_name = source
+        self.feeders: dict[Name, Feeder] = {}
+        self.fed: dict[Name, set[int]] = {}
+        self.counts: Counter[str] = Counter()
+        self._wanted: dict[Name, FeatureView] = {}
+        self._current: set[Name] = set()
+
+    def read_registry(self, snapshot: Snapshot) -> None:
+        """Take over what a new snapshot says; `take_up` acts on it."""
+        self._current = set()
+        self._wanted = {}
+        source = snapshot.project.sources.get(self.source_name)
+        if not isinstance(source, LogSource):
+            return
+        for view in online_views(snapshot, source):
+            if generation := current_generation(snapshot, view):
+                self._wanted[view.name, generation] = view
+                self._current.add((view.name, generation))
+        # What is being built follows the definitions that an apply has staged, else the applied ones.
+        staged = staged_project(snapshot) or snapshot.project
+        for view in staged.views_of(self.source_name):
+            if view.online and (generation := building_generation(snapshot, view)):
+                self._wanted[view.name, generation] = view
+
+    @property
+    def are_settled(self) -> bool:
+        """Whether every generation that the registry names is fed."""
+        return self._wanted.keys() == self.feeders.keys()
+
+    def take_up(self, source: LogSource, archived: Mapping[int, int]) -> None:
+        """Leave the generations that are gone, and begin to feed those whose base stands by now.
+
+        Args:
+            archived: this process's partitions → their last archived offset; nothing beyond it has been fed to anyone.
+        """
+        for name in self.feeders.keys() - self._wanted.keys():
+            self.leave(name)
+        for name, view in self._wanted.items():
+            known = self.feeders.get(name)
+            if known is not None:
+                known.view = view
+                continue
+            feeder = Feeder(self.parts, view, name[1])
+            if BUILT in self.parts.online.progress(feeder.table):
+                self.feeders[name], self.fed[name] = feeder, set()
+                for partition, offset in archived.items():
+                    self._catch_up(name, source, partition, offset)
+
+    def lost(self) -> list[FeatureView]:
+        """The views whose rows readers should find, and whose table the online store does not have any more."""
+        return [self._wanted[name] for name in self._current - self.feeders.keys()]
+
+    def begin(self, source: LogSource, partition: int, archived: int) -> None:
+        """Bring every generation up to the archive for one partition; from then on it is fed live."""
+        for name in list(self.feeders):
+            try:
+                self._catch_up(name, source, partition, archived)
+            except StorageError:
+                self._leave_if_gone(name)
+
+    def _catch_up(self, name: Name, source: LogSource, partition: int, archived: int) -> None:
+        feeder = self.feeders[name]
+        facts = self.parts.online.progress(feeder.table)
+        reached = int(facts.get(progress_name(partition), -1))
+        if facts.get(incomplete_name(partition)):
+            feeder.find_incomplete(partition)
+        for rows in archived_after(self.parts, source, partition, after=reached, through=archived):
+            batch = counted(feeder.view.source, batch_of_archive(feeder.view.source, rows))
+            feeder.apply(batch, clock=self.parts.clock())
+            # Step by step, so that whoever takes this over does not begin again.
+            reached = int(rows["offset"][-1].as_py())
+            self.parts.online.write_progress(feeder.table, {progress_name(partition): reached})
+        self.parts.online.write_progress(
+            feeder.table, {progress_name(partition): max(archived, reached), live_name(partition): 1}
+        )
+        self.fed[name].add(partition)
+
+    def feed(self, source: LogSource, batch: Batch, raw: pa.Table) -> None:
+        """Apply a batch to the rows of every generation that is fed its partitions.
+
+        Args:
+            batch: in the source's terms; raw: the same rows as they are archived.
+        """
+        clock = self.parts.clock()
+        partitions = set(np.unique(batch.partition).tolist())
+        by_source: dict[int, Batch] = {id(source): counted(source, batch)}
+        for name, feeder in list(self.feeders.items()):
+            its_source = feeder.view.source
+            if its_source == source:
+                its_source = source
+            part = by_source.get(id(its_source))
+            if part is None:
+                # A view that is being applied may see the columns in another way.
+                part = by_source[id(its_source)] = counted(its_source, batch_of_archive(its_source, raw))
+            live = self.fed[name]
+            if not live >= partitions:
+                part = part.take(np.flatnonzero(np.isin(part.partition, list(live))))
+            try:
+                feeder.apply(part, clock=clock)
+            except StorageError:
+                self._leave_if_gone(name)
+
+    def write_progress(self, through: Mapping[int, int]) -> None:
+        """Say how far the rows are; never less than someone has said before."""
+        for name, feeder in list(self.feeders.items()):
+            try:
+                known = self.parts.online.progress(feeder.table)
+                facts = {
+                    progress_name(each): offset for each, offset in through.items()
+                    if each in self.fed[name] and offset > int(known.get(progress_name(each), -1))
+                }  # fmt: skip
+                if BUILT not in known:
+                    self._leave_if_lost(name)
+                elif facts:
+                    self.parts.online.write_progress(feeder.table, facts)
+            except StorageError:
+                self._leave_if_gone(name)
+
+    def release(self, partitions: set[int]) -> None:
+        """Feed these partitions no longer."""
+        for live in self.fed.values():
+            live -= partitions
+
+    def leave(self, name: Name) -> None:
+        """Feed a generation no longer."""
+        self.counts.update(self.feeders.pop(name).counts)
+        del self.fed[name]
+
+    def _leave_if_gone(self, name: Name) -> None:
+        """While a store's error is handled: leave a generation whose table is gone, by a switch or a loss; else raise.
+
+        What comes in its place is taken up at a flush, where no event lies between the archive and the live feed.
+        """
+        if BUILT in self.parts.online.progress(self.feeders[name].table):
+            raise  # noqa: PLE0704 - called while the store's error is handled
+        self._leave_if_lost(name)
+
+    def _leave_if_lost(self, name: Name) -> None:
+        self.counts["generations that went away"] += 1
+        self.leave(name)
+
+
+__all__ = ["BUILT", "Generations", "Name", "live_name", "progress_name"]
