@@ -50,10 +50,20 @@ def product(family: str, name: str, *, where: str = "") -> Callable[..., Any]:
             return point.load()
     except ImportError as error:
         raise MissingExtra(f"the {family} product {name!r}", EXTRAS.get(name, name)) from error
-    known = products(family)
+    names = products(family)
     raise ConfigError(
-        f"there is no {family} product {name!r}", hint=nearest(name, known) or f"choose one of {known}", where=where
+        f"there is no {family} product {name!r}", hint=nearest(name, names) or f"choose one of {names}", where=where
     )
+
+
+def known(family: str, part: Part) -> None:
+    """Refuse the name of a product that is not there, before anything is opened.
+
+    Raises:
+        ConfigError: there is none of this name.
+    """
+    if (family, part.type) not in EMBEDDED and part.type not in products(family):
+        product(family, part.type, where=part.where)
 
 
 def opened(family: str, part: Part, root: Path, **extra: Any) -> Any:
@@ -111,6 +121,11 @@ class OpenedParts(Parts):
     """
 
     def __init__(self, config: StoreConfig, *, clock: Clock, who: str) -> None:
+        for family, part in (
+            ("registry", config.registry), ("offline", config.offline_store), ("online", config.online_store),
+            ("log", config.log),
+        ):  # fmt: skip
+            known(family, part)
         # How many partitions a new topic gets is for whoever makes it, not for the log.
         partitions = config.log.options.get("partitions", 1)
         for name, value in (

@@ -44,10 +44,11 @@ def make_plan(parts: Parts, project: Project) -> Plan:
     for view in resolved.on_demand_views.values():
         # The functions' inputs have types only where nothing stands in the way.
         if view.function is not None and not plan.errors:
-            more += [
-                Finding(each.severity, f"on-demand feature view {view.name!r}", view.where, "", each.text)  # type: ignore[arg-type]
-                for each in check_row_wise(view)
-            ]
+            title = f"on-demand feature view {view.name!r}"
+            for each in check_row_wise(view):
+                # The check's own text begins with the place and the object, which a finding says by itself.
+                found = each.text.removeprefix(f"{view.where}: ").removeprefix(f"{title}: ")
+                more.append(Finding(each.severity, title, view.where, "", found))  # type: ignore[arg-type]
     return plan.with_findings(more)
 
 
