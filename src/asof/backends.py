@@ -56,7 +56,7 @@ def product(family: str, name: str, *, where: str = "") -> Callable[..., Any]:
     )
 
 
-def known(family: str, part: Part) -> None:
+def refuse_unknown(family: str, part: Part) -> None:
     """Refuse the name of a product that is not there, before anything is opened.
 
     Raises:
@@ -125,7 +125,7 @@ class OpenedParts(Parts):
             ("registry", config.registry), ("offline", config.offline_store), ("online", config.online_store),
             ("log", config.log),
         ):  # fmt: skip
-            known(family, part)
+            refuse_unknown(family, part)
         # How many partitions a new topic gets is for whoever makes it, not for the log.
         partitions = config.log.options.get("partitions", 1)
         for name, value in (
