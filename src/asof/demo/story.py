@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -14,7 +15,7 @@ import numpy as np
 import pyarrow.parquet as pq
 
 from asof.demo.histograms import count_views, draw_histograms, terminal_histograms
-from asof.demo.report import Report, Step, write_json, write_report
+from asof.demo.report import NextCommand, Report, Step, write_json, write_report
 from asof.demo.repository import ENTITY_FRAME, SERVICE, TRAINING_COLUMNS, write_repository
 from asof.demo.shop import Shop, more_events, simulate, write_sources
 from asof.errors import AsofError
@@ -181,19 +182,7 @@ def run(
         "audit": {  # type: ignore[typeddict-item]
             key: found[key] for key in ("keys", "active_keys", "values", "equal", "differences")
         },
-        "next_commands": [
-            {"command": "cd " + str(output / "repo"), "text": "go into the feature repository"},
-            {"command": "asof list views", "text": "what there is"},
-            {"command": "asof show training-sets", "text": "the training set, and how it was made"},
-            {"command": f"asof get online --service {SERVICE} --key user_id={chosen[0]}", "text": "serve one user"},
-            {
-                "command": f"asof explain user_traffic:views_7d --key user_id={chosen[0]}",
-                "text": "which events made a value",
-            },
-            {"command": "asof sample user_traffic --by entities", "text": "look at random users"},
-            {"command": "asof audit", "text": "compare serving with history"},
-            {"command": "asof doctor", "text": "see whether everything works"},
-        ],
+        "next_commands": _next_commands(output, user=chosen[0]),
     }  # fmt: skip
     write_json(report, output / "report.json")
     write_report(report, output / "report.html")
@@ -206,6 +195,22 @@ def run(
             hint=f"see {output / 'report.html'}, and report it: this must not happen",
         )
     return report
+
+
+def _next_commands(output: Path, *, user: int) -> list[NextCommand]:
+    """What to try next, each command as it can be typed in the reader's shell."""
+    asof = "asof" if shutil.which("asof") else str(Path(sys.executable).with_name("asof"))
+    tries = (
+        (f"cd {output / 'repo'}", "go into the feature repository"),
+        (f"{asof} list views", "what there is"),
+        (f"{asof} show training-sets", "the training set, and how it was made"),
+        (f"{asof} get online --service {SERVICE} --key user_id={user}", "serve one user"),
+        (f"{asof} explain user_traffic:views_7d --key user_id={user}", "which events made a value"),
+        (f"{asof} sample user_traffic --by entities", "look at random users"),
+        (f"{asof} audit", "compare serving with history"),
+        (f"{asof} doctor", "see whether everything works"),
+    )
+    return [{"command": command, "text": text} for command, text in tries]
 
 
 def produce(store: FeatureStore, shop: Shop) -> None:
