@@ -14,7 +14,7 @@ import click
 
 from asof.cli.context import CliContext
 from asof.cli.exit_codes import DONE, PIPE_CLOSED, STOPPED, UNEXPECTED, USAGE
-from asof.errors import AsofError, StorageError
+from asof.errors import AsofError, Interrupted, StorageError
 
 _DISK = (errno.ENOSPC, errno.EDQUOT, errno.EIO)
 
@@ -41,9 +41,8 @@ def run_bounded(call: Callable[[], object], context: CliContext) -> int:
     except click.ClickException as error:
         message = error.format_message()
         return _report(error, _words(error, message), f"error: {message}", error.exit_code, context)
-    except (click.Abort, KeyboardInterrupt) as error:
-        text = "stopped; what was done stands"
-        return _report(error, _words("Stopped", text), text, STOPPED, context)
+    except (click.Abort, KeyboardInterrupt, Interrupted) as error:
+        return _stopped(error, context)
     except AsofError as error:
         return _report(error, error.to_dict(), f"error: {error}", error.exit_code, context)
     except OSError as error:
@@ -56,6 +55,9 @@ def run_bounded(call: Callable[[], object], context: CliContext) -> int:
         wrapped = StorageError(f"{place}: {error.strerror}", hint="check the path, its rights and the disk")
         return _report(error, wrapped.to_dict(), f"error: {wrapped}", wrapped.exit_code, context)
     except Exception as error:
+        if isinstance(error.__cause__ or error.__context__, KeyboardInterrupt):
+            # Ctrl-C while a class is made: Python wraps what its hooks raise in a RuntimeError.
+            return _stopped(error, context)
         return _unexpected(error, context)
 
 
@@ -89,6 +91,14 @@ def _usage(error: click.UsageError, context: CliContext) -> int:
     return _report(
         error, _words("UsageError", message, hint), f"{usage}error: {message}\n  next: {hint}", USAGE, context
     )
+
+
+def _stopped(error: BaseException, context: CliContext) -> int:
+    # Where Ctrl-C hit text that Python compiled, as dataclasses do, it remembers it and would end the process by the
+    # signal, whatever code we leave with; running some text again makes it forget.
+    exec("")
+    text = "stopped; what was done stands"
+    return _report(error, _words("Stopped", text), text, STOPPED, context)
 
 
 def _unexpected(error: Exception, context: CliContext) -> int:
