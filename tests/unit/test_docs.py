@@ -351,3 +351,56 @@ def _by_store(
 def _cut(row: dict[str, Any]) -> Any:
     """A cell of the column `known_at`: none, each row's own time, or one moment."""
     return True if row.get("known_at") == "row" else row.get("known_at")
+
+
+# ---- The tutorial: every command of it is run on what the demo leaves, and must answer what the page shows ----
+
+TUTORIAL = DOCS / "tutorial.md"
+_CHANGES = (
+    ("window=Sliding(7 * DAY)),\n", "window=Sliding(7 * DAY)),\n        ADDED\n"),
+    ("where=\"page = 'order_page'\"", "where=\"pages = 'order_page'\""),
+)
+"""Section 9: what its reader writes into features.py before each `asof plan`."""
+
+
+def _tutorial_commands() -> Iterator[tuple[str, str, list[str]]]:
+    """Section, command, and the lines that it shows."""
+    for section in re.split(r"^## ", _text(TUTORIAL), flags=re.MULTILINE)[1:]:
+        for language, block in _FENCE.findall(section):
+            if language == "console":
+                for command in block.replace("\\\n", " ").split("$ asof ")[1:]:
+                    words, _, shown = command.partition("\n")
+                    yield section[0], words, [line for line in shown.splitlines() if line != "…"]
+
+
+def _masked(text: str) -> str:
+    """Without what differs from machine to machine: seconds taken, hashes of definitions and contents, line breaks."""
+    text = re.sub(r"\b[0-9a-f]{64}\b|\b[0-9a-f]{12}\b|\b\d+\.\d{3}\b", "#", text)
+    return " ".join(text.split())
+
+
+@pytest.mark.slow
+def test_the_commands_of_the_tutorial_answer_what_it_shows(tmp_path: Path) -> None:
+    import shlex
+    import subprocess
+    import sys
+
+    from asof.demo.story import run
+
+    run(tmp_path, say=lambda text: None)
+    repo, environment = tmp_path / "repo", {"COLUMNS": "100", "PYTHONPATH": str(ROOT / "src"), "HOME": str(tmp_path)}
+    added = next(block for head, block in _FENCE.findall(_text(TUTORIAL)) if 'name="orders_7d"' in block).strip()
+    changes = list(_CHANGES)
+    wrong = []
+    for section, words, shown in _tutorial_commands():
+        if section == "9" and words == "plan":
+            path, (before, after) = repo / "features.py", changes.pop(0)
+            path.write_text(path.read_text().replace(before, after.replace("ADDED", added)))
+        done = subprocess.run(
+            [sys.executable, "-m", "asof", *shlex.split(words)],
+            cwd=repo, env=environment, capture_output=True, text=True,
+        )  # fmt: skip
+        answer = _masked(done.stdout + done.stderr)
+        wrong += [f"asof {words}: {line}" for line in shown if _masked(line) not in answer]
+    assert wrong == []
+    assert changes == []
