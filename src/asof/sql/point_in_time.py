@@ -9,8 +9,9 @@ from asof.expressions import parse
 from asof.selection import FeatureOut, ViewRead
 from asof.sql.dialect import literal, quote
 from asof.sql.latest import find_rows, gather, tie_columns
+from asof.sql.positions import answer, find_positions, find_sessions, sort_rows
 from asof.sql.rows import Cut, Rows, SpineTable, Table
-from asof.sql.windows import Windows, over_frames, over_pairs, plan_values
+from asof.sql.windows import Windows, over_pairs, plan_values
 from asof.timing import Micros
 
 
@@ -87,7 +88,7 @@ def compile_program(
         columns |= {feature.output: f"{parts[-1]}.{quote(feature.output)}" for feature in read.features}
     for index, group in enumerate(_groups(request.reads)):
         parts.append(f"asof_windows_{index}")
-        steps.append(Step(parts[-1], _windows_select(request, tables, spine, group)))
+        steps += _windows_steps(request, tables, spine, group, index)
         for read in group:
             columns |= {feature.output: f"{parts[-1]}.{quote(feature.output)}" for feature in read.features}
     selected = [f"{spine.relation}.{quote(column)}" for column in spine.sql_types] if with_spine else []
@@ -152,9 +153,9 @@ def _latest_steps(
     ]
 
 
-def _windows_select(
-    request: PointInTime, tables: Mapping[str, Table], spine: SpineTable, group: Sequence[ViewRead]
-) -> str:
+def _windows_steps(
+    request: PointInTime, tables: Mapping[str, Table], spine: SpineTable, group: Sequence[ViewRead], index: int
+) -> list[Step]:
     first = group[0]
     reads = []
     for read in group:
@@ -167,7 +168,15 @@ def _windows_select(
     reach = windows.longest()
     cut = _cut(request, first, spine, reach + first.view.delay + 1 if reach is not None else None)
     windows = replace(windows, rows=replace(rows, values=values, cut=cut))
-    return over_pairs(windows, spine) if request.known_at is True else over_frames(windows, spine)
+    made = f"asof_windows_{index}"
+    if request.known_at is True:
+        return [Step(made, over_pairs(windows, spine))]
+    ordered, positions, sessions = f"asof_ordered_{index}", f"asof_positions_{index}", f"asof_sessions_{index}"
+    steps = [Step(ordered, sort_rows(windows, spine)), Step(positions, find_positions(windows, ordered))]
+    if windows.gaps:
+        steps.append(Step(sessions, find_sessions(windows, ordered, positions)))
+    drop = tuple(step.table for step in steps)
+    return [*steps, Step(made, answer(windows, ordered, positions, sessions), drop)]
 
 
 def _rows(request: PointInTime, tables: Mapping[str, Table], read: ViewRead, cut: Cut, *, whole: bool = False) -> Rows:

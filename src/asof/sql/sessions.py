@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from asof.timing import Micros
 
 
@@ -27,3 +29,9 @@ def mark_begin(gap: Micros, order: str) -> str:
 def is_open(gap: Micros, moment: str) -> str:
     """Whether the session that holds the event at `latest` is still open at the moment."""
     return f"{moment} - latest <= {gap}"
+
+
+def begins(gap: Micros, keys: Sequence[str]) -> str:
+    """The same as a condition, over events that stand in their order, key by key."""
+    other_key = [f"lag({key}) OVER () IS DISTINCT FROM {key}" for key in keys] or ["lag(ts) OVER () IS NULL"]
+    return f"({' OR '.join([*other_key, f'ts - lag(ts) OVER () > {gap}'])})"
