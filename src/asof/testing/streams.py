@@ -1,0 +1,326 @@
+"""What every combination of log, stores and worker must do: histories of events, crashes and rebuilds, and their end.
+
+`StreamRun` drives workers step by step, lets them die at chosen moments, and compares what is served in the end with
+history. `TrapsSuite` holds the traps that other stores fell into; a subclass gives it parts.
+"""
+
+from __future__ import annotations
+
+import json
+import random
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from asof.definitions import Aggregation, Entity, FeatureView, Field, LogSource, Session, Sliding, Snapshot, project_of
+from asof.definitions.base import Definition
+from asof.flows.apply import apply_plan, make_plan
+from asof.flows.build import announce, drop_generations, fill, flip
+from asof.flows.generations import BUILT
+from asof.flows.historical import view_as_of
+from asof.flows.parts import Parts, view_named
+from asof.flows.serving import Reader
+from asof.flows.stream import Worker, run_stream
+from asof.selection import select
+from asof.timing import HOUR, MINUTE, SECOND, Micros, micros
+from asof.types import Float64, Int64, String
+
+NOW = micros("2026-01-01T12:00:00+00:00")
+TOPIC = "visits"
+VISITS = LogSource(
+    "visits",
+    schema=[Field("user_id", Int64), Field("page", String), Field("amount", Float64), Field("at", Int64)],
+    timestamp_field="at", timestamp_unit="us", allowed_lateness="10m", max_future="5m",
+)  # fmt: skip
+USER = Entity("user", ["user_id"])
+SESSION, HOUR_WINDOW, DAY_WINDOW = Session("30m"), Sliding("1h"), Sliding("1d")
+ACTIVITY = FeatureView(
+    "activity", entities=[USER], source=VISITS,
+    aggregations=[
+        Aggregation("", "count", window=SESSION, name="session"),
+        Aggregation("", "count", window=HOUR_WINDOW, name="hour"),
+        Aggregation("amount", "max", window=DAY_WINDOW, name="most"),
+        Aggregation("page", "last", window=SESSION, name="page"),
+        Aggregation("", "count", name="ever", where="page <> 'a'"),
+        Aggregation("page", "last_n", n=3, name="pages"),
+    ],
+)  # fmt: skip
+NEWEST = FeatureView(
+    "newest", entities=[USER], source=VISITS, schema=[Field("page", String), Field("amount", Float64)], ttl="6h"
+)
+DEFINITIONS: tuple[Definition, ...] = (VISITS, USER, ACTIVITY, NEWEST)
+
+
+class Clock:
+    """A clock that stands until it is moved."""
+
+    def __init__(self, now: Micros = NOW) -> None:
+        self.now = now
+
+    def __call__(self) -> Micros:
+        return self.now
+
+
+class Crash(BaseException):
+    """The death of a process at a chosen moment; not an `Exception`, since nothing may handle it."""
+
+
+CRASH_POINTS = (
+    "after write", "before append letters", "after append letters", "before append events", "after append events",
+    "before write_progress", "after write_progress",
+)  # fmt: skip
+
+
+@dataclass
+class CrashPlan:
+    """Where the next death happens: at the n-th time that a point is passed; nowhere where `point` is empty."""
+
+    point: str = ""
+    left: int = 0
+
+    def passed(self, point: str) -> None:
+        if point != self.point:
+            return
+        self.left -= 1
+        if self.left <= 0:
+            self.point = ""
+            raise Crash(point)
+
+
+class _Mortal:
+    """A store that passes everything on, and tells the plan of each write."""
+
+    def __init__(self, store: Any, plan: CrashPlan) -> None:
+        self._store, self._plan = store, plan
+
+    def __getattr__(self, name: str) -> Any:
+        found = getattr(self._store, name)
+        if name not in ("write", "append", "write_progress"):
+            return found
+
+        def call(*given: Any, **named: Any) -> Any:
+            point = f"{name} {given[0].kind}" if name == "append" else name
+            self._plan.passed(f"before {point}")
+            answer = found(*given, **named)
+            self._plan.passed(f"after {point}")
+            return answer
+
+        return call
+
+
+@dataclass
+class StreamRun:
+    """Definitions applied to parts, a topic, and workers that are driven step by step.
+
+    Args:
+        parts: fresh ones, whose clock is `clock`.
+        sent: (partition, offset) → the message's fields.
+    """
+
+    parts: Parts
+    clock: Clock
+    partitions: int = 2
+    definitions: Sequence[Definition] = DEFINITIONS
+    plan: CrashPlan = field(default_factory=CrashPlan)
+    workers: dict[int, Worker] = field(default_factory=dict)
+    sent: dict[tuple[int, int], Mapping[str, Any] | None] = field(default_factory=dict)
+    building: dict[str, str] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self.parts.log.create(TOPIC, self.partitions)
+        self.apply(*self.definitions)
+        self.mortal = replace(
+            self.parts, online=_Mortal(self.parts.online, self.plan), offline=_Mortal(self.parts.offline, self.plan)
+        )
+
+    def apply(self, *definitions: Definition) -> Snapshot:
+        return apply_plan(self.parts, make_plan(self.parts, project_of(definitions)))
+
+    def send(self, *events: Mapping[str, Any] | bytes, partition: int = 0) -> None:
+        """Send events (or bytes that are none) to one partition, in this order."""
+        values = [each if isinstance(each, bytes) else json.dumps(each).encode() for each in events]
+        places = self.parts.log.send(TOPIC, values, partition=partition, durable=False)
+        for place, event in zip(places, events, strict=True):
+            self.sent[place] = None if isinstance(event, bytes) else event
+
+    def send_again(self, count: int, partition: int = 0) -> None:
+        """Send the last events of a partition once more, as a producer does that did not hear that they arrived."""
+        again = [event for (number, _), event in self.sent.items() if number == partition and event is not None]
+        if again:
+            self.send(*again[-count:], partition=partition)
+
+    def step(self, number: int = 0) -> bool:
+        """Let a worker poll and apply once; it is begun where there is none. False where it died."""
+        return self._alive(number, lambda worker: worker.step())
+
+    def flush(self, number: int = 0) -> bool:
+        """Let a worker archive what it has taken; False where it died."""
+        return self._alive(number, lambda worker: worker.flush())
+
+    def crash_at(self, point: str, times: int = 1) -> None:
+        """Whoever passes this point the n-th time from now on dies there."""
+        self.plan.point, self.plan.left = point, times
+
+    def kill(self, number: int = 0) -> None:
+        """A worker dies between two steps, with all that it had not archived."""
+        worker = self.workers.pop(number, None)
+        if worker is not None:
+            worker.close(abandon=True)
+
+    def leave(self, number: int = 0) -> bool:
+        """A worker leaves in order; False where it died over it."""
+        if self._alive(number, lambda worker: worker.flush()):
+            self.workers.pop(number).close()
+            return True
+        return False
+
+    def _alive(self, number: int, act: Callable[[Worker], object]) -> bool:
+        try:
+            worker = self.workers.get(number)
+            if worker is None:
+                worker = self.workers[number] = Worker(self.mortal, None, accept_gap=False, flush_every_s=3600)
+                worker.look_at_registry()
+            act(worker)
+        except Crash:
+            self.kill(number)
+            return False
+        return True
+
+    def announce(self, view: str) -> None:
+        """A rebuild begins."""
+        self.building[view] = announce(self.parts, self._view(view))
+
+    def fill(self, view: str) -> None:
+        """A rebuild folds the archive, if one was begun."""
+        if view in self.building:
+            fill(self.parts, self._view(view), self.building[view])
+
+    def is_filled(self, view: str) -> bool:
+        """Whether a rebuild has written its base."""
+        tables = self.parts.online.tables(self.parts.project)
+        mine = [each for each in tables if (each.view, each.generation) == (view, self.building.get(view))]
+        return any(BUILT in self.parts.online.progress(each) for each in mine)
+
+    def flip(self, view: str) -> None:
+        """A rebuild that was filled ends: readers switch."""
+        before = self.parts.registry.load(self.parts.project)
+        drop_generations(self.parts, before, flip(self.parts, self._view(view), self.building.pop(view)))
+
+    def _view(self, name: str) -> FeatureView:
+        return view_named(self.parts.registry.load(self.parts.project), name)
+
+    def finish(self) -> None:
+        """All workers die, and a last one works until nothing is left."""
+        self.plan.point = ""
+        for number in list(self.workers):
+            self.kill(number)
+        run_stream(self.parts, until_caught_up=True)
+
+    # What must be true in the end
+
+    def archived(self) -> list[dict[str, Any]]:
+        """Every archived event, with `event_time` and `arrival` for an oracle."""
+        rows = self._table("events", '"partition", "offset", user_id, page, amount, "at"')
+        return [
+            {**row, "event_time": row["at"], "created": row["at"], "arrival": (row["offset"], row["partition"])}
+            for row in rows
+        ]
+
+    def letters(self) -> list[dict[str, Any]]:
+        """Every dead letter's place and reason."""
+        return self._table("letters", '"partition", "offset", reason')
+
+    def _table(self, kind: str, columns: str) -> list[dict[str, Any]]:
+        source = self.parts.registry.load(self.parts.project).project.sources[VISITS.name]
+        archive = self.parts.archive_of(source) if kind == "events" else self.parts.letters_of(source)
+        rows = self.parts.offline.rows(archive)
+        if rows is None:
+            return []
+        return self.parts.offline.sql(f"SELECT {columns} FROM t", {"t": rows}).reader().read_all().to_pylist()
+
+    def assert_nothing_lost_or_doubled(self) -> None:
+        """Every message is exactly one archived event or one letter."""
+        places = [(row["partition"], row["offset"]) for row in self.archived() + self.letters()]
+        assert sorted(places) == sorted(self.sent)
+
+    def assert_online_is_history(
+        self, expected: Callable[[FeatureView, int, Micros], Mapping[str, Any]] | None = None,
+        *, users: Sequence[int] = (1, 2, 3), later: Sequence[Micros] = (0, MINUTE, 31 * MINUTE, 3 * HOUR),
+    ) -> None:  # fmt: skip
+        """Every feature served at the clock's now and later equals history, and the oracle where one is given."""
+        snapshot = self.parts.registry.load(self.parts.project)
+        for view in snapshot.project.views.values():
+            for t in (self.clock.now + each for each in later):
+                served = self.served(view.name, users, at=t)
+                (read,) = select(snapshot, view.name).reads
+                answer = view_as_of(self.parts, snapshot, read, {"user_id": list(users)}, t)
+                history = {feature.name: answer[feature.output] for feature in read.features}
+                for place, user in enumerate(users):
+                    for name in view.feature_names:
+                        found = (view.name, user, name, t - self.clock.now, served[name][place])
+                        assert served[name][place] == history[name][place], (found, history[name][place])
+                        if expected is not None:
+                            wanted = expected(view, user, t)[name]
+                            assert served[name][place] == wanted, (found, wanted)
+
+    def served(self, view: str, users: Sequence[int] = (1, 2, 3), *, at: Micros | None = None) -> dict[str, list[Any]]:
+        """A view's features from the online rows alone."""
+
+        def no_history(*_: Any) -> Any:
+            raise AssertionError(f"the row of {view} cannot be answered as of its own time")
+
+        snapshot = self.parts.registry.load(self.parts.project)
+        reader = Reader(self.parts, snapshot, select(snapshot, view), history=no_history)
+        answer, _ = reader.read({"user_id": list(users)}, at=self.clock.now if at is None else at)
+        return answer.to_dict()
+
+
+def visit(user: int, after: Micros = 0, *, page: str = "b", amount: float | None = 1.0) -> dict[str, Any]:
+    """An event so long after (or before) `NOW`."""
+    return {"user_id": user, "page": page, "amount": amount, "at": NOW + after}
+
+
+def random_visit(rng: random.Random, now: Micros) -> dict[str, Any] | bytes:
+    """An event near the clock: late, tied, pending or too early now and then; or no event at all."""
+    if rng.random() < 0.04:
+        return rng.choice([b"\xffgarbage", b'{"user_id": null, "at": 1}', b'{"user_id": "x"}'])
+    age = rng.choice([0, 0, SECOND, 10 * SECOND, 5 * MINUTE, 29 * MINUTE, 30 * MINUTE, 31 * MINUTE, 2 * HOUR, 26 * HOUR])
+    ahead = rng.choice([0] * 9 + [4 * MINUTE, 5 * MINUTE, 8 * MINUTE])
+    return {
+        "user_id": rng.choice([1, 1, 1, 2, 3]), "page": rng.choice("abc"),
+        "amount": rng.choice([None, 0.5, 1.0, 2.0, 8.0]), "at": now - age + ahead + rng.choice([0, 0, 1]),
+    }  # fmt: skip
+
+
+def live_through(run: StreamRun, rng: random.Random, steps: int) -> None:
+    """A random life: events come in and out of order, workers come, die and leave, views are rebuilt, time passes."""
+    for _ in range(steps):
+        act = rng.choice(
+            ["send"] * 5 + ["step"] * 6 + ["flush"] * 3 + ["crash"] * 3 + ["kill", "leave", "again", "clock", "clock"]
+            + ["announce", "fill", "fill", "flip"]
+        )  # fmt: skip
+        worker, view = rng.randrange(2), rng.choice(["activity", "newest"])
+        if act == "send":
+            events = [random_visit(rng, run.clock.now) for _ in range(rng.randint(1, 6))]
+            run.send(*events, partition=rng.randrange(run.partitions))
+        elif act == "again":
+            run.send_again(rng.randint(1, 3), partition=rng.randrange(run.partitions))
+        elif act == "step":
+            run.step(worker)
+        elif act == "flush":
+            run.flush(worker)
+        elif act == "crash":
+            run.crash_at(rng.choice(CRASH_POINTS), rng.randint(1, 3))
+        elif act == "kill":
+            run.kill(worker)
+        elif act == "leave":
+            run.leave(worker)
+        elif act == "clock":
+            run.clock.now += rng.choice([SECOND, MINUTE, 4 * MINUTE, 20 * MINUTE])
+        elif act == "announce":
+            run.announce(view)
+        elif act == "fill" and not run.is_filled(view):
+            run.fill(view)
+        elif act == "flip" and run.is_filled(view):
+            run.flip(view)
+
