@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import signal
+
 
 def main() -> None:
     """Run the `asof` command with the arguments of this process, and leave with its exit code."""
@@ -11,4 +13,8 @@ def main() -> None:
     except KeyboardInterrupt:
         # Ctrl-C right after the start, before there is a boundary to report it.
         raise SystemExit(130) from None
-    cli.main(prog_name="asof")
+    try:
+        cli.main(prog_name="asof")
+    finally:
+        # All is done and said: Ctrl-C while Python ends must not change the exit code.
+        signal.signal(signal.SIGINT, signal.SIG_IGN)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from difflib import get_close_matches
@@ -15,7 +16,7 @@ from asof.definitions import FeatureView, Field, LogSource, Snapshot, Source
 from asof.derive import derive
 from asof.derive.columns import python_values
 from asof.dtypes import from_arrow
-from asof.errors import EntityFrameError, MissingExtra, RequestError, SourceError, nearest, some
+from asof.errors import EntityFrameError, MissingExtra, RequestError, SourceError, StorageError, nearest, some
 from asof.fitting import fit
 from asof.flows.parts import Parts
 from asof.selection import FeatureOut, Output, Selection, ViewRead
@@ -76,20 +77,37 @@ class HistoricalResult:
         return self._run().text
 
     def write(self, path: str | Path) -> int:
-        """Write all rows to a Parquet or CSV file, in bounded memory; answers how many."""
+        """Write all rows to a Parquet or CSV file, in bounded memory; answers how many.
+
+        The file appears once it is whole; one of this name is replaced then.
+
+        Raises:
+            StorageError: the file cannot be written.
+        """
         import pyarrow.csv  # noqa: PLC0415
         import pyarrow.parquet  # noqa: PLC0415
 
         path = Path(path)
         if path.suffix not in (".parquet", ".csv"):
             raise RequestError(f"file {str(path)!r} is neither .parquet nor .csv", hint="choose one of these endings")
-        path.parent.mkdir(parents=True, exist_ok=True)
         opened = pyarrow.parquet.ParquetWriter if path.suffix == ".parquet" else pyarrow.csv.CSVWriter
+        batches = self.to_batches()
+        part = path.with_name(f".{path.name}.part")
         rows = 0
-        with opened(str(path), self.schema) as writer:
-            for batch in self.to_batches():
-                writer.write_batch(batch)
-                rows += batch.num_rows
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            with opened(str(part), self.schema) as writer:
+                for batch in batches:
+                    writer.write_batch(batch)
+                    rows += batch.num_rows
+            part.replace(path)
+        except OSError as error:
+            reason = os.strerror(error.errno) if error.errno else str(error)
+            raise StorageError(
+                f"file {str(path)!r} cannot be written: {reason}", hint="check the path, its rights and the disk"
+            ) from error
+        finally:
+            part.unlink(missing_ok=True)
         return rows
 
     def save(self, name: str, *, overwrite: bool = False) -> dict[str, Any]:
