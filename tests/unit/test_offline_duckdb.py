@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pyarrow as pa
@@ -57,7 +58,7 @@ def test_files_can_be_the_entity_frame(shared: DuckDBEngine, tmp_path: Path) -> 
     assert answer.column("value").to_pylist() == [None, 7] * 4 + [None]
 
 
-def test_fetched_sources_are_asked_only_for_the_columns_that_are_needed(shared: DuckDBEngine) -> None:
+def test_fetched_sources_are_asked_only_for_the_columns_and_keys_that_are_needed(shared: DuckDBEngine) -> None:
     rows = events((1, NOON, 7)).append_column("unused", pa.array(["x"]))
     asked: list[Need] = []
 
@@ -69,6 +70,29 @@ def test_fetched_sources_are_asked_only_for_the_columns_that_are_needed(shared: 
 
     assert answer.column("value").to_pylist() == [7]
     assert [set(need.columns) for need in asked] == [{"user", "happened", "value"}]
+    assert [need.keys["user"].to_pylist() for need in asked if need.keys] == [[1]]
+
+
+def test_a_read_of_a_time_range_fetches_what_happened_before_it(shared: DuckDBEngine) -> None:
+    rows = events((1, NOON - 5, 7), (1, NOON, None))
+    asked: list[Need] = []
+
+    def fetch(need: Need) -> pa.RecordBatchReader:
+        asked.append(need)
+        return rows.to_reader()
+
+    shared.run(replace(LATEST, start=NOON), {"events": Batches(rows.schema, fetch)}).to_arrow()
+
+    assert [need.start for need in asked] == [None]
+
+
+@pytest.mark.parametrize("name", ["a[1]", "a*", "a?"])
+def test_a_path_with_signs_of_a_pattern_is_that_file_alone(shared: DuckDBEngine, tmp_path: Path, name: str) -> None:
+    for each, value in (("a1", 1), (name, 2)):
+        pq.write_table(events((1, NOON, value)), tmp_path / f"{each}.parquet")
+    files = Files((str(tmp_path / f"{name}.parquet"),))
+
+    assert shared.run(LATEST, {"events": files}, spine=spine((1, NOON))).to_arrow().column("value").to_pylist() == [2]
 
 
 def test_a_missing_column_is_named_with_its_source(shared: DuckDBEngine) -> None:

@@ -37,6 +37,8 @@ _FEWEST_ROWS, _MOST_ROWS = 250_000, 5_000_000
 _FEW_KEYS = 10_000
 """Up to so many keys a source is asked for them by value."""
 
+_MAGIC = re.compile(r"[\[*?]")
+
 
 class DuckDBEngine:
     """Runs point-in-time reads and SQL on an in-memory DuckDB; nothing is kept between two reads.
@@ -212,7 +214,7 @@ class PointInTimeResult:
     def text(self) -> str:
         """The SQL that a read would run now (for its first pass)."""
         with _wrapping_read(), _session(self._engine) as cursor:
-            tables = _prepare(cursor, self._query, self._inputs)
+            tables = _prepare(cursor, self._query, self._inputs, spine=self._spine)
             _load_spine(cursor, self._query, self._spine, tables)
             cursor.execute(f"CREATE TEMP TABLE {SPINE} AS SELECT * FROM {_WHOLE} LIMIT {self._chunk()}")
             spine = _measure_spine(cursor, self._query.time)
@@ -267,7 +269,7 @@ class PointInTimeResult:
     def _over_loaded(
         self, cursor: duckdb.DuckDBPyConnection, schema: pa.Schema, batch_rows: int
     ) -> Iterator[pa.RecordBatch]:
-        tables = _prepare(cursor, self._query, self._inputs)
+        tables = _prepare(cursor, self._query, self._inputs, spine=self._spine)
         rows = _load_spine(cursor, self._query, self._spine, tables)
         for start in range(0, max(rows, 1), self._chunk()):
             if rows <= self._chunk():
@@ -308,14 +310,14 @@ def _prepare(
     query: PointInTime | ViewRows,
     inputs: Mapping[str, Input | pa.Table | None],
     *,
-    spine: pa.Table | None = None,
+    spine: Spine | None = None,
     describe_only: bool = False,
 ) -> dict[str, Table]:
     """Make every source of the read visible; source name → its table."""
     sources = {read.view.source.name: read.view.source for read in query.reads}
     _expose(cursor, {name: given for name, given in inputs.items() if name not in sources or isinstance(given, Files)})
     return {
-        name: _source_table(cursor, index, source, inputs.get(name), query, describe_only=describe_only)
+        name: _source_table(cursor, index, source, inputs.get(name), query, spine, describe_only=describe_only)
         for index, (name, source) in enumerate(sources.items())
     }
 
@@ -338,7 +340,8 @@ def _source_table(
     index: int,
     source: Source,
     given: Input | pa.Table | None,
-    query: PointInTime,
+    query: PointInTime | ViewRows,
+    spine: Spine | None,
     *,
     describe_only: bool,
 ) -> Table:
@@ -357,9 +360,8 @@ def _source_table(
             limit = " LIMIT 0" if describe_only else ""
             cursor.execute(f"CREATE TEMP TABLE {own} AS SELECT * FROM {given.name}{limit}")
         elif isinstance(given, Batches):
-            columns = [name for name in given.schema.names if name in columns_of(query, source.name) or source.is_log]
             empty = pa.Table.from_batches([], given.schema)
-            _copy(cursor, own, empty if describe_only else given.open(Need(columns, query.start, query.end)))
+            _copy(cursor, own, empty if describe_only else given.open(_need(query, source, given.schema.names, spine)))
         else:
             _copy(cursor, own, given if given is not None else _empty(source))
         cursor.execute(f"CREATE TEMP VIEW {relation} AS SELECT *, rowid AS {ROW} FROM {own}")
@@ -373,6 +375,39 @@ def _source_table(
         arrival = "row" if isinstance(given, Files) else "columns"
     del sql_types[ROW]
     return Table(relation, sql_types, dtypes, arrival)
+
+
+def _need(query: PointInTime | ViewRows, source: Source, names: list[str], spine: Spine | None) -> Need:
+    """What to ask a source for that answers batches: fewer columns, times and keys, as far as that is sure.
+
+    A point-in-time read looks back from its times by more than is known here, so it is not cut at its start.
+    """
+    if not isinstance(spine, str):
+        # An SQL entity frame may read any column.
+        touched = columns_of(query, source.name)  # type: ignore[arg-type]
+        names = [name for name in names if name in touched or source.is_log]
+    start = query.start if isinstance(query, ViewRows) else None
+    return Need(names, start, query.end, _few_keys(query, source, spine) if isinstance(spine, pa.Table) else None)
+
+
+def _few_keys(query: PointInTime | ViewRows, source: Source, spine: pa.Table) -> dict[str, pa.Array] | None:
+    """The values of the source's key columns that the spine asks for; None where they are many, or not all known."""
+    found: dict[str, list[pa.Array]] = {}
+    reads = [read for read in query.reads if read.view.source.name == source.name]
+    for read in reads:
+        for column, key in zip(read.view.join_keys, read.keys, strict=True):
+            values = spine.column(key).drop_null().unique()
+            if isinstance(values, pa.DictionaryArray):
+                values = values.dictionary_decode()
+            found.setdefault(source.raw(column), []).append(values)
+    keys: dict[str, pa.Array] = {}
+    for column, parts in found.items():
+        # A view with other keys needs all rows of the columns that it does not name.
+        if len(parts) == len(reads) and len({part.type for part in parts}) == 1:
+            values = pa.chunked_array(parts).unique()
+            if len(values) <= _FEW_KEYS:
+                keys[column] = values
+    return keys or None
 
 
 def _spine_select(
@@ -411,12 +446,17 @@ def _measure_spine(cursor: duckdb.DuckDBPyConnection, time: str) -> SpineTable:
 
 
 def _files(files: Files) -> str:
-    paths = ", ".join(text(path) for path in files.paths)
+    paths = ", ".join(text(_literal_path(path)) for path in files.paths)
     if files.format == "csv":
         return f"read_csv([{paths}], header = true, union_by_name = true)"
     # Hive partitions are off: a folder's name would add or replace columns that the source does not declare.
     union = ", union_by_name = true" if len(files.paths) > 1 else ""
     return f"read_parquet([{paths}], hive_partitioning = false{union})"
+
+
+def _literal_path(path: str) -> str:
+    """The path as a pattern that fits it alone: DuckDB takes every path for a pattern, so `a[1]` would read `a1`."""
+    return path if "://" in path else _MAGIC.sub(r"[\g<0>]", path)
 
 
 def _empty(source: Source) -> pa.Table:

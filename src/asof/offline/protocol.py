@@ -49,8 +49,13 @@ class OfflineStore(Protocol):
 
     dialect: str
 
-    def run(self, query: Any, inputs: Mapping[str, Input]) -> Result:
-        """Run a compiled query (`asof.sql`) over named inputs."""
+    def run(self, query: Any, inputs: Mapping[str, Input | pa.Table | None], *, spine: Any = None) -> Result:
+        """Run a compiled query (`asof.sql`) over named inputs.
+
+        Args:
+            spine: the entity frame of a point-in-time read: a table, files, or a SELECT over the inputs by name; None
+                reads the query's time range.
+        """
         ...
 
     def sql(self, text: str, inputs: Mapping[str, Input | pa.Table]) -> Result:

@@ -125,8 +125,15 @@ def _framed(windows: Windows, ordered: str, found: str, calls: dict[str, str]) -
     """SELECT of n and the calls: a spine row's frame is as many rows as its window holds, an event's is itself."""
     rows = windows.rows
     frames = _framed_windows(windows)
-    names = _stored(windows)
-    of_event = [*_keys(rows), "rowid AS place", "NULL AS n", *names, *(f"0 AS {_reach(each)}" for each in frames)]
+    used = {each.value for each in windows.wanted if not _is_difference(each)}
+    names = [name for name in _stored(windows) if name in used]
+    of_event = [
+        *_keys(rows),
+        "rowid AS place",
+        "NULL AS n",
+        *names,
+        *(f"0::UINTEGER AS {_reach(each)}" for each in frames),
+    ]
     of_spine = [f"positions.{name}" for name in (*_keys(rows), "place", "n")] + [f"NULL AS {name}" for name in names]
     of_spine += [f"{_reach_of(each)} AS {_reach(each)}" for each in frames]
     by_key = f"PARTITION BY {', '.join(_keys(rows))} " if rows.keys else ""
@@ -282,9 +289,12 @@ def _reach(window: Sliding | Session | None) -> str:
 
 
 def _reach_of(window: Sliding | Session | None) -> str:
-    """How many rows before its own a spine row's frame begins; the row itself is one of the rows so far."""
+    """How many rows before its own a spine row's frame begins; the row itself is one of the rows so far.
+
+    Four bytes, as there is one of them for each window in each sorted row.
+    """
     start = _before("rows", window.gap) if isinstance(window, Session) else _at_start("rows", window)
-    return f"coalesce(rows - {start} - 1, 0)"
+    return f"coalesce(rows - {start} - 1, 0)::UINTEGER"
 
 
 def _keys(rows: Rows) -> list[str]:

@@ -48,9 +48,9 @@ FROM asof_positions_0 positions LEFT JOIN asof_sessions_0 sessions ON sessions.n
 JOIN (
 SELECT n, arg_max(v2, place) OVER ever AS w0, max(v4) OVER session_3600000000 AS w1
 FROM (
-SELECT k0, rowid AS place, NULL AS n, v1, v2, v3, v4, 0 AS reach_ever, 0 AS reach_session_3600000000 FROM asof_ordered_0 WHERE mark = 0
+SELECT k0, rowid AS place, NULL AS n, v2, v4, 0::UINTEGER AS reach_ever, 0::UINTEGER AS reach_session_3600000000 FROM asof_ordered_0 WHERE mark = 0
 UNION ALL
-SELECT positions.k0, positions.place, positions.n, NULL AS v1, NULL AS v2, NULL AS v3, NULL AS v4, coalesce(rows - rows_ever - 1, 0) AS reach_ever, coalesce(rows - rows_session_3600000000 - 1, 0) AS reach_session_3600000000 FROM asof_positions_0 positions LEFT JOIN asof_sessions_0 sessions ON sessions.n = positions.n
+SELECT positions.k0, positions.place, positions.n, NULL AS v2, NULL AS v4, coalesce(rows - rows_ever - 1, 0)::UINTEGER AS reach_ever, coalesce(rows - rows_session_3600000000 - 1, 0)::UINTEGER AS reach_session_3600000000 FROM asof_positions_0 positions LEFT JOIN asof_sessions_0 sessions ON sessions.n = positions.n
 )
 WINDOW ever AS (PARTITION BY k0 ORDER BY place ROWS BETWEEN reach_ever PRECEDING AND CURRENT ROW), session_3600000000 AS (PARTITION BY k0 ORDER BY place ROWS BETWEEN reach_session_3600000000 PRECEDING AND CURRENT ROW)
 QUALIFY n IS NOT NULL
