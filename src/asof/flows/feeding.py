@@ -72,7 +72,8 @@ class Feeder:
         assert layout is not None
         columns = inputs_of(self.parts, self.view, layout, batch.rows)
         written = 0
-        todo = np.arange(len(distinct.keys))
+        # In the order of keys: rows that are read and written together then lie together.
+        todo = np.array(sorted(range(len(distinct.keys)), key=distinct.keys.__getitem__), dtype=np.int64)
         for _ in range(_ATTEMPTS):
             lost: list[int] = []
             for start in range(0, len(todo), _ROWS_AT_ONCE):
@@ -90,7 +91,7 @@ class Feeder:
             if not lost:
                 return written - len(lost)
             written -= len(lost)
-            todo = np.array(lost)
+            todo = np.array(lost, dtype=np.int64)
         raise self._contended(len(todo))
 
     def _fold(self, layout: Layout, keys: list[bytes], events: Events, due: Micros) -> Sequence[int]:
@@ -134,7 +135,7 @@ class Feeder:
                     int(picked.partition[place]), [column[place] for column in columns],
                 )
             )  # fmt: skip
-        todo = sorted(versions)
+        todo = sorted(versions, key=distinct.keys.__getitem__)
         written = 0
         for _ in range(_ATTEMPTS):
             (found,) = self.parts.online.read([Lookup(self.table, [distinct.keys[key] for key in todo])])
