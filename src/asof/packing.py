@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+import struct
 from collections.abc import Callable, Sequence
 from datetime import date, timedelta
-from decimal import Decimal
+from decimal import Context, Decimal
 from typing import Any, NamedTuple
 
 import msgspec
 import pyarrow as pa
 
 from asof.dtypes import DType
-from asof.timing import moment
+from asof.timing import micros, moment
 
 FORMAT = 1
 """The version of a packed latest-value row, its first element."""
@@ -19,11 +20,18 @@ FORMAT = 1
 _encode = msgspec.msgpack.Encoder(decimal_format="string").encode
 _decode = msgspec.msgpack.Decoder(list).decode
 _EPOCH_DAY = date(1970, 1, 1)
+_WIDE = Context(prec=80)
+_SINGLE = struct.Struct("f")
 
 
 def key_bytes(values: Sequence[Any]) -> bytes:
     """One key's values, already plain (see `plain_values`), as the bytes that the online store files them under."""
-    return _encode(list(values))
+    return _encode(tuple(values))
+
+
+def pack_keys(columns: Sequence[Sequence[Any]]) -> list[bytes]:
+    """`key_bytes` of many keys, from one column of plain values per join key."""
+    return list(map(_encode, zip(*columns)))
 
 
 def key_values(key: bytes) -> list[Any]:
@@ -40,8 +48,26 @@ def plain_values(column: pa.Array | pa.ChunkedArray, dtype: DType) -> list[Any]:
     if dtype.name == "Decimal":
         return [None if value is None else str(value) for value in column.to_pylist()]
     if dtype.name == "Array" and dtype.inner is not None and dtype.inner.name in ("Timestamp", "Date", "Decimal"):
-        return [None if row is None else plain_values(pa.array(row, dtype.inner.arrow()), dtype.inner) for row in column.to_pylist()]
+        inner = dtype.inner
+        return [
+            None if row is None else plain_values(pa.array(row, inner.arrow()), inner) for row in column.to_pylist()
+        ]
     return column.to_pylist()
+
+
+def plainer(dtype: DType) -> Callable[[Any], Any] | None:
+    """What makes one fitted value plain, just as `plain_values` does; None where it is that already."""
+    if dtype.name == "Timestamp":
+        return micros
+    if dtype.name == "Date":
+        return lambda day: (day - _EPOCH_DAY).days
+    if dtype.name == "Decimal":
+        # With the digits that its type has, as Arrow gives it: 1.5 and 1.50 are one key.
+        digits = Decimal(1).scaleb(-dtype.scale)
+        return lambda number: str(_WIDE.add(_WIDE.quantize(Decimal(number), digits), 0))
+    if dtype.name == "Float32":
+        return lambda number: _SINGLE.unpack(_SINGLE.pack(number))[0]
+    return None
 
 
 def restorer(dtype: DType) -> Callable[[Any], Any] | None:
@@ -66,9 +92,8 @@ def pack_rows(event_times: Sequence[int], columns: Sequence[Sequence[Any]]) -> l
     return [_encode([FORMAT, *row]) for row in zip(event_times, *columns, strict=True)]
 
 
-def unpack_row(value: bytes) -> list[Any]:
-    """`[format, event time in microseconds, plain value, …]` of a packed row; of a log-fed one two elements more."""
-    return _decode(value)
+unpack_row: Callable[[bytes], list[Any]] = _decode
+"""`[format, event time in microseconds, plain value, …]` of a packed row; of a log-fed one two elements more."""
 
 
 class Version(NamedTuple):
@@ -111,9 +136,9 @@ def _pack_versions(kept: Sequence[Version], *, clock: int, width: int) -> bytes:
     return _encode([FORMAT, *current, [[*each[:4], each.values] for each in pending]])
 
 
-def versions_of(stored: bytes, width: int) -> list[Version]:
-    """All rows that a log-fed row keeps: the one that was due, then the pending ones, in order."""
-    row = _decode(stored)
+def versions_of(stored: bytes | list[Any], width: int) -> list[Version]:
+    """All rows that a log-fed row (packed or unpacked) keeps: the one that was due, then the pending ones, in order."""
+    row = _decode(stored) if isinstance(stored, bytes) else stored
     versions = [Version(*each) for each in row[width + 3]]
     if row[1] is not None:
         versions.insert(0, Version(row[1], *row[width + 2], row[2 : width + 2]))

@@ -20,6 +20,7 @@ from asof.definitions import (
     FeatureView,
     OnDemandFeatureView,
     Project,
+    Projection,
     Snapshot,
     Source,
     project_of,
@@ -39,6 +40,9 @@ if TYPE_CHECKING:
 
 REFRESH_S = 1.0
 """How long a reader may not have looked whether the registry changed."""
+
+READERS = 1000
+"""How many different requests are kept decided."""
 
 
 def system_clock() -> Micros:
@@ -77,7 +81,7 @@ class FeatureStore:
         self._snapshot: Snapshot | None = None
         self._looked_at = 0.0
         self._readers: dict[Any, Reader] = {}
-        self._selections: dict[Any, Selection] = {}
+        self._selections: dict[Any, tuple[Snapshot, Selection]] = {}
         self._pushers: dict[str, Pusher] = {}
         self._functions: dict[str, OnDemandFeatureView] = {}
         self._lock = Lock()
@@ -221,46 +225,60 @@ class FeatureStore:
 
         Args:
             features: references `view:feature`, or a feature service or its name.
-            entity_rows: dicts, or a dict of columns: the join keys, and the request's values.
+            entity_rows: dicts, a dict of columns, or a pandas, Polars or Arrow table: the join keys, and the
+                request's values. What else they hold is passed over.
+
+        Returns:
+            One value per feature and row, features in the order asked for:
+            `.to_dict() .to_df() .to_arrow() .to_numpy()`, and `.statuses` and `.event_times`.
+
+        Raises:
+            EntityFrameError: a column is missing, a join key is null, or a value does not fit its type.
         """
-        at = self._clock()
-        response, complete = self._reader(features, full_feature_names).read(entity_rows, at=at)
-        if not complete and self.parts.registry.version(self.project) != self._version():
+        reader = self._reader(features, full_feature_names)
+        response, complete = reader.read(entity_rows)
+        while not complete and self.parts.registry.version(self.project) != reader.snapshot.version:
             # A row that was not found may stand in a generation that readers have switched to meanwhile.
             self.refresh_registry()
-            response, _ = self._reader(features, full_feature_names).read(entity_rows, at=at)
+            before, reader = reader.generations, self._reader(features, full_feature_names)
+            if reader.generations == before:
+                break
+            response, complete = reader.read(entity_rows)
         return response
-
-    def _version(self) -> int:
-        return self._snapshot.version if self._snapshot else -1
 
     def _reader(self, features: Any, full_feature_names: bool) -> Reader:
         snapshot = self.snapshot
         key = (_request_key(features), full_feature_names)
         reader = self._readers.get(key)
         if reader is None or reader.snapshot is not snapshot:
+            from asof.flows.past import history_of  # noqa: PLC0415
             from asof.flows.serving import Reader  # noqa: PLC0415
 
-            selection = self._selection(features, full_feature_names)
-            reader = Reader(self.parts, snapshot, selection, history=self._history)
+            selection = self._selected(snapshot, features, full_feature_names)
+            history = history_of(self.parts, snapshot, before=self._flush_pushers)
+            reader = Reader(self.parts, snapshot, selection, history=history)
+            if len(self._readers) >= READERS:
+                self._readers.clear()
             self._readers[key] = reader
         return reader
 
-    def _history(self, read: Any, keys: Any, at: Micros) -> Any:
-        from asof.flows.historical import view_as_of  # noqa: PLC0415
-
-        for pusher in self._pushers.values():
+    def _flush_pushers(self) -> None:
+        for pusher in list(self._pushers.values()):
             pusher.flush()
-        values = view_as_of(self.parts, self.snapshot, read, keys, at)
-        return values, [None] * (len(next(iter(keys.values()))) if keys else 1)
 
     def _selection(self, features: Any, full_feature_names: bool) -> Selection:
+        return self._selected(self.snapshot, features, full_feature_names)
+
+    def _selected(self, snapshot: Snapshot, features: Any, full_feature_names: bool) -> Selection:
+        """The request, decided for this snapshot; kept with it, since another thread may have read a newer one."""
         key = (_request_key(features), full_feature_names)
-        snapshot = self.snapshot
-        selection = self._selections.get(key)
-        if selection is None:
-            selection = self._with_functions(select(snapshot, features, full_feature_names=full_feature_names))
-            self._selections[key] = selection
+        known = self._selections.get(key)
+        if known is not None and known[0] is snapshot:
+            return known[1]
+        selection = self._with_functions(select(snapshot, features, full_feature_names=full_feature_names))
+        if len(self._selections) >= READERS:
+            self._selections.clear()
+        self._selections[key] = (snapshot, selection)
         return selection
 
     def _with_functions(self, selection: Selection) -> Selection:
@@ -272,7 +290,8 @@ class FeatureStore:
         derivations = []
         for each in selection.derivations:
             own = self._functions.get(each.view.name)
-            if own is None:
+            if own is None or own.fingerprint != each.view.fingerprint:
+                # Perhaps applied by someone else since the files were read.
                 self.definitions()
                 own = self._functions.get(each.view.name)
             if own is None or own.function is None:
@@ -627,14 +646,25 @@ def _moment_given(value: datetime | str | None, name: str) -> Micros | None:
 
 
 def _request_key(features: Any) -> Any:
-    if isinstance(features, str | FeatureService):
-        return features if isinstance(features, str) else (features.name, id(features))
+    """What tells one request from another: references by their text, definitions by what is asked of them."""
+    if isinstance(features, str):
+        return features
+    if isinstance(features, FeatureService):
+        return ("service", features.name)
     try:
-        return tuple(each if isinstance(each, str) else id(each) for each in features)
+        parts = tuple(features)
     except TypeError as error:
         raise RequestError(
             f"features is {features!r}", hint="give references like 'view:feature', or a service"
         ) from error
+    return parts if set(map(type, parts)) <= {str} else tuple(map(_part_key, parts))
+
+
+def _part_key(part: Any) -> Any:
+    if isinstance(part, Projection):
+        features = None if part.features is None else tuple(part.features)
+        return (part.view.name, features, part.alias, tuple(sorted(part.join_key_map.items())))
+    return ("view", part.name) if isinstance(part, Definition) else part
 
 
 def _clock_of(config: StoreConfig, given: Callable[[], datetime] | None) -> tuple[Clock, str]:

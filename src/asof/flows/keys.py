@@ -3,17 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from datetime import date
 from hashlib import blake2b
 from typing import Any
 
 from asof.definitions import Field, Source
 from asof.errors import RequestError, nearest
 from asof.fitting import checker
-from asof.packing import restorer
-from asof.timing import micros
-
-_EPOCH_DAY = date(1970, 1, 1)
+from asof.packing import plainer, restorer
 
 
 def plain_key(fields: Sequence[Field], key: Mapping[str, Any]) -> list[Any]:
@@ -43,11 +39,8 @@ def plain_value(field: Field, value: Any) -> Any:
         fitted = checker(field.dtype)(value)
     except (ValueError, TypeError, OverflowError, ArithmeticError) as error:
         raise RequestError(f"join key {field.name!r}: {error}", hint=f"give a value of type {field.dtype}") from error
-    if field.dtype.name == "Timestamp":
-        return micros(fitted)
-    if field.dtype.name == "Date":
-        return (fitted - _EPOCH_DAY).days
-    return str(fitted) if field.dtype.name == "Decimal" else fitted
+    plain = plainer(field.dtype)
+    return fitted if plain is None else plain(fitted)
 
 
 def restored_key(fields: Sequence[Field], plain: Sequence[Any]) -> dict[str, Any]:

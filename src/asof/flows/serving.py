@@ -2,95 +2,152 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from operator import itemgetter
 from typing import TYPE_CHECKING, Any
 
-from asof.aggregation import decode, finish
-from asof.definitions import Field, Snapshot
+import pyarrow as pa
+
+from asof.aggregation import answer_few, decode, finish
+from asof.aggregation.finish import Answers
+from asof.definitions import Snapshot
 from asof.derive import derive_values
 from asof.derive.columns import python_values
-from asof.errors import EntityFrameError, StorageError, nearest
-from asof.fitting import checker
+from asof.errors import EntityFrameError, RequestError, StorageError
+from asof.fitting import fit_values
+from asof.flows.entity_rows import EntityRows
 from asof.flows.feeding import layout_of
 from asof.flows.parts import Parts, current_generation, table_of
-from asof.online.protocol import Lookup
-from asof.packing import key_bytes, restorer, unpack_row, versions_of
-from asof.selection import Selection, ViewRead
+from asof.online.protocol import Lookup, Row
+from asof.packing import FORMAT, key_bytes, pack_keys, plainer, restorer, unpack_row, versions_of
+from asof.selection import FeatureOut, Selection, ViewRead
 from asof.timing import Micros, moment
 
 if TYPE_CHECKING:
-    import pyarrow as pa
+    from asof.aggregation import Layout
 
 PRESENT = "PRESENT"
 NULL_VALUE = "NULL_VALUE"
 NOT_FOUND = "NOT_FOUND"
 OUTSIDE_MAX_AGE = "OUTSIDE_MAX_AGE"
 
+FEW_ROWS = 40
+"""Up to so many rows windows are answered row by row; from there on columns are faster."""
+
 Columns = dict[str, list[Any]]
-History = Callable[[ViewRead, Columns, Micros], tuple[Columns, list[Micros | None]]]
-"""Answers a view's features for a few keys as of a moment from history: outputs by name, and the rows' event times."""
+History = Callable[[ViewRead, Columns, Micros], tuple[Columns, Sequence[Micros | None]]]
+"""Answers a view's features for some keys as of a moment: outputs by name (nulls stay nulls), and per key the time of
+its newest row up to then, if that is known."""
+
+Times = Sequence[Micros | None]
+
+
+class ViewAnswer:
+    """What is known of one view's rows beside their values.
+
+    Args:
+        marks: per row NOT_FOUND or OUTSIDE_MAX_AGE, or an empty text where the row is known; None: all are known.
+        times: per row the time of the row that the values are from, or how to find these out when somebody asks.
+        nulls: output → its values before defaults took the place of nulls, where that happened.
+    """
+
+    __slots__ = ("marks", "nulls", "times")
+
+    def __init__(self, marks: list[str] | None, times: Times | Callable[[], Times]) -> None:
+        self.marks = marks
+        self.times = times
+        self.nulls: Columns = {}
+
+    def event_times(self) -> Times:
+        if callable(self.times):
+            self.times = self.times()
+        return self.times
+
+    def statuses(self, values: Sequence[Any]) -> list[str]:
+        if self.marks is None:
+            return _statuses(values)
+        return [mark or status for mark, status in zip(self.marks, _statuses(values), strict=True)]
+
+
+def _statuses(values: Sequence[Any]) -> list[str]:
+    return [NULL_VALUE if value is None else PRESENT for value in values]
 
 
 class OnlineResponse:
     """The answer to an online read: one value per feature and entity row, in the order asked for.
 
     Attributes:
-        statuses: output name → one of PRESENT, NULL_VALUE, NOT_FOUND, OUTSIDE_MAX_AGE per entity row.
-        event_times: output name → per entity row the time of the row that the value is from; None where there is none.
         at: the moment that was answered, in microseconds.
     """
 
     def __init__(
-        self, selection: Selection, keys: Columns, values: Columns, found: dict[str, tuple[Any, Any]], at: Micros
+        self,
+        selection: Selection,
+        keys: Columns,
+        values: Columns,
+        found: dict[str, ViewAnswer],
+        *,
+        at: Micros,
+        rows: int,
     ) -> None:
         self._selection = selection
         self._keys = keys
         self._values = values
         self._found = found
+        self._rows = rows
         self.at = at
 
     @property
     def statuses(self) -> dict[str, list[str]]:
-        return {
-            output.name: self._statuses(output.column, self._values[output.column]) for output in self._selection.outputs
-        }
+        """Output name → per entity row PRESENT, NULL_VALUE, NOT_FOUND or OUTSIDE_MAX_AGE.
 
-    def _statuses(self, column: str, values: list[Any]) -> list[str]:
-        rows = self._found[column][0] if column in self._found else None
-        if rows is None:
-            return [NULL_VALUE if value is None else PRESENT for value in values]
-        # A default stands in place of a null, and does not make it present.
-        return [status if status else PRESENT for status in rows]
+        A default stands in place of a null and does not make it present. An on-demand feature is PRESENT or NULL_VALUE.
+        """
+        answer = {}
+        for output in self._selection.outputs:
+            found, values = self._found.get(output.column), self._values[output.column]
+            answer[output.name] = (
+                _statuses(values) if found is None else found.statuses(found.nulls.get(output.column, values))
+            )
+        return answer
 
     @property
     def event_times(self) -> dict[str, list[Any]]:
+        """Output name → per entity row the time of the row that the value is from; None where there is none.
+
+        Of windows it is the time of the newest event that the row had merged; on-demand features have none.
+        """
         answer = {}
         for output in self._selection.outputs:
-            times = self._found[output.column][1] if output.column in self._found else [None] * len(self)
+            found = self._found.get(output.column)
+            times: Times = [None] * self._rows if found is None else found.event_times()
             answer[output.name] = [None if time is None else moment(time) for time in times]
         return answer
 
     def __len__(self) -> int:
-        return len(next(iter(self._keys.values()))) if self._keys else 1
+        return self._rows
 
     def to_dict(self, include_event_timestamps: bool = False) -> dict[str, list[Any]]:
-        """The entity rows' columns and the features, as lists; with Feast's `__ts` columns if asked for."""
-        answer = {name: list(values) for name, values in self._keys.items()}
-        answer |= {output.name: self._values[output.column] for output in self._selection.outputs}
+        """The join keys and request values, then the features, as lists; with Feast's `__ts` columns if asked for."""
+        values = self._values
+        answer = dict(self._keys)
+        for output in self._selection.outputs:
+            answer[output.name] = values[output.column]
         if include_event_timestamps:
             answer |= {f"{name}__ts": times for name, times in self.event_times.items()}
         return answer
 
-    def to_arrow(self) -> pa.Table:
+    def to_arrow(self, include_event_timestamps: bool = False) -> pa.Table:
         """The same as a table, features in their declared types."""
-        import pyarrow as pa  # noqa: PLC0415
-
-        types = {output.name: output.dtype.arrow() for output in self._selection.outputs}
+        times = pa.timestamp("us", "UTC")
+        types = {f"{output.name}__ts": times for output in self._selection.outputs}
+        types |= {output.name: output.dtype.arrow() for output in self._selection.outputs}
         types |= {field.name: field.dtype.arrow() for field in (*self._selection.keys, *self._selection.request_fields)}
-        return pa.table({name: pa.array(values, types.get(name)) for name, values in self.to_dict().items()})
+        columns = self.to_dict(include_event_timestamps)
+        return pa.table({name: pa.array(values, types[name]) for name, values in columns.items()})
 
     def to_df(self, include_event_timestamps: bool = False) -> Any:
-        """The same as a pandas data frame."""
+        """The same as a pandas data frame, as pandas makes one of the lists."""
         import pandas as pd  # noqa: PLC0415
 
         return pd.DataFrame(self.to_dict(include_event_timestamps))
@@ -99,15 +156,19 @@ class OnlineResponse:
         """The features alone as a matrix of floats, entity rows × features in the order asked for; nulls are NaN.
 
         Raises:
-            TypeError, ValueError: a feature is not a number.
+            RequestError: a feature is not a number.
         """
         import numpy as np  # noqa: PLC0415
 
-        columns = [
-            [np.nan if value is None else value for value in self._values[output.column]]
-            for output in self._selection.outputs
-        ]
-        return np.array(columns, dtype=np.float64).T
+        matrix = np.full((self._rows, len(self._selection.outputs)), np.nan)
+        for place, output in enumerate(self._selection.outputs):
+            if not (output.dtype.is_numeric or output.dtype.name == "Bool"):
+                raise RequestError(
+                    f"feature {output.reference!r} is {output.dtype}, which is no number",
+                    hint="leave it out of the request, or take to_arrow() or to_df()",
+                )
+            matrix[:, place] = [np.nan if value is None else float(value) for value in self._values[output.column]]
+        return matrix
 
 
 class Reader:
@@ -122,238 +183,216 @@ class Reader:
         self.snapshot = snapshot
         self.selection = selection
         self._views = [ViewReader(parts, snapshot, read, history) for read in selection.reads]
-        self._fields = (*selection.keys, *selection.request_fields)
-        self._checks = {field.name: (_QUICK.get(field.dtype.name), checker(field.dtype)) for field in self._fields}
-        self._only = frozenset(self._checks)
-        self._plain_keys = {
-            field.name: _plainer(field) for field in selection.keys if field.dtype.name in ("Timestamp", "Date", "Decimal")
-        }
+        self._entity_rows = EntityRows(selection)
 
-    def read(self, entity_rows: Any, *, at: Micros) -> tuple[OnlineResponse, bool]:
-        """The answer as of `at`, and whether every row was found (a missing one may be in a newer generation).
+    @property
+    def generations(self) -> list[str]:
+        """The online generations that are read, view by view."""
+        return [view.table.generation for view in self._views]
+
+    def read(self, entity_rows: Any, *, at: Micros | None = None) -> tuple[OnlineResponse, bool]:
+        """The answer, and whether every row was found (a missing one may be in a newer generation).
 
         Args:
-            entity_rows: a list of dicts, or a dict of columns: join keys and request values.
+            entity_rows: dicts, a dict of columns, or a table, with the join keys and request values; what else is in
+                there is passed over.
+            at: the moment to answer for; the clock's where None. The clock is asked after the rows are read, so that
+                a row which is written meanwhile is not later than the moment.
         """
-        given, n = self._columns(entity_rows)
-        columns = {field.name: self._fitted(field.name, given) for field in self._fields}
-        keys = {
-            name: [self._plain_keys[name](value) for value in columns[name]] if name in self._plain_keys else columns[name]
-            for name in (field.name for field in self.selection.keys)
-        }
-        lookups = [view.lookup(keys, n) for view in self._views]
-        answers = self.parts.online.read(lookups)
+        columns, keys, n = self._entity_rows.columns(entity_rows)
+        try:
+            lookups = [view.lookup(keys, n) for view in self._views]
+        except UnicodeEncodeError as error:
+            raise EntityFrameError(
+                f"a join key is text that has no UTF-8: {error}", hint="leave such rows out"
+            ) from error
+        answers = self.parts.online.read(lookups) if lookups else []
+        if at is None:
+            at = self.parts.clock()
         values: Columns = {}
-        found: dict[str, tuple[Any, Any]] = {}
+        found: dict[str, ViewAnswer] = {}
         complete = True
-        for view, rows in zip(self._views, answers, strict=True):
+        for view, rows in zip(self._views, answers):
             if None in rows:
                 complete = False
             view.answer(rows, keys=columns, at=at, values=values, found=found)
         if self.selection.derivations:
             values |= derive_values({**columns, **values}, n, self.selection.derivations, at)
-        return OnlineResponse(self.selection, columns or given, values, found, at), complete
-
-    def _columns(self, entity_rows: Any) -> tuple[Columns, int]:
-        """Entity rows as columns of one length."""
-        if isinstance(entity_rows, Mapping):
-            for name, values in entity_rows.items():
-                if isinstance(values, str | bytes) or not hasattr(values, "__iter__"):
-                    raise EntityFrameError(
-                        f"entity column {name!r} is {values!r}; expected one value per row",
-                        hint=f"write {{{name!r}: [{values!r}]}}, or a list of dicts",
-                    )
-            columns = {name: list(values) for name, values in entity_rows.items()}
-            lengths = {name: len(values) for name, values in columns.items()}
-            if len(set(lengths.values())) > 1:
-                raise EntityFrameError(f"entity columns differ in length: {lengths}", hint="give one value per row in each")
-            return columns, next(iter(lengths.values()), 0)
-        if not isinstance(entity_rows, Sequence) or isinstance(entity_rows, str | bytes):
-            raise EntityFrameError(
-                f"the entity rows are of type {type(entity_rows).__name__}",
-                hint="give a list of dicts, or a dict of columns; of a table: .to_dict('list') or .to_pydict()",
-            )
-        rows = list(entity_rows)
-        columns = {}
-        for field in self._fields:
-            try:
-                columns[field.name] = [row[field.name] for row in rows]
-            except (KeyError, TypeError, IndexError):
-                raise self._missing(field.name, rows) from None
-        return columns, len(rows)
-
-    def _missing(self, name: str, rows: Sequence[Any]) -> EntityFrameError:
-        at = next((i for i, row in enumerate(rows) if not isinstance(row, Mapping) or name not in row), 0)
-        row = rows[at] if rows else {}
-        if not isinstance(row, Mapping):
-            return EntityFrameError(f"entity row {at} is {row!r}; expected a dict", hint=f"write {{{name!r}: …}}")
-        kind = "request value" if name in {field.name for field in self.selection.request_fields} else "join key"
-        return EntityFrameError(
-            f"entity row {at} has no {kind} {name!r}; it has {sorted(row)}",
-            hint=nearest(name, list(map(str, row))) or f"the request needs {[field.name for field in self._fields]}",
-        )
-
-    def _fitted(self, name: str, given: Columns) -> list[Any]:
-        values = given.get(name)
-        if values is None:
-            raise EntityFrameError(
-                f"the entity rows have no column {name!r}; they have {sorted(given)}",
-                hint=nearest(name, given) or f"the request needs {[field.name for field in self._fields]}",
-            )
-        quick, check = self._checks[name]
-        if quick is not None and all(map(quick, values)):
-            return values
-        is_key = any(field.name == name for field in self.selection.keys)
-        fitted = []
-        for row, value in enumerate(values):
-            if value is None:
-                if is_key:
-                    raise EntityFrameError(f"join key {name!r} is null in entity row {row}", hint="leave such rows out")
-                fitted.append(None)
-                continue
-            try:
-                fitted.append(check(value))
-            except (ValueError, TypeError, OverflowError, ArithmeticError) as error:
-                what = "join key" if is_key else "request value"
-                raise EntityFrameError(
-                    f"{what} {name!r} in entity row {row}: {error}", hint="give values of the declared type"
-                ) from error
-        if self._checks[name] and any(field.name == name and field.dtype.name == "Timestamp" for field in self._fields):
-            return [None if value is None else moment(value) for value in fitted]
-        return fitted
-
-
-_QUICK: dict[str, Callable[[Any], bool]] = {
-    "Int64": lambda value: type(value) is int and -(2**63) <= value < 2**63,
-    "String": lambda value: type(value) is str,
-    "Float64": lambda value: type(value) is float,
-    "Bool": lambda value: type(value) is bool,
-}
-
-
-def _plainer(field: Field) -> Callable[[Any], Any]:
-    from datetime import date  # noqa: PLC0415
-
-    from asof.timing import micros  # noqa: PLC0415
-
-    if field.dtype.name == "Timestamp":
-        return micros
-    if field.dtype.name == "Date":
-        return lambda day: (day - date(1970, 1, 1)).days
-    return lambda number: str(number)
+        return OnlineResponse(self.selection, columns, values, found, at=at, rows=n), complete
 
 
 class ViewReader:
     """How one view of the selection is read."""
 
     def __init__(self, parts: Parts, snapshot: Snapshot, read: ViewRead, history: History) -> None:
-        self.read = read
-        self.history = history
-        self.view = read.view
-        generation = current_generation(snapshot, read.view)
-        if not read.view.online:
+        view = read.view
+        if not view.online:
             raise StorageError(
-                f"feature view {read.view.name!r} is not kept online", hint="set online=True and apply", where=read.view.where
+                f"feature view {view.name!r} is not kept online", hint="set online=True and apply", where=view.where
             )
-        self.table = table_of(parts.project, read.view, generation or "none")
-        self.names = [feature.name for feature in read.features]
+        self.read = read
+        self.view = view
+        self.history = history
+        self.table = table_of(parts.project, view, current_generation(snapshot, view) or "none")
+        self.names = tuple(feature.name for feature in read.features)
         self.outputs = [feature.output for feature in read.features]
-        self.defaults = [feature.default for feature in read.features]
-        self.restore = [restorer(feature.dtype) for feature in read.features]
-        fields = [field.name for field in read.view.features]
-        self.width = len(fields)
-        self.places = [2 + fields.index(name) for name in self.names]
-        self.layout = layout_of(read.view) if read.view.is_aggregated else None
-        self.is_log_fed = read.view.source.is_log
+        self.defaults = [(each.output, _plain_default(each)) for each in read.features if each.default is not None]
+        self.layout: Layout | None = layout_of(view) if view.is_aggregated else None
+        self.is_log_fed = view.source.is_log
+        self._plain = [plainer(field.dtype) for field in view.key_fields]
+        fields = [field.name for field in view.features]
+        self._width = len(fields)
+        # A row is [format, event time, value, …], and of a log [… , [created, offset, partition], pending] beside.
+        self._nothing = [FORMAT, None, *[None] * (self._width + (2 if self.is_log_fed else 0))]
+        places = [2 + fields.index(name) for name in self.names]
+        self._pick = itemgetter(*places) if len(places) > 1 else lambda columns: (columns[places[0]],)
+        restorers = enumerate(restorer(feature.dtype) for feature in read.features)
+        self._restore = [(place, restore) for place, restore in restorers if restore is not None]
 
-    def lookup(self, keys: Columns, n: int) -> Lookup:
-        columns = [keys[key] for key in self.read.keys]
-        if not columns:
+    def lookup(self, keys: Mapping[str, list[Any]], n: int) -> Lookup:
+        """What to read for n entity rows, from their columns of plain values."""
+        if not self.read.keys:
             return Lookup(self.table, [key_bytes(())] * n)
-        return Lookup(self.table, [key_bytes(each) for each in zip(*columns, strict=True)])
+        return Lookup(self.table, pack_keys([keys[key] for key in self.read.keys]))
 
     def answer(
-        self, rows: Sequence[Any], *, keys: Columns, at: Micros, values: Columns, found: dict[str, tuple[Any, Any]]
+        self, rows: Sequence[Row | None], *, keys: Columns, at: Micros, values: Columns, found: dict[str, ViewAnswer]
     ) -> None:
-        """Add this view's columns to `values`, and statuses and event times to `found`."""
+        """Add this view's columns to `values`, and what is known of its rows to `found`."""
         t = at - self.view.delay
-        columns, times, marks, behind = self._windows(rows, t) if self.layout else self._latest(rows, t)
+        columns, answer, behind = self._windows(rows, t) if self.layout is not None else self._latest(rows, t)
         if behind:
-            self._from_history(behind, keys, at, columns, times, marks)
-        for name, column, default in zip(self.outputs, columns, self.defaults, strict=True):
-            statuses = None
-            if None in column or any(marks):
-                statuses = [
-                    mark or (NULL_VALUE if value is None else "") for mark, value in zip(marks, column, strict=True)
-                ]
-                if default is not None:
-                    column = [default if value is None else value for value in column]
-            found[name] = (statuses or [""] * len(column), times)
+            self._from_history(behind, keys, at, columns, answer, n=len(rows))
+        for name, column in zip(self.outputs, columns, strict=True):
             values[name] = column
+            found[name] = answer
+        for name, default in self.defaults:
+            if None in values[name]:
+                answer.nulls[name] = values[name]
+                values[name] = [default if value is None else value for value in values[name]]
 
-    def _latest(self, rows: Sequence[Any], t: Micros) -> tuple[list[list[Any]], list[Any], list[str], list[int]]:
-        """Values, event times, marks (empty: known), and the rows that are newer than t."""
+    def _latest(self, rows: Sequence[Row | None], t: Micros) -> tuple[list[list[Any]], ViewAnswer, list[int]]:
+        """Values, what is known of the rows, and the rows that are newer than t."""
+        if not rows:
+            return [[] for _ in self.names], ViewAnswer(None, []), []
+        nothing = self._nothing
+        unpacked = [nothing if row is None else unpack_row(row[0]) for row in rows]
+        columns = list(zip(*unpacked))
+        if columns[0].count(FORMAT) != len(rows):
+            raise self._foreign(columns[0])
+        if self.is_log_fed and any(columns[-1]):
+            unpacked = [self._due(each, t) if each[-1] else each for each in unpacked]
+            columns = list(zip(*unpacked))
+        times = columns[1]
         oldest = t - self.view.ttl if self.view.ttl else None
-        times: list[Any] = []
-        marks: list[str] = []
-        unpacked: list[Any] = []
+        marks: list[str] | None = None
         behind: list[int] = []
-        for i, row in enumerate(rows):
-            packed = None
-            if row is not None:
-                packed = unpack_row(row[0])
-                if self.is_log_fed and (packed[-1] or packed[1] is None):
-                    packed = self._due(row[0], t)
-            if packed is None:
-                unpacked.append(None)
-                times.append(None)
-                marks.append(NOT_FOUND)
-                continue
-            time = packed[1]
-            times.append(time)
-            if time > t:
-                behind.append(i)
-                unpacked.append(None)
-                marks.append(NOT_FOUND)
-            elif oldest is not None and time < oldest:
-                unpacked.append(None)
-                marks.append(OUTSIDE_MAX_AGE)
-            else:
-                unpacked.append(packed)
-                marks.append("")
-        columns = []
-        for place, restore in zip(self.places, self.restore, strict=True):
-            column = [None if packed is None else packed[place] for packed in unpacked]
-            if restore is not None:
-                column = [None if value is None else restore(value) for value in column]
-            columns.append(column)
-        return columns, times, marks, behind
+        if None in times or max(times) > t or (oldest is not None and min(times) < oldest):
+            marks = []
+            for i, time in enumerate(times):
+                mark = ""
+                if time is None:
+                    mark = NOT_FOUND
+                elif time > t:
+                    behind.append(i)
+                elif oldest is not None and time < oldest:
+                    mark = OUTSIDE_MAX_AGE
+                marks.append(mark)
+                if mark:
+                    unpacked[i] = nothing
+            columns = list(zip(*unpacked))
+        picked = list(map(list, self._pick(columns)))
+        for place, restore in self._restore:
+            picked[place] = [None if value is None else restore(value) for value in picked[place]]
+        return picked, ViewAnswer(marks, times), behind
 
-    def _due(self, stored: bytes, t: Micros) -> list[Any] | None:
-        """The newest of a row's versions that is not later than t, as a packed row."""
-        due = [each for each in versions_of(stored, self.width) if each.event_time <= t]
-        return [1, due[-1].event_time, *due[-1].values] if due else None
+    def _due(self, packed: list[Any], t: Micros) -> list[Any]:
+        """The newest of a row's versions that is not later than t, as a packed row; the row itself is later then."""
+        if packed[1] is not None and packed[1] > t:
+            return packed
+        due = [each for each in versions_of(packed, self._width) if each.event_time <= t]
+        return [FORMAT, due[-1].event_time, *due[-1].values, None, None] if due else self._nothing
 
-    def _windows(self, rows: Sequence[Any], t: Micros) -> tuple[list[list[Any]], list[Any], list[str], list[int]]:
+    def _foreign(self, formats: Iterable[Any]) -> StorageError:
+        found = sorted({each for each in formats if each != FORMAT}, key=str)
+        return StorageError(
+            f"feature view {self.view.name!r}: its online rows have format {found[0]}, and this Asof reads {FORMAT}",
+            hint="upgrade asof, or run `asof rebuild`",
+        )
+
+    def _windows(self, rows: Sequence[Row | None], t: Micros) -> tuple[list[list[Any]], ViewAnswer, list[int]]:
         layout = self.layout
         assert layout is not None
-        state = decode(layout, [None if row is None else row[0] for row in rows])
-        answers = finish(layout, state, t, self.names)
-        columns = [python_values(answers.columns[name]) for name in self.names]
-        times = [None if horizon < 0 else horizon for horizon in state.horizon.tolist()]
-        behind = [i for i, late in enumerate(answers.behind.tolist()) if late]
-        return columns, times, [""] * len(rows), behind
+        blobs = [None if row is None else row[0] for row in rows]
+        answers: Answers
+        if len(blobs) <= FEW_ROWS:
+            answers = answer_few(layout, blobs, t, self.names)
+            columns = [answers.columns[name] for name in self.names]
+            behind = [i for i, late in enumerate(answers.behind) if late]
+        else:
+            state = decode(layout, blobs)
+            answers = finish(layout, state, t, self.names)
+            columns = [_listed(answers.columns[name]) for name in self.names]
+            behind = answers.behind.nonzero()[0].tolist()  # type: ignore[union-attr]
+        return columns, ViewAnswer(None, lambda: _newest_events(layout, blobs, t)), behind
 
     def _from_history(
-        self, behind: list[int], keys: Columns, at: Micros, columns: list[list[Any]], times: list[Any], marks: list[str]
+        self, behind: list[int], keys: Columns, at: Micros, columns: list[list[Any]], answer: ViewAnswer, *, n: int
     ) -> None:
         """Answer rows from history that have merged events later than the moment asked for."""
-        asked = {key: [keys[key][i] for i in behind] for key in self.read.keys}
-        values, event_times = self.history(self.read, asked, at)
-        for column, output in zip(columns, self.outputs, strict=True):
-            for place, i in enumerate(behind):
+        wanted: dict[tuple[Any, ...], int] = {}
+        places = [wanted.setdefault(tuple(keys[key][i] for key in self.read.keys), len(wanted)) for i in behind]
+        asked = {key: list(column) for key, column in zip(self.read.keys, zip(*wanted))}
+        # Defaults come later, so that a null is still known as one.
+        features = tuple(FeatureOut(each.name, each.output, each.dtype) for each in self.read.features)
+        values, newest = self.history(ViewRead(self.view, self.read.keys, features), asked, at)
+        times = list(answer.event_times())
+        marks = answer.marks or [""] * n
+        oldest = at - self.view.delay - self.view.ttl if self.view.ttl else None
+        for i, place in zip(behind, places, strict=True):
+            for column, output in zip(columns, self.outputs, strict=True):
                 column[i] = values[output][place]
-        for place, i in enumerate(behind):
-            times[i] = event_times[place]
-            known = self.view.is_aggregated or any(values[output][place] is not None for output in self.outputs)
-            marks[i] = "" if known else NOT_FOUND
+            times[i] = newest[place]
+            if self.layout is not None:
+                continue
+            if any(values[output][place] is not None for output in self.outputs):
+                marks[i] = ""
+            elif newest[place] is None:
+                marks[i] = NOT_FOUND
+            elif oldest is not None and newest[place] < oldest:  # type: ignore[operator]
+                marks[i] = OUTSIDE_MAX_AGE
+        answer.times = times
+        answer.marks = marks
+
+
+def _plain_default(feature: FeatureOut) -> Any:
+    """The default as a value of the feature's type comes out of Arrow, as in a historical read."""
+    return python_values(fit_values([feature.default], feature.dtype)[0])[0]
+
+
+def _listed(column: pa.Array) -> list[Any]:
+    """An Arrow column as Python values."""
+    kind = column.type
+    if column.null_count == 0 and (pa.types.is_int64(kind) or pa.types.is_float64(kind)):
+        return column.to_numpy().tolist()
+    return python_values(column)
+
+
+def _newest_events(layout: Layout, blobs: Sequence[bytes | None], t: Micros) -> Times:
+    """Per row of aggregates the time of its newest event up to t.
+
+    Events of the last moments before a row's newest one stand apart; the newest of all others is known as the horizon.
+    """
+    state = decode(layout, blobs)
+    reach = t - 1 if layout.exclusive else t
+    ends = state.starts + state.counts.sum(axis=1)
+    begins = ends - state.counts[:, layout.fresh]
+    starts = state.records[:, 0]
+    times: list[Micros | None] = []
+    for begin, end, horizon, blob in zip(begins.tolist(), ends.tolist(), state.horizon.tolist(), blobs, strict=True):
+        fresh = [time for time in starts[begin:end].tolist() if time <= reach]
+        times.append(fresh[-1] if fresh else horizon if blob and horizon >= 0 else None)
+    return times
+
+
+__all__ = ["History", "OnlineResponse", "Reader", "ViewAnswer", "ViewReader"]
