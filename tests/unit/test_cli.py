@@ -295,6 +295,39 @@ class TestErrors:
         assert answer.stderr.strip() == "stopped; what was done stands"
         assert answer.exit_code == STOPPED
 
+    def test_ctrl_c_that_was_swallowed_ends_the_command_at_its_next_progress(self) -> None:
+        class Swallowing:
+            clock_note = ""
+
+            def close(self) -> None: ...
+
+            def materialize(self, *_: Any, progress: Any, **__: Any) -> None:
+                try:
+                    signal.raise_signal(signal.SIGINT)
+                except KeyboardInterrupt:
+                    pass
+                progress("rows", 1, 2)
+                raise AssertionError("it went on")
+
+        result = CliRunner().invoke(cli, ["materialize"], obj=CliContext(lambda repo, env: Swallowing()))
+        assert (result.exit_code, result.stderr) == (130, "stopped; what was done stands\n")
+        assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+
+    def test_an_error_after_ctrl_c_is_its_echo(self) -> None:
+        class Echoing:
+            clock_note = ""
+
+            def close(self) -> None: ...
+
+            def materialize(self, *_: Any, **__: Any) -> None:
+                try:
+                    signal.raise_signal(signal.SIGINT)
+                except KeyboardInterrupt as error:
+                    raise RuntimeError("a class could not be made") from error
+
+        result = CliRunner().invoke(cli, ["materialize"], obj=CliContext(lambda repo, env: Echoing()))
+        assert (result.exit_code, result.stderr) == (130, "stopped; what was done stands\n")
+
     def test_an_unknown_command_names_the_near_one(self, asof_: Shell) -> None:
         answer = asof_("sampel")
 

@@ -21,6 +21,11 @@ _DISK = (errno.ENOSPC, errno.EDQUOT, errno.EIO)
 
 def run_bounded(call: Callable[[], object], context: CliContext) -> int:
     """Run a command, then write its results; answer the exit code."""
+    with context.interrupts.noticed():
+        return _run(call, context)
+
+
+def _run(call: Callable[[], object], context: CliContext) -> int:
     try:
         code = DONE
         try:
@@ -43,9 +48,15 @@ def run_bounded(call: Callable[[], object], context: CliContext) -> int:
         return _report(error, _words(error, message), f"error: {message}", error.exit_code, context)
     except (click.Abort, KeyboardInterrupt, Interrupted) as error:
         return _stopped(error, context)
-    except AsofError as error:
+    except Exception as error:
+        # After Ctrl-C any error may be its echo.
+        return _stopped(error, context) if context.interrupts.came else _failed(error, context)
+
+
+def _failed(error: Exception, context: CliContext) -> int:
+    if isinstance(error, AsofError):
         return _report(error, error.to_dict(), f"error: {error}", error.exit_code, context)
-    except OSError as error:
+    if isinstance(error, OSError):
         if error.errno == errno.EPIPE:
             return PIPE_CLOSED
         if not error.filename and error.errno not in _DISK:
@@ -54,11 +65,7 @@ def run_bounded(call: Callable[[], object], context: CliContext) -> int:
         place = repr(str(error.filename)) if error.filename else "the output"
         wrapped = StorageError(f"{place}: {error.strerror}", hint="check the path, its rights and the disk")
         return _report(error, wrapped.to_dict(), f"error: {wrapped}", wrapped.exit_code, context)
-    except Exception as error:
-        if isinstance(error.__cause__ or error.__context__, KeyboardInterrupt):
-            # Ctrl-C while a class is made: Python wraps what its hooks raise in a RuntimeError.
-            return _stopped(error, context)
-        return _unexpected(error, context)
+    return _unexpected(error, context)
 
 
 def leave_with(code: int) -> NoReturn:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from asof.cli.exit_codes import FAILED, FOUND
+from asof.cli.interrupts import Interrupts
 from asof.cli.output import JsonOutput, Output, TextOutput
 
 if TYPE_CHECKING:
@@ -40,6 +41,7 @@ class CliContext:
         self.output: Output = TextOutput()
         self.debug = False
         self.quiet = False
+        self.interrupts = Interrupts()
 
     def write_as(self, form: str) -> None:
         """Choose how results are written: `text` or `json`."""
@@ -71,7 +73,7 @@ class CliContext:
         from asof.cli.progress import shown_progress
 
         with shown_progress(quiet=self.quiet) as progress:
-            yield progress
+            yield self.interrupts.raised_again(progress)
 
     def ask(self, question: str, *, yes: bool) -> None:
         """Go on only after a yes: given as --yes, or typed.

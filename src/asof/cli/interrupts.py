@@ -1,0 +1,61 @@
+"""Ctrl-C that cannot get lost: what swallows it, or turns it into another error, does not have the last word."""
+
+from __future__ import annotations
+
+import signal
+import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import FrameType
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from asof.cli.progress import Progress
+
+
+class Interrupts:
+    """Whether Ctrl-C came while a command ran.
+
+    Drivers try to import optional packages in the middle of their work, and take a KeyboardInterrupt there for a
+    package that is not installed; a package half imported may then fail with anything. So it is remembered, and raised
+    again at the next report of progress.
+    """
+
+    def __init__(self) -> None:
+        self.came = False
+
+    @contextmanager
+    def noticed(self) -> Iterator[None]:
+        """Notice Ctrl-C while the block runs, where it would raise KeyboardInterrupt anyway."""
+        default = signal.getsignal(signal.SIGINT) is signal.default_int_handler
+        if not default or threading.current_thread() is not threading.main_thread():
+            yield
+            return
+
+        def on_interrupt(number: int, frame: FrameType | None) -> None:
+            self.came = True
+            raise KeyboardInterrupt
+
+        def on_unraisable(unraisable: sys.UnraisableHookArgs) -> None:
+            # Where Python cannot raise it, in a callback of the import system, it would print a traceback instead.
+            if unraisable.exc_type is not KeyboardInterrupt:
+                sys.__unraisablehook__(unraisable)
+
+        signal.signal(signal.SIGINT, on_interrupt)
+        hook, sys.unraisablehook = sys.unraisablehook, on_unraisable
+        try:
+            yield
+        finally:
+            sys.unraisablehook = hook
+            signal.signal(signal.SIGINT, signal.default_int_handler)
+
+    def raised_again(self, progress: Progress) -> Progress:
+        """The same progress, which ends a command whose Ctrl-C was swallowed."""
+
+        def report(what: str, done: int, total: int | None) -> None:
+            if self.came:
+                raise KeyboardInterrupt
+            progress(what, done, total)
+
+        return report
