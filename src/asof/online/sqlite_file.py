@@ -56,6 +56,8 @@ class Connections:
 
     def __init__(self) -> None:
         self.pid = os.getpid()
+        # Which file they have open, by device and inode: another one may have come in its place.
+        self.file: tuple[int, int] | None = None
         self.idle: deque[sqlite3.Connection] = deque()
         # Every connection stays referenced: after a fork the child must never close its parent's.
         self.all: list[sqlite3.Connection] = []
@@ -83,6 +85,8 @@ class SqliteFile:
         connections = self._connections
         if connections.pid != os.getpid():
             connections = self._begin_in_child()
+        if connections.file is not None and connections.file != self._identity():
+            connections = self._begin_anew()
         try:
             return connections.idle.pop()
         except IndexError:
@@ -91,7 +95,7 @@ class SqliteFile:
     def give_back(self, db: sqlite3.Connection) -> None:
         """Let others use the connection."""
         connections = self._connections
-        if connections.closed:
+        if connections.closed or not any(db is each for each in connections.all):
             db.close()
         else:
             connections.idle.append(db)
@@ -153,6 +157,21 @@ class SqliteFile:
         self._connections.closed = closed
         return self._connections
 
+    def _identity(self) -> tuple[int, int] | None:
+        try:
+            found = os.stat(self.path)
+        except OSError:
+            return None
+        return found.st_dev, found.st_ino
+
+    def _begin_anew(self) -> Connections:
+        """The file was deleted or replaced: what is open would be read and written by nobody else."""
+        before, self._connections = self._connections, Connections()
+        self._connections.closed = before.closed
+        while before.idle:
+            before.idle.pop().close()
+        return self._connections
+
     def _connect(self, connections: Connections) -> sqlite3.Connection:
         if connections.closed:
             raise StorageError(f"the online store {self.path} was closed", hint="make a new one")
@@ -179,6 +198,7 @@ class SqliteFile:
         except sqlite3.Error as error:
             raise self.failure(error) from error
         connections.all.append(db)
+        connections.file = self._identity()
         return db
 
     def _open(self, db: sqlite3.Connection) -> None:
