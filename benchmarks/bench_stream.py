@@ -11,8 +11,8 @@ from __future__ import annotations
 
 import cProfile
 import json
-import os
 import pstats
+import subprocess
 import sys
 import tempfile
 import threading
@@ -40,6 +40,10 @@ KEYS = 100_000
 ACTIVE = 5_000
 POLL = 50_000
 NOW = 1_800_000_000 * SECOND
+
+
+def wall_clock() -> int:
+    return int(time.time() * 1_000_000)
 
 
 def parts_in(path: Path, clock: object = lambda: NOW) -> Parts:
@@ -125,25 +129,19 @@ def throughput(kind: str, events: int, *, profile: bool) -> dict[str, object]:
 def freshness(seconds: float = 20.0, rate: int = 20_000) -> dict[str, object]:
     """How long after its send returned a probe is readable, while others send `rate` events a second, in ms."""
     with tempfile.TemporaryDirectory() as folder:
-        clock = lambda: int(time.time() * 1_000_000)  # noqa: E731
-        parts = parts_in(Path(folder), clock)
+        parts = parts_in(Path(folder), wall_clock)
         applied(parts)
         stop = threading.Event()
-        worker = os.fork()
-        if not worker:
-            try:
-                halt = threading.Event()
-                threading.Timer(seconds + 2, halt.set).start()
-                run_stream(parts_in(Path(folder), clock), stop=halt, flush_every_s=1.0)
-            finally:
-                os._exit(0)
+        command = [sys.executable, "-m", "benchmarks.bench_stream", "--worker", folder, str(seconds + 2)]
+        worker = subprocess.Popen(command)
+        time.sleep(2)
         table = parts.online.tables("bench")[0]
 
         def load() -> None:
             rng = np.random.default_rng(1)
             while not stop.is_set():
                 begun = time.perf_counter()
-                now = clock()
+                now = wall_clock()
                 keys = keys_of("mixed", rate // 20, rng).tolist()
                 values = [b'{"user_id":%d,"amount":1,"at":%d,"page":"photo"}' % (key, now) for key in keys]
                 parts.log.send("visits", values, partition=0, durable=False)
@@ -157,7 +155,7 @@ def freshness(seconds: float = 20.0, rate: int = 20_000) -> dict[str, object]:
         while time.perf_counter() < until:
             probe += 1
             key = key_bytes((probe,))
-            parts.log.send("visits", [b'{"user_id":%d,"amount":1,"at":%d,"page":"x"}' % (probe, clock())], durable=False)
+            parts.log.send("visits", [b'{"user_id":%d,"amount":1,"at":%d,"page":"x"}' % (probe, wall_clock())], durable=False)
             sent = time.perf_counter()
             while parts.online.read([Lookup(table, [key])])[0][0] is None:
                 time.sleep(0.001)
@@ -165,13 +163,22 @@ def freshness(seconds: float = 20.0, rate: int = 20_000) -> dict[str, object]:
             time.sleep(0.01)
         stop.set()
         loader.join()
-        os.waitpid(worker, 0)
+        worker.wait()
         p50, p99 = np.percentile(waits[10:], [50, 99])
         return {"kind": "freshness", "events_per_s": rate, "probes": len(waits), "p50_ms": round(p50, 1),
                 "p99_ms": round(p99, 1), "max_ms": round(max(waits[10:]), 1)}  # fmt: skip
 
 
+def work(folder: str, seconds: float) -> None:
+    halt = threading.Event()
+    threading.Timer(seconds, halt.set).start()
+    run_stream(parts_in(Path(folder), wall_clock), stop=halt, flush_every_s=1.0)
+
+
 def main(arguments: list[str]) -> None:
+    if "--worker" in arguments:
+        work(arguments[-2], float(arguments[-1]))
+        return
     events = int(arguments[arguments.index("--events") + 1]) if "--events" in arguments else 1_000_000
     chosen = [each for each in arguments if each in ("ten", "mixed", "one", "freshness")]
     for kind in chosen or ["ten", "mixed", "one", "freshness"]:
