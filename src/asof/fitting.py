@@ -21,7 +21,7 @@ Misfit = tuple[int, str]
 """A row's index, and why its value does not fit."""
 
 _INT_BOUNDS = {"Int32": (-(2**31), 2**31 - 1), "Int64": (-(2**63), 2**63 - 1)}
-_NUMERIC = ("Int32", "Int64", "Float32", "Float64")
+_GREATEST_FLOAT32 = (2 - 2**-23) * 2.0**127
 # Finer digits than microseconds are cut off, never rounded: rounding up would move an event past its own time.
 _FINE = re.compile(r"(\.\d{6})\d+")
 
@@ -55,8 +55,11 @@ def _fit_arrow(array: pa.Array, dtype: DType, target: pa.DataType) -> tuple[pa.A
         if dtype.is_integer and pa.types.is_floating(kind):
             return pc.if_else(pc.is_nan(array), None, array).cast(target, safe=True), []
         if dtype.is_float and (pa.types.is_floating(kind) or pa.types.is_integer(kind)):
-            # Float64 to Float32 keeps the nearest value: that is what declaring Float32 asks for.
-            return array.cast(target, safe=not pa.types.is_floating(kind)), []
+            # Float64 to Float32 keeps the nearest value: that is what declaring Float32 asks for. Infinity is not near.
+            fitted = array.cast(target, safe=not pa.types.is_floating(kind))
+            if dtype.name == "Float32" and pc.any(pc.and_(pc.is_inf(fitted), pc.is_finite(array))).as_py():
+                return None
+            return fitted, []
         if dtype.name == "Timestamp" and pa.types.is_timestamp(kind):
             if kind.unit == "ns":
                 nanos = array.cast(pa.int64())
@@ -107,7 +110,7 @@ def checker(dtype: DType) -> Callable[[Any], Any]:
     if dtype.name == "Decimal":
         return lambda value: _decimal(value, dtype)
     return {
-        "Bool": _boolean, "Float32": _float, "Float64": _float, "String": _text, "Bytes": _bytes, "Date": _date,
+        "Bool": _boolean, "Float32": _float32, "Float64": _float, "String": _text, "Bytes": _bytes, "Date": _date,
         "Timestamp": _timestamp, "Json": _json,
     }[dtype.name]  # fmt: skip
 
@@ -145,6 +148,13 @@ def _float(value: Any) -> float:
     number = float(value)
     if isinstance(value, int) and int(number) != value:
         raise ValueError(f"{value} has no exact float")
+    return number
+
+
+def _float32(value: Any) -> float:
+    number = _float(value)
+    if math.isfinite(number) and abs(number) > _GREATEST_FLOAT32:
+        raise ValueError(f"{number} is outside Float32")
     return number
 
 

@@ -26,6 +26,7 @@ from asof.definitions import (
     project_of,
 )
 from asof.definitions.collect import collect
+from asof.definitions.project import merged
 from asof.errors import ConfigError, NotFound, RequestError, nearest
 from asof.flows.parts import Parts, Progress, silent
 from asof.selection import Selection, select
@@ -142,8 +143,7 @@ class FeatureStore:
     def _with_objects(self, objects: Sequence[Definition]) -> Project:
         new = project_of(objects)
         self._functions |= dict(new.on_demand_views)
-        named = {(each.kind, each.name) for each in new}
-        return project_of([*new, *(each for each in self.snapshot.project if (each.kind, each.name) not in named)])
+        return merged(self.snapshot.project, new)
 
     def apply(
         self, plan: Plan | Sequence[Definition] | Definition | None = None, *, progress: Progress = silent

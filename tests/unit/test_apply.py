@@ -271,3 +271,15 @@ def test_the_years_before_a_stream_are_loaded_once_and_count_beside_it(root, sto
     frame = {"user_id": [7, 8], "event_timestamp": [NOON, NOON]}
     trained = store.get_historical_features(frame, ["clicked:total"]).to_arrow()["total"].to_pylist()
     assert served == trained == [101, 5]
+
+
+def test_an_entity_typed_again_beside_what_is_applied_is_the_same(store):
+    from asof import Entity, FeatureView, Field, FileSource
+    from asof.types import String
+
+    store.apply()
+    users = FileSource(name="users", path="users.parquet", timestamp_field="at", lag="1h")
+    again = Entity(name="user", join_keys=["user_id"])
+    store.apply([FeatureView(name="second", entities=[again], source=users, schema=[Field("city", String)])])
+
+    assert [view.name for view in store.list_feature_views()] == ["clicked", "profile", "second"]

@@ -31,6 +31,7 @@ from asof.types import (
         (12, String, "12 is not text (String)"),
         (2**63, Int64, "9223372036854775808 is outside Int64"),
         (-(2**63) - 1, Int64, "is outside Int64"),
+        (1e39, Float32, "1e+39 is outside Float32"),
         (2**31, Int32, "2147483648 is outside Int32"),
         (True, Int64, "True is not Int64"),
         ("7", Int64, "'7' is not Int64"),

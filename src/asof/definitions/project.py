@@ -156,6 +156,25 @@ class Snapshot:
             ) from error
 
 
+def merged(applied: Project, new: Project) -> Project:
+    """What is applied, with the new definitions beside it or in place of those of their names.
+
+    Every object is made anew, so that a view that was applied reads the new definition of its source.
+    """
+    content = applied.content()
+    for kind, added in new.content().items():
+        names = {each["name"] for each in added}
+        content[kind] = [*(each for each in content[kind] if each["name"] not in names), *added]
+    where = {f"{each.kind}/{each.name}": each.where for project in (applied, new) for each in project}
+    project = decode_project(content, where)
+    for name, view in new.on_demand_views.items():
+        project.on_demand_views[name]._set(function=view.function)
+    for each in new:
+        kind = _kind_of(each)
+        getattr(project, kind)[each.name]._set(notes=each.notes)
+    return project
+
+
 def decode_project(content: Mapping[str, Any], where: Mapping[str, str]) -> Project:
     """The project that `content()` described, each object with its place, as far as `where` knows it."""
     entities = {each["name"]: Entity.of(each) for each in content["entities"]}

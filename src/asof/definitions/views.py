@@ -82,7 +82,8 @@ class FeatureView(Definition):
         self._set(
             entities=tuple(as_list(entities)), source=source, schema=tuple(schema or ()),
             aggregations=tuple(aggregations or ()), ttl=self._duration("ttl", ttl),
-            delay=self._duration("delay", delay), lookback=self._duration("lookback", lookback), boundary=boundary, online=bool(online),
+            delay=self._duration("delay", delay), lookback=self._duration("lookback", lookback), boundary=boundary,
+            online=bool(online),
         )  # fmt: skip
         self._check()
 
