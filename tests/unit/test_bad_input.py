@@ -254,7 +254,7 @@ ONLINE: dict[str, tuple[Any, Any, int, list[str]]] = {
     "one dict": ({"user_id": 1}, AGE, 4, ["entity column 'user_id' is 1; expected one value per row", "{'user_id': [1]}"]),
     "columns of two lengths": ({"user_id": [1, 2], "x": [1]}, AGE, 4, ["entity columns differ in length"]),
     "keys alone": ([1, 2], AGE, 4, ["entity row 0 is 1; expected a dict"]),
-    "a table": (pa.table({"user_id": [1]}), AGE, 4, ["the entity rows are of type Table", ".to_pydict()"]),
+    "neither rows nor columns": (7, AGE, 4, ["the entity rows are 7; expected dicts, a dict of columns, or a table"]),
     "an unknown feature": ([{"user_id": 1}], ["people:agee"], 4, ["did you mean 'people:age'?"]),
     "a function that raises": ([{"user_id": 2}], ["ratio:ratio"], 7, ["its function raised ValueError: nobody is forty"]),
 }  # fmt: skip

@@ -61,7 +61,7 @@ class EntityRows:
             return self._given_columns(entity_rows)
         if isinstance(entity_rows, str | bytes) or not hasattr(entity_rows, "__iter__"):
             raise EntityFrameError(
-                f"entity rows are {entity_rows!r}; expected dicts, a dict of columns, or a table",
+                f"the entity rows are {entity_rows!r}; expected dicts, a dict of columns, or a table",
                 hint=f"write [{{{', '.join(f'{name!r}: …' for name in self._needs)}}}]",
             )
         return self._given(list(entity_rows))
@@ -74,12 +74,10 @@ class EntityRows:
                     hint=nearest(name, list(map(str, given))) or f"the request needs {self._needs}",
                 )
         lengths = {}
-        # Where nothing is needed, the other columns still say how many rows there are.
-        for name in self._needs or given:
-            values = given[name]
+        for name, values in given.items():
             if isinstance(values, str | bytes) or not hasattr(values, "__len__"):
                 raise EntityFrameError(
-                    f"entity column {name!r} is {values!r}; expected a list with one value per row",
+                    f"entity column {name!r} is {values!r}; expected one value per row",
                     hint=f"write {{{name!r}: [{values!r}]}}, or a list of dicts",
                 )
             lengths[name] = len(values)
