@@ -119,3 +119,13 @@ def test_accepted_gaps_and_lag_are_told(parts: Parts) -> None:
 
     text = checks_of(parts)["source traffic"].text
     assert "1 not archived" in text and "1 accepted gaps, the last: offsets 3 to 5 accepted as lost" in text
+
+
+def test_online_rows_that_are_gone_are_named_with_what_brings_them_back(parts: Parts) -> None:
+    for table in parts.online.tables(parts.project):
+        parts.online.drop(table)
+
+    found = {check.part: check for check in doctor(parts)}
+
+    assert (found["view windows"].ok, found["view windows"].hint) == (False, "run `asof rebuild windows`")
+    assert (found["view country"].ok, found["view country"].hint) == (False, "run `asof materialize country`")

@@ -166,6 +166,9 @@ def _view(parts: Parts, snapshot: Snapshot, view: FeatureView) -> Said:
         return False, f"has no online rows yet; {what} was never run", f"run {step}"
     if not generation.startswith(state_hash(view)):
         return False, f"generation {generation} is of an earlier definition", f"run `asof rebuild {view.name}`"
+    if table_of(parts.project, view, generation) not in parts.online.tables(parts.project):
+        step = "rebuild" if view.source.is_log else "materialize"
+        return False, f"the online rows of generation {generation} are gone", f"run `asof {step} {view.name}`"
     texts, hints = [f"generation {generation}"], []
     if building := building_generation(snapshot, view):
         texts.append(f"{building} is being built")
@@ -197,7 +200,7 @@ def _progress_text(parts: Parts, view: FeatureView, source: LogSource, generatio
 def _materialized_text(snapshot: Snapshot, view: FeatureView, generation: str, hints: list[str]) -> str:
     run: Mapping[str, Any] = snapshot.facts.get("materialized", {}).get(view.name, {})
     if run.get("generation") != generation or "started" not in run:
-        hints.append(f"run `asof materialize --views {view.name}`")
+        hints.append(f"run `asof materialize {view.name}`")
         return "never materialized"
     text = f"last materialized {iso(run['started'])}, {run.get('rows', 0)} rows"
     return text + (f", {run['overflowed']} of them too big" if run.get("overflowed") else "")
