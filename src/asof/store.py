@@ -615,10 +615,12 @@ class FeatureStore:
 
     def close(self) -> None:
         """Archive what was pushed, and give back files and connections."""
-        self._close_pushers()
-        if self._parts is not None:
-            self._parts.close()
-            self._parts = None
+        try:
+            self._close_pushers()
+        finally:
+            if self._parts is not None:
+                self._parts.close()
+                self._parts = None
 
     def __enter__(self) -> FeatureStore:
         return self

@@ -305,6 +305,11 @@ _MEANINGS = {
     "no such table": _DAMAGED,
     "no such column": _DAMAGED,
     "Could not decode": _DAMAGED,
+    # What a file that is opened meets on a full disk: its shared memory finds no room.
+    "disk I/O error": (
+        "disk I/O error: the disk is full, or it fails",
+        "free some space, or check the disk, then run the command again",
+    ),
     "is full": ("the disk is full; nothing was written", "free some space, then run the command again"),
     "locked": (
         "another process holds its write lock",
