@@ -2,9 +2,9 @@
 
     python -m benchmarks.bench_stream [ten | mixed | one | freshness …] [--events N] [--profile]
 
-`ten`: 100,000 keys of which 5,000 are active at a time, so that a batch has about ten events per touched row; `mixed`:
-half of the events over 50,000 keys uniformly, half over the others by a power law; `one`: each event of a poll has a key
-of its own. Windows of 1 h, 1 d, 7 d, a session of 30 min, and ever; the events span seven days.
+`ten`: 100,000 keys of which 5,000 are active at a time, so that a batch has about ten events per touched row;
+`mixed`: half of the events over 50,000 keys uniformly, half over the others by a power law; `one`: each event of a poll
+has a key of its own. Windows of 1 h, 1 d, 7 d, a session of 30 min, and ever; the events span seven days.
 """
 
 from __future__ import annotations
@@ -48,7 +48,8 @@ def wall_clock() -> int:
 
 def parts_in(path: Path, clock: object = lambda: NOW) -> Parts:
     return Parts(
-        project="bench", registry=SqliteRegistry(path / "registry.db"), offline=DuckDBOffline(path / "archive", threads=1),
+        project="bench", registry=SqliteRegistry(path / "registry.db"),
+        offline=DuckDBOffline(path / "archive", threads=1),
         online=SqliteOnlineStore(path / "online.db"), log=FileLog(path / "log", clock=clock), readers={}, clock=clock,
         who="bench",
     )  # fmt: skip
@@ -155,7 +156,8 @@ def freshness(seconds: float = 20.0, rate: int = 20_000) -> dict[str, object]:
         while time.perf_counter() < until:
             probe += 1
             key = key_bytes((probe,))
-            parts.log.send("visits", [b'{"user_id":%d,"amount":1,"at":%d,"page":"x"}' % (probe, wall_clock())], durable=False)
+            value = b'{"user_id":%d,"amount":1,"at":%d,"page":"x"}' % (probe, wall_clock())
+            parts.log.send("visits", [value], durable=False)
             sent = time.perf_counter()
             while parts.online.read([Lookup(table, [key])])[0][0] is None:
                 time.sleep(0.001)

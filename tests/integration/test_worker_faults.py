@@ -24,7 +24,7 @@ from asof.flows.build import rebuild
 from asof.flows.parts import Parts, view_named
 from asof.flows.stream import run_stream
 from asof.log.file import FileLog
-from asof.testing.streams import NOW, TOPIC, Clock, StreamRun, live_through, visit
+from asof.testing.streams import NOW, Clock, StreamRun, live_through, visit
 from asof.timing import MINUTE, SECOND
 from tests.oracle import features_as_of
 from tests.parts import close, embedded_parts

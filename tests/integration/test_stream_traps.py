@@ -12,6 +12,8 @@ from asof.testing.streams import Clock
 from asof.testing.traps import TrapsSuite
 from tests.parts import close, embedded_parts
 
+pytestmark = pytest.mark.integration
+
 
 class TestEmbedded(TrapsSuite):
     @pytest.fixture

@@ -1,0 +1,349 @@
+"""Ingest and push on the embedded parts: what is kept when a store, the log or the process fails half way."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from asof.definitions import Aggregation, FeatureView, Field, PushSource
+from asof.errors import DeadLetterLimit, LogError, RowsRefused, StorageError
+from asof.flows.archiving import archive_schema
+from asof.flows.build import rebuild
+from asof.flows.ingest import Ingest
+from asof.flows.parts import Parts, view_named
+from asof.flows.push import Pusher
+from asof.flows.stream import Worker, run_stream
+from asof.log.file import FileLog
+from asof.testing.streams import ACTIVITY, NOW, TOPIC, USER, VISITS, Clock, StreamRun, visit
+from asof.timing import SECOND
+from asof.types import Int64
+from tests.parts import close, copied_parts, embedded_parts
+
+CLICKS = PushSource("clicks", [Field("user_id", Int64), Field("at", Int64)], "at", timestamp_unit="us")
+CLICKED = FeatureView(
+    "clicked", entities=[USER], source=CLICKS,
+    aggregations=[Aggregation("", "count", name="clicks")],
+)  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path: Path = tmp_path_factory.mktemp("built")
+    parts = embedded_parts(path, clock=Clock())
+    StreamRun(parts, parts.clock, definitions=(VISITS, USER, ACTIVITY, CLICKS, CLICKED))  # type: ignore[arg-type]
+    close(parts)
+    return path
+
+
+@pytest.fixture
+def parts(built: Path, tmp_path: Path) -> Iterator[Parts]:
+    parts = copied_parts(built, tmp_path)
+    yield parts
+    close(parts)
+
+
+@pytest.fixture
+def ingest(parts: Parts) -> Iterator[Ingest]:
+    ingest = Ingest(parts, "visits", seconds=lambda: 0.0)
+    yield ingest
+    ingest.close()
+
+
+class Failing:
+    """A store of which one verb fails as long as `fails` is set."""
+
+    def __init__(self, store: Any, verb: str) -> None:
+        self.store, self.verb, self.fails = store, verb, True
+
+    def __getattr__(self, name: str) -> Any:
+        if name == self.verb and self.fails:
+
+            def fail(*_: Any, **__: Any) -> Any:
+                raise StorageError("the disk is full", hint="free some space")
+
+            return fail
+        return getattr(self.store, name)
+
+
+def send(parts: Parts, *events: Any, partition: int = 0) -> None:
+    import json  # noqa: PLC0415
+
+    values = [each if isinstance(each, bytes) else json.dumps(each).encode() for each in events]
+    parts.log.send(TOPIC, values, partition=partition, durable=False)
+
+
+def read_all(parts: Parts, ingest: Ingest, number: int) -> None:
+    first, after = parts.log.bounds(TOPIC)[number]
+    start = ingest.begin(TOPIC, number, first=first)
+    ingest.take(TOPIC, parts.log.read(TOPIC, number, start, stop=after))
+
+
+def archived(parts: Parts, source: str = "visits") -> list[tuple[int, int]]:
+    rows = parts.offline.rows(parts.archive_of(parts.registry.load("shop").project.sources[source]))
+    if rows is None:
+        return []
+    table = parts.offline.sql('SELECT "partition", "offset" FROM t ORDER BY 1, 2', {"t": rows}).reader().read_all()
+    return list(zip(table["partition"].to_pylist(), table["offset"].to_pylist(), strict=True))
+
+
+def served(parts: Parts, view: str, feature: str, user: int = 1) -> Any:
+    run = object.__new__(StreamRun)
+    run.parts, run.clock = parts, parts.clock  # type: ignore[assignment]
+    return StreamRun.served(run, view, [user], at=NOW)[feature][0]
+
+
+def test_what_a_failed_flush_held_goes_with_the_next_one_in_its_order(parts: Parts) -> None:
+    offline = Failing(parts.offline, "append")
+    ingest = Ingest(replace(parts, offline=offline), "visits", seconds=lambda: 0.0)  # type: ignore[arg-type]
+    send(parts, visit(1), b"no event")
+    read_all(parts, ingest, 0)
+    ingest.flush(wait=False)
+    send(parts, visit(1))
+    ingest.take(TOPIC, parts.log.read(TOPIC, 0, 2))
+    with pytest.raises(StorageError, match="disk is full"):
+        ingest.flush()
+    offline.fails = False
+
+    assert ingest.flush() == {0: 2}
+    ingest.close()
+    assert archived(parts) == [(0, 0), (0, 2)]
+    assert served(parts, "activity", "ever") == 2
+
+
+def test_partitions_that_were_lost_take_only_their_own_events_with_them(parts: Parts, ingest: Ingest) -> None:
+    send(parts, visit(1), partition=0)
+    send(parts, visit(2), partition=1)
+    read_all(parts, ingest, 0)
+    read_all(parts, ingest, 1)
+    ingest.discard(TOPIC, [0])
+
+    assert ingest.flush() == {1: 0}
+    assert archived(parts) == [(1, 0)]
+    read_all(parts, ingest, 0)
+    ingest.flush()
+    assert archived(parts) == [(0, 0), (1, 0)] and served(parts, "activity", "ever") == 1
+
+
+def test_messages_that_were_taken_before_are_left_out(parts: Parts, ingest: Ingest) -> None:
+    send(parts, visit(1), visit(1), visit(2))
+    first = parts.log.read(TOPIC, 0, 0)
+    read_all(parts, ingest, 0)
+    ingest.take(TOPIC, first)
+    ingest.flush()
+    ingest.take(TOPIC, first)
+
+    assert ingest.buffered == 0
+    assert archived(parts) == [(0, 0), (0, 1), (0, 2)]
+
+
+def test_a_store_that_fails_to_take_rows_keeps_the_batch_out_of_the_archive(parts: Parts) -> None:
+    online = Failing(parts.online, "write")
+    ingest = Ingest(replace(parts, online=online), "visits", seconds=lambda: 0.0)  # type: ignore[arg-type]
+    send(parts, visit(1))
+    with pytest.raises(StorageError, match="disk is full"):
+        read_all(parts, ingest, 0)
+    ingest.flush()
+    ingest.close()
+
+    assert archived(parts) == []
+    run_stream(parts, ["visits"], until_caught_up=True)
+    assert archived(parts) == [(0, 0)] and served(parts, "activity", "ever") == 1
+
+
+def test_progress_never_goes_back_and_is_not_ahead_of_the_archive(parts: Parts, ingest: Ingest) -> None:
+    (table,) = [each for each in parts.online.tables("shop") if each.view == "activity"]
+    send(parts, visit(1))
+    read_all(parts, ingest, 0)
+    assert parts.online.progress(table)["partition 0"] == -1
+    parts.online.write_progress(table, {"partition 0": 7})
+    ingest.flush()
+    assert parts.online.progress(table)["partition 0"] == 7
+
+
+def test_a_lost_range_of_the_log_is_named_and_goes_on_only_when_it_is_accepted(parts: Parts, ingest: Ingest) -> None:
+    with pytest.raises(LogError, match="offsets 0 to 4 of partition 0 of topic 'visits' are gone from the log"):
+        ingest.begin(TOPIC, 0, first=5)
+    assert ingest.begin(TOPIC, 0, first=5, accept_gap=True) == 5
+    (gap,) = parts.registry.load("shop").facts["gaps"]["visits"]
+    assert "offsets 0 to 4" in gap and ingest.begin(TOPIC, 0, first=5) == 5
+
+
+def test_a_log_that_lost_its_end_is_not_taken_for_one_that_was_read(parts: Parts) -> None:
+    send(parts, visit(1))
+    run_stream(parts, ["visits"], until_caught_up=True)
+    parts.offline.append(parts.archive_of(VISITS), archive_schema(VISITS).empty_table(), {0: 5})
+    with pytest.raises(LogError, match="ends before offset 1, but offsets up to 5 are archived"):
+        run_stream(parts, ["visits"], until_caught_up=True)
+    run_stream(parts, ["visits"], until_caught_up=True, accept_gap=True)
+    send(parts, visit(1))
+    run_stream(parts, ["visits"], until_caught_up=True)
+
+    assert served(parts, "activity", "ever") == 2
+    assert archived(parts) == [(0, 0), (1_000_000, 1)]
+
+
+def test_a_range_that_retention_took_from_under_a_worker_is_named(parts: Parts, tmp_path: Path) -> None:
+    log = FileLog(tmp_path / "short", clock=parts.clock, segment_bytes=100)
+    log.create(TOPIC, 1)
+    parts = replace(parts, log=log)
+    send(parts, visit(1), visit(1))
+    worker = Worker(parts, ["visits"], accept_gap=False, flush_every_s=3600)
+    worker.look_at_registry()
+    assert worker.step() == 2
+    for _ in range(6):
+        send(parts, visit(1))
+    log.retain(TOPIC, max_bytes=100)
+    first = log.bounds(TOPIC)[0][0]
+    assert first > 2
+    with pytest.raises(LogError, match=f"offsets 2 to {first - 1} of partition 0 of topic 'visits' are gone"):
+        worker.step()
+    worker.close()
+
+    run_stream(parts, ["visits"], until_caught_up=True, accept_gap=True)
+    assert served(parts, "activity", "ever") == 2 + 8 - first
+    log.close()
+
+
+def test_too_many_dead_letters_stop_the_worker_after_they_are_written(parts: Parts) -> None:
+    now = [0.0]
+    ingest = Ingest(parts, "visits", seconds=lambda: now[0])
+    send(parts, *[b"no event"] * 1000)
+    read_all(parts, ingest, 0)
+    now[0] = 9.9
+    send(parts, b"no event")
+    ingest.take(TOPIC, parts.log.read(TOPIC, 0, 1000))
+    now[0] = 10.1
+    send(parts, b"no event")
+    with pytest.raises(DeadLetterLimit, match="100% of the last 1000 messages"):
+        ingest.take(TOPIC, parts.log.read(TOPIC, 0, 1001))
+    ingest.close()
+    assert parts.offline.offsets(parts.letters_of(VISITS), [0]) == {0: 1001}
+
+
+def test_a_worker_without_a_partition_of_its_own_is_caught_up_when_the_others_are(parts: Parts) -> None:
+    workers = [Worker(parts, ["visits"], accept_gap=False, flush_every_s=3600) for _ in range(3)]
+
+    def step_all() -> None:
+        for worker in workers:
+            worker.look_at_registry()
+            worker.step()
+
+    for _ in range(3):
+        step_all()
+    (idle,) = [each for each in workers if not any(m.consumer.assignment() for m in each.members.values())]
+    send(parts, visit(1))
+    step_all()
+    assert not idle.is_caught_up(), "what the others hold is not archived"
+    for worker in workers:
+        worker.flush()
+    idle._looked_at = 0.0
+    assert idle.is_caught_up()
+    for worker in workers:
+        worker.close()
+
+
+def test_a_rebuild_waits_for_nobody_where_all_is_archived(parts: Parts, monkeypatch: pytest.MonkeyPatch) -> None:
+    class NoWaiting:
+        monotonic = time.monotonic
+
+        @staticmethod
+        def sleep(_: float) -> None:
+            raise AssertionError("it waits")
+
+    send(parts, visit(1))
+    run_stream(parts, ["visits"], until_caught_up=True)
+    monkeypatch.setattr("asof.flows.build.time", NoWaiting)
+    rebuild(parts, view_named(parts.registry.load("shop"), "activity"))
+    assert served(parts, "activity", "ever") == 1
+
+    send(parts, visit(1))
+    with pytest.raises(AssertionError, match="it waits"):
+        rebuild(parts, view_named(parts.registry.load("shop"), "activity"))
+
+
+def click(user: int = 1) -> dict[str, int]:
+    return {"user_id": user, "at": NOW - SECOND}
+
+
+def test_a_push_that_failed_half_way_is_applied_with_the_next_and_counted_once(parts: Parts) -> None:
+    online = Failing(parts.online, "write")
+    online.fails = False
+    pusher = Pusher(replace(parts, online=online), "clicks")  # type: ignore[arg-type]
+    pusher.push([click()])
+    online.fails = True
+    with pytest.raises(StorageError, match="kept in its log") as caught:
+        pusher.push([click()], batch_id="a")
+    assert "do not push them again" in caught.value.hint
+    online.fails = False
+
+    assert pusher.push([click()], batch_id="a") == 0
+    assert served(parts, "clicked", "clicks") == 2
+    pusher.push([click()])
+    pusher.close()
+    assert served(parts, "clicked", "clicks") == 3 and len(archived(parts, "clicks")) == 3
+
+
+def test_an_archive_that_cannot_be_written_fails_no_push(parts: Parts, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("asof.flows.push.FLUSH_ROWS", 1)
+    offline = Failing(parts.offline, "append")
+    pusher = Pusher(replace(parts, offline=offline), "clicks")  # type: ignore[arg-type]
+    for _ in range(3):
+        assert pusher.push([click()]) == 1
+        until = time.monotonic() + 5
+        while not pusher.ingest.flush_is_done and time.monotonic() < until:
+            time.sleep(0.001)
+    with pytest.raises(StorageError, match="disk is full"):
+        pusher.flush()
+    offline.fails = False
+    pusher.close()
+
+    assert len(archived(parts, "clicks")) == 3 and served(parts, "clicked", "clicks") == 3
+
+
+def test_two_processes_that_push_and_a_worker_lose_and_double_nothing(parts: Parts, tmp_path: Path) -> None:
+    other = embedded_parts(tmp_path, clock=parts.clock)
+    pushers = [Pusher(parts, "clicks"), Pusher(other, "clicks")]
+    assert pushers[0].partition != pushers[1].partition
+    for _ in range(3):
+        for pusher in pushers:
+            pusher.push([click(), click(2)])
+    assert pushers[0].take_over() == 6 and served(parts, "clicked", "clicks") == 6
+    pushers[1].push([click()], batch_id="b")
+    assert pushers[0].push([click()], batch_id="b") == 0
+    run_stream(parts, ["clicks"], until_caught_up=True)
+    for pusher in pushers:
+        pusher.close()
+    close(other)
+
+    assert served(parts, "clicked", "clicks") == 7 and len(set(archived(parts, "clicks"))) == 13
+    assert len(archived(parts, "clicks")) == 13
+
+
+def test_pushes_of_a_process_that_died_are_taken_over(parts: Parts, tmp_path: Path) -> None:
+    other = embedded_parts(tmp_path, clock=parts.clock)
+    Pusher(other, "clicks").push([click()])
+    close(other)
+    pusher = Pusher(parts, "clicks")
+    pusher.push([click()])
+    pusher.close()
+    assert served(parts, "clicked", "clicks") == 2 and len(archived(parts, "clicks")) == 2
+
+
+def test_a_push_of_the_far_future_is_refused_whole(parts: Parts) -> None:
+    pusher = Pusher(parts, "clicks")
+    with pytest.raises(RowsRefused, match="row 1: event time .* is 1h after the clock"):
+        pusher.push([click(), {"user_id": 1, "at": NOW + 3600 * SECOND}])
+    pusher.close()
+    assert archived(parts, "clicks") == []
+
+
+def test_an_online_file_that_was_deleted_is_noticed(parts: Parts, tmp_path: Path) -> None:
+    assert parts.online.tables("shop")
+    for name in ("online.db", "online.db-wal", "online.db-shm"):
+        (tmp_path / name).unlink(missing_ok=True)
+    assert parts.online.tables("shop") == []
