@@ -21,7 +21,7 @@ from asof.flows.parts import Parts, Progress, table_of
 from asof.online.protocol import NO_ROW, Lookup, Newest, Table, Unchanged
 from asof.packing import key_bytes, pack_rows, plain_values
 from asof.sources.protocol import Input
-from asof.sql.newest import WANTED, Chosen, NewestRows, RowsOfKeys, TouchedKeys
+from asof.sql.newest import OWN, WANTED, Chosen, NewestRows, RowsOfKeys, TouchedKeys
 
 Ints = npt.NDArray[np.int64]
 
@@ -162,7 +162,8 @@ class _Run:
         starts = _starts(view, rows)
         _, keys = keyed_rows(view, rows.take(pa.array(starts)))
         places = np.repeat(np.arange(len(starts)), np.diff(np.append(starts, rows.num_rows)))
-        columns = inputs_of(parts, view, layout, rows)
+        own = [name for name in rows.column_names if name.startswith(OWN)]
+        columns = inputs_of(parts, view, layout, rows.select(own).rename_columns([name[len(OWN) :] for name in own]))
         times, created, arrived = (_ints(rows[name]) for name in ("ts", "created", "arrived"))
         events = Events(places, times, created, np.zeros(len(places), dtype=np.int32), arrived, columns)
         state, _ = fold(layout, decode(layout, [None] * len(keys)), events, clock_us=self.chosen.latest)

@@ -19,6 +19,9 @@ from asof.timing import Micros
 WANTED = "asof_wanted"
 """The input that holds the keys that `RowsOfKeys` reads, in columns k0, k1, …"""
 
+OWN = "own_"
+"""What `RowsOfKeys` puts before the names of the view's own columns."""
+
 
 @dataclass(frozen=True)
 class Chosen:
@@ -134,7 +137,7 @@ class RowsOfKeys(ViewRows):
     """Every chosen row of the keys in `asof_wanted`: k0…, ts, created, arrived, and the columns that the view reads.
 
     Key by key, and each key's rows in their order; where the source has no arrival, `arrived` numbers them. The view's
-    columns have their names in Asof and their declared types.
+    columns have their declared types, and their names in Asof behind `OWN`: a source may well call one `created`.
     """
 
     def select(self, tables: Mapping[str, Table]) -> str:
@@ -146,7 +149,7 @@ class RowsOfKeys(ViewRows):
         created = "created" if rows.has_created else "ts"
         arrived = "arrived" if "arrived" in rows.ties else _NUMBERED.format(rows.partition(), rows.order("ts"))
         shown = [*_keys(rows), "ts", f"{created} AS created", f"{arrived} AS arrived"]
-        shown += [f"c{i} AS {quote(name)}" for i, name in enumerate(names)]
+        shown += [f"c{i} AS {quote(OWN + name)}" for i, name in enumerate(names)]
         wanted = [f"({rows.key_names()}) IN (SELECT ({rows.key_names()}) FROM {WANTED})"] if rows.keys else []
         order = ", ".join([*_keys(rows), "ts", "arrived"])
         return f"""\
