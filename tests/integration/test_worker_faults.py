@@ -18,12 +18,15 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from asof.definitions import FeatureView
+from asof.errors import StorageError
 from asof.expressions import parse
 from asof.expressions.evaluator import evaluate
 from asof.flows.build import rebuild
 from asof.flows.parts import Parts, view_named
 from asof.flows.stream import run_stream
 from asof.log.file import FileLog
+from asof.offline.duckdb import DuckDBOffline
+from asof.online.sqlite import SqliteOnlineStore
 from asof.testing.streams import NOW, Clock, StreamRun, live_through, visit
 from asof.timing import MINUTE, SECOND
 from tests.oracle import features_as_of
@@ -211,3 +214,43 @@ def test_one_hot_key_with_very_many_events_is_counted_to_the_last(run: StreamRun
     inside = sum(event["at"] >= NOW - 60 * MINUTE for event in events)
     assert served["ever"] == [200_000] and served["hour"] == [inside] and served["session"] == [200_000]
     run.assert_online_is_history(users=[1], later=[0, 20 * MINUTE])
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """A disk of 2 MB, which can grow."""
+    path = tmp_path / "small"
+    path.mkdir()
+    made = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=2m", "tmpfs", str(path)], capture_output=True)
+    if made.returncode:
+        pytest.skip("mounting a small disk needs more rights")
+    yield path
+    subprocess.run(["umount", "-l", str(path)], check=True)
+
+
+@pytest.mark.parametrize("part", ["online", "archive"])
+def test_a_full_disk_stops_the_worker_clearly_and_loses_nothing(tmp_path: Path, small_disk: Path, part: str) -> None:
+    clock = Clock()
+    parts = embedded_parts(tmp_path, clock=clock)
+    if part == "online":
+        parts = replace(parts, online=SqliteOnlineStore(small_disk / "online.db"))
+    else:
+        parts = replace(parts, offline=DuckDBOffline(small_disk / "archive", threads=1))
+    run = StreamRun(parts, clock, partitions=1)
+    rng = random.Random(1)
+    failed = None
+    for _ in range(40):
+        pages = ["".join(rng.choices("abcdefghij", k=400)) for _ in range(200)]
+        run.send(*(visit(rng.randint(1, 900), -rng.randrange(60 * MINUTE), page=page) for page in pages))
+        try:
+            run_stream(parts, until_caught_up=True)
+        except StorageError as error:
+            failed = error
+            break
+    assert failed is not None and "disk is full" in failed.message and failed.hint, failed
+    subprocess.run(["mount", "-o", "remount,size=256m", str(small_disk)], check=True)
+    run.finish()
+
+    run.assert_nothing_lost_or_doubled()
+    run.assert_online_is_history(users=range(1, 30), later=[0, MINUTE])
+    close(parts)
