@@ -31,7 +31,7 @@ NULL_VALUE = "NULL_VALUE"
 NOT_FOUND = "NOT_FOUND"
 OUTSIDE_MAX_AGE = "OUTSIDE_MAX_AGE"
 
-FEW_ROWS = 40
+FEW_ROWS = 64
 """Up to so many rows windows are answered row by row; from there on columns are faster."""
 
 Columns = dict[str, list[Any]]
