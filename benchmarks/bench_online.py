@@ -9,7 +9,6 @@ import struct
 import tempfile
 import textwrap
 from collections.abc import Callable
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +20,7 @@ import pyarrow.parquet as pq
 from asof import Aggregation, Entity, FeatureStore, FeatureView, Field, FileSource, Session, Sliding
 from asof.flows.parts import current_generation, table_of
 from asof.packing import key_bytes
-from asof.timing import DAY, HOUR, micros, moment
+from asof.timing import DAY, micros, moment
 from asof.types import Bool, Float64, Int64, String
 from benchmarks.harness import Program, compare, judge
 
@@ -37,8 +36,10 @@ SCHEMA = [
 ]  # fmt: skip
 FEATURES = [field.name for field in SCHEMA[1:]]
 WINDOWS = [
-    Aggregation("", "count", window=Sliding("1h"), name="n_1h"), Aggregation("x", "sum", window=Sliding("1d"), name="x_1d"),
-    Aggregation("x", "max", window=Sliding("7d"), name="x_7d"), Aggregation("", "count", window=Session("1h"), name="n_session"),
+    Aggregation("", "count", window=Sliding("1h"), name="n_1h"),
+    Aggregation("x", "sum", window=Sliding("1d"), name="x_1d"),
+    Aggregation("x", "max", window=Sliding("7d"), name="x_7d"),
+    Aggregation("", "count", window=Session("1h"), name="n_session"),
     Aggregation("x", "mean", name="x_ever"),
 ]  # fmt: skip
 
@@ -86,7 +87,8 @@ def measure(
         candidates["feast"] = Program((options.feast, str(feast_program(folder)), str(rows), str(calls // 10 + 1)))
     figures = compare(
         f"online/{kind}-{rows}", candidates, fresh=False, calls=calls, runs=3 if options.quick else 7, items=rows,
-        note=f"{VIEWS} views × {len(names)} features of {rows} of {users:,} keys; {bytes_per_row(raw, rows):,.0f} bytes per row",
+        note=f"{VIEWS} views × {len(names)} features of {rows} of {users:,} keys; "
+        f"{bytes_per_row(raw, rows):,.0f} bytes per row",
     )  # fmt: skip
     ratio = figures["asof"].wall_ratio
     assert ratio is not None
@@ -108,7 +110,11 @@ def filled_store(folder: Path, *, users: int) -> FeatureStore:
         each = 45
         # Bursts within the last days: some tens of tiles and sessions per key.
         times = NOW - (rng.random(users * each) ** 2 * 7 * DAY).astype(np.int64)
-        events = {"user_id": np.repeat(np.arange(users), each), "x": rng.random(users * each), "at": pa.array(times, at)}
+        events = {
+            "user_id": np.repeat(np.arange(users), each),
+            "x": rng.random(users * each),
+            "at": pa.array(times, at),
+        }
         pq.write_table(pa.table(events), folder / f"windows{i}.parquet")
     store = FeatureStore(folder, clock=lambda: moment(NOW))
     user = Entity("user", join_keys=["user_id"])
@@ -133,7 +139,9 @@ def raw_reader(
         db.execute(f"PRAGMA {pragma}")
     numbers = []
     for view in views:
-        table = table_of("bench", store.get_feature_view(view), str(current_generation(store.snapshot, store.get_feature_view(view))))
+        table = table_of(
+            "bench", store.get_feature_view(view), str(current_generation(store.snapshot, store.get_feature_view(view)))
+        )
         query = "SELECT id FROM tables WHERE project = ? AND view = ? AND generation = ?"
         numbers.append(db.execute(query, table[:3]).fetchone()[0])
     # At most 512 keys per statement, as SQLite's compiler slows down with more.
@@ -149,7 +157,8 @@ def raw_reader(
                     found = db.execute(f"SELECT value FROM rows_{number} WHERE key = ?", piece).fetchall()
                 else:
                     found = db.execute(
-                        f"SELECT r.value FROM (VALUES {places[len(piece)]}) k JOIN rows_{number} r ON r.key = k.column1",
+                        f"SELECT r.value FROM (VALUES {places[len(piece)]}) k "
+                        f"JOIN rows_{number} r ON r.key = k.column1",
                         piece,
                     ).fetchall()
                 values += [value for (value,) in found]

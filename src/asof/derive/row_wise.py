@@ -9,9 +9,8 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from asof.definitions import OnDemandFeatureView
-from asof.derive.calls import EVENT_TIMESTAMP, Call, call_of
+from asof.derive.calls import EVENT_TIMESTAMP, Call, call_of, never_null
 from asof.derive.calls import input_types as declared_types
-from asof.derive.calls import never_null
 from asof.derive.failures import Failure, shown_inputs
 from asof.derive.generated import GeneratedRow, generated_rows
 from asof.derive.running import call_values
@@ -186,9 +185,7 @@ def _failures(
     return findings
 
 
-def _is_surely_wrong(
-    call: Call, row: GeneratedRow, failure: Failure, *, all_typical: bool, all_rows: bool
-) -> bool:
+def _is_surely_wrong(call: Call, row: GeneratedRow, failure: Failure, *, all_typical: bool, all_rows: bool) -> bool:
     """Whether the function is at fault whatever the real values are like: their domains cannot be guessed.
 
     Args:

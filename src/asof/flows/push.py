@@ -202,14 +202,18 @@ def fit_table(rows: Any, fields: Sequence[Field], *, required: Sequence[str], wh
             continue
         column = columns[field.name]
         array, misfits = (
-            fit(column, field.dtype) if isinstance(column, pa.Array | pa.ChunkedArray) else fit_values(column, field.dtype)
+            fit(column, field.dtype)
+            if isinstance(column, pa.Array | pa.ChunkedArray)
+            else fit_values(column, field.dtype)
         )
         problems += [f"column {field.name!r}, row {row}: {reason}" for row, reason in misfits]
         misfit_rows = {row for row, _ in misfits}
         if field.name in required:
             nulls = array.is_null().to_pylist()
             problems += [
-                f"column {field.name!r}, row {row}: is null" for row, null in enumerate(nulls) if null and row not in misfit_rows
+                f"column {field.name!r}, row {row}: is null"
+                for row, null in enumerate(nulls)
+                if null and row not in misfit_rows
             ]
         fitted[field.name] = array
     if problems:
@@ -269,7 +273,8 @@ def encoded(table: pa.Table) -> list[bytes]:
         elif pa.types.is_floating(column.type):
             # JSON has no NaN and no infinity; text stands for them, on the wire alone.
             columns[name] = [
-                value if value is None or math.isfinite(value) else _NOT_FINITE[str(value)] for value in column.to_pylist()
+                value if value is None or math.isfinite(value) else _NOT_FINITE[str(value)]
+                for value in column.to_pylist()
             ]
         else:
             columns[name] = column.to_pylist()

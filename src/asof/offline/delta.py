@@ -281,4 +281,6 @@ def _wrapped(error: Exception, problem: str) -> AsofError:
         return StorageError(f"{problem}: the disk is full", hint="free space, then run it again; nothing was lost")
     if "Permission denied" in text:
         return StorageError(f"{problem}: permission denied", hint="check offline_store.path and who owns it")
-    return StorageError(f"{problem}: {text.splitlines()[0] if text else type(error).__name__}", hint="check offline_store.path")
+    return StorageError(
+        f"{problem}: {text.splitlines()[0] if text else type(error).__name__}", hint="check offline_store.path"
+    )
