@@ -354,14 +354,16 @@ class FeatureStore:
                 self._pusher(source.name).take_over()
 
     def _has_unarchived(self, source: Any) -> bool:
+        from asof.flows.archiving import EPOCH  # noqa: PLC0415
         from asof.log.protocol import UnknownTopic  # noqa: PLC0415
 
         try:
             bounds = self.parts.log.bounds(source.topic)
         except UnknownTopic:
             return False
-        archived = self.parts.offline.offsets(self.parts.archive_of(source), list(bounds))
-        return any(after - 1 > archived[number] for number, (_, after) in bounds.items())
+        base = self.snapshot.facts.get("epochs", {}).get(source.name, 0) * EPOCH
+        archived = self.parts.offline.offsets(self.parts.archive_of(source), [base + number for number in bounds])
+        return any(after - 1 > archived[base + number] for number, (_, after) in bounds.items())
 
     def write_to_online_store(self, feature_view_name: str, df: Any) -> int:
         """Write rows of a view: a pushed one's go through its push log, a batch-fed one's to the online store alone."""

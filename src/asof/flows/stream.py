@@ -24,6 +24,9 @@ POLL_MESSAGES = 50_000
 POLL_S = 0.01
 FLUSH_EVERY_S = 5.0
 FLUSH_ROWS = 500_000
+NEWS_EVERY_S = 1.0
+"""How often a worker looks whether the registry changed, or a generation waits for it; then it flushes early."""
+
 LOOK_EVERY_S = 0.2
 """How often a worker that waits for others looks at how far they are."""
 
@@ -148,6 +151,7 @@ class Worker:
         self._version = -1
         self._flushed_at = time.monotonic()
         self._looked_at = 0.0
+        self._asked_at = time.monotonic()
         self._builder = ThreadPoolExecutor(1, thread_name_prefix="rebuild")
         self._building: Future[int] | None = None
 
@@ -200,7 +204,7 @@ class Worker:
         got = 0
         for member in list(self.members.values()):
             got += member.take(POLL_MESSAGES, POLL_S / len(self.members))
-        due = time.monotonic() - self._flushed_at >= self.flush_every_s
+        due = time.monotonic() - self._flushed_at >= self.flush_every_s or self._has_news()
         if due or any(ingest.buffered >= FLUSH_ROWS for ingest in self.ingests.values()):
             if due:
                 self._flushed_at = time.monotonic()
@@ -211,6 +215,13 @@ class Worker:
                 if ingest.flush_is_done or ingest.buffered >= 2 * FLUSH_ROWS:
                     self._flush(ingest, wait=due and not got)
         return got
+
+    def _has_news(self) -> bool:
+        now = time.monotonic()
+        if now - self._asked_at < NEWS_EVERY_S:
+            return False
+        self._asked_at = now
+        return any(ingest.has_news() for ingest in self.ingests.values())
 
     def flush(self) -> None:
         """Archive all that was taken."""
