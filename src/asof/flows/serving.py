@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from operator import itemgetter
 from typing import TYPE_CHECKING, Any
 
@@ -46,14 +46,18 @@ class ViewAnswer:
     """What is known of one view's rows beside their values.
 
     Args:
+        outputs: the view's outputs.
         marks: per row NOT_FOUND or OUTSIDE_MAX_AGE, or an empty text where the row is known; None: all are known.
         times: per row the time of the row that the values are from, or how to find these out when somebody asks.
         nulls: output → its values before defaults took the place of nulls, where that happened.
     """
 
-    __slots__ = ("marks", "nulls", "times")
+    __slots__ = ("marks", "nulls", "outputs", "times")
 
-    def __init__(self, marks: list[str] | None, times: Times | Callable[[], Times]) -> None:
+    def __init__(
+        self, outputs: Sequence[str], marks: list[str] | None, times: Times | Callable[[], Times]
+    ) -> None:
+        self.outputs = outputs
         self.marks = marks
         self.times = times
         self.nulls: Columns = {}
@@ -85,7 +89,7 @@ class OnlineResponse:
         selection: Selection,
         keys: Columns,
         values: Columns,
-        found: dict[str, ViewAnswer],
+        found: list[ViewAnswer],
         *,
         at: Micros,
         rows: int,
@@ -104,8 +108,9 @@ class OnlineResponse:
         A default stands in place of a null and does not make it present. An on-demand feature is PRESENT or NULL_VALUE.
         """
         answer = {}
+        of_column = self._answers()
         for output in self._selection.outputs:
-            found, values = self._found.get(output.column), self._values[output.column]
+            found, values = of_column.get(output.column), self._values[output.column]
             answer[output.name] = (
                 _statuses(values) if found is None else found.statuses(found.nulls.get(output.column, values))
             )
@@ -118,11 +123,15 @@ class OnlineResponse:
         Of windows it is the time of the newest event that the row had merged; on-demand features have none.
         """
         answer = {}
+        of_column = self._answers()
         for output in self._selection.outputs:
-            found = self._found.get(output.column)
+            found = of_column.get(output.column)
             times: Times = [None] * self._rows if found is None else found.event_times()
             answer[output.name] = [None if time is None else moment(time) for time in times]
         return answer
+
+    def _answers(self) -> dict[str, ViewAnswer]:
+        return {output: answer for answer in self._found for output in answer.outputs}
 
     def __len__(self) -> int:
         return self._rows
@@ -130,9 +139,7 @@ class OnlineResponse:
     def to_dict(self, include_event_timestamps: bool = False) -> dict[str, list[Any]]:
         """The join keys and request values, then the features, as lists; with Feast's `__ts` columns if asked for."""
         values = self._values
-        answer = dict(self._keys)
-        for output in self._selection.outputs:
-            answer[output.name] = values[output.column]
+        answer = self._keys | {output.name: values[output.column] for output in self._selection.outputs}
         if include_event_timestamps:
             answer |= {f"{name}__ts": times for name, times in self.event_times.items()}
         return answer
@@ -201,7 +208,7 @@ class Reader:
         """
         columns, keys, n = self._entity_rows.columns(entity_rows)
         try:
-            lookups = [view.lookup(keys, n) for view in self._views]
+            lookups = self._lookups(keys, n)
         except UnicodeEncodeError as error:
             raise EntityFrameError(
                 f"a join key is text that has no UTF-8: {error}", hint="leave such rows out"
@@ -210,15 +217,26 @@ class Reader:
         if at is None:
             at = self.parts.clock()
         values: Columns = {}
-        found: dict[str, ViewAnswer] = {}
+        found = []
         complete = True
         for view, rows in zip(self._views, answers):
             if None in rows:
                 complete = False
-            view.answer(rows, keys=columns, at=at, values=values, found=found)
+            found.append(view.answer(rows, keys=columns, at=at, values=values))
         if self.selection.derivations:
             values |= derive_values({**columns, **values}, n, self.selection.derivations, at)
         return OnlineResponse(self.selection, columns, values, found, at=at, rows=n), complete
+
+    def _lookups(self, keys: Columns, n: int) -> list[Lookup]:
+        """What to read of each view; the keys of views that share theirs are packed once."""
+        packed: dict[tuple[str, ...], list[bytes]] = {}
+        lookups = []
+        for view in self._views:
+            names = view.read.keys
+            if names not in packed:
+                packed[names] = pack_keys([keys[name] for name in names]) if names else [key_bytes(())] * n
+            lookups.append(Lookup(view.table, packed[names]))
+        return lookups
 
 
 class ViewReader:
@@ -249,32 +267,23 @@ class ViewReader:
         restorers = enumerate(restorer(feature.dtype) for feature in read.features)
         self._restore = [(place, restore) for place, restore in restorers if restore is not None]
 
-    def lookup(self, keys: Mapping[str, list[Any]], n: int) -> Lookup:
-        """What to read for n entity rows, from their columns of plain values."""
-        if not self.read.keys:
-            return Lookup(self.table, [key_bytes(())] * n)
-        return Lookup(self.table, pack_keys([keys[key] for key in self.read.keys]))
-
-    def answer(
-        self, rows: Sequence[Row | None], *, keys: Columns, at: Micros, values: Columns, found: dict[str, ViewAnswer]
-    ) -> None:
-        """Add this view's columns to `values`, and what is known of its rows to `found`."""
+    def answer(self, rows: Sequence[Row | None], *, keys: Columns, at: Micros, values: Columns) -> ViewAnswer:
+        """Add this view's columns to `values`; what is known of its rows."""
         t = at - self.view.delay
         columns, answer, behind = self._windows(rows, t) if self.layout is not None else self._latest(rows, t)
         if behind:
             self._from_history(behind, keys, at, columns, answer, n=len(rows))
-        for name, column in zip(self.outputs, columns, strict=True):
-            values[name] = column
-            found[name] = answer
+        values.update(zip(self.outputs, columns))
         for name, default in self.defaults:
             if None in values[name]:
                 answer.nulls[name] = values[name]
                 values[name] = [default if value is None else value for value in values[name]]
+        return answer
 
     def _latest(self, rows: Sequence[Row | None], t: Micros) -> tuple[list[list[Any]], ViewAnswer, list[int]]:
         """Values, what is known of the rows, and the rows that are newer than t."""
         if not rows:
-            return [[] for _ in self.names], ViewAnswer(None, []), []
+            return [[] for _ in self.names], ViewAnswer(self.outputs, None, []), []
         nothing = self._nothing
         unpacked = [nothing if row is None else unpack_row(row[0]) for row in rows]
         columns = list(zip(*unpacked))
@@ -304,7 +313,7 @@ class ViewReader:
         picked = list(map(list, self._pick(columns)))
         for place, restore in self._restore:
             picked[place] = [None if value is None else restore(value) for value in picked[place]]
-        return picked, ViewAnswer(marks, times), behind
+        return picked, ViewAnswer(self.outputs, marks, times), behind
 
     def _due(self, packed: list[Any], t: Micros) -> list[Any]:
         """The newest of a row's versions that is not later than t, as a packed row; the row itself is later then."""
@@ -334,7 +343,7 @@ class ViewReader:
             answers = finish(layout, state, t, self.names)
             columns = [_listed(answers.columns[name]) for name in self.names]
             behind = answers.behind.nonzero()[0].tolist()  # type: ignore[union-attr]
-        return columns, ViewAnswer(None, lambda: _newest_events(layout, blobs, t)), behind
+        return columns, ViewAnswer(self.outputs, None, lambda: _newest_events(layout, blobs, t)), behind
 
     def _from_history(
         self, behind: list[int], keys: Columns, at: Micros, columns: list[list[Any]], answer: ViewAnswer, *, n: int
