@@ -6,6 +6,7 @@ import random
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
@@ -254,3 +255,41 @@ def test_a_full_disk_stops_the_worker_clearly_and_loses_nothing(tmp_path: Path, 
     run.assert_nothing_lost_or_doubled()
     run.assert_online_is_history(users=range(1, 30), later=[0, MINUTE])
     close(parts)
+
+
+def test_readers_never_see_less_while_a_view_is_rebuilt_under_a_living_worker(run: StreamRun, start: Any) -> None:
+    worker = start()
+    halt = threading.Event()
+    went_back: list[tuple[int, int]] = []
+
+    def load() -> None:
+        while not halt.is_set():
+            run.send(*[visit(1)] * 20, partition=0)
+            time.sleep(0.01)
+
+    def read() -> None:
+        most = 0
+        while not halt.is_set():
+            version = run.parts.registry.version("shop")
+            count = run.served("activity", [1])["ever"][0]
+            # A table that is dropped between the look at the registry and the read is asked for again, as stores do.
+            if version == run.parts.registry.version("shop"):
+                if count < most:
+                    went_back.append((most, count))
+                most = max(most, count)
+
+    threads = [threading.Thread(target=load), threading.Thread(target=read)]
+    for thread in threads:
+        thread.start()
+    until(lambda: archived_events(run) > 0)
+    for _ in range(3):
+        rebuild(run.parts, view_named(run.parts.registry.load("shop"), "activity"))
+    halt.set()
+    for thread in threads:
+        thread.join()
+    worker.terminate()
+    worker.wait(timeout=30)
+    run.finish()
+
+    assert went_back == []
+    assert run.served("activity", [1])["ever"] == [len(run.sent)]

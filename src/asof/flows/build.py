@@ -182,8 +182,10 @@ def _is_behind(
         except UnknownTopic:
             continue
         for number, (_, after) in bounds.items():
-            name = progress_name(epoch * EPOCH + base + number)
-            if not reached.get(live_name(epoch * EPOCH + base + number)):
+            name, live = progress_name(epoch * EPOCH + base + number), live_name(epoch * EPOCH + base + number)
+            if not reached.get(live):
+                if wanted.get(live):
+                    return True
                 ends[name] = max(ends.get(name, -1), after - 1)
     return any(int(reached.get(name, -1)) < offset for name, offset in ends.items())
 

@@ -133,7 +133,8 @@ class Generations:
         clock = self.parts.clock()
         partitions = set(np.unique(batch.partition).tolist())
         by_source: dict[int, Batch] = {id(source): counted(source, batch)}
-        for name, feeder in list(self.feeders.items()):
+        # Those that readers do not use yet go first, so that after a switch no one reads less than before it.
+        for name, feeder in sorted(self.feeders.items(), key=lambda item: item[0] in self._current):
             its_source = feeder.view.source
             if its_source == source:
                 its_source = source
@@ -165,10 +166,21 @@ class Generations:
             except StorageError:
                 self._leave_if_gone(name)
 
-    def release(self, partitions: set[int]) -> None:
-        """Feed these partitions no longer."""
-        for live in self.fed.values():
+    def release(self, partitions: set[int], *, in_order: bool = True) -> None:
+        """Feed these partitions no longer.
+
+        Args:
+            in_order: they are still this process's, so it can say that nobody feeds them now.
+        """
+        for name, live in self.fed.items():
+            mine = partitions & live
             live -= partitions
+            if in_order and mine:
+                try:
+                    table = self.feeders[name].table
+                    self.parts.online.write_progress(table, {live_name(each): 0 for each in mine})
+                except StorageError:
+                    pass  # a table that is gone says nothing either
 
     def leave(self, name: Name) -> None:
         """Feed a generation no longer."""

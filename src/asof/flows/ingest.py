@@ -288,13 +288,17 @@ class Ingest:
             rows = pa.concat_tables(tables).cast(LETTERS_SCHEMA)
             self.parts.offline.append(self.parts.letters_of(self.source), rows, through)
 
-    def release(self, topic: str, numbers: Sequence[int]) -> None:
-        """Give partitions up; what was taken of them must have been flushed, or is thrown away with `discard`."""
+    def release(self, topic: str, numbers: Sequence[int], *, in_order: bool = True) -> None:
+        """Give partitions up; what was taken of them must have been flushed, or is thrown away with `discard`.
+
+        Args:
+            in_order: they are still this process's.
+        """
         gone = {number + self.base(topic) for number in numbers}
         for partition in gone:
             for held in (self.archived, self._taken, self._verdicts_known):
                 held.pop(partition, None)
-        self.generations.release(gone)
+        self.generations.release(gone, in_order=in_order)
 
     def discard(self, topic: str, numbers: Sequence[int]) -> None:
         """Throw away what was taken of partitions that are someone else's now, who reads it again."""
@@ -303,7 +307,7 @@ class Ingest:
             self._finish()
         finally:
             self._buffer = self._buffer.without(gone)
-            self.release(topic, numbers)
+            self.release(topic, numbers, in_order=False)
 
     def close(self) -> None:
         """Wait for the flush that goes on; what is buffered stays in the log."""

@@ -84,7 +84,9 @@ class Member:
     def _revoked(self, partitions: Sequence[Partition]) -> None:
         if not self._is_abandoned:
             self.commit(self.ingest.flush())
-        self.ingest.release(self.topic, [each.number for each in partitions])
+        self.ingest.release(
+            self.topic, [each.number for each in partitions], in_order=not self._is_abandoned
+        )
 
     def _lost(self, partitions: Sequence[Partition]) -> None:
         # Someone else reads them by now, from where the archive ends; what is buffered is theirs to write.

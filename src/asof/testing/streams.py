@@ -169,10 +169,10 @@ class StreamRun:
 
     def leave(self, number: int = 0) -> bool:
         """A worker leaves in order; False where it died over it."""
-        if self._alive(number, lambda worker: worker.flush()):
-            self.workers.pop(number).close()
-            return True
-        return False
+        left = self._alive(number, lambda worker: worker.flush()) and self._alive(number, lambda worker: worker.close())
+        if left:
+            self.workers.pop(number)
+        return left
 
     def _alive(self, number: int, act: Callable[[Worker], object]) -> bool:
         try:
