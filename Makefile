@@ -26,12 +26,12 @@ demo: $(READY) ## Run the demo, embedded, into demo-output/
 test: $(READY) ## Run everything that must pass: style, architecture, unit and integration tests
 	$(BIN)/ruff check .
 	$(BIN)/lint-imports
-	$(BIN)/python -m pytest tests/unit tests/integration -n $(WORKERS) --dist loadfile -m "not soak" -rs $(ARGS)
+	$(BIN)/python -m pytest tests/unit tests/embedded tests/integration -n $(WORKERS) --dist loadfile -m "not soak" -rs $(ARGS)
 
 check: $(READY) ## Run the fast part: style, architecture, unit tests
 	$(BIN)/ruff check .
 	$(BIN)/lint-imports
-	$(BIN)/python -m pytest tests/unit -q -m "not slow and not soak" -rs $(ARGS)
+	$(BIN)/python -m pytest tests/unit -q -n $(WORKERS) -m "not slow and not soak" -rs $(ARGS)
 
 docs: $(READY) ## Write the generated pages of docs/ anew
 	@if [ -f scripts/generate_docs.py ]; then $(BIN)/python scripts/generate_docs.py $(ARGS); \

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from asof.offline.duckdb import DuckDBEngine
-from tests.unit.test_point_in_time import check_against_the_oracle, check_what_was_known, views_of_every_kind
+from tests.embedded.test_point_in_time import check_against_the_oracle, check_what_was_known, views_of_every_kind
 
 pytestmark = [pytest.mark.integration, pytest.mark.slow]
 

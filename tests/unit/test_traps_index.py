@@ -13,9 +13,9 @@ OFFLINE = "src/asof/testing/offline.py"
 STREAMS = "src/asof/testing/traps.py"
 ONLINE = "src/asof/testing/online.py"
 ARCHIVE = "src/asof/testing/archive.py"
-MATERIALIZE = "tests/unit/test_materialize.py"
+MATERIALIZE = "tests/embedded/test_materialize.py"
 FOLD = "tests/unit/test_aggregation.py"
-HERE = "tests/unit/test_traps.py"
+HERE = "tests/embedded/test_traps.py"
 
 TRAPS: dict[str, list[str]] = {
     "an event exactly at t, at the window's start, at the session gap": [
@@ -33,7 +33,7 @@ TRAPS: dict[str, list[str]] = {
         f"{FOLD}::test_the_newest_instant_stays_apart_on_an_exclusive_boundary",
     ],
     "a batch layer older than its stream tail overcounts": [
-        "tests/unit/test_apply.py::test_the_years_before_a_stream_are_loaded_once_and_count_beside_it",
+        "tests/embedded/test_apply.py::test_the_years_before_a_stream_are_loaded_once_and_count_beside_it",
     ],
     "a read about a past moment inside the newest tile leaks": [
         f"{FOLD}::test_reads_between_batches_never_see_the_future",
@@ -48,7 +48,7 @@ TRAPS: dict[str, list[str]] = {
     "ttl or retention shorter than a window": [f"{STREAMS}::test_rows_do_not_expire_before_their_longest_window"],
     "buckets online against raw rows offline": [
         f"{STREAMS}::test_tiles_online_hold_what_the_raw_events_say",
-        f"{FOLD}::test_rows_answer_as_the_oracle_does", "tests/unit/test_point_in_time.py::test_every_view_answers_like_the_oracle",
+        f"{FOLD}::test_rows_answer_as_the_oracle_does", "tests/embedded/test_point_in_time.py::test_every_view_answers_like_the_oracle",
     ],
     "an event later than the last batch job": [
         f"{MATERIALIZE}::test_online_rows_answer_as_history_over_random_rows_and_runs",
@@ -70,7 +70,7 @@ TRAPS: dict[str, list[str]] = {
         f"{OFFLINE}::test_naive_times_are_utc_and_integers_have_their_unit",
         f"{OFFLINE}::test_nanoseconds_are_floored_and_never_rounded_past_t",
         "tests/unit/test_fitting.py::test_integers_are_time_only_with_a_unit",
-        "tests/unit/test_bad_input.py::test_a_moment_has_to_be_a_time",
+        "tests/embedded/test_bad_input.py::test_a_moment_has_to_be_a_time",
     ],
     "one hot key with a million events": [
         "tests/integration/test_worker_faults.py::test_one_hot_key_with_very_many_events_is_counted_to_the_last",
