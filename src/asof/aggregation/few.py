@@ -45,6 +45,12 @@ class _Members:
             fresh += self.width
         return words
 
+    def has_any(self, at: int) -> bool:
+        """Whether any of the words is not 0: most often the first one tells."""
+        if any(self.integers[self.begin + at : self.end : self.width]):
+            return True
+        return self.fresh < self.fresh_end and any(self.integers[self.fresh + at : self.fresh_end : self.width])
+
     def doubles(self, at: int) -> list[float]:
         doubles = self.floats[self.begin + at : self.end : self.width].tolist()
         fresh, end = self.fresh, self.fresh_end
@@ -209,14 +215,14 @@ def _finisher(output: Output) -> Finisher:
 
 
 def _float_sum(part: Part, count_at: int, *, mean: bool) -> Finisher:
-    def finisher(members: _Members) -> float | None:
-        count = sum(members.words(count_at))
-        if not count:
-            return None
-        total = float(sum(members.doubles(part.at)))
-        return total / count if mean else total
+    def total_of(members: _Members) -> float | None:
+        return float(sum(members.doubles(part.at))) if members.has_any(count_at) else None
 
-    return finisher
+    def mean_of(members: _Members) -> float | None:
+        count = sum(members.words(count_at))
+        return sum(members.doubles(part.at)) / count if count else None
+
+    return mean_of if mean else total_of
 
 
 def _exact_sum(output: Output, part: Part, count_at: int, *, mean: bool) -> Finisher:
@@ -249,7 +255,7 @@ def _extreme(output: Output, part: Part, count_at: int) -> Finisher:
     back = restored(output.column)
 
     def of_floats(members: _Members) -> float | None:
-        if not any(members.words(count_at)):
+        if not members.has_any(count_at):
             return None
         values = members.doubles(part.at)
         total = sum(values)
@@ -262,7 +268,7 @@ def _extreme(output: Output, part: Part, count_at: int) -> Finisher:
         return min(numbers) if numbers else math.nan
 
     def of_words(members: _Members) -> Any:
-        if not any(members.words(count_at)):
+        if not members.has_any(count_at):
             return None
         words = members.words(part.at)
         word = max(words) if greatest else min(words)
