@@ -1,7 +1,7 @@
 """Answer a view's aggregates for a handful of rows, in plain Python.
 
-For one row numpy's calls cost more than the counting; they are at par at about seventy rows. Both answer the same, which
-a test holds.
+For one row numpy's calls cost more than the counting; they are at par at about seventy rows. Both answer the same,
+which a test holds.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from bisect import bisect_left
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from itertools import accumulate
 from struct import Struct
 from typing import Any
 
@@ -18,7 +19,7 @@ from asof.aggregation.finish import Answers, object_reader
 from asof.aggregation.layout import FORMAT, Layout, Output
 from asof.aggregation.parts import LIMB, ObjectPart, Part, Pick
 from asof.aggregation.pool import LENGTH_BITS, LENGTH_MASK, NONE, read_object
-from asof.aggregation.rows import INCOMPLETE, OVERFLOW, foreign_row
+from asof.aggregation.rows import INCOMPLETE, NEVER, OVERFLOW, foreign_row
 from asof.aggregation.values import restored, unscaled
 from asof.definitions.windows import Session, Sliding
 from asof.timing import Micros
@@ -29,11 +30,11 @@ class _Members:
 
     __slots__ = ("begin", "end", "floats", "fresh", "fresh_end", "integers", "whole", "width")
 
-    def __init__(self, whole: memoryview, integers: memoryview, width: int) -> None:
-        self.whole = whole
-        self.integers = integers
-        self.floats = whole.cast("d")
+    def __init__(self, width: int) -> None:
         self.width = width
+        self.whole = memoryview(b"")
+        self.integers = self.whole.cast("q")
+        self.floats = self.whole.cast("d")
         self.begin = self.end = self.fresh = self.fresh_end = 0
 
     def words(self, at: int) -> list[int]:
@@ -94,33 +95,46 @@ def answer_few(
         StorageError: a blob was not written by this layout and format version.
     """
     plan = _plan(layout, tuple(names) if names is not None else None)
+    members = _Members(layout.width)
+    windows = [
+        (t - length - (t - length) % hop if length else None, gap, family, finishers)
+        for length, hop, gap, family, finishers in plan.windows
+    ]
     behind, incomplete, overflow, misfits = [], [], [], 0
     rows = []
     for blob in blobs:
-        if not blob:
-            rows.append(plan.unseen)
-            behind.append(False)
-            incomplete.append(False)
-            overflow.append(False)
-            continue
-        values, horizon, flags = _answer_row(layout, plan, blob, t)
-        if OUT_OF_RANGE in values:
-            misfits += values.count(OUT_OF_RANGE)
-            values = [None if value is OUT_OF_RANGE else value for value in values]
+        values: Sequence[Any] = plan.unseen
+        horizon, flags = NEVER, 0
+        if blob:
+            values, horizon, flags = _answer_row(layout, plan, windows, members, blob, t)
+            if OUT_OF_RANGE in values:
+                misfits += values.count(OUT_OF_RANGE)
+                values = [None if value is OUT_OF_RANGE else value for value in values]
         rows.append(values)
         behind.append(t - layout.exclusive < horizon)
-        incomplete.append(bool(flags & INCOMPLETE))
-        overflow.append(bool(flags & OVERFLOW))
+        incomplete.append(flags & INCOMPLETE != 0)
+        overflow.append(flags & OVERFLOW != 0)
     columns = dict(zip(plan.names, map(list, zip(*rows)))) if rows else {name: [] for name in plan.names}
     return Answers(columns, behind, incomplete, overflow, misfits)
 
 
-def _answer_row(layout: Layout, plan: _Plan, blob: bytes, t: Micros) -> tuple[list[Any], Micros, int]:
+def _answer_row(
+    layout: Layout,
+    plan: _Plan,
+    windows: Sequence[tuple[Micros | None, int, int, tuple[tuple[int, Finisher], ...]]],
+    members: _Members,
+    blob: bytes,
+    t: Micros,
+) -> tuple[list[Any], Micros, int]:
+    """One row's values, horizon and flags.
+
+    Args:
+        windows: (the start of a sliding one, the gap of a session, family, ((output's place, finisher), …)).
+        members: to be used for this row; whatever it held is forgotten.
+    """
     width = layout.width
     if len(blob) % (8 * width):
         raise foreign_row("its length is no multiple of a record")
-    whole = memoryview(blob)
-    integers = whole.cast("q")
     first, horizon, _, *counts = plan.header.unpack_from(blob)
     if first & 0xFF != FORMAT:
         raise foreign_row(f"format version {first & 0xFF}, this program reads {FORMAT}")
@@ -130,28 +144,28 @@ def _answer_row(layout: Layout, plan: _Plan, blob: bytes, t: Micros) -> tuple[li
     values: list[Any] = [None] * len(plan.names)
     if flags & OVERFLOW:
         return values, horizon, flags
-    bounds = [((first >> 16) & 0xFFFF) * width]
-    for count in counts:
-        bounds.append(bounds[-1] + count * width)
-    members = _Members(whole, integers, width)
-    fresh, fresh_end = bounds[-2], bounds[-1]
+    members.whole = whole = memoryview(blob)
+    members.integers = integers = whole.cast("q")
+    members.floats = whole.cast("d")
+    bounds = list(accumulate(counts, initial=(first >> 16) & 0xFFFF))
+    fresh, fresh_end = bounds[-2] * width, bounds[-1] * width
     reach = t - layout.exclusive
     while fresh_end > fresh and integers[fresh_end - width] > reach:
         fresh_end -= width
-    for length, hop, gap, family, finishers in plan.windows:
-        begin = bounds[family]
-        members.end, members.fresh_end = bounds[family + 1], fresh_end
-        if length:
-            lowest = t - length
-            lowest -= lowest % hop
-            members.begin = begin + bisect_left(integers[begin : members.end : width], lowest) * width
-            members.fresh = fresh
-            while members.fresh < fresh_end and integers[members.fresh] < lowest:
-                members.fresh += width
-        elif gap:
+    members.fresh_end = fresh_end
+    for lowest, gap, family, finishers in windows:
+        begin = bounds[family] * width
+        members.end = end = bounds[family + 1] * width
+        if gap:
             _choose_session(members, gap, begin, fresh, t)
-        else:
+        elif lowest is None:
             members.begin, members.fresh = begin, fresh
+        else:
+            members.begin = begin + bisect_left(integers[begin:end:width], lowest) * width
+            first_fresh = fresh
+            while first_fresh < fresh_end and integers[first_fresh] < lowest:
+                first_fresh += width
+            members.fresh = first_fresh
         for place, finisher in finishers:
             values[place] = finisher(members)
     return values, horizon, flags
@@ -189,9 +203,7 @@ def _plan(layout: Layout, names: tuple[str, ...] | None) -> _Plan:
         )
         for window, family in windows.items()
     )  # fmt: skip
-    nothing = memoryview(b"")
-    members = _Members(nothing, nothing.cast("q"), layout.width)
-    unseen = tuple(finisher(members) for finisher in finishers)
+    unseen = tuple(finisher(_Members(layout.width)) for finisher in finishers)
     return _Plan(Struct(f"<{layout.dropped_at}q"), plan, tuple(output.name for output in outputs), unseen)
 
 
@@ -199,7 +211,8 @@ def _finisher(output: Output) -> Finisher:
     """The function that answers one output from a row's members."""
     function, part = output.aggregation.function, output.parts[0]
     if function == "count":
-        return lambda members: sum(members.words(part.at))
+        at = part.at
+        return lambda members: sum(members.words(at))
     if isinstance(part, Pick):
         return _pick(output, part)
     if isinstance(part, ObjectPart):
