@@ -11,10 +11,10 @@ from typing import Any
 
 from asof.definitions import LogSource
 from asof.errors import LogError, RegistryConflict
-from asof.flows.archiving import EPOCH, REPLAYED, archive_schema, replay_topic
-from asof.flows.facts import change_facts
-from asof.flows.ingest import Ingest, record_gap
+from asof.flows.archiving import EPOCH, REPLAYED, replay_topic
+from asof.flows.ingest import Ingest
 from asof.flows.parts import Parts, Progress, log_source_named, silent
+from asof.flows.topics import check_topic, shortened
 from asof.log.protocol import Consumer, Messages, OffsetOutOfRange, Partition, TopicReplaced, UnknownTopic
 from asof.timing import iso
 
@@ -78,7 +78,7 @@ class Member:
         first, after = self.parts.log.bounds(self.topic)[number]
         position = self.ingest.begin(self.topic, number, first=first, accept_gap=self.accept_gap)
         if position > after:
-            raise _shortened(self.topic, number, archived=position - 1, after=after)
+            raise shortened(self.topic, number, archived=position - 1, after=after)
         self.consumer.seek(number, position)
 
     def _revoked(self, partitions: Sequence[Partition]) -> None:
@@ -355,60 +355,6 @@ def take_in(parts: Parts, ingest: Ingest) -> int:
         ingest.passed(topic, {number: max(position, after)})
     ingest.flush()
     return taken
-
-
-def _shortened(topic: str, number: int, *, archived: int, after: int) -> LogError:
-    return LogError(
-        f"partition {number} of topic {topic!r} ends before offset {after}, but offsets up to {archived} are archived: "
-        "the log lost its end, or was restored from a backup",
-        hint="accept that its offsets begin anew with `asof stream run --accept-gap`, which records it",
-    )
-
-
-def check_topic(parts: Parts, source: LogSource, *, accept_gap: bool = False) -> None:
-    """Make the source's topic where there is none, and notice one that was made again, or lost its end.
-
-    Raises:
-        LogError: its offsets start anew, so what the old one held and no one archived is lost.
-    """
-    parts.log.create(source.topic, int(parts.options.get("partitions", 1)))
-    found = parts.log.topic_id(source.topic)
-    facts = parts.registry.load(parts.project).facts
-    known = facts.get("topics", {}).get(source.name)
-    epoch = int(facts.get("epochs", {}).get(source.name, 0))
-    short: dict[int, int] = {}
-    if known == found:
-        bounds = parts.log.bounds(source.topic)
-        archived = parts.offline.offsets(parts.archive_of(source), [epoch * EPOCH + number for number in bounds])
-        short = {n: after for n, (_, after) in bounds.items() if archived[epoch * EPOCH + n] >= after}
-        if not short:
-            return
-    if known is not None and not accept_gap:
-        if short:
-            number, after = min(short.items())
-            raise _shortened(source.topic, number, archived=archived[epoch * EPOCH + number], after=after)
-        raise LogError(
-            f"topic {source.topic!r} of source {source.name!r} was deleted and made again, or is another one now (its "
-            f"id was {known}, now it is {found}); what the old one held beyond the archive is lost",
-            hint="accept the loss with `asof stream run --accept-gap`, which records it",
-            where=source.where,
-        )
-    if short:
-        # What is there was archived under the old numbering; only what comes from now on is new.
-        through = {(epoch + 1) * EPOCH + number: after - 1 for number, (_, after) in bounds.items()}
-        none = archive_schema(source).empty_table()
-        parts.offline.append(parts.archive_of(source), none, through)
-
-    def with_topic(facts: Mapping[str, Any]) -> dict[str, Any]:
-        topics = {**facts.get("topics", {}), source.name: found}
-        if known is None:
-            return {"topics": topics}
-        return {"topics": topics, "epochs": {**facts.get("epochs", {}), source.name: epoch + 1}}
-
-    change_facts(parts, with_topic, note=f"topic {source.topic}: id {found}")
-    if known is not None:
-        what = "lost its end" if short else "made again"
-        record_gap(parts, source.name, f"topic {source.topic!r} {what};")
 
 
 def stream_status(parts: Parts) -> list[dict[str, Any]]:
