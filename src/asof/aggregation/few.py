@@ -100,22 +100,23 @@ def answer_few(
         (t - length - (t - length) % hop if length else None, gap, family, finishers)
         for length, hop, gap, family, finishers in plan.windows
     ]
-    behind, incomplete, overflow, misfits = [], [], [], 0
+    behind, incomplete, overflow, newest, misfits = [], [], [], [], 0
     rows = []
     for blob in blobs:
         values: Sequence[Any] = plan.unseen
-        horizon, flags = NEVER, 0
+        horizon, last, flags = NEVER, NEVER, 0
         if blob:
-            values, horizon, flags = _answer_row(layout, plan, windows, members, blob, t)
+            values, horizon, last, flags = _answer_row(layout, plan, windows, members, blob, t)
             if OUT_OF_RANGE in values:
                 misfits += values.count(OUT_OF_RANGE)
                 values = [None if value is OUT_OF_RANGE else value for value in values]
         rows.append(values)
+        newest.append(last)
         behind.append(t - layout.exclusive < horizon)
         incomplete.append(flags & INCOMPLETE != 0)
         overflow.append(flags & OVERFLOW != 0)
     columns = dict(zip(plan.names, map(list, zip(*rows)))) if rows else {name: [] for name in plan.names}
-    return Answers(columns, behind, incomplete, overflow, misfits)
+    return Answers(columns, behind, incomplete, overflow, misfits, newest)
 
 
 def _answer_row(
@@ -125,8 +126,8 @@ def _answer_row(
     members: _Members,
     blob: bytes,
     t: Micros,
-) -> tuple[list[Any], Micros, int]:
-    """One row's values, horizon and flags.
+) -> tuple[list[Any], Micros, Micros, int]:
+    """One row's values, horizon, newest event and flags.
 
     Args:
         windows: (the start of a sliding one, the gap of a session, family, ((output's place, finisher), …)).
@@ -142,8 +143,6 @@ def _answer_row(
         raise foreign_row("it was written for other aggregations")
     flags = (first >> 8) & 0xFF
     values: list[Any] = [None] * len(plan.names)
-    if flags & OVERFLOW:
-        return values, horizon, flags
     members.whole = whole = memoryview(blob)
     members.integers = integers = whole.cast("q")
     members.floats = whole.cast("d")
@@ -152,6 +151,9 @@ def _answer_row(
     reach = t - layout.exclusive
     while fresh_end > fresh and integers[fresh_end - width] > reach:
         fresh_end -= width
+    last = integers[fresh_end - width] if fresh_end > fresh else horizon
+    if flags & OVERFLOW:
+        return values, horizon, last, flags
     members.fresh_end = fresh_end
     for lowest, gap, family, finishers in windows:
         begin = bounds[family] * width
@@ -168,7 +170,7 @@ def _answer_row(
             members.fresh = first_fresh
         for place, finisher in finishers:
             values[place] = finisher(members)
-    return values, horizon, flags
+    return values, horizon, last, flags
 
 
 def _choose_session(members: _Members, gap: Micros, begin: int, fresh: int, t: Micros) -> None:

@@ -33,6 +33,8 @@ class Answers:
         incomplete: rows whose sessions must be recomputed from the archive.
         overflow: rows that passed the size limit; all their values are null.
         out_of_range: how many integer or decimal sums did not fit their type, and read as null.
+        newest: the time of each row's newest event that the windows could hold, as far as it still stands apart; else
+            the row's horizon, which no merged event is later than; `NEVER` without events.
     """
 
     columns: Mapping[str, Any]
@@ -40,6 +42,7 @@ class Answers:
     incomplete: Sequence[bool] | Mask
     overflow: Sequence[bool] | Mask
     out_of_range: int
+    newest: Sequence[Micros] | Ints
 
 
 def finish(layout: Layout, state: State, t: Micros | Ints, names: Sequence[str] | None = None) -> Answers:
@@ -63,7 +66,18 @@ def finish(layout: Layout, state: State, t: Micros | Ints, names: Sequence[str] 
             columns[output.name] = column
             out_of_range += misfits
     columns = {output.name: columns[output.name] for output in outputs}
-    return Answers(columns, reach < state.horizon, state.incomplete, overflow, out_of_range)
+    newest = _newest(layout, state, reach)
+    return Answers(columns, reach < state.horizon, state.incomplete, overflow, out_of_range, newest)
+
+
+def _newest(layout: Layout, state: State, reach: Ints) -> Ints:
+    ends = state.starts + state.counts.sum(axis=1)
+    begins = ends - state.counts[:, layout.fresh]
+    starts = state.records[:, 0]
+    if not len(starts):
+        return state.horizon
+    ends = lower_bounds(starts, begins, ends, reach + 1)
+    return np.where(ends > begins, starts[ends - 1], state.horizon)
 
 
 def _members(

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 
-from asof.aggregation import answer_few, decode, finish
+from asof.aggregation import NEVER, answer_few, decode, finish
 from asof.aggregation.finish import Answers
 from asof.definitions import Snapshot
 from asof.derive import derive_values
@@ -31,7 +31,7 @@ NULL_VALUE = "NULL_VALUE"
 NOT_FOUND = "NOT_FOUND"
 OUTSIDE_MAX_AGE = "OUTSIDE_MAX_AGE"
 
-FEW_ROWS = 64
+FEW_ROWS = 80
 """Up to so many rows windows are answered row by row; from there on columns are faster."""
 
 Columns = dict[str, list[Any]]
@@ -48,24 +48,17 @@ class ViewAnswer:
     Args:
         outputs: the view's outputs.
         marks: per row NOT_FOUND or OUTSIDE_MAX_AGE, or an empty text where the row is known; None: all are known.
-        times: per row the time of the row that the values are from, or how to find these out when somebody asks.
+        times: per row the time of the row that the values are from.
         nulls: output → its values before defaults took the place of nulls, where that happened.
     """
 
     __slots__ = ("marks", "nulls", "outputs", "times")
 
-    def __init__(
-        self, outputs: Sequence[str], marks: list[str] | None, times: Times | Callable[[], Times]
-    ) -> None:
+    def __init__(self, outputs: Sequence[str], marks: list[str] | None, times: Times) -> None:
         self.outputs = outputs
         self.marks = marks
         self.times = times
         self.nulls: Columns = {}
-
-    def event_times(self) -> Times:
-        if callable(self.times):
-            self.times = self.times()
-        return self.times
 
     def statuses(self, values: Sequence[Any]) -> list[str]:
         if self.marks is None:
@@ -126,7 +119,7 @@ class OnlineResponse:
         of_column = self._answers()
         for output in self._selection.outputs:
             found = of_column.get(output.column)
-            times: Times = [None] * self._rows if found is None else found.event_times()
+            times: Times = [None] * self._rows if found is None else found.times
             answer[output.name] = [None if time is None else moment(time) for time in times]
         return answer
 
@@ -219,7 +212,10 @@ class Reader:
         values: Columns = {}
         found = []
         complete = True
-        for view, rows in zip(self._views, answers):
+        answers.reverse()
+        for view in self._views:
+            # Let go of one view after the other: memory that is used again is in the processor's cache.
+            rows = answers.pop()
             if None in rows:
                 complete = False
             found.append(view.answer(rows, keys=columns, at=at, values=values))
@@ -337,13 +333,16 @@ class ViewReader:
         if len(blobs) <= FEW_ROWS:
             answers = answer_few(layout, blobs, t, self.names)
             columns = [answers.columns[name] for name in self.names]
+            newest: Sequence[Micros] = answers.newest  # type: ignore[assignment]
             behind = [i for i, late in enumerate(answers.behind) if late]
         else:
             state = decode(layout, blobs)
             answers = finish(layout, state, t, self.names)
             columns = [_listed(answers.columns[name]) for name in self.names]
+            newest = answers.newest.tolist()  # type: ignore[union-attr]
             behind = answers.behind.nonzero()[0].tolist()  # type: ignore[union-attr]
-        return columns, ViewAnswer(self.outputs, None, lambda: _newest_events(layout, blobs, t)), behind
+        times = [None if time == NEVER else time for time in newest]
+        return columns, ViewAnswer(self.outputs, None, times), behind
 
     def _from_history(
         self, behind: list[int], keys: Columns, at: Micros, columns: list[list[Any]], answer: ViewAnswer, *, n: int
@@ -355,7 +354,7 @@ class ViewReader:
         # Defaults come later, so that a null is still known as one.
         features = tuple(FeatureOut(each.name, each.output, each.dtype) for each in self.read.features)
         values, newest = self.history(ViewRead(self.view, self.read.keys, features), asked, at)
-        times = list(answer.event_times())
+        times = list(answer.times)
         marks = answer.marks or [""] * n
         oldest = at - self.view.delay - self.view.ttl if self.view.ttl else None
         for i, place in zip(behind, places, strict=True):
@@ -385,23 +384,6 @@ def _listed(column: pa.Array) -> list[Any]:
     if column.null_count == 0 and (pa.types.is_int64(kind) or pa.types.is_float64(kind)):
         return column.to_numpy().tolist()
     return python_values(column)
-
-
-def _newest_events(layout: Layout, blobs: Sequence[bytes | None], t: Micros) -> Times:
-    """Per row of aggregates the time of its newest event up to t.
-
-    Events of the last moments before a row's newest one stand apart; the newest of all others is known as the horizon.
-    """
-    state = decode(layout, blobs)
-    reach = t - 1 if layout.exclusive else t
-    ends = state.starts + state.counts.sum(axis=1)
-    begins = ends - state.counts[:, layout.fresh]
-    starts = state.records[:, 0]
-    times: list[Micros | None] = []
-    for begin, end, horizon, blob in zip(begins.tolist(), ends.tolist(), state.horizon.tolist(), blobs, strict=True):
-        fresh = [time for time in starts[begin:end].tolist() if time <= reach]
-        times.append(fresh[-1] if fresh else horizon if blob and horizon >= 0 else None)
-    return times
 
 
 __all__ = ["History", "OnlineResponse", "Reader", "ViewAnswer", "ViewReader"]
