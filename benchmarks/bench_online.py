@@ -9,6 +9,7 @@ import struct
 import tempfile
 import textwrap
 from collections.abc import Callable
+from itertools import cycle
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +29,8 @@ LATEST_LIMIT, WINDOWS_LIMIT = 2.0, 4.0
 """Times a raw read and unpack of the same packed bytes."""
 
 ROWS = (1, 10, 100, 1000)
+REQUESTS = 40
+"""How many different requests are cycled through."""
 VIEWS = 3
 NOW = micros("2026-01-01T00:00:00+00:00")
 SCHEMA = [
@@ -58,37 +61,49 @@ def main(argv: list[str]) -> bool:
         store = filled_store(folder, users=users)
         for kind, limit in (("latest", LATEST_LIMIT), ("windows", WINDOWS_LIMIT)):
             for rows in ROWS:
-                kept.append(measure(store, folder, kind, rows=rows, users=users, limit=limit, options=options))
+                kept.append(measure(store, kind, rows=rows, users=users, limit=limit, folder=folder, options=options))
         store.close()
     return all(kept)
 
 
 def measure(
-    store: FeatureStore, folder: Path, kind: str, *, rows: int, users: int, limit: float, options: argparse.Namespace
+    store: FeatureStore,
+    kind: str,
+    *,
+    rows: int,
+    users: int,
+    limit: float,
+    folder: Path,
+    options: argparse.Namespace,
 ) -> bool:
     """One kind of view for one number of entity rows: by hand, by Asof, and by Feast where it is asked for."""
-    chosen = random.Random(rows).sample(range(users), rows)
+    rng = random.Random(rows)
+    # Each call is about other keys, as requests are: of the same ones all memory would be in the processor's cache.
+    requests = [rng.sample(range(users), rows) for _ in range(REQUESTS)]
     views = [f"{kind}{i}" for i in range(VIEWS)]
     names = FEATURES if kind == "latest" else [each.name for each in WINDOWS]
-    raw = raw_reader(store, folder, views, [key_bytes((user,)) for user in chosen], unpack=UNPACK[kind])
-    entity_rows = [{"user_id": user} for user in chosen]
+    raw = raw_reader(store, views, unpack=UNPACK[kind])
+    packed = cycle([[key_bytes((user,)) for user in chosen] for chosen in requests])
+    entity_rows = cycle([[{"user_id": user} for user in chosen] for chosen in requests])
     references = [f"{view}:{name}" for view in views for name in names]
 
     def asof() -> int:
-        return len(store.get_online_features(references, entity_rows, full_feature_names=True).to_dict()) - 1
+        answer = store.get_online_features(references, next(entity_rows), full_feature_names=True).to_dict()
+        return len(answer) - 1
 
     def by_hand() -> int:
-        answer = raw()
-        return VIEWS * len(names) if len(answer) == VIEWS else 0
+        return len(names) * len(raw(next(packed)))
 
     candidates: dict[str, Any] = {"by hand": by_hand, "asof": asof}
-    calls = max(1, (200 if options.quick else 2_000) // rows)
+    calls = max(REQUESTS // 4, (200 if options.quick else 3_000) // rows)
     if options.feast and kind == "latest":
-        candidates["feast"] = Program((options.feast, str(feast_program(folder)), str(rows), str(calls // 10 + 1)))
+        program = Program((options.feast, str(feast_program(folder)), str(rows), str(max(3, calls // 20))))
+        candidates["feast"] = program
+    size = sum(len(value) for values in raw(next(packed), unpack=list) for value in values) / (rows * VIEWS)
     figures = compare(
         f"online/{kind}-{rows}", candidates, fresh=False, calls=calls, runs=3 if options.quick else 7, items=rows,
-        note=f"{VIEWS} views × {len(names)} features of {rows} of {users:,} keys; "
-        f"{bytes_per_row(raw, rows):,.0f} bytes per row",
+        note=f"{VIEWS} views × {len(names)} features of {rows} of {users:,} keys, other ones in each call; "
+        f"{size:,.0f} packed bytes per row",
     )  # fmt: skip
     ratio = figures["asof"].wall_ratio
     assert ratio is not None
@@ -130,49 +145,35 @@ def filled_store(folder: Path, *, users: int) -> FeatureStore:
 
 
 def raw_reader(
-    store: FeatureStore, folder: Path, views: list[str], keys: list[bytes], *, unpack: Callable[[list[bytes]], Any]
-) -> Callable[[], list[Any]]:
-    """The least that has to be done: one statement over the same file with packed keys, and the values to columns."""
-    path = store.parts.online.path
-    db = sqlite3.connect(path, isolation_level=None, cached_statements=256)
+    store: FeatureStore, views: list[str], *, unpack: Callable[[list[bytes]], Any]
+) -> Callable[..., list[Any]]:
+    """The least that has to be done: statements over the same file with packed keys, and the values to columns."""
+    db = sqlite3.connect(store.parts.online.path, isolation_level=None, cached_statements=256)
     for pragma in ("mmap_size = 2147418112", "cache_size = -16384"):
         db.execute(f"PRAGMA {pragma}")
     numbers = []
-    for view in views:
-        table = table_of(
-            "bench", store.get_feature_view(view), str(current_generation(store.snapshot, store.get_feature_view(view)))
-        )
+    for view in map(store.get_feature_view, views):
+        table = table_of("bench", view, str(current_generation(store.snapshot, view)))
         query = "SELECT id FROM tables WHERE project = ? AND view = ? AND generation = ?"
         numbers.append(db.execute(query, table[:3]).fetchone()[0])
-    # At most 512 keys per statement, as SQLite's compiler slows down with more.
-    pieces = [keys[start : start + 512] for start in range(0, len(keys), 512)]
-    places = {len(piece): ", ".join(["(?)"] * len(piece)) for piece in pieces}
+    alone = {number: f"SELECT value FROM rows_{number} WHERE key = ?" for number in numbers}
+    several = "SELECT r.value FROM (VALUES {places}) k CROSS JOIN rows_{number} r ON r.key = k.column1"
 
-    def read() -> list[Any]:
+    def read(keys: list[bytes], unpack: Callable[[list[bytes]], Any] = unpack) -> list[Any]:
         answers = []
         for number in numbers:
             values: list[bytes] = []
-            for piece in pieces:
-                if len(piece) == 1:
-                    found = db.execute(f"SELECT value FROM rows_{number} WHERE key = ?", piece).fetchall()
-                else:
-                    found = db.execute(
-                        f"SELECT r.value FROM (VALUES {places[len(piece)]}) k "
-                        f"JOIN rows_{number} r ON r.key = k.column1",
-                        piece,
-                    ).fetchall()
-                values += [value for (value,) in found]
+            # At most 512 keys per statement: SQLite slows down with more.
+            for start in range(0, len(keys), 512):
+                piece = keys[start : start + 512]
+                statement = alone[number]
+                if len(piece) > 1:
+                    statement = several.format(number=number, places=", ".join(["(?)"] * len(piece)))
+                values += [value for (value,) in db.execute(statement, piece).fetchall()]
             answers.append(unpack(values))
         return answers
 
-    read.sizes = lambda: [len(value) for number in numbers for key in keys for (value,) in db.execute(  # type: ignore[attr-defined]
-        f"SELECT value FROM rows_{number} WHERE key = ?", (key,))]  # fmt: skip
     return read
-
-
-def bytes_per_row(raw: Any, rows: int) -> float:
-    """Packed bytes per entity row and view."""
-    return sum(raw.sizes()) / (rows * VIEWS)
 
 
 _decode = msgspec.msgpack.Decoder(list).decode
