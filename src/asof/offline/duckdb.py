@@ -119,6 +119,8 @@ class DuckDBEngine:
         cursor = self._connection.cursor()
         # Per connection: comparisons of naive and aware times follow the session's zone.
         cursor.execute("SET TimeZone = 'UTC'")
+        # The engine's own bar would stand amid results; progress is told by the flows.
+        cursor.execute("SET enable_progress_bar = false")
         return cursor
 
 
