@@ -216,10 +216,10 @@ def aggregations() -> str:
 def python() -> str:
     """The public names of `asof`, from their docstrings."""
     import asof
+    from asof.answers import OnlineResponse
     from asof.flows.audit import AuditReport
     from asof.flows.explain import Explanation
     from asof.flows.historical import HistoricalResult
-    from asof.flows.serving import OnlineResponse
     from asof.testing.clock import HandClock
     from asof.testing.features import FeatureScript
 

@@ -109,6 +109,20 @@ class EntityFrameError(RequestError):
     """The entity frame lacks a key or a time, or has values that cannot be used."""
 
 
+class AccessError(AsofError):
+    """The server does not let the caller do this."""
+
+    exit_code = 4
+
+
+class NotAuthenticated(AccessError):
+    """The caller did not show who they are: no key or token, or one that is wrong, expired or meant for others."""
+
+
+class NotPermitted(AccessError):
+    """The caller is known, and has no role that allows this."""
+
+
 class RowsRefused(AsofError):
     """A pushed batch does not fit its schema; nothing of it was written.
 
@@ -174,6 +188,34 @@ class StorageError(AsofError):
 
 class LogError(StorageError):
     """A log cannot be read or written, or has lost what was not yet read."""
+
+
+class ServerError(AsofError):
+    """A feature server cannot be reached, or failed to answer."""
+
+    exit_code = 8
+
+
+class ServerUnreachable(ServerError):
+    """There is no connection to the feature server, or none that can be trusted."""
+
+
+class ServerTimeout(ServerError):
+    """The feature server did not answer in time; of a write it is not known whether it was done."""
+
+
+class ServerBusy(ServerError):
+    """The feature server has more to do than it can, and asks to come back later.
+
+    Args:
+        retry_after_s: when, in seconds; None where it did not say.
+    """
+
+    def __init__(
+        self, message: str, *, hint: str = "", where: str = "", retry_after_s: float | None = None
+    ) -> None:
+        super().__init__(message, hint=hint, where=where)
+        self.retry_after_s = retry_after_s
 
 
 class DeadLetterLimit(AsofError):

@@ -33,10 +33,11 @@ from asof.selection import Selection, select
 from asof.timing import Clock, Micros, iso, micros, moment
 
 if TYPE_CHECKING:
+    from asof.answers import OnlineResponse
     from asof.backends import OpenedParts
     from asof.flows.historical import HistoricalResult
     from asof.flows.push import Pusher
-    from asof.flows.serving import OnlineResponse, Reader
+    from asof.flows.serving import Reader
     from asof.planning import Plan
 
 REFRESH_S = 1.0

@@ -15,7 +15,7 @@ EXIT_CODES: dict[int, str] = {
     FAILED: "Not done: an error that no other code names, or you answered no.",
     USAGE: "The command line is not well formed: an unknown command or option, or a missing value.",
     3: "A definition, the repository or `feature_store.yaml` is not well formed.",
-    4: "A request cannot be answered: an unknown name, a colliding one, or a missing key or time.",
+    4: "A request cannot be answered: an unknown name, a colliding one, a missing key or time, or no right to it.",
     5: "Rows were refused; nothing of their batch was written.",
     6: "A source cannot be reached, or does not hold what its definition says.",
     7: "An on-demand function raised, or answered what its schema does not say.",

@@ -1,0 +1,188 @@
+"""What an online read answers, the same from a store and from a client: values, statuses and event times.
+
+Nothing heavy is loaded before it is asked for: a client that reads JSON needs neither an engine nor Arrow.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, Protocol
+
+from asof.dtypes import DType
+from asof.errors import RequestError
+from asof.timing import Micros, moment
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+PRESENT = "PRESENT"
+NULL_VALUE = "NULL_VALUE"
+NOT_FOUND = "NOT_FOUND"
+OUTSIDE_MAX_AGE = "OUTSIDE_MAX_AGE"
+
+Columns = dict[str, list[Any]]
+Times = Sequence[Micros | None]
+
+
+class Named(Protocol):
+    """A name and the type of its values."""
+
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def dtype(self) -> DType: ...
+
+
+class Answered(Named, Protocol):
+    """One column of an answer: beside its name, its column among the values, and `view:feature`."""
+
+    @property
+    def column(self) -> str: ...
+
+    @property
+    def reference(self) -> str: ...
+
+
+class Asked(Protocol):
+    """What of a selection an answer needs: its outputs in order, and what came with the request."""
+
+    @property
+    def outputs(self) -> Sequence[Answered]: ...
+
+    @property
+    def keys(self) -> Sequence[Named]: ...
+
+    @property
+    def request_fields(self) -> Sequence[Named]: ...
+
+
+class ViewAnswer:
+    """What is known of one view's rows beside their values.
+
+    Args:
+        outputs: the view's outputs.
+        marks: per row NOT_FOUND or OUTSIDE_MAX_AGE, or an empty text where the row is known; None: all are known.
+        times: per row the time of the row that the values are from.
+        nulls: output → its values before defaults took the place of nulls, where that happened.
+    """
+
+    __slots__ = ("marks", "nulls", "outputs", "times")
+
+    def __init__(self, outputs: Sequence[str], marks: list[str] | None, times: Times) -> None:
+        self.outputs = outputs
+        self.marks = marks
+        self.times = times
+        self.nulls: Columns = {}
+
+    def statuses(self, values: Sequence[Any]) -> list[str]:
+        if self.marks is None:
+            return _statuses(values)
+        return [mark or status for mark, status in zip(self.marks, _statuses(values), strict=True)]
+
+
+def _statuses(values: Sequence[Any]) -> list[str]:
+    return [NULL_VALUE if value is None else PRESENT for value in values]
+
+
+class OnlineResponse:
+    """The answer to an online read: one value per feature and entity row, in the order asked for.
+
+    Attributes:
+        at: the moment that was answered, in microseconds.
+    """
+
+    def __init__(
+        self,
+        selection: Asked,
+        keys: Columns,
+        values: Columns,
+        found: list[ViewAnswer],
+        *,
+        at: Micros,
+        rows: int,
+    ) -> None:
+        self._selection = selection
+        self._keys = keys
+        self._values = values
+        self._found = found
+        self._rows = rows
+        self.at = at
+
+    @property
+    def statuses(self) -> dict[str, list[str]]:
+        """Output name → per entity row PRESENT, NULL_VALUE, NOT_FOUND or OUTSIDE_MAX_AGE.
+
+        A default stands in place of a null and does not make it present. An on-demand feature is PRESENT or NULL_VALUE.
+        """
+        answer = {}
+        of_column = self._answers()
+        for output in self._selection.outputs:
+            found, values = of_column.get(output.column), self._values[output.column]
+            answer[output.name] = (
+                _statuses(values) if found is None else found.statuses(found.nulls.get(output.column, values))
+            )
+        return answer
+
+    @property
+    def event_times(self) -> dict[str, list[Any]]:
+        """Output name → per entity row the time of the row that the value is from; None where there is none.
+
+        Of windows it is the time of the newest event that the row had merged; on-demand features have none.
+        """
+        answer = {}
+        of_column = self._answers()
+        for output in self._selection.outputs:
+            found = of_column.get(output.column)
+            times: Times = [None] * self._rows if found is None else found.times
+            answer[output.name] = [None if time is None else moment(time) for time in times]
+        return answer
+
+    def _answers(self) -> dict[str, ViewAnswer]:
+        return {output: answer for answer in self._found for output in answer.outputs}
+
+    def __len__(self) -> int:
+        return self._rows
+
+    def to_dict(self, include_event_timestamps: bool = False) -> dict[str, list[Any]]:
+        """The join keys and request values, then the features, as lists; with Feast's `__ts` columns if asked for."""
+        values = self._values
+        answer = self._keys | {output.name: values[output.column] for output in self._selection.outputs}
+        if include_event_timestamps:
+            answer |= {f"{name}__ts": times for name, times in self.event_times.items()}
+        return answer
+
+    def to_arrow(self, include_event_timestamps: bool = False) -> pa.Table:
+        """The same as a table, features in their declared types."""
+        import pyarrow as pa  # noqa: PLC0415
+
+        times = pa.timestamp("us", "UTC")
+        types = {f"{output.name}__ts": times for output in self._selection.outputs}
+        types |= {output.name: output.dtype.arrow() for output in self._selection.outputs}
+        types |= {field.name: field.dtype.arrow() for field in (*self._selection.keys, *self._selection.request_fields)}
+        columns = self.to_dict(include_event_timestamps)
+        return pa.table({name: pa.array(values, types[name]) for name, values in columns.items()})
+
+    def to_df(self, include_event_timestamps: bool = False) -> Any:
+        """The same as a pandas data frame, as pandas makes one of the lists."""
+        import pandas as pd  # noqa: PLC0415
+
+        return pd.DataFrame(self.to_dict(include_event_timestamps))
+
+    def to_numpy(self) -> Any:
+        """The features alone as a matrix of floats, entity rows × features in the order asked for; nulls are NaN.
+
+        Raises:
+            RequestError: a feature is not a number.
+        """
+        import numpy as np  # noqa: PLC0415
+
+        matrix = np.full((self._rows, len(self._selection.outputs)), np.nan)
+        for place, output in enumerate(self._selection.outputs):
+            if not (output.dtype.is_numeric or output.dtype.name == "Bool"):
+                raise RequestError(
+                    f"feature {output.reference!r} is {output.dtype}, which is no number",
+                    hint="leave it out of the request, or take to_arrow() or to_df()",
+                )
+            matrix[:, place] = [np.nan if value is None else float(value) for value in self._values[output.column]]
+        return matrix
