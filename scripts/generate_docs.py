@@ -21,8 +21,8 @@ GROUPS = {
         "on_demand_feature_view", "FeatureService", "BatchFeatureView", "StreamFeatureView",
     ),
     "Sources": (
-        "FileSource", "LogSource", "PushSource", "RequestSource", "ParquetFormat", "CsvFormat", "DeltaFormat",
-        "JsonFormat",
+        "FileSource", "PostgresSource", "PostgreSQLSource", "LogSource", "PushSource", "RequestSource", "ParquetFormat",
+        "CsvFormat", "DeltaFormat", "JsonFormat",
     ),
     "Errors": ("AsofError",),
 }  # fmt: skip
@@ -86,7 +86,7 @@ def _noted(page: str) -> str:
 
 def config() -> str:
     """Every key of feature_store.yaml."""
-    from asof.config.reference import FEAST_KEYS, REFERENCE, SECTIONS
+    from asof.config.reference import CONNECTIONS, FEAST_KEYS, ON_SERVERS, REFERENCE, SECTIONS
 
     lines = [
         "# feature_store.yaml", "",
@@ -94,15 +94,23 @@ def config() -> str:
         "is a dollar sign. A key that is not known is an error, which names the nearest one. `feature_store.<env>.yaml`, "
         "asked for by `--env <env>`, is laid over it: see [environments](../how-to/environments.md).", "",
         "Kinds: `text`; `path`, relative to the file; `integer`; `number`; `moment`, in ISO 8601; `size`, like `4GB`; "
-        "`part`, a group of keys.", "",
+        "`flag`, `true` or `false`; `list`, of texts; `part`, a group of keys.", "",
     ]  # fmt: skip
-    for section in ("", *SECTIONS):
+    for section in ("", *SECTIONS, CONNECTIONS):
         lines += [f"## {section or 'The top level'}", ""]
+        if section == CONNECTIONS:
+            lines += [
+                "Each key is a connection's name. `connection_ref=` of a source names one, `connection:` of a store takes over "
+                "its keys; " + ", ".join(f"`{part}` of type `{product}`" for part, product in sorted(ON_SERVERS)) +
+                " also take these keys themselves.", "",
+            ]  # fmt: skip
         lines += ["| key | product | kind | default | meaning |", "| --- | --- | --- | --- | --- |"]
         for option in REFERENCE:
             if option.section == section:
                 default = "required" if option.required else "" if option.default is None else f"`{option.default}`"
-                cells = [f"`{option.path}`", option.product, option.kind, default, option.meaning]
+                also = ", ".join(f"`{each}`" for each in option.also)
+                meaning = f"{option.meaning} Also spelled {also}." if also else option.meaning
+                cells = [f"`{option.path}`", option.product, option.kind, default, meaning]
                 lines.append(_row(cells))
         lines.append("")
     lines += ["## Feast's keys", "", "These are taken with a note, and have no meaning here.", ""]

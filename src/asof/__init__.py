@@ -20,6 +20,8 @@ if TYPE_CHECKING:
         LogSource,
         OnDemandFeatureView,
         ParquetFormat,
+        PostgreSQLSource,
+        PostgresSource,
         PushSource,
         RequestSource,
         Session,
@@ -36,8 +38,9 @@ _HOMES = {
 } | dict.fromkeys(
     (
         "Aggregation", "BatchFeatureView", "CsvFormat", "DeltaFormat", "Entity", "FeatureService", "FeatureView",
-        "Field", "FileSource", "JsonFormat", "LogSource", "OnDemandFeatureView", "ParquetFormat", "PushSource",
-        "RequestSource", "Session", "Sliding", "StreamFeatureView", "on_demand_feature_view",
+        "Field", "FileSource", "JsonFormat", "LogSource", "OnDemandFeatureView", "ParquetFormat", "PostgreSQLSource",
+        "PostgresSource", "PushSource", "RequestSource", "Session", "Sliding", "StreamFeatureView",
+        "on_demand_feature_view",
     ),
     "asof.definitions",
 )  # fmt: skip
@@ -45,7 +48,8 @@ _HOMES = {
 __all__ = [
     "Aggregation", "AsofError", "BatchFeatureView", "CsvFormat", "DeltaFormat", "Entity", "FeatureService",
     "FeatureStore", "FeatureView", "Field", "FileSource", "JsonFormat", "LogSource", "OnDemandFeatureView",
-    "ParquetFormat", "PushSource", "RequestSource", "Session", "Sliding", "StreamFeatureView", "on_demand_feature_view",
+    "ParquetFormat", "PostgreSQLSource", "PostgresSource", "PushSource", "RequestSource", "Session", "Sliding",
+    "StreamFeatureView", "on_demand_feature_view",
 ]  # fmt: skip
 
 

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
+from dataclasses import dataclass, field
 from functools import cached_property
 from importlib import import_module
 from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Any
 
-from asof.config import Part, StoreConfig
-from asof.errors import ConfigError, MissingExtra, nearest
+from asof.config import Part, StoreConfig, expanded
+from asof.definitions import Source
+from asof.errors import ConfigError, MissingExtra, nearest, some
 from asof.flows.parts import Parts
 from asof.timing import Clock
 
@@ -91,11 +94,89 @@ def opened(family: str, part: Part, root: Path, **extra: Any) -> Any:
         ) from error
 
 
-class LazyReaders(Mapping[str, Any]):
-    """Source type → its reader, loaded when the first source of that type is read."""
+HOMES = {"postgres": "offline_store", "kafka": "log"}
+"""Type of a server → the section of the configuration whose server a source takes that does not name one."""
 
-    def __init__(self, root: Path) -> None:
+
+@dataclass(frozen=True)
+class Connection:
+    """Which server a source is read from.
+
+    Args:
+        label: the setting that says so, for messages.
+        options: how it is reached, secrets and all: never shown.
+        where: `file:line`.
+    """
+
+    label: str
+    options: Mapping[str, Any] = field(repr=False)
+    where: str = ""
+
+
+class Connections:
+    """Finds the server of a source: its own fields, its `connection_ref`, else the one there is.
+
+    Args:
+        environ: what `${VAR}` in definitions is read from.
+    """
+
+    def __init__(self, config: StoreConfig, environ: Mapping[str, str] | None = None) -> None:
+        self._config = config
+        self._environ = os.environ if environ is None else environ
+
+    def of(self, source: Source, kind: str) -> Connection:
+        """The server of a source.
+
+        Args:
+            kind: the type of the server, a key of `HOMES`.
+
+        Raises:
+            ConfigError: none is named and there is not exactly one, or a variable is not set.
+        """
+        named = self._config.connections
+        if source.connection:
+            own = expanded(dict(source.connection), self._environ, where=source.where)
+            return Connection(f"source {source.name!r}", own, source.where)
+        if source.connection_ref:
+            return self._named(source, kind)
+        home: Part = getattr(self._config, HOMES[kind])
+        if home.type == kind:
+            return Connection(HOMES[kind], home.options, home.where)
+        fitting = [name for name, part in named.items() if part.type == kind]
+        if len(fitting) == 1:
+            return Connection(f"connections.{fitting[0]}", named[fitting[0]].options, named[fitting[0]].where)
+        raise ConfigError(
+            f"source {source.name!r} does not say which {kind} server it is on; "
+            + (f"the connections are {some(fitting)}" if fitting else "feature_store.yaml has no connection to one"),
+            hint="give connection_ref=" if fitting else f"add `connections: {{NAME: {{type: {kind}, …}}}}` there",
+            where=source.where,
+        )  # fmt: skip
+
+    def _named(self, source: Source, kind: str) -> Connection:
+        named = self._config.connections
+        part = named.get(source.connection_ref)
+        if part is None:
+            raise ConfigError(
+                f"source {source.name!r}: there is no connection {source.connection_ref!r} in feature_store.yaml",
+                hint=nearest(source.connection_ref, named) or f"the connections are {some(named)}", where=source.where,
+            )  # fmt: skip
+        if part.type != kind:
+            raise ConfigError(
+                f"source {source.name!r}: connection {source.connection_ref!r} is of type {part.type!r}",
+                hint=f"name one of type {kind!r}", where=source.where,
+            )  # fmt: skip
+        return Connection(f"connections.{source.connection_ref}", part.options, part.where)
+
+
+class LazyReaders(Mapping[str, Any]):
+    """Source type → its reader, loaded when the first source of that type is read.
+
+    A reader is made with the repository's root, and with `connections=` where its class says `on_server`.
+    """
+
+    def __init__(self, root: Path, connections: Connections) -> None:
         self._root = root
+        self._connections = connections
         self._readers: dict[str, Any] = {}
         self._names = products("sources")
 
@@ -103,8 +184,16 @@ class LazyReaders(Mapping[str, Any]):
         if name not in self._names:
             raise KeyError(name)
         if name not in self._readers:
-            self._readers[name] = product("sources", name)(self._root)
+            made = product("sources", name)
+            extra = {"connections": self._connections} if getattr(made, "on_server", False) else {}
+            self._readers[name] = made(self._root, **extra)
         return self._readers[name]
+
+    def close(self) -> None:
+        """Give back what the readers opened."""
+        for reader in self._readers.values():
+            with suppress(AttributeError):
+                reader.close()
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._names)
@@ -130,7 +219,7 @@ class OpenedParts(Parts):
         partitions = config.log.options.get("partitions", 1)
         for name, value in (
             ("config", config), ("project", config.project), ("clock", clock), ("who", who),
-            ("readers", LazyReaders(config.path)), ("options", {"partitions": partitions}),
+            ("readers", LazyReaders(config.path, Connections(config))), ("options", {"partitions": partitions}),
         ):  # fmt: skip
             object.__setattr__(self, name, value)
 
@@ -154,6 +243,7 @@ class OpenedParts(Parts):
 
     def close(self) -> None:
         """Give back what was opened."""
+        self.readers.close()  # type: ignore[attr-defined]
         for name in ("log", "online", "offline", "registry"):
             if name in self.__dict__:
                 with suppress(AttributeError):

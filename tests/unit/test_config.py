@@ -259,7 +259,7 @@ def test_secrets_are_never_shown(root: Path) -> None:
 
 
 def test_every_option_is_documented_once_and_the_defaults_are_what_is_loaded(root: Path) -> None:
-    write(root, "project: shop\n")
+    write(root, "project: shop\nconnections:\n  postgres: {type: postgres}\n")
     config = load_config(root, environ={})
 
     places = [(each.section, each.product, each.name) for each in REFERENCE]
@@ -267,7 +267,57 @@ def test_every_option_is_documented_once_and_the_defaults_are_what_is_loaded(roo
     assert all(each.meaning.endswith(".") for each in REFERENCE)
     for option in REFERENCE:
         if option.default is not None and option.product:
-            found = getattr(config, option.section).options[option.name]
+            part = getattr(config, option.section)
+            found = (part[option.product] if option.section == "connections" else part).options[option.name]
             assert found == (str(root / str(option.default)) if option.kind == "path" else option.default)
-        elif option.name == "type":
+        elif option.name == "type" and option.default is not None:
             assert getattr(config, option.section).type == option.default
+
+
+def test_a_store_takes_over_the_keys_of_its_connection(root: Path) -> None:
+    write(
+        root,
+        """
+        project: shop
+        connections:
+          main: {type: postgres, url: "postgresql://db/shop", db_schema: sales, keepalives_idle: 5, max_conn: 3}
+        online_store: {type: postgres, connection: main, max_connections: 4, replicas: [one, "two:5433"]}
+        registry: {registry_type: sql, path: "postgresql+psycopg://me:${PW}@db/meta", sslrootcert: system}
+        """,
+    )
+
+    config = load_config(root, environ={"PW": "hunter2"})
+
+    assert config.connections["main"].options["schema"] == "sales"
+    assert config.online_store.options["url"] == "postgresql://db/shop"
+    assert config.online_store.options["max_connections"] == 4
+    assert config.online_store.options["keepalives_idle_s"] == 5
+    assert config.online_store.options["replicas"] == ["one", "two:5433"]
+    assert "connection" not in config.online_store.options
+    assert config.registry.type == "postgres"
+    assert config.registry.options["sslrootcert"] == "system"
+    assert "hunter2" in config.registry.options["url"]
+    assert "hunter2" not in repr(config) + str(config.describe())
+
+
+@pytest.mark.parametrize(
+    ("text", "problem", "hint"),
+    [
+        ("connections: {shop: {host: db}}", "connections.shop has no type", "type: postgres"),
+        ("connections: {shop: {type: postgres, hots: db}}", "has no key 'hots'", "'host'"),
+        ("connections: {shop: {type: postgres, schema: a, db_schema: b}}", "'schema' twice", "keep one"),
+        ("connections: {shop: {type: postgres, pgbouncer: maybe}}", "expected true or false", "pgbouncer"),
+        ("connections: [shop]", "expected names", "connections"),
+        ("online_store: {type: postgres, connection: shp}\nconnections: {shop: {type: postgres}}", "no connection 'shp'", "'shop'"),
+        ("online_store: {type: postgres, connection: k}\nconnections: {k: {type: acme}}", "of type 'acme'", "'postgres'"),
+    ],
+)  # fmt: skip
+def test_a_connection_that_cannot_be_is_refused_where_it_stands(root: Path, text: str, problem: str, hint: str) -> None:
+    write(root, f"project: shop\n{text}\n")
+
+    with pytest.raises(ConfigError) as caught:
+        load_config(root, environ={})
+
+    assert problem in caught.value.message
+    assert hint in caught.value.hint
+    assert caught.value.where.startswith("feature_store.yaml:")

@@ -88,6 +88,19 @@ class Value:
         return self.content
 
 
+def expanded(value: Any, environ: Mapping[str, str], *, where: str) -> Any:
+    """Plain data with `${VAR}` and `${VAR:-default}` of its texts replaced, at any depth.
+
+    Raises:
+        ConfigError: a variable is not set, and has no default.
+    """
+    if isinstance(value, Mapping):
+        return {key: expanded(each, environ, where=where) for key, each in value.items()}
+    if isinstance(value, list | tuple):
+        return [expanded(each, environ, where=where) for each in value]
+    return Value(value, "str", where).expand(environ).content if isinstance(value, str) else value
+
+
 def read_document(path: Path, *, shown: str) -> Value:
     """The file's content, nothing expanded.
 

@@ -5,12 +5,12 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from asof.config.documents import Value, overlay, read_document
-from asof.config.reference import FEAST_KEYS, FEAST_TYPES, SECTIONS, Option, options_of, sections_keys
+from asof.config.reference import CONNECTIONS, FEAST_KEYS, FEAST_TYPES, SECTIONS, Option, options_of, sections_keys
 from asof.config.secrets import masked
 from asof.errors import ConfigError, nearest, some
 from asof.timing import iso, micros
@@ -55,6 +55,7 @@ class StoreConfig:
 
     Args:
         log: where the events of log sources and pushed rows stand.
+        connections: servers by name, which sources and stores may name.
         clock: the store's now as ISO 8601 text; None is the system's.
         path: the repository's root, absolute.
         env: the environment asked for; empty for none.
@@ -70,10 +71,13 @@ class StoreConfig:
     path: Path
     env: str = ""
     notes: tuple[str, ...] = ()
+    connections: Mapping[str, Part] = field(default_factory=dict)
 
     def describe(self) -> dict[str, Any]:
         """The configuration as it may be shown and logged: without secrets."""
         parts = {section: getattr(self, section).describe() for section in SECTIONS}
+        if self.connections:
+            parts[CONNECTIONS] = {name: each.describe() for name, each in self.connections.items()}
         return {"project": self.project, "path": str(self.path), "env": self.env, "clock": self.clock, **parts}
 
 
@@ -163,8 +167,9 @@ class _Reader:
             if key not in known:
                 self._unknown(key, value, section="", known=known)
         config: dict[str, Any] = {"project": self._project(document, env), "clock": None}
+        config[CONNECTIONS] = self._connections(document.content.get(CONNECTIONS))
         for section in SECTIONS:
-            config[section] = self._part(section, document.content.get(section))
+            config[section] = self._part(section, document.content.get(section), connections=config[CONNECTIONS])
         if "clock" in document.content:
             config["clock"] = self._option(known["clock"], document.content["clock"])
         return config
@@ -184,32 +189,68 @@ class _Reader:
             )  # fmt: skip
         return name
 
-    def _part(self, section: str, written: Value | None) -> Part:
+    def _connections(self, written: Value | None) -> dict[str, Part]:
+        if written is None:
+            return {}
+        if written.tag != "map":
+            raise _wrong(CONNECTIONS, written, "names, each with a group of keys such as `type: postgres`")
+        return {name: self._part(CONNECTIONS, each, name=name) for name, each in written.content.items()}
+
+    def _part(
+        self, section: str, written: Value | None, *, name: str = "", connections: Mapping[str, Part] | None = None
+    ) -> Part:
+        shown = f"{section}.{name}" if name else section
         if written is not None and section == "registry" and written.tag == "str":
-            written = Value({"path": written}, "map", written.where)
+            content = {"path": written}
+            if re.match(r"postgres(ql)?(\+\w+)?://", written.content):
+                content["type"] = Value("postgres", "str", written.where)
+            written = Value(content, "map", written.where)
         if written is not None and written.tag != "map":
-            raise _wrong(section, written, "a group of keys such as `type: …`")
+            raise _wrong(shown, written, "a group of keys such as `type: …`")
         content = dict(written.content) if written is not None else {}
-        product = self._product(section, content)
+        where = written.where if written is not None else ""
+        product = self._product(section, content, shown=shown, where=where)
         known = options_of(section, product)
+        spelled = {other: each.name for each in known.values() for other in each.also} | {each: each for each in known}
         options: dict[str, Any] = {}
         for key, value in content.items():
-            if key in known:
-                options[key] = self._option(known[key], value)
+            if key in spelled:
+                if spelled[key] in options:
+                    raise ConfigError(f"{shown} has {spelled[key]!r} twice", hint="keep one of them", where=value.where)
+                options[spelled[key]] = self._option(replace(known[spelled[key]], section=shown), value)
             elif key in FEAST_KEYS[section]:
                 self._note(f"{section}.{key}", value)
             elif known:
-                self._unknown(key, value, section=section, known={**known, "type": None}, product=product)
+                self._unknown(key, value, section=section, known={**known, "type": None}, product=product, shown=shown)
             else:
                 # A product of another package, which knows its own options.
                 options[key] = value.plainly()
+        named = (
+            self._named(options.pop("connection"), product, connections or {}, where) if "connection" in options else {}
+        )
         for option in known.values():
-            if option.default is not None and option.name not in options:
+            if option.default is not None and option.name not in options and option.name not in named:
                 options[option.name] = self._path(str(option.default)) if option.kind == "path" else option.default
-        return Part(product, options, written.where if written is not None else "")
+        return Part(product, {**named, **options}, where)
 
-    def _product(self, section: str, content: dict[str, Value]) -> str:
+    def _named(self, name: str, product: str, connections: Mapping[str, Part], where: str) -> Mapping[str, Any]:
+        """The options of a store's connection."""
+        found = connections.get(name)
+        if found is None:
+            raise ConfigError(
+                f"there is no connection {name!r}",
+                hint=nearest(name, connections) or f"the connections are {some(connections)}", where=where,
+            )  # fmt: skip
+        if found.type != product:
+            raise ConfigError(
+                f"connection {name!r} is of type {found.type!r}", hint=f"name one of type {product!r}", where=where
+            )
+        return found.options
+
+    def _product(self, section: str, content: dict[str, Value], *, shown: str, where: str) -> str:
         keys = [key for key in ("type", "registry_type") if key in content and (key == "type" or section == "registry")]
+        if not keys and section not in _DEFAULT_TYPES:
+            raise ConfigError(f"{shown} has no type", hint="add a line such as `type: postgres`", where=where)
         if not keys:
             return _DEFAULT_TYPES[section]
         if len(keys) > 1:
@@ -218,16 +259,19 @@ class _Reader:
             )
         value = content.pop(keys[0])
         if value.tag != "str" or not value.content:
-            raise _wrong(f"{section}.{keys[0]}", value, "a product's name")
+            raise _wrong(f"{shown}.{keys[0]}", value, "a product's name")
         ours = FEAST_TYPES[section].get(value.content)
         if ours:
             self.notes.append(f"{value.where}: {section}.type {value.content} is {ours} here")
         return str(ours or value.content)
 
     def _option(self, option: Option, value: Value) -> Any:
+        if option.kind == "list" and value.tag == "list":
+            element = replace(option, kind="text")
+            return [self._option(element, each) for each in value.content]
         expected, convert = _CONVERSIONS[option.kind]
         # What a variable holds is text: a project named 2024 must not become a number on the way.
-        text_kinds = option.kind in ("text", "path", "size", "moment")
+        text_kinds = option.kind in ("text", "path", "size", "moment", "list")
         fits = value.tag == "str" or value.expanded or (value.tag == "timestamp" and option.kind == "moment")
         if value.tag in ("map", "list", "null") or (text_kinds and not fits):
             raise _wrong(option.path, value, expected)
@@ -235,7 +279,8 @@ class _Reader:
             converted = convert(value.content)
         except ValueError as error:
             raise _wrong(option.path, value, expected) from error
-        return self._path(converted) if option.kind == "path" else converted
+        # `sslrootcert: system` is libpq's word for what the machine trusts, and no file.
+        return self._path(converted) if option.kind == "path" and converted != "system" else converted
 
     def _path(self, text: str) -> str:
         return text if "://" in text else str(self.root / Path(text).expanduser())
@@ -243,11 +288,13 @@ class _Reader:
     def _note(self, path: str, value: Value) -> None:
         self.notes.append(f"{value.where}: {path} has no meaning in Asof and is ignored")
 
-    def _unknown(self, key: str, value: Value, *, section: str, known: Mapping[str, Any], product: str = "") -> None:
+    def _unknown(
+        self, key: str, value: Value, *, section: str, known: Mapping[str, Any], product: str = "", shown: str = ""
+    ) -> None:
         if key in FEAST_KEYS[section]:
             self._note(key, value)
             return
-        place = f"{section} (type {product})" if product else FILE
+        place = f"{shown} (type {product})" if product else FILE
         elsewhere = [each for each in SECTIONS if key in options_of(each, _DEFAULT_TYPES[each])] if not section else []
         hint = nearest(key, known) or (
             f"it is a key of {elsewhere[0]}: check the indentation" if elsewhere else f"the keys are {', '.join(known)}"
@@ -287,6 +334,12 @@ def _filled(text: str) -> str:
     return text
 
 
+def _flag(text: str) -> bool:
+    if text.lower() not in ("true", "false"):
+        raise ValueError("neither")
+    return text.lower() == "true"
+
+
 def _size(text: str) -> str:
     if not _SIZE.fullmatch(text.strip()):
         raise ValueError("not a size")
@@ -299,6 +352,8 @@ _CONVERSIONS: dict[str, tuple[str, Callable[[str], Any]]] = {
     "size": ("a size such as 4GB", _size),
     "integer": ("a whole number above 0", _whole),
     "number": ("a number above 0", _positive),
+    "flag": ("true or false", _flag),
+    "list": ("a list of text", lambda text: [_filled(each.strip()) for each in text.split(",")]),
     "moment": ("a moment such as 2026-01-31T12:00:00Z", lambda text: iso(micros(text))),
 }
 """Kind of an option → what is expected, in words, and how the text is read."""

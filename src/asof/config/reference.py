@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+
+CONNECTIONS = "connections"
+"""The section of named connections; each is a server's type and how it is reached."""
 
 SECTIONS = ("registry", "offline_store", "online_store", "log")
 """The parts of a store; each is a product (`type:`) and its options."""
@@ -15,8 +18,10 @@ class Option:
     Args:
         section: one of `SECTIONS`, or empty for the top level.
         product: the `type:` that takes it; empty where the section itself does.
-        kind: `text`, `path` (relative to the repository's root), `integer`, `number`, `moment`, `size` or `part`.
+        kind: `text`, `path` (relative to the repository's root), `integer`, `number`, `moment`, `size`, `flag`, `list`
+            or `part`.
         default: as it would be written; None where there is none.
+        also: other spellings of the name, Feast's among them.
     """
 
     section: str
@@ -26,10 +31,13 @@ class Option:
     default: str | int | None
     meaning: str
     required: bool = False
+    also: tuple[str, ...] = ()
 
     @property
     def path(self) -> str:
-        """`offline_store.memory_limit`."""
+        """`offline_store.memory_limit`; `*` stands for a connection's name."""
+        if self.section == CONNECTIONS:
+            return f"{self.section}.*.{self.name}"
         return f"{self.section}.{self.name}" if self.section else self.name
 
 
@@ -42,6 +50,7 @@ REFERENCE: tuple[Option, ...] = (
     Option("", "", "offline_store", "part", None, "What keeps history and runs joins."),
     Option("", "", "online_store", "part", None, "What serving reads."),
     Option("", "", "log", "part", None, "Where the events of `LogSource`s come from, and pushed rows go to."),
+    Option("", "", "connections", "part", None, "Servers by name, for sources with `connection_ref=` and for stores."),
     Option("", "", "clock", "moment", None, "The store's now, as ISO 8601; the system's clock where left out."),
     Option("registry", "", "type", "text", "sqlite", "The product. Feast's `registry_type` is the same."),
     Option("registry", "sqlite", "path", "path", "data/registry.db", "The file."),
@@ -54,6 +63,58 @@ REFERENCE: tuple[Option, ...] = (
     Option("online_store", "", "type", "text", "sqlite", "The product."),
     Option("online_store", "sqlite", "path", "path", "data/online.db", "The file."),
     Option("online_store", "sqlite", "busy_timeout_s", "number", None, "How long a write waits for other writers."),
+    Option("connections", "", "type", "text", None, "What kind of server.", required=True),
+    Option(
+        "connections", "postgres", "url", "text", None,
+        "`postgresql://user:password@host:port/database?…`; the keys below go over it.", also=("path",),
+    ),
+    Option("connections", "postgres", "host", "text", None, "The server's name, or the folder of its local socket."),
+    Option("connections", "postgres", "port", "integer", None, "Its port; else 5432."),
+    Option("connections", "postgres", "database", "text", None, "The database."),
+    Option("connections", "postgres", "user", "text", None, "The user; else the one who runs the process."),
+    Option("connections", "postgres", "password", "text", None, "The password; better as `${VAR}`, or in `~/.pgpass`."),
+    Option(
+        "connections", "postgres", "schema", "text", None,
+        "Where a source's unqualified table is looked up first; where a store keeps its tables (`asof` if left out).",
+        also=("db_schema",),
+    ),
+    Option(
+        "connections", "postgres", "sslmode", "text", None,
+        "libpq's: `disable`, `allow`, `prefer` (its default), `require`, `verify-ca`, `verify-full`.",
+    ),
+    Option(
+        "connections", "postgres", "sslrootcert", "path", None,
+        "The certificates to trust; `system` takes the machine's.", also=("sslrootcert_path",),
+    ),
+    Option("connections", "postgres", "sslcert", "path", None, "The client's certificate.", also=("sslcert_path",)),
+    Option("connections", "postgres", "sslkey", "path", None, "The client's key.", also=("sslkey_path",)),
+    Option(
+        "connections", "postgres", "min_connections", "integer", None, "How many connections are kept open when idle.",
+        also=("min_conn",),
+    ),
+    Option(
+        "connections", "postgres", "max_connections", "integer", 10, "How many connections a process opens at most.",
+        also=("max_conn",),
+    ),
+    Option(
+        "connections", "postgres", "keepalives_idle_s", "integer", 60,
+        "After how much silence the network is asked whether the server is still there.", also=("keepalives_idle",),
+    ),
+    Option("connections", "postgres", "connect_timeout_s", "number", 10, "How long to wait for a connection."),
+    Option(
+        "connections", "postgres", "statement_timeout_s", "number", None,
+        "When the server gives up a statement; its own setting where left out.",
+    ),
+    Option("connections", "postgres", "lock_timeout_s", "number", 30, "How long a statement waits for a lock."),
+    Option(
+        "connections", "postgres", "replicas", "list", None,
+        "Read replicas, as `host` or `host:port`: sources are read there, a little stale, while one answers.",
+    ),
+    Option("connections", "postgres", "application_name", "text", "asof", "What the server's own lists show."),
+    Option(
+        "connections", "postgres", "pgbouncer", "flag", None,
+        "Sessions are shared (PgBouncer's transaction pooling): nothing is prepared, settings are per transaction.",
+    ),
     Option("log", "", "type", "text", "file", "The product."),
     Option("log", "file", "path", "path", "data/log", "The folder of the log's topics."),
     Option("log", "file", "partitions", "integer", 1, "How many partitions a topic gets that `apply` makes."),
@@ -75,6 +136,7 @@ FEAST_KEYS: dict[str, tuple[str, ...]] = {
         "s3_additional_kwargs", "serve_features_while_materializing", "sqlalchemy_config_kwargs",
         "thread_pool_executor_worker_count",
     ),
+    "connections": ("conn_type",),
     "offline_store": ("allow_historical_data_skip", "staging_location", "staging_location_endpoint_override"),
     "online_store": ("vector_enabled", "vector_len", "text_search_enabled"),
     "log": (),
@@ -82,7 +144,8 @@ FEAST_KEYS: dict[str, tuple[str, ...]] = {
 """Feast's keys without a meaning here, by section: taken with a note."""
 
 FEAST_TYPES: dict[str, dict[str, str]] = {
-    "registry": {"file": "sqlite"},
+    "registry": {"file": "sqlite", "sql": "postgres"},
+    "connections": {},
     "offline_store": {"file": "duckdb", "dask": "duckdb"},
     "online_store": {},
     "log": {},
@@ -90,9 +153,27 @@ FEAST_TYPES: dict[str, dict[str, str]] = {
 """Feast's product names, by section, and what stands for them here."""
 
 
+ON_SERVERS = {
+    ("registry", "postgres"), ("offline_store", "postgres"), ("online_store", "postgres"),
+}  # fmt: skip
+"""The products, by section, that take a connection's keys."""
+
+
 def options_of(section: str, product: str) -> dict[str, Option]:
-    """The options of one product; empty where it is not one of ours, and then nobody here knows them."""
-    return {each.name: each for each in REFERENCE if each.section == section and each.product == product and product}
+    """The options of one product; empty where it is not one of ours, and then nobody here knows them.
+
+    A store on a server takes the keys of a connection beside its own, or `connection`, the name of one.
+    """
+    own = {each.name: each for each in REFERENCE if each.section == section and each.product == product and product}
+    if section == CONNECTIONS or (section, product) not in ON_SERVERS:
+        return own
+    shared = {
+        each.name: replace(each, section=section)
+        for each in REFERENCE
+        if (each.section, each.product) == (CONNECTIONS, product)
+    }
+    named = Option(section, product, "connection", "text", None, "The name of a connection, whose keys it takes.")
+    return {"connection": named, **shared, **own}
 
 
 def sections_keys() -> dict[str, Option]:

@@ -3,6 +3,7 @@
 from asof.definitions.base import Definition
 from asof.definitions.entities import Entity, Field
 from asof.definitions.on_demand import OnDemandFeatureView, on_demand_feature_view
+from asof.definitions.postgres import PostgreSQLSource, PostgresSource
 from asof.definitions.project import KINDS, Project, Snapshot, project_of, state_hash
 from asof.definitions.services import FeatureService
 from asof.definitions.sources import (
@@ -21,7 +22,8 @@ from asof.definitions.windows import Aggregation, Session, Sliding, Window
 
 __all__ = [
     "KINDS", "Aggregation", "BatchFeatureView", "CsvFormat", "Definition", "DeltaFormat", "Entity", "FeatureService",
-    "FeatureView", "Field", "FileSource", "JsonFormat", "LogSource", "OnDemandFeatureView", "ParquetFormat", "Project",
+    "FeatureView", "Field", "FileSource", "JsonFormat", "LogSource", "OnDemandFeatureView", "ParquetFormat",
+    "PostgreSQLSource", "PostgresSource", "Project",
     "Projection", "PushSource", "RequestSource", "Session", "Sliding", "Snapshot", "Source", "StreamFeatureView",
     "Window", "on_demand_feature_view", "project_of", "state_hash",
 ]  # fmt: skip

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
+from types import MappingProxyType
 from typing import Any, ClassVar
 
 from asof.definitions.base import Definition, written_at
+from asof.definitions.connections import literal_secret
 from asof.definitions.entities import Field
 from asof.errors import DefinitionError, nearest
 from asof.timing import HOUR, MINUTE, UNITS, Micros, iso, micros
@@ -77,6 +79,10 @@ class Source(Definition):
     field_mapping: dict[str, str]
     schema: tuple[Field, ...]
     lag: Micros
+    connection_ref: str = ""
+    """The name of a connection of feature_store.yaml."""
+    connection: Mapping[str, Any] = MappingProxyType({})
+    """How its server is reached, where the definition says so itself; `${VAR}` stands as it was written."""
 
     def _begin_source(
         self,
@@ -110,6 +116,26 @@ class Source(Definition):
             schema=fields,
             lag=self._duration("lag", lag),
         )
+
+    def _begin_connection(self, connection_ref: str | None, fields: Mapping[str, Any]) -> None:
+        """Say where the source's server is: by a connection's name, or by fields."""
+        fields = {name: value for name, value in fields.items() if value not in (None, "", {})}
+        if connection_ref and fields:
+            raise self.refuse(
+                f"has connection_ref= and {', '.join(f'{name}=' for name in fields)}", hint="give one of the two"
+            )
+        secret = literal_secret(fields)
+        if secret:
+            raise self.refuse(
+                f"{secret} holds a secret as it is, and definitions are kept in the registry",
+                hint="write ${VAR} in its place, which is read from the environment when the connection is opened, or "
+                "name a connection of feature_store.yaml by connection_ref=",
+            )
+        self._set(connection_ref=connection_ref or "", connection=fields)
+
+    def _connection_content(self) -> dict[str, Any]:
+        named = {"connection_ref": self.connection_ref} if self.connection_ref else {}
+        return {**named, **self.connection}
 
     def renamed(self, column: str) -> str:
         """A source column under its name in Asof."""

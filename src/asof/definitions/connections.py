@@ -1,0 +1,36 @@
+"""How a definition says where its server is without holding a secret."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import Any
+
+_SECRET = re.compile(r"passw(or)?d|passphrase|secret|token|credential|api_?key|sasl\.jaas", re.IGNORECASE)
+_IN_URL = re.compile(r"^[A-Za-z][A-Za-z0-9+.-]*://[^/@\s]*?:(?P<password>[^\s]*)@")
+_INLINE = re.compile(r"\b\w*(?:password|passwd|secret|token)\s*=\s*(?P<password>'[^']*'|[^,;&\s]+)", re.IGNORECASE)
+
+
+def literal_secret(fields: Mapping[str, Any]) -> str:
+    """The first field that holds a secret as it is, instead of a `${VAR}`; empty where none does."""
+    for name, value in fields.items():
+        if isinstance(value, Mapping):
+            inner = literal_secret(value)
+            if inner:
+                return f"{name}[{inner!r}]"
+        elif isinstance(value, str) and value:
+            if _SECRET.search(name) and not _is_variable(value):
+                return name
+            for pattern in (_IN_URL, _INLINE):
+                found = pattern.search(value)
+                if found and found["password"] and not _is_variable(found["password"]):
+                    return name
+    return ""
+
+
+def _is_variable(text: str) -> bool:
+    # A default would be the secret itself.
+    return re.fullmatch(r"\$\{[A-Za-z_][A-Za-z0-9_]*\}", text.strip()) is not None
+
+
+__all__ = ["literal_secret"]

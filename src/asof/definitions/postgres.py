@@ -1,0 +1,82 @@
+"""Sources in PostgreSQL: a table, a view or a query."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from datetime import timedelta
+from typing import Any
+
+from asof.definitions.entities import Field
+from asof.definitions.sources import SOURCE_TYPES, Source
+
+
+class PostgresSource(Source):
+    """Rows of a PostgreSQL table, view or query; append-only. Feast's `PostgreSQLSource` is the same.
+
+    Without `url` and `connection_ref` it is read from the offline store's database, if that is PostgreSQL, else from
+    the only connection of that type in feature_store.yaml.
+
+    Args:
+        query: a SELECT, instead of a table.
+        table: its name, with its schema where that is not the connection's: `sales.orders`.
+        connection_ref: the name of a connection of feature_store.yaml.
+        url: `postgresql://…`; secrets as `${VAR}`, which is read when the connection is opened.
+        schema: the columns and their types, where they are to be other than the database says.
+        lag: how late rows may be written down; materialize looks back by it.
+    """
+
+    type = "postgres"
+    accepted = frozenset({"date_partition_column"})
+
+    query: str
+    table: str
+
+    def __init__(
+        self,
+        name: str = "",
+        query: str = "",
+        table: str = "",
+        timestamp_field: str | None = "",
+        created_timestamp_column: str | None = "",
+        field_mapping: Mapping[str, str] | None = None,
+        description: str = "",
+        tags: Mapping[str, str] | None = None,
+        owner: str = "",
+        *,
+        timestamp_unit: str | None = None,
+        schema: Sequence[Field] | None = None,
+        lag: timedelta | str | None = None,
+        connection_ref: str | None = "",
+        url: str = "",
+        **ignored: Any,
+    ) -> None:
+        named = name or table.replace('"', "").rpartition(".")[2] or "postgres"
+        self._begin(named, description=description, tags=tags, owner=owner, ignored=ignored)
+        query = (query or "").strip().rstrip(";").rstrip()
+        if bool(query) == bool(table):
+            raise self.refuse("needs either a table or a query", hint="give table= or query=, and not both")
+        if query and not name:
+            raise self.refuse("has a query and no name", hint="give name=")
+        self._begin_source(
+            timestamp_field=timestamp_field,
+            created_timestamp_column=created_timestamp_column,
+            timestamp_unit=timestamp_unit,
+            field_mapping=field_mapping,
+            schema=schema,
+            lag=lag,
+        )
+        self._begin_connection(connection_ref, {"url": url})
+        self._set(query=query, table=table)
+
+    def content(self) -> dict[str, Any]:
+        content = {**self._source_content(), **self._connection_content()}
+        for key in ("query", "table"):
+            if getattr(self, key):
+                content[key] = getattr(self, key)
+        return content
+
+
+PostgreSQLSource = PostgresSource
+"""Feast's name for it."""
+
+SOURCE_TYPES["postgres"] = PostgresSource
