@@ -22,7 +22,7 @@ GROUPS = {
     ),
     "Sources": (
         "FileSource", "PostgresSource", "PostgreSQLSource", "LogSource", "PushSource", "RequestSource", "ParquetFormat",
-        "CsvFormat", "DeltaFormat", "JsonFormat",
+        "CsvFormat", "DeltaFormat", "JsonFormat", "AvroFormat", "ProtoFormat",
     ),
     "Errors": ("AsofError",),
 }  # fmt: skip

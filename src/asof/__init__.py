@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from asof.definitions import (
         Aggregation,
+        AvroFormat,
         BatchFeatureView,
         CsvFormat,
         DeltaFormat,
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
         ParquetFormat,
         PostgreSQLSource,
         PostgresSource,
+        ProtoFormat,
         PushSource,
         RequestSource,
         Session,
@@ -37,19 +39,19 @@ _HOMES = {
     "FeatureStore": "asof.store",
 } | dict.fromkeys(
     (
-        "Aggregation", "BatchFeatureView", "CsvFormat", "DeltaFormat", "Entity", "FeatureService", "FeatureView",
-        "Field", "FileSource", "JsonFormat", "LogSource", "OnDemandFeatureView", "ParquetFormat", "PostgreSQLSource",
-        "PostgresSource", "PushSource", "RequestSource", "Session", "Sliding", "StreamFeatureView",
-        "on_demand_feature_view",
+        "Aggregation", "AvroFormat", "BatchFeatureView", "CsvFormat", "DeltaFormat", "Entity", "FeatureService",
+        "FeatureView", "Field", "FileSource", "JsonFormat", "LogSource", "OnDemandFeatureView", "ParquetFormat",
+        "PostgreSQLSource", "PostgresSource", "ProtoFormat", "PushSource", "RequestSource", "Session", "Sliding",
+        "StreamFeatureView", "on_demand_feature_view",
     ),
     "asof.definitions",
 )  # fmt: skip
 
 __all__ = [
-    "Aggregation", "AsofError", "BatchFeatureView", "CsvFormat", "DeltaFormat", "Entity", "FeatureService",
-    "FeatureStore", "FeatureView", "Field", "FileSource", "JsonFormat", "LogSource", "OnDemandFeatureView",
-    "ParquetFormat", "PostgreSQLSource", "PostgresSource", "PushSource", "RequestSource", "Session", "Sliding",
-    "StreamFeatureView", "on_demand_feature_view",
+    "Aggregation", "AsofError", "AvroFormat", "BatchFeatureView", "CsvFormat", "DeltaFormat", "Entity",
+    "FeatureService", "FeatureStore", "FeatureView", "Field", "FileSource", "JsonFormat", "LogSource",
+    "OnDemandFeatureView", "ParquetFormat", "PostgreSQLSource", "PostgresSource", "ProtoFormat", "PushSource",
+    "RequestSource", "Session", "Sliding", "StreamFeatureView", "on_demand_feature_view",
 ]  # fmt: skip
 
 

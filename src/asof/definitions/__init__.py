@@ -2,28 +2,27 @@
 
 from asof.definitions.base import Definition
 from asof.definitions.entities import Entity, Field
+from asof.definitions.formats import (
+    AvroFormat,
+    CsvFormat,
+    DeltaFormat,
+    JsonFormat,
+    MessageFormat,
+    ParquetFormat,
+    ProtoFormat,
+)
 from asof.definitions.on_demand import OnDemandFeatureView, on_demand_feature_view
 from asof.definitions.postgres import PostgreSQLSource, PostgresSource
 from asof.definitions.project import KINDS, Project, Snapshot, project_of, state_hash
 from asof.definitions.services import FeatureService
-from asof.definitions.sources import (
-    CsvFormat,
-    DeltaFormat,
-    FileSource,
-    JsonFormat,
-    LogSource,
-    ParquetFormat,
-    PushSource,
-    RequestSource,
-    Source,
-)
+from asof.definitions.sources import FileSource, LogSource, PushSource, RequestSource, Source
 from asof.definitions.views import BatchFeatureView, FeatureView, Projection, StreamFeatureView
 from asof.definitions.windows import Aggregation, Session, Sliding, Window
 
 __all__ = [
-    "KINDS", "Aggregation", "BatchFeatureView", "CsvFormat", "Definition", "DeltaFormat", "Entity", "FeatureService",
-    "FeatureView", "Field", "FileSource", "JsonFormat", "LogSource", "OnDemandFeatureView", "ParquetFormat",
-    "PostgreSQLSource", "PostgresSource", "Project",
-    "Projection", "PushSource", "RequestSource", "Session", "Sliding", "Snapshot", "Source", "StreamFeatureView",
+    "KINDS", "Aggregation", "AvroFormat", "BatchFeatureView", "CsvFormat", "Definition", "DeltaFormat", "Entity",
+    "FeatureService", "FeatureView", "Field", "FileSource", "JsonFormat", "LogSource", "MessageFormat",
+    "OnDemandFeatureView", "ParquetFormat", "PostgreSQLSource", "PostgresSource", "Project", "Projection",
+    "ProtoFormat", "PushSource", "RequestSource", "Session", "Sliding", "Snapshot", "Source", "StreamFeatureView",
     "Window", "on_demand_feature_view", "project_of", "state_hash",
 ]  # fmt: skip

@@ -7,54 +7,12 @@ from datetime import datetime, timedelta
 from types import MappingProxyType
 from typing import Any, ClassVar
 
-from asof.definitions.base import Definition, written_at
+from asof.definitions.base import Definition
 from asof.definitions.connections import literal_secret
 from asof.definitions.entities import Field
-from asof.errors import DefinitionError, nearest
+from asof.definitions.formats import MessageFormat, format_name, message_format_of
+from asof.errors import nearest
 from asof.timing import HOUR, MINUTE, UNITS, Micros, iso, micros
-
-
-class ParquetFormat:
-    """Parquet files."""
-
-    name = "parquet"
-
-
-class DeltaFormat:
-    """A Delta table."""
-
-    name = "delta"
-
-
-class CsvFormat:
-    """CSV files with a header line."""
-
-    name = "csv"
-
-
-class JsonFormat:
-    """Messages that are one JSON object each.
-
-    Args:
-        schema_json: accepted for Feast's sake; the source's `schema` says the columns.
-    """
-
-    name = "json"
-
-    def __init__(self, schema_json: str = "") -> None:
-        self.schema_json = schema_json
-
-
-def format_name(value: Any, known: Sequence[str], *, default: str) -> str:
-    """The plain name of a format object, or of text."""
-    name = default if value is None else value if isinstance(value, str) else getattr(value, "name", str(value))
-    if name not in known:
-        raise DefinitionError(
-            f"format {name!r} is not known",
-            hint=nearest(name, known) or f"choose one of {', '.join(known)}",
-            where=written_at(),
-        )
-    return name
 
 
 class Source(Definition):
@@ -215,7 +173,7 @@ class LogSource(Source):
     Args:
         topic: the topic's name; the source's own name where not given.
         schema: the columns that are read off each message; the others are passed over and counted.
-        message_format: `json`.
+        message_format: `JsonFormat` (the default), `AvroFormat`, `ProtoFormat`.
         allowed_lateness: how much older than the newest event of its key an event may be and still join a session
             online without a look into the archive.
         max_future: how far ahead of the clock an event may be; later ones are dead letters.
@@ -228,7 +186,7 @@ class LogSource(Source):
     accepted = frozenset({"watermark_delay_threshold", "connection_ref", "date_partition_column"})
 
     topic: str
-    message_format: str
+    message_format: MessageFormat
     allowed_lateness: Micros
     max_future: Micros
     batch_source: Source | None
@@ -277,7 +235,7 @@ class LogSource(Source):
             )
         self._set(
             topic=topic or name,
-            message_format=format_name(message_format, ("json",), default="json"),
+            message_format=message_format_of(message_format),
             allowed_lateness=HOUR if allowed_lateness is None else self._duration("allowed_lateness", allowed_lateness),
             max_future=5 * MINUTE if max_future is None else self._duration("max_future", max_future),
             batch_source=batch_source,
@@ -304,7 +262,7 @@ class LogSource(Source):
         content = {
             **self._source_content(),
             "topic": self.topic,
-            "message_format": self.message_format,
+            "message_format": self.message_format.content(),
             "allowed_lateness": self.allowed_lateness,
             "max_future": self.max_future,
         }

@@ -1,0 +1,259 @@
+"""Avro messages into columns: a whole batch is read as one array, and only where that fails each by itself."""
+
+from __future__ import annotations
+
+import copy
+import io
+import json
+import secrets
+from collections import Counter
+from collections.abc import Sequence
+from operator import itemgetter
+from typing import Any
+
+import pyarrow as pa
+
+from asof.decoding.columns import arrow_column, date_column, empty_column, joined, object_column, time_column
+from asof.decoding.schemas import Schemas, WriterSchema, by_schema, unknown_id
+from asof.definitions import Field
+from asof.definitions.formats import AvroFormat
+from asof.dtypes import DType
+from asof.errors import DefinitionError, MissingExtra, SourceError
+from asof.fitting import Misfit
+
+try:
+    from fastavro import parse_schema, schemaless_reader
+except ImportError as error:
+    raise MissingExtra("Avro messages", "kafka") from error
+
+GUARD = "asof_guard"
+"""A field behind each record whose value is known: if another comes out, records lie elsewhere than they say."""
+
+GUARD_BYTES = 8
+MOST_READERS = 200
+
+_READ_AS_NUMBERS = frozenset(
+    {"timestamp-millis", "timestamp-micros", "timestamp-nanos", "local-timestamp-millis", "local-timestamp-micros",
+     "local-timestamp-nanos", "time-millis", "time-micros", "date"}
+)  # fmt: skip
+"""Logical types of columns that are cast as a whole, which is faster than one object for each value."""
+
+_ARROW = {
+    "boolean": pa.bool_(), "int": pa.int32(), "long": pa.int64(), "float": pa.float32(), "double": pa.float64(),
+    "string": pa.string(), "enum": pa.string(), "bytes": pa.binary(), "fixed": pa.binary(),
+}  # fmt: skip
+
+
+class AvroCodec:
+    """What one source's Avro messages are decoded with.
+
+    Args:
+        fields: the columns that are read off a message.
+        where: the source's place, for errors.
+    """
+
+    def __init__(self, fields: Sequence[Field], message_format: AvroFormat, *, where: str) -> None:
+        self.fields = fields
+        self.where = where
+        self.is_framed = bool(message_format.registry)
+        self.own = json.loads(message_format.schema_json) if message_format.schema_json else None
+        self._readers: dict[int, _Reader | str] = {}
+        if self.own is not None and not self.is_framed:
+            try:
+                self._readers[-1] = _Reader(self.own, None, (), fields)
+            except Exception as error:
+                raise DefinitionError(
+                    f"AvroFormat: schema_json is no Avro schema: {error}", hint="mend the schema", where=where
+                ) from error
+
+    def decode(
+        self,
+        places: list[int],
+        values: list[bytes],
+        *,
+        letters: dict[int, str],
+        undeclared: Counter[str],
+        schemas: Schemas | None,
+    ) -> tuple[list[int], dict[str, pa.Array]]:
+        """The decodable messages' places and columns.
+
+        Raises:
+            SourceError: no schema registry is named.
+        """
+        groups = by_schema(places, values, letters) if self.is_framed else {-1: (places, values)}
+        parts = []
+        for schema_id, (its_places, its_values) in groups.items():
+            reader = self._reader(schema_id, schemas)
+            if isinstance(reader, str):
+                letters.update(dict.fromkeys(its_places, reader))
+                continue
+            parts.append(reader.decode(its_places, its_values, letters, undeclared))
+        if not parts:
+            return [], {each.name: empty_column(0, each.dtype) for each in self.fields}
+        return joined(parts)
+
+    def _reader(self, schema_id: int, schemas: Schemas | None) -> _Reader | str:
+        """The reader of a schema, or why its messages cannot be used."""
+        known = self._readers.get(schema_id)
+        if known is not None:
+            return known
+        if schemas is None:
+            raise SourceError(
+                "messages are framed by a schema registry, and none is named",
+                hint="name it in feature_store.yaml: schema_registry: {url: …}", where=self.where,
+            )  # fmt: skip
+        schema = schemas(schema_id)
+        if schema is None:
+            # Not kept: the registry may have it later.
+            return unknown_id(schema_id)
+        made = self._made(schema_id, schema)
+        if len(self._readers) >= MOST_READERS:
+            self._readers.clear()
+        self._readers[schema_id] = made
+        return made
+
+    def _made(self, schema_id: int, schema: WriterSchema) -> _Reader | str:
+        if schema.kind != "AVRO":
+            return f"names schema {schema_id}, which is {schema.kind} and not AVRO"
+        try:
+            return _Reader(json.loads(schema.text), self.own, schema.references, self.fields)
+        except Exception as error:  # noqa: BLE001 - fastavro has errors of many kinds; each is this schema's fault
+            return f"names schema {schema_id}, which cannot be used: {error}"
+
+
+class _Reader:
+    """Reads records of one writer's schema, resolved against the reader's if there is one."""
+
+    def __init__(
+        self, writer: Any, reader: Any, references: Sequence[str], fields: Sequence[Field]
+    ) -> None:
+        self.fields = fields
+        self.guard = secrets.token_bytes(GUARD_BYTES)
+        if not isinstance(writer, dict) or writer.get("type") != "record":
+            raise ValueError("it is not a record")
+        shape = reader if reader is not None else writer
+        self.kinds = {each["name"]: _kind(each["type"]) for each in shape["fields"]}
+        self.undeclared = [each["name"] for each in writer["fields"] if each["name"] not in {f.name for f in fields}]
+        record, own = _guarded(writer), _guarded(reader) if reader is not None else None
+        self.one = (_parsed(record, references), _parsed(own, ()))
+        self.many = (_parsed(_array(record), references), _parsed(_array(own), ()))
+
+    def decode(
+        self, places: list[int], values: list[bytes], letters: dict[int, str], undeclared: Counter[str]
+    ) -> tuple[list[int], dict[str, pa.Array]]:
+        records = self._all(values)
+        if records is None:
+            places, records = self._each(places, values, letters)
+        undeclared.update(dict.fromkeys(self.undeclared, len(records)) if records else {})
+        columns = {}
+        for each in self.fields:
+            kind = self.kinds.get(each.name)
+            if kind is None:
+                columns[each.name] = empty_column(len(records), each.dtype)
+                continue
+            array, misfits = _column(list(map(itemgetter(each.name), records)), kind, each.dtype)
+            for row, reason in misfits:
+                letters.setdefault(places[row], f"column {each.name!r}: {reason}")
+            columns[each.name] = array
+        return places, columns
+
+    def _all(self, values: list[bytes]) -> list[dict[str, Any]] | None:
+        """All records at once; None where one of them is not what it says."""
+        if not values:
+            return []
+        stream = io.BytesIO(b"".join((_varint(len(values)), self.guard.join(values), self.guard, b"\0")))
+        try:
+            records = schemaless_reader(stream, self.many[0], self.many[1])
+        except Exception:  # noqa: BLE001 - the slow way finds the record and names the reason
+            return None
+        guard = self.guard
+        return records if all(each[GUARD] == guard for each in records) else None
+
+    def _each(
+        self, places: list[int], values: list[bytes], letters: dict[int, str]
+    ) -> tuple[list[int], list[dict[str, Any]]]:
+        good, records = [], []
+        for place, value in zip(places, values, strict=True):
+            try:
+                record = schemaless_reader(io.BytesIO(value + self.guard), self.one[0], self.one[1])
+            except Exception as error:  # noqa: BLE001 - whatever the bytes made fastavro raise
+                letters[place] = f"not an Avro record of its schema: {str(error) or type(error).__name__}"
+                continue
+            if record[GUARD] != self.guard:
+                letters[place] = "not an Avro record of its schema: it is longer than the schema says"
+                continue
+            good.append(place)
+            records.append(record)
+        return good, records
+
+
+def _varint(number: int) -> bytes:
+    """A count as Avro writes it."""
+    number <<= 1
+    out = bytearray()
+    while number > 127:
+        out.append(number & 127 | 128)
+        number >>= 7
+    out.append(number)
+    return bytes(out)
+
+
+def _guarded(record: Any) -> Any:
+    """A record's schema with its guard; top-level times are read as numbers."""
+    record = copy.deepcopy(record)
+    for each in record["fields"]:
+        each["type"] = _as_numbers(each["type"])
+    guard = {"type": "fixed", "name": f"{GUARD}_bytes", "namespace": "", "size": GUARD_BYTES}
+    record["fields"] = [*record["fields"], {"name": GUARD, "type": guard}]
+    return record
+
+
+def _array(record: Any) -> Any:
+    return {"type": "array", "items": record} if record is not None else None
+
+
+def _parsed(schema: Any, references: Sequence[str]) -> Any:
+    if schema is None:
+        return None
+    named: dict[str, Any] = {}
+    for text in references:
+        parse_schema(json.loads(text), named_schemas=named)
+    return parse_schema(copy.deepcopy(schema), named_schemas=named)
+
+
+def _as_numbers(kind: Any) -> Any:
+    if isinstance(kind, list) and len(kind) == 2 and "null" in kind:
+        return [_as_numbers(each) for each in kind]
+    if isinstance(kind, dict) and kind.get("logicalType") in _READ_AS_NUMBERS:
+        return {key: value for key, value in kind.items() if key != "logicalType"}
+    return kind
+
+
+def _kind(kind: Any) -> str:
+    """A field's type in one word: its logical type, its primitive or named type's kind, else `other`."""
+    if isinstance(kind, list):
+        others = [each for each in kind if each != "null"]
+        return _kind(others[0]) if len(others) == 1 else "other"
+    if isinstance(kind, dict):
+        logical, base = kind.get("logicalType"), kind.get("type")
+        if logical in _READ_AS_NUMBERS and base in ("int", "long"):
+            return logical
+        if logical is not None:
+            return "other"
+        return _kind(base) if isinstance(base, dict | list) else base if base in _ARROW else "other"
+    return kind if kind in _ARROW else "other"
+
+
+def _column(values: list[Any], kind: str, dtype: DType) -> tuple[pa.Array, list[Misfit]]:
+    if kind in _ARROW and dtype.name not in ("Json", "Decimal"):
+        return arrow_column(values, _ARROW[kind], dtype)
+    if kind.endswith(("-millis", "-micros", "-nanos")) and not kind.startswith("time-"):
+        return time_column(values, {"millis": "ms", "micros": "us", "nanos": "ns"}[kind.rpartition("-")[2]], dtype)
+    if kind.startswith("time-"):
+        return arrow_column(values, pa.int64(), dtype)
+    if kind == "date":
+        return date_column(values, dtype)
+    return object_column(values, dtype)
+
+
+__all__ = ["AvroCodec"]

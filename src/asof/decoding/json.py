@@ -1,0 +1,160 @@
+"""JSON messages into columns: one struct each, in bulk; what is not plainly as declared gets a second look."""
+
+from __future__ import annotations
+
+import base64
+from collections import Counter
+from collections.abc import Sequence
+from operator import attrgetter
+from typing import Any
+
+import msgspec
+import pyarrow as pa
+
+from asof.decoding.schemas import FRAME, Schemas
+from asof.definitions import Field
+from asof.definitions.formats import JsonFormat
+from asof.dtypes import DType
+from asof.fitting import checker, fit_values
+
+_NOT_FINITE = {"NaN": float("nan"), "Infinity": float("inf"), "-Infinity": float("-inf")}
+"""JSON has no such numbers; these texts stand for them in float columns."""
+
+
+class JsonCodec:
+    """What one source's messages are decoded with.
+
+    Args:
+        fields: the columns that are read off a message.
+    """
+
+    def __init__(self, fields: Sequence[Field], message_format: JsonFormat) -> None:
+        self.fields = fields
+        self.is_framed = bool(message_format.registry)
+        # Field names need not be Python names, so attributes are numbered.
+        self.attribute = {each.name: f"f{i}" for i, each in enumerate(fields)}
+        members = [(f"f{i}", _wire_type(each.dtype), None) for i, each in enumerate(fields)]
+        rename = {f"f{i}": each.name for i, each in enumerate(fields)}
+        options: dict[str, Any] = {"rename": rename, "gc": False}
+        strict = msgspec.defstruct("Message", members, forbid_unknown_fields=True, **options)
+        self.lenient_type = msgspec.defstruct("Message", members, **options)
+        self.strict = msgspec.json.Decoder(strict).decode
+        self.plain = msgspec.json.Decoder(dict[str, Any]).decode
+        self.dtypes = {each.name: each.dtype for each in fields}
+        self.checks = {each.name: checker(each.dtype) for each in fields}
+
+    def decode(
+        self,
+        places: list[int],
+        values: list[bytes],
+        *,
+        letters: dict[int, str],
+        undeclared: Counter[str],
+        schemas: Schemas | None,  # noqa: ARG002 - JSON names its fields itself
+    ) -> tuple[list[int], dict[str, pa.Array]]:
+        """The decodable messages' places and columns."""
+        if self.is_framed:
+            places, values = _unframed(places, values, letters)
+        structs, places = self._structs(places, values, letters, undeclared)
+        columns = {}
+        for each in self.fields:
+            column = list(map(attrgetter(self.attribute[each.name]), structs))
+            columns[each.name] = self._column(each.dtype, column, each.name, places, letters)
+        return places, columns
+
+    def _structs(
+        self, places: list[int], values: list[bytes], letters: dict[int, str], undeclared: Counter[str]
+    ) -> tuple[list[Any], list[int]]:
+        """The decodable messages as structs, and their places."""
+        strict = self.strict
+        try:
+            return [strict(value) for value in values], places
+        except (msgspec.MsgspecError, UnicodeDecodeError):
+            pass
+        structs: list[Any] = []
+        good: list[int] = []
+        for place, value in zip(places, values, strict=True):
+            try:
+                struct = strict(value)
+            except (msgspec.MsgspecError, UnicodeDecodeError):
+                struct = self._second_look(place, value, letters, undeclared)
+                if struct is None:
+                    continue
+            structs.append(struct)
+            good.append(place)
+        return structs, good
+
+    def _second_look(self, place: int, value: bytes, letters: dict[int, str], undeclared: Counter[str]) -> Any:
+        """One message that is not plainly what was declared: undeclared fields are counted, a misfit is named."""
+        try:
+            fields = self.plain(value)
+        except (msgspec.MsgspecError, UnicodeDecodeError) as error:
+            letters[place] = f"not a JSON object: {error}"
+            return None
+        undeclared.update(name for name in fields if name not in self.attribute)
+        fitted: dict[str, Any] = {}
+        for name, attribute in self.attribute.items():
+            found = fields.get(name)
+            if found is None:
+                continue
+            if isinstance(found, str) and found in _NOT_FINITE and self.dtypes[name].is_float:
+                fitted[attribute] = _NOT_FINITE[found]
+                continue
+            if isinstance(found, str) and self.dtypes[name].name == "Bytes":
+                found = _from_base64(found)
+            try:
+                # The check refuses what would be bent; the wire's own spelling is kept for the column's conversion.
+                self.checks[name](found)
+                is_whole = isinstance(found, float) and self.dtypes[name].is_integer
+                fitted[attribute] = int(found) if is_whole else found
+            except (ValueError, TypeError, OverflowError, ArithmeticError) as error:
+                letters[place] = f"column {name!r}: {error}"
+                return None
+        return self.lenient_type(**fitted)
+
+    def _column(
+        self, dtype: DType, values: list[Any], name: str, places: list[int], letters: dict[int, str]
+    ) -> pa.Array:
+        """A column of decoded values in its Arrow type; values that do not fit become letters."""
+        if dtype.name in ("Bool", "Int32", "Int64", "Float32", "Float64", "String"):
+            try:
+                return pa.array(values, dtype.arrow())
+            except (OverflowError, pa.ArrowInvalid, pa.ArrowTypeError):
+                pass  # 2**63 in Int64 and the like: the slow way says which row
+        array, misfits = fit_values(values, dtype)
+        for row, reason in misfits:
+            letters.setdefault(places[row], f"column {name!r}: {reason}")
+        return array
+
+
+def _unframed(
+    places: list[int], values: list[bytes], letters: dict[int, str]
+) -> tuple[list[int], list[bytes]]:
+    good, bare = [], []
+    for place, value in zip(places, values, strict=True):
+        if len(value) < FRAME or value[0]:
+            letters[place] = "has no schema registry frame (a zero byte and a schema id)"
+            continue
+        good.append(place)
+        bare.append(value[FRAME:])
+    return good, bare
+
+
+def _from_base64(text: str) -> Any:
+    """The bytes behind base64 text; text that is none stays text, so that the check names it."""
+    try:
+        return base64.b64decode(text, validate=True)
+    except ValueError:
+        return text
+
+
+def _wire_type(dtype: DType) -> Any:
+    """What msgspec should expect in JSON; types without a form of their own are checked afterwards."""
+    plain: dict[str, Any] = {
+        "Bool": bool, "Int32": int, "Int64": int, "Float32": float, "Float64": float, "String": str, "Bytes": bytes,
+        "Date": str, "Timestamp": str,
+    }  # fmt: skip
+    return plain.get(dtype.name, Any) | None if dtype.name in plain else Any
+
+
+__all__ = ["JsonCodec"]

@@ -1,0 +1,197 @@
+"""Messages of a log into typed rows, in bulk; what cannot be used is told apart, with the reason."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Protocol
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+
+from asof.decoding.json import JsonCodec
+from asof.decoding.schemas import Schemas
+from asof.definitions import AvroFormat, Field, JsonFormat, LogSource, MessageFormat, ProtoFormat
+from asof.fitting import event_micros
+from asof.timing import EARLIEST, LATEST, Micros, iso, span_text
+
+
+@dataclass(frozen=True)
+class Letter:
+    """A message that could not be used: its index in the batch, and why.
+
+    Args:
+        is_early: it lies too far in the future, which depends on the clock: a later look may judge it otherwise.
+    """
+
+    index: int
+    reason: str
+    is_early: bool = False
+
+
+@dataclass(frozen=True)
+class Decoded:
+    """A batch of messages, decoded.
+
+    Args:
+        rows: the n usable rows, the source's declared columns under their own names and types.
+        index: n indexes into the batch, ascending.
+        event_time: n event times in microseconds.
+        letters: the messages that could not be used.
+        undeclared: names of fields that no one declared → how many messages had them.
+    """
+
+    rows: pa.Table
+    index: npt.NDArray[np.int64]
+    event_time: npt.NDArray[np.int64]
+    letters: list[Letter]
+    undeclared: Counter[str] = field(default_factory=Counter)
+
+
+def decode_messages(
+    source: LogSource,
+    values: Sequence[bytes | None],
+    *,
+    keys: Sequence[str],
+    clock: Micros,
+    schemas: Schemas | None = None,
+) -> Decoded:
+    """Decode messages column by column.
+
+    Args:
+        keys: columns (names in the source) that must not be null: the join keys of every view of the source.
+        clock: now; an event later than this by more than the source's `max_future` is a letter.
+        schemas: the schema registry, for messages that name their schema.
+
+    Raises:
+        StorageError: the schema registry cannot be asked; no message is to blame for that.
+    """
+    letters: dict[int, str] = {}
+    undeclared: Counter[str] = Counter()
+    places = list(range(len(values)))
+    if None in values:
+        places = [place for place in places if values[place] is not None]
+        reason = "the message is empty (a tombstone), and the source says no meaning for it"
+        letters = {place: reason for place, value in enumerate(values) if value is None}
+        values = [value for value in values if value is not None]
+    index, columns = _codec(source).decode(
+        places, list(values), letters=letters, undeclared=undeclared, schemas=schemas  # type: ignore[arg-type]
+    )
+    rows = pa.table(columns)
+    positions = np.asarray(index, dtype=np.int64)
+    event_time = columns[source.timestamp_field]
+    good = np.ones(len(positions), dtype=bool)
+    if letters:
+        good &= ~np.isin(positions, np.fromiter(letters, dtype=np.int64))
+    for name in dict.fromkeys((source.timestamp_field, *keys)):
+        nulls = columns[name].is_null().to_numpy(zero_copy_only=False)
+        what = "event time" if name == source.timestamp_field else "key"
+        for place in np.flatnonzero(nulls & good):
+            letters[int(positions[place])] = f"{what} {name!r} is null"
+        good &= ~nulls
+    times = np.zeros(len(positions), dtype=np.int64)
+    if good.any():
+        times[good] = _times(event_time, source, good, positions, letters)
+        good &= ~np.isin(positions, np.fromiter(letters, dtype=np.int64, count=len(letters)))
+    early = good & (times > clock + source.max_future)
+    for place in np.flatnonzero(early):
+        letters[int(positions[place])] = _early(source, int(times[place]), clock)
+    early_index = positions[early].tolist()
+    good &= ~early
+    if not good.all():
+        rows, positions, times = rows.filter(pa.array(good)), positions[good], times[good]
+    too_early = set(early_index)
+    found = [Letter(i, letters[i], i in too_early) for i in sorted(letters)]
+    return Decoded(rows, positions, times, found, undeclared)
+
+
+def unusable_times(source: LogSource, column: pa.Array, *, clock: Micros) -> dict[int, str]:
+    """Which event times of a column of the declared type, without nulls, would make letters: row → why."""
+    reasons: dict[int, str] = {}
+    rows = np.arange(len(column), dtype=np.int64)
+    times = _times(column, source, np.ones(len(column), dtype=bool), rows, reasons)
+    for row in np.flatnonzero(times > clock + source.max_future):
+        reasons.setdefault(int(row), _early(source, int(times[row]), clock))
+    return reasons
+
+
+def _early(source: LogSource, time: Micros, clock: Micros) -> str:
+    return (
+        f"event time {iso(time)} is {span_text(time - clock)} after the clock "
+        f"({iso(clock)}); max_future is {span_text(source.max_future)}"
+    )
+
+
+def _times(
+    column: pa.Array,
+    source: LogSource,
+    good: npt.NDArray[np.bool_],
+    positions: npt.NDArray[np.int64],
+    letters: dict[int, str],
+) -> npt.NDArray[np.int64]:
+    """Event times of the good rows; one that the calendar does not hold becomes a letter."""
+    picked = column.filter(pa.array(good))
+    try:
+        times = event_micros(picked, source.timestamp_unit)
+    except pa.ArrowInvalid:
+        times = None
+    places = positions[good]
+    values = picked.cast(pa.int64()).to_pylist() if times is None else None
+    if values is not None:
+        scale = {"s": 1_000_000, "ms": 1000}[source.timestamp_unit]
+        limit = (2**63 - 1) // scale
+        for place, value in zip(places, values, strict=True):
+            if abs(value) > limit:
+                letters[int(place)] = f"event time {value} {source.timestamp_unit} is beyond the calendar"
+        return np.array([value * scale if abs(value) <= limit else 0 for value in values], dtype=np.int64)
+    assert times is not None
+    array = times.to_numpy(zero_copy_only=False)
+    for row in np.flatnonzero((array < EARLIEST) | (array > LATEST)):
+        letters[int(places[row])] = (
+            f"event time {picked[int(row)].as_py()} {source.timestamp_unit} is beyond the calendar"
+        )
+    return array
+
+
+class Codec(Protocol):
+    """Decodes messages of one format."""
+
+    def decode(
+        self,
+        places: list[int],
+        values: list[bytes],
+        *,
+        letters: dict[int, str],
+        undeclared: Counter[str],
+        schemas: Schemas | None,
+    ) -> tuple[list[int], dict[str, pa.Array]]:
+        """The decodable messages' places, ascending, and their columns; a misfit is in `letters`, and null."""
+        ...
+
+
+def _codec(source: LogSource) -> Codec:
+    codec = source.__dict__.get("_codec")
+    if codec is None:
+        # Built once per definition; it holds nothing but what the definition says, and schemas it has seen.
+        codec = _codec_of(source.message_format, source.schema, where=source.where)
+        object.__setattr__(source, "_codec", codec)
+    return codec
+
+
+def _codec_of(message_format: MessageFormat, fields: Sequence[Field], *, where: str) -> Codec:
+    # Each format's library is loaded where a source has that format.
+    if isinstance(message_format, AvroFormat):
+        from asof.decoding.avro import AvroCodec  # noqa: PLC0415
+
+        return AvroCodec(fields, message_format, where=where)
+    if isinstance(message_format, ProtoFormat):
+        from asof.decoding.protobuf import ProtobufCodec  # noqa: PLC0415
+
+        return ProtobufCodec(fields, message_format, where=where)
+    assert isinstance(message_format, JsonFormat)
+    return JsonCodec(fields, message_format)
+
+
+__all__ = ["Codec", "Decoded", "Letter", "decode_messages", "unusable_times"]

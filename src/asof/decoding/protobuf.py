@@ -1,0 +1,335 @@
+"""Protobuf messages into columns: each is parsed by the generated class, then read field by field."""
+
+from __future__ import annotations
+
+import importlib
+import re
+from collections import Counter
+from collections.abc import Callable, Sequence
+from datetime import UTC, datetime, timedelta
+from operator import attrgetter
+from typing import Any
+
+import pyarrow as pa
+
+from asof.decoding.columns import arrow_column, empty_column, joined, object_column, time_column
+from asof.decoding.schemas import Schemas, by_schema, unknown_id
+from asof.definitions import Field
+from asof.definitions.formats import ProtoFormat
+from asof.dtypes import DType
+from asof.errors import DefinitionError, MissingExtra, SourceError
+from asof.fitting import Misfit
+
+try:
+    from google.protobuf import descriptor_pb2, descriptor_pool, json_format, message_factory
+    from google.protobuf.descriptor import Descriptor, FieldDescriptor
+    from google.protobuf.message import DecodeError
+except ImportError as error:
+    raise MissingExtra("Protobuf messages", "kafka") from error
+
+_ARROW = {
+    FieldDescriptor.CPPTYPE_BOOL: pa.bool_(), FieldDescriptor.CPPTYPE_INT32: pa.int32(),
+    FieldDescriptor.CPPTYPE_INT64: pa.int64(), FieldDescriptor.CPPTYPE_UINT32: pa.uint32(),
+    FieldDescriptor.CPPTYPE_UINT64: pa.uint64(), FieldDescriptor.CPPTYPE_FLOAT: pa.float32(),
+    FieldDescriptor.CPPTYPE_DOUBLE: pa.float64(),
+}  # fmt: skip
+
+_WRAPPERS = frozenset(
+    f"google.protobuf.{each}Value"
+    for each in ("Bool", "Int32", "Int64", "UInt32", "UInt64", "Float", "Double", "String", "Bytes")
+)
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+
+
+class ProtobufCodec:
+    """What one source's Protobuf messages are decoded with.
+
+    Args:
+        fields: the columns that are read off a message.
+        where: the source's place, for errors.
+    """
+
+    def __init__(self, fields: Sequence[Field], message_format: ProtoFormat, *, where: str) -> None:
+        self.fields = fields
+        self.where = where
+        self.is_framed = bool(message_format.registry)
+        self.message_class = _class_of(message_format, where)
+        descriptor: Descriptor = self.message_class.DESCRIPTOR
+        self.full_name = descriptor.full_name
+        known = descriptor.fields_by_name
+        self.readers = {each.name: _reader(known[each.name], each.dtype) for each in fields if each.name in known}
+        names = {each.name for each in fields}
+        self.undeclared = [each for each in descriptor.fields if each.name not in names]
+        self._types: dict[int, dict[tuple[int, ...], str] | str] = {}
+
+    def decode(
+        self,
+        places: list[int],
+        values: list[bytes],
+        *,
+        letters: dict[int, str],
+        undeclared: Counter[str],
+        schemas: Schemas | None,
+    ) -> tuple[list[int], dict[str, pa.Array]]:
+        """The decodable messages' places and columns.
+
+        Raises:
+            SourceError: no schema registry is named.
+        """
+        parts = [self._decode(*each, letters, undeclared) for each in self._bare(places, values, letters, schemas)]
+        if not parts:
+            return [], {each.name: empty_column(0, each.dtype) for each in self.fields}
+        return joined(parts)
+
+    def _bare(
+        self, places: list[int], values: list[bytes], letters: dict[int, str], schemas: Schemas | None
+    ) -> list[tuple[list[int], list[bytes]]]:
+        """Messages without frames, as far as they are of this type."""
+        if not self.is_framed:
+            return [(places, values)]
+        found = []
+        for schema_id, (its_places, its_values) in by_schema(places, values, letters).items():
+            types = self._types_of(schema_id, schemas)
+            good: tuple[list[int], list[bytes]] = ([], [])
+            for place, value in zip(its_places, its_values, strict=True):
+                reason = types
+                if not isinstance(types, str):
+                    try:
+                        indexes, start = _indexes(value)
+                    except ValueError as error:
+                        letters[place] = str(error)
+                        continue
+                    named = types.get(indexes)
+                    if named == self.full_name:
+                        good[0].append(place)
+                        good[1].append(value[start:])
+                        continue
+                    reason = f"is a {named or f'message {list(indexes)} of schema {schema_id}'}, not {self.full_name}"
+                letters[place] = str(reason)
+            found.append(good)
+        return found
+
+    def _types_of(self, schema_id: int, schemas: Schemas | None) -> dict[tuple[int, ...], str] | str:
+        """The message types of a schema by their indexes, or why its messages cannot be used."""
+        if schema_id in self._types:
+            return self._types[schema_id]
+        if schemas is None:
+            raise SourceError(
+                "messages are framed by a schema registry, and none is named",
+                hint="name it in feature_store.yaml: schema_registry: {url: …}", where=self.where,
+            )  # fmt: skip
+        schema = schemas(schema_id)
+        if schema is None:
+            return unknown_id(schema_id)
+        types: dict[tuple[int, ...], str] | str = f"names schema {schema_id}, which is {schema.kind} and not PROTOBUF"
+        if schema.kind == "PROTOBUF":
+            types = message_types(schema.text)
+        self._types[schema_id] = types
+        return types
+
+    def _decode(
+        self, places: list[int], values: list[bytes], letters: dict[int, str], undeclared: Counter[str]
+    ) -> tuple[list[int], dict[str, pa.Array]]:
+        parse = self.message_class.FromString
+        try:
+            messages = [parse(value) for value in values]
+        except DecodeError:
+            places, messages = self._each(places, values, letters)
+        if not all(message.ListFields() for message in messages):
+            # Only fields that the type does not know: it is a message of another type.
+            for place, message in zip(places, messages, strict=True):
+                if not message.ListFields():
+                    letters[place] = f"has no field of {self.full_name}"
+        for each in self.undeclared:
+            if found := _times_set(messages, each):
+                undeclared[each.name] += found
+        columns = {}
+        for field in self.fields:
+            reader = self.readers.get(field.name)
+            if reader is None:
+                columns[field.name] = empty_column(len(messages), field.dtype)
+                continue
+            array, misfits = reader(messages)
+            for row, reason in misfits:
+                letters.setdefault(places[row], f"column {field.name!r}: {reason}")
+            columns[field.name] = array
+        return places, columns
+
+    def _each(
+        self, places: list[int], values: list[bytes], letters: dict[int, str]
+    ) -> tuple[list[int], list[Any]]:
+        good, messages = [], []
+        for place, value in zip(places, values, strict=True):
+            try:
+                messages.append(self.message_class.FromString(value))
+            except DecodeError as error:
+                letters[place] = f"not a {self.full_name}: {error}"
+                continue
+            good.append(place)
+        return good, messages
+
+
+def _class_of(message_format: ProtoFormat, where: str) -> Any:
+    if message_format.class_path:
+        module, _, name = message_format.class_path.rpartition(".")
+        try:
+            found = getattr(importlib.import_module(module), name)
+        except (ImportError, AttributeError) as error:
+            raise DefinitionError(
+                f"ProtoFormat: {message_format.class_path!r} cannot be imported: {error}",
+                hint="put its package on the Python path of every worker, or give descriptor_set= and message_type=",
+                where=where,
+            ) from error
+        if not hasattr(found, "DESCRIPTOR"):
+            raise DefinitionError(
+                f"ProtoFormat: {message_format.class_path!r} is no generated message class",
+                hint="name the class in the _pb2 module", where=where,
+            )  # fmt: skip
+        return found
+    try:
+        files = descriptor_pb2.FileDescriptorSet.FromString(message_format.descriptor_set)
+        pool = descriptor_pool.DescriptorPool()
+        for each in files.file:
+            pool.Add(each)
+        return message_factory.GetMessageClass(pool.FindMessageTypeByName(message_format.message_type))
+    except (DecodeError, KeyError, TypeError) as error:
+        raise DefinitionError(
+            f"ProtoFormat: message {message_format.message_type!r} is not in its descriptor set: {error}",
+            hint="make the set with `protoc --include_imports --descriptor_set_out=…`", where=where,
+        ) from error  # fmt: skip
+
+
+def _reader(field: FieldDescriptor, dtype: DType) -> Callable[[list[Any]], tuple[pa.Array, list[Misfit]]]:
+    """What reads one field of many messages into its column."""
+    name = field.name
+    value_of = _value_of(field, dtype)
+    if field.is_repeated:
+        if _is_map(field):
+            return lambda messages: object_column([_as_dict(each).get(name) for each in messages], dtype)
+        return lambda messages: object_column(
+            [[value_of(item) for item in getattr(each, name)] for each in messages], dtype
+        )
+    if dtype.name == "Timestamp" and _is_time(field):
+        return lambda messages: time_column(
+            [_micros(getattr(each, name)) if each.HasField(name) else None for each in messages], "us", dtype
+        )
+    is_plain = field.type not in (FieldDescriptor.TYPE_MESSAGE, FieldDescriptor.TYPE_GROUP, FieldDescriptor.TYPE_ENUM)
+    if field.has_presence:
+        def present(messages: list[Any]) -> list[Any]:
+            return [value_of(getattr(each, name)) if each.HasField(name) else None for each in messages]
+    else:
+        def present(messages: list[Any]) -> list[Any]:
+            return [value_of(getattr(each, name)) for each in messages]
+    if is_plain and field.cpp_type in _ARROW and dtype.name not in ("Json", "Decimal"):
+        kind = _ARROW[field.cpp_type]
+        if field.has_presence:
+            return lambda messages: arrow_column(present(messages), kind, dtype)
+        return lambda messages: arrow_column(list(map(attrgetter(name), messages)), kind, dtype)
+    if is_plain and dtype.name in ("String", "Bytes"):
+        kind = pa.string() if field.type == FieldDescriptor.TYPE_STRING else pa.binary()
+        return lambda messages: arrow_column(present(messages), kind, dtype)
+    return lambda messages: object_column(present(messages), dtype)
+
+
+def _value_of(field: FieldDescriptor, dtype: DType) -> Callable[[Any], Any]:
+    if field.type == FieldDescriptor.TYPE_ENUM:
+        names = field.enum_type.values_by_number
+        inner = dtype.inner if dtype.name == "Array" and dtype.inner is not None else dtype
+        if inner.is_integer:
+            return lambda value: value
+        # A number that the type does not know is kept as its digits: what it means is not known here.
+        return lambda value: names[value].name if value in names else str(value)
+    if field.type not in (FieldDescriptor.TYPE_MESSAGE, FieldDescriptor.TYPE_GROUP):
+        return lambda value: value
+    full_name = field.message_type.full_name
+    if _is_time(field) and "Json" not in str(dtype):
+        return lambda value: _EPOCH + timedelta(seconds=value.seconds, microseconds=value.nanos // 1000)
+    if full_name in _WRAPPERS:
+        return lambda value: value.value
+    return _as_dict
+
+
+def _is_time(field: FieldDescriptor) -> bool:
+    return field.message_type is not None and field.message_type.full_name == "google.protobuf.Timestamp"
+
+
+def _micros(stamp: Any) -> int:
+    return stamp.seconds * 1_000_000 + stamp.nanos // 1000
+
+
+def _as_dict(message: Any) -> dict[str, Any]:
+    return json_format.MessageToDict(message, preserving_proto_field_name=True)
+
+
+def _is_map(field: FieldDescriptor) -> bool:
+    return field.message_type is not None and field.message_type.GetOptions().map_entry
+
+
+def _times_set(messages: list[Any], field: FieldDescriptor) -> int:
+    name = field.name
+    if field.has_presence:
+        return sum([message.HasField(name) for message in messages])
+    return len(list(filter(None, map(attrgetter(name), messages))))
+
+
+def _indexes(value: bytes) -> tuple[tuple[int, ...], int]:
+    """The message's indexes within its schema, and where they end; a lone zero is short for the first message."""
+    count, at = _zigzag(value, 0)
+    if count == 0:
+        return (0,), at
+    if not 0 < count <= 32:
+        raise ValueError("has no message indexes behind its schema id")
+    found = []
+    for _ in range(count):
+        index, at = _zigzag(value, at)
+        found.append(index)
+    return tuple(found), at
+
+
+def _zigzag(value: bytes, at: int) -> tuple[int, int]:
+    number = shift = 0
+    while at < len(value) and shift < 35:
+        byte = value[at]
+        at += 1
+        number |= (byte & 127) << shift
+        if byte < 128:
+            return (number >> 1) ^ -(number & 1), at
+        shift += 7
+    raise ValueError("has no message indexes behind its schema id")
+
+
+_TOKEN = re.compile(
+    r"""//[^\n]*|/\*.*?\*/|"(?:\\.|[^"\\])*"|'(?:\\.|[^'\\])*'|[A-Za-z_][\w.]*|[{};]""", re.DOTALL
+)
+
+
+def message_types(text: str) -> dict[tuple[int, ...], str]:
+    """The message types of a .proto file: indexes → full name."""
+    tokens = [each for each in _TOKEN.findall(text) if not each.startswith(("//", "/*", '"', "'"))]
+    found: dict[tuple[int, ...], str] = {}
+    package = ""
+    # Per open brace: the message's indexes and name, or None; and how many messages it holds so far.
+    open_braces: list[tuple[tuple[int, ...], str] | None] = []
+    counts: Counter[tuple[int, ...]] = Counter()
+    at = 0
+    while at < len(tokens):
+        token = tokens[at]
+        starts = at == 0 or tokens[at - 1] in "{};"
+        if token == "package" and starts and not open_braces:
+            package = tokens[at + 1] + "."
+        elif token == "message" and starts and tokens[at + 2 : at + 3] == ["{"] and None not in open_braces:
+            outer, prefix = open_braces[-1] if open_braces and open_braces[-1] else ((), package)
+            indexes = (*outer, counts[outer])
+            counts[outer] += 1
+            found[indexes] = prefix + tokens[at + 1]
+            open_braces.append((indexes, found[indexes] + "."))
+            at += 2
+        elif token == "{":
+            open_braces.append(None)
+        elif token == "}" and open_braces:
+            open_braces.pop()
+        at += 1
+    return found
+
+
+__all__ = ["ProtobufCodec", "message_types"]
