@@ -24,6 +24,7 @@ demo: $(READY) ## Run the demo, embedded, into demo-output/
 	$(BIN)/asof demo --output demo-output $(ARGS)
 
 test: $(READY) ## Run everything that must pass: style, architecture, unit and integration tests
+	@scripts/install_services.sh
 	$(BIN)/ruff check .
 	$(BIN)/lint-imports
 	$(BIN)/python -m pytest tests/unit tests/embedded tests/integration -n $(WORKERS) --dist loadfile -m "not soak" -rs $(ARGS)

@@ -1,6 +1,158 @@
-"""What holds for all tests: readable assertions in the shipped suites too."""
+"""What holds for all tests: readable assertions in the shipped suites too, and servers that start when a test asks."""
+
+import threading
+import uuid
+from contextlib import ExitStack
 
 import pytest
 
+from tests.services import (
+    Kafka,
+    Postgres,
+    Redis,
+    RedisCluster,
+    RedisSentinel,
+    SchemaRegistry,
+    ServiceUnavailable,
+    private,
+    shared,
+    unavailable,
+)
+from tests.services.sharing import close_run, open_run
+
 # The conformance suites are part of the package; without this their failures would show no values.
 pytest.register_assert_rewrite("asof.testing")
+
+SHARED = {
+    "postgres": Postgres,
+    "redis": Redis,
+    "redis_sentinel": RedisSentinel,
+    "redis_cluster": RedisCluster,
+    "kafka": Kafka,
+    "schema_registry": SchemaRegistry,
+}
+
+
+def pytest_configure():
+    open_run()
+
+
+def pytest_unconfigure():
+    close_run()
+
+
+def pytest_collection_finish(session):
+    """Start the servers that the chosen tests will ask for, beside the first tests."""
+    wanted = {name for item in session.items for name in getattr(item, "fixturenames", ())}
+    if not session.config.option.collectonly:
+        for name in SHARED.keys() & wanted:
+            threading.Thread(target=_start, args=(SHARED[name],), daemon=True).start()
+
+
+def _start(kind):
+    try:
+        shared(kind)
+    except ServiceUnavailable:
+        pass  # told to the test that asks
+
+
+def _shared_or_skip(kind):
+    try:
+        return shared(kind)
+    except ServiceUnavailable as error:
+        unavailable(error.service, error.reason)
+
+
+@pytest.fixture(scope="session")
+def postgres():
+    """The run's PostgreSQL. A test works in a database of its own: `postgres_url`."""
+    return _shared_or_skip(Postgres)
+
+
+@pytest.fixture(scope="session")
+def redis():
+    """The run's Redis. A test's keys begin with its `key_prefix`."""
+    return _shared_or_skip(Redis)
+
+
+@pytest.fixture(scope="session")
+def redis_sentinel():
+    """The run's Redis master and replica with a Sentinel. Whoever fails it over takes `private_redis_sentinel`."""
+    return _shared_or_skip(RedisSentinel)
+
+
+@pytest.fixture(scope="session")
+def redis_cluster():
+    """The run's Redis Cluster of three masters."""
+    return _shared_or_skip(RedisCluster)
+
+
+@pytest.fixture(scope="session")
+def kafka():
+    """The run's Kafka broker. A test's topics and groups begin with its `topic_prefix`."""
+    return _shared_or_skip(Kafka)
+
+
+@pytest.fixture(scope="session")
+def schema_registry():
+    """The run's schema registry. A test's subjects begin with its `topic_prefix`."""
+    return _shared_or_skip(SchemaRegistry)
+
+
+@pytest.fixture
+def postgres_url(postgres):
+    """The URL of an empty database that this test's ordinary user owns."""
+    name = f"test_{uuid.uuid4().hex[:12]}"
+    yield postgres.create_database(name)
+    postgres.drop_database(name)
+
+
+@pytest.fixture
+def key_prefix():
+    """What the keys of this test begin with, in Redis."""
+    return f"test-{uuid.uuid4().hex[:12]}"
+
+
+@pytest.fixture
+def topic_prefix():
+    """What the topics, groups and subjects of this test begin with."""
+    return f"test-{uuid.uuid4().hex[:12]}-"
+
+
+@pytest.fixture
+def private_service():
+    """Start a server for this test alone: `private_service(Kafka, heap_mb=256)`. It may be killed; it ends with the test."""
+    with ExitStack() as stack:
+
+        def start(kind, **options):
+            try:
+                return stack.enter_context(private(kind, **options))
+            except ServiceUnavailable as error:
+                unavailable(error.service, error.reason)
+
+        yield start
+
+
+@pytest.fixture
+def private_postgres(private_service):
+    return private_service(Postgres)
+
+
+@pytest.fixture
+def private_redis(private_service):
+    return private_service(Redis)
+
+
+@pytest.fixture
+def private_redis_sentinel(private_service):
+    return private_service(RedisSentinel)
+
+
+@pytest.fixture
+def private_redis_cluster(private_service):
+    return private_service(RedisCluster)
+
+
+@pytest.fixture
+def private_kafka(private_service):
+    return private_service(Kafka)

@@ -1,0 +1,46 @@
+#!/usr/bin/env bash
+# Installs the servers that tests run against: PostgreSQL and Redis from Debian's packages, Kafka and a schema registry
+# (which run on Java) from Maven Central. Quick and quiet where all is there. Never starts a server.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+
+declare -A package_of=([initdb]=postgresql [redis-server]=redis-server [java]=default-jre-headless [mvn]=maven)
+
+is_here() {
+    case "$1" in
+    initdb) compgen -G '/usr/lib/postgresql/*/bin/initdb' >/dev/null || command -v initdb >/dev/null ;;
+    redis-server) command -v redis-server >/dev/null || command -v valkey-server >/dev/null ;;
+    *) command -v "$1" >/dev/null ;;
+    esac
+}
+
+missing=()
+for program in initdb redis-server java mvn; do
+    is_here "$program" || missing+=("${package_of[$program]}")
+done
+
+if ((${#missing[@]})); then
+    if [ "$(id -u)" != 0 ] || ! command -v apt-get >/dev/null; then
+        echo "Not here: ${missing[*]}. Their tests will be skipped. Debian and Ubuntu: sudo apt-get install ${missing[*]}" >&2
+    else
+        echo "Installing ${missing[*]} (first time: a minute or two)"
+        log=$(mktemp)
+        # The packages would start servers of their own on the usual ports.
+        policy=/usr/sbin/policy-rc.d
+        if [ ! -e "$policy" ]; then
+            printf '#!/bin/sh\nexit 101\n' >"$policy"
+            chmod +x "$policy"
+            trap 'rm -f "$policy"' EXIT
+        fi
+        install_packages() {
+            DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recommends "${missing[@]}" >"$log" 2>&1
+        }
+        install_packages || { apt-get update >>"$log" 2>&1 && install_packages; } || {
+            tail -n 20 "$log" >&2
+            echo "apt-get could not install ${missing[*]}: their tests will be skipped" >&2
+        }
+        rm -f "$log"
+    fi
+fi
+
+"${VENV:-.venv}/bin/python" -m tests.services install
