@@ -109,18 +109,16 @@ class EntityFrameError(RequestError):
     """The entity frame lacks a key or a time, or has values that cannot be used."""
 
 
-class AccessError(AsofError):
-    """The server does not let the caller do this."""
+class NotAuthenticated(AsofError):
+    """A server does not know who asks: no credentials, or wrong, expired or foreign ones."""
 
-    exit_code = 4
-
-
-class NotAuthenticated(AccessError):
-    """The caller did not show who they are: no key or token, or one that is wrong, expired or meant for others."""
+    exit_code = 11
 
 
-class NotPermitted(AccessError):
-    """The caller is known, and has no role that allows this."""
+class NotAllowed(AsofError):
+    """A server knows who asks, and they may not do this."""
+
+    exit_code = 11
 
 
 class RowsRefused(AsofError):
@@ -204,16 +202,14 @@ class ServerTimeout(ServerError):
     """The feature server did not answer in time; of a write it is not known whether it was done."""
 
 
-class ServerBusy(ServerError):
-    """The feature server has more to do than it can, and asks to come back later.
+class Overloaded(ServerError):
+    """A server has more to do than it takes on; nothing was done, so ask again later.
 
     Args:
         retry_after_s: when, in seconds; None where it did not say.
     """
 
-    def __init__(
-        self, message: str, *, hint: str = "", where: str = "", retry_after_s: float | None = None
-    ) -> None:
+    def __init__(self, message: str, *, hint: str = "", where: str = "", retry_after_s: float | None = None) -> None:
         super().__init__(message, hint=hint, where=where)
         self.retry_after_s = retry_after_s
 

@@ -37,9 +37,12 @@ from asof.cli.app import COMMANDS, cli
 from asof.cli.context import CliContext
 from asof.cli.exit_codes import EXIT_CODES, FOUND, PIPE_CLOSED, STOPPED, UNEXPECTED, USAGE
 from asof.cli.progress import Lines
+from asof.config import load_config
 from asof.definitions import Project
 from asof.errors import AsofError, CheckFailed, NotFound, RegistryConflict, RowsRefused
 from asof.planning import Create, Finding, Plan
+from asof.server.security.keys import KeyRing
+from asof.timing import micros
 from asof.types import Float64, Int64, String, Timestamp
 
 SOURCE = Path(__file__).parents[2] / "src"
@@ -157,7 +160,7 @@ class TestEveryCommand:
             f"asof {name}"
             for name in (
                 "init", "plan", "apply", "teardown", "list", "show", "history", "get historical", "get online", "push",
-                "materialize", "backfill", "stream run", "stream status", "dead-letters list", "dead-letters show",
+                "keys new", "materialize", "backfill", "stream run", "stream status", "dead-letters list", "dead-letters show",
                 "dead-letters replay", "sample", "audit", "explain", "rebuild", "forget", "doctor", "demo", "compact",
             )
         }  # fmt: skip
@@ -778,6 +781,21 @@ def test_each_command_stands_where_the_table_says() -> None:
         for name, home in commands.items():
             module, attribute = home.split(":")
             assert getattr(import_module(f"asof.cli.commands.{module}"), attribute).name == name
+
+
+class TestKeys:
+    def test_the_lines_that_it_prints_let_the_key_in(self, asof_: Shell, tmp_path: Path) -> None:
+        answer = asof_("keys", "new", "--name", "rank'ing", "--role", "write", "--expires", "2027-01-01")
+        (tmp_path / "feature_store.yaml").write_text("project: shop\n" + answer.stderr.partition("\n\n")[2])
+
+        (key,) = load_config(tmp_path).auth.keys
+        assert (key.name, [role.name for role in key.roles]) == ("rank'ing", ["write"])
+        assert KeyRing([key]).check(answer.stdout.strip(), micros("2026-12-31")) is key
+
+    def test_as_json_everything_is_in_one_document(self, asof_: Shell) -> None:
+        document = json.loads(asof_("keys", "new", "--output", "json").stdout)
+
+        assert document["key"].startswith(f"asof_{document['id']}_") and document["roles"] == ["read"]
 
 
 class TestProgress:

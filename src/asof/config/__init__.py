@@ -1,7 +1,8 @@
 """`feature_store.yaml`: read, checked and expanded into plain data; `REFERENCE` lists every key for the docs."""
 
+from asof.config.auth import Auth
 from asof.config.documents import expanded
 from asof.config.loading import Part, StoreConfig, environments, load_config
 from asof.config.reference import REFERENCE, Option
 
-__all__ = ["REFERENCE", "Option", "Part", "StoreConfig", "environments", "expanded", "load_config"]
+__all__ = ["REFERENCE", "Auth", "Option", "Part", "StoreConfig", "environments", "expanded", "load_config"]

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from asof.config.auth import Auth, read_auth
 from asof.config.documents import Value, overlay, read_document
 from asof.config.reference import CONNECTIONS, FEAST_KEYS, FEAST_TYPES, SECTIONS, Option, options_of, sections_keys
 from asof.config.secrets import masked
@@ -60,6 +61,7 @@ class StoreConfig:
         path: the repository's root, absolute.
         env: the environment asked for; empty for none.
         notes: what was taken but has no meaning here.
+        auth: who may use the feature server.
     """
 
     project: str
@@ -72,6 +74,7 @@ class StoreConfig:
     env: str = ""
     notes: tuple[str, ...] = ()
     connections: Mapping[str, Part] = field(default_factory=dict)
+    auth: Auth = field(default_factory=Auth)
 
     def describe(self) -> dict[str, Any]:
         """The configuration as it may be shown and logged: without secrets."""
@@ -170,6 +173,7 @@ class _Reader:
         config[CONNECTIONS] = self._connections(document.content.get(CONNECTIONS))
         for section in SECTIONS:
             config[section] = self._part(section, document.content.get(section), connections=config[CONNECTIONS])
+        config["auth"] = read_auth(document.content.get("auth"), root=self.root)
         if "clock" in document.content:
             config["clock"] = self._option(known["clock"], document.content["clock"])
         return config

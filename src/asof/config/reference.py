@@ -51,6 +51,11 @@ REFERENCE: tuple[Option, ...] = (
     Option("", "", "online_store", "part", None, "What serving reads."),
     Option("", "", "log", "part", None, "Where the events of `LogSource`s come from, and pushed rows go to."),
     Option("", "", "connections", "part", None, "Servers by name, for sources with `connection_ref=` and for stores."),
+    Option(
+        "", "", "auth", "part", None,
+        "Who may use the feature server: keys, issuers of tokens, certificates and their roles. See "
+        "[secure a server](../how-to/secure.md).",
+    ),
     Option("", "", "clock", "moment", None, "The store's now, as ISO 8601; the system's clock where left out."),
     Option("registry", "", "type", "text", "sqlite", "The product. Feast's `registry_type` is the same."),
     Option("registry", "sqlite", "path", "path", "data/registry.db", "The file."),
@@ -127,7 +132,7 @@ REFERENCE: tuple[Option, ...] = (
 
 FEAST_KEYS: dict[str, tuple[str, ...]] = {
     "": (
-        "auth", "batch_engine", "coerce_tz_aware", "data_quality_monitoring", "embedding_model",
+        "batch_engine", "coerce_tz_aware", "data_quality_monitoring", "embedding_model",
         "entity_key_serialization_version", "feature_server", "flags", "materialization", "mlflow", "openlineage",
         "project_description", "provider", "repo_config", "repo_path",
     ),

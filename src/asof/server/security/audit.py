@@ -1,0 +1,106 @@
+"""Who wrote or administered what, when, and how it ended: one JSON line each, without values and without secrets."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from collections.abc import Mapping
+from contextlib import suppress
+from pathlib import Path
+from threading import Lock
+from typing import Any
+
+from asof.config.secrets import masked
+from asof.errors import ConfigError
+from asof.timing import Clock, iso
+
+MAX_TEXT = 300
+"""Names come from callers; longer ones are cut."""
+
+
+class AuditLog:
+    """Appends lines to a file or to stderr.
+
+    Each line is written by one call, so that several processes may share a file; a file that was moved away by a
+    rotation is made again.
+
+    Args:
+        target: a path, `stderr`, or `off`.
+    """
+
+    def __init__(self, target: str, *, clock: Clock) -> None:
+        self._path = Path(target) if target not in ("stderr", "off") else None
+        self._is_off = target == "off"
+        self._clock = clock
+        self._lock = Lock()
+        self._file: int | None = None
+        self._inode: tuple[int, int] | None = None
+        if self._path is not None:
+            try:
+                self._path.parent.mkdir(parents=True, exist_ok=True)
+                self._opened()
+            except OSError as error:
+                raise ConfigError(
+                    f"auth.audit: {self._path} cannot be written: {error.strerror}",
+                    hint="give a path that the server may write to, stderr, or off",
+                ) from error
+
+    def write(self, **facts: Any) -> None:
+        """Write one line: the time, then these facts in their order; empty ones are left out."""
+        if self._is_off:
+            return
+        line = json.dumps(line_of(self._clock(), facts), ensure_ascii=True, separators=(",", ":")) + "\n"
+        with self._lock:
+            if self._path is not None:
+                try:
+                    os.write(self._opened(), line.encode())
+                    return
+                except OSError as error:
+                    # A full disk must not hide what was done.
+                    self._to_stderr(f"asof: audit log {self._path}: {error.strerror}; its line follows\n")
+            self._to_stderr(line)
+
+    def close(self) -> None:
+        with self._lock:
+            if self._file is not None:
+                os.close(self._file)
+            self._file = self._inode = None
+
+    def _to_stderr(self, text: str) -> None:
+        with suppress(OSError, ValueError):
+            sys.stderr.write(text)
+            sys.stderr.flush()
+
+    def _opened(self) -> int:
+        assert self._path is not None
+        try:
+            found = os.stat(self._path)
+            inode = (found.st_dev, found.st_ino)
+        except FileNotFoundError:
+            inode = None
+        if self._file is None or inode != self._inode:
+            if self._file is not None:
+                os.close(self._file)
+                self._file = None
+            # Who called what is not for everybody on the machine.
+            self._file = os.open(self._path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o640)
+            made = os.fstat(self._file)
+            self._inode = (made.st_dev, made.st_ino)
+        return self._file
+
+
+def line_of(now: int, facts: Mapping[str, Any]) -> dict[str, Any]:
+    """The facts as they may be written down: secrets hidden, long texts cut."""
+    shown = {name: _short(value) for name, value in facts.items() if value not in (None, "", [], {})}
+    return {"time": iso(now), **masked(shown)}
+
+
+def _short(value: Any) -> Any:
+    if isinstance(value, str):
+        return value if len(value) <= MAX_TEXT else value[: MAX_TEXT - 3] + "..."
+    if isinstance(value, list | tuple):
+        return [_short(each) for each in value[:50]]
+    return value if isinstance(value, int | float | bool) else _short(str(value))
+
+

@@ -1,0 +1,154 @@
+"""Signed tokens (JWT) of the issuers that the configuration names: checked, and turned into a name and roles."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import jwt
+
+from asof.config.auth import Issuer, Role
+from asof.errors import NotAuthenticated, some
+from asof.server.security.key_sets import KeySet, key_set_of
+
+MAX_LENGTH = 16 * 1024
+
+
+class KeysNeeded(Exception):
+    """A token names a key that is not known yet; its key set has to be asked first."""
+
+    def __init__(self, keys: KeySet) -> None:
+        super().__init__(keys.name)
+        self.keys = keys
+
+
+@dataclass(frozen=True)
+class Verified:
+    """Who a token is of.
+
+    Args:
+        expires: when it ends, in seconds since the epoch, with the leeway of its issuer.
+        keys: the key set that it was checked with.
+    """
+
+    name: str
+    roles: tuple[Role, ...]
+    expires: float
+    keys: KeySet
+
+
+class TokenVerifier:
+    """Checks tokens against the issuers' keys.
+
+    Args:
+        roles: every role by name, for issuers whose claims name roles.
+        key_sets: issuer → its keys; made as the configuration says where not given.
+    """
+
+    def __init__(
+        self,
+        issuers: Sequence[Issuer],
+        *,
+        roles: Mapping[str, Role],
+        key_sets: Mapping[str, KeySet] | None = None,
+    ) -> None:
+        self._issuers = {each.issuer: each for each in issuers}
+        self._roles = roles
+        self.key_sets = key_sets or {each.issuer: key_set_of(each) for each in issuers}
+
+    def check(self, token: str, *, asked: bool = False) -> Verified:
+        """Who the token is of.
+
+        Args:
+            asked: its key set was just asked, so an unknown key is a foreign one.
+
+        Raises:
+            NotAuthenticated: it is not well formed, not of an issuer that is known, or not for now or for here.
+            KeysNeeded: the key set has to be asked first.
+            Overloaded: the key set cannot be had.
+        """
+        issuer, kid, algorithm = self._read_unverified(token)
+        keys = self.key_sets[issuer.issuer]
+        key = keys.find(kid, algorithm)
+        if key is None:
+            if not asked and (keys.may_ask or keys.is_asking):
+                raise KeysNeeded(keys)
+            if not keys.is_usable:
+                raise keys.missing()
+            named = (kid or "without an id")[:100]
+            raise _refused(f"is signed with a key ({named}) that {issuer.issuer} does not have")
+        claims = _verified(token, key, issuer)
+        name = _claim(claims, issuer.name_claim)
+        if not isinstance(name, str) or not name:
+            raise _refused(f"has no claim {issuer.name_claim!r}")
+        return Verified(name, self._roles_of(claims, issuer), claims["exp"] + issuer.leeway_s, keys)
+
+    def _read_unverified(self, token: str) -> tuple[Issuer, str | None, str]:
+        """What the token says of itself, to find the key that it is to be checked with; nothing of it is believed."""
+        if len(token) > MAX_LENGTH:
+            raise _refused(f"is longer than {MAX_LENGTH} characters")
+        try:
+            header = jwt.get_unverified_header(token)
+            claims = jwt.decode(token, options={"verify_signature": False})
+        except (jwt.PyJWTError, ValueError, RecursionError) as error:
+            raise NotAuthenticated(
+                "the Authorization header holds neither an API key nor a token that can be read",
+                hint="send `Authorization: Bearer <key or token>`",
+            ) from error
+        issuer = self._issuers.get(claims.get("iss")) if isinstance(claims.get("iss"), str) else None
+        if issuer is None:
+            raise _refused(f"is of issuer {str(claims.get('iss'))[:100]!r}, whose tokens are not accepted here")
+        algorithm = header.get("alg")
+        if algorithm not in issuer.algorithms:
+            raise _refused(f"is signed with {str(algorithm)[:20]!r}; accepted are {some(issuer.algorithms)}")
+        kid = header.get("kid")
+        return issuer, kid if isinstance(kid, str) else None, str(algorithm)
+
+    def _roles_of(self, claims: Mapping[str, Any], issuer: Issuer) -> tuple[Role, ...]:
+        said = _claim(claims, issuer.roles_claim)
+        names = said.split() if isinstance(said, str) else said if isinstance(said, list) else []
+        roles = list(issuer.default_roles)
+        for name in names:
+            if not isinstance(name, str):
+                continue
+            if issuer.roles is not None:
+                roles += issuer.roles.get(name, ())
+            elif name in self._roles:
+                roles.append(self._roles[name])
+        return tuple(roles)
+
+
+def _verified(token: str, key: jwt.PyJWK, issuer: Issuer) -> dict[str, Any]:
+    try:
+        return jwt.decode(
+            token, key, algorithms=list(issuer.algorithms), audience=list(issuer.audience), issuer=issuer.issuer,
+            leeway=issuer.leeway_s,
+            options={"require": ["exp", "iss", "aud"], "enforce_minimum_key_length": True},
+        )  # fmt: skip
+    except jwt.ExpiredSignatureError as error:
+        raise _refused("has expired", "get a new one") from error
+    except jwt.ImmatureSignatureError as error:
+        raise _refused("is not valid yet", "check the clocks of both sides") from error
+    except jwt.InvalidAudienceError as error:
+        raise _refused(f"is for another audience; expected {some(issuer.audience)}") from error
+    except jwt.InvalidSignatureError as error:
+        raise _refused("does not bear the signature of its issuer") from error
+    except jwt.MissingRequiredClaimError as error:
+        raise _refused(f"has no claim {error.claim!r}") from error
+    except (jwt.PyJWTError, ValueError, TypeError, OverflowError) as error:
+        raise _refused(f"cannot be accepted ({type(error).__name__})") from error
+
+
+def _claim(claims: Mapping[str, Any], path: str) -> Any:
+    """A claim by its name; where there is none, `a.b` is b inside of a."""
+    if path in claims:
+        return claims[path]
+    found: Any = claims
+    for name in path.split("."):
+        found = found.get(name) if isinstance(found, dict) else None
+    return found
+
+
+def _refused(why: str, hint: str = "ask the issuer for a token for this server") -> NotAuthenticated:
+    return NotAuthenticated(f"the token {why}", hint=hint)
