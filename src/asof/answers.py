@@ -89,6 +89,10 @@ class OnlineResponse:
     """The answer to an online read: one value per feature and entity row, in the order asked for.
 
     Attributes:
+        selection: what was asked for.
+        keys: the request's join keys and request values, column by column.
+        values: column of the selection → its values.
+        found: what is known of each view's rows.
         at: the moment that was answered, in microseconds.
     """
 
@@ -102,10 +106,10 @@ class OnlineResponse:
         at: Micros,
         rows: int,
     ) -> None:
-        self._selection = selection
-        self._keys = keys
-        self._values = values
-        self._found = found
+        self.selection = selection
+        self.keys = keys
+        self.values = values
+        self.found = found
         self._rows = rows
         self.at = at
 
@@ -117,8 +121,8 @@ class OnlineResponse:
         """
         answer = {}
         of_column = self._answers()
-        for output in self._selection.outputs:
-            found, values = of_column.get(output.column), self._values[output.column]
+        for output in self.selection.outputs:
+            found, values = of_column.get(output.column), self.values[output.column]
             answer[output.name] = (
                 _statuses(values) if found is None else found.statuses(found.nulls.get(output.column, values))
             )
@@ -132,22 +136,22 @@ class OnlineResponse:
         """
         answer = {}
         of_column = self._answers()
-        for output in self._selection.outputs:
+        for output in self.selection.outputs:
             found = of_column.get(output.column)
             times: Times = [None] * self._rows if found is None else found.times
             answer[output.name] = [None if time is None else moment(time) for time in times]
         return answer
 
     def _answers(self) -> dict[str, ViewAnswer]:
-        return {output: answer for answer in self._found for output in answer.outputs}
+        return {output: answer for answer in self.found for output in answer.outputs}
 
     def __len__(self) -> int:
         return self._rows
 
     def to_dict(self, include_event_timestamps: bool = False) -> dict[str, list[Any]]:
         """The join keys and request values, then the features, as lists; with Feast's `__ts` columns if asked for."""
-        values = self._values
-        answer = self._keys | {output.name: values[output.column] for output in self._selection.outputs}
+        values = self.values
+        answer = self.keys | {output.name: values[output.column] for output in self.selection.outputs}
         if include_event_timestamps:
             answer |= {f"{name}__ts": times for name, times in self.event_times.items()}
         return answer
@@ -157,9 +161,9 @@ class OnlineResponse:
         import pyarrow as pa  # noqa: PLC0415
 
         times = pa.timestamp("us", "UTC")
-        types = {f"{output.name}__ts": times for output in self._selection.outputs}
-        types |= {output.name: output.dtype.arrow() for output in self._selection.outputs}
-        types |= {field.name: field.dtype.arrow() for field in (*self._selection.keys, *self._selection.request_fields)}
+        types = {f"{output.name}__ts": times for output in self.selection.outputs}
+        types |= {output.name: output.dtype.arrow() for output in self.selection.outputs}
+        types |= {field.name: field.dtype.arrow() for field in (*self.selection.keys, *self.selection.request_fields)}
         columns = self.to_dict(include_event_timestamps)
         return pa.table({name: pa.array(values, types[name]) for name, values in columns.items()})
 
@@ -177,12 +181,12 @@ class OnlineResponse:
         """
         import numpy as np  # noqa: PLC0415
 
-        matrix = np.full((self._rows, len(self._selection.outputs)), np.nan)
-        for place, output in enumerate(self._selection.outputs):
+        matrix = np.full((self._rows, len(self.selection.outputs)), np.nan)
+        for place, output in enumerate(self.selection.outputs):
             if not (output.dtype.is_numeric or output.dtype.name == "Bool"):
                 raise RequestError(
                     f"feature {output.reference!r} is {output.dtype}, which is no number",
                     hint="leave it out of the request, or take to_arrow() or to_df()",
                 )
-            matrix[:, place] = [np.nan if value is None else float(value) for value in self._values[output.column]]
+            matrix[:, place] = [np.nan if value is None else float(value) for value in self.values[output.column]]
         return matrix

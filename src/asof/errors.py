@@ -168,6 +168,10 @@ class DerivationError(AsofError):
     exit_code = 7
 
 
+class FunctionTimeout(DerivationError):
+    """An on-demand function took longer than the server lets it."""
+
+
 class RegistryError(AsofError):
     """The registry cannot be read or written."""
 
@@ -182,6 +186,11 @@ class StorageError(AsofError):
     """A store or a log cannot be read or written (disk full, damaged, locked, out of reach)."""
 
     exit_code = 8
+
+
+class PushNotApplied(StorageError):
+    """Pushed rows are kept in the log for good, but the online store did not take them yet; pushing them again would
+    count them twice."""
 
 
 class LogError(StorageError):
@@ -218,6 +227,25 @@ class DeadLetterLimit(AsofError):
     """So many messages could not be used that the worker stopped, after writing them down."""
 
     exit_code = 9
+
+
+class JobRunning(AsofError):
+    """A view is being materialized by another job; nothing was begun.
+
+    Args:
+        views: those of the request that are.
+        job: the other job's id.
+    """
+
+    exit_code = 8
+
+    def __init__(self, views: Sequence[str], job: str) -> None:
+        super().__init__(
+            f"already being materialized: {', '.join(views)}",
+            hint=f"wait for job {job} (GET /jobs/{job}), or add ?force=true",
+        )
+        self.views = list(views)
+        self.job = job
 
 
 class Interrupted(AsofError):

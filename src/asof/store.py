@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from datetime import date, datetime
+from functools import partial
 from pathlib import Path
 from threading import Event, Lock
 from typing import TYPE_CHECKING, Any
@@ -37,7 +38,7 @@ if TYPE_CHECKING:
     from asof.backends import OpenedParts
     from asof.flows.historical import HistoricalResult
     from asof.flows.push import Pusher
-    from asof.flows.serving import Reader
+    from asof.flows.serving import History, Reader
     from asof.planning import Plan
 
 REFRESH_S = 1.0
@@ -252,16 +253,32 @@ class FeatureStore:
         key = (_request_key(features), full_feature_names)
         reader = self._readers.get(key)
         if reader is None or reader.snapshot is not snapshot:
-            from asof.flows.past import history_of  # noqa: PLC0415
-            from asof.flows.serving import Reader  # noqa: PLC0415
-
-            selection = self._selected(snapshot, features, full_feature_names)
-            history = history_of(self.parts, snapshot, before=self._flush_pushers)
-            reader = Reader(self.parts, snapshot, selection, history=history)
+            reader = self.open_reader(snapshot, features, full_feature_names)
             if len(self._readers) >= READERS:
                 self._readers.clear()
             self._readers[key] = reader
         return reader
+
+    def open_reader(
+        self, snapshot: Snapshot, features: Any, full_feature_names: bool = False, *, history: History | None = None
+    ) -> Reader:
+        """A reader of one request over one snapshot, for who reads more than once and looks after the registry himself.
+
+        Args:
+            history: answers what online rows cannot; by default the sources and archives do.
+        """
+        from asof.flows.serving import Reader  # noqa: PLC0415
+
+        selection = self._selected(snapshot, features, full_feature_names)
+        if history is None:
+            history = partial(self._past, snapshot)
+        return Reader(self.parts, snapshot, selection, history=history)
+
+    def _past(self, snapshot: Snapshot, read: Any, keys: Any, at: Micros) -> Any:
+        # Loaded once a row cannot answer: it brings the engine with it.
+        from asof.flows.past import history_of  # noqa: PLC0415
+
+        return history_of(self.parts, snapshot, before=self._flush_pushers)(read, keys, at)
 
     def _flush_pushers(self) -> None:
         for pusher in list(self._pushers.values()):
@@ -345,6 +362,10 @@ class FeatureStore:
                 pusher = self._pushers.get(name) or Pusher(self.parts, name)
                 self._pushers[name] = pusher
         return pusher
+
+    def take_over_pushes(self, push_source_name: str) -> int:
+        """Apply and archive what stands in a push log and not in the archive, whoever pushed it; how many rows."""
+        return self._pusher(push_source_name).take_over()
 
     def _archive_pushes(self) -> None:
         """Archive what this process and others have pushed, so that history holds all that is served."""

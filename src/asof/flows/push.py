@@ -13,7 +13,7 @@ import pyarrow as pa
 
 from asof.decoding import unusable_times
 from asof.definitions import Field, LogSource
-from asof.errors import RowsRefused, StorageError, nearest, some
+from asof.errors import PushNotApplied, RowsRefused, StorageError, nearest, some
 from asof.fitting import fit, fit_values
 from asof.flows.ingest import Ingest
 from asof.flows.parts import Parts, log_source_named
@@ -75,7 +75,7 @@ class Pusher:
         Raises:
             RowsRefused: something does not fit; nothing was written.
             LogError: nothing was written.
-            StorageError: the rows are in the log for good, but the online store did not take them yet.
+            PushNotApplied: the rows are in the log for good, but the online store did not take them yet.
         """
         source = self.ingest.source
         keys = [source.raw(key) for view in self._views() for key in view.join_keys]
@@ -125,7 +125,7 @@ class Pusher:
                 self.ingest.take(self.topic, part)
                 self._position = int(part.offsets[-1]) + 1 if len(part) else after
         except StorageError as error:
-            raise StorageError(
+            raise PushNotApplied(
                 f"rows pushed to source {self.name!r} are kept in its log, but could not be applied: {error.message}",
                 hint=f"do not push them again: the next push applies them, and so does `asof stream run`; {error.hint}",
             ) from error

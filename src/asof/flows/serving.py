@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from operator import itemgetter
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import pyarrow as pa
 
@@ -34,6 +34,21 @@ History = Callable[[ViewRead, Columns, Micros], tuple[Columns, Sequence[Micros |
 """Answers a view's features for some keys as of a moment: outputs by name (nulls stay nulls), and per key the time of
 its newest row up to then, if that is known."""
 
+
+class Question(NamedTuple):
+    """The entity rows of a request, checked, and what has to be read for them.
+
+    Args:
+        columns: join keys and request values.
+        n: how many entity rows.
+        lookups: view by view.
+    """
+
+    columns: Columns
+    n: int
+    lookups: list[Lookup]
+
+
 class Reader:
     """Answers one selection from the online store; made once per selection and snapshot.
 
@@ -62,16 +77,35 @@ class Reader:
             at: the moment to answer for; the clock's where None. The clock is asked after the rows are read, so that
                 a row which is written meanwhile is not later than the moment.
         """
+        question = self.ask(entity_rows)
+        return self.answer(question, self.parts.online.read(question.lookups) if question.lookups else [], at=at)
+
+    def ask(self, entity_rows: Any) -> Question:
+        """What has to be read of the online store: for who reads it in another way than `read` does.
+
+        Raises:
+            EntityFrameError: a column is missing, a key is null, or a value does not fit its type.
+        """
         columns, keys, n = self._entity_rows.columns(entity_rows)
         try:
-            lookups = self._lookups(keys, n)
+            return Question(columns, n, self._lookups(keys, n))
         except UnicodeEncodeError as error:
             raise EntityFrameError(
                 f"a join key is text that has no UTF-8: {error}", hint="leave such rows out"
             ) from error
-        answers = self.parts.online.read(lookups) if lookups else []
+
+    def answer(
+        self, question: Question, answers: list[list[Row | None]], *, at: Micros | None = None, derived: bool = True
+    ) -> tuple[OnlineResponse, bool]:
+        """See `read`.
+
+        Args:
+            answers: the online store's to `question.lookups`; they are consumed.
+            derived: run the on-demand functions, too; else the answer is whole only after `derive`.
+        """
         if at is None:
             at = self.parts.clock()
+        columns, n, _ = question
         values: Columns = {}
         found = []
         complete = True
@@ -82,9 +116,14 @@ class Reader:
             if None in rows:
                 complete = False
             found.append(view.answer(rows, keys=columns, at=at, values=values))
-        if self.selection.derivations:
-            values |= derive_values({**columns, **values}, n, self.selection.derivations, at)
-        return OnlineResponse(self.selection, columns, values, found, at=at, rows=n), complete
+        response = OnlineResponse(self.selection, columns, values, found, at=at, rows=n)
+        return self.derive(response) if derived and self.selection.derivations else response, complete
+
+    def derive(self, response: OnlineResponse) -> OnlineResponse:
+        """Run the on-demand functions, over what was read and what came with the request."""
+        values, n = response.values, len(response)
+        values |= derive_values({**response.keys, **values}, n, self.selection.derivations, response.at)
+        return response
 
     def _lookups(self, keys: Columns, n: int) -> list[Lookup]:
         """What to read of each view; the keys of views that share theirs are packed once."""
@@ -259,4 +298,4 @@ def _listed(column: pa.Array) -> list[Any]:
     return python_values(column)
 
 
-__all__ = ["History", "OnlineResponse", "Reader", "ViewAnswer", "ViewReader"]
+__all__ = ["History", "OnlineResponse", "Question", "Reader", "ViewAnswer", "ViewReader"]

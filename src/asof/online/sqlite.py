@@ -59,6 +59,9 @@ class SqliteOnlineStore:
         busy_timeout_s: how long a write waits for other processes' writes before it fails.
     """
 
+    is_local = True
+    """A read takes microseconds and waits for nobody."""
+
     def __init__(self, path: str | os.PathLike[str], *, busy_timeout_s: float = 30.0) -> None:
         self._file = SqliteFile(path, busy_timeout_s=busy_timeout_s)
         self.path = self._file.path

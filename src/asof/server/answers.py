@@ -1,0 +1,146 @@
+"""Answers to reads as bytes: Feast's shape, column by column, and Asof's own, row by row, in JSON or Arrow."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import lru_cache
+from typing import Any
+
+import orjson
+
+from asof.answers import OnlineResponse, ViewAnswer
+from asof.selection import Selection
+from asof.server.wire import Column, all_finite, converter, feast_converter, finite
+from asof.timing import moment
+
+EPOCH = "1970-01-01T00:00:00Z"
+"""What Feast answers as the time of what has none."""
+
+FEW = 8
+"""Up to so many times are written one by one; from there on NumPy is faster."""
+
+ARROW = "application/vnd.apache.arrow.stream"
+
+
+class Encoder:
+    """Writes the answers of one selection; what does not change from answer to answer is written once."""
+
+    def __init__(self, selection: Selection) -> None:
+        places = {
+            feature.output: place for place, read in enumerate(selection.reads) for feature in read.features
+        }  # fmt: skip
+        self.names = [*(field.name for field in selection.keys), *selection.names]
+        self._keys = [(field.name, feast_converter(field.dtype)) for field in selection.keys]
+        self._outputs = [
+            (output.column, places.get(output.column), feast_converter(output.dtype)) for output in selection.outputs
+        ]
+        self._floats = [output.column for output in selection.outputs if output.dtype.is_float]
+        self._lean = [converter(output.dtype) for output in selection.outputs]
+        self._lean_keys = [converter(field.dtype) for field in selection.keys]
+        self._selection = selection
+        self._metadata = orjson.Fragment(orjson.dumps({"feature_names": self.names}))
+
+    def feast(self, response: OnlineResponse, *, versions: bool = False) -> bytes:
+        """Column by column, each value with its status and event time; entity columns first."""
+        n = len(response)
+        present, epoch = _present(n), _epoch(n)
+        values = response.values
+        results = []
+        for name, convert in self._keys:
+            column = response.keys[name]
+            results.append(
+                {
+                    "values": column if convert is None else convert(column),
+                    "statuses": present,
+                    "event_timestamps": epoch,
+                }
+            )
+        times = [_times(each.times) for each in response.found]
+        # One look at all numbers together, where there are several.
+        plain = all_finite([values[name] for name in self._floats])
+        for name, place, convert in self._outputs:
+            column = values[name]
+            if place is None:
+                statuses = present if None not in column else _statuses(None, name, column)
+                when = epoch
+            else:
+                found = response.found[place]
+                statuses = present
+                if found.marks is not None or found.nulls or None in column:
+                    statuses = _statuses(found, name, column)
+                when = times[place]
+            if convert is not None and not (plain and convert is finite):
+                column = convert(column)
+            results.append({"values": column, "statuses": statuses, "event_timestamps": when})
+        metadata: Any = self._metadata
+        if versions:
+            views = [{"name": read.view.name, "version": 0} for read in self._selection.reads]
+            metadata = {"feature_names": self.names, "feature_view_metadata": views}
+        return orjson.dumps({"results": results, "metadata": metadata})
+
+    def rows(self, response: OnlineResponse, *, statuses: bool = False, event_times: bool = False) -> bytes:
+        """Row by row, the names once."""
+        columns = [
+            response.keys[field.name] if convert is None else convert(response.keys[field.name])
+            for field, convert in zip(self._selection.keys, self._lean_keys, strict=True)
+        ]
+        for output, convert in zip(self._selection.outputs, self._lean, strict=True):
+            column = response.values[output.column]
+            columns.append(column if convert is None else convert(column))
+        answer: dict[str, Any] = {
+            "names": self.names,
+            "rows": list(zip(*columns, strict=True)) if columns else [],
+        }
+        if statuses:
+            of_output = response.statuses
+            answer["statuses"] = list(zip(*(of_output[name] for name in self._selection.names), strict=True))
+        if event_times:
+            times = response.event_times
+            answer["event_times"] = list(zip(*(times[name] for name in self._selection.names), strict=True))
+        return orjson.dumps(answer, option=orjson.OPT_UTC_Z)
+
+    def arrow(self, response: OnlineResponse, *, statuses: bool = False, event_times: bool = False) -> bytes:
+        """An Arrow stream of one batch, features in their declared types.
+
+        Statuses are columns `name__status`, event times `name__ts`.
+        """
+        import pyarrow as pa  # noqa: PLC0415
+
+        table = response.to_arrow(include_event_timestamps=event_times)
+        if statuses:
+            for name, column in response.statuses.items():
+                table = table.append_column(f"{name}__status", pa.array(column, pa.string()))
+        sink = pa.BufferOutputStream()
+        with pa.ipc.new_stream(sink, table.schema) as writer:
+            writer.write_table(table)
+        return sink.getvalue().to_pybytes()
+
+
+def _statuses(found: ViewAnswer | None, name: str, column: Column) -> Sequence[str]:
+    if found is None:
+        return ["NULL_VALUE" if value is None else "PRESENT" for value in column]
+    return found.statuses(found.nulls.get(name, column))
+
+
+@lru_cache(maxsize=256)
+def _present(n: int) -> Any:
+    return orjson.Fragment(orjson.dumps(["PRESENT"] * n))
+
+
+@lru_cache(maxsize=256)
+def _epoch(n: int) -> Any:
+    return orjson.Fragment(orjson.dumps([EPOCH] * n))
+
+
+def _times(times: Sequence[int | None]) -> Any:
+    """The event times of a view's rows, written once for all of its features; the epoch where there is none."""
+    if len(times) <= FEW:
+        return orjson.Fragment(orjson.dumps([moment(time or 0) for time in times], option=orjson.OPT_UTC_Z))
+    import numpy as np  # noqa: PLC0415
+
+    if None in times:
+        times = [time or 0 for time in times]
+    return orjson.Fragment(orjson.dumps(np.array(times, dtype="datetime64[us]"), option=_NUMPY_TIMES))
+
+
+_NUMPY_TIMES = orjson.OPT_SERIALIZE_NUMPY | orjson.OPT_NAIVE_UTC | orjson.OPT_UTC_Z

@@ -1,0 +1,65 @@
+"""The ASGI application: hot routes go straight to their endpoints, all others through Starlette."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route as StarletteRoute
+
+from asof.server import failures
+from asof.server.endpoint import Endpoint, Receive, Scope, Send
+from asof.server.failures import HttpError
+from asof.server.routes import ROUTES
+from asof.server.service import Service
+
+HOT = {"/get-online-features", "/v1/features"}
+"""Where a router's microseconds would be felt."""
+
+
+class App:
+    """The application of one process."""
+
+    def __init__(self, service: Service) -> None:
+        self.service = service
+        endpoints = [Endpoint(service, route) for route in ROUTES]
+        self._hot = {(each.route.method, each.route.path): each for each in endpoints if each.route.path in HOT}
+        self.starlette = Starlette(
+            routes=[StarletteRoute(each.route.path, each, methods=[each.route.method]) for each in endpoints],
+            exception_handlers={HTTPException: _refuse},
+            lifespan=self._lifespan,
+        )
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "http":
+            endpoint = self._hot.get((scope["method"], scope["path"]))
+            if endpoint is not None:
+                await endpoint(scope, receive, send)
+                return
+        await self.starlette(scope, receive, send)
+
+    @asynccontextmanager
+    async def _lifespan(self, app: Any) -> AsyncIterator[None]:
+        await self.service.start()
+        try:
+            yield
+        finally:
+            await self.service.stop()
+
+
+async def _refuse(request: Request, error: Exception) -> Response:
+    """What Starlette itself refuses: an unknown path, a wrong method."""
+    assert isinstance(error, HTTPException)
+    if error.status_code == 404:
+        refused = HttpError(404, f"there is no {request.url.path}", hint="see /openapi.json")
+    elif error.status_code == 405:
+        allowed = (error.headers or {}).get("Allow", "")
+        refused = HttpError(405, f"{request.url.path} is not for {request.method}", hint=f"use {allowed}")
+    else:
+        refused = HttpError(error.status_code, str(error.detail))
+    return Response(failures.feast_body(refused), error.status_code, error.headers, "application/json")

@@ -1,0 +1,234 @@
+"""What a process reads features with: the readers of one snapshot, swapped whole when another one was applied."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+from asof.answers import OnlineResponse
+from asof.definitions import Snapshot
+from asof.errors import AsofError
+from asof.flows.serving import Reader
+from asof.server import wire
+from asof.server.answers import Encoder
+from asof.server.functions import FunctionThreads
+from asof.store import FeatureStore
+
+READERS = 1000
+"""How many different requests are kept decided."""
+ROWS_ON_LOOP = 256
+"""Up to so many keys of a store in this process are read on the event loop, which is quicker than another thread."""
+
+
+class HistoryNeeded(Exception):
+    """A row has merged events that are later than the moment asked for: what it was then, history knows."""
+
+
+class Prepared:
+    """A request that was decided: who reads it, and who writes its answer.
+
+    Args:
+        features: as they were asked for: references, or a service's name.
+    """
+
+    __slots__ = ("derivations", "encoder", "features", "full_names", "odd_types", "reader", "service", "used", "views")
+
+    def __init__(self, reader: Reader, features: tuple[str, ...] | str, full_names: bool) -> None:
+        self.reader = reader
+        self.features = features
+        self.full_names = full_names
+        # For metrics; a list of features has no name.
+        self.service = features if isinstance(features, str) else ""
+        self.encoder = Encoder(reader.selection)
+        self.derivations = reader.selection.derivations
+        self.views = _views_of(reader)
+        fields = (*reader.selection.keys, *reader.selection.request_fields)
+        # What JSON has no values of: it is read before it is checked.
+        self.odd_types = {each.name: each.dtype for each in fields if wire.reader(each.dtype) is not None}
+        self.used = 0
+
+
+class Applied:
+    """One snapshot, and the requests that were decided for it."""
+
+    def __init__(self, snapshot: Snapshot) -> None:
+        self.snapshot = snapshot
+        self.prepared: dict[Any, Prepared] = {}
+
+
+class Reading:
+    """Reads for the routes; never waits on the event loop for more than a store in this process takes.
+
+    Args:
+        threads: where waiting is done.
+    """
+
+    def __init__(self, store: FeatureStore, *, threads: ThreadPoolExecutor, functions: FunctionThreads) -> None:
+        self.store = store
+        self.applied: Applied | None = None
+        self.on_swap: Callable[[Snapshot], None] = lambda snapshot: None
+        self.failed: AsofError | None = None
+        self._threads = threads
+        self._functions = functions
+        self._is_local = bool(getattr(store.parts.online, "is_local", False))
+        self._checking: asyncio.Task[bool] | None = None
+        self._next_check: asyncio.Task[bool] | None = None
+
+    # ---- what is applied ----
+
+    @property
+    def snapshot(self) -> Snapshot:
+        """What is read now."""
+        assert self.applied is not None
+        return self.applied.snapshot
+
+    async def load(self) -> None:
+        """Read the registry for the first time."""
+        snapshot = await self._in_thread(self.store.parts.registry.load, self.store.project)
+        self.applied = Applied(snapshot)
+        self.on_swap(snapshot)
+
+    async def refresh(self) -> bool:
+        """Take over what was applied since; whether anything that is read changed.
+
+        The requests in use are decided anew before anybody sees the new snapshot, so that none of them waits.
+        """
+        before = self.applied
+        assert before is not None
+        version = await self._in_thread(self.store.parts.registry.version, self.store.project)
+        if version == before.snapshot.version:
+            return False
+        return await self._in_thread(self._swap, before)
+
+    def _swap(self, before: Applied) -> bool:
+        snapshot = self.store.parts.registry.load(self.store.project)
+        old = before.snapshot
+        if snapshot.project == old.project and _generations(snapshot) == _generations(old):
+            # Most versions only say how far a worker or a run is.
+            before.snapshot = snapshot
+            self.on_swap(snapshot)
+            return False
+        after = Applied(snapshot)
+        for key, prepared in list(before.prepared.items()):
+            if prepared.used:
+                try:
+                    after.prepared[key] = self._decide(snapshot, *key)
+                except AsofError:
+                    pass  # whoever asks for it is told
+        self.applied = after
+        self.on_swap(snapshot)
+        return True
+
+    def _decide(self, snapshot: Snapshot, features: Any, full_names: bool) -> Prepared:
+        reader = self.store.open_reader(snapshot, features, full_names, history=_no_history)
+        return Prepared(reader, features, full_names)
+
+    async def prepare(self, features: tuple[str, ...] | str, full_names: bool) -> Prepared:
+        """The request, decided; the first time in a thread, since its functions may have to be imported.
+
+        Raises:
+            NotFound, RequestError: it asks for what is not there.
+        """
+        applied = self.applied
+        assert applied is not None
+        key = (features, full_names)
+        prepared = applied.prepared.get(key)
+        if prepared is None:
+            prepared = await self._in_thread(self._decide, applied.snapshot, features, full_names)
+            if len(applied.prepared) >= READERS:
+                applied.prepared.clear()
+            applied.prepared[key] = prepared
+        prepared.used += 1
+        return prepared
+
+    # ---- reading ----
+
+    async def read(self, prepared: Prepared, entities: Any) -> OnlineResponse:
+        """The features of these entity rows now.
+
+        Raises:
+            EntityFrameError: a column is missing, a key is null, or a value does not fit its type.
+            StorageError: the online store cannot be read.
+            FunctionTimeout, DerivationError: an on-demand function took too long, or failed.
+        """
+        response, complete = await self._read(prepared, entities)
+        while not complete and await self._is_stale(prepared):
+            # A row that was not found may stand in a generation that readers have switched to meanwhile.
+            before, prepared = prepared, await self._again(prepared)
+            if prepared.reader.generations == before.reader.generations:
+                break
+            response, complete = await self._read(prepared, entities)
+        return response
+
+    async def _read(self, prepared: Prepared, entities: Any) -> tuple[OnlineResponse, bool]:
+        reader = prepared.reader
+        try:
+            if self._is_local and _rows_of(entities) * len(prepared.views) <= ROWS_ON_LOOP:
+                response, complete = _read_and_answer(reader, entities)
+            else:
+                response, complete = await self._in_thread(_read_and_answer, reader, entities)
+        except HistoryNeeded:
+            response, complete = await self._in_thread(self._from_history, prepared, entities)
+        if prepared.derivations:
+            response = await self._functions.run(lambda: reader.derive(response), prepared.derivations)
+        return response, complete
+
+    def _from_history(self, prepared: Prepared, entities: Any) -> tuple[OnlineResponse, bool]:
+        reader = self.store.open_reader(prepared.reader.snapshot, prepared.features, prepared.full_names)
+        return _read_and_answer(reader, entities)
+
+    async def _again(self, prepared: Prepared) -> Prepared:
+        return await self.prepare(prepared.features, prepared.full_names)
+
+    async def _is_stale(self, prepared: Prepared) -> bool:
+        """Look at the registry now; whether the request would be read in another way since.
+
+        A look that began before this one was asked for does not count, and all who wait share the next.
+        """
+        if self._checking is not None and not self._checking.done():
+            if self._next_check is None:
+                self._next_check = asyncio.create_task(self._check_after(self._checking))
+            await asyncio.shield(self._next_check)
+        else:
+            self._checking = asyncio.create_task(self.refresh())
+            await asyncio.shield(self._checking)
+        assert self.applied is not None
+        return self.applied.prepared.get((prepared.features, prepared.full_names)) is not prepared
+
+    async def _check_after(self, running: asyncio.Task[bool]) -> bool:
+        await asyncio.wait([running])
+        self._checking, self._next_check = self._next_check, None
+        return await self.refresh()
+
+    async def _in_thread(self, work: Callable[..., Any], *args: Any) -> Any:
+        return await asyncio.get_running_loop().run_in_executor(self._threads, work, *args)
+
+
+def _read_and_answer(reader: Reader, entities: Any) -> tuple[OnlineResponse, bool]:
+    question = reader.ask(entities)
+    rows = reader.parts.online.read(question.lookups) if question.lookups else []
+    return reader.answer(question, rows, derived=False)
+
+
+def _rows_of(entities: Any) -> int:
+    """About how many entity rows a request has."""
+    if type(entities) is dict:
+        entities = next(iter(entities.values()), ())
+    return len(entities) if type(entities) is list else 0
+
+
+def _no_history(*_: Any) -> Any:
+    raise HistoryNeeded
+
+
+def _generations(snapshot: Snapshot) -> dict[str, Any]:
+    known = snapshot.facts.get("generations", {})
+    return {view: each.get("current") for view, each in known.items()}
+
+
+def _views_of(reader: Reader) -> Sequence[Any]:
+    """All views that the request touches, on-demand ones too: what has to be allowed."""
+    selection = reader.selection
+    return [*(read.view for read in selection.reads), *(each.view for each in selection.derivations)]

@@ -1,0 +1,245 @@
+"""What each route does with a request that was let in and read: ask the store, hand the answer on."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import orjson
+
+from asof.answers import OnlineResponse
+from asof.definitions import LogSource
+from asof.errors import NotFound, PushNotApplied, RequestError, nearest
+from asof.flows.parts import view_named
+from asof.server import requests
+from asof.server.access import Action, Principal
+from asof.server.answers import ARROW
+from asof.server.failures import JSON, HttpError
+from asof.server.reading import Prepared
+from asof.server.wire import read_columns
+from asof.server.writes import rows_of_source, rows_of_view
+
+if TYPE_CHECKING:
+    from asof.server.service import Service
+
+
+@dataclass(slots=True)
+class Request:
+    """A request on its way through a route.
+
+    Args:
+        principal: who asks.
+        body: the bytes; `content`: what they say, as the route's type.
+        accept: the header of that name.
+        query: the parameters behind the path; `place`: those in it.
+    """
+
+    principal: Principal
+    body: bytes
+    content: Any
+    accept: bytes = b""
+    query: Mapping[str, str] = field(default_factory=dict)
+    place: Mapping[str, str] = field(default_factory=dict)
+    # For metrics and logs.
+    service: str = ""
+    rows: int = 0
+    response: OnlineResponse | None = None
+
+
+@dataclass(slots=True)
+class Answer:
+    """What goes back."""
+
+    body: bytes = b""
+    status: int = 200
+    headers: list[tuple[bytes, bytes]] = field(default_factory=lambda: [JSON])
+
+
+Handler = Callable[["Service", Request], Awaitable[Answer]]
+
+
+@dataclass(frozen=True)
+class Route:
+    """A route: the app, the API's document and its page all read this table.
+
+    Args:
+        action: what its caller must be allowed to do; empty for what everybody may.
+        content: the type of its body; None where it has none.
+        answers: status → what it means; of errors only those that are the route's own.
+        is_feast: errors are written as Feast's client reads them.
+        waits: how its time is bounded: `read` and `write` by `request_timeout_s`, `job` not at all.
+    """
+
+    method: str
+    path: str
+    handler: Handler
+    summary: str
+    action: Action | None = None
+    content: type | None = None
+    answers: Mapping[int, str] = field(default_factory=dict)
+    is_feast: bool = True
+    waits: str = "read"
+    query: Mapping[str, str] = field(default_factory=dict)
+
+
+async def get_online_features(service: Service, request: Request) -> Answer:
+    """Feast's answer: column by column."""
+    asked: requests.GetOnlineFeatures = request.content
+    names = [*asked.entities, "entities", "features", "feature_service"]
+    requests.refuse_repeated_names(request.body, names)
+    prepared = await _prepared(
+        service, request, asked.features, asked.feature_service, asked.full_feature_names, "feature_service"
+    )
+    response = await _read(service, request, prepared, asked.entities)
+    body = prepared.encoder.feast(response, versions=asked.include_feature_view_version_metadata)
+    return Answer(body)
+
+
+async def get_features(service: Service, request: Request) -> Answer:
+    """Asof's own answer: row by row, or as an Arrow stream."""
+    asked: requests.Features = request.content
+    names = asked.entities if type(asked.entities) is dict else asked.entities[0] if asked.entities else ()
+    if type(asked.entities) is dict:
+        requests.refuse_repeated_names(request.body, [*names, "entities", "features", "service"])
+    prepared = await _prepared(service, request, asked.features, asked.service, asked.full_feature_names, "service")
+    response = await _read(service, request, prepared, asked.entities)
+    if ARROW.encode() in request.accept:
+        body = prepared.encoder.arrow(response, statuses=asked.statuses, event_times=asked.event_times)
+        return Answer(body, headers=[(b"content-type", ARROW.encode())])
+    return Answer(prepared.encoder.rows(response, statuses=asked.statuses, event_times=asked.event_times))
+
+
+async def _prepared(
+    service: Service, request: Request, features: list[str] | None, name: str | None, full_names: bool, word: str
+) -> Prepared:
+    if (features is None) == (name is None):
+        found = "neither" if name is None else "both"
+        raise RequestError(f"the request has {found} of `features` and `{word}`", hint="give one of them")
+    if name is not None:
+        snapshot = service.reading.snapshot
+        if name not in snapshot.project.services:
+            known = snapshot.project.services
+            raise NotFound(
+                f"no feature service {name!r} is applied",
+                hint=nearest(name, known) or (f"there are {sorted(known)}" if known else "list features instead"),
+            )
+    prepared = await service.reading.prepare(name if name is not None else tuple(features or ()), full_names)
+    request.principal.require("read", prepared.views)
+    request.service = prepared.service
+    return prepared
+
+
+async def _read(service: Service, request: Request, prepared: Prepared, entities: Any) -> OnlineResponse:
+    limit = service.settings.max_rows
+    if type(entities) is dict:
+        if any(len(values) > limit for values in entities.values()):
+            raise _too_many(max(map(len, entities.values())), limit)
+        if prepared.odd_types:
+            entities = read_columns(entities, prepared.odd_types)
+    else:
+        if len(entities) > limit:
+            raise _too_many(len(entities), limit)
+        if prepared.odd_types:
+            entities = [
+                row | {name: values[0] for name, values in read_columns(
+                    {name: [row[name]] for name in prepared.odd_types if name in row}, prepared.odd_types
+                ).items()}
+                for row in entities
+            ]  # fmt: skip
+    response = await service.reading.read(prepared, entities)
+    request.rows = len(response)
+    request.response = response
+    return response
+
+
+def _too_many(rows: int, limit: int) -> HttpError:
+    return HttpError(
+        413, f"the request has {rows} entity rows; the most are {limit}",
+        hint="ask in several requests, or raise server.max_rows",
+    )  # fmt: skip
+
+
+async def push(service: Service, request: Request) -> Answer:
+    """Rows into a push source: when this answers they are durable, and served."""
+    asked: requests.Push = request.content
+    requests.refuse_repeated_names(request.body, [*asked.df, "df", "push_source_name"])
+    project = service.reading.snapshot.project
+    source = project.sources.get(asked.push_source_name)
+    if not isinstance(source, LogSource) or source.type != "push":
+        known = [each.name for each in project.sources.values() if each.type == "push"]
+        raise NotFound(
+            f"no push source {asked.push_source_name!r} is applied",
+            hint=nearest(asked.push_source_name, known) or f"the push sources are {known}",
+        )
+    request.principal.require("write", project.views_of(source.name))
+    rows = rows_of_source(source, asked.df)
+    request.rows = len(next(iter(asked.df.values()), ()))
+    return await _pushed(service, source.name, rows, asked.batch_id)
+
+
+async def _pushed(service: Service, source: str, rows: Any, batch_id: str | None) -> Answer:
+    def work() -> None:
+        service.store.push(source, rows, batch_id=batch_id)
+
+    try:
+        await service.in_writer(work)
+    except PushNotApplied as error:
+        service.catch_up(source)
+        return Answer(orjson.dumps({"status": "accepted", "message": error.message}), status=202)
+    return Answer(b"", headers=[])
+
+
+async def write_to_online_store(service: Service, request: Request) -> Answer:
+    """Rows of a view: of a pushed one through its log, of a batch-fed one to the online store alone."""
+    asked: requests.WriteToOnlineStore = request.content
+    requests.refuse_repeated_names(request.body, [*asked.df, "df", "feature_view_name"])
+    view = view_named(service.reading.snapshot, asked.feature_view_name)
+    request.principal.require("write", [view])
+    rows = rows_of_view(view, asked.df)
+    request.rows = len(next(iter(asked.df.values()), ()))
+    if view.source.type == "push":
+        answer = await _pushed(service, view.source.name, rows, None)
+        return answer if answer.status != 200 else Answer(b"null")
+    await service.in_writer(service.store.write_to_online_store, view.name, rows)
+    return Answer(b"null")
+
+
+async def health(service: Service, request: Request) -> Answer:
+    """Live: the event loop answers."""
+    return Answer(b"", headers=[])
+
+
+async def ready(service: Service, request: Request) -> Answer:
+    """Ready: definitions are loaded, and the process is not on its way out."""
+    words = service.state()
+    return Answer(orjson.dumps(words), status=200 if words["status"] == "ready" else 503)
+
+
+ROUTES: tuple[Route, ...] = (
+    Route(
+        "POST", "/get-online-features", get_online_features, "Features now, column by column, as Feast answers them.",
+        action="read", content=requests.GetOnlineFeatures,
+    ),
+    Route(
+        "POST", "/v1/features", get_features, "Features now, row by row, or as an Arrow stream.",
+        action="read", content=requests.Features, is_feast=False,
+    ),
+    Route(
+        "POST", "/push", push, "Push rows: durable and served when it answers.", action="write", content=requests.Push,
+        waits="write",
+        answers={202: "The rows are kept for good and will be applied; do not push them again."},
+    ),
+    Route(
+        "POST", "/write-to-online-store", write_to_online_store, "Write rows of a view.", action="write",
+        content=requests.WriteToOnlineStore, waits="write",
+        answers={202: "The rows are kept for good and will be applied; do not write them again."},
+    ),
+    Route("GET", "/health", health, "Whether the process lives.", is_feast=False),
+    Route(
+        "GET", "/ready", ready, "Whether the process should get requests.", is_feast=False,
+        answers={503: "Not yet, or not any more."},
+    ),
+)  # fmt: skip
+
+__all__ = ["ROUTES", "Answer", "Handler", "Request", "Route"]

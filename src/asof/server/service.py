@@ -1,0 +1,146 @@
+"""All that the routes of one process share: the store, its readers, threads, limits, and the state it is in."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from time import perf_counter
+from typing import TYPE_CHECKING, Any
+
+from asof.errors import AsofError
+from asof.server.access import OpenSecurity, Security
+from asof.server.functions import FunctionThreads
+from asof.server.reading import Reading
+from asof.server.settings import ServerSettings
+from asof.store import FeatureStore
+
+if TYPE_CHECKING:
+    from asof.server.endpoint import Running
+    from asof.server.routes import Request, Route
+
+READ_THREADS = 8
+WRITE_THREADS = 4
+SWEEP_S = 0.25
+CATCH_UP_S = 1.0
+"""How long after a failed one rows that are kept in a push log are tried again."""
+
+log = logging.getLogger("asof.server")
+
+
+class Service:
+    """One process's part of the server.
+
+    Args:
+        security: who may do what; everybody everything by default.
+        on_hopeless: called when this process should be replaced by a new one.
+    """
+
+    def __init__(
+        self,
+        store: FeatureStore,
+        settings: ServerSettings | None = None,
+        *,
+        security: Security | None = None,
+        on_hopeless: Callable[[], None] = lambda: None,
+    ) -> None:
+        self.store = store
+        self.settings = settings or ServerSettings()
+        self.security: Security = security or OpenSecurity()
+        self.is_draining = False
+        self.running: dict[Running, Route] = {}
+        self.waiting: Callable[[], int] = self.running.__len__
+        self._readers = ThreadPoolExecutor(READ_THREADS, "asof-read")
+        self._writers = ThreadPoolExecutor(WRITE_THREADS, "asof-write")
+        self.functions = FunctionThreads(
+            self.settings.function_threads, timeout_s=self.settings.function_timeout_s, on_hopeless=on_hopeless
+        )
+        self.reading = Reading(store, threads=self._readers, functions=self.functions)
+        self._tasks: set[asyncio.Task[Any]] = set()
+        self._catching_up: set[str] = set()
+        self._registry_error: AsofError | None = None
+
+    async def start(self) -> None:
+        """Read what is applied, and keep looking for changes."""
+        await self.reading.load()
+        self.run_aside(self._watch_registry())
+        self.run_aside(self._sweep())
+
+    async def stop(self) -> None:
+        """Archive what was pushed, and let go of everything."""
+        for task in list(self._tasks):
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        self.functions.close()
+        await asyncio.get_running_loop().run_in_executor(None, self.store.close)
+        self._readers.shutdown(wait=False, cancel_futures=True)
+        self._writers.shutdown(wait=False, cancel_futures=True)
+
+    def note(
+        self, route: Route, request: Request | None, status: int, seconds: float, error: BaseException | None
+    ) -> None:
+        """Count an answered request."""
+
+    def run_aside(self, work: Any) -> None:
+        """Run a coroutine until the service stops."""
+        task = asyncio.create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    def state(self) -> dict[str, Any]:
+        """What `/ready` says."""
+        if self.is_draining:
+            return {"status": "draining"}
+        if self.reading.applied is None:
+            return {"status": "starting"}
+        words: dict[str, Any] = {"status": "ready", "version": self.reading.snapshot.version}
+        if self._registry_error is not None:
+            words["registry"] = self._registry_error.message
+        return words
+
+    async def in_writer(self, work: Callable[..., Any], *args: Any) -> Any:
+        """Run what writes in one of the threads for it."""
+        return await asyncio.get_running_loop().run_in_executor(self._writers, work, *args)
+
+    def catch_up(self, source: str) -> None:
+        """Apply, as soon as that works, the rows that a push log keeps and the online store did not take."""
+        if source not in self._catching_up:
+            self._catching_up.add(source)
+            self.run_aside(self._catch_up(source))
+
+    async def _catch_up(self, source: str) -> None:
+        while True:
+            await asyncio.sleep(CATCH_UP_S)
+            try:
+                await self.in_writer(self.store.take_over_pushes, source)
+                break
+            except AsofError as error:
+                log.warning("rows pushed to %s are not applied yet: %s", source, error.message)
+        self._catching_up.discard(source)
+
+    async def _watch_registry(self) -> None:
+        while True:
+            await asyncio.sleep(self.settings.registry_refresh_s)
+            try:
+                await self.reading.refresh()
+                self._registry_error = None
+            except AsofError as error:
+                # Reads go on with what is known.
+                if self._registry_error is None:
+                    log.warning("the registry cannot be read: %s", error.message)
+                self._registry_error = error
+            except Exception:
+                log.exception("looking for changes of the registry failed")
+
+    async def _sweep(self) -> None:
+        """End requests that take too long: to arrive, or to be answered."""
+        settings = self.settings
+        while True:
+            await asyncio.sleep(SWEEP_S)
+            now = perf_counter()
+            for each, route in list(self.running.items()):
+                limit = settings.receive_timeout_s if each.reads_body else settings.request_timeout_s
+                if now - each.since > limit and (each.reads_body or route.waits != "job") and not each.expired:
+                    each.expired = True
+                    each.task.cancel()
