@@ -120,6 +120,18 @@ REFERENCE: tuple[Option, ...] = (
         "connections", "postgres", "pgbouncer", "flag", None,
         "Sessions are shared (PgBouncer's transaction pooling): nothing is prepared, settings are per transaction.",
     ),
+    Option(
+        "connections", "schema_registry", "url", "text", None,
+        "A registry with Confluent's REST API, for formats with `registry=`.", required=True,
+    ),
+    Option("connections", "schema_registry", "user", "text", None, "The user (HTTP basic)."),
+    Option("connections", "schema_registry", "password", "text", None, "The password; better as `${VAR}`."),
+    Option("connections", "schema_registry", "token", "text", None, "A bearer token instead; better as `${VAR}`."),
+    Option("connections", "schema_registry", "ca_file", "path", None, "The certificates to trust; else the machine's."),
+    Option(
+        "connections", "schema_registry", "timeout_s", "number", 10,
+        "How long a worker tries to reach it before it stops.",
+    ),
     Option("log", "", "type", "text", "file", "The product."),
     Option("log", "file", "path", "path", "data/log", "The folder of the log's topics."),
     Option("log", "file", "partitions", "integer", 1, "How many partitions a topic gets that `apply` makes."),

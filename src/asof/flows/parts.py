@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from asof.decoding import Schemas
 from asof.definitions import FeatureView, LogSource, Project, Snapshot, Source
 from asof.definitions.project import decode_project
 from asof.errors import NotFound, nearest
@@ -49,6 +50,10 @@ class Parts:
 
     def archive_of(self, source: Source) -> Archive:
         return Archive(self.project, source.name)
+
+    def schemas_of(self, source: LogSource) -> Schemas | None:  # noqa: ARG002 - for parts that are configured
+        """The schema registry that a source's messages name; None where they name none, or none is configured."""
+        return None
 
     def letters_of(self, source: Source) -> Archive:
         return Archive(self.project, source.name, "letters")
