@@ -38,7 +38,7 @@ class Principal(Protocol):
                 the whole project.
 
         Raises:
-            NotPermitted: with what is missing.
+            NotAllowed: with what is missing.
         """
         ...
 

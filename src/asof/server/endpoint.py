@@ -11,7 +11,7 @@ from urllib.parse import parse_qsl
 
 import msgspec
 
-from asof.errors import AsofError, ServerBusy
+from asof.errors import AsofError, Overloaded
 from asof.server import failures
 from asof.server.access import Caller
 from asof.server.failures import JSON, HttpError
@@ -66,7 +66,7 @@ class Endpoint:
         try:
             try:
                 if service.waiting() > service.settings.max_waiting and route.action is not None:
-                    raise ServerBusy("the server has more requests than it can take on", hint="ask again later")
+                    raise Overloaded("the server has more requests than it can take on", hint="ask again later")
                 headers = scope["headers"]
                 principal = service.security.authenticate(
                     Caller(headers, _certificate(scope), _address(scope), route.method, route.path)
