@@ -10,6 +10,7 @@ from functools import cached_property
 from importlib import import_module
 from importlib.metadata import entry_points
 from pathlib import Path
+from threading import Lock
 from typing import Any
 
 from asof.config import Part, StoreConfig, expanded
@@ -239,6 +240,9 @@ class OpenedParts(Parts):
         config: what to open.
     """
 
+    _logs: dict[str, Any]
+    _logs_lock: Lock
+
     def __init__(self, config: StoreConfig, *, clock: Clock, who: str) -> None:
         for family, part in (
             ("registry", config.registry), ("offline", config.offline_store), ("online", config.online_store),
@@ -251,7 +255,7 @@ class OpenedParts(Parts):
         for name, value in (
             ("config", config), ("project", config.project), ("clock", clock), ("who", who),
             ("connections", connections), ("readers", LazyReaders(config.path, connections)),
-            ("options", {"partitions": partitions}), ("_schemas", {}),
+            ("options", {"partitions": partitions}), ("_schemas", {}), ("_logs", {}), ("_logs_lock", Lock()),
         ):  # fmt: skip
             object.__setattr__(self, name, value)
 
@@ -270,6 +274,9 @@ class OpenedParts(Parts):
     @cached_property
     def log(self) -> Any:  # type: ignore[override]
         options = {name: value for name, value in self.config.log.options.items() if name != "partitions"}
+        if self.config.log.type == "kafka":
+            # A cluster is shared where a folder is not: another project must not read this one's pushes.
+            options.setdefault("topic_prefix", f"{self.project}.")
         part = Part(self.config.log.type, options, self.config.log.where)
         return opened("log", part, self.config.path, clock=self.clock)
 
@@ -284,9 +291,31 @@ class OpenedParts(Parts):
             self._schemas[found.label] = SchemaRegistry(**found.options, label=found.label, where=found.where)
         return self._schemas[found.label]
 
+    def log_of(self, source: LogSource) -> Any:
+        """See `Parts.log_of`. Sources on the same cluster share one log object."""
+        if source.type != "kafka":
+            return self.log
+        connection = self.connections.of(source, "kafka")
+        options = dict(connection.options)
+        if "kafka_settings" in options:
+            options["settings"] = options.pop("kafka_settings")
+        for own in ("partitions", "replication_factor", "topic_prefix"):
+            # They are about topics that Asof makes.
+            options.pop(own, None)
+        key = repr(sorted(options.items()))
+        with self._logs_lock:
+            if key not in self._logs:
+                part = Part("kafka", options, connection.where)
+                self._logs[key] = opened("log", part, self.config.path, clock=self.clock)
+            return self._logs[key]
+
     def close(self) -> None:
         """Give back what was opened."""
         self.readers.close()  # type: ignore[attr-defined]
+        with self._logs_lock:
+            for log in self._logs.values():
+                log.close()
+            self._logs.clear()
         for name in ("log", "online", "offline", "registry"):
             if name in self.__dict__:
                 with suppress(AttributeError):

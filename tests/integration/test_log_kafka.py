@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import time
 from collections.abc import Iterator
 
@@ -10,6 +9,7 @@ import pytest
 
 from asof.log.kafka import KafkaLog
 from asof.testing.log import LogSuite, OpenLog
+from tests.services import Kafka
 
 pytestmark = pytest.mark.integration
 
@@ -23,11 +23,15 @@ class TestKafkaLog(LogSuite):
     unsupported = frozenset({"erase", "epoch"})
 
     @pytest.fixture
-    def open_log(self) -> Iterator[OpenLog]:
+    def open_log(self, kafka: Kafka, topic_prefix: str) -> Iterator[OpenLog]:
         opened: list[KafkaLog] = []
 
         def make() -> KafkaLog:
-            log = KafkaLog(os.environ["KAFKA"], clock=now, replication_factor=1, session_timeout_s=6)
+            # A member learns of a rebalance by its next heartbeat.
+            quick = {"heartbeat.interval.ms": 200}
+            log = KafkaLog(
+                kafka.bootstrap, clock=now, topic_prefix=topic_prefix, session_timeout_s=6, settings=quick
+            )
             opened.append(log)
             return log
 

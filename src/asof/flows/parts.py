@@ -31,6 +31,7 @@ class Parts:
 
     Args:
         project: the project's name.
+        log: where the project's own topics stand; that of a source may be elsewhere (`log_of`).
         readers: source type → its reader, for sources that are not logs.
         clock: the store's now.
         who: who commits to the registry.
@@ -47,6 +48,10 @@ class Parts:
     who: str = ""
     max_row_bytes: int = 256 * 1024
     options: Mapping[str, Any] = field(default_factory=dict)
+
+    def log_of(self, source: LogSource) -> Log:
+        """Where a source's own topic stands. Replayed letters and pushes always go through `log`."""
+        return self.log
 
     def archive_of(self, source: Source) -> Archive:
         return Archive(self.project, source.name)

@@ -15,7 +15,13 @@ from dataclasses import dataclass, replace
 from itertools import count
 from typing import Any
 
-from confluent_kafka import ConsumerGroupTopicPartitions, IsolationLevel, TopicCollection, TopicPartition
+from confluent_kafka import (
+    ConsumerGroupTopicPartitions,
+    IsolationLevel,
+    KafkaException,
+    TopicCollection,
+    TopicPartition,
+)
 from confluent_kafka.admin import NewPartitions, NewTopic, OffsetSpec
 
 from asof.errors import LogError
@@ -64,7 +70,7 @@ class KafkaLog:
     """Topics of a Kafka cluster. See `asof.log.protocol.Log`.
 
     Args:
-        bootstrap_servers: `host:port`, several with commas.
+        bootstrap_servers: `host:port`; several as a list, or with commas.
         clock: the now of retention, and of records that are sent without a time.
         settings: librdkafka's settings by their own names (`security.protocol`, `sasl.*`, `ssl.*`, …), passed through.
         topic_prefix: put before each topic's name in Kafka, so that projects can share a cluster.
@@ -75,7 +81,7 @@ class KafkaLog:
 
     def __init__(
         self,
-        bootstrap_servers: str,
+        bootstrap_servers: str | Sequence[str] = "",
         *,
         clock: Clock,
         settings: Mapping[str, Any] | None = None,
@@ -84,7 +90,8 @@ class KafkaLog:
         session_timeout_s: float | None = None,
         timeout_s: float = 15.0,
     ) -> None:
-        self.broker = Broker(bootstrap_servers, settings=settings or {}, timeout_s=timeout_s)
+        servers = bootstrap_servers if isinstance(bootstrap_servers, str) else ",".join(bootstrap_servers)
+        self.broker = Broker(servers, settings=settings or {}, timeout_s=timeout_s)
         self._clock = clock
         self._prefix = topic_prefix
         self._replication_factor = -1 if replication_factor is None else replication_factor
@@ -147,8 +154,6 @@ class KafkaLog:
 
     def topics(self) -> list[str]:
         """See `Log.topics`. Without Kafka's own, and without those that lack the prefix."""
-        from confluent_kafka import KafkaException  # noqa: PLC0415
-
         try:
             found = self.broker.admin.list_topics(timeout=self.broker.timeout_s).topics
         except KafkaException as error:
