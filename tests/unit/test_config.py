@@ -259,7 +259,7 @@ def test_secrets_are_never_shown(root: Path) -> None:
 
 
 def test_every_option_is_documented_once_and_the_defaults_are_what_is_loaded(root: Path) -> None:
-    write(root, "project: shop\nconnections:\n  postgres: {type: postgres}\n  schema_registry: {type: schema_registry}\n")
+    write(root, "project: shop\nconnections:\n  postgres: {type: postgres}\n  kafka: {type: kafka}\n  schema_registry: {type: schema_registry}\n")
     config = load_config(root, environ={})
 
     places = [(each.section, each.product, each.name) for each in REFERENCE]
