@@ -81,6 +81,7 @@ text. A function or source of the project's that fails is 424, for the same reas
 
 FEAST_CLASSES: tuple[tuple[type[BaseException], str], ...] = (
     (NotAllowed, "FeastPermissionError"),
+    (NotAuthenticated, "FeastPermissionError"),
     (FeatureNameCollision, "FeatureNameCollisionError"),
     (UnknownFeature, "FeatureViewNotFoundException"),
     (NotFound, "FeastObjectNotFoundException"),
