@@ -18,8 +18,8 @@ class Option:
     Args:
         section: one of `SECTIONS`, or empty for the top level.
         product: the `type:` that takes it; empty where the section itself does.
-        kind: `text`, `prefix` (which may be empty), `path` (relative to the repository's root), `integer`, `number`,
-            `moment`, `size`, `flag`, `list`, `settings` (names and values of someone else's) or `part`.
+        kind: `text`, `path` (relative to the repository's root), `integer`, `number`, `moment`, `size`, `flag`, `list`,
+            `index` (from 0) or `part`.
         default: as it would be written; None where there is none.
         also: other spellings of the name, Feast's among them.
     """
@@ -68,6 +68,43 @@ REFERENCE: tuple[Option, ...] = (
     Option("online_store", "", "type", "text", "sqlite", "The product."),
     Option("online_store", "sqlite", "path", "path", "data/online.db", "The file."),
     Option("online_store", "sqlite", "busy_timeout_s", "number", None, "How long a write waits for other writers."),
+    Option(
+        "online_store", "redis", "url", "text", None,
+        "`redis://user:password@host:port/db`, with TLS `rediss://…`, `unix:///path?db=0`; several hosts with commas.",
+    ),
+    Option(
+        "online_store", "redis", "connection_string", "text", None,
+        "Feast's form of it: `host:port,db=0,ssl=true,password=…`.",
+    ),
+    Option(
+        "online_store", "redis", "redis_type", "text", None,
+        "`redis`; `redis_sentinel`, where the addresses are sentinels; `redis_cluster`, where they are some nodes.",
+    ),
+    Option("online_store", "redis", "username", "text", None, "The ACL user; else the server's default user."),
+    Option("online_store", "redis", "password", "text", None, "The password; better as `${VAR}`."),
+    Option("online_store", "redis", "db", "index", None, "The number of the database; a cluster has 0 alone."),
+    Option("online_store", "redis", "tls_ca", "path", None, "The certificates to trust; else the machine's."),
+    Option("online_store", "redis", "tls_cert", "path", None, "The client's certificate."),
+    Option("online_store", "redis", "tls_key", "path", None, "The client's key."),
+    Option(
+        "online_store", "redis", "tls_verify", "flag", None,
+        "Whether the server's certificate and name are checked; they are where left out.",
+    ),
+    Option("online_store", "redis", "sentinel_master", "text", None, "What they call the master; else `mymaster`."),
+    Option("online_store", "redis", "sentinel_username", "text", None, "The sentinels' own ACL user."),
+    Option("online_store", "redis", "sentinel_password", "text", None, "The sentinels' own password."),
+    Option("online_store", "redis", "key_prefix", "text", "asof:", "What all keys begin with."),
+    Option("online_store", "redis", "timeout_s", "number", 5, "How long a server may take to answer."),
+    Option("online_store", "redis", "connect_timeout_s", "number", 2, "How long to wait for a connection."),
+    Option(
+        "online_store", "redis", "retry_s", "number", 15,
+        "How long a read or write is tried again while servers restart or fail over.",
+    ),
+    Option("online_store", "redis", "max_connections", "integer", 64, "How many connections a process opens at most."),
+    Option(
+        "online_store", "redis", "replica_reads", "flag", None,
+        "Read features from replicas, which may be behind; never by default.",
+    ),
     Option("connections", "", "type", "text", None, "What kind of server.", required=True),
     Option(
         "connections", "postgres", "url", "text", None,
@@ -120,32 +157,6 @@ REFERENCE: tuple[Option, ...] = (
         "connections", "postgres", "pgbouncer", "flag", None,
         "Sessions are shared (PgBouncer's transaction pooling): nothing is prepared, settings are per transaction.",
     ),
-    Option(
-        "connections", "schema_registry", "url", "text", None,
-        "A registry with Confluent's REST API, for formats with `registry=`.", required=True,
-    ),
-    Option("connections", "schema_registry", "user", "text", None, "The user (HTTP basic)."),
-    Option("connections", "schema_registry", "password", "text", None, "The password; better as `${VAR}`."),
-    Option("connections", "schema_registry", "token", "text", None, "A bearer token instead; better as `${VAR}`."),
-    Option("connections", "schema_registry", "ca_file", "path", None, "The certificates to trust; else the machine's."),
-    Option(
-        "connections", "schema_registry", "timeout_s", "number", 10,
-        "How long a worker tries to reach it before it stops.",
-    ),
-    Option(
-        "connections", "kafka", "bootstrap_servers", "list", None, "The brokers to ask first, as `host:port`.",
-        required=True, also=("kafka_bootstrap_servers",),
-    ),
-    Option(
-        "connections", "kafka", "settings", "settings", None,
-        "librdkafka's own settings, passed through: `security.protocol`, `sasl.*`, `ssl.*` and so on.",
-    ),
-    Option("connections", "kafka", "timeout_s", "number", 15, "How long one call waits for an answer."),
-    Option(
-        "connections", "kafka", "session_timeout_s", "number", None,
-        "How long a worker may be silent before its partitions are given to others (else 45), and a pushing process "
-        "before its own partition may be taken over (else 10).",
-    ),
     Option("log", "", "type", "text", "file", "The product."),
     Option("log", "file", "path", "path", "data/log", "The folder of the log's topics."),
     Option("log", "file", "partitions", "integer", 1, "How many partitions a topic gets that `apply` makes."),
@@ -153,15 +164,6 @@ REFERENCE: tuple[Option, ...] = (
     Option(
         "log", "file", "session_timeout_s", "number", None,
         "How long a consumer may be silent before its partitions are given to others.",
-    ),
-    Option("log", "kafka", "partitions", "integer", 1, "How many partitions a topic gets that `apply` makes."),
-    Option(
-        "log", "kafka", "replication_factor", "integer", None,
-        "On how many brokers such a topic stands; the broker's default where left out.",
-    ),
-    Option(
-        "log", "kafka", "topic_prefix", "prefix", None,
-        "Put before the names of the project's own topics, so that projects can share a cluster; else `PROJECT.`.",
     ),
 )  # fmt: skip
 
@@ -179,6 +181,7 @@ FEAST_KEYS: dict[str, tuple[str, ...]] = {
     "connections": ("conn_type",),
     "offline_store": ("allow_historical_data_skip", "staging_location", "staging_location_endpoint_override"),
     "online_store": ("vector_enabled", "vector_len", "text_search_enabled"),
+    "online_store.redis": ("full_scan_for_deletion", "key_ttl_seconds", "skip_dedup"),
     "log": (),
 }  # fmt: skip
 """Feast's keys without a meaning here, by section: taken with a note."""
@@ -194,7 +197,7 @@ FEAST_TYPES: dict[str, dict[str, str]] = {
 
 
 ON_SERVERS = {
-    ("registry", "postgres"), ("offline_store", "postgres"), ("online_store", "postgres"), ("log", "kafka"),
+    ("registry", "postgres"), ("offline_store", "postgres"), ("online_store", "postgres"),
 }  # fmt: skip
 """The products, by section, that take a connection's keys."""
 

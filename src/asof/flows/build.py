@@ -81,7 +81,7 @@ def fill(parts: Parts, view: FeatureView, generation: str, *, progress: Progress
     base = parts.offline.offsets(parts.archive_of(source), partitions_of(parts, source, epoch=epoch))
     rows = _fold_archive(parts, source, feeder, base, progress)
     facts: dict[str, str | int] = {progress_name(each): offset for each, offset in base.items() if offset >= 0}
-    parts.online.write_progress(feeder.table, {**facts, BUILT: parts.clock()})
+    parts.online.write_progress(feeder.table, {**facts, BUILT: parts.clock()}, within=feeder.incarnation)
     return rows
 
 

@@ -17,6 +17,7 @@ from asof.flows.historical import rows_of
 from asof.flows.ingest import progress_name
 from asof.flows.keys import restored_key
 from asof.flows.letters import replayed_places
+from asof.flows.materialize import lost_rows
 from asof.flows.parts import Parts, building_generation, current_generation, table_of
 from asof.flows.stream import stream_status
 from asof.flows.training_sets import list_training_sets
@@ -62,7 +63,7 @@ def doctor(parts: Parts, *, clock_note: str = "") -> list[Check]:
     checks = [Check("clock", True, f"{clock_note} ({now})" if clock_note else now)]
     loaded: list[Snapshot] = []
     checks.append(_check("registry", lambda: _registry(parts, loaded)))
-    checks.append(_check("online store", lambda: (True, parts.online.ping(), "")))
+    checks.append(_check("online store", lambda: _online(parts)))
     if not loaded:
         return checks
     snapshot = loaded[0]
@@ -87,6 +88,11 @@ def _check(part: str, look: Callable[[], Said]) -> Check:
         return Check(part, False, error.message, error.hint)
     except Exception as error:  # noqa: BLE001 - whatever breaks is what the doctor is asked about
         return Check(part, False, f"{type(error).__name__}: {error}", "see the full error with --debug")
+
+
+def _online(parts: Parts) -> Said:
+    text, warnings = parts.online.ping(), parts.online.warnings()
+    return not warnings, "; ".join([text, *warnings]), "change the server's settings" if warnings else ""
 
 
 def _registry(parts: Parts, loaded: list[Snapshot]) -> Said:
@@ -169,6 +175,8 @@ def _view(parts: Parts, snapshot: Snapshot, view: FeatureView) -> Said:
     if table_of(parts.project, view, generation) not in parts.online.tables(parts.project):
         step = "rebuild" if view.source.is_log else "materialize"
         return False, f"the online rows of generation {generation} are gone", f"run `asof {step} {view.name}`"
+    if not view.source.is_log and lost_rows(parts, snapshot, view, generation):
+        return False, "the online store has lost rows of the last run", f"run `asof materialize {view.name}`"
     texts, hints = [f"generation {generation}"], []
     if building := building_generation(snapshot, view):
         texts.append(f"{building} is being built")

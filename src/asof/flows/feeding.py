@@ -44,12 +44,14 @@ class Feeder:
 
     Attributes:
         incomplete: keys that a late event has made incomplete, and that wait for their recomputation.
+        incarnation: the online store's, from before anything of it was read; rows are written to no other one.
     """
 
     def __init__(self, parts: Parts, view: FeatureView, generation: str) -> None:
         self.parts = parts
         self.view = view
         self.table = table_of(parts.project, view, generation)
+        self.incarnation = parts.online.incarnation()
         self.counts: Counter[str] = Counter()
         self.incomplete: set[bytes] = set()
         self._marked: set[int] = set()
@@ -111,8 +113,9 @@ class Feeder:
             keys, blobs, tokens = ([column[i] for i in changed] for column in (keys, blobs, tokens))
             expiry = [expiry[i] for i in changed] if expiry is not None else None
         kept = self.parts.online.write(
-            self.table, keys, blobs, condition=Unchanged(tokens), expires_at=expiry  # type: ignore[arg-type]
-        )
+            self.table, keys, blobs, expires_at=expiry,
+            condition=Unchanged(tokens, within=self.incarnation),  # type: ignore[arg-type]
+        )  # fmt: skip
         self._count(counts)
         return [i for i, was in zip(changed, kept, strict=True) if not was]
 
@@ -151,7 +154,7 @@ class Feeder:
             if not changed:
                 return written
             keys = [distinct.keys[key] for key in changed]
-            condition = Unchanged(tokens)  # type: ignore[arg-type]
+            condition = Unchanged(tokens, within=self.incarnation)  # type: ignore[arg-type]
             kept = self.parts.online.write(self.table, keys, values, condition=condition, expires_at=expiry)
             written += sum(kept)
             todo = [key for key, was in zip(changed, kept, strict=True) if not was]

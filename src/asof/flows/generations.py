@@ -4,6 +4,10 @@ A row is right if it has been given its key's events of each partition in order 
 fed a partition live only from the moment at which it has been brought up to the archive, and nothing lies in between.
 Two processes may feed the same rows at once, also one that lost its partitions and does not know it yet: each of them
 goes through the log in order and without a gap, and a row drops what it has seen.
+
+A store that failed over may have lost rows' last events, and a row that went on without them would never get them. So
+a write is for the store's incarnation that progress was read of; where there is another one, the generation is left,
+and taken up again at a flush: from the progress that the store has by then, out of the archive.
 """
 
 from __future__ import annotations
@@ -20,6 +24,7 @@ from asof.flows.archiving import archived_after
 from asof.flows.batches import Batch, batch_of_archive, counted
 from asof.flows.feeding import Feeder, incomplete_name
 from asof.flows.parts import Parts, building_generation, current_generation, online_views, staged_project
+from asof.online.protocol import StoreReplaced
 
 BUILT = "built"
 """Progress fact of a generation whose base has been written, so that events may follow."""
@@ -53,6 +58,7 @@ class Generations:
         self.counts: Counter[str] = Counter()
         self._wanted: dict[Name, FeatureView] = {}
         self._current: set[Name] = set()
+        self._replaced: dict[Name, set[bytes]] = {}
 
     def read_registry(self, snapshot: Snapshot) -> None:
         """Take over what a new snapshot says; `take_up` acts on it."""
@@ -76,6 +82,18 @@ class Generations:
         """Whether every generation that the registry names is fed."""
         return self._wanted.keys() == self.feeders.keys()
 
+    @property
+    def are_replaced(self) -> bool:
+        """Whether a generation waits to be taken up again, since the store is another incarnation."""
+        return bool(self._replaced)
+
+    def look_at_store(self) -> None:
+        """Leave the generations whose rows may have lost events since, also where no event comes in for them."""
+        if self.feeders:
+            now = self.parts.online.incarnation()
+            for name in [name for name, feeder in self.feeders.items() if feeder.incarnation != now]:
+                self._leave_replaced(name)
+
     def take_up(self, source: LogSource, archived: Mapping[int, int]) -> None:
         """Leave the generations that are gone, and begin to feed those whose base stands by now.
 
@@ -84,6 +102,8 @@ class Generations:
         """
         for name in self.feeders.keys() - self._wanted.keys():
             self.leave(name)
+        for name in self._replaced.keys() - self._wanted.keys():
+            del self._replaced[name]
         for name, view in self._wanted.items():
             known = self.feeders.get(name)
             if known is not None:
@@ -92,8 +112,13 @@ class Generations:
             feeder = Feeder(self.parts, view, name[1])
             if BUILT in self.parts.online.progress(feeder.table):
                 self.feeders[name], self.fed[name] = feeder, set()
-                for partition, offset in archived.items():
-                    self._catch_up(name, source, partition, offset)
+                # Those that are still to be recomputed; that there are some may be forgotten in the store.
+                feeder.incomplete |= self._replaced.pop(name, set())
+                try:
+                    for partition, offset in archived.items():
+                        self._catch_up(name, source, partition, offset)
+                except StoreReplaced:
+                    self._leave_replaced(name)
 
     def lost(self) -> list[FeatureView]:
         """The views whose rows readers should find, and whose table the online store does not have any more."""
@@ -104,8 +129,8 @@ class Generations:
         for name in list(self.feeders):
             try:
                 self._catch_up(name, source, partition, archived)
-            except StorageError:
-                self._leave_if_gone(name)
+            except StorageError as error:
+                self._leave_if_gone(name, error)
 
     def _catch_up(self, name: Name, source: LogSource, partition: int, archived: int) -> None:
         feeder = self.feeders[name]
@@ -118,10 +143,11 @@ class Generations:
             feeder.apply(batch, clock=self.parts.clock())
             # Step by step, so that whoever takes this over does not begin again.
             reached = int(rows["offset"][-1].as_py())
-            self.parts.online.write_progress(feeder.table, {progress_name(partition): reached})
-        self.parts.online.write_progress(
-            feeder.table, {progress_name(partition): max(archived, reached), live_name(partition): 1}
-        )
+            self.parts.online.write_progress(
+                feeder.table, {progress_name(partition): reached}, within=feeder.incarnation
+            )
+        facts = {progress_name(partition): max(archived, reached), live_name(partition): 1}
+        self.parts.online.write_progress(feeder.table, facts, within=feeder.incarnation)
         self.fed[name].add(partition)
 
     def feed(self, source: LogSource, batch: Batch, raw: pa.Table) -> None:
@@ -147,8 +173,8 @@ class Generations:
                 part = part.take(np.flatnonzero(np.isin(part.partition, list(live))))
             try:
                 feeder.apply(part, clock=clock)
-            except StorageError:
-                self._leave_if_gone(name)
+            except StorageError as error:
+                self._leave_if_gone(name, error)
 
     def write_progress(self, through: Mapping[int, int]) -> None:
         """Say how far the rows are; never less than someone has said before."""
@@ -162,9 +188,9 @@ class Generations:
                 if BUILT not in known:
                     self._leave_if_lost(name)
                 elif facts:
-                    self.parts.online.write_progress(feeder.table, facts)
-            except StorageError:
-                self._leave_if_gone(name)
+                    self.parts.online.write_progress(feeder.table, facts, within=feeder.incarnation)
+            except StorageError as error:
+                self._leave_if_gone(name, error)
 
     def release(self, partitions: set[int], *, in_order: bool = True) -> None:
         """Feed these partitions no longer.
@@ -187,14 +213,22 @@ class Generations:
         self.counts.update(self.feeders.pop(name).counts)
         del self.fed[name]
 
-    def _leave_if_gone(self, name: Name) -> None:
+    def _leave_if_gone(self, name: Name, error: StorageError) -> None:
         """While a store's error is handled: leave a generation whose table is gone, by a switch or a loss; else raise.
 
         What comes in its place is taken up at a flush, where no event lies between the archive and the live feed.
         """
+        if isinstance(error, StoreReplaced):
+            self._leave_replaced(name)
+            return
         if BUILT in self.parts.online.progress(self.feeders[name].table):
             raise  # noqa: PLE0704 - called while the store's error is handled
         self._leave_if_lost(name)
+
+    def _leave_replaced(self, name: Name) -> None:
+        self.counts["fail-overs of the online store"] += 1
+        self._replaced[name] = set(self.feeders[name].incomplete)
+        self.leave(name)
 
     def _leave_if_lost(self, name: Name) -> None:
         self.counts["generations that went away"] += 1

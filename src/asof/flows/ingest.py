@@ -154,10 +154,7 @@ class Ingest:
             return
         source, now = self.source, self.parts.clock()
         keys = raw_keys(source, self.snapshot.project.views_of(source.name))
-        found = decode_messages(
-            source, messages.values, keys=keys, clock=now, schemas=self.parts.schemas_of(source)
-        )
-        decoded = self._as_judged_before(found, messages, base)
+        decoded = self._as_judged_before(decode_messages(source, messages.values, keys=keys, clock=now), messages, base)
         letters = self._letters_of(topic, messages, decoded.letters, base, now)
         through = _last_offsets(messages, base)
         if any(letter.is_early for letter in decoded.letters):
@@ -243,6 +240,8 @@ class Ingest:
         Raises:
             StorageError: the archive cannot be written; what was taken is kept, and goes with the next flush.
         """
+        if wait:
+            self.generations.look_at_store()
         self._finish()
         wait = wait or self.has_news() or any(feeder.incomplete for feeder in self.feeders.values())
         if self._buffer.through:

@@ -1,7 +1,8 @@
 """Materialize: bring the online store up to date from batch sources.
 
 A plain run selects what is new since the last one; how far that one came is a fact in the registry, committed after its
-rows are written. So a run that is broken off is repeated by the next, and repeating changes nothing.
+rows are written. So a run that is broken off is repeated by the next, and repeating changes nothing. The online store
+has a fact of its own about it: where that one is older, the store has lost rows, and all are written anew.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from asof.definitions import FeatureView, Snapshot
-from asof.errors import RequestError
+from asof.errors import RequestError, StorageError
 from asof.flows.batch_rows import Written, write_chosen
 from asof.flows.build import announce, drop_generations, flip
 from asof.flows.direct_rows import first_generation, refuse_unless_batch_fed, write_rows
@@ -20,6 +21,9 @@ from asof.flows.facts import change_facts
 from asof.flows.parts import Parts, Progress, current_generation, silent, table_of, view_named
 from asof.sql.newest import Chosen
 from asof.timing import Micros, iso
+
+MATERIALIZED = "materialized"
+"""Progress fact in the online store: when the last run began whose rows it has."""
 
 
 @dataclass(frozen=True)
@@ -115,14 +119,16 @@ def _update(
     snapshot = parts.registry.load(parts.project)
     view = view_named(snapshot, name)
     generation = current_generation(snapshot, view) or first_generation(parts, view)
-    if table_of(parts.project, view, generation) not in parts.online.tables(parts.project):
-        # The online store was lost since: what was written before is gone, too.
+    if table_of(parts.project, view, generation) not in parts.online.tables(parts.project) or lost_rows(
+        parts, snapshot, view, generation
+    ):
+        # The online store was lost since, or its last seconds were: what was written before is gone, too.
         return _replace(parts, view, progress)
     began = parts.clock()
     latest = _latest(view, began, end)
     before = _progress(snapshot, view, generation)
     chosen = Chosen(latest, earliest=start) if start is not None else _news(view, latest, before)
-    written = write_chosen(parts, view, generation, chosen, progress=progress)
+    written = _write(parts, view, generation, chosen, began=began, progress=progress)
     after = _moved(before, start=start, latest=latest, began=began)
     _record(parts, view, generation, after, _run(began, start, end, written), is_current=True)
     return written, latest
@@ -149,10 +155,40 @@ def _fill(parts: Parts, view: FeatureView, generation: str, progress: Progress) 
     """Write everything up to the clock into a generation that readers do not use yet."""
     began = parts.clock()
     latest = _latest(view, began, None)
-    written = write_chosen(parts, view, generation, Chosen(latest), progress=progress)
+    written = _write(parts, view, generation, Chosen(latest), began=began, progress=progress)
     reached = _Reached(latest + 1, began)
     _record(parts, view, generation, reached, _run(began, None, None, written), is_current=False)
     return written, latest
+
+
+def _write(
+    parts: Parts, view: FeatureView, generation: str, chosen: Chosen, *, began: Micros, progress: Progress
+) -> Written:
+    """Write the rows, then into the store that it has them.
+
+    Raises:
+        StoreReplaced: it failed over meanwhile, and may have lost some; nothing is recorded.
+    """
+    table = table_of(parts.project, view, generation)
+    incarnation = parts.online.incarnation()
+    written = write_chosen(parts, view, generation, chosen, progress=progress)
+    known = int(parts.online.progress(table).get(MATERIALIZED, began))
+    try:
+        parts.online.write_progress(table, {MATERIALIZED: max(began, known)}, within=incarnation)
+    except StorageError:
+        # Where another build has overtaken this one its table is gone, and the registry says so.
+        if table in parts.online.tables(parts.project):
+            raise
+    return written
+
+
+def lost_rows(parts: Parts, snapshot: Snapshot, view: FeatureView, generation: str) -> bool:
+    """Whether the online store has forgotten a run that the registry knows of."""
+    run = snapshot.facts.get("materialized", {}).get(view.name, {})
+    if run.get("generation") != generation or "started" not in run:
+        return False
+    facts = parts.online.progress(table_of(parts.project, view, generation))
+    return int(facts.get(MATERIALIZED, run["started"] - 1)) < run["started"]
 
 
 @dataclass(frozen=True)

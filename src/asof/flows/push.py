@@ -124,6 +124,9 @@ class Pusher:
                 part = self.parts.log.read(self.topic, self.partition, self._position, stop=after)
                 self.ingest.take(self.topic, part)
                 self._position = int(part.offsets[-1]) + 1 if len(part) else after
+            if self.ingest.generations.are_replaced:
+                # So that this push is read at once, too.
+                self.ingest.flush()
         except StorageError as error:
             raise PushNotApplied(
                 f"rows pushed to source {self.name!r} are kept in its log, but could not be applied: {error.message}",

@@ -16,6 +16,7 @@ from asof.flows.ingest import Ingest
 from asof.flows.parts import Parts, Progress, log_source_named, silent
 from asof.flows.topics import check_topic, shortened
 from asof.log.protocol import Consumer, Messages, OffsetOutOfRange, Partition, TopicReplaced, UnknownTopic
+from asof.online.protocol import StoreReplaced
 from asof.timing import iso
 
 POLL_MESSAGES = 50_000
@@ -223,6 +224,8 @@ class Worker:
         if now - self._asked_at < NEWS_EVERY_S:
             return False
         self._asked_at = now
+        for ingest in self.ingests.values():
+            ingest.generations.look_at_store()
         return any(ingest.has_news() for ingest in self.ingests.values())
 
     def flush(self) -> None:
@@ -244,8 +247,8 @@ class Worker:
             building, self._building = self._building, None
             try:
                 building.result()
-            except RegistryConflict:
-                pass  # another build of it began meanwhile
+            except (RegistryConflict, StoreReplaced):
+                pass  # another build of it began meanwhile, or the store failed over: what is lost is built again
         for ingest in self.ingests.values():
             is_mine = ingest.base(ingest.source.topic) in ingest.archived
             is_new = self.parts.registry.version(self.parts.project) == ingest.snapshot.version

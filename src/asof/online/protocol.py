@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal, NamedTuple, Protocol, TypeAlias
 
+from asof.errors import StorageError
 from asof.timing import Micros
 
 Kind: TypeAlias = Literal["latest", "state"]
@@ -49,9 +50,11 @@ class Unchanged:
 
     Args:
         tokens: one per row.
+        within: if given, the `incarnation` that the writer knows; another one refuses the write with `StoreReplaced`.
     """
 
     tokens: Sequence[int]
+    within: str = ""
 
 
 Condition: TypeAlias = Newest | Unchanged
@@ -67,6 +70,13 @@ ScannedRow: TypeAlias = tuple[bytes, bytes, bytes] | tuple[bytes, bytes, int]
 
 Facts: TypeAlias = Mapping[str, str | int]
 """Progress: a partition's name → its offset, and small facts beside it, such as a topic's id."""
+
+
+class StoreReplaced(StorageError):
+    """The store may have lost what it had acknowledged: it is another incarnation than the writer knows.
+
+    Read progress again, bring the rows up to it, and go on from there.
+    """
 
 
 class Lookup(NamedTuple):
@@ -140,18 +150,30 @@ class OnlineStore(Protocol):
         """Remove the project's rows with `expires_at <= now_us` (a store may do so by itself, too); say how many."""
         ...
 
-    def write_progress(self, table: Table, facts: Facts) -> None:
+    def write_progress(self, table: Table, facts: Facts, *, within: str = "") -> None:
         """Set these facts, all or none, and leave the table's others.
 
         A reader that sees them also sees every row whose write had returned before.
 
+        Args:
+            within: as in `Unchanged`.
+
         Raises:
             StorageError: the table was never prepared, or cannot be written.
+            StoreReplaced: the store is another incarnation.
         """
         ...
 
     def progress(self, table: Table) -> dict[str, str | int]:
         """All facts of the table; none for one that does not exist."""
+        ...
+
+    def incarnation(self) -> str:
+        """A name for what the store is now; it changes where acknowledged writes may have been lost.
+
+        So after a restart, and after a fail-over to a replica that may lack the last seconds. Where a store cannot lose
+        what it has acknowledged, or tells the loss in another way (the table is gone), it is always the same.
+        """
         ...
 
     def tables(self, project: str) -> list[Table]:
@@ -172,6 +194,10 @@ class OnlineStore(Protocol):
         Raises:
             StorageError: it cannot be reached or used.
         """
+        ...
+
+    def warnings(self) -> list[str]:
+        """How the store is set up in a way that may lose rows, each with the setting; none where all is well."""
         ...
 
     def close(self) -> None:

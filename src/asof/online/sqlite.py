@@ -194,7 +194,7 @@ class SqliteOnlineStore:
 
     # Progress
 
-    def write_progress(self, table: Table, facts: Facts) -> None:
+    def write_progress(self, table: Table, facts: Facts, *, within: str = "") -> None:
         """See `OnlineStore.write_progress`."""
         self._change_table(
             table,
@@ -210,6 +210,14 @@ class SqliteOnlineStore:
         return dict(self._look_at_table(table, lambda db, id: db.execute(query, (id,)).fetchall(), absent=[]))
 
     # The file
+
+    def incarnation(self) -> str:
+        """See `OnlineStore.incarnation`: a file that was lost has lost its tables, too."""
+        return ""
+
+    def warnings(self) -> list[str]:
+        """See `OnlineStore.warnings`."""
+        return []
 
     def ping(self) -> str:
         """See `OnlineStore.ping`."""

@@ -11,9 +11,9 @@ from urllib.parse import parse_qsl
 
 import msgspec
 
-from asof.errors import AsofError, Overloaded
+from asof.errors import AsofError, ServerBusy
 from asof.server import failures
-from asof.server.access import AskFirst, Caller, Principal
+from asof.server.access import Caller
 from asof.server.failures import JSON, HttpError
 from asof.server.routes import Answer, Request, Route
 from asof.server.service import Service
@@ -25,9 +25,6 @@ Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
 DRAIN_BYTES = 1 << 30
 DRAIN_S = 10.0
 """How much of a refused body is read and thrown away, so that its sender comes to read the answer."""
-
-AUDITED = ("write", "admin")
-"""What the audit log is about."""
 
 log = logging.getLogger("asof.server")
 
@@ -64,20 +61,16 @@ class Endpoint:
         running = Running(began, asyncio.current_task())
         service.running[running] = route
         request: Request | None = None
-        principal: Principal | None = None
         error: BaseException | None = None
         unread = False
         try:
             try:
                 if service.waiting() > service.settings.max_waiting and route.action is not None:
-                    raise Overloaded("the server has more requests than it can take on", hint="ask again later")
+                    raise ServerBusy("the server has more requests than it can take on", hint="ask again later")
                 headers = scope["headers"]
-                if route.action is not None:
-                    caller = Caller(headers, _certificate(scope), _address(scope), route.method, route.path)
-                    try:
-                        principal = service.security.authenticate(caller)
-                    except AskFirst:
-                        principal = await service.security.identify(caller)
+                principal = service.security.authenticate(
+                    Caller(headers, _certificate(scope), _address(scope), route.method, route.path)
+                )
                 body = await self._body(headers, receive)
                 running.reads_body = False
                 request = Request(principal, body, None)
@@ -110,10 +103,6 @@ class Endpoint:
                 headers = [*headers, (b"connection", b"close")]
             await self._send(answer, headers, send, receive if unread else None)
             service.note(route, request, answer.status, perf_counter() - began, error)
-            if route.action in AUDITED:
-                service.write_down(
-                    route, request, principal, address=_address(scope), status=answer.status, error=error
-                )
         finally:
             del service.running[running]
 

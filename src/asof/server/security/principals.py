@@ -45,35 +45,34 @@ class Principal:
             if role.tags and _LEVELS[role.allow] > self._everywhere
         ]
 
-    def may(self, action: str, views: Sequence[Tagged] = ()) -> bool:
-        """Whether they may do this with each of these views; without any, with the whole project."""
+    def may(self, action: str, views: Iterable[Tagged] | None = None) -> bool:
+        """Whether they may do this with all of these views; None: with whatever there is."""
         level = _LEVELS[action]
         if level <= self._everywhere:
             return True
-        return bool(views) and level <= self._anywhere and all(self._reaches(level, view) for view in views)
+        return views is not None and level <= self._anywhere and all(self._reaches(level, view) for view in views)
 
-    def require(self, action: str, views: Iterable[Tagged] = ()) -> None:
+    def may_somewhere(self, action: str) -> bool:
+        """Whether there may be a view that they may do this with."""
+        return _LEVELS[action] <= self._anywhere
+
+    def require(self, action: str, views: Iterable[Tagged] | None = None) -> None:
         """Let them pass, or say what stands in the way.
-
-        Args:
-            views: what is read or written; none for what concerns the whole project.
 
         Raises:
             NotAllowed: they have no role for this.
         """
-        level = _LEVELS[action]
-        if level <= self._everywhere:
+        if _LEVELS[action] <= self._everywhere:
             return
-        asked = list(views)
-        if self.may(action, asked):
+        given = None if views is None else list(views)
+        if self.may(action, given):
             return
-        if not asked or level > self._anywhere:
-            but = " but for some views" if level <= self._anywhere else ""
+        if given is None or not self.may_somewhere(action):
             raise NotAllowed(
-                f"{self.name!r} may not {action} here{but}",
+                f"{self.name!r} may not {action} here" + (" but for some views" if self.may_somewhere(action) else ""),
                 hint=f"ask whoever runs this server for a role that allows {action}",
             )
-        refused = [view.name for view in asked if not self._reaches(level, view)]
+        refused = [view.name for view in given if not self._reaches(_LEVELS[action], view)]
         raise NotAllowed(
             f"{self.name!r} may not {action} feature view{'s' if len(refused) > 1 else ''} {some(refused)}",
             hint=f"ask whoever runs this server for a role that allows {action} with the tags of the view",
@@ -93,3 +92,8 @@ class Principal:
 def nobody_in_particular() -> Principal:
     """Everybody, where the server is open: on the loopback address, or because somebody said so."""
     return Principal("anybody", "nobody", roles=[Role("admin", "admin")], project="")
+
+
+def stranger() -> Principal:
+    """One who is not known, on a path that is for everybody."""
+    return Principal("a stranger", "nobody", roles=[], project="")

@@ -1,0 +1,195 @@
+"""One connection to one Redis server: a socket (TCP, TLS or Unix), packed commands out, parsed replies in."""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
+from typing import Any
+
+from hiredis import Reader, ReplyError, pack_command
+
+from asof.online.redis_settings import Address, Settings, shown
+
+Argument = bytes | str | int
+_BUFFER_BYTES = 1 << 18
+
+
+class Lost(Exception):
+    """A server could not be reached, or went away before it answered.
+
+    Args:
+        when: `connecting` or `answering`.
+    """
+
+    def __init__(self, address: Address, error: BaseException | None, *, when: str) -> None:
+        said = (error.strerror or error) if isinstance(error, OSError) else error
+        reason = str(said or "it closed the connection")
+        super().__init__(f"{shown(address)}: {reason or type(error).__name__}")
+        self.address = address
+        self.reason = reason or type(error).__name__
+        self.when = when
+        self.is_timeout = isinstance(error, TimeoutError)
+
+
+class Refused(Exception):
+    """A server answered with an error; its first word says which."""
+
+    def __init__(self, address: Address, text: str) -> None:
+        super().__init__(text)
+        self.address = address
+        self.text = text
+        self.code = text.partition(" ")[0]
+
+
+class Connection:
+    """A connection that one thread at a time may use. Replies come in the order of commands.
+
+    Args:
+        readonly: of a cluster's replica, which answers reads only after it was told that stale ones are welcome.
+
+    Attributes:
+        info: what the server says of itself, from when it was asked last.
+        scripts: the hashes of those that it was told.
+
+    Raises:
+        Lost: nobody answers there.
+        Refused: somebody does, but not to us.
+    """
+
+    def __init__(self, address: Address, settings: Settings, *, readonly: bool = False) -> None:
+        self.address = address
+        self._reader = Reader()
+        self._buffer = bytearray(_BUFFER_BYTES)
+        self.info: dict[str, str] = {}
+        self.scripts: set[bytes] = set()
+        try:
+            self._socket = _connected(address, settings)
+        except OSError as error:
+            raise Lost(address, error, when="connecting") from error
+        try:
+            self._introduce(settings, readonly=readonly)
+        except BaseException:
+            self.close()
+            raise
+
+    def _introduce(self, settings: Settings, *, readonly: bool) -> None:
+        commands: list[tuple[Argument, ...]] = []
+        if settings.password:
+            user = (settings.username,) if settings.username else ()
+            commands.append(("AUTH", *user, settings.password))
+        if settings.db:
+            commands.append(("SELECT", settings.db))
+        if readonly:
+            commands.append(("READONLY",))
+        commands.append(("INFO", "server", "replication", "persistence"))
+        for reply in self.ask_all(commands):
+            if isinstance(reply, ReplyError):
+                raise Refused(self.address, str(reply))
+        self.info = _info(reply)
+
+    @property
+    def incarnation(self) -> str:
+        """Names the process and the history that it has; another one may lack what this one had acknowledged."""
+        return f"{self.info.get('run_id', '')}:{self.info.get('master_replid', '')}"
+
+    @property
+    def is_replica(self) -> bool:
+        return self.info.get("role") == "slave"
+
+    def look_again(self) -> None:
+        """Ask the server anew what it is."""
+        self.info = _info(self.ask("INFO", "server", "replication", "persistence"))
+
+    def look_around(self) -> dict[str, str]:
+        """All that the server says of itself."""
+        return _info(self.ask("INFO"))
+
+    def ask(self, *command: Argument) -> Any:
+        """One command's reply.
+
+        Raises:
+            Lost, Refused: see there.
+        """
+        self.send(pack_command(command))
+        reply = self.receive()
+        if isinstance(reply, ReplyError):
+            raise Refused(self.address, str(reply))
+        return reply
+
+    def ask_all(self, commands: Sequence[tuple[Argument, ...]]) -> list[Any]:
+        """The replies of commands that are sent together; a refusal is a `ReplyError` among them.
+
+        Raises:
+            Lost: see there.
+        """
+        self.send(b"".join(map(pack_command, commands)))
+        return [self.receive() for _ in commands]
+
+    def send(self, packed: bytes) -> None:
+        """Send what `pack_command` made."""
+        try:
+            self._socket.sendall(packed)
+        except OSError as error:
+            raise Lost(self.address, error, when="answering") from error
+
+    def receive(self) -> Any:
+        """The next reply, which may be a `ReplyError`."""
+        reader = self._reader
+        reply = reader.gets()
+        if reply is not False:
+            return reply
+        buffer = self._buffer
+        receive = self._socket.recv_into
+        while reply is False:
+            try:
+                count = receive(buffer)
+            except OSError as error:
+                raise Lost(self.address, error, when="answering") from error
+            if not count:
+                raise Lost(self.address, None, when="answering")
+            reader.feed(buffer, 0, count)
+            reply = reader.gets()
+        return reply
+
+    def close(self) -> None:
+        with suppress(OSError):
+            self._socket.close()
+
+
+def _connected(address: Address, settings: Settings) -> socket.socket:
+    host, port = address
+    if not port:
+        plain = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        plain.settimeout(settings.connect_timeout_s)
+        try:
+            plain.connect(host)
+        except BaseException:
+            plain.close()
+            raise
+    else:
+        plain = socket.create_connection(address, timeout=settings.connect_timeout_s)
+        plain.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        plain.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+    try:
+        context = settings.tls_context
+        made = context.wrap_socket(plain, server_hostname=host) if context is not None else plain
+    except BaseException:
+        plain.close()
+        raise
+    made.settimeout(settings.timeout_s)
+    return made
+
+
+def _info(text: bytes) -> dict[str, str]:
+    return dict(_pairs(text.decode("utf-8", "replace")))
+
+
+def _pairs(text: str) -> Iterator[tuple[str, str]]:
+    for line in text.splitlines():
+        name, colon, value = line.partition(":")
+        if colon:
+            yield name, value
+
+
+__all__ = ["Argument", "Connection", "Lost", "Refused", "ReplyError", "pack_command"]

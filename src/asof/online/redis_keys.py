@@ -1,0 +1,113 @@
+"""How tables and rows are named in Redis, and which slot of a cluster a name belongs to.
+
+    asof:shop:user_traffic:3f2a9c1d-2:{key}      a row
+    asof:shop:user_traffic:3f2a9c1d-2!facts      a table's progress, a hash
+    asof:shop!tables, asof:shop!dropping         the project's tables, and those that are being removed, hashes
+
+Names are quoted, so that none runs into another. A row's key is its hash tag: the rows that all views have of one
+entity lie in one slot. In a cluster the hashes exist once per anchor: a tag that lies in a known part of the slots, so
+that every master has some of them, and tells by them what it has.
+"""
+
+from __future__ import annotations
+
+from binascii import crc_hqx
+from collections.abc import Sequence
+from functools import cache
+from urllib.parse import quote, unquote
+
+from asof.online.protocol import Table
+
+SLOTS = 16384
+ANCHORS = 64
+"""Each master of a cluster has to have one of so many equal parts of the slots."""
+
+
+class Names:
+    """The names of one store.
+
+    Args:
+        prefix: what all of them begin with.
+    """
+
+    def __init__(self, prefix: str) -> None:
+        self.prefix = prefix.encode()
+        self._rows: dict[Table, bytes] = {}
+
+    def rows(self, table: Table) -> bytes:
+        """What stands before a row's key; `}` stands behind it."""
+        known = self._rows.get(table)
+        if known is None:
+            known = self._rows[table] = self._table(table) + b":{"
+        return known
+
+    def row_pattern(self, table: Table) -> bytes:
+        """What all rows of the table match, and nothing else."""
+        return escaped(self.rows(table)) + b"*"
+
+    def facts(self, table: Table, anchor: bytes) -> bytes:
+        """The table's progress."""
+        return self._table(table) + b"!facts" + anchor
+
+    def tables(self, project: str, anchor: bytes) -> bytes:
+        """The project's tables."""
+        return self._project(project) + b"!tables" + anchor
+
+    def dropping(self, project: str, anchor: bytes) -> bytes:
+        """The project's tables whose rows are being removed."""
+        return self._project(project) + b"!dropping" + anchor
+
+    def project_pattern(self, project: str) -> bytes:
+        """What all rows and facts of exactly this project match."""
+        return escaped(self._project(project)) + b":*"
+
+    def field(self, table: Table) -> bytes:
+        """The table's field among the project's tables."""
+        return f"{_quoted(table.view)}:{_quoted(table.generation)}".encode()
+
+    def table(self, project: str, field: bytes, kind: bytes) -> Table:
+        """The table that `field` names."""
+        view, _, generation = field.decode().partition(":")
+        return Table(project, unquote(view), unquote(generation), kind.decode())  # type: ignore[arg-type]
+
+    def field_of(self, project: str, name: bytes) -> bytes:
+        """The field of the table that a row's or a fact's name belongs to."""
+        rest = name[len(self._project(project)) + 1 :]
+        return rest[: rest.find(b":{")] if b":{" in rest else rest.partition(b"!")[0]
+
+    def _project(self, project: str) -> bytes:
+        return self.prefix + _quoted(project).encode()
+
+    def _table(self, table: Table) -> bytes:
+        return self._project(table.project) + b":" + self.field(table)
+
+
+def _quoted(name: str) -> str:
+    return quote(name, safe="")
+
+
+def escaped(name: bytes) -> bytes:
+    """A name as a pattern that only itself matches."""
+    return b"".join(b"\\" + bytes([each]) if each in b"*?[]^\\" else bytes([each]) for each in name)
+
+
+def slot_of(name: bytes) -> int:
+    """The slot of a name: of its hash tag, where it has one."""
+    start = name.find(b"{")
+    if start >= 0:
+        end = name.find(b"}", start + 1)
+        if end > start + 1:
+            name = name[start + 1 : end]
+    return crc_hqx(name, 0) & (SLOTS - 1)
+
+
+@cache
+def anchors() -> Sequence[bytes]:
+    """A hash tag in each of `ANCHORS` equal parts of the slots, in order."""
+    found: dict[int, bytes] = {}
+    number = 0
+    while len(found) < ANCHORS:
+        tag = b"{%d}" % number
+        found.setdefault(slot_of(tag) * ANCHORS // SLOTS, tag)
+        number += 1
+    return [found[part] for part in range(ANCHORS)]
