@@ -1,7 +1,7 @@
 # The two that matter: `make demo` and `make test`. Each makes its own environment in .venv.
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help demo test check docs bench soak clean constraints
+.PHONY: help demo demo-services test services services-stop check docs bench soak clean constraints
 
 VENV ?= .venv
 BIN := $(VENV)/bin
@@ -11,7 +11,7 @@ ARGS ?=
 export VENV PYTHON
 
 help: ## Say what there is to make
-	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 	@echo "  Options: ARGS='…' (passed on), WORKERS=2 (test processes), PYTHON=python3.11, VENV=.venv"
 
 # Stamped on what decides its content, so that a second call is instant and needs no network.
@@ -28,6 +28,13 @@ test: $(READY) ## Run everything that must pass: style, architecture, unit and i
 	$(BIN)/ruff check .
 	$(BIN)/lint-imports
 	$(BIN)/python -m pytest tests/unit tests/embedded tests/integration -n $(WORKERS) --dist loadfile -m "not soak" -rs $(ARGS)
+
+services: $(READY) ## Start PostgreSQL, Redis, Kafka, a schema registry, and print where they are (ARGS='postgres redis')
+	@scripts/install_services.sh
+	@$(BIN)/python -m tests.services start $(ARGS)
+
+services-stop: $(READY) ## Stop the servers of `make services`, and remove their data
+	@$(BIN)/python -m tests.services stop
 
 check: $(READY) ## Run the fast part: style, architecture, unit tests
 	$(BIN)/ruff check .

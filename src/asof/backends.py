@@ -10,10 +10,12 @@ from functools import cached_property
 from importlib import import_module
 from importlib.metadata import entry_points
 from pathlib import Path
+from threading import Lock
 from typing import Any
 
 from asof.config import Part, StoreConfig, expanded
-from asof.definitions import Source
+from asof.decoding import Schemas
+from asof.definitions import LogSource, Source
 from asof.errors import ConfigError, MissingExtra, nearest, some
 from asof.flows.parts import Parts
 from asof.timing import Clock
@@ -98,6 +100,10 @@ HOMES = {"postgres": "offline_store", "kafka": "log"}
 """Type of a server → the section of the configuration whose server a source takes that does not name one."""
 
 
+SCHEMA_REGISTRY = "schema_registry"
+"""The type of a connection to a schema registry."""
+
+
 @dataclass(frozen=True)
 class Connection:
     """Which server a source is read from.
@@ -168,6 +174,31 @@ class Connections:
         return Connection(f"connections.{source.connection_ref}", part.options, part.where)
 
 
+    def schema_registry(self, source: LogSource) -> Connection:
+        """The schema registry whose frames the messages of a source have.
+
+        Raises:
+            ConfigError: as `of` does.
+        """
+        named, said = self._config.connections, source.message_format.registry
+        if isinstance(said, str) and "://" in said:
+            return Connection(
+                f"source {source.name!r}", {"url": expanded(said, self._environ, where=source.where)}, source.where
+            )
+        fitting = [name for name, part in named.items() if part.type == SCHEMA_REGISTRY]
+        chosen = said if isinstance(said, str) else fitting[0] if len(fitting) == 1 else ""
+        if chosen not in fitting:
+            raise ConfigError(
+                f"source {source.name!r}: there is no connection {chosen!r} of type {SCHEMA_REGISTRY}"
+                if chosen
+                else f"source {source.name!r} does not say which schema registry its messages name",
+                hint=f"write registry= as one of {some(fitting)}" if fitting
+                else f"add `connections: {{schemas: {{type: {SCHEMA_REGISTRY}, url: …}}}}` to feature_store.yaml",
+                where=source.where,
+            )  # fmt: skip
+        return Connection(f"connections.{chosen}", named[chosen].options, named[chosen].where)
+
+
 class LazyReaders(Mapping[str, Any]):
     """Source type → its reader, loaded when the first source of that type is read.
 
@@ -209,6 +240,9 @@ class OpenedParts(Parts):
         config: what to open.
     """
 
+    _logs: dict[str, Any]
+    _logs_lock: Lock
+
     def __init__(self, config: StoreConfig, *, clock: Clock, who: str) -> None:
         for family, part in (
             ("registry", config.registry), ("offline", config.offline_store), ("online", config.online_store),
@@ -217,9 +251,11 @@ class OpenedParts(Parts):
             refuse_unknown(family, part)
         # How many partitions a new topic gets is for whoever makes it, not for the log.
         partitions = config.log.options.get("partitions", 1)
+        connections = Connections(config)
         for name, value in (
             ("config", config), ("project", config.project), ("clock", clock), ("who", who),
-            ("readers", LazyReaders(config.path, Connections(config))), ("options", {"partitions": partitions}),
+            ("connections", connections), ("readers", LazyReaders(config.path, connections)),
+            ("options", {"partitions": partitions}), ("_schemas", {}), ("_logs", {}), ("_logs_lock", Lock()),
         ):  # fmt: skip
             object.__setattr__(self, name, value)
 
@@ -242,12 +278,48 @@ class OpenedParts(Parts):
     @cached_property
     def log(self) -> Any:  # type: ignore[override]
         options = {name: value for name, value in self.config.log.options.items() if name != "partitions"}
+        if self.config.log.type == "kafka":
+            # A cluster is shared where a folder is not: another project must not read this one's pushes.
+            options.setdefault("topic_prefix", f"{self.project}.")
         part = Part(self.config.log.type, options, self.config.log.where)
         return opened("log", part, self.config.path, clock=self.clock)
+
+    def schemas_of(self, source: LogSource) -> Schemas | None:
+        if not source.message_format.registry:
+            return None
+        found = self.connections.schema_registry(source)
+        if found.label not in self._schemas:
+            from asof.connections.schema_registry import SchemaRegistry  # noqa: PLC0415 - only where one is named
+
+            # One for all sources that name it: it keeps the schemas that it was asked for.
+            self._schemas[found.label] = SchemaRegistry(**found.options, label=found.label, where=found.where)
+        return self._schemas[found.label]
+
+    def log_of(self, source: LogSource) -> Any:
+        """See `Parts.log_of`. Sources on the same cluster share one log object."""
+        if source.type != "kafka":
+            return self.log
+        connection = self.connections.of(source, "kafka")
+        options = dict(connection.options)
+        if "kafka_settings" in options:
+            options["settings"] = options.pop("kafka_settings")
+        for own in ("partitions", "replication_factor", "topic_prefix"):
+            # They are about topics that Asof makes.
+            options.pop(own, None)
+        key = repr(sorted(options.items()))
+        with self._logs_lock:
+            if key not in self._logs:
+                part = Part("kafka", options, connection.where)
+                self._logs[key] = opened("log", part, self.config.path, clock=self.clock)
+            return self._logs[key]
 
     def close(self) -> None:
         """Give back what was opened."""
         self.readers.close()  # type: ignore[attr-defined]
+        with self._logs_lock:
+            for log in self._logs.values():
+                log.close()
+            self._logs.clear()
         for name in ("log", "online", "offline", "registry"):
             if name in self.__dict__:
                 with suppress(AttributeError):

@@ -130,6 +130,15 @@ class Postgres(Server):
         self.execute(f'CREATE DATABASE "{name}" OWNER {USER}')
         return self.url(name)
 
+    def ensure_database(self, name: str) -> None:
+        """Make a database of the ordinary user's, unless it is there."""
+        import psycopg
+
+        try:
+            self.create_database(name)
+        except psycopg.errors.DuplicateDatabase:
+            pass
+
     def drop_database(self, name: str) -> None:
         """Remove a database, whoever is connected to it."""
         self.execute(f'DROP DATABASE IF EXISTS "{name}" WITH (FORCE)')

@@ -14,6 +14,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 
 
@@ -96,13 +97,13 @@ def _stat(pid: int) -> list[str] | None:
         return None
 
 
-def free_port() -> int:
-    """A free port of 127.0.0.1 below those that the system gives to outgoing connections.
+def free_port(wished: int | None = None) -> int:
+    """A free port of 127.0.0.1: the wished one, or one below those that the system gives to outgoing connections.
 
     A server that is stopped and started again must find its port free: no client's connection may sit on it.
     """
-    for _ in range(200):
-        port = random.SystemRandom().randrange(15_000, 32_000)
+    chosen = (random.SystemRandom().randrange(15_000, 32_000) for _ in range(200))
+    for port in chain([wished] if wished else [], chosen):
         with socket.socket() as probe:
             try:
                 probe.bind(("127.0.0.1", port))
@@ -243,8 +244,8 @@ class Server:
         self.kill()
 
     def _choose_ports(self) -> dict[str, int]:
-        fixed = self.option("ports", {})
-        return {name: fixed.get(name) or free_port() for name in self.port_names}
+        wished = self.option("ports", {})
+        return {name: free_port(wished.get(name)) for name in self.port_names}
 
     def _launch(self) -> None:
         if self.process is not None:
@@ -315,12 +316,16 @@ def run(service: str, command: Sequence[str], *, user: str | None = None, **opti
 
 def end_all(directory: Path) -> None:
     """Kill every server below `directory` and remove it."""
-    for path in directory.rglob("pid.json"):
-        process = Process(*json.loads(path.read_text()))
-        if process.is_alive:
-            process.signal_tree(signal.SIGKILL)
-            process.wait(10)
+    for process in processes_below(directory):
+        process.signal_tree(signal.SIGKILL)
+        process.wait(10)
     shutil.rmtree(directory, ignore_errors=True)
+
+
+def processes_below(directory: Path) -> list[Process]:
+    """The servers that run below `directory`."""
+    known = (Process(*json.loads(path.read_text())) for path in sorted(directory.rglob("pid.json")))
+    return [process for process in known if process.is_alive]
 
 
 def keep_until_the_end_of(owner: int, directory: Path) -> None:

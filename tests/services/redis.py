@@ -162,6 +162,18 @@ class Several:
         for server in self.servers:
             server.kill()
 
+    def restart(self, *, kill: bool = False) -> None:
+        self.kill() if kill else self.stop()
+        self.start()
+
+    def pause(self) -> None:
+        for server in self.servers:
+            server.pause()
+
+    def resume(self) -> None:
+        for server in self.servers:
+            server.resume()
+
     def __enter__(self):
         self.start()
         return self

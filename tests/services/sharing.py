@@ -38,26 +38,31 @@ def run_directory() -> Path:
     owner, _, name = os.environ[RUN].partition(":")
     directory = Path(name)
     if not directory.exists():
-        with _locked(directory.with_suffix(".lock"), remove=True):
+        with locked(directory.with_suffix(".lock"), remove=True):
             if not directory.exists():
-                # Others may pass: PostgreSQL runs as another user when the tests are root's.
-                new = directory.with_suffix(".new")
-                new.mkdir()
-                new.chmod(0o711)
-                Certificates.below(new / "certificates")
-                new.rename(directory)
+                make_directory(directory)
                 keep_until_the_end_of(int(owner), directory)
     return directory
 
 
-def shared(kind: type[S]) -> S:
-    """The run's server of this kind, started by whoever asks first. Tests must leave it as they found it."""
-    directory = run_directory() / _folder(kind)
+def make_directory(directory: Path) -> None:
+    """A place for servers, with the certificates that they show."""
+    new = directory.with_suffix(".new")
+    new.mkdir()
+    # Others may pass: PostgreSQL runs as another user when the tests are root's.
+    new.chmod(0o711)
+    Certificates.below(new / "certificates")
+    new.rename(directory)
+
+
+def shared(kind: type[S], directory: Path | None = None, **options: object) -> S:
+    """The server of this kind in a directory (the run's), started by whoever asks first. Leave it as you found it."""
+    directory = (directory or run_directory()) / _folder(kind)
     refused = directory.with_suffix(".refused")
-    with _locked(directory.with_suffix(".lock")):
+    with locked(directory.with_suffix(".lock")):
         if refused.exists():
             raise ServiceUnavailable(kind.name, refused.read_text())
-        server = kind(directory)
+        server = kind(directory, **options)
         try:
             server.start()
         except ServiceUnavailable as error:
@@ -83,7 +88,7 @@ def _folder(kind: type) -> str:
 
 
 @contextmanager
-def _locked(path: Path, *, remove: bool = False) -> Iterator[None]:
+def locked(path: Path, *, remove: bool = False) -> Iterator[None]:
     with path.open("a") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
         try:

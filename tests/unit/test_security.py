@@ -17,6 +17,7 @@ from cryptography.hazmat.primitives.asymmetric import ec, rsa
 
 from asof.config.auth import ACTIONS, ApiKey, Auth, Certificate, Issuer, Role
 from asof.errors import ConfigError, NotAllowed, NotAuthenticated, Overloaded
+from asof.server.access import Caller
 from asof.server.security.audit import AuditLog
 from asof.server.security.binding import cleartext_note, is_foreign_page, refuse_open
 from asof.server.security.guard import Guard
@@ -34,7 +35,7 @@ BUILT_IN = {role.name: role for role in (READ, WRITE, ADMIN)}
 def caller(credential: str = "", *, header: str = "authorization", certificate: Any = None) -> Any:
     value = f"Bearer {credential}" if header == "authorization" else credential
     headers = [(b"host", b"x"), (header.encode(), value.encode())] if credential else []
-    return SimpleNamespace(headers=headers, peer_certificate=certificate)
+    return Caller(headers, certificate, "127.0.0.1", "POST", "/v1/features")
 
 
 # ---- API keys ----
@@ -97,28 +98,28 @@ ELSEWHERE = Role("elsewhere", "admin", {}, ("other",))
 HERE = Role("here", "write", {}, ("other", "shop"))
 STRICT = Role("strict", "read", {"team": "fraud", "tier": "2"})
 
-MATRIX: list[tuple[list[Role], list[Any] | None, str]] = [
+MATRIX: list[tuple[list[Role], list[Any], str]] = [
     # roles, views, the greatest action that is allowed ("" is none)
     ([], [FRAUD], ""),
-    ([], None, ""),
+    ([], [], ""),
     ([READ], [FRAUD, SHOP, PLAIN], "read"),
-    ([READ], None, "read"),
+    ([READ], [], "read"),
     ([WRITE], [SHOP], "write"),
-    ([ADMIN], None, "admin"),
+    ([ADMIN], [], "admin"),
     ([OF_FRAUD["read"]], [FRAUD], "read"),
     ([OF_FRAUD["write"]], [FRAUD], "write"),
     ([OF_FRAUD["admin"]], [FRAUD], "admin"),
     ([OF_FRAUD["admin"]], [FRAUD, SHOP], ""),
     ([OF_FRAUD["admin"]], [PLAIN], ""),
-    ([OF_FRAUD["admin"]], None, ""),
+    ([OF_FRAUD["admin"]], [], ""),
     ([READ, OF_FRAUD["write"]], [FRAUD], "write"),
     ([READ, OF_FRAUD["write"]], [FRAUD, SHOP], "read"),
-    ([READ, OF_FRAUD["write"]], None, "read"),
+    ([READ, OF_FRAUD["write"]], [], "read"),
     ([STRICT], [FRAUD], ""),
     ([STRICT, OF_FRAUD["read"]], [FRAUD], "read"),
     ([ELSEWHERE], [FRAUD], ""),
-    ([ELSEWHERE], None, ""),
-    ([HERE], None, "write"),
+    ([ELSEWHERE], [], ""),
+    ([HERE], [], "write"),
     ([OF_FRAUD["read"], Role("shops", "read", {"team": "shop"})], [FRAUD, SHOP], "read"),
     ([OF_FRAUD["read"], Role("shops", "write", {"team": "shop"})], [FRAUD, SHOP], "read"),
 ]
@@ -126,7 +127,7 @@ MATRIX: list[tuple[list[Role], list[Any] | None, str]] = [
 
 @pytest.mark.parametrize("action", ACTIONS)
 @pytest.mark.parametrize(("roles", "views", "greatest"), MATRIX)
-def test_what_roles_allow(roles: list[Role], views: list[Any] | None, greatest: str, action: str) -> None:
+def test_what_roles_allow(roles: list[Role], views: list[Any], greatest: str, action: str) -> None:
     principal = Principal("ranking", "key", roles=roles, project="shop")
     allowed = bool(greatest) and ACTIONS.index(action) <= ACTIONS.index(greatest)
 
@@ -490,7 +491,7 @@ def test_what_is_no_key_is_refused(headers: Any, says: str) -> None:
     guard, _ = guard_with_key()
 
     with pytest.raises(NotAuthenticated, match=says):
-        guard.authenticate(SimpleNamespace(headers=headers, peer_certificate=None))  # type: ignore[arg-type]
+        guard.authenticate(Caller(headers, None, "", "POST", "/push"))
 
 
 def test_without_a_section_everybody_may_everything() -> None:
@@ -558,7 +559,6 @@ def test_elsewhere_a_server_without_auth_has_to_be_wanted(host: str) -> None:
 @pytest.mark.parametrize(
     ("origin", "allowed", "foreign"),
     [
-        (None, (), False),
         ("https://evil.example.com", (), True),
         ("null", (), True),
         ("http://localhost:3000", (), False),
@@ -570,8 +570,27 @@ def test_elsewhere_a_server_without_auth_has_to_be_wanted(host: str) -> None:
         ("http://[broken", (), True),
     ],
 )
-def test_pages_of_a_browser_are_let_in_only_by_name(origin: str | None, allowed: tuple[str, ...], foreign: bool) -> None:
+def test_pages_of_a_browser_are_let_in_only_by_name(origin: str, allowed: tuple[str, ...], foreign: bool) -> None:
     assert is_foreign_page(origin, Auth(origins=allowed)) == foreign
+
+
+def test_a_page_of_the_server_itself_is_no_foreign_one_where_callers_say_who_they_are() -> None:
+    assert not is_foreign_page("https://asof.example.com", CLOSED, host="asof.example.com")
+    assert is_foreign_page("https://asof.example.com", OPEN, host="asof.example.com")
+
+
+@pytest.mark.parametrize("auth", [OPEN, CLOSED])
+def test_what_a_foreign_page_sends_is_refused_whatever_it_knows(auth: Auth) -> None:
+    sent = Caller([(b"origin", b"https://evil.example.com")], None, "127.0.0.1", "POST", "/push")
+
+    with pytest.raises(NotAllowed, match="'https://evil.example.com' may not call this server"):
+        Guard(auth, project="shop").authenticate(sent)
+
+
+def test_a_public_path_needs_no_key() -> None:
+    guard, _ = guard_with_key(public=("/metrics",))
+
+    assert guard.authenticate(Caller([], None, "", "GET", "/metrics")).name == "anybody"
 
 
 # ---- the audit log ----

@@ -107,7 +107,8 @@ class Auth:
         roles: every role by name; `read`, `write` and `admin` are always there.
         public: paths that need no key, beside those that say whether the server is well.
         origins: web pages that may call the server from a browser.
-        audit: where writes and administration are written down: a path, `stderr`, or `off`.
+        audit: where writes and administration are written down: a path, `stderr`, or `off`; by default stderr where
+            callers say who they are.
     """
 
     keys: tuple[ApiKey, ...] = ()
@@ -116,13 +117,18 @@ class Auth:
     roles: Mapping[str, Role] = field(default_factory=dict)
     public: tuple[str, ...] = ()
     origins: tuple[str, ...] = ()
-    audit: str = "stderr"
+    audit: str = ""
     where: str = ""
 
     @property
     def is_on(self) -> bool:
         """Whether anybody has to say who they are."""
         return bool(self.keys or self.issuers or self.certificates)
+
+    @property
+    def audit_target(self) -> str:
+        """A path, `stderr` or `off`."""
+        return self.audit or ("stderr" if self.is_on else "off")
 
 
 def read_auth(written: Value | None, *, root: Path) -> Auth:
@@ -145,8 +151,8 @@ def read_auth(written: Value | None, *, root: Path) -> Auth:
     _refuse_repeated("certificate subject", certificates, lambda each: each.subject)
     issuers = tuple(_issuer(each, roles, root) for each in _list("auth.issuers", content.get("issuers")))
     _refuse_repeated("issuer", issuers, lambda each: each.issuer)
-    audit = _text("auth.audit", content["audit"]) if "audit" in content else "stderr"
-    if audit not in ("stderr", "off"):
+    audit = _text("auth.audit", content["audit"]) if "audit" in content else ""
+    if audit not in ("", "stderr", "off"):
         audit = str(root / Path(audit).expanduser())
     return Auth(
         keys=keys, issuers=issuers, certificates=certificates, roles=roles, audit=audit, where=written.where,

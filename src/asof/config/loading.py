@@ -273,9 +273,11 @@ class _Reader:
         if option.kind == "list" and value.tag == "list":
             element = replace(option, kind="text")
             return [self._option(element, each) for each in value.content]
+        if option.kind == "settings":
+            return self._settings(option, value)
         expected, convert = _CONVERSIONS[option.kind]
         # What a variable holds is text: a project named 2024 must not become a number on the way.
-        text_kinds = option.kind in ("text", "path", "size", "moment", "list")
+        text_kinds = option.kind in ("text", "prefix", "path", "size", "moment", "list")
         fits = value.tag == "str" or value.expanded or (value.tag == "timestamp" and option.kind == "moment")
         if value.tag in ("map", "list", "null") or (text_kinds and not fits):
             raise _wrong(option.path, value, expected)
@@ -285,6 +287,14 @@ class _Reader:
             raise _wrong(option.path, value, expected) from error
         # `sslrootcert: system` is libpq's word for what the machine trusts, and no file.
         return self._path(converted) if option.kind == "path" and converted != "system" else converted
+
+    def _settings(self, option: Option, value: Value) -> dict[str, Any]:
+        if value.tag != "map":
+            raise _wrong(option.path, value, "names, each with a value")
+        for name, each in value.content.items():
+            if each.tag in ("map", "list", "null"):
+                raise _wrong(f"{option.path}.{name}", each, "text, a number, true or false")
+        return {name: each.plainly() for name, each in value.content.items()}
 
     def _path(self, text: str) -> str:
         return text if "://" in text else str(self.root / Path(text).expanduser())
@@ -352,6 +362,7 @@ def _size(text: str) -> str:
 
 _CONVERSIONS: dict[str, tuple[str, Callable[[str], Any]]] = {
     "text": ("text", _filled),
+    "prefix": ("text", str),
     "path": ("text", _filled),
     "size": ("a size such as 4GB", _size),
     "integer": ("a whole number above 0", _whole),

@@ -18,8 +18,9 @@ class Option:
     Args:
         section: one of `SECTIONS`, or empty for the top level.
         product: the `type:` that takes it; empty where the section itself does.
-        kind: `text`, `path` (relative to the repository's root), `integer`, `number`, `moment`, `size`, `flag`, `list`,
-            `index` (from 0) or `part`.
+        kind: `text`, `prefix` (which may be empty), `path` (relative to the repository's root), `integer`, `number`,
+            `moment`, `size`, `flag`, `list`, `settings` (names and values of someone else's), `index`
+            (from 0) or `part`.
         default: as it would be written; None where there is none.
         also: other spellings of the name, Feast's among them.
     """
@@ -157,6 +158,32 @@ REFERENCE: tuple[Option, ...] = (
         "connections", "postgres", "pgbouncer", "flag", None,
         "Sessions are shared (PgBouncer's transaction pooling): nothing is prepared, settings are per transaction.",
     ),
+    Option(
+        "connections", "schema_registry", "url", "text", None,
+        "A registry with Confluent's REST API, for formats with `registry=`.", required=True,
+    ),
+    Option("connections", "schema_registry", "user", "text", None, "The user (HTTP basic)."),
+    Option("connections", "schema_registry", "password", "text", None, "The password; better as `${VAR}`."),
+    Option("connections", "schema_registry", "token", "text", None, "A bearer token instead; better as `${VAR}`."),
+    Option("connections", "schema_registry", "ca_file", "path", None, "The certificates to trust; else the machine's."),
+    Option(
+        "connections", "schema_registry", "timeout_s", "number", 10,
+        "How long a worker tries to reach it before it stops.",
+    ),
+    Option(
+        "connections", "kafka", "bootstrap_servers", "list", None, "The brokers to ask first, as `host:port`.",
+        required=True, also=("kafka_bootstrap_servers",),
+    ),
+    Option(
+        "connections", "kafka", "settings", "settings", None,
+        "librdkafka's own settings, passed through: `security.protocol`, `sasl.*`, `ssl.*` and so on.",
+    ),
+    Option("connections", "kafka", "timeout_s", "number", 15, "How long one call waits for an answer."),
+    Option(
+        "connections", "kafka", "session_timeout_s", "number", None,
+        "How long a worker may be silent before its partitions are given to others (else 45), and a pushing process "
+        "before its own partition may be taken over (else 10).",
+    ),
     Option("log", "", "type", "text", "file", "The product."),
     Option("log", "file", "path", "path", "data/log", "The folder of the log's topics."),
     Option("log", "file", "partitions", "integer", 1, "How many partitions a topic gets that `apply` makes."),
@@ -164,6 +191,15 @@ REFERENCE: tuple[Option, ...] = (
     Option(
         "log", "file", "session_timeout_s", "number", None,
         "How long a consumer may be silent before its partitions are given to others.",
+    ),
+    Option("log", "kafka", "partitions", "integer", 1, "How many partitions a topic gets that `apply` makes."),
+    Option(
+        "log", "kafka", "replication_factor", "integer", None,
+        "On how many brokers such a topic stands; the broker's default where left out.",
+    ),
+    Option(
+        "log", "kafka", "topic_prefix", "prefix", None,
+        "Put before the names of the project's own topics, so that projects can share a cluster; else `PROJECT.`.",
     ),
 )  # fmt: skip
 
@@ -197,7 +233,7 @@ FEAST_TYPES: dict[str, dict[str, str]] = {
 
 
 ON_SERVERS = {
-    ("registry", "postgres"), ("offline_store", "postgres"), ("online_store", "postgres"),
+    ("registry", "postgres"), ("offline_store", "postgres"), ("online_store", "postgres"), ("log", "kafka"),
 }  # fmt: skip
 """The products, by section, that take a connection's keys."""
 

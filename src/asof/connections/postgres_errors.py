@@ -8,13 +8,12 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 
 import psycopg
-import psycopg_pool
 from adbc_driver_manager import dbapi as adbc
 
 from asof.errors import AsofError
 
 DRIVER_ERRORS = (psycopg.Error, adbc.Error)
-"""What the drivers raise; `psycopg_pool.PoolTimeout` is one of psycopg's."""
+"""What the drivers raise; the pool's `PoolTimeout` is one of psycopg's."""
 
 _PREFIX = re.compile(r"^(?:[A-Z_]+: )?\[libpq\] ")
 _SEVERITY = re.compile(r"^(?:.*?(?:FATAL|ERROR|PANIC): +)", re.DOTALL)
@@ -25,6 +24,13 @@ _NO_ROUTE = re.compile(
     r"|failed to resolve host[^\n]*)",
     re.IGNORECASE,
 )
+_STREAMED = {
+    "statement timeout": "57014", "user request": "57014", "permission denied": "42501", "No space left": "53100",
+    "out of memory": "53200", "conflict with recovery": "40001", "invalid input syntax": "22P02",
+    "out of range": "22003",
+    "division by zero": "22012", "could not resize shared memory": "53100", "malformed": "22P02",
+}  # fmt: skip
+"""What an error says that breaks an Arrow stream, which carries no SQLSTATE → its SQLSTATE."""
 _TLS = re.compile(r"SSL|TLS|certificate|no encryption", re.IGNORECASE)
 
 
@@ -61,8 +67,21 @@ def translated(what: str, place: Place) -> Iterator[None]:
     """
     try:
         yield
-    except DRIVER_ERRORS as error:
+    except (*DRIVER_ERRORS, OSError) as error:
+        if not is_driver_error(error):
+            raise
         raise translate(error, what, place) from error
+
+
+def is_driver_error(error: BaseException) -> bool:
+    """Whether a driver raised it; what breaks an Arrow stream is an OSError with libpq's text."""
+    return isinstance(error, DRIVER_ERRORS) or (isinstance(error, OSError) and "[libpq]" in str(error))
+
+
+def own_words(error: BaseException) -> str:
+    """What SQL of ours let the server say by a cast that fails (`asof: …`); empty where it was something else."""
+    found = re.search(r'"asof: (.*?)"?\s*(?:\n|$)', str(error))
+    return found.group(1) if found else ""
 
 
 def sqlstate(error: BaseException) -> str:
@@ -137,6 +156,9 @@ def _said(state: str, text: str, place: Place) -> tuple[str, str]:
 def _unsaid(text: str, place: Place) -> tuple[str, str]:
     """Problem and next step of an error without an SQLSTATE: no session came about, or it was cut."""
     at, label = place.address, place.label
+    for words, state in _STREAMED.items():
+        if words in text:
+            return _said(state, text, place)
     if _PASSWORD.search(text):
         return f"{at} refuses user {place.user!r}: {text}", f"check user and password of {label}"
     if re.search(r'database ".*" does not exist', text):
@@ -162,4 +184,4 @@ def _unsaid(text: str, place: Place) -> tuple[str, str]:
     return f"{at}: {text}", f"check {label}"
 
 
-__all__ = ["DRIVER_ERRORS", "Place", "psycopg_pool", "sqlstate", "translate", "translated"]
+__all__ = ["Place", "is_driver_error", "own_words", "sqlstate", "translate", "translated"]

@@ -242,7 +242,8 @@ def state_hash(view: FeatureView) -> str:
         "source": source.content(), "shape": shape, "boundary": view.boundary,
         "delay": view.delay if view.is_aggregated else 0,
     }  # fmt: skip
-    for unshaping in ("description", "tags", "owner"):
+    # Where the rows are read and from when on does not change what they mean.
+    for unshaping in ("description", "tags", "owner", "connection_ref", "start", *source.connection):
         content["source"].pop(unshaping, None)
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:12]
 

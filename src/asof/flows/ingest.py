@@ -154,7 +154,10 @@ class Ingest:
             return
         source, now = self.source, self.parts.clock()
         keys = raw_keys(source, self.snapshot.project.views_of(source.name))
-        decoded = self._as_judged_before(decode_messages(source, messages.values, keys=keys, clock=now), messages, base)
+        found = decode_messages(
+            source, messages.values, keys=keys, clock=now, schemas=self.parts.schemas_of(source)
+        )
+        decoded = self._as_judged_before(found, messages, base)
         letters = self._letters_of(topic, messages, decoded.letters, base, now)
         through = _last_offsets(messages, base)
         if any(letter.is_early for letter in decoded.letters):

@@ -216,7 +216,7 @@ def _refused(
 ) -> dict[int, str]:
     """Index → reason, of the values that do not fit the current schema at the current clock."""
     keys = raw_keys(source, snapshot.project.views_of(source.name))
-    decoded = decode_messages(source, values, keys=keys, clock=parts.clock())
+    decoded = decode_messages(source, values, keys=keys, clock=parts.clock(), schemas=parts.schemas_of(source))
     return {letter.index: letter.reason for letter in decoded.letters}
 
 

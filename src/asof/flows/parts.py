@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from asof.decoding import Schemas
 from asof.definitions import FeatureView, LogSource, Project, Snapshot, Source
 from asof.definitions.project import decode_project
 from asof.errors import NotFound, nearest
@@ -30,6 +31,7 @@ class Parts:
 
     Args:
         project: the project's name.
+        log: where the project's own topics stand; that of a source may be elsewhere (`log_of`).
         readers: source type → its reader, for sources that are not logs.
         clock: the store's now.
         who: who commits to the registry.
@@ -47,8 +49,16 @@ class Parts:
     max_row_bytes: int = 256 * 1024
     options: Mapping[str, Any] = field(default_factory=dict)
 
+    def log_of(self, source: LogSource) -> Log:
+        """Where a source's own topic stands. Replayed letters and pushes always go through `log`."""
+        return self.log
+
     def archive_of(self, source: Source) -> Archive:
         return Archive(self.project, source.name)
+
+    def schemas_of(self, source: LogSource) -> Schemas | None:  # noqa: ARG002 - for parts that are configured
+        """The schema registry that a source's messages name; None where they name none, or none is configured."""
+        return None
 
     def letters_of(self, source: Source) -> Archive:
         return Archive(self.project, source.name, "letters")

@@ -27,6 +27,7 @@ from typing import TypeVar
 from zlib import crc32
 
 import msgspec
+import numpy as np
 
 from asof.errors import LogError
 from asof.log.file_consumer import FileConsumer
@@ -235,6 +236,19 @@ class FileLog:
             return {number: (state.start, state.next) for number, state in enumerate(states)}
 
         return self._on(topic, work)
+
+    def offsets_at(self, topic: str, moment_us: Micros) -> dict[int, int]:
+        """See `Log.offsets_at`. Reads through each partition: its records need not be in the order of time."""
+        found = {}
+        for number, (first, after) in self.bounds(topic).items():
+            at, found[number] = first, after
+            while len(messages := self.read(topic, number, at, stop=after)):
+                due = np.flatnonzero(messages.timestamps_us >= moment_us)
+                if len(due):
+                    found[number] = int(messages.offsets[due[0]])
+                    break
+                at = int(messages.offsets[-1]) + 1
+        return found
 
     def send(
         self,

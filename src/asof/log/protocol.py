@@ -106,6 +106,22 @@ class Messages:
         )
 
 
+class LogUnreachable(LogError):
+    """The log does not answer now, and may later: nothing was lost, and the same call can be made again."""
+
+
+class OwnershipLost(LogError):
+    """Another log object took this one's own partition over, as its process seemed dead; nothing was written."""
+
+    def __init__(self, topic: str, number: int) -> None:
+        super().__init__(
+            f"partition {number} of topic {topic!r} is another process's now: this one was silent for too long; "
+            "nothing was written",
+            hint="ask for an own partition again, and send again",
+        )
+        self.topic, self.number = topic, number
+
+
 class UnknownTopic(LogError):
     """No topic has this name."""
 
@@ -162,7 +178,8 @@ class Consumer(Protocol):
         Raises:
             OffsetOutOfRange: a position is outside the partition. That partition rests until `seek`; others go on.
             TopicReplaced: the topic was deleted, or made again.
-            LogError: the log is damaged or out of reach.
+            LogUnreachable: it does not answer; the member goes on by itself when it does, so poll again.
+            LogError: the log is damaged.
         """
         ...
 
@@ -234,6 +251,10 @@ class Log(Protocol):
         """Per partition: the first offset that is there, and the next to be written. Equal: no records."""
         ...
 
+    def offsets_at(self, topic: str, moment_us: Micros) -> dict[int, int]:
+        """Per partition: the offset of the first record whose time is `moment_us` or later; without one, the next."""
+        ...
+
     def send(
         self,
         topic: str,
@@ -245,7 +266,7 @@ class Log(Protocol):
         headers: Sequence[Headers] | None = None,
         durable: bool,
     ) -> list[tuple[int, int]]:
-        """Append n records; they become visible to readers together, per partition.
+        """Append n records. In an own partition they become visible to readers together.
 
         Args:
             keys: n keys. Without `partition`, a key's hash names its partition; records without a key go together
@@ -257,7 +278,8 @@ class Log(Protocol):
             Per record, in order, its partition and offset.
 
         Raises:
-            LogError: nothing was written, or (with several partitions) it is not known what; send again.
+            OwnershipLost: the partition was this log object's own, and is another's now.
+            LogError: nothing was written, or it is not known what; send again.
         """
         ...
 

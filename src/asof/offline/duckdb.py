@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import tempfile
 import threading
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, TypeAlias
 
 import duckdb
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from asof.definitions import Source
 from asof.dtypes import from_arrow
@@ -22,9 +24,10 @@ from asof.offline.delta import DeltaArchives
 from asof.selection import FeatureOut
 from asof.sources.protocol import Batches, Files, Input, Need, Relation
 from asof.sql.dialect import quote, text
-from asof.sql.newest import ViewRows
-from asof.sql.point_in_time import PointInTime, columns_of, compile_program, range_spine
+from asof.sql.newest import WANTED, RowsOfKeys, ViewRows
+from asof.sql.point_in_time import PointInTime, columns_of, compile_program, range_spine, reach_of
 from asof.sql.rows import ROW, SpineTable, Table
+from asof.timing import Micros
 
 Spine: TypeAlias = pa.Table | Files | str
 """An entity frame: a table, files, or a SELECT over the inputs by name."""
@@ -145,7 +148,7 @@ class SqlResult:
     @property
     def schema(self) -> pa.Schema:
         with wrapping("SQL", user_sql=True), _session(self._engine) as cursor:
-            _expose(cursor, self._inputs)
+            _expose(cursor, self._inputs, None)
             return _schema(cursor, self._sql)
 
     def reader(self, batch_rows: int = 100_000) -> pa.RecordBatchReader:
@@ -153,7 +156,8 @@ class SqlResult:
 
         def batches() -> Iterator[pa.RecordBatch]:
             with wrapping("SQL", user_sql=True), _session(self._engine) as cursor:
-                _expose(cursor, self._inputs)
+                with _Fetching(_columns_named(cursor, self._sql)) as fetching:
+                    _expose(cursor, self._inputs, fetching)
                 yield from _stream(cursor, self._sql, batch_rows)
 
         return pa.RecordBatchReader.from_batches(schema, batches())
@@ -317,20 +321,102 @@ def _prepare(
 ) -> dict[str, Table]:
     """Make every source of the read visible; source name → its table."""
     sources = {read.view.source.name: read.view.source for read in query.reads}
-    _expose(cursor, {name: given for name, given in inputs.items() if name not in sources or isinstance(given, Files)})
-    return {
-        name: _source_table(cursor, index, source, inputs.get(name), query, spine, describe_only=describe_only)
-        for index, (name, source) in enumerate(sources.items())
-    }
+    named = _columns_named(cursor, spine) if isinstance(spine, str) else None
+    times = _times(spine, query.time) if isinstance(query, PointInTime) else None
+    with _Fetching(named, times, inputs.get(WANTED)) as fetching:
+        others = {name: given for name, given in inputs.items() if name not in sources or isinstance(given, Files)}
+        _expose(cursor, others, None if describe_only else fetching)
+        return {
+            name: _source_table(
+                cursor, index, source, inputs.get(name), query, spine, fetching, describe_only=describe_only
+            )
+            for index, (name, source) in enumerate(sources.items())
+        }
 
 
-def _expose(cursor: duckdb.DuckDBPyConnection, inputs: Mapping[str, Input | pa.Table | None]) -> None:
-    """Make inputs visible under their names, for the user's SQL."""
+class _Fetching:
+    """Fetches rows that come as batches, all of one database as of one moment.
+
+    Args:
+        named: the columns that the user's SQL names; None where any may be needed.
+        times: the entity frame's first and last time, where known.
+        wanted_keys: the keys that `RowsOfKeys` reads.
+    """
+
+    def __init__(
+        self, named: set[str] | None = None, times: tuple[Micros, Micros] | None = None, wanted_keys: Any = None
+    ) -> None:
+        self.named, self.times, self.wanted_keys = named, times, wanted_keys
+        self._held: dict[Any, Any] = {}
+        self._stack = ExitStack()
+
+    def __enter__(self) -> _Fetching:
+        return self
+
+    def __exit__(self, *caught: Any) -> bool | None:
+        return self._stack.__exit__(*caught)
+
+    def open(self, given: Batches, need: Need) -> pa.RecordBatchReader:
+        if given.database is None:
+            return given.open(need)
+        identity = given.database.identity
+        if identity not in self._held:
+            self._held[identity] = self._stack.enter_context(given.database.snapshot())
+        return given.open(replace(need, within=self._held[identity]))
+
+    def wanted(self, names: Sequence[str]) -> list[str]:
+        """Those of the columns that the user's SQL may read; one at least, so that there are rows."""
+        if self.named is None:
+            return list(names)
+        return [name for name in names if name.lower() in self.named] or list(names[:1])
+
+
+def _columns_named(cursor: duckdb.DuckDBPyConnection, sql: str) -> set[str] | None:
+    """Every name that stands in the SQL, in lower case; None where it has a star, or cannot be parsed alone."""
+    try:
+        found = cursor.execute("SELECT json_serialize_sql(?)", [sql.strip().rstrip(";")]).fetchall()
+        tree = json.loads(found[0][0])
+    except (duckdb.Error, ValueError):
+        return None
+    if not tree or tree.get("error"):
+        return None
+    names: set[str] = set()
+    alone: set[str] = set()
+    tables: set[str] = set()
+    ahead: list[Any] = [tree]
+    while ahead:
+        node = ahead.pop()
+        if isinstance(node, list):
+            ahead += node
+        if not isinstance(node, dict):
+            continue
+        # A star takes all columns, a natural join those of both sides; columns may be renamed by their places.
+        if "STAR" in (node.get("class"), node.get("type")) or node.get("ref_type") == "NATURAL":
+            return None
+        if node.get("column_name_alias") or node.get("type") in ("PIVOT", "SHOW_REF"):
+            return None
+        if node.get("type") == "BASE_TABLE":
+            tables |= {str(node.get("table_name", "")).lower(), str(node.get("alias", "")).lower()}
+        for key in ("column_names", "using_columns"):
+            names |= {each.lower() for each in node.get(key) or () if isinstance(each, str)}
+        if len(node.get("column_names") or ()) == 1:
+            alone.add(node["column_names"][0].lower())
+        ahead += node.values()
+    # A table's name in place of a column is its whole row.
+    return None if alone & tables else names
+
+
+def _expose(
+    cursor: duckdb.DuckDBPyConnection, inputs: Mapping[str, Input | pa.Table | None], fetching: _Fetching | None
+) -> None:
+    """Make inputs visible under their names, for the user's SQL; without `fetching` nothing is fetched."""
     for name, given in inputs.items():
         if isinstance(given, Files):
             cursor.execute(f"CREATE TEMP VIEW {quote(name)} AS SELECT * FROM {_files(given)}")
         elif isinstance(given, Batches):
-            _copy(cursor, quote(name), given.open(Need()))
+            empty = pa.Table.from_batches([], given.schema)
+            wanted = Need(fetching.wanted(given.schema.names)) if fetching is not None else Need()
+            _copy(cursor, quote(name), fetching.open(given, wanted) if fetching is not None else empty)
         elif isinstance(given, Relation):
             cursor.execute(f"CREATE TEMP VIEW {quote(name)} AS SELECT * FROM {given.name}")
         elif given is not None:
@@ -344,6 +430,7 @@ def _source_table(
     given: Input | pa.Table | None,
     query: PointInTime | ViewRows,
     spine: Spine | None,
+    fetching: _Fetching,
     *,
     describe_only: bool,
 ) -> Table:
@@ -362,8 +449,11 @@ def _source_table(
             limit = " LIMIT 0" if describe_only else ""
             cursor.execute(f"CREATE TEMP TABLE {own} AS SELECT * FROM {given.name}{limit}")
         elif isinstance(given, Batches):
-            empty = pa.Table.from_batches([], given.schema)
-            _copy(cursor, own, empty if describe_only else given.open(_need(query, source, given.schema.names, spine)))
+            if describe_only:
+                _copy(cursor, own, pa.Table.from_batches([], given.schema))
+            else:
+                need = _need(query, source, given.schema.names, spine, fetching)
+                _copy(cursor, own, fetching.open(given, need))
         else:
             _copy(cursor, own, given if given is not None else _empty(source))
         cursor.execute(f"CREATE TEMP VIEW {relation} AS SELECT *, rowid AS {ROW} FROM {own}")
@@ -379,17 +469,50 @@ def _source_table(
     return Table(relation, sql_types, dtypes, arrival)
 
 
-def _need(query: PointInTime | ViewRows, source: Source, names: list[str], spine: Spine | None) -> Need:
-    """What to ask a source for that answers batches: fewer columns, times and keys, as far as that is sure.
+def _need(
+    query: PointInTime | ViewRows, source: Source, names: list[str], spine: Spine | None, fetching: _Fetching
+) -> Need:
+    """What to ask a source for that answers batches: fewer columns, times and keys, as far as that is sure."""
+    touched = columns_of(query, source.name)  # type: ignore[arg-type]
+    if isinstance(spine, str):
+        # An SQL entity frame may read any row of it.
+        own = set(fetching.wanted(names))
+        return Need([name for name in names if name in touched or name in own or source.is_log])
+    names = [name for name in names if name in touched or source.is_log]
+    if isinstance(query, ViewRows):
+        keys = _few_wanted(query, source, fetching.wanted_keys)
+        return Need(names, query.start, query.end, keys, news=query.news)
+    if spine is None:
+        # Without an entity frame there is a row per event in the range, and each looks back from its time.
+        first, last = query.start, query.end
+    else:
+        first, last = fetching.times or (None, None)
+    reach = reach_of(query, source.name)
+    start = first - reach if first is not None and reach is not None else None
+    return Need(names, start, last, _few_keys(query, source, spine) if isinstance(spine, pa.Table) else None)
 
-    A point-in-time read looks back from its times by more than is known here, so it is not cut at its start.
-    """
-    if not isinstance(spine, str):
-        # An SQL entity frame may read any column.
-        touched = columns_of(query, source.name)  # type: ignore[arg-type]
-        names = [name for name in names if name in touched or source.is_log]
-    start = query.start if isinstance(query, ViewRows) else None
-    return Need(names, start, query.end, _few_keys(query, source, spine) if isinstance(spine, pa.Table) else None)
+
+def _few_wanted(query: ViewRows, source: Source, wanted: Any) -> dict[str, pa.Array] | None:
+    """The values of the source's key columns among the keys that `RowsOfKeys` reads, where they are few."""
+    if not isinstance(query, RowsOfKeys) or not isinstance(wanted, pa.Table) or wanted.num_rows > _FEW_KEYS:
+        return None
+    keys = {source.raw(key): wanted[f"k{index}"].unique() for index, key in enumerate(query.view.join_keys)}
+    return keys or None
+
+
+def _times(spine: Spine | None, time: str) -> tuple[Micros, Micros] | None:
+    """The first and the last time of an entity frame that is at hand, in microseconds."""
+    if not isinstance(spine, pa.Table) or time not in spine.column_names or not spine.num_rows:
+        return None
+    kind = spine.schema.field(time).type
+    if not pa.types.is_timestamp(kind):
+        return None
+    ends = pc.min_max(spine[time])
+    per_second = {"s": 1, "ms": 1000, "us": 1_000_000, "ns": 1_000_000_000}[kind.unit]
+    first, last = (ends[name].cast(pa.int64()).as_py() for name in ("min", "max"))
+    if first is None:
+        return None
+    return first * 1_000_000 // per_second, last * 1_000_000 // per_second
 
 
 def _few_keys(query: PointInTime | ViewRows, source: Source, spine: pa.Table) -> dict[str, pa.Array] | None:
@@ -473,9 +596,28 @@ def _empty(source: Source) -> pa.Table:
 
 
 def _copy(cursor: duckdb.DuckDBPyConnection, name: str, rows: pa.Table | pa.RecordBatchReader) -> None:
+    caught: list[BaseException] = []
+    if isinstance(rows, pa.RecordBatchReader):
+        rows = pa.RecordBatchReader.from_batches(rows.schema, _watched(rows, caught))
     cursor.register("asof_copied", rows)
-    cursor.execute(f"CREATE TEMP TABLE {name} AS SELECT * FROM asof_copied")
-    cursor.unregister("asof_copied")
+    try:
+        cursor.execute(f"CREATE TEMP TABLE {name} AS SELECT * FROM asof_copied")
+    except duckdb.Error as error:
+        if caught:
+            # DuckDB repeats the text of what the source raised; the source's own words are better.
+            raise caught[0] from error
+        raise
+    finally:
+        cursor.unregister("asof_copied")
+
+
+def _watched(rows: pa.RecordBatchReader, caught: list[BaseException]) -> Iterator[pa.RecordBatch]:
+    """The batches; what their source raises is kept, since it does not pass through DuckDB."""
+    try:
+        yield from rows
+    except Exception as error:
+        caught.append(error)
+        raise
 
 
 def _drop(cursor: duckdb.DuckDBPyConnection, name: str) -> None:

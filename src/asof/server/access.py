@@ -1,4 +1,4 @@
-"""Who asks, and what they may do: what the routes need of a security, and the one that lets everybody do everything."""
+"""Who asks, and what they may do: the words between the routes and the guard."""
 
 from __future__ import annotations
 
@@ -38,38 +38,31 @@ class Principal(Protocol):
                 the whole project.
 
         Raises:
-            NotPermitted: with what is missing.
+            NotAllowed: with what is missing.
         """
         ...
+
+
+class AskFirst(Exception):
+    """Who this is can be told only after another was asked, such as the issuer of a token: `identify` does."""
 
 
 class Security(Protocol):
-    """Recognizes callers. Called on the event loop for each request: it must not wait."""
+    """Recognizes callers."""
 
     def authenticate(self, caller: Caller) -> Principal:
-        """Who this is.
+        """Who this is. Called on the event loop for each request: it must not wait.
 
         Raises:
             NotAuthenticated: nobody that is known here.
+            AskFirst: it would have to wait.
         """
         ...
 
+    async def identify(self, caller: Caller) -> Principal:
+        """The same, waiting where that is needed."""
+        ...
 
-class Everybody:
-    """The principal of a server without security."""
-
-    name = ""
-
-    def require(self, action: Action, views: Iterable[Any] = ()) -> None:
-        """Everything is allowed."""
-
-
-class OpenSecurity:
-    """Recognizes everybody, without a look."""
-
-    def __init__(self) -> None:
-        self._everybody = Everybody()
-
-    def authenticate(self, caller: Caller) -> Principal:
-        """The same principal for all."""
-        return self._everybody
+    def close(self) -> None:
+        """Nobody will call any more."""
+        ...

@@ -11,9 +11,9 @@ from urllib.parse import parse_qsl
 
 import msgspec
 
-from asof.errors import AsofError, ServerBusy
+from asof.errors import AsofError, Overloaded
 from asof.server import failures
-from asof.server.access import Caller
+from asof.server.access import AskFirst, Caller, Principal
 from asof.server.failures import JSON, HttpError
 from asof.server.routes import Answer, Request, Route
 from asof.server.service import Service
@@ -25,6 +25,9 @@ Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
 DRAIN_BYTES = 1 << 30
 DRAIN_S = 10.0
 """How much of a refused body is read and thrown away, so that its sender comes to read the answer."""
+
+AUDITED = ("write", "admin")
+"""What the audit log is about."""
 
 log = logging.getLogger("asof.server")
 
@@ -61,16 +64,20 @@ class Endpoint:
         running = Running(began, asyncio.current_task())
         service.running[running] = route
         request: Request | None = None
+        principal: Principal | None = None
         error: BaseException | None = None
         unread = False
         try:
             try:
                 if service.waiting() > service.settings.max_waiting and route.action is not None:
-                    raise ServerBusy("the server has more requests than it can take on", hint="ask again later")
+                    raise Overloaded("the server has more requests than it can take on", hint="ask again later")
                 headers = scope["headers"]
-                principal = service.security.authenticate(
-                    Caller(headers, _certificate(scope), _address(scope), route.method, route.path)
-                )
+                if route.action is not None:
+                    caller = Caller(headers, _certificate(scope), _address(scope), route.method, route.path)
+                    try:
+                        principal = service.security.authenticate(caller)
+                    except AskFirst:
+                        principal = await service.security.identify(caller)
                 body = await self._body(headers, receive)
                 running.reads_body = False
                 request = Request(principal, body, None)
@@ -103,6 +110,10 @@ class Endpoint:
                 headers = [*headers, (b"connection", b"close")]
             await self._send(answer, headers, send, receive if unread else None)
             service.note(route, request, answer.status, perf_counter() - began, error)
+            if route.action in AUDITED:
+                service.write_down(
+                    route, request, principal, address=_address(scope), status=answer.status, error=error
+                )
         finally:
             del service.running[running]
 

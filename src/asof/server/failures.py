@@ -17,14 +17,14 @@ from asof.errors import (
     FunctionTimeout,
     JobRunning,
     MissingExtra,
+    NotAllowed,
     NotAuthenticated,
     NotFound,
-    NotPermitted,
+    Overloaded,
     RegistryConflict,
     RegistryError,
     RequestError,
     RowsRefused,
-    ServerBusy,
     SourceError,
     StorageError,
     UnknownFeature,
@@ -61,7 +61,7 @@ class HttpError(AsofError):
 
 STATUS: tuple[tuple[type[BaseException], int], ...] = (
     (NotAuthenticated, 401),
-    (NotPermitted, 403),
+    (NotAllowed, 403),
     (NotFound, 404),
     (JobRunning, 409),
     (RegistryConflict, 409),
@@ -70,7 +70,7 @@ STATUS: tuple[tuple[type[BaseException], int], ...] = (
     (FunctionTimeout, 424),
     (DerivationError, 424),
     (SourceError, 424),
-    (ServerBusy, 503),
+    (Overloaded, 503),
     (MissingExtra, 501),
     (StorageError, 503),
     (RegistryError, 503),
@@ -80,7 +80,8 @@ STATUS: tuple[tuple[type[BaseException], int], ...] = (
 text. A function or source of the project's that fails is 424, for the same reason."""
 
 FEAST_CLASSES: tuple[tuple[type[BaseException], str], ...] = (
-    (NotPermitted, "FeastPermissionError"),
+    (NotAllowed, "FeastPermissionError"),
+    (NotAuthenticated, "FeastPermissionError"),
     (FeatureNameCollision, "FeatureNameCollisionError"),
     (UnknownFeature, "FeatureViewNotFoundException"),
     (NotFound, "FeastObjectNotFoundException"),

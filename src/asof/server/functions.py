@@ -10,7 +10,7 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from asof.errors import FunctionTimeout, ServerBusy
+from asof.errors import FunctionTimeout, Overloaded
 from asof.selection import Derivation
 
 WAITING_PER_THREAD = 64
@@ -80,12 +80,12 @@ class FunctionThreads:
 
         Raises:
             FunctionTimeout: it was not done in time; the text names the function.
-            ServerBusy: too many calls wait already.
+            Overloaded: too many calls wait already.
         """
         call = _Call(work, asyncio.get_running_loop())
         with self._lock:
             if len(self._queue) >= self._threads * WAITING_PER_THREAD:
-                raise ServerBusy("too many requests wait for on-demand functions", hint="ask again later")
+                raise Overloaded("too many requests wait for on-demand functions", hint="ask again later")
             self._queue.append(call)
             if self._idle == 0 and self._running < self._threads:
                 self._running += 1
@@ -112,7 +112,7 @@ class FunctionThreads:
                 try:
                     self._queue.remove(call)
                     call.future.set_exception(
-                        ServerBusy("no thread for on-demand functions became free in time", hint="ask again later")
+                        Overloaded("no thread for on-demand functions became free in time", hint="ask again later")
                     )
                     return
                 except ValueError:

@@ -13,7 +13,7 @@ from asof.definitions import LogSource
 from asof.errors import NotFound, PushNotApplied, RequestError, nearest
 from asof.flows.parts import view_named
 from asof.server import requests
-from asof.server.access import Action, Principal
+from asof.server.access import Action
 from asof.server.answers import ARROW
 from asof.server.failures import JSON, HttpError
 from asof.server.reading import Prepared
@@ -29,13 +29,13 @@ class Request:
     """A request on its way through a route.
 
     Args:
-        principal: who asks.
+        principal: who asks; nobody where the route has no action.
         body: the bytes; `content`: what they say, as the route's type.
         accept: the header of that name.
         query: the parameters behind the path; `place`: those in it.
     """
 
-    principal: Principal
+    principal: Any
     body: bytes
     content: Any
     accept: bytes = b""

@@ -10,11 +10,13 @@ from time import perf_counter
 from typing import TYPE_CHECKING, Any
 
 from asof.errors import AsofError
-from asof.server.access import OpenSecurity, Security
+from asof.server.access import Principal, Security
 from asof.server.functions import FunctionThreads
 from asof.server.reading import Reading
+from asof.server.security.audit import AuditLog, object_of
+from asof.server.security.guard import Guard
 from asof.server.settings import ServerSettings
-from asof.store import FeatureStore
+from asof.store import FeatureStore, system_clock
 
 if TYPE_CHECKING:
     from asof.server.endpoint import Running
@@ -33,7 +35,7 @@ class Service:
     """One process's part of the server.
 
     Args:
-        security: who may do what; everybody everything by default.
+        security: who may do what; by default, what `auth:` of the configuration says.
         on_hopeless: called when this process should be replaced by a new one.
     """
 
@@ -47,7 +49,8 @@ class Service:
     ) -> None:
         self.store = store
         self.settings = settings or ServerSettings()
-        self.security: Security = security or OpenSecurity()
+        self.security: Security = security or Guard(store.config.auth, project=store.project)
+        self.audit = AuditLog(store.config.auth.audit_target, clock=system_clock)
         self.is_draining = False
         self.running: dict[Running, Route] = {}
         self.waiting: Callable[[], int] = self.running.__len__
@@ -73,6 +76,8 @@ class Service:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
         self.functions.close()
+        self.security.close()
+        self.audit.close()
         await asyncio.get_running_loop().run_in_executor(None, self.store.close)
         self._readers.shutdown(wait=False, cancel_futures=True)
         self._writers.shutdown(wait=False, cancel_futures=True)
@@ -81,6 +86,25 @@ class Service:
         self, route: Route, request: Request | None, status: int, seconds: float, error: BaseException | None
     ) -> None:
         """Count an answered request."""
+
+    def write_down(
+        self,
+        route: Route,
+        request: Request | None,
+        principal: Principal | None,
+        *,
+        address: str,
+        status: int,
+        error: BaseException | None,
+    ) -> None:
+        """Keep who wrote or administered what; also what was refused."""
+        who = principal.name if principal is not None else None
+        what = object_of(request.content) if request is not None else {}
+        self.audit.write(
+            who=who, how=getattr(principal, "how", None), address=address, action=route.action, route=route.path,
+            **what, rows=request.rows if request is not None and request.rows else None, status=status,
+            error=type(error).__name__ if error is not None else None,
+        )  # fmt: skip
 
     def run_aside(self, work: Any) -> None:
         """Run a coroutine until the service stops."""

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Hashable, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from typing import Protocol, TypeAlias
+from typing import Any, Protocol, TypeAlias
 
 import pyarrow as pa
 
@@ -35,12 +36,17 @@ class Need:
         columns: names in the source.
         start, end: event times, both inclusive; None is open.
         keys: values that the key columns take, where they are few: column → values.
+        news: only rows that were written down from the first moment on (or do not say when), or that happened from the
+            second on; None is all rows.
+        within: what the `snapshot` of the rows' database answered, so that several sources are read as of one moment.
     """
 
     columns: Sequence[str] = ()
     start: Micros | None = None
     end: Micros | None = None
     keys: dict[str, pa.Array] | None = None
+    news: tuple[Micros, Micros | None] | None = None
+    within: Any = None
 
 
 @dataclass(frozen=True)
@@ -55,12 +61,33 @@ class Files:
     format: str = "parquet"
 
 
+class Database(Protocol):
+    """What several sources may be in, so that one read sees all of them as of one moment."""
+
+    @property
+    def identity(self) -> Hashable:
+        """Equal where one snapshot serves both."""
+        ...
+
+    def snapshot(self) -> AbstractContextManager[Any]:
+        """Hold one moment; what it answers goes into `Need.within`."""
+        ...
+
+
 @dataclass(frozen=True)
 class Batches:
-    """Rows that are fetched as Arrow; they have no arrival."""
+    """Rows that are fetched as Arrow; they have no arrival.
+
+    Args:
+        open: fetches them; the reader ends before the next one of the same snapshot is opened.
+        database: where they are, if others may be there as well.
+        relation: what stands for them in a FROM clause of that database.
+    """
 
     schema: pa.Schema
     open: Callable[[Need], pa.RecordBatchReader]
+    database: Database | None = None
+    relation: str = ""
 
 
 @dataclass(frozen=True)

@@ -81,6 +81,13 @@ class ViewRows:
         return self.chosen.latest
 
     @property
+    def news(self) -> tuple[Micros, Micros | None] | None:
+        """From when on a row was written down, or happened, that is looked at; None is any time."""
+        if self.chosen.news_from is None:
+            return None
+        return self.chosen.news_from, self.chosen.events_from
+
+    @property
     def _used(self) -> set[str]:
         return columns_of(self, self.view.source.name)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
+from asof.definitions import Sliding
 from asof.expressions import parse
 from asof.selection import FeatureOut, ViewRead
 from asof.sql.dialect import literal, quote
@@ -137,6 +138,27 @@ def columns_of(request: PointInTime, source: str) -> set[str]:
                 own |= {view.source.raw(name) for name in parse(text).columns}
         needed |= own
     return needed
+
+
+def reach_of(request: PointInTime, source: str) -> Micros | None:
+    """How far before a spine row's time a row of the source can matter to any of the reads; None is without end."""
+    reach = 0
+    for read in request.reads:
+        view = read.view
+        if view.source.name != source:
+            continue
+        if not view.is_aggregated:
+            if not view.ttl:
+                return None
+            reach = max(reach, view.ttl + view.delay)
+            continue
+        asked = {feature.name for feature in read.features}
+        for each in view.aggregations:
+            if each.name in asked:
+                if not isinstance(each.window, Sliding):
+                    return None
+                reach = max(reach, each.window.length + each.window.hop + view.delay + 1)
+    return reach
 
 
 def _latest_steps(

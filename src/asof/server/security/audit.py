@@ -96,6 +96,19 @@ def line_of(now: int, facts: Mapping[str, Any]) -> dict[str, Any]:
     return {"time": iso(now), **masked(shown)}
 
 
+_OBJECTS = {
+    "push_source_name": "source", "feature_view_name": "view", "feature_views": "views", "batch_id": "batch_id",
+    "start_ts": "start", "end_ts": "end",
+}  # fmt: skip
+"""What a request is about, by the names of its body → the word in the log."""
+
+
+def object_of(content: Any) -> dict[str, Any]:
+    """What a request is about, of its body; never its rows."""
+    found = {word: getattr(content, name, None) for name, word in _OBJECTS.items()}
+    return {word: value for word, value in found.items() if value is not None}
+
+
 def _short(value: Any) -> Any:
     if isinstance(value, str):
         return value if len(value) <= MAX_TEXT else value[: MAX_TEXT - 3] + "..."

@@ -46,16 +46,24 @@ def cleartext_note(host: str, auth: Auth, *, is_tls: bool) -> str:
     )
 
 
-def is_foreign_page(origin: str | None, auth: Auth) -> bool:
+def is_foreign_page(origin: str, auth: Auth, *, host: str = "") -> bool:
     """Whether a browser sends this for a page that was not let in.
 
     A server that asks nobody who they are listens on the loopback address, where every page that this machine's
     browser shows could reach it: pages are refused there, too.
+
+    Args:
+        origin: the page's, as the header of that name has it.
+        host: the name by which the server was called. It is believed only where callers say who they are: a page can
+            give its own name to our address.
     """
-    if origin is None or "*" in auth.origins or origin in auth.origins:
+    if "*" in auth.origins or origin in auth.origins:
         return False
     try:
-        host = urlsplit(origin).hostname
+        page = urlsplit(origin)
+        name = page.hostname
     except ValueError:
         return True
-    return host is None or not is_loopback(host)
+    if name is None:
+        return True
+    return not is_loopback(name) and not (auth.is_on and page.netloc == host)

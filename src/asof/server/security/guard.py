@@ -4,32 +4,29 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from hashlib import sha256
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 from asof.config.auth import Auth
-from asof.errors import NotAuthenticated
+from asof.errors import NotAllowed, NotAuthenticated
+from asof.server.access import AskFirst, Caller
+from asof.server.security.binding import is_foreign_page
 from asof.server.security.certificates import alternative_names, subject_of, written_subject
-from asof.server.security.key_sets import MAX_AGE_S, KeySet
 from asof.server.security.keys import PREFIX, KeyRing
 from asof.server.security.principals import Principal, nobody_in_particular
-from asof.server.security.tokens import KeysNeeded, TokenVerifier, Verified
 from asof.timing import SECOND, Clock
+
+if TYPE_CHECKING:
+    from asof.server.security.key_sets import KeySet
+    from asof.server.security.tokens import TokenVerifier, Verified
 
 REMEMBERED = 4096
 """How many verified tokens are kept."""
 
-
-class Caller(Protocol):
-    """What is known of a request before it is read: `asof.server.access.Caller`."""
-
-    @property
-    def headers(self) -> Sequence[tuple[bytes, bytes]]: ...
-
-    @property
-    def peer_certificate(self) -> Any: ...
+REMEMBERED_S = 300
+"""For how long at most, so that a key which its issuer withdraws opens nothing soon."""
 
 
 class Guard:
@@ -51,10 +48,16 @@ class Guard:
         key_sets: Mapping[str, KeySet] | None = None,
     ) -> None:
         self.is_on = auth.is_on
+        self._auth = auth
         self._project = project
         self._clock = clock
         self._ring = KeyRing(auth.keys)
-        self._verifier = TokenVerifier(auth.issuers, roles=auth.roles, key_sets=key_sets) if auth.issuers else None
+        self._verifier: TokenVerifier | None = None
+        if auth.issuers:
+            # Loaded only where there are tokens: it brings the cryptography with it.
+            from asof.server.security.tokens import TokenVerifier  # noqa: PLC0415
+
+            self._verifier = TokenVerifier(auth.issuers, roles=auth.roles, key_sets=key_sets)
         self._by_key = {each.id: self._principal(each.name, "key", each.roles) for each in auth.keys}
         self._by_subject = {
             written_subject(each.subject): self._principal(each.name, "certificate", each.roles)
@@ -77,19 +80,19 @@ class Guard:
         """
         try:
             return self.authenticate(caller)
-        except KeysNeeded as needed:
-            await self._ask(needed.keys)
-            return self._known_by_token(_credential(caller.headers), asked=True)
+        except AskFirst as asking:
+            await self._ask(asking.keys)  # type: ignore[attr-defined]
+            return self._known_by_token(self._credential(caller), asked=True)
 
     def authenticate(self, caller: Caller) -> Principal:
         """The same without waiting for anybody.
 
         Raises:
-            KeysNeeded: an issuer has to be asked first: `identify` does.
+            AskFirst: an issuer has to be asked: `identify` does.
         """
-        if not self.is_on:
+        text = self._credential(caller)
+        if not self.is_on or caller.path in self._auth.public:
             return self._anybody
-        text = _credential(caller.headers)
         if text:
             if text.startswith(PREFIX):
                 return self._by_key[self._ring.check(text, self._clock()).id]
@@ -100,6 +103,39 @@ class Guard:
             "this server wants to know who is calling",
             hint="send `Authorization: Bearer <key or token>`; asof.Client(url, api_key=…) does",
         )
+
+    def _credential(self, caller: Caller) -> str:
+        """The key or token of a request; empty where there is none.
+
+        Raises:
+            NotAuthenticated: it comes in a form that is not understood.
+            NotAllowed: a browser sends it for a page that was not let in.
+        """
+        found = ""
+        for name, value in caller.headers:
+            if name == b"authorization":
+                kind, _, text = value.partition(b" ")
+                if kind.lower() != b"bearer" or not text:
+                    if not self.is_on:
+                        continue
+                    raise NotAuthenticated(
+                        "the Authorization header is not of the form that is accepted here",
+                        hint="send `Authorization: Bearer <key or token>`",
+                    )
+                found = text.strip().decode("latin-1")
+            elif name == b"x-api-key":
+                found = found or value.strip().decode("latin-1")
+            elif name == b"origin":
+                self._refuse_foreign_page(value.decode("latin-1"), caller)
+        return found
+
+    def _refuse_foreign_page(self, origin: str, caller: Caller) -> None:
+        host = next((value for name, value in caller.headers if name == b"host"), b"").decode("latin-1")
+        if is_foreign_page(origin, self._auth, host=host):
+            raise NotAllowed(
+                f"the web page {origin[:200]!r} may not call this server",
+                hint="add its origin to auth.origins, if it should",
+            )
 
     def _known_by_certificate(self, certificate: Any) -> Principal:
         subject = subject_of(certificate)
@@ -130,8 +166,7 @@ class Guard:
         principal = self._principal(verified.name, "token", verified.roles)
         while len(self._remembered) >= REMEMBERED:
             self._remembered.pop(next(iter(self._remembered)), None)
-        # No longer than keys are believed, so that one that its issuer withdraws is refused soon.
-        until = min(int(verified.expires * SECOND), now + int(MAX_AGE_S * SECOND))
+        until = min(int(verified.expires * SECOND), now + REMEMBERED_S * SECOND)
         self._remembered[digest] = (principal, until)
         return principal
 
@@ -158,25 +193,3 @@ class Guard:
     def close(self) -> None:
         if self._threads is not None:
             self._threads.shutdown(wait=False, cancel_futures=True)
-
-
-def _credential(headers: Sequence[tuple[bytes, bytes]]) -> str:
-    """The key or token of a request; empty where there is none.
-
-    Raises:
-        NotAuthenticated: it comes in a form that is not understood.
-    """
-    for name, value in headers:
-        if name == b"authorization":
-            kind, _, text = value.partition(b" ")
-            if kind.lower() != b"bearer" or not text:
-                raise NotAuthenticated(
-                    "the Authorization header is not of the form that is accepted here",
-                    hint="send `Authorization: Bearer <key or token>`",
-                )
-            return text.strip().decode("latin-1")
-        if name == b"x-api-key":
-            return value.strip().decode("latin-1")
-    return ""
-
-

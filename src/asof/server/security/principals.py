@@ -45,34 +45,35 @@ class Principal:
             if role.tags and _LEVELS[role.allow] > self._everywhere
         ]
 
-    def may(self, action: str, views: Iterable[Tagged] | None = None) -> bool:
-        """Whether they may do this with all of these views; None: with whatever there is."""
+    def may(self, action: str, views: Sequence[Tagged] = ()) -> bool:
+        """Whether they may do this with each of these views; without any, with the whole project."""
         level = _LEVELS[action]
         if level <= self._everywhere:
             return True
-        return views is not None and level <= self._anywhere and all(self._reaches(level, view) for view in views)
+        return bool(views) and level <= self._anywhere and all(self._reaches(level, view) for view in views)
 
-    def may_somewhere(self, action: str) -> bool:
-        """Whether there may be a view that they may do this with."""
-        return _LEVELS[action] <= self._anywhere
-
-    def require(self, action: str, views: Iterable[Tagged] | None = None) -> None:
+    def require(self, action: str, views: Iterable[Tagged] = ()) -> None:
         """Let them pass, or say what stands in the way.
+
+        Args:
+            views: what is read or written; none for what concerns the whole project.
 
         Raises:
             NotAllowed: they have no role for this.
         """
-        if _LEVELS[action] <= self._everywhere:
+        level = _LEVELS[action]
+        if level <= self._everywhere:
             return
-        given = None if views is None else list(views)
-        if self.may(action, given):
+        asked = list(views)
+        if self.may(action, asked):
             return
-        if given is None or not self.may_somewhere(action):
+        if not asked or level > self._anywhere:
+            but = " but for some views" if level <= self._anywhere else ""
             raise NotAllowed(
-                f"{self.name!r} may not {action} here" + (" but for some views" if self.may_somewhere(action) else ""),
+                f"{self.name!r} may not {action} here{but}",
                 hint=f"ask whoever runs this server for a role that allows {action}",
             )
-        refused = [view.name for view in given if not self._reaches(_LEVELS[action], view)]
+        refused = [view.name for view in asked if not self._reaches(level, view)]
         raise NotAllowed(
             f"{self.name!r} may not {action} feature view{'s' if len(refused) > 1 else ''} {some(refused)}",
             hint=f"ask whoever runs this server for a role that allows {action} with the tags of the view",
@@ -92,8 +93,3 @@ class Principal:
 def nobody_in_particular() -> Principal:
     """Everybody, where the server is open: on the loopback address, or because somebody said so."""
     return Principal("anybody", "nobody", roles=[Role("admin", "admin")], project="")
-
-
-def stranger() -> Principal:
-    """One who is not known, on a path that is for everybody."""
-    return Principal("a stranger", "nobody", roles=[], project="")

@@ -10,12 +10,13 @@ import jwt
 
 from asof.config.auth import Issuer, Role
 from asof.errors import NotAuthenticated, some
+from asof.server.access import AskFirst
 from asof.server.security.key_sets import KeySet, key_set_of
 
 MAX_LENGTH = 16 * 1024
 
 
-class KeysNeeded(Exception):
+class KeysNeeded(AskFirst):
     """A token names a key that is not known yet; its key set has to be asked first."""
 
     def __init__(self, keys: KeySet) -> None:

@@ -1,0 +1,227 @@
+"""PostgreSQL's types: which of ours each one is, and how a column is selected so that Arrow gets it exactly."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import psycopg
+import pyarrow as pa
+from psycopg import sql
+
+from asof.dtypes import (
+    Array,
+    Bool,
+    Bytes,
+    Date,
+    Decimal,
+    DType,
+    Float32,
+    Float64,
+    Int32,
+    Int64,
+    Json,
+    String,
+    Timestamp,
+)
+
+_PLAIN: dict[str, DType] = {
+    "bool": Bool, "int2": Int32, "int4": Int32, "int8": Int64, "oid": Int64, "float4": Float32, "float8": Float64,
+    "text": String, "varchar": String, "bpchar": String, "name": String, "citext": String, "uuid": String,
+    "bytea": Bytes, "date": Date, "timestamp": Timestamp, "timestamptz": Timestamp, "json": Json, "jsonb": Json,
+}  # fmt: skip
+_SHOWN = {
+    "int2": "smallint", "int4": "integer", "int8": "bigint", "float4": "real", "float8": "double precision",
+    "bool": "boolean", "timestamptz": "timestamp with time zone", "timestamp": "timestamp without time zone",
+    "varchar": "character varying", "bpchar": "character",
+}  # fmt: skip
+_TYPES = """
+SELECT t.oid, t.typname, t.typtype, coalesce(e.typname, ''), coalesce(e.typtype, '')
+FROM pg_catalog.pg_type t LEFT JOIN pg_catalog.pg_type e ON e.oid = t.typelem AND t.typcategory = 'A'
+WHERE t.oid = ANY(%s)
+"""
+_ENDS = {"timestamptz": "294247-01-01 00:00:00+00", "timestamp": "294247-01-01 00:00:00", "date": "5867440-01-01"}
+"""Where 64 bits of microseconds since 1970, or the drivers' days, end."""
+
+
+@dataclass(frozen=True)
+class PostgresColumn:
+    """A column of a table, a view or a query.
+
+    Args:
+        type: as the server names it, such as `int4`; of an array its elements'.
+        is_array: of any number of dimensions, which the server does not tell.
+        precision, scale: of a `numeric`, where it has them.
+        dtype: our type; None where there is none.
+    """
+
+    name: str
+    type: str
+    is_array: bool = False
+    is_enum: bool = False
+    precision: int | None = None
+    scale: int | None = None
+    dtype: DType | None = None
+
+    @property
+    def shown(self) -> str:
+        """The type in SQL's words, for messages."""
+        text = _SHOWN.get(self.type, self.type)
+        if self.precision is not None:
+            text += f"({self.precision},{self.scale})"
+        return f"{text}[]" if self.is_array else text
+
+    @property
+    def is_text(self) -> bool:
+        """Compares by its characters alone."""
+        return not self.is_array and self.type in ("text", "varchar")
+
+    @property
+    def is_integer(self) -> bool:
+        return not self.is_array and self.type in ("int2", "int4", "int8")
+
+    def select(self, *, bounded: bool = False) -> str:
+        """The column in a SELECT: in a form that Arrow takes exactly; what has no such form is an error of the server.
+
+        Args:
+            bounded: it is known to lie in the range of our times.
+        """
+        name = quoted(self.name)
+        brackets = "[]" if self.is_array else ""
+        value = name
+        if self._leaf_dtype == Float64 and self.type == "numeric":
+            value = f"CAST({name} AS float8{brackets})"
+        elif self.is_enum or self.type in ("numeric", "bpchar", "name", "citext", "uuid", "json", "jsonb"):
+            value = f"CAST({name} AS text{brackets})"
+        elif self.type == "oid":
+            value = f"CAST({name} AS int8{brackets})"
+        refused = self._refused(bounded)
+        if refused:
+            condition, problem, shown = refused
+            words = sql.Literal(f"asof: column {self.name!r} holds {problem} ").as_string(None)
+            # Text that the type does not take: the cast fails with our words. It is null where the value is.
+            wrong = f"CAST({words} || {shown} AS {self._target}{brackets})"
+            value = f"CASE WHEN {condition} THEN {wrong} ELSE {value} END"
+        return value if value == name else f"{value} AS {name}"
+
+    def arrow(self) -> pa.DataType:
+        """What the column is for engines, after `fitted`."""
+        assert self.dtype is not None
+        if self.type == "timestamp":
+            naive = pa.timestamp("us")
+            return pa.list_(naive) if self.is_array else naive
+        return self.dtype.arrow()
+
+    @property
+    def _leaf_dtype(self) -> DType | None:
+        return self.dtype.inner if self.is_array and self.dtype is not None else self.dtype
+
+    @property
+    def _target(self) -> str:
+        leaf = self._leaf_dtype
+        if self.type == "numeric" and leaf == Float64:
+            return "float8"
+        if self.is_enum or self.type in ("numeric", "bpchar", "name", "citext", "uuid", "json", "jsonb"):
+            return "text"
+        return "int8" if self.type == "oid" else self.type
+
+    def _refused(self, bounded: bool) -> tuple[str, str, str] | None:
+        """What the drivers would bend silently: when that is, in words, and what to show of the value."""
+        name = quoted(self.name)
+        if self.is_array:
+            # Arrow's lists have one dimension, and the drivers flatten the others.
+            conditions = [f"array_ndims({name}) > 1"]
+            conditions += [f"{each} = ANY({name})" for each in ("'infinity'", "'-infinity'") if self.type in _ENDS]
+            return " OR ".join(conditions), "an array that no list of ours can be:", f"CAST({name} AS text)"
+        if self.type in _ENDS and not bounded:
+            # Infinity would wrap around to some moment.
+            inside = f"{name} > '-infinity' AND {name} < '{_ENDS[self.type]}'"
+            return f"NOT ({inside})", f"a {self.type} that no {self.dtype} can be:", f"CAST({name} AS text)"
+        return None
+
+
+def columns_of(
+    connection: psycopg.Connection[Any], relation: str, declared: dict[str, DType] | None = None
+) -> list[PostgresColumn]:
+    """The columns of a FROM term, and their types. Reads no row.
+
+    Args:
+        declared: column → type; decides what a `numeric` without precision is.
+    """
+    # LIMIT 0 ends before the first row is made.
+    cursor = connection.execute(f"SELECT * FROM {relation} LIMIT 0")  # type: ignore[call-overload]
+    description = cursor.description or []
+    found = {row[0]: row[1:] for row in connection.execute(_TYPES, [sorted({each.type_code for each in description})])}
+    return [_column(each, *found.get(each.type_code, ("unknown", "b", "", "")), declared or {}) for each in description]
+
+
+def _column(
+    each: psycopg.Column, name: str, kind: str, element: str, element_kind: str, declared: dict[str, DType]
+) -> PostgresColumn:
+    type_ = element or name
+    is_enum = (element_kind or kind) == "e"
+    precision, scale = (each.precision, each.scale) if type_ == "numeric" and not element else (None, None)
+    wanted = declared.get(each.name)
+    if is_enum:
+        leaf: DType | None = String
+    elif type_ == "numeric":
+        leaf = _numeric(precision, scale, wanted.inner if element and wanted else wanted)
+    else:
+        leaf = _PLAIN.get(type_)
+    dtype = Array(leaf) if element and leaf is not None else leaf
+    return PostgresColumn(each.name, type_, bool(element), is_enum, precision, scale, dtype)
+
+
+def _numeric(precision: int | None, scale: int | None, declared: DType | None) -> DType:
+    if precision is not None and scale is not None:
+        scale = scale - 2048 if scale > 1000 else scale
+        digits = max(precision - min(scale, 0), scale)
+        if digits <= 38:
+            return Decimal(digits, max(scale, 0))
+    if declared is not None and (declared.name == "Decimal" or declared == Float64):
+        return declared
+    return Decimal(38, 9)
+
+
+def fitted(batch: pa.RecordBatch, columns: Sequence[PostgresColumn], schema: pa.Schema) -> pa.RecordBatch:
+    """A batch as it came from the server, in the types of `schema`; nothing is rounded.
+
+    Raises:
+        pa.ArrowInvalid: a value does not fit.
+    """
+    arrays = []
+    for index, (column, field) in enumerate(zip(columns, schema, strict=True)):
+        array = batch.column(index)
+        if isinstance(array, pa.ExtensionArray):
+            array = array.storage
+        if array.type != field.type:
+            try:
+                array = array.cast(field.type)
+            except pa.ArrowInvalid as error:
+                value = _first_misfit(array, field.type)
+                raise pa.ArrowInvalid(
+                    f"column {column.name!r} ({column.shown}) holds {value}: no {column.dtype}"
+                ) from error
+        arrays.append(array)
+    return pa.RecordBatch.from_arrays(arrays, schema=schema)
+
+
+def _first_misfit(array: pa.Array, kind: pa.DataType) -> str:
+    """The first value that cannot be cast, as text; found by halves."""
+    while len(array) > 1:
+        half = array.slice(0, len(array) // 2)
+        try:
+            half.cast(kind)
+            array = array.slice(len(half))
+        except pa.ArrowInvalid:
+            array = half
+    return str(array[0].as_py())
+
+
+def quoted(name: str) -> str:
+    """A name as SQL takes it, whatever it holds."""
+    return sql.Identifier(name).as_string(None)
+
+
+__all__ = ["PostgresColumn", "columns_of", "fitted", "quoted"]

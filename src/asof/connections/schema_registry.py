@@ -1,0 +1,175 @@
+"""A schema registry with Confluent's REST API: schemas by id, each asked for once."""
+
+from __future__ import annotations
+
+import base64
+import json
+import re
+import ssl
+import time
+from http.client import HTTPException
+from threading import Lock
+from typing import Any
+from urllib.error import HTTPError, URLError
+from urllib.parse import quote, unquote, urlsplit, urlunsplit
+from urllib.request import HTTPSHandler, OpenerDirector, ProxyHandler, Request, build_opener
+
+from asof.decoding import WriterSchema
+from asof.errors import ConfigError, SourceError
+
+UNKNOWN_FOR_S = 30.0
+"""How long an id counts as unknown before it is asked for again: a registry may learn of it after the message came."""
+
+_WAIT_S = 0.2
+
+
+class SchemaRegistry:
+    """Answers schemas by id. Safe to use from several threads.
+
+    Args:
+        url: as producers have it; `user:password@` in it is taken as user and password.
+        user, password: HTTP basic authentication.
+        token: a bearer token instead.
+        ca_file: the certificates to trust; the machine's where empty.
+        timeout_s: how long to try before the registry counts as out of reach.
+        label: the setting that names it, for messages.
+    """
+
+    def __init__(
+        self,
+        url: str = "",
+        *,
+        user: str = "",
+        password: str = "",
+        token: str = "",
+        ca_file: str = "",
+        timeout_s: float = 10.0,
+        label: str = "schema registry",
+        where: str = "",
+    ) -> None:
+        parts = urlsplit(url)
+        if parts.scheme not in ("http", "https") or not parts.hostname:
+            shown = re.sub(r"//[^/@]*@", "//***@", url)
+            raise ConfigError(
+                f"{label}: {shown!r} is not the URL of a schema registry", hint="write https://host:port", where=where
+            )
+        self.address = parts._replace(netloc=parts.netloc.rpartition("@")[2])
+        self.label, self.where, self.timeout_s = label, where, timeout_s
+        self._headers = {"Accept": "application/vnd.schemaregistry.v1+json, application/json"}
+        user, password = user or unquote(parts.username or ""), password or unquote(parts.password or "")
+        if token:
+            self._headers["Authorization"] = f"Bearer {token}"
+        elif user:
+            self._headers["Authorization"] = f"Basic {base64.b64encode(f'{user}:{password}'.encode()).decode()}"
+        self._opener = self._opened(ca_file)
+        self._known: dict[int, WriterSchema] = {}
+        self._unknown: dict[int, float] = {}
+        self._lock = Lock()
+
+    def _opened(self, ca_file: str) -> OpenerDirector:
+        try:
+            context = ssl.create_default_context(cafile=ca_file or None)
+        except (OSError, ssl.SSLError) as error:
+            raise ConfigError(
+                f"{self.label}: ca_file {ca_file!r} cannot be read: {error}", hint="name a PEM file", where=self.where
+            ) from error
+        return build_opener(HTTPSHandler(context=context), ProxyHandler({}))
+
+    def __call__(self, schema_id: int) -> WriterSchema | None:
+        """The schema of this id; None where the registry has none.
+
+        Raises:
+            SourceError: the registry is out of reach, refuses this user, or is none.
+        """
+        known = self._known.get(schema_id)
+        if known is not None:
+            return known
+        with self._lock:
+            if time.monotonic() < self._unknown.get(schema_id, 0):
+                return None
+            found = self._get(f"schemas/ids/{schema_id}")
+            if found is None:
+                self._unknown[schema_id] = time.monotonic() + UNKNOWN_FOR_S
+                return None
+            references: dict[tuple[str, int], str] = {}
+            self._gather(found, references)
+            schema = WriterSchema(found.get("schemaType", "AVRO"), found["schema"], tuple(references.values()))
+            self._known[schema_id] = schema
+            return schema
+
+    def _gather(self, schema: dict[str, Any], references: dict[tuple[str, int], str]) -> None:
+        """The schemas that this one names, each after those that it names itself."""
+        for each in schema.get("references") or ():
+            place = (each["subject"], each["version"])
+            if place in references:
+                continue
+            found = self._get(f"subjects/{quote(place[0], safe='')}/versions/{place[1]}")
+            if found is None:
+                raise self._error(
+                    f"has no version {place[1]} of subject {place[0]!r}, which a schema names", hint="register it"
+                )
+            self._gather(found, references)
+            references[place] = found["schema"]
+
+    def _get(self, path: str) -> dict[str, Any] | None:
+        url = urlunsplit(self.address._replace(path=f"{self.address.path.rstrip('/')}/{path}"))
+        until = time.monotonic() + self.timeout_s
+        while True:
+            left = until - time.monotonic()
+            try:
+                with self._opener.open(Request(url, headers=self._headers), timeout=max(left, 0.1)) as answer:
+                    return self._read(answer.read())
+            except HTTPError as error:
+                problem = self._status(error)
+                if problem is None:
+                    return None
+            except (URLError, HTTPException, OSError) as error:
+                problem = self._unreached(error)
+            if time.monotonic() + _WAIT_S >= until:
+                raise problem
+            time.sleep(_WAIT_S)
+
+    def _read(self, body: bytes) -> dict[str, Any]:
+        try:
+            found = json.loads(body)
+            assert isinstance(found["schema"], str)
+        except (ValueError, KeyError, TypeError, AssertionError) as error:
+            raise self._error("does not answer as a schema registry does", hint="check the URL and its path") from error
+        return found
+
+    def _status(self, error: HTTPError) -> SourceError | None:
+        """What another answer means: None for an unknown id, an error to try again after, or it raises."""
+        body = error.read()
+        if error.code in (401, 403):
+            raise self._error(
+                f"answers {error.code}: it does not let this user in", hint="check user and password (or token)"
+            ) from error
+        if error.code == 404:
+            try:
+                if str(json.loads(body)["error_code"]).startswith("404"):
+                    return None
+            except (ValueError, KeyError, TypeError):
+                pass
+            raise self._error("does not answer as a schema registry does (404)", hint="check the URL's path") from error
+        return self._error(f"answers {error.code}", hint="see the registry's own log")
+
+    def _unreached(self, error: Exception) -> SourceError:
+        cause = getattr(error, "reason", error)
+        if isinstance(cause, ssl.SSLError):
+            raise self._error(
+                f"cannot be reached by TLS: {getattr(cause, 'verify_message', '') or cause.reason or cause}",
+                hint="give ca_file= for an own certificate authority, or check http against https",
+            ) from error
+        what = getattr(cause, "strerror", None) or str(cause) or type(cause).__name__
+        made = self._error(
+            f"cannot be reached within {self.timeout_s:g} s: {what}", hint="check its url, and that it runs"
+        )
+        made.__cause__ = error
+        return made
+
+    def _error(self, problem: str, *, hint: str) -> SourceError:
+        address = f"{self.address.scheme}://{self.address.netloc}{self.address.path}"
+        return SourceError(f"schema registry {address} ({self.label}) {problem}", hint=hint, where=self.where)
+
+
+__all__ = ["SchemaRegistry"]

@@ -1,0 +1,19 @@
+"""Web pages of other origins: none may read what the server answers, but for those that the configuration names."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from asof.config.auth import Auth
+
+
+def with_pages(app: Any, auth: Auth) -> Any:
+    """The ASGI application, open to the pages of `auth.origins`."""
+    if not auth.origins:
+        return app
+    from starlette.middleware.cors import CORSMiddleware  # noqa: PLC0415
+
+    return CORSMiddleware(
+        app, allow_origins=auth.origins, allow_methods=["GET", "POST"],
+        allow_headers=["authorization", "content-type", "x-api-key"], max_age=600,
+    )  # fmt: skip

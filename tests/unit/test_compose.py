@@ -1,0 +1,40 @@
+"""`docker-compose.yml` offers the servers of the tests, at exact versions, to this machine alone."""
+
+import re
+from pathlib import Path
+
+import pytest
+import yaml
+
+from tests.services.__main__ import KINDS, PORTS
+from tests.services.jars import APICURIO_VERSION, KAFKA_VERSION
+
+COMPOSE = yaml.safe_load((Path(__file__).parents[2] / "docker-compose.yml").read_text())
+SERVICES = COMPOSE["services"]
+
+
+def test_it_has_the_servers_of_the_tests():
+    assert SERVICES.keys() == KINDS.keys()
+
+
+def test_versions_are_exact_and_those_of_the_tests():
+    images = {name: service["image"] for name, service in SERVICES.items()}
+
+    assert all(re.fullmatch(r"[a-z/-]+:\d+\.\d+[\w.]*", image) for image in images.values())
+    assert images["kafka"].endswith(f":{KAFKA_VERSION}")
+    assert images["schema-registry"].endswith(f":{APICURIO_VERSION}")
+
+
+@pytest.mark.parametrize("name", SERVICES)
+def test_nobody_else_reaches_them(name):
+    ports = SERVICES[name]["ports"]
+
+    assert ports and all(port.startswith("127.0.0.1:") for port in ports)
+    if name in PORTS:
+        assert ports[0].split(":")[1] == str(PORTS[name])
+
+
+def test_its_volumes_are_declared():
+    used = {volume.split(":")[0] for service in SERVICES.values() for volume in service.get("volumes", ())}
+
+    assert used == COMPOSE["volumes"].keys()
