@@ -13,9 +13,14 @@ class AsofError(Exception):
         message: what is wrong, with the object's kind and name, what was expected and what was found.
         hint: the next step, as an imperative sentence without its full stop.
         where: `file:line` of the definition that the message is about.
+
+    Attributes:
+        may_pass: whether the same call may succeed later though nobody changes anything: a server that restarts, or
+            that hands over to another.
     """
 
     exit_code = 1
+    may_pass = False
 
     def __init__(self, message: str, *, hint: str = "", where: str = "") -> None:
         super().__init__(message)

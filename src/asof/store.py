@@ -28,10 +28,10 @@ from asof.definitions import (
 )
 from asof.definitions.collect import collect
 from asof.definitions.project import merged
-from asof.errors import ConfigError, NotFound, RequestError, nearest
+from asof.errors import AsofError, ConfigError, NotFound, RequestError, nearest
 from asof.flows.parts import Parts, Progress, silent
 from asof.selection import Selection, select
-from asof.timing import Clock, Micros, iso, micros, moment
+from asof.timing import PATIENCE_S, Clock, Micros, iso, micros, moment
 
 if TYPE_CHECKING:
     from asof.answers import OnlineResponse
@@ -442,13 +442,21 @@ class FeatureStore:
         accept_gap: bool = False,
         progress: Progress = silent,
         stop: Event | None = None,
+        patience_s: float = PATIENCE_S,
+        waiting: Callable[[AsofError], None] | None = None,
     ) -> dict[str, int]:
-        """Work on the logs until stopped: apply their events online at once, archive them every few seconds."""
+        """Work on the logs until stopped: apply their events online at once, archive them every few seconds.
+
+        Args:
+            patience_s: how long a server that went away is waited for; one that never answered is not.
+            waiting: told once for each time that a server is waited for.
+        """
         from asof.flows.stream import run_stream  # noqa: PLC0415
 
         return run_stream(
-            self.parts, sources, until_caught_up=until_caught_up, accept_gap=accept_gap, progress=progress, stop=stop
-        )
+            self.parts, sources, until_caught_up=until_caught_up, accept_gap=accept_gap, progress=progress, stop=stop,
+            patience_s=patience_s, waiting=waiting,
+        )  # fmt: skip
 
     def stream_status(self) -> list[dict[str, Any]]:
         """Where each partition of each log stands."""

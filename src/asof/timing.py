@@ -9,6 +9,9 @@ from datetime import UTC, date, datetime, timedelta
 Micros = int
 """Microseconds: since the epoch for a moment, or of length for a duration."""
 
+PATIENCE_S = 120.0
+"""How long a worker waits for a server that it has worked with and that does not answer any more."""
+
 Clock = Callable[[], Micros]
 """Answers the store's now."""
 

@@ -31,6 +31,11 @@ _STREAMED = {
     "division by zero": "22012", "could not resize shared memory": "53100", "malformed": "22P02",
 }  # fmt: skip
 """What an error says that breaks an Arrow stream, which carries no SQLSTATE → its SQLSTATE."""
+_BUSY = re.compile(
+    r"starting up|shutting down|recovery mode|not yet accepting|too many clients|remaining connection slots|"
+    r"couldn't get a connection"
+)
+_CUT = re.compile(r"closed the connection|connection (is|was|has been)? ?(lost|closed|bad)|reset by peer|EOF")
 _TLS = re.compile(r"SSL|TLS|certificate|no encryption", re.IGNORECASE)
 
 
@@ -94,7 +99,16 @@ def translate(error: BaseException, what: str, place: Place) -> AsofError:
     state = sqlstate(error)
     text = _text(error)
     problem, hint = _said(state, text, place) if state else _unsaid(text, place)
-    return place.error(what, problem, hint=hint, cause=error)
+    made = place.error(what, problem, hint=hint, cause=error)
+    made.may_pass = _may_pass(state, text)
+    return made
+
+
+def _may_pass(state: str, text: str) -> bool:
+    """Whether the server is away, starts, hands over or is busy: so that the same call may succeed later."""
+    if state:
+        return state.startswith(("08", "57P", "40")) or state in ("53300", "25006", "55P03")
+    return bool(_NO_ROUTE.search(text) or _CUT.search(text) or _BUSY.search(text))
 
 
 def _text(error: BaseException) -> str:
@@ -178,7 +192,7 @@ def _unsaid(text: str, place: Place) -> tuple[str, str]:
     if found:
         return (f"{at} cannot be reached: {(found['reason'] or found['name'] or 'unknown host').strip()}",
                 f"check host and port of {label}, and that the database server runs")  # fmt: skip
-    if re.search(r"closed the connection|connection (is|was|has been)? ?(lost|closed|bad)|reset by peer|EOF", text):
+    if _CUT.search(text):
         return (f"the connection to {at} was cut: {text}",
                 "see why the database server ended it, then run it again")  # fmt: skip
     return f"{at}: {text}", f"check {label}"

@@ -4,20 +4,20 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from threading import Event
 from typing import Any
 
 from asof.definitions import LogSource
-from asof.errors import LogError, RegistryConflict
+from asof.errors import AsofError, LogError, RegistryConflict
 from asof.flows.archiving import EPOCH, REPLAYED, replay_topic
 from asof.flows.ingest import Ingest
 from asof.flows.parts import Parts, Progress, log_source_named, silent
 from asof.flows.topics import check_topic, shortened
 from asof.log.protocol import Consumer, Messages, OffsetOutOfRange, Partition, TopicReplaced, UnknownTopic
 from asof.online.protocol import StoreReplaced
-from asof.timing import iso
+from asof.timing import PATIENCE_S, iso
 
 POLL_MESSAGES = 50_000
 """So many at once only where a worker lags: the more events share a row, the less each of them costs."""
@@ -30,6 +30,9 @@ NEWS_EVERY_S = 1.0
 
 LOOK_EVERY_S = 0.2
 """How often a worker that waits for others looks at how far they are."""
+
+WAIT_S = 1.0
+"""How long it waits before it tries again."""
 
 
 def group_of(project: str) -> str:
@@ -139,6 +142,9 @@ class Worker:
         sources: names; all of the project where None.
         accept_gap: see `Member`.
         flush_every_s: how often what was taken is archived.
+
+    Attributes:
+        has_archived: whether something was brought into both stores.
     """
 
     def __init__(
@@ -150,6 +156,7 @@ class Worker:
         self.ingests: dict[str, Ingest] = {}
         self.members: dict[tuple[str, str], Member] = {}
         self.counts: Counter[str] = Counter()
+        self.has_archived = False
         self._named = list(sources) if sources else None
         self._version = -1
         self._flushed_at = time.monotonic()
@@ -238,6 +245,7 @@ class Worker:
         for member in mine:
             member.passed()
         done = ingest.flush(wait=wait)
+        self.has_archived |= bool(done)
         for member in mine:
             member.commit(done)
 
@@ -296,12 +304,19 @@ def run_stream(
     stop: Event | None = None,
     progress: Progress = silent,
     flush_every_s: float = FLUSH_EVERY_S,
+    patience_s: float = PATIENCE_S,
+    waiting: Callable[[AsofError], None] | None = None,
 ) -> dict[str, int]:
     """Work until stopped, or until all that was sent is archived.
+
+    A server that does not answer any more is waited for. The worker then begins anew as after a crash: from what the
+    archive holds and the online store says.
 
     Args:
         sources: names of log sources; all of the project where None, also those that are applied later.
         stop: set it to finish, flush and return.
+        patience_s: how long a server may be away; one that never answered is not waited for.
+        waiting: told once for each time that a server is waited for, with its error.
 
     Returns:
         Counts: events, dead letters, rows recomputed and the like.
@@ -311,10 +326,69 @@ def run_stream(
         StorageError: a store cannot be written (a full disk …); run again, it goes on where the archive ends.
         DeadLetterLimit: too many messages cannot be used.
     """
+    run = _Run(parts, sources, accept_gap=accept_gap, flush_every_s=flush_every_s, progress=progress)
     stop = stop or Event()
-    worker = Worker(parts, sources, accept_gap=accept_gap, flush_every_s=flush_every_s)
-    taken = 0
-    try:
+    waits_since: float | None = None
+    while True:
+        try:
+            run.work(stop, until_caught_up=until_caught_up)
+            return dict(run.counts)
+        except AsofError as error:
+            now = time.monotonic()
+            if run.has_archived or now - run.began_at >= patience_s:
+                waits_since = None
+            if not error.may_pass or not run.has_begun:
+                raise
+            if waits_since is None:
+                waits_since = now
+                run.counts["times a server was waited for"] += 1
+                if waiting is not None:
+                    waiting(error)
+            if now - waits_since >= patience_s or stop.wait(WAIT_S):
+                raise
+
+
+class _Run:
+    """The workers of one process, one after the other: each lives until it is stopped or a server goes away.
+
+    Attributes:
+        has_begun: whether one of them has got to work.
+        has_archived: whether the last one has brought something from the log into both stores.
+        began_at: when the last one began, in seconds of a monotonic clock.
+    """
+
+    def __init__(
+        self, parts: Parts, sources: Sequence[str] | None, *, accept_gap: bool, flush_every_s: float, progress: Progress
+    ) -> None:
+        self.counts: Counter[str] = Counter()
+        self.has_begun = self.has_archived = False
+        self.began_at = 0.0
+        self._taken = 0
+        self._parts = parts
+        self._sources = sources
+        self._accept_gap = accept_gap
+        self._flush_every_s = flush_every_s
+        self._progress = progress
+
+    def work(self, stop: Event, *, until_caught_up: bool) -> None:
+        """Make a worker, and work with it."""
+        self.began_at = time.monotonic()
+        worker = Worker(self._parts, self._sources, accept_gap=self._accept_gap, flush_every_s=self._flush_every_s)
+        try:
+            self._steps(worker, stop, until_caught_up=until_caught_up)
+        except BaseException as error:
+            abandon = not isinstance(error, Exception) or getattr(error, "may_pass", False)
+            try:
+                worker.close(abandon=abandon)
+            except Exception as second:  # noqa: BLE001 - most often the same full disk; the first error says it
+                error.add_note(f"and on leaving: {second}")
+            self.counts.update(worker.counts)
+            self.has_archived = worker.has_archived
+            raise
+        worker.close()
+        self.counts.update(worker.counts)
+
+    def _steps(self, worker: Worker, stop: Event, *, until_caught_up: bool) -> None:
         worker.look_at_registry()
         if not worker.ingests:
             raise LogError(
@@ -322,20 +396,13 @@ def run_stream(
             )
         while not stop.is_set():
             got = worker.step()
-            taken += got
+            self.has_begun = True
             if got:
-                progress("events", taken, None)
+                self._taken += got
+                self._progress("events", self._taken, None)
             elif until_caught_up and worker.is_caught_up():
                 break
         worker.flush()
-    except BaseException as error:
-        try:
-            worker.close(abandon=not isinstance(error, Exception))
-        except Exception as second:  # noqa: BLE001 - most often the same full disk; the first error says it
-            error.add_note(f"and on leaving: {second}")
-        raise
-    worker.close()
-    return dict(worker.counts)
 
 
 def take_in(parts: Parts, ingest: Ingest) -> int:

@@ -78,6 +78,8 @@ class StoreReplaced(StorageError):
     Read progress again, bring the rows up to it, and go on from there.
     """
 
+    may_pass = True
+
 
 class Lookup(NamedTuple):
     """The keys that one table is asked for; a key may come more than once."""

@@ -51,16 +51,23 @@ _SETTINGS: dict[str, tuple[str, str]] = {
     "MAXCLIENTS": ("has no connection left", "raise the server's `maxclients`, or lower `max_connections` here"),
 }
 
+_PASSING = {"LOADING", "MASTERDOWN", "CLUSTERDOWN", "TRYAGAIN", "BUSY", "MAXCLIENTS", "READONLY"}
+"""What a server says that restarts, hands over to another or is busy."""
+
 
 def failure(settings: Settings, error: Lost | Refused, *, waited_s: float = 0.0) -> StorageError:
     """What happened at which server, the setting, and what to do."""
     if isinstance(error, Lost):
-        return _lost(settings, error, waited_s=waited_s)
+        made = _lost(settings, error, waited_s=waited_s)
+        made.may_pass = not isinstance(error.__cause__, ssl.SSLError)
+        return made
     where = f"the online store at {shown(error.address)}"
     after = f" for more than {waited_s:g} s ({SECTION}.retry_s)" if waited_s else ""
     text = error.text.partition(" ")[2]
     what, hint = _refusal(settings, error)
-    return StorageError(f"{where} {what.format(text=text)}{after} ({settings.setting})", hint=hint)
+    made = StorageError(f"{where} {what.format(text=text)}{after} ({settings.setting})", hint=hint)
+    made.may_pass = error.code in _PASSING or "max number of clients" in error.text
+    return made
 
 
 def _refusal(settings: Settings, error: Refused) -> tuple[str, str]:

@@ -13,6 +13,7 @@ from asof.cli.context import CliContext, pass_context
 from asof.cli.options import Group
 from asof.cli.tables import Column
 from asof.cli.values import cell
+from asof.timing import PATIENCE_S
 
 
 @click.group(cls=Group)
@@ -24,8 +25,14 @@ def stream() -> None:
 @click.argument("sources", nargs=-1)
 @click.option("--until-caught-up", is_flag=True, help="Stop when all that the logs hold now is worked in.")
 @click.option("--accept-gap", is_flag=True, help="Go on although events were lost from a log; the gap is recorded.")
+@click.option(
+    "--patience", type=click.FloatRange(min=0), default=PATIENCE_S, show_default=True, metavar="SECONDS",
+    help="How long a server that went away is waited for.",
+)  # fmt: skip
 @pass_context
-def run(context: CliContext, sources: tuple[str, ...], until_caught_up: bool, accept_gap: bool) -> None:
+def run(
+    context: CliContext, sources: tuple[str, ...], until_caught_up: bool, accept_gap: bool, patience: float
+) -> None:
     """Work events into the online store and the archive.
 
     All log sources, or SOURCES. Several workers share the partitions. Runs until Ctrl-C or SIGTERM, which let it
@@ -37,8 +44,9 @@ def run(context: CliContext, sources: tuple[str, ...], until_caught_up: bool, ac
         if not until_caught_up:
             context.note(f"Working on {', '.join(sources) or 'all logs'}; Ctrl-C stops.")
         done = store.stream_run(
-            list(sources) or None, until_caught_up=until_caught_up, accept_gap=accept_gap, progress=progress, stop=stop
-        )
+            list(sources) or None, until_caught_up=until_caught_up, accept_gap=accept_gap, progress=progress, stop=stop,
+            patience_s=patience, waiting=lambda error: context.note(f"waiting up to {patience:g} s: {error}"),
+        )  # fmt: skip
     if interrupted.is_set():
         raise click.Abort
     context.output.details("counts", done, title="Worked in")
