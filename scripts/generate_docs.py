@@ -24,6 +24,7 @@ GROUPS = {
         "FileSource", "PostgresSource", "PostgreSQLSource", "LogSource", "PushSource", "RequestSource", "ParquetFormat",
         "CsvFormat", "DeltaFormat", "JsonFormat", "AvroFormat", "ProtoFormat",
     ),
+    "The client of a server": ("Client", "AsyncClient"),
     "Errors": ("AsofError",),
 }  # fmt: skip
 """How the public names of `asof` stand on the page of the Python interface; each is in one group."""

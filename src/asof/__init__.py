@@ -6,6 +6,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from asof.client import AsyncClient, Client
     from asof.definitions import (
         Aggregation,
         AvroFormat,
@@ -35,6 +36,8 @@ if TYPE_CHECKING:
     from asof.store import FeatureStore
 
 _HOMES = {
+    "AsyncClient": "asof.client",
+    "Client": "asof.client",
     "AsofError": "asof.errors",
     "FeatureStore": "asof.store",
 } | dict.fromkeys(
@@ -48,7 +51,8 @@ _HOMES = {
 )  # fmt: skip
 
 __all__ = [
-    "Aggregation", "AsofError", "AvroFormat", "BatchFeatureView", "CsvFormat", "DeltaFormat", "Entity",
+    "Aggregation", "AsofError", "AsyncClient", "AvroFormat", "BatchFeatureView", "Client", "CsvFormat", "DeltaFormat",
+    "Entity",
     "FeatureService", "FeatureStore", "FeatureView", "Field", "FileSource", "JsonFormat", "LogSource",
     "OnDemandFeatureView", "ParquetFormat", "PostgreSQLSource", "PostgresSource", "ProtoFormat", "PushSource",
     "RequestSource", "Session", "Sliding", "StreamFeatureView", "on_demand_feature_view",

@@ -37,6 +37,8 @@ class Encoder:
         self._floats = [output.column for output in selection.outputs if output.dtype.is_float]
         self._lean = [converter(output.dtype) for output in selection.outputs]
         self._lean_keys = [converter(field.dtype) for field in selection.keys]
+        self._lean_request = [(field.name, converter(field.dtype)) for field in selection.request_fields]
+        self._types = orjson.Fragment(orjson.dumps(types_of(selection)))
         self._selection = selection
         self._metadata = orjson.Fragment(orjson.dumps({"feature_names": self.names}))
 
@@ -78,7 +80,9 @@ class Encoder:
             metadata = {"feature_names": self.names, "feature_view_metadata": views}
         return orjson.dumps({"results": results, "metadata": metadata})
 
-    def rows(self, response: OnlineResponse, *, statuses: bool = False, event_times: bool = False) -> bytes:
+    def rows(
+        self, response: OnlineResponse, *, statuses: bool = False, event_times: bool = False, types: bool = False
+    ) -> bytes:
         """Row by row, the names once."""
         columns = [
             response.keys[field.name] if convert is None else convert(response.keys[field.name])
@@ -97,6 +101,14 @@ class Encoder:
         if event_times:
             times = response.event_times
             answer["event_times"] = list(zip(*(times[name] for name in self._selection.names), strict=True))
+        if types:
+            answer["types"] = self._types
+            answer["at"] = moment(response.at)
+            if self._lean_request:
+                answer["request"] = {
+                    name: response.keys[name] if convert is None else convert(response.keys[name])
+                    for name, convert in self._lean_request
+                }
         return orjson.dumps(answer, option=orjson.OPT_UTC_Z)
 
     def arrow(self, response: OnlineResponse, *, statuses: bool = False, event_times: bool = False) -> bytes:
@@ -114,6 +126,15 @@ class Encoder:
         with pa.ipc.new_stream(sink, table.schema) as writer:
             writer.write_table(table)
         return sink.getvalue().to_pybytes()
+
+
+def types_of(selection: Selection) -> dict[str, Any]:
+    """What a client needs to give every value its type back: name and type of keys, request values and features."""
+    return {
+        "keys": [[field.name, str(field.dtype)] for field in selection.keys],
+        "request": [[field.name, str(field.dtype)] for field in selection.request_fields],
+        "features": [[output.name, str(output.dtype), output.reference] for output in selection.outputs],
+    }
 
 
 def _statuses(found: ViewAnswer | None, name: str, column: Column) -> Sequence[str]:

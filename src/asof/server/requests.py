@@ -30,11 +30,21 @@ class Features(msgspec.Struct):
         Columns | list[dict[str, Any]],
         msgspec.Meta(description="Join keys and request values: name → one value per row, or one object per row."),
     ]
-    features: Annotated[list[str] | None, msgspec.Meta(description="References `view:feature`.")] = None
+    features: Annotated[
+        list[str] | str | None,
+        msgspec.Meta(description="References `view:feature`; or one of them, a view's name, or a service's."),
+    ] = None
     service: Annotated[str | None, msgspec.Meta(description="A service, in place of `features`.")] = None
     full_feature_names: bool = False
     statuses: Annotated[bool, msgspec.Meta(description="Also answer why a value is null.")] = False
     event_times: Annotated[bool, msgspec.Meta(description="Also answer the time of the row of each value.")] = False
+    types: Annotated[
+        bool,
+        msgspec.Meta(
+            description="Also answer what a typed client needs: names and types of keys, request values and features, "
+            "the request values as they were understood, and the moment that was answered."
+        ),
+    ] = False
 
 
 class Push(msgspec.Struct):

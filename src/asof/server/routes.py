@@ -107,11 +107,14 @@ async def get_features(service: Service, request: Request) -> Answer:
     if ARROW.encode() in request.accept:
         body = prepared.encoder.arrow(response, statuses=asked.statuses, event_times=asked.event_times)
         return Answer(body, headers=[(b"content-type", ARROW.encode())])
-    return Answer(prepared.encoder.rows(response, statuses=asked.statuses, event_times=asked.event_times))
+    body = prepared.encoder.rows(
+        response, statuses=asked.statuses, event_times=asked.event_times, types=asked.types
+    )
+    return Answer(body)
 
 
 async def _prepared(
-    service: Service, request: Request, features: list[str] | None, name: str | None, full_names: bool, word: str
+    service: Service, request: Request, features: list[str] | str | None, name: str | None, full_names: bool, word: str
 ) -> Prepared:
     if (features is None) == (name is None):
         found = "neither" if name is None else "both"
@@ -124,7 +127,8 @@ async def _prepared(
                 f"no feature service {name!r} is applied",
                 hint=nearest(name, known) or (f"there are {sorted(known)}" if known else "list features instead"),
             )
-    prepared = await service.reading.prepare(name if name is not None else tuple(features or ()), full_names)
+    asked = name if name is not None else features if isinstance(features, str) else tuple(features or ())
+    prepared = await service.reading.prepare(asked, full_names)
     request.principal.require("read", prepared.views)
     request.service = prepared.service
     return prepared
@@ -179,15 +183,20 @@ async def push(service: Service, request: Request) -> Answer:
 
 
 async def _pushed(service: Service, source: str, rows: Any, batch_id: str | None) -> Answer:
-    def work() -> None:
-        service.store.push(source, rows, batch_id=batch_id)
+    def work() -> int:
+        return service.store.push(source, rows, batch_id=batch_id)
 
     try:
-        await service.in_writer(work)
+        pushed = await service.in_writer(work)
     except PushNotApplied as error:
         service.catch_up(source)
         return Answer(orjson.dumps({"status": "accepted", "message": error.message}), status=202)
-    return Answer(b"", headers=[])
+    return Answer(b"", headers=[rows_header(pushed)])
+
+
+def rows_header(rows: int) -> tuple[bytes, bytes]:
+    """How many rows were written, beside a body that Feast's client expects to be empty."""
+    return (b"asof-rows", b"%d" % rows)
 
 
 async def write_to_online_store(service: Service, request: Request) -> Answer:
@@ -200,9 +209,9 @@ async def write_to_online_store(service: Service, request: Request) -> Answer:
     request.rows = len(next(iter(asked.df.values()), ()))
     if view.source.type == "push":
         answer = await _pushed(service, view.source.name, rows, None)
-        return answer if answer.status != 200 else Answer(b"null")
-    await service.in_writer(service.store.write_to_online_store, view.name, rows)
-    return Answer(b"null")
+        return answer if answer.status != 200 else Answer(b"null", headers=[JSON, *answer.headers])
+    written = await service.in_writer(service.store.write_to_online_store, view.name, rows)
+    return Answer(b"null", headers=[JSON, rows_header(written)])
 
 
 async def health(service: Service, request: Request) -> Answer:

@@ -1,0 +1,115 @@
+"""The client for event loops: the same calls as `Client`, awaited."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import httpx
+
+from asof.answers import OnlineResponse
+from asof.client import calls
+from asof.client.answers import error_of, response_of
+from asof.client.calls import Call
+from asof.client.connecting import Token, options_of
+from asof.client.patience import Patience, failure_of
+from asof.client.sync import rows_of
+from asof.errors import AsofError
+
+
+class AsyncClient:
+    """Asks a feature server without holding up an event loop; parameters and answers are those of `Client`."""
+
+    def __init__(
+        self,
+        url: str,
+        *,
+        api_key: str | None = None,
+        token: Token | None = None,
+        ca: str | None = None,
+        client_cert: tuple[str, str] | str | None = None,
+        timeout_s: float = 10.0,
+        connect_timeout_s: float = 3.0,
+        retries: int = 2,
+        pool_size: int = 32,
+    ) -> None:
+        options = options_of(
+            url, api_key=api_key, token=token, ca=ca, client_cert=client_cert, timeout_s=timeout_s,
+            connect_timeout_s=connect_timeout_s, pool_size=pool_size,
+        )  # fmt: skip
+        self.url = url
+        self._timeout_s = timeout_s
+        self._patience = Patience(retries)
+        self._http = httpx.AsyncClient(**options)
+
+    async def get_online_features(
+        self,
+        features: Sequence[str] | str,
+        entity_rows: Sequence[Mapping[str, Any]] | Mapping[str, Sequence[Any]],
+        full_feature_names: bool = False,
+        *,
+        details: bool = True,
+    ) -> OnlineResponse:
+        """See `Client.get_online_features`."""
+        call = calls.features_call(features, entity_rows, full_feature_names=full_feature_names, details=details)
+        return response_of((await self._answer(call)).content)
+
+    async def push(self, push_source_name: str, df: Any, *, batch_id: str | None = None, to: Any = None) -> int:
+        """See `Client.push`."""
+        return rows_of(await self._answer(calls.push_call(push_source_name, df, batch_id=batch_id)))
+
+    async def write_to_online_store(self, feature_view_name: str, df: Any) -> int:
+        """See `Client.write_to_online_store`."""
+        return rows_of(await self._answer(calls.write_call(feature_view_name, df)))
+
+    async def health(self) -> bool:
+        """Whether the server lives."""
+        return await self._is_well("/health")
+
+    async def ready(self) -> bool:
+        """Whether it is ready for requests."""
+        return await self._is_well("/ready")
+
+    async def _is_well(self, path: str) -> bool:
+        try:
+            return (await self._http.get(path)).status_code == 200
+        except httpx.HTTPError:
+            return False
+
+    async def _answer(self, call: Call) -> httpx.Response:
+        tried = 0
+        while True:
+            tried += 1
+            error: AsofError
+            cause: Exception | None = None
+            try:
+                answer = await self._http.request(
+                    call.method, call.path, content=call.body, params=call.query or None
+                )
+            except httpx.HTTPError as failure:
+                wait = self._patience.after_failure(call, failure, tried=tried)
+                error, cause = failure_of(call, failure, self.url, timeout_s=self._timeout_s), failure
+            else:
+                if answer.status_code < 300:
+                    return answer
+                error = error_of(
+                    answer.status_code, answer.content, what=call.what, retry_after=answer.headers.get("retry-after")
+                )
+                wait = self._patience.after_answer(call, answer.status_code, error, tried=tried)
+            if wait is None:
+                raise error from cause
+            await asyncio.sleep(wait)
+
+    async def aclose(self) -> None:
+        """Give the connections back."""
+        await self._http.aclose()
+
+    async def __aenter__(self) -> AsyncClient:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.aclose()
+
+    def __repr__(self) -> str:
+        return f"<AsyncClient of {self.url}>"

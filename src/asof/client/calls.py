@@ -1,0 +1,179 @@
+"""What is sent to a feature server, and whether it may be sent twice: pure, for both clients."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any
+
+from asof.errors import EntityFrameError, RequestError, RowsRefused
+from asof.wire import write_value
+
+JSON = "application/json"
+
+
+@dataclass(frozen=True)
+class Call:
+    """One request.
+
+    Args:
+        repeatable: a second one changes nothing, so that it may be sent again when it is not known what became of it.
+        what: in words, for messages.
+    """
+
+    method: str
+    path: str
+    body: bytes = b""
+    repeatable: bool = True
+    what: str = ""
+    query: Mapping[str, str] = field(default_factory=dict)
+
+
+def features_call(features: Any, entity_rows: Any, *, full_feature_names: bool, details: bool) -> Call:
+    """Features of some entities.
+
+    Raises:
+        RequestError: it cannot be sent as it is.
+    """
+    body: dict[str, Any] = {"entities": entities_of(entity_rows)}
+    kind = getattr(features, "kind", "")
+    if kind == "feature service":
+        body["service"] = features.name
+    elif isinstance(features, str):
+        body["features"] = features
+    else:
+        body["features"] = [_reference(each) for each in ([features] if kind else _listed(features))]
+    body["types"] = True
+    if full_feature_names:
+        body["full_feature_names"] = True
+    if details:
+        body |= {"statuses": True, "event_times": True}
+    return Call("POST", "/v1/features", encoded(body), what="reading features")
+
+
+def push_call(source: str, rows: Any, *, batch_id: str | None) -> Call:
+    """Rows for a push source: repeatable only under a name, as each push counts."""
+    body = {"push_source_name": source, "df": columns_of(rows)}
+    if batch_id is not None:
+        body["batch_id"] = batch_id
+    return Call("POST", "/push", encoded(body), repeatable=batch_id is not None, what=f"the push to {source!r}")
+
+
+def write_call(view: str, rows: Any) -> Call:
+    """Rows of a view. Of a pushed one they are a push, so it is not sent twice."""
+    body = {"feature_view_name": view, "df": columns_of(rows)}
+    return Call("POST", "/write-to-online-store", encoded(body), repeatable=False, what=f"the write to {view!r}")
+
+
+def moment_text(value: datetime | str | None) -> str | None:
+    """A moment as it is sent."""
+    return value if value is None or isinstance(value, str) else write_value(value)
+
+
+def encoded(body: Any) -> bytes:
+    """As JSON, values of Python's and of data frames' types as `asof.wire` has them.
+
+    Raises:
+        RequestError: there is text that has no UTF-8.
+    """
+    try:
+        try:
+            text = json.dumps(body, default=write_value, allow_nan=False, ensure_ascii=False, separators=(",", ":"))
+        except ValueError:
+            # Numbers that JSON has not.
+            text = json.dumps(write_value(body), ensure_ascii=False, separators=(",", ":"))
+        return text.encode()
+    except UnicodeEncodeError as error:
+        raise RequestError(f"a text has no UTF-8: {error.reason}", hint="leave such rows out") from error
+
+
+def entities_of(entity_rows: Any) -> Any:
+    """Entity rows as they are sent: dicts as they are, everything else as columns.
+
+    Raises:
+        EntityFrameError: they are none of the forms that are taken.
+    """
+    if isinstance(entity_rows, list | tuple) and all(isinstance(row, Mapping) for row in entity_rows):
+        return list(entity_rows)
+    columns = _columns(entity_rows)
+    if columns is None:
+        raise EntityFrameError(
+            f"the entity rows are {str(entity_rows)[:100]!r}; expected dicts, a dict of columns, or a table",
+            hint="write [{'user_id': 7}]",
+        )
+    return columns
+
+
+def columns_of(rows: Any) -> dict[str, list[Any]]:
+    """Rows to write as columns.
+
+    Raises:
+        RowsRefused: they are none of the forms that are taken, or differ in their columns.
+    """
+    if isinstance(rows, Mapping) or not isinstance(rows, list | tuple):
+        columns = _columns(rows)
+        if columns is not None:
+            return columns
+    elif all(isinstance(row, Mapping) for row in rows):
+        names = list(rows[0]) if rows else []
+        known = set(names)
+        misfits = [
+            f"row {i}: has the columns {sorted(map(str, row))}, row 0 has {sorted(map(str, names))}"
+            for i, row in enumerate(rows)
+            if set(row) != known
+        ]
+        if misfits:
+            raise RowsRefused(
+                "the rows differ in their columns; nothing was sent", misfits, hint="give each row every column"
+            )
+        return {str(name): [row[name] for row in rows] for name in names}
+    raise RowsRefused(
+        f"the rows are {str(rows)[:100]!r}; nothing was sent", [], hint="give dicts, a dict of columns, or a table"
+    )
+
+
+def rows_in(columns: Mapping[str, Sequence[Any]]) -> int:
+    """How many rows columns hold."""
+    return len(next(iter(columns.values()), ()))
+
+
+def _columns(table: Any) -> dict[str, list[Any]] | None:
+    """The columns of a dict, or of a pandas, Polars or Arrow table; None where it is neither."""
+    if isinstance(table, Mapping):
+        return {str(name): _values(column) for name, column in table.items()}
+    if hasattr(table, "to_pydict"):  # Arrow
+        return table.to_pydict()
+    if hasattr(table, "iter_columns"):  # Polars
+        return table.to_dict(as_series=False)
+    if hasattr(table, "columns") and hasattr(table, "iloc"):  # pandas
+        return {str(name): table[name].tolist() for name in table.columns}
+    return None
+
+
+def _values(column: Any) -> Any:
+    for name in ("to_pylist", "to_list", "tolist"):
+        if hasattr(column, name):
+            return getattr(column, name)()
+    # A single value in the place of a column goes as it is: the server says what is wrong, as the store does.
+    return list(column) if isinstance(column, Iterable) and not isinstance(column, str | bytes | Mapping) else column
+
+
+def _listed(features: Any) -> list[Any]:
+    try:
+        return list(features)
+    except TypeError as error:
+        raise RequestError(
+            f"features is {features!r}", hint="give references like 'view:feature', or a service's name"
+        ) from error
+
+
+def _reference(part: Any) -> str:
+    if isinstance(part, str):
+        return part
+    if getattr(part, "kind", "").endswith("feature view"):
+        return part.name
+    raise RequestError(
+        f"features holds {str(part)[:100]!r}", hint="a client asks by names: 'view:feature', or a service's name"
+    )

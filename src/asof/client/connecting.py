@@ -1,0 +1,102 @@
+"""How a client reaches its server: address, credentials, TLS, limits; as options of httpx."""
+
+from __future__ import annotations
+
+import ssl
+from collections.abc import Callable, Generator
+from typing import Any
+
+import httpx
+
+from asof.errors import ConfigError
+
+Token = str | Callable[[], str]
+
+
+class Bearer(httpx.Auth):
+    """Puts the key or token into every request; a callable is asked each time, so that it may renew the token."""
+
+    def __init__(self, token: Token) -> None:
+        self._token = token
+
+    def auth_flow(self, request: httpx.Request) -> Generator[httpx.Request, httpx.Response, None]:
+        token = self._token if isinstance(self._token, str) else self._token()
+        request.headers["Authorization"] = f"Bearer {token}"
+        yield request
+
+    def __repr__(self) -> str:
+        return "Bearer(***)"
+
+
+def options_of(
+    url: str,
+    *,
+    api_key: str | None,
+    token: Token | None,
+    ca: str | None,
+    client_cert: tuple[str, str] | str | None,
+    timeout_s: float,
+    connect_timeout_s: float,
+    pool_size: int,
+) -> dict[str, Any]:
+    """What httpx's clients are made with.
+
+    Raises:
+        ConfigError: it cannot be meant so.
+    """
+    if not isinstance(url, str) or not url.startswith(("http://", "https://")):
+        raise ConfigError(f"url {url!r} is no http address", hint="write for example https://features.example.com")
+    address = httpx.URL(url)
+    if not address.host:
+        raise ConfigError(f"url {url!r} has no host", hint="write for example https://features.example.com")
+    if address.userinfo:
+        raise ConfigError("the url holds a user or a password", hint="give api_key= or token= instead")
+    if api_key is not None and token is not None:
+        raise ConfigError("both api_key and token", hint="give one of them")
+    credential = token if token is not None else api_key
+    if credential is not None and not callable(credential):
+        credential = _checked(credential)
+    if (ca or client_cert) and address.scheme == "http":
+        raise ConfigError(f"certificates for {url}, which is without TLS", hint="use https://")
+    return {
+        "base_url": url,
+        "auth": Bearer(credential) if credential is not None else None,
+        "verify": _trust(ca, client_cert) if address.scheme == "https" else True,
+        "timeout": httpx.Timeout(timeout_s, connect=connect_timeout_s),
+        "limits": httpx.Limits(max_connections=pool_size, max_keepalive_connections=pool_size, keepalive_expiry=30.0),
+        # A proxy or a .netrc of the environment would see every request: only what is said here counts.
+        "trust_env": False,
+        "headers": {"User-Agent": "asof", "Content-Type": "application/json", "Accept": "application/json"},
+    }
+
+
+def _checked(credential: str) -> str:
+    text = credential.strip()
+    if not text or not text.isascii() or any(character.isspace() for character in text):
+        raise ConfigError("the key or token is empty, or has characters that none has", hint="check what was copied")
+    return text
+
+
+def _trust(ca: str | None, client_cert: tuple[str, str] | str | None) -> ssl.SSLContext:
+    try:
+        context = ssl.create_default_context(cafile=ca)
+    except (OSError, ssl.SSLError) as error:
+        raise ConfigError(f"ca {ca!r}: {_reason(error)}", hint="give a PEM file of certificates") from error
+    if client_cert is not None:
+        certificate, key = (client_cert, None) if isinstance(client_cert, str) else client_cert
+        try:
+            context.load_cert_chain(certificate, key, password=_no_password)
+        except (OSError, ssl.SSLError) as error:
+            raise ConfigError(
+                f"client_cert {certificate!r}: {_reason(error)}", hint="give PEM files (certificate, key) that fit"
+            ) from error
+    return context
+
+
+def _no_password() -> bytes:
+    # Without this OpenSSL would ask at the terminal.
+    raise OSError("the key has a password, which a client cannot be given")
+
+
+def _reason(error: OSError) -> str:
+    return str(error.strerror or getattr(error, "reason", None) or error).replace("_", " ").lower()

@@ -1,0 +1,130 @@
+"""When to try again, and when to give up: the same decisions for both clients, without waiting themselves."""
+
+from __future__ import annotations
+
+import random
+from dataclasses import dataclass
+
+import httpx
+
+from asof.client.calls import Call
+from asof.errors import AsofError, Overloaded, ServerError, ServerTimeout, ServerUnreachable
+
+FIRST_WAIT_S = 0.1
+LONGEST_WAIT_S = 5.0
+"""A server that wants a longer rest gets it from the caller, who can say what to do meanwhile."""
+
+AGAIN = (429, 502, 503, 504)
+"""What may be better in a moment."""
+
+
+@dataclass(frozen=True)
+class Patience:
+    """How often a call is repeated.
+
+    Args:
+        retries: at most so many times after the first.
+    """
+
+    retries: int = 2
+
+    def after_failure(self, call: Call, failure: httpx.HTTPError, *, tried: int) -> float | None:
+        """How long to wait before sending it again, after no answer came; None: give up."""
+        if tried > self.retries or isinstance(failure, httpx.UnsupportedProtocol):
+            return None
+        if isinstance(failure, httpx.ConnectError | httpx.ConnectTimeout | httpx.PoolTimeout):
+            # It was never sent; a certificate that does not fit fits no better a moment later.
+            return None if is_about_tls(failure) else self._wait(tried)
+        # A timeout has used up the caller's time, and a server that is too slow gets no faster by being asked twice.
+        if isinstance(failure, httpx.TimeoutException) or not call.repeatable:
+            return None
+        return self._wait(tried)
+
+    def after_answer(self, call: Call, status: int, error: AsofError, *, tried: int) -> float | None:
+        """How long to wait before sending it again, after this answer; None: give up."""
+        if status not in AGAIN or tried > self.retries:
+            return None
+        # Only of these it is said that nothing was done.
+        nothing_done = isinstance(error, Overloaded) and status in (429, 503)
+        if not call.repeatable and not nothing_done:
+            return None
+        asked = getattr(error, "retry_after_s", None)
+        if asked is not None and asked > LONGEST_WAIT_S:
+            return None
+        return max(asked or 0.0, self._wait(tried))
+
+    def _wait(self, tried: int) -> float:
+        # Spread, so that those who were turned away together do not come back together.
+        return min(FIRST_WAIT_S * 2 ** (tried - 1), LONGEST_WAIT_S) * random.uniform(0.5, 1.0)
+
+
+def failure_of(call: Call, failure: httpx.HTTPError, url: str, *, timeout_s: float) -> ServerError:
+    """A failure without an answer, in words."""
+    what = call.what or f"{call.method} {call.path}"
+    unknown = "" if call.repeatable or isinstance(failure, httpx.ConnectTimeout | httpx.PoolTimeout) else (
+        "; whether it was done is not known"
+    )  # fmt: skip
+    if isinstance(failure, httpx.ConnectTimeout):
+        return ServerUnreachable(
+            f"no connection to {url} within the time allowed", hint="check the address, and that it is not blocked"
+        )
+    if isinstance(failure, httpx.PoolTimeout):
+        return ServerTimeout(
+            f"{what}: all connections to {url} are in use", hint="raise pool_size, or ask less at once"
+        )
+    if isinstance(failure, httpx.TimeoutException):
+        return ServerTimeout(
+            f"{what}: no answer from {url} within {timeout_s:g} s{unknown}",
+            hint="raise timeout_s, or look at the server's load",
+        )
+    reason = str(failure) or type(failure).__name__
+    if is_about_tls(failure):
+        return ServerUnreachable(f"no trusted connection to {url}: {_tls_reason(reason)}", hint=_tls_hint(reason))
+    if isinstance(failure, httpx.ConnectError):
+        return ServerUnreachable(
+            f"no connection to {url}: {_plainly(reason)}", hint="check the address, and that the server runs"
+        )
+    if isinstance(failure, httpx.UnsupportedProtocol):
+        return ServerUnreachable(f"{url} is no http address", hint="begin it with https:// or http://")
+    return ServerUnreachable(
+        f"{what}: the connection to {url} broke ({_plainly(reason)}){unknown}",
+        hint="" if call.repeatable else "look whether it was done; pushes with a batch_id can be sent again safely",
+    )
+
+
+def is_about_tls(failure: BaseException) -> bool:
+    """Whether the two sides did not agree on TLS."""
+    text = str(failure).upper()
+    return any(word in text for word in ("SSL", "CERTIFICATE", "TLSV1", "WRONG_VERSION"))
+
+
+def _tls_reason(reason: str) -> str:
+    lowered = reason.lower()
+    if "wrong version number" in lowered or "record layer failure" in lowered or "wrong_version" in lowered:
+        return "the server does not speak TLS there"
+    if "self-signed" in lowered or "unable to get local issuer" in lowered:
+        return "its certificate is signed by nobody who is trusted here"
+    if "hostname mismatch" in lowered or "not valid for" in lowered:
+        return "its certificate is for another name"
+    if "has expired" in lowered:
+        return "its certificate has expired"
+    if "certificate required" in lowered:
+        return "the server wants a client certificate"
+    return _plainly(reason)
+
+
+def _tls_hint(reason: str) -> str:
+    lowered = reason.lower()
+    if "wrong version number" in lowered or "record layer failure" in lowered:
+        return "use http://, or the port that speaks TLS"
+    if "certificate required" in lowered:
+        return "give client_cert=(certificate, key)"
+    if "self-signed" in lowered or "unable to get local issuer" in lowered:
+        return "give ca= the file of the authority that signed it"
+    return "check the url and the server's certificate"
+
+
+def _plainly(reason: str) -> str:
+    """`[Errno 111] Connection refused` as `connection refused`."""
+    text = reason.rpartition("] ")[2].strip() or reason
+    return text[:1].lower() + text[1:]
