@@ -8,7 +8,17 @@ from collections.abc import Callable, Iterator
 import pytest
 
 from asof.errors import StorageError
-from asof.online.protocol import NO_ROW, Lookup, Newest, OnlineStore, Table, Unchanged, pack_version, unpack_version
+from asof.online.protocol import (
+    NO_ROW,
+    Lookup,
+    Newest,
+    OnlineStore,
+    StoreReplaced,
+    Table,
+    Unchanged,
+    pack_version,
+    unpack_version,
+)
 
 TRIPS = Table("prod", "driver_trips", "3f2a9c1d-1", "latest")
 RATING = Table("prod", "driver_rating", "77aa0b1c-1", "latest")
@@ -549,6 +559,27 @@ class OnlineStoreSuite:
             assert _values(store, table, [DRIVER_7]) == [str(tuple(table)).encode()]
 
     # The store itself
+
+    def test_a_write_is_for_the_incarnation_that_its_writer_knows(
+        self, open_store: Callable[[], OnlineStore], store: OnlineStore
+    ) -> None:
+        now = store.incarnation()
+        assert open_store().incarnation() == now
+        keys = [DRIVER_7]
+        assert store.write(TRAFFIC, keys, [b"1"], condition=Unchanged([NO_ROW], within=now)) == [True]
+        store.write_progress(TRAFFIC, {"0": 1}, within=now)
+        token = _mark(store, DRIVER_7)
+
+        if now:  # else the store does not lose what it has acknowledged, or loses its tables with it
+            with pytest.raises(StoreReplaced):
+                store.write(TRAFFIC, keys, [b"2"], condition=Unchanged([token], within="another"))
+            with pytest.raises(StoreReplaced):
+                store.write_progress(TRAFFIC, {"0": 2}, within="another")
+        assert _values(store, TRAFFIC, keys) == [b"1"]
+        assert store.progress(TRAFFIC) == {"0": 1}
+
+    def test_warnings_are_sentences(self, store: OnlineStore) -> None:
+        assert all(isinstance(warning, str) and warning for warning in store.warnings())
 
     def test_what_was_written_is_there_for_the_next_instance(
         self, open_store: Callable[[], OnlineStore], store: OnlineStore
