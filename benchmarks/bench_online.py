@@ -110,9 +110,13 @@ def measure(
     return judge(f"{kind}, {rows} rows: asof / by hand, wall", ratio, limit, unit="×")
 
 
-def filled_store(folder: Path, *, users: int) -> FeatureStore:
-    """A store with three views of plain fields and three of windows, all materialized."""
-    (folder / "feature_store.yaml").write_text("project: bench\n")
+def filled_store(folder: Path, *, users: int, settings: str = "") -> FeatureStore:
+    """A store with three views of plain fields and three of windows, all materialized.
+
+    Args:
+        settings: what `feature_store.yaml` says beside the project.
+    """
+    (folder / "feature_store.yaml").write_text(f"project: bench\n{settings}")
     rng = np.random.default_rng(1)
     at = pa.timestamp("us", "UTC")
     for i in range(VIEWS):
