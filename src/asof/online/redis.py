@@ -27,8 +27,10 @@ from asof.online.protocol import (
     Table,
     check_write,
 )
+from asof.online.redis_async import AsyncReader
 from asof.online.redis_connection import Argument, Connection, ReplyError, pack_command
 from asof.online.redis_keys import Names, slot_of
+from asof.online.redis_rows import KEYS_PER_READ, VERSION_BYTES, rows_of
 from asof.online.redis_scripts import (
     DROP,
     DROPPED,
@@ -46,8 +48,6 @@ from asof.online.redis_servers import Servers, refused
 from asof.online.redis_settings import SECTION, Address, settings_of
 from asof.timing import DAY, Clock, Micros
 
-KEYS_PER_READ = 5000
-"""More keys are read in several commands, so that other clients get their turn."""
 ROWS_PER_CALL = 500
 BYTES_PER_CALL = 1 << 20
 """A call of a script ends at whichever comes first: Redis does nothing else meanwhile."""
@@ -57,8 +57,6 @@ KEYS_IN_WINDOW = 500_000
 WINDOW_S = 60.0
 """A scan sorts so many keys at once, and uses them for its next pages for so long."""
 
-VERSION_BYTES = 32
-TOKEN_BYTES = 8
 _TOKEN = struct.Struct(">Q")
 
 
@@ -214,27 +212,11 @@ class RedisOnlineStore:
 
     def read(self, lookups: Sequence[Lookup]) -> list[list[Row | None]]:
         """See `OnlineStore.read`: one command for all lookups, in a cluster one per slot, sent to all nodes at once."""
-        rows = self._names.rows
-        names: list[bytes] = []
-        for table, keys in lookups:
-            before = rows(table)
-            names += [before + key + b"}" for key in keys]
+        names = self._names.of(lookups)
         if not names:
             return [[] for _ in lookups]
         stale = self.settings.replica_reads and not any(table in self._merged for table, _ in lookups)
-        values = self._fetch(names, stale=stale)
-        answers: list[list[Row | None]] = []
-        start = 0
-        for table, keys in lookups:
-            end = start + len(keys)
-            part = values if end - start == len(values) else values[start:end]
-            if table.kind == "latest":
-                answers.append([None if value is None else (value[32:], value[:32]) for value in part])
-            else:
-                number = int.from_bytes
-                answers.append([None if value is None else (value[8:], number(value[:8], "big")) for value in part])
-            start = end
-        return answers
+        return rows_of(lookups, self._fetch(names, stale=stale))
 
     def scan(self, table: Table, *, after: bytes | None = None, limit: int = 1000) -> list[ScannedRow]:
         """See `OnlineStore.scan`. Redis has no order of keys: they are gathered, sorted, kept for the next pages."""
@@ -312,6 +294,10 @@ class RedisOnlineStore:
         return common
 
     # The servers
+
+    def async_reader(self) -> AsyncReader | None:
+        """What reads the same rows without blocking, for one event loop; None for a Cluster, which has none."""
+        return None if self._servers.is_cluster else AsyncReader(self._servers, self._names)
 
     def incarnation(self) -> str:
         """See `OnlineStore.incarnation`: the masters' processes and histories."""

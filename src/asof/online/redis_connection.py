@@ -74,36 +74,24 @@ class Connection:
             raise
 
     def _introduce(self, settings: Settings, *, readonly: bool) -> None:
-        commands: list[tuple[Argument, ...]] = []
-        if settings.password:
-            user = (settings.username,) if settings.username else ()
-            commands.append(("AUTH", *user, settings.password))
-        if settings.db:
-            commands.append(("SELECT", settings.db))
-        if readonly:
-            commands.append(("READONLY",))
-        commands.append(("INFO", "server", "replication", "persistence"))
-        for reply in self.ask_all(commands):
+        replies = self.ask_all(introduction(settings, readonly=readonly))
+        for reply in replies:
             if isinstance(reply, ReplyError):
                 raise Refused(self.address, str(reply))
-        self.info = _info(reply)
+        self.info = info_of(replies[-1])
 
     @property
     def incarnation(self) -> str:
         """Names the process and the history that it has; another one may lack what this one had acknowledged."""
         return f"{self.info.get('run_id', '')}:{self.info.get('master_replid', '')}"
 
-    @property
-    def is_replica(self) -> bool:
-        return self.info.get("role") == "slave"
-
     def look_again(self) -> None:
         """Ask the server anew what it is."""
-        self.info = _info(self.ask("INFO", "server", "replication", "persistence"))
+        self.info = info_of(self.ask("INFO", "server", "replication", "persistence"))
 
     def look_around(self) -> dict[str, str]:
         """All that the server says of itself."""
-        return _info(self.ask("INFO"))
+        return info_of(self.ask("INFO"))
 
     def ask(self, *command: Argument) -> Any:
         """One command's reply.
@@ -181,7 +169,22 @@ def _connected(address: Address, settings: Settings) -> socket.socket:
     return made
 
 
-def _info(text: bytes) -> dict[str, str]:
+def introduction(settings: Settings, *, readonly: bool = False) -> list[tuple[Argument, ...]]:
+    """The commands that open a connection; the last one asks the server what it is."""
+    commands: list[tuple[Argument, ...]] = []
+    if settings.password:
+        user = (settings.username,) if settings.username else ()
+        commands.append(("AUTH", *user, settings.password))
+    if settings.db:
+        commands.append(("SELECT", settings.db))
+    if readonly:
+        commands.append(("READONLY",))
+    commands.append(("INFO", "server", "replication", "persistence"))
+    return commands
+
+
+def info_of(text: bytes) -> dict[str, str]:
+    """What `INFO` answers, by name."""
     return dict(_pairs(text.decode("utf-8", "replace")))
 
 
@@ -192,4 +195,4 @@ def _pairs(text: str) -> Iterator[tuple[str, str]]:
             yield name, value
 
 
-__all__ = ["Argument", "Connection", "Lost", "Refused", "ReplyError", "pack_command"]
+__all__ = ["Argument", "Connection", "Lost", "Refused", "ReplyError", "info_of", "introduction", "pack_command"]

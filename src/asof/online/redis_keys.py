@@ -16,7 +16,7 @@ from collections.abc import Sequence
 from functools import cache
 from urllib.parse import quote, unquote
 
-from asof.online.protocol import Table
+from asof.online.protocol import Lookup, Table
 
 SLOTS = 16384
 ANCHORS = 64
@@ -40,6 +40,14 @@ class Names:
         if known is None:
             known = self._rows[table] = self._table(table) + b":{"
         return known
+
+    def of(self, lookups: Sequence[Lookup]) -> list[bytes]:
+        """The names of the rows that are asked for, in order."""
+        names: list[bytes] = []
+        for table, keys in lookups:
+            before = self._rows.get(table) or self.rows(table)
+            names += [before + key + b"}" for key in keys]
+        return names
 
     def row_pattern(self, table: Table) -> bytes:
         """What all rows of the table match, and nothing else."""

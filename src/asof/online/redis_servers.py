@@ -7,7 +7,7 @@ import random
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, TypeVar
@@ -257,25 +257,30 @@ class Servers:
     def _connect(self, address: Address, *, readonly: bool) -> Connection:
         connection = Connection(address, self.settings, readonly=readonly and self.is_cluster)
         try:
-            self._check(connection, readonly=readonly)
+            self.check(address, connection.info, readonly=readonly)
         except BaseException:
             connection.close()
             raise
-        self._was_reached = True
         return connection
 
-    def _check(self, connection: Connection, *, readonly: bool) -> None:
-        info = connection.info
+    def check(self, address: Address, info: Mapping[str, str], *, readonly: bool) -> None:
+        """Refuse a server that is not what was asked for, by what it says of itself.
+
+        Raises:
+            Refused: it loads, is a replica, or of another kind.
+            StorageError: it is too old.
+        """
         if info.get("loading") == "1":
-            raise Refused(connection.address, "LOADING the server reads its data from disk")
+            raise Refused(address, "LOADING the server reads its data from disk")
         version = info.get("redis_version", "0")
         if int(version.partition(".")[0]) < OLDEST:
             raise too_old(self.settings, version)
         if (info.get("redis_mode") == "cluster") != self.is_cluster:
             mode = "CLUSTERMODE" if info.get("redis_mode") == "cluster" else "NOCLUSTER"
-            raise Refused(connection.address, f"{mode} the server is another kind")
-        if connection.is_replica and not readonly:
-            raise Refused(connection.address, "READONLY the server is a replica")
+            raise Refused(address, f"{mode} the server is another kind")
+        if info.get("role") == "slave" and not readonly:
+            raise Refused(address, "READONLY the server is a replica")
+        self._was_reached = True
 
     def _begin_in_child(self) -> Connections:
         """A forked child must not use its parent's sockets, and keeps them referenced so that it never closes them."""
@@ -318,16 +323,24 @@ class Servers:
             try:
                 return work()
             except (Lost, Refused) as error:
-                now = time.monotonic()
-                deadline = deadline or now + self.settings.retry_s
-                pause_s = _PAUSES_S[min(tries, len(_PAUSES_S) - 1)]
+                deadline = deadline or time.monotonic() + self.settings.retry_s
+                pause_s = self.pause(error, tries, deadline=deadline)
                 tries += 1
-                if not self._passes(error) or now + pause_s >= deadline:
-                    waited_s = self.settings.retry_s if self._passes(error) else 0.0
-                    raise failure(self.settings, error, waited_s=waited_s) from error
-                self.forget_places()
                 if pause_s:
                     time.sleep(pause_s)
+
+    def pause(self, error: Lost | Refused, tries: int, *, deadline: float) -> float:
+        """After an attempt that failed: how many seconds to wait before the next.
+
+        Raises:
+            StorageError: there is no use in it, or no time left.
+        """
+        pause_s = _PAUSES_S[min(tries, len(_PAUSES_S) - 1)]
+        passes = self._passes(error)
+        if not passes or time.monotonic() + pause_s >= deadline:
+            raise failure(self.settings, error, waited_s=self.settings.retry_s if passes else 0.0) from error
+        self.forget_places()
+        return pause_s
 
     def _passes(self, error: Lost | Refused) -> bool:
         """Whether it may be well again in a moment. A server that never answered is a wrong setting."""

@@ -1,0 +1,201 @@
+"""Reads Redis without blocking an event loop: one connection, on which all reads of one moment go out together.
+
+Only the server's hot path uses it. Sentinels are asked where the master is in a thread, since that happens once per
+fail-over.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections import deque
+from collections.abc import Sequence
+from typing import Any
+
+from hiredis import Reader, ReplyError, pack_command
+
+from asof.errors import StorageError
+from asof.online.protocol import Lookup, Row
+from asof.online.redis_connection import Lost, Refused, info_of, introduction
+from asof.online.redis_keys import Names
+from asof.online.redis_rows import KEYS_PER_READ, rows_of
+from asof.online.redis_servers import Servers
+from asof.online.redis_settings import Address
+
+_LOOKS_PER_TIMEOUT = 4
+
+
+class AsyncReader:
+    """Answers lookups as `OnlineStore.read` does, for one event loop. Make it with `RedisOnlineStore.async_reader`.
+
+    Args:
+        servers: where the rows are: one server, or what Sentinels say.
+    """
+
+    def __init__(self, servers: Servers, names: Names) -> None:
+        self._servers = servers
+        self._settings = servers.settings
+        self._names = names
+        self._wire: _Wire | None = None
+        self._connecting: asyncio.Task[_Wire] | None = None
+        self._closed = False
+
+    async def read(self, lookups: Sequence[Lookup]) -> list[list[Row | None]]:
+        """See `OnlineStore.read`. Waits for a fail-over or a restart at most for `retry_s`.
+
+        Raises:
+            StorageError: the server cannot be read.
+        """
+        names = self._names.of(lookups)
+        if not names:
+            return [[] for _ in lookups]
+        deadline = 0.0
+        tries = 0
+        while True:
+            try:
+                wire = self._wire
+                if wire is None or wire.is_lost:
+                    wire = await self._connect()
+                if len(names) <= KEYS_PER_READ:
+                    return rows_of(lookups, await wire.ask(pack_command((b"MGET", *names))))
+                pieces = [names[start : start + KEYS_PER_READ] for start in range(0, len(names), KEYS_PER_READ)]
+                parts = await asyncio.gather(*(wire.ask(pack_command((b"MGET", *piece))) for piece in pieces))
+                return rows_of(lookups, [value for part in parts for value in part])
+            except (Lost, Refused) as error:
+                if isinstance(error, Refused) and wire is not None:
+                    wire.close()
+                deadline = deadline or time.monotonic() + self._settings.retry_s
+                pause_s = self._servers.pause(error, tries, deadline=deadline)
+                tries += 1
+                await asyncio.sleep(pause_s)
+
+    async def close(self) -> None:
+        """Close the connection; reads that wait for an answer fail."""
+        self._closed = True
+        if self._connecting is not None:
+            self._connecting.cancel()
+        if self._wire is not None:
+            self._wire.close()
+
+    async def _connect(self) -> _Wire:
+        """The connection, made once for all who wait for it."""
+        if self._closed:
+            raise StorageError(f"the reader of the online store {self._settings.place} was closed", hint="make another")
+        if self._connecting is None or self._connecting.done():
+            self._connecting = asyncio.create_task(self._open())
+        # A reader that gives up must not take the connection away from the others.
+        self._wire = await asyncio.shield(self._connecting)
+        return self._wire
+
+    async def _open(self) -> _Wire:
+        settings = self._settings
+        loop = asyncio.get_running_loop()
+        ranges = await loop.run_in_executor(None, self._servers.ranges)
+        stale = settings.replica_reads
+        address = self._servers.reader_of(0) if stale else ranges[0].master
+        host, port = address
+        context = settings.tls_context
+        name = host if context is not None else None
+
+        def make() -> _Wire:
+            return _Wire(address, settings.timeout_s)
+
+        try:
+            async with asyncio.timeout(settings.connect_timeout_s):
+                if port:
+                    _, wire = await loop.create_connection(make, host, port, ssl=context, server_hostname=name)
+                else:
+                    _, wire = await loop.create_unix_connection(make, host)
+        except (OSError, TimeoutError) as error:
+            raise Lost(address, error, when="connecting") from error
+        try:
+            replies = await asyncio.gather(*(wire.ask(pack_command(each)) for each in introduction(settings)))
+            self._servers.check(address, info_of(replies[-1]), readonly=stale)
+        except BaseException:
+            wire.close()
+            raise
+        return wire
+
+
+class _Wire(asyncio.Protocol):
+    """A connection: commands of one turn of the loop leave in one write, replies come in the same order.
+
+    Args:
+        timeout_s: without an answer for so long the connection is given up, with all who wait.
+    """
+
+    def __init__(self, address: Address, timeout_s: float) -> None:
+        self.address = address
+        self.is_lost = False
+        self._timeout_s = timeout_s
+        self._reader = Reader()
+        self._waiting: deque[tuple[asyncio.Future[Any], float]] = deque()
+        self._outgoing: list[bytes] = []
+        self._loop = asyncio.get_running_loop()
+        self._watch: asyncio.TimerHandle | None = None
+        self._transport: asyncio.Transport | None = None
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = transport  # type: ignore[assignment]
+        self._watch = self._loop.call_later(self._timeout_s / _LOOKS_PER_TIMEOUT, self._look)
+
+    def ask(self, packed: bytes) -> asyncio.Future[Any]:
+        """The future reply to a packed command."""
+        if self.is_lost:
+            raise Lost(self.address, None, when="answering")
+        future = self._loop.create_future()
+        self._waiting.append((future, self._loop.time()))
+        if not self._outgoing:
+            self._loop.call_soon(self._flush)
+        self._outgoing.append(packed)
+        return future
+
+    def _flush(self) -> None:
+        outgoing, self._outgoing = self._outgoing, []
+        if self._transport is not None and not self.is_lost:
+            self._transport.write(outgoing[0] if len(outgoing) == 1 else b"".join(outgoing))
+
+    def data_received(self, data: bytes) -> None:
+        reader = self._reader
+        reader.feed(data)
+        waiting = self._waiting
+        while (reply := reader.gets()) is not False:
+            future, _ = waiting.popleft()
+            if future.done():  # whoever asked was cancelled
+                continue
+            if isinstance(reply, ReplyError):
+                future.set_exception(Refused(self.address, str(reply)))
+            else:
+                future.set_result(reply)
+
+    def connection_lost(self, error: Exception | None) -> None:
+        self._end(error)
+
+    def _look(self) -> None:
+        """Give up a server that is silent. One timer for all reads: one for each would cost more than the read."""
+        if self.is_lost:
+            return
+        if self._waiting and self._loop.time() - self._waiting[0][1] > self._timeout_s:
+            self._end(TimeoutError(f"no answer within {self._timeout_s:g} s"))
+            return
+        self._watch = self._loop.call_later(self._timeout_s / _LOOKS_PER_TIMEOUT, self._look)
+
+    def close(self) -> None:
+        self._end(None)
+
+    def _end(self, error: BaseException | None) -> None:
+        if self._watch is not None:
+            self._watch.cancel()
+        if not self.is_lost:
+            self.is_lost = True
+            if self._transport is not None:
+                self._transport.abort()
+        while self._waiting:
+            future, _ = self._waiting.popleft()
+            if not future.done():
+                lost = Lost(self.address, error, when="answering")
+                lost.__cause__ = error
+                future.set_exception(lost)
+
+
+__all__ = ["AsyncReader"]

@@ -1,0 +1,29 @@
+"""What Redis keeps as a row: its version or token, then the packed bytes."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from asof.online.protocol import Lookup, Row
+
+KEYS_PER_READ = 5000
+"""More keys are read in several commands, so that other clients get their turn."""
+
+VERSION_BYTES = 32
+TOKEN_BYTES = 8
+
+
+def rows_of(lookups: Sequence[Lookup], values: Sequence[bytes | None]) -> list[list[Row | None]]:
+    """The answer to lookups from the values of all their keys, in order."""
+    answers: list[list[Row | None]] = []
+    number = int.from_bytes
+    start = 0
+    for table, keys in lookups:
+        end = start + len(keys)
+        part = values if end - start == len(values) else values[start:end]
+        if table.kind == "latest":
+            answers.append([None if value is None else (value[32:], value[:32]) for value in part])
+        else:
+            answers.append([None if value is None else (value[8:], number(value[:8], "big")) for value in part])
+        start = end
+    return answers
