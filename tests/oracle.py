@@ -49,10 +49,12 @@ def features_as_of(
     else:
         cut = t if known_at is True else None if known_at in (None, False) else known_at
         history = [row for row in _in_order(rows) if _key(row, view) == tuple(key)]
+        history = [{**row, "gone": _ends_the_key(row, view, evaluate)} for row in history]
         if cut is not None:
             history = [row for row in history if _created(row) <= cut]
         moment = t - view.delay
         if view.is_aggregated:
+            history = [row for row in history if not row["gone"]]
             values = {
                 each.name: aggregate(history, each, moment, view.boundary, evaluate) for each in view.aggregations
             }
@@ -161,8 +163,14 @@ def _latest(history: Sequence[Row], view: FeatureView, t: int) -> dict[str, Any]
         if row["event_time"] <= t:
             if view.ttl and row["event_time"] < t - view.ttl:
                 break
-            return {name: row[name] for name in names}
+            return dict.fromkeys(names) if row["gone"] else {name: row[name] for name in names}
     return dict.fromkeys(names)
+
+
+def _ends_the_key(row: Row, view: FeatureView, evaluate: Evaluate) -> bool:
+    """Whether a row says that its key is no more."""
+    text = view.source.delete_when
+    return bool(row.get("tombstone")) or (bool(text) and evaluate(text, row) is True)
 
 
 def _in_order(rows: Iterable[Row]) -> list[Row]:

@@ -85,8 +85,21 @@ def restorer(dtype: DType) -> Callable[[Any], Any] | None:
     return None
 
 
-def pack_rows(event_times: Sequence[int], columns: Sequence[Sequence[Any]]) -> list[bytes]:
-    """Rows of a latest-value view that a batch source feeds: `[format, event time, value, …]` each."""
+def pack_rows(
+    event_times: Sequence[int], columns: Sequence[Sequence[Any]], gone: Sequence[bool] | None = None
+) -> list[bytes]:
+    """Rows of a latest-value view that a batch source feeds: `[format, event time, value, …]` each.
+
+    Args:
+        gone: the rows that say that their key is no more: `[format, null, null …, event time]`.
+    """
+    if gone is not None and any(gone):
+        nothing = [None] * (len(columns) + 1)
+        rows = pack_rows(event_times, columns)
+        return [
+            _encode([FORMAT, *nothing, time]) if is_gone else row
+            for row, time, is_gone in zip(rows, event_times, gone, strict=True)
+        ]
     if not columns:
         return [_encode([FORMAT, time]) for time in event_times]
     return [_encode([FORMAT, *row]) for row in zip(event_times, *columns, strict=True)]
@@ -97,20 +110,21 @@ unpack_row: Callable[[bytes], list[Any]] = _decode
 
 
 class Version(NamedTuple):
-    """One row of a key: its place in the order of rows, then its plain values."""
+    """One row of a key: its place in the order of rows, then its plain values; None says that the key is no more."""
 
     event_time: int
     created: int
     offset: int
     partition: int
-    values: list[Any]
+    values: list[Any] | None
 
 
 def merge_versions(stored: bytes | None, news: Sequence[Version], *, width: int, clock: int) -> bytes | None:
     """A log-fed latest-value row after some rows of its key; None where they change nothing.
 
     The packed row is `[format, event time, value …, [created, offset, partition], pending]`: the newest row that is due
-    at `clock`, and the later ones in order, so that a read never sees the future and nothing is lost.
+    at `clock`, and the later ones in order, so that a read never sees the future and nothing is lost. Where the newest
+    row says that the key is no more, it is `[format, null, null …, [created, offset, partition, event time], pending]`.
 
     Args:
         width: how many values a row has.
@@ -132,7 +146,12 @@ def _without_repeats(ordered: Sequence[Version]) -> list[Version]:
 
 def _pack_versions(kept: Sequence[Version], *, clock: int, width: int) -> bytes:
     head, pending = (kept[0], kept[1:]) if kept[0].event_time <= clock else (None, kept)
-    current = [head.event_time, *head.values, list(head[1:4])] if head else [None] * (width + 2)
+    if head is None:
+        current = [None] * (width + 2)
+    elif head.values is None:
+        current = [*[None] * (width + 1), [*head[1:4], head.event_time]]
+    else:
+        current = [head.event_time, *head.values, list(head[1:4])]
     return _encode([FORMAT, *current, [[*each[:4], each.values] for each in pending]])
 
 
@@ -142,4 +161,15 @@ def versions_of(stored: bytes | list[Any], width: int) -> list[Version]:
     versions = [Version(*each) for each in row[width + 3]]
     if row[1] is not None:
         versions.insert(0, Version(row[1], *row[width + 2], row[2 : width + 2]))
+    elif row[width + 2] is not None:
+        *place, time = row[width + 2]
+        versions.insert(0, Version(time, *place, None))
     return versions
+
+
+def gone_at(row: Sequence[Any], width: int) -> int | None:
+    """When an unpacked row without a time of its own said that its key is no more; None where it is no such row."""
+    if row[1] is not None or len(row) < width + 3:
+        return None
+    said = row[width + 2]
+    return said[-1] if isinstance(said, list) else said

@@ -28,7 +28,7 @@ from asof.flows.stream import run_stream
 from asof.log.file import FileLog
 from asof.offline.duckdb import DuckDBOffline
 from asof.online.sqlite import SqliteOnlineStore
-from asof.testing.streams import NOW, Clock, StreamRun, live_through, visit
+from asof.testing.streams import DEFINITIONS, MORTALS, NOW, Clock, StreamRun, live_through, visit
 from asof.timing import MINUTE, SECOND
 from tests.oracle import features_as_of
 from tests.parts import close, embedded_parts
@@ -121,12 +121,13 @@ def random_visits(rng: random.Random, count: int, *, users: int) -> list[Any]:
 
 
 @settings(max_examples=25, deadline=None, suppress_health_check=list(HealthCheck))
-@given(seed=st.integers(0, 2**32), steps=st.integers(20, 80), partitions=st.integers(1, 3))
+@given(seed=st.integers(0, 2**32), steps=st.integers(20, 80), partitions=st.integers(1, 3), mortal=st.booleans())
 def test_whatever_happens_online_equals_history_in_the_end(
-    tmp_path_factory: pytest.TempPathFactory, seed: int, steps: int, partitions: int
+    tmp_path_factory: pytest.TempPathFactory, seed: int, steps: int, partitions: int, mortal: bool
 ) -> None:
     parts = embedded_parts(tmp_path_factory.mktemp("life"), clock=Clock())
-    run = StreamRun(parts, parts.clock, partitions=partitions)  # type: ignore[arg-type]
+    definitions = MORTALS if mortal else DEFINITIONS
+    run = StreamRun(parts, parts.clock, partitions=partitions, definitions=definitions)  # type: ignore[arg-type]
     live_through(run, random.Random(seed), steps)
     run.finish()
 

@@ -1,6 +1,6 @@
 """Messages of a log into typed rows, in bulk; what cannot be used is told apart, with the reason."""
 
-from asof.decoding.messages import Decoded, Letter, decode_messages, unusable_times
+from asof.decoding.messages import Batch, Decoded, Letter, decode_messages, unusable_times
 from asof.decoding.schemas import Schemas, WriterSchema
 
-__all__ = ["Decoded", "Letter", "Schemas", "WriterSchema", "decode_messages", "unusable_times"]
+__all__ = ["Batch", "Decoded", "Letter", "Schemas", "WriterSchema", "decode_messages", "unusable_times"]

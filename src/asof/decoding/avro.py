@@ -50,10 +50,12 @@ class AvroCodec:
     Args:
         fields: the columns that are read off a message.
         where: the source's place, for errors.
+        single: the column of values that are no record.
     """
 
-    def __init__(self, fields: Sequence[Field], message_format: AvroFormat, *, where: str) -> None:
+    def __init__(self, fields: Sequence[Field], message_format: AvroFormat, *, where: str, single: str = "") -> None:
         self.fields = fields
+        self.single = single
         self.where = where
         self.is_framed = bool(message_format.registry)
         self.own = json.loads(message_format.schema_json) if message_format.schema_json else None
@@ -116,7 +118,11 @@ class AvroCodec:
         if schema.kind != "AVRO":
             return f"names schema {schema_id}, which is {schema.kind} and not AVRO"
         try:
-            return _Reader(json.loads(schema.text), self.own, schema.references, self.fields)
+            writer = json.loads(schema.text)
+            if self.single and not (isinstance(writer, dict) and writer.get("type") == "record"):
+                # A record of one field is written just as the field alone.
+                writer = {"type": "record", "name": "asof_single", "fields": [{"name": self.single, "type": writer}]}
+            return _Reader(writer, self.own, schema.references, self.fields)
         except Exception as error:  # noqa: BLE001 - fastavro has errors of many kinds; each is this schema's fault
             return f"names schema {schema_id}, which cannot be used: {error}"
 

@@ -26,15 +26,19 @@ class JsonCodec:
 
     Args:
         fields: the columns that are read off a message.
+        passed_over: names of other fields that are known, and not read.
     """
 
-    def __init__(self, fields: Sequence[Field], message_format: JsonFormat) -> None:
+    def __init__(self, fields: Sequence[Field], message_format: JsonFormat, *, passed_over: Sequence[str] = ()) -> None:
         self.fields = fields
         self.is_framed = bool(message_format.registry)
         # Field names need not be Python names, so attributes are numbered.
         self.attribute = {each.name: f"f{i}" for i, each in enumerate(fields)}
         members = [(f"f{i}", _wire_type(each.dtype), None) for i, each in enumerate(fields)]
         rename = {f"f{i}": each.name for i, each in enumerate(fields)}
+        self.passed_over = frozenset(passed_over)
+        members += [(f"p{i}", msgspec.Raw, msgspec.Raw()) for i in range(len(passed_over))]
+        rename |= {f"p{i}": name for i, name in enumerate(passed_over)}
         options: dict[str, Any] = {"rename": rename, "gc": False}
         strict = msgspec.defstruct("Message", members, forbid_unknown_fields=True, **options)
         self.lenient_type = msgspec.defstruct("Message", members, **options)
@@ -91,7 +95,7 @@ class JsonCodec:
         except (msgspec.MsgspecError, UnicodeDecodeError) as error:
             letters[place] = f"not a JSON object: {error}"
             return None
-        undeclared.update(name for name in fields if name not in self.attribute)
+        undeclared.update(name for name in fields if name not in self.attribute and name not in self.passed_over)
         fitted: dict[str, Any] = {}
         for name, attribute in self.attribute.items():
             found = fields.get(name)

@@ -10,12 +10,29 @@ from typing import Protocol
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
+import pyarrow.compute as pc
 
+from asof.decoding.columns import joined
 from asof.decoding.json import JsonCodec
+from asof.decoding.metadata import Headers, header_column, key_columns, record_times
 from asof.decoding.schemas import Schemas
 from asof.definitions import AvroFormat, Field, JsonFormat, LogSource, MessageFormat, ProtoFormat
+from asof.definitions.sources import TOMBSTONE
 from asof.fitting import event_micros
 from asof.timing import EARLIEST, LATEST, Micros, iso, span_text
+
+
+class Records(Protocol):
+    """Messages as columns: n values, keys, record times in microseconds, and headers."""
+
+    @property
+    def values(self) -> Sequence[bytes | None]: ...
+    @property
+    def keys(self) -> Sequence[bytes | None] | None: ...
+    @property
+    def timestamps_us(self) -> Sequence[Micros] | npt.NDArray[np.int64]: ...
+    @property
+    def headers(self) -> Sequence[Headers] | None: ...
 
 
 @dataclass(frozen=True)
@@ -52,13 +69,16 @@ class Decoded:
 
 def decode_messages(
     source: LogSource,
-    values: Sequence[bytes | None],
+    messages: Records,
     *,
     keys: Sequence[str],
     clock: Micros,
     schemas: Schemas | None = None,
 ) -> Decoded:
     """Decode messages column by column.
+
+    A message without a value is a tombstone, where the source reads the key columns from messages' keys: a row of its
+    key at the time of its record, and nulls beside.
 
     Args:
         keys: columns (names in the source) that must not be null: the join keys of every view of the source.
@@ -70,15 +90,23 @@ def decode_messages(
     """
     letters: dict[int, str] = {}
     undeclared: Counter[str] = Counter()
+    values = messages.values
     places = list(range(len(values)))
+    tombstones: list[int] = []
     if None in values:
         places = [place for place in places if values[place] is not None]
-        reason = "the message is empty (a tombstone), and the source says no meaning for it"
-        letters = {place: reason for place, value in enumerate(values) if value is None}
-        values = [value for value in values if value is not None]
+        tombstones = [place for place, value in enumerate(values) if value is None]
+        if not source.has_tombstones:
+            reason = "the message is empty (a tombstone), and the source says no meaning for it (key_fields= does)"
+            letters, tombstones = dict.fromkeys(tombstones, reason), []
     index, columns = _codec(source).decode(
-        places, list(values), letters=letters, undeclared=undeclared, schemas=schemas  # type: ignore[arg-type]
-    )
+        places, [values[place] for place in places] if None in values else list(values),
+        letters=letters, undeclared=undeclared, schemas=schemas,
+    )  # fmt: skip
+    if source.has_metadata:
+        index, columns = _with_metadata(
+            source, messages, index, columns, tombstones=tombstones, letters=letters, schemas=schemas
+        )
     rows = pa.table(columns)
     positions = np.asarray(index, dtype=np.int64)
     event_time = columns[source.timestamp_field]
@@ -105,6 +133,42 @@ def decode_messages(
     too_early = set(early_index)
     found = [Letter(i, letters[i], i in too_early) for i in sorted(letters)]
     return Decoded(rows, positions, times, found, undeclared)
+
+
+def _with_metadata(
+    source: LogSource,
+    messages: Records,
+    index: list[int],
+    columns: dict[str, pa.Array],
+    *,
+    tombstones: Sequence[int],
+    letters: dict[int, str],
+    schemas: Schemas | None,
+) -> tuple[list[int], dict[str, pa.Array]]:
+    """The columns in the schema's order with those that stand beside the values, and the tombstones' rows."""
+    if tombstones:
+        empty = {name: pa.nulls(len(tombstones), column.type) for name, column in columns.items()}
+        index, columns = joined([(index, columns), (list(tombstones), empty)])
+    rows = np.asarray(index, dtype=np.int64)
+    times = np.asarray(messages.timestamps_us, dtype=np.int64)[rows]
+    made: dict[str, pa.Array] = dict(columns)
+    if source.key_fields:
+        keys = messages.keys if messages.keys is not None else [None] * len(messages.values)
+        made |= key_columns(source, [keys[i] for i in index], index, letters=letters, schemas=schemas)
+    headers = None if messages.headers is None else [messages.headers[i] for i in index]
+    is_tombstone = np.isin(rows, np.asarray(tombstones, dtype=np.int64))
+    for each in source.schema:
+        if each.name in source.header_fields:
+            made[each.name] = header_column(source.header_fields[each.name], each, headers, index, letters)
+        elif each.name == source.record_time_field:
+            made[each.name] = record_times(times, each.dtype, source.timestamp_unit)
+        elif each.name == source.timestamp_field and tombstones:
+            when = record_times(times, each.dtype, source.timestamp_unit)
+            made[each.name] = pc.if_else(pa.array(is_tombstone), when, made[each.name])
+    made = {each.name: made[each.name] for each in source.schema}
+    if source.has_tombstones:
+        made[TOMBSTONE] = pa.array(is_tombstone)
+    return index, made
 
 
 def unusable_times(source: LogSource, column: pa.Array, *, clock: Micros) -> dict[int, str]:
@@ -155,6 +219,16 @@ def _times(
     return array
 
 
+@dataclass(frozen=True)
+class Batch:
+    """Messages as columns, for whoever has them from elsewhere than a log (whose own kind of batch will do as well)."""
+
+    values: Sequence[bytes | None]
+    keys: Sequence[bytes | None] | None = None
+    timestamps_us: Sequence[Micros] | npt.NDArray[np.int64] = ()
+    headers: Sequence[Headers] | None = None
+
+
 class Codec(Protocol):
     """Decodes messages of one format."""
 
@@ -175,12 +249,16 @@ def _codec(source: LogSource) -> Codec:
     codec = source.__dict__.get("_codec")
     if codec is None:
         # Built once per definition; it holds nothing but what the definition says, and schemas it has seen.
-        codec = _codec_of(source.message_format, source.schema, where=source.where)
+        beside = {*source.key_fields, *source.header_fields, source.record_time_field}
+        fields = [field for field in source.schema if field.name not in beside]
+        codec = _codec_of(source.message_format, fields, where=source.where, passed_over=source.key_fields)
         object.__setattr__(source, "_codec", codec)
     return codec
 
 
-def _codec_of(message_format: MessageFormat, fields: Sequence[Field], *, where: str) -> Codec:
+def _codec_of(
+    message_format: MessageFormat, fields: Sequence[Field], *, where: str, passed_over: Sequence[str]
+) -> Codec:
     # Each format's library is loaded where a source has that format.
     if isinstance(message_format, AvroFormat):
         from asof.decoding.avro import AvroCodec  # noqa: PLC0415
@@ -191,7 +269,8 @@ def _codec_of(message_format: MessageFormat, fields: Sequence[Field], *, where: 
 
         return ProtobufCodec(fields, message_format, where=where)
     assert isinstance(message_format, JsonFormat)
-    return JsonCodec(fields, message_format)
+    # A producer that writes the key into the value, too, is no reason to take a second look at each message.
+    return JsonCodec(fields, message_format, passed_over=passed_over)
 
 
-__all__ = ["Codec", "Decoded", "Letter", "decode_messages", "unusable_times"]
+__all__ = ["Batch", "Codec", "Decoded", "Letter", "Records", "decode_messages", "unusable_times"]

@@ -23,6 +23,7 @@ class PostgresSource(Source):
         url: `postgresql://…`; secrets as `${VAR}`, which is read when the connection is opened.
         schema: the columns and their types, where they are to be other than the database says.
         lag: how late rows may be written down; materialize looks back by it.
+        delete_when: an expression; a row for which it holds says that its key is no more from then on.
     """
 
     type = "postgres"
@@ -46,6 +47,7 @@ class PostgresSource(Source):
         timestamp_unit: str | None = None,
         schema: Sequence[Field] | None = None,
         lag: timedelta | str | None = None,
+        delete_when: str | None = None,
         connection_ref: str | None = "",
         url: str = "",
         **ignored: Any,
@@ -64,6 +66,7 @@ class PostgresSource(Source):
             field_mapping=field_mapping,
             schema=schema,
             lag=lag,
+            delete_when=delete_when,
         )
         self._begin_connection(connection_ref, {"url": url})
         self._set(query=query, table=table)

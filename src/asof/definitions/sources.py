@@ -10,9 +10,17 @@ from typing import Any, ClassVar
 from asof.definitions.base import Definition
 from asof.definitions.connections import literal_secret
 from asof.definitions.entities import Field
-from asof.definitions.formats import MessageFormat, format_name, message_format_of
+from asof.definitions.formats import AvroFormat, MessageFormat, format_name, message_format_of
+from asof.dtypes import DType
 from asof.errors import nearest
 from asof.timing import HOUR, MINUTE, UNITS, Micros, iso, micros
+
+TOMBSTONE = "tombstone"
+"""The archive's column that says that a message had a key and no value."""
+
+
+KEY_FORMATS = ("text", "int", "json")
+"""How a message's key may be written, beside Avro."""
 
 
 class Source(Definition):
@@ -24,6 +32,7 @@ class Source(Definition):
         timestamp_unit: `s`, `ms`, `us` or `ns`, where the event time is an integer.
         field_mapping: source column → name in Asof.
         schema: the columns and their types, where they cannot be read off the source itself.
+        delete_when: an expression over the columns; a row for which it holds says that its key is no more.
     """
 
     kind = "source"
@@ -37,6 +46,9 @@ class Source(Definition):
     field_mapping: dict[str, str]
     schema: tuple[Field, ...]
     lag: Micros
+    delete_when: str
+    has_tombstones: bool = False
+    """Messages without a value say that the key of the message is no more."""
     connection_ref: str = ""
     """The name of a connection of feature_store.yaml."""
     connection: Mapping[str, Any] = MappingProxyType({})
@@ -51,6 +63,7 @@ class Source(Definition):
         field_mapping: Mapping[str, str] | None,
         schema: Sequence[Field] | None,
         lag: timedelta | str | None = None,
+        delete_when: str | None = None,
     ) -> None:
         if timestamp_unit and timestamp_unit not in UNITS:
             raise self.refuse(f"timestamp_unit {timestamp_unit!r}", hint=f"choose one of {', '.join(UNITS)}")
@@ -73,6 +86,7 @@ class Source(Definition):
             field_mapping=dict(field_mapping or {}),
             schema=fields,
             lag=self._duration("lag", lag),
+            delete_when=(delete_when or "").strip(),
         )
 
     def _begin_connection(self, connection_ref: str | None, fields: Mapping[str, Any]) -> None:
@@ -108,7 +122,9 @@ class Source(Definition):
 
     def _source_content(self) -> dict[str, Any]:
         content: dict[str, Any] = {**self._common(), "type": self.type}
-        for key in ("timestamp_field", "created_timestamp_column", "timestamp_unit", "field_mapping", "lag"):
+        for key in (
+            "timestamp_field", "created_timestamp_column", "timestamp_unit", "field_mapping", "lag", "delete_when"
+        ):  # fmt: skip
             if getattr(self, key):
                 content[key] = getattr(self, key)
         if self.schema:
@@ -122,6 +138,7 @@ class FileSource(Source):
     Args:
         path: a file, a folder, a glob, or a Delta table's folder; relative to the feature repository.
         lag: how late rows may be written down; materialize looks back by it.
+        delete_when: an expression; a row for which it holds says that its key is no more from then on.
     """
 
     type = "file"
@@ -143,6 +160,7 @@ class FileSource(Source):
         timestamp_unit: str | None = None,
         schema: Sequence[Field] | None = None,
         lag: timedelta | str | None = None,
+        delete_when: str | None = None,
         description: str = "",
         tags: Mapping[str, str] | None = None,
         owner: str = "",
@@ -159,6 +177,7 @@ class FileSource(Source):
             field_mapping=field_mapping,
             schema=schema,
             lag=lag,
+            delete_when=delete_when,
         )
         guess = "csv" if str(path).endswith(".csv") else "parquet"
         self._set(path=str(path), file_format=format_name(file_format, ("parquet", "csv", "delta"), default=guess))
@@ -174,11 +193,18 @@ class LogSource(Source):
         topic: the topic's name; the source's own name where not given.
         schema: the columns that are read off each message; the others are passed over and counted.
         message_format: `JsonFormat` (the default), `AvroFormat`, `ProtoFormat`.
+        key_fields: the columns that are read from the message's key and not from its value. A message without a value
+            (a tombstone) then says that its key is no more.
+        key_format: `text` (UTF-8; digits for an integer), `int` (4 or 8 bytes, big-endian), `json` (a value, or an
+            object with the columns), or an `AvroFormat`.
+        header_fields: column → the header whose value it takes: text in UTF-8, or raw bytes for Bytes.
+        record_time_field: the column that takes the time of the message's record; it may be the event time.
         allowed_lateness: how much older than the newest event of its key an event may be and still join a session
             online without a look into the archive.
         max_future: how far ahead of the clock an event may be; later ones are dead letters.
         batch_source: rows for the years before `stream_from`, loaded once by `asof backfill`.
         stream_from: log events before this moment are left out; needed with a batch source.
+        delete_when: an expression; an event for which it holds says that its key is no more from then on.
     """
 
     type = "log"
@@ -187,6 +213,10 @@ class LogSource(Source):
 
     topic: str
     message_format: MessageFormat
+    key_fields: tuple[str, ...]
+    key_format: str | AvroFormat
+    header_fields: dict[str, str]
+    record_time_field: str
     allowed_lateness: Micros
     max_future: Micros
     batch_source: Source | None
@@ -200,6 +230,10 @@ class LogSource(Source):
         timestamp_field: str,
         topic: str = "",
         message_format: Any = "json",
+        key_fields: Sequence[str] | str = (),
+        key_format: str | AvroFormat = "text",
+        header_fields: Mapping[str, str] | None = None,
+        record_time_field: str = "",
         created_timestamp_column: str | None = None,
         timestamp_unit: str | None = None,
         field_mapping: Mapping[str, str] | None = None,
@@ -207,6 +241,7 @@ class LogSource(Source):
         max_future: timedelta | str = timedelta(minutes=5),
         batch_source: Source | None = None,
         stream_from: datetime | str | None = None,
+        delete_when: str | None = None,
         description: str = "",
         tags: Mapping[str, str] | None = None,
         owner: str = "",
@@ -221,6 +256,7 @@ class LogSource(Source):
             timestamp_unit=timestamp_unit,
             field_mapping=field_mapping,
             schema=schema,
+            delete_when=delete_when,
         )
         self._check_time()
         if batch_source is not None and stream_from is None and self.type == "push":
@@ -241,6 +277,57 @@ class LogSource(Source):
             batch_source=batch_source,
             stream_from=micros(stream_from) if stream_from is not None else None,
         )
+        self._begin_metadata(key_fields, key_format, dict(header_fields or {}), record_time_field)
+
+    def _begin_metadata(
+        self, key_fields: Sequence[str] | str, key_format: Any, header_fields: dict[str, str], record_time_field: str
+    ) -> None:
+        """The columns that stand beside a message's value."""
+        keys = (key_fields,) if isinstance(key_fields, str) else tuple(key_fields)
+        if isinstance(key_format, Mapping):
+            key_format = message_format_of(key_format)
+        if key_format not in KEY_FORMATS and not isinstance(key_format, AvroFormat):
+            raise self.refuse(
+                f"key_format {key_format!r}", hint=f"choose one of {', '.join(KEY_FORMATS)}, or an AvroFormat"
+            )
+        if len(keys) > 1 and key_format in ("text", "int"):
+            raise self.refuse(
+                f"a key of format {key_format!r} holds one column, and key_fields names {list(keys)}",
+                hint="name one, or give key_format='json'",
+            )
+        dtypes = {field.name: field.dtype for field in self.schema}
+        beside = [*keys, *header_fields, *([record_time_field] if record_time_field else [])]
+        for name in beside:
+            if name not in dtypes:
+                raise self.refuse(
+                    f"column {name!r}, which stands beside the value, is not in its schema",
+                    hint=nearest(name, dtypes) or "declare it there with its type",
+                )
+            if beside.count(name) > 1:
+                raise self.refuse(f"column {name!r} would be taken from two places", hint="name it once")
+        if key_format == "int" and keys and not dtypes[keys[0]].is_integer:
+            raise self.refuse(f"key_format 'int', and {keys[0]!r} is {dtypes[keys[0]]}", hint="declare it as Int64")
+        if record_time_field:
+            self._check_record_time(record_time_field, dtypes[record_time_field])
+        if keys and TOMBSTONE in dtypes:
+            raise self.refuse(
+                f"column {TOMBSTONE!r} has a meaning of its own where key_fields are", hint="give it another name"
+            )
+        self._set(
+            key_fields=keys, key_format=key_format, header_fields=header_fields, record_time_field=record_time_field,
+            has_tombstones=bool(keys),
+        )  # fmt: skip
+
+    def _check_record_time(self, name: str, dtype: DType) -> None:
+        if dtype.name != "Timestamp" and not (dtype.is_integer and self.timestamp_unit):
+            raise self.refuse(
+                f"record_time_field {name!r} is {dtype}", hint="declare it as Timestamp, or Int64 with timestamp_unit="
+            )
+
+    @property
+    def has_metadata(self) -> bool:
+        """Whether some columns are not of the messages' values."""
+        return bool(self.key_fields or self.header_fields or self.record_time_field)
 
     def _check_time(self) -> None:
         if not self.timestamp_field:
@@ -266,6 +353,13 @@ class LogSource(Source):
             "allowed_lateness": self.allowed_lateness,
             "max_future": self.max_future,
         }
+        for name in ("header_fields", "record_time_field"):
+            if getattr(self, name):
+                content[name] = getattr(self, name)
+        if self.key_fields:
+            content["key_fields"] = list(self.key_fields)
+            is_named = isinstance(self.key_format, str)
+            content["key_format"] = self.key_format if is_named else self.key_format.content()
         if self.batch_source is not None:
             content["batch_source"] = self.batch_source.content()
         if self.stream_from is not None:
@@ -293,9 +387,18 @@ class PushSource(LogSource):
         if batch_source is not None and not timestamp_field:
             timestamp_field = batch_source.timestamp_field
         options.setdefault("topic", f"push.{name}")
+        self._refuse_message_options(name, options)
         super().__init__(
             name, schema=schema or (), timestamp_field=timestamp_field, batch_source=batch_source, **options
         )
+
+
+    def _refuse_message_options(self, name: str, options: Mapping[str, Any]) -> None:
+        for option in ("message_format", "key_fields", "key_format", "header_fields", "record_time_field"):
+            given = options.get(option)
+            if given and given not in ("json", "text"):
+                self._begin(name, description="", tags=None, owner="", ignored={})
+                raise self.refuse(f"{option}= has no meaning: rows are pushed as rows", hint="leave it out")
 
 
 class RequestSource(Definition):

@@ -6,11 +6,13 @@ from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
 from typing import Any
 
+import msgspec
 import pyarrow as pa
 
 from asof.definitions import LogSource
+from asof.definitions.sources import TOMBSTONE
 from asof.flows.parts import Parts
-from asof.log.protocol import Messages
+from asof.log.protocol import Headers, Messages
 from asof.timing import Micros
 
 REPLAYED = 500_000
@@ -27,6 +29,7 @@ LETTERS_SCHEMA = pa.schema(
         ("reason", pa.string()),
         ("key", pa.binary()),
         ("value", pa.binary()),
+        ("headers", pa.binary()),
         ("at", pa.timestamp("us", "UTC")),
         ("partition", pa.int32()),
         ("offset", pa.int64()),
@@ -39,6 +42,8 @@ LETTERS_SCHEMA = pa.schema(
 def archive_schema(source: LogSource) -> pa.Schema:
     """The columns of a source's archive: its declared ones under their own names, then the arrival."""
     declared = [(field.name, field.dtype.arrow()) for field in source.schema]
+    if source.has_tombstones:
+        declared.append((TOMBSTONE, pa.bool_()))
     return pa.schema([*declared, *((name, LETTERS_SCHEMA.field(name).type) for name in LETTERS_SCHEMA.names[-4:])])
 
 
@@ -76,11 +81,23 @@ def letter_rows(
             "reason": [reasons[i] for i in index],
             "key": pa.array(picked.keys, pa.binary()),
             "value": pa.array(picked.values, pa.binary()),
+            "headers": pa.array([_packed(each) for each in picked.headers or [()] * len(index)], pa.binary()),
             "at": pa.array(picked.timestamps_us, pa.int64()).cast(pa.timestamp("us", "UTC")),
         }
     )
     rows = with_arrival(rows, partition=picked.partitions + base, offset=picked.offsets, ingested_at=at)
     return rows.cast(LETTERS_SCHEMA)
+
+
+def _packed(headers: Headers) -> bytes | None:
+    return msgspec.msgpack.encode(headers) if headers else None
+
+
+def unpacked_headers(packed: bytes | None) -> Headers:
+    """A letter's headers, as the message had them."""
+    if packed is None:
+        return ()
+    return tuple((name, value) for name, value in msgspec.msgpack.decode(packed, type=list[tuple[str, bytes | None]]))
 
 
 def archived_after(

@@ -27,7 +27,7 @@ from asof.flows.sample import sampled_rows
 from asof.flows.serving import ViewReader
 from asof.offline.protocol import HISTORY
 from asof.online.protocol import Lookup, Table
-from asof.packing import key_bytes, key_values, plain_values, unpack_row, versions_of
+from asof.packing import gone_at, key_bytes, key_values, plain_values, unpack_row, versions_of
 from asof.selection import FeatureOut, Selection, ViewRead, select
 from asof.sources.protocol import Input
 from asof.sql.point_in_time import PointInTime
@@ -419,7 +419,12 @@ def _batch_cause(parts: Parts, view: FeatureView, served: _Served, i: int) -> st
     row = served.rows[i]
     if row is None:
         return "not materialized: run `asof materialize`"
-    reached = int(served.state.horizon[i]) if served.state is not None else unpack_row(row)[1]
+    if served.state is not None:
+        reached = int(served.state.horizon[i])
+    else:
+        packed = unpack_row(row)
+        gone = gone_at(packed, len(view.features))
+        reached = packed[1] if gone is None else gone
     newest = newest_event(parts, view, key_values(served.keys[i]), served.at - view.delay)
     if newest is not None and newest > reached:
         return f"later batch rows (up to {iso(newest)}) are not materialized: run `asof materialize`"

@@ -83,8 +83,9 @@ class _Run:
             times, created, arrived = (_ints(rows[name]) for name in ("ts", "created", "arrived"))
             columns = [plain_values(rows[f"f{i}"], field.dtype) for i, field in enumerate(view.features)]
             written += write_newest(
-                self.parts, view, self.table, keys, columns, event_time=times, created=created, offset=arrived
-            )
+                self.parts, view, self.table, keys, columns, event_time=times, created=created, offset=arrived,
+                gone=rows["gone"].to_pylist() if "gone" in rows.column_names else None,
+            )  # fmt: skip
             self.told(written)
         return Written(written)
 
@@ -179,12 +180,12 @@ class _Run:
 
 def write_newest(
     parts: Parts, view: FeatureView, table: Table, keys: Sequence[bytes], columns: Sequence[Sequence[Any]], *,
-    event_time: Ints, created: Ints, offset: Ints,
+    event_time: Ints, created: Ints, offset: Ints, gone: Sequence[bool] | None = None,
 ) -> int:  # fmt: skip
     """Write latest-value rows in bulk, each unless a newer one is stored; how many were kept."""
     expires_at = (event_time + (view.ttl + view.delay + GRACE)).tolist() if view.ttl else None
     kept = parts.online.write(
-        table, keys, pack_rows(event_time.tolist(), columns),
+        table, keys, pack_rows(event_time.tolist(), columns, gone),
         condition=Newest(pack_versions(event_time, created, offset)), expires_at=expires_at,
     )  # fmt: skip
     return sum(kept)

@@ -14,6 +14,7 @@ from asof.definitions import FeatureView, LogSource, Snapshot, state_hash
 from asof.errors import RegistryConflict
 from asof.flows.archiving import EPOCH, REPLAYED, replay_topic
 from asof.flows.batches import batch_of_archive, counted, keyed
+from asof.flows.deletions import deletions
 from asof.flows.facts import change_facts
 from asof.flows.feeding import Feeder, expiry_of, inputs_of, layout_of
 from asof.flows.generations import BUILT, live_name, progress_name
@@ -258,6 +259,9 @@ def _recompute(
     limits = [seen[i] for i in ready]
     events_at = zip(rows.tolist(), batch.partition.tolist(), batch.offset.tolist(), strict=True)
     chosen = np.array([row >= 0 and offset <= limits[row].get(part, -1) for row, part, offset in events_at], dtype=bool)
+    deleted = deletions(parts, view.source, batch.rows)
+    if deleted is not None:
+        chosen &= ~deleted
     batch, rows = batch.take(np.flatnonzero(chosen)), rows[chosen]
     columns = inputs_of(parts, view, layout, batch.rows)
     events = Events(rows, batch.event_time, batch.created, batch.partition, batch.offset, columns)

@@ -18,6 +18,7 @@ from asof.errors import RequestError, nearest
 from asof.expressions import parse, print_sql
 from asof.fitting import event_micros, fit
 from asof.flows.batches import Batch, batch_of, batch_of_archive
+from asof.flows.deletions import deletions
 from asof.flows.feeding import input_schema, layout_of
 from asof.flows.historical import TIME, read_history, rows_of
 from asof.flows.keys import key_condition, plain_key, plain_value, restored_key
@@ -25,7 +26,7 @@ from asof.flows.parts import Parts, current_generation, table_of
 from asof.flows.serving import Reader
 from asof.offline.protocol import HISTORY
 from asof.online.protocol import Lookup
-from asof.packing import key_bytes, unpack_row, versions_of
+from asof.packing import gone_at, key_bytes, unpack_row, versions_of
 from asof.selection import Derivation, Selection, ViewRead, select
 from asof.sources.protocol import Files
 from asof.timing import Micros, floor_to, iso, moment, span_text
@@ -104,9 +105,12 @@ def explain(
 
 def newest_event(parts: Parts, view: FeatureView, plain: Sequence[Any], at: Micros) -> Micros | None:
     """The time of a key's newest row in history that is not later than `at`."""
-    batch = _rows_of_key(parts, view, plain).batch
-    times = batch.event_time[batch.event_time <= at]
-    return int(times.max()) if len(times) else None
+    rows = _rows_of_key(parts, view, plain)
+    # Rows are in their order, so the last one decides whether the key is there at all.
+    seen = np.flatnonzero(rows.batch.event_time <= at)
+    if view.is_aggregated:
+        seen = seen[~rows.gone[seen]]
+    return int(rows.batch.event_time[seen[-1]]) if len(seen) and not rows.gone[seen[-1]] else None
 
 
 def _value(
@@ -138,12 +142,14 @@ class _Rows:
     Args:
         known: n moments at which a row was written down, in microseconds.
         stored: which rows their log's source counts at all.
+        gone: which rows say that their key is no more.
         raw: the rows as the source has them.
     """
 
     batch: Batch
     known: npt.NDArray[np.int64]
     stored: npt.NDArray[np.bool_]
+    gone: npt.NDArray[np.bool_]
     raw: pa.Table
 
 
@@ -173,7 +179,9 @@ def _rows_of_key(parts: Parts, view: FeatureView, plain: Sequence[Any]) -> _Rows
     stored = np.ones(len(batch), dtype=bool)
     if isinstance(source, LogSource) and source.stream_from is not None:
         stored = (batch.partition == HISTORY) | (batch.event_time >= source.stream_from)
-    return _Rows(batch.take(order), known[order], stored[order], table.take(pa.array(order)))
+    gone = deletions(parts, source, batch.rows)
+    gone = np.zeros(len(batch), dtype=bool) if gone is None else gone
+    return _Rows(batch.take(order), known[order], stored[order], gone[order], table.take(pa.array(order)))
 
 
 def _empty(source: Source) -> pa.Table:
@@ -242,10 +250,12 @@ def _latest(
     left = np.flatnonzero(why == "")
     why[left] = "older"
     if len(left):
-        why[left[-1]] = "chosen"
+        why[left[-1]] = "deletes the key" if rows.gone[left[-1]] else "chosen"
     lines = [f"The last row up to t{f' and not older than {span_text(view.ttl)}' if view.ttl else ''} is chosen."]
     if len(left):
         lines[0] += f" It is of {iso(int(times[left[-1]]))}."
+        if rows.gone[left[-1]]:
+            lines[0] += " It says that the key is no more, so there is no value."
     elif len(times):
         lines[0] += " There is none: " + _counted(why) + "."
     found = rows.batch.rows
@@ -258,6 +268,7 @@ def _windowed(
 ) -> tuple[pa.Table, list[str]]:
     times = rows.batch.event_time
     exclusive = view.boundary == "exclusive"
+    why[(why == "") & rows.gone] = "deletes the key, and is no event"
     why[(why == "") & (times > t)] = "later than t"
     if exclusive:
         why[(why == "") & (times == t)] = "at t, and the boundary is exclusive"
@@ -418,7 +429,9 @@ def _with_online(
     elif row is not None and view.source.is_log:
         offsets = {each.partition: each.offset for each in versions_of(row[0], len(view.features))}
     elif row is not None:
-        notes += [f"the row is of {iso(unpack_row(row[0])[1])}"]
+        packed = unpack_row(row[0])
+        gone = gone_at(packed, len(view.features))
+        notes += [f"the key is gone since {iso(gone)}" if gone is not None else f"the row is of {iso(packed[1])}"]
     value, when = response.to_dict()[name][0], response.event_times[name][0]
     online = {"value": value, "status": response.statuses[name][0], "event_time": when, "offsets": offsets}
     seen = ", ".join(f"partition {each} up to offset {offset}" for each, offset in sorted(offsets.items()))

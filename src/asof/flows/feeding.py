@@ -16,6 +16,7 @@ from asof.dtypes import DType
 from asof.errors import StorageError
 from asof.expressions import check, parse, print_sql
 from asof.flows.batches import Batch, Keyed, keyed
+from asof.flows.deletions import deletions
 from asof.flows.parts import Parts, table_of
 from asof.online.protocol import NO_ROW, Lookup, Unchanged
 from asof.packing import Version, merge_versions, plain_values
@@ -65,9 +66,19 @@ class Feeder:
         """
         if not len(batch):
             return 0
-        distinct = keyed(self.view, batch.rows)
         due = clock - self.view.delay
-        return self._apply_state(batch, distinct, due) if self._layout else self._apply_latest(batch, distinct, due)
+        gone = deletions(self.parts, self.view.source, batch.rows)
+        if self._layout:
+            batch = self.without(batch, gone)
+            return self._apply_state(batch, keyed(self.view, batch.rows), due) if len(batch) else 0
+        return self._apply_latest(batch, keyed(self.view, batch.rows), due, gone)
+
+    def without(self, batch: Batch, gone: npt.NDArray[np.bool_] | None) -> Batch:
+        """The batch as aggregations see it: a row that says that its key is no more is no event."""
+        if gone is None:
+            return batch
+        self.counts["deletions passed over"] += int(gone.sum())
+        return batch.take(np.flatnonzero(~gone))
 
     def _apply_state(self, batch: Batch, distinct: Keyed, due: Micros) -> int:
         layout = self._layout
@@ -119,7 +130,9 @@ class Feeder:
         self._count(counts)
         return [i for i, was in zip(changed, kept, strict=True) if not was]
 
-    def _apply_latest(self, batch: Batch, distinct: Keyed, due: Micros) -> int:
+    def _apply_latest(
+        self, batch: Batch, distinct: Keyed, due: Micros, gone: npt.NDArray[np.bool_] | None
+    ) -> int:
         view = self.view
         # Only the newest due row of a key can become its value: the older ones of this batch need no look.
         order = np.lexsort((batch.partition, batch.offset, batch.created, batch.event_time, distinct.rows))
@@ -129,13 +142,14 @@ class Feeder:
         newest[:-1] = (rows[1:] != rows[:-1]) | ~is_due[1:]
         index = order[newest | ~is_due]
         picked = batch.take(index)
+        is_gone = [False] * len(index) if gone is None else gone[index].tolist()
         columns = [plain_values(picked.rows[field.name].combine_chunks(), field.dtype) for field in view.features]
         versions: dict[int, list[Version]] = {}
         for place, key in enumerate(distinct.rows[index].tolist()):
             versions.setdefault(key, []).append(
                 Version(
                     int(picked.event_time[place]), int(picked.created[place]), int(picked.offset[place]),
-                    int(picked.partition[place]), [column[place] for column in columns],
+                    int(picked.partition[place]), None if is_gone[place] else [column[place] for column in columns],
                 )
             )  # fmt: skip
         todo = sorted(versions, key=distinct.keys.__getitem__)

@@ -155,7 +155,7 @@ class Ingest:
         source, now = self.source, self.parts.clock()
         keys = raw_keys(source, self.snapshot.project.views_of(source.name))
         found = decode_messages(
-            source, messages.values, keys=keys, clock=now, schemas=self.parts.schemas_of(source)
+            source, messages, keys=keys, clock=now, schemas=self.parts.schemas_of(source)
         )
         decoded = self._as_judged_before(found, messages, base)
         letters = self._letters_of(topic, messages, decoded.letters, base, now)

@@ -10,10 +10,10 @@ from typing import Any
 import msgspec
 import pyarrow as pa
 
-from asof.decoding import decode_messages
+from asof.decoding import Batch, decode_messages
 from asof.definitions import LogSource, Snapshot
 from asof.errors import LogError, NotFound
-from asof.flows.archiving import LETTERS_SCHEMA, replay_topic
+from asof.flows.archiving import LETTERS_SCHEMA, replay_topic, unpacked_headers
 from asof.flows.facts import change_facts
 from asof.flows.parts import Parts, log_source_named, raw_keys
 from asof.log.protocol import Headers, UnknownTopic
@@ -77,10 +77,11 @@ def show_letter(parts: Parts, id: str) -> dict[str, Any]:  # noqa: A002 - the wo
     if not rows.num_rows:
         raise NotFound(f"no dead letter {id!r}", hint="run `asof dead-letters list` to see them")
     letter = rows.to_pylist()[0]
-    refused = _refused(parts, parts.registry.load(parts.project), source, [letter["value"]])
+    refused = _refused(parts, parts.registry.load(parts.project), source, [letter])
     return {
         "id": id, "source": source.name, "topic": letter["topic"], "partition": letter["topic_partition"],
         "offset": letter["topic_offset"], "at": letter["at"], "reason": letter["reason"], "key": letter["key"],
+        "headers": unpacked_headers(letter["headers"]),
         "value": letter["value"], "text": _text(letter["value"]), "refused_now": refused.get(0),
         "replayed": place in replayed_places(parts, source),
     }  # fmt: skip
@@ -114,7 +115,7 @@ def replay_letters(parts: Parts, source: str, ids: Sequence[str] | None = None) 
     try:
         already = replayed_places(parts, wanted) & by_place.keys()
         news = [(place, row) for place, row in sorted(by_place.items()) if place not in already]
-        refused = _refused(parts, snapshot, wanted, [row["value"] for _, row in news])
+        refused = _refused(parts, snapshot, wanted, [row for _, row in news])
         fit = [each for i, each in enumerate(news) if i not in refused]
         if fit and _turn_of(parts, source) != token:
             raise LogError(f"another replay of source {source!r} took over; nothing was sent", hint="run it again")
@@ -122,7 +123,10 @@ def replay_letters(parts: Parts, source: str, ids: Sequence[str] | None = None) 
             parts.log.send(
                 topic, [row["value"] for _, row in fit], keys=[row["key"] for _, row in fit], partition=0,
                 timestamps_us=[micros(row["at"]) for _, row in fit],
-                headers=[((ORIGIN, msgspec.json.encode(place)),) for place, _ in fit], durable=True,
+                headers=[
+                    (*unpacked_headers(row["headers"]), (ORIGIN, msgspec.json.encode(place))) for place, row in fit
+                ],
+                durable=True,
             )  # fmt: skip
     finally:
         _give_turn_back(parts, source, token)
@@ -212,11 +216,15 @@ def _give_turn_back(parts: Parts, source: str, token: str) -> None:
 
 
 def _refused(
-    parts: Parts, snapshot: Snapshot, source: LogSource, values: Sequence[bytes | None]
+    parts: Parts, snapshot: Snapshot, source: LogSource, letters: Sequence[Mapping[str, Any]]
 ) -> dict[int, str]:
-    """Index → reason, of the values that do not fit the current schema at the current clock."""
+    """Index → reason, of the letters that do not fit the current schema at the current clock."""
+    messages = Batch(
+        [row["value"] for row in letters], [row["key"] for row in letters], [micros(row["at"]) for row in letters],
+        [unpacked_headers(row["headers"]) for row in letters],
+    )  # fmt: skip
     keys = raw_keys(source, snapshot.project.views_of(source.name))
-    decoded = decode_messages(source, values, keys=keys, clock=parts.clock(), schemas=parts.schemas_of(source))
+    decoded = decode_messages(source, messages, keys=keys, clock=parts.clock(), schemas=parts.schemas_of(source))
     return {letter.index: letter.reason for letter in decoded.letters}
 
 
@@ -224,9 +232,11 @@ def _letters(parts: Parts, source: LogSource, more: str) -> pa.Table:
     rows = parts.offline.rows(parts.letters_of(source))
     if rows is None:
         return _STORED.empty_table()
-    columns = ", ".join(f'"{name}"' for name in _STORED.names)
-    found = parts.offline.sql(f"SELECT {columns} FROM letters {more}", {"letters": rows})
-    return found.reader().read_all().cast(_STORED)
+    found = parts.offline.sql(f"SELECT * FROM letters {more}", {"letters": rows}).reader().read_all()
+    for name in set(_STORED.names) - set(found.column_names):
+        # Letters of an earlier version have no headers.
+        found = found.append_column(name, pa.nulls(found.num_rows, _STORED.field(name).type))
+    return found.select(_STORED.names).cast(_STORED)
 
 
 def _is_one_of(places: Iterable[Place]) -> str:

@@ -20,7 +20,7 @@ from asof.flows.entity_rows import EntityRows
 from asof.flows.feeding import layout_of
 from asof.flows.parts import Parts, current_generation, table_of
 from asof.online.protocol import Lookup, Row
-from asof.packing import FORMAT, key_bytes, pack_keys, plainer, restorer, unpack_row, versions_of
+from asof.packing import FORMAT, gone_at, key_bytes, pack_keys, plainer, restorer, unpack_row, versions_of
 from asof.selection import FeatureOut, Selection, ViewRead
 from asof.timing import EARLIEST, Micros
 
@@ -208,6 +208,10 @@ class ViewReader:
                 mark = ""
                 if time is None:
                     mark = NOT_FOUND
+                    # A row may say that its key is no more, which it was before that moment.
+                    gone = gone_at(unpacked[i], self._width)
+                    if gone is not None and gone > t:
+                        behind.append(i)
                 elif time > t:
                     behind.append(i)
                 elif time < oldest:
@@ -225,10 +229,13 @@ class ViewReader:
 
     def _due(self, packed: list[Any], t: Micros) -> list[Any]:
         """The newest of a row's versions that is not later than t, as a packed row; the row itself is later then."""
-        if packed[1] is not None and packed[1] > t:
+        newest = packed[1] if packed[1] is not None else gone_at(packed, self._width)
+        if newest is not None and newest > t:
             return packed
         due = [each for each in versions_of(packed, self._width) if each.event_time <= t]
-        return [FORMAT, due[-1].event_time, *due[-1].values, None, None] if due else self._nothing
+        if not due or due[-1].values is None:
+            return self._nothing
+        return [FORMAT, due[-1].event_time, *due[-1].values, None, None]
 
     def _foreign(self, formats: Iterable[Any]) -> StorageError:
         found = sorted({each for each in formats if each != FORMAT}, key=str)
@@ -275,9 +282,10 @@ class ViewReader:
             times[i] = newest[place]
             if self.layout is not None:
                 continue
+            marks[i] = ""
             if any(values[output][place] is not None for output in self.outputs):
-                marks[i] = ""
-            elif newest[place] is None:
+                continue
+            if newest[place] is None:
                 marks[i] = NOT_FOUND
             elif oldest is not None and newest[place] < oldest:  # type: ignore[operator]
                 marks[i] = OUTSIDE_MAX_AGE

@@ -7,8 +7,9 @@ from dataclasses import dataclass
 from typing import Any, Protocol, TypeVar
 
 from asof.definitions import Definition, Field, Source
-from asof.dtypes import DType
-from asof.errors import AsofError, nearest, some
+from asof.dtypes import Bool, DType
+from asof.errors import AsofError, ExpressionError, nearest, some
+from asof.expressions import check, parse
 from asof.planning.changes import Finding, Severity
 from asof.planning.fits import misfit
 
@@ -106,6 +107,7 @@ def check_source(
                 source, f"two columns are called {name!r} after field_mapping", hint="map one to another name"
             )
         columns[name] = declared.get(column.name, column.dtype)
+    _check_deletions(source, columns, findings)
     times = {source.renamed(each) for each in (source.timestamp_field, source.created_timestamp_column) if each}
     return Checked(source, columns, frozenset(times)) if source.timestamp_field in by_name else None
 
@@ -192,6 +194,15 @@ def _check_created(source: Source, columns: Mapping[str, Described], findings: F
             expected=f"created_timestamp_column {name!r} to be a time",
             hint=_other_time(name, columns),
         )
+
+
+def _check_deletions(source: Source, columns: Mapping[str, DType | None], findings: Findings) -> None:
+    if source.delete_when:
+        try:
+            known = {name: dtype for name, dtype in columns.items() if dtype is not None}
+            check(parse(source.delete_when), known, expected=Bool)
+        except ExpressionError as error:
+            findings.raised(source, error, before="delete_when: ")
 
 
 def _check_schema(source: Source, columns: Mapping[str, Described], findings: Findings) -> dict[str, DType]:

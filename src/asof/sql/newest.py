@@ -105,6 +105,8 @@ class ViewRows:
 class NewestRows(ViewRows):
     """Per key its last row: k0…, ts, created, arrived, then the features in their types (`f0`…), near keys together.
 
+    `gone`, where the source has such rows: whether the row says that its key is no more.
+
     `created` and `arrived` are 0 where the source has none. Of rows that are equal in all of that the engine decides
     by the columns, as history does.
     """
@@ -113,6 +115,8 @@ class NewestRows(ViewRows):
         table = tables[self.view.source.name]
         plain = self.rows(table)
         features = {f"f{i}": plain.feature(field.name, field.dtype) for i, field in enumerate(self.view.features)}
+        if gone := plain.gone():
+            features["gone"] = gone
         rows = self.rows(table, features)
         created = "created" if rows.has_created else "0"
         arrived = "arrived" if "arrived" in rows.ties else "0"

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from asof.definitions import Sliding
+from asof.definitions import Sliding, Source
+from asof.definitions.sources import TOMBSTONE
 from asof.expressions import parse
 from asof.selection import FeatureOut, ViewRead
 from asof.sql.dialect import literal, quote
@@ -132,6 +133,7 @@ def columns_of(request: PointInTime, source: str) -> set[str]:
         view = read.view
         own = {view.source.timestamp_field, *(view.source.raw(key) for key in view.join_keys)}
         own |= {view.source.created_timestamp_column} - {""}
+        own |= _of_deletions(view.source)
         own |= {view.source.raw(field.name) for field in view.features} if not view.is_aggregated else set()
         for each in view.aggregations:
             for text in filter(None, (each.column, each.where)):
@@ -159,6 +161,12 @@ def reach_of(request: PointInTime, source: str) -> Micros | None:
                     return None
                 reach = max(reach, each.window.length + each.window.hop + view.delay + 1)
     return reach
+
+
+def _of_deletions(source: Source) -> set[str]:
+    """The columns that say whether a row says that its key is no more."""
+    own = {TOMBSTONE} if source.has_tombstones else set()
+    return own | {source.raw(name) for name in (parse(source.delete_when).columns if source.delete_when else ())}
 
 
 def _latest_steps(

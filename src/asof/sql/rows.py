@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from asof.definitions import FeatureView, Source
-from asof.definitions.sources import LogSource
+from asof.definitions.sources import TOMBSTONE, LogSource
 from asof.dtypes import DType
 from asof.errors import SourceError, nearest, some
 from asof.expressions import check, parse, print_sql
@@ -158,6 +158,8 @@ class Rows:
         """What a row must fulfil to count at all."""
         source = self.source
         where = [f"{self._raw(source.timestamp_field)} IS NOT NULL"]
+        if self.view.is_aggregated and (gone := self.gone()):
+            where.append(f"NOT ({gone})")
         where += [f"{self._column(key)} IS NOT NULL" for key in self.keys]
         time, sql_type = self._raw(source.timestamp_field), self._sql_type(source.timestamp_field)
         for moment, sign in ((self.cut.earliest, ">="), (self.cut.latest, "<=")):
@@ -179,7 +181,21 @@ class Rows:
         return where
 
     def feature(self, name: str, dtype: DType) -> str:
-        """The SQL of a field, in its declared type."""
+        """The SQL of a field, in its declared type; of a latest-value view null where the row ends its key."""
+        value = self._fitted(name, dtype)
+        gone = "" if self.view.is_aggregated else self.gone()
+        return f"CASE WHEN NOT ({gone}) THEN {value} END" if gone else value
+
+    def gone(self) -> str:
+        """The SQL that holds for rows that say that their key is no more; empty where none can."""
+        terms = []
+        if self.source.has_tombstones and TOMBSTONE in self.table.sql_types:
+            terms.append(f"coalesce({quote(TOMBSTONE)}, false)")
+        if self.source.delete_when:
+            terms.append(f"coalesce({self.expression(self.source.delete_when)[0]}, false)")
+        return " OR ".join(terms)
+
+    def _fitted(self, name: str, dtype: DType) -> str:
         raw = self.source.raw(name)
         what = f"column {raw!r} of source {self.source.name!r}"
         return cast(self._raw(raw), self._sql_type(raw), dtype, what)
@@ -194,7 +210,7 @@ class Rows:
         parsed = parse(text)
         schema = {name: dtype for name in parsed.columns if (dtype := self._dtype(name)) is not None}
         dtype = check(parsed, schema, where=self.view.where)
-        return print_sql(parsed, "duckdb", schema=schema, column=lambda name: self.feature(name, schema[name])), dtype
+        return print_sql(parsed, "duckdb", schema=schema, column=lambda name: self._fitted(name, schema[name])), dtype
 
     def _dtype(self, name: str) -> DType | None:
         for declared in (*self.view.schema, *self.source.schema):

@@ -19,7 +19,7 @@ from asof.flows.build import announce, drop_generations, fill, flip
 from asof.flows.generations import BUILT
 from asof.flows.historical import view_as_of
 from asof.flows.parts import Parts, view_named
-from asof.flows.serving import Reader
+from asof.flows.serving import OnlineResponse, Reader
 from asof.flows.stream import Worker, run_stream
 from asof.selection import select
 from asof.timing import HOUR, MINUTE, SECOND, Micros, micros
@@ -32,23 +32,30 @@ VISITS = LogSource(
     schema=[Field("user_id", Int64), Field("page", String), Field("amount", Float64), Field("at", Int64)],
     timestamp_field="at", timestamp_unit="us", allowed_lateness="10m", max_future="5m",
 )  # fmt: skip
+MORTAL = LogSource(
+    "visits", schema=VISITS.schema, timestamp_field="at", timestamp_unit="us", allowed_lateness="10m", max_future="5m",
+    key_fields="user_id", delete_when="page = 'c'",
+)  # fmt: skip
+"""The same, and users end: by messages without a value, and by visits of a page."""
+
 USER = Entity("user", ["user_id"])
 SESSION, HOUR_WINDOW, DAY_WINDOW = Session("30m"), Sliding("1h"), Sliding("1d")
-ACTIVITY = FeatureView(
-    "activity", entities=[USER], source=VISITS,
-    aggregations=[
-        Aggregation("", "count", window=SESSION, name="session"),
-        Aggregation("", "count", window=HOUR_WINDOW, name="hour"),
-        Aggregation("amount", "max", window=DAY_WINDOW, name="most"),
-        Aggregation("page", "last", window=SESSION, name="page"),
-        Aggregation("", "count", name="ever", where="page <> 'a'"),
-        Aggregation("page", "last_n", n=3, name="pages"),
-    ],
-)  # fmt: skip
-NEWEST = FeatureView(
-    "newest", entities=[USER], source=VISITS, schema=[Field("page", String), Field("amount", Float64)], ttl="6h"
+_AGGREGATIONS = (
+    Aggregation("", "count", window=SESSION, name="session"),
+    Aggregation("", "count", window=HOUR_WINDOW, name="hour"),
+    Aggregation("amount", "max", window=DAY_WINDOW, name="most"),
+    Aggregation("page", "last", window=SESSION, name="page"),
+    Aggregation("", "count", name="ever", where="page <> 'a'"),
+    Aggregation("page", "last_n", n=3, name="pages"),
 )
+_VALUES = [Field("page", String), Field("amount", Float64)]
+ACTIVITY = FeatureView("activity", entities=[USER], source=VISITS, aggregations=_AGGREGATIONS)
+NEWEST = FeatureView("newest", entities=[USER], source=VISITS, schema=_VALUES, ttl="6h")
 DEFINITIONS: tuple[Definition, ...] = (VISITS, USER, ACTIVITY, NEWEST)
+MORTALS: tuple[Definition, ...] = (
+    MORTAL, USER, FeatureView("activity", entities=[USER], source=MORTAL, aggregations=_AGGREGATIONS),
+    FeatureView("newest", entities=[USER], source=MORTAL, schema=_VALUES, ttl="6h"),
+)  # fmt: skip
 
 
 class Clock:
@@ -138,8 +145,16 @@ class StreamRun:
 
     def send(self, *events: Mapping[str, Any] | bytes, partition: int = 0) -> None:
         """Send events (or bytes that are none) to one partition, in this order."""
-        values = [each if isinstance(each, bytes) else json.dumps(each).encode() for each in events]
-        places = self.parts.log.send(TOPIC, values, partition=partition, durable=False)
+        values = [
+            each if isinstance(each, bytes) else None if each.get("tombstone") else json.dumps(each).encode()
+            for each in events
+        ]
+        keys = [None if isinstance(each, bytes) else str(each["user_id"]).encode() for each in events]
+        # Only a tombstone's time is the time of its record.
+        times = [self.clock.now if isinstance(each, bytes) else each["at"] for each in events]
+        places = self.parts.log.send(
+            TOPIC, values, keys=keys, partition=partition, timestamps_us=times, durable=False
+        )  # fmt: skip
         for place, event in zip(places, events, strict=True):
             self.sent[place] = None if isinstance(event, bytes) else event
 
@@ -220,7 +235,8 @@ class StreamRun:
 
     def archived(self) -> list[dict[str, Any]]:
         """Every archived event, with `event_time` and `arrival` for an oracle."""
-        rows = self._table("events", '"partition", "offset", user_id, page, amount, "at"')
+        more = ", tombstone" if MORTAL in self.definitions else ""
+        rows = self._table("events", f'"partition", "offset", user_id, page, amount, "at"{more}')
         return [
             {**row, "event_time": row["at"], "created": row["at"], "arrival": (row["offset"], row["partition"])}
             for row in rows
@@ -265,6 +281,15 @@ class StreamRun:
 
     def served(self, view: str, users: Sequence[int] = (1, 2, 3), *, at: Micros | None = None) -> dict[str, list[Any]]:
         """A view's features from the online rows alone."""
+        return self._answer(view, users, at).to_dict()
+
+    def statuses(
+        self, view: str, users: Sequence[int] = (1, 2, 3), *, at: Micros | None = None
+    ) -> dict[str, list[str]]:
+        """The statuses of the same."""
+        return self._answer(view, users, at).statuses
+
+    def _answer(self, view: str, users: Sequence[int], at: Micros | None) -> OnlineResponse:
 
         def no_history(*_: Any) -> Any:
             raise AssertionError(f"the row of {view} cannot be answered as of its own time")
@@ -272,7 +297,7 @@ class StreamRun:
         snapshot = self.parts.registry.load(self.parts.project)
         reader = Reader(self.parts, snapshot, select(snapshot, view), history=no_history)
         answer, _ = reader.read({"user_id": list(users)}, at=self.clock.now if at is None else at)
-        return answer.to_dict()
+        return answer
 
 
 def visit(user: int, after: Micros = 0, *, page: str = "b", amount: float | None = 1.0) -> dict[str, Any]:
@@ -280,13 +305,20 @@ def visit(user: int, after: Micros = 0, *, page: str = "b", amount: float | None
     return {"user_id": user, "page": page, "amount": amount, "at": NOW + after}
 
 
-def random_visit(rng: random.Random, now: Micros) -> dict[str, Any] | bytes:
+def end(user: int, after: Micros = 0) -> dict[str, Any]:
+    """A message that says that a user is no more, so long after (or before) `NOW`."""
+    return {"user_id": user, "page": None, "amount": None, "at": NOW + after, "tombstone": True}
+
+
+def random_visit(rng: random.Random, now: Micros, *, mortal: bool = False) -> dict[str, Any] | bytes:
     """An event near the clock: late, tied, pending or too early now and then; or no event at all."""
     if rng.random() < 0.04:
         return rng.choice([b"\xffgarbage", b'{"user_id": null, "at": 1}', b'{"user_id": "x"}'])
     ages = [0, 0, SECOND, 10 * SECOND, *(each * MINUTE for each in (5, 29, 30, 31)), 2 * HOUR, 26 * HOUR]
     age = rng.choice(ages)
     ahead = rng.choice([0] * 9 + [4 * MINUTE, 5 * MINUTE, 8 * MINUTE])
+    if mortal and rng.random() < 0.15:
+        return {**end(rng.choice([1, 1, 2])), "at": now - age + ahead + rng.choice([0, 0, 1])}
     return {
         "user_id": rng.choice([1, 1, 1, 2, 3]), "page": rng.choice("abc"),
         "amount": rng.choice([None, 0.5, 1.0, 2.0, 8.0]), "at": now - age + ahead + rng.choice([0, 0, 1]),
@@ -302,7 +334,8 @@ def live_through(run: StreamRun, rng: random.Random, steps: int) -> None:
         )  # fmt: skip
         worker, view = rng.randrange(2), rng.choice(["activity", "newest"])
         if act == "send":
-            events = [random_visit(rng, run.clock.now) for _ in range(rng.randint(1, 6))]
+            mortal = MORTAL in run.definitions
+            events = [random_visit(rng, run.clock.now, mortal=mortal) for _ in range(rng.randint(1, 6))]
             run.send(*events, partition=rng.randrange(run.partitions))
         elif act == "again":
             run.send_again(rng.randint(1, 3), partition=rng.randrange(run.partitions))

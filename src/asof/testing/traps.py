@@ -14,6 +14,7 @@ from asof.testing.streams import (
     CRASH_POINTS,
     DAY_WINDOW,
     HOUR_WINDOW,
+    MORTALS,
     NEWEST,
     NOW,
     SESSION,
@@ -22,6 +23,7 @@ from asof.testing.streams import (
     VISITS,
     Clock,
     StreamRun,
+    end,
     visit,
 )
 from asof.timing import DAY, HOUR, MINUTE, SECOND
@@ -41,6 +43,59 @@ class TrapsSuite:
     def run(self, make_parts: Callable[[Clock], Parts]) -> StreamRun:
         clock = Clock()
         return StreamRun(make_parts(clock), clock)
+
+    @pytest.fixture
+    def mortal_run(self, make_parts: Callable[[Clock], Parts]) -> StreamRun:
+        clock = Clock()
+        return StreamRun(make_parts(clock), clock, definitions=MORTALS)
+
+    def test_a_key_ends_from_its_tombstones_time_on_and_a_later_event_revives_it(self, mortal_run: StreamRun) -> None:
+        mortal_run.send(visit(1, -3 * MINUTE), end(1, -2 * MINUTE), visit(2, -3 * MINUTE), end(2, -2 * MINUTE))
+        mortal_run.send(visit(2, -MINUTE, amount=5.0), visit(3, -3 * MINUTE), end(3, MINUTE))
+        mortal_run.step()
+
+        assert mortal_run.statuses("newest")["amount"] == ["NOT_FOUND", "PRESENT", "PRESENT"]
+        assert mortal_run.served("newest")["amount"] == [None, 5.0, 1.0]
+        assert mortal_run.statuses("newest", at=NOW + MINUTE)["amount"] == ["NOT_FOUND", "PRESENT", "NOT_FOUND"]
+        mortal_run.finish()
+        mortal_run.assert_nothing_lost_or_doubled()
+        mortal_run.assert_online_is_history()
+
+    def test_a_late_event_older_than_the_tombstone_does_not_revive_the_key(self, mortal_run: StreamRun) -> None:
+        mortal_run.send(end(1, -MINUTE), visit(2, -3 * MINUTE, page="c"))
+        mortal_run.step()
+        mortal_run.flush()
+        mortal_run.send(visit(1, -2 * MINUTE), visit(2, -4 * MINUTE), visit(3, -MINUTE))
+        mortal_run.kill()
+        mortal_run.step()
+
+        assert mortal_run.statuses("newest")["page"] == ["NOT_FOUND", "NOT_FOUND", "PRESENT"]
+        mortal_run.announce("newest")
+        mortal_run.finish()
+        mortal_run.fill("newest")
+        mortal_run.flip("newest")
+        assert mortal_run.statuses("newest")["page"] == ["NOT_FOUND", "NOT_FOUND", "PRESENT"]
+        mortal_run.assert_online_is_history()
+
+    def test_a_row_that_ends_its_key_is_no_event_for_windows_and_sessions(self, mortal_run: StreamRun) -> None:
+        mortal_run.send(visit(1, -55 * MINUTE), end(1, -30 * MINUTE), visit(1, -5 * MINUTE), visit(1, 0, page="c"))
+        mortal_run.step()
+
+        served = mortal_run.served("activity", [1])
+        # The tombstone keeps no session alive, and the visit of page c counts nowhere.
+        assert (served["session"], served["hour"], served["page"]) == ([1], [2], ["b"])
+        (worker,) = mortal_run.workers.values()
+        feeders = {name: feeder for (name, _), feeder in worker.ingests["visits"].feeders.items()}
+        assert feeders["activity"].counts["deletions passed over"] == 2
+        mortal_run.finish()
+        mortal_run.assert_online_is_history()
+
+    def test_a_tombstone_without_a_key_is_a_dead_letter(self, mortal_run: StreamRun) -> None:
+        mortal_run.parts.log.send(TOPIC, [None], durable=False)
+        mortal_run.finish()
+
+        (letter,) = mortal_run.letters()
+        assert letter["reason"] == "key 'user_id' is null"
 
     def test_events_exactly_at_t_at_the_window_start_and_at_the_session_gap_count(self, run: StreamRun) -> None:
         run.send(visit(1, -HOUR), visit(1, -30 * MINUTE), visit(1, 0), visit(2, -HOUR - 1), visit(2, -30 * MINUTE - 1))

@@ -1,0 +1,157 @@
+"""What stands beside a message's value, as columns: its key, its headers, the time of its record."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Sequence
+from typing import Any
+
+import msgspec
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+
+from asof.decoding.schemas import Schemas
+from asof.definitions import AvroFormat, Field, LogSource
+from asof.dtypes import DType
+from asof.fitting import fit_values
+
+Headers = Sequence[tuple[str, bytes | None]]
+
+_WHOLE = re.compile(r"-?[0-9]+")
+_PER_UNIT = {"s": 1_000_000, "ms": 1000, "us": 1}
+
+
+def key_columns(
+    source: LogSource,
+    keys: Sequence[bytes | None],
+    places: Sequence[int],
+    *,
+    letters: dict[int, str],
+    schemas: Schemas | None,
+) -> dict[str, pa.Array]:
+    """The columns that are read from the messages' keys; a message without a key has nulls there."""
+    fields = [field for field in source.schema if field.name in source.key_fields]
+    if isinstance(source.key_format, AvroFormat):
+        return _avro_keys(source, fields, keys, places, letters=letters, schemas=schemas)
+    names = [field.name for field in fields]
+    values: dict[str, list[Any]] = {name: [] for name in names}
+    read = {"text": _text_key, "int": _int_key, "json": _json_key}[source.key_format]
+    for place, key in zip(places, keys, strict=True):
+        found: dict[str, Any] = {}
+        if key is not None:
+            try:
+                found = read(key, fields)
+            except (ValueError, TypeError, msgspec.MsgspecError, UnicodeDecodeError) as error:
+                letters.setdefault(place, f"key: {error}")
+        for name in names:
+            values[name].append(found.get(name))
+    return {field.name: _fitted(values[field.name], field, places, letters, what="key column") for field in fields}
+
+
+def header_column(
+    name: str, field: Field, headers: Sequence[Headers] | None, places: Sequence[int], letters: dict[int, str]
+) -> pa.Array:
+    """One header of each message; of several of that name the last, and null where there is none."""
+    values: list[Any] = []
+    for row, place in enumerate(places):
+        found = None
+        for each, value in headers[row] if headers is not None else ():
+            if each == name:
+                found = value
+        try:
+            values.append(None if found is None else from_text(found, field.dtype))
+        except (ValueError, TypeError) as error:
+            letters.setdefault(place, f"header {name!r}: {error}")
+            values.append(None)
+    return _fitted(values, field, places, letters, what="header column")
+
+
+def record_times(times: npt.NDArray[np.int64], dtype: DType, unit: str) -> pa.Array:
+    """The times of the records in the declared type, floored to its unit."""
+    if not dtype.is_integer:
+        return pa.array(times, pa.int64()).cast(pa.timestamp("us", "UTC")).cast(dtype.arrow(), safe=False)
+    if unit == "ns":
+        return pa.array([int(time) * 1000 for time in times], pa.int64())
+    return pa.array(np.floor_divide(times, _PER_UNIT[unit]), pa.int64())
+
+
+def from_text(value: bytes, dtype: DType) -> Any:
+    """A value that stands as text.
+
+    Raises:
+        ValueError: it is none of this type.
+    """
+    if dtype.name == "Bytes":
+        return value
+    text = value.decode()
+    if dtype.is_integer:
+        if not _WHOLE.fullmatch(text):
+            raise ValueError(f"{text!r} is not a whole number ({dtype})")
+        return int(text)
+    if dtype.is_float:
+        return float(text)
+    if dtype.name == "Bool":
+        if text not in ("true", "false"):
+            raise ValueError(f"{text!r} is not true or false (Bool)")
+        return text == "true"
+    return text
+
+
+def _text_key(key: bytes, fields: Sequence[Field]) -> dict[str, Any]:
+    return {fields[0].name: from_text(key, fields[0].dtype)}
+
+
+def _int_key(key: bytes, fields: Sequence[Field]) -> dict[str, Any]:
+    if len(key) not in (4, 8):
+        raise ValueError(f"has {len(key)} bytes; a whole number has 4 or 8")
+    return {fields[0].name: int.from_bytes(key, "big", signed=True)}
+
+
+def _json_key(key: bytes, fields: Sequence[Field]) -> dict[str, Any]:
+    found = msgspec.json.decode(key)
+    if isinstance(found, dict):
+        return found
+    if len(fields) > 1:
+        raise ValueError(f"is not a JSON object with {', '.join(repr(field.name) for field in fields)}")
+    return {fields[0].name: found}
+
+
+def _avro_keys(
+    source: LogSource, fields: Sequence[Field], keys: Sequence[bytes | None], places: Sequence[int], *,
+    letters: dict[int, str], schemas: Schemas | None,
+) -> dict[str, pa.Array]:  # fmt: skip
+    from asof.decoding.avro import AvroCodec  # noqa: PLC0415 - only where keys are Avro
+
+    codec = source.__dict__.get("_key_codec")
+    if codec is None:
+        single = fields[0].name if len(fields) == 1 else ""
+        codec = AvroCodec(fields, source.key_format, where=source.where, single=single)  # type: ignore[arg-type]
+        object.__setattr__(source, "_key_codec", codec)
+    rows = [row for row, key in enumerate(keys) if key is not None]
+    found: dict[int, str] = {}
+    good, columns = codec.decode(
+        rows, [keys[row] for row in rows], letters=found, undeclared=Counter(), schemas=schemas
+    )  # fmt: skip
+    for row, reason in found.items():
+        letters.setdefault(places[row], f"key: {reason}")
+    if len(good) == len(keys):
+        return columns
+    # Messages whose key is missing or cannot be read have nulls there.
+    index = np.full(len(keys), -1, dtype=np.int64)
+    index[np.asarray(good, dtype=np.int64)] = np.arange(len(good))
+    take = pa.array(index, mask=index < 0)
+    return {name: column.take(take) for name, column in columns.items()}
+
+
+def _fitted(
+    values: list[Any], field: Field, places: Sequence[int], letters: dict[int, str], *, what: str
+) -> pa.Array:
+    array, misfits = fit_values(values, field.dtype)
+    for row, reason in misfits:
+        letters.setdefault(places[row], f"{what} {field.name!r}: {reason}")
+    return array
+
+
+__all__ = ["Headers", "from_text", "header_column", "key_columns", "record_times"]
