@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -151,6 +152,40 @@ def no_version(project: str, version: int, *, kept: list[int]) -> RegistryError:
         f"registry: no version {version} of project {project!r}; {found}",
         hint="see `asof history` for the versions kept",
     )
+
+
+class Unreadable(Exception):
+    """A version that is kept cannot be used.
+
+    Args:
+        newer: a newer Asof wrote it.
+    """
+
+    def __init__(self, problem: str, *, newer: bool = False) -> None:
+        super().__init__(problem)
+        self.newer = newer
+
+
+def checksum(content: str | bytes) -> str:
+    """What is kept beside a version's content, so that damage is noticed."""
+    return hashlib.sha256(content if isinstance(content, bytes) else content.encode()).hexdigest()
+
+
+def decode(content: str, *, kept: str) -> Snapshot:
+    """A version's snapshot.
+
+    Args:
+        kept: the checksum that was kept beside it.
+
+    Raises:
+        Unreadable: it is damaged, or a newer Asof's.
+    """
+    if checksum(content) != kept:
+        raise Unreadable("its checksum does not fit its content")
+    try:
+        return Snapshot.decode(content)
+    except RegistryError as error:
+        raise Unreadable(error.message, newer=error.hint == "upgrade asof") from error
 
 
 def _contents(snapshot: Snapshot) -> Mapping[tuple[str, str], Any]:

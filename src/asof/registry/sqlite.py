@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 import sqlite3
 import threading
@@ -17,8 +16,11 @@ from asof.errors import RegistryError
 from asof.registry.protocol import (
     KEPT_FACT_COMMITS,
     Commit,
+    Unreadable,
     changes_definitions,
+    checksum,
     conflict,
+    decode,
     empty,
     no_version,
     summarize,
@@ -83,7 +85,7 @@ class SqliteRegistry:
                 try:
                     before = self._decode(connection, snapshot.name, newest)
                     facts_only = not changes_definitions(before, after)
-                except _Unreadable:
+                except Unreadable:
                     # A good version is being put over a damaged one.
                     pass
             connection.execute(
@@ -96,7 +98,7 @@ class SqliteRegistry:
                     note,
                     summarize(before, after),
                     facts_only,
-                    _checksum(content),
+                    checksum(content),
                     content,
                 ),
             )
@@ -149,7 +151,7 @@ class SqliteRegistry:
     def _snapshot(self, connection: sqlite3.Connection, project: str, version: int) -> Snapshot:
         try:
             return self._decode(connection, project, version)
-        except _Unreadable as error:
+        except Unreadable as error:
             if error.newer:
                 raise self._error(f"version {version} of project {project!r}: {error}", hint="upgrade asof") from error
             good = self._last_good(connection, project, before=version)
@@ -165,13 +167,8 @@ class SqliteRegistry:
 
     def _decode(self, connection: sqlite3.Connection, project: str, version: int) -> Snapshot:
         query = "SELECT checksum, content FROM snapshots WHERE project = ? AND version = ?"
-        checksum, content = connection.execute(query, (project, version)).fetchone()
-        if _checksum(content) != checksum:
-            raise _Unreadable("its checksum does not fit its content")
-        try:
-            return Snapshot.decode(content)
-        except RegistryError as error:
-            raise _Unreadable(error.message, newer=error.hint == "upgrade asof") from error
+        kept, content = connection.execute(query, (project, version)).fetchone()
+        return decode(content, kept=kept)
 
     def _last_good(self, connection: sqlite3.Connection, project: str, *, before: int) -> Commit | None:
         for commit in self._commits(connection, project, limit=-1):
@@ -179,7 +176,7 @@ class SqliteRegistry:
                 try:
                     self._decode(connection, project, commit.version)
                     return commit
-                except _Unreadable:
+                except Unreadable:
                     continue
         return None
 
@@ -319,15 +316,3 @@ _MEANINGS = {
     "unable to open": ("the file cannot be opened", "check that the path is a file in a folder that may be written"),
 }
 """What SQLite's message holds → what is wrong, and the next step."""
-
-
-class _Unreadable(Exception):
-    """A version's row cannot be used."""
-
-    def __init__(self, problem: str, *, newer: bool = False) -> None:
-        super().__init__(problem)
-        self.newer = newer
-
-
-def _checksum(content: str | bytes) -> str:
-    return hashlib.sha256(content if isinstance(content, bytes) else content.encode()).hexdigest()

@@ -1,0 +1,186 @@
+"""The registry in PostgreSQL: a row per version, commits against an expected version under a lock per project."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, nullcontext
+from dataclasses import replace
+from typing import Any
+
+import psycopg
+
+from asof.connections.postgres import Postgres
+from asof.connections.postgres_schema import format_of, lock, migrate, refuse_newer, schema_of
+from asof.definitions.project import Snapshot
+from asof.errors import RegistryError
+from asof.registry.protocol import (
+    KEPT_FACT_COMMITS,
+    Commit,
+    Unreadable,
+    changes_definitions,
+    checksum,
+    conflict,
+    decode,
+    empty,
+    no_version,
+    summarize,
+)
+from asof.timing import Micros, iso
+
+WHAT = "registry"
+
+_STEPS = (
+    """
+CREATE TABLE {schema}.snapshots (
+    project text COLLATE "C" NOT NULL,
+    version bigint NOT NULL,
+    who text NOT NULL,
+    at_us bigint NOT NULL,
+    note text NOT NULL,
+    summary text NOT NULL,
+    facts_only boolean NOT NULL,
+    checksum text NOT NULL,
+    content text NOT NULL,
+    PRIMARY KEY (project, version)
+)
+""",
+)
+"""From each format of the tables to the next."""
+
+_COMMIT = "version, who, at_us, note, summary"
+
+
+class PostgresRegistry:
+    """Snapshots in a PostgreSQL database. Safe between any threads, processes and machines.
+
+    Its tables stand in a schema of their own, which the first commit makes. Reads never wait for a writer; writers of
+    one project wait for one another.
+
+    Args:
+        options: how the database is reached (`asof.connections.postgres.Postgres`).
+    """
+
+    def __init__(self, url: str = "", **options: Any) -> None:
+        self._database = Postgres(url, **options, label=WHAT, kind=RegistryError)
+        self._table = f"{schema_of(self._database)}.snapshots"
+
+    def load(self, project: str) -> Snapshot:
+        with self._reading() as connection:
+            row = self._one(connection, "version, checksum, content", "ORDER BY version DESC LIMIT 1", project)
+            return self._snapshot(connection, project, *row) if row else empty(project)
+
+    def version(self, project: str) -> int:
+        with self._reading() as connection:
+            row = self._one(connection, "max(version)", "", project)
+            return row[0] or 0 if row else 0
+
+    def commit(self, snapshot: Snapshot, *, expected: int, who: str, when: Micros, note: str = "") -> Snapshot:
+        with self._database.transaction(WHAT) as connection:
+            migrate(self._database, connection, part="registry", steps=_STEPS, what=WHAT)
+            lock(connection, f"{self._table} {snapshot.name}")
+            newest = self._commits(connection, snapshot.name, limit=1)
+            if (newest[0].version if newest else 0) != expected:
+                raise conflict(snapshot.name, expected=expected, newest=newest[0] if newest else None)
+            after = replace(snapshot, version=expected + 1)
+            content = after.encode()
+            before, facts_only = empty(snapshot.name), False
+            if newest:
+                row = self._one(connection, "checksum, content", "AND version = %s", snapshot.name, expected)
+                try:
+                    before = decode(row[1], kept=row[0])
+                    facts_only = not changes_definitions(before, after)
+                except Unreadable:
+                    # A good version is being put over a damaged one.
+                    pass
+            connection.execute(
+                f"INSERT INTO {self._table} VALUES (%s, %s, %s, %s, %s, %s, %s, %s, %s)",
+                (after.name, after.version, who, when, note, summarize(before, after), facts_only,
+                 checksum(content), content),
+            )  # fmt: skip
+            connection.execute(
+                f"DELETE FROM {self._table} WHERE project = %s AND facts_only AND version <= %s",
+                (after.name, after.version - KEPT_FACT_COMMITS),
+            )
+            return after
+
+    def history(self, project: str, limit: int = 20) -> list[Commit]:
+        with self._reading() as connection:
+            return self._commits(connection, project, limit=limit)
+
+    def load_version(self, project: str, version: int) -> Snapshot:
+        with self._reading() as connection:
+            row = self._one(connection, "version, checksum, content", "AND version = %s", project, version)
+            if row is None:
+                kept = [each.version for each in self._commits(connection, project, limit=None)]
+                raise no_version(project, version, kept=kept)
+            return self._snapshot(connection, project, *row)
+
+    def projects(self) -> list[str]:
+        with self._reading() as connection:
+            rows = self._rows(connection, f"SELECT DISTINCT project FROM {self._table} ORDER BY project", ())
+            return [name for (name,) in rows]
+
+    def drop(self, project: str) -> None:
+        with self._database.transaction(WHAT) as connection:
+            if format_of(self._database, connection, part="registry"):
+                lock(connection, f"{self._table} {project}")
+                connection.execute(f"DELETE FROM {self._table} WHERE project = %s", (project,))
+
+    def close(self) -> None:
+        self._database.close()
+
+    @contextmanager
+    def _reading(self) -> Iterator[psycopg.Connection[Any]]:
+        with self._database.connection(WHAT) as connection:
+            yield connection
+
+    def _rows(self, connection: psycopg.Connection[Any], query: str, arguments: Sequence[Any]) -> list[Any]:
+        """What a query answers; nothing where the tables were never made."""
+        try:
+            # Where the settings hold per transaction, there is one, which must outlive the error.
+            with connection.transaction() if self._database.pgbouncer else nullcontext():
+                return connection.execute(query, arguments).fetchall()  # type: ignore[call-overload]
+        except psycopg.errors.UndefinedTable:
+            return []
+        except psycopg.errors.UndefinedColumn:
+            refuse_newer(
+                self._database, format_of(self._database, connection, part="registry"), newest=len(_STEPS), what=WHAT
+            )
+            raise
+
+    def _one(self, connection: psycopg.Connection[Any], columns: str, rest: str, project: str, *more: Any) -> Any:
+        found = self._rows(
+            connection, f"SELECT {columns} FROM {self._table} WHERE project = %s {rest}", (project, *more)
+        )
+        return found[0] if found else None
+
+    def _commits(self, connection: psycopg.Connection[Any], project: str, *, limit: int | None) -> list[Commit]:
+        query = f"SELECT {_COMMIT} FROM {self._table} WHERE project = %s ORDER BY version DESC LIMIT %s"
+        return [Commit(*row) for row in self._rows(connection, query, (project, limit))]
+
+    def _snapshot(
+        self, connection: psycopg.Connection[Any], project: str, version: int, kept: str, content: str
+    ) -> Snapshot:
+        try:
+            return decode(content, kept=kept)
+        except Unreadable as error:
+            what = f"version {version} of project {project!r} in {self._database.place.address}"
+            if error.newer:
+                raise RegistryError(f"registry: {what}: {error}", hint="upgrade asof") from error
+            good = self._last_good(connection, project, before=version)
+            found = f"version {good.version} by {good.who or 'somebody'} at {iso(good.when)}" if good else "none there"
+            raise RegistryError(
+                f"registry: {what} is damaged: {error}",
+                hint=f"restore the database from a backup; the last good version is {found}",
+            ) from error
+
+    def _last_good(self, connection: psycopg.Connection[Any], project: str, *, before: int) -> Commit | None:
+        for commit in self._commits(connection, project, limit=None):
+            if commit.version < before:
+                row = self._one(connection, "checksum, content", "AND version = %s", project, commit.version)
+                try:
+                    decode(row[1], kept=row[0])
+                    return commit
+                except Unreadable:
+                    continue
+        return None

@@ -1,0 +1,119 @@
+"""The registry on a real PostgreSQL: the suite of all registries, many writers, a kill, and what users get wrong."""
+
+from __future__ import annotations
+
+import threading
+
+import psycopg
+import pytest
+
+from asof.errors import RegistryConflict, RegistryError
+from asof.registry.postgres import PostgresRegistry
+from asof.testing.registry import NOON, RegistrySuite, shop
+
+pytestmark = pytest.mark.integration
+
+
+@pytest.fixture
+def open_registry(postgres_url):
+    opened = []
+
+    def open_one(url=postgres_url, **options):
+        opened.append(PostgresRegistry(url, **options))
+        return opened[-1]
+
+    yield open_one
+    for registry in opened:
+        registry.close()
+
+
+class TestPostgresRegistry(RegistrySuite):
+    @pytest.fixture
+    def open_registry(self, open_registry):
+        return open_registry
+
+
+class TestPostgresRegistryBehindASharedSession(RegistrySuite):
+    @pytest.fixture
+    def open_registry(self, open_registry):
+        return lambda: open_registry(pgbouncer=True, schema="Meta data")
+
+
+@pytest.mark.parametrize("pgbouncer", [False, True])
+def test_reading_makes_no_tables(open_registry, postgres_url, pgbouncer):
+    registry = open_registry(pgbouncer=pgbouncer)
+    registry.load("shop")
+    registry.drop("shop")
+    with pytest.raises(RegistryError, match="holds no version"):
+        registry.load_version("shop", 1)
+
+    with psycopg.connect(postgres_url) as connection:
+        assert connection.execute("SELECT count(*) FROM pg_namespace WHERE nspname = 'asof'").fetchone() == (0,)
+
+
+def test_twenty_first_writers_at_once_make_the_tables_once_and_one_wins(open_registry):
+    start, won, lost = threading.Barrier(20), [], []
+
+    def write(number):
+        registry = open_registry(max_connections=1)
+        start.wait()
+        try:
+            registry.commit(shop(), expected=0, who=str(number), when=NOON)
+            won.append(str(number))
+        except RegistryConflict:
+            lost.append(str(number))
+
+    threads = [threading.Thread(target=write, args=(number,)) for number in range(20)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+
+    assert (len(won), len(lost)) == (1, 19)
+    assert [each.who for each in open_registry().history("shop")] == won
+
+
+def test_a_damaged_version_names_the_last_good_one(open_registry, postgres_url):
+    registry = open_registry()
+    registry.commit(shop(round=1), expected=0, who="ana", when=NOON)
+    registry.commit(shop(round=2), expected=1, who="bo", when=NOON)
+    with psycopg.connect(postgres_url, autocommit=True) as connection:
+        connection.execute("UPDATE asof.snapshots SET content = content || ' ' WHERE version = 2")
+
+    with pytest.raises(RegistryError) as caught:
+        registry.load("shop")
+
+    assert "version 2 of project 'shop'" in caught.value.message and "damaged" in caught.value.message
+    assert "version 1 by ana" in caught.value.hint
+    assert registry.commit(shop(round=3), expected=2, who="cy", when=NOON).version == 3
+
+
+def test_tables_of_a_newer_format_are_refused(open_registry, postgres_url):
+    registry = open_registry()
+    registry.commit(shop(), expected=0, who="ana", when=NOON)
+    with psycopg.connect(postgres_url, autocommit=True) as connection:
+        connection.execute("UPDATE asof.formats SET format = 9")
+
+    with pytest.raises(RegistryError) as caught:
+        registry.commit(shop(), expected=1, who="ana", when=NOON)
+
+    assert "is 9; this Asof reads up to 1" in caught.value.message
+    assert caught.value.hint == "upgrade asof"
+
+
+def test_what_was_committed_outlives_a_kill_and_the_registry_heals(private_service):
+    from tests.services import Postgres
+
+    server = private_service(Postgres, fsync=True)
+    registry = PostgresRegistry(server.create_database("meta"))
+    registry.commit(shop(), expected=0, who="ana", when=NOON)
+
+    server.kill()
+    with pytest.raises(RegistryError) as caught:
+        registry.commit(shop(round=2), expected=1, who="ana", when=NOON)
+    server.start()
+
+    assert "PostgreSQL at 127.0.0.1" in caught.value.message
+    assert registry.version("shop") == 1
+    assert registry.commit(shop(round=2), expected=1, who="ana", when=NOON).version == 2
+    registry.close()
