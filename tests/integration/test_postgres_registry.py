@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import uuid
 
 import psycopg
 import pytest
@@ -14,12 +15,35 @@ from asof.testing.registry import NOON, RegistrySuite, shop
 pytestmark = pytest.mark.integration
 
 
+@pytest.fixture(scope="module")
+def database_url(postgres):
+    """One database for all tests of this module; each has a schema of its own."""
+    name = f"registry_{uuid.uuid4().hex[:12]}"
+    yield postgres.create_database(name)
+    postgres.drop_database(name)
+
+
 @pytest.fixture
-def open_registry(postgres_url):
+def schema():
+    return f"Test {uuid.uuid4().hex[:12]}"
+
+
+@pytest.fixture
+def execute(database_url, schema):
+    def run(text, *arguments):
+        with psycopg.connect(database_url, autocommit=True) as connection:
+            cursor = connection.execute(text.replace("{schema}", f'"{schema}"'), *arguments)
+            return cursor.fetchone() if cursor.description else None
+
+    return run
+
+
+@pytest.fixture
+def open_registry(database_url, schema):
     opened = []
 
-    def open_one(url=postgres_url, **options):
-        opened.append(PostgresRegistry(url, **options))
+    def open_one(**options):
+        opened.append(PostgresRegistry(database_url, schema=schema, **options))
         return opened[-1]
 
     yield open_one
@@ -36,19 +60,18 @@ class TestPostgresRegistry(RegistrySuite):
 class TestPostgresRegistryBehindASharedSession(RegistrySuite):
     @pytest.fixture
     def open_registry(self, open_registry):
-        return lambda: open_registry(pgbouncer=True, schema="Meta data")
+        return lambda: open_registry(pgbouncer=True)
 
 
 @pytest.mark.parametrize("pgbouncer", [False, True])
-def test_reading_makes_no_tables(open_registry, postgres_url, pgbouncer):
+def test_reading_makes_no_tables(open_registry, execute, schema, pgbouncer):
     registry = open_registry(pgbouncer=pgbouncer)
     registry.load("shop")
     registry.drop("shop")
     with pytest.raises(RegistryError, match="holds no version"):
         registry.load_version("shop", 1)
 
-    with psycopg.connect(postgres_url) as connection:
-        assert connection.execute("SELECT count(*) FROM pg_namespace WHERE nspname = 'asof'").fetchone() == (0,)
+    assert execute("SELECT count(*) FROM pg_namespace WHERE nspname = %s", [schema]) == (0,)
 
 
 def test_twenty_first_writers_at_once_make_the_tables_once_and_one_wins(open_registry):
@@ -73,12 +96,11 @@ def test_twenty_first_writers_at_once_make_the_tables_once_and_one_wins(open_reg
     assert [each.who for each in open_registry().history("shop")] == won
 
 
-def test_a_damaged_version_names_the_last_good_one(open_registry, postgres_url):
+def test_a_damaged_version_names_the_last_good_one(open_registry, execute):
     registry = open_registry()
     registry.commit(shop(round=1), expected=0, who="ana", when=NOON)
     registry.commit(shop(round=2), expected=1, who="bo", when=NOON)
-    with psycopg.connect(postgres_url, autocommit=True) as connection:
-        connection.execute("UPDATE asof.snapshots SET content = content || ' ' WHERE version = 2")
+    execute("UPDATE {schema}.snapshots SET content = content || ' ' WHERE version = 2")
 
     with pytest.raises(RegistryError) as caught:
         registry.load("shop")
@@ -88,11 +110,10 @@ def test_a_damaged_version_names_the_last_good_one(open_registry, postgres_url):
     assert registry.commit(shop(round=3), expected=2, who="cy", when=NOON).version == 3
 
 
-def test_tables_of_a_newer_format_are_refused(open_registry, postgres_url):
+def test_tables_of_a_newer_format_are_refused(open_registry, execute):
     registry = open_registry()
     registry.commit(shop(), expected=0, who="ana", when=NOON)
-    with psycopg.connect(postgres_url, autocommit=True) as connection:
-        connection.execute("UPDATE asof.formats SET format = 9")
+    execute("UPDATE {schema}.formats SET format = 9")
 
     with pytest.raises(RegistryError) as caught:
         registry.commit(shop(), expected=1, who="ana", when=NOON)
@@ -105,7 +126,7 @@ def test_what_was_committed_outlives_a_kill_and_the_registry_heals(private_servi
     from tests.services import Postgres
 
     server = private_service(Postgres, fsync=True)
-    registry = PostgresRegistry(server.create_database("meta"))
+    registry = PostgresRegistry(server.create_database("meta"), connect_timeout_s=2)
     registry.commit(shop(), expected=0, who="ana", when=NOON)
 
     server.kill()

@@ -183,7 +183,9 @@ def test_an_odd_value_in_a_column_that_is_not_asked_for_does_no_harm(reader, eng
     )
     source = PostgresSource(table="odd", timestamp_field="at")
 
-    assert everything(engine, reader, source, "SELECT o.id FROM odd o WHERE o.at IS NOT NULL").to_pylist() == [{"id": 1}]
+    assert everything(engine, reader, source, "SELECT o.id FROM odd o WHERE o.at IS NOT NULL").to_pylist() == [
+        {"id": 1}
+    ]
 
 
 def test_a_numeric_without_precision_takes_the_type_that_the_source_declares(reader, engine, execute):

@@ -156,9 +156,7 @@ class RedisOnlineStore:
         def command(anchor: bytes) -> tuple[Argument, ...]:
             names = self._names
             keys = [names.tables(table.project, anchor), names.dropping(table.project, anchor)]
-            return _call(
-                DROP, [*keys, names.facts(table, anchor)], names.field(table), table.kind.encode(), mark
-            )
+            return _call(DROP, [*keys, names.facts(table, anchor)], names.field(table), table.kind.encode(), mark)
 
         return any(self._on_anchors(command, DROP))
 
@@ -647,9 +645,7 @@ class RedisOnlineStore:
         bound: bytes | None = None
         for _, names in self._pages(self._names.row_pattern(table)):
             cut = [name[len(before) : -1] for name in names]
-            keys += [
-                key for key in cut if (after is None or key > after) and (bound is None or key <= bound)
-            ]
+            keys += [key for key in cut if (after is None or key > after) and (bound is None or key <= bound)]
             if len(keys) > 2 * KEYS_IN_WINDOW:
                 keys = sorted(set(keys))[:KEYS_IN_WINDOW]
                 bound = keys[-1]
@@ -716,9 +712,7 @@ def _call(script: Script, keys: Sequence[bytes], *arguments: Argument) -> tuple[
     return ("EVALSHA", script.hash, len(keys), *keys, *arguments)
 
 
-def _packed_call(
-    write: _Write, keys: list[bytes], field: bytes, kind: bytes, places: slice | list[int]
-) -> bytes:
+def _packed_call(write: _Write, keys: list[bytes], field: bytes, kind: bytes, places: slice | list[int]) -> bytes:
     """The call of a write's script about some of its rows."""
     columns = write.columns
     if isinstance(places, slice):
