@@ -21,8 +21,8 @@ GROUPS = {
         "on_demand_feature_view", "FeatureService", "BatchFeatureView", "StreamFeatureView",
     ),
     "Sources": (
-        "FileSource", "PostgresSource", "PostgreSQLSource", "LogSource", "PushSource", "RequestSource", "ParquetFormat",
-        "CsvFormat", "DeltaFormat", "JsonFormat", "AvroFormat", "ProtoFormat",
+        "FileSource", "PostgresSource", "PostgreSQLSource", "KafkaSource", "LogSource", "PushSource", "RequestSource",
+        "ParquetFormat", "CsvFormat", "DeltaFormat", "JsonFormat", "AvroFormat", "ProtoFormat",
     ),
     "The client of a server": ("Client", "AsyncClient"),
     "Errors": ("AsofError",),

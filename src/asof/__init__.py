@@ -19,6 +19,7 @@ if TYPE_CHECKING:
         Field,
         FileSource,
         JsonFormat,
+        KafkaSource,
         LogSource,
         OnDemandFeatureView,
         ParquetFormat,
@@ -43,19 +44,18 @@ _HOMES = {
 } | dict.fromkeys(
     (
         "Aggregation", "AvroFormat", "BatchFeatureView", "CsvFormat", "DeltaFormat", "Entity", "FeatureService",
-        "FeatureView", "Field", "FileSource", "JsonFormat", "LogSource", "OnDemandFeatureView", "ParquetFormat",
-        "PostgreSQLSource", "PostgresSource", "ProtoFormat", "PushSource", "RequestSource", "Session", "Sliding",
-        "StreamFeatureView", "on_demand_feature_view",
+        "FeatureView", "Field", "FileSource", "JsonFormat", "KafkaSource", "LogSource", "OnDemandFeatureView",
+        "ParquetFormat", "PostgreSQLSource", "PostgresSource", "ProtoFormat", "PushSource", "RequestSource", "Session",
+        "Sliding", "StreamFeatureView", "on_demand_feature_view",
     ),
     "asof.definitions",
 )  # fmt: skip
 
 __all__ = [
     "Aggregation", "AsofError", "AsyncClient", "AvroFormat", "BatchFeatureView", "Client", "CsvFormat", "DeltaFormat",
-    "Entity",
-    "FeatureService", "FeatureStore", "FeatureView", "Field", "FileSource", "JsonFormat", "LogSource",
-    "OnDemandFeatureView", "ParquetFormat", "PostgreSQLSource", "PostgresSource", "ProtoFormat", "PushSource",
-    "RequestSource", "Session", "Sliding", "StreamFeatureView", "on_demand_feature_view",
+    "Entity", "FeatureService", "FeatureStore", "FeatureView", "Field", "FileSource", "JsonFormat", "KafkaSource",
+    "LogSource", "OnDemandFeatureView", "ParquetFormat", "PostgreSQLSource", "PostgresSource", "ProtoFormat",
+    "PushSource", "RequestSource", "Session", "Sliding", "StreamFeatureView", "on_demand_feature_view",
 ]  # fmt: skip
 
 

@@ -303,7 +303,7 @@ class OpenedParts(Parts):
         options = dict(connection.options)
         if "kafka_settings" in options:
             options["settings"] = options.pop("kafka_settings")
-        for own in ("partitions", "replication_factor", "topic_prefix"):
+        for own in ("partitions", "replication_factor", "topic_prefix", "topic_settings"):
             # They are about topics that Asof makes.
             options.pop(own, None)
         key = repr(sorted(options.items()))

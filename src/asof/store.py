@@ -460,7 +460,7 @@ class FeatureStore:
 
     def stream_status(self) -> list[dict[str, Any]]:
         """Where each partition of each log stands."""
-        from asof.flows.stream import stream_status  # noqa: PLC0415
+        from asof.flows.stream_status import stream_status  # noqa: PLC0415
 
         return stream_status(self.parts)
 

@@ -613,12 +613,16 @@ class TestStream:
     def test_status_leaves_out_columns_before_it_breaks_words(self, asof_: Shell, store: FakeStore) -> None:
         store.answers["stream_status"] = [
             {"source": "traffic", "topic": "shop.website.traffic", "partition": 0, "first": 0, "next": 1_000_000,
-             "archived": 999_000, "lag": 1000, "letters": 2, "last_message": "2026-11-23T12:00:00Z", "gaps": []}
+             "archived": 999_000, "lag": 1000, "behind_s": 4.125, "events_per_s": 1520.3, "freshness_s": 0.012,
+             "late_p50_s": 2.5, "late_max_s": 3601.25, "letters": 2, "last_message": "2026-11-23T12:00:00Z", "gaps": []}
         ]  # fmt: skip
         narrow, wide = asof_("stream", "status"), asof_("stream", "status", width=120)
 
-        assert "topic" not in narrow.stdout and "2026-11-23T12:00:00Z" in narrow.stdout
-        assert "shop.website.traffic" in wide.stdout
+        assert "last message" not in narrow.stdout and all(
+            each in narrow.stdout for each in ("1000", "4.125", "1520.3", "0.012", "3601.25")
+        )
+        assert max(map(len, narrow.stdout.splitlines())) <= 80 and "behind s" in narrow.stdout
+        assert "2026-11-23T12:00:00Z" in wide.stdout and "999000" in wide.stdout
         assert json.loads(asof_("stream", "status", "--output", "json").stdout)["partitions"][0]["topic"]
 
 

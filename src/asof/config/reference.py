@@ -198,6 +198,10 @@ REFERENCE: tuple[Option, ...] = (
         "On how many brokers such a topic stands; the broker's default where left out.",
     ),
     Option(
+        "log", "kafka", "topic_settings", "settings", None,
+        "Kafka's own settings for such a topic, like `min.insync.replicas`; it keeps all records unless they say less.",
+    ),
+    Option(
         "log", "kafka", "topic_prefix", "prefix", None,
         "Put before the names of the project's own topics, so that projects can share a cluster; else `PROJECT.`.",
     ),

@@ -11,6 +11,7 @@ from asof.definitions.formats import (
     ParquetFormat,
     ProtoFormat,
 )
+from asof.definitions.kafka import KafkaSource
 from asof.definitions.on_demand import OnDemandFeatureView, on_demand_feature_view
 from asof.definitions.postgres import PostgreSQLSource, PostgresSource
 from asof.definitions.project import KINDS, Project, Snapshot, project_of, state_hash
@@ -21,7 +22,7 @@ from asof.definitions.windows import Aggregation, Session, Sliding, Window
 
 __all__ = [
     "KINDS", "Aggregation", "AvroFormat", "BatchFeatureView", "CsvFormat", "Definition", "DeltaFormat", "Entity",
-    "FeatureService", "FeatureView", "Field", "FileSource", "JsonFormat", "LogSource", "MessageFormat",
+    "FeatureService", "FeatureView", "Field", "FileSource", "JsonFormat", "KafkaSource", "LogSource", "MessageFormat",
     "OnDemandFeatureView", "ParquetFormat", "PostgreSQLSource", "PostgresSource", "Project", "Projection",
     "ProtoFormat", "PushSource", "RequestSource", "Session", "Sliding", "Snapshot", "Source", "StreamFeatureView",
     "Window", "on_demand_feature_view", "project_of", "state_hash",

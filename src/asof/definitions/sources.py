@@ -259,10 +259,10 @@ class LogSource(Source):
             delete_when=delete_when,
         )
         self._check_time()
-        if batch_source is not None and stream_from is None and self.type == "push":
+        if batch_source is not None and stream_from is None and self.type in ("push", "kafka"):
             note = (
-                f"source {name!r}: its batch source has no stream_from=, so all of its rows count beside all pushes; "
-                "aggregations count a row twice that is in both"
+                f"source {name!r}: its batch source has no stream_from=, so all of its rows count beside all events of "
+                "the log; aggregations count a row twice that is in both"
             )
             self._set(notes=(*self.notes, note))
         elif (batch_source is None) != (stream_from is None):

@@ -9,11 +9,12 @@ from typing import Any
 from asof.definitions import FeatureView, LogSource, Project, Snapshot
 from asof.derive import check_row_wise
 from asof.errors import AsofError, CheckFailed, RegistryConflict, SourceError
-from asof.flows.archiving import archive_schema
+from asof.flows.archiving import archive_schema, replay_topic
 from asof.flows.build import drop_generations, fill, next_generation, wait_for_workers
 from asof.flows.facts import change_facts
 from asof.flows.ingest import BUILT
 from asof.flows.parts import Parts, Progress, silent, table_of
+from asof.flows.topics import make_topic
 from asof.offline.protocol import ARRIVAL_COLUMNS
 from asof.planning import Finding, NewGeneration, Plan, diff, resolve
 
@@ -111,7 +112,7 @@ def apply_plan(parts: Parts, plan: Plan, *, progress: Progress = silent) -> Snap
         return parts.registry.load(parts.project)
     for source in plan.project.sources.values():
         if isinstance(source, LogSource):
-            parts.log.create(source.topic, int(parts.options.get("partitions", 1)))
+            make_topic(parts, source)
             parts.offline.create(parts.archive_of(source), archive_schema(source))
     token = uuid.uuid4().hex
     fresh = [plan.project.views[change.view] for change in plan.changes if isinstance(change, NewGeneration)]
@@ -208,7 +209,7 @@ def teardown(parts: Parts, *, purge: bool = False) -> None:
             if isinstance(source, LogSource) and source.type == "push":
                 parts.log.delete(source.topic)
             if isinstance(source, LogSource):
-                parts.log.delete(f"{source.topic}.replay")
+                parts.log.delete(replay_topic(source))
         parts.offline.drop_project(parts.project)
     parts.registry.drop(parts.project)
 

@@ -48,7 +48,10 @@ def archive_schema(source: LogSource) -> pa.Schema:
 
 
 def replay_topic(source: LogSource) -> str:
-    """The topic through which dead letters come back."""
+    """The topic through which dead letters come back; always one of the project's own log."""
+    if source.type == "kafka":
+        # Several sources may read one topic, and each replays its own letters.
+        return f"kafka.{source.name}.replay"
     return f"{source.topic}.replay"
 
 

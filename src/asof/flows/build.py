@@ -12,7 +12,7 @@ import pyarrow as pa
 from asof.aggregation import Events, decode, encode, fold
 from asof.definitions import FeatureView, LogSource, Snapshot, state_hash
 from asof.errors import RegistryConflict
-from asof.flows.archiving import EPOCH, REPLAYED, replay_topic
+from asof.flows.archiving import EPOCH
 from asof.flows.batches import batch_of_archive, counted, keyed
 from asof.flows.deletions import deletions
 from asof.flows.facts import change_facts
@@ -20,6 +20,7 @@ from asof.flows.feeding import Feeder, expiry_of, inputs_of, layout_of
 from asof.flows.generations import BUILT, live_name, progress_name
 from asof.flows.keys import key_condition, quoted
 from asof.flows.parts import Parts, Progress, current_generation, silent, table_of
+from asof.flows.topics import topics_of
 from asof.log.protocol import UnknownTopic
 from asof.offline.protocol import HISTORY
 from asof.online.protocol import Lookup, Unchanged
@@ -45,9 +46,9 @@ def partitions_of(parts: Parts, source: LogSource, *, epoch: int) -> list[int]:
     """Every partition that the source's archive may hold."""
     numbers = [HISTORY]
     for each in range(epoch + 1):
-        for topic, base in ((source.topic, 0), (replay_topic(source), REPLAYED)):
+        for log, topic, base in topics_of(parts, source):
             try:
-                count = parts.log.partitions(topic)
+                count = log.partitions(topic)
             except UnknownTopic:
                 continue
             numbers += [each * EPOCH + base + number for number in range(count)]
@@ -177,9 +178,9 @@ def _is_behind(
     """Whether old rows may hold events that neither are in the new ones nor come there soon."""
     ends = {name: int(offset) for name, offset in wanted.items() if name.startswith(progress_name(0)[:-1])}
     epoch = int(parts.registry.load(parts.project).facts.get("epochs", {}).get(source.name, 0))
-    for topic, base in ((source.topic, 0), (replay_topic(source), REPLAYED)):
+    for log, topic, base in topics_of(parts, source):
         try:
-            bounds = parts.log.bounds(topic)
+            bounds = log.bounds(topic)
         except UnknownTopic:
             continue
         for number, (_, after) in bounds.items():

@@ -19,8 +19,9 @@ from asof.flows.keys import restored_key
 from asof.flows.letters import replayed_places
 from asof.flows.materialize import lost_rows
 from asof.flows.parts import Parts, building_generation, current_generation, table_of
-from asof.flows.stream import stream_status
+from asof.flows.stream_status import stream_status
 from asof.flows.training_sets import list_training_sets
+from asof.log.protocol import UnknownTopic
 from asof.offline.protocol import HISTORY, Archive
 from asof.packing import key_values
 from asof.sources.protocol import Files
@@ -126,7 +127,11 @@ def _batch_source(parts: Parts, snapshot: Snapshot, source: Source) -> Said:
 
 
 def _log(parts: Parts, snapshot: Snapshot, source: LogSource) -> Said:
-    if source.topic not in parts.log.topics():
+    try:
+        parts.log_of(source).topic_id(source.topic)
+    except UnknownTopic as error:
+        if source.type == "kafka":
+            return False, error.message, "create it there, or check topic= and bootstrap_servers="
         return True, f"topic {source.topic!r} is not there yet; a worker or the first push makes it", ""
     status = [each for each in stream_status(parts) if each["source"] == source.name]
     lag = sum(each["lag"] for each in status)

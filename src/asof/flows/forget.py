@@ -14,10 +14,11 @@ import pyarrow.compute as pc
 from asof.definitions import Entity, FeatureView, Field, LogSource, Snapshot
 from asof.errors import LogError, NotFound, RequestError, nearest
 from asof.fitting import checker
-from asof.flows.archiving import EPOCH, REPLAYED, replay_topic
+from asof.flows.archiving import EPOCH
 from asof.flows.keys import plain_key, restored_key
 from asof.flows.letters import letter_id
 from asof.flows.parts import Parts
+from asof.flows.topics import topics_of
 from asof.flows.training_sets import list_training_sets, open_training_set
 from asof.log.protocol import UnknownTopic
 from asof.online.protocol import Table
@@ -147,9 +148,9 @@ class _Matcher:
 
 
 def _erase(parts: Parts, source: LogSource, matcher: _Matcher, report: dict[str, Any]) -> None:
-    for topic in (source.topic, replay_topic(source)):
+    for log, topic, _ in topics_of(parts, source):
         try:
-            report["log"][topic] = parts.log.erase(topic, matcher)
+            report["log"][topic] = log.erase(topic, matcher)
         except UnknownTopic:
             continue
         except LogError as error:
@@ -162,9 +163,9 @@ def _settle(
     """Until what a worker read before the erasure is archived, so that it can be removed from there."""
     wanted: dict[int, int] = {}
     epoch = snapshot.facts.get("epochs", {}).get(source.name, 0)
-    for topic, base in ((source.topic, 0), (replay_topic(source), REPLAYED)):
+    for log, topic, base in topics_of(parts, source):
         try:
-            bounds = parts.log.bounds(topic)
+            bounds = log.bounds(topic)
         except UnknownTopic:
             continue
         base += epoch * EPOCH

@@ -7,17 +7,16 @@ from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from threading import Event
-from typing import Any
 
 from asof.definitions import LogSource
 from asof.errors import AsofError, LogError, RegistryConflict
-from asof.flows.archiving import EPOCH, REPLAYED, replay_topic
+from asof.flows.archiving import replay_topic
 from asof.flows.ingest import Ingest
 from asof.flows.parts import Parts, Progress, log_source_named, silent
 from asof.flows.topics import check_topic, shortened
-from asof.log.protocol import Consumer, Messages, OffsetOutOfRange, Partition, TopicReplaced, UnknownTopic
+from asof.log.protocol import Consumer, Log, Messages, OffsetOutOfRange, Partition, TopicReplaced
 from asof.online.protocol import StoreReplaced
-from asof.timing import PATIENCE_S, iso
+from asof.timing import PATIENCE_S
 
 POLL_MESSAGES = 50_000
 """So many at once only where a worker lags: the more events share a row, the less each of them costs."""
@@ -35,9 +34,9 @@ WAIT_S = 1.0
 """How long it waits before it tries again."""
 
 
-def group_of(project: str) -> str:
-    """The consumer group of a project's workers."""
-    return f"asof.{project}"
+def group_of(project: str, source: str) -> str:
+    """The consumer group of the workers on one source: those on another one neither share nor disturb it."""
+    return f"asof.{project}.{source}"
 
 
 class Member:
@@ -47,20 +46,23 @@ class Member:
         accept_gap: go on where the log lost events that were never archived, and record it.
     """
 
-    def __init__(self, parts: Parts, ingest: Ingest, topic: str, *, accept_gap: bool) -> None:
+    def __init__(self, parts: Parts, ingest: Ingest, topic: str, *, log: Log, accept_gap: bool) -> None:
         self.parts = parts
         self.ingest = ingest
         self.topic = topic
+        self.log = log
         self.accept_gap = accept_gap
         self._is_abandoned = False
-        self.consumer: Consumer = parts.log.subscribe(
-            topic, group_of(parts.project), assigned=self._assigned, revoked=self._revoked, lost=self._lost
+        group = group_of(parts.project, ingest.name) + ("" if topic == ingest.source.topic else ".replay")
+        self.consumer: Consumer = log.subscribe(
+            topic, group, assigned=self._assigned, revoked=self._revoked, lost=self._lost
         )
 
     def take(self, max_messages: int, timeout_s: float) -> int:
         """Poll once and apply what came; how many messages.
 
         Raises:
+            LogUnreachable: the log does not answer.
             LogError: the log lost events that were never archived, or its topic.
             StorageError: a store cannot be written.
         """
@@ -79,7 +81,7 @@ class Member:
             self._start(each.number)
 
     def _start(self, number: int) -> None:
-        first, after = self.parts.log.bounds(self.topic)[number]
+        first, after = self.log.bounds(self.topic)[number]
         position = self.ingest.begin(self.topic, number, first=first, accept_gap=self.accept_gap)
         if position > after:
             raise shortened(self.topic, number, archived=position - 1, after=after)
@@ -114,7 +116,7 @@ class Member:
 
     def is_caught_up(self) -> bool:
         """Whether every partition of the topic is read to its end, by this member or (as the archive says) others."""
-        bounds = self.parts.log.bounds(self.topic)
+        bounds = self.log.bounds(self.topic)
         held = {each.number: self.consumer.position(each.number) for each in self.consumer.assignment()}
         if any(position < bounds[number][1] for number, position in held.items()):
             return False
@@ -181,16 +183,17 @@ class Worker:
                 if name not in self.ingests:
                     check_topic(self.parts, source, accept_gap=self.accept_gap)
                     self.ingests[name] = Ingest(self.parts, name, seconds=time.monotonic)
-                    self._join(name, source.topic)
+                    self._join(name, source.topic, self.parts.log_of(source))
             self._version = version
         topics = self.parts.log.topics()
         for name, ingest in self.ingests.items():
             if replay_topic(ingest.source) in topics:
-                self._join(name, replay_topic(ingest.source))
+                self._join(name, replay_topic(ingest.source), self.parts.log)
 
-    def _join(self, name: str, topic: str) -> None:
+    def _join(self, name: str, topic: str, log: Log) -> None:
         if (name, topic) not in self.members:
-            self.members[name, topic] = Member(self.parts, self.ingests[name], topic, accept_gap=self.accept_gap)
+            ingest = self.ingests[name]
+            self.members[name, topic] = Member(self.parts, ingest, topic, log=log, accept_gap=self.accept_gap)
 
     def _leave(self, name: str, *, abandon: bool = False) -> None:
         ingest = self.ingests.pop(name)
@@ -322,6 +325,7 @@ def run_stream(
         Counts: events, dead letters, rows recomputed and the like.
 
     Raises:
+        LogUnreachable: a log did not answer for too long; what was taken of it is archived.
         LogError: there is nothing to work on, or a log lost what was never archived.
         StorageError: a store cannot be written (a full disk …); run again, it goes on where the archive ends.
         DeadLetterLimit: too many messages cannot be used.
@@ -410,13 +414,13 @@ def take_in(parts: Parts, ingest: Ingest) -> int:
 
     Safe beside living owners: an online row drops what it has seen, and the archive drops what it holds.
     """
-    topic = ingest.source.topic
+    topic, log = ingest.source.topic, parts.log_of(ingest.source)
     ingest.flush()
     taken = 0
-    for number, (first, after) in sorted(parts.log.bounds(topic).items()):
+    for number, (first, after) in sorted(log.bounds(topic).items()):
         position = ingest.begin(topic, number, first=first)
         while position < after:
-            messages = parts.log.read(topic, number, position, stop=after)
+            messages = log.read(topic, number, position, stop=after)
             if not len(messages):
                 break
             ingest.take(topic, messages)
@@ -427,43 +431,4 @@ def take_in(parts: Parts, ingest: Ingest) -> int:
     return taken
 
 
-def stream_status(parts: Parts) -> list[dict[str, Any]]:
-    """Where each partition of each log source stands: bounds, archived, lag, dead letters, gaps."""
-    snapshot = parts.registry.load(parts.project)
-    answer = []
-    for source in snapshot.project.sources.values():
-        if not isinstance(source, LogSource):
-            continue
-        letters = _letters_by_partition(parts, source)
-        epoch = snapshot.facts.get("epochs", {}).get(source.name, 0)
-        for topic, extra in ((source.topic, 0), (replay_topic(source), REPLAYED)):
-            try:
-                bounds = parts.log.bounds(topic)
-            except UnknownTopic:
-                continue
-            base = epoch * EPOCH + extra
-            archived = parts.offline.offsets(parts.archive_of(source), [base + number for number in bounds])
-            for number, (first, after) in sorted(bounds.items()):
-                done = archived[base + number]
-                last = parts.log.read(topic, number, after - 1, max_messages=1) if after > first else None
-                answer.append(
-                    {
-                        "source": source.name, "topic": topic, "partition": number, "first": first, "next": after,
-                        "archived": done, "lag": max(after - 1 - done, 0), "letters": letters.get(base + number, 0),
-                        "last_message": iso(int(last.timestamps_us[0])) if last is not None and len(last) else None,
-                        "gaps": snapshot.facts.get("gaps", {}).get(source.name, []),
-                    }
-                )  # fmt: skip
-    return answer
-
-
-def _letters_by_partition(parts: Parts, source: LogSource) -> dict[int, int]:
-    rows = parts.offline.rows(parts.letters_of(source))
-    if rows is None:
-        return {}
-    text = "SELECT partition, count(*) AS n FROM letters GROUP BY 1"
-    table = parts.offline.sql(text, {"letters": rows}).reader().read_all()
-    return dict(zip(table["partition"].to_pylist(), table["n"].to_pylist(), strict=True))
-
-
-__all__ = ["TopicReplaced", "Worker", "check_topic", "group_of", "run_stream", "stream_status", "take_in"]
+__all__ = ["TopicReplaced", "Worker", "check_topic", "group_of", "run_stream", "take_in"]

@@ -5,12 +5,35 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from asof.definitions import LogSource
+from asof.definitions import KafkaSource, LogSource
 from asof.errors import LogError
-from asof.flows.archiving import EPOCH, archive_schema
+from asof.flows.archiving import EPOCH, REPLAYED, archive_schema, replay_topic
 from asof.flows.facts import change_facts
 from asof.flows.ingest import record_gap
 from asof.flows.parts import Parts
+from asof.log.protocol import Log, UnknownTopic
+from asof.timing import micros
+
+
+def topics_of(parts: Parts, source: LogSource) -> list[tuple[Log, str, int]]:
+    """A source's own topic and its replay topic: the log, the name, what is added to its partition numbers."""
+    return [(parts.log_of(source), source.topic, 0), (parts.log, replay_topic(source), REPLAYED)]
+
+
+def make_topic(parts: Parts, source: LogSource) -> None:
+    """Make the source's topic where it is Asof's to make.
+
+    Raises:
+        UnknownTopic: it is others', and not there.
+    """
+    if not isinstance(source, KafkaSource):
+        parts.log.create(source.topic, int(parts.options.get("partitions", 1)))
+        return
+    try:
+        parts.log_of(source).topic_id(source.topic)
+    except UnknownTopic as error:
+        error.where, error.hint = source.where, "create it there, or check topic= and bootstrap_servers="
+        raise
 
 
 def shortened(topic: str, number: int, *, archived: int, after: int) -> LogError:
@@ -25,17 +48,20 @@ def shortened(topic: str, number: int, *, archived: int, after: int) -> LogError
 def check_topic(parts: Parts, source: LogSource, *, accept_gap: bool = False) -> None:
     """Make the source's topic where there is none, and notice one that was made again, or lost its end.
 
+    The first time it also settles where each partition begins, for good and for all workers.
+
     Raises:
         LogError: its offsets start anew, so what the old one held and no one archived is lost.
     """
-    parts.log.create(source.topic, int(parts.options.get("partitions", 1)))
-    found = parts.log.topic_id(source.topic)
+    make_topic(parts, source)
+    log = parts.log_of(source)
+    found = log.topic_id(source.topic)
     facts = parts.registry.load(parts.project).facts
     known = facts.get("topics", {}).get(source.name)
     epoch = int(facts.get("epochs", {}).get(source.name, 0))
     short: dict[int, int] = {}
     if known == found:
-        bounds = parts.log.bounds(source.topic)
+        bounds = log.bounds(source.topic)
         archived = parts.offline.offsets(parts.archive_of(source), [epoch * EPOCH + number for number in bounds])
         short = {n: after for n, (_, after) in bounds.items() if archived[epoch * EPOCH + n] >= after}
         if not short:
@@ -56,13 +82,51 @@ def check_topic(parts: Parts, source: LogSource, *, accept_gap: bool = False) ->
         none = archive_schema(source).empty_table()
         parts.offline.append(parts.archive_of(source), none, through)
 
+    if known is None:
+        _begin(parts, source, found)
+        return
+
     def with_topic(facts: Mapping[str, Any]) -> dict[str, Any]:
         topics = {**facts.get("topics", {}), source.name: found}
-        if known is None:
-            return {"topics": topics}
         return {"topics": topics, "epochs": {**facts.get("epochs", {}), source.name: epoch + 1}}
 
     change_facts(parts, with_topic, note=f"topic {source.topic}: id {found}")
-    if known is not None:
-        what = "lost its end" if short else "made again"
-        record_gap(parts, source.name, f"topic {source.topic!r} {what};")
+    what = "lost its end" if short else "made again"
+    record_gap(parts, source.name, f"topic {source.topic!r} {what};")
+
+
+def _begin(parts: Parts, source: LogSource, topic_id: str) -> None:
+    """Take note of the topic, and of the offsets that the source begins at.
+
+    Workers that begin at once agree on the offsets of whoever was first: an archive has no two beginnings.
+    """
+    starts = _starts(parts, source)
+
+    def with_topic(facts: Mapping[str, Any]) -> dict[str, Any]:
+        if source.name in facts.get("topics", {}):
+            return {}
+        changed: dict[str, Any] = {"topics": {**facts.get("topics", {}), source.name: topic_id}}
+        if starts:
+            changed["starts"] = {**facts.get("starts", {}), source.name: starts}
+        return changed
+
+    facts = change_facts(parts, with_topic, note=f"topic {source.topic}: id {topic_id}").facts
+    agreed = facts.get("starts", {}).get(source.name, {})
+    through = {int(number): offset - 1 for number, offset in agreed.items() if offset > 0}
+    if through:
+        parts.offline.append(parts.archive_of(source), archive_schema(source).empty_table(), through)
+
+
+def _starts(parts: Parts, source: LogSource) -> dict[str, int]:
+    """Partition → the first offset that counts, of a topic that others write to: it has a past of its own."""
+    if not isinstance(source, KafkaSource):
+        return {}
+    log = parts.log_of(source)
+    bounds = log.bounds(source.topic)
+    if source.start == "earliest":
+        offsets = {number: first for number, (first, _) in bounds.items()}
+    elif source.start == "latest":
+        offsets = {number: after for number, (_, after) in bounds.items()}
+    else:
+        offsets = log.offsets_at(source.topic, micros(source.start))
+    return {str(number): offset for number, offset in offsets.items()}

@@ -75,6 +75,8 @@ class KafkaLog:
         settings: librdkafka's settings by their own names (`security.protocol`, `sasl.*`, `ssl.*`, …), passed through.
         topic_prefix: put before each topic's name in Kafka, so that projects can share a cluster.
         replication_factor: of topics that are made; the broker's default where None.
+        topic_settings: Kafka's settings of topics that are made. They keep their records for good unless it is said
+            otherwise: replayed letters may be old, and are sent once because the log remembers them.
         session_timeout_s: a group's member that is silent for so long loses its partitions, and an owner its own.
         timeout_s: how long one call waits for an answer.
     """
@@ -87,6 +89,7 @@ class KafkaLog:
         settings: Mapping[str, Any] | None = None,
         topic_prefix: str = "",
         replication_factor: int | None = None,
+        topic_settings: Mapping[str, Any] | None = None,
         session_timeout_s: float | None = None,
         timeout_s: float = 15.0,
     ) -> None:
@@ -95,6 +98,7 @@ class KafkaLog:
         self._clock = clock
         self._prefix = topic_prefix
         self._replication_factor = -1 if replication_factor is None else replication_factor
+        self._topic_settings = {"retention.ms": -1, "retention.bytes": -1, **(topic_settings or {})}
         self._session_timeout_s = session_timeout_s
         self._turns = count(int.from_bytes(os.urandom(2), "little"))
         self._consumers: weakref.WeakSet[KafkaConsumer] = weakref.WeakSet()
@@ -114,7 +118,8 @@ class KafkaLog:
     def create(self, topic: str, partitions: int = 1) -> None:
         """See `Log.create`."""
         name = self._prefix + topic
-        new = NewTopic(name, partitions, self._replication_factor)
+        config = {setting: str(value) for setting, value in self._topic_settings.items()}
+        new = NewTopic(name, partitions, self._replication_factor, config=config)
         asked = self.broker.admin.create_topics([new], request_timeout=self.broker.timeout_s)[name]
         try:
             self.broker.ask(asked, f"create topic {topic!r}")

@@ -131,7 +131,9 @@ class Broker:
             heard = self._fault[1] if self._fault is not None and time.monotonic() - self._fault[0] < 60 else None
             error = heard or error
         found = _plain(error) if error is not None else f"no answer within {self.timeout_s:g} s"
-        return LogUnreachable(f"cannot {doing}: Kafka at {self.servers} does not answer: {found}", hint=_hint(error))
+        made = LogUnreachable(f"cannot {doing}: Kafka at {self.servers} does not answer: {found}", hint=_hint(error))
+        made.may_pass = error is None or error.code() not in _REFUSALS
+        return made
 
     def translated(self, error: KafkaError, doing: str, *, topic: str = "") -> LogError:
         """An error of librdkafka in our words."""

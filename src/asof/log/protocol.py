@@ -109,6 +109,8 @@ class Messages:
 class LogUnreachable(LogError):
     """The log does not answer now, and may later: nothing was lost, and the same call can be made again."""
 
+    may_pass = True
+
 
 class OwnershipLost(LogError):
     """Another log object took this one's own partition over, as its process seemed dead; nothing was written."""

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from asof.config import load_config
-from asof.definitions import LogSource
+from asof.definitions import LogSource, project_of
 from asof.definitions.base import Definition
 from asof.errors import RequestError
 from asof.store import FeatureStore
@@ -38,6 +38,11 @@ class FeatureScript:
         Path(self._folder.name, "feature_store.yaml").write_text("project: script\n")
         self.clock = HandClock(start)
         self.store = FeatureStore(config=load_config(self._folder.name, environ={}), clock=self.clock)
+        # What is on a cluster in life is in this folder in the script.
+        object.__setattr__(self.store.parts, "log_of", lambda source: self.store.parts.log)
+        for source in project_of(objects).sources.values():
+            if isinstance(source, LogSource):
+                self.store.parts.log.create(source.topic)
         self.store.apply(list(objects))
 
     def event(self, source: str, *, at: datetime | str, **columns: Any) -> None:
@@ -70,7 +75,7 @@ class FeatureScript:
         """
         if at is not None:
             self.clock.set(at)
-        if any(source.type == "log" for source in self.store.list_sources()):
+        if any(source.type in ("log", "kafka") for source in self.store.list_sources()):
             self.store.stream_run(until_caught_up=True)
         if any(not view.source.is_log and view.online for view in self.store.list_feature_views()):
             self.store.materialize()

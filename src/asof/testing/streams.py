@@ -58,6 +58,13 @@ MORTALS: tuple[Definition, ...] = (
 )  # fmt: skip
 
 
+def definitions_on(source: LogSource) -> tuple[Definition, ...]:
+    """The same views over another source with the columns of `VISITS`."""
+    activity = FeatureView("activity", entities=[USER], source=source, aggregations=ACTIVITY.aggregations)
+    newest = FeatureView("newest", entities=[USER], source=source, schema=NEWEST.schema, ttl="6h")
+    return source, USER, activity, newest
+
+
 class Clock:
     """A clock that stands until it is moved."""
 
@@ -120,7 +127,7 @@ class StreamRun:
     """Definitions applied to parts, a topic, and workers that are driven step by step.
 
     Args:
-        parts: fresh ones, whose clock is `clock`.
+        parts: fresh ones, whose clock is `clock`; their log has the topic.
         sent: (partition, offset) → the message's fields.
     """
 
@@ -128,13 +135,14 @@ class StreamRun:
     clock: Clock
     partitions: int = 2
     definitions: Sequence[Definition] = DEFINITIONS
+    topic: str = TOPIC
     plan: CrashPlan = field(default_factory=CrashPlan)
     workers: dict[int, Worker] = field(default_factory=dict)
     sent: dict[tuple[int, int], Mapping[str, Any] | None] = field(default_factory=dict)
     building: dict[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        self.parts.log.create(TOPIC, self.partitions)
+        self.parts.log.create(self.topic, self.partitions)
         self.apply(*self.definitions)
         self.mortal = replace(
             self.parts, online=_Mortal(self.parts.online, self.plan), offline=_Mortal(self.parts.offline, self.plan)
@@ -153,7 +161,7 @@ class StreamRun:
         # Only a tombstone's time is the time of its record.
         times = [self.clock.now if isinstance(each, bytes) else each["at"] for each in events]
         places = self.parts.log.send(
-            TOPIC, values, keys=keys, partition=partition, timestamps_us=times, durable=False
+            self.topic, values, keys=keys, partition=partition, timestamps_us=times, durable=False
         )  # fmt: skip
         for place, event in zip(places, events, strict=True):
             self.sent[place] = None if isinstance(event, bytes) else event

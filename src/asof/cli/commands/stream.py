@@ -55,10 +55,16 @@ def run(
 @stream.command()
 @pass_context
 def status(context: CliContext) -> None:
-    """Show how far each partition is read and archived."""
+    """Show how far each partition is archived, how fresh and how late.
+
+    Behind is the age of the oldest message that is not archived. Freshness is from the newest message's time to its
+    being served; late, from the newest events' own times to that.
+    """
     columns = [
-        Column("source"), Column("topic", spare=True), Column("partition"), Column("first", spare=True), Column("next"),
-        Column("archived"), Column("lag"), Column("letters"), Column("last_message"),
+        Column("source"), Column("partition"), Column("lag"), Column("behind_s"), Column("events_per_s"),
+        Column("freshness_s"), Column("late_max_s"), Column("letters"), Column("last_message", spare=True),
+        Column("archived", spare=True), Column("next", spare=True), Column("late_p50_s", spare=True),
+        Column("topic", spare=True), Column("first", spare=True),
     ]  # fmt: skip
     partitions = context.store.stream_status()
     context.output.records("partitions", partitions, columns, empty="No log has anything yet.")

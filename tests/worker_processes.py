@@ -1,0 +1,128 @@
+"""Workers as processes of their own, over any products: what a folder's feature_store.yaml says."""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from asof.backends import OpenedParts
+from asof.config import load_config
+from asof.definitions import FeatureView
+from asof.expressions import parse
+from asof.expressions.evaluator import evaluate
+from asof.flows.parts import Parts
+from asof.testing.streams import Clock, StreamRun
+from tests.oracle import features_as_of
+
+ROOT = Path(__file__).parents[1]
+
+WORKER = """
+import signal, sys, threading
+from pathlib import Path
+from tests.worker_processes import opened_at
+from asof.flows.stream import run_stream
+stop = threading.Event()
+signal.signal(signal.SIGTERM, lambda *_: stop.set())
+parts = opened_at(Path(sys.argv[1]))
+def progress(what, done, total):
+    if what.startswith("waiting"):
+        print(what, file=sys.stderr, flush=True)
+run_stream(parts, stop=stop, flush_every_s=0.3, progress=progress)
+parts.close()
+"""
+
+
+def opened_at(folder: Path) -> OpenedParts:
+    """The parts that the folder's feature_store.yaml names, with a clock that stands at the tests' noon."""
+    return OpenedParts(load_config(folder, environ={}), clock=Clock(), who="tests")
+
+
+def plain_parts(opened: OpenedParts) -> Parts:
+    """The same parts for `StreamRun`, which puts others in their place; every topic is one of the project's log."""
+    return Parts(
+        opened.project, opened.registry, opened.offline, opened.online, opened.log, opened.readers, opened.clock, "tests"
+    )
+
+
+class WorkerProcesses:
+    """The workers of one test; `close` ends them all, and looks at what they said."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self.all: list[subprocess.Popen[bytes]] = []
+        self.said = ""
+
+    def start(self) -> subprocess.Popen[bytes]:
+        self.all.append(
+            subprocess.Popen(
+                [sys.executable, "-c", WORKER, str(self._folder)], cwd=ROOT,
+                env={"PYTHONPATH": f"{ROOT / 'src'}:{ROOT}", "PATH": ""}, stderr=subprocess.PIPE,
+            )
+        )  # fmt: skip
+        return self.all[-1]
+
+    def replace(self, worker: subprocess.Popen[bytes]) -> subprocess.Popen[bytes]:
+        """Kill one without warning, and start another."""
+        worker.kill()
+        worker.wait()
+        return self.start()
+
+    def finish(self, *, seconds: float = 60.0) -> None:
+        """Ask all that live to end in order, and hold them to it."""
+        living = [each for each in self.all if each.poll() is None]
+        for each in living:
+            each.send_signal(signal.SIGCONT)
+            each.terminate()
+        assert [each.wait(timeout=seconds) for each in living] == [0] * len(living), self._errors()
+
+    def _errors(self) -> str:
+        for each in self.all:
+            if each.stderr is not None and each.poll() is not None and not each.stderr.closed:
+                self.said += each.stderr.read().decode()
+                each.stderr.close()
+        return self.said
+
+    def close(self) -> None:
+        for each in self.all:
+            if each.poll() is None:
+                each.kill()
+            each.wait()
+        said = self._errors()
+        assert "Traceback" not in said, said
+
+
+def oracle(run: StreamRun) -> Callable[[FeatureView, int, int], Mapping[str, Any]]:
+    """Brute force over what the archive holds."""
+    by_user: dict[int, list[dict[str, Any]]] = {}
+    for row in run.archived():
+        by_user.setdefault(row["user_id"], []).append(row)
+
+    def evaluated(text: str, row: Any) -> Any:
+        return evaluate(parse(text), row)
+
+    return lambda view, user, t: features_as_of(by_user.get(user, []), view, [user], t, evaluate=evaluated)
+
+
+def until(condition: Callable[[], bool], seconds: float = 60.0) -> None:
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end, "it did not come to that"
+        time.sleep(0.05)
+
+
+def archived_through(run: StreamRun) -> dict[int, int]:
+    """Partition → how many offsets are archived."""
+    source = run.parts.registry.load(run.parts.project).project.sources["visits"]
+    offsets = run.parts.offline.offsets(run.parts.archive_of(source), list(range(run.partitions)))  # type: ignore[arg-type]
+    return {number: offset + 1 for number, offset in offsets.items()}
+
+
+def is_archived(run: StreamRun) -> bool:
+    """Whether all that was sent is in the archive."""
+    reached = archived_through(run)
+    return all(offset < reached[number] for number, offset in run.sent)
