@@ -10,6 +10,7 @@ import asyncio
 import time
 from collections import deque
 from collections.abc import Sequence
+from ssl import SSLError
 from typing import Any
 
 from hiredis import Reader, ReplyError, pack_command
@@ -106,8 +107,8 @@ class AsyncReader:
                     _, wire = await loop.create_connection(make, host, port, ssl=context, server_hostname=name)
                 else:
                     _, wire = await loop.create_unix_connection(make, host)
-        except (OSError, TimeoutError) as error:
-            raise Lost(address, error, when="connecting") from error
+        except OSError as error:
+            raise Lost(address, error, when="handshaking" if isinstance(error, SSLError) else "connecting") from error
         try:
             replies = await asyncio.gather(*(wire.ask(pack_command(each)) for each in introduction(settings)))
             self._servers.check(address, info_of(replies[-1]), readonly=stale)

@@ -19,7 +19,7 @@ class Lost(Exception):
     """A server could not be reached, or went away before it answered.
 
     Args:
-        when: `connecting` or `answering`.
+        when: `connecting`, `handshaking` (TLS), `answering` or `sentinels`.
     """
 
     def __init__(self, address: Address, error: BaseException | None, *, when: str) -> None:
@@ -63,10 +63,7 @@ class Connection:
         self._buffer = bytearray(_BUFFER_BYTES)
         self.info: dict[str, str] = {}
         self.scripts: set[bytes] = set()
-        try:
-            self._socket = _connected(address, settings)
-        except OSError as error:
-            raise Lost(address, error, when="connecting") from error
+        self._socket = _connected(address, settings)
         try:
             self._introduce(settings, readonly=readonly)
         except BaseException:
@@ -147,25 +144,33 @@ class Connection:
 
 def _connected(address: Address, settings: Settings) -> socket.socket:
     host, port = address
-    if not port:
-        plain = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-        plain.settimeout(settings.connect_timeout_s)
-        try:
-            plain.connect(host)
-        except BaseException:
-            plain.close()
-            raise
-    else:
-        plain = socket.create_connection(address, timeout=settings.connect_timeout_s)
-        plain.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        plain.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+    context = settings.tls_context
     try:
-        context = settings.tls_context
+        if port:
+            plain = socket.create_connection(address, timeout=settings.connect_timeout_s)
+            plain.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            plain.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+        else:
+            plain = _connected_here(host, settings.connect_timeout_s)
+    except OSError as error:
+        raise Lost(address, error, when="connecting") from error
+    try:
         made = context.wrap_socket(plain, server_hostname=host) if context is not None else plain
-    except BaseException:
+    except OSError as error:
         plain.close()
-        raise
+        raise Lost(address, error, when="handshaking") from error
     made.settimeout(settings.timeout_s)
+    return made
+
+
+def _connected_here(path: str, timeout_s: float) -> socket.socket:
+    made = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    try:
+        made.settimeout(timeout_s)
+        made.connect(path)
+    except OSError:
+        made.close()
+        raise
     return made
 
 

@@ -76,6 +76,8 @@ def _refusal(settings: Settings, error: Refused) -> tuple[str, str]:
         return f"has no database {settings.db}", f"set `{SECTION}.db` (or the number in the url) to one that it has"
     if "max number of clients" in text:
         return _SETTINGS["MAXCLIENTS"]
+    if "cluster support disabled" in text:
+        return _SETTINGS["NOCLUSTER"]
     if "called without any password configured" in text:
         return "has no password, but one is given", f"leave `{SECTION}.password` out"
     if "called with" in text and "AUTH" in text:
@@ -99,14 +101,15 @@ def _lost(settings: Settings, error: Lost, *, waited_s: float) -> StorageError:
             f"{where} has a certificate that cannot be trusted: {cause.verify_message or cause} ({SECTION}.tls_ca)",
             hint=f"set `{SECTION}.tls_ca` to the authority's certificate, and the url to the name in the certificate",
         )
-    if isinstance(cause, ssl.SSLError) and ("ALERT" in str(cause) or "alert" in str(cause)):
+    if isinstance(cause, ssl.SSLError) and ("ALERT" in str(cause).upper() or error.when == "answering"):
         return StorageError(
-            f"{where} refused our certificate: {cause.reason or cause} ({SECTION}.tls_cert)",
-            hint=f"set `{SECTION}.tls_cert` and `tls_key` to a certificate that the server trusts",
+            f"{where} ended the connection after the TLS handshake: {error.reason} ({SECTION}.tls_cert)",
+            hint=f"if the server wants certificates of its clients, set `{SECTION}.tls_cert` and `tls_key`",
         )
-    if isinstance(cause, ssl.SSLError) or (settings.tls and error.when == "connecting" and _is_reset(cause)):
+    if error.when == "handshaking":
+        said = f"no handshake within {settings.connect_timeout_s:g} s" if error.is_timeout else error.reason
         return StorageError(
-            f"{where} does not speak TLS: {error.reason} ({settings.setting})",
+            f"{where} does not speak TLS: {said} ({settings.setting})",
             hint="begin the url with redis://, or leave ssl=true out; or set the port of the server's TLS",
         )
     if not settings.tls and not waited_s and error.when == "answering" and not error.is_timeout:
@@ -129,10 +132,6 @@ def _lost(settings: Settings, error: Lost, *, waited_s: float) -> StorageError:
 
 def _after(waited_s: float) -> str:
     return f", tried again for {waited_s:g} s ({SECTION}.retry_s)" if waited_s else ""
-
-
-def _is_reset(cause: BaseException | None) -> bool:
-    return isinstance(cause, ConnectionResetError | BrokenPipeError)
 
 
 def too_old(settings: Settings, version: str) -> StorageError:
