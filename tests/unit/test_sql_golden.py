@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -10,10 +11,11 @@ import pytest
 from asof.definitions import Aggregation, Entity, FeatureView, Field, FileSource, PushSource, Session, Sliding
 from asof.dtypes import Float64, Int64, String, Timestamp
 from asof.selection import FeatureOut, ViewRead
-from asof.sql import PointInTime, SpineTable, Table, compile_program
+from asof.sql import PointInTime, SpineTable, Table, compile_program, postgres_read
+from asof.sql.newest import Chosen, NewestRows, RowsOfKeys, TouchedKeys
 from asof.sql.point_in_time import range_spine
 
-GOLDEN = Path(__file__).parent / "golden" / "duckdb"
+GOLDEN = Path(__file__).parent / "golden"
 FIELDS = [Field("user_id", Int64), Field("amount", Int64), Field("price", Float64, default=0.5), Field("page", String)]
 TYPES = {
     "user_id": "BIGINT", "amount": "BIGINT", "price": "DOUBLE", "page": "VARCHAR", "happened": "TIMESTAMP_NS",
@@ -42,6 +44,23 @@ SMALL = SpineTable(
     first=1_704_067_200_000_000, last=1_706_745_600_000_000, rows=1000,
 )  # fmt: skip
 LARGE = SpineTable(SMALL.relation, SMALL.sql_types, SMALL.time)
+
+IN_POSTGRES = {
+    "user_id": "bigint", "amount": "integer", "price": "double precision", "page": "character varying(20)",
+    "happened": "timestamp without time zone", "written": "timestamp with time zone",
+}  # fmt: skip
+ARRIVAL_IN_POSTGRES = {"partition": "integer", "offset": "bigint", "ingested_at": "timestamp with time zone"}
+POSTGRES = {
+    "orders": Table('"public"."orders"', IN_POSTGRES, DTYPES, "columns", "postgres"),
+    "clicks": Table(
+        '"asof"."shop__events__clicks"', {**IN_POSTGRES, **ARRIVAL_IN_POSTGRES}, DTYPES, "log", "postgres",
+        (("partition", "offset"), ("user_id", "happened", "offset", "partition")),
+    ),
+}  # fmt: skip
+INDEXED = {**POSTGRES, "orders": replace(POSTGRES["orders"], indexes=(("user_id", "happened"),))}
+SMALL_IN_POSTGRES = replace(
+    SMALL, sql_types={"user_id": "integer", "event_timestamp": "timestamp with time zone"}
+)
 
 
 def latest(**options: object) -> ViewRead:
@@ -90,17 +109,39 @@ CASES = {
 def test_the_text_of_each_plan(name: str) -> None:
     request, spine = CASES[name]
 
-    _check(name, compile_program(request, TABLES, spine).text)
+    _check(f"duckdb/{name}", compile_program(request, TABLES, spine).text)
+
+
+@pytest.mark.parametrize("tables", ["indexed", "plain"])
+@pytest.mark.parametrize("name", CASES)
+def test_the_text_of_each_plan_in_postgres(name: str, tables: str) -> None:
+    request, spine = CASES[name]
+    if tables == "indexed" and "latest" not in name:
+        pytest.skip("windows have the same plan with an index and without one")
+    spine = replace(SMALL_IN_POSTGRES, first=spine.first, last=spine.last, rows=spine.rows)
+    made = postgres_read.compile_statements(request, INDEXED if tables == "indexed" else POSTGRES, spine)
+
+    _check(f"postgres/{name}{'_indexed' if tables == 'indexed' else ''}", made.text)
+
+
+@pytest.mark.parametrize("kind", [NewestRows, TouchedKeys, RowsOfKeys])
+def test_the_text_of_a_read_of_a_view_s_own_rows_in_postgres(kind: type) -> None:
+    chosen = Chosen(latest=1_706_745_600_000_000, news_from=1_704_067_200_000_000, events_from=1_704_000_000_000_000)
+    view = (windows() if kind is RowsOfKeys else latest()).view
+
+    _check(f"postgres/{kind.__name__}", kind(view, chosen).select(POSTGRES))
 
 
 def test_the_text_of_a_spine_made_of_a_time_range() -> None:
     request = PointInTime((latest(), windows()), start=1_704_067_200_000_000, end=1_706_745_600_000_000)
 
-    _check("range_spine", range_spine(request, TABLES))
+    _check("duckdb/range_spine", range_spine(request, TABLES))
+    _check("postgres/range_spine", postgres_read.range_spine(request, POSTGRES))
 
 
 def _check(name: str, text: str) -> None:
     path = GOLDEN / f"{name}.sql"
     if os.environ.get("ASOF_WRITE_GOLDEN"):
+        path.parent.mkdir(exist_ok=True)
         path.write_text(text + "\n", encoding="utf-8")
     assert text + "\n" == path.read_text(encoding="utf-8")

@@ -66,6 +66,10 @@ REFERENCE: tuple[Option, ...] = (
     Option("offline_store", "duckdb", "memory_limit", "size", None, "How much memory a query may take, like `4GB`."),
     Option("offline_store", "duckdb", "threads", "integer", None, "How many threads a query may take; else all cores."),
     Option("offline_store", "duckdb", "temp_directory", "path", None, "Where a query spills what outgrows memory."),
+    Option(
+        "offline_store", "postgres", "work_mem", "size", "256MB",
+        "How much memory one sort or hash of a read may take in the server.",
+    ),
     Option("online_store", "", "type", "text", "sqlite", "The product."),
     Option("online_store", "sqlite", "path", "path", "data/online.db", "The file."),
     Option("online_store", "sqlite", "busy_timeout_s", "number", None, "How long a write waits for other writers."),

@@ -21,6 +21,9 @@ from asof.errors import AsofError, ConfigError, StorageError
 
 OLDEST_SERVER = 140000
 
+_KEPT = 4
+"""How many connections for Arrow stay open when nobody uses them."""
+
 _SQLALCHEMY = re.compile(r"^(postgres(?:ql)?)\+\w+://")
 _DRIVER_LOG = logging.getLogger("psycopg.pool")
 # The pool would tell each failed attempt on stderr; a failure that matters is an error of ours.
@@ -98,6 +101,7 @@ class Postgres:
         self._wait_s = connect_timeout_s
         self._size = (min_connections, max(max_connections, 1, min_connections))
         self._pools: dict[bool, psycopg_pool.ConnectionPool] = {}
+        self._kept: dict[bool, list[adbc.Connection]] = {}
         self._lock = threading.Lock()
         self._pid = os.getpid()
         self.place = Place(label, self._address(), str(self._parameters.get("user") or ""), kind, where)
@@ -157,14 +161,14 @@ class Postgres:
 
     @contextmanager
     def arrow(self, what: str, *, stale: bool = False, repeatable: bool = False) -> Iterator[adbc.Connection]:
-        """An ADBC connection of its own in a transaction, for Arrow in bulk; an exception rolls back.
+        """An ADBC connection in a transaction, for Arrow in bulk; an exception rolls back.
 
         Args:
             repeatable: everything is read as of one moment, and nothing can be written.
         """
         with translated(what, self.place):
-            self._probe(what, stale=stale)
-            with adbc.connect(self.conninfo(stale=stale)) as connection:
+            connection = self._arrow_connection(what, stale)
+            try:
                 with connection.cursor() as cursor:
                     if repeatable:
                         cursor.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ READ ONLY")
@@ -172,11 +176,56 @@ class Postgres:
                         cursor.execute(statement)
                 yield connection
                 connection.commit()
+            except BaseException:
+                connection.close()
+                raise
+            self._keep(connection, stale)
+
+    def _arrow_connection(self, what: str, stale: bool) -> adbc.Connection:
+        """One that was used before and still answers, else a new one: that takes as long as a hundred small queries."""
+        while True:
+            with self._lock:
+                if self._pid != os.getpid():
+                    self._leave_behind()
+                kept = self._kept.get(stale)
+                connection = kept.pop() if kept else None
+            if connection is None:
+                self._probe(what, stale=stale)
+                return adbc.connect(self.conninfo(stale=stale))
+            try:
+                connection.adbc_connection.set_autocommit(False)
+                with connection.cursor() as cursor:
+                    cursor.execute("SET LOCAL TimeZone = 'UTC'")
+                return connection
+            except adbc.Error:
+                connection.close()
+
+    def _keep(self, connection: adbc.Connection, stale: bool) -> None:
+        try:
+            # No transaction stays open while nobody uses it.
+            connection.adbc_connection.set_autocommit(True)
+        except adbc.Error:
+            connection.close()
+            return
+        with self._lock:
+            kept = self._kept.setdefault(stale, [])
+            if len(kept) < _KEPT:
+                kept.append(connection)
+                return
+        connection.close()
+
+    def _leave_behind(self) -> None:
+        """After a fork: the sockets belong to the parent, and are left alone and not closed."""
+        self._left_behind = (self._pools, self._kept)
+        self._pools, self._kept, self._pid = {}, {}, os.getpid()
 
     def close(self) -> None:
         """Give the connections back; they open again when needed."""
         with self._lock:
             pools, self._pools = self._pools, {}
+            kept, self._kept = self._kept, {}
+        for connection in [each for those in kept.values() for each in those] if self._pid == os.getpid() else ():
+            connection.close()
         for pool in pools.values() if self._pid == os.getpid() else ():
             pool.close(timeout=2)
 
@@ -200,8 +249,7 @@ class Postgres:
     def _pool(self, what: str, stale: bool) -> psycopg_pool.ConnectionPool:
         with self._lock:
             if self._pid != os.getpid():
-                # The sockets belong to the parent: left alone, and not closed.
-                self._left_behind, self._pools, self._pid = self._pools, {}, os.getpid()
+                self._leave_behind()
             pool = self._pools.get(stale)
             if pool is None:
                 self._probe(what, stale=stale, again=True)

@@ -96,6 +96,12 @@ def _null_keys(parts: Parts, project: Project) -> list[Finding]:
     return findings
 
 
+def _lookups(project: Project, source: LogSource) -> list[list[str]]:
+    """The columns by which the archive's rows will be looked up: each view's keys, then the event time."""
+    views = [view for view in project.views.values() if view.source.name == source.name]
+    return [[*(source.raw(key) for key in view.join_keys), source.timestamp_field] for view in views]
+
+
 def apply_plan(parts: Parts, plan: Plan, *, progress: Progress = silent) -> Snapshot:
     """Make everything as the plan says.
 
@@ -113,7 +119,8 @@ def apply_plan(parts: Parts, plan: Plan, *, progress: Progress = silent) -> Snap
     for source in plan.project.sources.values():
         if isinstance(source, LogSource):
             make_topic(parts, source)
-            parts.offline.create(parts.archive_of(source), archive_schema(source))
+            lookups = _lookups(plan.project, source)
+            parts.offline.create(parts.archive_of(source), archive_schema(source), lookups=lookups)
     token = uuid.uuid4().hex
     fresh = [plan.project.views[change.view] for change in plan.changes if isinstance(change, NewGeneration)]
     names = _stage(parts, plan, fresh, token)

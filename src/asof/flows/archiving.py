@@ -111,8 +111,8 @@ def archived_after(
     if rows is None or after >= through:
         return
     text = (
-        f"SELECT * EXCLUDE (ingested_at) FROM archive WHERE partition = {partition} AND \"offset\" > {after} "
-        f"AND \"offset\" <= {through} ORDER BY \"offset\""
+        f'SELECT * FROM archive WHERE "partition" = {partition} AND "offset" > {after} '
+        f'AND "offset" <= {through} ORDER BY "offset"'
     )
     for batch in parts.offline.sql(text, {"archive": rows}).reader(batch_rows):
         if batch.num_rows:
@@ -126,6 +126,6 @@ def letters_after(parts: Parts, source: LogSource, partition: int, *, after: int
     rows = parts.offline.rows(parts.letters_of(source))
     if rows is None:
         return {}
-    text = f'SELECT "offset", reason FROM letters WHERE partition = {partition} AND "offset" > {after}'
+    text = f'SELECT "offset", reason FROM letters WHERE "partition" = {partition} AND "offset" > {after}'
     found = parts.offline.sql(text, {"letters": rows}).reader().read_all()
     return dict(zip(found["offset"].to_pylist(), found["reason"].to_pylist(), strict=True))

@@ -18,7 +18,7 @@ from asof.flows.deletions import deletions
 from asof.flows.facts import change_facts
 from asof.flows.feeding import Feeder, expiry_of, inputs_of, layout_of
 from asof.flows.generations import BUILT, live_name, progress_name
-from asof.flows.keys import key_condition, quoted
+from asof.flows.keys import key_condition
 from asof.flows.parts import Parts, Progress, current_generation, silent, table_of
 from asof.flows.topics import topics_of
 from asof.log.protocol import UnknownTopic
@@ -202,12 +202,11 @@ def _fold_archive(
     total = _one(parts, 'SELECT count(*) AS n FROM archive', {"archive": rows})
     buckets = max(1, -(-total // _EVENTS_AT_ONCE))
     keys = [source.raw(key) for key in feeder.view.join_keys]
-    hashed = f"hash({', '.join(quoted(key) for key in keys)})" if keys else "0::UBIGINT"
+    hashed = parts.offline.bucket(keys, buckets)
     done = written = 0
     for bucket in range(buckets):
         text = (
-            f"SELECT * EXCLUDE (ingested_at) FROM archive WHERE {hashed} % {buckets} = {bucket} "
-            f"AND ({_up_to(base)})"
+            f"SELECT * FROM archive WHERE {hashed} = {bucket} AND ({_up_to(base)})"
         )
         table = parts.offline.sql(text, {"archive": rows}).reader(100_000).read_all()
         if table.num_rows:
@@ -250,8 +249,11 @@ def _recompute(
     ]  # fmt: skip
     if not ready:
         return gone
-    mine = " OR ".join(f"({key_condition(view.source, view.key_fields, key_values(keys[i]))})" for i in ready)
-    text = f"SELECT * EXCLUDE (ingested_at) FROM archive WHERE {mine}"
+    conditions = [
+        key_condition(view.source, view.key_fields, key_values(keys[i]), dialect=parts.offline.dialect) for i in ready
+    ]
+    mine = " OR ".join(f"({each})" for each in conditions)
+    text = f"SELECT * FROM archive WHERE {mine}"
     table = parts.offline.sql(text, {"archive": archive}).reader().read_all()
     batch = counted(view.source, batch_of_archive(view.source, table))
     distinct = keyed(view, batch.rows)

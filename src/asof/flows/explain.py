@@ -158,7 +158,8 @@ def _rows_of_key(parts: Parts, view: FeatureView, plain: Sequence[Any]) -> _Rows
     found = rows_of(parts, source)
     table = _empty(source)
     if found is not None:
-        text = f"SELECT * FROM source WHERE {key_condition(source, view.key_fields, plain)}"
+        mine = key_condition(source, view.key_fields, plain, dialect=parts.offline.dialect)
+        text = f"SELECT * FROM source WHERE {mine}"
         table = parts.offline.sql(text, {"source": found}).reader().read_all()
     table = table.filter(table[source.timestamp_field].is_valid())
     if source.is_log:
@@ -323,7 +324,7 @@ def _evaluated(
     kept = np.ones(rows.num_rows, dtype=bool)
     if not texts:
         return None, kept
-    sql = {name: print_sql(parse(text), parts.offline.dialect, schema=schema) for name, text in texts.items()}
+    sql = {name: print_sql(parse(text), parts.offline.batch_dialect, schema=schema) for name, text in texts.items()}
     fitted = rows.select([name for name in rows.column_names if name in schema])
     for name in fitted.column_names:
         place = fitted.schema.get_field_index(name)

@@ -266,9 +266,9 @@ def inputs_of(
     expressions: dict[str, str] = {}
     for i, (column, where) in enumerate(layout.inputs):
         if column and column not in schema:
-            expressions[f"v{i}"] = print_sql(parse(column), parts.offline.dialect, schema=schema)
+            expressions[f"v{i}"] = print_sql(parse(column), parts.offline.batch_dialect, schema=schema)
         if where:
-            expressions[f"w{i}"] = print_sql(parse(where), parts.offline.dialect, schema=schema)
+            expressions[f"w{i}"] = print_sql(parse(where), parts.offline.batch_dialect, schema=schema)
     evaluated = parts.offline.evaluate(rows, expressions) if expressions else rows
     columns: list[tuple[Any, npt.NDArray[np.bool_]]] = []
     for i, (column, where) in enumerate(layout.inputs):

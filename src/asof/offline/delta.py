@@ -53,11 +53,12 @@ class DeltaArchives:
         except (DeltaError, OSError) as error:
             raise _wrapped(error, f"archive {archive.name!r} at {self._path(archive)} cannot be opened") from error
 
-    def create(self, archive: Archive, schema: pa.Schema) -> None:
+    def create(self, archive: Archive, schema: pa.Schema, *, lookups: Sequence[Sequence[str]] = ()) -> None:
         """Make the archive, or add its new columns.
 
         Args:
             schema: the rows' columns; `partition`, `offset`, `ingested_at` and `ingest_date` among them.
+            lookups: of no use here, where files are read whole.
         """
         table = self._open(archive)
         try:

@@ -6,7 +6,6 @@ import json
 import os
 import re
 import tempfile
-import threading
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
@@ -17,6 +16,7 @@ import duckdb
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from asof.connections.duckdb import Evaluator
 from asof.definitions import Source
 from asof.dtypes import from_arrow
 from asof.errors import AsofError, EntityFrameError, Interrupted, SourceError, StorageError
@@ -52,7 +52,7 @@ class DuckDBEngine:
         temp_directory: where sorts and joins that outgrow the memory go; by default below the system's own.
     """
 
-    dialect = "duckdb"
+    dialect = batch_dialect = "duckdb"
 
     def __init__(self, *, memory_limit: str = "", threads: int = 0, temp_directory: str = "") -> None:
         # Nothing may be fetched from the internet behind the user's back.
@@ -67,7 +67,7 @@ class DuckDBEngine:
             self._connection = duckdb.connect(":memory:", config=config)
         except duckdb.Error as error:
             raise StorageError(f"DuckDB does not start: {error}", hint="check the offline store's options") from error
-        self._threads = threading.local()
+        self._evaluator = Evaluator(threads=threads)
 
     def run(
         self,
@@ -92,16 +92,7 @@ class DuckDBEngine:
 
     def evaluate(self, batch: pa.Table, expressions: Mapping[str, str]) -> pa.Table:
         """Evaluate SQL expressions over a batch: one column per name, rows in the batch's order."""
-        cursor = getattr(self._threads, "cursor", None)
-        if cursor is None:
-            cursor = self._threads.cursor = self._cursor()
-        columns = ", ".join(f"{sql} AS {quote(name)}" for name, sql in expressions.items())
-        with wrapping("an expression cannot be evaluated"):
-            cursor.register("asof_batch", batch)
-            try:
-                return _table(cursor.sql(f"SELECT {columns} FROM asof_batch"))
-            finally:
-                cursor.unregister("asof_batch")
+        return self._evaluator.evaluate(batch, expressions)
 
     def tables_in(self, sql: str) -> set[str]:
         """The tables that a SELECT names.
@@ -115,7 +106,16 @@ class DuckDBEngine:
                 raise EntityFrameError("the SQL entity frame is not one SELECT", hint="write SELECT … FROM a source")
             return set(self._cursor().get_table_names(sql))
 
+    def bucket(self, columns: Sequence[str], buckets: int) -> str:
+        """SQL of a number below `buckets`, the same for rows that are equal in the columns."""
+        return f"hash({', '.join(map(quote, columns))}) % {buckets}" if columns else "0"
+
+    def reaches(self, given: Input | None) -> bool:
+        """Whether reads can compute over these rows as they are: over all of them, wherever they come from."""
+        return True
+
     def close(self) -> None:
+        self._evaluator.close()
         self._connection.close()
 
     def _cursor(self) -> duckdb.DuckDBPyConnection:

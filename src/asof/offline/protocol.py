@@ -48,6 +48,9 @@ class OfflineStore(Protocol):
     """Runs queries, and keeps archives."""
 
     dialect: str
+    """Of the texts that `sql` takes."""
+    batch_dialect: str
+    """Of the expressions that `evaluate` takes."""
 
     def run(self, query: Any, inputs: Mapping[str, Input | pa.Table | None], *, spine: Any = None) -> Result:
         """Run a compiled query (`asof.sql`) over named inputs.
@@ -70,11 +73,21 @@ class OfflineStore(Protocol):
         """The tables that a SELECT names."""
         ...
 
-    def create(self, archive: Archive, schema: pa.Schema) -> None:
+    def bucket(self, columns: Sequence[str], buckets: int) -> str:
+        """SQL of a number below `buckets`, the same for rows that are equal in the columns."""
+        ...
+
+    def reaches(self, given: Input | None) -> bool:
+        """Whether reads can compute over these rows as they are."""
+        ...
+
+    def create(self, archive: Archive, schema: pa.Schema, *, lookups: Sequence[Sequence[str]] = ()) -> None:
         """Make the archive, or add its new columns; older rows have nulls there.
 
         Args:
             schema: the rows' columns, `ARRIVAL_COLUMNS` among them.
+            lookups: the columns by which rows will be looked up, each a view's keys and then the event time; stores
+                that have indexes make them.
         """
         ...
 

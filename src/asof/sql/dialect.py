@@ -70,7 +70,7 @@ def floor_to(value: str, hop: Micros) -> str:
     return f"({value}) - ((({value}) % {hop}) + {hop}) % {hop}"
 
 
-def to_micros(column: str, sql_type: str, unit: str = "") -> str:
+def time_of(column: str, sql_type: str, unit: str = "") -> str:
     """A time column as BIGINT microseconds UTC; nanoseconds are floored, a date is its midnight, naive is UTC.
 
     Args:
@@ -88,6 +88,26 @@ def to_micros(column: str, sql_type: str, unit: str = "") -> str:
         whole = f"CAST({column} AS BIGINT)"
         return floor_divide(whole, divisor) if divisor > 1 else whole if multiplier == 1 else f"{whole} * {multiplier}"
     return f"epoch_us(CAST({column} AS TIMESTAMPTZ))"
+
+
+def is_time(column: str, sql_type: str) -> str:
+    """Whether a raw time column holds a moment."""
+    return f"{column} IS NOT NULL"
+
+
+def instant(us: Micros) -> str:
+    """A moment as SQL."""
+    return str(us)
+
+
+def ordering(column: str, dtype: DType | None, declared: Callable[[DType], str]) -> str:
+    """A column to be sorted by: as it is."""
+    return column
+
+
+def is_among(columns: str, others: str, relation: str) -> str:
+    """Whether the columns are those of one of the relation's rows."""
+    return f"({columns}) IN (SELECT ({others}) FROM {relation})"
 
 
 def from_micros(value: Micros, sql_type: str, unit: str = "", *, up: bool = False) -> str:
@@ -118,7 +138,7 @@ def cast(value: str, sql_type: str, dtype: DType, what: str = "") -> str:
     if sql_type == wanted or (sql_type == "TIMESTAMP WITH TIME ZONE" and wanted == "TIMESTAMPTZ"):
         return value
     if dtype.name == "Timestamp" and sql_type.startswith("TIMESTAMP"):
-        return f"make_timestamptz({to_micros(value, sql_type)})"
+        return f"make_timestamptz({time_of(value, sql_type)})"
     if dtype.is_integer and sql_type in ("DOUBLE", "FLOAT"):
         # pandas' integers with gaps arrive as floats: whole ones are integers, NaN is null, all else is an error.
         problem = text(f"asof: {what} holds a fraction, and is declared {dtype}")

@@ -5,11 +5,13 @@ They read the same rows in the same order as the historical plans do, so that on
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from asof.definitions import FeatureView
+from asof.dtypes import Bool, DType
 from asof.selection import FeatureOut, ViewRead
+from asof.sql import postgres, postgres_rows
 from asof.sql.dialect import quote
 from asof.sql.latest import tie_columns
 from asof.sql.point_in_time import columns_of
@@ -39,16 +41,20 @@ class Chosen:
     news_from: Micros | None = None
     events_from: Micros | None = None
 
-    def conditions(self) -> list[str]:
-        """What holds for a row with `ts` and `known`, beyond what its source can skip by itself."""
-        terms = [f"ts <= {self.latest}"]
+    def conditions(self, instant: Callable[[Micros], str] = str) -> list[str]:
+        """What holds for a row with `ts` and `known`, beyond what its source can skip by itself.
+
+        Args:
+            instant: how the engine writes a moment.
+        """
+        terms = [f"ts <= {instant(self.latest)}"]
         if self.earliest is not None:
-            terms.append(f"ts >= {self.earliest}")
+            terms.append(f"ts >= {instant(self.earliest)}")
         if self.news_from is not None:
-            later = f" OR ts >= {self.events_from}" if self.events_from is not None else ""
-            terms.append(f"(known >= {self.news_from}{later})")
+            later = f" OR ts >= {instant(self.events_from)}" if self.events_from is not None else ""
+            terms.append(f"(known >= {instant(self.news_from)}{later})")
         elif self.events_from is not None:
-            terms.append(f"ts >= {self.events_from}")
+            terms.append(f"ts >= {instant(self.events_from)}")
         return terms
 
     @property
@@ -95,10 +101,18 @@ class ViewRows:
         """The query's text, given the view's source as the engine sees it."""
         raise NotImplementedError
 
+    def shape(self, tables: Mapping[str, Table]) -> list[tuple[str, DType | None]]:
+        """The answer's columns, for engines whose own names and types are not the answer's."""
+        raise NotImplementedError
+
+    def read_columns(self, table: Table) -> list[str]:
+        """The columns that the view reads, as Asof calls them, in the order of the table."""
+        return [self.view.source.renamed(column) for column in table.sql_types if column in self._used]
+
     def rows(self, table: Table, values: Mapping[str, str] | None = None) -> Rows:
         ties = tie_columns(self.view.features)
         if self.view.is_aggregated:
-            ties = tuple(self.view.source.renamed(column) for column in table.sql_types if column in self._used)
+            ties = tuple(self.read_columns(table))
         return Rows(self.view, table, self.view.join_keys, values or {}, self.chosen.cut, ties)
 
 
@@ -113,6 +127,8 @@ class NewestRows(ViewRows):
 
     def select(self, tables: Mapping[str, Table]) -> str:
         table = tables[self.view.source.name]
+        if table.dialect == "postgres":
+            return postgres_rows.newest(self, table, self.chosen.conditions(postgres.instant))
         plain = self.rows(table)
         features = {f"f{i}": plain.feature(field.name, field.dtype) for i, field in enumerate(self.view.features)}
         if gone := plain.gone():
@@ -130,18 +146,29 @@ FROM (
 WHERE {" AND ".join(self.chosen.conditions())}
 QUALIFY row_number() OVER ({rows.partition()}ORDER BY {last}) = 1{_near(rows)}"""
 
+    def shape(self, tables: Mapping[str, Table]) -> list[tuple[str, DType | None]]:
+        rows = self.rows(tables[self.view.source.name])
+        features = [(f"f{i}", field.dtype) for i, field in enumerate(self.view.features)]
+        return postgres_rows.shape_of(rows, [*features, *([("gone", Bool)] if rows.gone() else [])])
+
 
 class TouchedKeys(ViewRows):
     """The keys of the chosen rows, each once: k0…; for a view without entities one row, if there is a chosen row."""
 
     def select(self, tables: Mapping[str, Table]) -> str:
-        rows = self.rows(tables[self.view.source.name])
+        table = tables[self.view.source.name]
+        if table.dialect == "postgres":
+            return postgres_rows.touched(self, table, self.chosen.conditions(postgres.instant))
+        rows = self.rows(table)
         return f"""\
 SELECT DISTINCT {rows.key_names() or "0 AS k0"}
 FROM (
 {rows.select(known=True)}
 )
 WHERE {" AND ".join(self.chosen.conditions())}{_near(rows)}"""
+
+    def shape(self, tables: Mapping[str, Table]) -> list[tuple[str, DType | None]]:
+        return postgres_rows.shape_of(self.rows(tables[self.view.source.name]), [], place=False)
 
 
 class RowsOfKeys(ViewRows):
@@ -153,8 +180,11 @@ class RowsOfKeys(ViewRows):
 
     def select(self, tables: Mapping[str, Table]) -> str:
         table = tables[self.view.source.name]
+        names = self.read_columns(table)
+        if table.dialect == "postgres":
+            conditions = Chosen(self.chosen.latest).conditions(postgres.instant)
+            return postgres_rows.of_keys(self, table, conditions, names=names, wanted=WANTED)
         plain = self.rows(table)
-        names = [self.view.source.renamed(column) for column in table.sql_types if column in self._used]
         columns = {f"c{i}": plain.declared(name) for i, name in enumerate(names)}
         rows = self.rows(table, columns)
         created = "created" if rows.has_created else "ts"
@@ -170,6 +200,11 @@ FROM (
 )
 WHERE {" AND ".join([*Chosen(self.chosen.latest).conditions(), *wanted])}
 ORDER BY {order}"""
+
+    def shape(self, tables: Mapping[str, Table]) -> list[tuple[str, DType | None]]:
+        table = tables[self.view.source.name]
+        rows = self.rows(table)
+        return postgres_rows.shape_of(rows, [(OWN + name, rows.dtype(name)) for name in self.read_columns(table)])
 
 
 _NUMBERED = "row_number() OVER ({}ORDER BY {})"

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from asof.definitions import Sliding, Source
+from asof.definitions import Aggregation, Sliding, Source
 from asof.definitions.sources import TOMBSTONE
 from asof.expressions import parse
 from asof.selection import FeatureOut, ViewRead
@@ -88,7 +88,7 @@ def compile_program(
         steps += _latest_steps(request, tables, spine, read, index)
         parts.append(f"asof_latest_{index}")
         columns |= {feature.output: f"{parts[-1]}.{quote(feature.output)}" for feature in read.features}
-    for index, group in enumerate(_groups(request.reads)):
+    for index, group in enumerate(grouped(request.reads)):
         parts.append(f"asof_windows_{index}")
         steps += _windows_steps(request, tables, spine, group, index)
         for read in group:
@@ -110,7 +110,7 @@ def range_spine(request: PointInTime, tables: Mapping[str, Table]) -> str:
     selects = []
     for read in request.reads:
         seen = (request.seen or {}).get(read.view.source.name)
-        rows = _rows(request, tables, read, Cut(seen=seen, earliest=request.start, latest=request.end), whole=True)
+        rows = rows_of(request, tables, read, Cut(seen=seen, earliest=request.start, latest=request.end), whole=True)
         own = {key: f"k{index}" for index, key in enumerate(read.keys)}
         columns = [f"{own.get(key, 'NULL')} AS {quote(key)}" for key in keys]
         bounds = [
@@ -174,7 +174,7 @@ def _latest_steps(
 ) -> list[Step]:
     view = read.view
     reach = view.ttl + view.delay if view.ttl else None
-    rows = _rows(request, tables, read, _cut(request, read, spine, reach))
+    rows = rows_of(request, tables, read, cut_of(request, read, spine, reach))
     found, made = f"asof_found_{index}", f"asof_latest_{index}"
     features = [(rows.feature(feature.name, feature.dtype), feature.output) for feature in read.features]
     return [
@@ -187,16 +187,12 @@ def _windows_steps(
     request: PointInTime, tables: Mapping[str, Table], spine: SpineTable, group: Sequence[ViewRead], index: int
 ) -> list[Step]:
     first = group[0]
-    reads = []
-    for read in group:
-        by_name = {each.name: each for each in read.view.aggregations}
-        reads += [(by_name[feature.name], feature.output) for feature in read.features]
-    rows = _rows(request, tables, first, Cut())
-    values, wanted = plan_values(rows, reads)
+    rows = rows_of(request, tables, first, Cut())
+    values, wanted = plan_values(rows, wanted_of(group))
     # The rows are cut once it is known how far the windows reach back.
     windows = Windows(rows, first, tuple(wanted))
     reach = windows.longest()
-    cut = _cut(request, first, spine, reach + first.view.delay + 1 if reach is not None else None)
+    cut = cut_of(request, first, spine, reach + first.view.delay + 1 if reach is not None else None)
     windows = replace(windows, rows=replace(rows, values=values, cut=cut))
     made = f"asof_windows_{index}"
     if request.known_at is True:
@@ -209,7 +205,23 @@ def _windows_steps(
     return [*steps, Step(made, answer(windows, ordered, positions, sessions), drop)]
 
 
-def _rows(request: PointInTime, tables: Mapping[str, Table], read: ViewRead, cut: Cut, *, whole: bool = False) -> Rows:
+def wanted_of(group: Sequence[ViewRead]) -> list[tuple[Aggregation, str]]:
+    """The aggregations that a group's reads ask for, with the names of their outputs."""
+    reads = []
+    for read in group:
+        by_name = {each.name: each for each in read.view.aggregations}
+        reads += [(by_name[feature.name], feature.output) for feature in read.features]
+    return reads
+
+
+def rows_of(
+    request: PointInTime, tables: Mapping[str, Table], read: ViewRead, cut: Cut, *, whole: bool = False
+) -> Rows:
+    """A read's rows.
+
+    Args:
+        whole: rows that are equal in key and time are one, so that no order between them is needed.
+    """
     view = read.view
     ties = () if view.is_aggregated or whole else tie_columns(view.features)
     if view.is_aggregated and not whole:
@@ -219,7 +231,12 @@ def _rows(request: PointInTime, tables: Mapping[str, Table], read: ViewRead, cut
     return Rows(view, tables[view.source.name], view.join_keys, cut=cut, tie_columns=ties)
 
 
-def _cut(request: PointInTime, read: ViewRead, spine: SpineTable, reach: Micros | None) -> Cut:
+def cut_of(request: PointInTime, read: ViewRead, spine: SpineTable, reach: Micros | None) -> Cut:
+    """What can be left out of a read's rows, whatever the plan.
+
+    Args:
+        reach: how far before the spine's first moment a row can matter; None is without end.
+    """
     known_at = request.known_at if not isinstance(request.known_at, bool) else None
     seen = (request.seen or {}).get(read.view.source.name)
     earliest = spine.first - reach if spine.first is not None and reach is not None else None
@@ -229,7 +246,7 @@ def _cut(request: PointInTime, read: ViewRead, spine: SpineTable, reach: Micros 
     )  # fmt: skip
 
 
-def _groups(reads: Sequence[ViewRead]) -> list[list[ViewRead]]:
+def grouped(reads: Sequence[ViewRead]) -> list[list[ViewRead]]:
     """Aggregated views that one sort can serve: the same rows, spine keys, delay and boundary."""
     groups: dict[tuple[object, ...], list[ViewRead]] = {}
     for read in reads:

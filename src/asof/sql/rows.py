@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from types import ModuleType
 from typing import Literal
 
 from asof.definitions import FeatureView, Source
@@ -11,7 +12,8 @@ from asof.definitions.sources import TOMBSTONE, LogSource
 from asof.dtypes import DType
 from asof.errors import SourceError, nearest, some
 from asof.expressions import check, parse, print_sql
-from asof.sql.dialect import cast, from_micros, quote, to_micros, type_name
+from asof.sql import dialect, postgres
+from asof.sql.dialect import quote
 from asof.timing import Micros
 
 ROW = "asof_row"
@@ -21,6 +23,9 @@ HISTORY = -1
 """The partition of archived rows that came from the batch source."""
 
 Arrival = Literal["row", "log", "columns"]
+
+_WORDS: dict[str, ModuleType] = {"duckdb": dialect, "postgres": postgres}
+"""How each engine writes the pieces that a source's rows are made of."""
 
 
 @dataclass(frozen=True)
@@ -32,12 +37,16 @@ class Table:
         sql_types: column → the engine's name of its type.
         dtypes: column → our type; None where there is none.
         arrival: `row`: the row's number; `log`: the columns offset and partition; `columns`: none, the values decide.
+        dialect: the engine that reads it.
+        indexes: the columns of each index of the relation, in their order, as far as the engine says so.
     """
 
     relation: str
     sql_types: Mapping[str, str]
     dtypes: Mapping[str, DType | None]
     arrival: Arrival
+    dialect: str = "duckdb"
+    indexes: tuple[tuple[str, ...], ...] = ()
 
 
 @dataclass(frozen=True)
@@ -65,7 +74,7 @@ class SpineTable:
 
     def moment(self) -> str:
         """The SQL of a row's time in microseconds."""
-        return to_micros(quote(self.time), self.sql_types[self.time])
+        return dialect.time_of(quote(self.time), self.sql_types[self.time])
 
 
 @dataclass(frozen=True)
@@ -109,6 +118,11 @@ class Rows:
         return self.view.source
 
     @property
+    def words(self) -> ModuleType:
+        """How the engine writes the pieces."""
+        return _WORDS[self.table.dialect]
+
+    @property
     def has_created(self) -> bool:
         created = self.source.created_timestamp_column
         return bool(created) and created != self.source.timestamp_field
@@ -124,6 +138,13 @@ class Rows:
         same = () if created else ("created",)
         return (*created, *same, *(f"tie{index}" for index in range(len(self.tie_columns))))
 
+    def tie_terms(self) -> dict[str, str]:
+        """The SQL of each of the ties, over the relation."""
+        terms = {"arrived": ROW} if self.table.arrival == "row" else {"arrived": '"offset"', "part": '"partition"'}
+        if self.table.arrival == "columns":
+            terms = {f"tie{index}": self.tie(name) for index, name in enumerate(self.tie_columns)}
+        return {"created": self._created(), **terms} if "created" in self.ties else terms
+
     def order(self, *before: str) -> str:
         """ORDER BY terms: what comes before, then the ties; nulls are smallest."""
         return ", ".join((*before, *(f"{tie} NULLS FIRST" for tie in self.ties)))
@@ -137,19 +158,13 @@ class Rows:
 
     def select(self, *, known: bool = False) -> str:
         """SELECT of k0…, ts, the ties, `row`, and the values; `known` when it was written down, if asked for."""
-        columns = [f"{self._column(key)} AS k{index}" for index, key in enumerate(self.keys)]
+        columns = [f"{self.key(key)} AS k{index}" for index, key in enumerate(self.keys)]
         columns.append(f"{self._time()} AS ts")
-        if "created" in self.ties:
-            columns.append(f"{self._created()} AS created")
-        if self.table.arrival == "row":
-            columns.append(f"{ROW} AS arrived")
-        elif self.table.arrival == "log":
-            columns += ['"offset" AS arrived', '"partition" AS part']
-        else:
-            columns += [f"{self._column(name)} AS tie{index}" for index, name in enumerate(self.tie_columns)]
+        columns += [f"{sql} AS {tie}" for tie, sql in self.tie_terms().items()]
         if known:
-            columns.append(f"{self._known()} AS known")
-        columns.append(f"{ROW} AS source_row")
+            columns.append(f"{self.known()} AS known")
+        if self.table.dialect == "duckdb":
+            columns.append(f"{ROW} AS source_row")
         columns += [f"{sql} AS {alias}" for alias, sql in self.values.items()]
         where = self.conditions()
         return f"SELECT {', '.join(columns)}\nFROM {self.table.relation}\nWHERE {' AND '.join(where)}"
@@ -157,28 +172,40 @@ class Rows:
     def conditions(self) -> list[str]:
         """What a row must fulfil to count at all."""
         source = self.source
-        where = [f"{self._raw(source.timestamp_field)} IS NOT NULL"]
+        time, sql_type = self._raw(source.timestamp_field), self._sql_type(source.timestamp_field)
+        where = [self.words.is_time(time, sql_type)]
         if self.view.is_aggregated and (gone := self.gone()):
             where.append(f"NOT ({gone})")
         where += [f"{self._column(key)} IS NOT NULL" for key in self.keys]
-        time, sql_type = self._raw(source.timestamp_field), self._sql_type(source.timestamp_field)
         for moment, sign in ((self.cut.earliest, ">="), (self.cut.latest, "<=")):
-            bound = from_micros(moment, sql_type, source.timestamp_unit, up=sign == "<=") if moment is not None else ""
+            if moment is None:
+                continue
+            bound = self.words.from_micros(moment, sql_type, source.timestamp_unit, up=sign == "<=")
             if bound:
                 where.append(f"{time} {sign} {bound}")
         if self.table.arrival == "log" and isinstance(source, LogSource) and source.stream_from is not None:
-            where.append(f'("partition" = {HISTORY} OR {self._time()} >= {source.stream_from})')
+            where.append(f'("partition" = {HISTORY} OR {self._time()} >= {self.words.instant(source.stream_from)})')
         if self.cut.known_at is not None:
-            where.append(f"{self._known()} <= {self.cut.known_at}")
+            where.append(f"{self.known()} <= {self.words.instant(self.cut.known_at)}")
         if self.cut.seen is not None and self.table.arrival == "log":
             seen = {HISTORY: 2**62, **self.cut.seen}
             cases = " ".join(f"WHEN {partition} THEN {offset}" for partition, offset in sorted(seen.items()))
             where.append(f'"offset" <= CASE "partition" {cases} ELSE -1 END')
         if self.cut.spine is not None and self.keys:
-            mine = ", ".join(self._column(key) for key in self.keys)
+            mine = ", ".join(self.key(key) for key in self.keys)
             theirs = ", ".join(quote(key) for key in self.cut.spine_keys)
-            where.append(f"({mine}) IN (SELECT ({theirs}) FROM {self.cut.spine.relation})")
+            where.append(self.words.is_among(mine, theirs, self.cut.spine.relation))
         return where
+
+    def key(self, name: str) -> str:
+        """The SQL of a join key, such that it compares with a spine's."""
+        if self.table.dialect == "duckdb":
+            return self._column(name)
+        return self._fitted(name, next(field.dtype for field in self.view.key_fields if field.name == name))
+
+    def tie(self, name: str) -> str:
+        """The SQL of a column by which rows are ordered that are equal so far."""
+        return str(self.words.ordering(self._column(name), self.dtype(name), lambda dtype: self._fitted(name, dtype)))
 
     def feature(self, name: str, dtype: DType) -> str:
         """The SQL of a field, in its declared type; of a latest-value view null where the row ends its key."""
@@ -198,21 +225,25 @@ class Rows:
     def _fitted(self, name: str, dtype: DType) -> str:
         raw = self.source.raw(name)
         what = f"column {raw!r} of source {self.source.name!r}"
-        return cast(self._raw(raw), self._sql_type(raw), dtype, what)
+        return str(self.words.cast(self._raw(raw), self._sql_type(raw), dtype, what))
 
     def declared(self, name: str) -> str:
         """The SQL of a column in the type that it is declared with; as it is, where it has none of ours."""
-        dtype = self._dtype(name)
+        dtype = self.dtype(name)
         return self.feature(name, dtype) if dtype is not None else self._column(name)
 
     def expression(self, text: str) -> tuple[str, DType]:
         """An expression of the closed language as SQL over the relation, and its type."""
         parsed = parse(text)
-        schema = {name: dtype for name in parsed.columns if (dtype := self._dtype(name)) is not None}
+        schema = {name: dtype for name in parsed.columns if (dtype := self.dtype(name)) is not None}
         dtype = check(parsed, schema, where=self.view.where)
-        return print_sql(parsed, "duckdb", schema=schema, column=lambda name: self._fitted(name, schema[name])), dtype
+        printed = print_sql(
+            parsed, self.table.dialect, schema=schema, column=lambda name: self._fitted(name, schema[name])
+        )
+        return printed, dtype
 
-    def _dtype(self, name: str) -> DType | None:
+    def dtype(self, name: str) -> DType | None:
+        """The type that a column is declared with, or else has; None where that is none of ours."""
         for declared in (*self.view.schema, *self.source.schema):
             if declared.name == name or self.source.renamed(declared.name) == name:
                 return declared.dtype
@@ -236,21 +267,18 @@ class Rows:
 
     def _time(self) -> str:
         column = self.source.timestamp_field
-        return to_micros(self._raw(column), self._sql_type(column), self.source.timestamp_unit)
+        return self.words.time_of(self._raw(column), self._sql_type(column), self.source.timestamp_unit)
 
     def _created(self) -> str:
         if not self.has_created:
             return self._time()
         column = self.source.created_timestamp_column
-        created = to_micros(self._raw(column), self._sql_type(column), self.source.timestamp_unit)
+        created = self.words.time_of(self._raw(column), self._sql_type(column), self.source.timestamp_unit)
         return f"coalesce({created}, {self._time()})"
 
-    def _known(self) -> str:
+    def known(self) -> str:
         """When the row was written down: its created time; for archives without one, when it was archived."""
         if self.table.arrival == "log" and not self.source.created_timestamp_column:
-            return to_micros('"ingested_at"', self._sql_type("ingested_at"))
+            return self.words.time_of('"ingested_at"', self._sql_type("ingested_at"))
         return self._created()
 
-
-def null_of(dtype: DType) -> str:
-    return f"CAST(NULL AS {type_name(dtype)})"

@@ -362,7 +362,7 @@ class OfflineStoreSuite:
 
     def test_sql_over_the_sources_is_an_entity_frame(self, engine: OfflineStore) -> None:
         request = PointInTime(reads(view(Field("value", Int64))))
-        frame = "SELECT user, happened AS event_timestamp, value * 10 AS label FROM events ORDER BY value DESC"
+        frame = 'SELECT "user", happened AS event_timestamp, value * 10 AS label FROM events ORDER BY value DESC'
 
         answer = (
             engine.run(request, {"events": events((1, NOON, 7), (1, NOON + 1, 8))}, spine=frame).reader().read_all()

@@ -1,0 +1,42 @@
+CREATE TEMP TABLE asof_events_0 ON COMMIT DROP AS
+SELECT k0, ts, place, known, v0, v1, v2, v3, v4
+FROM (
+SELECT *, row_number() OVER asof_ever AS place
+FROM (
+SELECT "user_id" AS k0, ("happened" AT TIME ZONE 'UTC') AS ts, "offset" AS arrived, "partition" AS part, "ingested_at" AS known, TRUE AS v0, CASE WHEN (("page" COLLATE "C") = 'x') THEN CAST("amount" AS bigint) END AS v1, "page" AS v2, CASE WHEN (("page" COLLATE "C") <> 'y') THEN TRUE END AS v3, (SELECT CASE WHEN abs("price") >= CAST('Infinity' AS double precision) OR abs(asof_v.asof_b) >= CAST('Infinity' AS double precision) OR "price" = 0 OR asof_v.asof_b = 0 THEN "price" * asof_v.asof_b WHEN abs("price") >= 1 AND abs(asof_v.asof_b) >= 1 THEN CASE WHEN abs(("price" * 7.458340731200207e-155) * (asof_v.asof_b * 7.458340731200207e-155)) >= 1 THEN sign("price") * sign(asof_v.asof_b) * CAST('Infinity' AS double precision) ELSE "price" * asof_v.asof_b END WHEN abs("price") < 1e-200 AND abs(asof_v.asof_b) < 1e-200 THEN 0 WHEN abs("price") < 1 AND abs(asof_v.asof_b) < 1 THEN CASE WHEN abs(("price" * 1.3407807929942597e154) * (asof_v.asof_b * 1.3407807929942597e154)) <= 4.440892098500626e-16 THEN 0 ELSE "price" * asof_v.asof_b END ELSE "price" * asof_v.asof_b END FROM (SELECT CAST('2' AS double precision) AS asof_b OFFSET 0) AS asof_v) AS v4
+FROM "asof"."shop__events__clicks"
+WHERE isfinite("happened") AND "user_id" IS NOT NULL AND ("partition" = -1 OR ("happened" AT TIME ZONE 'UTC') >= timestamptz '2024-01-01 00:00:00+00:00')
+) AS asof_q
+WINDOW asof_ever AS (PARTITION BY k0 ORDER BY ts, arrived NULLS FIRST, part NULLS FIRST ROWS UNBOUNDED PRECEDING)
+) AS asof_q;
+
+CREATE INDEX ON asof_events_0 (k0, ts, place);
+
+ANALYZE asof_events_0;
+
+SELECT asof_s.asof_n, CASE WHEN asof_s."user_id" IS NOT NULL AND asof_s.asof_at IS NOT NULL THEN coalesce(asof_w0_3600000000_300000000.a0, 0) END AS f0, CASE WHEN asof_w0_86400000000_3600000000.a0 BETWEEN -9223372036854775808 AND 9223372036854775807 THEN CAST(asof_w0_86400000000_3600000000.a0 AS bigint) END AS f1, (SELECT v2 FROM asof_events_0 WHERE k0 = asof_s."user_id" AND ts <= asof_s.asof_at AND known <= asof_s.asof_at AND v2 IS NOT NULL ORDER BY ts DESC, place DESC LIMIT 1) AS f2, CASE WHEN asof_s."user_id" IS NOT NULL AND asof_s.asof_at IS NOT NULL THEN coalesce(CASE WHEN asof_e0.ts >= asof_s.asof_at - interval '3600000000 microseconds' THEN asof_w0_session_3600000000.a0 END, 0) END AS f3, CASE WHEN asof_e0.ts >= asof_s.asof_at - interval '3600000000 microseconds' THEN asof_w0_session_3600000000.a1 END AS f4
+FROM (SELECT * FROM asof_spine ORDER BY "user_id", asof_at) AS asof_s
+LEFT JOIN LATERAL (
+SELECT max(ts) AS ts, max(begin_3600000000) AS start_3600000000
+FROM (
+SELECT ts, CASE WHEN ts <= lag(ts) OVER asof_ever + interval '3600000000 microseconds' THEN NULL ELSE ts END AS begin_3600000000
+FROM asof_events_0
+WHERE k0 = asof_s."user_id" AND ts <= asof_s.asof_at AND known <= asof_s.asof_at
+WINDOW asof_ever AS (ORDER BY ts, place)
+) AS asof_q
+) AS asof_e0 ON TRUE
+LEFT JOIN LATERAL (
+SELECT count(v0) AS a0
+FROM asof_events_0
+WHERE k0 = asof_s."user_id" AND ts <= asof_s.asof_at AND known <= asof_s.asof_at AND ts >= date_bin(interval '300000000 microseconds', (asof_s.asof_at - interval '3600000000 microseconds'), timestamptz '0001-01-01 00:05:00+00:00')
+) AS asof_w0_3600000000_300000000 ON TRUE
+LEFT JOIN LATERAL (
+SELECT sum(v1) AS a0
+FROM asof_events_0
+WHERE k0 = asof_s."user_id" AND ts <= asof_s.asof_at AND known <= asof_s.asof_at AND ts >= date_bin(interval '3600000000 microseconds', (asof_s.asof_at - interval '86400000000 microseconds'), timestamptz '0001-01-01 01:00:00+00:00')
+) AS asof_w0_86400000000_3600000000 ON TRUE
+LEFT JOIN LATERAL (
+SELECT count(v3) AS a0, max(v4) AS a1
+FROM asof_events_0
+WHERE k0 = asof_s."user_id" AND ts <= asof_s.asof_at AND known <= asof_s.asof_at AND ts >= asof_e0.start_3600000000
+) AS asof_w0_session_3600000000 ON TRUE
