@@ -97,7 +97,7 @@ def config() -> str:
         "Kinds: `text`; `path`, relative to the file; `integer`; `number`; `moment`, in ISO 8601; `size`, like `4GB`; "
         "`flag`, `true` or `false`; `list`, of texts; `part`, a group of keys.", "",
     ]  # fmt: skip
-    for section in ("", *SECTIONS, CONNECTIONS):
+    for section in ("", *SECTIONS, CONNECTIONS, "server"):
         lines += [f"## {section or 'The top level'}", ""]
         if section == CONNECTIONS:
             lines += [

@@ -89,15 +89,21 @@ def rows_of_profile() -> pa.Table:
     )
 
 
+def write_sources(folder: Path) -> None:
+    """The files that the definitions read."""
+    pq.write_table(rows_of_profile(), folder / "profile.parquet")
+    at = pa.array([NOW, NOW], pa.timestamp("us", "UTC"))
+    pair = pa.table({"user_id": [1, 1], "shop_id": ["a", "b"], "visits": [3, 4], "at": at, "written": at})
+    pq.write_table(pair, folder / "pair.parquet")
+
+
 @pytest.fixture(scope="module")
 def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A repository, applied and materialized."""
     folder = tmp_path_factory.mktemp("server")
     (folder / "feature_store.yaml").write_text("project: shop\n")
     (folder / "features.py").write_text(DEFINITIONS)
-    pq.write_table(rows_of_profile(), folder / "profile.parquet")
-    at = pa.array([NOW, NOW], pa.timestamp("us", "UTC"))
-    pq.write_table(pa.table({"user_id": [1, 1], "shop_id": ["a", "b"], "visits": [3, 4], "at": at, "written": at}), folder / "pair.parquet")
+    write_sources(folder)
     with FeatureStore(folder, clock=lambda: NOW) as store:
         store.apply()
         store.materialize()

@@ -32,17 +32,19 @@ from asof.definitions import (
     Snapshot,
     on_demand_feature_view,
 )
+from asof.derive.columns import python_values
 from asof.dtypes import DType
 from asof.errors import EntityFrameError, RequestError, StorageError
+from asof.fitting import fit_values
 from asof.flows.batches import Batch
 from asof.flows.feeding import Feeder
 from asof.flows.parts import Parts, current_generation, table_of
-from asof.flows.serving import Reader
+from asof.flows.serving import Reader, _plain_default
 from asof.online.protocol import Newest, pack_version
 from asof.packing import FORMAT, key_bytes, pack_rows, plain_values
-from asof.selection import select
+from asof.selection import FeatureOut, select
 from asof.timing import DAY, HOUR, MINUTE, SECOND, Micros, moment
-from asof.types import Bool, Date, Float32, Float64, Int32, Int64, String, Timestamp
+from asof.types import Array, Bool, Bytes, Date, Embedding, Float32, Float64, Int32, Int64, Json, String, Timestamp
 from asof.types import Decimal as DecimalType
 from tests.oracle import features_as_of, same
 from tests.parts import NOW, apply_by_hand, close, embedded_parts, typed
@@ -632,3 +634,18 @@ def test_a_past_moment_is_answered_from_the_files_with_its_status(tmp_path: Path
         assert answer.to_dict() == {"user_id": [1, 2, 3], "age": [None] * 3, "city": ["?"] * 3}
         assert answer.statuses["city"] == ["OUTSIDE_MAX_AGE", "NULL_VALUE", "NOT_FOUND"]
         assert answer.event_times["city"] == [moment(NOW - 3 * DAY), moment(NOW - HOUR), None]
+
+
+@pytest.mark.parametrize(
+    ("dtype", "default"),
+    [
+        (Float32, 0.1), (Float64, 1), (Int64, 3.0), (DecimalType(12, 2), "1.5"), (DecimalType(38, 9), 5),
+        (Timestamp, "2026-01-01T00:00:00"), (Timestamp, datetime(2026, 1, 1, tzinfo=UTC)), (Date, "2026-01-02"), (Json, {"a": 1}),
+        (String, "x"), (Bytes, b"x"), (Bool, True), (Array(Timestamp), ["2026-01-01"]), (Embedding(2), [0.1, 2]),
+    ],
+)  # fmt: skip
+def test_a_default_is_the_value_that_a_historical_read_gives(dtype, default):
+    made = _plain_default(FeatureOut("a", "a", dtype, default))
+    historical = python_values(fit_values([default], dtype)[0])[0]
+
+    assert (made, type(made), str(made)) == (historical, type(historical), str(historical))

@@ -160,7 +160,7 @@ class TestEveryCommand:
             f"asof {name}"
             for name in (
                 "init", "plan", "apply", "teardown", "list", "show", "history", "get historical", "get online", "push",
-                "keys new", "materialize", "backfill", "stream run", "stream status", "dead-letters list", "dead-letters show",
+                "keys new", "serve", "materialize", "backfill", "stream run", "stream status", "dead-letters list", "dead-letters show",
                 "dead-letters replay", "sample", "audit", "explain", "rebuild", "forget", "doctor", "demo", "compact",
             )
         }  # fmt: skip

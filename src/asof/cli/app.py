@@ -29,7 +29,7 @@ COMMANDS: Mapping[str, Mapping[str, str]] = {
         "sample": "look:sample", "explain": "look:explain", "audit": "look:audit", "doctor": "look:doctor",
     },
     "Mend": {"rebuild": "mend:rebuild", "compact": "mend:compact", "forget": "mend:forget"},
-    "Serve": {"keys": "keys:keys"},
+    "Serve": {"serve": "serve:serve", "keys": "keys:keys"},
     "Learn": {"demo": "demo:demo"},
 }  # fmt: skip
 """Section of the help → command → module of `asof.cli.commands` and name in it."""

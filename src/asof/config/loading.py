@@ -11,7 +11,16 @@ from typing import Any
 
 from asof.config.auth import Auth, read_auth
 from asof.config.documents import Value, overlay, read_document
-from asof.config.reference import CONNECTIONS, FEAST_KEYS, FEAST_TYPES, SECTIONS, Option, options_of, sections_keys
+from asof.config.reference import (
+    CONNECTIONS,
+    FEAST_KEYS,
+    FEAST_TYPES,
+    SECTIONS,
+    Option,
+    options_of,
+    sections_keys,
+    server_options,
+)
 from asof.config.secrets import masked
 from asof.errors import ConfigError, nearest, some
 from asof.timing import iso, micros
@@ -62,6 +71,7 @@ class StoreConfig:
         env: the environment asked for; empty for none.
         notes: what was taken but has no meaning here.
         auth: who may use the feature server.
+        server: how it runs: what `server:` says, and nothing else.
     """
 
     project: str
@@ -75,6 +85,7 @@ class StoreConfig:
     notes: tuple[str, ...] = ()
     connections: Mapping[str, Part] = field(default_factory=dict)
     auth: Auth = field(default_factory=Auth)
+    server: Mapping[str, Any] = field(default_factory=dict)
 
     def describe(self) -> dict[str, Any]:
         """The configuration as it may be shown and logged: without secrets."""
@@ -174,6 +185,7 @@ class _Reader:
         for section in SECTIONS:
             config[section] = self._part(section, document.content.get(section), connections=config[CONNECTIONS])
         config["auth"] = read_auth(document.content.get("auth"), root=self.root)
+        config["server"] = self._server(document.content.get("server"))
         if "clock" in document.content:
             config["clock"] = self._option(known["clock"], document.content["clock"])
         return config
@@ -199,6 +211,18 @@ class _Reader:
         if written.tag != "map":
             raise _wrong(CONNECTIONS, written, "names, each with a group of keys such as `type: postgres`")
         return {name: self._part(CONNECTIONS, each, name=name) for name, each in written.content.items()}
+
+    def _server(self, written: Value | None) -> dict[str, Any]:
+        if written is None:
+            return {}
+        if written.tag != "map":
+            raise _wrong("server", written, "a group of keys such as `port: 6566`")
+        known = server_options()
+        for key, value in written.content.items():
+            if key not in known:
+                hint = nearest(key, known) or f"the keys are {', '.join(known)}"
+                raise ConfigError(f"server has no key {key!r}", hint=hint, where=value.where)
+        return {key: self._option(known[key], value) for key, value in written.content.items()}
 
     def _part(
         self, section: str, written: Value | None, *, name: str = "", connections: Mapping[str, Part] | None = None

@@ -57,6 +57,7 @@ REFERENCE: tuple[Option, ...] = (
         "Who may use the feature server: keys, issuers of tokens, certificates and their roles. See "
         "[secure a server](../how-to/secure.md).",
     ),
+    Option("", "", "server", "part", None, "How `asof serve` runs. See [serve features](../how-to/serve.md)."),
     Option("", "", "clock", "moment", None, "The store's now, as ISO 8601; the system's clock where left out."),
     Option("registry", "", "type", "text", "sqlite", "The product. Feast's `registry_type` is the same."),
     Option("registry", "sqlite", "path", "path", "data/registry.db", "The file."),
@@ -209,6 +210,43 @@ REFERENCE: tuple[Option, ...] = (
         "log", "kafka", "topic_prefix", "prefix", None,
         "Put before the names of the project's own topics, so that projects can share a cluster; else `PROJECT.`.",
     ),
+    Option("server", "", "host", "text", "127.0.0.1", "The address to listen on."),
+    Option("server", "", "port", "integer", 6566, "The port."),
+    Option("server", "", "workers", "integer", 1, "How many processes answer; about one per core."),
+    Option("server", "", "max_body_bytes", "integer", 16777216, "A larger request is refused (413)."),
+    Option("server", "", "max_rows", "integer", 10000, "A read of more entity rows is refused (413)."),
+    Option(
+        "server", "", "max_waiting", "integer", 512,
+        "With more requests than these at once in a worker, further ones are told to come back (503).",
+    ),
+    Option("server", "", "receive_timeout_s", "number", 10, "How long a request may take to arrive (408)."),
+    Option("server", "", "request_timeout_s", "number", 30, "How long an answer may take (503); not of materialize."),
+    Option("server", "", "keep_alive_s", "number", 75, "How long an idle connection is kept."),
+    Option("server", "", "graceful_s", "number", 30, "How long running requests may take when a worker stops."),
+    Option("server", "", "backlog", "integer", 2048, "How many connections the system keeps until they are accepted."),
+    Option("server", "", "function_timeout_s", "number", 2, "How long an on-demand function may take (424)."),
+    Option("server", "", "function_threads", "integer", 4, "How many on-demand functions run at once in a worker."),
+    Option("server", "", "registry_refresh_s", "number", 1, "How often to look whether something was applied."),
+    Option(
+        "server", "", "access_log", "text", "none",
+        "Which requests get a line of JSON on stderr: `none`, `errors` or `all`.",
+    ),
+    Option(
+        "server", "", "tracing", "text", "none",
+        "`otlp` sends OpenTelemetry traces, set up by the `OTEL_*` variables; needs `asof[otel]`.",
+    ),
+    Option("server", "", "tls_cert", "path", None, "The server's certificate (PEM), with those up to the root."),
+    Option("server", "", "tls_key", "path", None, "Its private key (PEM)."),
+    Option("server", "", "tls_key_password", "text", None, "The key's password, if it has one; better as `${VAR}`."),
+    Option("server", "", "tls_client_ca", "path", None, "Who signs client certificates (PEM); with it they count."),
+    Option("server", "", "tls_client_certificates", "text", None, "`optional`, or `required`."),
+    Option(
+        "server", "", "feature_log_share", "number", None,
+        "The share of reads whose features are kept for audit and training, up to 1; none where left out.",
+    ),
+    Option("server", "", "feature_log_services", "list", None, "Which services' reads are kept; all by default."),
+    Option("server", "", "feature_log_queue", "integer", 10000, "How many rows may wait to be kept; more are dropped."),
+    Option("server", "", "feature_log_flush_s", "number", 10, "How often they are written to the offline store."),
 )  # fmt: skip
 
 FEAST_KEYS: dict[str, tuple[str, ...]] = {
@@ -261,6 +299,11 @@ def options_of(section: str, product: str) -> dict[str, Option]:
     }
     named = Option(section, product, "connection", "text", None, "The name of a connection, whose keys it takes.")
     return {"connection": named, **shared, **own}
+
+
+def server_options() -> dict[str, Option]:
+    """The keys of `server:`."""
+    return {each.name: each for each in REFERENCE if each.section == "server"}
 
 
 def sections_keys() -> dict[str, Option]:

@@ -17,12 +17,13 @@ def python_values(array: pa.Array | pa.ChunkedArray) -> list[Any]:
     kind = array.type
     if pa.types.is_timestamp(kind):
         return [None if value is None else value.replace(tzinfo=UTC) for value in values]
-    return [_in_utc(value) for value in values] if pa.types.is_list(kind) else values
+    return [in_utc(value) for value in values] if pa.types.is_list(kind) else values
 
 
-def _in_utc(value: Any) -> Any:
+def in_utc(value: Any) -> Any:
+    """A value of Arrow's as the online reader has it: a time is in `datetime.UTC`, in lists too."""
     if isinstance(value, list):
-        return [_in_utc(each) for each in value]
+        return [in_utc(each) for each in value]
     return value.replace(tzinfo=UTC) if isinstance(value, datetime) else value
 
 

@@ -13,9 +13,9 @@ from asof.aggregation.finish import Answers
 from asof.answers import NOT_FOUND, OUTSIDE_MAX_AGE, Columns, OnlineResponse, ViewAnswer
 from asof.definitions import Snapshot
 from asof.derive import derive_values
-from asof.derive.columns import python_values
+from asof.derive.columns import in_utc, python_values
 from asof.errors import EntityFrameError, StorageError
-from asof.fitting import fit_values
+from asof.fitting import checker
 from asof.flows.entity_rows import EntityRows
 from asof.flows.feeding import layout_of
 from asof.flows.parts import Parts, current_generation, table_of
@@ -295,7 +295,14 @@ class ViewReader:
 
 def _plain_default(feature: FeatureOut) -> Any:
     """The default as a value of the feature's type comes out of Arrow, as in a historical read."""
-    return python_values(fit_values([feature.default], feature.dtype)[0])[0]
+    dtype = feature.dtype
+    value = checker(dtype)(feature.default)
+    if dtype.name in ("Array", "Embedding"):
+        return in_utc(pa.scalar(value, dtype.arrow()).as_py())
+    # Without Arrow, which looks for pandas and loads it: that takes longer than all else a first read does.
+    plain, restore = plainer(dtype), restorer(dtype)
+    value = value if plain is None else plain(value)
+    return value if restore is None else restore(value)
 
 
 def _listed(column: pa.Array) -> list[Any]:

@@ -2,22 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from typing import Any
 
-LOOPBACK = ("127.0.0.1", "::1", "localhost")
-"""Hosts that nobody but this machine reaches."""
+from asof.errors import ConfigError, nearest
 
 
 @dataclass(frozen=True)
 class ServerSettings:
-    """See the `server:` options of `asof.config.reference`, which have the same names.
-
-    Args:
-        security: the group of that name, as written; `asof.server.security` reads it.
-        feature_logging: the group of that name, as written; `asof.server.served` reads it.
-    """
+    """See the `server:` options of `asof.config.reference`, which have the same names."""
 
     host: str = "127.0.0.1"
     port: int = 6566
@@ -33,12 +27,39 @@ class ServerSettings:
     function_timeout_s: float = 2.0
     function_threads: int = 4
     registry_refresh_s: float = 1.0
+    backlog: int = 2048
     access_log: str = "none"
     tracing: str = "none"
-    security: Mapping[str, Any] = field(default_factory=dict)
-    feature_logging: Mapping[str, Any] = field(default_factory=dict)
+    tls_cert: str = ""
+    tls_key: str = ""
+    tls_key_password: str = field(default="", repr=False)
+    tls_client_ca: str = ""
+    tls_client_certificates: str = ""
+    feature_log_share: float = 0.0
+    feature_log_services: Sequence[str] = ()
+    feature_log_queue: int = 10_000
+    feature_log_flush_s: float = 10.0
 
     def with_options(self, options: Mapping[str, Any]) -> ServerSettings:
         """The same with some options replaced; those that are None stay."""
         known = {each.name for each in fields(self)}
         return replace(self, **{name: value for name, value in options.items() if value is not None and name in known})
+
+    def checked(self) -> ServerSettings:
+        """The same, if its words are known.
+
+        Raises:
+            ConfigError: one is not.
+        """
+        for name, known in WORDS.items():
+            word = getattr(self, name)
+            if word not in known:
+                raise ConfigError(
+                    f"server.{name}: there is no {word!r}", hint=nearest(word, known) or f"write {' or '.join(known)}"
+                )
+        if self.feature_log_share > 1:
+            raise ConfigError(f"server.feature_log_share: {self.feature_log_share:g} is above 1", hint="1 keeps all")
+        return self
+
+
+WORDS = {"access_log": ("none", "errors", "all"), "tracing": ("none", "otlp")}

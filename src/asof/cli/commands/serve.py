@@ -1,0 +1,47 @@
+"""`asof serve`: the feature server."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from asof.cli.context import CliContext, pass_context
+from asof.cli.options import Command
+
+
+@click.command(cls=Command)
+@click.option("--host", metavar="ADDRESS", help="The address to listen on.  [default: server.host, else 127.0.0.1]")
+@click.option("--port", type=click.IntRange(0, 65535), help="The port; 0 takes a free one.  [default: 6566]")
+@click.option("--workers", type=click.IntRange(1), metavar="N", help="How many processes answer.  [default: 1]")
+@click.option("--access-log", type=click.Choice(["none", "errors", "all"]), help="Which requests to log on stderr.")
+@click.option("--tls-cert", type=click.Path(path_type=Path), metavar="FILE", help="The server's certificate (PEM).")
+@click.option("--tls-key", type=click.Path(path_type=Path), metavar="FILE", help="Its private key (PEM).")
+@click.option("--insecure", is_flag=True, help="Let everybody who reaches the address read and write.")
+@pass_context
+def serve(
+    context: CliContext,
+    host: str | None,
+    port: int | None,
+    workers: int | None,
+    access_log: str | None,
+    tls_cert: Path | None,
+    tls_key: Path | None,
+    insecure: bool,
+) -> None:
+    """Serve features over HTTP.
+
+    Runs until Ctrl-C or SIGTERM, which let it answer what it has been asked. SIGHUP starts its processes anew, one
+    by one, with the files of the repository as they are then; no request is lost. What `asof apply` changes is taken
+    over without either. The settings are those of `server:` in feature_store.yaml.
+    """
+    from asof.server.running import serve as run
+
+    options = {
+        "host": host, "port": port, "workers": workers, "access_log": access_log,
+        "tls_cert": str(tls_cert.resolve()) if tls_cert else None,
+        "tls_key": str(tls_key.resolve()) if tls_key else None,
+    }  # fmt: skip
+    code = run(context.repo, env=context.env, options=options, insecure=insecure, say=context.note)
+    if code:
+        raise click.exceptions.Exit(code)

@@ -1,0 +1,168 @@
+"""One worker process: `python -m asof.server.worker`, started by the supervisor with a listening socket."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import signal
+import socket
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import uvicorn
+
+from asof.errors import AsofError
+from asof.server.orders import BEAT, READY, REPLACE, Orders
+from asof.server.protocol import BoundedProtocol, TlsProtocol, sweep
+
+BEAT_S = 1.0
+"""How often a worker shows the supervisor that it lives."""
+LINGER_S = 1.0
+"""How long a connection may be idle after the call to stop: a request that is on its way still gets its answer."""
+
+
+class Worker(uvicorn.Server):
+    """uvicorn's server, which stops without losing a request, and tells its supervisor how it is."""
+
+    def __init__(self, config: uvicorn.Config, service: Any, *, tell: int) -> None:
+        super().__init__(config)
+        self.service = service
+        self._tell = tell
+        self._stopping: asyncio.Task[None] | None = None
+        self._beating: asyncio.Task[None] | None = None
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        assert sockets is not None
+        (self._listening,) = sockets
+        await super().startup(sockets)
+        if self.started:
+            loop = asyncio.get_running_loop()
+            # In place of uvicorn's own, which closes idle connections while requests may be on their way.
+            for number in (signal.SIGTERM, signal.SIGINT):
+                signal.signal(number, signal.SIG_IGN if number == signal.SIGINT else signal.SIG_DFL)
+            loop.add_signal_handler(signal.SIGTERM, self.stop)
+            self.service.waiting = self.server_state.tasks.__len__
+            self._beating = asyncio.create_task(self._beat())
+            self.tell(READY)
+
+    def tell(self, word: bytes) -> None:
+        """Say something to the supervisor; without one, stop."""
+        try:
+            os.write(self._tell, word)
+        except BlockingIOError:
+            pass
+        except OSError:
+            self.stop()
+
+    def stop(self) -> None:
+        """Begin to stop: take no new connections, answer what is there, then end."""
+        if self._stopping is None:
+            self._stopping = asyncio.create_task(self._drain())
+
+    async def _beat(self) -> None:
+        settings = self.service.settings
+        while True:
+            await asyncio.sleep(BEAT_S)
+            self.tell(BEAT)
+            sweep(self.server_state.connections, now=time.monotonic(), receive_timeout_s=settings.receive_timeout_s)
+
+    async def _drain(self) -> None:
+        await self._close_listening()
+        # Only now: whoever is told to connect anew must meet a new worker, or nobody, and not a queue.
+        self.service.is_draining = True
+        idle: dict[Any, float] = {}
+        until = time.monotonic() + self.service.settings.graceful_s
+        while self.server_state.connections and time.monotonic() < until:
+            now = time.monotonic()
+            for each in list(self.server_state.connections):
+                if not each.is_idle:
+                    idle.pop(each, None)
+                elif now - idle.setdefault(each, now) > LINGER_S:
+                    each.shutdown()
+            await asyncio.sleep(0.02)
+        self.should_exit = True
+
+
+    async def _close_listening(self) -> None:
+        """Take in the connections that the kernel has accepted already, and no more; the rest would be reset."""
+        loop = asyncio.get_running_loop()
+        listening = self._listening.dup()
+        listening.setblocking(False)
+        for server in self.servers:
+            server.close()
+        await asyncio.sleep(0)
+        taken = []
+        while True:
+            try:
+                taken.append(listening.accept()[0])
+            except OSError:
+                break
+        listening.close()
+        for each in taken:
+            each.setblocking(False)
+            try:
+                await loop.connect_accepted_socket(self._protocol, each, ssl=self.config.ssl)
+            except OSError:
+                each.close()
+
+    def _protocol(self) -> asyncio.Protocol:
+        return self.config.http_protocol_class(
+            config=self.config, server_state=self.server_state, app_state=self.lifespan.state
+        )  # type: ignore[call-arg]
+
+
+def main(argv: list[str]) -> int:
+    """Serve until told to stop."""
+    orders = Orders.read(argv[0])
+    logging.basicConfig(level=logging.WARNING, format=f"asof worker {orders.number}: %(message)s", stream=sys.stderr)
+    try:
+        server = made(orders)
+    except AsofError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return error.exit_code
+    listening = socket.socket(fileno=orders.listen)
+    listening.setblocking(False)
+    try:
+        server.run(sockets=[listening])
+    except AsofError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return error.exit_code
+    return 0 if server.started else 1
+
+
+def made(orders: Orders) -> Worker:
+    """The worker that these orders ask for, not started yet."""
+    from asof.server.app import App  # noqa: PLC0415
+    from asof.server.security.guard import Guard  # noqa: PLC0415
+    from asof.server.security.tls import server_context, tls_settings  # noqa: PLC0415
+    from asof.server.service import Service  # noqa: PLC0415
+    from asof.server.settings import ServerSettings  # noqa: PLC0415
+    from asof.store import FeatureStore  # noqa: PLC0415
+
+    store = FeatureStore(Path(orders.repo), env=orders.env)
+    settings = ServerSettings().with_options(store.config.server).with_options(orders.options)
+    os.set_blocking(orders.tell, False)
+    worker: Worker
+    service = Service(
+        store, settings, security=Guard(store.config.auth, project=store.project),
+        on_hopeless=lambda: worker.tell(REPLACE),
+    )  # fmt: skip
+    tls = tls_settings(
+        certificate=settings.tls_cert, key=settings.tls_key, password=settings.tls_key_password,
+        client_ca=settings.tls_client_ca, client_certificates=settings.tls_client_certificates,
+    )  # fmt: skip
+    config = uvicorn.Config(
+        App(service), loop="uvloop", http=TlsProtocol if tls else BoundedProtocol, ws="none", lifespan="on",
+        log_config=None, access_log=False, server_header=False, date_header=False, proxy_headers=False,
+        timeout_keep_alive=int(settings.keep_alive_s), timeout_graceful_shutdown=1, backlog=settings.backlog,
+        ssl_context_factory=(lambda config, default: server_context(tls)) if tls else None,
+    )  # fmt: skip
+    worker = Worker(config, service, tell=orders.tell)
+    return worker
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
