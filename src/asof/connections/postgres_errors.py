@@ -177,7 +177,7 @@ def _unsaid(text: str, place: Place) -> tuple[str, str]:
         return f"{at} refuses user {place.user!r}: {text}", f"check user and password of {label}"
     if re.search(r'database ".*" does not exist', text):
         return f"there is no such database: {text}", f"check database of {label}"
-    if "too many clients" in text or "remaining connection slots" in text:
+    if re.search(r"too many (clients|connections)|remaining connection slots", text):
         return _said("53300", text, place)
     if re.search(r"starting up|shutting down|recovery mode|not yet accepting", text):
         return _said("57P03", text, place)

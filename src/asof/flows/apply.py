@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
-from asof.definitions import FeatureView, LogSource, Project, Snapshot
+from asof.definitions import FeatureView, LogSource, Project, Snapshot, Source
 from asof.derive import check_row_wise
 from asof.errors import AsofError, CheckFailed, RegistryConflict, SourceError
 from asof.flows.archiving import archive_schema, replay_topic
@@ -17,6 +17,7 @@ from asof.flows.parts import Parts, Progress, silent, table_of
 from asof.flows.topics import make_topic
 from asof.offline.protocol import ARRIVAL_COLUMNS
 from asof.planning import Finding, NewGeneration, Plan, diff, resolve
+from asof.sources.protocol import CountsInPlace
 
 _ATTEMPTS = 50
 
@@ -74,25 +75,17 @@ def _null_keys(parts: Parts, project: Project) -> list[Finding]:
         if isinstance(source, LogSource):
             continue
         columns = [source.raw(name) for name in view.join_keys] + [source.timestamp_field]
-        from asof.flows.historical import rows_of  # noqa: PLC0415
-
-        counts = ", ".join(f'count(*) - count("{column}") AS "{column}"' for column in columns)
-        rows = rows_of(parts, source)
-        if rows is None:
-            continue
-        row = parts.offline.sql(f'SELECT {counts} FROM "{source.name}"', {source.name: rows}).reader().read_all()
-        for column in columns:
-            if nulls := row[column][0].as_py():
-                findings.append(
-                    Finding(
-                        "warning",
-                        f"feature view {view.name!r}",
-                        view.where,
-                        f"no nulls in {column!r}",
-                        f"{nulls} rows where it is null",
-                        "such rows are never found; mend or filter them in the source",
-                    )  # fmt: skip
-                )
+        for column, nulls in _nulls(parts, source, columns).items():
+            findings.append(
+                Finding(
+                    "warning",
+                    f"feature view {view.name!r}",
+                    view.where,
+                    f"no nulls in {column!r}",
+                    f"{nulls} where it is null",
+                    "such rows are never found; mend or filter them in the source",
+                )  # fmt: skip
+            )
     return findings
 
 
@@ -100,6 +93,22 @@ def _lookups(project: Project, source: LogSource) -> list[list[str]]:
     """The columns by which the archive's rows will be looked up: each view's keys, then the event time."""
     views = [view for view in project.views.values() if view.source.name == source.name]
     return [[*(source.raw(key) for key in view.join_keys), source.timestamp_field] for view in views]
+
+
+def _nulls(parts: Parts, source: Source, columns: Sequence[str]) -> dict[str, str]:
+    """Column → how many of its rows are null, in words; only those that have some."""
+    from asof.flows.historical import rows_of  # noqa: PLC0415
+
+    reader = parts.readers.get(source.type)
+    if isinstance(reader, CountsInPlace):
+        return reader.nulls(source, columns)
+    rows = rows_of(parts, source)
+    if rows is None:
+        return {}
+    counts = ", ".join(f'count(*) - count("{column}") AS "{column}"' for column in columns)
+    row = parts.offline.sql(f'SELECT {counts} FROM "{source.name}"', {source.name: rows}).reader().read_all()
+    found = {column: row[column][0].as_py() for column in columns}
+    return {column: f"{nulls} rows" for column, nulls in found.items() if nulls}
 
 
 def apply_plan(parts: Parts, plan: Plan, *, progress: Progress = silent) -> Snapshot:

@@ -16,6 +16,7 @@ from asof.flows.ingest import progress_name
 from asof.flows.parts import Parts, Progress, current_generation, log_source_named, silent, table_of
 from asof.flows.push import fitted_rows
 from asof.offline.protocol import HISTORY
+from asof.sources.protocol import Need
 from asof.timing import LATEST
 
 
@@ -44,7 +45,7 @@ def backfill(parts: Parts, source_name: str, *, progress: Progress = silent) -> 
         # Loaded before; a run that was killed after that may still owe the views their rows.
         _rebuild_views(parts, source, progress)
         return 0
-    given = rows_of(parts, batch)
+    given = rows_of(parts, batch, need=Need(end=source.stream_from))
     names = [field.name for field in source.schema]
     columns = ", ".join(f'"{batch.raw(source.renamed(name))}" AS "{name}"' for name in names)
     loaded: list[pa.Table] = []

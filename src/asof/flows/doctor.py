@@ -24,7 +24,7 @@ from asof.flows.training_sets import list_training_sets
 from asof.log.protocol import UnknownTopic
 from asof.offline.protocol import HISTORY, Archive
 from asof.packing import key_values
-from asof.sources.protocol import Files
+from asof.sources.protocol import CountsInPlace, Files
 from asof.timing import iso
 
 _SMALL_BYTES = 8 * 1024 * 1024
@@ -121,9 +121,12 @@ def _batch_source(parts: Parts, snapshot: Snapshot, source: Source) -> Said:
         needed |= {source.raw(name) for name in names}
     if missing := sorted(needed - columns):
         return False, f"its views need the columns {some(missing)}, which it does not have", "run `asof plan`"
-    found = rows_of(parts, source)
-    rows = 0 if found is None else _count(parts, found)
-    return True, f"{rows} rows, {len(columns)} columns", ""
+    if isinstance(reader, CountsInPlace):
+        rows = reader.count(source)
+    else:
+        found = rows_of(parts, source)
+        rows = f"{0 if found is None else _count(parts, found)} rows"
+    return True, f"{rows}, {len(columns)} columns", ""
 
 
 def _log(parts: Parts, snapshot: Snapshot, source: LogSource) -> Said:

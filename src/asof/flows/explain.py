@@ -28,7 +28,7 @@ from asof.offline.protocol import HISTORY
 from asof.online.protocol import Lookup
 from asof.packing import gone_at, key_bytes, unpack_row, versions_of
 from asof.selection import Derivation, Selection, ViewRead, select
-from asof.sources.protocol import Files
+from asof.sources.protocol import Files, Need
 from asof.timing import Micros, floor_to, iso, moment, span_text
 
 _LATER_SHOWN, _SHOWN = 20, 200
@@ -155,7 +155,12 @@ class _Rows:
 
 def _rows_of_key(parts: Parts, view: FeatureView, plain: Sequence[Any]) -> _Rows:
     source = view.source
-    found = rows_of(parts, source)
+    keys = {
+        source.raw(field.name): pa.array([value], field.dtype.arrow())
+        for field, value in zip(view.key_fields, plain, strict=True)
+        if field.dtype.is_integer or field.dtype.name == "String"
+    }
+    found = rows_of(parts, source, need=Need(keys=keys or None))
     table = _empty(source)
     if found is not None:
         mine = key_condition(source, view.key_fields, plain, dialect=parts.offline.dialect)
@@ -240,9 +245,7 @@ def _of_view(
     return Explanation(reference, dict(key), at, value, table, "\n".join([head, *lines]))
 
 
-def _latest(
-    view: FeatureView, name: str, rows: _Rows, why: npt.NDArray[Any], t: Micros
-) -> tuple[pa.Table, list[str]]:
+def _latest(view: FeatureView, name: str, rows: _Rows, why: npt.NDArray[Any], t: Micros) -> tuple[pa.Table, list[str]]:
     times = rows.batch.event_time
     why[(why == "") & (times > t)] = "later than t"
     oldest = t - view.ttl if view.ttl else None

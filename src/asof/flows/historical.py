@@ -374,8 +374,12 @@ def inputs_of(parts: Parts, snapshot: Snapshot, query: PointInTime, spine: Any) 
     return {name: rows_of(parts, source) for name, source in sources.items()}
 
 
-def rows_of(parts: Parts, source: Source, *, version: int | None = None) -> Input | None:
-    """A source's history: its archive, if a log feeds it, else what its reader finds."""
+def rows_of(parts: Parts, source: Source, *, version: int | None = None, need: Need | None = None) -> Input | None:
+    """A source's history: its archive, if a log feeds it, else what its reader finds.
+
+    Args:
+        need: all that will be asked of it, where that is known; there may be more.
+    """
     if isinstance(source, LogSource):
         return parts.offline.rows(parts.archive_of(source), version=version)
     reader = parts.readers.get(source.type)
@@ -385,7 +389,7 @@ def rows_of(parts: Parts, source: Source, *, version: int | None = None) -> Inpu
             hint=f"there are readers for {sorted(parts.readers)}",
             where=source.where,
         )
-    return reader.scan(source, Need())
+    return reader.scan(source, need or Need())
 
 
 def view_as_of(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, Protocol
@@ -20,6 +20,7 @@ from asof.connections.postgres_errors import is_driver_error, own_words, transla
 from asof.connections.postgres_types import PostgresColumn, columns_of, fitted, quoted
 from asof.definitions import PostgresSource, Source
 from asof.errors import AsofError, SourceError, nearest, some
+from asof.sources.postgres_counts import nulls_in, rows_in
 from asof.sources.protocol import Batches, Column, Need
 from asof.timing import UNITS, Micros
 
@@ -61,8 +62,20 @@ class PostgresReader:
         assert isinstance(source, PostgresSource)
         database = self.database(source)
         columns = [each for each in self._columns(source, database) if each.dtype is not None]
-        scanned = _Scan(source, database, tuple(columns))
+        scanned = _Scan(source, database, tuple(columns), need)
         return Batches(scanned.schema(columns), scanned.open, scanned, relation_of(source))
+
+    def nulls(self, source: Source, columns: Sequence[str]) -> dict[str, str]:
+        """Columns that hold nulls; those that cannot, by the table's own constraints, are not looked through."""
+        assert isinstance(source, PostgresSource)
+        with self.database(source).transaction(f"source {source.name!r}", stale=True) as connection:
+            return nulls_in(connection, relation_of(source), columns, is_table=bool(source.table))
+
+    def count(self, source: Source) -> str:
+        """How many rows there are; of a large table what the server's statistics say."""
+        assert isinstance(source, PostgresSource)
+        with self.database(source).transaction(f"source {source.name!r}", stale=True) as connection:
+            return rows_in(connection, relation_of(source), is_table=bool(source.table))
 
     def close(self) -> None:
         """Give back all connections."""
@@ -128,6 +141,7 @@ class _Scan:
     source: PostgresSource
     database: Postgres
     columns: tuple[PostgresColumn, ...]
+    base: Need = Need()
 
     @property
     def identity(self) -> Any:
@@ -142,6 +156,7 @@ class _Scan:
 
     def open(self, need: Need) -> pa.RecordBatchReader:
         """The rows as a stream; the connection is given back when it ends."""
+        need = _both(self.base, need)
         wanted = set(need.columns)
         columns = [each for each in self.columns if not wanted or each.name in wanted]
         schema = self.schema(columns)
@@ -207,6 +222,20 @@ class _Scan:
             return []
         terms = [f"{quoted(column.name)} >= {bound}" for column, bound in bounds]
         return [f"({' OR '.join([*terms, f'{quoted(created.name)} IS NULL'])})"]
+
+
+def _both(first: Need, second: Need) -> Need:
+    """What either leaves out is left out."""
+    starts = [each for each in (first.start, second.start) if each is not None]
+    ends = [each for each in (first.end, second.end) if each is not None]
+    return replace(
+        second,
+        columns=second.columns or first.columns,
+        start=max(starts, default=None),
+        end=min(ends, default=None),
+        keys={**(first.keys or {}), **(second.keys or {})} or None,
+        news=second.news or first.news,
+    )
 
 
 def _range(time: PostgresColumn, need: Need, unit: str) -> tuple[list[str], bool]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Hashable, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from typing import Any, Protocol, TypeAlias
+from typing import Any, Protocol, TypeAlias, runtime_checkable
 
 import pyarrow as pa
 
@@ -116,5 +116,26 @@ class SourceReader(Protocol):
 
         Raises:
             SourceError: it cannot be reached, or is not there.
+        """
+        ...
+
+
+@runtime_checkable
+class CountsInPlace(Protocol):
+    """A reader whose rows are counted where they are, so that a check does not fetch them."""
+
+    def nulls(self, source: Source, columns: Sequence[str]) -> dict[str, str]:
+        """Columns that hold nulls, and how many in words; what takes too long to find out is left out.
+
+        Raises:
+            SourceError: the source cannot be reached, or is not there.
+        """
+        ...
+
+    def count(self, source: Source) -> str:
+        """How many rows there are, in words; an estimate where counting would take long.
+
+        Raises:
+            SourceError: the source cannot be reached, or is not there.
         """
         ...

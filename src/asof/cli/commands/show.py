@@ -38,7 +38,7 @@ def _entity(each: Any) -> dict[str, Any]:
 
 
 def _source(each: Any) -> dict[str, Any]:
-    place = getattr(each, "path", "") or getattr(each, "topic", "")
+    place = next((found for name in ("path", "topic", "table", "query") if (found := getattr(each, name, ""))), "")
     return {"name": each.name, "type": each.type, "place": place or None, "event_time": each.timestamp_field,
             "description": each.description or None}  # fmt: skip
 
