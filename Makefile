@@ -23,6 +23,12 @@ $(READY): pyproject.toml constraints.txt scripts/make_venv.sh
 demo: $(READY) ## Run the demo, embedded, into demo-output/
 	$(BIN)/asof demo --output demo-output $(ARGS)
 
+demo-services: $(READY) ## Start PostgreSQL, Kafka and Redis, and run the demo on them, into demo-output/
+	@scripts/install_services.sh
+	@servers=$$($(BIN)/python -m tests.services start postgres kafka redis) && eval "$$servers" && \
+	$(BIN)/asof demo --output demo-output --postgres "$$ASOF_POSTGRES" --kafka "$$ASOF_KAFKA" --redis "$$ASOF_REDIS" $(ARGS)
+	@echo && echo "The servers go on; make services-stop ends them."
+
 test: $(READY) ## Run everything that must pass: style, architecture, unit and integration tests
 	@scripts/install_services.sh
 	$(BIN)/ruff check .

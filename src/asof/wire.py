@@ -104,9 +104,8 @@ def _write_moment(value: datetime) -> str:
 
 
 def _read_moment(text: str) -> datetime:
-    value = datetime.fromisoformat(text)
-    # Else through microseconds, so that the zone is `datetime.UTC` itself, as in the store's answers.
-    return value if value.tzinfo is UTC else moment(micros(value))
+    # Through microseconds, so that the zone is `datetime.UTC` itself, as in the SDK.
+    return moment(micros(text))
 
 
 _WRITERS: dict[str, Convert] = {

@@ -182,17 +182,17 @@ def _pages_with(mark: str) -> list[Path]:
 def shop(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """What the demo leaves, smaller: the folder with `repo/` and `source/`, everything streamed and materialized."""
     from asof import FeatureStore
-    from asof.demo.repository import write_repository
     from asof.demo.shop import simulate, write_sources
-    from asof.demo.story import produce
+    from asof.demo.stage import Embedded
 
     folder = tmp_path_factory.mktemp("shop")
+    stage = Embedded(folder)
     simulated = simulate(users=40, ticks=30_000, seed=7)
     write_sources(simulated, folder / "source")
-    write_repository(folder / "repo", clock=simulated.ends_at)
+    stage.write_repository(simulated.ends_at)
     with FeatureStore(folder / "repo") as store:
         store.apply()
-        produce(store, simulated)
+        stage.send(store, simulated)
         store.stream_run(until_caught_up=True)
         store.materialize()
     return folder

@@ -12,7 +12,7 @@ from urllib.request import Request, urlopen
 import psycopg
 import pytest
 import redis as redis_py
-from confluent_kafka import Consumer, KafkaError, KafkaException, Producer
+from confluent_kafka import Consumer, KafkaError, KafkaException, Producer, TopicPartition
 
 from tests.services import Kafka, Postgres, Redis
 from tests.services.processes import Process
@@ -31,9 +31,9 @@ def send(settings, topic, *values):
         raise KafkaException(failed[0])
 
 
-def receive(settings, topic, count):
-    consumer = Consumer({**settings, "group.id": f"{topic}-group", "auto.offset.reset": "earliest", "log_level": 2})
-    consumer.subscribe([topic])
+def receive(settings, topic, count, partitions=1):
+    consumer = Consumer({**settings, "group.id": f"{topic}-group", "log_level": 2})
+    consumer.assign([TopicPartition(topic, number, 0) for number in range(partitions)])
     try:
         return [message.value() for message in consumer.consume(count, timeout=20)]
     finally:
@@ -145,7 +145,7 @@ def test_kafka_takes_messages_through_each_listener(kafka, topic_prefix, way):
 
     send(settings, f"{topic_prefix}traffic", b"1", b"2", b"3")
 
-    assert sorted(receive(settings, f"{topic_prefix}traffic", 3)) == [b"1", b"2", b"3"]
+    assert sorted(receive(settings, f"{topic_prefix}traffic", 3, 3)) == [b"1", b"2", b"3"]
     kafka.delete_topic(f"{topic_prefix}traffic")
 
 

@@ -926,7 +926,27 @@ class TestDemo:
         answer = asof_("demo", "--output", str(tmp_path / "out"), "--users", "50", "--ticks", "500", "--seed", "3")
 
         assert answer.stdout == "1. Simulate the shop\n"
-        assert told == [(tmp_path / "out", {"users": 50, "ticks": 500, "seed": 3})]
+        assert told == [(tmp_path / "out", {"users": 50, "ticks": 500, "seed": 3, "servers": None})]
+
+    def test_it_plays_on_servers(self, asof_: Shell, told: list[Any], tmp_path: Path) -> None:
+        places = ("--postgres=postgresql://db/shop", "--kafka=broker:9092", "--redis=cache:6379")
+
+        asof_("demo", "--output", str(tmp_path / "out"), *places, "--offline=postgres", "--format=avro")
+
+        servers = told[0][1]["servers"]
+        assert (servers.offline, servers.message_format, servers.project) == ("postgres", "avro", "asof_demo")
+        assert servers.variables == {
+            "ASOF_POSTGRES": "postgresql://db/shop",
+            "ASOF_KAFKA": "broker:9092",
+            "ASOF_REDIS": "redis://cache:6379",
+        }
+
+    def test_servers_go_together(self, asof_: Shell, told: list[Any], tmp_path: Path) -> None:
+        answer = asof_("demo", "--output", str(tmp_path / "out"), "--kafka=broker:9092")
+
+        assert answer.exit_code == 2
+        assert "servers go together: also give --postgres and --redis" in answer.stderr
+        assert told == []
 
     def test_for_programs_it_is_the_report(self, asof_: Shell, tmp_path: Path) -> None:
         answer = asof_("--output", "json", "demo", "--output", str(tmp_path / "out"))

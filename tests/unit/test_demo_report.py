@@ -80,6 +80,7 @@ def a_report() -> Report:
             "after": [{**before, "views_1d": 8, "last_page_1h": "photo_page"}],
         },
         audit={"keys": 201, "active_keys": 131, "values": 2010, "equal": 2010, "differences": []},
+        servers={"Kafka": "broker.example:9092"},
         next_commands=[{"command": "asof audit --keys 999", "text": "Audit more keys"}],
     )
 
@@ -97,7 +98,7 @@ def test_everything_given_is_shown(tmp_path) -> None:
         "Apply", "7,571 rows and 3 columns", "event_timestamp", "815", "2020-09-14 12:00:00.000Z", "0.3333",
         "Listing pages", "Photo pages", "N = 4 orders", "user_id 7", "5 events in between: 2 values changed",
         "201 keys were read", "131 of them with a non-zero window", "All 2,010 values are equal.",
-        "Audit more keys", "asof audit --keys 999",
+        "Audit more keys", "asof audit --keys 999", "Kafka at broker.example:9092",
     ):  # fmt: skip
         assert given in text, given
 
@@ -190,6 +191,7 @@ def test_an_empty_story_is_still_a_page(tmp_path) -> None:
     report = a_report()
     report |= {
         "steps": [],
+        "servers": {},
         "next_commands": [],
         "histograms": count_views(pa.table({n: pa.array([], pa.int64()) for n in PANELS})),
     }

@@ -10,7 +10,7 @@ import pytest
 import yaml
 
 from asof.definitions import Definition, Project, Session, Sliding, Snapshot, project_of
-from asof.demo.repository import SERVICE, TRAINING_COLUMNS, write_repository
+from asof.demo.repository import SERVICE, TRAINING_COLUMNS, write_repository, write_server_repository
 from asof.demo.shop import ORDERS_SCHEMA, START, TRAFFIC_SCHEMA, USERS_SCHEMA, simulate
 from asof.timing import DAY, HOUR, MINUTE, micros
 
@@ -52,6 +52,31 @@ def test_writing_again_leaves_other_files_alone(tmp_path) -> None:
 
     assert (tmp_path / "mine.py").read_text() == "x = 1\n"
     assert "clock: 1970-01-01T00:01:00Z" in (tmp_path / "feature_store.yaml").read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize("message_format", ["json", "avro"])
+@pytest.mark.parametrize("offline", ["duckdb", "postgres"])
+def test_on_servers_only_the_sources_and_the_settings_are_others(tmp_path, offline, message_format) -> None:
+    options = {"project": "mine", "offline": offline, "message_format": message_format}
+    settings, features = write_server_repository(tmp_path, clock=60_000_000, **options)
+    there = project_of(each for each in runpy.run_path(str(features)).values() if isinstance(each, Definition))
+    store = yaml.safe_load(settings.read_text(encoding="utf-8"))
+
+    assert [each.content() for each in there.on_demand_views.values()] == [
+        each.content() for each in project().on_demand_views.values()
+    ]
+    for name, view in project().views.items():
+        ours, theirs = view.content(), there.views[name].content()
+        assert theirs == ours
+    assert {name: source.type for name, source in there.sources.items()} == {
+        "users": "postgres", "orders": "postgres", "traffic": "kafka",
+    }  # fmt: skip
+    assert there.sources["traffic"].message_format.name == message_format
+    assert there.sources["traffic"].topic == "mine_traffic"
+    assert (store["project"], store["offline_store"]["type"], store["online_store"]["type"]) == ("mine", offline, "redis")
+    assert store["registry"]["schema"] == "mine" and "asof_demo" not in settings.read_text(encoding="utf-8")
+    assert micros(store["clock"]) == 60_000_000
+    assert all(len(line) <= 120 for path in (settings, features) for line in path.read_text().splitlines())
 
 
 def test_each_definition_is_found_without_a_note() -> None:

@@ -83,6 +83,7 @@ class Report(TypedDict):
     histograms: dict[str, Histogram]
     online: Online
     audit: Audit
+    servers: dict[str, str]
     next_commands: list[NextCommand]
 
 
@@ -121,10 +122,13 @@ def _header(report: Report) -> str:
     tiles = "".join(
         f"<div{style}><dt>{escape(name)}</dt><dd>{escape(value)}</dd></div>" for name, value, style in sizes
     )
+    places = ", ".join(f"{name} at {place}" for name, place in report["servers"].items())
     return (
         f"<header>\n<h1>What Asof did with the {escape(report['project'])}</h1>\n"
         "<p>A simulated shop wrote down its users and orders, and streamed its website traffic. From these, one set of"
-        " definitions gave a training set as of each order, and the same features online while events came in.</p>\n"
+        " definitions gave a training set as of each order, and the same features online while events came in."
+        + (f" All of it on servers: {escape(places)}." if places else "")
+        + "</p>\n"
         f'<dl class="sizes">{tiles}</dl>\n</header>'
     )
 

@@ -8,16 +8,17 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from textwrap import fill
 from typing import Any
 
-import msgspec
 import numpy as np
 import pyarrow.parquet as pq
 
 from asof.demo.histograms import count_views, draw_histograms, terminal_histograms
 from asof.demo.report import NextCommand, Report, Step, write_json, write_report
-from asof.demo.repository import ENTITY_FRAME, SERVICE, TRAINING_COLUMNS, write_repository
+from asof.demo.repository import ENTITY_FRAME, SERVICE, TRAINING_COLUMNS
 from asof.demo.shop import Shop, more_events, simulate, write_sources
+from asof.demo.stage import Embedded, OnServers, Servers, Stage
 from asof.errors import AsofError, MissingExtra
 from asof.planning import describe
 from asof.store import FeatureStore
@@ -26,14 +27,10 @@ from asof.timing import iso, moment
 Progress = Callable[[str, int, int | None], None]
 Say = Callable[[str], object]
 
-TOPIC = "traffic"
 TRAINING_SET = "orders"
 SERVED_USERS = 5
 AUDIT_KEYS = 200
 EXTRA_MINUTES = 5
-
-_encode = msgspec.json.Encoder().encode
-
 
 class AuditFailed(AsofError):
     """The demo served a value that its history does not confirm."""
@@ -50,6 +47,11 @@ class Story:
         self.say = say
         self.steps: list[Step] = []
 
+    def tell(self, line: str) -> None:
+        """Say a line of a step, in as many lines of the terminal as it needs."""
+        indent = "   " + " " * (len(line) - len(line.lstrip()))
+        self.say(fill(line.strip(), _width(), initial_indent=indent, subsequent_indent=f"{indent}  "))
+
     @contextmanager
     def step(self, name: str, text: str) -> Iterator[Step]:
         """One step: its name and what it does; the block sets how many rows it gave."""
@@ -63,12 +65,17 @@ class Story:
         self.say(f"   done: {rows}{step['seconds']:.1f} s")
 
 
+def _width() -> int:
+    return min(shutil.get_terminal_size((80, 24)).columns, 120)
+
+
 def run(
     output: Path | str,
     *,
     users: int = 1000,
     ticks: int = 50_000,
     seed: int = 7,
+    servers: Servers | None = None,
     progress: Progress = silent,
     say: Say = print,
 ) -> Report:
@@ -76,6 +83,7 @@ def run(
 
     Args:
         users, ticks: how many users live in the shop for how many minutes.
+        servers: where to keep the shop and its features; None is the embedded parts, in the folder.
 
     Returns:
         What `report.json` holds.
@@ -86,8 +94,15 @@ def run(
     output = Path(output).resolve()
     for name in ("repo", "source"):
         shutil.rmtree(output / name, ignore_errors=True)
-    story = Story(say)
+    stage = Embedded(output) if servers is None else OnServers(output, servers)
+    with stage.environment():
+        return _tell(Story(say), stage, output, users=users, ticks=ticks, seed=seed, progress=progress)
 
+
+def _tell(
+    story: Story, stage: Stage, output: Path, *, users: int, ticks: int, seed: int, progress: Progress
+) -> Report:
+    say = story.say
     with story.step("Simulate the shop", f"{users:,} users live in it for {ticks:,} minutes") as step:
         shop = simulate(users=users, ticks=ticks, seed=seed)
         write_sources(shop, output / "source")
@@ -98,29 +113,37 @@ def run(
     with story.step(
         "Write a feature repository", "sources, views and a service, in two files that can be read"
     ) as step:
-        for path in write_repository(output / "repo", clock=shop.ends_at):
+        for path in stage.write_repository(shop.ends_at):
             say(f"   {path}")
 
-    with FeatureStore(output / "repo", clock=lambda: moment(now[0])) as store:
+    def open_store() -> FeatureStore:
+        return FeatureStore(output / "repo", clock=lambda: moment(now[0]))
+
+    if stage.fills:
+        with story.step("Fill the servers", stage.fills):
+            for made in stage.fill(shop, open_store):
+                story.tell(made)
+
+    with open_store() as store:
         say(f"   the store's {store.clock_note}")
         with story.step("Plan and apply", "check the definitions against the real sources, then make them stand"):
             plan = store.plan()
             for line in describe(plan):
                 if not line.startswith("    ~"):
-                    say(f"   {line}")
+                    story.tell(line)
             store.apply(plan, progress=progress)
 
         with story.step(
             "Stream the traffic", "a producer fills the log; a worker serves and archives every event"
         ) as step:
-            produce(store, shop)
+            stage.send(store, shop)
             counts = store.stream_run(until_caught_up=True, progress=progress)
             step["rows"] = counts.get("events", 0)
 
         with story.step(
             "Build the training set", "every order, with each feature as of the order's own moment"
         ) as step:
-            say(f"   {ENTITY_FRAME}")
+            story.tell(ENTITY_FRAME)
             result = store.get_historical_features(entity_df=ENTITY_FRAME, features=SERVICE)
             manifest = result.save(TRAINING_SET)
             training = store.read_training_set(TRAINING_SET).select(list(TRAINING_COLUMNS))
@@ -143,8 +166,8 @@ def run(
             later = more_events(shop, users=chosen, minutes=EXTRA_MINUTES, seed=seed + 1)
             now[0] = later.ends_at
             # The commands that a reader tries next find the clock where the story left it.
-            write_repository(output / "repo", clock=later.ends_at)
-            produce(store, later)
+            stage.write_repository(later.ends_at)
+            stage.send(store, later)
             store.stream_run(until_caught_up=True, progress=progress)
             after = _served(store, chosen)
             step["rows"] = later.traffic.num_rows
@@ -154,13 +177,13 @@ def run(
             audit = store.audit(keys=AUDIT_KEYS, seed=seed)
             found = audit.to_dict()
             step["rows"] = found["keys"]
-            say(
-                f"   {found['keys']} keys, {found['active_keys']} of them with a non-zero window or an open session; "
+            story.tell(
+                f"{found['keys']} keys, {found['active_keys']} of them with a non-zero window or an open session; "
                 f"{found['equal']:,} of {found['values']:,} values equal"
             )
 
     with story.step("Look at the histograms", "page views of the session in which each order was made"):
-        say(terminal_histograms(training, width=min(shutil.get_terminal_size((80, 24)).columns, 120)))
+        say(terminal_histograms(training, width=_width()))
         pictures = [output / "report.html"]
         try:
             draw_histograms(training, output / "histograms.png")
@@ -188,7 +211,8 @@ def run(
         "audit": {  # type: ignore[typeddict-item]
             key: found[key] for key in ("keys", "active_keys", "values", "equal", "differences")
         },
-        "next_commands": _next_commands(output, user=chosen[0]),
+        "servers": stage.places(),
+        "next_commands": _next_commands(stage.enter, user=chosen[0]),
     }  # fmt: skip
     write_json(report, output / "report.json")
     write_report(report, output / "report.html")
@@ -203,11 +227,11 @@ def run(
     return report
 
 
-def _next_commands(output: Path, *, user: int) -> list[NextCommand]:
+def _next_commands(enter: str, *, user: int) -> list[NextCommand]:
     """What to try next, each command as it can be typed in the reader's shell."""
     asof = "asof" if shutil.which("asof") else str(Path(sys.executable).with_name("asof"))
     tries = (
-        (f"cd {output / 'repo'}", "go into the feature repository"),
+        (enter, "go into the feature repository"),
         (f"{asof} list views", "what there is"),
         (f"{asof} show training-sets", "the training set, and how it was made"),
         (f"{asof} get online --service {SERVICE} --key user_id={user}", "serve one user"),
@@ -217,22 +241,6 @@ def _next_commands(output: Path, *, user: int) -> list[NextCommand]:
         (f"{asof} doctor", "see whether everything works"),
     )
     return [{"command": command, "text": text} for command, text in tries]
-
-
-def produce(store: FeatureStore, shop: Shop) -> None:
-    """Send the shop's traffic to the log, as the website would: JSON messages, keyed by user."""
-    columns = shop.traffic.to_pydict()
-    users, pages, times = columns["user_id"], columns["page"], columns["timestamp"]
-    messages = [
-        _encode({"user_id": user, "page": page, "timestamp": time_ms})
-        for user, page, time_ms in zip(users, pages, times, strict=True)
-    ]
-    log = store.parts.log
-    log.create(TOPIC)
-    log.send(
-        TOPIC, messages, durable=True, keys=[str(user).encode() for user in users],
-        timestamps_us=[time_ms * 1000 for time_ms in times],
-    )  # fmt: skip
 
 
 def _active_users(shop: Shop, seed: int) -> list[int]:

@@ -1,0 +1,104 @@
+"""The shop's own database: a schema that the demo makes, marks as its own, and makes anew."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import pyarrow as pa
+from psycopg import sql
+
+from asof.connections.postgres import Postgres
+from asof.errors import AsofError
+
+MARK = "Made by asof demo, which drops it when it runs again."
+
+_TABLES = {
+    "users": "user_id bigint PRIMARY KEY, registered_at timestamptz NOT NULL, country text, platform text",
+    "orders": "order_id bigint PRIMARY KEY, user_id bigint NOT NULL, ordered_at timestamptz NOT NULL",
+}
+
+
+class NotOurs(AsofError):
+    """Something on a server has the name that the demo would use, and was not made by it."""
+
+    def __init__(self, what: str, place: str) -> None:
+        super().__init__(
+            f"{what} is there already in {place}, and the demo did not make it",
+            hint="give the demo another name: --project NAME",
+        )
+
+
+@dataclass(frozen=True)
+class Made:
+    """What an earlier demo wrote down of what it made elsewhere."""
+
+    topic: str
+    topic_id: str
+
+
+class ShopDatabase:
+    """The shop's tables in a schema of their own."""
+
+    def __init__(self, url: str, schema: str) -> None:
+        self.schema = schema
+        # The schema is looked for by name: another of the same name in the search path must not be found.
+        self.postgres = Postgres(url, label="--postgres")
+
+    @property
+    def place(self) -> str:
+        """The server and database, without a secret."""
+        return self.postgres.place.address
+
+    def made_earlier(self) -> Made | None:
+        """What an earlier demo made under this name; None where there is no schema.
+
+        Raises:
+            NotOurs: there is one that no demo made.
+        """
+        with self.postgres.connection(f"schema {self.schema!r}") as connection:
+            found = connection.execute(
+                "SELECT obj_description(oid, 'pg_namespace') FROM pg_namespace WHERE nspname = %s", [self.schema]
+            ).fetchone()
+            if found is None:
+                return None
+            if found[0] != MARK:
+                raise NotOurs(f"schema {self.schema!r}", self.place)
+            row = connection.execute(self._named("SELECT topic, topic_id FROM {schema}.demo_made")).fetchone()
+        return Made(*row) if row else Made("", "")
+
+    def drop(self) -> None:
+        """Remove the schema and all that is in it."""
+        with self.postgres.transaction(f"schema {self.schema!r}") as connection:
+            connection.execute(self._named("DROP SCHEMA IF EXISTS {schema} CASCADE"))
+
+    def fill(self, tables: dict[str, pa.Table]) -> None:
+        """Make the schema with its mark, and the shop's tables with their rows."""
+        with self.postgres.transaction(f"schema {self.schema!r}") as connection:
+            connection.execute(self._named("CREATE SCHEMA {schema}"))
+            connection.execute(self._named("COMMENT ON SCHEMA {schema} IS {mark}", mark=sql.Literal(MARK)))
+            connection.execute(self._named("CREATE TABLE {schema}.demo_made (topic text, topic_id text)"))
+            for name, columns in _TABLES.items():
+                table = sql.Identifier(name)
+                create = self._named("CREATE TABLE {schema}.{table} ({columns})", table=table, columns=sql.SQL(columns))
+                connection.execute(create)
+                names = sql.SQL(", ").join(map(sql.Identifier, tables[name].column_names))
+                copy = self._named("COPY {schema}.{table} ({names}) FROM STDIN", table=table, names=names)
+                with connection.cursor() as cursor, cursor.copy(copy) as rows:
+                    for row in zip(*tables[name].to_pydict().values(), strict=True):
+                        rows.write_row(row)
+        with self.postgres.connection(f"schema {self.schema!r}") as connection:
+            for name in _TABLES:
+                # A plan made before the first automatic ANALYZE would be a guess.
+                connection.execute(self._named("ANALYZE {schema}.{table}", table=sql.Identifier(name)))
+
+    def remember(self, made: Made) -> None:
+        """Write down which topic the demo made, so that the next one knows what it may delete."""
+        with self.postgres.connection(f"schema {self.schema!r}") as connection:
+            insert = self._named("INSERT INTO {schema}.demo_made VALUES (%s, %s)")
+            connection.execute(insert, [made.topic, made.topic_id])
+
+    def close(self) -> None:
+        self.postgres.close()
+
+    def _named(self, statement: str, **parts: sql.Composable) -> sql.Composed:
+        return sql.SQL(statement).format(schema=sql.Identifier(self.schema), **parts)

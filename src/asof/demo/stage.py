@@ -1,0 +1,212 @@
+"""Where the story plays: the embedded parts in the demo's folder, or servers."""
+
+from __future__ import annotations
+
+import os
+import shlex
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+import msgspec
+
+from asof.demo.repository import write_repository, write_server_repository
+from asof.demo.shop import Shop
+from asof.store import FeatureStore
+from asof.timing import Micros
+
+TOPIC = "traffic"
+PARTITIONS = 4
+SERVERS_FILE = "servers.env"
+
+_encode = msgspec.json.Encoder().encode
+
+
+class Stage(Protocol):
+    """What differs between embedded parts and servers."""
+
+    fills: str
+    """What has to be filled before definitions can be applied; empty where the source files are all."""
+    enter: str
+    """The shell's words to go into the repository."""
+
+    def write_repository(self, clock: Micros) -> list[Path]:
+        """Write the feature repository for a store whose clock starts then."""
+
+    def environment(self) -> AbstractContextManager[None]:
+        """Within it the repository's `${VAR}` are known."""
+
+    def fill(self, shop: Shop, open_store: Callable[[], FeatureStore]) -> list[str]:
+        """Remove what an earlier demo left, and write the shop's tables and an empty topic; say what was made."""
+
+    def send(self, store: FeatureStore, shop: Shop) -> None:
+        """Send the shop's traffic, as the website would, keyed by user."""
+
+    def places(self) -> dict[str, str]:
+        """Which servers there are, and where, without secrets."""
+
+
+class Embedded:
+    """All in the demo's own folder."""
+
+    fills = ""
+
+    def __init__(self, output: Path) -> None:
+        self._repository = output / "repo"
+        self.enter = f"cd {self._repository}"
+
+    def write_repository(self, clock: Micros) -> list[Path]:
+        return write_repository(self._repository, clock=clock)
+
+    @contextmanager
+    def environment(self) -> Iterator[None]:
+        yield
+
+    def fill(self, shop: Shop, open_store: Callable[[], FeatureStore]) -> list[str]:
+        return []
+
+    def send(self, store: FeatureStore, shop: Shop) -> None:
+        log = store.parts.log
+        log.create(TOPIC)
+        log.send(
+            TOPIC, _messages(shop, "json"), durable=True, keys=_keys(shop),
+            timestamps_us=[time_ms * 1000 for time_ms in shop.traffic["timestamp"].to_pylist()],
+        )  # fmt: skip
+
+    def places(self) -> dict[str, str]:
+        return {}
+
+
+@dataclass(frozen=True)
+class Servers:
+    """Where the demo's servers are, and how it uses them.
+
+    Args:
+        postgres: a URL.
+        kafka: `host:port`.
+        redis: `host:port`, or a URL.
+        offline: `duckdb` or `postgres`.
+        message_format: of the traffic: `json` or `avro`.
+        project: the name of all that the demo makes there.
+    """
+
+    postgres: str
+    kafka: str
+    redis: str
+    offline: str = "duckdb"
+    message_format: str = "json"
+    project: str = "asof_demo"
+
+    @property
+    def variables(self) -> dict[str, str]:
+        """What the repository reads from the environment."""
+        redis = self.redis if "://" in self.redis else f"redis://{self.redis}"
+        return {"ASOF_POSTGRES": self.postgres, "ASOF_KAFKA": self.kafka, "ASOF_REDIS": redis}
+
+
+class OnServers:
+    """Users and orders in Postgres, traffic on Kafka, serving from Redis."""
+
+    fills = "users and orders become Postgres tables; the traffic gets an empty topic"
+
+    def __init__(self, output: Path, servers: Servers) -> None:
+        from asof.demo.postgres import ShopDatabase  # noqa: PLC0415 - the embedded demo needs no driver
+
+        self._repository = output / "repo"
+        self._servers = servers
+        self._topic = f"{servers.project}_{TOPIC}"
+        self._database = ShopDatabase(servers.postgres, servers.project)
+        self.enter = f"cd {self._repository} && . ./{SERVERS_FILE}"
+
+    def write_repository(self, clock: Micros) -> list[Path]:
+        servers = self._servers
+        written = write_server_repository(
+            self._repository, clock=clock, project=servers.project, offline=servers.offline,
+            message_format=servers.message_format,
+        )  # fmt: skip
+        file = self._repository / SERVERS_FILE
+        lines = [f"export {name}={shlex.quote(value)}\n" for name, value in servers.variables.items()]
+        # It may hold passwords: nobody else reads it, not even for a moment.
+        file.unlink(missing_ok=True)
+        with open(os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w", encoding="utf-8") as out:
+            out.write("".join(("# Where the servers of feature_store.yaml are; may hold passwords.\n", *lines)))
+        return [*written, file]
+
+    @contextmanager
+    def environment(self) -> Iterator[None]:
+        before = {name: os.environ.get(name) for name in self._servers.variables}
+        os.environ.update(self._servers.variables)
+        try:
+            yield
+        finally:
+            self._database.close()
+            for name, value in before.items():
+                if value is None:
+                    del os.environ[name]
+                else:
+                    os.environ[name] = value
+
+    def fill(self, shop: Shop, open_store: Callable[[], FeatureStore]) -> list[str]:
+        from asof.demo.postgres import Made  # noqa: PLC0415
+
+        with open_store() as store:
+            self._clear(store)
+        self._database.fill({"users": shop.users, "orders": shop.orders})
+        with open_store() as store:
+            log = store.parts.log_of(self._source(store))
+            log.create(self._topic, PARTITIONS)
+            self._database.remember(Made(self._topic, log.topic_id(self._topic)))
+        schema = self._servers.project
+        return [
+            f"tables {schema}.users and {schema}.orders in {self._database.place}",
+            f"topic {self._topic} with {PARTITIONS} partitions in Kafka at {self._servers.kafka}",
+        ]
+
+    def _clear(self, store: FeatureStore) -> None:
+        """Remove what an earlier demo made under this name, and nothing else; first look at all servers."""
+        from asof.demo.postgres import NotOurs  # noqa: PLC0415
+
+        made = self._database.made_earlier()
+        log = store.parts.log_of(self._source(store))
+        exists = self._topic in log.topics()
+        online = store.parts.online.tables(self._servers.project)
+        if exists and (made is None or made.topic_id != log.topic_id(self._topic)):
+            raise NotOurs(f"topic {self._topic!r}", f"Kafka at {self._servers.kafka}")
+        if online and made is None:
+            raise NotOurs(f"project {self._servers.project!r}", f"Redis at {self.places()['Redis']}")
+        if made is not None:
+            store.teardown(purge=True)
+            if exists:
+                log.delete(self._topic)
+            self._database.drop()
+
+    def _source(self, store: FeatureStore) -> Any:
+        return store.definitions().sources[TOPIC]
+
+    def send(self, store: FeatureStore, shop: Shop) -> None:
+        # A broker's retention goes by the times of records, and the shop's events are from 2020: they were sent today.
+        messages, now_us = _messages(shop, self._servers.message_format), time.time_ns() // 1000
+        store.parts.log_of(self._source(store)).send(
+            self._topic, messages, durable=True, keys=_keys(shop), timestamps_us=[now_us] * len(messages)
+        )
+
+    def places(self) -> dict[str, str]:
+        redis = self._servers.variables["ASOF_REDIS"].rpartition("://")[2].rpartition("@")[2].partition("/")[0]
+        return {"PostgreSQL": self._database.place.removeprefix("PostgreSQL at "), "Kafka": self._servers.kafka,
+                "Redis": redis}  # fmt: skip
+
+
+def _messages(shop: Shop, message_format: str) -> list[bytes]:
+    views: list[Mapping[str, Any]] = shop.traffic.select(["user_id", "page", "timestamp"]).to_pylist()
+    if message_format == "avro":
+        from asof.demo.avro import encode_views  # noqa: PLC0415
+
+        return encode_views(views)
+    return [_encode(view) for view in views]
+
+
+def _keys(shop: Shop) -> list[bytes]:
+    return [str(user).encode() for user in shop.traffic["user_id"].to_pylist()]
