@@ -16,6 +16,7 @@ from typing import Any
 from asof.config import Part, StoreConfig, expanded
 from asof.decoding import Schemas
 from asof.definitions import LogSource, Source
+from asof.definitions.transforms import MessageTransform
 from asof.errors import ConfigError, MissingExtra, nearest, some
 from asof.flows.parts import Parts
 from asof.timing import Clock
@@ -238,12 +239,20 @@ class OpenedParts(Parts):
 
     Args:
         config: what to open.
+        functions: finds the transform of a source's messages in the repository's files.
     """
 
     _logs: dict[str, Any]
     _logs_lock: Lock
 
-    def __init__(self, config: StoreConfig, *, clock: Clock, who: str) -> None:
+    def __init__(
+        self,
+        config: StoreConfig,
+        *,
+        clock: Clock,
+        who: str,
+        functions: Callable[[LogSource], MessageTransform | None] | None = None,
+    ) -> None:
         for family, part in (
             ("registry", config.registry), ("offline", config.offline_store), ("online", config.online_store),
             ("log", config.log),
@@ -256,6 +265,7 @@ class OpenedParts(Parts):
             ("config", config), ("project", config.project), ("clock", clock), ("who", who),
             ("connections", connections), ("readers", LazyReaders(config.path, connections)),
             ("options", {"partitions": partitions}), ("_schemas", {}), ("_logs", {}), ("_logs_lock", Lock()),
+            ("functions", functions),
         ):  # fmt: skip
             object.__setattr__(self, name, value)
 
@@ -312,6 +322,9 @@ class OpenedParts(Parts):
                 part = Part("kafka", options, connection.where)
                 self._logs[key] = opened("log", part, self.config.path, clock=self.clock)
             return self._logs[key]
+
+    def function_of(self, source: LogSource) -> MessageTransform | None:
+        return self.functions(source) if self.functions is not None else source.transform
 
     def close(self) -> None:
         """Give back what was opened."""

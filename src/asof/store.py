@@ -19,6 +19,7 @@ from asof.definitions import (
     Entity,
     FeatureService,
     FeatureView,
+    LogSource,
     OnDemandFeatureView,
     Project,
     Projection,
@@ -36,6 +37,7 @@ from asof.timing import PATIENCE_S, Clock, Micros, iso, micros, moment
 if TYPE_CHECKING:
     from asof.answers import OnlineResponse
     from asof.backends import OpenedParts
+    from asof.definitions.transforms import MessageTransform
     from asof.flows.historical import HistoricalResult
     from asof.flows.push import Pusher
     from asof.flows.serving import History, Reader
@@ -87,6 +89,7 @@ class FeatureStore:
         self._selections: dict[Any, tuple[Snapshot, Selection]] = {}
         self._pushers: dict[str, Pusher] = {}
         self._functions: dict[str, OnDemandFeatureView] = {}
+        self._sources: dict[str, Source] = {}
         self._lock = Lock()
 
     # ---- parts and definitions ----
@@ -99,7 +102,9 @@ class FeatureStore:
 
             with self._lock:
                 if self._parts is None:
-                    self._parts = OpenedParts(self.config, clock=self._clock, who=_who())
+                    self._parts = OpenedParts(
+                        self.config, clock=self._clock, who=_who(), functions=self._transform
+                    )
         return self._parts
 
     def now(self) -> datetime:
@@ -130,7 +135,17 @@ class FeatureStore:
         """The definitions of the repository's Python files."""
         project = collect(self.config.path)
         self._functions |= dict(project.on_demand_views)
+        self._sources |= dict(project.sources)
         return project
+
+    def _transform(self, source: LogSource) -> MessageTransform | None:
+        """The transform of a source's messages with its function, as the repository has it."""
+        own = _transform_in(self._sources, source.name)
+        if own is None or (source.transform is not None and own.fingerprint != source.transform.fingerprint):
+            # Perhaps applied by someone else since the files were read.
+            self.definitions()
+            own = _transform_in(self._sources, source.name)
+        return own
 
     def plan(self, objects: Sequence[Definition] | None = None) -> Plan:
         """What `apply` would change, and all findings of checking the definitions against the real sources.
@@ -145,6 +160,7 @@ class FeatureStore:
     def _with_objects(self, objects: Sequence[Definition]) -> Project:
         new = project_of(objects)
         self._functions |= dict(new.on_demand_views)
+        self._sources |= dict(new.sources)
         return merged(self.snapshot.project, new)
 
     def apply(
@@ -662,6 +678,11 @@ class FeatureStore:
 
     def __repr__(self) -> str:
         return f"<FeatureStore {self.project!r} at {self.config.path}>"
+
+
+def _transform_in(sources: Mapping[str, Source], name: str) -> MessageTransform | None:
+    source = sources.get(name)
+    return source.transform if isinstance(source, LogSource) else None
 
 
 def _moment_given(value: datetime | str | None, name: str) -> Micros | None:

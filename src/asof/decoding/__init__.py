@@ -2,5 +2,6 @@
 
 from asof.decoding.messages import Batch, Decoded, Letter, decode_messages, unusable_times
 from asof.decoding.schemas import Schemas, WriterSchema
+from asof.decoding.transforming import Transform
 
-__all__ = ["Batch", "Decoded", "Letter", "Schemas", "WriterSchema", "decode_messages", "unusable_times"]
+__all__ = ["Batch", "Decoded", "Letter", "Schemas", "Transform", "WriterSchema", "decode_messages", "unusable_times"]

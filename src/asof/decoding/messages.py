@@ -10,12 +10,12 @@ from typing import Protocol
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from asof.decoding.columns import joined
 from asof.decoding.json import JsonCodec
 from asof.decoding.metadata import Headers, header_column, key_columns, record_times
 from asof.decoding.schemas import Schemas
+from asof.decoding.transforming import Transform, transformed
 from asof.definitions import AvroFormat, Field, JsonFormat, LogSource, MessageFormat, ProtoFormat
 from asof.definitions.sources import TOMBSTONE
 from asof.fitting import event_micros
@@ -58,6 +58,7 @@ class Decoded:
         event_time: n event times in microseconds.
         letters: the messages that could not be used.
         undeclared: names of fields that no one declared → how many messages had them.
+        left_out: how many messages the transform made no row of.
     """
 
     rows: pa.Table
@@ -65,6 +66,7 @@ class Decoded:
     event_time: npt.NDArray[np.int64]
     letters: list[Letter]
     undeclared: Counter[str] = field(default_factory=Counter)
+    left_out: int = 0
 
 
 def decode_messages(
@@ -74,6 +76,7 @@ def decode_messages(
     keys: Sequence[str],
     clock: Micros,
     schemas: Schemas | None = None,
+    transform: Transform | None = None,
 ) -> Decoded:
     """Decode messages column by column.
 
@@ -84,12 +87,15 @@ def decode_messages(
         keys: columns (names in the source) that must not be null: the join keys of every view of the source.
         clock: now; an event later than this by more than the source's `max_future` is a letter.
         schemas: the schema registry, for messages that name their schema.
+        transform: makes rows of the messages' columns, where the source has a transform.
 
     Raises:
+        DerivationError: the transform is none of single messages.
         StorageError: the schema registry cannot be asked; no message is to blame for that.
     """
     letters: dict[int, str] = {}
     undeclared: Counter[str] = Counter()
+    left_out = 0
     values = messages.values
     places = list(range(len(values)))
     tombstones: list[int] = []
@@ -104,10 +110,18 @@ def decode_messages(
         letters=letters, undeclared=undeclared, schemas=schemas,
     )  # fmt: skip
     if source.has_metadata:
-        index, columns = _with_metadata(
-            source, messages, index, columns, tombstones=tombstones, letters=letters, schemas=schemas
+        beside = _beside(source, messages, index, letters=letters, schemas=schemas)
+        columns = {each.name: (beside | columns)[each.name] for each in source.message_fields}
+    if source.transform is not None:
+        assert transform is not None
+        before = len(index) + len(letters)
+        index, columns = transformed(source, index, columns, transform, letters=letters)
+        left_out = before - len(index) - len(letters)
+    if source.has_tombstones:
+        index, columns = _with_tombstones(
+            source, messages, (index, columns), tombstones, letters=letters, schemas=schemas
         )
-    rows = pa.table(columns)
+    rows = pa.table({name: columns[name] for name in _names(source)})
     positions = np.asarray(index, dtype=np.int64)
     event_time = columns[source.timestamp_field]
     good = np.ones(len(positions), dtype=bool)
@@ -132,43 +146,58 @@ def decode_messages(
         rows, positions, times = rows.filter(pa.array(good)), positions[good], times[good]
     too_early = set(early_index)
     found = [Letter(i, letters[i], i in too_early) for i in sorted(letters)]
-    return Decoded(rows, positions, times, found, undeclared)
+    return Decoded(rows, positions, times, found, undeclared, left_out)
 
 
-def _with_metadata(
+def _names(source: LogSource) -> list[str]:
+    return [*(each.name for each in source.schema), *([TOMBSTONE] if source.has_tombstones else [])]
+
+
+def _beside(
+    source: LogSource, messages: Records, places: list[int], *, letters: dict[int, str], schemas: Schemas | None
+) -> dict[str, pa.Array]:
+    """The columns that stand beside the values of the messages at these places."""
+    made: dict[str, pa.Array] = {}
+    if source.key_fields:
+        keys = messages.keys if messages.keys is not None else [None] * len(messages.values)
+        made |= key_columns(source, [keys[i] for i in places], places, letters=letters, schemas=schemas)
+    headers = None if messages.headers is None else [messages.headers[i] for i in places]
+    for each in source.message_fields:
+        if each.name in source.header_fields:
+            made[each.name] = header_column(source.header_fields[each.name], each, headers, places, letters)
+        elif each.name == source.record_time_field:
+            made[each.name] = record_times(_record_times(messages, places), each.dtype, source.timestamp_unit)
+    return made
+
+
+def _record_times(messages: Records, places: list[int]) -> npt.NDArray[np.int64]:
+    return np.asarray(messages.timestamps_us, dtype=np.int64)[np.asarray(places, dtype=np.int64)]
+
+
+def _with_tombstones(
     source: LogSource,
     messages: Records,
-    index: list[int],
-    columns: dict[str, pa.Array],
+    rows: tuple[list[int], dict[str, pa.Array]],
+    tombstones: list[int],
     *,
-    tombstones: Sequence[int],
     letters: dict[int, str],
     schemas: Schemas | None,
 ) -> tuple[list[int], dict[str, pa.Array]]:
-    """The columns in the schema's order with those that stand beside the values, and the tombstones' rows."""
-    if tombstones:
-        empty = {name: pa.nulls(len(tombstones), column.type) for name, column in columns.items()}
-        index, columns = joined([(index, columns), (list(tombstones), empty)])
-    rows = np.asarray(index, dtype=np.int64)
-    times = np.asarray(messages.timestamps_us, dtype=np.int64)[rows]
-    made: dict[str, pa.Array] = dict(columns)
-    if source.key_fields:
-        keys = messages.keys if messages.keys is not None else [None] * len(messages.values)
-        made |= key_columns(source, [keys[i] for i in index], index, letters=letters, schemas=schemas)
-    headers = None if messages.headers is None else [messages.headers[i] for i in index]
-    is_tombstone = np.isin(rows, np.asarray(tombstones, dtype=np.int64))
+    """The rows and those of messages without a value, at the time of their record, told apart by a column."""
+    index, columns = rows
+    columns = {**columns, TOMBSTONE: pa.array(np.zeros(len(index), dtype=bool))}
+    if not tombstones:
+        return index, columns
+    beside = _beside(source, messages, tombstones, letters=letters, schemas=schemas)
+    ends = {}
     for each in source.schema:
-        if each.name in source.header_fields:
-            made[each.name] = header_column(source.header_fields[each.name], each, headers, index, letters)
-        elif each.name == source.record_time_field:
-            made[each.name] = record_times(times, each.dtype, source.timestamp_unit)
-        elif each.name == source.timestamp_field and tombstones:
-            when = record_times(times, each.dtype, source.timestamp_unit)
-            made[each.name] = pc.if_else(pa.array(is_tombstone), when, made[each.name])
-    made = {each.name: made[each.name] for each in source.schema}
-    if source.has_tombstones:
-        made[TOMBSTONE] = pa.array(is_tombstone)
-    return index, made
+        ends[each.name] = pa.nulls(len(tombstones), each.dtype.arrow())
+        if each.name == source.timestamp_field:
+            ends[each.name] = record_times(_record_times(messages, tombstones), each.dtype, source.timestamp_unit)
+        elif each.name in beside and beside[each.name].type == each.dtype.arrow():
+            ends[each.name] = beside[each.name]
+    ends[TOMBSTONE] = pa.array(np.ones(len(tombstones), dtype=bool))
+    return joined([(index, columns), (tombstones, ends)])
 
 
 def unusable_times(source: LogSource, column: pa.Array, *, clock: Micros) -> dict[int, str]:
@@ -250,7 +279,7 @@ def _codec(source: LogSource) -> Codec:
     if codec is None:
         # Built once per definition; it holds nothing but what the definition says, and schemas it has seen.
         beside = {*source.key_fields, *source.header_fields, source.record_time_field}
-        fields = [field for field in source.schema if field.name not in beside]
+        fields = [each for each in source.message_fields if each.name not in beside]
         codec = _codec_of(source.message_format, fields, where=source.where, passed_over=source.key_fields)
         object.__setattr__(source, "_codec", codec)
     return codec

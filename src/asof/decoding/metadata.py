@@ -32,7 +32,7 @@ def key_columns(
     schemas: Schemas | None,
 ) -> dict[str, pa.Array]:
     """The columns that are read from the messages' keys; a message without a key has nulls there."""
-    fields = [field for field in source.schema if field.name in source.key_fields]
+    fields = [field for field in source.message_fields if field.name in source.key_fields]
     if isinstance(source.key_format, AvroFormat):
         return _avro_keys(source, fields, keys, places, letters=letters, schemas=schemas)
     names = [field.name for field in fields]

@@ -5,7 +5,8 @@ from __future__ import annotations
 import inspect
 import re
 import sys
-from collections.abc import Iterable, Mapping, Sequence
+import textwrap
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import timedelta
 from pathlib import Path
 from typing import Any, ClassVar
@@ -132,3 +133,13 @@ def as_list(value: Any) -> list[Any]:
     if isinstance(value, Iterable) and not isinstance(value, str | bytes):
         return list(value)
     return [value]
+
+
+def text_of(function: Callable[[Any], Any]) -> str:
+    """The function's text, by which it is known again."""
+    try:
+        return textwrap.dedent(inspect.getsource(function))
+    except (OSError, TypeError):
+        # Typed at a prompt: there is no file to read, so the compiled form says whether it is the same function.
+        code = getattr(function, "__code__", None)
+        return repr((code.co_code.hex(), code.co_names, code.co_consts)) if code else repr(function)

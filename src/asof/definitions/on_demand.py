@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import inspect
-import textwrap
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from asof.definitions.base import Definition, as_list
+from asof.definitions.base import Definition, as_list, text_of
 from asof.definitions.entities import Entity, Field
 from asof.definitions.sources import RequestSource
 from asof.definitions.views import FeatureView, Projection
@@ -70,7 +69,7 @@ class OnDemandFeatureView(Definition):
                 raise self.refuse(f"sources holds {source!r}", hint="give feature views and request sources")
             inputs.append(source)
         if udf is not None:
-            source_text = source_text or _text_of(udf)
+            source_text = source_text or text_of(udf)
             function_name = getattr(udf, "__qualname__", "")
         self._set(
             schema=tuple(schema), sources=tuple(inputs), mode=mode, function=udf, function_name=function_name,
@@ -126,15 +125,6 @@ class OnDemandFeatureView(Definition):
             "function": self.function_name,
             "source_text": self.source_text,
         }
-
-
-def _text_of(function: Callable[[Any], Any]) -> str:
-    try:
-        return textwrap.dedent(inspect.getsource(function))
-    except (OSError, TypeError):
-        # Typed at a prompt: there is no file to read, so the compiled form says whether it is the same function.
-        code = getattr(function, "__code__", None)
-        return repr((code.co_code.hex(), code.co_names, code.co_consts)) if code else repr(function)
 
 
 def on_demand_feature_view(

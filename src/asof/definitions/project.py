@@ -169,6 +169,10 @@ def merged(applied: Project, new: Project) -> Project:
     project = decode_project(content, where)
     for name, view in new.on_demand_views.items():
         project.on_demand_views[name]._set(function=view.function)
+    for name, source in new.sources.items():
+        if isinstance(source, LogSource) and source.transform is not None:
+            # Its function is not part of the content.
+            project.sources[name]._set(transform=source.transform)
     for each in new:
         kind = _kind_of(each)
         getattr(project, kind)[each.name]._set(notes=each.notes)

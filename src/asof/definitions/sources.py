@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime, timedelta
 from types import MappingProxyType
 from typing import Any, ClassVar
@@ -11,6 +11,7 @@ from asof.definitions.base import Definition
 from asof.definitions.connections import literal_secret
 from asof.definitions.entities import Field
 from asof.definitions.formats import AvroFormat, MessageFormat, format_name, message_format_of
+from asof.definitions.transforms import MessageTransform, statement
 from asof.dtypes import DType
 from asof.errors import nearest
 from asof.timing import HOUR, MINUTE, UNITS, Micros, iso, micros
@@ -193,6 +194,9 @@ class LogSource(Source):
         topic: the topic's name; the source's own name where not given.
         schema: the columns that are read off each message; the others are passed over and counted.
         message_format: `JsonFormat` (the default), `AvroFormat`, `ProtoFormat`.
+        transform: makes the rows out of the messages' columns: SQL (`SELECT … FROM message WHERE …`, evaluated with
+            DuckDB), or a function of an Arrow table of messages. At most one row of each message.
+        message_schema: the columns that are read off a message, where a transform makes those of `schema` of them.
         key_fields: the columns that are read from the message's key and not from its value. A message without a value
             (a tombstone) then says that its key is no more.
         key_format: `text` (UTF-8; digits for an integer), `int` (4 or 8 bytes, big-endian), `json` (a value, or an
@@ -213,6 +217,8 @@ class LogSource(Source):
 
     topic: str
     message_format: MessageFormat
+    transform: MessageTransform | None
+    message_schema: tuple[Field, ...]
     key_fields: tuple[str, ...]
     key_format: str | AvroFormat
     header_fields: dict[str, str]
@@ -230,6 +236,8 @@ class LogSource(Source):
         timestamp_field: str,
         topic: str = "",
         message_format: Any = "json",
+        transform: str | Callable[[Any], Any] | None = None,
+        message_schema: Sequence[Field] | None = None,
         key_fields: Sequence[str] | str = (),
         key_format: str | AvroFormat = "text",
         header_fields: Mapping[str, str] | None = None,
@@ -277,7 +285,37 @@ class LogSource(Source):
             batch_source=batch_source,
             stream_from=micros(stream_from) if stream_from is not None else None,
         )
+        self._begin_transform(transform, tuple(message_schema or ()))
         self._begin_metadata(key_fields, key_format, dict(header_fields or {}), record_time_field)
+
+    def _begin_transform(self, transform: Any, message_schema: tuple[Field, ...]) -> None:
+        if transform is None and message_schema:
+            raise self.refuse("has a message_schema and no transform", hint="give transform=, or leave it out")
+        made = MessageTransform.of(transform) if transform is not None else None
+        self._set(transform=made, message_schema=message_schema)
+        if made is None or not made.sql:
+            return
+        names = [field.name for field in self.schema]
+        try:
+            columns = statement(made.sql, [field.name for field in self.message_fields]).columns
+        except ValueError as error:
+            raise self.refuse(
+                f"transform: {error}", hint="write SELECT … AS column, … FROM message WHERE …, of one message each"
+            ) from error
+        for name in columns:
+            if name not in names:
+                raise self.refuse(
+                    f"transform answers column {name!r}, which is not in its schema",
+                    hint=nearest(name, names) or f"the schema has {names}",
+                )
+        for name in names:
+            if name not in columns:
+                raise self.refuse(f"transform answers no column {name!r} of its schema", hint=f"write … AS {name}")
+
+    @property
+    def message_fields(self) -> tuple[Field, ...]:
+        """The columns that are read off a message."""
+        return self.message_schema or self.schema
 
     def _begin_metadata(
         self, key_fields: Sequence[str] | str, key_format: Any, header_fields: dict[str, str], record_time_field: str
@@ -295,7 +333,8 @@ class LogSource(Source):
                 f"a key of format {key_format!r} holds one column, and key_fields names {list(keys)}",
                 hint="name one, or give key_format='json'",
             )
-        dtypes = {field.name: field.dtype for field in self.schema}
+        dtypes = {field.name: field.dtype for field in self.message_fields}
+        rows = {field.name: field.dtype for field in self.schema}
         beside = [*keys, *header_fields, *([record_time_field] if record_time_field else [])]
         for name in beside:
             if name not in dtypes:
@@ -309,13 +348,13 @@ class LogSource(Source):
             raise self.refuse(f"key_format 'int', and {keys[0]!r} is {dtypes[keys[0]]}", hint="declare it as Int64")
         if record_time_field:
             self._check_record_time(record_time_field, dtypes[record_time_field])
-        if keys and TOMBSTONE in dtypes:
+        if keys and TOMBSTONE in rows:
             raise self.refuse(
                 f"column {TOMBSTONE!r} has a meaning of its own where key_fields are", hint="give it another name"
             )
         self._set(
             key_fields=keys, key_format=key_format, header_fields=header_fields, record_time_field=record_time_field,
-            has_tombstones=bool(keys),
+            has_tombstones=bool(keys) and all(rows.get(key) == dtypes[key] for key in keys),
         )  # fmt: skip
 
     def _check_record_time(self, name: str, dtype: DType) -> None:
@@ -353,6 +392,10 @@ class LogSource(Source):
             "allowed_lateness": self.allowed_lateness,
             "max_future": self.max_future,
         }
+        if self.transform is not None:
+            content["transform"] = self.transform.content()
+        if self.message_schema:
+            content["message_schema"] = [field.content() for field in self.message_schema]
         for name in ("header_fields", "record_time_field"):
             if getattr(self, name):
                 content[name] = getattr(self, name)
@@ -394,7 +437,8 @@ class PushSource(LogSource):
 
 
     def _refuse_message_options(self, name: str, options: Mapping[str, Any]) -> None:
-        for option in ("message_format", "key_fields", "key_format", "header_fields", "record_time_field"):
+        for option in ("message_format", "key_fields", "key_format", "header_fields", "record_time_field", "transform",
+                       "message_schema"):
             given = options.get(option)
             if given and given not in ("json", "text"):
                 self._begin(name, description="", tags=None, owner="", ignored={})
@@ -437,6 +481,8 @@ def source_of(content: Mapping[str, Any]) -> Source | RequestSource:
         values["schema"] = [Field.of(field) for field in values["schema"]]
     if kind == "request":
         return RequestSource(**values)
+    if "message_schema" in values:
+        values["message_schema"] = [Field.of(field) for field in values["message_schema"]]
     if "batch_source" in values:
         values["batch_source"] = source_of(values["batch_source"])
     for duration in ("lag", "allowed_lateness", "max_future"):

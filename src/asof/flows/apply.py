@@ -6,8 +6,11 @@ import uuid
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import pyarrow as pa
+
 from asof.definitions import FeatureView, LogSource, Project, Snapshot, Source
 from asof.derive import check_row_wise
+from asof.dtypes import from_arrow
 from asof.errors import AsofError, CheckFailed, RegistryConflict, SourceError
 from asof.flows.archiving import archive_schema, replay_topic
 from asof.flows.build import drop_generations, fill, next_generation, wait_for_workers
@@ -15,8 +18,10 @@ from asof.flows.facts import change_facts
 from asof.flows.ingest import BUILT
 from asof.flows.parts import Parts, Progress, silent, table_of
 from asof.flows.topics import make_topic
+from asof.flows.transforms import transform_of
 from asof.offline.protocol import ARRIVAL_COLUMNS
 from asof.planning import Finding, NewGeneration, Plan, diff, resolve
+from asof.planning.fits import misfit
 from asof.sources.protocol import CountsInPlace
 
 _ATTEMPTS = 50
@@ -40,7 +45,7 @@ def make_plan(parts: Parts, project: Project) -> Plan:
             described[source.name] = error
     resolved, findings = resolve(project, described)
     plan = diff(parts.registry.load(parts.project), resolved).with_findings(findings)
-    more = _reserved_columns(resolved)
+    more = _reserved_columns(resolved) + _transforms(parts, resolved)
     if not plan.errors:
         more += _null_keys(parts, resolved)
     for view in resolved.on_demand_views.values():
@@ -65,6 +70,35 @@ def _reserved_columns(project: Project) -> list[Finding]:
         for field in source.schema
         if field.name in ARRIVAL_COLUMNS
     ]  # fmt: skip
+
+
+def _transforms(parts: Parts, project: Project) -> list[Finding]:
+    """What the engine says to the SQL between messages and rows, and to the types that it makes."""
+    findings = []
+    for source in project.sources.values():
+        if not isinstance(source, LogSource) or source.transform is None or not source.transform.sql:
+            continue
+        empty = pa.schema([(field.name, field.dtype.arrow()) for field in source.message_fields]).empty_table()
+        run = transform_of(parts, source)
+        assert run is not None
+        try:
+            made = run(empty)
+        except AsofError as error:
+            cause = str(error.__cause__ or error.message).strip().split("\n")[0]
+            findings.append(
+                Finding("error", f"source {source.name!r}", source.where, "a transform that the engine takes", cause,
+                        "mend the SELECT")
+            )  # fmt: skip
+            continue
+        for field in source.schema:
+            found = from_arrow(made.schema.field(field.name).type)
+            if found is not None and not misfit(field.dtype, found)[0]:
+                findings.append(
+                    Finding("error", f"source {source.name!r}", source.where,
+                            f"the transform's column {field.name!r} to be {field.dtype}", str(found),
+                            f"write CAST(… AS …) AS {field.name}")
+                )  # fmt: skip
+    return findings
 
 
 def _null_keys(parts: Parts, project: Project) -> list[Finding]:

@@ -34,6 +34,7 @@ from asof.flows.facts import change_facts
 from asof.flows.feeding import Feeder
 from asof.flows.generations import BUILT, Generations, Name, progress_name
 from asof.flows.parts import Parts, log_source_named, raw_keys
+from asof.flows.transforms import transform_of
 from asof.log.protocol import Messages
 from asof.timing import iso
 
@@ -155,8 +156,9 @@ class Ingest:
         source, now = self.source, self.parts.clock()
         keys = raw_keys(source, self.snapshot.project.views_of(source.name))
         found = decode_messages(
-            source, messages, keys=keys, clock=now, schemas=self.parts.schemas_of(source)
-        )
+            source, messages, keys=keys, clock=now, schemas=self.parts.schemas_of(source),
+            transform=transform_of(self.parts, source),
+        )  # fmt: skip
         decoded = self._as_judged_before(found, messages, base)
         letters = self._letters_of(topic, messages, decoded.letters, base, now)
         through = _last_offsets(messages, base)
@@ -177,6 +179,8 @@ class Ingest:
         self._taken |= through
         self.counts["events"] += len(messages)
         self.counts["dead letters"] += len(decoded.letters)
+        if decoded.left_out:
+            self.counts["left out by the transform"] += decoded.left_out
         self.undeclared.update(decoded.undeclared)
         self._watch_letters(len(messages), {letter.index for letter in decoded.letters})
 

@@ -16,6 +16,7 @@ from asof.errors import LogError, NotFound
 from asof.flows.archiving import LETTERS_SCHEMA, replay_topic, unpacked_headers
 from asof.flows.facts import change_facts
 from asof.flows.parts import Parts, log_source_named, raw_keys
+from asof.flows.transforms import transform_of
 from asof.log.protocol import Headers, UnknownTopic
 from asof.timing import micros
 
@@ -224,7 +225,10 @@ def _refused(
         [unpacked_headers(row["headers"]) for row in letters],
     )  # fmt: skip
     keys = raw_keys(source, snapshot.project.views_of(source.name))
-    decoded = decode_messages(source, messages, keys=keys, clock=parts.clock(), schemas=parts.schemas_of(source))
+    decoded = decode_messages(
+        source, messages, keys=keys, clock=parts.clock(), schemas=parts.schemas_of(source),
+        transform=transform_of(parts, source),
+    )  # fmt: skip
     return {letter.index: letter.reason for letter in decoded.letters}
 
 

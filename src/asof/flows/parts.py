@@ -9,6 +9,7 @@ from typing import Any
 from asof.decoding import Schemas
 from asof.definitions import FeatureView, LogSource, Project, Snapshot, Source
 from asof.definitions.project import decode_project
+from asof.definitions.transforms import MessageTransform
 from asof.errors import NotFound, nearest
 from asof.log.protocol import Log
 from asof.offline.protocol import Archive, OfflineStore
@@ -59,6 +60,10 @@ class Parts:
     def schemas_of(self, source: LogSource) -> Schemas | None:  # noqa: ARG002 - for parts that are configured
         """The schema registry that a source's messages name; None where they name none, or none is configured."""
         return None
+
+    def function_of(self, source: LogSource) -> MessageTransform | None:
+        """A source's transform with its function at hand; None where this process does not have it."""
+        return source.transform
 
     def letters_of(self, source: Source) -> Archive:
         return Archive(self.project, source.name, "letters")

@@ -1,0 +1,146 @@
+"""From messages' columns to the rows' columns; a message for which that fails is told apart, with the reason."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from asof.definitions import LogSource
+from asof.definitions.transforms import KEEP
+from asof.errors import AsofError, DerivationError, some
+from asof.fitting import fit
+
+Transform = Callable[[pa.Table], pa.Table]
+"""Answers one row per message, in their order, and whether it is to be kept (column `keep`) if some are left out."""
+
+COMPARED = 20
+"""So many of the first messages are also transformed one by one, which must make the same rows."""
+
+
+def transformed(
+    source: LogSource,
+    index: list[int],
+    columns: dict[str, pa.Array],
+    transform: Transform,
+    *,
+    letters: dict[int, str],
+) -> tuple[list[int], dict[str, pa.Array]]:
+    """The rows of the messages at these places: their places and columns, in the order of the schema.
+
+    Raises:
+        DerivationError: the transform does not make one row of each message, whatever the messages.
+    """
+    table = pa.table(columns)
+    bad = [row for row, place in enumerate(index) if place in letters]
+    if bad:
+        good = np.setdiff1d(np.arange(len(index)), bad)
+        table, index = table.take(pa.array(good)), [index[row] for row in good.tolist()]
+    made = _Made(source, transform)
+    pieces = made.rows(table, index, letters) if index else []
+    if not pieces:
+        return [], {field.name: pa.nulls(0, field.dtype.arrow()) for field in source.schema}
+    places = [place for piece, _ in pieces for place in piece]
+    whole = pa.concat_tables([rows for _, rows in pieces]).combine_chunks()
+    return places, {field.name: _array(whole[field.name]) for field in source.schema}
+
+
+class _Made:
+    """One batch on its way through a transform."""
+
+    def __init__(self, source: LogSource, transform: Transform) -> None:
+        assert source.transform is not None
+        self.source, self.transform = source, transform
+        self.name = source.transform.name
+
+    def rows(
+        self, table: pa.Table, places: Sequence[int], letters: dict[int, str]
+    ) -> list[tuple[list[int], pa.Table]]:
+        """Places and rows, piece by piece; halves are tried where the whole fails, down to the message that does."""
+        try:
+            answer = self.transform(table)
+        except AsofError as error:
+            failure: Exception = error.__cause__ if isinstance(error.__cause__, Exception) else error
+        except Exception as error:  # noqa: BLE001 - a user's function may raise anything
+            failure = error
+        else:
+            self._compare_once(table, answer)
+            return [self._fitted(answer, places, letters)]
+        if len(places) == 1:
+            text = str(failure).strip().split("\n")[0]
+            letters[places[0]] = f"{self.name} failed: {type(failure).__name__}{f': {text}' if text else ''}"
+            return []
+        middle = len(places) // 2
+        return [
+            *self.rows(table.slice(0, middle), places[:middle], letters),
+            *self.rows(table.slice(middle), places[middle:], letters),
+        ]
+
+    def _fitted(
+        self, answer: Any, places: Sequence[int], letters: dict[int, str]
+    ) -> tuple[list[int], pa.Table]:
+        answer = self._checked(answer, len(places))
+        keep = np.ones(len(places), dtype=bool)
+        names = [field.name for field in self.source.schema]
+        if KEEP in answer.column_names and KEEP not in names:
+            keep = _array(answer[KEEP]).fill_null(False).to_numpy(zero_copy_only=False)
+        columns = {}
+        for field in self.source.schema:
+            array, misfits = fit(answer[field.name], field.dtype)
+            for row, reason in misfits:
+                if keep[row]:
+                    letters.setdefault(places[row], f"{self.name}: column {field.name!r}: {reason}")
+            columns[field.name] = array
+        rows = pa.table(columns)
+        if keep.all():
+            return list(places), rows
+        return [place for place, kept in zip(places, keep.tolist(), strict=True) if kept], rows.filter(pa.array(keep))
+
+    def _checked(self, answer: Any, count: int) -> pa.Table:
+        if isinstance(answer, pa.RecordBatch):
+            answer = pa.Table.from_batches([answer])
+        if not isinstance(answer, pa.Table):
+            raise self._error(f"answers {type(answer).__name__}", hint="answer a pyarrow Table")
+        missing = [field.name for field in self.source.schema if field.name not in answer.column_names]
+        if missing:
+            raise self._error(f"answers no column {missing[0]!r}", hint=f"it answers {some(answer.column_names)}")
+        if answer.num_rows != count:
+            raise self._error(
+                f"answers {answer.num_rows} rows for {count} messages",
+                hint=f"answer one row for each, in their order; a column {KEEP!r} of booleans leaves messages out",
+            )
+        return answer
+
+    def _compare_once(self, table: pa.Table, answer: Any) -> None:
+        """Whether rows depend on their own message alone, seen on the first messages that a process reads."""
+        if "_transform_compared" in self.source.__dict__ or table.num_rows < 2:
+            return
+        object.__setattr__(self.source, "_transform_compared", True)
+        answer = self._checked(answer, table.num_rows)
+        for row in range(min(table.num_rows, COMPARED)):
+            try:
+                alone = self._checked(self.transform(table.slice(row, 1)), 1)
+            except DerivationError:
+                raise
+            except Exception as error:
+                raise self._error(f"fails on a message alone: {error}", hint="make it row-wise") from error
+            for name in answer.column_names:
+                one, other = alone[name][0].as_py(), answer[name][row].as_py()
+                if one != other and not (one != one and other != other):
+                    raise self._error(
+                        f"answers {other!r} in column {name!r} among others, and {one!r} alone",
+                        hint="let each row depend on its own message only",
+                    )
+
+    def _error(self, problem: str, *, hint: str) -> DerivationError:
+        source = self.source
+        return DerivationError(f"source {source.name!r}: {self.name} {problem}", hint=hint, where=source.where)
+
+
+def _array(column: pa.ChunkedArray) -> pa.Array:
+    return pa.concat_arrays(column.chunks) if column.num_chunks else pa.array([], column.type)
+
+
+__all__ = ["Transform", "transformed"]

@@ -1,0 +1,188 @@
+"""Messages become rows through SQL or a function: nested JSON, renames, filters; what fails is a dead letter."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pyarrow as pa
+import pytest
+
+from asof.errors import AsofError, DeadLetterLimit, DerivationError, NotFound, RequestError
+from asof.store import FeatureStore
+from asof.timing import iso, micros
+
+NOW = micros("2026-01-01T12:00:00+00:00")
+HEAD = """
+import pyarrow as pa
+import pyarrow.compute as pc
+from asof import Entity, FeatureView, Field, LogSource
+from asof.types import Array, Int64, Json, String, Timestamp
+"""
+TAIL = """
+clicks = LogSource(
+    "clicks", transform={transform}, timestamp_field="ts", {more}
+    message_schema=[Field("payload", Json), Field("kind", String), Field("ts", Timestamp)],
+    schema=[Field("user_id", Int64), Field("page", String), Field("ts", Timestamp)],
+)
+last_page = FeatureView("last_page", entities=[Entity("user", join_keys=["user_id"])], source=clicks)
+"""
+SQL = '''"""
+SELECT CAST(payload ->> '$.user.id' AS BIGINT) AS user_id, lower(payload ->> '$.pages[0].name') AS page, ts
+FROM message WHERE kind <> 'ping'
+"""'''
+FUNCTION = '''
+def rows_of(messages: pa.Table) -> pa.Table:
+    import json
+
+    payloads = [json.loads(each or "{}") for each in messages["payload"].to_pylist()]
+    return pa.table({
+        "user_id": pa.array([int(each["user"]["id"]) if "user" in each else None for each in payloads], pa.int64()),
+        "page": [each["pages"][0]["name"].lower() if "pages" in each else None for each in payloads],
+        "ts": messages["ts"],
+        "keep": pc.not_equal(messages["kind"], "ping"),
+    })
+'''
+
+
+def message(user, page, *, kind="view", at=NOW):
+    return json.dumps({
+        "payload": {"user": {"id": user}, "pages": [{"name": page}]}, "kind": kind, "ts": iso(at),
+    }).encode()  # fmt: skip
+
+
+def store_with(root: Path, transform: str, *, function: str = "", more: str = "") -> FeatureStore:
+    (root / "feature_store.yaml").write_text(f"project: shop\nclock: {iso(NOW)}\n", encoding="utf-8")
+    (root / "features.py").write_text(HEAD + function + TAIL.format(transform=transform, more=more), encoding="utf-8")
+    store = FeatureStore(root)
+    store.apply()
+    return store
+
+
+def pages(store, users):
+    return store.get_online_features(["last_page:page"], [{"user_id": user} for user in users]).to_dict()["page"]
+
+
+@pytest.fixture(params=["sql", "function"])
+def store(tmp_path, request):
+    how = {"transform": SQL} if request.param == "sql" else {"transform": "rows_of", "function": FUNCTION}
+    with store_with(tmp_path, **how) as store:
+        yield store
+
+
+def test_nested_messages_become_rows_and_some_are_left_out(store):
+    messages = [message(1, "Home"), message("two", "Home", kind="ping"), message(3, "Cart"), message(1, "Ping", kind="ping")]
+    store.parts.log.send("clicks", messages, partition=0, durable=True)
+
+    counts = store.stream_run(until_caught_up=True)
+
+    assert pages(store, [1, 3]) == ["home", "cart"]
+    assert counts["left out by the transform"] == (2 if "sql" in store.get_source("clicks").transform.content() else 1)
+    frame = pa.table({"user_id": [1, 3], "event_timestamp": pa.array([NOW, NOW - 1]).cast(pa.timestamp("us", "UTC"))})
+    history = store.get_historical_features(frame, ["last_page:page"]).to_arrow()
+    assert history["page"].to_pylist() == ["home", None]
+
+
+def test_a_message_on_which_it_fails_is_a_dead_letter_and_the_others_go_on(store):
+    bad = [message("seven", "x"), b"no json"]
+    messages = [message(user, "Home") for user in range(40)]
+    store.parts.log.send("clicks", [*messages[:7], bad[0], *messages[7:], bad[1]], partition=0, durable=True)
+
+    store.stream_run(until_caught_up=True)
+
+    assert pages(store, range(40)) == ["home"] * 40
+    reasons = {row["offset"]: row["reason"] for row in store.dead_letters().to_pylist()}
+    assert reasons.keys() == {7, 41}
+    assert reasons[7].startswith("transform") and "failed: " in reasons[7] and "seven" in reasons[7]
+    assert "not a JSON object" in reasons[41]
+    assert "seven" in store.dead_letter("clicks/0/7")["refused_now"]
+
+
+def test_a_transform_that_is_mended_lets_the_dead_letters_in(store, tmp_path):
+    store.parts.log.send("clicks", [message("u7", "Home")], durable=True)
+    store.stream_run(until_caught_up=True)
+    store.close()
+    mended = SQL.replace("payload ->> '$.user.id'", "replace(payload ->> '$.user.id', 'u', '')")
+
+    with store_with(tmp_path, mended) as mended_store:
+        assert mended_store.replay_dead_letters("clicks")["sent"] == 1
+        mended_store.stream_run(until_caught_up=True)
+        assert pages(mended_store, [7]) == ["home"]
+
+
+@pytest.mark.parametrize(
+    ("body", "reason"),
+    [
+        ("return messages", "answers no column 'user_id'"),
+        ("return 5", "answers int"),
+        ("return rows(messages).slice(1)", "answers 1 rows for 2 messages"),
+        ("return rows(messages, page=str(len(messages)))", "answers '2' in column 'page' among others, and '1' alone"),
+    ],
+)
+def test_a_function_that_is_not_of_single_messages_stops_the_worker(tmp_path, body, reason):
+    function = f"""
+def rows(messages, page="x"):
+    return pa.table({{"user_id": [1] * len(messages), "page": [page] * len(messages), "ts": messages["ts"]}})
+
+def wrong(messages):
+    {body}
+"""
+    with store_with(tmp_path, "wrong", function=function) as store:
+        store.parts.log.send("clicks", [message(1, "a"), message(2, "b")], partition=0, durable=True)
+
+        with pytest.raises(DerivationError, match=reason) as refused:
+            store.stream_run(until_caught_up=True)
+        assert "transform 'wrong'" in str(refused.value)
+        assert len(store.dead_letters()) == 0
+
+
+def test_a_function_that_fails_on_everything_hits_the_limit(tmp_path, monkeypatch):
+    monkeypatch.setattr("asof.flows.ingest.LIMIT_AFTER_S", 0.0)
+    function = "\ndef fails(messages):\n    raise KeyError('no such thing')\n"
+    with store_with(tmp_path, "fails", function=function) as store:
+        store.parts.log.send("clicks", [message(1, "a")] * 1500, partition=0, durable=True)
+
+        with pytest.raises(DeadLetterLimit):
+            store.stream_run(until_caught_up=True)
+        assert "transform 'fails' failed: KeyError: 'no such thing'" in store.dead_letters(limit=1)["reason"][0].as_py()
+
+
+def test_another_function_than_the_applied_one_is_refused(tmp_path):
+    with store_with(tmp_path, "rows_of", function=FUNCTION) as store:
+        store.parts.log.send("clicks", [message(1, "a")], durable=True)
+    (tmp_path / "features.py").write_text(
+        HEAD + FUNCTION.replace("lower()", "upper()") + TAIL.format(transform="rows_of", more=""), encoding="utf-8"
+    )
+    with FeatureStore(tmp_path) as store, pytest.raises(RequestError, match="is not the one that was applied"):
+        store.stream_run(until_caught_up=True)
+    (tmp_path / "features.py").write_text("", encoding="utf-8")
+    with FeatureStore(tmp_path) as store, pytest.raises(NotFound, match="does not define it any more"):
+        store.stream_run(until_caught_up=True)
+
+
+def test_keys_and_tombstones_go_round_the_transform(tmp_path):
+    more = 'key_fields="user_id",'
+    sql = "\"SELECT user_id, payload ->> '$.page' AS page, ts FROM message\""
+    tail = TAIL.replace('[Field("payload", Json),', '[Field("user_id", Int64), Field("payload", Json),')
+    (tmp_path / "feature_store.yaml").write_text(f"project: shop\nclock: {iso(NOW)}\n", encoding="utf-8")
+    (tmp_path / "features.py").write_text(HEAD + tail.format(transform=sql, more=more), encoding="utf-8")
+    with FeatureStore(tmp_path) as store:
+        store.apply()
+        value = json.dumps({"payload": {"page": "home"}, "ts": iso(NOW - 5)}).encode()
+        store.parts.log.send(
+            "clicks", [value, value, None], keys=[b"1", b"2", b"2"], timestamps_us=[NOW] * 3, partition=0, durable=True
+        )
+        store.stream_run(until_caught_up=True)
+
+        answer = store.get_online_features(["last_page:page"], [{"user_id": 1}, {"user_id": 2}])
+        assert answer.statuses["page"] == ["PRESENT", "NOT_FOUND"]
+        assert store.audit().ok
+
+
+def test_sql_that_the_engine_does_not_know_is_found_by_plan(tmp_path):
+    with pytest.raises(AsofError, match="no_such_function"):
+        store_with(tmp_path, "\"SELECT no_such_function(kind) AS user_id, kind AS page, ts FROM message\"")
+    with pytest.raises(AsofError, match="the transform's column 'user_id' to be Int64"):
+        store_with(tmp_path, "\"SELECT kind AS user_id, kind AS page, ts FROM message\"")
+
+
