@@ -14,6 +14,7 @@ from threading import Lock
 from typing import Any
 
 from asof.config import Part, StoreConfig, expanded
+from asof.config.reference import CONNECTIONS, options_of
 from asof.decoding import Schemas
 from asof.definitions import LogSource, Source
 from asof.definitions.transforms import MessageTransform
@@ -148,7 +149,9 @@ class Connections:
             return self._named(source, kind)
         home: Part = getattr(self._config, HOMES[kind])
         if home.type == kind:
-            return Connection(HOMES[kind], home.options, home.where)
+            known = options_of(CONNECTIONS, kind)
+            own = {name: value for name, value in home.options.items() if not known or name in known}
+            return Connection(HOMES[kind], own, home.where)
         fitting = [name for name, part in named.items() if part.type == kind]
         if len(fitting) == 1:
             return Connection(f"connections.{fitting[0]}", named[fitting[0]].options, named[fitting[0]].where)

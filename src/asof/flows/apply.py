@@ -22,7 +22,7 @@ from asof.flows.transforms import transform_of
 from asof.offline.protocol import ARRIVAL_COLUMNS
 from asof.planning import Finding, NewGeneration, Plan, diff, resolve
 from asof.planning.fits import misfit
-from asof.sources.protocol import CountsInPlace
+from asof.sources.protocol import CountsInPlace, Need
 
 _ATTEMPTS = 50
 
@@ -46,6 +46,7 @@ def make_plan(parts: Parts, project: Project) -> Plan:
     resolved, findings = resolve(project, described)
     plan = diff(parts.registry.load(parts.project), resolved).with_findings(findings)
     more = _reserved_columns(resolved) + _transforms(parts, resolved)
+    more += _out_of_reach(parts, resolved, described)
     if not plan.errors:
         more += _null_keys(parts, resolved)
     for view in resolved.on_demand_views.values():
@@ -98,6 +99,25 @@ def _transforms(parts: Parts, project: Project) -> list[Finding]:
                             f"the transform's column {field.name!r} to be {field.dtype}", str(found),
                             f"write CAST(… AS …) AS {field.name}")
                 )  # fmt: skip
+    return findings
+
+
+def _out_of_reach(parts: Parts, project: Project, described: Mapping[str, Any]) -> list[Finding]:
+    """Views whose rows the offline store cannot compute over, said before anything runs."""
+    findings = []
+    for view in project.views.values():
+        source = view.source
+        if isinstance(source, LogSource) or isinstance(described.get(source.name), AsofError):
+            continue
+        if not parts.offline.reaches(parts.readers[source.type].scan(source, Need())):
+            findings.append(
+                Finding(
+                    "error", f"feature view {view.name!r}", view.where, "a source in the offline store's own database",
+                    f"source {source.name!r} ({source.type}), which is elsewhere",
+                    "load its rows into that database and declare a PostgresSource, or use an offline store of type "
+                    "duckdb, which reads from everywhere",
+                )
+            )  # fmt: skip
     return findings
 
 

@@ -201,7 +201,8 @@ def read_history(
 
 def _described(parts: Parts, query: PointInTime, inputs: Mapping[str, Any], spine: Any) -> pa.Schema:
     if isinstance(spine, Files):
-        return parts.offline.sql("SELECT * FROM frame", {"frame": spine}).schema
+        schema: pa.Schema = parts.offline.run(query, {}, spine=spine).schema
+        return schema
     return parts.offline.sql(spine.strip().rstrip(";"), inputs).schema
 
 

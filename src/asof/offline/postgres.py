@@ -19,9 +19,9 @@ from asof.errors import EntityFrameError, StorageError
 from asof.fitting import event_micros
 from asof.offline.postgres_archive import PostgresArchives
 from asof.offline.postgres_arrow import dtype_of, plain_field, sql_type_of, stored_as, travelling
-from asof.offline.postgres_session import Given, Session, aliased, rows_of, session
+from asof.offline.postgres_session import Given, Session, aliased, relation_in, rows_of, session
 from asof.selection import FeatureOut
-from asof.sources.protocol import Files, Input, Relation
+from asof.sources.protocol import Files, Input
 from asof.sql import postgres as words
 from asof.sql.dialect import quote
 from asof.sql.newest import WANTED, ViewRows
@@ -94,17 +94,15 @@ class PostgresEngine:
             ) from error
         except sqlglot.errors.SqlglotError as error:
             raise EntityFrameError(f"SQL entity frame: {error}", hint="check the text") from error
-        if len(statements) != 1 or not isinstance(statements[0], exp.Query):
+        writes = (exp.Insert, exp.Update, exp.Delete, exp.Merge, exp.Into)
+        if len(statements) != 1 or not isinstance(statements[0], exp.Query) or statements[0].find(*writes):
             raise EntityFrameError("the SQL entity frame is not one SELECT", hint="write SELECT … FROM a source")
         own = {each.alias for each in statements[0].find_all(exp.CTE)}
         return {each.name for each in statements[0].find_all(exp.Table) if each.name and each.name not in own}
 
     def reaches(self, given: Input | None) -> bool:
         """Whether rows stand in this database; what does not would be shipped for every read."""
-        database = getattr(given, "database", None)
-        if database is not None:
-            return bool(database.identity == self.database.identity)
-        return given is None or isinstance(given, Relation)
+        return given is None or bool(relation_in(self.database, given))
 
     def bucket(self, columns: list[str], buckets: int) -> str:
         """SQL of a number below `buckets`, the same wherever the columns are the same."""
@@ -128,7 +126,7 @@ class PostgresOffline(PostgresEngine, PostgresArchives):
     """
 
     def __init__(self, *, schema: str = "", work_mem: str = "256MB", **connection: Any) -> None:
-        database = Postgres(**{"label": "offline_store", "kind": StorageError, **connection})
+        database = Postgres(**{"label": "offline_store", "kind": StorageError, "schema": schema, **connection})
         settings = {"work_mem": work_mem.replace(" ", ""), "maintenance_work_mem": work_mem.replace(" ", "")}
         PostgresEngine.__init__(self, database, settings)
         PostgresArchives.__init__(self, database, schema or "asof")

@@ -46,6 +46,7 @@ class Session:
         self._database = database
         self._cursor = cursor
         self._exposed: dict[str, str] = {}
+        self._columns: dict[str, str] = {}
         self._shipped = 0
         self.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ")
         # An index scan per row is planned once and runs a million times: what is compiled or shared costs more.
@@ -108,12 +109,7 @@ class Session:
 
     def relation(self, given: Given) -> str:
         """The input's own term for a FROM clause, where it stands in this database; else empty."""
-        if isinstance(given, Relation):
-            return given.name
-        database = getattr(given, "database", None)
-        if database is not None and database.identity == self._database.identity:
-            return str(given.relation)  # type: ignore[union-attr]
-        return ""
+        return relation_in(self._database, given)
 
     def ship(self, rows: pa.RecordBatchReader, *, describe_only: bool = False, numbered: bool = False) -> str:
         """Put rows into a temporary table; its name."""
@@ -122,6 +118,9 @@ class Session:
         empty = rows.schema.empty_table()
         columns = [(each, travelling(empty[each], each)[1]) for each in empty.column_names]
         number = [(ROW, "bigint")] if numbered else []
+        if numbered:
+            # Texts of users see the file's own columns alone.
+            self._columns[name] = ", ".join(quote(each) for each, _ in columns)
         self.execute(f"CREATE TEMP TABLE {name} ({columns_sql([*columns, *number])}) ON COMMIT DROP")
         if not describe_only:
             self.copy(name, rows, numbered=numbered)
@@ -145,7 +144,8 @@ class Session:
     def with_inputs(self, select: str, *, whole: bool = True) -> str:
         """The text over the inputs by name; they hide tables that are called so."""
         names = ", ".join(
-            f"{quote(name)} AS NOT MATERIALIZED (SELECT * FROM {aliased(term)})" for name, term in self._exposed.items()
+            f"{quote(name)} AS NOT MATERIALIZED (SELECT {self._columns.get(term, '*')} FROM {aliased(term)})"
+            for name, term in self._exposed.items()
         )
         inner = f"SELECT * FROM (\n{select}\n) AS asof_q" if whole else select
         return f"WITH {names}\n{inner}" if names else inner
@@ -160,6 +160,18 @@ class Session:
         """The columns of a FROM term, and the catalog's names of their types."""
         schema = self.described(f"SELECT * FROM {aliased(term)} LIMIT 0")
         return {field.name: sql_type_of(field) for field in schema}
+
+
+def relation_in(database: Postgres, given: Given) -> str:
+    """What stands for an input in a FROM clause of the database; empty where it is not there, as it is read here."""
+    if isinstance(given, Relation):
+        return given.name
+    if not isinstance(given, Batches) or given.database is None or given.database.identity != database.identity:
+        return ""
+    # A name without a schema means the same table only where it is looked up in the same schemas.
+    own: Any = getattr(given.database, "database", database)
+    qualified = re.fullmatch(r'"([^"]|"")+"(\."([^"]|"")+")+', given.relation)
+    return given.relation if own.schema == database.schema or qualified else ""
 
 
 def aliased(term: str) -> str:
@@ -224,7 +236,7 @@ def _ours(error: Exception, database: Postgres, what: str, *, user_sql: bool) ->
     own = own_words(error)
     if own:
         return SourceError(own, hint="declare the column as the type that it has, or mend the value")
-    if user_sql and state.startswith(("42", "25", "21", "22")):
+    if user_sql and state.startswith(("0A", "21", "22", "25", "42")):
         hint = _hint(said) or "check the names of tables and columns"
         return EntityFrameError(f"{what}: {_pointed(said)}", hint=hint)
     if state.startswith("22"):
@@ -252,4 +264,4 @@ def _hint(said: str) -> str:
     return found.group(1).strip() if found else ""
 
 
-__all__ = ["Given", "Session", "aliased", "rows_of", "session", "text"]
+__all__ = ["Given", "Session", "aliased", "relation_in", "rows_of", "session", "text"]
