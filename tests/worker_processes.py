@@ -25,14 +25,18 @@ WORKER = """
 import signal, sys, threading
 from pathlib import Path
 from tests.worker_processes import opened_at
+from asof.errors import AsofError
 from asof.flows.stream import run_stream
 stop = threading.Event()
 signal.signal(signal.SIGTERM, lambda *_: stop.set())
 parts = opened_at(Path(sys.argv[1]))
-def progress(what, done, total):
-    if what.startswith("waiting"):
-        print(what, file=sys.stderr, flush=True)
-run_stream(parts, stop=stop, flush_every_s=0.3, progress=progress)
+def say(error):
+    print(error, file=sys.stderr, flush=True)
+try:
+    run_stream(parts, stop=stop, flush_every_s=0.3, patience_s=60, waiting=say)
+except AsofError as error:
+    say(error)
+    sys.exit(error.exit_code)
 parts.close()
 """
 
@@ -78,9 +82,9 @@ class WorkerProcesses:
         for each in living:
             each.send_signal(signal.SIGCONT)
             each.terminate()
-        assert [each.wait(timeout=seconds) for each in living] == [0] * len(living), self._errors()
+        assert [each.wait(timeout=seconds) for each in living] == [0] * len(living), self.errors()
 
-    def _errors(self) -> str:
+    def errors(self) -> str:
         for each in self.all:
             if each.stderr is not None and each.poll() is not None and not each.stderr.closed:
                 self.said += each.stderr.read().decode()
@@ -92,7 +96,7 @@ class WorkerProcesses:
             if each.poll() is None:
                 each.kill()
             each.wait()
-        said = self._errors()
+        said = self.errors()
         assert "Traceback" not in said, said
 
 

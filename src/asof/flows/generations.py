@@ -13,7 +13,8 @@ and taken up again at a flush: from the progress that the store has by then, out
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 
 import numpy as np
 import pyarrow as pa
@@ -114,11 +115,9 @@ class Generations:
                 self.feeders[name], self.fed[name] = feeder, set()
                 # Those that are still to be recomputed; that there are some may be forgotten in the store.
                 feeder.incomplete |= self._replaced.pop(name, set())
-                try:
+                with self.while_there(name):
                     for partition, offset in archived.items():
                         self._catch_up(name, source, partition, offset)
-                except StoreReplaced:
-                    self._leave_replaced(name)
 
     def lost(self) -> list[FeatureView]:
         """The views whose rows readers should find, and whose table the online store does not have any more."""
@@ -127,10 +126,8 @@ class Generations:
     def begin(self, source: LogSource, partition: int, archived: int) -> None:
         """Bring every generation up to the archive for one partition; from then on it is fed live."""
         for name in list(self.feeders):
-            try:
+            with self.while_there(name):
                 self._catch_up(name, source, partition, archived)
-            except StorageError as error:
-                self._leave_if_gone(name, error)
 
     def _catch_up(self, name: Name, source: LogSource, partition: int, archived: int) -> None:
         feeder = self.feeders[name]
@@ -171,15 +168,13 @@ class Generations:
             live = self.fed[name]
             if not live >= partitions:
                 part = part.take(np.flatnonzero(np.isin(part.partition, list(live))))
-            try:
+            with self.while_there(name):
                 feeder.apply(part, clock=clock)
-            except StorageError as error:
-                self._leave_if_gone(name, error)
 
     def write_progress(self, through: Mapping[int, int]) -> None:
         """Say how far the rows are; never less than someone has said before."""
         for name, feeder in list(self.feeders.items()):
-            try:
+            with self.while_there(name):
                 known = self.parts.online.progress(feeder.table)
                 facts = {
                     progress_name(each): offset for each, offset in through.items()
@@ -189,8 +184,6 @@ class Generations:
                     self._leave_if_lost(name)
                 elif facts:
                     self.parts.online.write_progress(feeder.table, facts, within=feeder.incarnation)
-            except StorageError as error:
-                self._leave_if_gone(name, error)
 
     def release(self, partitions: set[int], *, in_order: bool = True) -> None:
         """Feed these partitions no longer.
@@ -213,17 +206,20 @@ class Generations:
         self.counts.update(self.feeders.pop(name).counts)
         del self.fed[name]
 
-    def _leave_if_gone(self, name: Name, error: StorageError) -> None:
-        """While a store's error is handled: leave a generation whose table is gone, by a switch or a loss; else raise.
+    @contextmanager
+    def while_there(self, name: Name) -> Iterator[None]:
+        """Work on a generation's rows; leave it where its table turns out to be gone, by a switch or a loss.
 
         What comes in its place is taken up at a flush, where no event lies between the archive and the live feed.
         """
-        if isinstance(error, StoreReplaced):
+        try:
+            yield
+        except StoreReplaced:
             self._leave_replaced(name)
-            return
-        if BUILT in self.parts.online.progress(self.feeders[name].table):
-            raise  # noqa: PLE0704 - called while the store's error is handled
-        self._leave_if_lost(name)
+        except StorageError:
+            if BUILT in self.parts.online.progress(self.feeders[name].table):
+                raise
+            self._leave_if_lost(name)
 
     def _leave_replaced(self, name: Name) -> None:
         self.counts["fail-overs of the online store"] += 1

@@ -348,11 +348,12 @@ class Ingest:
         """Recompute rows that a late event made incomplete, from the archive."""
         from asof.flows.build import recompute_rows  # noqa: PLC0415 - build reads ingest's words
 
-        for feeder in self.feeders.values():
+        for name, feeder in list(self.feeders.items()):
             if feeder.incomplete:
-                done = recompute_rows(self.parts, self.source, feeder, sorted(feeder.incomplete))
-                feeder.completed(done)
-                self.counts["rows recomputed"] += len(done)
+                with self.generations.while_there(name):
+                    done = recompute_rows(self.parts, self.source, feeder, sorted(feeder.incomplete))
+                    feeder.completed(done)
+                    self.counts["rows recomputed"] += len(done)
 
     def _watch_letters(self, count: int, dead: set[int]) -> None:
         self._verdicts.extend(i in dead for i in range(max(0, count - LIMIT_WINDOW), count))
