@@ -183,7 +183,7 @@ REFERENCE: tuple[Option, ...] = (
         "connections", "kafka", "settings", "settings", None,
         "librdkafka's own settings, passed through: `security.protocol`, `sasl.*`, `ssl.*` and so on.",
     ),
-    Option("connections", "kafka", "timeout_s", "number", 15, "How long one call waits for an answer."),
+    Option("connections", "kafka", "timeout_s", "number", 10, "How long one call waits for an answer."),
     Option(
         "connections", "kafka", "session_timeout_s", "number", None,
         "How long a worker may be silent before its partitions are given to others (else 45), and a pushing process "

@@ -17,7 +17,7 @@ from asof.flows.build import drop_generations, fill, next_generation, wait_for_w
 from asof.flows.facts import change_facts
 from asof.flows.ingest import BUILT
 from asof.flows.parts import Parts, Progress, silent, table_of
-from asof.flows.topics import make_topic
+from asof.flows.topics import check_logs, make_topic
 from asof.flows.transforms import transform_of
 from asof.offline.protocol import ARRIVAL_COLUMNS
 from asof.planning import Finding, NewGeneration, Plan, diff, resolve
@@ -46,7 +46,7 @@ def make_plan(parts: Parts, project: Project) -> Plan:
     resolved, findings = resolve(project, described)
     plan = diff(parts.registry.load(parts.project), resolved).with_findings(findings)
     more = _reserved_columns(resolved) + _transforms(parts, resolved)
-    more += _out_of_reach(parts, resolved, described)
+    more += _out_of_reach(parts, resolved, described) + check_logs(parts, resolved)
     if not plan.errors:
         more += _null_keys(parts, resolved)
     for view in resolved.on_demand_views.values():

@@ -5,19 +5,45 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from asof.definitions import KafkaSource, LogSource
-from asof.errors import LogError
+from asof.definitions import KafkaSource, LogSource, Project
+from asof.errors import AsofError, LogError
 from asof.flows.archiving import EPOCH, REPLAYED, archive_schema, replay_topic
 from asof.flows.facts import change_facts
 from asof.flows.ingest import record_gap
 from asof.flows.parts import Parts
 from asof.log.protocol import Log, UnknownTopic
+from asof.planning import Finding
 from asof.timing import micros
 
 
 def topics_of(parts: Parts, source: LogSource) -> list[tuple[Log, str, int]]:
     """A source's own topic and its replay topic: the log, the name, what is added to its partition numbers."""
     return [(parts.log_of(source), source.topic, 0), (parts.log, replay_topic(source), REPLAYED)]
+
+
+def check_logs(parts: Parts, project: Project) -> list[Finding]:
+    """Whether each log source's log answers, and has the topic where others make it."""
+    findings: list[Finding] = []
+    asked: dict[int, AsofError | None] = {}
+    for source in project.sources.values():
+        if not isinstance(source, LogSource):
+            continue
+        try:
+            log = parts.log_of(source)
+            if id(log) not in asked:
+                # A cluster that is away is waited for once, however many sources are there.
+                asked[id(log)] = None
+                try:
+                    log.topics()
+                except AsofError as error:
+                    asked[id(log)] = error
+            if (error := asked[id(log)]) is not None:
+                raise error
+            if isinstance(source, KafkaSource):
+                make_topic(parts, source)
+        except AsofError as error:
+            findings.append(Finding("error", f"source {source.name!r}", source.where, "", error.message, error.hint))
+    return findings
 
 
 def make_topic(parts: Parts, source: LogSource) -> None:

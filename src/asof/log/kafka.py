@@ -25,7 +25,7 @@ from confluent_kafka import (
 from confluent_kafka.admin import NewPartitions, NewTopic, OffsetSpec
 
 from asof.errors import LogError
-from asof.log.kafka_broker import Broker
+from asof.log.kafka_broker import Broker, is_kafka
 from asof.log.kafka_consumer import KafkaConsumer
 from asof.log.kafka_owner import Owned, living_owners
 from asof.log.kafka_reader import OutOfRange, Readers
@@ -91,7 +91,7 @@ class KafkaLog:
         replication_factor: int | None = None,
         topic_settings: Mapping[str, Any] | None = None,
         session_timeout_s: float | None = None,
-        timeout_s: float = 15.0,
+        timeout_s: float = 10.0,
     ) -> None:
         servers = bootstrap_servers if isinstance(bootstrap_servers, str) else ",".join(bootstrap_servers)
         self.broker = Broker(servers, settings=settings or {}, timeout_s=timeout_s)
@@ -124,7 +124,7 @@ class KafkaLog:
         try:
             self.broker.ask(asked, f"create topic {topic!r}")
         except LogError as error:
-            if not _is(error, "TOPIC_ALREADY_EXISTS"):
+            if not is_kafka(error, "TOPIC_ALREADY_EXISTS"):
                 raise
         self._until(lambda: self._is_ready(topic), f"create topic {topic!r}")
 
@@ -346,10 +346,12 @@ class KafkaLog:
     def committed_by(self, topic: Topic, group: str) -> dict[int, int]:
         """The same, of a topic that was looked at."""
         wanted = [TopicPartition(topic.full_name, number) for number in range(topic.partitions)]
-        asked = self.broker.admin.list_consumer_group_offsets(
-            [ConsumerGroupTopicPartitions(group, wanted)], request_timeout=self.broker.timeout_s
-        )[group]
-        found = self.broker.ask(asked, f"look at the offsets of group {group!r}", topic=topic.name)
+
+        def ask() -> Any:
+            request = [ConsumerGroupTopicPartitions(group, wanted)]
+            return self.broker.admin.list_consumer_group_offsets(request, request_timeout=self.broker.timeout_s)[group]
+
+        found = self.broker.ask_again(ask, f"look at the offsets of group {group!r}", topic=topic.name)
         return {each.partition: each.offset for each in found.topic_partitions if each.offset >= 0}
 
     # ---- own partitions
@@ -390,7 +392,7 @@ class KafkaLog:
         try:
             self.broker.ask(asked, f"add a partition to topic {topic.name!r}", topic=topic.name)
         except LogError as error:
-            if not _is(error, "INVALID_PARTITIONS"):
+            if not is_kafka(error, "INVALID_PARTITIONS"):
                 raise
         self._until(
             lambda: self.partitions(topic.name) >= wanted and self._is_ready(topic.name),
@@ -471,12 +473,6 @@ class KafkaLog:
 
 OWNER_TIMEOUT_S = 10.0
 """How long after its process died an own partition can be taken over."""
-
-
-def _is(error: LogError, name: str) -> bool:
-    """Whether an error of ours stands for the one of Kafka with this name."""
-    cause = error.__cause__
-    return bool(cause is not None and cause.args and getattr(cause.args[0], "name", str)() == name)
 
 
 _open_logs: weakref.WeakSet[KafkaLog] = weakref.WeakSet()

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from concurrent.futures import Future
 from concurrent.futures import TimeoutError as FutureTimeout
 from typing import Any
 
@@ -94,19 +95,29 @@ class Broker:
 
     def _note(self, error: KafkaError) -> None:
         """Remember what a client says about its connections: a call that times out does not say why."""
-        known = self._fault
-        # "All brokers are down" hides the reason that was heard just before it.
-        if error.code() == KafkaError._ALL_BROKERS_DOWN and known is not None and time.monotonic() - known[0] < 60:
-            return
-        self._fault = (time.monotonic(), error)
+        # "All brokers are down" hides the reason that is heard before or after it.
+        if error.code() != KafkaError._ALL_BROKERS_DOWN:
+            self._fault = (time.monotonic(), error)
 
-    def ask(self, future: Any, doing: str, *, topic: str = "", timeout_s: float | None = None) -> Any:
+    def ask_again(self, call: Callable[[], Future[Any]], doing: str, *, topic: str = "") -> Any:
+        """The answer of an admin call, made again while the broker that knows it is only just taking its place."""
+        deadline = time.monotonic() + self.timeout_s
+        while True:
+            try:
+                return self.ask(call(), doing, topic=topic)
+            except LogUnreachable as error:
+                cause = error.__cause__
+                is_settling = isinstance(cause, KafkaException) and cause.args[0].code() in _SETTLING
+                if not is_settling or time.monotonic() > deadline:
+                    raise
+                time.sleep(_WAIT_STEP_S)
+
+    def ask(self, future: Future[Any], doing: str, *, topic: str = "") -> Any:
         """The answer of an admin call.
 
         Raises:
             LogError: it failed; the message names the setting to change.
         """
-        timeout_s = self.timeout_s if timeout_s is None else timeout_s
         began = time.monotonic()
         while True:
             self.admin.poll(0)
@@ -115,7 +126,7 @@ class Broker:
             except (FutureTimeout, TimeoutError) as error:
                 # A refused password does not get better by waiting for it.
                 refused = self._refused_since(began)
-                if refused is not None or time.monotonic() - began > timeout_s:
+                if refused is not None or time.monotonic() - began > self.timeout_s:
                     raise self.unreachable(doing, refused) from error
             except KafkaException as error:
                 raise self.translated(error.args[0], doing, topic=topic) from error
@@ -128,11 +139,18 @@ class Broker:
     def unreachable(self, doing: str, error: KafkaError | None = None) -> LogUnreachable:
         """The error for a cluster that does not answer, with what was last heard of it."""
         if error is None or error.code() in _SILENT:
+            self.admin.poll(0)
             heard = self._fault[1] if self._fault is not None and time.monotonic() - self._fault[0] < 60 else None
             error = heard or error
         found = _plain(error) if error is not None else f"no answer within {self.timeout_s:g} s"
-        made = LogUnreachable(f"cannot {doing}: Kafka at {self.servers} does not answer: {found}", hint=_hint(error))
-        made.may_pass = error is None or error.code() not in _REFUSALS
+        hint = _hint(error)
+        if error is None or (error.code() in _SILENT - _HINTS.keys() and error.code() != KafkaError._TRANSPORT):
+            # A connection that is refused says so; one that is taken and dropped does not.
+            hint = "check bootstrap_servers and security.protocol, and that the broker runs"
+        is_refused = error is not None and error.code() in _REFUSALS
+        what = "refuses the connection" if is_refused else "does not answer"
+        made = LogUnreachable(f"cannot {doing}: Kafka at {self.servers} {what}: {found}", hint=hint)
+        made.may_pass = not is_refused
         return made
 
     def translated(self, error: KafkaError, doing: str, *, topic: str = "") -> LogError:
@@ -150,12 +168,16 @@ class Broker:
         return [admin]
 
 
-_SILENT = {
+_SETTLING = {
+    KafkaError.LEADER_NOT_AVAILABLE, KafkaError.NOT_LEADER_FOR_PARTITION, KafkaError.COORDINATOR_NOT_AVAILABLE,
+    KafkaError.COORDINATOR_LOAD_IN_PROGRESS, KafkaError.NOT_COORDINATOR,
+}  # fmt: skip
+"""A broker answers that another one, or it itself in a moment, would know."""
+
+_SILENT = _SETTLING | {
     KafkaError._TRANSPORT, KafkaError._ALL_BROKERS_DOWN, KafkaError._TIMED_OUT, KafkaError._TIMED_OUT_QUEUE,
     KafkaError._RESOLVE, KafkaError._MSG_TIMED_OUT, KafkaError.REQUEST_TIMED_OUT, KafkaError._WAIT_COORD,
-    KafkaError.BROKER_NOT_AVAILABLE, KafkaError.LEADER_NOT_AVAILABLE, KafkaError.NOT_LEADER_FOR_PARTITION,
-    KafkaError.NETWORK_EXCEPTION, KafkaError.COORDINATOR_NOT_AVAILABLE, KafkaError.COORDINATOR_LOAD_IN_PROGRESS,
-    KafkaError.NOT_COORDINATOR,
+    KafkaError.BROKER_NOT_AVAILABLE, KafkaError.NETWORK_EXCEPTION,
 }  # fmt: skip
 """No answer, or no one there who could give it yet: it may come later."""
 
@@ -195,7 +217,7 @@ _HINTS: dict[int, str] = {
 
 def _hint(error: KafkaError | None) -> str:
     if error is None:
-        return "check bootstrap_servers, and that the broker runs"
+        return ""
     text = error.str()
     if "security.protocol" in text or "SSL listener" in text or "PLAINTEXT" in text:
         return "set security.protocol in its settings to what the broker's listener speaks"
@@ -209,7 +231,14 @@ def _plain(error: KafkaError) -> str:
     """What librdkafka says, without its own bookkeeping (thread names, timings)."""
     text = error.str().removeprefix("Broker: ").removeprefix("Local: ")
     _, _, after = text.partition("/bootstrap: ")
-    return (after or text).partition(" (after ")[0]
+    plain = (after or text).partition(" (after ")[0]
+    return plain if not plain.endswith(": ") else f"{plain}{error.name()}"
 
 
-__all__ = ["Broker"]
+def is_kafka(error: LogError, name: str) -> bool:
+    """Whether an error of ours stands for Kafka's of this name."""
+    cause = error.__cause__
+    return isinstance(cause, KafkaException) and cause.args[0].name() == name
+
+
+__all__ = ["Broker", "is_kafka"]

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from confluent_kafka import Consumer, KafkaException
 
 from asof.errors import LogError
-from asof.log.kafka_broker import Broker
+from asof.log.kafka_broker import Broker, is_kafka
 from asof.log.kafka_writer import OwnWriter
 
 if TYPE_CHECKING:
@@ -98,17 +98,24 @@ class Owned:
 
 def living_owners(broker: Broker, topic: Topic, numbers: list[int]) -> dict[int, set[str]]:
     """Per partition, who claims it and lives."""
-    groups = {owners_group(topic.full_name, number): number for number in numbers}
-    asked = broker.admin.describe_consumer_groups(list(groups), request_timeout=broker.timeout_s)
     found: dict[int, set[str]] = {}
-    for group, future in asked.items():
+    groups = {number: owners_group(topic.full_name, number) for number in numbers}
+    asked = broker.admin.describe_consumer_groups(list(groups.values()), request_timeout=broker.timeout_s)
+    for number, group in groups.items():
+        first = [asked[group]]
+
+        def ask(group: str = group, first: list[Any] = first) -> Any:
+            if first:
+                return first.pop()
+            return broker.admin.describe_consumer_groups([group], request_timeout=broker.timeout_s)[group]
+
         try:
-            members = broker.ask(future, f"look at group {group!r}").members
+            members = broker.ask_again(ask, f"look at group {group!r}").members
         except LogError as error:
-            if "does not exist" not in error.message and "not found" not in error.message:
+            if not is_kafka(error, "GROUP_ID_NOT_FOUND"):
                 raise
             members = []
-        found[groups[group]] = {each.client_id for each in members}
+        found[number] = {each.client_id for each in members}
     return found
 
 

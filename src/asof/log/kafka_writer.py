@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 from functools import partial
 from typing import Any
 
@@ -206,16 +207,11 @@ class OwnWriter:
                     raise
 
     def _give_up(self, producer: Any, error: KafkaError) -> None:
-        """Abort where that is still possible; else the next send begins anew, which ends the open transaction."""
+        """Abort where that is still possible; the next send begins anew, which ends what is left open."""
         self._producer = None
-        if error.code() in _FENCED or error.fatal():
-            return
-        try:
-            producer.purge()
-            producer.abort_transaction(2.0)
-            self._producer = producer
-        except KafkaException:
-            pass
+        if error.code() not in _FENCED and not error.fatal():
+            with suppress(KafkaException):
+                producer.abort_transaction(2.0)
 
     def close(self) -> None:
         """Let go; every batch is complete already."""
