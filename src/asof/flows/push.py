@@ -18,7 +18,7 @@ from asof.fitting import fit, fit_values
 from asof.flows.ingest import Ingest
 from asof.flows.parts import Parts, log_source_named
 from asof.flows.stream import check_topic, take_in
-from asof.log.protocol import Headers
+from asof.log.protocol import Headers, OwnershipLost
 
 BATCH = "batch"
 """The header that carries a batch's id."""
@@ -55,10 +55,13 @@ class Pusher:
     def take_over(self) -> int:
         """Apply and archive all that stands in the log and not in the archive, whoever pushed it; how many rows."""
         with self._lock:
-            after = self.parts.log.bounds(self.topic)[self.partition][1]
-            taken = take_in(self.parts, self.ingest)
-            self._position = max(self._position, after)
-            self._flushed_at = time.monotonic()
+            return self._take_over()
+
+    def _take_over(self) -> int:
+        after = self.parts.log.bounds(self.topic)[self.partition][1]
+        taken = take_in(self.parts, self.ingest)
+        self._position = max(self._position, after)
+        self._flushed_at = time.monotonic()
         return taken
 
     def push(self, rows: Any, *, batch_id: str | None = None) -> int:
@@ -94,12 +97,21 @@ class Pusher:
             headers: list[Headers] | None = None
             if batch_id is not None:
                 headers = [((BATCH, batch_id.encode()),)] * len(messages)
-            self.parts.log.send(self.topic, messages, partition=self.partition, headers=headers, durable=True)
+            self._send(messages, headers)
             if batch_id is not None:
                 self._batches.add(batch_id)
             self._apply()
             self._archive_if_due()
         return len(messages)
+
+    def _send(self, messages: Sequence[bytes], headers: Sequence[Headers] | None) -> None:
+        try:
+            self.parts.log.send(self.topic, messages, partition=self.partition, headers=headers, durable=True)
+        except OwnershipLost:
+            # This process stood still for so long that another one took its partition over, with all that is in it.
+            self.partition, self._position = self.parts.log.own_partition(self.topic), 0
+            self._take_over()
+            self.parts.log.send(self.topic, messages, partition=self.partition, headers=headers, durable=True)
 
     def _refuse_unusable_times(self, table: pa.Table) -> None:
         """A pushed row has somebody to tell, so it is refused where a message would become a dead letter."""

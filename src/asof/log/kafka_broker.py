@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import threading
 import time
 from collections.abc import Callable, Mapping
@@ -25,12 +26,16 @@ _OURS = {
 """Settings that the promises of the log rest on, and what to give in their place."""
 
 _DEFAULTS: dict[str, Any] = {
-    # Every client prints to stderr otherwise, endlessly while a broker is away; errors come through error_cb.
+    # Every client prints to stderr otherwise, endlessly while a broker is away; errors come through error_cb, and
+    # what librdkafka says at this level still goes to a logger.
     "log_level": 0,
     "reconnect.backoff.max.ms": 2000,
     "allow.auto.create.topics": False,
     "client.id": "asof",
 }
+
+_LOGGER = logging.getLogger("asof.log.kafka")
+_LOGGER.addHandler(logging.NullHandler())
 
 _WAIT_STEP_S = 0.1
 
@@ -74,7 +79,7 @@ class Broker:
             ConfigError: librdkafka does not take a setting.
         """
         fixed = {name.replace("_", "."): value for name, value in ours.items()}
-        fixed |= {"bootstrap.servers": self.servers, "error_cb": self._note}
+        fixed |= {"bootstrap.servers": self.servers, "error_cb": self._note, "logger": _LOGGER}
         try:
             return kind({**_DEFAULTS, **(preset or {}), **self._settings, **fixed})
         except (KafkaException, ValueError, TypeError) as error:

@@ -50,7 +50,9 @@ class Owned:
             session_timeout_ms=int(session_timeout_s * 1000),
             heartbeat_interval_ms=max(100, min(2000, int(session_timeout_s * 1000 / 4))),
         )
-        self._consumer.subscribe([topic.full_name], on_assign=_hold_nothing)
+        self._consumer.subscribe(
+            [topic.full_name], on_assign=_hold_nothing, on_revoke=_give_nothing_up, on_lost=_give_nothing_up
+        )
         self._thread = threading.Thread(target=self._live, name=f"owner-{topic.name}-{number}", daemon=True)
         self._thread.start()
 
@@ -122,3 +124,7 @@ def living_owners(broker: Broker, topic: Topic, numbers: list[int]) -> dict[int,
 def _hold_nothing(consumer: Any, partitions: Any) -> None:
     """The group is for its membership alone."""
     consumer.incremental_assign([])
+
+
+def _give_nothing_up(consumer: Any, partitions: Any) -> None:
+    consumer.incremental_unassign([])

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Sequence
-from contextlib import suppress
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from functools import partial
 from typing import Any
 
@@ -29,6 +29,17 @@ _FENCED = {
     KafkaError._FENCED, KafkaError.PRODUCER_FENCED, KafkaError.INVALID_PRODUCER_EPOCH,
     KafkaError.INVALID_PRODUCER_ID_MAPPING, KafkaError.TRANSACTION_COORDINATOR_FENCED,
 }  # fmt: skip
+
+
+@contextmanager
+def _raised_plainly() -> Iterator[None]:
+    """A fatal error of the client that came between two callbacks, as the error that it is."""
+    try:
+        yield
+    except SystemError as error:
+        if isinstance(error.__cause__, KafkaException):
+            raise error.__cause__ from None
+        raise
 
 
 class Batch:
@@ -106,14 +117,15 @@ class SharedWriter:
                 )  # fmt: skip
             producer = self._producer
         doing = f"send to topic {shown!r}"
+        deadline = time.monotonic() + self._broker.timeout_s + 5
         try:
-            batch.send(producer, **records)
+            with _raised_plainly():
+                batch.send(producer, **records)
+                while batch.left and time.monotonic() < deadline:
+                    producer.flush(0.2)
         except KafkaException as error:
             self._drop(producer, error.args[0])
             raise self._broker.translated(error.args[0], doing, topic=shown) from error
-        deadline = time.monotonic() + self._broker.timeout_s + 5
-        while batch.left and time.monotonic() < deadline:
-            producer.flush(0.2)
         if batch.error is not None:
             self._drop(producer, batch.error)
             raise self._broker.translated(batch.error, doing, topic=shown)
@@ -183,12 +195,13 @@ class OwnWriter:
         producer = self._producer
         timeout_s = self._broker.timeout_s
         try:
-            producer.begin_transaction()
-            batch.send(producer, **records)
-            producer.flush(timeout_s)
-            if batch.error is not None or batch.left:
-                raise KafkaException(batch.error or KafkaError(KafkaError._TIMED_OUT))
-            self._commit(producer, timeout_s)
+            with _raised_plainly():
+                producer.begin_transaction()
+                batch.send(producer, **records)
+                producer.flush(timeout_s)
+                if batch.error is not None or batch.left:
+                    raise KafkaException(batch.error or KafkaError(KafkaError._TIMED_OUT))
+                self._commit(producer, timeout_s)
         except KafkaException as error:
             self._give_up(producer, error.args[0])
             if error.args[0].code() in _FENCED:
