@@ -37,7 +37,7 @@ from asof.cli.app import COMMANDS, cli
 from asof.cli.context import CliContext
 from asof.cli.exit_codes import EXIT_CODES, FOUND, PIPE_CLOSED, STOPPED, UNEXPECTED, USAGE
 from asof.cli.progress import Lines
-from asof.config import load_config
+from asof.config import Auth, load_config
 from asof.definitions import Project
 from asof.errors import AsofError, CheckFailed, NotFound, RegistryConflict, RowsRefused
 from asof.planning import Create, Finding, Plan
@@ -79,7 +79,9 @@ class FakeStore:
 
     def __init__(self) -> None:
         self.calls: list[tuple[str, tuple[Any, ...], dict[str, Any]]] = []
-        self.config = SimpleNamespace(notes=["provider has no meaning in Asof and is ignored"])
+        self.config = SimpleNamespace(
+            notes=["provider has no meaning in Asof and is ignored"], auth=Auth(), server={}
+        )
         self.closed = False
         self.fails: BaseException | None = None
         self.answers: dict[str, Any] = {}

@@ -7,12 +7,14 @@ import json
 import os
 import time
 from collections.abc import Callable
+from datetime import UTC, datetime
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import jwt
 import pytest
+import trustme
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 
 from asof.config.auth import ACTIONS, ApiKey, Auth, Certificate, Issuer, Role
@@ -20,12 +22,13 @@ from asof.errors import ConfigError, NotAllowed, NotAuthenticated, Overloaded
 from asof.server.access import Caller
 from asof.server.security.audit import AuditLog
 from asof.server.security.binding import cleartext_note, is_foreign_page, refuse_open
+from asof.server.security.checks import security_checks
 from asof.server.security.guard import Guard
 from asof.server.security.key_sets import KEEP_S, MAX_AGE_S, WAIT_S, KeySet, discovered, parse_keys
 from asof.server.security.keys import KeyRing, hash_of, new_key
 from asof.server.security.principals import Principal
 from asof.server.security.tokens import KeysNeeded
-from asof.timing import SECOND, micros
+from asof.timing import DAY, SECOND, micros
 
 NOW = micros("2026-01-01T12:00:00Z")
 READ, WRITE, ADMIN = (Role(action, action) for action in ACTIONS)
@@ -647,3 +650,55 @@ def test_off_writes_nothing(capsys: pytest.CaptureFixture[str]) -> None:
     AuditLog("off", clock=lambda: NOW).write(who="a")
 
     assert capsys.readouterr() == ("", "")
+
+
+# ---- what the doctor says ----
+
+
+def config_of(auth: Auth, **server: Any) -> Any:
+    return SimpleNamespace(auth=auth, server=server)
+
+
+def said_by_doctor(config: Any) -> list[tuple[str, bool, str]]:
+    return [(check.part, check.ok, check.text) for check in security_checks(config, now=NOW)]
+
+
+def test_where_nothing_is_set_the_doctor_has_nothing_to_say() -> None:
+    assert said_by_doctor(config_of(Auth())) == []
+
+
+def test_the_doctor_names_keys_that_expired_or_end_soon() -> None:
+    keys = [ApiKey(str(i), hash_of("x"), f"k{i}", (READ,), expires) for i, expires in enumerate((None, NOW + 3 * DAY, NOW))]
+
+    assert said_by_doctor(config_of(Auth(keys=tuple(keys[:1])))) == [("server keys", True, "1 keys")]
+    assert said_by_doctor(config_of(Auth(keys=tuple(keys)))) == [
+        ("server keys", False, "3 keys; of 'k1' the first ends at 2026-01-04T12:00:00Z; expired: 'k2'")
+    ]
+
+
+def test_the_doctor_asks_issuers_for_their_keys(tmp_path: Path) -> None:
+    path = tmp_path / "keys.json"
+    auth = Auth(issuers=(Issuer(ISSUER, ("asof",), str(path)),))
+
+    assert "cannot be read (FileNotFoundError" in said_by_doctor(config_of(auth))[0][2]
+    path.write_bytes(jwks("one", "two"))
+    assert said_by_doctor(config_of(auth)) == [(f"issuer {ISSUER}", True, "keys 'one', 'two'")]
+
+
+def test_the_doctor_says_when_a_certificate_ends(tmp_path: Path) -> None:
+    leaf = trustme.CA().issue_cert("asof.example.com", not_after=datetime(2026, 1, 10, tzinfo=UTC))
+    leaf.cert_chain_pems[0].write_to_path(tmp_path / "cert.pem")
+    leaf.private_key_pem.write_to_path(tmp_path / "key.pem")
+    paths = {"tls_cert": str(tmp_path / "cert.pem"), "tls_key": str(tmp_path / "key.pem")}
+
+    ((part, ok, text),) = said_by_doctor(config_of(Auth(), **paths))
+    assert (part, ok) == ("server TLS", False) and text.endswith("is valid until 2026-01-10T00:00:00Z, 8 days from now")
+    paths["tls_key"] = str(tmp_path / "gone.pem")
+    ((_, ok, text),) = said_by_doctor(config_of(Auth(), **paths))
+    assert not ok and "gone.pem cannot be read" in text
+
+
+def test_the_doctor_sees_a_server_that_would_refuse_to_start() -> None:
+    ((part, ok, text),) = said_by_doctor(config_of(OPEN, host="0.0.0.0"))
+
+    assert (part, ok) == ("server", False) and "would let everybody" in text

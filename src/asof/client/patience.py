@@ -86,10 +86,11 @@ def failure_of(call: Call, failure: httpx.HTTPError, url: str, *, timeout_s: flo
         )
     if isinstance(failure, httpx.UnsupportedProtocol):
         return ServerUnreachable(f"{url} is no http address", hint="begin it with https:// or http://")
-    return ServerUnreachable(
-        f"{what}: the connection to {url} broke ({_plainly(reason)}){unknown}",
-        hint="" if call.repeatable else "look whether it was done; pushes with a batch_id can be sent again safely",
-    )
+    hint = "" if call.repeatable else "look whether it was done; pushes with a batch_id can be sent again safely"
+    if url.startswith("https://") and not hint:
+        # With TLS 1.3 the refusal comes after the client believes that all is well, and is often not seen.
+        hint = "if it wants client certificates, give client_cert="
+    return ServerUnreachable(f"{what}: the connection to {url} broke ({_plainly(reason)}){unknown}", hint=hint)
 
 
 def is_about_tls(failure: BaseException) -> bool:

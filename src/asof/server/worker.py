@@ -137,6 +137,7 @@ def made(orders: Orders) -> Worker:
     """The worker that these orders ask for, not started yet."""
     from asof.server.app import App  # noqa: PLC0415
     from asof.server.security.guard import Guard  # noqa: PLC0415
+    from asof.server.security.pages import with_pages  # noqa: PLC0415
     from asof.server.security.tls import server_context, tls_settings  # noqa: PLC0415
     from asof.server.service import Service  # noqa: PLC0415
     from asof.server.settings import ServerSettings  # noqa: PLC0415
@@ -155,7 +156,8 @@ def made(orders: Orders) -> Worker:
         client_ca=settings.tls_client_ca, client_certificates=settings.tls_client_certificates,
     )  # fmt: skip
     config = uvicorn.Config(
-        App(service), loop="uvloop", http=TlsProtocol if tls else BoundedProtocol, ws="none", lifespan="on",
+        with_pages(App(service), store.config.auth), loop="uvloop",
+        http=TlsProtocol if tls else BoundedProtocol, ws="none", lifespan="on",
         log_config=None, access_log=False, server_header=False, date_header=False, proxy_headers=False,
         timeout_keep_alive=int(settings.keep_alive_s), timeout_graceful_shutdown=1, backlog=settings.backlog,
         ssl_context_factory=(lambda config, default: server_context(tls)) if tls else None,

@@ -82,9 +82,12 @@ def audit(context: CliContext, names: tuple[str, ...], keys: int, seed: int) -> 
 def doctor(context: CliContext) -> None:
     """Check every part of the store, one line each.
 
-    Leaves with code 10 where a part is not well.
+    Also who may use its server, and until when. Leaves with code 10 where a part is not well.
     """
-    checks = context.store.doctor()
+    from asof.server.security.checks import security_checks
+    from asof.store import system_clock
+
+    checks = [*context.store.doctor(), *security_checks(context.store.config, now=system_clock())]
     content = [{"part": check.part, "ok": check.ok, "text": check.text, "hint": check.hint} for check in checks]
     records = [
         {"": "ok" if check.ok else "BAD", "part": check.part,

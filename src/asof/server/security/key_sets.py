@@ -65,6 +65,11 @@ class KeySet:
         """Whether there are keys that are not too old."""
         return self._fetched_at is not None and self._clock() - self._fetched_at <= KEEP_S
 
+    @property
+    def ids(self) -> list[str]:
+        """The ids of the keys that there are."""
+        return list(self._raw)
+
     def find(self, kid: str | None, algorithm: str) -> jwt.PyJWK | None:
         """The key of this id, for this algorithm; without an id the only key there is. None: there is none."""
         if not self.is_usable:

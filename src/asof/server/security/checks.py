@@ -1,0 +1,90 @@
+"""What the doctor says of a server's security: who may come in, what ends soon, and whether issuers answer."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from asof.config import StoreConfig
+from asof.config.auth import Auth, Issuer
+from asof.errors import AsofError, some
+from asof.flows.doctor import Check
+from asof.server.security.binding import refuse_open
+from asof.server.security.tls import server_context, tls_settings
+from asof.timing import DAY, Micros, iso, micros
+
+SOON = 14 * DAY
+
+
+def security_checks(config: StoreConfig, *, now: Micros) -> list[Check]:
+    """One line on each part of `auth:` and of the server's TLS that is set; nothing where neither is."""
+    checks = list(_keys(config.auth, now))
+    checks += [_issuer(each) for each in config.auth.issuers]
+    checks += _tls(config, now)
+    host = str(config.server.get("host", "127.0.0.1"))
+    try:
+        refuse_open(host, config.auth, insecure=False)
+    except AsofError as error:
+        checks.append(Check("server", False, error.message, error.hint))
+    return checks
+
+
+def _keys(auth: Auth, now: Micros) -> Iterator[Check]:
+    if not auth.keys:
+        return
+    expired = [each.name for each in auth.keys if each.expires is not None and each.expires <= now]
+    ending = [each for each in auth.keys if each.expires is not None and now < each.expires <= now + SOON]
+    text = f"{len(auth.keys)} keys"
+    if ending:
+        first = min(each.expires or 0 for each in ending)
+        text += f"; of {some([each.name for each in ending])} the first ends at {iso(first)}"
+    if expired:
+        yield Check("server keys", False, f"{text}; expired: {some(expired)}", "remove them, or make new ones")
+    else:
+        yield Check("server keys", True, text)
+
+
+def _issuer(issuer: Issuer) -> Check:
+    part = f"issuer {issuer.issuer}"
+    try:
+        from asof.server.security.key_sets import key_set_of  # noqa: PLC0415
+    except ImportError:
+        return Check(part, False, "its tokens need packages that are not installed", "pip install 'asof[server]'")
+    keys = key_set_of(issuer)
+    keys.refresh()
+    if keys.problem:
+        return Check(part, False, f"its keys cannot be read ({keys.problem})", "check auth.issuers.jwks")
+    return Check(part, True, f"keys {some(keys.ids)}")
+
+
+def _tls(config: StoreConfig, now: Micros) -> list[Check]:
+    options = {name: str(config.server.get(f"tls_{name}", "")) for name in ("key_password", "client_ca")}
+    certificate, key = str(config.server.get("tls_cert", "")), str(config.server.get("tls_key", ""))
+    try:
+        settings = tls_settings(
+            certificate=certificate, key=key, password=options["key_password"], client_ca=options["client_ca"]
+        )
+        if settings is None:
+            return []
+        server_context(settings)
+    except AsofError as error:
+        return [Check("server TLS", False, error.message, error.hint)]
+    ends = _end_of(certificate)
+    if ends is None:
+        return [Check("server TLS", True, certificate)]
+    left = ends - now
+    text = f"{certificate} is valid until {iso(ends)}"
+    if left <= SOON:
+        gone = f"{certificate} expired at {iso(ends)}"
+        text = gone if left <= 0 else f"{text}, {left // DAY} days from now"
+        return [Check("server TLS", False, text, "renew it, and reload the server")]
+    return [Check("server TLS", True, text)]
+
+
+def _end_of(certificate: str) -> Micros | None:
+    """When a certificate ends; None where nobody here can read it."""
+    try:
+        from cryptography import x509  # noqa: PLC0415
+    except ImportError:
+        return None
+    with open(certificate, "rb") as file:
+        return micros(x509.load_pem_x509_certificate(file.read()).not_valid_after_utc)

@@ -1,0 +1,192 @@
+"""The files for deployment: what cannot be run here passes its own linter, and agrees with the code and with itself."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+import tomllib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from asof.cli.app import cli
+from asof.server.routes import ROUTES
+from asof.server.settings import ServerSettings
+
+ROOT = Path(__file__).parents[2]
+MANIFESTS = sorted((ROOT / "deploy" / "kubernetes").glob("*.yaml"))
+KUBERNETES = ("1.30", "1.36")
+"""The oldest and the newest version whose schemas the manifests are held to."""
+
+
+def objects() -> Iterator[tuple[str, dict[str, Any]]]:
+    for path in MANIFESTS:
+        if path.name != "kustomization.yaml":
+            for each in yaml.safe_load_all(path.read_text()):
+                yield path.name, each
+
+
+OBJECTS = list(objects())
+PODS = {
+    each["metadata"]["name"]: (each, (each["spec"]["jobTemplate"]["spec"] if each["kind"] == "CronJob" else each["spec"])["template"])
+    for _, each in OBJECTS
+    if each["kind"] in ("Deployment", "CronJob")
+}  # fmt: skip
+
+
+def of_kind(kind: str) -> list[dict[str, Any]]:
+    return [each for _, each in OBJECTS if each["kind"] == kind]
+
+
+@pytest.mark.parametrize("version", KUBERNETES)
+@pytest.mark.parametrize("at", range(len(OBJECTS)), ids=[f"{file}-{each['kind']}" for file, each in OBJECTS])
+def test_a_manifest_fits_the_schema_of_kubernetes(at: int, version: str) -> None:
+    kubernetes_validate = pytest.importorskip("kubernetes_validate")
+
+    kubernetes_validate.validate(OBJECTS[at][1], version, strict=True)
+
+
+def test_the_schemas_refuse_what_is_wrong() -> None:
+    kubernetes_validate = pytest.importorskip("kubernetes_validate")
+    wrong = {"apiVersion": "apps/v1", "kind": "Deployment", "metadata": {"name": "a"}, "spec": {"replica": 1}}
+
+    with pytest.raises(kubernetes_validate.ValidationError):
+        kubernetes_validate.validate(wrong, KUBERNETES[-1], strict=True)
+
+
+def test_the_dockerfile_passes_its_linter() -> None:
+    hadolint = Path(sys.executable).with_name("hadolint")
+    if not hadolint.exists():
+        pytest.skip("hadolint is not there for this platform")
+    done = subprocess.run([hadolint, "--no-color", ROOT / "Dockerfile"], capture_output=True, text=True)
+
+    assert (done.returncode, done.stdout) == (0, "")
+
+
+def test_kustomization_names_every_file_that_is_no_example() -> None:
+    kustomization = yaml.safe_load((ROOT / "deploy/kubernetes/kustomization.yaml").read_text())
+
+    files = {path.name for path in MANIFESTS if path.name != "kustomization.yaml" and "example" not in path.name}
+    assert set(kustomization["resources"]) == files
+    images = {container["image"] for _, pod in PODS.values() for container in pod["spec"]["containers"]}
+    assert images == {each["name"] for each in kustomization["images"]}
+    assert not any(each["newTag"] == "latest" for each in kustomization["images"])
+
+
+@pytest.mark.parametrize("name", PODS)
+def test_a_pod_may_no_more_than_it_needs(name: str) -> None:
+    spec = PODS[name][1]["spec"]
+
+    assert spec["automountServiceAccountToken"] is False
+    assert spec["securityContext"]["runAsNonRoot"] is True
+    assert spec["securityContext"]["seccompProfile"] == {"type": "RuntimeDefault"}
+    for container in spec["containers"]:
+        own = container["securityContext"]
+        assert own == {
+            "allowPrivilegeEscalation": False, "readOnlyRootFilesystem": True, "capabilities": {"drop": ["ALL"]},
+        }  # fmt: skip
+        assert {"cpu", "memory"} <= set(container["resources"]["requests"])
+        assert "memory" in container["resources"]["limits"]
+
+
+@pytest.mark.parametrize("name", PODS)
+def test_what_a_pod_is_given_is_there(name: str) -> None:
+    spec = PODS[name][1]["spec"]
+    there = {(each["kind"], each["metadata"]["name"]) for _, each in OBJECTS}
+
+    assert ("ServiceAccount", spec["serviceAccountName"]) in there
+    volumes = {each["name"] for each in spec.get("volumes", ())}
+    for container in spec["containers"]:
+        for each in container["envFrom"]:
+            kind = "ConfigMap" if "configMapRef" in each else "Secret"
+            assert (kind, next(iter(each.values()))["name"]) in there
+        assert {each["name"] for each in container.get("volumeMounts", ())} <= volumes
+
+
+@pytest.mark.parametrize("name", PODS)
+def test_a_pod_runs_a_command_that_there_is(name: str) -> None:
+    import click
+
+    for container in PODS[name][1]["spec"]["containers"]:
+        command: Any = cli
+        args = list(container["args"])
+        context = click.Context(cli)
+        while args:
+            word = args.pop(0)
+            if word.startswith("-"):
+                option = next(each for each in command.params if word in each.opts)
+                if not option.is_flag:
+                    args.pop(0)
+            else:
+                command = command.get_command(context, word)
+                assert command is not None, f"asof {word}"
+
+
+def test_selectors_find_the_pods_that_they_are_for() -> None:
+    for kind in ("Service", "PodDisruptionBudget", "Deployment"):
+        for each in of_kind(kind):
+            selector = each["spec"]["selector"]
+            wanted = selector.get("matchLabels", selector)
+            _, pod = PODS[each["metadata"]["name"]]
+            assert wanted.items() <= pod["metadata"]["labels"].items()
+
+
+def test_the_autoscaler_is_for_a_deployment_without_a_number_of_its_own() -> None:
+    (scaler,) = of_kind("HorizontalPodAutoscaler")
+    target, _ = PODS[scaler["spec"]["scaleTargetRef"]["name"]]
+
+    assert "replicas" not in target["spec"]
+    assert scaler["spec"]["minReplicas"] >= 2
+    (budget,) = [each for each in of_kind("PodDisruptionBudget") if each["metadata"]["name"] == target["metadata"]["name"]]
+    assert budget["spec"]["maxUnavailable"] < scaler["spec"]["minReplicas"]
+
+
+def test_probes_ask_routes_that_are_for_everybody_on_the_port_that_is_served() -> None:
+    (container,) = PODS["asof-server"][1]["spec"]["containers"]
+    open_paths = {route.path for route in ROUTES if route.method == "GET" and route.action is None}
+    ports = {each["name"]: each["containerPort"] for each in container["ports"]}
+
+    for probe in ("startupProbe", "readinessProbe", "livenessProbe"):
+        asked = container[probe]["httpGet"]
+        assert asked["path"] in open_paths and asked["port"] in ports
+    assert ports["http"] == ServerSettings().port
+    assert of_kind("Service")[0]["spec"]["ports"][0]["targetPort"] == "http"
+
+
+def test_a_pod_has_the_time_that_a_graceful_stop_takes() -> None:
+    spec = PODS["asof-server"][1]["spec"]
+    (container,) = spec["containers"]
+    waits = int(container["lifecycle"]["preStop"]["exec"]["command"][1])
+
+    assert spec["terminationGracePeriodSeconds"] > waits + ServerSettings().graceful_s
+
+
+def test_no_secret_stands_in_the_manifests() -> None:
+    for secret in of_kind("Secret"):
+        assert set(secret["stringData"].values()) == {"change-me"}
+    config = of_kind("ConfigMap")[0]["data"]
+    assert not any(re.search("password|secret|token", key, re.IGNORECASE) for key in config)
+
+
+def test_the_image_has_extras_that_there_are_and_no_root() -> None:
+    text = (ROOT / "Dockerfile").read_text()
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    (extras,) = re.findall(r"'\.\[([\w,]+)\]'", text)
+
+    assert set(extras.split(",")) <= set(project["optional-dependencies"])
+    assert int(re.findall(r"^USER (\d+)", text, re.MULTILINE)[-1]) == 10001
+    assert f"EXPOSE {ServerSettings().port}" in text
+    (python,) = re.findall(r"^ARG PYTHON=python:(\d+\.\d+)\.\d+-", text, re.MULTILINE)
+    assert tuple(map(int, python.split("."))) >= (3, 11)
+
+
+def test_the_image_is_built_from_what_the_build_needs_and_nothing_else() -> None:
+    kept = {line[1:] for line in (ROOT / ".dockerignore").read_text().split() if line.startswith("!")}
+    copied = re.findall(r"^COPY (?!--from)(.+) \S+$", (ROOT / "Dockerfile").read_text(), re.MULTILINE)
+
+    assert kept == {name for line in copied for name in line.split()}
+    assert all((ROOT / name).exists() for name in kept)
