@@ -38,6 +38,24 @@ PODS = {
 }  # fmt: skip
 
 
+def run_of(words: list[str]) -> None:
+    """Go through a command line of `asof`: each command and option of it has to be there."""
+    import click
+
+    command: Any = cli
+    args = list(words)
+    context = click.Context(cli)
+    while args:
+        word = args.pop(0)
+        if word.startswith("-"):
+            option = next(each for each in command.params if word in each.opts)
+            if not option.is_flag:
+                args.pop(0)
+        else:
+            command = command.get_command(context, word)
+            assert command is not None, f"asof {word}"
+
+
 def of_kind(kind: str) -> list[dict[str, Any]]:
     return [each for _, each in OBJECTS if each["kind"] == kind]
 
@@ -109,21 +127,8 @@ def test_what_a_pod_is_given_is_there(name: str) -> None:
 
 @pytest.mark.parametrize("name", PODS)
 def test_a_pod_runs_a_command_that_there_is(name: str) -> None:
-    import click
-
     for container in PODS[name][1]["spec"]["containers"]:
-        command: Any = cli
-        args = list(container["args"])
-        context = click.Context(cli)
-        while args:
-            word = args.pop(0)
-            if word.startswith("-"):
-                option = next(each for each in command.params if word in each.opts)
-                if not option.is_flag:
-                    args.pop(0)
-            else:
-                command = command.get_command(context, word)
-                assert command is not None, f"asof {word}"
+        run_of(container["args"])
 
 
 def test_selectors_find_the_pods_that_they_are_for() -> None:
@@ -170,6 +175,18 @@ def test_no_secret_stands_in_the_manifests() -> None:
         assert set(secret["stringData"].values()) == {"change-me"}
     config = of_kind("ConfigMap")[0]["data"]
     assert not any(re.search("password|secret|token", key, re.IGNORECASE) for key in config)
+
+
+def test_compose_starts_commands_that_there_are_on_the_loopback_address_only() -> None:
+    services = yaml.safe_load((ROOT / "deploy" / "compose.yaml").read_text())["services"]
+
+    assert set(services) == {"server", "worker"}
+    for service in services.values():
+        run_of(service["command"])
+        assert "ports" not in service and service["read_only"] is True
+    server = services["server"]["command"]
+    assert server[server.index("--host") + 1] == "127.0.0.1"
+    assert int(services["server"]["stop_grace_period"].rstrip("s")) > ServerSettings().graceful_s
 
 
 def test_the_image_has_extras_that_there_are_and_no_root() -> None:
