@@ -330,3 +330,14 @@ def test_without_an_arrival_the_columns_decide_between_equal_rows(engine: DuckDB
     ordered = arrival_by_columns(rows, view.feature_names)
 
     compare(engine, [view], ordered, spine, table_of(rows))
+
+
+def test_without_an_arrival_a_row_that_ends_its_key_comes_last(engine: DuckDBEngine) -> None:
+    rng = random.Random(4)
+    rows, spine = events(rng, 90), spine_rows(rng, 60)
+    mortal = source(created_timestamp_column="written", delete_when="shop = 'a'")
+    view = FeatureView("latest", source=mortal, entities=[USER], schema=[Field("user", Int64), FIELDS[2]])
+    marked = [{**row, "ends": row["shop"] == "a"} for row in rows]
+    ordered = arrival_by_columns(marked, [*view.feature_names, "ends"])
+
+    compare(engine, [view], ordered, spine, table_of(rows))

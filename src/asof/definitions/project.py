@@ -247,8 +247,9 @@ def state_hash(view: FeatureView) -> str:
         "delay": view.delay if view.is_aggregated else 0,
     }  # fmt: skip
     # Where the rows are read and from when on does not change what they mean.
-    for unshaping in ("description", "tags", "owner", "connection_ref", "start", *source.connection):
-        content["source"].pop(unshaping, None)
+    unshaping = ("description", "tags", "owner", "connection_ref", "start", "dead_letter_topic", *source.connection)
+    for each in unshaping:
+        content["source"].pop(each, None)
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:12]
 
 

@@ -203,6 +203,8 @@ class LogSource(Source):
             object with the columns), or an `AvroFormat`.
         header_fields: column → the header whose value it takes: text in UTF-8, or raw bytes for Bytes.
         record_time_field: the column that takes the time of the message's record; it may be the event time.
+        dead_letter_topic: where messages that cannot be used are sent as well, beside the table of dead letters; with
+            headers that say where they come from and why. At least once each.
         allowed_lateness: how much older than the newest event of its key an event may be and still join a session
             online without a look into the archive.
         max_future: how far ahead of the clock an event may be; later ones are dead letters.
@@ -223,6 +225,7 @@ class LogSource(Source):
     key_format: str | AvroFormat
     header_fields: dict[str, str]
     record_time_field: str
+    dead_letter_topic: str
     allowed_lateness: Micros
     max_future: Micros
     batch_source: Source | None
@@ -242,6 +245,7 @@ class LogSource(Source):
         key_format: str | AvroFormat = "text",
         header_fields: Mapping[str, str] | None = None,
         record_time_field: str = "",
+        dead_letter_topic: str = "",
         created_timestamp_column: str | None = None,
         timestamp_unit: str | None = None,
         field_mapping: Mapping[str, str] | None = None,
@@ -285,6 +289,9 @@ class LogSource(Source):
             batch_source=batch_source,
             stream_from=micros(stream_from) if stream_from is not None else None,
         )
+        self._set(dead_letter_topic=dead_letter_topic)
+        if dead_letter_topic == self.topic:
+            raise self.refuse("dead_letter_topic is the topic of its own messages", hint="name another topic")
         self._begin_transform(transform, tuple(message_schema or ()))
         self._begin_metadata(key_fields, key_format, dict(header_fields or {}), record_time_field)
 
@@ -396,7 +403,7 @@ class LogSource(Source):
             content["transform"] = self.transform.content()
         if self.message_schema:
             content["message_schema"] = [field.content() for field in self.message_schema]
-        for name in ("header_fields", "record_time_field"):
+        for name in ("header_fields", "record_time_field", "dead_letter_topic"):
             if getattr(self, name):
                 content[name] = getattr(self, name)
         if self.key_fields:
@@ -435,10 +442,11 @@ class PushSource(LogSource):
             name, schema=schema or (), timestamp_field=timestamp_field, batch_source=batch_source, **options
         )
 
-
     def _refuse_message_options(self, name: str, options: Mapping[str, Any]) -> None:
-        for option in ("message_format", "key_fields", "key_format", "header_fields", "record_time_field", "transform",
-                       "message_schema"):
+        for option in (
+            "message_format", "key_fields", "key_format", "header_fields", "record_time_field", "transform",
+            "message_schema", "dead_letter_topic",
+        ):  # fmt: skip
             given = options.get(option)
             if given and given not in ("json", "text"):
                 self._begin(name, description="", tags=None, owner="", ignored={})

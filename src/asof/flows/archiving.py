@@ -13,7 +13,7 @@ from asof.definitions import LogSource
 from asof.definitions.sources import TOMBSTONE
 from asof.flows.parts import Parts
 from asof.log.protocol import Headers, Messages
-from asof.timing import Micros
+from asof.timing import Micros, micros
 
 REPLAYED = 500_000
 """Added to the partition numbers of a source's replay topic, so that they differ from those of its own topic."""
@@ -101,6 +101,28 @@ def unpacked_headers(packed: bytes | None) -> Headers:
     if packed is None:
         return ()
     return tuple((name, value) for name, value in msgspec.msgpack.decode(packed, type=list[tuple[str, bytes | None]]))
+
+
+def send_letters(parts: Parts, source: LogSource, letters: pa.Table) -> None:
+    """Send letters to the source's topic for them, each as its message was, with where it comes from and why.
+
+    Raises:
+        LogError: it is not known whether they are there; send them again.
+    """
+    rows = letters.to_pylist()
+    parts.log_of(source).send(
+        source.dead_letter_topic, [row["value"] for row in rows], keys=[row["key"] for row in rows],
+        timestamps_us=[micros(row["at"]) for row in rows],
+        headers=[
+            (
+                *unpacked_headers(row["headers"]), ("asof.source", source.name.encode()),
+                ("asof.topic", row["topic"].encode()), ("asof.partition", str(row["topic_partition"]).encode()),
+                ("asof.offset", str(row["topic_offset"]).encode()), ("asof.reason", row["reason"].encode()),
+            )
+            for row in rows
+        ],
+        durable=True,
+    )  # fmt: skip
 
 
 def archived_after(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -171,13 +171,14 @@ def _rows_of_key(parts: Parts, view: FeatureView, plain: Sequence[Any]) -> _Rows
         batch = batch_of_archive(source, table)
     else:
         times = event_micros(table[source.timestamp_field].combine_chunks(), source.timestamp_unit)
-        offset = np.arange(table.num_rows)
-        if not isinstance(found, Files):
-            offset = _ranks(view, table)
         batch = batch_of(
             source, table, event_time=times.to_numpy(zero_copy_only=False),
-            partition=np.zeros(table.num_rows, dtype=np.int32), offset=offset,
+            partition=np.zeros(table.num_rows, dtype=np.int32), offset=np.arange(table.num_rows),
         )  # fmt: skip
+    gone = deletions(parts, source, batch.rows)
+    gone = np.zeros(len(batch), dtype=bool) if gone is None else gone
+    if not source.is_log and not isinstance(found, Files):
+        batch = replace(batch, offset=_ranks(view, table, gone))
     order = np.lexsort((batch.partition, batch.offset, batch.created, batch.event_time))
     known = batch.created
     if source.is_log and not source.created_timestamp_column:
@@ -185,8 +186,6 @@ def _rows_of_key(parts: Parts, view: FeatureView, plain: Sequence[Any]) -> _Rows
     stored = np.ones(len(batch), dtype=bool)
     if isinstance(source, LogSource) and source.stream_from is not None:
         stored = (batch.partition == HISTORY) | (batch.event_time >= source.stream_from)
-    gone = deletions(parts, source, batch.rows)
-    gone = np.zeros(len(batch), dtype=bool) if gone is None else gone
     return _Rows(batch.take(order), known[order], stored[order], gone[order], table.take(pa.array(order)))
 
 
@@ -201,12 +200,12 @@ def _empty(source: Source) -> pa.Table:
     return pa.schema(fields).empty_table()
 
 
-def _ranks(view: FeatureView, table: pa.Table) -> npt.NDArray[np.int64]:
-    """Where rows have no arrival, the values decide: nulls are smallest, NaN greatest."""
+def _ranks(view: FeatureView, table: pa.Table, gone: npt.NDArray[np.bool_]) -> npt.NDArray[np.int64]:
+    """Where rows have no arrival, the values decide (nulls smallest, NaN greatest), then whether a row ends its key."""
     names = list(view.feature_names) if not view.is_aggregated else sorted(input_schema(view))
     raw = [view.source.raw(name) for name in names]
     columns = [table[name].to_pylist() for name in raw if name in table.column_names]
-    rows = list(zip(*columns, strict=True)) or [()] * table.num_rows
+    rows = list(zip(*columns, gone.tolist(), strict=True))
     order = sorted(range(len(rows)), key=lambda row: [_rank(value) for value in rows[row]])
     ranks = np.zeros(len(rows), dtype=np.int64)
     ranks[order] = np.arange(len(rows))

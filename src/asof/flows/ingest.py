@@ -27,6 +27,7 @@ from asof.flows.archiving import (
     letter_rows,
     letters_after,
     replay_topic,
+    send_letters,
     with_arrival,
 )
 from asof.flows.batches import batch_of
@@ -296,6 +297,9 @@ class Ingest:
         if tables:
             rows = pa.concat_tables(tables).cast(LETTERS_SCHEMA)
             self.parts.offline.append(self.parts.letters_of(self.source), rows, through)
+            if self.source.dead_letter_topic:
+                # After the table and before the events' offsets: a crash in between sends them again, and loses none.
+                send_letters(self.parts, self.source, rows)
 
     def release(self, topic: str, numbers: Sequence[int], *, in_order: bool = True) -> None:
         """Give partitions up; what was taken of them must have been flushed, or is thrown away with `discard`.

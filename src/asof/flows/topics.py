@@ -52,6 +52,8 @@ def make_topic(parts: Parts, source: LogSource) -> None:
     Raises:
         UnknownTopic: it is others', and not there.
     """
+    if source.dead_letter_topic:
+        parts.log_of(source).create(source.dead_letter_topic, 1)
     if not isinstance(source, KafkaSource):
         parts.log.create(source.topic, int(parts.options.get("partitions", 1)))
         return

@@ -136,13 +136,17 @@ class Rows:
         if self.table.arrival == "log":
             return (*created, "arrived", "part")
         same = () if created else ("created",)
-        return (*created, *same, *(f"tie{index}" for index in range(len(self.tie_columns))))
+        last = ("tie_gone",) if not self.view.is_aggregated and self.gone() else ()
+        return (*created, *same, *(f"tie{index}" for index in range(len(self.tie_columns))), *last)
 
     def tie_terms(self) -> dict[str, str]:
         """The SQL of each of the ties, over the relation."""
         terms = {"arrived": ROW} if self.table.arrival == "row" else {"arrived": '"offset"', "part": '"partition"'}
         if self.table.arrival == "columns":
             terms = {f"tie{index}": self.tie(name) for index, name in enumerate(self.tie_columns)}
+            if "tie_gone" in self.ties:
+                # Of rows that are equal in all features, the one that ends the key is the last.
+                terms["tie_gone"] = self.gone()
         return {"created": self._created(), **terms} if "created" in self.ties else terms
 
     def order(self, *before: str) -> str:
