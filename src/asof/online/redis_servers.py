@@ -275,9 +275,11 @@ class Servers:
         version = info.get("redis_version", "0")
         if int(version.partition(".")[0]) < OLDEST:
             raise too_old(self.settings, version)
-        if (info.get("redis_mode") == "cluster") != self.is_cluster:
-            mode = "CLUSTERMODE" if info.get("redis_mode") == "cluster" else "NOCLUSTER"
-            raise Refused(address, f"{mode} the server is another kind")
+        # Valkey calls it `server_mode`.
+        mode = info.get("redis_mode", info.get("server_mode"))
+        if (mode == "cluster") != self.is_cluster:
+            code = "CLUSTERMODE" if mode == "cluster" else "NOCLUSTER"
+            raise Refused(address, f"{code} the server is another kind")
         if info.get("role") == "slave" and not readonly:
             raise Refused(address, "READONLY the server is a replica")
         self._was_reached = True
