@@ -81,6 +81,9 @@ def _fit_arrow(array: pa.Array, dtype: DType, target: pa.DataType) -> tuple[pa.A
 
 def fit_values(values: Sequence[Any], dtype: DType) -> tuple[pa.Array, list[Misfit]]:
     """Python values in the declared type; a misfit's place is null."""
+    at_once = _fit_at_once(values, dtype)
+    if at_once is not None:
+        return at_once, []
     check = checker(dtype)
     fitted: list[Any] = []
     misfits: list[Misfit] = []
@@ -94,6 +97,35 @@ def fit_values(values: Sequence[Any], dtype: DType) -> tuple[pa.Array, list[Misf
             fitted.append(None)
             misfits.append((row, str(error)))
     return pa.array(fitted, dtype.arrow()), misfits
+
+
+def _fit_at_once(values: Sequence[Any], dtype: DType) -> pa.Array | None:
+    """The values, where Arrow itself takes all of them as the rules here do; None where each has to be looked at."""
+    kinds = set(map(type, values))
+    try:
+        if kinds <= _OWN_TYPES.get(dtype.name, frozenset()):
+            return pa.array(values, dtype.arrow())
+        if dtype.name == "Timestamp" and kinds <= {str, type(None)}:
+            # Arrow refuses times without a zone, and digits finer than microseconds.
+            times = pa.array(values, pa.string()).cast(dtype.arrow())
+            bounds = pc.min_max(times.cast(pa.int64())).as_py()
+            if bounds["min"] is None or EARLIEST <= bounds["min"] <= bounds["max"] <= LATEST:
+                return times
+        is_moments = dtype.name == "Timestamp" and kinds <= {datetime, type(None)}
+        if is_moments and all(value is None or value.tzinfo is UTC for value in values):
+            return pa.array(values, dtype.arrow())
+    except (pa.ArrowInvalid, OverflowError, UnicodeEncodeError):
+        pass
+    return None
+
+
+_OWN_TYPES = {
+    name: frozenset((kind, type(None)))
+    for name, kind in (
+        ("Bool", bool), ("Int32", int), ("Int64", int), ("Float64", float), ("String", str), ("Bytes", bytes),
+    )
+}  # fmt: skip
+"""Type → what its values are in Python when there is nothing to look at but their range."""
 
 
 def checker(dtype: DType) -> Callable[[Any], Any]:

@@ -1,10 +1,12 @@
 """Values meet their declared types, and none is bent on the way."""
 
 import decimal
-from datetime import UTC, date, datetime
+from datetime import UTC, date, datetime, timedelta, timezone
 
 import pyarrow as pa
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from asof.fitting import event_micros, fit, fit_values
 from asof.types import (
@@ -118,3 +120,22 @@ def test_integers_are_time_only_with_a_unit():
         event_micros(pa.array([1]))
     with pytest.raises(ValueError, match="string is not a time"):
         event_micros(pa.array(["x"]))
+
+
+@settings(deadline=None)
+@given(
+    st.lists(
+        st.none()
+        | st.datetimes(timezones=st.sampled_from([UTC, timezone(timedelta(hours=-11))])).map(datetime.isoformat)
+        | st.sampled_from(["2026-01-01", "2026-01-01T24:00Z", "9999-12-31T23:59-23:59", "2026-01-01T00:00:00.1234567Z", "x"])
+    )
+)
+def test_times_as_text_are_the_same_at_once_and_one_by_one(values: list[str | None]) -> None:
+    at_once, misfits = fit_values(values, Timestamp)
+    one_by_one = [fit_values([value], Timestamp) for value in values]
+
+    assert at_once.to_pylist() == [array[0].as_py() for array, _ in one_by_one]
+    assert misfits == [(i, each[0][1]) for i, (_, each) in enumerate(one_by_one) if each]
+    for value, (array, _) in zip(values, one_by_one):
+        # Beside a value of another type each is looked at by itself.
+        assert fit_values([value, 1], Timestamp)[0][0] == array[0]

@@ -144,14 +144,11 @@ class Feeder:
         picked = batch.take(index)
         is_gone = [False] * len(index) if gone is None else gone[index].tolist()
         columns = [plain_values(picked.rows[field.name].combine_chunks(), field.dtype) for field in view.features]
+        values = map(list, zip(*columns)) if columns else ([] for _ in is_gone)
+        places = (each.tolist() for each in (picked.event_time, picked.created, picked.offset, picked.partition))
         versions: dict[int, list[Version]] = {}
-        for place, key in enumerate(distinct.rows[index].tolist()):
-            versions.setdefault(key, []).append(
-                Version(
-                    int(picked.event_time[place]), int(picked.created[place]), int(picked.offset[place]),
-                    int(picked.partition[place]), None if is_gone[place] else [column[place] for column in columns],
-                )
-            )  # fmt: skip
+        for key, gone_now, mine, *place in zip(distinct.rows[index].tolist(), is_gone, values, *places, strict=True):
+            versions.setdefault(key, []).append(Version(*place, None if gone_now else mine))
         todo = sorted(versions, key=distinct.keys.__getitem__)
         written = 0
         for _ in range(_ATTEMPTS):

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import lru_cache
 from threading import Lock
 from typing import Any
 
 import msgspec
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from asof.decoding import unusable_times
 from asof.definitions import Field, LogSource
@@ -265,9 +267,12 @@ def _columns(rows: Any, names: Sequence[str]) -> tuple[dict[str, Any], list[str]
 
 def _columns_of_dicts(rows: list[Any], names: Sequence[str]) -> tuple[dict[str, Any], list[str]]:
     problems = []
+    keys = set(names)
     for i, row in enumerate(rows):
         if not isinstance(row, Mapping):
             return {}, [f"row {i} is {row!r}; expected a dict"]
+        if row.keys() == keys:
+            continue
         problems += [f"row {i}: column {name!r} is missing" for name in names if name not in row]
         problems += [f"row {i}: {_extra(str(name), names)}" for name in row if name not in names]
     return {name: [row.get(name) for row in rows] for name in names}, problems
@@ -285,7 +290,7 @@ def encoded(table: pa.Table) -> list[bytes]:
         column = table[name]
         if pa.types.is_timestamp(column.type):
             columns[name] = [None if value is None else value.isoformat() for value in column.to_pylist()]
-        elif pa.types.is_floating(column.type):
+        elif pa.types.is_floating(column.type) and not pc.all(pc.is_finite(column)).as_py():
             # JSON has no NaN and no infinity; text stands for them, on the wire alone.
             columns[name] = [
                 value if value is None or math.isfinite(value) else _NOT_FINITE[str(value)]
@@ -293,8 +298,15 @@ def encoded(table: pa.Table) -> list[bytes]:
             ]
         else:
             columns[name] = column.to_pylist()
-    names = table.column_names
-    return [_encode(dict(zip(names, row, strict=True))) for row in zip(*columns.values(), strict=True)]
+    row = _row_of(tuple(table.column_names))
+    return list(map(_encode, map(row, *columns.values())))
+
+
+@lru_cache
+def _row_of(names: tuple[str, ...]) -> Callable[..., Any]:
+    """What makes a row of its values that is encoded as an object with these names: a struct costs less than a dict."""
+    places = [f"f{i}" for i in range(len(names))]
+    return msgspec.defstruct("Row", places, rename=dict(zip(places, names, strict=True)), gc=False)
 
 
 _NOT_FINITE = {"nan": "NaN", "inf": "Infinity", "-inf": "-Infinity"}
