@@ -195,3 +195,34 @@ def test_after_a_standby_took_over_the_store_is_another_one(private_service):
     assert standby_store.read([Lookup(STATE, [b"k"])]) == [[None]]
     for each in (store, standby_store):
         each.close()
+
+
+def test_a_server_that_stands_still_is_given_up(private_service):
+    server = private_service(Postgres)
+    store = PostgresOnlineStore(server.create_database("online"), statement_timeout_s=0.5, connect_timeout_s=2)
+    store.prepare(TRIPS)
+    store.read([Lookup(TRIPS, [b"k"])])
+
+    server.pause()
+    try:
+        with pytest.raises(StorageError) as caught:
+            store.read([Lookup(TRIPS, [b"k"])])
+    finally:
+        server.resume()
+
+    assert "no answer for 2.5 s" in caught.value.message
+    assert "raise statement_timeout_s of online_store" in caught.value.hint
+    assert store.read([Lookup(TRIPS, [b"k"])]) == [[None]]
+    store.close()
+
+
+def test_many_expired_rows_are_found_page_by_page(open_store):
+    store = open_store()
+    store.prepare(TRIPS)
+    keys = [b"k%05d" % number for number in range(12_345)]
+    due = [None if number % 3 else 1 for number in range(len(keys))]
+    store.write(TRIPS, keys, keys, condition=Newest([pack_version(1)] * len(keys)), expires_at=due)
+
+    assert store.delete_expired("prod", 1) == due.count(1)
+    assert store.delete_expired("prod", 1) == 0
+    assert len(store.scan(TRIPS, limit=20_000)) == due.count(None)

@@ -7,6 +7,7 @@ import os
 import re
 import select
 import threading
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
@@ -38,7 +39,8 @@ class Postgres:
         schema: where unqualified names are looked up first; the server's own search path where empty.
         sslmode: libpq's, with libpq's default (`prefer`); `verify-full` checks the server's certificate and name.
         max_connections: how many this process keeps at most.
-        statement_timeout_s: the server gives up a statement after so long; its own setting where None.
+        statement_timeout_s: the server gives up a statement after so long, and this process a server that does not even
+            say that, `connect_timeout_s` later; the server's own setting where None.
         lock_timeout_s: how long a statement waits for a lock.
         replicas: hosts (`host` or `host:port`) for reads that may be a little stale; the primary where none answers.
         pgbouncer: sessions are shared (transaction pooling): no prepared statements, settings per transaction.
@@ -99,6 +101,7 @@ class Postgres:
             self._parameters["options"] = f"{own} {self._parameters.get('options', '')}".strip()
         self._replicas = tuple(replicas)
         self._wait_s = connect_timeout_s
+        self._answer_s = statement_timeout_s + connect_timeout_s if statement_timeout_s is not None else None
         self._size = (min_connections, max(max_connections, 1, min_connections))
         self._pools: dict[bool, psycopg_pool.ConnectionPool] = {}
         self._kept: dict[bool, list[adbc.Connection]] = {}
@@ -255,7 +258,8 @@ class Postgres:
                 self._probe(what, stale=stale, again=True)
                 threshold = None if self.pgbouncer else 5
                 pool = psycopg_pool.ConnectionPool(
-                    self.conninfo(stale=stale), min_size=self._size[0], max_size=self._size[1], open=True,
+                    self.conninfo(stale=stale), connection_class=_bounded_connection(self._answer_s),
+                    min_size=self._size[0], max_size=self._size[1], open=True,
                     kwargs={"autocommit": True, "prepare_threshold": threshold}, timeout=self._wait_s,
                     max_idle=300, reconnect_timeout=self._wait_s, num_workers=1, check=_check_alive,
                 )  # fmt: skip
@@ -297,6 +301,31 @@ class Postgres:
         port = parameters.get("port")
         database = parameters.get("dbname")
         return f"PostgreSQL at {host}" + (f":{port}" if port else "") + (f", database {database!r}" if database else "")
+
+
+def _bounded_connection(answer_s: float | None) -> type[psycopg.Connection[Any]]:
+    """A class of connections that wait only so long for any answer: a server that is stopped keeps its sockets open."""
+    if answer_s is None:
+        return psycopg.Connection
+
+    class BoundedConnection(psycopg.Connection[Any]):
+        def wait(self, gen: Any, interval: float = 0.1) -> Any:
+            return super().wait(self._within(gen, time.monotonic() + answer_s), interval=interval)
+
+        def _within(self, gen: Any, deadline: float) -> Any:
+            try:
+                waited_for = next(gen)
+                while True:
+                    ready = yield waited_for
+                    if not ready and time.monotonic() > deadline:
+                        gen.close()
+                        self.pgconn.finish()
+                        raise psycopg.OperationalError(f"no answer for {answer_s:g} s")
+                    waited_for = gen.send(ready)
+            except StopIteration as end:
+                return end.value
+
+    return BoundedConnection
 
 
 def _parsed(url: str, label: str, where: str) -> dict[str, Any]:

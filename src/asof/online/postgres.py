@@ -47,11 +47,14 @@ class PostgresOnlineStore:
     Everything is read from the primary: a replica that lags behind would answer what was replaced already.
 
     Args:
+        statement_timeout_s: how long a statement may take; all are short.
         options: how the database is reached (`asof.connections.postgres.Postgres`).
     """
 
-    def __init__(self, url: str = "", **options: Any) -> None:
-        self._database = Postgres(url, **options, label="online_store", kind=StorageError)
+    def __init__(self, url: str = "", *, statement_timeout_s: float = 30.0, **options: Any) -> None:
+        self._database = Postgres(
+            url, **options, statement_timeout_s=statement_timeout_s, label="online_store", kind=StorageError
+        )
         self._schema = schema_of(self._database)
         # Numbers of tables that exist or have existed; never used again, so a stale one is noticed.
         self._ids: dict[Table, int] = {}
@@ -172,17 +175,24 @@ class PostgresOnlineStore:
         return deleted
 
     def delete_expired(self, project: str, now_us: Micros) -> int:
-        """See `OnlineStore.delete_expired`, in pieces of `ROWS_PER_STATEMENT`."""
+        """See `OnlineStore.delete_expired`. Looks through all rows, in the order of keys and in short statements."""
         deleted = 0
-
-        def work(db: psycopg.Connection[Any], id: int) -> int:
-            arguments = (now_us, ROWS_PER_STATEMENT, now_us)
-            return db.execute(self._for(statements.DELETE_EXPIRED, id), arguments).rowcount
-
         for table in self.tables(project):
-            while done := self._look_at(table, work, absent=0):
+            after: bytes | None = b""
+            while after is not None:
+                work = partial(self._delete_expired, after=after, now_us=now_us)
+                done, after = self._look_at(table, work, absent=(0, None))
                 deleted += done
         return deleted
+
+    def _delete_expired(
+        self, db: psycopg.Connection[Any], id: int, *, after: bytes, now_us: Micros
+    ) -> tuple[int, bytes | None]:
+        """Delete what is due of the next keys; the last of these keys, None at the end."""
+        row = db.execute(self._for(statements.PAGE_END, id), (after, ROWS_PER_STATEMENT - 1), binary=True).fetchone()
+        end = row[0] if row else None
+        text = self._for(statements.DELETE_EXPIRED, id).replace("{end}", "AND key <= %(end)s" if row else "")
+        return db.execute(text, {"after": after, "end": end, "now": now_us}).rowcount, end
 
     # Progress
 

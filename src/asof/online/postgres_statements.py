@@ -76,13 +76,11 @@ DELETE = """WITH locked AS MATERIALIZED (
     SELECT key FROM {rows} WHERE key = ANY(%s) ORDER BY key FOR UPDATE
 )
 DELETE FROM {rows} WHERE key IN (SELECT key FROM locked)"""
-DELETE_EXPIRED = """WITH locked AS MATERIALIZED (
-    SELECT key FROM (SELECT key FROM {rows} WHERE expires_at <= %s LIMIT %s) AS due ORDER BY key
-), held AS MATERIALIZED (
-    SELECT kept.key FROM {rows} kept JOIN locked ON kept.key = locked.key WHERE kept.expires_at <= %s
-    ORDER BY kept.key FOR UPDATE OF kept
+PAGE_END = "SELECT key FROM {rows} WHERE key >= %s ORDER BY key OFFSET %s LIMIT 1"
+DELETE_EXPIRED = """WITH due AS MATERIALIZED (
+    SELECT key FROM {rows} WHERE key >= %(after)s {end} AND expires_at <= %(now)s ORDER BY key FOR UPDATE
 )
-DELETE FROM {rows} WHERE key IN (SELECT key FROM held)"""
+DELETE FROM {rows} WHERE key IN (SELECT key FROM due)"""
 SCAN = "SELECT key, value, {mark} FROM {rows} WHERE key > %s ORDER BY key LIMIT %s"
 SCAN_FIRST = "SELECT key, value, {mark} FROM {rows} ORDER BY key LIMIT %s"
 

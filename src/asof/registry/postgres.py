@@ -57,11 +57,14 @@ class PostgresRegistry:
     one project wait for one another.
 
     Args:
+        statement_timeout_s: how long a statement may take; all are short, but they may wait for another writer.
         options: how the database is reached (`asof.connections.postgres.Postgres`).
     """
 
-    def __init__(self, url: str = "", **options: Any) -> None:
-        self._database = Postgres(url, **options, label=WHAT, kind=RegistryError)
+    def __init__(self, url: str = "", *, statement_timeout_s: float = 60.0, **options: Any) -> None:
+        self._database = Postgres(
+            url, **options, statement_timeout_s=statement_timeout_s, label=WHAT, kind=RegistryError
+        )
         self._table = f"{schema_of(self._database)}.snapshots"
 
     def load(self, project: str) -> Snapshot:
