@@ -189,8 +189,8 @@ def _unsaid(text: str, place: Place) -> tuple[str, str]:
         return (f"no TLS session with {at} came about: {text}",
                 f"check sslmode, sslrootcert, sslcert and sslkey of {label}")  # fmt: skip
     if text.startswith("no answer for"):
-        return (f"{at} stands still: {text}",
-                f"see whether the database server is stopped or overloaded, or raise statement_timeout_s of {label}")  # fmt: skip
+        hint = f"see whether the database server is stopped or overloaded, or raise statement_timeout_s of {label}"
+        return f"{at} stands still: {text}", hint
     found = _NO_ROUTE.search(text)
     if found:
         return (f"{at} cannot be reached: {(found['reason'] or found['name'] or 'unknown host').strip()}",
