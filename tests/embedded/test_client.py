@@ -28,6 +28,7 @@ from asof.errors import (
     AsofError,
     ConfigError,
     EntityFrameError,
+    JobRunning,
     NotAllowed,
     NotAuthenticated,
     NotFound,
@@ -38,6 +39,7 @@ from asof.errors import (
     ServerError,
     ServerTimeout,
     ServerUnreachable,
+    SourceError,
     UnknownFeature,
 )
 from asof.server.app import App
@@ -534,6 +536,49 @@ def test_every_answer_that_is_an_error_has_a_class_and_words(status: int, body: 
 def test_an_answer_of_something_else_is_named(body: bytes) -> None:
     with pytest.raises(AsofError, match="not one of an Asof server"):
         response_of(body)
+
+
+def job(state: str, **more: Any) -> httpx.Response:
+    return httpx.Response(200, json={"id": "ab", "state": state, "feature_views": ["profile"]} | more)
+
+
+BEGUN = lambda: httpx.Response(202, json={"status": "accepted", "feature_views": ["profile"], "job": "ab"})  # noqa: E731
+
+
+def test_a_materialize_run_is_waited_for(waits: list[float]) -> None:
+    result = [{"view": "profile", "rows": 3}]
+    script = Script(BEGUN(), job("running"), job("running"), job("done", result=result))
+    client = client_over(script)
+
+    assert client.materialize("2026-01-01", NOW, ["profile"]) == result
+    begun, *looks = script.asked
+    assert json.loads(begun.content) == {"start_ts": "2026-01-01", "end_ts": "2026-01-01T12:00:00Z", "feature_views": ["profile"]}
+    assert (begun.url.path, dict(begun.url.params)) == ("/materialize", {"async": "true"})
+    assert {(each.method, each.url.path) for each in looks} == {("GET", "/jobs/ab")}
+    assert len(waits) == 2 and waits[0] < waits[1]
+
+
+def test_a_run_that_failed_raises_what_it_failed_with(waits: list[float]) -> None:
+    error = {"error": "SourceError", "message": "the source is gone", "hint": "bring it back", "where": ""}
+    client = client_over(Script(BEGUN(), job("failed", error=error)))
+
+    with pytest.raises(SourceError, match="the source is gone") as raised:
+        client.materialize_incremental()
+    assert raised.value.hint == "bring it back"
+
+
+def test_waiting_for_a_run_may_have_an_end(waits: list[float]) -> None:
+    with pytest.raises(ServerTimeout, match="job ab has not ended after 0 s") as raised:
+        client_over(Script(BEGUN(), job("running"))).materialize(wait_s=0)
+    assert "job('ab')" in raised.value.hint
+
+
+def test_a_view_that_is_being_materialized_is_named(waits: list[float]) -> None:
+    busy = httpx.Response(409, json={"error": "already being materialized: profile", "feature_views": ["profile"], "job": "cd"})
+
+    with pytest.raises(JobRunning) as raised:
+        client_over(Script(busy)).start_materialize(force=False)
+    assert (raised.value.views, raised.value.job) == (["profile"], "cd")
 
 
 @pytest.mark.parametrize(

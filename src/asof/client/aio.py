@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Mapping, Sequence
+from datetime import datetime
 from typing import Any
 
 import httpx
 
 from asof.answers import OnlineResponse
 from asof.client import calls
-from asof.client.answers import error_of, response_of
+from asof.client.answers import error_of, not_ended, response_of, result_of
 from asof.client.calls import Call
 from asof.client.connecting import Token, options_of
-from asof.client.patience import Patience, failure_of
+from asof.client.patience import FIRST_LOOK_S, LONGEST_LOOK_S, Patience, failure_of
 from asof.client.sync import rows_of
 from asof.errors import AsofError
 
@@ -62,6 +64,61 @@ class AsyncClient:
     async def write_to_online_store(self, feature_view_name: str, df: Any) -> int:
         """See `Client.write_to_online_store`."""
         return rows_of(await self._answer(calls.write_call(feature_view_name, df)))
+
+    async def materialize(
+        self,
+        start_date: datetime | str | None = None,
+        end_date: datetime | str | None = None,
+        feature_views: Sequence[str] | None = None,
+        *,
+        wait_s: float | None = None,
+    ) -> list[dict[str, Any]]:
+        """See `Client.materialize`."""
+        return await self._ended(await self.start_materialize(start_date, end_date, feature_views), wait_s)
+
+    async def materialize_incremental(
+        self,
+        end_date: datetime | str | None = None,
+        feature_views: Sequence[str] | None = None,
+        *,
+        wait_s: float | None = None,
+    ) -> list[dict[str, Any]]:
+        """See `Client.materialize_incremental`."""
+        call = calls.materialize_call(None, end_date, feature_views, incremental=True, force=False)
+        return await self._ended((await self._answer(call)).json()["job"], wait_s)
+
+    async def start_materialize(
+        self,
+        start_date: datetime | str | None = None,
+        end_date: datetime | str | None = None,
+        feature_views: Sequence[str] | None = None,
+        *,
+        force: bool = False,
+    ) -> str:
+        """See `Client.start_materialize`."""
+        call = calls.materialize_call(start_date, end_date, feature_views, incremental=False, force=force)
+        return (await self._answer(call)).json()["job"]
+
+    async def job(self, id: str) -> dict[str, Any]:
+        """See `Client.job`."""
+        return (await self._answer(calls.job_call(id))).json()
+
+    async def jobs(self) -> list[dict[str, Any]]:
+        """See `Client.jobs`."""
+        return (await self._answer(calls.job_call())).json()["jobs"]
+
+    async def _ended(self, id: str, wait_s: float | None) -> list[dict[str, Any]]:
+        began = time.monotonic()
+        pause_s = FIRST_LOOK_S
+        while True:
+            job = await self.job(id)
+            result = result_of(job)
+            if result is not None:
+                return result
+            if wait_s is not None and time.monotonic() - began > wait_s:
+                raise not_ended(job, wait_s)
+            await asyncio.sleep(pause_s)
+            pause_s = min(pause_s * 2, LONGEST_LOOK_S)
 
     async def health(self) -> bool:
         """Whether the server lives."""

@@ -14,6 +14,7 @@ from asof.dtypes import DType, parse
 from asof.errors import (
     AsofError,
     DefinitionError,
+    JobRunning,
     NotAllowed,
     NotAuthenticated,
     NotFound,
@@ -140,6 +141,26 @@ def _shape(keys: Any, request: Any, features: Any) -> Shape:
     )  # fmt: skip
 
 
+def result_of(job: Mapping[str, Any]) -> list[dict[str, Any]] | None:
+    """What an ended job did, per view; None while it runs.
+
+    Raises:
+        AsofError: it failed, with the error that it failed with.
+    """
+    if job["state"] == "running":
+        return None
+    if job["state"] == "done":
+        return job["result"]
+    raise error_of(422, json.dumps(job.get("error", {})).encode(), what=f"job {job['id']}")
+
+
+def not_ended(job: Mapping[str, Any], seconds: float) -> ServerTimeout:
+    """The error of whoever does not wait any longer for a job."""
+    return ServerTimeout(
+        f"job {job['id']} has not ended after {seconds:g} s", hint=f"it goes on: ask job({job['id']!r})"
+    )
+
+
 def kept_but_not_applied(body: bytes) -> PushNotApplied:
     """The error of rows that the server keeps and has not applied yet."""
     words = _words(body)
@@ -157,6 +178,9 @@ def error_of(status: int, body: bytes, *, what: str, retry_after: str | None = N
         retry_after: the header of that name.
     """
     words = _words(body)
+    if status == 409 and "feature_views" in words:
+        # In Feast's shape for this, whose `error` is the text.
+        return JobRunning(words["feature_views"], str(words.get("job", "")))
     message = words.get("message") or f"{what} failed: the server answered {status}"
     hint = words.get("hint", "")
     if not words.get("error") and hint == "":
@@ -166,10 +190,7 @@ def error_of(status: int, body: bytes, *, what: str, retry_after: str | None = N
     # Past the class's own beginning, whose parameters are not sent; what it would set is set here.
     AsofError.__init__(error, message, hint=hint, where=words.get("where", ""))
     lines = [line[4:] for line in message.splitlines() if line.startswith("  - ")]
-    for name, value in (
-        ("misfits", lines), ("findings", lines), ("retry_after_s", _seconds(retry_after)),
-        ("views", words.get("feature_views", [])), ("job", words.get("job", "")),
-    ):  # fmt: skip
+    for name, value in (("misfits", lines), ("findings", lines), ("retry_after_s", _seconds(retry_after))):
         setattr(error, name, value)
     return error
 

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
+from urllib.parse import quote
 
 from asof.errors import EntityFrameError, RequestError, RowsRefused
 from asof.wire import write_value
@@ -65,6 +66,29 @@ def write_call(view: str, rows: Any) -> Call:
     """Rows of a view. Of a pushed one they are a push, so it is not sent twice."""
     body = {"feature_view_name": view, "df": columns_of(rows)}
     return Call("POST", "/write-to-online-store", encoded(body), repeatable=False, what=f"the write to {view!r}")
+
+
+def materialize_call(
+    start: datetime | str | None,
+    end: datetime | str | None,
+    views: Sequence[str] | None,
+    *,
+    incremental: bool,
+    force: bool,
+) -> Call:
+    """The beginning of a materialize run, as a job to ask about."""
+    body: dict[str, Any] = {"end_ts": moment_text(end), "feature_views": None if views is None else list(views)}
+    if not incremental:
+        body["start_ts"] = moment_text(start)
+    path = "/materialize-incremental" if incremental else "/materialize"
+    query = {"async": "true"} | ({"force": "true"} if force else {})
+    return Call("POST", path, encoded(body), repeatable=False, what="materialize", query=query)
+
+
+def job_call(id: str | None = None) -> Call:
+    """How far a job is; without an id, all of them."""
+    path = "/jobs" if id is None else f"/jobs/{quote(id, safe='')}"
+    return Call("GET", path, what=f"asking for job {id}" if id else "asking for jobs")
 
 
 def moment_text(value: datetime | str | None) -> str | None:

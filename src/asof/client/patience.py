@@ -14,6 +14,10 @@ FIRST_WAIT_S = 0.1
 LONGEST_WAIT_S = 5.0
 """A server that wants a longer rest gets it from the caller, who can say what to do meanwhile."""
 
+FIRST_LOOK_S = 0.1
+LONGEST_LOOK_S = 2.0
+"""How often to look whether a job has ended: often at first, then seldom."""
+
 AGAIN = (429, 502, 503, 504)
 """What may be better in a moment."""
 

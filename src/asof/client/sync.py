@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
+from datetime import datetime
 from typing import Any
 
 import httpx
 
 from asof.answers import OnlineResponse
 from asof.client import calls
-from asof.client.answers import error_of, kept_but_not_applied, response_of
+from asof.client.answers import error_of, kept_but_not_applied, not_ended, response_of, result_of
 from asof.client.calls import Call
 from asof.client.connecting import Token, options_of
-from asof.client.patience import Patience, failure_of
+from asof.client.patience import FIRST_LOOK_S, LONGEST_LOOK_S, Patience, failure_of
 from asof.errors import AsofError
 
 
@@ -98,6 +99,77 @@ class Client:
     def write_to_online_store(self, feature_view_name: str, df: Any) -> int:
         """Write rows of a view; how many were written."""
         return rows_of(self._answer(calls.write_call(feature_view_name, df)))
+
+    def materialize(
+        self,
+        start_date: datetime | str | None = None,
+        end_date: datetime | str | None = None,
+        feature_views: Sequence[str] | None = None,
+        *,
+        wait_s: float | None = None,
+    ) -> list[dict[str, Any]]:
+        """Bring the online store up to date from batch sources, on the server; returns when that is done.
+
+        Args:
+            start_date, end_date: event times `[start, end)`; without a start, what is new since the last run.
+            wait_s: how long to wait at most; the run goes on beyond that.
+
+        Returns:
+            Per view: rows written, and until when it is up to date.
+
+        Raises:
+            JobRunning: one of the views is being materialized already.
+            ServerTimeout: it has not ended within `wait_s`.
+        """
+        return self._ended(self.start_materialize(start_date, end_date, feature_views), wait_s)
+
+    def materialize_incremental(
+        self,
+        end_date: datetime | str | None = None,
+        feature_views: Sequence[str] | None = None,
+        *,
+        wait_s: float | None = None,
+    ) -> list[dict[str, Any]]:
+        """Materialize what is new since the last run; see `materialize`."""
+        call = calls.materialize_call(None, end_date, feature_views, incremental=True, force=False)
+        return self._ended((self._answer(call)).json()["job"], wait_s)
+
+    def start_materialize(
+        self,
+        start_date: datetime | str | None = None,
+        end_date: datetime | str | None = None,
+        feature_views: Sequence[str] | None = None,
+        *,
+        force: bool = False,
+    ) -> str:
+        """Begin a materialize run; the id of its job, to ask `job` about.
+
+        Args:
+            force: also where one of the views is being materialized.
+        """
+        call = calls.materialize_call(start_date, end_date, feature_views, incremental=False, force=force)
+        return (self._answer(call)).json()["job"]
+
+    def job(self, id: str) -> dict[str, Any]:
+        """How far a materialize run is: its `state` is running, done or failed."""
+        return (self._answer(calls.job_call(id))).json()
+
+    def jobs(self) -> list[dict[str, Any]]:
+        """The server's materialize runs, the newest first."""
+        return (self._answer(calls.job_call())).json()["jobs"]
+
+    def _ended(self, id: str, wait_s: float | None) -> list[dict[str, Any]]:
+        began = time.monotonic()
+        pause_s = FIRST_LOOK_S
+        while True:
+            job = self.job(id)
+            result = result_of(job)
+            if result is not None:
+                return result
+            if wait_s is not None and time.monotonic() - began > wait_s:
+                raise not_ended(job, wait_s)
+            time.sleep(pause_s)
+            pause_s = min(pause_s * 2, LONGEST_LOOK_S)
 
     def health(self) -> bool:
         """Whether the server lives."""
