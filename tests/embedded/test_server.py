@@ -101,7 +101,7 @@ def write_sources(folder: Path) -> None:
 def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A repository, applied and materialized."""
     folder = tmp_path_factory.mktemp("server")
-    (folder / "feature_store.yaml").write_text("project: shop\n")
+    (folder / "feature_store.yaml").write_text(f"project: shop\nclock: {NOW.isoformat()}\n")
     (folder / "features.py").write_text(DEFINITIONS)
     write_sources(folder)
     with FeatureStore(folder, clock=lambda: NOW) as store:
@@ -481,3 +481,73 @@ def test_rows_are_found_right_after_readers_switched_to_new_ones(folder):
             return [*values, column(await made.post("/get-online-features", json=body), "age")["values"]]
 
     assert asyncio.run(ask()) == [[30], [30]]
+
+
+async def ended(made: Any, job: str) -> dict[str, Any]:
+    for _ in range(600):
+        words = (await made.get(f"/jobs/{job}")).json()
+        if words["state"] != "running":
+            return words
+        await asyncio.sleep(0.1)
+    raise AssertionError(words)
+
+
+def test_a_materialize_run_is_a_job_to_ask_about_and_two_at_once_are_refused(folder):
+    async def ask() -> Any:
+        async with client(folder) as made:
+            table = rows_of_profile().set_column(1, "age", pa.array([31, 32, 33]))
+            pq.write_table(table, folder / "profile.parquet")
+            body = {"start_ts": "2025-12-01T00:00:00", "end_ts": "2026-01-02T00:00:00Z", "feature_views": ["profile"]}
+            begun = await made.post("/materialize?async=true", json=body)
+            again = await made.post("/materialize?async=true", json=body)
+            forced = await made.post("/materialize?async=true&force=true", json=body)
+            words = await ended(made, begun.json()["job"])
+            await ended(made, forced.json()["job"])
+            whole = await made.post("/materialize-incremental", json={"end_ts": "2026-01-01T12:00:00Z"})
+            read = await made.post("/get-online-features", json={"features": ["profile:age"], "entities": {"user_id": [1]}})
+            return begun, again, forced, words, whole, read, (await made.get("/jobs")).json()
+
+    begun, again, forced, words, whole, read, jobs = asyncio.run(ask())
+
+    assert begun.status_code == 202
+    assert begun.json() == {"status": "accepted", "feature_views": ["profile"], "job": begun.json()["job"]}
+    assert again.status_code == 409
+    assert again.json()["feature_views"] == ["profile"] and "already being materialized" in again.json()["error"]
+    assert forced.status_code == 202
+    assert words["state"] == "done" and words["result"][0]["rows"] == 2
+    assert (whole.status_code, whole.content) == (200, b"null")
+    assert column(read, "age")["values"] == [31]
+    assert len(jobs["jobs"]) == 3
+
+
+BAD_RUNS = {
+    "an unknown view": ({"feature_views": ["profil"]}, 404, "did you mean 'profile'"),
+    "a pushed view": ({"feature_views": ["activity"]}, 422, "fed by the log"),
+    "a bad time": ({"start_ts": "noon"}, 422, "'noon' is not a time"),
+    "an end before its start": ({"start_ts": "2026-01-02", "end_ts": "2026-01-01"}, 422, "the end is not later"),
+    "a version": ({"version": "v2"}, 422, "no versions"),
+    "rows for newer than they are": ({"disable_event_timestamp": True}, 422, "disable_event_timestamp"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("body", "status", "words"), BAD_RUNS.values(), ids=BAD_RUNS)
+def test_a_bad_materialize_run_is_refused_before_it_begins(built, body, status, words):
+    refused, jobs = asked(built, ("POST", "/materialize", body), ("GET", "/jobs", None))
+
+    assert refused.status_code == status
+    assert words in refusal(refused)["message"]
+    assert jobs.json() == {"jobs": []}
+
+
+def test_a_run_that_fails_says_so_and_why(folder):
+    (folder / "profile.parquet").unlink()
+    (failed,) = asked(folder, ("POST", "/materialize", {"feature_views": ["profile"]}))
+
+    assert failed.status_code == 424
+    assert "profile" in refusal(failed)["message"]
+
+
+def test_an_unknown_job_is_refused(built):
+    (refused,) = asked(built, ("GET", "/jobs/..%2Flock", None))
+
+    assert refused.status_code == 404

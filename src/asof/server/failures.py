@@ -10,6 +10,7 @@ from typing import Any
 import msgspec
 import orjson
 
+from asof import errors
 from asof.errors import (
     AsofError,
     DerivationError,
@@ -87,6 +88,14 @@ FEAST_CLASSES: tuple[tuple[type[BaseException], str], ...] = (
     (NotFound, "FeastObjectNotFoundException"),
 )
 """Error → the class of `feast.errors` that Feast's client raises for it; `FeastError` for all others."""
+
+
+def failed_elsewhere(words: Mapping[str, str]) -> AsofError:
+    """An error of another process, from its words."""
+    kind = getattr(errors, words["error"], None)
+    is_ours = isinstance(kind, type) and issubclass(kind, AsofError)
+    status = next((status for each, status in STATUS if issubclass(kind, each)), 500) if is_ours else 500
+    return HttpError(status, words["message"], hint=words.get("hint", ""))
 
 
 def status_of(error: BaseException) -> int:

@@ -15,10 +15,11 @@ from asof.flows.parts import view_named
 from asof.server import requests
 from asof.server.access import Action
 from asof.server.answers import ARROW
-from asof.server.failures import JSON, HttpError
+from asof.server.failures import JSON, HttpError, failed_elsewhere
 from asof.server.reading import Prepared
 from asof.server.wire import read_columns
 from asof.server.writes import rows_of_source, rows_of_view
+from asof.timing import micros
 
 if TYPE_CHECKING:
     from asof.server.service import Service
@@ -214,6 +215,74 @@ async def write_to_online_store(service: Service, request: Request) -> Answer:
     return Answer(b"null", headers=[JSON, rows_header(written)])
 
 
+async def materialize(service: Service, request: Request) -> Answer:
+    """A run over event times, or of what is new; with `?async=true` as a job to ask about."""
+    asked: requests.Materialize = request.content
+    requests.refuse_repeated_names(request.body, ["start_ts", "end_ts", "feature_views"])
+    if asked.disable_event_timestamp:
+        raise RequestError(
+            "`disable_event_timestamp` would take rows for newer than they are", hint="leave it out, or false"
+        )
+    return await _materialized(service, request, asked.feature_views, asked.start_ts, asked.end_ts, asked.version)
+
+
+async def materialize_incremental(service: Service, request: Request) -> Answer:
+    """A run of what is new since the last one."""
+    asked: requests.MaterializeIncremental = request.content
+    requests.refuse_repeated_names(request.body, ["end_ts", "feature_views"])
+    return await _materialized(service, request, asked.feature_views, None, asked.end_ts, asked.version)
+
+
+async def _materialized(
+    service: Service, request: Request, names: list[str] | None, start: str | None, end: str | None, version: str | None
+) -> Answer:
+    if version is not None:
+        raise RequestError("views have no versions here", hint="leave out `version`")
+    for name, text in (("start_ts", start), ("end_ts", end)):
+        try:
+            micros(text or 0)
+        except ValueError as error:
+            raise RequestError(
+                f"{name}: {text!r} is not a time", hint="write ISO 8601, like 2026-11-23T12:00:00Z"
+            ) from error
+    if start is not None and end is not None and micros(end) <= micros(start):
+        raise RequestError(f"materialize from {start} to {end}: the end is not later", hint="swap them")
+    views = service.views_to_materialize(names)
+    request.principal.require("admin", views)
+    names = [view.name for view in views]
+    force = _flag(request, "force")
+    is_async = _flag(request, "async")
+    jobs = service.jobs
+    id = await service.in_writer(lambda: jobs.start(names, start=start, end=end, force=force))
+    headers = [JSON, (b"location", b"/jobs/" + id.encode())]
+    if is_async:
+        words = {"status": "accepted", "feature_views": names, "job": id}
+        return Answer(orjson.dumps(words), status=202, headers=headers)
+    job = await service.in_waiter(jobs.wait, id)
+    if job["state"] != "done":
+        raise failed_elsewhere(job["error"])
+    return Answer(b"null", headers=headers)
+
+
+def _flag(request: Request, name: str) -> bool:
+    text = request.query.get(name, "false").lower()
+    if text not in ("true", "false", "1", "0", "yes", "no", "on", "off"):
+        raise RequestError(f"?{name}={text}: expected true or false", hint=f"write ?{name}=true")
+    return text in ("true", "1", "yes", "on")
+
+
+async def list_jobs(service: Service, request: Request) -> Answer:
+    """The jobs of this server."""
+    request.principal.require("admin")
+    return Answer(orjson.dumps({"jobs": await service.in_writer(service.jobs.all)}))
+
+
+async def get_job(service: Service, request: Request) -> Answer:
+    """How far a job is."""
+    request.principal.require("admin")
+    return Answer(orjson.dumps(await service.in_writer(service.jobs.get, request.place["id"])))
+
+
 async def health(service: Service, request: Request) -> Answer:
     """Live: the event loop answers."""
     return Answer(b"", headers=[])
@@ -224,6 +293,12 @@ async def ready(service: Service, request: Request) -> Answer:
     words = service.state()
     return Answer(orjson.dumps(words), status=200 if words["status"] == "ready" else 503)
 
+
+MATERIALIZE_QUERY = {
+    "async": "Answer at once, with a job to ask about.",
+    "force": "Begin although one of the views is being materialized.",
+}
+MATERIALIZE_ANSWERS = {202: "Begun: the job is named.", 409: "One of the views is being materialized already."}
 
 ROUTES: tuple[Route, ...] = (
     Route(
@@ -244,6 +319,17 @@ ROUTES: tuple[Route, ...] = (
         content=requests.WriteToOnlineStore, waits="write",
         answers={202: "The rows are kept for good and will be applied; do not write them again."},
     ),
+    Route(
+        "POST", "/materialize", materialize, "Bring the online store up to date from batch sources.", action="admin",
+        content=requests.Materialize, waits="job", query=MATERIALIZE_QUERY, answers=MATERIALIZE_ANSWERS,
+    ),
+    Route(
+        "POST", "/materialize-incremental", materialize_incremental, "Materialize what is new since the last run.",
+        action="admin", content=requests.MaterializeIncremental, waits="job", query=MATERIALIZE_QUERY,
+        answers=MATERIALIZE_ANSWERS,
+    ),
+    Route("GET", "/jobs", list_jobs, "The materialize runs of this server.", action="admin", is_feast=False),
+    Route("GET", "/jobs/{id}", get_job, "How far a materialize run is.", action="admin", is_feast=False),
     Route("GET", "/health", health, "Whether the process lives.", is_feast=False),
     Route(
         "GET", "/ready", ready, "Whether the process should get requests.", is_feast=False,

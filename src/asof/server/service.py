@@ -4,14 +4,20 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from functools import cached_property
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from time import perf_counter
 from typing import TYPE_CHECKING, Any
 
+from asof.definitions import FeatureView
 from asof.errors import AsofError
+from asof.flows.parts import view_named
 from asof.server.access import Principal, Security
 from asof.server.functions import FunctionThreads
+from asof.server.jobs import Jobs
 from asof.server.reading import Reading
 from asof.server.security.audit import AuditLog, object_of
 from asof.server.security.guard import Guard
@@ -45,6 +51,7 @@ class Service:
         settings: ServerSettings | None = None,
         *,
         security: Security | None = None,
+        folder: Path | None = None,
         on_hopeless: Callable[[], None] = lambda: None,
     ) -> None:
         self.store = store
@@ -52,6 +59,8 @@ class Service:
         self.security: Security = security or Guard(store.config.auth, project=store.project)
         self.audit = AuditLog(store.config.auth.audit_target, clock=system_clock)
         self.is_draining = False
+        self._own_folder = None if folder is not None else TemporaryDirectory(prefix="asof-serve-")
+        self.folder = folder if folder is not None else Path(self._own_folder.name)  # type: ignore[union-attr]
         self.running: dict[Running, Route] = {}
         self.waiting: Callable[[], int] = self.running.__len__
         self._readers = ThreadPoolExecutor(READ_THREADS, "asof-read")
@@ -81,6 +90,8 @@ class Service:
         await asyncio.get_running_loop().run_in_executor(None, self.store.close)
         self._readers.shutdown(wait=False, cancel_futures=True)
         self._writers.shutdown(wait=False, cancel_futures=True)
+        if self._own_folder is not None:
+            self._own_folder.cleanup()
 
     def note(
         self, route: Route, request: Request | None, status: int, seconds: float, error: BaseException | None
@@ -105,6 +116,31 @@ class Service:
             **what, rows=request.rows if request is not None and request.rows else None, status=status,
             error=type(error).__name__ if error is not None else None,
         )  # fmt: skip
+
+    @cached_property
+    def jobs(self) -> Jobs:
+        """The materialize runs of the server."""
+        return Jobs(self.folder, self.store.config.path, self.store.config.env or None)
+
+    def views_to_materialize(self, names: Sequence[str] | None) -> list[FeatureView]:
+        """These views, or all that a batch source feeds.
+
+        Raises:
+            NotFound, RequestError: one is not applied, or fed in another way.
+        """
+        snapshot = self.reading.snapshot
+        if names is None:
+            return [each for each in snapshot.project.views.values() if each.online and not each.source.is_log]
+        from asof.flows.direct_rows import refuse_unless_batch_fed  # noqa: PLC0415
+
+        views = [view_named(snapshot, name) for name in dict.fromkeys(names)]
+        for view in views:
+            refuse_unless_batch_fed(view)
+        return views
+
+    async def in_waiter(self, work: Callable[..., Any], *args: Any) -> Any:
+        """Run what waits long, for another process, in a thread of its own."""
+        return await asyncio.to_thread(work, *args)
 
     def run_aside(self, work: Any) -> None:
         """Run a coroutine until the service stops."""

@@ -277,3 +277,10 @@ class Supervisor:
 
     def _stop_jobs(self) -> None:
         """End the jobs that still run: what they did stands, and the next run goes on from there."""
+        for file in (self.folder / "jobs").glob("*.pid"):
+            try:
+                pid = int(file.read_text())
+                if "asof.server.job" in Path(f"/proc/{pid}/cmdline").read_text():
+                    os.kill(pid, signal.SIGTERM)
+            except (OSError, ValueError):
+                continue

@@ -149,6 +149,7 @@ def made(orders: Orders) -> Worker:
     worker: Worker
     service = Service(
         store, settings, security=Guard(store.config.auth, project=store.project),
+        folder=Path(orders.folder),
         on_hopeless=lambda: worker.tell(REPLACE),
     )  # fmt: skip
     tls = tls_settings(
