@@ -20,6 +20,7 @@ import pytest
 
 from asof import FeatureStore
 from asof.server.app import App
+from asof.server.counts import Counts, SharedCounts
 from asof.server.service import Service
 from asof.server.settings import ServerSettings
 
@@ -551,3 +552,52 @@ def test_an_unknown_job_is_refused(built):
     (refused,) = asked(built, ("GET", "/jobs/..%2Flock", None))
 
     assert refused.status_code == 404
+
+
+def test_metrics_say_what_was_asked_and_found(built):
+    read = ("POST", "/get-online-features", {"features": ["profile:age"], "entities": {"user_id": [1, 3, 9]}})
+    model = ("POST", "/get-online-features", {"feature_service": "plain", "entities": {"user_id": [1]}})
+    wrong = ("POST", "/get-online-features", {"features": ["profile:agee"], "entities": ONE})
+    *_, response = asked(built, read, model, wrong, ("GET", "/metrics", None))
+    lines = set(response.text.splitlines())
+
+    assert response.headers["content-type"].startswith("text/plain")
+    assert 'asof_requests_total{route="/get-online-features",service="plain",status="200"} 1.0' in lines
+    assert 'asof_requests_total{route="/get-online-features",service="",status="404"} 1.0' in lines
+    assert 'asof_rows_total{route="/get-online-features",service=""} 3.0' in lines
+    assert 'asof_view_rows_total{outcome="found",view="profile"} 2.0' in lines
+    assert 'asof_view_rows_total{outcome="missing",view="profile"} 1.0' in lines
+    assert 'asof_view_rows_total{outcome="expired",view="profile"} 1.0' in lines
+    assert 'asof_errors_total{kind="UnknownFeature"} 1.0' in lines
+    assert 'asof_request_seconds_count{route="/get-online-features",service="plain"} 1.0' in lines
+    assert 'asof_view_newest_event_timestamp_seconds{view="profile"} 1.76722932325e+09' in lines
+    assert any(line.startswith('asof_view_materialized_until_timestamp_seconds{view="profile"}') for line in lines)
+    assert any(line.startswith("asof_online_store_seconds_count 2.0") for line in lines)
+
+
+def test_counts_of_workers_add_up_and_outlive_them(tmp_path):
+    first, second = Counts(), Counts()
+    for each, status in ((first, 200), (second, 200), (second, 404)):
+        each.request("/push", "", status, 0.003, 2)
+    second.views["a"] = [1, 2, 3, 4]
+    SharedCounts(tmp_path, first).leave()
+    total = SharedCounts(tmp_path, second).all()
+
+    assert total.requests == {("/push", "", 200): 2, ("/push", "", 404): 1}
+    assert total.rows == {("/push", ""): 6}
+    assert total.views == {"a": [1, 2, 3, 4]}
+    assert sum(total.seconds["/push", ""].buckets) == 3
+
+
+def test_the_access_log_is_a_line_of_json_per_request(built, capfd):
+    read = ("POST", "/get-online-features", {"feature_service": "plain", "entities": {"user_id": [1, 2]}})
+    wrong = ("POST", "/push", {"push_source_name": "click", "df": {}})
+    asked(built, read, wrong, access_log="all")
+    lines = [json.loads(line) for line in capfd.readouterr().err.splitlines() if "path" in line and "ms" in line]
+    asked(built, read, wrong, access_log="errors")
+    errors = [json.loads(line) for line in capfd.readouterr().err.splitlines() if "path" in line and "ms" in line]
+
+    assert [(each["method"], each["path"], each["status"]) for each in lines] == [("POST", "/get-online-features", 200), ("POST", "/push", 404)]
+    assert (lines[0]["service"], lines[0]["rows"]) == ("plain", 2)
+    assert lines[1]["error"].startswith("NotFound: no push source 'click'")
+    assert [each["status"] for each in errors] == [404]

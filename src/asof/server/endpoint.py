@@ -88,7 +88,7 @@ class Endpoint:
                             break
                     request.content = failures.decoded(self._decoder, body)
                 if scope["query_string"]:
-                    request.query = dict(parse_qsl(scope["query_string"].decode("latin-1")))
+                    request.query = dict(parse_qsl(scope["query_string"].decode("latin-1"), keep_blank_values=True))
                 if "path_params" in scope:
                     request.place = scope["path_params"]
                 answer = await route.handler(service, request)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from time import perf_counter
 from typing import Any
 
 from asof.answers import OnlineResponse
@@ -13,6 +14,7 @@ from asof.errors import AsofError
 from asof.flows.serving import Reader
 from asof.server import wire
 from asof.server.answers import Encoder
+from asof.server.counts import Counts
 from asof.server.functions import FunctionThreads
 from asof.store import FeatureStore
 
@@ -65,13 +67,16 @@ class Reading:
         threads: where waiting is done.
     """
 
-    def __init__(self, store: FeatureStore, *, threads: ThreadPoolExecutor, functions: FunctionThreads) -> None:
+    def __init__(
+        self, store: FeatureStore, *, threads: ThreadPoolExecutor, functions: FunctionThreads, counts: Counts
+    ) -> None:
         self.store = store
         self.applied: Applied | None = None
         self.on_swap: Callable[[Snapshot], None] = lambda snapshot: None
         self.failed: AsofError | None = None
         self._threads = threads
         self._functions = functions
+        self._counts = counts
         self._is_local = bool(getattr(store.parts.online, "is_local", False))
         self._checking: asyncio.Task[bool] | None = None
         self._next_check: asyncio.Task[bool] | None = None
@@ -166,9 +171,9 @@ class Reading:
         reader = prepared.reader
         try:
             if self._is_local and _rows_of(entities) * len(prepared.views) <= ROWS_ON_LOOP:
-                response, complete = _read_and_answer(reader, entities)
+                response, complete = _read_and_answer(reader, entities, self._counts)
             else:
-                response, complete = await self._in_thread(_read_and_answer, reader, entities)
+                response, complete = await self._in_thread(_read_and_answer, reader, entities, self._counts)
         except HistoryNeeded:
             response, complete = await self._in_thread(self._from_history, prepared, entities)
         if prepared.derivations:
@@ -177,7 +182,7 @@ class Reading:
 
     def _from_history(self, prepared: Prepared, entities: Any) -> tuple[OnlineResponse, bool]:
         reader = self.store.open_reader(prepared.reader.snapshot, prepared.features, prepared.full_names)
-        return _read_and_answer(reader, entities)
+        return _read_and_answer(reader, entities, self._counts)
 
     async def _again(self, prepared: Prepared) -> Prepared:
         return await self.prepare(prepared.features, prepared.full_names)
@@ -206,9 +211,11 @@ class Reading:
         return await asyncio.get_running_loop().run_in_executor(self._threads, work, *args)
 
 
-def _read_and_answer(reader: Reader, entities: Any) -> tuple[OnlineResponse, bool]:
+def _read_and_answer(reader: Reader, entities: Any, counts: Counts) -> tuple[OnlineResponse, bool]:
     question = reader.ask(entities)
+    began = perf_counter()
     rows = reader.parts.online.read(question.lookups) if question.lookups else []
+    counts.store.add(perf_counter() - began)
     return reader.answer(question, rows, derived=False)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
+from time import time_ns
 from typing import TYPE_CHECKING, Any
 
 import orjson
@@ -265,10 +266,10 @@ async def _materialized(
 
 
 def _flag(request: Request, name: str) -> bool:
-    text = request.query.get(name, "false").lower()
-    if text not in ("true", "false", "1", "0", "yes", "no", "on", "off"):
+    text = request.query.get(name, "false")
+    if text not in ("true", "false"):
         raise RequestError(f"?{name}={text}: expected true or false", hint=f"write ?{name}=true")
-    return text in ("true", "1", "yes", "on")
+    return text == "true"
 
 
 async def list_jobs(service: Service, request: Request) -> Answer:
@@ -300,6 +301,27 @@ MATERIALIZE_QUERY = {
 }
 MATERIALIZE_ANSWERS = {202: "Begun: the job is named.", 409: "One of the views is being materialized already."}
 
+async def metrics(service: Service, request: Request) -> Answer:
+    """Prometheus metrics of all workers."""
+    request.principal.require("read")
+
+    def work() -> bytes:
+        from asof.server.metrics import exposed, server_metrics  # noqa: PLC0415
+
+        counts = service.shared_counts.all()
+        return exposed(server_metrics(counts, service.reading.snapshot, now=time_ns() // 1000))
+
+    body = await service.in_writer(work)
+    return Answer(body, headers=[(b"content-type", b"text/plain; version=0.0.4; charset=utf-8")])
+
+
+async def openapi(service: Service, request: Request) -> Answer:
+    """The document of this API."""
+    from asof.server.openapi import document  # noqa: PLC0415
+
+    return Answer(orjson.dumps(document()))
+
+
 ROUTES: tuple[Route, ...] = (
     Route(
         "POST", "/get-online-features", get_online_features, "Features now, column by column, as Feast answers them.",
@@ -330,6 +352,8 @@ ROUTES: tuple[Route, ...] = (
     ),
     Route("GET", "/jobs", list_jobs, "The materialize runs of this server.", action="admin", is_feast=False),
     Route("GET", "/jobs/{id}", get_job, "How far a materialize run is.", action="admin", is_feast=False),
+    Route("GET", "/metrics", metrics, "Prometheus metrics of all workers.", action="read", is_feast=False),
+    Route("GET", "/openapi.json", openapi, "This document.", is_feast=False),
     Route("GET", "/health", health, "Whether the process lives.", is_feast=False),
     Route(
         "GET", "/ready", ready, "Whether the process should get requests.", is_feast=False,

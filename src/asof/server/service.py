@@ -9,13 +9,15 @@ from concurrent.futures import ThreadPoolExecutor
 from functools import cached_property
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from time import perf_counter
+from time import perf_counter, time_ns
 from typing import TYPE_CHECKING, Any
 
 from asof.definitions import FeatureView
 from asof.errors import AsofError
 from asof.flows.parts import view_named
 from asof.server.access import Principal, Security
+from asof.server.access_log import AccessLog
+from asof.server.counts import Counts, SharedCounts
 from asof.server.functions import FunctionThreads
 from asof.server.jobs import Jobs
 from asof.server.reading import Reading
@@ -31,6 +33,7 @@ if TYPE_CHECKING:
 READ_THREADS = 8
 WRITE_THREADS = 4
 SWEEP_S = 0.25
+WRITE_DOWN_S = 1.0
 CATCH_UP_S = 1.0
 """How long after a failed one rows that are kept in a push log are tried again."""
 
@@ -59,6 +62,9 @@ class Service:
         self.security: Security = security or Guard(store.config.auth, project=store.project)
         self.audit = AuditLog(store.config.auth.audit_target, clock=system_clock)
         self.is_draining = False
+        self.counts = Counts()
+        self.access_log = AccessLog(self.settings.access_log)
+        self.served: Any = None
         self._own_folder = None if folder is not None else TemporaryDirectory(prefix="asof-serve-")
         self.folder = folder if folder is not None else Path(self._own_folder.name)  # type: ignore[union-attr]
         self.running: dict[Running, Route] = {}
@@ -68,7 +74,8 @@ class Service:
         self.functions = FunctionThreads(
             self.settings.function_threads, timeout_s=self.settings.function_timeout_s, on_hopeless=on_hopeless
         )
-        self.reading = Reading(store, threads=self._readers, functions=self.functions)
+        self.reading = Reading(store, threads=self._readers, functions=self.functions, counts=self.counts)
+        self.shared_counts = SharedCounts(self.folder, self.counts)
         self._tasks: set[asyncio.Task[Any]] = set()
         self._catching_up: set[str] = set()
         self._registry_error: AsofError | None = None
@@ -78,6 +85,7 @@ class Service:
         await self.reading.load()
         self.run_aside(self._watch_registry())
         self.run_aside(self._sweep())
+        self.run_aside(self._write_down())
 
     async def stop(self) -> None:
         """Archive what was pushed, and let go of everything."""
@@ -85,6 +93,7 @@ class Service:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
         self.functions.close()
+        self._leave()
         self.security.close()
         self.audit.close()
         await asyncio.get_running_loop().run_in_executor(None, self.store.close)
@@ -96,7 +105,23 @@ class Service:
     def note(
         self, route: Route, request: Request | None, status: int, seconds: float, error: BaseException | None
     ) -> None:
-        """Count an answered request."""
+        """Count an answered request, and write it down where that is wanted."""
+        service, rows = ("", 0) if request is None else (request.service, request.rows)
+        self.counts.request(route.path, service, status, seconds, rows)
+        response = request.response if request is not None else None
+        if response is not None:
+            self.counts.answered(response)
+            if self.served is not None:
+                self.served.note(service, response)
+        if error is not None:
+            self.counts.error(type(error).__name__)
+        level = self.access_log.level
+        if level == "all" or (level == "errors" and status >= 400):
+            self.access_log.note(
+                time_ns() // 1000, route.method, route.path, status, seconds, rows=rows, service=service,
+                caller=request.principal.name if request is not None and request.principal is not None else "",
+                error=f"{type(error).__name__}: {error}"[:300] if error is not None else "",
+            )  # fmt: skip
 
     def write_down(
         self,
@@ -192,6 +217,19 @@ class Service:
                 self._registry_error = error
             except Exception:
                 log.exception("looking for changes of the registry failed")
+
+    async def _write_down(self) -> None:
+        """Leave counts for the other workers, and write the access log."""
+        while True:
+            await asyncio.sleep(WRITE_DOWN_S)
+            await self.in_writer(self._leave)
+
+    def _leave(self) -> None:
+        try:
+            self.access_log.write()
+            self.shared_counts.leave()
+        except OSError as error:
+            log.warning("counts and access log cannot be written: %s", error)
 
     async def _sweep(self) -> None:
         """End requests that take too long: to arrive, or to be answered."""

@@ -1,0 +1,48 @@
+"""The access log: one JSON line per request on stderr, written beside the requests and never waited for."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections import deque
+from typing import Any
+
+from asof.timing import iso
+
+MOST = 20_000
+"""So many lines may wait; what comes beyond is counted and left out."""
+
+
+class AccessLog:
+    """Lines that wait to be written.
+
+    Args:
+        level: `none`, `errors` or `all`.
+    """
+
+    def __init__(self, level: str) -> None:
+        self.level = level
+        self.dropped = 0
+        self._lines: deque[tuple[Any, ...]] = deque()
+
+    def note(self, at: int, method: str, path: str, status: int, seconds: float, **more: Any) -> None:
+        """Keep what a line says, until it is written."""
+        if len(self._lines) >= MOST:
+            self.dropped += 1
+            return
+        self._lines.append((at, method, path, status, seconds, more))
+
+    def write(self) -> None:
+        """Write the lines that wait."""
+        if not self._lines:
+            return
+        text = []
+        while self._lines:
+            at, method, path, status, seconds, more = self._lines.popleft()
+            words = {"time": iso(at), "method": method, "path": path, "status": status, "ms": round(seconds * 1e3, 3)}
+            text.append(json.dumps(words | {name: value for name, value in more.items() if value not in ("", None, 0)}))
+        if self.dropped:
+            text.append(json.dumps({"dropped": self.dropped}))
+            self.dropped = 0
+        sys.stderr.write("\n".join(text) + "\n")
+        sys.stderr.flush()
