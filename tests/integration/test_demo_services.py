@@ -1,14 +1,19 @@
 """The demo on real servers tells the story of the embedded one, down to each value of its training set."""
 
+import re
+import shlex
 import stat
 import subprocess
 import uuid
 from dataclasses import replace
+from pathlib import Path
 
 import psycopg
 import pyarrow.parquet as pq
 import pytest
+from click.testing import CliRunner
 
+from asof.cli.app import cli
 from asof.demo import story
 from asof.demo.postgres import NotOurs
 from asof.demo.stage import Servers
@@ -51,7 +56,7 @@ def remove(kafka, redis, project):
 
 
 @pytest.mark.parametrize("message_format", ["json", "avro"])
-@pytest.mark.parametrize("offline", ["duckdb"])
+@pytest.mark.parametrize("offline", ["duckdb", "postgres"])
 def test_its_training_set_is_that_of_the_embedded_demo(embedded, servers, tmp_path, offline, message_format):
     expected, told = embedded
     said = []
@@ -84,6 +89,35 @@ def test_it_can_be_told_again_and_its_commands_work(servers, tmp_path):
     done = subprocess.run(["sh", "-ec", "\n".join(chosen)], capture_output=True, text=True, cwd=tmp_path)
     assert len(chosen) == 4
     assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_the_page_about_it_shows_what_its_commands_answer(servers, tmp_path, monkeypatch):
+    page = (Path(__file__).parents[2] / "docs" / "how-to" / "real-stack.md").read_text()
+    blocks = re.findall(r"^```(\w+)\n(.*?)^```$", page, re.MULTILINE | re.DOTALL)
+    there = servers(project="asof_demo")
+    story.run(tmp_path, servers=there, say=lambda text: None)
+    repo, features = tmp_path / "repo", (tmp_path / "repo" / "features.py").read_text()
+    monkeypatch.chdir(repo)
+    for name, value in there.variables.items():
+        monkeypatch.setenv(name, value)
+    settings = re.sub(r"^ *#.*\n|\n(?=\n)", "", (repo / "feature_store.yaml").read_text(), flags=re.MULTILINE)
+
+    done = 0
+    for language, block in blocks:
+        if language == "yaml":
+            assert block in settings
+        elif "Producer(" in block:
+            exec(compile(block, "real-stack.md", "exec"), {})
+        elif language == "python":
+            assert all(line in features for line in block.splitlines())
+        for command in block.split("$ asof ")[1:] if language == "console" else ():
+            words, _, shown = command.partition("\n")
+            asked = CliRunner().invoke(cli, shlex.split(words), env={"COLUMNS": "100"})
+            said = " ".join(asked.stdout.split())
+            for part in shown.removesuffix("$ ").split("…"):
+                assert " ".join(part.split()) in said, (words, asked.output)
+            done += 1
+    assert done == 5
 
 
 def test_secrets_stand_in_one_file_that_only_its_owner_reads(servers, tmp_path):

@@ -118,13 +118,14 @@ def write_report(report: Report, path: Path | str) -> None:
 
 def _header(report: Report) -> str:
     sizes = [(name.replace("_", " "), f"{size:,}", "") for name, size in report["sizes"].items()]
-    sizes += [("seed", str(report["seed"]), ""), ("the store's clock", report["clock"], ' class="long"')]
+    sizes += [("project", report["project"], ""), ("seed", str(report["seed"]), "")]
+    sizes += [("the store's clock", report["clock"], ' class="long"')]
     tiles = "".join(
         f"<div{style}><dt>{escape(name)}</dt><dd>{escape(value)}</dd></div>" for name, value, style in sizes
     )
-    places = ", ".join(f"{name} at {place}" for name, place in report["servers"].items())
+    places = "; ".join(f"{name} at {place}" for name, place in report["servers"].items())
     return (
-        f"<header>\n<h1>What Asof did with the {escape(report['project'])}</h1>\n"
+        "<header>\n<h1>What Asof did with the shop</h1>\n"
         "<p>A simulated shop wrote down its users and orders, and streamed its website traffic. From these, one set of"
         " definitions gave a training set as of each order, and the same features online while events came in."
         + (f" All of it on servers: {escape(places)}." if places else "")
