@@ -247,7 +247,8 @@ def state_hash(view: FeatureView) -> str:
         "delay": view.delay if view.is_aggregated else 0,
     }  # fmt: skip
     # Where the rows are read and from when on does not change what they mean.
-    unshaping = ("description", "tags", "owner", "connection_ref", "start", "dead_letter_topic", *source.connection)
+    unshaping = ("description", "tags", "owner", "connection_ref", "start", "dead_letter_topic", *source.connection,
+                  "event_id", "event_id_horizon")  # fmt: skip
     for each in unshaping:
         content["source"].pop(each, None)
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:12]

@@ -203,6 +203,9 @@ class LogSource(Source):
             object with the columns), or an `AvroFormat`.
         header_fields: column → the header whose value it takes: text in UTF-8, or raw bytes for Bytes.
         record_time_field: the column that takes the time of the message's record; it may be the event time.
+        event_id: the column that tells one event from another. Of the messages with one id the first that is taken
+            counts, and the others are left out; a null is no id.
+        event_id_horizon: for how long an id is remembered after that.
         dead_letter_topic: where messages that cannot be used are sent as well, beside the table of dead letters; with
             headers that say where they come from and why. At least once each.
         allowed_lateness: how much older than the newest event of its key an event may be and still join a session
@@ -225,6 +228,8 @@ class LogSource(Source):
     key_format: str | AvroFormat
     header_fields: dict[str, str]
     record_time_field: str
+    event_id: str
+    event_id_horizon: Micros
     dead_letter_topic: str
     allowed_lateness: Micros
     max_future: Micros
@@ -245,6 +250,8 @@ class LogSource(Source):
         key_format: str | AvroFormat = "text",
         header_fields: Mapping[str, str] | None = None,
         record_time_field: str = "",
+        event_id: str = "",
+        event_id_horizon: timedelta | str = timedelta(days=1),
         dead_letter_topic: str = "",
         created_timestamp_column: str | None = None,
         timestamp_unit: str | None = None,
@@ -289,7 +296,11 @@ class LogSource(Source):
             batch_source=batch_source,
             stream_from=micros(stream_from) if stream_from is not None else None,
         )
-        self._set(dead_letter_topic=dead_letter_topic)
+        self._set(
+            dead_letter_topic=dead_letter_topic, event_id=event_id,
+            event_id_horizon=self._duration("event_id_horizon", event_id_horizon),
+        )  # fmt: skip
+        self._check_event_id()
         if dead_letter_topic == self.topic:
             raise self.refuse("dead_letter_topic is the topic of its own messages", hint="name another topic")
         self._begin_transform(transform, tuple(message_schema or ()))
@@ -318,6 +329,22 @@ class LogSource(Source):
         for name in names:
             if name not in columns:
                 raise self.refuse(f"transform answers no column {name!r} of its schema", hint=f"write … AS {name}")
+
+    def _check_event_id(self) -> None:
+        dtypes = {field.name: field.dtype for field in self.schema}
+        if not self.event_id:
+            return
+        if self.event_id not in dtypes:
+            raise self.refuse(
+                f"event_id {self.event_id!r} is not in its schema",
+                hint=nearest(self.event_id, dtypes) or f"the schema has {list(dtypes)}",
+            )
+        if dtypes[self.event_id].name in ("Float32", "Float64", "Array", "Embedding"):
+            raise self.refuse(
+                f"event_id {self.event_id!r} is {dtypes[self.event_id]}", hint="name a column of text or whole numbers"
+            )
+        if not self.event_id_horizon:
+            raise self.refuse("event_id_horizon is 0: no id would be remembered", hint="give for example '1d'")
 
     @property
     def message_fields(self) -> tuple[Field, ...]:
@@ -403,6 +430,8 @@ class LogSource(Source):
             content["transform"] = self.transform.content()
         if self.message_schema:
             content["message_schema"] = [field.content() for field in self.message_schema]
+        if self.event_id:
+            content |= {"event_id": self.event_id, "event_id_horizon": self.event_id_horizon}
         for name in ("header_fields", "record_time_field", "dead_letter_topic"):
             if getattr(self, name):
                 content[name] = getattr(self, name)
@@ -493,7 +522,7 @@ def source_of(content: Mapping[str, Any]) -> Source | RequestSource:
         values["message_schema"] = [Field.of(field) for field in values["message_schema"]]
     if "batch_source" in values:
         values["batch_source"] = source_of(values["batch_source"])
-    for duration in ("lag", "allowed_lateness", "max_future"):
+    for duration in ("lag", "allowed_lateness", "max_future", "event_id_horizon"):
         if duration in values:
             values[duration] = timedelta(microseconds=values[duration])
     return SOURCE_TYPES[kind](**values)

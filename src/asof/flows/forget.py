@@ -15,6 +15,7 @@ from asof.definitions import Entity, FeatureView, Field, LogSource, Snapshot
 from asof.errors import LogError, NotFound, RequestError, nearest
 from asof.fitting import checker
 from asof.flows.archiving import EPOCH
+from asof.flows.claims import EVENTS
 from asof.flows.keys import plain_key, restored_key
 from asof.flows.letters import letter_id
 from asof.flows.parts import Parts
@@ -213,6 +214,8 @@ def _forget_online(
 ) -> None:
     """The rows of all generations of the views of the entity."""
     for table in parts.online.tables(parts.project):
+        if table.view.endswith(EVENTS):
+            continue  # ids of events, which name no key
         view = snapshot.project.views.get(table.view)
         if view is None:
             report["notes"].append(f"online rows of {table.view!r}, which is not applied, were not looked at")

@@ -31,6 +31,7 @@ from asof.flows.archiving import (
     with_arrival,
 )
 from asof.flows.batches import batch_of
+from asof.flows.claims import Claims
 from asof.flows.facts import change_facts
 from asof.flows.feeding import Feeder
 from asof.flows.generations import BUILT, Generations, Name, progress_name
@@ -100,6 +101,7 @@ class Ingest:
         self._thread = ThreadPoolExecutor(1, thread_name_prefix=f"archive-{source}")
         self._verdicts: deque[bool] = deque(maxlen=LIMIT_WINDOW)
         self._bad_since: float | None = None
+        self.claims = Claims(parts, self.source) if self.source.event_id else None
         self.generations.read_registry(self.snapshot)
         self.generations.take_up(self.source, self.archived)
 
@@ -161,6 +163,7 @@ class Ingest:
             transform=transform_of(self.parts, source),
         )  # fmt: skip
         decoded = self._as_judged_before(found, messages, base)
+        decoded = self._without_duplicates(decoded, messages, base, now)
         letters = self._letters_of(topic, messages, decoded.letters, base, now)
         through = _last_offsets(messages, base)
         if any(letter.is_early for letter in decoded.letters):
@@ -217,6 +220,22 @@ class Ingest:
             decoded, rows=decoded.rows.filter(pa.array(stays)), index=decoded.index[stays],
             event_time=decoded.event_time[stays],
             letters=sorted([*decoded.letters, *more], key=lambda letter: letter.index),
+        )  # fmt: skip
+
+    def _without_duplicates(self, decoded: Decoded, messages: Messages, base: int, now: int) -> Decoded:
+        """Without messages whose event another message has brought."""
+        if self.claims is None or not len(decoded.index):
+            return decoded
+        firsts = self.claims.first(
+            decoded.rows, partition=(messages.partitions[decoded.index] + base).astype(np.int32),
+            offset=messages.offsets[decoded.index], now=now,
+        )  # fmt: skip
+        if firsts.all():
+            return decoded
+        self.counts["duplicates left out"] += int((~firsts).sum())
+        return replace(
+            decoded, rows=decoded.rows.filter(pa.array(firsts)), index=decoded.index[firsts],
+            event_time=decoded.event_time[firsts],
         )  # fmt: skip
 
     def _letters_of(
@@ -346,6 +365,12 @@ class Ingest:
                 # A source that is no longer applied keeps its last definition, and its archive.
                 self.source = log_source_named(self.snapshot, self.name)
             self.generations.read_registry(self.snapshot)
+        if self.source.event_id:
+            if self.claims is None or self.claims.source is not self.source:
+                self.claims = Claims(self.parts, self.source)
+            self.claims.restore()
+        else:
+            self.claims = None
         self.generations.take_up(self.source, self.archived)
 
     def _complete(self) -> None:
