@@ -1,6 +1,9 @@
-"""The stream worker: events per CPU second from the file log into SQLite and the archive, bytes written, freshness.
+"""The stream worker: events per CPU second from a log into online store and archive, bytes written, freshness.
 
-    python -m benchmarks.bench_stream [ten | mixed | one | freshness …] [--events N] [--profile]
+    python -m benchmarks.bench_stream [ten | mixed | one | freshness …] [--events N] [--rate N] [--profile]
+                                      [--kafka HOST:PORT] [--redis URL]
+
+Without servers the log is the file log and the online store SQLite.
 
 `ten`: 100,000 keys of which 5,000 are active at a time, so that a batch has about ten events per touched row;
 `mixed`: half of the events over 50,000 keys uniformly, half over the others by a power law; `one`: each event of a poll
@@ -19,6 +22,7 @@ import threading
 import time
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -46,13 +50,40 @@ def wall_clock() -> int:
     return int(time.time() * 1_000_000)
 
 
-def parts_in(path: Path, clock: object = lambda: NOW) -> Parts:
+def parts_in(path: Path, clock: Any = lambda: NOW) -> Parts:
+    """The parts over a folder; on servers, what belongs to the folder is found by its name."""
+    log: Any
+    online: Any
+    if servers := option("--kafka"):
+        from asof.log.kafka import KafkaLog
+
+        log = KafkaLog(servers, clock=clock, topic_prefix=f"{path.name}.", replication_factor=1)
+    else:
+        log = FileLog(path / "log", clock=clock)
+    if url := option("--redis"):
+        from asof.online.redis import RedisOnlineStore
+
+        online = RedisOnlineStore(url, key_prefix=f"{path.name}:")
+    else:
+        online = SqliteOnlineStore(path / "online.db")
     return Parts(
         project="bench", registry=SqliteRegistry(path / "registry.db"),
-        offline=DuckDBOffline(path / "archive", threads=1),
-        online=SqliteOnlineStore(path / "online.db"), log=FileLog(path / "log", clock=clock), readers={}, clock=clock,
+        offline=DuckDBOffline(path / "archive", threads=1), online=online, log=log, readers={}, clock=clock,
         who="bench",
     )  # fmt: skip
+
+
+def option(name: str) -> str:
+    """What follows an option on the command line; empty where it is not there."""
+    return sys.argv[sys.argv.index(name) + 1] if name in sys.argv else ""
+
+
+def let_go(parts: Parts) -> None:
+    """Remove what stands on servers."""
+    parts.online.drop_project("bench")
+    parts.log.delete("visits")
+    for part in (parts.log, parts.online):
+        part.close()  # type: ignore[attr-defined]
 
 
 def applied(parts: Parts) -> None:
@@ -119,6 +150,7 @@ def throughput(kind: str, events: int, *, profile: bool) -> dict[str, object]:
         table = parts.online.tables("bench")[0]
         page = parts.online.scan(table, limit=5000)
         sizes = [len(row[1]) for row in page]
+        let_go(parts)
         archive = sum(each.stat().st_size for each in (Path(folder) / "archive").rglob("*.parquet"))
         return {
             "kind": kind, "events": events, "per_cpu_s": round(events / cpu), "per_wall_s": round(events / wall),
@@ -133,7 +165,9 @@ def freshness(seconds: float = 20.0, rate: int = 20_000) -> dict[str, object]:
         parts = parts_in(Path(folder), wall_clock)
         applied(parts)
         stop = threading.Event()
-        command = [sys.executable, "-m", "benchmarks.bench_stream", "--worker", folder, str(seconds + 2)]
+        servers = [each for name in ("--kafka", "--redis") if option(name) for each in (name, option(name))]
+        arguments = [*servers, "--worker", folder, str(seconds + 2)]
+        command = [sys.executable, "-m", "benchmarks.bench_stream", *arguments]
         worker = subprocess.Popen(command)
         time.sleep(2)
         table = parts.online.tables("bench")[0]
@@ -166,6 +200,7 @@ def freshness(seconds: float = 20.0, rate: int = 20_000) -> dict[str, object]:
         stop.set()
         loader.join()
         worker.wait()
+        let_go(parts)
         p50, p99 = np.percentile(waits[10:], [50, 99])
         return {"kind": "freshness", "events_per_s": rate, "probes": len(waits), "p50_ms": round(p50, 1),
                 "p99_ms": round(p99, 1), "max_ms": round(max(waits[10:]), 1)}  # fmt: skip
@@ -181,10 +216,15 @@ def main(arguments: list[str]) -> None:
     if "--worker" in arguments:
         work(arguments[-2], float(arguments[-1]))
         return
-    events = int(arguments[arguments.index("--events") + 1]) if "--events" in arguments else 1_000_000
+    events = int(option("--events") or 1_000_000)
     chosen = [each for each in arguments if each in ("ten", "mixed", "one", "freshness")]
     for kind in chosen or ["ten", "mixed", "one", "freshness"]:
-        result = freshness() if kind == "freshness" else throughput(kind, events, profile="--profile" in arguments)
+        if kind == "freshness":
+            result = freshness(rate=int(option("--rate") or 20_000))
+        else:
+            result = throughput(kind, events, profile="--profile" in arguments)
+        result["log"] = "kafka" if option("--kafka") else "file"
+        result["online"] = "redis" if option("--redis") else "sqlite"
         print(json.dumps(result))
         RESULTS.mkdir(exist_ok=True)
         with (RESULTS / f"{datetime.now(UTC):%Y-%m-%d}.jsonl").open("a") as file:

@@ -11,7 +11,11 @@ from typing import Any
 
 import pytest
 
-from asof import KafkaSource
+from asof import FeatureStore, KafkaSource
+from asof.errors import CheckFailed, LogError
+from asof.flows.stream import run_stream
+from asof.log.kafka import KafkaLog
+from asof.log.protocol import TopicReplaced
 from asof.testing.streams import VISITS, Clock, StreamRun, definitions_on, live_through, visit
 from asof.timing import MINUTE
 from tests.services import Kafka
@@ -63,6 +67,9 @@ def run(tmp_path: Path, kafka: Kafka, topic_prefix: str) -> Iterator[StreamRun]:
     write_store(tmp_path, kafka.bootstrap)
     run = run_at(tmp_path, f"{topic_prefix}visits", partitions=3)
     yield run
+    for number in list(run.workers):
+        # All tests' workers are of one group: one that stays in it and does not poll would keep the next from joining.
+        run.kill(number)
     for part in (run.parts.log, run.parts.online, run.parts.offline, run.parts.registry):
         part.close()  # type: ignore[attr-defined]
 
@@ -138,3 +145,205 @@ def test_a_worker_that_slept_beyond_its_session_changes_nothing_when_it_wakes(
     assert sum(archived_through(run).values()) == len(run.sent) == 1800
     run.assert_nothing_lost_or_doubled()
     run.assert_online_is_history(oracle(run), users=range(1, 10))
+
+
+def test_a_broker_that_is_killed_and_comes_back_is_waited_for(
+    tmp_path: Path, private_kafka: Kafka, workers: WorkerProcesses
+) -> None:
+    rng = random.Random(7)
+    write_store(tmp_path, private_kafka.bootstrap)
+    run = run_at(tmp_path, "visits", partitions=3)
+    workers.start()
+    for partition in range(3):
+        run.send(*random_visits(rng, 300, users=9), partition=partition)
+    until(lambda: is_archived(run))
+    for end in ("kill", "stop"):
+        getattr(private_kafka, end)()
+        private_kafka.start()
+        for partition in range(3):
+            until(lambda: sent(run, random_visits(rng, 100, users=9), partition))  # noqa: B023
+        until(lambda: is_archived(run))
+    workers.finish()
+    run.finish()
+
+    run.assert_nothing_lost_or_doubled()
+    run.assert_online_is_history(oracle(run), users=range(1, 10))
+    run.parts.log.close()
+
+
+def sent(run: StreamRun, events: list[Any], partition: int) -> bool:
+    """Whether the events are sent; a broker that is not there yet takes none."""
+    try:
+        run.send(*events, partition=partition)
+    except LogError:
+        return False
+    return True
+
+
+def test_retention_that_overran_a_stopped_worker_is_told_with_the_lost_range(run: StreamRun) -> None:
+    run.send(*[visit(1)] * 10, partition=0)
+    run.step()
+    run.finish()
+    run.send(*[visit(1)] * 20, partition=0)
+    log = run.parts.log
+    assert isinstance(log, KafkaLog)
+    log.retain(run.topic, max_bytes=300)
+    first = log.bounds(run.topic)[0][0]
+    assert first > 10
+
+    with pytest.raises(LogError, match=f"offsets 10 to {first - 1} of partition 0.*never archived") as raised:
+        run_stream(run.parts, until_caught_up=True)
+    assert "--accept-gap" in raised.value.hint
+    run_stream(run.parts, until_caught_up=True, accept_gap=True)
+
+    assert run.served("activity", [1])["ever"] == [10 + 30 - first]
+    gaps = run.parts.registry.load("shop").facts["gaps"]["visits"]
+    assert f"offsets 10 to {first - 1} of partition 0" in gaps[0]
+
+
+def test_retention_that_overtakes_a_living_worker_stops_it(run: StreamRun) -> None:
+    run.send(*[visit(1)] * 10, partition=0)
+    until(lambda: run.step() and run.served("activity", [1])["ever"] == [10])
+    run.flush()
+    member = next(iter(run.workers[0].members.values()))
+    log = run.parts.log
+    assert isinstance(log, KafkaLog)
+    log.send(run.topic, [b"{}"] * 50, partition=0, durable=True)
+    log.retain(run.topic, max_bytes=20)
+    first = log.bounds(run.topic)[0][0]
+    member.consumer.seek(0, 10)
+
+    with pytest.raises(LogError, match=f"offsets 10 to {first - 1} of partition 0"):
+        for _ in range(500):
+            run.step()
+
+
+def test_a_topic_that_is_deleted_and_made_again_stops_the_worker(run: StreamRun) -> None:
+    run.send(*[visit(1)] * 10, partition=0)
+    until(lambda: run.step() and run.served("activity", [1])["ever"] == [10])
+    run.flush()
+    log = run.parts.log
+    log.delete(run.topic)
+    log.create(run.topic, 3)
+    # Fewer, then more than the old one had: nothing of the new one may count as the old one's.
+    event = b'{"user_id": 1, "page": "b", "at": 1767268800000000}'
+    log.send(run.topic, [event] * 30, partition=0, durable=True)
+
+    with pytest.raises(TopicReplaced, match="made again"):
+        for _ in range(1000):
+            run.step()
+    assert run.served("activity", [1])["ever"] == [10]
+    run.kill()
+    with pytest.raises(LogError, match="deleted and made again") as raised:
+        run_stream(run.parts, until_caught_up=True)
+    assert "--accept-gap" in raised.value.hint
+    run_stream(run.parts, until_caught_up=True, accept_gap=True)
+    assert run.served("activity", [1])["ever"] == [40]
+
+
+def test_partitions_that_are_added_while_a_worker_runs_are_read(run: StreamRun, kafka: Kafka) -> None:
+    from confluent_kafka.admin import NewPartitions
+
+    run.send(visit(1), partition=0)
+    until(lambda: run.step() and run.served("activity", [1])["ever"] == [1])
+    admin = kafka.admin()
+    admin.create_partitions([NewPartitions(run.topic, 5)])[run.topic].result(10)
+    until(lambda: run.parts.log.partitions(run.topic) == 5)
+    run.send(visit(1), partition=4)
+    until(lambda: run.step() and run.served("activity", [1])["ever"] == [2])
+    run.finish()
+    run.partitions = 5
+    run.assert_nothing_lost_or_doubled()
+
+
+@pytest.mark.parametrize(
+    ("start", "counted"),
+    [("earliest", 20), ("latest", 5), ("2025-12-31T00:00:00Z", 15), ("2027-01-01T00:00:00Z", 5)],
+)
+def test_the_first_run_begins_where_the_source_says_and_later_ones_where_the_archive_ends(
+    tmp_path: Path, kafka: Kafka, topic_prefix: str, start: str, counted: int
+) -> None:
+    topic = f"{topic_prefix}visits"
+    write_store(tmp_path, kafka.bootstrap)
+    source = KafkaSource(
+        "visits", topic=topic, schema=VISITS.schema, timestamp_field="at", timestamp_unit="us", start=start,
+        bootstrap_servers=kafka.bootstrap,
+    )  # fmt: skip
+    opened = opened_at(tmp_path)
+    opened.log.create(topic, 2)
+    log = opened.log_of(source)
+    message = b'{"user_id": 1, "page": "b", "amount": 1.0, "at": 1767268800000000}'
+    for days, count in ((-3, 5), (-1, 10)):
+        time_us = 1767268800000000 + days * 86_400_000_000
+        log.send(topic, [message] * count, partition=0, timestamps_us=[time_us] * count, durable=True)
+    store = FeatureStore(tmp_path)
+    store.apply(list(definitions_on(source)))
+    store.stream_run(until_caught_up=True)
+    before = store.get_online_features(["activity:ever"], [{"user_id": 1}]).to_dict()["ever"]
+    log.send(topic, [message] * 5, partition=1, durable=True)
+    store.stream_run(until_caught_up=True)
+
+    after = store.get_online_features(["activity:ever"], [{"user_id": 1}]).to_dict()["ever"]
+    assert (before, after) == ([counted - 5], [counted])
+    assert [each["lag"] for each in store.stream_status()] == [0, 0]
+    store.close()
+    opened.close()
+
+
+def test_plan_finds_a_topic_that_is_not_there_and_a_cluster_that_does_not_answer(
+    tmp_path: Path, kafka: Kafka, topic_prefix: str
+) -> None:
+    write_store(tmp_path, kafka.bootstrap)
+    store = FeatureStore(tmp_path)
+    missing = KafkaSource(
+        "visits", topic=f"{topic_prefix}none", schema=VISITS.schema, timestamp_field="at", timestamp_unit="us"
+    )
+    with pytest.raises(CheckFailed, match=f"no topic '{topic_prefix}none'.*check topic= and bootstrap_servers="):
+        store.apply(list(definitions_on(missing)))
+    away = KafkaSource(
+        "visits", topic="x", schema=VISITS.schema, timestamp_field="at", timestamp_unit="us",
+        bootstrap_servers="127.0.0.1:1",
+    )  # fmt: skip
+    with pytest.raises(CheckFailed, match=r"127\.0\.0\.1:1 does not answer"):
+        store.apply(list(definitions_on(away)))
+    assert store.list_sources() == []
+    store.close()
+
+
+def test_history_before_the_stream_comes_from_a_batch_source(tmp_path: Path, kafka: Kafka, topic_prefix: str) -> None:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    from asof import FileSource
+
+    topic = f"{topic_prefix}visits"
+    write_store(tmp_path, kafka.bootstrap)
+    log = opened_at(tmp_path).log
+    log.create(topic, 2)
+    at = 1767268800000000  # 2026-01-01T12:00:00Z
+    hour = 3_600_000_000
+    years = {"user_id": [1, 1, 2], "page": ["b"] * 3, "amount": [1.0, 2.0, 3.0], "at": [at - 5 * hour, at - hour, at]}
+    pq.write_table(pa.table(years), tmp_path / "visits.parquet")
+    batch = FileSource("visits.parquet", name="old_visits", timestamp_field="at", timestamp_unit="us")
+    source = KafkaSource(
+        "visits", topic=topic, schema=VISITS.schema, timestamp_field="at", timestamp_unit="us",
+        batch_source=batch, stream_from="2026-01-01T11:30:00Z",
+    )  # fmt: skip
+    store = FeatureStore(tmp_path)
+    store.apply(list(definitions_on(source)))
+    for user, time_us in ((1, at - hour), (1, at), (2, at)):
+        value = f'{{"user_id": {user}, "page": "b", "amount": 9.0, "at": {time_us}}}'
+        log.send(topic, [value.encode()], partition=user % 2, durable=True)
+    # Of the file the two rows before that moment count, of the topic the two events after it.
+    assert store.backfill("visits") == 2
+    store.stream_run(until_caught_up=True)
+
+    ever = store.get_online_features(["activity:ever"], [{"user_id": 1}, {"user_id": 2}]).to_dict()["ever"]
+    assert ever == [3, 1]
+    from datetime import UTC, datetime
+
+    frame = {"event_timestamp": [datetime(2026, 1, 1, 12, tzinfo=UTC)] * 2, "user_id": [1, 2]}
+    history = store.get_historical_features(frame, ["activity:ever"]).to_arrow()
+    assert history["ever"].to_pylist() == ever
+    store.close()
+    log.close()

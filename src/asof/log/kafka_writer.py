@@ -25,6 +25,9 @@ _PRESET: dict[str, Any] = {
     "linger.ms": 5,
 }
 
+NEWS_S = 5.0
+"""How long a partition may take to become known to a producer after it was added."""
+
 _FENCED = {
     KafkaError._FENCED, KafkaError.PRODUCER_FENCED, KafkaError.INVALID_PRODUCER_EPOCH,
     KafkaError.INVALID_PRODUCER_ID_MAPPING, KafkaError.TRANSACTION_COORDINATOR_FENCED,
@@ -62,6 +65,7 @@ class Batch:
         headers: Sequence[Headers] | None,
     ) -> None:
         """Hand all records to the producer; -1 as a partition leaves the choice to the key."""
+        deadline = time.monotonic() + NEWS_S
         for i, value in enumerate(values):
             more: dict[str, Any] = {}
             if keys is not None:
@@ -78,6 +82,11 @@ class Batch:
                     break
                 except BufferError:
                     producer.poll(0.1)
+                except KafkaException as error:
+                    if error.args[0].code() != KafkaError._UNKNOWN_PARTITION or time.monotonic() > deadline:
+                        raise
+                    # Added since this producer looked at the topic.
+                    producer.list_topics(self.topic, timeout=NEWS_S)
 
     def _arrived(self, index: int, error: KafkaError | None, message: Any) -> None:
         self.left -= 1
