@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import multiprocessing
+import os
 import random
+import shutil
+import subprocess
 import threading
 import uuid
 
@@ -226,3 +229,46 @@ def test_many_expired_rows_are_found_page_by_page(open_store):
     assert store.delete_expired("prod", 1) == due.count(1)
     assert store.delete_expired("prod", 1) == 0
     assert len(store.scan(TRIPS, limit=20_000)) == due.count(None)
+
+
+@pytest.fixture
+def small_disk(postgres, tmp_path):
+    """The URL of a database on a small file system, and a way to make room there."""
+    path = tmp_path / "disk"
+    path.mkdir()
+    mounted = subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", "size=24m", "tmpfs", str(path)], capture_output=True, text=True
+    )
+    if mounted.returncode != 0:
+        pytest.skip(f"no small file system can be had: {mounted.stderr.strip()}")
+    name = f"small_{uuid.uuid4().hex[:12]}"
+    for folder in (path, *path.parents):
+        if folder.stat().st_mode & 0o7 == 0:
+            folder.chmod(folder.stat().st_mode | 0o001)
+    shutil.chown(path, postgres.user or os.getuid())
+    try:
+        postgres.execute(f"CREATE TABLESPACE {name} LOCATION '{path}'")
+        postgres.execute(f"CREATE DATABASE {name} OWNER asof TABLESPACE {name}")
+        yield postgres.url(name), lambda: subprocess.run(["mount", "-o", "remount,size=96m", str(path)], check=True)
+        postgres.drop_database(name)
+        postgres.execute(f"DROP TABLESPACE {name}")
+    finally:
+        subprocess.run(["umount", "-l", str(path)], check=True)
+
+
+def test_a_full_disk_is_said_and_with_room_again_all_goes_on(small_disk):
+    url, make_room = small_disk
+    store = PostgresOnlineStore(url)
+    store.prepare(TRIPS)
+    keys = [b"k%05d" % number for number in range(40)]
+    values = [os.urandom(1 << 20)] * len(keys)
+
+    with pytest.raises(StorageError) as caught:
+        store.write(TRIPS, keys, values, condition=Newest([pack_version(1)] * len(keys)))
+    assert "is full" in caught.value.message
+    assert "free some space on the database server" in caught.value.hint
+    make_room()
+
+    assert store.write(TRIPS, keys, values, condition=Newest([pack_version(2)] * len(keys))) == [True] * len(keys)
+    assert store.read([Lookup(TRIPS, keys[:1])]) == [[(values[0], pack_version(2))]]
+    store.close()

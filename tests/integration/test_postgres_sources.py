@@ -349,3 +349,13 @@ def test_of_rows_that_nothing_orders_the_greatest_by_column_order_wins(reader, e
     result = engine.run(PointInTime((read,)), {"ties": reader.scan(source, Need())}, spine=frame)
 
     assert result.reader().read_all().select(["a", "b"]).to_pylist() == [{"a": 2, "b": "b"}]
+
+
+def test_a_table_is_named_in_full_for_engines_that_search_other_schemas(tmp_path, postgres_url, execute):
+    execute('CREATE SCHEMA "Sales"; CREATE TABLE "Sales".orders (user_id int8, at timestamptz)')
+    reader = PostgresReader(tmp_path, connections=OneServer(postgres_url, schema="Sales"))
+
+    scanned = reader.scan(PostgresSource(table="orders", timestamp_field="at"), Need())
+
+    assert scanned.relation == '"Sales"."orders"'
+    reader.close()

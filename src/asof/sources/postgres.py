@@ -29,6 +29,10 @@ SELECT CASE WHEN n.nspname = ANY(current_schemas(false)) THEN c.relname ELSE n.n
 FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
 WHERE c.relkind IN ('r', 'p', 'v', 'm', 'f') AND n.nspname NOT IN ('pg_catalog', 'information_schema') LIMIT 2000
 """
+_HOME = """
+SELECT n.nspname, c.relname FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
+WHERE c.oid = to_regclass(%s)
+"""
 _UUID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 _WHOLE_INT8 = (-(2**63), 2**63 - 1)
 
@@ -55,15 +59,17 @@ class PostgresReader:
     def describe(self, source: Source) -> list[Column]:
         """The columns that the server says the table or the query has; no row is read."""
         assert isinstance(source, PostgresSource)
-        return [Column(each.name, each.dtype, each.shown) for each in self._columns(source, self.database(source))]
+        columns, _ = self._columns_and_relation(source, self.database(source))
+        return [Column(each.name, each.dtype, each.shown) for each in columns]
 
     def scan(self, source: Source, need: Need) -> Batches:
         """The source's rows; each opening fetches the columns, times and keys that are needed."""
         assert isinstance(source, PostgresSource)
         database = self.database(source)
-        columns = [each for each in self._columns(source, database) if each.dtype is not None]
+        found, relation = self._columns_and_relation(source, database)
+        columns = [each for each in found if each.dtype is not None]
         scanned = _Scan(source, database, tuple(columns), need)
-        return Batches(scanned.schema(columns), scanned.open, scanned, relation_of(source))
+        return Batches(scanned.schema(columns), scanned.open, scanned, relation)
 
     def nulls(self, source: Source, columns: Sequence[str]) -> dict[str, str]:
         """Columns that hold nulls; those that cannot, by the table's own constraints, are not looked through."""
@@ -90,13 +96,15 @@ class PostgresReader:
             self._opened[key] = Postgres(**found.options, label=found.label, kind=SourceError, where=found.where)
         return self._opened[key]
 
-    def _columns(self, source: PostgresSource, database: Postgres) -> list[PostgresColumn]:
+    def _columns_and_relation(self, source: PostgresSource, database: Postgres) -> tuple[list[PostgresColumn], str]:
+        """The columns, and what stands for the source in a FROM clause of any session of the database."""
         what = f"source {source.name!r}"
         declared = {field.name: field.dtype for field in source.schema}
         try:
             with database.connection(what, stale=True) as connection:
                 try:
-                    return columns_of(connection, relation_of(source), declared)
+                    columns = columns_of(connection, relation_of(source), declared)
+                    return columns, _qualified(connection, source)
                 except (psycopg.errors.UndefinedTable, psycopg.errors.InvalidSchemaName) as error:
                     if not source.table:
                         raise
@@ -115,6 +123,14 @@ class PostgresReader:
             or (f"there are {some(sorted(names))}" if names else "check the database and the user's rights"),
             where=source.where,
         )
+
+
+def _qualified(connection: psycopg.Connection[Any], source: PostgresSource) -> str:
+    """The source as a FROM term that means the same where other schemas are searched; a query stays as it is."""
+    if source.query:
+        return relation_of(source)
+    schema, name = connection.execute(_HOME, [relation_of(source)]).fetchone()  # type: ignore[misc]
+    return f"{quoted(schema)}.{quoted(name)}"
 
 
 def relation_of(source: PostgresSource) -> str:
