@@ -315,6 +315,18 @@ def test_rows_of_a_view_are_written(pair: Pair) -> None:
     assert pair.client.write_to_online_store("newest", [row(400)]) == 1
 
 
+def test_materialize_runs_on_the_server(pair: Pair) -> None:
+    (done,) = pair.client.materialize_incremental(feature_views=["profile"], wait_s=120)
+
+    assert done["view"] == "profile" and done["rows"] >= 0
+    (job, *_) = pair.client.jobs()
+    assert job["state"] == "done" and pair.client.job(job["id"])["result"] == [done]
+    with pytest.raises(NotFound, match="no feature view 'nosuch'"):
+        pair.client.start_materialize(feature_views=["nosuch"])
+    with pytest.raises(NotFound, match="there is no job 'x'"):
+        pair.client.job("x")
+
+
 def test_text_that_has_no_utf8_is_refused_before_it_is_sent(pair: Pair) -> None:
     with pytest.raises(RequestError, match="has no UTF-8"):
         pair.client.get_online_features("profile:age", [{"user_id": "\ud800"}])

@@ -6,6 +6,7 @@ import asyncio
 import json
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -251,6 +252,22 @@ def test_what_cannot_be_served_is_one_clear_message(folder: Path, files: Files, 
     assert done.returncode == 3, done.stderr
     assert says in done.stderr and "next: " in done.stderr and "Traceback" not in done.stderr
     assert done.stderr.count("error: ") == 1
+
+
+def test_a_registry_that_is_out_of_reach_is_one_clear_message_too(folder: Path) -> None:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    registry = {"type": "postgres", "host": "127.0.0.1", "port": port, "user": "asof", "password": "hunter2", "database": "a"}
+    configure(folder, registry=registry)
+    done = subprocess.run(
+        [sys.executable, "-m", "asof", "--repo", str(folder), "serve", "--port", "0"],
+        capture_output=True, text=True, timeout=60,
+    )  # fmt: skip
+
+    assert done.returncode == 8, done.stderr
+    assert f"127.0.0.1:{port}" in done.stderr and "cannot be reached" in done.stderr
+    assert done.stderr.count("error: ") == 1 and "Traceback" not in done.stderr and "hunter2" not in done.stderr
 
 
 # ---- keys and tokens ----

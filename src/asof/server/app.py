@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
-from typing import Any
-
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route as StarletteRoute
 
+from asof.errors import AsofError
 from asof.server import failures
 from asof.server.endpoint import Endpoint, Receive, Scope, Send
 from asof.server.failures import HttpError
@@ -32,7 +29,6 @@ class App:
         self.starlette = Starlette(
             routes=[StarletteRoute(each.route.path, each, methods=[each.route.method]) for each in endpoints],
             exception_handlers={HTTPException: _refuse},
-            lifespan=self._lifespan,
         )
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -41,15 +37,24 @@ class App:
             if endpoint is not None:
                 await endpoint(scope, receive, send)
                 return
+        elif scope["type"] == "lifespan":
+            await self._live(receive, send)
+            return
         await self.starlette(scope, receive, send)
 
-    @asynccontextmanager
-    async def _lifespan(self, app: Any) -> AsyncIterator[None]:
-        await self.service.start()
+    async def _live(self, receive: Receive, send: Send) -> None:
+        """Start and stop with the server. Starlette's own way would answer a failure with its traceback."""
+        await receive()
         try:
-            yield
-        finally:
-            await self.service.stop()
+            await self.service.start()
+        except AsofError as error:
+            self.service.failure = error
+            await send({"type": "lifespan.startup.failed", "message": ""})
+            return
+        await send({"type": "lifespan.startup.complete"})
+        await receive()
+        await self.service.stop()
+        await send({"type": "lifespan.shutdown.complete"})
 
 
 async def _refuse(request: Request, error: Exception) -> Response:

@@ -62,6 +62,8 @@ class Service:
         self.security: Security = security or Guard(store.config.auth, project=store.project)
         self.audit = AuditLog(store.config.auth.audit_target, clock=system_clock)
         self.is_draining = False
+        # Why it could not start.
+        self.failure: AsofError | None = None
         self.counts = Counts()
         self.access_log = AccessLog(self.settings.access_log)
         self.served: Any = None

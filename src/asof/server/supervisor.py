@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import select
 import shutil
@@ -63,7 +64,7 @@ def listening_socket(host: str, port: int, backlog: int) -> socket.socket:
     except OSError as error:
         raise ConfigError(
             f"cannot listen on {host}:{port}: {error.strerror or error}",
-            hint="choose another --port" if port else "choose another --host",
+            hint="choose another --port" if error.errno == errno.EADDRINUSE else "choose another --host",
         ) from error
 
 

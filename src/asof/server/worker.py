@@ -125,11 +125,20 @@ def main(argv: list[str]) -> int:
         return error.exit_code
     listening = socket.socket(fileno=orders.listen)
     listening.setblocking(False)
+    # Why it failed is said below, and once.
+    logging.getLogger("uvicorn.error").addFilter(lambda record: "startup failed" not in record.getMessage())
     try:
         server.run(sockets=[listening])
+    except SystemExit:
+        if server.service.failure is None:
+            raise
     except AsofError as error:
         print(f"error: {error}", file=sys.stderr)
         return error.exit_code
+    failure = server.service.failure
+    if failure is not None:
+        print(f"error: {failure}", file=sys.stderr)
+        return failure.exit_code
     return 0 if server.started else 1
 
 
