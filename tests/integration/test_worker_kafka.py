@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import random
 import signal
+import subprocess
+import sys
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
@@ -20,6 +23,7 @@ from asof.testing.streams import VISITS, Clock, StreamRun, definitions_on, live_
 from asof.timing import MINUTE
 from tests.services import Kafka
 from tests.worker_processes import (
+    ROOT,
     WorkerProcesses,
     archived_through,
     is_archived,
@@ -347,3 +351,33 @@ def test_history_before_the_stream_comes_from_a_batch_source(tmp_path: Path, kaf
     assert history["ever"].to_pylist() == ever
     store.close()
     log.close()
+
+
+def test_the_command_ends_in_order_on_sigterm_and_its_status_tells_the_rest(
+    run: StreamRun, tmp_path: Path
+) -> None:
+    environment = {"PYTHONPATH": str(ROOT / "src"), "HOME": str(tmp_path), "PATH": "", "COLUMNS": "80"}
+    asof = [sys.executable, "-m", "asof"]
+    events = random_visits(random.Random(3), 400, users=9)
+    run.send(*events[:200], partition=0)
+    worker = subprocess.Popen([*asof, "stream", "run"], cwd=tmp_path, env=environment, stderr=subprocess.PIPE)
+    until(lambda: run.served("activity", [1])["ever"] != [0])
+    run.send(*events[200:], partition=1)
+    worker.send_signal(signal.SIGTERM)
+    _, said = worker.communicate(timeout=60)
+    assert worker.returncode == 0 and b"Traceback" not in said, said
+    # What it had taken is archived, though no flush was due; the rest waits for the next one.
+    assert archived_through(run)[0] == 200
+    status = subprocess.run([*asof, "stream", "status"], cwd=tmp_path, env=environment, capture_output=True, text=True)
+    assert "freshness s" in status.stdout and max(map(len, status.stdout.splitlines())) <= 80, status
+    run.finish()
+    told = json.loads(
+        subprocess.run(
+            [*asof, "stream", "status", "--output", "json"], cwd=tmp_path, env=environment, capture_output=True
+        ).stdout
+    )["partitions"]
+    letters = sum(event is None for event in run.sent.values())
+    assert [each["lag"] for each in told] == [0, 0, 0] and sum(each["letters"] for each in told) == letters
+    assert told[0]["late_max_s"] >= told[0]["late_p50_s"] > 0 and told[0]["freshness_s"] is not None
+    run.assert_nothing_lost_or_doubled()
+    run.assert_online_is_history(oracle(run), users=range(1, 10))

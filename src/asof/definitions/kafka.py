@@ -79,12 +79,14 @@ class KafkaSource(LogSource):
         if start in STARTS:
             return str(start)
         try:
-            return iso(micros(start))
-        except (ValueError, TypeError) as error:
-            raise self.refuse(
-                f"start={start!r} is neither {' nor '.join(STARTS)} nor a moment",
-                hint="give one of them, such as start='2026-01-31T00:00:00Z'",
-            ) from error
+            if isinstance(start, str | datetime):
+                return iso(micros(start))
+        except ValueError:
+            pass
+        raise self.refuse(
+            f"start={start!r} is neither {' nor '.join(STARTS)} nor a moment",
+            hint="give one of them, such as start='2026-01-31T00:00:00Z'",
+        )
 
     def content(self) -> dict[str, Any]:
         content = {**super().content(), **self._connection_content()}
