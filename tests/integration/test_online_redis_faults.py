@@ -295,6 +295,31 @@ def test_the_pool_has_an_end(redis) -> None:
     store.close()
 
 
+def test_more_threads_than_connections_take_turns(redis, redis_cluster) -> None:
+    for url, kind in ((redis.url, "redis"), (redis_cluster.url, "redis_cluster")):
+        store = opened(url, redis_type=kind, max_connections=3, timeout_s=20)
+        read(store)
+        failed: list[BaseException] = []
+
+        def look(store: RedisOnlineStore = store, failed: list[BaseException] = failed) -> None:
+            try:
+                for i in range(100):
+                    assert read(store, b"%d" % i) is None
+            except BaseException as error:
+                failed.append(error)
+
+        threads = [threading.Thread(target=look) for _ in range(12)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        connections = store._servers._connections
+        assert failed == [] and connections.waiting == 0
+        assert connections.opened == sum(map(len, connections.idle.values())) <= 3
+        store.close()
+        assert connections.opened == 0
+
+
 def test_settings_that_may_lose_rows_are_warned_of(private_redis: Redis) -> None:
     store = opened(private_redis.admin_url)
     assert store.warnings() == []

@@ -96,7 +96,7 @@ REFERENCE: tuple[Option, ...] = (
         "online_store", "redis", "tls_verify", "flag", None,
         "Whether the server's certificate and name are checked; they are where left out.",
     ),
-    Option("online_store", "redis", "sentinel_master", "text", None, "What they call the master; else `mymaster`."),
+    Option("online_store", "redis", "sentinel_master", "text", None, "The master's name there; else `mymaster`."),
     Option("online_store", "redis", "sentinel_username", "text", None, "The sentinels' own ACL user."),
     Option("online_store", "redis", "sentinel_password", "text", None, "The sentinels' own password."),
     Option("online_store", "redis", "key_prefix", "text", "asof:", "What all keys begin with."),

@@ -49,11 +49,20 @@ class Range:
 class Connections:
     """One process's connections, by address; a forked child begins with none."""
 
-    def __init__(self, limit: int) -> None:
+    def __init__(self) -> None:
         self.pid = os.getpid()
         self.idle: dict[tuple[Address, bool], deque[Connection]] = {}
-        self.room = threading.BoundedSemaphore(limit)
+        self.opened = 0
+        # Told when a connection comes back or goes away; only those who found none wait for it.
+        self.changed = threading.Condition()
+        self.waiting = 0
         self.closed = False
+
+    def let_go(self) -> None:
+        """A connection was closed: there is room for another."""
+        with self.changed:
+            self.opened -= 1
+            self.changed.notify()
 
 
 class Servers:
@@ -65,7 +74,7 @@ class Servers:
 
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
-        self._connections = Connections(settings.max_connections)
+        self._connections = Connections()
         self._parents: list[Connections] = []
         self._locating = threading.Lock()
         self._ranges: list[Range] | None = None
@@ -192,41 +201,70 @@ class Servers:
             connections = self._begin_in_child()
         if connections.closed:
             raise StorageError(f"the online store {self.settings.place} was closed", hint="make a new one")
-        if not connections.room.acquire(timeout=self.settings.timeout_s):
-            raise StorageError(
-                f"all {self.settings.max_connections} connections to the online store {self.settings.place} were in "
-                f"use for {self.settings.timeout_s:g} s",
-                hint=f"raise `{SECTION}.max_connections`",
-            )
         try:
-            idle = connections.idle.get((address, readonly))
-            if idle is None:
-                idle = connections.idle.setdefault((address, readonly), deque())
-            try:
-                return idle.pop()
-            except IndexError:
-                return self._connect(address, readonly=readonly)
+            return connections.idle[address, readonly].pop()
+        except (KeyError, IndexError):
+            pass
+        idle = connections.idle.setdefault((address, readonly), deque())
+        waited = self._wait_for_room(connections, idle)
+        if waited is not None:
+            return waited
+        try:
+            return self._connect(address, readonly=readonly)
         except BaseException as error:
-            connections.room.release()
+            connections.let_go()
             if isinstance(error, Lost):
                 self._close_idle(connections, address)
             raise
+
+    def _wait_for_room(self, connections: Connections, idle: deque[Connection]) -> Connection | None:
+        """A connection that came back meanwhile, or None: one more may be opened."""
+        deadline = time.monotonic() + self.settings.timeout_s
+        with connections.changed:
+            connections.waiting += 1
+            try:
+                while True:
+                    try:
+                        if idle:
+                            return idle.pop()
+                        if connections.opened < self.settings.max_connections:
+                            connections.opened += 1
+                            return None
+                        if other := next((each for each in list(connections.idle.values()) if each), None):
+                            other.pop().close()  # of another server
+                            return None
+                    except IndexError:
+                        continue  # somebody who did not wait was faster
+                    left_s = deadline - time.monotonic()
+                    if left_s <= 0:
+                        break
+                    connections.changed.wait(left_s)
+            finally:
+                connections.waiting -= 1
+        raise StorageError(
+            f"all {self.settings.max_connections} connections to the online store {self.settings.place} were in "
+            f"use for {self.settings.timeout_s:g} s",
+            hint=f"raise `{SECTION}.max_connections`",
+        )
 
     def give_back(self, connection: Connection, *, readonly: bool = False) -> None:
         """Let others use the connection; nothing that was asked of it may be unanswered."""
         connections = self._connections
         if connections.closed:
             connection.close()
-        else:
-            connections.idle[connection.address, readonly].append(connection)
-        connections.room.release()
+            connections.let_go()
+            return
+        connections.idle[connection.address, readonly].append(connection)
+        if connections.waiting:
+            with connections.changed:
+                connections.changed.notify()
 
     def throw_away(self, connection: Connection, error: BaseException) -> None:
         """After an error: what was asked may still be answered, so that the next user would get the wrong reply."""
         connection.close()
+        self._connections.let_go()
         if isinstance(error, Lost):
             self._close_idle(self._connections, connection.address)
-        self._connections.room.release()
 
     @contextmanager
     def connection(self, address: Address) -> Iterator[Connection]:
@@ -288,7 +326,7 @@ class Servers:
         """A forked child must not use its parent's sockets, and keeps them referenced so that it never closes them."""
         self._parents.append(self._connections)
         closed = self._connections.closed
-        self._connections = Connections(self.settings.max_connections)
+        self._connections = Connections()
         self._connections.closed = closed
         self._locating = threading.Lock()
         return self._connections
@@ -302,6 +340,7 @@ class Servers:
                     idle.pop().close()
                 except IndexError:
                     break
+                connections.let_go()
 
     def close(self) -> None:
         """Close the idle connections; those in use are closed when they come back."""
