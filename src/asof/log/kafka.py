@@ -10,7 +10,7 @@ import os
 import threading
 import time
 import weakref
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import count
 from typing import Any
@@ -209,9 +209,9 @@ class KafkaLog:
         return self._bounds(found, range(found.partitions))
 
     def _bounds(self, topic: Topic, numbers: Iterable[int]) -> dict[int, tuple[int, int]]:
-        firsts = self._asked_offsets(topic, dict.fromkeys(numbers, OffsetSpec.earliest()))
-        nexts = self._asked_offsets(topic, dict.fromkeys(numbers, OffsetSpec.latest()))
-        first, after = self._answered(topic, firsts), self._answered(topic, nexts)
+        first, after = self._answered(
+            topic, dict.fromkeys(numbers, OffsetSpec.earliest()), dict.fromkeys(numbers, OffsetSpec.latest())
+        )
         with self._lock:
             self._nexts.update({(topic.id, number): offset for number, offset in after.items()})
         return {number: (first[number], after[number]) for number in sorted(first)}
@@ -222,18 +222,30 @@ class KafkaLog:
             places, isolation_level=IsolationLevel.READ_COMMITTED, request_timeout=self.broker.timeout_s
         )
 
-    def _answered(self, topic: Topic, asked: Mapping[TopicPartition, Any]) -> dict[int, int]:
+    def _answered(self, topic: Topic, *wanted: Mapping[int, OffsetSpec]) -> list[dict[int, int]]:
+        """The offsets of each group: asked for at once, and again where the leader is only just settling."""
         doing = f"look at the offsets of topic {topic.name!r}"
-        return {
-            place.partition: self.broker.ask(future, doing, topic=topic.name).offset for place, future in asked.items()
-        }
+        asked = [self._asked_offsets(topic, each) for each in wanted]
+        answers = []
+        for specs, futures in zip(wanted, asked, strict=True):
+            found = {}
+            for place, future in futures.items():
+                first = iter([future])
+
+                def ask(first: Iterator[Any] = first, number: int = place.partition, specs: Any = specs) -> Any:
+                    again = next(first, None)
+                    return again or next(iter(self._asked_offsets(topic, {number: specs[number]}).values()))
+
+                found[place.partition] = self.broker.ask_again(ask, doing, topic=topic.name).offset
+            answers.append(found)
+        return answers
 
     def offsets_at(self, topic: str, moment_us: Micros) -> dict[int, int]:
         """See `Log.offsets_at`."""
         found = self.topic(topic)
         # A record's time has milliseconds: the first one that is not before the moment.
         spec = OffsetSpec.for_timestamp(-(-moment_us // 1000))
-        offsets = self._answered(found, self._asked_offsets(found, dict.fromkeys(range(found.partitions), spec)))
+        (offsets,) = self._answered(found, dict.fromkeys(range(found.partitions), spec))
         if all(offset >= 0 for offset in offsets.values()):
             return offsets
         bounds = self._bounds(found, offsets)
