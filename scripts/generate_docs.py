@@ -66,13 +66,69 @@ AGGREGATES = {
 """Aggregate function → its meaning, and what it answers where there are no values."""
 
 
+def http() -> str:
+    from asof.server.openapi import ANSWERS, REFUSALS, document
+    from asof.server.routes import ROUTES
+
+    schemas = document()["components"]["schemas"]
+    lines = [
+        "# HTTP", "",
+        "The routes of `asof serve`. The same as an OpenAPI document: `GET /openapi.json`. How to use them: "
+        "[serve features](../how-to/serve.md). Whom they answer: [secure a server](../how-to/secure.md).", "",
+        "| route | what it does | for callers who may |", "| --- | --- | --- |",
+    ]  # fmt: skip
+    for route in ROUTES:
+        lines.append(_row([f"`{route.method} {route.path}`", route.summary, route.action or "anything"]))
+    for route in ROUTES:
+        if route.content is None:
+            continue
+        lines += ["", f"## {route.method} {route.path}", "", "| field | type | default | meaning |", "| --- | --- | --- | --- |"]
+        schema = schemas[route.content.__name__]
+        for name, field in schema["properties"].items():
+            default = "required" if name in schema.get("required", ()) else f"`{_json(field.get('default'))}`"
+            lines.append(_row([f"`{name}`", _kind(field), default, field.get("description", "")]))
+        for name, text in route.query.items():
+            lines.append(_row([f"`?{name}=true`", "flag", "`false`", text]))
+        for status, text in route.answers.items():
+            lines += ["", f"{status}: {text}"]
+    lines += ["", "## Refusals", "", "| status | meaning |", "| ---: | --- |"]
+    lines += [_row([str(status), text]) for status, text in REFUSALS.items()]
+    lines += [
+        "",
+        "On `/v1/features` and all that Feast does not have, the body of a refusal is a JSON object with `error`, `message`, "
+        "`hint` and `where`. On Feast's routes it is JSON text that holds such an object, with `module`, `class` and `message` for "
+        "Feast's client.",
+        "",
+        "## Values in JSON", "",
+        "As `asof.wire` has them on `/v1/features`: moments are ISO 8601 text. On Feast's routes moments are whole epoch seconds, "
+        "as Feast has them. Both: bytes are base64, decimals text with all of their digits, dates `2026-11-23`, and numbers that JSON "
+        "has not are `\"NaN\"`, `\"Infinity\"` and `\"-Infinity\"`. In requests both forms of moments are taken.",
+    ]  # fmt: skip
+    assert ANSWERS
+    return "\n".join(lines) + "\n"
+
+
+def _json(value: Any) -> str:
+    import json
+
+    return json.dumps(value)
+
+
+def _kind(field: dict[str, Any]) -> str:
+    kinds = [each.get("type", "") for each in field.get("anyOf", [field])]
+    if "enum" in field:
+        return " or ".join(f"`{each}`" for each in field["enum"])
+    words = {"object": "an object", "array": "a list", "string": "text", "boolean": "flag", "null": "null"}
+    return " or ".join(words.get(each, each) for each in kinds)
+
+
 def pages() -> dict[str, str]:
     """File name below docs/reference/ → its text."""
     from asof.cli.reference import markdown
 
     made = {
         "cli.md": markdown, "config.md": config, "errors.md": errors, "expressions.md": expressions, "types.md": types,
-        "aggregations.md": aggregations, "python.md": python,
+        "aggregations.md": aggregations, "python.md": python, "http.md": http,
     }  # fmt: skip
     return {name: _noted(write()) for name, write in made.items()}
 

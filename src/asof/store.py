@@ -40,6 +40,7 @@ if TYPE_CHECKING:
     from asof.definitions.transforms import MessageTransform
     from asof.flows.historical import HistoricalResult
     from asof.flows.push import Pusher
+    from asof.flows.served import ServedRows
     from asof.flows.serving import History, Reader
     from asof.planning import Plan
 
@@ -601,6 +602,22 @@ class FeatureStore:
         from asof.flows.training_sets import rebuild_training_set  # noqa: PLC0415
 
         return rebuild_training_set(self.parts, name, functions=self._with_functions)
+
+    def served_rows(self, partition: int) -> ServedRows:
+        """What a server writes the features with that it keeps.
+
+        Args:
+            partition: tells the rows of one process from those of others.
+        """
+        from asof.flows.served import ServedRows  # noqa: PLC0415
+
+        return ServedRows(self.parts, partition)
+
+    def served_features(self, service: str) -> Any:
+        """What a server has kept of a service's answers, as an Arrow table: see `server.feature_log_share`."""
+        from asof.flows.served import served_features  # noqa: PLC0415
+
+        return served_features(self.parts, service)
 
     def history(self, limit: int = 20) -> list[Any]:
         """Who applied what when, newest first; without the commits that a worker or a run made of its own progress."""

@@ -19,6 +19,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from asof import FeatureStore
+from asof.errors import NotFound
 from asof.server.app import App
 from asof.server.counts import Counts, SharedCounts
 from asof.server.service import Service
@@ -601,3 +602,26 @@ def test_the_access_log_is_a_line_of_json_per_request(built, capfd):
     assert (lines[0]["service"], lines[0]["rows"]) == ("plain", 2)
     assert lines[1]["error"].startswith("NotFound: no push source 'click'")
     assert [each["status"] for each in errors] == [404]
+
+
+def test_served_features_are_kept_for_audit_and_forgotten_on_request(folder):
+    model = ("POST", "/get-online-features", {"feature_service": "model", "entities": {"user_id": [1, 2], "amount": [6, 1.5], "mode": ["a", "b"]}})
+    full = ("POST", "/v1/features", {"service": "model", "full_feature_names": True, "entities": [{"user_id": 1, "amount": 3, "mode": "c"}]})
+    features = ("POST", "/get-online-features", {"features": ["profile:age"], "entities": ONE})
+    asked(folder, model, full, features, feature_log_share=1.0)
+    asked(folder, model, feature_log_share=1.0, feature_log_services=["plain"])
+    asked(folder, model, feature_log_share=1.0, feature_log_queue=1)
+
+    with FeatureStore(folder) as store:
+        kept = store.served_features("model")
+        report = store.forget("user", 1)
+        left = store.served_features("model")
+        with pytest.raises(NotFound, match="no served features"):
+            store.served_features("plain")
+
+    assert kept.to_pylist() == [
+        {"user_id": user, "amount": amount, "mode": mode, "profile__age": age, "profile__city": city, "ratio__ratio": ratio, "ratio__label": mode.upper(), "served_at": NOW}
+        for user, amount, mode, age, city, ratio in ((1, 6.0, "a", 30, "Bonn", 0.2), (2, 1.5, "b", None, "?", None), (1, 3.0, "c", 30, "Bonn", 0.1))
+    ]  # fmt: skip
+    assert report["served"] == {"model": 2}
+    assert left["user_id"].to_pylist() == [2]

@@ -19,6 +19,7 @@ from asof.flows.claims import EVENTS
 from asof.flows.keys import plain_key, restored_key
 from asof.flows.letters import letter_id
 from asof.flows.parts import Parts
+from asof.flows.served import forget_served
 from asof.flows.topics import topics_of
 from asof.flows.training_sets import list_training_sets, open_training_set
 from asof.log.protocol import UnknownTopic
@@ -74,6 +75,9 @@ def forget(
         _settle(parts, snapshot, source, report, seconds=wait_s)
         _forget_events(parts, source, fields, matchers[source.name], report)
     _forget_online(parts, snapshot, found, values, report)
+    served = forget_served(parts, snapshot, found, values)
+    if served:
+        report["served"] = served
     report["training_sets"] = _training_sets(parts, found, values)
     read = {view.source.name for view in snapshot.project.views.values() if found in view.entities}
     report["sources"] = sorted(read - {source.name for source, _ in logs})

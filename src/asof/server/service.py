@@ -23,6 +23,7 @@ from asof.server.jobs import Jobs
 from asof.server.reading import Reading
 from asof.server.security.audit import AuditLog, object_of
 from asof.server.security.guard import Guard
+from asof.server.served import ServedLog
 from asof.server.settings import ServerSettings
 from asof.store import FeatureStore, system_clock
 
@@ -66,7 +67,12 @@ class Service:
         self.failure: AsofError | None = None
         self.counts = Counts()
         self.access_log = AccessLog(self.settings.access_log)
-        self.served: Any = None
+        self.served = None
+        if self.settings.feature_log_share:
+            self.served = ServedLog(
+                store, self.counts, share=self.settings.feature_log_share, services=self.settings.feature_log_services,
+                most_rows=self.settings.feature_log_queue,
+            )  # fmt: skip
         self._own_folder = None if folder is not None else TemporaryDirectory(prefix="asof-serve-")
         self.folder = folder if folder is not None else Path(self._own_folder.name)  # type: ignore[union-attr]
         self.running: dict[Running, Route] = {}
@@ -88,12 +94,17 @@ class Service:
         self.run_aside(self._watch_registry())
         self.run_aside(self._sweep())
         self.run_aside(self._write_down())
+        if self.served is not None:
+            self.run_aside(self._keep_served())
 
     async def stop(self) -> None:
         """Archive what was pushed, and let go of everything."""
         for task in list(self._tasks):
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
+        await self.reading.close()
+        if self.served is not None:
+            await self.in_writer(self.served.flush)
         self.functions.close()
         self._leave()
         self.security.close()
@@ -232,6 +243,12 @@ class Service:
             self.shared_counts.leave()
         except OSError as error:
             log.warning("counts and access log cannot be written: %s", error)
+
+    async def _keep_served(self) -> None:
+        assert self.served is not None
+        while True:
+            await asyncio.sleep(self.settings.feature_log_flush_s)
+            await self.in_writer(self.served.flush)
 
     async def _sweep(self) -> None:
         """End requests that take too long: to arrive, or to be answered."""
