@@ -8,9 +8,9 @@ from typing import Any
 
 import orjson
 
-from asof.answers import OnlineResponse, ViewAnswer
+from asof.answers import OnlineResponse
 from asof.selection import Selection
-from asof.server.wire import Column, all_finite, converter, feast_converter, finite
+from asof.server.wire import Converter, all_finite, converter, feast_converter, finite
 from asof.timing import moment
 
 EPOCH = "1970-01-01T00:00:00Z"
@@ -18,6 +18,12 @@ EPOCH = "1970-01-01T00:00:00Z"
 
 FEW = 8
 """Up to so many times are written one by one; from there on NumPy is faster."""
+
+FRAMES, FRAME_ROWS = 64, 128
+"""For how many numbers of rows, and up to which, the objects of an answer are kept."""
+
+Cell = tuple[int, str, Converter | None]
+"""Which of an answer's columns it is, its column among the values, and what makes it ready for JSON."""
 
 ARROW = "application/vnd.apache.arrow.stream"
 
@@ -31,10 +37,15 @@ class Encoder:
         }  # fmt: skip
         self.names = [*(field.name for field in selection.keys), *selection.names]
         self._keys = [(field.name, feast_converter(field.dtype)) for field in selection.keys]
-        self._outputs = [
-            (output.column, places.get(output.column), feast_converter(output.dtype)) for output in selection.outputs
-        ]
+        self._derived: list[Cell] = []
+        self._of_view: list[list[Cell]] = [[] for _ in selection.reads]
+        for at, output in enumerate(selection.outputs, start=len(self._keys)):
+            cell = (at, output.column, feast_converter(output.dtype))
+            place = places.get(output.column)
+            (self._derived if place is None else self._of_view[place]).append(cell)
         self._floats = [output.column for output in selection.outputs if output.dtype.is_float]
+        # How many rows → the answer's objects: made once, filled anew for each answer.
+        self._frames: dict[int, list[dict[str, Any]]] = {}
         self._lean = [converter(output.dtype) for output in selection.outputs]
         self._lean_keys = [converter(field.dtype) for field in selection.keys]
         self._lean_request = [(field.name, converter(field.dtype)) for field in selection.request_fields]
@@ -45,40 +56,50 @@ class Encoder:
     def feast(self, response: OnlineResponse, *, versions: bool = False) -> bytes:
         """Column by column, each value with its status and event time; entity columns first."""
         n = len(response)
-        present, epoch = _present(n), _epoch(n)
         values = response.values
-        results = []
-        for name, convert in self._keys:
+        frame = self._frames.get(n) or self._frame(n)
+        for (name, convert), each in zip(self._keys, frame):
             column = response.keys[name]
-            results.append(
-                {
-                    "values": column if convert is None else convert(column),
-                    "statuses": present,
-                    "event_timestamps": epoch,
-                }
-            )
-        times = [_times(each.times) for each in response.found]
-        # One look at all numbers together, where there are several.
+            each["values"] = column if convert is None else convert(column)
+        # One look at all numbers together: mostly JSON has them all.
         plain = all_finite([values[name] for name in self._floats])
-        for name, place, convert in self._outputs:
+        is_changed = False
+        for found, cells in zip(response.found, self._of_view):
+            when = _times(found.times)
+            known = found.marks is None and not found.nulls
+            for at, name, convert in cells:
+                column = values[name]
+                each = frame[at]
+                each["event_timestamps"] = when
+                if None in column or not known:
+                    each["statuses"] = found.statuses(found.nulls.get(name, column))
+                    is_changed = True
+                each["values"] = column if convert is None or (plain and convert is finite) else convert(column)
+        for at, name, convert in self._derived:
             column = values[name]
-            if place is None:
-                statuses = present if None not in column else _statuses(None, name, column)
-                when = epoch
-            else:
-                found = response.found[place]
-                statuses = present
-                if found.marks is not None or found.nulls or None in column:
-                    statuses = _statuses(found, name, column)
-                when = times[place]
-            if convert is not None and not (plain and convert is finite):
-                column = convert(column)
-            results.append({"values": column, "statuses": statuses, "event_timestamps": when})
+            each = frame[at]
+            if None in column:
+                each["statuses"] = ["NULL_VALUE" if value is None else "PRESENT" for value in column]
+                is_changed = True
+            each["values"] = column if convert is None else convert(column)
+        if is_changed:
+            self._frames.pop(n, None)
         metadata: Any = self._metadata
         if versions:
             views = [{"name": read.view.name, "version": 0} for read in self._selection.reads]
             metadata = {"feature_names": self.names, "feature_view_metadata": views}
-        return orjson.dumps({"results": results, "metadata": metadata})
+        return orjson.dumps({"results": frame, "metadata": metadata})
+
+    def _frame(self, n: int) -> list[dict[str, Any]]:
+        """The objects of an answer of n rows where nothing is missing, without values."""
+        present, epoch = _present(n), _epoch(n)
+        frame = [{"values": None, "statuses": present, "event_timestamps": epoch} for _ in self.names]
+        # A kept one holds the values of its last answer.
+        if n <= FRAME_ROWS:
+            if len(self._frames) >= FRAMES:
+                self._frames.clear()
+            self._frames[n] = frame
+        return frame
 
     def rows(
         self, response: OnlineResponse, *, statuses: bool = False, event_times: bool = False, types: bool = False
@@ -135,12 +156,6 @@ def types_of(selection: Selection) -> dict[str, Any]:
         "request": [[field.name, str(field.dtype)] for field in selection.request_fields],
         "features": [[output.name, str(output.dtype), output.reference] for output in selection.outputs],
     }
-
-
-def _statuses(found: ViewAnswer | None, name: str, column: Column) -> Sequence[str]:
-    if found is None:
-        return ["NULL_VALUE" if value is None else "PRESENT" for value in column]
-    return found.statuses(found.nulls.get(name, column))
 
 
 @lru_cache(maxsize=256)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from functools import lru_cache
 from json import JSONDecodeError, loads
 from typing import Annotated, Any, Literal
 
@@ -108,7 +109,7 @@ def refuse_repeated_names(body: bytes, names: Iterable[str]) -> None:
         HttpError: the name.
     """
     for name in names:
-        if body.count(b'"%b"' % name.encode()) > 1:
+        if body.count(_quoted(name)) > 1:
             break
     else:
         return
@@ -116,6 +117,11 @@ def refuse_repeated_names(body: bytes, names: Iterable[str]) -> None:
         loads(body, object_pairs_hook=_once)
     except (JSONDecodeError, UnicodeDecodeError, RecursionError):
         pass  # what is no JSON is refused by the decoder
+
+
+@lru_cache(maxsize=4096)
+def _quoted(name: str) -> bytes:
+    return b'"%b"' % name.encode("utf-8", "surrogatepass")
 
 
 def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
