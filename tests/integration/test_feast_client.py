@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from asof.server.security.keys import new_key
 from benchmarks.peer import environment
 from tests.integration.test_server_processes import built, folder, serving
 from tests.services import unavailable
@@ -60,3 +61,27 @@ def test_feasts_client_reads_and_writes_as_it_does_with_its_own_server(done):
     assert name == "FeastError" and "'x' is not Int64" in words and seconds < 2
     name, words, seconds = done["refused"]["missing key"]
     assert "shop_id" in words and seconds < 2
+
+
+def test_feasts_client_shows_a_key_and_is_told_what_it_may_not_do(feast, folder, tmp_path):  # noqa: F811
+    keys = {role: new_key() for role in ("read", "write")}
+    entries = [{"id": key.id, "hash": key.hash, "roles": [role]} for role, key in keys.items()]
+    with (folder / "feature_store.yaml").open("a") as file:
+        file.write(f"auth: {json.dumps({'keys': entries, 'audit': 'off'})}\n")
+    with serving(folder) as server:
+        script = Path(__file__).with_name("feast_auth_client.py")
+        tokens = [keys["read"].text, keys["write"].text, "", "asof_nobody"]
+        run = subprocess.run(
+            [str(feast), str(script), str(tmp_path), f"http://127.0.0.1:{server.port}", *tokens], capture_output=True,
+            text=True, timeout=600, check=False,
+        )  # fmt: skip
+        assert run.returncode == 0, run.stderr[-4000:] + "".join(server.said)
+    reader, writer, stranger, foreign = json.loads(run.stdout.splitlines()[-1])
+
+    assert reader[0] == writer[0] == {"user_id": [1], "age": [30]}
+    assert writer[1] is None
+    assert reader[1][0] == "FeastPermissionError" and "may not write here" in reader[1][1]
+    for said in stranger:
+        assert said[0] == "FeastPermissionError" and "wants to know who is calling" in said[1]
+    for said in foreign:
+        assert said[0] == "FeastPermissionError" and "the API key is not known here" in said[1]
