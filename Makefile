@@ -52,9 +52,11 @@ docs: $(READY) ## Write the generated pages of docs/ anew
 	else echo "no generated pages yet: scripts/generate_docs.py is not there"; fi
 
 bench: $(READY) ## Measure the figures (ARGS='--quick', ARGS='import')
+	@scripts/install_services.sh
 	$(BIN)/python benchmarks/run.py $(ARGS)
 
 soak: $(READY) ## Run the long tests
+	@scripts/install_services.sh
 	$(BIN)/python -m pytest tests -m soak -rs --timeout=7200 $(ARGS)
 
 constraints: ## Write constraints.txt anew: the newest versions that pyproject.toml admits (network)

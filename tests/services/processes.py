@@ -120,7 +120,7 @@ class Server:
     """
 
     name = "server"
-    start_timeout_s = 60.0
+    start_timeout_s = 120.0
     stop_signal = signal.SIGTERM
     stop_timeout_s = 20.0
     port_names: Sequence[str] = ("port",)

@@ -116,7 +116,7 @@ class Sentinel(Server):
             f"requirepass {PASSWORD}",
             f"sentinel monitor {group} 127.0.0.1 {master} 1",
             f"sentinel auth-pass {group} {PASSWORD}",
-            f"sentinel down-after-milliseconds {group} 1000",
+            f"sentinel down-after-milliseconds {group} 2000",
             f"sentinel failover-timeout {group} 5000",
         )
         (self.directory / "sentinel.conf").write_text("\n".join((*lines, "")))
@@ -183,7 +183,7 @@ class Several:
 
 
 class RedisSentinel(Several):
-    """A master, a replica and a Sentinel, which makes the replica master when the master is gone for a second."""
+    """A master, a replica and a Sentinel, which makes the replica master when the master is gone for two seconds."""
 
     name = "Redis Sentinel"
     group = "shop"

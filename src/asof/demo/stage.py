@@ -15,6 +15,7 @@ import msgspec
 
 from asof.demo.repository import write_repository, write_server_repository
 from asof.demo.shop import Shop
+from asof.errors import MissingExtra
 from asof.store import FeatureStore
 from asof.timing import Micros
 
@@ -113,7 +114,10 @@ class OnServers:
     fills = "users and orders become Postgres tables; the traffic gets an empty topic"
 
     def __init__(self, output: Path, servers: Servers) -> None:
-        from asof.demo.postgres import ShopDatabase  # noqa: PLC0415 - the embedded demo needs no driver
+        try:
+            from asof.demo.postgres import ShopDatabase  # noqa: PLC0415 - the embedded demo needs no driver
+        except ImportError as error:
+            raise MissingExtra("the demo on servers", "postgres,kafka,redis") from error
 
         self._repository = output / "repo"
         self._servers = servers
