@@ -6,6 +6,7 @@ import asyncio
 import base64
 import json
 import shutil
+import socket
 from collections.abc import Callable
 from contextlib import asynccontextmanager
 from datetime import UTC, date, datetime
@@ -17,6 +18,7 @@ import httpx
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
 from asof import FeatureStore
 from asof.errors import NotFound
@@ -24,6 +26,8 @@ from asof.server.app import App
 from asof.server.counts import Counts, SharedCounts
 from asof.server.service import Service
 from asof.server.settings import ServerSettings
+from asof.server.stream_metrics import serve_stream_metrics
+from asof.server.tracing import Tracing
 
 NOW = datetime(2026, 1, 1, 12, tzinfo=UTC)
 
@@ -625,3 +629,41 @@ def test_served_features_are_kept_for_audit_and_forgotten_on_request(folder):
     ]  # fmt: skip
     assert report["served"] == {"model": 2}
     assert left["user_id"].to_pylist() == [2]
+
+
+def test_a_request_is_a_span_below_its_callers(built):
+    spans = InMemorySpanExporter()
+    caller = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
+
+    async def ask() -> None:
+        async with client(built) as made:
+            made.service.tracing = made.service.reading._tracing = Tracing(exporter=spans)
+            body = {"feature_service": "plain", "entities": {"user_id": [1, 2]}}
+            await made.post("/get-online-features", json=body, headers={"traceparent": caller})
+            await made.post("/push", json={"push_source_name": "click", "df": {}})
+
+    asyncio.run(ask())
+    read, request, push = spans.get_finished_spans()
+
+    assert (read.name, read.parent.span_id) == ("read", request.context.span_id)
+    assert (request.name, f"{request.parent.span_id:x}") == ("POST /get-online-features", "b7ad6b7169203331")
+    assert dict(request.attributes) == {
+        "http.request.method": "POST", "http.route": "/get-online-features", "http.response.status_code": 200,
+        "asof.rows": 2, "asof.service": "plain",
+    }  # fmt: skip
+    assert (push.attributes["error.type"], push.attributes["http.response.status_code"]) == ("NotFound", 404)
+
+
+def test_a_stream_worker_serves_metrics_of_its_logs(folder):
+    asked(folder, ("POST", "/push", {"push_source_name": "clicks", "df": PUSHED}))
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    with FeatureStore(folder) as store:
+        stop = serve_stream_metrics(store.stream_status, port)
+        try:
+            lines = httpx.get(f"http://127.0.0.1:{port}/metrics").text.splitlines()
+        finally:
+            stop()
+
+    assert 'asof_stream_lag{partition="0",source="clicks"} 0.0' in lines
+    assert "asof_stream_status_known 1.0" in lines

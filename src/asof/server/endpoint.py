@@ -59,6 +59,14 @@ class Endpoint:
         self._body_of = failures.feast_body if route.is_feast else failures.plain_body
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        tracing = self.service.tracing
+        if tracing is None:
+            await self._answer(scope, receive, send)
+            return
+        with tracing.request(self.route.method, self.route.path, scope["headers"]):
+            await self._answer(scope, receive, send)
+
+    async def _answer(self, scope: Scope, receive: Receive, send: Send) -> None:
         service, route = self.service, self.route
         began = perf_counter()
         running = Running(began, asyncio.current_task())

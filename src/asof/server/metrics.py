@@ -94,26 +94,30 @@ def _facts(snapshot: Snapshot, now: int) -> Iterator[Metric]:
     yield age
 
 
-def stream_metrics(partitions: Sequence[Mapping[str, Any]], counts: Mapping[str, int]) -> Iterator[Metric]:
+def stream_metrics(partitions: Sequence[Mapping[str, Any]]) -> Iterator[Metric]:
     """How far a worker's logs are read and archived."""
     labels = ["source", "partition"]
     lag = GaugeMetricFamily("asof_stream_lag", "Events that stand in the log and not in the archive.", labels=labels)
     archived = GaugeMetricFamily("asof_stream_archived_offset", "The last archived offset.", labels=labels)
+    behind = GaugeMetricFamily(
+        "asof_stream_behind_seconds", "The age of the oldest event that is not archived.", labels=labels
+    )
+    freshness = GaugeMetricFamily(
+        "asof_stream_freshness_seconds", "From the newest message's time to its being served.", labels=labels
+    )
     letters = GaugeMetricFamily("asof_stream_dead_letters", "Dead letters of a source.", labels=["source"])
     seen = set()
     for each in partitions:
         place = [str(each["source"]), str(each["partition"])]
-        for family, name in ((lag, "lag"), (archived, "archived")):
-            if isinstance(each.get(name), int):
+        for family, name in (
+            (lag, "lag"), (archived, "archived"), (behind, "behind_s"), (freshness, "freshness_s"),
+        ):  # fmt: skip
+            if isinstance(each.get(name), int | float):
                 family.add_metric(place, each[name])
         if each["source"] not in seen and isinstance(each.get("letters"), int):
             seen.add(each["source"])
             letters.add_metric([str(each["source"])], each["letters"])
-    yield from (lag, archived, letters)
-    events = CounterMetricFamily("asof_stream_events", "What the worker did.", labels=["what"])
-    for what, n in counts.items():
-        events.add_metric([what], n)
-    yield events
+    yield from (lag, archived, behind, freshness, letters)
 
 
 def _buckets(histogram: Histogram) -> tuple[list[tuple[str, float]], float]:

@@ -16,6 +16,7 @@ from asof.server import wire
 from asof.server.answers import Encoder
 from asof.server.counts import Counts
 from asof.server.functions import FunctionThreads
+from asof.server.tracing import Tracing
 from asof.store import FeatureStore
 
 READERS = 1000
@@ -69,7 +70,13 @@ class Reading:
     """
 
     def __init__(
-        self, store: FeatureStore, *, threads: ThreadPoolExecutor, functions: FunctionThreads, counts: Counts
+        self,
+        store: FeatureStore,
+        *,
+        threads: ThreadPoolExecutor,
+        functions: FunctionThreads,
+        counts: Counts,
+        tracing: Tracing | None = None,
     ) -> None:
         self.store = store
         self.applied: Applied | None = None
@@ -78,6 +85,7 @@ class Reading:
         self._threads = threads
         self._functions = functions
         self._counts = counts
+        self._tracing = tracing
         self._async: Any = None
         self._is_local = bool(getattr(store.parts.online, "is_local", False))
         self._checking: asyncio.Task[bool] | None = None
@@ -167,7 +175,11 @@ class Reading:
             StorageError: the online store cannot be read.
             FunctionTimeout, DerivationError: an on-demand function took too long, or failed.
         """
-        response, complete = await self._read(prepared, entities)
+        if self._tracing is None:
+            response, complete = await self._read(prepared, entities)
+        else:
+            with self._tracing.span("read"):
+                response, complete = await self._read(prepared, entities)
         while not complete and await self._is_stale(prepared):
             # A row that was not found may stand in a generation that readers have switched to meanwhile.
             before, prepared = prepared, await self._again(prepared)

@@ -25,6 +25,7 @@ from asof.server.security.audit import AuditLog, object_of
 from asof.server.security.guard import Guard
 from asof.server.served import ServedLog
 from asof.server.settings import ServerSettings
+from asof.server.tracing import Tracing
 from asof.store import FeatureStore, system_clock
 
 if TYPE_CHECKING:
@@ -82,7 +83,10 @@ class Service:
         self.functions = FunctionThreads(
             self.settings.function_threads, timeout_s=self.settings.function_timeout_s, on_hopeless=on_hopeless
         )
-        self.reading = Reading(store, threads=self._readers, functions=self.functions, counts=self.counts)
+        self.tracing = Tracing() if self.settings.tracing == "otlp" else None
+        self.reading = Reading(
+            store, threads=self._readers, functions=self.functions, counts=self.counts, tracing=self.tracing
+        )
         self.shared_counts = SharedCounts(self.folder, self.counts)
         self._tasks: set[asyncio.Task[Any]] = set()
         self._catching_up: set[str] = set()
@@ -106,6 +110,8 @@ class Service:
         if self.served is not None:
             await self.in_writer(self.served.flush)
         self.functions.close()
+        if self.tracing is not None:
+            await self.in_writer(self.tracing.close)
         self._leave()
         self.security.close()
         self.audit.close()
@@ -128,6 +134,8 @@ class Service:
                 self.served.note(service, response)
         if error is not None:
             self.counts.error(type(error).__name__)
+        if self.tracing is not None:
+            self.tracing.note(status=status, service=service, rows=rows, error=error)
         level = self.access_log.level
         if level == "all" or (level == "errors" and status >= 400):
             self.access_log.note(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import signal
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 
 import click
 
@@ -29,9 +29,17 @@ def stream() -> None:
     "--patience", type=click.FloatRange(min=0), default=PATIENCE_S, show_default=True, metavar="SECONDS",
     help="How long a server that went away is waited for.",
 )  # fmt: skip
+@click.option("--metrics-port", type=click.IntRange(0, 65535), help="Serve Prometheus metrics of the logs there.")
+@click.option("--metrics-host", default="127.0.0.1", show_default=True, metavar="ADDRESS", help="On which address.")
 @pass_context
 def run(
-    context: CliContext, sources: tuple[str, ...], until_caught_up: bool, accept_gap: bool, patience: float
+    context: CliContext,
+    sources: tuple[str, ...],
+    until_caught_up: bool,
+    accept_gap: bool,
+    patience: float,
+    metrics_port: int | None,
+    metrics_host: str,
 ) -> None:
     """Work events into the online store and the archive.
 
@@ -39,8 +47,12 @@ def run(
     finish what it holds; a second Ctrl-C stops it at once. Either way nothing is lost or counted twice.
     """
     stop = threading.Event()
-    with stopped_by_signals(stop) as interrupted, context.progress() as progress:
+    with ExitStack() as until_done, stopped_by_signals(stop) as interrupted, context.progress() as progress:
         store = context.store
+        if metrics_port is not None:
+            from asof.server.stream_metrics import serve_stream_metrics
+
+            until_done.callback(serve_stream_metrics(store.stream_status, metrics_port, host=metrics_host))
         if not until_caught_up:
             context.note(f"Working on {', '.join(sources) or 'all logs'}; Ctrl-C stops.")
         done = store.stream_run(

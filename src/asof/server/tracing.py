@@ -1,0 +1,73 @@
+"""OpenTelemetry traces of requests, where they are wanted: a span per request, one per read of the online store."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+from asof.errors import MissingExtra
+
+
+class Tracing:
+    """Makes spans, and sends them in batches from a thread of its own.
+
+    Args:
+        exporter: where spans go; by default to OTLP over HTTP, as the `OTEL_*` variables say.
+    """
+
+    def __init__(self, *, exporter: Any = None) -> None:
+        try:
+            from opentelemetry import trace  # noqa: PLC0415
+            from opentelemetry.sdk.resources import Resource  # noqa: PLC0415
+            from opentelemetry.sdk.trace import TracerProvider  # noqa: PLC0415
+            from opentelemetry.sdk.trace.export import BatchSpanProcessor  # noqa: PLC0415
+            from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator  # noqa: PLC0415
+
+            if exporter is None:
+                from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter  # noqa: PLC0415
+
+                exporter = OTLPSpanExporter()
+        except ImportError as error:
+            raise MissingExtra("server.tracing", "otel") from error
+        self._trace = trace
+        # `service.name` of OTEL_RESOURCE_ATTRIBUTES or OTEL_SERVICE_NAME counts, if it is given.
+        self._provider = TracerProvider(resource=Resource.create({"service.name": "asof"}))
+        self._provider.add_span_processor(BatchSpanProcessor(exporter))
+        self._tracer = self._provider.get_tracer("asof.server")
+        self._propagator = TraceContextTextMapPropagator()
+
+    @contextmanager
+    def request(self, method: str, route: str, headers: Sequence[tuple[bytes, bytes]]) -> Iterator[None]:
+        """The span of a request, below that of its caller where it names one."""
+        carrier = {
+            name.decode("latin-1"): value.decode("latin-1")
+            for name, value in headers
+            if name in (b"traceparent", b"tracestate")
+        }
+        context = self._propagator.extract(carrier) if carrier else None
+        with self._tracer.start_as_current_span(
+            f"{method} {route}", context=context, kind=self._trace.SpanKind.SERVER,
+            attributes={"http.request.method": method, "http.route": route},
+        ):  # fmt: skip
+            yield
+
+    def note(self, *, status: int, service: str, rows: int, error: BaseException | None) -> None:
+        """Say on the current span how its request ended."""
+        span = self._trace.get_current_span()
+        span.set_attribute("http.response.status_code", status)
+        span.set_attribute("asof.rows", rows)
+        if service:
+            span.set_attribute("asof.service", service)
+        if error is not None:
+            span.set_attribute("error.type", type(error).__name__)
+        if status >= 500:
+            span.set_status(self._trace.StatusCode.ERROR, str(error)[:300])
+
+    def span(self, name: str) -> Any:
+        """A span below the current one, as a context manager."""
+        return self._tracer.start_as_current_span(name)
+
+    def close(self) -> None:
+        """Send what is left."""
+        self._provider.shutdown()
