@@ -38,3 +38,15 @@ def test_its_volumes_are_declared():
     used = {volume.split(":")[0] for service in SERVICES.values() for volume in service.get("volumes", ())}
 
     assert used == COMPOSE["volumes"].keys()
+
+
+def test_the_page_about_the_demo_has_their_addresses():
+    page = (Path(__file__).parents[2] / "docs" / "how-to" / "real-stack.md").read_text()
+
+    assert f"--postgres postgresql://asof:asof-secret@127.0.0.1:{PORTS['postgres']}/asof" in page
+    assert f"--kafka 127.0.0.1:{PORTS['kafka']}" in page
+    assert f"--redis redis://asof:asof-secret@127.0.0.1:{PORTS['redis']}/0" in page
+    assert SERVICES["postgres"]["environment"] | {"POSTGRES_INITDB_ARGS": ""} == {
+        "POSTGRES_USER": "asof", "POSTGRES_PASSWORD": "asof-secret", "POSTGRES_DB": "asof", "POSTGRES_INITDB_ARGS": "",
+    }  # fmt: skip
+    assert SERVICES["kafka"]["environment"]["KAFKA_ADVERTISED_LISTENERS"] == f"PLAINTEXT://127.0.0.1:{PORTS['kafka']}"
