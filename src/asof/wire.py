@@ -104,8 +104,9 @@ def _write_moment(value: datetime) -> str:
 
 
 def _read_moment(text: str) -> datetime:
-    # Through microseconds, so that the zone is `datetime.UTC` itself, as in the SDK.
-    return moment(micros(text))
+    value = datetime.fromisoformat(text)
+    # Else through microseconds, so that the zone is `datetime.UTC` itself, as in the store's answers.
+    return value if value.tzinfo is UTC else moment(micros(value))
 
 
 _WRITERS: dict[str, Convert] = {

@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
 
+import msgspec
+
 from asof import errors
 from asof.answers import Columns, OnlineResponse, ViewAnswer
 from asof.dtypes import DType, parse
@@ -52,34 +54,74 @@ class Shape:
     request_readers: Mapping[str, Callable[[Any], Any]]
 
 
+class Told:
+    """What a server told of each value beside it, row by row; read once somebody asks for it."""
+
+    __slots__ = ("_raw", "_rows", "_width", "_what")
+
+    def __init__(self, what: str, raw: bytes, *, rows: int, width: int) -> None:
+        self._what = what
+        self._raw = raw
+        self._rows: list[Sequence[Any]] | None = None
+        self._width = width if rows else 0
+
+    def of(self, place: int) -> Sequence[Any]:
+        """Those of one output.
+
+        Raises:
+            RequestError: they were not asked for.
+            ServerError: they are not what an Asof server tells.
+        """
+        if not self._raw:
+            raise RequestError(
+                f"the answer has no {self._what}", hint="they were left out: ask with details=True"
+            )
+        if self._rows is None:
+            try:
+                self._rows = list(zip(*_decode_rows(self._raw), strict=True))
+                if len(self._rows) != self._width:
+                    raise ValueError(f"there are {len(self._rows)} columns of {self._what}, not {self._width}")
+            except ValueError as error:
+                raise _not_ours(error) from error
+        return self._rows[place] if self._rows else ()
+
+
 class ToldAnswer(ViewAnswer):
     """One output's statuses and times as the server told them."""
 
-    __slots__ = ("_texts", "_told")
+    __slots__ = ("_place", "_statuses", "_times")
 
-    def __init__(self, output: str, statuses: Sequence[str] | None, times: Sequence[str | None] | None) -> None:
-        super().__init__((output,), None, ())
-        self._told = statuses
-        self._texts = times
+    def __init__(self, output: str, place: int, statuses: Told, times: Told) -> None:
+        # Not the base's own beginning: what it sets is told here.
+        self.outputs = (output,)
+        self.marks = None
+        self.nulls: Columns = {}
+        self._place = place
+        self._statuses = statuses
+        self._times = times
 
     def statuses(self, values: Sequence[Any]) -> list[str]:
-        if self._told is None:
-            raise _left_out("statuses")
-        return list(self._told)
+        return list(self._statuses.of(self._place))
 
     @property
     def times(self) -> Sequence[Micros | None]:  # type: ignore[override]
-        if self._texts is None:
-            raise _left_out("event times")
-        return [None if text is None else micros(text) for text in self._texts]
-
-    @times.setter
-    def times(self, times: Sequence[Micros | None]) -> None:
-        pass
+        return [None if text is None else micros(text) for text in self._times.of(self._place)]
 
 
-def _left_out(what: str) -> RequestError:
-    return RequestError(f"the answer has no {what}", hint="they were left out: ask with details=True")
+class Answer(msgspec.Struct):
+    """The body of an answer; what is the same each time, or is seldom looked at, is left as it came."""
+
+    names: msgspec.Raw
+    rows: list[list[Any]]
+    types: msgspec.Raw
+    at: str
+    request: dict[str, list[Any]] = {}
+    statuses: msgspec.Raw = msgspec.Raw()
+    event_times: msgspec.Raw = msgspec.Raw()
+
+
+_decode_answer = msgspec.json.Decoder(Answer).decode
+_decode_rows = msgspec.json.Decoder(list[list[Any]]).decode
 
 
 def response_of(body: bytes) -> OnlineResponse:
@@ -89,50 +131,44 @@ def response_of(body: bytes) -> OnlineResponse:
         ServerError: it is not what an Asof server answers.
     """
     try:
-        answer = json.loads(body)
-        types, rows = answer["types"], answer["rows"]
-        shape = _shape(*(tuple(map(tuple, types[kind])) for kind in ("keys", "request", "features")))
-        n = len(rows)
-        columns: list[Any] = list(map(list, zip(*rows))) if rows else [[] for _ in answer["names"]]
-        if len(columns) != len(shape.keys) + len(shape.outputs):
+        answer = _decode_answer(body)
+        shape = _shape(bytes(answer.types))
+        n, width, start = len(answer.rows), len(shape.outputs), len(shape.keys)
+        columns: list[Any] = list(map(list, zip(*answer.rows, strict=True)))
+        if not n:
+            columns = [[] for _ in range(start + width)]
+        if len(columns) != start + width:
             raise ValueError("it has other columns than types")
         for place, read in shape.readers:
             columns[place] = [None if value is None else read(value) for value in columns[place]]
         keys: Columns = {field.name: columns[i] for i, field in enumerate(shape.keys)}
-        for name, values in answer.get("request", {}).items():
+        for name, values in answer.request.items():
             read = shape.request_readers.get(name)
             keys[name] = values if read is None else [None if value is None else read(value) for value in values]
-        start = len(shape.keys)
+        statuses = Told("statuses", bytes(answer.statuses), rows=n, width=width)
+        times = Told("event times", bytes(answer.event_times), rows=n, width=width)
         values = {output.name: columns[start + i] for i, output in enumerate(shape.outputs)}
-        found = _told(shape, answer, n)
-        return OnlineResponse(shape, keys, values, found, at=micros(answer["at"]), rows=n)
+        found: list[ViewAnswer] = [
+            ToldAnswer(output.name, i, statuses, times) for i, output in enumerate(shape.outputs)
+        ]
+        return OnlineResponse(shape, keys, values, found, at=micros(answer.at), rows=n)
     except (ValueError, KeyError, TypeError, IndexError, AttributeError, DefinitionError) as error:
-        raise ServerError(
-            f"the answer is not one of an Asof server ({type(error).__name__}: {error})",
-            hint="check the url, and that client and server are of like versions",
-        ) from error
+        raise _not_ours(error) from error
 
 
-def _told(shape: Shape, answer: Mapping[str, Any], n: int) -> list[ViewAnswer]:
-    statuses, times = answer.get("statuses"), answer.get("event_times")
-    outputs = shape.outputs
-    of_output = _turned(statuses, len(outputs), n)
-    times_of_output = _turned(times, len(outputs), n)
-    return [ToldAnswer(output.name, of_output[i], times_of_output[i]) for i, output in enumerate(outputs)]
-
-
-def _turned(rows: Any, width: int, n: int) -> Sequence[Any]:
-    """Rows as columns; a None per column where there are no rows to turn."""
-    if rows is None:
-        return [None] * width
-    return list(zip(*rows)) if n else [()] * width
+def _not_ours(error: Exception) -> ServerError:
+    return ServerError(
+        f"the answer is not one of an Asof server ({type(error).__name__}: {error})",
+        hint="check the url, and that client and server are of like versions",
+    )
 
 
 @lru_cache(maxsize=1024)
-def _shape(keys: Any, request: Any, features: Any) -> Shape:
-    named = tuple(Column(name, parse(dtype)) for name, dtype in keys)
-    asked = tuple(Column(name, parse(dtype)) for name, dtype in request)
-    outputs = tuple(Column(name, parse(dtype), reference) for name, dtype, reference in features)
+def _shape(types: bytes) -> Shape:
+    told = json.loads(types)
+    named = tuple(Column(name, parse(dtype)) for name, dtype in told["keys"])
+    asked = tuple(Column(name, parse(dtype)) for name, dtype in told["request"])
+    outputs = tuple(Column(name, parse(dtype), reference) for name, dtype, reference in told["features"])
     readers = ((place, reader(column.dtype)) for place, column in enumerate((*named, *outputs)))
     return Shape(
         named, asked, outputs,
