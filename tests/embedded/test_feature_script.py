@@ -7,6 +7,7 @@ from asof import (
     Entity,
     FeatureView,
     Field,
+    KafkaSource,
     LogSource,
     PushSource,
     Session,
@@ -84,3 +85,19 @@ def test_many_messages_that_do_not_fit_do_not_stop_a_short_script(script):
         assert script.features("visits", user_id=7) == {"in_session": 0, "photos_1d": 0}
     except DeadLetterLimit:
         pytest.fail("the limit counts from 10 s on")
+
+
+def test_a_source_on_a_cluster_is_tried_without_one():
+    clicks = KafkaSource(
+        "clicks", topic="web.clicks", bootstrap_servers="${NOWHERE}", timestamp_field="at",
+        schema=[Field("user_id", Int64), Field("at", Timestamp)],
+    )  # fmt: skip
+    clicked = FeatureView(
+        "clicked", entities=[user], source=clicks,
+        aggregations=[Aggregation(function="count", window=Sliding("1h"), name="clicks_1h")],
+    )  # fmt: skip
+    with FeatureScript(clicked, start="2026-01-01T10:00") as played:
+        played.event("clicks", at="2026-01-01T10:01", user_id=7)
+        played.event("clicks", at="2026-01-01T10:02", user_id=7)
+        assert played.features("clicked", at="2026-01-01T10:30", user_id=7) == {"clicks_1h": 2}
+        assert played.features("clicked", at="2026-01-01T12:00", user_id=7) == {"clicks_1h": 0}

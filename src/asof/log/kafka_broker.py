@@ -212,6 +212,10 @@ _HINTS: dict[int, str] = {
     KafkaError.CLUSTER_AUTHORIZATION_FAILED: "let its user Create topics and write idempotently (IdempotentWrite), "
     "or create the topic yourself",
     KafkaError.MSG_SIZE_TOO_LARGE: "raise max.message.bytes of the topic (message.max.bytes of the broker)",
+    KafkaError.INVALID_RECORD: "raise the topic's message.timestamp.after.max.ms, if record times are ahead of the "
+    "broker's clock; or give each record a key, if the topic is compacted",
+    KafkaError.INVALID_TIMESTAMP: "raise the topic's message.timestamp.after.max.ms: record times are ahead of the "
+    "broker's clock",
     KafkaError.INVALID_REPLICATION_FACTOR: "set replication_factor to at most the number of brokers",
     KafkaError.INVALID_PARTITIONS: "set partitions to a number above 0",
     KafkaError.POLICY_VIOLATION: "set partitions and replication_factor to what the cluster allows",

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import Future
 from typing import TYPE_CHECKING, Any
 
-from confluent_kafka import Consumer, KafkaError, KafkaException, TopicCollection, TopicPartition
+from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicCollection, TopicPartition
 
 from asof.errors import LogError
 from asof.log.kafka_records import columns_of
@@ -33,6 +33,10 @@ LOOK_EVERY_S = 1.0
 
 SAME_S = 0.05
 """How long the topic counts as the same after it was asked for: a client finds a new one of the same name later."""
+
+MANY = 2000
+GATHER_S = 0.01
+"""So many at once mean that the member lags; then it waits for so long that more come."""
 
 _NOT_OURS = {
     KafkaError.ILLEGAL_GENERATION, KafkaError.UNKNOWN_MEMBER_ID, KafkaError.FENCED_INSTANCE_ID,
@@ -128,19 +132,25 @@ class KafkaConsumer:
             first = self._consumer.poll(timeout_s)
             if first is None:
                 return []
-            return [first, *self._consumer.consume(max_messages - 1, 0)] if max_messages > 1 else [first]
+            if max_messages == 1:
+                return [first]
+            records = [first, *self._consumer.consume(max_messages - 1, 0)]
+            if MANY <= len(records) < max_messages:
+                # It lags: the larger a batch, the less each event of it costs, and more is on its way.
+                records += self._consumer.consume(max_messages - len(records), min(timeout_s, GATHER_S))
+            return records
         except KafkaException as error:
             raise self._broker.translated(error.args[0], f"read topic {self._topic.name!r}") from error
 
     def _usable(self) -> list[Any]:
         """The records that wait, of partitions that are held; what is no record is taken note of."""
-        events = [each for each in self._waiting if each.error() is not None]
-        if events:
+        if any(map(Message.error, self._waiting)):
+            events = [each for each in self._waiting if each.error() is not None]
             self._waiting = [each for each in self._waiting if each.error() is None]
             for each in events:
                 self._take_event(each)
-        held = self._positions
-        self._waiting = [each for each in self._waiting if each.partition() in held]
+        if not self._positions.keys() >= set(map(Message.partition, self._waiting)):
+            self._waiting = [each for each in self._waiting if each.partition() in self._positions]
         if not self._waiting:
             self._reach_ends()
         return self._waiting

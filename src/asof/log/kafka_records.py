@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from operator import itemgetter
 from typing import Any
 
 import numpy as np
+from confluent_kafka import Message
 
 from asof.log.protocol import Headers, Messages
+
+_MILLISECONDS = itemgetter(1)
 
 
 def columns_of(records: Sequence[Any]) -> Messages:
@@ -16,14 +20,15 @@ def columns_of(records: Sequence[Any]) -> Messages:
         return Messages.empty()
     count = len(records)
     headers: list[Headers] | None = None
-    found = [each.headers() for each in records]
+    # Methods by their class: this is done for every message, and a call on each object takes twice as long.
+    found = list(map(Message.headers, records))
     if any(found):
         headers = [tuple((name, value) for name, value in each) if each else () for each in found]
     return Messages(
-        np.fromiter((each.partition() for each in records), np.int32, count),
-        np.fromiter((each.offset() for each in records), np.int64, count),
-        np.fromiter((each.timestamp()[1] for each in records), np.int64, count) * 1000,
-        [each.key() for each in records],
-        [each.value() for each in records],
+        np.fromiter(map(Message.partition, records), np.int32, count),
+        np.fromiter(map(Message.offset, records), np.int64, count),
+        np.fromiter(map(_MILLISECONDS, map(Message.timestamp, records)), np.int64, count) * 1000,
+        list(map(Message.key, records)),
+        list(map(Message.value, records)),
         headers,
     )
