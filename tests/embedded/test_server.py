@@ -7,6 +7,7 @@ import base64
 import json
 import shutil
 import socket
+import time
 from collections.abc import Callable
 from contextlib import asynccontextmanager
 from datetime import UTC, date, datetime
@@ -21,7 +22,7 @@ import pytest
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
 from asof import FeatureStore
-from asof.errors import NotFound
+from asof.errors import NotFound, RegistryError, StorageError
 from asof.server.app import App
 from asof.server.counts import Counts, SharedCounts
 from asof.server.service import Service
@@ -667,3 +668,106 @@ def test_a_stream_worker_serves_metrics_of_its_logs(folder):
 
     assert 'asof_stream_lag{partition="0",source="clicks"} 0.0' in lines
     assert "asof_stream_status_known 1.0" in lines
+
+
+def broken(folder: Path, ask: Callable[[Any], Any], **settings: Any) -> Any:
+    """What `ask` answers, which is given a client whose server it may break."""
+
+    async def run() -> Any:
+        async with client(folder, **settings) as made:
+            return await ask(made)
+
+    return asyncio.run(run())
+
+
+def test_with_too_much_waiting_requests_are_told_to_come_back(built):
+    async def ask(made: Any) -> Any:
+        made.service.waiting = lambda: 11
+        refused = await made.post("/get-online-features", json=AGE)
+        return refused, await made.get("/health")
+
+    refused, health = broken(built, ask, max_waiting=10)
+
+    assert (refused.status_code, refused.headers["retry-after"]) == (503, "1")
+    assert "more requests than it can take on" in refusal(refused)["message"]
+    assert health.status_code == 200
+
+
+def test_while_a_store_is_away_reads_are_told_to_come_back_and_answered_after(built, monkeypatch):
+    async def ask(made: Any) -> Any:
+        store = made.service.store.parts.online
+        with monkeypatch.context() as patch:
+            patch.setattr(store, "read", lambda lookups: (_ for _ in ()).throw(StorageError("it is away", hint="wait")))
+            refused = await made.post("/get-online-features", json=AGE)
+            ready = await made.get("/ready")
+        return refused, ready, await made.post("/get-online-features", json=AGE)
+
+    refused, ready, after = broken(built, ask)
+
+    assert (refused.status_code, refused.headers["retry-after"]) == (503, "1")
+    assert refusal(refused)["message"] == "it is away (wait)"
+    assert ready.status_code == 200
+    assert column(after, "age")["values"] == [30]
+
+
+def test_while_the_registry_is_away_what_was_applied_is_served(built, monkeypatch):
+    async def ask(made: Any) -> Any:
+        def away(project: str) -> int:
+            raise RegistryError("it is away")
+
+        monkeypatch.setattr(made.service.store.parts.registry, "version", away)
+        await asyncio.sleep(0.2)
+        return await made.get("/ready"), await made.post("/get-online-features", json=AGE)
+
+    ready, read = broken(built, ask, registry_refresh_s=0.05)
+
+    assert ready.json()["registry"] == "it is away"
+    assert column(read, "age")["values"] == [30]
+
+
+def test_an_answer_that_takes_too_long_is_given_up(built, monkeypatch):
+    async def ask(made: Any) -> Any:
+        store = made.service.store.parts.online
+        made.service.reading._is_local = False
+        read = store.read
+        monkeypatch.setattr(store, "read", lambda lookups: time.sleep(1.5) or read(lookups))
+        return await made.post("/get-online-features", json=AGE)
+
+    refused = broken(built, ask, request_timeout_s=0.3)
+
+    assert (refused.status_code, refused.headers["retry-after"]) == (503, "1")
+    assert "not answered within 0.3 s" in refusal(refused)["message"]
+
+
+def test_rows_that_the_log_keeps_and_the_store_does_not_take_are_accepted_and_applied_later(folder, monkeypatch):
+    async def ask(made: Any) -> Any:
+        store = made.service.store.parts.online
+        await made.post("/push", json={"push_source_name": "clicks", "df": {**PUSHED, "user_id": [5, 5]}})
+        with monkeypatch.context() as patch:
+            patch.setattr(store, "write", lambda *args, **options: (_ for _ in ()).throw(StorageError("it is away")))
+            pushed = await made.post("/push", json={"push_source_name": "clicks", "df": PUSHED})
+        body = {"features": ["activity:n_1h"], "entities": ONE}
+        for _ in range(100):
+            read = await made.post("/get-online-features", json=body)
+            if column(read, "n_1h")["values"] == [2]:
+                break
+            await asyncio.sleep(0.1)
+        return pushed, read
+
+    pushed, read = broken(folder, ask)
+
+    assert pushed.status_code == 202
+    assert "are kept in its log" in pushed.json()["message"]
+    assert column(read, "n_1h")["values"] == [2]
+
+
+def test_a_defect_is_told_without_its_details(built, monkeypatch):
+    async def ask(made: Any) -> Any:
+        store = made.service.store.parts.online
+        monkeypatch.setattr(store, "read", lambda lookups: 1 / 0)
+        return await made.post("/get-online-features", json=AGE)
+
+    failed = broken(built, ask)
+
+    assert failed.status_code == 500
+    assert "ZeroDivisionError" in refusal(failed)["message"] and "division by zero" not in failed.text

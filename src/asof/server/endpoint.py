@@ -166,7 +166,7 @@ class Endpoint:
         outcome = "" if self.route.waits == "read" else "; it may have been done all the same"
         return HttpError(
             503, f"the request was not answered within {settings.request_timeout_s:g} s{outcome}",
-            hint="ask again later", headers=((b"retry-after", b"1"),),
+            hint="ask again later",
         )  # fmt: skip
 
     def _failed(self, error: BaseException) -> Answer:
