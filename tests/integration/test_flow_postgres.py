@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import random
+import uuid
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -67,10 +68,11 @@ model = FeatureService("model", features=[profile, bought, visits, stars, ratios
 
 @pytest.fixture(scope="module")
 def database(postgres) -> Iterator[str]:
-    url = postgres.create_database("flow")
+    name = f"flow_{uuid.uuid4().hex}"
+    url = postgres.create_database(name)
     fill(url)
     yield url
-    postgres.drop_database("flow")
+    postgres.drop_database(name)
 
 
 def fill(url: str) -> None:

@@ -2,29 +2,138 @@
 
 from __future__ import annotations
 
+import os
+import random
+import signal
+import threading
+import time
+import uuid
 from collections.abc import Callable, Iterator
+from decimal import Decimal as Number
 
+import pyarrow as pa
 import pytest
 
+from asof.definitions import Field
+from asof.dtypes import Array, Decimal, Json, String, Timestamp
+from asof.errors import Interrupted, SourceError, StorageError
 from asof.offline.postgres import PostgresOffline
-from asof.testing.archive import ArchiveSuite
-from asof.testing.offline import OfflineStoreSuite
+from asof.offline.protocol import Archive
+from asof.sources.protocol import Relation
+from asof.sql import PointInTime
+from asof.testing.archive import ArchiveSuite, clicks
+from asof.testing.offline import NOON, OfflineStoreSuite, reads, spine, view
 
 pytestmark = pytest.mark.integration
 
 
 @pytest.fixture(scope="module")
 def shared(postgres) -> Iterator[PostgresOffline]:
-    store = PostgresOffline(url=postgres.create_database("offline"))
+    name = f"offline_{uuid.uuid4().hex}"
+    store = PostgresOffline(url=postgres.create_database(name))
     yield store
     store.close()
-    postgres.drop_database("offline")
+    postgres.drop_database(name)
 
 
 class TestPostgres(OfflineStoreSuite):
     @pytest.fixture
     def engine(self, shared: PostgresOffline) -> PostgresOffline:
         return shared
+
+
+def latest(shared: PostgresOffline, table: str, *fields: Field, **options: object) -> list[object]:
+    """The features of user 1 at noon, out of a table of the database."""
+    made = view(*fields, **options)
+    answer = shared.run(PointInTime(reads(made)), {"events": Relation(table)}, spine=spine((1, NOON)))
+    return list(answer.reader().read_all().to_pylist()[0].values())[3:]
+
+
+def execute(shared: PostgresOffline, *statements: str) -> None:
+    with shared.database.connection("the test's tables") as connection:
+        for statement in statements:
+            connection.execute(statement)  # type: ignore[call-overload]
+
+
+def test_types_that_only_postgres_has_are_read_as_ours(shared: PostgresOffline) -> None:
+    execute(
+        shared,
+        "CREATE TABLE odd (\"user\" int2, happened timestamp(3), n numeric(12,2), many numeric[], id uuid, doc jsonb)",
+        "INSERT INTO odd VALUES (1, '2020-09-13 12:26:39', 1.5, '{1.25,NULL}', "
+        "'A0EEBC99-9C0B-4EF8-BB6D-6BB9BD380A11', '{\"a\": 1}'), (1, '-infinity', 9, NULL, NULL, NULL)",
+    )
+    fields = [Field("n", Decimal(12, 2)), Field("many", Array(Decimal(12, 2))), Field("id", String), Field("doc", Json)]
+
+    assert latest(shared, "odd", *fields) == [
+        Number("1.50"), [Number("1.25"), None], "a0eebc99-9c0b-4ef8-bb6d-6bb9bd380a11", '{"a": 1}',
+    ]  # fmt: skip
+
+
+def test_an_event_at_infinity_is_passed_over_and_a_value_there_is_an_error(shared: PostgresOffline) -> None:
+    execute(
+        shared, 'CREATE TABLE ends ("user" int8, happened timestamptz, until timestamptz)',
+        "INSERT INTO ends VALUES (1, '-infinity', now()), (1, 'infinity', now())",
+    )  # fmt: skip
+
+    assert latest(shared, "ends", Field("until", Timestamp)) == [None]
+    execute(shared, "INSERT INTO ends VALUES (1, '2020-01-01', 'infinity')", 'CREATE INDEX ON ends ("user", happened)')
+    with pytest.raises(SourceError, match="column 'until' of source 'events' holds an infinity, and is declared"):
+        latest(shared, "ends", Field("until", Timestamp))
+
+
+def test_saved_tables_come_back_in_their_order_and_types(shared: PostgresOffline) -> None:
+    table = pa.table(
+        {
+            "n": pa.array([3, None, 1], pa.uint8()), "at": pa.array([1, None, -3], pa.timestamp("ns", "UTC")),
+            "kind": pa.array(["a", None, "a"]).dictionary_encode(), "x" * 80: pa.array([[1.5], None, []]),
+            "d": pa.array([Number("1.25"), None, Number("-9.99")], pa.decimal128(38, 2)), "none": pa.nulls(3),
+        }
+    )  # fmt: skip
+    shared.save_table("shop", "march", table.to_reader(max_chunksize=2))
+
+    found = shared.load_table("shop", "march")
+    assert found is not None and found.read_all().equals(table)
+
+    def broken() -> Iterator[pa.RecordBatch]:
+        yield table.to_batches()[0]
+        raise StorageError("the source went away")
+
+    with pytest.raises(StorageError, match="the source went away"):
+        shared.save_table("shop", "march", pa.RecordBatchReader.from_batches(table.schema, broken()))
+    found = shared.load_table("shop", "march")
+    assert found is not None and found.read_all().equals(table)
+    shared.drop_table("shop", "march")
+    shared.drop_table("shop", "march")
+    assert shared.load_table("shop", "march") is None
+
+
+def test_a_key_that_no_index_can_hold_does_not_stop_its_log(shared: PostgresOffline) -> None:
+    archive = Archive("shop", "long")
+    rows = clicks(0, 0, 2, page="x")
+    shared.create(archive, rows.schema, lookups=[["page", "ingested_at"]])
+    assert shared.append(archive, rows, {0: 1}) == 2
+    noise = "".join(random.Random(1).choice("abcdefghijklmnop0123456789") for _ in range(20_000))
+
+    assert shared.append(archive, clicks(0, 2, 1, page=noise), {0: 2}) == 1
+    assert shared.offsets(archive, [0]) == {0: 2}
+
+
+def test_ctrl_c_cancels_the_statement_in_the_server(shared: PostgresOffline) -> None:
+    threading.Timer(1.0, lambda: os.kill(os.getpid(), signal.SIGINT)).start()
+    begun = time.monotonic()
+
+    with pytest.raises((KeyboardInterrupt, Interrupted)):
+        shared.sql("SELECT pg_sleep(20)::text AS s", {}).reader().read_all()
+
+    assert time.monotonic() - begun < 15, "it did not wait for the server"
+    with shared.database.connection("what runs") as connection:
+        text = "SELECT count(*) FROM pg_stat_activity WHERE state = 'active' AND query LIKE '%pg_sleep(20)%' AND pid <> pg_backend_pid()"
+        for _ in range(50):
+            (running,) = connection.execute(text).fetchone()
+            if not running:
+                break
+            time.sleep(0.1)
+    assert running == 0
 
 
 class TestPostgresArchives(ArchiveSuite):

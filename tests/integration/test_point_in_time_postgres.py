@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import uuid
 from collections.abc import Iterator
 from typing import Any
 
@@ -45,8 +46,9 @@ FEW = settings(
 
 @pytest.fixture(scope="module")
 def url(postgres) -> Iterator[str]:
-    yield postgres.create_database("point_in_time")
-    postgres.drop_database("point_in_time")
+    name = f"point_in_time_{uuid.uuid4().hex}"
+    yield postgres.create_database(name)
+    postgres.drop_database(name)
 
 
 @pytest.fixture(scope="module")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import uuid
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -19,8 +20,9 @@ pytestmark = pytest.mark.integration
 
 @pytest.fixture(scope="module")
 def url(postgres) -> Iterator[str]:
-    yield postgres.create_database("stream_traps")
-    postgres.drop_database("stream_traps")
+    name = f"stream_traps_{uuid.uuid4().hex}"
+    yield postgres.create_database(name)
+    postgres.drop_database(name)
 
 
 class TestArchivesInPostgres(TrapsSuite):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -27,7 +27,7 @@ from asof.sql.dialect import quote
 from asof.sql.newest import WANTED, ViewRows
 from asof.sql.point_in_time import PointInTime, columns_of
 from asof.sql.postgres_latest import AT, US, N
-from asof.sql.postgres_read import Statements, compile_statements, range_spine
+from asof.sql.postgres_read import Statements, compile_statements, range_spine, to_be_checked
 from asof.sql.rows import SpineTable, Table
 
 Spine: TypeAlias = pa.Table | Files | str
@@ -39,6 +39,10 @@ _CHUNK_VALUES = 64_000_000
 """How many values one pass may hold here; bigger spines are read in several passes, so that memory is bounded."""
 _FEWEST_ROWS, _MOST_ROWS = 250_000, 5_000_000
 _TIMES = pa.timestamp("us", "UTC")
+_WORTH_A_LOOK = 2
+"""A table is looked through for equal rows where it has up to so many times the spine's."""
+_OF_LOOKUPS = {"enable_bitmapscan": "off"}
+"""A bitmap forgets the order of its index, and then all of a key's rows are sorted to find the last of them."""
 
 
 class PostgresEngine:
@@ -262,7 +266,8 @@ class PointInTimeResult:
         return self.reader().read_all()
 
     def _session(self) -> Any:
-        return session(self._engine.database, "historical read", self._engine.settings, user_sql=True)
+        settings = {**self._engine.settings, **_OF_LOOKUPS}
+        return session(self._engine.database, "historical read", settings, user_sql=True)
 
     def _chunk(self) -> int:
         if self.chunk_rows:
@@ -286,20 +291,20 @@ class PointInTimeResult:
             return
         count = len(spine.schema)
         with self._session() as opened:
-            tables = self._prepare(opened)
+            tables = _with_unique(opened, self._query, self._prepare(opened), spine.num_rows)
             for start in range(0, max(spine.num_rows, 1), self._chunk()):
                 chunk = spine.slice(start, self._chunk())
                 if not chunk.num_rows:
                     return
                 made = _measured(chunk, self._query)
                 _ship_spine(opened, chunk, self._query)
-                answer = self._run(opened, compile_statements(self._query, tables, made), 0)
+                answer = self._run(opened, compile_statements(self._query, tables, made), 0, chunk.num_rows)
                 for at in range(0, chunk.num_rows, batch_rows):
                     own = chunk.slice(at, batch_rows).combine_chunks()
                     found = answer.slice(at, batch_rows)
                     columns = [_one(own.column(i), schema.field(i).type) for i in range(count)]
                     columns += [
-                        _cast(found.column(i + 1), schema.field(count + i).type) for i in range(found.num_columns - 1)
+                        _cast(found.column(i), schema.field(count + i).type) for i in range(found.num_columns)
                     ]
                     yield pa.RecordBatch.from_arrays(columns, schema=schema)
 
@@ -311,12 +316,17 @@ class PointInTimeResult:
             schema = _with_outputs(pa.schema([plain_field(each) for each in described]), self._query.outputs)
             yield schema
             rows = self._load(opened, select, described)
+            tables = _with_unique(opened, self._query, tables, rows)
             for start in range(0, rows, self._chunk()):
                 made = self._chunk_of_loaded(opened, described, start)
-                answer = self._run(opened, compile_statements(self._query, tables, made, with_spine=True), start)
-                for at in range(0, answer.num_rows, batch_rows):
-                    found = answer.slice(at, batch_rows)
-                    columns = [_cast(found.column(i + 1), field.type) for i, field in enumerate(schema)]
+                assert made.rows is not None
+                own = f"SELECT {N}, {', '.join(map(quote, described.names))} FROM {SPINE}"
+                frame = _in_order(opened, own, start, made.rows)
+                answer = self._run(opened, compile_statements(self._query, tables, made), start, made.rows)
+                whole = [*frame.columns, *answer.columns]
+                for at in range(0, made.rows, batch_rows):
+                    found = [each.slice(at, batch_rows) for each in whole]
+                    columns = [_cast(column, field.type) for column, field in zip(found, schema, strict=True)]
                     yield pa.RecordBatch.from_arrays(columns, schema=schema)
 
     def _load(self, opened: Session, select: str, described: pa.Schema) -> int:
@@ -352,23 +362,27 @@ class PointInTimeResult:
         first, last, rows = opened.values(f"SELECT min({US}), max({US}), count(*) FROM {SPINE}")
         return SpineTable(SPINE, types, time, first, last, rows)
 
-    def _run(self, opened: Session, statements: Statements, first: int) -> pa.Table:
-        """The answer in the order of the spine; the server answers key by key.
-
-        Args:
-            first: the number of the chunk's first row.
-        """
+    def _run(self, opened: Session, statements: Statements, first: int, rows: int) -> pa.Table:
+        """The outputs in the order of the spine, from row number `first` on."""
         for step in statements.steps:
             made = step.partition("CREATE TEMP TABLE ")[2].split(" ")[0]
             if made:
                 opened.execute(f"DROP TABLE IF EXISTS {made}")
             opened.execute(step)
-        schema, batches = opened.stream(statements.final)
-        answer = pa.Table.from_batches(batches, schema)
-        numbers = answer.column(0).to_numpy() - first
-        places = np.empty(len(numbers), dtype=np.int64)
-        places[numbers] = np.arange(len(numbers))
-        return answer.take(pa.array(places)).combine_chunks()
+        columns: dict[int, pa.ChunkedArray] = {}
+        for answer in statements.answers:
+            found = _in_order(opened, answer.select, first, rows)
+            columns |= dict(zip(answer.outputs, found.columns, strict=True))
+        return pa.table([columns[place] for place in sorted(columns)], [str(place) for place in sorted(columns)])
+
+
+def _in_order(opened: Session, select: str, first: int, rows: int) -> pa.Table:
+    """What a SELECT answers behind its first column, in the order of that column."""
+    schema, batches = opened.stream(select)
+    answer = pa.Table.from_batches(batches, schema)
+    places = np.empty(rows, dtype=np.int64)
+    places[answer.column(0).to_numpy() - first] = np.arange(answer.num_rows)
+    return answer.remove_column(0).take(pa.array(places)).combine_chunks()
 
 
 def _prepare(
@@ -393,6 +407,16 @@ def _prepare(
         name: _source_table(opened, source, inputs.get(name), query, whole=whole, describe_only=describe_only)
         for name, source in sources.items()
     }
+
+
+def _with_unique(opened: Session, query: PointInTime, tables: dict[str, Table], rows: int) -> dict[str, Table]:
+    """The tables with the columns in which no two rows are equal, where it pays to look: once through the index."""
+    for name, columns in to_be_checked(query, tables):
+        table = tables[name]
+        about = opened.rows_about(table.relation)
+        if about and about <= _WORTH_A_LOOK * rows and opened.is_unique(table.relation, columns):
+            tables = {**tables, name: replace(table, unique=table.unique | {columns})}
+    return tables
 
 
 def _source_table(

@@ -14,7 +14,7 @@ from adbc_driver_manager import dbapi as adbc
 
 from asof.connections.postgres import Postgres, translate
 from asof.connections.postgres_errors import is_driver_error, own_words, sqlstate
-from asof.errors import AsofError, EntityFrameError, SourceError
+from asof.errors import AsofError, EntityFrameError, Interrupted, SourceError
 from asof.offline.postgres_arrow import columns_sql, plain_column, plain_field, sql_type_of, travelling
 from asof.sources.protocol import Batches, Files, Input, Need, Relation
 from asof.sql.dialect import quote
@@ -156,6 +156,23 @@ class Session:
             return ()
         return tuple(tuple(each) for each in self.values(_INDEXES.format(text(term))) if each)
 
+    def rows_about(self, term: str) -> int:
+        """How many rows a table has, as far as the server has counted; 0 where it has not."""
+        if term.lstrip().startswith("("):
+            return 0
+        counted = f"SELECT reltuples::bigint FROM pg_catalog.pg_class WHERE oid = to_regclass({text(term)})"
+        return max(0, *self.values(counted))
+
+    def is_unique(self, term: str, columns: Sequence[str]) -> bool:
+        """Whether no two rows are equal in the columns, and none has a null there; an index answers that by itself."""
+        names = ", ".join(map(quote, columns))
+        nulls = " OR ".join(f"{quote(each)} IS NULL" for each in columns)
+        (found,) = self.values(
+            f"SELECT EXISTS (SELECT 1 FROM {aliased(term)} WHERE {nulls}) "
+            f"OR EXISTS (SELECT 1 FROM {aliased(term)} GROUP BY {names} HAVING count(*) > 1)"
+        )
+        return not found
+
     def sql_types(self, term: str) -> dict[str, str]:
         """The columns of a FROM term, and the catalog's names of their types."""
         schema = self.described(f"SELECT * FROM {aliased(term)} LIMIT 0")
@@ -233,6 +250,8 @@ def session(database: Postgres, what: str, settings: Mapping[str, str], *, user_
 
 def _ours(error: Exception, database: Postgres, what: str, *, user_sql: bool) -> AsofError:
     said, state = str(error), sqlstate(error)
+    if "canceling statement due to user request" in said:
+        return Interrupted("the query was interrupted")
     own = own_words(error)
     if own:
         return SourceError(own, hint="declare the column as the type that it has, or mend the value")

@@ -119,7 +119,10 @@ def micros_of(time: str) -> str:
 def is_time(column: str, sql_type: str) -> str:
     """Whether a raw time column holds a moment: null is none, and an infinity is none either."""
     kind = base_type(sql_type)
-    return f"isfinite({column})" if kind.startswith("timestamp") or kind == "date" else f"{column} IS NOT NULL"
+    if not kind.startswith("timestamp") and kind != "date":
+        return f"{column} IS NOT NULL"
+    # Not isfinite(): of comparisons the planner knows how many rows they leave.
+    return f"{column} > '-infinity' AND {column} < 'infinity'"
 
 
 def from_micros(value: Micros, sql_type: str, unit: str = "", *, up: bool = False) -> str:
@@ -174,11 +177,13 @@ def cast(value: str, sql_type: str, dtype: DType, what: str = "") -> str:
     wanted, kind = type_name(dtype), base_type(sql_type)
     if dtype.name in ("Timestamp", "Date") and kind == wanted:
         # Arrow has no infinity of time.
-        return f"CASE WHEN isfinite({value}) THEN {value} END"
+        problem = text(f"asof: {what} holds an infinity, and is declared {dtype}")
+        wrong = f"CAST({problem} || left(CAST({value} AS text), 0) AS {wanted})"
+        return f"CASE WHEN isfinite({value}) THEN {value} WHEN {value} IS NOT NULL THEN {wrong} END"
     if sql_type == wanted or (wanted == "text" and kind in _TEXTS) or is_same_integer(kind, dtype):
         return value if wanted != "smallint" else f"CAST({value} AS {wanted})"
     if dtype.name == "Timestamp":
-        return time_of(f"(CASE WHEN {is_time(value, sql_type)} THEN {value} END)", sql_type)
+        return time_of(f"(CASE WHEN isfinite({value}) THEN {value} END)", sql_type)
     if dtype.is_integer and kind in ("double precision", "real", "numeric"):
         # Whole values are integers, NaN is null, all else is an error; only a text that is none can raise one.
         problem = text(f"asof: {what} holds a fraction, and is declared {dtype}")

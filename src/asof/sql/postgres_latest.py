@@ -1,7 +1,8 @@
 """The plans for the latest value in Postgres: by the index of its rows where there is one, else by one merge.
 
-An index on (key, time) answers each spine row with one descent. Without one, the rows are numbered in their order and
-sorted together with the spine; the greatest number so far at a spine row is its row's. Both are one part of one SELECT.
+An index on (key, time) answers each spine row with one descent, for all such views in one SELECT. Without one, the rows
+are numbered in their order and sorted together with the spine; the greatest number so far at a spine row is its row's.
+That is a SELECT of its own: its rows are put beside the others by their numbers, which no join does as quickly.
 """
 
 from __future__ import annotations
@@ -24,17 +25,20 @@ N, AT, US = "asof_n", "asof_at", "asof_us"
 
 @dataclass(frozen=True)
 class Part:
-    """One view's part of the SELECT: what is joined to the spine, and the SQL of each of its features.
+    """What answers one view, or one group of them, and the SQL of each of the features.
 
     Args:
+        source: what is joined to the spine; of a part that is `alone`, a whole FROM clause with the spine's numbers.
         steps: statements that run before it.
         tables: common table expressions that it reads: name → SELECT.
+        number: the SQL of the spine row's number, where it is alone.
     """
 
-    joins: str
+    source: str
     columns: tuple[str, ...]
     steps: tuple[str, ...] = ()
     tables: tuple[tuple[str, str], ...] = ()
+    number: str = ""
 
 
 def spine_keys(read: ViewRead, spine: SpineTable, alias: str = S) -> list[str]:
@@ -49,8 +53,8 @@ def spine_keys(read: ViewRead, spine: SpineTable, alias: str = S) -> list[str]:
     return keys
 
 
-def has_index(rows: Rows) -> bool:
-    """Whether an index of the relation begins with the keys, in any order, and goes on with the time."""
+def index_of(rows: Rows) -> tuple[str, ...] | None:
+    """An index of the relation that begins with the keys, in any order, and goes on with the time; None without one."""
     source, types = rows.source, rows.table.sql_types
     dtypes = {field.name: field.dtype for field in rows.view.key_fields}
     time, keys = source.timestamp_field, [source.raw(key) for key in rows.keys]
@@ -58,84 +62,110 @@ def has_index(rows: Rows) -> bool:
         raw in types and postgres.compares_as_it_is(types[raw], dtypes[key]) for key, raw in zip(rows.keys, keys)
     )
     if not fits or time not in types or not postgres.bound("t", "u", types[time], unit=source.timestamp_unit):
-        return False
-    return any(
-        set(index[: len(keys)]) == set(keys) and index[len(keys) : len(keys) + 1] == (time,)
+        return None
+    found = [
+        index
         for index in rows.table.indexes
-    )
+        if set(index[: len(keys)]) == set(keys) and index[len(keys) : len(keys) + 1] == (time,)
+    ]
+    # The longer, the more of the order of rows it knows.
+    return max(found, key=len, default=None)
 
 
-def by_index(rows: Rows, read: ViewRead, spine: SpineTable, *, as_known: bool, number: int) -> Part:
-    """Each spine row looks for its row from its time backwards.
+def distinguishing(rows: Rows, index: Sequence[str]) -> tuple[str, ...]:
+    """The index's columns that would tell rows apart in their order, if no two rows were equal in them."""
+    keys = len(rows.keys)
+    created = rows.source.created_timestamp_column
+    return tuple(index[: keys + 1 + (rows.has_created and index[keys + 1 : keys + 2] == (created,))])
+
+
+def by_index(
+    rows: Rows, read: ViewRead, spine: SpineTable, *, index: Sequence[str], as_known: bool, number: int
+) -> Part:
+    """Each spine row looks for its row from its time backwards, and never further than that row's moment.
 
     Args:
+        index: what `index_of` found.
         as_known: only rows that were written down by the spine row's own time.
     """
     view, source = read.view, rows.source
     time = quote(source.timestamp_field)
     sql_type, unit = rows.table.sql_types[source.timestamp_field], source.timestamp_unit
-    # What only lets a scan skip rows would be checked once for every spine row.
-    plain = Rows(view, rows.table, rows.keys, cut=Cut(known_at=rows.cut.known_at, seen=rows.cut.seen))
     where = [f"{quote(source.raw(key))} = {mine}" for key, mine in zip(rows.keys, spine_keys(read, spine))]
     at, us = f"{S}.{AT}", f"{S}.{US}"
     where.append(f"{time} <= {postgres.bound(at, us, sql_type, unit=unit, shift=-view.delay)}")
     if view.ttl:
         least = postgres.bound(at, us, sql_type, unit=unit, shift=-view.delay - view.ttl, upper=False)
         where.append(f"{time} >= {least}")
-    where += plain.conditions()
+    elif not unit:
+        where.append(f"{time} > '-infinity'")
+    # What only lets a scan skip rows would be checked once for every spine row.
+    plain = Rows(view, rows.table, rows.keys, cut=Cut(known_at=rows.cut.known_at, seen=rows.cut.seen))
+    where += plain.restrictions()
     if as_known:
         where.append(f"{rows.known()} <= {S}.{AT}")
     columns = [f"{rows.feature(each.name, each.dtype)} AS asof_f{i}" for i, each in enumerate(read.features)]
-    order = ", ".join([f"{time} DESC", *_descending(rows)])
+    found = f"FROM {rows.table.relation} AS asof_r\nWHERE {' AND '.join(where)}\nORDER BY {time} DESC"
+    order = _order_of_index(rows, index)
+    if order is None:
+        # Sorting all of a key's rows by their ties would take as long as its history is; so first the moment's alone.
+        ties = ", ".join(f"{sql} DESC NULLS LAST" for sql in rows.tie_terms().values())
+        found = f"FROM (\nSELECT *\n{found}\nFETCH FIRST 1 ROW WITH TIES\n) AS asof_r\nORDER BY {ties}"
+    else:
+        found += order
     alias = f"asof_l{number}"
-    joins = f"""\
-LEFT JOIN LATERAL (
-SELECT {", ".join(columns)}
-FROM {rows.table.relation} AS asof_r
-WHERE {" AND ".join(where)}
-ORDER BY {order}
-LIMIT 1
-) AS {alias} ON TRUE"""
+    joins = f"LEFT JOIN LATERAL (\nSELECT {', '.join(columns)}\n{found}\nLIMIT 1\n) AS {alias} ON TRUE"
     return Part(joins, tuple(f"{alias}.asof_f{i}" for i in range(len(columns))))
+
+
+def _order_of_index(rows: Rows, index: Sequence[str]) -> str | None:
+    """What follows the time in an ORDER BY that the index gives whole; None where it does not know the whole order."""
+    keys = len(rows.keys)
+    if rows.table.arrival == "log" and not rows.has_created and index[keys + 1 : keys + 3] == ("offset", "partition"):
+        return ', "offset" DESC, "partition" DESC'
+    alone = distinguishing(rows, index)
+    if alone in rows.table.unique:
+        return "".join(f", {quote(column)} DESC" for column in alone[keys + 1 :])
+    return None
 
 
 def by_merge(rows: Rows, read: ViewRead, spine: SpineTable, *, number: int) -> Part:
     """Rows and spine are sorted together, once and narrow; then the rows' columns are joined back by their numbers."""
     view = read.view
-    ordered, found, alias = f"asof_ordered{number}", f"asof_found{number}", f"asof_l{number}"
+    ordered, found = f"asof_ordered{number}", f"asof_found{number}"
     features = [f"asof_f{i}" for i in range(len(read.features))]
     values = {f: rows.feature(each.name, each.dtype) for f, each in zip(features, read.features)}
     rows = Rows(view, rows.table, rows.keys, values, rows.cut, rows.tie_columns)
     keys, order = key_names(rows), key_order(rows)
+    # A feature that decides between equal rows is sorted by as it is, and not carried along twice.
+    again = {} if rows.gone() else {each.name: collated(f, each.dtype) for f, each in zip(features, read.features)}
+    shared = {f"tie{i}": again[name] for i, name in enumerate(rows.tie_columns) if name in again}
+    ties = ", ".join([*order, "ts", *(f"{shared.get(tie, tie)} NULLS FIRST" for tie in rows.ties)])
     numbered = f"""\
-SELECT row_number() OVER (ORDER BY {rows.order(*order, "ts")}) AS place, {", ".join([*keys, "ts", *features])}
+SELECT row_number() OVER (ORDER BY {ties}) AS place, {", ".join([*keys, "ts", *features])}
 FROM (
-{rows.select()}
+{rows.select(without=shared)}
 ) AS asof_q"""
     mine = spine_keys(read, spine, "")
     moment = shifted(AT, -view.delay)
-    known = " AND ".join(f"{each} IS NOT NULL" for each in [*mine, AT])
+    by_key = f"PARTITION BY {', '.join(order)} " if keys else ""
     sought = f"""\
-SELECT {", ".join([*keys, "ts", "n"])}, max(place) OVER (ORDER BY {", ".join([*order, "ts"])}, n NULLS FIRST
-  ROWS UNBOUNDED PRECEDING) AS place
+SELECT ts, n, max(place) OVER ({by_key}ORDER BY ts, n NULLS FIRST ROWS UNBOUNDED PRECEDING) AS place
 FROM (
 SELECT {", ".join([*keys, "ts", "place"])}, NULL::bigint AS n FROM {ordered}
 UNION ALL
-SELECT {", ".join([*mine, moment])}, NULL::bigint, {N} FROM {spine.relation} WHERE {known}
+SELECT {", ".join([*mine, moment])}, NULL::bigint, {N} FROM {spine.relation}
 ) AS asof_q"""
-    same = [f"asof_r.{each} = asof_m.{each}" for each in ("place", *keys)]
+    # A row without a time comes after all others of its key.
+    same = ["asof_r.place = asof_m.place", "asof_m.ts IS NOT NULL"]
     if view.ttl:
         same.append(f"asof_r.ts >= asof_m.ts - {span(view.ttl)}")
-    joins = f"""\
-LEFT JOIN (
-SELECT asof_m.n, {", ".join(f"asof_r.{each}" for each in features)}
+    source = f"""\
 FROM {found} AS asof_m
-JOIN {ordered} AS asof_r ON {" AND ".join(same)}
-WHERE asof_m.n IS NOT NULL
-) AS {alias} ON {alias}.n = {S}.{N}"""
-    return Part(
-        joins, tuple(f"{alias}.{each}" for each in features), tables=((ordered, numbered), (found, sought))
-    )  # fmt: skip
+LEFT JOIN {ordered} AS asof_r ON {" AND ".join(same)}
+WHERE asof_m.n IS NOT NULL"""
+    columns = tuple(f"asof_r.{each}" for each in features)
+    return Part(source, columns, tables=((ordered, numbered), (found, sought)), number="asof_m.n")
 
 
 def by_events(rows: Rows, read: ViewRead, spine: SpineTable, *, number: int) -> Part:
@@ -186,8 +216,3 @@ def key_order(rows: Rows) -> list[str]:
     dtypes = {field.name: field.dtype for field in rows.view.key_fields}
     return [collated(name, dtypes[key]) for name, key in zip(key_names(rows), rows.keys)]
 
-
-def _descending(rows: Rows) -> list[str]:
-    """The ties, the last first. Offsets are never null, so that an index that goes on with them gives the order."""
-    nulls = {"arrived": "", "part": ""}
-    return [f"{sql} DESC{nulls.get(tie, ' NULLS LAST')}" for tie, sql in rows.tie_terms().items()]

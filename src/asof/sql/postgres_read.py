@@ -1,75 +1,103 @@
-"""Compiles a selection's views and a spine into one SELECT for Postgres, and the tables that it reads."""
+"""Compiles a selection's views and a spine into SELECTs for Postgres, and the tables that they read."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from asof.selection import ViewRead
+from asof.selection import FeatureOut, ViewRead
 from asof.sql import postgres, postgres_windows
 from asof.sql.dialect import quote
 from asof.sql.point_in_time import PointInTime, cut_of, grouped, rows_of, wanted_of
-from asof.sql.postgres_latest import AT, N, Part, S, by_events, by_index, by_merge, has_index
+from asof.sql.postgres_latest import AT, N, Part, S, by_events, by_index, by_merge, distinguishing, index_of
 from asof.sql.rows import Cut, SpineTable, Table
 from asof.sql.windows import Windows, plan_values
 
 
 @dataclass(frozen=True)
+class Answer:
+    """A SELECT of each spine row's number and of some of the outputs, in any order of rows.
+
+    Args:
+        outputs: which of the request's outputs its columns behind the first are.
+    """
+
+    select: str
+    outputs: tuple[int, ...]
+
+
+@dataclass(frozen=True)
 class Statements:
-    """Statements that make temporary tables, then one SELECT: each spine row's number, its own columns if they are
-    asked for, and the outputs as `f0`, `f1`, … The rows come in the order of the spine's keys, not of its numbers.
+    """Statements that make temporary tables, then SELECTs that answer every spine row once each.
+
+    All are of one transaction that sees one moment.
     """
 
     steps: tuple[str, ...]
-    final: str
+    answers: tuple[Answer, ...]
 
     @property
     def text(self) -> str:
         """All of it as SQL text."""
-        return ";\n\n".join([*self.steps, self.final])
+        return ";\n\n".join([*self.steps, *(answer.select for answer in self.answers)])
 
 
-def compile_statements(
-    request: PointInTime, tables: Mapping[str, Table], spine: SpineTable, *, with_spine: bool = False
-) -> Statements:
+def compile_statements(request: PointInTime, tables: Mapping[str, Table], spine: SpineTable) -> Statements:
     """The statements for one spine.
 
     Args:
         tables: source name → the source as the engine sees it.
         spine: has the columns `asof_n`, `asof_at` and `asof_us` beside those of the frame.
-        with_spine: whether the frame's columns are answered, as `s0`, `s1`, …
     """
     as_known = request.known_at is True
-    parts: list[Part] = []
-    columns: dict[str, str] = {}
+    parts: list[tuple[Part, list[FeatureOut]]] = []
     for number, read in enumerate(each for each in request.reads if not each.view.is_aggregated):
         part = _latest(request, tables, spine, read, as_known=as_known, number=number)
-        parts.append(part)
-        columns |= {feature.output: sql for feature, sql in zip(read.features, part.columns, strict=True)}
+        parts.append((part, list(read.features)))
     for number, group in enumerate(grouped(request.reads)):
         part = _windows(request, tables, spine, group, as_known=as_known, number=number)
-        parts.append(part)
-        outputs = [feature.output for read in group for feature in read.features]
-        columns |= dict(zip(outputs, part.columns, strict=True))
-    selected = [f"{S}.{N}"]
-    if with_spine:
-        selected += [f"{S}.{quote(name)} AS s{i}" for i, name in enumerate(spine.sql_types)]
-    for i, feature in enumerate(request.outputs):
-        value = columns[feature.output]
-        if feature.default is not None:
-            value = f"coalesce({value}, {postgres.literal(feature.default, feature.dtype)})"
-        selected.append(f"{postgres.out(value, feature.dtype)} AS f{i}")
+        parts.append((part, [feature for read in group for feature in read.features]))
     # Neighbours in this order look at the same pages of an index.
     near = dict.fromkeys(key for read in request.reads[:1] for key in read.keys)
     order = ", ".join([*(postgres.sortable(quote(key), spine.sql_types[key]) for key in near), AT])
-    tables_sql = [f"{name} AS MATERIALIZED (\n{sql}\n)" for part in parts for name, sql in part.tables]
-    head = f"WITH {', '.join(tables_sql)}\n" if tables_sql else ""
-    joins = "".join(f"\n{part.joins}" for part in parts if part.joins)
-    final = (
-        f"{head}SELECT {', '.join(selected)}\n"
-        f"FROM (SELECT * FROM {spine.relation} ORDER BY {order}) AS {S}{joins}"
-    )
-    return Statements(tuple(step for part in parts for step in part.steps), final)
+    joined = [each for each in parts if not each[0].number]
+    answers = [_answer(request, f"{S}.{N}", [each], each[0].source) for each in parts if each[0].number]
+    if joined:
+        source = f"FROM (SELECT * FROM {spine.relation} ORDER BY {order}) AS {S}"
+        source += "".join(f"\n{part.source}" for part, _ in joined)
+        answers.append(_answer(request, f"{S}.{N}", joined, source))
+    return Statements(tuple(step for part, _ in parts for step in part.steps), tuple(answers))
+
+
+def _answer(
+    request: PointInTime, number: str, parts: Sequence[tuple[Part, list[FeatureOut]]], source: str
+) -> Answer:
+    places = {feature.output: place for place, feature in enumerate(request.outputs)}
+    selected, outputs = [parts[0][0].number or number], []
+    for part, features in parts:
+        for feature, column in zip(features, part.columns, strict=True):
+            value = column
+            if feature.default is not None:
+                value = f"coalesce({value}, {postgres.literal(feature.default, feature.dtype)})"
+            outputs.append(places[feature.output])
+            selected.append(f"{postgres.out(value, feature.dtype)} AS f{outputs[-1]}")
+    tables = [f"{name} AS MATERIALIZED (\n{sql}\n)" for part, _ in parts for name, sql in part.tables]
+    head = f"WITH {', '.join(tables)}\n" if tables else ""
+    return Answer(f"{head}SELECT {', '.join(selected)}\n{source}", tuple(outputs))
+
+
+def to_be_checked(
+    request: PointInTime, tables: Mapping[str, Table]
+) -> list[tuple[str, tuple[str, ...]]]:
+    """Sources with columns by which a read would be quicker if no two rows were equal in them, and none had a null."""
+    found = []
+    for read in request.reads:
+        if not read.view.is_aggregated:
+            rows = rows_of(request, tables, read, Cut())
+            index = index_of(rows)
+            if index is not None and rows.table.arrival == "columns":
+                found.append((read.view.source.name, distinguishing(rows, index)))
+    return list(dict.fromkeys(found))
 
 
 def range_spine(request: PointInTime, tables: Mapping[str, Table]) -> str:
@@ -107,8 +135,9 @@ def _latest(
     view = read.view
     reach = view.ttl + view.delay if view.ttl else None
     rows = rows_of(request, tables, read, cut_of(request, read, spine, reach))
-    if has_index(rows):
-        return by_index(rows, read, spine, as_known=as_known, number=number)
+    index = index_of(rows)
+    if index is not None:
+        return by_index(rows, read, spine, index=index, as_known=as_known, number=number)
     if as_known:
         return by_events(rows, read, spine, number=number)
     return by_merge(rows, read, spine, number=number)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from types import ModuleType
 from typing import Literal
@@ -39,6 +39,7 @@ class Table:
         arrival: `row`: the row's number; `log`: the columns offset and partition; `columns`: none, the values decide.
         dialect: the engine that reads it.
         indexes: the columns of each index of the relation, in their order, as far as the engine says so.
+        unique: columns of which no two rows have the same values, and no row a null, as far as the engine says so.
     """
 
     relation: str
@@ -47,6 +48,7 @@ class Table:
     arrival: Arrival
     dialect: str = "duckdb"
     indexes: tuple[tuple[str, ...], ...] = ()
+    unique: frozenset[tuple[str, ...]] = frozenset()
 
 
 @dataclass(frozen=True)
@@ -160,11 +162,15 @@ class Rows:
         """`PARTITION BY k0, k1 `, or nothing for a view without entities."""
         return f"PARTITION BY {self.key_names()} " if self.keys else ""
 
-    def select(self, *, known: bool = False) -> str:
-        """SELECT of k0…, ts, the ties, `row`, and the values; `known` when it was written down, if asked for."""
+    def select(self, *, known: bool = False, without: Collection[str] = ()) -> str:
+        """SELECT of k0…, ts, the ties, `row`, and the values; `known` when it was written down, if asked for.
+
+        Args:
+            without: ties that are not needed.
+        """
         columns = [f"{self.key(key)} AS k{index}" for index, key in enumerate(self.keys)]
         columns.append(f"{self._time()} AS ts")
-        columns += [f"{sql} AS {tie}" for tie, sql in self.tie_terms().items()]
+        columns += [f"{sql} AS {tie}" for tie, sql in self.tie_terms().items() if tie not in without]
         if known:
             columns.append(f"{self.known()} AS known")
         if self.table.dialect == "duckdb":
@@ -187,6 +193,16 @@ class Rows:
             bound = self.words.from_micros(moment, sql_type, source.timestamp_unit, up=sign == "<=")
             if bound:
                 where.append(f"{time} {sign} {bound}")
+        where += self.restrictions()
+        if self.cut.spine is not None and self.keys:
+            mine = ", ".join(self.key(key) for key in self.keys)
+            theirs = ", ".join(quote(key) for key in self.cut.spine_keys)
+            where.append(self.words.is_among(mine, theirs, self.cut.spine.relation))
+        return where
+
+    def restrictions(self) -> list[str]:
+        """Which rows with a key and a time count at all, by what the source and the read say."""
+        source, where = self.source, []
         if self.table.arrival == "log" and isinstance(source, LogSource) and source.stream_from is not None:
             where.append(f'("partition" = {HISTORY} OR {self._time()} >= {self.words.instant(source.stream_from)})')
         if self.cut.known_at is not None:
@@ -195,10 +211,6 @@ class Rows:
             seen = {HISTORY: 2**62, **self.cut.seen}
             cases = " ".join(f"WHEN {partition} THEN {offset}" for partition, offset in sorted(seen.items()))
             where.append(f'"offset" <= CASE "partition" {cases} ELSE -1 END')
-        if self.cut.spine is not None and self.keys:
-            mine = ", ".join(self.key(key) for key in self.keys)
-            theirs = ", ".join(quote(key) for key in self.cut.spine_keys)
-            where.append(self.words.is_among(mine, theirs, self.cut.spine.relation))
         return where
 
     def key(self, name: str) -> str:

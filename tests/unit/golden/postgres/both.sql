@@ -7,7 +7,7 @@ SELECT *, row_number() OVER asof_ever AS place, CASE WHEN ts <= lag(ts) OVER aso
 FROM (
 SELECT "user_id" AS k0, ("happened" AT TIME ZONE 'UTC') AS ts, "offset" AS arrived, "partition" AS part, TRUE AS v0, CASE WHEN (("page" COLLATE "C") = 'x') THEN CAST("amount" AS bigint) END AS v1, "page" AS v2, CASE WHEN (("page" COLLATE "C") <> 'y') THEN TRUE END AS v3, (SELECT CASE WHEN abs("price") >= CAST('Infinity' AS double precision) OR abs(asof_v.asof_b) >= CAST('Infinity' AS double precision) OR "price" = 0 OR asof_v.asof_b = 0 THEN "price" * asof_v.asof_b WHEN abs("price") >= 1 AND abs(asof_v.asof_b) >= 1 THEN CASE WHEN abs(("price" * 7.458340731200207e-155) * (asof_v.asof_b * 7.458340731200207e-155)) >= 1 THEN sign("price") * sign(asof_v.asof_b) * CAST('Infinity' AS double precision) ELSE "price" * asof_v.asof_b END WHEN abs("price") < 1e-200 AND abs(asof_v.asof_b) < 1e-200 THEN 0 WHEN abs("price") < 1 AND abs(asof_v.asof_b) < 1 THEN CASE WHEN abs(("price" * 1.3407807929942597e154) * (asof_v.asof_b * 1.3407807929942597e154)) <= 4.440892098500626e-16 THEN 0 ELSE "price" * asof_v.asof_b END ELSE "price" * asof_v.asof_b END FROM (SELECT CAST('2' AS double precision) AS asof_b OFFSET 0) AS asof_v) AS v4
 FROM "asof"."shop__events__clicks"
-WHERE isfinite("happened") AND "user_id" IS NOT NULL AND ("partition" = -1 OR ("happened" AT TIME ZONE 'UTC') >= timestamptz '2024-01-01 00:00:00+00:00') AND "ingested_at" <= timestamptz '2024-01-11 19:06:40+00:00'
+WHERE "happened" > '-infinity' AND "happened" < 'infinity' AND "user_id" IS NOT NULL AND ("partition" = -1 OR ("happened" AT TIME ZONE 'UTC') >= timestamptz '2024-01-01 00:00:00+00:00') AND "ingested_at" <= timestamptz '2024-01-11 19:06:40+00:00'
 ) AS asof_q
 WINDOW asof_ever AS (PARTITION BY k0 ORDER BY ts, arrived NULLS FIRST, part NULLS FIRST ROWS UNBOUNDED PRECEDING)
 ) AS asof_q
@@ -20,29 +20,27 @@ CREATE INDEX ON asof_events_0 (k0, ts, place);
 ANALYZE asof_events_0;
 
 WITH asof_ordered0 AS MATERIALIZED (
-SELECT row_number() OVER (ORDER BY k0, ts, created NULLS FIRST, tie0 NULLS FIRST, tie1 NULLS FIRST, tie2 NULLS FIRST) AS place, k0, ts, asof_f0, asof_f1, asof_f2
+SELECT row_number() OVER (ORDER BY k0, ts, created NULLS FIRST, asof_f0 NULLS FIRST, asof_f1 NULLS FIRST, (asof_f2 COLLATE "C") NULLS FIRST) AS place, k0, ts, asof_f0, asof_f1, asof_f2
 FROM (
-SELECT "user_id" AS k0, ("happened" AT TIME ZONE 'UTC') AS ts, coalesce("written", ("happened" AT TIME ZONE 'UTC')) AS created, CAST("amount" AS bigint) AS tie0, "price" AS tie1, ("page" COLLATE "C") AS tie2, CAST("amount" AS bigint) AS asof_f0, "price" AS asof_f1, "page" AS asof_f2
+SELECT "user_id" AS k0, ("happened" AT TIME ZONE 'UTC') AS ts, coalesce("written", ("happened" AT TIME ZONE 'UTC')) AS created, CAST("amount" AS bigint) AS asof_f0, "price" AS asof_f1, "page" AS asof_f2
 FROM "public"."orders"
-WHERE isfinite("happened") AND "user_id" IS NOT NULL AND coalesce("written", ("happened" AT TIME ZONE 'UTC')) <= timestamptz '2024-01-11 19:06:40+00:00'
+WHERE "happened" > '-infinity' AND "happened" < 'infinity' AND "user_id" IS NOT NULL AND coalesce("written", ("happened" AT TIME ZONE 'UTC')) <= timestamptz '2024-01-11 19:06:40+00:00'
 ) AS asof_q
 ), asof_found0 AS MATERIALIZED (
-SELECT k0, ts, n, max(place) OVER (ORDER BY k0, ts, n NULLS FIRST
-  ROWS UNBOUNDED PRECEDING) AS place
+SELECT ts, n, max(place) OVER (PARTITION BY k0 ORDER BY ts, n NULLS FIRST ROWS UNBOUNDED PRECEDING) AS place
 FROM (
 SELECT k0, ts, place, NULL::bigint AS n FROM asof_ordered0
 UNION ALL
-SELECT "user_id", asof_at, NULL::bigint, asof_n FROM asof_spine WHERE "user_id" IS NOT NULL AND asof_at IS NOT NULL
+SELECT "user_id", asof_at, NULL::bigint, asof_n FROM asof_spine
 ) AS asof_q
 )
-SELECT asof_s.asof_n, CASE WHEN asof_s."user_id" IS NOT NULL AND asof_s.asof_at IS NOT NULL THEN coalesce((coalesce(asof_e0.total0, 0) - coalesce(asof_b0_3600000000_300000000.total0, 0)), 0) END AS f0, CASE WHEN (coalesce(asof_e0.total1, 0) - coalesce(asof_b0_86400000000_3600000000.total1, 0)) > 0 THEN CASE WHEN (coalesce(asof_e0.total2, 0) - coalesce(asof_b0_86400000000_3600000000.total2, 0)) BETWEEN -9223372036854775808 AND 9223372036854775807 THEN CAST((coalesce(asof_e0.total2, 0) - coalesce(asof_b0_86400000000_3600000000.total2, 0)) AS bigint) END END AS f1, (SELECT v2 FROM asof_events_0 WHERE k0 = asof_s."user_id" AND ts <= asof_s.asof_at AND v2 IS NOT NULL ORDER BY ts DESC, place DESC LIMIT 1) AS f2, CASE WHEN asof_s."user_id" IS NOT NULL AND asof_s.asof_at IS NOT NULL THEN coalesce(CASE WHEN asof_e0.ts >= asof_s.asof_at - interval '3600000000 microseconds' THEN asof_e0.total3 END, 0) END AS f3, CASE WHEN asof_e0.ts >= asof_s.asof_at - interval '3600000000 microseconds' THEN asof_e0.total4 END AS f4, asof_l0.asof_f0 AS f5, coalesce(asof_l0.asof_f1, CAST('0.5' AS double precision)) AS f6, asof_l0.asof_f2 AS f7
-FROM (SELECT * FROM asof_spine ORDER BY "user_id", asof_at) AS asof_s
-LEFT JOIN (
-SELECT asof_m.n, asof_r.asof_f0, asof_r.asof_f1, asof_r.asof_f2
+SELECT asof_m.n, asof_r.asof_f0 AS f5, coalesce(asof_r.asof_f1, CAST('0.5' AS double precision)) AS f6, asof_r.asof_f2 AS f7
 FROM asof_found0 AS asof_m
-JOIN asof_ordered0 AS asof_r ON asof_r.place = asof_m.place AND asof_r.k0 = asof_m.k0
-WHERE asof_m.n IS NOT NULL
-) AS asof_l0 ON asof_l0.n = asof_s.asof_n
+LEFT JOIN asof_ordered0 AS asof_r ON asof_r.place = asof_m.place AND asof_m.ts IS NOT NULL
+WHERE asof_m.n IS NOT NULL;
+
+SELECT asof_s.asof_n, CASE WHEN asof_s."user_id" IS NOT NULL AND asof_s.asof_at IS NOT NULL THEN coalesce((coalesce(asof_e0.total0, 0) - coalesce(asof_b0_3600000000_300000000.total0, 0)), 0) END AS f0, CASE WHEN (coalesce(asof_e0.total1, 0) - coalesce(asof_b0_86400000000_3600000000.total1, 0)) > 0 THEN CASE WHEN (coalesce(asof_e0.total2, 0) - coalesce(asof_b0_86400000000_3600000000.total2, 0)) BETWEEN -9223372036854775808 AND 9223372036854775807 THEN CAST((coalesce(asof_e0.total2, 0) - coalesce(asof_b0_86400000000_3600000000.total2, 0)) AS bigint) END END AS f1, (SELECT v2 FROM asof_events_0 WHERE k0 = asof_s."user_id" AND ts <= asof_s.asof_at AND v2 IS NOT NULL ORDER BY ts DESC, place DESC LIMIT 1) AS f2, CASE WHEN asof_s."user_id" IS NOT NULL AND asof_s.asof_at IS NOT NULL THEN coalesce(CASE WHEN asof_e0.ts >= asof_s.asof_at - interval '3600000000 microseconds' THEN asof_e0.total3 END, 0) END AS f3, CASE WHEN asof_e0.ts >= asof_s.asof_at - interval '3600000000 microseconds' THEN asof_e0.total4 END AS f4
+FROM (SELECT * FROM asof_spine ORDER BY "user_id", asof_at) AS asof_s
 LEFT JOIN LATERAL (
 SELECT ts, start_3600000000, total0, total1, total2, total3, total4
 FROM asof_events_0

@@ -3,7 +3,7 @@ SELECT k0, ts, known, asof_f0, asof_f1, asof_f2, row_number() OVER (ORDER BY ts,
 FROM (
 SELECT "user_id" AS k0, ("happened" AT TIME ZONE 'UTC') AS ts, coalesce("written", ("happened" AT TIME ZONE 'UTC')) AS created, CAST("amount" AS bigint) AS tie0, "price" AS tie1, ("page" COLLATE "C") AS tie2, coalesce("written", ("happened" AT TIME ZONE 'UTC')) AS known, CAST("amount" AS bigint) AS asof_f0, "price" AS asof_f1, "page" AS asof_f2
 FROM "public"."orders"
-WHERE isfinite("happened") AND "user_id" IS NOT NULL
+WHERE "happened" > '-infinity' AND "happened" < 'infinity' AND "user_id" IS NOT NULL
 ) AS asof_q;
 
 CREATE INDEX ON asof_events_l0 (k0, ts, place);

@@ -2,13 +2,13 @@ SELECT * FROM (
 SELECT DISTINCT k0 AS "user_id", ts AS "event_timestamp" FROM (
 SELECT "user_id" AS k0, ("happened" AT TIME ZONE 'UTC') AS ts, coalesce("written", ("happened" AT TIME ZONE 'UTC')) AS created
 FROM "public"."orders"
-WHERE isfinite("happened") AND "user_id" IS NOT NULL AND "happened" >= (timestamptz '2024-01-01 00:00:00+00:00' AT TIME ZONE 'UTC') AND "happened" <= (timestamptz '2024-02-01 00:00:00+00:00' AT TIME ZONE 'UTC')
+WHERE "happened" > '-infinity' AND "happened" < 'infinity' AND "user_id" IS NOT NULL AND "happened" >= (timestamptz '2024-01-01 00:00:00+00:00' AT TIME ZONE 'UTC') AND "happened" <= (timestamptz '2024-02-01 00:00:00+00:00' AT TIME ZONE 'UTC')
 ) AS asof_q WHERE ts >= timestamptz '2024-01-01 00:00:00+00:00' AND ts < timestamptz '2024-02-01 00:00:00+00:00'
 UNION
 SELECT DISTINCT k0 AS "user_id", ts AS "event_timestamp" FROM (
 SELECT "user_id" AS k0, ("happened" AT TIME ZONE 'UTC') AS ts, "offset" AS arrived, "partition" AS part
 FROM "asof"."shop__events__clicks"
-WHERE isfinite("happened") AND "user_id" IS NOT NULL AND "happened" >= (timestamptz '2024-01-01 00:00:00+00:00' AT TIME ZONE 'UTC') AND "happened" <= (timestamptz '2024-02-01 00:00:00+00:00' AT TIME ZONE 'UTC') AND ("partition" = -1 OR ("happened" AT TIME ZONE 'UTC') >= timestamptz '2024-01-01 00:00:00+00:00')
+WHERE "happened" > '-infinity' AND "happened" < 'infinity' AND "user_id" IS NOT NULL AND "happened" >= (timestamptz '2024-01-01 00:00:00+00:00' AT TIME ZONE 'UTC') AND "happened" <= (timestamptz '2024-02-01 00:00:00+00:00' AT TIME ZONE 'UTC') AND ("partition" = -1 OR ("happened" AT TIME ZONE 'UTC') >= timestamptz '2024-01-01 00:00:00+00:00')
 ) AS asof_q WHERE ts >= timestamptz '2024-01-01 00:00:00+00:00' AND ts < timestamptz '2024-02-01 00:00:00+00:00'
 ) AS asof_q
 ORDER BY "event_timestamp", "user_id" NULLS FIRST

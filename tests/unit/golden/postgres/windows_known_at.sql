@@ -5,7 +5,7 @@ SELECT *, row_number() OVER asof_ever AS place
 FROM (
 SELECT "user_id" AS k0, ("happened" AT TIME ZONE 'UTC') AS ts, "offset" AS arrived, "partition" AS part, "ingested_at" AS known, TRUE AS v0, CASE WHEN (("page" COLLATE "C") = 'x') THEN CAST("amount" AS bigint) END AS v1, "page" AS v2, CASE WHEN (("page" COLLATE "C") <> 'y') THEN TRUE END AS v3, (SELECT CASE WHEN abs("price") >= CAST('Infinity' AS double precision) OR abs(asof_v.asof_b) >= CAST('Infinity' AS double precision) OR "price" = 0 OR asof_v.asof_b = 0 THEN "price" * asof_v.asof_b WHEN abs("price") >= 1 AND abs(asof_v.asof_b) >= 1 THEN CASE WHEN abs(("price" * 7.458340731200207e-155) * (asof_v.asof_b * 7.458340731200207e-155)) >= 1 THEN sign("price") * sign(asof_v.asof_b) * CAST('Infinity' AS double precision) ELSE "price" * asof_v.asof_b END WHEN abs("price") < 1e-200 AND abs(asof_v.asof_b) < 1e-200 THEN 0 WHEN abs("price") < 1 AND abs(asof_v.asof_b) < 1 THEN CASE WHEN abs(("price" * 1.3407807929942597e154) * (asof_v.asof_b * 1.3407807929942597e154)) <= 4.440892098500626e-16 THEN 0 ELSE "price" * asof_v.asof_b END ELSE "price" * asof_v.asof_b END FROM (SELECT CAST('2' AS double precision) AS asof_b OFFSET 0) AS asof_v) AS v4
 FROM "asof"."shop__events__clicks"
-WHERE isfinite("happened") AND "user_id" IS NOT NULL AND ("partition" = -1 OR ("happened" AT TIME ZONE 'UTC') >= timestamptz '2024-01-01 00:00:00+00:00')
+WHERE "happened" > '-infinity' AND "happened" < 'infinity' AND "user_id" IS NOT NULL AND ("partition" = -1 OR ("happened" AT TIME ZONE 'UTC') >= timestamptz '2024-01-01 00:00:00+00:00')
 ) AS asof_q
 WINDOW asof_ever AS (PARTITION BY k0 ORDER BY ts, arrived NULLS FIRST, part NULLS FIRST ROWS UNBOUNDED PRECEDING)
 ) AS asof_q;
