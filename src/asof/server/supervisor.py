@@ -270,11 +270,23 @@ class Supervisor:
         self._is_stopping = True
         # First of all, so that the last worker that closes its own leaves no connection in the kernel's queue.
         self.socket.close()
+        starting = [child for child in self._children if not child.is_ready and not self._just_became_ready(child)]
+        for child in starting:
+            child.process.kill()
+        for child in starting:
+            # It holds the listening socket until it is gone: who connects meanwhile would wait for nobody.
+            child.process.wait()
         for child in self._children:
-            if child.is_ready:
+            if child not in starting:
                 self._let_go(child)
-            else:
-                child.process.kill()
+
+    def _just_became_ready(self, child: Child) -> bool:
+        """Whether a worker serves already, and its word has not been heard yet."""
+        try:
+            child.is_ready = READY in os.read(child.hears, 4096)
+        except BlockingIOError:
+            pass
+        return child.is_ready
 
     def _stop_jobs(self) -> None:
         """End the jobs that still run: what they did stands, and the next run goes on from there."""

@@ -93,7 +93,9 @@ class Worker(uvicorn.Server):
         listening.setblocking(False)
         for server in self.servers:
             server.close()
-        await asyncio.sleep(0)
+        # The socket that was handed in counts, too: while it is open, the kernel goes on accepting.
+        self._listening.close()
+        await asyncio.sleep(0.01)
         taken = []
         while True:
             try:
