@@ -359,3 +359,19 @@ def test_a_table_is_named_in_full_for_engines_that_search_other_schemas(tmp_path
 
     assert scanned.relation == '"Sales"."orders"'
     reader.close()
+
+
+@pytest.mark.parametrize("given", [{"table": "orders"}, {"query": "SELECT * FROM orders"}], ids=["table", "query"])
+def test_sources_of_two_schemas_in_one_read_see_each_its_own_table(tmp_path, postgres_url, execute, engine, given):
+    inputs, readers = {}, []
+    for schema in ("east", "west"):
+        execute(f"CREATE SCHEMA {schema}; CREATE TABLE {schema}.orders (place text, at timestamptz)")
+        execute(f"INSERT INTO {schema}.orders VALUES ('{schema}', '2026-01-01 00:00+00')")
+        readers.append(PostgresReader(tmp_path, connections=OneServer(postgres_url, schema=schema)))
+        inputs[schema] = readers[-1].scan(PostgresSource(name=schema, timestamp_field="at", **given), Need())
+
+    found = engine.sql("SELECT e.place AS e, w.place AS w FROM east e, west w", inputs).reader().read_all()
+
+    assert found.to_pylist() == [{"e": "east", "w": "west"}]
+    for each in readers:
+        each.close()

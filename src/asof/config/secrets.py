@@ -11,7 +11,8 @@ _SECRET_NAME = re.compile(
     r"passw(or)?d|passphrase|secret|token|credential|(^|[_-])key($|[_-]id$)|api_?key", re.IGNORECASE
 )
 _NOT_SECRET = re.compile(r"_(seconds|s|ms|bytes|count|version)$", re.IGNORECASE)
-_USER_INFO = re.compile(r"(\b[A-Za-z][A-Za-z0-9+.-]*://)[^/@\s]+@")
+# Up to the last `@`: an unescaped `/` or `@` in a password is a mistake, and no reason to show the rest of it.
+_USER_INFO = re.compile(r"(\b[A-Za-z][A-Za-z0-9+.-]*://)\S+@")
 _INLINE = re.compile(r"\b((?:\w*password|passwd|secret|token|api_?key)\s*=\s*)('[^']*'|[^,;&\s]+)", re.IGNORECASE)
 
 

@@ -332,8 +332,9 @@ def _parsed(url: str, label: str, where: str) -> dict[str, Any]:
     """A URL's (or a `key=value` text's) parameters."""
     try:
         parameters = dict(conninfo.conninfo_to_dict(_SQLALCHEMY.sub(r"\1://", url))) if url else {}
-        # A `/` in a password ends the host for libpq, and the rest would stand in messages as the database.
-        if "@" not in str(parameters.get("dbname", "")):
+        # A `/` in a password ends the host for libpq, and an `@` begins it: the rest would stand in messages as the
+        # database or the host. (One that begins with `@` is a socket.)
+        if not any("@" in str(parameters.get(each, ""))[1:] for each in ("dbname", "host")):
             return parameters
     except psycopg.Error:
         # libpq's words repeat parts of the text, a password perhaps among them; so does the exception itself.

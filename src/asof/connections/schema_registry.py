@@ -11,7 +11,7 @@ from http.client import HTTPException
 from threading import Lock
 from typing import Any
 from urllib.error import HTTPError, URLError
-from urllib.parse import quote, unquote, urlsplit, urlunsplit
+from urllib.parse import SplitResult, quote, unquote, urlsplit, urlunsplit
 from urllib.request import HTTPSHandler, OpenerDirector, ProxyHandler, Request, build_opener
 
 from asof.decoding import WriterSchema
@@ -47,12 +47,14 @@ class SchemaRegistry:
         label: str = "schema registry",
         where: str = "",
     ) -> None:
-        parts = urlsplit(url)
-        if parts.scheme not in ("http", "https") or not parts.hostname:
-            shown = re.sub(r"//[^/@]*@", "//***@", url)
+        parts = _parsed(url)
+        if parts is None:
+            # Where the parts of a text are not clear, a password may be in any of them.
+            shown = re.sub(r"^([a-z]+://)?.*@", r"\1***@", url)
             raise ConfigError(
-                f"{label}: {shown!r} is not the URL of a schema registry", hint="write https://host:port", where=where
-            )
+                f"{label}: {shown!r} is not the URL of a schema registry",
+                hint="write https://host:port; special characters of a password as %40 and so on", where=where,
+            )  # fmt: skip
         self.address = parts._replace(netloc=parts.netloc.rpartition("@")[2])
         self.label, self.where, self.timeout_s = label, where, timeout_s
         self._headers = {"Accept": "application/vnd.schemaregistry.v1+json, application/json"}
@@ -170,6 +172,17 @@ class SchemaRegistry:
     def _error(self, problem: str, *, hint: str) -> SourceError:
         address = f"{self.address.scheme}://{self.address.netloc}{self.address.path}"
         return SourceError(f"schema registry {address} ({self.label}) {problem}", hint=hint, where=self.where)
+
+
+def _parsed(url: str) -> SplitResult | None:
+    """A URL's parts; None where it is none, or where a `/`, `?`, `#` or `@` in a password would end up in another."""
+    try:
+        parts = urlsplit(url)
+        host, _ = parts.hostname, parts.port
+    except ValueError:
+        return None
+    is_plain = "@" not in parts.path + parts.query + parts.fragment and parts.netloc.count("@") <= 1
+    return parts if parts.scheme in ("http", "https") and host and is_plain else None
 
 
 __all__ = ["SchemaRegistry"]

@@ -183,12 +183,14 @@ def relation_in(database: Postgres, given: Given) -> str:
     """What stands for an input in a FROM clause of the database; empty where it is not there, as it is read here."""
     if isinstance(given, Relation):
         return given.name
-    if not isinstance(given, Batches) or given.database is None or given.database.identity != database.identity:
+    if not isinstance(given, Batches) or given.database is None:
+        return ""
+    own: Any = getattr(given.database, "database", given.database)
+    if own.identity != database.identity:
         return ""
     # A name without a schema means the same table only where it is looked up in the same schemas.
-    own: Any = getattr(given.database, "database", database)
     qualified = re.fullmatch(r'"([^"]|"")+"(\."([^"]|"")+")+', given.relation)
-    return given.relation if own.schema == database.schema or qualified else ""
+    return given.relation if getattr(own, "schema", None) == database.schema or qualified else ""
 
 
 def aliased(term: str) -> str:

@@ -19,6 +19,8 @@ KINDS = {"redis": "single", "redis_sentinel": "sentinel", "redis_cluster": "clus
 _SCHEMES = {"redis": False, "rediss": True, "unix": False}
 _TRUE, _FALSE = ("true", "1", "yes", "on"), ("false", "0", "no", "off")
 
+_ESCAPE = "write special characters of a password as %40, %2F and so on"
+
 Address = tuple[str, int]
 """Host and port; of a Unix socket its path and 0."""
 
@@ -130,7 +132,13 @@ def _of_url(url: str, kind: str) -> Settings:
     scheme, separator, rest = url.partition("://")
     if not separator or scheme not in _SCHEMES:
         raise _wrong("url", f"scheme {scheme!r}" if separator else "no scheme", "begin it with redis:// or rediss://")
-    parsed = urlsplit(f"//{rest}")
+    try:
+        parsed = urlsplit(f"//{rest}")
+    except ValueError as error:
+        raise _wrong("url", "brackets that are no IPv6 address", _ESCAPE) from error
+    if "@" in parsed.path + parsed.query + parsed.fragment:
+        # What stands before it may be a password, which a `/`, `?` or `#` has broken in two.
+        raise _wrong("url", "an '@' after the address", _ESCAPE)
     user_info, _, hosts = parsed.netloc.rpartition("@")
     user, _, password = user_info.partition(":")
     query = dict(parse_qsl(parsed.query))
@@ -177,6 +185,8 @@ def _of_connection_string(text: str, kind: str) -> Settings:
 def _addresses(hosts: Sequence[str], option: str) -> tuple[Address, ...]:
     found: list[Address] = []
     for each in hosts:
+        if "@" in each:
+            raise _wrong(option, "an '@' in an address", "give username and password as options of their own")
         try:
             parsed = urlsplit(f"//{each.strip()}")
             found.append((parsed.hostname or "", parsed.port or DEFAULT_PORT))

@@ -161,7 +161,8 @@ class _Scan:
 
     @property
     def identity(self) -> Any:
-        return self.database.identity
+        # A session looks names up in its own schemas, so one of other schemas would read other tables.
+        return (self.database.identity, self.database.schema)
 
     def schema(self, columns: Sequence[PostgresColumn]) -> pa.Schema:
         return pa.schema([pa.field(each.name, each.arrow()) for each in columns])
