@@ -20,14 +20,23 @@ import pytest
 from confluent_kafka import Producer
 
 from asof import KafkaSource
-from asof.errors import StorageError
+from asof.errors import AsofError, StorageError
 from asof.expressions import parse
 from asof.expressions.evaluator import evaluate
+from asof.flows.generations import progress_name
+from asof.flows.parts import current_generation, table_of
 from asof.testing.streams import VISITS, Clock, StreamRun, definitions_on, visit
 from asof.timing import MINUTE
 from tests.oracle import features_as_of
 from tests.services import Kafka, Postgres, Redis, RedisSentinel
-from tests.worker_processes import WorkerProcesses, is_archived, opened_at, plain_parts, until
+from tests.worker_processes import (
+    WorkerProcesses,
+    archived_through,
+    is_archived,
+    opened_at,
+    plain_parts,
+    until,
+)
 
 pytestmark = [pytest.mark.integration, pytest.mark.slow]
 
@@ -125,12 +134,29 @@ class Stack:
         self.traffic.send(messages - share * len(actions))
         self.traffic.finish()
         until(self._all_is_archived, 180)
+        until(self._all_is_online, 180)
         self.workers.finish(seconds=120)
         self.run.finish()
 
     def _all_is_archived(self) -> bool:
         self.replace_those_that_ended()
         return is_archived(self.run)
+
+    def _all_is_online(self) -> bool:
+        """Whether the workers say that every row has what was archived; not so while the store is away."""
+        self.replace_those_that_ended()
+        reached = archived_through(self.run)
+        try:
+            snapshot = self.run.parts.registry.load(self.run.parts.project)
+            for view in snapshot.project.views.values():
+                generation = current_generation(snapshot, view) or ""
+                facts = self.run.parts.online.progress(table_of(self.run.parts.project, view, generation))
+                if any(int(facts.get(progress_name(number), -1)) + 1 < after for number, after in reached.items()):
+                    return False
+        except AsofError as error:
+            assert error.may_pass, error
+            return False
+        return True
 
     def replace_those_that_ended(self) -> None:
         """As a supervisor does: a worker that was begun while a server was away has ended with an error."""
