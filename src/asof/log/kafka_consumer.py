@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicCollection, TopicPartition
 
 from asof.errors import LogError
-from asof.log.kafka_records import columns_of
+from asof.log.kafka_records import AT_ONCE, columns_of, numbers_in, of_partitions
 from asof.log.protocol import (
     LogUnreachable,
     Messages,
@@ -70,7 +70,7 @@ class KafkaConsumer:
         self._positions: dict[int, int | None] = {}
         self._is_assigning = False
         self._resting: set[int] = set()
-        self._waiting: list[Any] = []
+        self._waiting: list[Messages] = []
         # Per partition a place that is reached once what waits is handed over.
         self._ends: dict[int, int] = {}
         self._raised: BaseException | None = None
@@ -113,47 +113,57 @@ class KafkaConsumer:
         deadline = time.monotonic() + timeout_s
         while True:
             self._look_at_topic()
-            self._waiting += self._fetched(max_messages - len(self._waiting), max(deadline - time.monotonic(), 0.0))
-            records = self._usable()
+            self._fetch(max_messages, max(deadline - time.monotonic(), 0.0))
+            messages = self._usable()
             self._raise_what_was_raised()
-            if records and self._is_same_topic():
+            if len(messages) and self._is_same_topic():
                 self._waiting = []
-                return self._handed_over(records)
-            if records or time.monotonic() >= deadline:
+                return self._handed_over(messages)
+            if len(messages) or time.monotonic() >= deadline:
                 if self._silence is not None:
                     raise self._silence
                 return Messages.empty()
 
-    def _fetched(self, max_messages: int, timeout_s: float) -> list[Any]:
-        """What comes first within the time, and all that is there with it."""
-        if max_messages < 1:
-            return []
+    def _fetch(self, max_messages: int, timeout_s: float) -> None:
+        """Let what comes first within the time wait, and all that is there with it."""
+        room = max_messages - sum(map(len, self._waiting))
+        if room < 1:
+            return
         try:
             first = self._consumer.poll(timeout_s)
             if first is None:
-                return []
-            if max_messages == 1:
-                return [first]
-            records = [first, *self._consumer.consume(max_messages - 1, 0)]
-            if MANY <= len(records) < max_messages:
-                # It lags: the larger a batch, the less each event of it costs, and more is on its way.
-                records += self._consumer.consume(max_messages - len(records), min(timeout_s, GATHER_S))
-            return records
+                return
+            self._keep([first])
+            left, patience_s = room - 1, min(timeout_s, GATHER_S)
+            while left:
+                wanted = min(left, AT_ONCE)
+                came = self._consumer.consume(wanted, 0)
+                if len(came) < wanted and patience_s and room - left + len(came) >= MANY:
+                    # It lags: the larger a batch, the less each event of it costs, and more is on its way.
+                    came += self._consumer.consume(wanted - len(came), patience_s)
+                    patience_s = 0.0
+                self._keep(came)
+                left -= len(came)
+                if len(came) < wanted:
+                    return
         except KafkaException as error:
             raise self._broker.translated(error.args[0], f"read topic {self._topic.name!r}") from error
 
-    def _usable(self) -> list[Any]:
-        """The records that wait, of partitions that are held; what is no record is taken note of."""
-        if any(map(Message.error, self._waiting)):
-            events = [each for each in self._waiting if each.error() is not None]
-            self._waiting = [each for each in self._waiting if each.error() is None]
-            for each in events:
-                self._take_event(each)
-        if not self._positions.keys() >= set(map(Message.partition, self._waiting)):
-            self._waiting = [each for each in self._waiting if each.partition() in self._positions]
-        if not self._waiting:
+    def _keep(self, came: list[Any]) -> None:
+        """Let records wait; what is no record is taken note of."""
+        events = [each for each in came if each.error() is not None] if any(map(Message.error, came)) else []
+        if len(events) < len(came):
+            self._waiting.append(columns_of([each for each in came if each.error() is None] if events else came))
+        for each in events:
+            self._take_event(each)
+
+    def _usable(self) -> Messages:
+        """What waits, of partitions that are held."""
+        messages = of_partitions(Messages.concat(self._waiting), self._positions)
+        self._waiting = [messages]
+        if not len(messages):
             self._reach_ends()
-        return self._waiting
+        return messages
 
     def _take_event(self, event: Any) -> None:
         code, number = event.error().code(), event.partition()
@@ -187,9 +197,8 @@ class KafkaConsumer:
         wanted = self._positions[number] or 0
         return OffsetOutOfRange(self._name_of(number), wanted=wanted, first=first, next=after)
 
-    def _handed_over(self, records: list[Any]) -> Messages:
-        messages = columns_of(records)
-        for number in set(messages.partitions.tolist()):
+    def _handed_over(self, messages: Messages) -> Messages:
+        for number in numbers_in(messages):
             of_it = messages.offsets[messages.partitions == number]
             self._positions[number] = int(of_it[-1]) + 1
         self._reach_ends()
@@ -258,7 +267,7 @@ class KafkaConsumer:
         self._positions[partition] = offset
         self._resting.discard(partition)
         self._ends.pop(partition, None)
-        self._waiting = [each for each in self._waiting if each.partition() != partition]
+        self._waiting = [each.select(each.partitions != partition) for each in self._waiting]
         if not self._is_assigning:
             # A plain seek is refused where the partition rests, or was assigned just now.
             place = [self._place(partition, offset)]
@@ -365,7 +374,7 @@ class KafkaConsumer:
                 del self._positions[number]
                 self._resting.discard(number)
                 self._ends.pop(number, None)
-            self._waiting = [each for each in self._waiting if each.partition() not in numbers]
+            self._waiting = [of_partitions(each, self._positions) for each in self._waiting]
             if self._consumer is not None:
                 consumer.incremental_unassign(list(partitions))
 

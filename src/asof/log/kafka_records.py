@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from operator import itemgetter
 from typing import Any
 
@@ -10,6 +10,10 @@ import numpy as np
 from confluent_kafka import Message
 
 from asof.log.protocol import Headers, Messages
+
+AT_ONCE = 500
+"""So many messages are taken from librdkafka at once where more wait: the garbage collector begins to look through
+all objects at 700 new ones, and those that are columns by then are none."""
 
 _MILLISECONDS = itemgetter(1)
 
@@ -32,3 +36,15 @@ def columns_of(records: Sequence[Any]) -> Messages:
         list(map(Message.value, records)),
         headers,
     )
+
+
+def numbers_in(messages: Messages) -> list[int]:
+    """The partitions that messages are of, ascending."""
+    return np.flatnonzero(np.bincount(messages.partitions)).tolist() if len(messages) else []
+
+
+def of_partitions(messages: Messages, numbers: Collection[int]) -> Messages:
+    """Those that are of these partitions."""
+    if all(number in numbers for number in numbers_in(messages)):
+        return messages
+    return messages.select(np.isin(messages.partitions, list(numbers)))

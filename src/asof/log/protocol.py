@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from typing import Protocol
 
 import numpy as np
@@ -100,8 +101,8 @@ class Messages:
             np.concatenate([part.partitions for part in parts]),
             np.concatenate([part.offsets for part in parts]),
             np.concatenate([part.timestamps_us for part in parts]),
-            [key for part in parts for key in part.keys],
-            [value for part in parts for value in part.values],
+            list(chain.from_iterable(part.keys for part in parts)),
+            list(chain.from_iterable(part.values for part in parts)),
             headers,
         )
 
