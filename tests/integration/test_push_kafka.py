@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from confluent_kafka import KafkaError
 
 from asof import Aggregation, Entity, FeatureStore, FeatureView, Field, PushSource, Sliding
 from asof.log.kafka import KafkaLog
@@ -155,6 +156,29 @@ def test_a_process_that_wakes_up_too_late_writes_nothing_into_what_was_its_own(
     assert values(log, topic, 0) == [b"a"] * 3 + [b"c"]
     log.send(topic, [b"d"], partition=0, durable=True)
     assert values(log, topic, 0)[-1] == b"d"
+
+
+def test_a_send_that_failed_is_not_followed_by_one_that_fences_the_next_owner(
+    open_log: Callable[[], KafkaLog], topic_prefix: str
+) -> None:
+    topic = f"{topic_prefix}pushes"
+    late, log = open_log(), open_log()
+    late.create(topic)
+    assert late.own_partition(topic) == 0
+    # Its connections break: the send fails, and its membership ends while nobody hears it.
+    owned = late._owned[topic]
+    owned.writer._give_up(owned.writer._producer, KafkaError(KafkaError._TRANSPORT))
+    owned._stop.set()
+    owned._thread.join()
+    owned._consumer.unsubscribe()
+    until(lambda: taken_over(log, topic, 0))
+    log.send(topic, [b"a"], partition=0, durable=True)
+
+    with pytest.raises(OwnershipLost):
+        late.send(topic, [b"never"], partition=0, durable=True)
+
+    log.send(topic, [b"b"], partition=0, durable=True)
+    assert values(log, topic, 0) == [b"a", b"b"]
 
 
 def test_a_process_killed_in_the_middle_of_a_send_leaves_all_of_it_or_nothing(

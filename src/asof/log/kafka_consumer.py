@@ -254,9 +254,13 @@ class KafkaConsumer:
         if str(found.topic_id) != self._topic.id:
             raise TopicReplaced(self._topic.name, known=self._topic.id, found=str(found.topic_id))
         if len(found.partitions) != self._topic.partitions:
-            self._topic = self._topic.grown(len(found.partitions))
             # Makes the client look at the topic, and its group share the new partitions.
-            self._consumer.list_topics(self._topic.full_name, timeout=self._broker.timeout_s)
+            try:
+                self._consumer.list_topics(self._topic.full_name, timeout=self._broker.timeout_s)
+            except KafkaException as error:
+                self._silence = self._broker.unreachable(f"look at topic {self._topic.name!r}", error.args[0])
+                return False
+            self._topic = self._topic.grown(len(found.partitions))
         return True
 
     # ---- places
@@ -271,8 +275,11 @@ class KafkaConsumer:
         if not self._is_assigning:
             # A plain seek is refused where the partition rests, or was assigned just now.
             place = [self._place(partition, offset)]
-            self._consumer.incremental_unassign(place)
-            self._consumer.incremental_assign(place)
+            try:
+                self._consumer.incremental_unassign(place)
+                self._consumer.incremental_assign(place)
+            except KafkaException as error:
+                raise self._refused(error.args[0], [partition], f"seek in topic {self._topic.name!r}") from error
 
     def position(self, partition: int) -> int:
         """See `Consumer.position`."""

@@ -83,7 +83,9 @@ class Owned:
     def begin(self) -> None:
         """Become the only one who writes."""
         identity = owners_group(self.topic.full_name, self.number)
-        self.writer = OwnWriter(self._broker, identity, topic=self.topic.name, number=self.number)
+        self.writer = OwnWriter(
+            self._broker, identity, topic=self.topic.name, number=self.number, is_owner=self.is_mine
+        )
 
     def close(self) -> None:
         """Give the partition up."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from functools import partial
 from typing import Any
@@ -167,10 +167,14 @@ class OwnWriter:
 
     Args:
         identity: the transactional id that all owners of the partition use in turn.
+        is_owner: asked before a failed send is followed by another: whoever took the partition over meanwhile would
+            be fenced by that one.
     """
 
-    def __init__(self, broker: Broker, identity: str, *, topic: str, number: int) -> None:
-        self._broker, self._identity = broker, identity
+    def __init__(
+        self, broker: Broker, identity: str, *, topic: str, number: int, is_owner: Callable[[], bool]
+    ) -> None:
+        self._broker, self._identity, self._is_owner = broker, identity, is_owner
         self._topic, self._number = topic, number
         self._producer: Any = None
         self._begin()
@@ -200,6 +204,8 @@ class OwnWriter:
         """
         doing = f"send to topic {self._topic!r}"
         if self._producer is None:
+            if not self._is_owner():
+                raise OwnershipLost(self._topic, self._number)
             self._begin()
         producer = self._producer
         timeout_s = self._broker.timeout_s
