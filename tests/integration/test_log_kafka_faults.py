@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
+from confluent_kafka import KafkaError, KafkaException
 
 from asof.errors import ConfigError, LogError
 from asof.log.kafka import KafkaLog
@@ -152,3 +153,47 @@ def test_a_topic_that_cannot_be_made_names_the_setting(kafka: Kafka, open_log: O
     assert "replication_factor" in refused(lambda: log.create("wide")).hint
     log = open_log(kafka.bootstrap, topic_settings={"no.such": "1"}, topic_prefix=topic_prefix)
     refused(lambda: log.create("odd"))
+
+
+class _CutOff:
+    """A client whose broker goes away while it looks at a topic."""
+
+    def __init__(self, client: Any) -> None:
+        self._client = client
+        self.is_cut_off = True
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._client, name)
+
+    def list_topics(self, *arguments: Any, **options: Any) -> Any:
+        if self.is_cut_off:
+            raise KafkaException(KafkaError(KafkaError._TRANSPORT))
+        return self._client.list_topics(*arguments, **options)
+
+
+def test_a_broker_that_goes_away_while_a_grown_topic_is_looked_at_is_waited_for(
+    kafka: Kafka, open_log: OpenLog, topic_prefix: str
+) -> None:
+    log = open_log(kafka.bootstrap, topic_prefix=topic_prefix)
+    log.create("growing")
+    consumer = log.subscribe("growing", f"{topic_prefix}group")
+    cut_off = consumer._consumer = _CutOff(consumer._consumer)
+    log._grown(log.topic("growing"))
+
+    error = refused(lambda: _until_raised(consumer), LogUnreachable)
+    assert error.may_pass
+    cut_off.is_cut_off = False
+    deadline = time.monotonic() + 20
+    while len(consumer.assignment()) < 2:
+        assert time.monotonic() < deadline
+        try:
+            consumer.poll(10, 0.2)
+        except LogUnreachable:
+            pass
+    consumer.close()
+
+
+def _until_raised(consumer: Any) -> None:
+    deadline = time.monotonic() + 15
+    while time.monotonic() < deadline:
+        consumer.poll(10, 0.2)
