@@ -29,7 +29,7 @@ from asof.definitions import (
 )
 from asof.definitions.collect import collect
 from asof.definitions.project import merged
-from asof.errors import AsofError, ConfigError, NotFound, RequestError, nearest
+from asof.errors import AsofError, ConfigError, NotFound, RegistryError, RequestError, nearest
 from asof.flows.parts import Parts, Progress, silent
 from asof.selection import Selection, select
 from asof.timing import PATIENCE_S, Clock, Micros, iso, micros, moment
@@ -256,7 +256,7 @@ class FeatureStore:
         """
         reader = self._reader(features, full_feature_names)
         response, complete = reader.read(entity_rows)
-        while not complete and self.parts.registry.version(self.project) != reader.snapshot.version:
+        while not complete and self._is_behind(reader.snapshot):
             # A row that was not found may stand in a generation that readers have switched to meanwhile.
             self.refresh_registry()
             before, reader = reader.generations, self._reader(features, full_feature_names)
@@ -264,6 +264,13 @@ class FeatureStore:
                 break
             response, complete = reader.read(entity_rows)
         return response
+
+    def _is_behind(self, snapshot: Snapshot) -> bool:
+        """Whether something was applied since; while the registry is away, what is known is served."""
+        try:
+            return self.parts.registry.version(self.project) != snapshot.version
+        except RegistryError:
+            return False
 
     def _reader(self, features: Any, full_feature_names: bool) -> Reader:
         snapshot = self.snapshot

@@ -717,12 +717,18 @@ def test_while_the_registry_is_away_what_was_applied_is_served(built, monkeypatc
 
         monkeypatch.setattr(made.service.store.parts.registry, "version", away)
         await asyncio.sleep(0.2)
-        return await made.get("/ready"), await made.post("/get-online-features", json=AGE)
+        nobody = {**AGE, "entities": {"user_id": [30_000]}}
+        return (
+            await made.get("/ready"), await made.post("/get-online-features", json=AGE),
+            await made.post("/get-online-features", json=nobody),
+        )  # fmt: skip
 
-    ready, read = broken(built, ask, registry_refresh_s=0.05)
+    ready, read, of_nobody = broken(built, ask, registry_refresh_s=0.05)
 
     assert ready.json()["registry"] == "it is away"
     assert column(read, "age")["values"] == [30]
+    # Nobody can tell whether the row stands in a generation that was switched to just now: what is known is said.
+    assert column(of_nobody, "age")["statuses"] == ["NOT_FOUND"]
 
 
 def test_an_answer_that_takes_too_long_is_given_up(built, monkeypatch):

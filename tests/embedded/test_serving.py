@@ -34,7 +34,7 @@ from asof.definitions import (
 )
 from asof.derive.columns import python_values
 from asof.dtypes import DType
-from asof.errors import EntityFrameError, RequestError, StorageError
+from asof.errors import EntityFrameError, RegistryError, RequestError, StorageError
 from asof.fitting import fit_values
 from asof.flows.batches import Batch
 from asof.flows.feeding import Feeder
@@ -604,6 +604,21 @@ def test_reads_go_on_while_generations_flip_and_old_ones_are_dropped(store: Feat
             thread.join()
     assert failures == []
     assert reads[0] > 0
+
+
+def test_a_missing_key_is_answered_while_the_registry_is_away(
+    store: FeatureStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def away(project: str) -> int:
+        raise RegistryError("it is away")
+
+    store.get_online_features(["profile:age"], [{"user_id": 1}])
+    monkeypatch.setattr(store.parts.registry, "version", away)
+
+    answer = store.get_online_features(["profile:age"], [{"user_id": 1}, {"user_id": 99}])
+
+    assert answer.to_dict()["age"] == [1, None]
+    assert answer.statuses["age"] == ["PRESENT", "NOT_FOUND"]
 
 
 def test_requests_are_told_apart_by_what_they_ask_for(store: FeatureStore) -> None:

@@ -81,7 +81,6 @@ class Reading:
         self.store = store
         self.applied: Applied | None = None
         self.on_swap: Callable[[Snapshot], None] = lambda snapshot: None
-        self.failed: AsofError | None = None
         self._threads = threads
         self._functions = functions
         self._counts = counts
@@ -90,6 +89,7 @@ class Reading:
         self._is_local = bool(getattr(store.parts.online, "is_local", False))
         self._checking: asyncio.Task[bool] | None = None
         self._next_check: asyncio.Task[bool] | None = None
+        self._is_registry_away = False
 
     # ---- what is applied ----
 
@@ -119,10 +119,14 @@ class Reading:
         """
         before = self.applied
         assert before is not None
-        version = await self._in_thread(self.store.parts.registry.version, self.store.project)
-        if version == before.snapshot.version:
-            return False
-        return await self._in_thread(self._swap, before)
+        try:
+            version = await self._in_thread(self.store.parts.registry.version, self.store.project)
+            changed = version != before.snapshot.version and await self._in_thread(self._swap, before)
+        except AsofError:
+            self._is_registry_away = True
+            raise
+        self._is_registry_away = False
+        return changed
 
     def _swap(self, before: Applied) -> bool:
         snapshot = self.store.parts.registry.load(self.store.project)
@@ -218,8 +222,19 @@ class Reading:
     async def _is_stale(self, prepared: Prepared) -> bool:
         """Look at the registry now; whether the request would be read in another way since.
 
-        A look that began before this one was asked for does not count, and all who wait share the next.
+        A look that began before this one was asked for does not count, and all who wait share the next. While the
+        registry is away nothing is decided anew: what was applied is served.
         """
+        if self._is_registry_away:
+            return False
+        try:
+            await self._look()
+        except AsofError:
+            return False
+        assert self.applied is not None
+        return self.applied.prepared.get((prepared.features, prepared.full_names)) is not prepared
+
+    async def _look(self) -> None:
         if self._checking is not None and not self._checking.done():
             if self._next_check is None:
                 self._next_check = asyncio.create_task(self._check_after(self._checking))
@@ -227,8 +242,6 @@ class Reading:
         else:
             self._checking = asyncio.create_task(self.refresh())
             await asyncio.shield(self._checking)
-        assert self.applied is not None
-        return self.applied.prepared.get((prepared.features, prepared.full_names)) is not prepared
 
     async def _check_after(self, running: asyncio.Task[bool]) -> bool:
         await asyncio.wait([running])
