@@ -72,6 +72,15 @@ def test_the_answers_are_those_of_the_blocking_read(store: RedisOnlineStore, loo
     assert with_reader(store, lambda reader: reader.read(lookups)) == store.read(lookups)
 
 
+def test_one_row_of_each_table_is_what_a_read_of_them_answers(store: RedisOnlineStore) -> None:
+    tables, keys = [TRIPS, UNKNOWN, TRIPS], [b"1", b"1", b"x"]
+    lookups = [Lookup(table, [key]) for table, key in zip(tables, keys, strict=True)]
+
+    rows = with_reader(store, lambda reader: reader.read_one(tables, keys))
+
+    assert [[row] for row in rows] == store.read(lookups)
+
+
 def test_many_reads_at_once_share_one_connection_and_few_writes(
     store: RedisOnlineStore, redis, monkeypatch: Any
 ) -> None:

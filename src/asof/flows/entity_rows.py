@@ -26,7 +26,8 @@ class EntityRows:
     """How the entity rows of one selection are taken in; what it does not ask for is passed over."""
 
     def __init__(self, selection: Selection) -> None:
-        self._fields = [*(_widest(selection, field) for field in selection.keys), *selection.request_fields]
+        self.key_fields = [_widest(selection, field) for field in selection.keys]
+        self._fields = [*self.key_fields, *selection.request_fields]
         self._keys = frozenset(field.name for field in selection.keys)
         self._plain = {field.name: plainer(field.dtype) for field in self._fields if field.name in self._keys}
         self._needs = [field.name for field in self._fields]

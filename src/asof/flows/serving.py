@@ -60,13 +60,14 @@ class Reader:
         self.parts = parts
         self.snapshot = snapshot
         self.selection = selection
-        self._views = [ViewReader(parts, snapshot, read, history) for read in selection.reads]
+        self.views = [ViewReader(parts, snapshot, read, history) for read in selection.reads]
         self._entity_rows = EntityRows(selection)
+        self.key_fields = self._entity_rows.key_fields
 
     @property
     def generations(self) -> list[str]:
         """The online generations that are read, view by view."""
-        return [view.table.generation for view in self._views]
+        return [view.table.generation for view in self.views]
 
     def read(self, entity_rows: Any, *, at: Micros | None = None) -> tuple[OnlineResponse, bool]:
         """The answer, and whether every row was found (a missing one may be in a newer generation).
@@ -110,7 +111,7 @@ class Reader:
         found = []
         complete = True
         answers.reverse()
-        for view in self._views:
+        for view in self.views:
             # Let go of one view after the other: memory that is used again is in the processor's cache.
             rows = answers.pop()
             if None in rows:
@@ -129,7 +130,7 @@ class Reader:
         """What to read of each view; the keys of views that share theirs are packed once."""
         packed: dict[tuple[str, ...], list[bytes]] = {}
         lookups = []
-        for view in self._views:
+        for view in self.views:
             names = view.read.keys
             if names not in packed:
                 packed[names] = pack_keys([keys[name] for name in names]) if names else [key_bytes(())] * n
@@ -161,9 +162,24 @@ class ViewReader:
         # A row is [format, event time, value, …], and of a log [… , [created, offset, partition], pending] beside.
         self._nothing = [FORMAT, None, *[None] * (self._width + (2 if self.is_log_fed else 0))]
         places = [2 + fields.index(name) for name in self.names]
-        self._pick = itemgetter(*places) if len(places) > 1 else lambda columns: (columns[places[0]],)
+        self.pick = itemgetter(*places) if len(places) > 1 else lambda columns: (columns[places[0]],)
         restorers = enumerate(restorer(feature.dtype) for feature in read.features)
         self._restore = [(place, restore) for place, restore in restorers if restore is not None]
+
+    @property
+    def is_plain(self) -> bool:
+        """Whether an answer has the row's values as they are packed: no windows, defaults, or values of other types."""
+        plain_keys = all(plain is None for plain in self._plain)
+        return self.layout is None and plain_keys and not self._restore and not self.defaults
+
+    def known(self, packed: bytes, at: Micros) -> list[Any] | None:
+        """The unpacked row where it is simply what a latest-value view answers at that moment; else None."""
+        t = at - self.view.delay
+        row = unpack_row(packed)
+        time = row[1]
+        if time is None or time > t or (self.is_log_fed and row[-1]) or row[0] != FORMAT:
+            return None
+        return None if self.view.ttl and time < t - self.view.ttl else row
 
     def answer(self, rows: Sequence[Row | None], *, keys: Columns, at: Micros, values: Columns) -> ViewAnswer:
         """Add this view's columns to `values`; what is known of its rows."""
@@ -189,7 +205,7 @@ class ViewReader:
             time = packed[1]
             is_known = time is not None and oldest <= time <= t and not (self.is_log_fed and packed[-1])
             if is_known and packed[0] == FORMAT:
-                picked = [[value] for value in self._pick(packed)]
+                picked = [[value] for value in self.pick(packed)]
                 return self._restored(picked), ViewAnswer(self.outputs, None, (time,)), []
         nothing = self._nothing
         unpacked = [nothing if row is None else unpack_row(row[0]) for row in rows]
@@ -220,7 +236,7 @@ class ViewReader:
                 if mark:
                     unpacked[i] = nothing
             columns = list(zip(*unpacked))
-        return self._restored(list(map(list, self._pick(columns)))), ViewAnswer(self.outputs, marks, times), behind
+        return self._restored(list(map(list, self.pick(columns)))), ViewAnswer(self.outputs, marks, times), behind
 
     def _restored(self, columns: list[list[Any]]) -> list[list[Any]]:
         for place, restore in self._restore:

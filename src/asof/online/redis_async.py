@@ -16,10 +16,10 @@ from typing import Any
 from hiredis import Reader, ReplyError, pack_command
 
 from asof.errors import StorageError
-from asof.online.protocol import Lookup, Row
+from asof.online.protocol import Lookup, Row, Table
 from asof.online.redis_connection import Lost, Refused, info_of, introduction
 from asof.online.redis_keys import Names
-from asof.online.redis_rows import KEYS_PER_READ, rows_of
+from asof.online.redis_rows import KEYS_PER_READ, VERSION_BYTES, rows_of
 from asof.online.redis_servers import Servers
 from asof.online.redis_settings import Address
 
@@ -48,8 +48,16 @@ class AsyncReader:
             StorageError: the server cannot be read.
         """
         names = self._names.of(lookups)
-        if not names:
-            return [[] for _ in lookups]
+        return rows_of(lookups, await self._values(names)) if names else [[] for _ in lookups]
+
+    async def read_one(self, tables: Sequence[Table], keys: Sequence[bytes]) -> list[Row | None]:
+        """One row of each latest-value table: what `read` answers, in less time."""
+        before = self._names.rows
+        values = await self._values([before(table) + key + b"}" for table, key in zip(tables, keys)])
+        return [None if value is None else (value[VERSION_BYTES:], value[:VERSION_BYTES]) for value in values]
+
+    async def _values(self, names: list[bytes]) -> list[bytes | None]:
+        """What is kept under these names, of which there is at least one."""
         deadline = 0.0
         tries = 0
         while True:
@@ -58,10 +66,10 @@ class AsyncReader:
                 if wire is None or wire.is_lost:
                     wire = await self._connect()
                 if len(names) <= KEYS_PER_READ:
-                    return rows_of(lookups, await wire.ask(pack_command((b"MGET", *names))))
+                    return await wire.ask(pack_command((b"MGET", *names)))
                 pieces = [names[start : start + KEYS_PER_READ] for start in range(0, len(names), KEYS_PER_READ)]
                 parts = await asyncio.gather(*(wire.ask(pack_command((b"MGET", *piece))) for piece in pieces))
-                return rows_of(lookups, [value for part in parts for value in part])
+                return [value for part in parts for value in part]
             except (Lost, Refused) as error:
                 if isinstance(error, Refused) and wire is not None:
                     wire.close()

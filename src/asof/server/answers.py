@@ -51,7 +51,7 @@ class Encoder:
         self._lean_request = [(field.name, converter(field.dtype)) for field in selection.request_fields]
         self._types = orjson.Fragment(orjson.dumps(types_of(selection)))
         self._selection = selection
-        self._metadata = orjson.Fragment(orjson.dumps({"feature_names": self.names}))
+        self.metadata = orjson.Fragment(orjson.dumps({"feature_names": self.names}))
 
     def feast(self, response: OnlineResponse, *, versions: bool = False) -> bytes:
         """Column by column, each value with its status and event time; entity columns first."""
@@ -84,7 +84,7 @@ class Encoder:
             each["values"] = column if convert is None else convert(column)
         if is_changed:
             self._frames.pop(n, None)
-        metadata: Any = self._metadata
+        metadata: Any = self.metadata
         if versions:
             views = [{"name": read.view.name, "version": 0} for read in self._selection.reads]
             metadata = {"feature_names": self.names, "feature_view_metadata": views}

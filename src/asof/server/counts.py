@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 from bisect import bisect_left
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -81,6 +81,16 @@ class Counts:
             for time in found.times if n <= 4 else found.times[:4]:
                 if time is not None and time > known[3]:
                     known[3] = time
+
+    def answered_one(self, views: Sequence[str], times: Sequence[int]) -> None:
+        """One entity row that was found in each of these views."""
+        for name, time in zip(views, times):
+            known = self.views.get(name)
+            if known is None:
+                known = self.views[name] = [0, 0, 0, 0]
+            known[0] += 1
+            if time > known[3]:
+                known[3] = time
 
     # ---- between processes ----
 

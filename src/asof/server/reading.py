@@ -12,10 +12,12 @@ from asof.answers import OnlineResponse
 from asof.definitions import Snapshot
 from asof.errors import AsofError
 from asof.flows.serving import Reader
+from asof.online.protocol import Row
 from asof.server import wire
 from asof.server.answers import Encoder
 from asof.server.counts import Counts
 from asof.server.functions import FunctionThreads
+from asof.server.one_row import OneRow
 from asof.server.tracing import Tracing
 from asof.store import FeatureStore
 
@@ -24,6 +26,10 @@ READERS = 1000
 ROWS_ON_LOOP = 512
 """Up to so many rows are read and unpacked on the event loop, which is quicker than in another thread, where the store
 is in this process or can be asked without blocking."""
+
+
+Rows = list[list[Row | None]]
+"""What the online store answered, view by view."""
 
 
 class HistoryNeeded(Exception):
@@ -37,7 +43,10 @@ class Prepared:
         features: as they were asked for: references, or a service's name.
     """
 
-    __slots__ = ("derivations", "encoder", "features", "full_names", "odd_types", "reader", "service", "used", "views")
+    __slots__ = (
+        "derivations", "encoder", "features", "full_names", "odd_types", "one_row", "reader", "service", "used",
+        "views",
+    )  # fmt: skip
 
     def __init__(self, reader: Reader, features: tuple[str, ...] | str, full_names: bool) -> None:
         self.reader = reader
@@ -46,6 +55,7 @@ class Prepared:
         # For metrics; a list of features has no name.
         self.service = features if isinstance(features, str) else ""
         self.encoder = Encoder(reader.selection)
+        self.one_row = OneRow.of(reader, self.encoder.metadata)
         self.derivations = reader.selection.derivations
         self.views = _views_of(reader)
         fields = (*reader.selection.keys, *reader.selection.request_fields)
@@ -171,8 +181,32 @@ class Reading:
 
     # ---- reading ----
 
-    async def read(self, prepared: Prepared, entities: Any) -> OnlineResponse:
+    async def read_one(self, prepared: Prepared, entities: Any) -> tuple[bytes | None, Rows | None]:
+        """The answer in Feast's shape where it is one ordinary row.
+
+        Without bytes `read` has to be asked; with the rows, where they were read.
+        """
+        one_row = prepared.one_row
+        if one_row is None or self._async is None:
+            return None, None
+        keys = one_row.keys(entities)
+        if keys is None:
+            return None, None
+        began = perf_counter()
+        rows = await self._async.read_one(one_row.tables, keys)
+        self._counts.store.add(perf_counter() - began)
+        answer = one_row.answer(entities, rows, at=self.store.parts.clock())
+        if answer is None:
+            return None, [[row] for row in rows]
+        body, times = answer
+        self._counts.answered_one(one_row.names, times)
+        return body, None
+
+    async def read(self, prepared: Prepared, entities: Any, *, rows: Rows | None = None) -> OnlineResponse:
         """The features of these entity rows now.
+
+        Args:
+            rows: what `read_one` has read for them already.
 
         Raises:
             EntityFrameError: a column is missing, a key is null, or a value does not fit its type.
@@ -180,7 +214,7 @@ class Reading:
             FunctionTimeout, DerivationError: an on-demand function took too long, or failed.
         """
         if self._tracing is None:
-            response, complete = await self._read(prepared, entities)
+            response, complete = await self._read(prepared, entities, rows)
         else:
             with self._tracing.span("read"):
                 response, complete = await self._read(prepared, entities)
@@ -192,11 +226,15 @@ class Reading:
             response, complete = await self._read(prepared, entities)
         return response
 
-    async def _read(self, prepared: Prepared, entities: Any) -> tuple[OnlineResponse, bool]:
+    async def _read(
+        self, prepared: Prepared, entities: Any, rows: Rows | None = None
+    ) -> tuple[OnlineResponse, bool]:
         reader = prepared.reader
         try:
             few = _rows_of(entities) * len(prepared.views) <= ROWS_ON_LOOP
-            if few and self._is_local:
+            if rows is not None:
+                response, complete = reader.answer(reader.ask(entities), rows, derived=False)
+            elif few and self._is_local:
                 response, complete = _read_and_answer(reader, entities, self._counts)
             elif few and self._async is not None:
                 question = reader.ask(entities)

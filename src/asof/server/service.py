@@ -87,6 +87,8 @@ class Service:
         self.reading = Reading(
             store, threads=self._readers, functions=self.functions, counts=self.counts, tracing=self.tracing
         )
+        # Whoever keeps or follows answers wants to see them whole.
+        self.may_shorten = self.served is None and self.tracing is None
         self.shared_counts = SharedCounts(self.folder, self.counts)
         self._tasks: set[asyncio.Task[Any]] = set()
         self._catching_up: set[str] = set()

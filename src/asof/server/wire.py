@@ -26,10 +26,11 @@ def finite(values: Column) -> Column:
             return values
     except TypeError:
         pass
-    return [None if value is None else _number(value) for value in values]
+    return [None if value is None else one_number(value) for value in values]
 
 
-_number = writer(Float64) or float
+one_number = writer(Float64) or float
+"""A number, or the word in its place where JSON has none."""
 
 
 def feast_converter(dtype: DType) -> Converter | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import logging
 import os
 import signal
@@ -46,6 +47,8 @@ class Worker(uvicorn.Server):
             loop.add_signal_handler(signal.SIGTERM, self.stop)
             self.service.waiting = self.server_state.tasks.__len__
             self._beating = asyncio.create_task(self._beat())
+            # What was loaded stays: a look through all of it would be a pause in the middle of serving.
+            gc.freeze()
             self.tell(READY)
 
     def tell(self, word: bytes) -> None:
