@@ -136,6 +136,18 @@ def test_ctrl_c_cancels_the_statement_in_the_server(shared: PostgresOffline) -> 
     assert running == 0
 
 
+def test_a_version_is_read_with_one_connection_and_is_empty_before_the_first_append(postgres_url: str) -> None:
+    store = PostgresOffline(url=postgres_url, max_connections=1, connect_timeout_s=2)
+    archive = Archive("shop", "narrow")
+    store.create(archive, clicks(0, 0, 1).schema)
+    empty = store.version(archive)
+    store.append(archive, clicks(0, 0, 1), {0: 0})
+
+    assert store.rows(archive, version=empty) is None
+    assert store.rows(archive, version=store.version(archive)) is not None
+    store.close()
+
+
 class TestPostgresArchives(ArchiveSuite):
     @pytest.fixture
     def open_store(self, postgres_url: str) -> Iterator[Callable[[], PostgresOffline]]:

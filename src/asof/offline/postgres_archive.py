@@ -161,14 +161,15 @@ class PostgresArchives:
 
     def rows(self, archive: Archive, *, version: int | None = None) -> Relation | None:
         """The archive's table as of now, or its rows as of a version; None where it has no rows."""
-        if not self._exists(archive):
+        if not self._exists(archive) or (version is not None and version < 1):
             return None
         table = self._table(archive)
         with self.database.connection(f"archive {archive.name!r}") as connection:
             if not connection.execute(_plain(f"SELECT 1 FROM {table} LIMIT 1")).fetchone():
                 return None
-            if version is None or version == self.version(archive):
+            if version is None:
                 return Relation(table)
+            # Also of the newest version: rows that come before the read are not its own.
             found = connection.execute(
                 _plain(
                     f"SELECT offsets FROM {self._own('asof_versions')} WHERE {self._where(archive)} "

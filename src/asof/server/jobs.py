@@ -134,6 +134,7 @@ class Jobs:
     def _forget_old(self) -> None:
         ended = [job["id"] for job in self.all() if job["state"] != "running"]
         for id in ended[KEPT:]:
+            self._processes.pop(id, None)
             self._file(id).unlink(missing_ok=True)
             self._file(id).with_suffix(".pid").unlink(missing_ok=True)
 

@@ -56,7 +56,9 @@ class ServedLog:
         batches: dict[str, list[OnlineResponse]] = {}
         while self._waiting:
             service, response = self._waiting.popleft()
-            self._rows -= len(response)
+            n = len(response)
+            # Without a call between: another thread adds to it.
+            self._rows -= n
             batches.setdefault(service, []).append(response)
         for service, responses in batches.items():
             if self._writer is None:

@@ -154,6 +154,15 @@ class ArchiveSuite:
         found = store.sql("SELECT count(*) AS n FROM clicks", {"clicks": rows}).reader().read_all()
         assert found["n"].to_pylist() == [2]
 
+    def test_a_version_has_no_row_that_came_after_it_was_asked_for(self, store: OfflineStore) -> None:
+        store.append(CLICKS, clicks(0, 0, 2), {0: 1})
+        rows = store.rows(CLICKS, version=store.version(CLICKS))
+        store.append(CLICKS, clicks(0, 2, 2), {0: 3})
+
+        assert rows is not None
+        found = store.sql("SELECT count(*) AS n FROM clicks", {"clicks": rows}).reader().read_all()
+        assert found["n"].to_pylist() == [2]
+
     def test_what_is_forgotten_is_gone_and_stays_gone_when_it_is_appended_again(self, store: OfflineStore) -> None:
         store.append(CLICKS, clicks(0, 0, 4, page="it's"), {0: 3})
 
