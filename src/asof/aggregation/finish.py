@@ -51,60 +51,56 @@ def finish(layout: Layout, state: State, t: Micros | Ints, names: Sequence[str] 
     A row can be asked for any t from its horizon on: the time of its newest event that is not later than the clock
     that the last fold was given, less the layout's margin.
     """
-    moments = np.broadcast_to(np.asarray(t, dtype=np.int64), (len(state),))
-    reach = moments - 1 if layout.exclusive else moments
+    reach = t - 1 if layout.exclusive else t
     outputs = [layout.by_name[name] for name in names] if names is not None else list(layout.outputs)
+    windows: dict[Window | None, list[Output]] = {}
+    for output in outputs:
+        windows.setdefault(output.aggregation.window, []).append(output)
+    ends = state.starts[:, None] + state.counts.cumsum(axis=1)
+    begins = ends - state.counts
+    fresh = begins[:, layout.fresh]
+    fresh_ends = lower_bounds(state.records[:, 0], fresh, ends[:, layout.fresh], reach + 1)
     overflow = state.overflow
     columns: dict[str, Any] = {}
     out_of_range = 0
-    for window in dict.fromkeys(output.aggregation.window for output in outputs):
-        of_window = [output for output in outputs if output.aggregation.window == window]
-        lines, sizes = _members(layout, state, window, of_window[0].family, moments, reach)
-        states = _reduced(layout, state, lines, sizes, of_window)
+    for window, of_window in windows.items():
+        family = of_window[0].family
+        merged = begins[:, family], ends[:, family]
+        bounds = _members(state, window, merged, (fresh, fresh_ends), t)
+        states = _reduced(layout, state, bounds, of_window)
         for output in of_window:
             column, misfits = answer(layout, output, states, state.pool, ~overflow)
             columns[output.name] = column
             out_of_range += misfits
     columns = {output.name: columns[output.name] for output in outputs}
-    newest = _newest(layout, state, reach)
+    newest = state.horizon
+    if len(state.records):
+        newest = np.where(fresh_ends > fresh, state.records[fresh_ends - 1, 0], newest)
     return Answers(columns, reach < state.horizon, state.incomplete, overflow, out_of_range, newest)
 
 
-def _newest(layout: Layout, state: State, reach: Ints) -> Ints:
-    ends = state.starts + state.counts.sum(axis=1)
-    begins = ends - state.counts[:, layout.fresh]
-    starts = state.records[:, 0]
-    if not len(starts):
-        return state.horizon
-    ends = lower_bounds(starts, begins, ends, reach + 1)
-    return np.where(ends > begins, starts[ends - 1], state.horizon)
-
-
 def _members(
-    layout: Layout, state: State, window: Window, family: int, moments: Ints, reach: Ints
-) -> tuple[Ints, Ints]:
-    """The record lines that a window ending at each row's t holds, and how many there are per row."""
-    before = state.counts.cumsum(axis=1) - state.counts
-    begins = state.starts + before[:, family]
-    ends = begins + state.counts[:, family]
-    fresh = state.starts + before[:, layout.fresh]
-    fresh_ends = fresh + state.counts[:, layout.fresh]
-    starts = state.records[:, 0]
-    if len(fresh) and (fresh_ends > fresh).any():
-        fresh_ends = lower_bounds(starts, fresh, fresh_ends, reach + 1)
+    state: State, window: Window | None, merged: tuple[Ints, Ints], fresh: tuple[Ints, Ints], t: Micros | Ints
+) -> Ints:
+    """The record lines that a window ending at each row's t holds: int64[n, 4], begin and end of two runs per row.
+
+    Args:
+        merged: begin and end of the lines of each row's family.
+        fresh: begin and end of the lines of each row's fresh records, up to t.
+    """
+    bounds = np.stack((*merged, *fresh), axis=1)
     if isinstance(window, Sliding):
-        lowest = (moments - window.length) // window.hop * window.hop
-        begins = lower_bounds(starts, begins, ends, lowest)
-        fresh = lower_bounds(starts, fresh, fresh_ends, lowest)
+        lowest = (t - window.length) // window.hop * window.hop
+        runs = bounds.reshape(-1, 2)
+        keys = lowest if isinstance(lowest, int) else lowest.repeat(2)
+        runs[:, 0] = lower_bounds(state.records[:, 0], runs[:, 0], runs[:, 1], keys)
     elif isinstance(window, Session):
-        begins, fresh = _latest_session(state, window.gap, begins, ends, fresh, fresh_ends, moments)
-    runs = np.stack([begins, fresh], axis=1)
-    lengths = np.stack([ends, fresh_ends], axis=1) - runs
-    return ranges(runs.reshape(-1), lengths.reshape(-1)), lengths.sum(axis=1)
+        bounds[:, 0], bounds[:, 2] = _latest_session(state, window.gap, *merged, *fresh, t)
+    return bounds
 
 
 def _latest_session(
-    state: State, gap: Micros, begins: Ints, ends: Ints, fresh: Ints, fresh_ends: Ints, moments: Ints
+    state: State, gap: Micros, begins: Ints, ends: Ints, fresh: Ints, fresh_ends: Ints, t: Micros | Ints
 ) -> tuple[Ints, Ints]:
     """Where the open session's records begin: among the merged intervals (at most one), and among the fresh records."""
     if not len(state.records):
@@ -114,7 +110,7 @@ def _latest_session(
     latest = np.where(has_interval, lasts[np.maximum(ends, 1) - 1], NEVER)
     begins = np.where(has_interval, ends - 1, ends)
     sizes = fresh_ends - fresh
-    some = np.flatnonzero(sizes > 0)
+    some = np.flatnonzero(sizes)
     if len(some):
         lines, rows = ranges(fresh[some], sizes[some]), np.repeat(some, sizes[some])
         times = state.records[lines, 0]
@@ -128,28 +124,50 @@ def _latest_session(
         fresh = fresh.copy()
         fresh[some[cut]] = cuts[cut]
         latest[some] = times[np.cumsum(sizes[some]) - 1]
-    over = latest < moments - gap
+    over = latest < t - gap
     return np.where(over, ends, begins), np.where(over, fresh_ends, fresh)
 
 
-def _reduced(layout: Layout, state: State, lines: Ints, sizes: Ints, outputs: Sequence[Output]) -> Ints:
+def _reduced(layout: Layout, state: State, bounds: Ints, outputs: Sequence[Output]) -> Ints:
     """One merged state per row (words × rows), of the parts that these outputs read; empty where there is no record."""
     parts = list(dict.fromkeys(part for output in outputs for part in output.parts))
-    states = np.empty((layout.width, len(lines)), dtype=np.int64)
+    merged = np.empty((layout.width, len(state)), dtype=np.int64)
+    in_place = [part for part in parts if part.merges_in_place]
+    if in_place:
+        _reduce_in_place(layout, state, bounds, in_place, merged)
+    if len(in_place) < len(parts):
+        _reduce_gathered(layout, state, bounds, [part for part in parts if not part.merges_in_place], merged)
+    return merged
+
+
+def _reduce_in_place(layout: Layout, state: State, bounds: Ints, parts: Sequence[Part], out: Ints) -> None:
+    """Reduce the runs where they lie: what lies between them is reduced, too, which costs less than to copy them."""
+    # Ascending: row after row lie the runs, and between them what is not asked for.
+    cuts = bounds.reshape(-1)
+    cuts = cuts[: np.searchsorted(cuts, len(state.records))]
+    runs = np.empty((layout.width, bounds.size), dtype=np.int64)
+    if len(cuts):
+        with np.errstate(invalid="ignore", over="ignore"):
+            for part in parts:
+                part.merge(state.records.T, cuts, cuts, runs[:, : len(cuts)], state.pool)
+    filled = bounds[:, 0::2] < bounds[:, 1::2]
+    runs = np.where(filled.reshape(-1), runs[:, 0::2], layout.empty[:, None])
     for part in parts:
-        for word in part.words:
-            states[word] = state.records[lines, word]
-    merged = np.empty((layout.width, len(sizes)), dtype=np.int64)
+        part.merge(runs, np.arange(0, runs.shape[1], 2), cuts, out, state.pool)
+
+
+def _reduce_gathered(layout: Layout, state: State, bounds: Ints, parts: Sequence[Part], out: Ints) -> None:
+    """Gather the records of all runs and reduce them: for parts that look at each record's neighbours."""
+    lengths = bounds[:, 1::2] - bounds[:, 0::2]
+    lines, sizes = ranges(bounds[:, 0::2].reshape(-1), lengths.reshape(-1)), lengths.sum(axis=1)
     filled = np.flatnonzero(sizes)
-    everywhere = len(filled) == len(sizes)
-    if not everywhere:
-        merged[:] = layout.empty[:, None]
+    states = state.records[lines].T
     heads = np.cumsum(sizes) - sizes
     reduced = reduce_groups(layout, states, heads[filled], state.pool, parts=parts)
-    if everywhere:
-        return reduced
-    merged[:, filled] = reduced
-    return merged
+    for part in parts:
+        for word in part.words:
+            out[word] = layout.empty[word]
+            out[word, filled] = reduced[word]
 
 
 def answer(

@@ -31,6 +31,8 @@ class Part:
     kind = ""
     width = 1
     holds_object = False
+    merges_in_place = True
+    """Whether `merge` reads nothing but its own words and the heads, so that runs may have others between them."""
     empty: tuple[int, ...] = (0,)
     at: int
 
@@ -117,6 +119,7 @@ class Moments(Part):
     """
 
     kind = "moments"
+    merges_in_place = False
     width = 2
     empty = (0, 0)
     count: Part
@@ -168,6 +171,8 @@ class Extreme(Part):
 class Pick(Part):
     """The first or last value by the order of rows: the order's words, then the value's word."""
 
+    merges_in_place = False
+
     def __init__(self, source: int, *, last: bool, order_words: int, objects: bool) -> None:
         super().__init__(source)
         self.last, self.order_words, self.holds_object = last, order_words, objects
@@ -207,6 +212,7 @@ class ObjectPart(Part):
     """A state that is an object of the pool; runs of more than one are merged one by one."""
 
     holds_object = True
+    merges_in_place = False
     grows = False
     empty = (NONE,)
 

@@ -36,7 +36,7 @@ class State:
     """The states of n rows, as columns.
 
     Attributes:
-        records: int64 matrix; row i's records are consecutive from `starts[i]`, family after family.
+        records: int64 matrix; row i's records are consecutive from `starts[i]`, family after family; rows ascend.
         counts: int64[n, families], records per family.
         horizon: int64[n]; every event up to it is merged, every later one is a fresh record. `NEVER` without events.
         dropped: int64[n, session gaps]; the greatest event time that is no longer in the session records.
@@ -88,32 +88,32 @@ def decode(layout: Layout, blobs: Sequence[bytes | None]) -> State:
     """
     n, width = len(blobs), layout.width
     present = [blob for blob in blobs if blob]
-    sizes = np.fromiter(map(len, present), dtype=np.int64, count=len(present))
+    sizes = np.fromiter([len(blob) if blob else 0 for blob in blobs], dtype=np.int64, count=n)
     # A bytearray, so that the names of objects can be rewritten in place.
     joined = bytearray().join(present)
     if len(joined) % (8 * width) or (sizes % (8 * width)).any():
         raise foreign_row("its length is no multiple of a record")
     words = np.frombuffer(joined, dtype=np.int64)
-    heads = np.zeros(len(present), dtype=np.int64)
-    np.cumsum(sizes[:-1] >> 3, out=heads[1:])
+    heads = (np.cumsum(sizes) - sizes) >> 3
 
     families, gaps = len(layout.families), len(layout.sessions)
-    starts, counts = np.zeros(n, dtype=np.int64), np.zeros((n, families), dtype=np.int64)
+    starts, counts = heads // width, np.zeros((n, families), dtype=np.int64)
     horizon, dropped = np.full(n, NEVER, dtype=np.int64), np.full((n, gaps), NEVER, dtype=np.int64)
     flags = np.zeros(n, dtype=np.int64)
     if not present:
         none = np.zeros(0, dtype=np.int64)
         return State(words.reshape(-1, width), starts, counts, horizon, dropped, flags, none, none, none, Pool())
 
+    rows: Ints | slice
+    rows = slice(None) if len(present) == n else np.flatnonzero(sizes)
+    heads = heads[rows]
     first = words[heads]
     if ((first & 0xFF) != FORMAT).any():
         raise foreign_row(f"format version {int((first & 0xFF).max())}, this program reads {FORMAT}")
-    rows: Ints | slice
-    rows = slice(None) if len(present) == n else np.flatnonzero([bool(blob) for blob in blobs])
     numbers = np.arange(n, dtype=np.int64)[rows]
     if ((first >> 48) != layout.mark).any():
         raise foreign_row("it was written for other aggregations")
-    starts[rows] = heads // width + ((first >> 16) & 0xFFFF)
+    starts[rows] += (first >> 16) & 0xFFFF
     flags[rows] = (first >> 8) & 0xFF
     horizon[rows] = words[heads + 1]
     for family in range(families):

@@ -15,8 +15,16 @@ def ranges(begins: Ints, lengths: Ints) -> Ints:
     return np.repeat(begins - ends + lengths, lengths) + np.arange(total, dtype=np.int64)
 
 
-def lower_bounds(values: Ints, begins: Ints, ends: Ints, keys: Ints) -> Ints:
-    """For each sorted run `values[begin:end]` the first position whose value is not below the key, else `end`."""
+def lower_bounds(values: Ints, begins: Ints, ends: Ints, keys: Ints | int) -> Ints:
+    """For each sorted run `values[begin:end]` the first position whose value is not below its key, else `end`.
+
+    Args:
+        keys: one per run, or one for all, which is the faster way.
+    """
+    if isinstance(keys, int):
+        below = np.zeros(len(values) + 1, dtype=np.int64)
+        np.cumsum(values < keys, out=below[1:])
+        return begins + below[ends] - below[begins]
     low, high = begins.copy(), ends.copy()
     widest = int((high - low).max()) if len(low) else 0
     if widest <= 0:
