@@ -160,8 +160,10 @@ class Feeder:
                     changed.append(key)
                     values.append(merged)
                     tokens.append(row[1] if row else NO_ROW)
-                    last = max(each.event_time for each in versions[key])
-                    expiry.append(last + view.ttl + view.delay + GRACE if view.ttl else None)
+                    expiry.append(None)
+                    if view.ttl:
+                        last = max(each.event_time for each in versions[key])
+                        expiry[-1] = last + view.ttl + view.delay + GRACE
             if not changed:
                 return written
             keys = [distinct.keys[key] for key in changed]

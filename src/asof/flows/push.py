@@ -6,6 +6,7 @@ import math
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import lru_cache
+from operator import itemgetter
 from threading import Lock
 from typing import Any
 
@@ -21,6 +22,7 @@ from asof.flows.ingest import Ingest
 from asof.flows.parts import Parts, log_source_named
 from asof.flows.stream import check_topic, take_in
 from asof.log.protocol import Headers, OwnershipLost
+from asof.timing import moment
 
 BATCH = "batch"
 """The header that carries a batch's id."""
@@ -268,14 +270,18 @@ def _columns(rows: Any, names: Sequence[str]) -> tuple[dict[str, Any], list[str]
 def _columns_of_dicts(rows: list[Any], names: Sequence[str]) -> tuple[dict[str, Any], list[str]]:
     problems = []
     keys = set(names)
+    is_odd = False
     for i, row in enumerate(rows):
-        if not isinstance(row, Mapping):
+        if type(row) is not dict and not isinstance(row, Mapping):
             return {}, [f"row {i} is {row!r}; expected a dict"]
         if row.keys() == keys:
             continue
+        is_odd = True
         problems += [f"row {i}: column {name!r} is missing" for name in names if name not in row]
         problems += [f"row {i}: {_extra(str(name), names)}" for name in row if name not in names]
-    return {name: [row.get(name) for row in rows] for name in names}, problems
+    if is_odd:
+        return {name: [row.get(name) for row in rows] for name in names}, problems
+    return {name: list(map(itemgetter(name), rows)) for name in names}, problems
 
 
 def _extra(name: str, names: Sequence[str]) -> str:
@@ -289,7 +295,8 @@ def encoded(table: pa.Table) -> list[bytes]:
     for name in table.column_names:
         column = table[name]
         if pa.types.is_timestamp(column.type):
-            columns[name] = [None if value is None else value.isoformat() for value in column.to_pylist()]
+            # By way of integers: Arrow's own way to Python's times takes most of what a push does.
+            columns[name] = [None if value is None else moment(value) for value in column.cast(pa.int64()).to_pylist()]
         elif pa.types.is_floating(column.type) and not pc.all(pc.is_finite(column)).as_py():
             # JSON has no NaN and no infinity; text stands for them, on the wire alone.
             columns[name] = [
