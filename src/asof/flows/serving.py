@@ -27,7 +27,7 @@ from asof.timing import EARLIEST, Micros
 if TYPE_CHECKING:
     from asof.aggregation import Layout
 
-FEW_ROWS = 50
+FEW_ROWS = 60
 """Up to so many rows windows are answered row by row; from there on columns are faster."""
 
 History = Callable[[ViewRead, Columns, Micros], tuple[Columns, Sequence[Micros | None]]]
