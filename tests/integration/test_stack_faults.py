@@ -44,6 +44,9 @@ PARTITIONS, USERS = 6, 300
 SESSION_TIMEOUT_S = 3
 TOPIC = "traffic"
 
+Online = Redis | RedisSentinel | Postgres
+"""The server of the online store; PostgreSQL is the one that has the registry, too."""
+
 
 class Traffic:
     """A producer at full rate, which is not the product's; it knows where each message came to stand."""
@@ -97,12 +100,12 @@ class Stack:
     """The servers, the workers and the traffic of one test, and what can happen to them."""
 
     def __init__(
-        self, folder: Path, *, kafka: Kafka, redis: Redis | RedisSentinel, postgres: Postgres, offline: str, seed: int
+        self, folder: Path, *, kafka: Kafka, online: Online, postgres: Postgres, offline: str, seed: int
     ) -> None:
-        self.kafka, self.redis, self.postgres = kafka, redis, postgres
+        self.kafka, self.online, self.postgres = kafka, online, postgres
         self.random = random.Random(seed)
         database = postgres.create_database("shop")
-        (folder / "feature_store.yaml").write_text(_configuration(kafka, redis, database, offline))
+        (folder / "feature_store.yaml").write_text(_configuration(kafka, online, database, offline))
         source = KafkaSource(
             "visits", topic=TOPIC, schema=VISITS.schema, timestamp_field="at", timestamp_unit="us",
             allowed_lateness="10m", max_future="5m",
@@ -184,22 +187,22 @@ class Stack:
         third.wait(60)
 
     def kill_and_restart_redis(self) -> None:
-        assert isinstance(self.redis, Redis)
-        self.redis.restart(kill=True)
+        assert isinstance(self.online, Redis)
+        self.online.restart(kill=True)
 
     def empty_redis(self) -> None:
-        assert isinstance(self.redis, Redis)
-        with self.redis.client() as client:
+        assert isinstance(self.online, Redis)
+        with self.online.client() as client:
             client.flushall()
 
     def fail_over_to_a_replica_that_lacks_seconds(self) -> None:
-        assert isinstance(self.redis, RedisSentinel)
-        master, replica = self.redis.master, self.redis.replica
+        assert isinstance(self.online, RedisSentinel)
+        master, replica = self.online.master, self.online.replica
         replica.pause()
         time.sleep(3)
         master.kill()
         replica.resume()
-        self.redis.wait_for_master(replica)
+        self.online.wait_for_master(replica)
         time.sleep(1)
         master.start()
 
@@ -228,22 +231,24 @@ class Stack:
             part.close()  # type: ignore[attr-defined]
 
 
-def _configuration(kafka: Kafka, redis: Redis | RedisSentinel, database: str, offline: str) -> str:
-    if isinstance(redis, RedisSentinel):
-        hosts = ",".join(f"{host}:{port}" for host, port in redis.sentinels)
-        online = {
-            "type": "redis", "redis_type": "redis_sentinel", "sentinel_master": redis.group,
-            "connection_string": hosts, "sentinel_password": redis.sentinel_password,
+def _configuration(kafka: Kafka, online: Online, database: str, offline: str) -> str:
+    if isinstance(online, RedisSentinel):
+        hosts = ",".join(f"{host}:{port}" for host, port in online.sentinels)
+        store = {
+            "type": "redis", "redis_type": "redis_sentinel", "sentinel_master": online.group,
+            "connection_string": hosts, "sentinel_password": online.sentinel_password,
             "username": "asof", "password": "asof-secret",
         }  # fmt: skip
+    elif isinstance(online, Redis):
+        store = {"type": "redis", "url": online.url}
     else:
-        online = {"type": "redis", "url": redis.url}
+        store = {"type": "postgres", "url": database}
     return json.dumps(
         {
             "project": "shop",
             "registry": {"type": "postgres", "url": database},
             "offline_store": {"type": offline} | ({"url": database} if offline == "postgres" else {}),
-            "online_store": online,
+            "online_store": store,
             "log": {
                 "type": "kafka", "bootstrap_servers": kafka.bootstrap, "topic_prefix": "", "replication_factor": 1,
                 "session_timeout_s": SESSION_TIMEOUT_S, "settings": {"heartbeat.interval.ms": 300},
@@ -270,12 +275,10 @@ def brute_force(run: StreamRun) -> Callable[[Any, int, int], Mapping[str, Any]]:
 def stack(tmp_path: Path, private_service: Any) -> Iterator[Callable[..., Stack]]:
     made: list[Stack] = []
 
-    def make(offline: str, online: type[Redis | RedisSentinel], *, seed: int) -> Stack:
-        servers = {
-            "kafka": private_service(Kafka), "redis": private_service(online),
-            "postgres": private_service(Postgres, fsync=True),
-        }  # fmt: skip
-        made.append(Stack(tmp_path, **servers, offline=offline, seed=seed))
+    def make(offline: str, online: type[Online], *, seed: int) -> Stack:
+        kafka, postgres = private_service(Kafka), private_service(Postgres, fsync=True)
+        store = postgres if online is Postgres else private_service(online)
+        made.append(Stack(tmp_path, kafka=kafka, online=store, postgres=postgres, offline=offline, seed=seed))
         return made[-1]
 
     yield make
@@ -312,6 +315,17 @@ def test_a_fail_over_that_forgets_seconds_loses_and_doubles_nothing(stack: Calla
     )  # fmt: skip
 
     assert len(stack.run.sent) == 50_000
+    stack.check()
+
+
+@pytest.mark.timeout(300)
+def test_rows_that_are_served_from_postgres_outlive_its_crashes(stack: Callable[..., Stack]) -> None:
+    stack = stack("postgres", Postgres, seed=5)
+    stack.live(
+        [stack.kill_a_worker, stack.kill_and_restart_postgres, stack.kill_and_restart_postgres], messages=20_000
+    )
+
+    assert len(stack.run.sent) == 20_000
     stack.check()
 
 

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from confluent_kafka import Producer
 
 from asof import FeatureStore, KafkaSource
 from asof.errors import CheckFailed, LogError
@@ -220,6 +221,42 @@ def test_retention_that_overtakes_a_living_worker_stops_it(run: StreamRun) -> No
     with pytest.raises(LogError, match=f"offsets 10 to {first - 1} of partition 0"):
         for _ in range(500):
             run.step()
+
+
+def test_what_a_producer_takes_back_is_never_seen(run: StreamRun, kafka: Kafka) -> None:
+    settings = {"bootstrap.servers": kafka.bootstrap, "transactional.id": run.topic, "log_level": 0}
+    producer = Producer(settings)
+    producer.init_transactions(10)
+
+    def write(count: int, user: int) -> None:
+        producer.begin_transaction()
+        for _ in range(count):
+            producer.produce(run.topic, json.dumps(visit(user)).encode(), partition=0)
+        assert producer.flush(10) == 0
+
+    def seen() -> list[int]:
+        return run.served("activity", [1, 2])["ever"]
+
+    write(5, user=1)
+    producer.commit_transaction(10)
+    write(7, user=2)
+    producer.abort_transaction(10)
+    write(3, user=1)
+    producer.commit_transaction(10)
+    until(lambda: run.step() and seen() == [8, 0])
+    # Written, and neither kept nor taken back: the partition ends before it for now.
+    write(4, user=2)
+    run.finish()
+    assert (seen(), archived_through(run)[0]) == ([8, 0], 18)
+    producer.abort_transaction(10)
+    # 19 messages and 4 marks; the last ones are of no message that counts, and a worker comes to their end.
+    until(lambda: run.parts.log.bounds(run.topic)[0] == (0, 23))
+    run.finish()
+
+    assert (seen(), archived_through(run)[0]) == ([8, 0], 23)
+    assert sorted(row["offset"] for row in run.archived()) == [0, 1, 2, 3, 4, 14, 15, 16]
+    assert run.letters() == []
+    run.assert_online_is_history(oracle(run), users=[1, 2])
 
 
 def test_a_topic_that_is_deleted_and_made_again_stops_the_worker(run: StreamRun) -> None:

@@ -1,0 +1,77 @@
+"""Event ids over Kafka, claimed in Redis and in PostgreSQL: duplicates count once whoever dies."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from asof.flows.claims import EVENTS
+from asof.log.kafka import KafkaLog
+from asof.testing.streams import Clock, live_through, visit
+from tests.embedded.test_event_ids import Run, source, views
+from tests.parts import close, embedded_parts
+from tests.services import Kafka
+
+pytestmark = pytest.mark.integration
+
+
+@pytest.fixture(params=["redis", "postgres"])
+def run(
+    request: pytest.FixtureRequest, tmp_path: Path, kafka: Kafka, topic_prefix: str, key_prefix: str
+) -> Iterator[Run]:
+    clock = Clock()
+    # Groups are named by projects: the members of other tests are none of this one's.
+    parts = embedded_parts(tmp_path, clock=clock, project=key_prefix.replace("-", "_"))
+    parts.log.close()
+    parts.online.close()
+    log = KafkaLog(
+        kafka.bootstrap, clock=clock, topic_prefix=topic_prefix, session_timeout_s=3,
+        settings={"heartbeat.interval.ms": 300},
+    )  # fmt: skip
+    online: Any
+    if request.param == "redis":
+        from asof.online.redis import RedisOnlineStore
+
+        online = RedisOnlineStore(request.getfixturevalue("redis").url, clock=clock, key_prefix=f"{key_prefix}:")
+    else:
+        from asof.online.postgres import PostgresOnlineStore
+
+        online = PostgresOnlineStore(request.getfixturevalue("postgres_url"))
+    parts = replace(parts, log=log, online=online)
+    run = Run(parts, clock, partitions=2, definitions=views(source()))
+    yield run
+    for number in list(run.workers):
+        run.kill(number)
+    online.drop_project(parts.project)
+    close(parts)
+
+
+def test_whatever_happens_each_event_counts_once(run: Run) -> None:
+    live_through(run, random.Random(4), 30)
+    run.send_again(5)
+    run.finish()
+
+    assert run.ids() == run.expected_ids() and len(run.ids()) < len(run.sent) - len(run.letters())
+    run.assert_online_is_history()
+
+
+def test_a_duplicate_in_another_partition_counts_once_though_its_worker_and_the_ids_are_gone(run: Run) -> None:
+    run.send(visit(1), visit(1), visit(2))
+    run.step()
+    run.send_again(3)
+    run.finish()
+    assert run.served("activity")["ever"] == [2, 1, 0]
+
+    for table in run.parts.online.tables(run.parts.project):
+        if table.view.endswith(EVENTS):
+            run.parts.online.drop(table)
+    run.send_again(3)
+    run.finish()
+
+    assert run.served("activity")["ever"] == [2, 1, 0] and run.ids() == ["e0", "e1", "e2"]
+    run.assert_online_is_history()
