@@ -129,3 +129,15 @@ def test_online_rows_that_are_gone_are_named_with_what_brings_them_back(parts: P
 
     assert (found["view windows"].ok, found["view windows"].hint) == (False, "run `asof rebuild windows`")
     assert (found["view country"].ok, found["view country"].hint) == (False, "run `asof materialize country`")
+
+
+def test_an_archive_that_was_left_behind_is_told_until_a_worker_has_filled_the_new_one(
+    parts: Parts, tmp_path: Path
+) -> None:
+    moved = replace(parts, offline=embedded_parts(tmp_path / "new").offline)
+    check = checks_of(moved)["archive traffic"]
+    assert not check.ok and "events that the online rows of view 'windows' are made of" in check.text
+    assert "`asof stream run`" in check.hint
+
+    run_stream(moved, until_caught_up=True)
+    assert checks_of(moved)["archive traffic"].ok and checks_of(parts)["archive traffic"].ok

@@ -674,6 +674,18 @@ class TestLooking:
         as_json = asof_("audit", "--output", "json")
         assert json.loads(as_json.stdout)["audit"]["differences"] == [difference] and as_json.exit_code == FOUND
 
+    def test_an_audit_of_many_differences_shows_the_first_and_counts_the_others(
+        self, asof_: Shell, store: FakeStore
+    ) -> None:
+        found = [{"view": "user_visits", "key": {"user_id": each}, "cause": "lag"} for each in range(300)]
+        facts = {"keys": 300, "differences": found}
+        store.answers["audit"] = SimpleNamespace(to_dict=lambda: facts, differences=found, ok=False)
+
+        shown = asof_("audit")
+        assert "user_id=19" in shown.stdout and "user_id=20" not in shown.stdout
+        assert "280 more differences; --output json has all." in shown.stderr
+        assert len(json.loads(asof_("audit", "--output", "json").stdout)["audit"]["differences"]) == 300
+
     def test_doctor_has_one_line_per_part(self, asof_: Shell, store: FakeStore) -> None:
         store.answers["doctor"] = [
             SimpleNamespace(part="registry", ok=True, text="sqlite, version 3", hint=""),

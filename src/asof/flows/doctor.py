@@ -72,7 +72,7 @@ def doctor(parts: Parts, *, clock_note: str = "") -> list[Check]:
         name = f"source {source.name}"
         if isinstance(source, LogSource):
             checks.append(_check(name, lambda source=source: _log(parts, snapshot, source)))
-            checks.append(_check(f"archive {source.name}", lambda source=source: _archive(parts, source)))
+            checks.append(_check(f"archive {source.name}", lambda source=source: _archive(parts, snapshot, source)))
             checks.append(_check(f"dead letters {source.name}", lambda source=source: _letters(parts, source)))
         else:
             checks.append(_check(name, lambda source=source: _batch_source(parts, snapshot, source)))
@@ -146,8 +146,11 @@ def _log(parts: Parts, snapshot: Snapshot, source: LogSource) -> Said:
     return True, text, "run `asof stream run`" if lag else ""
 
 
-def _archive(parts: Parts, source: LogSource) -> Said:
+def _archive(parts: Parts, snapshot: Snapshot, source: LogSource) -> Said:
     archive = parts.archive_of(source)
+    if ahead := _ahead_of_archive(parts, snapshot, source):
+        text = f"it lacks events that the online rows of {ahead} are made of: training does not see them"
+        return False, text, "run `asof stream run`, which archives again what the log still has, or restore the archive"
     found = parts.offline.rows(archive)
     version = parts.offline.version(archive)
     if found is None:
@@ -159,6 +162,21 @@ def _archive(parts: Parts, source: LogSource) -> Said:
     small = sum(size < _SMALL_BYTES for size in sizes)
     text += f", {len(sizes)} files of {sum(sizes) / 1e6:.1f} MB, {small} of them small"
     return small < _MANY_SMALL_FILES, text, "run `asof compact`" if small >= _MANY_SMALL_FILES else ""
+
+
+def _ahead_of_archive(parts: Parts, snapshot: Snapshot, source: LogSource) -> str:
+    """A view whose progress, which is written after the archive, is beyond it: the archive was lost or left behind."""
+    tables = parts.online.tables(parts.project)
+    for view in snapshot.project.views_of(source.name):
+        generation = current_generation(snapshot, view) if view.online else None
+        if generation is None or table_of(parts.project, view, generation) not in tables:
+            continue
+        fed = _fed_up_to(parts, view, generation)
+        # The archive is read after the progress, so that a worker between the two is not taken for a loss.
+        archived = parts.offline.offsets(parts.archive_of(source), list(fed))
+        if any(offset > archived[each] for each, offset in fed.items()):
+            return f"view {view.name!r}"
+    return ""
 
 
 def _letters(parts: Parts, source: LogSource) -> Said:
@@ -206,11 +224,17 @@ def _view(parts: Parts, snapshot: Snapshot, view: FeatureView) -> Said:
 
 def _progress_text(parts: Parts, view: FeatureView, source: LogSource, generation: str) -> str:
     """How far the archive the rows are fed."""
+    fed = _fed_up_to(parts, view, generation)
+    archived = parts.offline.offsets(parts.archive_of(source), list(fed))
+    behind = sum(max(offset - fed[each], 0) for each, offset in archived.items())
+    return f"{behind} archived events are not fed yet" if behind else "fed as far as the archive"
+
+
+def _fed_up_to(parts: Parts, view: FeatureView, generation: str) -> dict[int, int]:
+    """Each partition's last offset that is in the rows."""
     progress = parts.online.progress(table_of(parts.project, view, generation))
     numbers = [int(name.removeprefix("partition ")) for name in progress if name.startswith("partition ")]
-    archived = parts.offline.offsets(parts.archive_of(source), [each for each in numbers if each != HISTORY])
-    behind = sum(max(offset - int(progress[progress_name(each)]), 0) for each, offset in archived.items())
-    return f"{behind} archived events are not fed yet" if behind else "fed as far as the archive"
+    return {each: int(progress[progress_name(each)]) for each in numbers if each != HISTORY}
 
 
 def _materialized_text(snapshot: Snapshot, view: FeatureView, generation: str, hints: list[str]) -> str:

@@ -6,6 +6,7 @@ import math
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from decimal import Decimal
 from typing import Any
 
 import numpy as np
@@ -460,7 +461,7 @@ def _key_text(key: Mapping[str, Any]) -> str:
 
 
 def _text(value: Any) -> str:
-    return "null" if value is None else repr(value)
+    return "null" if value is None else str(value) if isinstance(value, Decimal) else repr(value)
 
 
 __all__ = ["Explanation", "explain", "newest_event"]

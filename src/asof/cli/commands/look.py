@@ -11,6 +11,7 @@ from asof.cli.options import MOMENT, Command, key_option, key_types, read_key
 from asof.cli.tables import Column
 
 SHOWN_ROWS = 20
+SHOWN_DIFFERENCES = 20
 
 _PLACES = ("partition", "offset", "ingested_at", "in_window", "from")
 """Columns that say where an event stands; on a narrow terminal the others matter more."""
@@ -69,10 +70,12 @@ def audit(context: CliContext, names: tuple[str, ...], keys: int, seed: int) -> 
     if context.output.form == "json":
         context.output.details("audit", facts)
     else:
-        known = report.differences
+        known = report.differences[:SHOWN_DIFFERENCES]
         columns = [Column(key, prose=key in ("cause", "text"), null="null") for key in known[0]] if known else []
         context.output.details("audit", {key: value for key, value in facts.items() if key != "differences"})
         context.output.records("differences", known, columns, empty="Serving equals training: no differences.")
+        if (left := len(report.differences) - len(known)) > 0:
+            context.note(f"{left} more differences; --output json has all.")
     if not report.ok:
         context.found_problems()
 

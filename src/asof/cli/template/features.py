@@ -25,7 +25,7 @@ DAY = timedelta(days=1)
 user = Entity(name="user", join_keys=["user_id"])
 
 # Where rows come from: here a program pushes them. Each row says when it happened (`timestamp_field`), in UTC.
-# Other sources: FileSource (Parquet, CSV, Delta) for tables, LogSource for a stream of JSON messages.
+# Other sources: FileSource (Parquet, CSV, Delta) and PostgresSource for tables, KafkaSource and LogSource for streams.
 visits = PushSource(
     name="visits",
     schema=[Field("user_id", Int64), Field("page", String), Field("seconds", Float64), Field("visited_at", Timestamp)],
