@@ -13,7 +13,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime
 from importlib import metadata
 from pathlib import Path
@@ -49,7 +49,7 @@ class Measure:
 
     Args:
         wall_s: elapsed seconds of the work alone, without starting its process.
-        cpu_s: user and system seconds of the work, over all its threads and child processes.
+        cpu_s: user and system seconds of the work, over all its threads and child processes, and of its servers.
         peak_mb: the greatest resident size of the process that did the work, in MiB, with its interpreter and imports.
         base_mb: that size before the work began.
         check: what the work answered.
@@ -60,6 +60,8 @@ class Measure:
     peak_mb: float
     base_mb: float
     check: Any = None
+    server_cpu_s: float = 0.0
+    """The servers' part of `cpu_s`."""
 
 
 @dataclass(frozen=True)
@@ -79,6 +81,7 @@ class Summary:
     peak_ratio: float | None = None
     per_wall_s: float | None = None
     per_cpu_s: float | None = None
+    server_cpu_s: float = 0.0
     check: Any = field(default=None, compare=False)
 
 
@@ -94,6 +97,7 @@ def compare(
     items: int = 0,
     unit: str = "rows",
     note: str = "",
+    servers: Sequence[int] = (),
 ) -> dict[str, Summary]:
     """Measure every candidate `runs` times, print a table, and append it to `results/<date>.jsonl`.
 
@@ -108,6 +112,7 @@ def compare(
         items: how many units the work handles, for rates; 0 for none.
         unit: their name.
         note: what a reader of the results should know, like the sizes.
+        servers: pids of private servers that work for the candidates; what their process trees use counts as CPU.
 
     Raises:
         ValueError: `baseline` is no candidate, or two runs answered differently.
@@ -127,7 +132,10 @@ def compare(
 
     measures: dict[str, list[Measure]] = {key: [] for key in candidates}
     for key in order:
-        measures[key].append(_run_once(candidates[key], fresh=fresh, calls=calls))
+        before = _servers_cpu_s(servers)
+        measure = _run_once(candidates[key], fresh=fresh, calls=calls)
+        served_s = (_servers_cpu_s(servers) - before) / calls
+        measures[key].append(replace(measure, cpu_s=measure.cpu_s + served_s, server_cpu_s=served_s))
 
     _refuse_different_answers(name, measures)
     base = _summarize(baseline, measures[baseline])
@@ -229,6 +237,35 @@ def _cpu_s() -> float:
     return sum(usage.ru_utime + usage.ru_stime for usage in usages)
 
 
+def _servers_cpu_s(servers: Sequence[int]) -> float:
+    """What these processes and their descendants have used, those that have ended included."""
+    if not servers:
+        return 0.0
+    # A process that ends while its parent has been read already is missed; so soon after one does not end again.
+    first = _ticks(servers)
+    time.sleep(0.3)
+    return max(first, _ticks(servers)) / os.sysconf("SC_CLK_TCK")
+
+
+def _ticks(servers: Sequence[int]) -> int:
+    found: dict[int, tuple[int, int]] = {}
+    for entry in os.listdir("/proc"):
+        try:
+            fields = Path(f"/proc/{entry}/stat").read_text().rpartition(")")[2].split() if entry.isdigit() else None
+        except OSError:
+            continue
+        if fields:
+            # The parent; user and system ticks of its own, and of its ended children.
+            found[int(entry)] = (int(fields[1]), sum(map(int, fields[11:15])))
+
+    def is_theirs(pid: int) -> bool:
+        while pid in found and pid not in servers:
+            pid = found[pid][0]
+        return pid in servers
+
+    return sum(ticks for pid, (_, ticks) in found.items() if is_theirs(pid))
+
+
 def _peak_mb() -> float:
     """The peak resident size of this process.
 
@@ -251,9 +288,9 @@ def _refuse_different_answers(name: str, measures: dict[str, list[Measure]]) -> 
 
 
 def _summarize(key: str, measures: list[Measure], *, base: Summary | None = None, items: int = 0) -> Summary:
-    wall_s, cpu_s, peak_mb, base_mb = (
+    wall_s, cpu_s, peak_mb, base_mb, server_cpu_s = (
         statistics.median(getattr(measure, figure) for measure in measures)
-        for figure in ("wall_s", "cpu_s", "peak_mb", "base_mb")
+        for figure in ("wall_s", "cpu_s", "peak_mb", "base_mb", "server_cpu_s")
     )
     return Summary(
         candidate=key,
@@ -269,6 +306,7 @@ def _summarize(key: str, measures: list[Measure], *, base: Summary | None = None
         peak_ratio=_ratio(peak_mb, base.peak_mb) if base else None,
         per_wall_s=_ratio(items, wall_s) if items else None,
         per_cpu_s=_ratio(items, cpu_s) if items else None,
+        server_cpu_s=server_cpu_s,
         check=measures[-1].check,
     )
 
@@ -280,6 +318,8 @@ def _ratio(value: float, base: float) -> float | None:
 def _print_table(name: str, summaries: list[Summary], *, baseline: str, unit: str, note: str) -> None:
     header = ["", "wall", "(min – max)", "CPU", "peak", "wall ×", "CPU ×", "peak ×"]
     header += [f"{unit}/s", f"{unit}/CPU s"] if unit else []
+    served = any(one.server_cpu_s for one in summaries)
+    header += ["servers' CPU"] if served else []
     rows = [header]
     for one in summaries:
         row = [
@@ -293,6 +333,7 @@ def _print_table(name: str, summaries: list[Summary], *, baseline: str, unit: st
             f"{ratio:.2f}" if ratio is not None else "–" for ratio in (one.wall_ratio, one.cpu_ratio, one.peak_ratio)
         ]
         row += [f"{rate:,.0f}" if rate else "–" for rate in (one.per_wall_s, one.per_cpu_s)] if unit else []
+        row += [_time(one.server_cpu_s)] if served else []
         rows.append(row)
     widths = [max(len(row[column]) for row in rows) for column in range(len(header))]
     print(f"\n{name}: median of {summaries[0].runs}" + (f"; {note}" if note else ""))

@@ -332,6 +332,24 @@ def test_without_an_arrival_the_columns_decide_between_equal_rows(engine: DuckDB
     compare(engine, [view], ordered, spine, table_of(rows))
 
 
+@MODEST
+@given(seed=st.integers(0, 2**32))
+def test_without_an_arrival_equal_rows_are_told_apart_whatever_the_view(engine: DuckDBEngine, seed: int) -> None:
+    rng = random.Random(seed)
+    rows, spine = events(rng, 60), spine_rows(rng, 40)
+    # Many rows of few moments, some of them equal in everything.
+    rows += [{**row, "amount": rng.choice([None, 1, 2])} for row in rng.choices(rows, k=30)] + rng.choices(rows, k=5)
+    for view in (
+        latest_view("latest", [USER], ttl=f"{rng.randrange(1, 20)}s", delay="1s"),
+        latest_view("of_two_keys", [USER, SHOP]),
+        latest_view("of_nobody", [], source=source()),
+    ):
+        ordered = arrival_by_columns(rows, view.feature_names)
+        if not view.source.created_timestamp_column:
+            ordered = [{**row, "created": None} for row in ordered]
+        compare(engine, [view], ordered, spine, table_of(rows))
+
+
 def test_without_an_arrival_a_row_that_ends_its_key_comes_last(engine: DuckDBEngine) -> None:
     rng = random.Random(4)
     rows, spine = events(rng, 90), spine_rows(rng, 60)

@@ -112,6 +112,14 @@ def test_the_text_of_each_plan(name: str) -> None:
     _check(f"duckdb/{name}", compile_program(request, TABLES, spine).text)
 
 
+@pytest.mark.parametrize("name", ["latest", "latest_small_spine_ttl_delay"])
+def test_the_text_where_rows_have_no_arrival(name: str) -> None:
+    request, spine = CASES[name]
+    tables = {**TABLES, "orders": replace(TABLES["orders"], arrival="columns")}
+
+    _check(f"duckdb/{name}_by_columns", compile_program(request, tables, spine).text)
+
+
 @pytest.mark.parametrize("tables", ["indexed", "plain"])
 @pytest.mark.parametrize("name", CASES)
 def test_the_text_of_each_plan_in_postgres(name: str, tables: str) -> None:

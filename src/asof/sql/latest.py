@@ -1,7 +1,8 @@
 """The plan for the latest value: one sort finds the row of each spine row, then its columns are gathered.
 
 Rows and spine are put together and sorted by key, time and ties; the last row number seen at a spine row is its row. So
-only narrow columns are sorted, ties are exact, and n spine rows stay n rows.
+only narrow columns are sorted, ties are exact, and n spine rows stay n rows. Where the values decide between equal
+rows, all but the last are left out before: few rows are equal, and a sort by all the values would take twice as long.
 """
 
 from __future__ import annotations
@@ -14,11 +15,33 @@ from asof.sql.dialect import LAST_OF_ALL, quote
 from asof.sql.rows import Rows, SpineTable
 
 
-def find_rows(rows: Rows, read: ViewRead, spine: SpineTable, *, as_known: bool) -> str:
+def find_outdone(rows: Rows) -> str:
+    """SELECT of `outdone`, the numbers of rows that another one of the same key and time comes after."""
+    same = ", ".join([*([rows.key_names()] if rows.keys else []), "ts"])
+    ties = ", ".join(f"{tie} DESC NULLS LAST" for tie in rows.ties)
+    return f"""\
+SELECT source_row AS outdone
+FROM (
+  SELECT source_row, row_number() OVER (PARTITION BY {same} ORDER BY {ties}) AS place
+  FROM (
+{rows.select()}
+  )
+  SEMI JOIN (
+    SELECT {same} FROM (
+{rows.select(without=rows.ties)}
+    )
+    GROUP BY {same} HAVING count(*) > 1
+  ) USING ({same})
+)
+WHERE place > 1"""
+
+
+def find_rows(rows: Rows, read: ViewRead, spine: SpineTable, *, as_known: bool, outdone: str = "") -> str:
     """SELECT of n (the spine row's number) and `row` (the number of the source's row, or null), one per spine row.
 
     Args:
         as_known: only rows that were written down by the spine row's own time.
+        outdone: the table of `find_outdone`, if there is one: without its rows none are equal in key and time.
     """
     view = read.view
     found = "source_row"
@@ -27,9 +50,16 @@ def find_rows(rows: Rows, read: ViewRead, spine: SpineTable, *, as_known: bool) 
         guards = [f"found_ts >= ts - {view.ttl}"]
     if as_known:
         return _find_known_rows(rows, read, spine)
-    own = ", ".join(rows.ties)
-    # A spine row has no source row, and its first tie is greater than any: it comes last in its moment.
-    blank = ", ".join([f"{LAST_OF_ALL} AS {rows.ties[0]}", *(f"NULL AS {tie}" for tie in rows.ties[1:])])
+    if outdone:
+        # One moment has one row at most, so it does not matter whether that or the spine's rows of it are sorted first.
+        own = blank = ""
+        order, frame = "ts", "RANGE"
+        chosen = f"SELECT * FROM (\n{rows.select(without=rows.ties)}\n) ANTI JOIN {outdone} ON outdone = source_row"
+    else:
+        own = "".join(f"{tie}, " for tie in rows.ties)
+        # A spine row has no source row, and its first tie is greater than any: it comes last in its moment.
+        blank = "".join([f"{LAST_OF_ALL} AS {rows.ties[0]}, ", *(f"NULL AS {tie}, " for tie in rows.ties[1:])])
+        order, frame, chosen = rows.order("ts"), "ROWS", rows.select()
     mine = _columns(rows)
     latest = "last_value(source_row IGNORE NULLS) OVER w AS source_row"
     if view.ttl:
@@ -39,14 +69,14 @@ SELECT n, CASE WHEN {" AND ".join(guards)} THEN {found} END AS source_row
 FROM (
   SELECT n, ts, {latest}
   FROM (
-    SELECT {mine}ts, {own}, source_row, NULL AS n FROM (
-{rows.select()}
+    SELECT {mine}ts, {own}source_row, NULL AS n FROM (
+{chosen}
     )
     UNION ALL
-    SELECT {_spine_keys(read)}{spine.moment()}{_minus(view.delay)} AS ts, {blank}, NULL AS source_row, rowid AS n
+    SELECT {_spine_keys(read)}{spine.moment()}{_minus(view.delay)} AS ts, {blank}NULL AS source_row, rowid AS n
     FROM {spine.relation}
   )
-  WINDOW w AS ({rows.partition()}ORDER BY {rows.order("ts")} ROWS BETWEEN UNBOUNDED PRECEDING AND CURRENT ROW)
+  WINDOW w AS ({rows.partition()}ORDER BY {order} {frame} BETWEEN UNBOUNDED PRECEDING AND CURRENT ROW)
 )
 WHERE n IS NOT NULL"""
 

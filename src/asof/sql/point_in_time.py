@@ -10,7 +10,7 @@ from asof.definitions.sources import TOMBSTONE
 from asof.expressions import parse
 from asof.selection import FeatureOut, ViewRead
 from asof.sql.dialect import literal, quote
-from asof.sql.latest import find_rows, gather, tie_columns
+from asof.sql.latest import find_outdone, find_rows, gather, tie_columns
 from asof.sql.positions import answer, find_positions, find_sessions, sort_rows
 from asof.sql.rows import Cut, Rows, SpineTable, Table
 from asof.sql.windows import Windows, over_pairs, plan_values
@@ -177,6 +177,13 @@ def _latest_steps(
     rows = rows_of(request, tables, read, cut_of(request, read, spine, reach))
     found, made = f"asof_found_{index}", f"asof_latest_{index}"
     features = [(rows.feature(feature.name, feature.dtype), feature.output) for feature in read.features]
+    if rows.table.arrival == "columns" and request.known_at is not True:
+        outdone = f"asof_outdone_{index}"
+        return [
+            Step(outdone, find_outdone(rows)),
+            Step(found, find_rows(rows, read, spine, as_known=False, outdone=outdone), drop=(outdone,)),
+            Step(made, gather(rows, found, features), drop=(found,)),
+        ]
     return [
         Step(found, find_rows(rows, read, spine, as_known=request.known_at is True)),
         Step(made, gather(rows, found, features), drop=(found,)),

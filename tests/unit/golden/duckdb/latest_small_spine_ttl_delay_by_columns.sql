@@ -1,0 +1,51 @@
+CREATE TEMP TABLE asof_outdone_0 AS
+SELECT source_row AS outdone
+FROM (
+  SELECT source_row, row_number() OVER (PARTITION BY k0, ts ORDER BY created DESC NULLS LAST, tie0 DESC NULLS LAST, tie1 DESC NULLS LAST, tie2 DESC NULLS LAST) AS place
+  FROM (
+SELECT "user_id" AS k0, ((epoch_ns("happened")) - (((epoch_ns("happened")) % 1000) + 1000) % 1000) // 1000 AS ts, coalesce(epoch_us("written"), ((epoch_ns("happened")) - (((epoch_ns("happened")) % 1000) + 1000) % 1000) // 1000) AS created, "amount" AS tie0, "price" AS tie1, "page" AS tie2, asof_row AS source_row
+FROM asof_source_0
+WHERE "happened" IS NOT NULL AND "user_id" IS NOT NULL AND ("user_id") IN (SELECT ("user_id") FROM asof_spine)
+  )
+  SEMI JOIN (
+    SELECT k0, ts FROM (
+SELECT "user_id" AS k0, ((epoch_ns("happened")) - (((epoch_ns("happened")) % 1000) + 1000) % 1000) // 1000 AS ts, asof_row AS source_row
+FROM asof_source_0
+WHERE "happened" IS NOT NULL AND "user_id" IS NOT NULL AND ("user_id") IN (SELECT ("user_id") FROM asof_spine)
+    )
+    GROUP BY k0, ts HAVING count(*) > 1
+  ) USING (k0, ts)
+)
+WHERE place > 1;
+
+CREATE TEMP TABLE asof_found_0 AS
+SELECT n, CASE WHEN found_ts >= ts - 86400000000 THEN source_row END AS source_row
+FROM (
+  SELECT n, ts, last_value(source_row IGNORE NULLS) OVER w AS source_row, last_value(CASE WHEN n IS NULL THEN ts END IGNORE NULLS) OVER w AS found_ts
+  FROM (
+    SELECT k0, ts, source_row, NULL AS n FROM (
+SELECT * FROM (
+SELECT "user_id" AS k0, ((epoch_ns("happened")) - (((epoch_ns("happened")) % 1000) + 1000) % 1000) // 1000 AS ts, asof_row AS source_row
+FROM asof_source_0
+WHERE "happened" IS NOT NULL AND "user_id" IS NOT NULL AND ("user_id") IN (SELECT ("user_id") FROM asof_spine)
+) ANTI JOIN asof_outdone_0 ON outdone = source_row
+    )
+    UNION ALL
+    SELECT "user_id" AS k0, epoch_us("event_timestamp") - 300000000 AS ts, NULL AS source_row, rowid AS n
+    FROM asof_spine
+  )
+  WINDOW w AS (PARTITION BY k0 ORDER BY ts RANGE BETWEEN UNBOUNDED PRECEDING AND CURRENT ROW)
+)
+WHERE n IS NOT NULL;
+DROP TABLE asof_outdone_0;
+
+CREATE TEMP TABLE asof_latest_0 AS
+SELECT f0 AS "latest__amount", f1 AS "latest__price", f2 AS "latest__page"
+FROM asof_found_0 found
+LEFT JOIN (SELECT asof_row, "amount" AS f0, "price" AS f1, "page" AS f2 FROM asof_source_0) features ON features.asof_row = found.source_row
+ORDER BY found.n;
+DROP TABLE asof_found_0;
+
+SELECT asof_spine."user_id", asof_spine."event_timestamp", asof_latest_0."latest__amount" AS "latest__amount", coalesce(asof_latest_0."latest__price", CAST('0.5' AS DOUBLE)) AS "latest__price", asof_latest_0."latest__page" AS "latest__page"
+FROM asof_spine
+POSITIONAL JOIN asof_latest_0
