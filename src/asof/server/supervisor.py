@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import ctypes
 import errno
 import os
 import select
 import shutil
 import signal
 import socket
+import struct
 import subprocess
 import sys
 import tempfile
@@ -27,6 +29,10 @@ SILENT_S = 30.0
 """A worker that does not show for so long that it lives is replaced."""
 BACK_OFF_S = (0.0, 0.5, 1.0, 2.0, 5.0, 10.0)
 """How long to wait before a worker is started again that ended by itself, the more often the longer."""
+
+_ATTACH_FILTER = 26
+_TAKE_NOTHING = struct.pack("HBBI", 0x06, 0, 0, 0)
+"""Linux's SO_ATTACH_FILTER, and a filter of one instruction: return 0 bytes of the packet."""
 
 SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 
@@ -66,6 +72,22 @@ def listening_socket(host: str, port: int, backlog: int) -> socket.socket:
             f"cannot listen on {host}:{port}: {error.strerror or error}",
             hint="choose another --port" if error.errno == errno.EADDRINUSE else "choose another --host",
         ) from error
+
+
+def let_nobody_in(listening: socket.socket) -> None:
+    """Have the kernel pass over whoever wants to connect from now on, in all processes that hold the socket.
+
+    Who connects between the last look into its queue and its end would be reset with a request on the way. As it is,
+    the queue only empties; who comes meanwhile tries again, and meets nobody. Elsewhere than on Linux that stays open.
+    """
+    if sys.platform != "linux":
+        return
+    nothing = ctypes.create_string_buffer(_TAKE_NOTHING)
+    try:
+        program = struct.pack("HP", len(_TAKE_NOTHING) // 8, ctypes.addressof(nothing))
+        listening.setsockopt(socket.SOL_SOCKET, _ATTACH_FILTER, program)
+    except OSError:
+        pass
 
 
 class Supervisor:
@@ -269,6 +291,7 @@ class Supervisor:
             return
         self._is_stopping = True
         # First of all, so that the last worker that closes its own leaves no connection in the kernel's queue.
+        let_nobody_in(self.socket)
         self.socket.close()
         starting = [child for child in self._children if not child.is_ready and not self._just_became_ready(child)]
         for child in starting:
