@@ -103,6 +103,26 @@ def test_events_without_an_id_are_all_events(run: Run):
     assert seen(run)[0] == 2
 
 
+def test_ids_that_a_fail_over_of_the_store_lost_are_brought_back_from_the_archive(
+    run: Run, monkeypatch: pytest.MonkeyPatch
+):
+    run.send(visit(1), visit(2))
+    run.step()
+    run.flush()
+    online = run.parts.online
+    (ids,) = [table for table in online.tables(run.parts.project) if table.view.endswith(EVENTS)]
+    online.delete(ids, [key for key, _, _ in online.scan(ids)])
+    monkeypatch.setattr(online, "incarnation", lambda: "the standby")
+    run.flush()
+
+    run.send_again(2)
+    run.step()
+
+    assert seen(run) == [1, 1, 0]
+    run.finish()
+    run.assert_online_is_history()
+
+
 def test_an_id_is_remembered_for_its_horizon(run: Run):
     run.send(visit(1))
     run.step()

@@ -23,7 +23,7 @@ EVENTS = "__events"
 """Behind a source's name: the table of its events' ids. No view is called so."""
 
 RESTORED = "restored"
-"""The fact that the table holds the ids of what is archived."""
+"""The fact that the table holds the ids of what is archived, with the incarnation of the store that it is true of."""
 
 _ATTEMPTS = 100
 _ROWS_AT_ONCE = 50_000
@@ -45,8 +45,9 @@ class Claims:
         self.restore()
 
     def restore(self) -> None:
-        """Bring back the ids of the archive, where the store has none: it is new, or was lost."""
-        if RESTORED in self.parts.online.progress(self.table):
+        """Bring back the ids of the archive, where the store may lack some: it is new, was lost, or failed over."""
+        incarnation = self.parts.online.incarnation()
+        if self.parts.online.progress(self.table).get(RESTORED) == f"in {incarnation}":
             return
         self.parts.online.prepare(self.table)
         rows = self.parts.offline.rows(self.parts.archive_of(self.source))
@@ -58,7 +59,7 @@ class Claims:
             )
             for batch in self.parts.offline.sql(text, {"archive": rows}).reader(_ROWS_AT_ONCE):
                 self._restore(pa.Table.from_batches([batch]))
-        self.parts.online.write_progress(self.table, {RESTORED: 1})
+        self.parts.online.write_progress(self.table, {RESTORED: f"in {incarnation}"}, within=incarnation)
 
     def _restore(self, rows: pa.Table) -> None:
         places = list(zip(rows["partition"].to_pylist(), rows["offset"].to_pylist(), strict=True))
