@@ -341,10 +341,13 @@ def test_plan_finds_a_topic_that_is_not_there_and_a_cluster_that_does_not_answer
     )
     with pytest.raises(CheckFailed, match=f"no topic '{topic_prefix}none'.*check topic= and bootstrap_servers="):
         store.apply(list(definitions_on(missing)))
+    store.close()
+    with (tmp_path / "feature_store.yaml").open("a") as file:
+        file.write("\n        connections: {away: {type: kafka, bootstrap_servers: '127.0.0.1:1', timeout_s: 1}}\n")
+    store = FeatureStore(tmp_path)
     away = KafkaSource(
-        "visits", topic="x", schema=VISITS.schema, timestamp_field="at", timestamp_unit="us",
-        bootstrap_servers="127.0.0.1:1",
-    )  # fmt: skip
+        "visits", topic="x", schema=VISITS.schema, timestamp_field="at", timestamp_unit="us", connection_ref="away"
+    )
     with pytest.raises(CheckFailed, match=r"127\.0\.0\.1:1 does not answer"):
         store.apply(list(definitions_on(away)))
     assert store.list_sources() == []
