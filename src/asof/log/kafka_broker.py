@@ -149,8 +149,9 @@ class Broker:
             error = heard or error
         found = _plain(error) if error is not None else f"no answer within {self.timeout_s:g} s"
         hint = _hint(error)
-        if error is None or (error.code() in _SILENT - _HINTS.keys() and error.code() != KafkaError._TRANSPORT):
-            # A connection that is refused says so; one that is taken and dropped does not.
+        says_why = error is not None and error.code() == KafkaError._TRANSPORT and "Disconnected" not in error.str()
+        if error is None or (error.code() in _SILENT - _HINTS.keys() and not says_why):
+            # A connection that is refused says so; one that is taken and dropped does not say why.
             hint = "check bootstrap_servers and security.protocol, and that the broker runs"
         is_refused = error is not None and error.code() in _REFUSALS
         what = "refuses the connection" if is_refused else "does not answer"
