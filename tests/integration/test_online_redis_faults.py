@@ -406,22 +406,7 @@ def cluster_with_replica(private_redis_cluster: Any, private_service: Any) -> It
     """A cluster whose first master has a replica."""
     cluster = private_redis_cluster
     replica = private_service(Redis, cluster=True)
-    first = cluster.nodes[0]
-    with first.client() as client, replica.client() as new:
-        new.execute_command("CLUSTER", "MEET", "127.0.0.1", first.port, first.port_of("bus_port"))
-        id = client.execute_command("CLUSTER MYID").decode()
-        wait_until(lambda: id in new.execute_command("CLUSTER NODES").__repr__(), "Redis Cluster", timeout_s=20)
-        wait_until(lambda: new.execute_command("CLUSTER", "REPLICATE", id), "Redis Cluster", timeout_s=20)
-        wait_until(lambda: new.info("replication").get("master_link_status") == "up", "Redis Cluster", timeout_s=20)
-
-    def all_know_it() -> bool:
-        for node in cluster.nodes:
-            with node.client() as client:
-                if client.cluster("INFO")["cluster_known_nodes"] != "4":
-                    return False
-        return True
-
-    wait_until(all_know_it, "Redis Cluster", timeout_s=20)
+    cluster.add_replica(replica, of=cluster.nodes[0])
     yield cluster, replica
 
 
