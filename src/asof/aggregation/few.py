@@ -1,6 +1,6 @@
 """Answer a view's aggregates for a handful of rows, in plain Python.
 
-For one row numpy's calls cost more than the counting; they are at par at about sixty rows. Both answer the same,
+For one row numpy's calls cost more than the counting; they are at par at about twenty rows. Both answer the same,
 which a test holds.
 """
 
@@ -91,7 +91,7 @@ class _Plan:
 def answer_few(
     layout: Layout, blobs: Sequence[bytes | None], t: Micros, names: Sequence[str] | None = None
 ) -> Answers:
-    """The same as `finish(layout, decode(layout, blobs), t, names)`, but its columns are lists of Python values.
+    """The same as `finish(layout, decode(layout, blobs), t, names)`, in lists.
 
     Raises:
         StorageError: a blob was not written by this layout and format version.

@@ -1,13 +1,13 @@
-"""Answer a view's aggregates from the states of many rows at once, as Arrow columns."""
+"""Answer a view's aggregates from the states of many rows at once."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
-import pyarrow as pa
 from numpy.typing import NDArray
 
 from asof.aggregation.absorb import reduce_groups
@@ -15,8 +15,8 @@ from asof.aggregation.layout import Layout, Output
 from asof.aggregation.parts import DecimalSum, Ints, Part, Pick
 from asof.aggregation.pool import NONE, Pool
 from asof.aggregation.rows import NEVER, State
-from asof.aggregation.runs import firsts, lower_bounds, ranges
-from asof.aggregation.values import column_of_words, restored, unscaled
+from asof.aggregation.runs import Columns, Runs, firsts, lower_bounds, ranges
+from asof.aggregation.values import restored, unscaled
 from asof.definitions.windows import Session, Sliding, Window
 from asof.timing import Micros
 
@@ -28,7 +28,7 @@ class Answers:
     """The aggregates of n rows as of one t, or of one t per row.
 
     Attributes:
-        columns: by the aggregate's name an Arrow array of n values; `answer_few` gives lists of Python values instead.
+        columns: by the aggregate's name n Python values.
         behind: rows that have merged events later than t: they cannot be answered as of t. Their values mean nothing.
         incomplete: rows whose sessions must be recomputed from the archive.
         overflow: rows that passed the size limit; all their values are null.
@@ -37,12 +37,27 @@ class Answers:
             the row's horizon, which no merged event is later than; `NEVER` without events.
     """
 
-    columns: Mapping[str, Any]
+    columns: Mapping[str, list[Any]]
     behind: Sequence[bool] | Mask
     incomplete: Sequence[bool] | Mask
     overflow: Sequence[bool] | Mask
     out_of_range: int
     newest: Sequence[Micros] | Ints
+
+
+@dataclass(frozen=True)
+class _Asked:
+    """What is asked of one window.
+
+    Args:
+        in_place: the parts that are reduced where they lie; `gathered`: the others.
+    """
+
+    window: Window | None
+    family: int
+    outputs: tuple[Output, ...]
+    in_place: tuple[Part, ...]
+    gathered: tuple[Part, ...]
 
 
 def finish(layout: Layout, state: State, t: Micros | Ints, names: Sequence[str] | None = None) -> Answers:
@@ -52,197 +67,194 @@ def finish(layout: Layout, state: State, t: Micros | Ints, names: Sequence[str] 
     that the last fold was given, less the layout's margin.
     """
     reach = t - 1 if layout.exclusive else t
+    order, windows = _plan(layout, tuple(names) if names is not None else None)
+    words = Columns(state.records)
+    times = words[0]
+    ends = state.counts.cumsum(axis=1)
+    ends += state.starts[:, None]
+    begins = ends - state.counts
+    fresh, fresh_ends = begins[:, layout.fresh], ends[:, layout.fresh]
+    has_fresh = fresh_ends > fresh
+    newest = times[fresh_ends - 1]
+    if (has_fresh & (newest > reach)).any():
+        fresh_ends = lower_bounds(times[:-1], fresh, fresh_ends, reach + 1)
+        has_fresh = fresh_ends > fresh
+        newest = times[fresh_ends - 1]
+    cuts = np.empty((len(state), 4), dtype=np.int64)
+    cuts[:, 2], cuts[:, 3] = fresh, fresh_ends
+    columns: dict[str, Any] = {}
+    out_of_range = 0
+    # NaN and the infinities go their ways without a word.
+    with np.errstate(all="ignore"):
+        for asked in windows:
+            cuts[:, 0], cuts[:, 1] = begins[:, asked.family], ends[:, asked.family]
+            states = _reduced(layout, state, Runs(words, _members(words, asked.window, cuts, t)), asked)
+            for output in asked.outputs:
+                columns[output.name], misfits = _answer(output, states, state.pool)
+                out_of_range += misfits
+    overflow = state.overflow
+    for row in overflow.nonzero()[0].tolist():
+        for column in columns.values():
+            column[row] = None
+    newest = np.where(has_fresh, newest, state.horizon)
+    in_order = {name: columns[name] for name in order}
+    return Answers(in_order, reach < state.horizon, state.incomplete, overflow, out_of_range, newest)
+
+
+@lru_cache(maxsize=1024)
+def _plan(layout: Layout, names: tuple[str, ...] | None) -> tuple[tuple[str, ...], tuple[_Asked, ...]]:
+    """The outputs' names in order, and what is asked of each window."""
     outputs = [layout.by_name[name] for name in names] if names is not None else list(layout.outputs)
     windows: dict[Window | None, list[Output]] = {}
     for output in outputs:
         windows.setdefault(output.aggregation.window, []).append(output)
-    ends = state.starts[:, None] + state.counts.cumsum(axis=1)
-    begins = ends - state.counts
-    fresh = begins[:, layout.fresh]
-    fresh_ends = lower_bounds(state.records[:, 0], fresh, ends[:, layout.fresh], reach + 1)
-    overflow = state.overflow
-    columns: dict[str, Any] = {}
-    out_of_range = 0
-    for window, of_window in windows.items():
-        family = of_window[0].family
-        merged = begins[:, family], ends[:, family]
-        bounds = _members(state, window, merged, (fresh, fresh_ends), t)
-        states = _reduced(layout, state, bounds, of_window)
-        for output in of_window:
-            column, misfits = answer(layout, output, states, state.pool, ~overflow)
-            columns[output.name] = column
-            out_of_range += misfits
-    columns = {output.name: columns[output.name] for output in outputs}
-    newest = state.horizon
-    if len(state.records):
-        newest = np.where(fresh_ends > fresh, state.records[fresh_ends - 1, 0], newest)
-    return Answers(columns, reach < state.horizon, state.incomplete, overflow, out_of_range, newest)
+    plan = []
+    for window, its in windows.items():
+        parts = list(dict.fromkeys(part for output in its for part in output.parts))
+        in_place = tuple(part for part in parts if part.merges_in_place)
+        gathered = tuple(part for part in parts if not part.merges_in_place)
+        plan.append(_Asked(window, its[0].family, tuple(its), in_place, gathered))
+    return tuple(output.name for output in outputs), tuple(plan)
 
 
-def _members(
-    state: State, window: Window | None, merged: tuple[Ints, Ints], fresh: tuple[Ints, Ints], t: Micros | Ints
-) -> Ints:
+def _members(words: Columns, window: Window | None, family: Ints, t: Micros | Ints) -> Ints:
     """The record lines that a window ending at each row's t holds: int64[n, 4], begin and end of two runs per row.
 
     Args:
-        merged: begin and end of the lines of each row's family.
-        fresh: begin and end of the lines of each row's fresh records, up to t.
+        family: the same of all records of the window's family, and of all fresh ones up to t.
     """
-    bounds = np.stack((*merged, *fresh), axis=1)
     if isinstance(window, Sliding):
+        cuts = family.copy()
         lowest = (t - window.length) // window.hop * window.hop
-        runs = bounds.reshape(-1, 2)
+        runs = cuts.reshape(-1, 2)
         keys = lowest if isinstance(lowest, int) else lowest.repeat(2)
-        runs[:, 0] = lower_bounds(state.records[:, 0], runs[:, 0], runs[:, 1], keys)
-    elif isinstance(window, Session):
-        bounds[:, 0], bounds[:, 2] = _latest_session(state, window.gap, *merged, *fresh, t)
-    return bounds
+        runs[:, 0] = lower_bounds(words[0][:-1], runs[:, 0], runs[:, 1], keys)
+        return cuts
+    if isinstance(window, Session):
+        cuts = family.copy()
+        cuts[:, 0], cuts[:, 2] = _latest_session(words, window.gap, family, t)
+        return cuts
+    return family
 
 
-def _latest_session(
-    state: State, gap: Micros, begins: Ints, ends: Ints, fresh: Ints, fresh_ends: Ints, t: Micros | Ints
-) -> tuple[Ints, Ints]:
+def _latest_session(words: Columns, gap: Micros, family: Ints, t: Micros | Ints) -> tuple[Ints, Ints]:
     """Where the open session's records begin: among the merged intervals (at most one), and among the fresh records."""
-    if not len(state.records):
-        return ends, fresh_ends
-    lasts = state.records[:, 1]
-    has_interval = ends > begins
-    latest = np.where(has_interval, lasts[np.maximum(ends, 1) - 1], NEVER)
-    begins = np.where(has_interval, ends - 1, ends)
+    begins, ends, fresh, fresh_ends = family.T
+    times = words[0]
+    latest = np.where(ends > begins, words[1][ends - 1], NEVER)
+    begins = np.maximum(ends - 1, begins)
     sizes = fresh_ends - fresh
     some = np.flatnonzero(sizes)
     if len(some):
         lines, rows = ranges(fresh[some], sizes[some]), np.repeat(some, sizes[some])
-        times = state.records[lines, 0]
+        fresh_times = times[lines]
         head = firsts(rows)
-        previous = np.concatenate([[0], times[:-1]])
+        previous = np.concatenate([[0], fresh_times[:-1]])
         previous[head] = latest[some]
-        broken = times - previous > gap
+        broken = fresh_times - previous > gap
         cuts = np.maximum.reduceat(np.where(broken, lines, -1), np.flatnonzero(head))
         cut = cuts >= 0
         begins[some[cut]] = ends[some[cut]]
         fresh = fresh.copy()
         fresh[some[cut]] = cuts[cut]
-        latest[some] = times[np.cumsum(sizes[some]) - 1]
+        latest[some] = fresh_times[np.cumsum(sizes[some]) - 1]
     over = latest < t - gap
     return np.where(over, ends, begins), np.where(over, fresh_ends, fresh)
 
 
-def _reduced(layout: Layout, state: State, bounds: Ints, outputs: Sequence[Output]) -> Ints:
-    """One merged state per row (words × rows), of the parts that these outputs read; empty where there is no record."""
-    parts = list(dict.fromkeys(part for output in outputs for part in output.parts))
-    merged = np.empty((layout.width, len(state)), dtype=np.int64)
-    in_place = [part for part in parts if part.merges_in_place]
-    if in_place:
-        _reduce_in_place(layout, state, bounds, in_place, merged)
-    if len(in_place) < len(parts):
-        _reduce_gathered(layout, state, bounds, [part for part in parts if not part.merges_in_place], merged)
-    return merged
+def _reduced(layout: Layout, state: State, runs: Runs, asked: _Asked) -> dict[int, Ints]:
+    """One merged state per row, word by word, of the parts that the outputs read; empty where there is no record."""
+    reduced: dict[int, Ints] = {}
+    for part in asked.in_place:
+        part.merge_in_place(runs, reduced)
+    if asked.gathered:
+        # Parts that look at each record's neighbours need those of all runs side by side.
+        lengths = runs.cuts[:, 1::2] - runs.cuts[:, 0::2]
+        lines, sizes = ranges(runs.cuts[:, 0::2].reshape(-1), lengths.reshape(-1)), lengths.sum(axis=1)
+        filled = np.flatnonzero(sizes)
+        heads = np.cumsum(sizes) - sizes
+        merged = reduce_groups(layout, state.records[lines].T, heads[filled], state.pool, parts=asked.gathered)
+        for part in asked.gathered:
+            for word in part.words:
+                reduced[word] = np.full(len(state), layout.empty[word])
+                reduced[word][filled] = merged[word]
+    return reduced
 
 
-def _reduce_in_place(layout: Layout, state: State, bounds: Ints, parts: Sequence[Part], out: Ints) -> None:
-    """Reduce the runs where they lie: what lies between them is reduced, too, which costs less than to copy them."""
-    # Ascending: row after row lie the runs, and between them what is not asked for.
-    cuts = bounds.reshape(-1)
-    cuts = cuts[: np.searchsorted(cuts, len(state.records))]
-    runs = np.empty((layout.width, bounds.size), dtype=np.int64)
-    if len(cuts):
-        with np.errstate(invalid="ignore", over="ignore"):
-            for part in parts:
-                part.merge(state.records.T, cuts, cuts, runs[:, : len(cuts)], state.pool)
-    filled = bounds[:, 0::2] < bounds[:, 1::2]
-    runs = np.where(filled.reshape(-1), runs[:, 0::2], layout.empty[:, None])
-    for part in parts:
-        part.merge(runs, np.arange(0, runs.shape[1], 2), cuts, out, state.pool)
-
-
-def _reduce_gathered(layout: Layout, state: State, bounds: Ints, parts: Sequence[Part], out: Ints) -> None:
-    """Gather the records of all runs and reduce them: for parts that look at each record's neighbours."""
-    lengths = bounds[:, 1::2] - bounds[:, 0::2]
-    lines, sizes = ranges(bounds[:, 0::2].reshape(-1), lengths.reshape(-1)), lengths.sum(axis=1)
-    filled = np.flatnonzero(sizes)
-    states = state.records[lines].T
-    heads = np.cumsum(sizes) - sizes
-    reduced = reduce_groups(layout, states, heads[filled], state.pool, parts=parts)
-    for part in parts:
-        for word in part.words:
-            out[word] = layout.empty[word]
-            out[word, filled] = reduced[word]
-
-
-def answer(
-    layout: Layout, output: Output, states: Ints, pool: Pool, alive: Mask
-) -> tuple[pa.Array, int]:
-    """One aggregate from the merged states (words × rows), and how many sums did not fit their type."""
-    function, dtype, part = output.aggregation.function, output.dtype, output.parts[0]
+def _answer(output: Output, states: Mapping[int, Ints], pool: Pool) -> tuple[list[Any], int]:
+    """One aggregate from the merged states, and how many sums did not fit their type."""
+    function, part = output.aggregation.function, output.parts[0]
     if function == "count":
-        return pa.array(states[part.at], mask=None if alive.all() else ~alive), 0
+        return states[part.at].tolist(), 0
     if part.holds_object:
-        return _objects(output, part, states, pool, alive), 0
+        return _objects(output, part, states, pool), 0
     if isinstance(part, Pick):
         # What was never set has the order's lowest (or highest) word.
-        valid = (states[part.at] != part.empty[0]) & alive
-        return column_of_words(_typed(states[part.value_at], output), valid, dtype), 0
+        return _restored(output, states[part.value_at], missing=states[part.at] == part.empty[0]), 0
     counts = states[output.parts[1].at]
-    valid = (counts > 0) & alive
     if function in ("min", "max"):
-        return column_of_words(_typed(states[part.at], output), valid, dtype), 0
+        return _restored(output, states[part.at], missing=counts == 0), 0
     if isinstance(part, DecimalSum):
-        return _decimals(output, part, states, counts, valid)
+        return _decimals(output, part, states, counts)
     if function in ("std", "var"):
-        return pa.array(variance(output, states, counts), mask=~(valid & (counts > 1))), 0
+        return _listed(variance(output, states, counts), missing=counts < 2), 0
     if part.kind == "float_sum":
         totals = states[part.at].view(np.float64)
-        with np.errstate(invalid="ignore", divide="ignore"):
-            return pa.array(totals / np.maximum(counts, 1) if function == "mean" else totals, mask=~valid), 0
+        return _listed(totals / counts if function == "mean" else totals, missing=counts == 0), 0
     low, high = states[part.at], states[part.at + 1]
-    fits = (high >= -(2**31)) & (high < 2**31)
+    # A total fits 64 bits where its upper limb fits 32.
+    misfits = (high + 2**31) >> 32 != 0
     exact = (high << 32) | low
     if function == "sum":
-        return pa.array(exact, mask=~(valid & fits)), int((valid & ~fits).sum())
-    totals = np.where(fits, exact.astype(np.float64), high.astype(np.float64) * 2.0**32 + low)
-    return pa.array(totals / np.maximum(counts, 1), mask=~valid), 0
+        return _listed(exact, missing=(counts == 0) | misfits), int(misfits.sum())
+    totals = np.where(misfits, high.astype(np.float64) * 2.0**32 + low, exact.astype(np.float64))
+    return _listed(totals / counts, missing=counts == 0), 0
 
 
-def variance(output: Output, states: Ints, counts: Ints) -> NDArray[np.float64]:
+def _listed(values: NDArray[Any], *, missing: Mask) -> list[Any]:
+    listed: list[Any] = values.tolist()
+    for row in missing.nonzero()[0].tolist():
+        listed[row] = None
+    return listed
+
+
+def _restored(output: Output, words: Ints, *, missing: Mask) -> list[Any]:
+    """Words as the values that they stand for."""
+    assert output.column is not None
+    listed = _listed(words.view(np.float64) if output.column.is_float else words, missing=missing)
+    back = restored(output.column)
+    return listed if back is None else [None if value is None else back(value) for value in listed]
+
+
+def variance(output: Output, states: Mapping[int, Ints], counts: Ints) -> NDArray[np.float64]:
     """The sample variance or its root; NaN where an infinite value or NaN is among the values."""
     part = output.parts[0]
     means, squares = states[part.at].view(np.float64), states[part.at + 1].view(np.float64)
-    with np.errstate(invalid="ignore", over="ignore"):
-        spread = np.where(np.isfinite(means), squares / np.maximum(counts - 1, 1), np.nan)
-        return np.sqrt(spread) if output.aggregation.function == "std" else spread
+    spread = np.where(np.isfinite(means), squares / np.maximum(counts - 1, 1), np.nan)
+    return np.sqrt(spread) if output.aggregation.function == "std" else spread
 
 
-def _typed(words: Ints, output: Output) -> NDArray[Any]:
-    return words.view(np.float64) if output.column is not None and output.column.is_float else words
-
-
-def _decimals(output: Output, part: Part, states: Ints, counts: Ints, valid: Mask) -> tuple[pa.Array, int]:
+def _decimals(output: Output, part: Part, states: Mapping[int, Ints], counts: Ints) -> tuple[list[Any], int]:
     assert output.column is not None
     scale, values, misfits = output.column.scale, [], 0
     limbs = (states[word].tolist() for word in part.words)
-    for l0, l1, l2, l3, count, good in zip(*limbs, counts.tolist(), valid.tolist()):
+    for l0, l1, l2, l3, count in zip(*limbs, counts.tolist()):
         total = l0 + (l1 << 32) + (l2 << 64) + (l3 << 96)
         value: Any = None
-        if good and output.aggregation.function == "mean":
+        if count and output.aggregation.function == "mean":
             value = total / (count * 10**scale)
-        elif good and abs(total) < 10 ** (output.dtype.precision or 38):
+        elif count and abs(total) < 10 ** (output.dtype.precision or 38):
             value = unscaled(total, scale)
-        elif good:
+        elif count:
             misfits += 1
         values.append(value)
-    return pa.array(values, type=output.dtype.arrow()), misfits
+    return values, misfits
 
 
-def _objects(output: Output, part: Part, states: Ints, pool: Pool, alive: Mask) -> pa.Array:
-    word = part.at + part.width - 1
+def _objects(output: Output, part: Part, states: Mapping[int, Ints], pool: Pool) -> list[Any]:
     read = object_reader(output)
-    values = [read(pool[name]) if name != NONE else None for name in states[word].tolist()]
-    if output.aggregation.function == "count_distinct":
-        values = [0 if value is None else value for value in values]
-    if not alive.all():
-        values = [value if good else None for value, good in zip(values, alive.tolist())]
-    return pa.array(values, type=output.dtype.arrow())
+    nothing = 0 if output.aggregation.function == "count_distinct" else None
+    return [read(pool[name]) if name != NONE else nothing for name in states[part.at + part.width - 1].tolist()]
 
 
 def object_reader(output: Output) -> Any:

@@ -125,6 +125,7 @@ class Layout:
         self.counts_at = 3
         self.dropped_at = self.counts_at + len(self.families)
         self.offsets_at = self.dropped_at + len(self.sessions)
+        self.header = np.arange(self.offsets_at)
         self.fingerprint = self._fingerprint(tuple(parts))
         self.mark = int(self.fingerprint[:4], 16) & 0x7FFF
 

@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from asof.aggregation.pool import NONE, Pool
+from asof.aggregation.runs import Runs
 from asof.aggregation.values import Column
 
 Ints = NDArray[np.int64]
@@ -32,7 +33,10 @@ class Part:
     width = 1
     holds_object = False
     merges_in_place = True
-    """Whether `merge` reads nothing but its own words and the heads, so that runs may have others between them."""
+    """Whether its words are merged one by one, so that runs need not lie side by side."""
+    operation: np.ufunc = np.add
+    floats = False
+    """What merges two words of a part that does so in place, and whether they are floats."""
     empty: tuple[int, ...] = (0,)
     at: int
 
@@ -53,6 +57,11 @@ class Part:
     def merge(self, states: Ints, heads: Ints, sizes: Ints, out: Ints, pool: Pool) -> None:
         """Merge the runs of `states` that begin at `heads` into `out` (words × runs)."""
         raise NotImplementedError
+
+
+    def merge_in_place(self, runs: Runs, out: dict[int, Ints]) -> None:
+        """Merge two runs per row where they lie; into `out` by word."""
+        out[self.at] = runs.reduce(self.operation, self.at, self.empty[0], floats=self.floats)
 
 
 class Count(Part):
@@ -86,6 +95,13 @@ class IntegerSum(Part):
             carry = total >> 32
             out[word] = total & LIMB if word != self.at + self.width - 1 else total
 
+    def merge_in_place(self, runs: Runs, out: dict[int, Ints]) -> None:
+        carry: Any = 0
+        for word in self.words:
+            total = runs.reduce(np.add, word, 0) + carry
+            carry = total >> 32
+            out[word] = total & LIMB if word != self.at + self.width - 1 else total
+
 
 class DecimalSum(IntegerSum):
     """An exact sum of unscaled decimals, in four limbs."""
@@ -103,6 +119,7 @@ class FloatSum(Part):
     """A sum of doubles; NaN poisons it, and so do infinities of both signs."""
 
     kind = "float_sum"
+    floats = True
 
     def start(self, column: Column, order: list[Ints], out: Ints, pool: Pool) -> None:
         out[self.at] = column.words().astype(np.float64).view(np.int64)
@@ -154,10 +171,10 @@ class Extreme(Part):
         self.kind = ("max" if greatest else "min") + ("_float" if floats else "_int")
         if floats:
             self.empty = (bits(-np.inf) if greatest else bits(np.nan),)
-            self.reduce = np.maximum if greatest else np.fmin
+            self.operation = np.maximum if greatest else np.fmin
         else:
             self.empty = (LOWEST if greatest else HIGHEST,)
-            self.reduce = np.maximum if greatest else np.minimum
+            self.operation = np.maximum if greatest else np.minimum
 
     def start(self, column: Column, order: list[Ints], out: Ints, pool: Pool) -> None:
         words = column.words()
@@ -165,7 +182,7 @@ class Extreme(Part):
 
     def merge(self, states: Ints, heads: Ints, sizes: Ints, out: Ints, pool: Pool) -> None:
         words = states[self.at].view(np.float64) if self.floats else states[self.at]
-        out[self.at] = self.reduce.reduceat(words, heads).view(np.int64)
+        out[self.at] = self.operation.reduceat(words, heads).view(np.int64)
 
 
 class Pick(Part):

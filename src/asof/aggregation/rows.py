@@ -14,6 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
@@ -28,6 +29,8 @@ NEVER = -(2**62)
 """The horizon of a row without events, and the mark of a session gap that has dropped nothing."""
 
 INCOMPLETE, OVERFLOW = 1, 2
+_OF_LAYOUT = ~0xFFFF_FFFF_FF00
+"""The bits of a row's first word that all rows of a layout have alike."""
 MAX_ROW_BYTES = 256 * 1024
 
 
@@ -86,58 +89,70 @@ def decode(layout: Layout, blobs: Sequence[bytes | None]) -> State:
     Raises:
         StorageError: a blob was not written by this layout and format version.
     """
-    n, width = len(blobs), layout.width
-    present = [blob for blob in blobs if blob]
-    sizes = np.fromiter([len(blob) if blob else 0 for blob in blobs], dtype=np.int64, count=n)
+    if not any(blobs):
+        return _without_events(layout, len(blobs))
+    width, nothing = layout.width, _row_without_events(layout)
+    present = [blob or nothing for blob in blobs]
+    sizes = np.fromiter(map(len, present), dtype=np.int64, count=len(present))
     # A bytearray, so that the names of objects can be rewritten in place.
     joined = bytearray().join(present)
-    if len(joined) % (8 * width) or (sizes % (8 * width)).any():
+    if (sizes % (8 * width)).any():
         raise foreign_row("its length is no multiple of a record")
     words = np.frombuffer(joined, dtype=np.int64)
-    heads = (np.cumsum(sizes) - sizes) >> 3
-
-    families, gaps = len(layout.families), len(layout.sessions)
-    starts, counts = heads // width, np.zeros((n, families), dtype=np.int64)
-    horizon, dropped = np.full(n, NEVER, dtype=np.int64), np.full((n, gaps), NEVER, dtype=np.int64)
-    flags = np.zeros(n, dtype=np.int64)
-    if not present:
-        none = np.zeros(0, dtype=np.int64)
-        return State(words.reshape(-1, width), starts, counts, horizon, dropped, flags, none, none, none, Pool())
-
-    rows: Ints | slice
-    rows = slice(None) if len(present) == n else np.flatnonzero(sizes)
-    heads = heads[rows]
-    first = words[heads]
-    if ((first & 0xFF) != FORMAT).any():
-        raise foreign_row(f"format version {int((first & 0xFF).max())}, this program reads {FORMAT}")
-    numbers = np.arange(n, dtype=np.int64)[rows]
-    if ((first >> 48) != layout.mark).any():
-        raise foreign_row("it was written for other aggregations")
-    starts[rows] += (first >> 16) & 0xFFFF
-    flags[rows] = (first >> 8) & 0xFF
-    horizon[rows] = words[heads + 1]
-    for family in range(families):
-        counts[rows, family] = words[heads + (layout.counts_at + family)]
-    for gap in range(gaps):
-        dropped[rows, gap] = words[heads + (layout.dropped_at + gap)]
-    partitions = (first >> 32) & 0xFFFF
-    pairs = ranges(heads + layout.offsets_at, partitions * 2).reshape(-1, 2)
+    heads = sizes.cumsum()
+    heads -= sizes
+    heads >>= 3
+    # A foreign row may be shorter than a header of ours.
+    headers = words.take(heads[:, None] + layout.header, mode="clip")
+    first = headers[:, 0]
+    if (first & _OF_LAYOUT != FORMAT | layout.mark << 48).any():
+        raise _foreign_header(first)
+    starts, counts = heads // width + (first >> 16 & 0xFFFF), headers[:, layout.counts_at : layout.dropped_at]
+    numbers = partitions = offsets = np.zeros(0, dtype=np.int64)
+    known = first >> 32 & 0xFFFF
+    if known.any():
+        pairs = ranges(heads + layout.offsets_at, known * 2).reshape(-1, 2)
+        numbers, partitions, offsets = np.repeat(np.arange(len(blobs)), known), words[pairs[:, 0]], words[pairs[:, 1]]
 
     records = words.reshape(-1, width)
     pool = Pool()
     if layout.object_words:
         pool = Pool(words)
-        bases = np.zeros(n, dtype=np.int64)
-        bases[rows] = heads << LENGTH_BITS
         lines, per_row = _object_lines(layout, starts, counts)
-        lifts = np.repeat(bases, per_row)
+        lifts = np.repeat(heads << LENGTH_BITS, per_row)
         for word in layout.object_words:
             names = records[lines, word]
             records[lines, word] = np.where(names == NONE, NONE, names + lifts)
     return State(
-        records, starts, counts, horizon, dropped, flags,
-        np.repeat(numbers, partitions), words[pairs[:, 0]], words[pairs[:, 1]], pool,
+        records, starts, counts, headers[:, 1], headers[:, layout.dropped_at :], first >> 8 & 0xFF,
+        numbers, partitions, offsets, pool,
     )  # fmt: skip
+
+
+def _without_events(layout: Layout, n: int) -> State:
+    none = np.zeros(0, dtype=np.int64)
+    zeros = np.zeros(n, dtype=np.int64)
+    counts = np.zeros((n, len(layout.families)), dtype=np.int64)
+    dropped = np.full((n, len(layout.sessions)), NEVER, dtype=np.int64)
+    horizon = np.full(n, NEVER, dtype=np.int64)
+    return State(none.reshape(0, layout.width), zeros, counts, horizon, dropped, zeros, none, none, none, Pool())
+
+
+@lru_cache(maxsize=512)
+def _row_without_events(layout: Layout) -> bytes:
+    """What stands for an unknown row among others."""
+    size = int(header_records(layout, np.zeros(1, dtype=np.int64))[0])
+    words = np.zeros(size * layout.width, dtype=np.int64)
+    words[0] = FORMAT | size << 16 | layout.mark << 48
+    words[1] = words[layout.dropped_at : layout.offsets_at] = NEVER
+    return words.tobytes()
+
+
+def _foreign_header(first: Ints) -> StorageError:
+    formats = set((first & 0xFF).tolist()) - {FORMAT}
+    if formats:
+        return foreign_row(f"format version {max(formats)}, this program reads {FORMAT}")
+    return foreign_row("it was written for other aggregations")
 
 
 def header_records(layout: Layout, partitions: Ints) -> Ints:

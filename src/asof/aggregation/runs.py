@@ -15,6 +15,47 @@ def ranges(begins: Ints, lengths: Ints) -> Ints:
     return np.repeat(begins - ends + lengths, lengths) + np.arange(total, dtype=np.int64)
 
 
+class Columns(dict[int, Ints]):
+    """The words of many records, each as an array of its own with a 0 behind it: a run may end where the records do."""
+
+    def __init__(self, records: Ints) -> None:
+        super().__init__()
+        self._records = records
+
+    def __missing__(self, word: int) -> Ints:
+        column = np.zeros(len(self._records) + 1, dtype=np.int64)
+        column[:-1] = self._records[:, word]
+        self[word] = column
+        return column
+
+
+class Runs:
+    """Two runs of records per row, which are reduced where they lie.
+
+    Args:
+        cuts: int64[n, 4], ascending: begin and end of a row's first run, and of its second.
+    """
+
+    def __init__(self, words: Columns, cuts: Ints) -> None:
+        self.words, self.cuts = words, cuts
+        runs = cuts.reshape(-1, 2)
+        self._flat = cuts.reshape(-1)
+        self._without_records = (runs[:, 0] == runs[:, 1]).nonzero()[0]
+
+    def reduce(self, operation: np.ufunc, word: int, empty: int, *, floats: bool = False) -> Ints:
+        """One word of each row's records, reduced to one.
+
+        Args:
+            empty: what stands for a run without records, as it lies in a record.
+        """
+        column = self.words[word].view(np.float64) if floats else self.words[word]
+        # What lies between the runs is reduced, too, which costs less than to copy them.
+        found = operation.reduceat(column, self._flat)
+        words = found.view(np.int64)[0::2]
+        words[self._without_records] = empty
+        return operation(found[0::4], found[2::4]).view(np.int64)
+
+
 def lower_bounds(values: Ints, begins: Ints, ends: Ints, keys: Ints | int) -> Ints:
     """For each sorted run `values[begin:end]` the first position whose value is not below its key, else `end`.
 

@@ -158,17 +158,3 @@ def decimal_bytes(number: int) -> bytes:
 def unscaled(number: int, scale: int) -> Decimal:
     """The decimal of this unscaled integer."""
     return Decimal(number).scaleb(-scale, _WIDE)
-
-
-def column_of_words(words: NDArray[Any], valid: NDArray[np.bool_], dtype: DType) -> pa.Array:
-    """Words of a fixed-width type as an Arrow column; null where not valid."""
-    missing = None if valid.all() else ~valid
-    if dtype.name == "Bool":
-        return pa.array(words != 0, mask=missing)
-    if dtype.name == "Float32":
-        return pa.array(words.astype(np.float32), mask=missing)
-    if dtype.name in ("Int32", "Date"):
-        column = pa.array((words if missing is None else np.where(valid, words, 0)).astype(np.int32), mask=missing)
-        return column.cast(pa.date32()) if dtype.name == "Date" else column
-    column = pa.array(words, mask=missing)
-    return column.cast(dtype.arrow()) if dtype.name == "Timestamp" else column

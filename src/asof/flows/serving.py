@@ -9,11 +9,10 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import pyarrow as pa
 
 from asof.aggregation import NEVER, answer_few, decode, finish
-from asof.aggregation.finish import Answers
 from asof.answers import NOT_FOUND, OUTSIDE_MAX_AGE, Columns, OnlineResponse, ViewAnswer
 from asof.definitions import Snapshot
 from asof.derive import derive_values
-from asof.derive.columns import in_utc, python_values
+from asof.derive.columns import in_utc
 from asof.errors import EntityFrameError, StorageError
 from asof.fitting import checker
 from asof.flows.entity_rows import EntityRows
@@ -27,7 +26,7 @@ from asof.timing import EARLIEST, Micros
 if TYPE_CHECKING:
     from asof.aggregation import Layout
 
-FEW_ROWS = 60
+FEW_ROWS = 20
 """Up to so many rows windows are answered row by row; from there on columns are faster."""
 
 History = Callable[[ViewRead, Columns, Micros], tuple[Columns, Sequence[Micros | None]]]
@@ -264,18 +263,15 @@ class ViewReader:
         layout = self.layout
         assert layout is not None
         blobs = [None if row is None else row[0] for row in rows]
-        answers: Answers
         if len(blobs) <= FEW_ROWS:
             answers = answer_few(layout, blobs, t, self.names)
-            columns = [answers.columns[name] for name in self.names]
             newest: Sequence[Micros] = answers.newest  # type: ignore[assignment]
             behind = [i for i, late in enumerate(answers.behind) if late]
         else:
-            state = decode(layout, blobs)
-            answers = finish(layout, state, t, self.names)
-            columns = [_listed(answers.columns[name]) for name in self.names]
+            answers = finish(layout, decode(layout, blobs), t, self.names)
             newest = answers.newest.tolist()  # type: ignore[union-attr]
             behind = answers.behind.nonzero()[0].tolist()  # type: ignore[union-attr]
+        columns = [answers.columns[name] for name in self.names]
         times = [None if time == NEVER else time for time in newest]
         return columns, ViewAnswer(self.outputs, None, times), behind
 
@@ -319,14 +315,6 @@ def _plain_default(feature: FeatureOut) -> Any:
     plain, restore = plainer(dtype), restorer(dtype)
     value = value if plain is None else plain(value)
     return value if restore is None else restore(value)
-
-
-def _listed(column: pa.Array) -> list[Any]:
-    """An Arrow column as Python values."""
-    kind = column.type
-    if column.null_count == 0 and (pa.types.is_int64(kind) or pa.types.is_float64(kind)):
-        return column.to_numpy().tolist()
-    return python_values(column)
 
 
 __all__ = ["History", "OnlineResponse", "Question", "Reader", "ViewAnswer", "ViewReader"]
