@@ -170,8 +170,12 @@ class Servers:
         return [Range(0, SLOTS - 1, (str(master[0]), int(master[1])), tuple((str(h), int(p)) for h, p in replicas))]
 
     def _ask_nodes(self) -> list[Range]:
-        """The slots as the first node tells them that answers; those known before are asked, too."""
-        known = [each.master for each in self._before]
+        """The slots as the first node tells them that answers; those known before are asked, too.
+
+        In another order each time: a node that is cut off from the others goes on naming the masters of before.
+        """
+        known = list(dict.fromkeys(each.master for each in self._before))
+        random.shuffle(known)
         last: Exception | None = None
         for address in dict.fromkeys([*known, *self.settings.addresses]):
             try:
