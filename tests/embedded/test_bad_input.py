@@ -367,6 +367,7 @@ class TestAtTheCommandLine:
         [
             ("push clicks {\"user_id\":7,\"page\":12,\"n\":1,\"at\":\"2026-01-01T00:00:00Z\"}", 5, ["column 'page', row 0: 12 is not text"]),
             ("push clicks nonsense", 2, ["not JSON"]),
+            ("push orders {}", 4, ["the sources that are: 'clicks'"]),
             ("get online -f people:aeg --key user_id=1", 4, ["did you mean 'people:age'?"]),
             ("get online -f people:age --key user=1", 4, ["no join key 'user_id'"]),
             ("get online -f people:age --key user_id=one", 4, ["'one' is not Int64"]),
@@ -383,6 +384,10 @@ class TestAtTheCommandLine:
         assert result.exit_code == code, result.output
         assert result.stdout == "" and "error: " in result.stderr and "Traceback" not in result.stderr
         assert [each for each in words if each not in result.stderr] == [], result.stderr
+
+    def test_a_push_before_the_first_apply_says_so(self, tmp_path: Path) -> None:
+        result = CliRunner().invoke(cli, ["-C", str(write(tmp_path)), "push", "clicks", "{}"], obj=CliContext())
+        assert result.exit_code == 4 and "run `asof apply` first" in result.stderr
 
     def test_a_broken_file_stops_plan_and_apply_and_not_what_serves(self, applied: Path, tmp_path: Path) -> None:
         folder = tmp_path / "broken"

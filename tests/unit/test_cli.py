@@ -402,6 +402,7 @@ class TestQuestions:
         answer = asof_("teardown", input="")
 
         assert answer.exit_code == USAGE and "add --yes" in answer.stderr and store.calls == []
+        assert "\nUsage: " in answer.stderr
 
     def test_questions_stand_on_stderr(self, asof_: Shell) -> None:
         answer = asof_("teardown", "--output", "json", input="y\n")

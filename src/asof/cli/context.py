@@ -89,6 +89,7 @@ class CliContext:
         except click.Abort:
             if sys.stdin.isatty():
                 raise
+            click.echo(err=True)  # the question is on this line
             raise click.UsageError(
                 "this needs an answer, and nobody is there to give it: add --yes", click.get_current_context()
             ) from None

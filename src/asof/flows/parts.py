@@ -10,7 +10,7 @@ from asof.decoding import Schemas
 from asof.definitions import FeatureView, LogSource, Project, Snapshot, Source
 from asof.definitions.project import decode_project
 from asof.definitions.transforms import MessageTransform
-from asof.errors import NotFound, nearest
+from asof.errors import NotFound, nearest, some
 from asof.log.protocol import Log
 from asof.offline.protocol import Archive, OfflineStore
 from asof.online.protocol import OnlineStore, Table
@@ -123,7 +123,8 @@ def log_source_named(snapshot: Snapshot, name: str) -> LogSource:
     if not isinstance(source, LogSource):
         logs = [each.name for each in snapshot.project.sources.values() if each.is_log]
         what = "is not fed by a log" if source is not None else "is not applied"
-        raise NotFound(f"source {name!r} {what}", hint=nearest(name, logs) or f"the logs are {logs}")
+        others = f"the sources that are: {some(logs)}" if logs else "run `asof apply` first"
+        raise NotFound(f"source {name!r} {what}", hint=nearest(name, logs) or others)
     return source
 
 
