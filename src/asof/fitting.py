@@ -20,8 +20,8 @@ from asof.timing import EARLIEST, LATEST, micros
 Misfit = tuple[int, str]
 """A row's index, and why its value does not fit."""
 
-_INT_BOUNDS = {"Int32": (-(2**31), 2**31 - 1), "Int64": (-(2**63), 2**63 - 1)}
-_GREATEST_FLOAT32 = (2 - 2**-23) * 2.0**127
+INT_BOUNDS = {"Int32": (-(2**31), 2**31 - 1), "Int64": (-(2**63), 2**63 - 1)}
+GREATEST_FLOAT32 = (2 - 2**-23) * 2.0**127
 # Finer digits than microseconds are cut off, never rounded: rounding up would move an event past its own time.
 _FINE = re.compile(r"(\.\d{6})\d+")
 
@@ -131,7 +131,7 @@ _OWN_TYPES = {
 def checker(dtype: DType) -> Callable[[Any], Any]:
     """A function that answers one value as Arrow takes it, or raises ValueError with the reason."""
     if dtype.is_integer:
-        low, high = _INT_BOUNDS[dtype.name]
+        low, high = INT_BOUNDS[dtype.name]
         return lambda value: _integer(value, low, high, dtype.name)
     if dtype.name == "Array":
         assert dtype.inner is not None
@@ -185,7 +185,7 @@ def _float(value: Any) -> float:
 
 def _float32(value: Any) -> float:
     number = _float(value)
-    if math.isfinite(number) and abs(number) > _GREATEST_FLOAT32:
+    if math.isfinite(number) and abs(number) > GREATEST_FLOAT32:
         raise ValueError(f"{number} is outside Float32")
     return number
 

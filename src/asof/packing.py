@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import struct
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from datetime import date, timedelta
 from decimal import Context, Decimal
 from typing import Any, NamedTuple
@@ -31,6 +31,11 @@ def key_bytes(values: Sequence[Any]) -> bytes:
 
 def pack_keys(columns: Sequence[Sequence[Any]]) -> list[bytes]:
     """`key_bytes` of many keys, from one column of plain values per join key."""
+    return list(map(_encode, zip(*columns)))
+
+
+def pack_values(*columns: Iterable[Any]) -> list[bytes]:
+    """One array of plain values per row, from a column per place; at least one column ends."""
     return list(map(_encode, zip(*columns)))
 
 

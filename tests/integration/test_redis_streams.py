@@ -27,9 +27,10 @@ from asof.testing.streams import DEFINITIONS, MORTALS, NOW, Clock, StreamRun, li
 from asof.testing.traps import TrapsSuite
 from asof.timing import MINUTE, moment
 from asof.types import Int64, Timestamp
+from tests.embedded.test_push import LONG, SHORT, apply_twins, online_rows, push_both
 from tests.integration.test_online_redis import of_sentinel
 from tests.integration.test_worker_faults import oracle, random_visits, until
-from tests.parts import close, embedded_parts
+from tests.parts import HandClock, close, embedded_parts
 from tests.services import Redis
 from tests.services.processes import wait_until
 
@@ -74,6 +75,20 @@ def test_whatever_happens_online_equals_history_in_the_end(
 
     run.assert_nothing_lost_or_doubled()
     run.assert_online_is_history(oracle(run))
+    parts.online.drop_project(parts.project)
+    close(parts)
+
+
+@pytest.mark.parametrize("kind", ["redis", "redis_cluster"])
+def test_the_short_way_of_a_push_writes_what_the_long_way_does(
+    request: pytest.FixtureRequest, tmp_path: Path, key_prefix: str, monkeypatch: pytest.MonkeyPatch, kind: str
+) -> None:
+    url = request.getfixturevalue(kind).url
+    parts = redis_parts(tmp_path, HandClock(), url=url, redis_type=kind, key_prefix=f"{key_prefix}:")  # type: ignore[arg-type]
+    apply_twins(parts)
+    push_both(parts, random.Random(5), parts.clock, monkeypatch, 12)  # type: ignore[arg-type]
+
+    assert online_rows(parts, SHORT) == online_rows(parts, LONG)
     parts.online.drop_project(parts.project)
     close(parts)
 

@@ -206,7 +206,8 @@ def unusable_times(source: LogSource, column: pa.Array, *, clock: Micros) -> dic
     rows = np.arange(len(column), dtype=np.int64)
     times = _times(column, source, np.ones(len(column), dtype=bool), rows, reasons)
     for row in np.flatnonzero(times > clock + source.max_future):
-        reasons.setdefault(int(row), _early(source, int(times[row]), clock))
+        if int(row) not in reasons:
+            reasons[int(row)] = _early(source, int(times[row]), clock)
     return reasons
 
 

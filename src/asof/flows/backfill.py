@@ -14,7 +14,7 @@ from asof.flows.build import rebuild
 from asof.flows.historical import rows_of
 from asof.flows.ingest import progress_name
 from asof.flows.parts import Parts, Progress, current_generation, log_source_named, silent, table_of
-from asof.flows.push import fitted_rows
+from asof.flows.pushed import fitted_rows
 from asof.offline.protocol import HISTORY
 from asof.sources.protocol import Need
 from asof.timing import LATEST

@@ -16,7 +16,7 @@ from asof.fitting import event_micros
 from asof.flows.batch_rows import write_newest
 from asof.flows.build import announce, flip
 from asof.flows.parts import Parts, current_generation, table_of, view_named
-from asof.flows.push import fit_table
+from asof.flows.pushed import fit_table
 from asof.packing import key_bytes, plain_values
 from asof.timing import iso
 

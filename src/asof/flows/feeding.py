@@ -17,7 +17,9 @@ from asof.errors import StorageError
 from asof.expressions import check, parse, print_sql
 from asof.flows.batches import Batch, Keyed, keyed
 from asof.flows.deletions import deletions
+from asof.flows.latest_rows import LatestRows, Newest
 from asof.flows.parts import Parts, table_of
+from asof.flows.pushed import Arrived
 from asof.online.protocol import NO_ROW, Lookup, Unchanged
 from asof.packing import Version, merge_versions, plain_values
 from asof.timing import DAY, HOUR, SECOND, Micros
@@ -56,6 +58,7 @@ class Feeder:
         self.counts: Counter[str] = Counter()
         self.incomplete: set[bytes] = set()
         self._marked: set[int] = set()
+        self._picked: tuple[LogSource, FeatureView, LatestRows | None] | None = None
         self._layout = layout_of(view) if view.is_aggregated else None
 
     def apply(self, batch: Batch, *, clock: Micros) -> int:
@@ -163,7 +166,7 @@ class Feeder:
                     expiry.append(None)
                     if view.ttl:
                         last = max(each.event_time for each in versions[key])
-                        expiry[-1] = last + view.ttl + view.delay + GRACE
+                        expiry[-1] = self._expiry(last)
             if not changed:
                 return written
             keys = [distinct.keys[key] for key in changed]
@@ -174,6 +177,44 @@ class Feeder:
             if not todo:
                 return written
         raise self._contended(len(todo))
+
+    def pick(self, source: LogSource) -> LatestRows | None:
+        """How the view's rows are picked out of the source's, where nothing else is to be done with them."""
+        picked = self._picked
+        if picked is None or picked[0] is not source or picked[1] is not self.view:
+            picked = self._picked = (source, self.view, LatestRows.between(source, self.view))
+        return picked[2]
+
+    def apply_rows(self, rows: LatestRows, arrived: Arrived, *, clock: Micros) -> int:
+        """Merge pushed rows into the view's, as `apply` does; how many rows were written."""
+        due = clock - self.view.delay
+        if max(arrived.rows.event_time) > due:
+            return self.apply(arrived.batch, clock=clock)
+        return self._write_newest(rows.newest(arrived), due)
+
+    def _write_newest(self, newest: Newest, due: Micros) -> int:
+        written = 0
+        for _ in range(_ATTEMPTS):
+            (found,) = self.parts.online.read([Lookup(self.table, newest.keys)])
+            tokens = [NO_ROW if row is None else row[1] for row in found]
+            values = newest.after([row and row[0] for row in found], clock=due)
+            if None in values:
+                stays = [i for i, value in enumerate(values) if value is not None]
+                newest, tokens, values = newest.of(stays), [tokens[i] for i in stays], [values[i] for i in stays]
+            if not values:
+                return written
+            kept = self.parts.online.write(
+                self.table, newest.keys, values, condition=Unchanged(tokens, within=self.incarnation),  # type: ignore[arg-type]
+                expires_at=[self._expiry(time) for time in newest.times] if self.view.ttl else None,
+            )  # fmt: skip
+            written += sum(kept)
+            if all(kept):
+                return written
+            newest = newest.of([i for i, was in enumerate(kept) if not was])
+        raise self._contended(len(newest.keys))
+
+    def _expiry(self, time: Micros) -> Micros:
+        return time + self.view.ttl + self.view.delay + GRACE
 
     def _mark(self, keys: Sequence[bytes], state: State, events: Events) -> None:
         """Remember incomplete rows; that there are some is written down first, for whoever comes after a crash."""

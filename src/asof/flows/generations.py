@@ -25,6 +25,7 @@ from asof.flows.archiving import archived_after
 from asof.flows.batches import Batch, batch_of_archive, counted
 from asof.flows.feeding import Feeder, incomplete_name
 from asof.flows.parts import Parts, building_generation, current_generation, online_views, staged_project
+from asof.flows.pushed import Arrived
 from asof.online.protocol import StoreReplaced
 
 BUILT = "built"
@@ -156,9 +157,8 @@ class Generations:
         clock = self.parts.clock()
         partitions = set(np.unique(batch.partition).tolist())
         by_source: dict[int, Batch] = {id(source): counted(source, batch)}
-        # Those that readers do not use yet go first, so that after a switch no one reads less than before it.
-        for name, feeder in sorted(self.feeders.items(), key=lambda item: item[0] in self._current):
-            its_source = feeder.view.source
+        for name in self._in_order():
+            its_source = self.feeders[name].view.source
             if its_source == source:
                 its_source = source
             part = by_source.get(id(its_source))
@@ -169,7 +169,28 @@ class Generations:
             if not live >= partitions:
                 part = part.take(np.flatnonzero(np.isin(part.partition, list(live))))
             with self.while_there(name):
-                feeder.apply(part, clock=clock)
+                self.feeders[name].apply(part, clock=clock)
+
+    def feed_pushed(self, source: LogSource, arrived: Arrived) -> None:
+        """Apply pushed rows, as `feed` does: where a view has columns of theirs as they are, without a table."""
+        clock = self.parts.clock()
+        for name in self._in_order():
+            feeder = self.feeders[name]
+            if arrived.partition not in self.fed[name]:
+                continue
+            its_source = feeder.view.source
+            with self.while_there(name):
+                if (rows := feeder.pick(source)) is not None:
+                    feeder.apply_rows(rows, arrived, clock=clock)
+                elif its_source == source:
+                    feeder.apply(counted(source, arrived.batch), clock=clock)
+                else:
+                    batch = batch_of_archive(its_source, arrived.archived)
+                    feeder.apply(counted(its_source, batch), clock=clock)
+
+    def _in_order(self) -> list[Name]:
+        """Those that readers do not use yet go first, so that after a switch no one reads less than before it."""
+        return sorted(self.feeders, key=self._current.__contains__)
 
     def write_progress(self, through: Mapping[int, int]) -> None:
         """Say how far the rows are; never less than someone has said before."""

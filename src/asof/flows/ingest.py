@@ -10,6 +10,7 @@ from collections import Counter, deque
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
+from itertools import groupby, repeat
 from typing import Any
 
 import numpy as np
@@ -36,6 +37,7 @@ from asof.flows.facts import change_facts
 from asof.flows.feeding import Feeder
 from asof.flows.generations import BUILT, Generations, Name, progress_name
 from asof.flows.parts import Parts, log_source_named, raw_keys
+from asof.flows.pushed import Arrived, Pushed, archived_rows
 from asof.flows.transforms import transform_of
 from asof.log.protocol import Messages
 from asof.timing import iso
@@ -45,26 +47,51 @@ LIMIT_SHARE = 0.5
 LIMIT_AFTER_S = 10.0
 """Half of the last 1000 messages dead, for at least 10 s: something is wrong with the source, not with a message."""
 
+LOOSE_ROWS, LOOSE_PUSHES = 64, 1000
+"""A push of fewer rows waits for others, up to so many, to become one table with them."""
+
 
 @dataclass
 class _Buffer:
-    """What is not archived yet."""
+    """What is not archived yet.
+
+    Args:
+        loose: pushed rows, a few each, that come behind `rows`; a table of each push would take most of a push's time.
+    """
 
     rows: list[pa.Table] = field(default_factory=list)
     letters: list[pa.Table] = field(default_factory=list)
     through: dict[int, int] = field(default_factory=dict)
     size: int = 0
+    loose: list[Arrived] = field(default_factory=list)
+
+    def add(self, arrived: Arrived) -> None:
+        """Take pushed rows; their offsets come behind those of all that is here."""
+        self.loose.append(arrived)
+        self.size += arrived.rows.count
+        self.through[arrived.partition] = arrived.first + arrived.rows.count - 1
+        if arrived.rows.count >= LOOSE_ROWS or len(self.loose) >= LOOSE_PUSHES:
+            self.settle()
+
+    def settle(self) -> None:
+        """Make tables of loose rows."""
+        for _, pieces in groupby(self.loose, key=lambda each: id(each.rows.source)):
+            self.rows.append(archived_rows(list(pieces)))
+        self.loose.clear()
 
     def followed_by(self, later: _Buffer) -> _Buffer:
+        if later.rows:
+            self.settle()
         return _Buffer(
             self.rows + later.rows, self.letters + later.letters, {**self.through, **later.through},
-            self.size + later.size,
+            self.size + later.size, self.loose + later.loose,
         )  # fmt: skip
 
     def without(self, partitions: set[int]) -> _Buffer:
         def left(table: pa.Table) -> pa.Table:
             return table.filter(pc.invert(pc.is_in(table["partition"], pa.array(sorted(partitions), pa.int32()))))
 
+        self.settle()
         rows, letters = [left(each) for each in self.rows], [left(each) for each in self.letters]
         through = {each: offset for each, offset in self.through.items() if each not in partitions}
         return _Buffer(rows, letters, through, sum(each.num_rows for each in rows + letters))
@@ -100,6 +127,7 @@ class Ingest:
         self._done: dict[int, int] = {}
         self._thread = ThreadPoolExecutor(1, thread_name_prefix=f"archive-{source}")
         self._verdicts: deque[bool] = deque(maxlen=LIMIT_WINDOW)
+        self._verdicts_are_mixed = False
         self._bad_since: float | None = None
         self.claims = Claims(parts, self.source) if self.source.event_id else None
         self.generations.read_registry(self.snapshot)
@@ -187,6 +215,32 @@ class Ingest:
             self.counts["left out by the transform"] += decoded.left_out
         self.undeclared.update(decoded.undeclared)
         self._watch_letters(len(messages), {letter.index for letter in decoded.letters})
+
+    @property
+    def takes_pushes(self) -> bool:
+        """Whether `take_pushed` may be called: no definition changed, and no message may turn out to be a duplicate."""
+        return self.claims is None and not self.has_news()
+
+    def take_pushed(self, rows: Pushed, number: int, first: int) -> None:
+        """Apply rows that were checked and then written to a partition of the topic, as `take` would apply them.
+
+        Args:
+            first: the first row's offset; those of the others follow, and all before were taken.
+
+        Raises:
+            StorageError: as in `take`.
+        """
+        partition = number + self.base(self.source.topic)
+        arrived = Arrived(rows, partition, first, self.parts.clock())
+        if self.feeders:
+            self.generations.feed_pushed(self.source, arrived)
+        self._buffer.add(arrived)
+        self._taken[partition] = first + rows.count - 1
+        self.counts["events"] += rows.count
+        if self._verdicts_are_mixed:
+            self._watch_letters(rows.count, set())
+        else:
+            self._verdicts.extend(repeat(False, min(rows.count, LIMIT_WINDOW)))
 
     def passed(self, topic: str, positions: Mapping[int, int]) -> None:
         """All that the log has below these positions was taken; the last offsets may be of no message any more."""
@@ -305,6 +359,7 @@ class Ingest:
     def _append(self, buffer: _Buffer) -> None:
         schema = archive_schema(self.source)
         rows = schema.empty_table()
+        buffer.settle()
         if buffer.rows:
             rows = pa.concat_tables(buffer.rows).select(schema.names).cast(schema)
         # Letters go first: once the events' offsets have moved, no one looks at these messages again.
@@ -385,6 +440,7 @@ class Ingest:
                     self.counts["rows recomputed"] += len(done)
 
     def _watch_letters(self, count: int, dead: set[int]) -> None:
+        self._verdicts_are_mixed |= bool(dead)
         self._verdicts.extend(i in dead for i in range(max(0, count - LIMIT_WINDOW), count))
         share = sum(self._verdicts) / max(len(self._verdicts), 1)
         if len(self._verdicts) < LIMIT_WINDOW or share < LIMIT_SHARE:

@@ -8,56 +8,48 @@ a cluster once on every master, so what a replica takes over with is a state tha
 from __future__ import annotations
 
 import secrets
-import struct
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 from asof.errors import ConfigError, StorageError
 from asof.online.protocol import (
-    NO_ROW,
     Condition,
     Facts,
     Lookup,
-    Newest,
     Row,
     ScannedRow,
     StoreReplaced,
     Table,
+    Unchanged,
     check_write,
 )
 from asof.online.redis_async import AsyncReader
 from asof.online.redis_connection import Argument, Connection, ReplyError, pack_command
 from asof.online.redis_keys import Names, slot_of
-from asof.online.redis_rows import KEYS_PER_READ, VERSION_BYTES, rows_of
+from asof.online.redis_rows import KEYS_PER_READ, rows_of
 from asof.online.redis_scripts import (
     DROP,
     DROPPED,
     EXPIRE,
     GONE,
     LATER_MS,
-    NEWEST,
     PREPARE,
     REMOVE,
-    UNCHANGED,
     WRITE_PROGRESS,
     Script,
 )
 from asof.online.redis_servers import Servers, refused
 from asof.online.redis_settings import SECTION, Address, settings_of
+from asof.online.redis_write import ROWS_PER_CALL, Write
 from asof.timing import DAY, Clock, Micros
 
-ROWS_PER_CALL = 500
-BYTES_PER_CALL = 1 << 20
-"""A call of a script ends at whichever comes first: Redis does nothing else meanwhile."""
 CALLS_IN_FLIGHT = 4
 NAMES_PER_PAGE = 1000
 KEYS_IN_WINDOW = 500_000
 WINDOW_S = 60.0
 """A scan sorts so many keys at once, and uses them for its next pages for so long."""
-
-_TOKEN = struct.Struct(">Q")
 
 
 class RedisOnlineStore:
@@ -186,21 +178,12 @@ class RedisOnlineStore:
     ) -> list[bool]:
         """See `OnlineStore.write`. Rows become visible in pieces; each row is whole."""
         check_write(table, keys, values, condition, expires_at)
-        if isinstance(condition, Newest):
-            if set(map(len, condition.versions)) - {VERSION_BYTES}:
-                raise ValueError("a version is not one of `pack_version`")
-            write = _Write(table, keys, NEWEST, [[a + b for a, b in zip(condition.versions, values, strict=True)]])
-        else:
+        write = Write.of(table, keys, values, condition)
+        if isinstance(condition, Unchanged):
             self._merged.add(table)
-            # Random, so that no server has it, whatever it has lost; per row, so that a repeated call knows its own.
-            first = secrets.randbits(62) | 1
-            new = [_TOKEN.pack((first + 2 * i) & 0x7FFF_FFFF_FFFF_FFFF) for i in range(len(keys))]
-            expected = [b"" if token == NO_ROW else _TOKEN.pack(token) for token in condition.tokens]
-            write = _Write(table, keys, UNCHANGED, [expected, [a + b for a, b in zip(new, values, strict=True)]])
-            write.within = condition.within
         if expires_at is not None and any(each is not None for each in expires_at):
             later_ms = self._not_by_itself_ms()
-            write.columns.append([b"" if at is None else b"%d" % (-(-at // 1000) + later_ms) for at in expires_at])
+            write.tills = [b"" if at is None else b"%d" % (-(-at // 1000) + later_ms) for at in expires_at]
         if keys:
             apply = self._write_spread if self._servers.is_cluster else self._write
             self._servers.attempt(lambda: apply(write))
@@ -367,7 +350,7 @@ class RedisOnlineStore:
 
     # Writing
 
-    def _write(self, write: _Write) -> None:
+    def _write(self, write: Write) -> None:
         """Call after call to one server, some under way at once. A further attempt begins where none answered."""
         table, names = write.table, self._names
         head = [names.tables(table.project, b"")]
@@ -382,12 +365,12 @@ class RedisOnlineStore:
                 keys = [before + key + b"}" for key in write.keys[start:end]]
                 if len(waiting) == CALLS_IN_FLIGHT:
                     self._take_answer(connection, write, *waiting.pop(0))
-                connection.send(_packed_call(write, [*head, *keys], field, kind, slice(start, end)))
+                connection.send(_packed_call(write, [*head, *keys], field, kind, range(start, end)))
                 waiting.append((start, end))
             for start, end in waiting:
                 self._take_answer(connection, write, start, end)
 
-    def _take_answer(self, connection: Connection, write: _Write, start: int, end: int) -> None:
+    def _take_answer(self, connection: Connection, write: Write, start: int, end: int) -> None:
         reply = connection.receive()
         if isinstance(reply, ReplyError) and GONE in str(reply):
             raise self._gone(write.table)
@@ -395,7 +378,7 @@ class RedisOnlineStore:
             write.kept[start + place] = False
         write.done = end
 
-    def _write_spread(self, write: _Write) -> None:
+    def _write_spread(self, write: Write) -> None:
         """To a cluster: a call per slot, all nodes at once.
 
         Whether the table exists lies in other slots, so each node is asked after its rows: had it been dropped before
@@ -438,14 +421,13 @@ class RedisOnlineStore:
                 raise self._gone(table)
             write.done = end
 
-    def _move_along(self, write: _Write, reply: str, places: list[int]) -> list[int]:
+    def _move_along(self, write: Write, reply: str, places: list[int]) -> list[int]:
         """Write rows of a slot that is on its way to another node: each key is at one of the two."""
         before = self._names.rows(write.table)
         refused_places = []
         for i, place in enumerate(places):
-            arguments = [part for column in write.columns for part in (column[place],)]
             name = before + write.keys[place] + b"}"
-            command = ("EVAL", write.script.text, 1, name, b"", b"", len(write.columns), *arguments)
+            command = ("EVAL", write.script.text, 1, name, b"", b"", *write.arguments([place]))
             if self._ask_for(name, command):
                 refused_places.append(i)
         return refused_places
@@ -659,37 +641,6 @@ class _Gone(Exception):
 
 
 @dataclass
-class _Write:
-    """A write on its way: what is asked, and what is answered so far."""
-
-    table: Table
-    keys: Sequence[bytes]
-    script: Script
-    columns: list[list[bytes]]
-    """What the script is given per row, argument by argument."""
-    within: str = ""
-    done: int = 0
-    was_checked: bool = False
-    kept: list[bool] = field(default_factory=list)
-
-    def __post_init__(self) -> None:
-        self.kept = [True] * len(self.keys)
-
-    def pieces(self, rows: int = ROWS_PER_CALL) -> Iterator[tuple[int, int]]:
-        """[start, end) of the calls that are not answered yet."""
-        start = end = self.done
-        size = 0
-        blobs = self.columns[0 if self.script is NEWEST else 1]
-        for end in range(self.done, len(blobs)):
-            if end - start == rows or (size > BYTES_PER_CALL and end > start):
-                yield start, end
-                start, size = end, 0
-            size += len(blobs[end])
-        if start < len(blobs):
-            yield start, len(blobs)
-
-
-@dataclass
 class _Window:
     """Sorted keys that a scan has gathered and not handed out yet."""
 
@@ -712,19 +663,9 @@ def _call(script: Script, keys: Sequence[bytes], *arguments: Argument) -> tuple[
     return ("EVALSHA", script.hash, len(keys), *keys, *arguments)
 
 
-def _packed_call(write: _Write, keys: list[bytes], field: bytes, kind: bytes, places: slice | list[int]) -> bytes:
+def _packed_call(write: Write, keys: list[bytes], field: bytes, kind: bytes, places: Sequence[int]) -> bytes:
     """The call of a write's script about some of its rows."""
-    columns = write.columns
-    if isinstance(places, slice):
-        parts = [column[places] for column in columns]
-    else:
-        parts = [[column[place] for place in places] for column in columns]
-    step = len(columns)
-    arguments: list[bytes] = parts[0] if step == 1 else [b""] * (step * len(parts[0]))
-    if step > 1:
-        for i, part in enumerate(parts):
-            arguments[i::step] = part
-    return pack_command(("EVALSHA", write.script.hash, len(keys), *keys, field, kind, step, *arguments))
+    return pack_command(("EVALSHA", write.script.hash, len(keys), *keys, field, kind, *write.arguments(places)))
 
 
 def _packed(value: str | int) -> bytes:
