@@ -1,103 +1,90 @@
 """A client that asks one path as fast as it is answered, or at a rate: run as a process, it prints what it measured.
 
 `python -m benchmarks.load PORT PATH BODIES.jsonl --seconds 3 --connections 16 [--rate 2000]`
+
+At a rate each request has its moment, one after the other at equal distances, whether the earlier ones are answered or
+not; one that finds no free connection waits for it, and that counts. It sleeps between them, as exactly as the system
+can (a timer of milliseconds would send them in bunches, a loop that spins would take a core from the server): how late
+it woke is measured, too.
 """
 
 from __future__ import annotations
 
 import argparse
-import asyncio
+import gc
 import json
+import select
+import socket
 import time
+from collections import deque
 from itertools import cycle
 from pathlib import Path
-from typing import Any
 
-import uvloop
-
-
-class _Connection(asyncio.Protocol):
-    """One connection, with one request on its way at a time."""
-
-    def __init__(self, load: Load) -> None:
-        self.load = load
-        self.transport: Any = None
-        self.began = 0.0
-        self._buffer = b""
-        self._wanted = -1
-        self._status = b""
-
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        self.transport = transport
-
-    def ask(self) -> None:
-        self.began = time.perf_counter()
-        self.transport.write(next(self.load.requests))
-
-    def data_received(self, data: bytes) -> None:
-        self._buffer = self._buffer + data if self._buffer else data
-        if self._wanted < 0:
-            end = self._buffer.find(b"\r\n\r\n")
-            if end < 0:
-                return
-            head = self._buffer[:end]
-            at = head.find(b"content-length: ")
-            stop = head.find(b"\r", at)
-            self._wanted = end + 4 + int(head[at + 16 : stop if stop > 0 else None])
-            self._status = head[9:12]
-        if len(self._buffer) >= self._wanted:
-            self.load.answered(self, time.perf_counter() - self.began, self._status, self._wanted)
-            self._buffer, self._wanted = b"", -1
-
-    def connection_lost(self, error: Exception | None) -> None:
-        self.load.lost += 1
+LAST_S = 2.0
+"""How long after the end answers are waited for."""
 
 
 class Load:
-    """All connections of a run, and what they saw."""
+    """All connections of a run, each with one request on its way at a time, and what they saw."""
 
-    def __init__(self, requests: list[bytes], rate: float | None) -> None:
+    def __init__(self, requests: list[bytes], port: int, connections: int) -> None:
         self.requests = cycle(requests)
         self.times: list[float] = []
-        self.statuses: dict[str, int] = {}
+        self.lates: list[float] = []
+        self.statuses: dict[bytes, int] = {}
         self.bytes = 0
         self.lost = 0
-        self.ends = 0.0
-        self.rate = rate
-        self._idle: list[_Connection] = []
+        self._connections = [socket.create_connection(("127.0.0.1", port)) for _ in range(connections)]
+        for each in self._connections:
+            each.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        self._idle = deque(self._connections)
+        self._began: dict[socket.socket, float] = {}
+        self._parts: dict[socket.socket, bytes] = {}
 
-    def answered(self, connection: _Connection, seconds: float, status: bytes, size: int) -> None:
-        self.times.append(seconds)
-        word = status.decode()
-        self.statuses[word] = self.statuses.get(word, 0) + 1
+    def run(self, seconds: float, rate: float | None) -> None:
+        """Ask for so many seconds; at no rate a connection asks anew as soon as it is answered."""
+        clock = time.perf_counter
+        begins = clock()
+        ends = begins + seconds
+        due: deque[float] = deque()
+        asked = 0
+        while (now := clock()) < ends or (self._began and now < ends + LAST_S):
+            if now >= ends:
+                due.clear()
+            elif rate is None:
+                due.extend([now] * len(self._idle))
+            else:
+                while (moment := begins + asked / rate) <= now:
+                    self.lates.append(now - moment)
+                    due.append(now)
+                    asked += 1
+            while due and self._idle:
+                connection = self._idle.popleft()
+                self._began[connection] = due.popleft()
+                connection.sendall(next(self.requests))
+            until = begins + asked / rate if rate is not None and now < ends else ends + LAST_S
+            for each in select.select(self._connections, [], [], max(0.0, until - clock()))[0]:
+                self._receive(each)
+
+    def _receive(self, connection: socket.socket) -> None:
+        data = connection.recv(1 << 18)
+        if not data:
+            self.lost += 1
+            self._connections.remove(connection)
+            if self._began.pop(connection, None) is None:
+                self._idle.remove(connection)
+            return
+        data = self._parts.pop(connection, b"") + data
+        end = data.find(b"\r\n\r\n") + 4
+        at = data.find(b"content-length: ", 0, end) + 16
+        if end < 4 or len(data) < (size := end + int(data[at : data.find(b"\r", at)])):
+            self._parts[connection] = data
+            return
+        self.times.append(time.perf_counter() - self._began.pop(connection))
+        status = data[9:12]
+        self.statuses[status] = self.statuses.get(status, 0) + 1
         self.bytes = size
-        if time.perf_counter() >= self.ends:
-            return
-        if self.rate is None:
-            connection.ask()
-        else:
-            self._idle.append(connection)
-
-    async def run(self, port: int, connections: int, seconds: float) -> None:
-        loop = asyncio.get_running_loop()
-        made = []
-        for _ in range(connections):
-            made.append((await loop.create_connection(lambda: _Connection(self), "127.0.0.1", port))[1])
-        self.ends = time.perf_counter() + seconds
-        if self.rate is None:
-            for each in made:
-                each.ask()
-            await asyncio.sleep(seconds + 0.2)
-            return
-        self._idle = list(made)
-        began, sent = time.perf_counter(), 0
-        while (now := time.perf_counter()) < self.ends:
-            due = int((now - began) * self.rate) - sent
-            while due > 0 and self._idle:
-                self._idle.pop().ask()
-                sent, due = sent + 1, due - 1
-            await asyncio.sleep(0.0005)
-        await asyncio.sleep(0.2)
+        self._idle.append(connection)
 
 
 def main() -> None:
@@ -114,14 +101,17 @@ def main() -> None:
         % (options.path.encode(), len(body), body)
         for body in options.bodies.read_bytes().splitlines()
     ]
-    load = Load(requests, options.rate)
-    uvloop.run(load.run(options.port, options.connections, options.seconds))
-    times = sorted(load.times)
+    load = Load(requests, options.port, options.connections)
+    # Nothing here is a cycle, and a look for some would be measured as the server's.
+    gc.disable()
+    load.run(options.seconds, options.rate)
+    times, lates = sorted(load.times), sorted(load.lates) or [0.0]
     print(
         json.dumps(
             {
                 "requests": len(times), "rate": len(times) / options.seconds, "p50_s": times[len(times) // 2],
-                "p99_s": times[int(len(times) * 0.99)], "statuses": load.statuses,
+                "p99_s": times[int(len(times) * 0.99)], "late_p99_s": lates[int(len(lates) * 0.99)],
+                "statuses": {name.decode(): n for name, n in load.statuses.items()},
                 "bytes": load.bytes, "lost": load.lost,
             }
         )

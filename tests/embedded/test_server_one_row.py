@@ -12,6 +12,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from asof import FeatureStore
+from asof.online.protocol import Lookup
 from asof.server.answers import Encoder
 from asof.server.one_row import OneRow
 
@@ -72,8 +73,13 @@ def both(store: FeatureStore, features: list[str], entities: dict[str, list[Any]
         return None, general
     lookups = reader.ask(entities).lookups
     assert [(each.table, each.keys) for each in lookups] == [(t, [key]) for t, key in zip(one_row.tables, keys)]
-    answer = one_row.answer(entities, [rows[0] for rows in store.parts.online.read(lookups)], at=store.parts.clock())
+    answer = one_row.answer(entities, packed(store, lookups), at=store.parts.clock())
     return (None if answer is None else answer[0]), general
+
+
+def packed(store: FeatureStore, lookups: list[Lookup]) -> list[bytes | None]:
+    """The one row that each lookup asks for."""
+    return [None if row is None else row[0] for (row,) in store.parts.online.read(lookups)]
 
 
 ONE, PAIR = ([f"{view}:{name}" for name in NAMES] for view in ("one", "pair"))
@@ -125,7 +131,7 @@ def test_answers_after_one_with_nulls_are_whole_again(store):
 
     for user in (2, 1, 4, 1):
         entities = {"user_id": [user]}
-        rows = [each[0] for each in store.parts.online.read(reader.ask(entities).lookups)]
+        rows = packed(store, reader.ask(entities).lookups)
         answered = one_row.answer(entities, rows, at=store.parts.clock())
         assert answered[0] == encoder.feast(reader.read(entities)[0])
 

@@ -15,6 +15,7 @@ from asof.errors import StorageError
 from asof.online.protocol import NO_ROW, Lookup, Newest, Table, Unchanged, pack_version
 from asof.online.redis import RedisOnlineStore
 from asof.online.redis_async import AsyncReader
+from asof.online.redis_connection import Lost
 from tests.integration.test_online_redis import of_sentinel
 from tests.services import Redis
 
@@ -76,9 +77,30 @@ def test_one_row_of_each_table_is_what_a_read_of_them_answers(store: RedisOnline
     tables, keys = [TRIPS, UNKNOWN, TRIPS], [b"1", b"1", b"x"]
     lookups = [Lookup(table, [key]) for table, key in zip(tables, keys, strict=True)]
 
-    rows = with_reader(store, lambda reader: reader.read_one(tables, keys))
+    async def work(reader: AsyncReader) -> Any:
+        ask, reply = reader.asker(tables), asyncio.get_running_loop().create_future()
+        # Not before there is a connection.
+        assert not ask(keys, reply)
+        await reader.read([Lookup(TRIPS, [b"0"])])
+        assert ask(keys, reply)
+        return reader.packed(await reply)
 
-    assert [[row] for row in rows] == store.read(lookups)
+    rows = with_reader(store, work)
+
+    assert [[row] for row in rows] == [[row and row[0]] for (row,) in store.read(lookups)]
+
+
+def test_who_asks_for_one_row_is_told_when_the_connection_is_lost(store: RedisOnlineStore) -> None:
+    async def work(reader: AsyncReader) -> Any:
+        await reader.read([Lookup(TRIPS, [b"0"])])
+        ask, reply = reader.asker([TRIPS]), asyncio.get_running_loop().create_future()
+        assert ask([b"1"], reply)
+        reader._wire._transport.abort()
+        with pytest.raises(Lost):
+            await reply
+        assert not ask([b"1"], reply)
+
+    with_reader(store, work)
 
 
 def test_many_reads_at_once_share_one_connection_and_few_writes(

@@ -9,9 +9,9 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from ssl import SSLError
-from typing import Any
+from typing import Any, Protocol
 
 from hiredis import Reader, ReplyError, pack_command
 
@@ -24,6 +24,22 @@ from asof.online.redis_servers import Servers
 from asof.online.redis_settings import Address
 
 _LOOKS_PER_TIMEOUT = 4
+
+
+class Reply(Protocol):
+    """What is told the reply to a command: a future, or what is quicker than one."""
+
+    def done(self) -> bool:
+        """Whether nobody waits any more."""
+        ...
+
+    def set_result(self, result: Any, /) -> None:
+        """The reply."""
+        ...
+
+    def set_exception(self, exception: Any, /) -> None:
+        """Why there is none."""
+        ...
 
 
 class AsyncReader:
@@ -50,11 +66,27 @@ class AsyncReader:
         names = self._names.of(lookups)
         return rows_of(lookups, await self._values(names)) if names else [[] for _ in lookups]
 
-    async def read_one(self, tables: Sequence[Table], keys: Sequence[bytes]) -> list[Row | None]:
-        """One row of each latest-value table: what `read` answers, in less time."""
-        before = self._names.rows
-        values = await self._values([before(table) + key + b"}" for table, key in zip(tables, keys)])
-        return [None if value is None else (value[VERSION_BYTES:], value[:VERSION_BYTES]) for value in values]
+    def asker(self, tables: Sequence[Table]) -> Callable[[Sequence[bytes], Reply], bool]:
+        """What asks for one row of each of these latest-value tables by its key, and tells a reply; not a coroutine.
+
+        The reply gets values, whose rows are `packed`, or a failure after which another try may well succeed. The
+        function answers whether it could ask at all: not while there is no connection.
+        """
+        before = [self._names.rows(table) for table in tables]
+
+        def ask(keys: Sequence[bytes], reply: Reply) -> bool:
+            wire = self._wire
+            if wire is None or wire.is_lost:
+                return False
+            wire.send(pack_command((b"MGET", *[start + key + b"}" for start, key in zip(before, keys)])), reply)
+            return True
+
+        return ask
+
+    @staticmethod
+    def packed(values: Sequence[bytes | None]) -> list[bytes | None]:
+        """The packed rows in what a reply was told."""
+        return [None if value is None else value[VERSION_BYTES:] for value in values]
 
     async def _values(self, names: list[bytes]) -> list[bytes | None]:
         """What is kept under these names, of which there is at least one."""
@@ -138,7 +170,7 @@ class _Wire(asyncio.Protocol):
         self.is_lost = False
         self._timeout_s = timeout_s
         self._reader = Reader()
-        self._waiting: deque[tuple[asyncio.Future[Any], float]] = deque()
+        self._waiting: deque[tuple[Reply, float]] = deque()
         self._outgoing: list[bytes] = []
         self._loop = asyncio.get_running_loop()
         self._watch: asyncio.TimerHandle | None = None
@@ -153,11 +185,15 @@ class _Wire(asyncio.Protocol):
         if self.is_lost:
             raise Lost(self.address, None, when="answering")
         future = self._loop.create_future()
-        self._waiting.append((future, self._loop.time()))
+        self.send(packed, future)
+        return future
+
+    def send(self, packed: bytes, reply: Reply) -> None:
+        """Send a packed command, and tell a reply what comes of it. Only while the connection is not lost."""
+        self._waiting.append((reply, self._loop.time()))
         if not self._outgoing:
             self._loop.call_soon(self._flush)
         self._outgoing.append(packed)
-        return future
 
     def _flush(self) -> None:
         outgoing, self._outgoing = self._outgoing, []
@@ -207,4 +243,4 @@ class _Wire(asyncio.Protocol):
                 future.set_exception(lost)
 
 
-__all__ = ["AsyncReader"]
+__all__ = ["AsyncReader", "Reply"]

@@ -13,7 +13,7 @@ from typing import Any
 import orjson
 
 from asof.flows.serving import Reader
-from asof.online.protocol import Row, Table
+from asof.online.protocol import Table
 from asof.packing import key_bytes
 from asof.server.answers import EPOCH
 from asof.server.wire import feast_converter, finite, one_number
@@ -92,18 +92,18 @@ class OneRow:
         except UnicodeEncodeError:
             return None
 
-    def answer(self, entities: dict[str, list[Any]], rows: Sequence[Row | None], *, at: Micros) -> Any:
+    def answer(self, entities: dict[str, list[Any]], rows: Sequence[bytes | None], *, at: Micros) -> Any:
         """The answer's bytes and the views' event times; None where the general way has to be taken.
 
         Args:
-            rows: of each view.
+            rows: of each view, packed.
             at: the moment to answer for.
         """
         times = []
         written = None
         last = None
         for view, row, cells, when in zip(self._views, rows, self._cells, self._times):
-            packed = None if row is None else view.known(row[0], at)
+            packed = None if row is None else view.known(row, at)
             if packed is None:
                 return None
             time = packed[1]

@@ -8,11 +8,12 @@ from concurrent.futures import ThreadPoolExecutor
 from time import perf_counter
 from typing import Any
 
+import msgspec
+
 from asof.answers import OnlineResponse
 from asof.definitions import Snapshot
 from asof.errors import AsofError
 from asof.flows.serving import Reader
-from asof.online.protocol import Row
 from asof.server import wire
 from asof.server.answers import Encoder
 from asof.server.counts import Counts
@@ -26,10 +27,7 @@ READERS = 1000
 ROWS_ON_LOOP = 512
 """Up to so many rows are read and unpacked on the event loop, which is quicker than in another thread, where the store
 is in this process or can be asked without blocking."""
-
-
-Rows = list[list[Row | None]]
-"""What the online store answered, view by view."""
+_REFERENCES = msgspec.json.Decoder(list[str])
 
 
 class HistoryNeeded(Exception):
@@ -44,7 +42,7 @@ class Prepared:
     """
 
     __slots__ = (
-        "derivations", "encoder", "features", "full_names", "odd_types", "one_row", "reader", "service", "used",
+        "ask", "derivations", "encoder", "features", "full_names", "odd_types", "one_row", "reader", "service", "used",
         "views",
     )  # fmt: skip
 
@@ -56,6 +54,8 @@ class Prepared:
         self.service = features if isinstance(features, str) else ""
         self.encoder = Encoder(reader.selection)
         self.one_row = OneRow.of(reader, self.encoder.metadata)
+        # Asks the store for one row; made when it is first needed.
+        self.ask: Callable[[Sequence[bytes], Any], bool] | None = None
         self.derivations = reader.selection.derivations
         self.views = _views_of(reader)
         fields = (*reader.selection.keys, *reader.selection.request_fields)
@@ -70,6 +70,8 @@ class Applied:
     def __init__(self, snapshot: Snapshot) -> None:
         self.snapshot = snapshot
         self.prepared: dict[Any, Prepared] = {}
+        # Some of the same, by what the request's JSON said.
+        self.in_json: dict[tuple[bytes, str | None, bool], Prepared] = {}
 
 
 class Reading:
@@ -175,38 +177,58 @@ class Reading:
             prepared = await self._in_thread(self._decide, applied.snapshot, features, full_names)
             if len(applied.prepared) >= READERS:
                 applied.prepared.clear()
+                applied.in_json.clear()
             applied.prepared[key] = prepared
         prepared.used += 1
         return prepared
 
     # ---- reading ----
 
-    async def read_one(self, prepared: Prepared, entities: Any) -> tuple[bytes | None, Rows | None]:
-        """The answer in Feast's shape where it is one ordinary row.
-
-        Without bytes `read` has to be asked; with the rows, where they were read.
-        """
-        one_row = prepared.one_row
-        if one_row is None or self._async is None:
-            return None, None
-        keys = one_row.keys(entities)
-        if keys is None:
-            return None, None
-        began = perf_counter()
-        rows = await self._async.read_one(one_row.tables, keys)
-        self._counts.store.add(perf_counter() - began)
-        answer = one_row.answer(entities, rows, at=self.store.parts.clock())
-        if answer is None:
-            return None, [[row] for row in rows]
-        body, times = answer
-        self._counts.answered_one(one_row.names, times)
-        return body, None
-
-    async def read(self, prepared: Prepared, entities: Any, *, rows: Rows | None = None) -> OnlineResponse:
-        """The features of these entity rows now.
+    def decided(self, features: bytes, service: str | None, full_names: bool) -> Prepared | None:
+        """The request if it was decided before, and is for what one row can be answered of shortly; None otherwise.
 
         Args:
-            rows: what `read_one` has read for them already.
+            features: the references as JSON; empty where there is a service.
+        """
+        applied = self.applied
+        if applied is None:
+            return None
+        key = (features, service, full_names)
+        known = applied.in_json.get(key)
+        if known is None:
+            if bool(features) == (service is not None):
+                return None
+            asked = service if service is not None else tuple(_REFERENCES.decode(features))
+            known = applied.prepared.get((asked, full_names))
+            if known is None or known.one_row is None or self._async is None:
+                return None
+            if known.ask is None:
+                known.ask = self._async.asker(known.one_row.tables)
+            if len(applied.in_json) >= READERS:
+                applied.in_json.clear()
+            applied.in_json[key] = known
+        return known
+
+    def answer_one(
+        self, prepared: Prepared, entities: Any, values: Sequence[bytes | None], *, since: float
+    ) -> bytes | None:
+        """The answer to one entity row in Feast's shape; None where it takes the general way to tell.
+
+        Args:
+            values: what the store replied; `since`: when it was asked.
+        """
+        self._counts.store.add(perf_counter() - since)
+        one_row = prepared.one_row
+        assert one_row is not None
+        answer = one_row.answer(entities, self._async.packed(values), at=self.store.parts.clock())
+        if answer is None:
+            return None
+        body, times = answer
+        self._counts.answered_one(one_row.names, times)
+        return body
+
+    async def read(self, prepared: Prepared, entities: Any) -> OnlineResponse:
+        """The features of these entity rows now.
 
         Raises:
             EntityFrameError: a column is missing, a key is null, or a value does not fit its type.
@@ -214,7 +236,7 @@ class Reading:
             FunctionTimeout, DerivationError: an on-demand function took too long, or failed.
         """
         if self._tracing is None:
-            response, complete = await self._read(prepared, entities, rows)
+            response, complete = await self._read(prepared, entities)
         else:
             with self._tracing.span("read"):
                 response, complete = await self._read(prepared, entities)
@@ -226,15 +248,11 @@ class Reading:
             response, complete = await self._read(prepared, entities)
         return response
 
-    async def _read(
-        self, prepared: Prepared, entities: Any, rows: Rows | None = None
-    ) -> tuple[OnlineResponse, bool]:
+    async def _read(self, prepared: Prepared, entities: Any) -> tuple[OnlineResponse, bool]:
         reader = prepared.reader
         try:
             few = _rows_of(entities) * len(prepared.views) <= ROWS_ON_LOOP
-            if rows is not None:
-                response, complete = reader.answer(reader.ask(entities), rows, derived=False)
-            elif few and self._is_local:
+            if few and self._is_local:
                 response, complete = _read_and_answer(reader, entities, self._counts)
             elif few and self._async is not None:
                 question = reader.ask(entities)

@@ -17,7 +17,7 @@ from asof.server import requests
 from asof.server.access import Action
 from asof.server.answers import ARROW
 from asof.server.failures import JSON, HttpError, failed_elsewhere
-from asof.server.reading import Prepared, Rows
+from asof.server.reading import Prepared
 from asof.server.wire import read_columns
 from asof.server.writes import rows_of_source, rows_of_view
 from asof.timing import micros
@@ -93,13 +93,7 @@ async def get_online_features(service: Service, request: Request) -> Answer:
     prepared = await _prepared(
         service, request, asked.features, asked.feature_service, asked.full_feature_names, "feature_service"
     )
-    rows = None
-    if prepared.one_row is not None and not asked.include_feature_view_version_metadata and service.may_shorten:
-        body, rows = await service.reading.read_one(prepared, asked.entities)
-        if body is not None:
-            request.rows = 1
-            return Answer(body)
-    response = await _read(service, request, prepared, asked.entities, rows=rows)
+    response = await _read(service, request, prepared, asked.entities)
     body = prepared.encoder.feast(response, versions=asked.include_feature_view_version_metadata)
     return Answer(body)
 
@@ -142,9 +136,7 @@ async def _prepared(
     return prepared
 
 
-async def _read(
-    service: Service, request: Request, prepared: Prepared, entities: Any, *, rows: Rows | None = None
-) -> OnlineResponse:
+async def _read(service: Service, request: Request, prepared: Prepared, entities: Any) -> OnlineResponse:
     limit = service.settings.max_rows
     if type(entities) is dict:
         if any(len(values) > limit for values in entities.values()):
@@ -161,7 +153,7 @@ async def _read(
                 ).items()}
                 for row in entities
             ]  # fmt: skip
-    response = await service.reading.read(prepared, entities, rows=rows)
+    response = await service.reading.read(prepared, entities)
     request.rows = len(response)
     request.response = response
     return response

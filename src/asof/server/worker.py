@@ -45,11 +45,15 @@ class Worker(uvicorn.Server):
             for number in (signal.SIGTERM, signal.SIGINT):
                 signal.signal(number, signal.SIG_IGN if number == signal.SIGINT else signal.SIG_DFL)
             loop.add_signal_handler(signal.SIGTERM, self.stop)
-            self.service.waiting = self.server_state.tasks.__len__
+            self.service.waiting = self._waiting
             self._beating = asyncio.create_task(self._beat())
             # What was loaded stays: a look through all of it would be a pause in the middle of serving.
             gc.freeze()
             self.tell(READY)
+
+    def _waiting(self) -> int:
+        shortcut = self.config.shortcut  # type: ignore[attr-defined]
+        return len(self.server_state.tasks) + (shortcut.in_flight if shortcut is not None else 0)
 
     def tell(self, word: bytes) -> None:
         """Say something to the supervisor; without one, stop."""
@@ -155,6 +159,7 @@ def made(orders: Orders) -> Worker:
     from asof.server.security.tls import server_context, tls_settings  # noqa: PLC0415
     from asof.server.service import Service  # noqa: PLC0415
     from asof.server.settings import ServerSettings  # noqa: PLC0415
+    from asof.server.shortcut import Shortcut  # noqa: PLC0415
     from asof.store import FeatureStore  # noqa: PLC0415
 
     store = FeatureStore(Path(orders.repo), env=orders.env)
@@ -177,6 +182,9 @@ def made(orders: Orders) -> Worker:
         timeout_keep_alive=int(settings.keep_alive_s), timeout_graceful_shutdown=1, backlog=settings.backlog,
         ssl_context_factory=(lambda config, default: server_context(tls)) if tls else None,
     )  # fmt: skip
+    # Protocols find it there. Pages of other origins need more headers than it gives.
+    may_shorten = service.may_shorten and not store.config.auth.origins
+    config.shortcut = Shortcut(service) if may_shorten else None  # type: ignore[attr-defined]
     worker = Worker(config, service, tell=orders.tell)
     return worker
 
