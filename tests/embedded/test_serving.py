@@ -205,6 +205,30 @@ def test_many_rows_and_few_rows_of_windows_answer_alike(parts: Parts) -> None:
     assert [status for each in few for status in each.statuses["page"]] == many.statuses["page"]
 
 
+@pytest.mark.parametrize("keys", [3, 100, 400])
+def test_views_with_the_same_windows_are_answered_together_as_each_by_itself(parts: Parts, keys: int) -> None:
+    twin = FeatureView("twin", source=EVENTS, entities=[USER], aggregations=ACTIVITY.aggregations)
+    slow = FeatureView("slow", source=EVENTS, entities=[USER], aggregations=ACTIVITY.aggregations, delay="1h")
+    applied(parts, ACTIVITY, twin, slow)
+    for view, minutes in (("activity", 1), ("twin", 7), ("slow", 3)):
+        feed(parts, view, [event(i, NOW - i * minutes * MINUTE, user=i % 50, page="abc"[i % 3]) for i in range(90)])
+
+    def history(read: Any, keys: Any, at: Micros) -> Any:
+        wanted = keys["user_id"]
+        return {each.output: [f"{read.view.name} {key}" for key in wanted] for each in read.features}, [at] * len(wanted)
+
+    at, rows = NOW - 2 * SECOND, {"user_id": [*range(keys)]}
+    together, _ = reader(parts, ["activity", "twin", "slow"], history=history, full_feature_names=True).read(rows, at=at)
+    for view in ("activity", "twin", "slow"):
+        alone, _ = reader(parts, [view], history=history, full_feature_names=True).read(rows, at=at)
+        for name, values in alone.to_dict().items():
+            assert together.to_dict()[name] == values
+        for name, times in alone.event_times.items():
+            assert together.event_times[name] == times
+    assert together.to_dict()["activity__total"][0] == "activity 0"
+    assert together.to_dict()["twin__total"][0] == "twin 0"
+
+
 # ---- moments ----
 
 

@@ -18,6 +18,7 @@ from asof.aggregation import (
     Counts,
     Events,
     Layout,
+    answer,
     answer_few,
     decode,
     encode,
@@ -456,6 +457,20 @@ def test_rows_of_another_format_are_refused() -> None:
     for read in (lambda: decode(twin, blobs), lambda: answer_few(twin, blobs, 9)):
         with pytest.raises(StorageError, match="other aggregations"):
             read()
+
+
+def test_any_number_of_rows_is_answered_as_one_by_one() -> None:
+    layout = Layout.of([*every_function("i", WINDOWS[2], NUMBERS), *every_function("s", None, ORDERED)], COLUMNS)
+    rig = Rig(layout)
+    rig.feed(numbered([event(number * S, key=number % 2, i=number) for number in range(9)]))
+    one = answer_few(layout, rig.blobs, 9 * S)
+    for times in (1, 10, 20, 170, 400):
+        many = answer(layout, rig.blobs * times, 9 * S)
+        assert many.columns.keys() == one.columns.keys()
+        for name, column in many.columns.items():
+            assert all(same(a, b, 1e3) for a, b in zip(one.columns[name] * times, column, strict=True)), name
+        for flag in ("behind", "incomplete", "overflow", "newest"):
+            assert getattr(many, flag) == getattr(one, flag) * times
 
 
 def test_functions_without_meaning_for_a_type_are_refused() -> None:

@@ -1,5 +1,6 @@
 """The online state of aggregated views: packed rows, folding events into them, merging them, answering from them."""
 
+from asof.aggregation.answer import ROWS_AT_ONCE, answer
 from asof.aggregation.few import answer_few
 from asof.aggregation.finish import Answers, finish
 from asof.aggregation.fold import Counts, Events, fold, merge, with_offsets
@@ -9,11 +10,13 @@ from asof.aggregation.rows import MAX_ROW_BYTES, NEVER, State, decode, encode
 __all__ = [
     "MAX_ROW_BYTES",
     "NEVER",
+    "ROWS_AT_ONCE",
     "Answers",
     "Counts",
     "Events",
     "Layout",
     "State",
+    "answer",
     "answer_few",
     "decode",
     "encode",

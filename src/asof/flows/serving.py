@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import pyarrow as pa
 
-from asof.aggregation import NEVER, answer_few, decode, finish
+from asof.aggregation import NEVER, ROWS_AT_ONCE, answer
 from asof.answers import NOT_FOUND, OUTSIDE_MAX_AGE, Columns, OnlineResponse, ViewAnswer
 from asof.definitions import Snapshot
 from asof.derive import derive_values
@@ -25,9 +25,6 @@ from asof.timing import EARLIEST, Micros
 
 if TYPE_CHECKING:
     from asof.aggregation import Layout
-
-FEW_ROWS = 20
-"""Up to so many rows windows are answered row by row; from there on columns are faster."""
 
 History = Callable[[ViewRead, Columns, Micros], tuple[Columns, Sequence[Micros | None]]]
 """Answers a view's features for some keys as of a moment: outputs by name (nulls stay nulls), and per key the time of
@@ -48,6 +45,19 @@ class Question(NamedTuple):
     lookups: list[Lookup]
 
 
+class Windows(NamedTuple):
+    """What the windows of some rows hold.
+
+    Args:
+        columns: feature by feature; `times`: per row the time of its newest event.
+        behind: the rows that have merged events later than the moment asked for.
+    """
+
+    columns: list[list[Any]]
+    times: list[Micros | None]
+    behind: list[int]
+
+
 class Reader:
     """Answers one selection from the online store; made once per selection and snapshot.
 
@@ -60,6 +70,11 @@ class Reader:
         self.snapshot = snapshot
         self.selection = selection
         self.views = [ViewReader(parts, snapshot, read, history) for read in selection.reads]
+        alike: dict[Any, list[int]] = {}
+        for place, view in enumerate(self.views):
+            if view.alike is not None:
+                alike.setdefault(view.alike, []).append(place)
+        self._alike = [places for places in alike.values() if len(places) > 1]
         self._entity_rows = EntityRows(selection)
         self.key_fields = self._entity_rows.key_fields
 
@@ -109,15 +124,30 @@ class Reader:
         values: Columns = {}
         found = []
         complete = True
+        windows = self._windows_together(answers, n, at)
         answers.reverse()
-        for view in self.views:
+        for place, view in enumerate(self.views):
             # Let go of one view after the other: memory that is used again is in the processor's cache.
             rows = answers.pop()
             if None in rows:
                 complete = False
-            found.append(view.answer(rows, keys=columns, at=at, values=values))
+            found.append(view.answer(rows, keys=columns, at=at, values=values, windows=windows.get(place)))
         response = OnlineResponse(self.selection, columns, values, found, at=at, rows=n)
         return self.derive(response) if derived and self.selection.derivations else response, complete
+
+    def _windows_together(self, answers: list[list[Row | None]], n: int, at: Micros) -> dict[int, Windows]:
+        """Answer views that have the same windows as if they were one: that costs little more than one of them."""
+        windows: dict[int, Windows] = {}
+        for places in self._alike:
+            if n * len(places) > ROWS_AT_ONCE:
+                continue
+            rows = [row for place in places for row in answers[place]]
+            columns, times, behind = self.views[places[0]].windows(rows, at)
+            for i, place in enumerate(places):
+                start, end = i * n, (i + 1) * n
+                mine = [row - start for row in behind if start <= row < end]
+                windows[place] = Windows([column[start:end] for column in columns], times[start:end], mine)
+        return windows
 
     def derive(self, response: OnlineResponse) -> OnlineResponse:
         """Run the on-demand functions, over what was read and what came with the request."""
@@ -180,10 +210,24 @@ class ViewReader:
             return None
         return None if self.view.ttl and time < t - self.view.ttl else row
 
-    def answer(self, rows: Sequence[Row | None], *, keys: Columns, at: Micros, values: Columns) -> ViewAnswer:
-        """Add this view's columns to `values`; what is known of its rows."""
-        t = at - self.view.delay
-        columns, answer, behind = self._windows(rows, t) if self.layout is not None else self._latest(rows, t)
+    @property
+    def alike(self) -> tuple[Any, ...] | None:
+        """Equal for views whose windows hold the same of the same rows; None for a view without windows."""
+        return None if self.layout is None else (self.layout, self.names, self.view.delay)
+
+    def answer(
+        self, rows: Sequence[Row | None], *, keys: Columns, at: Micros, values: Columns, windows: Windows | None
+    ) -> ViewAnswer:
+        """Add this view's columns to `values`; what is known of its rows.
+
+        Args:
+            windows: what `windows` answered for these rows, if somebody asked already.
+        """
+        if self.layout is None:
+            columns, answer, behind = self._latest(rows, at - self.view.delay)
+        else:
+            columns, times, behind = self.windows(rows, at) if windows is None else windows
+            answer = ViewAnswer(self.outputs, None, times)
         if behind:
             self._from_history(behind, keys, at, columns, answer, n=len(rows))
         values.update(zip(self.outputs, columns))
@@ -259,21 +303,15 @@ class ViewReader:
             hint="upgrade asof, or run `asof rebuild`",
         )
 
-    def _windows(self, rows: Sequence[Row | None], t: Micros) -> tuple[list[list[Any]], ViewAnswer, list[int]]:
+    def windows(self, rows: Sequence[Row | None], at: Micros) -> Windows:
+        """What the windows of this view's rows hold, or of the rows of any view that has the same (`alike`)."""
         layout = self.layout
         assert layout is not None
         blobs = [None if row is None else row[0] for row in rows]
-        if len(blobs) <= FEW_ROWS:
-            answers = answer_few(layout, blobs, t, self.names)
-            newest: Sequence[Micros] = answers.newest  # type: ignore[assignment]
-            behind = [i for i, late in enumerate(answers.behind) if late]
-        else:
-            answers = finish(layout, decode(layout, blobs), t, self.names)
-            newest = answers.newest.tolist()  # type: ignore[union-attr]
-            behind = answers.behind.nonzero()[0].tolist()  # type: ignore[union-attr]
-        columns = [answers.columns[name] for name in self.names]
-        times = [None if time == NEVER else time for time in newest]
-        return columns, ViewAnswer(self.outputs, None, times), behind
+        answers = answer(layout, blobs, at - self.view.delay, self.names)
+        times = [None if time == NEVER else time for time in answers.newest]
+        behind = [i for i, late in enumerate(answers.behind) if late] if True in answers.behind else []
+        return Windows([answers.columns[name] for name in self.names], times, behind)
 
     def _from_history(
         self, behind: list[int], keys: Columns, at: Micros, columns: list[list[Any]], answer: ViewAnswer, *, n: int
