@@ -37,6 +37,9 @@ activity = FeatureView("activity", entities=[user], source=clicks, tags={"team":
 @on_demand_feature_view(sources=[activity, profile], schema=[Field("mix", Int64)], mode="python", tags={"team": "fraud"})
 def mixed(row):
     return {"mix": row["n"]}
+
+frauds = FeatureService("frauds", features=[activity])
+everything = FeatureService("everything", features=[mixed])
 """
 ROLES = ("nobody", "read", "write", "admin", "fraud_read", "fraud_write", "elsewhere")
 KEYS = {role: new_key() for role in ROLES}
@@ -172,6 +175,42 @@ def test_whoever_is_not_known_learns_nothing_of_what_there_is(server: Server) ->
     known = server.ask("POST", "/push", {"push_source_name": "clicks", "df": ROW})
 
     assert unknown.content == known.content
+
+
+def test_of_services_and_push_sources_callers_learn_the_names_of_those_that_are_theirs(server: Server) -> None:
+    asked = {"entities": USER, "feature_service": "everythin"}
+    hints = {
+        role: json.loads(server.ask("POST", "/get-online-features", asked, role=role).json())["hint"]
+        for role in ("read", "fraud_read", "nobody")
+    }
+
+    assert hints == {
+        "read": "did you mean 'everything'?", "fraud_read": "there are ['frauds']", "nobody": "list features instead",
+    }  # fmt: skip
+
+    pushed = {"push_source_name": "unknown", "df": ROW}
+    hints = {
+        role: json.loads(server.ask("POST", "/push", pushed, role=role).json())["hint"]
+        for role in ("write", "fraud_write", "read")
+    }
+
+    assert hints == {
+        "write": "the push sources are ['clicks', 'idle']", "fraud_write": "the push sources are ['clicks']",
+        "read": "there is none that you may write to",
+    }  # fmt: skip
+
+
+def test_a_run_is_written_down_with_its_job(server: Server) -> None:
+    before = len(server.written())
+    body = {"feature_views": ["profile"], "end_ts": "2026-01-01T12:00:00Z"}
+    answer = server.ask("POST", "/materialize-incremental?async=true", body, role="admin").json()
+    while server.ask("GET", f"/jobs/{answer['job']}", role="admin").json()["state"] == "running":
+        server.loop.run_until_complete(asyncio.sleep(0.05))
+
+    line = server.written()[before]
+    assert {name: line[name] for name in ("who", "views", "job", "status")} == {
+        "who": "admin", "views": ["profile"], "job": answer["job"], "status": 202,
+    }  # fmt: skip
 
 
 def test_what_is_refused_for_its_caller_is_not_read(server: Server) -> None:

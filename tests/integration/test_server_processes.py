@@ -212,6 +212,13 @@ def test_a_killed_worker_is_replaced(folder):
         wait_until(lambda: server.workers() not in ([], [victim]))
 
         wait_until(lambda: server.ask("POST", "/get-online-features", BODY).status == 200)
+        assert any("ended with code -9: starting another in 0 s" in line for line in server.said)
+
+        # One that ends soon after another was started for it is not started again at once.
+        (victim,) = server.workers()
+        os.kill(victim, signal.SIGKILL)
+        wait_until(lambda: any("ended with code -9 (2 in a row): starting another in 0.5 s" in line for line in server.said))
+        wait_until(lambda: server.workers() not in ([], [victim]))
 
 
 def test_a_reload_with_broken_definitions_keeps_the_old_workers(folder):

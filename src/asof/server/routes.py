@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from time import time_ns
 from typing import TYPE_CHECKING, Any
@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING, Any
 import orjson
 
 from asof.answers import OnlineResponse
-from asof.definitions import LogSource
-from asof.errors import NotFound, PushNotApplied, RequestError, nearest
+from asof.definitions import FeatureService, LogSource, OnDemandFeatureView, Projection
+from asof.errors import NotAllowed, NotFound, PushNotApplied, RequestError, nearest
 from asof.flows.parts import view_named
 from asof.server import requests
-from asof.server.access import Action
+from asof.server.access import Action, Principal
 from asof.server.answers import ARROW
 from asof.server.failures import JSON, HttpError, failed_elsewhere
 from asof.server.reading import Prepared
@@ -46,6 +46,7 @@ class Request:
     # For metrics and logs.
     service: str = ""
     rows: int = 0
+    job: str = ""
     response: OnlineResponse | None = None
 
 
@@ -124,16 +125,36 @@ async def _prepared(
     if name is not None:
         snapshot = service.reading.snapshot
         if name not in snapshot.project.services:
-            known = snapshot.project.services
+            known = _readable(snapshot.project.services.values(), request.principal)
             raise NotFound(
                 f"no feature service {name!r} is applied",
-                hint=nearest(name, known) or (f"there are {sorted(known)}" if known else "list features instead"),
+                hint=nearest(name, known) or (f"there are {known}" if known else "list features instead"),
             )
     asked = name if name is not None else features if isinstance(features, str) else tuple(features or ())
     prepared = await service.reading.prepare(asked, full_names)
     request.principal.require("read", prepared.views)
     request.service = prepared.service
     return prepared
+
+
+def _readable(services: Iterable[FeatureService], principal: Principal) -> list[str]:
+    """The names of those services that a caller may read: of others they learn nothing."""
+    return sorted(each.name for each in services if _may(principal, "read", viewed(each.features)))
+
+
+def _may(principal: Principal, action: Action, views: Iterable[Any]) -> bool:
+    try:
+        principal.require(action, views)
+    except NotAllowed:
+        return False
+    return True
+
+
+def viewed(parts: Iterable[Any]) -> list[Any]:
+    """The views that are parts of a service or an on-demand view, and those that these are made of in their turn."""
+    views = [part.view for part in parts if isinstance(part, Projection)]
+    below = [viewed(view.sources) for view in views if isinstance(view, OnDemandFeatureView)]
+    return [*views, *(each for these in below for each in these)]
 
 
 async def _read(service: Service, request: Request, prepared: Prepared, entities: Any) -> OnlineResponse:
@@ -173,10 +194,14 @@ async def push(service: Service, request: Request) -> Answer:
     project = service.reading.snapshot.project
     source = project.sources.get(asked.push_source_name)
     if not isinstance(source, LogSource) or source.type != "push":
-        known = [each.name for each in project.sources.values() if each.type == "push"]
+        known = [
+            each.name for each in project.sources.values()
+            if each.type == "push" and _may(request.principal, "write", project.views_of(each.name))
+        ]  # fmt: skip
         raise NotFound(
             f"no push source {asked.push_source_name!r} is applied",
-            hint=nearest(asked.push_source_name, known) or f"the push sources are {known}",
+            hint=nearest(asked.push_source_name, known)
+            or (f"the push sources are {known}" if known else "there is none that you may write to"),
         )
     request.principal.require("write", project.views_of(source.name))
     rows = rows_of_source(source, asked.df)
@@ -255,6 +280,7 @@ async def _materialized(
     is_async = _flag(request, "async")
     jobs = service.jobs
     id = await service.in_writer(lambda: jobs.start(names, start=start, end=end, force=force))
+    request.job = id
     headers = [JSON, (b"location", b"/jobs/" + id.encode())]
     if is_async:
         words = {"status": "accepted", "feature_views": names, "job": id}

@@ -161,7 +161,8 @@ class Service:
         what = object_of(request.content) if request is not None else {}
         self.audit.write(
             who=who, how=getattr(principal, "how", None), address=address, action=route.action, route=route.path,
-            **what, rows=request.rows if request is not None and request.rows else None, status=status,
+            **what, job=request.job if request is not None else None,
+            rows=request.rows if request is not None and request.rows else None, status=status,
             error=type(error).__name__ if error is not None else None,
         )  # fmt: skip
 

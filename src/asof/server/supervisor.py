@@ -28,7 +28,9 @@ START_S = 60.0
 SILENT_S = 30.0
 """A worker that does not show for so long that it lives is replaced."""
 BACK_OFF_S = (0.0, 0.5, 1.0, 2.0, 5.0, 10.0)
-"""How long to wait before a worker is started again that ended by itself, the more often the longer."""
+"""How long to wait before a worker is started again that ended by itself, the more often in a row the longer."""
+STEADY_S = 60.0
+"""A worker that has served for so long has nothing to do with those that ended before it."""
 
 _ATTACH_FILTER = 26
 _TAKE_NOTHING = struct.pack("HBBI", 0x06, 0, 0, 0)
@@ -37,6 +39,21 @@ _TAKE_NOTHING = struct.pack("HBBI", 0x06, 0, 0, 0)
 SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 
 Say = Callable[[str], None]
+
+
+class Restarts:
+    """How often workers ended by themselves soon after another, and how long to wait therefore."""
+
+    def __init__(self) -> None:
+        self.in_a_row = 0
+
+    def pause(self, *, served_s: float) -> float:
+        """Count a worker that has served for so long, and answer for how many seconds to wait for its successor."""
+        if served_s >= STEADY_S:
+            self.in_a_row = 0
+        pause_s = BACK_OFF_S[min(self.in_a_row, len(BACK_OFF_S) - 1)]
+        self.in_a_row += 1
+        return pause_s
 
 
 @dataclass(eq=False)
@@ -48,10 +65,15 @@ class Child:
     hears: int
     began: float
     last_heard: float
-    is_ready: bool = False
+    ready_since: float | None = None
     is_leaving: bool = False
     replaces: Child | None = None
     until: float | None = field(default=None)
+
+    @property
+    def is_ready(self) -> bool:
+        """Whether it has said that it serves."""
+        return self.ready_since is not None
 
 
 def listening_socket(host: str, port: int, backlog: int) -> socket.socket:
@@ -116,7 +138,7 @@ class Supervisor:
         self.settings = settings()
         self._say = say
         self._children: list[Child] = []
-        self._failures = 0
+        self._restarts = Restarts()
         self._next_start = 0.0
         self._numbers = 0
         self._is_stopping = False
@@ -233,8 +255,7 @@ class Supervisor:
         return child
 
     def _now_ready(self, child: Child) -> None:
-        child.is_ready = True
-        self._failures = 0
+        child.ready_since = time.monotonic()
         if child.replaces is not None:
             self._let_go(child.replaces)
             child.replaces = None
@@ -263,10 +284,11 @@ class Supervisor:
             self._exit_code = self._exit_code or (code if code > 0 else 1)
             self._stop()
             return
-        delay = BACK_OFF_S[min(self._failures, len(BACK_OFF_S) - 1)]
-        self._failures += 1
-        self._next_start = time.monotonic() + delay
-        self._say(f"worker {child.number} ended with code {code}: starting another in {delay:g} s")
+        now = time.monotonic()
+        pause_s = self._restarts.pause(served_s=now - child.ready_since if child.ready_since is not None else 0.0)
+        self._next_start = now + pause_s
+        often = f" ({self._restarts.in_a_row} in a row)" if self._restarts.in_a_row > 1 else ""
+        self._say(f"worker {child.number} ended with code {code}{often}: starting another in {pause_s:g} s")
         for each in self._children:
             if each.replaces is child:
                 each.replaces = None
@@ -306,7 +328,8 @@ class Supervisor:
     def _just_became_ready(self, child: Child) -> bool:
         """Whether a worker serves already, and its word has not been heard yet."""
         try:
-            child.is_ready = READY in os.read(child.hears, 4096)
+            if READY in os.read(child.hears, 4096):
+                child.ready_since = time.monotonic()
         except BlockingIOError:
             pass
         return child.is_ready
