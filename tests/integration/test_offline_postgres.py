@@ -14,15 +14,15 @@ from decimal import Decimal as Number
 import pyarrow as pa
 import pytest
 
-from asof.definitions import Field
-from asof.dtypes import Array, Decimal, Json, String, Timestamp
+from asof.definitions import Entity, FeatureView, Field
+from asof.dtypes import Array, Decimal, Int64, Json, String, Timestamp
 from asof.errors import Interrupted, SourceError, StorageError
 from asof.offline.postgres import PostgresOffline
 from asof.offline.protocol import Archive
 from asof.sources.protocol import Relation
 from asof.sql import PointInTime
 from asof.testing.archive import ArchiveSuite, clicks
-from asof.testing.offline import NOON, OfflineStoreSuite, reads, spine, view
+from asof.testing.offline import EVENTS, NOON, OfflineStoreSuite, reads, spine, view
 
 pytestmark = pytest.mark.integration
 
@@ -79,6 +79,38 @@ def test_an_event_at_infinity_is_passed_over_and_a_value_there_is_an_error(share
     execute(shared, "INSERT INTO ends VALUES (1, '2020-01-01', 'infinity')", 'CREATE INDEX ON ends ("user", happened)')
     with pytest.raises(SourceError, match="column 'until' of source 'events' holds an infinity, and is declared"):
         latest(shared, "ends", Field("until", Timestamp))
+
+
+def test_a_key_longer_than_an_index_takes_is_found_and_told_from_its_like(shared: PostgresOffline) -> None:
+    noise = "".join(random.Random(2).choice("abcdefghijklmnop0123456789") for _ in range(20_000))
+    like = [f"{noise}a", f"{noise}b", "short"]
+    rows = pa.table({"page": like, "happened": pa.array([NOON - 3, NOON - 2, NOON - 1], pa.timestamp("us", "UTC")),
+                     "value": [1, 2, 3]})  # fmt: skip
+    frame = pa.table({"page": [*like, noise, None], "event_timestamp": pa.array([NOON] * 5, pa.timestamp("us", "UTC"))})
+    schema = [Field("page", String), Field("value", Int64)]
+    made = FeatureView("view", source=EVENTS, entities=[Entity("page", ["page"])], schema=schema)
+
+    answer = shared.run(PointInTime(reads(made)), {"events": rows}, spine=frame).reader().read_all()
+
+    assert answer["value"].to_pylist() == [1, 2, 3, None, None]
+
+
+def test_of_equal_moments_in_an_index_the_last_row_is_found_for_every_spine_row(shared: PostgresOffline) -> None:
+    execute(
+        shared, 'CREATE TABLE corrected ("user" int8, happened timestamptz, value int8)',
+        "INSERT INTO corrected SELECT u, '2020-09-13 12:26:39', v * u FROM generate_series(1, 50) u, "
+        "generate_series(1, 2 + u::int % 2 - (u % 5 = 0)::int) v",
+        'CREATE INDEX ON corrected ("user", happened)',
+    )  # fmt: skip
+    users = [*range(50, 0, -1), 99, 7, 7]
+    made = view(Field("value", Int64))
+
+    answer = shared.run(
+        PointInTime(reads(made)), {"events": Relation("corrected")}, spine=spine(*((u, NOON) for u in users))
+    )
+
+    last = [None if u == 99 else u * (2 + u % 2 - (u % 5 == 0)) for u in users]
+    assert answer.reader().read_all()["value"].to_pylist() == last
 
 
 def test_saved_tables_come_back_in_their_order_and_types(shared: PostgresOffline) -> None:

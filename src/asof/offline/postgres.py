@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -27,7 +27,7 @@ from asof.sql.dialect import quote
 from asof.sql.newest import WANTED, ViewRows
 from asof.sql.point_in_time import PointInTime, columns_of
 from asof.sql.postgres_latest import AT, US, N
-from asof.sql.postgres_read import Statements, compile_statements, range_spine, to_be_checked
+from asof.sql.postgres_read import TIED, Answer, Statements, compile_statements, near_keys, range_spine
 from asof.sql.rows import SpineTable, Table
 
 Spine: TypeAlias = pa.Table | Files | str
@@ -39,8 +39,6 @@ _CHUNK_VALUES = 64_000_000
 """How many values one pass may hold here; bigger spines are read in several passes, so that memory is bounded."""
 _FEWEST_ROWS, _MOST_ROWS = 250_000, 5_000_000
 _TIMES = pa.timestamp("us", "UTC")
-_WORTH_A_LOOK = 2
-"""A table is looked through for equal rows where it has up to so many times the spine's."""
 _OF_LOOKUPS = {"enable_bitmapscan": "off"}
 """A bitmap forgets the order of its index, and then all of a key's rows are sorted to find the last of them."""
 
@@ -291,21 +289,19 @@ class PointInTimeResult:
             return
         count = len(spine.schema)
         with self._session() as opened:
-            tables = _with_unique(opened, self._query, self._prepare(opened), spine.num_rows)
+            tables = self._prepare(opened)
             for start in range(0, max(spine.num_rows, 1), self._chunk()):
                 chunk = spine.slice(start, self._chunk())
                 if not chunk.num_rows:
                     return
                 made = _measured(chunk, self._query)
                 _ship_spine(opened, chunk, self._query)
-                answer = self._run(opened, compile_statements(self._query, tables, made), 0, chunk.num_rows)
+                outputs = self._run(opened, compile_statements(self._query, tables, made), 0, chunk.num_rows)
                 for at in range(0, chunk.num_rows, batch_rows):
                     own = chunk.slice(at, batch_rows).combine_chunks()
-                    found = answer.slice(at, batch_rows)
+                    found = outputs(at, batch_rows)
                     columns = [_one(own.column(i), schema.field(i).type) for i in range(count)]
-                    columns += [
-                        _cast(found.column(i), schema.field(count + i).type) for i in range(found.num_columns)
-                    ]
+                    columns += [_cast(column, schema.field(count + i).type) for i, column in enumerate(found)]
                     yield pa.RecordBatch.from_arrays(columns, schema=schema)
 
     def _over_loaded(self, batch_rows: int) -> Iterator[Any]:
@@ -316,16 +312,14 @@ class PointInTimeResult:
             schema = _with_outputs(pa.schema([plain_field(each) for each in described]), self._query.outputs)
             yield schema
             rows = self._load(opened, select, described)
-            tables = _with_unique(opened, self._query, tables, rows)
             for start in range(0, rows, self._chunk()):
                 made = self._chunk_of_loaded(opened, described, start)
                 assert made.rows is not None
                 own = f"SELECT {N}, {', '.join(map(quote, described.names))} FROM {SPINE}"
-                frame = _in_order(opened, own, start, made.rows)
-                answer = self._run(opened, compile_statements(self._query, tables, made), start, made.rows)
-                whole = [*frame.columns, *answer.columns]
+                frame = _InOrder(opened.table(own), start, made.rows)
+                outputs = self._run(opened, compile_statements(self._query, tables, made), start, made.rows)
                 for at in range(0, made.rows, batch_rows):
-                    found = [each.slice(at, batch_rows) for each in whole]
+                    found = [*frame.slice(at, batch_rows), *outputs(at, batch_rows)]
                     columns = [_cast(column, field.type) for column, field in zip(found, schema, strict=True)]
                     yield pa.RecordBatch.from_arrays(columns, schema=schema)
 
@@ -353,36 +347,84 @@ class PointInTimeResult:
         types = _sql_types(described)
         at = words.time_of(quote(time), types[time])
         own = ", ".join(quote(name) for name in described.names)
+        near = near_keys(self._query)
+        order = ", ".join([*(words.sortable(quote(key), types[key]) for key in near), AT])
         opened.execute(f"DROP TABLE IF EXISTS {SPINE}")
         opened.execute(
             f"CREATE TEMP TABLE {SPINE} ON COMMIT DROP AS\nSELECT {N}, {at} AS {AT}, {words.micros_of(at)} AS {US}, "
-            f"{own}\nFROM {_WHOLE}\nWHERE {N} >= {start} AND {N} < {start + self._chunk()}"
+            f"{own}\nFROM {_WHOLE}\nWHERE {N} >= {start} AND {N} < {start + self._chunk()}\nORDER BY {order}"
         )
         opened.execute(f"ANALYZE {SPINE}")
         first, last, rows = opened.values(f"SELECT min({US}), max({US}), count(*) FROM {SPINE}")
-        return SpineTable(SPINE, types, time, first, last, rows)
+        return SpineTable(SPINE, types, time, first, last, rows, near)
 
-    def _run(self, opened: Session, statements: Statements, first: int, rows: int) -> pa.Table:
-        """The outputs in the order of the spine, from row number `first` on."""
-        for step in statements.steps:
-            made = step.partition("CREATE TEMP TABLE ")[2].split(" ")[0]
-            if made:
-                opened.execute(f"DROP TABLE IF EXISTS {made}")
-            opened.execute(step)
-        columns: dict[int, pa.ChunkedArray] = {}
+    def _run(
+        self, opened: Session, statements: Statements, first: int, rows: int
+    ) -> Callable[[int, int], list[pa.ChunkedArray]]:
+        """What gives the outputs of some of the rows, in the order of the spine from row number `first` on."""
+        answers = []
         for answer in statements.answers:
-            found = _in_order(opened, answer.select, first, rows)
-            columns |= dict(zip(answer.outputs, found.columns, strict=True))
-        return pa.table([columns[place] for place in sorted(columns)], [str(place) for place in sorted(columns)])
+            for step in answer.steps:
+                opened.execute(step)
+            found = opened.table(answer.select)
+            again = None
+            if answer.again and found.num_rows > rows:
+                again = _asked_again(opened, answer, found.column(0).to_numpy())
+            for step in answer.steps:
+                made = step.partition("CREATE TEMP TABLE ")[2].split(" ")[0]
+                if made:
+                    opened.execute(f"DROP TABLE {made}")
+            answers.append((answer.outputs, _InOrder(found, first, rows, again=again)))
+
+        def outputs(at: int, count: int) -> list[pa.ChunkedArray]:
+            columns: dict[int, pa.ChunkedArray] = {}
+            for places, found in answers:
+                columns |= dict(zip(places, found.slice(at, count), strict=True))
+            return [columns[place] for place in sorted(columns)]
+
+        return outputs
 
 
-def _in_order(opened: Session, select: str, first: int, rows: int) -> pa.Table:
-    """What a SELECT answers behind its first column, in the order of that column."""
-    schema, batches = opened.stream(select)
-    answer = pa.Table.from_batches(batches, schema)
-    places = np.empty(rows, dtype=np.int64)
-    places[answer.column(0).to_numpy() - first] = np.arange(answer.num_rows)
-    return answer.remove_column(0).take(pa.array(places)).combine_chunks()
+class _InOrder:
+    """Rows in the order of their first column, each number once, from `first` on.
+
+    Args:
+        again: rows that take the place of those with the same numbers.
+    """
+
+    def __init__(self, found: pa.Table, first: int, rows: int, *, again: pa.Table | None = None) -> None:
+        numbers = found.column(0).to_numpy() - first
+        self._found = found.remove_column(0)
+        self._places: pa.Array | None = None
+        if again is None and np.array_equal(numbers, np.arange(rows)):
+            return
+        places = np.empty(rows, dtype=np.int64)
+        places[numbers] = np.arange(found.num_rows)
+        if again is not None:
+            places[again.column(0).to_numpy() - first] = found.num_rows + np.arange(again.num_rows)
+            self._found = pa.concat_tables([self._found, again.remove_column(0)])
+        self._places = pa.array(places)
+
+    def slice(self, at: int, rows: int) -> list[pa.ChunkedArray]:
+        """The columns behind the first, of some of the rows."""
+        if self._places is None:
+            part: pa.Table = self._found.slice(at, rows)
+        else:
+            part = self._found.take(self._places.slice(at, rows))
+        columns: list[pa.ChunkedArray] = part.combine_chunks().columns
+        return columns
+
+
+def _asked_again(opened: Session, answer: Answer, numbers: np.ndarray[Any, Any]) -> pa.Table:
+    """The rows for the numbers that were answered more than once."""
+    least = numbers.min()
+    tied = np.flatnonzero(np.bincount(numbers - least) > 1) + least
+    opened.execute(f"CREATE TEMP TABLE {TIED} ({N} bigint) ON COMMIT DROP")
+    opened.copy(TIED, pa.table({N: tied}))
+    opened.execute(f"ANALYZE {TIED}")
+    found = opened.table(answer.again)
+    opened.execute(f"DROP TABLE {TIED}")
+    return found
 
 
 def _prepare(
@@ -407,16 +449,6 @@ def _prepare(
         name: _source_table(opened, source, inputs.get(name), query, whole=whole, describe_only=describe_only)
         for name, source in sources.items()
     }
-
-
-def _with_unique(opened: Session, query: PointInTime, tables: dict[str, Table], rows: int) -> dict[str, Table]:
-    """The tables with the columns in which no two rows are equal, where it pays to look: once through the index."""
-    for name, columns in to_be_checked(query, tables):
-        table = tables[name]
-        about = opened.rows_about(table.relation)
-        if about and about <= _WORTH_A_LOOK * rows and opened.is_unique(table.relation, columns):
-            tables = {**tables, name: replace(table, unique=table.unique | {columns})}
-    return tables
 
 
 def _source_table(
@@ -461,11 +493,12 @@ def _measured(chunk: pa.Table, query: PointInTime) -> SpineTable:
     for name in _used_columns(query):
         found = stored_as(chunk.schema.field(name).type)
         types[name] = found[1] if found else "text"
-    return SpineTable(SPINE, types, query.time, span["min"].as_py(), span["max"].as_py(), chunk.num_rows)
+    first, last = span["min"].as_py(), span["max"].as_py()
+    return SpineTable(SPINE, types, query.time, first, last, chunk.num_rows, near_keys(query))
 
 
 def _ship_spine(opened: Session, chunk: pa.Table, query: PointInTime) -> None:
-    """Number, time and keys of each row."""
+    """Number, time and keys of each row, near ones together."""
     times = _micros(chunk, query.time)
     columns = {N: pa.chunked_array([pa.array(np.arange(chunk.num_rows))]), AT: times.cast(_TIMES), US: times}
     types = [(N, "bigint"), (AT, words.TYPES["Timestamp"]), (US, "bigint")]
@@ -476,7 +509,10 @@ def _ship_spine(opened: Session, chunk: pa.Table, query: PointInTime) -> None:
     made = ", ".join(f"{quote(name)} {sql_type}" for name, sql_type in types)
     opened.execute(f"DROP TABLE IF EXISTS {SPINE}")
     opened.execute(f"CREATE TEMP TABLE {SPINE} ({made}) ON COMMIT DROP")
-    opened.copy(SPINE, pa.table(columns))
+    rows = pa.table(columns)
+    # Arrow has no order of lists; it would only be quicker.
+    near = [name for name in (*near_keys(query), US) if not pa.types.is_nested(rows[name].type)]
+    opened.copy(SPINE, rows.take(pc.sort_indices(rows, [(name, "ascending") for name in near])))
     opened.execute(f"ANALYZE {SPINE}")
 
 

@@ -49,9 +49,11 @@ class Session:
         self._columns: dict[str, str] = {}
         self._shipped = 0
         self.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ")
-        # An index scan per row is planned once and runs a million times: what is compiled or shared costs more.
+        # An index scan per row is planned once and runs a million times: what is compiled or shared costs more, and so
+        # do statistics that tell more of a temporary table than how large it is.
         values = {"jit": "off", "max_parallel_workers_per_gather": "0", "enable_memoize": "off",
-                  "join_collapse_limit": "1", "synchronize_seqscans": "off", **settings}  # fmt: skip
+                  "join_collapse_limit": "1", "synchronize_seqscans": "off",
+                  "default_statistics_target": "10", **settings}  # fmt: skip
         self.execute(f"SELECT {', '.join(f'set_config({text(k)}, {text(v)}, true)' for k, v in values.items())}")
 
     # -- statements ---------------------------------------------------------------------------------------------------
@@ -82,6 +84,11 @@ class Session:
                 yield pa.RecordBatch.from_arrays(columns, schema=schema)
 
         return schema, batches()
+
+    def table(self, select: str) -> pa.Table:
+        """The whole answer, in Arrow's own types."""
+        schema, batches = self.stream(select)
+        return pa.Table.from_batches(batches, schema)
 
     @contextmanager
     def read_only(self) -> Iterator[None]:
@@ -155,23 +162,6 @@ class Session:
         if term.lstrip().startswith("("):
             return ()
         return tuple(tuple(each) for each in self.values(_INDEXES.format(text(term))) if each)
-
-    def rows_about(self, term: str) -> int:
-        """How many rows a table has, as far as the server has counted; 0 where it has not."""
-        if term.lstrip().startswith("("):
-            return 0
-        counted = f"SELECT reltuples::bigint FROM pg_catalog.pg_class WHERE oid = to_regclass({text(term)})"
-        return max(0, *self.values(counted))
-
-    def is_unique(self, term: str, columns: Sequence[str]) -> bool:
-        """Whether no two rows are equal in the columns, and none has a null there; an index answers that by itself."""
-        names = ", ".join(map(quote, columns))
-        nulls = " OR ".join(f"{quote(each)} IS NULL" for each in columns)
-        (found,) = self.values(
-            f"SELECT EXISTS (SELECT 1 FROM {aliased(term)} WHERE {nulls}) "
-            f"OR EXISTS (SELECT 1 FROM {aliased(term)} GROUP BY {names} HAVING count(*) > 1)"
-        )
-        return not found
 
     def sql_types(self, term: str) -> dict[str, str]:
         """The columns of a FROM term, and the catalog's names of their types."""

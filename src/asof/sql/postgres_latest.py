@@ -1,8 +1,8 @@
-"""The plans for the latest value in Postgres: by the index of its rows where there is one, else by one merge.
+"""The plan for the latest value in Postgres: each spine row looks its row up, by an index on key and time.
 
-An index on (key, time) answers each spine row with one descent, for all such views in one SELECT. Without one, the rows
-are numbered in their order and sorted together with the spine; the greatest number so far at a spine row is its row's.
-That is a SELECT of its own: its rows are put beside the others by their numbers, which no join does as quickly.
+Where the relation has no such index, the rows that can matter are put into a table that has one, in their order. The
+spine is read in the order of the keys, so that neighbours look at the same pages; that halves the time. Each view is a
+SELECT of its own: its rows are put beside the others by their numbers, which no join does as quickly.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from asof.dtypes import DType
 from asof.selection import ViewRead
 from asof.sql import postgres
 from asof.sql.dialect import quote
@@ -23,22 +24,25 @@ N, AT, US = "asof_n", "asof_at", "asof_us"
 """The columns that every spine table has beside its own: number, time, and time in microseconds."""
 
 
+_LONGEST_KEY = 500
+"""Characters of a key's texts in an index, which takes no row of a third of a page or more."""
+
+
 @dataclass(frozen=True)
 class Part:
     """What answers one view, or one group of them, and the SQL of each of the features.
 
     Args:
-        source: what is joined to the spine; of a part that is `alone`, a whole FROM clause with the spine's numbers.
+        source: what is joined to the spine.
         steps: statements that run before it.
-        tables: common table expressions that it reads: name → SELECT.
-        number: the SQL of the spine row's number, where it is alone.
+        again: of a view that stands alone: the same for spine rows that `source` answers more than once, since several
+            rows of one moment are to choose from; empty where it answers each once.
     """
 
     source: str
     columns: tuple[str, ...]
     steps: tuple[str, ...] = ()
-    tables: tuple[tuple[str, str], ...] = ()
-    number: str = ""
+    again: str = ""
 
 
 def spine_keys(read: ViewRead, spine: SpineTable, alias: str = S) -> list[str]:
@@ -72,13 +76,6 @@ def index_of(rows: Rows) -> tuple[str, ...] | None:
     return max(found, key=len, default=None)
 
 
-def distinguishing(rows: Rows, index: Sequence[str]) -> tuple[str, ...]:
-    """The index's columns that would tell rows apart in their order, if no two rows were equal in them."""
-    keys = len(rows.keys)
-    created = rows.source.created_timestamp_column
-    return tuple(index[: keys + 1 + (rows.has_created and index[keys + 1 : keys + 2] == (created,))])
-
-
 def by_index(
     rows: Rows, read: ViewRead, spine: SpineTable, *, index: Sequence[str], as_known: bool, number: int
 ) -> Part:
@@ -105,34 +102,39 @@ def by_index(
     if as_known:
         where.append(f"{rows.known()} <= {S}.{AT}")
     columns = [f"{rows.feature(each.name, each.dtype)} AS asof_f{i}" for i, each in enumerate(read.features)]
+    alias = f"asof_l{number}"
+
+    def joined(found: str) -> str:
+        return f"LEFT JOIN LATERAL (\n{found}\n) AS {alias} ON TRUE"
+
+    outputs = tuple(f"{alias}.asof_f{i}" for i in range(len(columns)))
+    select = f"SELECT {', '.join(columns)}"
     found = f"FROM {rows.table.relation} AS asof_r\nWHERE {' AND '.join(where)}\nORDER BY {time} DESC"
     order = _order_of_index(rows, index)
-    if order is None:
-        # Sorting all of a key's rows by their ties would take as long as its history is; so first the moment's alone.
-        ties = ", ".join(f"{sql} DESC NULLS LAST" for sql in rows.tie_terms().values())
-        found = f"FROM (\nSELECT *\n{found}\nFETCH FIRST 1 ROW WITH TIES\n) AS asof_r\nORDER BY {ties}"
-    else:
-        found += order
-    alias = f"asof_l{number}"
-    joins = f"LEFT JOIN LATERAL (\nSELECT {', '.join(columns)}\n{found}\nLIMIT 1\n) AS {alias} ON TRUE"
-    return Part(joins, tuple(f"{alias}.asof_f{i}" for i in range(len(columns))))
+    if order:
+        return Part(joined(f"{select}\n{found}{order}\nLIMIT 1"), outputs)
+    # Of the rows of a moment the ties decide; but mostly there is one, and to sort it takes as long as to find it.
+    moment = f"{select}\nFROM (\nSELECT *\n{found}\nFETCH FIRST 1 ROW WITH TIES\n) AS asof_r"
+    ties = ", ".join(f"{sql} DESC NULLS LAST" for sql in rows.tie_terms().values())
+    return Part(joined(f"{moment}\nLIMIT 2"), outputs, again=joined(f"{moment}\nORDER BY {ties}\nLIMIT 1"))
 
 
-def _order_of_index(rows: Rows, index: Sequence[str]) -> str | None:
-    """What follows the time in an ORDER BY that the index gives whole; None where it does not know the whole order."""
+def _order_of_index(rows: Rows, index: Sequence[str]) -> str:
+    """What follows the time in an ORDER BY that the index gives whole; empty where it does not know the whole order."""
     keys = len(rows.keys)
     if rows.table.arrival == "log" and not rows.has_created and index[keys + 1 : keys + 3] == ("offset", "partition"):
         return ', "offset" DESC, "partition" DESC'
-    alone = distinguishing(rows, index)
-    if alone in rows.table.unique:
-        return "".join(f", {quote(column)} DESC" for column in alone[keys + 1 :])
-    return None
+    return ""
 
 
-def by_merge(rows: Rows, read: ViewRead, spine: SpineTable, *, number: int) -> Part:
-    """Rows and spine are sorted together, once and narrow; then the rows' columns are joined back by their numbers."""
+def by_events(rows: Rows, read: ViewRead, spine: SpineTable, *, as_known: bool, number: int) -> Part:
+    """Without an index: the rows that can matter are put into a table in their order, which is quick to be indexed.
+
+    Args:
+        as_known: only rows that were written down by the spine row's own time.
+    """
     view = read.view
-    ordered, found = f"asof_ordered{number}", f"asof_found{number}"
+    table, alias = f"asof_events_l{number}", f"asof_l{number}"
     features = [f"asof_f{i}" for i in range(len(read.features))]
     values = {f: rows.feature(each.name, each.dtype) for f, each in zip(features, read.features)}
     rows = Rows(view, rows.table, rows.keys, values, rows.cut, rows.tie_columns)
@@ -140,50 +142,26 @@ def by_merge(rows: Rows, read: ViewRead, spine: SpineTable, *, number: int) -> P
     # A feature that decides between equal rows is sorted by as it is, and not carried along twice.
     again = {} if rows.gone() else {each.name: collated(f, each.dtype) for f, each in zip(features, read.features)}
     shared = {f"tie{i}": again[name] for i, name in enumerate(rows.tie_columns) if name in again}
-    ties = ", ".join([*order, "ts", *(f"{shared.get(tie, tie)} NULLS FIRST" for tie in rows.ties)])
-    numbered = f"""\
-SELECT row_number() OVER (ORDER BY {ties}) AS place, {", ".join([*keys, "ts", *features])}
-FROM (
-{rows.select(without=shared)}
-) AS asof_q"""
-    mine = spine_keys(read, spine, "")
-    moment = shifted(AT, -view.delay)
-    by_key = f"PARTITION BY {', '.join(order)} " if keys else ""
-    sought = f"""\
-SELECT ts, n, max(place) OVER ({by_key}ORDER BY ts, n NULLS FIRST ROWS UNBOUNDED PRECEDING) AS place
-FROM (
-SELECT {", ".join([*keys, "ts", "place"])}, NULL::bigint AS n FROM {ordered}
-UNION ALL
-SELECT {", ".join([*mine, moment])}, NULL::bigint, {N} FROM {spine.relation}
-) AS asof_q"""
-    # A row without a time comes after all others of its key.
-    same = ["asof_r.place = asof_m.place", "asof_m.ts IS NOT NULL"]
-    if view.ttl:
-        same.append(f"asof_r.ts >= asof_m.ts - {span(view.ttl)}")
-    source = f"""\
-FROM {found} AS asof_m
-LEFT JOIN {ordered} AS asof_r ON {" AND ".join(same)}
-WHERE asof_m.n IS NOT NULL"""
-    columns = tuple(f"asof_r.{each}" for each in features)
-    return Part(source, columns, tables=((ordered, numbered), (found, sought)), number="asof_m.n")
-
-
-def by_events(rows: Rows, read: ViewRead, spine: SpineTable, *, number: int) -> Part:
-    """With `known_at=True` and without an index: the rows that can matter are put into a table that has one."""
-    view = read.view
-    table, alias = f"asof_events_l{number}", f"asof_l{number}"
-    features = [f"asof_f{i}" for i in range(len(read.features))]
-    values = {f: rows.feature(each.name, each.dtype) for f, each in zip(features, read.features)}
-    rows = Rows(view, rows.table, rows.keys, values, rows.cut, rows.tie_columns)
-    keys = key_names(rows)
-    select = f"""\
-SELECT {", ".join([*keys, "ts", "known", *features])}, row_number() OVER (ORDER BY {rows.order("ts")}) AS place
-FROM (
-{rows.select(known=True)}
-) AS asof_q"""
+    ties = [shared.get(tie, tie) for tie in rows.ties]
+    if as_known:
+        # Which is the last that is known differs from one spine row to another.
+        place = ["place"]
+        in_order = ", ".join([*order, "ts", *(f"{tie} NULLS FIRST" for tie in ties)])
+        columns = [*keys, "ts", "known", *features, f"row_number() OVER (ORDER BY {in_order}) AS place"]
+        select, sort = f"SELECT {', '.join(columns)}", ""
+    else:
+        # Of the rows of a moment only the last is ever looked up.
+        place = []
+        select = f"SELECT DISTINCT ON ({', '.join([*order, 'ts'])}) {', '.join([*keys, 'ts', *features])}"
+        sort = f"\nORDER BY {', '.join([*order, 'ts', *(f'{tie} DESC NULLS LAST' for tie in ties)])}"
+    select = f"{select}\nFROM (\n{rows.select(known=as_known, without=shared)}\n) AS asof_q{sort}"
     at = shifted(f"{S}.{AT}", -view.delay)
-    where = [f"{key} = {mine}" for key, mine in zip(keys, spine_keys(read, spine))]
-    where += [f"ts <= {at}", f"known <= {S}.{AT}"]
+    where, dtypes = [], [field.dtype for field in view.key_fields]
+    for key, mine, dtype in zip(order, spine_keys(read, spine), dtypes):
+        where += dict.fromkeys((f"{_short(key, dtype)} = {_short(mine, dtype)}", f"{key} = {mine}"))
+    where.append(f"ts <= {at}")
+    if as_known:
+        where.append(f"known <= {S}.{AT}")
     if view.ttl:
         where.append(f"ts >= {at} - {span(view.ttl)}")
     joins = f"""\
@@ -191,18 +169,31 @@ LEFT JOIN LATERAL (
 SELECT {", ".join(features)}
 FROM {table}
 WHERE {" AND ".join(where)}
-ORDER BY ts DESC, place DESC
+ORDER BY {", ".join(f"{each} DESC" for each in ("ts", *place))}
 LIMIT 1
 ) AS {alias} ON TRUE"""
-    return Part(joins, tuple(f"{alias}.{each}" for each in features), steps=made_with_index(table, select, keys))
+    short = [_short(key, dtype) for key, dtype in zip(order, dtypes)]
+    steps = made_with_index(table, select, [*short, "ts", *place], measured=[*keys, "ts"])
+    return Part(joins, tuple(f"{alias}.{each}" for each in features), steps=steps)
 
 
-def made_with_index(table: str, select: str, keys: Sequence[str]) -> tuple[str, ...]:
-    """Statements that make a temporary table of events, to be looked up by key, time and place."""
+def _short(value: str, dtype: DType) -> str:
+    """A key as it is indexed."""
+    if dtype.is_text:
+        return f"left({value}, {_LONGEST_KEY})"
+    return f"substr({value}, 1, {_LONGEST_KEY})" if dtype.name == "Bytes" else value
+
+
+def made_with_index(table: str, select: str, indexed: Sequence[str], *, measured: Sequence[str]) -> tuple[str, ...]:
+    """Statements that make a temporary table of events, to be looked up by what is indexed.
+
+    Args:
+        measured: the columns that the planner is to know of.
+    """
     return (
         f"CREATE TEMP TABLE {table} ON COMMIT DROP AS\n{select}",
-        f"CREATE INDEX ON {table} ({', '.join([*keys, 'ts', 'place'])})",
-        f"ANALYZE {table}",
+        f"CREATE INDEX ON {table} ({', '.join(indexed)})",
+        f"ANALYZE {table} ({', '.join(measured)})",
     )
 
 
@@ -215,4 +206,3 @@ def key_order(rows: Rows) -> list[str]:
     """The same to be sorted by: by code point, which is the quickest."""
     dtypes = {field.name: field.dtype for field in rows.view.key_fields}
     return [collated(name, dtypes[key]) for name, key in zip(key_names(rows), rows.keys)]
-

@@ -9,9 +9,12 @@ from asof.selection import FeatureOut, ViewRead
 from asof.sql import postgres, postgres_windows
 from asof.sql.dialect import quote
 from asof.sql.point_in_time import PointInTime, cut_of, grouped, rows_of, wanted_of
-from asof.sql.postgres_latest import AT, N, Part, S, by_events, by_index, by_merge, distinguishing, index_of
+from asof.sql.postgres_latest import AT, N, Part, S, by_events, by_index, index_of
 from asof.sql.rows import Cut, SpineTable, Table
 from asof.sql.windows import Windows, plan_values
+
+TIED = "asof_tied"
+"""The table with the numbers of the spine rows that are asked for again."""
 
 
 @dataclass(frozen=True)
@@ -20,26 +23,27 @@ class Answer:
 
     Args:
         outputs: which of the request's outputs its columns behind the first are.
+        steps: statements that make the temporary tables which it alone reads.
+        again: the same for the spine rows in `asof_tied`: those that `select` answers more than once, if it may.
     """
 
     select: str
     outputs: tuple[int, ...]
+    steps: tuple[str, ...] = ()
+    again: str = ""
 
 
 @dataclass(frozen=True)
 class Statements:
-    """Statements that make temporary tables, then SELECTs that answer every spine row once each.
+    """SELECTs that together answer every spine row, in a transaction that sees one moment."""
 
-    All are of one transaction that sees one moment.
-    """
-
-    steps: tuple[str, ...]
     answers: tuple[Answer, ...]
 
     @property
     def text(self) -> str:
         """All of it as SQL text."""
-        return ";\n\n".join([*self.steps, *(answer.select for answer in self.answers)])
+        parts = [part for each in self.answers for part in (*each.steps, each.select, _noted(each.again)) if part]
+        return ";\n\n".join(parts)
 
 
 def compile_statements(request: PointInTime, tables: Mapping[str, Table], spine: SpineTable) -> Statements:
@@ -50,30 +54,29 @@ def compile_statements(request: PointInTime, tables: Mapping[str, Table], spine:
         spine: has the columns `asof_n`, `asof_at` and `asof_us` beside those of the frame.
     """
     as_known = request.known_at is True
-    parts: list[tuple[Part, list[FeatureOut]]] = []
+    answers = []
     for number, read in enumerate(each for each in request.reads if not each.view.is_aggregated):
         part = _latest(request, tables, spine, read, as_known=as_known, number=number)
-        parts.append((part, list(read.features)))
+        answers.append(_answer(request, spine, read.keys, [(part, list(read.features))]))
+    windows = []
     for number, group in enumerate(grouped(request.reads)):
         part = _windows(request, tables, spine, group, as_known=as_known, number=number)
-        parts.append((part, [feature for read in group for feature in read.features]))
-    # Neighbours in this order look at the same pages of an index.
-    near = dict.fromkeys(key for read in request.reads[:1] for key in read.keys)
-    order = ", ".join([*(postgres.sortable(quote(key), spine.sql_types[key]) for key in near), AT])
-    joined = [each for each in parts if not each[0].number]
-    answers = [_answer(request, f"{S}.{N}", [each], each[0].source) for each in parts if each[0].number]
-    if joined:
-        source = f"FROM (SELECT * FROM {spine.relation} ORDER BY {order}) AS {S}"
-        source += "".join(f"\n{part.source}" for part, _ in joined)
-        answers.append(_answer(request, f"{S}.{N}", joined, source))
-    return Statements(tuple(step for part, _ in parts for step in part.steps), tuple(answers))
+        windows.append((part, [feature for read in group for feature in read.features]))
+    if windows:
+        answers.append(_answer(request, spine, near_keys(request), windows))
+    return Statements(tuple(answers))
+
+
+def near_keys(request: PointInTime) -> tuple[str, ...]:
+    """The columns by which a spine had best lie, and then by time: neighbours look at the same pages of an index."""
+    return tuple(dict.fromkeys(request.reads[0].keys)) if request.reads else ()
 
 
 def _answer(
-    request: PointInTime, number: str, parts: Sequence[tuple[Part, list[FeatureOut]]], source: str
+    request: PointInTime, spine: SpineTable, keys: Sequence[str], parts: Sequence[tuple[Part, list[FeatureOut]]]
 ) -> Answer:
     places = {feature.output: place for place, feature in enumerate(request.outputs)}
-    selected, outputs = [parts[0][0].number or number], []
+    selected, outputs = [f"{S}.{N}"], []
     for part, features in parts:
         for feature, column in zip(features, part.columns, strict=True):
             value = column
@@ -81,23 +84,25 @@ def _answer(
                 value = f"coalesce({value}, {postgres.literal(feature.default, feature.dtype)})"
             outputs.append(places[feature.output])
             selected.append(f"{postgres.out(value, feature.dtype)} AS f{outputs[-1]}")
-    tables = [f"{name} AS MATERIALIZED (\n{sql}\n)" for part, _ in parts for name, sql in part.tables]
-    head = f"WITH {', '.join(tables)}\n" if tables else ""
-    return Answer(f"{head}SELECT {', '.join(selected)}\n{source}", tuple(outputs))
+    select = f"SELECT {', '.join(selected)}\nFROM "
+    lines = [f"{select}{_in_order(spine, keys)}", *(part.source for part, _ in parts)]
+    again = "".join(part.again for part, _ in parts)
+    if again:
+        again = f"{select}(SELECT * FROM {spine.relation} WHERE {N} IN (SELECT {N} FROM {TIED})) AS {S}\n{again}"
+    return Answer("\n".join(lines), tuple(outputs), tuple(step for part, _ in parts for step in part.steps), again)
 
 
-def to_be_checked(
-    request: PointInTime, tables: Mapping[str, Table]
-) -> list[tuple[str, tuple[str, ...]]]:
-    """Sources with columns by which a read would be quicker if no two rows were equal in them, and none had a null."""
-    found = []
-    for read in request.reads:
-        if not read.view.is_aggregated:
-            rows = rows_of(request, tables, read, Cut())
-            index = index_of(rows)
-            if index is not None and rows.table.arrival == "columns":
-                found.append((read.view.source.name, distinguishing(rows, index)))
-    return list(dict.fromkeys(found))
+def _in_order(spine: SpineTable, keys: Sequence[str]) -> str:
+    """The spine in the order of the keys, as a FROM term."""
+    keys = tuple(dict.fromkeys(keys))
+    if keys == spine.order[: len(keys)]:
+        return f"{spine.relation} AS {S}"
+    order = ", ".join([*(postgres.sortable(quote(key), spine.sql_types[key]) for key in keys), AT])
+    return f"(SELECT * FROM {spine.relation} ORDER BY {order}) AS {S}"
+
+
+def _noted(again: str) -> str:
+    return f"-- for the spine rows that it answers twice, whose numbers are then in {TIED}:\n{again}" if again else ""
 
 
 def range_spine(request: PointInTime, tables: Mapping[str, Table]) -> str:
@@ -138,9 +143,7 @@ def _latest(
     index = index_of(rows)
     if index is not None:
         return by_index(rows, read, spine, index=index, as_known=as_known, number=number)
-    if as_known:
-        return by_events(rows, read, spine, number=number)
-    return by_merge(rows, read, spine, number=number)
+    return by_events(rows, read, spine, as_known=as_known, number=number)
 
 
 def _windows(

@@ -87,7 +87,8 @@ def by_events(windows: Windows, spine: SpineTable, *, known: bool, number: int) 
     group = _Group(windows, spine, number, known)
     framed = {each.aggregation.window for each in windows.wanted if _reads_events(each, known)}
     outputs = tuple(_output(group, each, framed) for each in windows.wanted)
-    steps = made_with_index(group.table, _events(group), key_names(windows.rows))
+    keys = key_names(windows.rows)
+    steps = made_with_index(group.table, _events(group), [*keys, "ts", "place"], measured=[*keys, "ts"])
     return Part("\n".join(_joins(group)), outputs, steps=steps)
 
 

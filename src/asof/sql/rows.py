@@ -39,7 +39,6 @@ class Table:
         arrival: `row`: the row's number; `log`: the columns offset and partition; `columns`: none, the values decide.
         dialect: the engine that reads it.
         indexes: the columns of each index of the relation, in their order, as far as the engine says so.
-        unique: columns of which no two rows have the same values, and no row a null, as far as the engine says so.
     """
 
     relation: str
@@ -48,7 +47,6 @@ class Table:
     arrival: Arrival
     dialect: str = "duckdb"
     indexes: tuple[tuple[str, ...], ...] = ()
-    unique: frozenset[tuple[str, ...]] = frozenset()
 
 
 @dataclass(frozen=True)
@@ -60,6 +58,7 @@ class SpineTable:
         time: the column of the times.
         first, last: the least and greatest time, where known.
         rows: how many rows, where known.
+        order: the columns by which its rows lie, and then by time; none where they lie as they came.
     """
 
     relation: str
@@ -68,6 +67,7 @@ class SpineTable:
     first: Micros | None = None
     last: Micros | None = None
     rows: int | None = None
+    order: tuple[str, ...] = ()
 
     @property
     def is_small(self) -> bool:

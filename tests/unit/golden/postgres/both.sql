@@ -1,3 +1,26 @@
+CREATE TEMP TABLE asof_events_l0 ON COMMIT DROP AS
+SELECT DISTINCT ON (k0, ts) k0, ts, asof_f0, asof_f1, asof_f2
+FROM (
+SELECT "user_id" AS k0, ("happened" AT TIME ZONE 'UTC') AS ts, coalesce("written", ("happened" AT TIME ZONE 'UTC')) AS created, CAST("amount" AS bigint) AS asof_f0, "price" AS asof_f1, "page" AS asof_f2
+FROM "public"."orders"
+WHERE "happened" > '-infinity' AND "happened" < 'infinity' AND "user_id" IS NOT NULL AND coalesce("written", ("happened" AT TIME ZONE 'UTC')) <= timestamptz '2024-01-11 19:06:40+00:00'
+) AS asof_q
+ORDER BY k0, ts, created DESC NULLS LAST, asof_f0 DESC NULLS LAST, asof_f1 DESC NULLS LAST, (asof_f2 COLLATE "C") DESC NULLS LAST;
+
+CREATE INDEX ON asof_events_l0 (k0, ts);
+
+ANALYZE asof_events_l0 (k0, ts);
+
+SELECT asof_s.asof_n, asof_l0.asof_f0 AS f5, coalesce(asof_l0.asof_f1, CAST('0.5' AS double precision)) AS f6, asof_l0.asof_f2 AS f7
+FROM (SELECT * FROM asof_spine ORDER BY "user_id", asof_at) AS asof_s
+LEFT JOIN LATERAL (
+SELECT asof_f0, asof_f1, asof_f2
+FROM asof_events_l0
+WHERE k0 = asof_s."user_id" AND ts <= asof_s.asof_at
+ORDER BY ts DESC
+LIMIT 1
+) AS asof_l0 ON TRUE;
+
 CREATE TEMP TABLE asof_events_0 ON COMMIT DROP AS
 SELECT k0, ts, place, start_3600000000, v2, count(v0) OVER asof_ever AS total0, count(v1) OVER asof_ever AS total1, sum(v1) OVER asof_ever AS total2, count(v3) OVER asof_session_3600000000 AS total3, max(v4) OVER asof_session_3600000000 AS total4
 FROM (
@@ -17,27 +40,7 @@ WINDOW asof_ever AS (PARTITION BY k0 ORDER BY ts, arrived NULLS FIRST, part NULL
 
 CREATE INDEX ON asof_events_0 (k0, ts, place);
 
-ANALYZE asof_events_0;
-
-WITH asof_ordered0 AS MATERIALIZED (
-SELECT row_number() OVER (ORDER BY k0, ts, created NULLS FIRST, asof_f0 NULLS FIRST, asof_f1 NULLS FIRST, (asof_f2 COLLATE "C") NULLS FIRST) AS place, k0, ts, asof_f0, asof_f1, asof_f2
-FROM (
-SELECT "user_id" AS k0, ("happened" AT TIME ZONE 'UTC') AS ts, coalesce("written", ("happened" AT TIME ZONE 'UTC')) AS created, CAST("amount" AS bigint) AS asof_f0, "price" AS asof_f1, "page" AS asof_f2
-FROM "public"."orders"
-WHERE "happened" > '-infinity' AND "happened" < 'infinity' AND "user_id" IS NOT NULL AND coalesce("written", ("happened" AT TIME ZONE 'UTC')) <= timestamptz '2024-01-11 19:06:40+00:00'
-) AS asof_q
-), asof_found0 AS MATERIALIZED (
-SELECT ts, n, max(place) OVER (PARTITION BY k0 ORDER BY ts, n NULLS FIRST ROWS UNBOUNDED PRECEDING) AS place
-FROM (
-SELECT k0, ts, place, NULL::bigint AS n FROM asof_ordered0
-UNION ALL
-SELECT "user_id", asof_at, NULL::bigint, asof_n FROM asof_spine
-) AS asof_q
-)
-SELECT asof_m.n, asof_r.asof_f0 AS f5, coalesce(asof_r.asof_f1, CAST('0.5' AS double precision)) AS f6, asof_r.asof_f2 AS f7
-FROM asof_found0 AS asof_m
-LEFT JOIN asof_ordered0 AS asof_r ON asof_r.place = asof_m.place AND asof_m.ts IS NOT NULL
-WHERE asof_m.n IS NOT NULL;
+ANALYZE asof_events_0 (k0, ts);
 
 SELECT asof_s.asof_n, CASE WHEN asof_s."user_id" IS NOT NULL AND asof_s.asof_at IS NOT NULL THEN coalesce((coalesce(asof_e0.total0, 0) - coalesce(asof_b0_3600000000_300000000.total0, 0)), 0) END AS f0, CASE WHEN (coalesce(asof_e0.total1, 0) - coalesce(asof_b0_86400000000_3600000000.total1, 0)) > 0 THEN CASE WHEN (coalesce(asof_e0.total2, 0) - coalesce(asof_b0_86400000000_3600000000.total2, 0)) BETWEEN -9223372036854775808 AND 9223372036854775807 THEN CAST((coalesce(asof_e0.total2, 0) - coalesce(asof_b0_86400000000_3600000000.total2, 0)) AS bigint) END END AS f1, (SELECT v2 FROM asof_events_0 WHERE k0 = asof_s."user_id" AND ts <= asof_s.asof_at AND v2 IS NOT NULL ORDER BY ts DESC, place DESC LIMIT 1) AS f2, CASE WHEN asof_s."user_id" IS NOT NULL AND asof_s.asof_at IS NOT NULL THEN coalesce(CASE WHEN asof_e0.ts >= asof_s.asof_at - interval '3600000000 microseconds' THEN asof_e0.total3 END, 0) END AS f3, CASE WHEN asof_e0.ts >= asof_s.asof_at - interval '3600000000 microseconds' THEN asof_e0.total4 END AS f4
 FROM (SELECT * FROM asof_spine ORDER BY "user_id", asof_at) AS asof_s

@@ -9,6 +9,21 @@ WHERE "user_id" = asof_s."user_id" AND "happened" <= (asof_s.asof_at AT TIME ZON
 ORDER BY "happened" DESC
 FETCH FIRST 1 ROW WITH TIES
 ) AS asof_r
+LIMIT 2
+) AS asof_l0 ON TRUE;
+
+-- for the spine rows that it answers twice, whose numbers are then in asof_tied:
+SELECT asof_s.asof_n, asof_l0.asof_f0 AS f0, coalesce(asof_l0.asof_f1, CAST('0.5' AS double precision)) AS f1, asof_l0.asof_f2 AS f2
+FROM (SELECT * FROM asof_spine WHERE asof_n IN (SELECT asof_n FROM asof_tied)) AS asof_s
+LEFT JOIN LATERAL (
+SELECT CAST("amount" AS bigint) AS asof_f0, "price" AS asof_f1, "page" AS asof_f2
+FROM (
+SELECT *
+FROM "public"."orders" AS asof_r
+WHERE "user_id" = asof_s."user_id" AND "happened" <= (asof_s.asof_at AT TIME ZONE 'UTC') AND "happened" > '-infinity'
+ORDER BY "happened" DESC
+FETCH FIRST 1 ROW WITH TIES
+) AS asof_r
 ORDER BY coalesce("written", ("happened" AT TIME ZONE 'UTC')) DESC NULLS LAST, CAST("amount" AS bigint) DESC NULLS LAST, "price" DESC NULLS LAST, ("page" COLLATE "C") DESC NULLS LAST
 LIMIT 1
 ) AS asof_l0 ON TRUE

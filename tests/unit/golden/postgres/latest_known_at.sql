@@ -1,14 +1,14 @@
 CREATE TEMP TABLE asof_events_l0 ON COMMIT DROP AS
-SELECT k0, ts, known, asof_f0, asof_f1, asof_f2, row_number() OVER (ORDER BY ts, created NULLS FIRST, tie0 NULLS FIRST, tie1 NULLS FIRST, tie2 NULLS FIRST) AS place
+SELECT k0, ts, known, asof_f0, asof_f1, asof_f2, row_number() OVER (ORDER BY k0, ts, created NULLS FIRST, asof_f0 NULLS FIRST, asof_f1 NULLS FIRST, (asof_f2 COLLATE "C") NULLS FIRST) AS place
 FROM (
-SELECT "user_id" AS k0, ("happened" AT TIME ZONE 'UTC') AS ts, coalesce("written", ("happened" AT TIME ZONE 'UTC')) AS created, CAST("amount" AS bigint) AS tie0, "price" AS tie1, ("page" COLLATE "C") AS tie2, coalesce("written", ("happened" AT TIME ZONE 'UTC')) AS known, CAST("amount" AS bigint) AS asof_f0, "price" AS asof_f1, "page" AS asof_f2
+SELECT "user_id" AS k0, ("happened" AT TIME ZONE 'UTC') AS ts, coalesce("written", ("happened" AT TIME ZONE 'UTC')) AS created, coalesce("written", ("happened" AT TIME ZONE 'UTC')) AS known, CAST("amount" AS bigint) AS asof_f0, "price" AS asof_f1, "page" AS asof_f2
 FROM "public"."orders"
 WHERE "happened" > '-infinity' AND "happened" < 'infinity' AND "user_id" IS NOT NULL
 ) AS asof_q;
 
 CREATE INDEX ON asof_events_l0 (k0, ts, place);
 
-ANALYZE asof_events_l0;
+ANALYZE asof_events_l0 (k0, ts);
 
 SELECT asof_s.asof_n, asof_l0.asof_f0 AS f0, coalesce(asof_l0.asof_f1, CAST('0.5' AS double precision)) AS f1, asof_l0.asof_f2 AS f2
 FROM (SELECT * FROM asof_spine ORDER BY "user_id", asof_at) AS asof_s

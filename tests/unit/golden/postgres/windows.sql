@@ -17,7 +17,7 @@ WINDOW asof_ever AS (PARTITION BY k0 ORDER BY ts, arrived NULLS FIRST, part NULL
 
 CREATE INDEX ON asof_events_0 (k0, ts, place);
 
-ANALYZE asof_events_0;
+ANALYZE asof_events_0 (k0, ts);
 
 SELECT asof_s.asof_n, CASE WHEN asof_s."user_id" IS NOT NULL AND asof_s.asof_at IS NOT NULL THEN coalesce((coalesce(asof_e0.total0, 0) - coalesce(asof_b0_3600000000_300000000.total0, 0)), 0) END AS f0, CASE WHEN (coalesce(asof_e0.total1, 0) - coalesce(asof_b0_86400000000_3600000000.total1, 0)) > 0 THEN CASE WHEN (coalesce(asof_e0.total2, 0) - coalesce(asof_b0_86400000000_3600000000.total2, 0)) BETWEEN -9223372036854775808 AND 9223372036854775807 THEN CAST((coalesce(asof_e0.total2, 0) - coalesce(asof_b0_86400000000_3600000000.total2, 0)) AS bigint) END END AS f1, (SELECT v2 FROM asof_events_0 WHERE k0 = asof_s."user_id" AND ts <= asof_s.asof_at AND v2 IS NOT NULL ORDER BY ts DESC, place DESC LIMIT 1) AS f2, CASE WHEN asof_s."user_id" IS NOT NULL AND asof_s.asof_at IS NOT NULL THEN coalesce(CASE WHEN asof_e0.ts >= asof_s.asof_at - interval '3600000000 microseconds' THEN asof_e0.total3 END, 0) END AS f3, CASE WHEN asof_e0.ts >= asof_s.asof_at - interval '3600000000 microseconds' THEN asof_e0.total4 END AS f4
 FROM (SELECT * FROM asof_spine ORDER BY "user_id", asof_at) AS asof_s

@@ -12,7 +12,7 @@ WINDOW asof_ever AS (PARTITION BY k0 ORDER BY ts, arrived NULLS FIRST, part NULL
 
 CREATE INDEX ON asof_events_0 (k0, ts, place);
 
-ANALYZE asof_events_0;
+ANALYZE asof_events_0 (k0, ts);
 
 SELECT asof_s.asof_n, CASE WHEN asof_s."user_id" IS NOT NULL AND asof_s.asof_at IS NOT NULL THEN coalesce(asof_w0_3600000000_300000000.a0, 0) END AS f0, CASE WHEN asof_w0_86400000000_3600000000.a0 BETWEEN -9223372036854775808 AND 9223372036854775807 THEN CAST(asof_w0_86400000000_3600000000.a0 AS bigint) END AS f1, (SELECT v2 FROM asof_events_0 WHERE k0 = asof_s."user_id" AND ts <= asof_s.asof_at AND known <= asof_s.asof_at AND v2 IS NOT NULL ORDER BY ts DESC, place DESC LIMIT 1) AS f2, CASE WHEN asof_s."user_id" IS NOT NULL AND asof_s.asof_at IS NOT NULL THEN coalesce(CASE WHEN asof_e0.ts >= asof_s.asof_at - interval '3600000000 microseconds' THEN asof_w0_session_3600000000.a0 END, 0) END AS f3, CASE WHEN asof_e0.ts >= asof_s.asof_at - interval '3600000000 microseconds' THEN asof_w0_session_3600000000.a1 END AS f4
 FROM (SELECT * FROM asof_spine ORDER BY "user_id", asof_at) AS asof_s
