@@ -168,7 +168,8 @@ def decoded(decoder: msgspec.json.Decoder[Any], body: bytes) -> Any:
 
 def _lower(error: BaseException) -> str:
     text = str(error) or type(error).__name__
-    return text[:1].lower() + text[1:]
+    first = text.partition(" ")[0]
+    return text if first.isupper() else text[:1].lower() + text[1:]  # `JSON is malformed`, and not `jSON`
 
 
 def phrase(status: int) -> str:
