@@ -46,6 +46,22 @@ def fit(column: pa.Array | pa.ChunkedArray, dtype: DType) -> tuple[pa.Array, lis
     return fast if fast is not None else fit_values(array.to_pylist(), dtype)
 
 
+def nul_in_text(rows: pa.Table) -> dict[int, str]:
+    """The rows, by place, that have text with a NUL character, which not every store can keep; each with the reason."""
+    found: dict[int, str] = {}
+    for name in rows.column_names:
+        column = rows[name].combine_chunks()
+        place = np.arange(len(column))
+        while pa.types.is_list(column.type):
+            place, column = place[pc.list_parent_indices(column)], pc.list_flatten(column)
+        if pa.types.is_string(column.type):
+            for row in place[pc.match_substring(column, "\0").fill_null(False).to_numpy(zero_copy_only=False)].tolist():
+                found.setdefault(
+                    row, f"column {name!r}: text with a NUL character, which the offline store cannot keep"
+                )
+    return found
+
+
 def _fit_arrow(array: pa.Array, dtype: DType, target: pa.DataType) -> tuple[pa.Array, list[Misfit]] | None:
     """The column fitted as a whole, or None where its values have to be looked at one by one."""
     kind = array.type

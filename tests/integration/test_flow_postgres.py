@@ -16,7 +16,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from asof import FeatureStore
-from asof.errors import CheckFailed, EntityFrameError
+from asof.errors import CheckFailed, EntityFrameError, RowsRefused
+from asof.flows.letters import list_letters
 from tests.oracle import same
 
 pytestmark = pytest.mark.integration
@@ -295,3 +296,38 @@ def test_a_mistake_in_an_entity_frame_is_told_in_its_own_words(
     with pytest.raises(EntityFrameError, match=says):
         story.store.get_historical_features(text, ["profile:country"]).to_arrow()
     story.store.close()
+
+
+def test_one_text_that_postgres_cannot_keep_stops_nothing_else(database: str, tmp_path: Path) -> None:
+    story = Story(tmp_path / "repo", f"project: nul\noffline_store: {{type: postgres, url: '{database}'}}\n")
+    (tmp_path / "repo" / "features.py").write_text(
+        "from asof import Entity, FeatureView, Field, LogSource, PushSource\n"
+        "from asof.types import Array, Int64, String, Timestamp\n"
+        "fields = [Field('user_id', Int64), Field('page', String), Field('tags', Array(String)), Field('at', Timestamp)]\n"
+        "user = Entity('user', join_keys=['user_id'])\n"
+        "seen = FeatureView('seen', entities=[user], source=LogSource('log', schema=fields, timestamp_field='at'))\n"
+        "said = FeatureView('said', entities=[user], source=PushSource('pushes', schema=fields, timestamp_field='at'))\n"
+    )
+    store = story.store
+    store.apply()
+    good = {"user_id": 1, "page": "home", "tags": ["a"], "at": NOW - timedelta(hours=1)}
+    bad = [{**good, "user_id": 2, "page": "a\0b"}, {**good, "user_id": 3, "tags": ["a", "\0"]}]
+    messages = [json.dumps({**each, "at": str(each["at"])}).encode() for each in (good, *bad, {**good, "user_id": 4})]
+    store.parts.log.send("log", messages, partition=0, durable=True)
+
+    assert store.stream_run(["log"], until_caught_up=True)["dead letters"] == 2
+    with pytest.raises(RowsRefused, match=r"row 1: column 'page': text with a NUL(.|\n)*row 2: column 'tags'"):
+        store.push("pushes", [good, *bad])
+    store.push("pushes", [good, {**good, "user_id": 4, "page": "\\u0000"}])
+
+    frame = pa.table({"user_id": [1, 2, 3, 4], "event_timestamp": [NOW] * 4})
+    history = store.get_historical_features(frame, ["seen:page", "said:page"], full_feature_names=True).to_arrow()
+    assert history["seen__page"].to_pylist() == ["home", None, None, "home"]
+    assert history["said__page"].to_pylist() == ["home", None, None, "\\u0000"]
+    letters = list_letters(store.parts, "log", 10).to_pylist()
+    assert sorted(each["offset"] for each in letters) == [1, 2]
+    assert all("NUL" in each["reason"] for each in letters)
+    with pytest.raises(EntityFrameError, match="text with a NUL character"):
+        texts = pa.table({"user_id": [1], "more": ["\0"], "event_timestamp": [NOW]})
+        store.get_historical_features(texts, ["seen:page"]).to_arrow()
+    store.close()

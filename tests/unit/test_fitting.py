@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from asof.fitting import event_micros, fit, fit_values
+from asof.fitting import event_micros, fit, fit_values, nul_in_text
 from asof.types import (
     Array,
     Bool,
@@ -139,3 +139,18 @@ def test_times_as_text_are_the_same_at_once_and_one_by_one(values: list[str | No
     for value, (array, _) in zip(values, one_by_one):
         # Beside a value of another type each is looked at by itself.
         assert fit_values([value, 1], Timestamp)[0][0] == array[0]
+
+
+def test_rows_with_a_nul_in_any_text_are_found():
+    rows = pa.table(
+        {
+            "n": [1, 2, 3, 4, 5],
+            "page": pa.chunked_array([["a", None], ["b\0", "", "\0"]]),
+            "tags": pa.array([["x", "\0y"], None, [], [None, "z"], ["\0", "\0"]], pa.list_(pa.string())),
+            "raw": [b"\0"] * 5,
+        }
+    )
+
+    assert set(nul_in_text(rows)) == {0, 2, 4}
+    assert "'tags'" in nul_in_text(rows)[0] and "'page'" in nul_in_text(rows)[4]
+    assert nul_in_text(rows.slice(1, 1)) == {} and set(nul_in_text(rows.slice(2))) == {0, 2}

@@ -20,6 +20,7 @@ import pyarrow.compute as pc
 from asof.decoding import Decoded, Letter, decode_messages
 from asof.definitions import FeatureView, Snapshot
 from asof.errors import DeadLetterLimit, LogError
+from asof.fitting import nul_in_text
 from asof.flows.archiving import (
     EPOCH,
     LETTERS_SCHEMA,
@@ -190,7 +191,7 @@ class Ingest:
             source, messages, keys=keys, clock=now, schemas=self.parts.schemas_of(source),
             transform=transform_of(self.parts, source),
         )  # fmt: skip
-        decoded = self._as_judged_before(found, messages, base)
+        decoded = self._as_judged_before(self._without_unkept(found), messages, base)
         decoded = self._without_duplicates(decoded, messages, base, now)
         letters = self._letters_of(topic, messages, decoded.letters, base, now)
         through = _last_offsets(messages, base)
@@ -258,23 +259,22 @@ class Ingest:
                 fresh &= (messages.partitions != number) | (messages.offsets > taken[number])
         return messages if fresh.all() else messages.select(fresh)
 
+    def _without_unkept(self, decoded: Decoded) -> Decoded:
+        """Without rows that the archive could not keep: one of them would stop all others for good."""
+        if self.parts.offline.keeps_nul:
+            return decoded
+        return _with_letters(decoded, nul_in_text(decoded.rows))
+
     def _as_judged_before(self, decoded: Decoded, messages: Messages, base: int) -> Decoded:
         """A message that was found dead before its batch was archived stays dead, whatever the clock says now."""
         if not any(self._verdicts_known.values()):
             return decoded
-        stays, more = np.ones(len(decoded.index), dtype=bool), []
+        reasons = {}
         for place, i in enumerate(decoded.index.tolist()):
             known = self._verdicts_known.get(int(messages.partitions[i]) + base, {})
             if (reason := known.get(int(messages.offsets[i]))) is not None:
-                stays[place] = False
-                more.append(Letter(i, reason))
-        if not more:
-            return decoded
-        return replace(
-            decoded, rows=decoded.rows.filter(pa.array(stays)), index=decoded.index[stays],
-            event_time=decoded.event_time[stays],
-            letters=sorted([*decoded.letters, *more], key=lambda letter: letter.index),
-        )  # fmt: skip
+                reasons[place] = reason
+        return _with_letters(decoded, reasons)
 
     def _without_duplicates(self, decoded: Decoded, messages: Messages, base: int, now: int) -> Decoded:
         """Without messages whose event another message has brought."""
@@ -456,6 +456,20 @@ class Ingest:
                 hint=f"look at them with `asof dead-letters list --source {self.name}`, mend the schema, replay them",
                 where=self.source.where,
             )
+
+
+def _with_letters(decoded: Decoded, reasons: Mapping[int, str]) -> Decoded:
+    """The batch without the rows at these places, whose messages become dead letters for these reasons."""
+    if not reasons:
+        return decoded
+    stays = np.ones(len(decoded.index), dtype=bool)
+    stays[list(reasons)] = False
+    more = [Letter(int(decoded.index[place]), reason) for place, reason in reasons.items()]
+    return replace(
+        decoded, rows=decoded.rows.filter(pa.array(stays)), index=decoded.index[stays],
+        event_time=decoded.event_time[stays],
+        letters=sorted([*decoded.letters, *more], key=lambda letter: letter.index),
+    )  # fmt: skip
 
 
 def _last_offsets(messages: Messages, base: int) -> dict[int, int]:

@@ -9,7 +9,8 @@ from threading import Lock
 from typing import Any
 
 from asof.definitions import Snapshot
-from asof.errors import PushNotApplied, StorageError
+from asof.errors import PushNotApplied, RowsRefused, StorageError
+from asof.fitting import nul_in_text
 from asof.flows.ingest import Ingest
 from asof.flows.parts import Parts, log_source_named, raw_keys
 from asof.flows.pushed import Pushed, pushed_rows
@@ -77,6 +78,7 @@ class Pusher:
         """
         made = pushed_rows(self.ingest.source, rows, required=self._required(), clock=self.parts.clock())
         messages = made.messages()
+        self._refuse_unkept(made, messages)
         with self._lock:
             if batch_id is not None and self._is_known(batch_id):
                 # Its first push may have failed between log and online store.
@@ -98,6 +100,17 @@ class Pusher:
                 self._apply()
             self._archive_if_due()
         return len(messages)
+
+    def _refuse_unkept(self, made: Pushed, messages: Sequence[bytes]) -> None:
+        """A pushed row that the archive could not keep has somebody to tell, and would stop all others."""
+        if self.parts.offline.keeps_nul or not any(b"\\u0000" in each for each in messages):
+            return
+        if reasons := nul_in_text(made.table):
+            raise RowsRefused(
+                f"rows pushed to source {self.name!r} cannot be kept; nothing was written:",
+                [f"row {row}: {reason}" for row, reason in sorted(reasons.items())],
+                hint="take NUL characters out of texts", where=made.source.where,
+            )  # fmt: skip
 
     def _required(self) -> list[str]:
         """The columns that must not be null: the event time, and the keys of all views."""

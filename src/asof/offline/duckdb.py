@@ -53,6 +53,7 @@ class DuckDBEngine:
     """
 
     dialect = batch_dialect = "duckdb"
+    keeps_nul = True
 
     def __init__(self, *, memory_limit: str = "", threads: int = 0, temp_directory: str = "") -> None:
         # Nothing may be fetched from the internet behind the user's back.

@@ -52,6 +52,7 @@ class PostgresEngine:
 
     dialect = "postgres"
     batch_dialect = "duckdb"
+    keeps_nul = False
 
     def __init__(self, database: Postgres, settings: Mapping[str, str]) -> None:
         self.database = database

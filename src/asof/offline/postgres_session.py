@@ -247,6 +247,11 @@ def _ours(error: Exception, database: Postgres, what: str, *, user_sql: bool) ->
     own = own_words(error)
     if own:
         return SourceError(own, hint="declare the column as the type that it has, or mend the value")
+    if user_sql and 'encoding "UTF8": 0x00' in said:
+        return EntityFrameError(
+            "the entity frame has text with a NUL character, which PostgreSQL cannot take",
+            hint="take NUL characters out of its texts",
+        )
     if user_sql and state.startswith(("0A", "21", "22", "25", "42")):
         hint = _hint(said) or "check the names of tables and columns"
         return EntityFrameError(f"{what}: {_pointed(said)}", hint=hint)

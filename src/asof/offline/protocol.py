@@ -51,6 +51,8 @@ class OfflineStore(Protocol):
     """Of the texts that `sql` takes."""
     batch_dialect: str
     """Of the expressions that `evaluate` takes."""
+    keeps_nul: bool
+    """Whether archives keep text with a NUL character; where not, such rows never come here."""
 
     def run(self, query: Any, inputs: Mapping[str, Input | pa.Table | None], *, spine: Any = None) -> Result:
         """Run a compiled query (`asof.sql`) over named inputs.

@@ -10,6 +10,7 @@ from typing import Any
 import pyarrow as pa
 import pytest
 
+from asof.errors import StorageError
 from asof.offline.protocol import Archive, OfflineStore
 
 CLICKS = Archive("shop", "clicks")
@@ -65,6 +66,16 @@ class ArchiveSuite:
 
         assert store.append(CLICKS, rows, {0: 3}) == 4
         assert self.read(store, columns="user_id, page") == rows.select(["user_id", "page"]).to_pylist()
+
+    def test_text_with_a_nul_character_is_kept_unless_the_store_says_that_it_cannot(self, store: OfflineStore) -> None:
+        rows = clicks(0, 0, 1, page="a\0b")
+        if store.keeps_nul:
+            assert store.append(CLICKS, rows, {0: 0}) == 1
+            assert self.read(store, columns="page") == [{"page": "a\0b"}]
+        else:
+            with pytest.raises(StorageError):
+                store.append(CLICKS, rows, {0: 0})
+            assert store.append(CLICKS, clicks(0, 0, 1), {0: 0}) == 1
 
     def test_an_archive_without_rows_reads_as_none(self, store: OfflineStore) -> None:
         assert store.rows(CLICKS) is None
