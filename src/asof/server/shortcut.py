@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from asof.server.reading import Prepared
     from asof.server.service import Service
 
-HEADS, MOST_HEAD_BYTES, MOST_BODY_BYTES = 256, 4096, 64 << 10
+HEADS, MOST_HEAD_BYTES, MOST_BODY_BYTES = 256, 4096, 16 << 10
 """How many heads are remembered, and how large they and the bodies behind them may be."""
 
 ODD = frozenset((b"transfer-encoding", b"content-encoding", b"expect", b"upgrade", b"origin"))
@@ -101,6 +101,8 @@ class Shortcut:
         try:
             asked = self._decode(body)
             entities = asked.entities
+            if any(len(values) != 1 for values in entities.values()):
+                return -1
             refuse_repeated_names(body, [*entities, "entities", "features", "feature_service"])
             prepared = service.reading.decided(bytes(asked.features), asked.feature_service, asked.full_feature_names)
             if prepared is None or prepared.ask is None or asked.include_feature_view_version_metadata:
