@@ -268,7 +268,7 @@ def _serve(parts: Parts, snapshot: Snapshot, view: FeatureView, table: Table, ke
     at = parts.clock()
     columns = _key_columns(view, keys)
     values: dict[str, list[Any]] = {}
-    reader.answer(found, keys=columns, at=at, values=values)
+    reader.answer(found, keys=columns, at=at, values=values, windows=None)
     blobs = [None if row is None else row[0] for row in found]
     state = decode(layout_of(view), blobs) if view.is_aggregated else None
     seen: list[Vector] = [{}] * len(keys)
