@@ -216,7 +216,7 @@ class ViewReader:
         return None if self.layout is None else (self.layout, self.names, self.view.delay)
 
     def answer(
-        self, rows: Sequence[Row | None], *, keys: Columns, at: Micros, values: Columns, windows: Windows | None
+        self, rows: Sequence[Row | None], *, keys: Columns, at: Micros, values: Columns, windows: Windows | None = None
     ) -> ViewAnswer:
         """Add this view's columns to `values`; what is known of its rows.
 
