@@ -121,6 +121,56 @@ def test_all_views_of_a_request_are_one_round_trip(store: RedisOnlineStore, monk
     assert len(sent) == 1 and sent[0].count(b"MGET") == 1
 
 
+def test_what_is_asked_for_is_read_later_or_dropped(open_store: Open, redis) -> None:
+    store = open_store(max_connections=1)
+    store.prepare(STATE)
+    assert store.write(STATE, [b"a"], [b"x"], condition=Unchanged([NO_ROW])) == [True]
+    lookups = [Lookup(STATE, [b"a", b"b"]), Lookup(TRIPS, [b"a"])]
+
+    # The one connection comes back each time.
+    for _ in range(3):
+        assert store.ask(lookups).rows() == store.read(lookups)
+        store.ask(lookups).drop()
+    with redis.client() as client:
+        asked = store.ask(lookups)
+        client.execute_command("CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes")
+        assert asked.rows() == store.read(lookups)
+        client.execute_command("CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes")
+        assert store.ask(lookups).rows() == store.read(lookups)
+    asked.drop()  # again: nothing happens
+    assert store.ask([]).rows() == []
+
+
+@pytest.mark.parametrize("kind", ["redis", "redis_cluster"])
+@pytest.mark.parametrize("small_bytes", [-1, 1 << 20])
+def test_rows_of_any_size_are_decided_alike(
+    request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch, key_prefix: str, kind: str, small_bytes: int
+) -> None:
+    monkeypatch.setattr("asof.online.redis_write.SMALL_BYTES", small_bytes)
+    server = request.getfixturevalue(kind)
+    nodes = server.nodes if kind == "redis_cluster" else [server]
+    for open_one in opener(nodes, key_prefix, url=server.url, redis_type=kind, clock=lambda: YEAR):
+        store = open_one()
+        store.prepare(STATE)
+        keys = [b"\x00%d" % i for i in range(1200)]
+        values = [b"v%d" % i * (i % 7) for i in range(1200)]
+        expiry = [None if i % 3 else YEAR + i * 1000 for i in range(1200)]
+        assert all(store.write(STATE, keys, values, condition=Unchanged([NO_ROW] * 1200), expires_at=expiry))
+        (found,) = store.read([Lookup(STATE, keys)])
+        assert [row and row[0] for row in found] == values and len({row and row[1] for row in found}) == 1200
+
+        # Of every three rows one is told its token, one another's, and one none at all.
+        tokens = [(row[1], row[1] + 2**40, NO_ROW)[i % 3] for i, row in enumerate(found)]  # type: ignore[index]
+        kept = store.write(STATE, keys, [b"w"] * 1200, condition=Unchanged(tokens))
+        assert kept == [i % 3 == 0 for i in range(1200)]
+        (after,) = store.read([Lookup(STATE, keys)])
+        assert [row[0] for row in after if row] == [b"w" if i % 3 == 0 else values[i] for i in range(1200)]
+        assert all((row != before) == was for row, before, was in zip(after, found, kept, strict=True))
+        # A kept row's expiry is that of its last write.
+        assert store.delete_expired("prod", YEAR + 10**9) == 0
+        store.drop_project("prod")
+
+
 def test_the_views_of_one_entity_lie_in_one_slot() -> None:
     from asof.online.redis_keys import Names, anchors, slot_of
 

@@ -19,8 +19,7 @@ from asof.flows.batches import Batch, Keyed, keyed
 from asof.flows.deletions import deletions
 from asof.flows.latest_rows import LatestRows, Newest
 from asof.flows.parts import Parts, table_of
-from asof.flows.pushed import Arrived
-from asof.online.protocol import NO_ROW, Lookup, Unchanged
+from asof.online.protocol import NO_ROW, Lookup, Row, Unchanged
 from asof.packing import Version, merge_versions, plain_values
 from asof.timing import DAY, HOUR, SECOND, Micros
 
@@ -185,17 +184,20 @@ class Feeder:
             picked = self._picked = (source, self.view, LatestRows.between(source, self.view))
         return picked[2]
 
-    def apply_rows(self, rows: LatestRows, arrived: Arrived, *, clock: Micros) -> int:
-        """Merge pushed rows into the view's, as `apply` does; how many rows were written."""
-        due = clock - self.view.delay
-        if max(arrived.rows.event_time) > due:
-            return self.apply(arrived.batch, clock=clock)
-        return self._write_newest(rows.newest(arrived), due)
+    def apply_newest(self, newest: Newest, *, clock: Micros, found: list[Row | None] | None = None) -> int:
+        """Merge pushed rows into the view's, as `apply` does; all of them must be due.
 
-    def _write_newest(self, newest: Newest, due: Micros) -> int:
+        Args:
+            found: their keys' stored rows, where those have been read already.
+
+        Returns:
+            How many rows were written.
+        """
+        due = clock - self.view.delay
         written = 0
         for _ in range(_ATTEMPTS):
-            (found,) = self.parts.online.read([Lookup(self.table, newest.keys)])
+            if found is None:
+                (found,) = self.parts.online.read([Lookup(self.table, newest.keys)])
             tokens = [NO_ROW if row is None else row[1] for row in found]
             values = newest.after([row and row[0] for row in found], clock=due)
             if None in values:
@@ -210,7 +212,7 @@ class Feeder:
             written += sum(kept)
             if all(kept):
                 return written
-            newest = newest.of([i for i, was in enumerate(kept) if not was])
+            newest, found = newest.of([i for i, was in enumerate(kept) if not was]), None
         raise self._contended(len(newest.keys))
 
     def _expiry(self, time: Micros) -> Micros:

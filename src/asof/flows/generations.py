@@ -15,6 +15,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -24,9 +25,10 @@ from asof.errors import StorageError
 from asof.flows.archiving import archived_after
 from asof.flows.batches import Batch, batch_of_archive, counted
 from asof.flows.feeding import Feeder, incomplete_name
+from asof.flows.latest_rows import Newest
 from asof.flows.parts import Parts, building_generation, current_generation, online_views, staged_project
 from asof.flows.pushed import Arrived
-from asof.online.protocol import StoreReplaced
+from asof.online.protocol import Lookup, Row, StoreReplaced
 
 BUILT = "built"
 """Progress fact of a generation whose base has been written, so that events may follow."""
@@ -43,6 +45,34 @@ def progress_name(partition: int) -> str:
 def live_name(partition: int) -> str:
     """The name of the fact that a worker feeds the generation from this partition as events come in."""
     return f"live {partition}"
+
+
+class Ahead:
+    """Pushed rows on their way to the log, and what was found out about them meanwhile.
+
+    Attributes:
+        newest: per generation that takes the rows as they are, its keys' newest rows.
+        asked: what its keys have stored, on its way.
+    """
+
+    def __init__(self, arrived: Arrived) -> None:
+        self.arrived = arrived
+        self.newest: dict[Name, Newest] = {}
+        self.asked: Any = None
+        self._found: dict[Name, list[Row | None]] | None = None
+
+    def found(self, name: Name) -> list[Row | None] | None:
+        """What a generation's keys have stored; None where that was not asked for."""
+        if self.asked is None:
+            return None
+        if self._found is None:
+            self._found = dict(zip(self.newest, self.asked.rows(), strict=True))
+        return self._found[name]
+
+    def drop(self) -> None:
+        """Let go of what was asked for and is not read."""
+        if self.asked is not None:
+            self.asked.drop()
 
 
 class Generations:
@@ -171,17 +201,38 @@ class Generations:
             with self.while_there(name):
                 self.feeders[name].apply(part, clock=clock)
 
-    def feed_pushed(self, source: LogSource, arrived: Arrived) -> None:
+    def look_ahead(self, source: LogSource, arrived: Arrived) -> Ahead:
+        """Begin to apply pushed rows that are not in the log yet: pack them, and ask for what they are merged into."""
+        clock = self.parts.clock()
+        ahead = Ahead(arrived)
+        last = max(arrived.rows.event_time)
+        chosen = {}
+        for name, feeder in self.feeders.items():
+            rows = feeder.pick(source)
+            if rows is not None and arrived.partition in self.fed[name] and last <= clock - feeder.view.delay:
+                chosen[name] = rows, rows.keys_of(arrived)
+        ask = getattr(self.parts.online, "ask", None)
+        if ask is not None and chosen:
+            ahead.asked = ask(
+                [Lookup(self.feeders[name].table, list(dict.fromkeys(keys))) for name, (_, keys) in chosen.items()]
+            )
+        ahead.newest = {name: rows.newest(arrived, keys) for name, (rows, keys) in chosen.items()}
+        return ahead
+
+    def feed_pushed(self, source: LogSource, ahead: Ahead) -> None:
         """Apply pushed rows, as `feed` does: where a view has columns of theirs as they are, without a table."""
         clock = self.parts.clock()
+        arrived = ahead.arrived
+        last = max(arrived.rows.event_time)
         for name in self._in_order():
             feeder = self.feeders[name]
             if arrived.partition not in self.fed[name]:
                 continue
             its_source = feeder.view.source
             with self.while_there(name):
-                if (rows := feeder.pick(source)) is not None:
-                    feeder.apply_rows(rows, arrived, clock=clock)
+                newest = ahead.newest.get(name)
+                if newest is not None and last <= clock - feeder.view.delay:
+                    feeder.apply_newest(newest, clock=clock, found=ahead.found(name))
                 elif its_source == source:
                     feeder.apply(counted(source, arrived.batch), clock=clock)
                 else:

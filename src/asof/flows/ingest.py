@@ -36,7 +36,7 @@ from asof.flows.batches import batch_of
 from asof.flows.claims import Claims
 from asof.flows.facts import change_facts
 from asof.flows.feeding import Feeder
-from asof.flows.generations import BUILT, Generations, Name, progress_name
+from asof.flows.generations import BUILT, Ahead, Generations, Name, progress_name
 from asof.flows.parts import Parts, log_source_named, raw_keys
 from asof.flows.pushed import Arrived, Pushed, archived_rows
 from asof.flows.transforms import transform_of
@@ -48,8 +48,8 @@ LIMIT_SHARE = 0.5
 LIMIT_AFTER_S = 10.0
 """Half of the last 1000 messages dead, for at least 10 s: something is wrong with the source, not with a message."""
 
-LOOSE_ROWS, LOOSE_PUSHES = 64, 1000
-"""A push of fewer rows waits for others, up to so many, to become one table with them."""
+LOOSE_ROWS, LOOSE_PUSHES = 20_000, 1000
+"""With so many pushed rows, or pushes, those that are not in a table yet become one."""
 
 
 @dataclass
@@ -57,7 +57,7 @@ class _Buffer:
     """What is not archived yet.
 
     Args:
-        loose: pushed rows, a few each, that come behind `rows`; a table of each push would take most of a push's time.
+        loose: pushed rows that come behind `rows`; a table of each push would take most of a small push's time.
     """
 
     rows: list[pa.Table] = field(default_factory=list)
@@ -65,27 +65,29 @@ class _Buffer:
     through: dict[int, int] = field(default_factory=dict)
     size: int = 0
     loose: list[Arrived] = field(default_factory=list)
+    loose_rows: int = 0
 
     def add(self, arrived: Arrived) -> None:
         """Take pushed rows; their offsets come behind those of all that is here."""
         self.loose.append(arrived)
+        self.loose_rows += arrived.rows.count
         self.size += arrived.rows.count
         self.through[arrived.partition] = arrived.first + arrived.rows.count - 1
-        if arrived.rows.count >= LOOSE_ROWS or len(self.loose) >= LOOSE_PUSHES:
+        if self.loose_rows >= LOOSE_ROWS or len(self.loose) >= LOOSE_PUSHES:
             self.settle()
 
     def settle(self) -> None:
         """Make tables of loose rows."""
         for _, pieces in groupby(self.loose, key=lambda each: id(each.rows.source)):
             self.rows.append(archived_rows(list(pieces)))
-        self.loose.clear()
+        self.loose, self.loose_rows = [], 0
 
     def followed_by(self, later: _Buffer) -> _Buffer:
         if later.rows:
             self.settle()
         return _Buffer(
             self.rows + later.rows, self.letters + later.letters, {**self.through, **later.through},
-            self.size + later.size, self.loose + later.loose,
+            self.size + later.size, self.loose + later.loose, self.loose_rows + later.loose_rows,
         )  # fmt: skip
 
     def without(self, partitions: set[int]) -> _Buffer:
@@ -222,21 +224,33 @@ class Ingest:
         """Whether `take_pushed` may be called: no definition changed, and no message may turn out to be a duplicate."""
         return self.claims is None and not self.has_news()
 
-    def take_pushed(self, rows: Pushed, number: int, first: int) -> None:
-        """Apply rows that were checked and then written to a partition of the topic, as `take` would apply them.
+    def look_ahead(self, rows: Pushed, number: int, first: int) -> Ahead | None:
+        """Begin to apply rows that are to be written to a partition of the topic: what needs no look at the log.
 
         Args:
-            first: the first row's offset; those of the others follow, and all before were taken.
+            first: the first row's offset, if nothing comes in between; those of the others follow.
+
+        Returns:
+            What `take_pushed` goes on with, or else is dropped; None where the log has to be read.
+        """
+        if self.claims is not None or rows.source is not self.source or not rows.count:
+            return None
+        arrived = Arrived(rows, number + self.base(self.source.topic), first, self.parts.clock())
+        return self.generations.look_ahead(self.source, arrived)
+
+    def take_pushed(self, ahead: Ahead) -> None:
+        """Apply rows that were checked and then written, as `take` would apply them. All before them were taken.
 
         Raises:
             StorageError: as in `take`.
         """
-        partition = number + self.base(self.source.topic)
-        arrived = Arrived(rows, partition, first, self.parts.clock())
+        arrived = ahead.arrived
+        rows, partition = arrived.rows, arrived.partition
+        arrived.ingested_at = self.parts.clock()
         if self.feeders:
-            self.generations.feed_pushed(self.source, arrived)
+            self.generations.feed_pushed(self.source, ahead)
         self._buffer.add(arrived)
-        self._taken[partition] = first + rows.count - 1
+        self._taken[partition] = arrived.first + rows.count - 1
         self.counts["events"] += rows.count
         if self._verdicts_are_mixed:
             self._watch_letters(rows.count, set())

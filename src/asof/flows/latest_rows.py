@@ -77,23 +77,33 @@ class LatestRows:
         names = [declared[each.name].name for each in fields]
         return cls(view, source, tuple(names[: len(view.key_fields)]), tuple(names[len(view.key_fields) :]))
 
-    def newest(self, arrived: Arrived) -> Newest:
-        """The newest of the rows of each key; all of them must be due."""
+    def keys_of(self, arrived: Arrived) -> list[bytes]:
+        """Each row's key."""
+        rows = arrived.rows
+        if not self.keys:
+            return [key_bytes(())] * rows.count
+        return pack_keys([rows.columns[name].plain for name in self.keys])
+
+    def newest(self, arrived: Arrived, keys: list[bytes]) -> Newest:
+        """The newest of the rows of each key, in the order in which the keys first come; all rows must be due.
+
+        Args:
+            keys: those of the rows.
+        """
         rows = arrived.rows
         times, created = rows.event_time, rows.created
-        plain = {name: rows.columns[name].plain for name in (*self.keys, *self.features)}
-        keys = pack_keys([plain[name] for name in self.keys]) if self.keys else [key_bytes(())] * rows.count
         offsets = range(arrived.first, arrived.first + rows.count)
         places = list(map(list, zip(created, offsets, repeat(arrived.partition))))
-        packed = pack_values(repeat(FORMAT), times, *(plain[name] for name in self.features), places, repeat(()))
+        features = [rows.columns[name].plain for name in self.features]
+        packed = pack_values(repeat(FORMAT), times, *features, places, repeat(()))
         found = Newest(keys, times, places, packed)
-        if len(set(keys)) == len(keys):
+        last: dict[bytes, int] = dict.fromkeys(keys, -1)
+        if len(last) == len(keys):
             return found
-        last: dict[bytes, int] = {}
         for i, key in enumerate(keys):
-            j = last.get(key)
+            j = last[key]
             # Offsets ascend, so of rows that are equal in their times the later one stays.
-            if j is None or (times[j], created[j]) <= (times[i], created[i]):
+            if j < 0 or (times[j], created[j]) <= (times[i], created[i]):
                 last[key] = i
         return found.of(list(last.values()))
 

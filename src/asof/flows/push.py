@@ -11,6 +11,7 @@ from typing import Any
 from asof.definitions import Snapshot
 from asof.errors import PushNotApplied, RowsRefused, StorageError
 from asof.fitting import nul_in_text
+from asof.flows.generations import Ahead
 from asof.flows.ingest import Ingest
 from asof.flows.parts import Parts, log_source_named, raw_keys
 from asof.flows.pushed import Pushed, pushed_rows
@@ -91,13 +92,18 @@ class Pusher:
             headers: list[Headers] | None = None
             if batch_id is not None:
                 headers = [((BATCH, batch_id.encode()),)] * len(messages)
-            places = self._send(messages, headers)
-            if batch_id is not None:
-                self._batches.add(batch_id)
-            if self._follows(places) and made.source is self.ingest.source and self.ingest.takes_pushes:
-                self._apply_rows(made, places)
-            else:
-                self._apply()
+            ahead = self.ingest.look_ahead(made, self.partition, self._position)
+            try:
+                places = self._send(messages, headers)
+                if batch_id is not None:
+                    self._batches.add(batch_id)
+                if ahead is not None and self._follows(places) and self.ingest.takes_pushes:
+                    self._apply_rows(ahead, places)
+                else:
+                    self._apply()
+            finally:
+                if ahead is not None:
+                    ahead.drop()
             self._archive_if_due()
         return len(messages)
 
@@ -135,10 +141,10 @@ class Pusher:
         first, last = places[0], places[-1]
         return first == (self.partition, self._position) and last[1] - first[1] == len(places) - 1
 
-    def _apply_rows(self, rows: Pushed, places: Sequence[tuple[int, int]]) -> None:
+    def _apply_rows(self, ahead: Ahead, places: Sequence[tuple[int, int]]) -> None:
         """Apply what was just written: it was checked as the log's readers check it, so it is not read again."""
         with self._telling_that_it_is_kept():
-            self.ingest.take_pushed(rows, self.partition, self._position)
+            self.ingest.take_pushed(ahead)
             self._position = places[-1][1] + 1
             if self.ingest.generations.are_replaced:
                 # So that this push is read at once, too.

@@ -26,7 +26,7 @@ from asof.online.protocol import (
     check_write,
 )
 from asof.online.redis_async import AsyncReader
-from asof.online.redis_connection import Argument, Connection, ReplyError, pack_command
+from asof.online.redis_connection import Argument, Connection, Lost, Refused, ReplyError, pack_command
 from asof.online.redis_keys import Names, slot_of
 from asof.online.redis_rows import KEYS_PER_READ, rows_of
 from asof.online.redis_scripts import (
@@ -198,6 +198,24 @@ class RedisOnlineStore:
             return [[] for _ in lookups]
         stale = self.settings.replica_reads and not any(table in self._merged for table, _ in lookups)
         return rows_of(lookups, self._fetch(names, stale=stale))
+
+    def ask(self, lookups: Sequence[Lookup]) -> Asked:
+        """Like `read`, for rows that are written afterwards; the answer comes while the asker does something else."""
+        self._merged.update(table for table, _ in lookups)
+        names = self._names.of(lookups)
+        connection = None
+        if names and len(names) <= KEYS_PER_READ and not self._servers.is_cluster:
+            try:
+                connection = self._servers.take(self._servers.ranges()[0].master)
+            except (Lost, Refused, StorageError):
+                pass  # whoever reads the answer has the patience, and is told
+        if connection is not None:
+            try:
+                connection.send(pack_command((b"MGET", *names)))
+            except Lost as error:
+                self._servers.throw_away(connection, error)
+                connection = None
+        return Asked(self, lookups, self._servers, connection)
 
     def scan(self, table: Table, *, after: bytes | None = None, limit: int = 1000) -> list[ScannedRow]:
         """See `OnlineStore.scan`. Redis has no order of keys: they are gathered, sorted, kept for the next pages."""
@@ -634,6 +652,36 @@ class RedisOnlineStore:
         keys = sorted(set(keys))
         is_last = bound is None and len(keys) <= KEYS_IN_WINDOW
         return _Window(keys[:KEYS_IN_WINDOW], is_last=is_last, made=time.monotonic())
+
+
+class Asked:
+    """A read on its way. Either its rows are read or it is dropped; until then it holds a connection."""
+
+    def __init__(
+        self, store: RedisOnlineStore, lookups: Sequence[Lookup], servers: Servers, connection: Connection | None
+    ) -> None:
+        self._store, self._lookups, self._servers, self._connection = store, lookups, servers, connection
+
+    def rows(self) -> list[list[Row | None]]:
+        """The answer, as `OnlineStore.read` gives it."""
+        connection, self._connection = self._connection, None
+        if connection is None:
+            return self._store.read(self._lookups)
+        try:
+            reply = refused(connection.address, connection.receive())
+        except BaseException as error:
+            self._servers.throw_away(connection, error)
+            if isinstance(error, Lost | Refused):
+                return self._store.read(self._lookups)
+            raise
+        self._servers.give_back(connection)
+        return rows_of(self._lookups, reply)
+
+    def drop(self) -> None:
+        """Let go of it, if nobody has read it."""
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            self._servers.throw_away(connection, StorageError("not read"))
 
 
 class _Gone(Exception):
