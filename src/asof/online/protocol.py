@@ -93,6 +93,8 @@ class OnlineStore(Protocol):
 
     Any number of threads and processes may use one store at the same time; each of its answers is as if the writes
     to a row had come one after the other. All failures to read or write are `StorageError`s that name the setting.
+    A store behind a network may have `ask` beside `read`: it answers at once with an object whose `rows()` are what
+    `read` answers and whose `drop()` does without, so that a push does something else while the store looks.
     """
 
     def prepare(self, table: Table) -> None:
