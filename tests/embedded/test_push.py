@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,8 @@ from asof.flows.ingest import Ingest
 from asof.flows.parts import Parts, current_generation, table_of
 from asof.flows.push import Pusher
 from asof.flows.pushed import pushed_rows
-from asof.log.protocol import Messages
+from asof.log.file import FileLog
+from asof.log.protocol import Messages, OwnershipLost
 from asof.packing import unpack_row
 from asof.timing import HOUR, MINUTE, SECOND, moment
 from asof.types import Bool, Date, Decimal, Float32, Float64, Int64, String, Timestamp
@@ -135,7 +137,7 @@ def push_both(parts: Parts, rng: random.Random, clock: HandClock, monkeypatch: p
     # Each has changed the registry by beginning; the first push reads it again.
     for pusher in (short, long):
         pusher.push(plain_rows(random.Random(0), clock(), 1))
-    monkeypatch.setattr(long, "_follows", lambda places: False)
+    monkeypatch.setattr(long.ingest, "look_ahead", lambda *_: None)
     monkeypatch.setattr(short, "_apply", lambda: pytest.fail("the short way was not gone"))
     for step in range(steps):
         clock.move(rng.choice([0, SECOND, MINUTE, 40 * MINUTE]))
@@ -188,6 +190,41 @@ def test_rows_that_came_in_between_are_applied_first(parts: Parts, monkeypatch: 
     pusher.close()
 
     assert history(parts, SHORT)["offset"] == [0, 1, 2, 3]
+
+
+class Fenced:
+    """A log that finds at a send that the own partition has become another's."""
+
+    def __init__(self, log: Any, other: Any) -> None:
+        self.log, self.other, self.is_fenced = log, other, False
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.log, name)
+
+    def own_partition(self, topic: str) -> int:
+        return (self.other if self.is_fenced else self.log).own_partition(topic)  # type: ignore[no-any-return]
+
+    def send(self, topic: str, values: Any, *, partition: int, **options: Any) -> Any:
+        if partition == 0 and self.is_fenced:
+            raise OwnershipLost(topic, partition)
+        return self.log.send(topic, values, partition=partition, **options)
+
+
+def test_a_push_that_goes_to_another_partition_has_its_place_there(parts: Parts, tmp_path: Path) -> None:
+    log = Fenced(parts.log, FileLog(tmp_path / "log", clock=parts.clock))
+    pusher = Pusher(replace(parts, log=log), SHORT)  # type: ignore[arg-type]
+    rows = plain_rows(random.Random(1), parts.clock(), 3)
+    pusher.push(rows[:1])
+    log.is_fenced = True
+    for row in rows[1:]:
+        pusher.push([row])
+    pusher.close()
+    log.other.close()
+
+    found = history(parts, SHORT)
+    assert list(zip(found["partition"], found["offset"], strict=True)) == [(0, 0), (1, 0), (1, 1)]
+    places = [unpack_row(value)[-2][1:] for _, value in online_rows(parts, SHORT)["_newest"]]
+    assert sorted(places) == [[0, 0], [0, 1], [1, 1]]
 
 
 def messages_of(pusher: Pusher, rows: list[dict[str, Any]]) -> list[bytes]:

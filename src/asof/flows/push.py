@@ -92,12 +92,13 @@ class Pusher:
             headers: list[Headers] | None = None
             if batch_id is not None:
                 headers = [((BATCH, batch_id.encode()),)] * len(messages)
-            ahead = self.ingest.look_ahead(made, self.partition, self._position)
+            following = self.partition, self._position
+            ahead = self.ingest.look_ahead(made, *following)
             try:
                 places = self._send(messages, headers)
                 if batch_id is not None:
                     self._batches.add(batch_id)
-                if ahead is not None and self._follows(places) and self.ingest.takes_pushes:
+                if ahead is not None and _follow(places, following) and self.ingest.takes_pushes:
                     self._apply_rows(ahead, places)
                 else:
                     self._apply()
@@ -135,11 +136,6 @@ class Pusher:
             self.partition, self._position = self.parts.log.own_partition(self.topic), 0
             self._take_over()
             return self.parts.log.send(self.topic, messages, partition=self.partition, headers=headers, durable=True)
-
-    def _follows(self, places: Sequence[tuple[int, int]]) -> bool:
-        """Whether these offsets are the next that are to be applied, and nothing is between any two of them."""
-        first, last = places[0], places[-1]
-        return first == (self.partition, self._position) and last[1] - first[1] == len(places) - 1
 
     def _apply_rows(self, ahead: Ahead, places: Sequence[tuple[int, int]]) -> None:
         """Apply what was just written: it was checked as the log's readers check it, so it is not read again."""
@@ -212,3 +208,9 @@ class Pusher:
                 position = int(messages.offsets[-1]) + 1
             self._batches_read[number] = max(position, after)
         return batch_id in self._batches
+
+
+def _follow(places: Sequence[tuple[int, int]], following: tuple[int, int]) -> bool:
+    """Whether these partitions and offsets begin at the one that was to follow, with nothing between any two."""
+    first, last = places[0], places[-1]
+    return first == following and last[1] - first[1] == len(places) - 1
