@@ -14,6 +14,7 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import partial
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
@@ -26,12 +27,16 @@ import trustme
 from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import ec
 
-from asof import AsyncClient, Client, FeatureStore
+import asof
+from asof import FeatureStore
 from asof.errors import AsofError, NotAllowed, NotAuthenticated, Overloaded, ServerUnreachable
 from asof.server.security.keys import NewKey, new_key
 
 pytestmark = pytest.mark.integration
 
+# A machine that is busy with other tests may take longer than a program would wait.
+Client = partial(asof.Client, timeout_s=60, connect_timeout_s=30)
+AsyncClient = partial(asof.AsyncClient, timeout_s=60, connect_timeout_s=30)
 NOW = datetime(2026, 1, 1, 12, tzinfo=UTC)
 DEFINITIONS = """
 from asof import *
