@@ -305,7 +305,10 @@ def test_one_text_that_postgres_cannot_keep_stops_nothing_else(database: str, tm
         "from asof.types import Array, Int64, String, Timestamp\n"
         "fields = [Field('user_id', Int64), Field('page', String), Field('tags', Array(String)), Field('at', Timestamp)]\n"
         "user = Entity('user', join_keys=['user_id'])\n"
-        "seen = FeatureView('seen', entities=[user], source=LogSource('log', schema=fields, timestamp_field='at'))\n"
+        "page = Entity('page', join_keys=['page'])\n"
+        "log = LogSource('log', schema=fields, timestamp_field='at')\n"
+        "seen = FeatureView('seen', entities=[user], source=log)\n"
+        "pages = FeatureView('pages', entities=[page], source=log)\n"
         "said = FeatureView('said', entities=[user], source=PushSource('pushes', schema=fields, timestamp_field='at'))\n"
     )
     store = story.store
@@ -328,6 +331,9 @@ def test_one_text_that_postgres_cannot_keep_stops_nothing_else(database: str, tm
     assert sorted(each["offset"] for each in letters) == [1, 2]
     assert all("NUL" in each["reason"] for each in letters)
     with pytest.raises(EntityFrameError, match="text with a NUL character"):
-        texts = pa.table({"user_id": [1], "more": ["\0"], "event_timestamp": [NOW]})
-        store.get_historical_features(texts, ["seen:page"]).to_arrow()
+        texts = pa.table({"page": ["\0"], "event_timestamp": [NOW]})
+        store.get_historical_features(texts, ["pages:user_id"]).to_arrow()
+    # What is no key never gets there.
+    texts = pa.table({"user_id": [1], "more": ["\0"], "event_timestamp": [NOW]})
+    assert store.get_historical_features(texts, ["seen:page"]).to_arrow()["more"].to_pylist() == ["\0"]
     store.close()
