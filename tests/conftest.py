@@ -1,5 +1,6 @@
 """What holds for all tests: readable assertions in the shipped suites too, and servers that start when a test asks."""
 
+import signal
 import threading
 import uuid
 from contextlib import ExitStack
@@ -34,6 +35,9 @@ SHARED = {
 
 
 def pytest_configure():
+    # A shell that runs the tests in the background has them ignore Ctrl-C, and so would every process that they start.
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN and threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGINT, signal.default_int_handler)
     open_run()
 
 

@@ -345,7 +345,7 @@ def test_reads_survive_a_lost_master_and_writes_are_for_one_incarnation(private_
     before = store.incarnation()
     assert store.write(STATE, [b"k"], [b"x"], condition=Unchanged([NO_ROW], within=before)) == [True]
     ((row,),) = store.read([Lookup(STATE, [b"k"])])
-    wait_until(lambda: _has_replicated(services.master), "Redis", timeout_s=10)
+    wait_until(lambda: services.master.is_replicated, "Redis", timeout_s=10)
 
     services.master.kill()
 
@@ -361,17 +361,12 @@ def test_reads_survive_a_lost_master_and_writes_are_for_one_incarnation(private_
     store.close()
 
 
-def _has_replicated(master: Redis) -> bool:
-    with master.client() as client:
-        return client.wait(1, 1000) == 1
-
-
 def test_a_planned_fail_over_is_followed(private_redis_sentinel: Any) -> None:
     services = private_redis_sentinel
     store = RedisOnlineStore(retry_s=30, **of_sentinel(services))
     store.prepare(TRIPS)
     write(store, 1)
-    wait_until(lambda: _has_replicated(services.master), "Redis", timeout_s=10)
+    wait_until(lambda: services.master.is_replicated, "Redis", timeout_s=10)
     other = opened("", **of_sentinel(services), replica_reads=True)
     assert read(other) is not None
 
@@ -389,7 +384,7 @@ def test_stale_reads_go_to_a_replica_and_only_if_asked_for(private_redis_sentine
     stale = opened("", **of_sentinel(services), replica_reads=True)
     store.prepare(TRIPS)
     write(store, 1)
-    wait_until(lambda: _has_replicated(services.master), "Redis", timeout_s=10)
+    wait_until(lambda: services.master.is_replicated, "Redis", timeout_s=10)
 
     def asked(server: Redis) -> int:
         with server.client() as client:
@@ -418,7 +413,7 @@ def test_a_cluster_goes_on_when_a_replica_takes_over(cluster_with_replica: tuple
     store.write(TRIPS, keys, keys, condition=Newest([pack_version(1)] * 200))
     store.write_progress(TRIPS, {"0": 1})
     before = store.incarnation()
-    wait_until(lambda: _has_replicated(cluster.nodes[0]), "Redis", timeout_s=10)
+    wait_until(lambda: cluster.nodes[0].is_replicated, "Redis", timeout_s=10)
 
     cluster.nodes[0].kill()
 

@@ -98,6 +98,16 @@ class Redis(Server):
         """The administrator's, who may `FLUSHALL`, `DEBUG` and `CLIENT KILL`."""
         return f"redis://:{PASSWORD}@127.0.0.1:{self.port}/0"
 
+    @property
+    def is_replicated(self) -> bool:
+        """Whether a replica has acknowledged all that this master holds; they do once a second."""
+        with self.client() as client:
+            info = client.info("replication")
+        replicas = [value for name, value in info.items() if name.startswith("slave") and isinstance(value, dict)]
+        return any(
+            each["state"] == "online" and int(each["offset"]) >= int(info["master_repl_offset"]) for each in replicas
+        )
+
     def client(self):
         """An administrator's client of redis-py."""
         import redis

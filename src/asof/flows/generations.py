@@ -142,17 +142,22 @@ class Generations:
                 known.view = view
                 continue
             feeder = Feeder(self.parts, view, name[1])
-            if BUILT in self.parts.online.progress(feeder.table):
+            built = BUILT in self.parts.online.progress(feeder.table)
+            incomplete = self._replaced.pop(name, set())
+            if built:
                 self.feeders[name], self.fed[name] = feeder, set()
                 # Those that are still to be recomputed; that there are some may be forgotten in the store.
-                feeder.incomplete |= self._replaced.pop(name, set())
+                feeder.incomplete |= incomplete
                 with self.while_there(name):
                     for partition, offset in archived.items():
                         self._catch_up(name, source, partition, offset)
 
     def lost(self) -> list[FeatureView]:
-        """The views whose rows readers should find, and whose table the online store does not have any more."""
-        return [self._wanted[name] for name in self._current - self.feeders.keys()]
+        """The views whose rows readers should find, and whose table the online store does not have any more.
+
+        One that waits to be taken up again is none of them: whether its table is there is seen then.
+        """
+        return [self._wanted[name] for name in self._current - self.feeders.keys() - self._replaced.keys()]
 
     def begin(self, source: LogSource, partition: int, archived: int) -> None:
         """Bring every generation up to the archive for one partition; from then on it is fed live."""

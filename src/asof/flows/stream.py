@@ -278,12 +278,16 @@ class Worker:
         if not all(member.is_caught_up() for member in self.members.values()):
             self._looked_at = now
             return False
-        if self._building is not None or any(ingest.lost() for ingest in self.ingests.values()):
+        if self._building is not None or not self._is_whole():
             self.flush()
             self._mend()
             self._looked_at = now
-            return self._building is None and not any(ingest.lost() for ingest in self.ingests.values())
+            return self._building is None and self._is_whole()
         return True
+
+    def _is_whole(self) -> bool:
+        """Whether every generation that readers use is there and fed."""
+        return not any(ingest.lost() or ingest.generations.are_replaced for ingest in self.ingests.values())
 
     def close(self, *, abandon: bool = False) -> None:
         """Leave all groups; an error of one does not keep the others."""
