@@ -917,9 +917,9 @@ class TestReference:
         assert store.calls[-1][1] == (None, 7)
 
         store.answers["sample"] = pa.table({"a": [1]})
-        assert "`ASOF_SAMPLE_N`" in reference.markdown()
+        assert "`ASOF_SAMPLE_LIMIT`" in reference.markdown()
 
-        asof_("sample", "user_visits", env={"ASOF_SAMPLE_N": "3"})
+        asof_("sample", "user_visits", env={"ASOF_SAMPLE_LIMIT": "3"})
         assert store.calls[-1][2]["n"] == 3
 
 

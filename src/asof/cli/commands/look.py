@@ -19,7 +19,9 @@ _PLACES = ("partition", "offset", "ingested_at", "in_window", "from")
 
 @click.command(cls=Command)
 @click.argument("name")
-@click.option("-n", "n", default=10, show_default=True, type=click.IntRange(min=1), help="How many rows or entities.")
+@click.option(
+    "--limit", "-n", default=10, show_default=True, type=click.IntRange(min=1), help="How many rows or entities."
+)
 @click.option("--seed", default=0, show_default=True, help="The same seed takes the same sample.")
 @click.option(
     "--by", type=click.Choice(["rows", "entities"]), default="rows", show_default=True,
@@ -27,9 +29,9 @@ _PLACES = ("partition", "offset", "ingested_at", "in_window", "from")
 )  # fmt: skip
 @click.option("--online", is_flag=True, help="From the online store instead of history.")
 @pass_context
-def sample(context: CliContext, name: str, n: int, seed: int, by: str, online: bool) -> None:
+def sample(context: CliContext, name: str, limit: int, seed: int, by: str, online: bool) -> None:
     """Show some rows of a feature view or service."""
-    context.output.rows("rows", context.store.sample(name, n=n, seed=seed, by=by, online=online))
+    context.output.rows("rows", context.store.sample(name, n=limit, seed=seed, by=by, online=online))
 
 
 @click.command(cls=Command)
