@@ -171,7 +171,8 @@ class _Run:
         blobs = encode(layout, state, max_row_bytes=parts.max_row_bytes)
         kept = parts.online.write(
             self.table, keys, blobs,
-            condition=Unchanged([tokens.get(key, NO_ROW) for key in keys]), expires_at=expiry_of(view, state),
+            condition=Unchanged([tokens.get(key, NO_ROW) for key in keys]),
+            expires_at=expiry_of(view, layout, state, now=self.chosen.latest),
         )  # fmt: skip
         lost.update(key for key, was in zip(keys, kept, strict=True) if not was)
         # `encode` marks what it cut off in the bytes alone.

@@ -268,11 +268,12 @@ def _recompute(
     batch, rows = batch.take(np.flatnonzero(chosen)), rows[chosen]
     columns = inputs_of(parts, view, layout, batch.rows)
     events = Events(rows, batch.event_time, batch.created, batch.partition, batch.offset, columns)
-    made, _ = fold(layout, decode(layout, [None] * len(ready)), events, clock_us=parts.clock() - view.delay)
+    due = parts.clock() - view.delay
+    made, _ = fold(layout, decode(layout, [None] * len(ready)), events, clock_us=due)
     kept = parts.online.write(
         feeder.table, [keys[i] for i in ready], encode(layout, made, max_row_bytes=parts.max_row_bytes),
         condition=Unchanged([found[i][1] for i in ready]),  # type: ignore[index, misc]
-        expires_at=expiry_of(view, made),
+        expires_at=expiry_of(view, layout, made, now=due),
     )  # fmt: skip
     return gone + [keys[i] for i, was in zip(ready, kept, strict=True) if was]
 
