@@ -191,6 +191,8 @@ class _Run:
         if not counts.all():
             # What is read for the sake of one key's row is not due for the others.
             rows = rows.filter(pa.array(counts)).combine_chunks()
+            if not rows.num_rows:
+                return Written()
             keys, places = self._keys(rows)
         own = [name for name in rows.column_names if name.startswith(OWN)]
         columns = inputs_of(parts, view, layout, rows.select(own).rename_columns([name[len(OWN) :] for name in own]))
@@ -207,7 +209,6 @@ class _Run:
         lost.update(key for key, was in zip(keys, kept, strict=True) if not was)
         # `encode` marks what it cut off in the bytes alone.
         return Written(sum(kept), int(decode(layout, blobs).overflow.sum()))
-
 
     def _keys(self, rows: pa.Table) -> tuple[list[bytes], Ints]:
         """The keys whose runs of rows these are, and each row's place among them."""
