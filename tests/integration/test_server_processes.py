@@ -13,7 +13,7 @@ import sys
 import threading
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -50,10 +50,10 @@ def folder(built: Path, tmp_path: Path) -> Path:
 class Server:
     """A running `asof serve`."""
 
-    def __init__(self, folder: Path, *options: str) -> None:
+    def __init__(self, folder: Path, *options: str, start: Sequence[str] = ("-m", "asof"), cwd: Path | None = None) -> None:
         self.process = subprocess.Popen(
-            [sys.executable, "-m", "asof", "--repo", str(folder), "serve", "--port", "0", *options],
-            stderr=subprocess.PIPE, text=True,
+            [sys.executable, *start, "--repo", str(folder), "serve", "--port", "0", *options],
+            stderr=subprocess.PIPE, text=True, cwd=cwd,
         )  # fmt: skip
         assert self.process.stderr is not None
         self.said: list[str] = []
@@ -113,8 +113,8 @@ class Server:
 
 
 @contextmanager
-def serving(folder: Path, *options: str) -> Iterator[Server]:
-    server = Server(folder, *options)
+def serving(folder: Path, *options: str, **how: Any) -> Iterator[Server]:
+    server = Server(folder, *options, **how)
     try:
         yield server
     finally:
@@ -303,3 +303,24 @@ def test_sigint_stops_the_server(folder):
 
         assert server.process.wait(timeout=30) in (0, 130)
         assert "Traceback" not in "".join(server.said)
+
+
+STRAY = ("orjson", "uvicorn", "starlette", "duckdb", "pyarrow", "numpy", "msgspec", "yaml", "click", "deltalake", "email")
+
+
+@pytest.mark.parametrize("start", [("-m", "asof"), ("-P", "-m", "asof")])
+def test_no_process_of_a_server_imports_from_the_working_directory(
+    folder: Path, tmp_path: Path, start: tuple[str, ...]
+) -> None:
+    stray = tmp_path / "stray"
+    stray.mkdir()
+    for name in STRAY:
+        (stray / f"{name}.py").write_text(
+            f"import os, sys\nopen({str(tmp_path / 'ran')!r}, 'a').write(f'{name} {{sys.argv}}\\n')\nraise SystemExit(9)\n"
+        )
+
+    with serving(folder, start=start, cwd=stray) as server:
+        assert server.ask("POST", "/get-online-features", BODY).status == 200
+        job = server.ask("POST", "/materialize-incremental", json.dumps({"end_ts": NOW.isoformat()}).encode())
+        assert (job.status, job.content) == (200, b"null")
+    assert not (tmp_path / "ran").exists(), (tmp_path / "ran").read_text()

@@ -77,8 +77,9 @@ class Jobs:
                 "started": iso(time.time_ns() // 1000),
             }  # fmt: skip
             write(self._file(id), words)
+            # -P: a file of the working directory must not stand for a module of ours, or of a package.
             process = subprocess.Popen(
-                [sys.executable, "-m", "asof.server.job", json.dumps(asdict(order))],
+                [sys.executable, "-P", "-m", "asof.server.job", json.dumps(asdict(order))],
                 stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, start_new_session=True,
             )  # fmt: skip
             self._processes[id] = process

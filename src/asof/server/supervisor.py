@@ -243,8 +243,9 @@ class Supervisor:
             repo=str(self._repo), env=self._env, listen=self.socket.fileno(), tell=tells, folder=str(self.folder),
             number=self._numbers, options=self._options,
         )  # fmt: skip
+        # -P: a file of the working directory must not stand for a module of ours, or of a package.
         process = subprocess.Popen(
-            [sys.executable, "-m", "asof.server.worker", orders.text()],
+            [sys.executable, "-P", "-m", "asof.server.worker", orders.text()],
             pass_fds=(self.socket.fileno(), tells),
             stdin=subprocess.DEVNULL,
         )
