@@ -50,9 +50,12 @@ def folder(built: Path, tmp_path: Path) -> Path:
 class Server:
     """A running `asof serve`."""
 
-    def __init__(self, folder: Path, *options: str, start: Sequence[str] = ("-m", "asof"), cwd: Path | None = None) -> None:
+    def __init__(
+        self, folder: Path, *options: str, start: Sequence[str] = ("-m", "asof"), place: Sequence[str] = (),
+        cwd: Path | None = None,
+    ) -> None:  # fmt: skip
         self.process = subprocess.Popen(
-            [sys.executable, *start, "--repo", str(folder), "serve", "--port", "0", *options],
+            [sys.executable, *start, *(place or ("--repo", str(folder))), "serve", "--port", "0", *options],
             stderr=subprocess.PIPE, text=True, cwd=cwd,
         )  # fmt: skip
         assert self.process.stderr is not None
@@ -303,6 +306,25 @@ def test_sigint_stops_the_server(folder):
 
         assert server.process.wait(timeout=30) in (0, 130)
         assert "Traceback" not in "".join(server.said)
+
+
+def test_workers_and_jobs_use_the_configuration_file_that_was_named(folder: Path, tmp_path: Path) -> None:
+    text = (folder / "feature_store.yaml").read_text() + "online_store: {path: o/online.db}\n"
+    (tmp_path / "other.yaml").write_text(text.replace("o/online.db", str(tmp_path / "online.db")))
+    (folder / "other.yaml").write_text(text)
+
+    for start, online in (
+        (("--feature-store-yaml", str(folder / "other.yaml")), folder / "o" / "online.db"),
+        (("--feature-store-yaml", "other.yaml", "--repo", str(folder)), tmp_path / "online.db"),
+    ):
+        with serving(folder, start=("-m", "asof"), place=start, cwd=tmp_path) as server:
+            asked = server.ask("POST", "/get-online-features", BODY)
+            assert json.loads(asked.content)["results"][1]["values"] == [None, None]
+            done = server.ask("POST", "/materialize-incremental", json.dumps({"end_ts": NOW.isoformat()}).encode())
+            assert done.status == 200, done.content
+            asked = server.ask("POST", "/get-online-features", BODY)
+            assert json.loads(asked.content)["results"][1]["values"][0] == 30
+        assert online.exists()
 
 
 STRAY = ("orjson", "uvicorn", "starlette", "duckdb", "pyarrow", "numpy", "msgspec", "yaml", "click", "deltalake", "email")
