@@ -20,6 +20,7 @@ from asof.definitions import LogSource, Source
 from asof.definitions.transforms import MessageTransform
 from asof.errors import ConfigError, MissingExtra, nearest, some
 from asof.flows.parts import Parts
+from asof.local_paths import NotLocal, local_path, scheme_of
 from asof.timing import Clock
 
 EMBEDDED: dict[tuple[str, str], str] = {
@@ -80,7 +81,16 @@ def opened(family: str, part: Part, root: Path, **extra: Any) -> Any:
         ConfigError: an option is unknown or of the wrong type.
     """
     options = dict(part.options)
-    if "path" in options and "://" not in str(options["path"]):
+    if "path" in options and (family, part.type) in EMBEDDED:
+        # A configuration made in code has not been read by `load_config`.
+        try:
+            options["path"] = root / local_path(str(options["path"]))
+        except NotLocal as error:
+            raise ConfigError(
+                f"path of {family} product {part.type!r}: {error}", hint="write a path on this machine, or file:///…",
+                where=part.where,
+            ) from error  # fmt: skip
+    elif "path" in options and not scheme_of(str(options["path"])):
         options["path"] = root / str(options["path"])
     made = product(family, part.type, where=part.where)
     path = options.pop("path", None)

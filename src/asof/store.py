@@ -60,8 +60,9 @@ class FeatureStore:
     """A feature store: plan and apply definitions, read history for training, serve values now.
 
     Args:
-        repo_path: the folder with feature_store.yaml; the working directory where not given.
-        fs_yaml_file: the configuration file itself, in place of `repo_path`.
+        repo_path: the folder with feature_store.yaml and the Python files; the working directory where not given.
+        fs_yaml_file: the configuration file itself, relative to the working directory: it is read in place of
+            feature_store.yaml. Its folder is the repository where no `repo_path` is given.
         env: the environment, for `feature_store.<env>.yaml`.
         clock: the store's now: a callable without arguments that answers an aware datetime.
         config: a configuration made in code, in place of a file.
@@ -79,8 +80,9 @@ class FeatureStore:
         env: str | None = None,
         clock: Callable[[], datetime] | None = None,
     ) -> None:
-        root = Path(fs_yaml_file).parent if fs_yaml_file is not None else Path(repo_path or ".")
-        self.config = config or load_config(root, env=env or "")
+        if config is not None and fs_yaml_file is not None:
+            raise ConfigError("both config and fs_yaml_file", hint="give one of them")
+        self.config = config or load_config(repo_path or None, file=fs_yaml_file, env=env or "")
         self.project = self.config.project
         self._clock, self.clock_note = _clock_of(self.config, clock)
         self._parts: OpenedParts | None = None

@@ -11,6 +11,7 @@ from urllib.parse import urlsplit
 
 from asof.config.documents import Value
 from asof.errors import ConfigError, nearest, some
+from asof.local_paths import NotLocal, local_path, scheme_of
 from asof.timing import Micros, micros
 
 ACTIONS = ("read", "write", "admin")
@@ -153,7 +154,7 @@ def read_auth(written: Value | None, *, root: Path) -> Auth:
     _refuse_repeated("issuer", issuers, lambda each: each.issuer)
     audit = _text("auth.audit", content["audit"]) if "audit" in content else ""
     if audit not in ("", "stderr", "off"):
-        audit = str(root / Path(audit).expanduser())
+        audit = _file("auth.audit", audit, content["audit"], root)
     return Auth(
         keys=keys, issuers=issuers, certificates=certificates, roles=roles, audit=audit, where=written.where,
         public=tuple(_path(each) for each in _list("auth.public", content.get("public"))),
@@ -284,10 +285,21 @@ def _issuer(value: Value, roles: Mapping[str, Role], root: Path) -> Issuer:
 
 def _jwks(value: Value, root: Path) -> str:
     text = _text("auth.issuers.jwks", value)
-    if "://" not in text:
-        return str(root / Path(text).expanduser())
+    if scheme_of(text) not in ("http", "https"):
+        return _file("auth.issuers.jwks", text, value, root)
     _refuse_plain_http(text, "auth.issuers.jwks", value)
     return text
+
+
+def _file(path: str, text: str, value: Value, root: Path) -> str:
+    try:
+        return str(root / Path(local_path(text)).expanduser())
+    except NotLocal as error:
+        expected = "an https address or a file" if path == "auth.issuers.jwks" else "a file"
+        raise ConfigError(
+            f"{path}: expected {expected}, found: {error}", hint="write a path on this machine, or file:///…",
+            where=value.where,
+        ) from error  # fmt: skip
 
 
 def _refuse_plain_http(address: str, path: str, value: Value) -> None:

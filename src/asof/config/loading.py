@@ -6,6 +6,8 @@ import os
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
+from difflib import get_close_matches
+from glob import escape
 from pathlib import Path
 from typing import Any
 
@@ -23,12 +25,15 @@ from asof.config.reference import (
 )
 from asof.config.secrets import masked
 from asof.errors import ConfigError, nearest, some
+from asof.local_paths import NotLocal, local_path, scheme_of
 from asof.timing import iso, micros
 
 FILE = "feature_store.yaml"
 
 _PROJECT = re.compile(r"[A-Za-z][A-Za-z0-9_]*")
 _ENVIRONMENT = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]*")
+# Whatever is no URL at all is libpq's to read: `host=db dbname=shop`.
+_POSTGRES = re.compile(r"postgres(ql)?(\+\w+)?://|(?!\s*[A-Za-z][\w+.:-]*:/)", re.IGNORECASE)
 _SIZE = re.compile(r"\d+(\.\d+)?\s*([KMGT]i?B|B|%)", re.IGNORECASE)
 _DEFAULT_TYPES = {
     "registry": "sqlite",
@@ -68,6 +73,7 @@ class StoreConfig:
         connections: servers by name, which sources and stores may name.
         clock: the store's now as ISO 8601 text; None is the system's.
         path: the repository's root, absolute.
+        file: the configuration file, absolute, where one was named; empty for the root's own.
         env: the environment asked for; empty for none.
         notes: what was taken but has no meaning here.
         auth: who may use the feature server.
@@ -86,6 +92,7 @@ class StoreConfig:
     connections: Mapping[str, Part] = field(default_factory=dict)
     auth: Auth = field(default_factory=Auth)
     server: Mapping[str, Any] = field(default_factory=dict)
+    file: str = ""
 
     def describe(self) -> dict[str, Any]:
         """The configuration as it may be shown and logged: without secrets."""
@@ -95,12 +102,18 @@ class StoreConfig:
         return {"project": self.project, "path": str(self.path), "env": self.env, "clock": self.clock, **parts}
 
 
-def environments(root: Path | str) -> list[str]:
+def environments(root: Path | str, *, stem: str = Path(FILE).stem) -> list[str]:
     """The environments that the repository has a `feature_store.<env>.yaml` for."""
-    return sorted(each.name[len("feature_store.") : -len(".yaml")] for each in Path(root).glob("feature_store.*.yaml"))
+    return sorted(each.name[len(stem) + 1 : -len(".yaml")] for each in Path(root).glob(f"{escape(stem)}.*.yaml"))
 
 
-def load_config(root: Path | str, *, env: str = "", environ: Mapping[str, str] | None = None) -> StoreConfig:
+def load_config(
+    root: Path | str | None = None,
+    *,
+    file: Path | str | None = None,
+    env: str = "",
+    environ: Mapping[str, str] | None = None,
+) -> StoreConfig:
     """Read `feature_store.yaml` in `root`, with `feature_store.<env>.yaml` over it.
 
     The overlay is merged deeply: its values replace those of the base key by key, and what it leaves out is the base's.
@@ -108,27 +121,65 @@ def load_config(root: Path | str, *, env: str = "", environ: Mapping[str, str] |
     A repository may also have overlays only; each is then whole by itself.
 
     Args:
+        root: the repository; the file's folder where only that is given, else the working directory.
+        file: the file to read in place of the root's `feature_store.yaml`, relative to the working directory; the
+            overlay of `shop.yaml` is then `shop.<env>.yaml` in its folder.
         environ: what `${VAR}` is read from; the process's environment where None.
 
     Raises:
         ConfigError: a file is missing, not well formed, or holds what nobody knows.
     """
-    root = Path(root).resolve()
-    document, base = _read(root, env)
+    path = None if file is None else _given(file, root)
+    if root is None:
+        root = Path(".") if path is None else path.parent
+    root = _local(root, "the repository").resolve()
+    document, base = _read(path or root / FILE, env, is_given=path is not None)
     document = document.expand(os.environ if environ is None else environ)
-    reader = _Reader(root)
+    shown = (path or root / FILE).name
+    reader = _Reader(root, shown=shown)
     config = reader.config(document, env=env)
     if env and base is not None:
         unsplit = _shared(base, document)
         if unsplit:
-            reader.notes.append(f"environment {env!r} has the same project and {unsplit} as feature_store.yaml itself")
-    return StoreConfig(**config, path=root, env=env, notes=tuple(reader.notes))
+            reader.notes.append(f"environment {env!r} has the same project and {unsplit} as {shown} itself")
+    return StoreConfig(**config, path=root, env=env, notes=tuple(reader.notes), file="" if path is None else str(path))
 
 
-def _read(root: Path, env: str) -> tuple[Value, Value | None]:
-    """The document to use, and the base where an overlay was laid over one."""
-    path = root / FILE
-    base = read_document(path, shown=FILE) if path.is_file() else None
+def _local(place: Path | str, what: str) -> Path:
+    try:
+        return Path(local_path(str(place))).expanduser()
+    except NotLocal as error:
+        raise ConfigError(f"{what}: {error}", hint="name a place on this machine") from error
+
+
+def _given(file: Path | str, root: Path | str | None) -> Path:
+    """The configuration file that was named, absolute."""
+    path = Path(os.path.abspath(_local(file, "the configuration file")))
+    if path.is_file():
+        return path
+    if path.is_dir():
+        raise ConfigError(
+            f"{path} is a folder, not a configuration file", hint=f"name the file, as in {path / FILE}, or give the "
+            "folder as repo_path"
+        )  # fmt: skip
+    below = None if root is None else Path(root) / file
+    near = get_close_matches(path.name, [each.name for each in path.parent.glob("*.y*ml")], n=1)
+    raise ConfigError(
+        f"there is no configuration file {path}",
+        hint=f"it is relative to the working directory: {below} is there"
+        if below is not None and below.is_file()
+        else f"did you mean {near[0]!r}?" if near else "check the path, which is relative to the working directory",
+    )
+
+
+def _read(path: Path, env: str, *, is_given: bool) -> tuple[Value, Value | None]:
+    """The document to use, and the base where an overlay was laid over one.
+
+    Args:
+        is_given: `path` was named, and is there.
+    """
+    root, stem = path.parent, path.stem
+    base = read_document(path, shown=path.name) if path.is_file() else None
     if not env:
         if base is None:
             others = environments(root)
@@ -138,16 +189,23 @@ def _read(root: Path, env: str) -> tuple[Value, Value | None]:
                 if others
                 else "run `asof init` to begin a feature repository here",
             )
+        below, dot, other = stem.rpartition(".")
+        if is_given and dot and "project" not in base.content:
+            raise ConfigError(
+                f"{path.name} has no `project`, and a file that is named is read alone, as it is",
+                hint=f"if it holds what differs from {below}.yaml, ask for environment {other!r} in place of the file",
+                where=f"{path.name}:1",
+            )  # fmt: skip
         return base, None
     if not _ENVIRONMENT.fullmatch(env):
         raise ConfigError(f"environment {env!r}: expected letters, digits, '_' and '-'", hint="choose another name")
-    name = f"feature_store.{env}.yaml"
+    name = f"{stem}.{env}.yaml"
     if not (root / name).is_file():
-        known = environments(root)
+        known = environments(root, stem=stem)
         raise ConfigError(
             f"no {name} in {root}",
             hint=nearest(env, known)
-            or (f"the environments are {some(known)}" if known else f"write {name} with what differs from {FILE}"),
+            or (f"the environments are {some(known)}" if known else f"write {name} with what differs from {path.name}"),
         )
     over = read_document(root / name, shown=name)
     return (overlay(base, over), base) if base is not None else (over, None)
@@ -171,8 +229,9 @@ def _written(value: Value | None) -> Any:
 class _Reader:
     """Checks a document against the reference, and gathers notes."""
 
-    def __init__(self, root: Path) -> None:
+    def __init__(self, root: Path, *, shown: str) -> None:
         self.root = root
+        self.shown = shown
         self.notes: list[str] = []
 
     def config(self, document: Value, *, env: str) -> dict[str, Any]:
@@ -192,7 +251,7 @@ class _Reader:
 
     def _project(self, document: Value, env: str) -> str:
         value = document.content.get("project")
-        file = f"feature_store.{env}.yaml" if env else FILE
+        file = f"{Path(self.shown).stem}.{env}.yaml" if env else self.shown
         if value is None:
             raise ConfigError(
                 "no `project`", hint="add a line such as `project: shop`", where=document.where or f"{file}:1"
@@ -309,8 +368,14 @@ class _Reader:
             converted = convert(value.content)
         except ValueError as error:
             raise _wrong(option.path, value, expected) from error
+        if (option.product, option.name) == ("postgres", "url") and not _POSTGRES.match(value.content):
+            raise ConfigError(
+                f"{option.path}: expected postgresql://…, found {masked(value.content, name='url')!r}",
+                hint=_supported(option, value.content) if scheme_of(value.content).startswith("sqlite")
+                else "write postgresql://user:password@host:port/database", where=value.where,
+            )  # fmt: skip
         # `sslrootcert: system` is libpq's word for what the machine trusts, and no file.
-        return self._path(converted) if option.kind == "path" and converted != "system" else converted
+        return self._place(option, value) if option.kind == "path" and converted != "system" else converted
 
     def _settings(self, option: Option, value: Value) -> dict[str, Any]:
         if value.tag != "map":
@@ -320,8 +385,17 @@ class _Reader:
                 raise _wrong(f"{option.path}.{name}", each, "text, a number, true or false")
         return {name: each.plainly() for name, each in value.content.items()}
 
+    def _place(self, option: Option, value: Value) -> str:
+        try:
+            return self._path(local_path(value.content))
+        except NotLocal as error:
+            found = masked(value.content, name="path")
+            raise ConfigError(
+                f"{option.path} {found!r}: {error}", hint=_supported(option, value.content), where=value.where
+            ) from error
+
     def _path(self, text: str) -> str:
-        return text if "://" in text else str(self.root / Path(text).expanduser())
+        return str(self.root / Path(text).expanduser())
 
     def _note(self, path: str, value: Value) -> None:
         self.notes.append(f"{value.where}: {path} has no meaning in Asof and is ignored")
@@ -332,12 +406,33 @@ class _Reader:
         if key in FEAST_KEYS[section]:
             self._note(key, value)
             return
-        place = f"{shown} (type {product})" if product else FILE
+        place = f"{shown} (type {product})" if product else self.shown
         elsewhere = [each for each in SECTIONS if key in options_of(each, _DEFAULT_TYPES[each])] if not section else []
         hint = nearest(key, known) or (
             f"it is a key of {elsewhere[0]}: check the indentation" if elsewhere else f"the keys are {', '.join(known)}"
         )
         raise ConfigError(f"{place} has no key {key!r}", hint=hint, where=value.where)
+
+
+_SERVERS = {"postgres": "postgres", "postgresql": "postgres", "redis": "redis", "rediss": "redis"}
+"""Scheme of a URL → the product that is reached by it."""
+
+
+_ON_URL = {"registry": ("postgres",), "offline_store": ("postgres",), "online_store": ("postgres", "redis")}
+"""Section → the products on a server that it may be."""
+
+
+def _supported(option: Option, url: str) -> str:
+    """What may stand where a URL was found."""
+    local = "write a path on this machine, or file:///…"
+    if scheme_of(url).partition("+")[0] == "sqlite":
+        return "write the path of the file alone, such as data/registry.db, with `type: sqlite` or without a type"
+    product = _SERVERS.get(scheme_of(url).partition("+")[0], "")
+    if option.name == "path" and product in _ON_URL.get(option.section, ()):
+        return f"give {option.section} `type: {product}` and `url:` in place of path; or {local}"
+    if option.path == "registry.path":
+        return f"{local}; or postgresql://…, for a registry on a server"
+    return local
 
 
 def _wrong(path: str, value: Value, expected: str) -> ConfigError:

@@ -66,7 +66,11 @@ REFERENCE: tuple[Option, ...] = (
     Option("offline_store", "duckdb", "path", "path", "data/offline", "The folder of the archives (Delta tables)."),
     Option("offline_store", "duckdb", "memory_limit", "size", None, "How much memory a query may take, like `4GB`."),
     Option("offline_store", "duckdb", "threads", "integer", None, "How many threads a query may take; else all cores."),
-    Option("offline_store", "duckdb", "temp_directory", "path", None, "Where a query spills what outgrows memory."),
+    Option(
+        "offline_store", "duckdb", "temp_directory", "path", None,
+        "Where a query spills what outgrows memory, in a folder that only its own user may enter and that goes with "
+        "the process; else the system's folder for temporary files.",
+    ),
     Option(
         "offline_store", "postgres", "work_mem", "size", "256MB",
         "How much memory one sort or hash of a read may take in the server.",

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import json
-import os
 import re
-import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
@@ -16,7 +14,7 @@ import duckdb
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from asof.connections.duckdb import Evaluator
+from asof.connections.duckdb import Evaluator, SpillFolder
 from asof.definitions import Source
 from asof.dtypes import from_arrow
 from asof.errors import AsofError, EntityFrameError, Interrupted, SourceError, StorageError
@@ -49,7 +47,8 @@ class DuckDBEngine:
     Args:
         memory_limit: text like `4GB`; DuckDB's default is 80 % of the machine.
         threads: DuckDB's default is one per core.
-        temp_directory: where sorts and joins that outgrow the memory go; by default below the system's own.
+        temp_directory: where sorts and joins that outgrow the memory go, each engine's into a folder of its own there;
+            by default below the system's own.
     """
 
     dialect = batch_dialect = "duckdb"
@@ -63,10 +62,12 @@ class DuckDBEngine:
         if threads:
             config["threads"] = threads
         # DuckDB's own default is a folder where the process happens to run.
-        config["temp_directory"] = temp_directory or str(Path(tempfile.gettempdir()) / f"asof-duckdb-{os.getpid()}")
+        self._spill = SpillFolder(temp_directory)
+        config["temp_directory"] = self._spill.path
         try:
             self._connection = duckdb.connect(":memory:", config=config)
         except duckdb.Error as error:
+            self._spill.close()
             raise StorageError(f"DuckDB does not start: {error}", hint="check the offline store's options") from error
         self._evaluator = Evaluator(threads=threads)
 
@@ -118,6 +119,7 @@ class DuckDBEngine:
     def close(self) -> None:
         self._evaluator.close()
         self._connection.close()
+        self._spill.close()
 
     def _cursor(self) -> duckdb.DuckDBPyConnection:
         cursor = self._connection.cursor()

@@ -7,11 +7,13 @@ from pathlib import Path
 import click
 
 from asof.cli.context import CliContext, pass_context
-from asof.cli.options import Command, misused
+from asof.cli.options import LOCAL_PATH, Command, misused
 
 
 @click.command(cls=Command)
-@click.option("--output", default="demo-output", show_default=True, metavar="FOLDER", help="Where it writes.")
+@click.option(
+    "--output", type=LOCAL_PATH, default="demo-output", show_default=True, metavar="FOLDER", help="Where it writes."
+)
 @click.option("--users", default=1000, show_default=True, type=click.IntRange(min=1), help="How many users it has.")
 @click.option("--ticks", default=50_000, show_default=True, type=click.IntRange(min=1), help="How many minutes.")
 @click.option("--seed", default=7, show_default=True, help="The same seed tells the same story.")
