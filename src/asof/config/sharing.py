@@ -1,0 +1,72 @@
+"""Which stores an environment of a repository shares with another one, where the project's name does not part them."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from asof.config.loading import FILE, Part, StoreConfig, environments, part_in
+from asof.config.secrets import masked
+
+_PARTED_BY_PROJECT = ("log", "offline_store")
+"""Where events and archives stand: what one environment writes there, the other trains on; its purge deletes both."""
+
+_PLACES = ("path", "url", "host", "port", "database", "schema")
+_USER_INFO = re.compile(r"(?<=://)[^/@]*@")
+
+
+def shared_stores(config: StoreConfig, environ: Mapping[str, str] | None = None) -> dict[str, list[str]]:
+    """The repository's other configuration files with the same project → the sections that say the same place.
+
+    What cannot be told, since a variable of the other environment is not set here, is left out.
+    """
+    environ = os.environ if environ is None else environ
+    others = ["", *environments(config.path)] if (config.path / FILE).is_file() else environments(config.path)
+    shared: dict[str, list[str]] = {}
+    for env in others:
+        if env == config.env:
+            continue
+        same = []
+        for section in _PARTED_BY_PROJECT:
+            found = part_in(config.path, env, section, environ)
+            if found is not None and found[0] == config.project:
+                own: Part = getattr(config, section)
+                if _is_one_place(own, found[1], project=config.project):
+                    same.append(section)
+        if same:
+            shared[f"feature_store.{env}.yaml" if env else FILE] = same
+    return shared
+
+
+def place_of(part: Part) -> str:
+    """Where a store is, as it may be shown: its product, and its file or server."""
+    said = masked(_place(part))
+    return " ".join([part.type, *(" ".join(str(said[key]).split()) for key in _PLACES if said.get(key) is not None)])
+
+
+def _place(part: Part) -> dict[str, Any]:
+    options = dict(part.options)
+    for name in ("path", "url"):
+        text = str(options.get(name) or "")
+        if "://" in text:
+            # Two users of one server write to one place.
+            options[name] = _USER_INFO.sub("", text)
+        elif text and name == "path":
+            options[name] = str(Path(text).resolve())
+    return options
+
+
+def _is_one_place(one: Part, other: Part, *, project: str) -> bool:
+    if one.type != other.type:
+        return False
+    if one.type == "kafka":
+        prefixes = {part.options.get("topic_prefix", f"{project}.") for part in (one, other)}
+        servers = [set(part.options.get("bootstrap_servers", ())) for part in (one, other)]
+        return len(prefixes) == 1 and bool(servers[0] & servers[1])
+    options = _place(one), _place(other)
+    said = options[0].keys() | options[1].keys()
+    keys = [key for key in _PLACES if key in said] or sorted(said)
+    return all(options[0].get(key) == options[1].get(key) for key in keys)
