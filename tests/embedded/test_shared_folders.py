@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import tarfile
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -92,7 +93,11 @@ def test_what_one_project_sends_is_not_in_the_other(folder: Path, open_store: Ca
     assert lab.sample("spent").num_rows == 0
     assert lab.dead_letters().num_rows == 0
     assert all(each["next"] == 0 for each in lab.stream_status())
-    assert all(each.ok for each in lab.doctor() if "orders" in str(each) or "visits" in str(each))
+    logs = {each.part: each.text for each in lab.doctor() if each.part in ("source orders", "source visits")}
+    assert logs == {
+        "source orders": "offsets push.orders/0 0..-1, push.orders/1 0..-1; 0 not archived",
+        "source visits": "offsets visits/0 0..-1, visits/1 0..-1; 0 not archived",
+    }
     assert not set(lab.parts.log.topics()) - {"push.orders", "visits", "visits_dead"}, "no topic for replays"
     assert warnings(shop) == warnings(lab) == []
 
@@ -125,6 +130,8 @@ def test_no_project_name_leads_into_the_topics_of_another(
     for amount, store in enumerate(stores, 1):
         store.apply()
         store.push("orders", [order(1, float(amount), -30)])
+    assert both(stores[0], "spent:spent_ever", 1) == ([1.0], [1.0])
+    assert both(stores[1], "spent:spent_ever", 1) == ([2.0], [2.0])
     stores[1].teardown(purge=True)
 
     assert both(stores[0], "spent:spent_ever", 1) == ([1.0], [1.0])
@@ -138,8 +145,8 @@ def test_two_environments_of_one_project_are_warned_of_a_log_that_they_share(
     )
     base, dev = open_store(folder), open_store(folder, "dev")
 
-    assert any("feature_store.dev.yaml has the same project and the same log:" in each for each in warnings(base))
-    assert any("feature_store.yaml has the same project and the same log:" in each for each in warnings(dev))
+    assert any("feature_store.dev.yaml has the same log, and nothing parts its data" in each for each in warnings(base))
+    assert any("feature_store.yaml has the same log, and nothing parts its data" in each for each in warnings(dev))
     assert not any("feature_store.lab.yaml" in each for each in warnings(base))
     assert warnings(open_store(folder, "lab")) == []
 
@@ -153,6 +160,9 @@ def test_two_environments_of_one_project_are_warned_of_a_log_that_they_share(
         ("", "log: {path: '${NOT_SET}/log'}\noffline_store: {path: dev/archive}\n", []),
         ("", "online_store: {type: redis, url: '${NOT_SET}'}\noffline_store: {path: dev/archive}\n", ["log"]),
         (KAFKA, "offline_store: {path: dev/archive}\n", ["log"]),
+        (KAFKA, "project: other\noffline_store: {path: dev/archive}\n", ["log"]),
+        (KAFKA.replace(', topic_prefix: "one."', ""), "project: other\n", []),
+        (KAFKA.replace(', topic_prefix: "one."', ""), "offline_store: {path: dev/archive}\n", ["log"]),
         (KAFKA, "log: {topic_prefix: two.}\noffline_store: {path: dev/archive}\n", []),
     ],
 )
@@ -188,6 +198,21 @@ def test_two_repositories_with_one_project_and_one_log_are_warned_and_no_purge_t
     assert warnings(prod) == []
     assert prod.teardown(purge=True) == []
     assert "push.orders" not in prod.parts.log.topics()
+
+
+def test_a_copy_of_a_store_shares_nothing_with_the_original(
+    folder: Path, tmp_path: Path, open_store: Callable[..., FeatureStore]
+) -> None:
+    store = open_store(folder)
+    store.apply()
+    ways_in(store)
+    store.close()
+    shutil.copytree(folder, tmp_path / "copy")
+    copy = open_store(tmp_path / "copy")
+
+    assert warnings(copy) == []
+    assert copy.teardown(purge=True) == []
+    assert both(open_store(folder), "spent:spent_ever", 1) == ([15.0], [15.0])
 
 
 def test_a_store_from_before_is_served_and_goes_on_where_it_stands(
@@ -251,6 +276,24 @@ def test_a_new_project_in_the_folder_of_an_old_one_begins_a_log_of_its_own(
     assert warnings(new) == []
     new.teardown(purge=True)
     assert both(shop, "spent:spent_ever", 1, 3, hours=2) == ([15.5, 1.5],) * 2
+
+
+def test_events_that_no_registry_knows_are_taken_over_by_moving_their_topic(
+    old: Path, open_store: Callable[..., FeatureStore]
+) -> None:
+    data = old / "shop" / "data"
+    (data / "registry.db").unlink()
+    shutil.rmtree(data / "archive")
+    store = open_store(old / "shop", hours=2)
+
+    assert len([each for each in warnings(store) if "from before projects were kept apart" in each]) == 2
+    (data / "log" / "@shop").mkdir()
+    for topic in ("visits", "push.orders"):
+        (data / "log" / topic).rename(data / "log" / "@shop" / topic)
+    assert warnings(store) == []
+    store.apply()
+    store.stream_run(until_caught_up=True)
+    assert both(store, "spent:spent_ever", 1, 2, 3, hours=2) == ([15.5, 7.25, 1.5],) * 2
 
 
 def test_replayed_letters_of_a_kafka_source_stay_where_its_archive_knows_them(

@@ -1,4 +1,4 @@
-"""Which stores an environment of a repository shares with another one, where the project's name does not part them."""
+"""Which stores an environment shares with another of its repository, where the project's name does not part them."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _USER_INFO = re.compile(r"(?<=://)[^/@]*@")
 
 
 def shared_stores(config: StoreConfig, environ: Mapping[str, str] | None = None) -> dict[str, list[str]]:
-    """The repository's other configuration files with the same project → the sections that say the same place.
+    """The repository's other configuration files → the sections whose topics or archives are this configuration's, too.
 
     What cannot be told, since a variable of the other environment is not set here, is left out.
     """
@@ -32,10 +32,9 @@ def shared_stores(config: StoreConfig, environ: Mapping[str, str] | None = None)
         same = []
         for section in _PARTED_BY_PROJECT:
             found = part_in(config.path, env, section, environ)
-            if found is not None and found[0] == config.project:
-                own: Part = getattr(config, section)
-                if _is_one_place(own, found[1], project=config.project):
-                    same.append(section)
+            own: Part = getattr(config, section)
+            if found is not None and _is_one_place((config.project, own), found):
+                same.append(section)
         if same:
             shared[f"feature_store.{env}.yaml" if env else FILE] = same
     return shared
@@ -59,14 +58,16 @@ def _place(part: Part) -> dict[str, Any]:
     return options
 
 
-def _is_one_place(one: Part, other: Part, *, project: str) -> bool:
-    if one.type != other.type:
+def _is_one_place(one: tuple[str, Part], other: tuple[str, Part]) -> bool:
+    parts = one[1], other[1]
+    if parts[0].type != parts[1].type:
         return False
-    if one.type == "kafka":
-        prefixes = {part.options.get("topic_prefix", f"{project}.") for part in (one, other)}
-        servers = [set(part.options.get("bootstrap_servers", ())) for part in (one, other)]
+    if parts[0].type == "kafka":
+        # What topics are called follows from the project only where no prefix is given.
+        prefixes = {part.options.get("topic_prefix", f"{project}.") for project, part in (one, other)}
+        servers = [set(part.options.get("bootstrap_servers", ())) for part in parts]
         return len(prefixes) == 1 and bool(servers[0] & servers[1])
-    options = _place(one), _place(other)
+    options = _place(parts[0]), _place(parts[1])
     said = options[0].keys() | options[1].keys()
     keys = [key for key in _PLACES if key in said] or sorted(said)
-    return all(options[0].get(key) == options[1].get(key) for key in keys)
+    return one[0] == other[0] and all(options[0].get(key) == options[1].get(key) for key in keys)

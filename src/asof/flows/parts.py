@@ -66,7 +66,7 @@ class Parts:
         return source.transform
 
     def shared_stores(self) -> Mapping[str, Sequence[str]]:
-        """Other configurations of this project → the stores that they share with this one, by the names of sections."""
+        """Other configurations → the stores whose data they have in common with this one, by the names of sections."""
         return {}
 
     def letters_of(self, source: Source) -> Archive:

@@ -87,9 +87,9 @@ def check_sharing(parts: Parts, project: Project) -> list[Finding]:
     findings = [
         Finding(
             "warning", f"project {parts.project!r}", "", "",
-            f"{file} has the same project and the same {' and '.join(sections)}: what is pushed in one environment is "
-            "trained on and served in the other, and `teardown --purge` of one deletes what both have",
-            f"give each environment its own `project`, or its own {' and '.join(sections)}",
+            f"{file} has the same {' and '.join(sections)}, and nothing parts its data from this one's: what is pushed "
+            "in one environment is trained on and served in the other, and `teardown --purge` of one may delete both",
+            f"give each its own `project` (and no common topic_prefix), or its own {' and '.join(sections)}",
         )
         for file, sections in parts.shared_stores().items()
     ]  # fmt: skip
@@ -109,7 +109,8 @@ def check_sharing(parts: Parts, project: Project) -> list[Finding]:
                         "warning", f"source {source.name!r}", source.where, "",
                         f"its topic {source.topic!r} is also that of {' and '.join(others)}: what is sent to one is "
                         "trained on and served in the other",
-                        "give each environment its own `project`, or its own log",
+                        "give each environment its own `project`, or its own log; where a store was moved or is gone, "
+                        "docs/how-to/environments.md says how to make that known",
                     )
                 )  # fmt: skip
             elif source.topic in old.keys() - kept and source.name not in known:

@@ -112,9 +112,12 @@ def read_topic(path: Path) -> TopicFile:
 def users_of(path: Path) -> list[str]:
     """The stores that use the topic, as they call themselves."""
     try:
-        return (path / "users").read_text(encoding="utf-8").splitlines()
+        lines = (path / "users").read_text(encoding="utf-8").splitlines()
     except FileNotFoundError:
         return []
+    # In a copy of the folder, those who use the original are none of its users.
+    here = str(path.stat().st_ino)
+    return [user for inode, _, user in (line.partition(" ") for line in lines) if inode == here]
 
 
 def add_user(path: Path, user: str) -> None:
@@ -130,6 +133,6 @@ def remove_user(path: Path, user: str) -> None:
 
 
 def _write_users(path: Path, users: list[str]) -> None:
-    new = path / ".users.new"
-    new.write_text("".join(f"{each}\n" for each in users), encoding="utf-8")
+    new, here = path / ".users.new", path.stat().st_ino
+    new.write_text("".join(f"{here} {each}\n" for each in users), encoding="utf-8")
     os.replace(new, path / "users")
