@@ -3,23 +3,24 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cached_property, partial
 from importlib import import_module
 from importlib.metadata import entry_points
 from pathlib import Path
 from threading import Lock
 from typing import Any
 
-from asof.config import Part, StoreConfig, expanded
+from asof.config import Part, StoreConfig, expanded, place_of, shared_stores
 from asof.config.reference import CONNECTIONS, options_of
 from asof.decoding import Schemas
 from asof.definitions import LogSource, Source
 from asof.definitions.transforms import MessageTransform
 from asof.errors import ConfigError, MissingExtra, nearest, some
 from asof.flows.parts import Parts
+from asof.flows.shared_logs import kept_topics
 from asof.local_paths import NotLocal, local_path, scheme_of
 from asof.timing import Clock
 
@@ -302,10 +303,18 @@ class OpenedParts(Parts):
     def log(self) -> Any:  # type: ignore[override]
         options = {name: value for name, value in self.config.log.options.items() if name != "partitions"}
         if self.config.log.type == "kafka":
-            # A cluster is shared where a folder is not: another project must not read this one's pushes.
+            # A cluster is shared: another project must not read this one's pushes.
             options.setdefault("topic_prefix", f"{self.project}.")
         part = Part(self.config.log.type, options, self.config.log.where)
-        return opened("log", part, self.config.path, clock=self.clock)
+        extra: dict[str, Any] = {}
+        if part.type == "file":
+            # Nor of this folder: its topics are known by the project, too.
+            user = f"project {self.project!r} of the registry {place_of(self.config.registry)}"
+            extra = {"project": self.project, "user": user, "kept": partial(kept_topics, self)}
+        return opened("log", part, self.config.path, clock=self.clock, **extra)
+
+    def shared_stores(self) -> Mapping[str, Sequence[str]]:
+        return shared_stores(self.config)
 
     def schemas_of(self, source: LogSource) -> Schemas | None:
         if not source.message_format.registry:

@@ -192,13 +192,18 @@ class FeatureStore:
         self.refresh_registry()
         return plan
 
-    def teardown(self, *, purge: bool = False) -> None:
-        """Remove this project's registry and online rows; its archives, too, with `purge`."""
+    def teardown(self, *, purge: bool = False) -> list[str]:
+        """Remove this project's registry and online rows; its archives and logs, too, with `purge`.
+
+        Returns:
+            What was left where it is because other projects or environments use it, in words.
+        """
         from asof.flows.apply import teardown  # noqa: PLC0415
 
         self._close_pushers()
-        teardown(self.parts, purge=purge)
+        left = teardown(self.parts, purge=purge)
         self._snapshot = None
+        return left
 
     # ---- reading ----
 

@@ -4,5 +4,9 @@ from asof.config.auth import Auth
 from asof.config.documents import expanded
 from asof.config.loading import Part, StoreConfig, environments, load_config
 from asof.config.reference import REFERENCE, Option
+from asof.config.sharing import place_of, shared_stores
 
-__all__ = ["REFERENCE", "Auth", "Option", "Part", "StoreConfig", "environments", "expanded", "load_config"]
+__all__ = [
+    "REFERENCE", "Auth", "Option", "Part", "StoreConfig", "environments", "expanded", "load_config", "place_of",
+    "shared_stores",
+]  # fmt: skip

@@ -211,6 +211,36 @@ def _read(path: Path, env: str, *, is_given: bool) -> tuple[Value, Value | None]
     return (overlay(base, over), base) if base is not None else (over, None)
 
 
+def part_in(file: Path, env: str, section: str, environ: Mapping[str, str]) -> tuple[str, Part] | None:
+    """The project and one store of an environment that is not the one in use; None where they cannot be told.
+
+    Args:
+        file: the configuration file that the environment's overlay, if any, is laid over.
+
+    Variables that are not set here stay as they are written: the other environment may be on another machine.
+    """
+    try:
+        document, _ = _read(file, env, is_given=False)
+        wanted = {key: _expanded_where_set(document.content[key], environ)
+                  for key in ("project", CONNECTIONS, section) if key in document.content}  # fmt: skip
+        reader = _Reader(file.parent, shown=file.name)
+        project = reader._project(Value(wanted, "map", document.where), env)
+        connections = reader._connections(wanted.get(CONNECTIONS))
+        return project, reader._part(section, wanted.get(section), connections=connections)
+    except ConfigError:
+        return None
+
+
+def _expanded_where_set(value: Value, environ: Mapping[str, str]) -> Value:
+    if value.tag == "map":
+        content = {key: _expanded_where_set(each, environ) for key, each in value.content.items()}
+        return Value(content, "map", value.where)
+    try:
+        return value.expand(environ)
+    except ConfigError:
+        return value
+
+
 def _shared(base: Value, document: Value) -> str:
     """The stores that an environment has in common with the base, where the project's name does not part them."""
     if document.content["project"].content != base.content.get("project", document.content["project"]).content:

@@ -17,6 +17,7 @@ from asof.flows.build import drop_generations, fill, next_generation, wait_for_w
 from asof.flows.facts import change_facts
 from asof.flows.ingest import BUILT
 from asof.flows.parts import Parts, Progress, silent, table_of
+from asof.flows.shared_logs import check_sharing, delete_or_leave, leave
 from asof.flows.topics import check_logs, make_topic
 from asof.flows.transforms import transform_of
 from asof.offline.protocol import ARRIVAL_COLUMNS
@@ -46,7 +47,7 @@ def make_plan(parts: Parts, project: Project) -> Plan:
     resolved, findings = resolve(project, described)
     plan = diff(parts.registry.load(parts.project), resolved).with_findings(findings)
     more = _reserved_columns(resolved) + _transforms(parts, resolved)
-    more += _out_of_reach(parts, resolved, described) + check_logs(parts, resolved)
+    more += _out_of_reach(parts, resolved, described) + check_logs(parts, resolved) + check_sharing(parts, resolved)
     if not plan.errors:
         more += _null_keys(parts, resolved)
     for view in resolved.on_demand_views.values():
@@ -270,18 +271,29 @@ def _overtaken(parts: Parts) -> RegistryConflict:
     )
 
 
-def teardown(parts: Parts, *, purge: bool = False) -> None:
-    """Remove everything of exactly this project: registry, online rows; archives and logs only with `purge`."""
+def teardown(parts: Parts, *, purge: bool = False) -> list[str]:
+    """Remove everything of exactly this project: registry, online rows; archives and logs only with `purge`.
+
+    Returns:
+        What was left where it is because others use it, in words.
+    """
     snapshot = parts.registry.load(parts.project)
+    left = []
     parts.online.drop_project(parts.project)
     if purge:
         for source in snapshot.project.sources.values():
-            if isinstance(source, LogSource) and source.type == "push":
-                parts.log.delete(source.topic)
-            if isinstance(source, LogSource):
-                parts.log.delete(replay_topic(source))
+            if not isinstance(source, LogSource):
+                continue
+            own = [source.topic] if source.type == "push" else []
+            for topic in [*own, replay_topic(source)]:
+                if others := delete_or_leave(parts, topic):
+                    left.append(f"topic {topic!r} stays: it is also that of {' and '.join(others)}")
+            if source.type == "log":
+                # Programs that send to it may be anyone's.
+                leave(parts, source.topic)
         parts.offline.drop_project(parts.project)
     parts.registry.drop(parts.project)
+    return left
 
 
 __all__ = ["apply_plan", "make_plan", "teardown"]
