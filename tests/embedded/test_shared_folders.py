@@ -314,3 +314,16 @@ def test_replayed_letters_of_a_kafka_source_stay_where_its_archive_knows_them(
     parts.offline.create(archive, archive_schema(source))
     parts.offline.append(archive, archive_schema(source).empty_table(), {REPLAYED: 4})
     assert kept_topics(parts, replay) == {"kafka.visits.replay"}
+
+
+def test_a_named_configuration_is_compared_with_the_others_of_its_folder_and_not_with_itself(tmp_path: Path) -> None:
+    text = "project: shop\nregistry: data/registry.db\n"
+    (tmp_path / "feature_store.yaml").write_text(text + "log: {type: file, path: data/log}\n")
+    (tmp_path / "shop.yaml").write_text(text + "log: {type: file, path: data/log}\n")
+    (tmp_path / "shop.dev.yaml").write_text("log: {type: file, path: data/other}\noffline_store: {path: data/dev}\n")
+
+    named = shared_stores(load_config(file=tmp_path / "shop.yaml"), {})
+    overlaid = shared_stores(load_config(file=tmp_path / "shop.yaml", env="dev"), {})
+
+    assert named == {"feature_store.yaml": ["log", "offline_store"]}
+    assert overlaid == {}
