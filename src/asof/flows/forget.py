@@ -25,6 +25,7 @@ from asof.flows.training_sets import list_training_sets, open_training_set
 from asof.log.protocol import UnknownTopic
 from asof.online.protocol import Table
 from asof.packing import key_bytes, key_values
+from asof.sql import archive as statements
 
 WAIT_S = 10.0
 """How long a worker may take to archive what it had read before the key's messages were erased."""
@@ -200,8 +201,7 @@ def _forget_events(
     if rows is None:
         return
     found: dict[int, list[int]] = {}
-    text = 'SELECT "partition", "offset", "value" FROM letters'
-    for batch in parts.offline.sql(text, {"letters": rows}).reader(10_000):
+    for batch in parts.offline.sql(statements.letter_values(), {"letters": rows}).reader(10_000):
         for partition, offset, value in zip(*(column.to_pylist() for column in batch.columns), strict=True):
             if matcher(None, value):
                 found.setdefault(partition, []).append(offset)
