@@ -1,9 +1,10 @@
-"""Keys of several columns of every type, on every way that reads an archive by key: the same on every offline store."""
+"""What is asked of an archive by key, by event id and by column: the same on every offline store."""
 
 from __future__ import annotations
 
 import datetime as dt
 from collections.abc import Iterator
+from dataclasses import replace
 from decimal import Decimal as Number
 from pathlib import Path
 from typing import Any
@@ -11,10 +12,22 @@ from typing import Any
 import pyarrow as pa
 import pytest
 
-from asof.definitions import Aggregation, Entity, FeatureView, Field, PushSource, Session, Sliding
+from asof.definitions import Aggregation, Entity, FeatureView, Field, LogSource, PushSource, Session, Sliding
+from asof.dtypes import DType
+from asof.flows.audit import audit
+from asof.flows.build import rebuild
+from asof.flows.claims import EVENTS
+from asof.flows.doctor import doctor
+from asof.flows.explain import explain
+from asof.flows.parts import Parts
+from asof.flows.sample import sample
+from asof.flows.stream_status import RECENT_ROWS, stream_status
+from asof.offline.protocol import OfflineStore
 from asof.store import FeatureStore
+from asof.testing.streams import VISITS, Clock, StreamRun, visit
 from asof.timing import MINUTE, iso, micros, moment
 from asof.types import Bool, Bytes, Date, Decimal, Int32, Int64, String, Timestamp
+from tests.parts import close, embedded_parts
 
 NOW = micros("2026-01-01T12:00:00+00:00")
 TIMES = pa.timestamp("us", "UTC")
@@ -31,6 +44,7 @@ OTHER = {
     "text": "", "raw": b"", "small": 2**31 - 1, "big": 2**63 - 1, "flag": False, "day": dt.date(9999, 12, 31),
     "moment": dt.datetime(1, 1, 1, tzinfo=dt.UTC), "price": Number("0.00"),
 }  # fmt: skip
+GONE = "lower(op) LIKE 'gon%' AND NOT n / 2 <= 0 AND substr(text, 1, 3) IS NOT NULL AND CAST(n AS String) <> '7'"
 CASES = [
     ("text", "big"), ("raw", "small"), ("moment", "text"), ("day", "price"), ("flag", "raw"), ("price",), ("moment",),
     tuple(KEYS),
@@ -46,7 +60,7 @@ def fields(*more: Field) -> list[Field]:
 
 def definitions(keys: tuple[str, ...]) -> list[Any]:
     entity = Entity("thing", join_keys=list(keys))
-    source = PushSource("things", fields(), "at", delete_when="op = 'gone' AND n > 0")
+    source = PushSource("things", fields(), "at", delete_when=GONE)
     return [
         entity, source, FeatureView("newest", entities=[entity], source=source, schema=[Field("n", Int64)]),
         FeatureView("windows", entities=[entity], source=source, aggregations=[
@@ -67,7 +81,7 @@ def rows(*given: tuple[dict[str, Any], int, int, str]) -> pa.Table:
     return pa.table(columns)
 
 
-EVENTS = rows(
+PUSHED = rows(
     (ONE, 1, 30, "new"), (ONE, 2, 20, "new"), (ONE, 5, 2, "new"), (OTHER, 3, 15, "new"), (OTHER, 4, 5, "gone"),
     (OTHER, 0, 4, "gone"),
 )  # fmt: skip
@@ -86,7 +100,7 @@ class CompositeKeysSuite:
         (tmp_path / "feature_store.yaml").write_text(text, encoding="utf-8")
         with FeatureStore(tmp_path) as store:
             store.apply(definitions(keys))
-            store.push("things", EVENTS)
+            store.push("things", PUSHED)
             yield store
             store.teardown(purge=True)
 
@@ -124,7 +138,105 @@ class CompositeKeysSuite:
         assert_all_is_well(gone)
 
 
+IDS = [
+    (String, ["it's", ""]), (Int64, [-(2**63), 2**63 - 1]), (Int32, [0, -1]), (Bool, [True, False]),
+    (Date, ["9999-12-31", "1969-12-31"]), (Timestamp, ["0001-01-01T00:00:00.000001Z", "2026-01-01T00:00:00Z"]),
+    (Decimal(20, 3), ["-0.001", "12345678901234567"]), (Bytes, ["AP8=", ""]),
+]  # fmt: skip
+
+
+def visits(*more: Field, **options: Any) -> LogSource:
+    return LogSource(
+        "visits", schema=[*VISITS.schema, *more], timestamp_field="at", timestamp_unit="us", allowed_lateness="10m",
+        max_future="5m", **options,
+    )  # fmt: skip
+
+
+def counted(source: LogSource, *keys: str) -> list[Any]:
+    entity = Entity("_".join(keys), list(keys))
+    view = FeatureView(f"by_{entity.name}", entities=[entity], source=source, aggregations=[
+        Aggregation("", "count", name="ever"), Aggregation("", "count", window=Session("30m"), name="session"),
+    ])  # fmt: skip
+    return [entity, view]
+
+
+class ArchivedColumnsSuite:
+    """A subclass gives the fixture `offline_store`: an empty `OfflineStore`; None is the embedded one."""
+
+    @pytest.fixture
+    def parts(self, tmp_path: Path, offline_store: OfflineStore | None) -> Iterator[Parts]:
+        parts = embedded_parts(tmp_path, clock=Clock())
+        if offline_store is not None:
+            parts = replace(parts, offline=offline_store)
+        yield parts
+        parts.offline.drop_project(parts.project)
+        close(parts)
+
+    @pytest.mark.parametrize(("dtype", "ids"), IDS, ids=lambda each: getattr(each, "name", ""))
+    def test_event_ids_that_the_online_store_lost_come_back_from_the_archive(
+        self, parts: Parts, dtype: DType, ids: list[Any]
+    ) -> None:
+        source = visits(Field("the id", dtype), event_id="the id")
+        run = StreamRun(parts, parts.clock, definitions=[source, *counted(source, "user_id")])  # type: ignore[arg-type]
+        events = [{**visit(user), "the id": each} for user, each in enumerate([*ids, None], start=1)]
+        run.send(*events)
+        run.finish()
+        for table in parts.online.tables(parts.project):
+            if table.view.endswith(EVENTS):
+                parts.online.drop(table)
+        run.send(*events, partition=1)
+        run.finish()
+
+        assert run.served("by_user_id")["ever"] == [1, 1, 2] and not run.letters()
+
+    def test_a_column_that_a_source_declares_later_is_an_event_id_and_a_key_from_then_on(self, parts: Parts) -> None:
+        source = visits()
+        run = StreamRun(parts, parts.clock, definitions=[source, *counted(source, "user_id")])  # type: ignore[arg-type]
+        run.send(visit(1), visit(2))
+        run.finish()
+
+        source = visits(Field("id", String), Field("shop", String), event_id="id", delete_when="shop = 'none'")
+        by_shop = counted(source, "user_id", "shop")
+        run.apply(source, *counted(source, "user_id"), *by_shop, *counted(source, "shop"))
+        snapshot = parts.registry.load(parts.project)
+        # Nothing of the archive has the columns yet.
+        assert audit(parts, snapshot).ok
+        assert explain(parts, snapshot, "by_user_id_shop:ever", {"user_id": 1, "shop": "a"}).value == 0
+        assert sample(parts, snapshot, "by_user_id_shop").num_rows == 0
+        assert sample(parts, snapshot, "by_user_id_shop", by="entities").num_rows == 0
+        assert rebuild(parts, snapshot.project.views["by_shop"], wait_s=0) == 0
+        assert all(check.ok for check in doctor(parts)), doctor(parts)
+
+        event = {**visit(1), "id": "x", "shop": "a"}
+        run.send(event, event, {**visit(3), "id": "y", "shop": "none"})
+        run.finish()
+        assert run.served("by_user_id")["ever"] == [2, 1, 0]
+        assert audit(parts, snapshot).ok
+        assert explain(parts, snapshot, "by_user_id_shop:ever", {"user_id": 1, "shop": "a"}).value == 1
+        assert rebuild(parts, snapshot.project.views["by_user_id_shop"], wait_s=0) == 1
+
+    def test_the_state_of_a_stream_is_told_of_its_newest_rows_however_many_dead_letters_come_after(
+        self, parts: Parts
+    ) -> None:
+        source = visits()
+        run = StreamRun(parts, parts.clock, definitions=[source, *counted(source, "user_id")])  # type: ignore[arg-type]
+        run.send(visit(1), visit(2))
+        run.send(*[b"\xff"] * (RECENT_ROWS + 5))
+        run.finish()
+
+        found = {each["partition"]: each for each in stream_status(parts)}
+        assert found[0]["letters"] == RECENT_ROWS + 5 and found[0]["freshness_s"] is not None
+        assert found[0]["late_max_s"] == 0.0
+        assert found[1]["freshness_s"] is None
+
+
 class TestDuckDB(CompositeKeysSuite):
     @pytest.fixture
     def offline(self) -> str:
         return "{type: duckdb}"
+
+
+class TestArchivedColumnsInDelta(ArchivedColumnsSuite):
+    @pytest.fixture
+    def offline_store(self) -> None:
+        return None
