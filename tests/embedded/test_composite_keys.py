@@ -133,9 +133,11 @@ class CompositeKeysSuite:
         assert store.stream_status()
 
         done = store.forget("thing", one)
-        assert done["archive"] == {"things": 4}
+        assert (done["archive"], done["log"]) == ({"things": 4}, {"push.things": 4})
         gone = {"n": [None, 0], "total": [None, 3], "ever": [0, 2], "session": [0, 1]}
         assert_all_is_well(gone)
+        done = store.forget("thing", other)
+        assert (done["archive"], done["log"]) == ({"things": 3}, {"push.things": 3})
 
 
 IDS = [
