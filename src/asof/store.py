@@ -635,11 +635,7 @@ class FeatureStore:
 
     def history(self, limit: int = 20) -> list[Any]:
         """Who applied what when, newest first; without the commits that a worker or a run made of its own progress."""
-        return [
-            commit
-            for commit in self.parts.registry.history(self.project, limit * 50)
-            if not commit.summary.startswith(("facts:", "nothing changed"))
-        ][:limit]
+        return self.parts.registry.history(self.project, limit, facts=False)
 
     # ---- listing ----
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -13,6 +14,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[2]
+_STATEMENT = re.compile(r"\s*(SELECT\s+\S|DELETE FROM|INSERT INTO|UPDATE \w+ SET|WITH \w+ AS)")
 SOURCE = ROOT / "src"
 
 FAMILIES = ("registry", "sources", "offline", "online", "log")
@@ -207,6 +209,16 @@ def test_nothing_below_the_store_reads_the_clock_or_the_environment() -> None:
         for read, line in system_reads(parsed(path))
     ]
 
+    assert not offences, describe(offences)
+
+
+def test_flows_and_faces_hold_no_sql() -> None:
+    offences = []
+    for module, path in modules().items():
+        if module.split(".")[1:2] and module.split(".")[1] in ("flows", "server", "store"):
+            for node in ast.walk(parsed(path)):
+                if isinstance(node, ast.Constant) and isinstance(node.value, str) and _STATEMENT.match(node.value):
+                    offences.append(f"{module}:{node.lineno}: {node.value[:40]!r} belongs into asof.sql, per dialect")
     assert not offences, describe(offences)
 
 

@@ -24,6 +24,7 @@ from asof.offline.protocol import ARRIVAL_COLUMNS
 from asof.planning import Finding, NewGeneration, Plan, diff, resolve
 from asof.planning.fits import misfit
 from asof.sources.protocol import CountsInPlace, Need
+from asof.sql import archive as statements
 
 _ATTEMPTS = 50
 
@@ -160,8 +161,7 @@ def _nulls(parts: Parts, source: Source, columns: Sequence[str]) -> dict[str, st
     rows = rows_of(parts, source)
     if rows is None:
         return {}
-    counts = ", ".join(f'count(*) - count("{column}") AS "{column}"' for column in columns)
-    row = parts.offline.sql(f'SELECT {counts} FROM "{source.name}"', {source.name: rows}).reader().read_all()
+    row = parts.offline.sql(statements.count_nulls(columns), {"source": rows}).reader().read_all()
     found = {column: row[column][0].as_py() for column in columns}
     return {column: f"{nulls} rows" for column, nulls in found.items() if nulls}
 
@@ -221,9 +221,9 @@ def _stage(parts: Parts, plan: Plan, fresh: list[FeatureView], token: str) -> di
     def staged(facts: Mapping[str, Any]) -> dict[str, Any]:
         current = parts.registry.load(parts.project)
         if current.version != plan.version and base is not None and current.project.content() != base.project.content():
-            raise _overtaken(parts)
+            raise _overtaken(parts, plan)
         if plan.version == 0 and list(current.project):
-            raise _overtaken(parts)
+            raise _overtaken(parts, plan)
         generations = dict(facts.get("generations", {}))
         for view in fresh:
             names[view.name] = next_generation(current, view)
@@ -242,7 +242,7 @@ def _switch(parts: Parts, plan: Plan, names: Mapping[str, str], token: str) -> S
     for attempt in range(_ATTEMPTS):
         now = parts.registry.load(parts.project)
         if now.facts.get("staged", {}).get("token") != token:
-            raise _overtaken(parts)
+            raise _overtaken(parts, plan)
         generations = {
             name: known for name, known in now.facts.get("generations", {}).items()
             if name in plan.project.views and plan.project.views[name].online
@@ -262,8 +262,10 @@ def _switch(parts: Parts, plan: Plan, names: Mapping[str, str], token: str) -> S
     raise AssertionError("unreachable")
 
 
-def _overtaken(parts: Parts) -> RegistryConflict:
-    last = parts.registry.history(parts.project, 1)
+def _overtaken(parts: Parts, plan: Plan) -> RegistryConflict:
+    # Whoever changed definitions since then, however often workers committed their progress after it.
+    last = [each for each in parts.registry.history(parts.project, 1, facts=False) if each.version > plan.version]
+    last = last or parts.registry.history(parts.project, 1)
     by = f" by {last[0].who} (version {last[0].version}: {last[0].note})" if last else ""
     return RegistryConflict(
         f"project {parts.project!r} was changed{by} since this plan was made; nothing of this one was applied",

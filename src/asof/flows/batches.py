@@ -88,6 +88,19 @@ def counted(source: Source, batch: Batch) -> Batch:
     return batch if counts.all() else batch.take(np.flatnonzero(counts))
 
 
+def with_keys(view: FeatureView, batch: Batch) -> Batch:
+    """Without rows in which a join key of the view is null, which no read can find.
+
+    Messages have their keys; but what was archived before the source declared a key's column has none.
+    """
+    kept = np.ones(len(batch), dtype=bool)
+    for field in view.key_fields:
+        column = batch.rows[field.name]
+        if column.null_count:
+            kept &= column.is_valid().to_numpy()
+    return batch if kept.all() else batch.take(np.flatnonzero(kept))
+
+
 @dataclass(frozen=True)
 class Keyed:
     """The distinct keys of a batch for one view.

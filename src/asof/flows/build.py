@@ -18,13 +18,13 @@ from asof.flows.deletions import deletions
 from asof.flows.facts import change_facts
 from asof.flows.feeding import Feeder, expiry_of, inputs_of, layout_of
 from asof.flows.generations import BUILT, live_name, progress_name
-from asof.flows.keys import key_condition
 from asof.flows.parts import Parts, Progress, current_generation, silent, table_of
 from asof.flows.topics import topics_of
 from asof.log.protocol import UnknownTopic
 from asof.offline.protocol import HISTORY
 from asof.online.protocol import Lookup, Unchanged
 from asof.packing import key_values
+from asof.sql import archive as statements
 
 WAIT_S = 15.0
 """How long workers may take to catch up with a new generation; they flush every few seconds."""
@@ -199,15 +199,13 @@ def _fold_archive(
     rows = parts.offline.rows(parts.archive_of(source))
     if rows is None:
         return 0
-    total = _one(parts, 'SELECT count(*) AS n FROM archive', {"archive": rows})
+    total = _one(parts, statements.count_rows(), {"archive": rows})
     buckets = max(1, -(-total // _EVENTS_AT_ONCE))
     keys = [source.raw(key) for key in feeder.view.join_keys]
     hashed = parts.offline.bucket(keys, buckets)
     done = written = 0
     for bucket in range(buckets):
-        text = (
-            f"SELECT * FROM archive WHERE {hashed} = {bucket} AND ({_up_to(base)})"
-        )
+        text = statements.rows_of_bucket(hashed, bucket, through=base)
         table = parts.offline.sql(text, {"archive": rows}).reader(100_000).read_all()
         if table.num_rows:
             batch = counted(source, batch_of_archive(source, table))
@@ -232,7 +230,7 @@ def recompute_rows(parts: Parts, source: LogSource, feeder: Feeder, keys: Sequen
 
 
 def _recompute(
-    parts: Parts, source: LogSource, feeder: Feeder, keys: Sequence[bytes], archive: Any
+    parts: Parts, source: LogSource, feeder: Feeder, keys: Sequence[bytes], archived_rows: Any
 ) -> list[bytes]:
     view = feeder.view
     layout = layout_of(view)
@@ -249,12 +247,11 @@ def _recompute(
     ]  # fmt: skip
     if not ready:
         return gone
-    conditions = [
-        key_condition(view.source, view.key_fields, key_values(keys[i]), dialect=parts.offline.dialect) for i in ready
-    ]
-    mine = " OR ".join(f"({each})" for each in conditions)
-    text = f"SELECT * FROM archive WHERE {mine}"
-    table = parts.offline.sql(text, {"archive": archive}).reader().read_all()
+    text = statements.rows_of_keys(
+        [view.source.raw(key) for key in view.join_keys], view.key_fields, [key_values(keys[i]) for i in ready],
+        dialect=parts.offline.dialect,
+    )  # fmt: skip
+    table = parts.offline.sql(text, {"archive": archived_rows}).reader().read_all()
     batch = counted(view.source, batch_of_archive(view.source, table))
     distinct = keyed(view, batch.rows)
     places = {keys[i]: place for place, i in enumerate(ready)}
@@ -276,11 +273,6 @@ def _recompute(
         expires_at=expiry_of(view, layout, made, now=due),
     )  # fmt: skip
     return gone + [keys[i] for i, was in zip(ready, kept, strict=True) if was]
-
-
-def _up_to(offsets: Mapping[int, int]) -> str:
-    terms = [f'(partition = {each} AND "offset" <= {offset})' for each, offset in offsets.items() if offset >= 0]
-    return " OR ".join(terms) or "false"
 
 
 def _one(parts: Parts, text: str, inputs: Mapping[str, Any]) -> int:

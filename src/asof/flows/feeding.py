@@ -15,7 +15,7 @@ from asof.definitions import FeatureView, LogSource, Sliding
 from asof.dtypes import DType
 from asof.errors import StorageError
 from asof.expressions import check, parse, print_sql
-from asof.flows.batches import Batch, Keyed, keyed
+from asof.flows.batches import Batch, Keyed, keyed, with_keys
 from asof.flows.deletions import deletions
 from asof.flows.latest_rows import LatestRows, Newest
 from asof.flows.parts import Parts, table_of
@@ -66,6 +66,7 @@ class Feeder:
         Returns:
             How many rows were written.
         """
+        batch = with_keys(self.view, batch)
         if not len(batch):
             return 0
         due = clock - self.view.delay

@@ -111,6 +111,21 @@ def ordering(column: str, dtype: DType | None, declared: Callable[[DType], str])
     return column
 
 
+def is_value(column: str, value: Any, dtype: DType) -> str:
+    """Whether a raw column holds a key's value.
+
+    Args:
+        value: plain as it is packed: a time as microseconds, a date as days, a decimal as text.
+    """
+    if dtype.name == "Timestamp":
+        return f"epoch_us({column}) = {value}"
+    if dtype.name == "Date":
+        return f"CAST({column} AS DATE) = DATE '1970-01-01' + {value}"
+    if isinstance(value, bytes):
+        return f"{column} = from_hex('{value.hex()}')"
+    return f"{column} = {text(value) if isinstance(value, str) else repr(value)}"
+
+
 def is_among(columns: str, others: str, relation: str) -> str:
     """Whether the columns are those of one of the relation's rows."""
     return f"({columns}) IN (SELECT ({others}) FROM {relation})"
@@ -124,7 +139,7 @@ def from_micros(value: Micros, sql_type: str, unit: str = "", *, up: bool = Fals
     """
     if sql_type == "TIMESTAMP":
         return f"make_timestamp({value})"
-    if sql_type == "TIMESTAMP WITH TIME ZONE":
+    if sql_type in ("TIMESTAMP WITH TIME ZONE", "TIMESTAMPTZ"):
         return f"make_timestamptz({value})"
     if unit:
         multiplier, divisor = UNITS[unit]
