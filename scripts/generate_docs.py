@@ -70,7 +70,7 @@ def http() -> str:
     from asof.server.openapi import ANSWERS, REFUSALS, document
     from asof.server.routes import ROUTES
 
-    schemas = document()["components"]["schemas"]
+    schemas = document(ROUTES)["components"]["schemas"]
     lines = [
         "# HTTP", "",
         "The routes of `asof serve`. The same as an OpenAPI document: `GET /openapi.json`. How to use them: "

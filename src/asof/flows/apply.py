@@ -153,7 +153,7 @@ def _lookups(project: Project, source: LogSource) -> list[list[str]]:
 
 def _nulls(parts: Parts, source: Source, columns: Sequence[str]) -> dict[str, str]:
     """Column → how many of its rows are null, in words; only those that have some."""
-    from asof.flows.historical import rows_of  # noqa: PLC0415
+    from asof.flows.inputs import rows_of  # noqa: PLC0415
 
     reader = parts.readers.get(source.type)
     if isinstance(reader, CountsInPlace):

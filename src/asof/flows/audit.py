@@ -20,7 +20,8 @@ from asof.flows.batches import batch_of_archive, keyed
 from asof.flows.differences import values_agree
 from asof.flows.explain import newest_event
 from asof.flows.feeding import layout_of
-from asof.flows.historical import rows_of, view_as_of, whole_view
+from asof.flows.historical import view_as_of, whole_view
+from asof.flows.inputs import rows_of
 from asof.flows.keys import key_hash, restored_key
 from asof.flows.parts import Parts, current_generation, table_of, view_named
 from asof.flows.sample import sampled_rows

@@ -11,8 +11,8 @@ from asof.errors import RequestError
 from asof.fitting import event_micros, fit
 from asof.flows.archiving import archive_schema, with_arrival
 from asof.flows.build import rebuild
-from asof.flows.historical import rows_of
 from asof.flows.ingest import progress_name
+from asof.flows.inputs import rows_of
 from asof.flows.parts import Parts, Progress, current_generation, log_source_named, silent, table_of
 from asof.flows.pushed import fitted_rows
 from asof.offline.protocol import HISTORY

@@ -16,7 +16,7 @@ from asof.definitions import FeatureView
 from asof.errors import SourceError, StorageError
 from asof.fitting import fit
 from asof.flows.feeding import GRACE, expiry_of, inputs_of, layout_of
-from asof.flows.historical import rows_of
+from asof.flows.inputs import rows_of
 from asof.flows.parts import Parts, Progress, table_of
 from asof.online.protocol import NO_ROW, Lookup, Newest, Table, Unchanged
 from asof.packing import key_bytes, pack_rows, plain_values

@@ -3,27 +3,24 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
-import numpy as np
 import pyarrow as pa
 
-from asof.aggregation import Events, decode, encode, fold
 from asof.definitions import FeatureView, LogSource, Snapshot, state_hash
 from asof.errors import RegistryConflict
 from asof.flows.archiving import EPOCH
-from asof.flows.batches import batch_of_archive, counted, keyed
-from asof.flows.deletions import deletions
+from asof.flows.batches import batch_of_archive, counted
 from asof.flows.facts import change_facts
-from asof.flows.feeding import Feeder, expiry_of, inputs_of, layout_of
+from asof.flows.feeding import Feeder
 from asof.flows.generations import BUILT, live_name, progress_name
+from asof.flows.ingest import Ingest
 from asof.flows.parts import Parts, Progress, current_generation, silent, table_of
+from asof.flows.take_in import take_in
 from asof.flows.topics import topics_of
 from asof.log.protocol import UnknownTopic
 from asof.offline.protocol import HISTORY
-from asof.online.protocol import Lookup, Unchanged
-from asof.packing import key_values
 from asof.sql import archive as statements
 
 WAIT_S = 15.0
@@ -33,7 +30,6 @@ STILL_S = 7.0
 """A worker that does nothing for so long is none: they flush every few seconds."""
 
 _EVENTS_AT_ONCE = 1_000_000
-_KEYS_AT_ONCE = 200
 
 
 def next_generation(snapshot: Snapshot, view: FeatureView) -> str:
@@ -149,9 +145,6 @@ def wait_for_workers(parts: Parts, view: FeatureView, generation: str, *, second
     if current is None or not isinstance(source, LogSource):
         return
     if source.type == "push":
-        from asof.flows.ingest import Ingest  # noqa: PLC0415 - ingest reads build's words, too
-        from asof.flows.stream import take_in  # noqa: PLC0415
-
         ingest = Ingest(parts, source.name, seconds=time.monotonic)
         try:
             take_in(parts, ingest)
@@ -215,64 +208,6 @@ def _fold_archive(
     return written
 
 
-def recompute_rows(parts: Parts, source: LogSource, feeder: Feeder, keys: Sequence[bytes]) -> list[bytes]:
-    """Make rows anew from the archive, over the events that they have seen; the keys for which that was possible.
-
-    A row that has seen events which are not archived yet stays as it is, until they are.
-    """
-    rows = parts.offline.rows(parts.archive_of(source))
-    if rows is None:
-        return []
-    done: list[bytes] = []
-    for start in range(0, len(keys), _KEYS_AT_ONCE):
-        done += _recompute(parts, source, feeder, keys[start : start + _KEYS_AT_ONCE], rows)
-    return done
-
-
-def _recompute(
-    parts: Parts, source: LogSource, feeder: Feeder, keys: Sequence[bytes], archived_rows: Any
-) -> list[bytes]:
-    view = feeder.view
-    layout = layout_of(view)
-    (found,) = parts.online.read([Lookup(feeder.table, list(keys))])
-    state = decode(layout, [row[0] if row else None for row in found])
-    seen = [state.offsets_of(row) for row in range(len(found))]
-    archived = parts.offline.offsets(
-        parts.archive_of(source), sorted({partition for each in seen for partition in each})
-    )
-    gone = [key for key, row in zip(keys, found, strict=True) if row is None]
-    ready = [
-        i for i, row in enumerate(found)
-        if row is not None and all(offset <= archived[partition] for partition, offset in seen[i].items())
-    ]  # fmt: skip
-    if not ready:
-        return gone
-    text = statements.rows_of_keys(
-        [view.source.raw(key) for key in view.join_keys], view.key_fields, [key_values(keys[i]) for i in ready],
-        dialect=parts.offline.dialect,
-    )  # fmt: skip
-    table = parts.offline.sql(text, {"archive": archived_rows}).reader().read_all()
-    batch = counted(view.source, batch_of_archive(view.source, table))
-    distinct = keyed(view, batch.rows)
-    places = {keys[i]: place for place, i in enumerate(ready)}
-    rows = np.array([places.get(key, -1) for key in distinct.keys], dtype=np.int64)[distinct.rows]
-    limits = [seen[i] for i in ready]
-    events_at = zip(rows.tolist(), batch.partition.tolist(), batch.offset.tolist(), strict=True)
-    chosen = np.array([row >= 0 and offset <= limits[row].get(part, -1) for row, part, offset in events_at], dtype=bool)
-    deleted = deletions(parts, view.source, batch.rows)
-    if deleted is not None:
-        chosen &= ~deleted
-    batch, rows = batch.take(np.flatnonzero(chosen)), rows[chosen]
-    columns = inputs_of(parts, view, layout, batch.rows)
-    events = Events(rows, batch.event_time, batch.created, batch.partition, batch.offset, columns)
-    due = parts.clock() - view.delay
-    made, _ = fold(layout, decode(layout, [None] * len(ready)), events, clock_us=due)
-    kept = parts.online.write(
-        feeder.table, [keys[i] for i in ready], encode(layout, made, max_row_bytes=parts.max_row_bytes),
-        condition=Unchanged([found[i][1] for i in ready]),  # type: ignore[index, misc]
-        expires_at=expiry_of(view, layout, made, now=due),
-    )  # fmt: skip
-    return gone + [keys[i] for i, was in zip(ready, kept, strict=True) if was]
 
 
 def _one(parts: Parts, text: str, inputs: Mapping[str, Any]) -> int:
@@ -282,5 +217,5 @@ def _one(parts: Parts, text: str, inputs: Mapping[str, Any]) -> int:
 
 __all__ = [
     "announce", "counted", "drop_generations", "fill", "flip", "next_generation", "partitions_of", "rebuild",
-    "recompute_rows", "wait_for_workers",
+    "wait_for_workers",
 ]  # fmt: skip

@@ -13,8 +13,8 @@ from asof.aggregation import decode
 from asof.definitions import FeatureView, LogSource, Snapshot, Source, state_hash
 from asof.errors import AsofError, SourceError, some
 from asof.flows.feeding import layout_of
-from asof.flows.historical import rows_of
 from asof.flows.ingest import progress_name
+from asof.flows.inputs import rows_of
 from asof.flows.keys import restored_key
 from asof.flows.letters import replayed_places
 from asof.flows.materialize import lost_rows

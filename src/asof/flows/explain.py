@@ -21,7 +21,8 @@ from asof.fitting import event_micros, fit
 from asof.flows.batches import Batch, batch_of, batch_of_archive
 from asof.flows.deletions import deletions
 from asof.flows.feeding import input_schema, layout_of
-from asof.flows.historical import TIME, read_history, rows_of
+from asof.flows.historical import TIME, read_history
+from asof.flows.inputs import rows_of
 from asof.flows.keys import plain_key, plain_value, restored_key
 from asof.flows.parts import Parts, current_generation, table_of
 from asof.flows.serving import Reader

@@ -8,6 +8,7 @@ from typing import Any
 from asof.definitions import Snapshot
 from asof.errors import RegistryConflict
 from asof.flows.parts import Parts
+from asof.timing import iso
 
 _ATTEMPTS = 50
 
@@ -31,3 +32,14 @@ def change_facts(
             if attempt == _ATTEMPTS - 1:
                 raise
     raise AssertionError("unreachable")
+
+
+def record_gap(parts: Parts, source: str, gap: str) -> None:
+    """Keep for good that this was lost and accepted."""
+    note = f"{iso(parts.clock())} {gap} accepted as lost"
+
+    def with_gap(facts: Mapping[str, Any]) -> dict[str, Any]:
+        gaps = dict(facts.get("gaps", {}))
+        return {"gaps": {**gaps, source: [*gaps.get(source, []), note]}}
+
+    change_facts(parts, with_gap, note=note)

@@ -10,18 +10,19 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
-import pyarrow.compute as pc
 
-from asof.definitions import FeatureView, Field, LogSource, Snapshot, Source
-from asof.derive import derive
+from asof.definitions import FeatureView, Field, Snapshot
 from asof.derive.columns import python_values
 from asof.dtypes import from_arrow
-from asof.errors import EntityFrameError, MissingExtra, RequestError, SourceError, StorageError, nearest, some
+from asof.errors import EntityFrameError, MissingExtra, RequestError, StorageError, nearest
 from asof.fitting import fit
+from asof.flows.historical_read import HistoricalRead, Shape, check_keys
+from asof.flows.inputs import inputs_of
 from asof.flows.parts import Parts
+from asof.flows.training_set_save import save_training_set
 from asof.local_paths import NotLocal, local_path
-from asof.selection import FeatureOut, Output, Selection, ViewRead
-from asof.sources.protocol import Files, Input, Need
+from asof.selection import FeatureOut, Selection, ViewRead
+from asof.sources.protocol import Files
 from asof.sql.point_in_time import PointInTime
 from asof.timing import Micros, moment
 
@@ -32,30 +33,21 @@ TIME = "event_timestamp"
 class HistoricalResult:
     """A lazy historical read: nothing runs before one of the `to_…` methods is called; each call runs it again."""
 
-    def __init__(
-        self, parts: Parts, snapshot: Snapshot, selection: Selection, query: PointInTime, spine: Any, shape: _Shape
-    ) -> None:
-        self.parts = parts
-        self.snapshot = snapshot
-        self.selection = selection
-        self.query = query
-        self.spine = spine
-        self._shape = shape
+    def __init__(self, read: HistoricalRead) -> None:
+        self._read = read
 
     @property
     def schema(self) -> pa.Schema:
         """The entity frame's columns, then the features in the order asked for."""
-        return self._shape.schema
+        return self._read.schema
 
     def to_batches(self, batch_rows: int = 100_000) -> Iterator[pa.RecordBatch]:
         """The rows in batches, in bounded memory."""
-        result = self._run()
-        for batch in result.reader(batch_rows):
-            yield from self._finished(pa.Table.from_batches([batch])).combine_chunks().to_batches()
+        return self._read.batches(batch_rows)
 
     def to_arrow(self) -> pa.Table:
         """All rows as an Arrow table."""
-        return self._finished(self._run().reader().read_all())
+        return self._read.table()
 
     def to_df(self) -> Any:
         """All rows as a pandas data frame."""
@@ -75,7 +67,7 @@ class HistoricalResult:
 
     def to_sql(self) -> str:
         """The SQL that the engine runs (on-demand functions follow it in Python)."""
-        return self._run().text
+        return self._read.run().text
 
     def write(self, path: str | Path) -> int:
         """Write all rows to a Parquet or CSV file, in bounded memory; answers how many.
@@ -120,40 +112,7 @@ class HistoricalResult:
         Args:
             overwrite: replace a training set that has this name already.
         """
-        from asof.flows.training_sets import save_training_set  # noqa: PLC0415
-
-        return save_training_set(self, name, overwrite=overwrite)
-
-    def _run(self) -> Any:
-        inputs = inputs_of(self.parts, self.snapshot, self.query, self.spine)
-        spine = self.spine
-        if isinstance(spine, pa.Table):
-            check_frame(spine, self.selection, self.query.time)
-        return self.parts.offline.run(self.query, inputs, spine=spine)
-
-    def _finished(self, table: pa.Table) -> pa.Table:
-        if not isinstance(self.spine, pa.Table) and self.spine is not None:
-            # What a query or a file holds is known once it has been read.
-            check_frame(table, self.selection, self.query.time)
-            check_keys(table, self.selection)
-        table = derive(table, self.selection.derivations, event_time_column=self.query.time)
-        columns = [table[name] for name in self._shape.frame]
-        columns += [table[output.column].cast(output.dtype.arrow()) for output in self.selection.outputs]
-        return pa.table(columns, schema=self.schema)
-
-
-class _Shape:
-    """The columns of the answer."""
-
-    def __init__(self, frame: pa.Schema, outputs: Sequence[Output]) -> None:
-        taken = {output.name for output in outputs} & set(frame.names)
-        if taken:
-            raise EntityFrameError(
-                f"the entity frame has columns named like requested features: {some(sorted(taken))}",
-                hint="pass full_feature_names=True, or rename the frame's columns",
-            )
-        self.frame = frame.names
-        self.schema = pa.schema([*frame, *(pa.field(output.name, output.dtype.arrow()) for output in outputs)])
+        return save_training_set(self._read, name, overwrite=overwrite)
 
 
 def read_history(
@@ -186,7 +145,8 @@ def read_history(
             raise EntityFrameError("there is no view to read rows of", hint="pass entity_df=")
         result = parts.offline.run(query, inputs_of(parts, snapshot, query, None), spine=None)
         frame = pa.schema(list(result.schema)[: len(result.schema) - len(query.outputs)])
-        return HistoricalResult(parts, snapshot, selection, query, None, _Shape(frame, selection.outputs))
+        shape = Shape(frame, selection.outputs)
+        return HistoricalResult(HistoricalRead(parts, snapshot, selection, query, None, shape))
     spine = spine_of(entity_df)
     if isinstance(spine, pa.Table):
         time = time_column(spine.schema)
@@ -200,7 +160,8 @@ def read_history(
         _check_columns(frame, selection, time)
         _check_types(frame, selection)
     query = replace(query, time=time)
-    return HistoricalResult(parts, snapshot, selection, query, spine, _Shape(frame, selection.outputs))
+    shape = Shape(frame, selection.outputs)
+    return HistoricalResult(HistoricalRead(parts, snapshot, selection, query, spine, shape))
 
 
 def _described(parts: Parts, query: PointInTime, inputs: Mapping[str, Any], spine: Any) -> pa.Schema:
@@ -341,65 +302,6 @@ def _rename(wanted: str, known: Sequence[str]) -> str:
     """What to do where the frame has a column that is nearly the wanted one."""
     near = get_close_matches(wanted, known, n=1)
     return f"rename its column {near[0]!r} to {wanted!r}" if near else ""
-
-
-def check_frame(frame: pa.Table, selection: Selection, time: str) -> None:
-    """Refuse null times.
-
-    Raises:
-        EntityFrameError: with how many rows, and the first.
-    """
-    nulls = frame[time].null_count
-    if nulls:
-        row = pc.index(pc.is_null(frame[time]), True).as_py()
-        raise EntityFrameError(
-            f"the entity frame's time {time!r} is null in {nulls} rows, first in row {row}", hint="leave such rows out"
-        )
-
-
-def check_keys(frame: pa.Table, selection: Selection) -> None:
-    """Refuse null join keys."""
-    for field in selection.keys:
-        nulls = frame[field.name].null_count
-        if nulls:
-            row = pc.index(pc.is_null(frame[field.name]), True).as_py()
-            raise EntityFrameError(
-                f"the entity frame's join key {field.name!r} is null in {nulls} rows, first in row {row}",
-                hint="leave such rows out",
-            )
-
-
-def inputs_of(parts: Parts, snapshot: Snapshot, query: PointInTime, spine: Any) -> dict[str, Any]:
-    """The rows of every source that the read touches, by the source's name."""
-    sources = {read.view.source.name: read.view.source for read in query.reads}
-    if isinstance(spine, str):
-        known = snapshot.project.sources
-        for name in sorted(parts.offline.tables_in(spine)):
-            if name not in known:
-                raise EntityFrameError(
-                    f"the SQL entity frame names {name!r}, which is not an applied source",
-                    hint=nearest(name, known) or f"the sources are {sorted(known)}",
-                )
-            sources[name] = known[name]
-    return {name: rows_of(parts, source) for name, source in sources.items()}
-
-
-def rows_of(parts: Parts, source: Source, *, version: int | None = None, need: Need | None = None) -> Input | None:
-    """A source's history: its archive, if a log feeds it, else what its reader finds.
-
-    Args:
-        need: all that will be asked of it, where that is known; there may be more.
-    """
-    if isinstance(source, LogSource):
-        return parts.offline.rows(parts.archive_of(source), version=version)
-    reader = parts.readers.get(source.type)
-    if reader is None:
-        raise SourceError(
-            f"source {source.name!r}: no reader for sources of type {source.type!r} is installed",
-            hint=f"there are readers for {sorted(parts.readers)}",
-            where=source.where,
-        )
-    return reader.scan(source, need or Need())
 
 
 def view_as_of(

@@ -11,7 +11,6 @@ from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from itertools import groupby, repeat
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -34,14 +33,14 @@ from asof.flows.archiving import (
 )
 from asof.flows.batches import batch_of
 from asof.flows.claims import Claims
-from asof.flows.facts import change_facts
+from asof.flows.facts import record_gap
 from asof.flows.feeding import Feeder
 from asof.flows.generations import BUILT, Ahead, Generations, Name, progress_name
 from asof.flows.parts import Parts, log_source_named, raw_keys
 from asof.flows.pushed import Arrived, Pushed, archived_rows
+from asof.flows.recompute import recompute_rows
 from asof.flows.transforms import transform_of
 from asof.log.protocol import Messages
-from asof.timing import iso
 
 LIMIT_WINDOW = 1000
 LIMIT_SHARE = 0.5
@@ -444,8 +443,6 @@ class Ingest:
 
     def _complete(self) -> None:
         """Recompute rows that a late event made incomplete, from the archive."""
-        from asof.flows.build import recompute_rows  # noqa: PLC0415 - build reads ingest's words
-
         for name, feeder in list(self.feeders.items()):
             if feeder.incomplete:
                 with self.generations.while_there(name):
@@ -494,15 +491,4 @@ def _last_offsets(messages: Messages, base: int) -> dict[int, int]:
     return {number + base: int(messages.offsets[messages.partitions == number].max()) for number in numbers}
 
 
-def record_gap(parts: Parts, source: str, gap: str) -> None:
-    """Keep for good that this was lost and accepted."""
-    note = f"{iso(parts.clock())} {gap} accepted as lost"
-
-    def with_gap(facts: Mapping[str, Any]) -> dict[str, Any]:
-        gaps = dict(facts.get("gaps", {}))
-        return {"gaps": {**gaps, source: [*gaps.get(source, []), note]}}
-
-    change_facts(parts, with_gap, note=note)
-
-
-__all__ = ["BUILT", "Ingest", "progress_name", "record_gap"]
+__all__ = ["BUILT", "Ingest", "progress_name"]

@@ -15,7 +15,8 @@ from asof.flows.generations import Ahead
 from asof.flows.ingest import Ingest
 from asof.flows.parts import Parts, log_source_named, raw_keys
 from asof.flows.pushed import Pushed, pushed_rows
-from asof.flows.stream import check_topic, take_in
+from asof.flows.take_in import take_in
+from asof.flows.topics import check_topic
 from asof.log.protocol import Headers, OwnershipLost
 
 BATCH = "batch"

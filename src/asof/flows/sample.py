@@ -14,7 +14,8 @@ import pyarrow as pa
 from asof.definitions import FeatureView, Field, Snapshot, Source
 from asof.errors import NotFound, RequestError, nearest
 from asof.fitting import event_micros, fit
-from asof.flows.historical import TIME, read_history, rows_of, view_as_of
+from asof.flows.historical import TIME, read_history, view_as_of
+from asof.flows.inputs import rows_of
 from asof.flows.keys import key_hash, restored_key
 from asof.flows.parts import Parts, current_generation, table_of
 from asof.flows.serving import Reader

@@ -11,6 +11,7 @@ from threading import Event
 from asof.definitions import LogSource
 from asof.errors import AsofError, LogError, RegistryConflict
 from asof.flows.archiving import replay_topic
+from asof.flows.build import rebuild
 from asof.flows.ingest import Ingest
 from asof.flows.parts import Parts, Progress, log_source_named, silent
 from asof.flows.topics import check_topic, shortened
@@ -264,8 +265,6 @@ class Worker:
             is_mine = ingest.base(ingest.source.topic) in ingest.archived
             is_new = self.parts.registry.version(self.parts.project) == ingest.snapshot.version
             if self._building is None and is_mine and is_new and (views := ingest.lost()):
-                from asof.flows.build import rebuild  # noqa: PLC0415 - build reads ingest's words
-
                 self.counts["views built anew"] += 1
                 self._building = self._builder.submit(rebuild, self.parts, views[0])
 
@@ -413,26 +412,4 @@ class _Run:
         worker.flush()
 
 
-def take_in(parts: Parts, ingest: Ingest) -> int:
-    """Apply and archive what stands in a source's log and not in its archive, without its group; how many messages.
-
-    Safe beside living owners: an online row drops what it has seen, and the archive drops what it holds.
-    """
-    topic, log = ingest.source.topic, parts.log_of(ingest.source)
-    ingest.flush()
-    taken = 0
-    for number, (first, after) in sorted(log.bounds(topic).items()):
-        position = ingest.begin(topic, number, first=first)
-        while position < after:
-            messages = log.read(topic, number, position, stop=after)
-            if not len(messages):
-                break
-            ingest.take(topic, messages)
-            position = int(messages.offsets[-1]) + 1
-            taken += len(messages)
-        ingest.passed(topic, {number: max(position, after)})
-    ingest.flush()
-    return taken
-
-
-__all__ = ["TopicReplaced", "Worker", "check_topic", "group_of", "run_stream", "take_in"]
+__all__ = ["TopicReplaced", "Worker", "check_topic", "group_of", "run_stream"]

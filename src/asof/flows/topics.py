@@ -8,8 +8,7 @@ from typing import Any
 from asof.definitions import KafkaSource, LogSource, Project
 from asof.errors import AsofError, LogError
 from asof.flows.archiving import EPOCH, REPLAYED, archive_schema, replay_topic
-from asof.flows.facts import change_facts
-from asof.flows.ingest import record_gap
+from asof.flows.facts import change_facts, record_gap
 from asof.flows.parts import Parts
 from asof.log.protocol import Log, UnknownTopic
 from asof.planning import Finding

@@ -1,80 +1,26 @@
-"""Training sets: rows of a historical read kept under a name, with all that it takes to make and compare them again."""
+"""Training sets that were saved: listed, read, and made again to be compared with what they were."""
 
 from __future__ import annotations
 
-import hashlib
-import json
-import re
-import uuid
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
-from importlib import metadata
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import pyarrow as pa
 
-from asof.definitions import FeatureView, LogSource, OnDemandFeatureView, Projection, Snapshot, Source
-from asof.errors import AsofError, NotFound, RequestError, nearest
+from asof.definitions import Projection, Snapshot
+from asof.errors import AsofError, NotFound, nearest
 from asof.flows.differences import differing_rows
-from asof.flows.facts import change_facts
-from asof.flows.fingerprints import TableHash, file_is_same, file_mark
-from asof.flows.historical import HistoricalResult, read_history, rows_of
+from asof.flows.fingerprints import TableHash, file_is_same
+from asof.flows.historical import read_history
 from asof.flows.parts import Parts
-from asof.offline.protocol import HISTORY
+from asof.flows.training_set_save import as_seen, content_hash, files_are_same
 from asof.selection import Selection, select
-from asof.sources.protocol import Files
-from asof.sql import archive as statements
-from asof.timing import iso, micros
+from asof.timing import micros
 
-_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.\-]{0,99}")
 _SAMPLE = 20
 
 Functions = Callable[[Selection], Selection]
 """Puts the functions of on-demand views into a selection that was made from a registry's snapshot."""
-
-
-def save_training_set(result: HistoricalResult, name: str, *, overwrite: bool = False) -> dict[str, Any]:
-    """Run a historical read, keep its rows, and answer the manifest.
-
-    The archives are read as of this moment: events that arrive meanwhile are in no row.
-
-    Raises:
-        RequestError: the name cannot be one, or is taken and `overwrite` is not set.
-    """
-    parts = result.parts
-    if not _NAME.fullmatch(name):
-        raise RequestError(
-            f"{name!r} cannot name a training set", hint="use up to 100 letters, digits, '_', '-' and '.'"
-        )
-    _refuse_taken(parts.registry.load(parts.project).facts, name, overwrite=overwrite)
-    sources = _sources_read(parts, result)
-    marks = {source.name: _mark(parts, source) for source in sources}
-    seen = {each: _as_seen(mark) for each, mark in marks.items() if mark["kind"] == "archive"}
-    pinned = HistoricalResult(
-        parts, result.snapshot, result.selection, replace(result.query, seen=seen), result.spine, result._shape
-    )
-    table = f"{name}.{uuid.uuid4().hex[:12]}"
-    digest = TableHash(result.schema)
-    batches = pa.RecordBatchReader.from_batches(result.schema, digest.through(pinned.to_batches()))
-    parts.offline.save_table(parts.project, table, batches)
-    changed = [each for each, mark in marks.items() if mark["kind"] == "files" and not _files_are_same(mark)]
-    manifest = _manifest(result, name, table, digest, marks, changed)
-    former: list[str] = []
-
-    def with_set(facts: Mapping[str, Any]) -> dict[str, Any]:
-        _refuse_taken(facts, name, overwrite=overwrite)
-        known = facts.get("training_sets", {})
-        former[:] = [known[name]["table"]] if name in known else []
-        return {"training_sets": {**known, name: manifest}}
-
-    try:
-        change_facts(parts, with_set, note=f"saved training set {name}")
-    except AsofError:
-        parts.offline.drop_table(parts.project, table)
-        raise
-    for each in former:
-        parts.offline.drop_table(parts.project, each)
-    return manifest
 
 
 def list_training_sets(parts: Parts) -> list[dict[str, Any]]:
@@ -137,7 +83,7 @@ def rebuild_training_set(
         # The frame's time is found by its name, whatever other times the frame has.
         names = ["event_timestamp" if each == manifest["time_column"] else each for each in frame.column_names]
         frame = frame.rename_columns(names)
-    seen = {each: _as_seen(mark) for each, mark in manifest["sources"].items() if mark["kind"] == "archive"}
+    seen = {each: as_seen(mark) for each, mark in manifest["sources"].items() if mark["kind"] == "archive"}
     bounds = {each: None if manifest[each] is None else micros(manifest[each]) for each in ("start", "end")}
     result = read_history(
         parts, snapshot, selection, frame if manifest["entity_frame"] else None, known_at=manifest["known_at_cut"],
@@ -175,129 +121,6 @@ def rebuild_training_set(
 
 def _saved(parts: Parts) -> dict[str, dict[str, Any]]:
     return dict(parts.registry.load(parts.project).facts.get("training_sets", {}))
-
-
-def _refuse_taken(facts: Mapping[str, Any], name: str, *, overwrite: bool) -> None:
-    known = facts.get("training_sets", {}).get(name)
-    if known is not None and not overwrite:
-        raise RequestError(
-            f"training set {name!r} was saved at {known['created']} by {known['created_by'] or 'somebody'} already",
-            hint="choose another name, or pass overwrite=True",
-        )
-
-
-def _sources_read(parts: Parts, result: HistoricalResult) -> list[Source]:
-    """The sources of the views, and those that an SQL entity frame names."""
-    sources = {read.view.source.name: read.view.source for read in result.query.reads}
-    if isinstance(result.spine, str):
-        known = result.snapshot.project.sources
-        sources |= {name: known[name] for name in parts.offline.tables_in(result.spine) if name in known}
-    return list(sources.values())
-
-
-def _mark(parts: Parts, source: Source) -> dict[str, Any]:
-    """What says which rows of a source were read."""
-    if isinstance(source, LogSource):
-        rows = parts.offline.rows(parts.archive_of(source))
-        offsets: dict[str, int] = {}
-        if rows is not None:
-            found = parts.offline.sql(statements.last_offsets(), {"archive": rows}).reader().read_all().to_pylist()
-            offsets = {str(each["partition"]): each["last"] for each in found}
-        version = parts.offline.version(parts.archive_of(source))
-        return {"kind": "archive", "version": version, "offsets": offsets}
-    found = rows_of(parts, source)
-    if isinstance(found, Files):
-        return {"kind": "files", "files": [file_mark(path) for path in found.paths]}
-    return {"kind": "query"}
-
-
-def _as_seen(mark: Mapping[str, Any]) -> dict[int, int]:
-    """An archive's pin as the offsets up to which its rows count; history that was loaded later does not."""
-    return {HISTORY: -1, **{int(partition): offset for partition, offset in mark["offsets"].items()}}
-
-
-def _files_are_same(mark: Mapping[str, Any]) -> bool:
-    return all(file_is_same(each) for each in mark["files"])
-
-
-def _manifest(
-    result: HistoricalResult, name: str, table: str, digest: TableHash, marks: Mapping[str, Any], changed: Sequence[str]
-) -> dict[str, Any]:
-    parts, selection, query = result.parts, result.selection, result.query
-    why = [
-        f"source {each!r} cannot be pinned: its rows may change without a trace"
-        for each, mark in marks.items() if mark["kind"] == "query"
-    ]  # fmt: skip
-    why += [f"the files of source {each!r} changed while they were read" for each in changed]
-    files = [each for each, mark in marks.items() if mark["kind"] == "files"]
-    outputs = {output.name for output in selection.outputs}
-    try:
-        version = metadata.version("asof")
-    except metadata.PackageNotFoundError:
-        version = "not installed"
-    known_at = query.known_at
-    return {
-        "name": name,
-        "rows": digest.rows,
-        "created": iso(parts.clock()),
-        "created_by": parts.who,
-        "features": [output.reference for output in selection.outputs],
-        "full_feature_names": all(each.name == each.reference.replace(":", "__", 1) for each in selection.outputs),
-        "known_at": known_at if known_at is None or isinstance(known_at, bool) else iso(known_at),
-        "known_at_cut": known_at,
-        "start": None if query.start is None else iso(query.start),
-        "end": None if query.end is None else iso(query.end),
-        "entity_frame": result.spine if isinstance(result.spine, str) else _frame_text(result),
-        "time_column": query.time,
-        "frame_columns": [each for each in result.schema.names if each not in outputs],
-        "columns": [{"name": each.name, "type": str(each.type)} for each in result.schema],
-        "column_hashes": digest.columns,
-        "content_hash": digest.whole,
-        "definitions": {read.view.name: content_hash(read.view) for read in selection.reads},
-        "functions": {each.view.name: each.view.fingerprint for each in selection.derivations},
-        "sources": dict(marks),
-        "reproducible": not why,
-        "why": "; ".join(why)
-        or (f"as long as the files of {', '.join(files)} stay as they are" if files else "the archives are pinned"),
-        "registry_version": result.snapshot.version,
-        "asof_version": version,
-        "table": table,
-        "projections": [each.content() for each in _projections(selection)],
-    }
-
-
-def _frame_text(result: HistoricalResult) -> str:
-    """Where the rows came from; empty for all rows of a time range."""
-    if result.spine is None:
-        return ""
-    return ", ".join(result.spine.paths) if isinstance(result.spine, Files) else "a table"
-
-
-def content_hash(view: FeatureView | OnDemandFeatureView) -> str:
-    """A hash of what a view and its source say; descriptions, tags and owners say nothing."""
-    content: dict[str, Any] = {"view": view.content()}
-    if isinstance(view, FeatureView):
-        content["source"] = view.source.content()
-    for each in content.values():
-        for silent in ("description", "tags", "owner"):
-            each.pop(silent, None)
-    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:16]
-
-
-def _projections(selection: Selection) -> list[Projection]:
-    """Each output of a selection as a request would name it, with its view's alias and key columns."""
-    by_column: dict[str, tuple[Any, dict[str, str]]] = {}
-    for read in selection.reads:
-        mapped = {own: key for own, key in zip(read.view.join_keys, read.keys, strict=True) if own != key}
-        by_column |= {feature.output: (read.view, mapped) for feature in read.features}
-    for derivation in selection.derivations:
-        by_column |= {column: (derivation.view, {}) for _, column in derivation.outputs}
-    projections = []
-    for output in selection.outputs:
-        view, mapped = by_column[output.column]
-        name, _, feature = output.reference.partition(":")
-        projections.append(Projection(view, [feature], "" if name == view.name else name, mapped))
-    return projections
 
 
 def _selection_again(
@@ -350,7 +173,7 @@ def _definition_changes(manifest: Mapping[str, Any], snapshot: Snapshot) -> list
 def _source_changes(parts: Parts, manifest: Mapping[str, Any]) -> list[str]:
     why = []
     for name, mark in manifest["sources"].items():
-        if mark["kind"] == "files" and not _files_are_same(mark):
+        if mark["kind"] == "files" and not files_are_same(mark):
             gone = [each["path"] for each in mark["files"] if not file_is_same(each)]
             why.append(f"source {name!r}: the file {gone[0]} is not the one of then")
         elif mark["kind"] == "query":
@@ -359,6 +182,5 @@ def _source_changes(parts: Parts, manifest: Mapping[str, Any]) -> list[str]:
 
 
 __all__ = [
-    "Functions", "content_hash", "list_training_sets", "open_training_set", "read_training_set", "rebuild_training_set",
-    "save_training_set", "training_set",
+    "Functions", "list_training_sets", "open_training_set", "read_training_set", "rebuild_training_set", "training_set",
 ]  # fmt: skip

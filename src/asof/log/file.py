@@ -437,12 +437,12 @@ class FileLog:
         with reporting("make the group in", found.path):
             found.group_path(group).mkdir(exist_ok=True)
         consumer = FileConsumer(
-            self,
             found,
             group,
             assigned=assigned,
             revoked=revoked,
             lost=lost,
+            topic_named=self.topic,
             session_timeout_s=self._session_timeout_s,
         )
         self._consumers.add(consumer)

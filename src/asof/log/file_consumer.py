@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from asof.errors import LogError
@@ -21,7 +21,6 @@ from asof.log.protocol import (
 )
 
 if TYPE_CHECKING:
-    from asof.log.file import FileLog
     from asof.log.file_topic import Topic
 
 LOOK_EVERY_S = 0.1
@@ -34,20 +33,24 @@ _SHORT_WAIT_S, _LONG_WAIT_S = 0.0005, 0.01
 
 
 class FileConsumer:
-    """One member of a group on one topic of a file log. See `asof.log.protocol.Consumer`."""
+    """One member of a group on one topic of a file log. See `asof.log.protocol.Consumer`.
+
+    Args:
+        topic_named: the topic of this name as it is now on disk.
+    """
 
     def __init__(
         self,
-        log: FileLog,
         topic: Topic,
         group: str,
         *,
         assigned: PartitionsCallback | None,
         revoked: PartitionsCallback | None,
         lost: PartitionsCallback | None,
+        topic_named: Callable[[str], Topic],
         session_timeout_s: float,
     ) -> None:
-        self._log, self._topic = log, topic
+        self._topic, self._topic_named = topic, topic_named
         self._group = group
         self._path = topic.group_path(group)
         self._assigned, self._revoked, self._lost = assigned, revoked, lost
@@ -165,7 +168,7 @@ class FileConsumer:
 
     def _current_topic(self) -> Topic:
         try:
-            found = self._log.topic(self._topic.name)
+            found = self._topic_named(self._topic.name)
         except UnknownTopic:
             raise TopicReplaced(self._topic.name, known=self._topic.id, found=None) from None
         if found.id != self._topic.id:

@@ -11,7 +11,6 @@ import threading
 import time
 import weakref
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
 from itertools import count
 from typing import Any
 
@@ -29,6 +28,7 @@ from asof.log.kafka_broker import Broker, is_kafka
 from asof.log.kafka_consumer import KafkaConsumer
 from asof.log.kafka_owner import Owned, living_owners
 from asof.log.kafka_reader import OutOfRange, Readers
+from asof.log.kafka_topic import Topic
 from asof.log.kafka_writer import Batch, SharedWriter
 from asof.log.protocol import (
     Headers,
@@ -44,26 +44,6 @@ from asof.timing import Clock, Micros
 
 KNOWN_S = 1.0
 """How long what is known of a topic counts when something is sent to it."""
-
-
-@dataclass(frozen=True, slots=True)
-class Topic:
-    """A topic as Kafka described it.
-
-    Args:
-        name: as this log's users name it.
-        full_name: its name in Kafka.
-        id: Kafka's, another one after it was deleted and made again.
-    """
-
-    name: str
-    full_name: str
-    id: str
-    partitions: int
-
-    def grown(self, partitions: int) -> Topic:
-        """The same with more partitions."""
-        return replace(self, partitions=partitions)
 
 
 class KafkaLog:
@@ -340,6 +320,7 @@ class KafkaLog:
     ) -> KafkaConsumer:
         """See `Log.subscribe`."""
         consumer = KafkaConsumer(
+            self.broker,
             self,
             self.topic(topic),
             group,

@@ -8,12 +8,14 @@ from __future__ import annotations
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import Future
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicCollection, TopicPartition
 
 from asof.errors import LogError
+from asof.log.kafka_broker import Broker
 from asof.log.kafka_records import AT_ONCE, columns_of, numbers_in, of_partitions
+from asof.log.kafka_topic import Topic
 from asof.log.protocol import (
     LogUnreachable,
     Messages,
@@ -24,9 +26,6 @@ from asof.log.protocol import (
     TopicReplaced,
     UnknownTopic,
 )
-
-if TYPE_CHECKING:
-    from asof.log.kafka import KafkaLog, Topic
 
 LOOK_EVERY_S = 1.0
 """How often a member asks whether its topic is still the same one, and has grown."""
@@ -44,17 +43,29 @@ _NOT_OURS = {
 }  # fmt: skip
 
 
+class Offsets(Protocol):
+    """What a member asks the log about."""
+
+    def bounds(self, topic: str) -> dict[int, tuple[int, int]]:
+        """See `Log.bounds`."""
+
+    def committed_by(self, topic: Topic, group: str) -> dict[int, int]:
+        """See `Log.committed`, of a topic that was looked at."""
+
+
 class KafkaConsumer:
     """See `asof.log.protocol.Consumer`.
 
     Args:
+        offsets: where partitions begin and end, and how far the group is.
         group: its full name in Kafka.
         session_timeout_s: without a word for so long, its partitions are given to others.
     """
 
     def __init__(
         self,
-        log: KafkaLog,
+        broker: Broker,
+        offsets: Offsets,
         topic: Topic,
         group: str,
         *,
@@ -63,7 +74,7 @@ class KafkaConsumer:
         lost: PartitionsCallback | None,
         session_timeout_s: float,
     ) -> None:
-        self._log, self._broker, self._topic, self._group = log, log.broker, topic, group
+        self._broker, self._offsets, self._topic, self._group = broker, offsets, topic, group
         self._tell = {"assigned": assigned, "revoked": revoked, "lost": lost}
         self._session_timeout_s = session_timeout_s
         # Per partition the offset to be handed over next; None while `assigned` runs and has not set it.
@@ -191,7 +202,7 @@ class KafkaConsumer:
 
     def _out_of_range(self, number: int) -> LogError:
         try:
-            first, after = self._log.bounds(self._topic.name)[number]
+            first, after = self._offsets.bounds(self._topic.name)[number]
         except LogError as error:
             return error
         wanted = self._positions[number] or 0
@@ -318,7 +329,7 @@ class KafkaConsumer:
 
     def committed(self) -> dict[int, int]:
         """See `Consumer.committed`."""
-        return self._log.committed_by(self._topic, self._group)
+        return self._offsets.committed_by(self._topic, self._group)
 
     def close(self) -> None:
         """See `Consumer.close`."""
@@ -395,7 +406,7 @@ class KafkaConsumer:
         unset = [number for number, position in self._positions.items() if position is None]
         if unset:
             committed = self.committed()
-            bounds = self._log.bounds(self._topic.name)
+            bounds = self._offsets.bounds(self._topic.name)
             for number in unset:
                 self._positions[number] = committed.get(number, bounds[number][0])
 

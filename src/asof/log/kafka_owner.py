@@ -10,16 +10,14 @@ from __future__ import annotations
 import threading
 import time
 import uuid
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from confluent_kafka import Consumer, KafkaException
 
 from asof.errors import LogError
 from asof.log.kafka_broker import Broker, is_kafka
+from asof.log.kafka_topic import Topic
 from asof.log.kafka_writer import OwnWriter
-
-if TYPE_CHECKING:
-    from asof.log.kafka import Topic
 
 _BEAT_S = 0.2
 

@@ -15,7 +15,7 @@ from asof.errors import AsofError, Overloaded
 from asof.server import failures
 from asof.server.access import AskFirst, Caller, Principal
 from asof.server.failures import JSON, HttpError
-from asof.server.routes import Answer, Request, Route
+from asof.server.route import Answer, Request, Route, Running
 from asof.server.service import Service
 
 Scope = MutableMapping[str, Any]
@@ -36,22 +36,10 @@ class _Gone(Exception):
     """The other side hung up before its request was whole."""
 
 
-class Running:
-    """A request that is being worked on: what the sweep needs to end one that takes too long."""
-
-    __slots__ = ("expired", "reads_body", "since", "task")
-
-    def __init__(self, since: float, task: Any) -> None:
-        self.since = since
-        self.task = task
-        self.reads_body = True
-        self.expired = False
-
-
 class Endpoint:
     """An ASGI application for one route."""
 
-    def __init__(self, service: Service, route: Route) -> None:
+    def __init__(self, service: Service, route: Route[Service]) -> None:
         self.service = service
         self.route = route
         self._decoder = msgspec.json.Decoder(route.content) if route.content is not None else None

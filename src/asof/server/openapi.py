@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from functools import cache
+from collections.abc import Sequence
 from http import HTTPStatus
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
@@ -10,7 +10,7 @@ from typing import Any
 import msgspec
 
 from asof.server.answers import ARROW
-from asof.server.routes import ROUTES, Route
+from asof.server.route import Route
 
 REFUSALS: dict[int, str] = {
     400: "The body is no JSON.",
@@ -110,14 +110,13 @@ ANSWERS: dict[str, dict[str, Any]] = {
 _ACCEPTED = {"type": "object", "properties": {"status": {"const": "accepted"}}, "required": ["status"]}
 
 
-@cache
-def document() -> dict[str, Any]:
-    """The document."""
-    contents = [route.content for route in ROUTES if route.content is not None]
+def document(routes: Sequence[Route[Any]]) -> dict[str, Any]:
+    """The document of an API with these routes."""
+    contents = [route.content for route in routes if route.content is not None]
     schemas, components = msgspec.json.schema_components(contents, ref_template="#/components/schemas/{name}")
     of_content = dict(zip(contents, schemas, strict=True))
     paths: dict[str, Any] = {}
-    for route in ROUTES:
+    for route in routes:
         paths.setdefault(route.path, {})[route.method.lower()] = _operation(route, of_content)
     try:
         number = version("asof")
@@ -138,7 +137,7 @@ def document() -> dict[str, Any]:
     }
 
 
-def _operation(route: Route, of_content: dict[type, Any]) -> dict[str, Any]:
+def _operation(route: Route[Any], of_content: dict[type, Any]) -> dict[str, Any]:
     operation: dict[str, Any] = {
         "operationId": route.handler.__name__,
         "summary": route.summary,
@@ -163,7 +162,7 @@ def _operation(route: Route, of_content: dict[type, Any]) -> dict[str, Any]:
     return operation
 
 
-def _responses(route: Route) -> dict[int, Any]:
+def _responses(route: Route[Any]) -> dict[int, Any]:
     good: dict[str, Any] = {"description": HTTPStatus.OK.phrase}
     if route.path in ANSWERS:
         good["content"] = {"application/json": {"schema": ANSWERS[route.path]}}
@@ -183,7 +182,7 @@ def _responses(route: Route) -> dict[int, Any]:
     return responses
 
 
-def _refusals(route: Route) -> list[int]:
+def _refusals(route: Route[Any]) -> list[int]:
     if route.action is None:
         return []
     known = [401, 403, 408, 413, 503]

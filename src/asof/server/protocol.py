@@ -3,22 +3,31 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterable, Sequence
+from typing import Any, Protocol
 
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from asof.server.failures import HttpError, phrase, plain_body
 from asof.server.security.tls import peer_certificate
 
-if TYPE_CHECKING:
-    from asof.server.shortcut import Shortcut
-
 MAX_HEAD_BYTES = 64 << 10
 """How large a request's line and headers may be together."""
 
 _HEAD = b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: %d\r\n\r\n"
 _LAST_HEAD = _HEAD[:-2] + b"connection: close\r\n\r\n"
+
+
+class FastPath(Protocol):
+    """A way from the connection to the store and back for some requests, past the parser and uvicorn."""
+
+    url: bytes
+
+    def learn(self, head: bytes, headers: Sequence[tuple[bytes, bytes]]) -> None:
+        """Remember the head of a request for `url` that the parser has read, if it is an ordinary one."""
+
+    def take(self, connection: BoundedProtocol, data: bytes) -> int:
+        """Begin with a request: how many of its bytes are missing, none if it was taken, -1 if it is for the parser."""
 
 
 class BoundedProtocol(HttpToolsProtocol):
@@ -35,7 +44,7 @@ class BoundedProtocol(HttpToolsProtocol):
 
     def __init__(self, config: Any, *args: Any, **options: Any) -> None:
         super().__init__(config, *args, **options)
-        self.shortcut: Shortcut | None = getattr(config, "shortcut", None)
+        self.shortcut: FastPath | None = getattr(config, "shortcut", None)
         # Whether the next byte begins a request; what came of one that may take the shortcut and is not whole.
         self._is_between = True
         self._began = b""

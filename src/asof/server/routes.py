@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Iterable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterable
+from functools import cache
 from time import time_ns
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import orjson
 
@@ -18,72 +18,11 @@ from asof.server.access import Action, Principal
 from asof.server.answers import ARROW
 from asof.server.failures import JSON, HttpError, failed_elsewhere
 from asof.server.reading import Prepared
+from asof.server.route import Answer, Request, Route
+from asof.server.service import Service
 from asof.server.wire import read_columns
 from asof.server.writes import rows_of_source, rows_of_view
 from asof.timing import micros
-
-if TYPE_CHECKING:
-    from asof.server.service import Service
-
-
-@dataclass(slots=True)
-class Request:
-    """A request on its way through a route.
-
-    Args:
-        principal: who asks; nobody where the route has no action.
-        body: the bytes; `content`: what they say, as the route's type.
-        accept: the header of that name.
-        query: the parameters behind the path; `place`: those in it.
-    """
-
-    principal: Any
-    body: bytes
-    content: Any
-    accept: bytes = b""
-    query: Mapping[str, str] = field(default_factory=dict)
-    place: Mapping[str, str] = field(default_factory=dict)
-    # For metrics and logs.
-    service: str = ""
-    rows: int = 0
-    job: str = ""
-    response: OnlineResponse | None = None
-
-
-@dataclass(slots=True)
-class Answer:
-    """What goes back."""
-
-    body: bytes = b""
-    status: int = 200
-    headers: list[tuple[bytes, bytes]] = field(default_factory=lambda: [JSON])
-
-
-Handler = Callable[["Service", Request], Awaitable[Answer]]
-
-
-@dataclass(frozen=True)
-class Route:
-    """A route: the app, the API's document and its page all read this table.
-
-    Args:
-        action: what its caller must be allowed to do; empty for what everybody may.
-        content: the type of its body; None where it has none.
-        answers: status → what it means; of errors only those that are the route's own.
-        is_feast: errors are written as Feast's client reads them.
-        waits: how its time is bounded: `read` and `write` by `request_timeout_s`, `job` not at all.
-    """
-
-    method: str
-    path: str
-    handler: Handler
-    summary: str
-    action: Action | None = None
-    content: type | None = None
-    answers: Mapping[int, str] = field(default_factory=dict)
-    is_feast: bool = True
-    waits: str = "read"
-    query: Mapping[str, str] = field(default_factory=dict)
 
 
 async def get_online_features(service: Service, request: Request) -> Answer:
@@ -348,12 +287,17 @@ async def metrics(service: Service, request: Request) -> Answer:
 
 async def openapi(service: Service, request: Request) -> Answer:
     """The document of this API."""
+    return Answer(_document())
+
+
+@cache
+def _document() -> bytes:
     from asof.server.openapi import document  # noqa: PLC0415
 
-    return Answer(orjson.dumps(document()))
+    return orjson.dumps(document(ROUTES))
 
 
-ROUTES: tuple[Route, ...] = (
+ROUTES: tuple[Route[Service], ...] = (
     Route(
         "POST", "/get-online-features", get_online_features, "Features now, column by column, as Feast answers them.",
         action="read", content=requests.GetOnlineFeatures,
@@ -391,5 +335,3 @@ ROUTES: tuple[Route, ...] = (
         answers={503: "Not yet, or not any more."},
     ),
 )  # fmt: skip
-
-__all__ = ["ROUTES", "Answer", "Handler", "Request", "Route"]

@@ -10,7 +10,7 @@ from functools import cached_property
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from time import perf_counter, time_ns
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from asof.definitions import FeatureView
 from asof.errors import AsofError
@@ -21,16 +21,13 @@ from asof.server.counts import Counts, SharedCounts
 from asof.server.functions import FunctionThreads
 from asof.server.jobs import Jobs
 from asof.server.reading import Reading
+from asof.server.route import Request, Route, Running
 from asof.server.security.audit import AuditLog, object_of
 from asof.server.security.guard import Guard
 from asof.server.served import ServedLog
 from asof.server.settings import ServerSettings
 from asof.server.tracing import Tracing
 from asof.store import FeatureStore, system_clock
-
-if TYPE_CHECKING:
-    from asof.server.endpoint import Running
-    from asof.server.routes import Request, Route
 
 READ_THREADS = 8
 WRITE_THREADS = 4
@@ -76,7 +73,7 @@ class Service:
             )  # fmt: skip
         self._own_folder = None if folder is not None else TemporaryDirectory(prefix="asof-serve-")
         self.folder = folder if folder is not None else Path(self._own_folder.name)  # type: ignore[union-attr]
-        self.running: dict[Running, Route] = {}
+        self.running: dict[Running, Route[Service]] = {}
         self.waiting: Callable[[], int] = self.running.__len__
         self._readers = ThreadPoolExecutor(READ_THREADS, "asof-read")
         self._writers = ThreadPoolExecutor(WRITE_THREADS, "asof-write")
@@ -124,7 +121,7 @@ class Service:
             self._own_folder.cleanup()
 
     def note(
-        self, route: Route, request: Request | None, status: int, seconds: float, error: BaseException | None
+        self, route: Route[Service], request: Request | None, status: int, seconds: float, error: BaseException | None
     ) -> None:
         """Count an answered request, and write it down where that is wanted."""
         service, rows = ("", 0) if request is None else (request.service, request.rows)
@@ -148,7 +145,7 @@ class Service:
 
     def write_down(
         self,
-        route: Route,
+        route: Route[Service],
         request: Request | None,
         principal: Principal | None,
         *,

@@ -19,7 +19,8 @@ from asof.errors import AsofError
 from asof.server.access import AskFirst, Caller
 from asof.server.failures import HttpError
 from asof.server.requests import Columns, refuse_repeated_names
-from asof.server.routes import ROUTES, Request, get_online_features
+from asof.server.route import Request
+from asof.server.routes import ROUTES, get_online_features
 
 if TYPE_CHECKING:
     from asof.server.protocol import BoundedProtocol
