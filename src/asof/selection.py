@@ -8,12 +8,18 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeAlias
 
 from asof.definitions import FeatureService, FeatureView, Field, OnDemandFeatureView, Projection, Snapshot
 from asof.definitions.base import as_list
 from asof.dtypes import DType
 from asof.errors import FeatureNameCollision, NotFound, RequestError, UnknownFeature, nearest
+
+FeatureReferences: TypeAlias = (
+    Sequence[str | FeatureView | OnDemandFeatureView | Projection] | str | FeatureView | OnDemandFeatureView
+    | Projection | FeatureService
+)  # fmt: skip
+"""What can be asked for: references `view:feature`, or `view` for all of its features; a service or its name."""
 
 
 @dataclass(frozen=True)
@@ -92,7 +98,7 @@ class Selection:
 
 
 def select(
-    snapshot: Snapshot, features: Sequence[str] | str | FeatureService, *, full_feature_names: bool = False
+    snapshot: Snapshot, features: FeatureReferences, *, full_feature_names: bool = False
 ) -> Selection:
     """Decide a request once.
 
@@ -122,15 +128,12 @@ def select(
 def known_references(snapshot: Snapshot) -> list[str]:
     """Every `view:feature` that is applied, sorted."""
     project = snapshot.project
-    return sorted(
-        f"{view.name}:{name}"
-        for view in (*project.views.values(), *project.on_demand_views.values())
-        for name in view.feature_names
-    )
+    views: list[FeatureView | OnDemandFeatureView] = [*project.views.values(), *project.on_demand_views.values()]
+    return sorted(f"{view.name}:{name}" for view in views for name in view.feature_names)
 
 
 def _wanted(
-    snapshot: Snapshot, features: Sequence[str] | str | FeatureService
+    snapshot: Snapshot, features: FeatureReferences
 ) -> Iterable[tuple[Projection, tuple[str, ...] | None]]:
     """Projections with the feature names asked of each, in order."""
     project = snapshot.project

@@ -169,7 +169,7 @@ class _Reader:
             return []
         stream = io.BytesIO(b"".join((_varint(len(values)), self.guard.join(values), self.guard, b"\0")))
         try:
-            records = schemaless_reader(stream, self.many[0], self.many[1])
+            records: Any = schemaless_reader(stream, self.many[0], self.many[1])
         except Exception:  # noqa: BLE001 - the slow way finds the record and names the reason
             return None
         guard = self.guard
@@ -181,7 +181,7 @@ class _Reader:
         good, records = [], []
         for place, value in zip(places, values, strict=True):
             try:
-                record = schemaless_reader(io.BytesIO(value + self.guard), self.one[0], self.one[1])
+                record: Any = schemaless_reader(io.BytesIO(value + self.guard), self.one[0], self.one[1])
             except Exception as error:  # noqa: BLE001 - whatever the bytes made fastavro raise
                 letters[place] = f"not an Avro record of its schema: {str(error) or type(error).__name__}"
                 continue

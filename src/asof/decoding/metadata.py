@@ -132,7 +132,7 @@ def _avro_keys(
     rows = [row for row, key in enumerate(keys) if key is not None]
     found: dict[int, str] = {}
     good, columns = codec.decode(
-        rows, [keys[row] for row in rows], letters=found, undeclared=Counter(), schemas=schemas
+        rows, [key for key in keys if key is not None], letters=found, undeclared=Counter(), schemas=schemas
     )  # fmt: skip
     for row, reason in found.items():
         letters.setdefault(places[row], f"key: {reason}")

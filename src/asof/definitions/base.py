@@ -9,6 +9,7 @@ import textwrap
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import timedelta
 from pathlib import Path
+from types import FrameType
 from typing import Any, ClassVar
 
 from asof.errors import DefinitionError, nearest
@@ -20,7 +21,7 @@ _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_.\-]*")
 
 def written_at() -> str:
     """`file:line` of the nearest caller outside this package: where the user wrote the definition."""
-    frame = sys._getframe(1)
+    frame: FrameType | None = sys._getframe(1)
     while frame is not None:
         filename = frame.f_code.co_filename
         # The demo's and the suites' definitions are users' code although they are shipped inside the package.
@@ -111,7 +112,7 @@ class Definition:
         raise AttributeError(f"{self.kind} {self.name!r} is frozen: define a new one instead of setting {key!r}")
 
     def __eq__(self, other: object) -> bool:
-        return type(self) is type(other) and self.content() == other.content()  # type: ignore[attr-defined]
+        return type(self) is type(other) and self.content() == other.content()
 
     def __hash__(self) -> int:
         return hash((self.kind, self.name))

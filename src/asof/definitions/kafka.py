@@ -60,7 +60,7 @@ class KafkaSource(LogSource):
         super().__init__(
             name, schema=schema or (), timestamp_field=timestamp_field, topic=topic, message_format=message_format,
             batch_source=batch_source, allowed_lateness=allowed_lateness or watermark_delay_threshold, **options,
-        )  # type: ignore[arg-type]  # fmt: skip
+        )  # fmt: skip
         if bootstrap_servers and kafka_bootstrap_servers and bootstrap_servers != kafka_bootstrap_servers:
             raise self.refuse("bootstrap_servers= and kafka_bootstrap_servers= differ", hint="give one of the two")
         servers = bootstrap_servers or kafka_bootstrap_servers or ""

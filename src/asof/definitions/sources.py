@@ -256,7 +256,7 @@ class LogSource(Source):
         created_timestamp_column: str | None = None,
         timestamp_unit: str | None = None,
         field_mapping: Mapping[str, str] | None = None,
-        allowed_lateness: timedelta | str = timedelta(hours=1),
+        allowed_lateness: timedelta | str | None = timedelta(hours=1),
         max_future: timedelta | str = timedelta(minutes=5),
         batch_source: Source | None = None,
         stream_from: datetime | str | None = None,
@@ -437,8 +437,8 @@ class LogSource(Source):
                 content[name] = getattr(self, name)
         if self.key_fields:
             content["key_fields"] = list(self.key_fields)
-            is_named = isinstance(self.key_format, str)
-            content["key_format"] = self.key_format if is_named else self.key_format.content()
+            named = self.key_format
+            content["key_format"] = named if isinstance(named, str) else named.content()
         if self.batch_source is not None:
             content["batch_source"] = self.batch_source.content()
         if self.stream_from is not None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import shlex
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -204,7 +204,7 @@ class OnServers:
 
 
 def _messages(shop: Shop, message_format: str) -> list[bytes]:
-    views: list[Mapping[str, Any]] = shop.traffic.select(["user_id", "page", "timestamp"]).to_pylist()
+    views: list[dict[str, Any]] = shop.traffic.select(["user_id", "page", "timestamp"]).to_pylist()
     if message_format == "avro":
         from asof.demo.avro import encode_views  # noqa: PLC0415
 

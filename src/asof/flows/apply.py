@@ -56,7 +56,7 @@ def make_plan(parts: Parts, project: Project) -> Plan:
             for each in check_row_wise(view):
                 # The check's own text begins with the place and the object, which a finding says by itself.
                 found = each.text.removeprefix(f"{view.where}: ").removeprefix(f"{title}: ")
-                more.append(Finding(each.severity, title, view.where, "", found))  # type: ignore[arg-type]
+                more.append(Finding(each.severity, title, view.where, "", found))
     return plan.with_findings(more)
 
 

@@ -225,10 +225,10 @@ def _ranked(parts: Parts, view: FeatureView, table: Table, seed: int) -> Iterabl
 
 def _reach(view: FeatureView) -> Micros | None:
     """How far back the longest window reaches; None where one reaches back for ever."""
-    windows = [each.window for each in view.aggregations]
-    if None in windows:
+    windows = [each.window for each in view.aggregations if each.window is not None]
+    if len(windows) < len(view.aggregations):
         return None
-    return max(each.length if isinstance(each, Sliding) else each.gap for each in windows)  # type: ignore[union-attr]
+    return max(each.length if isinstance(each, Sliding) else each.gap for each in windows)
 
 
 def _keys_of_history(parts: Parts, view: FeatureView, count: int, seed: int) -> list[bytes]:

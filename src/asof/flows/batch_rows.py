@@ -18,7 +18,7 @@ from asof.fitting import fit
 from asof.flows.feeding import GRACE, expiry_of, inputs_of, layout_of
 from asof.flows.historical import rows_of
 from asof.flows.parts import Parts, Progress, table_of
-from asof.online.protocol import NO_ROW, Lookup, Newest, Table, Unchanged
+from asof.online.protocol import NO_ROW, Lookup, Newest, Table, Unchanged, state_rows
 from asof.packing import key_bytes, pack_rows, plain_values
 from asof.sources.protocol import Input
 from asof.sql.newest import OWN, WANTED, Chosen, NewestRows, RowsOfKeys, TouchedKeys
@@ -131,12 +131,12 @@ class _Run:
         )
 
     def _tokens(self, keys: Sequence[bytes]) -> dict[bytes, int]:
-        tokens = {}
+        tokens: dict[bytes, int] = {}
         for start in range(0, len(keys), _TOKENS_AT_ONCE):
             piece = keys[start : start + _TOKENS_AT_ONCE]
-            (found,) = self.parts.online.read([Lookup(self.table, piece)])
+            found = state_rows(*self.parts.online.read([Lookup(self.table, piece)]))
             tokens.update((key, row[1]) for key, row in zip(piece, found, strict=True) if row is not None)
-        return tokens  # type: ignore[return-value]
+        return tokens
 
     def _rows_by_key(self, wanted: pa.Table) -> Iterator[pa.Table]:
         """All rows of the wanted keys up to the latest moment, in pieces that hold whole keys."""

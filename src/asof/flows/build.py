@@ -23,7 +23,7 @@ from asof.flows.parts import Parts, Progress, current_generation, silent, table_
 from asof.flows.topics import topics_of
 from asof.log.protocol import UnknownTopic
 from asof.offline.protocol import HISTORY
-from asof.online.protocol import Lookup, Unchanged
+from asof.online.protocol import Lookup, Unchanged, state_rows
 from asof.packing import key_values
 
 WAIT_S = 15.0
@@ -236,7 +236,7 @@ def _recompute(
 ) -> list[bytes]:
     view = feeder.view
     layout = layout_of(view)
-    (found,) = parts.online.read([Lookup(feeder.table, list(keys))])
+    found = state_rows(*parts.online.read([Lookup(feeder.table, list(keys))]))
     state = decode(layout, [row[0] if row else None for row in found])
     seen = [state.offsets_of(row) for row in range(len(found))]
     archived = parts.offline.offsets(
@@ -271,7 +271,7 @@ def _recompute(
     made, _ = fold(layout, decode(layout, [None] * len(ready)), events, clock_us=parts.clock() - view.delay)
     kept = parts.online.write(
         feeder.table, [keys[i] for i in ready], encode(layout, made, max_row_bytes=parts.max_row_bytes),
-        condition=Unchanged([found[i][1] for i in ready]),  # type: ignore[index, misc]
+        condition=Unchanged([row[1] for row in (found[i] for i in ready) if row is not None]),
         expires_at=expiry_of(view, made),
     )  # fmt: skip
     return gone + [keys[i] for i, was in zip(ready, kept, strict=True) if was]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -71,13 +72,13 @@ def doctor(parts: Parts, *, clock_note: str = "") -> list[Check]:
     for source in snapshot.project.sources.values():
         name = f"source {source.name}"
         if isinstance(source, LogSource):
-            checks.append(_check(name, lambda source=source: _log(parts, snapshot, source)))
-            checks.append(_check(f"archive {source.name}", lambda source=source: _archive(parts, snapshot, source)))
-            checks.append(_check(f"dead letters {source.name}", lambda source=source: _letters(parts, source)))
+            checks.append(_check(name, partial(_log, parts, snapshot, source)))
+            checks.append(_check(f"archive {source.name}", partial(_archive, parts, snapshot, source)))
+            checks.append(_check(f"dead letters {source.name}", partial(_letters, parts, source)))
         else:
-            checks.append(_check(name, lambda source=source: _batch_source(parts, snapshot, source)))
+            checks.append(_check(name, partial(_batch_source, parts, snapshot, source)))
     for view in snapshot.project.views.values():
-        checks.append(_check(f"view {view.name}", lambda view=view: _view(parts, snapshot, view)))
+        checks.append(_check(f"view {view.name}", partial(_view, parts, snapshot, view)))
     checks.append(_check("training sets", lambda: _training_sets(parts)))
     return checks
 
@@ -203,7 +204,7 @@ def _view(parts: Parts, snapshot: Snapshot, view: FeatureView) -> Said:
         return False, f"the online rows of generation {generation} are gone", f"run `asof {step} {view.name}`"
     if not view.source.is_log and lost_rows(parts, snapshot, view, generation):
         return False, "the online store has lost rows of the last run", f"run `asof materialize {view.name}`"
-    texts, hints = [f"generation {generation}"], []
+    texts, hints = [f"generation {generation}"], list[str]()
     if building := building_generation(snapshot, view):
         texts.append(f"{building} is being built")
     if isinstance(view.source, LogSource):

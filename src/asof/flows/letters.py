@@ -142,7 +142,7 @@ def replayed_places(parts: Parts, source: LogSource) -> set[Place]:
         bounds = parts.log.bounds(topic)
     except UnknownTopic:
         return set()
-    places = set()
+    places: set[Place] = set()
     for number, (first, after) in bounds.items():
         start = first
         while start < after:

@@ -455,7 +455,7 @@ def _prepare(
 def _source_table(
     opened: Session, source: Source, given: Given, query: PointInTime | ViewRows, *, whole: bool, describe_only: bool
 ) -> Table:
-    used = () if whole else (*columns_of(query, source.name), "partition", "offset", "ingested_at")  # type: ignore[arg-type]
+    used = () if whole else (*columns_of(query, source.name), "partition", "offset", "ingested_at")
     term = opened.expose(source.name, given if given is not None else _empty(source), columns=used,
                          describe_only=describe_only)  # fmt: skip
     schema = opened.described(f"SELECT * FROM {aliased(term)} LIMIT 0")

@@ -86,7 +86,7 @@ class BoundedProtocol(HttpToolsProtocol):
                 self.url == self.shortcut.url and scope["method"] == "POST" and scope["http_version"] == "1.1"
                 and self.cycle is not None and self.cycle.keep_alive
             ):  # fmt: skip
-                self.shortcut.learn(self._head, scope["headers"])
+                self.shortcut.learn(self._head, list(scope["headers"]))
             self._head = b""
 
     def on_message_complete(self) -> None:

@@ -102,9 +102,8 @@ async def get_online_features(service: Service, request: Request) -> Answer:
 async def get_features(service: Service, request: Request) -> Answer:
     """Asof's own answer: row by row, or as an Arrow stream."""
     asked: requests.Features = request.content
-    names = asked.entities if type(asked.entities) is dict else asked.entities[0] if asked.entities else ()
-    if type(asked.entities) is dict:
-        requests.refuse_repeated_names(request.body, [*names, "entities", "features", "service"])
+    if isinstance(asked.entities, dict):
+        requests.refuse_repeated_names(request.body, [*asked.entities, "entities", "features", "service"])
     prepared = await _prepared(service, request, asked.features, asked.service, asked.full_feature_names, "service")
     response = await _read(service, request, prepared, asked.entities)
     if ARROW.encode() in request.accept:

@@ -74,8 +74,11 @@ class Service:
                 store, self.counts, share=self.settings.feature_log_share, services=self.settings.feature_log_services,
                 most_rows=self.settings.feature_log_queue,
             )  # fmt: skip
-        self._own_folder = None if folder is not None else TemporaryDirectory(prefix="asof-serve-")
-        self.folder = folder if folder is not None else Path(self._own_folder.name)  # type: ignore[union-attr]
+        self._own_folder: TemporaryDirectory[str] | None = None
+        if folder is None:
+            self._own_folder = TemporaryDirectory(prefix="asof-serve-")
+            folder = Path(self._own_folder.name)
+        self.folder = folder
         self.running: dict[Running, Route] = {}
         self.waiting: Callable[[], int] = self.running.__len__
         self._readers = ThreadPoolExecutor(READ_THREADS, "asof-read")

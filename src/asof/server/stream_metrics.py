@@ -41,7 +41,7 @@ def serve_stream_metrics(status: Status, port: int, *, host: str = "127.0.0.1") 
                 yield from stream_metrics(partitions)
 
     registry = CollectorRegistry()
-    registry.register(Scraped())  # type: ignore[arg-type]
+    registry.register(Scraped())
     try:
         server, thread = start_http_server(port, host, registry)
     except OSError as error:

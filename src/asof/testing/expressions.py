@@ -426,7 +426,7 @@ class ExpressionSuite:
         self.agree(run, ["CAST(a AS Timestamp)", "CAST(a AS String)"], [{"a": a} for a in DATES], a=Date)
 
     def test_json_is_text_only_after_a_cast(self, run: Run) -> None:
-        rows = [{"a": None}, {"a": '{"b": 1}'}]
+        rows: Rows = [{"a": None}, {"a": '{"b": 1}'}]
         self.agree(
             run, ["CAST(a AS String)", "a IS NULL", "CAST(a AS String) LIKE '%b%'", "COALESCE(a, a)"], rows, a=Json
         )

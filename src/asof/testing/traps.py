@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 
@@ -268,7 +269,8 @@ class TrapsSuite:
         zombie = run.workers.pop(0)
         # It sleeps from here on, and others take its partitions over.
         for member in zombie.members.values():
-            member.consumer._membership.leave()
+            consumer: Any = member.consumer
+            consumer._membership.leave()
         run.send(visit(1, -2 * SECOND))
         run.step(1)
         run.flush(1)

@@ -81,7 +81,10 @@ class Guard:
         try:
             return self.authenticate(caller)
         except AskFirst as asking:
-            await self._ask(asking.keys)  # type: ignore[attr-defined]
+            from asof.server.security.tokens import KeysNeeded  # noqa: PLC0415 - loaded where there are issuers
+
+            assert isinstance(asking, KeysNeeded)
+            await self._ask(asking.keys)
             return self._known_by_token(self._credential(caller), asked=True)
 
     def authenticate(self, caller: Caller) -> Principal:
