@@ -154,7 +154,9 @@ def _wanted(
                 hint=nearest(features.name, project.services) or "run `asof apply` first",
             )
         for part in applied.features:
-            yield Projection(project.view(part.view.name), None, part.alias, part.join_key_map), part.features
+            view = project.view(part.view.name)
+            assert view is not None  # a project holds all that its services name
+            yield Projection(view, None, part.alias, part.join_key_map), part.features
         return
     for reference in as_list(features):
         if isinstance(reference, FeatureView | OnDemandFeatureView | Projection):
@@ -237,8 +239,10 @@ class _Builder:
         reads = []
         keys: dict[str, Field] = {}
         for (_, columns), (projection, features) in self.reads.items():
-            reads.append(ViewRead(projection.view, columns, tuple(features.values())))
-            for column, field in zip(columns, projection.view.key_fields, strict=True):
+            view = projection.view
+            assert isinstance(view, FeatureView)
+            reads.append(ViewRead(view, columns, tuple(features.values())))
+            for column, field in zip(columns, view.key_fields, strict=True):
                 known = keys.setdefault(column, Field(column, field.dtype))
                 if known.dtype != field.dtype and {known.dtype.name, field.dtype.name} != {"Int32", "Int64"}:
                     raise RequestError(

@@ -31,18 +31,25 @@ from asof.definitions.collect import collect
 from asof.definitions.project import merged
 from asof.errors import AsofError, ConfigError, NotFound, RegistryError, RequestError, nearest
 from asof.flows.parts import Parts, Progress, silent
-from asof.selection import Selection, select
+from asof.frames import EntityFrame, Rows
+from asof.selection import FeatureReferences, Selection, select
 from asof.timing import PATIENCE_S, Clock, Micros, iso, micros, moment
 
 if TYPE_CHECKING:
+    import pyarrow as pa
+
     from asof.answers import OnlineResponse
     from asof.backends import OpenedParts
     from asof.definitions.transforms import MessageTransform
+    from asof.flows.audit import AuditReport
+    from asof.flows.doctor import Check
+    from asof.flows.explain import Explanation
     from asof.flows.historical import HistoricalResult
     from asof.flows.push import Pusher
     from asof.flows.served import ServedRows
     from asof.flows.serving import History, Reader
     from asof.planning import Plan
+    from asof.registry.protocol import Commit
 
 REFRESH_S = 1.0
 """How long a reader may not have looked whether the registry changed."""
@@ -202,7 +209,7 @@ class FeatureStore:
 
     def get_historical_features(
         self,
-        entity_df: Any = None,
+        entity_df: EntityFrame | None = None,
         features: Sequence[str] | str | FeatureService = (),
         full_feature_names: bool = False,
         *,
@@ -237,7 +244,7 @@ class FeatureStore:
     def get_online_features(
         self,
         features: Sequence[str] | str | FeatureService,
-        entity_rows: Sequence[Mapping[str, Any]] | Mapping[str, Sequence[Any]],
+        entity_rows: Rows,
         full_feature_names: bool = False,
     ) -> OnlineResponse:
         """Each feature's value now, for each entity row.
@@ -284,7 +291,12 @@ class FeatureStore:
         return reader
 
     def open_reader(
-        self, snapshot: Snapshot, features: Any, full_feature_names: bool = False, *, history: History | None = None
+        self,
+        snapshot: Snapshot,
+        features: FeatureReferences,
+        full_feature_names: bool = False,
+        *,
+        history: History | None = None,
     ) -> Reader:
         """A reader of one request over one snapshot, for who reads more than once and looks after the registry himself.
 
@@ -354,7 +366,7 @@ class FeatureStore:
 
     # ---- writing ----
 
-    def push(self, push_source_name: str, df: Any, *, batch_id: str | None = None, to: Any = None) -> int:
+    def push(self, push_source_name: str, df: Rows, *, batch_id: str | None = None, to: object = None) -> int:
         """Push rows: durable in the push log, and served, when this returns.
 
         Args:
@@ -411,7 +423,7 @@ class FeatureStore:
         archived = self.parts.offline.offsets(self.parts.archive_of(source), [base + number for number in bounds])
         return any(after - 1 > archived[base + number] for number, (_, after) in bounds.items())
 
-    def write_to_online_store(self, feature_view_name: str, df: Any) -> int:
+    def write_to_online_store(self, feature_view_name: str, df: Rows) -> int:
         """Write rows of a view: a pushed one's go through its push log, a batch-fed one's to the online store alone."""
         from asof.flows.materialize import write_rows  # noqa: PLC0415
         from asof.flows.parts import view_named  # noqa: PLC0415
@@ -429,7 +441,7 @@ class FeatureStore:
         *,
         full: bool = False,
         progress: Progress = silent,
-    ) -> list[dict[str, Any]]:
+    ) -> list[dict[str, object]]:
         """Bring the online store up to date from batch sources.
 
         Args:
@@ -454,7 +466,7 @@ class FeatureStore:
         feature_views: Sequence[str] | None = None,
         *,
         progress: Progress = silent,
-    ) -> list[dict[str, Any]]:
+    ) -> list[dict[str, object]]:
         """Materialize what is new since the last run."""
         return self.materialize(None, end_date, feature_views, progress=progress)
 
@@ -482,7 +494,7 @@ class FeatureStore:
             patience_s=patience_s, waiting=waiting,
         )  # fmt: skip
 
-    def stream_status(self) -> list[dict[str, Any]]:
+    def stream_status(self) -> list[dict[str, object]]:
         """Where each partition of each log stands."""
         from asof.flows.stream_status import stream_status  # noqa: PLC0415
 
@@ -514,7 +526,7 @@ class FeatureStore:
         self.refresh_registry()
         return done
 
-    def compact(self) -> dict[str, Any]:
+    def compact(self) -> dict[str, object]:
         """Join small files of the archives, and remove what no one can ask for any more."""
         from asof.flows.compact import compact  # noqa: PLC0415
 
@@ -530,7 +542,7 @@ class FeatureStore:
         seed: int = 0,
         by: str = "rows",
         online: bool = False,
-    ) -> Any:
+    ) -> pa.Table:
         """A random sample of a view or service as an Arrow table; the same for the same seed."""
         from asof.flows.sample import sample  # noqa: PLC0415
 
@@ -539,14 +551,14 @@ class FeatureStore:
             self.parts, self.snapshot, name, n=n, seed=seed, by=by, online=online, functions=self._with_functions
         )
 
-    def explain(self, reference: str, key: Mapping[str, Any], *, at: datetime | str | None = None) -> Any:
+    def explain(self, reference: str, key: Mapping[str, object], *, at: datetime | str | None = None) -> Explanation:
         """Which rows or events made this value of this key, as of a moment."""
         from asof.flows.explain import explain  # noqa: PLC0415
 
         when = _moment_given(at, "at")
         return explain(self.parts, self.snapshot, reference, key, at=when, functions=self._with_functions)
 
-    def audit(self, names: Sequence[str] | None = None, *, keys: int = 100, seed: int = 0) -> Any:
+    def audit(self, names: Sequence[str] | None = None, *, keys: int = 100, seed: int = 0) -> AuditReport:
         """Compare what is served with history, over the events that each row has seen."""
         from asof.flows.audit import audit  # noqa: PLC0415
 
@@ -554,13 +566,13 @@ class FeatureStore:
             pusher.flush()
         return audit(self.parts, self.snapshot, names, keys=keys, seed=seed)
 
-    def doctor(self) -> list[Any]:
+    def doctor(self) -> list[Check]:
         """One line on each part: whether it works, and what to do if not."""
         from asof.flows.doctor import doctor  # noqa: PLC0415
 
         return doctor(self.parts, clock_note=self.clock_note)
 
-    def forget(self, entity: str, key: Any) -> dict[str, Any]:
+    def forget(self, entity: str, key: object) -> dict[str, object]:
         """Remove a key from archives, logs, online store and dead letters; name the training sets that hold it."""
         from asof.flows.forget import forget  # noqa: PLC0415
 
@@ -568,43 +580,43 @@ class FeatureStore:
             pusher.flush()
         return forget(self.parts, self.snapshot, entity, key)
 
-    def dead_letters(self, source: str | None = None, limit: int = 100) -> Any:
+    def dead_letters(self, source: str | None = None, limit: int = 100) -> pa.Table:
         """The newest dead letters, as an Arrow table."""
         from asof.flows.letters import list_letters  # noqa: PLC0415
 
         return list_letters(self.parts, source, limit)
 
-    def dead_letter(self, id: str) -> dict[str, Any]:
+    def dead_letter(self, id: str) -> dict[str, object]:
         """One dead letter with its raw bytes."""
         from asof.flows.letters import show_letter  # noqa: PLC0415
 
         return show_letter(self.parts, id)
 
-    def replay_dead_letters(self, source: str, ids: Sequence[str] | None = None) -> dict[str, Any]:
+    def replay_dead_letters(self, source: str, ids: Sequence[str] | None = None) -> dict[str, object]:
         """Send dead letters that fit by now back through the log, each once."""
         from asof.flows.letters import replay_letters  # noqa: PLC0415
 
         return replay_letters(self.parts, source, ids)
 
-    def training_sets(self) -> list[dict[str, Any]]:
+    def training_sets(self) -> list[dict[str, object]]:
         """The saved training sets, with how each was made."""
         from asof.flows.training_sets import list_training_sets  # noqa: PLC0415
 
         return list_training_sets(self.parts)
 
-    def training_set(self, name: str) -> dict[str, Any]:
+    def training_set(self, name: str) -> dict[str, object]:
         """One training set's manifest."""
         from asof.flows.training_sets import training_set  # noqa: PLC0415
 
         return training_set(self.parts, name)
 
-    def read_training_set(self, name: str) -> Any:
+    def read_training_set(self, name: str) -> pa.Table:
         """One training set's rows, as an Arrow table."""
         from asof.flows.training_sets import read_training_set  # noqa: PLC0415
 
         return read_training_set(self.parts, name)
 
-    def rebuild_training_set(self, name: str) -> dict[str, Any]:
+    def rebuild_training_set(self, name: str) -> dict[str, object]:
         """Make a training set again, and say whether it is the same."""
         from asof.flows.training_sets import rebuild_training_set  # noqa: PLC0415
 
@@ -620,13 +632,13 @@ class FeatureStore:
 
         return ServedRows(self.parts, partition)
 
-    def served_features(self, service: str) -> Any:
+    def served_features(self, service: str) -> pa.Table:
         """What a server has kept of a service's answers, as an Arrow table: see `server.feature_log_share`."""
         from asof.flows.served import served_features  # noqa: PLC0415
 
         return served_features(self.parts, service)
 
-    def history(self, limit: int = 20) -> list[Any]:
+    def history(self, limit: int = 20) -> list[Commit]:
         """Who applied what when, newest first; without the commits that a worker or a run made of its own progress."""
         return [
             commit

@@ -100,7 +100,7 @@ class ToldAnswer(ViewAnswer):
         self._statuses = statuses
         self._times = times
 
-    def statuses(self, values: Sequence[Any]) -> list[str]:
+    def statuses(self, values: Sequence[object]) -> list[str]:
         return list(self._statuses.of(self._place))
 
     @property

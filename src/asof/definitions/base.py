@@ -94,7 +94,7 @@ class Definition:
         """A DefinitionError about this object."""
         return DefinitionError(f"{self.kind} {self.name!r}: {problem}", hint=hint, where=self.where)
 
-    def content(self) -> dict[str, Any]:
+    def content(self) -> dict[str, object]:
         """All that the definition says, ready for JSON; `where` and `notes` are not part of it."""
         raise NotImplementedError
 
@@ -108,7 +108,7 @@ class Definition:
             common["owner"] = self.owner
         return common
 
-    def __setattr__(self, key: str, value: Any) -> None:
+    def __setattr__(self, key: str, value: object) -> None:
         raise AttributeError(f"{self.kind} {self.name!r} is frozen: define a new one instead of setting {key!r}")
 
     def __eq__(self, other: object) -> bool:
@@ -136,7 +136,7 @@ def as_list(value: Any) -> list[Any]:
     return [value]
 
 
-def text_of(function: Callable[[Any], Any]) -> str:
+def text_of(function: Callable[..., object]) -> str:
     """The function's text, by which it is known again."""
     try:
         return textwrap.dedent(inspect.getsource(function))

@@ -39,7 +39,7 @@ class Project:
         for kind in KINDS:
             yield from getattr(self, kind).values()
 
-    def content(self) -> dict[str, list[dict[str, Any]]]:
+    def content(self) -> dict[str, list[dict[str, object]]]:
         return {kind: [each.content() for each in getattr(self, kind).values()] for kind in KINDS}
 
     def view(self, name: str) -> FeatureView | OnDemandFeatureView | None:

@@ -154,7 +154,8 @@ def _tell(
         with story.step(
             "Materialize the profiles", "users who registered, from their table into the online store"
         ) as step:
-            step["rows"] = sum(each["rows"] for each in store.materialize(progress=progress))
+            done: list[Any] = store.materialize(progress=progress)
+            step["rows"] = sum(each["rows"] for each in done)
 
         chosen = _active_users(shop, seed)
         with story.step("Serve some users", "the same features, as of now") as step:
@@ -175,7 +176,7 @@ def _tell(
 
         with story.step("Audit", "what is served now against history, over the events that each row has seen") as step:
             audit = store.audit(keys=AUDIT_KEYS, seed=seed)
-            found = audit.to_dict()
+            found: dict[str, Any] = audit.to_dict()
             step["rows"] = found["keys"]
             story.tell(
                 f"{found['keys']} keys, {found['active_keys']} of them with a non-zero window or an open session; "

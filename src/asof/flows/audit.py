@@ -59,15 +59,15 @@ class AuditReport:
     active_keys: int = 0
     values: int = 0
     equal: int = 0
-    differences: list[dict[str, Any]] = field(default_factory=list)
-    views: list[dict[str, Any]] = field(default_factory=list)
+    differences: list[dict[str, object]] = field(default_factory=list)
+    views: list[dict[str, object]] = field(default_factory=list)
 
     @property
     def ok(self) -> bool:
         """Whether nothing differs, and everything could be compared."""
         return not self.differences
 
-    def to_dict(self) -> dict[str, Any]:
+    def to_dict(self) -> dict[str, object]:
         return {
             "ok": self.ok, "at": iso(self.at), "keys": self.keys, "active_keys": self.active_keys,
             "values": self.values, "equal": self.equal, "differences": self.differences, "views": self.views,

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from difflib import get_close_matches
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -19,10 +19,15 @@ from asof.dtypes import from_arrow
 from asof.errors import EntityFrameError, MissingExtra, RequestError, SourceError, StorageError, nearest, some
 from asof.fitting import fit
 from asof.flows.parts import Parts
+from asof.offline.protocol import Spine
 from asof.selection import FeatureOut, Output, Selection, ViewRead
 from asof.sources.protocol import Files, Input, Need
 from asof.sql.point_in_time import PointInTime
 from asof.timing import Micros, moment
+
+if TYPE_CHECKING:
+    import pandas as pd
+    import polars as pl
 
 TIME = "event_timestamp"
 """The entity frame's column of times; else its only time column is taken."""
@@ -32,8 +37,9 @@ class HistoricalResult:
     """A lazy historical read: nothing runs before one of the `to_…` methods is called; each call runs it again."""
 
     def __init__(
-        self, parts: Parts, snapshot: Snapshot, selection: Selection, query: PointInTime, spine: Any, shape: _Shape
-    ) -> None:
+        self, parts: Parts, snapshot: Snapshot, selection: Selection, query: PointInTime,
+        spine: Spine | None, shape: _Shape,
+    ) -> None:  # fmt: skip
         self.parts = parts
         self.snapshot = snapshot
         self.selection = selection
@@ -56,7 +62,7 @@ class HistoricalResult:
         """All rows as an Arrow table."""
         return self._finished(self._run().reader().read_all())
 
-    def to_df(self) -> Any:
+    def to_df(self) -> pd.DataFrame:
         """All rows as a pandas data frame."""
         try:
             import pandas as pd  # noqa: F401, PLC0415
@@ -64,13 +70,15 @@ class HistoricalResult:
             raise MissingExtra("to_df()", "pandas") from error
         return self.to_arrow().to_pandas()
 
-    def to_polars(self) -> Any:
+    def to_polars(self) -> pl.DataFrame:
         """All rows as a Polars data frame."""
         try:
             import polars as pl  # noqa: PLC0415
         except ImportError as error:
             raise MissingExtra("to_polars()", "polars") from error
-        return pl.from_arrow(self.to_arrow())
+        frame = pl.from_arrow(self.to_arrow())
+        assert isinstance(frame, pl.DataFrame)  # of a table; of one column it would be a series
+        return frame
 
     def to_sql(self) -> str:
         """The SQL that the engine runs (on-demand functions follow it in Python)."""
@@ -110,7 +118,7 @@ class HistoricalResult:
             part.unlink(missing_ok=True)
         return rows
 
-    def save(self, name: str, *, overwrite: bool = False) -> dict[str, Any]:
+    def save(self, name: str, *, overwrite: bool = False) -> dict[str, object]:
         """Keep the rows as a training set of this name; answers the manifest of how they were made.
 
         Args:
