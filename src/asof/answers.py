@@ -162,7 +162,7 @@ class OnlineResponse:
 
     def to_arrow(self, include_event_timestamps: bool = False) -> pa.Table:
         """The same as a table, features in their declared types."""
-        import pyarrow as pa  # noqa: PLC0415
+        import pyarrow as pa
 
         times = pa.timestamp("us", "UTC")
         types = {f"{output.name}__ts": times for output in self.selection.outputs}
@@ -173,7 +173,7 @@ class OnlineResponse:
 
     def to_df(self, include_event_timestamps: bool = False) -> pd.DataFrame:
         """The same as a pandas data frame, as pandas makes one of the lists."""
-        import pandas as pd  # noqa: PLC0415
+        import pandas as pd
 
         return pd.DataFrame(self.to_dict(include_event_timestamps))
 
@@ -183,7 +183,7 @@ class OnlineResponse:
         Raises:
             RequestError: a feature is not a number.
         """
-        import numpy as np  # noqa: PLC0415
+        import numpy as np
 
         matrix = np.full((self._rows, len(self.selection.outputs)), np.nan)
         for place, output in enumerate(self.selection.outputs):

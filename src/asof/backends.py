@@ -311,7 +311,7 @@ class OpenedParts(Parts):
             return None
         found = self.connections.schema_registry(source)
         if found.label not in self._schemas:
-            from asof.connections.schema_registry import SchemaRegistry  # noqa: PLC0415 - only where one is named
+            from asof.connections.schema_registry import SchemaRegistry  # only where one is named
 
             # One for all sources that name it: it keeps the schemas that it was asked for.
             self._schemas[found.label] = SchemaRegistry(**found.options, label=found.label, where=found.where)

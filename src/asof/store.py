@@ -106,7 +106,7 @@ class FeatureStore:
     def parts(self) -> Parts:
         """The opened parts; nothing is opened before it is needed."""
         if self._parts is None:
-            from asof.backends import OpenedParts  # noqa: PLC0415
+            from asof.backends import OpenedParts
 
             with self._lock:
                 if self._parts is None:
@@ -161,7 +161,7 @@ class FeatureStore:
         Args:
             objects: definitions to apply beside those that are applied; the repository's files where not given.
         """
-        from asof.flows.apply import make_plan  # noqa: PLC0415
+        from asof.flows.apply import make_plan
 
         return make_plan(self.parts, self.definitions() if objects is None else self._with_objects(objects))
 
@@ -186,7 +186,7 @@ class FeatureStore:
             CheckFailed: it has errors; nothing was changed.
             RegistryConflict: someone else applied since; nothing was changed.
         """
-        from asof.flows.apply import apply_plan  # noqa: PLC0415
+        from asof.flows.apply import apply_plan
 
         if isinstance(plan, Definition):
             plan = [plan]
@@ -199,7 +199,7 @@ class FeatureStore:
 
     def teardown(self, *, purge: bool = False) -> None:
         """Remove this project's registry and online rows; its archives, too, with `purge`."""
-        from asof.flows.apply import teardown  # noqa: PLC0415
+        from asof.flows.apply import teardown
 
         self._close_pushers()
         teardown(self.parts, purge=purge)
@@ -230,7 +230,7 @@ class FeatureStore:
         Returns:
             A lazy result: `.to_df() .to_polars() .to_arrow() .to_batches() .to_sql() .write(path) .save(name)`.
         """
-        from asof.flows.historical import read_history  # noqa: PLC0415
+        from asof.flows.historical import read_history
 
         self._archive_pushes()
         selection = self._selection(features, full_feature_names)
@@ -303,7 +303,7 @@ class FeatureStore:
         Args:
             history: answers what online rows cannot; by default the sources and archives do.
         """
-        from asof.flows.serving import Reader  # noqa: PLC0415
+        from asof.flows.serving import Reader
 
         selection = self._selected(snapshot, features, full_feature_names)
         if history is None:
@@ -312,7 +312,7 @@ class FeatureStore:
 
     def _past(self, snapshot: Snapshot, read: Any, keys: Any, at: Micros) -> Any:
         # Loaded once a row cannot answer: it brings the engine with it.
-        from asof.flows.past import history_of  # noqa: PLC0415
+        from asof.flows.past import history_of
 
         return history_of(self.parts, snapshot, before=self._flush_pushers)(read, keys, at)
 
@@ -339,7 +339,7 @@ class FeatureStore:
         """The selection with the functions of its on-demand views at hand, as they were applied."""
         if not selection.derivations:
             return selection
-        from dataclasses import replace  # noqa: PLC0415
+        from dataclasses import replace
 
         derivations = []
         for each in selection.derivations:
@@ -385,8 +385,8 @@ class FeatureStore:
     def _pusher(self, name: str) -> Pusher:
         pusher = self._pushers.get(name)
         if pusher is None:
-            from asof.flows.parts import log_source_named  # noqa: PLC0415
-            from asof.flows.push import Pusher  # noqa: PLC0415
+            from asof.flows.parts import log_source_named
+            from asof.flows.push import Pusher
 
             source = log_source_named(self.snapshot, name)
             if source.type != "push":
@@ -412,8 +412,8 @@ class FeatureStore:
                 self._pusher(source.name).take_over()
 
     def _has_unarchived(self, source: Any) -> bool:
-        from asof.flows.archiving import EPOCH  # noqa: PLC0415
-        from asof.log.protocol import UnknownTopic  # noqa: PLC0415
+        from asof.flows.archiving import EPOCH
+        from asof.log.protocol import UnknownTopic
 
         try:
             bounds = self.parts.log.bounds(source.topic)
@@ -425,8 +425,8 @@ class FeatureStore:
 
     def write_to_online_store(self, feature_view_name: str, df: Rows) -> int:
         """Write rows of a view: a pushed one's go through its push log, a batch-fed one's to the online store alone."""
-        from asof.flows.materialize import write_rows  # noqa: PLC0415
-        from asof.flows.parts import view_named  # noqa: PLC0415
+        from asof.flows.materialize import write_rows
+        from asof.flows.parts import view_named
 
         view = view_named(self.snapshot, feature_view_name)
         if view.source.type == "push":
@@ -451,7 +451,7 @@ class FeatureStore:
         Returns:
             Per view: rows written, and until when it is up to date.
         """
-        from asof.flows.materialize import materialize  # noqa: PLC0415
+        from asof.flows.materialize import materialize
 
         done = materialize(
             self.parts, views=feature_views, full=full, progress=progress,
@@ -487,7 +487,7 @@ class FeatureStore:
             patience_s: how long a server that went away is waited for; one that never answered is not.
             waiting: told once for each time that a server is waited for.
         """
-        from asof.flows.stream import run_stream  # noqa: PLC0415
+        from asof.flows.stream import run_stream
 
         return run_stream(
             self.parts, sources, until_caught_up=until_caught_up, accept_gap=accept_gap, progress=progress, stop=stop,
@@ -496,21 +496,21 @@ class FeatureStore:
 
     def stream_status(self) -> list[dict[str, object]]:
         """Where each partition of each log stands."""
-        from asof.flows.stream_status import stream_status  # noqa: PLC0415
+        from asof.flows.stream_status import stream_status
 
         return stream_status(self.parts)
 
     def backfill(self, source: str, *, progress: Progress = silent) -> int:
         """Load a log's batch source into its archive, once."""
-        from asof.flows.backfill import backfill  # noqa: PLC0415
+        from asof.flows.backfill import backfill
 
         return backfill(self.parts, source, progress=progress)
 
     def rebuild(self, views: Sequence[str] | None = None, *, progress: Progress = silent) -> dict[str, int]:
         """Build online rows anew: from the archives for logs, from the sources for batch views; view → rows."""
-        from asof.flows.build import rebuild  # noqa: PLC0415
-        from asof.flows.materialize import materialize  # noqa: PLC0415
-        from asof.flows.parts import view_named  # noqa: PLC0415
+        from asof.flows.build import rebuild
+        from asof.flows.materialize import materialize
+        from asof.flows.parts import view_named
 
         chosen = [view_named(self.snapshot, name) for name in views or self.snapshot.project.views]
         done = {}
@@ -528,7 +528,7 @@ class FeatureStore:
 
     def compact(self) -> dict[str, object]:
         """Join small files of the archives, and remove what no one can ask for any more."""
-        from asof.flows.compact import compact  # noqa: PLC0415
+        from asof.flows.compact import compact
 
         return compact(self.parts, self.snapshot)
 
@@ -544,7 +544,7 @@ class FeatureStore:
         online: bool = False,
     ) -> pa.Table:
         """A random sample of a view or service as an Arrow table; the same for the same seed."""
-        from asof.flows.sample import sample  # noqa: PLC0415
+        from asof.flows.sample import sample
 
         name = name if isinstance(name, str) else name.name
         return sample(
@@ -553,14 +553,14 @@ class FeatureStore:
 
     def explain(self, reference: str, key: Mapping[str, object], *, at: datetime | str | None = None) -> Explanation:
         """Which rows or events made this value of this key, as of a moment."""
-        from asof.flows.explain import explain  # noqa: PLC0415
+        from asof.flows.explain import explain
 
         when = _moment_given(at, "at")
         return explain(self.parts, self.snapshot, reference, key, at=when, functions=self._with_functions)
 
     def audit(self, names: Sequence[str] | None = None, *, keys: int = 100, seed: int = 0) -> AuditReport:
         """Compare what is served with history, over the events that each row has seen."""
-        from asof.flows.audit import audit  # noqa: PLC0415
+        from asof.flows.audit import audit
 
         for pusher in self._pushers.values():
             pusher.flush()
@@ -568,13 +568,13 @@ class FeatureStore:
 
     def doctor(self) -> list[Check]:
         """One line on each part: whether it works, and what to do if not."""
-        from asof.flows.doctor import doctor  # noqa: PLC0415
+        from asof.flows.doctor import doctor
 
         return doctor(self.parts, clock_note=self.clock_note)
 
     def forget(self, entity: str, key: object) -> dict[str, object]:
         """Remove a key from archives, logs, online store and dead letters; name the training sets that hold it."""
-        from asof.flows.forget import forget  # noqa: PLC0415
+        from asof.flows.forget import forget
 
         for pusher in self._pushers.values():
             pusher.flush()
@@ -582,43 +582,43 @@ class FeatureStore:
 
     def dead_letters(self, source: str | None = None, limit: int = 100) -> pa.Table:
         """The newest dead letters, as an Arrow table."""
-        from asof.flows.letters import list_letters  # noqa: PLC0415
+        from asof.flows.letters import list_letters
 
         return list_letters(self.parts, source, limit)
 
     def dead_letter(self, id: str) -> dict[str, object]:
         """One dead letter with its raw bytes."""
-        from asof.flows.letters import show_letter  # noqa: PLC0415
+        from asof.flows.letters import show_letter
 
         return show_letter(self.parts, id)
 
     def replay_dead_letters(self, source: str, ids: Sequence[str] | None = None) -> dict[str, object]:
         """Send dead letters that fit by now back through the log, each once."""
-        from asof.flows.letters import replay_letters  # noqa: PLC0415
+        from asof.flows.letters import replay_letters
 
         return replay_letters(self.parts, source, ids)
 
     def training_sets(self) -> list[dict[str, object]]:
         """The saved training sets, with how each was made."""
-        from asof.flows.training_sets import list_training_sets  # noqa: PLC0415
+        from asof.flows.training_sets import list_training_sets
 
         return list_training_sets(self.parts)
 
     def training_set(self, name: str) -> dict[str, object]:
         """One training set's manifest."""
-        from asof.flows.training_sets import training_set  # noqa: PLC0415
+        from asof.flows.training_sets import training_set
 
         return training_set(self.parts, name)
 
     def read_training_set(self, name: str) -> pa.Table:
         """One training set's rows, as an Arrow table."""
-        from asof.flows.training_sets import read_training_set  # noqa: PLC0415
+        from asof.flows.training_sets import read_training_set
 
         return read_training_set(self.parts, name)
 
     def rebuild_training_set(self, name: str) -> dict[str, object]:
         """Make a training set again, and say whether it is the same."""
-        from asof.flows.training_sets import rebuild_training_set  # noqa: PLC0415
+        from asof.flows.training_sets import rebuild_training_set
 
         return rebuild_training_set(self.parts, name, functions=self._with_functions)
 
@@ -628,13 +628,13 @@ class FeatureStore:
         Args:
             partition: tells the rows of one process from those of others.
         """
-        from asof.flows.served import ServedRows  # noqa: PLC0415
+        from asof.flows.served import ServedRows
 
         return ServedRows(self.parts, partition)
 
     def served_features(self, service: str) -> pa.Table:
         """What a server has kept of a service's answers, as an Arrow table: see `server.feature_log_share`."""
-        from asof.flows.served import served_features  # noqa: PLC0415
+        from asof.flows.served import served_features
 
         return served_features(self.parts, service)
 

@@ -35,7 +35,7 @@ class Double(ThreadingHTTPServer):
 class _Handler(BaseHTTPRequestHandler):
     server: Double
 
-    def do_GET(self) -> None:  # noqa: N802 - http.server's name
+    def do_GET(self) -> None:  # http.server's name
         self.server.asked[self.path] += 1
         if self.server.wanted and self.headers.get("Authorization") != self.server.wanted:
             self._reply(401, {"error_code": 40101, "message": "Unauthorized"})

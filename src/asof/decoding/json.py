@@ -54,7 +54,7 @@ class JsonCodec:
         *,
         letters: dict[int, str],
         undeclared: Counter[str],
-        schemas: Schemas | None,  # noqa: ARG002 - JSON names its fields itself
+        schemas: Schemas | None,  # JSON names its fields itself
     ) -> tuple[list[int], dict[str, pa.Array]]:
         """The decodable messages' places and columns."""
         if self.is_framed:

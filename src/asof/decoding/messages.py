@@ -291,11 +291,11 @@ def _codec_of(
 ) -> Codec:
     # Each format's library is loaded where a source has that format.
     if isinstance(message_format, AvroFormat):
-        from asof.decoding.avro import AvroCodec  # noqa: PLC0415
+        from asof.decoding.avro import AvroCodec
 
         return AvroCodec(fields, message_format, where=where)
     if isinstance(message_format, ProtoFormat):
-        from asof.decoding.protobuf import ProtobufCodec  # noqa: PLC0415
+        from asof.decoding.protobuf import ProtobufCodec
 
         return ProtobufCodec(fields, message_format, where=where)
     assert isinstance(message_format, JsonFormat)

@@ -122,7 +122,7 @@ def _avro_keys(
     source: LogSource, fields: Sequence[Field], keys: Sequence[bytes | None], places: Sequence[int], *,
     letters: dict[int, str], schemas: Schemas | None,
 ) -> dict[str, pa.Array]:  # fmt: skip
-    from asof.decoding.avro import AvroCodec  # noqa: PLC0415 - only where keys are Avro
+    from asof.decoding.avro import AvroCodec  # only where keys are Avro
 
     codec = source.__dict__.get("_key_codec")
     if codec is None:

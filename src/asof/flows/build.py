@@ -149,8 +149,8 @@ def wait_for_workers(parts: Parts, view: FeatureView, generation: str, *, second
     if current is None or not isinstance(source, LogSource):
         return
     if source.type == "push":
-        from asof.flows.ingest import Ingest  # noqa: PLC0415 - ingest reads build's words, too
-        from asof.flows.stream import take_in  # noqa: PLC0415
+        from asof.flows.ingest import Ingest  # ingest reads build's words, too
+        from asof.flows.stream import take_in
 
         ingest = Ingest(parts, source.name, seconds=time.monotonic)
         try:

@@ -65,7 +65,7 @@ class HistoricalResult:
     def to_df(self) -> pd.DataFrame:
         """All rows as a pandas data frame."""
         try:
-            import pandas as pd  # noqa: F401, PLC0415
+            import pandas as pd  # noqa: F401
         except ImportError as error:
             raise MissingExtra("to_df()", "pandas") from error
         return self.to_arrow().to_pandas()
@@ -73,7 +73,7 @@ class HistoricalResult:
     def to_polars(self) -> pl.DataFrame:
         """All rows as a Polars data frame."""
         try:
-            import polars as pl  # noqa: PLC0415
+            import polars as pl
         except ImportError as error:
             raise MissingExtra("to_polars()", "polars") from error
         frame = pl.from_arrow(self.to_arrow())
@@ -92,8 +92,8 @@ class HistoricalResult:
         Raises:
             StorageError: the file cannot be written.
         """
-        import pyarrow.csv  # noqa: PLC0415
-        import pyarrow.parquet  # noqa: PLC0415
+        import pyarrow.csv
+        import pyarrow.parquet
 
         path = Path(path)
         if path.suffix not in (".parquet", ".csv"):
@@ -124,7 +124,7 @@ class HistoricalResult:
         Args:
             overwrite: replace a training set that has this name already.
         """
-        from asof.flows.training_sets import save_training_set  # noqa: PLC0415
+        from asof.flows.training_sets import save_training_set
 
         return save_training_set(self, name, overwrite=overwrite)
 

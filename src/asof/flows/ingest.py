@@ -444,7 +444,7 @@ class Ingest:
 
     def _complete(self) -> None:
         """Recompute rows that a late event made incomplete, from the archive."""
-        from asof.flows.build import recompute_rows  # noqa: PLC0415 - build reads ingest's words
+        from asof.flows.build import recompute_rows  # build reads ingest's words
 
         for name, feeder in list(self.feeders.items()):
             if feeder.incomplete:

@@ -264,7 +264,7 @@ class Worker:
             is_mine = ingest.base(ingest.source.topic) in ingest.archived
             is_new = self.parts.registry.version(self.parts.project) == ingest.snapshot.version
             if self._building is None and is_mine and is_new and (views := ingest.lost()):
-                from asof.flows.build import rebuild  # noqa: PLC0415 - build reads ingest's words
+                from asof.flows.build import rebuild  # build reads ingest's words
 
                 self.counts["views built anew"] += 1
                 self._building = self._builder.submit(rebuild, self.parts, views[0])
@@ -295,7 +295,7 @@ class Worker:
         for name in list(self.ingests):
             try:
                 self._leave(name, abandon=abandon)
-            except Exception as error:  # noqa: BLE001 - raised below, when all are left
+            except Exception as error:  # raised below, when all are left
                 errors.append(error)
         self._builder.shutdown(wait=not abandon, cancel_futures=True)
         if errors:
@@ -388,7 +388,7 @@ class _Run:
             abandon = not isinstance(error, Exception) or getattr(error, "may_pass", False)
             try:
                 worker.close(abandon=abandon)
-            except Exception as second:  # noqa: BLE001 - most often the same full disk; the first error says it
+            except Exception as second:  # most often the same full disk; the first error says it
                 error.add_note(f"and on leaving: {second}")
             self.counts.update(worker.counts)
             self.has_archived = worker.has_archived

@@ -331,7 +331,7 @@ async def metrics(service: Service, request: Request) -> Answer:
     request.principal.require("read")
 
     def work() -> bytes:
-        from asof.server.metrics import exposed, server_metrics  # noqa: PLC0415
+        from asof.server.metrics import exposed, server_metrics
 
         counts = service.shared_counts.all()
         return exposed(server_metrics(counts, service.reading.snapshot, now=time_ns() // 1000))
@@ -342,7 +342,7 @@ async def metrics(service: Service, request: Request) -> Answer:
 
 async def openapi(service: Service, request: Request) -> Answer:
     """The document of this API."""
-    from asof.server.openapi import document  # noqa: PLC0415
+    from asof.server.openapi import document
 
     return Answer(orjson.dumps(document()))
 

@@ -183,7 +183,7 @@ class Service:
         snapshot = self.reading.snapshot
         if names is None:
             return [each for each in snapshot.project.views.values() if each.online and not each.source.is_log]
-        from asof.flows.direct_rows import refuse_unless_batch_fed  # noqa: PLC0415
+        from asof.flows.direct_rows import refuse_unless_batch_fed
 
         views = [view_named(snapshot, name) for name in dict.fromkeys(names)]
         for view in views:

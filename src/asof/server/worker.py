@@ -167,14 +167,14 @@ def main(argv: list[str]) -> int:
 
 def made(orders: Orders) -> Worker:
     """The worker that these orders ask for, not started yet."""
-    from asof.server.app import App  # noqa: PLC0415
-    from asof.server.security.guard import Guard  # noqa: PLC0415
-    from asof.server.security.pages import with_pages  # noqa: PLC0415
-    from asof.server.security.tls import server_context, tls_settings  # noqa: PLC0415
-    from asof.server.service import Service  # noqa: PLC0415
-    from asof.server.settings import ServerSettings  # noqa: PLC0415
-    from asof.server.shortcut import Shortcut  # noqa: PLC0415
-    from asof.store import FeatureStore  # noqa: PLC0415
+    from asof.server.app import App
+    from asof.server.security.guard import Guard
+    from asof.server.security.pages import with_pages
+    from asof.server.security.tls import server_context, tls_settings
+    from asof.server.service import Service
+    from asof.server.settings import ServerSettings
+    from asof.server.shortcut import Shortcut
+    from asof.store import FeatureStore
 
     store = FeatureStore(Path(orders.repo), env=orders.env)
     settings = ServerSettings().with_options(store.config.server).with_options(orders.options)

@@ -374,8 +374,8 @@ class TrapsSuite:
         run.assert_online_is_history()
 
     def test_a_log_that_dropped_what_was_never_archived_stops_the_worker_and_names_it(self, run: StreamRun) -> None:
-        from asof.errors import LogError  # noqa: PLC0415
-        from asof.flows.stream import run_stream  # noqa: PLC0415
+        from asof.errors import LogError
+        from asof.flows.stream import run_stream
 
         run.send(visit(1))
         run.finish()

@@ -55,7 +55,7 @@ class Guard:
         self._verifier: TokenVerifier | None = None
         if auth.issuers:
             # Loaded only where there are tokens: it brings the cryptography with it.
-            from asof.server.security.tokens import TokenVerifier  # noqa: PLC0415
+            from asof.server.security.tokens import TokenVerifier
 
             self._verifier = TokenVerifier(auth.issuers, roles=auth.roles, key_sets=key_sets)
         self._by_key = {each.id: self._principal(each.name, "key", each.roles) for each in auth.keys}
@@ -81,7 +81,7 @@ class Guard:
         try:
             return self.authenticate(caller)
         except AskFirst as asking:
-            from asof.server.security.tokens import KeysNeeded  # noqa: PLC0415 - loaded where there are issuers
+            from asof.server.security.tokens import KeysNeeded  # loaded where there are issuers
 
             assert isinstance(asking, KeysNeeded)
             await self._ask(asking.keys)
