@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import re
 from collections.abc import Iterator
 from functools import lru_cache
 from pathlib import Path
@@ -170,6 +171,36 @@ def test_no_public_signature_holds_any() -> None:
 
     assert sorted(found - ALLOWED) == []
     assert sorted(ALLOWED - found) == [], "these have types by now: take them off the list"
+
+
+def unexplained(line: str) -> bool:
+    """Whether a line turns the checks off without the error's code and a reason behind it."""
+    return "type: ignore" in line and not re.search(r"# type: ignore\[[a-z-]+(, [a-z-]+)*\]  # (?!fmt: )\w", line)
+
+
+def test_every_ignored_error_has_its_code_and_a_reason() -> None:
+    found = [
+        f"{module}:{number}"
+        for module, path in modules().items()
+        for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1)
+        if unexplained(line)
+    ]
+
+    assert found == []
+
+
+@pytest.mark.parametrize(
+    ("line", "found"),
+    [
+        ("x = y  # type: ignore", True),
+        ("x = y  # type: ignore[assignment]", True),
+        ("x = y  # type: ignore[assignment]  # fmt: skip", True),
+        ("x = y  # type: ignore[assignment, misc]  # its stub is wrong", False),
+        ("x = y", False),
+    ],
+)
+def test_the_scan_tells_a_reason_from_none(line: str, found: bool) -> None:
+    assert unexplained(line) == found
 
 
 def test_every_public_name_is_found() -> None:

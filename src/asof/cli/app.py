@@ -71,7 +71,9 @@ class LazyGroup(click.Group):
                     [(name.ljust(widest), each.get_short_help_str(limit=100)) for name, each in found if each]
                 )
 
-    def main(self, args: Sequence[str] | None = None, prog_name: str | None = None, **extra: Any) -> NoReturn:  # type: ignore[override]  # never returns
+    def main(  # type: ignore[override]  # it ends the process in every mode, so it has no overloads
+        self, args: Sequence[str] | None = None, prog_name: str | None = None, **extra: Any
+    ) -> NoReturn:
         """Run a command line to its end: every error becomes words and an exit code here, and nowhere else."""
         prog_name = prog_name or "asof"
         if "_ASOF_COMPLETE" in os.environ:

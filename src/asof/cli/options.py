@@ -62,7 +62,7 @@ def misused(message: str) -> click.UsageError:
     return click.UsageError(message, click.get_current_context())
 
 
-class Moment(click.ParamType):  # type: ignore[type-arg]  # generic from click 8.4 on, and 8.2 will do
+class Moment(click.ParamType):  # type: ignore[type-arg]  # generic in newer releases only, and click 8.2 will do
     """A time in ISO 8601; without an offset it is UTC.
 
     Args:

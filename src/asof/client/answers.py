@@ -104,7 +104,7 @@ class ToldAnswer(ViewAnswer):
         return list(self._statuses.of(self._place))
 
     @property
-    def times(self) -> Sequence[Micros | None]:  # type: ignore[override]
+    def times(self) -> Sequence[Micros | None]:  # type: ignore[override]  # read when asked for, and never set
         return [None if text is None else micros(text) for text in self._times.of(self._place)]
 
 

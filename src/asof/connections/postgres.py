@@ -338,6 +338,13 @@ def _bounded_connection(answer_s: float | None) -> type[psycopg.Connection[Any]]
     return BoundedConnection
 
 
+def only_row(cursor: psycopg.Cursor[Any]) -> tuple[Any, ...]:
+    """The row of a statement that always returns one."""
+    row: tuple[Any, ...] | None = cursor.fetchone()
+    assert row is not None
+    return row
+
+
 def _parsed(url: str, label: str, where: str) -> dict[str, Any]:
     """A URL's (or a `key=value` text's) parameters."""
     try:
@@ -367,4 +374,4 @@ def _check_alive(connection: psycopg.Connection[Any]) -> None:
         connection.execute("SELECT 1")
 
 
-__all__ = ["OLDEST_SERVER", "Place", "Postgres", "translate", "translated"]
+__all__ = ["OLDEST_SERVER", "Place", "Postgres", "only_row", "translate", "translated"]

@@ -127,7 +127,8 @@ def _avro_keys(
     codec = source.__dict__.get("_key_codec")
     if codec is None:
         single = fields[0].name if len(fields) == 1 else ""
-        codec = AvroCodec(fields, source.key_format, where=source.where, single=single)  # type: ignore[arg-type]
+        assert isinstance(source.key_format, AvroFormat)
+        codec = AvroCodec(fields, source.key_format, where=source.where, single=single)
         object.__setattr__(source, "_key_codec", codec)
     rows = [row for row, key in enumerate(keys) if key is not None]
     found: dict[int, str] = {}

@@ -81,7 +81,8 @@ def project_of(objects: Iterable[Definition]) -> Project:
 
     for each in objects:
         add(each)
-    return Project(**{kind: dict(sorted(kinds[kind].items())) for kind in KINDS})  # type: ignore[arg-type]
+    found: dict[str, Any] = {kind: dict(sorted(kinds[kind].items())) for kind in KINDS}
+    return Project(**found)
 
 
 def _kind_of(each: Definition) -> str:

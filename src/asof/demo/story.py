@@ -193,6 +193,7 @@ def _tell(
             # The page draws its own; only the picture file needs a library that the base install leaves out.
             say(f"   no histograms.png: {missing.message}; {missing.hint}")
 
+    audited: Any = {key: found[key] for key in ("keys", "active_keys", "values", "equal", "differences")}
     report: Report = {
         "project": store.project,
         "clock": iso(now[0]),
@@ -209,9 +210,7 @@ def _tell(
             "key": "user_id", "events": later.traffic.num_rows, "before_at": iso(before_at), "after_at": iso(now[0]),
             "before": before, "after": after,
         },
-        "audit": {  # type: ignore[typeddict-item]
-            key: found[key] for key in ("keys", "active_keys", "values", "equal", "differences")
-        },
+        "audit": audited,
         "servers": stage.places(),
         "next_commands": _next_commands(stage.enter, user=chosen[0]),
     }  # fmt: skip

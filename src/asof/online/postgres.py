@@ -14,7 +14,7 @@ from weakref import WeakKeyDictionary
 import numpy as np
 import psycopg
 
-from asof.connections.postgres import Postgres
+from asof.connections.postgres import Postgres, only_row
 from asof.connections.postgres_schema import lock, migrate, schema_of
 from asof.errors import StorageError
 from asof.online import postgres_statements as statements
@@ -69,7 +69,7 @@ class PostgresOnlineStore:
             lock(connection, f"{self._schema}.online_tables")
             found = connection.execute(self._text(statements.FIND), table[:3]).fetchone()
             if found is None:
-                (id,) = connection.execute(self._text(statements.ADD), table).fetchone()  # type: ignore[misc]
+                (id,) = only_row(connection.execute(self._text(statements.ADD), table))
                 mark = statements.MARKS[table.kind]
                 connection.execute(statements.ROWS.format(rows=self._rows(id), mark=mark))
             elif found[1] != table.kind:
@@ -235,7 +235,7 @@ class PostgresOnlineStore:
     def warnings(self) -> list[str]:
         """See `OnlineStore.warnings`."""
         with self._database.connection(WHAT) as db:
-            fsync, pages, is_standby = db.execute(statements.WARNINGS).fetchone()  # type: ignore[misc]
+            fsync, pages, is_standby = only_row(db.execute(statements.WARNINGS))
         found = []
         if fsync == "off":
             found.append("fsync is off: rows that were written may be lost when the machine stops")
@@ -249,7 +249,7 @@ class PostgresOnlineStore:
         """See `OnlineStore.ping`."""
 
         def count(db: psycopg.Connection[Any]) -> int:
-            return db.execute(f"SELECT count(*) FROM {self._schema}.online_tables").fetchone()[0]  # type: ignore[index]
+            return int(only_row(db.execute(f"SELECT count(*) FROM {self._schema}.online_tables"))[0])
 
         with self._database.connection(WHAT) as db:
             version = db.info.parameter_status("server_version") or ""
@@ -297,7 +297,7 @@ class PostgresOnlineStore:
         # A session that can write stays with its server; only a pooler may change the server behind it.
         known = None if self._database.pgbouncer else self._incarnations.get(db)
         if known is None:
-            (known,) = db.execute(statements.INCARNATION).fetchone()  # type: ignore[misc]
+            (known,) = only_row(db.execute(statements.INCARNATION))
             self._incarnations[db] = known
         return known
 

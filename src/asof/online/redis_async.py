@@ -177,7 +177,7 @@ class _Wire(asyncio.Protocol):
         self._transport: asyncio.Transport | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        self._transport = transport  # type: ignore[assignment]
+        self._transport = transport  # type: ignore[assignment]  # a stream's, which can be written to
         self._watch = self._loop.call_later(self._timeout_s / _LOOKS_PER_TIMEOUT, self._look)
 
     def ask(self, packed: bytes) -> asyncio.Future[Any]:

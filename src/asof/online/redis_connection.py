@@ -14,8 +14,7 @@ from asof.online.redis_settings import Address, Settings, shown
 
 Argument = bytes | str | int
 
-pack_command: Callable[[tuple[Argument, ...]], bytes] = hiredis.pack_command  # type: ignore[assignment]
-# Its stub says that a command has one element.
+pack_command: Callable[[tuple[Argument, ...]], bytes] = hiredis.pack_command  # type: ignore[assignment]  # its stub: 1 element
 _BUFFER_BYTES = 1 << 18
 
 

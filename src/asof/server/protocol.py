@@ -166,7 +166,7 @@ class BoundedProtocol(HttpToolsProtocol):
 class TlsProtocol(BoundedProtocol):
     """The same over TLS: requests carry the certificate that the client showed."""
 
-    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as in uvicorn
         super().connection_made(transport)
         self.certificate = peer_certificate(transport)
 
