@@ -97,7 +97,10 @@ def says_any(module: str, type_: ast.expr | None) -> bool:
         if isinstance(node, ast.Attribute) and node.attr == "Any":
             return True
         if isinstance(node, ast.Constant) and isinstance(node.value, str) and not is_literal(type_, node):
-            inner = ast.parse(node.value, mode="eval").body
+            try:
+                inner = ast.parse(node.value, mode="eval").body
+            except SyntaxError:
+                continue  # a text that is no type, such as a constant behind a name
             if says_any(module, inner):
                 return True
         if isinstance(node, ast.Name):
