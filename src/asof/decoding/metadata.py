@@ -15,7 +15,8 @@ import pyarrow as pa
 from asof.decoding.schemas import Schemas
 from asof.definitions import AvroFormat, Field, LogSource
 from asof.dtypes import DType
-from asof.fitting import fit_values
+from asof.fitting import MOST_DEPTH, fit_values, is_too_deep, why
+from asof.timing import EARLIEST, LATEST
 
 Headers = Sequence[tuple[str, bytes | None]]
 
@@ -43,8 +44,8 @@ def key_columns(
         if key is not None:
             try:
                 found = read(key, fields)
-            except (ValueError, TypeError, msgspec.MsgspecError, UnicodeDecodeError) as error:
-                letters.setdefault(place, f"key: {error}")
+            except Exception as error:  # noqa: BLE001 - whatever a key makes a library raise
+                letters.setdefault(place, f"key: {why(error)}")
         for name in names:
             values[name].append(found.get(name))
     return {field.name: _fitted(values[field.name], field, places, letters, what="key column") for field in fields}
@@ -62,14 +63,20 @@ def header_column(
                 found = value
         try:
             values.append(None if found is None else from_text(found, field.dtype))
-        except (ValueError, TypeError) as error:
-            letters.setdefault(place, f"header {name!r}: {error}")
+        except Exception as error:  # noqa: BLE001 - whatever a header makes a library raise
+            letters.setdefault(place, f"header {name!r}: {why(error)}")
             values.append(None)
     return _fitted(values, field, places, letters, what="header column")
 
 
-def record_times(times: npt.NDArray[np.int64], dtype: DType, unit: str) -> pa.Array:
-    """The times of the records in the declared type, floored to its unit."""
+def record_times(
+    times: npt.NDArray[np.int64], dtype: DType, unit: str, *, places: Sequence[int], letters: dict[int, str]
+) -> pa.Array:
+    """The times of the records in the declared type, floored to its unit; a producer may set any, which are letters."""
+    beyond = (times < EARLIEST) | (times > LATEST)
+    for row in np.flatnonzero(beyond):
+        letters.setdefault(places[row], f"the record's time, {times[row]} us, is beyond the calendar")
+    times = np.where(beyond, 0, times)
     if not dtype.is_integer:
         return pa.array(times, pa.int64()).cast(pa.timestamp("us", "UTC")).cast(dtype.arrow(), safe=False)
     if unit == "ns":
@@ -110,6 +117,8 @@ def _int_key(key: bytes, fields: Sequence[Field]) -> dict[str, Any]:
 
 
 def _json_key(key: bytes, fields: Sequence[Field]) -> dict[str, Any]:
+    if is_too_deep(key):
+        raise ValueError(f"is nested too deeply; the most are {MOST_DEPTH} levels")
     found = msgspec.json.decode(key)
     if isinstance(found, dict):
         return found

@@ -12,7 +12,7 @@ import msgspec
 import numpy as np
 import pyarrow as pa
 
-from asof.decoding import unusable_times
+from asof.decoding import unusable_created, unusable_times
 from asof.definitions import Field, LogSource
 from asof.errors import RowsRefused, nearest, some
 from asof.fitting import fit, fit_values
@@ -126,7 +126,9 @@ def pushed_rows(source: LogSource, rows: Any, *, required: Sequence[str], clock:
     made = Pushed(source, columns, len(columns[source.timestamp_field].plain))
     times = made.event_time
     if times and not (min(times) >= EARLIEST and max(times) <= min(LATEST, clock + source.max_future)):
-        _refuse_unusable_times(source, columns[source.timestamp_field].array, clock=clock)
+        _refuse_unusable_times(source, unusable_times(source, columns[source.timestamp_field].array, clock=clock))
+    if times and made.created is not times and not EARLIEST <= min(made.created) <= max(made.created) <= LATEST:
+        _refuse_unusable_times(source, unusable_created(source, columns[source.created_timestamp_column].array))
     return made
 
 
@@ -165,9 +167,8 @@ def _micros(column: Column, unit: str) -> list[Any]:
     return [None if value is None else value * times // per for value in column.plain]
 
 
-def _refuse_unusable_times(source: LogSource, column: pa.Array, *, clock: Micros) -> None:
+def _refuse_unusable_times(source: LogSource, reasons: Mapping[int, str]) -> None:
     """A pushed row has somebody to tell, so it is refused where a message would become a dead letter."""
-    reasons = unusable_times(source, column, clock=clock)
     if reasons:
         raise RowsRefused(
             f"rows pushed to source {source.name!r} cannot be used; nothing was written:",

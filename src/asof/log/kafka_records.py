@@ -7,6 +7,7 @@ from operator import itemgetter
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 from confluent_kafka import Message
 
 from asof.log.protocol import Headers, Messages
@@ -16,6 +17,7 @@ AT_ONCE = 500
 all objects at 700 new ones, and those that are columns by then are none."""
 
 _MILLISECONDS = itemgetter(1)
+_MOST = (2**63 - 1) // 1000
 
 
 def columns_of(records: Sequence[Any]) -> Messages:
@@ -31,11 +33,16 @@ def columns_of(records: Sequence[Any]) -> Messages:
     return Messages(
         np.fromiter(map(Message.partition, records), np.int32, count),
         np.fromiter(map(Message.offset, records), np.int64, count),
-        np.fromiter(map(_MILLISECONDS, map(Message.timestamp, records)), np.int64, count) * 1000,
+        _microseconds(np.fromiter(map(_MILLISECONDS, map(Message.timestamp, records)), np.int64, count)),
         list(map(Message.key, records)),
         list(map(Message.value, records)),
         headers,
     )
+
+
+def _microseconds(milliseconds: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
+    """A producer may set any time; one that has no microseconds stays beyond every calendar."""
+    return np.clip(milliseconds, -_MOST, _MOST) * 1000
 
 
 def numbers_in(messages: Messages) -> list[int]:
