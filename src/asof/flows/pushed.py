@@ -18,6 +18,7 @@ from asof.errors import RowsRefused, nearest, some
 from asof.fitting import fit, fit_values
 from asof.flows.archiving import with_arrival
 from asof.flows.batches import Batch, batch_of
+from asof.flows.frames import pandas_columns
 from asof.own_columns import Column, array_of, own_column
 from asof.timing import DAY, EARLIEST, LATEST, UNITS, Micros
 
@@ -233,13 +234,16 @@ def _columns(rows: Any, names: Sequence[str]) -> tuple[dict[str, Any], list[str]
     if hasattr(rows, "to_arrow") and hasattr(rows, "lazy"):  # polars.DataFrame
         rows = rows.to_arrow()
     if hasattr(rows, "iloc") and hasattr(rows, "dtypes"):  # pandas.DataFrame
-        rows = pa.Table.from_pandas(rows, preserve_index=False)
+        rows = pandas_columns(rows)
     if isinstance(rows, pa.RecordBatch):
         rows = pa.Table.from_batches([rows])
     if isinstance(rows, pa.Table):
         columns: dict[str, Any] = {name: rows[name] for name in rows.column_names}
     elif isinstance(rows, Mapping):
-        columns = {name: list(values) for name, values in rows.items()}
+        columns = {
+            name: values if isinstance(values, pa.Array | pa.ChunkedArray) else list(values)
+            for name, values in rows.items()
+        }
         lengths = {name: len(values) for name, values in columns.items()}
         if len(set(lengths.values())) > 1:
             return {}, [f"the columns differ in length: {lengths}"]
