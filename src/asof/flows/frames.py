@@ -53,7 +53,7 @@ def entity_table(made: Callable[[], pa.Table], columns: Mapping[Any, Any]) -> pa
         for name, values in columns.items():
             try:
                 refuse_deep(values)
-                pa.array(values, from_pandas=True)
+                pa.array(values)
             except _NOT_ARROWS as reason:
                 raise _unreadable(f"the entity frame's column {name!r}", reason) from reason
         raise _unreadable("the entity frame", error) from error
