@@ -20,6 +20,9 @@ from asof.timing import EARLIEST, LATEST
 
 Headers = Sequence[tuple[str, bytes | None]]
 
+UNREADABLE = "asof.unreadable"
+"""The one header of a message whose headers its client cannot read, since the name of one is no UTF-8."""
+
 _WHOLE = re.compile(r"-?[0-9]+")
 _PER_UNIT = {"s": 1_000_000, "ms": 1000, "us": 1}
 
@@ -61,6 +64,8 @@ def header_column(
         for each, value in headers[row] if headers is not None else ():
             if each == name:
                 found = value
+            elif each == UNREADABLE:
+                letters.setdefault(place, f"header {name!r}: the message's headers have a name that is no text (UTF-8)")
         try:
             values.append(None if found is None else from_text(found, field.dtype))
         except Exception as error:  # noqa: BLE001 - whatever a header makes a library raise
@@ -163,4 +168,4 @@ def _fitted(
     return array
 
 
-__all__ = ["Headers", "from_text", "header_column", "key_columns", "record_times"]
+__all__ = ["UNREADABLE", "Headers", "from_text", "header_column", "key_columns", "record_times"]

@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 from confluent_kafka import Message
 
+from asof.decoding.metadata import UNREADABLE
 from asof.log.protocol import Headers, Messages
 
 AT_ONCE = 500
@@ -27,7 +28,7 @@ def columns_of(records: Sequence[Any]) -> Messages:
     count = len(records)
     headers: list[Headers] | None = None
     # Methods by their class: this is done for every message, and a call on each object takes twice as long.
-    found = list(map(Message.headers, records))
+    found = _headers(records)
     if any(found):
         headers = [tuple((name, value) for name, value in each) if each else () for each in found]
     return Messages(
@@ -38,6 +39,19 @@ def columns_of(records: Sequence[Any]) -> Messages:
         list(map(Message.value, records)),
         headers,
     )
+
+
+def _headers(records: Sequence[Any]) -> list[Any]:
+    """The records' headers. The client fails on a name that is no UTF-8, and must not be asked for it twice."""
+    found: list[Any] = []
+    rest = map(Message.headers, records)
+    while True:
+        try:
+            found.extend(rest)
+        except Exception:  # noqa: BLE001 - it is a SystemError, about which nothing is promised
+            found.append(((UNREADABLE, None),))
+        else:
+            return found
 
 
 def _microseconds(milliseconds: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
