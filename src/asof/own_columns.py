@@ -190,7 +190,7 @@ def _cells(values: list[Any], layout: np.dtype[Any], tag: int) -> npt.NDArray[An
     """The values' cells, where each has this layout and tag."""
     try:
         packed = _pack(values)
-    except (TypeError, ValueError, OverflowError, msgspec.MsgspecError):
+    except (TypeError, ValueError, OverflowError, RecursionError, msgspec.MsgspecError):
         return None
     head = 3 if len(values) < 1 << 16 else 5
     if len(packed) != head + layout.itemsize * len(values):

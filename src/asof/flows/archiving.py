@@ -14,7 +14,7 @@ from asof.definitions.sources import TOMBSTONE
 from asof.flows.parts import Parts
 from asof.log.protocol import Headers, Messages
 from asof.sql import archive as statements
-from asof.timing import DAY, Micros, micros
+from asof.timing import DAY, EARLIEST, LATEST, Micros, micros
 
 REPLAYED = 500_000
 """Added to the partition numbers of a source's replay topic, so that they differ from those of its own topic."""
@@ -91,7 +91,10 @@ def letter_rows(
             "key": pa.array(picked.keys, pa.binary()),
             "value": pa.array(picked.values, pa.binary()),
             "headers": pa.array([_packed(each) for each in picked.headers or [()] * len(index)], pa.binary()),
-            "at": pa.array(picked.timestamps_us, pa.int64()).cast(pa.timestamp("us", "UTC")),
+            # A producer may set any time; the table's readers have the calendar's alone.
+            "at": pa.array(np.clip(picked.timestamps_us, EARLIEST, LATEST), pa.int64()).cast(
+                pa.timestamp("us", "UTC")
+            ),
         }
     )
     rows = with_arrival(rows, partition=picked.partitions + base, offset=picked.offsets, ingested_at=at)

@@ -10,7 +10,8 @@ import pyarrow as pa
 from asof.definitions import Field
 from asof.derive.columns import python_values
 from asof.errors import EntityFrameError, nearest
-from asof.fitting import checker, fit
+from asof.fitting import checker, fit, why
+from asof.flows.frames import pandas_columns, refuse_deep
 from asof.packing import plainer
 from asof.selection import Selection
 from asof.timing import moment
@@ -53,6 +54,10 @@ class EntityRows:
                 return {name: [row[name] for row in entity_rows] for name in self._needs}, len(entity_rows)
             except (KeyError, TypeError, IndexError):
                 raise self._missing(entity_rows) from None
+        if hasattr(entity_rows, "iloc") and hasattr(entity_rows, "dtypes"):  # pandas.DataFrame
+            if not self._needs:
+                return {}, len(entity_rows)
+            entity_rows = pandas_columns(entity_rows)
         if not isinstance(entity_rows, Mapping) and hasattr(entity_rows, "__arrow_c_stream__"):
             table = pa.table(entity_rows)
             entity_rows = {name: table[name] for name in table.column_names}
@@ -119,8 +124,8 @@ class EntityRows:
             if value is not None:
                 try:
                     value = check(value)
-                except (ValueError, TypeError, OverflowError, ArithmeticError) as error:
-                    raise self._misfit(field, row, str(error)) from error
+                except Exception as error:
+                    raise self._misfit(field, row, why(error)) from error
             # NaN, as pandas writes a missing integer, has become null by now.
             if value is None and field.name in self._keys:
                 raise EntityFrameError(
@@ -140,8 +145,9 @@ class EntityRows:
             array = values
         elif hasattr(values, "__array__") or hasattr(values, "__arrow_c_stream__"):
             try:
+                refuse_deep(values)
                 array = pa.chunked_array(values) if hasattr(values, "__arrow_c_stream__") else pa.array(values)
-            except (pa.ArrowException, TypeError, ValueError):
+            except (pa.ArrowException, TypeError, ValueError, OverflowError):
                 return list(values)
         else:
             return list(values)

@@ -140,7 +140,7 @@ class _Matcher:
     def _message(self, value: bytes | None) -> Mapping[str, Any] | None:
         try:
             message = _decode(value) if value is not None else None
-        except (msgspec.MsgspecError, UnicodeDecodeError):
+        except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
             return None
         return message if isinstance(message, dict) else None
 

@@ -6,6 +6,7 @@ import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from difflib import get_close_matches
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,6 +17,7 @@ from asof.derive.columns import python_values
 from asof.dtypes import from_arrow
 from asof.errors import EntityFrameError, MissingExtra, RequestError, StorageError, nearest
 from asof.fitting import fit
+from asof.flows.frames import entity_table
 from asof.flows.historical_read import HistoricalRead, Shape, check_keys
 from asof.flows.inputs import inputs_of
 from asof.flows.parts import Parts
@@ -204,9 +206,11 @@ def spine_of(entity_df: Any) -> pa.Table | Files | str:
     if hasattr(entity_df, "collect") and hasattr(entity_df, "sink_parquet"):  # polars.LazyFrame
         return entity_df.collect().to_arrow()
     if hasattr(entity_df, "iloc") and hasattr(entity_df, "dtypes"):  # pandas.DataFrame
-        return pa.Table.from_pandas(entity_df, preserve_index=False).replace_schema_metadata(None)
+        made = partial(pa.Table.from_pandas, entity_df, preserve_index=False)
+        columns = {name: entity_df.iloc[:, place] for place, name in enumerate(entity_df.columns)}
+        return entity_table(made, columns).replace_schema_metadata(None)
     if isinstance(entity_df, Mapping):
-        return pa.table(dict(entity_df))
+        return entity_table(partial(pa.table, dict(entity_df)), entity_df)
     raise EntityFrameError(
         f"the entity frame is a {type(entity_df).__name__}",
         hint="give a pandas, Polars or Arrow table, the path of a Parquet or CSV file, or a SELECT",

@@ -21,8 +21,11 @@ from asof.log.protocol import Headers, UnknownTopic
 from asof.sql import archive as statements
 from asof.timing import micros
 
-ORIGIN = "origin"
-"""The header of a replayed message: its place as a dead letter, `[partition, offset]`."""
+ORIGIN = "asof.origin"
+"""The header of a replayed message: its place as a dead letter, `[partition, offset]`, behind the message's own."""
+
+_ORIGINS = (ORIGIN, "origin")
+"""It was called `origin` once, which a message's own header may be called, too."""
 
 TURN_S = 10.0
 """How long another replay of the same source may take from its look to its last message; then it counts as dead."""
@@ -161,10 +164,12 @@ def letter_id(source: str, place: Place) -> str:
 
 
 def _origin(headers: Headers) -> Place | None:
-    for name, value in headers:
-        if name == ORIGIN and value is not None:
-            partition, offset = msgspec.json.decode(value)
-            return partition, offset
+    for name, value in reversed(headers):
+        if name in _ORIGINS and value is not None:
+            try:
+                return msgspec.json.decode(value, type=Place)
+            except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+                continue  # a header of the message's own
     return None
 
 

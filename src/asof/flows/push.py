@@ -205,7 +205,9 @@ class Pusher:
                 if not len(messages):
                     break
                 for headers in messages.headers or ():
-                    self._batches |= {value.decode() for name, value in headers if name == BATCH and value is not None}
+                    # Other producers may have a header of that name, with anything in it.
+                    known = [value for name, value in headers if name == BATCH and value is not None]
+                    self._batches |= {value.decode("utf-8", "replace") for value in known}
                 position = int(messages.offsets[-1]) + 1
             self._batches_read[number] = max(position, after)
         return batch_id in self._batches

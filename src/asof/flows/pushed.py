@@ -12,12 +12,13 @@ import msgspec
 import numpy as np
 import pyarrow as pa
 
-from asof.decoding import unusable_times
+from asof.decoding import unusable_created, unusable_times
 from asof.definitions import Field, LogSource
 from asof.errors import RowsRefused, nearest, some
 from asof.fitting import fit, fit_values
 from asof.flows.archiving import with_arrival
 from asof.flows.batches import Batch, batch_of
+from asof.flows.frames import pandas_columns
 from asof.own_columns import Column, array_of, own_column
 from asof.timing import DAY, EARLIEST, LATEST, UNITS, Micros
 
@@ -126,7 +127,9 @@ def pushed_rows(source: LogSource, rows: Any, *, required: Sequence[str], clock:
     made = Pushed(source, columns, len(columns[source.timestamp_field].plain))
     times = made.event_time
     if times and not (min(times) >= EARLIEST and max(times) <= min(LATEST, clock + source.max_future)):
-        _refuse_unusable_times(source, columns[source.timestamp_field].array, clock=clock)
+        _refuse_unusable_times(source, unusable_times(source, columns[source.timestamp_field].array, clock=clock))
+    if times and made.created is not times and not EARLIEST <= min(made.created) <= max(made.created) <= LATEST:
+        _refuse_unusable_times(source, unusable_created(source, columns[source.created_timestamp_column].array))
     return made
 
 
@@ -165,9 +168,8 @@ def _micros(column: Column, unit: str) -> list[Any]:
     return [None if value is None else value * times // per for value in column.plain]
 
 
-def _refuse_unusable_times(source: LogSource, column: pa.Array, *, clock: Micros) -> None:
+def _refuse_unusable_times(source: LogSource, reasons: Mapping[int, str]) -> None:
     """A pushed row has somebody to tell, so it is refused where a message would become a dead letter."""
-    reasons = unusable_times(source, column, clock=clock)
     if reasons:
         raise RowsRefused(
             f"rows pushed to source {source.name!r} cannot be used; nothing was written:",
@@ -232,13 +234,16 @@ def _columns(rows: Any, names: Sequence[str]) -> tuple[dict[str, Any], list[str]
     if hasattr(rows, "to_arrow") and hasattr(rows, "lazy"):  # polars.DataFrame
         rows = rows.to_arrow()
     if hasattr(rows, "iloc") and hasattr(rows, "dtypes"):  # pandas.DataFrame
-        rows = pa.Table.from_pandas(rows, preserve_index=False)
+        rows = pandas_columns(rows)
     if isinstance(rows, pa.RecordBatch):
         rows = pa.Table.from_batches([rows])
     if isinstance(rows, pa.Table):
         columns: dict[str, Any] = {name: rows[name] for name in rows.column_names}
     elif isinstance(rows, Mapping):
-        columns = {name: list(values) for name, values in rows.items()}
+        columns = {
+            name: values if isinstance(values, pa.Array | pa.ChunkedArray) else list(values)
+            for name, values in rows.items()
+        }
         lengths = {name: len(values) for name, values in columns.items()}
         if len(set(lengths.values())) > 1:
             return {}, [f"the columns differ in length: {lengths}"]

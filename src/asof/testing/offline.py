@@ -314,8 +314,8 @@ class OfflineStoreSuite:
         ],
     )  # fmt: skip
     def test_decimal_sums_are_exact_and_null_beyond_38_digits(
-        self, engine: OfflineStore, window: Any, known_at: bool, precision: int, scale: int, values: list[str],
-        total: str | None,
+        self, engine: OfflineStore, window: Sliding | Session | None, known_at: bool, precision: int, scale: int,
+        values: list[str], total: str | None,
     ) -> None:  # fmt: skip
         dtype = Decimal(precision, scale)
         made = [Aggregation("value", f, name=f, window=window) for f in ("sum", "mean", "max")]
