@@ -76,8 +76,12 @@ class Service:
             )  # fmt: skip
         self._own_folder = None if folder is not None else TemporaryDirectory(prefix="asof-serve-")
         self.folder = folder if folder is not None else Path(self._own_folder.name)  # type: ignore[union-attr]
+        # What is received or worked on; how much of it is bodies that came in several parts; how many are worked on,
+        # which leaves out what waits for its client.
         self.running: dict[Running, Route] = {}
-        self.waiting: Callable[[], int] = self.running.__len__
+        self.body_bytes = 0
+        self.working = 0
+        self.waiting: Callable[[], int] = lambda: self.working
         self._readers = ThreadPoolExecutor(READ_THREADS, "asof-read")
         self._writers = ThreadPoolExecutor(WRITE_THREADS, "asof-write")
         self.functions = FunctionThreads(

@@ -99,6 +99,10 @@ class Shortcut:
         began = perf_counter()
         body = data[end:]
         try:
+            principal = service.security.authenticate(
+                Caller(headers, connection.certificate, connection.client[0] if connection.client else "", "POST",
+                       self.route.path)
+            )  # fmt: skip
             asked = self._decode(body)
             entities = asked.entities
             if any(len(values) != 1 for values in entities.values()):
@@ -107,10 +111,6 @@ class Shortcut:
             prepared = service.reading.decided(bytes(asked.features), asked.feature_service, asked.full_feature_names)
             if prepared is None or prepared.ask is None or asked.include_feature_view_version_metadata:
                 return -1
-            principal = service.security.authenticate(
-                Caller(headers, connection.certificate, connection.client[0] if connection.client else "", "POST",
-                       self.route.path)
-            )  # fmt: skip
             principal.require("read", prepared.views)
         except (AsofError, AskFirst, HttpError, msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
             return -1

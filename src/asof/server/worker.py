@@ -6,10 +6,12 @@ import asyncio
 import gc
 import logging
 import os
+import resource
 import signal
 import socket
 import sys
 import time
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +27,10 @@ LINGER_S = 1.0
 """How long a connection may be idle after the call to stop: a request that is on its way still gets its answer."""
 
 
+KEPT_FILES = 256
+"""So many of the files that a process may open are left to stores and logs."""
+
+
 class Worker(uvicorn.Server):
     """uvicorn's server, which stops without losing a request, and tells its supervisor how it is."""
 
@@ -38,9 +44,13 @@ class Worker(uvicorn.Server):
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         assert sockets is not None
         (self._listening,) = sockets
+        loop: Any = asyncio.get_running_loop()
+        if self.config.is_ssl:
+            # Who connects and says nothing is seen by no sweep before there is a protocol for it.
+            receive_s = self.service.settings.receive_timeout_s
+            loop.create_server = partial(loop.create_server, ssl_handshake_timeout=receive_s)
         await super().startup(sockets)
         if self.started:
-            loop = asyncio.get_running_loop()
             # In place of uvicorn's own, which closes idle connections while requests may be on their way.
             for number in (signal.SIGTERM, signal.SIGINT):
                 signal.signal(number, signal.SIG_IGN if number == signal.SIGINT else signal.SIG_DFL)
@@ -53,7 +63,8 @@ class Worker(uvicorn.Server):
 
     def _waiting(self) -> int:
         shortcut = self.config.shortcut  # type: ignore[attr-defined]
-        return len(self.server_state.tasks) + (shortcut.in_flight if shortcut is not None else 0)
+        working: int = self.service.working
+        return working + (shortcut.in_flight if shortcut is not None else 0)
 
     def tell(self, word: bytes) -> None:
         """Say something to the supervisor; without one, stop."""
@@ -185,8 +196,19 @@ def made(orders: Orders) -> Worker:
     # Protocols find it there. Pages of other origins need more headers than it gives.
     may_shorten = service.may_shorten and not store.config.auth.origins
     config.shortcut = Shortcut(service) if may_shorten else None  # type: ignore[attr-defined]
+    config.max_connections = min(settings.max_connections, _files() - KEPT_FILES)  # type: ignore[attr-defined]
     worker = Worker(config, service, tell=orders.tell)
     return worker
+
+
+def _files() -> int:
+    """How many files and connections this process may have open: as many as the system lets it."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    try:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    except (OSError, ValueError):
+        hard = soft
+    return sys.maxsize if hard == resource.RLIM_INFINITY else hard
 
 
 if __name__ == "__main__":
