@@ -104,13 +104,10 @@ def select(
         UnknownFeature: a reference names nothing that is applied.
         FeatureNameCollision: two features would have one name, or a feature that of a key or a request value.
     """
-    wanted = list(_wanted(snapshot, features))
-    if not wanted:
-        raise RequestError("no features are asked for", hint="name at least one feature, as 'view:feature'")
     builder = _Builder(snapshot)
     outputs: list[Output] = []
     named: dict[str, str] = {}
-    for projection, names in wanted:
+    for projection, names in _wanted(snapshot, features):
         for field in _fields(projection, names):
             column = builder.column(projection, field)
             name = f"{projection.name}__{field.name}" if full_feature_names else field.name
@@ -120,6 +117,8 @@ def select(
                 raise _collision(named[name], reference, name, full_feature_names)
             named[name] = reference
             outputs.append(Output(name, column, field.dtype, reference))
+    if not named:
+        raise RequestError("no features are asked for", hint="name at least one feature, as 'view:feature'")
     selection = builder.selection(tuple(outputs))
     _refuse_collisions(selection, full_feature_names)
     return selection

@@ -157,17 +157,21 @@ class Endpoint:
             if name == b"content-length" and value.isdigit() and int(value) > self._most:
                 raise self._too_large()
         parts = bytearray()
-        while True:
-            parts += body
-            if len(parts) > self._most:
-                raise self._too_large()
-            self._count(running, len(body))
-            if not message.get("more_body", False):
-                return bytes(parts)
-            message = await receive()
-            if message["type"] != "http.request":
-                raise _Gone
-            body = message.get("body", b"")
+        try:
+            while True:
+                parts += body
+                if len(parts) > self._most:
+                    raise self._too_large()
+                self._count(running, len(body))
+                if not message.get("more_body", False):
+                    return bytes(parts)
+                message = await receive()
+                if message["type"] != "http.request":
+                    raise _Gone
+                body = message.get("body", b"")
+        finally:
+            # The error of a request that is refused keeps all that is named here for as long as it is answered.
+            parts.clear()
 
     def _count(self, running: Running, size: int) -> None:
         """Keep the bodies of all requests together within bounds: what is above its share of them is refused."""
