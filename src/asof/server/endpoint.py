@@ -112,12 +112,16 @@ class Endpoint:
         if service.is_draining:
             headers = [*headers, (b"connection", b"close")]
         is_unread = running.reads_body and principal is not None and not running.expired
-        await self._send(answer, headers, send, receive if is_unread else None)
-        service.note(route, request, answer.status, perf_counter() - began, error)
-        if route.action in AUDITED:
-            service.write_down(
-                route, request, principal, address=_address(scope), status=answer.status, error=error
-            )
+        try:
+            await self._send(answer, headers, send, receive if is_unread else None)
+            service.note(route, request, answer.status, perf_counter() - began, error)
+            if route.action in AUDITED:
+                service.write_down(
+                    route, request, principal, address=_address(scope), status=answer.status, error=error
+                )
+        finally:
+            # It refers to this frame, which refers to it: both would stay, with the request, until they are looked for.
+            del error
 
     async def _handled(self, request: Request, scope: Scope) -> Answer:
         """What the route answers to a request of which all has come."""
