@@ -357,15 +357,6 @@ def test_pipelined_requests_are_all_answered_in_order(patient):
     assert found == [1 + i % 5 for i in range(n)]
 
 
-@pytest.mark.parametrize("patient", [False], indirect=True, ids=["open"])
-def test_thousands_of_headers_of_one_name_are_read_once(patient):
-    head = "".join(f"{line}\r\n" for line in ["origin: http://localhost"] * 2500).encode()
-    with connections(patient, 20, patient.head(READ, "content-length: 2") + head + b"\r\n{}") as made:
-        assert patient.is_well()
-        for each in made:
-            assert each.recv(65536).startswith(b"HTTP/1.1 422 ")
-
-
 # ---- with a key ----
 
 
@@ -473,7 +464,9 @@ def test_bodies_on_their_way_are_bounded_together(serving):
         for each in sending:
             each.join(timeout=60)
             assert not each.is_alive()
-        assert server.is_well()
+        # Between two of these the worker takes up to a quarter of a megabyte from each connection.
+        for _ in range(30):
+            assert server.is_well()
     assert server.memory() - before < 150 * MB
 
 
