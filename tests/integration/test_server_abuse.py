@@ -438,22 +438,6 @@ def varied(at: int) -> bytes:
     return json.dumps({"features": ["profile:age"], "entities": {"user_id": [1], **entities}}).encode()
 
 
-def test_keys_of_former_requests_are_not_kept(serving):
-    server = serving()
-    sizes = range(1, 40)
-
-    def ask(n: int) -> int:
-        # The service's second view has a text as key.
-        shops = ["s" * (6 * MB), *["b"] * (n - 1)]
-        return server.ask(READ, json.dumps({"features": ["pair:visits"], "entities": {"user_id": [1] * n, "shop_id": shops}}).encode())
-
-    for n in range(60, 64):
-        ask(n)
-    before = server.memory()
-    assert {ask(n) for n in sizes} == {200}
-    assert server.memory() - before < 100 * MB
-
-
 def test_bodies_on_their_way_are_bounded_together(serving):
     server = serving(max_body_bytes=2 * MB, receive_timeout_s=10_000)
     before = server.memory()
