@@ -12,6 +12,7 @@ from collections.abc import Callable
 from contextlib import asynccontextmanager
 from datetime import UTC, date, datetime
 from decimal import Decimal as Number
+from itertools import permutations
 from pathlib import Path
 from typing import Any
 
@@ -718,6 +719,39 @@ def test_with_too_much_waiting_requests_are_told_to_come_back(built):
     assert (refused.status_code, refused.headers["retry-after"]) == (503, "1")
     assert "more requests than it can take on" in refusal(refused)["message"]
     assert health.status_code == 200
+
+
+def test_what_is_kept_of_decided_requests_is_bounded_by_their_features(built, monkeypatch):
+    lists = [list(each) for each in permutations(["profile:age", "profile:city", "profile:score", "profile:is_new"], 3)]
+
+    async def ask(made: Any) -> Any:
+        kept = []
+        for features in lists:
+            answer = await made.post("/get-online-features", json={"features": features, "entities": {"user_id": [1]}})
+            assert answer.status_code == 200
+            kept.append(list(made.service.reading.applied.prepared.values()))
+        again = await made.post("/get-online-features", json={"features": lists[0], "entities": {"user_id": [1]}})
+        return kept, again
+
+    monkeypatch.setattr("asof.server.reading.OUTPUTS", 10)
+    kept, again = broken(built, ask)
+
+    assert all(sum(len(each.reader.selection.outputs) for each in these) <= 10 for these in kept)
+    # The newest stay.
+    assert [tuple(lists[-1])] == [each.features for each in kept[-1]][-1:]
+    assert column(again, "age")["values"] == [30]
+
+
+def test_no_values_of_an_answer_are_kept(built):
+    async def ask(made: Any) -> Any:
+        for users in ([1], [1, 3], [3, 1, 3]):
+            await made.post("/get-online-features", json={"features": ["profile:age"], "entities": {"user_id": users}})
+        return list(made.service.reading.applied.prepared.values())
+
+    (prepared,) = broken(built, ask)
+
+    frames = prepared.encoder._frames
+    assert frames and all(each["values"] is None for frame in frames.values() for each in frame)
 
 
 def test_while_a_store_is_away_reads_are_told_to_come_back_and_answered_after(built, monkeypatch):

@@ -142,7 +142,7 @@ async def server(folder: Path, **settings: Any) -> AsyncIterator[Any]:
     shortcut = config.shortcut = Shortcut(service)  # type: ignore[attr-defined]
     state = ServerState()
     await service.start()
-    service.waiting = lambda: len(state.tasks) + shortcut.in_flight
+    service.waiting = lambda: service.working + shortcut.in_flight
     reader = service.reading._async = Reader(service.store)
     service.reading._is_local = False
     made = await asyncio.get_running_loop().create_server(

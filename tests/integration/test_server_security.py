@@ -200,6 +200,20 @@ def test_over_tls_a_client_that_trusts_the_authority_reads(folder: Path, serve: 
     assert key.text not in "".join(served.said)
 
 
+def test_who_connects_and_never_says_a_word_of_tls_is_cut_off(folder: Path, serve: Any, files: Files) -> None:
+    configure(folder, auth={"keys": [key_entry(new_key(), "read")], "audit": "off"}, server={"receive_timeout_s": 1})
+    served = serve("--tls-cert", files.cert, "--tls-key", files.key)
+    for first in (b"", b"\x16\x03\x01"):
+        with socket.create_connection(("127.0.0.1", served.port)) as made:
+            # Less than a handshake may take by itself.
+            made.settimeout(40)
+            made.sendall(first)
+            try:
+                assert made.recv(1) == b""
+            except ConnectionResetError:
+                pass
+
+
 def test_a_client_certificate_stands_for_its_holder(folder: Path, serve: Any, files: Files) -> None:
     key = new_key()
     configure(

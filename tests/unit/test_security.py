@@ -41,6 +41,28 @@ def caller(credential: str = "", *, header: str = "authorization", certificate: 
     return Caller(headers, certificate, "127.0.0.1", "POST", "/v1/features")
 
 
+def test_a_request_with_many_origins_is_looked_through_a_few_times_only() -> None:
+    looked = 0
+
+    class Headers(list[Any]):
+        def __iter__(self) -> Any:
+            nonlocal looked
+            looked += 1
+            return super().__iter__()
+
+    pages = [b"http://localhost", b"http://127.0.0.1:80", b"https://shop.example"]
+    headers = Headers([*((b"origin", page) for page in pages * 500), (b"host", b"shop.example")])
+    key = new_key()
+    guard = Guard(Auth(keys=[ApiKey(key.id, key.hash, "one", (READ,), None)]), project="shop")
+    headers.append((b"x-api-key", key.text.encode()))
+
+    assert guard.authenticate(Caller(headers, None, "127.0.0.1", "POST", "/v1/features")).name == "one"
+    assert looked < 5
+    headers.insert(700, (b"origin", b"https://evil.example"))
+    with pytest.raises(NotAllowed, match="evil.example"):
+        guard.authenticate(Caller(headers, None, "127.0.0.1", "POST", "/v1/features"))
+
+
 # ---- API keys ----
 
 

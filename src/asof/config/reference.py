@@ -223,6 +223,10 @@ REFERENCE: tuple[Option, ...] = (
         "server", "", "max_waiting", "integer", 512,
         "With more requests than these at once in a worker, further ones are told to come back (503).",
     ),
+    Option(
+        "server", "", "max_connections", "integer", 4096,
+        "With more connections than these in a worker, those that have waited longest for their client are closed.",
+    ),
     Option("server", "", "receive_timeout_s", "number", 10, "How long a request may take to arrive (408)."),
     Option("server", "", "request_timeout_s", "number", 30, "How long an answer may take (503); not of materialize."),
     Option("server", "", "keep_alive_s", "number", 75, "How long an idle connection is kept."),

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from itertools import islice
 from typing import Any
 
 import pyarrow as pa
@@ -17,6 +18,9 @@ from asof.selection import Selection
 from asof.timing import moment
 
 Columns = dict[str, list[Any]]
+
+MOST_SHOWN = 20
+"""How many of the columns that came a message names."""
 
 _EXACT: dict[str, type] = {"Int32": int, "Int64": int, "String": str, "Float64": float, "Bool": bool, "Bytes": bytes}
 """Values of exactly this type need no other check than their bounds."""
@@ -76,7 +80,7 @@ class EntityRows:
         for name in self._needs:
             if name not in given:
                 raise EntityFrameError(
-                    f"the entity rows have no column {name!r}; they have {sorted(map(str, given))}",
+                    f"the entity rows have no column {name!r}; they have {_listed(given)}",
                     hint=nearest(name, list(map(str, given))) or f"the request needs {self._needs}",
                 )
         lengths = {}
@@ -88,7 +92,11 @@ class EntityRows:
                 )
             lengths[name] = len(values)
         if len(set(lengths.values())) > 1:
-            raise EntityFrameError(f"entity columns differ in length: {lengths}", hint="give one value per row in each")
+            shown = dict(islice(lengths.items(), MOST_SHOWN))
+            more = f" and {len(lengths) - MOST_SHOWN} more" if len(lengths) > MOST_SHOWN else ""
+            raise EntityFrameError(
+                f"entity columns differ in length: {shown}{more}", hint="give one value per row in each"
+            )
         # A request that needs nothing, and is given nothing, is about the one row of views without entities.
         return {name: given[name] for name in self._needs}, next(iter(lengths.values()), 1)
 
@@ -102,7 +110,7 @@ class EntityRows:
             for name in self._needs:
                 if name not in row:
                     return EntityFrameError(
-                        f"entity row {at} has no {self._kind(name)} {name!r}; it has {sorted(map(str, row))}",
+                        f"entity row {at} has no {self._kind(name)} {name!r}; it has {_listed(row)}",
                         hint=nearest(name, list(map(str, row))) or f"the request needs {self._needs}",
                     )
         return EntityFrameError("the entity rows cannot be read", hint="give dicts")
@@ -161,6 +169,12 @@ class EntityRows:
             f"{self._kind(field.name)} {field.name!r} in entity row {row}: {reason}",
             hint=f"give values of type {field.dtype}",
         )
+
+
+def _listed(names: Iterable[Any]) -> str:
+    """The names in order, or the first of them and how many more there are."""
+    found = sorted(map(str, names))
+    return str(found) if len(found) <= MOST_SHOWN else f"{found[:MOST_SHOWN]} and {len(found) - MOST_SHOWN} more"
 
 
 def _widest(selection: Selection, field: Field) -> Field:

@@ -9,7 +9,7 @@ from threading import Lock
 from typing import Any
 
 from asof.definitions import Snapshot
-from asof.errors import PushNotApplied, RowsRefused, StorageError
+from asof.errors import PushNotApplied, RequestError, RowsRefused, StorageError
 from asof.fitting import nul_in_text
 from asof.flows.generations import Ahead
 from asof.flows.ingest import Ingest
@@ -21,6 +21,9 @@ from asof.log.protocol import Headers, OwnershipLost
 
 BATCH = "batch"
 """The header that carries a batch's id."""
+
+MAX_BATCH_ID = 256
+"""How many characters the id may have: each row has it in the log, and whoever pushes keeps all in memory."""
 
 FLUSH_ROWS = 100_000
 FLUSH_EVERY_S = 5.0
@@ -74,10 +77,16 @@ class Pusher:
             How many rows were pushed; 0 for a batch that was pushed before.
 
         Raises:
+            RequestError: `batch_id` is too long.
             RowsRefused: something does not fit; nothing was written.
             LogError: nothing was written.
             PushNotApplied: the rows are in the log for good, but the online store did not take them yet.
         """
+        if batch_id is not None and len(batch_id) > MAX_BATCH_ID:
+            raise RequestError(
+                f"the batch_id has {len(batch_id)} characters; the most are {MAX_BATCH_ID}",
+                hint="give a short one, such as a UUID: every row is kept with it",
+            )
         made = pushed_rows(self.ingest.source, rows, required=self._required(), clock=self.parts.clock())
         messages = made.messages()
         self._refuse_unkept(made, messages)

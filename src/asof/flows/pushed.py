@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
+from itertools import islice
 from operator import itemgetter
 from typing import Any
 
@@ -21,6 +22,9 @@ from asof.flows.batches import Batch, batch_of
 from asof.flows.frames import pandas_columns
 from asof.own_columns import Column, array_of, own_column
 from asof.timing import DAY, EARLIEST, LATEST, UNITS, Micros
+
+MOST_SHOWN = 20
+"""Of how many problems a message says more than what they are: it shows no more of them."""
 
 _encode = msgspec.json.Encoder(decimal_format="string").encode
 
@@ -246,13 +250,18 @@ def _columns(rows: Any, names: Sequence[str]) -> tuple[dict[str, Any], list[str]
         }
         lengths = {name: len(values) for name, values in columns.items()}
         if len(set(lengths.values())) > 1:
-            return {}, [f"the columns differ in length: {lengths}"]
+            shown = dict(islice(lengths.items(), MOST_SHOWN))
+            more = f" and {len(lengths) - MOST_SHOWN} more" if len(lengths) > MOST_SHOWN else ""
+            return {}, [f"the columns differ in length: {shown}{more}"]
     elif isinstance(rows, Iterable) and not isinstance(rows, str | bytes):
         return _columns_of_dicts(list(rows), names)
     else:
         return {}, [f"{rows!r} is neither a table nor a list of dicts"]
     problems = [f"column {name!r} is missing" for name in names if name not in columns]
-    problems += [_extra(name, names) for name in columns if name not in names]
+    declared = set(names)
+    extra = [name for name in columns if name not in declared]
+    problems += [_extra(name, names) for name in extra[:MOST_SHOWN]]
+    problems += [f"column {name!r} is not declared" for name in extra[MOST_SHOWN:]]
     return columns, problems
 
 
@@ -267,7 +276,11 @@ def _columns_of_dicts(rows: list[Any], names: Sequence[str]) -> tuple[dict[str, 
             continue
         is_odd = True
         problems += [f"row {i}: column {name!r} is missing" for name in names if name not in row]
-        problems += [f"row {i}: {_extra(str(name), names)}" for name in row if name not in names]
+        for name in row:
+            if name not in keys:
+                is_shown = len(problems) < MOST_SHOWN
+                extra = _extra(str(name), names) if is_shown else f"column {str(name)!r} is not declared"
+                problems.append(f"row {i}: {extra}")
     if is_odd:
         return {name: [row.get(name) for row in rows] for name in names}, problems
     return {name: list(map(itemgetter(name), rows)) for name in names}, problems

@@ -30,6 +30,17 @@ class Principal(Protocol):
 
     name: str
 
+    def require_any(self, action: Action) -> None:
+        """Refuse who may do nothing here: asked before the rest of a request is received.
+
+        Args:
+            action: what is asked for, to name it.
+
+        Raises:
+            NotAllowed: with what is missing.
+        """
+        ...
+
     def require(self, action: Action, views: Iterable[Any] = ()) -> None:
         """Refuse what they may not do.
 

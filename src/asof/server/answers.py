@@ -19,7 +19,7 @@ EPOCH = "1970-01-01T00:00:00Z"
 FEW = 8
 """Up to so many times are written one by one; from there on NumPy is faster."""
 
-FRAMES, FRAME_ROWS = 64, 128
+FRAMES, FRAME_ROWS = 16, 128
 """For how many numbers of rows, and up to which, the objects of an answer are kept."""
 
 Cell = tuple[int, str, Converter | None]
@@ -88,13 +88,16 @@ class Encoder:
         if versions:
             views = [{"name": read.view.name, "version": 0} for read in self._selection.reads]
             metadata = {"feature_names": self.names, "feature_view_metadata": views}
-        return orjson.dumps({"results": frame, "metadata": metadata})
+        body = orjson.dumps({"results": frame, "metadata": metadata})
+        for each in frame:
+            # The objects are kept, and not what a request had in them.
+            each["values"] = None
+        return body
 
     def _frame(self, n: int) -> list[dict[str, Any]]:
         """The objects of an answer of n rows where nothing is missing, without values."""
         present, epoch = _present(n), _epoch(n)
         frame = [{"values": None, "statuses": present, "event_timestamps": epoch} for _ in self.names]
-        # A kept one holds the values of its last answer.
         if n <= FRAME_ROWS:
             if len(self._frames) >= FRAMES:
                 self._frames.clear()
@@ -158,14 +161,20 @@ def types_of(selection: Selection) -> dict[str, Any]:
     }
 
 
-@lru_cache(maxsize=256)
 def _present(n: int) -> Any:
-    return orjson.Fragment(orjson.dumps(["PRESENT"] * n))
+    return _kept("PRESENT", n) if n <= FRAME_ROWS else _repeated("PRESENT", n)
 
 
-@lru_cache(maxsize=256)
 def _epoch(n: int) -> Any:
-    return orjson.Fragment(orjson.dumps([EPOCH] * n))
+    return _kept(EPOCH, n) if n <= FRAME_ROWS else _repeated(EPOCH, n)
+
+
+def _repeated(word: str, n: int) -> Any:
+    return orjson.Fragment(orjson.dumps([word] * n))
+
+
+# Of few rows only: how many a request has is for its sender to say.
+_kept = lru_cache(maxsize=256)(_repeated)
 
 
 def _times(times: Sequence[int | None]) -> Any:

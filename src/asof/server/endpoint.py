@@ -24,7 +24,11 @@ Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
 
 DRAIN_BYTES = 1 << 30
 DRAIN_S = 10.0
-"""How much of a refused body is read and thrown away, so that its sender comes to read the answer."""
+"""How much of a refused body is read and thrown away, so that its sender comes to read the answer: of callers that are
+known, since each of them takes a connection meanwhile. All others find it closed."""
+
+BODIES = 16
+"""How many of the largest bodies, or as much of smaller ones, a worker holds while it receives them."""
 
 AUDITED = ("write", "admin")
 """What the audit log is about."""
@@ -64,58 +68,76 @@ class Endpoint:
         request: Request | None = None
         principal: Principal | None = None
         error: BaseException | None = None
-        unread = False
         try:
-            try:
-                if service.waiting() > service.settings.max_waiting and route.action is not None:
-                    raise Overloaded("the server has more requests than it can take on", hint="ask again later")
-                headers = scope["headers"]
-                if route.action is not None:
-                    caller = Caller(headers, _certificate(scope), _address(scope), route.method, route.path)
-                    try:
-                        principal = service.security.authenticate(caller)
-                    except AskFirst:
-                        principal = await service.security.identify(caller)
-                body = await self._body(headers, receive)
-                running.reads_body = False
-                request = Request(principal, body, None)
-                if self._decoder is not None:
-                    for name, value in headers:
-                        if name == b"accept":
-                            request.accept = value
-                            break
-                    request.content = failures.decoded(self._decoder, body)
-                if scope["query_string"]:
-                    request.query = dict(parse_qsl(scope["query_string"].decode("latin-1"), keep_blank_values=True))
-                if "path_params" in scope:
-                    request.place = scope["path_params"]
-                answer = await route.handler(service, request)
-            except asyncio.CancelledError:
-                if not running.expired:
-                    raise
-                running.task.uncancel()
-                error = self._too_late(running)
-                unread = running.reads_body
-                answer = self._failed(error)
-            except Exception as caught:
-                if isinstance(caught, _Gone):
-                    return
-                error = caught
-                unread = running.reads_body
-                answer = self._failed(error)
-            headers = answer.headers
-            if service.is_draining:
-                headers = [*headers, (b"connection", b"close")]
-            await self._send(answer, headers, send, receive if unread else None)
+            if route.action is not None:
+                caller = Caller(scope["headers"], _certificate(scope), _address(scope), route.method, route.path)
+                try:
+                    principal = service.security.authenticate(caller)
+                except AskFirst:
+                    principal = await service.security.identify(caller)
+                principal.require_any(route.action)
+                if service.waiting() > service.settings.max_waiting:
+                    raise _overloaded()
+            body = await self._body(running, scope["headers"], receive)
+            running.reads_body = False
+            request = Request(principal, body, None)
+            answer = await self._handled(request, scope)
+        except asyncio.CancelledError:
+            if not running.expired:
+                raise
+            running.task.uncancel()
+            error = self._too_late(running)
+            answer = self._failed(error)
+        except Exception as caught:
+            if isinstance(caught, _Gone):
+                return
+            error = caught
+            answer = self._failed(error)
+        finally:
+            # From here on it is the client that is waited for.
+            service.body_bytes -= running.body_bytes
+            del service.running[running]
+        headers = answer.headers
+        if service.is_draining:
+            headers = [*headers, (b"connection", b"close")]
+        is_unread = running.reads_body and principal is not None and not running.expired
+        try:
+            await self._send(answer, headers, send, receive if is_unread else None)
             service.note(route, request, answer.status, perf_counter() - began, error)
             if route.action in AUDITED:
                 service.write_down(
                     route, request, principal, address=_address(scope), status=answer.status, error=error
                 )
         finally:
-            del service.running[running]
+            # It refers to this frame, which refers to it: both would stay, with the request, until they are looked for.
+            del error
 
-    async def _body(self, headers: Any, receive: Receive) -> bytes:
+    async def _handled(self, request: Request, scope: Scope) -> Answer:
+        """What the route answers to a request of which all has come."""
+        service, route = self.service, self.route
+        if route.action is None:
+            return await route.handler(service, request)
+        service.working += 1
+        try:
+            if service.waiting() > service.settings.max_waiting:
+                raise _overloaded()
+            if self._decoder is not None:
+                for name, value in scope["headers"]:
+                    if name == b"accept":
+                        request.accept = value
+                        break
+                request.content = failures.decoded(self._decoder, request.body)
+            if scope["query_string"]:
+                request.query = dict(parse_qsl(scope["query_string"].decode("latin-1"), keep_blank_values=True))
+            if "path_params" in scope:
+                request.place = scope["path_params"]
+            return await route.handler(service, request)
+        finally:
+            service.working -= 1
+
+    async def _body(self, running: Running, headers: Any, receive: Receive) -> bytes:
+        if self._decoder is None:
+            return b""
         message = await receive()
         if message["type"] != "http.request":
             raise _Gone
@@ -127,18 +149,31 @@ class Endpoint:
         for name, value in headers:
             if name == b"content-length" and value.isdigit() and int(value) > self._most:
                 raise self._too_large()
-        parts, size = [body], len(body)
-        while True:
-            message = await receive()
-            if message["type"] != "http.request":
-                raise _Gone
-            part = message.get("body", b"")
-            size += len(part)
-            if size > self._most:
-                raise self._too_large()
-            parts.append(part)
-            if not message.get("more_body", False):
-                return b"".join(parts)
+        parts = bytearray()
+        try:
+            while True:
+                parts += body
+                if len(parts) > self._most:
+                    raise self._too_large()
+                self._count(running, len(body))
+                if not message.get("more_body", False):
+                    return bytes(parts)
+                message = await receive()
+                if message["type"] != "http.request":
+                    raise _Gone
+                body = message.get("body", b"")
+        finally:
+            # The error of a request that is refused keeps all that is named here for as long as it is answered.
+            parts.clear()
+
+    def _count(self, running: Running, size: int) -> None:
+        """Keep the bodies of all requests together within bounds: what is above its share of them is refused."""
+        service = self.service
+        running.body_bytes += size
+        service.body_bytes += size
+        most = BODIES * self._most
+        if service.body_bytes > most and running.body_bytes * len(service.running) > most:
+            raise _overloaded()
 
     def _too_large(self) -> HttpError:
         return HttpError(
@@ -189,6 +224,10 @@ class Endpoint:
         except TimeoutError:
             pass
         await send({"type": "http.response.body", "body": b""})
+
+
+def _overloaded() -> Overloaded:
+    return Overloaded("the server has more requests than it can take on", hint="ask again later")
 
 
 def _certificate(scope: Scope) -> Any:

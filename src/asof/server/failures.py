@@ -35,6 +35,9 @@ JSON = (b"content-type", b"application/json")
 RETRY_AFTER_S = 1
 """After how many seconds a client may come back to a store, or a server, that could not answer."""
 
+MOST_CHARACTERS = 20_000
+"""How much of a text an answer repeats."""
+
 
 class HttpError(AsofError):
     """A request that is refused before it reaches the store.
@@ -124,13 +127,18 @@ def headers_of(error: BaseException) -> list[tuple[bytes, bytes]]:
 def words_of(error: BaseException, *, request_id: str = "") -> dict[str, str]:
     """The error as plain words; of a defect of ours only that it is one."""
     if isinstance(error, AsofError):
-        return error.to_dict()
+        # A name in it may be as long as the request that it came in.
+        return {name: _cut(text) for name, text in error.to_dict().items()}
     return {
         "error": "Unexpected",
         "message": f"the server failed on this request ({type(error).__name__})",
         "where": "",
         "hint": "the server's log has the details; report it",
     }
+
+
+def _cut(text: str) -> str:
+    return text if len(text) <= MOST_CHARACTERS else f"{text[:MOST_CHARACTERS]}…"
 
 
 def plain_body(error: BaseException) -> bytes:

@@ -22,8 +22,8 @@ from asof.server.one_row import OneRow
 from asof.server.tracing import Tracing
 from asof.store import FeatureStore
 
-READERS = 1000
-"""How many different requests are kept decided."""
+READERS, OUTPUTS = 1000, 50_000
+"""How many different requests are kept decided, and with how many features together."""
 ROWS_ON_LOOP = 512
 """Up to so many rows are read and unpacked on the event loop, which is quicker than in another thread, where the store
 is in this process or can be asked without blocking."""
@@ -42,8 +42,8 @@ class Prepared:
     """
 
     __slots__ = (
-        "ask", "derivations", "encoder", "features", "full_names", "odd_types", "one_row", "reader", "service", "used",
-        "views",
+        "ask", "derivations", "encoder", "features", "full_names", "odd_types", "one_row", "outputs", "reader",
+        "service", "used", "views",
     )  # fmt: skip
 
     def __init__(self, reader: Reader, features: tuple[str, ...] | str, full_names: bool) -> None:
@@ -57,6 +57,7 @@ class Prepared:
         # Asks the store for one row; made when it is first needed.
         self.ask: Callable[[Sequence[bytes], Any], bool] | None = None
         self.derivations = reader.selection.derivations
+        self.outputs = len(reader.selection.outputs)
         self.views = _views_of(reader)
         fields = (*reader.selection.keys, *reader.selection.request_fields)
         # What JSON has no values of: it is read before it is checked.
@@ -72,6 +73,17 @@ class Applied:
         self.prepared: dict[Any, Prepared] = {}
         # Some of the same, by what the request's JSON said.
         self.in_json: dict[tuple[bytes, str | None, bool], Prepared] = {}
+        self._outputs = 0
+
+    def keep(self, key: Any, prepared: Prepared) -> None:
+        """Keep a request, and let go of the first ones where they are too many, or have too many features together."""
+        before = self.prepared.pop(key, None)
+        self._outputs += prepared.outputs - (before.outputs if before is not None else 0)
+        self.prepared[key] = prepared
+        while len(self.prepared) > READERS or (self._outputs > OUTPUTS and len(self.prepared) > 1):
+            first = next(iter(self.prepared))
+            self._outputs -= self.prepared.pop(first).outputs
+            self.in_json.clear()
 
 
 class Reading:
@@ -152,7 +164,7 @@ class Reading:
         for key, prepared in list(before.prepared.items()):
             if prepared.used:
                 try:
-                    after.prepared[key] = self._decide(snapshot, *key)
+                    after.keep(key, self._decide(snapshot, *key))
                 except AsofError:
                     pass  # whoever asks for it is told
         self.applied = after
@@ -175,10 +187,7 @@ class Reading:
         prepared = applied.prepared.get(key)
         if prepared is None:
             prepared = await self._in_thread(self._decide, applied.snapshot, features, full_names)
-            if len(applied.prepared) >= READERS:
-                applied.prepared.clear()
-                applied.in_json.clear()
-            applied.prepared[key] = prepared
+            applied.keep(key, prepared)
         prepared.used += 1
         return prepared
 

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from functools import lru_cache
-from json import JSONDecodeError, loads
+from collections.abc import Collection
+from json import loads
 from typing import Annotated, Any, Literal
 
 import msgspec
@@ -12,6 +11,9 @@ import msgspec
 from asof.server.failures import HttpError
 
 Columns = dict[str, list[Any]]
+
+MOST_LOOKED_FOR = 16
+"""Up to so many names a body is searched for each; to parse it costs about as much as that."""
 
 
 class GetOnlineFeatures(msgspec.Struct):
@@ -99,27 +101,24 @@ class MaterializeIncremental(msgspec.Struct):
     version: str | None = None
 
 
-def refuse_repeated_names(body: bytes, names: Iterable[str]) -> None:
+def refuse_repeated_names(body: bytes, names: Collection[str]) -> None:
     """Refuse a JSON object that says a name twice: its reader would take one of the values, silently.
 
     Args:
-        names: those that were read; the body is parsed again only where one of them stands in it more than once.
+        names: those that were read; the body is parsed again only where one of them stands in it more than once, or
+            where they are so many that to look for each of them takes longer.
 
     Raises:
         HttpError: the name.
     """
-    for name in names:
-        if body.count(_quoted(name)) > 1:
-            break
-    else:
+    if len(names) <= MOST_LOOKED_FOR and not any(body.count(_quoted(name)) > 1 for name in names):
         return
     try:
         loads(body, object_pairs_hook=_once)
-    except (JSONDecodeError, UnicodeDecodeError, RecursionError):
+    except (ValueError, RecursionError):
         pass  # what is no JSON is refused by the decoder
 
 
-@lru_cache(maxsize=4096)
 def _quoted(name: str) -> bytes:
     return b'"%b"' % name.encode("utf-8", "surrogatepass")
 

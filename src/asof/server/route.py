@@ -48,14 +48,15 @@ class Answer:
 
 
 class Running:
-    """A request that is being worked on: what the sweep needs to end one that takes too long."""
+    """A request that is received or worked on: what the sweep needs to end one that takes too long."""
 
-    __slots__ = ("expired", "reads_body", "since", "task")
+    __slots__ = ("body_bytes", "expired", "reads_body", "since", "task")
 
     def __init__(self, since: float, task: Any) -> None:
         self.since = since
         self.task = task
         self.reads_body = True
+        self.body_bytes = 0
         self.expired = False
 
 

@@ -76,8 +76,12 @@ class Service:
             self._own_folder = TemporaryDirectory(prefix="asof-serve-")
             folder = Path(self._own_folder.name)
         self.folder = folder
+        # What is received or worked on; how much of it is bodies that came in several parts; how many are worked on,
+        # which leaves out what waits for its client.
         self.running: dict[Running, Route[Service]] = {}
-        self.waiting: Callable[[], int] = self.running.__len__
+        self.body_bytes = 0
+        self.working = 0
+        self.waiting: Callable[[], int] = lambda: self.working
         self._readers = ThreadPoolExecutor(READ_THREADS, "asof-read")
         self._writers = ThreadPoolExecutor(WRITE_THREADS, "asof-write")
         self.functions = FunctionThreads(

@@ -92,9 +92,17 @@ class Shortcut:
         if known is None:
             return -1
         headers, size = known
+        service = self.service
+        try:
+            # First of all: the rest of a request is waited for only if its caller is known.
+            principal = service.security.authenticate(
+                Caller(headers, connection.certificate, connection.client[0] if connection.client else "", "POST",
+                       self.route.path)
+            )  # fmt: skip
+        except (AsofError, AskFirst):
+            return -1
         if len(data) != size:
             return max(size - len(data), -1)
-        service = self.service
         if service.is_draining or service.waiting() > service.settings.max_waiting or connection.flow.write_paused:
             return -1
         began = perf_counter()
@@ -108,12 +116,8 @@ class Shortcut:
             prepared = service.reading.decided(bytes(asked.features), asked.feature_service, asked.full_feature_names)
             if prepared is None or prepared.ask is None or asked.include_feature_view_version_metadata:
                 return -1
-            principal = service.security.authenticate(
-                Caller(headers, connection.certificate, connection.client[0] if connection.client else "", "POST",
-                       self.route.path)
-            )  # fmt: skip
             principal.require("read", prepared.views)
-        except (AsofError, AskFirst, HttpError, msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+        except (AsofError, HttpError, msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
             return -1
         except Exception:
             log.exception("the short way failed")

@@ -6,10 +6,12 @@ import asyncio
 import gc
 import logging
 import os
+import resource
 import signal
 import socket
 import sys
 import time
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -28,10 +30,15 @@ LINGER_S = 1.0
 """How long a connection may be idle after the call to stop: a request that is on its way still gets its answer."""
 
 
+KEPT_FILES = 256
+"""So many of the files that a process may open are left to stores and logs."""
+
+
 class WorkerConfig(uvicorn.Config):
-    """What uvicorn is told, and the shortcut that its protocols find there."""
+    """What uvicorn is told, and what its protocols find there."""
 
     shortcut: Shortcut | None = None
+    max_connections: int
 
 
 class Worker(uvicorn.Server):
@@ -49,9 +56,13 @@ class Worker(uvicorn.Server):
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         assert sockets is not None
         (self._listening,) = sockets
+        loop: Any = asyncio.get_running_loop()
+        if self.config.is_ssl:
+            # Who connects and says nothing is seen by no sweep before there is a protocol for it.
+            receive_s = self.service.settings.receive_timeout_s
+            loop.create_server = partial(loop.create_server, ssl_handshake_timeout=receive_s)
         await super().startup(sockets)
         if self.started:
-            loop = asyncio.get_running_loop()
             # In place of uvicorn's own, which closes idle connections while requests may be on their way.
             for number in (signal.SIGTERM, signal.SIGINT):
                 signal.signal(number, signal.SIG_IGN if number == signal.SIGINT else signal.SIG_DFL)
@@ -64,7 +75,7 @@ class Worker(uvicorn.Server):
 
     def _waiting(self) -> int:
         shortcut = self.config.shortcut
-        return len(self.server_state.tasks) + (shortcut.in_flight if shortcut is not None else 0)
+        return self.service.working + (shortcut.in_flight if shortcut is not None else 0)
 
     def tell(self, word: bytes) -> None:
         """Say something to the supervisor; without one, stop."""
@@ -199,8 +210,19 @@ def made(orders: Orders) -> Worker:
     # Protocols find it there. Pages of other origins need more headers than it gives.
     may_shorten = service.may_shorten and not store.config.auth.origins
     config.shortcut = Shortcut(service) if may_shorten else None
+    config.max_connections = min(settings.max_connections, _files() - KEPT_FILES)
     worker = Worker(config, service, tell=orders.tell)
     return worker
+
+
+def _files() -> int:
+    """How many files and connections this process may have open: as many as the system lets it."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    try:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    except (OSError, ValueError):
+        hard = soft
+    return sys.maxsize if hard == resource.RLIM_INFINITY else hard
 
 
 if __name__ == "__main__":
