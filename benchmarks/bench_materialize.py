@@ -17,11 +17,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from asof.definitions import Aggregation, Entity, FeatureView, Field, FileSource, Sliding, Snapshot, project_of
-from asof.flows.materialize import materialize
-from asof.flows.parts import Parts
-from asof.log.file import FileLog
-from asof.offline.duckdb import DuckDBOffline
-from asof.online.sqlite import SqliteOnlineStore
+from asof.flows.batch.materialize import materialize
+from asof.flows.stores import Parts
+from asof.log.file.log import FileLog
+from asof.offline.duckdb.engine import DuckDBOffline
+from asof.online.sqlite.store import SqliteOnlineStore
 from asof.registry.sqlite import SqliteRegistry
 from asof.sources.file import FileReader
 from asof.timing import DAY, micros

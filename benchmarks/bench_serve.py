@@ -211,7 +211,7 @@ def empty_server(size: int) -> Iterator[tuple[int, int]]:
 EMPTY = """
     import sys
     import uvicorn
-    from asof.server.protocol import BoundedProtocol
+    from asof.server.http.connection import BoundedProtocol
 
     port, size = int(sys.argv[1]), int(sys.argv[2])
     body = b"x" * size

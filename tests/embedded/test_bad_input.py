@@ -40,7 +40,7 @@ from asof import FeatureStore
 from asof.cli.app import cli
 from asof.cli.context import CliContext
 from asof.errors import AsofError
-from asof.flows.letters import list_letters
+from asof.flows.stream.dead_letters import list_letters
 
 NOW = datetime(2026, 1, 2, tzinfo=UTC)
 YAML = "project: shop\nclock: 2026-01-02T00:00:00Z\n"

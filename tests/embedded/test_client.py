@@ -22,8 +22,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from asof import AsyncClient, Client, FeatureStore
-from asof.client.answers import error_of, response_of
-from asof.client.patience import LONGEST_WAIT_S
+from asof.client.responses import error_of, response_of
+from asof.client.retries import LONGEST_WAIT_S
 from asof.errors import (
     AsofError,
     ConfigError,
@@ -43,7 +43,7 @@ from asof.errors import (
     UnknownFeature,
 )
 from asof.server.app import App
-from asof.server.service import Service
+from asof.server.process.service import Service
 
 NOW = datetime(2026, 1, 1, 12, tzinfo=UTC)
 DEFINITIONS = """
@@ -631,7 +631,7 @@ def test_importing_and_using_the_client_loads_nothing_heavy() -> None:
     code = f"""
 import sys
 from asof import AsyncClient, Client
-from asof.client.answers import response_of
+from asof.client.responses import response_of
 answer = response_of({ANSWER!r})
 assert answer.to_dict() == {{"user_id": [1], "n": [2]}}
 print([name for name in ("duckdb", "pyarrow", "numpy", "pandas", "sqlite3", "yaml", "deltalake") if name in sys.modules])

@@ -25,11 +25,11 @@ from asof.definitions import (
     Sliding,
 )
 from asof.errors import RequestError, UnknownFeature
-from asof.flows.archiving import archive_schema
-from asof.flows.build import rebuild
-from asof.flows.explain import Explanation, explain
-from asof.flows.parts import Parts
-from asof.flows.stream import run_stream
+from asof.flows.admin.explain import Explanation, explain
+from asof.flows.rows.archive import archive_schema
+from asof.flows.stores import Parts
+from asof.flows.stream.rebuild import rebuild
+from asof.flows.stream.run import run_stream
 from asof.selection import Selection
 from asof.timing import DAY, HOUR, MINUTE
 from asof.types import Float64, Int64, String, Timestamp

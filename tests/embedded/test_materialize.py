@@ -28,17 +28,17 @@ from asof.definitions import (
 from asof.errors import NotFound, RegistryConflict, RequestError, RowsRefused, SourceError
 from asof.expressions import parse
 from asof.expressions.evaluator import evaluate
-from asof.flows import batch_rows
-from asof.flows.apply import apply_plan, make_plan
-from asof.flows.batch_rows import pack_versions
-from asof.flows.build import announce
-from asof.flows.materialize import materialize, write_rows
-from asof.flows.parts import Parts
+from asof.flows.apply.apply import apply_plan, make_plan
+from asof.flows.batch import write_view as batch_rows
+from asof.flows.batch.materialize import materialize, write_rows
+from asof.flows.batch.write_view import pack_versions
+from asof.flows.stores import Parts
+from asof.flows.stream.rebuild import announce
 from asof.online.protocol import Table, Unchanged, pack_version
-from asof.packing import key_bytes
 from asof.sources.protocol import Batches, Need
 from asof.timing import DAY, HOUR, MINUTE, SECOND
 from asof.types import Float64, Int64, String, Timestamp
+from asof.values.packing import key_bytes
 from tests.oracle import arrival_by_columns, features_as_of, same
 from tests.parts import NOW, HandClock, apply_by_hand, embedded_parts, read_online, reader_of
 

@@ -18,7 +18,7 @@ from asof.definitions import Aggregation, Entity, FeatureView, Field, FileSource
 from asof.dtypes import Float64, Int64, String, Timestamp
 from asof.expressions import parse
 from asof.expressions.evaluator import evaluate
-from asof.offline.duckdb import DuckDBEngine
+from asof.offline.duckdb.engine import DuckDBEngine
 from asof.planning.sources import copy_of
 from asof.selection import FeatureOut, ViewRead
 from asof.sources.protocol import Files

@@ -11,7 +11,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from asof.errors import StorageError
-from asof.offline.delta import DeltaArchives
+from asof.offline.delta.archives import DeltaArchives
 from asof.offline.protocol import Archive
 
 EVENTS = Archive("shop", "events")

@@ -25,11 +25,11 @@ from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanE
 from asof import FeatureStore
 from asof.errors import NotFound, RegistryError, StorageError
 from asof.server.app import App
-from asof.server.counts import Counts, SharedCounts
-from asof.server.service import Service
+from asof.server.process.service import Service
 from asof.server.settings import ServerSettings
-from asof.server.stream_metrics import serve_stream_metrics
-from asof.server.tracing import Tracing
+from asof.server.telemetry.request_counts import Counts, SharedCounts
+from asof.server.telemetry.stream_metrics import serve_stream_metrics
+from asof.server.telemetry.tracing import Tracing
 
 NOW = datetime(2026, 1, 1, 12, tzinfo=UTC)
 
@@ -733,7 +733,7 @@ def test_what_is_kept_of_decided_requests_is_bounded_by_their_features(built, mo
         again = await made.post("/get-online-features", json={"features": lists[0], "entities": {"user_id": [1]}})
         return kept, again
 
-    monkeypatch.setattr("asof.server.reading.OUTPUTS", 10)
+    monkeypatch.setattr("asof.server.read.online_reads.OUTPUTS", 10)
     kept, again = broken(built, ask)
 
     assert all(sum(len(each.reader.selection.outputs) for each in these) <= 10 for these in kept)

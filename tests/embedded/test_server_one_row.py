@@ -13,8 +13,8 @@ import pytest
 
 from asof import FeatureStore
 from asof.online.protocol import Lookup
-from asof.server.answers import Encoder
-from asof.server.one_row import OneRow
+from asof.server.fast_path.one_row import OneRow
+from asof.server.read.responses import Encoder
 
 NOW = datetime(2026, 1, 1, 12, tzinfo=UTC)
 NAMES = ["number", "count", "flag", "word"]

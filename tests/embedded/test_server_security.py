@@ -17,9 +17,9 @@ import pytest
 
 from asof import FeatureStore
 from asof.server.app import App
+from asof.server.process.service import Service
 from asof.server.security.keys import new_key
 from asof.server.security.pages import with_pages
-from asof.server.service import Service
 
 NOW = datetime(2026, 1, 1, 12, tzinfo=UTC)
 DEFINITIONS = """

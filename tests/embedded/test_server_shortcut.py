@@ -18,10 +18,10 @@ from uvicorn.server import ServerState
 
 from asof import FeatureStore
 from asof.server.app import App
-from asof.server.protocol import BoundedProtocol, sweep
-from asof.server.service import Service
+from asof.server.fast_path.shortcut import HEADS, Shortcut
+from asof.server.http.connection import BoundedProtocol, sweep
+from asof.server.process.service import Service
 from asof.server.settings import ServerSettings
-from asof.server.shortcut import HEADS, Shortcut
 from tests.embedded.test_server_one_row import DEFINITIONS, NOW
 
 FEATURES = ["one:number", "one:word", "one:count"]

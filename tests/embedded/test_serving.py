@@ -35,17 +35,17 @@ from asof.definitions import (
 from asof.derive.columns import python_values
 from asof.dtypes import DType
 from asof.errors import EntityFrameError, RegistryError, RequestError, StorageError
-from asof.fitting import fit_values
-from asof.flows.batches import Batch
-from asof.flows.feeding import Feeder
-from asof.flows.parts import Parts, current_generation, table_of
-from asof.flows.serving import Reader, _plain_default
+from asof.flows.generations.writer import Feeder
+from asof.flows.online.read import Reader, _plain_default
+from asof.flows.rows.batch import Batch
+from asof.flows.stores import Parts, current_generation, table_of
 from asof.online.protocol import Newest, pack_version
-from asof.packing import FORMAT, key_bytes, pack_rows, plain_values
 from asof.selection import FeatureOut, select
 from asof.timing import DAY, HOUR, MINUTE, SECOND, Micros, moment
 from asof.types import Array, Bool, Bytes, Date, Embedding, Float32, Float64, Int32, Int64, Json, String, Timestamp
 from asof.types import Decimal as DecimalType
+from asof.values.fit import fit_values
+from asof.values.packing import FORMAT, key_bytes, pack_rows, plain_values
 from tests.oracle import features_as_of, same
 from tests.parts import NOW, apply_by_hand, close, embedded_parts, typed
 

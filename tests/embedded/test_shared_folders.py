@@ -15,9 +15,9 @@ import pytest
 
 from asof import FeatureStore
 from asof.config import load_config, shared_stores
-from asof.flows.archiving import REPLAYED, archive_schema
 from asof.flows.facts import change_facts
-from asof.flows.shared_logs import kept_topics
+from asof.flows.rows.archive import REPLAYED, archive_schema
+from asof.flows.stream.shared_logs import kept_topics
 from tests.stores.write_one_log_folder import FEATURES, NOON, order, visit, write_repository
 
 STORES = Path(__file__).parents[1] / "stores" / "one_log_folder.tar.gz"

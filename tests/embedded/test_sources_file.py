@@ -7,7 +7,7 @@ from deltalake import write_deltalake
 
 from asof.definitions import FileSource
 from asof.errors import SourceError
-from asof.offline.duckdb import DuckDBOffline
+from asof.offline.duckdb.engine import DuckDBOffline
 from asof.sources.file import FileReader
 from asof.sources.protocol import Need
 from asof.testing.sources import ROWS, SourceReaderSuite

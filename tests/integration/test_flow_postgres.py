@@ -17,7 +17,7 @@ import pytest
 
 from asof import FeatureStore
 from asof.errors import CheckFailed, EntityFrameError, RowsRefused
-from asof.flows.letters import list_letters
+from asof.flows.stream.dead_letters import list_letters
 from tests.oracle import same
 
 pytestmark = pytest.mark.integration

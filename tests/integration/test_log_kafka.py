@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from asof.log.kafka import KafkaLog
+from asof.log.kafka.log import KafkaLog
 from asof.testing.log import LogSuite, OpenLog
 from tests.services import Kafka
 

@@ -17,7 +17,7 @@ import pytest
 from asof.definitions import Entity, FeatureView, Field
 from asof.dtypes import Array, Decimal, Int64, Json, String, Timestamp
 from asof.errors import Interrupted, SourceError, StorageError
-from asof.offline.postgres import PostgresOffline
+from asof.offline.postgres.engine import PostgresOffline
 from asof.offline.protocol import Archive
 from asof.sources.protocol import Relation
 from asof.sql import PointInTime

@@ -11,9 +11,9 @@ import pytest
 
 from asof.errors import StorageError
 from asof.online.protocol import NO_ROW, Lookup, Newest, Table, Unchanged, pack_version
-from asof.online.redis import RedisOnlineStore
-from asof.online.redis_connection import Connection
-from asof.online.redis_scripts import LATER_MS
+from asof.online.redis.connection import Connection
+from asof.online.redis.scripts import LATER_MS
+from asof.online.redis.store import RedisOnlineStore
 from asof.testing.online import OnlineStoreSuite
 from tests.services import Redis
 from tests.services.redis import PASSWORD
@@ -146,7 +146,7 @@ def test_what_is_asked_for_is_read_later_or_dropped(open_store: Open, redis) -> 
 def test_rows_of_any_size_are_decided_alike(
     request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch, key_prefix: str, kind: str, small_bytes: int
 ) -> None:
-    monkeypatch.setattr("asof.online.redis_write.SMALL_BYTES", small_bytes)
+    monkeypatch.setattr("asof.online.redis.write.SMALL_BYTES", small_bytes)
     server = request.getfixturevalue(kind)
     nodes = server.nodes if kind == "redis_cluster" else [server]
     for open_one in opener(nodes, key_prefix, url=server.url, redis_type=kind, clock=lambda: YEAR):
@@ -172,7 +172,7 @@ def test_rows_of_any_size_are_decided_alike(
 
 
 def test_the_views_of_one_entity_lie_in_one_slot() -> None:
-    from asof.online.redis_keys import Names, anchors, slot_of
+    from asof.online.redis.keys import Names, anchors, slot_of
 
     names = Names("asof:")
     keys = [names.rows(table) + b"\x91\xcd}\x01{}" + b"}" for table in (TRIPS, STATE)]
@@ -308,7 +308,7 @@ def test_a_lost_store_refuses_writes_and_has_no_tables(private_redis) -> None:
 
 
 def test_a_large_table_is_scanned_window_by_window(store: RedisOnlineStore, monkeypatch: Any) -> None:
-    monkeypatch.setattr("asof.online.redis.KEYS_IN_WINDOW", 100)
+    monkeypatch.setattr("asof.online.redis.store.KEYS_IN_WINDOW", 100)
     keys = [b"%04d" % i for i in range(1000)]
     store.write(TRIPS, keys, keys, condition=Newest([V1] * 1000))
 
@@ -370,7 +370,7 @@ def test_a_unix_socket_serves_too(private_service, tmp_path_factory: Any) -> Non
 
 
 def test_a_slot_on_its_way_to_another_node_is_read_and_written(private_redis_cluster) -> None:
-    from asof.online.redis_keys import slot_of
+    from asof.online.redis.keys import slot_of
 
     store = RedisOnlineStore(private_redis_cluster.url, redis_type="redis_cluster")
     store.prepare(TRIPS)

@@ -14,7 +14,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from asof.definitions import Aggregation, Session
-from asof.offline.postgres import PostgresOffline
+from asof.offline.postgres.engine import PostgresOffline
 from asof.planning.sources import copy_of
 from asof.sources.protocol import Relation
 from asof.timing import SECOND

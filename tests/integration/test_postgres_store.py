@@ -147,7 +147,7 @@ def test_as_known_leaves_out_what_was_written_down_later(store):
 
 
 def test_materialize_brings_the_online_rows_up_to_date_and_fetches_the_news_alone(store, execute, now, monkeypatch):
-    from asof.sources.postgres import _Scan
+    from asof.sources.postgres.reader import _Scan
 
     fetched = []
     original = _Scan._fetched

@@ -18,11 +18,11 @@ from hypothesis import strategies as st
 
 from asof import Entity, FeatureStore, FeatureView, Field, FileSource, PushSource
 from asof.errors import StorageError
-from asof.flows.doctor import doctor
-from asof.flows.parts import Parts
-from asof.flows.stream import run_stream
+from asof.flows.admin.doctor import doctor
+from asof.flows.stores import Parts
+from asof.flows.stream.run import run_stream
 from asof.online.protocol import StoreReplaced
-from asof.online.redis import RedisOnlineStore
+from asof.online.redis.store import RedisOnlineStore
 from asof.testing.streams import DEFINITIONS, MORTALS, NOW, Clock, StreamRun, live_through, visit
 from asof.testing.traps import TrapsSuite
 from asof.timing import MINUTE, moment

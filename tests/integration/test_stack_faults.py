@@ -23,8 +23,8 @@ from asof import KafkaSource
 from asof.errors import AsofError, StorageError
 from asof.expressions import parse
 from asof.expressions.evaluator import evaluate
-from asof.flows.generations import progress_name
-from asof.flows.parts import current_generation, table_of
+from asof.flows.generations.live import progress_name
+from asof.flows.stores import current_generation, table_of
 from asof.testing.streams import VISITS, Clock, StreamRun, definitions_on, visit
 from asof.timing import MINUTE
 from tests.oracle import features_as_of

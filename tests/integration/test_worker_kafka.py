@@ -17,8 +17,8 @@ from confluent_kafka import Producer
 
 from asof import FeatureStore, KafkaSource
 from asof.errors import CheckFailed, LogError
-from asof.flows.stream import run_stream
-from asof.log.kafka import KafkaLog
+from asof.flows.stream.run import run_stream
+from asof.log.kafka.log import KafkaLog
 from asof.log.protocol import TopicReplaced
 from asof.testing.streams import VISITS, Clock, StreamRun, definitions_on, live_through, visit
 from asof.timing import MINUTE

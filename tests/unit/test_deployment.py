@@ -14,7 +14,7 @@ import pytest
 import yaml
 
 from asof.cli.app import cli
-from asof.server.routes import ROUTES
+from asof.server.http.routes import ROUTES
 from asof.server.settings import ServerSettings
 
 ROOT = Path(__file__).parents[2]

@@ -8,7 +8,6 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from asof.fitting import event_micros, fit, fit_values, nul_in_text
 from asof.types import (
     Array,
     Bool,
@@ -24,6 +23,7 @@ from asof.types import (
     String,
     Timestamp,
 )
+from asof.values.fit import event_micros, fit, fit_values, nul_in_text
 
 
 @pytest.mark.parametrize(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from asof.local_paths import NotLocal, local_path, scheme_of
+from asof.values.local_paths import NotLocal, local_path, scheme_of
 
 REMOTE = (
     "s3://bucket/registry.db", "S3://bucket/registry.db", "s3a://b/x", "gs://b/x", "gs:/b/x", "abfss://c@a.dfs.core/x",

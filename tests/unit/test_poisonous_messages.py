@@ -21,9 +21,8 @@ from google.protobuf import (
 
 from asof.decoding import Batch, Decoded, decode_messages
 from asof.definitions import AvroFormat, Field, LogSource, ProtoFormat
-from asof.fitting import MOST_DEPTH
-from asof.flows.letters import _origin
-from asof.log.kafka_records import _microseconds
+from asof.flows.stream.dead_letters import _origin
+from asof.log.kafka.records import _microseconds
 from asof.timing import micros
 from asof.types import (
     Array,
@@ -39,6 +38,7 @@ from asof.types import (
     String,
     Timestamp,
 )
+from asof.values.fit import MOST_DEPTH
 from tests.unit.test_decoding_avro import written
 
 NOW = micros("2026-11-23T12:00:00Z")

@@ -19,9 +19,9 @@ from cryptography.hazmat.primitives.asymmetric import ec, rsa
 
 from asof.config.auth import ACTIONS, ApiKey, Auth, Certificate, Issuer, Role
 from asof.errors import ConfigError, NotAllowed, NotAuthenticated, Overloaded
-from asof.server.access import Caller
 from asof.server.security.audit import AuditLog
 from asof.server.security.binding import cleartext_note, is_foreign_page, refuse_open
+from asof.server.security.callers import Caller
 from asof.server.security.checks import security_checks
 from asof.server.security.guard import Guard
 from asof.server.security.key_sets import KEEP_S, MAX_AGE_S, WAIT_S, KeySet, discovered, parse_keys

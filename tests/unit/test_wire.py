@@ -29,8 +29,8 @@ from asof.dtypes import (
     Timestamp,
 )
 from asof.dtypes import Decimal as DecimalType
-from asof.fitting import fit_values
-from asof.wire import reader, write_value, writer
+from asof.values.fit import fit_values
+from asof.values.json import reader, write_value, writer
 
 MOMENTS = st.datetimes(timezones=st.just(UTC)).map(lambda time: time.replace(fold=0))
 VALUES: list[tuple[DType, st.SearchStrategy[Any]]] = [

@@ -9,13 +9,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from asof.aggregation.absorb import Incoming, absorb, concatenated
 from asof.aggregation.layout import EVER, Layout
-from asof.aggregation.parts import Ints
-from asof.aggregation.pool import NONE, Pool
+from asof.aggregation.merging import Incoming, absorb, concatenated
+from asof.aggregation.objects import NONE, Pool
 from asof.aggregation.rows import State
-from asof.aggregation.runs import firsts, ranges
-from asof.aggregation.values import Column
+from asof.aggregation.segments import firsts, ranges
+from asof.aggregation.states import Ints
+from asof.aggregation.words import Column
 from asof.timing import Micros
 
 Mask = NDArray[np.bool_]

@@ -11,8 +11,8 @@ from urllib.parse import urlsplit
 
 from asof.config.documents import Value
 from asof.errors import ConfigError, nearest, some
-from asof.local_paths import NotLocal, local_path, scheme_of
 from asof.timing import Micros, micros
+from asof.values.local_paths import NotLocal, local_path, scheme_of
 
 ACTIONS = ("read", "write", "admin")
 """What a role allows; each includes those before it."""

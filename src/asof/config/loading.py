@@ -25,8 +25,8 @@ from asof.config.reference import (
 )
 from asof.config.secrets import masked
 from asof.errors import ConfigError, nearest, some
-from asof.local_paths import NotLocal, local_path, scheme_of
 from asof.timing import iso, micros
+from asof.values.local_paths import NotLocal, local_path, scheme_of
 
 FILE = "feature_store.yaml"
 

@@ -14,8 +14,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from asof.dtypes import DType
-from asof.fitting import Misfit, fit, fit_values, is_too_deep
 from asof.timing import EARLIEST, LATEST
+from asof.values.fit import Misfit, fit, fit_values, is_too_deep
 
 _PER_UNIT = {"ms": 1000, "us": 1, "ns": 1}
 

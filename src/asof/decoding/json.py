@@ -16,7 +16,7 @@ from asof.decoding.schemas import FRAME, Schemas
 from asof.definitions import Field
 from asof.definitions.formats import JsonFormat
 from asof.dtypes import DType
-from asof.fitting import MOST_DEPTH, checker, fit_values, is_too_deep, why
+from asof.values.fit import MOST_DEPTH, checker, fit_values, is_too_deep, why
 
 _NOT_FINITE = {"NaN": float("nan"), "Infinity": float("inf"), "-Infinity": float("-inf")}
 """JSON has no such numbers; these texts stand for them in float columns."""

@@ -19,8 +19,8 @@ from asof.decoding.transforming import Transform, transformed
 from asof.definitions import AvroFormat, Field, JsonFormat, LogSource, MessageFormat, ProtoFormat
 from asof.definitions.sources import TOMBSTONE
 from asof.errors import AsofError
-from asof.fitting import event_micros, legible, why
 from asof.timing import EARLIEST, LATEST, Micros, iso, span_text
+from asof.values.fit import event_micros, legible, why
 
 
 class Records(Protocol):

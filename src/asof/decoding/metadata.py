@@ -15,8 +15,8 @@ import pyarrow as pa
 from asof.decoding.schemas import Schemas
 from asof.definitions import AvroFormat, Field, LogSource
 from asof.dtypes import DType
-from asof.fitting import MOST_DEPTH, fit_values, is_too_deep, why
 from asof.timing import EARLIEST, LATEST
+from asof.values.fit import MOST_DEPTH, fit_values, is_too_deep, why
 
 Headers = Sequence[tuple[str, bytes | None]]
 

@@ -18,8 +18,8 @@ from asof.definitions import Field
 from asof.definitions.formats import ProtoFormat
 from asof.dtypes import DType
 from asof.errors import DefinitionError, MissingExtra, SourceError
-from asof.fitting import Misfit, salvaged, why
 from asof.timing import EARLIEST, LATEST, moment
+from asof.values.fit import Misfit, salvaged, why
 
 try:
     from google.protobuf import descriptor_pb2, descriptor_pool, json_format, message_factory

@@ -7,7 +7,7 @@ from typing import Any
 
 from asof.definitions import Snapshot
 from asof.errors import RegistryConflict
-from asof.flows.parts import Parts
+from asof.flows.stores import Parts
 from asof.timing import iso
 
 _ATTEMPTS = 50

@@ -14,10 +14,10 @@ import pytest
 from asof.definitions import Field
 from asof.errors import StorageError
 from asof.offline.protocol import Archive, OfflineStore
-from asof.packing import plain_values
 from asof.sql import archive as statements
 from asof.timing import micros
 from asof.types import Array, Bool, Bytes, Date, Decimal, Float64, Int32, Int64, String, Timestamp
+from asof.values.packing import plain_values
 
 CLICKS = Archive("shop", "clicks")
 

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from asof.definitions import Aggregation, FeatureView, Field, LogSource, Session, Sliding
-from asof.flows.parts import Parts
+from asof.flows.stores import Parts
 from asof.testing.streams import (
     ACTIVITY,
     CRASH_POINTS,
@@ -450,7 +450,7 @@ class TrapsSuite:
 
     def test_a_log_that_dropped_what_was_never_archived_stops_the_worker_and_names_it(self, run: StreamRun) -> None:
         from asof.errors import LogError
-        from asof.flows.stream import run_stream
+        from asof.flows.stream.run import run_stream
 
         run.send(visit(1))
         run.finish()

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 from asof.config.auth import Auth
 from asof.errors import NotAllowed, NotAuthenticated
-from asof.server.access import AskFirst, Caller
 from asof.server.security.binding import is_foreign_page
+from asof.server.security.callers import AskFirst, Caller
 from asof.server.security.certificates import alternative_names, subject_of, written_subject
 from asof.server.security.keys import PREFIX, KeyRing
 from asof.server.security.principals import Principal, nobody_in_particular
