@@ -85,9 +85,7 @@ def by_hand(folder: Path) -> int:
         encode = msgspec.msgpack.Encoder().encode
         signed = [time + SIGN for time in times]
         versions = map(struct.Struct(">4Q").pack, signed, repeat(SIGN), range(SIGN, SIGN + len(times)), repeat(SIGN))
-        rows = list(
-            zip(map(encode, zip(keys)), versions, repeat(None), map(encode, zip(repeat(1), times, *columns)))
-        )
+        rows = list(zip(map(encode, zip(keys)), versions, repeat(None), map(encode, zip(repeat(1), times, *columns))))
         rows.sort()
         db = sqlite3.connect(Path(name) / "rows.db")
         # The same settings as the store's, so that they are not what is compared.

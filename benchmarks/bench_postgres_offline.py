@@ -56,9 +56,7 @@ def main(argv: list[str]) -> bool:
     return all(kept)
 
 
-def measure(
-    name: str, by_hand: Any, url: str, spine: Path, rows: int, runs: int, *, index: bool, pid: int
-) -> bool:
+def measure(name: str, by_hand: Any, url: str, spine: Path, rows: int, runs: int, *, index: bool, pid: int) -> bool:
     """One comparison, with an index on (key, time) of each table or without."""
     with adbc.connect(url) as connection, connection.cursor() as cursor:
         for view in range(VIEWS):

@@ -300,5 +300,3 @@ def push(folder: Path, server: Redis, options: argparse.Namespace) -> list[bool]
         verdicts.append(judge(f"push of {rows} / append and HSET, wall", ratio, limit, unit="×"))
     store.close()
     return verdicts
-
-

@@ -306,7 +306,8 @@ def write_bodies(path: Path, features: list[str], *, rows: int, users: int) -> N
     lines = [
         json.dumps(
             {
-                "features": features, "full_feature_names": True,
+                "features": features,
+                "full_feature_names": True,
                 "entities": {"user_id": numbers.sample(range(users), rows)},
             }
         )  # fmt: skip

@@ -82,7 +82,13 @@ def http() -> str:
     for route in ROUTES:
         if route.content is None:
             continue
-        lines += ["", f"## {route.method} {route.path}", "", "| field | type | default | meaning |", "| --- | --- | --- | --- |"]
+        lines += [
+            "",
+            f"## {route.method} {route.path}",
+            "",
+            "| field | type | default | meaning |",
+            "| --- | --- | --- | --- |",
+        ]
         schema = schemas[route.content.__name__]
         for name, field in schema["properties"].items():
             default = "required" if name in schema.get("required", ()) else f"`{_json(field.get('default'))}`"

@@ -49,7 +49,14 @@ def opened_at(folder: Path) -> OpenedParts:
 def plain_parts(opened: OpenedParts) -> Parts:
     """The same parts for `StreamRun`, which puts others in their place; every topic is one of the project's log."""
     return Parts(
-        opened.project, opened.registry, opened.offline, opened.online, opened.log, opened.readers, opened.clock, "tests"
+        opened.project,
+        opened.registry,
+        opened.offline,
+        opened.online,
+        opened.log,
+        opened.readers,
+        opened.clock,
+        "tests",
     )
 
 

@@ -43,7 +43,7 @@ LONGEST_COMPARED, MOST_COMPARED = 200, 1000
 
 
 def nearest(name: str, known: Collection[str]) -> str:
-    """"did you mean 'x'?", or an empty string where nothing known is near `name`.
+    """ "did you mean 'x'?", or an empty string where nothing known is near `name`.
 
     Both sides may come from a request: long names are not compared, nor is one compared with very many.
     """

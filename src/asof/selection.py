@@ -97,9 +97,7 @@ class Selection:
         return tuple(output.name for output in self.outputs)
 
 
-def select(
-    snapshot: Snapshot, features: FeatureReferences, *, full_feature_names: bool = False
-) -> Selection:
+def select(snapshot: Snapshot, features: FeatureReferences, *, full_feature_names: bool = False) -> Selection:
     """Decide a request once.
 
     Args:
@@ -137,9 +135,7 @@ def known_references(snapshot: Snapshot) -> list[str]:
     return sorted(f"{view.name}:{name}" for view in views for name in view.feature_names)
 
 
-def _wanted(
-    snapshot: Snapshot, features: FeatureReferences
-) -> Iterable[tuple[Projection, tuple[str, ...] | None]]:
+def _wanted(snapshot: Snapshot, features: FeatureReferences) -> Iterable[tuple[Projection, tuple[str, ...] | None]]:
     """Projections with the feature names asked of each, in order."""
     project = snapshot.project
     if isinstance(features, str) and ":" not in features:

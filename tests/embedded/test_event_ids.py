@@ -230,5 +230,3 @@ def test_pushes_are_told_apart_as_well(tmp_path: Path):
 def test_an_id_that_cannot_be_one_is_refused(options, reason):
     with pytest.raises(DefinitionError, match=reason):
         source(**options)
-
-

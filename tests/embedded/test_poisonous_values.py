@@ -18,7 +18,7 @@ from tests.embedded.test_server import asked
 
 NOW = datetime(2026, 1, 2, tzinfo=UTC)
 AT = "2026-01-01T23:30:00Z"
-DEFINITIONS = '''
+DEFINITIONS = """
 from asof import *
 from asof.types import *
 
@@ -41,7 +41,7 @@ asked = RequestSource("asked", schema=[Field("doc", Json), Field("amount", Decim
 @on_demand_feature_view(sources=[sold, asked], schema=[Field("said", String)], mode="python")
 def said(row):
     return {"said": row["word"]}
-'''
+"""
 
 
 @pytest.fixture
@@ -142,7 +142,9 @@ def test_a_key_that_nothing_can_hold_is_refused_in_words(store: FeatureStore, va
 
 @pytest.mark.parametrize("column", ["price", "doc", "name", "score", "at"])
 @pytest.mark.parametrize("value", VALUES.values(), ids=VALUES)
-def test_a_pushed_value_that_nothing_can_hold_is_refused_by_its_row(store: FeatureStore, value: Any, column: str) -> None:
+def test_a_pushed_value_that_nothing_can_hold_is_refused_by_its_row(
+    store: FeatureStore, value: Any, column: str
+) -> None:
     row = {"price": "1.50", "doc": "{}", "name": "a", "score": 1.0, "at": NOW, column: value}
     is_text = isinstance(value, str) and value.isascii()
     if is_text and (column == "name" or (column == "doc" and value is not VALUES["digits"])):

@@ -153,9 +153,7 @@ def push_both(parts: Parts, rng: random.Random, clock: HandClock, monkeypatch: p
 
 
 @pytest.mark.parametrize("seed", range(4))
-def test_the_short_way_writes_what_the_long_way_does(
-    parts: Parts, monkeypatch: pytest.MonkeyPatch, seed: int
-) -> None:
+def test_the_short_way_writes_what_the_long_way_does(parts: Parts, monkeypatch: pytest.MonkeyPatch, seed: int) -> None:
     push_both(parts, random.Random(seed), parts.clock, monkeypatch, 20)  # type: ignore[arg-type]
 
     assert sum(map(len, online_rows(parts, SHORT).values())) > 10

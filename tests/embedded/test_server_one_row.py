@@ -57,7 +57,9 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> Any:
         store.apply()
         store.materialize()
         at = [NOW - timedelta(hours=1), NOW - timedelta(hours=2), NOW + timedelta(minutes=1)]
-        store.push("clicks", pa.table({"user_id": [1, 2, 2], "number": [1.0, None, 3.0], "word": ["a", "b", "c"], "at": at}))
+        store.push(
+            "clicks", pa.table({"user_id": [1, 2, 2], "number": [1.0, None, 3.0], "word": ["a", "b", "c"], "at": at})
+        )
         yield store
 
 

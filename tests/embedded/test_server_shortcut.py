@@ -63,7 +63,9 @@ class Reader:
             if not self.is_connected:
                 return False
             self.asked += 1
-            rows = [self.store.parts.online.read([(table, [key])])[0][0] for table, key in zip(tables, keys, strict=True)]
+            rows = [
+                self.store.parts.online.read([(table, [key])])[0][0] for table, key in zip(tables, keys, strict=True)
+            ]
 
             def tell() -> None:
                 if self.failure is not None:
@@ -235,7 +237,12 @@ def test_a_request_may_come_in_any_pieces(folder):
                 assert await client.answer() == expected
             assert on.reader.asked == before + 2
 
-            for parts in ((whole[:9], whole[9:]), (whole[: head - 2], whole[head - 2 :]), (b"\r\n", whole), (b"\r\n" + whole,)):
+            for parts in (
+                (whole[:9], whole[9:]),
+                (whole[: head - 2], whole[head - 2 :]),
+                (b"\r\n", whole),
+                (b"\r\n" + whole,),
+            ):
                 await client.send(*parts)
                 assert await client.answer() == expected
 

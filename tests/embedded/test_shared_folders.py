@@ -120,7 +120,9 @@ def test_a_purge_leaves_the_other_project_whole(folder: Path, open_store: Callab
     assert both(lab, "seen:visits_ever", 1) == ([1], [1])
 
 
-@pytest.mark.parametrize(("one", "other"), [("push", "kafka"), ("shop", "shop_dev"), ("orders", "visits"), ("a0", "a00")])
+@pytest.mark.parametrize(
+    ("one", "other"), [("push", "kafka"), ("shop", "shop_dev"), ("orders", "visits"), ("a0", "a00")]
+)
 def test_no_project_name_leads_into_the_topics_of_another(
     folder: Path, open_store: Callable[..., FeatureStore], one: str, other: str
 ) -> None:

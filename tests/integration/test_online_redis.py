@@ -181,11 +181,15 @@ def test_the_views_of_one_entity_lie_in_one_slot() -> None:
     assert slot_of(b"123456789") == 12739  # the example of the cluster's specification
 
 
-def test_a_row_expires_by_itself_where_the_clock_is_the_servers(store: RedisOnlineStore, redis, key_prefix: str) -> None:
+def test_a_row_expires_by_itself_where_the_clock_is_the_servers(
+    store: RedisOnlineStore, redis, key_prefix: str
+) -> None:
     with redis.client() as client:
         seconds, micros = client.time()
     now = seconds * 1_000_000 + micros
-    store.write(TRIPS, [b"gone", b"kept"], [b"x"] * 2, condition=Newest([V1] * 2), expires_at=[now - 10_000, now + YEAR])
+    store.write(
+        TRIPS, [b"gone", b"kept"], [b"x"] * 2, condition=Newest([V1] * 2), expires_at=[now - 10_000, now + YEAR]
+    )
 
     assert store.read([Lookup(TRIPS, [b"gone", b"kept"])]) == [[None, (b"x", V1)]]
     assert [key for key, *_ in store.scan(TRIPS)] == [b"kept"]
@@ -218,9 +222,7 @@ def test_a_dropped_project_leaves_nothing_behind(store: RedisOnlineStore, redis,
 
 
 @pytest.mark.parametrize("kind", ["single", "cluster"])
-def test_a_drop_beside_writers_leaves_no_rows(
-    kind: str, redis, redis_cluster, key_prefix: str
-) -> None:
+def test_a_drop_beside_writers_leaves_no_rows(kind: str, redis, redis_cluster, key_prefix: str) -> None:
     servers = [redis] if kind == "single" else redis_cluster.nodes
     options = {"url": redis.url} if kind == "single" else {"url": redis_cluster.url, "redis_type": "redis_cluster"}
     for open_one in opener(servers, key_prefix, **options):

@@ -184,7 +184,11 @@ def test_a_run_over_the_past_takes_late_rows_in_and_no_sum_goes_back(repo, now, 
         "INSERT INTO sales.orders (user_id, ordered_at, amount) "
         "SELECT 1, timestamptz '2026-02-01 00:00+00' - n * interval '1 d', 99999999.99 FROM generate_series(0, 6) n"
     )
-    past = {"start_date": NOW - timedelta(days=10), "end_date": NOW - timedelta(days=5), "feature_views": ["user_orders"]}
+    past = {
+        "start_date": NOW - timedelta(days=10),
+        "end_date": NOW - timedelta(days=5),
+        "feature_views": ["user_orders"],
+    }
     with FeatureStore(repo, clock=lambda: now["at"]) as store:
         store.apply()
 

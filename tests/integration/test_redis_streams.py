@@ -167,9 +167,7 @@ def test_a_worker_replays_what_a_restart_lost_though_no_event_comes_in(tmp_path:
     close(run.parts)
 
 
-def test_restarts_that_lose_seconds_under_load_lose_and_double_no_event(
-    tmp_path: Path, lossy: Redis
-) -> None:
+def test_restarts_that_lose_seconds_under_load_lose_and_double_no_event(tmp_path: Path, lossy: Redis) -> None:
     rng = random.Random(1)
     clock = Clock()
     run = StreamRun(redis_parts(tmp_path, clock, url=lossy.url), clock, partitions=3)
@@ -286,7 +284,11 @@ def test_a_push_after_lost_seconds_is_read_at_once_and_brings_back_those_before(
 
 
 def write_rows(path: Path, count: int) -> None:
-    table = {"user_id": list(range(count)), "n": list(range(count)), "at": pa.array([NOW] * count, pa.timestamp("us", "UTC"))}
+    table = {
+        "user_id": list(range(count)),
+        "n": list(range(count)),
+        "at": pa.array([NOW] * count, pa.timestamp("us", "UTC")),
+    }
     pq.write_table(pa.table(table), path / "rows.parquet")
 
 

@@ -47,10 +47,10 @@ class Server:
 
     def __init__(self, folder: Path, options: dict[str, Any], *, is_guarded: bool) -> None:
         self.keys: dict[str, NewKey] = {role: new_key() for role in ("read", "write", "nothing")} if is_guarded else {}
-        entries = [
-            {"id": key.id, "hash": key.hash, "name": role, "roles": [role]} for role, key in self.keys.items()
-        ]
-        auth = {"auth": {"keys": entries, "audit": "off", "roles": {"nothing": {"allow": "read", "projects": ["other"]}}}}
+        entries = [{"id": key.id, "hash": key.hash, "name": role, "roles": [role]} for role, key in self.keys.items()]
+        auth = {
+            "auth": {"keys": entries, "audit": "off", "roles": {"nothing": {"allow": "read", "projects": ["other"]}}}
+        }
         sections = {"project": "shop", "clock": NOW.isoformat(), "server": options, **(auth if is_guarded else {})}
         # YAML is a superset of JSON.
         (folder / "feature_store.yaml").write_text(json.dumps(sections))
@@ -212,7 +212,7 @@ def received(made: socket.socket) -> bytes:
         (b"0\r\n", b"x-" + b"n" * 60_000 + b": v\r\n"),
         (b"0\r\nx: ", b"v" * 65_536),
         (b"5;ext=", b"e" * 65_536),
-        (b"5\r\nhello\r\n3;a=", b"\"" + b"e" * 65_535),
+        (b"5\r\nhello\r\n3;a=", b'"' + b"e" * 65_535),
     ],
     ids=["many", "long names", "one long value", "chunk extensions", "extensions behind a chunk"],
 )
@@ -237,7 +237,9 @@ def test_a_trailer_never_passes_for_a_header(patient):
         made.sendall(patient.head(READ) + CHUNKED + whole + key + b"\r\n")
         assert made.recv(65536).startswith(b"HTTP/1.1 401 ")
     with patient.connect() as made:
-        made.sendall(patient.head(READ, role="read") + CHUNKED + whole + b"authorization: Bearer asof_no\r\nx: y\r\n\r\n")
+        made.sendall(
+            patient.head(READ, role="read") + CHUNKED + whole + b"authorization: Bearer asof_no\r\nx: y\r\n\r\n"
+        )
         assert made.recv(65536).startswith(b"HTTP/1.1 200 ")
 
 
@@ -289,7 +291,9 @@ def test_open_paths_wait_for_no_body(patient):
             assert received(made).startswith(b"HTTP/1.1 404 " if path == "/no-such" else b"HTTP/1.1 200 ")
 
 
-@pytest.mark.parametrize("first", [b"", b"P", b"GET /health HTTP/1.1\r\nhost: a\r\n\r\n"], ids=["silent", "begun", "idle"])
+@pytest.mark.parametrize(
+    "first", [b"", b"P", b"GET /health HTTP/1.1\r\nhost: a\r\n\r\n"], ids=["silent", "begun", "idle"]
+)
 def test_idle_connections_make_room_for_others(serving, first):
     server = serving(max_connections=50, receive_timeout_s=10_000, keep_alive_s=10_000)
     with connections(server, 300, first):
@@ -344,9 +348,14 @@ def test_pipelined_requests_are_all_answered_in_order(patient):
     n = 3000
     with patient.connect() as made:
         one = f"POST {READ} HTTP/1.1\r\nhost: a\r\nauthorization: Bearer {patient.keys['read'].text}\r\n".encode()
-        bodies = [json.dumps({"features": ["profile:age"], "entities": {"user_id": [1] * (1 + i % 5)}}).encode() for i in range(n)]
+        bodies = [
+            json.dumps({"features": ["profile:age"], "entities": {"user_id": [1] * (1 + i % 5)}}).encode()
+            for i in range(n)
+        ]
         text = b"".join(one + b"content-length: %d\r\n\r\n%b" % (len(body), body) for body in bodies)
-        sending = threading.Thread(target=made.sendall, args=(text + b"GET /health HTTP/1.1\r\nconnection: close\r\n\r\n",))
+        sending = threading.Thread(
+            target=made.sendall, args=(text + b"GET /health HTTP/1.1\r\nconnection: close\r\n\r\n",)
+        )
         sending.start()
         answers = received(made).split(b"HTTP/1.1 ")[1:]
         sending.join(timeout=60)

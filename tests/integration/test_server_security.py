@@ -72,7 +72,11 @@ def folder(built: Path, tmp_path: Path) -> Path:
 
 def configure(folder: Path, **sections: Any) -> None:
     # YAML is a superset of JSON.
-    lines = ["project: shop", f"clock: {NOW.isoformat()}", *(f"{name}: {json.dumps(each)}" for name, each in sections.items())]
+    lines = [
+        "project: shop",
+        f"clock: {NOW.isoformat()}",
+        *(f"{name}: {json.dumps(each)}" for name, each in sections.items()),
+    ]
     (folder / "feature_store.yaml").write_text("\n".join(lines) + "\n")
 
 
@@ -153,8 +157,12 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> Files:
     folder = tmp_path_factory.mktemp("tls")
     ours, theirs = trustme.CA(), trustme.CA()
     server = ours.issue_cert("127.0.0.1")
-    feeder = ours.issue_cert("feeder.shop", common_name="feeder", organization_name="Shop", organization_unit_name="Feeds")
-    stranger = theirs.issue_cert("feeder.shop", common_name="feeder", organization_name="Shop", organization_unit_name="Feeds")
+    feeder = ours.issue_cert(
+        "feeder.shop", common_name="feeder", organization_name="Shop", organization_unit_name="Feeds"
+    )
+    stranger = theirs.issue_cert(
+        "feeder.shop", common_name="feeder", organization_name="Shop", organization_unit_name="Feeds"
+    )
 
     def written(name: str, certificate: trustme.LeafCert) -> tuple[str, str]:
         certificate.private_key_pem.write_to_path(folder / f"{name}.key")
@@ -277,7 +285,14 @@ def test_a_registry_that_is_out_of_reach_is_one_clear_message_too(folder: Path) 
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
-    registry = {"type": "postgres", "host": "127.0.0.1", "port": port, "user": "asof", "password": "hunter2", "database": "a"}
+    registry = {
+        "type": "postgres",
+        "host": "127.0.0.1",
+        "port": port,
+        "user": "asof",
+        "password": "hunter2",
+        "database": "a",
+    }
     configure(folder, registry=registry)
     done = subprocess.run(
         [sys.executable, "-m", "asof", "--repo", str(folder), "serve", "--port", "0"],
@@ -385,7 +400,11 @@ def test_tokens_of_an_issuer_are_accepted_through_its_outages(folder: Path, serv
         assert age(client) == [30]
     with Client(url, token=issuer.token("one", jti="another")) as client:
         assert age(client) == [30]
-    for claims, kind in (({"aud": "billing"}, NotAuthenticated), ({"exp": 1}, NotAuthenticated), ({"roles": []}, NotAllowed)):
+    for claims, kind in (
+        ({"aud": "billing"}, NotAuthenticated),
+        ({"exp": 1}, NotAuthenticated),
+        ({"roles": []}, NotAllowed),
+    ):
         with Client(url, token=issuer.token("one", **claims)) as client, pytest.raises(kind):
             age(client)
     with Client(url, token=issuer.token("one", roles=["write"])) as client:

@@ -321,9 +321,7 @@ def test_a_fail_over_that_forgets_seconds_loses_and_doubles_nothing(stack: Calla
 @pytest.mark.timeout(300)
 def test_rows_that_are_served_from_postgres_outlive_its_crashes(stack: Callable[..., Stack]) -> None:
     stack = stack("postgres", Postgres, seed=5)
-    stack.live(
-        [stack.kill_a_worker, stack.kill_and_restart_postgres, stack.kill_and_restart_postgres], messages=20_000
-    )
+    stack.live([stack.kill_a_worker, stack.kill_and_restart_postgres, stack.kill_and_restart_postgres], messages=20_000)
 
     assert len(stack.run.sent) == 20_000
     stack.check()

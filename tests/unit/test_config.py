@@ -264,7 +264,11 @@ def test_every_option_is_documented_once_and_the_defaults_are_what_is_loaded(roo
     assert all(each.meaning.endswith(".") for each in REFERENCE)
     for option in REFERENCE:
         if option.default is not None and option.product:
-            of_one = f"type: {option.product}" if option.section != "connections" else f"{option.product}: {{type: {option.product}}}"
+            of_one = (
+                f"type: {option.product}"
+                if option.section != "connections"
+                else f"{option.product}: {{type: {option.product}}}"
+            )
             write(root, f"project: shop\n{option.section}: {{{of_one}}}\n")
             part = getattr(load_config(root, environ={}), option.section)
             found = (part[option.product] if option.section == "connections" else part).options[option.name]
@@ -323,9 +327,7 @@ def test_a_connection_that_cannot_be_is_refused_where_it_stands(root: Path, text
     assert caught.value.where.startswith("feature_store.yaml:")
 
 
-def test_a_named_file_is_the_file_and_its_folder_the_repository(
-    root: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_named_file_is_the_file_and_its_folder_the_repository(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     write(root, "project: base\n")
     write(root, "project: prod\nregistry: r.db\n", env="prod")
     (root / "conf").mkdir()
@@ -335,7 +337,11 @@ def test_a_named_file_is_the_file_and_its_folder_the_repository(
     for file in ("feature_store.prod.yaml", root / "feature_store.prod.yaml", f"file://{root}/feature_store.prod.yaml"):
         config = load_config(file=file, environ={})
         assert (config.project, config.path, config.file) == ("prod", root, str(root / "feature_store.prod.yaml"))
-    for file in ("conf/feature_store_prod.yaml", root / "conf/feature_store_prod.yaml", "conf/../conf/feature_store_prod.yaml"):
+    for file in (
+        "conf/feature_store_prod.yaml",
+        root / "conf/feature_store_prod.yaml",
+        "conf/../conf/feature_store_prod.yaml",
+    ):
         config = load_config(file=file, environ={})
         assert (config.project, config.registry.options["path"]) == ("other", str(root / "conf/r.db"))
         config = load_config(root, file=file, environ={})
@@ -363,10 +369,18 @@ def test_a_named_file_that_cannot_be_the_configuration_says_why(root: Path, monk
     monkeypatch.chdir(root.parent)
 
     for file, folder, message in (
-        (root / "feature_store_prod.yaml", None, "there is no configuration file .*feature_store_prod.yaml\n  next: did you"),
+        (
+            root / "feature_store_prod.yaml",
+            None,
+            "there is no configuration file .*feature_store_prod.yaml\n  next: did you",
+        ),
         ("feature_store.yaml", root, "relative to the working directory: .*feature_store.yaml is there"),
         (root, None, "is a folder, not a configuration file"),
-        (root / "feature_store.prod.yaml", None, "has no `project`, and a file that is named is read alone(.|\n)*'prod'"),
+        (
+            root / "feature_store.prod.yaml",
+            None,
+            "has no `project`, and a file that is named is read alone(.|\n)*'prod'",
+        ),
         ("s3://bucket/feature_store.yaml", None, r"the configuration file: a URL \(s3://\)"),
         (None, "s3://bucket/repository", r"the repository: a URL \(s3://\)"),
     ):

@@ -23,7 +23,19 @@ def test_a_url_is_refused_without_its_password(text: str) -> None:
 
 @pytest.mark.parametrize(
     "text",
-    ["data/registry.db", "/abs/x", "../x", "./s3:/x", "~/x", "a:b", "a:b/c", "2024-01-01T00:00/x", "x/s3://y", "x y", ""],
+    [
+        "data/registry.db",
+        "/abs/x",
+        "../x",
+        "./s3:/x",
+        "~/x",
+        "a:b",
+        "a:b/c",
+        "2024-01-01T00:00/x",
+        "x/s3://y",
+        "x y",
+        "",
+    ],
 )
 def test_a_path_stays_as_it_is(text: str) -> None:
     assert local_path(text) == text

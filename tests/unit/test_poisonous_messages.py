@@ -155,7 +155,9 @@ BESIDE = LogSource(
 )  # fmt: skip
 
 
-@pytest.mark.parametrize("key", [nested(1000), b'{"user_id": %b}' % nested(300), b"\xff", rb'"\ud800"', b"9" * 5000, b"1e999"])
+@pytest.mark.parametrize(
+    "key", [nested(1000), b'{"user_id": %b}' % nested(300), b"\xff", rb'"\ud800"', b"9" * 5000, b"1e999"]
+)
 def test_a_key_of_any_bytes_is_a_letter(key: bytes) -> None:
     the_one_letter(decode(BESIDE, [b"{}"] * 3, keys=[b"1", key, b"2"], timestamps_us=[NOW] * 3))
 

@@ -338,7 +338,9 @@ def test_rsa_keys_do_too_with_the_algorithm_that_the_token_says() -> None:
 def test_claims_become_roles(claims: dict[str, Any], issuer: dict[str, Any], greatest: str) -> None:
     principal = identify(guard_of(Place("one"), **issuer), token(**claims))
 
-    assert [action for action in ACTIONS if principal.may(action)] == list(ACTIONS[: ACTIONS.index(greatest) + 1 if greatest else 0])
+    assert [action for action in ACTIONS if principal.may(action)] == list(
+        ACTIONS[: ACTIONS.index(greatest) + 1 if greatest else 0]
+    )
 
 
 def test_a_new_key_of_the_issuer_is_found_by_asking_again() -> None:
@@ -388,7 +390,15 @@ def test_keys_are_not_believed_for_ever() -> None:
 
 @pytest.mark.parametrize(
     "answer",
-    [OSError("refused"), ValueError("too large"), b"<html>", b"[]", b"{}", b'{"keys": []}', b'{"keys": [7, {"kty": "oct", "k": "AA"}]}'],
+    [
+        OSError("refused"),
+        ValueError("too large"),
+        b"<html>",
+        b"[]",
+        b"{}",
+        b'{"keys": []}',
+        b'{"keys": [7, {"kty": "oct", "k": "AA"}]}',
+    ],
 )
 def test_an_issuer_that_was_never_reached_is_no_bad_token(answer: Any) -> None:
     place = Place("one")
@@ -690,7 +700,9 @@ def test_where_nothing_is_set_the_doctor_has_nothing_to_say() -> None:
 
 
 def test_the_doctor_names_keys_that_expired_or_end_soon() -> None:
-    keys = [ApiKey(str(i), hash_of("x"), f"k{i}", (READ,), expires) for i, expires in enumerate((None, NOW + 3 * DAY, NOW))]
+    keys = [
+        ApiKey(str(i), hash_of("x"), f"k{i}", (READ,), expires) for i, expires in enumerate((None, NOW + 3 * DAY, NOW))
+    ]
 
     assert said_by_doctor(config_of(Auth(keys=tuple(keys[:1])))) == [("server keys", True, "1 keys")]
     assert said_by_doctor(config_of(Auth(keys=tuple(keys)))) == [

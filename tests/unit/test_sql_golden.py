@@ -59,9 +59,7 @@ POSTGRES = {
     ),
 }  # fmt: skip
 INDEXED = {**POSTGRES, "orders": replace(POSTGRES["orders"], indexes=(("user_id", "happened"),))}
-SMALL_IN_POSTGRES = replace(
-    SMALL, sql_types={"user_id": "integer", "event_timestamp": "timestamp with time zone"}
-)
+SMALL_IN_POSTGRES = replace(SMALL, sql_types={"user_id": "integer", "event_timestamp": "timestamp with time zone"})
 
 
 def latest(**options: object) -> ViewRead:

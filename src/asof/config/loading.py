@@ -168,7 +168,9 @@ def _given(file: Path | str, root: Path | str | None) -> Path:
         f"there is no configuration file {path}",
         hint=f"it is relative to the working directory: {below} is there"
         if below is not None and below.is_file()
-        else f"did you mean {near[0]!r}?" if near else "check the path, which is relative to the working directory",
+        else f"did you mean {near[0]!r}?"
+        if near
+        else "check the path, which is relative to the working directory",
     )
 
 

@@ -96,9 +96,7 @@ def decode_messages(
     """
     count = len(messages.values)
     try:
-        return _decoded(
-            source, messages, keys=keys, clock=clock, schemas=schemas, transform=transform
-        )
+        return _decoded(source, messages, keys=keys, clock=clock, schemas=schemas, transform=transform)
     except AsofError:
         raise
     except Exception as error:
@@ -251,9 +249,7 @@ def _with_tombstones(
         ends[each.name] = pa.nulls(len(tombstones), each.dtype.arrow())
         if each.name == source.timestamp_field:
             times = _record_times(messages, tombstones)
-            ends[each.name] = record_times(
-                times, each.dtype, source.timestamp_unit, places=tombstones, letters=letters
-            )
+            ends[each.name] = record_times(times, each.dtype, source.timestamp_unit, places=tombstones, letters=letters)
         elif each.name in beside and beside[each.name].type == each.dtype.arrow():
             ends[each.name] = beside[each.name]
     ends[TOMBSTONE] = pa.array(np.ones(len(tombstones), dtype=bool))

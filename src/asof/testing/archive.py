@@ -36,11 +36,19 @@ KEY_FIELDS = [
 _LEAST, _MOST = datetime.datetime(1, 1, 1, tzinfo=datetime.UTC), datetime.datetime(9999, 12, 31, tzinfo=datetime.UTC)
 _KEYS: list[tuple[Any, ...]] = [
     ("a", 1, b"a", _AT, decimal.Decimal("1.5"), True, _DAY, 1),
-    ("It's \\ \"É\" %s", -(2**63), b"\x00\xff'", _AT.replace(microsecond=1), decimal.Decimal("-0.000000001"), False,
-     datetime.date(1969, 12, 31), -(2**31)),
+    (
+        'It\'s \\ "É" %s',
+        -(2**63),
+        b"\x00\xff'",
+        _AT.replace(microsecond=1),
+        decimal.Decimal("-0.000000001"),
+        False,
+        datetime.date(1969, 12, 31),
+        -(2**31),
+    ),
     ("A", 2**63 - 1, b"", _LEAST, decimal.Decimal("9" * 29), True, _MOST.date(), 2**31 - 1),
     ("", 0, b"A", _MOST, decimal.Decimal(0), False, _LEAST.date(), 0),
-    ("It's \\ \"É\" %s", -(2**63), None, _AT.replace(microsecond=1), None, False, None, -(2**31)),
+    ('It\'s \\ "É" %s', -(2**63), None, _AT.replace(microsecond=1), None, False, None, -(2**31)),
 ]
 """Keys of every type that a join key may have; of the last one some columns are null."""
 

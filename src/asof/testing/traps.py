@@ -34,10 +34,16 @@ from asof.types import Float64, Int64
 RunOf = Callable[[], StreamRun]
 
 LIVES = [
-    [[0]], [[4 * MINUTE]], [[4 * MINUTE], [-20 * DAY]], [[-20 * DAY], [4 * MINUTE]],
+    [[0]],
+    [[4 * MINUTE]],
+    [[4 * MINUTE], [-20 * DAY]],
+    [[-20 * DAY], [4 * MINUTE]],
     [[4 * MINUTE, -20 * DAY], [-30 * DAY]],
-    [[-400 * DAY], [3 * MINUTE, 4 * MINUTE], [-399 * DAY]], [[-SECOND], [-25 * DAY]], [[-60 * 366 * DAY], [2 * MINUTE]],
-    [[-8 * DAY], [-8 * DAY - 20 * MINUTE], [-30 * DAY]], [[0, 4 * MINUTE], [-DAY], [-60 * 366 * DAY]],
+    [[-400 * DAY], [3 * MINUTE, 4 * MINUTE], [-399 * DAY]],
+    [[-SECOND], [-25 * DAY]],
+    [[-60 * 366 * DAY], [2 * MINUTE]],
+    [[-8 * DAY], [-8 * DAY - 20 * MINUTE], [-30 * DAY]],
+    [[0, 4 * MINUTE], [-DAY], [-60 * 366 * DAY]],
 ]
 """Of one key: the times of its events, batch after batch, after `NOW`."""
 

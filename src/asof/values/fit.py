@@ -80,9 +80,7 @@ def salvaged(
         if len(values) <= 1:
             return pa.nulls(len(values), dtype.arrow()), [(row, why(error)) for row in range(len(values))]
     middle = len(values) // 2
-    (first, its), (second, others) = (
-        salvaged(fitted, half, dtype) for half in (values[:middle], values[middle:])
-    )
+    (first, its), (second, others) = (salvaged(fitted, half, dtype) for half in (values[:middle], values[middle:]))
     return pa.concat_arrays([first, second]), [*its, *((row + middle, reason) for row, reason in others)]
 
 
@@ -124,9 +122,7 @@ def is_too_deep(value: Any) -> bool:
         if not level:
             return False
         # Each once, so that what stands in two places is not looked at twice at every level.
-        level = list(
-            {id(inner): inner for each in level for inner in _inside(each) if type(inner) in _NESTED}.values()
-        )
+        level = list({id(inner): inner for each in level for inner in _inside(each) if type(inner) in _NESTED}.values())
     return bool(level)
 
 
@@ -434,8 +430,10 @@ def _timestamp(value: Any) -> int:
 def _decimal(value: Any, dtype: DType) -> Decimal:
     if isinstance(value, bool | float) or not isinstance(value, int | str | Decimal):
         raise _refused(value, f"{dtype} (give a Decimal, an integer or text)")
-    is_long = len(value) > MOST_DIGITS if isinstance(value, str) else (
-        isinstance(value, int) and value.bit_length() > MOST_DIGITS
+    is_long = (
+        len(value) > MOST_DIGITS
+        if isinstance(value, str)
+        else (isinstance(value, int) and value.bit_length() > MOST_DIGITS)
     )
     if is_long:
         raise _refused(value, str(dtype))

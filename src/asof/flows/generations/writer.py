@@ -134,9 +134,7 @@ class Feeder:
         self._count(counts)
         return [i for i, was in zip(changed, kept, strict=True) if not was]
 
-    def _apply_latest(
-        self, batch: Batch, distinct: Keyed, due: Micros, gone: npt.NDArray[np.bool_] | None
-    ) -> int:
+    def _apply_latest(self, batch: Batch, distinct: Keyed, due: Micros, gone: npt.NDArray[np.bool_] | None) -> int:
         view = self.view
         # Only the newest due row of a key can become its value: the older ones of this batch need no look.
         order = np.lexsort((batch.partition, batch.offset, batch.created, batch.event_time, distinct.rows))
@@ -153,9 +151,7 @@ class Feeder:
         versions: dict[int, list[Version]] = {}
         for key, gone_now, mine, *place in zip(distinct.rows[index].tolist(), is_gone, plain, *places, strict=True):
             time, created, offset, partition = place
-            versions.setdefault(key, []).append(
-                Version(time, created, offset, partition, None if gone_now else mine)
-            )
+            versions.setdefault(key, []).append(Version(time, created, offset, partition, None if gone_now else mine))
         todo = sorted(versions, key=distinct.keys.__getitem__)
         written = 0
         for _ in range(_ATTEMPTS):

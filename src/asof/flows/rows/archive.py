@@ -92,9 +92,7 @@ def letter_rows(
             "value": pa.array(picked.values, pa.binary()),
             "headers": pa.array([_packed(each) for each in picked.headers or [()] * len(index)], pa.binary()),
             # A producer may set any time; the table's readers have the calendar's alone.
-            "at": pa.array(np.clip(picked.timestamps_us, EARLIEST, LATEST), pa.int64()).cast(
-                pa.timestamp("us", "UTC")
-            ),
+            "at": pa.array(np.clip(picked.timestamps_us, EARLIEST, LATEST), pa.int64()).cast(pa.timestamp("us", "UTC")),
         }
     )
     rows = with_arrival(rows, partition=picked.partitions + base, offset=picked.offsets, ingested_at=at)

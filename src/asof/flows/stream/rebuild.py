@@ -185,9 +185,7 @@ def _is_behind(
     return any(int(reached.get(name, -1)) < offset for name, offset in ends.items())
 
 
-def _fold_archive(
-    parts: Parts, source: LogSource, feeder: Feeder, base: Mapping[int, int], progress: Progress
-) -> int:
+def _fold_archive(parts: Parts, source: LogSource, feeder: Feeder, base: Mapping[int, int], progress: Progress) -> int:
     """Fold every archived row up to the base offsets, one bucket of keys after the other."""
     rows = parts.offline.rows(parts.archive_of(source))
     if rows is None:
@@ -206,8 +204,6 @@ def _fold_archive(
         done += table.num_rows
         progress(f"build {feeder.view.name}", done, total)
     return written
-
-
 
 
 def _one(parts: Parts, text: str, inputs: Mapping[str, Any]) -> int:
