@@ -2,7 +2,9 @@
 
 from asof.config.auth import Auth
 from asof.config.documents import expanded
-from asof.config.loading import Part, StoreConfig, environments, load_config
-from asof.config.reference import REFERENCE, Option
+from asof.config.loading import StoreConfig, environments, load_config
+from asof.config.options import Option
+from asof.config.parts import Part
+from asof.config.reference import REFERENCE
 
 __all__ = ["REFERENCE", "Auth", "Option", "Part", "StoreConfig", "environments", "expanded", "load_config"]

@@ -68,7 +68,7 @@ class Service:
         self.served = None
         if self.settings.feature_log_share:
             self.served = ServedLog(
-                store, self.counts, share=self.settings.feature_log_share, services=self.settings.feature_log_services,
+                store, self.counts, share=self.settings.feature_log_share, services=self.settings.feature_log_services or (),
                 most_rows=self.settings.feature_log_queue,
             )  # fmt: skip
         self._own_folder = None if folder is not None else TemporaryDirectory(prefix="asof-serve-")
