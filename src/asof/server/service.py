@@ -68,8 +68,8 @@ class Service:
         self.served = None
         if self.settings.feature_log_share:
             self.served = ServedLog(
-                store, self.counts, share=self.settings.feature_log_share, services=self.settings.feature_log_services or (),
-                most_rows=self.settings.feature_log_queue,
+                store, self.counts, share=self.settings.feature_log_share,
+                services=self.settings.feature_log_services or (), most_rows=self.settings.feature_log_queue,
             )  # fmt: skip
         self._own_folder = None if folder is not None else TemporaryDirectory(prefix="asof-serve-")
         self.folder = folder if folder is not None else Path(self._own_folder.name)  # type: ignore[union-attr]
