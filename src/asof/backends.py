@@ -177,7 +177,6 @@ class Connections:
             )  # fmt: skip
         return Connection(f"connections.{source.connection_ref}", part.options, part.where)
 
-
     def schema_registry(self, source: LogSource) -> Connection:
         """The schema registry whose frames the messages of a source have.
 

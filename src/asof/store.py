@@ -103,9 +103,7 @@ class FeatureStore:
 
             with self._lock:
                 if self._parts is None:
-                    self._parts = OpenedParts(
-                        self.config, clock=self._clock, who=_who(), functions=self._transform
-                    )
+                    self._parts = OpenedParts(self.config, clock=self._clock, who=_who(), functions=self._transform)
         return self._parts
 
     def now(self) -> datetime:

@@ -341,6 +341,124 @@ def test_a_connection_that_cannot_be_is_refused_where_it_stands(root: Path, text
     assert caught.value.where.startswith("feature_store.yaml:")
 
 
+def test_a_named_file_is_the_file_and_its_folder_the_repository(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write(root, "project: base\n")
+    write(root, "project: prod\nregistry: r.db\n", env="prod")
+    (root / "conf").mkdir()
+    (root / "conf" / "feature_store_prod.yaml").write_text("project: other\nregistry: r.db\n")
+    monkeypatch.chdir(root)
+
+    for file in ("feature_store.prod.yaml", root / "feature_store.prod.yaml", f"file://{root}/feature_store.prod.yaml"):
+        config = load_config(file=file, environ={})
+        assert (config.project, config.path, config.file) == ("prod", root, str(root / "feature_store.prod.yaml"))
+    for file in (
+        "conf/feature_store_prod.yaml",
+        root / "conf/feature_store_prod.yaml",
+        "conf/../conf/feature_store_prod.yaml",
+    ):
+        config = load_config(file=file, environ={})
+        assert (config.project, config.registry.options["path"]) == ("other", str(root / "conf/r.db"))
+        config = load_config(root, file=file, environ={})
+        assert (config.project, config.registry.options["path"]) == ("other", str(root / "r.db"))
+    monkeypatch.chdir(root / "conf")
+    assert load_config("..", file="feature_store_prod.yaml", environ={}).project == "other"
+    assert load_config(environ={}, file="../feature_store.yaml").project == "base"
+
+
+def test_an_environment_of_a_named_file_is_laid_over_it(root: Path) -> None:
+    (root / "shop.yaml").write_text("project: shop\nregistry: r.db\n")
+    (root / "shop.prod.yaml").write_text("registry: p.db\n")
+    write(root, "project: wrong\n")
+    write(root, "project: wrong\n", env="prod")
+
+    config = load_config(file=root / "shop.yaml", env="prod", environ={})
+    assert (config.project, config.registry.options["path"]) == ("shop", str(root / "p.db"))
+    with pytest.raises(ConfigError, match=r"no shop.dev.yaml in .*\n  next: the environments are 'prod'"):
+        load_config(file=root / "shop.yaml", env="dev", environ={})
+
+
+def test_a_named_file_that_cannot_be_the_configuration_says_why(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write(root, "project: shop\n")
+    write(root, "registry: p.db\n", env="prod")
+    monkeypatch.chdir(root.parent)
+
+    for file, folder, message in (
+        (
+            root / "feature_store_prod.yaml",
+            None,
+            "there is no configuration file .*feature_store_prod.yaml\n  next: did you",
+        ),
+        ("feature_store.yaml", root, "relative to the working directory: .*feature_store.yaml is there"),
+        (root, None, "is a folder, not a configuration file"),
+        (
+            root / "feature_store.prod.yaml",
+            None,
+            "has no `project`, and a file that is named is read alone(.|\n)*'prod'",
+        ),
+        ("s3://bucket/feature_store.yaml", None, r"the configuration file: a URL \(s3://\)"),
+        (None, "s3://bucket/repository", r"the repository: a URL \(s3://\)"),
+    ):
+        with pytest.raises(ConfigError, match=message):
+            load_config(folder, file=file, environ={})
+    (root / "other.yaml").write_text("project: shop\nonlin_store: {}\n")
+    with pytest.raises(ConfigError, match="other.yaml:2: other.yaml has no key 'onlin_store'"):
+        load_config(file=root / "other.yaml", environ={})
+
+
+PATHS = (
+    "registry: {url}", "registry: {{path: {url}}}", "registry: {{registry_type: file, path: {url}}}",
+    "registry:\n  type: sqlite\n  path: {url}", "online_store: {{path: {url}}}", "online_store: {{type: sqlite, path: {url}}}",
+    "offline_store: {{path: {url}}}", "offline_store: {{temp_directory: {url}}}", "log: {{path: {url}}}",
+    "log: {{type: file, path: {url}}}", "auth: {{audit: {url}}}", "server: {{tls_cert: {url}}}",
+    "connections: {{c: {{type: postgres, sslrootcert: {url}}}}}",
+)  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    "url",
+    ["s3://me:hunter2@bucket/x.db", "gs://b/x", "abfss://c@a/x", "http://h/x", "sqlite:///x.db", "redis://h", "gs:/b/x",
+     "file://b/x", "'${PLACE}'"],
+)  # fmt: skip
+@pytest.mark.parametrize("text", PATHS)
+def test_a_url_is_no_path_in_any_setting(root: Path, text: str, url: str) -> None:
+    message = refused(root, f"project: shop\n{text.format(url=url)}\n", PLACE="s3://me:hunter2@bucket/x.db")
+
+    assert "feature_store.yaml:" in message and "next: " in message
+    assert "a path on this machine" in message or "the path of the file alone" in message
+    assert "hunter2" not in message
+
+
+def test_a_server_s_url_in_the_place_of_a_path_names_the_type_that_takes_it(root: Path) -> None:
+    for section, url, product in (
+        ("registry", "postgresql://h/db", "postgres"), ("online_store", "redis://h", "redis"),
+        ("online_store", "postgresql+psycopg://h/db", "postgres"), ("offline_store", "postgres://h/db", "postgres"),
+    ):  # fmt: skip
+        message = refused(root, f"project: shop\n{section}: {{path: {url}}}\n")
+        assert f"give {section} `type: {product}` and `url:`" in message
+
+
+def test_another_url_is_none_of_a_postgres_server(root: Path) -> None:
+    for url in ("sqlite:///data/registry.db", "s3://me:hunter2@b/x", "mysql+pymysql://me:hunter2@h/db"):
+        message = refused(root, f"project: shop\nregistry: {{registry_type: sql, path: '{url}'}}\n")
+        assert "feature_store.yaml:2: registry.url: expected postgresql://" in message and "hunter2" not in message
+    for url in ("postgresql+psycopg://h/db", "POSTGRES://h/db", "host=db dbname=shop", "service=shop"):
+        write(root, f"project: shop\nregistry: {{registry_type: sql, path: '{url}'}}\n")
+        assert load_config(root, environ={}).registry.options["url"] == url
+
+
+def test_a_file_url_is_a_path(root: Path) -> None:
+    write(
+        root, f"project: shop\nregistry: file://{root}/a%20b.db\nlog: {{path: 'file:/logs'}}\n"
+        "online_store: {path: 'file://localhost/o.db'}\nauth: {audit: 'file:///a/audit.jsonl'}\n",
+    )  # fmt: skip
+    config = load_config(root, environ={})
+
+    assert config.registry.options["path"] == str(root / "a b.db")
+    assert config.log.options["path"] == "/logs"
+    assert config.online_store.options["path"] == "/o.db"
+    assert config.auth.audit == "/a/audit.jsonl"
+
+
 @pytest.mark.parametrize(
     ("text", "message"),
     [

@@ -6,5 +6,17 @@ from asof.config.loading import StoreConfig, environments, load_config
 from asof.config.options import Option
 from asof.config.parts import Part
 from asof.config.reference import REFERENCE
+from asof.config.sharing import place_of, shared_stores
 
-__all__ = ["REFERENCE", "Auth", "Option", "Part", "StoreConfig", "environments", "expanded", "load_config"]
+__all__ = [
+    "REFERENCE",
+    "Auth",
+    "Option",
+    "Part",
+    "StoreConfig",
+    "environments",
+    "expanded",
+    "load_config",
+    "place_of",
+    "shared_stores",
+]

@@ -9,9 +9,11 @@ from typing import Any, TypeVar
 from urllib.parse import urlsplit
 
 from asof.config.documents import Value
-from asof.config.reading import absolute, read_section
+from asof.config.paths import absolute
+from asof.config.reading import read_section
 from asof.config.sections import auth as sections
 from asof.errors import ConfigError, nearest, some
+from asof.local_paths import NotLocal, scheme_of
 from asof.timing import Micros, micros
 
 S = TypeVar("S")
@@ -146,7 +148,7 @@ def read_auth(written: Value | None, *, root: Path) -> Auth:
         roles=roles,
         public=tuple(section.public or ()),
         origins=tuple(section.origins or ()),
-        audit=_audit(section.audit or "", root),
+        audit=section.audit or "",
         where=written.where,
     )
     _refuse_repeated("key id", auth.keys, lambda key: key.id)
@@ -172,10 +174,6 @@ def _feast(written: Value, kind: Value) -> Auth:
         hint="write auth.issuers with issuer, audience and roles (a cluster's tokens have an issuer too)",
         where=kind.where,
     )
-
-
-def _audit(target: str, root: Path) -> str:
-    return target if target in ("", "stderr", "off") else absolute(target, root)
 
 
 def _roles(declared: Mapping[str, sections.Role], at: Value) -> dict[str, Role]:
@@ -235,9 +233,17 @@ def _issuer(issuer: sections.Issuer, roles: Mapping[str, Role], at: Value, *, ro
 
 
 def _jwks(text: str, at: Value, root: Path) -> str:
-    if "://" in text:
+    if scheme_of(text) in ("http", "https"):
         _refuse_plain_http(text, "auth.issuers.jwks", at)
-    return absolute(text, root)
+        return text
+    try:
+        return absolute(text, root)
+    except NotLocal as error:
+        raise ConfigError(
+            f"auth.issuers.jwks: expected an https address or a file, found: {error}",
+            hint="write a path on this machine, or file:///…",
+            where=at.where,
+        ) from error
 
 
 def _refuse_plain_http(address: str, path: str, at: Value) -> None:

@@ -6,6 +6,8 @@ import os
 import re
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
+from difflib import get_close_matches
+from glob import escape
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +19,7 @@ from asof.config.reading import read_options, read_value
 from asof.config.reference import CONNECTIONS, SECTIONS, options_of
 from asof.config.sections import Server, Top
 from asof.errors import ConfigError, nearest, some
+from asof.local_paths import NotLocal, local_path
 
 FILE = "feature_store.yaml"
 
@@ -32,6 +35,7 @@ class StoreConfig:
         connections: servers by name, which sources and stores may name.
         clock: the store's now as ISO 8601 text; None is the system's.
         path: the repository's root, absolute.
+        file: the configuration file, absolute, where one was named; empty for the root's own.
         env: the environment asked for; empty for none.
         notes: what was taken but has no meaning here.
         auth: who may use the feature server.
@@ -50,6 +54,7 @@ class StoreConfig:
     connections: Mapping[str, Part] = field(default_factory=dict)
     auth: Auth = field(default_factory=Auth)
     server: Mapping[str, Any] = field(default_factory=dict)
+    file: str = ""
 
     def describe(self) -> dict[str, Any]:
         """The configuration as it may be shown and logged: without secrets."""
@@ -59,12 +64,18 @@ class StoreConfig:
         return {"project": self.project, "path": str(self.path), "env": self.env, "clock": self.clock, **parts}
 
 
-def environments(root: Path | str) -> list[str]:
+def environments(root: Path | str, *, stem: str = Path(FILE).stem) -> list[str]:
     """The environments that the repository has a `feature_store.<env>.yaml` for."""
-    return sorted(each.name[len("feature_store.") : -len(".yaml")] for each in Path(root).glob("feature_store.*.yaml"))
+    return sorted(each.name[len(stem) + 1 : -len(".yaml")] for each in Path(root).glob(f"{escape(stem)}.*.yaml"))
 
 
-def load_config(root: Path | str, *, env: str = "", environ: Mapping[str, str] | None = None) -> StoreConfig:
+def load_config(
+    root: Path | str | None = None,
+    *,
+    file: Path | str | None = None,
+    env: str = "",
+    environ: Mapping[str, str] | None = None,
+) -> StoreConfig:
     """Read `feature_store.yaml` in `root`, with `feature_store.<env>.yaml` over it.
 
     The overlay is merged deeply: its values replace those of the base key by key, and what it leaves out is the base's.
@@ -72,61 +83,102 @@ def load_config(root: Path | str, *, env: str = "", environ: Mapping[str, str] |
     A repository may also have overlays only; each is then whole by itself.
 
     Args:
+        root: the repository; the file's folder where only that is given, else the working directory.
+        file: the file to read in place of the root's `feature_store.yaml`, relative to the working directory; the
+            overlay of `shop.yaml` is then `shop.<env>.yaml` in its folder.
         environ: what `${VAR}` is read from; the process's environment where None.
 
     Raises:
         ConfigError: a file is missing, not well formed, or holds what nobody knows.
     """
-    root = Path(root).resolve()
-    document, base = _read(root, env)
+    path = None if file is None else _given(file, root)
+    if root is None:
+        root = Path(".") if path is None else path.parent
+    root = _local(root, "the repository").resolve()
+    document, base = _read(path or root / FILE, env, is_given=path is not None)
     document = document.expand(os.environ if environ is None else environ)
+    shown = (path or root / FILE).name
     reader = PartReader(root)
-    parts = _sections(document, reader, env=env)
+    config = _sections(document, reader, shown=shown)
     if env and base is not None:
         unsplit = _shared(base, document)
         if unsplit:
-            reader.notes.append(f"environment {env!r} has the same project and {unsplit} as {FILE} itself")
-    return StoreConfig(**parts, path=root, env=env, notes=tuple(reader.notes))
+            reader.notes.append(f"environment {env!r} has the same project and {unsplit} as {shown} itself")
+    return StoreConfig(**config, path=root, env=env, notes=tuple(reader.notes), file="" if path is None else str(path))
 
 
-def _sections(document: Value, reader: PartReader, *, env: str) -> dict[str, Any]:
-    """All of a document but what it says of environments."""
+def _sections(document: Value, reader: PartReader, *, shown: str) -> dict[str, Any]:
+    """All of a document but what it says of environments.
+
+    Args:
+        shown: the file's name in messages.
+    """
     known = options_of_section(Top)
-    written = document.content
+    written, root = document.content, reader.root
     for key, value in written.items():
         if key in Top.FEAST_KEYS:
             reader.notes.append(ignored(key, value))
         elif key not in known:
-            raise _unknown_top_key(key, value, known)
+            raise _unknown_top_key(key, value, known, shown=shown)
     if "project" not in written:
-        file = f"feature_store.{env}.yaml" if env else FILE
-        raise ConfigError(
-            "no `project`", hint="add a line such as `project: shop`", where=document.where or f"{file}:1"
-        )
-
-    def value_of(name: str) -> Any:
-        shape = known[name].shape
-        return read_value(shape, written[name], path=name, root=reader.root) if name in written else None
-
-    project, connections = value_of("project"), reader.connections(written.get(CONNECTIONS))
+        where = document.where or f"{shown}:1"
+        raise ConfigError("no `project`", hint="add a line such as `project: shop`", where=where)
+    project, connections = _value(written, "project", root=root), reader.connections(written.get(CONNECTIONS))
     stores = {section: reader.part(section, written.get(section), connections=connections) for section in SECTIONS}
-    server = written.get("server")
+    server = written.get("server", Value({}, "map", ""))
     return {
         "project": project,
         **stores,
-        "clock": value_of("clock"),
+        "clock": _value(written, "clock", root=root),
         "connections": connections,
-        "auth": read_auth(written.get("auth"), root=reader.root),
-        "server": {}
-        if server is None
-        else read_options(options_of_section(Server), server, path="server", root=reader.root),
+        "auth": read_auth(written.get("auth"), root=root),
+        "server": read_options(options_of_section(Server), server, path="server", root=root),
     }
 
 
-def _read(root: Path, env: str) -> tuple[Value, Value | None]:
-    """The document to use, and the base where an overlay was laid over one."""
-    path = root / FILE
-    base = read_document(path, shown=FILE) if path.is_file() else None
+def _value(written: Mapping[str, Value], name: str, *, root: Path) -> Any:
+    """A value of the top level; None where it is left out."""
+    shape = options_of_section(Top)[name].shape
+    return read_value(shape, written[name], path=name, root=root) if name in written else None
+
+
+def _local(place: Path | str, what: str) -> Path:
+    try:
+        return Path(local_path(str(place))).expanduser()
+    except NotLocal as error:
+        raise ConfigError(f"{what}: {error}", hint="name a place on this machine") from error
+
+
+def _given(file: Path | str, root: Path | str | None) -> Path:
+    """The configuration file that was named, absolute."""
+    path = Path(os.path.abspath(_local(file, "the configuration file")))
+    if path.is_file():
+        return path
+    if path.is_dir():
+        raise ConfigError(
+            f"{path} is a folder, not a configuration file", hint=f"name the file, as in {path / FILE}, or give the "
+            "folder as repo_path"
+        )  # fmt: skip
+    below = None if root is None else Path(root) / file
+    near = get_close_matches(path.name, [each.name for each in path.parent.glob("*.y*ml")], n=1)
+    raise ConfigError(
+        f"there is no configuration file {path}",
+        hint=f"it is relative to the working directory: {below} is there"
+        if below is not None and below.is_file()
+        else f"did you mean {near[0]!r}?"
+        if near
+        else "check the path, which is relative to the working directory",
+    )
+
+
+def _read(path: Path, env: str, *, is_given: bool) -> tuple[Value, Value | None]:
+    """The document to use, and the base where an overlay was laid over one.
+
+    Args:
+        is_given: `path` was named, and is there.
+    """
+    root, stem = path.parent, path.stem
+    base = read_document(path, shown=path.name) if path.is_file() else None
     if not env:
         if base is None:
             others = environments(root)
@@ -136,19 +188,58 @@ def _read(root: Path, env: str) -> tuple[Value, Value | None]:
                 if others
                 else "run `asof init` to begin a feature repository here",
             )
+        below, dot, other = stem.rpartition(".")
+        if is_given and dot and "project" not in base.content:
+            raise ConfigError(
+                f"{path.name} has no `project`, and a file that is named is read alone, as it is",
+                hint=f"if it holds what differs from {below}.yaml, ask for environment {other!r} in place of the file",
+                where=f"{path.name}:1",
+            )  # fmt: skip
         return base, None
     if not _ENVIRONMENT.fullmatch(env):
         raise ConfigError(f"environment {env!r}: expected letters, digits, '_' and '-'", hint="choose another name")
-    name = f"feature_store.{env}.yaml"
+    name = f"{stem}.{env}.yaml"
     if not (root / name).is_file():
-        known = environments(root)
+        known = environments(root, stem=stem)
         raise ConfigError(
             f"no {name} in {root}",
             hint=nearest(env, known)
-            or (f"the environments are {some(known)}" if known else f"write {name} with what differs from {FILE}"),
+            or (f"the environments are {some(known)}" if known else f"write {name} with what differs from {path.name}"),
         )
     over = read_document(root / name, shown=name)
     return (overlay(base, over), base) if base is not None else (over, None)
+
+
+def part_in(file: Path, env: str, section: str, environ: Mapping[str, str]) -> tuple[str, Part] | None:
+    """The project and one store of an environment that is not the one in use; None where they cannot be told.
+
+    Args:
+        file: the configuration file that the environment's overlay, if any, is laid over.
+
+    Variables that are not set here stay as they are written: the other environment may be on another machine.
+    """
+    try:
+        document, _ = _read(file, env, is_given=False)
+        wanted = {key: _expanded_where_set(document.content[key], environ)
+                  for key in ("project", CONNECTIONS, section) if key in document.content}  # fmt: skip
+        if "project" not in wanted:
+            return None
+        reader = PartReader(file.parent)
+        project = _value(wanted, "project", root=file.parent)
+        connections = reader.connections(wanted.get(CONNECTIONS))
+        return project, reader.part(section, wanted.get(section), connections=connections)
+    except ConfigError:
+        return None
+
+
+def _expanded_where_set(value: Value, environ: Mapping[str, str]) -> Value:
+    if value.tag == "map":
+        content = {key: _expanded_where_set(each, environ) for key, each in value.content.items()}
+        return Value(content, "map", value.where)
+    try:
+        return value.expand(environ)
+    except ConfigError:
+        return value
 
 
 def _shared(base: Value, document: Value) -> str:
@@ -166,9 +257,9 @@ def _written(value: Value | None) -> Any:
     return None if value is None else value.plainly()
 
 
-def _unknown_top_key(key: str, value: Value, known: Collection[str]) -> ConfigError:
+def _unknown_top_key(key: str, value: Value, known: Collection[str], *, shown: str) -> ConfigError:
     elsewhere = [each for each in SECTIONS if key in options_of(each, default_type(each))]
     hint = nearest(key, known) or (
         f"it is a key of {elsewhere[0]}: check the indentation" if elsewhere else f"the keys are {', '.join(known)}"
     )
-    return ConfigError(f"{FILE} has no key {key!r}", hint=hint, where=value.where)
+    return ConfigError(f"{shown} has no key {key!r}", hint=hint, where=value.where)

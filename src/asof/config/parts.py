@@ -10,7 +10,8 @@ from typing import Any
 
 from asof.config.documents import Value
 from asof.config.options import Option, options_of_section
-from asof.config.reading import absolute, read_value, refuse_unknown, wrong
+from asof.config.paths import absolute
+from asof.config.reading import read_value, refuse_unknown, wrong
 from asof.config.reference import CONNECTIONS, feast_keys, options_of
 from asof.config.secrets import masked
 from asof.config.sections import FAMILIES

@@ -11,9 +11,11 @@ import msgspec
 
 from asof.config.documents import Value
 from asof.config.options import Option, Shape, options_of_section
+from asof.config.paths import fitting, read_path
 from asof.config.secrets import masked
 from asof.config.sections import Section
 from asof.errors import ConfigError, nearest
+from asof.local_paths import scheme_of
 from asof.timing import iso, micros
 
 S = TypeVar("S", bound=Section)
@@ -152,11 +154,14 @@ def _scalar(shape: Shape, value: Value, *, path: str, root: Path) -> Any:
     except ValueError as error:
         # Also msgspec's own: what it says names neither the key nor the line.
         if shape.kind.refusal:
-            refusal = shape.kind.refusal.format(path=path, found=repr(value.content))
-            raise ConfigError(refusal, hint=shape.kind.hint, where=value.where) from error
+            shown = repr(masked(value.content, name=path.rpartition(".")[2]))
+            hint = fitting(path, value.content) if scheme_of(value.content) == "sqlite" else shape.kind.hint
+            raise ConfigError(
+                shape.kind.refusal.format(path=path, found=shown), hint=hint, where=value.where
+            ) from error
         raise wrong(path, value, shape.expected, hint=nearest(value.content, shape.choices)) from error
     is_path = shape.kind.name == "path" and converted not in shape.kind.words
-    return absolute(converted, root) if is_path else converted
+    return read_path(value, path=path, root=root) if is_path else converted
 
 
 def _converted(shape: Shape, text: str) -> Any:
@@ -173,8 +178,3 @@ def _converted(shape: Shape, text: str) -> Any:
             raise ValueError("neither")
         return text.lower() == "true"
     return iso(micros(text)) if shape.kind.name == "moment" else text
-
-
-def absolute(text: str, root: Path) -> str:
-    """A path relative to the root as an absolute one; an address as it is."""
-    return text if "://" in text else str(root / Path(text).expanduser())

@@ -75,9 +75,7 @@ def batch_of_archive(source: Source, rows: pa.Table) -> Batch:
     offset = rows["offset"].combine_chunks().to_numpy(zero_copy_only=False).astype(np.int64)
     raw = rows.drop_columns([name for name in ARRIVAL_COLUMNS if name in rows.column_names])
     times = event_micros(raw[source.timestamp_field].combine_chunks(), source.timestamp_unit)
-    return batch_of(
-        source, raw, event_time=times.to_numpy(zero_copy_only=False), partition=partition, offset=offset
-    )
+    return batch_of(source, raw, event_time=times.to_numpy(zero_copy_only=False), partition=partition, offset=offset)
 
 
 def counted(source: Source, batch: Batch) -> Batch:

@@ -184,22 +184,18 @@ def _is_behind(
     return any(int(reached.get(name, -1)) < offset for name, offset in ends.items())
 
 
-def _fold_archive(
-    parts: Parts, source: LogSource, feeder: Feeder, base: Mapping[int, int], progress: Progress
-) -> int:
+def _fold_archive(parts: Parts, source: LogSource, feeder: Feeder, base: Mapping[int, int], progress: Progress) -> int:
     """Fold every archived row up to the base offsets, one bucket of keys after the other."""
     rows = parts.offline.rows(parts.archive_of(source))
     if rows is None:
         return 0
-    total = _one(parts, 'SELECT count(*) AS n FROM archive', {"archive": rows})
+    total = _one(parts, "SELECT count(*) AS n FROM archive", {"archive": rows})
     buckets = max(1, -(-total // _EVENTS_AT_ONCE))
     keys = [source.raw(key) for key in feeder.view.join_keys]
     hashed = parts.offline.bucket(keys, buckets)
     done = written = 0
     for bucket in range(buckets):
-        text = (
-            f"SELECT * FROM archive WHERE {hashed} = {bucket} AND ({_up_to(base)})"
-        )
+        text = f"SELECT * FROM archive WHERE {hashed} = {bucket} AND ({_up_to(base)})"
         table = parts.offline.sql(text, {"archive": rows}).reader(100_000).read_all()
         if table.num_rows:
             batch = counted(source, batch_of_archive(source, table))

@@ -132,9 +132,7 @@ class Feeder:
         self._count(counts)
         return [i for i, was in zip(changed, kept, strict=True) if not was]
 
-    def _apply_latest(
-        self, batch: Batch, distinct: Keyed, due: Micros, gone: npt.NDArray[np.bool_] | None
-    ) -> int:
+    def _apply_latest(self, batch: Batch, distinct: Keyed, due: Micros, gone: npt.NDArray[np.bool_] | None) -> int:
         view = self.view
         # Only the newest due row of a key can become its value: the older ones of this batch need no look.
         order = np.lexsort((batch.partition, batch.offset, batch.created, batch.event_time, distinct.rows))

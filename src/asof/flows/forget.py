@@ -35,9 +35,7 @@ _LETTERS_SHOWN = 20
 _decode = msgspec.json.Decoder().decode
 
 
-def forget(
-    parts: Parts, snapshot: Snapshot, entity: str, key: Any, *, wait_s: float = WAIT_S
-) -> dict[str, Any]:
+def forget(parts: Parts, snapshot: Snapshot, entity: str, key: Any, *, wait_s: float = WAIT_S) -> dict[str, Any]:
     """Remove a key's messages from the logs, its events from archives, its online rows and its dead letters.
 
     The logs go first, so that no worker reads the key again; what one has read is waited for, then removed from the
@@ -162,9 +160,7 @@ def _erase(parts: Parts, source: LogSource, matcher: _Matcher, report: dict[str,
             report["notes"].append(f"topic {topic!r} still holds the key: {error.message}")
 
 
-def _settle(
-    parts: Parts, snapshot: Snapshot, source: LogSource, report: dict[str, Any], *, seconds: float
-) -> None:
+def _settle(parts: Parts, snapshot: Snapshot, source: LogSource, report: dict[str, Any], *, seconds: float) -> None:
     """Until what a worker read before the erasure is archived, so that it can be removed from there."""
     wanted: dict[int, int] = {}
     epoch = snapshot.facts.get("epochs", {}).get(source.name, 0)

@@ -34,9 +34,7 @@ def recompute_rows(parts: Parts, source: LogSource, feeder: Feeder, keys: Sequen
     return done
 
 
-def _recompute(
-    parts: Parts, source: LogSource, feeder: Feeder, keys: Sequence[bytes], archive: Any
-) -> list[bytes]:
+def _recompute(parts: Parts, source: LogSource, feeder: Feeder, keys: Sequence[bytes], archive: Any) -> list[bytes]:
     view = feeder.view
     layout = layout_of(view)
     (found,) = parts.online.read([Lookup(feeder.table, list(keys))])

@@ -100,9 +100,7 @@ def _seconds(duration: float) -> float:
     return round(max(duration, 0) / SECOND, 3)
 
 
-def _time_at(
-    log: Log, topic: str, number: int, start: int, stop: int, *, last: bool = False
-) -> Micros | None:
+def _time_at(log: Log, topic: str, number: int, start: int, stop: int, *, last: bool = False) -> Micros | None:
     """The time of the first (or last) message between two offsets."""
     if start >= stop:
         return None

@@ -49,9 +49,7 @@ async def get_features(service: Service, request: Request) -> Answer:
     if ARROW.encode() in request.accept:
         body = prepared.encoder.arrow(response, statuses=asked.statuses, event_times=asked.event_times)
         return Answer(body, headers=[(b"content-type", ARROW.encode())])
-    body = prepared.encoder.rows(
-        response, statuses=asked.statuses, event_times=asked.event_times, types=asked.types
-    )
+    body = prepared.encoder.rows(response, statuses=asked.statuses, event_times=asked.event_times, types=asked.types)
     return Answer(body)
 
 
@@ -265,6 +263,7 @@ MATERIALIZE_QUERY = {
     "force": "Begin although one of the views is being materialized.",
 }
 MATERIALIZE_ANSWERS = {202: "Begun: the job is named.", 409: "One of the views is being materialized already."}
+
 
 async def metrics(service: Service, request: Request) -> Answer:
     """Prometheus metrics of all workers."""

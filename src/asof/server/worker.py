@@ -92,7 +92,6 @@ class Worker(uvicorn.Server):
             await asyncio.sleep(0.02)
         self.should_exit = True
 
-
     async def _close_listening(self) -> None:
         """Take in the connections that the kernel has accepted already, and no more; the rest would be reset."""
         loop = asyncio.get_running_loop()

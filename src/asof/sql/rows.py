@@ -297,4 +297,3 @@ class Rows:
         if self.table.arrival == "log" and not self.source.created_timestamp_column:
             return self.words.time_of('"ingested_at"', self._sql_type("ingested_at"))
         return self._created()
-

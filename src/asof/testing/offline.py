@@ -263,9 +263,7 @@ class OfflineStoreSuite:
         assert self.ask(engine, view(Field("value", Int64)), rows, spine((1, DAY), (1, DAY - 1))) == [(7,), (None,)]
 
     @pytest.mark.parametrize(("unit", "per_second"), [("s", 1), ("ms", 10**3), ("ns", 10**9)])
-    def test_the_spine_keeps_its_columns_as_they_are(
-        self, engine: OfflineStore, unit: str, per_second: int
-    ) -> None:
+    def test_the_spine_keeps_its_columns_as_they_are(self, engine: OfflineStore, unit: str, per_second: int) -> None:
         frame = pa.table(
             {
                 "note": pa.array(["a", None]).dictionary_encode(),

@@ -40,6 +40,7 @@ Expiry = Annotated[
     Kind("moment", "a moment", refusal="{path}: expected a moment, found {found}",
          hint="write for example 2027-01-01T00:00:00Z"),
 ]  # fmt: skip
+Audit = Annotated[str, Meta(min_length=1), Kind("path", "text", words=("stderr", "off"), takes_scalars=True)]
 Leeway = Annotated[float, Meta(ge=0, le=600)]
 
 
@@ -128,7 +129,7 @@ class Auth(Section, frozen=True, kw_only=True):
     ] = None
     origins: Annotated[list[Origin] | None, Doc("Web pages that may call the server from a browser.")] = None
     audit: Annotated[
-        Scalar | None,
+        Audit | None,
         Doc(
             "Where writes and administration are written down: a path, `stderr`, or `off`; stderr where callers say "
             "who they are, if left out."

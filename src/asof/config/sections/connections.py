@@ -4,7 +4,33 @@ from __future__ import annotations
 
 from typing import Annotated, ClassVar, Literal
 
-from asof.config.sections.kinds import CertificatesPath, Doc, Number, Path, Port, Section, Settings, Text, Texts, Whole
+from msgspec import Meta
+
+from asof.config.sections.kinds import (
+    CertificatesPath,
+    Doc,
+    Kind,
+    Number,
+    Path,
+    Port,
+    Section,
+    Settings,
+    Text,
+    Texts,
+    Whole,
+)
+
+PostgresUrl = Annotated[
+    str,
+    # Whatever is no URL at all is libpq's to read: `host=db dbname=shop`.
+    Meta(min_length=1, pattern=r"(?i)^(postgres(ql)?(\+\w+)?://|(?!\s*[A-Za-z][\w+.:-]*:/))"),
+    Kind(
+        "text",
+        "text",
+        refusal="{path}: expected postgresql://…, found {found}",
+        hint="write postgresql://user:password@host:port/database",
+    ),
+]
 
 
 class Connection(Section, frozen=True, kw_only=True):
@@ -22,7 +48,7 @@ class PostgresConnection(Connection, frozen=True, kw_only=True):
     PRODUCT: ClassVar[str] = "postgres"
 
     url: Annotated[
-        Text | None,
+        PostgresUrl | None,
         Doc("`postgresql://user:password@host:port/database?…`; the keys below go over it.", also=("path",)),
     ] = None
     host: Annotated[Text | None, Doc("The server's name, or the folder of its local socket.")] = None

@@ -28,7 +28,13 @@ class DuckDBOffline(OfflineStore, frozen=True, kw_only=True):
     path: Annotated[Path, Doc("The folder of the archives (Delta tables).")] = "data/offline"
     memory_limit: Annotated[Size | None, Doc("How much memory a query may take, like `4GB`.")] = None
     threads: Annotated[Whole | None, Doc("How many threads a query may take; else all cores.")] = None
-    temp_directory: Annotated[Path | None, Doc("Where a query spills what outgrows memory.")] = None
+    temp_directory: Annotated[
+        Path | None,
+        Doc(
+            "Where a query spills what outgrows memory, in a folder that only its own user may enter and that goes "
+            "with the process; else the system's folder for temporary files."
+        ),
+    ] = None
 
 
 class PostgresOffline(OfflineStore, frozen=True, kw_only=True):

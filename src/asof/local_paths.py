@@ -1,0 +1,43 @@
+"""What a path is: a place on this machine, as text or as a `file://` URL; no other URL is ever taken for one."""
+
+from __future__ import annotations
+
+import re
+from urllib.parse import unquote
+
+# One slash is enough: `Path` leaves one of two. Several schemes, as in `jdbc:postgresql://`, are a URL as well.
+_URL = re.compile(r"\s*([A-Za-z][A-Za-z0-9+.-]*(?::[A-Za-z][A-Za-z0-9+.-]*)*):/")
+_FILE = re.compile(r"\s*file:(?://(?P<host>[^/]*)(?P<below>/.*)|(?P<path>/(?!/).*))", re.IGNORECASE | re.DOTALL)
+
+
+class NotLocal(ValueError):
+    """A URL where a path was expected. The text says what is wrong without the URL, which may hold a password."""
+
+
+def scheme_of(text: str) -> str:
+    """The scheme of a URL in lower case; empty for a path. A path that looks like one is written `./s3:/x`."""
+    found = _URL.match(text)
+    return found.group(1).lower() if found else ""
+
+
+def local_path(text: str) -> str:
+    """The path that is meant: the text itself, or what a `file://` URL names.
+
+    Raises:
+        NotLocal: it is another URL, or a file URL of another machine.
+    """
+    scheme = scheme_of(text)
+    if not scheme:
+        return text
+    found = _FILE.fullmatch(text)
+    if scheme != "file":
+        raise NotLocal(f"a URL ({scheme}://) stands where a path on this machine is expected")
+    if found is None or (found.group("host") or "").lower() not in ("", "localhost"):
+        raise NotLocal("a file:// URL has three slashes before an absolute path; this one names another machine")
+    path = unquote(found.group("below") or found.group("path"))
+    if "\0" in path:
+        raise NotLocal("the file:// URL has a character that no path has (%00)")
+    return path
+
+
+__all__ = ["NotLocal", "local_path", "scheme_of"]
