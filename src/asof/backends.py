@@ -3,23 +3,25 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cached_property, partial
 from importlib import import_module
 from importlib.metadata import entry_points
 from pathlib import Path
 from threading import Lock
 from typing import Any
 
-from asof.config import Part, StoreConfig, expanded
+from asof.config import Part, StoreConfig, expanded, place_of, shared_stores
 from asof.config.reference import CONNECTIONS, options_of
 from asof.decoding import Schemas
 from asof.definitions import LogSource, Source
 from asof.definitions.transforms import MessageTransform
 from asof.errors import ConfigError, MissingExtra, nearest, some
 from asof.flows.parts import Parts
+from asof.flows.shared_logs import kept_topics
+from asof.local_paths import NotLocal, local_path, scheme_of
 from asof.timing import Clock
 
 EMBEDDED: dict[tuple[str, str], str] = {
@@ -80,7 +82,16 @@ def opened(family: str, part: Part, root: Path, **extra: Any) -> Any:
         ConfigError: an option is unknown or of the wrong type.
     """
     options = dict(part.options)
-    if "path" in options and "://" not in str(options["path"]):
+    if "path" in options and (family, part.type) in EMBEDDED:
+        # A configuration made in code has not been read by `load_config`.
+        try:
+            options["path"] = root / local_path(str(options["path"]))
+        except NotLocal as error:
+            raise ConfigError(
+                f"path of {family} product {part.type!r}: {error}", hint="write a path on this machine, or file:///…",
+                where=part.where,
+            ) from error  # fmt: skip
+    elif "path" in options and not scheme_of(str(options["path"])):
         options["path"] = root / str(options["path"])
     made = product(family, part.type, where=part.where)
     path = options.pop("path", None)
@@ -176,6 +187,7 @@ class Connections:
                 hint=f"name one of type {kind!r}", where=source.where,
             )  # fmt: skip
         return Connection(f"connections.{source.connection_ref}", part.options, part.where)
+
 
     def schema_registry(self, source: LogSource) -> Connection:
         """The schema registry whose frames the messages of a source have.
@@ -291,10 +303,18 @@ class OpenedParts(Parts):
     def log(self) -> Any:  # type: ignore[override]
         options = {name: value for name, value in self.config.log.options.items() if name != "partitions"}
         if self.config.log.type == "kafka":
-            # A cluster is shared where a folder is not: another project must not read this one's pushes.
+            # A cluster is shared: another project must not read this one's pushes.
             options.setdefault("topic_prefix", f"{self.project}.")
         part = Part(self.config.log.type, options, self.config.log.where)
-        return opened("log", part, self.config.path, clock=self.clock)
+        extra: dict[str, Any] = {}
+        if part.type == "file":
+            # Nor of this folder: its topics are known by the project, too.
+            user = f"project {self.project!r} of the registry {place_of(self.config.registry)}"
+            extra = {"project": self.project, "user": user, "kept": partial(kept_topics, self)}
+        return opened("log", part, self.config.path, clock=self.clock, **extra)
+
+    def shared_stores(self) -> Mapping[str, Sequence[str]]:
+        return shared_stores(self.config)
 
     def schemas_of(self, source: LogSource) -> Schemas | None:
         if not source.message_format.registry:

@@ -38,7 +38,7 @@ class AsofError(Exception):
 
 
 def nearest(name: str, known: Collection[str]) -> str:
-    """ "did you mean 'x'?", or an empty string where nothing known is near `name`."""
+    """"did you mean 'x'?", or an empty string where nothing known is near `name`."""
     near = get_close_matches(name, sorted(known), n=1, cutoff=0.6)
     return f"did you mean {near[0]!r}?" if near else ""
 

@@ -48,7 +48,9 @@ class Column:
 
     __slots__ = ("_array", "dtype", "plain", "written")
 
-    def __init__(self, dtype: DType, written: list[Any], plain: list[Any], array: pa.Array | None = None) -> None:
+    def __init__(
+        self, dtype: DType, written: list[Any], plain: list[Any], array: pa.Array | None = None
+    ) -> None:
         self.dtype = dtype
         self.written = written
         self.plain = plain

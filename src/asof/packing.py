@@ -186,6 +186,11 @@ def versions_of(stored: bytes | list[Any], width: int) -> list[Version]:
     return versions
 
 
+def newest_time(stored: bytes, width: int) -> int:
+    """The latest event time of all the rows that a packed log-fed row keeps, pending ones included."""
+    return max(each.event_time for each in versions_of(stored, width))
+
+
 def gone_at(row: Sequence[Any], width: int) -> int | None:
     """When an unpacked row without a time of its own said that its key is no more; None where it is no such row."""
     if row[1] is not None or len(row) < width + 3:

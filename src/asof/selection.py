@@ -259,8 +259,6 @@ def _refuse_collisions(selection: Selection, full_feature_names: bool) -> None:
                 else f"features {seen[output.name]!r} and {output.reference!r} would both be named {output.name!r}",
                 hint="ask for it once"
                 if seen[output.name] == output.reference
-                else "ask for one of them"
-                if full_feature_names
-                else "pass full_feature_names=True",
+                else "ask for one of them" if full_feature_names else "pass full_feature_names=True",
             )
         seen[output.name] = output.reference

@@ -60,8 +60,9 @@ class FeatureStore:
     """A feature store: plan and apply definitions, read history for training, serve values now.
 
     Args:
-        repo_path: the folder with feature_store.yaml; the working directory where not given.
-        fs_yaml_file: the configuration file itself, in place of `repo_path`.
+        repo_path: the folder with feature_store.yaml and the Python files; the working directory where not given.
+        fs_yaml_file: the configuration file itself, relative to the working directory: it is read in place of
+            feature_store.yaml. Its folder is the repository where no `repo_path` is given.
         env: the environment, for `feature_store.<env>.yaml`.
         clock: the store's now: a callable without arguments that answers an aware datetime.
         config: a configuration made in code, in place of a file.
@@ -79,8 +80,9 @@ class FeatureStore:
         env: str | None = None,
         clock: Callable[[], datetime] | None = None,
     ) -> None:
-        root = Path(fs_yaml_file).parent if fs_yaml_file is not None else Path(repo_path or ".")
-        self.config = config or load_config(root, env=env or "")
+        if config is not None and fs_yaml_file is not None:
+            raise ConfigError("both config and fs_yaml_file", hint="give one of them")
+        self.config = config or load_config(repo_path or None, file=fs_yaml_file, env=env or "")
         self.project = self.config.project
         self._clock, self.clock_note = _clock_of(self.config, clock)
         self._parts: OpenedParts | None = None
@@ -103,7 +105,9 @@ class FeatureStore:
 
             with self._lock:
                 if self._parts is None:
-                    self._parts = OpenedParts(self.config, clock=self._clock, who=_who(), functions=self._transform)
+                    self._parts = OpenedParts(
+                        self.config, clock=self._clock, who=_who(), functions=self._transform
+                    )
         return self._parts
 
     def now(self) -> datetime:
@@ -188,13 +192,18 @@ class FeatureStore:
         self.refresh_registry()
         return plan
 
-    def teardown(self, *, purge: bool = False) -> None:
-        """Remove this project's registry and online rows; its archives, too, with `purge`."""
+    def teardown(self, *, purge: bool = False) -> list[str]:
+        """Remove this project's registry and online rows; its archives and logs, too, with `purge`.
+
+        Returns:
+            What was left where it is because other projects or environments use it, in words.
+        """
         from asof.flows.apply import teardown  # noqa: PLC0415
 
         self._close_pushers()
-        teardown(self.parts, purge=purge)
+        left = teardown(self.parts, purge=purge)
         self._snapshot = None
+        return left
 
     # ---- reading ----
 
@@ -626,11 +635,7 @@ class FeatureStore:
 
     def history(self, limit: int = 20) -> list[Any]:
         """Who applied what when, newest first; without the commits that a worker or a run made of its own progress."""
-        return [
-            commit
-            for commit in self.parts.registry.history(self.project, limit * 50)
-            if not commit.summary.startswith(("facts:", "nothing changed"))
-        ][:limit]
+        return self.parts.registry.history(self.project, limit, facts=False)
 
     # ---- listing ----
 

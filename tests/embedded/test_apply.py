@@ -5,9 +5,13 @@ from datetime import UTC, datetime
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from click.testing import CliRunner
 
 from asof import FeatureStore
+from asof.cli.app import cli
+from asof.cli.context import CliContext
 from asof.errors import CheckFailed, DuplicateDefinition, NotFound, RegistryConflict, RepositoryError, RowsRefused
+from asof.flows.facts import change_facts
 
 NOON = datetime(2026, 1, 1, 12, tzinfo=UTC)
 
@@ -232,6 +236,36 @@ def test_who_applied_what_is_remembered(store):
     store.apply()
 
     assert any(commit.note.startswith("apply:") for commit in store.history())
+
+
+def commit_facts(store, count):
+    """As workers do with their progress."""
+    for number in range(count):
+        change_facts(store.parts, lambda facts, number=number: {"progress": number}, note="progress")
+
+
+def test_who_applied_what_is_found_behind_any_number_of_commits_of_facts(root, store):
+    store.apply()
+    write(root, FEATURES.replace('name="profile"', 'name="profile", description="Where from"'))
+    store.apply()
+    commit_facts(store, 110)
+
+    assert [commit.summary.split(" ")[0] for commit in store.history(1)] == ["changed"]
+    assert [commit.summary.split(" ")[0] for commit in store.history(2)] == ["changed", "created"]
+    result = CliRunner().invoke(cli, ["-C", str(root), "history", "--limit", "1"], obj=CliContext())
+    assert result.exit_code == 0 and "changed feature view" in result.output
+
+
+def test_who_overtook_a_plan_is_named_though_workers_committed_after_it(root, store):
+    store.apply()
+    write(root, FEATURES.replace('name="profile"', 'name="profile", description="Where from"'))
+    mine = store.plan()
+    with FeatureStore(root, clock=lambda: NOON) as other:
+        other.apply()
+        commit_facts(other, 3)
+
+    with pytest.raises(RegistryConflict, match=r"was changed by .*: apply: 1 changes\)"):
+        store.apply(mine)
 
 
 HISTORY = """

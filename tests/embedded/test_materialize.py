@@ -34,7 +34,7 @@ from asof.flows.batch_rows import pack_versions
 from asof.flows.build import announce
 from asof.flows.materialize import materialize, write_rows
 from asof.flows.parts import Parts
-from asof.online.protocol import Table, pack_version
+from asof.online.protocol import Table, Unchanged, pack_version
 from asof.packing import key_bytes
 from asof.sources.protocol import Batches, Need
 from asof.timing import DAY, HOUR, MINUTE, SECOND
@@ -462,11 +462,11 @@ def test_a_row_that_changed_meanwhile_is_read_again_from_the_source(
     apply_by_hand(parts, windows(source()))
     rows = write(tmp_path, [row(user, -MINUTE, 1) for user in (1, 2, 3)])
     materialize(parts)
-    tokens = batch_rows._Run._tokens
+    stored = batch_rows._Run._stored
     ran = []
 
     def overtaken(run: Any, keys: Any) -> Any:
-        found = tokens(run, keys)
+        found = stored(run, keys)
         if not ran:
             ran.append(keys)
             rows.extend(write(tmp_path, [row(1, -SECOND, 8)], "rows/1.parquet"))
@@ -474,7 +474,114 @@ def test_a_row_that_changed_meanwhile_is_read_again_from_the_source(
             rows.extend(write(tmp_path, [row(1, -1, 9)], "rows/2.parquet"))
         return found
 
-    monkeypatch.setattr(batch_rows._Run, "_tokens", overtaken)
+    monkeypatch.setattr(batch_rows._Run, "_stored", overtaken)
+    materialize(parts)
+
+    assert_online_is_history(parts, "activity", rows)
+
+
+PAST = {"interval": {"start": NOW - 2 * DAY, "end": NOW - 20 * HOUR}, "end": {"end": NOW - 20 * HOUR}}
+"""Runs that look at the past alone; the day's window is still open on its last hours."""
+
+BEFORE: dict[str, list[dict[str, Any]]] = {
+    "plain": [{}], "full": [{"full": True}], "interval": [{"start": NOW - DAY}],
+    "intervals": [{"start": NOW - 3 * HOUR, "end": NOW + DAY}, {"start": NOW - DAY, "end": NOW - 3 * HOUR}],
+    "plain with an end": [{}, {"end": NOW - 22 * HOUR}],
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("options", [{}, {"created_timestamp_column": "written"}, {"lag": "3d"}], ids=str)
+@pytest.mark.parametrize("before", BEFORE)
+@pytest.mark.parametrize("past", PAST)
+def test_a_run_over_the_past_takes_late_rows_in_and_no_window_goes_back(
+    parts: Parts, tmp_path: Path, clock: HandClock, past: str, before: str, options: dict[str, str]
+) -> None:
+    apply_by_hand(parts, windows(source(**options)))
+    rows = write(tmp_path, [row(user, -each * HOUR, each) for user in (1, 2) for each in (21, 20, 3, 2, 1, 0)])
+    rows += write(tmp_path, [row(3, -30 * HOUR), row(4, -SECOND)], "rows/1.parquet")
+    for each in BEFORE[before]:
+        materialize(parts, **each)
+    # User 3 is new to some of these runs.
+    users = {"user_id": [1, 2, 4]}
+    once = read_online(parts, "activity", users)
+    materialize(parts, **PAST[past])  # type: ignore[arg-type]
+
+    assert read_online(parts, "activity", users) == once
+    # One row is late, and one is of a moment that no run has looked at; a plain run will.
+    late = row(1, -21 * HOUR, 100, created=clock())
+    rows += write(tmp_path, [late, row(2, -30 * HOUR, 7, created=clock())], "rows/2.parquet")
+    clock.move(MINUTE)
+    write(tmp_path, [row(1, 1, 1000, created=clock())], "rows/3.parquet")
+    materialize(parts, **PAST[past])  # type: ignore[arg-type]
+
+    found = read_online(parts, "activity", users)
+    assert found["amount_1d"] == [once["amount_1d"][0] + 100, *once["amount_1d"][1:]]
+    assert found["n_1h"] == once["n_1h"] == [2, 2, 1]
+    rows += [{**row(1, 1, 1000, created=clock()), "arrival": ("rows/3.parquet", 0)}]
+    materialize(parts)
+    assert_online_is_history(parts, "activity", rows)
+
+
+def test_a_run_over_the_past_does_not_undo_what_was_never_recorded(
+    parts: Parts, tmp_path: Path, monkeypatch: Any
+) -> None:
+    apply_by_hand(parts, windows(source()))
+    rows = write(tmp_path, [row(user, -each * HOUR, each) for user in (1, 2) for each in (21, 3, 0)])
+    rows += write(tmp_path, [row(2, -30 * MINUTE)], "rows/1.parquet")
+
+    def impatient(what: str, done: int, total: int | None) -> None:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        materialize(parts, progress=impatient)
+    assert "materialized" not in parts.registry.load("shop").facts
+    materialize(parts, start=NOW - DAY, end=NOW - 20 * HOUR)
+    assert_online_is_history(parts, "activity", rows)
+
+    # As an older version recorded it.
+    snapshot = parts.registry.load("shop")
+    run = {name: value for name, value in snapshot.facts["materialized"]["activity"].items() if name != "as_of"}
+    run |= {"until": NOW + 1, "created_until": NOW}
+    apply_by_hand(parts, windows(source()), materialized={"activity": run})
+    rows += write(tmp_path, [row(1, -21 * HOUR, 100), row(1, -2 * HOUR, 50)], "rows/2.parquet")
+    materialize(parts, start=NOW - DAY, end=NOW - 20 * HOUR)
+    assert_online_is_history(parts, "activity", rows)
+
+
+@pytest.mark.parametrize("past", PAST)
+def test_a_run_over_the_past_that_another_run_overtakes_does_not_undo_it(
+    parts: Parts, tmp_path: Path, clock: HandClock, monkeypatch: Any, past: str
+) -> None:
+    apply_by_hand(parts, windows(source()))
+    rows = write(tmp_path, [row(1, -21 * HOUR, 1), row(2, -21 * HOUR, 1)])
+    materialize(parts)
+    stored = batch_rows._Run._stored
+    ran = []
+
+    def overtaken(run: Any, keys: Any) -> Any:
+        found = stored(run, keys)
+        if not ran:
+            ran.append(keys)
+            clock.move(HOUR)
+            rows.extend(write(tmp_path, [row(1, HOUR, 8), row(1, 30 * MINUTE, 4)], "rows/1.parquet"))
+            materialize(parts)
+        return found
+
+    monkeypatch.setattr(batch_rows._Run, "_stored", overtaken)
+    materialize(parts, **PAST[past])  # type: ignore[arg-type]
+
+    assert ran
+    assert_online_is_history(parts, "activity", rows)
+
+
+def test_rows_that_cannot_be_read_are_replaced(parts: Parts, tmp_path: Path) -> None:
+    apply_by_hand(parts, windows(source()))
+    rows = write(tmp_path, [row(user, -MINUTE, user) for user in (1, 2, 3)])
+    materialize(parts)
+    (table,) = parts.online.tables("shop")
+    key, _, token = parts.online.scan(table)[0]
+    parts.online.write(table, [key], [b"no row of ours"], condition=Unchanged([token]))  # type: ignore[list-item]
+
     materialize(parts)
 
     assert_online_is_history(parts, "activity", rows)

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -11,6 +14,7 @@ import pyarrow.csv
 import pyarrow.parquet as pq
 import pytest
 
+from asof.connections.duckdb import Evaluator, SpillFolder
 from asof.definitions import Field
 from asof.dtypes import Int64
 from asof.errors import SourceError, StorageError
@@ -117,6 +121,90 @@ def test_too_little_memory_is_a_storage_error(tmp_path: Path) -> None:
 
     with pytest.raises(StorageError, match="memory"):
         engine.run(LATEST, {"events": rows}, spine=spine((1, NOON))).to_arrow()
+
+
+SPILLS = """
+import sys
+from pathlib import Path
+from asof.offline.duckdb import DuckDBEngine
+engine = DuckDBEngine(threads=1, memory_limit="60MB", temp_directory=sys.argv[1])
+cursor = engine._cursor()
+cursor.execute("CREATE TEMP TABLE large AS SELECT range AS i, repeat(range::text, 9) AS t FROM range(2000000)")
+(folder,) = Path(sys.argv[2]).iterdir()
+print(oct(folder.stat().st_mode)[-4:], any(each.stat().st_size > 0 for each in folder.iterdir()))
+"""
+
+
+@pytest.mark.parametrize("is_named", [True, False])
+def test_what_spills_is_its_owner_s_alone_and_gone_with_the_process(tmp_path: Path, is_named: bool) -> None:
+    place = tmp_path / "spill"
+    place.mkdir(mode=0o777)
+    ran = subprocess.run(
+        [sys.executable, "-c", SPILLS, str(place) if is_named else "", str(place)],
+        env={**os.environ, "TMPDIR": str(tmp_path if is_named else place)}, capture_output=True, text=True, check=True,
+    )  # fmt: skip
+
+    assert ran.stdout == "0700 True\n"
+    assert list(place.iterdir()) == []
+
+
+def test_each_engine_spills_into_a_folder_of_its_own_that_goes_when_it_is_closed(tmp_path: Path) -> None:
+    engines = [DuckDBEngine(temp_directory=str(tmp_path / "not" / "there")) for _ in range(2)]
+    folders = [engine._cursor().sql("SELECT current_setting('temp_directory')").fetchall()[0][0] for engine in engines]
+
+    assert len(set(folders)) == 2
+    assert {Path(each).parent for each in folders} == {tmp_path / "not" / "there"}
+    for engine, folder in zip(engines, folders, strict=True):
+        assert Path(folder).is_dir()
+        engine.close()
+        assert not Path(folder).exists()
+
+
+FORKS = """
+import os, sys
+from asof.connections.duckdb import SpillFolder
+spill = SpillFolder(sys.argv[1])
+child = os.fork()
+if not child:
+    sys.exit()
+os.waitpid(child, 0)
+print(os.path.isdir(spill.path))
+"""
+
+
+def test_a_forked_child_that_ends_leaves_its_parent_s_spill_folder(tmp_path: Path) -> None:
+    ran = subprocess.run(
+        [sys.executable, "-c", FORKS, str(tmp_path)], capture_output=True, text=True, check=True
+    )  # fmt: skip
+
+    assert ran.stdout == "True\n"
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_spill_folder_is_closed_once_and_again(tmp_path: Path) -> None:
+    spill = SpillFolder(str(tmp_path))
+    (Path(spill.path) / "rows.tmp").write_text("rows")
+
+    spill.close()
+    spill.close()
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_expressions_do_not_spill_where_the_process_runs() -> None:
+    evaluator = Evaluator()
+    found = evaluator.evaluate(pa.table({"a": [1]}), {"place": "current_setting('temp_directory')"})
+    place = Path(found["place"][0].as_py())
+
+    assert place.is_absolute() and place.stat().st_mode & 0o777 == 0o700
+    evaluator.close()
+    assert not place.exists()
+
+
+def test_a_place_for_spilling_that_is_none_is_named(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+
+    with pytest.raises(StorageError, match="temp_directory .*/file/below"):
+        DuckDBEngine(temp_directory=str(tmp_path / "file" / "below"))
 
 
 def test_an_unknown_option_names_the_store() -> None:

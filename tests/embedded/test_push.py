@@ -22,7 +22,7 @@ from asof.log.protocol import Messages, OwnershipLost
 from asof.packing import unpack_row
 from asof.timing import HOUR, MINUTE, SECOND, moment
 from asof.types import Bool, Date, Decimal, Float32, Float64, Int64, String, Timestamp
-from tests.parts import HandClock, close, copied_parts, embedded_parts
+from tests.parts import HandClock, close, copied_parts, embedded_parts, read_online
 
 USER = Entity("user", join_keys=["user_id"])
 PLACE = Entity("place", join_keys=["user_id", "city"])
@@ -161,6 +161,29 @@ def test_the_short_way_writes_what_the_long_way_does(
     assert sum(map(len, online_rows(parts, SHORT).values())) > 10
     # As text, in which NaN is NaN.
     assert repr(history(parts, SHORT)) == repr(history(parts, LONG))
+
+
+@pytest.mark.parametrize("late", [timedelta(days=30), timedelta(days=11), timedelta(days=365 * 60)])
+@pytest.mark.parametrize("way", [SHORT, LONG])
+def test_a_late_push_leaves_a_row_as_long_as_the_later_one_that_it_keeps(
+    parts: Parts, monkeypatch: pytest.MonkeyPatch, way: str, late: timedelta
+) -> None:
+    clock: HandClock = parts.clock  # type: ignore[assignment]
+    pusher = Pusher(parts, way)
+    (row,) = plain_rows(random.Random(1), clock(), 1)
+    pusher.push([{**row, "uid": row["uid"] + 1}])
+    if way == LONG:
+        monkeypatch.setattr(pusher.ingest, "look_ahead", lambda *_: None)
+    else:
+        monkeypatch.setattr(pusher, "_apply", lambda: pytest.fail("the short way was not gone"))
+    soon = clock() + 30 * MINUTE
+    for at in (moment(soon), moment(clock()) - late):
+        pusher.push([{**row, "at": at, "n": at.year}])
+    pusher.close()
+    parts.online.delete_expired(parts.project, clock())
+    clock.move(30 * MINUTE)
+
+    assert read_online(parts, f"{way}_newest", {"user_id": [row["uid"]]})["n"] == [moment(soon).year]
 
 
 def unread(parts: Parts, monkeypatch: pytest.MonkeyPatch) -> list[Messages]:

@@ -26,6 +26,7 @@ class Double(ThreadingHTTPServer):
         self.asked: Counter[str] = Counter()
         self.wanted = f"Basic {base64.b64encode(user.encode()).decode()}" if user else ""
         self.failures = 0
+        self.redirect: tuple[int, str] | None = None
 
     @property
     def url(self) -> str:
@@ -37,7 +38,10 @@ class _Handler(BaseHTTPRequestHandler):
 
     def do_GET(self) -> None:  # noqa: N802 - http.server's name
         self.server.asked[self.path] += 1
-        if self.server.wanted and self.headers.get("Authorization") != self.server.wanted:
+        if self.server.redirect is not None:
+            status, location = self.server.redirect
+            self._reply(status, {}, location=location)
+        elif self.server.wanted and self.headers.get("Authorization") != self.server.wanted:
             self._reply(401, {"error_code": 40101, "message": "Unauthorized"})
         elif self.server.failures:
             self.server.failures -= 1
@@ -49,9 +53,11 @@ class _Handler(BaseHTTPRequestHandler):
         else:
             self._reply(404, {"hello": "world"})
 
-    def _reply(self, status: int, body: object) -> None:
+    def _reply(self, status: int, body: object, *, location: str = "") -> None:
         text = json.dumps(body).encode()
         self.send_response(status)
+        if location:
+            self.send_header("Location", location)
         self.send_header("Content-Length", str(len(text)))
         self.end_headers()
         self.wfile.write(text)
@@ -113,6 +119,29 @@ def test_user_and_password_are_sent_and_never_shown(running):
     with pytest.raises(SourceError, match="does not let this user in") as refused:
         SchemaRegistry(with_password, timeout_s=0.5)(7)
     assert "wrong" not in str(refused.value)
+
+
+@pytest.mark.parametrize("credentials", [{"user": "me", "password": "s3cret"}, {"token": "s3cret"}, {}])
+@pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
+def test_no_redirect_is_followed_and_nothing_reaches_another_host(running, status, credentials):
+    server, other = running(), running()
+    other.paths["/api/schemas/ids/7"] = {"schema": "{}"}
+    server.redirect = status, other.url.replace("//", "//you:0ther@") + "/schemas/ids/7"
+
+    with pytest.raises(SourceError, match=f"answers {status} and leads to 'http://.*@127.0.0.1") as refused:
+        SchemaRegistry(server.url, **credentials)(7)
+    assert not other.asked
+    assert sum(server.asked.values()) == 1
+    assert not any(secret in str(refused.value) for secret in ("s3cret", "0ther"))
+
+
+def test_a_redirect_to_nowhere_or_to_a_file_is_refused_as_well(running):
+    server = running()
+
+    for location in ("", "file:///etc/passwd", "/api/schemas/ids/8"):
+        server.redirect = 302, location
+        with pytest.raises(SourceError, match="redirects are not followed"):
+            SchemaRegistry(server.url)(7)
 
 
 @pytest.mark.parametrize(

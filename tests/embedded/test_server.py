@@ -527,6 +527,33 @@ def test_a_materialize_run_is_a_job_to_ask_about_and_two_at_once_are_refused(fol
     assert len(jobs["jobs"]) == 3
 
 
+def test_jobs_and_the_store_use_the_configuration_file_that_was_named(folder, tmp_path, monkeypatch):
+    base = (folder / "feature_store.yaml").read_text()
+    (folder / "feature_store_other.yaml").write_text(base + "\nregistry: o/registry.db\nonline_store: {path: o/online.db}\n")
+    monkeypatch.chdir(folder.parent)
+
+    async def ask() -> Any:
+        store = FeatureStore(fs_yaml_file=f"{folder.name}/feature_store_other.yaml", clock=lambda: NOW)
+        store.apply()
+        service = Service(store)
+        app = App(service)
+        await service.start()
+        try:
+            async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://asof") as made:
+                # The job has the system's clock, which is later.
+                whole = await made.post("/materialize-incremental", json={"end_ts": "2026-01-01T12:00:00Z"})
+                read = await made.post("/get-online-features", json={"features": ["profile:age"], "entities": ONE})
+                return whole, read
+        finally:
+            await service.stop()
+
+    whole, read = asyncio.run(ask())
+
+    assert (whole.status_code, whole.content) == (200, b"null")
+    assert column(read, "age")["values"] == [30]
+    assert (folder / "o" / "registry.db").exists() and (folder / "o" / "online.db").exists()
+
+
 BAD_RUNS = {
     "an unknown view": ({"feature_views": ["profil"]}, 404, "did you mean 'profile'"),
     "a pushed view": ({"feature_views": ["activity"]}, 422, "fed by the log"),

@@ -34,6 +34,19 @@ idle = PushSource("idle", schema=[Field("user_id", Int64), Field("at", Timestamp
 activity = FeatureView("activity", entities=[user], source=clicks, tags={"team": "fraud"},
     aggregations=[Aggregation("", "count", name="n")])
 
+taps = PushSource("taps", schema=[Field("user_id", Int64), Field("at", Timestamp)], timestamp_field="at")
+tapped = FeatureView("tapped", entities=[user], source=taps, tags={"team": "fraud"},
+    aggregations=[Aggregation("", "count", name="tapped_n")])
+offered = FeatureView("offered", entities=[user], source=taps, online=False, tags={"team": "shop"},
+    aggregations=[Aggregation("", "count", name="offered_n")])
+swipes = PushSource("swipes", schema=[Field("user_id", Int64), Field("at", Timestamp)], timestamp_field="at")
+swiped = FeatureView("swiped", entities=[user], source=swipes, tags={"team": "fraud"},
+    aggregations=[Aggregation("", "count", name="swiped_n")])
+reread = FeatureView("reread", entities=[user], tags={"team": "shop"},
+    source=LogSource("swipes_again", topic="push.swipes", schema=[Field("user_id", Int64), Field("at", Timestamp)],
+        timestamp_field="at"),
+    aggregations=[Aggregation("", "count", name="reread_n")])
+
 @on_demand_feature_view(sources=[activity, profile], schema=[Field("mix", Int64)], mode="python", tags={"team": "fraud"})
 def mixed(row):
     return {"mix": row["n"]}
@@ -119,6 +132,10 @@ REQUESTS: dict[str, tuple[str, str, Any]] = {
     "write profile": (
         "POST", "/write-to-online-store", {"feature_view_name": "profile", "df": ROW | {"age": [31]}},
     ),
+    "push to views of two teams": ("POST", "/push", {"push_source_name": "taps", "df": ROW}),
+    "write tapped, and so offered": ("POST", "/write-to-online-store", {"feature_view_name": "tapped", "df": ROW}),
+    "push to a topic that another source reads": ("POST", "/push", {"push_source_name": "swipes", "df": ROW}),
+    "write swiped, and so reread": ("POST", "/write-to-online-store", {"feature_view_name": "swiped", "df": ROW}),
 }  # fmt: skip
 ALLOWED = {
     "nobody": (),
@@ -195,9 +212,24 @@ def test_of_services_and_push_sources_callers_learn_the_names_of_those_that_are_
     }
 
     assert hints == {
-        "write": "the push sources are ['clicks', 'idle']", "fraud_write": "the push sources are ['clicks']",
+        "write": "the push sources are ['clicks', 'idle', 'swipes', 'taps']", "fraud_write": "the push sources are ['clicks']",
         "read": "there is none that you may write to",
     }  # fmt: skip
+
+
+@pytest.mark.parametrize(("view", "other", "source"), [("tapped", "offered", "taps"), ("swiped", "reread", "swipes")])
+def test_whoever_may_not_write_all_that_a_view_s_source_feeds_changes_nothing(
+    server: Server, view: str, other: str, source: str
+) -> None:
+    log = server.service.store.parts.log
+    before = log.bounds(f"push.{source}")
+    answer = server.ask(
+        "POST", "/write-to-online-store", {"feature_view_name": view, "df": ROW}, role="fraud_write"
+    )
+
+    assert answer.status_code == 403
+    assert f"'fraud_write' may not write feature view '{other}'" in answer.text
+    assert log.bounds(f"push.{source}") == before
 
 
 def test_a_run_is_written_down_with_its_job(server: Server) -> None:

@@ -12,6 +12,23 @@ from asof.sources.file import FileReader
 from asof.sources.protocol import Need
 from asof.testing.sources import ROWS, SourceReaderSuite
 
+REMOTE = ("s3://bucket/rides.parquet", "gs://bucket/rides/*.parquet", "https://h/rides.csv", "file://other/rides.parquet")
+
+
+@pytest.mark.parametrize("path", REMOTE)
+@pytest.mark.parametrize("format", ["parquet", "csv", "delta"])
+def test_a_url_is_no_path_of_files(tmp_path, path, format):
+    # What a path would have been made of it is there, and is not read.
+    place = tmp_path / path
+    place.parent.mkdir(parents=True)
+    write_deltalake(place, ROWS) if format == "delta" else pq.write_table(ROWS, place)
+    source = FileSource(path, name="rides", timestamp_field="at", file_format=format)
+    reader = FileReader(tmp_path)
+
+    for use in (reader.describe, lambda source: reader.scan(source, Need())):
+        with pytest.raises(SourceError, match=r"source 'rides': path=: (.|\n)*file:///"):
+            use(source)
+
 
 class FileSuite(SourceReaderSuite):
     path: str
@@ -45,6 +62,42 @@ class TestParquetFile(FileSuite):
 
     def write(self, rows, place):
         pq.write_table(rows, place)
+
+
+class TestFileUrl(FileSuite):
+    path = "rides of may.parquet"
+
+    def write(self, rows, place):
+        pq.write_table(rows, place)
+
+    @pytest.fixture
+    def source_of(self, tmp_path):
+        def make(rows):
+            if rows is None:
+                return FileSource(f"file://{tmp_path}/nowhere.parquet", name="rides", timestamp_field="at")
+            self.write(rows, tmp_path / self.path)
+            return FileSource(
+                f"file://{tmp_path}/rides%20of%20may.parquet", name="rides", timestamp_field="at"
+            )
+
+        return make
+
+
+class TestDeltaTableByUrl(FileSuite):
+    path = "rides_delta"
+    format = "delta"
+
+    def write(self, rows, place):
+        write_deltalake(place, rows)
+
+    @pytest.fixture
+    def source_of(self, tmp_path):
+        def make(rows):
+            if rows is not None:
+                self.write(rows, tmp_path / self.path)
+            return FileSource(f"file://{tmp_path}/{self.path}", name="rides", timestamp_field="at", file_format="delta")
+
+        return make
 
 
 class TestFolderOfParquetFiles(FileSuite):

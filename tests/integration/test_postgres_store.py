@@ -171,6 +171,39 @@ def test_materialize_brings_the_online_rows_up_to_date_and_fetches_the_news_alon
     assert fetched == [("users", 1)]
 
 
+@pytest.mark.parametrize("offline", ["duckdb", "postgres"])
+def test_a_run_over_the_past_takes_late_rows_in_and_no_sum_goes_back(repo, now, execute, offline):
+    if offline == "postgres":
+        with (repo / "feature_store.yaml").open("a") as file:
+            file.write("offline_store: {type: postgres, connection: shop}\n")
+        (repo / "features.py").write_text(FEATURES.replace("visits.parquet", "").split("user_visits")[0].replace(
+            'visits = FileSource(name="visits", path="", timestamp_field="at", lag="1d")', ""
+        ))  # fmt: skip
+    execute("TRUNCATE sales.orders")
+    execute(
+        "INSERT INTO sales.orders (user_id, ordered_at, amount) "
+        "SELECT 1, timestamptz '2026-02-01 00:00+00' - n * interval '1 d', 99999999.99 FROM generate_series(0, 6) n"
+    )
+    past = {"start_date": NOW - timedelta(days=10), "end_date": NOW - timedelta(days=5), "feature_views": ["user_orders"]}
+    with FeatureStore(repo, clock=lambda: now["at"]) as store:
+        store.apply()
+
+        def served():
+            answer = store.get_online_features(FEATURE_NAMES[2:4], {"user_id": [1]}).to_dict()
+            return answer["spent_7d"][0], answer["orders_7d"][0]
+
+        store.materialize(feature_views=["user_orders"])
+        assert served() == (Number("699999999.93"), 7)
+        store.materialize(**past)
+        assert served() == (Number("699999999.93"), 7)
+        execute("INSERT INTO sales.orders (user_id, ordered_at, amount) VALUES (1, '2026-01-26 12:00+00', 0.07)")
+        store.materialize(**past)
+        assert served() == (Number("700000000.00"), 8)
+        frame = pa.table({"user_id": [1], "event_timestamp": pa.array([NOW], pa.timestamp("us", "UTC"))})
+        history = store.get_historical_features(frame, FEATURE_NAMES[2:4]).to_arrow().to_pylist()[0]
+        assert (history["spent_7d"], history["orders_7d"]) == served()
+
+
 def test_serving_equals_training_and_each_value_is_explained(store):
     store.materialize()
 

@@ -13,7 +13,7 @@ import sys
 import threading
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -50,10 +50,13 @@ def folder(built: Path, tmp_path: Path) -> Path:
 class Server:
     """A running `asof serve`."""
 
-    def __init__(self, folder: Path, *options: str) -> None:
+    def __init__(
+        self, folder: Path, *options: str, start: Sequence[str] = ("-m", "asof"), place: Sequence[str] = (),
+        cwd: Path | None = None,
+    ) -> None:  # fmt: skip
         self.process = subprocess.Popen(
-            [sys.executable, "-m", "asof", "--repo", str(folder), "serve", "--port", "0", *options],
-            stderr=subprocess.PIPE, text=True,
+            [sys.executable, *start, *(place or ("--repo", str(folder))), "serve", "--port", "0", *options],
+            stderr=subprocess.PIPE, text=True, cwd=cwd,
         )  # fmt: skip
         assert self.process.stderr is not None
         self.said: list[str] = []
@@ -113,8 +116,8 @@ class Server:
 
 
 @contextmanager
-def serving(folder: Path, *options: str) -> Iterator[Server]:
-    server = Server(folder, *options)
+def serving(folder: Path, *options: str, **how: Any) -> Iterator[Server]:
+    server = Server(folder, *options, **how)
     try:
         yield server
     finally:
@@ -303,3 +306,43 @@ def test_sigint_stops_the_server(folder):
 
         assert server.process.wait(timeout=30) in (0, 130)
         assert "Traceback" not in "".join(server.said)
+
+
+def test_workers_and_jobs_use_the_configuration_file_that_was_named(folder: Path, tmp_path: Path) -> None:
+    text = (folder / "feature_store.yaml").read_text() + "online_store: {path: o/online.db}\n"
+    (tmp_path / "other.yaml").write_text(text.replace("o/online.db", str(tmp_path / "online.db")))
+    (folder / "other.yaml").write_text(text)
+
+    for start, online in (
+        (("--feature-store-yaml", str(folder / "other.yaml")), folder / "o" / "online.db"),
+        (("--feature-store-yaml", "other.yaml", "--repo", str(folder)), tmp_path / "online.db"),
+    ):
+        with serving(folder, start=("-m", "asof"), place=start, cwd=tmp_path) as server:
+            asked = server.ask("POST", "/get-online-features", BODY)
+            assert json.loads(asked.content)["results"][1]["values"] == [None, None]
+            done = server.ask("POST", "/materialize-incremental", json.dumps({"end_ts": NOW.isoformat()}).encode())
+            assert done.status == 200, done.content
+            asked = server.ask("POST", "/get-online-features", BODY)
+            assert json.loads(asked.content)["results"][1]["values"][0] == 30
+        assert online.exists()
+
+
+STRAY = ("orjson", "uvicorn", "starlette", "duckdb", "pyarrow", "numpy", "msgspec", "yaml", "click", "deltalake", "email")
+
+
+@pytest.mark.parametrize("start", [("-m", "asof"), ("-P", "-m", "asof")])
+def test_no_process_of_a_server_imports_from_the_working_directory(
+    folder: Path, tmp_path: Path, start: tuple[str, ...]
+) -> None:
+    stray = tmp_path / "stray"
+    stray.mkdir()
+    for name in STRAY:
+        (stray / f"{name}.py").write_text(
+            f"import os, sys\nopen({str(tmp_path / 'ran')!r}, 'a').write(f'{name} {{sys.argv}}\\n')\nraise SystemExit(9)\n"
+        )
+
+    with serving(folder, start=start, cwd=stray) as server:
+        assert server.ask("POST", "/get-online-features", BODY).status == 200
+        job = server.ask("POST", "/materialize-incremental", json.dumps({"end_ts": NOW.isoformat()}).encode())
+        assert (job.status, job.content) == (200, b"null")
+    assert not (tmp_path / "ran").exists(), (tmp_path / "ran").read_text()

@@ -11,8 +11,9 @@ import pytest
 
 from asof.flows.parts import Parts
 from asof.offline.postgres import PostgresOffline
+from asof.online.postgres import PostgresOnlineStore
 from asof.testing.streams import Clock
-from asof.testing.traps import TrapsSuite
+from asof.testing.traps import LIVES, TrapsSuite
 from tests.parts import close, embedded_parts
 
 pytestmark = pytest.mark.integration
@@ -43,3 +44,19 @@ class TestArchivesInPostgres(TrapsSuite):
         yield make
         for parts in made:
             close(parts)
+
+
+@pytest.mark.parametrize("batches", LIVES[2:7:2], ids=str)
+def test_a_row_in_postgres_stays_as_long_as_anything_that_it_keeps(
+    tmp_path: Path, url: str, batches: list[list[int]]
+) -> None:
+    made: list[Parts] = []
+
+    def make(clock: Clock) -> Parts:
+        parts = embedded_parts(tmp_path, clock=clock)
+        parts.online.close()  # type: ignore[attr-defined]
+        made.append(replace(parts, online=PostgresOnlineStore(url, schema=f"online_{uuid.uuid4().hex}")))
+        return made[-1]
+
+    TrapsSuite().test_a_row_stays_as_long_as_anything_that_it_keeps(make, batches)
+    close(made[0])

@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from asof import dtypes
 from asof.aggregation import (
     MAX_ROW_BYTES,
+    NEVER,
     Counts,
     Events,
     Layout,
@@ -380,6 +381,24 @@ def test_events_older_than_every_window_are_counted() -> None:
     counts = [rig.feed([event(second * S, offset=offset)]) for offset, second in enumerate([100, 89, 90, -50])]
     assert [each.late for each in counts] == [0, 1, 0, 1]
     assert finish(layout, decode(layout, rig.blobs), 100 * S).columns["n"] == [2, 0, 0]
+
+
+@pytest.mark.parametrize("boundary", ["inclusive", "exclusive"])
+@pytest.mark.parametrize("margin", [0, S])
+@pytest.mark.parametrize("clock", [-(10**17), 0, 5 * S, 7 * S, 100 * S])
+def test_a_row_knows_the_newest_event_that_it_has_merged_or_keeps_for_later(
+    boundary: str, margin: int, clock: int
+) -> None:
+    layout = Layout.of([Aggregation("i", "sum", window=Sliding(10 * S, S))], COLUMNS, boundary=boundary, margin=margin)
+    blobs: list[bytes | None] = [None] * KEYS
+    newest = [NEVER] * KEYS
+    for number, (key, time) in enumerate([(0, 5 * S), (1, 7 * S), (0, 3 * S), (0, -(10**15)), (1, 9 * S), (0, 6 * S)]):
+        batch = numbered([event(time, key=key)])
+        state, _ = fold(layout, decode(layout, blobs), events_of(layout, [{**batch[0], "offset": number}]), clock_us=clock)
+        newest[key] = max(newest[key], time)
+        blobs = list(encode(layout, state))
+
+        assert state.newest(layout).tolist() == decode(layout, blobs).newest(layout).tolist() == newest
 
 
 def test_the_newest_instant_stays_apart_on_an_exclusive_boundary() -> None:

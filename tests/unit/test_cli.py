@@ -124,13 +124,13 @@ class Shell:
 
     def __init__(self, store: FakeStore) -> None:
         self.store = store
-        self.opened: list[tuple[Path, str | None]] = []
+        self.opened: list[tuple[Any, ...]] = []
 
     def __call__(
         self, *args: str, width: int = 80, input: str | None = None, env: dict[str, str] | None = None
     ) -> Result:
-        def open_store(repo: Path, env: str | None) -> FakeStore:
-            self.opened.append((repo, env))
+        def open_store(*place: Any) -> FakeStore:
+            self.opened.append(place)
             return self.store
 
         return CliRunner().invoke(
@@ -219,6 +219,42 @@ class TestOptionsOfAsof:
         answer = asof_("list", "views", env={"ASOF_OUTPUT": "json", "ASOF_REPO": "there", "ASOF_ENV": "staging"})
 
         assert json.loads(answer.stdout) and asof_.opened == [(Path("there"), "staging")]
+
+    @pytest.mark.parametrize(
+        ("words", "environment", "opened"),
+        [
+            (("--feature-store-yaml", "conf/prod.yaml", "list"), {}, (None, None, Path("conf/prod.yaml"))),
+            (("list", "--feature-store-yaml", "/conf/prod.yaml"), {}, (None, None, Path("/conf/prod.yaml"))),
+            (("list", "-C", "there", "--env", "dev"), {"ASOF_FEATURE_STORE_YAML": "prod.yaml"}, (Path("there"), "dev", Path("prod.yaml"))),
+            (("list", "--feature-store-yaml", "a.yaml"), {"ASOF_FEATURE_STORE_YAML": "b.yaml"}, (None, None, Path("a.yaml"))),
+            (("list",), {"ASOF_FEATURE_STORE_YAML": "file:///conf/prod.yaml"}, (None, None, Path("/conf/prod.yaml"))),
+        ],
+    )  # fmt: skip
+    def test_a_configuration_file_is_named_before_or_behind_the_command_or_in_the_environment(
+        self, asof_: Shell, words: tuple[str, ...], environment: dict[str, str], opened: tuple[Any, ...]
+    ) -> None:
+        asof_(*words, env=environment)
+
+        assert asof_.opened == [opened]
+
+    @pytest.mark.parametrize(
+        "words",
+        [
+            ("-C", "s3://b/repo", "list"), ("list", "-C", "gs://b/repo"), ("init", "s3://b/repo"),
+            ("--feature-store-yaml", "https://h/feature_store.yaml", "list"), ("demo", "--output", "s3://b/demo"),
+            ("get", "historical", "--features", "v:f", "--entities", "s3://b/e.parquet"),
+            ("get", "historical", "--features", "v:f", "--sql", "SELECT 1", "--out", "s3://b/o.parquet"),
+            ("push", "visits", "--file", "s3://b/rows.json"), ("serve", "--tls-cert", "https://h/cert.pem"),
+        ],
+    )  # fmt: skip
+    def test_a_url_is_no_path_on_the_command_line(
+        self, asof_: Shell, words: tuple[str, ...], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.chdir(tmp_path)
+        answer = asof_(*words)
+
+        assert answer.exit_code == 2 and "stands where a path on this machine is expected" in answer.stderr
+        assert list(tmp_path.iterdir()) == []
 
     def test_a_commands_own_options_come_from_the_environment(self, asof_: Shell, store: FakeStore) -> None:
         store.answers["history"] = []

@@ -45,7 +45,10 @@ TRAPS: dict[str, list[str]] = {
         "tests/integration/test_worker_faults.py::test_workers_killed_at_random_moments_lose_and_double_nothing",
     ],
     "stream lag with a wall-clock head": [f"{STREAMS}::test_a_stream_that_lags_is_served_as_of_the_clock_over_what_has_come"],
-    "ttl or retention shorter than a window": [f"{STREAMS}::test_rows_do_not_expire_before_their_longest_window"],
+    "ttl or retention shorter than a window": [
+        f"{STREAMS}::test_rows_do_not_expire_before_their_longest_window",
+        f"{STREAMS}::test_a_row_stays_as_long_as_anything_that_it_keeps",
+    ],
     "buckets online against raw rows offline": [
         f"{STREAMS}::test_tiles_online_hold_what_the_raw_events_say",
         f"{FOLD}::test_rows_answer_as_the_oracle_does", "tests/embedded/test_point_in_time.py::test_every_view_answers_like_the_oracle",

@@ -196,7 +196,9 @@ def _join_sessions(
     )  # fmt: skip
 
 
-def reduce_groups(layout: Layout, states: Ints, heads: Ints, pool: Pool, parts: Sequence[Part] | None = None) -> Ints:
+def reduce_groups(
+    layout: Layout, states: Ints, heads: Ints, pool: Pool, parts: Sequence[Part] | None = None
+) -> Ints:
     """Merge each run of records (words × records) that begins at a head into one.
 
     Args:

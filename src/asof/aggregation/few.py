@@ -88,7 +88,9 @@ class _Plan:
     may_misfit: bool
 
 
-def answer_few(layout: Layout, blobs: Sequence[bytes | None], t: Micros, names: Sequence[str] | None = None) -> Answers:
+def answer_few(
+    layout: Layout, blobs: Sequence[bytes | None], t: Micros, names: Sequence[str] | None = None
+) -> Answers:
     """The same as `finish(layout, decode(layout, blobs), t, names)`, in lists.
 
     Raises:

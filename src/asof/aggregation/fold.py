@@ -125,7 +125,9 @@ def merge(layout: Layout, left: State, right: State) -> State:
     for word in layout.object_words:
         states[word] = left.pool.renamed(states[word])
     families = np.tile(np.arange(len(layout.families)), len(right))
-    incoming = Incoming(np.repeat(np.arange(len(right)), totals), np.repeat(families, right.counts.reshape(-1)), states)
+    incoming = Incoming(
+        np.repeat(np.arange(len(right)), totals), np.repeat(families, right.counts.reshape(-1)), states
+    )
     folded = incoming.family != layout.fresh
     rows, fresh_states = incoming.rows[~folded], incoming.states[:, ~folded]
     left_rows, left_lines = _fresh(layout, left)

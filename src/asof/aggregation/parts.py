@@ -21,7 +21,6 @@ Ints = NDArray[np.int64]
 LOWEST, HIGHEST = -(2**63), 2**63 - 1
 LIMB = 0xFFFFFFFF
 
-
 def bits(number: float) -> int:
     """The 64 bits of a float as an integer."""
     return int(np.float64(number).view(np.int64))
@@ -58,6 +57,7 @@ class Part:
     def merge(self, states: Ints, heads: Ints, sizes: Ints, out: Ints, pool: Pool) -> None:
         """Merge the runs of `states` that begin at `heads` into `out` (words × runs)."""
         raise NotImplementedError
+
 
     def merge_in_place(self, runs: Runs, out: dict[int, Ints]) -> None:
         """Merge two runs per row where they lie; into `out` by word."""

@@ -79,6 +79,15 @@ class State:
         low, high = np.searchsorted(self.offset_rows, [row, row + 1])
         return dict(zip(self.partitions[low:high].tolist(), self.offsets[low:high].tolist()))
 
+    def newest(self, layout: Layout) -> Ints:
+        """int64[n], the latest event time that each row has merged or keeps for later; `NEVER` without events."""
+        newest = np.where(self.horizon == NEVER, NEVER, self.horizon + layout.margin)
+        waiting = np.flatnonzero(self.counts[:, layout.fresh])
+        # The fresh records are a row's last ones, and ascend.
+        ends = self.starts[waiting] + self.counts[waiting].sum(axis=1)
+        newest[waiting] = np.maximum(newest[waiting], self.records[ends - 1, 0])
+        return newest
+
     def with_flag(self, flag: int, rows: NDArray[np.bool_]) -> State:
         return replace(self, flags=self.flags | np.where(rows, flag, 0))
 

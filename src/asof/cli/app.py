@@ -13,6 +13,7 @@ import click
 
 from asof.cli.boundary import leave_with, run_bounded
 from asof.cli.context import CliContext
+from asof.cli.options import LOCAL_PATH
 from asof.errors import nearest
 
 COMMANDS: Mapping[str, Mapping[str, str]] = {
@@ -109,7 +110,11 @@ def _show_version(ctx: click.Context, param: click.Parameter, value: bool) -> No
     epilog="Each option has an environment variable: ASOF_ and its name for those above (ASOF_REPO), with the command "
     "between for the others (ASOF_GET_ONLINE_FEATURES). The options above may also follow the command.",
 )
-@click.option("--repo", "-C", default=".", metavar="FOLDER", help="The feature repository. [default: this folder]")
+@click.option("--repo", "-C", type=LOCAL_PATH, metavar="FOLDER", help="The feature repository. [default: this folder]")
+@click.option(
+    "--feature-store-yaml", type=LOCAL_PATH, metavar="FILE",
+    help="The configuration, in place of feature_store.yaml; without --repo its folder is the repository.",
+)
 @click.option("--env", metavar="NAME", help="The environment: settings of feature_store.NAME.yaml.")
 @click.option(
     "--output", type=click.Choice(["text", "json"]), default="text", show_default=True, help="How results are written."
@@ -125,14 +130,23 @@ def _show_version(ctx: click.Context, param: click.Parameter, value: bool) -> No
     help="Show the version and leave.",
 )
 @click.pass_obj
-def cli(context: CliContext, repo: str, env: str | None, output: str, debug: bool, quiet: bool) -> None:
+def cli(
+    context: CliContext,
+    repo: str | None,
+    feature_store_yaml: str | None,
+    env: str | None,
+    output: str,
+    debug: bool,
+    quiet: bool,
+) -> None:
     """Features as of any moment, for training and for serving, from tables and streams.
 
     \b
     Begin with   asof init shop && cd shop && asof apply
     or see       asof demo
     """
-    context.repo, context.env = Path(repo), env or None
+    context.repo, context.env = Path(repo) if repo else None, env or None
+    context.feature_store_yaml = Path(feature_store_yaml) if feature_store_yaml else None
     context.debug, context.quiet = debug, quiet
     context.write_as(output)
 

@@ -19,24 +19,26 @@ if TYPE_CHECKING:
     from asof.cli.progress import Progress
 
 
-def open_feature_store(repo: Path, env: str | None) -> Any:
+def open_feature_store(repo: Path | None, env: str | None, config_file: Path | None = None) -> Any:
     """The store of the repository in `repo`."""
     from asof.store import FeatureStore
 
-    return FeatureStore(repo, env=env)
+    return FeatureStore(repo, fs_yaml_file=config_file, env=env)
 
 
 class CliContext:
     """The options of `asof` itself, and what they lead to.
 
     Args:
-        open_store: opens the store of a folder and an environment; tests give a store of their own.
+        open_store: opens the store of a folder, an environment and a configuration file; tests give a store of their
+            own.
     """
 
-    def __init__(self, open_store: Callable[[Path, str | None], Any] = open_feature_store) -> None:
+    def __init__(self, open_store: Callable[..., Any] = open_feature_store) -> None:
         self._open_store = open_store
         self._until_closed = ExitStack()
-        self.repo = Path(".")
+        self.repo: Path | None = None
+        self.feature_store_yaml: Path | None = None
         self.env: str | None = None
         self.output: Output = TextOutput()
         self.debug = False
@@ -52,7 +54,10 @@ class CliContext:
         if self.output.form == "json":
             # What a user's own code prints must not stand inside the document.
             self._until_closed.enter_context(redirect_stdout(sys.stderr))
-        store = self._open_store(self.repo, self.env)
+        if self.feature_store_yaml is None:
+            store = self._open_store(self.repo or Path("."), self.env)
+        else:
+            store = self._open_store(self.repo, self.env, self.feature_store_yaml)
         self._until_closed.callback(store.close)
         if store.clock_note:
             self.note(store.clock_note)

@@ -11,6 +11,7 @@ from typing import Any
 import click
 
 from asof.cli.context import CliContext
+from asof.local_paths import NotLocal, local_path
 from asof.timing import EARLIEST, LATEST, micros, moment
 
 
@@ -39,17 +40,18 @@ def _repeated_options() -> list[click.Option]:
                 context.write_as(value)
                 ctx.find_root().params["output"] = value
             else:
-                setattr(context, name, Path(value) if name == "repo" else value)
+                setattr(context, name, Path(value) if name in ("repo", "feature_store_yaml") else value)
 
         return take
 
     def option(*names: str, **settings: Any) -> click.Option:
         # Hidden, as the help of `asof` has them; their environment variables are read there too.
         settings |= {"expose_value": False, "hidden": True, "allow_from_autoenv": False}
-        return click.Option(names, callback=set_on(names[0].lstrip("-")), **settings)
+        return click.Option(names, callback=set_on(names[0].lstrip("-").replace("-", "_")), **settings)
 
     return [
-        option("--repo", "-C", is_eager=True),
+        option("--repo", "-C", type=LOCAL_PATH, is_eager=True),
+        option("--feature-store-yaml", type=LOCAL_PATH, is_eager=True),
         option("--env", is_eager=True),
         option("--output", type=click.Choice(["text", "json"]), is_eager=True),
         option("--debug", is_flag=True, is_eager=True),
@@ -60,6 +62,21 @@ def _repeated_options() -> list[click.Option]:
 def misused(message: str) -> click.UsageError:
     """The error of a command line that is not well formed in a way that click does not see."""
     return click.UsageError(message, click.get_current_context())
+
+
+class LocalPath(click.ParamType):
+    """A path on this machine, as text or as a `file://` URL; no other URL is taken for one."""
+
+    name = "path"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        try:
+            return local_path(str(value))
+        except NotLocal as error:
+            self.fail(f"{error}; write a path, or file:///…", param, ctx)
+
+
+LOCAL_PATH = LocalPath()
 
 
 class Moment(click.ParamType):

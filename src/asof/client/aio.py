@@ -141,7 +141,9 @@ class AsyncClient:
             error: AsofError
             cause: Exception | None = None
             try:
-                answer = await self._http.request(call.method, call.path, content=call.body, params=call.query or None)
+                answer = await self._http.request(
+                    call.method, call.path, content=call.body, params=call.query or None
+                )
             except httpx.HTTPError as failure:
                 wait = self._patience.after_failure(call, failure, tried=tried)
                 error, cause = failure_of(call, failure, self.url, timeout_s=self._timeout_s), failure

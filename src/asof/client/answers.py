@@ -73,7 +73,9 @@ class Told:
             ServerError: they are not what an Asof server tells.
         """
         if not self._raw:
-            raise RequestError(f"the answer has no {self._what}", hint="they were left out: ask with details=True")
+            raise RequestError(
+                f"the answer has no {self._what}", hint="they were left out: ask with details=True"
+            )
         if self._rows is None:
             try:
                 self._rows = list(zip(*_decode_rows(self._raw), strict=True))

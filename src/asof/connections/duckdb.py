@@ -1,15 +1,63 @@
-"""DuckDB in this process for expressions over Arrow batches: every offline store evaluates them with it."""
+"""DuckDB in this process: where it spills, and expressions over Arrow batches, which every offline store evaluates."""
 
 from __future__ import annotations
 
+import os
+import shutil
+import tempfile
 import threading
+import weakref
 from collections.abc import Mapping
+from pathlib import Path
 
 import duckdb
 import pyarrow as pa
 
 from asof.errors import StorageError
 from asof.sql.dialect import quote
+
+
+class SpillFolder:
+    """A folder for what outgrows one DuckDB's memory, removed when it is closed or the process ends.
+
+    Its name cannot be foreseen and only its owner may enter: rows are written there, and whoever had made a folder of a
+    known name before would read them. It is not shared: two DuckDBs would write to files of the same names.
+
+    Args:
+        below: the folder to make it in; the system's own for temporary files where empty.
+
+    Attributes:
+        path: empty where the system has no place for it: then nothing is spilled.
+
+    Raises:
+        StorageError: nothing can be written to `below`.
+    """
+
+    def __init__(self, below: str = "") -> None:
+        try:
+            if below:
+                Path(below).mkdir(parents=True, exist_ok=True)
+            self.path = tempfile.mkdtemp(prefix="asof-duckdb-", dir=below or None)
+        except OSError as error:
+            if not below:
+                self.path = ""
+                return
+            raise StorageError(
+                f"nothing can be written to temp_directory {below}: {error.strerror or error}",
+                hint="name a folder that this process may write to",
+            ) from error
+        self._remove = weakref.finalize(self, _remove, self.path, os.getpid())
+
+    def close(self) -> None:
+        """Remove it, with all that is in it. Calling it again changes nothing."""
+        if self.path:
+            self._remove()
+
+
+def _remove(path: str, owner: int) -> None:
+    # A forked child ends with the parent's finalizers, and the folder is the parent's.
+    if os.getpid() == owner:
+        shutil.rmtree(path, ignore_errors=True)
 
 
 class Evaluator:
@@ -28,6 +76,7 @@ class Evaluator:
             self._config["threads"] = threads
         self._lock = threading.Lock()
         self._connection: duckdb.DuckDBPyConnection | None = None
+        self._spill: SpillFolder | None = None
         self._own = threading.local()
 
     def evaluate(self, batch: pa.Table, expressions: Mapping[str, str]) -> pa.Table:
@@ -52,11 +101,17 @@ class Evaluator:
             if self._connection is not None:
                 self._connection.close()
                 self._connection = None
+            if self._spill is not None:
+                self._spill.close()
+                self._spill = None
 
     def _cursor(self) -> duckdb.DuckDBPyConnection:
         with self._lock:
             if self._connection is None:
-                self._connection = duckdb.connect(":memory:", config=self._config)
+                # DuckDB's own default is a folder where the process happens to run.
+                self._spill = SpillFolder()
+                config = {**self._config, "temp_directory": self._spill.path}
+                self._connection = duckdb.connect(":memory:", config=config)
             cursor = self._connection.cursor()
         # Per connection: comparisons of naive and aware times follow the session's zone.
         cursor.execute("SET TimeZone = 'UTC'")
@@ -64,4 +119,4 @@ class Evaluator:
         return cursor
 
 
-__all__ = ["Evaluator"]
+__all__ = ["Evaluator", "SpillFolder"]

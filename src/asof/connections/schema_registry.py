@@ -12,13 +12,15 @@ from threading import Lock
 from typing import Any
 from urllib.error import HTTPError, URLError
 from urllib.parse import SplitResult, quote, unquote, urlsplit, urlunsplit
-from urllib.request import HTTPSHandler, OpenerDirector, ProxyHandler, Request, build_opener
+from urllib.request import HTTPRedirectHandler, HTTPSHandler, OpenerDirector, ProxyHandler, Request, build_opener
 
 from asof.decoding import WriterSchema
 from asof.errors import ConfigError, SourceError
 
 UNKNOWN_FOR_S = 30.0
 """How long an id counts as unknown before it is asked for again: a registry may learn of it after the message came."""
+
+REDIRECTS = range(300, 400)
 
 _WAIT_S = 0.2
 
@@ -75,7 +77,7 @@ class SchemaRegistry:
             raise ConfigError(
                 f"{self.label}: ca_file {ca_file!r} cannot be read: {error}", hint="name a PEM file", where=self.where
             ) from error
-        return build_opener(HTTPSHandler(context=context), ProxyHandler({}))
+        return build_opener(HTTPSHandler(context=context), ProxyHandler({}), _StaysPut)
 
     def __call__(self, schema_id: int) -> WriterSchema | None:
         """The schema of this id; None where the registry has none.
@@ -142,6 +144,12 @@ class SchemaRegistry:
     def _status(self, error: HTTPError) -> SourceError | None:
         """What another answer means: None for an unknown id, an error to try again after, or it raises."""
         body = error.read()
+        if error.code in REDIRECTS:
+            there = _shown(error.headers.get("Location"))
+            raise self._error(
+                f"answers {error.code} and leads to {there}; redirects are not followed, as user and password are for "
+                "this address alone", hint="write the address that is meant as its url",
+            ) from error  # fmt: skip
         if error.code in (401, 403):
             raise self._error(
                 f"answers {error.code}: it does not let this user in", hint="check user and password (or token)"
@@ -172,6 +180,21 @@ class SchemaRegistry:
     def _error(self, problem: str, *, hint: str) -> SourceError:
         address = f"{self.address.scheme}://{self.address.netloc}{self.address.path}"
         return SourceError(f"schema registry {address} ({self.label}) {problem}", hint=hint, where=self.where)
+
+
+class _StaysPut(HTTPRedirectHandler):
+    """Follows no redirect: urllib would send user, password or token to whatever host it leads to."""
+
+    def redirect_request(self, *args: Any, **kwargs: Any) -> None:
+        return None
+
+
+def _shown(location: str | None) -> str:
+    """Where a redirect leads, as a message may have it: the other side wrote it, and a password may be in it."""
+    if not location:
+        return "no address"
+    printable = "".join(each if each.isprintable() else "?" for each in location)
+    return repr(re.sub(r"//[^/]*@", "//***@", printable.partition("?")[0])[:200])
 
 
 def _parsed(url: str) -> SplitResult | None:

@@ -130,7 +130,9 @@ class AvroCodec:
 class _Reader:
     """Reads records of one writer's schema, resolved against the reader's if there is one."""
 
-    def __init__(self, writer: Any, reader: Any, references: Sequence[str], fields: Sequence[Field]) -> None:
+    def __init__(
+        self, writer: Any, reader: Any, references: Sequence[str], fields: Sequence[Field]
+    ) -> None:
         self.fields = fields
         self.guard = secrets.token_bytes(GUARD_BYTES)
         if not isinstance(writer, dict) or writer.get("type") != "record":

@@ -131,7 +131,9 @@ class JsonCodec:
         return array
 
 
-def _unframed(places: list[int], values: list[bytes], letters: dict[int, str]) -> tuple[list[int], list[bytes]]:
+def _unframed(
+    places: list[int], values: list[bytes], letters: dict[int, str]
+) -> tuple[list[int], list[bytes]]:
     good, bare = [], []
     for place, value in zip(places, values, strict=True):
         if len(value) < FRAME or value[0]:

@@ -145,7 +145,9 @@ def _avro_keys(
     return {name: column.take(take) for name, column in columns.items()}
 
 
-def _fitted(values: list[Any], field: Field, places: Sequence[int], letters: dict[int, str], *, what: str) -> pa.Array:
+def _fitted(
+    values: list[Any], field: Field, places: Sequence[int], letters: dict[int, str], *, what: str
+) -> pa.Array:
     array, misfits = fit_values(values, field.dtype)
     for row, reason in misfits:
         letters.setdefault(places[row], f"{what} {field.name!r}: {reason}")

@@ -155,7 +155,9 @@ class ProtobufCodec:
             columns[field.name] = array
         return places, columns
 
-    def _each(self, places: list[int], values: list[bytes], letters: dict[int, str]) -> tuple[list[int], list[Any]]:
+    def _each(
+        self, places: list[int], values: list[bytes], letters: dict[int, str]
+    ) -> tuple[list[int], list[Any]]:
         good, messages = [], []
         for place, value in zip(places, values, strict=True):
             try:
@@ -213,14 +215,11 @@ def _reader(field: FieldDescriptor, dtype: DType) -> Callable[[list[Any]], tuple
         )
     is_plain = field.type not in (FieldDescriptor.TYPE_MESSAGE, FieldDescriptor.TYPE_GROUP, FieldDescriptor.TYPE_ENUM)
     if field.has_presence:
-
         def present(messages: list[Any]) -> list[Any]:
             return [value_of(getattr(each, name)) if each.HasField(name) else None for each in messages]
     else:
-
         def present(messages: list[Any]) -> list[Any]:
             return [value_of(getattr(each, name)) for each in messages]
-
     if is_plain and field.cpp_type in _ARROW and dtype.name not in ("Json", "Decimal"):
         kind = _ARROW[field.cpp_type]
         if field.has_presence:
@@ -299,7 +298,9 @@ def _zigzag(value: bytes, at: int) -> tuple[int, int]:
     raise ValueError("has no message indexes behind its schema id")
 
 
-_TOKEN = re.compile(r"""//[^\n]*|/\*.*?\*/|"(?:\\.|[^"\\])*"|'(?:\\.|[^'\\])*'|[A-Za-z_][\w.]*|[{};]""", re.DOTALL)
+_TOKEN = re.compile(
+    r"""//[^\n]*|/\*.*?\*/|"(?:\\.|[^"\\])*"|'(?:\\.|[^'\\])*'|[A-Za-z_][\w.]*|[{};]""", re.DOTALL
+)
 
 
 def message_types(text: str) -> dict[tuple[int, ...], str]:

@@ -55,7 +55,9 @@ class _Made:
         self.source, self.transform = source, transform
         self.name = source.transform.name
 
-    def rows(self, table: pa.Table, places: Sequence[int], letters: dict[int, str]) -> list[tuple[list[int], pa.Table]]:
+    def rows(
+        self, table: pa.Table, places: Sequence[int], letters: dict[int, str]
+    ) -> list[tuple[list[int], pa.Table]]:
         """Places and rows, piece by piece; halves are tried where the whole fails, down to the message that does."""
         try:
             answer = self.transform(table)
@@ -76,7 +78,9 @@ class _Made:
             *self.rows(table.slice(middle), places[middle:], letters),
         ]
 
-    def _fitted(self, answer: Any, places: Sequence[int], letters: dict[int, str]) -> tuple[list[int], pa.Table]:
+    def _fitted(
+        self, answer: Any, places: Sequence[int], letters: dict[int, str]
+    ) -> tuple[list[int], pa.Table]:
         answer = self._checked(answer, len(places))
         keep = np.ones(len(places), dtype=bool)
         names = [field.name for field in self.source.schema]

@@ -49,6 +49,17 @@ class Project:
         """The views that read the named source."""
         return [view for view in self.views.values() if view.source.name == source]
 
+    def views_changed_by(self, source: LogSource) -> list[FeatureView]:
+        """The views that rows written to this source's topic reach: other sources may read the same topic."""
+
+        def reads(other: LogSource) -> bool:
+            # Where the project's log is on Kafka its topics have a prefix, and a Kafka source names them with that.
+            prefixed = other.type == "kafka" and other.topic.endswith(f".{source.topic}")
+            return other.topic == source.topic or prefixed
+
+        readers = {each.name for each in self.sources.values() if isinstance(each, LogSource) and reads(each)}
+        return [view for view in self.views.values() if view.source.name in readers]
+
 
 def project_of(objects: Iterable[Definition]) -> Project:
     """A project of these objects and of all that they name.

@@ -17,12 +17,14 @@ from asof.flows.build import drop_generations, fill, next_generation, wait_for_w
 from asof.flows.facts import change_facts
 from asof.flows.ingest import BUILT
 from asof.flows.parts import Parts, Progress, silent, table_of
+from asof.flows.shared_logs import check_sharing, delete_or_leave, leave
 from asof.flows.topics import check_logs, make_topic
 from asof.flows.transforms import transform_of
 from asof.offline.protocol import ARRIVAL_COLUMNS
 from asof.planning import Finding, NewGeneration, Plan, diff, resolve
 from asof.planning.fits import misfit
 from asof.sources.protocol import CountsInPlace, Need
+from asof.sql import archive as statements
 
 _ATTEMPTS = 50
 
@@ -46,7 +48,7 @@ def make_plan(parts: Parts, project: Project) -> Plan:
     resolved, findings = resolve(project, described)
     plan = diff(parts.registry.load(parts.project), resolved).with_findings(findings)
     more = _reserved_columns(resolved) + _transforms(parts, resolved)
-    more += _out_of_reach(parts, resolved, described) + check_logs(parts, resolved)
+    more += _out_of_reach(parts, resolved, described) + check_logs(parts, resolved) + check_sharing(parts, resolved)
     if not plan.errors:
         more += _null_keys(parts, resolved)
     for view in resolved.on_demand_views.values():
@@ -159,8 +161,7 @@ def _nulls(parts: Parts, source: Source, columns: Sequence[str]) -> dict[str, st
     rows = rows_of(parts, source)
     if rows is None:
         return {}
-    counts = ", ".join(f'count(*) - count("{column}") AS "{column}"' for column in columns)
-    row = parts.offline.sql(f'SELECT {counts} FROM "{source.name}"', {source.name: rows}).reader().read_all()
+    row = parts.offline.sql(statements.count_nulls(columns), {"source": rows}).reader().read_all()
     found = {column: row[column][0].as_py() for column in columns}
     return {column: f"{nulls} rows" for column, nulls in found.items() if nulls}
 
@@ -220,9 +221,9 @@ def _stage(parts: Parts, plan: Plan, fresh: list[FeatureView], token: str) -> di
     def staged(facts: Mapping[str, Any]) -> dict[str, Any]:
         current = parts.registry.load(parts.project)
         if current.version != plan.version and base is not None and current.project.content() != base.project.content():
-            raise _overtaken(parts)
+            raise _overtaken(parts, plan)
         if plan.version == 0 and list(current.project):
-            raise _overtaken(parts)
+            raise _overtaken(parts, plan)
         generations = dict(facts.get("generations", {}))
         for view in fresh:
             names[view.name] = next_generation(current, view)
@@ -241,7 +242,7 @@ def _switch(parts: Parts, plan: Plan, names: Mapping[str, str], token: str) -> S
     for attempt in range(_ATTEMPTS):
         now = parts.registry.load(parts.project)
         if now.facts.get("staged", {}).get("token") != token:
-            raise _overtaken(parts)
+            raise _overtaken(parts, plan)
         generations = {
             name: known for name, known in now.facts.get("generations", {}).items()
             if name in plan.project.views and plan.project.views[name].online
@@ -261,8 +262,10 @@ def _switch(parts: Parts, plan: Plan, names: Mapping[str, str], token: str) -> S
     raise AssertionError("unreachable")
 
 
-def _overtaken(parts: Parts) -> RegistryConflict:
-    last = parts.registry.history(parts.project, 1)
+def _overtaken(parts: Parts, plan: Plan) -> RegistryConflict:
+    # Whoever changed definitions since then, however often workers committed their progress after it.
+    last = [each for each in parts.registry.history(parts.project, 1, facts=False) if each.version > plan.version]
+    last = last or parts.registry.history(parts.project, 1)
     by = f" by {last[0].who} (version {last[0].version}: {last[0].note})" if last else ""
     return RegistryConflict(
         f"project {parts.project!r} was changed{by} since this plan was made; nothing of this one was applied",
@@ -270,18 +273,29 @@ def _overtaken(parts: Parts) -> RegistryConflict:
     )
 
 
-def teardown(parts: Parts, *, purge: bool = False) -> None:
-    """Remove everything of exactly this project: registry, online rows; archives and logs only with `purge`."""
+def teardown(parts: Parts, *, purge: bool = False) -> list[str]:
+    """Remove everything of exactly this project: registry, online rows; archives and logs only with `purge`.
+
+    Returns:
+        What was left where it is because others use it, in words.
+    """
     snapshot = parts.registry.load(parts.project)
+    left = []
     parts.online.drop_project(parts.project)
     if purge:
         for source in snapshot.project.sources.values():
-            if isinstance(source, LogSource) and source.type == "push":
-                parts.log.delete(source.topic)
-            if isinstance(source, LogSource):
-                parts.log.delete(replay_topic(source))
+            if not isinstance(source, LogSource):
+                continue
+            own = [source.topic] if source.type == "push" else []
+            for topic in [*own, replay_topic(source)]:
+                if others := delete_or_leave(parts, topic):
+                    left.append(f"topic {topic!r} stays: it is also that of {' and '.join(others)}")
+            if source.type == "log":
+                # Programs that send to it may be anyone's.
+                leave(parts, source.topic)
         parts.offline.drop_project(parts.project)
     parts.registry.drop(parts.project)
+    return left
 
 
 __all__ = ["apply_plan", "make_plan", "teardown"]

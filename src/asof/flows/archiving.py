@@ -13,6 +13,7 @@ from asof.definitions import LogSource
 from asof.definitions.sources import TOMBSTONE
 from asof.flows.parts import Parts
 from asof.log.protocol import Headers, Messages
+from asof.sql import archive as statements
 from asof.timing import DAY, Micros, micros
 
 REPLAYED = 500_000
@@ -137,10 +138,7 @@ def archived_after(
     rows = parts.offline.rows(parts.archive_of(source))
     if rows is None or after >= through:
         return
-    text = (
-        f'SELECT * FROM archive WHERE "partition" = {partition} AND "offset" > {after} '
-        f'AND "offset" <= {through} ORDER BY "offset"'
-    )
+    text = statements.rows_between(partition, after=after, through=through)
     for batch in parts.offline.sql(text, {"archive": rows}).reader(batch_rows):
         if batch.num_rows:
             yield pa.Table.from_batches([batch])
@@ -153,6 +151,6 @@ def letters_after(parts: Parts, source: LogSource, partition: int, *, after: int
     rows = parts.offline.rows(parts.letters_of(source))
     if rows is None:
         return {}
-    text = f'SELECT "offset", reason FROM letters WHERE "partition" = {partition} AND "offset" > {after}'
+    text = statements.letter_reasons(partition, after=after)
     found = parts.offline.sql(text, {"letters": rows}).reader().read_all()
     return dict(zip(found["offset"].to_pylist(), found["reason"].to_pylist(), strict=True))

@@ -22,7 +22,7 @@ from asof.flows.explain import newest_event
 from asof.flows.feeding import layout_of
 from asof.flows.historical import view_as_of, whole_view
 from asof.flows.inputs import rows_of
-from asof.flows.keys import key_hash, quoted, restored_key
+from asof.flows.keys import key_hash, restored_key
 from asof.flows.parts import Parts, current_generation, table_of, view_named
 from asof.flows.sample import sampled_rows
 from asof.flows.serving import ViewReader
@@ -31,6 +31,7 @@ from asof.online.protocol import Lookup, Table
 from asof.packing import gone_at, key_bytes, key_values, plain_values, unpack_row, versions_of
 from asof.selection import FeatureOut, Selection, ViewRead, select
 from asof.sources.protocol import Input
+from asof.sql import archive as statements
 from asof.sql.point_in_time import PointInTime
 from asof.timing import Micros, iso, moment
 
@@ -328,13 +329,13 @@ def _seen_rows(parts: Parts, view: FeatureView, served: _Served) -> pa.Table | I
     rows = rows_of(parts, source)
     if not isinstance(source, LogSource) or rows is None:
         return rows
-    columns = [quoted(source.raw(key)) for key in view.join_keys]
-    where, inputs = "", {"archive": rows}
-    if columns:
-        asked = _key_table(view, served.keys)
-        where = f" WHERE ({', '.join(columns)}) IN (SELECT ({', '.join(map(quoted, asked.column_names))}) FROM asked)"
-        inputs["asked"] = asked
-    table = parts.offline.sql(f"SELECT * FROM archive{where}", inputs).reader().read_all()
+    text = statements.rows_among(
+        [source.raw(key) for key in view.join_keys], view.join_keys, dialect=parts.offline.dialect
+    )
+    inputs = {"archive": rows}
+    if view.join_keys:
+        inputs["asked"] = _key_table(view, served.keys)
+    table = parts.offline.sql(text, inputs).reader().read_all()
     batch = batch_of_archive(source, table)
     distinct = keyed(view, batch.rows)
     partitions, columns_of = np.unique(batch.partition, return_inverse=True)

@@ -17,6 +17,7 @@ from asof.flows.parts import Parts, Progress, current_generation, log_source_nam
 from asof.flows.pushed import fitted_rows
 from asof.offline.protocol import HISTORY
 from asof.sources.protocol import Need
+from asof.sql import archive as statements
 from asof.timing import LATEST
 
 
@@ -47,12 +48,12 @@ def backfill(parts: Parts, source_name: str, *, progress: Progress = silent) -> 
         return 0
     given = rows_of(parts, batch, need=Need(end=source.stream_from))
     names = [field.name for field in source.schema]
-    columns = ", ".join(f'"{batch.raw(source.renamed(name))}" AS "{name}"' for name in names)
+    text = statements.columns_of_rows({name: batch.raw(source.renamed(name)) for name in names})
     loaded: list[pa.Table] = []
     count = 0
     now = parts.clock()
     if given is not None:
-        for piece in parts.offline.sql(f'SELECT {columns} FROM "{batch.name}"', {batch.name: given}).reader():
+        for piece in parts.offline.sql(text, {"source": given}).reader():
             rows = pa.Table.from_batches([piece])
             times = event_micros(_as_time(rows, source.timestamp_field), batch.timestamp_unit or source.timestamp_unit)
             # A push source may leave out `stream_from`: then all of its batch source's rows are its history.

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from asof.aggregation import Events, decode, encode, fold
+from asof.aggregation import NEVER, Events, Layout, decode, encode, fold
 from asof.definitions import FeatureView
 from asof.errors import SourceError, StorageError
 from asof.fitting import fit
@@ -22,6 +22,7 @@ from asof.online.protocol import NO_ROW, Lookup, Newest, Table, Unchanged
 from asof.packing import key_bytes, pack_rows, plain_values
 from asof.sources.protocol import Input
 from asof.sql.newest import OWN, WANTED, Chosen, NewestRows, RowsOfKeys, TouchedKeys
+from asof.timing import Micros
 
 Ints = npt.NDArray[np.int64]
 
@@ -49,13 +50,29 @@ class Written:
         return Written(self.rows + other.rows, self.overflowed + other.overflowed)
 
 
-def write_chosen(parts: Parts, view: FeatureView, generation: str, chosen: Chosen, *, progress: Progress) -> Written:
-    """Bring the online rows of all keys that have a chosen row up to `chosen.latest`.
+class _Stored(NamedTuple):
+    """What a key's row said before it was computed again: its token, and the latest event time in it."""
+
+    token: int
+    newest: Micros
+
+
+_NOTHING = _Stored(NO_ROW, NEVER)
+
+
+def write_chosen(
+    parts: Parts, view: FeatureView, generation: str, chosen: Chosen, *, as_of: Micros, progress: Progress
+) -> Written:
+    """Bring the online rows of all keys that have a chosen row up to date.
 
     Safe to repeat, to break off anywhere, and to run twice at the same time.
+
+    Args:
+        as_of: the moment as of which windows are computed, not before `chosen.latest`. A row that has merged a later
+            event is computed as of that event, so that no row goes back.
     """
     table = table_of(parts.project, view, generation)
-    run = _Run(parts, view, table, chosen, progress)
+    run = _Run(parts, view, table, chosen, as_of, progress)
     return run.windows() if view.is_aggregated else run.newest()
 
 
@@ -65,6 +82,7 @@ class _Run:
     view: FeatureView
     table: Table
     chosen: Chosen
+    as_of: Micros
     progress: Progress
 
     def inputs(self) -> dict[str, Input | pa.Table | None]:
@@ -115,10 +133,11 @@ class _Run:
         done = Written()
         for _ in range(_ATTEMPTS):
             # Tokens first: whoever writes after this has read the source before or after us, and then we read it again.
-            tokens = self._tokens(keys)
+            stored = self._stored(keys)
+            up_to = max([self.as_of, *(each.newest for each in stored.values())])
             lost: set[bytes] = set()
-            for rows in self._rows_by_key(touched):
-                kept = self._fold(rows, tokens, lost)
+            for rows in self._rows_by_key(touched, up_to):
+                kept = self._fold(rows, stored, lost)
                 done += kept
                 self.told(told + done.rows)
             if not lost:
@@ -130,17 +149,23 @@ class _Run:
             hint="see which other programs materialize this view at the same time",
         )
 
-    def _tokens(self, keys: Sequence[bytes]) -> dict[bytes, int]:
-        tokens = {}
+    def _stored(self, keys: Sequence[bytes]) -> dict[bytes, _Stored]:
+        layout = layout_of(self.view)
+        stored = {}
         for start in range(0, len(keys), _TOKENS_AT_ONCE):
             piece = keys[start : start + _TOKENS_AT_ONCE]
             (found,) = self.parts.online.read([Lookup(self.table, piece)])
-            tokens.update((key, row[1]) for key, row in zip(piece, found, strict=True) if row is not None)
-        return tokens  # type: ignore[return-value]
+            rows = {key: row for key, row in zip(piece, found, strict=True) if row is not None}
+            newest = _newest(layout, [row[0] for row in rows.values()])
+            stored.update(
+                (key, _Stored(row[1], time))  # type: ignore[arg-type]
+                for (key, row), time in zip(rows.items(), newest, strict=True)
+            )
+        return stored
 
-    def _rows_by_key(self, wanted: pa.Table) -> Iterator[pa.Table]:
-        """All rows of the wanted keys up to the latest moment, in pieces that hold whole keys."""
-        query = RowsOfKeys(self.view, replace(self.chosen, earliest=None, news_from=None, events_from=None))
+    def _rows_by_key(self, wanted: pa.Table, up_to: Micros) -> Iterator[pa.Table]:
+        """All rows of the wanted keys up to a moment, in pieces that hold whole keys."""
+        query = RowsOfKeys(self.view, Chosen(up_to))
         held: list[pa.Table] = []
         size = 0
         for batch in self.parts.offline.run(query, {**self.inputs(), WANTED: wanted}).reader(_EVENTS_AT_ONCE // 2):
@@ -155,27 +180,49 @@ class _Run:
         if size:
             yield pa.concat_tables(held)
 
-    def _fold(self, rows: pa.Table, tokens: Mapping[bytes, int], lost: set[bytes]) -> Written:
+    def _fold(self, rows: pa.Table, stored: Mapping[bytes, _Stored], lost: set[bytes]) -> Written:
         """Write these keys, folded from all of their source rows; those that lost a race are added to `lost`."""
         view, parts = self.view, self.parts
         layout = layout_of(view)
         rows = rows.combine_chunks()
-        starts = _starts(view, rows)
-        _, keys = keyed_rows(view, rows.take(pa.array(starts)))
-        places = np.repeat(np.arange(len(starts)), np.diff(np.append(starts, rows.num_rows)))
+        keys, places = self._keys(rows)
+        limits = np.array([max(self.as_of, stored.get(key, _NOTHING).newest) for key in keys], dtype=np.int64)
+        counts = _ints(rows["ts"]) <= limits[places]
+        if not counts.all():
+            # What is read for the sake of one key's row is not due for the others.
+            rows = rows.filter(pa.array(counts)).combine_chunks()
+            if not rows.num_rows:
+                return Written()
+            keys, places = self._keys(rows)
         own = [name for name in rows.column_names if name.startswith(OWN)]
         columns = inputs_of(parts, view, layout, rows.select(own).rename_columns([name[len(OWN) :] for name in own]))
         times, created, arrived = (_ints(rows[name]) for name in ("ts", "created", "arrived"))
         events = Events(places, times, created, np.zeros(len(places), dtype=np.int32), arrived, columns)
-        state, _ = fold(layout, decode(layout, [None] * len(keys)), events, clock_us=self.chosen.latest)
+        due = int(limits.max(initial=self.as_of))
+        state, _ = fold(layout, decode(layout, [None] * len(keys)), events, clock_us=due)
         blobs = encode(layout, state, max_row_bytes=parts.max_row_bytes)
         kept = parts.online.write(
             self.table, keys, blobs,
-            condition=Unchanged([tokens.get(key, NO_ROW) for key in keys]), expires_at=expiry_of(view, state),
+            condition=Unchanged([stored.get(key, _NOTHING).token for key in keys]),
+            expires_at=expiry_of(view, layout, state, now=self.as_of),
         )  # fmt: skip
         lost.update(key for key, was in zip(keys, kept, strict=True) if not was)
         # `encode` marks what it cut off in the bytes alone.
         return Written(sum(kept), int(decode(layout, blobs).overflow.sum()))
+
+    def _keys(self, rows: pa.Table) -> tuple[list[bytes], Ints]:
+        """The keys whose runs of rows these are, and each row's place among them."""
+        starts = _starts(self.view, rows)
+        _, keys = keyed_rows(self.view, rows.take(pa.array(starts)))
+        return keys, np.repeat(np.arange(len(starts)), np.diff(np.append(starts, rows.num_rows)))
+
+
+def _newest(layout: Layout, rows: Sequence[bytes]) -> list[Micros]:
+    """The latest event time in each row; `NEVER` for one that cannot be read, and is to be replaced anyhow."""
+    try:
+        return decode(layout, rows).newest(layout).tolist()  # type: ignore[no-any-return]
+    except StorageError:
+        return [NEVER] if len(rows) == 1 else [time for row in rows for time in _newest(layout, [row])]
 
 
 def write_newest(

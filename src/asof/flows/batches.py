@@ -75,7 +75,9 @@ def batch_of_archive(source: Source, rows: pa.Table) -> Batch:
     offset = rows["offset"].combine_chunks().to_numpy(zero_copy_only=False).astype(np.int64)
     raw = rows.drop_columns([name for name in ARRIVAL_COLUMNS if name in rows.column_names])
     times = event_micros(raw[source.timestamp_field].combine_chunks(), source.timestamp_unit)
-    return batch_of(source, raw, event_time=times.to_numpy(zero_copy_only=False), partition=partition, offset=offset)
+    return batch_of(
+        source, raw, event_time=times.to_numpy(zero_copy_only=False), partition=partition, offset=offset
+    )
 
 
 def counted(source: Source, batch: Batch) -> Batch:
@@ -84,6 +86,19 @@ def counted(source: Source, batch: Batch) -> Batch:
         return batch
     counts = (batch.event_time >= source.stream_from) | (batch.partition == HISTORY)
     return batch if counts.all() else batch.take(np.flatnonzero(counts))
+
+
+def with_keys(view: FeatureView, batch: Batch) -> Batch:
+    """Without rows in which a join key of the view is null, which no read can find.
+
+    Messages have their keys; but what was archived before the source declared a key's column has none.
+    """
+    kept = np.ones(len(batch), dtype=bool)
+    for field in view.key_fields:
+        column = batch.rows[field.name]
+        if column.null_count:
+            kept &= column.is_valid().to_numpy()
+    return batch if kept.all() else batch.take(np.flatnonzero(kept))
 
 
 @dataclass(frozen=True)

@@ -21,6 +21,7 @@ from asof.flows.take_in import take_in
 from asof.flows.topics import topics_of
 from asof.log.protocol import UnknownTopic
 from asof.offline.protocol import HISTORY
+from asof.sql import archive as statements
 
 WAIT_S = 15.0
 """How long workers may take to catch up with a new generation; they flush every few seconds."""
@@ -184,18 +185,20 @@ def _is_behind(
     return any(int(reached.get(name, -1)) < offset for name, offset in ends.items())
 
 
-def _fold_archive(parts: Parts, source: LogSource, feeder: Feeder, base: Mapping[int, int], progress: Progress) -> int:
+def _fold_archive(
+    parts: Parts, source: LogSource, feeder: Feeder, base: Mapping[int, int], progress: Progress
+) -> int:
     """Fold every archived row up to the base offsets, one bucket of keys after the other."""
     rows = parts.offline.rows(parts.archive_of(source))
     if rows is None:
         return 0
-    total = _one(parts, "SELECT count(*) AS n FROM archive", {"archive": rows})
+    total = _one(parts, statements.count_rows(), {"archive": rows})
     buckets = max(1, -(-total // _EVENTS_AT_ONCE))
     keys = [source.raw(key) for key in feeder.view.join_keys]
     hashed = parts.offline.bucket(keys, buckets)
     done = written = 0
     for bucket in range(buckets):
-        text = f"SELECT * FROM archive WHERE {hashed} = {bucket} AND ({_up_to(base)})"
+        text = statements.rows_of_bucket(hashed, bucket, through=base)
         table = parts.offline.sql(text, {"archive": rows}).reader(100_000).read_all()
         if table.num_rows:
             batch = counted(source, batch_of_archive(source, table))
@@ -205,9 +208,6 @@ def _fold_archive(parts: Parts, source: LogSource, feeder: Feeder, base: Mapping
     return written
 
 
-def _up_to(offsets: Mapping[int, int]) -> str:
-    terms = [f'(partition = {each} AND "offset" <= {offset})' for each, offset in offsets.items() if offset >= 0]
-    return " OR ".join(terms) or "false"
 
 
 def _one(parts: Parts, text: str, inputs: Mapping[str, Any]) -> int:

@@ -14,10 +14,10 @@ from asof.definitions import LogSource
 from asof.errors import StorageError
 from asof.fitting import event_micros
 from asof.flows.feeding import GRACE
-from asof.flows.keys import quoted
 from asof.flows.parts import Parts
 from asof.online.protocol import NO_ROW, Lookup, Table, Unchanged
 from asof.packing import key_bytes, key_values, plain_values
+from asof.sql import archive as statements
 
 EVENTS = "__events"
 """Behind a source's name: the table of its events' ids. No view is called so."""
@@ -53,10 +53,7 @@ class Claims:
         rows = self.parts.offline.rows(self.parts.archive_of(self.source))
         if rows is not None:
             since = self.parts.clock() - self.source.event_id_horizon
-            text = (
-                f'SELECT {quoted(self.source.event_id)} AS id, "partition", "offset", ingested_at FROM archive '
-                f"WHERE epoch_us(ingested_at) >= {since} AND {quoted(self.source.event_id)} IS NOT NULL"
-            )
+            text = statements.event_ids_since(self.source.event_id, since, dialect=self.parts.offline.dialect)
             for batch in self.parts.offline.sql(text, {"archive": rows}).reader(_ROWS_AT_ONCE):
                 self._restore(pa.Table.from_batches([batch]))
         self.parts.online.write_progress(self.table, {RESTORED: f"in {incarnation}"}, within=incarnation)

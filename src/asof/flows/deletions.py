@@ -33,7 +33,7 @@ def deletions(parts: Parts, source: Source, rows: pa.Table) -> npt.NDArray[np.bo
             assert dtype is not None, f"{name} has no type of ours, which plan refuses"
             schema[name], columns[name] = dtype, fit(rows[name], dtype)[0]
         table = pa.table(columns) if columns else rows
-        text = print_sql(parsed, parts.offline.dialect, schema=schema)
+        text = print_sql(parsed, parts.offline.batch_dialect, schema=schema)
         gone |= _true(parts.offline.evaluate(table, {"gone": text})["gone"])
     return gone if gone.any() else None
 

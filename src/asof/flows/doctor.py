@@ -25,6 +25,7 @@ from asof.log.protocol import UnknownTopic
 from asof.offline.protocol import HISTORY, Archive
 from asof.packing import key_values
 from asof.sources.protocol import CountsInPlace, Files
+from asof.sql import archive as statements
 from asof.timing import iso
 
 _SMALL_BYTES = 8 * 1024 * 1024
@@ -279,5 +280,5 @@ def _training_sets(parts: Parts) -> Said:
 
 
 def _count(parts: Parts, rows: Any) -> int:
-    table = parts.offline.sql("SELECT count(*) AS n FROM counted", {"counted": rows}).reader().read_all()
+    table = parts.offline.sql(statements.count_rows("source"), {"source": rows}).reader().read_all()
     return int(table.column(0)[0].as_py())

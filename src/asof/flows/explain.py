@@ -23,7 +23,7 @@ from asof.flows.deletions import deletions
 from asof.flows.feeding import input_schema, layout_of
 from asof.flows.historical import TIME, read_history
 from asof.flows.inputs import rows_of
-from asof.flows.keys import key_condition, plain_key, plain_value, restored_key
+from asof.flows.keys import plain_key, plain_value, restored_key
 from asof.flows.parts import Parts, current_generation, table_of
 from asof.flows.serving import Reader
 from asof.offline.protocol import HISTORY
@@ -31,6 +31,7 @@ from asof.online.protocol import Lookup
 from asof.packing import gone_at, key_bytes, unpack_row, versions_of
 from asof.selection import Derivation, Selection, ViewRead, select
 from asof.sources.protocol import Files, Need
+from asof.sql import archive as statements
 from asof.timing import Micros, floor_to, iso, moment, span_text
 
 _LATER_SHOWN, _SHOWN = 20, 200
@@ -165,8 +166,10 @@ def _rows_of_key(parts: Parts, view: FeatureView, plain: Sequence[Any]) -> _Rows
     found = rows_of(parts, source, need=Need(keys=keys or None))
     table = _empty(source)
     if found is not None:
-        mine = key_condition(source, view.key_fields, plain, dialect=parts.offline.dialect)
-        text = f"SELECT * FROM source WHERE {mine}"
+        text = statements.rows_of_keys(
+            [source.raw(key) for key in view.join_keys], view.key_fields, [plain], dialect=parts.offline.dialect,
+            relation="source",
+        )  # fmt: skip
         table = parts.offline.sql(text, {"source": found}).reader().read_all()
     table = table.filter(table[source.timestamp_field].is_valid())
     if source.is_log:

@@ -13,7 +13,9 @@ from asof.timing import iso
 _ATTEMPTS = 50
 
 
-def change_facts(parts: Parts, change: Callable[[Mapping[str, Any]], Mapping[str, Any]], *, note: str) -> Snapshot:
+def change_facts(
+    parts: Parts, change: Callable[[Mapping[str, Any]], Mapping[str, Any]], *, note: str
+) -> Snapshot:
     """Commit `change(facts)` over the newest snapshot; on a conflict, over the one that came between.
 
     Args:

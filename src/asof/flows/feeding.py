@@ -15,12 +15,12 @@ from asof.definitions import FeatureView, LogSource, Sliding
 from asof.dtypes import DType
 from asof.errors import StorageError
 from asof.expressions import check, parse, print_sql
-from asof.flows.batches import Batch, Keyed, keyed
+from asof.flows.batches import Batch, Keyed, keyed, with_keys
 from asof.flows.deletions import deletions
 from asof.flows.latest_rows import LatestRows, Newest
 from asof.flows.parts import Parts, table_of
 from asof.online.protocol import NO_ROW, Lookup, Row, Unchanged
-from asof.packing import Version, merge_versions, plain_values
+from asof.packing import Version, merge_versions, newest_time, plain_values
 from asof.timing import DAY, HOUR, SECOND, Micros
 
 GRACE = 7 * DAY
@@ -66,6 +66,7 @@ class Feeder:
         Returns:
             How many rows were written.
         """
+        batch = with_keys(self.view, batch)
         if not len(batch):
             return 0
         due = clock - self.view.delay
@@ -117,7 +118,7 @@ class Feeder:
         if state.incomplete.any():
             self._mark(keys, state, events)
         blobs = encode(layout, state, max_row_bytes=self.parts.max_row_bytes)
-        expiry = expiry_of(self.view, state)
+        expiry = expiry_of(self.view, layout, state, now=due)
         tokens = [row[1] if row else NO_ROW for row in found]
         changed: Sequence[int] = range(len(keys))
         if counts.replayed:
@@ -132,7 +133,9 @@ class Feeder:
         self._count(counts)
         return [i for i, was in zip(changed, kept, strict=True) if not was]
 
-    def _apply_latest(self, batch: Batch, distinct: Keyed, due: Micros, gone: npt.NDArray[np.bool_] | None) -> int:
+    def _apply_latest(
+        self, batch: Batch, distinct: Keyed, due: Micros, gone: npt.NDArray[np.bool_] | None
+    ) -> int:
         view = self.view
         # Only the newest due row of a key can become its value: the older ones of this batch need no look.
         order = np.lexsort((batch.partition, batch.offset, batch.created, batch.event_time, distinct.rows))
@@ -160,10 +163,7 @@ class Feeder:
                     changed.append(key)
                     values.append(merged)
                     tokens.append(row[1] if row else NO_ROW)
-                    expiry.append(None)
-                    if view.ttl:
-                        last = max(each.event_time for each in versions[key])
-                        expiry[-1] = self._expiry(last)
+                    expiry.append(self._expiry(newest_time(merged, len(columns))) if view.ttl else None)
             if not changed:
                 return written
             keys = [distinct.keys[key] for key in changed]
@@ -203,9 +203,17 @@ class Feeder:
                 newest, tokens, values = newest.of(stays), [tokens[i] for i in stays], [values[i] for i in stays]
             if not values:
                 return written
+            expiry = None
+            if self.view.ttl:
+                width = len(self.view.features)
+                # A row that is not the pushed one alone may keep a later one, too.
+                expiry = [
+                    self._expiry(time if value is own else newest_time(value, width))  # type: ignore[arg-type]
+                    for time, own, value in zip(newest.times, newest.packed, values, strict=True)
+                ]
             kept = self.parts.online.write(
                 self.table, newest.keys, values, condition=Unchanged(tokens, within=self.incarnation),  # type: ignore[arg-type]
-                expires_at=[self._expiry(time) for time in newest.times] if self.view.ttl else None,
+                expires_at=expiry,
             )  # fmt: skip
             written += sum(kept)
             if all(kept):
@@ -259,17 +267,29 @@ class Feeder:
         )
 
 
-def expiry_of(view: FeatureView, state: State) -> list[int | None] | None:
-    """When each row of aggregates may go: long after its last window has passed; never with an unwindowed one."""
+def expiry_of(view: FeatureView, layout: Layout, state: State, *, now: Micros) -> list[int | None] | None:
+    """When each row of aggregates may go: long after its last window has passed; never with an unwindowed one.
+
+    Args:
+        now: the moment up to which events are due.
+    """
     reach = 0
+    newest = state.newest(layout)
     for each in view.aggregations:
         if each.window is None:
             return None
         window = each.window
-        reach = max(reach, window.length + window.hop if isinstance(window, Sliding) else window.gap)
-    # A pending event keeps its row: it is at most `max_future` later than the horizon, which the grace covers.
-    last = np.maximum(state.horizon, 0) + reach + view.delay + GRACE
-    return last.tolist()
+        if isinstance(window, Sliding):
+            reach = max(reach, window.length + window.hop)
+        else:
+            # A session goes on with an event that comes late, or out of a log that is read long after it was written.
+            reach = max(reach, window.gap + layout.allowed_lateness)
+            newest = np.maximum(newest, now)
+    expiry: list[int | None] = (newest + reach + view.delay + GRACE).tolist()
+    # A row beyond its limit does not know its newest event. Without it the key would begin again from nothing.
+    for row in np.flatnonzero(state.overflow).tolist():
+        expiry[row] = None
+    return expiry
 
 
 def layout_of(view: FeatureView) -> Layout:

@@ -20,6 +20,7 @@ from asof.flows.historical_read import HistoricalRead, Shape, check_keys
 from asof.flows.inputs import inputs_of
 from asof.flows.parts import Parts
 from asof.flows.training_set_save import save_training_set
+from asof.local_paths import NotLocal, local_path
 from asof.selection import FeatureOut, Selection, ViewRead
 from asof.sources.protocol import Files
 from asof.sql.point_in_time import PointInTime
@@ -79,7 +80,10 @@ class HistoricalResult:
         import pyarrow.csv  # noqa: PLC0415
         import pyarrow.parquet  # noqa: PLC0415
 
-        path = Path(path)
+        try:
+            path = Path(local_path(str(path)))
+        except NotLocal as error:
+            raise RequestError(f"the file to write: {error}", hint="write it here, then upload it") from error
         if path.suffix not in (".parquet", ".csv"):
             raise RequestError(f"file {str(path)!r} is neither .parquet nor .csv", hint="choose one of these endings")
         opened = pyarrow.parquet.ParquetWriter if path.suffix == ".parquet" else pyarrow.csv.CSVWriter
@@ -181,7 +185,12 @@ def spine_of(entity_df: Any) -> pa.Table | Files | str:
     if isinstance(entity_df, Path) or (
         isinstance(entity_df, str) and not entity_df.lstrip().upper().startswith(("SELECT", "WITH", "FROM", "("))
     ):
-        return _file_of(Path(entity_df))
+        try:
+            return _file_of(Path(local_path(str(entity_df))))
+        except NotLocal as error:
+            raise EntityFrameError(
+                f"the entity frame: {error}", hint="copy the file here, or read it into a data frame"
+            ) from error
     if isinstance(entity_df, str):
         return entity_df
     if hasattr(entity_df, "to_arrow") and hasattr(entity_df, "lazy"):  # polars.DataFrame

@@ -203,7 +203,9 @@ class Ingest:
         offset = messages.offsets[decoded.index]
         raw = with_arrival(decoded.rows, partition=partition, offset=offset, ingested_at=now)
         if self.feeders and len(offset):
-            batch = batch_of(source, decoded.rows, event_time=decoded.event_time, partition=partition, offset=offset)
+            batch = batch_of(
+                source, decoded.rows, event_time=decoded.event_time, partition=partition, offset=offset
+            )
             self.generations.feed(source, batch, raw)
         self._buffer = self._buffer.followed_by(
             _Buffer([raw] if len(offset) else [], [letters] if letters is not None else [], through, len(messages))

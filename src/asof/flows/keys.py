@@ -1,4 +1,4 @@
-"""Keys that a user names: checked against their types, packed, hashed, and as a condition over a source's rows."""
+"""Keys that a user names: checked against their types, packed and hashed."""
 
 from __future__ import annotations
 
@@ -6,11 +6,10 @@ from collections.abc import Mapping, Sequence
 from hashlib import blake2b
 from typing import Any
 
-from asof.definitions import Field, Source
+from asof.definitions import Field
 from asof.errors import RequestError, nearest
 from asof.fitting import checker
 from asof.packing import plainer, restorer
-from asof.sql import postgres
 
 
 def plain_key(fields: Sequence[Field], key: Mapping[str, Any]) -> list[Any]:
@@ -51,43 +50,6 @@ def restored_key(fields: Sequence[Field], plain: Sequence[Any]) -> dict[str, Any
         field.name: value if restore is None else restore(value)
         for field, restore, value in zip(fields, back, plain, strict=True)
     }
-
-
-def key_condition(source: Source, fields: Sequence[Field], plain: Sequence[Any], *, dialect: str) -> str:
-    """SQL that holds for the source's rows of one key; `true` without join keys.
-
-    Args:
-        dialect: of the offline store that reads it.
-    """
-    terms = [
-        _equals(quoted(source.raw(field.name)), field, value, dialect)
-        for field, value in zip(fields, plain, strict=True)
-    ]
-    return " AND ".join(terms) or "true"
-
-
-def _equals(column: str, field: Field, value: Any, dialect: str) -> str:
-    if field.dtype.name == "Timestamp":
-        return f"{column} = {postgres.instant(value)}" if dialect == "postgres" else f"epoch_us({column}) = {value}"
-    if field.dtype.name == "Date":
-        return f"CAST({column} AS DATE) = DATE '1970-01-01' + {value}"
-    if isinstance(value, bytes):
-        return f"{column} = {postgres.literal(value, field.dtype) if dialect == 'postgres' else _unhex(value)}"
-    if isinstance(value, str):
-        return f"{column} = '" + value.replace("'", "''") + "'"
-    if isinstance(value, float):
-        # As text, since NaN and infinity have no literal; a Float32 equals only what was rounded like it.
-        return f"{column} = CAST('{value!r}' AS {'REAL' if field.dtype.name == 'Float32' else 'DOUBLE PRECISION'})"
-    return f"{column} = {value!r}"
-
-
-def _unhex(value: bytes) -> str:
-    return f"unhex('{value.hex()}')"
-
-
-def quoted(name: str) -> str:
-    """A column's name in SQL."""
-    return '"' + name.replace('"', '""') + '"'
 
 
 def key_hash(key: bytes, seed: int) -> int:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 import uuid
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import msgspec
@@ -18,6 +18,7 @@ from asof.flows.facts import change_facts
 from asof.flows.parts import Parts, log_source_named, raw_keys
 from asof.flows.transforms import transform_of
 from asof.log.protocol import Headers, UnknownTopic
+from asof.sql import archive as statements
 from asof.timing import micros
 
 ORIGIN = "origin"
@@ -47,7 +48,7 @@ def list_letters(parts: Parts, source: str | None = None, limit: int = 100) -> p
     snapshot = parts.registry.load(parts.project)
     tables = []
     for each in _sources(snapshot, source):
-        rows = _letters(parts, each, f'ORDER BY "at" DESC, "partition", "offset" DESC LIMIT {int(limit)}')
+        rows = _letters(parts, each, statements.newest_letters(int(limit)))
         sent = replayed_places(parts, each) if rows.num_rows else set()
         places = list(zip(rows["partition"].to_pylist(), rows["offset"].to_pylist(), strict=True))
         tables.append(
@@ -74,7 +75,7 @@ def show_letter(parts: Parts, id: str) -> dict[str, Any]:  # noqa: A002 - the wo
         NotFound: there is no such letter.
     """
     source, place = _of_id(parts, id)
-    rows = _letters(parts, source, _is_one_of([place]))
+    rows = _letters(parts, source, statements.letters([place]))
     if not rows.num_rows:
         raise NotFound(f"no dead letter {id!r}", hint="run `asof dead-letters list` to see them")
     letter = rows.to_pylist()[0]
@@ -105,7 +106,7 @@ def replay_letters(parts: Parts, source: str, ids: Sequence[str] | None = None) 
         if foreign:
             raise NotFound(f"dead letter {foreign[0]!r} is not of source {source!r}", hint="name its own source")
         chosen = {place for _, place in found}
-    rows = _letters(parts, wanted, _is_one_of(chosen) if chosen is not None else "").to_pylist()
+    rows = _letters(parts, wanted, statements.letters(chosen)).to_pylist()
     by_place = {(row["partition"], row["offset"]): row for row in rows}
     for place in sorted((chosen or set()) - by_place.keys()):
         raise NotFound(f"no dead letter {letter_id(source, place)!r}", hint="run `asof dead-letters list` to see them")
@@ -232,20 +233,15 @@ def _refused(
     return {letter.index: letter.reason for letter in decoded.letters}
 
 
-def _letters(parts: Parts, source: LogSource, more: str) -> pa.Table:
+def _letters(parts: Parts, source: LogSource, text: str) -> pa.Table:
     rows = parts.offline.rows(parts.letters_of(source))
     if rows is None:
         return _STORED.empty_table()
-    found = parts.offline.sql(f"SELECT * FROM letters {more}", {"letters": rows}).reader().read_all()
+    found = parts.offline.sql(text, {"letters": rows}).reader().read_all()
     for name in set(_STORED.names) - set(found.column_names):
         # Letters of an earlier version have no headers.
         found = found.append_column(name, pa.nulls(found.num_rows, _STORED.field(name).type))
     return found.select(_STORED.names).cast(_STORED)
-
-
-def _is_one_of(places: Iterable[Place]) -> str:
-    pairs = ", ".join(f"({partition}, {offset})" for partition, offset in sorted(places))
-    return f'WHERE ("partition", "offset") IN ({pairs})' if pairs else "WHERE false"
 
 
 def _sources(snapshot: Snapshot, name: str | None) -> list[LogSource]:

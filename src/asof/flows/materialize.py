@@ -67,6 +67,9 @@ def materialize(
     `lag`. Where none of these is given nothing says how late a row may come, so all are read, and none is missed.
     No row later than the clock, less the view's delay, is written.
 
+    The rows of windowed views are computed as of the end, or as of the newest run's if that is later: a run over the
+    past takes late rows in, and no row goes back.
+
     Args:
         views: names; all views that a batch source feeds where None.
         start, end: event times `[start, end)`.
@@ -128,9 +131,10 @@ def _update(
     latest = _latest(view, began, end)
     before = _progress(snapshot, view, generation)
     chosen = Chosen(latest, earliest=start) if start is not None else _news(view, latest, before)
-    written = _write(parts, view, generation, chosen, began=began, progress=progress)
+    as_of = max(latest, min(_newest(snapshot, view, generation, latest), _latest(view, began, None)))
+    written = _write(parts, view, generation, chosen, as_of=as_of, began=began, progress=progress)
     after = _moved(before, start=start, latest=latest, began=began)
-    _record(parts, view, generation, after, _run(began, start, end, written), is_current=True)
+    _record(parts, view, generation, after, _run(began, start, end, written), as_of=as_of, is_current=True)
     return written, latest
 
 
@@ -155,14 +159,21 @@ def _fill(parts: Parts, view: FeatureView, generation: str, progress: Progress) 
     """Write everything up to the clock into a generation that readers do not use yet."""
     began = parts.clock()
     latest = _latest(view, began, None)
-    written = _write(parts, view, generation, Chosen(latest), began=began, progress=progress)
+    written = _write(parts, view, generation, Chosen(latest), as_of=latest, began=began, progress=progress)
     reached = _Reached(latest + 1, began)
-    _record(parts, view, generation, reached, _run(began, None, None, written), is_current=False)
+    _record(parts, view, generation, reached, _run(began, None, None, written), as_of=latest, is_current=False)
     return written, latest
 
 
 def _write(
-    parts: Parts, view: FeatureView, generation: str, chosen: Chosen, *, began: Micros, progress: Progress
+    parts: Parts,
+    view: FeatureView,
+    generation: str,
+    chosen: Chosen,
+    *,
+    as_of: Micros,
+    began: Micros,
+    progress: Progress,
 ) -> Written:
     """Write the rows, then into the store that it has them.
 
@@ -171,7 +182,7 @@ def _write(
     """
     table = table_of(parts.project, view, generation)
     incarnation = parts.online.incarnation()
-    written = write_chosen(parts, view, generation, chosen, progress=progress)
+    written = write_chosen(parts, view, generation, chosen, as_of=as_of, progress=progress)
     known = int(parts.online.progress(table).get(MATERIALIZED, began))
     try:
         parts.online.write_progress(table, {MATERIALIZED: max(began, known)}, within=incarnation)
@@ -236,6 +247,22 @@ def _progress(snapshot: Snapshot, view: FeatureView, generation: str) -> _Reache
     return _Reached(known["until"], known["created_until"])
 
 
+def _newest(snapshot: Snapshot, view: FeatureView, generation: str, default: Micros) -> Micros:
+    """The latest moment as of which a run has computed rows of this generation."""
+    known = snapshot.facts.get("materialized", {}).get(view.name, {})
+    if known.get("generation") != generation:
+        return default
+    if "as_of" in known:
+        return int(known["as_of"])
+    # Written before runs recorded it: of the runs before the last one only the plain ones are known.
+    moments = [default]
+    if known.get("until") is not None:
+        moments.append(known["until"] - 1)
+    if "started" in known:
+        moments.append(_latest(view, known["started"], known.get("end")))
+    return max(moments)
+
+
 def _run(began: Micros, start: Micros | None, end: Micros | None, written: Written) -> dict[str, Any]:
     return {"started": began, "start": start, "end": end, "rows": written.rows, "overflowed": written.overflowed}
 
@@ -247,6 +274,7 @@ def _record(
     reached: _Reached | None,
     run: Mapping[str, Any],
     *,
+    as_of: Micros,
     is_current: bool,
 ) -> None:
     """Commit how far a generation is, after its rows are written."""
@@ -264,7 +292,8 @@ def _record(
             theirs = _Reached(other["until"], other["created_until"])
             mine = max(mine, theirs, key=lambda each: (each.created, each.events))
         until = {} if mine is None else {"until": mine.events, "created_until": mine.created}
-        known[view.name] = {"generation": generation, **until, **run}
+        newest = max(as_of, other.get("as_of", as_of)) if other.get("generation") == generation else as_of
+        known[view.name] = {"generation": generation, **until, **run, "as_of": newest}
         return {"materialized": known}
 
     change_facts(parts, recorded, note=f"materialized {view.name}: {run['rows']} rows")

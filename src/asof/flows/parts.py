@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -64,6 +64,10 @@ class Parts:
     def function_of(self, source: LogSource) -> MessageTransform | None:
         """A source's transform with its function at hand; None where this process does not have it."""
         return source.transform
+
+    def shared_stores(self) -> Mapping[str, Sequence[str]]:
+        """Other configurations → the stores whose data they have in common with this one, by the names of sections."""
+        return {}
 
     def letters_of(self, source: Source) -> Archive:
         return Archive(self.project, source.name, "letters")

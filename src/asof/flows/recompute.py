@@ -12,10 +12,10 @@ from asof.definitions import LogSource
 from asof.flows.batches import batch_of_archive, counted, keyed
 from asof.flows.deletions import deletions
 from asof.flows.feeding import Feeder, expiry_of, inputs_of, layout_of
-from asof.flows.keys import key_condition
 from asof.flows.parts import Parts
 from asof.online.protocol import Lookup, Unchanged
 from asof.packing import key_values
+from asof.sql import archive as statements
 
 _KEYS_AT_ONCE = 200
 
@@ -34,7 +34,9 @@ def recompute_rows(parts: Parts, source: LogSource, feeder: Feeder, keys: Sequen
     return done
 
 
-def _recompute(parts: Parts, source: LogSource, feeder: Feeder, keys: Sequence[bytes], archive: Any) -> list[bytes]:
+def _recompute(
+    parts: Parts, source: LogSource, feeder: Feeder, keys: Sequence[bytes], archive: Any
+) -> list[bytes]:
     view = feeder.view
     layout = layout_of(view)
     (found,) = parts.online.read([Lookup(feeder.table, list(keys))])
@@ -50,11 +52,10 @@ def _recompute(parts: Parts, source: LogSource, feeder: Feeder, keys: Sequence[b
     ]  # fmt: skip
     if not ready:
         return gone
-    conditions = [
-        key_condition(view.source, view.key_fields, key_values(keys[i]), dialect=parts.offline.dialect) for i in ready
-    ]
-    mine = " OR ".join(f"({each})" for each in conditions)
-    text = f"SELECT * FROM archive WHERE {mine}"
+    text = statements.rows_of_keys(
+        [view.source.raw(key) for key in view.join_keys], view.key_fields, [key_values(keys[i]) for i in ready],
+        dialect=parts.offline.dialect,
+    )  # fmt: skip
     table = parts.offline.sql(text, {"archive": archive}).reader().read_all()
     batch = counted(view.source, batch_of_archive(view.source, table))
     distinct = keyed(view, batch.rows)
@@ -69,10 +70,11 @@ def _recompute(parts: Parts, source: LogSource, feeder: Feeder, keys: Sequence[b
     batch, rows = batch.take(np.flatnonzero(chosen)), rows[chosen]
     columns = inputs_of(parts, view, layout, batch.rows)
     events = Events(rows, batch.event_time, batch.created, batch.partition, batch.offset, columns)
-    made, _ = fold(layout, decode(layout, [None] * len(ready)), events, clock_us=parts.clock() - view.delay)
+    due = parts.clock() - view.delay
+    made, _ = fold(layout, decode(layout, [None] * len(ready)), events, clock_us=due)
     kept = parts.online.write(
         feeder.table, [keys[i] for i in ready], encode(layout, made, max_row_bytes=parts.max_row_bytes),
         condition=Unchanged([found[i][1] for i in ready]),  # type: ignore[index, misc]
-        expires_at=expiry_of(view, made),
+        expires_at=expiry_of(view, layout, made, now=due),
     )  # fmt: skip
     return gone + [keys[i] for i, was in zip(ready, kept, strict=True) if was]

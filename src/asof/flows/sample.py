@@ -16,11 +16,12 @@ from asof.errors import NotFound, RequestError, nearest
 from asof.fitting import event_micros, fit
 from asof.flows.historical import TIME, read_history, view_as_of
 from asof.flows.inputs import rows_of
-from asof.flows.keys import key_hash, quoted, restored_key
+from asof.flows.keys import key_hash, restored_key
 from asof.flows.parts import Parts, current_generation, table_of
 from asof.flows.serving import Reader
 from asof.packing import key_bytes, key_values, plain_values
 from asof.selection import Selection, ViewRead, select
+from asof.sql import archive as statements
 from asof.timing import moment
 
 _PAGE = 5000
@@ -124,9 +125,7 @@ def _keys_in_history(parts: Parts, read: ViewRead) -> Iterator[list[bytes]]:
     rows = rows_of(parts, view.source)
     if rows is None or not view.join_keys:
         return
-    columns = [quoted(view.source.raw(key)) for key in view.join_keys]
-    known = " AND ".join(f"{each} IS NOT NULL" for each in columns)
-    text = f"SELECT DISTINCT {', '.join(columns)} FROM source WHERE {known}"
+    text = statements.distinct_keys([view.source.raw(key) for key in view.join_keys])
     for batch in parts.offline.sql(text, {"source": rows}).reader():
         pairs = zip(batch.columns, view.key_fields, strict=True)
         plain = [plain_values(fit(column, field.dtype)[0], field.dtype) for column, field in pairs]
@@ -222,9 +221,9 @@ def sampled_rows(
         types |= {field.name: field.dtype.arrow() for field in source.schema}
         kinds = [types.get(named[name] if named else name, pa.int64()) for name in names]
         return pa.table([pa.array([], kind) for kind in kinds], names=names), np.zeros(0, dtype=np.uint64)
-    places = ['"partition" AS asof_partition', '"offset" AS asof_offset'] if source.is_log else []
-    columns = [f"{quoted(source.raw(own))} AS {quoted(name)}" for name, own in (named or {}).items()] or ["*"]
-    reader = parts.offline.sql(f"SELECT {', '.join([*columns, *places])} FROM source", {"source": found}).reader()
+    columns = {name: source.raw(own) for name, own in (named or {}).items()}
+    text = statements.columns_of_rows(columns, places=source.is_log)
+    reader = parts.offline.sql(text, {"source": found}).reader()
     kept, kept_hashes = None, np.zeros(0, dtype=np.uint64)
     at = 0
     for batch in reader:

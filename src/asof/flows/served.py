@@ -13,6 +13,7 @@ from asof.errors import NotFound, nearest
 from asof.flows.archiving import with_arrival
 from asof.flows.parts import Parts
 from asof.offline.protocol import ARRIVAL_COLUMNS, Archive
+from asof.sql import archive as statements
 
 PREFIX = "served__"
 """Before a service's name, in that of its archive; no source's name has a double underscore at such a place."""
@@ -85,8 +86,7 @@ def served_features(parts: Parts, service: str) -> pa.Table:
             f"no served features of service {service!r} are kept",
             hint=nearest(service, kept) or "set server.feature_log_share, and serve",
         )
-    text = f'SELECT * FROM served ORDER BY {SERVED_AT}, "partition", "offset"'
-    table = parts.offline.sql(text, {"served": rows}).reader().read_all()
+    table = parts.offline.sql(statements.served_rows(SERVED_AT), {"served": rows}).reader().read_all()
     return table.drop_columns([name for name in table.column_names if name in ARRIVAL_COLUMNS])
 
 
@@ -98,7 +98,8 @@ def forget_served(parts: Parts, snapshot: Snapshot, entity: Entity, values: Mapp
         rows = parts.offline.rows(archive)
         if rows is None:
             continue
-        columns = set(parts.offline.sql("SELECT * FROM served LIMIT 0", {"served": rows}).schema.names)
+        text = statements.served_rows(SERVED_AT, describe_only=True)
+        columns = set(parts.offline.sql(text, {"served": rows}).schema.names)
         service = snapshot.project.services.get(name.removeprefix(PREFIX))
         maps = [dict(part.join_key_map) for part in service.features] if service is not None else []
         for names in {tuple(each.get(key, key) for key in entity.join_keys) for each in (*maps, {})}:

@@ -91,7 +91,9 @@ class Member:
     def _revoked(self, partitions: Sequence[Partition]) -> None:
         if not self._is_abandoned:
             self.commit(self.ingest.flush())
-        self.ingest.release(self.topic, [each.number for each in partitions], in_order=not self._is_abandoned)
+        self.ingest.release(
+            self.topic, [each.number for each in partitions], in_order=not self._is_abandoned
+        )
 
     def _lost(self, partitions: Sequence[Partition]) -> None:
         # Someone else reads them by now, from where the archive ends; what is buffered is theirs to write.
@@ -148,7 +150,9 @@ class Worker:
         has_archived: whether something was brought into both stores.
     """
 
-    def __init__(self, parts: Parts, sources: Sequence[str] | None, *, accept_gap: bool, flush_every_s: float) -> None:
+    def __init__(
+        self, parts: Parts, sources: Sequence[str] | None, *, accept_gap: bool, flush_every_s: float
+    ) -> None:
         self.parts = parts
         self.accept_gap = accept_gap
         self.flush_every_s = flush_every_s

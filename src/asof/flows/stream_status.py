@@ -14,6 +14,7 @@ from asof.flows.archiving import EPOCH
 from asof.flows.parts import Parts
 from asof.flows.topics import topics_of
 from asof.log.protocol import Log, UnknownTopic
+from asof.sql import archive as statements
 from asof.timing import MINUTE, SECOND, Micros, iso
 
 RECENT_ROWS = 1000
@@ -100,7 +101,9 @@ def _seconds(duration: float) -> float:
     return round(max(duration, 0) / SECOND, 3)
 
 
-def _time_at(log: Log, topic: str, number: int, start: int, stop: int, *, last: bool = False) -> Micros | None:
+def _time_at(
+    log: Log, topic: str, number: int, start: int, stop: int, *, last: bool = False
+) -> Micros | None:
     """The time of the first (or last) message between two offsets."""
     if start >= stop:
         return None
@@ -110,14 +113,10 @@ def _time_at(log: Log, topic: str, number: int, start: int, stop: int, *, last: 
 
 def _newest(parts: Parts, source: LogSource, archived: Mapping[int, int]) -> dict[int, _Newest]:
     rows = parts.offline.rows(parts.archive_of(source))
-    places = " OR ".join(
-        f'(partition = {partition} AND "offset" > {offset - RECENT_ROWS})'
-        for partition, offset in archived.items() if offset >= 0
-    )  # fmt: skip
-    if rows is None or not places:
+    begun = [partition for partition, offset in archived.items() if offset >= 0]
+    if rows is None or not begun:
         return {}
-    columns = f'partition, "offset", ingested_at, "{source.timestamp_field}" AS happened'
-    text = f"SELECT {columns} FROM archive WHERE {places}"
+    text = statements.newest_rows(begun, count=RECENT_ROWS, time=source.timestamp_field)
     table = parts.offline.sql(text, {"archive": rows}).reader().read_all()
     partitions, offsets = (table[name].to_numpy() for name in ("partition", "offset"))
     taken = event_micros(table["ingested_at"].combine_chunks()).to_numpy(zero_copy_only=False)
@@ -138,8 +137,7 @@ def _rates(parts: Parts, source: LogSource) -> dict[int, int]:
     rows = parts.offline.rows(parts.archive_of(source))
     if rows is None:
         return {}
-    since = iso(parts.clock() - RATE_OVER)
-    text = f"SELECT partition, count(*) AS n FROM archive WHERE ingested_at > TIMESTAMPTZ '{since}' GROUP BY partition"
+    text = statements.counts_since(parts.clock() - RATE_OVER, dialect=parts.offline.dialect)
     return _counts(parts, text, {"archive": rows})
 
 
@@ -147,7 +145,7 @@ def _letters(parts: Parts, source: LogSource) -> dict[int, int]:
     rows = parts.offline.rows(parts.letters_of(source))
     if rows is None:
         return {}
-    return _counts(parts, "SELECT partition, count(*) AS n FROM letters GROUP BY partition", {"letters": rows})
+    return _counts(parts, statements.counts_by_partition("letters"), {"letters": rows})
 
 
 def _counts(parts: Parts, text: str, inputs: Mapping[str, Any]) -> dict[int, int]:

@@ -22,6 +22,7 @@ from asof.flows.parts import Parts
 from asof.offline.protocol import HISTORY
 from asof.selection import Selection
 from asof.sources.protocol import Files
+from asof.sql import archive as statements
 from asof.timing import iso
 
 _NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.\-]{0,99}")
@@ -92,8 +93,7 @@ def _mark(parts: Parts, source: Source) -> dict[str, Any]:
         rows = parts.offline.rows(parts.archive_of(source))
         offsets: dict[str, int] = {}
         if rows is not None:
-            text = 'SELECT "partition", max("offset") AS last FROM archive GROUP BY 1 ORDER BY 1'
-            found = parts.offline.sql(text, {"archive": rows}).reader().read_all().to_pylist()
+            found = parts.offline.sql(statements.last_offsets(), {"archive": rows}).reader().read_all().to_pylist()
             offsets = {str(each["partition"]): each["last"] for each in found}
         version = parts.offline.version(parts.archive_of(source))
         return {"kind": "archive", "version": version, "offsets": offsets}

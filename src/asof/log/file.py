@@ -1,10 +1,15 @@
 """The file log: topics as directories of append-only segments, shared by the processes of one machine.
 
-    <root>/<topic>/topic.json                          its id and number of partitions
-    <root>/<topic>/<partition>/<first offset>.log      batches of records (file_frames), `.index` beside each
-    <root>/<topic>/<partition>/state                   what is published (file_partition); also the writers' lock
-    <root>/<topic>/<partition>/owner                   locked by the log object whose own partition it is
-    <root>/<topic>/groups/<group>/                     members, assignment, committed offsets (file_group)
+    <root>/@<project>/<topic>/                         a topic of a project: projects that share a root share no topic
+    <topic>/topic.json                                 its id and number of partitions
+    <topic>/users                                      the stores that use it, one a line
+    <topic>/<partition>/<first offset>.log             batches of records (file_frames), `.index` beside each
+    <topic>/<partition>/state                          what is published (file_partition); also the writers' lock
+    <topic>/<partition>/owner                          locked by the log object whose own partition it is
+    <topic>/groups/<group>/                            members, assignment, committed offsets (file_group)
+
+Topics from before projects had folders of their own are in `<root>` itself; those that a project knows as its own stay
+there.
 
 The directory must be on a local disk: locks, and what one process sees of another's writes, do not hold over networks.
 """
@@ -19,14 +24,13 @@ import threading
 import uuid
 import weakref
 from collections import OrderedDict
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from itertools import count
 from pathlib import Path
 from typing import TypeVar
 from zlib import crc32
 
-import msgspec
 import numpy as np
 
 from asof.errors import LogError
@@ -36,7 +40,7 @@ from asof.log.file_frames import Packed, pack
 from asof.log.file_group import committed_offsets
 from asof.log.file_partition import SEGMENT_BYTES, FilePartition
 from asof.log.file_state import Deleted, reporting, sync_directory
-from asof.log.file_topic import Topic, TopicFile, write_topic
+from asof.log.file_topic import Topic, TopicFile, add_user, read_topic, remove_user, users_of, write_topic
 from asof.log.file_upkeep import drop_before, erase
 from asof.log.protocol import Headers, Messages, PartitionsCallback, UnknownTopic
 from asof.timing import Clock, Micros
@@ -52,6 +56,9 @@ class FileLog:
     Args:
         root: made if missing; on a local disk.
         clock: the time of records that are sent without one, and the now of retention.
+        project: whose topics these are; they stand in a folder of their own. "" is for topics in `root` itself.
+        user: the store that uses them, in words; it is written beside each topic that it creates or takes up.
+        kept: of the topics in `root` itself, name → id, the names of those that are the project's and stay there.
         segment_bytes: a segment of this size is followed by a new one; retention drops whole segments.
         session_timeout_s: a group's member that does not poll for so long loses its partitions. The same for all
             processes. A dead process's partitions are free at once.
@@ -62,12 +69,17 @@ class FileLog:
         root: Path | str,
         *,
         clock: Clock,
+        project: str = "",
+        user: str = "",
+        kept: Callable[[Mapping[str, str]], Collection[str]] | None = None,
         segment_bytes: int = SEGMENT_BYTES,
         session_timeout_s: float = 60.0,
     ) -> None:
         self.root = Path(root)
-        # For the paths that every send looks at: pathlib takes as long as writing a record.
-        self._root_text = str(root)
+        # No topic's name can be that of a project's folder.
+        self.home = self.root / f"@{project}" if project else self.root
+        self._user = user
+        self._kept = kept
         self._clock = clock
         self._segment_bytes = segment_bytes
         self._session_timeout_s = session_timeout_s
@@ -95,18 +107,25 @@ class FileLog:
             )
         if partitions < 1:
             raise LogError(f"topic {topic!r} needs at least one partition, asked for were {partitions}")
-        path = self.root / topic
-        with self._changing(), reporting("create", path):
-            if path.exists():
-                return
-            new = self.root / f".new-{uuid.uuid4().hex}"
-            (new / "groups").mkdir(parents=True)
-            for number in range(partitions):
-                (new / str(number)).mkdir()
-                FilePartition.make(new / str(number))
-            write_topic(new, TopicFile(1, uuid.uuid4().hex, partitions))
-            os.rename(new, path)
+        with self._changing():
+            path = self._place(topic)
+            with reporting("create", path):
+                if not path.exists():
+                    self._make(path, partitions)
+                add_user(path, self._user)
+
+    def _make(self, path: Path, partitions: int) -> None:
+        if not path.parent.exists():
+            path.parent.mkdir()
             sync_directory(self.root)
+        new = path.parent / f".new-{uuid.uuid4().hex}"
+        (new / "groups").mkdir(parents=True)
+        for number in range(partitions):
+            (new / str(number)).mkdir()
+            FilePartition.make(new / str(number))
+        write_topic(new, TopicFile(1, uuid.uuid4().hex, partitions))
+        os.rename(new, path)
+        sync_directory(path.parent)
 
     def delete(self, topic: str) -> None:
         """See `Log.delete`."""
@@ -119,16 +138,19 @@ class FileLog:
                 # Nobody may be writing: a writer that waits for the lock will then see that the file is gone.
                 stack.enter_context(found.partition(number).locked())
             with reporting("delete", found.path):
-                trash = self.root / f".deleted-{uuid.uuid4().hex}"
+                trash = found.path.parent / f".deleted-{uuid.uuid4().hex}"
                 os.rename(found.path, trash)
-                sync_directory(self.root)
+                sync_directory(found.path.parent)
                 shutil.rmtree(trash)
         self._forget(topic)
 
     def topics(self) -> list[str]:
         """See `Log.topics`."""
-        with reporting("list", self.root):
-            return sorted(entry.name for entry in os.scandir(self.root) if not entry.name.startswith("."))
+        with reporting("list", self.home):
+            own = set(_topics_in(self.home)) if self.home.exists() else set()
+            if self.home != self.root and (old := self._old()):
+                own |= set(self._kept(old)) if self._kept is not None else set()
+            return sorted(own)
 
     def topic_id(self, topic: str) -> str:
         """See `Log.topic_id`."""
@@ -145,25 +167,62 @@ class FileLog:
             try:
                 if known is None and not _TOPIC_NAME.fullmatch(name):
                     raise FileNotFoundError
-                found = os.stat(f"{self._root_text}/{name}/topic.json")
+                path = known.path if known is not None else self._place(name)
+                found = os.stat(known.file_text if known is not None else path / "topic.json")
                 stamp = (found.st_ino, found.st_mtime_ns)
                 if known is not None and known.stamp == stamp:
                     return known
-                path = self.root / name
-                file = msgspec.json.decode((path / "topic.json").read_bytes(), type=TopicFile)
+                file = read_topic(path)
             except (FileNotFoundError, NotADirectoryError):
                 self._forget(name)
+                if known is not None and path.parent != self.home:
+                    # One that is made again does not stand where the old one did.
+                    return self.topic(name)
                 raise UnknownTopic(name, f"the file log {self.root}") from None
-            except msgspec.DecodeError as error:
-                raise LogError(f"{path / 'topic.json'} is damaged: {error}") from error
-            if file.version != 1:
-                raise LogError(f"{path} has format {file.version}, this Asof reads 1", hint="install a newer Asof")
             if known is not None and known.id == file.id:
                 known.grown(file, stamp)
                 return known
             self._forget(name)
             self._topics[name] = Topic(path, file, stamp, segment_bytes=self._segment_bytes)
             return self._topics[name]
+
+    def _place(self, name: str) -> Path:
+        """Where a topic stands, or would: in the project's folder, unless it is one that the project has in `root`."""
+        if self.home == self.root or self._kept is None or not (self.root / name / "topic.json").exists():
+            return self.home / name
+        # A damaged one is not passed over: it may be the project's.
+        old = self._old() | {name: read_topic(self.root / name).id}
+        return (self.root if name in self._kept(old) else self.home) / name
+
+    def _old(self) -> dict[str, str]:
+        """The topics in `root` itself, of whichever project: name → id."""
+        found = {}
+        for name in _topics_in(self.root):
+            # Another project's damage, or deletion under way, is no concern of this one.
+            with suppress(LogError, FileNotFoundError, NotADirectoryError):
+                found[name] = read_topic(self.root / name).id
+        return found
+
+    # ---- other projects and stores
+
+    def old_topics(self) -> dict[str, str]:
+        """See `SharedLog.old_topics`."""
+        with reporting("list", self.root):
+            return self._old() if self.home != self.root else {}
+
+    def other_users(self, topic: str) -> list[str]:
+        """See `SharedLog.other_users`."""
+        found = self.topic(topic).path
+        with reporting("read the users of", found):
+            return [each for each in users_of(found) if each != self._user]
+
+    def leave(self, topic: str) -> None:
+        """See `SharedLog.leave`."""
+        with self._changing():
+            found = self.topic(topic).path
+            with reporting("leave", found):
+                remove_user(found, self._user)
+        self._forget(topic)
 
     def _forget(self, topic: str) -> None:
         """Let go of a topic that is gone. Threads that still use it keep its files until they are done."""
@@ -415,6 +474,11 @@ class FileLog:
             topic.begin_anew()
         with suppress(OSError):
             self.close()
+
+
+def _topics_in(folder: Path) -> list[str]:
+    with os.scandir(folder) as entries:
+        return [each.name for each in entries if _TOPIC_NAME.fullmatch(each.name)]
 
 
 def _rows_by_partition(routes: list[int]) -> dict[int, list[int] | None]:

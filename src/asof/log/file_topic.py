@@ -28,6 +28,8 @@ class Topic:
 
     def __init__(self, path: Path, file: TopicFile, stamp: tuple[int, int], *, segment_bytes: int) -> None:
         self.path, self.name = path, path.name
+        # For what every send looks at: pathlib takes as long as writing a record.
+        self.file_text = str(path / "topic.json")
         self.id, self.partitions = file.id, file.partitions
         self.stamp = stamp
         self._segment_bytes = segment_bytes
@@ -90,3 +92,47 @@ def write_topic(path: Path, file: TopicFile) -> None:
         os.fsync(out.fileno())
     os.replace(new, path / "topic.json")
     sync_directory(path)
+
+
+def read_topic(path: Path) -> TopicFile:
+    """The topic's file.
+
+    Raises:
+        LogError: it is damaged, or of a newer format.
+    """
+    try:
+        file = msgspec.json.decode((path / "topic.json").read_bytes(), type=TopicFile)
+    except msgspec.DecodeError as error:
+        raise LogError(f"{path / 'topic.json'} is damaged: {error}") from error
+    if file.version != 1:
+        raise LogError(f"{path} has format {file.version}, this Asof reads 1", hint="install a newer Asof")
+    return file
+
+
+def users_of(path: Path) -> list[str]:
+    """The stores that use the topic, as they call themselves."""
+    try:
+        lines = (path / "users").read_text(encoding="utf-8").splitlines()
+    except FileNotFoundError:
+        return []
+    # In a copy of the folder, those who use the original are none of its users.
+    here = str(path.stat().st_ino)
+    return [user for inode, _, user in (line.partition(" ") for line in lines) if inode == here]
+
+
+def add_user(path: Path, user: str) -> None:
+    """Note that a store uses the topic. The caller holds the log's lock."""
+    if user and user not in (known := users_of(path)):
+        _write_users(path, [*known, user])
+
+
+def remove_user(path: Path, user: str) -> None:
+    """Note that a store uses the topic no more. The caller holds the log's lock."""
+    if user in (known := users_of(path)):
+        _write_users(path, [each for each in known if each != user])
+
+
+def _write_users(path: Path, users: list[str]) -> None:
+    new, here = path / ".users.new", path.stat().st_ino
+    new.write_text("".join(f"{here} {each}\n" for each in users), encoding="utf-8")
+    os.replace(new, path / "users")

@@ -165,9 +165,9 @@ class KafkaLog:
             return known[1]
         full_name = self._prefix + name
         asked_at = time.monotonic()
-        asked = self.broker.admin.describe_topics(TopicCollection([full_name]), request_timeout=self.broker.timeout_s)[
-            full_name
-        ]
+        asked = self.broker.admin.describe_topics(
+            TopicCollection([full_name]), request_timeout=self.broker.timeout_s
+        )[full_name]
         found = self.broker.ask(asked, f"look at topic {name!r}", topic=name)
         topic = Topic(name, full_name, str(found.topic_id), len(found.partitions))
         with self._lock:
@@ -298,7 +298,9 @@ class KafkaLog:
                 raise OffsetOutOfRange(Partition(topic, partition, found.id), wanted=start, first=first, next=after)
             stop = after if stop is None else min(stop, after)
         try:
-            return self._readers.read(found.id, found.full_name, partition, start, stop=stop, max_messages=max_messages)
+            return self._readers.read(
+                found.id, found.full_name, partition, start, stop=stop, max_messages=max_messages
+            )
         except OutOfRange:
             first, after = self._bounds(found, [partition])[partition]
             raise OffsetOutOfRange(

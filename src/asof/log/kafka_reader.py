@@ -109,7 +109,9 @@ class Readers:
         self._lock = threading.Lock()
         self._kept: OrderedDict[tuple[str, int, int], Reader] = OrderedDict()
 
-    def read(self, topic_id: str, topic: str, partition: int, start: int, *, stop: int, max_messages: int) -> Messages:
+    def read(
+        self, topic_id: str, topic: str, partition: int, start: int, *, stop: int, max_messages: int
+    ) -> Messages:
         """See `Reader.read`."""
         with self._lock:
             reader = self._kept.pop((topic_id, partition, start), None)

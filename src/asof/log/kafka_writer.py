@@ -171,7 +171,9 @@ class OwnWriter:
             be fenced by that one.
     """
 
-    def __init__(self, broker: Broker, identity: str, *, topic: str, number: int, is_owner: Callable[[], bool]) -> None:
+    def __init__(
+        self, broker: Broker, identity: str, *, topic: str, number: int, is_owner: Callable[[], bool]
+    ) -> None:
         self._broker, self._identity, self._is_owner = broker, identity, is_owner
         self._topic, self._number = topic, number
         self._producer: Any = None

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import chain
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 import numpy.typing as npt
@@ -343,4 +343,29 @@ class Log(Protocol):
 
     def close(self) -> None:
         """Let go of files, connections and the owned partitions."""
+        ...
+
+
+@runtime_checkable
+class SharedLog(Protocol):
+    """A log whose place several projects and stores may share, which says who else is there."""
+
+    def old_topics(self) -> dict[str, str]:
+        """Topics, name → id, that were made before projects were kept apart, by whichever project."""
+        ...
+
+    def other_users(self, topic: str) -> list[str]:
+        """The other stores that use one of this project's topics, in words.
+
+        Raises:
+            UnknownTopic: it is not there.
+        """
+        ...
+
+    def leave(self, topic: str) -> None:
+        """Use the topic no more, and leave it to the others.
+
+        Raises:
+            UnknownTopic: it is not there.
+        """
         ...

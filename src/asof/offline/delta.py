@@ -143,7 +143,9 @@ class DeltaArchives:
             paths = tuple(sorted(unquote(uri.removeprefix("file://")) for uri in table.file_uris()))
         except (DeltaError, OSError) as error:
             raise _wrapped(error, f"version {version} of archive {archive.name!r} is gone") from error
-        return Files(paths, "parquet") if paths else None
+        # A column that was added is in no file before the next rows come; the partition column is in none ever.
+        schema = pa.schema([each for each in _schema(table) if each.name != "ingest_date"])
+        return Files(paths, "parquet", schema) if paths else None
 
     def version(self, archive: Archive) -> int:
         """The archive's version, to pin a training set to; -1 where there is none."""

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import json
-import os
 import re
-import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
@@ -16,14 +14,14 @@ import duckdb
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from asof.connections.duckdb import Evaluator
+from asof.connections.duckdb import Evaluator, SpillFolder
 from asof.definitions import Source
 from asof.dtypes import from_arrow
 from asof.errors import AsofError, EntityFrameError, Interrupted, SourceError, StorageError
 from asof.offline.delta import DeltaArchives
 from asof.selection import FeatureOut
 from asof.sources.protocol import Batches, Files, Input, Need, Relation
-from asof.sql.dialect import quote, text
+from asof.sql.dialect import quote, text, type_name
 from asof.sql.newest import WANTED, RowsOfKeys, ViewRows
 from asof.sql.point_in_time import PointInTime, columns_of, compile_program, range_spine, reach_of
 from asof.sql.rows import ROW, SpineTable, Table
@@ -49,7 +47,8 @@ class DuckDBEngine:
     Args:
         memory_limit: text like `4GB`; DuckDB's default is 80 % of the machine.
         threads: DuckDB's default is one per core.
-        temp_directory: where sorts and joins that outgrow the memory go; by default below the system's own.
+        temp_directory: where sorts and joins that outgrow the memory go, each engine's into a folder of its own there;
+            by default below the system's own.
     """
 
     dialect = batch_dialect = "duckdb"
@@ -63,10 +62,12 @@ class DuckDBEngine:
         if threads:
             config["threads"] = threads
         # DuckDB's own default is a folder where the process happens to run.
-        config["temp_directory"] = temp_directory or str(Path(tempfile.gettempdir()) / f"asof-duckdb-{os.getpid()}")
+        self._spill = SpillFolder(temp_directory)
+        config["temp_directory"] = self._spill.path
         try:
             self._connection = duckdb.connect(":memory:", config=config)
         except duckdb.Error as error:
+            self._spill.close()
             raise StorageError(f"DuckDB does not start: {error}", hint="check the offline store's options") from error
         self._evaluator = Evaluator(threads=threads)
 
@@ -118,6 +119,7 @@ class DuckDBEngine:
     def close(self) -> None:
         self._evaluator.close()
         self._connection.close()
+        self._spill.close()
 
     def _cursor(self) -> duckdb.DuckDBPyConnection:
         cursor = self._connection.cursor()
@@ -413,7 +415,7 @@ def _expose(
     """Make inputs visible under their names, for the user's SQL; without `fetching` nothing is fetched."""
     for name, given in inputs.items():
         if isinstance(given, Files):
-            cursor.execute(f"CREATE TEMP VIEW {quote(name)} AS SELECT * FROM {_files(given)}")
+            _view_files(cursor, quote(name), given)
         elif isinstance(given, Batches):
             empty = pa.Table.from_batches([], given.schema)
             wanted = Need(fetching.wanted(given.schema.names)) if fetching is not None else Need()
@@ -440,7 +442,7 @@ def _source_table(
     if isinstance(given, Files) and numbered:
         # The files' own row numbers: nothing is copied, and the order of the paths is part of the order of rows.
         number = "file_row_number" if len(given.paths) == 1 else "(CAST(file_index AS BIGINT) << 40) + file_row_number"
-        cursor.execute(f"CREATE TEMP VIEW {relation} AS SELECT *, {number} AS {ROW} FROM {_files(given)}")
+        _view_files(cursor, relation, given, f", {number} AS {ROW}")
     else:
         own = f"{relation}_rows"
         if isinstance(given, Files):
@@ -569,6 +571,23 @@ def _measure_spine(cursor: duckdb.DuckDBPyConnection, time: str) -> SpineTable:
     found = cursor.execute(f"SELECT min({moment}), max({moment}), count(*) FROM {SPINE}").fetchone()
     assert found is not None
     return replace(spine, first=found[0], last=found[1], rows=found[2])
+
+
+def _view_files(cursor: duckdb.DuckDBPyConnection, name: str, files: Files, more: str = "") -> None:
+    """A view of the files' rows, with nulls in the columns that no file has yet.
+
+    Args:
+        more: further columns, as SQL.
+    """
+    cursor.execute(f"CREATE TEMP VIEW {name} AS SELECT *{more} FROM {_files(files)}")
+    if files.schema is None:
+        return
+    known = {column.lower() for column, *_ in cursor.execute(f"DESCRIBE {name}").fetchall()}
+    missing = [(field.name, from_arrow(field.type)) for field in files.schema if field.name.lower() not in known]
+    nulls = [f"CAST(NULL AS {type_name(dtype)}) AS {quote(each)}" for each, dtype in missing if dtype is not None]
+    if nulls:
+        columns = ", ".join([f"*{more}", *nulls])
+        cursor.execute(f"CREATE OR REPLACE TEMP VIEW {name} AS SELECT {columns} FROM {_files(files)}")
 
 
 def _files(files: Files) -> str:

@@ -404,7 +404,7 @@ class PostgresArchives:
         return (
             f"WITH moved AS (UPDATE {self._own('asof_archives')} SET version = version + 1 WHERE {where} "
             f"RETURNING version) INSERT INTO {self._own('asof_versions')} SELECT {_literals(archive)}, moved.version, "
-            f'now(), coalesce((SELECT jsonb_object_agg("partition", last) FROM {self._own("asof_offsets")} '
+            f"now(), coalesce((SELECT jsonb_object_agg(\"partition\", last) FROM {self._own('asof_offsets')} "
             f"WHERE {where}), '{{}}') FROM moved"
         )
 

@@ -183,7 +183,8 @@ class RedisOnlineStore:
             self._merged.add(table)
         if expires_at is not None and any(each is not None for each in expires_at):
             later_ms = self._not_by_itself_ms()
-            write.tills = [b"" if at is None else b"%d" % (-(-at // 1000) + later_ms) for at in expires_at]
+            # Redis refuses a time before 1970; what is due by then is due at its first millisecond, too.
+            write.tills = [b"" if at is None else b"%d" % max(-(-at // 1000) + later_ms, 1) for at in expires_at]
         if keys:
             apply = self._write_spread if self._servers.is_cluster else self._write
             self._servers.attempt(lambda: apply(write))

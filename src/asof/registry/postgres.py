@@ -15,6 +15,7 @@ from asof.definitions.project import Snapshot
 from asof.errors import RegistryError
 from asof.registry.protocol import (
     KEPT_FACT_COMMITS,
+    WITHOUT_FACTS,
     Commit,
     Unreadable,
     changes_definitions,
@@ -106,9 +107,9 @@ class PostgresRegistry:
             )
             return after
 
-    def history(self, project: str, limit: int = 20) -> list[Commit]:
+    def history(self, project: str, limit: int = 20, *, facts: bool = True) -> list[Commit]:
         with self._reading() as connection:
-            return self._commits(connection, project, limit=limit)
+            return self._commits(connection, project, limit=limit, facts=facts)
 
     def load_version(self, project: str, version: int) -> Snapshot:
         with self._reading() as connection:
@@ -157,8 +158,12 @@ class PostgresRegistry:
         )
         return found[0] if found else None
 
-    def _commits(self, connection: psycopg.Connection[Any], project: str, *, limit: int | None) -> list[Commit]:
-        query = f"SELECT {_COMMIT} FROM {self._table} WHERE project = %s ORDER BY version DESC LIMIT %s"
+    def _commits(
+        self, connection: psycopg.Connection[Any], project: str, *, limit: int | None, facts: bool = True
+    ) -> list[Commit]:
+        # A percent sign in a statement with parameters is written twice.
+        which = "" if facts else WITHOUT_FACTS.replace("%", "%%")
+        query = f"SELECT {_COMMIT} FROM {self._table} WHERE project = %s {which} ORDER BY version DESC LIMIT %s"
         return [Commit(*row) for row in self._rows(connection, query, (project, limit))]
 
     def _snapshot(

@@ -74,8 +74,12 @@ class Registry(Protocol):
         """
         ...
 
-    def history(self, project: str, limit: int = 20) -> list[Commit]:
-        """The newest `limit` commits, newest first. Needs no snapshot to be readable."""
+    def history(self, project: str, limit: int = 20, *, facts: bool = True) -> list[Commit]:
+        """The newest `limit` commits, newest first. Needs no snapshot to be readable.
+
+        Args:
+            facts: also commits that changed facts only; without them, `limit` counts those that changed definitions.
+        """
         ...
 
     def load_version(self, project: str, version: int) -> Snapshot:
@@ -124,6 +128,10 @@ def summarize(before: Snapshot, after: Snapshot) -> str:
     if topics:
         parts.append(f"facts: {', '.join(topics)}")
     return "; ".join(parts) or "nothing changed"
+
+
+WITHOUT_FACTS = "AND NOT facts_only AND (version > 1 OR summary LIKE 'created%')"
+"""SQL of a commit that changed definitions. Project by project the first commit was never marked as one of facts."""
 
 
 def changes_definitions(before: Snapshot, after: Snapshot) -> bool:

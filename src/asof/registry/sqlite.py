@@ -15,6 +15,7 @@ from asof.definitions.project import Snapshot
 from asof.errors import RegistryError
 from asof.registry.protocol import (
     KEPT_FACT_COMMITS,
+    WITHOUT_FACTS,
     Commit,
     Unreadable,
     changes_definitions,
@@ -45,7 +46,9 @@ CREATE TABLE IF NOT EXISTS snapshots (
 ) STRICT
 """
 _NEWEST = "SELECT max(version) FROM snapshots WHERE project = ?"
-_COMMITS = "SELECT version, who, at_us, note, summary FROM snapshots WHERE project = ? ORDER BY version DESC LIMIT ?"
+_COMMITS = (
+    "SELECT version, who, at_us, note, summary FROM snapshots WHERE project = ? {which} ORDER BY version DESC LIMIT ?"
+)
 
 
 class SqliteRegistry:
@@ -108,9 +111,9 @@ class SqliteRegistry:
             )
             return after
 
-    def history(self, project: str, limit: int = 20) -> list[Commit]:
+    def history(self, project: str, limit: int = 20, *, facts: bool = True) -> list[Commit]:
         with self._reading() as connection:
-            return self._commits(connection, project, limit=limit) if connection else []
+            return self._commits(connection, project, limit=limit, facts=facts) if connection else []
 
     def load_version(self, project: str, version: int) -> Snapshot:
         with self._reading() as connection:
@@ -141,8 +144,11 @@ class SqliteRegistry:
     def _newest(self, connection: sqlite3.Connection | None, project: str) -> int:
         return connection.execute(_NEWEST, (project,)).fetchone()[0] or 0 if connection else 0
 
-    def _commits(self, connection: sqlite3.Connection, project: str, *, limit: int) -> list[Commit]:
-        return [Commit(*row) for row in connection.execute(_COMMITS, (project, limit))]
+    def _commits(
+        self, connection: sqlite3.Connection, project: str, *, limit: int, facts: bool = True
+    ) -> list[Commit]:
+        query = _COMMITS.format(which="" if facts else WITHOUT_FACTS)
+        return [Commit(*row) for row in connection.execute(query, (project, limit))]
 
     def _versions(self, connection: sqlite3.Connection, project: str) -> list[int]:
         rows = connection.execute("SELECT version FROM snapshots WHERE project = ? ORDER BY version", (project,))

@@ -35,7 +35,7 @@ def main(argv: list[str]) -> int:
         write(file, words | {"state": state, "ended": iso(time.time_ns() // 1000), **more})
 
     try:
-        with FeatureStore(order["repo"], env=order["env"]) as store:
+        with FeatureStore(order["repo"], fs_yaml_file=order["config_file"] or None, env=order["env"]) as store:
             done = store.materialize(order["start"], order["end"], order["views"], progress=progress)
         end("done", result=done)
         return 0

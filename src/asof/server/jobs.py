@@ -28,12 +28,14 @@ class Order:
 
     Args:
         file: where it writes how far it is.
+        config_file: the configuration file, where one was named; else empty.
         start, end: ISO 8601, or None.
     """
 
     id: str
     file: str
     repo: str
+    config_file: str
     env: str | None
     views: tuple[str, ...]
     start: str | None
@@ -46,12 +48,14 @@ class Jobs:
     Args:
         folder: shared by the workers.
         repo: the feature repository.
+        config_file: its configuration file, where one was named.
     """
 
-    def __init__(self, folder: Path, repo: Path, env: str | None) -> None:
+    def __init__(self, folder: Path, repo: Path, env: str | None, *, config_file: str = "") -> None:
         self._folder = folder / "jobs"
         self._folder.mkdir(parents=True, exist_ok=True)
         self._repo = repo
+        self._config_file = config_file
         self._env = env
         self._processes: dict[str, subprocess.Popen[bytes]] = {}
 
@@ -71,14 +75,17 @@ class Jobs:
                     if busy:
                         raise JobRunning(busy, job["id"])
             id = secrets.token_hex(8)
-            order = Order(id, str(self._file(id)), str(self._repo), self._env, tuple(views), start, end)
+            order = Order(
+                id, str(self._file(id)), str(self._repo), self._config_file, self._env, tuple(views), start, end
+            )
             words = {
                 "id": id, "state": "running", "feature_views": list(views), "start_ts": start, "end_ts": end,
                 "started": iso(time.time_ns() // 1000),
             }  # fmt: skip
             write(self._file(id), words)
+            # -P: a file of the working directory must not stand for a module of ours, or of a package.
             process = subprocess.Popen(
-                [sys.executable, "-m", "asof.server.job", json.dumps(asdict(order))],
+                [sys.executable, "-P", "-m", "asof.server.job", json.dumps(asdict(order))],
                 stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, start_new_session=True,
             )  # fmt: skip
             self._processes[id] = process

@@ -16,11 +16,13 @@ class Orders:
 
     Args:
         listen: the listening socket's number; `tell`: that of the pipe to the supervisor.
+        config_file: the configuration file, where one was named; else empty.
         folder: what the workers of one server share: jobs and counts.
         options: what the command line put over the `server:` section.
     """
 
     repo: str
+    config_file: str
     env: str | None
     listen: int
     tell: int

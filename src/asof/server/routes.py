@@ -49,7 +49,9 @@ async def get_features(service: Service, request: Request) -> Answer:
     if ARROW.encode() in request.accept:
         body = prepared.encoder.arrow(response, statuses=asked.statuses, event_times=asked.event_times)
         return Answer(body, headers=[(b"content-type", ARROW.encode())])
-    body = prepared.encoder.rows(response, statuses=asked.statuses, event_times=asked.event_times, types=asked.types)
+    body = prepared.encoder.rows(
+        response, statuses=asked.statuses, event_times=asked.event_times, types=asked.types
+    )
     return Answer(body)
 
 
@@ -133,14 +135,15 @@ async def push(service: Service, request: Request) -> Answer:
     if not isinstance(source, LogSource) or source.type != "push":
         known = [
             each.name for each in project.sources.values()
-            if each.type == "push" and _may(request.principal, "write", project.views_of(each.name))
+            if isinstance(each, LogSource) and each.type == "push"
+            and _may(request.principal, "write", project.views_changed_by(each))
         ]  # fmt: skip
         raise NotFound(
             f"no push source {asked.push_source_name!r} is applied",
             hint=nearest(asked.push_source_name, known)
             or (f"the push sources are {known}" if known else "there is none that you may write to"),
         )
-    request.principal.require("write", project.views_of(source.name))
+    request.principal.require("write", project.views_changed_by(source))
     rows = rows_of_source(source, asked.df)
     request.rows = len(next(iter(asked.df.values()), ()))
     return await _pushed(service, source.name, rows, asked.batch_id)
@@ -167,12 +170,16 @@ async def write_to_online_store(service: Service, request: Request) -> Answer:
     """Rows of a view: of a pushed one through its log, of a batch-fed one to the online store alone."""
     asked: requests.WriteToOnlineStore = request.content
     requests.refuse_repeated_names(request.body, [*asked.df, "df", "feature_view_name"])
+    project = service.reading.snapshot.project
     view = view_named(service.reading.snapshot, asked.feature_view_name)
-    request.principal.require("write", [view])
+    source = view.source
+    is_pushed = isinstance(source, LogSource) and source.type == "push"
+    # Rows of a pushed view go to its source, and so to every view that this one feeds.
+    request.principal.require("write", project.views_changed_by(source) if is_pushed else [view])
     rows = rows_of_view(view, asked.df)
     request.rows = len(next(iter(asked.df.values()), ()))
-    if view.source.type == "push":
-        answer = await _pushed(service, view.source.name, rows, None)
+    if is_pushed:
+        answer = await _pushed(service, source.name, rows, None)
         return answer if answer.status != 200 else Answer(b"null", headers=[JSON, *answer.headers])
     written = await service.in_writer(service.store.write_to_online_store, view.name, rows)
     return Answer(b"null", headers=[JSON, rows_header(written)])
@@ -263,7 +270,6 @@ MATERIALIZE_QUERY = {
     "force": "Begin although one of the views is being materialized.",
 }
 MATERIALIZE_ANSWERS = {202: "Begun: the job is named.", 409: "One of the views is being materialized already."}
-
 
 async def metrics(service: Service, request: Request) -> Answer:
     """Prometheus metrics of all workers."""

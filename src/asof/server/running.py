@@ -14,10 +14,19 @@ from asof.server.settings import ServerSettings
 from asof.server.supervisor import Say, Supervisor
 
 
-def serve(repo: Path, *, env: str | None, options: Mapping[str, Any], insecure: bool, say: Say) -> int:
+def serve(
+    repo: Path | None,
+    *,
+    config_file: Path | None = None,
+    env: str | None,
+    options: Mapping[str, Any],
+    insecure: bool,
+    say: Say,
+) -> int:
     """Serve a repository's features until told to stop.
 
     Args:
+        config_file: its configuration file, in place of its `feature_store.yaml`.
         options: settings to put over those of `server:`; None leaves one as it is.
         insecure: listen on an address that others reach although nobody has to say who they are.
         say: told in a line what happens.
@@ -33,14 +42,16 @@ def serve(repo: Path, *, env: str | None, options: Mapping[str, Any], insecure: 
     if not all(find_spec(name) for name in ("orjson", "starlette", "uvicorn")):
         raise MissingExtra("the feature server", "server")
 
+    first = load_config(repo, file=config_file, env=env or "")
+
     def settings() -> ServerSettings:
-        config = load_config(repo, env=env or "")
+        config = load_config(first.path, file=first.file or None, env=env or "")
         chosen = ServerSettings().with_options(config.server).with_options(options).checked()
         refuse_open(chosen.host, config.auth, insecure=insecure)
         return chosen
 
     given = {name: value for name, value in options.items() if value is not None}
-    supervisor = Supervisor(Path(repo), env=env, options=given, settings=settings, say=say)
+    supervisor = Supervisor(first.path, config_file=first.file, env=env, options=given, settings=settings, say=say)
     host, port = supervisor.address
     chosen = supervisor.settings
     scheme = "https" if chosen.tls_cert else "http"
@@ -48,7 +59,7 @@ def serve(repo: Path, *, env: str | None, options: Mapping[str, Any], insecure: 
         f"Serving on {scheme}://{f'[{host}]' if ':' in host else host}:{port} with {chosen.workers} "
         f"worker{'s' if chosen.workers > 1 else ''}; Ctrl-C stops."
     )
-    note = cleartext_note(chosen.host, load_config(repo, env=env or "").auth, is_tls=bool(chosen.tls_cert))
+    note = cleartext_note(chosen.host, first.auth, is_tls=bool(chosen.tls_cert))
     if note:
         say(note)
     return supervisor.run()

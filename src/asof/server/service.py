@@ -166,7 +166,8 @@ class Service:
     @cached_property
     def jobs(self) -> Jobs:
         """The materialize runs of the server."""
-        return Jobs(self.folder, self.store.config.path, self.store.config.env or None)
+        config = self.store.config
+        return Jobs(self.folder, config.path, config.env or None, config_file=config.file)
 
     def views_to_materialize(self, names: Sequence[str] | None) -> list[FeatureView]:
         """These views, or all that a batch source feeds.

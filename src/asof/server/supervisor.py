@@ -117,6 +117,7 @@ class Supervisor:
 
     Args:
         repo: the feature repository.
+        config_file: its configuration file, where one was named.
         options: what the command line put over the `server:` section; workers get it, too.
         settings: read anew before a reload: only what workers read changes then, and their number.
         say: told in a line what happens.
@@ -126,12 +127,14 @@ class Supervisor:
         self,
         repo: Path,
         *,
+        config_file: str = "",
         env: str | None,
         options: Mapping[str, Any],
         settings: Callable[[], ServerSettings],
         say: Say,
     ) -> None:
         self._repo = repo.resolve()
+        self._config_file = config_file
         self._env = env
         self._options = dict(options)
         self._read_settings = settings
@@ -240,11 +243,13 @@ class Supervisor:
         hears, tells = os.pipe2(os.O_CLOEXEC)
         os.set_blocking(hears, False)
         orders = Orders(
-            repo=str(self._repo), env=self._env, listen=self.socket.fileno(), tell=tells, folder=str(self.folder),
+            repo=str(self._repo), config_file=self._config_file, env=self._env, listen=self.socket.fileno(),
+            tell=tells, folder=str(self.folder),
             number=self._numbers, options=self._options,
         )  # fmt: skip
+        # -P: a file of the working directory must not stand for a module of ours, or of a package.
         process = subprocess.Popen(
-            [sys.executable, "-m", "asof.server.worker", orders.text()],
+            [sys.executable, "-P", "-m", "asof.server.worker", orders.text()],
             pass_fds=(self.socket.fileno(), tells),
             stdin=subprocess.DEVNULL,
         )

@@ -161,7 +161,7 @@ def made(orders: Orders) -> Worker:
     from asof.server.shortcut import Shortcut  # noqa: PLC0415
     from asof.store import FeatureStore  # noqa: PLC0415
 
-    store = FeatureStore(Path(orders.repo), env=orders.env)
+    store = FeatureStore(Path(orders.repo), fs_yaml_file=orders.config_file or None, env=orders.env)
     settings = ServerSettings().with_options(store.config.server).with_options(orders.options)
     os.set_blocking(orders.tell, False)
     worker: Worker

@@ -16,6 +16,7 @@ from deltalake.exceptions import DeltaError
 from asof.definitions import FileSource, Source
 from asof.dtypes import from_arrow
 from asof.errors import SourceError
+from asof.local_paths import NotLocal, local_path
 from asof.sources.protocol import Batches, Column, Files, Need
 
 _ENDINGS = {"parquet": (".parquet", ".pq"), "csv": (".csv",)}
@@ -59,11 +60,21 @@ class FileReader:
 
     def _delta_schema(self, source: FileSource) -> pa.Schema:
         """The columns of a Delta table that has no rows, and so no file."""
-        return pa.schema(DeltaTable(self.root / source.path).schema().to_arrow())
+        return pa.schema(DeltaTable(self._path(source)).schema().to_arrow())
+
+    def _path(self, source: FileSource) -> str:
+        """Where a source's files are, as a path or a pattern."""
+        try:
+            return str(self.root / local_path(source.path))
+        except NotLocal as error:
+            raise _refused(
+                source, f"path=: {error}",
+                hint="give a path on this machine, or file:///…; copy or mount what is in object storage",
+            ) from error  # fmt: skip
 
     def _paths(self, source: FileSource) -> list[str]:
         """The files, sorted: their order is part of the order of rows."""
-        path = source.path if "://" in source.path else str(self.root / source.path)
+        path = self._path(source)
         if source.file_format == "delta":
             return self._delta_paths(source, path)
         place = Path(path)

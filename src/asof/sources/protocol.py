@@ -55,10 +55,12 @@ class Files:
 
     Args:
         format: `parquet` or `csv`.
+        schema: columns that rows have though a file lacks them: its rows have nulls there. None is the files' own.
     """
 
     paths: tuple[str, ...]
     format: str = "parquet"
+    schema: pa.Schema | None = None
 
 
 class Database(Protocol):

@@ -14,6 +14,12 @@ from asof.timing import UNITS, Micros, micros
 LAST_OF_ALL = "9223372036854775807"
 """Sorts a spine row after every row of its own moment."""
 
+_DIGITS_OF_ONE_SUM = 28
+"""Ten thousand million values of so many digits have a sum that fits 128 bits."""
+
+_HALF = "10000000000000000000"
+"""Half of 38 digits, as SQL; a HUGEINT."""
+
 TYPES = {
     "Bool": "BOOLEAN", "Int32": "INTEGER", "Int64": "BIGINT", "Float32": "FLOAT", "Float64": "DOUBLE",
     "String": "VARCHAR", "Json": "VARCHAR", "Bytes": "BLOB", "Date": "DATE", "Timestamp": "TIMESTAMPTZ",
@@ -105,6 +111,21 @@ def ordering(column: str, dtype: DType | None, declared: Callable[[DType], str])
     return column
 
 
+def is_value(column: str, value: Any, dtype: DType) -> str:
+    """Whether a raw column holds a key's value.
+
+    Args:
+        value: plain as it is packed: a time as microseconds, a date as days, a decimal as text.
+    """
+    if dtype.name == "Timestamp":
+        return f"epoch_us({column}) = {value}"
+    if dtype.name == "Date":
+        return f"CAST({column} AS DATE) = DATE '1970-01-01' + {value}"
+    if isinstance(value, bytes):
+        return f"{column} = from_hex('{value.hex()}')"
+    return f"{column} = {text(value) if isinstance(value, str) else repr(value)}"
+
+
 def is_among(columns: str, others: str, relation: str) -> str:
     """Whether the columns are those of one of the relation's rows."""
     return f"({columns}) IN (SELECT ({others}) FROM {relation})"
@@ -118,7 +139,7 @@ def from_micros(value: Micros, sql_type: str, unit: str = "", *, up: bool = Fals
     """
     if sql_type == "TIMESTAMP":
         return f"make_timestamp({value})"
-    if sql_type == "TIMESTAMP WITH TIME ZONE":
+    if sql_type in ("TIMESTAMP WITH TIME ZONE", "TIMESTAMPTZ"):
         return f"make_timestamptz({value})"
     if unit:
         multiplier, divisor = UNITS[unit]
@@ -178,12 +199,28 @@ def aggregate(
     if function == "sum":
         if dtype.is_float:
             return wrap(f"sum(CAST({value} AS DOUBLE))")
+        if dtype.name == "Decimal":
+            return _decimal_sum(value, dtype, wrap)
         # The sum of integers is a HUGEINT; TRY_CAST answers null outside Int64.
-        return f"TRY_CAST({wrap(f'sum({value})')} AS {'BIGINT' if dtype.is_integer else type_name(dtype)})"
+        return f"TRY_CAST({wrap(f'sum({value})')} AS BIGINT)"
     if function == "mean":
         # Floats and decimals as doubles; integers are summed exactly first.
         return wrap(f"avg({value})" if dtype.is_integer else f"avg(CAST({value} AS DOUBLE))")
     return _spread({"std": "stddev_samp", "var": "var_samp"}[function], value, dtype, wrap)
+
+
+def _decimal_sum(value: str, dtype: DType, wrap: Callable[[str], str]) -> str:
+    """An exact sum of 38 digits and the scale of its values; null beyond them."""
+    if (dtype.precision or 38) <= _DIGITS_OF_ONE_SUM:
+        return wrap(f"sum({value})")
+    # DuckDB sums in 128 bits and raises an error where they do not suffice, so digits are summed in two halves.
+    unscaled = f"CAST(replace(CAST({value} AS VARCHAR), '.', '') AS HUGEINT)"
+    high, low = (wrap(f"sum({unscaled} {operator} {_HALF})") for operator in ("//", "%"))
+    carried = f"({high} + {low} // {_HALF})"
+    # Its product with one half fits 128 bits, whatever the sum is.
+    bounded = f"(CASE WHEN abs({carried}) <= {_HALF} THEN {carried} END)"
+    smallest = f"CAST('{Decimal(1).scaleb(-dtype.scale):f}' AS DECIMAL(38,{dtype.scale}))"
+    return f"TRY_CAST({bounded} * {_HALF} + {low} % {_HALF} AS DECIMAL(38,0)) * {smallest}"
 
 
 def _spread(function: str, value: str, dtype: DType, wrap: Callable[[str], str]) -> str:

@@ -228,6 +228,24 @@ def ordering(column: str, dtype: DType | None, declared: Callable[[DType], str])
     return collated(declared(dtype), dtype)
 
 
+def is_value(column: str, value: Any, dtype: DType) -> str:
+    """Whether a raw column holds a key's value.
+
+    Args:
+        value: plain as it is packed: a time as microseconds, a date as days, a decimal as text.
+    """
+    if dtype.name == "Timestamp":
+        return f"{column} = {instant(value)}"
+    if dtype.name == "Date":
+        return f"CAST({column} AS date) = DATE '1970-01-01' + {value}"
+    if isinstance(value, bytes):
+        return f"{column} = {literal(value, dtype)}"
+    if isinstance(value, str):
+        # Of no type of its own: the column may be a uuid or an enum. No text here has a NUL character.
+        return "false" if "\0" in value else f"{column} = {text(value)}"
+    return f"{column} = {value!r}"
+
+
 def is_among(columns: str, others: str, relation: str) -> str:
     """Whether the columns are those of one of the relation's rows."""
     return f"({columns}) IN (SELECT {others} FROM {relation})"

@@ -109,7 +109,9 @@ def range_spine(request: PointInTime, tables: Mapping[str, Table]) -> str:
     """SELECT of the spine of a read without an entity frame: every key and event time in the range, once."""
     keys = list(dict.fromkeys(key for read in request.reads for key in read.keys))
     dtypes = {
-        key: field.dtype for read in request.reads for key, field in zip(read.keys, read.view.key_fields, strict=True)
+        key: field.dtype
+        for read in request.reads
+        for key, field in zip(read.keys, read.view.key_fields, strict=True)
     }
     selects = []
     for read in request.reads:

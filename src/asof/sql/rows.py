@@ -24,7 +24,7 @@ HISTORY = -1
 
 Arrival = Literal["row", "log", "columns"]
 
-_WORDS: dict[str, ModuleType] = {"duckdb": dialect, "postgres": postgres}
+WORDS: dict[str, ModuleType] = {"duckdb": dialect, "postgres": postgres}
 """How each engine writes the pieces that a source's rows are made of."""
 
 
@@ -122,7 +122,7 @@ class Rows:
     @property
     def words(self) -> ModuleType:
         """How the engine writes the pieces."""
-        return _WORDS[self.table.dialect]
+        return WORDS[self.table.dialect]
 
     @property
     def has_created(self) -> bool:
@@ -297,3 +297,4 @@ class Rows:
         if self.table.arrival == "log" and not self.source.created_timestamp_column:
             return self.words.time_of('"ingested_at"', self._sql_type("ingested_at"))
         return self._created()
+

@@ -6,6 +6,7 @@ import math
 from collections.abc import Sequence
 from datetime import UTC, date, datetime
 from decimal import Decimal as Number
+from fractions import Fraction
 from typing import Any
 
 import pyarrow as pa
@@ -263,7 +264,9 @@ class OfflineStoreSuite:
         assert self.ask(engine, view(Field("value", Int64)), rows, spine((1, DAY), (1, DAY - 1))) == [(7,), (None,)]
 
     @pytest.mark.parametrize(("unit", "per_second"), [("s", 1), ("ms", 10**3), ("ns", 10**9)])
-    def test_the_spine_keeps_its_columns_as_they_are(self, engine: OfflineStore, unit: str, per_second: int) -> None:
+    def test_the_spine_keeps_its_columns_as_they_are(
+        self, engine: OfflineStore, unit: str, per_second: int
+    ) -> None:
         frame = pa.table(
             {
                 "note": pa.array(["a", None]).dictionary_encode(),
@@ -281,6 +284,40 @@ class OfflineStoreSuite:
         answer = self.ask(engine, total, rows, spine((1, NOON), (1, NOON + 1), (1, NOON + 2), (2, NOON)))
 
         assert answer == [(2**63 - 1,), (None,), (2**63 - 1,), (2**53 + 1,)]
+
+    @pytest.mark.parametrize("window", [None, Sliding("1h"), Session("1h")])
+    @pytest.mark.parametrize("known_at", [False, True])
+    @pytest.mark.parametrize(
+        ("precision", "scale", "values", "total"),
+        [
+            (5, 2, ["999.99", "100.01"], "1100.00"), (5, 2, ["-999.99", "-0.02"], "-1000.01"),
+            (1, 0, ["9"] * 12, "108"), (3, 3, ["0.999", "0.002"], "1.001"), (18, 0, ["9" * 18, "1"], "1" + "0" * 18),
+            (28, 9, ["9" * 19 + ".5"] * 2, "1" + "9" * 19), (29, 0, ["9" * 29, "-1"], "9" * 28 + "8"),
+            (38, 9, ["1.5", "-0.000000001", "-2"], "-0.500000001"), (38, 38, ["0.1", "-0.3"], "-0.2"),
+            (38, 2, ["9e35", "9e35"], None), (38, 0, ["-" + "9" * 38, "-1"], None), (38, 38, ["0.9", "0.2"], None),
+            (38, 2, ["9e35", "9e35", "-9e35"], "9e35"), (38, 0, ["9" * 38] * 9 + ["-" + "9" * 38] * 8, "9" * 38),
+        ],
+    )  # fmt: skip
+    def test_decimal_sums_are_exact_and_null_beyond_38_digits(
+        self, engine: OfflineStore, window: Any, known_at: bool, precision: int, scale: int, values: list[str],
+        total: str | None,
+    ) -> None:  # fmt: skip
+        dtype = Decimal(precision, scale)
+        made = [Aggregation("value", f, name=f, window=window) for f in ("sum", "mean", "max")]
+        rows = events(*((1, NOON + i, Number(each)) for i, each in enumerate(values)), (2, NOON, None), dtype=dtype)
+        source = FileSource("events.parquet", name="events", timestamp_field="happened")
+
+        answer = self.ask(
+            engine, view(Field("value", dtype), aggregations=made, source=source), rows,
+            spine((1, NOON + len(values)), (2, NOON + 1), (3, NOON)), known_at=known_at,
+        )  # fmt: skip
+
+        exact = sum(map(Fraction, values))
+        assert answer == [
+            (Number(total) if total else None, pytest.approx(float(exact / len(values)), rel=1e-9, abs=1e-9 * float(
+                sum(abs(Fraction(each)) for each in values)
+            )), max(map(Number, values))), (None, None, None), (None, None, None),
+        ]  # fmt: skip
 
     def test_one_inf_or_nan_does_not_fail_a_batch(self, engine: OfflineStore) -> None:
         functions = ("sum", "mean", "std", "var", "min", "max")

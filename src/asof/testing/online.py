@@ -399,6 +399,20 @@ class OnlineStoreSuite:
         assert store.delete_expired("prod", then) == 1
         assert _values(store, TRIPS, keys) == [None, b"later", b"never", b"renewed", b"kept"]
 
+    @pytest.mark.parametrize("expiry", [-(10**17), -1, 0, 1, 1_600_000_000_000_000])
+    def test_a_row_that_has_expired_when_it_is_written_is_removed_and_no_other(
+        self, store: OnlineStore, expiry: int
+    ) -> None:
+        keys = [b"due", b"never"]
+        for table, condition in ((TRIPS, Newest([NOON] * 2)), (TRAFFIC, Unchanged([NO_ROW] * 2))):
+            written = store.write(table, keys, keys, condition=condition, expires_at=[expiry, None])
+
+            assert written == [True, True]
+            assert _values(store, table, [b"never"]) == [b"never"]
+        store.delete_expired("prod", 1_700_000_000_000_000)
+        for table in (TRIPS, TRAFFIC):
+            assert _values(store, table, keys) == [None, b"never"]
+
     def test_a_refused_write_does_not_change_when_a_row_expires(self, store: OnlineStore) -> None:
         then = 400 * 31_536_000_000_000
         store.write(TRIPS, [DRIVER_7], [b"x"], condition=Newest([NOON]))

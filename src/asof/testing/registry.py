@@ -164,3 +164,20 @@ class RegistrySuite:
             registry.commit(shop(count=version), expected=version, who="ana", when=NOON)
 
         assert [each.version for each in registry.history("shop")] == [8, 7, 6, 1]
+
+    def test_commits_of_definitions_are_found_behind_any_number_of_commits_of_facts(self, registry: Registry) -> None:
+        # As `apply` does: facts first, then the definitions that they were about.
+        registry.commit(Snapshot(0, "shop", project_of([]), {"staged": 1}), expected=0, who="ana", when=NOON)
+        registry.commit(shop(), expected=1, who="ana", when=NOON, note="first")
+        for version in range(2, 30):
+            registry.commit(shop(count=version), expected=version, who="worker", when=NOON)
+        registry.commit(Snapshot(30, "shop", project_of([user]), {}), expected=30, who="bo", when=NOON, note="second")
+        for version in range(31, 70):
+            after = Snapshot(version, "shop", project_of([user]), {"count": version})
+            registry.commit(after, expected=version, who="worker", when=NOON)
+
+        found = registry.history("shop", facts=False)
+        assert [(each.version, each.who, each.note) for each in found] == [(31, "bo", "second"), (2, "ana", "first")]
+        assert registry.history("shop", 1, facts=False) == found[:1]
+        assert [each.version for each in registry.history("shop", 2)] == [70, 69]
+        assert registry.history("sho", facts=False) == registry.history("shop%", facts=False) == []

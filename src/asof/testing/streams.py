@@ -365,3 +365,4 @@ def live_through(run: StreamRun, rng: random.Random, steps: int) -> None:
             run.fill(view)
         elif act == "flip" and run.is_filled(view):
             run.flip(view)
+

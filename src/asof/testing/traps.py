@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable
+from dataclasses import replace
 
 import pytest
 
-from asof.definitions import Aggregation, FeatureView, Field, LogSource
+from asof.definitions import Aggregation, FeatureView, Field, LogSource, Session
 from asof.flows.parts import Parts
 from asof.testing.streams import (
     ACTIVITY,
@@ -30,6 +31,14 @@ from asof.timing import DAY, HOUR, MINUTE, SECOND
 from asof.types import Float64, Int64
 
 RunOf = Callable[[], StreamRun]
+
+LIVES = [
+    [[0]], [[4 * MINUTE]], [[4 * MINUTE], [-20 * DAY]], [[-20 * DAY], [4 * MINUTE]],
+    [[4 * MINUTE, -20 * DAY], [-30 * DAY]],
+    [[-400 * DAY], [3 * MINUTE, 4 * MINUTE], [-399 * DAY]], [[-SECOND], [-25 * DAY]], [[-60 * 366 * DAY], [2 * MINUTE]],
+    [[-8 * DAY], [-8 * DAY - 20 * MINUTE], [-30 * DAY]], [[0, 4 * MINUTE], [-DAY], [-60 * 366 * DAY]],
+]
+"""Of one key: the times of its events, batch after batch, after `NOW`."""
 
 
 class TrapsSuite:
@@ -180,6 +189,71 @@ class TrapsSuite:
         clock.now += 30 * DAY
         assert run.parts.online.delete_expired(run.parts.project, clock.now) == 2
         run.assert_online_is_history()
+
+    @pytest.mark.parametrize("batches", LIVES, ids=str)
+    def test_a_row_stays_as_long_as_anything_that_it_keeps(
+        self, make_parts: Callable[[Clock], Parts], batches: list[list[int]]
+    ) -> None:
+        clock = Clock()
+        counted = [Aggregation("", "count", window=each, name=f"n{i}") for i, each in enumerate((HOUR_WINDOW, SESSION))]
+        views = [
+            FeatureView("hour", entities=[USER], source=VISITS, aggregations=counted),
+            FeatureView("delayed", entities=[USER], source=VISITS, aggregations=counted, delay="9d"),
+            FeatureView("last", entities=[USER], source=VISITS, schema=NEWEST.schema, ttl="1h"),
+            FeatureView("delayed_last", entities=[USER], source=VISITS, schema=NEWEST.schema, ttl="1h", delay="9d"),
+        ]
+        run = StreamRun(make_parts(clock), clock, definitions=(VISITS, USER, *views))
+        for place, times in enumerate(batches):
+            run.send(*(visit(1, each, amount=float(place)) for each in times))
+            run.step()
+            run.parts.online.delete_expired(run.parts.project, clock.now)
+        run.finish()
+        for later in (0, 4 * MINUTE, HOUR, 9 * DAY - HOUR, 9 * DAY, 9 * DAY + 4 * MINUTE, 9 * DAY + HOUR, 30 * DAY):
+            clock.now = NOW + later
+            run.parts.online.delete_expired(run.parts.project, clock.now)
+            run.assert_online_is_history(users=[1], later=[0])
+        assert [run.statuses(view, [1])["amount"] for view in ("last", "delayed_last")] == [["NOT_FOUND"]] * 2
+
+    @pytest.mark.parametrize("lateness", ["1h", "30d"])
+    def test_a_session_that_is_read_out_of_an_old_log_goes_on_from_its_first_event(
+        self, make_parts: Callable[[Clock], Parts], lateness: str
+    ) -> None:
+        clock = Clock()
+        source = LogSource(
+            "visits", schema=VISITS.schema, timestamp_field="at", timestamp_unit="us", allowed_lateness=lateness
+        )
+        long = FeatureView(
+            "long", entities=[USER], source=source,
+            aggregations=[Aggregation("", "count", window=Session("1d"), name="visits")],
+        )  # fmt: skip
+        run = StreamRun(make_parts(clock), clock, definitions=(source, USER, long))
+        for number in range(-40, 1):
+            run.send(visit(1, number * 12 * HOUR))
+            run.step()
+            run.parts.online.delete_expired(run.parts.project, clock.now)
+
+        assert run.served("long", [1])["visits"] == [41]
+        run.finish()
+        run.assert_online_is_history()
+
+    def test_a_row_beyond_its_limit_does_not_begin_again_after_it_has_expired(
+        self, make_parts: Callable[[Clock], Parts]
+    ) -> None:
+        clock = Clock()
+        pages = FeatureView(
+            "pages", entities=[USER], source=VISITS,
+            aggregations=[Aggregation("page", "last_n", n=50, window=DAY_WINDOW, name="pages")],
+        )  # fmt: skip
+        run = StreamRun(replace(make_parts(clock), max_row_bytes=2000), clock, definitions=(VISITS, USER, pages))
+        run.send(*(visit(1, each * SECOND, page="x" * 100) for each in range(-60, 0)))
+        run.step()
+        for day in range(1, 20):
+            clock.now = NOW + day * DAY
+            run.send(visit(1, day * DAY))
+            run.step()
+            run.parts.online.delete_expired(run.parts.project, clock.now)
+
+            assert run.served("pages", [1])["pages"] == [None], day
 
     def test_tiles_online_hold_what_the_raw_events_say(self, run: StreamRun) -> None:
         # On, just before and just after the edges of five-minute tiles, up to both ends of the window.
@@ -391,4 +465,4 @@ class TrapsSuite:
         run.assert_online_is_history()
 
 
-__all__ = ["TrapsSuite"]
+__all__ = ["LIVES", "TrapsSuite"]

@@ -72,7 +72,8 @@ def teardown(context: CliContext, purge: bool, yes: bool) -> None:
     project = context.store.project
     what = "registry and online rows" + (", AND ALL ARCHIVES AND LOGS" if purge else "; archives stay")
     context.ask(f"Tear down project {project!r}: {what}. Go on?", yes=yes)
-    context.store.teardown(purge=purge)
+    for left in context.store.teardown(purge=purge) or ():
+        context.note(f"note: {left}")
     context.output.said(f"Project {project!r} is torn down.", project=project, purged=purge)
 
 

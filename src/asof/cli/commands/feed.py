@@ -11,7 +11,7 @@ from typing import Any
 import click
 
 from asof.cli.context import CliContext, pass_context
-from asof.cli.options import MOMENT, Command, misused
+from asof.cli.options import LOCAL_PATH, MOMENT, Command, misused
 from asof.cli.tables import Column
 
 
@@ -19,7 +19,8 @@ from asof.cli.tables import Column
 @click.argument("source")
 @click.argument("rows", nargs=-1)
 @click.option(
-    "--file", "-f", metavar="FILE", help="Rows of a .json, .jsonl, .parquet or .csv file; - is JSON on stdin."
+    "--file", "-f", type=LOCAL_PATH, metavar="FILE",
+    help="Rows of a .json, .jsonl, .parquet or .csv file; - is JSON on stdin.",
 )
 @click.option("--batch-id", metavar="ID", help="Push at most once under this name: a retry changes nothing.")
 @pass_context

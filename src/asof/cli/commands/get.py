@@ -12,6 +12,7 @@ import click
 
 from asof.cli.context import CliContext, pass_context
 from asof.cli.options import (
+    LOCAL_PATH,
     MOMENT,
     MOMENT_OR_ROW,
     Group,
@@ -33,7 +34,10 @@ def get() -> None:
 
 
 @get.command()
-@click.option("--entities", metavar="FILE", help="The entity frame: a .parquet or .csv file of join keys and times.")
+@click.option(
+    "--entities", type=LOCAL_PATH, metavar="FILE",
+    help="The entity frame: a .parquet or .csv file of join keys and times.",
+)
 @click.option("--sql", metavar="QUERY", help="The entity frame as SQL over the sources by name.")
 @feature_options
 @click.option(
@@ -44,7 +48,7 @@ def get() -> None:
 )
 @click.option("--start", type=MOMENT, help="Without an entity frame: rows from here on.")
 @click.option("--end", type=MOMENT, help="Without an entity frame: rows before this time.")
-@click.option("--out", metavar="FILE", help="Write all rows to a .parquet or .csv file.")
+@click.option("--out", type=LOCAL_PATH, metavar="FILE", help="Write all rows to a .parquet or .csv file.")
 @click.option("--save", metavar="NAME", help="Keep the result as a training set that can be rebuilt and compared.")
 @click.option("--show-sql", is_flag=True, help="Show the SQL instead of running it.")
 @click.option(

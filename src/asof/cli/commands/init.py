@@ -9,7 +9,7 @@ from pathlib import Path
 import click
 
 from asof.cli.context import CliContext, pass_context
-from asof.cli.options import Command
+from asof.cli.options import LOCAL_PATH, Command
 from asof.errors import RepositoryError
 
 FILES = {"feature_store.yaml": "feature_store.yaml", "features.py": "features.py", "gitignore": ".gitignore"}
@@ -17,7 +17,7 @@ FILES = {"feature_store.yaml": "feature_store.yaml", "features.py": "features.py
 
 
 @click.command(cls=Command)
-@click.argument("folder", default=".")
+@click.argument("folder", type=LOCAL_PATH, default=".")
 @click.option("--project", metavar="NAME", help="The project's name. [default: the folder's]")
 @pass_context
 def init(context: CliContext, folder: str, project: str | None) -> None:
@@ -25,7 +25,7 @@ def init(context: CliContext, folder: str, project: str | None) -> None:
 
     It works as it is, on embedded parts: nothing else has to run. Files that are already there are never replaced.
     """
-    target = context.repo / folder
+    target = (context.repo or Path(".")) / folder
     written = write_starter(target, project=project or project_name(target))
     now = datetime.now(UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
     steps = [

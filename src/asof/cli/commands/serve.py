@@ -7,7 +7,7 @@ from pathlib import Path
 import click
 
 from asof.cli.context import CliContext, pass_context
-from asof.cli.options import Command
+from asof.cli.options import LOCAL_PATH, Command
 
 
 @click.command(cls=Command)
@@ -15,8 +15,8 @@ from asof.cli.options import Command
 @click.option("--port", type=click.IntRange(0, 65535), help="The port; 0 takes a free one.  [default: 6566]")
 @click.option("--workers", type=click.IntRange(1), metavar="N", help="How many processes answer.  [default: 1]")
 @click.option("--access-log", type=click.Choice(["none", "errors", "all"]), help="Which requests to log on stderr.")
-@click.option("--tls-cert", type=click.Path(path_type=Path), metavar="FILE", help="The server's certificate (PEM).")
-@click.option("--tls-key", type=click.Path(path_type=Path), metavar="FILE", help="Its private key (PEM).")
+@click.option("--tls-cert", type=LOCAL_PATH, metavar="FILE", help="The server's certificate (PEM).")
+@click.option("--tls-key", type=LOCAL_PATH, metavar="FILE", help="Its private key (PEM).")
 @click.option("--insecure", is_flag=True, help="Let everybody who reaches the address read and write.")
 @pass_context
 def serve(
@@ -25,8 +25,8 @@ def serve(
     port: int | None,
     workers: int | None,
     access_log: str | None,
-    tls_cert: Path | None,
-    tls_key: Path | None,
+    tls_cert: str | None,
+    tls_key: str | None,
     insecure: bool,
 ) -> None:
     """Serve features over HTTP.
@@ -39,9 +39,12 @@ def serve(
 
     options = {
         "host": host, "port": port, "workers": workers, "access_log": access_log,
-        "tls_cert": str(tls_cert.resolve()) if tls_cert else None,
-        "tls_key": str(tls_key.resolve()) if tls_key else None,
+        "tls_cert": str(Path(tls_cert).resolve()) if tls_cert else None,
+        "tls_key": str(Path(tls_key).resolve()) if tls_key else None,
     }  # fmt: skip
-    code = run(context.repo, env=context.env, options=options, insecure=insecure, say=context.note)
+    code = run(
+        context.repo, config_file=context.feature_store_yaml, env=context.env, options=options, insecure=insecure,
+        say=context.note,
+    )  # fmt: skip
     if code:
         raise click.exceptions.Exit(code)

@@ -1,0 +1,198 @@
+"""Statements over an archive's rows, dead letters and served features, and over the rows of a source by key.
+
+An engine runs them over inputs by name: `archive`, `letters`, `served`, `source`, and `asked` for a table of keys.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from types import ModuleType
+from typing import Any
+
+from asof.definitions import Field
+from asof.dtypes import Timestamp
+from asof.sql.dialect import quote
+from asof.sql.rows import WORDS
+from asof.timing import Micros
+
+# -- an archive's rows ------------------------------------------------------------------------------------------------
+
+
+def count_rows(relation: str = "archive") -> str:
+    """How many rows there are, as `n`."""
+    return f"SELECT count(*) AS n FROM {relation}"
+
+
+def rows_between(partition: int, *, after: int, through: int) -> str:
+    """A partition's rows with `after < offset <= through`, in the order of offsets."""
+    return (
+        f'SELECT * FROM archive WHERE "partition" = {partition} AND "offset" > {after} AND "offset" <= {through} '
+        'ORDER BY "offset"'
+    )
+
+
+def rows_of_bucket(bucket: str, number: int, *, through: Mapping[int, int]) -> str:
+    """The rows of one bucket of keys, up to an offset per partition.
+
+    Args:
+        bucket: the engine's SQL of a row's bucket (`OfflineStore.bucket`).
+        through: partition → last offset; of a partition that is not named, or has none, there are no rows.
+    """
+    places = [
+        f'("partition" = {each} AND "offset" <= {offset})' for each, offset in through.items() if offset >= 0
+    ]  # fmt: skip
+    return f"SELECT * FROM archive WHERE {bucket} = {number} AND ({' OR '.join(places) or 'false'})"
+
+
+def newest_rows(partitions: Iterable[int], *, count: int, time: str) -> str:
+    """The last rows of each partition: partition, offset, ingested_at, and the column `time` as `happened`.
+
+    Args:
+        count: of each partition, whatever offsets lie between its rows.
+    """
+    columns = f'"partition", "offset", "ingested_at", {quote(time)} AS happened'
+    return "\nUNION ALL\n".join(
+        f'SELECT * FROM (SELECT {columns} FROM archive WHERE "partition" = {each} ORDER BY "offset" DESC '
+        f"LIMIT {count}) AS newest_{place}"
+        for place, each in enumerate(sorted(partitions))
+    )
+
+
+def counts_by_partition(relation: str = "archive") -> str:
+    """partition, and how many rows it has as `n`."""
+    return f'SELECT "partition", count(*) AS n FROM {relation} GROUP BY "partition"'
+
+
+def counts_since(since: Micros, *, dialect: str) -> str:
+    """partition, and how many of its rows were archived after a moment as `n`."""
+    after = _since(since, ">", dialect)
+    return f'SELECT "partition", count(*) AS n FROM archive WHERE {after} GROUP BY "partition"'
+
+
+def last_offsets() -> str:
+    """partition, and the last offset of its rows as `last`, in the order of partitions."""
+    return 'SELECT "partition", max("offset") AS last FROM archive GROUP BY "partition" ORDER BY "partition"'
+
+
+def event_ids_since(event_id: str, since: Micros, *, dialect: str) -> str:
+    """The event ids that were archived since a moment, as `id`, each with partition, offset and ingested_at.
+
+    Args:
+        event_id: the column that holds them; rows without one are left out.
+    """
+    return (
+        f'SELECT {quote(event_id)} AS id, "partition", "offset", "ingested_at" FROM archive '
+        f"WHERE {_since(since, '>=', dialect)} AND {quote(event_id)} IS NOT NULL"
+    )
+
+
+def _since(moment: Micros, sign: str, dialect: str) -> str:
+    words = WORDS[dialect]
+    return f'"ingested_at" {sign} {words.from_micros(moment, words.type_name(Timestamp))}'
+
+
+# -- rows by key ------------------------------------------------------------------------------------------------------
+
+
+def rows_of_keys(
+    columns: Sequence[str], fields: Sequence[Field], keys: Iterable[Sequence[Any]], *, dialect: str,
+    relation: str = "archive",
+) -> str:  # fmt: skip
+    """All rows of some keys; without columns, all rows.
+
+    Args:
+        columns: what the source calls the key's columns, as its rows have them.
+        fields: the key's columns with their types, in the same order.
+        keys: each key's values, plain as they are packed.
+    """
+    words = WORDS[dialect]
+    conditions = [f"({_is_key(words, columns, fields, key)})" for key in keys]
+    return f"SELECT * FROM {relation} WHERE {' OR '.join(conditions) or 'false'}"
+
+
+def _is_key(words: ModuleType, columns: Sequence[str], fields: Sequence[Field], key: Sequence[Any]) -> str:
+    terms = [
+        words.is_value(quote(column), value, field.dtype)
+        for column, field, value in zip(columns, fields, key, strict=True)
+    ]
+    return " AND ".join(terms) or "true"
+
+
+def rows_among(columns: Sequence[str], asked: Sequence[str], *, dialect: str) -> str:
+    """All rows whose key is one of those in the table `asked`; without columns, all rows.
+
+    Args:
+        columns: the key's columns in the archive.
+        asked: the same in `asked`, in the same order and of the same types.
+    """
+    if not columns:
+        return "SELECT * FROM archive"
+    mine, theirs = (", ".join(map(quote, names)) for names in (columns, asked))
+    return f"SELECT * FROM archive WHERE {WORDS[dialect].is_among(mine, theirs, 'asked')}"
+
+
+def distinct_keys(columns: Sequence[str]) -> str:
+    """The keys of a source's rows, each once; a key with a null is none."""
+    names = [quote(column) for column in columns]
+    known = " AND ".join(f"{name} IS NOT NULL" for name in names)
+    return f"SELECT DISTINCT {', '.join(names)} FROM source WHERE {known}"
+
+
+# -- columns of a source's rows ---------------------------------------------------------------------------------------
+
+
+def columns_of_rows(named: Mapping[str, str] | None, *, places: bool = False) -> str:
+    """A source's rows with some columns under other names.
+
+    Args:
+        named: name in the result → column of the source; None is all of them as they are called.
+        places: also partition and offset, as `asof_partition` and `asof_offset`.
+    """
+    columns = ["*"] if not named else [f"{quote(own)} AS {quote(name)}" for name, own in named.items()]
+    if places:
+        columns += ['"partition" AS asof_partition', '"offset" AS asof_offset']
+    return f"SELECT {', '.join(columns)} FROM source"
+
+
+def count_nulls(columns: Sequence[str]) -> str:
+    """How many of a source's rows are null in each column, under the column's name."""
+    counts = ", ".join(f"count(*) - count({quote(column)}) AS {quote(column)}" for column in columns)
+    return f"SELECT {counts} FROM source"
+
+
+# -- dead letters and served features ---------------------------------------------------------------------------------
+
+
+def letters(places: Iterable[tuple[int, int]] | None = None) -> str:
+    """All dead letters, or those of these places (partition, offset)."""
+    if places is None:
+        return "SELECT * FROM letters"
+    pairs = ", ".join(f"({partition}, {offset})" for partition, offset in sorted(places))
+    return f'SELECT * FROM letters WHERE {f"""("partition", "offset") IN ({pairs})""" if pairs else "false"}'
+
+
+def newest_letters(limit: int) -> str:
+    """The newest dead letters, newest first."""
+    return f'SELECT * FROM letters ORDER BY "at" DESC, "partition", "offset" DESC LIMIT {limit}'
+
+
+def letter_values() -> str:
+    """partition, offset and raw value of each dead letter."""
+    return 'SELECT "partition", "offset", "value" FROM letters'
+
+
+def letter_reasons(partition: int, *, after: int) -> str:
+    """offset and reason of a partition's dead letters with `offset > after`."""
+    return f'SELECT "offset", "reason" FROM letters WHERE "partition" = {partition} AND "offset" > {after}'
+
+
+def served_rows(served_at: str, *, describe_only: bool = False) -> str:
+    """A service's served features in the order in which they were answered.
+
+    Args:
+        served_at: the column of that moment.
+        describe_only: the columns without a row.
+    """
+    if describe_only:
+        return "SELECT * FROM served LIMIT 0"
+    return f'SELECT * FROM served ORDER BY {quote(served_at)}, "partition", "offset"'

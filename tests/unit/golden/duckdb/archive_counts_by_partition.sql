@@ -1,0 +1,1 @@
+SELECT "partition", count(*) AS n FROM letters GROUP BY "partition"

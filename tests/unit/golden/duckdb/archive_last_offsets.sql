@@ -1,0 +1,1 @@
+SELECT "partition", max("offset") AS last FROM archive GROUP BY "partition" ORDER BY "partition"

@@ -1,0 +1,1 @@
+SELECT * FROM archive WHERE 0 = 0 AND (false)

@@ -1,0 +1,1 @@
+SELECT count(*) - count("text") AS "text", count(*) - count("b""ig") AS "b""ig" FROM source

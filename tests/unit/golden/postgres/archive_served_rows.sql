@@ -1,0 +1,1 @@
+SELECT * FROM served ORDER BY "served_at", "partition", "offset"

@@ -1,0 +1,1 @@
+SELECT * FROM served LIMIT 0

@@ -1,0 +1,75 @@
+"""The SQL over archives as text, in each dialect. `ASOF_WRITE_GOLDEN=1` writes the files anew."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from asof.definitions import Field
+from asof.dtypes import Bool, Bytes, Date, Decimal, Int32, Int64, String, Timestamp
+from asof.sql import archive
+
+GOLDEN = Path(__file__).parent / "golden"
+MOMENT = 1_706_745_600_123_456
+FIELDS = [
+    Field("text", String), Field("raw", Bytes), Field("small", Int32), Field("big", Int64), Field("flag", Bool),
+    Field("day", Date), Field("moment", Timestamp), Field("price", Decimal(12, 2)),
+]  # fmt: skip
+COLUMNS = ["text", "raw", "small", 'b"ig', "flag", "day", "moment", "price"]
+KEYS = [
+    ["O'Brien \\", b"\x00\xff", -(2**31), -(2**63), True, -1, -1, "-1.50"],
+    ["", b"", 0, 2**63 - 1, False, 20_000, MOMENT, "0.00"],
+]  # fmt: skip
+CASES: dict[str, Callable[[str], str]] = {
+    "count_rows": lambda dialect: archive.count_rows(),
+    "rows_between": lambda dialect: archive.rows_between(3, after=10, through=20),
+    "rows_of_bucket": lambda dialect: archive.rows_of_bucket("0", 0, through={-1: 4, 0: 10, 1: -1}),
+    "rows_of_bucket_before_any_offset": lambda dialect: archive.rows_of_bucket("0", 0, through={0: -1}),
+    "newest_rows": lambda dialect: archive.newest_rows([1, 0], count=1000, time='happ"ened'),
+    "counts_by_partition": lambda dialect: archive.counts_by_partition("letters"),
+    "counts_since": lambda dialect: archive.counts_since(MOMENT, dialect=dialect),
+    "last_offsets": lambda dialect: archive.last_offsets(),
+    "event_ids_since": lambda dialect: archive.event_ids_since('i"d', MOMENT, dialect=dialect),
+    "rows_of_keys": lambda dialect: archive.rows_of_keys(COLUMNS, FIELDS, KEYS, dialect=dialect),
+    "rows_of_the_empty_key": lambda dialect: archive.rows_of_keys([], [], [[]], dialect=dialect, relation="source"),
+    "rows_of_no_key": lambda dialect: archive.rows_of_keys(COLUMNS, FIELDS, [], dialect=dialect),
+    "rows_among": lambda dialect: archive.rows_among(COLUMNS[:4], ["text", "raw", "small", "big"], dialect=dialect),
+    "rows_among_one_column": lambda dialect: archive.rows_among(["text"], ["name"], dialect=dialect),
+    "rows_among_no_column": lambda dialect: archive.rows_among([], [], dialect=dialect),
+    "distinct_keys": lambda dialect: archive.distinct_keys(["text", 'b"ig']),
+    "columns_of_rows": lambda dialect: archive.columns_of_rows({"key": 'b"ig', "at": "at"}, places=True),
+    "columns_of_rows_all": lambda dialect: archive.columns_of_rows(None),
+    "count_nulls": lambda dialect: archive.count_nulls(["text", 'b"ig']),
+    "letters": lambda dialect: archive.letters(),
+    "letters_of_places": lambda dialect: archive.letters([(1, 7), (0, 9)]),
+    "letters_of_no_place": lambda dialect: archive.letters([]),
+    "newest_letters": lambda dialect: archive.newest_letters(100),
+    "letter_values": lambda dialect: archive.letter_values(),
+    "letter_reasons": lambda dialect: archive.letter_reasons(2, after=5),
+    "served_rows": lambda dialect: archive.served_rows("served_at"),
+    "served_rows_described": lambda dialect: archive.served_rows("served_at", describe_only=True),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("dialect", ["duckdb", "postgres"])
+@pytest.mark.parametrize("name", CASES)
+def test_the_text_of_each_statement(name: str, dialect: str) -> None:
+    text = CASES[name](dialect) + "\n"
+    path = GOLDEN / dialect / f"archive_{name}.sql"
+    if os.environ.get("ASOF_WRITE_GOLDEN"):
+        path.write_text(text, encoding="utf-8")
+    assert text == path.read_text(encoding="utf-8")
+
+
+def test_every_statement_has_a_golden_text() -> None:
+    own = [each for each in vars(archive).values() if getattr(each, "__module__", "") == archive.__name__]
+    public = {each.__name__ for each in own if not each.__name__.startswith("_")}
+
+    assert {name for name in public if not any(case.startswith(name) for case in CASES)} == set() != public
+
+
+def test_a_text_with_a_nul_character_is_never_in_postgres() -> None:
+    assert "false" in archive.rows_of_keys(["text"], FIELDS[:1], [["a\0b"]], dialect="postgres")
