@@ -29,10 +29,11 @@ demo-services: $(READY) ## Start PostgreSQL, Kafka and Redis, and run the demo o
 	$(BIN)/asof demo --output demo-output --postgres "$$ASOF_POSTGRES" --kafka "$$ASOF_KAFKA" --redis "$$ASOF_REDIS" $(ARGS)
 	@echo && echo "The servers go on; make services-stop ends them."
 
-test: $(READY) ## Run everything that must pass: style, architecture, unit and integration tests
+test: $(READY) ## Run everything that must pass: style, architecture, types, unit and integration tests
 	@scripts/install_services.sh
 	$(BIN)/ruff check .
 	$(BIN)/lint-imports
+	$(BIN)/mypy
 	$(BIN)/python -m pytest tests/unit tests/embedded tests/integration -n $(WORKERS) --dist loadfile -m "not soak" -rs $(ARGS)
 
 services: $(READY) ## Start PostgreSQL, Redis, Kafka, a schema registry, and print where they are (ARGS='postgres redis')
@@ -42,9 +43,10 @@ services: $(READY) ## Start PostgreSQL, Redis, Kafka, a schema registry, and pri
 services-stop: $(READY) ## Stop the servers of `make services`, and remove their data
 	@$(BIN)/python -m tests.services stop
 
-check: $(READY) ## Run the fast part: style, architecture, unit tests
+check: $(READY) ## Run the fast part: style, architecture, types, unit tests
 	$(BIN)/ruff check .
 	$(BIN)/lint-imports
+	$(BIN)/mypy
 	$(BIN)/python -m pytest tests/unit -q -n $(WORKERS) -m "not slow and not soak" -rs $(ARGS)
 
 docs: $(READY) ## Write the generated pages of docs/ anew
@@ -63,5 +65,5 @@ constraints: ## Write constraints.txt anew: the newest versions that pyproject.t
 	scripts/write_constraints.sh
 
 clean: ## Remove what the other targets made, but for .venv
-	rm -rf demo-output build dist benchmarks/results .pytest_cache .ruff_cache .hypothesis .import_linter_cache
+	rm -rf demo-output build dist benchmarks/results .mypy_cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache
 	find src tests benchmarks scripts -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -101,7 +101,7 @@ class Peers:
 
 def measure_historical(peers: Peers, *, rows: int, spine_rows: int, ttl_hours: int, runs: int) -> None:
     """A training set, from files to an Arrow table."""
-    from benchmarks.bench_historical import generate  # noqa: PLC0415
+    from benchmarks.bench_historical import generate
 
     with tempfile.TemporaryDirectory() as folder:
         generate(Path(folder), rows, {"spine": spine_rows})
@@ -160,7 +160,7 @@ def measure_import(peers: Peers, *, runs: int) -> None:
 
 def measure_installs() -> None:
     """What `pip install` of each brings, without extras."""
-    from benchmarks.bench_import import measure_install  # noqa: PLC0415
+    from benchmarks.bench_import import measure_install
 
     plain = environment.REQUIREMENT.replace("[duckdb]", "")
     for name, requirements in (("asof", ()), (plain, (plain,)), (environment.REQUIREMENT, (environment.REQUIREMENT,))):
@@ -170,9 +170,9 @@ def measure_installs() -> None:
 
 def write_online_sources(folder: Path, rows: int, *, views: int = ONLINE_VIEWS) -> None:
     """One row per key and view, in a random order of keys."""
-    import numpy as np  # noqa: PLC0415
-    import pyarrow as pa  # noqa: PLC0415
-    import pyarrow.parquet as pq  # noqa: PLC0415
+    import numpy as np
+    import pyarrow as pa
+    import pyarrow.parquet as pq
 
     day_us, start_us = 86_400_000_000, 1_767_225_600_000_000  # 2026-01-01T00:00:00Z
     random = np.random.default_rng(1)

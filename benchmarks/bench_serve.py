@@ -317,7 +317,7 @@ def write_bodies(path: Path, features: list[str], *, rows: int, users: int) -> N
 
 def ask_once(port: int, bodies: Path) -> None:
     """The first request, whose answer has to be whole."""
-    from http.client import HTTPConnection  # noqa: PLC0415
+    from http.client import HTTPConnection
 
     connection = HTTPConnection("127.0.0.1", port, timeout=30)
     body = bodies.read_bytes().splitlines()[0]
@@ -378,7 +378,7 @@ def free_port() -> int:
 
 
 def wait_for(port: int, *, path: str = "", seconds: float = 60) -> None:
-    from http.client import HTTPConnection  # noqa: PLC0415
+    from http.client import HTTPConnection
 
     deadline = time.monotonic() + seconds
     while True:

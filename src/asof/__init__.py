@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from asof.client import AsyncClient, Client
@@ -59,7 +59,7 @@ __all__ = [
 ]  # fmt: skip
 
 
-def __getattr__(name: str) -> Any:
+def __getattr__(name: str) -> object:
     # Names load their module on first use, so that `import asof` is quick and loads no engine.
     home = _HOMES.get(name)
     if home is None:

@@ -6,6 +6,7 @@ Nothing heavy is loaded before it is asked for: a client that reads JSON needs n
 from __future__ import annotations
 
 from collections.abc import Sequence
+from datetime import datetime
 from typing import TYPE_CHECKING, Any, Protocol
 
 from asof.dtypes import DType
@@ -13,6 +14,9 @@ from asof.errors import RequestError
 from asof.timing import Micros, moment
 
 if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
+    import pandas as pd
     import pyarrow as pa
 
 PRESENT = "PRESENT"
@@ -20,7 +24,7 @@ NULL_VALUE = "NULL_VALUE"
 NOT_FOUND = "NOT_FOUND"
 OUTSIDE_MAX_AGE = "OUTSIDE_MAX_AGE"
 
-Columns = dict[str, list[Any]]
+Columns = dict[str, list[object]]
 Times = Sequence[Micros | None]
 
 
@@ -75,7 +79,7 @@ class ViewAnswer:
         self.times = times
         self.nulls: Columns = {}
 
-    def statuses(self, values: Sequence[Any]) -> list[str]:
+    def statuses(self, values: Sequence[object]) -> list[str]:
         if self.marks is None:
             return _statuses(values)
         return [mark or status for mark, status in zip(self.marks, _statuses(values), strict=True)]
@@ -129,7 +133,7 @@ class OnlineResponse:
         return answer
 
     @property
-    def event_times(self) -> dict[str, list[Any]]:
+    def event_times(self) -> dict[str, list[datetime | None]]:
         """Output name → per entity row the time of the row that the value is from; None where there is none.
 
         Of windows it is the time of the newest event that the row had merged; on-demand features have none.
@@ -148,17 +152,17 @@ class OnlineResponse:
     def __len__(self) -> int:
         return self._rows
 
-    def to_dict(self, include_event_timestamps: bool = False) -> dict[str, list[Any]]:
+    def to_dict(self, include_event_timestamps: bool = False) -> Columns:
         """The join keys and request values, then the features, as lists; with Feast's `__ts` columns if asked for."""
         values = self.values
         answer = self.keys | {output.name: values[output.column] for output in self.selection.outputs}
         if include_event_timestamps:
-            answer |= {f"{name}__ts": times for name, times in self.event_times.items()}
+            answer |= {f"{name}__ts": list(times) for name, times in self.event_times.items()}
         return answer
 
     def to_arrow(self, include_event_timestamps: bool = False) -> pa.Table:
         """The same as a table, features in their declared types."""
-        import pyarrow as pa  # noqa: PLC0415
+        import pyarrow as pa
 
         times = pa.timestamp("us", "UTC")
         types = {f"{output.name}__ts": times for output in self.selection.outputs}
@@ -167,19 +171,19 @@ class OnlineResponse:
         columns = self.to_dict(include_event_timestamps)
         return pa.table({name: pa.array(values, types[name]) for name, values in columns.items()})
 
-    def to_df(self, include_event_timestamps: bool = False) -> Any:
+    def to_df(self, include_event_timestamps: bool = False) -> pd.DataFrame:
         """The same as a pandas data frame, as pandas makes one of the lists."""
-        import pandas as pd  # noqa: PLC0415
+        import pandas as pd
 
         return pd.DataFrame(self.to_dict(include_event_timestamps))
 
-    def to_numpy(self) -> Any:
+    def to_numpy(self) -> npt.NDArray[np.float64]:
         """The features alone as a matrix of floats, entity rows × features in the order asked for; nulls are NaN.
 
         Raises:
             RequestError: a feature is not a number.
         """
-        import numpy as np  # noqa: PLC0415
+        import numpy as np
 
         matrix = np.full((self._rows, len(self.selection.outputs)), np.nan)
         for place, output in enumerate(self.selection.outputs):
@@ -188,5 +192,6 @@ class OnlineResponse:
                     f"feature {output.reference!r} is {output.dtype}, which is no number",
                     hint="leave it out of the request, or take to_arrow() or to_df()",
                 )
-            matrix[:, place] = [np.nan if value is None else float(value) for value in self.values[output.column]]
+            numbers: list[Any] = self.values[output.column]
+            matrix[:, place] = [np.nan if value is None else float(value) for value in numbers]
         return matrix

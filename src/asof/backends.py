@@ -22,6 +22,10 @@ from asof.errors import ConfigError, MissingExtra, nearest, some
 from asof.flows.parts import Parts
 from asof.flows.shared_logs import kept_topics
 from asof.local_paths import NotLocal, local_path, scheme_of
+from asof.log.protocol import Log
+from asof.offline.protocol import OfflineStore
+from asof.online.protocol import OnlineStore
+from asof.registry.protocol import Registry
 from asof.timing import Clock
 
 EMBEDDED: dict[tuple[str, str], str] = {
@@ -256,7 +260,12 @@ class OpenedParts(Parts):
         functions: finds the transform of a source's messages in the repository's files.
     """
 
-    _logs: dict[str, Any]
+    config: StoreConfig
+    connections: Connections
+    readers: LazyReaders
+    functions: Callable[[LogSource], MessageTransform | None] | None
+    _schemas: dict[str, Schemas]
+    _logs: dict[str, Log]
     _logs_lock: Lock
 
     def __init__(
@@ -284,15 +293,15 @@ class OpenedParts(Parts):
             object.__setattr__(self, name, value)
 
     @cached_property
-    def registry(self) -> Any:  # type: ignore[override]
+    def registry(self) -> Registry:
         return opened("registry", self.config.registry, self.config.path)
 
     @cached_property
-    def offline(self) -> Any:  # type: ignore[override]
+    def offline(self) -> OfflineStore:
         return opened("offline", self.config.offline_store, self.config.path)
 
     @cached_property
-    def online(self) -> Any:  # type: ignore[override]
+    def online(self) -> OnlineStore:
         part = self.config.online_store
         made = product("online", part.type, where=part.where)
         # A store that removes expired rows by itself has to know where the clock is not the system's.
@@ -300,7 +309,7 @@ class OpenedParts(Parts):
         return opened("online", part, self.config.path, **extra)
 
     @cached_property
-    def log(self) -> Any:  # type: ignore[override]
+    def log(self) -> Log:
         options = {name: value for name, value in self.config.log.options.items() if name != "partitions"}
         if self.config.log.type == "kafka":
             # A cluster is shared: another project must not read this one's pushes.
@@ -321,13 +330,13 @@ class OpenedParts(Parts):
             return None
         found = self.connections.schema_registry(source)
         if found.label not in self._schemas:
-            from asof.connections.schema_registry import SchemaRegistry  # noqa: PLC0415 - only where one is named
+            from asof.connections.schema_registry import SchemaRegistry  # only where one is named
 
             # One for all sources that name it: it keeps the schemas that it was asked for.
             self._schemas[found.label] = SchemaRegistry(**found.options, label=found.label, where=found.where)
         return self._schemas[found.label]
 
-    def log_of(self, source: LogSource) -> Any:
+    def log_of(self, source: LogSource) -> Log:
         """See `Parts.log_of`. Sources on the same cluster share one log object."""
         if source.type != "kafka":
             return self.log
@@ -350,7 +359,7 @@ class OpenedParts(Parts):
 
     def close(self) -> None:
         """Give back what was opened."""
-        self.readers.close()  # type: ignore[attr-defined]
+        self.readers.close()
         with self._logs_lock:
             for log in self._logs.values():
                 log.close()

@@ -129,7 +129,7 @@ def parse(text: str) -> DType:
 
 def from_arrow(kind: pa.DataType) -> DType | None:
     """The type whose values an Arrow column of this type holds as they are; None where there is none."""
-    import pyarrow as pa  # noqa: PLC0415
+    import pyarrow as pa
 
     if pa.types.is_dictionary(kind):
         return from_arrow(kind.value_type)
@@ -153,7 +153,7 @@ def from_arrow(kind: pa.DataType) -> DType | None:
 
 @lru_cache(maxsize=256)
 def _arrow(dtype: DType) -> pa.DataType:
-    import pyarrow as pa  # noqa: PLC0415 - `import asof` loads no pyarrow
+    import pyarrow as pa  # `import asof` loads no pyarrow
 
     if dtype.name == "Array":
         assert dtype.inner is not None

@@ -155,7 +155,8 @@ def _after_one(row: list[Any] | None, new: Version, width: int) -> bytes | None:
         before, place = [row[1], *row[width + 2]], list(new[:4])
         if place < before or (place == before and new.values == row[2 : width + 2]):
             return None
-    return _encode([FORMAT, new.event_time, *new.values, list(new[1:4]), ()])  # type: ignore[misc]
+    values: Any = new.values  # a version that is due has some: `merge_versions` looked
+    return _encode([FORMAT, new.event_time, *values, list(new[1:4]), ()])
 
 
 def _without_repeats(ordered: Sequence[Version]) -> list[Version]:
@@ -165,6 +166,7 @@ def _without_repeats(ordered: Sequence[Version]) -> list[Version]:
 
 def _pack_versions(kept: Sequence[Version], *, clock: int, width: int) -> bytes:
     head, pending = (kept[0], kept[1:]) if kept[0].event_time <= clock else (None, kept)
+    current: list[Any]
     if head is None:
         current = [None] * (width + 2)
     elif head.values is None:
@@ -179,10 +181,11 @@ def versions_of(stored: bytes | list[Any], width: int) -> list[Version]:
     row = _decode(stored) if isinstance(stored, bytes) else stored
     versions = [Version(*each) for each in row[width + 3]]
     if row[1] is not None:
-        versions.insert(0, Version(row[1], *row[width + 2], row[2 : width + 2]))
+        created, offset, partition = row[width + 2]
+        versions.insert(0, Version(row[1], created, offset, partition, row[2 : width + 2]))
     elif row[width + 2] is not None:
-        *place, time = row[width + 2]
-        versions.insert(0, Version(time, *place, None))
+        created, offset, partition, time = row[width + 2]
+        versions.insert(0, Version(time, created, offset, partition, None))
     return versions
 
 

@@ -8,12 +8,18 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeAlias
 
 from asof.definitions import FeatureService, FeatureView, Field, OnDemandFeatureView, Projection, Snapshot
 from asof.definitions.base import as_list
 from asof.dtypes import DType
 from asof.errors import FeatureNameCollision, NotFound, RequestError, UnknownFeature, nearest
+
+FeatureReferences: TypeAlias = (
+    Sequence[str | FeatureView | OnDemandFeatureView | Projection] | str | FeatureView | OnDemandFeatureView
+    | Projection | FeatureService
+)  # fmt: skip
+"""What can be asked for: references `view:feature`, or `view` for all of its features; a service or its name."""
 
 
 @dataclass(frozen=True)
@@ -92,7 +98,7 @@ class Selection:
 
 
 def select(
-    snapshot: Snapshot, features: Sequence[str] | str | FeatureService, *, full_feature_names: bool = False
+    snapshot: Snapshot, features: FeatureReferences, *, full_feature_names: bool = False
 ) -> Selection:
     """Decide a request once.
 
@@ -122,15 +128,12 @@ def select(
 def known_references(snapshot: Snapshot) -> list[str]:
     """Every `view:feature` that is applied, sorted."""
     project = snapshot.project
-    return sorted(
-        f"{view.name}:{name}"
-        for view in (*project.views.values(), *project.on_demand_views.values())
-        for name in view.feature_names
-    )
+    views: list[FeatureView | OnDemandFeatureView] = [*project.views.values(), *project.on_demand_views.values()]
+    return sorted(f"{view.name}:{name}" for view in views for name in view.feature_names)
 
 
 def _wanted(
-    snapshot: Snapshot, features: Sequence[str] | str | FeatureService
+    snapshot: Snapshot, features: FeatureReferences
 ) -> Iterable[tuple[Projection, tuple[str, ...] | None]]:
     """Projections with the feature names asked of each, in order."""
     project = snapshot.project
@@ -151,7 +154,9 @@ def _wanted(
                 hint=nearest(features.name, project.services) or "run `asof apply` first",
             )
         for part in applied.features:
-            yield Projection(project.view(part.view.name), None, part.alias, part.join_key_map), part.features
+            view = project.view(part.view.name)
+            assert view is not None  # a project holds all that its services name
+            yield Projection(view, None, part.alias, part.join_key_map), part.features
         return
     for reference in as_list(features):
         if isinstance(reference, FeatureView | OnDemandFeatureView | Projection):
@@ -234,8 +239,10 @@ class _Builder:
         reads = []
         keys: dict[str, Field] = {}
         for (_, columns), (projection, features) in self.reads.items():
-            reads.append(ViewRead(projection.view, columns, tuple(features.values())))
-            for column, field in zip(columns, projection.view.key_fields, strict=True):
+            view = projection.view
+            assert isinstance(view, FeatureView)
+            reads.append(ViewRead(view, columns, tuple(features.values())))
+            for column, field in zip(columns, view.key_fields, strict=True):
                 known = keys.setdefault(column, Field(column, field.dtype))
                 if known.dtype != field.dtype and {known.dtype.name, field.dtype.name} != {"Int32", "Int64"}:
                     raise RequestError(

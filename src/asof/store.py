@@ -31,18 +31,25 @@ from asof.definitions.collect import collect
 from asof.definitions.project import merged
 from asof.errors import AsofError, ConfigError, NotFound, RegistryError, RequestError, nearest
 from asof.flows.parts import Parts, Progress, silent
-from asof.selection import Selection, select
+from asof.frames import EntityFrame, Rows
+from asof.selection import FeatureReferences, Selection, select
 from asof.timing import PATIENCE_S, Clock, Micros, iso, micros, moment
 
 if TYPE_CHECKING:
+    import pyarrow as pa
+
     from asof.answers import OnlineResponse
     from asof.backends import OpenedParts
     from asof.definitions.transforms import MessageTransform
+    from asof.flows.audit import AuditReport
+    from asof.flows.doctor import Check
+    from asof.flows.explain import Explanation
     from asof.flows.historical import HistoricalResult
     from asof.flows.push import Pusher
     from asof.flows.served import ServedRows
     from asof.flows.serving import History, Reader
     from asof.planning import Plan
+    from asof.registry.protocol import Commit
 
 REFRESH_S = 1.0
 """How long a reader may not have looked whether the registry changed."""
@@ -101,7 +108,7 @@ class FeatureStore:
     def parts(self) -> Parts:
         """The opened parts; nothing is opened before it is needed."""
         if self._parts is None:
-            from asof.backends import OpenedParts  # noqa: PLC0415
+            from asof.backends import OpenedParts
 
             with self._lock:
                 if self._parts is None:
@@ -156,7 +163,7 @@ class FeatureStore:
         Args:
             objects: definitions to apply beside those that are applied; the repository's files where not given.
         """
-        from asof.flows.apply import make_plan  # noqa: PLC0415
+        from asof.flows.apply import make_plan
 
         return make_plan(self.parts, self.definitions() if objects is None else self._with_objects(objects))
 
@@ -181,7 +188,7 @@ class FeatureStore:
             CheckFailed: it has errors; nothing was changed.
             RegistryConflict: someone else applied since; nothing was changed.
         """
-        from asof.flows.apply import apply_plan  # noqa: PLC0415
+        from asof.flows.apply import apply_plan
 
         if isinstance(plan, Definition):
             plan = [plan]
@@ -198,7 +205,7 @@ class FeatureStore:
         Returns:
             What was left where it is because other projects or environments use it, in words.
         """
-        from asof.flows.apply import teardown  # noqa: PLC0415
+        from asof.flows.apply import teardown
 
         self._close_pushers()
         left = teardown(self.parts, purge=purge)
@@ -209,7 +216,7 @@ class FeatureStore:
 
     def get_historical_features(
         self,
-        entity_df: Any = None,
+        entity_df: EntityFrame | None = None,
         features: Sequence[str] | str | FeatureService = (),
         full_feature_names: bool = False,
         *,
@@ -230,7 +237,7 @@ class FeatureStore:
         Returns:
             A lazy result: `.to_df() .to_polars() .to_arrow() .to_batches() .to_sql() .write(path) .save(name)`.
         """
-        from asof.flows.historical import read_history  # noqa: PLC0415
+        from asof.flows.historical import read_history
 
         self._archive_pushes()
         selection = self._selection(features, full_feature_names)
@@ -244,7 +251,7 @@ class FeatureStore:
     def get_online_features(
         self,
         features: Sequence[str] | str | FeatureService,
-        entity_rows: Sequence[Mapping[str, Any]] | Mapping[str, Sequence[Any]],
+        entity_rows: Rows,
         full_feature_names: bool = False,
     ) -> OnlineResponse:
         """Each feature's value now, for each entity row.
@@ -291,14 +298,19 @@ class FeatureStore:
         return reader
 
     def open_reader(
-        self, snapshot: Snapshot, features: Any, full_feature_names: bool = False, *, history: History | None = None
+        self,
+        snapshot: Snapshot,
+        features: FeatureReferences,
+        full_feature_names: bool = False,
+        *,
+        history: History | None = None,
     ) -> Reader:
         """A reader of one request over one snapshot, for who reads more than once and looks after the registry himself.
 
         Args:
             history: answers what online rows cannot; by default the sources and archives do.
         """
-        from asof.flows.serving import Reader  # noqa: PLC0415
+        from asof.flows.serving import Reader
 
         selection = self._selected(snapshot, features, full_feature_names)
         if history is None:
@@ -307,7 +319,7 @@ class FeatureStore:
 
     def _past(self, snapshot: Snapshot, read: Any, keys: Any, at: Micros) -> Any:
         # Loaded once a row cannot answer: it brings the engine with it.
-        from asof.flows.past import history_of  # noqa: PLC0415
+        from asof.flows.past import history_of
 
         return history_of(self.parts, snapshot, before=self._flush_pushers)(read, keys, at)
 
@@ -334,7 +346,7 @@ class FeatureStore:
         """The selection with the functions of its on-demand views at hand, as they were applied."""
         if not selection.derivations:
             return selection
-        from dataclasses import replace  # noqa: PLC0415
+        from dataclasses import replace
 
         derivations = []
         for each in selection.derivations:
@@ -361,7 +373,7 @@ class FeatureStore:
 
     # ---- writing ----
 
-    def push(self, push_source_name: str, df: Any, *, batch_id: str | None = None, to: Any = None) -> int:
+    def push(self, push_source_name: str, df: Rows, *, batch_id: str | None = None, to: object = None) -> int:
         """Push rows: durable in the push log, and served, when this returns.
 
         Args:
@@ -380,8 +392,8 @@ class FeatureStore:
     def _pusher(self, name: str) -> Pusher:
         pusher = self._pushers.get(name)
         if pusher is None:
-            from asof.flows.parts import log_source_named  # noqa: PLC0415
-            from asof.flows.push import Pusher  # noqa: PLC0415
+            from asof.flows.parts import log_source_named
+            from asof.flows.push import Pusher
 
             source = log_source_named(self.snapshot, name)
             if source.type != "push":
@@ -407,8 +419,8 @@ class FeatureStore:
                 self._pusher(source.name).take_over()
 
     def _has_unarchived(self, source: Any) -> bool:
-        from asof.flows.archiving import EPOCH  # noqa: PLC0415
-        from asof.log.protocol import UnknownTopic  # noqa: PLC0415
+        from asof.flows.archiving import EPOCH
+        from asof.log.protocol import UnknownTopic
 
         try:
             bounds = self.parts.log.bounds(source.topic)
@@ -418,10 +430,10 @@ class FeatureStore:
         archived = self.parts.offline.offsets(self.parts.archive_of(source), [base + number for number in bounds])
         return any(after - 1 > archived[base + number] for number, (_, after) in bounds.items())
 
-    def write_to_online_store(self, feature_view_name: str, df: Any) -> int:
+    def write_to_online_store(self, feature_view_name: str, df: Rows) -> int:
         """Write rows of a view: a pushed one's go through its push log, a batch-fed one's to the online store alone."""
-        from asof.flows.materialize import write_rows  # noqa: PLC0415
-        from asof.flows.parts import view_named  # noqa: PLC0415
+        from asof.flows.materialize import write_rows
+        from asof.flows.parts import view_named
 
         view = view_named(self.snapshot, feature_view_name)
         if view.source.type == "push":
@@ -436,7 +448,7 @@ class FeatureStore:
         *,
         full: bool = False,
         progress: Progress = silent,
-    ) -> list[dict[str, Any]]:
+    ) -> list[dict[str, object]]:
         """Bring the online store up to date from batch sources.
 
         Args:
@@ -446,7 +458,7 @@ class FeatureStore:
         Returns:
             Per view: rows written, and until when it is up to date.
         """
-        from asof.flows.materialize import materialize  # noqa: PLC0415
+        from asof.flows.materialize import materialize
 
         done = materialize(
             self.parts, views=feature_views, full=full, progress=progress,
@@ -461,7 +473,7 @@ class FeatureStore:
         feature_views: Sequence[str] | None = None,
         *,
         progress: Progress = silent,
-    ) -> list[dict[str, Any]]:
+    ) -> list[dict[str, object]]:
         """Materialize what is new since the last run."""
         return self.materialize(None, end_date, feature_views, progress=progress)
 
@@ -482,30 +494,30 @@ class FeatureStore:
             patience_s: how long a server that went away is waited for; one that never answered is not.
             waiting: told once for each time that a server is waited for.
         """
-        from asof.flows.stream import run_stream  # noqa: PLC0415
+        from asof.flows.stream import run_stream
 
         return run_stream(
             self.parts, sources, until_caught_up=until_caught_up, accept_gap=accept_gap, progress=progress, stop=stop,
             patience_s=patience_s, waiting=waiting,
         )  # fmt: skip
 
-    def stream_status(self) -> list[dict[str, Any]]:
+    def stream_status(self) -> list[dict[str, object]]:
         """Where each partition of each log stands."""
-        from asof.flows.stream_status import stream_status  # noqa: PLC0415
+        from asof.flows.stream_status import stream_status
 
         return stream_status(self.parts)
 
     def backfill(self, source: str, *, progress: Progress = silent) -> int:
         """Load a log's batch source into its archive, once."""
-        from asof.flows.backfill import backfill  # noqa: PLC0415
+        from asof.flows.backfill import backfill
 
         return backfill(self.parts, source, progress=progress)
 
     def rebuild(self, views: Sequence[str] | None = None, *, progress: Progress = silent) -> dict[str, int]:
         """Build online rows anew: from the archives for logs, from the sources for batch views; view → rows."""
-        from asof.flows.build import rebuild  # noqa: PLC0415
-        from asof.flows.materialize import materialize  # noqa: PLC0415
-        from asof.flows.parts import view_named  # noqa: PLC0415
+        from asof.flows.build import rebuild
+        from asof.flows.materialize import materialize
+        from asof.flows.parts import view_named
 
         chosen = [view_named(self.snapshot, name) for name in views or self.snapshot.project.views]
         done = {}
@@ -521,9 +533,9 @@ class FeatureStore:
         self.refresh_registry()
         return done
 
-    def compact(self) -> dict[str, Any]:
+    def compact(self) -> dict[str, object]:
         """Join small files of the archives, and remove what no one can ask for any more."""
-        from asof.flows.compact import compact  # noqa: PLC0415
+        from asof.flows.compact import compact
 
         return compact(self.parts, self.snapshot)
 
@@ -537,83 +549,83 @@ class FeatureStore:
         seed: int = 0,
         by: str = "rows",
         online: bool = False,
-    ) -> Any:
+    ) -> pa.Table:
         """A random sample of a view or service as an Arrow table; the same for the same seed."""
-        from asof.flows.sample import sample  # noqa: PLC0415
+        from asof.flows.sample import sample
 
         name = name if isinstance(name, str) else name.name
         return sample(
             self.parts, self.snapshot, name, n=n, seed=seed, by=by, online=online, functions=self._with_functions
         )
 
-    def explain(self, reference: str, key: Mapping[str, Any], *, at: datetime | str | None = None) -> Any:
+    def explain(self, reference: str, key: Mapping[str, object], *, at: datetime | str | None = None) -> Explanation:
         """Which rows or events made this value of this key, as of a moment."""
-        from asof.flows.explain import explain  # noqa: PLC0415
+        from asof.flows.explain import explain
 
         when = _moment_given(at, "at")
         return explain(self.parts, self.snapshot, reference, key, at=when, functions=self._with_functions)
 
-    def audit(self, names: Sequence[str] | None = None, *, keys: int = 100, seed: int = 0) -> Any:
+    def audit(self, names: Sequence[str] | None = None, *, keys: int = 100, seed: int = 0) -> AuditReport:
         """Compare what is served with history, over the events that each row has seen."""
-        from asof.flows.audit import audit  # noqa: PLC0415
+        from asof.flows.audit import audit
 
         for pusher in self._pushers.values():
             pusher.flush()
         return audit(self.parts, self.snapshot, names, keys=keys, seed=seed)
 
-    def doctor(self) -> list[Any]:
+    def doctor(self) -> list[Check]:
         """One line on each part: whether it works, and what to do if not."""
-        from asof.flows.doctor import doctor  # noqa: PLC0415
+        from asof.flows.doctor import doctor
 
         return doctor(self.parts, clock_note=self.clock_note)
 
-    def forget(self, entity: str, key: Any) -> dict[str, Any]:
+    def forget(self, entity: str, key: object) -> dict[str, object]:
         """Remove a key from archives, logs, online store and dead letters; name the training sets that hold it."""
-        from asof.flows.forget import forget  # noqa: PLC0415
+        from asof.flows.forget import forget
 
         for pusher in self._pushers.values():
             pusher.flush()
         return forget(self.parts, self.snapshot, entity, key)
 
-    def dead_letters(self, source: str | None = None, limit: int = 100) -> Any:
+    def dead_letters(self, source: str | None = None, limit: int = 100) -> pa.Table:
         """The newest dead letters, as an Arrow table."""
-        from asof.flows.letters import list_letters  # noqa: PLC0415
+        from asof.flows.letters import list_letters
 
         return list_letters(self.parts, source, limit)
 
-    def dead_letter(self, id: str) -> dict[str, Any]:
+    def dead_letter(self, id: str) -> dict[str, object]:
         """One dead letter with its raw bytes."""
-        from asof.flows.letters import show_letter  # noqa: PLC0415
+        from asof.flows.letters import show_letter
 
         return show_letter(self.parts, id)
 
-    def replay_dead_letters(self, source: str, ids: Sequence[str] | None = None) -> dict[str, Any]:
+    def replay_dead_letters(self, source: str, ids: Sequence[str] | None = None) -> dict[str, object]:
         """Send dead letters that fit by now back through the log, each once."""
-        from asof.flows.letters import replay_letters  # noqa: PLC0415
+        from asof.flows.letters import replay_letters
 
         return replay_letters(self.parts, source, ids)
 
-    def training_sets(self) -> list[dict[str, Any]]:
+    def training_sets(self) -> list[dict[str, object]]:
         """The saved training sets, with how each was made."""
-        from asof.flows.training_sets import list_training_sets  # noqa: PLC0415
+        from asof.flows.training_sets import list_training_sets
 
         return list_training_sets(self.parts)
 
-    def training_set(self, name: str) -> dict[str, Any]:
+    def training_set(self, name: str) -> dict[str, object]:
         """One training set's manifest."""
-        from asof.flows.training_sets import training_set  # noqa: PLC0415
+        from asof.flows.training_sets import training_set
 
         return training_set(self.parts, name)
 
-    def read_training_set(self, name: str) -> Any:
+    def read_training_set(self, name: str) -> pa.Table:
         """One training set's rows, as an Arrow table."""
-        from asof.flows.training_sets import read_training_set  # noqa: PLC0415
+        from asof.flows.training_sets import read_training_set
 
         return read_training_set(self.parts, name)
 
-    def rebuild_training_set(self, name: str) -> dict[str, Any]:
+    def rebuild_training_set(self, name: str) -> dict[str, object]:
         """Make a training set again, and say whether it is the same."""
-        from asof.flows.training_sets import rebuild_training_set  # noqa: PLC0415
+        from asof.flows.training_sets import rebuild_training_set
 
         return rebuild_training_set(self.parts, name, functions=self._with_functions)
 
@@ -623,17 +635,17 @@ class FeatureStore:
         Args:
             partition: tells the rows of one process from those of others.
         """
-        from asof.flows.served import ServedRows  # noqa: PLC0415
+        from asof.flows.served import ServedRows
 
         return ServedRows(self.parts, partition)
 
-    def served_features(self, service: str) -> Any:
+    def served_features(self, service: str) -> pa.Table:
         """What a server has kept of a service's answers, as an Arrow table: see `server.feature_log_share`."""
-        from asof.flows.served import served_features  # noqa: PLC0415
+        from asof.flows.served import served_features
 
         return served_features(self.parts, service)
 
-    def history(self, limit: int = 20) -> list[Any]:
+    def history(self, limit: int = 20) -> list[Commit]:
         """Who applied what when, newest first; without the commits that a worker or a run made of its own progress."""
         return self.parts.registry.history(self.project, limit, facts=False)
 

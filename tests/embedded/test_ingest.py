@@ -71,7 +71,7 @@ class Failing:
 
 
 def send(parts: Parts, *events: Any, partition: int = 0) -> None:
-    import json  # noqa: PLC0415
+    import json
 
     values = [each if isinstance(each, bytes) else json.dumps(each).encode() for each in events]
     parts.log.send(TOPIC, values, partition=partition, durable=False)

@@ -36,7 +36,7 @@ class Double(ThreadingHTTPServer):
 class _Handler(BaseHTTPRequestHandler):
     server: Double
 
-    def do_GET(self) -> None:  # noqa: N802 - http.server's name
+    def do_GET(self) -> None:  # http.server's name
         self.server.asked[self.path] += 1
         if self.server.redirect is not None:
             status, location = self.server.redirect

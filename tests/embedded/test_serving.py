@@ -602,7 +602,7 @@ def test_reads_go_on_while_generations_flip_and_old_ones_are_dropped(store: Feat
                 if answer.to_dict()["age"] != list(range(20)) or set(answer.statuses["age"]) != {"PRESENT"}:
                     failures.append(answer.statuses)
                 reads[0] += 1
-        except Exception as error:  # noqa: BLE001 - any error at all is the failure
+        except Exception as error:  # any error at all is the failure
             failures.append(error)
 
     threads = [threading.Thread(target=hammer) for _ in range(2)]

@@ -1,6 +1,5 @@
 """Run by Feast's own Python: reads and writes through a guarded server with a key in Feast's own configuration."""
 
-# ruff: noqa: I001, E501
 from __future__ import annotations
 
 import json

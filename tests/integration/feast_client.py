@@ -1,6 +1,6 @@
 """Run by Feast's own Python, in an environment of its own: reads and writes through a server, and says what came out."""
 
-# ruff: noqa: D103 - a script for another interpreter
+
 from __future__ import annotations
 
 import json
@@ -76,7 +76,7 @@ def main() -> None:
     store.materialize(datetime(2025, 12, 1), datetime(2026, 1, 1, 12), feature_views=["profile"])
     store.materialize_incremental(datetime(2026, 1, 1, 12), feature_views=["profile"], run_async=True)
 
-    def refused(work):  # noqa: ANN001, ANN202
+    def refused(work):
         began = time.monotonic()
         try:
             work()

@@ -30,7 +30,7 @@ def feast() -> Path:
 
 
 @pytest.fixture
-def done(feast: Path, folder: Path, tmp_path: Path) -> dict[str, Any]:  # noqa: F811 - the fixture
+def done(feast: Path, folder: Path, tmp_path: Path) -> dict[str, Any]:
     with serving(folder, "--workers", "2") as server:
         script = Path(__file__).with_name("feast_client.py")
         run = subprocess.run(
@@ -63,7 +63,7 @@ def test_feasts_client_reads_and_writes_as_it_does_with_its_own_server(done):
     assert "shop_id" in words and seconds < 2
 
 
-def test_feasts_client_shows_a_key_and_is_told_what_it_may_not_do(feast, folder, tmp_path):  # noqa: F811
+def test_feasts_client_shows_a_key_and_is_told_what_it_may_not_do(feast, folder, tmp_path):
     keys = {role: new_key() for role in ("read", "write")}
     entries = [{"id": key.id, "hash": key.hash, "roles": [role]} for role, key in keys.items()]
     with (folder / "feature_store.yaml").open("a") as file:

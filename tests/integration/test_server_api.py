@@ -27,7 +27,7 @@ CHECKS = [
 ]  # fmt: skip
 
 
-def test_the_document_of_the_api_is_true(folder):  # noqa: F811 - the fixture
+def test_the_document_of_the_api_is_true(folder):
     tried: dict[str, int] = {}
     with serving(folder) as server:
         schema = schemathesis.openapi.from_url(f"http://127.0.0.1:{server.port}/openapi.json")

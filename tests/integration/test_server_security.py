@@ -310,7 +310,7 @@ class IssuerPlace:
         place = self
 
         class Handler(BaseHTTPRequestHandler):
-            def do_GET(self) -> None:  # noqa: N802 - the name is http.server's
+            def do_GET(self) -> None:  # the name is http.server's
                 place.asked += 1
                 if place.is_down:
                     self.send_error(500)

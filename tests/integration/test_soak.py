@@ -18,7 +18,7 @@ pytestmark = [pytest.mark.integration, pytest.mark.soak]
 __all__ = ["run", "start"]
 
 
-def test_a_million_events_through_workers_that_are_killed(run, start):  # noqa: F811 - fixtures of the shorter form
+def test_a_million_events_through_workers_that_are_killed(run, start):
     rng = random.Random(23)
     workers = [start(), start()]
     for turn in range(250):

@@ -137,7 +137,7 @@ def test_every_type_keeps_its_value():
 
 
 def test_nanoseconds_are_floored():
-    schema = {**CLICK, "fields": [*CLICK["fields"][:2], {"name": "ts", "type": {"type": "long", "logicalType": "timestamp-nanos"}}]}  # fmt: skip  # noqa: E501
+    schema = {**CLICK, "fields": [*CLICK["fields"][:2], {"name": "ts", "type": {"type": "long", "logicalType": "timestamp-nanos"}}]}  # fmt: skip
 
     decoded = decode(source_of(schema), written(schema, {**GOOD, "ts": -1}))
 
@@ -209,7 +209,7 @@ def test_a_writers_schema_is_asked_for_once_and_resolved_against_the_readers():
     old = {**CLICK, "fields": [{"name": "user_id", "type": "int"}, CLICK["fields"][2]]}
     renamed = {**CLICK, "fields": [*CLICK["fields"], {"name": "agent", "type": "string"}]}
     registry = Registry({1: WriterSchema("AVRO", json.dumps(old)), 2: WriterSchema("AVRO", json.dumps(renamed))})
-    reader = {**CLICK, "fields": [CLICK["fields"][0], {"name": "page", "type": "string", "default": "?"}, CLICK["fields"][2]]}  # fmt: skip  # noqa: E501
+    reader = {**CLICK, "fields": [CLICK["fields"][0], {"name": "page", "type": "string", "default": "?"}, CLICK["fields"][2]]}  # fmt: skip
     source = source_of(reader, registry=True)
     messages = [
         *framed(1, written(old, {"user_id": 1, "ts": 5})),

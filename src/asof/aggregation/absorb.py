@@ -57,10 +57,10 @@ def absorb(
     in_session = np.isin(incoming.family, layout.sessions) if layout.sessions else np.zeros(len(segments), dtype=bool)
 
     # Old records that stay are a run per segment: what is trimmed lies at its beginning. Sessions are made anew.
-    touched = np.zeros((len(state), families), dtype=bool)
+    marks = np.zeros((len(state), families), dtype=bool)
     if recheck is not None:
-        touched[np.ix_(recheck, layout.sessions)] = True
-    touched = touched.reshape(-1)
+        marks[np.ix_(recheck, np.array(layout.sessions, dtype=np.int64))] = True
+    touched = marks.reshape(-1)
     touched[segments[in_session]] = True
     record_starts = state.records[:, 0]
     stays = lower_bounds(record_starts, begins, ends, oldest)

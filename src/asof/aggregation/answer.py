@@ -34,9 +34,15 @@ def answer(layout: Layout, blobs: Sequence[bytes | None], t: Micros, names: Sequ
     if len(found) > 1:
         columns = {name: list(chain.from_iterable(each.columns[name] for each in found)) for name in columns}
     return Answers(
-        columns, *(
-            list(chain.from_iterable(getattr(each, flag).tolist() for each in found))
-            for flag in ("behind", "incomplete", "overflow")
-        ),
-        sum(each.out_of_range for each in found), list(chain.from_iterable(each.newest.tolist() for each in found)),
-    )  # fmt: skip
+        columns,
+        behind=_joined([each.behind for each in found]),
+        incomplete=_joined([each.incomplete for each in found]),
+        overflow=_joined([each.overflow for each in found]),
+        out_of_range=sum(each.out_of_range for each in found),
+        newest=_joined([each.newest for each in found]),
+    )
+
+
+def _joined(pieces: Sequence[Any]) -> list[Any]:
+    """Arrays, one behind the other, as one list."""
+    return list(chain.from_iterable(piece.tolist() for piece in pieces))

@@ -34,7 +34,7 @@ class _Members:
         self.width = width
         self.whole = memoryview(b"")
         self.integers = self.whole.cast("q")
-        self.floats = self.whole.cast("d")
+        self.floats: memoryview[Any] = self.whole.cast("d")
         self.begin = self.end = self.fresh = self.fresh_end = 0
 
     def words(self, at: int) -> list[int]:
@@ -53,7 +53,7 @@ class _Members:
         return self.fresh < self.fresh_end and any(self.integers[self.fresh + at : self.fresh_end : self.width])
 
     def doubles(self, at: int) -> list[float]:
-        doubles = self.floats[self.begin + at : self.end : self.width].tolist()
+        doubles: list[Any] = self.floats[self.begin + at : self.end : self.width].tolist()
         fresh, end = self.fresh, self.fresh_end
         while fresh < end:
             doubles.append(self.floats[fresh + at])
@@ -319,7 +319,7 @@ def _pick(output: Output, part: Pick) -> Finisher:
     assert output.column is not None
     choose = max if part.last else min
     floats = output.column.is_float
-    back = object_reader(output) if part.holds_object else restored(output.column)
+    back: Any = object_reader(output) if part.holds_object else restored(output.column)
 
     def finisher(members: _Members) -> Any:
         times = members.words(part.at)

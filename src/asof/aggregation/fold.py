@@ -140,7 +140,8 @@ def merge(layout: Layout, left: State, right: State) -> State:
     both = with_offsets(left, right.offset_rows, right.partitions, right.offsets)
     both = replace(both, horizon=horizon, dropped=dropped, pool=pool, flags=left.flags | right.flags)
     # What one side has dropped may belong to a session of the other.
-    return absorb(layout, both, incoming, recheck=(dropped > left.dropped).any(axis=1))[0]
+    recheck: Any = (dropped > left.dropped).any(axis=1)
+    return absorb(layout, both, incoming, recheck=recheck)[0]
 
 
 def _advance(state: State, rows: Ints, events: Events) -> tuple[Mask, State]:

@@ -81,7 +81,7 @@ class IntegerSum(Part):
 
     kind = "integer_sum"
     width = 2
-    empty = (0, 0)
+    empty: tuple[int, ...] = (0, 0)
 
     def start(self, column: Column, order: list[Ints], out: Ints, pool: Pool) -> None:
         numbers = column.words()

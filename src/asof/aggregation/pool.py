@@ -41,7 +41,7 @@ class Pool:
     made: list[Any] = field(default_factory=list)
 
     def __post_init__(self) -> None:
-        self._bytes = memoryview(self.words).cast("B") if len(self.words) else memoryview(b"")
+        self._bytes = self.words.data.cast("B") if len(self.words) else memoryview(b"")
 
     def __getitem__(self, name: int) -> Any:
         if name < NONE:

@@ -214,7 +214,7 @@ def encode(layout: Layout, state: State, max_row_bytes: int = MAX_ROW_BYTES) -> 
     padding = headers * width - layout.offsets_at - 2 * partitions
     words[ranges(heads + layout.offsets_at + 2 * partitions, padding)] = 0
 
-    view = memoryview(words).cast("B")
+    view = words.data.cast("B")
     record_bytes = width * 8
     cuts = zip((begins * record_bytes).tolist(), ((begins + sizes) * record_bytes).tolist())
     return [bytes(view[begin:end]) for begin, end in cuts]

@@ -67,10 +67,14 @@ class LazyGroup(click.Group):
         widest = max(map(len, self._homes))
         for section, commands in self._sections.items():
             with formatter.section(section):
-                rows = [(name, self.get_command(ctx, name).get_short_help_str(limit=100)) for name in commands]
-                formatter.write_dl([(name.ljust(widest), text) for name, text in rows])
+                found = [(name, self.get_command(ctx, name)) for name in commands]
+                formatter.write_dl(
+                    [(name.ljust(widest), each.get_short_help_str(limit=100)) for name, each in found if each]
+                )
 
-    def main(self, args: Sequence[str] | None = None, prog_name: str | None = None, **extra: Any) -> NoReturn:
+    def main(  # type: ignore[override]  # it ends the process in every mode, so it has no overloads
+        self, args: Sequence[str] | None = None, prog_name: str | None = None, **extra: Any
+    ) -> NoReturn:
         """Run a command line to its end: every error becomes words and an exit code here, and nowhere else."""
         prog_name = prog_name or "asof"
         if "_ASOF_COMPLETE" in os.environ:

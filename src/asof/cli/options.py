@@ -64,7 +64,7 @@ def misused(message: str) -> click.UsageError:
     return click.UsageError(message, click.get_current_context())
 
 
-class LocalPath(click.ParamType):
+class LocalPath(click.ParamType):  # type: ignore[type-arg]  # generic in newer releases only, and click 8.2 will do
     """A path on this machine, as text or as a `file://` URL; no other URL is taken for one."""
 
     name = "path"
@@ -79,7 +79,7 @@ class LocalPath(click.ParamType):
 LOCAL_PATH = LocalPath()
 
 
-class Moment(click.ParamType):
+class Moment(click.ParamType):  # type: ignore[type-arg]  # generic in newer releases only, and click 8.2 will do
     """A time in ISO 8601; without an offset it is UTC.
 
     Args:

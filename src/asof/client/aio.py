@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from datetime import datetime
-from typing import Any
 
 import httpx
 
@@ -18,6 +17,7 @@ from asof.client.connecting import Token, options_of
 from asof.client.patience import FIRST_LOOK_S, LONGEST_LOOK_S, Patience, failure_of
 from asof.client.sync import rows_of
 from asof.errors import AsofError
+from asof.frames import Rows
 
 
 class AsyncClient:
@@ -48,7 +48,7 @@ class AsyncClient:
     async def get_online_features(
         self,
         features: Sequence[str] | str,
-        entity_rows: Sequence[Mapping[str, Any]] | Mapping[str, Sequence[Any]],
+        entity_rows: Rows,
         full_feature_names: bool = False,
         *,
         details: bool = True,
@@ -57,11 +57,11 @@ class AsyncClient:
         call = calls.features_call(features, entity_rows, full_feature_names=full_feature_names, details=details)
         return response_of((await self._answer(call)).content)
 
-    async def push(self, push_source_name: str, df: Any, *, batch_id: str | None = None, to: Any = None) -> int:
+    async def push(self, push_source_name: str, df: Rows, *, batch_id: str | None = None, to: object = None) -> int:
         """See `Client.push`."""
         return rows_of(await self._answer(calls.push_call(push_source_name, df, batch_id=batch_id)))
 
-    async def write_to_online_store(self, feature_view_name: str, df: Any) -> int:
+    async def write_to_online_store(self, feature_view_name: str, df: Rows) -> int:
         """See `Client.write_to_online_store`."""
         return rows_of(await self._answer(calls.write_call(feature_view_name, df)))
 
@@ -72,7 +72,7 @@ class AsyncClient:
         feature_views: Sequence[str] | None = None,
         *,
         wait_s: float | None = None,
-    ) -> list[dict[str, Any]]:
+    ) -> list[dict[str, object]]:
         """See `Client.materialize`."""
         return await self._ended(await self.start_materialize(start_date, end_date, feature_views), wait_s)
 
@@ -82,7 +82,7 @@ class AsyncClient:
         feature_views: Sequence[str] | None = None,
         *,
         wait_s: float | None = None,
-    ) -> list[dict[str, Any]]:
+    ) -> list[dict[str, object]]:
         """See `Client.materialize_incremental`."""
         call = calls.materialize_call(None, end_date, feature_views, incremental=True, force=False)
         return await self._ended((await self._answer(call)).json()["job"], wait_s)
@@ -99,15 +99,15 @@ class AsyncClient:
         call = calls.materialize_call(start_date, end_date, feature_views, incremental=False, force=force)
         return (await self._answer(call)).json()["job"]
 
-    async def job(self, id: str) -> dict[str, Any]:
+    async def job(self, id: str) -> dict[str, object]:
         """See `Client.job`."""
         return (await self._answer(calls.job_call(id))).json()
 
-    async def jobs(self) -> list[dict[str, Any]]:
+    async def jobs(self) -> list[dict[str, object]]:
         """See `Client.jobs`."""
         return (await self._answer(calls.job_call())).json()["jobs"]
 
-    async def _ended(self, id: str, wait_s: float | None) -> list[dict[str, Any]]:
+    async def _ended(self, id: str, wait_s: float | None) -> list[dict[str, object]]:
         began = time.monotonic()
         pause_s = FIRST_LOOK_S
         while True:

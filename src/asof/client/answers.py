@@ -100,11 +100,11 @@ class ToldAnswer(ViewAnswer):
         self._statuses = statuses
         self._times = times
 
-    def statuses(self, values: Sequence[Any]) -> list[str]:
+    def statuses(self, values: Sequence[object]) -> list[str]:
         return list(self._statuses.of(self._place))
 
     @property
-    def times(self) -> Sequence[Micros | None]:  # type: ignore[override]
+    def times(self) -> Sequence[Micros | None]:  # type: ignore[override]  # read when asked for, and never set
         return [None if text is None else micros(text) for text in self._times.of(self._place)]
 
 
@@ -143,15 +143,15 @@ def response_of(body: bytes) -> OnlineResponse:
             columns[place] = [None if value is None else read(value) for value in columns[place]]
         keys: Columns = {field.name: columns[i] for i, field in enumerate(shape.keys)}
         for name, values in answer.request.items():
-            read = shape.request_readers.get(name)
-            keys[name] = values if read is None else [None if value is None else read(value) for value in values]
+            back = shape.request_readers.get(name)
+            keys[name] = values if back is None else [None if value is None else back(value) for value in values]
         statuses = Told("statuses", bytes(answer.statuses), rows=n, width=width)
         times = Told("event times", bytes(answer.event_times), rows=n, width=width)
-        values = {output.name: columns[start + i] for i, output in enumerate(shape.outputs)}
+        features = {output.name: columns[start + i] for i, output in enumerate(shape.outputs)}
         found: list[ViewAnswer] = [
             ToldAnswer(output.name, i, statuses, times) for i, output in enumerate(shape.outputs)
         ]
-        return OnlineResponse(shape, keys, values, found, at=micros(answer.at), rows=n)
+        return OnlineResponse(shape, keys, features, found, at=micros(answer.at), rows=n)
     except (ValueError, KeyError, TypeError, IndexError, AttributeError, DefinitionError) as error:
         raise _not_ours(error) from error
 

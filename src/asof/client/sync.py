@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from datetime import datetime
-from typing import Any
 
 import httpx
 
@@ -16,6 +15,7 @@ from asof.client.calls import Call
 from asof.client.connecting import Token, options_of
 from asof.client.patience import FIRST_LOOK_S, LONGEST_LOOK_S, Patience, failure_of
 from asof.errors import AsofError
+from asof.frames import Rows
 
 
 class Client:
@@ -64,7 +64,7 @@ class Client:
     def get_online_features(
         self,
         features: Sequence[str] | str,
-        entity_rows: Sequence[Mapping[str, Any]] | Mapping[str, Sequence[Any]],
+        entity_rows: Rows,
         full_feature_names: bool = False,
         *,
         details: bool = True,
@@ -79,7 +79,7 @@ class Client:
         call = calls.features_call(features, entity_rows, full_feature_names=full_feature_names, details=details)
         return response_of(self._answer(call).content)
 
-    def push(self, push_source_name: str, df: Any, *, batch_id: str | None = None, to: Any = None) -> int:
+    def push(self, push_source_name: str, df: Rows, *, batch_id: str | None = None, to: object = None) -> int:
         """Push rows: durable, and served, when this returns.
 
         Args:
@@ -96,7 +96,7 @@ class Client:
         """
         return rows_of(self._answer(calls.push_call(push_source_name, df, batch_id=batch_id)))
 
-    def write_to_online_store(self, feature_view_name: str, df: Any) -> int:
+    def write_to_online_store(self, feature_view_name: str, df: Rows) -> int:
         """Write rows of a view; how many were written."""
         return rows_of(self._answer(calls.write_call(feature_view_name, df)))
 
@@ -107,7 +107,7 @@ class Client:
         feature_views: Sequence[str] | None = None,
         *,
         wait_s: float | None = None,
-    ) -> list[dict[str, Any]]:
+    ) -> list[dict[str, object]]:
         """Bring the online store up to date from batch sources, on the server; returns when that is done.
 
         Args:
@@ -129,7 +129,7 @@ class Client:
         feature_views: Sequence[str] | None = None,
         *,
         wait_s: float | None = None,
-    ) -> list[dict[str, Any]]:
+    ) -> list[dict[str, object]]:
         """Materialize what is new since the last run; see `materialize`."""
         call = calls.materialize_call(None, end_date, feature_views, incremental=True, force=False)
         return self._ended((self._answer(call)).json()["job"], wait_s)
@@ -150,15 +150,15 @@ class Client:
         call = calls.materialize_call(start_date, end_date, feature_views, incremental=False, force=force)
         return (self._answer(call)).json()["job"]
 
-    def job(self, id: str) -> dict[str, Any]:
+    def job(self, id: str) -> dict[str, object]:
         """How far a materialize run is: its `state` is running, done or failed."""
         return (self._answer(calls.job_call(id))).json()
 
-    def jobs(self) -> list[dict[str, Any]]:
+    def jobs(self) -> list[dict[str, object]]:
         """The server's materialize runs, the newest first."""
         return (self._answer(calls.job_call())).json()["jobs"]
 
-    def _ended(self, id: str, wait_s: float | None) -> list[dict[str, Any]]:
+    def _ended(self, id: str, wait_s: float | None) -> list[dict[str, object]]:
         began = time.monotonic()
         pause_s = FIRST_LOOK_S
         while True:

@@ -182,7 +182,8 @@ def _value(node: yaml.Node, shown: str, *, seen: tuple[int, ...]) -> Value:
         return Value(content, "map", where)
     if isinstance(node, yaml.SequenceNode):
         return Value([_value(each, shown, seen=seen) for each in node.value], "list", where)
-    return Value(node.value, node.tag.rpartition(":")[2], where, plain=node.style is None)
+    is_plain = isinstance(node, yaml.ScalarNode) and node.style is None
+    return Value(node.value, node.tag.rpartition(":")[2], where, plain=is_plain)
 
 
 def _tag(text: str) -> str:

@@ -10,7 +10,7 @@ import threading
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import psycopg
 import psycopg_pool
@@ -19,6 +19,11 @@ from psycopg import conninfo, sql
 
 from asof.connections.postgres_errors import Place, translate, translated
 from asof.errors import AsofError, ConfigError, StorageError
+
+if TYPE_CHECKING:
+    from psycopg.abc import PQGen
+
+Waited = TypeVar("Waited")
 
 OLDEST_SERVER = 140000
 
@@ -308,11 +313,16 @@ def _bounded_connection(answer_s: float | None) -> type[psycopg.Connection[Any]]
     if answer_s is None:
         return psycopg.Connection
 
-    class BoundedConnection(psycopg.Connection[Any]):
-        def wait(self, gen: Any, interval: float = 0.1) -> Any:
-            return super().wait(self._within(gen, time.monotonic() + answer_s), interval=interval)
+    bound_s = answer_s
 
-        def _within(self, gen: Any, deadline: float) -> Any:
+    class BoundedConnection(psycopg.Connection[Any]):
+        def wait(self, gen: PQGen[Waited], interval: float = 0.1, timeout: float | None = None) -> Waited:
+            bounded = self._within(gen, time.monotonic() + bound_s)
+            if timeout is None:
+                return super().wait(bounded, interval=interval)
+            return super().wait(bounded, interval=interval, timeout=timeout)
+
+        def _within(self, gen: PQGen[Waited], deadline: float) -> PQGen[Waited]:
             try:
                 waited_for = next(gen)
                 while True:
@@ -320,12 +330,19 @@ def _bounded_connection(answer_s: float | None) -> type[psycopg.Connection[Any]]
                     if not ready and time.monotonic() > deadline:
                         gen.close()
                         self.pgconn.finish()
-                        raise psycopg.OperationalError(f"no answer for {answer_s:g} s")
+                        raise psycopg.OperationalError(f"no answer for {bound_s:g} s")
                     waited_for = gen.send(ready)
             except StopIteration as end:
                 return end.value
 
     return BoundedConnection
+
+
+def only_row(cursor: psycopg.Cursor[Any]) -> tuple[Any, ...]:
+    """The row of a statement that always returns one."""
+    row: tuple[Any, ...] | None = cursor.fetchone()
+    assert row is not None
+    return row
 
 
 def _parsed(url: str, label: str, where: str) -> dict[str, Any]:
@@ -357,4 +374,4 @@ def _check_alive(connection: psycopg.Connection[Any]) -> None:
         connection.execute("SELECT 1")
 
 
-__all__ = ["OLDEST_SERVER", "Place", "Postgres", "translate", "translated"]
+__all__ = ["OLDEST_SERVER", "Place", "Postgres", "only_row", "translate", "translated"]

@@ -7,7 +7,7 @@ from typing import Any
 
 import psycopg
 
-from asof.connections.postgres import Postgres
+from asof.connections.postgres import Postgres, only_row
 from asof.connections.postgres_types import quoted
 
 SCHEMA = "asof"
@@ -42,7 +42,7 @@ def migrate(
     # Not CREATE … IF NOT EXISTS: that asks for the right to create also where nothing is to be created.
     if not connection.execute("SELECT 1 FROM pg_namespace WHERE nspname = %s", [name]).fetchone():
         connection.execute(f"CREATE SCHEMA {schema}")
-    if not connection.execute("SELECT to_regclass(%s)", [f"{schema}.formats"]).fetchone()[0]:  # type: ignore[index]
+    if not only_row(connection.execute("SELECT to_regclass(%s)", [f"{schema}.formats"]))[0]:
         connection.execute(f"CREATE TABLE {schema}.formats (part text PRIMARY KEY, format int NOT NULL)")
     found = format_of(database, connection, part=part)
     refuse_newer(database, found, newest=len(steps), what=what)
@@ -58,7 +58,7 @@ def migrate(
 def format_of(database: Postgres, connection: psycopg.Connection[Any], *, part: str) -> int:
     """The format of a part's tables; 0 where there are none."""
     schema = schema_of(database)
-    if not connection.execute("SELECT to_regclass(%s)", [f"{schema}.formats"]).fetchone()[0]:  # type: ignore[index]
+    if not only_row(connection.execute("SELECT to_regclass(%s)", [f"{schema}.formats"]))[0]:
         return 0
     row = connection.execute(f"SELECT format FROM {schema}.formats WHERE part = %s", [part]).fetchone()
     return int(row[0]) if row else 0

@@ -150,14 +150,17 @@ def columns_of(
         declared: column → type; decides what a `numeric` without precision is.
     """
     # LIMIT 0 ends before the first row is made.
-    cursor = connection.execute(f"SELECT * FROM {relation} LIMIT 0")  # type: ignore[call-overload]
+    cursor = connection.execute(f"SELECT * FROM {relation} LIMIT 0")
     description = cursor.description or []
-    found = {row[0]: row[1:] for row in connection.execute(_TYPES, [sorted({each.type_code for each in description})])}
-    return [_column(each, *found.get(each.type_code, ("unknown", "b", "", "")), declared or {}) for each in description]
+    rows = connection.execute(_TYPES, [sorted({each.type_code for each in description})])
+    found: dict[int, Any] = {row[0]: row[1:] for row in rows}
+    unknown: Any = ("unknown", "b", "", "")
+    types = declared or {}
+    return [_column(each, *found.get(each.type_code, unknown), declared=types) for each in description]
 
 
 def _column(
-    each: psycopg.Column, name: str, kind: str, element: str, element_kind: str, declared: dict[str, DType]
+    each: psycopg.Column, name: str, kind: str, element: str, element_kind: str, *, declared: dict[str, DType]
 ) -> PostgresColumn:
     type_ = element or name
     is_enum = (element_kind or kind) == "e"

@@ -123,7 +123,7 @@ class AvroCodec:
                 # A record of one field is written just as the field alone.
                 writer = {"type": "record", "name": "asof_single", "fields": [{"name": self.single, "type": writer}]}
             return _Reader(writer, self.own, schema.references, self.fields)
-        except Exception as error:  # noqa: BLE001 - fastavro has errors of many kinds; each is this schema's fault
+        except Exception as error:  # fastavro has errors of many kinds; each is this schema's fault
             return f"names schema {schema_id}, which cannot be used: {error}"
 
 
@@ -169,8 +169,8 @@ class _Reader:
             return []
         stream = io.BytesIO(b"".join((_varint(len(values)), self.guard.join(values), self.guard, b"\0")))
         try:
-            records = schemaless_reader(stream, self.many[0], self.many[1])
-        except Exception:  # noqa: BLE001 - the slow way finds the record and names the reason
+            records: Any = schemaless_reader(stream, self.many[0], self.many[1])
+        except Exception:  # the slow way finds the record and names the reason
             return None
         guard = self.guard
         return records if all(each[GUARD] == guard for each in records) else None
@@ -181,8 +181,8 @@ class _Reader:
         good, records = [], []
         for place, value in zip(places, values, strict=True):
             try:
-                record = schemaless_reader(io.BytesIO(value + self.guard), self.one[0], self.one[1])
-            except Exception as error:  # noqa: BLE001 - whatever the bytes made fastavro raise
+                record: Any = schemaless_reader(io.BytesIO(value + self.guard), self.one[0], self.one[1])
+            except Exception as error:  # whatever the bytes made fastavro raise
                 letters[place] = f"not an Avro record of its schema: {str(error) or type(error).__name__}"
                 continue
             if record[GUARD] != self.guard:

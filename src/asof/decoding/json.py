@@ -34,7 +34,7 @@ class JsonCodec:
         self.is_framed = bool(message_format.registry)
         # Field names need not be Python names, so attributes are numbered.
         self.attribute = {each.name: f"f{i}" for i, each in enumerate(fields)}
-        members = [(f"f{i}", _wire_type(each.dtype), None) for i, each in enumerate(fields)]
+        members: list[tuple[str, Any, Any]] = [(f"f{i}", _wire_type(each.dtype), None) for i, each in enumerate(fields)]
         rename = {f"f{i}": each.name for i, each in enumerate(fields)}
         self.passed_over = frozenset(passed_over)
         members += [(f"p{i}", msgspec.Raw, msgspec.Raw()) for i in range(len(passed_over))]
@@ -54,7 +54,7 @@ class JsonCodec:
         *,
         letters: dict[int, str],
         undeclared: Counter[str],
-        schemas: Schemas | None,  # noqa: ARG002 - JSON names its fields itself
+        schemas: Schemas | None,  # JSON names its fields itself
     ) -> tuple[list[int], dict[str, pa.Array]]:
         """The decodable messages' places and columns."""
         if self.is_framed:

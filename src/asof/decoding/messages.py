@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -105,9 +105,9 @@ def decode_messages(
         if not source.has_tombstones:
             reason = "the message is empty (a tombstone), and the source says no meaning for it (key_fields= does)"
             letters, tombstones = dict.fromkeys(tombstones, reason), []
+    present: list[Any] = [values[place] for place in places] if None in values else list(values)
     index, columns = _codec(source).decode(
-        places, [values[place] for place in places] if None in values else list(values),
-        letters=letters, undeclared=undeclared, schemas=schemas,
+        places, present, letters=letters, undeclared=undeclared, schemas=schemas,
     )  # fmt: skip
     if source.has_metadata:
         beside = _beside(source, messages, index, letters=letters, schemas=schemas)
@@ -291,11 +291,11 @@ def _codec_of(
 ) -> Codec:
     # Each format's library is loaded where a source has that format.
     if isinstance(message_format, AvroFormat):
-        from asof.decoding.avro import AvroCodec  # noqa: PLC0415
+        from asof.decoding.avro import AvroCodec
 
         return AvroCodec(fields, message_format, where=where)
     if isinstance(message_format, ProtoFormat):
-        from asof.decoding.protobuf import ProtobufCodec  # noqa: PLC0415
+        from asof.decoding.protobuf import ProtobufCodec
 
         return ProtobufCodec(fields, message_format, where=where)
     assert isinstance(message_format, JsonFormat)

@@ -122,17 +122,18 @@ def _avro_keys(
     source: LogSource, fields: Sequence[Field], keys: Sequence[bytes | None], places: Sequence[int], *,
     letters: dict[int, str], schemas: Schemas | None,
 ) -> dict[str, pa.Array]:  # fmt: skip
-    from asof.decoding.avro import AvroCodec  # noqa: PLC0415 - only where keys are Avro
+    from asof.decoding.avro import AvroCodec  # only where keys are Avro
 
     codec = source.__dict__.get("_key_codec")
     if codec is None:
         single = fields[0].name if len(fields) == 1 else ""
-        codec = AvroCodec(fields, source.key_format, where=source.where, single=single)  # type: ignore[arg-type]
+        assert isinstance(source.key_format, AvroFormat)
+        codec = AvroCodec(fields, source.key_format, where=source.where, single=single)
         object.__setattr__(source, "_key_codec", codec)
     rows = [row for row, key in enumerate(keys) if key is not None]
     found: dict[int, str] = {}
     good, columns = codec.decode(
-        rows, [keys[row] for row in rows], letters=found, undeclared=Counter(), schemas=schemas
+        rows, [key for key in keys if key is not None], letters=found, undeclared=Counter(), schemas=schemas
     )  # fmt: skip
     for row, reason in found.items():
         letters.setdefault(places[row], f"key: {reason}")

@@ -63,7 +63,7 @@ class _Made:
             answer = self.transform(table)
         except AsofError as error:
             failure: Exception = error.__cause__ if isinstance(error.__cause__, Exception) else error
-        except Exception as error:  # noqa: BLE001 - a user's function may raise anything
+        except Exception as error:  # a user's function may raise anything
             failure = error
         else:
             self._compare_once(table, answer)

@@ -9,6 +9,7 @@ import textwrap
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import timedelta
 from pathlib import Path
+from types import FrameType
 from typing import Any, ClassVar
 
 from asof.errors import DefinitionError, nearest
@@ -20,7 +21,7 @@ _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_.\-]*")
 
 def written_at() -> str:
     """`file:line` of the nearest caller outside this package: where the user wrote the definition."""
-    frame = sys._getframe(1)
+    frame: FrameType | None = sys._getframe(1)
     while frame is not None:
         filename = frame.f_code.co_filename
         # The demo's and the suites' definitions are users' code although they are shipped inside the package.
@@ -93,7 +94,7 @@ class Definition:
         """A DefinitionError about this object."""
         return DefinitionError(f"{self.kind} {self.name!r}: {problem}", hint=hint, where=self.where)
 
-    def content(self) -> dict[str, Any]:
+    def content(self) -> dict[str, object]:
         """All that the definition says, ready for JSON; `where` and `notes` are not part of it."""
         raise NotImplementedError
 
@@ -107,11 +108,11 @@ class Definition:
             common["owner"] = self.owner
         return common
 
-    def __setattr__(self, key: str, value: Any) -> None:
+    def __setattr__(self, key: str, value: object) -> None:
         raise AttributeError(f"{self.kind} {self.name!r} is frozen: define a new one instead of setting {key!r}")
 
     def __eq__(self, other: object) -> bool:
-        return type(self) is type(other) and self.content() == other.content()  # type: ignore[attr-defined]
+        return type(self) is type(other) and self.content() == other.content()
 
     def __hash__(self) -> int:
         return hash((self.kind, self.name))
@@ -135,7 +136,7 @@ def as_list(value: Any) -> list[Any]:
     return [value]
 
 
-def text_of(function: Callable[[Any], Any]) -> str:
+def text_of(function: Callable[..., object]) -> str:
     """The function's text, by which it is known again."""
     try:
         return textwrap.dedent(inspect.getsource(function))

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from typing import Any
 
 _SECRET = re.compile(r"passw(or)?d|passphrase|secret|token|credential|api_?key|sasl\.jaas", re.IGNORECASE)
 _IN_URL = re.compile(r"^[A-Za-z][A-Za-z0-9+.-]*://[^/@\s]*?:(?P<password>[^\s]*)@")
 _INLINE = re.compile(r"\b\w*(?:password|passwd|secret|token)\s*=\s*(?P<password>'[^']*'|[^,;&\s]+)", re.IGNORECASE)
 
 
-def literal_secret(fields: Mapping[str, Any]) -> str:
+def literal_secret(fields: Mapping[str, object]) -> str:
     """The first field that holds a secret as it is, instead of a `${VAR}`; empty where none does."""
     for name, value in fields.items():
         if isinstance(value, Mapping):

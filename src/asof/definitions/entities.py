@@ -30,7 +30,7 @@ class Field:
         description: str = "",
         tags: Mapping[str, str] | None = None,
         *,
-        default: Any = None,
+        default: object = None,
         vector_index: bool = False,
         vector_length: int = 0,
         vector_search_metric: str | None = None,
@@ -49,8 +49,8 @@ class Field:
             default,
         )
 
-    def content(self) -> dict[str, Any]:
-        content: dict[str, Any] = {"name": self.name, "dtype": str(self.dtype)}
+    def content(self) -> dict[str, object]:
+        content: dict[str, object] = {"name": self.name, "dtype": str(self.dtype)}
         if self.description:
             content["description"] = self.description
         if self.tags:
@@ -60,13 +60,14 @@ class Field:
         return content
 
     @classmethod
-    def of(cls, content: Mapping[str, Any]) -> Field:
+    def of(cls, content: Mapping[str, object]) -> Field:
+        said: Mapping[str, Any] = content
         return cls(
-            content["name"],
-            dtypes.parse(content["dtype"]),
-            content.get("description", ""),
-            content.get("tags"),
-            default=content.get("default"),
+            said["name"],
+            dtypes.parse(said["dtype"]),
+            said.get("description", ""),
+            said.get("tags"),
+            default=said.get("default"),
         )
 
     def __eq__(self, other: object) -> bool:
@@ -99,7 +100,7 @@ class Entity(Definition):
         description: str = "",
         tags: Mapping[str, str] | None = None,
         owner: str = "",
-        **ignored: Any,
+        **ignored: object,
     ) -> None:
         self._begin(name, description=description, tags=tags, owner=owner, ignored=ignored)
         if isinstance(join_keys, str):
@@ -109,9 +110,10 @@ class Entity(Definition):
             raise self.refuse(f"join_keys {list(keys)} repeat a name", hint="name each column once")
         self._set(join_keys=keys)
 
-    def content(self) -> dict[str, Any]:
+    def content(self) -> dict[str, object]:
         return {**self._common(), "join_keys": list(self.join_keys)}
 
     @classmethod
-    def of(cls, content: Mapping[str, Any]) -> Entity:
-        return cls(**content)
+    def of(cls, content: Mapping[str, object]) -> Entity:
+        said: Mapping[str, Any] = content
+        return cls(**said)

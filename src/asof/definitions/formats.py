@@ -30,7 +30,7 @@ class CsvFormat:
     name = "csv"
 
 
-def format_name(value: Any, known: Sequence[str], *, default: str) -> str:
+def format_name(value: object, known: Sequence[str], *, default: str) -> str:
     """The plain name of a format object, or of text."""
     name = default if value is None else value if isinstance(value, str) else getattr(value, "name", str(value))
     if name not in known:
@@ -62,7 +62,7 @@ class MessageFormat:
             )
         self.registry = registry
 
-    def content(self) -> Any:
+    def content(self) -> str | dict[str, object]:
         """All that the format says, ready for JSON."""
         content: dict[str, Any] = {"type": self.name, **self._content()}
         if self.registry:
@@ -180,19 +180,20 @@ class ProtoFormat(MessageFormat):
 MESSAGE_FORMATS: dict[str, type[MessageFormat]] = {each.name: each for each in (JsonFormat, AvroFormat, ProtoFormat)}
 
 
-def message_format_of(value: Any) -> MessageFormat:
+def message_format_of(value: str | MessageFormat | Mapping[str, object] | None) -> MessageFormat:
     """A format object, from itself, from its name, or from what `content()` said of it."""
     if value is None:
         return JsonFormat()
     if isinstance(value, MessageFormat):
         return value
     options: dict[str, Any] = {}
+    name: object = value
     if isinstance(value, Mapping):
         options = {key: each for key, each in value.items() if key != "type"}
-        value = value["type"]
+        name = value["type"]
         if "descriptor_set" in options:
             options["descriptor_set"] = base64.b64decode(options["descriptor_set"])
-    return MESSAGE_FORMATS[format_name(value, tuple(MESSAGE_FORMATS), default="json")](**options)
+    return MESSAGE_FORMATS[format_name(name, tuple(MESSAGE_FORMATS), default="json")](**options)
 
 
 __all__ = [

@@ -4,13 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
-from typing import Any
+from typing import Unpack
 
 from asof.definitions.entities import Field
-from asof.definitions.sources import SOURCE_TYPES, LogSource, Source
+from asof.definitions.formats import MessageFormat
+from asof.definitions.sources import SOURCE_TYPES, LogOptions, LogSource, Source
 from asof.timing import iso, micros
 
 STARTS = ("earliest", "latest")
+
+
+class KafkaOptions(LogOptions, total=False):
+    """What a Kafka source takes beside its own parameters; Feast's others are taken with a note."""
+
+    date_partition_column: str
 
 
 class KafkaSource(LogSource):
@@ -45,14 +52,14 @@ class KafkaSource(LogSource):
         topic: str = "",
         bootstrap_servers: str | Sequence[str] | None = None,
         kafka_bootstrap_servers: str | Sequence[str] | None = None,
-        message_format: Any = "json",
+        message_format: str | MessageFormat | Mapping[str, object] | None = "json",
         start: datetime | str = "earliest",
         connection_ref: str | None = "",
-        kafka_settings: Mapping[str, Any] | None = None,
+        kafka_settings: Mapping[str, object] | None = None,
         batch_source: Source | None = None,
         watermark_delay_threshold: timedelta | None = None,
         allowed_lateness: timedelta | str | None = None,
-        **options: Any,
+        **options: Unpack[KafkaOptions],
     ) -> None:
         if batch_source is not None:
             schema = schema or batch_source.schema
@@ -60,7 +67,7 @@ class KafkaSource(LogSource):
         super().__init__(
             name, schema=schema or (), timestamp_field=timestamp_field, topic=topic, message_format=message_format,
             batch_source=batch_source, allowed_lateness=allowed_lateness or watermark_delay_threshold, **options,
-        )  # type: ignore[arg-type]  # fmt: skip
+        )  # fmt: skip
         if bootstrap_servers and kafka_bootstrap_servers and bootstrap_servers != kafka_bootstrap_servers:
             raise self.refuse("bootstrap_servers= and kafka_bootstrap_servers= differ", hint="give one of the two")
         servers = bootstrap_servers or kafka_bootstrap_servers or ""
@@ -88,7 +95,7 @@ class KafkaSource(LogSource):
             hint="give one of them, such as start='2026-01-31T00:00:00Z'",
         )
 
-    def content(self) -> dict[str, Any]:
+    def content(self) -> dict[str, object]:
         content = {**super().content(), **self._connection_content()}
         if self.start != STARTS[0]:
             content["start"] = self.start

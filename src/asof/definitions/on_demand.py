@@ -5,17 +5,21 @@ from __future__ import annotations
 import hashlib
 import inspect
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import Any, TypeAlias
 
-from asof.definitions.base import Definition, as_list, text_of
+from asof.definitions.base import as_list, text_of
 from asof.definitions.entities import Entity, Field
 from asof.definitions.sources import RequestSource
-from asof.definitions.views import FeatureView, Projection
+from asof.definitions.views import FeatureView, Projection, View
 
 MODES = ("python", "pandas", "polars")
 
+Input: TypeAlias = FeatureView | Projection | RequestSource
+Inputs: TypeAlias = Input | Sequence[Input] | Mapping[str, Input]
+"""What a function is given: whole views, some of their features, what comes with a request; one, a list or a dict."""
 
-class OnDemandFeatureView(Definition):
+
+class OnDemandFeatureView(View):
     """A row-wise function of features and request values.
 
     Args:
@@ -36,7 +40,7 @@ class OnDemandFeatureView(Definition):
     schema: tuple[Field, ...]
     sources: tuple[Projection | RequestSource, ...]
     mode: str
-    function: Callable[[Any], Any] | None
+    function: Callable[..., object] | None
     function_name: str
     source_text: str
 
@@ -45,8 +49,8 @@ class OnDemandFeatureView(Definition):
         name: str,
         *,
         schema: Sequence[Field],
-        sources: Any,
-        udf: Callable[[Any], Any] | None = None,
+        sources: Inputs,
+        udf: Callable[..., object] | None = None,
         mode: str = "pandas",
         entities: Sequence[Entity] | None = None,
         description: str = "",
@@ -54,7 +58,7 @@ class OnDemandFeatureView(Definition):
         owner: str = "",
         source_text: str = "",
         function_name: str = "",
-        **ignored: Any,
+        **ignored: object,
     ) -> None:
         self._begin(name, description=description, tags=tags, owner=owner, ignored=ignored)
         if mode not in MODES:
@@ -101,7 +105,7 @@ class OnDemandFeatureView(Definition):
         """A hash of the function's text: whether the code that runs is the code that was applied."""
         return hashlib.sha256(self.source_text.encode()).hexdigest()[:16]
 
-    def with_function(self, function: Callable[[Any], Any]) -> OnDemandFeatureView:
+    def with_function(self, function: Callable[..., object]) -> OnDemandFeatureView:
         """The same view with its function at hand, after it was decoded from a registry."""
         view = object.__new__(type(self))
         view.__dict__.update(self.__dict__)
@@ -114,7 +118,7 @@ class OnDemandFeatureView(Definition):
     def with_name(self, name: str) -> Projection:
         return Projection(self).with_name(name)
 
-    def content(self) -> dict[str, Any]:
+    def content(self) -> dict[str, object]:
         return {
             **self._common(),
             "schema": [field.content() for field in self.schema],
@@ -128,14 +132,25 @@ class OnDemandFeatureView(Definition):
 
 
 def on_demand_feature_view(
-    *, sources: Any, schema: Sequence[Field], mode: str = "pandas", name: str = "", **options: Any
-) -> Callable[[Callable[[Any], Any]], OnDemandFeatureView]:
+    *,
+    sources: Inputs,
+    schema: Sequence[Field],
+    mode: str = "pandas",
+    name: str = "",
+    entities: Sequence[Entity] | None = None,
+    description: str | None = None,
+    tags: Mapping[str, str] | None = None,
+    owner: str = "",
+    **options: object,
+) -> Callable[[Callable[..., object]], OnDemandFeatureView]:
     """Decorate a function into an on-demand feature view of the function's name."""
 
-    def decorate(function: Callable[[Any], Any]) -> OnDemandFeatureView:
-        options.setdefault("description", inspect.getdoc(function) or "")
+    def decorate(function: Callable[..., object]) -> OnDemandFeatureView:
+        others: dict[str, Any] = options
         return OnDemandFeatureView(
-            name or function.__name__, sources=sources, schema=schema, mode=mode, udf=function, **options
-        )
+            name or function.__name__, sources=sources, schema=schema, mode=mode, udf=function, entities=entities,
+            description=(inspect.getdoc(function) or "") if description is None else description, tags=tags,
+            owner=owner, **others,
+        )  # fmt: skip
 
     return decorate

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from datetime import timedelta
-from typing import Any
 
 from asof.definitions.entities import Field
 from asof.definitions.sources import SOURCE_TYPES, Source
@@ -50,7 +49,7 @@ class PostgresSource(Source):
         delete_when: str | None = None,
         connection_ref: str | None = "",
         url: str = "",
-        **ignored: Any,
+        **ignored: object,
     ) -> None:
         named = name or table.replace('"', "").rpartition(".")[2] or "postgres"
         self._begin(named, description=description, tags=tags, owner=owner, ignored=ignored)
@@ -71,7 +70,7 @@ class PostgresSource(Source):
         self._begin_connection(connection_ref, {"url": url})
         self._set(query=query, table=table)
 
-    def content(self) -> dict[str, Any]:
+    def content(self) -> dict[str, object]:
         content = {**self._source_content(), **self._connection_content()}
         for key in ("query", "table"):
             if getattr(self, key):

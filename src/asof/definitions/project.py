@@ -39,7 +39,7 @@ class Project:
         for kind in KINDS:
             yield from getattr(self, kind).values()
 
-    def content(self) -> dict[str, list[dict[str, Any]]]:
+    def content(self) -> dict[str, list[dict[str, object]]]:
         return {kind: [each.content() for each in getattr(self, kind).values()] for kind in KINDS}
 
     def view(self, name: str) -> FeatureView | OnDemandFeatureView | None:
@@ -92,7 +92,8 @@ def project_of(objects: Iterable[Definition]) -> Project:
 
     for each in objects:
         add(each)
-    return Project(**{kind: dict(sorted(kinds[kind].items())) for kind in KINDS})  # type: ignore[arg-type]
+    found: dict[str, Any] = {kind: dict(sorted(kinds[kind].items())) for kind in KINDS}
+    return Project(**found)
 
 
 def _kind_of(each: Definition) -> str:

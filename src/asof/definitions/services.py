@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 from asof.definitions.base import Definition, as_list
 from asof.definitions.on_demand import OnDemandFeatureView
@@ -25,12 +24,12 @@ class FeatureService(Definition):
     def __init__(
         self,
         name: str,
-        features: Sequence[Any],
+        features: Sequence[FeatureView | OnDemandFeatureView | Projection],
         *,
         description: str = "",
         tags: Mapping[str, str] | None = None,
         owner: str = "",
-        **ignored: Any,
+        **ignored: object,
     ) -> None:
         self._begin(name, description=description, tags=tags, owner=owner, ignored=ignored)
         parts: list[Projection] = []
@@ -44,5 +43,5 @@ class FeatureService(Definition):
             raise self.refuse("has no features", hint="give features=[view, …]")
         self._set(features=tuple(parts))
 
-    def content(self) -> dict[str, Any]:
+    def content(self) -> dict[str, object]:
         return {**self._common(), "features": [part.content() for part in self.features]}

@@ -5,12 +5,20 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime, timedelta
 from types import MappingProxyType
-from typing import Any, ClassVar
+from typing import Any, ClassVar, TypedDict, Unpack
 
 from asof.definitions.base import Definition
 from asof.definitions.connections import literal_secret
 from asof.definitions.entities import Field
-from asof.definitions.formats import AvroFormat, MessageFormat, format_name, message_format_of
+from asof.definitions.formats import (
+    AvroFormat,
+    CsvFormat,
+    DeltaFormat,
+    MessageFormat,
+    ParquetFormat,
+    format_name,
+    message_format_of,
+)
 from asof.definitions.transforms import MessageTransform, statement
 from asof.dtypes import DType
 from asof.errors import nearest
@@ -52,7 +60,7 @@ class Source(Definition):
     """Messages without a value say that the key of the message is no more."""
     connection_ref: str = ""
     """The name of a connection of feature_store.yaml."""
-    connection: Mapping[str, Any] = MappingProxyType({})
+    connection: Mapping[str, object] = MappingProxyType({})
     """How its server is reached, where the definition says so itself; `${VAR}` stands as it was written."""
 
     def _begin_source(
@@ -154,7 +162,7 @@ class FileSource(Source):
         *,
         name: str = "",
         event_timestamp_column: str | None = None,
-        file_format: Any = None,
+        file_format: str | ParquetFormat | CsvFormat | DeltaFormat | None = None,
         created_timestamp_column: str | None = None,
         field_mapping: Mapping[str, str] | None = None,
         timestamp_field: str | None = None,
@@ -165,7 +173,7 @@ class FileSource(Source):
         description: str = "",
         tags: Mapping[str, str] | None = None,
         owner: str = "",
-        **ignored: Any,
+        **ignored: object,
     ) -> None:
         stem = str(path).rstrip("/").rsplit("/", 1)[-1].split(".")[0]
         self._begin(name or stem or "file", description=description, tags=tags, owner=owner, ignored=ignored)
@@ -183,8 +191,38 @@ class FileSource(Source):
         guess = "csv" if str(path).endswith(".csv") else "parquet"
         self._set(path=str(path), file_format=format_name(file_format, ("parquet", "csv", "delta"), default=guess))
 
-    def content(self) -> dict[str, Any]:
+    def content(self) -> dict[str, object]:
         return {**self._source_content(), "path": self.path, "file_format": self.file_format}
+
+
+class LogOptions(TypedDict, total=False):
+    """What sources that are logs take beside their own parameters: see `LogSource`."""
+
+    transform: str | Callable[..., object] | None
+    message_schema: Sequence[Field] | None
+    key_fields: Sequence[str] | str
+    key_format: str | AvroFormat
+    header_fields: Mapping[str, str] | None
+    record_time_field: str
+    event_id: str
+    event_id_horizon: timedelta | str
+    dead_letter_topic: str
+    created_timestamp_column: str | None
+    timestamp_unit: str | None
+    field_mapping: Mapping[str, str] | None
+    max_future: timedelta | str
+    stream_from: datetime | str | None
+    delete_when: str | None
+    description: str
+    tags: Mapping[str, str] | None
+    owner: str
+
+
+class PushOptions(LogOptions, total=False):
+    """What a push source takes beside its own parameters; those about messages are refused with a reason."""
+
+    topic: str
+    allowed_lateness: timedelta | str | None
 
 
 class LogSource(Source):
@@ -243,8 +281,8 @@ class LogSource(Source):
         schema: Sequence[Field],
         timestamp_field: str,
         topic: str = "",
-        message_format: Any = "json",
-        transform: str | Callable[[Any], Any] | None = None,
+        message_format: str | MessageFormat | Mapping[str, object] | None = "json",
+        transform: str | Callable[..., object] | None = None,
         message_schema: Sequence[Field] | None = None,
         key_fields: Sequence[str] | str = (),
         key_format: str | AvroFormat = "text",
@@ -256,7 +294,7 @@ class LogSource(Source):
         created_timestamp_column: str | None = None,
         timestamp_unit: str | None = None,
         field_mapping: Mapping[str, str] | None = None,
-        allowed_lateness: timedelta | str = timedelta(hours=1),
+        allowed_lateness: timedelta | str | None = timedelta(hours=1),
         max_future: timedelta | str = timedelta(minutes=5),
         batch_source: Source | None = None,
         stream_from: datetime | str | None = None,
@@ -264,7 +302,7 @@ class LogSource(Source):
         description: str = "",
         tags: Mapping[str, str] | None = None,
         owner: str = "",
-        **ignored: Any,
+        **ignored: object,
     ) -> None:
         self._begin(name, description=description, tags=tags, owner=owner, ignored=ignored)
         if not schema:
@@ -418,7 +456,7 @@ class LogSource(Source):
                 hint="name another column, or declare it as Timestamp (ISO 8601 text in messages)",
             )
 
-    def content(self) -> dict[str, Any]:
+    def content(self) -> dict[str, object]:
         content = {
             **self._source_content(),
             "topic": self.topic,
@@ -437,8 +475,8 @@ class LogSource(Source):
                 content[name] = getattr(self, name)
         if self.key_fields:
             content["key_fields"] = list(self.key_fields)
-            is_named = isinstance(self.key_format, str)
-            content["key_format"] = self.key_format if is_named else self.key_format.content()
+            named = self.key_format
+            content["key_format"] = named if isinstance(named, str) else named.content()
         if self.batch_source is not None:
             content["batch_source"] = self.batch_source.content()
         if self.stream_from is not None:
@@ -459,7 +497,7 @@ class PushSource(LogSource):
         timestamp_field: str = "",
         *,
         batch_source: Source | None = None,
-        **options: Any,
+        **options: Unpack[PushOptions],
     ) -> None:
         if batch_source is not None and schema is None:
             schema = batch_source.schema
@@ -471,7 +509,7 @@ class PushSource(LogSource):
             name, schema=schema or (), timestamp_field=timestamp_field, batch_source=batch_source, **options
         )
 
-    def _refuse_message_options(self, name: str, options: Mapping[str, Any]) -> None:
+    def _refuse_message_options(self, name: str, options: Mapping[str, object]) -> None:
         for option in (
             "message_format", "key_fields", "key_format", "header_fields", "record_time_field", "transform",
             "message_schema", "dead_letter_topic",
@@ -498,21 +536,21 @@ class RequestSource(Definition):
         description: str = "",
         tags: Mapping[str, str] | None = None,
         owner: str = "",
-        **ignored: Any,
+        **ignored: object,
     ) -> None:
         self._begin(name, description=description, tags=tags, owner=owner, ignored=ignored)
         self._set(schema=tuple(schema))
 
-    def content(self) -> dict[str, Any]:
+    def content(self) -> dict[str, object]:
         return {**self._common(), "type": "request", "schema": [field.content() for field in self.schema]}
 
 
 SOURCE_TYPES: dict[str, type[Source]] = {"file": FileSource, "log": LogSource, "push": PushSource}
 
 
-def source_of(content: Mapping[str, Any]) -> Source | RequestSource:
+def source_of(content: Mapping[str, object]) -> Source | RequestSource:
     """The source that `content()` described."""
-    values = dict(content)
+    values: dict[str, Any] = dict(content)
     kind = values.pop("type")
     if "schema" in values:
         values["schema"] = [Field.of(field) for field in values["schema"]]

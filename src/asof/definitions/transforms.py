@@ -44,7 +44,7 @@ class MessageTransform:
         self,
         *,
         sql: str = "",
-        function: Callable[[Any], Any] | None = None,
+        function: Callable[..., object] | None = None,
         function_name: str = "",
         source_text: str = "",
     ) -> None:
@@ -53,13 +53,18 @@ class MessageTransform:
         self.source_text = source_text or (text_of(function) if function is not None else "")
 
     @classmethod
-    def of(cls, given: Any) -> MessageTransform:
+    def of(
+        cls, given: str | Callable[..., object] | Mapping[str, str] | MessageTransform
+    ) -> MessageTransform:
         """From a SELECT, a function, or what `content` said."""
         if isinstance(given, MessageTransform):
             return given
         if isinstance(given, str):
             return cls(sql=given)
-        return cls(**given) if isinstance(given, Mapping) else cls(function=given)
+        if isinstance(given, Mapping):
+            said: Mapping[str, Any] = given
+            return cls(**said)
+        return cls(function=given)
 
     @property
     def name(self) -> str:

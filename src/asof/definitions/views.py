@@ -16,7 +16,24 @@ from asof.timing import Micros, span_text
 BOUNDARIES = ("inclusive", "exclusive")
 
 
-class FeatureView(Definition):
+class View(Definition):
+    """What has features that can be picked: a feature view, or an on-demand one."""
+
+    @property
+    def features(self) -> tuple[Field, ...]:
+        """The features with their types."""
+        raise NotImplementedError
+
+    @property
+    def feature_names(self) -> tuple[str, ...]:
+        raise NotImplementedError
+
+    @property
+    def join_keys(self) -> tuple[str, ...]:
+        raise NotImplementedError
+
+
+class FeatureView(View):
     """Features of some entities, read off one source.
 
     Args:
@@ -63,7 +80,7 @@ class FeatureView(Definition):
         description: str = "",
         tags: Mapping[str, str] | None = None,
         owner: str = "",
-        **ignored: Any,
+        **ignored: object,
     ) -> None:
         transformation = {key for key in ("udf", "udf_string", "feature_transformation") if ignored.pop(key, None)}
         self._begin(name, description=description, tags=tags, owner=owner, ignored=ignored)
@@ -179,7 +196,7 @@ class FeatureView(Definition):
         """The view with its join keys read from other columns of the entity frame: view's key → frame's column."""
         return Projection(self).with_join_key_map(join_key_map)
 
-    def content(self) -> dict[str, Any]:
+    def content(self) -> dict[str, object]:
         content = {
             **self._common(), "entities": [entity.name for entity in self.entities], "source": self.source.name,
             "schema": [field.content() for field in self.schema],
@@ -212,7 +229,7 @@ class Projection:
 
     def __init__(
         self,
-        view: Any,
+        view: View,
         features: Sequence[str] | None = None,
         alias: str = "",
         join_key_map: Mapping[str, str] | None = None,
@@ -246,7 +263,7 @@ class Projection:
     def __getitem__(self, features: str | Sequence[str]) -> Projection:
         return Projection(self.view, as_list(features), self.alias, self.join_key_map)
 
-    def content(self) -> dict[str, Any]:
+    def content(self) -> dict[str, object]:
         content: dict[str, Any] = {"view": self.view.name}
         if self.features is not None:
             content["features"] = list(self.features)

@@ -100,7 +100,7 @@ class Aggregation:
         where: str | None = None,
         window: Window = None,
         n: int = 0,
-        default: Any = None,
+        default: object = None,
         dtype: DType | None = None,
         description: str = "",
     ) -> None:
@@ -173,7 +173,7 @@ class Aggregation:
             description=self.description,
         )
 
-    def content(self) -> dict[str, Any]:
+    def content(self) -> dict[str, object]:
         content: dict[str, Any] = {"name": self.name, "function": self.function}
         if self.column:
             content["column"] = self.column
@@ -194,22 +194,23 @@ class Aggregation:
         return content
 
     @classmethod
-    def of(cls, content: Mapping[str, Any]) -> Aggregation:
+    def of(cls, content: Mapping[str, object]) -> Aggregation:
+        said: Mapping[str, Any] = content
         window: Window = None
         if "sliding" in content:
-            window = Sliding(*content["sliding"])
+            window = Sliding(*said["sliding"])
         elif "session" in content:
-            window = Session(content["session"])
+            window = Session(said["session"])
         return cls(
-            content.get("column", ""),
-            content["function"],
-            name=content["name"],
-            where=content.get("where"),
+            said.get("column", ""),
+            said["function"],
+            name=said["name"],
+            where=said.get("where"),
             window=window,
-            n=content.get("n", 0),
-            default=content.get("default"),
-            dtype=dtypes.parse(content["dtype"]) if "dtype" in content else None,
-            description=content.get("description", ""),
+            n=said.get("n", 0),
+            default=said.get("default"),
+            dtype=dtypes.parse(said["dtype"]) if "dtype" in said else None,
+            description=said.get("description", ""),
         )
 
     def __eq__(self, other: object) -> bool:

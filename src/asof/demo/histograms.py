@@ -99,6 +99,7 @@ def draw_histograms(table: pa.Table, path: Path | str) -> None:
     try:
         from matplotlib.backends.backend_agg import FigureCanvasAgg
         from matplotlib.figure import Figure
+        from matplotlib.layout_engine import ConstrainedLayoutEngine
         from matplotlib.ticker import PercentFormatter
     except ImportError as error:
         raise MissingExtra("the histogram picture", "demo") from error
@@ -106,9 +107,9 @@ def draw_histograms(table: pa.Table, path: Path | str) -> None:
     histograms = list(count_views(table).values())
     ink, muted, rule = "#1f2933", "#5f6b7a", "#e3e8ee"
     paper = {"facecolor": "white", "edgecolor": "none", "pad": 0.8}  # keeps the marks' lines out of the figures
-    figure = Figure(figsize=(13.5, 5), dpi=150, facecolor="white", layout="constrained")
+    layout = ConstrainedLayoutEngine(w_pad=0.12, h_pad=0.1)
+    figure = Figure(figsize=(13.5, 5), dpi=150, facecolor="white", layout=layout)
     FigureCanvasAgg(figure)  # draws without a display and without pyplot's global state
-    figure.get_layout_engine().set(w_pad=0.12, h_pad=0.1)
     panels = figure.subplots(1, len(histograms), sharey=True)
     top = max((bar["share"] for histogram in histograms for bar in histogram["bins"]), default=0.0) or 1.0
     for panel, histogram in zip(panels, histograms, strict=True):
@@ -169,7 +170,7 @@ def _shared_bins(columns: list[np.ndarray]) -> tuple[int, int]:
     width = next(
         size * scale for scale in 10 ** np.arange(19) for size in (1, 2, 5) if reach < size * scale * (_MOST_BINS - 1)
     )
-    return int(width), int(min(_MOST_BINS, max(largest // width + 1, 2)))
+    return int(width), min(_MOST_BINS, max(int(largest // width) + 1, 2))
 
 
 def _bars(values: np.ndarray, *, width: int, bins: int) -> list[Bin]:

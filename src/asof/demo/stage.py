@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import shlex
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -115,7 +115,7 @@ class OnServers:
 
     def __init__(self, output: Path, servers: Servers) -> None:
         try:
-            from asof.demo.postgres import ShopDatabase  # noqa: PLC0415 - the embedded demo needs no driver
+            from asof.demo.postgres import ShopDatabase  # the embedded demo needs no driver
         except ImportError as error:
             raise MissingExtra("the demo on servers", "postgres,kafka,redis") from error
 
@@ -154,7 +154,7 @@ class OnServers:
                     os.environ[name] = value
 
     def fill(self, shop: Shop, open_store: Callable[[], FeatureStore]) -> list[str]:
-        from asof.demo.postgres import Made  # noqa: PLC0415
+        from asof.demo.postgres import Made
 
         with open_store() as store:
             self._clear(store)
@@ -171,7 +171,7 @@ class OnServers:
 
     def _clear(self, store: FeatureStore) -> None:
         """Remove what an earlier demo made under this name, and nothing else; first look at all servers."""
-        from asof.demo.postgres import NotOurs  # noqa: PLC0415
+        from asof.demo.postgres import NotOurs
 
         made = self._database.made_earlier()
         log = store.parts.log_of(self._source(store))
@@ -204,9 +204,9 @@ class OnServers:
 
 
 def _messages(shop: Shop, message_format: str) -> list[bytes]:
-    views: list[Mapping[str, Any]] = shop.traffic.select(["user_id", "page", "timestamp"]).to_pylist()
+    views: list[dict[str, Any]] = shop.traffic.select(["user_id", "page", "timestamp"]).to_pylist()
     if message_format == "avro":
-        from asof.demo.avro import encode_views  # noqa: PLC0415
+        from asof.demo.avro import encode_views
 
         return encode_views(views)
     return [_encode(view) for view in views]

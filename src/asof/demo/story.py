@@ -154,7 +154,8 @@ def _tell(
         with story.step(
             "Materialize the profiles", "users who registered, from their table into the online store"
         ) as step:
-            step["rows"] = sum(each["rows"] for each in store.materialize(progress=progress))
+            done: list[Any] = store.materialize(progress=progress)
+            step["rows"] = sum(each["rows"] for each in done)
 
         chosen = _active_users(shop, seed)
         with story.step("Serve some users", "the same features, as of now") as step:
@@ -175,7 +176,7 @@ def _tell(
 
         with story.step("Audit", "what is served now against history, over the events that each row has seen") as step:
             audit = store.audit(keys=AUDIT_KEYS, seed=seed)
-            found = audit.to_dict()
+            found: dict[str, Any] = audit.to_dict()
             step["rows"] = found["keys"]
             story.tell(
                 f"{found['keys']} keys, {found['active_keys']} of them with a non-zero window or an open session; "
@@ -192,6 +193,7 @@ def _tell(
             # The page draws its own; only the picture file needs a library that the base install leaves out.
             say(f"   no histograms.png: {missing.message}; {missing.hint}")
 
+    audited: Any = {key: found[key] for key in ("keys", "active_keys", "values", "equal", "differences")}
     report: Report = {
         "project": store.project,
         "clock": iso(now[0]),
@@ -208,9 +210,7 @@ def _tell(
             "key": "user_id", "events": later.traffic.num_rows, "before_at": iso(before_at), "after_at": iso(now[0]),
             "before": before, "after": after,
         },
-        "audit": {  # type: ignore[typeddict-item]
-            key: found[key] for key in ("keys", "active_keys", "values", "equal", "differences")
-        },
+        "audit": audited,
         "servers": stage.places(),
         "next_commands": _next_commands(stage.enter, user=chosen[0]),
     }  # fmt: skip

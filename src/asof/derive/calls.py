@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from asof.definitions import Field, OnDemandFeatureView, Projection
+from asof.definitions import Aggregation, FeatureView, Field, OnDemandFeatureView, Projection
 from asof.derive.columns import python_values
 from asof.dtypes import DType
 from asof.errors import DerivationError
@@ -118,6 +118,7 @@ def input_types(view: OnDemandFeatureView) -> dict[str, DType]:
             nested = input_types(part.view)
             keys = {key: nested[key] for key in part.view.join_keys if key in nested}
         else:
+            assert isinstance(part.view, FeatureView)
             keys = {field.name: field.dtype for field in part.view.key_fields}
         for key, dtype in keys.items():
             types.setdefault(part.join_key_map.get(key, key), dtype)
@@ -130,11 +131,12 @@ def never_null(view: OnDemandFeatureView) -> set[str]:
     for name in input_types(view):
         feature = name.rpartition("__")[2]
         for part in view.sources:
-            if not isinstance(part, Projection) or isinstance(part.view, OnDemandFeatureView):
+            if not isinstance(part, Projection) or not isinstance(part.view, FeatureView):
                 continue
+            given: list[Aggregation | Field] = [*part.view.aggregations, *part.view.features]
             certain |= {
                 name
-                for each in (*part.view.aggregations, *part.view.features)
+                for each in given
                 if each.name == feature and (getattr(each, "function", "") in _COUNTS or each.default is not None)
             }
     return certain

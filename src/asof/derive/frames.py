@@ -37,7 +37,7 @@ def call_frame(call: Call, table: pa.Table) -> list[pa.Array]:
 
 def _pandas_columns(call: Call, table: pa.Table) -> list[tuple[pa.Array, list[Misfit]]]:
     try:
-        import pandas as pd  # noqa: PLC0415 - an extra
+        import pandas as pd  # an extra
     except ImportError as error:
         raise MissingExtra(f"on-demand feature view {call.view_name!r} (mode pandas)", "pandas") from error
     answer = _answered(call, table.to_pandas(types_mapper=pd.ArrowDtype))
@@ -69,7 +69,7 @@ def _pandas_columns(call: Call, table: pa.Table) -> list[tuple[pa.Array, list[Mi
 
 def _polars_columns(call: Call, table: pa.Table) -> list[tuple[pa.Array, list[Misfit]]]:
     try:
-        import polars as pl  # noqa: PLC0415 - an extra
+        import polars as pl  # an extra
     except ImportError as error:
         raise MissingExtra(f"on-demand feature view {call.view_name!r} (mode polars)", "polars") from error
     answer = _answered(call, pl.from_arrow(table))

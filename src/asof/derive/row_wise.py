@@ -6,7 +6,7 @@ import math
 import random
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, Literal
 
 from asof.definitions import OnDemandFeatureView
 from asof.derive.calls import EVENT_TIMESTAMP, Call, call_of, never_null
@@ -31,7 +31,7 @@ class Finding:
         severity: `error` where the view cannot be applied, `warning` where only odd values fail.
     """
 
-    severity: str
+    severity: Literal["error", "warning"]
     text: str
 
 
@@ -195,7 +195,7 @@ def _is_surely_wrong(call: Call, row: GeneratedRow, failure: Failure, *, all_typ
     if failure.kind == "shape" or isinstance(error, NameError | ImportError):
         return True
     inputs = {_innermost(dtype).name for dtype in call.dtypes if dtype is not None}
-    if isinstance(error, KeyError) or type(error).__name__ == "ColumnNotFoundError":
+    if error is not None and (isinstance(error, KeyError) or type(error).__name__ == "ColumnNotFoundError"):
         return "Json" not in inputs and _names_no_input(call, row, error)
     if failure.field is not None:
         # A text in a form that cannot be guessed may well be what these types take.
@@ -224,6 +224,6 @@ def _inputs(call: Call, row: GeneratedRow) -> str:
     return shown_inputs({**dict(zip(call.names, row.values)), EVENT_TIMESTAMP: moment(row.event_time_us)})
 
 
-def _finding(view: OnDemandFeatureView, severity: str, text: str, hint: str = "") -> Finding:
+def _finding(view: OnDemandFeatureView, severity: Literal["error", "warning"], text: str, hint: str = "") -> Finding:
     at = f"{view.where}: " if view.where else ""
     return Finding(severity, f"{at}on-demand feature view {view.name!r}: {text}" + (f"; {hint}" if hint else ""))

@@ -98,10 +98,11 @@ def call_values(
     Raises:
         Failure: the function raised, or did not answer what it declares.
     """
-    one_moment = isinstance(event_time_us, int)
     if call.mode == "python":
-        return call_rows(call, inputs, [moment(event_time_us)] * n if one_moment else list(map(moment, event_time_us)))
-    times = [event_time_us] * n if one_moment else event_time_us
+        if isinstance(event_time_us, int):
+            return call_rows(call, inputs, [moment(event_time_us)] * n)
+        return call_rows(call, inputs, list(map(moment, event_time_us)))
+    times = [event_time_us] * n if isinstance(event_time_us, int) else event_time_us
     arrays = []
     for name, values, dtype in zip(call.names, inputs, call.dtypes, strict=True):
         try:

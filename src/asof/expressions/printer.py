@@ -148,8 +148,10 @@ class _Printer:
 
     def bare(self, node: Expression) -> str:
         """The node's SQL; a small integer literal as it is, where its width does not matter."""
-        if isinstance(node, Literal) and self.types.of(node) == Int64 and abs(int(node.value or 0)) < _SMALL:  # type: ignore[arg-type]
-            return str(node.value) if int(node.value or 0) >= 0 else f"({node.value})"  # type: ignore[arg-type]
+        if isinstance(node, Literal) and self.types.of(node) == Int64:
+            value = node.value
+            if isinstance(value, int) and abs(value) < _SMALL:
+                return str(value) if value >= 0 else f"({value})"
         return self.sql(node)
 
     def compared(self, nodes: Sequence[Expression], inside: Expression) -> list[str]:

@@ -142,7 +142,7 @@ class Logic(Expression):
     terms: tuple[Expression, ...]
 
     @property
-    def binding(self) -> int:  # type: ignore[override]
+    def binding(self) -> int:  # type: ignore[override]  # by the operator, not by the class
         return AND if self.operator == "AND" else OR
 
     @property
@@ -250,7 +250,7 @@ class Arithmetic(Expression):
     right: Expression
 
     @property
-    def binding(self) -> int:  # type: ignore[override]
+    def binding(self) -> int:  # type: ignore[override]  # by the operator, not by the class
         return SUM if self.operator in "+-" else PRODUCT
 
     @property

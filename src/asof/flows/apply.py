@@ -58,7 +58,7 @@ def make_plan(parts: Parts, project: Project) -> Plan:
             for each in check_row_wise(view):
                 # The check's own text begins with the place and the object, which a finding says by itself.
                 found = each.text.removeprefix(f"{view.where}: ").removeprefix(f"{title}: ")
-                more.append(Finding(each.severity, title, view.where, "", found))  # type: ignore[arg-type]
+                more.append(Finding(each.severity, title, view.where, "", found))
     return plan.with_findings(more)
 
 
@@ -153,7 +153,7 @@ def _lookups(project: Project, source: LogSource) -> list[list[str]]:
 
 def _nulls(parts: Parts, source: Source, columns: Sequence[str]) -> dict[str, str]:
     """Column → how many of its rows are null, in words; only those that have some."""
-    from asof.flows.inputs import rows_of  # noqa: PLC0415
+    from asof.flows.inputs import rows_of
 
     reader = parts.readers.get(source.type)
     if isinstance(reader, CountsInPlace):
@@ -206,7 +206,7 @@ def _build(parts: Parts, view: FeatureView, generation: str, progress: Progress)
     parts.online.prepare(table)
     snapshot = parts.registry.load(parts.project)
     if view.name in snapshot.facts.get("materialized", {}):
-        from asof.flows.materialize import materialize  # noqa: PLC0415 - only here, and it reads build's words
+        from asof.flows.materialize import materialize  # only here, and it reads build's words
 
         # It was online before: its new rows stand before readers switch to them.
         materialize(parts, views=[view.name], full=True, into={view.name: (view, generation)}, progress=progress)

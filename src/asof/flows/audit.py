@@ -61,15 +61,15 @@ class AuditReport:
     active_keys: int = 0
     values: int = 0
     equal: int = 0
-    differences: list[dict[str, Any]] = field(default_factory=list)
-    views: list[dict[str, Any]] = field(default_factory=list)
+    differences: list[dict[str, object]] = field(default_factory=list)
+    views: list[dict[str, object]] = field(default_factory=list)
 
     @property
     def ok(self) -> bool:
         """Whether nothing differs, and everything could be compared."""
         return not self.differences
 
-    def to_dict(self) -> dict[str, Any]:
+    def to_dict(self) -> dict[str, object]:
         return {
             "ok": self.ok, "at": iso(self.at), "keys": self.keys, "active_keys": self.active_keys,
             "values": self.values, "equal": self.equal, "differences": self.differences, "views": self.views,
@@ -227,10 +227,10 @@ def _ranked(parts: Parts, view: FeatureView, table: Table, seed: int) -> Iterabl
 
 def _reach(view: FeatureView) -> Micros | None:
     """How far back the longest window reaches; None where one reaches back for ever."""
-    windows = [each.window for each in view.aggregations]
-    if None in windows:
+    windows = [each.window for each in view.aggregations if each.window is not None]
+    if len(windows) < len(view.aggregations):
         return None
-    return max(each.length if isinstance(each, Sliding) else each.gap for each in windows)  # type: ignore[union-attr]
+    return max(each.length if isinstance(each, Sliding) else each.gap for each in windows)
 
 
 def _keys_of_history(parts: Parts, view: FeatureView, count: int, seed: int) -> list[bytes]:

@@ -18,7 +18,7 @@ from asof.fitting import fit
 from asof.flows.feeding import GRACE, expiry_of, inputs_of, layout_of
 from asof.flows.inputs import rows_of
 from asof.flows.parts import Parts, Progress, table_of
-from asof.online.protocol import NO_ROW, Lookup, Newest, Table, Unchanged
+from asof.online.protocol import NO_ROW, Lookup, Newest, Table, Unchanged, state_rows
 from asof.packing import key_bytes, pack_rows, plain_values
 from asof.sources.protocol import Input
 from asof.sql.newest import OWN, WANTED, Chosen, NewestRows, RowsOfKeys, TouchedKeys
@@ -151,16 +151,13 @@ class _Run:
 
     def _stored(self, keys: Sequence[bytes]) -> dict[bytes, _Stored]:
         layout = layout_of(self.view)
-        stored = {}
+        stored: dict[bytes, _Stored] = {}
         for start in range(0, len(keys), _TOKENS_AT_ONCE):
             piece = keys[start : start + _TOKENS_AT_ONCE]
-            (found,) = self.parts.online.read([Lookup(self.table, piece)])
+            found = state_rows(*self.parts.online.read([Lookup(self.table, piece)]))
             rows = {key: row for key, row in zip(piece, found, strict=True) if row is not None}
             newest = _newest(layout, [row[0] for row in rows.values()])
-            stored.update(
-                (key, _Stored(row[1], time))  # type: ignore[arg-type]
-                for (key, row), time in zip(rows.items(), newest, strict=True)
-            )
+            stored.update((key, _Stored(row[1], time)) for (key, row), time in zip(rows.items(), newest, strict=True))
         return stored
 
     def _rows_by_key(self, wanted: pa.Table, up_to: Micros) -> Iterator[pa.Table]:
@@ -220,7 +217,7 @@ class _Run:
 def _newest(layout: Layout, rows: Sequence[bytes]) -> list[Micros]:
     """The latest event time in each row; `NEVER` for one that cannot be read, and is to be replaced anyhow."""
     try:
-        return decode(layout, rows).newest(layout).tolist()  # type: ignore[no-any-return]
+        return decode(layout, rows).newest(layout).tolist()
     except StorageError:
         return [NEVER] if len(rows) == 1 else [time for row in rows for time in _newest(layout, [row])]
 

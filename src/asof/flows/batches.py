@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -120,7 +121,7 @@ def keyed(view: FeatureView, rows: pa.Table) -> Keyed:
     if not fields:
         return Keyed([key_bytes(())], np.zeros(rows.num_rows, dtype=np.int64))
     codes = np.zeros(rows.num_rows, dtype=np.int64)
-    distinct: list[Sequence[object]] = []
+    distinct: list[Sequence[Any]] = []
     for field in fields:
         column, _ = fit(rows[field.name], field.dtype)
         encoded = column.dictionary_encode()
@@ -133,13 +134,13 @@ def keyed(view: FeatureView, rows: pa.Table) -> Keyed:
             distinct = [_picked(distinct, used)]
     if len(fields) == 1:
         return Keyed([key_bytes((value,)) for value in distinct[0]], codes)
-    return Keyed([key_bytes(value) for value in distinct[0]], codes)  # type: ignore[arg-type]
+    return Keyed([key_bytes(value) for value in distinct[0]], codes)
 
 
-def _picked(distinct: list[Sequence[object]], used: Ints) -> list[tuple[object, ...]]:
+def _picked(distinct: list[Sequence[Any]], used: Ints) -> list[tuple[Any, ...]]:
     """The combinations that occur, of those so far and the newest column's values."""
     if len(distinct) == 1:
         return [(distinct[0][code],) for code in used.tolist()]
     before, newest = distinct
     size = max(len(newest), 1)
-    return [(*before[code // size], newest[code % size]) for code in used.tolist()]  # type: ignore[misc]
+    return [(*before[code // size], newest[code % size]) for code in used.tolist()]

@@ -15,7 +15,7 @@ from asof.errors import StorageError
 from asof.fitting import event_micros
 from asof.flows.feeding import GRACE
 from asof.flows.parts import Parts
-from asof.online.protocol import NO_ROW, Lookup, Table, Unchanged
+from asof.online.protocol import NO_ROW, Lookup, Table, Unchanged, state_rows
 from asof.packing import key_bytes, key_values, plain_values
 from asof.sql import archive as statements
 
@@ -83,7 +83,7 @@ class Claims:
         for _ in range(_ATTEMPTS):
             if not todo:
                 return firsts
-            (found,) = self.parts.online.read([Lookup(self.table, [key for key, _ in todo])])
+            found = state_rows(*self.parts.online.read([Lookup(self.table, [key for key, _ in todo])]))
             free: list[tuple[bytes, int, int]] = []
             for (key, its_rows), stored in zip(todo, found, strict=True):
                 if stored is None:
@@ -95,7 +95,7 @@ class Claims:
                 if mine:
                     firsts[mine] = True
                 elif held_until <= now and self._is_archived(holder):
-                    free.append((key, its_rows[0], stored[1]))  # type: ignore[arg-type]
+                    free.append((key, its_rows[0], stored[1]))
             kept = self.parts.online.write(
                 self.table, [key for key, _, _ in free], [_packed(places[row], until) for _, row, _ in free],
                 condition=Unchanged([token for _, _, token in free]), expires_at=[until + GRACE] * len(free),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -72,13 +73,13 @@ def doctor(parts: Parts, *, clock_note: str = "") -> list[Check]:
     for source in snapshot.project.sources.values():
         name = f"source {source.name}"
         if isinstance(source, LogSource):
-            checks.append(_check(name, lambda source=source: _log(parts, snapshot, source)))
-            checks.append(_check(f"archive {source.name}", lambda source=source: _archive(parts, snapshot, source)))
-            checks.append(_check(f"dead letters {source.name}", lambda source=source: _letters(parts, source)))
+            checks.append(_check(name, partial(_log, parts, snapshot, source)))
+            checks.append(_check(f"archive {source.name}", partial(_archive, parts, snapshot, source)))
+            checks.append(_check(f"dead letters {source.name}", partial(_letters, parts, source)))
         else:
-            checks.append(_check(name, lambda source=source: _batch_source(parts, snapshot, source)))
+            checks.append(_check(name, partial(_batch_source, parts, snapshot, source)))
     for view in snapshot.project.views.values():
-        checks.append(_check(f"view {view.name}", lambda view=view: _view(parts, snapshot, view)))
+        checks.append(_check(f"view {view.name}", partial(_view, parts, snapshot, view)))
     checks.append(_check("training sets", lambda: _training_sets(parts)))
     return checks
 
@@ -88,7 +89,7 @@ def _check(part: str, look: Callable[[], Said]) -> Check:
         return Check(part, *look())
     except AsofError as error:
         return Check(part, False, error.message, error.hint)
-    except Exception as error:  # noqa: BLE001 - whatever breaks is what the doctor is asked about
+    except Exception as error:  # whatever breaks is what the doctor is asked about
         return Check(part, False, f"{type(error).__name__}: {error}", "see the full error with --debug")
 
 
@@ -204,7 +205,7 @@ def _view(parts: Parts, snapshot: Snapshot, view: FeatureView) -> Said:
         return False, f"the online rows of generation {generation} are gone", f"run `asof {step} {view.name}`"
     if not view.source.is_log and lost_rows(parts, snapshot, view, generation):
         return False, "the online store has lost rows of the last run", f"run `asof materialize {view.name}`"
-    texts, hints = [f"generation {generation}"], []
+    texts, hints = [f"generation {generation}"], list[str]()
     if building := building_generation(snapshot, view):
         texts.append(f"{building} is being built")
     if isinstance(view.source, LogSource):

@@ -56,13 +56,13 @@ class Explanation:
     """
 
     reference: str
-    key: Mapping[str, Any]
+    key: Mapping[str, object]
     at: Micros
-    value: Any
+    value: object
     rows: pa.Table
     text: str
     inputs: tuple[Explanation, ...] = ()
-    online: Mapping[str, Any] | None = None
+    online: Mapping[str, object] | None = None
 
 
 def explain(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -19,7 +19,7 @@ from asof.flows.batches import Batch, Keyed, keyed, with_keys
 from asof.flows.deletions import deletions
 from asof.flows.latest_rows import LatestRows, Newest
 from asof.flows.parts import Parts, table_of
-from asof.online.protocol import NO_ROW, Lookup, Row, Unchanged
+from asof.online.protocol import NO_ROW, Lookup, Row, Unchanged, state_rows
 from asof.packing import Version, merge_versions, newest_time, plain_values
 from asof.timing import DAY, HOUR, SECOND, Micros
 
@@ -112,7 +112,7 @@ class Feeder:
 
     def _fold(self, layout: Layout, keys: list[bytes], events: Events, due: Micros) -> Sequence[int]:
         """Fold events into the rows of `keys`; the indexes of the keys whose write lost a race."""
-        (found,) = self.parts.online.read([Lookup(self.table, keys)])
+        found = state_rows(*self.parts.online.read([Lookup(self.table, keys)]))
         state = decode(layout, [row[0] if row else None for row in found])
         state, counts = fold(layout, state, events, clock_us=due)
         if state.incomplete.any():
@@ -124,11 +124,12 @@ class Feeder:
         if counts.replayed:
             # A replay changes few rows, or none.
             changed = [i for i, row in enumerate(found) if row is None or row[0] != blobs[i]]
-            keys, blobs, tokens = ([column[i] for i in changed] for column in (keys, blobs, tokens))
+            keys, blobs = [keys[i] for i in changed], [blobs[i] for i in changed]
+            tokens = [tokens[i] for i in changed]
             expiry = [expiry[i] for i in changed] if expiry is not None else None
         kept = self.parts.online.write(
             self.table, keys, blobs, expires_at=expiry,
-            condition=Unchanged(tokens, within=self.incarnation),  # type: ignore[arg-type]
+            condition=Unchanged(tokens, within=self.incarnation),
         )  # fmt: skip
         self._count(counts)
         return [i for i, was in zip(changed, kept, strict=True) if not was]
@@ -147,16 +148,20 @@ class Feeder:
         picked = batch.take(index)
         is_gone = [False] * len(index) if gone is None else gone[index].tolist()
         columns = [plain_values(picked.rows[field.name].combine_chunks(), field.dtype) for field in view.features]
-        values = map(list, zip(*columns)) if columns else ([] for _ in is_gone)
+        plain: Iterator[list[Any]] = map(list, zip(*columns)) if columns else ([] for _ in is_gone)
         places = (each.tolist() for each in (picked.event_time, picked.created, picked.offset, picked.partition))
         versions: dict[int, list[Version]] = {}
-        for key, gone_now, mine, *place in zip(distinct.rows[index].tolist(), is_gone, values, *places, strict=True):
-            versions.setdefault(key, []).append(Version(*place, None if gone_now else mine))
+        for key, gone_now, mine, *place in zip(distinct.rows[index].tolist(), is_gone, plain, *places, strict=True):
+            time, created, offset, partition = place
+            versions.setdefault(key, []).append(
+                Version(time, created, offset, partition, None if gone_now else mine)
+            )
         todo = sorted(versions, key=distinct.keys.__getitem__)
         written = 0
         for _ in range(_ATTEMPTS):
-            (found,) = self.parts.online.read([Lookup(self.table, [distinct.keys[key] for key in todo])])
-            changed, values, tokens, expiry = [], [], [], []
+            found = state_rows(*self.parts.online.read([Lookup(self.table, [distinct.keys[key] for key in todo])]))
+            changed, values, tokens = list[int](), list[bytes](), list[int]()
+            expiry: list[Micros | None] = []
             for key, row in zip(todo, found, strict=True):
                 merged = merge_versions(row[0] if row else None, versions[key], width=len(columns), clock=due)
                 if merged is not None:
@@ -167,7 +172,7 @@ class Feeder:
             if not changed:
                 return written
             keys = [distinct.keys[key] for key in changed]
-            condition = Unchanged(tokens, within=self.incarnation)  # type: ignore[arg-type]
+            condition = Unchanged(tokens, within=self.incarnation)
             kept = self.parts.online.write(self.table, keys, values, condition=condition, expires_at=expiry)
             written += sum(kept)
             todo = [key for key, was in zip(changed, kept, strict=True) if not was]
@@ -196,23 +201,24 @@ class Feeder:
         for _ in range(_ATTEMPTS):
             if found is None:
                 (found,) = self.parts.online.read([Lookup(self.table, newest.keys)])
-            tokens = [NO_ROW if row is None else row[1] for row in found]
+            tokens = [NO_ROW if row is None else row[1] for row in state_rows(found)]
             values = newest.after([row and row[0] for row in found], clock=due)
+            changed: list[Any] = values
             if None in values:
                 stays = [i for i, value in enumerate(values) if value is not None]
-                newest, tokens, values = newest.of(stays), [tokens[i] for i in stays], [values[i] for i in stays]
-            if not values:
+                newest, tokens, changed = newest.of(stays), [tokens[i] for i in stays], [values[i] for i in stays]
+            if not changed:
                 return written
             expiry = None
             if self.view.ttl:
                 width = len(self.view.features)
                 # A row that is not the pushed one alone may keep a later one, too.
                 expiry = [
-                    self._expiry(time if value is own else newest_time(value, width))  # type: ignore[arg-type]
-                    for time, own, value in zip(newest.times, newest.packed, values, strict=True)
+                    self._expiry(time if value is own else newest_time(value, width))
+                    for time, own, value in zip(newest.times, newest.packed, changed, strict=True)
                 ]
             kept = self.parts.online.write(
-                self.table, newest.keys, values, condition=Unchanged(tokens, within=self.incarnation),  # type: ignore[arg-type]
+                self.table, newest.keys, changed, condition=Unchanged(tokens, within=self.incarnation),
                 expires_at=expiry,
             )  # fmt: skip
             written += sum(kept)

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from difflib import get_close_matches
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 
@@ -25,6 +25,10 @@ from asof.selection import FeatureOut, Selection, ViewRead
 from asof.sources.protocol import Files
 from asof.sql.point_in_time import PointInTime
 from asof.timing import Micros, moment
+
+if TYPE_CHECKING:
+    import pandas as pd
+    import polars as pl
 
 TIME = "event_timestamp"
 """The entity frame's column of times; else its only time column is taken."""
@@ -49,21 +53,23 @@ class HistoricalResult:
         """All rows as an Arrow table."""
         return self._read.table()
 
-    def to_df(self) -> Any:
+    def to_df(self) -> pd.DataFrame:
         """All rows as a pandas data frame."""
         try:
-            import pandas as pd  # noqa: F401, PLC0415
+            import pandas as pd  # noqa: F401
         except ImportError as error:
             raise MissingExtra("to_df()", "pandas") from error
         return self.to_arrow().to_pandas()
 
-    def to_polars(self) -> Any:
+    def to_polars(self) -> pl.DataFrame:
         """All rows as a Polars data frame."""
         try:
-            import polars as pl  # noqa: PLC0415
+            import polars as pl
         except ImportError as error:
             raise MissingExtra("to_polars()", "polars") from error
-        return pl.from_arrow(self.to_arrow())
+        frame = pl.from_arrow(self.to_arrow())
+        assert isinstance(frame, pl.DataFrame)  # of a table; of one column it would be a series
+        return frame
 
     def to_sql(self) -> str:
         """The SQL that the engine runs (on-demand functions follow it in Python)."""
@@ -77,8 +83,8 @@ class HistoricalResult:
         Raises:
             StorageError: the file cannot be written.
         """
-        import pyarrow.csv  # noqa: PLC0415
-        import pyarrow.parquet  # noqa: PLC0415
+        import pyarrow.csv
+        import pyarrow.parquet
 
         try:
             path = Path(local_path(str(path)))
@@ -106,7 +112,7 @@ class HistoricalResult:
             part.unlink(missing_ok=True)
         return rows
 
-    def save(self, name: str, *, overwrite: bool = False) -> dict[str, Any]:
+    def save(self, name: str, *, overwrite: bool = False) -> dict[str, object]:
         """Keep the rows as a training set of this name; answers the manifest of how they were made.
 
         Args:

@@ -27,7 +27,10 @@ class Newest:
 
     def of(self, index: Sequence[int]) -> Newest:
         """Some of them."""
-        return Newest(*([column[i] for i in index] for column in (self.keys, self.times, self.places, self.packed)))
+        return Newest(
+            [self.keys[i] for i in index], [self.times[i] for i in index], [self.places[i] for i in index],
+            [self.packed[i] for i in index],
+        )  # fmt: skip
 
     def after(self, stored: Sequence[bytes | None], *, clock: Micros) -> list[bytes | None]:
         """Each key's row after this one, where something is stored; None where that stays as it is."""
@@ -42,7 +45,8 @@ class Newest:
                 continue
             width = len(row) - 4
             values = unpack_row(self.packed[i])[2 : 2 + width]
-            version = Version(time, *place, values)  # type: ignore[call-arg]
+            created, offset, partition = place
+            version = Version(time, created, offset, partition, values)
             merged[i] = merge_versions(before, [version], width=width, clock=clock)
         return merged
 

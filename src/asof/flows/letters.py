@@ -68,7 +68,7 @@ def list_letters(parts: Parts, source: str | None = None, limit: int = 100) -> p
     return whole.sort_by([("at", "descending")]).slice(0, limit)
 
 
-def show_letter(parts: Parts, id: str) -> dict[str, Any]:  # noqa: A002 - the word users know it by
+def show_letter(parts: Parts, id: str) -> dict[str, Any]:  # the word users know it by
     """One dead letter with its raw key and value, and why the current schema still refuses it (None: it would fit).
 
     Raises:
@@ -143,7 +143,7 @@ def replayed_places(parts: Parts, source: LogSource) -> set[Place]:
         bounds = parts.log.bounds(topic)
     except UnknownTopic:
         return set()
-    places = set()
+    places: set[Place] = set()
     for number, (first, after) in bounds.items():
         start = first
         while start < after:
@@ -250,7 +250,7 @@ def _sources(snapshot: Snapshot, name: str | None) -> list[LogSource]:
     return [each for each in snapshot.project.sources.values() if isinstance(each, LogSource)]
 
 
-def _of_id(parts: Parts, id: str) -> tuple[LogSource, Place]:  # noqa: A002
+def _of_id(parts: Parts, id: str) -> tuple[LogSource, Place]:
     name, *rest = id.rsplit("/", 2)
     if len(rest) != 2 or not all(each.lstrip("-").isdigit() for each in rest):
         raise NotFound(f"{id!r} is not a dead letter's id", hint="write source/partition/offset, as the list has it")

@@ -57,7 +57,7 @@ class Parts:
     def archive_of(self, source: Source) -> Archive:
         return Archive(self.project, source.name)
 
-    def schemas_of(self, source: LogSource) -> Schemas | None:  # noqa: ARG002 - for parts that are configured
+    def schemas_of(self, source: LogSource) -> Schemas | None:  # for parts that are configured
         """The schema registry that a source's messages name; None where they name none, or none is configured."""
         return None
 

@@ -13,7 +13,7 @@ from asof.flows.batches import batch_of_archive, counted, keyed
 from asof.flows.deletions import deletions
 from asof.flows.feeding import Feeder, expiry_of, inputs_of, layout_of
 from asof.flows.parts import Parts
-from asof.online.protocol import Lookup, Unchanged
+from asof.online.protocol import Lookup, Unchanged, state_rows
 from asof.packing import key_values
 from asof.sql import archive as statements
 
@@ -39,7 +39,7 @@ def _recompute(
 ) -> list[bytes]:
     view = feeder.view
     layout = layout_of(view)
-    (found,) = parts.online.read([Lookup(feeder.table, list(keys))])
+    found = state_rows(*parts.online.read([Lookup(feeder.table, list(keys))]))
     state = decode(layout, [row[0] if row else None for row in found])
     seen = [state.offsets_of(row) for row in range(len(found))]
     archived = parts.offline.offsets(
@@ -74,7 +74,7 @@ def _recompute(
     made, _ = fold(layout, decode(layout, [None] * len(ready)), events, clock_us=due)
     kept = parts.online.write(
         feeder.table, [keys[i] for i in ready], encode(layout, made, max_row_bytes=parts.max_row_bytes),
-        condition=Unchanged([found[i][1] for i in ready]),  # type: ignore[index, misc]
+        condition=Unchanged([row[1] for row in (found[i] for i in ready) if row is not None]),
         expires_at=expiry_of(view, layout, made, now=due),
     )  # fmt: skip
     return gone + [keys[i] for i, was in zip(ready, kept, strict=True) if was]

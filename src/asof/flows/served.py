@@ -92,7 +92,7 @@ def served_features(parts: Parts, service: str) -> pa.Table:
 
 def forget_served(parts: Parts, snapshot: Snapshot, entity: Entity, values: Mapping[str, Any]) -> dict[str, int]:
     """Remove a key from all served features that are kept; service → rows."""
-    removed = {}
+    removed: dict[str, int] = {}
     for name in _kept(parts):
         archive = Archive(parts.project, name)
         rows = parts.offline.rows(archive)

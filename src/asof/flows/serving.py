@@ -335,9 +335,10 @@ class ViewReader:
             marks[i] = ""
             if any(values[output][place] is not None for output in self.outputs):
                 continue
-            if newest[place] is None:
+            known = newest[place]
+            if known is None:
                 marks[i] = NOT_FOUND
-            elif oldest is not None and newest[place] < oldest:  # type: ignore[operator]
+            elif oldest is not None and known < oldest:
                 marks[i] = OUTSIDE_MAX_AGE
         answer.times = times
         answer.marks = marks

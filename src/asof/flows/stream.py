@@ -294,7 +294,7 @@ class Worker:
         for name in list(self.ingests):
             try:
                 self._leave(name, abandon=abandon)
-            except Exception as error:  # noqa: BLE001 - raised below, when all are left
+            except Exception as error:  # raised below, when all are left
                 errors.append(error)
         self._builder.shutdown(wait=not abandon, cancel_futures=True)
         if errors:
@@ -387,7 +387,7 @@ class _Run:
             abandon = not isinstance(error, Exception) or getattr(error, "may_pass", False)
             try:
                 worker.close(abandon=abandon)
-            except Exception as second:  # noqa: BLE001 - most often the same full disk; the first error says it
+            except Exception as second:  # most often the same full disk; the first error says it
                 error.add_note(f"and on leaving: {second}")
             self.counts.update(worker.counts)
             self.has_archived = worker.has_archived

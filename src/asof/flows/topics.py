@@ -36,8 +36,8 @@ def check_logs(parts: Parts, project: Project) -> list[Finding]:
                     log.topics()
                 except AsofError as error:
                     asked[id(log)] = error
-            if (error := asked[id(log)]) is not None:
-                raise error
+            if (failure := asked[id(log)]) is not None:
+                raise failure
             if isinstance(source, KafkaSource):
                 make_topic(parts, source)
         except AsofError as error:

@@ -147,7 +147,7 @@ class Cursor:
         size = CHUNK_BYTES
         while True:
             found = self._unpack(position, min(size, limit - position), at_end=position + size >= limit)
-            if found.next_offset is not None:
+            if found.first_offset is not None and found.next_offset is not None:
                 break
             size = max(found.needed, HEADER.size)
         if found.first_offset > self.offset:

@@ -147,7 +147,7 @@ def _pack(
     varied = not isinstance(times, int) and (first_time != max_time or int(min(times)) != first_time)
     body = b"".join(
         chain(
-            [array("q", times).tobytes()] if varied else [],
+            [array("q", times).tobytes()] if varied and not isinstance(times, int) else [],
             [array("i", column).tobytes() for column in lengths],
             *([cell for cell in column if cell] for column in columns),
         )

@@ -365,7 +365,7 @@ class KafkaConsumer:
             self._call("assigned", numbers)
             self._settle_starts()
             consumer.incremental_assign([self._place(number, self._positions[number] or 0) for number in numbers])
-        except BaseException as error:  # noqa: BLE001 - raised by `poll`: librdkafka's own frames cannot carry it
+        except BaseException as error:  # raised by `poll`: librdkafka's own frames cannot carry it
             # Nothing is read from a place that was not set; whoever is assigned them next starts anew.
             self._raised = self._raised or error
             self._has_to_rejoin = True
@@ -385,7 +385,7 @@ class KafkaConsumer:
         try:
             if numbers:
                 self._call(what, numbers)
-        except BaseException as error:  # noqa: BLE001 - raised by `poll`, as above
+        except BaseException as error:  # raised by `poll`, as above
             self._raised = self._raised or error
         finally:
             for number in numbers:

@@ -25,7 +25,7 @@ def columns_of(records: Sequence[Any]) -> Messages:
     count = len(records)
     headers: list[Headers] | None = None
     # Methods by their class: this is done for every message, and a call on each object takes twice as long.
-    found = list(map(Message.headers, records))
+    found: list[Any] = list(map(Message.headers, records))
     if any(found):
         headers = [tuple((name, value) for name, value in each) if each else () for each in found]
     return Messages(

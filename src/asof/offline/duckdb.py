@@ -24,7 +24,7 @@ from asof.sources.protocol import Batches, Files, Input, Need, Relation
 from asof.sql.dialect import quote, text, type_name
 from asof.sql.newest import WANTED, RowsOfKeys, ViewRows
 from asof.sql.point_in_time import PointInTime, columns_of, compile_program, range_spine, reach_of
-from asof.sql.rows import ROW, SpineTable, Table
+from asof.sql.rows import ROW, Arrival, SpineTable, Table
 from asof.timing import Micros
 
 Spine: TypeAlias = pa.Table | Files | str
@@ -464,6 +464,7 @@ def _source_table(
             cursor.execute(f"CREATE TEMP VIEW {quote(source.name)} AS SELECT * FROM {own}")
     sql_types = {name: kind for name, kind, *_ in cursor.execute(f"DESCRIBE SELECT * FROM {relation}").fetchall()}
     dtypes = {field.name: from_arrow(field.type) for field in _schema(cursor, f"SELECT * FROM {relation}")}
+    arrival: Arrival
     if source.is_log and {"partition", "offset"} <= sql_types.keys():
         arrival = "log"
     else:
@@ -476,7 +477,7 @@ def _need(
     query: PointInTime | ViewRows, source: Source, names: list[str], spine: Spine | None, fetching: _Fetching
 ) -> Need:
     """What to ask a source for that answers batches: fewer columns, times and keys, as far as that is sure."""
-    touched = columns_of(query, source.name)  # type: ignore[arg-type]
+    touched = columns_of(query, source.name)
     if isinstance(spine, str):
         # An SQL entity frame may read any row of it.
         own = set(fetching.wanted(names))

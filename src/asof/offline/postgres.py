@@ -28,7 +28,7 @@ from asof.sql.newest import WANTED, ViewRows
 from asof.sql.point_in_time import PointInTime, columns_of
 from asof.sql.postgres_latest import AT, US, N
 from asof.sql.postgres_read import TIED, Answer, Statements, compile_statements, near_keys, range_spine
-from asof.sql.rows import SpineTable, Table
+from asof.sql.rows import Arrival, SpineTable, Table
 
 Spine: TypeAlias = pa.Table | Files | str
 """An entity frame: a table, files, or a SELECT over the inputs by name."""
@@ -455,17 +455,18 @@ def _prepare(
 def _source_table(
     opened: Session, source: Source, given: Given, query: PointInTime | ViewRows, *, whole: bool, describe_only: bool
 ) -> Table:
-    used = () if whole else (*columns_of(query, source.name), "partition", "offset", "ingested_at")  # type: ignore[arg-type]
+    used = () if whole else (*columns_of(query, source.name), "partition", "offset", "ingested_at")
     term = opened.expose(source.name, given if given is not None else _empty(source), columns=used,
                          describe_only=describe_only)  # fmt: skip
     schema = opened.described(f"SELECT * FROM {aliased(term)} LIMIT 0")
     sql_types = _sql_types(schema)
     dtypes = {field.name: dtype_of(field) for field in schema}
+    arrival: Arrival
     if source.is_log and {"partition", "offset"} <= sql_types.keys():
         arrival = "log"
     else:
         arrival = "row" if isinstance(given, Files) else "columns"
-    return Table(term, sql_types, dtypes, arrival, "postgres", opened.indexes(term))  # type: ignore[arg-type]
+    return Table(term, sql_types, dtypes, arrival, "postgres", opened.indexes(term))
 
 
 def _sql_types(schema: pa.Schema) -> dict[str, str]:

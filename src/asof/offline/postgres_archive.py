@@ -419,7 +419,7 @@ class PostgresArchives:
         return " AND ".join(f"{name} = {text(value)}" for name, value in zip(names, _key(archive)))
 
     def _sql(self, statement: str) -> sql.Composed:
-        return sql.SQL(statement).format(schema=sql.Identifier(self.archive_schema))  # type: ignore[arg-type]
+        return sql.SQL(statement).format(schema=sql.Identifier(self.archive_schema))
 
 
 class _Watched:
@@ -529,7 +529,7 @@ def _escaped(name: str) -> str:
 
 
 def _plain(statement: str) -> sql.SQL:
-    return sql.SQL(statement)  # type: ignore[arg-type]
+    return sql.SQL(statement)
 
 
 __all__ = ["PostgresArchives"]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, TypeAlias
 
 import pyarrow as pa
 import pyarrow.csv
@@ -32,7 +32,7 @@ WHERE i.indrelid = to_regclass({}) AND i.indisvalid AND i.indpred IS NULL AND i.
 GROUP BY i.indexrelid
 """
 
-Given = Input | pa.Table | None
+Given: TypeAlias = Input | pa.Table | None
 
 
 class Session:

@@ -4,11 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, Protocol
+from typing import TYPE_CHECKING, Literal, Protocol, TypeAlias
 
 import pyarrow as pa
 
-from asof.sources.protocol import Input
+from asof.sources.protocol import Files, Input
+
+if TYPE_CHECKING:
+    from asof.sql import PointInTime
+    from asof.sql.newest import ViewRows
+
+Spine: TypeAlias = pa.Table | Files | str
+"""The entity frame of a point-in-time read: a table, files, or a SELECT over the inputs by name."""
 
 
 @dataclass(frozen=True)
@@ -54,12 +61,17 @@ class OfflineStore(Protocol):
     keeps_nul: bool
     """Whether archives keep text with a NUL character; where not, such rows never come here."""
 
-    def run(self, query: Any, inputs: Mapping[str, Input | pa.Table | None], *, spine: Any = None) -> Result:
+    def run(
+        self,
+        query: PointInTime | ViewRows,
+        inputs: Mapping[str, Input | pa.Table | None],
+        *,
+        spine: Spine | None = None,
+    ) -> Result:
         """Run a compiled query (`asof.sql`) over named inputs.
 
         Args:
-            spine: the entity frame of a point-in-time read: a table, files, or a SELECT over the inputs by name; None
-                reads the query's time range.
+            spine: the entity frame of a point-in-time read; None reads the query's time range.
         """
         ...
 
@@ -123,7 +135,7 @@ class OfflineStore(Protocol):
         """Make the archive quicker to read, its rows unchanged; files that readers may still hold stay `keep_hours`."""
         ...
 
-    def forget(self, archive: Archive, columns: Mapping[str, Any]) -> int:
+    def forget(self, archive: Archive, columns: Mapping[str, object]) -> int:
         """Destroy the rows where every column has the given value, or one of a list; how many there were."""
         ...
 

@@ -14,7 +14,7 @@ from weakref import WeakKeyDictionary
 import numpy as np
 import psycopg
 
-from asof.connections.postgres import Postgres
+from asof.connections.postgres import Postgres, only_row
 from asof.connections.postgres_schema import lock, migrate, schema_of
 from asof.errors import StorageError
 from asof.online import postgres_statements as statements
@@ -69,7 +69,7 @@ class PostgresOnlineStore:
             lock(connection, f"{self._schema}.online_tables")
             found = connection.execute(self._text(statements.FIND), table[:3]).fetchone()
             if found is None:
-                (id,) = connection.execute(self._text(statements.ADD), table).fetchone()  # type: ignore[misc]
+                (id,) = only_row(connection.execute(self._text(statements.ADD), table))
                 mark = statements.MARKS[table.kind]
                 connection.execute(statements.ROWS.format(rows=self._rows(id), mark=mark))
             elif found[1] != table.kind:
@@ -81,7 +81,8 @@ class PostgresOnlineStore:
 
     def tables(self, project: str) -> list[Table]:
         """See `OnlineStore.tables`."""
-        rows = self._look(lambda db: db.execute(self._text(statements.ALL), (project,)).fetchall(), absent=[])
+        none: list[Any] = []
+        rows = self._look(lambda db: db.execute(self._text(statements.ALL), (project,)).fetchall(), absent=none)
         return [Table(*row) for row in rows]
 
     def drop(self, table: Table) -> None:
@@ -134,7 +135,8 @@ class PostgresOnlineStore:
     def read(self, lookups: Sequence[Lookup]) -> list[list[Row | None]]:
         """See `OnlineStore.read`: one statement, so all lookups see one moment."""
         answers: list[list[Row | None]] = [[None] * len(keys) for _, keys in lookups]
-        for row in self._look(lambda db: self._read(db, lookups), absent=[]):
+        none: list[Any] = []
+        for row in self._look(lambda db: self._read(db, lookups), absent=none):
             place, at, value, version, token = row
             answers[place][at - 1] = (value, version if token is None else token)
         return answers
@@ -167,11 +169,7 @@ class PostgresOnlineStore:
         deleted = 0
         for start in range(0, len(keys), ROWS_PER_STATEMENT):
             piece = ByteaArray.of(keys[start : start + ROWS_PER_STATEMENT])
-            deleted += self._look_at(
-                table,
-                lambda db, id, piece=piece: db.execute(self._for(statements.DELETE, id), (piece,)).rowcount,
-                absent=0,
-            )
+            deleted += self._look_at(table, partial(self._delete, piece=piece), absent=0)
         return deleted
 
     def delete_expired(self, project: str, now_us: Micros) -> int:
@@ -181,7 +179,8 @@ class PostgresOnlineStore:
             after: bytes | None = b""
             while after is not None:
                 work = partial(self._delete_expired, after=after, now_us=now_us)
-                done, after = self._look_at(table, work, absent=(0, None))
+                nothing: tuple[int, bytes | None] = (0, None)
+                done, after = self._look_at(table, work, absent=nothing)
                 deleted += done
         return deleted
 
@@ -193,6 +192,9 @@ class PostgresOnlineStore:
         end = row[0] if row else None
         text = self._for(statements.DELETE_EXPIRED, id).replace("{end}", "AND key <= %(end)s" if row else "")
         return db.execute(text, {"after": after, "end": end, "now": now_us}).rowcount, end
+
+    def _delete(self, db: psycopg.Connection[Any], id: int, *, piece: ByteaArray) -> int:
+        return db.execute(self._for(statements.DELETE, id), (piece,)).rowcount
 
     # Progress
 
@@ -219,7 +221,8 @@ class PostgresOnlineStore:
 
         # Asked by name each time: a table that was made again has a new number.
         self._ids.pop(table, None)
-        rows = self._look_at(table, work, absent=[])
+        none: list[Any] = []
+        rows = self._look_at(table, work, absent=none)
         return {name: words if number is None else number for name, number, words in rows}
 
     # The server
@@ -232,7 +235,7 @@ class PostgresOnlineStore:
     def warnings(self) -> list[str]:
         """See `OnlineStore.warnings`."""
         with self._database.connection(WHAT) as db:
-            fsync, pages, is_standby = db.execute(statements.WARNINGS).fetchone()  # type: ignore[misc]
+            fsync, pages, is_standby = only_row(db.execute(statements.WARNINGS))
         found = []
         if fsync == "off":
             found.append("fsync is off: rows that were written may be lost when the machine stops")
@@ -246,7 +249,7 @@ class PostgresOnlineStore:
         """See `OnlineStore.ping`."""
 
         def count(db: psycopg.Connection[Any]) -> int:
-            return db.execute(f"SELECT count(*) FROM {self._schema}.online_tables").fetchone()[0]  # type: ignore[index]
+            return int(only_row(db.execute(f"SELECT count(*) FROM {self._schema}.online_tables"))[0])
 
         with self._database.connection(WHAT) as db:
             version = db.info.parameter_status("server_version") or ""
@@ -294,7 +297,7 @@ class PostgresOnlineStore:
         # A session that can write stays with its server; only a pooler may change the server behind it.
         known = None if self._database.pgbouncer else self._incarnations.get(db)
         if known is None:
-            (known,) = db.execute(statements.INCARNATION).fetchone()  # type: ignore[misc]
+            (known,) = only_row(db.execute(statements.INCARNATION))
             self._incarnations[db] = known
         return known
 
@@ -343,7 +346,7 @@ class PostgresOnlineStore:
             id = self._ids.get(table) or self._learn(db, table)
             return missing if id is None else work(db, id)
 
-        found = self._look(known, absent=missing)
+        found: Any = self._look(known, absent=missing)
         return otherwise() if found is missing else found
 
     def _look(self, work: Callable[[psycopg.Connection[Any]], T], *, absent: T) -> T:
@@ -380,7 +383,9 @@ class _Piece:
         return Int8Array.of(self.expiry)
 
     def take(self, places: Sequence[int]) -> _Piece:
-        return _Piece(*([column[at] for at in places] for column in (self.keys, self.values, self.expiry)))
+        return _Piece(
+            [self.keys[at] for at in places], [self.values[at] for at in places], [self.expiry[at] for at in places]
+        )
 
 
 def _pieces(keys: Sequence[bytes], values: Sequence[bytes]) -> Iterator[list[int]]:
@@ -390,7 +395,8 @@ def _pieces(keys: Sequence[bytes], values: Sequence[bytes]) -> Iterator[list[int
     """
     rounds: list[list[int]] = [list(range(len(keys)))]
     if len(set(keys)) < len(keys):
-        rounds, seen = [], {}
+        seen: dict[bytes, int] = {}
+        rounds = []
         for at, key in enumerate(keys):
             turn = seen[key] = seen.get(key, -1) + 1
             if turn == len(rounds):

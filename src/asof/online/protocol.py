@@ -5,7 +5,7 @@ from __future__ import annotations
 import struct
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal, NamedTuple, Protocol, TypeAlias
+from typing import Literal, NamedTuple, Protocol, TypeAlias, cast
 
 from asof.errors import StorageError
 from asof.timing import Micros
@@ -65,11 +65,19 @@ NO_ROW = 0
 Row: TypeAlias = tuple[bytes, bytes] | tuple[bytes, int]
 """(value, version) in a `latest` table, (value, token) in a `state` table."""
 
+StateRow: TypeAlias = tuple[bytes, int]
+"""A row of a `state` table."""
+
 ScannedRow: TypeAlias = tuple[bytes, bytes, bytes] | tuple[bytes, bytes, int]
 """(key, value, version or token)."""
 
 Facts: TypeAlias = Mapping[str, str | int]
 """Progress: a partition's name → its offset, and small facts beside it, such as a topic's id."""
+
+
+def state_rows(found: Sequence[Row | None]) -> Sequence[StateRow | None]:
+    """What was read of one `state` table as the rows that it is; looks at none of them."""
+    return cast("Sequence[StateRow | None]", found)
 
 
 class StoreReplaced(StorageError):

@@ -11,6 +11,7 @@ import secrets
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from asof.errors import ConfigError, StorageError
@@ -229,7 +230,7 @@ class RedisOnlineStore:
         last = after
         while len(found) < limit:
             if window is None or (window.is_used_up and not window.is_last):
-                window = self._servers.attempt(lambda since=last: self._gather(table, since))
+                window = self._servers.attempt(partial(self._gather, table, last))
             piece = window.next(limit - len(found))
             if not piece:
                 break
@@ -328,7 +329,7 @@ class RedisOnlineStore:
         """See `OnlineStore.warnings`."""
         found: dict[str, None] = {}
         for address in self._servers.attempt(self._servers.masters):
-            info = self._servers.attempt(lambda where=address: self._info(where))
+            info = self._servers.attempt(partial(self._info, address))
             policy = info.get("maxmemory_policy", "noeviction")
             if policy != "noeviction" and info.get("maxmemory", "0") != "0":
                 found[f"maxmemory-policy {policy} removes rows when memory is full; set it to noeviction"] = None
@@ -481,7 +482,7 @@ class RedisOnlineStore:
         values: list[bytes | None] = []
         for start in range(0, len(names), KEYS_PER_READ):
             piece = names[start : start + KEYS_PER_READ]
-            values += self._servers.attempt(lambda piece=piece: self._fetch_at_once(piece, stale=stale))
+            values += self._servers.attempt(partial(self._fetch_at_once, piece, stale=stale))
         return values
 
     def _fetch_at_once(self, names: list[bytes], *, stale: bool) -> list[bytes | None]:
@@ -628,7 +629,7 @@ class RedisOnlineStore:
                     continue
                 if not self._servers.is_cluster:
                     key = self._names.tables(project, b"")
-                    replies = self._in_slots(mine, lambda each, t=table, k=key: _call(REMOVE, [k, *each], t), REMOVE)
+                    replies = self._in_slots(mine, partial(_removal, table, key), REMOVE)
                     is_there = -1 in replies
                 else:
                     anchor = self._servers.anchor_at(address) or self._servers.anchors()[0]
@@ -710,6 +711,10 @@ class _Window:
 
 def _call(script: Script, keys: Sequence[bytes], *arguments: Argument) -> tuple[Argument, ...]:
     return ("EVALSHA", script.hash, len(keys), *keys, *arguments)
+
+
+def _removal(table: bytes, key: bytes, names: list[bytes]) -> tuple[Argument, ...]:
+    return _call(REMOVE, [key, *names], table)
 
 
 def _packed_call(write: Write, keys: list[bytes], field: bytes, kind: bytes, places: Sequence[int]) -> bytes:

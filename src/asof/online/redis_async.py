@@ -13,11 +13,11 @@ from collections.abc import Callable, Sequence
 from ssl import SSLError
 from typing import Any, Protocol
 
-from hiredis import Reader, ReplyError, pack_command
+from hiredis import Reader, ReplyError
 
 from asof.errors import StorageError
 from asof.online.protocol import Lookup, Row, Table
-from asof.online.redis_connection import Lost, Refused, info_of, introduction
+from asof.online.redis_connection import Lost, Refused, info_of, introduction, pack_command
 from asof.online.redis_keys import Names
 from asof.online.redis_rows import KEYS_PER_READ, VERSION_BYTES, rows_of
 from asof.online.redis_servers import Servers
@@ -177,7 +177,7 @@ class _Wire(asyncio.Protocol):
         self._transport: asyncio.Transport | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        self._transport = transport  # type: ignore[assignment]
+        self._transport = transport  # type: ignore[assignment]  # a stream's, which can be written to
         self._watch = self._loop.call_later(self._timeout_s / _LOOKS_PER_TIMEOUT, self._look)
 
     def ask(self, packed: bytes) -> asyncio.Future[Any]:

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import socket
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from typing import Any
 
-from hiredis import Reader, ReplyError, pack_command
+import hiredis
+from hiredis import Reader, ReplyError
 
 from asof.online.redis_settings import Address, Settings, shown
 
 Argument = bytes | str | int
+
+pack_command: Callable[[tuple[Argument, ...]], bytes] = hiredis.pack_command  # type: ignore[assignment]  # its stub: 1 element
 _BUFFER_BYTES = 1 << 18
 
 
@@ -133,7 +136,7 @@ class Connection:
                 raise Lost(self.address, error, when="answering") from error
             if not count:
                 raise Lost(self.address, None, when="answering")
-            reader.feed(buffer, 0, count)
+            reader.feed(buffer, 0, count)  # type: ignore[arg-type]  # its stub does not know buffers
             reply = reader.gets()
         return reply
 

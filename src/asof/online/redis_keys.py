@@ -76,7 +76,7 @@ class Names:
     def table(self, project: str, field: bytes, kind: bytes) -> Table:
         """The table that `field` names."""
         view, _, generation = field.decode().partition(":")
-        return Table(project, unquote(view), unquote(generation), kind.decode())  # type: ignore[arg-type]
+        return Table(project, unquote(view), unquote(generation), kind.decode())  # type: ignore[arg-type]  # written as one
 
     def field_of(self, project: str, name: bytes) -> bytes:
         """The field of the table that a row's or a fact's name belongs to."""

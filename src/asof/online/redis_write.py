@@ -81,22 +81,25 @@ class Write:
 
     def arguments(self, places: Sequence[int]) -> Sequence[Argument]:
         """What the script is given about some of the rows, behind field and kind."""
-        whole = isinstance(places, range)
-        values, tills = (
-            column if column is None else column[places.start : places.stop] if whole else [column[i] for i in places]  # type: ignore[attr-defined]
-            for column in (self.values, self.tills)
-        )
+        values = _picked(self.values, places)
+        tills = None if self.tills is None else _picked(self.tills, places)
         if self.script is UNCHANGED_SMALL:
-            return [_tokens(self.expected, places), _tokens(self.new, places), *values, *(tills or ())]  # type: ignore[misc]
+            return [_tokens(self.expected, places), _tokens(self.new, places), *values, *(tills or ())]
         columns = [values] if self.script is NEWEST else [self._expected(places), values]
         if tills is not None:
             columns.append(tills)
-        return [len(columns), *(part for row in zip(*columns, strict=True) for part in row)]  # type: ignore[arg-type]
+        return [len(columns), *(part for row in zip(*columns, strict=True) for part in row)]
 
     def _expected(self, places: Sequence[int]) -> list[bytes]:
         nothing = struct.pack(">Q", NO_ROW)
         tokens = [self.expected[i * TOKEN_BYTES : (i + 1) * TOKEN_BYTES] for i in places]
         return [b"" if token == nothing else token for token in tokens]
+
+
+def _picked(column: Sequence[bytes], places: Sequence[int]) -> Sequence[bytes]:
+    if isinstance(places, range):
+        return column[places.start : places.stop]
+    return [column[i] for i in places]
 
 
 def _tokens(all_of_them: bytes, places: Sequence[int]) -> bytes:

@@ -13,7 +13,7 @@ import sqlite3
 from collections.abc import Callable, Iterator, Sequence
 from functools import lru_cache, partial
 from itertools import repeat
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from asof.errors import StorageError
 from asof.online.protocol import (
@@ -137,7 +137,10 @@ class SqliteOnlineStore:
                 marks, keep = condition.tokens[piece], _keep_unchanged
             columns = (keys[piece], marks, expiry, values[piece])
 
-            def work(db: sqlite3.Connection, id: int, columns: tuple = columns, keep: Callable = keep) -> list[bool]:
+            def work(
+                db: sqlite3.Connection, id: int, columns: tuple[Any, ...] = columns,
+                keep: Callable[..., list[bool]] = keep,
+            ) -> list[bool]:  # fmt: skip
                 return keep(db, id, *columns)
 
             kept += self._change_table(table, work)
@@ -186,7 +189,8 @@ class SqliteOnlineStore:
         for table in self.tables(project):
             after: bytes | None = b""
             while after is not None:
-                expired = self._look_at_table(table, partial(_expired, after=after, now_us=now_us), absent=[])
+                none: list[bytes] = []
+                expired = self._look_at_table(table, partial(_expired, after=after, now_us=now_us), absent=none)
                 # Looked for outside the write lock, so asked again: a row may have been renewed meanwhile.
                 deleted += self._delete(table, "key = ? AND expires_at <= ?", [(key, now_us) for key in expired])
                 after = expired[-1] if len(expired) == ROWS_PER_TRANSACTION else None
@@ -281,7 +285,7 @@ class SqliteOnlineStore:
             answers += [row if row[0] is not None else None for row in found]
         return answers
 
-    def _delete(self, table: Table, where: str, parameters: Sequence[tuple]) -> int:
+    def _delete(self, table: Table, where: str, parameters: Sequence[tuple[Any, ...]]) -> int:
         if not parameters:
             return 0
         statement = f"DELETE FROM rows_{{id}} WHERE {where}"
@@ -353,7 +357,9 @@ def _select(shape: tuple[tuple[int, int], ...]) -> str:
     return " UNION ALL ".join(parts)
 
 
-def _split(found: list[tuple], lookups: Sequence[Lookup], ids: Sequence[int | None]) -> list[list[Row | None]]:
+def _split(
+    found: list[tuple[Any, ...]], lookups: Sequence[Lookup], ids: Sequence[int | None]
+) -> list[list[Row | None]]:
     """The statement's rows per lookup, without the places that were not asked for."""
     answers: list[list[Row | None]] = []
     start = 0
@@ -447,14 +453,14 @@ def _keep_unchanged(
     return kept
 
 
-def _versions(db: sqlite3.Connection, id: int, keys: Sequence[bytes]) -> dict[bytes, Version]:
+def _versions(db: sqlite3.Connection, id: int, keys: Sequence[bytes]) -> dict[bytes, Any]:
     """Key → stored version or token, of the keys that have a row."""
-    stored: dict[bytes, Version] = {}
+    stored: dict[bytes, Any] = {}
     ordered = sorted(set(keys))
     for start in range(0, len(ordered), KEYS_PER_STATEMENT):
         piece = ordered[start : start + KEYS_PER_STATEMENT]
         places = ", ".join("?" * _SIZES[len(piece)])
-        padding = [None] * (_SIZES[len(piece)] - len(piece))
+        padding: list[Any] = [None] * (_SIZES[len(piece)] - len(piece))
         stored.update(
             db.execute(f"SELECT key, version FROM rows_{id} WHERE key IN ({places})", piece + padding).fetchall()
         )

@@ -178,7 +178,7 @@ class Plan:
         """The same plan with these findings added."""
         return replace(self, findings=(*self.findings, *findings))
 
-    def to_dict(self) -> dict[str, Any]:
+    def to_dict(self) -> dict[str, object]:
         """The plan as JSON-ready data."""
         return {
             "project": self.name,

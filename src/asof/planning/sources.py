@@ -100,13 +100,13 @@ def check_source(
                 source, f"field_mapping names column {column!r}, which is not there", hint=_near(column, by_name)
             )
     columns: dict[str, DType | None] = {}
-    for column in described:
-        name = source.renamed(column.name)
+    for each in described:
+        name = source.renamed(each.name)
         if name in columns:
             findings.error(
                 source, f"two columns are called {name!r} after field_mapping", hint="map one to another name"
             )
-        columns[name] = declared.get(column.name, column.dtype)
+        columns[name] = declared.get(each.name, each.dtype)
     _check_deletions(source, columns, findings)
     times = {source.renamed(each) for each in (source.timestamp_field, source.created_timestamp_column) if each}
     return Checked(source, columns, frozenset(times)) if source.timestamp_field in by_name else None

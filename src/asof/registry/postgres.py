@@ -143,7 +143,7 @@ class PostgresRegistry:
         try:
             # Where the settings hold per transaction, there is one, which must outlive the error.
             with connection.transaction() if self._database.pgbouncer else nullcontext():
-                return connection.execute(query, arguments).fetchall()  # type: ignore[call-overload]
+                return connection.execute(query, arguments).fetchall()
         except psycopg.errors.UndefinedTable:
             return []
         except psycopg.errors.UndefinedColumn:

@@ -38,7 +38,7 @@ class Commit:
     note: str
     summary: str
 
-    def to_dict(self) -> dict[str, Any]:
+    def to_dict(self) -> dict[str, object]:
         return {
             "version": self.version,
             "who": self.who,
@@ -198,7 +198,7 @@ def decode(content: str, *, kept: str) -> Snapshot:
 
 def _contents(snapshot: Snapshot) -> Mapping[tuple[str, str], Any]:
     content = snapshot.project.content()
-    return {(kind, each["name"]): _plain(each) for kind in KINDS for each in content[kind]}
+    return {(kind, str(each["name"])): _plain(each) for kind in KINDS for each in content[kind]}
 
 
 def _plain(value: Any) -> Any:

@@ -137,7 +137,7 @@ class Encoder:
 
         Statuses are columns `name__status`, event times `name__ts`.
         """
-        import pyarrow as pa  # noqa: PLC0415
+        import pyarrow as pa
 
         table = response.to_arrow(include_event_timestamps=event_times)
         if statuses:
@@ -172,7 +172,7 @@ def _times(times: Sequence[int | None]) -> Any:
     """The event times of a view's rows, written once for all of its features; the epoch where there is none."""
     if len(times) <= FEW:
         return orjson.Fragment(orjson.dumps([moment(time or 0) for time in times], option=orjson.OPT_UTC_Z))
-    import numpy as np  # noqa: PLC0415
+    import numpy as np
 
     if None in times:
         times = [time or 0 for time in times]

@@ -42,7 +42,9 @@ class Endpoint:
     def __init__(self, service: Service, route: Route[Service]) -> None:
         self.service = service
         self.route = route
-        self._decoder = msgspec.json.Decoder(route.content) if route.content is not None else None
+        self._decoder: msgspec.json.Decoder[Any] | None = (
+            msgspec.json.Decoder(route.content) if route.content is not None else None
+        )
         self._most = service.settings.max_body_bytes
         self._body_of = failures.feast_body if route.is_feast else failures.plain_body
 

@@ -93,8 +93,9 @@ FEAST_CLASSES: tuple[tuple[type[BaseException], str], ...] = (
 def failed_elsewhere(words: Mapping[str, str]) -> AsofError:
     """An error of another process, from its words."""
     kind = getattr(errors, words["error"], None)
-    is_ours = isinstance(kind, type) and issubclass(kind, AsofError)
-    status = next((status for each, status in STATUS if issubclass(kind, each)), 500) if is_ours else 500
+    status = 500
+    if isinstance(kind, type) and issubclass(kind, AsofError):
+        status = next((status for each, status in STATUS if issubclass(kind, each)), 500)
     return HttpError(status, words["message"], hint=words.get("hint", ""))
 
 

@@ -28,7 +28,7 @@ class _Collected:
 def exposed(metrics: Iterable[Metric]) -> bytes:
     """The metrics as text."""
     registry = CollectorRegistry()
-    registry.register(_Collected(metrics))  # type: ignore[arg-type]
+    registry.register(_Collected(metrics))
     return generate_latest(registry)
 
 

@@ -38,7 +38,9 @@ class OneRow:
         self._views = reader.views
         self.tables: list[Table] = [view.table for view in reader.views]
         self.names = [view.view.name for view in reader.views]
-        self._keys = [(field.name, *_KEYS[field.dtype.name]) for field in reader.key_fields]
+        self._keys: list[tuple[str, Any, int, int]] = [
+            (field.name, *_KEYS[field.dtype.name]) for field in reader.key_fields
+        ]
         # View by view, which of the keys are its own; mostly all views have the same.
         places = {field.name: place for place, field in enumerate(reader.key_fields)}
         self._keys_of = [tuple(places[name] for name in view.read.keys) for view in reader.views]
@@ -50,9 +52,10 @@ class OneRow:
         self._cells: list[list[list[Any]]] = []
         self._frames: list[dict[str, Any]] = []
         for view, when in zip(reader.views, self._times, strict=True):
-            made = [{"values": [None], "statuses": _PRESENT, "event_timestamps": when} for _ in view.outputs]
+            cells: list[list[Any]] = [[None] for _ in view.outputs]
+            made = [{"values": cell, "statuses": _PRESENT, "event_timestamps": when} for cell in cells]
             frames |= dict(zip(view.outputs, made, strict=True))
-            self._cells.append([each["values"] for each in made])
+            self._cells.append(cells)
             self._frames += made
         results = [{"values": cell, "statuses": _PRESENT, "event_timestamps": _EPOCH} for cell in self._key_cells]
         results += [frames[output.column] for output in reader.selection.outputs]

@@ -95,7 +95,7 @@ class BoundedProtocol(HttpToolsProtocol):
                 self.url == self.shortcut.url and scope["method"] == "POST" and scope["http_version"] == "1.1"
                 and self.cycle is not None and self.cycle.keep_alive
             ):  # fmt: skip
-                self.shortcut.learn(self._head, scope["headers"])
+                self.shortcut.learn(self._head, list(scope["headers"]))
             self._head = b""
 
     def on_message_complete(self) -> None:
@@ -175,7 +175,7 @@ class BoundedProtocol(HttpToolsProtocol):
 class TlsProtocol(BoundedProtocol):
     """The same over TLS: requests carry the certificate that the client showed."""
 
-    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as in uvicorn
         super().connection_made(transport)
         self.certificate = peer_certificate(transport)
 

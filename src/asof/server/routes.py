@@ -41,9 +41,8 @@ async def get_online_features(service: Service, request: Request) -> Answer:
 async def get_features(service: Service, request: Request) -> Answer:
     """Asof's own answer: row by row, or as an Arrow stream."""
     asked: requests.Features = request.content
-    names = asked.entities if type(asked.entities) is dict else asked.entities[0] if asked.entities else ()
-    if type(asked.entities) is dict:
-        requests.refuse_repeated_names(request.body, [*names, "entities", "features", "service"])
+    if isinstance(asked.entities, dict):
+        requests.refuse_repeated_names(request.body, [*asked.entities, "entities", "features", "service"])
     prepared = await _prepared(service, request, asked.features, asked.service, asked.full_feature_names, "service")
     response = await _read(service, request, prepared, asked.entities)
     if ARROW.encode() in request.accept:
@@ -173,12 +172,12 @@ async def write_to_online_store(service: Service, request: Request) -> Answer:
     project = service.reading.snapshot.project
     view = view_named(service.reading.snapshot, asked.feature_view_name)
     source = view.source
-    is_pushed = isinstance(source, LogSource) and source.type == "push"
+    pushed = source if isinstance(source, LogSource) and source.type == "push" else None
     # Rows of a pushed view go to its source, and so to every view that this one feeds.
-    request.principal.require("write", project.views_changed_by(source) if is_pushed else [view])
+    request.principal.require("write", [view] if pushed is None else project.views_changed_by(pushed))
     rows = rows_of_view(view, asked.df)
     request.rows = len(next(iter(asked.df.values()), ()))
-    if is_pushed:
+    if pushed is not None:
         answer = await _pushed(service, source.name, rows, None)
         return answer if answer.status != 200 else Answer(b"null", headers=[JSON, *answer.headers])
     written = await service.in_writer(service.store.write_to_online_store, view.name, rows)
@@ -276,7 +275,7 @@ async def metrics(service: Service, request: Request) -> Answer:
     request.principal.require("read")
 
     def work() -> bytes:
-        from asof.server.metrics import exposed, server_metrics  # noqa: PLC0415
+        from asof.server.metrics import exposed, server_metrics
 
         counts = service.shared_counts.all()
         return exposed(server_metrics(counts, service.reading.snapshot, now=time_ns() // 1000))
@@ -292,7 +291,7 @@ async def openapi(service: Service, request: Request) -> Answer:
 
 @cache
 def _document() -> bytes:
-    from asof.server.openapi import document  # noqa: PLC0415
+    from asof.server.openapi import document
 
     return orjson.dumps(document(ROUTES))
 

@@ -7,11 +7,15 @@ import random
 import secrets
 from collections import deque
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from asof.answers import OnlineResponse
 from asof.errors import AsofError
 from asof.server.counts import Counts
 from asof.store import FeatureStore
+
+if TYPE_CHECKING:
+    from asof.flows.served import ServedRows
 
 log = logging.getLogger("asof.server")
 
@@ -36,7 +40,7 @@ class ServedLog:
         self._waiting: deque[tuple[str, OnlineResponse]] = deque()
         self._rows = 0
         self._partition = secrets.randbelow(2**31)
-        self._writer = None
+        self._writer: ServedRows | None = None
 
     def note(self, service: str, response: OnlineResponse) -> None:
         """Keep this answer, if it is chosen. A list of features has no name that it could be kept under."""

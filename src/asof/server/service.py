@@ -71,8 +71,11 @@ class Service:
                 store, self.counts, share=self.settings.feature_log_share,
                 services=self.settings.feature_log_services or (), most_rows=self.settings.feature_log_queue,
             )  # fmt: skip
-        self._own_folder = None if folder is not None else TemporaryDirectory(prefix="asof-serve-")
-        self.folder = folder if folder is not None else Path(self._own_folder.name)  # type: ignore[union-attr]
+        self._own_folder: TemporaryDirectory[str] | None = None
+        if folder is None:
+            self._own_folder = TemporaryDirectory(prefix="asof-serve-")
+            folder = Path(self._own_folder.name)
+        self.folder = folder
         self.running: dict[Running, Route[Service]] = {}
         self.waiting: Callable[[], int] = self.running.__len__
         self._readers = ThreadPoolExecutor(READ_THREADS, "asof-read")
@@ -178,7 +181,7 @@ class Service:
         snapshot = self.reading.snapshot
         if names is None:
             return [each for each in snapshot.project.views.values() if each.online and not each.source.is_log]
-        from asof.flows.direct_rows import refuse_unless_batch_fed  # noqa: PLC0415
+        from asof.flows.direct_rows import refuse_unless_batch_fed
 
         views = [view_named(snapshot, name) for name in dict.fromkeys(names)]
         for view in views:

@@ -118,7 +118,7 @@ class Shortcut:
         except Exception:
             log.exception("the short way failed")
             return -1
-        keys = prepared.one_row.keys(entities)
+        keys = prepared.one_row.keys(entities) if prepared.one_row is not None else None
         if keys is None:
             return -1
         reply = Reply(self, connection, data, began, Request(principal, body, asked), prepared)

@@ -21,10 +21,10 @@ def serve_stream_metrics(status: Status, port: int, *, host: str = "127.0.0.1") 
         MissingExtra: the packages are not installed.
     """
     try:
-        from prometheus_client import CollectorRegistry, start_http_server  # noqa: PLC0415
-        from prometheus_client.core import GaugeMetricFamily  # noqa: PLC0415
+        from prometheus_client import CollectorRegistry, start_http_server
+        from prometheus_client.core import GaugeMetricFamily
 
-        from asof.server.metrics import stream_metrics  # noqa: PLC0415
+        from asof.server.metrics import stream_metrics
     except ImportError as error:
         raise MissingExtra("--metrics-port", "server") from error
 
@@ -41,7 +41,7 @@ def serve_stream_metrics(status: Status, port: int, *, host: str = "127.0.0.1") 
                 yield from stream_metrics(partitions)
 
     registry = CollectorRegistry()
-    registry.register(Scraped())  # type: ignore[arg-type]
+    registry.register(Scraped())
     try:
         server, thread = start_http_server(port, host, registry)
     except OSError as error:

@@ -11,7 +11,7 @@ import socket
 import sys
 import time
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import uvicorn
 
@@ -19,16 +19,27 @@ from asof.errors import AsofError
 from asof.server.orders import BEAT, READY, REPLACE, Orders
 from asof.server.protocol import BoundedProtocol, TlsProtocol, sweep
 
+if TYPE_CHECKING:
+    from asof.server.shortcut import Shortcut
+
 BEAT_S = 1.0
 """How often a worker shows the supervisor that it lives."""
 LINGER_S = 1.0
 """How long a connection may be idle after the call to stop: a request that is on its way still gets its answer."""
 
 
+class WorkerConfig(uvicorn.Config):
+    """What uvicorn is told, and the shortcut that its protocols find there."""
+
+    shortcut: Shortcut | None = None
+
+
 class Worker(uvicorn.Server):
     """uvicorn's server, which stops without losing a request, and tells its supervisor how it is."""
 
-    def __init__(self, config: uvicorn.Config, service: Any, *, tell: int) -> None:
+    config: WorkerConfig
+
+    def __init__(self, config: WorkerConfig, service: Any, *, tell: int) -> None:
         super().__init__(config)
         self.service = service
         self._tell = tell
@@ -52,7 +63,7 @@ class Worker(uvicorn.Server):
             self.tell(READY)
 
     def _waiting(self) -> int:
-        shortcut = self.config.shortcut  # type: ignore[attr-defined]
+        shortcut = self.config.shortcut
         return len(self.server_state.tasks) + (shortcut.in_flight if shortcut is not None else 0)
 
     def tell(self, word: bytes) -> None:
@@ -84,7 +95,8 @@ class Worker(uvicorn.Server):
         until = time.monotonic() + self.service.settings.graceful_s
         while self.server_state.connections and time.monotonic() < until:
             now = time.monotonic()
-            for each in list(self.server_state.connections):
+            connections: list[Any] = list(self.server_state.connections)
+            for each in connections:
                 if not each.is_idle:
                     idle.pop(each, None)
                 elif now - idle.setdefault(each, now) > LINGER_S:
@@ -117,9 +129,11 @@ class Worker(uvicorn.Server):
                 each.close()
 
     def _protocol(self) -> asyncio.Protocol:
-        return self.config.http_protocol_class(
+        make: Any = self.config.http_protocol_class
+        protocol: asyncio.Protocol = make(
             config=self.config, server_state=self.server_state, app_state=self.lifespan.state
-        )  # type: ignore[call-arg]
+        )
+        return protocol
 
 
 def main(argv: list[str]) -> int:
@@ -152,14 +166,14 @@ def main(argv: list[str]) -> int:
 
 def made(orders: Orders) -> Worker:
     """The worker that these orders ask for, not started yet."""
-    from asof.server.app import App  # noqa: PLC0415
-    from asof.server.security.guard import Guard  # noqa: PLC0415
-    from asof.server.security.pages import with_pages  # noqa: PLC0415
-    from asof.server.security.tls import server_context, tls_settings  # noqa: PLC0415
-    from asof.server.service import Service  # noqa: PLC0415
-    from asof.server.settings import ServerSettings  # noqa: PLC0415
-    from asof.server.shortcut import Shortcut  # noqa: PLC0415
-    from asof.store import FeatureStore  # noqa: PLC0415
+    from asof.server.app import App
+    from asof.server.security.guard import Guard
+    from asof.server.security.pages import with_pages
+    from asof.server.security.tls import server_context, tls_settings
+    from asof.server.service import Service
+    from asof.server.settings import ServerSettings
+    from asof.server.shortcut import Shortcut
+    from asof.store import FeatureStore
 
     store = FeatureStore(Path(orders.repo), fs_yaml_file=orders.config_file or None, env=orders.env)
     settings = ServerSettings().with_options(store.config.server).with_options(orders.options)
@@ -174,7 +188,7 @@ def made(orders: Orders) -> Worker:
         certificate=settings.tls_cert or "", key=settings.tls_key or "", password=settings.tls_key_password or "",
         client_ca=settings.tls_client_ca or "", client_certificates=settings.tls_client_certificates or "",
     )  # fmt: skip
-    config = uvicorn.Config(
+    config = WorkerConfig(
         with_pages(App(service), store.config.auth), loop="uvloop",
         http=TlsProtocol if tls else BoundedProtocol, ws="none", lifespan="on",
         log_config=None, access_log=False, server_header=False, date_header=False, proxy_headers=False,
@@ -183,7 +197,7 @@ def made(orders: Orders) -> Worker:
     )  # fmt: skip
     # Protocols find it there. Pages of other origins need more headers than it gives.
     may_shorten = service.may_shorten and not store.config.auth.origins
-    config.shortcut = Shortcut(service) if may_shorten else None  # type: ignore[attr-defined]
+    config.shortcut = Shortcut(service) if may_shorten else None
     worker = Worker(config, service, tell=orders.tell)
     return worker
 

@@ -15,7 +15,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from psycopg import sql
 
-from asof.connections.postgres import Postgres
+from asof.connections.postgres import Postgres, only_row
 from asof.connections.postgres_errors import is_driver_error, own_words, translate
 from asof.connections.postgres_types import PostgresColumn, columns_of, fitted, quoted
 from asof.definitions import PostgresSource, Source
@@ -129,7 +129,7 @@ def _qualified(connection: psycopg.Connection[Any], source: PostgresSource) -> s
     """The source as a FROM term that means the same where other schemas are searched; a query stays as it is."""
     if source.query:
         return relation_of(source)
-    schema, name = connection.execute(_HOME, [relation_of(source)]).fetchone()  # type: ignore[misc]
+    schema, name = only_row(connection.execute(_HOME, [relation_of(source)]))
     return f"{quoted(schema)}.{quoted(name)}"
 
 

@@ -45,7 +45,7 @@ def _count(connection: psycopg.Connection[Any], rows: str) -> int | None:
     try:
         with connection.transaction():
             connection.execute(f"SET LOCAL statement_timeout = {_TIMEOUT_MS}")
-            found = connection.execute(f"SELECT count(*) FROM (SELECT FROM {rows}) AS counted").fetchone()  # type: ignore[call-overload]
+            found = connection.execute(f"SELECT count(*) FROM (SELECT FROM {rows}) AS counted").fetchone()
     except psycopg.errors.QueryCanceled:
         return None
     assert found is not None

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Hashable, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from typing import Any, Protocol, TypeAlias, runtime_checkable
+from typing import Protocol, TypeAlias, runtime_checkable
 
 import pyarrow as pa
 
@@ -46,7 +46,7 @@ class Need:
     end: Micros | None = None
     keys: dict[str, pa.Array] | None = None
     news: tuple[Micros, Micros | None] | None = None
-    within: Any = None
+    within: object = None
 
 
 @dataclass(frozen=True)
@@ -71,7 +71,7 @@ class Database(Protocol):
         """Equal where one snapshot serves both."""
         ...
 
-    def snapshot(self) -> AbstractContextManager[Any]:
+    def snapshot(self) -> AbstractContextManager[object]:
         """Hold one moment; what it answers goes into `Need.within`."""
         ...
 

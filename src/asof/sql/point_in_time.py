@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import Protocol
 
 from asof.definitions import Aggregation, Sliding, Source
 from asof.definitions.sources import TOMBSTONE
@@ -15,6 +16,13 @@ from asof.sql.positions import answer, find_positions, find_sessions, sort_rows
 from asof.sql.rows import Cut, Rows, SpineTable, Table
 from asof.sql.windows import Windows, over_pairs, plan_values
 from asof.timing import Micros
+
+
+class Reads(Protocol):
+    """What reads views: of a request, all that says which columns it touches."""
+
+    @property
+    def reads(self) -> tuple[ViewRead, ...]: ...
 
 
 @dataclass(frozen=True)
@@ -124,7 +132,7 @@ def range_spine(request: PointInTime, tables: Mapping[str, Table]) -> str:
     return "\nUNION\n".join(selects) + f"\nORDER BY {order}"
 
 
-def columns_of(request: PointInTime, source: str) -> set[str]:
+def columns_of(request: Reads, source: str) -> set[str]:
     """The source's columns that the read touches, under their names in the source."""
     needed: set[str] = set()
     for read in request.reads:

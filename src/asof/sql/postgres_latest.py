@@ -156,7 +156,8 @@ def by_events(rows: Rows, read: ViewRead, spine: SpineTable, *, as_known: bool, 
         sort = f"\nORDER BY {', '.join([*order, 'ts', *(f'{tie} DESC NULLS LAST' for tie in ties)])}"
     select = f"{select}\nFROM (\n{rows.select(known=as_known, without=shared)}\n) AS asof_q{sort}"
     at = shifted(f"{S}.{AT}", -view.delay)
-    where, dtypes = [], [field.dtype for field in view.key_fields]
+    where: list[str] = []
+    dtypes = [field.dtype for field in view.key_fields]
     for key, mine, dtype in zip(order, spine_keys(read, spine), dtypes):
         where += dict.fromkeys((f"{_short(key, dtype)} = {_short(mine, dtype)}", f"{key} = {mine}"))
     where.append(f"ts <= {at}")

@@ -21,7 +21,8 @@ Shape = list[tuple[str, DType | None]]
 class Query(Protocol):
     """What is asked of a view's rows (`asof.sql.newest.ViewRows`)."""
 
-    view: FeatureView
+    @property
+    def view(self) -> FeatureView: ...
 
     def rows(self, table: Table, values: Mapping[str, str] | None = None) -> Rows: ...
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 from asof.definitions import Aggregation, Session, Sliding
 from asof.dtypes import DType, Int64
@@ -138,7 +139,7 @@ WINDOW inorder AS (PARTITION BY n ORDER BY {rows.order("ts")})"""
     for index, each in enumerate(windows.wanted):
         condition = _in_window(each.aggregation.window, moment)
         over = f" FILTER (WHERE {condition})" if condition else ""
-        outputs.append(f"{framed_value(each, lambda call, over=over: call + over)} AS o{index}")
+        outputs.append(f"{framed_value(each, partial(_followed, over))} AS o{index}")
     picked = []
     for index, each in enumerate(windows.wanted):
         value = f"answers.o{index}"
@@ -157,6 +158,10 @@ FROM (
 GROUP BY n
 ) answers ON answers.n = spine.rowid
 ORDER BY spine.rowid"""
+
+
+def _followed(end: str, call: str) -> str:
+    return call + end
 
 
 def framed_value(each: Wanted, wrap: Callable[[str], str]) -> str:

@@ -71,7 +71,7 @@ class ArchiveSuite:
         return store
 
     @staticmethod
-    def read(store: OfflineStore, archive: Archive = CLICKS, columns: str = "*") -> list[dict[str, Any]]:
+    def read(store: OfflineStore, archive: Archive = CLICKS, columns: str = "*") -> list[dict[str, object]]:
         rows = store.rows(archive)
         if rows is None:
             return []
@@ -79,7 +79,8 @@ class ArchiveSuite:
         return store.sql(text, {"clicks": rows}).reader().read_all().to_pylist()
 
     def places(self, store: OfflineStore) -> list[tuple[int, int]]:
-        return [(row["partition"], row["offset"]) for row in self.read(store, columns='"partition", "offset"')]
+        rows: list[Any] = self.read(store, columns='"partition", "offset"')
+        return [(row["partition"], row["offset"]) for row in rows]
 
     def test_rows_are_kept_as_they_were(self, store: OfflineStore) -> None:
         rows = pa.concat_tables([clicks(0, 0, 3), clicks(0, 3, 1, page=None)])

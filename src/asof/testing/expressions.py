@@ -17,8 +17,8 @@ from asof.expressions.evaluator import evaluate
 
 __all__ = ["ExpressionSuite", "Run", "evaluate"]
 
-Rows = Sequence[Mapping[str, Any]]
-Run = Callable[[Sequence[str], Rows, Mapping[str, DType]], "list[tuple[Any, ...]]"]
+Rows = Sequence[Mapping[str, object]]
+Run = Callable[[Sequence[str], Rows, Mapping[str, DType]], "list[tuple[object, ...]]"]
 """`run(columns, rows, schema)`: the values of these SQL texts over a table of `rows`, a tuple per row, in their order.
 
 The table's columns are named as in `schema` and have the engine's types for it. Values are as `evaluate` answers them.
@@ -113,7 +113,7 @@ TRUTHS = (None, True, False)
 COMPARISONS = ("=", "<>", "<", "<=", ">", ">=")
 
 
-def pairs(first: Sequence[Any], second: Sequence[Any]) -> list[dict[str, Any]]:
+def pairs(first: Sequence[object], second: Sequence[object]) -> list[dict[str, object]]:
     """A row for each pair, as the columns a and b."""
     return [{"a": a, "b": b} for a, b in product(first, second)]
 
@@ -235,7 +235,7 @@ class ExpressionSuite:
         ],
         ids=lambda value: str(value) if isinstance(value, DType) else "",
     )
-    def test_comparisons_order_all_values_in_one_way(self, run: Run, values: Sequence[Any], dtype: DType) -> None:
+    def test_comparisons_order_all_values_in_one_way(self, run: Run, values: Sequence[object], dtype: DType) -> None:
         texts = [f"a {sign} b" for sign in COMPARISONS]
         texts += [
             "a BETWEEN b AND b",
@@ -426,7 +426,7 @@ class ExpressionSuite:
         self.agree(run, ["CAST(a AS Timestamp)", "CAST(a AS String)"], [{"a": a} for a in DATES], a=Date)
 
     def test_json_is_text_only_after_a_cast(self, run: Run) -> None:
-        rows = [{"a": None}, {"a": '{"b": 1}'}]
+        rows: Rows = [{"a": None}, {"a": '{"b": 1}'}]
         self.agree(
             run, ["CAST(a AS String)", "a IS NULL", "CAST(a AS String) LIKE '%b%'", "COALESCE(a, a)"], rows, a=Json
         )

@@ -7,7 +7,6 @@ import tempfile
 from collections.abc import Sequence
 from datetime import datetime
 from pathlib import Path
-from typing import Any
 
 from asof.config import load_config
 from asof.definitions import LogSource, project_of
@@ -45,7 +44,7 @@ class FeatureScript:
                 self.store.parts.log.create(source.topic)
         self.store.apply(list(objects))
 
-    def event(self, source: str, *, at: datetime | str, **columns: Any) -> None:
+    def event(self, source: str, *, at: datetime | str, **columns: object) -> None:
         """One event of a log or push source.
 
         Args:
@@ -62,8 +61,8 @@ class FeatureScript:
         self.store.parts.log.send(found.topic, [json.dumps(row).encode()], durable=False)
 
     def features(
-        self, features: str | Sequence[str], *, at: datetime | str | None = None, **keys_and_values: Any
-    ) -> dict[str, Any]:
+        self, features: str | Sequence[str], *, at: datetime | str | None = None, **keys_and_values: object
+    ) -> dict[str, object]:
         """The features of one key, as of a moment (the clock's, where none is given).
 
         Args:

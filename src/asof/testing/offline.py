@@ -12,7 +12,18 @@ from typing import Any
 import pyarrow as pa
 import pytest
 
-from asof.definitions import Aggregation, Entity, FeatureView, Field, FileSource, PushSource, Session, Sliding
+from asof.definitions import (
+    Aggregation,
+    Entity,
+    FeatureView,
+    Field,
+    FileSource,
+    PushSource,
+    Session,
+    Sliding,
+    Source,
+    Window,
+)
 from asof.dtypes import Array, Date, Decimal, DType, Float32, Float64, Int32, Int64, Timestamp
 from asof.errors import EntityFrameError, SourceError
 from asof.offline.protocol import OfflineStore
@@ -30,19 +41,20 @@ CORRECTED = FileSource("events.parquet", name="events", timestamp_field="happene
 
 def view(
     *fields: Field,
-    source: Any = EVENTS,
+    source: Source = EVENTS,
     aggregations: Sequence[Aggregation] = (),
-    entities: Any = (USER,),
-    **options: Any,
+    entities: Sequence[Entity] = (USER,),
+    **options: object,
 ) -> FeatureView:
     """A view with its types known."""
+    others: dict[str, Any] = options
     made = FeatureView(
         "view",
         source=source,
         entities=list(entities),
         schema=[*([KEY] if entities else []), *fields],
         aggregations=list(aggregations),
-        **options,
+        **others,
     )
     types = {field.name: field.dtype for field in fields}
     typed = [each.with_dtype(each.output_dtype(types.get(each.column, Int64))) for each in aggregations]
@@ -58,14 +70,14 @@ def reads(*views: FeatureView) -> tuple[ViewRead, ...]:
 
 
 def events(
-    *rows: tuple[Any, ...], columns: Sequence[str] = ("user", "happened", "value"), dtype: DType = Int64
+    *rows: tuple[object, ...], columns: Sequence[str] = ("user", "happened", "value"), dtype: DType = Int64
 ) -> pa.Table:
     """Rows of (user, event time, value, …); times in microseconds."""
     kinds = {"user": pa.int64(), "happened": US, "written": US, "value": dtype.arrow()}
     return pa.table({name: pa.array([row[at] for row in rows], kinds[name]) for at, name in enumerate(columns)})
 
 
-def spine(*rows: tuple[Any, Micros | None]) -> pa.Table:
+def spine(*rows: tuple[object, Micros | None]) -> pa.Table:
     return pa.table(
         {
             "user": pa.array([user for user, _ in rows], pa.int64()),
@@ -79,20 +91,23 @@ class OfflineStoreSuite:
     """Subclass it with a fixture `engine` that answers an OfflineStore able to read Arrow tables."""
 
     def ask(
-        self, engine: OfflineStore, of: FeatureView, rows: pa.Table, frame: pa.Table, **options: Any
-    ) -> list[tuple[Any, ...]]:
+        self, engine: OfflineStore, of: FeatureView, rows: pa.Table, frame: pa.Table, **options: object
+    ) -> list[tuple[object, ...]]:
         """The features of each spine row."""
-        result = engine.run(PointInTime(reads(of), **options), {of.source.name: rows}, spine=frame)
+        others: dict[str, Any] = options
+        result = engine.run(PointInTime(reads(of), **others), {of.source.name: rows}, spine=frame)
         answer = result.reader().read_all()
         assert answer.select(frame.schema.names).equals(frame)
         return [tuple(row.values()) for row in answer.drop_columns(frame.schema.names).to_pylist()]
 
     def counts(
-        self, engine: OfflineStore, window: Any, times: Sequence[Micros], *moments: Micros, **options: Any
+        self, engine: OfflineStore, window: Window, times: Sequence[Micros], *moments: Micros, **options: object
     ) -> list[int]:
-        counted = view(aggregations=[Aggregation("", "count", name="n", window=window)], **options)
+        others: dict[str, Any] = options
+        counted = view(aggregations=[Aggregation("", "count", name="n", window=window)], **others)
         rows = events(*((1, time, 0) for time in times))
-        return [row[0] for row in self.ask(engine, counted, rows, spine(*((1, t) for t in moments)))]
+        found: list[Any] = self.ask(engine, counted, rows, spine(*((1, t) for t in moments)))
+        return [row[0] for row in found]
 
     def test_an_event_exactly_at_t_counts(self, engine: OfflineStore) -> None:
         latest = view(Field("value", Int64))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterator
+from functools import partial
 
 import pytest
 
@@ -17,6 +18,7 @@ from asof.online.protocol import (
     Table,
     Unchanged,
     pack_version,
+    state_rows,
     unpack_version,
 )
 
@@ -178,13 +180,13 @@ class OnlineStoreSuite:
             for _ in range(15):
                 left = keys
                 while left:
-                    (rows,) = store.read([Lookup(TRAFFIC, left)])
+                    rows = state_rows(*store.read([Lookup(TRAFFIC, left)]))
                     values = [b"%d" % (int(row[0]) + 1 if row else 1) for row in rows]
                     tokens = [row[1] if row else NO_ROW for row in rows]
                     kept = store.write(TRAFFIC, left, values, condition=Unchanged(tokens))
                     left = [key for key, was_kept in zip(left, kept, strict=True) if not was_kept]
 
-        _all_at_once([lambda store=store: add(store) for store in stores for _ in range(2)])
+        _all_at_once([partial(add, store) for store in stores for _ in range(2)])
 
         assert _values(stores[0], TRAFFIC, keys) == [b"60"] * 10
 
@@ -198,7 +200,7 @@ class OnlineStoreSuite:
                 moment = (round * 7 + place * 3) % 30
                 store.write(TRIPS, keys, [b"%d" % moment] * 100, condition=Newest([pack_version(moment)] * 100))
 
-        _all_at_once([lambda store=store, place=place: write(store, place) for place, store in enumerate(stores)])
+        _all_at_once([partial(write, store, place) for place, store in enumerate(stores)])
 
         newest = max((round * 7 + place * 3) % 30 for round in range(10) for place in range(3))
         assert _values(stores[0], TRIPS, keys) == [b"%d" % newest] * 100
@@ -210,7 +212,7 @@ class OnlineStoreSuite:
                 assert store.write(TRIPS, [key], [key], condition=Newest([NOON])) == [True]
                 assert store.read([Lookup(TRIPS, [key])]) == [[(key, NOON)]]
 
-        _all_at_once([lambda thread=thread: write_and_read(thread) for thread in range(6)])
+        _all_at_once([partial(write_and_read, thread) for thread in range(6)])
 
     # Reading
 
@@ -229,7 +231,8 @@ class OnlineStoreSuite:
         )
 
         assert answers[0] == [None, (b"rating 7", MORNING)]
-        assert answers[1][0][0] == b"traffic 8"
+        ((traffic,),) = answers[1:2]
+        assert traffic is not None and traffic[0] == b"traffic 8"
         assert answers[2] == [(b"trips 8", NOON), None, (b"trips 7", NOON)]
         assert answers[3] == []
 
@@ -256,7 +259,7 @@ class OnlineStoreSuite:
         first, second = store.read([Lookup(TRIPS, asked), Lookup(TRIPS, known)])
 
         assert first == [None if key.startswith(b"unknown") else (key, NOON) for key in asked]
-        assert [row[0] for row in second] == known
+        assert [row and row[0] for row in second] == known
 
     def test_bytes_of_any_kind_are_kept_as_they_are(self, store: OnlineStore) -> None:
         keys = [b"", b"\x00", b"\x00\x00", b"'; --", b'"', b"\xff" * 40, "ключ".encode(), b"key", b"KEY", b"key "]
@@ -453,7 +456,7 @@ class OnlineStoreSuite:
         thread = threading.Thread(target=write)
         thread.start()
         while not done.is_set():
-            offset = reader.progress(TRIPS).get("0", -1)
+            offset = int(reader.progress(TRIPS).get("0", -1))
             (value,) = _values(reader, TRIPS, [DRIVER_7])
             assert int(value or -1) >= offset
         thread.join()
@@ -615,7 +618,8 @@ def _values(store: OnlineStore, table: Table, keys: list[bytes]) -> list[bytes |
 
 
 def _mark(store: OnlineStore, key: bytes) -> int:
-    ((row,),) = store.read([Lookup(TRAFFIC, [key])])
+    (row,) = state_rows(*store.read([Lookup(TRAFFIC, [key])]))
+    assert row is not None
     return row[1]
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from threading import Barrier, Thread
-from typing import Any
 
 import pytest
 
@@ -30,7 +29,7 @@ views = FeatureView(
 )  # fmt: skip
 
 
-def shop(name: str = "shop", **facts: Any) -> Snapshot:
+def shop(name: str = "shop", **facts: object) -> Snapshot:
     """A snapshot with an entity, a source and a view."""
     return Snapshot(0, name, project_of([views]), facts)
 

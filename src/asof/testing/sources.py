@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from datetime import datetime
 
 import pyarrow as pa
 import pytest
@@ -35,7 +35,7 @@ class SourceReaderSuite:
     def source(self, source_of: Callable[[pa.Table | None], Source]) -> Source:
         return source_of(ROWS)
 
-    def rows(self, reader: SourceReader, engine: OfflineStore, source: Source, need: Need) -> list[dict[str, Any]]:
+    def rows(self, reader: SourceReader, engine: OfflineStore, source: Source, need: Need) -> list[dict[str, object]]:
         text = 'SELECT user_id, "at", fare, city FROM rides ORDER BY "at"'
         return engine.sql(text, {"rides": reader.scan(source, need)}).reader().read_all().to_pylist()
 
@@ -50,7 +50,7 @@ class SourceReaderSuite:
         assert [row["user_id"] for row in found] == [1, 2, None]
         assert [row["fare"] for row in found] == [1.5, None, float("inf")]
         assert [row["city"] for row in found] == ["Łódź", "", None]
-        assert [row["at"].microsecond for row in found] == [0, 0, 1]
+        assert [row["at"].microsecond for row in found if isinstance(row["at"], datetime)] == [0, 0, 1]
 
     def test_a_need_loses_no_row_that_it_names(
         self, reader: SourceReader, engine: OfflineStore, source: Source

@@ -138,7 +138,7 @@ class StreamRun:
     topic: str = TOPIC
     plan: CrashPlan = field(default_factory=CrashPlan)
     workers: dict[int, Worker] = field(default_factory=dict)
-    sent: dict[tuple[int, int], Mapping[str, Any] | None] = field(default_factory=dict)
+    sent: dict[tuple[int, int], Mapping[str, object] | None] = field(default_factory=dict)
     building: dict[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -151,7 +151,7 @@ class StreamRun:
     def apply(self, *definitions: Definition) -> Snapshot:
         return apply_plan(self.parts, make_plan(self.parts, project_of(definitions)))
 
-    def send(self, *events: Mapping[str, Any] | bytes, partition: int = 0) -> None:
+    def send(self, *events: Mapping[str, object] | bytes, partition: int = 0) -> None:
         """Send events (or bytes that are none) to one partition, in this order."""
         values = [
             each if isinstance(each, bytes) else None if each.get("tombstone") else json.dumps(each).encode()
@@ -159,7 +159,7 @@ class StreamRun:
         ]
         keys = [None if isinstance(each, bytes) else str(each["user_id"]).encode() for each in events]
         # Only a tombstone's time is the time of its record.
-        times = [self.clock.now if isinstance(each, bytes) else each["at"] for each in events]
+        times: list[Any] = [self.clock.now if isinstance(each, bytes) else each["at"] for each in events]
         places = self.parts.log.send(
             self.topic, values, keys=keys, partition=partition, timestamps_us=times, durable=False
         )  # fmt: skip
@@ -241,7 +241,7 @@ class StreamRun:
 
     # What must be true in the end
 
-    def archived(self) -> list[dict[str, Any]]:
+    def archived(self) -> list[dict[str, object]]:
         """Every archived event, with `event_time` and `arrival` for an oracle."""
         more = ", tombstone" if MORTAL in self.definitions else ""
         rows = self._table("events", f'"partition", "offset", user_id, page, amount, "at"{more}')
@@ -250,11 +250,11 @@ class StreamRun:
             for row in rows
         ]
 
-    def letters(self) -> list[dict[str, Any]]:
+    def letters(self) -> list[dict[str, object]]:
         """Every dead letter's place and reason."""
         return self._table("letters", '"partition", "offset", reason')
 
-    def _table(self, kind: str, columns: str) -> list[dict[str, Any]]:
+    def _table(self, kind: str, columns: str) -> list[dict[str, object]]:
         source = self.parts.registry.load(self.parts.project).project.sources[VISITS.name]
         archive = self.parts.archive_of(source) if kind == "events" else self.parts.letters_of(source)
         rows = self.parts.offline.rows(archive)
@@ -268,7 +268,7 @@ class StreamRun:
         assert sorted(places) == sorted(self.sent)
 
     def assert_online_is_history(
-        self, expected: Callable[[FeatureView, int, Micros], Mapping[str, Any]] | None = None,
+        self, expected: Callable[[FeatureView, int, Micros], Mapping[str, object]] | None = None,
         *, users: Sequence[int] = (1, 2, 3), later: Sequence[Micros] = (0, MINUTE, 31 * MINUTE, 3 * HOUR),
     ) -> None:  # fmt: skip
         """Every feature served at the clock's now and later equals history, and the oracle where one is given."""
@@ -287,7 +287,9 @@ class StreamRun:
                             wanted = expected(view, user, t)[name]
                             assert served[name][place] == wanted, (found, wanted)
 
-    def served(self, view: str, users: Sequence[int] = (1, 2, 3), *, at: Micros | None = None) -> dict[str, list[Any]]:
+    def served(
+        self, view: str, users: Sequence[int] = (1, 2, 3), *, at: Micros | None = None
+    ) -> dict[str, list[object]]:
         """A view's features from the online rows alone."""
         return self._answer(view, users, at).to_dict()
 
@@ -308,17 +310,17 @@ class StreamRun:
         return answer
 
 
-def visit(user: int, after: Micros = 0, *, page: str = "b", amount: float | None = 1.0) -> dict[str, Any]:
+def visit(user: int, after: Micros = 0, *, page: str = "b", amount: float | None = 1.0) -> dict[str, object]:
     """An event so long after (or before) `NOW`."""
     return {"user_id": user, "page": page, "amount": amount, "at": NOW + after}
 
 
-def end(user: int, after: Micros = 0) -> dict[str, Any]:
+def end(user: int, after: Micros = 0) -> dict[str, object]:
     """A message that says that a user is no more, so long after (or before) `NOW`."""
     return {"user_id": user, "page": None, "amount": None, "at": NOW + after, "tombstone": True}
 
 
-def random_visit(rng: random.Random, now: Micros, *, mortal: bool = False) -> dict[str, Any] | bytes:
+def random_visit(rng: random.Random, now: Micros, *, mortal: bool = False) -> dict[str, object] | bytes:
     """An event near the clock: late, tied, pending or too early now and then; or no event at all."""
     if rng.random() < 0.04:
         return rng.choice([b"\xffgarbage", b'{"user_id": null, "at": 1}', b'{"user_id": "x"}'])

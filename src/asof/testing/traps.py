@@ -5,10 +5,11 @@ from __future__ import annotations
 import copy
 from collections.abc import Callable
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
-from asof.definitions import Aggregation, FeatureView, Field, LogSource, Session
+from asof.definitions import Aggregation, FeatureView, Field, LogSource, Session, Sliding
 from asof.flows.parts import Parts
 from asof.testing.streams import (
     ACTIVITY,
@@ -195,7 +196,8 @@ class TrapsSuite:
         self, make_parts: Callable[[Clock], Parts], batches: list[list[int]]
     ) -> None:
         clock = Clock()
-        counted = [Aggregation("", "count", window=each, name=f"n{i}") for i, each in enumerate((HOUR_WINDOW, SESSION))]
+        windows: tuple[Sliding | Session, ...] = (HOUR_WINDOW, SESSION)
+        counted = [Aggregation("", "count", window=each, name=f"n{i}") for i, each in enumerate(windows)]
         views = [
             FeatureView("hour", entities=[USER], source=VISITS, aggregations=counted),
             FeatureView("delayed", entities=[USER], source=VISITS, aggregations=counted, delay="9d"),
@@ -342,7 +344,8 @@ class TrapsSuite:
         zombie = run.workers.pop(0)
         # It sleeps from here on, and others take its partitions over.
         for member in zombie.members.values():
-            member.consumer._membership.leave()
+            consumer: Any = member.consumer
+            consumer._membership.leave()
         run.send(visit(1, -2 * SECOND))
         run.step(1)
         run.flush(1)
@@ -446,8 +449,8 @@ class TrapsSuite:
         run.assert_online_is_history()
 
     def test_a_log_that_dropped_what_was_never_archived_stops_the_worker_and_names_it(self, run: StreamRun) -> None:
-        from asof.errors import LogError  # noqa: PLC0415
-        from asof.flows.stream import run_stream  # noqa: PLC0415
+        from asof.errors import LogError
+        from asof.flows.stream import run_stream
 
         run.send(visit(1))
         run.finish()

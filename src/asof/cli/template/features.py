@@ -52,7 +52,7 @@ user_visits = FeatureView(
 
 # A function of features, run for every training row and for every request.
 @on_demand_feature_view(sources=[user_visits], schema=[Field("seconds_per_visit", Float64)], mode="python")
-def visit_length(row):
+def visit_length(row: dict[str, float | None]) -> dict[str, float | None]:
     """How long a visit takes on average; null where there was none."""
     visits = row["visits_1d"]
     return {"seconds_per_visit": row["seconds_1d"] / visits if visits and row["seconds_1d"] is not None else None}

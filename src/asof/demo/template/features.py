@@ -100,7 +100,7 @@ user_traffic = FeatureView(
     schema=[Field("product_per_listing", Float64), Field("photo_share", Float64)],
     mode="python",
 )
-def browsing_ratios(row):
+def browsing_ratios(row: dict[str, int]) -> dict[str, float | None]:
     """How deep a user looks into the shop in this session; null where there is nothing to divide by."""
     listings = row["session_listing_page_views"]
     products = row["session_product_page_views"]

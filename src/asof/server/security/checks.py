@@ -47,7 +47,7 @@ def _keys(auth: Auth, now: Micros) -> Iterator[Check]:
 def _issuer(issuer: Issuer) -> Check:
     part = f"issuer {issuer.issuer}"
     try:
-        from asof.server.security.key_sets import key_set_of  # noqa: PLC0415
+        from asof.server.security.key_sets import key_set_of
     except ImportError:
         return Check(part, False, "its tokens need packages that are not installed", "pip install 'asof[server]'")
     keys = key_set_of(issuer)
@@ -84,7 +84,7 @@ def _tls(server: ServerSettings, now: Micros) -> list[Check]:
 def _end_of(certificate: str) -> Micros | None:
     """When a certificate ends; None where nobody here can read it."""
     try:
-        from cryptography import x509  # noqa: PLC0415
+        from cryptography import x509
     except ImportError:
         return None
     with open(certificate, "rb") as file:

@@ -55,7 +55,7 @@ class Guard:
         self._verifier: TokenVerifier | None = None
         if auth.issuers:
             # Loaded only where there are tokens: it brings the cryptography with it.
-            from asof.server.security.tokens import TokenVerifier  # noqa: PLC0415
+            from asof.server.security.tokens import TokenVerifier
 
             self._verifier = TokenVerifier(auth.issuers, roles=auth.roles, key_sets=key_sets)
         self._by_key = {each.id: self._principal(each.name, "key", each.roles) for each in auth.keys}
@@ -81,7 +81,10 @@ class Guard:
         try:
             return self.authenticate(caller)
         except AskFirst as asking:
-            await self._ask(asking.keys)  # type: ignore[attr-defined]
+            from asof.server.security.tokens import KeysNeeded  # loaded where there are issuers
+
+            assert isinstance(asking, KeysNeeded)
+            await self._ask(asking.keys)
             return self._known_by_token(self._credential(caller), asked=True)
 
     def authenticate(self, caller: Caller) -> Principal:

@@ -119,7 +119,7 @@ def parse_keys(text: bytes) -> dict[str, Mapping[str, Any]]:
     found = document.get("keys") if isinstance(document, dict) else None
     if not isinstance(found, list):
         raise ValueError("it has no list of keys")
-    keys = {}
+    keys: dict[str, Mapping[str, Any]] = {}
     for key in found:
         if not isinstance(key, dict) or key.get("kty") not in ("RSA", "EC", "OKP") or key.get("use", "sig") != "sig":
             continue

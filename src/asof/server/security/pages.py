@@ -11,7 +11,7 @@ def with_pages(app: Any, auth: Auth) -> Any:
     """The ASGI application, open to the pages of `auth.origins`."""
     if not auth.origins:
         return app
-    from starlette.middleware.cors import CORSMiddleware  # noqa: PLC0415
+    from starlette.middleware.cors import CORSMiddleware
 
     return CORSMiddleware(
         app, allow_origins=auth.origins, allow_methods=["GET", "POST"],

@@ -97,7 +97,8 @@ class TokenVerifier:
                 "the Authorization header holds neither an API key nor a token that can be read",
                 hint="send `Authorization: Bearer <key or token>`",
             ) from error
-        issuer = self._issuers.get(claims.get("iss")) if isinstance(claims.get("iss"), str) else None
+        name = claims.get("iss")
+        issuer = self._issuers.get(name) if isinstance(name, str) else None
         if issuer is None:
             raise _refused(f"is of issuer {str(claims.get('iss'))[:100]!r}, whose tokens are not accepted here")
         algorithm = header.get("alg")
