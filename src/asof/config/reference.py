@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import cache
 
 from asof.config.options import Option, options_of_section
 from asof.config.sections import AUTH, FAMILIES, PRODUCTS, Section, Server, Top
@@ -31,6 +32,7 @@ ON_SERVERS = {place for place, each in _OF_PRODUCT.items() if each.SERVER is not
 """The products, by section, that take a connection's keys."""
 
 
+@cache
 def options_of(section: str, product: str) -> dict[str, Option]:
     """The options of one product; empty where it is not one of ours, and then nobody here knows them.
 
