@@ -115,7 +115,7 @@ class Shape:
         if self.least is None:
             return ""
         if self.most is not None:
-            return f" from {self.least:g} to {self.most:g}".replace("+", "")
+            return f" from {self.least:g} to {self.most:g}"
         if self.base is int and self.least == 1:
             return " above 0"
         return f" above {self.least:g}" if self.above else f" from {self.least:g}"
