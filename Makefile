@@ -32,6 +32,7 @@ demo-services: $(READY) ## Start PostgreSQL, Kafka and Redis, and run the demo o
 test: $(READY) ## Run everything that must pass: style, architecture, types, unit and integration tests
 	@scripts/install_services.sh
 	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
 	$(BIN)/lint-imports
 	$(BIN)/mypy
 	$(BIN)/python -m pytest tests/unit tests/embedded tests/integration -n $(WORKERS) --dist loadfile -m "not soak" -rs $(ARGS)
@@ -45,6 +46,7 @@ services-stop: $(READY) ## Stop the servers of `make services`, and remove their
 
 check: $(READY) ## Run the fast part: style, architecture, types, unit tests
 	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
 	$(BIN)/lint-imports
 	$(BIN)/mypy
 	$(BIN)/python -m pytest tests/unit -q -n $(WORKERS) -m "not slow and not soak" -rs $(ARGS)

@@ -14,7 +14,7 @@ import duckdb
 
 from asof.definitions import Entity, FeatureView, Field, FileSource
 from asof.dtypes import Float64, Int64
-from asof.offline.duckdb import DuckDBEngine
+from asof.offline.duckdb.engine import DuckDBEngine
 from asof.selection import FeatureOut, ViewRead
 from asof.sources.protocol import Files
 from asof.sql import PointInTime

@@ -17,11 +17,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from asof.definitions import Aggregation, Entity, FeatureView, Field, FileSource, Sliding, Snapshot, project_of
-from asof.flows.materialize import materialize
-from asof.flows.parts import Parts
-from asof.log.file import FileLog
-from asof.offline.duckdb import DuckDBOffline
-from asof.online.sqlite import SqliteOnlineStore
+from asof.flows.batch.materialize import materialize
+from asof.flows.stores import Parts
+from asof.log.file.log import FileLog
+from asof.offline.duckdb.engine import DuckDBOffline
+from asof.online.sqlite.store import SqliteOnlineStore
 from asof.registry.sqlite import SqliteRegistry
 from asof.sources.file import FileReader
 from asof.timing import DAY, micros
@@ -85,9 +85,7 @@ def by_hand(folder: Path) -> int:
         encode = msgspec.msgpack.Encoder().encode
         signed = [time + SIGN for time in times]
         versions = map(struct.Struct(">4Q").pack, signed, repeat(SIGN), range(SIGN, SIGN + len(times)), repeat(SIGN))
-        rows = list(
-            zip(map(encode, zip(keys)), versions, repeat(None), map(encode, zip(repeat(1), times, *columns)))
-        )
+        rows = list(zip(map(encode, zip(keys)), versions, repeat(None), map(encode, zip(repeat(1), times, *columns))))
         rows.sort()
         db = sqlite3.connect(Path(name) / "rows.db")
         # The same settings as the store's, so that they are not what is compared.

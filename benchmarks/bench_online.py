@@ -19,10 +19,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from asof import Aggregation, Entity, FeatureStore, FeatureView, Field, FileSource, Session, Sliding
-from asof.flows.parts import current_generation, table_of
-from asof.packing import key_bytes
+from asof.flows.stores import current_generation, table_of
 from asof.timing import DAY, micros, moment
 from asof.types import Bool, Float64, Int64, String
+from asof.values.packing import key_bytes
 from benchmarks.harness import Program, compare, judge
 
 LATEST_LIMIT, WINDOWS_LIMIT = 2.0, 4.0

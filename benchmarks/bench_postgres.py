@@ -16,10 +16,10 @@ import pyarrow as pa
 from adbc_driver_postgresql import dbapi as adbc
 
 from asof import Entity, FeatureStore, FeatureView, Field, PostgresSource
-from asof.flows.parts import current_generation, table_of
-from asof.packing import key_bytes
+from asof.flows.stores import current_generation, table_of
 from asof.timing import DAY
 from asof.types import Float64, Int64
+from asof.values.packing import key_bytes
 from benchmarks.bench_online import FEATURES, REQUESTS, ROWS, UNPACK, VIEWS, WINDOWS, filled_store
 from benchmarks.harness import compare, judge
 from tests.services import Postgres, private

@@ -17,11 +17,11 @@ import pyarrow.parquet as pq
 from adbc_driver_postgresql import dbapi as adbc
 
 from asof import Entity, FeatureView, Field, PostgresSource
-from asof.backends import Connection
-from asof.offline.duckdb import DuckDBEngine
-from asof.offline.postgres import PostgresOffline
+from asof.offline.duckdb.engine import DuckDBEngine
+from asof.offline.postgres.engine import PostgresOffline
+from asof.opening.products import Connection
 from asof.selection import FeatureOut, ViewRead
-from asof.sources.postgres import PostgresReader
+from asof.sources.postgres.reader import PostgresReader
 from asof.sources.protocol import Need
 from asof.sql import PointInTime
 from asof.types import Float64, Int64
@@ -56,9 +56,7 @@ def main(argv: list[str]) -> bool:
     return all(kept)
 
 
-def measure(
-    name: str, by_hand: Any, url: str, spine: Path, rows: int, runs: int, *, index: bool, pid: int
-) -> bool:
+def measure(name: str, by_hand: Any, url: str, spine: Path, rows: int, runs: int, *, index: bool, pid: int) -> bool:
     """One comparison, with an index on (key, time) of each table or without."""
     with adbc.connect(url) as connection, connection.cursor() as cursor:
         for view in range(VIEWS):

@@ -16,20 +16,20 @@ import numpy as np
 
 from asof import Entity, FeatureStore, FeatureView, Field, FileSource, PushSource
 from asof.definitions import Snapshot, project_of
-from asof.flows.materialize import materialize as run_materialize
-from asof.flows.parts import Parts, current_generation, table_of
-from asof.log.file import FileLog
-from asof.offline.duckdb import DuckDBOffline
-from asof.online.redis import RedisOnlineStore
-from asof.online.redis_connection import Connection, pack_command
-from asof.online.redis_keys import Names
-from asof.online.redis_scripts import NEWEST
-from asof.online.redis_settings import settings_of
-from asof.packing import key_bytes
+from asof.flows.batch.materialize import materialize as run_materialize
+from asof.flows.stores import Parts, current_generation, table_of
+from asof.log.file.log import FileLog
+from asof.offline.duckdb.engine import DuckDBOffline
+from asof.online.redis.connection import Connection, pack_command
+from asof.online.redis.keys import Names
+from asof.online.redis.scripts import NEWEST
+from asof.online.redis.settings import settings_of
+from asof.online.redis.store import RedisOnlineStore
 from asof.registry.sqlite import SqliteRegistry
 from asof.sources.file import FileReader
 from asof.timing import moment
 from asof.types import Float64, Int64, Timestamp
+from asof.values.packing import key_bytes
 from benchmarks.bench_materialize import FEATURES as MATERIALIZED_FEATURES
 from benchmarks.bench_materialize import NOW, write_source
 from benchmarks.bench_online import FEATURES, REQUESTS, ROWS, UNPACK, VIEWS, WINDOWS, filled_store
@@ -300,5 +300,3 @@ def push(folder: Path, server: Redis, options: argparse.Namespace) -> list[bool]
         verdicts.append(judge(f"push of {rows} / append and HSET, wall", ratio, limit, unit="×"))
     store.close()
     return verdicts
-
-

@@ -211,7 +211,7 @@ def empty_server(size: int) -> Iterator[tuple[int, int]]:
 EMPTY = """
     import sys
     import uvicorn
-    from asof.server.protocol import BoundedProtocol
+    from asof.server.http.connection import BoundedProtocol
 
     port, size = int(sys.argv[1]), int(sys.argv[2])
     body = b"x" * size
@@ -306,7 +306,8 @@ def write_bodies(path: Path, features: list[str], *, rows: int, users: int) -> N
     lines = [
         json.dumps(
             {
-                "features": features, "full_feature_names": True,
+                "features": features,
+                "full_feature_names": True,
                 "entities": {"user_id": numbers.sample(range(users), rows)},
             }
         )  # fmt: skip

@@ -27,17 +27,17 @@ from typing import Any
 import numpy as np
 
 from asof.definitions import Aggregation, Entity, FeatureView, Field, LogSource, Session, Sliding, project_of
-from asof.flows.apply import apply_plan, make_plan
-from asof.flows.parts import Parts
-from asof.flows.stream import run_stream
-from asof.log.file import FileLog
-from asof.offline.duckdb import DuckDBOffline
+from asof.flows.apply.apply import apply_plan, make_plan
+from asof.flows.stores import Parts
+from asof.flows.stream.run import run_stream
+from asof.log.file.log import FileLog
+from asof.offline.duckdb.engine import DuckDBOffline
 from asof.online.protocol import Lookup
-from asof.online.sqlite import SqliteOnlineStore
-from asof.packing import key_bytes
+from asof.online.sqlite.store import SqliteOnlineStore
 from asof.registry.sqlite import SqliteRegistry
 from asof.timing import DAY, SECOND
 from asof.types import Int64, String
+from asof.values.packing import key_bytes
 from benchmarks.harness import RESULTS
 
 KEYS = 100_000
@@ -55,7 +55,7 @@ def parts_in(path: Path, clock: Any = lambda: NOW) -> Parts:
     log: Any
     online: Any
     if servers := option("--kafka"):
-        from asof.log.kafka import KafkaLog
+        from asof.log.kafka.log import KafkaLog
 
         # The benchmark's clock is ahead of the broker's.
         ahead = {"message.timestamp.after.max.ms": 2**62}
@@ -64,7 +64,7 @@ def parts_in(path: Path, clock: Any = lambda: NOW) -> Parts:
     else:
         log = FileLog(path / "log", clock=clock)
     if url := option("--redis"):
-        from asof.online.redis import RedisOnlineStore
+        from asof.online.redis.store import RedisOnlineStore
 
         online = RedisOnlineStore(url, key_prefix=f"{path.name}:")
     else:

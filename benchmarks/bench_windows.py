@@ -15,7 +15,7 @@ import pyarrow.compute as pc
 
 from asof.definitions import Aggregation, Entity, FeatureView, Field, FileSource, Session, Sliding
 from asof.dtypes import Float64, Int64
-from asof.offline.duckdb import DuckDBEngine
+from asof.offline.duckdb.engine import DuckDBEngine
 from asof.selection import FeatureOut, ViewRead
 from asof.sources.protocol import Files
 from asof.sql import PointInTime

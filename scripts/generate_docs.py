@@ -67,8 +67,8 @@ AGGREGATES = {
 
 
 def http() -> str:
-    from asof.server.openapi import ANSWERS, REFUSALS, document
-    from asof.server.routes import ROUTES
+    from asof.server.http.openapi import ANSWERS, REFUSALS, document
+    from asof.server.http.routes import ROUTES
 
     schemas = document(ROUTES)["components"]["schemas"]
     lines = [
@@ -106,7 +106,7 @@ def http() -> str:
         "Feast's client.",
         "",
         "## Values in JSON", "",
-        "As `asof.wire` has them on `/v1/features`: moments are ISO 8601 text. On Feast's routes moments are whole epoch seconds, "
+        "As `asof.values.json` has them on `/v1/features`: moments are ISO 8601 text. On Feast's routes moments are whole epoch seconds, "
         "as Feast has them. Both: bytes are base64, decimals text with all of their digits, dates `2026-11-23`, and numbers that JSON "
         "has not are `\"NaN\"`, `\"Infinity\"` and `\"-Infinity\"`. In requests both forms of moments are taken.",
     ]  # fmt: skip
@@ -290,10 +290,10 @@ def aggregations() -> str:
 def python() -> str:
     """The public names of `asof`, from their docstrings."""
     import asof
-    from asof.answers import OnlineResponse
-    from asof.flows.audit import AuditReport
-    from asof.flows.explain import Explanation
-    from asof.flows.historical import HistoricalResult
+    from asof.flows.admin.audit import AuditReport
+    from asof.flows.admin.explain import Explanation
+    from asof.flows.offline.read import HistoricalResult
+    from asof.online_response import OnlineResponse
     from asof.testing.clock import HandClock
     from asof.testing.features import FeatureScript
 

@@ -11,13 +11,13 @@ from asof.definitions import FeatureView, Snapshot, project_of
 from asof.definitions.base import Definition
 from asof.dtypes import DType
 from asof.expressions import check, parse
-from asof.flows.feeding import input_schema
-from asof.flows.historical import view_as_of
-from asof.flows.parts import Parts
-from asof.flows.serving import Reader
-from asof.log.file import FileLog
-from asof.offline.duckdb import DuckDBOffline
-from asof.online.sqlite import SqliteOnlineStore
+from asof.flows.generations.writer import input_schema
+from asof.flows.offline.read import view_as_of
+from asof.flows.online.read import Reader
+from asof.flows.stores import Parts
+from asof.log.file.log import FileLog
+from asof.offline.duckdb.engine import DuckDBOffline
+from asof.online.sqlite.store import SqliteOnlineStore
 from asof.registry.sqlite import SqliteRegistry
 from asof.selection import ViewRead, select
 from asof.sources.file import FileReader

@@ -10,12 +10,12 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from asof.backends import OpenedParts
 from asof.config import load_config
 from asof.definitions import FeatureView
 from asof.expressions import parse
 from asof.expressions.evaluator import evaluate
-from asof.flows.parts import Parts
+from asof.flows.stores import Parts
+from asof.opening.products import OpenedParts
 from asof.testing.streams import Clock, StreamRun
 from tests.oracle import features_as_of
 
@@ -26,7 +26,7 @@ import signal, sys, threading
 from pathlib import Path
 from tests.worker_processes import opened_at
 from asof.errors import AsofError
-from asof.flows.stream import run_stream
+from asof.flows.stream.run import run_stream
 stop = threading.Event()
 signal.signal(signal.SIGTERM, lambda *_: stop.set())
 parts = opened_at(Path(sys.argv[1]))
@@ -49,7 +49,14 @@ def opened_at(folder: Path) -> OpenedParts:
 def plain_parts(opened: OpenedParts) -> Parts:
     """The same parts for `StreamRun`, which puts others in their place; every topic is one of the project's log."""
     return Parts(
-        opened.project, opened.registry, opened.offline, opened.online, opened.log, opened.readers, opened.clock, "tests"
+        opened.project,
+        opened.registry,
+        opened.offline,
+        opened.online,
+        opened.log,
+        opened.readers,
+        opened.clock,
+        "tests",
     )
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Sequence
 from difflib import get_close_matches
+from itertools import islice
 
 
 class AsofError(Exception):
@@ -37,9 +38,21 @@ class AsofError(Exception):
         return {"error": type(self).__name__, "message": self.message, "where": self.where, "hint": self.hint}
 
 
+LONGEST_COMPARED, MOST_COMPARED = 200, 1000
+"""Names that are longer, and how many of them, `nearest` does not compare: that takes time with both."""
+
+
 def nearest(name: str, known: Collection[str]) -> str:
-    """"did you mean 'x'?", or an empty string where nothing known is near `name`."""
-    near = get_close_matches(name, sorted(known), n=1, cutoff=0.6)
+    """ "did you mean 'x'?", or an empty string where nothing known is near `name`.
+
+    Both sides may come from a request: long names are not compared, nor is one compared with very many.
+    """
+    if len(name) > LONGEST_COMPARED:
+        return ""
+    if len(known) > MOST_COMPARED:
+        known = list(islice((each for each in known if each[:3] == name[:3]), MOST_COMPARED))
+    known = sorted(each for each in known if len(each) <= LONGEST_COMPARED)
+    near = get_close_matches(name, known, n=1, cutoff=0.6)
     return f"did you mean {near[0]!r}?" if near else ""
 
 

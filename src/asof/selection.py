@@ -97,9 +97,7 @@ class Selection:
         return tuple(output.name for output in self.outputs)
 
 
-def select(
-    snapshot: Snapshot, features: FeatureReferences, *, full_feature_names: bool = False
-) -> Selection:
+def select(snapshot: Snapshot, features: FeatureReferences, *, full_feature_names: bool = False) -> Selection:
     """Decide a request once.
 
     Args:
@@ -110,16 +108,21 @@ def select(
         UnknownFeature: a reference names nothing that is applied.
         FeatureNameCollision: two features would have one name, or a feature that of a key or a request value.
     """
-    wanted = list(_wanted(snapshot, features))
-    if not wanted:
-        raise RequestError("no features are asked for", hint="name at least one feature, as 'view:feature'")
     builder = _Builder(snapshot)
     outputs: list[Output] = []
-    for projection, names in wanted:
+    named: dict[str, str] = {}
+    for projection, names in _wanted(snapshot, features):
         for field in _fields(projection, names):
             column = builder.column(projection, field)
             name = f"{projection.name}__{field.name}" if full_feature_names else field.name
-            outputs.append(Output(name, column, field.dtype, f"{projection.name}:{field.name}"))
+            reference = f"{projection.name}:{field.name}"
+            if name in named:
+                # At once: whatever a request repeats, no more is decided than the project has features.
+                raise _collision(named[name], reference, name, full_feature_names)
+            named[name] = reference
+            outputs.append(Output(name, column, field.dtype, reference))
+    if not named:
+        raise RequestError("no features are asked for", hint="name at least one feature, as 'view:feature'")
     selection = builder.selection(tuple(outputs))
     _refuse_collisions(selection, full_feature_names)
     return selection
@@ -132,9 +135,7 @@ def known_references(snapshot: Snapshot) -> list[str]:
     return sorted(f"{view.name}:{name}" for view in views for name in view.feature_names)
 
 
-def _wanted(
-    snapshot: Snapshot, features: FeatureReferences
-) -> Iterable[tuple[Projection, tuple[str, ...] | None]]:
+def _wanted(snapshot: Snapshot, features: FeatureReferences) -> Iterable[tuple[Projection, tuple[str, ...] | None]]:
     """Projections with the feature names asked of each, in order."""
     project = snapshot.project
     if isinstance(features, str) and ":" not in features:
@@ -255,17 +256,21 @@ class _Builder:
         )  # fmt: skip
 
 
+def _collision(first: str, second: str, name: str, full_feature_names: bool) -> FeatureNameCollision:
+    return FeatureNameCollision(
+        f"features {first!r} and {second!r} would both be named {name!r}",
+        hint="ask for it once"
+        if first == second
+        else "ask for one of them" if full_feature_names else "pass full_feature_names=True",
+    )  # fmt: skip
+
+
 def _refuse_collisions(selection: Selection, full_feature_names: bool) -> None:
-    seen: dict[str, str] = {field.name: "join key" for field in selection.keys}
-    seen |= {field.name: "request value" for field in selection.request_fields}
+    taken = {field.name: "join key" for field in selection.keys}
+    taken |= {field.name: "request value" for field in selection.request_fields}
     for output in selection.outputs:
-        if output.name in seen:
+        if output.name in taken:
             raise FeatureNameCollision(
-                f"feature {output.reference!r} and {seen[output.name]} {output.name!r} would have one name"
-                if seen[output.name] in ("join key", "request value")
-                else f"features {seen[output.name]!r} and {output.reference!r} would both be named {output.name!r}",
-                hint="ask for it once"
-                if seen[output.name] == output.reference
-                else "ask for one of them" if full_feature_names else "pass full_feature_names=True",
+                f"feature {output.reference!r} and {taken[output.name]} {output.name!r} would have one name",
+                hint="ask for one of them" if full_feature_names else "pass full_feature_names=True",
             )
-        seen[output.name] = output.reference

@@ -27,27 +27,27 @@ from asof.definitions import (
     Source,
     project_of,
 )
-from asof.definitions.collect import collect
 from asof.definitions.project import merged
 from asof.errors import AsofError, ConfigError, NotFound, RegistryError, RequestError, nearest
-from asof.flows.parts import Parts, Progress, silent
-from asof.frames import EntityFrame, Rows
+from asof.flows.stores import Parts, Progress, silent
+from asof.repository import collect
 from asof.selection import FeatureReferences, Selection, select
 from asof.timing import PATIENCE_S, Clock, Micros, iso, micros, moment
+from asof.values.frame_types import EntityFrame, Rows
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
-    from asof.answers import OnlineResponse
-    from asof.backends import OpenedParts
     from asof.definitions.transforms import MessageTransform
-    from asof.flows.audit import AuditReport
-    from asof.flows.doctor import Check
-    from asof.flows.explain import Explanation
-    from asof.flows.historical import HistoricalResult
-    from asof.flows.push import Pusher
-    from asof.flows.served import ServedRows
-    from asof.flows.serving import History, Reader
+    from asof.flows.admin.audit import AuditReport
+    from asof.flows.admin.doctor import Check
+    from asof.flows.admin.explain import Explanation
+    from asof.flows.admin.feature_log import ServedRows
+    from asof.flows.offline.read import HistoricalResult
+    from asof.flows.online.read import History, Reader
+    from asof.flows.push.pusher import Pusher
+    from asof.online_response import OnlineResponse
+    from asof.opening.products import OpenedParts
     from asof.planning import Plan
     from asof.registry.protocol import Commit
 
@@ -108,13 +108,11 @@ class FeatureStore:
     def parts(self) -> Parts:
         """The opened parts; nothing is opened before it is needed."""
         if self._parts is None:
-            from asof.backends import OpenedParts
+            from asof.opening.products import OpenedParts
 
             with self._lock:
                 if self._parts is None:
-                    self._parts = OpenedParts(
-                        self.config, clock=self._clock, who=_who(), functions=self._transform
-                    )
+                    self._parts = OpenedParts(self.config, clock=self._clock, who=_who(), functions=self._transform)
         return self._parts
 
     def now(self) -> datetime:
@@ -163,7 +161,7 @@ class FeatureStore:
         Args:
             objects: definitions to apply beside those that are applied; the repository's files where not given.
         """
-        from asof.flows.apply import make_plan
+        from asof.flows.apply.apply import make_plan
 
         return make_plan(self.parts, self.definitions() if objects is None else self._with_objects(objects))
 
@@ -188,7 +186,7 @@ class FeatureStore:
             CheckFailed: it has errors; nothing was changed.
             RegistryConflict: someone else applied since; nothing was changed.
         """
-        from asof.flows.apply import apply_plan
+        from asof.flows.apply.apply import apply_plan
 
         if isinstance(plan, Definition):
             plan = [plan]
@@ -205,7 +203,7 @@ class FeatureStore:
         Returns:
             What was left where it is because other projects or environments use it, in words.
         """
-        from asof.flows.apply import teardown
+        from asof.flows.apply.apply import teardown
 
         self._close_pushers()
         left = teardown(self.parts, purge=purge)
@@ -237,7 +235,7 @@ class FeatureStore:
         Returns:
             A lazy result: `.to_df() .to_polars() .to_arrow() .to_batches() .to_sql() .write(path) .save(name)`.
         """
-        from asof.flows.historical import read_history
+        from asof.flows.offline.read import read_history
 
         self._archive_pushes()
         selection = self._selection(features, full_feature_names)
@@ -310,7 +308,7 @@ class FeatureStore:
         Args:
             history: answers what online rows cannot; by default the sources and archives do.
         """
-        from asof.flows.serving import Reader
+        from asof.flows.online.read import Reader
 
         selection = self._selected(snapshot, features, full_feature_names)
         if history is None:
@@ -319,7 +317,7 @@ class FeatureStore:
 
     def _past(self, snapshot: Snapshot, read: Any, keys: Any, at: Micros) -> Any:
         # Loaded once a row cannot answer: it brings the engine with it.
-        from asof.flows.past import history_of
+        from asof.flows.online.history import history_of
 
         return history_of(self.parts, snapshot, before=self._flush_pushers)(read, keys, at)
 
@@ -392,8 +390,8 @@ class FeatureStore:
     def _pusher(self, name: str) -> Pusher:
         pusher = self._pushers.get(name)
         if pusher is None:
-            from asof.flows.parts import log_source_named
-            from asof.flows.push import Pusher
+            from asof.flows.push.pusher import Pusher
+            from asof.flows.stores import log_source_named
 
             source = log_source_named(self.snapshot, name)
             if source.type != "push":
@@ -419,7 +417,7 @@ class FeatureStore:
                 self._pusher(source.name).take_over()
 
     def _has_unarchived(self, source: Any) -> bool:
-        from asof.flows.archiving import EPOCH
+        from asof.flows.rows.archive import EPOCH
         from asof.log.protocol import UnknownTopic
 
         try:
@@ -432,8 +430,8 @@ class FeatureStore:
 
     def write_to_online_store(self, feature_view_name: str, df: Rows) -> int:
         """Write rows of a view: a pushed one's go through its push log, a batch-fed one's to the online store alone."""
-        from asof.flows.materialize import write_rows
-        from asof.flows.parts import view_named
+        from asof.flows.batch.materialize import write_rows
+        from asof.flows.stores import view_named
 
         view = view_named(self.snapshot, feature_view_name)
         if view.source.type == "push":
@@ -458,7 +456,7 @@ class FeatureStore:
         Returns:
             Per view: rows written, and until when it is up to date.
         """
-        from asof.flows.materialize import materialize
+        from asof.flows.batch.materialize import materialize
 
         done = materialize(
             self.parts, views=feature_views, full=full, progress=progress,
@@ -494,7 +492,7 @@ class FeatureStore:
             patience_s: how long a server that went away is waited for; one that never answered is not.
             waiting: told once for each time that a server is waited for.
         """
-        from asof.flows.stream import run_stream
+        from asof.flows.stream.run import run_stream
 
         return run_stream(
             self.parts, sources, until_caught_up=until_caught_up, accept_gap=accept_gap, progress=progress, stop=stop,
@@ -503,21 +501,21 @@ class FeatureStore:
 
     def stream_status(self) -> list[dict[str, object]]:
         """Where each partition of each log stands."""
-        from asof.flows.stream_status import stream_status
+        from asof.flows.stream.status import stream_status
 
         return stream_status(self.parts)
 
     def backfill(self, source: str, *, progress: Progress = silent) -> int:
         """Load a log's batch source into its archive, once."""
-        from asof.flows.backfill import backfill
+        from asof.flows.batch.backfill import backfill
 
         return backfill(self.parts, source, progress=progress)
 
     def rebuild(self, views: Sequence[str] | None = None, *, progress: Progress = silent) -> dict[str, int]:
         """Build online rows anew: from the archives for logs, from the sources for batch views; view → rows."""
-        from asof.flows.build import rebuild
-        from asof.flows.materialize import materialize
-        from asof.flows.parts import view_named
+        from asof.flows.batch.materialize import materialize
+        from asof.flows.stores import view_named
+        from asof.flows.stream.rebuild import rebuild
 
         chosen = [view_named(self.snapshot, name) for name in views or self.snapshot.project.views]
         done = {}
@@ -535,7 +533,7 @@ class FeatureStore:
 
     def compact(self) -> dict[str, object]:
         """Join small files of the archives, and remove what no one can ask for any more."""
-        from asof.flows.compact import compact
+        from asof.flows.admin.compact import compact
 
         return compact(self.parts, self.snapshot)
 
@@ -551,7 +549,7 @@ class FeatureStore:
         online: bool = False,
     ) -> pa.Table:
         """A random sample of a view or service as an Arrow table; the same for the same seed."""
-        from asof.flows.sample import sample
+        from asof.flows.admin.sample import sample
 
         name = name if isinstance(name, str) else name.name
         return sample(
@@ -560,14 +558,14 @@ class FeatureStore:
 
     def explain(self, reference: str, key: Mapping[str, object], *, at: datetime | str | None = None) -> Explanation:
         """Which rows or events made this value of this key, as of a moment."""
-        from asof.flows.explain import explain
+        from asof.flows.admin.explain import explain
 
         when = _moment_given(at, "at")
         return explain(self.parts, self.snapshot, reference, key, at=when, functions=self._with_functions)
 
     def audit(self, names: Sequence[str] | None = None, *, keys: int = 100, seed: int = 0) -> AuditReport:
         """Compare what is served with history, over the events that each row has seen."""
-        from asof.flows.audit import audit
+        from asof.flows.admin.audit import audit
 
         for pusher in self._pushers.values():
             pusher.flush()
@@ -575,13 +573,13 @@ class FeatureStore:
 
     def doctor(self) -> list[Check]:
         """One line on each part: whether it works, and what to do if not."""
-        from asof.flows.doctor import doctor
+        from asof.flows.admin.doctor import doctor
 
         return doctor(self.parts, clock_note=self.clock_note)
 
     def forget(self, entity: str, key: object) -> dict[str, object]:
         """Remove a key from archives, logs, online store and dead letters; name the training sets that hold it."""
-        from asof.flows.forget import forget
+        from asof.flows.admin.forget import forget
 
         for pusher in self._pushers.values():
             pusher.flush()
@@ -589,43 +587,43 @@ class FeatureStore:
 
     def dead_letters(self, source: str | None = None, limit: int = 100) -> pa.Table:
         """The newest dead letters, as an Arrow table."""
-        from asof.flows.letters import list_letters
+        from asof.flows.stream.dead_letters import list_letters
 
         return list_letters(self.parts, source, limit)
 
     def dead_letter(self, id: str) -> dict[str, object]:
         """One dead letter with its raw bytes."""
-        from asof.flows.letters import show_letter
+        from asof.flows.stream.dead_letters import show_letter
 
         return show_letter(self.parts, id)
 
     def replay_dead_letters(self, source: str, ids: Sequence[str] | None = None) -> dict[str, object]:
         """Send dead letters that fit by now back through the log, each once."""
-        from asof.flows.letters import replay_letters
+        from asof.flows.stream.dead_letters import replay_letters
 
         return replay_letters(self.parts, source, ids)
 
     def training_sets(self) -> list[dict[str, object]]:
         """The saved training sets, with how each was made."""
-        from asof.flows.training_sets import list_training_sets
+        from asof.flows.offline.training_sets.rebuild import list_training_sets
 
         return list_training_sets(self.parts)
 
     def training_set(self, name: str) -> dict[str, object]:
         """One training set's manifest."""
-        from asof.flows.training_sets import training_set
+        from asof.flows.offline.training_sets.rebuild import training_set
 
         return training_set(self.parts, name)
 
     def read_training_set(self, name: str) -> pa.Table:
         """One training set's rows, as an Arrow table."""
-        from asof.flows.training_sets import read_training_set
+        from asof.flows.offline.training_sets.rebuild import read_training_set
 
         return read_training_set(self.parts, name)
 
     def rebuild_training_set(self, name: str) -> dict[str, object]:
         """Make a training set again, and say whether it is the same."""
-        from asof.flows.training_sets import rebuild_training_set
+        from asof.flows.offline.training_sets.rebuild import rebuild_training_set
 
         return rebuild_training_set(self.parts, name, functions=self._with_functions)
 
@@ -635,13 +633,13 @@ class FeatureStore:
         Args:
             partition: tells the rows of one process from those of others.
         """
-        from asof.flows.served import ServedRows
+        from asof.flows.admin.feature_log import ServedRows
 
         return ServedRows(self.parts, partition)
 
     def served_features(self, service: str) -> pa.Table:
         """What a server has kept of a service's answers, as an Arrow table: see `server.feature_log_share`."""
-        from asof.flows.served import served_features
+        from asof.flows.admin.feature_log import served_features
 
         return served_features(self.parts, service)
 

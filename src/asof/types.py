@@ -19,6 +19,19 @@ from asof.dtypes import (
 )
 
 __all__ = [
-    "Array", "Bool", "Bytes", "DType", "Date", "Decimal", "Embedding", "Float32", "Float64", "Int32", "Int64",
-    "Json", "String", "Timestamp", "UnixTimestamp",
+    "Array",
+    "Bool",
+    "Bytes",
+    "DType",
+    "Date",
+    "Decimal",
+    "Embedding",
+    "Float32",
+    "Float64",
+    "Int32",
+    "Int64",
+    "Json",
+    "String",
+    "Timestamp",
+    "UnixTimestamp",
 ]

@@ -68,7 +68,9 @@ def test_a_plan_that_someone_overtook_is_refused_and_changes_nothing(root, store
     with FeatureStore(root, clock=lambda: NOON) as other:
         other.apply()
 
-    with pytest.raises(RegistryConflict, match=r"was changed by .* since this plan was made; nothing of this one was applied"):
+    with pytest.raises(
+        RegistryConflict, match=r"was changed by .* since this plan was made; nothing of this one was applied"
+    ):
         store.apply(mine)
 
 
@@ -127,7 +129,9 @@ def test_what_left_the_repository_leaves_the_registry_but_not_the_archive(root, 
 
 
 def test_findings_of_the_real_sources_come_all_at_once_and_nothing_changes(root, store):
-    broken = FEATURES.replace('Field("city", String)', 'Field("citty", String)').replace('"users.parquet"', '"user.parquet"')
+    broken = FEATURES.replace('Field("city", String)', 'Field("citty", String)').replace(
+        '"users.parquet"', '"user.parquet"'
+    )
     write(root, broken)
 
     with pytest.raises(CheckFailed) as caught:
@@ -160,7 +164,9 @@ def test_rows_whose_key_is_null_are_pointed_out(root, store):
 def test_two_definitions_of_one_name_are_told_with_both_places(root, store):
     (root / "more.py").write_text('from asof import Entity\nuser = Entity(name="user", join_keys=["id"])\n')
 
-    with pytest.raises(DuplicateDefinition, match=r"more.py:2: two definitions of entity 'user': the other one is at features.py:5"):
+    with pytest.raises(
+        DuplicateDefinition, match=r"more.py:2: two definitions of entity 'user': the other one is at features.py:5"
+    ):
         store.plan()
 
 
@@ -172,7 +178,9 @@ def test_a_broken_python_file_is_told_with_its_line(root, store):
 
 
 def test_environments_are_kept_apart(root):
-    (root / "feature_store.prod.yaml").write_text("project: shop_prod\nonline_store: {type: sqlite, path: prod/online.db}\n")
+    (root / "feature_store.prod.yaml").write_text(
+        "project: shop_prod\nonline_store: {type: sqlite, path: prod/online.db}\n"
+    )
     with FeatureStore(root, clock=lambda: NOON) as dev, FeatureStore(root, env="prod", clock=lambda: NOON) as prod:
         dev.apply()
         prod.apply()

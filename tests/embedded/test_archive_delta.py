@@ -3,7 +3,7 @@
 import pytest
 
 from asof.errors import StorageError
-from asof.offline.duckdb import DuckDBOffline
+from asof.offline.duckdb.engine import DuckDBOffline
 from asof.testing.archive import CLICKS, ArchiveSuite, clicks
 
 

@@ -11,17 +11,17 @@ import pyarrow.parquet as pq
 import pytest
 
 from asof.definitions import Aggregation, Entity, FeatureView, Field, FileSource, LogSource, Session, Sliding
-from asof.flows.archiving import archive_schema
-from asof.flows.audit import AuditReport, audit
-from asof.flows.build import rebuild
-from asof.flows.ingest import Ingest
-from asof.flows.materialize import materialize
-from asof.flows.parts import Parts, current_generation, table_of
-from asof.flows.stream import run_stream
+from asof.flows.admin.audit import AuditReport, audit
+from asof.flows.batch.materialize import materialize
+from asof.flows.rows.archive import archive_schema
+from asof.flows.stores import Parts, current_generation, table_of
+from asof.flows.stream.ingest import Ingest
+from asof.flows.stream.rebuild import rebuild
+from asof.flows.stream.run import run_stream
 from asof.online.protocol import NO_ROW, Lookup, Table, Unchanged
-from asof.packing import key_bytes
 from asof.timing import HOUR, MINUTE
 from asof.types import Float64, Int64, String
+from asof.values.packing import key_bytes
 from tests.parts import NOW, apply_by_hand, close, copied_parts, embedded_parts, read_online, typed
 
 USER = Entity("user", ["user_id"])

@@ -40,19 +40,21 @@ from asof import FeatureStore
 from asof.cli.app import cli
 from asof.cli.context import CliContext
 from asof.errors import AsofError
-from asof.flows.letters import list_letters
+from asof.flows.stream.dead_letters import list_letters
 
 NOW = datetime(2026, 1, 2, tzinfo=UTC)
 YAML = "project: shop\nclock: 2026-01-02T00:00:00Z\n"
-BASE = '''
+BASE = """
 from datetime import timedelta
 from asof import *
 from asof.types import *
 hour = Sliding(timedelta(hours=1))
 user = Entity(name="user", join_keys=["user_id"])
 users = FileSource(name="users", path="users.parquet", timestamp_field="at", lag="1d")
-'''
-GOOD = BASE + '''
+"""
+GOOD = (
+    BASE
+    + """
 people = FeatureView(name="people", entities=[user], source=users, schema=[Field("country", String), Field("age", Int64)])
 clicks = PushSource(
     name="clicks", timestamp_field="at",
@@ -68,7 +70,8 @@ def ratio(row):
     if row["age"] == 40:
         raise ValueError("nobody is forty")
     return {"ratio": 1.0}
-'''
+"""
+)
 USERS = pa.table({
     "user_id": pa.array([1, 2], pa.int64()), "country": ["PL", "DE"], "age": pa.array([30, 40], pa.int64()),
     "at": pa.array([NOW - timedelta(days=1)] * 2, pa.timestamp("us", "UTC")),
@@ -185,7 +188,11 @@ def test_a_mistake_in_the_configuration_is_named_with_its_line(mistake: str, tmp
 
 
 def frame(**columns: Any) -> dict[str, list[Any]]:
-    return {name: values for name, values in ({"user_id": [1, 2], "event_timestamp": [NOW, NOW]} | columns).items() if values}
+    return {
+        name: values
+        for name, values in ({"user_id": [1, 2], "event_timestamp": [NOW, NOW]} | columns).items()
+        if values
+    }
 
 
 AGE = ["people:age"]
@@ -365,7 +372,11 @@ class TestAtTheCommandLine:
     @pytest.mark.parametrize(
         "command, code, words",
         [
-            ("push clicks {\"user_id\":7,\"page\":12,\"n\":1,\"at\":\"2026-01-01T00:00:00Z\"}", 5, ["column 'page', row 0: 12 is not text"]),
+            (
+                'push clicks {"user_id":7,"page":12,"n":1,"at":"2026-01-01T00:00:00Z"}',
+                5,
+                ["column 'page', row 0: 12 is not text"],
+            ),
             ("push clicks nonsense", 2, ["not JSON"]),
             ("push orders {}", 4, ["the sources that are: 'clicks'"]),
             ("get online -f people:aeg --key user_id=1", 4, ["did you mean 'people:age'?"]),
@@ -396,7 +407,9 @@ class TestAtTheCommandLine:
         for command in (["plan"], ["apply", "--yes"]):
             result = CliRunner().invoke(cli, ["-C", str(folder), *command], obj=CliContext())
             assert result.exit_code == 3 and "features.py:1: SyntaxError" in result.stderr
-        result = CliRunner().invoke(cli, ["-C", str(folder), "get", "online", "-f", "people:age", "--key", "user_id=1"], obj=CliContext())
+        result = CliRunner().invoke(
+            cli, ["-C", str(folder), "get", "online", "-f", "people:age", "--key", "user_id=1"], obj=CliContext()
+        )
         assert result.exit_code == 0, result.output
 
     def test_a_damaged_registry_is_named_with_the_way_out(self, applied: Path, tmp_path: Path) -> None:

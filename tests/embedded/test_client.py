@@ -22,8 +22,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from asof import AsyncClient, Client, FeatureStore
-from asof.client.answers import error_of, response_of
-from asof.client.patience import LONGEST_WAIT_S
+from asof.client.responses import error_of, response_of
+from asof.client.retries import LONGEST_WAIT_S
 from asof.errors import (
     AsofError,
     ConfigError,
@@ -43,7 +43,7 @@ from asof.errors import (
     UnknownFeature,
 )
 from asof.server.app import App
-from asof.server.service import Service
+from asof.server.process.service import Service
 
 NOW = datetime(2026, 1, 1, 12, tzinfo=UTC)
 DEFINITIONS = """
@@ -164,7 +164,9 @@ def pair(folder: Path) -> Iterator[Pair]:
 
 def client_over(transport: Any, **options: Any) -> Client:
     client = Client("http://asof", **options)
-    client._http = httpx.Client(transport=transport, base_url="http://asof", headers=client._http.headers, auth=client._http.auth)
+    client._http = httpx.Client(
+        transport=transport, base_url="http://asof", headers=client._http.headers, auth=client._http.auth
+    )
     return client
 
 
@@ -265,7 +267,14 @@ def test_an_error_is_the_one_that_the_store_raises(pair: Pair, what: str) -> Non
 
 
 def row(user: int, **more: Any) -> dict[str, Any]:
-    known = {"user_id": user, "amount": float("nan"), "price": Number("1.50"), "raw": b"\x00\xff", "tags": ["a"], "at": NOW}
+    known = {
+        "user_id": user,
+        "amount": float("nan"),
+        "price": Number("1.50"),
+        "raw": b"\x00\xff",
+        "tags": ["a"],
+        "at": NOW,
+    }
     return known | more
 
 
@@ -442,7 +451,9 @@ GATEWAY = lambda: httpx.Response(502, content=b"<html>bad gateway</html>")  # no
     ],
 )
 @pytest.mark.parametrize("place", range(4))
-def test_only_what_is_safe_is_sent_again(waits: list[float], failure: Any, repeats: tuple[bool, ...], place: int) -> None:
+def test_only_what_is_safe_is_sent_again(
+    waits: list[float], failure: Any, repeats: tuple[bool, ...], place: int
+) -> None:
     call = (read, push, push_named, write)[place]
     script = Script(failure(), ok())
     client = client_over(script)
@@ -497,7 +508,9 @@ def test_retry_after_is_honoured_up_to_a_limit(waits: list[float]) -> None:
         (httpx.PoolTimeout("x"), ServerTimeout, "all connections", "pool_size"),
     ],
 )  # fmt: skip
-def test_a_failure_is_one_clear_message(waits: list[float], failure: Exception, kind: type, says: str, hint: str) -> None:
+def test_a_failure_is_one_clear_message(
+    waits: list[float], failure: Exception, kind: type, says: str, hint: str
+) -> None:
     with pytest.raises(kind, match=says) as raised:
         read(client_over(Script(*[failure] * 5)))
 
@@ -537,14 +550,28 @@ def test_rows_that_are_kept_and_not_served_yet_are_said_to_be(waits: list[float]
         (302, b"", RequestError, "reading failed: the server answered 302"),
     ],
 )  # fmt: skip
-def test_every_answer_that_is_an_error_has_a_class_and_words(status: int, body: bytes, kind: type, message: str) -> None:
+def test_every_answer_that_is_an_error_has_a_class_and_words(
+    status: int, body: bytes, kind: type, message: str
+) -> None:
     error = error_of(status, body, what="reading")
 
     assert type(error) is kind and error.message == message
     assert str(error) and error.to_dict()
 
 
-@pytest.mark.parametrize("body", [b"", b"<html>", b"[]", b"{}", b'{"rows": 7, "types": {}}', ANSWER.replace(b"[[1, 2]]", b"[[1]]"), ANSWER.replace(b"Int64", b"Int65"), ANSWER.replace(b'"Int64", "activity', b'"Date", "activity')])
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"",
+        b"<html>",
+        b"[]",
+        b"{}",
+        b'{"rows": 7, "types": {}}',
+        ANSWER.replace(b"[[1, 2]]", b"[[1]]"),
+        ANSWER.replace(b"Int64", b"Int65"),
+        ANSWER.replace(b'"Int64", "activity', b'"Date", "activity'),
+    ],
+)
 def test_an_answer_of_something_else_is_named(body: bytes) -> None:
     with pytest.raises(AsofError, match="not one of an Asof server"):
         response_of(body)
@@ -564,7 +591,11 @@ def test_a_materialize_run_is_waited_for(waits: list[float]) -> None:
 
     assert client.materialize("2026-01-01", NOW, ["profile"]) == result
     begun, *looks = script.asked
-    assert json.loads(begun.content) == {"start_ts": "2026-01-01", "end_ts": "2026-01-01T12:00:00Z", "feature_views": ["profile"]}
+    assert json.loads(begun.content) == {
+        "start_ts": "2026-01-01",
+        "end_ts": "2026-01-01T12:00:00Z",
+        "feature_views": ["profile"],
+    }
     assert (begun.url.path, dict(begun.url.params)) == ("/materialize", {"async": "true"})
     assert {(each.method, each.url.path) for each in looks} == {("GET", "/jobs/ab")}
     assert len(waits) == 2 and waits[0] < waits[1]
@@ -586,7 +617,9 @@ def test_waiting_for_a_run_may_have_an_end(waits: list[float]) -> None:
 
 
 def test_a_view_that_is_being_materialized_is_named(waits: list[float]) -> None:
-    busy = httpx.Response(409, json={"error": "already being materialized: profile", "feature_views": ["profile"], "job": "cd"})
+    busy = httpx.Response(
+        409, json={"error": "already being materialized: profile", "feature_views": ["profile"], "job": "cd"}
+    )
 
     with pytest.raises(JobRunning) as raised:
         client_over(Script(busy)).start_materialize(force=False)
@@ -631,7 +664,7 @@ def test_importing_and_using_the_client_loads_nothing_heavy() -> None:
     code = f"""
 import sys
 from asof import AsyncClient, Client
-from asof.client.answers import response_of
+from asof.client.responses import response_of
 answer = response_of({ANSWER!r})
 assert answer.to_dict() == {{"user_id": [1], "n": [2]}}
 print([name for name in ("duckdb", "pyarrow", "numpy", "pandas", "sqlite3", "yaml", "deltalake") if name in sys.modules])

@@ -14,14 +14,14 @@ import pytest
 
 from asof.definitions import Aggregation, Entity, FeatureView, Field, LogSource, PushSource, Session, Sliding
 from asof.dtypes import DType
-from asof.flows.audit import audit
-from asof.flows.build import rebuild
-from asof.flows.claims import EVENTS
-from asof.flows.doctor import doctor
-from asof.flows.explain import explain
-from asof.flows.parts import Parts
-from asof.flows.sample import sample
-from asof.flows.stream_status import RECENT_ROWS, stream_status
+from asof.flows.admin.audit import audit
+from asof.flows.admin.doctor import doctor
+from asof.flows.admin.explain import explain
+from asof.flows.admin.sample import sample
+from asof.flows.stores import Parts
+from asof.flows.stream.event_ids import EVENTS
+from asof.flows.stream.rebuild import rebuild
+from asof.flows.stream.status import RECENT_ROWS, stream_status
 from asof.offline.protocol import OfflineStore
 from asof.store import FeatureStore
 from asof.testing.streams import VISITS, Clock, StreamRun, visit

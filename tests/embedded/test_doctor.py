@@ -12,13 +12,13 @@ import pyarrow.parquet as pq
 import pytest
 
 from asof.definitions import Aggregation, Entity, FeatureView, Field, FileSource, LogSource, Sliding
-from asof.flows.archiving import archive_schema
-from asof.flows.build import rebuild
-from asof.flows.doctor import Check, doctor
+from asof.flows.admin.doctor import Check, doctor
+from asof.flows.batch.materialize import materialize
 from asof.flows.facts import change_facts
-from asof.flows.materialize import materialize
-from asof.flows.parts import Parts
-from asof.flows.stream import run_stream
+from asof.flows.rows.archive import archive_schema
+from asof.flows.stores import Parts
+from asof.flows.stream.rebuild import rebuild
+from asof.flows.stream.run import run_stream
 from asof.timing import HOUR, MINUTE
 from asof.types import Int64, String
 from tests.parts import NOW, apply_by_hand, close, copied_parts, embedded_parts, typed

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from asof.definitions import Aggregation, Entity, FeatureView, Field, LogSource, PushSource, Session, Sliding
 from asof.errors import DefinitionError
-from asof.flows.claims import EVENTS
+from asof.flows.stream.event_ids import EVENTS
 from asof.store import FeatureStore
 from asof.testing.streams import NOW, VISITS, Clock, StreamRun, live_through, visit
 from asof.timing import DAY, MINUTE, SECOND, iso
@@ -230,5 +230,3 @@ def test_pushes_are_told_apart_as_well(tmp_path: Path):
 def test_an_id_that_cannot_be_one_is_refused(options, reason):
     with pytest.raises(DefinitionError, match=reason):
         source(**options)
-
-

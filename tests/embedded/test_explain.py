@@ -25,11 +25,11 @@ from asof.definitions import (
     Sliding,
 )
 from asof.errors import RequestError, UnknownFeature
-from asof.flows.archiving import archive_schema
-from asof.flows.build import rebuild
-from asof.flows.explain import Explanation, explain
-from asof.flows.parts import Parts
-from asof.flows.stream import run_stream
+from asof.flows.admin.explain import Explanation, explain
+from asof.flows.rows.archive import archive_schema
+from asof.flows.stores import Parts
+from asof.flows.stream.rebuild import rebuild
+from asof.flows.stream.run import run_stream
 from asof.selection import Selection
 from asof.timing import DAY, HOUR, MINUTE
 from asof.types import Float64, Int64, String, Timestamp
@@ -111,7 +111,9 @@ def test_rows_that_were_not_known_are_said_to_be(parts: Parts) -> None:
 
     assert found.value == "DE"
     assert {row["country"]: row["why"] for row in found.rows.to_pylist()}["CZ"] == "not known by t"
-    assert "not known by 2025-12-29" in str(explained(parts, "country_view:country", known_at=NOW - 3 * DAY).rows["why"])
+    assert "not known by 2025-12-29" in str(
+        explained(parts, "country_view:country", known_at=NOW - 3 * DAY).rows["why"]
+    )
 
 
 def test_without_a_row_in_time_there_is_none_chosen(parts: Parts) -> None:
@@ -150,7 +152,12 @@ def test_a_closed_session_is_said_to_be_closed(parts: Parts) -> None:
 def test_what_is_online_now_is_shown_with_what_the_row_has_seen(parts: Parts) -> None:
     found = explained(parts, "traffic_view:ever")
 
-    assert found.online == {"value": 6, "status": "PRESENT", "event_time": found.online["event_time"], "offsets": {0: 6}}
+    assert found.online == {
+        "value": 6,
+        "status": "PRESENT",
+        "event_time": found.online["event_time"],
+        "offsets": {0: 6},
+    }
     assert "Online now: 6 (PRESENT); the row has seen partition 0 up to offset 6." in found.text
     assert explained(parts, "traffic_view:ever", at=NOW).online is None
 
@@ -199,11 +206,18 @@ def test_what_is_explained_makes_up_the_value(tmp_path: Path) -> None:
     )  # fmt: skip
     windows = [Sliding("10m", "5m"), Session("3m"), None]
     aggregations = [
-        Aggregation("amount", "count", name=f"n{i}", window=window, where="amount <> 2") for i, window in enumerate(windows)
+        Aggregation("amount", "count", name=f"n{i}", window=window, where="amount <> 2")
+        for i, window in enumerate(windows)
     ]
     view = typed(
         FeatureView(
-            "v", entities=[USER], source=source, schema=fields, aggregations=aggregations, boundary="exclusive", delay="2m"
+            "v",
+            entities=[USER],
+            source=source,
+            schema=fields,
+            aggregations=aggregations,
+            boundary="exclusive",
+            delay="2m",
         )
     )
     last = FeatureView("last", entities=[USER], source=source, schema=fields, ttl="4m")

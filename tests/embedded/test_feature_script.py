@@ -20,7 +20,10 @@ from asof.types import Float64, Int64, String, Timestamp
 
 user = Entity("user", join_keys=["user_id"])
 traffic = LogSource(
-    "traffic", schema=[Field("user_id", Int64), Field("page", String), Field("ms", Int64)], timestamp_field="ms", timestamp_unit="ms"
+    "traffic",
+    schema=[Field("user_id", Int64), Field("page", String), Field("ms", Int64)],
+    timestamp_field="ms",
+    timestamp_unit="ms",
 )
 visits = FeatureView(
     "visits", entities=[user], source=traffic,

@@ -12,16 +12,16 @@ import pytest
 
 from asof.definitions import Aggregation, Entity, FeatureView, Field, FileSource, LogSource
 from asof.errors import NotFound, RequestError
-from asof.flows.archiving import archive_schema
-from asof.flows.audit import audit
-from asof.flows.build import rebuild
-from asof.flows.forget import forget
-from asof.flows.historical import read_history
-from asof.flows.ingest import Ingest
-from asof.flows.letters import list_letters, replay_letters
-from asof.flows.materialize import materialize
-from asof.flows.parts import Parts
-from asof.flows.stream import run_stream
+from asof.flows.admin.audit import audit
+from asof.flows.admin.forget import forget
+from asof.flows.batch.materialize import materialize
+from asof.flows.offline.read import read_history
+from asof.flows.rows.archive import archive_schema
+from asof.flows.stores import Parts
+from asof.flows.stream.dead_letters import list_letters, replay_letters
+from asof.flows.stream.ingest import Ingest
+from asof.flows.stream.rebuild import rebuild
+from asof.flows.stream.run import run_stream
 from asof.selection import select
 from asof.timing import HOUR, MINUTE
 from asof.types import Int64, String

@@ -12,13 +12,13 @@ import pytest
 
 from asof.definitions import Aggregation, FeatureView, Field, PushSource
 from asof.errors import DeadLetterLimit, LogError, RowsRefused, StorageError
-from asof.flows.archiving import archive_schema
-from asof.flows.build import rebuild
-from asof.flows.ingest import Ingest
-from asof.flows.parts import Parts, view_named
-from asof.flows.push import Pusher
-from asof.flows.stream import Worker, run_stream
-from asof.log.file import FileLog
+from asof.flows.push.pusher import Pusher
+from asof.flows.rows.archive import archive_schema
+from asof.flows.stores import Parts, view_named
+from asof.flows.stream.ingest import Ingest
+from asof.flows.stream.rebuild import rebuild
+from asof.flows.stream.run import Worker, run_stream
+from asof.log.file.log import FileLog
 from asof.testing.streams import ACTIVITY, NOW, TOPIC, USER, VISITS, Clock, StreamRun, visit
 from asof.timing import SECOND
 from asof.types import Int64
@@ -257,7 +257,7 @@ def test_a_rebuild_waits_for_nobody_where_all_is_archived(parts: Parts, monkeypa
 
     send(parts, visit(1))
     run_stream(parts, ["visits"], until_caught_up=True)
-    monkeypatch.setattr("asof.flows.build.time", NoWaiting)
+    monkeypatch.setattr("asof.flows.stream.rebuild.time", NoWaiting)
     rebuild(parts, view_named(parts.registry.load("shop"), "activity"))
     assert served(parts, "activity", "ever") == 1
 
@@ -289,7 +289,7 @@ def test_a_push_that_failed_half_way_is_applied_with_the_next_and_counted_once(p
 
 
 def test_an_archive_that_cannot_be_written_fails_no_push(parts: Parts, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("asof.flows.push.FLUSH_ROWS", 1)
+    monkeypatch.setattr("asof.flows.push.pusher.FLUSH_ROWS", 1)
     offline = Failing(parts.offline, "append")
     pusher = Pusher(replace(parts, offline=offline), "clicks")  # type: ignore[arg-type]
     for _ in range(3):
@@ -309,7 +309,7 @@ def test_two_processes_that_push_and_a_worker_lose_and_double_nothing(
     parts: Parts, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # On a slow machine a flush would fall due between the pushes, and leave less to take over.
-    monkeypatch.setattr("asof.flows.push.FLUSH_EVERY_S", 3600.0)
+    monkeypatch.setattr("asof.flows.push.pusher.FLUSH_EVERY_S", 3600.0)
     other = embedded_parts(tmp_path, clock=parts.clock)
     pushers = [Pusher(parts, "clicks"), Pusher(other, "clicks")]
     assert pushers[0].partition != pushers[1].partition

@@ -9,9 +9,9 @@ import pytest
 
 from asof.definitions import Entity, FeatureView, Field, LogSource, project_of
 from asof.errors import DefinitionError
-from asof.flows.apply import apply_plan, make_plan
-from asof.flows.letters import list_letters, replay_letters, show_letter
-from asof.flows.stream import run_stream
+from asof.flows.apply.apply import apply_plan, make_plan
+from asof.flows.stream.dead_letters import list_letters, replay_letters, show_letter
+from asof.flows.stream.run import run_stream
 from asof.testing.streams import CRASH_POINTS, Clock, StreamRun
 from asof.timing import HOUR, micros
 from asof.types import Int64, String

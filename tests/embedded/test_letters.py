@@ -11,12 +11,12 @@ import pytest
 
 from asof.definitions import Aggregation, Entity, FeatureView, Field, LogSource, Snapshot
 from asof.errors import NotFound
-from asof.flows.archiving import archive_schema
-from asof.flows.build import rebuild
 from asof.flows.facts import change_facts
-from asof.flows.letters import letter_id, list_letters, replay_letters, show_letter
-from asof.flows.parts import Parts
-from asof.flows.stream import run_stream
+from asof.flows.rows.archive import archive_schema
+from asof.flows.stores import Parts
+from asof.flows.stream.dead_letters import letter_id, list_letters, replay_letters, show_letter
+from asof.flows.stream.rebuild import rebuild
+from asof.flows.stream.run import run_stream
 from asof.timing import HOUR
 from asof.types import Int64
 from tests.parts import NOW, HandClock, apply_by_hand, close, copied_parts, embedded_parts, read_online
@@ -132,7 +132,7 @@ def test_after_the_schema_was_mended_letters_count_at_their_own_time(parts: Part
 
 
 def test_a_replay_whose_process_died_is_taken_over(parts: Parts, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("asof.flows.letters.TURN_S", 0.1)
+    monkeypatch.setattr("asof.flows.stream.dead_letters.TURN_S", 0.1)
     change_facts(parts, lambda _: {"replaying": {"orders": "dead"}}, note="a replay that died")
 
     assert replay_letters(parts, "orders")["sent"] == 0

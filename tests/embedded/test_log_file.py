@@ -15,10 +15,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from asof.errors import LogError
-from asof.log import file_partition
-from asof.log.file import FileLog
-from asof.log.file_frames import BATCH_RECORDS, HEADER, check, pack, unpack
-from asof.log.file_group import fair_share
+from asof.log.file import partition as file_partition
+from asof.log.file.frames import BATCH_RECORDS, HEADER, check, pack, unpack
+from asof.log.file.group import fair_share
+from asof.log.file.log import FileLog
 from asof.log.protocol import Messages, PartitionNotOwned
 from asof.testing.log import LogSuite, Member
 
@@ -552,7 +552,7 @@ def test_a_partition_that_is_not_there_is_an_error(log: FileLog) -> None:
 
 def test_a_record_that_is_too_large_is_refused(log: FileLog, monkeypatch: pytest.MonkeyPatch) -> None:
     log.create("t")
-    monkeypatch.setattr("asof.log.file_frames.RECORD_BYTES", 1000)
+    monkeypatch.setattr("asof.log.file.frames.RECORD_BYTES", 1000)
     with pytest.raises(LogError, match="larger than the log takes"):
         log.send("t", [bytes(2_000_000)], durable=False)
     assert log.bounds("t") == {0: (0, 0)}

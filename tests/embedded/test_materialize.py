@@ -28,17 +28,17 @@ from asof.definitions import (
 from asof.errors import NotFound, RegistryConflict, RequestError, RowsRefused, SourceError
 from asof.expressions import parse
 from asof.expressions.evaluator import evaluate
-from asof.flows import batch_rows
-from asof.flows.apply import apply_plan, make_plan
-from asof.flows.batch_rows import pack_versions
-from asof.flows.build import announce
-from asof.flows.materialize import materialize, write_rows
-from asof.flows.parts import Parts
+from asof.flows.apply.apply import apply_plan, make_plan
+from asof.flows.batch import write_view as batch_rows
+from asof.flows.batch.materialize import materialize, write_rows
+from asof.flows.batch.write_view import pack_versions
+from asof.flows.stores import Parts
+from asof.flows.stream.rebuild import announce
 from asof.online.protocol import Table, Unchanged, pack_version
-from asof.packing import key_bytes
 from asof.sources.protocol import Batches, Need
 from asof.timing import DAY, HOUR, MINUTE, SECOND
 from asof.types import Float64, Int64, String, Timestamp
+from asof.values.packing import key_bytes
 from tests.oracle import arrival_by_columns, features_as_of, same
 from tests.parts import NOW, HandClock, apply_by_hand, embedded_parts, read_online, reader_of
 
@@ -206,7 +206,9 @@ def test_an_incremental_run_by_event_time_looks_back_by_the_lookback(
 
 
 def test_a_row_of_the_future_is_written_when_it_is_due(parts: Parts, tmp_path: Path, clock: HandClock) -> None:
-    apply_by_hand(parts, latest(source(created_timestamp_column="written")), windows(source(created_timestamp_column="written")))
+    apply_by_hand(
+        parts, latest(source(created_timestamp_column="written")), windows(source(created_timestamp_column="written"))
+    )
     rows = write(tmp_path, [row(1, -HOUR, 1, created=NOW - HOUR), row(1, MINUTE, 2, created=NOW - HOUR)])
 
     materialize(parts, end=NOW + DAY)
@@ -426,7 +428,9 @@ def test_a_full_run_that_was_overtaken_changes_nothing(parts: Parts, tmp_path: P
 def test_a_run_that_is_interrupted_is_taken_up_by_the_next(parts: Parts, tmp_path: Path, monkeypatch: Any) -> None:
     monkeypatch.setattr(batch_rows, "_ROWS_AT_ONCE", 50)
     monkeypatch.setattr(batch_rows, "_EVENTS_AT_ONCE", 50)
-    apply_by_hand(parts, latest(source(created_timestamp_column="written")), windows(source(created_timestamp_column="written")))
+    apply_by_hand(
+        parts, latest(source(created_timestamp_column="written")), windows(source(created_timestamp_column="written"))
+    )
     users = range(150)
     rows = write(tmp_path, [row(user, -MINUTE, user) for user in users])
 
@@ -598,7 +602,9 @@ def test_a_row_beyond_the_size_limit_answers_null_and_is_counted(parts: Parts, t
     assert read_online(small, "activity", {"user_id": [1, 2]})["n_1h"] == [None, 1]
 
 
-def test_an_applied_view_needs_no_declared_types_and_a_changed_one_answers_at_once(parts: Parts, tmp_path: Path) -> None:
+def test_an_applied_view_needs_no_declared_types_and_a_changed_one_answers_at_once(
+    parts: Parts, tmp_path: Path
+) -> None:
     def applied(name: str) -> None:
         made = [Aggregation("amount", name, where="page = 'x'", name=name)]
         project = project_of([FeatureView("sums", source=source(), entities=USER, aggregations=made)])
@@ -629,8 +635,12 @@ def test_progress_is_kept_per_generation(parts: Parts, tmp_path: Path) -> None:
 
 def test_only_views_that_a_batch_source_feeds_are_materialized(parts: Parts, tmp_path: Path) -> None:
     schema = [Field("user_id", Int64), Field("at", Timestamp), Field("amount", Int64)]
-    log = FeatureView("seen", source=LogSource("clicks", schema=schema, timestamp_field="at"), entities=USER, schema=schema)
-    apply_by_hand(parts, log, latest(source()), FeatureView("off", source=source(), entities=USER, schema=COLUMNS, online=False))
+    log = FeatureView(
+        "seen", source=LogSource("clicks", schema=schema, timestamp_field="at"), entities=USER, schema=schema
+    )
+    apply_by_hand(
+        parts, log, latest(source()), FeatureView("off", source=source(), entities=USER, schema=COLUMNS, online=False)
+    )
     write(tmp_path, [row(1, -5)])
 
     assert [each.view for each in materialize(parts)] == ["profile"]
@@ -711,7 +721,9 @@ def test_rows_of_the_future_are_refused(parts: Parts) -> None:
 
 def test_rows_of_logs_and_of_windows_are_not_written_by_hand(parts: Parts) -> None:
     schema = [Field("user_id", Int64), Field("at", Timestamp), Field("amount", Int64)]
-    pushed = FeatureView("pushed", source=PushSource("orders", schema=schema, timestamp_field="at"), entities=USER, schema=schema)
+    pushed = FeatureView(
+        "pushed", source=PushSource("orders", schema=schema, timestamp_field="at"), entities=USER, schema=schema
+    )
     apply_by_hand(parts, pushed, windows(source()))
 
     with pytest.raises(RequestError, match="fed by the log of source 'orders'.*\n.*push rows to 'orders'"):
@@ -724,7 +736,9 @@ def test_keys_of_every_kind_are_read_back(parts: Parts, tmp_path: Path) -> None:
     day = Entity("day", join_keys=["at_day"])
     fields = [Field("at_day", Timestamp), Field("amount", Int64)]
     moments = pa.array([NOW - DAY, NOW - 2 * DAY], pa.timestamp("us"))
-    pq.write_table(pa.table({"at_day": moments, "amount": [1, 2], "at": pa.array([NOW - 5] * 2, TIMES)}), tmp_path / "days.parquet")
+    pq.write_table(
+        pa.table({"at_day": moments, "amount": [1, 2], "at": pa.array([NOW - 5] * 2, TIMES)}), tmp_path / "days.parquet"
+    )
     view = FeatureView("days", source=FileSource("days.parquet", timestamp_field="at"), entities=day, schema=fields)
     apply_by_hand(parts, view)
 

@@ -18,7 +18,7 @@ from asof.connections.duckdb import Evaluator, SpillFolder
 from asof.definitions import Field
 from asof.dtypes import Int64
 from asof.errors import SourceError, StorageError
-from asof.offline.duckdb import DuckDBEngine
+from asof.offline.duckdb.engine import DuckDBEngine
 from asof.sources.protocol import Batches, Files, Need
 from asof.sql import PointInTime
 from asof.testing.offline import NOON, OfflineStoreSuite, events, reads, spine, view
@@ -126,7 +126,7 @@ def test_too_little_memory_is_a_storage_error(tmp_path: Path) -> None:
 SPILLS = """
 import sys
 from pathlib import Path
-from asof.offline.duckdb import DuckDBEngine
+from asof.offline.duckdb.engine import DuckDBEngine
 engine = DuckDBEngine(threads=1, memory_limit="60MB", temp_directory=sys.argv[1])
 cursor = engine._cursor()
 cursor.execute("CREATE TEMP TABLE large AS SELECT range AS i, repeat(range::text, 9) AS t FROM range(2000000)")

@@ -12,7 +12,7 @@ import pytest
 
 from asof.errors import StorageError
 from asof.online.protocol import NO_ROW, Lookup, Newest, Table, Unchanged, pack_version
-from asof.online.sqlite import SqliteOnlineStore
+from asof.online.sqlite.store import SqliteOnlineStore
 from asof.testing.online import OnlineStoreSuite
 
 TRIPS = Table("prod", "trips", "1-1", "latest")

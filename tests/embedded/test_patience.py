@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from asof.errors import AsofError, StorageError
-from asof.flows.stream import run_stream
+from asof.flows.stream.run import run_stream
 from asof.testing.streams import Clock, StreamRun, visit
 from tests.parts import close, embedded_parts
 
@@ -43,7 +43,7 @@ class Away:
 
 @pytest.fixture
 def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[StreamRun]:
-    monkeypatch.setattr("asof.flows.stream.WAIT_S", 0.01)
+    monkeypatch.setattr("asof.flows.stream.run.WAIT_S", 0.01)
     parts = embedded_parts(tmp_path, clock=Clock())
     run = StreamRun(parts, parts.clock)  # type: ignore[arg-type]
     for number in range(40):

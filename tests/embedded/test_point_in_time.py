@@ -18,7 +18,7 @@ from asof.definitions import Aggregation, Entity, FeatureView, Field, FileSource
 from asof.dtypes import Float64, Int64, String, Timestamp
 from asof.expressions import parse
 from asof.expressions.evaluator import evaluate
-from asof.offline.duckdb import DuckDBEngine
+from asof.offline.duckdb.engine import DuckDBEngine
 from asof.planning.sources import copy_of
 from asof.selection import FeatureOut, ViewRead
 from asof.sources.protocol import Files
@@ -253,8 +253,13 @@ def test_only_what_was_known_counts(engine: DuckDBEngine, tmp_path_factory: Any,
 def archived(rows: list[dict[str, Any]]) -> tuple[pa.Table, list[dict[str, Any]]]:
     """The rows as an archive of two partitions and backfilled history, and with their arrival for the oracle."""
     placed = [
-        {**row, "partition": number % 3 - 1, "offset": number // 3, "ingested": START + number * SECOND,
-         "tombstone": number % 7 == 3 or None}
+        {
+            **row,
+            "partition": number % 3 - 1,
+            "offset": number // 3,
+            "ingested": START + number * SECOND,
+            "tombstone": number % 7 == 3 or None,
+        }
         for number, row in enumerate(rows)
     ]
     table = table_of(placed)

@@ -12,16 +12,16 @@ from typing import Any
 import pytest
 
 from asof.definitions import Aggregation, Entity, FeatureView, Field, PushSource, Sliding, project_of
-from asof.flows.apply import apply_plan, make_plan
-from asof.flows.ingest import Ingest
-from asof.flows.parts import Parts, current_generation, table_of
-from asof.flows.push import Pusher
-from asof.flows.pushed import pushed_rows
-from asof.log.file import FileLog
+from asof.flows.apply.apply import apply_plan, make_plan
+from asof.flows.push.pusher import Pusher
+from asof.flows.rows.pushed import pushed_rows
+from asof.flows.stores import Parts, current_generation, table_of
+from asof.flows.stream.ingest import Ingest
+from asof.log.file.log import FileLog
 from asof.log.protocol import Messages, OwnershipLost
-from asof.packing import unpack_row
 from asof.timing import HOUR, MINUTE, SECOND, moment
 from asof.types import Bool, Date, Decimal, Float32, Float64, Int64, String, Timestamp
+from asof.values.packing import unpack_row
 from tests.parts import HandClock, close, copied_parts, embedded_parts, read_online
 
 USER = Entity("user", join_keys=["user_id"])
@@ -153,9 +153,7 @@ def push_both(parts: Parts, rng: random.Random, clock: HandClock, monkeypatch: p
 
 
 @pytest.mark.parametrize("seed", range(4))
-def test_the_short_way_writes_what_the_long_way_does(
-    parts: Parts, monkeypatch: pytest.MonkeyPatch, seed: int
-) -> None:
+def test_the_short_way_writes_what_the_long_way_does(parts: Parts, monkeypatch: pytest.MonkeyPatch, seed: int) -> None:
     push_both(parts, random.Random(seed), parts.clock, monkeypatch, 20)  # type: ignore[arg-type]
 
     assert sum(map(len, online_rows(parts, SHORT).values())) > 10

@@ -13,11 +13,11 @@ import pytest
 
 from asof.definitions import Aggregation, Entity, FeatureService, FeatureView, Field, FileSource, LogSource, Sliding
 from asof.errors import NotFound, RequestError
-from asof.flows.archiving import archive_schema
-from asof.flows.build import rebuild
-from asof.flows.parts import Parts
-from asof.flows.sample import sample
-from asof.flows.stream import run_stream
+from asof.flows.admin.sample import sample
+from asof.flows.rows.archive import archive_schema
+from asof.flows.stores import Parts
+from asof.flows.stream.rebuild import rebuild
+from asof.flows.stream.run import run_stream
 from asof.timing import MINUTE, micros
 from asof.types import Int64, String
 from tests.parts import NOW, apply_by_hand, embedded_parts, typed

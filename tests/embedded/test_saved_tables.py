@@ -11,11 +11,16 @@ import pyarrow.parquet as pq
 import pytest
 
 from asof.errors import StorageError
-from asof.offline.delta import DeltaArchives
+from asof.offline.delta.archives import DeltaArchives
 from asof.offline.protocol import Archive
 
 EVENTS = Archive("shop", "events")
-PLACE = {"partition": pa.int32(), "offset": pa.int64(), "ingested_at": pa.timestamp("us", "UTC"), "ingest_date": pa.date32()}
+PLACE = {
+    "partition": pa.int32(),
+    "offset": pa.int64(),
+    "ingested_at": pa.timestamp("us", "UTC"),
+    "ingest_date": pa.date32(),
+}
 
 
 def rows(offset: int, **columns: pa.Array) -> pa.Table:

@@ -12,6 +12,7 @@ from collections.abc import Callable
 from contextlib import asynccontextmanager
 from datetime import UTC, date, datetime
 from decimal import Decimal as Number
+from itertools import permutations
 from pathlib import Path
 from typing import Any
 
@@ -24,15 +25,15 @@ from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanE
 from asof import FeatureStore
 from asof.errors import NotFound, RegistryError, StorageError
 from asof.server.app import App
-from asof.server.counts import Counts, SharedCounts
-from asof.server.service import Service
+from asof.server.process.service import Service
 from asof.server.settings import ServerSettings
-from asof.server.stream_metrics import serve_stream_metrics
-from asof.server.tracing import Tracing
+from asof.server.telemetry.request_counts import Counts, SharedCounts
+from asof.server.telemetry.stream_metrics import serve_stream_metrics
+from asof.server.telemetry.tracing import Tracing
 
 NOW = datetime(2026, 1, 1, 12, tzinfo=UTC)
 
-DEFINITIONS = '''
+DEFINITIONS = """
 from asof import *
 from asof.types import *
 
@@ -71,7 +72,7 @@ def ratio(row):
 
 model = FeatureService("model", features=[profile[["age", "city"]], ratio])
 plain = FeatureService("plain", features=[profile[["age", "city"]], activity])
-'''
+"""
 
 
 def rows_of_profile() -> pa.Table:
@@ -91,7 +92,14 @@ def rows_of_profile() -> pa.Table:
             "tags": [["a", None], [], None],
             "doc": ['{"a":1}', None, "[]"],
             "scores": [[1.0, float("nan")], [], None],
-            "at": pa.array([datetime(2026, 1, 1, 1, 2, 3, 250_000, tzinfo=UTC), datetime(2025, 12, 31, tzinfo=UTC), datetime(2025, 1, 1, tzinfo=UTC)], at),
+            "at": pa.array(
+                [
+                    datetime(2026, 1, 1, 1, 2, 3, 250_000, tzinfo=UTC),
+                    datetime(2025, 12, 31, tzinfo=UTC),
+                    datetime(2025, 1, 1, tzinfo=UTC),
+                ],
+                at,
+            ),
         }
     )
 
@@ -237,7 +245,9 @@ def test_full_names_and_versions_are_answered_when_asked_for(built):
 
 
 def test_a_service_is_answered_with_its_on_demand_features_and_without_the_request_values(built):
-    response = online(built, feature_service="model", entities={"user_id": [1, 2], "amount": [6, 1.5], "mode": ["a", "b"]})
+    response = online(
+        built, feature_service="model", entities={"user_id": [1, 2], "amount": [6, 1.5], "mode": ["a", "b"]}
+    )
 
     assert response.json()["metadata"]["feature_names"] == ["user_id", "age", "city", "ratio", "label"]
     assert column(response, "ratio")["values"] == [0.2, None]
@@ -255,7 +265,9 @@ def test_composite_keys_are_read(built):
 
 def test_the_lean_route_answers_row_by_row(built):
     body = {"features": ["profile:age", "profile:seen", "profile:score"], "entities": {"user_id": [1, 2, 9]}}
-    rows, more = asked(built, ("POST", "/v1/features", body), ("POST", "/v1/features", {**body, "statuses": True, "event_times": True}))
+    rows, more = asked(
+        built, ("POST", "/v1/features", body), ("POST", "/v1/features", {**body, "statuses": True, "event_times": True})
+    )
 
     assert rows.json() == {
         "names": ["user_id", "age", "seen", "score"],
@@ -283,7 +295,12 @@ def test_the_lean_route_takes_rows_and_answers_arrow(built):
     assert table.schema.field("n_1h").type == pa.int64()
 
 
-PUSHED = {"user_id": [1, 1], "page": ["a", "b"], "amount": [1.5, 2], "at": ["2026-01-01T11:59:00", "2026-01-01T11:59:30Z"]}
+PUSHED = {
+    "user_id": [1, 1],
+    "page": ["a", "b"],
+    "amount": [1.5, 2],
+    "at": ["2026-01-01T11:59:00", "2026-01-01T11:59:30Z"],
+}
 
 
 def test_pushed_rows_are_served_at_once(folder):
@@ -298,14 +315,25 @@ def test_pushed_rows_are_served_at_once(folder):
 
 def test_a_push_again_under_its_name_is_no_push(folder):
     push = ("POST", "/push", {"push_source_name": "clicks", "df": PUSHED, "batch_id": "b1"})
-    *pushed, read = asked(folder, push, push, ("POST", "/get-online-features", {"features": ["activity:n_1h"], "entities": {"user_id": [1]}}))
+    *pushed, read = asked(
+        folder,
+        push,
+        push,
+        ("POST", "/get-online-features", {"features": ["activity:n_1h"], "entities": {"user_id": [1]}}),
+    )
 
     assert [each.status_code for each in pushed] == [200, 200]
     assert column(read, "n_1h")["values"] == [2]
 
 
 def test_rows_written_as_feasts_client_writes_them_are_served(folder):
-    rows = {"user_id": [1, 7], "shop_id": ["a", "z"], "visits": [5, 6], "event_timestamp": ["2026-01-01T12:00:00", "2026-01-01T11:00:00"], "created": [None, None]}
+    rows = {
+        "user_id": [1, 7],
+        "shop_id": ["a", "z"],
+        "visits": [5, 6],
+        "event_timestamp": ["2026-01-01T12:00:00", "2026-01-01T11:00:00"],
+        "created": [None, None],
+    }
     written, read = asked(
         folder, ("POST", "/write-to-online-store", {"feature_view_name": "pair", "df": rows, "allow_registry_cache": False}),
         ("POST", "/get-online-features", {"features": ["pair:visits"], "entities": {"user_id": [1, 7], "shop_id": ["a", "z"]}}),
@@ -316,7 +344,13 @@ def test_rows_written_as_feasts_client_writes_them_are_served(folder):
 
 
 def test_rows_of_a_pushed_view_go_through_its_log(folder):
-    rows = {"user_id": [4], "page": ["x"], "amount": ["NaN"], "event_timestamp": ["2026-01-01T11:00:00"], "created": [None]}
+    rows = {
+        "user_id": [4],
+        "page": ["x"],
+        "amount": ["NaN"],
+        "event_timestamp": ["2026-01-01T11:00:00"],
+        "created": [None],
+    }
     written, read = asked(
         folder, ("POST", "/write-to-online-store", {"feature_view_name": "newest", "df": rows}),
         ("POST", "/get-online-features", {"features": ["newest", "activity:n_1h"], "entities": {"user_id": [4]}}),
@@ -439,7 +473,9 @@ def test_a_body_that_is_too_large_is_refused(built):
 
 
 def test_too_many_rows_are_refused(built):
-    (response,) = asked(built, ("POST", "/get-online-features", {**AGE, "entities": {"user_id": [1] * 11}}), max_rows=10)
+    (response,) = asked(
+        built, ("POST", "/get-online-features", {**AGE, "entities": {"user_id": [1] * 11}}), max_rows=10
+    )
 
     assert response.status_code == 413
     assert "11 entity rows" in refusal(response)["message"]
@@ -449,7 +485,11 @@ def test_a_change_of_the_registry_is_taken_over_without_a_restart(folder):
     async def ask() -> tuple[httpx.Response, httpx.Response]:
         async with client(folder, registry_refresh_s=0.05) as made:
             before = await made.post("/get-online-features", json={"features": ["profile:age"], "entities": ONE})
-            text = (folder / "features.py").read_text().replace('Field("age", Int64)', 'Field("age", Int64), Field("shoe", Int64)')
+            text = (
+                (folder / "features.py")
+                .read_text()
+                .replace('Field("age", Int64)', 'Field("age", Int64), Field("shoe", Int64)')
+            )
             (folder / "features.py").write_text(text)
             table = rows_of_profile()
             pq.write_table(table.append_column("shoe", pa.array([41, 42, 43])), folder / "profile.parquet")
@@ -461,7 +501,9 @@ def test_a_change_of_the_registry_is_taken_over_without_a_restart(folder):
 
             await asyncio.to_thread(change)
             for _ in range(100):
-                after = await made.post("/get-online-features", json={"features": ["profile:age", "profile:shoe"], "entities": ONE})
+                after = await made.post(
+                    "/get-online-features", json={"features": ["profile:age", "profile:shoe"], "entities": ONE}
+                )
                 if after.status_code == 200:
                     break
                 await asyncio.sleep(0.05)
@@ -511,7 +553,9 @@ def test_a_materialize_run_is_a_job_to_ask_about_and_two_at_once_are_refused(fol
             words = await ended(made, begun.json()["job"])
             await ended(made, forced.json()["job"])
             whole = await made.post("/materialize-incremental", json={"end_ts": "2026-01-01T12:00:00Z"})
-            read = await made.post("/get-online-features", json={"features": ["profile:age"], "entities": {"user_id": [1]}})
+            read = await made.post(
+                "/get-online-features", json={"features": ["profile:age"], "entities": {"user_id": [1]}}
+            )
             return begun, again, forced, words, whole, read, (await made.get("/jobs")).json()
 
     begun, again, forced, words, whole, read, jobs = asyncio.run(ask())
@@ -529,7 +573,9 @@ def test_a_materialize_run_is_a_job_to_ask_about_and_two_at_once_are_refused(fol
 
 def test_jobs_and_the_store_use_the_configuration_file_that_was_named(folder, tmp_path, monkeypatch):
     base = (folder / "feature_store.yaml").read_text()
-    (folder / "feature_store_other.yaml").write_text(base + "\nregistry: o/registry.db\nonline_store: {path: o/online.db}\n")
+    (folder / "feature_store_other.yaml").write_text(
+        base + "\nregistry: o/registry.db\nonline_store: {path: o/online.db}\n"
+    )
     monkeypatch.chdir(folder.parent)
 
     async def ask() -> Any:
@@ -630,15 +676,26 @@ def test_the_access_log_is_a_line_of_json_per_request(built, capfd):
     asked(built, read, wrong, access_log="errors")
     errors = [json.loads(line) for line in capfd.readouterr().err.splitlines() if "path" in line and "ms" in line]
 
-    assert [(each["method"], each["path"], each["status"]) for each in lines] == [("POST", "/get-online-features", 200), ("POST", "/push", 404)]
+    assert [(each["method"], each["path"], each["status"]) for each in lines] == [
+        ("POST", "/get-online-features", 200),
+        ("POST", "/push", 404),
+    ]
     assert (lines[0]["service"], lines[0]["rows"]) == ("plain", 2)
     assert lines[1]["error"].startswith("NotFound: no push source 'click'")
     assert [each["status"] for each in errors] == [404]
 
 
 def test_served_features_are_kept_for_audit_and_forgotten_on_request(folder):
-    model = ("POST", "/get-online-features", {"feature_service": "model", "entities": {"user_id": [1, 2], "amount": [6, 1.5], "mode": ["a", "b"]}})
-    full = ("POST", "/v1/features", {"service": "model", "full_feature_names": True, "entities": [{"user_id": 1, "amount": 3, "mode": "c"}]})
+    model = (
+        "POST",
+        "/get-online-features",
+        {"feature_service": "model", "entities": {"user_id": [1, 2], "amount": [6, 1.5], "mode": ["a", "b"]}},
+    )
+    full = (
+        "POST",
+        "/v1/features",
+        {"service": "model", "full_feature_names": True, "entities": [{"user_id": 1, "amount": 3, "mode": "c"}]},
+    )
     features = ("POST", "/get-online-features", {"features": ["profile:age"], "entities": ONE})
     asked(folder, model, full, features, feature_log_share=1.0)
     asked(folder, model, feature_log_share=1.0, feature_log_services=["plain"])
@@ -718,6 +775,39 @@ def test_with_too_much_waiting_requests_are_told_to_come_back(built):
     assert (refused.status_code, refused.headers["retry-after"]) == (503, "1")
     assert "more requests than it can take on" in refusal(refused)["message"]
     assert health.status_code == 200
+
+
+def test_what_is_kept_of_decided_requests_is_bounded_by_their_features(built, monkeypatch):
+    lists = [list(each) for each in permutations(["profile:age", "profile:city", "profile:score", "profile:is_new"], 3)]
+
+    async def ask(made: Any) -> Any:
+        kept = []
+        for features in lists:
+            answer = await made.post("/get-online-features", json={"features": features, "entities": {"user_id": [1]}})
+            assert answer.status_code == 200
+            kept.append(list(made.service.reading.applied.prepared.values()))
+        again = await made.post("/get-online-features", json={"features": lists[0], "entities": {"user_id": [1]}})
+        return kept, again
+
+    monkeypatch.setattr("asof.server.read.online_reads.OUTPUTS", 10)
+    kept, again = broken(built, ask)
+
+    assert all(sum(len(each.reader.selection.outputs) for each in these) <= 10 for these in kept)
+    # The newest stay.
+    assert [tuple(lists[-1])] == [each.features for each in kept[-1]][-1:]
+    assert column(again, "age")["values"] == [30]
+
+
+def test_no_values_of_an_answer_are_kept(built):
+    async def ask(made: Any) -> Any:
+        for users in ([1], [1, 3], [3, 1, 3]):
+            await made.post("/get-online-features", json={"features": ["profile:age"], "entities": {"user_id": users}})
+        return list(made.service.reading.applied.prepared.values())
+
+    (prepared,) = broken(built, ask)
+
+    frames = prepared.encoder._frames
+    assert frames and all(each["values"] is None for frame in frames.values() for each in frame)
 
 
 def test_while_a_store_is_away_reads_are_told_to_come_back_and_answered_after(built, monkeypatch):

@@ -13,8 +13,8 @@ import pytest
 
 from asof import FeatureStore
 from asof.online.protocol import Lookup
-from asof.server.answers import Encoder
-from asof.server.one_row import OneRow
+from asof.server.fast_path.one_row import OneRow
+from asof.server.read.responses import Encoder
 
 NOW = datetime(2026, 1, 1, 12, tzinfo=UTC)
 NAMES = ["number", "count", "flag", "word"]
@@ -57,7 +57,9 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> Any:
         store.apply()
         store.materialize()
         at = [NOW - timedelta(hours=1), NOW - timedelta(hours=2), NOW + timedelta(minutes=1)]
-        store.push("clicks", pa.table({"user_id": [1, 2, 2], "number": [1.0, None, 3.0], "word": ["a", "b", "c"], "at": at}))
+        store.push(
+            "clicks", pa.table({"user_id": [1, 2, 2], "number": [1.0, None, 3.0], "word": ["a", "b", "c"], "at": at})
+        )
         yield store
 
 

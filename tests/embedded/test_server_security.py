@@ -17,9 +17,9 @@ import pytest
 
 from asof import FeatureStore
 from asof.server.app import App
+from asof.server.process.service import Service
 from asof.server.security.keys import new_key
 from asof.server.security.pages import with_pages
-from asof.server.service import Service
 
 NOW = datetime(2026, 1, 1, 12, tzinfo=UTC)
 DEFINITIONS = """
@@ -223,9 +223,7 @@ def test_whoever_may_not_write_all_that_a_view_s_source_feeds_changes_nothing(
 ) -> None:
     log = server.service.store.parts.log
     before = log.bounds(f"push.{source}")
-    answer = server.ask(
-        "POST", "/write-to-online-store", {"feature_view_name": view, "df": ROW}, role="fraud_write"
-    )
+    answer = server.ask("POST", "/write-to-online-store", {"feature_view_name": view, "df": ROW}, role="fraud_write")
 
     assert answer.status_code == 403
     assert f"'fraud_write' may not write feature view '{other}'" in answer.text

@@ -18,10 +18,10 @@ from uvicorn.server import ServerState
 
 from asof import FeatureStore
 from asof.server.app import App
-from asof.server.protocol import BoundedProtocol, sweep
-from asof.server.service import Service
+from asof.server.fast_path.shortcut import HEADS, Shortcut
+from asof.server.http.connection import BoundedProtocol, sweep
+from asof.server.process.service import Service
 from asof.server.settings import ServerSettings
-from asof.server.shortcut import HEADS, Shortcut
 from tests.embedded.test_server_one_row import DEFINITIONS, NOW
 
 FEATURES = ["one:number", "one:word", "one:count"]
@@ -63,7 +63,9 @@ class Reader:
             if not self.is_connected:
                 return False
             self.asked += 1
-            rows = [self.store.parts.online.read([(table, [key])])[0][0] for table, key in zip(tables, keys, strict=True)]
+            rows = [
+                self.store.parts.online.read([(table, [key])])[0][0] for table, key in zip(tables, keys, strict=True)
+            ]
 
             def tell() -> None:
                 if self.failure is not None:
@@ -142,7 +144,7 @@ async def server(folder: Path, **settings: Any) -> AsyncIterator[Any]:
     shortcut = config.shortcut = Shortcut(service)  # type: ignore[attr-defined]
     state = ServerState()
     await service.start()
-    service.waiting = lambda: len(state.tasks) + shortcut.in_flight
+    service.waiting = lambda: service.working + shortcut.in_flight
     reader = service.reading._async = Reader(service.store)
     service.reading._is_local = False
     made = await asyncio.get_running_loop().create_server(
@@ -235,7 +237,12 @@ def test_a_request_may_come_in_any_pieces(folder):
                 assert await client.answer() == expected
             assert on.reader.asked == before + 2
 
-            for parts in ((whole[:9], whole[9:]), (whole[: head - 2], whole[head - 2 :]), (b"\r\n", whole), (b"\r\n" + whole,)):
+            for parts in (
+                (whole[:9], whole[9:]),
+                (whole[: head - 2], whole[head - 2 :]),
+                (b"\r\n", whole),
+                (b"\r\n" + whole,),
+            ):
                 await client.send(*parts)
                 assert await client.answer() == expected
 

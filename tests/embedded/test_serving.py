@@ -35,17 +35,17 @@ from asof.definitions import (
 from asof.derive.columns import python_values
 from asof.dtypes import DType
 from asof.errors import EntityFrameError, RegistryError, RequestError, StorageError
-from asof.fitting import fit_values
-from asof.flows.batches import Batch
-from asof.flows.feeding import Feeder
-from asof.flows.parts import Parts, current_generation, table_of
-from asof.flows.serving import Reader, _plain_default
+from asof.flows.generations.writer import Feeder
+from asof.flows.online.read import Reader, _plain_default
+from asof.flows.rows.batch import Batch
+from asof.flows.stores import Parts, current_generation, table_of
 from asof.online.protocol import Newest, pack_version
-from asof.packing import FORMAT, key_bytes, pack_rows, plain_values
 from asof.selection import FeatureOut, select
 from asof.timing import DAY, HOUR, MINUTE, SECOND, Micros, moment
 from asof.types import Array, Bool, Bytes, Date, Embedding, Float32, Float64, Int32, Int64, Json, String, Timestamp
 from asof.types import Decimal as DecimalType
+from asof.values.fit import fit_values
+from asof.values.packing import FORMAT, key_bytes, pack_rows, plain_values
 from tests.oracle import features_as_of, same
 from tests.parts import NOW, apply_by_hand, close, embedded_parts, typed
 
@@ -67,7 +67,9 @@ ACTIVITY = FeatureView(
         Aggregation("page", "last_n", n=2, name="pages"), Aggregation("page", "last", window=Sliding("1d"), name="page"),
     ],
 )  # fmt: skip
-NEWEST = FeatureView("newest", source=EVENTS, entities=[USER], schema=[Field("page", String), Field("amount", Int64)], ttl="6h")
+NEWEST = FeatureView(
+    "newest", source=EVENTS, entities=[USER], schema=[Field("page", String), Field("amount", Int64)], ttl="6h"
+)
 
 
 @pytest.fixture(scope="module")
@@ -109,14 +111,18 @@ def put(parts: Parts, view: str, key: tuple[Any, ...], time: Micros, *values: An
 def feed(parts: Parts, view: str, rows: list[dict[str, Any]], *, clock: Micros = NOW) -> None:
     """Events of a log, folded into a view's rows as the worker does."""
     definition = parts.registry.load(parts.project).project.views[view]
-    table = pa.table({field.name: pa.array([row[field.name] for row in rows], field.dtype.arrow()) for field in EVENTS.schema})
+    table = pa.table(
+        {field.name: pa.array([row[field.name] for row in rows], field.dtype.arrow()) for field in EVENTS.schema}
+    )
     times = np.array([row["at"] for row in rows], dtype=np.int64)
     offsets = np.array([row["offset"] for row in rows], dtype=np.int64)
     batch = Batch(table, times, times, np.zeros(len(rows), dtype=np.int32), offsets)
     Feeder(parts, definition, "g-1").apply(batch, clock=clock)
 
 
-def event(offset: int, time: Micros, *, user: int = 1, page: str | None = "a", amount: int | None = 1) -> dict[str, Any]:
+def event(
+    offset: int, time: Micros, *, user: int = 1, page: str | None = "a", amount: int | None = 1
+) -> dict[str, Any]:
     return {"offset": offset, "at": time, "user_id": user, "page": page, "amount": amount}
 
 
@@ -215,10 +221,14 @@ def test_views_with_the_same_windows_are_answered_together_as_each_by_itself(par
 
     def history(read: Any, keys: Any, at: Micros) -> Any:
         wanted = keys["user_id"]
-        return {each.output: [f"{read.view.name} {key}" for key in wanted] for each in read.features}, [at] * len(wanted)
+        return {each.output: [f"{read.view.name} {key}" for key in wanted] for each in read.features}, [at] * len(
+            wanted
+        )
 
     at, rows = NOW - 2 * SECOND, {"user_id": [*range(keys)]}
-    together, _ = reader(parts, ["activity", "twin", "slow"], history=history, full_feature_names=True).read(rows, at=at)
+    together, _ = reader(parts, ["activity", "twin", "slow"], history=history, full_feature_names=True).read(
+        rows, at=at
+    )
     for view in ("activity", "twin", "slow"):
         alone, _ = reader(parts, [view], history=history, full_feature_names=True).read(rows, at=at)
         for name, values in alone.to_dict().items():
@@ -272,7 +282,12 @@ def test_what_history_answers_has_the_status_of_its_newest_row(parts: Parts, new
 def test_a_read_about_a_past_moment_inside_the_newest_tile_does_not_leak(parts: Parts) -> None:
     applied(parts, ACTIVITY)
     start = NOW - NOW % HOUR
-    feed(parts, "activity", [event(0, start), event(1, start + 30 * MINUTE), event(2, start + 40 * MINUTE)], clock=start + HOUR)
+    feed(
+        parts,
+        "activity",
+        [event(0, start), event(1, start + 30 * MINUTE), event(2, start + 40 * MINUTE)],
+        clock=start + HOUR,
+    )
 
     def history(read: Any, keys: Any, at: Micros) -> Any:
         return {"activity__n_1h": [1]}, [start]
@@ -389,7 +404,9 @@ def test_composite_keys_mapped_keys_and_aliases_read_the_rows_they_name(parts: P
     ids=str,
 )  # fmt: skip
 def test_a_key_is_found_in_whatever_form_it_is_given(parts: Parts, dtype: DType, value: Any, others: list[Any]) -> None:
-    view = FeatureView("typed", source=ROWS, entities=[Entity("e", ["k"])], schema=[Field("k", dtype), Field("x", Int64)])
+    view = FeatureView(
+        "typed", source=ROWS, entities=[Entity("e", ["k"])], schema=[Field("k", dtype), Field("x", Int64)]
+    )
     applied(parts, view)
     (plain,) = plain_values(pa.array([value], dtype.arrow()), dtype)
     put(parts, "typed", (plain,), NOW, 5)
@@ -419,7 +436,9 @@ def test_a_key_of_32_and_of_64_bits_is_one_key(parts: Parts) -> None:
     ],
     ids=["dicts", "generator", "lists", "numpy", "floats", "series", "tuples", "pandas", "polars", "arrow"],
 )  # fmt: skip
-def test_entity_rows_are_dicts_columns_or_tables_and_what_is_not_asked_for_is_passed_over(parts: Parts, rows: Any) -> None:
+def test_entity_rows_are_dicts_columns_or_tables_and_what_is_not_asked_for_is_passed_over(
+    parts: Parts, rows: Any
+) -> None:
     applied(parts, PROFILE)
     put(parts, "profile", (2,), NOW, 7, "x", None)
     assert reader(parts, ["profile:age"]).read(rows, at=NOW)[0].to_dict() == {"user_id": [1, 2], "age": [None, 7]}
@@ -456,7 +475,9 @@ def test_a_key_that_does_not_fit_is_named(parts: Parts, rows: Any, message: str)
 
 
 def test_text_without_utf8_is_refused_as_a_key(parts: Parts) -> None:
-    applied(parts, FeatureView("shops", source=ROWS, entities=[SHOP], schema=[Field("shop", String), Field("x", Int64)]))
+    applied(
+        parts, FeatureView("shops", source=ROWS, entities=[SHOP], schema=[Field("shop", String), Field("x", Int64)])
+    )
     with pytest.raises(EntityFrameError, match="UTF-8"):
         reader(parts, "shops").read([{"shop": "\ud800"}], at=NOW)
 
@@ -486,7 +507,11 @@ def test_on_demand_features_see_request_values_and_the_moment(parts: Parts) -> N
     own = ratio_view()
     made = tuple(replace(each, view=each.view.with_function(own.function)) for each in selection.derivations)
     answering = Reader(parts, snapshot, replace(selection, derivations=made), history=no_history)
-    rows = [{"user_id": 1, "items": 2, "note": "a"}, {"user_id": 1, "items": None, "note": None}, {"user_id": 9, "items": np.int64(1), "note": "b"}]
+    rows = [
+        {"user_id": 1, "items": 2, "note": "a"},
+        {"user_id": 1, "items": None, "note": None},
+        {"user_id": 9, "items": np.int64(1), "note": "b"},
+    ]
 
     answer, _ = answering.read(rows, at=NOW)
 
@@ -512,7 +537,12 @@ def test_all_forms_of_an_answer_say_the_same(parts: Parts) -> None:
     assert values["seen"] == [datetime(2025, 12, 31, 12, tzinfo=UTC), None]
     table = answer.to_arrow(include_event_timestamps=True)
     assert table.select(list(values)).to_pydict() == values
-    assert [str(table.schema.field(name).type) for name in values] == ["int64", "timestamp[us, tz=UTC]", "int64", "int64"]
+    assert [str(table.schema.field(name).type) for name in values] == [
+        "int64",
+        "timestamp[us, tz=UTC]",
+        "int64",
+        "int64",
+    ]
     assert table["age__ts"].to_pylist() == answer.event_times["age"] == answer.to_dict(True)["age__ts"]
     assert answer.to_df()["n_1h"].tolist() == [0, 0]
     numbers, _ = reader(parts, ["profile:age", "activity:n_1h"]).read({"user_id": [1, 2]}, at=NOW)
@@ -556,19 +586,33 @@ def test_what_is_served_equals_history_at_several_moments(
     parts: Parts, drawn: list[tuple[Micros, int, str | None, int | None]], cut: int
 ) -> None:
     definitions = applied(parts, typed(ACTIVITY), NEWEST).project.views
-    events = [event(i, NOW + at, user=user, page=page, amount=amount) for i, (at, user, page, amount) in enumerate(drawn)]
+    events = [
+        event(i, NOW + at, user=user, page=page, amount=amount) for i, (at, user, page, amount) in enumerate(drawn)
+    ]
     rows = [{**each, "event_time": each["at"], "arrival": (each["offset"], 0)} for each in events]
 
     def history(read: Any, keys: Any, at: Micros) -> Any:
         asked = [features_as_of(rows, read.view, [key], at, defaults=False) for key in keys["user_id"]]
         known = [[row["at"] for row in rows if row["user_id"] == key and row["at"] <= at] for key in keys["user_id"]]
-        return {each.output: [one[each.name] for one in asked] for each in read.features}, [max(one, default=None) for one in known]
+        return {each.output: [one[each.name] for one in asked] for each in read.features}, [
+            max(one, default=None) for one in known
+        ]
 
     for view in ("activity", "newest"):
         for batch in filter(None, (events[:cut], events[cut:])):
             feed(parts, view, batch)
         answering = reader(parts, view, history=history)
-        for at in (NOW - HOUR, NOW - SECOND, NOW - 1, NOW, NOW + 1, NOW + MINUTE, NOW + 29 * MINUTE, NOW + 6 * HOUR, NOW + 30 * DAY):
+        for at in (
+            NOW - HOUR,
+            NOW - SECOND,
+            NOW - 1,
+            NOW,
+            NOW + 1,
+            NOW + MINUTE,
+            NOW + 29 * MINUTE,
+            NOW + 6 * HOUR,
+            NOW + 30 * DAY,
+        ):
             found = answering.read({"user_id": [1, 2]}, at=at)[0].to_dict()
             for place, key in enumerate((1, 2)):
                 for name, value in features_as_of(rows, definitions[view], [key], at).items():
@@ -647,6 +691,7 @@ def test_a_missing_key_is_answered_while_the_registry_is_away(
 
 def test_requests_are_told_apart_by_what_they_ask_for(store: FeatureStore) -> None:
     """Not by the identity of an object, which another one may have after it."""
+
     def ask(make: Callable[[], Any]) -> list[str]:
         return list(store.get_online_features([make()], [{"user_id": 1, "friend": 2}]).to_dict())
 
@@ -663,7 +708,13 @@ def test_a_past_moment_is_answered_from_the_files_with_its_status(tmp_path: Path
 
     (tmp_path / "feature_store.yaml").write_text("project: shop\n")
     times = pa.array([NOW - 3 * DAY, NOW + HOUR, NOW - HOUR, NOW + HOUR, NOW + HOUR], pa.timestamp("us", "UTC"))
-    table = {"user_id": [1, 1, 2, 2, 3], "age": [1, 2, None, 4, 5], "city": ["a", "b", None, "d", "e"], "seen": times, "at": times}
+    table = {
+        "user_id": [1, 1, 2, 2, 3],
+        "age": [1, 2, None, 4, 5],
+        "city": ["a", "b", None, "d", "e"],
+        "seen": times,
+        "at": times,
+    }
     pq.write_table(pa.table(table), tmp_path / "rows.parquet")
     with FeatureStore(tmp_path, clock=lambda: moment(NOW)) as store:
         applied(store.parts, PROFILE)

@@ -15,9 +15,9 @@ import pytest
 
 from asof import FeatureStore
 from asof.config import load_config, shared_stores
-from asof.flows.archiving import REPLAYED, archive_schema
 from asof.flows.facts import change_facts
-from asof.flows.shared_logs import kept_topics
+from asof.flows.rows.archive import REPLAYED, archive_schema
+from asof.flows.stream.shared_logs import kept_topics
 from tests.stores.write_one_log_folder import FEATURES, NOON, order, visit, write_repository
 
 STORES = Path(__file__).parents[1] / "stores" / "one_log_folder.tar.gz"
@@ -120,7 +120,9 @@ def test_a_purge_leaves_the_other_project_whole(folder: Path, open_store: Callab
     assert both(lab, "seen:visits_ever", 1) == ([1], [1])
 
 
-@pytest.mark.parametrize(("one", "other"), [("push", "kafka"), ("shop", "shop_dev"), ("orders", "visits"), ("a0", "a00")])
+@pytest.mark.parametrize(
+    ("one", "other"), [("push", "kafka"), ("shop", "shop_dev"), ("orders", "visits"), ("a0", "a00")]
+)
 def test_no_project_name_leads_into_the_topics_of_another(
     folder: Path, open_store: Callable[..., FeatureStore], one: str, other: str
 ) -> None:

@@ -7,12 +7,17 @@ from deltalake import write_deltalake
 
 from asof.definitions import FileSource
 from asof.errors import SourceError
-from asof.offline.duckdb import DuckDBOffline
+from asof.offline.duckdb.engine import DuckDBOffline
 from asof.sources.file import FileReader
 from asof.sources.protocol import Need
 from asof.testing.sources import ROWS, SourceReaderSuite
 
-REMOTE = ("s3://bucket/rides.parquet", "gs://bucket/rides/*.parquet", "https://h/rides.csv", "file://other/rides.parquet")
+REMOTE = (
+    "s3://bucket/rides.parquet",
+    "gs://bucket/rides/*.parquet",
+    "https://h/rides.csv",
+    "file://other/rides.parquet",
+)
 
 
 @pytest.mark.parametrize("path", REMOTE)
@@ -76,9 +81,7 @@ class TestFileUrl(FileSuite):
             if rows is None:
                 return FileSource(f"file://{tmp_path}/nowhere.parquet", name="rides", timestamp_field="at")
             self.write(rows, tmp_path / self.path)
-            return FileSource(
-                f"file://{tmp_path}/rides%20of%20may.parquet", name="rides", timestamp_field="at"
-            )
+            return FileSource(f"file://{tmp_path}/rides%20of%20may.parquet", name="rides", timestamp_field="at")
 
         return make
 
@@ -146,5 +149,3 @@ def test_a_path_that_holds_nothing_usable_is_one_clear_error(tmp_path, path, mes
 
     assert message in caught.value.message
     assert hint in caught.value.hint
-
-

@@ -23,13 +23,18 @@ from asof.definitions import (
     Snapshot,
 )
 from asof.errors import NotFound, RequestError
-from asof.flows.archiving import archive_schema
-from asof.flows.build import rebuild
-from asof.flows.fingerprints import TableHash
-from asof.flows.historical import HistoricalResult, read_history
-from asof.flows.parts import Parts
-from asof.flows.stream import run_stream
-from asof.flows.training_sets import list_training_sets, read_training_set, rebuild_training_set, training_set
+from asof.flows.offline.read import HistoricalResult, read_history
+from asof.flows.offline.training_sets.hashes import TableHash
+from asof.flows.offline.training_sets.rebuild import (
+    list_training_sets,
+    read_training_set,
+    rebuild_training_set,
+    training_set,
+)
+from asof.flows.rows.archive import archive_schema
+from asof.flows.stores import Parts
+from asof.flows.stream.rebuild import rebuild
+from asof.flows.stream.run import run_stream
 from asof.selection import Selection, select
 from asof.timing import HOUR, MINUTE, Micros
 from asof.types import Float64, Int64, String

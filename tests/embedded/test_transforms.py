@@ -31,7 +31,7 @@ SQL = '''"""
 SELECT CAST(payload ->> '$.user.id' AS BIGINT) AS user_id, lower(payload ->> '$.pages[0].name') AS page, ts
 FROM message WHERE kind <> 'ping'
 """'''
-FUNCTION = '''
+FUNCTION = """
 def rows_of(messages: pa.Table) -> pa.Table:
     import json
 
@@ -42,7 +42,7 @@ def rows_of(messages: pa.Table) -> pa.Table:
         "ts": messages["ts"],
         "keep": pc.not_equal(messages["kind"], "ping"),
     })
-'''
+"""
 
 
 def message(user, page, *, kind="view", at=NOW):
@@ -71,7 +71,12 @@ def store(tmp_path, request):
 
 
 def test_nested_messages_become_rows_and_some_are_left_out(store):
-    messages = [message(1, "Home"), message("two", "Home", kind="ping"), message(3, "Cart"), message(1, "Ping", kind="ping")]
+    messages = [
+        message(1, "Home"),
+        message("two", "Home", kind="ping"),
+        message(3, "Cart"),
+        message(1, "Ping", kind="ping"),
+    ]
     store.parts.log.send("clicks", messages, partition=0, durable=True)
 
     counts = store.stream_run(until_caught_up=True)
@@ -137,7 +142,7 @@ def wrong(messages):
 
 
 def test_a_function_that_fails_on_everything_hits_the_limit(tmp_path, monkeypatch):
-    monkeypatch.setattr("asof.flows.ingest.LIMIT_AFTER_S", 0.0)
+    monkeypatch.setattr("asof.flows.stream.ingest.LIMIT_AFTER_S", 0.0)
     function = "\ndef fails(messages):\n    raise KeyError('no such thing')\n"
     with store_with(tmp_path, "fails", function=function) as store:
         store.parts.log.send("clicks", [message(1, "a")] * 1500, partition=0, durable=True)
@@ -181,8 +186,6 @@ def test_keys_and_tombstones_go_round_the_transform(tmp_path):
 
 def test_sql_that_the_engine_does_not_know_is_found_by_plan(tmp_path):
     with pytest.raises(AsofError, match="no_such_function"):
-        store_with(tmp_path, "\"SELECT no_such_function(kind) AS user_id, kind AS page, ts FROM message\"")
+        store_with(tmp_path, '"SELECT no_such_function(kind) AS user_id, kind AS page, ts FROM message"')
     with pytest.raises(AsofError, match="the transform's column 'user_id' to be Int64"):
-        store_with(tmp_path, "\"SELECT kind AS user_id, kind AS page, ts FROM message\"")
-
-
+        store_with(tmp_path, '"SELECT kind AS user_id, kind AS page, ts FROM message"')

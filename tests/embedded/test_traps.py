@@ -42,7 +42,13 @@ ASKED = ["totals:most_1d", "spread:spread", "latest:shop", "totals:sales_1d", "l
 def write_sales(folder: Path, *rows: tuple[int, int, str, datetime, datetime]) -> None:
     users, prices, shops, at, created = zip(*rows, strict=True)
     times = pa.timestamp("us", "UTC")
-    table = {"user_id": users, "price": prices, "shop": shops, "at": pa.array(at, times), "created": pa.array(created, times)}
+    table = {
+        "user_id": users,
+        "price": prices,
+        "shop": shops,
+        "at": pa.array(at, times),
+        "created": pa.array(created, times),
+    }
     pq.write_table(pa.table(table), folder / "sales.parquet")
 
 
@@ -64,7 +70,9 @@ def repository(folder: Path, project: str, data: Path) -> Path:
 
 def values(store: FeatureStore, at: datetime, *features: str) -> tuple[list[object], list[object]]:
     """What history and serving say of user 1 at `at`, where the store's clock stands."""
-    trained = store.get_historical_features({"user_id": [1], "event_timestamp": [at]}, features).to_arrow().to_pylist()[0]
+    trained = (
+        store.get_historical_features({"user_id": [1], "event_timestamp": [at]}, features).to_arrow().to_pylist()[0]
+    )
     served = store.get_online_features(features, [{"user_id": 1}]).to_dict()
     names = [each.split(":")[1] for each in features]
     return [trained[name] for name in names], [served[name][0] for name in names]
@@ -153,7 +161,25 @@ def test_a_teardown_leaves_a_project_with_a_longer_name_as_it_was(tmp_path: Path
         store.close()
 
 
-ODD_NAMES = ["ts", "created", "arrived", "known", "part", "place", "mark", "n", "k0", "c0", "f0", "row", "source_row", "own_n", "rowid", "offset", "select"]
+ODD_NAMES = [
+    "ts",
+    "created",
+    "arrived",
+    "known",
+    "part",
+    "place",
+    "mark",
+    "n",
+    "k0",
+    "c0",
+    "f0",
+    "row",
+    "source_row",
+    "own_n",
+    "rowid",
+    "offset",
+    "select",
+]
 """Names that queries use themselves, and one that SQL does."""
 
 
@@ -161,10 +187,12 @@ ODD_NAMES = ["ts", "created", "arrived", "known", "part", "place", "mark", "n", 
 def test_a_column_may_be_called_as_asof_calls_its_own(name: str, tmp_path: Path) -> None:
     folder = repository(tmp_path / "repo", "shop", tmp_path / "data")
     (folder / "features.py").write_text(
-        FEATURES.split("@on_demand")[0].replace("price", name).replace("created_timestamp_column=\"created\"", 'lag="1d"')
+        FEATURES.split("@on_demand")[0].replace("price", name).replace('created_timestamp_column="created"', 'lag="1d"')
     )
     times = pa.array([NOON, NOON + timedelta(hours=1)], pa.timestamp("us", "UTC"))
-    pq.write_table(pa.table({"user_id": [1, 1], name: [10, 30], "shop": ["a", "b"], "at": times}), folder / "sales.parquet")
+    pq.write_table(
+        pa.table({"user_id": [1, 1], name: [10, 30], "shop": ["a", "b"], "at": times}), folder / "sales.parquet"
+    )
     at = NOON + timedelta(hours=2)
     with FeatureStore(folder, clock=lambda: at) as store:
         try:

@@ -17,9 +17,17 @@ def main() -> None:
     user = Entity(name="user", join_keys=["user_id"], value_type=ValueType.INT64)
     rows = FileSource(name="rows", path=str(folder / "none.parquet"), timestamp_field="at")
     key = Field(name="user_id", dtype=Int64)
-    profile = FeatureView(name="profile", entities=[user], ttl=timedelta(days=30), source=rows, schema=[key, Field(name="age", dtype=Int64)])
+    profile = FeatureView(
+        name="profile",
+        entities=[user],
+        ttl=timedelta(days=30),
+        source=rows,
+        schema=[key, Field(name="age", dtype=Int64)],
+    )
     newest = FeatureView(
-        name="newest", entities=[user], source=PushSource(name="clicks", batch_source=rows),
+        name="newest",
+        entities=[user],
+        source=PushSource(name="clicks", batch_source=rows),
         schema=[key, Field(name="page", dtype=String), Field(name="amount", dtype=Float64)],
     )
     done = []
@@ -27,7 +35,10 @@ def main() -> None:
         auth = {"auth": {"type": "oidc", "token": token}} if token else {}
         registry = {"registry_type": "file", "path": str(folder / f"registry{i}.db")}
         options = {
-            "project": "shop", "provider": "local", "registry": registry, "online_store": {"type": "remote", "path": url},
+            "project": "shop",
+            "provider": "local",
+            "registry": registry,
+            "online_store": {"type": "remote", "path": url},
             "entity_key_serialization_version": 3,
         }
         FeatureStore(config=RepoConfig(**options)).apply([user, profile, newest])

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from asof.offline.postgres import PostgresOffline
+from asof.offline.postgres.engine import PostgresOffline
 from tests.embedded.test_composite_keys import ArchivedColumnsSuite, CompositeKeysSuite
 
 pytestmark = pytest.mark.integration

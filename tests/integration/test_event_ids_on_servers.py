@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 
-from asof.flows.claims import EVENTS
-from asof.log.kafka import KafkaLog
+from asof.flows.stream.event_ids import EVENTS
+from asof.log.kafka.log import KafkaLog
 from asof.testing.streams import Clock, live_through, visit
 from tests.embedded.test_event_ids import Run, source, views
 from tests.parts import close, embedded_parts
@@ -35,11 +35,11 @@ def run(
     )  # fmt: skip
     online: Any
     if request.param == "redis":
-        from asof.online.redis import RedisOnlineStore
+        from asof.online.redis.store import RedisOnlineStore
 
         online = RedisOnlineStore(request.getfixturevalue("redis").url, clock=clock, key_prefix=f"{key_prefix}:")
     else:
-        from asof.online.postgres import PostgresOnlineStore
+        from asof.online.postgres.store import PostgresOnlineStore
 
         online = PostgresOnlineStore(request.getfixturevalue("postgres_url"))
     parts = replace(parts, log=log, online=online)

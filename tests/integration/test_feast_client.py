@@ -47,7 +47,14 @@ def test_feasts_client_reads_and_writes_as_it_does_with_its_own_server(done):
         "half": [pytest.approx(0.1), None], "seen": [1767225601, None],
     }  # fmt: skip
     # A service is what the server has under that name, whatever the client's own registry says.
-    assert done["service"] == {"user_id": [1], "age": [30], "city": ["Bonn"], "n_1h": [0], "total": [None], "session": [0]}
+    assert done["service"] == {
+        "user_id": [1],
+        "age": [30],
+        "city": ["Bonn"],
+        "n_1h": [0],
+        "total": [None],
+        "session": [0],
+    }
     assert done["full names"] == {"user_id": [1], "profile__age": [30]}
     assert done["pair"] == {"user_id": [1, 1], "shop_id": ["b", "x"], "visits": [4, None]}
     assert done["online_read"] == ["2026-01-01T01:02:03.250000+00:00", 30, 1767225601]

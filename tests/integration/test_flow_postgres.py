@@ -17,7 +17,7 @@ import pytest
 
 from asof import FeatureStore
 from asof.errors import CheckFailed, EntityFrameError, RowsRefused
-from asof.flows.letters import list_letters
+from asof.flows.stream.dead_letters import list_letters
 from tests.oracle import same
 
 pytestmark = pytest.mark.integration
@@ -25,7 +25,7 @@ pytestmark = pytest.mark.integration
 NOW = datetime(2026, 3, 1, 12, tzinfo=UTC)
 MODEL = "model"
 
-DEFINITIONS = '''
+DEFINITIONS = """
 from asof import (Aggregation, Entity, FeatureService, FeatureView, Field, LogSource, PostgresSource, PushSource,
                   RequestSource, Session, Sliding, on_demand_feature_view)
 from asof.types import Array, Date, Decimal, Float64, Int64, Json, String, Timestamp
@@ -64,7 +64,7 @@ def ratios(inputs):
 
 
 model = FeatureService("model", features=[profile, bought, visits, stars, ratios])
-'''
+"""
 
 
 @pytest.fixture(scope="module")
@@ -193,12 +193,20 @@ class Story:
             SELECT user_id, ordered_at AS event_timestamp, price AS basket FROM orders
             WHERE amount IS NOT NULL ORDER BY ordered_at, price, amount
         """
-        return self.store.get_historical_features(text, ["profile:country", "profile:budget", "visits", "ratios"]).to_arrow().to_pylist()
+        return (
+            self.store.get_historical_features(text, ["profile:country", "profile:budget", "visits", "ratios"])
+            .to_arrow()
+            .to_pylist()
+        )
 
     def by_range(self) -> list[dict[str, Any]]:
-        return self.store.get_historical_features(
-            None, ["visits", "stars"], start_date=NOW - timedelta(days=1), end_date=NOW
-        ).to_arrow().to_pylist()
+        return (
+            self.store.get_historical_features(
+                None, ["visits", "stars"], start_date=NOW - timedelta(days=1), end_date=NOW
+            )
+            .to_arrow()
+            .to_pylist()
+        )
 
     def training_set(self) -> list[dict[str, Any]]:
         result = self.store.get_historical_features(self.frame(), MODEL)
@@ -231,17 +239,19 @@ def stores(database: str, tmp_path_factory: Any) -> Iterator[dict[str, Story]]:
     root = tmp_path_factory.mktemp("flow")
     rest = "registry: data/registry.db\nonline_store: {type: sqlite, path: data/online.db}\n"
     made = {
-        "postgres": Story(root / "postgres", f"project: shop\n{rest}offline_store: {{type: postgres, url: '{database}'}}\n"),
-        "duckdb": Story(root / "duckdb", f"project: shop\n{rest}connections: {{db: {{type: postgres, url: '{database}'}}}}\n"),
+        "postgres": Story(
+            root / "postgres", f"project: shop\n{rest}offline_store: {{type: postgres, url: '{database}'}}\n"
+        ),
+        "duckdb": Story(
+            root / "duckdb", f"project: shop\n{rest}connections: {{db: {{type: postgres, url: '{database}'}}}}\n"
+        ),
     }
     yield made
     for each in made.values():
         each.store.close()
 
 
-def test_the_whole_flow_answers_in_postgres_what_it_answers_in_duckdb(
-    stores: dict[str, Story], database: str
-) -> None:
+def test_the_whole_flow_answers_in_postgres_what_it_answers_in_duckdb(stores: dict[str, Story], database: str) -> None:
     answers = {name: story.run() for name, story in stores.items()}
 
     for name in answers["duckdb"]:
@@ -259,7 +269,10 @@ def test_the_whole_flow_answers_in_postgres_what_it_answers_in_duckdb(
 
 
 def test_a_view_that_is_elsewhere_is_refused_by_plan(database: str, tmp_path: Path) -> None:
-    pq.write_table(pa.table({"user_id": [1], "at": pa.array([NOW], pa.timestamp("us", "UTC")), "n": [1]}), tmp_path / "rows.parquet")
+    pq.write_table(
+        pa.table({"user_id": [1], "at": pa.array([NOW], pa.timestamp("us", "UTC")), "n": [1]}),
+        tmp_path / "rows.parquet",
+    )
     story = Story(tmp_path / "repo", f"project: elsewhere\noffline_store: {{type: postgres, url: '{database}'}}\n")
     (tmp_path / "repo" / "features.py").write_text(
         "from asof import Entity, FeatureView, FileSource\n"

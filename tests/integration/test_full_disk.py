@@ -68,7 +68,9 @@ class Disk:
 def disk(tmp_path: Path) -> Iterator[Disk]:
     path = tmp_path / "disk"
     path.mkdir()
-    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=4m", "tmpfs", str(path)], capture_output=True, text=True)
+    mounted = subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", "size=4m", "tmpfs", str(path)], capture_output=True, text=True
+    )
     if mounted.returncode != 0:
         pytest.skip(f"no small file system can be had: {mounted.stderr.strip()}")
     try:
@@ -120,9 +122,17 @@ def test_a_full_disk_is_said_and_with_room_again_both_sides_agree(part: str, dis
     kept = 2
     disk.fill()
     if part == "log":
-        refused(lambda: store.push("clicks", rows(20)), str(disk.path), "no space left", "nothing of it was kept", "send again")
+        refused(
+            lambda: store.push("clicks", rows(20)),
+            str(disk.path),
+            "no space left",
+            "nothing of it was kept",
+            "send again",
+        )
     elif part == "online":
-        refused(lambda: store.push("clicks", rows(20)), "are kept in its log", "the disk is full", "do not push them again")
+        refused(
+            lambda: store.push("clicks", rows(20)), "are kept in its log", "the disk is full", "do not push them again"
+        )
         refused(lambda: store.materialize(full=True), str(disk.path), "the disk is full", "free some space")
         kept += 20
     elif part == "archive":
@@ -131,7 +141,10 @@ def test_a_full_disk_is_said_and_with_room_again_both_sides_agree(part: str, dis
         kept += 20
     else:
         refused(store.materialize, "registry", str(disk.path), "the disk is full; nothing was written")
-        refused(lambda: store.get_historical_features({"user_id": [1], "event_timestamp": [NOW]}, READ).save("set"), "the disk is full")
+        refused(
+            lambda: store.get_historical_features({"user_id": [1], "event_timestamp": [NOW]}, READ).save("set"),
+            "the disk is full",
+        )
     assert store.get_online_features(["people:age"], [{"user_id": 1}]).to_dict()["age"] == [30], "serving goes on"
     disk.clear()
     store.push("clicks", rows(1))

@@ -16,14 +16,14 @@ from pathlib import Path
 import pytest
 
 from asof.errors import LogError
-from asof.log.file import FileLog
+from asof.log.file.log import FileLog
 from asof.testing.log import LogSuite, Member
 
 pytestmark = pytest.mark.integration
 
 OPEN = """
 import os, sys, time
-from asof.log.file import FileLog
+from asof.log.file.log import FileLog
 log = FileLog(sys.argv[1], clock=lambda: time.time_ns() // 1000, segment_bytes=20_000, session_timeout_s=1.0)
 """
 

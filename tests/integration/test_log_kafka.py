@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from asof.log.kafka import KafkaLog
+from asof.log.kafka.log import KafkaLog
 from asof.testing.log import LogSuite, OpenLog
 from tests.services import Kafka
 
@@ -29,9 +29,7 @@ class TestKafkaLog(LogSuite):
         def make() -> KafkaLog:
             # A member learns of a rebalance by its next heartbeat.
             quick = {"heartbeat.interval.ms": 200}
-            log = KafkaLog(
-                kafka.bootstrap, clock=now, topic_prefix=topic_prefix, session_timeout_s=6, settings=quick
-            )
+            log = KafkaLog(kafka.bootstrap, clock=now, topic_prefix=topic_prefix, session_timeout_s=6, settings=quick)
             opened.append(log)
             return log
 

@@ -11,7 +11,7 @@ import pytest
 from confluent_kafka import KafkaError, KafkaException
 
 from asof.errors import ConfigError, LogError
-from asof.log.kafka import KafkaLog
+from asof.log.kafka.log import KafkaLog
 from asof.log.protocol import LogUnreachable, UnknownTopic
 from tests.services import Kafka
 from tests.services.processes import free_port

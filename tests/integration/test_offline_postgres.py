@@ -17,7 +17,7 @@ import pytest
 from asof.definitions import Entity, FeatureView, Field
 from asof.dtypes import Array, Decimal, Int64, Json, String, Timestamp
 from asof.errors import Interrupted, SourceError, StorageError
-from asof.offline.postgres import PostgresOffline
+from asof.offline.postgres.engine import PostgresOffline
 from asof.offline.protocol import Archive
 from asof.sources.protocol import Relation
 from asof.sql import PointInTime
@@ -58,7 +58,7 @@ def execute(shared: PostgresOffline, *statements: str) -> None:
 def test_types_that_only_postgres_has_are_read_as_ours(shared: PostgresOffline) -> None:
     execute(
         shared,
-        "CREATE TABLE odd (\"user\" int2, happened timestamp(3), n numeric(12,2), many numeric[], id uuid, doc jsonb)",
+        'CREATE TABLE odd ("user" int2, happened timestamp(3), n numeric(12,2), many numeric[], id uuid, doc jsonb)',
         "INSERT INTO odd VALUES (1, '2020-09-13 12:26:39', 1.5, '{1.25,NULL}', "
         "'A0EEBC99-9C0B-4EF8-BB6D-6BB9BD380A11', '{\"a\": 1}'), (1, '-infinity', 9, NULL, NULL, NULL)",
     )

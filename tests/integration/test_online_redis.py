@@ -11,9 +11,9 @@ import pytest
 
 from asof.errors import StorageError
 from asof.online.protocol import NO_ROW, Lookup, Newest, Table, Unchanged, pack_version
-from asof.online.redis import RedisOnlineStore
-from asof.online.redis_connection import Connection
-from asof.online.redis_scripts import LATER_MS
+from asof.online.redis.connection import Connection
+from asof.online.redis.scripts import LATER_MS
+from asof.online.redis.store import RedisOnlineStore
 from asof.testing.online import OnlineStoreSuite
 from tests.services import Redis
 from tests.services.redis import PASSWORD
@@ -146,7 +146,7 @@ def test_what_is_asked_for_is_read_later_or_dropped(open_store: Open, redis) -> 
 def test_rows_of_any_size_are_decided_alike(
     request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch, key_prefix: str, kind: str, small_bytes: int
 ) -> None:
-    monkeypatch.setattr("asof.online.redis_write.SMALL_BYTES", small_bytes)
+    monkeypatch.setattr("asof.online.redis.write.SMALL_BYTES", small_bytes)
     server = request.getfixturevalue(kind)
     nodes = server.nodes if kind == "redis_cluster" else [server]
     for open_one in opener(nodes, key_prefix, url=server.url, redis_type=kind, clock=lambda: YEAR):
@@ -172,7 +172,7 @@ def test_rows_of_any_size_are_decided_alike(
 
 
 def test_the_views_of_one_entity_lie_in_one_slot() -> None:
-    from asof.online.redis_keys import Names, anchors, slot_of
+    from asof.online.redis.keys import Names, anchors, slot_of
 
     names = Names("asof:")
     keys = [names.rows(table) + b"\x91\xcd}\x01{}" + b"}" for table in (TRIPS, STATE)]
@@ -181,11 +181,15 @@ def test_the_views_of_one_entity_lie_in_one_slot() -> None:
     assert slot_of(b"123456789") == 12739  # the example of the cluster's specification
 
 
-def test_a_row_expires_by_itself_where_the_clock_is_the_servers(store: RedisOnlineStore, redis, key_prefix: str) -> None:
+def test_a_row_expires_by_itself_where_the_clock_is_the_servers(
+    store: RedisOnlineStore, redis, key_prefix: str
+) -> None:
     with redis.client() as client:
         seconds, micros = client.time()
     now = seconds * 1_000_000 + micros
-    store.write(TRIPS, [b"gone", b"kept"], [b"x"] * 2, condition=Newest([V1] * 2), expires_at=[now - 10_000, now + YEAR])
+    store.write(
+        TRIPS, [b"gone", b"kept"], [b"x"] * 2, condition=Newest([V1] * 2), expires_at=[now - 10_000, now + YEAR]
+    )
 
     assert store.read([Lookup(TRIPS, [b"gone", b"kept"])]) == [[None, (b"x", V1)]]
     assert [key for key, *_ in store.scan(TRIPS)] == [b"kept"]
@@ -218,9 +222,7 @@ def test_a_dropped_project_leaves_nothing_behind(store: RedisOnlineStore, redis,
 
 
 @pytest.mark.parametrize("kind", ["single", "cluster"])
-def test_a_drop_beside_writers_leaves_no_rows(
-    kind: str, redis, redis_cluster, key_prefix: str
-) -> None:
+def test_a_drop_beside_writers_leaves_no_rows(kind: str, redis, redis_cluster, key_prefix: str) -> None:
     servers = [redis] if kind == "single" else redis_cluster.nodes
     options = {"url": redis.url} if kind == "single" else {"url": redis_cluster.url, "redis_type": "redis_cluster"}
     for open_one in opener(servers, key_prefix, **options):
@@ -308,7 +310,7 @@ def test_a_lost_store_refuses_writes_and_has_no_tables(private_redis) -> None:
 
 
 def test_a_large_table_is_scanned_window_by_window(store: RedisOnlineStore, monkeypatch: Any) -> None:
-    monkeypatch.setattr("asof.online.redis.KEYS_IN_WINDOW", 100)
+    monkeypatch.setattr("asof.online.redis.store.KEYS_IN_WINDOW", 100)
     keys = [b"%04d" % i for i in range(1000)]
     store.write(TRIPS, keys, keys, condition=Newest([V1] * 1000))
 
@@ -370,7 +372,7 @@ def test_a_unix_socket_serves_too(private_service, tmp_path_factory: Any) -> Non
 
 
 def test_a_slot_on_its_way_to_another_node_is_read_and_written(private_redis_cluster) -> None:
-    from asof.online.redis_keys import slot_of
+    from asof.online.redis.keys import slot_of
 
     store = RedisOnlineStore(private_redis_cluster.url, redis_type="redis_cluster")
     store.prepare(TRIPS)

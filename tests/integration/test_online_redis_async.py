@@ -13,9 +13,9 @@ import pytest
 
 from asof.errors import StorageError
 from asof.online.protocol import NO_ROW, Lookup, Newest, Table, Unchanged, pack_version
-from asof.online.redis import RedisOnlineStore
-from asof.online.redis_async import AsyncReader
-from asof.online.redis_connection import Lost
+from asof.online.redis.aio import AsyncReader
+from asof.online.redis.connection import Lost
+from asof.online.redis.store import RedisOnlineStore
 from tests.integration.test_online_redis import of_sentinel
 from tests.services import Redis
 

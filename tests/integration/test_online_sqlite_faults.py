@@ -14,7 +14,7 @@ import pytest
 
 from asof.errors import StorageError
 from asof.online.protocol import Lookup, Newest, Table, pack_version
-from asof.online.sqlite import SqliteOnlineStore
+from asof.online.sqlite.store import SqliteOnlineStore
 
 TRIPS = Table("prod", "trips", "1-1", "latest")
 STATE = Table("prod", "traffic", "1-1", "state")
@@ -23,7 +23,7 @@ ROWS = 700
 WRITER = """
 import sys
 from asof.online.protocol import *
-from asof.online.sqlite import SqliteOnlineStore
+from asof.online.sqlite.store import SqliteOnlineStore
 store = SqliteOnlineStore(sys.argv[1])
 table = Table("prod", "trips", "1-1", "latest")
 store.prepare(table)
@@ -42,7 +42,7 @@ while True:
 ADDER = """
 import sys
 from asof.online.protocol import *
-from asof.online.sqlite import SqliteOnlineStore
+from asof.online.sqlite.store import SqliteOnlineStore
 store = SqliteOnlineStore(sys.argv[1])
 table = Table("prod", "traffic", "1-1", "state")
 store.prepare(table)
@@ -114,7 +114,7 @@ def test_processes_that_make_the_file_at_the_same_moment_all_succeed(tmp_path: P
     script = """
 import sys
 from asof.online.protocol import Table
-from asof.online.sqlite import SqliteOnlineStore
+from asof.online.sqlite.store import SqliteOnlineStore
 store = SqliteOnlineStore(sys.argv[1])
 sys.stdin.read()
 store.prepare(Table("p", sys.argv[2], "1-1", "latest"))
@@ -148,7 +148,7 @@ def test_a_file_that_may_not_grow_is_a_storage_error_and_keeps_what_it_has(tmp_p
 import resource, sys
 from asof.errors import StorageError
 from asof.online.protocol import *
-from asof.online.sqlite import SqliteOnlineStore
+from asof.online.sqlite.store import SqliteOnlineStore
 store = SqliteOnlineStore(sys.argv[1])
 table = Table("prod", "trips", "1-1", "latest")
 store.prepare(table)

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from asof.offline.duckdb import DuckDBEngine
+from asof.offline.duckdb.engine import DuckDBEngine
 from tests.embedded.test_point_in_time import check_against_the_oracle, check_what_was_known, views_of_every_kind
 
 pytestmark = [pytest.mark.integration, pytest.mark.slow]

@@ -14,7 +14,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from asof.definitions import Aggregation, Session
-from asof.offline.postgres import PostgresOffline
+from asof.offline.postgres.engine import PostgresOffline
 from asof.planning.sources import copy_of
 from asof.sources.protocol import Relation
 from asof.timing import SECOND
@@ -98,7 +98,9 @@ def test_every_kind_of_view_and_every_function_answers_like_the_oracle(engine: P
 
 
 @pytest.mark.parametrize("known", [None, True])
-@pytest.mark.parametrize("indexes", [(), ('"user", happened', "shop, happened DESC", '"shop", "user", happened', "happened")])
+@pytest.mark.parametrize(
+    "indexes", [(), ('"user", happened', "shop, happened DESC", '"shop", "user", happened', "happened")]
+)
 def test_an_index_changes_no_answer(
     engine: PostgresOffline, url: str, indexes: tuple[str, ...], known: bool | None
 ) -> None:

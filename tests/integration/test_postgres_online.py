@@ -14,7 +14,7 @@ import psycopg
 import pytest
 
 from asof.errors import StorageError
-from asof.online.postgres import PostgresOnlineStore
+from asof.online.postgres.store import PostgresOnlineStore
 from asof.online.protocol import NO_ROW, Lookup, Newest, StoreReplaced, Table, Unchanged, pack_version
 from asof.testing.online import OnlineStoreSuite
 from tests.services import Postgres

@@ -11,12 +11,12 @@ import pyarrow as pa
 import pytest
 
 from asof import Entity, FeatureView, Field, PostgresSource
-from asof.backends import Connection
 from asof.dtypes import Array, Bool, Bytes, Date, Decimal, Float32, Float64, Int32, Int64, Json, String, Timestamp
 from asof.errors import SourceError
-from asof.offline.duckdb import DuckDBOffline
+from asof.offline.duckdb.engine import DuckDBOffline
+from asof.opening.products import Connection
 from asof.selection import FeatureOut, ViewRead
-from asof.sources.postgres import PostgresReader
+from asof.sources.postgres.reader import PostgresReader
 from asof.sources.protocol import Need
 from asof.sql import PointInTime
 from asof.testing.sources import SourceReaderSuite
@@ -205,7 +205,7 @@ def test_a_numeric_without_precision_takes_the_type_that_the_source_declares(rea
 @pytest.fixture
 def statements(reader, monkeypatch):
     """The SELECTs that fetch rows."""
-    from asof.sources.postgres import _Scan
+    from asof.sources.postgres.reader import _Scan
 
     sent = []
     original = _Scan.text
@@ -320,7 +320,7 @@ def test_all_sources_of_a_read_are_seen_as_of_one_moment(reader, engine, execute
     execute("CREATE TABLE a (id int8, at timestamptz); CREATE TABLE b (id int8, at timestamptz)")
     sources = [PostgresSource(table=name, timestamp_field="at") for name in "ab"]
     inputs = {source.name: reader.scan(source, Need()) for source in sources}
-    from asof.sources.postgres import _Scan
+    from asof.sources.postgres.reader import _Scan
 
     fetched = _Scan._fetched
 

@@ -147,7 +147,7 @@ def test_as_known_leaves_out_what_was_written_down_later(store):
 
 
 def test_materialize_brings_the_online_rows_up_to_date_and_fetches_the_news_alone(store, execute, now, monkeypatch):
-    from asof.sources.postgres import _Scan
+    from asof.sources.postgres.reader import _Scan
 
     fetched = []
     original = _Scan._fetched
@@ -184,7 +184,11 @@ def test_a_run_over_the_past_takes_late_rows_in_and_no_sum_goes_back(repo, now, 
         "INSERT INTO sales.orders (user_id, ordered_at, amount) "
         "SELECT 1, timestamptz '2026-02-01 00:00+00' - n * interval '1 d', 99999999.99 FROM generate_series(0, 6) n"
     )
-    past = {"start_date": NOW - timedelta(days=10), "end_date": NOW - timedelta(days=5), "feature_views": ["user_orders"]}
+    past = {
+        "start_date": NOW - timedelta(days=10),
+        "end_date": NOW - timedelta(days=5),
+        "feature_views": ["user_orders"],
+    }
     with FeatureStore(repo, clock=lambda: now["at"]) as store:
         store.apply()
 

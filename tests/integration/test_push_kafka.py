@@ -16,7 +16,7 @@ import pytest
 from confluent_kafka import KafkaError
 
 from asof import Aggregation, Entity, FeatureStore, FeatureView, Field, PushSource, Sliding
-from asof.log.kafka import KafkaLog
+from asof.log.kafka.log import KafkaLog
 from asof.log.protocol import OwnershipLost
 from asof.types import Float64, Int64, Timestamp
 from tests.services import Kafka
@@ -28,7 +28,7 @@ SESSION_TIMEOUT_S = 2
 
 OWNER = """
 import sys, time
-from asof.log.kafka import KafkaLog
+from asof.log.kafka.log import KafkaLog
 log = KafkaLog(sys.argv[1], clock=lambda: int(time.time() * 1e6), session_timeout_s=float(sys.argv[3]))
 number = log.own_partition(sys.argv[2])
 for line in sys.stdin:
@@ -102,7 +102,7 @@ def values(log: KafkaLog, topic: str, number: int) -> list[bytes | None]:
 
 def taken_over(log: KafkaLog, topic: str, number: int) -> bool:
     """Whether the partition is free by now, and this log has it."""
-    from asof.log.kafka_owner import living_owners
+    from asof.log.kafka.owner import living_owners
 
     if living_owners(log.broker, log.topic(topic), [number])[number]:
         return False

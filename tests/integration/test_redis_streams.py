@@ -18,11 +18,11 @@ from hypothesis import strategies as st
 
 from asof import Entity, FeatureStore, FeatureView, Field, FileSource, PushSource
 from asof.errors import StorageError
-from asof.flows.doctor import doctor
-from asof.flows.parts import Parts
-from asof.flows.stream import run_stream
+from asof.flows.admin.doctor import doctor
+from asof.flows.stores import Parts
+from asof.flows.stream.run import run_stream
 from asof.online.protocol import StoreReplaced
-from asof.online.redis import RedisOnlineStore
+from asof.online.redis.store import RedisOnlineStore
 from asof.testing.streams import DEFINITIONS, MORTALS, NOW, Clock, StreamRun, live_through, visit
 from asof.testing.traps import TrapsSuite
 from asof.timing import MINUTE, moment
@@ -167,9 +167,7 @@ def test_a_worker_replays_what_a_restart_lost_though_no_event_comes_in(tmp_path:
     close(run.parts)
 
 
-def test_restarts_that_lose_seconds_under_load_lose_and_double_no_event(
-    tmp_path: Path, lossy: Redis
-) -> None:
+def test_restarts_that_lose_seconds_under_load_lose_and_double_no_event(tmp_path: Path, lossy: Redis) -> None:
     rng = random.Random(1)
     clock = Clock()
     run = StreamRun(redis_parts(tmp_path, clock, url=lossy.url), clock, partitions=3)
@@ -286,7 +284,11 @@ def test_a_push_after_lost_seconds_is_read_at_once_and_brings_back_those_before(
 
 
 def write_rows(path: Path, count: int) -> None:
-    table = {"user_id": list(range(count)), "n": list(range(count)), "at": pa.array([NOW] * count, pa.timestamp("us", "UTC"))}
+    table = {
+        "user_id": list(range(count)),
+        "n": list(range(count)),
+        "at": pa.array([NOW] * count, pa.timestamp("us", "UTC")),
+    }
     pq.write_table(pa.table(table), path / "rows.parquet")
 
 

@@ -220,7 +220,9 @@ def test_a_killed_worker_is_replaced(folder):
         # One that ends soon after another was started for it is not started again at once.
         (victim,) = server.workers()
         os.kill(victim, signal.SIGKILL)
-        wait_until(lambda: any("ended with code -9 (2 in a row): starting another in 0.5 s" in line for line in server.said))
+        wait_until(
+            lambda: any("ended with code -9 (2 in a row): starting another in 0.5 s" in line for line in server.said)
+        )
         wait_until(lambda: server.workers() not in ([], [victim]))
 
 
@@ -251,10 +253,17 @@ def test_a_hundred_megabytes_are_refused_with_an_answer(folder):
 
 
 def test_slow_clients_are_cut_off_and_do_not_keep_others_waiting(folder):
-    (folder / "feature_store.yaml").write_text((folder / "feature_store.yaml").read_text() + "server:\n  receive_timeout_s: 1\n")
+    (folder / "feature_store.yaml").write_text(
+        (folder / "feature_store.yaml").read_text() + "server:\n  receive_timeout_s: 1\n"
+    )
     with serving(folder) as server:
         slow = []
-        for start in (b"", b"POST /get-online", b"POST /get-online-features HTTP/1.1\r\nhost: a\r\nx: ", b"POST /get-online-features HTTP/1.1\r\nhost: a\r\ncontent-length: 1000\r\n\r\n{"):
+        for start in (
+            b"",
+            b"POST /get-online",
+            b"POST /get-online-features HTTP/1.1\r\nhost: a\r\nx: ",
+            b"POST /get-online-features HTTP/1.1\r\nhost: a\r\ncontent-length: 1000\r\n\r\n{",
+        ):
             made = socket.create_connection(("127.0.0.1", server.port))
             made.sendall(start)
             slow.append(made)
@@ -271,7 +280,10 @@ def test_slow_clients_are_cut_off_and_do_not_keep_others_waiting(folder):
 
 def test_endless_headers_and_what_is_no_http_are_refused(folder):
     with serving(folder) as server:
-        for text, status in ((b"GET / HTTP/1.1\r\n" + b"x: " + b"y" * 400_000, b"431"), (b"\x16\x03\x01\x02\x00hello\r\n\r\n", b"400")):
+        for text, status in (
+            (b"GET / HTTP/1.1\r\n" + b"x: " + b"y" * 400_000, b"431"),
+            (b"\x16\x03\x01\x02\x00hello\r\n\r\n", b"400"),
+        ):
             made = socket.create_connection(("127.0.0.1", server.port))
             made.settimeout(20)
             try:
@@ -327,7 +339,19 @@ def test_workers_and_jobs_use_the_configuration_file_that_was_named(folder: Path
         assert online.exists()
 
 
-STRAY = ("orjson", "uvicorn", "starlette", "duckdb", "pyarrow", "numpy", "msgspec", "yaml", "click", "deltalake", "email")
+STRAY = (
+    "orjson",
+    "uvicorn",
+    "starlette",
+    "duckdb",
+    "pyarrow",
+    "numpy",
+    "msgspec",
+    "yaml",
+    "click",
+    "deltalake",
+    "email",
+)
 
 
 @pytest.mark.parametrize("start", [("-m", "asof"), ("-P", "-m", "asof")])

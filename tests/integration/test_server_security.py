@@ -72,7 +72,11 @@ def folder(built: Path, tmp_path: Path) -> Path:
 
 def configure(folder: Path, **sections: Any) -> None:
     # YAML is a superset of JSON.
-    lines = ["project: shop", f"clock: {NOW.isoformat()}", *(f"{name}: {json.dumps(each)}" for name, each in sections.items())]
+    lines = [
+        "project: shop",
+        f"clock: {NOW.isoformat()}",
+        *(f"{name}: {json.dumps(each)}" for name, each in sections.items()),
+    ]
     (folder / "feature_store.yaml").write_text("\n".join(lines) + "\n")
 
 
@@ -153,8 +157,12 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> Files:
     folder = tmp_path_factory.mktemp("tls")
     ours, theirs = trustme.CA(), trustme.CA()
     server = ours.issue_cert("127.0.0.1")
-    feeder = ours.issue_cert("feeder.shop", common_name="feeder", organization_name="Shop", organization_unit_name="Feeds")
-    stranger = theirs.issue_cert("feeder.shop", common_name="feeder", organization_name="Shop", organization_unit_name="Feeds")
+    feeder = ours.issue_cert(
+        "feeder.shop", common_name="feeder", organization_name="Shop", organization_unit_name="Feeds"
+    )
+    stranger = theirs.issue_cert(
+        "feeder.shop", common_name="feeder", organization_name="Shop", organization_unit_name="Feeds"
+    )
 
     def written(name: str, certificate: trustme.LeafCert) -> tuple[str, str]:
         certificate.private_key_pem.write_to_path(folder / f"{name}.key")
@@ -198,6 +206,20 @@ def test_over_tls_a_client_that_trusts_the_authority_reads(folder: Path, serve: 
             age(wrong)
     served.end()
     assert key.text not in "".join(served.said)
+
+
+def test_who_connects_and_never_says_a_word_of_tls_is_cut_off(folder: Path, serve: Any, files: Files) -> None:
+    configure(folder, auth={"keys": [key_entry(new_key(), "read")], "audit": "off"}, server={"receive_timeout_s": 1})
+    served = serve("--tls-cert", files.cert, "--tls-key", files.key)
+    for first in (b"", b"\x16\x03\x01"):
+        with socket.create_connection(("127.0.0.1", served.port)) as made:
+            # Less than a handshake may take by itself.
+            made.settimeout(40)
+            made.sendall(first)
+            try:
+                assert made.recv(1) == b""
+            except ConnectionResetError:
+                pass
 
 
 def test_a_client_certificate_stands_for_its_holder(folder: Path, serve: Any, files: Files) -> None:
@@ -263,7 +285,14 @@ def test_a_registry_that_is_out_of_reach_is_one_clear_message_too(folder: Path) 
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
-    registry = {"type": "postgres", "host": "127.0.0.1", "port": port, "user": "asof", "password": "hunter2", "database": "a"}
+    registry = {
+        "type": "postgres",
+        "host": "127.0.0.1",
+        "port": port,
+        "user": "asof",
+        "password": "hunter2",
+        "database": "a",
+    }
     configure(folder, registry=registry)
     done = subprocess.run(
         [sys.executable, "-m", "asof", "--repo", str(folder), "serve", "--port", "0"],
@@ -371,7 +400,11 @@ def test_tokens_of_an_issuer_are_accepted_through_its_outages(folder: Path, serv
         assert age(client) == [30]
     with Client(url, token=issuer.token("one", jti="another")) as client:
         assert age(client) == [30]
-    for claims, kind in (({"aud": "billing"}, NotAuthenticated), ({"exp": 1}, NotAuthenticated), ({"roles": []}, NotAllowed)):
+    for claims, kind in (
+        ({"aud": "billing"}, NotAuthenticated),
+        ({"exp": 1}, NotAuthenticated),
+        ({"roles": []}, NotAllowed),
+    ):
         with Client(url, token=issuer.token("one", **claims)) as client, pytest.raises(kind):
             age(client)
     with Client(url, token=issuer.token("one", roles=["write"])) as client:

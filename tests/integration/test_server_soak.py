@@ -51,7 +51,9 @@ class Reader(threading.Thread):
         while not self.stop_asking.is_set():
             turn += 1
             user = USERS[turn % 2]
-            body = json.dumps({"features": ["activity:n_1h", "profile:age"], "entities": {"user_id": [user, 9]}}).encode()
+            body = json.dumps(
+                {"features": ["activity:n_1h", "profile:age"], "entities": {"user_id": [user, 9]}}
+            ).encode()
             with self.facts.lock:
                 least, age = self.facts.pushed[user][0], self.facts.age[0]
                 is_down = self.facts.is_down or time.monotonic() - self.facts.up_since < 5
@@ -102,7 +104,9 @@ def write(server: Server, facts: Facts, turn: int) -> None:
         response = server.ask("POST", "/push", body)
         if response.status == 200:
             break
-        assert response.status in (202, 503) and (facts.is_down or time.monotonic() - facts.up_since < 15), response.content
+        assert response.status in (202, 503) and (facts.is_down or time.monotonic() - facts.up_since < 15), (
+            response.content
+        )
         time.sleep(0.2)
     with facts.lock:
         done, begun = facts.pushed[user]

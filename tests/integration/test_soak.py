@@ -6,8 +6,8 @@ from collections import Counter
 
 import pytest
 
-from asof.flows.build import rebuild
-from asof.flows.parts import view_named
+from asof.flows.stores import view_named
+from asof.flows.stream.rebuild import rebuild
 from asof.testing.streams import DEFINITIONS, MORTALS, Clock, StreamRun, live_through
 from asof.timing import MINUTE
 from tests.integration.test_worker_faults import oracle, random_visits, run, start

@@ -23,8 +23,8 @@ from asof import KafkaSource
 from asof.errors import AsofError, StorageError
 from asof.expressions import parse
 from asof.expressions.evaluator import evaluate
-from asof.flows.generations import progress_name
-from asof.flows.parts import current_generation, table_of
+from asof.flows.generations.live import progress_name
+from asof.flows.stores import current_generation, table_of
 from asof.testing.streams import VISITS, Clock, StreamRun, definitions_on, visit
 from asof.timing import MINUTE
 from tests.oracle import features_as_of
@@ -321,9 +321,7 @@ def test_a_fail_over_that_forgets_seconds_loses_and_doubles_nothing(stack: Calla
 @pytest.mark.timeout(300)
 def test_rows_that_are_served_from_postgres_outlive_its_crashes(stack: Callable[..., Stack]) -> None:
     stack = stack("postgres", Postgres, seed=5)
-    stack.live(
-        [stack.kill_a_worker, stack.kill_and_restart_postgres, stack.kill_and_restart_postgres], messages=20_000
-    )
+    stack.live([stack.kill_a_worker, stack.kill_and_restart_postgres, stack.kill_and_restart_postgres], messages=20_000)
 
     assert len(stack.run.sent) == 20_000
     stack.check()

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from asof.flows.parts import Parts
+from asof.flows.stores import Parts
 from asof.testing.streams import Clock
 from asof.testing.traps import TrapsSuite
 from tests.parts import close, embedded_parts

@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from asof.flows.parts import Parts
-from asof.offline.postgres import PostgresOffline
-from asof.online.postgres import PostgresOnlineStore
+from asof.flows.stores import Parts
+from asof.offline.postgres.engine import PostgresOffline
+from asof.online.postgres.store import PostgresOnlineStore
 from asof.testing.streams import Clock
 from asof.testing.traps import LIVES, TrapsSuite
 from tests.parts import close, embedded_parts

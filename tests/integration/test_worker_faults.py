@@ -22,12 +22,12 @@ from asof.definitions import FeatureView
 from asof.errors import StorageError
 from asof.expressions import parse
 from asof.expressions.evaluator import evaluate
-from asof.flows.build import rebuild
-from asof.flows.parts import Parts, view_named
-from asof.flows.stream import run_stream
-from asof.log.file import FileLog
-from asof.offline.duckdb import DuckDBOffline
-from asof.online.sqlite import SqliteOnlineStore
+from asof.flows.stores import Parts, view_named
+from asof.flows.stream.rebuild import rebuild
+from asof.flows.stream.run import run_stream
+from asof.log.file.log import FileLog
+from asof.offline.duckdb.engine import DuckDBOffline
+from asof.online.sqlite.store import SqliteOnlineStore
 from asof.testing.streams import DEFINITIONS, MORTALS, NOW, Clock, StreamRun, live_through, visit
 from asof.timing import MINUTE, SECOND
 from tests.oracle import features_as_of
@@ -39,7 +39,7 @@ WORKER = """
 import signal, sys, threading
 from pathlib import Path
 from tests.integration.test_worker_faults import parts_at
-from asof.flows.stream import run_stream
+from asof.flows.stream.run import run_stream
 stop = threading.Event()
 signal.signal(signal.SIGTERM, lambda *_: stop.set())
 run_stream(parts_at(Path(sys.argv[1])), stop=stop, flush_every_s=0.3)

@@ -17,8 +17,8 @@ from confluent_kafka import Producer
 
 from asof import FeatureStore, KafkaSource
 from asof.errors import CheckFailed, LogError
-from asof.flows.stream import run_stream
-from asof.log.kafka import KafkaLog
+from asof.flows.stream.run import run_stream
+from asof.log.kafka.log import KafkaLog
 from asof.log.protocol import TopicReplaced
 from asof.testing.streams import VISITS, Clock, StreamRun, definitions_on, live_through, visit
 from asof.timing import MINUTE
@@ -393,9 +393,7 @@ def test_history_before_the_stream_comes_from_a_batch_source(tmp_path: Path, kaf
     log.close()
 
 
-def test_the_command_ends_in_order_on_sigterm_and_its_status_tells_the_rest(
-    run: StreamRun, tmp_path: Path
-) -> None:
+def test_the_command_ends_in_order_on_sigterm_and_its_status_tells_the_rest(run: StreamRun, tmp_path: Path) -> None:
     environment = {"PYTHONPATH": str(ROOT / "src"), "HOME": str(tmp_path), "PATH": "", "COLUMNS": "80"}
     asof = [sys.executable, "-m", "asof"]
     events = random_visits(random.Random(3), 400, users=9)

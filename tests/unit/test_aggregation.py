@@ -394,7 +394,9 @@ def test_a_row_knows_the_newest_event_that_it_has_merged_or_keeps_for_later(
     newest = [NEVER] * KEYS
     for number, (key, time) in enumerate([(0, 5 * S), (1, 7 * S), (0, 3 * S), (0, -(10**15)), (1, 9 * S), (0, 6 * S)]):
         batch = numbered([event(time, key=key)])
-        state, _ = fold(layout, decode(layout, blobs), events_of(layout, [{**batch[0], "offset": number}]), clock_us=clock)
+        state, _ = fold(
+            layout, decode(layout, blobs), events_of(layout, [{**batch[0], "offset": number}]), clock_us=clock
+        )
         newest[key] = max(newest[key], time)
         blobs = list(encode(layout, state))
 

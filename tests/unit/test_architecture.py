@@ -25,8 +25,8 @@ DRIVERS: dict[str, tuple[str, ...]] = {
     "adbc_driver_postgresql": ("asof.*.postgres*",),
     "click": ("asof.cli*", "asof.demo*"),
     "confluent_kafka": ("asof.*.kafka*",),
-    "deltalake": ("asof.offline.delta*", "asof.sources.file*"),
-    "duckdb": ("asof.offline.duckdb*", "asof.connections.duckdb*"),
+    "deltalake": ("asof.offline.delta.archives*", "asof.sources.file*"),
+    "duckdb": ("asof.offline.duckdb.engine*", "asof.connections.duckdb*"),
     "fastavro": ("asof.*.kafka*", "asof.*.avro*"),
     "google": ("asof.*.kafka*", "asof.*.protobuf*"),
     "hiredis": ("asof.*.redis*",),
@@ -68,7 +68,7 @@ HEAVY = (
 
 VAGUE_NAMES = {"utils", "util", "helpers", "helper", "common", "manager", "misc"}
 
-FACES = ("asof.store", "asof.config", "asof.backends", "asof.cli", "asof.server", "asof.catalog", "asof.demo")
+FACES = ("asof.store", "asof.config", "asof.opening.products", "asof.cli", "asof.server", "asof.catalog", "asof.demo")
 """The modules that may ask the system for its clock and environment; all others are given what they need."""
 
 SYSTEM_ALLOWED: dict[str, str] = {}
@@ -111,8 +111,8 @@ PRODUCT = re.compile(
 SQL_LEFT: dict[str, tuple[int, str]] = {
     "asof.demo.postgres": (11, "makes and fills the shop's own database, which is no store of Asof's"),
     "asof.demo.repository": (1, "the query of a source, as a user would define it"),
-    "asof.flows.apply": (1, "a hint shows a CAST"),
-    "asof.flows.historical": (1, "a hint shows a CAST"),
+    "asof.flows.apply.apply": (1, "a hint shows a CAST"),
+    "asof.flows.offline.read": (1, "a hint shows a CAST"),
 }
 """Module of a flow or a face → how many of its strings are SQL, and what they do. It must only get shorter."""
 
@@ -121,11 +121,11 @@ PRODUCTS_LEFT: dict[str, tuple[tuple[str, ...], str]] = {
     "asof.demo.postgres": (("postgres", "psycopg"), "makes the shop's own database"),
     "asof.demo.repository": (("duckdb", "postgres"), "writes the configuration that a user would write"),
     "asof.demo.stage": (("duckdb", "kafka", "postgres", "redis"), "starts the shop on these servers"),
-    "asof.flows.apply": (("duckdb", "postgres"), "a hint on sources that the offline store does not reach"),
-    "asof.flows.archiving": (("kafka",), "names the replay topic by the type of the source"),
-    "asof.flows.doctor": (("kafka",), "tells a topic that others have to make from one that Asof makes"),
-    "asof.flows.shared_logs": (("kafka",), "knows by the type of a source that its own topic is elsewhere"),
-    "asof.flows.topics": (("kafka",), "tells a topic that others write to by the type of its source"),
+    "asof.flows.apply.apply": (("duckdb", "postgres"), "a hint on sources that the offline store does not reach"),
+    "asof.flows.rows.archive": (("kafka",), "names the replay topic by the type of the source"),
+    "asof.flows.admin.doctor": (("kafka",), "tells a topic that others have to make from one that Asof makes"),
+    "asof.flows.stream.shared_logs": (("kafka",), "knows by the type of a source that its own topic is elsewhere"),
+    "asof.flows.stream.topics": (("kafka",), "tells a topic that others write to by the type of its source"),
 }
 """Module of a flow or a face → the products that it names, and why. It must only get shorter."""
 
@@ -492,7 +492,7 @@ def test_the_scan_tells_products_from_protocols() -> None:
     assert product_of("asof.offline.duckdb_types") == ("offline", "duckdb")
     assert product_of("asof.online.protocol") is None
     assert product_of("asof.online") is None
-    assert product_of("asof.flows.historical") is None
+    assert product_of("asof.flows.offline.read") is None
 
 
 PACKAGE = dict.fromkeys(["a", "a.x", "a.y", "a.p", "a.p.deep", "a.p.other"])
@@ -615,7 +615,7 @@ def test_the_scan_takes_no_documentation_for_sql_or_products() -> None:
     ("code", "named"),
     [
         ("import duckdb", ["duckdb"]),
-        ("def f():\n    from asof.sql.postgres import x", ["postgres"]),
+        ("def f():\n    from asof.sql.postgres.dialect import x", ["postgres"]),
         ("from asof.definitions import KafkaSource", ["kafka"]),
         ("from asof.online import redis_keys as keys", ["redis"]),
         ("x = 'sqlite:///a'", ["sqlite"]),

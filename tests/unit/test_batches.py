@@ -3,9 +3,9 @@
 import pyarrow as pa
 
 from asof.definitions import Entity, FeatureView, Field, FileSource
-from asof.flows.batches import keyed
-from asof.packing import key_values
+from asof.flows.rows.batch import keyed
 from asof.types import Int64, String, Timestamp
+from asof.values.packing import key_values
 
 SOURCE = FileSource("rows.parquet", timestamp_field="at")
 

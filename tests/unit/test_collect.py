@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from asof.definitions.collect import collect, python_files
 from asof.errors import DefinitionError, DuplicateDefinition, RepositoryError
+from asof.repository import collect, python_files
 
 HEAD = "from asof.definitions import *\nfrom asof.types import Int64, String\n"
 
@@ -204,7 +204,7 @@ def test_a_missing_folder_is_named(root: Path) -> None:
 
 
 def test_a_file_that_loads_its_own_repository_is_named(tmp_path: Path) -> None:
-    (tmp_path / "job.py").write_text("from asof.definitions.collect import collect\ncollect(__file__.rsplit('/', 1)[0])\n")
+    (tmp_path / "job.py").write_text("from asof.repository import collect\ncollect(__file__.rsplit('/', 1)[0])\n")
 
     with pytest.raises(RepositoryError, match=r"job.py:2.*loads the repository itself"):
         collect(tmp_path)

@@ -11,14 +11,14 @@ import pytest
 from asof.cli.commands.serve import serve
 from asof.config import REFERENCE, environments, load_config
 from asof.config.auth import Issuer
-from asof.connections.postgres import Postgres
+from asof.connections.postgres.database import Postgres
 from asof.connections.schema_registry import SchemaRegistry
 from asof.errors import ConfigError
 from asof.log.file import FileLog
 from asof.log.kafka import KafkaLog
 from asof.offline.duckdb import DuckDBOffline
 from asof.offline.postgres import PostgresOffline
-from asof.online.redis_settings import Settings as RedisSettings
+from asof.online.redis.settings import Settings as RedisSettings
 from asof.online.sqlite import SqliteOnlineStore
 from asof.registry.sqlite import SqliteRegistry
 from asof.server.settings import ServerSettings

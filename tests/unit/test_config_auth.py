@@ -57,7 +57,9 @@ def test_everything_that_can_be_said_is_read(tmp_path: Path) -> None:
             "realm_access.roles", {"ml": (write, fraud)}, (read,), "feature_store.yaml:6",
         ),
     )  # fmt: skip
-    assert auth.certificates == (Certificate("CN=feeder,O=Shop", "CN=feeder,O=Shop", (write,), "feature_store.yaml:16"),)
+    assert auth.certificates == (
+        Certificate("CN=feeder,O=Shop", "CN=feeder,O=Shop", (write,), "feature_store.yaml:16"),
+    )
     assert (auth.public, auth.origins) == (("/metrics",), ("https://pages.example.com",))
     assert auth.audit == str(tmp_path / "logs/audit.jsonl")
     assert auth.is_on

@@ -7,11 +7,11 @@ from pathlib import Path
 import pytest
 
 from asof import PostgreSQLSource, PostgresSource
-from asof.backends import Connections, opened
 from asof.config import load_config
-from asof.connections.postgres import Postgres
+from asof.connections.postgres.database import Postgres
 from asof.definitions.sources import source_of
 from asof.errors import ConfigError, DefinitionError
+from asof.opening.products import Connections, opened
 
 ENVIRON = {"SHOP_DB": "postgresql://me:hunter2@db/shop"}
 

@@ -73,7 +73,11 @@ def test_on_servers_only_the_sources_and_the_settings_are_others(tmp_path, offli
     }  # fmt: skip
     assert there.sources["traffic"].message_format.name == message_format
     assert there.sources["traffic"].topic == "mine_traffic"
-    assert (store["project"], store["offline_store"]["type"], store["online_store"]["type"]) == ("mine", offline, "redis")
+    assert (store["project"], store["offline_store"]["type"], store["online_store"]["type"]) == (
+        "mine",
+        offline,
+        "redis",
+    )
     assert store["registry"]["schema"] == "mine" and "asof_demo" not in settings.read_text(encoding="utf-8")
     assert micros(store["clock"]) == 60_000_000
     assert all(len(line) <= 120 for path in (settings, features) for line in path.read_text().splitlines())

@@ -14,7 +14,7 @@ import pytest
 import yaml
 
 from asof.cli.app import cli
-from asof.server.routes import ROUTES
+from asof.server.http.routes import ROUTES
 from asof.server.settings import ServerSettings
 
 ROOT = Path(__file__).parents[2]
@@ -146,7 +146,9 @@ def test_the_autoscaler_is_for_a_deployment_without_a_number_of_its_own() -> Non
 
     assert "replicas" not in target["spec"]
     assert scaler["spec"]["minReplicas"] >= 2
-    (budget,) = [each for each in of_kind("PodDisruptionBudget") if each["metadata"]["name"] == target["metadata"]["name"]]
+    (budget,) = [
+        each for each in of_kind("PodDisruptionBudget") if each["metadata"]["name"] == target["metadata"]["name"]
+    ]
     assert budget["spec"]["maxUnavailable"] < scaler["spec"]["minReplicas"]
 
 

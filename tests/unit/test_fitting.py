@@ -8,7 +8,6 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from asof.fitting import event_micros, fit, fit_values, nul_in_text
 from asof.types import (
     Array,
     Bool,
@@ -24,6 +23,7 @@ from asof.types import (
     String,
     Timestamp,
 )
+from asof.values.fit import event_micros, fit, fit_values, nul_in_text
 
 
 @pytest.mark.parametrize(
@@ -127,7 +127,9 @@ def test_integers_are_time_only_with_a_unit():
     st.lists(
         st.none()
         | st.datetimes(timezones=st.sampled_from([UTC, timezone(timedelta(hours=-11))])).map(datetime.isoformat)
-        | st.sampled_from(["2026-01-01", "2026-01-01T24:00Z", "9999-12-31T23:59-23:59", "2026-01-01T00:00:00.1234567Z", "x"])
+        | st.sampled_from(
+            ["2026-01-01", "2026-01-01T24:00Z", "9999-12-31T23:59-23:59", "2026-01-01T00:00:00.1234567Z", "x"]
+        )
     )
 )
 def test_times_as_text_are_the_same_at_once_and_one_by_one(values: list[str | None]) -> None:

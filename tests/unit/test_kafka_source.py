@@ -9,12 +9,12 @@ from typing import Any
 import pytest
 
 from asof import Aggregation, Entity, FeatureView, Field, FileSource, KafkaSource
-from asof.backends import Connections
 from asof.config import load_config
 from asof.definitions import state_hash
 from asof.definitions.sources import source_of
 from asof.errors import DefinitionError
-from asof.flows.archiving import replay_topic
+from asof.flows.rows.archive import replay_topic
+from asof.opening.products import Connections
 from asof.types import Int64, String
 
 FIELDS = [Field("user_id", Int64), Field("page", String), Field("timestamp", Int64)]

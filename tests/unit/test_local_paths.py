@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from asof.local_paths import NotLocal, local_path, scheme_of
+from asof.values.local_paths import NotLocal, local_path, scheme_of
 
 REMOTE = (
     "s3://bucket/registry.db", "S3://bucket/registry.db", "s3a://b/x", "gs://b/x", "gs:/b/x", "abfss://c@a.dfs.core/x",
@@ -23,7 +23,19 @@ def test_a_url_is_refused_without_its_password(text: str) -> None:
 
 @pytest.mark.parametrize(
     "text",
-    ["data/registry.db", "/abs/x", "../x", "./s3:/x", "~/x", "a:b", "a:b/c", "2024-01-01T00:00/x", "x/s3://y", "x y", ""],
+    [
+        "data/registry.db",
+        "/abs/x",
+        "../x",
+        "./s3:/x",
+        "~/x",
+        "a:b",
+        "a:b/c",
+        "2024-01-01T00:00/x",
+        "x/s3://y",
+        "x y",
+        "",
+    ],
 )
 def test_a_path_stays_as_it_is(text: str) -> None:
     assert local_path(text) == text

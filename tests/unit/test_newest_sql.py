@@ -10,8 +10,8 @@ import pytest
 
 from asof.definitions import Aggregation, Entity, FeatureView, Field, FileSource, Sliding
 from asof.dtypes import Int64, String, Timestamp
-from asof.sql.newest import Chosen, NewestRows, RowsOfKeys, TouchedKeys
-from asof.sql.rows import Table
+from asof.sql.source_rows import Table
+from asof.sql.view_rows import Chosen, NewestRows, RowsOfKeys, TouchedKeys
 
 GOLDEN = Path(__file__).parent / "golden" / "duckdb"
 FIELDS = [Field("user_id", Int64), Field("shop", String), Field("amount", Int64)]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from asof.packing import Version, merge_versions
+from asof.values.packing import Version, merge_versions
 
 MOMENTS = st.integers(0, 6)
 EVENTS = st.builds(

@@ -16,11 +16,8 @@ from hypothesis import strategies as st
 from asof.decoding import Batch, decode_messages
 from asof.definitions import Field, PushSource
 from asof.errors import RowsRefused
-from asof.fitting import event_micros, fit_values
-from asof.flows.archiving import archive_schema
-from asof.flows.pushed import Arrived, archived_rows, fitted_rows, pushed_rows
-from asof.own_columns import VECTOR, own_column
-from asof.packing import plain_values
+from asof.flows.rows.archive import archive_schema
+from asof.flows.rows.pushed import Arrived, archived_rows, fitted_rows, pushed_rows
 from asof.timing import micros, moment
 from asof.types import (
     Array,
@@ -37,6 +34,9 @@ from asof.types import (
     String,
     Timestamp,
 )
+from asof.values.fit import event_micros, fit_values
+from asof.values.packing import plain_values
+from asof.values.python_columns import VECTOR, own_column
 
 NOW = micros("2026-01-01T12:00:00+00:00")
 SCHEMA = [

@@ -19,9 +19,9 @@ from cryptography.hazmat.primitives.asymmetric import ec, rsa
 
 from asof.config.auth import ACTIONS, ApiKey, Auth, Certificate, Issuer, Role
 from asof.errors import ConfigError, NotAllowed, NotAuthenticated, Overloaded
-from asof.server.access import Caller
 from asof.server.security.audit import AuditLog
 from asof.server.security.binding import cleartext_note, is_foreign_page, refuse_open
+from asof.server.security.callers import Caller
 from asof.server.security.checks import security_checks
 from asof.server.security.guard import Guard
 from asof.server.security.key_sets import KEEP_S, MAX_AGE_S, WAIT_S, KeySet, discovered, parse_keys
@@ -39,6 +39,28 @@ def caller(credential: str = "", *, header: str = "authorization", certificate: 
     value = f"Bearer {credential}" if header == "authorization" else credential
     headers = [(b"host", b"x"), (header.encode(), value.encode())] if credential else []
     return Caller(headers, certificate, "127.0.0.1", "POST", "/v1/features")
+
+
+def test_a_request_with_many_origins_is_looked_through_a_few_times_only() -> None:
+    looked = 0
+
+    class Headers(list[Any]):
+        def __iter__(self) -> Any:
+            nonlocal looked
+            looked += 1
+            return super().__iter__()
+
+    pages = [b"http://localhost", b"http://127.0.0.1:80", b"https://shop.example"]
+    headers = Headers([*((b"origin", page) for page in pages * 500), (b"host", b"shop.example")])
+    key = new_key()
+    guard = Guard(Auth(keys=[ApiKey(key.id, key.hash, "one", (READ,), None)]), project="shop")
+    headers.append((b"x-api-key", key.text.encode()))
+
+    assert guard.authenticate(Caller(headers, None, "127.0.0.1", "POST", "/v1/features")).name == "one"
+    assert looked < 5
+    headers.insert(700, (b"origin", b"https://evil.example"))
+    with pytest.raises(NotAllowed, match="evil.example"):
+        guard.authenticate(Caller(headers, None, "127.0.0.1", "POST", "/v1/features"))
 
 
 # ---- API keys ----
@@ -316,7 +338,9 @@ def test_rsa_keys_do_too_with_the_algorithm_that_the_token_says() -> None:
 def test_claims_become_roles(claims: dict[str, Any], issuer: dict[str, Any], greatest: str) -> None:
     principal = identify(guard_of(Place("one"), **issuer), token(**claims))
 
-    assert [action for action in ACTIONS if principal.may(action)] == list(ACTIONS[: ACTIONS.index(greatest) + 1 if greatest else 0])
+    assert [action for action in ACTIONS if principal.may(action)] == list(
+        ACTIONS[: ACTIONS.index(greatest) + 1 if greatest else 0]
+    )
 
 
 def test_a_new_key_of_the_issuer_is_found_by_asking_again() -> None:
@@ -366,7 +390,15 @@ def test_keys_are_not_believed_for_ever() -> None:
 
 @pytest.mark.parametrize(
     "answer",
-    [OSError("refused"), ValueError("too large"), b"<html>", b"[]", b"{}", b'{"keys": []}', b'{"keys": [7, {"kty": "oct", "k": "AA"}]}'],
+    [
+        OSError("refused"),
+        ValueError("too large"),
+        b"<html>",
+        b"[]",
+        b"{}",
+        b'{"keys": []}',
+        b'{"keys": [7, {"kty": "oct", "k": "AA"}]}',
+    ],
 )
 def test_an_issuer_that_was_never_reached_is_no_bad_token(answer: Any) -> None:
     place = Place("one")
@@ -668,7 +700,9 @@ def test_where_nothing_is_set_the_doctor_has_nothing_to_say() -> None:
 
 
 def test_the_doctor_names_keys_that_expired_or_end_soon() -> None:
-    keys = [ApiKey(str(i), hash_of("x"), f"k{i}", (READ,), expires) for i, expires in enumerate((None, NOW + 3 * DAY, NOW))]
+    keys = [
+        ApiKey(str(i), hash_of("x"), f"k{i}", (READ,), expires) for i, expires in enumerate((None, NOW + 3 * DAY, NOW))
+    ]
 
     assert said_by_doctor(config_of(Auth(keys=tuple(keys[:1])))) == [("server keys", True, "1 keys")]
     assert said_by_doctor(config_of(Auth(keys=tuple(keys)))) == [

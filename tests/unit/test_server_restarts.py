@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from asof.server.supervisor import BACK_OFF_S, STEADY_S, Restarts
+from asof.server.process.supervisor import BACK_OFF_S, STEADY_S, Restarts
 
 
 def test_workers_that_end_soon_after_they_began_to_serve_are_started_ever_later_but_not_without_bound():

@@ -7,7 +7,7 @@ import sys
 
 import pytest
 
-from asof.server.supervisor import let_nobody_in, listening_socket
+from asof.server.process.supervisor import let_nobody_in, listening_socket
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="the kernel's filter is Linux's")

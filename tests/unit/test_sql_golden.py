@@ -11,9 +11,10 @@ import pytest
 from asof.definitions import Aggregation, Entity, FeatureView, Field, FileSource, PushSource, Session, Sliding
 from asof.dtypes import Float64, Int64, String, Timestamp
 from asof.selection import FeatureOut, ViewRead
-from asof.sql import PointInTime, SpineTable, Table, compile_program, postgres_read
-from asof.sql.newest import Chosen, NewestRows, RowsOfKeys, TouchedKeys
-from asof.sql.point_in_time import range_spine
+from asof.sql import PointInTime, SpineTable, Table, compile_program
+from asof.sql.postgres import point_in_time as postgres_read
+from asof.sql.query import range_spine
+from asof.sql.view_rows import Chosen, NewestRows, RowsOfKeys, TouchedKeys
 
 GOLDEN = Path(__file__).parent / "golden"
 FIELDS = [Field("user_id", Int64), Field("amount", Int64), Field("price", Float64, default=0.5), Field("page", String)]
@@ -58,9 +59,7 @@ POSTGRES = {
     ),
 }  # fmt: skip
 INDEXED = {**POSTGRES, "orders": replace(POSTGRES["orders"], indexes=(("user_id", "happened"),))}
-SMALL_IN_POSTGRES = replace(
-    SMALL, sql_types={"user_id": "integer", "event_timestamp": "timestamp with time zone"}
-)
+SMALL_IN_POSTGRES = replace(SMALL, sql_types={"user_id": "integer", "event_timestamp": "timestamp with time zone"})
 
 
 def latest(**options: object) -> ViewRead:

@@ -114,7 +114,9 @@ TRAPS: dict[str, list[str]] = {
 @cache
 def named_in(path: str) -> frozenset[str]:
     tree = ast.parse((ROOT / path).read_text(encoding="utf-8"))
-    return frozenset(each.name for each in ast.walk(tree) if isinstance(each, ast.FunctionDef) and each.name.startswith("test_"))
+    return frozenset(
+        each.name for each in ast.walk(tree) if isinstance(each, ast.FunctionDef) and each.name.startswith("test_")
+    )
 
 
 @pytest.mark.parametrize("trap", TRAPS)

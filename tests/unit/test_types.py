@@ -13,11 +13,11 @@ import pytest
 from tests.unit.test_architecture import FAMILIES, modules, parsed
 
 HANDED_OUT = {
-    "asof.answers": ("OnlineResponse",),
-    "asof.flows.audit": ("AuditReport",),
-    "asof.flows.doctor": ("Check",),
-    "asof.flows.explain": ("Explanation",),
-    "asof.flows.historical": ("HistoricalResult",),
+    "asof.online_response": ("OnlineResponse",),
+    "asof.flows.admin.audit": ("AuditReport",),
+    "asof.flows.admin.doctor": ("Check",),
+    "asof.flows.admin.explain": ("Explanation",),
+    "asof.flows.offline.read": ("HistoricalResult",),
     "asof.planning.changes": ("Plan",),
 }
 """What the store's and the client's verbs return: module → classes."""

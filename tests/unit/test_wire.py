@@ -29,15 +29,18 @@ from asof.dtypes import (
     Timestamp,
 )
 from asof.dtypes import Decimal as DecimalType
-from asof.fitting import fit_values
-from asof.wire import reader, write_value, writer
+from asof.values.fit import fit_values
+from asof.values.json import reader, write_value, writer
 
 MOMENTS = st.datetimes(timezones=st.just(UTC)).map(lambda time: time.replace(fold=0))
 VALUES: list[tuple[DType, st.SearchStrategy[Any]]] = [
     (Bool, st.booleans()),
     (Int64, st.integers(-(2**63), 2**63 - 1)),
     (Float64, st.floats()),
-    (DecimalType(38, 9), st.decimals(allow_nan=False, allow_infinity=False, places=9, min_value=-(10**20), max_value=10**20)),
+    (
+        DecimalType(38, 9),
+        st.decimals(allow_nan=False, allow_infinity=False, places=9, min_value=-(10**20), max_value=10**20),
+    ),
     (String, st.text()),
     (Json, st.just('{"a": [1, null]}')),
     (Bytes, st.binary()),

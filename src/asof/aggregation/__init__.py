@@ -1,8 +1,8 @@
 """The online state of aggregated views: packed rows, folding events into them, merging them, answering from them."""
 
 from asof.aggregation.answer import ROWS_AT_ONCE, answer
-from asof.aggregation.few import answer_few
-from asof.aggregation.finish import Answers, finish
+from asof.aggregation.answer_scalar import answer_few
+from asof.aggregation.answer_vector import Answers, finish
 from asof.aggregation.fold import Counts, Events, fold, merge, with_offsets
 from asof.aggregation.layout import Layout
 from asof.aggregation.rows import MAX_ROW_BYTES, NEVER, State, decode, encode

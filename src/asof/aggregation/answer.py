@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from itertools import chain
 from typing import Any
 
-from asof.aggregation.few import answer_few
-from asof.aggregation.finish import Answers, finish
+from asof.aggregation.answer_scalar import answer_few
+from asof.aggregation.answer_vector import Answers, finish
 from asof.aggregation.layout import Layout
 from asof.aggregation.rows import decode
 from asof.timing import Micros

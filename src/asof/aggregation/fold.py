@@ -9,13 +9,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from asof.aggregation.absorb import Incoming, absorb, concatenated
 from asof.aggregation.layout import EVER, Layout
-from asof.aggregation.parts import Ints
-from asof.aggregation.pool import NONE, Pool
+from asof.aggregation.merging import Incoming, absorb, concatenated
+from asof.aggregation.objects import NONE, Pool
 from asof.aggregation.rows import State
-from asof.aggregation.runs import firsts, ranges
-from asof.aggregation.values import Column
+from asof.aggregation.segments import firsts, ranges
+from asof.aggregation.states import Ints
+from asof.aggregation.words import Column
 from asof.timing import Micros
 
 Mask = NDArray[np.bool_]
@@ -125,9 +125,7 @@ def merge(layout: Layout, left: State, right: State) -> State:
     for word in layout.object_words:
         states[word] = left.pool.renamed(states[word])
     families = np.tile(np.arange(len(layout.families)), len(right))
-    incoming = Incoming(
-        np.repeat(np.arange(len(right)), totals), np.repeat(families, right.counts.reshape(-1)), states
-    )
+    incoming = Incoming(np.repeat(np.arange(len(right)), totals), np.repeat(families, right.counts.reshape(-1)), states)
     folded = incoming.family != layout.fresh
     rows, fresh_states = incoming.rows[~folded], incoming.states[:, ~folded]
     left_rows, left_lines = _fresh(layout, left)

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from asof.aggregation.parts import (
+from asof.aggregation.states import (
     Count,
     DecimalSum,
     Distinct,
@@ -24,7 +24,7 @@ from asof.aggregation.parts import (
     Pick,
     Tail,
 )
-from asof.aggregation.values import fits_word
+from asof.aggregation.words import fits_word
 from asof.definitions.windows import Aggregation, Session, Sliding
 from asof.dtypes import DType
 from asof.errors import DefinitionError

@@ -20,9 +20,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from asof.aggregation.layout import FORMAT, Layout
-from asof.aggregation.parts import Ints
-from asof.aggregation.pool import LENGTH_BITS, LENGTH_MASK, NONE, Packed, Pool
-from asof.aggregation.runs import ranges
+from asof.aggregation.objects import LENGTH_BITS, LENGTH_MASK, NONE, Packed, Pool
+from asof.aggregation.segments import ranges
+from asof.aggregation.states import Ints
 from asof.errors import StorageError
 
 NEVER = -(2**62)

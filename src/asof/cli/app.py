@@ -116,7 +116,9 @@ def _show_version(ctx: click.Context, param: click.Parameter, value: bool) -> No
 )
 @click.option("--repo", "-C", type=LOCAL_PATH, metavar="FOLDER", help="The feature repository. [default: this folder]")
 @click.option(
-    "--feature-store-yaml", type=LOCAL_PATH, metavar="FILE",
+    "--feature-store-yaml",
+    type=LOCAL_PATH,
+    metavar="FILE",
     help="The configuration, in place of feature_store.yaml; without --repo its folder is the repository.",
 )
 @click.option("--env", metavar="NAME", help="The environment: settings of feature_store.NAME.yaml.")

@@ -11,8 +11,8 @@ from typing import Any
 import click
 
 from asof.cli.context import CliContext
-from asof.local_paths import NotLocal, local_path
 from asof.timing import EARLIEST, LATEST, micros, moment
+from asof.values.local_paths import NotLocal, local_path
 
 
 class Command(click.Command):

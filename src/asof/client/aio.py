@@ -9,15 +9,15 @@ from datetime import datetime
 
 import httpx
 
-from asof.answers import OnlineResponse
 from asof.client import calls
-from asof.client.answers import error_of, not_ended, response_of, result_of
 from asof.client.calls import Call
-from asof.client.connecting import Token, options_of
-from asof.client.patience import FIRST_LOOK_S, LONGEST_LOOK_S, Patience, failure_of
+from asof.client.responses import error_of, not_ended, response_of, result_of
+from asof.client.retries import FIRST_LOOK_S, LONGEST_LOOK_S, Patience, failure_of
 from asof.client.sync import rows_of
+from asof.client.transport import Token, options_of
 from asof.errors import AsofError
-from asof.frames import Rows
+from asof.online_response import OnlineResponse
+from asof.values.frame_types import Rows
 
 
 class AsyncClient:
@@ -141,9 +141,7 @@ class AsyncClient:
             error: AsofError
             cause: Exception | None = None
             try:
-                answer = await self._http.request(
-                    call.method, call.path, content=call.body, params=call.query or None
-                )
+                answer = await self._http.request(call.method, call.path, content=call.body, params=call.query or None)
             except httpx.HTTPError as failure:
                 wait = self._patience.after_failure(call, failure, tried=tried)
                 error, cause = failure_of(call, failure, self.url, timeout_s=self._timeout_s), failure

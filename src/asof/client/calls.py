@@ -10,7 +10,7 @@ from typing import Any
 from urllib.parse import quote
 
 from asof.errors import EntityFrameError, RequestError, RowsRefused
-from asof.wire import write_value
+from asof.values.json import write_value
 
 JSON = "application/json"
 
@@ -97,7 +97,7 @@ def moment_text(value: datetime | str | None) -> str | None:
 
 
 def encoded(body: Any) -> bytes:
-    """As JSON, values of Python's and of data frames' types as `asof.wire` has them.
+    """As JSON, values of Python's and of data frames' types as `asof.values.json` has them.
 
     Raises:
         RequestError: there is text that has no UTF-8.

@@ -8,14 +8,14 @@ from datetime import datetime
 
 import httpx
 
-from asof.answers import OnlineResponse
 from asof.client import calls
-from asof.client.answers import error_of, kept_but_not_applied, not_ended, response_of, result_of
 from asof.client.calls import Call
-from asof.client.connecting import Token, options_of
-from asof.client.patience import FIRST_LOOK_S, LONGEST_LOOK_S, Patience, failure_of
+from asof.client.responses import error_of, kept_but_not_applied, not_ended, response_of, result_of
+from asof.client.retries import FIRST_LOOK_S, LONGEST_LOOK_S, Patience, failure_of
+from asof.client.transport import Token, options_of
 from asof.errors import AsofError
-from asof.frames import Rows
+from asof.online_response import OnlineResponse
+from asof.values.frame_types import Rows
 
 
 class Client:

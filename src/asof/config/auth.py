@@ -13,8 +13,8 @@ from asof.config.paths import absolute
 from asof.config.reading import read_section
 from asof.config.sections import auth as sections
 from asof.errors import ConfigError, nearest, some
-from asof.local_paths import NotLocal, scheme_of
 from asof.timing import Micros, micros
+from asof.values.local_paths import NotLocal, scheme_of
 
 S = TypeVar("S")
 

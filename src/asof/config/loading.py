@@ -19,7 +19,7 @@ from asof.config.reading import read_options, read_value
 from asof.config.reference import CONNECTIONS, SECTIONS, options_of
 from asof.config.sections import Server, Top
 from asof.errors import ConfigError, nearest, some
-from asof.local_paths import NotLocal, local_path
+from asof.values.local_paths import NotLocal, local_path
 
 FILE = "feature_store.yaml"
 

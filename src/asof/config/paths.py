@@ -9,7 +9,7 @@ from asof.config.reference import options_of
 from asof.config.secrets import masked
 from asof.config.sections import PRODUCTS
 from asof.errors import ConfigError
-from asof.local_paths import NotLocal, local_path, scheme_of
+from asof.values.local_paths import NotLocal, local_path, scheme_of
 
 _SERVERS = {"postgres": "postgres", "postgresql": "postgres", "redis": "redis", "rediss": "redis"}
 """Scheme of a URL → the product that is reached by it."""

@@ -15,8 +15,8 @@ from asof.config.paths import fitting, read_path
 from asof.config.secrets import masked
 from asof.config.sections import Section
 from asof.errors import ConfigError, nearest
-from asof.local_paths import scheme_of
 from asof.timing import iso, micros
+from asof.values.local_paths import scheme_of
 
 S = TypeVar("S", bound=Section)
 

@@ -14,7 +14,7 @@ import duckdb
 import pyarrow as pa
 
 from asof.errors import StorageError
-from asof.sql.dialect import quote
+from asof.sql.duckdb.dialect import quote
 
 
 class SpillFolder:

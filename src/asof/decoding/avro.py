@@ -8,26 +8,34 @@ import json
 import secrets
 from collections import Counter
 from collections.abc import Sequence
+from decimal import MAX_EMAX, MIN_EMIN, Context, Decimal
+from functools import partial
 from operator import itemgetter
 from typing import Any
 
 import pyarrow as pa
 
+from asof.decoding.avro_bounds import Bounds
 from asof.decoding.columns import arrow_column, date_column, empty_column, joined, object_column, time_column
 from asof.decoding.schemas import Schemas, WriterSchema, by_schema, unknown_id
 from asof.definitions import Field
 from asof.definitions.formats import AvroFormat
 from asof.dtypes import DType
 from asof.errors import DefinitionError, MissingExtra, SourceError
-from asof.fitting import Misfit
+from asof.values.fit import Misfit, salvaged, why
 
 try:
     from fastavro import parse_schema, schemaless_reader
+    from fastavro.read import LOGICAL_READERS
 except ImportError as error:
     raise MissingExtra("Avro messages", "kafka") from error
 
 GUARD = "asof_guard"
 """A field behind each record whose value is known: if another comes out, records lie elsewhere than they say."""
+
+EXACT_DECIMAL = "asof-decimal"
+MOST_DECIMAL_BYTES = 64
+_WIDE = Context(prec=200, Emax=MAX_EMAX, Emin=MIN_EMIN)
 
 GUARD_BYTES = 8
 MOST_READERS = 200
@@ -124,15 +132,13 @@ class AvroCodec:
                 writer = {"type": "record", "name": "asof_single", "fields": [{"name": self.single, "type": writer}]}
             return _Reader(writer, self.own, schema.references, self.fields)
         except Exception as error:  # fastavro has errors of many kinds; each is this schema's fault
-            return f"names schema {schema_id}, which cannot be used: {error}"
+            return f"names schema {schema_id}, which cannot be used: {why(error)}"
 
 
 class _Reader:
     """Reads records of one writer's schema, resolved against the reader's if there is one."""
 
-    def __init__(
-        self, writer: Any, reader: Any, references: Sequence[str], fields: Sequence[Field]
-    ) -> None:
+    def __init__(self, writer: Any, reader: Any, references: Sequence[str], fields: Sequence[Field]) -> None:
         self.fields = fields
         self.guard = secrets.token_bytes(GUARD_BYTES)
         if not isinstance(writer, dict) or writer.get("type") != "record":
@@ -141,8 +147,12 @@ class _Reader:
         self.kinds = {each["name"]: _kind(each["type"]) for each in shape["fields"]}
         self.undeclared = [each["name"] for each in writer["fields"] if each["name"] not in {f.name for f in fields}]
         record, own = _guarded(writer), _guarded(reader) if reader is not None else None
-        self.one = (_parsed(record, references), _parsed(own, ()))
-        self.many = (_parsed(_array(record), references), _parsed(_array(own), ()))
+        named: dict[str, Any] = {}
+        self.bounds = Bounds(_parsed(writer, list(map(json.loads, references)), named), named)
+        texts = [_exact(json.loads(text)) for text in references]
+        record, own = _exact(record), _exact(own)
+        self.one = (_parsed(record, texts), _parsed(own, ()))
+        self.many = (_parsed(_array(record), texts), _parsed(_array(own), ()))
 
     def decode(
         self, places: list[int], values: list[bytes], letters: dict[int, str], undeclared: Counter[str]
@@ -157,7 +167,8 @@ class _Reader:
             if kind is None:
                 columns[each.name] = empty_column(len(records), each.dtype)
                 continue
-            array, misfits = _column(list(map(itemgetter(each.name), records)), kind, each.dtype)
+            values_of = list(map(itemgetter(each.name), records))
+            array, misfits = salvaged(partial(_column, kind=kind, dtype=each.dtype), values_of, each.dtype)
             for row, reason in misfits:
                 letters.setdefault(places[row], f"column {each.name!r}: {reason}")
             columns[each.name] = array
@@ -167,6 +178,8 @@ class _Reader:
         """All records at once; None where one of them is not what it says."""
         if not values:
             return []
+        if self.bounds.are_needed:
+            return None
         stream = io.BytesIO(b"".join((_varint(len(values)), self.guard.join(values), self.guard, b"\0")))
         try:
             records: Any = schemaless_reader(stream, self.many[0], self.many[1])
@@ -180,10 +193,13 @@ class _Reader:
     ) -> tuple[list[int], list[dict[str, Any]]]:
         good, records = [], []
         for place, value in zip(places, values, strict=True):
+            if self.bounds.are_needed and (reason := self.bounds.refusal(value)):
+                letters[place] = f"not an Avro record of its schema: it {reason}"
+                continue
             try:
                 record: Any = schemaless_reader(io.BytesIO(value + self.guard), self.one[0], self.one[1])
             except Exception as error:  # whatever the bytes made fastavro raise
-                letters[place] = f"not an Avro record of its schema: {str(error) or type(error).__name__}"
+                letters[place] = f"not an Avro record of its schema: {why(error)}"
                 continue
             if record[GUARD] != self.guard:
                 letters[place] = "not an Avro record of its schema: it is longer than the schema says"
@@ -218,13 +234,39 @@ def _array(record: Any) -> Any:
     return {"type": "array", "items": record} if record is not None else None
 
 
-def _parsed(schema: Any, references: Sequence[str]) -> Any:
+def _parsed(schema: Any, references: Sequence[Any], named: dict[str, Any] | None = None) -> Any:
     if schema is None:
         return None
-    named: dict[str, Any] = {}
-    for text in references:
-        parse_schema(json.loads(text), named_schemas=named)
+    named = {} if named is None else named
+    for each in references:
+        parse_schema(copy.deepcopy(each), named_schemas=named)
     return parse_schema(copy.deepcopy(schema), named_schemas=named)
+
+
+def _exact(schema: Any) -> Any:
+    """A schema whose decimals are read by `_decimal`, wherever they are."""
+    if isinstance(schema, list):
+        return list(map(_exact, schema))
+    if not isinstance(schema, dict):
+        return schema
+    made = {**schema, **{key: _exact(schema[key]) for key in ("type", "items", "values") if key in schema}}
+    if isinstance(schema.get("fields"), list):
+        made["fields"] = [{**each, "type": _exact(each["type"])} for each in schema["fields"]]
+    if schema.get("logicalType") == "decimal" and schema.get("type") in ("bytes", "fixed"):
+        made["logicalType"] = EXACT_DECIMAL
+    return made
+
+
+def _decimal(data: bytes, writer_schema: Any = None, reader_schema: Any = None) -> Decimal:
+    """A decimal with all of its digits; fastavro's own reader rounds it, and takes minutes for one of a megabyte."""
+    if len(data) > MOST_DECIMAL_BYTES:
+        raise ValueError(f"a decimal has {len(data)} bytes; the most are {MOST_DECIMAL_BYTES}")
+    number = Decimal(int.from_bytes(data, "big", signed=True))
+    return number.scaleb(-writer_schema.get("scale", 0), _WIDE) if writer_schema is not None else number
+
+
+# Under a name of its own, so that nobody else's decimals are read by it.
+LOGICAL_READERS[f"bytes-{EXACT_DECIMAL}"] = LOGICAL_READERS[f"fixed-{EXACT_DECIMAL}"] = _decimal
 
 
 def _as_numbers(kind: Any) -> Any:
@@ -250,7 +292,7 @@ def _kind(kind: Any) -> str:
     return kind if kind in _ARROW else "other"
 
 
-def _column(values: list[Any], kind: str, dtype: DType) -> tuple[pa.Array, list[Misfit]]:
+def _column(values: Sequence[Any], kind: str, dtype: DType) -> tuple[pa.Array, list[Misfit]]:
     if kind in _ARROW and dtype.name not in ("Json", "Decimal"):
         return arrow_column(values, _ARROW[kind], dtype)
     if kind.endswith(("-millis", "-micros", "-nanos")) and not kind.startswith("time-"):

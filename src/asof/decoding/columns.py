@@ -14,22 +14,22 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from asof.dtypes import DType
-from asof.fitting import Misfit, fit, fit_values
 from asof.timing import EARLIEST, LATEST
+from asof.values.fit import Misfit, fit, fit_values, is_too_deep
 
 _PER_UNIT = {"ms": 1000, "us": 1, "ns": 1}
 
 
-def arrow_column(values: list[Any], kind: pa.DataType, dtype: DType) -> tuple[pa.Array, list[Misfit]]:
+def arrow_column(values: Sequence[Any], kind: pa.DataType, dtype: DType) -> tuple[pa.Array, list[Misfit]]:
     """Values that all are of one Arrow type, in the declared type."""
     try:
         array = pa.array(values, kind)
-    except (OverflowError, pa.ArrowInvalid, pa.ArrowTypeError):
+    except (OverflowError, pa.ArrowInvalid, pa.ArrowTypeError, UnicodeEncodeError):
         return fit_values(values, dtype)
     return fit(array, dtype)
 
 
-def time_column(values: list[Any], unit: str, dtype: DType) -> tuple[pa.Array, list[Misfit]]:
+def time_column(values: Sequence[Any], unit: str, dtype: DType) -> tuple[pa.Array, list[Misfit]]:
     """Whole numbers since the epoch: times where Timestamp is declared, floored to microseconds; else numbers."""
     if dtype.name != "Timestamp":
         return arrow_column(values, pa.int64(), dtype)
@@ -46,20 +46,19 @@ def time_column(values: list[Any], unit: str, dtype: DType) -> tuple[pa.Array, l
     if unit == "ns":
         counts = np.floor_divide(counts, 1000)
     bad = (counts < low) | (counts > high)
-    misfits = [(int(row), f"{values[row]} {unit} is beyond the calendar") for row in np.flatnonzero(bad & ~nulls)]
+    misfits = [(row, f"{values[row]} {unit} is beyond the calendar") for row in np.flatnonzero(bad & ~nulls).tolist()]
     micros = np.where(bad, 0, counts) * _PER_UNIT[unit]
     return pa.array(micros, pa.int64(), mask=nulls | bad).cast(dtype.arrow()), misfits
 
 
-def date_column(values: list[Any], dtype: DType) -> tuple[pa.Array, list[Misfit]]:
+def date_column(values: Sequence[Any], dtype: DType) -> tuple[pa.Array, list[Misfit]]:
     """Days since the epoch: dates where Date is declared, midnights where Timestamp is, else numbers."""
     if dtype.is_integer:
         return arrow_column(values, pa.int32(), dtype)
-    array = pa.array(values, pa.int32()).cast(pa.date32())
     low, high = EARLIEST // 86_400_000_000, LATEST // 86_400_000_000
     bad = [row for row, value in enumerate(values) if value is not None and not low <= value <= high]
     if not bad:
-        return fit(array, dtype)
+        return fit(pa.array(values, pa.int32()).cast(pa.date32()), dtype)
     kept = [None if value is None or not low <= value <= high else value for value in values]
     fitted, misfits = fit(pa.array(kept, pa.int32()).cast(pa.date32()), dtype)
     return fitted, sorted([*misfits, *((row, f"{values[row]} days is beyond the calendar") for row in bad)])
@@ -68,13 +67,18 @@ def date_column(values: list[Any], dtype: DType) -> tuple[pa.Array, list[Misfit]
 def object_column(values: Sequence[Any], dtype: DType) -> tuple[pa.Array, list[Misfit]]:
     """Python values of any kind, one by one; what is nested becomes JSON where Json is declared."""
     if dtype.name == "Json":
-        values = [value if value is None or isinstance(value, str) else jsonable(value) for value in values]
+        values = [value if value is None or isinstance(value, str) else _jsonable(value) for value in values]
     elif dtype.name == "String":
         values = [str(value) if isinstance(value, UUID) else value for value in values]
     elif dtype.name == "Array" and dtype.inner is not None and dtype.inner.name in ("String", "Json"):
         spelt: Callable[[Any], Any] = jsonable if dtype.inner.name == "Json" else _spelt
         values = [list(map(spelt, value)) if isinstance(value, list | tuple) else value for value in values]
     return fit_values(values, dtype)
+
+
+def _jsonable(value: Any) -> Any:
+    # What lies too deep is handed on: the check of its type names it.
+    return value if is_too_deep(value) else jsonable(value)
 
 
 def _spelt(value: Any) -> Any:

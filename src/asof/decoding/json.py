@@ -11,11 +11,12 @@ from typing import Any
 import msgspec
 import pyarrow as pa
 
+from asof.decoding.columns import arrow_column
 from asof.decoding.schemas import FRAME, Schemas
 from asof.definitions import Field
 from asof.definitions.formats import JsonFormat
 from asof.dtypes import DType
-from asof.fitting import checker, fit_values
+from asof.values.fit import MOST_DEPTH, checker, fit_values, is_too_deep, why
 
 _NOT_FINITE = {"NaN": float("nan"), "Infinity": float("inf"), "-Infinity": float("-inf")}
 """JSON has no such numbers; these texts stand for them in float columns."""
@@ -44,6 +45,8 @@ class JsonCodec:
         self.lenient_type = msgspec.defstruct("Message", members, **options)
         self.strict = msgspec.json.Decoder(strict).decode
         self.plain = msgspec.json.Decoder(dict[str, Any]).decode
+        # The other types have no room for lists in lists; what is too deep for one depends on who calls.
+        self.may_nest = bool(passed_over) or any(_wire_type(each.dtype) is Any for each in fields)
         self.dtypes = {each.name: each.dtype for each in fields}
         self.checks = {each.name: checker(each.dtype) for each in fields}
 
@@ -72,15 +75,19 @@ class JsonCodec:
         """The decodable messages as structs, and their places."""
         strict = self.strict
         try:
-            return [strict(value) for value in values], places
-        except (msgspec.MsgspecError, UnicodeDecodeError):
+            if not (self.may_nest and any(map(is_too_deep, values))):
+                return [strict(value) for value in values], places
+        except Exception:
             pass
         structs: list[Any] = []
         good: list[int] = []
         for place, value in zip(places, values, strict=True):
+            if is_too_deep(value):
+                letters[place] = f"not a JSON object: it is nested too deeply; the most are {MOST_DEPTH} levels"
+                continue
             try:
                 struct = strict(value)
-            except (msgspec.MsgspecError, UnicodeDecodeError):
+            except Exception:
                 struct = self._second_look(place, value, letters, undeclared)
                 if struct is None:
                     continue
@@ -92,8 +99,8 @@ class JsonCodec:
         """One message that is not plainly what was declared: undeclared fields are counted, a misfit is named."""
         try:
             fields = self.plain(value)
-        except (msgspec.MsgspecError, UnicodeDecodeError) as error:
-            letters[place] = f"not a JSON object: {error}"
+        except Exception as error:
+            letters[place] = f"not a JSON object: {why(error)}"
             return None
         undeclared.update(name for name in fields if name not in self.attribute and name not in self.passed_over)
         fitted: dict[str, Any] = {}
@@ -111,8 +118,8 @@ class JsonCodec:
                 self.checks[name](found)
                 is_whole = isinstance(found, float) and self.dtypes[name].is_integer
                 fitted[attribute] = int(found) if is_whole else found
-            except (ValueError, TypeError, OverflowError, ArithmeticError) as error:
-                letters[place] = f"column {name!r}: {error}"
+            except Exception as error:
+                letters[place] = f"column {name!r}: {why(error)}"
                 return None
         return self.lenient_type(**fitted)
 
@@ -120,20 +127,21 @@ class JsonCodec:
         self, dtype: DType, values: list[Any], name: str, places: list[int], letters: dict[int, str]
     ) -> pa.Array:
         """A column of decoded values in its Arrow type; values that do not fit become letters."""
-        if dtype.name in ("Bool", "Int32", "Int64", "Float32", "Float64", "String"):
+        if dtype.name in ("Bool", "Int32", "Int64", "Float64", "String"):
             try:
                 return pa.array(values, dtype.arrow())
-            except (OverflowError, pa.ArrowInvalid, pa.ArrowTypeError):
+            except (OverflowError, pa.ArrowInvalid, pa.ArrowTypeError, UnicodeEncodeError):
                 pass  # 2**63 in Int64 and the like: the slow way says which row
-        array, misfits = fit_values(values, dtype)
+        # The nearest Float32 of a number that is too great is infinity, which is not near.
+        array, misfits = (
+            arrow_column(values, pa.float64(), dtype) if dtype.name == "Float32" else fit_values(values, dtype)
+        )
         for row, reason in misfits:
             letters.setdefault(places[row], f"column {name!r}: {reason}")
         return array
 
 
-def _unframed(
-    places: list[int], values: list[bytes], letters: dict[int, str]
-) -> tuple[list[int], list[bytes]]:
+def _unframed(places: list[int], values: list[bytes], letters: dict[int, str]) -> tuple[list[int], list[bytes]]:
     good, bare = [], []
     for place, value in zip(places, values, strict=True):
         if len(value) < FRAME or value[0]:

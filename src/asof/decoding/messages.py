@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
 
 import numpy as np
@@ -18,8 +18,9 @@ from asof.decoding.schemas import Schemas
 from asof.decoding.transforming import Transform, transformed
 from asof.definitions import AvroFormat, Field, JsonFormat, LogSource, MessageFormat, ProtoFormat
 from asof.definitions.sources import TOMBSTONE
-from asof.fitting import event_micros
+from asof.errors import AsofError
 from asof.timing import EARLIEST, LATEST, Micros, iso, span_text
+from asof.values.fit import event_micros, legible, why
 
 
 class Records(Protocol):
@@ -78,7 +79,7 @@ def decode_messages(
     schemas: Schemas | None = None,
     transform: Transform | None = None,
 ) -> Decoded:
-    """Decode messages column by column.
+    """Decode messages column by column; where that fails, message by message: what one raises is why it is a letter.
 
     A message without a value is a tombstone, where the source reads the key columns from messages' keys: a row of its
     key at the time of its record, and nulls beside.
@@ -93,6 +94,56 @@ def decode_messages(
         DerivationError: the transform is none of single messages.
         StorageError: the schema registry cannot be asked; no message is to blame for that.
     """
+    count = len(messages.values)
+    try:
+        return _decoded(source, messages, keys=keys, clock=clock, schemas=schemas, transform=transform)
+    except AsofError:
+        raise
+    except Exception as error:
+        if not count:
+            raise
+        if count == 1:
+            return Decoded(
+                _empty(source), np.zeros(0, dtype=np.int64), np.zeros(0, dtype=np.int64),
+                [Letter(0, legible(f"cannot be decoded: {type(error).__name__}: {why(error)}"))],
+            )  # fmt: skip
+    middle = count // 2
+    first, second = (
+        decode_messages(source, half, keys=keys, clock=clock, schemas=schemas, transform=transform)
+        for half in (_part(messages, 0, middle), _part(messages, middle, count))
+    )
+    return Decoded(
+        pa.concat_tables([first.rows, second.rows]).combine_chunks(),
+        np.concatenate([first.index, second.index + middle]),
+        np.concatenate([first.event_time, second.event_time]),
+        [*first.letters, *(replace(each, index=each.index + middle) for each in second.letters)],
+        first.undeclared + second.undeclared,
+        first.left_out + second.left_out,
+    )
+
+
+def _part(messages: Records, begin: int, end: int) -> Batch:
+    keys, headers, times = messages.keys, messages.headers, messages.timestamps_us
+    return Batch(
+        messages.values[begin:end], None if keys is None else keys[begin:end], times[begin:end],
+        None if headers is None else headers[begin:end],
+    )  # fmt: skip
+
+
+def _empty(source: LogSource) -> pa.Table:
+    kinds = {field.name: field.dtype.arrow() for field in source.schema}
+    return pa.table({name: pa.nulls(0, kinds.get(name, pa.bool_())) for name in _names(source)})
+
+
+def _decoded(
+    source: LogSource,
+    messages: Records,
+    *,
+    keys: Sequence[str],
+    clock: Micros,
+    schemas: Schemas | None,
+    transform: Transform | None,
+) -> Decoded:
     letters: dict[int, str] = {}
     undeclared: Counter[str] = Counter()
     left_out = 0
@@ -135,7 +186,10 @@ def decode_messages(
         good &= ~nulls
     times = np.zeros(len(positions), dtype=np.int64)
     if good.any():
-        times[good] = _times(event_time, source, good, positions, letters)
+        times[good] = _times(event_time, source.timestamp_unit, good, positions, letters)
+        if (created := source.created_timestamp_column) and created != source.timestamp_field:
+            given = good & columns[created].is_valid().to_numpy(zero_copy_only=False)
+            _times(columns[created], source.timestamp_unit or "us", given, positions, letters, what="created time")
         good &= ~np.isin(positions, np.fromiter(letters, dtype=np.int64, count=len(letters)))
     early = good & (times > clock + source.max_future)
     for place in np.flatnonzero(early):
@@ -145,7 +199,7 @@ def decode_messages(
     if not good.all():
         rows, positions, times = rows.filter(pa.array(good)), positions[good], times[good]
     too_early = set(early_index)
-    found = [Letter(i, letters[i], i in too_early) for i in sorted(letters)]
+    found = [Letter(i, legible(letters[i]), i in too_early) for i in sorted(letters)]
     return Decoded(rows, positions, times, found, undeclared, left_out)
 
 
@@ -166,7 +220,8 @@ def _beside(
         if each.name in source.header_fields:
             made[each.name] = header_column(source.header_fields[each.name], each, headers, places, letters)
         elif each.name == source.record_time_field:
-            made[each.name] = record_times(_record_times(messages, places), each.dtype, source.timestamp_unit)
+            times = _record_times(messages, places)
+            made[each.name] = record_times(times, each.dtype, source.timestamp_unit, places=places, letters=letters)
     return made
 
 
@@ -193,7 +248,8 @@ def _with_tombstones(
     for each in source.schema:
         ends[each.name] = pa.nulls(len(tombstones), each.dtype.arrow())
         if each.name == source.timestamp_field:
-            ends[each.name] = record_times(_record_times(messages, tombstones), each.dtype, source.timestamp_unit)
+            times = _record_times(messages, tombstones)
+            ends[each.name] = record_times(times, each.dtype, source.timestamp_unit, places=tombstones, letters=letters)
         elif each.name in beside and beside[each.name].type == each.dtype.arrow():
             ends[each.name] = beside[each.name]
     ends[TOMBSTONE] = pa.array(np.ones(len(tombstones), dtype=bool))
@@ -204,10 +260,19 @@ def unusable_times(source: LogSource, column: pa.Array, *, clock: Micros) -> dic
     """Which event times of a column of the declared type, without nulls, would make letters: row → why."""
     reasons: dict[int, str] = {}
     rows = np.arange(len(column), dtype=np.int64)
-    times = _times(column, source, np.ones(len(column), dtype=bool), rows, reasons)
+    times = _times(column, source.timestamp_unit, np.ones(len(column), dtype=bool), rows, reasons)
     for row in np.flatnonzero(times > clock + source.max_future):
         if int(row) not in reasons:
             reasons[int(row)] = _early(source, int(times[row]), clock)
+    return reasons
+
+
+def unusable_created(source: LogSource, column: pa.Array) -> dict[int, str]:
+    """Which created times of a column of the declared type would make letters: row → why."""
+    reasons: dict[int, str] = {}
+    rows = np.arange(len(column), dtype=np.int64)
+    given = column.is_valid().to_numpy(zero_copy_only=False)
+    _times(column, source.timestamp_unit or "us", given, rows, reasons, what="created time")
     return reasons
 
 
@@ -220,33 +285,32 @@ def _early(source: LogSource, time: Micros, clock: Micros) -> str:
 
 def _times(
     column: pa.Array,
-    source: LogSource,
+    unit: str,
     good: npt.NDArray[np.bool_],
     positions: npt.NDArray[np.int64],
     letters: dict[int, str],
+    *,
+    what: str = "event time",
 ) -> npt.NDArray[np.int64]:
-    """Event times of the good rows; one that the calendar does not hold becomes a letter."""
+    """Times of the good rows; one that the calendar does not hold becomes a letter."""
     picked = column.filter(pa.array(good))
     try:
-        times = event_micros(picked, source.timestamp_unit)
+        times = event_micros(picked, unit).to_numpy(zero_copy_only=False)
     except pa.ArrowInvalid:
-        times = None
+        # So far from the epoch that it has no microseconds: no calendar reaches that far.
+        scale = {"s": 1_000_000, "ms": 1000}[unit]
+        whole = picked.cast(pa.int64()).to_pylist()
+        times = np.array([max(-(2**63), min(value * scale, 2**63 - 1)) for value in whole], dtype=np.int64)
     places = positions[good]
-    values = picked.cast(pa.int64()).to_pylist() if times is None else None
-    if values is not None:
-        scale = {"s": 1_000_000, "ms": 1000}[source.timestamp_unit]
-        limit = (2**63 - 1) // scale
-        for place, value in zip(places, values, strict=True):
-            if abs(value) > limit:
-                letters[int(place)] = f"event time {value} {source.timestamp_unit} is beyond the calendar"
-        return np.array([value * scale if abs(value) <= limit else 0 for value in values], dtype=np.int64)
-    assert times is not None
-    array = times.to_numpy(zero_copy_only=False)
-    for row in np.flatnonzero((array < EARLIEST) | (array > LATEST)):
-        letters[int(places[row])] = (
-            f"event time {picked[int(row)].as_py()} {source.timestamp_unit} is beyond the calendar"
-        )
-    return array
+    for row in np.flatnonzero((times < EARLIEST) | (times > LATEST)):
+        shown = f"{_shown_time(picked[int(row)])} {unit}".rstrip()
+        letters.setdefault(int(places[row]), f"{what} {shown} is beyond the calendar")
+    return times
+
+
+def _shown_time(scalar: pa.Scalar) -> str:
+    # Python has no value for a time that is not in its calendar.
+    return str(scalar.value if isinstance(scalar, pa.TimestampScalar | pa.Date32Scalar) else scalar.as_py())
 
 
 @dataclass(frozen=True)
@@ -303,4 +367,4 @@ def _codec_of(
     return JsonCodec(fields, message_format, passed_over=passed_over)
 
 
-__all__ = ["Batch", "Codec", "Decoded", "Letter", "Records", "decode_messages", "unusable_times"]
+__all__ = ["Batch", "Codec", "Decoded", "Letter", "Records", "decode_messages", "unusable_created", "unusable_times"]

@@ -15,9 +15,13 @@ import pyarrow as pa
 from asof.decoding.schemas import Schemas
 from asof.definitions import AvroFormat, Field, LogSource
 from asof.dtypes import DType
-from asof.fitting import fit_values
+from asof.timing import EARLIEST, LATEST
+from asof.values.fit import MOST_DEPTH, fit_values, is_too_deep, why
 
 Headers = Sequence[tuple[str, bytes | None]]
+
+UNREADABLE = "asof.unreadable"
+"""The one header of a message whose headers its client cannot read, since the name of one is no UTF-8."""
 
 _WHOLE = re.compile(r"-?[0-9]+")
 _PER_UNIT = {"s": 1_000_000, "ms": 1000, "us": 1}
@@ -43,8 +47,8 @@ def key_columns(
         if key is not None:
             try:
                 found = read(key, fields)
-            except (ValueError, TypeError, msgspec.MsgspecError, UnicodeDecodeError) as error:
-                letters.setdefault(place, f"key: {error}")
+            except Exception as error:
+                letters.setdefault(place, f"key: {why(error)}")
         for name in names:
             values[name].append(found.get(name))
     return {field.name: _fitted(values[field.name], field, places, letters, what="key column") for field in fields}
@@ -60,16 +64,24 @@ def header_column(
         for each, value in headers[row] if headers is not None else ():
             if each == name:
                 found = value
+            elif each == UNREADABLE:
+                letters.setdefault(place, f"header {name!r}: the message's headers have a name that is no text (UTF-8)")
         try:
             values.append(None if found is None else from_text(found, field.dtype))
-        except (ValueError, TypeError) as error:
-            letters.setdefault(place, f"header {name!r}: {error}")
+        except Exception as error:
+            letters.setdefault(place, f"header {name!r}: {why(error)}")
             values.append(None)
     return _fitted(values, field, places, letters, what="header column")
 
 
-def record_times(times: npt.NDArray[np.int64], dtype: DType, unit: str) -> pa.Array:
-    """The times of the records in the declared type, floored to its unit."""
+def record_times(
+    times: npt.NDArray[np.int64], dtype: DType, unit: str, *, places: Sequence[int], letters: dict[int, str]
+) -> pa.Array:
+    """The times of the records in the declared type, floored to its unit; a producer may set any, which are letters."""
+    beyond = (times < EARLIEST) | (times > LATEST)
+    for row in np.flatnonzero(beyond).tolist():
+        letters.setdefault(places[row], f"the record's time, {times[row]} us, is beyond the calendar")
+    times = np.where(beyond, 0, times)
     if not dtype.is_integer:
         return pa.array(times, pa.int64()).cast(pa.timestamp("us", "UTC")).cast(dtype.arrow(), safe=False)
     if unit == "ns":
@@ -110,6 +122,8 @@ def _int_key(key: bytes, fields: Sequence[Field]) -> dict[str, Any]:
 
 
 def _json_key(key: bytes, fields: Sequence[Field]) -> dict[str, Any]:
+    if is_too_deep(key):
+        raise ValueError(f"is nested too deeply; the most are {MOST_DEPTH} levels")
     found = msgspec.json.decode(key)
     if isinstance(found, dict):
         return found
@@ -146,13 +160,11 @@ def _avro_keys(
     return {name: column.take(take) for name, column in columns.items()}
 
 
-def _fitted(
-    values: list[Any], field: Field, places: Sequence[int], letters: dict[int, str], *, what: str
-) -> pa.Array:
+def _fitted(values: list[Any], field: Field, places: Sequence[int], letters: dict[int, str], *, what: str) -> pa.Array:
     array, misfits = fit_values(values, field.dtype)
     for row, reason in misfits:
         letters.setdefault(places[row], f"{what} {field.name!r}: {reason}")
     return array
 
 
-__all__ = ["Headers", "from_text", "header_column", "key_columns", "record_times"]
+__all__ = ["UNREADABLE", "Headers", "from_text", "header_column", "key_columns", "record_times"]

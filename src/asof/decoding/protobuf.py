@@ -6,7 +6,7 @@ import importlib
 import re
 from collections import Counter
 from collections.abc import Callable, Sequence
-from datetime import UTC, datetime, timedelta
+from datetime import datetime
 from operator import attrgetter
 from typing import Any
 
@@ -18,7 +18,8 @@ from asof.definitions import Field
 from asof.definitions.formats import ProtoFormat
 from asof.dtypes import DType
 from asof.errors import DefinitionError, MissingExtra, SourceError
-from asof.fitting import Misfit
+from asof.timing import EARLIEST, LATEST, moment
+from asof.values.fit import Misfit, salvaged, why
 
 try:
     from google.protobuf import descriptor_pb2, descriptor_pool, json_format, message_factory
@@ -38,7 +39,6 @@ _WRAPPERS = frozenset(
     f"google.protobuf.{each}Value"
     for each in ("Bool", "Int32", "Int64", "UInt32", "UInt64", "Float", "Double", "String", "Bytes")
 )
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 class ProtobufCodec:
@@ -133,7 +133,7 @@ class ProtobufCodec:
         parse = self.message_class.FromString
         try:
             messages = [parse(value) for value in values]
-        except DecodeError:
+        except Exception:
             places, messages = self._each(places, values, letters)
         if not all(message.ListFields() for message in messages):
             # Only fields that the type does not know: it is a message of another type.
@@ -149,21 +149,19 @@ class ProtobufCodec:
             if reader is None:
                 columns[field.name] = empty_column(len(messages), field.dtype)
                 continue
-            array, misfits = reader(messages)
+            array, misfits = salvaged(reader, messages, field.dtype)
             for row, reason in misfits:
                 letters.setdefault(places[row], f"column {field.name!r}: {reason}")
             columns[field.name] = array
         return places, columns
 
-    def _each(
-        self, places: list[int], values: list[bytes], letters: dict[int, str]
-    ) -> tuple[list[int], list[Any]]:
+    def _each(self, places: list[int], values: list[bytes], letters: dict[int, str]) -> tuple[list[int], list[Any]]:
         good, messages = [], []
         for place, value in zip(places, values, strict=True):
             try:
                 messages.append(self.message_class.FromString(value))
-            except DecodeError as error:
-                letters[place] = f"not a {self.full_name}: {error}"
+            except Exception as error:
+                letters[place] = f"not a {self.full_name}: {why(error)}"
                 continue
             good.append(place)
         return good, messages
@@ -199,7 +197,7 @@ def _class_of(message_format: ProtoFormat, where: str) -> Any:
         ) from error  # fmt: skip
 
 
-def _reader(field: FieldDescriptor, dtype: DType) -> Callable[[list[Any]], tuple[pa.Array, list[Misfit]]]:
+def _reader(field: FieldDescriptor, dtype: DType) -> Callable[[Sequence[Any]], tuple[pa.Array, list[Misfit]]]:
     """What reads one field of many messages into its column."""
     name = field.name
     value_of = _value_of(field, dtype)
@@ -215,11 +213,14 @@ def _reader(field: FieldDescriptor, dtype: DType) -> Callable[[list[Any]], tuple
         )
     is_plain = field.type not in (FieldDescriptor.TYPE_MESSAGE, FieldDescriptor.TYPE_GROUP, FieldDescriptor.TYPE_ENUM)
     if field.has_presence:
-        def present(messages: list[Any]) -> list[Any]:
+
+        def present(messages: Sequence[Any]) -> list[Any]:
             return [value_of(getattr(each, name)) if each.HasField(name) else None for each in messages]
     else:
-        def present(messages: list[Any]) -> list[Any]:
+
+        def present(messages: Sequence[Any]) -> list[Any]:
             return [value_of(getattr(each, name)) for each in messages]
+
     if is_plain and field.cpp_type in _ARROW and dtype.name not in ("Json", "Decimal"):
         kind = _ARROW[field.cpp_type]
         if field.has_presence:
@@ -243,7 +244,7 @@ def _value_of(field: FieldDescriptor, dtype: DType) -> Callable[[Any], Any]:
         return lambda value: value
     full_name = field.message_type.full_name
     if _is_time(field) and "Json" not in str(dtype):
-        return lambda value: _EPOCH + timedelta(seconds=value.seconds, microseconds=value.nanos // 1000)
+        return _moment
     if full_name in _WRAPPERS:
         return lambda value: value.value
     return _as_dict
@@ -255,6 +256,12 @@ def _is_time(field: FieldDescriptor) -> bool:
 
 def _micros(stamp: Any) -> int:
     return stamp.seconds * 1_000_000 + stamp.nanos // 1000
+
+
+def _moment(stamp: Any) -> datetime:
+    if not EARLIEST <= _micros(stamp) <= LATEST:
+        raise ValueError(f"{_micros(stamp)} us is beyond the calendar")
+    return moment(_micros(stamp))
 
 
 def _as_dict(message: Any) -> dict[str, Any]:
@@ -298,9 +305,7 @@ def _zigzag(value: bytes, at: int) -> tuple[int, int]:
     raise ValueError("has no message indexes behind its schema id")
 
 
-_TOKEN = re.compile(
-    r"""//[^\n]*|/\*.*?\*/|"(?:\\.|[^"\\])*"|'(?:\\.|[^'\\])*'|[A-Za-z_][\w.]*|[{};]""", re.DOTALL
-)
+_TOKEN = re.compile(r"""//[^\n]*|/\*.*?\*/|"(?:\\.|[^"\\])*"|'(?:\\.|[^'\\])*'|[A-Za-z_][\w.]*|[{};]""", re.DOTALL)
 
 
 def message_types(text: str) -> dict[tuple[int, ...], str]:

@@ -11,7 +11,7 @@ import pyarrow as pa
 from asof.definitions import LogSource
 from asof.definitions.transforms import KEEP
 from asof.errors import AsofError, DerivationError, some
-from asof.fitting import fit
+from asof.values.fit import fit, why
 
 Transform = Callable[[pa.Table], pa.Table]
 """Answers one row per message, in their order, and whether it is to be kept (column `keep`) if some are left out."""
@@ -55,9 +55,7 @@ class _Made:
         self.source, self.transform = source, transform
         self.name = source.transform.name
 
-    def rows(
-        self, table: pa.Table, places: Sequence[int], letters: dict[int, str]
-    ) -> list[tuple[list[int], pa.Table]]:
+    def rows(self, table: pa.Table, places: Sequence[int], letters: dict[int, str]) -> list[tuple[list[int], pa.Table]]:
         """Places and rows, piece by piece; halves are tried where the whole fails, down to the message that does."""
         try:
             answer = self.transform(table)
@@ -69,8 +67,8 @@ class _Made:
             self._compare_once(table, answer)
             return [self._fitted(answer, places, letters)]
         if len(places) == 1:
-            text = str(failure).strip().split("\n")[0]
-            letters[places[0]] = f"{self.name} failed: {type(failure).__name__}{f': {text}' if text else ''}"
+            kind, text = type(failure).__name__, why(failure)
+            letters[places[0]] = f"{self.name} failed: {kind}{f': {text}' if text != kind else ''}"
             return []
         middle = len(places) // 2
         return [
@@ -78,9 +76,7 @@ class _Made:
             *self.rows(table.slice(middle), places[middle:], letters),
         ]
 
-    def _fitted(
-        self, answer: Any, places: Sequence[int], letters: dict[int, str]
-    ) -> tuple[list[int], pa.Table]:
+    def _fitted(self, answer: Any, places: Sequence[int], letters: dict[int, str]) -> tuple[list[int], pa.Table]:
         answer = self._checked(answer, len(places))
         keep = np.ones(len(places), dtype=bool)
         names = [field.name for field in self.source.schema]
@@ -125,7 +121,7 @@ class _Made:
             except DerivationError:
                 raise
             except Exception as error:
-                raise self._error(f"fails on a message alone: {error}", hint="make it row-wise") from error
+                raise self._error(f"fails on a message alone: {why(error)}", hint="make it row-wise") from error
             for name in answer.column_names:
                 one, other = alone[name][0].as_py(), answer[name][row].as_py()
                 if one != other and not (one != one and other != other):

@@ -53,9 +53,7 @@ class MessageTransform:
         self.source_text = source_text or (text_of(function) if function is not None else "")
 
     @classmethod
-    def of(
-        cls, given: str | Callable[..., object] | Mapping[str, str] | MessageTransform
-    ) -> MessageTransform:
+    def of(cls, given: str | Callable[..., object] | Mapping[str, str] | MessageTransform) -> MessageTransform:
         """From a SELECT, a function, or what `content` said."""
         if isinstance(given, MessageTransform):
             return given

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import pyarrow as pa
 from psycopg import sql
 
-from asof.connections.postgres import Postgres
+from asof.connections.postgres.database import Postgres
 from asof.errors import AsofError
 
 MARK = "Made by asof demo, which drops it when it runs again."

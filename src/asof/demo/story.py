@@ -32,6 +32,7 @@ SERVED_USERS = 5
 AUDIT_KEYS = 200
 EXTRA_MINUTES = 5
 
+
 class AuditFailed(AsofError):
     """The demo served a value that its history does not confirm."""
 
@@ -99,9 +100,7 @@ def run(
         return _tell(Story(say), stage, output, users=users, ticks=ticks, seed=seed, progress=progress)
 
 
-def _tell(
-    story: Story, stage: Stage, output: Path, *, users: int, ticks: int, seed: int, progress: Progress
-) -> Report:
+def _tell(story: Story, stage: Stage, output: Path, *, users: int, ticks: int, seed: int, progress: Progress) -> Report:
     say = story.say
     with story.step("Simulate the shop", f"{users:,} users live in it for {ticks:,} minutes") as step:
         shop = simulate(users=users, ticks=ticks, seed=seed)

@@ -11,8 +11,8 @@ from asof.definitions import Aggregation, FeatureView, Field, OnDemandFeatureVie
 from asof.derive.columns import python_values
 from asof.dtypes import DType
 from asof.errors import DerivationError
-from asof.fitting import fit_values
 from asof.selection import Derivation
+from asof.values.fit import fit_values
 
 EVENT_TIMESTAMP = "event_timestamp"
 """The name under which every function sees the moment that is asked about."""

@@ -8,7 +8,7 @@ from typing import Any
 import pyarrow as pa
 
 from asof.dtypes import Timestamp
-from asof.fitting import fit
+from asof.values.fit import fit
 
 
 def python_values(array: pa.Array | pa.ChunkedArray) -> list[Any]:

@@ -13,7 +13,7 @@ from typing import Any
 from asof.definitions import Field
 from asof.derive.calls import EVENT_TIMESTAMP, Call
 from asof.errors import DerivationError, nearest, some
-from asof.fitting import Misfit
+from asof.values.fit import Misfit
 
 _OURS = f"{Path(__file__).parent}{os.sep}"
 _LIBRARIES = (sysconfig.get_paths()["stdlib"], sysconfig.get_paths()["purelib"])

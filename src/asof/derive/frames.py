@@ -11,7 +11,7 @@ import pyarrow.compute as pc
 from asof.derive.calls import Call
 from asof.derive.failures import Failure, no_frame, raised, refuse_misfits, wrong_fields
 from asof.errors import MissingExtra
-from asof.fitting import Misfit, fit, fit_values
+from asof.values.fit import Misfit, fit, fit_values
 
 
 def call_frame(call: Call, table: pa.Table) -> list[pa.Array]:

@@ -11,7 +11,7 @@ from asof.derive.calls import EVENT_TIMESTAMP, Call
 from asof.derive.columns import python_values
 from asof.derive.failures import Failure, raised, refuse_misfits, shown, wrong_fields
 from asof.errors import some
-from asof.fitting import fit_values
+from asof.values.fit import fit_values
 
 # Values of exactly this type are already what Arrow would give back; all others take the way through fitting.
 _EXACT: dict[str, type] = {

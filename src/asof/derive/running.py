@@ -14,9 +14,9 @@ from asof.derive.frames import call_frame
 from asof.derive.rows import call_rows
 from asof.dtypes import Timestamp
 from asof.errors import DerivationError
-from asof.fitting import fit
 from asof.selection import Derivation
 from asof.timing import Micros, moment
+from asof.values.fit import fit
 
 _SLICE_ROWS = 65_536
 """How many rows are Python objects at once, where a function of mode python runs over a large table."""

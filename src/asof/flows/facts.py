@@ -7,15 +7,13 @@ from typing import Any
 
 from asof.definitions import Snapshot
 from asof.errors import RegistryConflict
-from asof.flows.parts import Parts
+from asof.flows.stores import Parts
 from asof.timing import iso
 
 _ATTEMPTS = 50
 
 
-def change_facts(
-    parts: Parts, change: Callable[[Mapping[str, Any]], Mapping[str, Any]], *, note: str
-) -> Snapshot:
+def change_facts(parts: Parts, change: Callable[[Mapping[str, Any]], Mapping[str, Any]], *, note: str) -> Snapshot:
     """Commit `change(facts)` over the newest snapshot; on a conflict, over the one that came between.
 
     Args:

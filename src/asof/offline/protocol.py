@@ -12,7 +12,7 @@ from asof.sources.protocol import Files, Input
 
 if TYPE_CHECKING:
     from asof.sql import PointInTime
-    from asof.sql.newest import ViewRows
+    from asof.sql.view_rows import ViewRows
 
 Spine: TypeAlias = pa.Table | Files | str
 """The entity frame of a point-in-time read: a table, files, or a SELECT over the inputs by name."""

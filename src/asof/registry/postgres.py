@@ -9,8 +9,8 @@ from typing import Any
 
 import psycopg
 
-from asof.connections.postgres import Postgres
-from asof.connections.postgres_schema import format_of, lock, migrate, refuse_newer, schema_of
+from asof.connections.postgres.database import Postgres
+from asof.connections.postgres.schema import format_of, lock, migrate, refuse_newer, schema_of
 from asof.definitions.project import Snapshot
 from asof.errors import RegistryError
 from asof.registry.protocol import (
@@ -59,7 +59,7 @@ class PostgresRegistry:
 
     Args:
         statement_timeout_s: how long a statement may take; all are short, but they may wait for another writer.
-        options: how the database is reached (`asof.connections.postgres.Postgres`).
+        options: how the database is reached (`asof.connections.postgres.database.Postgres`).
     """
 
     def __init__(self, url: str = "", *, statement_timeout_s: float = 60.0, **options: Any) -> None:

@@ -144,9 +144,7 @@ class SqliteRegistry:
     def _newest(self, connection: sqlite3.Connection | None, project: str) -> int:
         return connection.execute(_NEWEST, (project,)).fetchone()[0] or 0 if connection else 0
 
-    def _commits(
-        self, connection: sqlite3.Connection, project: str, *, limit: int, facts: bool = True
-    ) -> list[Commit]:
+    def _commits(self, connection: sqlite3.Connection, project: str, *, limit: int, facts: bool = True) -> list[Commit]:
         query = _COMMITS.format(which="" if facts else WITHOUT_FACTS)
         return [Commit(*row) for row in connection.execute(query, (project, limit))]
 

@@ -9,11 +9,11 @@ from starlette.responses import Response
 from starlette.routing import Route as StarletteRoute
 
 from asof.errors import AsofError
-from asof.server import failures
-from asof.server.endpoint import Endpoint, Receive, Scope, Send
-from asof.server.failures import HttpError
-from asof.server.routes import ROUTES
-from asof.server.service import Service
+from asof.server.http import errors as failures
+from asof.server.http.endpoint import Endpoint, Receive, Scope, Send
+from asof.server.http.errors import HttpError
+from asof.server.http.routes import ROUTES
+from asof.server.process.service import Service
 
 HOT = {"/get-online-features", "/v1/features"}
 """Where a router's microseconds would be felt."""

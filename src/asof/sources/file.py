@@ -16,8 +16,8 @@ from deltalake.exceptions import DeltaError
 from asof.definitions import FileSource, Source
 from asof.dtypes import from_arrow
 from asof.errors import SourceError
-from asof.local_paths import NotLocal, local_path
 from asof.sources.protocol import Batches, Column, Files, Need
+from asof.values.local_paths import NotLocal, local_path
 
 _ENDINGS = {"parquet": (".parquet", ".pq"), "csv": (".csv",)}
 

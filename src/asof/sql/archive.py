@@ -11,8 +11,8 @@ from typing import Any
 
 from asof.definitions import Field
 from asof.dtypes import Timestamp
-from asof.sql.dialect import quote
-from asof.sql.rows import WORDS
+from asof.sql.duckdb.dialect import quote
+from asof.sql.source_rows import WORDS
 from asof.timing import Micros
 
 # -- an archive's rows ------------------------------------------------------------------------------------------------

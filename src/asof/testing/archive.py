@@ -14,10 +14,10 @@ import pytest
 from asof.definitions import Field
 from asof.errors import StorageError
 from asof.offline.protocol import Archive, OfflineStore
-from asof.packing import plain_values
 from asof.sql import archive as statements
 from asof.timing import micros
 from asof.types import Array, Bool, Bytes, Date, Decimal, Float64, Int32, Int64, String, Timestamp
+from asof.values.packing import plain_values
 
 CLICKS = Archive("shop", "clicks")
 
@@ -34,13 +34,21 @@ KEY_FIELDS = [
     Field(dtype.name.lower(), dtype) for dtype in (String, Int64, Bytes, Timestamp, Decimal(38, 9), Bool, Date, Int32)
 ]
 _LEAST, _MOST = datetime.datetime(1, 1, 1, tzinfo=datetime.UTC), datetime.datetime(9999, 12, 31, tzinfo=datetime.UTC)
-KEYS: list[tuple[Any, ...]] = [
+_KEYS: list[tuple[Any, ...]] = [
     ("a", 1, b"a", _AT, decimal.Decimal("1.5"), True, _DAY, 1),
-    ("It's \\ \"É\" %s", -(2**63), b"\x00\xff'", _AT.replace(microsecond=1), decimal.Decimal("-0.000000001"), False,
-     datetime.date(1969, 12, 31), -(2**31)),
+    (
+        'It\'s \\ "É" %s',
+        -(2**63),
+        b"\x00\xff'",
+        _AT.replace(microsecond=1),
+        decimal.Decimal("-0.000000001"),
+        False,
+        datetime.date(1969, 12, 31),
+        -(2**31),
+    ),
     ("A", 2**63 - 1, b"", _LEAST, decimal.Decimal("9" * 29), True, _MOST.date(), 2**31 - 1),
     ("", 0, b"A", _MOST, decimal.Decimal(0), False, _LEAST.date(), 0),
-    ("It's \\ \"É\" %s", -(2**63), None, _AT.replace(microsecond=1), None, False, None, -(2**31)),
+    ('It\'s \\ "É" %s', -(2**63), None, _AT.replace(microsecond=1), None, False, None, -(2**31)),
 ]
 """Keys of every type that a join key may have; of the last one some columns are null."""
 
@@ -175,19 +183,19 @@ class ArchiveSuite:
         store.create(CLICKS, pa.schema([*_SCHEMA, *more]))
 
         assert [{row[each.name] for each in more} for row in self.read(store)] == [{None}, {None}]
-        assert self.ran(store, statements.event_ids_since("int64", 0, dialect=store.dialect)) == []
+        assert self._ran(store, statements.event_ids_since("int64", 0, dialect=store.dialect)) == []
 
     def test_rows_are_found_by_keys_of_every_type_alone_and_together(self, store: OfflineStore) -> None:
         archive = Archive("shop", "things")
         names = [field.name for field in KEY_FIELDS]
         columns = {
-            field.name: pa.array([key[place] for key in KEYS], field.dtype.arrow())
+            field.name: pa.array([key[place] for key in _KEYS], field.dtype.arrow())
             for place, field in enumerate(KEY_FIELDS)
         }
-        arrival = clicks(0, 0, len(KEYS)).drop_columns(["user_id", "page"])
+        arrival = clicks(0, 0, len(_KEYS)).drop_columns(["user_id", "page"])
         rows = pa.table({**columns, **{name: arrival[name] for name in arrival.column_names}})
         store.create(archive, rows.schema)
-        store.append(archive, rows, {0: len(KEYS) - 1})
+        store.append(archive, rows, {0: len(_KEYS) - 1})
         plain = list(zip(*(plain_values(columns[field.name], field.dtype) for field in KEY_FIELDS), strict=True))
 
         for size in (1, 2, len(names)):
@@ -205,37 +213,37 @@ class ArchiveSuite:
         known = [key for key in plain if None not in key]
         every = statements.rows_of_keys(names, KEY_FIELDS, known, dialect=store.dialect)
         assert self.offsets_of(store, archive, every) == [plain.index(key) for key in known]
-        assert len(self.ran(store, statements.distinct_keys(names), archive, name="source")) == len(known)
+        assert len(self._ran(store, statements.distinct_keys(names), archive, name="source")) == len(known)
 
     def test_rows_are_found_by_their_places_and_moments(self, store: OfflineStore) -> None:
         store.append(CLICKS, pa.concat_tables([clicks(0, 0, 5), clicks(1, 0, 3)]), {0: 4, 1: 2})
         at = micros(_AT)
 
         def counted(text: str) -> dict[int, int]:
-            return {row["partition"]: row["n"] for row in self.ran(store, text)}
+            return {row["partition"]: row["n"] for row in self._ran(store, text)}
 
-        assert self.ran(store, statements.count_rows()) == [{"n": 8}]
+        assert self._ran(store, statements.count_rows()) == [{"n": 8}]
         assert counted(statements.counts_by_partition()) == {0: 5, 1: 3}
         assert counted(statements.counts_since(at - 1, dialect=store.dialect)) == {0: 5, 1: 3}
         assert counted(statements.counts_since(at, dialect=store.dialect)) == {}
         since = [statements.event_ids_since("page", each, dialect=store.dialect) for each in (at, at + 1)]
-        assert [len(self.ran(store, text)) for text in since] == [8, 0]
-        assert [row["last"] for row in self.ran(store, statements.last_offsets())] == [4, 2]
-        assert [row["offset"] for row in self.ran(store, statements.rows_between(0, after=1, through=3))] == [2, 3]
+        assert [len(self._ran(store, text)) for text in since] == [8, 0]
+        assert [row["last"] for row in self._ran(store, statements.last_offsets())] == [4, 2]
+        assert [row["offset"] for row in self._ran(store, statements.rows_between(0, after=1, through=3))] == [2, 3]
         buckets = [
             statements.rows_of_bucket(store.bucket(["page", "user_id"], 3), each, through={0: 3, 1: -1})
             for each in range(3)
         ]
-        assert sorted(row["offset"] for text in buckets for row in self.ran(store, text)) == [0, 1, 2, 3]
-        newest = self.ran(store, statements.newest_rows([0, 1, 7], count=2, time="ingested_at"))
+        assert sorted(row["offset"] for text in buckets for row in self._ran(store, text)) == [0, 1, 2, 3]
+        newest = self._ran(store, statements.newest_rows([0, 1, 7], count=2, time="ingested_at"))
         assert sorted((row["partition"], row["offset"]) for row in newest) == [(0, 3), (0, 4), (1, 1), (1, 2)]
-        nulls = self.ran(store, statements.count_nulls(["user_id", "page"]), name="source")
+        nulls = self._ran(store, statements.count_nulls(["user_id", "page"]), name="source")
         assert nulls == [{"user_id": 0, "page": 0}]
         named = statements.columns_of_rows({"user": "user_id"}, places=True)
-        assert len(self.ran(store, named, name="source")[0]) == 3
+        assert len(self._ran(store, named, name="source")[0]) == 3
 
     @staticmethod
-    def ran(
+    def _ran(
         store: OfflineStore, text: str, archive: Archive = CLICKS, *, name: str = "archive", **inputs: pa.Table
     ) -> list[dict[str, Any]]:
         """The rows that a statement over the archive finds."""
@@ -244,7 +252,7 @@ class ArchiveSuite:
         return store.sql(text, {name: rows, **inputs}).reader().read_all().to_pylist()
 
     def offsets_of(self, store: OfflineStore, archive: Archive, text: str, **inputs: pa.Table) -> list[int]:
-        return sorted(row["offset"] for row in self.ran(store, text, archive, **inputs))
+        return sorted(row["offset"] for row in self._ran(store, text, archive, **inputs))
 
     def test_compaction_keeps_rows_and_offsets(self, store: OfflineStore) -> None:
         for first in range(0, 12, 3):

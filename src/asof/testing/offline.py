@@ -279,9 +279,7 @@ class OfflineStoreSuite:
         assert self.ask(engine, view(Field("value", Int64)), rows, spine((1, DAY), (1, DAY - 1))) == [(7,), (None,)]
 
     @pytest.mark.parametrize(("unit", "per_second"), [("s", 1), ("ms", 10**3), ("ns", 10**9)])
-    def test_the_spine_keeps_its_columns_as_they_are(
-        self, engine: OfflineStore, unit: str, per_second: int
-    ) -> None:
+    def test_the_spine_keeps_its_columns_as_they_are(self, engine: OfflineStore, unit: str, per_second: int) -> None:
         frame = pa.table(
             {
                 "note": pa.array(["a", None]).dictionary_encode(),
@@ -314,8 +312,8 @@ class OfflineStoreSuite:
         ],
     )  # fmt: skip
     def test_decimal_sums_are_exact_and_null_beyond_38_digits(
-        self, engine: OfflineStore, window: Any, known_at: bool, precision: int, scale: int, values: list[str],
-        total: str | None,
+        self, engine: OfflineStore, window: Sliding | Session | None, known_at: bool, precision: int, scale: int,
+        values: list[str], total: str | None,
     ) -> None:  # fmt: skip
         dtype = Decimal(precision, scale)
         made = [Aggregation("value", f, name=f, window=window) for f in ("sum", "mean", "max")]

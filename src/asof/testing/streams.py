@@ -14,13 +14,13 @@ from typing import Any
 
 from asof.definitions import Aggregation, Entity, FeatureView, Field, LogSource, Session, Sliding, Snapshot, project_of
 from asof.definitions.base import Definition
-from asof.flows.apply import apply_plan, make_plan
-from asof.flows.build import announce, drop_generations, fill, flip
-from asof.flows.generations import BUILT
-from asof.flows.historical import view_as_of
-from asof.flows.parts import Parts, view_named
-from asof.flows.serving import OnlineResponse, Reader
-from asof.flows.stream import Worker, run_stream
+from asof.flows.apply.apply import apply_plan, make_plan
+from asof.flows.generations.live import BUILT
+from asof.flows.offline.read import view_as_of
+from asof.flows.online.read import OnlineResponse, Reader
+from asof.flows.stores import Parts, view_named
+from asof.flows.stream.rebuild import announce, drop_generations, fill, flip
+from asof.flows.stream.run import Worker, run_stream
 from asof.selection import select
 from asof.timing import HOUR, MINUTE, SECOND, Micros, micros
 from asof.types import Float64, Int64, String
@@ -367,4 +367,3 @@ def live_through(run: StreamRun, rng: random.Random, steps: int) -> None:
             run.fill(view)
         elif act == "flip" and run.is_filled(view):
             run.flip(view)
-

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from asof.definitions import Aggregation, FeatureView, Field, LogSource, Session, Sliding
-from asof.flows.parts import Parts
+from asof.flows.stores import Parts
 from asof.testing.streams import (
     ACTIVITY,
     CRASH_POINTS,
@@ -34,10 +34,16 @@ from asof.types import Float64, Int64
 RunOf = Callable[[], StreamRun]
 
 LIVES = [
-    [[0]], [[4 * MINUTE]], [[4 * MINUTE], [-20 * DAY]], [[-20 * DAY], [4 * MINUTE]],
+    [[0]],
+    [[4 * MINUTE]],
+    [[4 * MINUTE], [-20 * DAY]],
+    [[-20 * DAY], [4 * MINUTE]],
     [[4 * MINUTE, -20 * DAY], [-30 * DAY]],
-    [[-400 * DAY], [3 * MINUTE, 4 * MINUTE], [-399 * DAY]], [[-SECOND], [-25 * DAY]], [[-60 * 366 * DAY], [2 * MINUTE]],
-    [[-8 * DAY], [-8 * DAY - 20 * MINUTE], [-30 * DAY]], [[0, 4 * MINUTE], [-DAY], [-60 * 366 * DAY]],
+    [[-400 * DAY], [3 * MINUTE, 4 * MINUTE], [-399 * DAY]],
+    [[-SECOND], [-25 * DAY]],
+    [[-60 * 366 * DAY], [2 * MINUTE]],
+    [[-8 * DAY], [-8 * DAY - 20 * MINUTE], [-30 * DAY]],
+    [[0, 4 * MINUTE], [-DAY], [-60 * 366 * DAY]],
 ]
 """Of one key: the times of its events, batch after batch, after `NOW`."""
 
@@ -450,7 +456,7 @@ class TrapsSuite:
 
     def test_a_log_that_dropped_what_was_never_archived_stops_the_worker_and_names_it(self, run: StreamRun) -> None:
         from asof.errors import LogError
-        from asof.flows.stream import run_stream
+        from asof.flows.stream.run import run_stream
 
         run.send(visit(1))
         run.finish()

@@ -21,21 +21,42 @@ from asof.cli.options import LOCAL_PATH, Command, misused
 @click.option("--kafka", metavar="HOST:PORT", help="Stream the traffic through this broker.")
 @click.option("--redis", metavar="HOST:PORT", help="Serve from this Redis; or redis://user:password@host:port.")
 @click.option(
-    "--offline", default="duckdb", show_default=True, type=click.Choice(["duckdb", "postgres"]),
+    "--offline",
+    default="duckdb",
+    show_default=True,
+    type=click.Choice(["duckdb", "postgres"]),
     help="With servers: where history is joined.",
 )
 @click.option(
-    "--format", "message_format", default="json", show_default=True, type=click.Choice(["json", "avro"]),
+    "--format",
+    "message_format",
+    default="json",
+    show_default=True,
+    type=click.Choice(["json", "avro"]),
     help="With servers: how messages are written.",
 )
 @click.option(
-    "--project", default="asof_demo", show_default=True, metavar="NAME", help="With servers: the name of all it makes.",
+    "--project",
+    default="asof_demo",
+    show_default=True,
+    metavar="NAME",
+    help="With servers: the name of all it makes.",
 )
 @click.option("--yes", "-y", is_flag=True, help="Write into a folder that holds other things, without asking.")
 @pass_context
 def demo(
-    context: CliContext, output: str, users: int, ticks: int, seed: int, yes: bool, postgres: str | None,
-    kafka: str | None, redis: str | None, offline: str, message_format: str, project: str,
+    context: CliContext,
+    output: str,
+    users: int,
+    ticks: int,
+    seed: int,
+    yes: bool,
+    postgres: str | None,
+    kafka: str | None,
+    redis: str | None,
+    offline: str,
+    message_format: str,
+    project: str,
 ) -> None:
     """Simulate a shop, and make its features.
 

@@ -19,7 +19,10 @@ from asof.cli.tables import Column
 @click.argument("source")
 @click.argument("rows", nargs=-1)
 @click.option(
-    "--file", "-f", type=LOCAL_PATH, metavar="FILE",
+    "--file",
+    "-f",
+    type=LOCAL_PATH,
+    metavar="FILE",
     help="Rows of a .json, .jsonl, .parquet or .csv file; - is JSON on stdin.",
 )
 @click.option("--batch-id", metavar="ID", help="Push at most once under this name: a retry changes nothing.")

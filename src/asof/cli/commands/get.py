@@ -35,7 +35,9 @@ def get() -> None:
 
 @get.command()
 @click.option(
-    "--entities", type=LOCAL_PATH, metavar="FILE",
+    "--entities",
+    type=LOCAL_PATH,
+    metavar="FILE",
     help="The entity frame: a .parquet or .csv file of join keys and times.",
 )
 @click.option("--sql", metavar="QUERY", help="The entity frame as SQL over the sources by name.")

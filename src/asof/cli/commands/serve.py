@@ -35,7 +35,7 @@ def serve(
     by one, with the files of the repository as they are then; no request is lost. What `asof apply` changes is taken
     over without either. The settings are those of `server:` in feature_store.yaml.
     """
-    from asof.server.running import serve as run
+    from asof.server.serve import serve as run
 
     options = {
         "host": host, "port": port, "workers": workers, "access_log": access_log,

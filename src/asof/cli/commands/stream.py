@@ -50,7 +50,7 @@ def run(
     with ExitStack() as until_done, stopped_by_signals(stop) as interrupted, context.progress() as progress:
         store = context.store
         if metrics_port is not None:
-            from asof.server.stream_metrics import serve_stream_metrics
+            from asof.server.telemetry.stream_metrics import serve_stream_metrics
 
             until_done.callback(serve_stream_metrics(store.stream_status, metrics_port, host=metrics_host))
         if not until_caught_up:

@@ -22,6 +22,12 @@ class Server(Section, frozen=True, kw_only=True):
     max_waiting: Annotated[
         Whole, Doc("With more requests than these at once in a worker, further ones are told to come back (503).")
     ] = 512
+    max_connections: Annotated[
+        Whole,
+        Doc(
+            "With more connections than these in a worker, those that have waited longest for their client are closed."
+        ),
+    ] = 4096
     receive_timeout_s: Annotated[Number, Doc("How long a request may take to arrive (408).")] = 10
     request_timeout_s: Annotated[Number, Doc("How long an answer may take (503); not of materialize.")] = 30
     keep_alive_s: Annotated[Number, Doc("How long an idle connection is kept.")] = 75

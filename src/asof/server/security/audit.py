@@ -115,5 +115,3 @@ def _short(value: Any) -> Any:
     if isinstance(value, list | tuple):
         return [_short(each) for each in value[:50]]
     return value if isinstance(value, int | float | bool) else _short(str(value))
-
-

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from asof.config import StoreConfig
 from asof.config.auth import Auth, Issuer
 from asof.errors import AsofError, some
-from asof.flows.doctor import Check
+from asof.flows.admin.doctor import Check
 from asof.server.security.binding import refuse_open
 from asof.server.security.tls import server_context, tls_settings
 from asof.server.settings import ServerSettings

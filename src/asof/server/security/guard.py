@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 from asof.config.auth import Auth
 from asof.errors import NotAllowed, NotAuthenticated
-from asof.server.access import AskFirst, Caller
 from asof.server.security.binding import is_foreign_page
+from asof.server.security.callers import AskFirst, Caller
 from asof.server.security.certificates import alternative_names, subject_of, written_subject
 from asof.server.security.keys import PREFIX, KeyRing
 from asof.server.security.principals import Principal, nobody_in_particular
@@ -115,6 +115,7 @@ class Guard:
             NotAllowed: a browser sends it for a page that was not let in.
         """
         found = ""
+        host: str | None = None
         for name, value in caller.headers:
             if name == b"authorization":
                 kind, _, text = value.partition(b" ")
@@ -129,11 +130,13 @@ class Guard:
             elif name == b"x-api-key":
                 found = found or value.strip().decode("latin-1")
             elif name == b"origin":
-                self._refuse_foreign_page(value.decode("latin-1"), caller)
+                if host is None:
+                    # Once: a request may have thousands of either header.
+                    host = next((value for name, value in caller.headers if name == b"host"), b"").decode("latin-1")
+                self._refuse_foreign_page(value.decode("latin-1"), host)
         return found
 
-    def _refuse_foreign_page(self, origin: str, caller: Caller) -> None:
-        host = next((value for name, value in caller.headers if name == b"host"), b"").decode("latin-1")
+    def _refuse_foreign_page(self, origin: str, host: str) -> None:
         if is_foreign_page(origin, self._auth, host=host):
             raise NotAllowed(
                 f"the web page {origin[:200]!r} may not call this server",

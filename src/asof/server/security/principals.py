@@ -52,6 +52,15 @@ class Principal:
             return True
         return bool(views) and level <= self._anywhere and all(self._reaches(level, view) for view in views)
 
+    def require_any(self, action: str) -> None:
+        """Let those pass who may do anything, with some view at least; of others nothing more need be received.
+
+        Raises:
+            NotAllowed: they have no role in this project.
+        """
+        if not self._anywhere:
+            raise self._refusal(action)
+
     def require(self, action: str, views: Iterable[Tagged] = ()) -> None:
         """Let them pass, or say what stands in the way.
 
@@ -68,15 +77,17 @@ class Principal:
         if self.may(action, asked):
             return
         if not asked or level > self._anywhere:
-            but = " but for some views" if level <= self._anywhere else ""
-            raise NotAllowed(
-                f"{self.name!r} may not {action} here{but}",
-                hint=f"ask whoever runs this server for a role that allows {action}",
-            )
+            raise self._refusal(action, " but for some views" if level <= self._anywhere else "")
         refused = [view.name for view in asked if not self._reaches(level, view)]
         raise NotAllowed(
             f"{self.name!r} may not {action} feature view{'s' if len(refused) > 1 else ''} {some(refused)}",
             hint=f"ask whoever runs this server for a role that allows {action} with the tags of the view",
+        )
+
+    def _refusal(self, action: str, but: str = "") -> NotAllowed:
+        return NotAllowed(
+            f"{self.name!r} may not {action} here{but}",
+            hint=f"ask whoever runs this server for a role that allows {action}",
         )
 
     def _reaches(self, level: int, view: Tagged) -> bool:

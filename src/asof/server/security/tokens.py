@@ -10,7 +10,7 @@ import jwt
 
 from asof.config.auth import Issuer, Role
 from asof.errors import NotAuthenticated, some
-from asof.server.access import AskFirst
+from asof.server.security.callers import AskFirst
 from asof.server.security.key_sets import KeySet, key_set_of
 
 MAX_LENGTH = 16 * 1024

@@ -1,0 +1,102 @@
+"""The objects that records point to: strings, sets and lists, encoded in their row until somebody needs them.
+
+A record's word names an object: `NONE`, or where it lies encoded (first 64-bit word << 24 | bytes), or, as a number
+below `NONE`, which of the objects made since the rows were read. In a row only the second form stands, counted from the
+row's own start.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from typing import Any
+
+import msgspec
+import numpy as np
+from numpy.typing import NDArray
+
+from asof.aggregation.segments import ranges
+
+Ints = NDArray[np.int64]
+
+NONE = -1
+"""The word of an absent object."""
+LENGTH_BITS = 24
+LENGTH_MASK = (1 << LENGTH_BITS) - 1
+
+read_object = msgspec.msgpack.Decoder().decode
+write_object = msgspec.msgpack.Encoder(order="deterministic").encode
+
+
+@dataclass
+class Pool:
+    """The objects of many rows.
+
+    Attributes:
+        words: int64[m], the bytes of the rows that were read.
+        made: the objects that came since then.
+    """
+
+    words: Ints = field(default_factory=lambda: np.zeros(0, dtype=np.int64))
+    made: list[Any] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self._bytes = self.words.data.cast("B") if len(self.words) else memoryview(b"")
+
+    def __getitem__(self, name: int) -> Any:
+        if name < NONE:
+            return self.made[NONE - 1 - name]
+        begin = (name >> LENGTH_BITS) * 8
+        return read_object(self._bytes[begin : begin + (name & LENGTH_MASK)])
+
+    def add(self, value: Any) -> int:
+        """Keep one more object; answers its name."""
+        self.made.append(value)
+        return NONE - len(self.made)
+
+    def add_where(self, values: list[Any], mask: NDArray[np.bool_]) -> Ints:
+        """Keep the values where the mask is true; answers their names, `NONE` elsewhere."""
+        names = np.where(mask, NONE - (np.cumsum(mask) + len(self.made)), NONE)
+        self.made.extend(values if mask.all() else [value for value, keep in zip(values, mask.tolist()) if keep])
+        return names
+
+    def copy(self) -> Pool:
+        """A pool that can be added to without changing this one."""
+        return Pool(self.words, list(self.made))
+
+    def joined(self, other: Pool) -> Pool:
+        """This pool's objects under their names, and the other's under `renamed`."""
+        return Pool(np.concatenate([self.words, other.words]), [*self.made, *other.made])
+
+    def renamed(self, names: Ints) -> Ints:
+        """The names in `self.joined(other)` of objects of the other pool."""
+        moved = np.where(names > NONE, names + (len(self.words) << LENGTH_BITS), names - len(self.made))
+        return np.where(names == NONE, NONE, moved)
+
+    def packed(self, names: Ints) -> Packed:
+        """These objects (none absent), encoded one after the other, each on a 64-bit boundary."""
+        lengths, begins = names & LENGTH_MASK, names >> LENGTH_BITS
+        is_made = names < NONE
+        made = [write_object(self.made[NONE - 1 - name]) for name in names[is_made].tolist()]
+        lengths[is_made] = np.fromiter(map(len, made), dtype=np.int64, count=len(made))
+        sizes = (lengths + 7) >> 3
+        places = np.cumsum(sizes) - sizes
+        words = np.zeros(int(sizes.sum()), dtype=np.int64)
+        kept = ~is_made
+        words[ranges(places[kept], sizes[kept])] = self.words[ranges(begins[kept], sizes[kept])]
+        words[ranges(places[is_made], sizes[is_made])] = np.frombuffer(b"".join(_padded(made)), dtype=np.int64)
+        return Packed(words, places, sizes, lengths)
+
+
+@dataclass(frozen=True)
+class Packed:
+    """Encoded objects: their words, where in them each begins, how many words and how many bytes it takes."""
+
+    words: Ints
+    places: Ints
+    sizes: Ints
+    lengths: Ints
+
+
+def _padded(encoded: Iterable[bytes]) -> Iterable[bytes]:
+    return (each.ljust((len(each) + 7) & ~7, b"\0") for each in encoded)

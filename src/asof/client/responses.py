@@ -1,0 +1,273 @@
+"""What comes back from a feature server: typed values, or the error that the store itself would have raised."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any
+
+import msgspec
+
+from asof import errors
+from asof.dtypes import DType, parse
+from asof.errors import (
+    AsofError,
+    DefinitionError,
+    JobRunning,
+    NotAllowed,
+    NotAuthenticated,
+    NotFound,
+    Overloaded,
+    PushNotApplied,
+    RequestError,
+    ServerError,
+    ServerTimeout,
+)
+from asof.online_response import Columns, OnlineResponse, ViewAnswer
+from asof.timing import Micros, micros
+from asof.values.json import reader
+
+
+@dataclass(frozen=True)
+class Column:
+    """One column of an answer; see `asof.online_response.Answered`."""
+
+    name: str
+    dtype: DType
+    reference: str = ""
+
+    @property
+    def column(self) -> str:
+        return self.name
+
+
+@dataclass(frozen=True)
+class Shape:
+    """What an answer holds, and what gives its values their types back."""
+
+    keys: tuple[Column, ...]
+    request_fields: tuple[Column, ...]
+    outputs: tuple[Column, ...]
+    readers: tuple[tuple[int, Callable[[Any], Any]], ...]
+    request_readers: Mapping[str, Callable[[Any], Any]]
+
+
+class Told:
+    """What a server told of each value beside it, row by row; read once somebody asks for it."""
+
+    __slots__ = ("_raw", "_rows", "_width", "_what")
+
+    def __init__(self, what: str, raw: bytes, *, rows: int, width: int) -> None:
+        self._what = what
+        self._raw = raw
+        self._rows: list[Sequence[Any]] | None = None
+        self._width = width if rows else 0
+
+    def of(self, place: int) -> Sequence[Any]:
+        """Those of one output.
+
+        Raises:
+            RequestError: they were not asked for.
+            ServerError: they are not what an Asof server tells.
+        """
+        if not self._raw:
+            raise RequestError(f"the answer has no {self._what}", hint="they were left out: ask with details=True")
+        if self._rows is None:
+            try:
+                self._rows = list(zip(*_decode_rows(self._raw), strict=True))
+                if len(self._rows) != self._width:
+                    raise ValueError(f"there are {len(self._rows)} columns of {self._what}, not {self._width}")
+            except ValueError as error:
+                raise _not_ours(error) from error
+        return self._rows[place] if self._rows else ()
+
+
+class ToldAnswer(ViewAnswer):
+    """One output's statuses and times as the server told them."""
+
+    __slots__ = ("_place", "_statuses", "_times")
+
+    def __init__(self, output: str, place: int, statuses: Told, times: Told) -> None:
+        # Not the base's own beginning: what it sets is told here.
+        self.outputs = (output,)
+        self.marks = None
+        self.nulls: Columns = {}
+        self._place = place
+        self._statuses = statuses
+        self._times = times
+
+    def statuses(self, values: Sequence[object]) -> list[str]:
+        return list(self._statuses.of(self._place))
+
+    @property
+    def times(self) -> Sequence[Micros | None]:  # type: ignore[override]  # read when asked for, and never set
+        return [None if text is None else micros(text) for text in self._times.of(self._place)]
+
+
+class Answer(msgspec.Struct):
+    """The body of an answer; what is the same each time, or is seldom looked at, is left as it came."""
+
+    names: msgspec.Raw
+    rows: list[list[Any]]
+    types: msgspec.Raw
+    at: str
+    request: dict[str, list[Any]] = {}
+    statuses: msgspec.Raw = msgspec.Raw()
+    event_times: msgspec.Raw = msgspec.Raw()
+
+
+_decode_answer = msgspec.json.Decoder(Answer).decode
+_decode_rows = msgspec.json.Decoder(list[list[Any]]).decode
+
+
+def response_of(body: bytes) -> OnlineResponse:
+    """The answer to a read.
+
+    Raises:
+        ServerError: it is not what an Asof server answers.
+    """
+    try:
+        answer = _decode_answer(body)
+        shape = _shape(bytes(answer.types))
+        n, width, start = len(answer.rows), len(shape.outputs), len(shape.keys)
+        columns: list[Any] = list(map(list, zip(*answer.rows, strict=True)))
+        if not n:
+            columns = [[] for _ in range(start + width)]
+        if len(columns) != start + width:
+            raise ValueError("it has other columns than types")
+        for place, read in shape.readers:
+            columns[place] = [None if value is None else read(value) for value in columns[place]]
+        keys: Columns = {field.name: columns[i] for i, field in enumerate(shape.keys)}
+        for name, values in answer.request.items():
+            back = shape.request_readers.get(name)
+            keys[name] = values if back is None else [None if value is None else back(value) for value in values]
+        statuses = Told("statuses", bytes(answer.statuses), rows=n, width=width)
+        times = Told("event times", bytes(answer.event_times), rows=n, width=width)
+        features = {output.name: columns[start + i] for i, output in enumerate(shape.outputs)}
+        found: list[ViewAnswer] = [
+            ToldAnswer(output.name, i, statuses, times) for i, output in enumerate(shape.outputs)
+        ]
+        return OnlineResponse(shape, keys, features, found, at=micros(answer.at), rows=n)
+    except (ValueError, KeyError, TypeError, IndexError, AttributeError, DefinitionError) as error:
+        raise _not_ours(error) from error
+
+
+def _not_ours(error: Exception) -> ServerError:
+    return ServerError(
+        f"the answer is not one of an Asof server ({type(error).__name__}: {error})",
+        hint="check the url, and that client and server are of like versions",
+    )
+
+
+@lru_cache(maxsize=1024)
+def _shape(types: bytes) -> Shape:
+    told = json.loads(types)
+    named = tuple(Column(name, parse(dtype)) for name, dtype in told["keys"])
+    asked = tuple(Column(name, parse(dtype)) for name, dtype in told["request"])
+    outputs = tuple(Column(name, parse(dtype), reference) for name, dtype, reference in told["features"])
+    readers = ((place, reader(column.dtype)) for place, column in enumerate((*named, *outputs)))
+    return Shape(
+        named, asked, outputs,
+        tuple((place, read) for place, read in readers if read is not None),
+        {column.name: read for column in asked if (read := reader(column.dtype)) is not None},
+    )  # fmt: skip
+
+
+def result_of(job: Mapping[str, Any]) -> list[dict[str, Any]] | None:
+    """What an ended job did, per view; None while it runs.
+
+    Raises:
+        AsofError: it failed, with the error that it failed with.
+    """
+    if job["state"] == "running":
+        return None
+    if job["state"] == "done":
+        return job["result"]
+    raise error_of(422, json.dumps(job.get("error", {})).encode(), what=f"job {job['id']}")
+
+
+def not_ended(job: Mapping[str, Any], seconds: float) -> ServerTimeout:
+    """The error of whoever does not wait any longer for a job."""
+    return ServerTimeout(
+        f"job {job['id']} has not ended after {seconds:g} s", hint=f"it goes on: ask job({job['id']!r})"
+    )
+
+
+def kept_but_not_applied(body: bytes) -> PushNotApplied:
+    """The error of rows that the server keeps and has not applied yet."""
+    words = _words(body)
+    return PushNotApplied(
+        words.get("message") or "the rows are kept, and not served yet",
+        hint="do not push them again: the server applies them as soon as it can",
+    )
+
+
+def error_of(status: int, body: bytes, *, what: str, retry_after: str | None = None) -> AsofError:
+    """The error that a server answered, as the class that the store itself raises for it.
+
+    Args:
+        what: what was being done, for answers that say nothing themselves.
+        retry_after: the header of that name.
+    """
+    words = _words(body)
+    if status == 409 and "feature_views" in words:
+        # In Feast's shape for this, whose `error` is the text.
+        return JobRunning(words["feature_views"], str(words.get("job", "")))
+    message = words.get("message") or f"{what} failed: the server answered {status}"
+    hint = words.get("hint", "")
+    if not words.get("error") and hint == "":
+        hint = _hints(status)
+    kind = _kind(words.get("error", ""), status)
+    error = kind.__new__(kind)
+    # Past the class's own beginning, whose parameters are not sent; what it would set is set here.
+    AsofError.__init__(error, message, hint=hint, where=words.get("where", ""))
+    lines = [line[4:] for line in message.splitlines() if line.startswith("  - ")]
+    for name, value in (("misfits", lines), ("findings", lines), ("retry_after_s", _seconds(retry_after))):
+        setattr(error, name, value)
+    return error
+
+
+def _words(body: bytes) -> dict[str, Any]:
+    """The words of an error: of Asof's routes an object, of Feast's a text that holds one."""
+    try:
+        words = json.loads(body)
+        if isinstance(words, str):
+            words = json.loads(words)
+    except (ValueError, RecursionError):
+        return {}
+    if not isinstance(words, dict):
+        return {}
+    message, hint = words.get("message"), words.get("hint")
+    if isinstance(message, str) and hint and "class" in words:
+        # In Feast's shape the hint stands behind the message, too.
+        words["message"] = message.removesuffix(f" ({hint})")
+    return words
+
+
+def _kind(name: str, status: int) -> type[AsofError]:
+    named = getattr(errors, name, None) if name and name[:1].isupper() else None
+    if isinstance(named, type) and issubclass(named, AsofError) and named is not AsofError:
+        return named
+    if status == 429:
+        # Not so 503: without its name it does not say that nothing was done.
+        return Overloaded
+    if status in (408, 504):
+        return ServerTimeout
+    known: dict[int, type[AsofError]] = {401: NotAuthenticated, 403: NotAllowed, 404: NotFound}
+    return known.get(status, RequestError if status < 500 else ServerError)
+
+
+def _hints(status: int) -> str:
+    if status == 404:
+        return "check the url: is this a feature server?"
+    return "check what stands between client and server" if status in (401, 403, 502, 504) else ""
+
+
+def _seconds(text: str | None) -> float | None:
+    try:
+        return None if text is None else max(float(text), 0.0)
+    except ValueError:
+        # A date: whoever sends one means "not now".
+        return None

@@ -1,0 +1,76 @@
+"""Tables of our own in a database: a schema, and numbered steps that bring it from one format to the next."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import psycopg
+
+from asof.connections.postgres.database import Postgres, only_row
+from asof.connections.postgres.types import quoted
+
+SCHEMA = "asof"
+"""Where stores keep their tables, unless their settings name another schema."""
+
+_LOCK = "SELECT pg_advisory_xact_lock(hashtextextended('asof ' || %s, 0))"
+
+
+def schema_of(database: Postgres) -> str:
+    """The schema of a store's tables, quoted."""
+    return quoted(database.schema or SCHEMA)
+
+
+def lock(connection: psycopg.Connection[Any], name: str) -> None:
+    """Wait until no other transaction holds this name; given back with the transaction."""
+    connection.execute(_LOCK, [name])
+
+
+def migrate(
+    database: Postgres, connection: psycopg.Connection[Any], *, part: str, steps: Sequence[str], what: str
+) -> None:
+    """Bring the tables of one part to the newest format, in the connection's transaction. Safe to run at once.
+
+    Args:
+        part: whose tables these are, such as `registry`.
+        steps: SQL from each format to the next one, beginning with none; `{schema}` stands for the schema. A step that
+            was ever released is never changed.
+    """
+    schema = schema_of(database)
+    lock(connection, f"formats {schema}")
+    name = database.schema or SCHEMA
+    # Not CREATE … IF NOT EXISTS: that asks for the right to create also where nothing is to be created.
+    if not connection.execute("SELECT 1 FROM pg_namespace WHERE nspname = %s", [name]).fetchone():
+        connection.execute(f"CREATE SCHEMA {schema}")
+    if not only_row(connection.execute("SELECT to_regclass(%s)", [f"{schema}.formats"]))[0]:
+        connection.execute(f"CREATE TABLE {schema}.formats (part text PRIMARY KEY, format int NOT NULL)")
+    found = format_of(database, connection, part=part)
+    refuse_newer(database, found, newest=len(steps), what=what)
+    for step in steps[found:]:
+        connection.execute(step.replace("{schema}", schema))
+    if found < len(steps):
+        connection.execute(
+            f"INSERT INTO {schema}.formats VALUES (%s, %s) ON CONFLICT (part) DO UPDATE SET format = excluded.format",
+            [part, len(steps)],
+        )
+
+
+def format_of(database: Postgres, connection: psycopg.Connection[Any], *, part: str) -> int:
+    """The format of a part's tables; 0 where there are none."""
+    schema = schema_of(database)
+    if not only_row(connection.execute("SELECT to_regclass(%s)", [f"{schema}.formats"]))[0]:
+        return 0
+    row = connection.execute(f"SELECT format FROM {schema}.formats WHERE part = %s", [part]).fetchone()
+    return int(row[0]) if row else 0
+
+
+def refuse_newer(database: Postgres, found: int, *, newest: int, what: str) -> None:
+    """Refuse tables of a format that a newer Asof made."""
+    if found > newest:
+        raise database.place.error(
+            what, f"the format of its tables in {database.place.address} is {found}; this Asof reads up to {newest}",
+            hint="upgrade asof",
+        )  # fmt: skip
+
+
+__all__ = ["SCHEMA", "format_of", "lock", "migrate", "refuse_newer", "schema_of"]

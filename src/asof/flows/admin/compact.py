@@ -1,0 +1,22 @@
+"""Compaction: fewer, larger archive files, and no rows online that can no longer be seen."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from asof.definitions import LogSource, Snapshot
+from asof.flows.stores import Parts
+
+
+def compact(parts: Parts, snapshot: Snapshot) -> dict[str, Any]:
+    """Join small archive files, and delete online rows that have expired.
+
+    Returns:
+        Per log source the files `added`, `removed`, `vacuumed`; and `expired`, the number of online rows deleted.
+    """
+    answer: dict[str, Any] = {}
+    for source in snapshot.project.sources.values():
+        if isinstance(source, LogSource):
+            answer[source.name] = parts.offline.compact(parts.archive_of(source))
+    answer["expired"] = parts.online.delete_expired(parts.project, parts.clock())
+    return answer

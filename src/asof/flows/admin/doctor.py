@@ -1,0 +1,285 @@
+"""One line on each part of a store: whether it works, how it is, and what to do if it is not well."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from asof.aggregation import decode
+from asof.definitions import FeatureView, LogSource, Snapshot, Source, state_hash
+from asof.errors import AsofError, SourceError, some
+from asof.flows.batch.materialize import lost_rows
+from asof.flows.generations.writer import layout_of
+from asof.flows.offline.inputs import rows_of
+from asof.flows.offline.training_sets.rebuild import list_training_sets
+from asof.flows.rows.keys import restored_key
+from asof.flows.stores import Parts, building_generation, current_generation, table_of
+from asof.flows.stream.dead_letters import replayed_places
+from asof.flows.stream.ingest import progress_name
+from asof.flows.stream.status import stream_status
+from asof.log.protocol import UnknownTopic
+from asof.offline.protocol import HISTORY, Archive
+from asof.sources.protocol import CountsInPlace, Files
+from asof.sql import archive as statements
+from asof.timing import iso
+from asof.values.packing import key_values
+
+_SMALL_BYTES = 8 * 1024 * 1024
+_MANY_SMALL_FILES = 200
+_SCANNED_ROWS = 100_000
+"""How many online rows of a view are looked at for such that passed their size limit."""
+
+_PAGE = 2000
+_NAMED = 5
+
+
+@dataclass(frozen=True)
+class Check:
+    """What was found about one part.
+
+    Args:
+        hint: what to do; empty where nothing is to be done.
+    """
+
+    part: str
+    ok: bool
+    text: str
+    hint: str = ""
+
+
+Said = tuple[bool, str, str]
+"""Whether it is well, a text, and a hint."""
+
+
+def doctor(parts: Parts, *, clock_note: str = "") -> list[Check]:
+    """Look at every part; one that fails is a line, and never an error.
+
+    Args:
+        clock_note: what is to be said about the clock, where it is not the system's.
+    """
+    now = iso(parts.clock())
+    checks = [Check("clock", True, f"{clock_note} ({now})" if clock_note else now)]
+    loaded: list[Snapshot] = []
+    checks.append(_check("registry", lambda: _registry(parts, loaded)))
+    checks.append(_check("online store", lambda: _online(parts)))
+    if not loaded:
+        return checks
+    snapshot = loaded[0]
+    for source in snapshot.project.sources.values():
+        name = f"source {source.name}"
+        if isinstance(source, LogSource):
+            checks.append(_check(name, partial(_log, parts, snapshot, source)))
+            checks.append(_check(f"archive {source.name}", partial(_archive, parts, snapshot, source)))
+            checks.append(_check(f"dead letters {source.name}", partial(_letters, parts, source)))
+        else:
+            checks.append(_check(name, partial(_batch_source, parts, snapshot, source)))
+    for view in snapshot.project.views.values():
+        checks.append(_check(f"view {view.name}", partial(_view, parts, snapshot, view)))
+    checks.append(_check("training sets", lambda: _training_sets(parts)))
+    return checks
+
+
+def _check(part: str, look: Callable[[], Said]) -> Check:
+    try:
+        return Check(part, *look())
+    except AsofError as error:
+        return Check(part, False, error.message, error.hint)
+    except Exception as error:  # whatever breaks is what the doctor is asked about
+        return Check(part, False, f"{type(error).__name__}: {error}", "see the full error with --debug")
+
+
+def _online(parts: Parts) -> Said:
+    text, warnings = parts.online.ping(), parts.online.warnings()
+    return not warnings, "; ".join([text, *warnings]), "change the server's settings" if warnings else ""
+
+
+def _registry(parts: Parts, loaded: list[Snapshot]) -> Said:
+    snapshot = parts.registry.load(parts.project)
+    loaded.append(snapshot)
+    path = getattr(parts.registry, "path", None)
+    where = f" at {path}" if path else ""
+    if not snapshot.version:
+        return False, f"project {parts.project!r} has nothing applied{where}", "run `asof apply`"
+    (last,) = parts.registry.history(parts.project, 1)
+    views = len(snapshot.project.views) + len(snapshot.project.on_demand_views)
+    staged = "; an apply is under way, or was broken off" if snapshot.facts.get("staged") else ""
+    text = f"version {snapshot.version}{where}, {views} views; last change {iso(last.when)} by {last.who or 'somebody'}"
+    return True, text + staged, "run `asof apply` again" if staged else ""
+
+
+def _batch_source(parts: Parts, snapshot: Snapshot, source: Source) -> Said:
+    reader = parts.readers.get(source.type)
+    if reader is None:
+        raise SourceError(f"no reader for sources of type {source.type!r}", hint="install the extra that reads it")
+    columns = {column.name for column in reader.describe(source)}
+    needed = {source.timestamp_field, source.created_timestamp_column} - {""}
+    for view in snapshot.project.views_of(source.name):
+        names = view.join_keys if view.is_aggregated else (*view.join_keys, *view.feature_names)
+        needed |= {source.raw(name) for name in names}
+    if missing := sorted(needed - columns):
+        return False, f"its views need the columns {some(missing)}, which it does not have", "run `asof plan`"
+    if isinstance(reader, CountsInPlace):
+        rows = reader.count(source)
+    else:
+        found = rows_of(parts, source)
+        rows = f"{0 if found is None else _count(parts, found)} rows"
+    return True, f"{rows}, {len(columns)} columns", ""
+
+
+def _log(parts: Parts, snapshot: Snapshot, source: LogSource) -> Said:
+    try:
+        parts.log_of(source).topic_id(source.topic)
+    except UnknownTopic as error:
+        if source.type == "kafka":
+            return False, error.message, "create it there, or check topic= and bootstrap_servers="
+        return True, f"topic {source.topic!r} is not there yet; a worker or the first push makes it", ""
+    status = [each for each in stream_status(parts) if each["source"] == source.name]
+    lag = sum(each["lag"] for each in status)
+    bounds = ", ".join(f"{each['topic']}/{each['partition']} {each['first']}..{each['next'] - 1}" for each in status)
+    gaps = snapshot.facts.get("gaps", {}).get(source.name, [])
+    text = f"offsets {bounds}; {lag} not archived"
+    if gaps:
+        text += f"; {len(gaps)} accepted gaps, the last: {gaps[-1]}"
+    return True, text, "run `asof stream run`" if lag else ""
+
+
+def _archive(parts: Parts, snapshot: Snapshot, source: LogSource) -> Said:
+    archive = parts.archive_of(source)
+    if ahead := _ahead_of_archive(parts, snapshot, source):
+        text = f"it lacks events that the online rows of {ahead} are made of: training does not see them"
+        return False, text, "run `asof stream run`, which archives again what the log still has, or restore the archive"
+    found = parts.offline.rows(archive)
+    version = parts.offline.version(archive)
+    if found is None:
+        return True, f"version {version}, no rows" if version >= 0 else "not made yet", ""
+    text = f"version {version}, {_count(parts, found)} rows"
+    if not isinstance(found, Files):
+        return True, text, ""
+    sizes = [Path(path).stat().st_size for path in found.paths]
+    small = sum(size < _SMALL_BYTES for size in sizes)
+    text += f", {len(sizes)} files of {sum(sizes) / 1e6:.1f} MB, {small} of them small"
+    return small < _MANY_SMALL_FILES, text, "run `asof compact`" if small >= _MANY_SMALL_FILES else ""
+
+
+def _ahead_of_archive(parts: Parts, snapshot: Snapshot, source: LogSource) -> str:
+    """A view whose progress, which is written after the archive, is beyond it: the archive was lost or left behind."""
+    tables = parts.online.tables(parts.project)
+    for view in snapshot.project.views_of(source.name):
+        generation = current_generation(snapshot, view) if view.online else None
+        if generation is None or table_of(parts.project, view, generation) not in tables:
+            continue
+        fed = _fed_up_to(parts, view, generation)
+        # The archive is read after the progress, so that a worker between the two is not taken for a loss.
+        archived = parts.offline.offsets(parts.archive_of(source), list(fed))
+        if any(offset > archived[each] for each, offset in fed.items()):
+            return f"view {view.name!r}"
+    return ""
+
+
+def _letters(parts: Parts, source: LogSource) -> Said:
+    found = parts.offline.rows(Archive(parts.project, source.name, "letters"))
+    if found is None:
+        return True, "none", ""
+    count, replayed = _count(parts, found), len(replayed_places(parts, source))
+    text = f"{count} messages could not be used" + (f", {replayed} of them were replayed" if replayed else "")
+    return True, text if count else "none", f"run `asof dead-letters list {source.name}`" if count > replayed else ""
+
+
+def _view(parts: Parts, snapshot: Snapshot, view: FeatureView) -> Said:
+    if not view.online:
+        return True, "offline only", ""
+    generation = current_generation(snapshot, view)
+    if generation is None:
+        what = "a worker" if view.source.is_log else "materialize"
+        step = "`asof rebuild`" if view.source.is_log else "`asof materialize`"
+        return False, f"has no online rows yet; {what} was never run", f"run {step}"
+    if not generation.startswith(state_hash(view)):
+        return False, f"generation {generation} is of an earlier definition", f"run `asof rebuild {view.name}`"
+    if table_of(parts.project, view, generation) not in parts.online.tables(parts.project):
+        step = "rebuild" if view.source.is_log else "materialize"
+        return False, f"the online rows of generation {generation} are gone", f"run `asof {step} {view.name}`"
+    if not view.source.is_log and lost_rows(parts, snapshot, view, generation):
+        return False, "the online store has lost rows of the last run", f"run `asof materialize {view.name}`"
+    texts, hints = [f"generation {generation}"], list[str]()
+    if building := building_generation(snapshot, view):
+        texts.append(f"{building} is being built")
+    if isinstance(view.source, LogSource):
+        texts.append(_progress_text(parts, view, view.source, generation))
+    else:
+        texts.append(_materialized_text(snapshot, view, generation, hints))
+    overflowed, incomplete, seen = _flags(parts, view, generation)
+    texts.append(f"{seen} rows" if seen < _SCANNED_ROWS else f"at least {seen} rows")
+    if incomplete:
+        texts.append(f"{incomplete} keys have incomplete sessions")
+        hints.append("a worker recomputes them; run `asof stream run`")
+    if overflowed:
+        named = some(overflowed, _NAMED)
+        texts.append(f"{len(overflowed)} keys passed {parts.max_row_bytes} bytes and answer null: {named}")
+        hints.append("use shorter windows or longer hops for this view, or raise max_row_bytes and rebuild")
+    return not overflowed and not any("asof materialize" in hint for hint in hints), "; ".join(texts), "; ".join(hints)
+
+
+def _progress_text(parts: Parts, view: FeatureView, source: LogSource, generation: str) -> str:
+    """How far the archive the rows are fed."""
+    fed = _fed_up_to(parts, view, generation)
+    archived = parts.offline.offsets(parts.archive_of(source), list(fed))
+    behind = sum(max(offset - fed[each], 0) for each, offset in archived.items())
+    return f"{behind} archived events are not fed yet" if behind else "fed as far as the archive"
+
+
+def _fed_up_to(parts: Parts, view: FeatureView, generation: str) -> dict[int, int]:
+    """Each partition's last offset that is in the rows."""
+    progress = parts.online.progress(table_of(parts.project, view, generation))
+    numbers = [int(name.removeprefix("partition ")) for name in progress if name.startswith("partition ")]
+    return {each: int(progress[progress_name(each)]) for each in numbers if each != HISTORY}
+
+
+def _materialized_text(snapshot: Snapshot, view: FeatureView, generation: str, hints: list[str]) -> str:
+    run: Mapping[str, Any] = snapshot.facts.get("materialized", {}).get(view.name, {})
+    if run.get("generation") != generation or "started" not in run:
+        hints.append(f"run `asof materialize {view.name}`")
+        return "never materialized"
+    text = f"last materialized {iso(run['started'])}, {run.get('rows', 0)} rows"
+    return text + (f", {run['overflowed']} of them too big" if run.get("overflowed") else "")
+
+
+def _flags(parts: Parts, view: FeatureView, generation: str) -> tuple[list[str], int, int]:
+    """Keys whose rows passed their limit, how many are incomplete, and how many rows were looked at."""
+    table = table_of(parts.project, view, generation)
+    layout = layout_of(view) if view.is_aggregated else None
+    overflowed: list[str] = []
+    incomplete = seen = 0
+    after = None
+    while seen < _SCANNED_ROWS:
+        page = parts.online.scan(table, after=after, limit=_PAGE)
+        seen += len(page)
+        if layout is not None:
+            state = decode(layout, [row[1] for row in page])
+            incomplete += int(np.count_nonzero(state.incomplete))
+            overflowed += [_key_text(view, page[i][0]) for i in np.flatnonzero(state.overflow).tolist()]
+        if len(page) < _PAGE:
+            break
+        after = page[-1][0]
+    return overflowed, incomplete, seen
+
+
+def _key_text(view: FeatureView, key: bytes) -> str:
+    return ", ".join(f"{name}={value}" for name, value in restored_key(view.key_fields, key_values(key)).items())
+
+
+def _training_sets(parts: Parts) -> Said:
+    saved = list_training_sets(parts)
+    gone = [each["name"] for each in saved if parts.offline.load_table(parts.project, each["table"]) is None]
+    if gone:
+        return False, f"the rows of {some(gone)} are gone from the offline store", "restore it, or save them anew"
+    return True, f"{len(saved)} saved" if saved else "none", ""
+
+
+def _count(parts: Parts, rows: Any) -> int:
+    table = parts.offline.sql(statements.count_rows("source"), {"source": rows}).reader().read_all()
+    return int(table.column(0)[0].as_py())

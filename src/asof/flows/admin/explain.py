@@ -1,0 +1,471 @@
+"""Explain one value: which rows or events made it, which did not, and why."""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from decimal import Decimal
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+
+from asof.aggregation import decode
+from asof.definitions import Aggregation, FeatureView, LogSource, Session, Sliding, Snapshot, Source
+from asof.errors import RequestError, nearest
+from asof.expressions import parse, print_sql
+from asof.flows.generations.writer import input_schema, layout_of
+from asof.flows.offline.inputs import rows_of
+from asof.flows.offline.read import TIME, read_history
+from asof.flows.online.read import Reader
+from asof.flows.rows.batch import Batch, batch_of, batch_of_archive
+from asof.flows.rows.keys import plain_key, plain_value, restored_key
+from asof.flows.rows.tombstones import deletions
+from asof.flows.stores import Parts, current_generation, table_of
+from asof.offline.protocol import HISTORY
+from asof.online.protocol import Lookup
+from asof.selection import Derivation, Selection, ViewRead, select
+from asof.sources.protocol import Files, Need
+from asof.sql import archive as statements
+from asof.timing import Micros, floor_to, iso, moment, span_text
+from asof.values.fit import event_micros, fit
+from asof.values.packing import gone_at, key_bytes, unpack_row, versions_of
+
+_LATER_SHOWN, _SHOWN = 20, 200
+"""Of a key with many rows the nearest to t are shown; the text counts all."""
+
+_TIMES = pa.timestamp("us", "UTC")
+
+Functions = Callable[[Selection], Selection]
+KnownAt = bool | Micros | None
+
+
+@dataclass(frozen=True)
+class Explanation:
+    """Where a value comes from.
+
+    Attributes:
+        value: the feature's value as of `at`, as a historical read answers it.
+        rows: the source's rows or events of the key, newest first, with a column `why` (of an aggregate also
+            `in_window`); of an on-demand feature its inputs.
+        inputs: the explanations of an on-demand feature's inputs.
+        online: what the online store answers now: value, status, event_time, offsets; None where it was not asked.
+    """
+
+    reference: str
+    key: Mapping[str, object]
+    at: Micros
+    value: object
+    rows: pa.Table
+    text: str
+    inputs: tuple[Explanation, ...] = ()
+    online: Mapping[str, object] | None = None
+
+
+def explain(
+    parts: Parts,
+    snapshot: Snapshot,
+    reference: str,
+    key: Mapping[str, Any],
+    *,
+    at: Micros | None = None,
+    known_at: KnownAt = None,
+    functions: Functions = lambda selection: selection,
+) -> Explanation:
+    """Explain one feature of one key as of a moment.
+
+    Args:
+        reference: `view:feature`.
+        key: the join keys' values, and for an on-demand feature the request's.
+        at: the moment; where None, the clock's, and what is online now is shown too.
+        known_at: as in a historical read.
+
+    Raises:
+        UnknownFeature: nothing applied has this name.
+        RequestError: a key is missing or does not fit, or the reference names several features.
+    """
+    selection = functions(select(snapshot, reference, full_feature_names=True))
+    if len(selection.outputs) != 1:
+        names = [output.reference for output in selection.outputs]
+        raise RequestError(f"{reference!r} names {len(names)} features", hint=f"name one of them, such as {names[0]!r}")
+    now = parts.clock() if at is None else at
+    value = _value(parts, snapshot, selection, key, now, known_at)
+    output = selection.outputs[0]
+    for derivation in selection.derivations:
+        if output.column in [column for _, column in derivation.outputs]:
+            return _of_function(
+                parts, snapshot, derivation, output.reference, key, value, at=at, now=now, known_at=known_at
+            )
+    (read,) = [each for each in selection.reads if output.column in [feature.output for feature in each.features]]
+    made = _of_view(parts, read, output.reference, key, value, at=now, known_at=known_at)
+    if at is None and read.view.online:
+        return _with_online(parts, snapshot, selection, read, made)
+    return made
+
+
+def newest_event(parts: Parts, view: FeatureView, plain: Sequence[Any], at: Micros) -> Micros | None:
+    """The time of a key's newest row in history that is not later than `at`."""
+    rows = _rows_of_key(parts, view, plain)
+    # Rows are in their order, so the last one decides whether the key is there at all.
+    seen = np.flatnonzero(rows.batch.event_time <= at)
+    if view.is_aggregated:
+        seen = seen[~rows.gone[seen]]
+    return int(rows.batch.event_time[seen[-1]]) if len(seen) and not rows.gone[seen[-1]] else None
+
+
+def _value(
+    parts: Parts, snapshot: Snapshot, selection: Selection, key: Mapping[str, Any], at: Micros, known_at: KnownAt
+) -> Any:
+    columns = {}
+    fields = [*selection.keys, *selection.request_fields]
+    for field in fields:
+        if field not in selection.keys and key.get(field.name) is None:
+            columns[field.name] = pa.array([None], field.dtype.arrow())
+            continue
+        value = restored_key([field], [plain_value(field, key.get(field.name))])[field.name]
+        columns[field.name] = pa.array([value], field.dtype.arrow())
+    unknown = [name for name in key if name not in columns]
+    if unknown:
+        raise RequestError(
+            f"{unknown[0]!r} is neither a join key nor a request value here",
+            hint=nearest(unknown[0], columns) or f"give {[field.name for field in fields]}",
+        )
+    columns[TIME] = pa.array([moment(at)], _TIMES)
+    answer = read_history(parts, snapshot, selection, pa.table(columns), known_at=known_at).to_arrow()
+    return answer[selection.outputs[0].name][0].as_py()
+
+
+@dataclass(frozen=True)
+class _Rows:
+    """A key's rows in their order, oldest first.
+
+    Args:
+        known: n moments at which a row was written down, in microseconds.
+        stored: which rows their log's source counts at all.
+        gone: which rows say that their key is no more.
+        raw: the rows as the source has them.
+    """
+
+    batch: Batch
+    known: npt.NDArray[np.int64]
+    stored: npt.NDArray[np.bool_]
+    gone: npt.NDArray[np.bool_]
+    raw: pa.Table
+
+
+def _rows_of_key(parts: Parts, view: FeatureView, plain: Sequence[Any]) -> _Rows:
+    source = view.source
+    keys = {
+        source.raw(field.name): pa.array([value], field.dtype.arrow())
+        for field, value in zip(view.key_fields, plain, strict=True)
+        if field.dtype.is_integer or field.dtype.name == "String"
+    }
+    found = rows_of(parts, source, need=Need(keys=keys or None))
+    table = _empty(source)
+    if found is not None:
+        text = statements.rows_of_keys(
+            [source.raw(key) for key in view.join_keys], view.key_fields, [plain], dialect=parts.offline.dialect,
+            relation="source",
+        )  # fmt: skip
+        table = parts.offline.sql(text, {"source": found}).reader().read_all()
+    table = table.filter(table[source.timestamp_field].is_valid())
+    if source.is_log:
+        batch = batch_of_archive(source, table)
+    else:
+        times = event_micros(table[source.timestamp_field].combine_chunks(), source.timestamp_unit)
+        batch = batch_of(
+            source, table, event_time=times.to_numpy(zero_copy_only=False),
+            partition=np.zeros(table.num_rows, dtype=np.int32), offset=np.arange(table.num_rows),
+        )  # fmt: skip
+    gone = deletions(parts, source, batch.rows)
+    gone = np.zeros(len(batch), dtype=bool) if gone is None else gone
+    if not source.is_log and not isinstance(found, Files):
+        batch = replace(batch, offset=_ranks(view, table, gone))
+    order = np.lexsort((batch.partition, batch.offset, batch.created, batch.event_time))
+    known = batch.created
+    if source.is_log and not source.created_timestamp_column:
+        known = event_micros(table["ingested_at"].combine_chunks()).to_numpy(zero_copy_only=False)
+    stored = np.ones(len(batch), dtype=bool)
+    if isinstance(source, LogSource) and source.stream_from is not None:
+        stored = (batch.partition == HISTORY) | (batch.event_time >= source.stream_from)
+    return _Rows(batch.take(order), known[order], stored[order], gone[order], table.take(pa.array(order)))
+
+
+def _empty(source: Source) -> pa.Table:
+    fields = [pa.field(field.name, field.dtype.arrow()) for field in source.schema]
+    if source.is_log:
+        fields += [
+            pa.field("partition", pa.int32()), pa.field("offset", pa.int64()), pa.field("ingested_at", _TIMES)
+        ]  # fmt: skip
+    elif source.timestamp_field not in [field.name for field in fields]:
+        fields.append(pa.field(source.timestamp_field, _TIMES))
+    return pa.schema(fields).empty_table()
+
+
+def _ranks(view: FeatureView, table: pa.Table, gone: npt.NDArray[np.bool_]) -> npt.NDArray[np.int64]:
+    """Where rows have no arrival, the values decide (nulls smallest, NaN greatest), then whether a row ends its key."""
+    names = list(view.feature_names) if not view.is_aggregated else sorted(input_schema(view))
+    raw = [view.source.raw(name) for name in names]
+    columns = [table[name].to_pylist() for name in raw if name in table.column_names]
+    rows = list(zip(*columns, gone.tolist(), strict=True))
+    order = sorted(range(len(rows)), key=lambda row: [_rank(value) for value in rows[row]])
+    ranks = np.zeros(len(rows), dtype=np.int64)
+    ranks[order] = np.arange(len(rows))
+    return ranks
+
+
+def _rank(value: Any) -> tuple[Any, ...]:
+    if value is None:
+        return (0,)
+    return (2,) if isinstance(value, float) and math.isnan(value) else (1, value)
+
+
+def _of_view(
+    parts: Parts, read: ViewRead, reference: str, key: Mapping[str, Any], value: Any, *, at: Micros, known_at: KnownAt
+) -> Explanation:
+    view = read.view
+    own = {field.name: key[column] for field, column in zip(view.key_fields, read.keys, strict=True)}
+    rows = _rows_of_key(parts, view, plain_key(view.key_fields, own))
+    t = at - view.delay
+    why = np.full(len(rows.batch), "", dtype=object)
+    if known_at is not None and known_at is not False:
+        cut = at if known_at is True else int(known_at)
+        why[rows.known > cut] = "not known by t" if known_at is True else f"not known by {iso(cut)}"
+    why[~rows.stored] = "before stream_from"
+    head = f"{reference} of {_key_text(key)} as of {iso(at)} is {_text(value)}."
+    name = reference.partition(":")[2]
+    if view.is_aggregated:
+        made = next(each for each in view.aggregations if each.name == name)
+        table, lines = _windowed(parts, view, made, rows, why, t)
+    else:
+        table, lines = _latest(view, name, rows, why, t)
+    if view.delay:
+        lines.insert(0, f"The view's delay is {span_text(view.delay)}, so t is {iso(t)}.")
+    if not len(rows.batch):
+        lines.append("History has no row of this key.")
+    return Explanation(reference, dict(key), at, value, table, "\n".join([head, *lines]))
+
+
+def _latest(view: FeatureView, name: str, rows: _Rows, why: npt.NDArray[Any], t: Micros) -> tuple[pa.Table, list[str]]:
+    times = rows.batch.event_time
+    why[(why == "") & (times > t)] = "later than t"
+    oldest = t - view.ttl if view.ttl else None
+    if oldest is not None:
+        why[(why == "") & (times < oldest)] = "outside ttl"
+    left = np.flatnonzero(why == "")
+    why[left] = "older"
+    if len(left):
+        why[left[-1]] = "deletes the key" if rows.gone[left[-1]] else "chosen"
+    lines = [f"The last row up to t{f' and not older than {span_text(view.ttl)}' if view.ttl else ''} is chosen."]
+    if len(left):
+        lines[0] += f" It is of {iso(int(times[left[-1]]))}."
+        if rows.gone[left[-1]]:
+            lines[0] += " It says that the key is no more, so there is no value."
+    elif len(times):
+        lines[0] += " There is none: " + _counted(why) + "."
+    found = rows.batch.rows
+    columns = {field.name: found[field.name] for field in view.features if field.name in found.column_names}
+    return _shown(rows, {name: columns[name], **columns} if name in columns else columns, {"why": why}), lines
+
+
+def _windowed(
+    parts: Parts, view: FeatureView, made: Aggregation, rows: _Rows, why: npt.NDArray[Any], t: Micros
+) -> tuple[pa.Table, list[str]]:
+    times = rows.batch.event_time
+    exclusive = view.boundary == "exclusive"
+    why[(why == "") & rows.gone] = "deletes the key, and is no event"
+    why[(why == "") & (times > t)] = "later than t"
+    if exclusive:
+        why[(why == "") & (times == t)] = "at t, and the boundary is exclusive"
+    seen = np.flatnonzero(why == "")
+    what = f"{made.function}({made.column or '*'})" + (f" where {made.where}" if made.where else "")
+    until = f"before {iso(t)}" if exclusive else f"up to {iso(t)}"
+    lines = [f"{what} over all events {until}."]
+    if isinstance(made.window, Sliding):
+        start = floor_to(t - made.window.length, made.window.hop)
+        why[seen[times[seen] < start]] = "before the window"
+        lines = [f"{what} over {made.window}: events from {iso(start)} {until}."]
+    elif isinstance(made.window, Session):
+        lines = [f"{what} over {made.window}: {_session(times, seen, why, t, made.window.gap)}."]
+    in_window = why == ""
+    values, kept = _evaluated(parts, view, made, rows.batch.rows)
+    why[in_window & ~kept] = "where is false"
+    if values is not None:
+        missing = values.is_null().to_numpy(zero_copy_only=False)
+        why[in_window & kept & missing] = "value is null"
+    why[why == ""] = "counts"
+    if len(times):
+        lines.append(f"Of {len(times)} events of this key: {_counted(why)}.")
+    columns = {name: rows.batch.rows[name] for name in _columns_of(made) if name in rows.batch.rows.column_names}
+    if values is not None and made.column not in columns:
+        columns[made.column] = values
+    return _shown(rows, columns, {"in_window": pa.array(in_window), "why": why}), lines
+
+
+def _session(
+    times: npt.NDArray[np.int64], seen: npt.NDArray[np.int64], why: npt.NDArray[Any], t: Micros, gap: Micros
+) -> str:
+    """Mark the events of other sessions; the open session's bounds as text."""
+    if not len(seen):
+        return "no session is open, since there is no event"
+    own = times[seen]
+    breaks = np.flatnonzero(np.diff(own) > gap)
+    first = int(breaks[-1]) + 1 if len(breaks) else 0
+    if t - own[-1] > gap:
+        why[seen] = "other session"
+        last = iso(int(own[-1]))
+        return f"no session is open, since the last event, of {last}, is more than {span_text(gap)} before t"
+    why[seen[:first]] = "other session"
+    return f"the open session began at {iso(int(own[first]))}, its last event is of {iso(int(own[-1]))}"
+
+
+def _evaluated(
+    parts: Parts, view: FeatureView, made: Aggregation, rows: pa.Table
+) -> tuple[pa.Array | None, npt.NDArray[np.bool_]]:
+    """The aggregate's values (None: it counts rows), and for which rows its `where` is true."""
+    schema = input_schema(view) or {}
+    texts = {name: text for name, text in (("value", made.column), ("kept", made.where)) if text}
+    kept = np.ones(rows.num_rows, dtype=bool)
+    if not texts:
+        return None, kept
+    sql = {name: print_sql(parse(text), parts.offline.batch_dialect, schema=schema) for name, text in texts.items()}
+    fitted = rows.select([name for name in rows.column_names if name in schema])
+    for name in fitted.column_names:
+        place = fitted.schema.get_field_index(name)
+        fitted = fitted.set_column(place, name, fit(fitted[name], schema[name])[0])
+    found = parts.offline.evaluate(fitted, sql)
+    if "kept" in sql:
+        kept = found["kept"].combine_chunks().fill_null(False).to_numpy(zero_copy_only=False)
+    values = found["value"].combine_chunks() if "value" in sql else None
+    return values, kept
+
+
+def _columns_of(made: Aggregation) -> list[str]:
+    """The columns that an aggregate's expressions name, each once."""
+    texts = [text for text in (made.column, made.where) if text]
+    return list(dict.fromkeys(name for text in texts for name in parse(text).columns))
+
+
+def _shown(rows: _Rows, columns: Mapping[str, Any], marks: Mapping[str, Any]) -> pa.Table:
+    """The rows near t, newest first: event time, arrival, values, marks."""
+    batch = rows.batch
+    table = {"event_time": pa.array(batch.event_time).cast(_TIMES)}
+    if (batch.created != batch.event_time).any():
+        table["created_time"] = pa.array(batch.created).cast(_TIMES)
+    if "ingested_at" in rows.raw.column_names:
+        table |= {name: rows.raw[name] for name in ("partition", "offset", "ingested_at")}
+    table |= {name: column for name, column in columns.items() if name not in table}
+    table |= {name: pa.array(mark.tolist() if isinstance(mark, np.ndarray) else mark) for name, mark in marks.items()}
+    if not len(batch):
+        table["why"] = pa.array([], pa.string())
+    whole = pa.table(table)
+    later = int((marks["why"] == "later than t").sum()) if len(batch) else 0
+    # Oldest first here: some that are later than t, and the newest of those that are not.
+    begin = max(len(batch) - later - _SHOWN, 0)
+    end = min(len(batch), len(batch) - later + _LATER_SHOWN)
+    return whole.take(pa.array(np.arange(begin, end)[::-1].copy()))
+
+
+def _of_function(
+    parts: Parts, snapshot: Snapshot, derivation: Derivation, reference: str, key: Mapping[str, Any], value: Any, *,
+    at: Micros | None, now: Micros, known_at: KnownAt,
+) -> Explanation:  # fmt: skip
+    """An on-demand feature: its inputs, each explained."""
+    view = derivation.view
+    asked = select(snapshot, [view], full_feature_names=True)
+    by_column = {feature.output: (read, feature) for read in asked.reads for feature in read.features}
+    derived = {column: f"{each.view.name}:{name}" for each in asked.derivations for name, column in each.outputs}
+    inputs: list[Explanation] = []
+    table: dict[str, list[str]] = {"input": [], "from": [], "value": [], "why": []}
+    for name, column in derivation.inputs:
+        if column in by_column:
+            read, feature = by_column[column]
+            made = _input(parts, snapshot, read, feature.name, key, at=now, known_at=known_at)
+            inputs.append(made)
+            place, found, why = made.reference, made.value, "a feature"
+        elif column in derived:
+            place, found, why = derived[column], "see its own explanation", "another function's answer"
+        else:
+            place, found = column, key.get(column)
+            why = "a join key" if column in view.join_keys else "a request value"
+        for part, text in zip(table, (name, place, found if column in derived else _text(found), why), strict=True):
+            table[part].append(str(text))
+    head = f"{reference} of {_key_text(key)} as of {iso(now)} is {_text(value)}."
+    lines = [f"Function {view.function_name or view.name!r} (mode {view.mode}) made it from these inputs:"]
+    lines += [f"  {line}" for each in inputs for line in each.text.splitlines()]
+    rows = pa.table({name: pa.array(column, pa.string()) for name, column in table.items()})
+    return Explanation(reference, dict(key), now, value, rows, "\n".join([head, *lines]), tuple(inputs))
+
+
+def _input(
+    parts: Parts, snapshot: Snapshot, read: ViewRead, feature: str, key: Mapping[str, Any], *, at: Micros,
+    known_at: KnownAt,
+) -> Explanation:  # fmt: skip
+    selection = select(snapshot, f"{read.view.name}:{feature}", full_feature_names=True)
+    own = {field.name: key[column] for field, column in zip(read.view.key_fields, read.keys, strict=True)}
+    value = _value(parts, snapshot, selection, own, at, known_at)
+    return _of_view(parts, selection.reads[0], f"{read.view.name}:{feature}", own, value, at=at, known_at=known_at)
+
+
+def _with_online(
+    parts: Parts, snapshot: Snapshot, selection: Selection, read: ViewRead, made: Explanation
+) -> Explanation:
+    """The explanation with what the online store answers now."""
+    view = read.view
+
+    def history(*_: Any) -> Any:
+        return {feature.output: [made.value] for feature in read.features}, [None]
+
+    generation = current_generation(snapshot, view)
+    if generation is None:
+        text = "Online: the view has no rows yet; materialize it, or run the worker."
+        return _replaced(made, {"value": None, "status": "NOT_FOUND", "event_time": None, "offsets": {}}, text)
+    response, _ = Reader(parts, snapshot, selection, history=history).read([dict(made.key)], at=made.at)
+    name = selection.outputs[0].name
+    plain = plain_key(view.key_fields, {f.name: made.key[column] for f, column in zip(view.key_fields, read.keys)})
+    ((row,),) = parts.online.read([Lookup(table_of(parts.project, view, generation), [key_bytes(plain)])])
+    offsets: dict[int, int] = {}
+    notes = []
+    if row is not None and view.is_aggregated:
+        state = decode(layout_of(view), [row[0]])
+        offsets = state.offsets_of(0)
+        notes += ["its session is incomplete"] if state.incomplete[0] else []
+        notes += ["the row has passed its size limit"] if state.overflow[0] else []
+    elif row is not None and view.source.is_log:
+        offsets = {each.partition: each.offset for each in versions_of(row[0], len(view.features))}
+    elif row is not None:
+        packed = unpack_row(row[0])
+        gone = gone_at(packed, len(view.features))
+        notes += [f"the key is gone since {iso(gone)}" if gone is not None else f"the row is of {iso(packed[1])}"]
+    value, when = response.to_dict()[name][0], response.event_times[name][0]
+    online = {"value": value, "status": response.statuses[name][0], "event_time": when, "offsets": offsets}
+    seen = ", ".join(f"partition {each} up to offset {offset}" for each, offset in sorted(offsets.items()))
+    notes += [f"the row has seen {seen}"] if seen and view.source.is_log else []
+    notes += ["there is no row of this key"] if row is None else []
+    text = f"Online now: {_text(value)} ({online['status']}){'; ' if notes else ''}{'; '.join(notes)}."
+    return _replaced(made, online, text)
+
+
+def _replaced(made: Explanation, online: Mapping[str, Any], text: str) -> Explanation:
+    return Explanation(
+        made.reference, made.key, made.at, made.value, made.rows, f"{made.text}\n{text}", made.inputs, online
+    )
+
+
+def _counted(why: npt.NDArray[Any]) -> str:
+    counts = Counter("count" if each == "counts" else repr(each) for each in why.tolist())
+    return ", ".join(f"{count} {each}" for each, count in counts.items())
+
+
+def _key_text(key: Mapping[str, Any]) -> str:
+    return ", ".join(f"{name}={value!r}" for name, value in key.items()) or "the whole system"
+
+
+def _text(value: Any) -> str:
+    return "null" if value is None else str(value) if isinstance(value, Decimal) else repr(value)
+
+
+__all__ = ["Explanation", "explain", "newest_event"]

@@ -1,0 +1,285 @@
+"""Remove one key from everything that Asof keeps, and name what it cannot remove it from."""
+
+from __future__ import annotations
+
+import base64
+import re
+import time
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from typing import Any
+
+import msgspec
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from asof.definitions import Entity, FeatureView, Field, LogSource, Snapshot
+from asof.errors import LogError, NotFound, RequestError, nearest
+from asof.flows.admin.feature_log import forget_served
+from asof.flows.offline.training_sets.rebuild import list_training_sets, open_training_set
+from asof.flows.rows.archive import EPOCH
+from asof.flows.rows.keys import plain_key, plain_value, restored_key
+from asof.flows.stores import Parts
+from asof.flows.stream.dead_letters import letter_id
+from asof.flows.stream.event_ids import EVENTS
+from asof.flows.stream.topics import topics_of
+from asof.log.protocol import UnknownTopic
+from asof.online.protocol import Table
+from asof.sql import archive as statements
+from asof.values.packing import key_bytes, key_values
+
+WAIT_S = 10.0
+"""How long a worker may take to archive what it had read before the key's messages were erased."""
+
+_PAGE = 5000
+_LETTERS_SHOWN = 20
+
+_decode = msgspec.json.Decoder().decode
+
+
+def forget(parts: Parts, snapshot: Snapshot, entity: str, key: Any, *, wait_s: float = WAIT_S) -> dict[str, Any]:
+    """Remove a key's messages from the logs, its events from archives, its online rows and its dead letters.
+
+    The logs go first, so that no worker reads the key again; what one has read is waited for, then removed from the
+    archive and the online store. Doing it again removes what came since, else nothing.
+
+    Args:
+        key: the entity's join keys by name; of an entity with one join key its value.
+
+    Returns:
+        How much was removed, as dicts: `log` by topic, `archive` and `dead_letters` by source, `online` by view; and
+        what was not: `training_sets` that hold the key, `sources` that Asof does not write, `undecided_letters`
+        (undecodable ones in which the value occurs), `notes`.
+
+    Raises:
+        NotFound: no such entity is applied.
+        RequestError: the key does not fit.
+    """
+    found = _entity(snapshot, entity)
+    values = dict(key) if isinstance(key, Mapping) else _only_value(found, key)
+    unknown = [name for name in values if name not in found.join_keys]
+    if unknown or set(values) != set(found.join_keys):
+        raise RequestError(
+            f"entity {entity!r} has the join keys {list(found.join_keys)}; given are {list(values)}",
+            hint=nearest(unknown[0], found.join_keys) if unknown else "give a value for each",
+        )
+    report: dict[str, Any] = {
+        "entity": entity, "key": values, "log": {}, "archive": {}, "dead_letters": {}, "online": {},
+        "training_sets": [], "sources": [], "undecided_letters": [], "notes": [],
+    }  # fmt: skip
+    logs = _logs(snapshot, found)
+    matchers = {source.name: _Matcher(source, fields, values) for source, fields in logs}
+    for source, _ in logs:
+        _erase(parts, source, matchers[source.name], report)
+    for source, fields in logs:
+        _settle(parts, snapshot, source, report, seconds=wait_s)
+        _forget_events(parts, source, fields, matchers[source.name], report)
+    _forget_online(parts, snapshot, found, values, report)
+    served = forget_served(parts, snapshot, found, values)
+    if served:
+        report["served"] = served
+    report["training_sets"] = _training_sets(parts, found, values)
+    read = {view.source.name for view in snapshot.project.views.values() if found in view.entities}
+    report["sources"] = sorted(read - {source.name for source, _ in logs})
+    if report["sources"]:
+        report["notes"].append("batch sources are not Asof's: remove the rows there, or materialize brings them back")
+    return report
+
+
+def _entity(snapshot: Snapshot, name: str) -> Entity:
+    found = snapshot.project.entities.get(name)
+    if found is None:
+        known = snapshot.project.entities
+        raise NotFound(f"no entity {name!r} is applied", hint=nearest(name, known) or f"the entities are {list(known)}")
+    return found
+
+
+def _only_value(entity: Entity, value: Any) -> dict[str, Any]:
+    if len(entity.join_keys) != 1:
+        raise RequestError(
+            f"entity {entity.name!r} has the join keys {list(entity.join_keys)}", hint="give a value for each by name"
+        )
+    return {entity.join_keys[0]: value}
+
+
+def _logs(snapshot: Snapshot, entity: Entity) -> list[tuple[LogSource, list[Field]]]:
+    """The log sources that hold the entity's join keys, and these columns under their names in Asof."""
+    logs = []
+    for source in snapshot.project.sources.values():
+        if isinstance(source, LogSource):
+            types = {source.renamed(field.name): field.dtype for field in source.schema}
+            if entity.join_keys and all(key in types for key in entity.join_keys):
+                logs.append((source, [Field(key, types[key]) for key in entity.join_keys]))
+    return logs
+
+
+class _Matcher:
+    """Says of a raw message whether it is about the key."""
+
+    def __init__(self, source: LogSource, fields: Sequence[Field], values: Mapping[str, Any]) -> None:
+        plain = plain_key(fields, values)
+        self.wanted = restored_key(fields, plain)
+        self._columns = [(source.raw(field.name), each, field) for each, field in zip(plain, fields, strict=True)]
+        self._fields = list(fields)
+        # An undecodable message is searched for the value as a word of its own.
+        words = [re.escape(str(value).encode()) for value in self.wanted.values()]
+        self._mentions = [re.compile(rb"(?<![0-9A-Za-z_])" + word + rb"(?![0-9A-Za-z_])") for word in words]
+
+    def __call__(self, key: bytes | None, value: bytes | None) -> bool:
+        message = self._message(value)
+        if message is None:
+            return False
+        return all(self._is(message.get(raw), plain, field) for raw, plain, field in self._columns)
+
+    def is_undecided(self, value: bytes | None) -> bool:
+        """Whether a message that cannot be decoded seems to mention the key."""
+        return value is not None and self._message(value) is None and all(each.search(value) for each in self._mentions)
+
+    def _message(self, value: bytes | None) -> Mapping[str, Any] | None:
+        try:
+            message = _decode(value) if value is not None else None
+        except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+            return None
+        return message if isinstance(message, dict) else None
+
+    def _is(self, found: Any, plain: Any, field: Field) -> bool:
+        if isinstance(found, str) and field.dtype.name == "Bytes":
+            with suppress(ValueError):
+                found = base64.b64decode(found, validate=True)
+        try:
+            if plain_value(field, found) == plain:
+                return True
+        except RequestError:
+            pass
+        # A letter may hold the key in a type that did not fit, such as "7" for 7.
+        return found is not None and str(found) == str(self.wanted[field.name])
+
+
+def _erase(parts: Parts, source: LogSource, matcher: _Matcher, report: dict[str, Any]) -> None:
+    for log, topic, _ in topics_of(parts, source):
+        try:
+            report["log"][topic] = log.erase(topic, matcher)
+        except UnknownTopic:
+            continue
+        except LogError as error:
+            report["notes"].append(f"topic {topic!r} still holds the key: {error.message}")
+
+
+def _settle(parts: Parts, snapshot: Snapshot, source: LogSource, report: dict[str, Any], *, seconds: float) -> None:
+    """Until what a worker read before the erasure is archived, so that it can be removed from there."""
+    wanted: dict[int, int] = {}
+    epoch = snapshot.facts.get("epochs", {}).get(source.name, 0)
+    for log, topic, base in topics_of(parts, source):
+        try:
+            bounds = log.bounds(topic)
+        except UnknownTopic:
+            continue
+        base += epoch * EPOCH
+        wanted |= {base + number: after - 1 for number, (first, after) in bounds.items() if after > first}
+    until = time.monotonic() + seconds
+    while True:
+        archived = parts.offline.offsets(parts.archive_of(source), list(wanted))
+        behind = sum(max(last - archived[each], 0) for each, last in wanted.items())
+        if not behind:
+            return
+        if time.monotonic() >= until:
+            report["notes"].append(
+                f"source {source.name!r}: {behind} messages are not archived yet; if a worker is at work, forget the "
+                "key again after its next flush"
+            )
+            return
+        time.sleep(0.05)
+
+
+def _forget_events(
+    parts: Parts, source: LogSource, fields: Sequence[Field], matcher: _Matcher, report: dict[str, Any]
+) -> None:
+    archive, letters = parts.archive_of(source), parts.letters_of(source)
+    columns = {source.raw(field.name): matcher.wanted[field.name] for field in fields}
+    report["archive"][source.name] = parts.offline.forget(archive, columns)
+    rows = parts.offline.rows(letters)
+    if rows is None:
+        return
+    found: dict[int, list[int]] = {}
+    for batch in parts.offline.sql(statements.letter_values(), {"letters": rows}).reader(10_000):
+        for partition, offset, value in zip(*(column.to_pylist() for column in batch.columns), strict=True):
+            if matcher(None, value):
+                found.setdefault(partition, []).append(offset)
+            elif len(report["undecided_letters"]) < _LETTERS_SHOWN and matcher.is_undecided(value):
+                report["undecided_letters"].append(letter_id(source.name, (partition, offset)))
+    report["dead_letters"][source.name] = sum(
+        parts.offline.forget(letters, {"partition": partition, "offset": offsets})
+        for partition, offsets in found.items()
+    )
+
+
+def _forget_online(
+    parts: Parts, snapshot: Snapshot, entity: Entity, values: Mapping[str, Any], report: dict[str, Any]
+) -> None:
+    """The rows of all generations of the views of the entity."""
+    for table in parts.online.tables(parts.project):
+        if table.view.endswith(EVENTS):
+            continue  # ids of events, which name no key
+        view = snapshot.project.views.get(table.view)
+        if view is None:
+            report["notes"].append(f"online rows of {table.view!r}, which is not applied, were not looked at")
+        elif entity in view.entities:
+            keys = _online_keys(parts, table, view, entity, values)
+            done = parts.online.delete(table, keys) if keys else 0
+            report["online"][view.name] = report["online"].get(view.name, 0) + done
+
+
+def _online_keys(
+    parts: Parts, table: Table, view: FeatureView, entity: Entity, values: Mapping[str, Any]
+) -> list[bytes]:
+    fields = [field for field in view.key_fields if field.name in entity.join_keys]
+    plain = plain_key(fields, {field.name: values[field.name] for field in fields})
+    if len(fields) == len(view.key_fields):
+        return [key_bytes(plain)]
+    places = [view.join_keys.index(field.name) for field in fields]
+    keys: list[bytes] = []
+    after = None
+    while True:
+        page = parts.online.scan(table, after=after, limit=_PAGE)
+        for row in page:
+            found = key_values(row[0])
+            if [found[place] for place in places] == plain:
+                keys.append(row[0])
+        if len(page) < _PAGE:
+            return keys
+        after = page[-1][0]
+
+
+def _training_sets(parts: Parts, entity: Entity, values: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """Name and number of rows of each saved set that holds the key."""
+    holding = []
+    for manifest in list_training_sets(parts):
+        # A view may read its key from a column of another name.
+        mapped = [each.get("join_key_map", {}) for each in manifest["projections"]] + [{}]
+        sets = {tuple(names.get(key, key) for key in entity.join_keys) for names in mapped}
+        sets = {columns for columns in sets if set(columns) <= set(manifest["frame_columns"])}
+        if not sets:
+            continue
+        try:
+            reader = open_training_set(parts, manifest)
+        except NotFound:
+            continue
+        rows = 0
+        for batch in reader:
+            held = [_held(batch, columns, [values[key] for key in entity.join_keys]) for columns in sets]
+            rows += sum(any(row) for row in zip(*held, strict=True))
+        if rows:
+            holding.append({"name": manifest["name"], "rows": rows})
+    return holding
+
+
+def _held(batch: pa.RecordBatch, columns: Sequence[str], values: Sequence[Any]) -> list[bool]:
+    mask = pa.repeat(pa.scalar(True), batch.num_rows)
+    for name, value in zip(columns, values, strict=True):
+        column = batch.column(name)
+        try:
+            equal = pc.equal(column, pa.scalar(value).cast(column.type))
+        except (pa.ArrowInvalid, pa.ArrowNotImplementedError, pa.ArrowTypeError):
+            equal = pa.array([str(each) == str(value) for each in column.to_pylist()], pa.bool_())
+        mask = pc.and_(mask, equal.fill_null(False))
+    return mask.to_pylist()

@@ -1,0 +1,277 @@
+"""Samples of what a store holds: some rows, or some entities; the same for the same seed, whatever the order."""
+
+from __future__ import annotations
+
+import heapq
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from itertools import cycle, islice
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+
+from asof.definitions import FeatureView, Field, Snapshot, Source
+from asof.errors import NotFound, RequestError, nearest
+from asof.flows.offline.inputs import rows_of
+from asof.flows.offline.read import TIME, read_history, view_as_of
+from asof.flows.online.read import Reader
+from asof.flows.rows.keys import key_hash, restored_key
+from asof.flows.stores import Parts, current_generation, table_of
+from asof.selection import Selection, ViewRead, select
+from asof.sql import archive as statements
+from asof.timing import moment
+from asof.values.fit import event_micros, fit
+from asof.values.packing import key_bytes, key_values, plain_values
+
+_PAGE = 5000
+_TIMES = pa.timestamp("us", "UTC")
+
+Functions = Callable[[Selection], Selection]
+
+
+def sample(
+    parts: Parts,
+    snapshot: Snapshot,
+    name: str,
+    *,
+    n: int = 10,
+    seed: int = 0,
+    by: str = "rows",
+    online: bool = False,
+    functions: Functions = lambda selection: selection,
+) -> pa.Table:
+    """At most n rows or entities of a feature view, a service or a source, each as likely as any other.
+
+    Rows of a source are its own; of a view, its source's rows (keys, event time) with the features: of a latest-value
+    view as they stand in the row, of all else as of the row's time. Entities are answered as of the clock. One seed
+    takes the same entities out of every view of the same keys, offline and online, as far as the view has them.
+
+    Args:
+        by: `rows` or `entities`; online each row is an entity.
+
+    Raises:
+        NotFound: nothing of this name is applied.
+        RequestError: it needs values that come with a request, or has no entities.
+    """
+    if n < 1:
+        raise RequestError(f"n is {n}", hint="ask for 1 or more")
+    if by not in ("rows", "entities"):
+        raise RequestError(f"by is {by!r}", hint="choose 'rows' or 'entities'")
+    project = snapshot.project
+    if name not in project.services and project.view(name) is None:
+        source = project.sources.get(name)
+        if source is None:
+            known = [*project.services, *project.views, *project.on_demand_views, *project.sources]
+            raise NotFound(
+                f"no feature view, service or source {name!r} is applied",
+                hint=nearest(name, known) or "run `asof list` to see what there is",
+            )
+        if by == "entities" or online:
+            raise RequestError(f"source {name!r} has rows only", hint="sample one of its views")
+        return _source_rows(parts, source, n=n, seed=seed)
+    view = project.views.get(name) if name not in project.services else None
+    if view is not None and not view.is_aggregated and by == "rows" and not online:
+        return _latest_rows(parts, view, n=n, seed=seed)
+    selection = functions(select(snapshot, name, full_feature_names=view is None and _collides(snapshot, name)))
+    if selection.request_fields:
+        names = [field.name for field in selection.request_fields]
+        raise RequestError(f"{name!r} needs request values {names}", hint="sample the views that it is made from")
+    if online:
+        return _online(parts, snapshot, selection, n=n, seed=seed)
+    if by == "rows":
+        spine = _spine_of_rows(parts, selection, n=n, seed=seed)
+    else:
+        spine = _frame(selection, _entities(selection, n, seed, lambda read: _keys_in_history(parts, read)))
+        now = pa.scalar(moment(parts.clock()), _TIMES)
+        spine = spine.append_column(TIME, pa.repeat(now, spine.num_rows))
+    return read_history(parts, snapshot, selection, spine).to_arrow()
+
+
+def smallest_keys(keys: Iterable[bytes], n: int, seed: int) -> list[bytes]:
+    """The n keys with the smallest hashes, each once: a uniform sample that does not depend on the keys' order."""
+    distinct = heapq.nsmallest(n, ((key_hash(key, seed), key) for key in set(keys)))
+    return [key for _, key in distinct]
+
+
+def scanned_keys(parts: Parts, snapshot: Snapshot, view: FeatureView) -> Iterator[list[bytes]]:
+    """The keys of a view's online rows, page after page."""
+    table = table_of(parts.project, view, current_generation(snapshot, view) or "none")
+    after = None
+    while True:
+        rows = parts.online.scan(table, after=after, limit=_PAGE)
+        if rows:
+            yield [row[0] for row in rows]
+            after = rows[-1][0]
+        if len(rows) < _PAGE:
+            return
+
+
+def _online(parts: Parts, snapshot: Snapshot, selection: Selection, *, n: int, seed: int) -> pa.Table:
+    found = _entities(selection, n, seed, lambda read: scanned_keys(parts, snapshot, read.view))
+
+    def history(read: ViewRead, keys: dict[str, list[Any]], at: int) -> Any:
+        return view_as_of(parts, snapshot, read, keys, at), [None] * len(next(iter(keys.values()), [None]))
+
+    reader = Reader(parts, snapshot, selection, history=history)
+    rows = found if found else [{}] if not selection.keys else {field.name: [] for field in selection.keys}
+    response, _ = reader.read(rows, at=parts.clock())
+    return response.to_arrow()
+
+
+def _keys_in_history(parts: Parts, read: ViewRead) -> Iterator[list[bytes]]:
+    """The packed keys of a view's source, batch after batch."""
+    view = read.view
+    rows = rows_of(parts, view.source)
+    if rows is None or not view.join_keys:
+        return
+    text = statements.distinct_keys([view.source.raw(key) for key in view.join_keys])
+    for batch in parts.offline.sql(text, {"source": rows}).reader():
+        pairs = zip(batch.columns, view.key_fields, strict=True)
+        plain = [plain_values(fit(column, field.dtype)[0], field.dtype) for column, field in pairs]
+        yield [key_bytes(values) for values in zip(*plain, strict=True)]
+
+
+def _entities(
+    selection: Selection, n: int, seed: int, keys_of: Callable[[ViewRead], Iterator[list[bytes]]]
+) -> dict[str, list[Any]]:
+    """Key columns of at most n entities; views of several key sets are brought together one after the other."""
+    groups: dict[tuple[str, ...], list[ViewRead]] = {}
+    for read in selection.reads:
+        groups.setdefault(read.keys, []).append(read)
+    columns: dict[str, list[Any]] = {}
+    for keys, reads in sorted(groups.items(), key=lambda group: -len(group[0])):
+        if all(key in columns for key in keys):
+            continue
+        chosen: list[bytes] = []
+        for read in reads:
+            for page in keys_of(read):
+                chosen = smallest_keys([*chosen, *page], n, seed)
+        fields = [Field(key, field.dtype) for key, field in zip(keys, reads[0].view.key_fields, strict=True)]
+        rows = [restored_key(fields, key_values(key)) for key in chosen]
+        count = len(next(iter(columns.values()))) if columns else len(rows)
+        columns |= {key: [row[key] for row in islice(cycle(rows), count)] for key in keys if key not in columns}
+        count = min(map(len, columns.values()))
+        columns = {key: values[:count] for key, values in columns.items()}
+    return columns
+
+
+def _frame(selection: Selection, columns: dict[str, list[Any]]) -> pa.Table:
+    """An entity frame's keys in their declared types; one row without columns where there are no keys."""
+    if not selection.keys:
+        return pa.table({"entity": pa.array(["all"])})
+    return pa.table({field.name: pa.array(columns[field.name], field.dtype.arrow()) for field in selection.keys})
+
+
+def _spine_of_rows(parts: Parts, selection: Selection, *, n: int, seed: int) -> pa.Table:
+    """Keys and event times of n of the rows that the selection's views read."""
+    widest = max(selection.reads, key=lambda read: len(read.keys))
+    others = [read for read in selection.reads if read.keys == widest.keys]
+    pieces, hashes = [], []
+    for number, read in enumerate({read.view.source.name: read for read in others}.values()):
+        view = read.view
+        named = dict(zip(read.keys, view.join_keys, strict=True))
+        named[TIME] = view.source.renamed(view.source.timestamp_field)
+        rows, marks = sampled_rows(parts, view.source, named, n=n, seed=seed + number, required=list(named))
+        for key, field in zip(read.keys, view.key_fields, strict=True):
+            rows = rows.set_column(rows.schema.get_field_index(key), key, fit(rows[key], field.dtype)[0])
+        pieces.append(_with_time(rows, TIME, view.source))
+        hashes.append(marks)
+    order = np.argsort(np.concatenate(hashes), kind="stable")[:n]
+    spine = pa.concat_tables(pieces).take(pa.array(order))
+    missing = [field for field in selection.keys if field.name not in spine.column_names]
+    if missing:
+        found = _entities(selection, n, seed, lambda read: _keys_in_history(parts, read))
+        for field in missing:
+            values = list(islice(cycle(found[field.name]), spine.num_rows))
+            spine = spine.slice(0, len(values)).append_column(field.name, pa.array(values, field.dtype.arrow()))
+    return spine
+
+
+def _latest_rows(parts: Parts, view: FeatureView, *, n: int, seed: int) -> pa.Table:
+    """Rows as they stand in a view's source: keys, event time, features, in the declared types."""
+    source = view.source
+    names = [*view.join_keys, *view.feature_names]
+    named = {**{name: name for name in names}, TIME: source.renamed(source.timestamp_field)}
+    rows, _ = sampled_rows(parts, source, named, n=n, seed=seed, required=[*view.join_keys, TIME])
+    for field in (*view.key_fields, *view.features):
+        place = rows.schema.get_field_index(field.name)
+        rows = rows.set_column(place, field.name, fit(rows[field.name], field.dtype)[0])
+    return _with_time(rows, TIME, source).select([*view.join_keys, TIME, *view.feature_names])
+
+
+def _source_rows(parts: Parts, source: Source, *, n: int, seed: int) -> pa.Table:
+    rows, _ = sampled_rows(parts, source, None, n=n, seed=seed, required=[])
+    return rows
+
+
+def sampled_rows(
+    parts: Parts, source: Source, named: dict[str, str] | None, *, n: int, seed: int, required: Sequence[str]
+) -> tuple[pa.Table, npt.NDArray[np.uint64]]:
+    """The n rows with the smallest hashes of their places, and the hashes.
+
+    Args:
+        named: column of the answer → its name in Asof; None takes all columns of the source.
+        required: columns of the answer that must not be null.
+    """
+    found = rows_of(parts, source)
+    if found is None:
+        names = list(named) if named is not None else [field.name for field in source.schema]
+        types = {source.renamed(field.name): field.dtype.arrow() for field in source.schema}
+        types |= {field.name: field.dtype.arrow() for field in source.schema}
+        kinds = [types.get(named[name] if named else name, pa.int64()) for name in names]
+        return pa.table([pa.array([], kind) for kind in kinds], names=names), np.zeros(0, dtype=np.uint64)
+    columns = {name: source.raw(own) for name, own in (named or {}).items()}
+    text = statements.columns_of_rows(columns, places=source.is_log)
+    reader = parts.offline.sql(text, {"source": found}).reader()
+    kept, kept_hashes = None, np.zeros(0, dtype=np.uint64)
+    at = 0
+    for batch in reader:
+        rows = pa.Table.from_batches([batch])
+        hashes = _hashes(rows, at, seed) if rows.num_rows else np.zeros(0, dtype=np.uint64)
+        at += rows.num_rows
+        wanted = hashes <= kept_hashes[-1] if len(kept_hashes) == n else np.ones(len(hashes), dtype=bool)
+        for column in required:
+            wanted &= rows[column].is_valid().to_numpy()
+        rows, hashes = rows.filter(pa.array(wanted)), hashes[wanted]
+        rows = rows if kept is None else pa.concat_tables([kept, rows])
+        hashes = np.concatenate([kept_hashes, hashes])
+        order = np.argsort(hashes, kind="stable")[:n]
+        kept, kept_hashes = rows.take(pa.array(order)), hashes[order]
+    if kept is None:
+        kept = reader.schema.empty_table()
+    return kept.drop_columns([name for name in kept.column_names if name.startswith("asof_")]), kept_hashes
+
+
+def _hashes(rows: pa.Table, first: int, seed: int) -> npt.NDArray[np.uint64]:
+    """A uniform number per row from its place: partition and offset in a log, else its number."""
+    mixed = _mixed(np.full(rows.num_rows, seed, dtype=np.int64).astype(np.uint64))
+    if "asof_offset" in rows.column_names:
+        mixed = _mixed(mixed ^ rows["asof_partition"].cast(pa.int64()).to_numpy().astype(np.uint64))
+        return _mixed(mixed ^ rows["asof_offset"].to_numpy().astype(np.uint64))
+    return _mixed(mixed ^ np.arange(first, first + rows.num_rows, dtype=np.uint64))
+
+
+def _mixed(values: npt.NDArray[np.uint64]) -> npt.NDArray[np.uint64]:
+    """SplitMix64: neighbours become unrelated."""
+    mixed = values + np.uint64(0x9E3779B97F4A7C15)
+    mixed = (mixed ^ (mixed >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+    mixed = (mixed ^ (mixed >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+    return mixed ^ (mixed >> np.uint64(31))
+
+
+def _with_time(rows: pa.Table, name: str, source: Source) -> pa.Table:
+    times = event_micros(rows[name].combine_chunks(), source.timestamp_unit).cast(_TIMES)
+    return rows.set_column(rows.schema.get_field_index(name), name, times)
+
+
+def _collides(snapshot: Snapshot, name: str) -> bool:
+    """Whether a service's features have to be told apart by their views' names."""
+    service = snapshot.project.services.get(name)
+    if service is None:
+        return False
+    names = [feature for part in service.features for feature in part.features or part.view.feature_names]
+    return len(set(names)) != len(names)
+
+
+__all__ = ["sample", "sampled_rows", "scanned_keys", "smallest_keys"]

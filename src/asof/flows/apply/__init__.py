@@ -1,0 +1,1 @@
+"""From a repository's definitions to applied ones: plan, checks, apply, teardown."""

@@ -1,0 +1,1 @@
+"""From batch sources to the online store and the archives."""

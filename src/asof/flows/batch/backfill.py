@@ -1,0 +1,93 @@
+"""Backfill: load a batch source's rows from before the stream's time into the archive, once."""
+
+from __future__ import annotations
+
+import numpy as np
+import pyarrow as pa
+
+from asof.definitions import LogSource
+from asof.dtypes import Timestamp
+from asof.errors import RequestError
+from asof.flows.offline.inputs import rows_of
+from asof.flows.rows.archive import archive_schema, with_arrival
+from asof.flows.rows.pushed import fitted_rows
+from asof.flows.stores import Parts, Progress, current_generation, log_source_named, silent, table_of
+from asof.flows.stream.ingest import progress_name
+from asof.flows.stream.rebuild import rebuild
+from asof.offline.protocol import HISTORY
+from asof.sources.protocol import Need
+from asof.sql import archive as statements
+from asof.timing import LATEST
+from asof.values.fit import event_micros, fit
+
+
+def backfill(parts: Parts, source_name: str, *, progress: Progress = silent) -> int:
+    """Load the rows before `stream_from` into the archive as its `history`, then build the views anew.
+
+    A second run finds them there and changes nothing.
+
+    Returns:
+        How many rows were loaded; 0 where they had been before.
+
+    Raises:
+        RequestError: the source has no batch source.
+        RowsRefused: a row does not fit the source's schema; nothing was loaded.
+    """
+    snapshot = parts.registry.load(parts.project)
+    source = log_source_named(snapshot, source_name)
+    batch = source.batch_source
+    if batch is None:
+        raise RequestError(
+            f"source {source.name!r} has no batch source, so there is no history to load",
+            hint="give it batch_source= and stream_from=",
+        )
+    archive = parts.archive_of(source)
+    if parts.offline.offsets(archive, [HISTORY])[HISTORY] >= 0:
+        # Loaded before; a run that was killed after that may still owe the views their rows.
+        _rebuild_views(parts, source, progress)
+        return 0
+    given = rows_of(parts, batch, need=Need(end=source.stream_from))
+    names = [field.name for field in source.schema]
+    text = statements.columns_of_rows({name: batch.raw(source.renamed(name)) for name in names})
+    loaded: list[pa.Table] = []
+    count = 0
+    now = parts.clock()
+    if given is not None:
+        for piece in parts.offline.sql(text, {"source": given}).reader():
+            rows = pa.Table.from_batches([piece])
+            times = event_micros(_as_time(rows, source.timestamp_field), batch.timestamp_unit or source.timestamp_unit)
+            # A push source may leave out `stream_from`: then all of its batch source's rows are its history.
+            until = source.stream_from if source.stream_from is not None else LATEST
+            before = np.flatnonzero(times.fill_null(LATEST).to_numpy(zero_copy_only=False) < until)
+            picked = fitted_rows(source, rows.take(pa.array(before)), required=[source.timestamp_field])
+            if picked.num_rows:
+                offsets = np.arange(count, count + picked.num_rows)
+                partition = np.full(picked.num_rows, HISTORY)
+                loaded.append(with_arrival(picked, partition=partition, offset=offsets, ingested_at=now))
+                count += picked.num_rows
+            progress(f"backfill {source.name}", count, None)
+    schema = archive_schema(source)
+    table = pa.concat_tables(loaded).select(schema.names).cast(schema) if loaded else schema.empty_table()
+    parts.offline.append(archive, table, {HISTORY: max(count - 1, 0)})
+    _rebuild_views(parts, source, progress)
+    return count
+
+
+def _rebuild_views(parts: Parts, source: LogSource, progress: Progress) -> None:
+    """Build the views anew whose online rows do not hold the history yet."""
+    snapshot = parts.registry.load(parts.project)
+    loaded = parts.offline.offsets(parts.archive_of(source), [HISTORY])[HISTORY]
+    for view in snapshot.project.views_of(source.name):
+        generation = current_generation(snapshot, view)
+        if not view.online or generation is None:
+            continue
+        reached = parts.online.progress(table_of(parts.project, view, generation)).get(progress_name(HISTORY), -1)
+        if int(reached) < loaded:
+            rebuild(parts, view, progress=progress)
+
+
+def _as_time(rows: pa.Table, name: str) -> pa.Array:
+    column = rows[name].combine_chunks()
+    if pa.types.is_integer(column.type) or pa.types.is_timestamp(column.type) or pa.types.is_date(column.type):
+        return column
+    return fit(column, Timestamp)[0]

@@ -1,0 +1,139 @@
+"""Rows that a program writes into the online store itself, beside what the view's batch source says."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from asof.definitions import FeatureView, Field
+from asof.dtypes import Int64, Timestamp
+from asof.errors import RequestError, RowsRefused
+from asof.flows.batch.write_view import write_newest
+from asof.flows.rows.pushed import fit_table
+from asof.flows.stores import Parts, current_generation, table_of, view_named
+from asof.flows.stream.rebuild import announce, flip
+from asof.timing import iso
+from asof.values.fit import event_micros
+from asof.values.packing import key_bytes, plain_values
+
+ARRIVES_LAST = 2**62
+"""The arrival of rows written by hand: of rows equal in time they come after all that the source has."""
+
+
+def write_rows(parts: Parts, view_name: str, rows: Any) -> int:
+    """Write rows of a batch-fed view of plain fields to the online store alone; history does not get to know them.
+
+    Args:
+        rows: dicts, a dict of columns, or a pandas, Polars or Arrow table, with the source's columns that the view
+            reads: join keys, features, the event time, and the created time if there is one.
+
+    Returns:
+        How many were kept: all but those for which a newer row is stored.
+
+    Raises:
+        RowsRefused: something does not fit; nothing was written.
+        RequestError: the view's rows come from a log, or are computed.
+    """
+    snapshot = parts.registry.load(parts.project)
+    view = view_named(snapshot, view_name)
+    refuse_unless_batch_fed(view)
+    source = view.source
+    if view.is_aggregated:
+        raise RequestError(
+            f"feature view {view_name!r} is computed from the rows of source {source.name!r}, and cannot be written",
+            hint="write the rows to the source, and materialize", where=view.where,
+        )  # fmt: skip
+    keys = [source.raw(key) for key in view.join_keys]
+    what = f"rows written to feature view {view_name!r}"
+    table = fit_table(
+        rows, _fields(view, _column_names(rows)), required=[*keys, source.timestamp_field], what=what, where=view.where
+    )
+    times = _micros(table, source.timestamp_field, source.timestamp_unit)
+    _refuse_future(times, source.timestamp_field, now=parts.clock(), what=what)
+    created = pa.array(np.zeros(len(times), dtype=np.int64))
+    if source.created_timestamp_column not in ("", source.timestamp_field):
+        created = times
+        if source.created_timestamp_column in table.column_names:
+            created = pc.coalesce(_micros(table, source.created_timestamp_column, source.timestamp_unit), times)
+    plain = [plain_values(table[source.raw(field.name)], field.dtype) for field in view.key_fields]
+    packed = [key_bytes(key) for key in zip(*plain, strict=True)] if plain else [key_bytes(())] * len(times)
+    columns = [plain_values(table[source.raw(field.name)], field.dtype) for field in view.features]
+    generation = current_generation(snapshot, view) or first_generation(parts, view)
+    return write_newest(
+        parts, view, table_of(parts.project, view, generation), packed, columns,
+        event_time=times.to_numpy(), created=created.to_numpy(), offset=np.full(len(times), ARRIVES_LAST),
+    )  # fmt: skip
+
+
+def refuse_unless_batch_fed(view: FeatureView) -> None:
+    """Refuse a view whose online rows do not come from a batch source.
+
+    Raises:
+        RequestError: with what to do instead.
+    """
+    if not view.online:
+        raise RequestError(
+            f"feature view {view.name!r} is not kept online", hint="set online=True and apply", where=view.where
+        )
+    if view.source.is_log:
+        how = f"push rows to {view.source.name!r}" if view.source.type == "push" else "run `asof stream run`"
+        raise RequestError(
+            f"feature view {view.name!r} is fed by the log of source {view.source.name!r}, not by a batch source",
+            hint=f"{how}; `asof rebuild {view.name}` makes its online rows anew", where=view.where,
+        )  # fmt: skip
+
+
+def first_generation(parts: Parts, view: FeatureView) -> str:
+    """Make the table of a view that was never online; its name."""
+    generation = announce(parts, view)
+    parts.online.prepare(table_of(parts.project, view, generation))
+    flip(parts, view, generation)
+    return generation
+
+
+def _fields(view: FeatureView, given: list[str]) -> list[Field]:
+    """The columns that the rows must have, under their names in the source; the created time only if it is given."""
+    source = view.source
+    declared = {field.name: field.dtype for field in source.schema}
+    time = Int64 if source.timestamp_unit else Timestamp
+    fields = {source.raw(field.name): field.dtype for field in (*view.key_fields, *view.features)}
+    fields.setdefault(source.timestamp_field, declared.get(source.timestamp_field, time))
+    if source.created_timestamp_column in given:
+        fields.setdefault(source.created_timestamp_column, declared.get(source.created_timestamp_column, time))
+    return [Field(name, dtype) for name, dtype in fields.items()]
+
+
+def _column_names(rows: Any) -> list[str]:
+    """The columns that rows of any kind have."""
+    if isinstance(rows, Mapping):
+        return list(rows)
+    names = getattr(rows, "column_names", None)
+    if names is None:
+        names = getattr(rows, "columns", None)
+    if names is None:
+        names = next((list(row) for row in rows if isinstance(row, Mapping)), [])
+    return [str(name) for name in names]
+
+
+def _micros(table: pa.Table, column: str, unit: str) -> pa.Array:
+    array = table[column].combine_chunks()
+    if isinstance(array, pa.ChunkedArray):
+        array = pa.concat_arrays(array.chunks) if array.num_chunks else pa.array([], array.type)
+    return event_micros(array, unit)
+
+
+def _refuse_future(times: pa.Array, column: str, *, now: int, what: str) -> None:
+    later = [(row, time) for row, time in enumerate(times.to_pylist()) if time > now]
+    if later:
+        raise RowsRefused(
+            f"{what} are of the future; nothing was written:",
+            [f"column {column!r}, row {row}: {iso(time)} is later than the clock ({iso(now)})" for row, time in later],
+            hint="check the times and their unit",
+        )
+
+
+__all__ = ["first_generation", "refuse_unless_batch_fed", "write_rows"]

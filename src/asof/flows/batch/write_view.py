@@ -1,0 +1,290 @@
+"""A batch source's rows into one generation of a view's online rows: the newest per key, or windows computed anew."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from asof.aggregation import NEVER, Events, Layout, decode, encode, fold
+from asof.definitions import FeatureView
+from asof.errors import SourceError, StorageError
+from asof.flows.generations.writer import GRACE, expiry_of, inputs_of, layout_of
+from asof.flows.offline.inputs import rows_of
+from asof.flows.stores import Parts, Progress, table_of
+from asof.online.protocol import NO_ROW, Lookup, Newest, Table, Unchanged, state_rows
+from asof.sources.protocol import Input
+from asof.sql.view_rows import OWN, WANTED, Chosen, NewestRows, RowsOfKeys, TouchedKeys
+from asof.timing import Micros
+from asof.values.fit import fit
+from asof.values.packing import key_bytes, pack_rows, plain_values
+
+Ints = npt.NDArray[np.int64]
+
+_ROWS_AT_ONCE = 50_000
+_EVENTS_AT_ONCE = 200_000
+_KEYS_AT_ONCE = 500_000
+_TOKENS_AT_ONCE = 10_000
+_ATTEMPTS = 100
+_SIGN = np.uint64(1 << 63)
+
+
+@dataclass(frozen=True)
+class Written:
+    """What a run did to a view's online rows.
+
+    Args:
+        rows: how many were written.
+        overflowed: how many of them passed `max_row_bytes`, and answer null.
+    """
+
+    rows: int = 0
+    overflowed: int = 0
+
+    def __add__(self, other: Written) -> Written:
+        return Written(self.rows + other.rows, self.overflowed + other.overflowed)
+
+
+class _Stored(NamedTuple):
+    """What a key's row said before it was computed again: its token, and the latest event time in it."""
+
+    token: int
+    newest: Micros
+
+
+_NOTHING = _Stored(NO_ROW, NEVER)
+
+
+def write_chosen(
+    parts: Parts, view: FeatureView, generation: str, chosen: Chosen, *, as_of: Micros, progress: Progress
+) -> Written:
+    """Bring the online rows of all keys that have a chosen row up to date.
+
+    Safe to repeat, to break off anywhere, and to run twice at the same time.
+
+    Args:
+        as_of: the moment as of which windows are computed, not before `chosen.latest`. A row that has merged a later
+            event is computed as of that event, so that no row goes back.
+    """
+    table = table_of(parts.project, view, generation)
+    run = _Run(parts, view, table, chosen, as_of, progress)
+    return run.windows() if view.is_aggregated else run.newest()
+
+
+@dataclass(frozen=True)
+class _Run:
+    parts: Parts
+    view: FeatureView
+    table: Table
+    chosen: Chosen
+    as_of: Micros
+    progress: Progress
+
+    def inputs(self) -> dict[str, Input | pa.Table | None]:
+        """The source as it is now: asked for again by each query that must not read an older state."""
+        return {self.view.source.name: rows_of(self.parts, self.view.source)}
+
+    def told(self, done: int) -> None:
+        self.progress(f"materialize {self.view.name}", done, None)
+
+    def newest(self) -> Written:
+        """Write the newest row per key; a row that is older than the stored one is left out by the store."""
+        view, query = self.view, NewestRows(self.view, self.chosen)
+        written = 0
+        for batch in self.parts.offline.run(query, self.inputs()).reader(_ROWS_AT_ONCE):
+            rows, keys = keyed_rows(view, pa.Table.from_batches([batch]))
+            times, created, arrived = (_ints(rows[name]) for name in ("ts", "created", "arrived"))
+            columns = [plain_values(rows[f"f{i}"], field.dtype) for i, field in enumerate(view.features)]
+            written += write_newest(
+                self.parts, view, self.table, keys, columns, event_time=times, created=created, offset=arrived,
+                gone=rows["gone"].to_pylist() if "gone" in rows.column_names else None,
+            )  # fmt: skip
+            self.told(written)
+        return Written(written)
+
+    def windows(self) -> Written:
+        """Compute the rows of all touched keys anew, from everything the source has of them, and replace them.
+
+        Nothing is added to what is stored, so repeating changes nothing, and late rows are no special case.
+        """
+        done = Written()
+        for touched in self._touched():
+            done += self._replace(touched, told=done.rows)
+        return done
+
+    def _touched(self) -> Iterator[pa.Table]:
+        """The touched keys in pieces that fit into memory: k0…"""
+        held: list[pa.RecordBatch] = []
+        for batch in self.parts.offline.run(TouchedKeys(self.view, self.chosen), self.inputs()).reader():
+            held.append(batch)
+            if sum(each.num_rows for each in held) >= _KEYS_AT_ONCE:
+                yield pa.Table.from_batches(held)
+                held = []
+        if sum(each.num_rows for each in held):
+            yield pa.Table.from_batches(held)
+
+    def _replace(self, touched: pa.Table, *, told: int) -> Written:
+        touched, keys = keyed_rows(self.view, touched)
+        done = Written()
+        for _ in range(_ATTEMPTS):
+            # Tokens first: whoever writes after this has read the source before or after us, and then we read it again.
+            stored = self._stored(keys)
+            up_to = max([self.as_of, *(each.newest for each in stored.values())])
+            lost: set[bytes] = set()
+            for rows in self._rows_by_key(touched, up_to):
+                kept = self._fold(rows, stored, lost)
+                done += kept
+                self.told(told + done.rows)
+            if not lost:
+                return done
+            again = pa.array([key in lost for key in keys])
+            touched, keys = touched.filter(again), [key for key in keys if key in lost]
+        raise StorageError(
+            f"feature view {self.view.name!r}: {len(keys)} rows changed under each of {_ATTEMPTS} attempts to write",
+            hint="see which other programs materialize this view at the same time",
+        )
+
+    def _stored(self, keys: Sequence[bytes]) -> dict[bytes, _Stored]:
+        layout = layout_of(self.view)
+        stored: dict[bytes, _Stored] = {}
+        for start in range(0, len(keys), _TOKENS_AT_ONCE):
+            piece = keys[start : start + _TOKENS_AT_ONCE]
+            found = state_rows(*self.parts.online.read([Lookup(self.table, piece)]))
+            rows = {key: row for key, row in zip(piece, found, strict=True) if row is not None}
+            newest = _newest(layout, [row[0] for row in rows.values()])
+            stored.update((key, _Stored(row[1], time)) for (key, row), time in zip(rows.items(), newest, strict=True))
+        return stored
+
+    def _rows_by_key(self, wanted: pa.Table, up_to: Micros) -> Iterator[pa.Table]:
+        """All rows of the wanted keys up to a moment, in pieces that hold whole keys."""
+        query = RowsOfKeys(self.view, Chosen(up_to))
+        held: list[pa.Table] = []
+        size = 0
+        for batch in self.parts.offline.run(query, {**self.inputs(), WANTED: wanted}).reader(_EVENTS_AT_ONCE // 2):
+            held.append(pa.Table.from_batches([batch]))
+            size += batch.num_rows
+            if size >= _EVENTS_AT_ONCE:
+                rows = pa.concat_tables(held)
+                cut = int(_starts(self.view, rows)[-1])
+                if cut:
+                    yield rows.slice(0, cut)
+                held, size = [rows.slice(cut)], rows.num_rows - cut
+        if size:
+            yield pa.concat_tables(held)
+
+    def _fold(self, rows: pa.Table, stored: Mapping[bytes, _Stored], lost: set[bytes]) -> Written:
+        """Write these keys, folded from all of their source rows; those that lost a race are added to `lost`."""
+        view, parts = self.view, self.parts
+        layout = layout_of(view)
+        rows = rows.combine_chunks()
+        keys, places = self._keys(rows)
+        limits = np.array([max(self.as_of, stored.get(key, _NOTHING).newest) for key in keys], dtype=np.int64)
+        counts = _ints(rows["ts"]) <= limits[places]
+        if not counts.all():
+            # What is read for the sake of one key's row is not due for the others.
+            rows = rows.filter(pa.array(counts)).combine_chunks()
+            if not rows.num_rows:
+                return Written()
+            keys, places = self._keys(rows)
+        own = [name for name in rows.column_names if name.startswith(OWN)]
+        columns = inputs_of(parts, view, layout, rows.select(own).rename_columns([name[len(OWN) :] for name in own]))
+        times, created, arrived = (_ints(rows[name]) for name in ("ts", "created", "arrived"))
+        events = Events(places, times, created, np.zeros(len(places), dtype=np.int32), arrived, columns)
+        due = int(limits.max(initial=self.as_of))
+        state, _ = fold(layout, decode(layout, [None] * len(keys)), events, clock_us=due)
+        blobs = encode(layout, state, max_row_bytes=parts.max_row_bytes)
+        kept = parts.online.write(
+            self.table, keys, blobs,
+            condition=Unchanged([stored.get(key, _NOTHING).token for key in keys]),
+            expires_at=expiry_of(view, layout, state, now=self.as_of),
+        )  # fmt: skip
+        lost.update(key for key, was in zip(keys, kept, strict=True) if not was)
+        # `encode` marks what it cut off in the bytes alone.
+        return Written(sum(kept), int(decode(layout, blobs).overflow.sum()))
+
+    def _keys(self, rows: pa.Table) -> tuple[list[bytes], Ints]:
+        """The keys whose runs of rows these are, and each row's place among them."""
+        starts = _starts(self.view, rows)
+        _, keys = keyed_rows(self.view, rows.take(pa.array(starts)))
+        return keys, np.repeat(np.arange(len(starts)), np.diff(np.append(starts, rows.num_rows)))
+
+
+def _newest(layout: Layout, rows: Sequence[bytes]) -> list[Micros]:
+    """The latest event time in each row; `NEVER` for one that cannot be read, and is to be replaced anyhow."""
+    try:
+        return decode(layout, rows).newest(layout).tolist()
+    except StorageError:
+        return [NEVER] if len(rows) == 1 else [time for row in rows for time in _newest(layout, [row])]
+
+
+def write_newest(
+    parts: Parts, view: FeatureView, table: Table, keys: Sequence[bytes], columns: Sequence[Sequence[Any]], *,
+    event_time: Ints, created: Ints, offset: Ints, gone: Sequence[bool] | None = None,
+) -> int:  # fmt: skip
+    """Write latest-value rows in bulk, each unless a newer one is stored; how many were kept."""
+    expires_at = (event_time + (view.ttl + view.delay + GRACE)).tolist() if view.ttl else None
+    kept = parts.online.write(
+        table, keys, pack_rows(event_time.tolist(), columns, gone),
+        condition=Newest(pack_versions(event_time, created, offset)), expires_at=expires_at,
+    )  # fmt: skip
+    return sum(kept)
+
+
+def pack_versions(event_time: Ints, created: Ints, offset: Ints) -> list[bytes]:
+    """`pack_version` for n rows at once, of partition 0."""
+    words = np.zeros((len(event_time), 4), dtype=">u8")
+    for place, column in enumerate((event_time, created, offset, 0)):
+        # Adding 2**63 to a signed word is turning over its highest bit.
+        words[:, place] = np.asarray(column, dtype=np.int64).view(np.uint64) ^ _SIGN
+    packed = words.tobytes()
+    return [packed[at : at + 32] for at in range(0, len(packed), 32)]
+
+
+def keyed_rows(view: FeatureView, rows: pa.Table) -> tuple[pa.Table, list[bytes]]:
+    """The rows whose keys (in columns k0…) can be asked for, and each one's packed key.
+
+    Raises:
+        SourceError: a key does not fit the type that its column is declared with.
+    """
+    fitted = []
+    for i, field in enumerate(view.key_fields):
+        column, misfits = fit(rows[f"k{i}"], field.dtype)
+        if misfits:
+            raise SourceError(
+                f"join key {field.name!r} of source {view.source.name!r} does not fit {field.dtype}: {misfits[0][1]}",
+                hint="declare the key as the type that it has, or mend the value", where=view.source.where,
+            )  # fmt: skip
+        fitted.append(column)
+    if any(column.null_count for column in fitted):
+        # NaN in a column of whole numbers is a null.
+        usable = fitted[0].is_valid()
+        for column in fitted[1:]:
+            usable = pc.and_(usable, column.is_valid())
+        rows, fitted = rows.filter(usable), [column.filter(usable) for column in fitted]
+    if not fitted:
+        return rows, [key_bytes(())] * rows.num_rows
+    plain = [plain_values(column, field.dtype) for column, field in zip(fitted, view.key_fields, strict=True)]
+    return rows, [key_bytes(key) for key in zip(*plain, strict=True)]
+
+
+def _starts(view: FeatureView, rows: pa.Table) -> Ints:
+    """Where each key's run of rows begins."""
+    new = np.zeros(rows.num_rows, dtype=bool)
+    new[:1] = True
+    for i in range(len(view.key_fields)):
+        column = rows[f"k{i}"].combine_chunks()
+        column = pa.concat_arrays(column.chunks) if isinstance(column, pa.ChunkedArray) else column
+        new[1:] |= pc.not_equal(column[1:], column[:-1]).to_numpy(zero_copy_only=False)
+    return np.flatnonzero(new)
+
+
+def _ints(column: pa.ChunkedArray) -> Ints:
+    return column.to_numpy().astype(np.int64, copy=False)
+
+
+__all__ = ["Written", "keyed_rows", "pack_versions", "write_chosen", "write_newest"]

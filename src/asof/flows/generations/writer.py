@@ -1,0 +1,349 @@
+"""Apply a log's rows to the online rows of a view: read the touched rows, merge, write them back if unchanged."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+
+from asof.aggregation import Counts, Events, Layout, State, decode, encode, fold
+from asof.definitions import FeatureView, LogSource, Sliding
+from asof.dtypes import DType
+from asof.errors import StorageError
+from asof.expressions import check, parse, print_sql
+from asof.flows.rows.batch import Batch, Keyed, keyed, with_keys
+from asof.flows.rows.newest import LatestRows, Newest
+from asof.flows.rows.tombstones import deletions
+from asof.flows.stores import Parts, table_of
+from asof.online.protocol import NO_ROW, Lookup, Row, Unchanged, state_rows
+from asof.timing import DAY, HOUR, SECOND, Micros
+from asof.values.packing import Version, merge_versions, newest_time, plain_values
+
+GRACE = 7 * DAY
+"""How much later than its ttl or windows a row may physically expire, so that expiry cannot be observed."""
+
+MARGIN = SECOND
+"""How far a reader's clock may lie behind the newest event of a row and still be answered from the row."""
+
+_ATTEMPTS = 100
+_ROWS_AT_ONCE = 20_000
+
+
+def incomplete_name(partition: int) -> str:
+    """The name of the fact that an event of this partition has made rows incomplete, which its owner recomputes."""
+    return f"incomplete {partition}"
+
+
+class Feeder:
+    """Feeds one generation of one view.
+
+    Args:
+        generation: its name; the table must have been prepared.
+
+    Attributes:
+        incomplete: keys that a late event has made incomplete, and that wait for their recomputation.
+        incarnation: the online store's, from before anything of it was read; rows are written to no other one.
+    """
+
+    def __init__(self, parts: Parts, view: FeatureView, generation: str) -> None:
+        self.parts = parts
+        self.view = view
+        self.table = table_of(parts.project, view, generation)
+        self.incarnation = parts.online.incarnation()
+        self.counts: Counter[str] = Counter()
+        self.incomplete: set[bytes] = set()
+        self._marked: set[int] = set()
+        self._picked: tuple[LogSource, FeatureView, LatestRows | None] | None = None
+        self._layout = layout_of(view) if view.is_aggregated else None
+
+    def apply(self, batch: Batch, *, clock: Micros) -> int:
+        """Merge the batch into the view's rows; events that a row has seen before change nothing.
+
+        Returns:
+            How many rows were written.
+        """
+        batch = with_keys(self.view, batch)
+        if not len(batch):
+            return 0
+        due = clock - self.view.delay
+        gone = deletions(self.parts, self.view.source, batch.rows)
+        if self._layout:
+            batch = self.without(batch, gone)
+            return self._apply_state(batch, keyed(self.view, batch.rows), due) if len(batch) else 0
+        return self._apply_latest(batch, keyed(self.view, batch.rows), due, gone)
+
+    def without(self, batch: Batch, gone: npt.NDArray[np.bool_] | None) -> Batch:
+        """The batch as aggregations see it: a row that says that its key is no more is no event."""
+        if gone is None:
+            return batch
+        self.counts["deletions passed over"] += int(gone.sum())
+        return batch.take(np.flatnonzero(~gone))
+
+    def _apply_state(self, batch: Batch, distinct: Keyed, due: Micros) -> int:
+        layout = self._layout
+        assert layout is not None
+        columns = inputs_of(self.parts, self.view, layout, batch.rows)
+        written = 0
+        # In the order of keys: rows that are read and written together then lie together.
+        todo = np.array(sorted(range(len(distinct.keys)), key=distinct.keys.__getitem__), dtype=np.int64)
+        for _ in range(_ATTEMPTS):
+            lost: list[int] = []
+            for start in range(0, len(todo), _ROWS_AT_ONCE):
+                part = todo[start : start + _ROWS_AT_ONCE]
+                place = np.full(len(distinct.keys), -1, dtype=np.int64)
+                place[part] = np.arange(len(part))
+                rows = place[distinct.rows]
+                chosen = rows >= 0
+                events = Events(
+                    rows[chosen], batch.event_time[chosen], batch.created[chosen], batch.partition[chosen],
+                    batch.offset[chosen], [_taken(column, chosen) for column in columns],
+                )  # fmt: skip
+                lost += part[self._fold(layout, [distinct.keys[i] for i in part.tolist()], events, due)].tolist()
+                written += len(part)
+            if not lost:
+                return written - len(lost)
+            written -= len(lost)
+            todo = np.array(lost, dtype=np.int64)
+        raise self._contended(len(todo))
+
+    def _fold(self, layout: Layout, keys: list[bytes], events: Events, due: Micros) -> Sequence[int]:
+        """Fold events into the rows of `keys`; the indexes of the keys whose write lost a race."""
+        found = state_rows(*self.parts.online.read([Lookup(self.table, keys)]))
+        state = decode(layout, [row[0] if row else None for row in found])
+        state, counts = fold(layout, state, events, clock_us=due)
+        if state.incomplete.any():
+            self._mark(keys, state, events)
+        blobs = encode(layout, state, max_row_bytes=self.parts.max_row_bytes)
+        expiry = expiry_of(self.view, layout, state, now=due)
+        tokens = [row[1] if row else NO_ROW for row in found]
+        changed: Sequence[int] = range(len(keys))
+        if counts.replayed:
+            # A replay changes few rows, or none.
+            changed = [i for i, row in enumerate(found) if row is None or row[0] != blobs[i]]
+            keys, blobs = [keys[i] for i in changed], [blobs[i] for i in changed]
+            tokens = [tokens[i] for i in changed]
+            expiry = [expiry[i] for i in changed] if expiry is not None else None
+        kept = self.parts.online.write(
+            self.table, keys, blobs, expires_at=expiry,
+            condition=Unchanged(tokens, within=self.incarnation),
+        )  # fmt: skip
+        self._count(counts)
+        return [i for i, was in zip(changed, kept, strict=True) if not was]
+
+    def _apply_latest(self, batch: Batch, distinct: Keyed, due: Micros, gone: npt.NDArray[np.bool_] | None) -> int:
+        view = self.view
+        # Only the newest due row of a key can become its value: the older ones of this batch need no look.
+        order = np.lexsort((batch.partition, batch.offset, batch.created, batch.event_time, distinct.rows))
+        rows = distinct.rows[order]
+        is_due = batch.event_time[order] <= due
+        newest = np.ones(len(order), dtype=bool)
+        newest[:-1] = (rows[1:] != rows[:-1]) | ~is_due[1:]
+        index = order[newest | ~is_due]
+        picked = batch.take(index)
+        is_gone = [False] * len(index) if gone is None else gone[index].tolist()
+        columns = [plain_values(picked.rows[field.name].combine_chunks(), field.dtype) for field in view.features]
+        plain: Iterator[list[Any]] = map(list, zip(*columns)) if columns else ([] for _ in is_gone)
+        places = (each.tolist() for each in (picked.event_time, picked.created, picked.offset, picked.partition))
+        versions: dict[int, list[Version]] = {}
+        for key, gone_now, mine, *place in zip(distinct.rows[index].tolist(), is_gone, plain, *places, strict=True):
+            time, created, offset, partition = place
+            versions.setdefault(key, []).append(Version(time, created, offset, partition, None if gone_now else mine))
+        todo = sorted(versions, key=distinct.keys.__getitem__)
+        written = 0
+        for _ in range(_ATTEMPTS):
+            found = state_rows(*self.parts.online.read([Lookup(self.table, [distinct.keys[key] for key in todo])]))
+            changed, values, tokens = list[int](), list[bytes](), list[int]()
+            expiry: list[Micros | None] = []
+            for key, row in zip(todo, found, strict=True):
+                merged = merge_versions(row[0] if row else None, versions[key], width=len(columns), clock=due)
+                if merged is not None:
+                    changed.append(key)
+                    values.append(merged)
+                    tokens.append(row[1] if row else NO_ROW)
+                    expiry.append(self._expiry(newest_time(merged, len(columns))) if view.ttl else None)
+            if not changed:
+                return written
+            keys = [distinct.keys[key] for key in changed]
+            condition = Unchanged(tokens, within=self.incarnation)
+            kept = self.parts.online.write(self.table, keys, values, condition=condition, expires_at=expiry)
+            written += sum(kept)
+            todo = [key for key, was in zip(changed, kept, strict=True) if not was]
+            if not todo:
+                return written
+        raise self._contended(len(todo))
+
+    def pick(self, source: LogSource) -> LatestRows | None:
+        """How the view's rows are picked out of the source's, where nothing else is to be done with them."""
+        picked = self._picked
+        if picked is None or picked[0] is not source or picked[1] is not self.view:
+            picked = self._picked = (source, self.view, LatestRows.between(source, self.view))
+        return picked[2]
+
+    def apply_newest(self, newest: Newest, *, clock: Micros, found: list[Row | None] | None = None) -> int:
+        """Merge pushed rows into the view's, as `apply` does; all of them must be due.
+
+        Args:
+            found: their keys' stored rows, where those have been read already.
+
+        Returns:
+            How many rows were written.
+        """
+        due = clock - self.view.delay
+        written = 0
+        for _ in range(_ATTEMPTS):
+            if found is None:
+                (found,) = self.parts.online.read([Lookup(self.table, newest.keys)])
+            tokens = [NO_ROW if row is None else row[1] for row in state_rows(found)]
+            values = newest.after([row and row[0] for row in found], clock=due)
+            changed: list[Any] = values
+            if None in values:
+                stays = [i for i, value in enumerate(values) if value is not None]
+                newest, tokens, changed = newest.of(stays), [tokens[i] for i in stays], [values[i] for i in stays]
+            if not changed:
+                return written
+            expiry = None
+            if self.view.ttl:
+                width = len(self.view.features)
+                # A row that is not the pushed one alone may keep a later one, too.
+                expiry = [
+                    self._expiry(time if value is own else newest_time(value, width))
+                    for time, own, value in zip(newest.times, newest.packed, changed, strict=True)
+                ]
+            kept = self.parts.online.write(
+                self.table, newest.keys, changed, condition=Unchanged(tokens, within=self.incarnation),
+                expires_at=expiry,
+            )  # fmt: skip
+            written += sum(kept)
+            if all(kept):
+                return written
+            newest, found = newest.of([i for i, was in enumerate(kept) if not was]), None
+        raise self._contended(len(newest.keys))
+
+    def _expiry(self, time: Micros) -> Micros:
+        return time + self.view.ttl + self.view.delay + GRACE
+
+    def _mark(self, keys: Sequence[bytes], state: State, events: Events) -> None:
+        """Remember incomplete rows; that there are some is written down first, for whoever comes after a crash."""
+        flagged = state.incomplete
+        news = {keys[i] for i in np.flatnonzero(flagged).tolist()} - self.incomplete
+        if news:
+            partitions = set(np.unique(events.partition[flagged[events.rows]]).tolist())
+            if partitions - self._marked:
+                self.parts.online.write_progress(self.table, {incomplete_name(each): 1 for each in partitions})
+            self._marked |= partitions
+            self.incomplete |= news
+
+    def find_incomplete(self, partition: int) -> None:
+        """Look through all rows for incomplete ones, which the partition's former owner did not come to recompute."""
+        assert self._layout is not None
+        self._marked.add(partition)
+        after: bytes | None = None
+        while True:
+            page = self.parts.online.scan(self.table, after=after, limit=_ROWS_AT_ONCE // 10)
+            flagged = decode(self._layout, [row[1] for row in page]).incomplete
+            self.incomplete.update(page[i][0] for i in np.flatnonzero(flagged).tolist())
+            if len(page) < _ROWS_AT_ONCE // 10:
+                return
+            after = page[-1][0]
+
+    def completed(self, keys: Sequence[bytes]) -> None:
+        """These rows have been recomputed."""
+        self.incomplete.difference_update(keys)
+        if not self.incomplete and self._marked:
+            self.parts.online.write_progress(self.table, {incomplete_name(each): 0 for each in self._marked})
+            self._marked.clear()
+
+    def _count(self, counts: Counts) -> None:
+        for name in ("replayed", "late", "session_late", "pending", "overflowed"):
+            if found := getattr(counts, name):
+                self.counts[name.replace("_", " ")] += found
+
+    def _contended(self, rows: int) -> StorageError:
+        return StorageError(
+            f"feature view {self.view.name!r}: {rows} rows changed under each of {_ATTEMPTS} attempts to write them",
+            hint="see which other workers feed this view; `asof stream status` lists them",
+        )
+
+
+def expiry_of(view: FeatureView, layout: Layout, state: State, *, now: Micros) -> list[int | None] | None:
+    """When each row of aggregates may go: long after its last window has passed; never with an unwindowed one.
+
+    Args:
+        now: the moment up to which events are due.
+    """
+    reach = 0
+    newest = state.newest(layout)
+    for each in view.aggregations:
+        if each.window is None:
+            return None
+        window = each.window
+        if isinstance(window, Sliding):
+            reach = max(reach, window.length + window.hop)
+        else:
+            # A session goes on with an event that comes late, or out of a log that is read long after it was written.
+            reach = max(reach, window.gap + layout.allowed_lateness)
+            newest = np.maximum(newest, now)
+    expiry: list[int | None] = (newest + reach + view.delay + GRACE).tolist()
+    # A row beyond its limit does not know its newest event. Without it the key would begin again from nothing.
+    for row in np.flatnonzero(state.overflow).tolist():
+        expiry[row] = None
+    return expiry
+
+
+def layout_of(view: FeatureView) -> Layout:
+    """How the view's state is packed."""
+    schema = input_schema(view)
+    columns = {each.column: check(parse(each.column), schema) for each in view.aggregations if each.column}
+    source = view.source
+    return Layout.of(
+        view.aggregations, columns, boundary=view.boundary, margin=MARGIN,
+        allowed_lateness=source.allowed_lateness if isinstance(source, LogSource) else HOUR,
+        created=source.created_timestamp_column not in ("", source.timestamp_field),
+    )  # fmt: skip
+
+
+def _taken(
+    column: tuple[Any, npt.NDArray[np.bool_]], chosen: npt.NDArray[np.bool_]
+) -> tuple[Any, npt.NDArray[np.bool_]]:
+    values, mask = column
+    return (None if values is None else values.filter(pa.array(chosen)), mask[chosen])
+
+
+def input_schema(view: FeatureView) -> dict[str, DType]:
+    """The columns that a view's expressions may name, under their names in Asof."""
+    source = view.source
+    columns = {field.name: field.dtype for field in view.schema}
+    return columns | {source.renamed(field.name): field.dtype for field in source.schema}
+
+
+def inputs_of(
+    parts: Parts, view: FeatureView, layout: Layout, rows: pa.Table
+) -> list[tuple[Any, npt.NDArray[np.bool_]]]:
+    """The layout's inputs, evaluated over the rows: values, and where they count."""
+    schema = input_schema(view)
+    expressions: dict[str, str] = {}
+    for i, (column, where) in enumerate(layout.inputs):
+        if column and column not in schema:
+            expressions[f"v{i}"] = print_sql(parse(column), parts.offline.batch_dialect, schema=schema)
+        if where:
+            expressions[f"w{i}"] = print_sql(parse(where), parts.offline.batch_dialect, schema=schema)
+    evaluated = parts.offline.evaluate(rows, expressions) if expressions else rows
+    columns: list[tuple[Any, npt.NDArray[np.bool_]]] = []
+    for i, (column, where) in enumerate(layout.inputs):
+        mask = np.ones(rows.num_rows, dtype=bool)
+        values = None
+        if column:
+            dtype = layout.dtypes[i]
+            assert dtype is not None
+            values = pa.array((rows[column] if column in schema else evaluated[f"v{i}"]).combine_chunks())
+            if values.type != dtype.arrow():
+                values = values.cast(dtype.arrow())
+            mask &= values.is_valid().to_numpy(zero_copy_only=False)
+        if where:
+            mask &= pa.array(evaluated[f"w{i}"].combine_chunks()).fill_null(False).to_numpy(zero_copy_only=False)
+        columns.append((values, mask))
+    return columns

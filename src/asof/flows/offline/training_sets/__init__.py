@@ -1,0 +1,1 @@
+"""Training sets: rows of a historical read that are kept under a name and can be rebuilt."""

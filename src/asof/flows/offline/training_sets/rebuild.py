@@ -1,0 +1,186 @@
+"""Training sets that were saved: listed, read, and made again to be compared with what they were."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import pyarrow as pa
+
+from asof.definitions import Projection, Snapshot
+from asof.errors import AsofError, NotFound, nearest
+from asof.flows.offline.compare import differing_rows
+from asof.flows.offline.read import read_history
+from asof.flows.offline.training_sets.hashes import TableHash, file_is_same
+from asof.flows.offline.training_sets.save import as_seen, content_hash, files_are_same
+from asof.flows.stores import Parts
+from asof.selection import Selection, select
+from asof.timing import micros
+
+_SAMPLE = 20
+
+Functions = Callable[[Selection], Selection]
+"""Puts the functions of on-demand views into a selection that was made from a registry's snapshot."""
+
+
+def list_training_sets(parts: Parts) -> list[dict[str, Any]]:
+    """The manifests of all saved training sets, by name."""
+    return [manifest for _, manifest in sorted(_saved(parts).items())]
+
+
+def training_set(parts: Parts, name: str) -> dict[str, Any]:
+    """One training set's manifest.
+
+    Raises:
+        NotFound: none has this name.
+    """
+    saved = _saved(parts)
+    if name not in saved:
+        raise NotFound(
+            f"no training set {name!r} is saved",
+            hint=nearest(name, saved) or "run `asof show training-sets` to see what there is",
+        )
+    return saved[name]
+
+
+def read_training_set(parts: Parts, name: str) -> pa.Table:
+    """One training set's rows, as they were saved."""
+    return open_training_set(parts, training_set(parts, name)).read_all()
+
+
+def open_training_set(parts: Parts, manifest: Mapping[str, Any]) -> pa.RecordBatchReader:
+    """The rows of a saved training set in batches.
+
+    Raises:
+        NotFound: its rows are gone from the offline store.
+    """
+    reader = parts.offline.load_table(parts.project, manifest["table"])
+    if reader is None:
+        raise NotFound(
+            f"the rows of training set {manifest['name']!r} are gone from the offline store",
+            hint="restore the offline store, or save the set anew",
+        )
+    return reader
+
+
+def rebuild_training_set(
+    parts: Parts, name: str, *, functions: Functions = lambda selection: selection
+) -> dict[str, Any]:
+    """Make a training set's features again for its own rows, over the archives as they were, and compare.
+
+    The definitions of then are used where the registry still has them, else those of now.
+
+    Returns:
+        `equal`: no value differs (floats: by more than 1e-9 of their size); `identical`: the hashes are equal too;
+        `rows_then`, `rows_now`, `changed_columns`, `differing` (how many rows), `differing_rows` (the first of them),
+        and `why`: what has changed since that can explain a difference.
+    """
+    manifest = training_set(parts, name)
+    saved = read_training_set(parts, name)
+    selection, snapshot, why = _selection_again(parts, manifest, functions)
+    frame = saved.select(manifest["frame_columns"])
+    if manifest["time_column"] in frame.column_names:
+        # The frame's time is found by its name, whatever other times the frame has.
+        names = ["event_timestamp" if each == manifest["time_column"] else each for each in frame.column_names]
+        frame = frame.rename_columns(names)
+    seen = {each: as_seen(mark) for each, mark in manifest["sources"].items() if mark["kind"] == "archive"}
+    bounds = {each: None if manifest[each] is None else micros(manifest[each]) for each in ("start", "end")}
+    result = read_history(
+        parts, snapshot, selection, frame if manifest["entity_frame"] else None, known_at=manifest["known_at_cut"],
+        seen=seen, **bounds,
+    )  # fmt: skip
+    features = [each["name"] for each in manifest["columns"] if each["name"] not in manifest["frame_columns"]]
+    now = result.to_arrow()
+    # A table's own columns come out of the read as they went in; a range's are made anew.
+    again = (saved if manifest["entity_frame"] else now).select(manifest["frame_columns"])
+    for feature in features:
+        again = again.append_column(feature, now[feature])
+    digest = TableHash(again.schema)
+    for batch in again.to_batches():
+        digest.add(batch)
+    saved_digest = TableHash(saved.schema)
+    for batch in saved.to_batches():
+        saved_digest.add(batch)
+    if saved_digest.whole != manifest["content_hash"]:
+        why.append("the saved rows are not those that were saved: their hash differs from the manifest's")
+    changed = [each for each in features if digest.columns[each] != manifest["column_hashes"][each]]
+    rows, differing = differing_rows(saved, again, changed, limit=_SAMPLE)
+    changed = [each for each in changed if each in differing]
+    return {
+        "name": name, "equal": not rows and saved.num_rows == again.num_rows,
+        "identical": digest.whole == manifest["content_hash"], "rows_then": manifest["rows"],
+        "rows_now": again.num_rows, "changed_columns": changed, "differing": rows,
+        "differing_rows": [
+            {"row": row, **{key: saved[key][row].as_py() for key in manifest["frame_columns"]}, "column": column,
+             "then": saved[column][row].as_py(), "now": again[column][row].as_py()}
+            for column in changed for row in differing[column]
+        ][:_SAMPLE],
+        "why": why + _source_changes(parts, manifest),
+    }  # fmt: skip
+
+
+def _saved(parts: Parts) -> dict[str, dict[str, Any]]:
+    return dict(parts.registry.load(parts.project).facts.get("training_sets", {}))
+
+
+def _selection_again(
+    parts: Parts, manifest: Mapping[str, Any], functions: Functions
+) -> tuple[Selection, Snapshot, list[str]]:
+    """The set's request, selected from the definitions of then if they are to be had; and what has changed since."""
+    current = parts.registry.load(parts.project)
+    why = _definition_changes(manifest, current)
+    if why:
+        try:
+            then = parts.registry.load_version(parts.project, manifest["registry_version"])
+            if not _definition_changes(manifest, then):
+                selection = functions(_selected(then, manifest))
+                return selection, then, [f"{each}; rebuilt by the one of then" for each in why]
+        except AsofError:
+            pass  # the version is no longer kept, or its functions are not at hand: the definitions of now are used
+    return functions(_selected(current, manifest)), current, why
+
+
+def _selected(snapshot: Snapshot, manifest: Mapping[str, Any]) -> Selection:
+    projections = []
+    for each in manifest["projections"]:
+        view = snapshot.project.view(each["view"])
+        if view is None:
+            raise NotFound(
+                f"training set {manifest['name']!r} cannot be rebuilt: view {each['view']!r} is not applied any more",
+                hint="apply it again",
+            )
+        projections.append(Projection(view, each.get("features"), each.get("alias", ""), each.get("join_key_map")))
+    return select(snapshot, projections, full_feature_names=manifest["full_feature_names"])
+
+
+def _definition_changes(manifest: Mapping[str, Any], snapshot: Snapshot) -> list[str]:
+    why = []
+    for name, then in manifest["definitions"].items():
+        view = snapshot.project.views.get(name)
+        if view is None:
+            why.append(f"feature view {name!r} is not applied any more")
+        elif content_hash(view) != then:
+            why.append(f"the definition of feature view {name!r} has changed")
+    for name, then in manifest["functions"].items():
+        derived = snapshot.project.on_demand_views.get(name)
+        if derived is None:
+            why.append(f"on-demand feature view {name!r} is not applied any more")
+        elif derived.fingerprint != then:
+            why.append(f"the function of on-demand feature view {name!r} has changed")
+    return why
+
+
+def _source_changes(parts: Parts, manifest: Mapping[str, Any]) -> list[str]:
+    why = []
+    for name, mark in manifest["sources"].items():
+        if mark["kind"] == "files" and not files_are_same(mark):
+            gone = [each["path"] for each in mark["files"] if not file_is_same(each)]
+            why.append(f"source {name!r}: the file {gone[0]} is not the one of then")
+        elif mark["kind"] == "query":
+            why.append(f"source {name!r} cannot be pinned: its rows may have changed")
+    return why
+
+
+__all__ = [
+    "Functions", "list_training_sets", "open_training_set", "read_training_set", "rebuild_training_set", "training_set",
+]  # fmt: skip

@@ -1,0 +1,188 @@
+"""The entity rows of an online request: dicts, columns or a table, checked, as columns of keys and request values."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from itertools import islice
+from typing import Any
+
+import pyarrow as pa
+
+from asof.definitions import Field
+from asof.derive.columns import python_values
+from asof.errors import EntityFrameError, nearest
+from asof.selection import Selection
+from asof.timing import moment
+from asof.values.fit import checker, fit, why
+from asof.values.frames import pandas_columns, refuse_deep
+from asof.values.packing import plainer
+
+Columns = dict[str, list[Any]]
+
+MOST_SHOWN = 20
+"""How many of the columns that came a message names."""
+
+_EXACT: dict[str, type] = {"Int32": int, "Int64": int, "String": str, "Float64": float, "Bool": bool, "Bytes": bytes}
+"""Values of exactly this type need no other check than their bounds."""
+_BOUNDS = {"Int32": (-(2**31), 2**31 - 1), "Int64": (-(2**63), 2**63 - 1)}
+
+
+class EntityRows:
+    """How the entity rows of one selection are taken in; what it does not ask for is passed over."""
+
+    def __init__(self, selection: Selection) -> None:
+        self.key_fields = [_widest(selection, field) for field in selection.keys]
+        self._fields = [*self.key_fields, *selection.request_fields]
+        self._keys = frozenset(field.name for field in selection.keys)
+        self._plain = {field.name: plainer(field.dtype) for field in self._fields if field.name in self._keys}
+        self._needs = [field.name for field in self._fields]
+
+    def columns(self, entity_rows: Any) -> tuple[Columns, Columns, int]:
+        """Keys and request values as Python values; the keys as plain values, too; and how many rows there are.
+
+        Raises:
+            EntityFrameError: a column is missing, a key is null, or a value does not fit its type.
+        """
+        given, n = self._given(entity_rows)
+        columns = {field.name: self._fitted(field, given[field.name]) for field in self._fields}
+        keys = {
+            name: columns[name] if plain is None else list(map(plain, columns[name]))
+            for name, plain in self._plain.items()
+        }
+        return columns, keys, n
+
+    def _given(self, entity_rows: Any) -> tuple[dict[str, Any], int]:
+        """The columns that are needed, all of one length, not checked yet."""
+        if type(entity_rows) is list or type(entity_rows) is tuple:
+            try:
+                return {name: [row[name] for row in entity_rows] for name in self._needs}, len(entity_rows)
+            except (KeyError, TypeError, IndexError):
+                raise self._missing(entity_rows) from None
+        if hasattr(entity_rows, "iloc") and hasattr(entity_rows, "dtypes"):  # pandas.DataFrame
+            if not self._needs:
+                return {}, len(entity_rows)
+            entity_rows = pandas_columns(entity_rows)
+        if not isinstance(entity_rows, Mapping) and hasattr(entity_rows, "__arrow_c_stream__"):
+            table = pa.table(entity_rows)
+            entity_rows = {name: table[name] for name in table.column_names}
+            if not self._needs:
+                return {}, table.num_rows
+        if isinstance(entity_rows, Mapping):
+            return self._given_columns(entity_rows)
+        if isinstance(entity_rows, str | bytes) or not hasattr(entity_rows, "__iter__"):
+            raise EntityFrameError(
+                f"the entity rows are {entity_rows!r}; expected dicts, a dict of columns, or a table",
+                hint=f"write [{{{', '.join(f'{name!r}: …' for name in self._needs)}}}]",
+            )
+        return self._given(list(entity_rows))
+
+    def _given_columns(self, given: Mapping[str, Any]) -> tuple[dict[str, Any], int]:
+        for name in self._needs:
+            if name not in given:
+                raise EntityFrameError(
+                    f"the entity rows have no column {name!r}; they have {_listed(given)}",
+                    hint=nearest(name, list(map(str, given))) or f"the request needs {self._needs}",
+                )
+        lengths = {}
+        for name, values in given.items():
+            if isinstance(values, str | bytes) or not hasattr(values, "__len__"):
+                raise EntityFrameError(
+                    f"entity column {name!r} is {values!r}; expected one value per row",
+                    hint=f"write {{{name!r}: [{values!r}]}}, or a list of dicts",
+                )
+            lengths[name] = len(values)
+        if len(set(lengths.values())) > 1:
+            shown = dict(islice(lengths.items(), MOST_SHOWN))
+            more = f" and {len(lengths) - MOST_SHOWN} more" if len(lengths) > MOST_SHOWN else ""
+            raise EntityFrameError(
+                f"entity columns differ in length: {shown}{more}", hint="give one value per row in each"
+            )
+        # A request that needs nothing, and is given nothing, is about the one row of views without entities.
+        return {name: given[name] for name in self._needs}, next(iter(lengths.values()), 1)
+
+    def _missing(self, rows: Sequence[Any]) -> EntityFrameError:
+        for at, row in enumerate(rows):
+            if not isinstance(row, Mapping):
+                return EntityFrameError(
+                    f"entity row {at} is {row!r}; expected a dict",
+                    hint=f"write {{{', '.join(f'{name!r}: …' for name in self._needs)}}}",
+                )
+            for name in self._needs:
+                if name not in row:
+                    return EntityFrameError(
+                        f"entity row {at} has no {self._kind(name)} {name!r}; it has {_listed(row)}",
+                        hint=nearest(name, list(map(str, row))) or f"the request needs {self._needs}",
+                    )
+        return EntityFrameError("the entity rows cannot be read", hint="give dicts")
+
+    def _kind(self, name: str) -> str:
+        return "join key" if name in self._keys else "request value"
+
+    def _fitted(self, field: Field, values: Any) -> list[Any]:
+        if type(values) is not list:
+            values = self._from_frame(field, values)
+        exact = _EXACT.get(field.dtype.name)
+        if exact is not None and set(map(type, values)) == {exact}:
+            bounds = _BOUNDS.get(field.dtype.name)
+            if bounds is None or (bounds[0] <= min(values) and max(values) <= bounds[1]):
+                return values
+        check = checker(field.dtype)
+        fitted = []
+        for row, value in enumerate(values):
+            if value is not None:
+                try:
+                    value = check(value)
+                except Exception as error:
+                    raise self._misfit(field, row, why(error)) from error
+            # NaN, as pandas writes a missing integer, has become null by now.
+            if value is None and field.name in self._keys:
+                raise EntityFrameError(
+                    f"join key {field.name!r} is null in entity row {row}", hint="leave such rows out of the request"
+                )
+            fitted.append(value)
+        if field.dtype.name == "Timestamp":
+            return [None if value is None else moment(value) for value in fitted]
+        if field.dtype.name == "String":
+            # Of a subclass, such as NumPy's, the text itself.
+            return [None if value is None else str.__str__(value) for value in fitted]
+        return fitted
+
+    def _from_frame(self, field: Field, values: Any) -> list[Any]:
+        """A column of NumPy, pandas, Polars or Arrow as Python values of the declared type, or a plain sequence."""
+        if isinstance(values, pa.Array | pa.ChunkedArray):
+            array = values
+        elif hasattr(values, "__array__") or hasattr(values, "__arrow_c_stream__"):
+            try:
+                refuse_deep(values)
+                array = pa.chunked_array(values) if hasattr(values, "__arrow_c_stream__") else pa.array(values)
+            except (pa.ArrowException, TypeError, ValueError, OverflowError):
+                return list(values)
+        else:
+            return list(values)
+        fitted, misfits = fit(array, field.dtype)
+        if misfits:
+            raise self._misfit(field, *misfits[0])
+        return python_values(fitted)
+
+    def _misfit(self, field: Field, row: int, reason: str) -> EntityFrameError:
+        return EntityFrameError(
+            f"{self._kind(field.name)} {field.name!r} in entity row {row}: {reason}",
+            hint=f"give values of type {field.dtype}",
+        )
+
+
+def _listed(names: Iterable[Any]) -> str:
+    """The names in order, or the first of them and how many more there are."""
+    found = sorted(map(str, names))
+    return str(found) if len(found) <= MOST_SHOWN else f"{found[:MOST_SHOWN]} and {len(found) - MOST_SHOWN} more"
+
+
+def _widest(selection: Selection, field: Field) -> Field:
+    """The key with the type that holds the keys of all views: of Int32 and Int64 the latter."""
+    if field.dtype.name != "Int32":
+        return field
+    for read in selection.reads:
+        for column, own in zip(read.keys, read.view.key_fields, strict=True):
+            if column == field.name and own.dtype.name == "Int64":
+                return Field(field.name, own.dtype)
+    return field

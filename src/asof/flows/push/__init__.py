@@ -1,0 +1,1 @@
+"""Pushes: rows that a program gives to the store."""

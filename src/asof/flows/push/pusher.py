@@ -1,0 +1,228 @@
+"""Pushes: rows go to the push log first, then into the online rows at once, and into the archive soon after."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from threading import Lock
+from typing import Any
+
+from asof.definitions import Snapshot
+from asof.errors import PushNotApplied, RequestError, RowsRefused, StorageError
+from asof.flows.generations.live import Ahead
+from asof.flows.rows.pushed import Pushed, pushed_rows
+from asof.flows.stores import Parts, log_source_named, raw_keys
+from asof.flows.stream.ingest import Ingest
+from asof.flows.stream.take_in import take_in
+from asof.flows.stream.topics import check_topic
+from asof.log.protocol import Headers, OwnershipLost
+from asof.values.fit import nul_in_text
+
+BATCH = "batch"
+"""The header that carries a batch's id."""
+
+MAX_BATCH_ID = 256
+"""How many characters the id may have: each row has it in the log, and whoever pushes keeps all in memory."""
+
+FLUSH_ROWS = 100_000
+FLUSH_EVERY_S = 5.0
+MOST_ROWS = 1_000_000
+"""With so many rows waiting for an archive that cannot be written, a push is refused."""
+
+
+class Pusher:
+    """Pushes rows of one source from this process, which sees its own pushes at once.
+
+    Rows that an earlier process wrote to the log and did not archive are taken over first.
+    """
+
+    def __init__(self, parts: Parts, source: str) -> None:
+        self.parts = parts
+        self.name = source
+        check_topic(parts, log_source_named(parts.registry.load(parts.project), source))
+        self.ingest = Ingest(parts, source, seconds=time.monotonic)
+        self.topic = self.ingest.source.topic
+        self.partition = parts.log.own_partition(self.topic)
+        # What is in the own partition below this is applied; the rest may be rows whose push failed half way.
+        self._position = 0
+        self._lock = Lock()
+        self._batches: set[str] = set()
+        self._batches_read: dict[int, int] = {}
+        self._required_by: tuple[Snapshot, list[str]] | None = None
+        self._flushed_at = time.monotonic()
+        self.take_over()
+
+    def take_over(self) -> int:
+        """Apply and archive all that stands in the log and not in the archive, whoever pushed it; how many rows."""
+        with self._lock:
+            return self._take_over()
+
+    def _take_over(self) -> int:
+        after = self.parts.log.bounds(self.topic)[self.partition][1]
+        taken = take_in(self.parts, self.ingest)
+        self._position = max(self._position, after)
+        self._flushed_at = time.monotonic()
+        return taken
+
+    def push(self, rows: Any, *, batch_id: str | None = None) -> int:
+        """Write rows to the log, durably, and apply them to the online rows.
+
+        Args:
+            rows: dicts, a dict of columns, or a pandas, Polars or Arrow table, with exactly the source's columns.
+            batch_id: a name for these rows; a push under a name that the log knows is no push. Two pushes of one batch
+                at the same moment, from two processes, are not told apart: it is for retries, one after the other.
+
+        Returns:
+            How many rows were pushed; 0 for a batch that was pushed before.
+
+        Raises:
+            RequestError: `batch_id` is too long.
+            RowsRefused: something does not fit; nothing was written.
+            LogError: nothing was written.
+            PushNotApplied: the rows are in the log for good, but the online store did not take them yet.
+        """
+        if batch_id is not None and len(batch_id) > MAX_BATCH_ID:
+            raise RequestError(
+                f"the batch_id has {len(batch_id)} characters; the most are {MAX_BATCH_ID}",
+                hint="give a short one, such as a UUID: every row is kept with it",
+            )
+        made = pushed_rows(self.ingest.source, rows, required=self._required(), clock=self.parts.clock())
+        messages = made.messages()
+        self._refuse_unkept(made, messages)
+        with self._lock:
+            if batch_id is not None and self._is_known(batch_id):
+                # Its first push may have failed between log and online store.
+                self._apply()
+                return 0
+            if not messages:
+                return 0
+            if self.ingest.buffered >= MOST_ROWS:
+                self.ingest.flush()
+            headers: list[Headers] | None = None
+            if batch_id is not None:
+                headers = [((BATCH, batch_id.encode()),)] * len(messages)
+            following = self.partition, self._position
+            ahead = self.ingest.look_ahead(made, *following)
+            try:
+                places = self._send(messages, headers)
+                if batch_id is not None:
+                    self._batches.add(batch_id)
+                if ahead is not None and _follow(places, following) and self.ingest.takes_pushes:
+                    self._apply_rows(ahead, places)
+                else:
+                    self._apply()
+            finally:
+                if ahead is not None:
+                    ahead.drop()
+            self._archive_if_due()
+        return len(messages)
+
+    def _refuse_unkept(self, made: Pushed, messages: Sequence[bytes]) -> None:
+        """A pushed row that the archive could not keep has somebody to tell, and would stop all others."""
+        if self.parts.offline.keeps_nul or not any(b"\\u0000" in each for each in messages):
+            return
+        if reasons := nul_in_text(made.table):
+            raise RowsRefused(
+                f"rows pushed to source {self.name!r} cannot be kept; nothing was written:",
+                [f"row {row}: {reason}" for row, reason in sorted(reasons.items())],
+                hint="take NUL characters out of texts", where=made.source.where,
+            )  # fmt: skip
+
+    def _required(self) -> list[str]:
+        """The columns that must not be null: the event time, and the keys of all views."""
+        snapshot = self.ingest.snapshot
+        if self._required_by is None or self._required_by[0] is not snapshot:
+            source = self.ingest.source
+            columns = [source.timestamp_field, *raw_keys(source, snapshot.project.views_of(self.name))]
+            self._required_by = (snapshot, columns)
+        return self._required_by[1]
+
+    def _send(self, messages: Sequence[bytes], headers: Sequence[Headers] | None) -> list[tuple[int, int]]:
+        try:
+            return self.parts.log.send(self.topic, messages, partition=self.partition, headers=headers, durable=True)
+        except OwnershipLost:
+            # This process stood still for so long that another one took its partition over, with all that is in it.
+            self.partition, self._position = self.parts.log.own_partition(self.topic), 0
+            self._take_over()
+            return self.parts.log.send(self.topic, messages, partition=self.partition, headers=headers, durable=True)
+
+    def _apply_rows(self, ahead: Ahead, places: Sequence[tuple[int, int]]) -> None:
+        """Apply what was just written: it was checked as the log's readers check it, so it is not read again."""
+        with self._telling_that_it_is_kept():
+            self.ingest.take_pushed(ahead)
+            self._position = places[-1][1] + 1
+            if self.ingest.generations.are_replaced:
+                # So that this push is read at once, too.
+                self.ingest.flush()
+
+    def _apply(self) -> None:
+        """Apply what the own partition holds and this process has not applied: without a gap, and in order."""
+        after = self.parts.log.bounds(self.topic)[self.partition][1]
+        with self._telling_that_it_is_kept():
+            if self._position < after and self.ingest.has_news():
+                # Definitions changed: from here on the generations that stand now are fed.
+                self.ingest.flush()
+            while self._position < after:
+                part = self.parts.log.read(self.topic, self.partition, self._position, stop=after)
+                self.ingest.take(self.topic, part)
+                self._position = int(part.offsets[-1]) + 1 if len(part) else after
+            if self.ingest.generations.are_replaced:
+                # So that this push is read at once, too.
+                self.ingest.flush()
+
+    @contextmanager
+    def _telling_that_it_is_kept(self) -> Iterator[None]:
+        try:
+            yield
+        except StorageError as error:
+            raise PushNotApplied(
+                f"rows pushed to source {self.name!r} are kept in its log, but could not be applied: {error.message}",
+                hint=f"do not push them again: the next push applies them, and so does `asof stream run`; {error.hint}",
+            ) from error
+
+    def _archive_if_due(self) -> None:
+        due = time.monotonic() - self._flushed_at >= FLUSH_EVERY_S or self.ingest.buffered >= FLUSH_ROWS
+        if not due or not self.ingest.flush_is_done:
+            return
+        self._flushed_at = time.monotonic()
+        try:
+            self.ingest.flush(wait=False)
+        except StorageError:
+            # This push stands, in the log and online; `flush` and `close` raise if the archive still fails then.
+            self.ingest.counts["archive writes that failed"] += 1
+
+    def flush(self) -> None:
+        """Archive what was pushed so far."""
+        with self._lock:
+            self.ingest.flush()
+            self._flushed_at = time.monotonic()
+
+    def close(self) -> None:
+        """Archive what was pushed, and let go."""
+        try:
+            self.flush()
+        finally:
+            self.ingest.close()
+
+    def _is_known(self, batch_id: str) -> bool:
+        """Whether any process has pushed this batch; the log itself remembers."""
+        for number, (first, after) in self.parts.log.bounds(self.topic).items():
+            position = max(self._batches_read.get(number, 0), first)
+            while position < after:
+                messages = self.parts.log.read(self.topic, number, position, stop=after)
+                if not len(messages):
+                    break
+                for headers in messages.headers or ():
+                    # Other producers may have a header of that name, with anything in it.
+                    known = [value for name, value in headers if name == BATCH and value is not None]
+                    self._batches |= {value.decode("utf-8", "replace") for value in known}
+                position = int(messages.offsets[-1]) + 1
+            self._batches_read[number] = max(position, after)
+        return batch_id in self._batches
+
+
+def _follow(places: Sequence[tuple[int, int]], following: tuple[int, int]) -> bool:
+    """Whether these partitions and offsets begin at the one that was to follow, with nothing between any two."""
+    first, last = places[0], places[-1]
+    return first == following and last[1] - first[1] == len(places) - 1

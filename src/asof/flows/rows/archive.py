@@ -1,0 +1,157 @@
+"""What goes into an archive and comes out of it: rows with their arrival, letters, reads by partition and by key."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import msgspec
+import numpy as np
+import pyarrow as pa
+
+from asof.definitions import LogSource
+from asof.definitions.sources import TOMBSTONE
+from asof.flows.stores import Parts
+from asof.log.protocol import Headers, Messages
+from asof.sql import archive as statements
+from asof.timing import DAY, EARLIEST, LATEST, Micros, micros
+
+REPLAYED = 500_000
+"""Added to the partition numbers of a source's replay topic, so that they differ from those of its own topic."""
+
+EPOCH = 1_000_000
+"""Added once for each time that a topic was deleted and made again, and the gap was accepted."""
+
+LETTERS_SCHEMA = pa.schema(
+    [
+        ("topic", pa.string()),
+        ("topic_partition", pa.int32()),
+        ("topic_offset", pa.int64()),
+        ("reason", pa.string()),
+        ("key", pa.binary()),
+        ("value", pa.binary()),
+        ("headers", pa.binary()),
+        ("at", pa.timestamp("us", "UTC")),
+        ("partition", pa.int32()),
+        ("offset", pa.int64()),
+        ("ingested_at", pa.timestamp("us", "UTC")),
+        ("ingest_date", pa.date32()),
+    ]
+)
+
+
+ARRIVAL_FIELDS = tuple(LETTERS_SCHEMA)[-4:]
+
+
+def archive_schema(source: LogSource) -> pa.Schema:
+    """The columns of a source's archive: its declared ones under their own names, then the arrival."""
+    declared = [(field.name, field.dtype.arrow()) for field in source.schema]
+    if source.has_tombstones:
+        declared.append((TOMBSTONE, pa.bool_()))
+    return pa.schema([*(pa.field(*each) for each in declared), *ARRIVAL_FIELDS])
+
+
+def replay_topic(source: LogSource) -> str:
+    """The topic through which dead letters come back; always one of the project's own log."""
+    if source.type == "kafka":
+        # Several sources may read one topic, and each replays its own letters.
+        return f"kafka.{source.name}.replay"
+    return f"{source.topic}.replay"
+
+
+def with_arrival(rows: pa.Table, *, partition: Any, offset: Any, ingested_at: Any) -> pa.Table:
+    """The rows with the four columns that every archive has.
+
+    Args:
+        partition, offset: n of each.
+        ingested_at: one moment in microseconds for all rows, or n.
+    """
+    at = np.ascontiguousarray(np.broadcast_to(np.asarray(ingested_at, np.int64), rows.num_rows))
+    arrival = (
+        pa.array(partition, pa.int32()), pa.array(offset, pa.int64()), pa.array(at).cast(ARRIVAL_FIELDS[2].type),
+        pa.array((at // DAY).astype(np.int32)).cast(pa.date32()),
+    )  # fmt: skip
+    # At once: each further column of a table takes as long as the making of one.
+    schema = pa.schema([*rows.schema, *ARRIVAL_FIELDS])
+    return pa.Table.from_arrays([*rows.columns, *arrival], schema=schema)
+
+
+def letter_rows(
+    source: LogSource, topic: str, messages: Messages, reasons: Mapping[int, str], *, base: int, at: Micros
+) -> pa.Table:
+    """The messages at these indexes as rows of the dead-letter table."""
+    index = list(reasons)
+    picked = messages.select(index)
+    rows = pa.table(
+        {
+            "topic": [topic] * len(index),
+            "topic_partition": pa.array(picked.partitions, pa.int32()),
+            "topic_offset": pa.array(picked.offsets, pa.int64()),
+            "reason": [reasons[i] for i in index],
+            "key": pa.array(picked.keys, pa.binary()),
+            "value": pa.array(picked.values, pa.binary()),
+            "headers": pa.array([_packed(each) for each in picked.headers or [()] * len(index)], pa.binary()),
+            # A producer may set any time; the table's readers have the calendar's alone.
+            "at": pa.array(np.clip(picked.timestamps_us, EARLIEST, LATEST), pa.int64()).cast(pa.timestamp("us", "UTC")),
+        }
+    )
+    rows = with_arrival(rows, partition=picked.partitions + base, offset=picked.offsets, ingested_at=at)
+    return rows.cast(LETTERS_SCHEMA)
+
+
+def _packed(headers: Headers) -> bytes | None:
+    return msgspec.msgpack.encode(headers) if headers else None
+
+
+def unpacked_headers(packed: bytes | None) -> Headers:
+    """A letter's headers, as the message had them."""
+    if packed is None:
+        return ()
+    return tuple((name, value) for name, value in msgspec.msgpack.decode(packed, type=list[tuple[str, bytes | None]]))
+
+
+def send_letters(parts: Parts, source: LogSource, letters: pa.Table) -> None:
+    """Send letters to the source's topic for them, each as its message was, with where it comes from and why.
+
+    Raises:
+        LogError: it is not known whether they are there; send them again.
+    """
+    rows = letters.to_pylist()
+    parts.log_of(source).send(
+        source.dead_letter_topic, [row["value"] for row in rows], keys=[row["key"] for row in rows],
+        timestamps_us=[micros(row["at"]) for row in rows],
+        headers=[
+            (
+                *unpacked_headers(row["headers"]), ("asof.source", source.name.encode()),
+                ("asof.topic", row["topic"].encode()), ("asof.partition", str(row["topic_partition"]).encode()),
+                ("asof.offset", str(row["topic_offset"]).encode()), ("asof.reason", row["reason"].encode()),
+            )
+            for row in rows
+        ],
+        durable=True,
+    )  # fmt: skip
+
+
+def archived_after(
+    parts: Parts, source: LogSource, partition: int, *, after: int, through: int, batch_rows: int = 200_000
+) -> Iterator[pa.Table]:
+    """A partition's archived rows with `after < offset <= through`, in the order of offsets."""
+    rows = parts.offline.rows(parts.archive_of(source))
+    if rows is None or after >= through:
+        return
+    text = statements.rows_between(partition, after=after, through=through)
+    for batch in parts.offline.sql(text, {"archive": rows}).reader(batch_rows):
+        if batch.num_rows:
+            yield pa.Table.from_batches([batch])
+
+
+def letters_after(parts: Parts, source: LogSource, partition: int, *, after: int) -> dict[int, str]:
+    """The verdicts on a partition's messages with `offset > after`: offset → reason."""
+    if parts.offline.offsets(parts.letters_of(source), [partition])[partition] <= after:
+        return {}
+    rows = parts.offline.rows(parts.letters_of(source))
+    if rows is None:
+        return {}
+    text = statements.letter_reasons(partition, after=after)
+    found = parts.offline.sql(text, {"letters": rows}).reader().read_all()
+    return dict(zip(found["offset"].to_pylist(), found["reason"].to_pylist(), strict=True))

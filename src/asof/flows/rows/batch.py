@@ -1,0 +1,144 @@
+"""A batch of a source's rows with their places in the order of rows, and its distinct keys for one view."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+
+from asof.definitions import FeatureView, LogSource, Source
+from asof.offline.protocol import ARRIVAL_COLUMNS, HISTORY
+from asof.values.fit import event_micros, fit
+from asof.values.packing import key_bytes, plain_values
+
+Ints = npt.NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class Batch:
+    """n rows of one source.
+
+    Args:
+        rows: the source's columns under their names in Asof.
+        event_time, created: n times in microseconds; created is the event time where the source names none.
+        partition, offset: n places in the log.
+    """
+
+    rows: pa.Table
+    event_time: Ints
+    created: Ints
+    partition: npt.NDArray[np.int32]
+    offset: Ints
+
+    def __len__(self) -> int:
+        return len(self.event_time)
+
+    def take(self, index: npt.NDArray[np.int64]) -> Batch:
+        """The rows at these indexes, in that order."""
+        return Batch(
+            self.rows.take(pa.array(index)), self.event_time[index], self.created[index], self.partition[index],
+            self.offset[index],
+        )  # fmt: skip
+
+
+def batch_of(
+    source: Source, rows: pa.Table, *, event_time: Ints, partition: npt.NDArray[np.int32], offset: Ints
+) -> Batch:
+    """A batch of decoded rows, its columns renamed as the source's `field_mapping` says."""
+    created = event_time
+    column = source.created_timestamp_column
+    if column and column != source.timestamp_field:
+        known = event_micros(rows[column].combine_chunks(), source.timestamp_unit or "us")
+        created = known.fill_null(0).to_numpy(zero_copy_only=False)
+        missing = known.is_null().to_numpy(zero_copy_only=False)
+        # A row that does not say when it was written down counts as written down when it happened.
+        created = np.where(missing, event_time, created)
+    if source.field_mapping:
+        rows = rows.rename_columns([source.renamed(name) for name in rows.column_names])
+    return Batch(rows, event_time, created, partition, offset)
+
+
+def batch_of_archive(source: Source, rows: pa.Table) -> Batch:
+    """A batch of rows as the source's archive has them.
+
+    What was archived before the source declared a column has nulls there, and is no event without a time.
+    """
+    for field in source.schema:
+        if field.name not in rows.column_names:
+            rows = rows.append_column(field.name, pa.nulls(rows.num_rows, field.dtype.arrow()))
+    if rows[source.timestamp_field].null_count:
+        rows = rows.filter(rows[source.timestamp_field].is_valid())
+    partition = rows["partition"].combine_chunks().to_numpy(zero_copy_only=False).astype(np.int32)
+    offset = rows["offset"].combine_chunks().to_numpy(zero_copy_only=False).astype(np.int64)
+    raw = rows.drop_columns([name for name in ARRIVAL_COLUMNS if name in rows.column_names])
+    times = event_micros(raw[source.timestamp_field].combine_chunks(), source.timestamp_unit)
+    return batch_of(source, raw, event_time=times.to_numpy(zero_copy_only=False), partition=partition, offset=offset)
+
+
+def counted(source: Source, batch: Batch) -> Batch:
+    """Without log events from before `stream_from`: those moments are the batch source's."""
+    if not isinstance(source, LogSource) or source.stream_from is None:
+        return batch
+    counts = (batch.event_time >= source.stream_from) | (batch.partition == HISTORY)
+    return batch if counts.all() else batch.take(np.flatnonzero(counts))
+
+
+def with_keys(view: FeatureView, batch: Batch) -> Batch:
+    """Without rows in which a join key of the view is null, which no read can find.
+
+    Messages have their keys; but what was archived before the source declared a key's column has none.
+    """
+    kept = np.ones(len(batch), dtype=bool)
+    for field in view.key_fields:
+        column = batch.rows[field.name]
+        if column.null_count:
+            kept &= column.is_valid().to_numpy()
+    return batch if kept.all() else batch.take(np.flatnonzero(kept))
+
+
+@dataclass(frozen=True)
+class Keyed:
+    """The distinct keys of a batch for one view.
+
+    Args:
+        keys: m packed keys.
+        rows: per row of the batch, the index of its key.
+    """
+
+    keys: list[bytes]
+    rows: Ints
+
+
+def keyed(view: FeatureView, rows: pa.Table) -> Keyed:
+    """Find the distinct keys of `rows` for a view; a view without entities has one key, the empty one."""
+    fields = view.key_fields
+    if not fields:
+        return Keyed([key_bytes(())], np.zeros(rows.num_rows, dtype=np.int64))
+    codes = np.zeros(rows.num_rows, dtype=np.int64)
+    distinct: list[Sequence[Any]] = []
+    for field in fields:
+        column, _ = fit(rows[field.name], field.dtype)
+        encoded = column.dictionary_encode()
+        values = plain_values(encoded.dictionary, field.dtype)
+        codes = codes * max(len(values), 1) + encoded.indices.to_numpy(zero_copy_only=False).astype(np.int64)
+        distinct.append(values)
+        if len(fields) > 1:
+            # Renumbering after each column keeps the product of the counts from passing 64 bits.
+            used, codes = np.unique(codes, return_inverse=True)
+            distinct = [_picked(distinct, used)]
+    if len(fields) == 1:
+        return Keyed([key_bytes((value,)) for value in distinct[0]], codes)
+    return Keyed([key_bytes(value) for value in distinct[0]], codes)
+
+
+def _picked(distinct: list[Sequence[Any]], used: Ints) -> list[tuple[Any, ...]]:
+    """The combinations that occur, of those so far and the newest column's values."""
+    if len(distinct) == 1:
+        return [(distinct[0][code],) for code in used.tolist()]
+    before, newest = distinct
+    size = max(len(newest), 1)
+    return [(*before[code // size], newest[code % size]) for code in used.tolist()]

@@ -1,0 +1,115 @@
+"""Pushed rows as the newest rows of their keys, packed: for views of latest values, without a table in between."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import repeat
+
+from asof.definitions import FeatureView, LogSource
+from asof.flows.rows.pushed import Arrived
+from asof.timing import Micros
+from asof.values.packing import FORMAT, Version, key_bytes, merge_versions, pack_keys, pack_values, unpack_row
+
+
+@dataclass
+class Newest:
+    """n rows of n keys, packed as a key has them that nothing else is known of.
+
+    Args:
+        places: created time, offset and partition of each.
+    """
+
+    keys: list[bytes]
+    times: list[Micros]
+    places: list[list[int]]
+    packed: list[bytes]
+
+    def of(self, index: Sequence[int]) -> Newest:
+        """Some of them."""
+        return Newest(
+            [self.keys[i] for i in index], [self.times[i] for i in index], [self.places[i] for i in index],
+            [self.packed[i] for i in index],
+        )  # fmt: skip
+
+    def after(self, stored: Sequence[bytes | None], *, clock: Micros) -> list[bytes | None]:
+        """Each key's row after this one, where something is stored; None where that stays as it is."""
+        merged: list[bytes | None] = list(self.packed)
+        for i, (time, place, before) in enumerate(zip(self.times, self.places, stored, strict=True)):
+            if before is None:
+                continue
+            row = unpack_row(before)
+            at = row[1]
+            # Nothing is pending there, the key was not gone, and what is stored comes before: the most frequent case.
+            if at is not None and not row[-1] and (at < time or (at == time and row[-2] < place)):
+                continue
+            width = len(row) - 4
+            values = unpack_row(self.packed[i])[2 : 2 + width]
+            created, offset, partition = place
+            version = Version(time, created, offset, partition, values)
+            merged[i] = merge_versions(before, [version], width=width, clock=clock)
+        return merged
+
+
+@dataclass(frozen=True)
+class LatestRows:
+    """Which of a source's columns a view has, where its rows are the source's as they are.
+
+    Args:
+        keys, features: the columns' names in the source.
+    """
+
+    view: FeatureView
+    source: LogSource
+    keys: tuple[str, ...]
+    features: tuple[str, ...]
+
+    @classmethod
+    def between(cls, source: LogSource, view: FeatureView) -> LatestRows | None:
+        """How to make the view's rows of the source's; None where that takes more than picking columns."""
+        its = view.source
+        if view.is_aggregated or not isinstance(its, LogSource) or its != source:
+            return None
+        if source.stream_from is not None or source.delete_when or source.has_tombstones:
+            return None
+        declared = {source.renamed(field.name): field for field in source.schema}
+        fields = [*view.key_fields, *view.features]
+        if len(view.key_fields) != len(view.join_keys):
+            return None
+        if any(each.name not in declared or declared[each.name].dtype != each.dtype for each in fields):
+            return None
+        names = [declared[each.name].name for each in fields]
+        return cls(view, source, tuple(names[: len(view.key_fields)]), tuple(names[len(view.key_fields) :]))
+
+    def keys_of(self, arrived: Arrived) -> list[bytes]:
+        """Each row's key."""
+        rows = arrived.rows
+        if not self.keys:
+            return [key_bytes(())] * rows.count
+        return pack_keys([rows.columns[name].plain for name in self.keys])
+
+    def newest(self, arrived: Arrived, keys: list[bytes]) -> Newest:
+        """The newest of the rows of each key, in the order in which the keys first come; all rows must be due.
+
+        Args:
+            keys: those of the rows.
+        """
+        rows = arrived.rows
+        times, created = rows.event_time, rows.created
+        offsets = range(arrived.first, arrived.first + rows.count)
+        places = list(map(list, zip(created, offsets, repeat(arrived.partition))))
+        features = [rows.columns[name].plain for name in self.features]
+        packed = pack_values(repeat(FORMAT), times, *features, places, repeat(()))
+        found = Newest(keys, times, places, packed)
+        last: dict[bytes, int] = dict.fromkeys(keys, -1)
+        if len(last) == len(keys):
+            return found
+        for i, key in enumerate(keys):
+            j = last[key]
+            # Offsets ascend, so of rows that are equal in their times the later one stays.
+            if j < 0 or (times[j], created[j]) <= (times[i], created[i]):
+                last[key] = i
+        return found.of(list(last.values()))
+
+
+__all__ = ["LatestRows", "Newest"]

@@ -1,0 +1,298 @@
+"""Rows as a program gives them, in a source's declared columns: checked, then written as messages and archived."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property, lru_cache
+from itertools import islice
+from operator import itemgetter
+from typing import Any
+
+import msgspec
+import numpy as np
+import pyarrow as pa
+
+from asof.decoding import unusable_created, unusable_times
+from asof.definitions import Field, LogSource
+from asof.errors import RowsRefused, nearest, some
+from asof.flows.rows.archive import with_arrival
+from asof.flows.rows.batch import Batch, batch_of
+from asof.timing import DAY, EARLIEST, LATEST, UNITS, Micros
+from asof.values.fit import fit, fit_values
+from asof.values.frames import pandas_columns
+from asof.values.python_columns import Column, array_of, own_column
+
+MOST_SHOWN = 20
+"""Of how many problems a message says more than what they are: it shows no more of them."""
+
+_encode = msgspec.json.Encoder(decimal_format="string").encode
+
+
+class Pushed:
+    """n rows that fit their source.
+
+    Args:
+        columns: the source's declared ones, in its order, under its own names.
+
+    Attributes:
+        event_time: n times in microseconds.
+    """
+
+    def __init__(self, source: LogSource, columns: Mapping[str, Column], count: int) -> None:
+        self.source = source
+        self.columns = columns
+        self.count = count
+        self.event_time = _micros(columns[source.timestamp_field], source.timestamp_unit)
+
+    @cached_property
+    def created(self) -> list[Micros]:
+        """When each row was written down; when it happened, where it does not say."""
+        name = self.source.created_timestamp_column
+        if name in ("", self.source.timestamp_field):
+            return self.event_time
+        known = _micros(self.columns[name], self.source.timestamp_unit or "us")
+        return [time if at is None else at for at, time in zip(known, self.event_time, strict=True)]
+
+    @cached_property
+    def table(self) -> pa.Table:
+        """The rows as Arrow has them."""
+        return table_of_rows([self])
+
+    def messages(self) -> list[bytes]:
+        """Rows as JSON messages, so that what is decoded again is what was pushed."""
+        row = _row_of(tuple(self.columns))
+        return list(map(_encode, map(row, *[column.written for column in self.columns.values()])))
+
+
+@dataclass
+class Arrived:
+    """Pushed rows and their place in the log.
+
+    Args:
+        partition: as in the archive.
+        first: the first row's offset; those of the others follow.
+    """
+
+    rows: Pushed
+    partition: int
+    first: int
+    ingested_at: Micros
+
+    @cached_property
+    def archived(self) -> pa.Table:
+        """The rows as they are archived."""
+        return archived_rows([self])
+
+    @cached_property
+    def batch(self) -> Batch:
+        """The rows in the source's terms."""
+        rows = self.rows
+        return batch_of(
+            rows.source, rows.table, event_time=np.array(rows.event_time, np.int64),
+            partition=np.full(rows.count, self.partition, np.int32),
+            offset=np.arange(self.first, self.first + rows.count, dtype=np.int64),
+        )  # fmt: skip
+
+
+def archived_rows(pieces: Sequence[Arrived]) -> pa.Table:
+    """Rows of one source as they are archived, one piece after the other."""
+    counts = [each.rows.count for each in pieces]
+    offset = np.concatenate([np.arange(each.first, each.first + each.rows.count) for each in pieces])
+    partition = np.repeat([each.partition for each in pieces], counts)
+    at = np.repeat([each.ingested_at for each in pieces], counts)
+    return with_arrival(
+        table_of_rows([each.rows for each in pieces]), partition=partition.astype(np.int32), offset=offset,
+        ingested_at=at,
+    )  # fmt: skip
+
+
+def table_of_rows(pieces: Sequence[Pushed]) -> pa.Table:
+    """Rows of one source as Arrow has them, one piece after the other."""
+    return pa.table({name: array_of([each.columns[name] for each in pieces]) for name in pieces[0].columns})
+
+
+def pushed_rows(source: LogSource, rows: Any, *, required: Sequence[str], clock: Micros) -> Pushed:
+    """Rows that a push may write to the source's log.
+
+    Args:
+        rows: dicts, a dict of columns, or a pandas, Polars or Arrow table.
+        required: columns without nulls, the event time among them.
+
+    Raises:
+        RowsRefused: a column is missing or extra, a value does not fit, a time cannot be; each is named.
+    """
+    columns = _plain_columns(rows, source.schema, required) if type(rows) is list else None
+    if columns is None:
+        table = fitted_rows(source, rows, required=required)
+        columns = {
+            field.name: Column.of_array(table[field.name].combine_chunks(), field.dtype) for field in source.schema
+        }
+    made = Pushed(source, columns, len(columns[source.timestamp_field].plain))
+    times = made.event_time
+    if times and not (min(times) >= EARLIEST and max(times) <= min(LATEST, clock + source.max_future)):
+        _refuse_unusable_times(source, unusable_times(source, columns[source.timestamp_field].array, clock=clock))
+    if times and made.created is not times and not EARLIEST <= min(made.created) <= max(made.created) <= LATEST:
+        _refuse_unusable_times(source, unusable_created(source, columns[source.created_timestamp_column].array))
+    return made
+
+
+def _plain_columns(rows: list[Any], fields: Sequence[Field], required: Sequence[str]) -> dict[str, Column] | None:
+    """Dicts as columns, where all is plainly as declared; None where it takes a closer look, and words for it."""
+    if set(map(type, rows)) != {dict} or set(map(len, rows)) != {len(fields)}:
+        return None
+    names = [field.name for field in fields]
+    try:
+        # One pass over the rows: each of them lies in a place of its own in memory.
+        picked = zip(*map(itemgetter(*names), rows)) if len(names) > 1 else [map(itemgetter(*names), rows)]
+        values = dict(zip(names, map(list, picked)))
+    except KeyError:
+        return None
+    columns: dict[str, Column] = {}
+    for field in fields:
+        column = own_column(values[field.name], field.dtype)
+        if column is None:
+            array, misfits = fit_values(values[field.name], field.dtype)
+            if misfits:
+                return None
+            column = Column.of_array(array, field.dtype)
+        if field.name in required and None in column.plain:
+            return None
+        columns[field.name] = column
+    return columns
+
+
+def _micros(column: Column, unit: str) -> list[Any]:
+    """A time column in microseconds, floored."""
+    if column.dtype.name == "Timestamp":
+        return column.plain
+    times, per = (DAY, 1) if column.dtype.name == "Date" else UNITS[unit]
+    if times == per:
+        return column.plain
+    return [None if value is None else value * times // per for value in column.plain]
+
+
+def _refuse_unusable_times(source: LogSource, reasons: Mapping[int, str]) -> None:
+    """A pushed row has somebody to tell, so it is refused where a message would become a dead letter."""
+    if reasons:
+        raise RowsRefused(
+            f"rows pushed to source {source.name!r} cannot be used; nothing was written:",
+            [f"row {row}: {reason}" for row, reason in sorted(reasons.items())],
+            hint="mend their times, or give the source a longer max_future", where=source.where,
+        )  # fmt: skip
+
+
+def fitted_rows(source: LogSource, rows: Any, *, required: Sequence[str] = ()) -> pa.Table:
+    """Rows in the source's declared columns and types.
+
+    Args:
+        rows: dicts, a dict of columns, or a pandas, Polars or Arrow table.
+        required: columns without nulls.
+
+    Raises:
+        RowsRefused: a column is missing or extra, or a value does not fit; each is named.
+    """
+    return fit_table(
+        rows, source.schema, required=required, what=f"rows pushed to source {source.name!r}", where=source.where
+    )
+
+
+def fit_table(rows: Any, fields: Sequence[Field], *, required: Sequence[str], what: str, where: str) -> pa.Table:
+    """Rows of any kind as a table of exactly these fields.
+
+    Raises:
+        RowsRefused: a column is missing or extra, or a value does not fit; each is named.
+    """
+    names = [field.name for field in fields]
+    columns, problems = _columns(rows, names)
+    fitted: dict[str, pa.Array] = {}
+    for field in fields:
+        if field.name not in columns:
+            continue
+        column = columns[field.name]
+        array, misfits = (
+            fit(column, field.dtype)
+            if isinstance(column, pa.Array | pa.ChunkedArray)
+            else fit_values(column, field.dtype)
+        )
+        problems += [f"column {field.name!r}, row {row}: {reason}" for row, reason in misfits]
+        misfit_rows = {row for row, _ in misfits}
+        if field.name in required:
+            nulls = array.is_null().to_pylist()
+            problems += [
+                f"column {field.name!r}, row {row}: is null"
+                for row, null in enumerate(nulls)
+                if null and row not in misfit_rows
+            ]
+        fitted[field.name] = array
+    if problems:
+        raise RowsRefused(
+            f"{what} do not fit; nothing was written:", problems,
+            hint=f"the columns are {', '.join(f'{field.name} {field.dtype}' for field in fields)}", where=where,
+        )  # fmt: skip
+    return pa.table(fitted)
+
+
+def _columns(rows: Any, names: Sequence[str]) -> tuple[dict[str, Any], list[str]]:
+    """Rows as columns by name, and what is wrong with the columns as such."""
+    if hasattr(rows, "to_arrow") and hasattr(rows, "lazy"):  # polars.DataFrame
+        rows = rows.to_arrow()
+    if hasattr(rows, "iloc") and hasattr(rows, "dtypes"):  # pandas.DataFrame
+        rows = pandas_columns(rows)
+    if isinstance(rows, pa.RecordBatch):
+        rows = pa.Table.from_batches([rows])
+    if isinstance(rows, pa.Table):
+        columns: dict[str, Any] = {name: rows[name] for name in rows.column_names}
+    elif isinstance(rows, Mapping):
+        columns = {
+            name: values if isinstance(values, pa.Array | pa.ChunkedArray) else list(values)
+            for name, values in rows.items()
+        }
+        lengths = {name: len(values) for name, values in columns.items()}
+        if len(set(lengths.values())) > 1:
+            shown = dict(islice(lengths.items(), MOST_SHOWN))
+            more = f" and {len(lengths) - MOST_SHOWN} more" if len(lengths) > MOST_SHOWN else ""
+            return {}, [f"the columns differ in length: {shown}{more}"]
+    elif isinstance(rows, Iterable) and not isinstance(rows, str | bytes):
+        return _columns_of_dicts(list(rows), names)
+    else:
+        return {}, [f"{rows!r} is neither a table nor a list of dicts"]
+    problems = [f"column {name!r} is missing" for name in names if name not in columns]
+    declared = set(names)
+    extra = [name for name in columns if name not in declared]
+    problems += [_extra(name, names) for name in extra[:MOST_SHOWN]]
+    problems += [f"column {name!r} is not declared" for name in extra[MOST_SHOWN:]]
+    return columns, problems
+
+
+def _columns_of_dicts(rows: list[Any], names: Sequence[str]) -> tuple[dict[str, Any], list[str]]:
+    problems = []
+    keys = set(names)
+    is_odd = False
+    for i, row in enumerate(rows):
+        if type(row) is not dict and not isinstance(row, Mapping):
+            return {}, [f"row {i} is {row!r}; expected a dict"]
+        if row.keys() == keys:
+            continue
+        is_odd = True
+        problems += [f"row {i}: column {name!r} is missing" for name in names if name not in row]
+        for name in row:
+            if name not in keys:
+                is_shown = len(problems) < MOST_SHOWN
+                extra = _extra(str(name), names) if is_shown else f"column {str(name)!r} is not declared"
+                problems.append(f"row {i}: {extra}")
+    if is_odd:
+        return {name: [row.get(name) for row in rows] for name in names}, problems
+    return {name: list(map(itemgetter(name), rows)) for name in names}, problems
+
+
+def _extra(name: str, names: Sequence[str]) -> str:
+    near = nearest(name, names)
+    return f"column {name!r} is not declared" + (f" ({near})" if near else f"; declared are {some(names)}")
+
+
+@lru_cache
+def _row_of(names: tuple[str, ...]) -> Callable[..., Any]:
+    """What makes a row of its values that is encoded as an object with these names: a struct costs less than a dict."""
+    places = [f"f{i}" for i in range(len(names))]
+    return msgspec.defstruct("Row", places, rename=dict(zip(places, names, strict=True)), gc=False)

@@ -1,0 +1,46 @@
+"""Rows that say that their key is no more: tombstones, and rows where the source's `delete_when` holds."""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+
+from asof.definitions import Source
+from asof.definitions.sources import TOMBSTONE
+from asof.dtypes import DType, from_arrow
+from asof.expressions import parse, print_sql
+from asof.flows.stores import Parts
+from asof.values.fit import fit
+
+
+def deletions(parts: Parts, source: Source, rows: pa.Table) -> npt.NDArray[np.bool_] | None:
+    """Which of the rows say that their key is no more; None where none does.
+
+    Args:
+        rows: the source's columns under their names in Asof.
+    """
+    gone = np.zeros(rows.num_rows, dtype=bool)
+    if source.has_tombstones and TOMBSTONE in rows.column_names:
+        gone |= _true(rows[TOMBSTONE])
+    if source.delete_when and rows.num_rows:
+        parsed = parse(source.delete_when)
+        schema: dict[str, DType] = {}
+        columns: dict[str, pa.Array] = {}
+        declared = {source.renamed(field.name): field.dtype for field in source.schema}
+        for name in parsed.columns:
+            dtype = declared.get(name) or from_arrow(rows.schema.field(name).type)
+            assert dtype is not None, f"{name} has no type of ours, which plan refuses"
+            schema[name], columns[name] = dtype, fit(rows[name], dtype)[0]
+        table = pa.table(columns) if columns else rows
+        text = print_sql(parsed, parts.offline.batch_dialect, schema=schema)
+        gone |= _true(parts.offline.evaluate(table, {"gone": text})["gone"])
+    return gone if gone.any() else None
+
+
+def _true(column: pa.ChunkedArray) -> npt.NDArray[np.bool_]:
+    whole = pa.concat_arrays(column.chunks) if column.num_chunks else pa.array([], pa.bool_())
+    return whole.fill_null(False).to_numpy(zero_copy_only=False)
+
+
+__all__ = ["deletions"]

@@ -1,0 +1,270 @@
+"""Dead letters: look at the messages that could not be used, and send those that now fit through the log again."""
+
+from __future__ import annotations
+
+import time
+import uuid
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import msgspec
+import pyarrow as pa
+
+from asof.decoding import Batch, decode_messages
+from asof.definitions import LogSource, Snapshot
+from asof.errors import LogError, NotFound
+from asof.flows.facts import change_facts
+from asof.flows.rows.archive import LETTERS_SCHEMA, replay_topic, unpacked_headers
+from asof.flows.stores import Parts, log_source_named, raw_keys
+from asof.flows.stream.transforms import transform_of
+from asof.log.protocol import Headers, UnknownTopic
+from asof.sql import archive as statements
+from asof.timing import micros
+
+ORIGIN = "asof.origin"
+"""The header of a replayed message: its place as a dead letter, `[partition, offset]`, behind the message's own."""
+
+_ORIGINS = (ORIGIN, "origin")
+"""It was called `origin` once, which a message's own header may be called, too."""
+
+TURN_S = 10.0
+"""How long another replay of the same source may take from its look to its last message; then it counts as dead."""
+
+Place = tuple[int, int]
+"""A letter's partition and offset, numbered as in the archive."""
+
+_LIST = pa.schema(
+    [
+        ("id", pa.string()), ("source", pa.string()), ("topic", pa.string()), ("partition", pa.int32()),
+        ("offset", pa.int64()), ("at", pa.timestamp("us", "UTC")), ("size", pa.int64()), ("reason", pa.string()),
+        ("replayed", pa.bool_()),
+    ]
+)  # fmt: skip
+
+
+_STORED = pa.schema([field for field in LETTERS_SCHEMA if field.name != "ingest_date"])
+"""The date is the table's partition, and not in its files."""
+
+
+def list_letters(parts: Parts, source: str | None = None, limit: int = 100) -> pa.Table:
+    """The newest dead letters, of one source or of all: id, topic, place, time, size in bytes, reason, replayed."""
+    snapshot = parts.registry.load(parts.project)
+    tables = []
+    for each in _sources(snapshot, source):
+        rows = _letters(parts, each, statements.newest_letters(int(limit)))
+        sent = replayed_places(parts, each) if rows.num_rows else set()
+        places = list(zip(rows["partition"].to_pylist(), rows["offset"].to_pylist(), strict=True))
+        tables.append(
+            pa.table(
+                {
+                    "id": pa.array([letter_id(each.name, place) for place in places], pa.string()),
+                    "source": pa.array([each.name] * len(places), pa.string()),
+                    "topic": rows["topic"], "partition": rows["topic_partition"], "offset": rows["topic_offset"],
+                    "at": rows["at"],
+                    "size": pa.array([len(value or b"") for value in rows["value"].to_pylist()], pa.int64()),
+                    "reason": rows["reason"], "replayed": pa.array([place in sent for place in places], pa.bool_()),
+                },
+                schema=_LIST,
+            )
+        )  # fmt: skip
+    whole = pa.concat_tables(tables) if tables else _LIST.empty_table()
+    return whole.sort_by([("at", "descending")]).slice(0, limit)
+
+
+def show_letter(parts: Parts, id: str) -> dict[str, Any]:  # the word users know it by
+    """One dead letter with its raw key and value, and why the current schema still refuses it (None: it would fit).
+
+    Raises:
+        NotFound: there is no such letter.
+    """
+    source, place = _of_id(parts, id)
+    rows = _letters(parts, source, statements.letters([place]))
+    if not rows.num_rows:
+        raise NotFound(f"no dead letter {id!r}", hint="run `asof dead-letters list` to see them")
+    letter = rows.to_pylist()[0]
+    refused = _refused(parts, parts.registry.load(parts.project), source, [letter])
+    return {
+        "id": id, "source": source.name, "topic": letter["topic"], "partition": letter["topic_partition"],
+        "offset": letter["topic_offset"], "at": letter["at"], "reason": letter["reason"], "key": letter["key"],
+        "headers": unpacked_headers(letter["headers"]),
+        "value": letter["value"], "text": _text(letter["value"]), "refused_now": refused.get(0),
+        "replayed": place in replayed_places(parts, source),
+    }  # fmt: skip
+
+
+def replay_letters(parts: Parts, source: str, ids: Sequence[str] | None = None) -> dict[str, Any]:
+    """Send the letters that fit by now through the source's replay topic, where a worker picks them up.
+
+    A letter's own event time decides where it counts. Each letter is sent once, whoever asks how often.
+
+    Returns:
+        `sent` and `already`: how many; `still_unfit`: id → reason.
+    """
+    snapshot = parts.registry.load(parts.project)
+    wanted = log_source_named(snapshot, source)
+    chosen: set[Place] | None = None
+    if ids is not None:
+        found = [_of_id(parts, each) for each in ids]
+        foreign = [each for each, (owner, _) in zip(ids, found, strict=True) if owner.name != source]
+        if foreign:
+            raise NotFound(f"dead letter {foreign[0]!r} is not of source {source!r}", hint="name its own source")
+        chosen = {place for _, place in found}
+    rows = _letters(parts, wanted, statements.letters(chosen)).to_pylist()
+    by_place = {(row["partition"], row["offset"]): row for row in rows}
+    for place in sorted((chosen or set()) - by_place.keys()):
+        raise NotFound(f"no dead letter {letter_id(source, place)!r}", hint="run `asof dead-letters list` to see them")
+    topic = replay_topic(wanted)
+    if by_place:
+        parts.log.create(topic, 1)
+    token = _take_turn(parts, source)
+    try:
+        already = replayed_places(parts, wanted) & by_place.keys()
+        news = [(place, row) for place, row in sorted(by_place.items()) if place not in already]
+        refused = _refused(parts, snapshot, wanted, [row for _, row in news])
+        fit = [each for i, each in enumerate(news) if i not in refused]
+        if fit and _turn_of(parts, source) != token:
+            raise LogError(f"another replay of source {source!r} took over; nothing was sent", hint="run it again")
+        if fit:
+            parts.log.send(
+                topic, [row["value"] for _, row in fit], keys=[row["key"] for _, row in fit], partition=0,
+                timestamps_us=[micros(row["at"]) for _, row in fit],
+                headers=[
+                    (*unpacked_headers(row["headers"]), (ORIGIN, msgspec.json.encode(place))) for place, row in fit
+                ],
+                durable=True,
+            )  # fmt: skip
+    finally:
+        _give_turn_back(parts, source, token)
+    still = {letter_id(source, news[i][0]): reason for i, reason in sorted(refused.items())}
+    return {"sent": len(fit), "already": len(already), "still_unfit": still}
+
+
+def replayed_places(parts: Parts, source: LogSource) -> set[Place]:
+    """The letters that are in the replay topic already."""
+    topic = replay_topic(source)
+    try:
+        bounds = parts.log.bounds(topic)
+    except UnknownTopic:
+        return set()
+    places: set[Place] = set()
+    for number, (first, after) in bounds.items():
+        start = first
+        while start < after:
+            messages = parts.log.read(topic, number, start, stop=after)
+            if not len(messages):
+                break
+            places.update(place for headers in messages.headers or () if (place := _origin(headers)) is not None)
+            start = int(messages.offsets[-1]) + 1
+    return places
+
+
+def letter_id(source: str, place: Place) -> str:
+    """A letter's name: source, and its place as numbered in the archive."""
+    return f"{source}/{place[0]}/{place[1]}"
+
+
+def _origin(headers: Headers) -> Place | None:
+    for name, value in reversed(headers):
+        if name in _ORIGINS and value is not None:
+            try:
+                return msgspec.json.decode(value, type=Place)
+            except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+                continue  # a header of the message's own
+    return None
+
+
+class _TurnTaken(LogError):
+    """Someone else was faster."""
+
+
+def _take_turn(parts: Parts, source: str) -> str:
+    """Let one replay of a source run at a time, in whatever process; answers the token of this one's turn.
+
+    The registry's compare-and-set gives the turn. A process that died with it is waited for once.
+    """
+    token = uuid.uuid4().hex
+    while True:
+        other = _wait_for_turn(parts, source)
+
+        def taken(facts: Mapping[str, Any], other: str | None = other) -> dict[str, Any]:
+            turns = facts.get("replaying", {})
+            if turns.get(source) not in (None, other):
+                raise _TurnTaken(f"another replay of source {source!r} is at work", hint="run it again in a moment")
+            return {"replaying": {**turns, source: token}}
+
+        try:
+            change_facts(parts, taken, note=f"replaying dead letters of {source}")
+            return token
+        except _TurnTaken:
+            continue
+
+
+def _wait_for_turn(parts: Parts, source: str) -> str | None:
+    """Until no one has the turn, or the one who has it has had it for too long: that one's token."""
+    other, until = _turn_of(parts, source), time.monotonic() + TURN_S
+    while other is not None and time.monotonic() < until:
+        time.sleep(0.02)
+        now = _turn_of(parts, source)
+        if now != other:
+            other, until = now, time.monotonic() + TURN_S
+    return other
+
+
+def _turn_of(parts: Parts, source: str) -> str | None:
+    return parts.registry.load(parts.project).facts.get("replaying", {}).get(source)
+
+
+def _give_turn_back(parts: Parts, source: str, token: str) -> None:
+    def given(facts: Mapping[str, Any]) -> dict[str, Any]:
+        turns = facts.get("replaying", {})
+        return {"replaying": {name: each for name, each in turns.items() if (name, each) != (source, token)}}
+
+    change_facts(parts, given, note=f"replayed dead letters of {source}")
+
+
+def _refused(
+    parts: Parts, snapshot: Snapshot, source: LogSource, letters: Sequence[Mapping[str, Any]]
+) -> dict[int, str]:
+    """Index → reason, of the letters that do not fit the current schema at the current clock."""
+    messages = Batch(
+        [row["value"] for row in letters], [row["key"] for row in letters], [micros(row["at"]) for row in letters],
+        [unpacked_headers(row["headers"]) for row in letters],
+    )  # fmt: skip
+    keys = raw_keys(source, snapshot.project.views_of(source.name))
+    decoded = decode_messages(
+        source, messages, keys=keys, clock=parts.clock(), schemas=parts.schemas_of(source),
+        transform=transform_of(parts, source),
+    )  # fmt: skip
+    return {letter.index: letter.reason for letter in decoded.letters}
+
+
+def _letters(parts: Parts, source: LogSource, text: str) -> pa.Table:
+    rows = parts.offline.rows(parts.letters_of(source))
+    if rows is None:
+        return _STORED.empty_table()
+    found = parts.offline.sql(text, {"letters": rows}).reader().read_all()
+    for name in set(_STORED.names) - set(found.column_names):
+        # Letters of an earlier version have no headers.
+        found = found.append_column(name, pa.nulls(found.num_rows, _STORED.field(name).type))
+    return found.select(_STORED.names).cast(_STORED)
+
+
+def _sources(snapshot: Snapshot, name: str | None) -> list[LogSource]:
+    if name is not None:
+        return [log_source_named(snapshot, name)]
+    return [each for each in snapshot.project.sources.values() if isinstance(each, LogSource)]
+
+
+def _of_id(parts: Parts, id: str) -> tuple[LogSource, Place]:
+    name, *rest = id.rsplit("/", 2)
+    if len(rest) != 2 or not all(each.lstrip("-").isdigit() for each in rest):
+        raise NotFound(f"{id!r} is not a dead letter's id", hint="write source/partition/offset, as the list has it")
+    return log_source_named(parts.registry.load(parts.project), name), (int(rest[0]), int(rest[1]))
+
+
+def _text(value: bytes | None) -> str | None:
+    """The raw bytes for reading, as far as they are text."""
+    return None if value is None else value.decode("utf-8", "backslashreplace")
+
+
+__all__ = ["ORIGIN", "letter_id", "list_letters", "replay_letters", "replayed_places", "show_letter"]

@@ -1,0 +1,130 @@
+"""Which message of an event counts, where a source names an event id: the first that was taken, and no later one.
+
+A message claims its event's id before anything is written. So a duplicate never becomes part of history, and both
+sides, which are made of history, need not know of it.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+
+from asof.definitions import LogSource
+from asof.errors import StorageError
+from asof.flows.generations.writer import GRACE
+from asof.flows.stores import Parts
+from asof.online.protocol import NO_ROW, Lookup, Table, Unchanged, state_rows
+from asof.sql import archive as statements
+from asof.values.fit import event_micros
+from asof.values.packing import key_bytes, key_values, plain_values
+
+EVENTS = "__events"
+"""Behind a source's name: the table of its events' ids. No view is called so."""
+
+RESTORED = "restored"
+"""The fact that the table holds the ids of what is archived, with the incarnation of the store that it is true of."""
+
+_ATTEMPTS = 100
+_ROWS_AT_ONCE = 50_000
+
+Place = tuple[int, int]
+"""A message's partition and offset, numbered as in the archive."""
+
+
+class Claims:
+    """The event ids that messages of one source have claimed, in the online store.
+
+    Args:
+        source: has an `event_id`.
+    """
+
+    def __init__(self, parts: Parts, source: LogSource) -> None:
+        self.parts, self.source = parts, source
+        self.table = Table(parts.project, f"{source.name}{EVENTS}", "ids", "state")
+        self.restore()
+
+    def restore(self) -> None:
+        """Bring back the ids of the archive, where the store may lack some: it is new, was lost, or failed over."""
+        incarnation = self.parts.online.incarnation()
+        if self.parts.online.progress(self.table).get(RESTORED) == f"in {incarnation}":
+            return
+        self.parts.online.prepare(self.table)
+        rows = self.parts.offline.rows(self.parts.archive_of(self.source))
+        if rows is not None:
+            since = self.parts.clock() - self.source.event_id_horizon
+            text = statements.event_ids_since(self.source.event_id, since, dialect=self.parts.offline.dialect)
+            for batch in self.parts.offline.sql(text, {"archive": rows}).reader(_ROWS_AT_ONCE):
+                self._restore(pa.Table.from_batches([batch]))
+        self.parts.online.write_progress(self.table, {RESTORED: f"in {incarnation}"}, within=incarnation)
+
+    def _restore(self, rows: pa.Table) -> None:
+        places = list(zip(rows["partition"].to_pylist(), rows["offset"].to_pylist(), strict=True))
+        times = event_micros(rows["ingested_at"].combine_chunks()).to_pylist()
+        untils = [time + self.source.event_id_horizon for time in times]
+        self.parts.online.write(
+            self.table, self._keys(rows["id"]), [_packed(place, until) for place, until in zip(places, untils)],
+            condition=Unchanged([NO_ROW] * len(places)), expires_at=[until + GRACE for until in untils],
+        )  # fmt: skip
+
+    def first(
+        self, rows: pa.Table, *, partition: npt.NDArray[np.int32], offset: npt.NDArray[np.int64], now: int
+    ) -> npt.NDArray[np.bool_]:
+        """Claim the rows' ids, and say which rows have theirs; one without an id is always an event of its own."""
+        column = rows[self.source.event_id].combine_chunks()
+        firsts = column.is_null().to_numpy(zero_copy_only=False).copy()
+        keys = self._keys(column)
+        wanted: dict[bytes, list[int]] = {}
+        for row in np.flatnonzero(~firsts).tolist():
+            wanted.setdefault(keys[row], []).append(row)
+        todo = list(wanted.items())
+        places: list[Place] = list(zip(partition.tolist(), offset.tolist(), strict=True))
+        until = now + self.source.event_id_horizon
+        for _ in range(_ATTEMPTS):
+            if not todo:
+                return firsts
+            found = state_rows(*self.parts.online.read([Lookup(self.table, [key for key, _ in todo])]))
+            free: list[tuple[bytes, int, int]] = []
+            for (key, its_rows), stored in zip(todo, found, strict=True):
+                if stored is None:
+                    # Of several in one batch the first is the one.
+                    free.append((key, its_rows[0], NO_ROW))
+                    continue
+                holder, held_until = _unpacked(stored[0])
+                mine = [row for row in its_rows if places[row] == holder]
+                if mine:
+                    firsts[mine] = True
+                elif held_until <= now and self._is_archived(holder):
+                    free.append((key, its_rows[0], stored[1]))
+            kept = self.parts.online.write(
+                self.table, [key for key, _, _ in free], [_packed(places[row], until) for _, row, _ in free],
+                condition=Unchanged([token for _, _, token in free]), expires_at=[until + GRACE] * len(free),
+            ) if free else []  # fmt: skip
+            for (_, row, _), was in zip(free, kept, strict=True):
+                firsts[row] |= was
+            todo = [(key, wanted[key]) for (key, _, _), was in zip(free, kept, strict=True) if not was]
+        raise StorageError(
+            f"source {self.source.name!r}: {len(todo)} event ids changed under each of {_ATTEMPTS} attempts to claim",
+            hint="see which other workers read this source; `asof stream status` lists them",
+        )
+
+    def _is_archived(self, place: Place) -> bool:
+        """Whether the message that holds an id stands in history for good; until then its row may be read again."""
+        partition, offset = place
+        return self.parts.offline.offsets(self.parts.archive_of(self.source), [partition])[partition] >= offset
+
+    def _keys(self, column: pa.Array | pa.ChunkedArray) -> list[bytes]:
+        dtype = next(field.dtype for field in self.source.schema if field.name == self.source.event_id)
+        return [key_bytes((value,)) for value in plain_values(column, dtype)]
+
+
+def _packed(place: Place, until: int) -> bytes:
+    return key_bytes((*place, until))
+
+
+def _unpacked(packed: bytes) -> tuple[Place, int]:
+    partition, offset, until = key_values(packed)
+    return (partition, offset), until
+
+
+__all__ = ["Claims"]

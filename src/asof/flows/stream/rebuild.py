@@ -1,0 +1,217 @@
+"""Generations: fold an archive in bulk into a new generation of a view's online rows, then let readers switch to it."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from typing import Any
+
+import pyarrow as pa
+
+from asof.definitions import FeatureView, LogSource, Snapshot, state_hash
+from asof.errors import RegistryConflict
+from asof.flows.facts import change_facts
+from asof.flows.generations.live import BUILT, live_name, progress_name
+from asof.flows.generations.writer import Feeder
+from asof.flows.rows.archive import EPOCH
+from asof.flows.rows.batch import batch_of_archive, counted
+from asof.flows.stores import Parts, Progress, current_generation, silent, table_of
+from asof.flows.stream.ingest import Ingest
+from asof.flows.stream.take_in import take_in
+from asof.flows.stream.topics import topics_of
+from asof.log.protocol import UnknownTopic
+from asof.offline.protocol import HISTORY
+from asof.sql import archive as statements
+
+WAIT_S = 15.0
+"""How long workers may take to catch up with a new generation; they flush every few seconds."""
+
+STILL_S = 7.0
+"""A worker that does nothing for so long is none: they flush every few seconds."""
+
+_EVENTS_AT_ONCE = 1_000_000
+
+
+def next_generation(snapshot: Snapshot, view: FeatureView) -> str:
+    """The name of a new build: the hash of what shapes its rows, and a counter."""
+    known = snapshot.facts.get("generations", {}).get(view.name, {})
+    return f"{state_hash(view)}-{known.get('count', 0) + 1}"
+
+
+def partitions_of(parts: Parts, source: LogSource, *, epoch: int) -> list[int]:
+    """Every partition that the source's archive may hold."""
+    numbers = [HISTORY]
+    for each in range(epoch + 1):
+        for log, topic, base in topics_of(parts, source):
+            try:
+                count = log.partitions(topic)
+            except UnknownTopic:
+                continue
+            numbers += [each * EPOCH + base + number for number in range(count)]
+    return numbers
+
+
+def rebuild(parts: Parts, view: FeatureView, *, progress: Progress = silent, wait_s: float = WAIT_S) -> int:
+    """Build a new generation of a log-fed view beside the current one, and let readers switch to it.
+
+    Workers go on meanwhile: at their next flush they bring the new generation up to date and feed both. Readers keep
+    the old one until the new one has caught up.
+
+    Returns:
+        How many rows the new generation has.
+    """
+    generation = announce(parts, view)
+    rows = fill(parts, view, generation, progress=progress)
+    wait_for_workers(parts, view, generation, seconds=wait_s)
+    before = parts.registry.load(parts.project)
+    drop_generations(parts, before, flip(parts, view, generation))
+    return rows
+
+
+def fill(parts: Parts, view: FeatureView, generation: str, *, progress: Progress = silent) -> int:
+    """Fold the archive into a generation that was announced; from then on workers may feed it."""
+    source = view.source
+    assert isinstance(source, LogSource)
+    feeder = Feeder(parts, view, generation)
+    parts.online.drop(feeder.table)
+    parts.online.prepare(feeder.table)
+    epoch = parts.registry.load(parts.project).facts.get("epochs", {}).get(source.name, 0)
+    base = parts.offline.offsets(parts.archive_of(source), partitions_of(parts, source, epoch=epoch))
+    rows = _fold_archive(parts, source, feeder, base, progress)
+    facts: dict[str, str | int] = {progress_name(each): offset for each, offset in base.items() if offset >= 0}
+    parts.online.write_progress(feeder.table, {**facts, BUILT: parts.clock()}, within=feeder.incarnation)
+    return rows
+
+
+def flip(parts: Parts, view: FeatureView, generation: str) -> Snapshot:
+    """Let readers use this generation, which `announce` named.
+
+    Raises:
+        RegistryConflict: the view was changed, or another build of it began, since then.
+    """
+
+    def switched(facts: Mapping[str, Any]) -> dict[str, Any]:
+        generations = dict(facts.get("generations", {}))
+        known = generations.get(view.name, {})
+        if known.get("building") != generation:
+            raise RegistryConflict(
+                f"feature view {view.name!r} was changed, or another build of it began, while generation {generation} "
+                "was built; readers keep what they had",
+                hint="run it again when the other one has ended",
+            )
+        generations[view.name] = {"current": generation, "building": None, "count": known.get("count", 1)}
+        return {"generations": generations}
+
+    return change_facts(parts, switched, note=f"{view.name} is read from generation {generation}")
+
+
+def drop_generations(parts: Parts, before: Snapshot, after: Snapshot) -> None:
+    """Drop the online tables that the older snapshot named and the newer one does not."""
+
+    def named(snapshot: Snapshot) -> set[tuple[str, str]]:
+        known = snapshot.facts.get("generations", {})
+        return {(view, each[key]) for view, each in known.items() for key in ("current", "building") if each.get(key)}
+
+    gone = named(before) - named(after)
+    for table in parts.online.tables(parts.project):
+        if (table.view, table.generation) in gone:
+            parts.online.drop(table)
+
+
+def announce(parts: Parts, view: FeatureView) -> str:
+    """Record that a generation is being built, so that workers will feed it; its name."""
+    chosen: list[str] = []
+
+    def building(facts: Mapping[str, Any]) -> dict[str, Any]:
+        generations = dict(facts.get("generations", {}))
+        known = dict(generations.get(view.name, {}))
+        count = known.get("count", 0) + 1
+        chosen[:] = [f"{state_hash(view)}-{count}"]
+        generations[view.name] = {"current": known.get("current"), "building": chosen[0], "count": count}
+        return {"generations": generations}
+
+    change_facts(parts, building, note=f"building {view.name}")
+    return chosen[0]
+
+
+def wait_for_workers(parts: Parts, view: FeatureView, generation: str, *, seconds: float = WAIT_S) -> None:
+    """Until workers feed the new generation as they feed the old one; a living worker begins at its next flush.
+
+    Where no worker shows a sign of life, readers switch to what the archive held; events that only the old rows had
+    seen are replayed when a worker starts. Pushes need no worker: what they have left in the log is taken in here.
+    """
+    source = view.source
+    current = current_generation(parts.registry.load(parts.project), view)
+    if current is None or not isinstance(source, LogSource):
+        return
+    if source.type == "push":
+        ingest = Ingest(parts, source.name, seconds=time.monotonic)
+        try:
+            take_in(parts, ingest)
+        finally:
+            ingest.close()
+    new, old = table_of(parts.project, view, generation), table_of(parts.project, view, current)
+    until = still_until = time.monotonic() + seconds
+    before: Any = None
+    while True:
+        reached, wanted = parts.online.progress(new), parts.online.progress(old)
+        if not _is_behind(parts, source, reached, wanted):
+            return
+        now = time.monotonic()
+        if before != (before := (reached, wanted)):
+            still_until = now + STILL_S
+        if now >= min(until, still_until):
+            return
+        time.sleep(0.05)
+
+
+def _is_behind(
+    parts: Parts, source: LogSource, reached: Mapping[str, str | int], wanted: Mapping[str, str | int]
+) -> bool:
+    """Whether old rows may hold events that neither are in the new ones nor come there soon."""
+    ends = {name: int(offset) for name, offset in wanted.items() if name.startswith(progress_name(0)[:-1])}
+    epoch = int(parts.registry.load(parts.project).facts.get("epochs", {}).get(source.name, 0))
+    for log, topic, base in topics_of(parts, source):
+        try:
+            bounds = log.bounds(topic)
+        except UnknownTopic:
+            continue
+        for number, (_, after) in bounds.items():
+            name, live = progress_name(epoch * EPOCH + base + number), live_name(epoch * EPOCH + base + number)
+            if not reached.get(live):
+                if wanted.get(live):
+                    return True
+                ends[name] = max(ends.get(name, -1), after - 1)
+    return any(int(reached.get(name, -1)) < offset for name, offset in ends.items())
+
+
+def _fold_archive(parts: Parts, source: LogSource, feeder: Feeder, base: Mapping[int, int], progress: Progress) -> int:
+    """Fold every archived row up to the base offsets, one bucket of keys after the other."""
+    rows = parts.offline.rows(parts.archive_of(source))
+    if rows is None:
+        return 0
+    total = _one(parts, statements.count_rows(), {"archive": rows})
+    buckets = max(1, -(-total // _EVENTS_AT_ONCE))
+    keys = [source.raw(key) for key in feeder.view.join_keys]
+    hashed = parts.offline.bucket(keys, buckets)
+    done = written = 0
+    for bucket in range(buckets):
+        text = statements.rows_of_bucket(hashed, bucket, through=base)
+        table = parts.offline.sql(text, {"archive": rows}).reader(100_000).read_all()
+        if table.num_rows:
+            batch = counted(source, batch_of_archive(source, table))
+            written += feeder.apply(batch, clock=parts.clock())
+        done += table.num_rows
+        progress(f"build {feeder.view.name}", done, total)
+    return written
+
+
+def _one(parts: Parts, text: str, inputs: Mapping[str, Any]) -> int:
+    table: pa.Table = parts.offline.sql(text, inputs).reader().read_all()
+    return int(table.column(0)[0].as_py())
+
+
+__all__ = [
+    "announce", "counted", "drop_generations", "fill", "flip", "next_generation", "partitions_of", "rebuild",
+    "wait_for_workers",
+]  # fmt: skip

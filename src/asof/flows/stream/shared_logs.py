@@ -1,0 +1,125 @@
+"""Logs whose place projects and environments share: which topics are whose, and what `plan` says about it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from contextlib import suppress
+
+from asof.definitions import LogSource, Project
+from asof.errors import AsofError
+from asof.flows.rows.archive import EPOCH, REPLAYED, replay_topic
+from asof.flows.stores import Parts
+from asof.log.protocol import SharedLog, UnknownTopic
+from asof.offline.protocol import Archive
+from asof.planning import Finding
+
+
+def kept_topics(parts: Parts, old: Mapping[str, str], *, project: str = "") -> set[str]:
+    """Of topics that were made before projects were kept apart, name → id, those that are a project's, and stay.
+
+    A source's topic is known to the registry by its id. The topics of its dead letters stay beside it.
+
+    Args:
+        project: the project; that of `parts` where not given.
+    """
+    project = project or parts.project
+    snapshot = parts.registry.load(project)
+    known = snapshot.facts.get("topics", {})
+    kept = {name for name, id in old.items() if id in known.values()}
+    for source in snapshot.project.sources.values():
+        if not isinstance(source, LogSource):
+            continue
+        replay = replay_topic(source)
+        if source.type == "kafka":
+            # Its own topic is elsewhere. Letters that came back through the log left their offsets in the archive.
+            if replay in old and source.name in known:
+                epochs = range(int(snapshot.facts.get("epochs", {}).get(source.name, 0)) + 1)
+                partitions = [epoch * EPOCH + REPLAYED for epoch in epochs]
+                offsets = parts.offline.offsets(Archive(project, source.name), partitions)
+                kept |= {replay} if any(offset >= 0 for offset in offsets.values()) else set()
+        elif source.topic in kept:
+            kept |= {replay, source.dead_letter_topic} & old.keys()
+    return kept
+
+
+def others_of(parts: Parts, topic: str) -> list[str]:
+    """The other stores that use one of the project's own topics, in words."""
+    log = parts.log
+    if not isinstance(log, SharedLog):
+        return []
+    try:
+        others = log.other_users(topic)
+    except UnknownTopic:
+        return []
+    old = log.old_topics()
+    if topic in old and topic in kept_topics(parts, old):
+        # Whoever used it before users were noted may not have come back yet; what this registry holds can be asked.
+        for project in parts.registry.projects():
+            named = f"project {project!r} of "
+            if (
+                project != parts.project
+                and topic in kept_topics(parts, old, project=project)
+                and not any(each.startswith(named) for each in others)
+            ):
+                others.append(f"{named}this registry")
+    return others
+
+
+def delete_or_leave(parts: Parts, topic: str) -> list[str]:
+    """Delete a topic, unless others use it, too; answers who they are."""
+    others = others_of(parts, topic)
+    if others:
+        leave(parts, topic)
+    else:
+        parts.log.delete(topic)
+    return others
+
+
+def leave(parts: Parts, topic: str) -> None:
+    """Use a topic no more, and let it be."""
+    if isinstance(parts.log, SharedLog):
+        with suppress(UnknownTopic):
+            parts.log.leave(topic)
+
+
+def check_sharing(parts: Parts, project: Project) -> list[Finding]:
+    """Warnings about logs and archives that other environments or projects write to as well."""
+    findings = [
+        Finding(
+            "warning", f"project {parts.project!r}", "", "",
+            f"{file} has the same {' and '.join(sections)}, and nothing parts its data from this one's: what is pushed "
+            "in one environment is trained on and served in the other, and `teardown --purge` of one may delete both",
+            f"give each its own `project` (and no common topic_prefix), or its own {' and '.join(sections)}",
+        )
+        for file, sections in parts.shared_stores().items()
+    ]  # fmt: skip
+    sources = [each for each in project.sources.values() if isinstance(each, LogSource) and each.type != "kafka"]
+    if not sources:
+        return findings
+    # A log that cannot be reached is what `check_logs` reports.
+    with suppress(AsofError):
+        log = parts.log
+        old = log.old_topics() if isinstance(log, SharedLog) else {}
+        kept = kept_topics(parts, old) if old else set()
+        known = parts.registry.load(parts.project).facts.get("topics", {})
+        for source in sources:
+            if others := others_of(parts, source.topic):
+                findings.append(
+                    Finding(
+                        "warning", f"source {source.name!r}", source.where, "",
+                        f"its topic {source.topic!r} is also that of {' and '.join(others)}: what is sent to one is "
+                        "trained on and served in the other",
+                        "give each environment its own `project`, or its own log; where a store was moved or is gone, "
+                        "docs/how-to/environments.md says how to make that known",
+                    )
+                )  # fmt: skip
+            elif source.topic in old.keys() - kept and source.name not in known:
+                findings.append(
+                    Finding(
+                        "warning", f"source {source.name!r}", source.where, "",
+                        f"the log has a topic {source.topic!r} from before projects were kept apart, which this "
+                        "project's registry does not know; it is left alone, and the project gets one of its own",
+                        "if its events are this project's, docs/how-to/environments.md says how to take it over",
+                    )
+                )  # fmt: skip
+    return findings

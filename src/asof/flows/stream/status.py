@@ -1,0 +1,154 @@
+"""Where each partition of each log stands: how far it is archived, how fast, how fresh, how late, and what failed."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from asof.definitions import LogSource, Snapshot
+from asof.flows.rows.archive import EPOCH
+from asof.flows.stores import Parts
+from asof.flows.stream.topics import topics_of
+from asof.log.protocol import Log, UnknownTopic
+from asof.sql import archive as statements
+from asof.timing import MINUTE, SECOND, Micros, iso
+from asof.values.fit import event_micros
+
+RECENT_ROWS = 1000
+"""Lateness is told of so many of a partition's newest rows."""
+
+RATE_OVER = MINUTE
+"""The rate is that of the last minute."""
+
+_MARKS = 64
+"""The last offsets of a partition may be marks of transactions; beyond so many no last message is told."""
+
+
+@dataclass(frozen=True)
+class _Newest:
+    """What the archive's newest rows of one partition say.
+
+    Args:
+        offset, ingested_at: of the last one.
+        late_p50, late_max: how long after their event times the newest rows were archived, in microseconds.
+    """
+
+    offset: int
+    ingested_at: Micros
+    late_p50: float
+    late_max: float
+
+
+def stream_status(parts: Parts) -> list[dict[str, Any]]:
+    """Where each partition of each log source stands.
+
+    Returns:
+        Per partition: `first` and `next` offset of the log, `archived` (the last one), `lag` (offsets between),
+        `behind_s` (how old the oldest message is that is not archived; 0 without lag), `events_per_s` (archived in the
+        last minute), `freshness_s` (from the newest archived message's time to its being taken in), `late_p50_s` and
+        `late_max_s` (event time to archive, over the newest rows), `letters`, `last_message`, `gaps`.
+    """
+    snapshot = parts.registry.load(parts.project)
+    answer = []
+    for source in snapshot.project.sources.values():
+        if isinstance(source, LogSource):
+            answer += _of_source(parts, snapshot, source)
+    return answer
+
+
+def _of_source(parts: Parts, snapshot: Snapshot, source: LogSource) -> list[dict[str, Any]]:
+    epoch = int(snapshot.facts.get("epochs", {}).get(source.name, 0))
+    gaps = snapshot.facts.get("gaps", {}).get(source.name, [])
+    bounds: dict[int, tuple[Log, str, int, int, int]] = {}
+    for log, topic, extra in topics_of(parts, source):
+        try:
+            found = log.bounds(topic)
+        except UnknownTopic:
+            continue
+        for number, (first, after) in found.items():
+            bounds[epoch * EPOCH + extra + number] = (log, topic, number, first, after)
+    archived = parts.offline.offsets(parts.archive_of(source), list(bounds))
+    newest, rates, letters = _newest(parts, source, archived), _rates(parts, source), _letters(parts, source)
+    now = parts.clock()
+    answer = []
+    for partition, (log, topic, number, first, after) in sorted(bounds.items(), key=lambda each: each[0]):
+        done, row = archived[partition], newest.get(partition)
+        lag = max(after - 1 - done, 0)
+        last = _time_at(log, topic, number, max(first, after - _MARKS), after, last=True)
+        waiting = _time_at(log, topic, number, max(first, done + 1), after) if lag else None
+        taken = _time_at(log, topic, number, row.offset, after) if row is not None and row.offset >= first else None
+        answer.append(
+            {
+                "source": source.name, "topic": topic, "partition": number, "first": first, "next": after,
+                "archived": done, "lag": lag,
+                "behind_s": _seconds(now - waiting) if waiting is not None else 0.0,
+                "events_per_s": round(rates.get(partition, 0) * SECOND / RATE_OVER, 1),
+                "freshness_s": _seconds(row.ingested_at - taken) if row is not None and taken is not None else None,
+                "late_p50_s": _seconds(row.late_p50) if row is not None else None,
+                "late_max_s": _seconds(row.late_max) if row is not None else None,
+                "letters": letters.get(partition, 0),
+                "last_message": iso(last) if last is not None else None,
+                "gaps": gaps,
+            }
+        )  # fmt: skip
+    return answer
+
+
+def _seconds(duration: float) -> float:
+    return round(max(duration, 0) / SECOND, 3)
+
+
+def _time_at(log: Log, topic: str, number: int, start: int, stop: int, *, last: bool = False) -> Micros | None:
+    """The time of the first (or last) message between two offsets."""
+    if start >= stop:
+        return None
+    messages = log.read(topic, number, start, stop=stop, max_messages=_MARKS if last else 1)
+    return int(messages.timestamps_us[-1 if last else 0]) if len(messages) else None
+
+
+def _newest(parts: Parts, source: LogSource, archived: Mapping[int, int]) -> dict[int, _Newest]:
+    rows = parts.offline.rows(parts.archive_of(source))
+    begun = [partition for partition, offset in archived.items() if offset >= 0]
+    if rows is None or not begun:
+        return {}
+    text = statements.newest_rows(begun, count=RECENT_ROWS, time=source.timestamp_field)
+    table = parts.offline.sql(text, {"archive": rows}).reader().read_all()
+    partitions, offsets = (table[name].to_numpy() for name in ("partition", "offset"))
+    taken = event_micros(table["ingested_at"].combine_chunks()).to_numpy(zero_copy_only=False)
+    happened = event_micros(table["happened"].combine_chunks(), source.timestamp_unit)
+    late = taken - happened.fill_null(0).to_numpy(zero_copy_only=False)
+    answer = {}
+    for partition in np.unique(partitions).tolist():
+        rows_of_it = np.flatnonzero(partitions == partition)
+        last = rows_of_it[np.argmax(offsets[rows_of_it])]
+        answer[partition] = _Newest(
+            int(offsets[last]), int(taken[last]), float(np.median(late[rows_of_it])), float(late[rows_of_it].max())
+        )
+    return answer
+
+
+def _rates(parts: Parts, source: LogSource) -> dict[int, int]:
+    """Partition → rows that were taken in within the last minute."""
+    rows = parts.offline.rows(parts.archive_of(source))
+    if rows is None:
+        return {}
+    text = statements.counts_since(parts.clock() - RATE_OVER, dialect=parts.offline.dialect)
+    return _counts(parts, text, {"archive": rows})
+
+
+def _letters(parts: Parts, source: LogSource) -> dict[int, int]:
+    rows = parts.offline.rows(parts.letters_of(source))
+    if rows is None:
+        return {}
+    return _counts(parts, statements.counts_by_partition("letters"), {"letters": rows})
+
+
+def _counts(parts: Parts, text: str, inputs: Mapping[str, Any]) -> dict[int, int]:
+    table = parts.offline.sql(text, inputs).reader().read_all()
+    return dict(zip(table["partition"].to_pylist(), table["n"].to_pylist(), strict=True))
+
+
+__all__ = ["stream_status"]

@@ -1,0 +1,183 @@
+"""A reader's place in one partition of the file log."""
+
+from __future__ import annotations
+
+import os
+from bisect import bisect_right
+from io import FileIO
+
+import numpy as np
+
+from asof.errors import LogError
+from asof.log.file.frames import HEADER, Damaged, Unpacked, unpack
+from asof.log.file.partition import FilePartition
+from asof.log.file.state import Deleted, State, reporting, segment_name
+from asof.log.protocol import Messages, OffsetOutOfRange, Partition
+
+CHUNK_BYTES = 1 << 20
+
+
+class _Gap(Exception):
+    """The record at the place is not where it should be."""
+
+
+class Cursor:
+    """Reads a partition forward from an offset, a large piece of a segment at a time.
+
+    Attributes:
+        offset: the next offset to be looked at.
+    """
+
+    def __init__(self, partition: FilePartition, name: Partition, offset: int) -> None:
+        self.offset = offset
+        self._partition = partition
+        self._name = name
+        self._epoch: int | None = None
+        self._file: FileIO | None = None
+        self._segment = 0
+        self._position: int | None = None
+        self._ready = Messages.empty()
+        self._ready_end = offset
+
+    def close(self) -> None:
+        """Let go of the segment's file."""
+        if self._file is not None:
+            self._file.close()
+            self._file = None
+
+    def has_more(self) -> bool:
+        """Whether something was published beyond the place, or the place is outside the partition."""
+        return bool(len(self._ready)) or self._partition.state().next != self.offset
+
+    def read(self, max_messages: int, *, stop: int | None = None) -> Messages:
+        """The next records, at most `max_messages` and below `stop`; empty where there are none before it (yet).
+
+        Raises:
+            OffsetOutOfRange: the place is outside the partition; it is not moved.
+            LogError: the segment is damaged or cannot be read.
+        """
+        while True:
+            state = self._partition.state()
+            if state.epoch != self._epoch:
+                self._let_go(state)
+            if not state.start <= self.offset <= state.next:
+                raise OffsetOutOfRange(self._name, wanted=self.offset, first=state.start, next=state.next)
+            try:
+                return self._read(state, max_messages, state.next if stop is None else min(stop, state.next))
+            except (FileNotFoundError, _Gap) as error:
+                if self._partition.is_deleted():
+                    raise Deleted from None
+                if self._partition.state().epoch != state.epoch:
+                    # Dropped or rewritten since the state was read: look again.
+                    continue
+                raise self._missing(state) from error
+            except OSError as error:
+                raise LogError(f"cannot read log partition {self._partition.path}: {error}") from error
+
+    def _read(self, state: State, max_messages: int, end: int) -> Messages:
+        while self.offset < end:
+            if not len(self._ready):
+                self._load(state)
+            taken = self._take(max_messages, end) if len(self._ready) else self._ready
+            if len(taken):
+                return taken
+        return Messages.empty()
+
+    def _missing(self, state: State) -> LogError:
+        bases = [*self._partition.segments(state), state.next]
+        following = bases[bisect_right(bases, self.offset)]
+        return LogError(
+            f"log partition {self._partition.path} lacks the records {self.offset} to {following - 1}",
+            hint=f"restore the missing segment from a copy, or seek to {following} if the gap can be accepted",
+        )
+
+    def _let_go(self, state: State) -> None:
+        """Forget what was read ahead and where: segments were dropped or rewritten."""
+        self.close()
+        self._position = None
+        self._ready = Messages.empty()
+        self._epoch = state.epoch
+
+    def _take(self, max_messages: int, end: int) -> Messages:
+        """A part of what was read ahead; moves the place behind it."""
+        ready = self._ready
+        count = min(max_messages, int(np.searchsorted(ready.offsets, end)))
+        if count == len(ready):
+            self._ready, self.offset = Messages.empty(), min(self._ready_end, end)
+            return ready
+        self._ready = ready[count:]
+        # What lies between two records that are left was erased, or never written.
+        self.offset = min(int(ready.offsets[count]), end)
+        return ready[:count]
+
+    def _load(self, state: State) -> None:
+        """Read ahead from the place: fills `_ready`, or moves the place over what holds no records."""
+        limit = self._open(state)
+        position = self._position
+        if position is None:
+            position = self._partition.locate(self._segment, self.offset, limit)
+        if position < limit:
+            self._read_piece(position, limit)
+        else:
+            self._step_over_end(state)
+
+    def _open(self, state: State) -> int:
+        """Open the segment that holds the place; answer where its published bytes end."""
+        if self._file is None:
+            if self._position is None:
+                bases = self._partition.segments(state)
+                at = bisect_right(bases, self.offset) - 1
+                if at < 0:
+                    raise _Gap
+                self._segment = bases[at]
+            self._file = FileIO(self._partition.path / segment_name(self._segment))
+        if self._segment == state.segment:
+            return state.position
+        return os.fstat(self._file.fileno()).st_size
+
+    def _step_over_end(self, state: State) -> None:
+        self.close()
+        bases = [*self._partition.segments(state), state.next]
+        following = bases[bisect_right(bases, self._segment)]
+        if following != self.offset or self._segment == state.segment:
+            raise _Gap
+        self._segment, self._position = following, 0
+
+    def _read_piece(self, position: int, limit: int) -> None:
+        size = CHUNK_BYTES
+        while True:
+            found = self._unpack(position, min(size, limit - position), at_end=position + size >= limit)
+            if found.first_offset is not None and found.next_offset is not None:
+                break
+            size = max(found.needed, HEADER.size)
+        if found.first_offset > self.offset:
+            raise _Gap
+        self._position = position + found.size
+        messages = found.messages
+        skipped = int(np.searchsorted(messages.offsets, self.offset))
+        self._ready = messages[skipped:] if skipped else messages
+        self._ready_end = max(found.next_offset, self.offset)
+        if not len(self._ready):
+            self.offset = self._ready_end
+
+    def _unpack(self, position: int, size: int, *, at_end: bool) -> Unpacked:
+        """The batches in a piece; where one is damaged those before it, or the error if it is the first."""
+        assert self._file is not None
+        partition = self._partition
+        path = partition.path / segment_name(self._segment)
+        with reporting("read", path):
+            data = os.pread(self._file.fileno(), size, position)
+        try:
+            found = unpack(data, partition.number)
+            if found.next_offset is None and at_end:
+                raise Damaged(0, "it ends in the middle of a batch")
+            return found
+        except Damaged as damage:
+            if damage.at:
+                return unpack(data[: damage.at], partition.number)
+            if os.stat(path).st_ino != os.fstat(self._file.fileno()).st_ino:
+                # An erase that was killed has swapped the file without saying so.
+                self.close()
+                self._file = FileIO(path)
+                return self._unpack(position, size, at_end=at_end)
+            raise partition.damaged(self._segment, position, damage.reason) from damage

@@ -1,0 +1,506 @@
+"""The file log: topics as directories of append-only segments, shared by the processes of one machine.
+
+    <root>/@<project>/<topic>/                         a topic of a project: projects that share a root share no topic
+    <topic>/topic.json                                 its id and number of partitions
+    <topic>/users                                      the stores that use it, one a line
+    <topic>/<partition>/<first offset>.log             batches of records (file_frames), `.index` beside each
+    <topic>/<partition>/state                          what is published (file_partition); also the writers' lock
+    <topic>/<partition>/owner                          locked by the log object whose own partition it is
+    <topic>/groups/<group>/                            members, assignment, committed offsets (file_group)
+
+Topics from before projects had folders of their own are in `<root>` itself; those that a project knows as its own stay
+there.
+
+The directory must be on a local disk: locks, and what one process sees of another's writes, do not hold over networks.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import re
+import shutil
+import threading
+import uuid
+import weakref
+from collections import OrderedDict
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager, suppress
+from itertools import count
+from pathlib import Path
+from typing import TypeVar
+from zlib import crc32
+
+import numpy as np
+
+from asof.errors import LogError
+from asof.log.file.consumer import FileConsumer
+from asof.log.file.cursor import Cursor
+from asof.log.file.frames import Packed, pack
+from asof.log.file.group import committed_offsets
+from asof.log.file.partition import SEGMENT_BYTES, FilePartition
+from asof.log.file.retention import drop_before, erase
+from asof.log.file.state import Deleted, reporting, sync_directory
+from asof.log.file.topic import Topic, TopicFile, add_user, read_topic, remove_user, users_of, write_topic
+from asof.log.protocol import Headers, Messages, PartitionsCallback, UnknownTopic
+from asof.timing import Clock, Micros
+
+_TOPIC_NAME = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]{0,248}")
+_KEPT_CURSORS = 16
+T = TypeVar("T")
+
+
+class FileLog:
+    """Topics in a directory. See `asof.log.protocol.Log`.
+
+    Args:
+        root: made if missing; on a local disk.
+        clock: the time of records that are sent without one, and the now of retention.
+        project: whose topics these are; they stand in a folder of their own. "" is for topics in `root` itself.
+        user: the store that uses them, in words; it is written beside each topic that it creates or takes up.
+        kept: of the topics in `root` itself, name → id, the names of those that are the project's and stay there.
+        segment_bytes: a segment of this size is followed by a new one; retention drops whole segments.
+        session_timeout_s: a group's member that does not poll for so long loses its partitions. The same for all
+            processes. A dead process's partitions are free at once.
+    """
+
+    def __init__(
+        self,
+        root: Path | str,
+        *,
+        clock: Clock,
+        project: str = "",
+        user: str = "",
+        kept: Callable[[Mapping[str, str]], Collection[str]] | None = None,
+        segment_bytes: int = SEGMENT_BYTES,
+        session_timeout_s: float = 60.0,
+    ) -> None:
+        self.root = Path(root)
+        # No topic's name can be that of a project's folder.
+        self.home = self.root / f"@{project}" if project else self.root
+        self._user = user
+        self._kept = kept
+        self._clock = clock
+        self._segment_bytes = segment_bytes
+        self._session_timeout_s = session_timeout_s
+        self._turns = count(int.from_bytes(os.urandom(2), "little"))
+        self._consumers: weakref.WeakSet[FileConsumer] = weakref.WeakSet()
+        self._begin_empty()
+        with reporting("make", self.root):
+            self.root.mkdir(parents=True, exist_ok=True)
+        _open_logs.add(self)
+
+    def _begin_empty(self) -> None:
+        self._lock = threading.RLock()
+        self._topics: dict[str, Topic] = {}
+        self._owned: dict[str, tuple[int, int]] = {}
+        self._cursors: OrderedDict[tuple[str, int, int], Cursor] = OrderedDict()
+
+    # ---- topics
+
+    def create(self, topic: str, partitions: int = 1) -> None:
+        """See `Log.create`."""
+        if not _TOPIC_NAME.fullmatch(topic):
+            raise LogError(
+                f"{topic!r} cannot be a topic's name: it needs letters, digits, '_', '-' and '.', not a '.' first, "
+                "and at most 249 of them"
+            )
+        if partitions < 1:
+            raise LogError(f"topic {topic!r} needs at least one partition, asked for were {partitions}")
+        with self._changing():
+            path = self._place(topic)
+            with reporting("create", path):
+                if not path.exists():
+                    self._make(path, partitions)
+                add_user(path, self._user)
+
+    def _make(self, path: Path, partitions: int) -> None:
+        if not path.parent.exists():
+            path.parent.mkdir()
+            sync_directory(self.root)
+        new = path.parent / f".new-{uuid.uuid4().hex}"
+        (new / "groups").mkdir(parents=True)
+        for number in range(partitions):
+            (new / str(number)).mkdir()
+            FilePartition.make(new / str(number))
+        write_topic(new, TopicFile(1, uuid.uuid4().hex, partitions))
+        os.rename(new, path)
+        sync_directory(path.parent)
+
+    def delete(self, topic: str) -> None:
+        """See `Log.delete`."""
+        with self._changing(), ExitStack() as stack:
+            try:
+                found = self.topic(topic)
+            except UnknownTopic:
+                return
+            for number in range(found.partitions):
+                # Nobody may be writing: a writer that waits for the lock will then see that the file is gone.
+                stack.enter_context(found.partition(number).locked())
+            with reporting("delete", found.path):
+                trash = found.path.parent / f".deleted-{uuid.uuid4().hex}"
+                os.rename(found.path, trash)
+                sync_directory(found.path.parent)
+                shutil.rmtree(trash)
+        self._forget(topic)
+
+    def topics(self) -> list[str]:
+        """See `Log.topics`."""
+        with reporting("list", self.home):
+            own = set(_topics_in(self.home)) if self.home.exists() else set()
+            if self.home != self.root and (old := self._old()):
+                own |= set(self._kept(old)) if self._kept is not None else set()
+            return sorted(own)
+
+    def topic_id(self, topic: str) -> str:
+        """See `Log.topic_id`."""
+        return self.topic(topic).id
+
+    def partitions(self, topic: str) -> int:
+        """See `Log.partitions`."""
+        return self.topic(topic).partitions
+
+    def topic(self, name: str) -> Topic:
+        """The topic as it is now on disk."""
+        with self._lock:
+            known = self._topics.get(name)
+            try:
+                if known is None and not _TOPIC_NAME.fullmatch(name):
+                    raise FileNotFoundError
+                path = known.path if known is not None else self._place(name)
+                found = os.stat(known.file_text if known is not None else path / "topic.json")
+                stamp = (found.st_ino, found.st_mtime_ns)
+                if known is not None and known.stamp == stamp:
+                    return known
+                file = read_topic(path)
+            except (FileNotFoundError, NotADirectoryError):
+                self._forget(name)
+                if known is not None and path.parent != self.home:
+                    # One that is made again does not stand where the old one did.
+                    return self.topic(name)
+                raise UnknownTopic(name, f"the file log {self.root}") from None
+            if known is not None and known.id == file.id:
+                known.grown(file, stamp)
+                return known
+            self._forget(name)
+            self._topics[name] = Topic(path, file, stamp, segment_bytes=self._segment_bytes)
+            return self._topics[name]
+
+    def _place(self, name: str) -> Path:
+        """Where a topic stands, or would: in the project's folder, unless it is one that the project has in `root`."""
+        if self.home == self.root or self._kept is None or not (self.root / name / "topic.json").exists():
+            return self.home / name
+        # A damaged one is not passed over: it may be the project's.
+        old = self._old() | {name: read_topic(self.root / name).id}
+        return (self.root if name in self._kept(old) else self.home) / name
+
+    def _old(self) -> dict[str, str]:
+        """The topics in `root` itself, of whichever project: name → id."""
+        found = {}
+        for name in _topics_in(self.root):
+            # Another project's damage, or deletion under way, is no concern of this one.
+            with suppress(LogError, FileNotFoundError, NotADirectoryError):
+                found[name] = read_topic(self.root / name).id
+        return found
+
+    # ---- other projects and stores
+
+    def old_topics(self) -> dict[str, str]:
+        """See `SharedLog.old_topics`."""
+        with reporting("list", self.root):
+            return self._old() if self.home != self.root else {}
+
+    def other_users(self, topic: str) -> list[str]:
+        """See `SharedLog.other_users`."""
+        found = self.topic(topic).path
+        with reporting("read the users of", found):
+            return [each for each in users_of(found) if each != self._user]
+
+    def leave(self, topic: str) -> None:
+        """See `SharedLog.leave`."""
+        with self._changing():
+            found = self.topic(topic).path
+            with reporting("leave", found):
+                remove_user(found, self._user)
+        self._forget(topic)
+
+    def _forget(self, topic: str) -> None:
+        """Let go of a topic that is gone. Threads that still use it keep its files until they are done."""
+        with self._lock:
+            self._topics.pop(topic, None)
+            owned = self._owned.pop(topic, None)
+            if owned is not None:
+                os.close(owned[1])
+
+    @contextmanager
+    def _changing(self) -> Iterator[None]:
+        """Be the only process that makes, grows or deletes topics here."""
+        with self._lock, reporting("lock", self.root / ".lock"):
+            fd = os.open(self.root / ".lock", os.O_RDWR | os.O_CREAT, 0o666)
+            try:
+                fcntl.flock(fd, fcntl.LOCK_EX)
+                yield
+            finally:
+                os.close(fd)
+
+    def _on(self, topic: str, work: Callable[[Topic], T]) -> T:
+        """Do `work` on the topic, once more if it was deleted and made again just then."""
+        try:
+            return work(self.topic(topic))
+        except Deleted:
+            self._forget(topic)
+        try:
+            return work(self.topic(topic))
+        except Deleted:
+            raise UnknownTopic(topic, f"the file log {self.root}") from None
+
+    def own_partition(self, topic: str) -> int:
+        """See `Log.own_partition`."""
+        with self._changing():
+            found = self.topic(topic)
+            if topic in self._owned:
+                return self._owned[topic][0]
+            with reporting("claim a partition of", found.path):
+                for number in range(found.partitions):
+                    if self._claim(found, number):
+                        return number
+                number = found.partitions
+                new = found.path / f".new-{uuid.uuid4().hex}"
+                new.mkdir()
+                FilePartition.make(new)
+                # Left by a process that died before it wrote the topic's file; nothing was ever sent to it.
+                shutil.rmtree(found.path / str(number), ignore_errors=True)
+                os.rename(new, found.path / str(number))
+                write_topic(found.path, TopicFile(1, found.id, number + 1))
+                self._claim(self.topic(topic), number)
+                return number
+
+    def _claim(self, topic: Topic, number: int) -> bool:
+        fd = os.open(topic.path / str(number) / "owner", os.O_RDWR | os.O_CREAT, 0o666)
+        try:
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            os.close(fd)
+            return False
+        self._owned[topic.name] = (number, fd)
+        return True
+
+    # ---- records
+
+    def bounds(self, topic: str) -> dict[int, tuple[int, int]]:
+        """See `Log.bounds`."""
+
+        def work(found: Topic) -> dict[int, tuple[int, int]]:
+            states = [found.partition(number).state() for number in range(found.partitions)]
+            return {number: (state.start, state.next) for number, state in enumerate(states)}
+
+        return self._on(topic, work)
+
+    def offsets_at(self, topic: str, moment_us: Micros) -> dict[int, int]:
+        """See `Log.offsets_at`. Reads through each partition: its records need not be in the order of time."""
+        found = {}
+        for number, (first, after) in self.bounds(topic).items():
+            at, found[number] = first, after
+            while len(messages := self.read(topic, number, at, stop=after)):
+                due = np.flatnonzero(messages.timestamps_us >= moment_us)
+                if len(due):
+                    found[number] = int(messages.offsets[due[0]])
+                    break
+                at = int(messages.offsets[-1]) + 1
+        return found
+
+    def send(
+        self,
+        topic: str,
+        values: Sequence[bytes | None],
+        *,
+        keys: Sequence[bytes | None] | None = None,
+        partition: int | None = None,
+        timestamps_us: Sequence[Micros] | None = None,
+        headers: Sequence[Headers] | None = None,
+        durable: bool,
+    ) -> list[tuple[int, int]]:
+        """See `Log.send`. Over several partitions it is all or nothing unless this process or the machine dies."""
+        size = len(values)
+        for column, cells in (("keys", keys), ("timestamps_us", timestamps_us), ("headers", headers)):
+            if cells is not None and len(cells) != size:
+                raise LogError(f"a send to {topic!r} has {size} values, but {len(cells)} {column}")
+        if not size:
+            return []
+        times: Sequence[Micros] | Micros = self._clock() if timestamps_us is None else timestamps_us
+
+        def work(found: Topic) -> list[tuple[int, int]]:
+            routes = [partition] * size if partition is not None else self._routes(keys, size, found.partitions)
+            rows = _rows_by_partition(routes)
+            batches = {
+                number: list(
+                    pack(
+                        _at(values, at),
+                        keys=None if keys is None else _at(keys, at),
+                        headers=None if headers is None else _at(headers, at),
+                        times=times if isinstance(times, int) else _at(times, at),
+                    )
+                )
+                for number, at in rows.items()
+            }
+            firsts = self._append(found, batches, durable=durable)
+            if len(rows) == 1:
+                ((number, first),) = firsts.items()
+                return [(number, offset) for offset in range(first, first + size)]
+            nexts = {number: count(first) for number, first in firsts.items()}
+            return [(number, next(nexts[number])) for number in routes]
+
+        return self._on(topic, work)
+
+    def _routes(self, keys: Sequence[bytes | None] | None, size: int, partitions: int) -> list[int]:
+        turn = next(self._turns) % partitions
+        if partitions == 1 or keys is None:
+            return [turn] * size
+        return [turn if key is None else crc32(key) % partitions for key in keys]
+
+    def _append(self, topic: Topic, batches: dict[int, list[Packed]], *, durable: bool) -> dict[int, int]:
+        """Write to all partitions, then publish all; answers each one's first offset."""
+        if len(batches) == 1:
+            ((number, only),) = batches.items()
+            return {number: topic.partition(number).append(only, durable=durable)}
+        firsts = {}
+        with ExitStack() as stack:
+            # In order of number, so that two senders never wait for each other.
+            opened = [topic.partition(number) for number in sorted(batches)]
+            for partition in opened:
+                stack.enter_context(partition.locked())
+            states = [partition.write(batches[partition.number], durable=durable) for partition in opened]
+            for partition, state in zip(opened, states, strict=True):
+                partition.publish(state)
+                firsts[partition.number] = state.next - sum(batch.count for batch in batches[partition.number])
+        return firsts
+
+    def read(
+        self, topic: str, partition: int, start: int, *, stop: int | None = None, max_messages: int = 10_000
+    ) -> Messages:
+        """See `Log.read`."""
+
+        def work(found: Topic) -> Messages:
+            with self._lock:
+                cursor = self._cursors.pop((found.id, partition, start), None)
+            if cursor is None:
+                cursor = Cursor(found.partition(partition), found.name_of(partition), start)
+            try:
+                messages = cursor.read(max_messages, stop=stop)
+            except BaseException:
+                cursor.close()
+                raise
+            self._keep(found, partition, cursor, int(messages.offsets[-1]) + 1 if len(messages) else start)
+            return messages
+
+        return self._on(topic, work)
+
+    def _keep(self, topic: Topic, partition: int, cursor: Cursor, following: int) -> None:
+        """Keep the place for a reader that goes on at the offset after the last record that it got."""
+        with self._lock:
+            replaced = self._cursors.pop((topic.id, partition, following), None)
+            self._cursors[topic.id, partition, following] = cursor
+            over = self._cursors.popitem(last=False)[1] if len(self._cursors) > _KEPT_CURSORS else None
+        for gone in (replaced, over):
+            if gone is not None:
+                gone.close()
+
+    def retain(self, topic: str, *, max_age_us: Micros | None = None, max_bytes: int | None = None) -> None:
+        """See `Log.retain`."""
+        oldest_us = None if max_age_us is None else self._clock() - max_age_us
+
+        def work(found: Topic) -> None:
+            for number in range(found.partitions):
+                drop_before(found.partition(number), oldest_us=oldest_us, max_bytes=max_bytes)
+
+        self._on(topic, work)
+
+    def erase(self, topic: str, match: Callable[[bytes | None, bytes | None], bool]) -> int:
+        """See `Log.erase`. Rewrites only segments with matching records; senders to a partition wait meanwhile."""
+        return self._on(
+            topic, lambda found: sum(erase(found.partition(number), match) for number in range(found.partitions))
+        )
+
+    # ---- groups
+
+    def subscribe(
+        self,
+        topic: str,
+        group: str,
+        *,
+        assigned: PartitionsCallback | None = None,
+        revoked: PartitionsCallback | None = None,
+        lost: PartitionsCallback | None = None,
+    ) -> FileConsumer:
+        """See `Log.subscribe`."""
+        found = self.topic(topic)
+        with reporting("make the group in", found.path):
+            found.group_path(group).mkdir(exist_ok=True)
+        consumer = FileConsumer(
+            found,
+            group,
+            assigned=assigned,
+            revoked=revoked,
+            lost=lost,
+            topic_named=self.topic,
+            session_timeout_s=self._session_timeout_s,
+        )
+        self._consumers.add(consumer)
+        return consumer
+
+    def committed(self, topic: str, group: str) -> dict[int, int]:
+        """See `Log.committed`."""
+        return committed_offsets(self.topic(topic).group_path(group))
+
+    # ---- the end
+
+    def close(self) -> None:
+        """See `Log.close`. Consumers are closed by whoever made them."""
+        with self._lock:
+            for cursor in self._cursors.values():
+                cursor.close()
+            for topic in self._topics.values():
+                topic.close()
+            for _, fd in self._owned.values():
+                os.close(fd)
+            self._begin_empty()
+
+    def _after_fork(self) -> None:
+        """Begin anew in a forked child: a lock that it inherited would be held by both."""
+        self._lock = threading.RLock()
+        for consumer in list(self._consumers):
+            consumer.close_files()
+        for topic in self._topics.values():
+            topic.begin_anew()
+        with suppress(OSError):
+            self.close()
+
+
+def _topics_in(folder: Path) -> list[str]:
+    with os.scandir(folder) as entries:
+        return [each.name for each in entries if _TOPIC_NAME.fullmatch(each.name)]
+
+
+def _rows_by_partition(routes: list[int]) -> dict[int, list[int] | None]:
+    """Per partition the rows that go there; None for all of them."""
+    if routes.count(routes[0]) == len(routes):
+        return {routes[0]: None}
+    rows: dict[int, list[int]] = {}
+    for row, number in enumerate(routes):
+        rows.setdefault(number, []).append(row)
+    return dict(rows)
+
+
+def _at(cells: Sequence[T], rows: list[int] | None) -> Sequence[T]:
+    return cells if rows is None else [cells[row] for row in rows]
+
+
+_open_logs: weakref.WeakSet[FileLog] = weakref.WeakSet()
+
+
+def _begin_anew_in_child() -> None:
+    for log in list(_open_logs):
+        log._after_fork()
+
+
+os.register_at_fork(after_in_child=_begin_anew_in_child)

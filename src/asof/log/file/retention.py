@@ -1,0 +1,123 @@
+"""Retention and erasing in one partition of the file log, under its writers' lock and beside its readers."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from dataclasses import replace
+
+from asof.log.file.frames import HEADER, Damaged, blank, check, head_at, unpack
+from asof.log.file.partition import FilePartition
+from asof.log.file.state import State, reporting, segment_name, sync_directory
+from asof.timing import Micros
+
+
+def drop_before(partition: FilePartition, *, oldest_us: Micros | None, max_bytes: int | None) -> None:
+    """Drop whole segments from the start: those all older than `oldest_us`, or beyond `max_bytes` in all."""
+    with partition.locked():
+        published = state = partition.settled()
+        if (
+            state.position
+            and oldest_us is not None
+            and _all_older(partition, state.segment, oldest_us, limit=state.position)
+        ):
+            state = partition.roll(state)
+        bases = [base for base in partition.bases() if base <= state.segment]
+        sizes = {base: (partition.path / segment_name(base)).stat().st_size for base in bases}
+        left = sum(sizes.values())
+        start = state.start
+        for base, following in zip(bases, bases[1:], strict=False):
+            by_size = max_bytes is not None and left > max_bytes
+            if not by_size and (oldest_us is None or not _all_older(partition, base, oldest_us)):
+                break
+            left -= sizes[base]
+            start = max(start, following)
+        if start != state.start:
+            state = replace(state, start=start, epoch=state.epoch + 1)
+        if state != published:
+            partition.publish(state)
+        # Also what an earlier call, killed here, has left.
+        with reporting("drop segments in", partition.path):
+            for base in bases:
+                if base < start:
+                    (partition.path / segment_name(base)).unlink(missing_ok=True)
+                    partition.index_path(base).unlink(missing_ok=True)
+
+
+def _all_older(partition: FilePartition, base: int, oldest_us: Micros, *, limit: int | None = None) -> bool:
+    path = partition.path / segment_name(base)
+    with reporting("read", path), open(path, "rb", buffering=0) as file:
+        limit = os.fstat(file.fileno()).st_size if limit is None else limit
+        position = 0
+        while position < limit:
+            try:
+                head = head_at(os.pread(file.fileno(), HEADER.size, position))
+            except Damaged as damage:
+                raise partition.damaged(base, position, damage.reason) from damage
+            if head.max_time >= oldest_us:
+                return False
+            position += head.size
+    return True
+
+
+def erase(partition: FilePartition, match: Callable[[bytes | None, bytes | None], bool]) -> int:
+    """Rewrite the segments that hold matching records, at the same positions, and swap them in.
+
+    Returns:
+        How many records were erased.
+    """
+    erased = 0
+    with partition.locked():
+        state = partition.settled()
+        for base in partition.segments(state):
+            path = partition.path / segment_name(base)
+            with reporting("erase in", path):
+                data = path.read_bytes()
+            if base == state.segment:
+                data = data[: state.position]
+            rewritten, count = _without(partition, data, base, match)
+            # Swapped even without a match where a writer that died left unpublished bytes: they may match.
+            if not count and path.stat().st_size == len(data):
+                continue
+            new = path.with_suffix(".erasing")
+            try:
+                with reporting("erase in", path), open(new, "wb") as file:
+                    file.write(rewritten)
+                    file.flush()
+                    os.fsync(file.fileno())
+                # Before the swap, lest a writer goes on in the old file should this process die right after it;
+                # and after it, for readers that opened the old file in between.
+                state = _next_epoch(partition, state)
+                with reporting("erase in", path):
+                    os.replace(new, path)
+            finally:
+                new.unlink(missing_ok=True)
+            state = _next_epoch(partition, state)
+            erased += count
+        sync_directory(partition.path)
+    return erased
+
+
+def _next_epoch(partition: FilePartition, state: State) -> State:
+    state = replace(state, epoch=state.epoch + 1)
+    partition.publish(state)
+    return state
+
+
+def _without(
+    partition: FilePartition, data: bytes, base: int, match: Callable[[bytes | None, bytes | None], bool]
+) -> tuple[bytes, int]:
+    pieces: list[bytes] = []
+    position = count = 0
+    while position < len(data):
+        try:
+            piece = data[position : position + check(data, position).size]
+        except Damaged as damage:
+            raise partition.damaged(base, position, damage.reason) from damage
+        messages = unpack(piece, partition.number).messages
+        rows = zip(messages.offsets.tolist(), messages.keys, messages.values, strict=True)
+        matching = {offset for offset, key, value in rows if match(key, value)}
+        pieces.append(blank(piece, matching) if matching else piece)
+        count += len(matching)
+        position += len(piece)
+    return b"".join(pieces), count

@@ -1,0 +1,478 @@
+"""The log on Apache Kafka (brokers 2.8 and later, by librdkafka): topics and groups are Kafka's own.
+
+Offsets may have gaps, where marks of transactions stand. A key's partition is Kafka's (murmur2), the same as for its
+Java clients. Record times have milliseconds, from 1 ms after the epoch on.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+import weakref
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from itertools import count
+from typing import Any
+
+from confluent_kafka import (
+    ConsumerGroupTopicPartitions,
+    IsolationLevel,
+    KafkaException,
+    TopicCollection,
+    TopicPartition,
+)
+from confluent_kafka.admin import NewPartitions, NewTopic, OffsetSpec
+
+from asof.errors import LogError
+from asof.log.kafka.cluster import Broker, is_kafka
+from asof.log.kafka.consumer import KafkaConsumer
+from asof.log.kafka.owner import Owned, living_owners
+from asof.log.kafka.reader import OutOfRange, Readers
+from asof.log.kafka.topic import Topic
+from asof.log.kafka.writer import Batch, SharedWriter
+from asof.log.protocol import (
+    Headers,
+    LogUnreachable,
+    Messages,
+    OffsetOutOfRange,
+    OwnershipLost,
+    Partition,
+    PartitionsCallback,
+    UnknownTopic,
+)
+from asof.timing import Clock, Micros
+
+KNOWN_S = 1.0
+"""How long what is known of a topic counts when something is sent to it."""
+
+
+class KafkaLog:
+    """Topics of a Kafka cluster. See `asof.log.protocol.Log`.
+
+    Args:
+        bootstrap_servers: `host:port`; several as a list, or with commas.
+        clock: the now of retention, and of records that are sent without a time.
+        settings: librdkafka's settings by their own names (`security.protocol`, `sasl.*`, `ssl.*`, …), passed through.
+        topic_prefix: put before each topic's name in Kafka, so that projects can share a cluster.
+        replication_factor: of topics that are made; the broker's default where None.
+        topic_settings: Kafka's settings of topics that are made. They keep their records for good unless it is said
+            otherwise: replayed letters may be old, and are sent once because the log remembers them.
+        session_timeout_s: a group's member that is silent for so long loses its partitions, and an owner its own.
+        timeout_s: how long one call waits for an answer.
+    """
+
+    def __init__(
+        self,
+        bootstrap_servers: str | Sequence[str] = "",
+        *,
+        clock: Clock,
+        settings: Mapping[str, Any] | None = None,
+        topic_prefix: str = "",
+        replication_factor: int | None = None,
+        topic_settings: Mapping[str, Any] | None = None,
+        session_timeout_s: float | None = None,
+        timeout_s: float = 10.0,
+    ) -> None:
+        servers = bootstrap_servers if isinstance(bootstrap_servers, str) else ",".join(bootstrap_servers)
+        self.broker = Broker(servers, settings=settings or {}, timeout_s=timeout_s)
+        self._clock = clock
+        self._prefix = topic_prefix
+        self._replication_factor = -1 if replication_factor is None else replication_factor
+        self._topic_settings = {"retention.ms": -1, "retention.bytes": -1, **(topic_settings or {})}
+        self._session_timeout_s = session_timeout_s
+        self._turns = count(int.from_bytes(os.urandom(2), "little"))
+        self._consumers: weakref.WeakSet[KafkaConsumer] = weakref.WeakSet()
+        self._begin_empty()
+        _open_logs.add(self)
+
+    def _begin_empty(self) -> None:
+        self._lock = threading.RLock()
+        self._topics: dict[str, tuple[float, Topic]] = {}
+        self._nexts: dict[tuple[str, int], int] = {}
+        self._owned: dict[str, Owned] = {}
+        self._readers = Readers(self.broker)
+        self._writer = SharedWriter(self.broker)
+
+    # ---- topics
+
+    def create(self, topic: str, partitions: int = 1) -> None:
+        """See `Log.create`."""
+        name = self._prefix + topic
+        config = {setting: str(value) for setting, value in self._topic_settings.items()}
+        new = NewTopic(name, partitions, self._replication_factor, config=config)
+        asked = self.broker.admin.create_topics([new], request_timeout=self.broker.timeout_s)[name]
+        try:
+            self.broker.ask(asked, f"create topic {topic!r}")
+        except LogError as error:
+            if not is_kafka(error, "TOPIC_ALREADY_EXISTS"):
+                raise
+        self._until(lambda: self._is_ready(topic), f"create topic {topic!r}")
+
+    def _is_ready(self, topic: str) -> bool:
+        """Whether every partition has someone to read and write it."""
+        try:
+            return bool(self.bounds(topic))
+        except (UnknownTopic, LogUnreachable):
+            return False
+
+    def delete(self, topic: str) -> None:
+        """See `Log.delete`."""
+        name = self._prefix + topic
+        with self._lock:
+            self._topics.pop(topic, None)
+            owned = self._owned.pop(topic, None)
+        if owned is not None:
+            owned.close()
+        asked = self.broker.admin.delete_topics([name], request_timeout=self.broker.timeout_s)[name]
+        try:
+            self.broker.ask(asked, f"delete topic {topic!r}", topic=topic)
+        except UnknownTopic:
+            return
+        self._until(lambda: not self._exists(topic), f"delete topic {topic!r}")
+
+    def _exists(self, topic: str) -> bool:
+        try:
+            self.topic(topic)
+        except UnknownTopic:
+            return False
+        return True
+
+    def topics(self) -> list[str]:
+        """See `Log.topics`. Without Kafka's own, and without those that lack the prefix."""
+        try:
+            found = self.broker.admin.list_topics(timeout=self.broker.timeout_s).topics
+        except KafkaException as error:
+            raise self.broker.translated(error.args[0], "list topics") from error
+        return sorted(
+            name.removeprefix(self._prefix)
+            for name in found
+            if name.startswith(self._prefix) and not name.startswith("__")
+        )
+
+    def topic_id(self, topic: str) -> str:
+        """See `Log.topic_id`. Kafka's UUID of the topic."""
+        return self.topic(topic).id
+
+    def partitions(self, topic: str) -> int:
+        """See `Log.partitions`."""
+        return self.topic(topic).partitions
+
+    def topic(self, name: str, *, max_age_s: float = 0.0) -> Topic:
+        """The topic as Kafka describes it now, or did within the last `max_age_s`."""
+        with self._lock:
+            known = self._topics.get(name)
+        if known is not None and time.monotonic() - known[0] < max_age_s:
+            return known[1]
+        full_name = self._prefix + name
+        asked_at = time.monotonic()
+        asked = self.broker.admin.describe_topics(TopicCollection([full_name]), request_timeout=self.broker.timeout_s)[
+            full_name
+        ]
+        found = self.broker.ask(asked, f"look at topic {name!r}", topic=name)
+        topic = Topic(name, full_name, str(found.topic_id), len(found.partitions))
+        with self._lock:
+            self._topics[name] = (asked_at, topic)
+        return topic
+
+    def _until(self, reached: Callable[[], bool], doing: str) -> None:
+        deadline = time.monotonic() + self.broker.timeout_s
+        while not reached():
+            if time.monotonic() > deadline:
+                raise self.broker.unreachable(doing)
+            time.sleep(0.02)
+
+    # ---- records
+
+    def bounds(self, topic: str) -> dict[int, tuple[int, int]]:
+        """See `Log.bounds`. Records of transactions that are still open do not count yet."""
+        found = self.topic(topic)
+        return self._bounds(found, range(found.partitions))
+
+    def _bounds(self, topic: Topic, numbers: Iterable[int]) -> dict[int, tuple[int, int]]:
+        first, after = self._answered(
+            topic, dict.fromkeys(numbers, OffsetSpec.earliest()), dict.fromkeys(numbers, OffsetSpec.latest())
+        )
+        with self._lock:
+            self._nexts.update({(topic.id, number): offset for number, offset in after.items()})
+        return {number: (first[number], after[number]) for number in sorted(first)}
+
+    def _asked_offsets(self, topic: Topic, wanted: Mapping[int, OffsetSpec]) -> dict[TopicPartition, Any]:
+        places = {TopicPartition(topic.full_name, number): spec for number, spec in wanted.items()}
+        return self.broker.admin.list_offsets(
+            places, isolation_level=IsolationLevel.READ_COMMITTED, request_timeout=self.broker.timeout_s
+        )
+
+    def _answered(self, topic: Topic, *wanted: Mapping[int, OffsetSpec]) -> list[dict[int, int]]:
+        """The offsets of each group: asked for at once, and again where the leader is only just settling."""
+        doing = f"look at the offsets of topic {topic.name!r}"
+        asked = [self._asked_offsets(topic, each) for each in wanted]
+        answers = []
+        for specs, futures in zip(wanted, asked, strict=True):
+            found = {}
+            for place, future in futures.items():
+                first = iter([future])
+
+                def ask(first: Iterator[Any] = first, number: int = place.partition, specs: Any = specs) -> Any:
+                    again = next(first, None)
+                    return again or next(iter(self._asked_offsets(topic, {number: specs[number]}).values()))
+
+                found[place.partition] = self.broker.ask_again(ask, doing, topic=topic.name).offset
+            answers.append(found)
+        return answers
+
+    def offsets_at(self, topic: str, moment_us: Micros) -> dict[int, int]:
+        """See `Log.offsets_at`."""
+        found = self.topic(topic)
+        # A record's time has milliseconds: the first one that is not before the moment.
+        spec = OffsetSpec.for_timestamp(-(-moment_us // 1000))
+        (offsets,) = self._answered(found, dict.fromkeys(range(found.partitions), spec))
+        if all(offset >= 0 for offset in offsets.values()):
+            return offsets
+        bounds = self._bounds(found, offsets)
+        return {number: offset if offset >= 0 else bounds[number][1] for number, offset in offsets.items()}
+
+    def send(
+        self,
+        topic: str,
+        values: Sequence[bytes | None],
+        *,
+        keys: Sequence[bytes | None] | None = None,
+        partition: int | None = None,
+        timestamps_us: Sequence[Micros] | None = None,
+        headers: Sequence[Headers] | None = None,
+        durable: bool,
+    ) -> list[tuple[int, int]]:
+        """See `Log.send`. Always waits for all replicas in sync; what their disks have is the brokers' to say."""
+        size = len(values)
+        for column, cells in (("keys", keys), ("timestamps_us", timestamps_us), ("headers", headers)):
+            if cells is not None and len(cells) != size:
+                raise LogError(f"a send to {topic!r} has {size} values, but {len(cells)} {column}")
+        found = self.topic(topic, max_age_s=KNOWN_S)
+        if not size:
+            return []
+        if partition is not None and partition >= found.partitions:
+            raise LogError(f"topic {topic!r} has no partition {partition}", hint=f"it has {found.partitions}")
+        turn = next(self._turns) % found.partitions
+        records = {
+            "values": values,
+            "keys": keys,
+            "partitions": [partition] * size if partition is not None else
+            [turn] * size if keys is None else [turn if key is None else -1 for key in keys],
+            # librdkafka takes 0 for now.
+            "times_ms": [self._clock() // 1000] * size if timestamps_us is None else
+            [max(time_us // 1000, 1) for time_us in timestamps_us],
+            "headers": headers,
+        }  # fmt: skip
+        owned = self._owned.get(topic)
+        if owned is not None and partition == owned.number:
+            return self._send_to_own(owned, records)
+        return self._writer.send(Batch(found.full_name, size), topic, **records)
+
+    def _send_to_own(self, owned: Owned, records: dict[str, Any]) -> list[tuple[int, int]]:
+        topic = owned.topic
+        with owned.lock:
+            assert owned.writer is not None
+            try:
+                places = owned.writer.send(Batch(topic.full_name, len(records["values"])), **records)
+            except OwnershipLost:
+                with self._lock:
+                    self._owned.pop(topic.name, None)
+                owned.close()
+                raise
+        # Committed records are shown a moment after the answer; the sender reads its own at once.
+        last = max(offset for _, offset in places)
+        self._until(
+            lambda: self._bounds(topic, [owned.number])[owned.number][1] > last, f"send to topic {topic.name!r}"
+        )
+        return places
+
+    def read(
+        self, topic: str, partition: int, start: int, *, stop: int | None = None, max_messages: int = 10_000
+    ) -> Messages:
+        """See `Log.read`."""
+        found = self.topic(topic, max_age_s=KNOWN_S)
+        known = self._nexts.get((found.id, partition), -1)
+        if stop is None or stop > known or start > known:
+            first, after = self._bounds(found, [partition])[partition]
+            if not first <= start <= after:
+                raise OffsetOutOfRange(Partition(topic, partition, found.id), wanted=start, first=first, next=after)
+            stop = after if stop is None else min(stop, after)
+        try:
+            return self._readers.read(found.id, found.full_name, partition, start, stop=stop, max_messages=max_messages)
+        except OutOfRange:
+            first, after = self._bounds(found, [partition])[partition]
+            raise OffsetOutOfRange(
+                Partition(topic, partition, found.id), wanted=start, first=first, next=after
+            ) from None
+
+    # ---- groups
+
+    def subscribe(
+        self,
+        topic: str,
+        group: str,
+        *,
+        assigned: PartitionsCallback | None = None,
+        revoked: PartitionsCallback | None = None,
+        lost: PartitionsCallback | None = None,
+    ) -> KafkaConsumer:
+        """See `Log.subscribe`."""
+        consumer = KafkaConsumer(
+            self.broker,
+            self,
+            self.topic(topic),
+            group,
+            assigned=assigned,
+            revoked=revoked,
+            lost=lost,
+            session_timeout_s=self._session_timeout_s or 45.0,
+        )
+        self._consumers.add(consumer)
+        return consumer
+
+    def committed(self, topic: str, group: str) -> dict[int, int]:
+        """See `Log.committed`."""
+        return self.committed_by(self.topic(topic), group)
+
+    def committed_by(self, topic: Topic, group: str) -> dict[int, int]:
+        """The same, of a topic that was looked at."""
+        wanted = [TopicPartition(topic.full_name, number) for number in range(topic.partitions)]
+
+        def ask() -> Any:
+            request = [ConsumerGroupTopicPartitions(group, wanted)]
+            return self.broker.admin.list_consumer_group_offsets(request, request_timeout=self.broker.timeout_s)[group]
+
+        found = self.broker.ask_again(ask, f"look at the offsets of group {group!r}", topic=topic.name)
+        return {each.partition: each.offset for each in found.topic_partitions if each.offset >= 0}
+
+    # ---- own partitions
+
+    def own_partition(self, topic: str) -> int:
+        """See `Log.own_partition`."""
+        with self._lock:
+            if topic in self._owned:
+                return self._owned[topic].number
+            found = self.topic(topic)
+            while True:
+                living = living_owners(self.broker, found, list(range(found.partitions)))
+                for number in [number for number, owners in sorted(living.items()) if not owners]:
+                    owned = self._claimed(found, number)
+                    if owned is not None:
+                        self._owned[topic] = owned
+                        return number
+                found = self._grown(found)
+
+    def _claimed(self, topic: Topic, number: int) -> Owned | None:
+        owned = Owned(self.broker, topic, number, session_timeout_s=self._session_timeout_s or OWNER_TIMEOUT_S)
+        try:
+            if owned.is_mine():
+                owned.begin()
+                return owned
+        except BaseException:
+            owned.close()
+            raise
+        owned.close()
+        return None
+
+    def _grown(self, topic: Topic) -> Topic:
+        """The topic with one more partition; another process may have added it just now."""
+        wanted = topic.partitions + 1
+        asked = self.broker.admin.create_partitions(
+            [NewPartitions(topic.full_name, wanted)], request_timeout=self.broker.timeout_s
+        )[topic.full_name]
+        try:
+            self.broker.ask(asked, f"add a partition to topic {topic.name!r}", topic=topic.name)
+        except LogError as error:
+            if not is_kafka(error, "INVALID_PARTITIONS"):
+                raise
+        self._until(
+            lambda: self.partitions(topic.name) >= wanted and self._is_ready(topic.name),
+            f"add a partition to topic {topic.name!r}",
+        )
+        return self.topic(topic.name)
+
+    # ---- upkeep
+
+    def retain(self, topic: str, *, max_age_us: Micros | None = None, max_bytes: int | None = None) -> None:
+        """See `Log.retain`. Once, to the record; what is to hold for good are the topic's own settings in Kafka.
+
+        By size it reads each partition to weigh it.
+        """
+        found = self.topic(topic)
+        bounds = self._bounds(found, range(found.partitions))
+        before = {number: first for number, (first, _) in bounds.items()}
+        if max_age_us is not None:
+            for number, offset in self.offsets_at(topic, self._clock() - max_age_us).items():
+                before[number] = max(before[number], offset)
+        if max_bytes is not None:
+            for number, (first, after) in bounds.items():
+                before[number] = max(before[number], self._beyond(topic, number, first, after, max_bytes))
+        places = [TopicPartition(found.full_name, number, offset) for number, offset in before.items()]
+        asked = self.broker.admin.delete_records(places, request_timeout=self.broker.timeout_s)
+        for future in asked.values():
+            self.broker.ask(future, f"drop old records of topic {topic!r}", topic=topic)
+
+    def _beyond(self, topic: str, number: int, first: int, after: int, max_bytes: int) -> int:
+        """The first offset from which on a partition has no more than so many bytes."""
+        sizes: list[tuple[int, int]] = []
+        at = first
+        while len(messages := self.read(topic, number, at, stop=after)):
+            for offset, key, value in zip(messages.offsets.tolist(), messages.keys, messages.values, strict=True):
+                sizes.append((offset, len(key or b"") + len(value or b"")))
+            at = int(messages.offsets[-1]) + 1
+        left = sum(size for _, size in sizes)
+        for offset, size in sizes:
+            if left <= max_bytes:
+                return offset
+            left -= size
+        return after
+
+    def erase(self, topic: str, match: Callable[[bytes | None, bytes | None], bool]) -> int:
+        """Refused: Kafka's records cannot be rewritten.
+
+        Raises:
+            LogError: always.
+        """
+        raise LogError(
+            f"topic {topic!r} is on Kafka, which cannot destroy single records",
+            hint="they go when the topic's retention passes them (retention.ms), or, on a compacted topic, with a "
+            "tombstone for their key from whoever produces it",
+        )
+
+    # ---- the end
+
+    def close(self) -> None:
+        """See `Log.close`. Consumers are closed by whoever made them."""
+        with self._lock:
+            owned, readers, writer = list(self._owned.values()), self._readers, self._writer
+            self._begin_empty()
+        for each in owned:
+            each.close()
+        writer.close()
+        readers.close()
+
+    def _after_fork(self) -> None:
+        """Begin anew in a forked child: librdkafka's threads are not there, and ending its clients would hang."""
+        _left_to_parent.extend(self.broker.forget())
+        for consumer in list(self._consumers):
+            _left_to_parent.extend(consumer.forget())
+        for owned in self._owned.values():
+            _left_to_parent.extend(owned.forget())
+        _left_to_parent.extend([*self._readers.forget(), *self._writer.forget()])
+        self._begin_empty()
+
+
+OWNER_TIMEOUT_S = 10.0
+"""How long after its process died an own partition can be taken over."""
+
+
+_open_logs: weakref.WeakSet[KafkaLog] = weakref.WeakSet()
+_left_to_parent: list[Any] = []
+
+
+def _begin_anew_in_child() -> None:
+    for log in list(_open_logs):
+        log._after_fork()
+
+
+os.register_at_fork(after_in_child=_begin_anew_in_child)

@@ -1,0 +1,142 @@
+"""Reads a topic's partitions without a group: a few clients that are kept where their last reader stopped."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import OrderedDict
+from typing import Any
+
+from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
+
+from asof.log.kafka.cluster import Broker
+from asof.log.kafka.records import columns_of
+from asof.log.protocol import Messages
+
+KEPT = 4
+"""Readers that stay at their place; each has a few MB of what comes next at hand."""
+
+_STEP_S = 0.2
+
+
+class OutOfRange(Exception):
+    """The place is not in the partition; the log knows its bounds."""
+
+
+class Reader:
+    """One client, at one place of one partition at a time.
+
+    Attributes:
+        place: topic, partition and offset where it stands; what it holds comes next there.
+    """
+
+    def __init__(self, broker: Broker) -> None:
+        self._broker = broker
+        self.place: tuple[str, int, int] | None = None
+        # No record stands between the place and this offset.
+        self._passed = 0
+        self._held: list[Any] = []
+        self._consumer = broker.made(
+            Consumer,
+            group_id="asof.reader",
+            enable_auto_commit=False,
+            enable_auto_offset_store=False,
+            enable_partition_eof=True,
+            auto_offset_reset="error",
+            isolation_level="read_committed",
+            preset={"queued.max.messages.kbytes": 16384, "fetch.queue.backoff.ms": 20},
+        )
+
+    def read(self, topic: str, partition: int, start: int, *, stop: int, max_messages: int) -> Messages:
+        """Records from `start` on, below `stop`, which the partition has reached.
+
+        Raises:
+            OutOfRange: the place is not in the partition.
+            LogUnreachable: the broker does not answer.
+        """
+        if self.place != (topic, partition, start):
+            self._held, self._passed = [], start
+            self._consumer.assign([TopicPartition(topic, partition, start)])
+        self.place = None
+        deadline = time.monotonic() + self._broker.timeout_s
+        records: list[Any] = []
+        while not records and self._passed < stop:
+            came, self._held = self._held or self._came(max_messages, topic), []
+            if not came and time.monotonic() > deadline:
+                raise self._broker.unreachable(f"read topic {topic!r}")
+            for i, each in enumerate(came):
+                if each.error() is not None:
+                    self._passed = max(self._passed, self._end_of(each, topic))
+                elif each.offset() >= stop or len(records) == max_messages:
+                    self._held, self._passed = came[i:], each.offset()
+                    break
+                elif each.offset() >= start:
+                    records.append(each)
+                    self._passed = each.offset() + 1
+        # A reader goes on at the offset after its last record, whatever was passed over there.
+        self.place = (topic, partition, records[-1].offset() + 1 if records else start)
+        return columns_of(records)
+
+    def _came(self, max_messages: int, topic: str) -> list[Any]:
+        try:
+            first = self._consumer.poll(_STEP_S)
+            more = self._consumer.consume(max_messages - 1, 0) if first is not None and max_messages > 1 else []
+        except KafkaException as error:
+            raise self._broker.translated(error.args[0], f"read topic {topic!r}", topic=topic) from error
+        return [first, *more] if first is not None else []
+
+    def _end_of(self, event: Any, topic: str) -> int:
+        """The offset that a message without a record stands for."""
+        code = event.error().code()
+        if code == KafkaError._PARTITION_EOF:
+            return int(event.offset())
+        if code in (KafkaError._AUTO_OFFSET_RESET, KafkaError.OFFSET_OUT_OF_RANGE, KafkaError._LOG_TRUNCATION):
+            raise OutOfRange
+        if code in (KafkaError._TRANSPORT, KafkaError._ALL_BROKERS_DOWN, KafkaError._TIMED_OUT):
+            return -1
+        raise self._broker.translated(event.error(), f"read topic {topic!r}", topic=topic)
+
+    def close(self) -> None:
+        """End the client."""
+        self._consumer.close()
+
+
+class Readers:
+    """The readers of one log object. Safe to use from several threads."""
+
+    def __init__(self, broker: Broker) -> None:
+        self._broker = broker
+        self._lock = threading.Lock()
+        self._kept: OrderedDict[tuple[str, int, int], Reader] = OrderedDict()
+
+    def read(self, topic_id: str, topic: str, partition: int, start: int, *, stop: int, max_messages: int) -> Messages:
+        """See `Reader.read`."""
+        with self._lock:
+            reader = self._kept.pop((topic_id, partition, start), None)
+            if reader is None and len(self._kept) >= KEPT:
+                reader = self._kept.popitem(last=False)[1]
+        reader = reader or Reader(self._broker)
+        try:
+            messages = reader.read(topic, partition, start, stop=stop, max_messages=max_messages)
+        except BaseException:
+            reader.close()
+            raise
+        following = int(messages.offsets[-1]) + 1 if len(messages) else start
+        with self._lock:
+            replaced = self._kept.pop((topic_id, partition, following), None)
+            self._kept[topic_id, partition, following] = reader
+        if replaced is not None:
+            replaced.close()
+        return messages
+
+    def close(self) -> None:
+        """End all clients."""
+        with self._lock:
+            kept, self._kept = self._kept, OrderedDict()
+        for reader in kept.values():
+            reader.close()
+
+    def forget(self) -> list[Any]:
+        """Let go of the clients without ending them, for a forked child."""
+        kept, self._kept, self._lock = self._kept, OrderedDict(), threading.Lock()
+        return [reader._consumer for reader in kept.values()]

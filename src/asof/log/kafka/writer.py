@@ -1,0 +1,249 @@
+"""Writes to Kafka: one idempotent producer for all, and a transactional one for each partition that is owned."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from functools import partial
+from typing import Any
+
+from confluent_kafka import KafkaError, KafkaException, Producer
+
+from asof.log.kafka.cluster import Broker
+from asof.log.protocol import Headers, OwnershipLost
+
+_PRESET: dict[str, Any] = {
+    # As Kafka's own clients do, so that a key has the same partition whoever sends it.
+    "partitioner": "murmur2_random",
+    "compression.type": "lz4",
+    "queue.buffering.max.messages": 1_000_000,
+    "queue.buffering.max.kbytes": 262_144,
+    # How large a message may be is the topic's to say.
+    "message.max.bytes": 100_000_000,
+    "linger.ms": 5,
+}
+
+NEWS_S = 5.0
+"""How long a partition may take to become known to a producer after it was added."""
+
+_FENCED = {
+    KafkaError._FENCED, KafkaError.PRODUCER_FENCED, KafkaError.INVALID_PRODUCER_EPOCH,
+    KafkaError.INVALID_PRODUCER_ID_MAPPING, KafkaError.TRANSACTION_COORDINATOR_FENCED,
+}  # fmt: skip
+
+
+@contextmanager
+def _raised_plainly() -> Iterator[None]:
+    """A fatal error of the client that came between two callbacks, as the error that it is."""
+    try:
+        yield
+    except SystemError as error:
+        if isinstance(error.__cause__, KafkaException):
+            raise error.__cause__ from None
+        raise
+
+
+class Batch:
+    """Records on their way, and where each arrived."""
+
+    def __init__(self, topic: str, size: int) -> None:
+        self.topic = topic
+        self.places: list[tuple[int, int] | None] = [None] * size
+        self.error: KafkaError | None = None
+        self.left = size
+
+    def send(
+        self,
+        producer: Producer,
+        values: Sequence[bytes | None],
+        *,
+        keys: Sequence[bytes | None] | None,
+        partitions: Sequence[int],
+        times_ms: Sequence[int] | None,
+        headers: Sequence[Headers] | None,
+    ) -> None:
+        """Hand all records to the producer; -1 as a partition leaves the choice to the key."""
+        deadline = time.monotonic() + NEWS_S
+        for i, value in enumerate(values):
+            more: dict[str, Any] = {}
+            if keys is not None:
+                more["key"] = keys[i]
+            if headers is not None and headers[i]:
+                more["headers"] = list(headers[i])
+            if times_ms is not None:
+                more["timestamp"] = times_ms[i]
+            while True:
+                try:
+                    producer.produce(
+                        self.topic, value, partition=partitions[i], on_delivery=partial(self._arrived, i), **more
+                    )
+                    break
+                except BufferError:
+                    producer.poll(0.1)
+                except KafkaException as error:
+                    if error.args[0].code() != KafkaError._UNKNOWN_PARTITION or time.monotonic() > deadline:
+                        raise
+                    # Added since this producer looked at the topic.
+                    producer.list_topics(self.topic, timeout=NEWS_S)
+
+    def _arrived(self, index: int, error: KafkaError | None, message: Any) -> None:
+        self.left -= 1
+        if error is not None:
+            self.error = self.error or error
+        else:
+            self.places[index] = (message.partition(), message.offset())
+
+    @property
+    def arrived(self) -> list[tuple[int, int]]:
+        """Per record its partition and offset."""
+        return [place for place in self.places if place is not None]
+
+
+class SharedWriter:
+    """Sends to any partition; what arrived twice by a retry counts once. Safe to use from several threads."""
+
+    def __init__(self, broker: Broker) -> None:
+        self._broker = broker
+        self._lock = threading.Lock()
+        self._producer: Any = None
+
+    def send(self, batch: Batch, shown: str, **records: Any) -> list[tuple[int, int]]:
+        """Send a batch, and wait until every replica in sync has it.
+
+        Args:
+            shown: the topic's name in messages.
+
+        Raises:
+            LogError: none of it, or it is not known what of it, was written.
+        """
+        with self._lock:
+            if self._producer is None:
+                self._producer = self._broker.made(
+                    Producer, enable_idempotence=True, acks="all",
+                    preset={**_PRESET, "message.timeout.ms": int(self._broker.timeout_s * 1000)},
+                )  # fmt: skip
+            producer = self._producer
+        doing = f"send to topic {shown!r}"
+        deadline = time.monotonic() + self._broker.timeout_s + 5
+        try:
+            with _raised_plainly():
+                batch.send(producer, **records)
+                while batch.left and time.monotonic() < deadline:
+                    producer.flush(0.2)
+        except KafkaException as error:
+            self._drop(producer, error.args[0])
+            raise self._broker.translated(error.args[0], doing, topic=shown) from error
+        if batch.error is not None:
+            self._drop(producer, batch.error)
+            raise self._broker.translated(batch.error, doing, topic=shown)
+        if batch.left:
+            raise self._broker.unreachable(doing)
+        return batch.arrived
+
+    def _drop(self, producer: Any, error: KafkaError) -> None:
+        """A producer that met a fatal error sends nothing any more."""
+        if error.fatal() or error.code() == KafkaError._FATAL:
+            with self._lock:
+                if self._producer is producer:
+                    self._producer = None
+
+    def close(self) -> None:
+        """Wait for what is on its way."""
+        with self._lock:
+            producer, self._producer = self._producer, None
+        if producer is not None:
+            producer.flush(self._broker.timeout_s)
+
+    def forget(self) -> list[Any]:
+        """Let go of the producer without ending it, for a forked child."""
+        producer, self._producer, self._lock = self._producer, None, threading.Lock()
+        return [producer]
+
+
+class OwnWriter:
+    """Sends to one owned partition, each batch whole or not at all; whoever owns it next ends this one's writing.
+
+    Args:
+        identity: the transactional id that all owners of the partition use in turn.
+        is_owner: asked before a failed send is followed by another: whoever took the partition over meanwhile would
+            be fenced by that one.
+    """
+
+    def __init__(self, broker: Broker, identity: str, *, topic: str, number: int, is_owner: Callable[[], bool]) -> None:
+        self._broker, self._identity, self._is_owner = broker, identity, is_owner
+        self._topic, self._number = topic, number
+        self._producer: Any = None
+        self._begin()
+
+    def _begin(self) -> None:
+        """Fence earlier owners, and end what they left open."""
+        producer = self._broker.made(
+            Producer, transactional_id=self._identity, enable_idempotence=True, acks="all",
+            preset={**_PRESET, "transaction.timeout.ms": 60_000},
+        )  # fmt: skip
+        deadline = time.monotonic() + self._broker.timeout_s
+        while True:
+            try:
+                producer.init_transactions(max(deadline - time.monotonic(), 1.0))
+                break
+            except KafkaException as error:
+                if not error.args[0].retriable() or time.monotonic() > deadline:
+                    raise self._broker.translated(error.args[0], f"write to topic {self._topic!r}") from error
+        self._producer = producer
+
+    def send(self, batch: Batch, **records: Any) -> list[tuple[int, int]]:
+        """Send a batch as one transaction.
+
+        Raises:
+            OwnershipLost: another owns the partition by now; nothing was written.
+            LogError: nothing was written, or it is not known whether it was.
+        """
+        doing = f"send to topic {self._topic!r}"
+        if self._producer is None:
+            if not self._is_owner():
+                raise OwnershipLost(self._topic, self._number)
+            self._begin()
+        producer = self._producer
+        timeout_s = self._broker.timeout_s
+        try:
+            with _raised_plainly():
+                producer.begin_transaction()
+                batch.send(producer, **records)
+                producer.flush(timeout_s)
+                if batch.error is not None or batch.left:
+                    raise KafkaException(batch.error or KafkaError(KafkaError._TIMED_OUT))
+                self._commit(producer, timeout_s)
+        except KafkaException as error:
+            self._give_up(producer, error.args[0])
+            if error.args[0].code() in _FENCED:
+                raise OwnershipLost(self._topic, self._number) from error
+            raise self._broker.translated(error.args[0], doing, topic=self._topic) from error
+        return batch.arrived
+
+    def _commit(self, producer: Any, timeout_s: float) -> None:
+        deadline = time.monotonic() + timeout_s
+        while True:
+            try:
+                producer.commit_transaction(max(deadline - time.monotonic(), 0.1))
+                return
+            except KafkaException as error:
+                if not error.args[0].retriable() or time.monotonic() > deadline:
+                    raise
+
+    def _give_up(self, producer: Any, error: KafkaError) -> None:
+        """Abort where that is still possible; the next send begins anew, which ends what is left open."""
+        self._producer = None
+        if error.code() not in _FENCED and not error.fatal():
+            with suppress(KafkaException):
+                producer.abort_transaction(2.0)
+
+    def close(self) -> None:
+        """Let go; every batch is complete already."""
+        self._producer = None
+
+    def forget(self) -> list[Any]:
+        """Let go of the producer without ending it, for a forked child."""
+        producer, self._producer = self._producer, None
+        return [producer]

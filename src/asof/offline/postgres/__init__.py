@@ -1,0 +1,5 @@
+"""The offline store that computes inside a PostgreSQL database."""
+
+from asof.offline.postgres.engine import PostgresOffline
+
+__all__ = ["PostgresOffline"]

@@ -1,0 +1,283 @@
+"""One transaction in Postgres for one read: inputs by name, temporary tables, answers as a stream of Arrow."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any, TypeAlias
+
+import pyarrow as pa
+import pyarrow.csv
+import pyarrow.dataset
+from adbc_driver_manager import dbapi as adbc
+
+from asof.connections.postgres.database import Postgres, translate
+from asof.connections.postgres.errors import is_driver_error, own_words, sqlstate
+from asof.errors import AsofError, EntityFrameError, Interrupted, SourceError
+from asof.offline.postgres.arrow import columns_sql, plain_column, plain_field, sql_type_of, travelling
+from asof.sources.protocol import Batches, Files, Input, Need, Relation
+from asof.sql.duckdb.dialect import quote
+from asof.sql.source_rows import ROW
+
+_INDEXES = """
+SELECT array_agg(a.attname::text ORDER BY k.place)
+FROM pg_catalog.pg_index i
+CROSS JOIN LATERAL unnest(i.indkey::int2[]) WITH ORDINALITY AS k(attnum, place)
+JOIN pg_catalog.pg_attribute a ON a.attrelid = i.indrelid AND a.attnum = k.attnum
+JOIN pg_catalog.pg_class c ON c.oid = i.indexrelid
+JOIN pg_catalog.pg_am m ON m.oid = c.relam
+WHERE i.indrelid = to_regclass({}) AND i.indisvalid AND i.indpred IS NULL AND i.indexprs IS NULL
+  AND m.amname = 'btree' AND k.place <= i.indnkeyatts
+GROUP BY i.indexrelid
+"""
+
+Given: TypeAlias = Input | pa.Table | None
+
+
+class Session:
+    """A transaction that sees one moment; nothing of it is left afterwards.
+
+    Args:
+        settings: of the server, for this transaction.
+    """
+
+    def __init__(self, database: Postgres, cursor: adbc.Cursor, settings: Mapping[str, str]) -> None:
+        self._database = database
+        self._cursor = cursor
+        self._exposed: dict[str, str] = {}
+        self._columns: dict[str, str] = {}
+        self._shipped = 0
+        self.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ")
+        # An index scan per row is planned once and runs a million times: what is compiled or shared costs more, and so
+        # do statistics that tell more of a temporary table than how large it is.
+        values = {"jit": "off", "max_parallel_workers_per_gather": "0", "enable_memoize": "off",
+                  "join_collapse_limit": "1", "synchronize_seqscans": "off",
+                  "default_statistics_target": "10", **settings}  # fmt: skip
+        self.execute(f"SELECT {', '.join(f'set_config({text(k)}, {text(v)}, true)' for k, v in values.items())}")
+
+    # -- statements ---------------------------------------------------------------------------------------------------
+
+    def execute(self, statement: str) -> None:
+        self._cursor.execute(statement)
+
+    def values(self, statement: str) -> list[Any]:
+        """The first column of the answer, or its first row where it is one."""
+        self._cursor.execute(statement)
+        rows = self._cursor.fetch_arrow_table()
+        return [value for column in rows.columns for value in column.to_pylist()]
+
+    def described(self, select: str) -> pa.Schema:
+        """The columns that a SELECT answers, as the driver names their types; nothing runs."""
+        schema: pa.Schema = self._cursor.adbc_execute_schema(select)
+        return schema
+
+    def stream(self, select: str) -> tuple[pa.Schema, Iterator[pa.RecordBatch]]:
+        """The answer in batches, in Arrow's own types."""
+        self._cursor.execute(select)
+        reader = self._cursor.fetch_record_batch()
+        schema = pa.schema([plain_field(each) for each in reader.schema])
+
+        def batches() -> Iterator[pa.RecordBatch]:
+            for batch in reader:
+                columns = [plain_column(each, field.type) for each, field in zip(batch.columns, schema)]
+                yield pa.RecordBatch.from_arrays(columns, schema=schema)
+
+        return schema, batches()
+
+    def table(self, select: str) -> pa.Table:
+        """The whole answer, in Arrow's own types."""
+        schema, batches = self.stream(select)
+        return pa.Table.from_batches(batches, schema)
+
+    @contextmanager
+    def read_only(self) -> Iterator[None]:
+        """Nothing can be written to a table that stays, whatever functions the text inside calls."""
+        self.execute("SAVEPOINT asof_user")
+        self.execute("SET TRANSACTION READ ONLY")
+        yield
+        self.execute("RELEASE SAVEPOINT asof_user")
+
+    # -- inputs -------------------------------------------------------------------------------------------------------
+
+    def expose(self, name: str, given: Given, *, columns: Sequence[str] = (), describe_only: bool = False) -> str:
+        """Make an input visible to texts under its name; its term for a FROM clause.
+
+        Args:
+            columns: those that are needed of what is shipped; all where empty.
+            describe_only: no row is shipped, since only types are asked for.
+        """
+        known = self.relation(given)
+        if not known:
+            assert given is not None
+            known = self.ship(rows_of(given, columns), describe_only=describe_only, numbered=isinstance(given, Files))
+        self._exposed[name] = known
+        return known
+
+    def relation(self, given: Given) -> str:
+        """The input's own term for a FROM clause, where it stands in this database; else empty."""
+        return relation_in(self._database, given)
+
+    def ship(self, rows: pa.RecordBatchReader, *, describe_only: bool = False, numbered: bool = False) -> str:
+        """Put rows into a temporary table; its name."""
+        self._shipped += 1
+        name = f"asof_input_{self._shipped}"
+        empty = rows.schema.empty_table()
+        columns = [(each, travelling(empty[each], each)[1]) for each in empty.column_names]
+        number = [(ROW, "bigint")] if numbered else []
+        if numbered:
+            # Texts of users see the file's own columns alone.
+            self._columns[name] = ", ".join(quote(each) for each, _ in columns)
+        self.execute(f"CREATE TEMP TABLE {name} ({columns_sql([*columns, *number])}) ON COMMIT DROP")
+        if not describe_only:
+            self.copy(name, rows, numbered=numbered)
+            self.execute(f"ANALYZE {name}")
+        return name
+
+    def copy(self, name: str, rows: pa.RecordBatchReader | pa.Table, *, numbered: bool = False) -> None:
+        """Append rows to a temporary table, binary and columnar."""
+        reader = rows.to_reader() if isinstance(rows, pa.Table) else rows
+
+        def pieces() -> Iterator[pa.RecordBatch]:
+            at = 0
+            for batch in reader:
+                yield from _travelling(pa.Table.from_batches([batch]), at if numbered else None).to_batches()
+                at += batch.num_rows
+
+        empty = _travelling(reader.schema.empty_table(), 0 if numbered else None)
+        stream = pa.RecordBatchReader.from_batches(empty.schema, pieces())
+        self._cursor.adbc_ingest(name, stream, mode="append", temporary=True)
+
+    def with_inputs(self, select: str, *, whole: bool = True) -> str:
+        """The text over the inputs by name; they hide tables that are called so."""
+        names = ", ".join(
+            f"{quote(name)} AS NOT MATERIALIZED (SELECT {self._columns.get(term, '*')} FROM {aliased(term)})"
+            for name, term in self._exposed.items()
+        )
+        inner = f"SELECT * FROM (\n{select}\n) AS asof_q" if whole else select
+        return f"WITH {names}\n{inner}" if names else inner
+
+    def indexes(self, term: str) -> tuple[tuple[str, ...], ...]:
+        """The columns of each index of a table; none of a query."""
+        if term.lstrip().startswith("("):
+            return ()
+        return tuple(tuple(each) for each in self.values(_INDEXES.format(text(term))) if each)
+
+    def sql_types(self, term: str) -> dict[str, str]:
+        """The columns of a FROM term, and the catalog's names of their types."""
+        schema = self.described(f"SELECT * FROM {aliased(term)} LIMIT 0")
+        return {field.name: sql_type_of(field) for field in schema}
+
+
+def relation_in(database: Postgres, given: Given) -> str:
+    """What stands for an input in a FROM clause of the database; empty where it is not there, as it is read here."""
+    if isinstance(given, Relation):
+        return given.name
+    if not isinstance(given, Batches) or given.database is None:
+        return ""
+    own: Any = getattr(given.database, "database", given.database)
+    if own.identity != database.identity:
+        return ""
+    # A name without a schema means the same table only where it is looked up in the same schemas.
+    qualified = re.fullmatch(r'"([^"]|"")+"(\."([^"]|"")+")+', given.relation)
+    return given.relation if getattr(own, "schema", None) == database.schema or qualified else ""
+
+
+def aliased(term: str) -> str:
+    """A FROM term with an alias, which a query needs."""
+    return term if re.search(r"\bAS \w+$", term) else f"{term} AS asof_r"
+
+
+def text(value: str) -> str:
+    return "'" + value.replace("'", "''") + "'"
+
+
+def rows_of(given: Given, columns: Sequence[str] = ()) -> pa.RecordBatchReader:
+    """The rows of an input that is elsewhere, to be shipped."""
+    if isinstance(given, pa.Table):
+        rows = given
+        return (rows.select([name for name in rows.column_names if name in columns]) if columns else rows).to_reader()
+    if isinstance(given, Batches):
+        return given.open(Need([name for name in given.schema.names if not columns or name in columns]))
+    assert isinstance(given, Files)
+    try:
+        found = pa.dataset.dataset(list(given.paths), format=given.format)
+        chosen = [name for name in found.schema.names if not columns or name in columns]
+        return found.scanner(columns=chosen, use_threads=False).to_reader()
+    except (OSError, pa.ArrowInvalid) as error:
+        raise SourceError(
+            f"file {given.paths[0]!r} cannot be read: {str(error).splitlines()[0]}",
+            hint="check that the files are there and whole",
+        ) from error
+
+
+def _travelling(table: pa.Table, first: int | None) -> pa.Table:
+    """Rows in the form that travels.
+
+    Args:
+        first: the number of the first, if rows are numbered.
+    """
+    made = {name: travelling(table[name], name)[0] for name in table.column_names}
+    if first is not None:
+        made[ROW] = pa.chunked_array([pa.array(range(first, first + table.num_rows), pa.int64())])
+    return pa.table(made)
+
+
+@contextmanager
+def session(database: Postgres, what: str, settings: Mapping[str, str], *, user_sql: bool = False) -> Iterator[Session]:
+    """A transaction of its own.
+
+    Args:
+        what: what is being done, for messages.
+        user_sql: whether the text is the user's, so that a mistake in it is theirs.
+    """
+    with database.arrow(what) as connection, connection.cursor() as cursor:
+        try:
+            yield Session(database, cursor, settings)
+        except (adbc.Error, OSError) as error:
+            if not is_driver_error(error):
+                raise
+            raise _ours(error, database, what, user_sql=user_sql) from error
+
+
+def _ours(error: Exception, database: Postgres, what: str, *, user_sql: bool) -> AsofError:
+    said, state = str(error), sqlstate(error)
+    if "canceling statement due to user request" in said:
+        return Interrupted("the query was interrupted")
+    own = own_words(error)
+    if own:
+        return SourceError(own, hint="declare the column as the type that it has, or mend the value")
+    if user_sql and 'encoding "UTF8": 0x00' in said:
+        return EntityFrameError(
+            "the entity frame has text with a NUL character, which PostgreSQL cannot take",
+            hint="take NUL characters out of its texts",
+        )
+    if user_sql and state.startswith(("0A", "21", "22", "25", "42")):
+        hint = _hint(said) or "check the names of tables and columns"
+        return EntityFrameError(f"{what}: {_pointed(said)}", hint=hint)
+    if state.startswith("22"):
+        problem = _pointed(said).splitlines()[0]
+        return SourceError(
+            f"{what}: a value cannot be converted: {problem}",
+            hint="declare the column as the type that it has, or mend the value",
+        )
+    return translate(error, what, database.place)
+
+
+def _pointed(said: str) -> str:
+    """The server's message with its line of the text and the caret below the place."""
+    after = said.partition("ERROR:")[2] or said
+    lines = [line.rstrip() for line in after.split(". SQLSTATE")[0].splitlines() if line.strip()]
+    kept = [lines[0].strip()]
+    for at, line in enumerate(lines):
+        if line.startswith("LINE ") and at + 1 < len(lines):
+            kept += [f"    {line}", f"    {lines[at + 1]}"]
+    return "\n".join(kept)
+
+
+def _hint(said: str) -> str:
+    found = re.search(r"HINT:\s+(.*)", said)
+    return found.group(1).strip() if found else ""
+
+
+__all__ = ["Given", "Session", "aliased", "relation_in", "rows_of", "session", "text"]

@@ -1,0 +1,420 @@
+"""The online store in PostgreSQL: a table per view generation, set-based conditional writes, reads in one statement.
+
+What `write` has answered is durable as far as the server's own commits are (`synchronous_commit`, which is asked for).
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
+from typing import Any, TypeVar
+from weakref import WeakKeyDictionary
+
+import numpy as np
+import psycopg
+
+from asof.connections.postgres.database import Postgres, only_row
+from asof.connections.postgres.schema import lock, migrate, schema_of
+from asof.errors import StorageError
+from asof.online.postgres import statements
+from asof.online.postgres.statements import ByteaArray, Int8Array
+from asof.online.protocol import (
+    NO_ROW,
+    Condition,
+    Facts,
+    Lookup,
+    Newest,
+    Row,
+    ScannedRow,
+    StoreReplaced,
+    Table,
+    check_write,
+)
+from asof.timing import Micros
+
+WHAT = "online store"
+ROWS_PER_STATEMENT = 5_000
+BYTES_PER_STATEMENT = 16 << 20
+"""A statement ends at whichever comes first, so that others get their turn at the rows."""
+
+T = TypeVar("T")
+
+
+class PostgresOnlineStore:
+    """An `OnlineStore` in a PostgreSQL database, for any number of projects, threads, processes and machines.
+
+    Everything is read from the primary: a replica that lags behind would answer what was replaced already.
+
+    Args:
+        statement_timeout_s: how long a statement may take; all are short.
+        options: how the database is reached (`asof.connections.postgres.database.Postgres`).
+    """
+
+    def __init__(self, url: str = "", *, statement_timeout_s: float = 30.0, **options: Any) -> None:
+        self._database = Postgres(
+            url, **options, statement_timeout_s=statement_timeout_s, label="online_store", kind=StorageError
+        )
+        self._schema = schema_of(self._database)
+        # Numbers of tables that exist or have existed; never used again, so a stale one is noticed.
+        self._ids: dict[Table, int] = {}
+        self._incarnations: WeakKeyDictionary[psycopg.Connection[Any], str] = WeakKeyDictionary()
+
+    # Tables
+
+    def prepare(self, table: Table) -> None:
+        """See `OnlineStore.prepare`."""
+        with self._database.transaction(WHAT) as connection:
+            migrate(self._database, connection, part="online", steps=statements.STEPS, what=WHAT)
+            lock(connection, f"{self._schema}.online_tables")
+            found = connection.execute(self._text(statements.FIND), table[:3]).fetchone()
+            if found is None:
+                (id,) = only_row(connection.execute(self._text(statements.ADD), table))
+                mark = statements.MARKS[table.kind]
+                connection.execute(statements.ROWS.format(rows=self._rows(id), mark=mark))
+            elif found[1] != table.kind:
+                raise StorageError(
+                    f"online table {table} exists with kind {found[1]!r}, not {table.kind!r}, in "
+                    f"{self._database.place.address}",
+                    hint="give the new kind a new generation, or drop the table first",
+                )
+
+    def tables(self, project: str) -> list[Table]:
+        """See `OnlineStore.tables`."""
+        none: list[Any] = []
+        rows = self._look(lambda db: db.execute(self._text(statements.ALL), (project,)).fetchall(), absent=none)
+        return [Table(*row) for row in rows]
+
+    def drop(self, table: Table) -> None:
+        """See `OnlineStore.drop`."""
+
+        def work(db: psycopg.Connection[Any]) -> None:
+            with db.transaction():
+                lock(db, f"{self._schema}.online_tables")
+                found = db.execute(self._text(statements.FIND), table[:3]).fetchone()
+                if found is not None:
+                    db.execute(f"DELETE FROM {self._schema}.online_tables WHERE id = %s", (found[0],))
+                    db.execute(f"DROP TABLE {self._rows(found[0])}")
+
+        self._look(work, absent=None)
+        self._ids.pop(table, None)
+
+    def drop_project(self, project: str) -> None:
+        """See `OnlineStore.drop_project`."""
+        for table in self.tables(project):
+            self.drop(table)
+
+    # Rows
+
+    def write(
+        self,
+        table: Table,
+        keys: Sequence[bytes],
+        values: Sequence[bytes],
+        *,
+        condition: Condition,
+        expires_at: Sequence[Micros | None] | None = None,
+    ) -> list[bool]:
+        """See `OnlineStore.write`. Rows become visible in pieces of `ROWS_PER_STATEMENT`."""
+        check_write(table, keys, values, condition, expires_at)
+        expiry = statements.expiries(expires_at, len(keys))
+        kept = [False] * len(keys)
+        for places in _pieces(keys, values):
+            piece = _Piece([keys[at] for at in places], [values[at] for at in places], [expiry[at] for at in places])
+            if isinstance(condition, Newest):
+                versions = [condition.versions[at] for at in places]
+                keep = partial(self._keep_newest, piece=piece, versions=versions)
+            else:
+                tokens = [condition.tokens[at] for at in places]
+                keep = partial(self._keep_unchanged, piece=piece, tokens=tokens, within=condition.within)
+            done = self._change(table, keep)
+            for at, key in zip(places, piece.keys, strict=True):
+                kept[at] = key in done
+        return kept
+
+    def read(self, lookups: Sequence[Lookup]) -> list[list[Row | None]]:
+        """See `OnlineStore.read`: one statement, so all lookups see one moment."""
+        answers: list[list[Row | None]] = [[None] * len(keys) for _, keys in lookups]
+        none: list[Any] = []
+        for row in self._look(lambda db: self._read(db, lookups), absent=none):
+            place, at, value, version, token = row
+            answers[place][at - 1] = (value, version if token is None else token)
+        return answers
+
+    def _read(self, db: psycopg.Connection[Any], lookups: Sequence[Lookup]) -> list[Any]:
+        shape, arrays = [], []
+        for place, (table, keys) in enumerate(lookups):
+            id = self._ids.get(table) or self._learn(db, table)
+            if id is not None and len(keys):
+                shape.append((place, id, table.kind))
+                arrays.append(ByteaArray.of(keys))
+        if not shape:
+            return []
+        return db.cursor(binary=True).execute(statements.select(self._schema, tuple(shape)), arrays).fetchall()
+
+    def scan(self, table: Table, *, after: bytes | None = None, limit: int = 1000) -> list[ScannedRow]:
+        """See `OnlineStore.scan`."""
+        mark = "version" if table.kind == "latest" else "token"
+
+        def work(db: psycopg.Connection[Any], id: int) -> list[ScannedRow]:
+            text = statements.SCAN_FIRST if after is None else statements.SCAN
+            arguments = (limit,) if after is None else (after, limit)
+            query = text.format(rows=self._rows(id), mark=mark)
+            return db.cursor(binary=True).execute(query, arguments).fetchall()
+
+        return self._look_at(table, work, absent=[])
+
+    def delete(self, table: Table, keys: Sequence[bytes]) -> int:
+        """See `OnlineStore.delete`."""
+        deleted = 0
+        for start in range(0, len(keys), ROWS_PER_STATEMENT):
+            piece = ByteaArray.of(keys[start : start + ROWS_PER_STATEMENT])
+            deleted += self._look_at(table, partial(self._delete, piece=piece), absent=0)
+        return deleted
+
+    def delete_expired(self, project: str, now_us: Micros) -> int:
+        """See `OnlineStore.delete_expired`. Looks through all rows, in the order of keys and in short statements."""
+        deleted = 0
+        for table in self.tables(project):
+            after: bytes | None = b""
+            while after is not None:
+                work = partial(self._delete_expired, after=after, now_us=now_us)
+                nothing: tuple[int, bytes | None] = (0, None)
+                done, after = self._look_at(table, work, absent=nothing)
+                deleted += done
+        return deleted
+
+    def _delete_expired(
+        self, db: psycopg.Connection[Any], id: int, *, after: bytes, now_us: Micros
+    ) -> tuple[int, bytes | None]:
+        """Delete what is due of the next keys; the last of these keys, None at the end."""
+        row = db.execute(self._for(statements.PAGE_END, id), (after, ROWS_PER_STATEMENT - 1), binary=True).fetchone()
+        end = row[0] if row else None
+        text = self._for(statements.DELETE_EXPIRED, id).replace("{end}", "AND key <= %(end)s" if row else "")
+        return db.execute(text, {"after": after, "end": end, "now": now_us}).rowcount, end
+
+    def _delete(self, db: psycopg.Connection[Any], id: int, *, piece: ByteaArray) -> int:
+        return db.execute(self._for(statements.DELETE, id), (piece,)).rowcount
+
+    # Progress
+
+    def write_progress(self, table: Table, facts: Facts, *, within: str = "") -> None:
+        """See `OnlineStore.write_progress`."""
+        names = sorted(facts)
+        numbers = [value if isinstance(value, int) else None for value in (facts[name] for name in names)]
+        words = [value if isinstance(value, str) else None for value in (facts[name] for name in names)]
+
+        def work(db: psycopg.Connection[Any], id: int) -> None:
+            self._refuse_replaced(db, within)
+            try:
+                db.execute(self._text(statements.WRITE_PROGRESS), (id, names, numbers, words))
+            except psycopg.errors.ForeignKeyViolation as error:
+                raise psycopg.errors.UndefinedTable(str(error)) from error
+
+        self._change(table, work)
+
+    def progress(self, table: Table) -> dict[str, str | int]:
+        """See `OnlineStore.progress`."""
+
+        def work(db: psycopg.Connection[Any], id: int) -> list[Any]:
+            return db.execute(self._text(statements.PROGRESS), (id,)).fetchall()
+
+        # Asked by name each time: a table that was made again has a new number.
+        self._ids.pop(table, None)
+        none: list[Any] = []
+        rows = self._look_at(table, work, absent=none)
+        return {name: words if number is None else number for name, number, words in rows}
+
+    # The server
+
+    def incarnation(self) -> str:
+        """See `OnlineStore.incarnation`: another one after a standby took over."""
+        with self._database.connection(WHAT) as db:
+            return self._incarnation(db)
+
+    def warnings(self) -> list[str]:
+        """See `OnlineStore.warnings`."""
+        with self._database.connection(WHAT) as db:
+            fsync, pages, is_standby = only_row(db.execute(statements.WARNINGS))
+        found = []
+        if fsync == "off":
+            found.append("fsync is off: rows that were written may be lost when the machine stops")
+        if pages == "off":
+            found.append("full_page_writes is off: rows may be damaged when the machine stops")
+        if is_standby:
+            found.append("the server is a standby: nothing can be written to it")
+        return found
+
+    def ping(self) -> str:
+        """See `OnlineStore.ping`."""
+
+        def count(db: psycopg.Connection[Any]) -> int:
+            return int(only_row(db.execute(f"SELECT count(*) FROM {self._schema}.online_tables"))[0])
+
+        with self._database.connection(WHAT) as db:
+            version = db.info.parameter_status("server_version") or ""
+        tables = self._look(count, absent=0)
+        return f"{self._database.place.address}, version {version.split()[0]}, {tables} tables"
+
+    def close(self) -> None:
+        """See `OnlineStore.close`."""
+        self._database.close()
+
+    # One piece of a write
+
+    def _keep_newest(
+        self, db: psycopg.Connection[Any], id: int, *, piece: _Piece, versions: Sequence[bytes]
+    ) -> set[bytes]:
+        query = self._for(statements.KEEP_NEWEST, id)
+        columns = (piece.key_array, ByteaArray.of(versions), piece.expiry_array, piece.value_array)
+        return {key for (key,) in db.cursor(binary=True).execute(query, columns)}
+
+    def _keep_unchanged(
+        self, db: psycopg.Connection[Any], id: int, *, piece: _Piece, tokens: Sequence[int], within: str
+    ) -> set[bytes]:
+        self._refuse_replaced(db, within)
+        new = [at for at, token in enumerate(tokens) if token == NO_ROW]
+        old = [at for at, token in enumerate(tokens) if token != NO_ROW]
+        kept: set[bytes] = set()
+        for places, text in ((new, statements.KEEP_NEW), (old, statements.KEEP_UNCHANGED)):
+            if not places:
+                continue
+            part = piece if len(places) == len(tokens) else piece.take(places)
+            columns = [part.key_array, Int8Array.of(_fresh_tokens(len(places))), part.expiry_array, part.value_array]
+            if text is statements.KEEP_UNCHANGED:
+                columns.append(Int8Array.of([tokens[at] for at in places]))
+            kept.update(key for (key,) in db.cursor(binary=True).execute(self._for(text, id), columns))
+        return kept
+
+    def _refuse_replaced(self, db: psycopg.Connection[Any], within: str) -> None:
+        if within and self._incarnation(db) != within:
+            raise StoreReplaced(
+                f"online store: {self._database.place.address} is served by another server than before, which may lack "
+                "the last writes", hint="read progress again; a worker does so by itself",
+            )  # fmt: skip
+
+    def _incarnation(self, db: psycopg.Connection[Any]) -> str:
+        # A session that can write stays with its server; only a pooler may change the server behind it.
+        known = None if self._database.pgbouncer else self._incarnations.get(db)
+        if known is None:
+            (known,) = only_row(db.execute(statements.INCARNATION))
+            self._incarnations[db] = known
+        return known
+
+    # Tables by their numbers
+
+    def _text(self, text: str) -> str:
+        return text.replace("{schema}", self._schema)
+
+    def _rows(self, id: int) -> str:
+        return f"{self._schema}.online_{id}"
+
+    def _for(self, text: str, id: int) -> str:
+        return text.replace("{rows}", self._rows(id))
+
+    def _learn(self, db: psycopg.Connection[Any], table: Table) -> int | None:
+        found = db.execute(self._text(statements.FIND), table[:3]).fetchone()
+        if found is None or found[1] != table.kind:
+            return None
+        self._ids[table] = found[0]
+        return int(found[0])
+
+    def _change(self, table: Table, work: Callable[[psycopg.Connection[Any], int], T]) -> T:
+        """Run `work` with the table's number, in a statement of its own.
+
+        Raises:
+            StorageError: the table was never prepared, or was dropped.
+        """
+
+        def refuse() -> T:
+            raise StorageError(
+                f"online table {table} was never prepared, or was dropped, in {self._database.place.address}",
+                hint="run `asof apply`",
+            )
+
+        return self._with_id(table, work, refuse)
+
+    def _look_at(self, table: Table, work: Callable[[psycopg.Connection[Any], int], T], *, absent: T) -> T:
+        return self._with_id(table, work, lambda: absent)
+
+    def _with_id(
+        self, table: Table, work: Callable[[psycopg.Connection[Any], int], T], otherwise: Callable[[], T]
+    ) -> T:
+        missing = object()
+
+        def known(db: psycopg.Connection[Any]) -> Any:
+            id = self._ids.get(table) or self._learn(db, table)
+            return missing if id is None else work(db, id)
+
+        found: Any = self._look(known, absent=missing)
+        return otherwise() if found is missing else found
+
+    def _look(self, work: Callable[[psycopg.Connection[Any]], T], *, absent: T) -> T:
+        """Run `work`; again where a table was dropped (and perhaps made again) since its number was learnt."""
+        for _ in range(3):
+            try:
+                with self._database.connection(WHAT) as db:
+                    return work(db)
+            except StorageError as error:
+                if not isinstance(error.__cause__, psycopg.errors.UndefinedTable):
+                    raise
+                if not self._ids:
+                    return absent
+                self._ids.clear()
+        return absent
+
+
+class _Piece:
+    """Rows of one statement, in the order of their keys, each key once."""
+
+    def __init__(self, keys: list[bytes], values: list[bytes], expiry: list[int]) -> None:
+        self.keys, self.values, self.expiry = keys, values, expiry
+
+    @property
+    def key_array(self) -> ByteaArray:
+        return ByteaArray.of(self.keys)
+
+    @property
+    def value_array(self) -> ByteaArray:
+        return ByteaArray.of(self.values)
+
+    @property
+    def expiry_array(self) -> Int8Array:
+        return Int8Array.of(self.expiry)
+
+    def take(self, places: Sequence[int]) -> _Piece:
+        return _Piece(
+            [self.keys[at] for at in places], [self.values[at] for at in places], [self.expiry[at] for at in places]
+        )
+
+
+def _pieces(keys: Sequence[bytes], values: Sequence[bytes]) -> Iterator[list[int]]:
+    """The rows' places, in pieces for one statement each, in the order of keys: so no two writers block one another.
+
+    A key that comes again is in a later piece, which meets what the earlier one has kept.
+    """
+    rounds: list[list[int]] = [list(range(len(keys)))]
+    if len(set(keys)) < len(keys):
+        seen: dict[bytes, int] = {}
+        rounds = []
+        for at, key in enumerate(keys):
+            turn = seen[key] = seen.get(key, -1) + 1
+            if turn == len(rounds):
+                rounds.append([])
+            rounds[turn].append(at)
+    for places in rounds:
+        places.sort(key=keys.__getitem__)
+        start, size = 0, 0
+        for end, at in enumerate(places):
+            if end > start and (end - start >= ROWS_PER_STATEMENT or size + len(values[at]) > BYTES_PER_STATEMENT):
+                yield places[start:end]
+                start, size = end, 0
+            size += len(values[at])
+        if start < len(places):
+            yield places[start:]
+
+
+def _fresh_tokens(n: int) -> list[int]:
+    """Tokens that no key ever had: of 63 random bits, so that not even a fail-over to an older state repeats one."""
+    words = np.frombuffer(os.urandom(8 * n), dtype=np.int64) & np.int64(2**63 - 1)
+    return np.where(words == NO_ROW, 1, words).tolist()

@@ -1,0 +1,246 @@
+"""Reads Redis without blocking an event loop: one connection, on which all reads of one moment go out together.
+
+Only the server's hot path uses it. Sentinels are asked where the master is in a thread, since that happens once per
+fail-over.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections import deque
+from collections.abc import Callable, Sequence
+from ssl import SSLError
+from typing import Any, Protocol
+
+from hiredis import Reader, ReplyError
+
+from asof.errors import StorageError
+from asof.online.protocol import Lookup, Row, Table
+from asof.online.redis.connection import Lost, Refused, info_of, introduction, pack_command
+from asof.online.redis.keys import Names
+from asof.online.redis.rows import KEYS_PER_READ, VERSION_BYTES, rows_of
+from asof.online.redis.servers import Servers
+from asof.online.redis.settings import Address
+
+_LOOKS_PER_TIMEOUT = 4
+
+
+class Reply(Protocol):
+    """What is told the reply to a command: a future, or what is quicker than one."""
+
+    def done(self) -> bool:
+        """Whether nobody waits any more."""
+        ...
+
+    def set_result(self, result: Any, /) -> None:
+        """The reply."""
+        ...
+
+    def set_exception(self, exception: Any, /) -> None:
+        """Why there is none."""
+        ...
+
+
+class AsyncReader:
+    """Answers lookups as `OnlineStore.read` does, for one event loop. Make it with `RedisOnlineStore.async_reader`.
+
+    Args:
+        servers: where the rows are: one server, or what Sentinels say.
+    """
+
+    def __init__(self, servers: Servers, names: Names) -> None:
+        self._servers = servers
+        self._settings = servers.settings
+        self._names = names
+        self._wire: _Wire | None = None
+        self._connecting: asyncio.Task[_Wire] | None = None
+        self._closed = False
+
+    async def read(self, lookups: Sequence[Lookup]) -> list[list[Row | None]]:
+        """See `OnlineStore.read`. Waits for a fail-over or a restart at most for `retry_s`.
+
+        Raises:
+            StorageError: the server cannot be read.
+        """
+        names = self._names.of(lookups)
+        return rows_of(lookups, await self._values(names)) if names else [[] for _ in lookups]
+
+    def asker(self, tables: Sequence[Table]) -> Callable[[Sequence[bytes], Reply], bool]:
+        """What asks for one row of each of these latest-value tables by its key, and tells a reply; not a coroutine.
+
+        The reply gets values, whose rows are `packed`, or a failure after which another try may well succeed. The
+        function answers whether it could ask at all: not while there is no connection.
+        """
+        before = [self._names.rows(table) for table in tables]
+
+        def ask(keys: Sequence[bytes], reply: Reply) -> bool:
+            wire = self._wire
+            if wire is None or wire.is_lost:
+                return False
+            wire.send(pack_command((b"MGET", *[start + key + b"}" for start, key in zip(before, keys)])), reply)
+            return True
+
+        return ask
+
+    @staticmethod
+    def packed(values: Sequence[bytes | None]) -> list[bytes | None]:
+        """The packed rows in what a reply was told."""
+        return [None if value is None else value[VERSION_BYTES:] for value in values]
+
+    async def _values(self, names: list[bytes]) -> list[bytes | None]:
+        """What is kept under these names, of which there is at least one."""
+        deadline = 0.0
+        tries = 0
+        while True:
+            try:
+                wire = self._wire
+                if wire is None or wire.is_lost:
+                    wire = await self._connect()
+                if len(names) <= KEYS_PER_READ:
+                    return await wire.ask(pack_command((b"MGET", *names)))
+                pieces = [names[start : start + KEYS_PER_READ] for start in range(0, len(names), KEYS_PER_READ)]
+                parts = await asyncio.gather(*(wire.ask(pack_command((b"MGET", *piece))) for piece in pieces))
+                return [value for part in parts for value in part]
+            except (Lost, Refused) as error:
+                if isinstance(error, Refused) and wire is not None:
+                    wire.close()
+                deadline = deadline or time.monotonic() + self._settings.retry_s
+                pause_s = self._servers.pause(error, tries, deadline=deadline)
+                tries += 1
+                await asyncio.sleep(pause_s)
+
+    async def close(self) -> None:
+        """Close the connection; reads that wait for an answer fail."""
+        self._closed = True
+        if self._connecting is not None:
+            self._connecting.cancel()
+        if self._wire is not None:
+            self._wire.close()
+
+    async def _connect(self) -> _Wire:
+        """The connection, made once for all who wait for it."""
+        if self._closed:
+            raise StorageError(f"the reader of the online store {self._settings.place} was closed", hint="make another")
+        if self._connecting is None or self._connecting.done():
+            self._connecting = asyncio.create_task(self._open())
+        # A reader that gives up must not take the connection away from the others.
+        self._wire = await asyncio.shield(self._connecting)
+        return self._wire
+
+    async def _open(self) -> _Wire:
+        settings = self._settings
+        loop = asyncio.get_running_loop()
+        ranges = await loop.run_in_executor(None, self._servers.ranges)
+        stale = settings.replica_reads
+        address = self._servers.reader_of(0) if stale else ranges[0].master
+        host, port = address
+        context = settings.tls_context
+        name = host if context is not None else None
+
+        def make() -> _Wire:
+            return _Wire(address, settings.timeout_s)
+
+        try:
+            async with asyncio.timeout(settings.connect_timeout_s):
+                if port:
+                    _, wire = await loop.create_connection(make, host, port, ssl=context, server_hostname=name)
+                else:
+                    _, wire = await loop.create_unix_connection(make, host)
+        except OSError as error:
+            raise Lost(address, error, when="handshaking" if isinstance(error, SSLError) else "connecting") from error
+        try:
+            replies = await asyncio.gather(*(wire.ask(pack_command(each)) for each in introduction(settings)))
+            self._servers.check(address, info_of(replies[-1]), readonly=stale)
+        except BaseException:
+            wire.close()
+            raise
+        return wire
+
+
+class _Wire(asyncio.Protocol):
+    """A connection: commands of one turn of the loop leave in one write, replies come in the same order.
+
+    Args:
+        timeout_s: without an answer for so long the connection is given up, with all who wait.
+    """
+
+    def __init__(self, address: Address, timeout_s: float) -> None:
+        self.address = address
+        self.is_lost = False
+        self._timeout_s = timeout_s
+        self._reader = Reader()
+        self._waiting: deque[tuple[Reply, float]] = deque()
+        self._outgoing: list[bytes] = []
+        self._loop = asyncio.get_running_loop()
+        self._watch: asyncio.TimerHandle | None = None
+        self._transport: asyncio.Transport | None = None
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = transport  # type: ignore[assignment]  # a stream's, which can be written to
+        self._watch = self._loop.call_later(self._timeout_s / _LOOKS_PER_TIMEOUT, self._look)
+
+    def ask(self, packed: bytes) -> asyncio.Future[Any]:
+        """The future reply to a packed command."""
+        if self.is_lost:
+            raise Lost(self.address, None, when="answering")
+        future = self._loop.create_future()
+        self.send(packed, future)
+        return future
+
+    def send(self, packed: bytes, reply: Reply) -> None:
+        """Send a packed command, and tell a reply what comes of it. Only while the connection is not lost."""
+        self._waiting.append((reply, self._loop.time()))
+        if not self._outgoing:
+            self._loop.call_soon(self._flush)
+        self._outgoing.append(packed)
+
+    def _flush(self) -> None:
+        outgoing, self._outgoing = self._outgoing, []
+        if self._transport is not None and not self.is_lost:
+            self._transport.write(outgoing[0] if len(outgoing) == 1 else b"".join(outgoing))
+
+    def data_received(self, data: bytes) -> None:
+        reader = self._reader
+        reader.feed(data)
+        waiting = self._waiting
+        while (reply := reader.gets()) is not False:
+            future, _ = waiting.popleft()
+            if future.done():  # whoever asked was cancelled
+                continue
+            if isinstance(reply, ReplyError):
+                future.set_exception(Refused(self.address, str(reply)))
+            else:
+                future.set_result(reply)
+
+    def connection_lost(self, error: Exception | None) -> None:
+        self._end(error)
+
+    def _look(self) -> None:
+        """Give up a server that is silent. One timer for all reads: one for each would cost more than the read."""
+        if self.is_lost:
+            return
+        if self._waiting and self._loop.time() - self._waiting[0][1] > self._timeout_s:
+            self._end(TimeoutError(f"no answer within {self._timeout_s:g} s"))
+            return
+        self._watch = self._loop.call_later(self._timeout_s / _LOOKS_PER_TIMEOUT, self._look)
+
+    def close(self) -> None:
+        self._end(None)
+
+    def _end(self, error: BaseException | None) -> None:
+        if self._watch is not None:
+            self._watch.cancel()
+        if not self.is_lost:
+            self.is_lost = True
+            if self._transport is not None:
+                self._transport.abort()
+        while self._waiting:
+            future, _ = self._waiting.popleft()
+            if not future.done():
+                lost = Lost(self.address, error, when="answering")
+                lost.__cause__ = error
+                future.set_exception(lost)
+
+
+__all__ = ["AsyncReader", "Reply"]

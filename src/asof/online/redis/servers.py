@@ -1,0 +1,420 @@
+"""The servers under the Redis online store: where the masters are, connections to them, waits for a fail-over."""
+
+from __future__ import annotations
+
+import os
+import random
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+from redis.exceptions import RedisError
+from redis.sentinel import MasterNotFoundError, Sentinel, SlaveNotFoundError
+
+from asof.errors import StorageError
+from asof.online.redis.connection import Connection, Lost, Refused, ReplyError
+from asof.online.redis.errors import failure, too_old
+from asof.online.redis.keys import ANCHORS, SLOTS, anchors, slot_of
+from asof.online.redis.settings import SECTION, Address, Settings
+
+T = TypeVar("T")
+
+OLDEST = 7
+"""The first version of Redis that has all that is used here; Valkey began later."""
+
+PASSING = (
+    "LOADING", "READONLY", "MASTERDOWN", "CLUSTERDOWN", "TRYAGAIN", "MOVED", "ASK", "UNBLOCKED", "BUSY", "NOREPLICAS",
+    "NOSCRIPT",
+)  # fmt: skip
+"""Refusals that a fail-over, a restart or a move of slots explains: they go by, so the call is tried again."""
+
+_PAUSES_S = (0.0, 0.02, 0.05, 0.1, 0.2)
+"""Before each further attempt; the last one counts for all later ones."""
+
+
+@dataclass(frozen=True)
+class Range:
+    """Slots that one master has, and its replicas."""
+
+    first: int
+    last: int
+    master: Address
+    replicas: tuple[Address, ...] = ()
+
+
+class Connections:
+    """One process's connections, by address; a forked child begins with none."""
+
+    def __init__(self) -> None:
+        self.pid = os.getpid()
+        self.idle: dict[tuple[Address, bool], deque[Connection]] = {}
+        self.opened = 0
+        # Told when a connection comes back or goes away; only those who found none wait for it.
+        self.changed = threading.Condition()
+        self.waiting = 0
+        self.closed = False
+
+    def let_go(self) -> None:
+        """A connection was closed: there is room for another."""
+        with self.changed:
+            self.opened -= 1
+            self.changed.notify()
+
+
+class Servers:
+    """Hands out connections to masters (or, if asked for, to replicas), and follows them as they change.
+
+    Args:
+        settings: how they are reached.
+    """
+
+    def __init__(self, settings: Settings) -> None:
+        self.settings = settings
+        self._connections = Connections()
+        self._parents: list[Connections] = []
+        self._locating = threading.Lock()
+        self._ranges: list[Range] | None = None
+        self._before: list[Range] = []
+        self._by_slot: list[Range] = []
+        self._was_reached = False
+
+    # Places
+
+    @property
+    def is_cluster(self) -> bool:
+        return self.settings.kind == "cluster"
+
+    def anchors(self) -> list[bytes]:
+        """The hash tags under which the small hashes are kept: one without a tag where there is one master."""
+        return list(anchors()) if self.is_cluster else [b""]
+
+    def ranges(self) -> list[Range]:
+        """Which master has which slots, as far as is known."""
+        known = self._ranges
+        if known is None:
+            with self._locating:
+                known = self._ranges
+                if known is None:
+                    known = self._locate()
+                    by_slot = [known[0]] * SLOTS
+                    for each in known if len(known) > 1 else ():
+                        by_slot[each.first : each.last + 1] = [each] * (each.last + 1 - each.first)
+                    self._by_slot = by_slot
+                    self._ranges = self._before = known
+        return known
+
+    def masters(self) -> list[Address]:
+        """The masters, each once."""
+        return list(dict.fromkeys(each.master for each in self.ranges()))
+
+    def master_of(self, slot: int) -> Address:
+        """The master that has the slot."""
+        self.ranges()
+        return self._by_slot[slot].master
+
+    def master_of_anchor(self, anchor: bytes) -> Address:
+        return self.master_of(slot_of(anchor)) if anchor else self.ranges()[0].master
+
+    def anchor_at(self, address: Address) -> bytes | None:
+        """An anchor whose slot this master has."""
+        return next((each for each in self.anchors() if self.master_of_anchor(each) == address), None)
+
+    def reader_of(self, slot: int) -> Address:
+        """A replica of the slot's master, or the master where it has none."""
+        self.ranges()
+        chosen = self._by_slot[slot]
+        return random.choice(chosen.replicas) if chosen.replicas else chosen.master
+
+    def forget_places(self) -> None:
+        """Locate the masters anew before the next call."""
+        self._ranges = None
+
+    def _locate(self) -> list[Range]:
+        if self.settings.kind == "sentinel":
+            return self._ask_sentinels()
+        if self.settings.kind == "cluster":
+            return self._ask_nodes()
+        return [Range(0, SLOTS - 1, self.settings.addresses[0])]
+
+    def _ask_sentinels(self) -> list[Range]:
+        settings = self.settings
+        limits: dict[str, Any] = {
+            "socket_timeout": settings.connect_timeout_s, "socket_connect_timeout": settings.connect_timeout_s,
+            "username": settings.sentinel_username or None, "password": settings.sentinel_password or None,
+        }  # fmt: skip
+        if settings.tls:
+            limits |= {
+                "ssl": True, "ssl_ca_certs": settings.tls_ca or None, "ssl_certfile": settings.tls_cert or None,
+                "ssl_keyfile": settings.tls_key or None,
+                "ssl_cert_reqs": "required" if settings.tls_verify else "none",
+                "ssl_check_hostname": settings.tls_verify,
+            }  # fmt: skip
+        sentinel = Sentinel(list(settings.addresses), sentinel_kwargs=limits)
+        try:
+            master = sentinel.discover_master(settings.sentinel_master)
+            replicas: list[Address] = []
+            if settings.replica_reads:
+                try:
+                    replicas = sentinel.discover_slaves(settings.sentinel_master)
+                except SlaveNotFoundError:
+                    pass
+        except (MasterNotFoundError, RedisError, OSError) as error:
+            raise Lost(settings.addresses[0], error, when="sentinels") from error
+        finally:
+            for each in sentinel.sentinels:
+                each.close()
+        return [Range(0, SLOTS - 1, (str(master[0]), int(master[1])), tuple((str(h), int(p)) for h, p in replicas))]
+
+    def _ask_nodes(self) -> list[Range]:
+        """The slots as the first node tells them that answers; those known before are asked, too.
+
+        In another order each time: a node that is cut off from the others goes on naming the masters of before.
+        """
+        known = list(dict.fromkeys(each.master for each in self._before))
+        random.shuffle(known)
+        last: Exception | None = None
+        for address in dict.fromkeys([*known, *self.settings.addresses]):
+            try:
+                connection = Connection(address, self.settings)
+            except Lost as error:
+                last = error
+                continue
+            try:
+                slots = connection.ask("CLUSTER", "SLOTS")
+            except Lost as error:
+                last = error
+                continue
+            finally:
+                connection.close()
+            if slots:
+                return [_range(each, address[0]) for each in slots]
+            last = Refused(address, "CLUSTERDOWN the cluster has no slots")
+        assert last is not None
+        raise last
+
+    # Connections
+
+    def take(self, address: Address, *, readonly: bool = False) -> Connection:
+        """A connection for this thread alone, until it is given back or thrown away."""
+        connections = self._connections
+        if connections.pid != os.getpid():
+            connections = self._begin_in_child()
+        if connections.closed:
+            raise StorageError(f"the online store {self.settings.place} was closed", hint="make a new one")
+        try:
+            return connections.idle[address, readonly].pop()
+        except (KeyError, IndexError):
+            pass
+        idle = connections.idle.setdefault((address, readonly), deque())
+        waited = self._wait_for_room(connections, idle)
+        if waited is not None:
+            return waited
+        try:
+            return self._connect(address, readonly=readonly)
+        except BaseException as error:
+            connections.let_go()
+            if isinstance(error, Lost):
+                self._close_idle(connections, address)
+            raise
+
+    def _wait_for_room(self, connections: Connections, idle: deque[Connection]) -> Connection | None:
+        """A connection that came back meanwhile, or None: one more may be opened."""
+        deadline = time.monotonic() + self.settings.timeout_s
+        with connections.changed:
+            connections.waiting += 1
+            try:
+                while True:
+                    try:
+                        if idle:
+                            return idle.pop()
+                        if connections.opened < self.settings.max_connections:
+                            connections.opened += 1
+                            return None
+                        if other := next((each for each in list(connections.idle.values()) if each), None):
+                            other.pop().close()  # of another server
+                            return None
+                    except IndexError:
+                        continue  # somebody who did not wait was faster
+                    left_s = deadline - time.monotonic()
+                    if left_s <= 0:
+                        break
+                    connections.changed.wait(left_s)
+            finally:
+                connections.waiting -= 1
+        raise StorageError(
+            f"all {self.settings.max_connections} connections to the online store {self.settings.place} were in "
+            f"use for {self.settings.timeout_s:g} s",
+            hint=f"raise `{SECTION}.max_connections`",
+        )
+
+    def give_back(self, connection: Connection, *, readonly: bool = False) -> None:
+        """Let others use the connection; nothing that was asked of it may be unanswered."""
+        connections = self._connections
+        if connections.closed:
+            connection.close()
+            connections.let_go()
+            return
+        connections.idle[connection.address, readonly].append(connection)
+        if connections.waiting:
+            with connections.changed:
+                connections.changed.notify()
+
+    def throw_away(self, connection: Connection, error: BaseException) -> None:
+        """After an error: what was asked may still be answered, so that the next user would get the wrong reply."""
+        connection.close()
+        self._connections.let_go()
+        if isinstance(error, Lost):
+            self._close_idle(self._connections, connection.address)
+
+    @contextmanager
+    def connection(self, address: Address) -> Iterator[Connection]:
+        """A connection to a master for this thread alone."""
+        connection = self.take(address)
+        try:
+            yield connection
+        except BaseException as error:
+            self.throw_away(connection, error)
+            raise
+        self.give_back(connection)
+
+    @contextmanager
+    def several(self, addresses: Iterable[Address], *, readonly: bool = False) -> Iterator[dict[Address, Connection]]:
+        """A connection to each of these servers."""
+        taken: dict[Address, Connection] = {}
+        try:
+            for address in addresses:
+                taken[address] = self.take(address, readonly=readonly)
+            yield taken
+        except BaseException as error:
+            for connection in taken.values():
+                self.throw_away(connection, error)
+            raise
+        for connection in taken.values():
+            self.give_back(connection, readonly=readonly)
+
+    def _connect(self, address: Address, *, readonly: bool) -> Connection:
+        connection = Connection(address, self.settings, readonly=readonly and self.is_cluster)
+        try:
+            self.check(address, connection.info, readonly=readonly)
+        except BaseException:
+            connection.close()
+            raise
+        return connection
+
+    def check(self, address: Address, info: Mapping[str, str], *, readonly: bool) -> None:
+        """Refuse a server that is not what was asked for, by what it says of itself.
+
+        Raises:
+            Refused: it loads, is a replica, or of another kind.
+            StorageError: it is too old.
+        """
+        if info.get("loading") == "1":
+            raise Refused(address, "LOADING the server reads its data from disk")
+        version = info.get("redis_version", "0")
+        if int(version.partition(".")[0]) < OLDEST:
+            raise too_old(self.settings, version)
+        # Valkey calls it `server_mode`.
+        mode = info.get("redis_mode", info.get("server_mode"))
+        if (mode == "cluster") != self.is_cluster:
+            code = "CLUSTERMODE" if mode == "cluster" else "NOCLUSTER"
+            raise Refused(address, f"{code} the server is another kind")
+        if info.get("role") == "slave" and not readonly:
+            raise Refused(address, "READONLY the server is a replica")
+        self._was_reached = True
+
+    def _begin_in_child(self) -> Connections:
+        """A forked child must not use its parent's sockets, and keeps them referenced so that it never closes them."""
+        self._parents.append(self._connections)
+        closed = self._connections.closed
+        self._connections = Connections()
+        self._connections.closed = closed
+        self._locating = threading.Lock()
+        return self._connections
+
+    @staticmethod
+    def _close_idle(connections: Connections, address: Address) -> None:
+        for readonly in (False, True):
+            idle = connections.idle.get((address, readonly))
+            while idle:
+                try:
+                    idle.pop().close()
+                except IndexError:
+                    break
+                connections.let_go()
+
+    def close(self) -> None:
+        """Close the idle connections; those in use are closed when they come back."""
+        connections = self._connections
+        connections.closed = True
+        if connections.pid == os.getpid():
+            for address, _ in list(connections.idle):
+                self._close_idle(connections, address)
+
+    # Attempts
+
+    def attempt(self, work: Callable[[], T]) -> T:
+        """Run `work` until it goes through, again and again while servers restart, fail over or move slots.
+
+        Raises:
+            StorageError: it cannot work, or did not within `retry_s`.
+        """
+        deadline = 0.0
+        tries = 0
+        while True:
+            try:
+                return work()
+            except (Lost, Refused) as error:
+                deadline = deadline or time.monotonic() + self.settings.retry_s
+                pause_s = self.pause(error, tries, deadline=deadline)
+                tries += 1
+                if pause_s:
+                    time.sleep(pause_s)
+
+    def pause(self, error: Lost | Refused, tries: int, *, deadline: float) -> float:
+        """After an attempt that failed: how many seconds to wait before the next.
+
+        Raises:
+            StorageError: there is no use in it, or no time left.
+        """
+        pause_s = _PAUSES_S[min(tries, len(_PAUSES_S) - 1)]
+        passes = self._passes(error)
+        if not passes or time.monotonic() + pause_s >= deadline:
+            raise failure(self.settings, error, waited_s=self.settings.retry_s if passes else 0.0) from error
+        self.forget_places()
+        return pause_s
+
+    def _passes(self, error: Lost | Refused) -> bool:
+        """Whether it may be well again in a moment. A server that never answered is a wrong setting."""
+        if isinstance(error, Lost):
+            return self._was_reached
+        if error.code == "READONLY" and self.settings.kind == "single":
+            return self._was_reached
+        return error.code in PASSING
+
+
+def _range(entry: list[Any], asked: str) -> Range:
+    first, last, master, *replicas = entry
+    return Range(int(first), int(last), _address(master, asked), tuple(_address(each, asked) for each in replicas))
+
+
+def _address(node: list[Any], asked: str) -> Address:
+    host = node[0].decode() if node[0] else asked  # a node that does not know its own name is the one that was asked
+    return (host, int(node[1]))
+
+
+def refused(address: Address, reply: Any) -> Any:
+    """The reply, unless it is a refusal.
+
+    Raises:
+        Refused: it is one.
+    """
+    if isinstance(reply, ReplyError):
+        raise Refused(address, str(reply))
+    return reply
+
+
+__all__ = ["ANCHORS", "Range", "Servers", "refused"]

@@ -1,0 +1,111 @@
+"""A write to Redis on its way: which script decides, what it is given, and what is answered so far."""
+
+from __future__ import annotations
+
+import secrets
+import struct
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+
+from asof.online.protocol import NO_ROW, Newest, Table, Unchanged
+from asof.online.redis.connection import Argument
+from asof.online.redis.rows import TOKEN_BYTES, VERSION_BYTES
+from asof.online.redis.scripts import NEWEST, UNCHANGED, UNCHANGED_SMALL, Script
+
+ROWS_PER_CALL = 500
+BYTES_PER_CALL = 1 << 20
+"""A call of a script ends at whichever comes first: Redis does nothing else meanwhile."""
+SMALL_BYTES = 1024
+"""Rows of such a mean size are read whole where only their tokens are asked for."""
+
+
+@dataclass
+class Write:
+    """n rows that are written under a condition.
+
+    Args:
+        values: packed rows, where `NEWEST` decides each behind its version, where `UNCHANGED` does behind its token.
+        expected, new: the tokens of n rows, 8 bytes each.
+        tills: per row when it expires in ms, as text; empty is never.
+        within: the incarnation that the writer knows.
+    """
+
+    table: Table
+    keys: Sequence[bytes]
+    script: Script
+    values: Sequence[bytes]
+    expected: bytes = b""
+    new: bytes = b""
+    tills: list[bytes] | None = None
+    within: str = ""
+    done: int = 0
+    was_checked: bool = False
+    kept: list[bool] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self.kept = [True] * len(self.keys)
+
+    @classmethod
+    def of(cls, table: Table, keys: Sequence[bytes], values: Sequence[bytes], condition: Newest | Unchanged) -> Write:
+        """What a store is asked to write."""
+        if isinstance(condition, Newest):
+            if set(map(len, condition.versions)) - {VERSION_BYTES}:
+                raise ValueError("a version is not one of `pack_version`")
+            return cls(table, keys, NEWEST, [a + b for a, b in zip(condition.versions, values, strict=True)])
+        # Random, so that no server has it, whatever it has lost; per row, so that a repeated call knows its own.
+        count, first = len(keys), secrets.randbits(62) | 1
+        new = struct.pack(f">{count}Q", *range(first, first + 2 * count, 2))
+        expected = struct.pack(f">{count}Q", *condition.tokens)
+        script = UNCHANGED
+        if len(set(keys)) == count and sum(map(len, values)) <= SMALL_BYTES * count:
+            script = UNCHANGED_SMALL
+        else:
+            values = [new[i * TOKEN_BYTES : (i + 1) * TOKEN_BYTES] + value for i, value in enumerate(values)]
+        return cls(table, keys, script, values, expected, new, within=condition.within)
+
+    def pieces(self, rows: int = ROWS_PER_CALL) -> Iterator[tuple[int, int]]:
+        """[start, end) of the calls that are not answered yet."""
+        start = end = self.done
+        sizes = list(map(len, self.values))
+        if sum(sizes[start:]) <= BYTES_PER_CALL:
+            yield from ((at, min(at + rows, len(sizes))) for at in range(start, len(sizes), rows))
+            return
+        size = 0
+        for end in range(self.done, len(sizes)):
+            if end - start == rows or (size > BYTES_PER_CALL and end > start):
+                yield start, end
+                start, size = end, 0
+            size += sizes[end]
+        if start < len(sizes):
+            yield start, len(sizes)
+
+    def arguments(self, places: Sequence[int]) -> Sequence[Argument]:
+        """What the script is given about some of the rows, behind field and kind."""
+        values = _picked(self.values, places)
+        tills = None if self.tills is None else _picked(self.tills, places)
+        if self.script is UNCHANGED_SMALL:
+            return [_tokens(self.expected, places), _tokens(self.new, places), *values, *(tills or ())]
+        columns = [values] if self.script is NEWEST else [self._expected(places), values]
+        if tills is not None:
+            columns.append(tills)
+        return [len(columns), *(part for row in zip(*columns, strict=True) for part in row)]
+
+    def _expected(self, places: Sequence[int]) -> list[bytes]:
+        nothing = struct.pack(">Q", NO_ROW)
+        tokens = [self.expected[i * TOKEN_BYTES : (i + 1) * TOKEN_BYTES] for i in places]
+        return [b"" if token == nothing else token for token in tokens]
+
+
+def _picked(column: Sequence[bytes], places: Sequence[int]) -> Sequence[bytes]:
+    if isinstance(places, range):
+        return column[places.start : places.stop]
+    return [column[i] for i in places]
+
+
+def _tokens(all_of_them: bytes, places: Sequence[int]) -> bytes:
+    if isinstance(places, range):
+        return all_of_them[places.start * TOKEN_BYTES : places.stop * TOKEN_BYTES]
+    return b"".join([all_of_them[i * TOKEN_BYTES : (i + 1) * TOKEN_BYTES] for i in places])
+
+
+__all__ = ["Write"]

@@ -1,0 +1,467 @@
+"""The embedded online store: one SQLite file in WAL mode, a `WITHOUT ROWID` table per view generation.
+
+A write is safe against a crash of any process once `write` returns. Against a loss of power SQLite is told
+`synchronous=NORMAL`: the newest commits may be lost then, never the file, and never out of order. That is enough:
+the archive is the log, and progress is a later commit in the same write-ahead log as the rows it speaks of, so
+what survives is a state that some moment really had, and the rest is replayed.
+"""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+from collections.abc import Callable, Iterator, Sequence
+from functools import lru_cache, partial
+from itertools import repeat
+from typing import Any, TypeVar
+
+from asof.errors import StorageError
+from asof.online.protocol import (
+    NO_ROW,
+    Condition,
+    Facts,
+    Lookup,
+    Newest,
+    Row,
+    ScannedRow,
+    Table,
+    check_write,
+)
+from asof.online.sqlite.file import FORMAT, SqliteFile
+from asof.timing import Micros
+
+ROWS_PER_TRANSACTION = 5_000
+BYTES_PER_TRANSACTION = 16 << 20
+"""A transaction ends at whichever comes first, so that other writers get their turn."""
+KEYS_PER_STATEMENT = 512
+
+# `value` comes last: what looks only at the other columns then reads no overflow pages.
+_ROWS = """CREATE TABLE rows_{id} (
+    key BLOB NOT NULL PRIMARY KEY, version NOT NULL, expires_at INTEGER, value BLOB NOT NULL
+) WITHOUT ROWID"""
+_KEEP = """INSERT INTO rows_{id} (key, version, expires_at, value) VALUES (?, ?, ?, ?)
+ON CONFLICT (key) DO UPDATE SET version = excluded.version, expires_at = excluded.expires_at, value = excluded.value"""
+_KEEP_NEWEST = _KEEP + " WHERE excluded.version >= version"
+_KEEP_NEW = "INSERT INTO rows_{id} (key, version, expires_at, value) VALUES (?, ?, ?, ?) ON CONFLICT (key) DO NOTHING"
+_KEEP_UNCHANGED = "UPDATE rows_{id} SET version = ?, expires_at = ?, value = ? WHERE key = ? AND version = ?"
+
+T = TypeVar("T")
+Version = bytes | int
+
+
+class SqliteOnlineStore:
+    """An `OnlineStore` in one SQLite file, which several projects, threads and processes may share.
+
+    Readers never wait for writers; writers wait for each other, at most for `busy_timeout_s`.
+
+    Args:
+        path: the file; it and its directory are made on first use. It must be on a local disk.
+        busy_timeout_s: how long a write waits for other processes' writes before it fails.
+    """
+
+    is_local = True
+    """A read takes microseconds and waits for nobody."""
+
+    def __init__(self, path: str | os.PathLike[str], *, busy_timeout_s: float = 30.0) -> None:
+        self._file = SqliteFile(path, busy_timeout_s=busy_timeout_s)
+        self.path = self._file.path
+        # Numbers of tables that exist or have existed; never reused, so a stale one is noticed.
+        self._ids: dict[Table, int] = {}
+
+    # Tables
+
+    def prepare(self, table: Table) -> None:
+        """See `OnlineStore.prepare`."""
+
+        def work(db: sqlite3.Connection) -> None:
+            found = db.execute(
+                "SELECT kind FROM tables WHERE project = ? AND view = ? AND generation = ?", table[:3]
+            ).fetchone()
+            if found is None:
+                id = db.execute(
+                    "INSERT INTO tables (project, view, generation, kind) VALUES (?, ?, ?, ?)", table
+                ).lastrowid
+                db.execute(_ROWS.format(id=id))
+            elif found[0] != table.kind:
+                raise StorageError(
+                    f"online table {table} exists with kind {found[0]!r}, not {table.kind!r}, in {self.path}",
+                    hint="give the new kind a new generation, or drop the table first",
+                )
+
+        self._file.change(work)
+
+    def tables(self, project: str) -> list[Table]:
+        """See `OnlineStore.tables`."""
+        query = "SELECT project, view, generation, kind FROM tables WHERE project = ? ORDER BY 1, 2, 3"
+        return [Table(*row) for row in self._file.look(lambda db: db.execute(query, (project,)).fetchall())]
+
+    def drop(self, table: Table) -> None:
+        """See `OnlineStore.drop`."""
+
+        def work(db: sqlite3.Connection) -> None:
+            id = _find(db, table)
+            if id is not None:
+                db.execute("DELETE FROM progress WHERE table_id = ?", (id,))
+                db.execute("DELETE FROM tables WHERE id = ?", (id,))
+                db.execute(f"DROP TABLE rows_{id}")
+
+        self._file.change(work)
+        self._ids.pop(table, None)
+
+    def drop_project(self, project: str) -> None:
+        """See `OnlineStore.drop_project`."""
+        for table in self.tables(project):
+            self.drop(table)
+
+    # Rows
+
+    def write(
+        self,
+        table: Table,
+        keys: Sequence[bytes],
+        values: Sequence[bytes],
+        *,
+        condition: Condition,
+        expires_at: Sequence[Micros | None] | None = None,
+    ) -> list[bool]:
+        """See `OnlineStore.write`. Rows become visible in pieces of `ROWS_PER_TRANSACTION`."""
+        check_write(table, keys, values, condition, expires_at)
+        kept: list[bool] = []
+        for start, end in _pieces(values):
+            piece = slice(start, end)
+            expiry = expires_at[piece] if expires_at is not None else [None] * (end - start)
+            if isinstance(condition, Newest):
+                marks: Sequence[Version] = condition.versions[piece]
+                keep: Callable[..., list[bool]] = _keep_newest
+            else:
+                marks, keep = condition.tokens[piece], _keep_unchanged
+            columns = (keys[piece], marks, expiry, values[piece])
+
+            def work(
+                db: sqlite3.Connection, id: int, columns: tuple[Any, ...] = columns,
+                keep: Callable[..., list[bool]] = keep,
+            ) -> list[bool]:  # fmt: skip
+                return keep(db, id, *columns)
+
+            kept += self._change_table(table, work)
+        return kept
+
+    def read(self, lookups: Sequence[Lookup]) -> list[list[Row | None]]:
+        """See `OnlineStore.read`: all lookups see one moment of the file."""
+        db = self._file.take()
+        try:
+            for _ in range(3):
+                try:
+                    return self._read(db, lookups)
+                except sqlite3.OperationalError as error:
+                    if not str(error).startswith("no such table: rows_"):
+                        raise
+                    # Dropped by another process since its number was learnt, and perhaps made again.
+                    self._ids.clear()
+            raise StorageError(f"online tables are dropped and made again all the time in {self.path}")
+        except sqlite3.Error as error:
+            raise self._file.failure(error) from error
+        finally:
+            self._file.give_back(db)
+
+    def scan(self, table: Table, *, after: bytes | None = None, limit: int = 1000) -> list[ScannedRow]:
+        """See `OnlineStore.scan`."""
+
+        def work(db: sqlite3.Connection, id: int) -> list[ScannedRow]:
+            where, arguments = ("", (limit,)) if after is None else ("WHERE key > ?", (after, limit))
+            return db.execute(
+                f"SELECT key, value, version FROM rows_{id} {where} ORDER BY key LIMIT ?", arguments
+            ).fetchall()
+
+        return self._look_at_table(table, work, absent=[])
+
+    def delete(self, table: Table, keys: Sequence[bytes]) -> int:
+        """See `OnlineStore.delete`."""
+        deleted = 0
+        for start in range(0, len(keys), ROWS_PER_TRANSACTION):
+            piece = [(key,) for key in keys[start : start + ROWS_PER_TRANSACTION]]
+            deleted += self._delete(table, "key = ?", piece)
+        return deleted
+
+    def delete_expired(self, project: str, now_us: Micros) -> int:
+        """See `OnlineStore.delete_expired`. Reads the keys of all the project's rows, but writes in short pieces."""
+        deleted = 0
+        for table in self.tables(project):
+            after: bytes | None = b""
+            while after is not None:
+                none: list[bytes] = []
+                expired = self._look_at_table(table, partial(_expired, after=after, now_us=now_us), absent=none)
+                # Looked for outside the write lock, so asked again: a row may have been renewed meanwhile.
+                deleted += self._delete(table, "key = ? AND expires_at <= ?", [(key, now_us) for key in expired])
+                after = expired[-1] if len(expired) == ROWS_PER_TRANSACTION else None
+        return deleted
+
+    # Progress
+
+    def write_progress(self, table: Table, facts: Facts, *, within: str = "") -> None:
+        """See `OnlineStore.write_progress`."""
+        self._change_table(
+            table,
+            lambda db, id: db.executemany(
+                "INSERT OR REPLACE INTO progress (table_id, name, value) VALUES (?, ?, ?)",
+                [(id, name, value) for name, value in facts.items()],
+            ),
+        )
+
+    def progress(self, table: Table) -> dict[str, str | int]:
+        """See `OnlineStore.progress`."""
+        query = "SELECT name, value FROM progress WHERE table_id = ? ORDER BY name"
+        return dict(self._look_at_table(table, lambda db, id: db.execute(query, (id,)).fetchall(), absent=[]))
+
+    # The file
+
+    def incarnation(self) -> str:
+        """See `OnlineStore.incarnation`: a file that was lost has lost its tables, too."""
+        return ""
+
+    def warnings(self) -> list[str]:
+        """See `OnlineStore.warnings`."""
+        return []
+
+    def ping(self) -> str:
+        """See `OnlineStore.ping`."""
+
+        def work(db: sqlite3.Connection) -> str:
+            (tables,) = db.execute("SELECT count(*) FROM tables").fetchone()
+            (pages,), (page_bytes,) = (
+                db.execute("PRAGMA page_count").fetchone(),
+                db.execute("PRAGMA page_size").fetchone(),
+            )
+            size = f"{pages * page_bytes / (1 << 20):.1f} MiB"
+            return f"SQLite {sqlite3.sqlite_version}, file {self.path}, format {FORMAT}, {tables} tables, {size}"
+
+        return self._file.look(work)
+
+    def close(self) -> None:
+        """See `OnlineStore.close`."""
+        self._file.close()
+
+    def _read(self, db: sqlite3.Connection, lookups: Sequence[Lookup]) -> list[list[Row | None]]:
+        """All answers from one snapshot: one statement where it holds all keys, else one read transaction."""
+        ids = []
+        for lookup in lookups:
+            id = self._ids.get(lookup[0])
+            ids.append(id if id is not None else self._learn(db, lookup[0]))
+        shape = []
+        parameters: list[bytes | None] = []
+        for (_, keys), id in zip(lookups, ids, strict=True):
+            n = len(keys)
+            if n > KEYS_PER_STATEMENT:
+                break
+            if id is not None and n:
+                size = n if n <= 4 else _SIZES[n]
+                shape.append((id, size))
+                parameters += keys
+                if size > n:
+                    # Null never joins. Few different sizes keep the statements in the connection's cache.
+                    parameters += repeat(None, size - n)
+        else:
+            if not shape:
+                return [[None] * len(keys) for _, keys in lookups]
+            if len(parameters) <= 4 * KEYS_PER_STATEMENT:
+                found = db.execute(_select(tuple(shape)), parameters).fetchall()
+                return _split(found, lookups, ids)
+        db.execute("BEGIN")
+        try:
+            return [self._read_pieces(db, id, lookup.keys) for id, lookup in zip(ids, lookups, strict=True)]
+        finally:
+            db.execute("COMMIT")
+
+    @staticmethod
+    def _read_pieces(db: sqlite3.Connection, id: int | None, keys: Sequence[bytes]) -> list[Row | None]:
+        if id is None:
+            return [None] * len(keys)
+        answers: list[Row | None] = []
+        for start in range(0, len(keys), KEYS_PER_STATEMENT):
+            piece = list(keys[start : start + KEYS_PER_STATEMENT])
+            size = _SIZES[len(piece)]
+            found = db.execute(_select(((id, size),)), piece + [None] * (size - len(piece))).fetchall()
+            del found[len(piece) :]
+            answers += [row if row[0] is not None else None for row in found]
+        return answers
+
+    def _delete(self, table: Table, where: str, parameters: Sequence[tuple[Any, ...]]) -> int:
+        if not parameters:
+            return 0
+        statement = f"DELETE FROM rows_{{id}} WHERE {where}"
+        return self._change_table(
+            table, lambda db, id: db.executemany(statement.format(id=id), parameters).rowcount, absent=0
+        )
+
+    def _learn(self, db: sqlite3.Connection, table: Table) -> int | None:
+        id = _find(db, table)
+        if id is not None:
+            self._ids[table] = id
+        return id
+
+    def _change_table(
+        self, table: Table, work: Callable[[sqlite3.Connection, int], T], *, absent: T | None = None
+    ) -> T:
+        """Run `work` with the table's number under the write lock; without a table answer `absent`, if given."""
+
+        def with_id(db: sqlite3.Connection) -> T:
+            # Asked under the lock each time: a table that another process dropped must refuse, not vanish.
+            id = _find(db, table)
+            if id is not None:
+                return work(db, id)
+            if absent is not None:
+                return absent
+            raise StorageError(
+                f"online table {table} of kind {table.kind!r} was never prepared in {self.path}, or was dropped",
+                hint="run `asof apply`",
+            )
+
+        return self._file.change(with_id)
+
+    def _look_at_table(self, table: Table, work: Callable[[sqlite3.Connection, int], T], *, absent: T) -> T:
+        def with_id(db: sqlite3.Connection) -> T:
+            id = _find(db, table)
+            return absent if id is None else work(db, id)
+
+        return self._file.look(with_id)
+
+
+def _find(db: sqlite3.Connection, table: Table) -> int | None:
+    query = "SELECT id FROM tables WHERE project = ? AND view = ? AND generation = ? AND kind = ?"
+    found = db.execute(query, table).fetchall()
+    return found[0][0] if found else None
+
+
+def _expired(db: sqlite3.Connection, id: int, *, after: bytes, now_us: Micros) -> list[bytes]:
+    """The next keys at or after `after` that have expired, at most `ROWS_PER_TRANSACTION`."""
+    query = f"SELECT key FROM rows_{id} WHERE key >= ? AND expires_at <= ? ORDER BY key LIMIT {ROWS_PER_TRANSACTION}"
+    return [key for (key,) in db.execute(query, (after, now_us))]
+
+
+# Reading
+
+_SIZES = [n if n <= 4 else 1 << (n - 1).bit_length() for n in range(KEYS_PER_STATEMENT + 1)]
+"""Number of keys → number of places in the statement. Few sizes keep all statements in the connection's cache."""
+
+
+@lru_cache(maxsize=1024)
+def _select(shape: tuple[tuple[int, int], ...]) -> str:
+    """One statement for several tables: for each (number, places) the rows in the order of its keys.
+
+    A left join visits its left side in order, and `UNION ALL` its parts; a key that is null or unknown gives nulls.
+    """
+    parts = []
+    for id, size in shape:
+        places = "(SELECT ? AS column1)" if size == 1 else f"(VALUES {', '.join(['(?)'] * size)})"
+        parts.append(f"SELECT r.value, r.version FROM {places} k LEFT JOIN rows_{id} r ON r.key = k.column1")
+    return " UNION ALL ".join(parts)
+
+
+def _split(
+    found: list[tuple[Any, ...]], lookups: Sequence[Lookup], ids: Sequence[int | None]
+) -> list[list[Row | None]]:
+    """The statement's rows per lookup, without the places that were not asked for."""
+    answers: list[list[Row | None]] = []
+    start = 0
+    for (_, keys), id in zip(lookups, ids, strict=True):
+        n = len(keys)
+        if id is None:
+            answers.append([None] * n)
+        else:
+            answers.append([row if row[0] is not None else None for row in found[start : start + n]])
+            start += _SIZES[n]
+    return answers
+
+
+# Writing
+
+
+def _pieces(values: Sequence[bytes]) -> Iterator[tuple[int, int]]:
+    """Where a batch is cut: `ROWS_PER_TRANSACTION` rows or `BYTES_PER_TRANSACTION`, whichever comes first."""
+    for start in range(0, len(values), ROWS_PER_TRANSACTION):
+        end = min(start + ROWS_PER_TRANSACTION, len(values))
+        sizes = list(map(len, values[start:end]))
+        if sum(sizes) <= BYTES_PER_TRANSACTION:
+            yield start, end
+            continue
+        held = 0
+        for place, size in enumerate(sizes, start):
+            if held and held + size > BYTES_PER_TRANSACTION:
+                yield start, place
+                start, held = place, 0
+            held += size
+        yield start, end
+
+
+def _keep_newest(
+    db: sqlite3.Connection,
+    id: int,
+    keys: Sequence[bytes],
+    versions: Sequence[bytes],
+    expiry: Sequence[Micros | None],
+    values: Sequence[bytes],
+) -> list[bool]:
+    """Upsert all, and ask afterwards only where SQLite kept fewer: a row was kept iff its version is now stored."""
+    n = len(keys)
+    if len(set(keys)) == n:
+        rows = sorted(zip(keys, versions, expiry, values, strict=True))  # neighbours share pages
+        if db.executemany(_KEEP_NEWEST.format(id=id), rows).rowcount == n:
+            return [True] * n
+        stored = _versions(db, id, keys)
+        return [stored[key] == version for key, version in zip(keys, versions, strict=True)]
+    stored = _versions(db, id, keys)
+    kept, last = [], {}
+    for key, version, until, value in zip(keys, versions, expiry, values, strict=True):
+        before = stored.get(key)
+        kept.append(before is None or version >= before)
+        if kept[-1]:
+            stored[key] = version
+            last[key] = (key, version, until, value)
+    db.executemany(_KEEP.format(id=id), last.values())
+    return kept
+
+
+def _keep_unchanged(
+    db: sqlite3.Connection,
+    id: int,
+    keys: Sequence[bytes],
+    tokens: Sequence[int],
+    expiry: Sequence[Micros | None],
+    values: Sequence[bytes],
+) -> list[bool]:
+    """The transaction's rows share one new token, the next of the whole file, so none of it was seen before."""
+    ((new,),) = db.execute("UPDATE tokens SET last = last + 1 RETURNING last").fetchall()
+    n = len(keys)
+    if len(set(keys)) == n:
+        rows = sorted(zip(keys, tokens, expiry, values, strict=True))
+        first = [(key, new, until, value) for key, token, until, value in rows if token == NO_ROW]
+        again = [(new, until, value, key, token) for key, token, until, value in rows if token != NO_ROW]
+        count = db.executemany(_KEEP_NEW.format(id=id), first).rowcount if first else 0
+        count += db.executemany(_KEEP_UNCHANGED.format(id=id), again).rowcount if again else 0
+        if count == n:
+            return [True] * n
+        stored = _versions(db, id, keys)
+        return [stored.get(key) == new for key in keys]
+    stored = _versions(db, id, keys)
+    kept, last = [], []
+    for key, token, until, value in zip(keys, tokens, expiry, values, strict=True):
+        kept.append(stored.get(key, NO_ROW) == token)
+        if kept[-1]:  # at most once per key: nobody can know the new token yet
+            stored[key] = new
+            last.append((key, new, until, value))
+    db.executemany(_KEEP.format(id=id), last)
+    return kept
+
+
+def _versions(db: sqlite3.Connection, id: int, keys: Sequence[bytes]) -> dict[bytes, Any]:
+    """Key → stored version or token, of the keys that have a row."""
+    stored: dict[bytes, Any] = {}
+    ordered = sorted(set(keys))
+    for start in range(0, len(ordered), KEYS_PER_STATEMENT):
+        piece = ordered[start : start + KEYS_PER_STATEMENT]
+        places = ", ".join("?" * _SIZES[len(piece)])
+        padding: list[Any] = [None] * (_SIZES[len(piece)] - len(piece))
+        stored.update(
+            db.execute(f"SELECT key, version FROM rows_{id} WHERE key IN ({places})", piece + padding).fetchall()
+        )
+    return stored

@@ -1,0 +1,177 @@
+"""The most frequent request from the connection to the store and back: no task, no ASGI, nothing that can wait.
+
+It is for one entity row of plain views, asked in Feast's shape, from a store that is asked without blocking. A request
+is taken only if its head is, byte for byte, one that the HTTP parser has read before and found ordinary, and if nothing
+else about it is out of the ordinary. All others, and those that meet something on their way (a row that is missing, a
+store that is away, a mistake), take the general way from the beginning, which says what there is to say.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from time import perf_counter
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from asof.errors import AsofError
+from asof.server.http.errors import HttpError
+from asof.server.http.requests import Columns, refuse_repeated_names
+from asof.server.http.route import Request
+from asof.server.http.routes import ROUTES, get_online_features
+from asof.server.security.callers import AskFirst, Caller
+
+if TYPE_CHECKING:
+    from asof.server.http.connection import BoundedProtocol
+    from asof.server.process.service import Service
+    from asof.server.read.online_reads import Prepared
+
+HEADS, MOST_HEAD_BYTES, MOST_BODY_BYTES = 256, 4096, 16 << 10
+"""How many heads are remembered, and how large they and the bodies behind them may be."""
+
+ODD = frozenset((b"transfer-encoding", b"content-encoding", b"expect", b"upgrade", b"origin"))
+"""Headers that mean more than this way knows of."""
+
+Headers = Sequence[tuple[bytes, bytes]]
+
+log = logging.getLogger("asof.server")
+
+
+class Short(msgspec.Struct):
+    """`GetOnlineFeatures`, whose features are left as they came: mostly they were decided before."""
+
+    entities: Columns
+    features: msgspec.Raw = msgspec.Raw(b"")
+    feature_service: str | None = None
+    full_feature_names: bool = False
+    include_feature_view_version_metadata: bool = False
+
+
+class Shortcut:
+    """Answers requests of one process.
+
+    Attributes:
+        in_flight: how many wait for the store.
+    """
+
+    def __init__(self, service: Service) -> None:
+        self.service = service
+        self.in_flight = 0
+        self.route = next(each for each in ROUTES if each.handler is get_online_features)
+        self.url = self.route.path.encode()
+        self._decode = msgspec.json.Decoder(Short).decode
+        # As it came → its headers, and how many bytes it has together with its body.
+        self._heads: dict[bytes, tuple[Headers, int]] = {}
+
+    def learn(self, head: bytes, headers: Headers) -> None:
+        """Remember the head of a request for this route that the parser has read, if it is an ordinary one."""
+        if len(head) > MOST_HEAD_BYTES or not head.startswith(b"POST "):
+            return
+        # Whatever ends a line in another way, or goes on in the next, might end elsewhere for the parser than for us.
+        if not head.count(b"\n") == head.count(b"\r\n") == len(headers) + 2:
+            return
+        names = [name for name, _ in headers]
+        sizes = [value for name, value in headers if name == b"content-length"]
+        if ODD.intersection(names) or len(sizes) != 1 or not sizes[0].isdigit():
+            return
+        size = int(sizes[0])
+        if 0 < size <= min(MOST_BODY_BYTES, self.service.settings.max_body_bytes):
+            if len(self._heads) >= HEADS:
+                self._heads.clear()
+            self._heads[head] = (headers, len(head) + size)
+
+    def take(self, connection: BoundedProtocol, data: bytes) -> int:
+        """Begin to answer the request that these bytes are.
+
+        Returns:
+            How many of its bytes are missing; none if it was taken, and -1 if it has to go the general way.
+        """
+        end = data.find(b"\r\n\r\n") + 4
+        known = self._heads.get(data[:end])
+        if known is None:
+            return -1
+        headers, size = known
+        service = self.service
+        try:
+            # First of all: the rest of a request is waited for only if its caller is known.
+            principal = service.security.authenticate(
+                Caller(headers, connection.certificate, connection.client[0] if connection.client else "", "POST",
+                       self.route.path)
+            )  # fmt: skip
+        except (AsofError, AskFirst):
+            return -1
+        if len(data) != size:
+            return max(size - len(data), -1)
+        if service.is_draining or service.waiting() > service.settings.max_waiting or connection.flow.write_paused:
+            return -1
+        began = perf_counter()
+        body = data[end:]
+        try:
+            asked = self._decode(body)
+            entities = asked.entities
+            if any(len(values) != 1 for values in entities.values()):
+                return -1
+            refuse_repeated_names(body, [*entities, "entities", "features", "feature_service"])
+            prepared = service.reading.decided(bytes(asked.features), asked.feature_service, asked.full_feature_names)
+            if prepared is None or prepared.ask is None or asked.include_feature_view_version_metadata:
+                return -1
+            principal.require("read", prepared.views)
+        except (AsofError, HttpError, msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+            return -1
+        except Exception:
+            log.exception("the short way failed")
+            return -1
+        keys = prepared.one_row.keys(entities) if prepared.one_row is not None else None
+        if keys is None:
+            return -1
+        reply = Reply(self, connection, data, began, Request(principal, body, asked), prepared)
+        if not prepared.ask(keys, reply):
+            return -1
+        prepared.used += 1
+        self.in_flight += 1
+        return 0
+
+
+class Reply:
+    """A request that waits for the store: what a future would be, without another turn of the event loop."""
+
+    __slots__ = ("_asked", "_began", "_connection", "_data", "_prepared", "_request", "_shortcut")
+
+    def __init__(
+        self, shortcut: Shortcut, connection: BoundedProtocol, data: bytes, began: float, request: Request,
+        prepared: Prepared,
+    ) -> None:  # fmt: skip
+        self._shortcut = shortcut
+        self._connection = connection
+        self._data = data
+        self._began = began
+        self._request = request
+        self._prepared = prepared
+        self._asked = perf_counter()
+
+    def done(self) -> bool:
+        """Nobody cancels it."""
+        return False
+
+    def set_result(self, values: Sequence[bytes | None]) -> None:
+        """The rows are here."""
+        shortcut, request, prepared = self._shortcut, self._request, self._prepared
+        shortcut.in_flight -= 1
+        service = shortcut.service
+        try:
+            body = service.reading.answer_one(prepared, request.content.entities, values, since=self._asked)
+        except Exception:
+            log.exception("the short way failed")
+            body = None
+        if body is None:
+            self._connection.go_on(self._data)
+            return
+        self._connection.answer(body, closes=service.is_draining)
+        request.rows, request.service = 1, prepared.service
+        service.note(shortcut.route, request, 200, perf_counter() - self._began, None)
+
+    def set_exception(self, error: BaseException) -> None:
+        """The store was not reached: the general way tries again, for as long as that is sensible."""
+        self._shortcut.in_flight -= 1
+        self._connection.go_on(self._data)

@@ -1,0 +1,1 @@
+"""HTTP: connections, routes, request bodies, errors, and the OpenAPI document."""

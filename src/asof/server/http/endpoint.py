@@ -1,0 +1,239 @@
+"""The way of a request through a route: let in, read, recognized, handled, answered, noted; each step bounded."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable, MutableMapping
+from time import perf_counter
+from typing import Any
+from urllib.parse import parse_qsl
+
+import msgspec
+
+from asof.errors import AsofError, Overloaded
+from asof.server.http import errors as failures
+from asof.server.http.errors import JSON, HttpError
+from asof.server.http.route import Answer, Request, Route, Running
+from asof.server.process.service import Service
+from asof.server.security.callers import AskFirst, Caller, Principal
+
+Scope = MutableMapping[str, Any]
+Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
+Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
+
+DRAIN_BYTES = 1 << 30
+DRAIN_S = 10.0
+"""How much of a refused body is read and thrown away, so that its sender comes to read the answer: of callers that are
+known, since each of them takes a connection meanwhile. All others find it closed."""
+
+BODIES = 16
+"""How many of the largest bodies, or as much of smaller ones, a worker holds while it receives them."""
+
+AUDITED = ("write", "admin")
+"""What the audit log is about."""
+
+log = logging.getLogger("asof.server")
+
+
+class _Gone(Exception):
+    """The other side hung up before its request was whole."""
+
+
+class Endpoint:
+    """An ASGI application for one route."""
+
+    def __init__(self, service: Service, route: Route[Service]) -> None:
+        self.service = service
+        self.route = route
+        self._decoder: msgspec.json.Decoder[Any] | None = (
+            msgspec.json.Decoder(route.content) if route.content is not None else None
+        )
+        self._most = service.settings.max_body_bytes
+        self._body_of = failures.feast_body if route.is_feast else failures.plain_body
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        tracing = self.service.tracing
+        if tracing is None:
+            await self._answer(scope, receive, send)
+            return
+        with tracing.request(self.route.method, self.route.path, scope["headers"]):
+            await self._answer(scope, receive, send)
+
+    async def _answer(self, scope: Scope, receive: Receive, send: Send) -> None:
+        service, route = self.service, self.route
+        began = perf_counter()
+        running = Running(began, asyncio.current_task())
+        service.running[running] = route
+        request: Request | None = None
+        principal: Principal | None = None
+        error: BaseException | None = None
+        try:
+            if route.action is not None:
+                caller = Caller(scope["headers"], _certificate(scope), _address(scope), route.method, route.path)
+                try:
+                    principal = service.security.authenticate(caller)
+                except AskFirst:
+                    principal = await service.security.identify(caller)
+                principal.require_any(route.action)
+                if service.waiting() > service.settings.max_waiting:
+                    raise _overloaded()
+            body = await self._body(running, scope["headers"], receive)
+            running.reads_body = False
+            request = Request(principal, body, None)
+            answer = await self._handled(request, scope)
+        except asyncio.CancelledError:
+            if not running.expired:
+                raise
+            running.task.uncancel()
+            error = self._too_late(running)
+            answer = self._failed(error)
+        except Exception as caught:
+            if isinstance(caught, _Gone):
+                return
+            error = caught
+            answer = self._failed(error)
+        finally:
+            # From here on it is the client that is waited for.
+            service.body_bytes -= running.body_bytes
+            del service.running[running]
+        headers = answer.headers
+        if service.is_draining:
+            headers = [*headers, (b"connection", b"close")]
+        is_unread = running.reads_body and principal is not None and not running.expired
+        try:
+            await self._send(answer, headers, send, receive if is_unread else None)
+            service.note(route, request, answer.status, perf_counter() - began, error)
+            if route.action in AUDITED:
+                service.write_down(
+                    route, request, principal, address=_address(scope), status=answer.status, error=error
+                )
+        finally:
+            # It refers to this frame, which refers to it: both would stay, with the request, until they are looked for.
+            del error
+
+    async def _handled(self, request: Request, scope: Scope) -> Answer:
+        """What the route answers to a request of which all has come."""
+        service, route = self.service, self.route
+        if route.action is None:
+            return await route.handler(service, request)
+        service.working += 1
+        try:
+            if service.waiting() > service.settings.max_waiting:
+                raise _overloaded()
+            if self._decoder is not None:
+                for name, value in scope["headers"]:
+                    if name == b"accept":
+                        request.accept = value
+                        break
+                request.content = failures.decoded(self._decoder, request.body)
+            if scope["query_string"]:
+                request.query = dict(parse_qsl(scope["query_string"].decode("latin-1"), keep_blank_values=True))
+            if "path_params" in scope:
+                request.place = scope["path_params"]
+            return await route.handler(service, request)
+        finally:
+            service.working -= 1
+
+    async def _body(self, running: Running, headers: Any, receive: Receive) -> bytes:
+        if self._decoder is None:
+            return b""
+        message = await receive()
+        if message["type"] != "http.request":
+            raise _Gone
+        body: bytes = message.get("body", b"")
+        if not message.get("more_body", False):
+            if len(body) > self._most:
+                raise self._too_large()
+            return body
+        for name, value in headers:
+            if name == b"content-length" and value.isdigit() and int(value) > self._most:
+                raise self._too_large()
+        parts = bytearray()
+        try:
+            while True:
+                parts += body
+                if len(parts) > self._most:
+                    raise self._too_large()
+                self._count(running, len(body))
+                if not message.get("more_body", False):
+                    return bytes(parts)
+                message = await receive()
+                if message["type"] != "http.request":
+                    raise _Gone
+                body = message.get("body", b"")
+        finally:
+            # The error of a request that is refused keeps all that is named here for as long as it is answered.
+            parts.clear()
+
+    def _count(self, running: Running, size: int) -> None:
+        """Keep the bodies of all requests together within bounds: what is above its share of them is refused."""
+        service = self.service
+        running.body_bytes += size
+        service.body_bytes += size
+        most = BODIES * self._most
+        if service.body_bytes > most and running.body_bytes * len(service.running) > most:
+            raise _overloaded()
+
+    def _too_large(self) -> HttpError:
+        return HttpError(
+            413, f"the request's body is larger than {self._most} bytes",
+            hint="send it in several requests, or raise server.max_body_bytes", closes=True,
+        )  # fmt: skip
+
+    def _too_late(self, running: Running) -> HttpError:
+        settings = self.service.settings
+        if running.reads_body:
+            return HttpError(
+                408, f"the request did not arrive within {settings.receive_timeout_s:g} s", hint="send it faster",
+                closes=True,
+            )  # fmt: skip
+        outcome = "" if self.route.waits == "read" else "; it may have been done all the same"
+        return HttpError(
+            503, f"the request was not answered within {settings.request_timeout_s:g} s{outcome}",
+            hint="ask again later",
+        )  # fmt: skip
+
+    def _failed(self, error: BaseException) -> Answer:
+        if not isinstance(error, AsofError):
+            log.error("%s %s failed", self.route.method, self.route.path, exc_info=error)
+        return Answer(self._body_of(error), failures.status_of(error), [JSON, *failures.headers_of(error)])
+
+    async def _send(self, answer: Answer, headers: Any, send: Send, unread: Receive | None) -> None:
+        body = answer.body
+        await send(
+            {
+                "type": "http.response.start",
+                "status": answer.status,
+                "headers": [*headers, (b"content-length", b"%d" % len(body))],
+            }
+        )
+        if unread is None:
+            await send({"type": "http.response.body", "body": body})
+            return
+        # A sender that is still busy sending would see a broken connection in place of the answer.
+        await send({"type": "http.response.body", "body": body, "more_body": True})
+        left = DRAIN_BYTES
+        try:
+            async with asyncio.timeout(DRAIN_S):
+                while left > 0:
+                    message = await unread()
+                    left -= len(message.get("body", b""))
+                    if message["type"] != "http.request" or not message.get("more_body", False):
+                        break
+        except TimeoutError:
+            pass
+        await send({"type": "http.response.body", "body": b""})
+
+
+def _overloaded() -> Overloaded:
+    return Overloaded("the server has more requests than it can take on", hint="ask again later")
+
+
+def _certificate(scope: Scope) -> Any:
+    return scope.get("extensions", {}).get("tls", {}).get("client_cert")
+
+
+def _address(scope: Scope) -> str:
+    client = scope.get("client")
+    return client[0] if client else ""

@@ -1,0 +1,193 @@
+"""The API's document: OpenAPI 3.1, made from the table of routes, so that it says what the server does."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from http import HTTPStatus
+from importlib.metadata import PackageNotFoundError, version
+from typing import Any
+
+import msgspec
+
+from asof.server.http.route import Route
+from asof.server.read.responses import ARROW
+
+REFUSALS: dict[int, str] = {
+    400: "The body is no JSON.",
+    401: "The server does not know who asks.",
+    403: "The caller may not do this.",
+    404: "It names what is not there.",
+    408: "The request took too long to arrive.",
+    413: "The body, or the number of its rows, is too large.",
+    422: "It cannot be done as it is asked for; the text says why.",
+    424: "A function or a source of the project's failed.",
+    503: "Not now: the server has too much to do, or a store is out of reach. Come back after `Retry-After` seconds.",
+}
+
+_PLAIN = {
+    "type": "object",
+    "properties": {name: {"type": "string"} for name in ("error", "message", "hint", "where")},
+    "required": ["error", "message"],
+}
+_FEAST = {
+    "type": "string",
+    "description": "JSON that holds `module`, `class` and `message`, as Feast's client reads it.",
+}
+_CONFLICT = {
+    "type": "object",
+    "properties": {
+        "error": {"type": "string"},
+        "feature_views": {"type": "array", "items": {"type": "string"}},
+        "job": {"type": "string"},
+    },
+    "required": ["error", "feature_views"],
+}
+_STATUSES = {"type": "string", "enum": ["PRESENT", "NULL_VALUE", "NOT_FOUND", "OUTSIDE_MAX_AGE"]}
+_TEXTS = {"type": "array", "items": {"type": "string"}}
+_JOB = {
+    "type": "object",
+    "properties": {
+        "id": {"type": "string"},
+        "state": {"type": "string", "enum": ["running", "done", "failed"]},
+        "feature_views": _TEXTS,
+        "start_ts": {"type": ["string", "null"]},
+        "end_ts": {"type": ["string", "null"]},
+        "started": {"type": "string"},
+        "ended": {"type": "string"},
+        "progress": {"type": "object"},
+        "result": {"type": "array", "items": {"type": "object"}},
+        "error": {"type": "object"},
+    },
+    "required": ["id", "state", "feature_views", "started"],
+}
+_VALUES: dict[str, Any] = {"type": "array", "items": {}}
+
+ANSWERS: dict[str, dict[str, Any]] = {
+    "/get-online-features": {
+        "type": "object",
+        "properties": {
+            "results": {
+                "type": "array",
+                "description": "One for each of `feature_names`, in that order.",
+                "items": {
+                    "type": "object",
+                    "properties": {
+                        "values": _VALUES,
+                        "statuses": {"type": "array", "items": _STATUSES},
+                        "event_timestamps": {"type": "array", "items": {"type": "string", "format": "date-time"}},
+                    },
+                    "required": ["values", "statuses", "event_timestamps"],
+                },
+            },
+            "metadata": {
+                "type": "object",
+                "properties": {"feature_names": _TEXTS, "feature_view_metadata": {"type": "array"}},
+                "required": ["feature_names"],
+            },
+        },
+        "required": ["results", "metadata"],
+    },
+    "/v1/features": {
+        "type": "object",
+        "properties": {
+            "names": _TEXTS,
+            "rows": {"type": "array", "items": _VALUES},
+            "statuses": {"type": "array", "items": {"type": "array", "items": _STATUSES}},
+            "event_times": {"type": "array", "items": {"type": "array", "items": {"type": ["string", "null"]}}},
+        },
+        "required": ["names", "rows"],
+    },
+    "/write-to-online-store": {"type": "null"},
+    "/materialize": {"type": "null"},
+    "/materialize-incremental": {"type": "null"},
+    "/jobs": {"type": "object", "properties": {"jobs": {"type": "array", "items": _JOB}}, "required": ["jobs"]},
+    "/jobs/{id}": _JOB,
+    "/ready": {"type": "object", "properties": {"status": {"type": "string"}}, "required": ["status"]},
+    "/openapi.json": {"type": "object"},
+}
+"""Path → the schema of its JSON answer; a path that is not here answers no JSON."""
+
+_ACCEPTED = {"type": "object", "properties": {"status": {"const": "accepted"}}, "required": ["status"]}
+
+
+def document(routes: Sequence[Route[Any]]) -> dict[str, Any]:
+    """The document of an API with these routes."""
+    contents = [route.content for route in routes if route.content is not None]
+    schemas, components = msgspec.json.schema_components(contents, ref_template="#/components/schemas/{name}")
+    of_content = dict(zip(contents, schemas, strict=True))
+    paths: dict[str, Any] = {}
+    for route in routes:
+        paths.setdefault(route.path, {})[route.method.lower()] = _operation(route, of_content)
+    try:
+        number = version("asof")
+    except PackageNotFoundError:
+        number = "0"
+    return {
+        "openapi": "3.1.0",
+        "info": {
+            "title": "Asof feature server",
+            "version": number,
+            "description": "Features of entities now. The routes without `/v1` are those of Feast's feature server.",
+        },
+        "paths": paths,
+        "components": {
+            "schemas": {**components, "Error": _PLAIN, "FeastError": _FEAST},
+            "securitySchemes": {"bearer": {"type": "http", "scheme": "bearer"}},
+        },
+    }
+
+
+def _operation(route: Route[Any], of_content: dict[type, Any]) -> dict[str, Any]:
+    operation: dict[str, Any] = {
+        "operationId": route.handler.__name__,
+        "summary": route.summary,
+        "responses": {str(status): answer for status, answer in sorted(_responses(route).items())},
+    }
+    if route.action is not None:
+        operation["security"] = [{"bearer": []}, {}]
+        operation["description"] = f"For callers who may `{route.action}`."
+    if route.content is not None:
+        operation["requestBody"] = {
+            "required": True,
+            "content": {"application/json": {"schema": of_content[route.content]}},
+        }
+    parameters: list[dict[str, Any]] = [
+        {"name": name, "in": "query", "description": text, "schema": {"type": "boolean", "default": False}}
+        for name, text in route.query.items()
+    ]
+    if "{id}" in route.path:
+        parameters.append({"name": "id", "in": "path", "required": True, "schema": {"type": "string"}})
+    if parameters:
+        operation["parameters"] = parameters
+    return operation
+
+
+def _responses(route: Route[Any]) -> dict[int, Any]:
+    good: dict[str, Any] = {"description": HTTPStatus.OK.phrase}
+    if route.path in ANSWERS:
+        good["content"] = {"application/json": {"schema": ANSWERS[route.path]}}
+    if route.path == "/v1/features":
+        good["content"][ARROW] = {}
+    if route.path == "/metrics":
+        good["content"] = {"text/plain": {"schema": {"type": "string"}}}
+    responses = {200: good}
+    error = {"$ref": "#/components/schemas/" + ("FeastError" if route.is_feast else "Error")}
+    for status, text in route.answers.items():
+        schema = {202: _ACCEPTED, 409: _CONFLICT, 503: ANSWERS["/ready"]}[status]
+        responses[status] = {"description": text, "content": {"application/json": {"schema": schema}}}
+    for status in _refusals(route):
+        responses.setdefault(
+            status, {"description": REFUSALS[status], "content": {"application/json": {"schema": error}}}
+        )
+    return responses
+
+
+def _refusals(route: Route[Any]) -> list[int]:
+    if route.action is None:
+        return []
+    known = [401, 403, 408, 413, 503]
+    if route.content is not None:
+        known += [400, 404, 422, 424]
+    if "{" in route.path:
+        known.append(404)
+    return known

@@ -1,0 +1,335 @@
+"""What each route does with a request that was let in and read: ask the store, hand the answer on."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from functools import cache
+from time import time_ns
+from typing import Any
+
+import orjson
+
+from asof.definitions import FeatureService, LogSource, OnDemandFeatureView, Projection
+from asof.errors import NotAllowed, NotFound, PushNotApplied, RequestError, nearest
+from asof.flows.stores import view_named
+from asof.online_response import OnlineResponse
+from asof.server.http import requests
+from asof.server.http.errors import JSON, HttpError, failed_elsewhere
+from asof.server.http.route import Answer, Request, Route
+from asof.server.http.write_rows import rows_of_source, rows_of_view
+from asof.server.process.service import Service
+from asof.server.read.json_values import read_columns
+from asof.server.read.online_reads import Prepared
+from asof.server.read.responses import ARROW
+from asof.server.security.callers import Action, Principal
+from asof.timing import micros
+
+
+async def get_online_features(service: Service, request: Request) -> Answer:
+    """Feast's answer: column by column."""
+    asked: requests.GetOnlineFeatures = request.content
+    names = [*asked.entities, "entities", "features", "feature_service"]
+    requests.refuse_repeated_names(request.body, names)
+    prepared = await _prepared(
+        service, request, asked.features, asked.feature_service, asked.full_feature_names, "feature_service"
+    )
+    response = await _read(service, request, prepared, asked.entities)
+    body = prepared.encoder.feast(response, versions=asked.include_feature_view_version_metadata)
+    return Answer(body)
+
+
+async def get_features(service: Service, request: Request) -> Answer:
+    """Asof's own answer: row by row, or as an Arrow stream."""
+    asked: requests.Features = request.content
+    if isinstance(asked.entities, dict):
+        requests.refuse_repeated_names(request.body, [*asked.entities, "entities", "features", "service"])
+    prepared = await _prepared(service, request, asked.features, asked.service, asked.full_feature_names, "service")
+    response = await _read(service, request, prepared, asked.entities)
+    if ARROW.encode() in request.accept:
+        body = prepared.encoder.arrow(response, statuses=asked.statuses, event_times=asked.event_times)
+        return Answer(body, headers=[(b"content-type", ARROW.encode())])
+    body = prepared.encoder.rows(response, statuses=asked.statuses, event_times=asked.event_times, types=asked.types)
+    return Answer(body)
+
+
+async def _prepared(
+    service: Service, request: Request, features: list[str] | str | None, name: str | None, full_names: bool, word: str
+) -> Prepared:
+    if (features is None) == (name is None):
+        found = "neither" if name is None else "both"
+        raise RequestError(f"the request has {found} of `features` and `{word}`", hint="give one of them")
+    if name is not None:
+        snapshot = service.reading.snapshot
+        if name not in snapshot.project.services:
+            known = _readable(snapshot.project.services.values(), request.principal)
+            raise NotFound(
+                f"no feature service {name!r} is applied",
+                hint=nearest(name, known) or (f"there are {known}" if known else "list features instead"),
+            )
+    asked = name if name is not None else features if isinstance(features, str) else tuple(features or ())
+    prepared = await service.reading.prepare(asked, full_names)
+    request.principal.require("read", prepared.views)
+    request.service = prepared.service
+    return prepared
+
+
+def _readable(services: Iterable[FeatureService], principal: Principal) -> list[str]:
+    """The names of those services that a caller may read: of others they learn nothing."""
+    return sorted(each.name for each in services if _may(principal, "read", viewed(each.features)))
+
+
+def _may(principal: Principal, action: Action, views: Iterable[Any]) -> bool:
+    try:
+        principal.require(action, views)
+    except NotAllowed:
+        return False
+    return True
+
+
+def viewed(parts: Iterable[Any]) -> list[Any]:
+    """The views that are parts of a service or an on-demand view, and those that these are made of in their turn."""
+    views = [part.view for part in parts if isinstance(part, Projection)]
+    below = [viewed(view.sources) for view in views if isinstance(view, OnDemandFeatureView)]
+    return [*views, *(each for these in below for each in these)]
+
+
+async def _read(service: Service, request: Request, prepared: Prepared, entities: Any) -> OnlineResponse:
+    limit = service.settings.max_rows
+    if type(entities) is dict:
+        if any(len(values) > limit for values in entities.values()):
+            raise _too_many(max(map(len, entities.values())), limit)
+        if prepared.odd_types:
+            entities = read_columns(entities, prepared.odd_types)
+    else:
+        if len(entities) > limit:
+            raise _too_many(len(entities), limit)
+        if prepared.odd_types:
+            entities = [
+                row | {name: values[0] for name, values in read_columns(
+                    {name: [row[name]] for name in prepared.odd_types if name in row}, prepared.odd_types
+                ).items()}
+                for row in entities
+            ]  # fmt: skip
+    response = await service.reading.read(prepared, entities)
+    request.rows = len(response)
+    request.response = response
+    return response
+
+
+def _too_many(rows: int, limit: int) -> HttpError:
+    return HttpError(
+        413, f"the request has {rows} entity rows; the most are {limit}",
+        hint="ask in several requests, or raise server.max_rows",
+    )  # fmt: skip
+
+
+async def push(service: Service, request: Request) -> Answer:
+    """Rows into a push source: when this answers they are durable, and served."""
+    asked: requests.Push = request.content
+    requests.refuse_repeated_names(request.body, [*asked.df, "df", "push_source_name"])
+    project = service.reading.snapshot.project
+    source = project.sources.get(asked.push_source_name)
+    if not isinstance(source, LogSource) or source.type != "push":
+        known = [
+            each.name for each in project.sources.values()
+            if isinstance(each, LogSource) and each.type == "push"
+            and _may(request.principal, "write", project.views_changed_by(each))
+        ]  # fmt: skip
+        raise NotFound(
+            f"no push source {asked.push_source_name!r} is applied",
+            hint=nearest(asked.push_source_name, known)
+            or (f"the push sources are {known}" if known else "there is none that you may write to"),
+        )
+    request.principal.require("write", project.views_changed_by(source))
+    rows = rows_of_source(source, asked.df)
+    request.rows = len(next(iter(asked.df.values()), ()))
+    return await _pushed(service, source.name, rows, asked.batch_id)
+
+
+async def _pushed(service: Service, source: str, rows: Any, batch_id: str | None) -> Answer:
+    def work() -> int:
+        return service.store.push(source, rows, batch_id=batch_id)
+
+    try:
+        pushed = await service.in_writer(work)
+    except PushNotApplied as error:
+        service.catch_up(source)
+        return Answer(orjson.dumps({"status": "accepted", "message": error.message}), status=202)
+    return Answer(b"", headers=[rows_header(pushed)])
+
+
+def rows_header(rows: int) -> tuple[bytes, bytes]:
+    """How many rows were written, beside a body that Feast's client expects to be empty."""
+    return (b"asof-rows", b"%d" % rows)
+
+
+async def write_to_online_store(service: Service, request: Request) -> Answer:
+    """Rows of a view: of a pushed one through its log, of a batch-fed one to the online store alone."""
+    asked: requests.WriteToOnlineStore = request.content
+    requests.refuse_repeated_names(request.body, [*asked.df, "df", "feature_view_name"])
+    project = service.reading.snapshot.project
+    view = view_named(service.reading.snapshot, asked.feature_view_name)
+    source = view.source
+    pushed = source if isinstance(source, LogSource) and source.type == "push" else None
+    # Rows of a pushed view go to its source, and so to every view that this one feeds.
+    request.principal.require("write", [view] if pushed is None else project.views_changed_by(pushed))
+    rows = rows_of_view(view, asked.df)
+    request.rows = len(next(iter(asked.df.values()), ()))
+    if pushed is not None:
+        answer = await _pushed(service, source.name, rows, None)
+        return answer if answer.status != 200 else Answer(b"null", headers=[JSON, *answer.headers])
+    written = await service.in_writer(service.store.write_to_online_store, view.name, rows)
+    return Answer(b"null", headers=[JSON, rows_header(written)])
+
+
+async def materialize(service: Service, request: Request) -> Answer:
+    """A run over event times, or of what is new; with `?async=true` as a job to ask about."""
+    asked: requests.Materialize = request.content
+    requests.refuse_repeated_names(request.body, ["start_ts", "end_ts", "feature_views"])
+    if asked.disable_event_timestamp:
+        raise RequestError(
+            "`disable_event_timestamp` would take rows for newer than they are", hint="leave it out, or false"
+        )
+    return await _materialized(service, request, asked.feature_views, asked.start_ts, asked.end_ts, asked.version)
+
+
+async def materialize_incremental(service: Service, request: Request) -> Answer:
+    """A run of what is new since the last one."""
+    asked: requests.MaterializeIncremental = request.content
+    requests.refuse_repeated_names(request.body, ["end_ts", "feature_views"])
+    return await _materialized(service, request, asked.feature_views, None, asked.end_ts, asked.version)
+
+
+async def _materialized(
+    service: Service, request: Request, names: list[str] | None, start: str | None, end: str | None, version: str | None
+) -> Answer:
+    if version is not None:
+        raise RequestError("views have no versions here", hint="leave out `version`")
+    for name, text in (("start_ts", start), ("end_ts", end)):
+        try:
+            micros(text or 0)
+        except ValueError as error:
+            raise RequestError(
+                f"{name}: {text!r} is not a time", hint="write ISO 8601, like 2026-11-23T12:00:00Z"
+            ) from error
+    if start is not None and end is not None and micros(end) <= micros(start):
+        raise RequestError(f"materialize from {start} to {end}: the end is not later", hint="swap them")
+    views = service.views_to_materialize(names)
+    request.principal.require("admin", views)
+    names = [view.name for view in views]
+    force = _flag(request, "force")
+    is_async = _flag(request, "async")
+    jobs = service.jobs
+    id = await service.in_writer(lambda: jobs.start(names, start=start, end=end, force=force))
+    request.job = id
+    headers = [JSON, (b"location", b"/jobs/" + id.encode())]
+    if is_async:
+        words = {"status": "accepted", "feature_views": names, "job": id}
+        return Answer(orjson.dumps(words), status=202, headers=headers)
+    job = await service.in_waiter(jobs.wait, id)
+    if job["state"] != "done":
+        raise failed_elsewhere(job["error"])
+    return Answer(b"null", headers=headers)
+
+
+def _flag(request: Request, name: str) -> bool:
+    text = request.query.get(name, "false")
+    if text not in ("true", "false"):
+        raise RequestError(f"?{name}={text}: expected true or false", hint=f"write ?{name}=true")
+    return text == "true"
+
+
+async def list_jobs(service: Service, request: Request) -> Answer:
+    """The jobs of this server."""
+    request.principal.require("admin")
+    return Answer(orjson.dumps({"jobs": await service.in_writer(service.jobs.all)}))
+
+
+async def get_job(service: Service, request: Request) -> Answer:
+    """How far a job is."""
+    request.principal.require("admin")
+    return Answer(orjson.dumps(await service.in_writer(service.jobs.get, request.place["id"])))
+
+
+async def health(service: Service, request: Request) -> Answer:
+    """Live: the event loop answers."""
+    return Answer(b"", headers=[])
+
+
+async def ready(service: Service, request: Request) -> Answer:
+    """Ready: definitions are loaded, and the process is not on its way out."""
+    words = service.state()
+    return Answer(orjson.dumps(words), status=200 if words["status"] == "ready" else 503)
+
+
+MATERIALIZE_QUERY = {
+    "async": "Answer at once, with a job to ask about.",
+    "force": "Begin although one of the views is being materialized.",
+}
+MATERIALIZE_ANSWERS = {202: "Begun: the job is named.", 409: "One of the views is being materialized already."}
+
+
+async def metrics(service: Service, request: Request) -> Answer:
+    """Prometheus metrics of all workers."""
+    request.principal.require("read")
+
+    def work() -> bytes:
+        from asof.server.telemetry.metrics import exposed, server_metrics
+
+        counts = service.shared_counts.all()
+        return exposed(server_metrics(counts, service.reading.snapshot, now=time_ns() // 1000))
+
+    body = await service.in_writer(work)
+    return Answer(body, headers=[(b"content-type", b"text/plain; version=0.0.4; charset=utf-8")])
+
+
+async def openapi(service: Service, request: Request) -> Answer:
+    """The document of this API."""
+    return Answer(_document())
+
+
+@cache
+def _document() -> bytes:
+    from asof.server.http.openapi import document
+
+    return orjson.dumps(document(ROUTES))
+
+
+ROUTES: tuple[Route[Service], ...] = (
+    Route(
+        "POST", "/get-online-features", get_online_features, "Features now, column by column, as Feast answers them.",
+        action="read", content=requests.GetOnlineFeatures,
+    ),
+    Route(
+        "POST", "/v1/features", get_features, "Features now, row by row, or as an Arrow stream.",
+        action="read", content=requests.Features, is_feast=False,
+    ),
+    Route(
+        "POST", "/push", push, "Push rows: durable and served when it answers.", action="write", content=requests.Push,
+        waits="write",
+        answers={202: "The rows are kept for good and will be applied; do not push them again."},
+    ),
+    Route(
+        "POST", "/write-to-online-store", write_to_online_store, "Write rows of a view.", action="write",
+        content=requests.WriteToOnlineStore, waits="write",
+        answers={202: "The rows are kept for good and will be applied; do not write them again."},
+    ),
+    Route(
+        "POST", "/materialize", materialize, "Bring the online store up to date from batch sources.", action="admin",
+        content=requests.Materialize, waits="job", query=MATERIALIZE_QUERY, answers=MATERIALIZE_ANSWERS,
+    ),
+    Route(
+        "POST", "/materialize-incremental", materialize_incremental, "Materialize what is new since the last run.",
+        action="admin", content=requests.MaterializeIncremental, waits="job", query=MATERIALIZE_QUERY,
+        answers=MATERIALIZE_ANSWERS,
+    ),
+    Route("GET", "/jobs", list_jobs, "The materialize runs of this server.", action="admin", is_feast=False),
+    Route("GET", "/jobs/{id}", get_job, "How far a materialize run is.", action="admin", is_feast=False),
+    Route("GET", "/metrics", metrics, "Prometheus metrics of all workers.", action="read", is_feast=False),
+    Route("GET", "/openapi.json", openapi, "This document.", is_feast=False),
+    Route("GET", "/health", health, "Whether the process lives.", is_feast=False),
+    Route(
+        "GET", "/ready", ready, "Whether the process should get requests.", is_feast=False,
+        answers={503: "Not yet, or not any more."},
+    ),
+)  # fmt: skip

@@ -1,0 +1,44 @@
+"""Rows as they came over the wire, in the columns and kinds of values that the store takes."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from asof.definitions import FeatureView, LogSource
+from asof.dtypes import DType
+from asof.server.read.json_values import read_columns
+
+FEAST_TIME = "event_timestamp"
+FEAST_CREATED = "created"
+"""What Feast's client calls the times of a row, whatever the source calls them."""
+
+Columns = dict[str, list[Any]]
+
+
+def rows_of_source(source: LogSource, columns: Columns) -> Columns:
+    """Pushed rows with values of the kinds that the source declares."""
+    return read_columns(columns, {field.name: field.dtype for field in source.schema})
+
+
+def rows_of_view(view: FeatureView, columns: Columns) -> Columns:
+    """Rows of a view, by the view's names or Feast's, under the names that its source has for them."""
+    source = view.source
+    types: dict[str, DType] = {field.name: field.dtype for field in source.schema}
+    names: dict[str, str] = {}
+    for field in (*view.key_fields, *view.features):
+        names[field.name] = source.raw(field.name)
+        types.setdefault(source.raw(field.name), field.dtype)
+    answer: Columns = {}
+    created = source.created_timestamp_column
+    declared = {*types, source.timestamp_field, created}
+    for name, values in columns.items():
+        raw = names.get(name, name)
+        if name == FEAST_TIME and name not in declared:
+            raw = source.timestamp_field
+        elif name == FEAST_CREATED and name not in declared:
+            if not created or all(value is None for value in values):
+                # Feast's client sends this column always; without a place for it, it says nothing.
+                continue
+            raw = created
+        answer.setdefault(raw, values)
+    return read_columns(answer, types)

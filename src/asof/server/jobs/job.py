@@ -1,0 +1,52 @@
+"""The process of one job: `python -m asof.server.jobs.job`, which materializes and writes down how far it is."""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+import traceback
+from pathlib import Path
+from typing import Any
+
+from asof.errors import AsofError
+from asof.server.jobs.runs import write
+from asof.store import FeatureStore
+from asof.timing import iso
+
+EVERY_S = 0.5
+"""How often progress is written down."""
+
+
+def main(argv: list[str]) -> int:
+    """Materialize; the exit code is that of `asof materialize`."""
+    order = json.loads(argv[0])
+    file = Path(order["file"])
+    words = json.loads(file.read_text())
+    written_at = 0.0
+
+    def progress(what: str, done: int, total: int | None) -> None:
+        nonlocal written_at
+        if time.monotonic() - written_at >= EVERY_S:
+            written_at = time.monotonic()
+            write(file, words | {"progress": {"what": what, "done": done, "total": total}})
+
+    def end(state: str, **more: Any) -> None:
+        write(file, words | {"state": state, "ended": iso(time.time_ns() // 1000), **more})
+
+    try:
+        with FeatureStore(order["repo"], fs_yaml_file=order["config_file"] or None, env=order["env"]) as store:
+            done = store.materialize(order["start"], order["end"], order["views"], progress=progress)
+        end("done", result=done)
+        return 0
+    except AsofError as error:
+        end("failed", error=error.to_dict())
+        return error.exit_code
+    except Exception as error:
+        traceback.print_exc()
+        end("failed", error={"error": type(error).__name__, "message": f"the job failed: {error}", "hint": ""})
+        return 70
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

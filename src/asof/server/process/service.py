@@ -1,0 +1,279 @@
+"""All that the routes of one process share: the store, its readers, threads, limits, and the state it is in."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from functools import cached_property
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from time import perf_counter, time_ns
+from typing import Any
+
+from asof.definitions import FeatureView
+from asof.errors import AsofError
+from asof.flows.stores import view_named
+from asof.server.http.route import Request, Route, Running
+from asof.server.jobs.runs import Jobs
+from asof.server.read.functions import FunctionThreads
+from asof.server.read.online_reads import Reading
+from asof.server.security.audit import AuditLog, object_of
+from asof.server.security.callers import Principal, Security
+from asof.server.security.guard import Guard
+from asof.server.settings import ServerSettings
+from asof.server.telemetry.access_log import AccessLog
+from asof.server.telemetry.feature_log import ServedLog
+from asof.server.telemetry.request_counts import Counts, SharedCounts
+from asof.server.telemetry.tracing import Tracing
+from asof.store import FeatureStore, system_clock
+
+READ_THREADS = 8
+WRITE_THREADS = 4
+SWEEP_S = 0.25
+WRITE_DOWN_S = 1.0
+CATCH_UP_S = 1.0
+"""How long after a failed one rows that are kept in a push log are tried again."""
+
+log = logging.getLogger("asof.server")
+
+
+class Service:
+    """One process's part of the server.
+
+    Args:
+        security: who may do what; by default, what `auth:` of the configuration says.
+        on_hopeless: called when this process should be replaced by a new one.
+    """
+
+    def __init__(
+        self,
+        store: FeatureStore,
+        settings: ServerSettings | None = None,
+        *,
+        security: Security | None = None,
+        folder: Path | None = None,
+        on_hopeless: Callable[[], None] = lambda: None,
+    ) -> None:
+        self.store = store
+        self.settings = settings or ServerSettings()
+        self.security: Security = security or Guard(store.config.auth, project=store.project)
+        self.audit = AuditLog(store.config.auth.audit_target, clock=system_clock)
+        self.is_draining = False
+        # Why it could not start.
+        self.failure: AsofError | None = None
+        self.counts = Counts()
+        self.access_log = AccessLog(self.settings.access_log)
+        self.served = None
+        if self.settings.feature_log_share:
+            self.served = ServedLog(
+                store, self.counts, share=self.settings.feature_log_share,
+                services=self.settings.feature_log_services or (), most_rows=self.settings.feature_log_queue,
+            )  # fmt: skip
+        self._own_folder: TemporaryDirectory[str] | None = None
+        if folder is None:
+            self._own_folder = TemporaryDirectory(prefix="asof-serve-")
+            folder = Path(self._own_folder.name)
+        self.folder = folder
+        # What is received or worked on; how much of it is bodies that came in several parts; how many are worked on,
+        # which leaves out what waits for its client.
+        self.running: dict[Running, Route[Service]] = {}
+        self.body_bytes = 0
+        self.working = 0
+        self.waiting: Callable[[], int] = lambda: self.working
+        self._readers = ThreadPoolExecutor(READ_THREADS, "asof-read")
+        self._writers = ThreadPoolExecutor(WRITE_THREADS, "asof-write")
+        self.functions = FunctionThreads(
+            self.settings.function_threads, timeout_s=self.settings.function_timeout_s, on_hopeless=on_hopeless
+        )
+        self.tracing = Tracing() if self.settings.tracing == "otlp" else None
+        self.reading = Reading(
+            store, threads=self._readers, functions=self.functions, counts=self.counts, tracing=self.tracing
+        )
+        # Whoever keeps or follows answers wants to see them whole.
+        self.may_shorten = self.served is None and self.tracing is None
+        self.shared_counts = SharedCounts(self.folder, self.counts)
+        self._tasks: set[asyncio.Task[Any]] = set()
+        self._catching_up: set[str] = set()
+        self._registry_error: AsofError | None = None
+
+    async def start(self) -> None:
+        """Read what is applied, and keep looking for changes."""
+        await self.reading.load()
+        self.run_aside(self._watch_registry())
+        self.run_aside(self._sweep())
+        self.run_aside(self._write_down())
+        if self.served is not None:
+            self.run_aside(self._keep_served())
+
+    async def stop(self) -> None:
+        """Archive what was pushed, and let go of everything."""
+        for task in list(self._tasks):
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await self.reading.close()
+        if self.served is not None:
+            await self.in_writer(self.served.flush)
+        self.functions.close()
+        if self.tracing is not None:
+            await self.in_writer(self.tracing.close)
+        self._leave()
+        self.security.close()
+        self.audit.close()
+        await asyncio.get_running_loop().run_in_executor(None, self.store.close)
+        self._readers.shutdown(wait=False, cancel_futures=True)
+        self._writers.shutdown(wait=False, cancel_futures=True)
+        if self._own_folder is not None:
+            self._own_folder.cleanup()
+
+    def note(
+        self, route: Route[Service], request: Request | None, status: int, seconds: float, error: BaseException | None
+    ) -> None:
+        """Count an answered request, and write it down where that is wanted."""
+        service, rows = ("", 0) if request is None else (request.service, request.rows)
+        self.counts.request(route.path, service, status, seconds, rows)
+        response = request.response if request is not None else None
+        if response is not None:
+            self.counts.answered(response)
+            if self.served is not None:
+                self.served.note(service, response)
+        if error is not None:
+            self.counts.error(type(error).__name__)
+        if self.tracing is not None:
+            self.tracing.note(status=status, service=service, rows=rows, error=error)
+        level = self.access_log.level
+        if level == "all" or (level == "errors" and status >= 400):
+            self.access_log.note(
+                time_ns() // 1000, route.method, route.path, status, seconds, rows=rows, service=service,
+                caller=request.principal.name if request is not None and request.principal is not None else "",
+                error=f"{type(error).__name__}: {error}"[:300] if error is not None else "",
+            )  # fmt: skip
+
+    def write_down(
+        self,
+        route: Route[Service],
+        request: Request | None,
+        principal: Principal | None,
+        *,
+        address: str,
+        status: int,
+        error: BaseException | None,
+    ) -> None:
+        """Keep who wrote or administered what; also what was refused."""
+        who = principal.name if principal is not None else None
+        what = object_of(request.content) if request is not None else {}
+        self.audit.write(
+            who=who, how=getattr(principal, "how", None), address=address, action=route.action, route=route.path,
+            **what, job=request.job if request is not None else None,
+            rows=request.rows if request is not None and request.rows else None, status=status,
+            error=type(error).__name__ if error is not None else None,
+        )  # fmt: skip
+
+    @cached_property
+    def jobs(self) -> Jobs:
+        """The materialize runs of the server."""
+        config = self.store.config
+        return Jobs(self.folder, config.path, config.env or None, config_file=config.file)
+
+    def views_to_materialize(self, names: Sequence[str] | None) -> list[FeatureView]:
+        """These views, or all that a batch source feeds.
+
+        Raises:
+            NotFound, RequestError: one is not applied, or fed in another way.
+        """
+        snapshot = self.reading.snapshot
+        if names is None:
+            return [each for each in snapshot.project.views.values() if each.online and not each.source.is_log]
+        from asof.flows.batch.write_rows import refuse_unless_batch_fed
+
+        views = [view_named(snapshot, name) for name in dict.fromkeys(names)]
+        for view in views:
+            refuse_unless_batch_fed(view)
+        return views
+
+    async def in_waiter(self, work: Callable[..., Any], *args: Any) -> Any:
+        """Run what waits long, for another process, in a thread of its own."""
+        return await asyncio.to_thread(work, *args)
+
+    def run_aside(self, work: Any) -> None:
+        """Run a coroutine until the service stops."""
+        task = asyncio.create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    def state(self) -> dict[str, Any]:
+        """What `/ready` says."""
+        if self.is_draining:
+            return {"status": "draining"}
+        if self.reading.applied is None:
+            return {"status": "starting"}
+        words: dict[str, Any] = {"status": "ready", "version": self.reading.snapshot.version}
+        if self._registry_error is not None:
+            words["registry"] = self._registry_error.message
+        return words
+
+    async def in_writer(self, work: Callable[..., Any], *args: Any) -> Any:
+        """Run what writes in one of the threads for it."""
+        return await asyncio.get_running_loop().run_in_executor(self._writers, work, *args)
+
+    def catch_up(self, source: str) -> None:
+        """Apply, as soon as that works, the rows that a push log keeps and the online store did not take."""
+        if source not in self._catching_up:
+            self._catching_up.add(source)
+            self.run_aside(self._catch_up(source))
+
+    async def _catch_up(self, source: str) -> None:
+        while True:
+            await asyncio.sleep(CATCH_UP_S)
+            try:
+                await self.in_writer(self.store.take_over_pushes, source)
+                break
+            except AsofError as error:
+                log.warning("rows pushed to %s are not applied yet: %s", source, error.message)
+        self._catching_up.discard(source)
+
+    async def _watch_registry(self) -> None:
+        while True:
+            await asyncio.sleep(self.settings.registry_refresh_s)
+            try:
+                await self.reading.refresh()
+                self._registry_error = None
+            except AsofError as error:
+                # Reads go on with what is known.
+                if self._registry_error is None:
+                    log.warning("the registry cannot be read: %s", error.message)
+                self._registry_error = error
+            except Exception:
+                log.exception("looking for changes of the registry failed")
+
+    async def _write_down(self) -> None:
+        """Leave counts for the other workers, and write the access log."""
+        while True:
+            await asyncio.sleep(WRITE_DOWN_S)
+            await self.in_writer(self._leave)
+
+    def _leave(self) -> None:
+        try:
+            self.access_log.write()
+            self.shared_counts.leave()
+        except OSError as error:
+            log.warning("counts and access log cannot be written: %s", error)
+
+    async def _keep_served(self) -> None:
+        assert self.served is not None
+        while True:
+            await asyncio.sleep(self.settings.feature_log_flush_s)
+            await self.in_writer(self.served.flush)
+
+    async def _sweep(self) -> None:
+        """End requests that take too long: to arrive, or to be answered."""
+        settings = self.settings
+        while True:
+            await asyncio.sleep(SWEEP_S)
+            now = perf_counter()
+            for each, route in list(self.running.items()):
+                limit = settings.receive_timeout_s if each.reads_body else settings.request_timeout_s
+                if now - each.since > limit and (each.reads_body or route.waits != "job") and not each.expired:
+                    each.expired = True
+                    each.task.cancel()

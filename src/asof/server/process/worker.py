@@ -1,0 +1,228 @@
+"""One worker process: `python -m asof.server.process.worker`, started by the supervisor with a listening socket."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import logging
+import os
+import resource
+import signal
+import socket
+import sys
+import time
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import uvicorn
+
+from asof.errors import AsofError
+from asof.server.http.connection import BoundedProtocol, TlsProtocol, sweep
+from asof.server.process.worker_messages import BEAT, READY, REPLACE, Orders
+
+if TYPE_CHECKING:
+    from asof.server.fast_path.shortcut import Shortcut
+
+BEAT_S = 1.0
+"""How often a worker shows the supervisor that it lives."""
+LINGER_S = 1.0
+"""How long a connection may be idle after the call to stop: a request that is on its way still gets its answer."""
+
+
+KEPT_FILES = 256
+"""So many of the files that a process may open are left to stores and logs."""
+
+
+class WorkerConfig(uvicorn.Config):
+    """What uvicorn is told, and what its protocols find there."""
+
+    shortcut: Shortcut | None = None
+    max_connections: int
+
+
+class Worker(uvicorn.Server):
+    """uvicorn's server, which stops without losing a request, and tells its supervisor how it is."""
+
+    config: WorkerConfig
+
+    def __init__(self, config: WorkerConfig, service: Any, *, tell: int) -> None:
+        super().__init__(config)
+        self.service = service
+        self._tell = tell
+        self._stopping: asyncio.Task[None] | None = None
+        self._beating: asyncio.Task[None] | None = None
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        assert sockets is not None
+        (self._listening,) = sockets
+        loop: Any = asyncio.get_running_loop()
+        if self.config.is_ssl:
+            # Who connects and says nothing is seen by no sweep before there is a protocol for it.
+            receive_s = self.service.settings.receive_timeout_s
+            loop.create_server = partial(loop.create_server, ssl_handshake_timeout=receive_s)
+        await super().startup(sockets)
+        if self.started:
+            # In place of uvicorn's own, which closes idle connections while requests may be on their way.
+            for number in (signal.SIGTERM, signal.SIGINT):
+                signal.signal(number, signal.SIG_IGN if number == signal.SIGINT else signal.SIG_DFL)
+            loop.add_signal_handler(signal.SIGTERM, self.stop)
+            self.service.waiting = self._waiting
+            self._beating = asyncio.create_task(self._beat())
+            # What was loaded stays: a look through all of it would be a pause in the middle of serving.
+            gc.freeze()
+            self.tell(READY)
+
+    def _waiting(self) -> int:
+        shortcut = self.config.shortcut
+        return self.service.working + (shortcut.in_flight if shortcut is not None else 0)
+
+    def tell(self, word: bytes) -> None:
+        """Say something to the supervisor; without one, stop."""
+        try:
+            os.write(self._tell, word)
+        except BlockingIOError:
+            pass
+        except OSError:
+            self.stop()
+
+    def stop(self) -> None:
+        """Begin to stop: take no new connections, answer what is there, then end."""
+        if self._stopping is None:
+            self._stopping = asyncio.create_task(self._drain())
+
+    async def _beat(self) -> None:
+        settings = self.service.settings
+        while True:
+            await asyncio.sleep(BEAT_S)
+            self.tell(BEAT)
+            sweep(self.server_state.connections, now=time.monotonic(), receive_timeout_s=settings.receive_timeout_s)
+
+    async def _drain(self) -> None:
+        await self._close_listening()
+        # Only now: whoever is told to connect anew must meet a new worker, or nobody, and not a queue.
+        self.service.is_draining = True
+        idle: dict[Any, float] = {}
+        until = time.monotonic() + self.service.settings.graceful_s
+        while self.server_state.connections and time.monotonic() < until:
+            now = time.monotonic()
+            connections: list[Any] = list(self.server_state.connections)
+            for each in connections:
+                if not each.is_idle:
+                    idle.pop(each, None)
+                elif now - idle.setdefault(each, now) > LINGER_S:
+                    each.shutdown()
+            await asyncio.sleep(0.02)
+        self.should_exit = True
+
+    async def _close_listening(self) -> None:
+        """Take in the connections that the kernel has accepted already, and no more; the rest would be reset."""
+        loop = asyncio.get_running_loop()
+        listening = self._listening.dup()
+        listening.setblocking(False)
+        for server in self.servers:
+            server.close()
+        # The socket that was handed in counts, too: while it is open, the kernel goes on accepting.
+        self._listening.close()
+        await asyncio.sleep(0.01)
+        taken = []
+        while True:
+            try:
+                taken.append(listening.accept()[0])
+            except OSError:
+                break
+        listening.close()
+        for each in taken:
+            each.setblocking(False)
+            try:
+                await loop.connect_accepted_socket(self._protocol, each, ssl=self.config.ssl)
+            except OSError:
+                each.close()
+
+    def _protocol(self) -> asyncio.Protocol:
+        make: Any = self.config.http_protocol_class
+        protocol: asyncio.Protocol = make(
+            config=self.config, server_state=self.server_state, app_state=self.lifespan.state
+        )
+        return protocol
+
+
+def main(argv: list[str]) -> int:
+    """Serve until told to stop."""
+    orders = Orders.read(argv[0])
+    logging.basicConfig(level=logging.WARNING, format=f"asof worker {orders.number}: %(message)s", stream=sys.stderr)
+    try:
+        server = made(orders)
+    except AsofError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return error.exit_code
+    listening = socket.socket(fileno=orders.listen)
+    listening.setblocking(False)
+    # Why it failed is said below, and once.
+    logging.getLogger("uvicorn.error").addFilter(lambda record: "startup failed" not in record.getMessage())
+    try:
+        server.run(sockets=[listening])
+    except SystemExit:
+        if server.service.failure is None:
+            raise
+    except AsofError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return error.exit_code
+    failure = server.service.failure
+    if failure is not None:
+        print(f"error: {failure}", file=sys.stderr)
+        return failure.exit_code
+    return 0 if server.started else 1
+
+
+def made(orders: Orders) -> Worker:
+    """The worker that these orders ask for, not started yet."""
+    from asof.server.app import App
+    from asof.server.fast_path.shortcut import Shortcut
+    from asof.server.process.service import Service
+    from asof.server.security.guard import Guard
+    from asof.server.security.pages import with_pages
+    from asof.server.security.tls import server_context, tls_settings
+    from asof.server.settings import ServerSettings
+    from asof.store import FeatureStore
+
+    store = FeatureStore(Path(orders.repo), fs_yaml_file=orders.config_file or None, env=orders.env)
+    settings = ServerSettings().with_options(store.config.server).with_options(orders.options)
+    os.set_blocking(orders.tell, False)
+    worker: Worker
+    service = Service(
+        store, settings, security=Guard(store.config.auth, project=store.project),
+        folder=Path(orders.folder),
+        on_hopeless=lambda: worker.tell(REPLACE),
+    )  # fmt: skip
+    tls = tls_settings(
+        certificate=settings.tls_cert or "", key=settings.tls_key or "", password=settings.tls_key_password or "",
+        client_ca=settings.tls_client_ca or "", client_certificates=settings.tls_client_certificates or "",
+    )  # fmt: skip
+    config = WorkerConfig(
+        with_pages(App(service), store.config.auth), loop="uvloop",
+        http=TlsProtocol if tls else BoundedProtocol, ws="none", lifespan="on",
+        log_config=None, access_log=False, server_header=False, date_header=False, proxy_headers=False,
+        timeout_keep_alive=int(settings.keep_alive_s), timeout_graceful_shutdown=1, backlog=settings.backlog,
+        ssl_context_factory=(lambda config, default: server_context(tls)) if tls else None,
+    )  # fmt: skip
+    # Protocols find it there. Pages of other origins need more headers than it gives.
+    may_shorten = service.may_shorten and not store.config.auth.origins
+    config.shortcut = Shortcut(service) if may_shorten else None
+    config.max_connections = min(settings.max_connections, _files() - KEPT_FILES)
+    worker = Worker(config, service, tell=orders.tell)
+    return worker
+
+
+def _files() -> int:
+    """How many files and connections this process may have open: as many as the system lets it."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    try:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    except (OSError, ValueError):
+        hard = soft
+    return sys.maxsize if hard == resource.RLIM_INFINITY else hard
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

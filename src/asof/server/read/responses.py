@@ -1,0 +1,191 @@
+"""Answers to reads as bytes: Feast's shape, column by column, and Asof's own, row by row, in JSON or Arrow."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import lru_cache
+from typing import Any
+
+import orjson
+
+from asof.online_response import OnlineResponse
+from asof.selection import Selection
+from asof.server.read.json_values import Converter, all_finite, converter, feast_converter, finite
+from asof.timing import moment
+
+EPOCH = "1970-01-01T00:00:00Z"
+"""What Feast answers as the time of what has none."""
+
+FEW = 8
+"""Up to so many times are written one by one; from there on NumPy is faster."""
+
+FRAMES, FRAME_ROWS = 16, 128
+"""For how many numbers of rows, and up to which, the objects of an answer are kept."""
+
+Cell = tuple[int, str, Converter | None]
+"""Which of an answer's columns it is, its column among the values, and what makes it ready for JSON."""
+
+ARROW = "application/vnd.apache.arrow.stream"
+
+
+class Encoder:
+    """Writes the answers of one selection; what does not change from answer to answer is written once."""
+
+    def __init__(self, selection: Selection) -> None:
+        places = {
+            feature.output: place for place, read in enumerate(selection.reads) for feature in read.features
+        }  # fmt: skip
+        self.names = [*(field.name for field in selection.keys), *selection.names]
+        self._keys = [(field.name, feast_converter(field.dtype)) for field in selection.keys]
+        self._derived: list[Cell] = []
+        self._of_view: list[list[Cell]] = [[] for _ in selection.reads]
+        for at, output in enumerate(selection.outputs, start=len(self._keys)):
+            cell = (at, output.column, feast_converter(output.dtype))
+            place = places.get(output.column)
+            (self._derived if place is None else self._of_view[place]).append(cell)
+        self._floats = [output.column for output in selection.outputs if output.dtype.is_float]
+        # How many rows → the answer's objects: made once, filled anew for each answer.
+        self._frames: dict[int, list[dict[str, Any]]] = {}
+        self._lean = [converter(output.dtype) for output in selection.outputs]
+        self._lean_keys = [converter(field.dtype) for field in selection.keys]
+        self._lean_request = [(field.name, converter(field.dtype)) for field in selection.request_fields]
+        self._types = orjson.Fragment(orjson.dumps(types_of(selection)))
+        self._selection = selection
+        self.metadata = orjson.Fragment(orjson.dumps({"feature_names": self.names}))
+
+    def feast(self, response: OnlineResponse, *, versions: bool = False) -> bytes:
+        """Column by column, each value with its status and event time; entity columns first."""
+        n = len(response)
+        values = response.values
+        frame = self._frames.get(n) or self._frame(n)
+        for (name, convert), each in zip(self._keys, frame):
+            column = response.keys[name]
+            each["values"] = column if convert is None else convert(column)
+        # One look at all numbers together: mostly JSON has them all.
+        plain = all_finite([values[name] for name in self._floats])
+        is_changed = False
+        for found, cells in zip(response.found, self._of_view):
+            when = _times(found.times)
+            known = found.marks is None and not found.nulls
+            for at, name, convert in cells:
+                column = values[name]
+                each = frame[at]
+                each["event_timestamps"] = when
+                if None in column or not known:
+                    each["statuses"] = found.statuses(found.nulls.get(name, column))
+                    is_changed = True
+                each["values"] = column if convert is None or (plain and convert is finite) else convert(column)
+        for at, name, convert in self._derived:
+            column = values[name]
+            each = frame[at]
+            if None in column:
+                each["statuses"] = ["NULL_VALUE" if value is None else "PRESENT" for value in column]
+                is_changed = True
+            each["values"] = column if convert is None else convert(column)
+        if is_changed:
+            self._frames.pop(n, None)
+        metadata: Any = self.metadata
+        if versions:
+            views = [{"name": read.view.name, "version": 0} for read in self._selection.reads]
+            metadata = {"feature_names": self.names, "feature_view_metadata": views}
+        body = orjson.dumps({"results": frame, "metadata": metadata})
+        for each in frame:
+            # The objects are kept, and not what a request had in them.
+            each["values"] = None
+        return body
+
+    def _frame(self, n: int) -> list[dict[str, Any]]:
+        """The objects of an answer of n rows where nothing is missing, without values."""
+        present, epoch = _present(n), _epoch(n)
+        frame = [{"values": None, "statuses": present, "event_timestamps": epoch} for _ in self.names]
+        if n <= FRAME_ROWS:
+            if len(self._frames) >= FRAMES:
+                self._frames.clear()
+            self._frames[n] = frame
+        return frame
+
+    def rows(
+        self, response: OnlineResponse, *, statuses: bool = False, event_times: bool = False, types: bool = False
+    ) -> bytes:
+        """Row by row, the names once."""
+        columns = [
+            response.keys[field.name] if convert is None else convert(response.keys[field.name])
+            for field, convert in zip(self._selection.keys, self._lean_keys, strict=True)
+        ]
+        for output, convert in zip(self._selection.outputs, self._lean, strict=True):
+            column = response.values[output.column]
+            columns.append(column if convert is None else convert(column))
+        answer: dict[str, Any] = {
+            "names": self.names,
+            "rows": list(zip(*columns, strict=True)) if columns else [],
+        }
+        if statuses:
+            of_output = response.statuses
+            answer["statuses"] = list(zip(*(of_output[name] for name in self._selection.names), strict=True))
+        if event_times:
+            times = response.event_times
+            answer["event_times"] = list(zip(*(times[name] for name in self._selection.names), strict=True))
+        if types:
+            answer["types"] = self._types
+            answer["at"] = moment(response.at)
+            if self._lean_request:
+                answer["request"] = {
+                    name: response.keys[name] if convert is None else convert(response.keys[name])
+                    for name, convert in self._lean_request
+                }
+        return orjson.dumps(answer, option=orjson.OPT_UTC_Z)
+
+    def arrow(self, response: OnlineResponse, *, statuses: bool = False, event_times: bool = False) -> bytes:
+        """An Arrow stream of one batch, features in their declared types.
+
+        Statuses are columns `name__status`, event times `name__ts`.
+        """
+        import pyarrow as pa
+
+        table = response.to_arrow(include_event_timestamps=event_times)
+        if statuses:
+            for name, column in response.statuses.items():
+                table = table.append_column(f"{name}__status", pa.array(column, pa.string()))
+        sink = pa.BufferOutputStream()
+        with pa.ipc.new_stream(sink, table.schema) as writer:
+            writer.write_table(table)
+        return sink.getvalue().to_pybytes()
+
+
+def types_of(selection: Selection) -> dict[str, Any]:
+    """What a client needs to give every value its type back: name and type of keys, request values and features."""
+    return {
+        "keys": [[field.name, str(field.dtype)] for field in selection.keys],
+        "request": [[field.name, str(field.dtype)] for field in selection.request_fields],
+        "features": [[output.name, str(output.dtype), output.reference] for output in selection.outputs],
+    }
+
+
+def _present(n: int) -> Any:
+    return _kept("PRESENT", n) if n <= FRAME_ROWS else _repeated("PRESENT", n)
+
+
+def _epoch(n: int) -> Any:
+    return _kept(EPOCH, n) if n <= FRAME_ROWS else _repeated(EPOCH, n)
+
+
+def _repeated(word: str, n: int) -> Any:
+    return orjson.Fragment(orjson.dumps([word] * n))
+
+
+# Of few rows only: how many a request has is for its sender to say.
+_kept = lru_cache(maxsize=256)(_repeated)
+
+
+def _times(times: Sequence[int | None]) -> Any:
+    """The event times of a view's rows, written once for all of its features; the epoch where there is none."""
+    if len(times) <= FEW:
+        return orjson.Fragment(orjson.dumps([moment(time or 0) for time in times], option=orjson.OPT_UTC_Z))
+    import numpy as np
+
+    if None in times:
+        times = [time or 0 for time in times]
+    return orjson.Fragment(orjson.dumps(np.array(times, dtype="datetime64[us]"), option=_NUMPY_TIMES))
+
+
+_NUMPY_TIMES = orjson.OPT_SERIALIZE_NUMPY | orjson.OPT_NAIVE_UTC | orjson.OPT_UTC_Z

@@ -1,0 +1,65 @@
+"""From the configuration and the command line to a running server."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+from asof.config import load_config
+from asof.errors import MissingExtra
+from asof.server.process.supervisor import Say, Supervisor
+from asof.server.security.binding import cleartext_note, refuse_open
+from asof.server.settings import ServerSettings
+
+
+def serve(
+    repo: Path | None,
+    *,
+    config_file: Path | None = None,
+    env: str | None,
+    options: Mapping[str, Any],
+    insecure: bool,
+    say: Say,
+) -> int:
+    """Serve a repository's features until told to stop.
+
+    Args:
+        config_file: its configuration file, in place of its `feature_store.yaml`.
+        options: settings to put over those of `server:`; None leaves one as it is.
+        insecure: listen on an address that others reach although nobody has to say who they are.
+        say: told in a line what happens.
+
+    Returns:
+        An exit code.
+
+    Raises:
+        ConfigError: the settings are wrong, or the address cannot be had.
+        MissingExtra: the server's packages are not installed.
+    """
+    # Only the workers load them: here that would double the time until the first one serves.
+    if not all(find_spec(name) for name in ("orjson", "starlette", "uvicorn")):
+        raise MissingExtra("the feature server", "server")
+
+    first = load_config(repo, file=config_file, env=env or "")
+
+    def settings() -> ServerSettings:
+        config = load_config(first.path, file=first.file or None, env=env or "")
+        chosen = ServerSettings().with_options(config.server).with_options(options).checked()
+        refuse_open(chosen.host, config.auth, insecure=insecure)
+        return chosen
+
+    given = {name: value for name, value in options.items() if value is not None}
+    supervisor = Supervisor(first.path, config_file=first.file, env=env, options=given, settings=settings, say=say)
+    host, port = supervisor.address
+    chosen = supervisor.settings
+    scheme = "https" if chosen.tls_cert else "http"
+    say(
+        f"Serving on {scheme}://{f'[{host}]' if ':' in host else host}:{port} with {chosen.workers} "
+        f"worker{'s' if chosen.workers > 1 else ''}; Ctrl-C stops."
+    )
+    note = cleartext_note(chosen.host, first.auth, is_tls=bool(chosen.tls_cert))
+    if note:
+        say(note)
+    return supervisor.run()

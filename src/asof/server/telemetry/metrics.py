@@ -1,0 +1,128 @@
+"""Prometheus metrics: counts and facts in the words of its text format."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any
+
+from prometheus_client import CollectorRegistry, generate_latest
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
+
+from asof.definitions import Snapshot
+from asof.server.telemetry.request_counts import BUCKETS, Counts, Histogram
+from asof.timing import SECOND
+
+CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
+
+
+class _Collected:
+    """Metrics that are at hand already, as the library wants them."""
+
+    def __init__(self, metrics: Iterable[Metric]) -> None:
+        self._metrics = list(metrics)
+
+    def collect(self) -> Iterator[Metric]:
+        yield from self._metrics
+
+
+def exposed(metrics: Iterable[Metric]) -> bytes:
+    """The metrics as text."""
+    registry = CollectorRegistry()
+    registry.register(_Collected(metrics))
+    return generate_latest(registry)
+
+
+def server_metrics(counts: Counts, snapshot: Snapshot | None, *, now: int) -> Iterator[Metric]:
+    """What a server has counted, and how fresh what it serves is."""
+    requests = CounterMetricFamily(
+        "asof_requests", "Answered requests.", labels=["route", "service", "status"]
+    )  # fmt: skip
+    for (route, service, status), n in counts.requests.items():
+        requests.add_metric([route, service, str(status)], n)
+    yield requests
+    seconds = HistogramMetricFamily(
+        "asof_request_seconds", "How long answers took, from the request's first byte.", labels=["route", "service"]
+    )
+    for (route, service), histogram in counts.seconds.items():
+        seconds.add_metric([route, service], *_buckets(histogram))
+    yield seconds
+    rows = CounterMetricFamily("asof_rows", "Entity rows read, and rows written.", labels=["route", "service"])
+    for (route, service), n in counts.rows.items():
+        rows.add_metric([route, service], n)
+    yield rows
+    errors = CounterMetricFamily("asof_errors", "Requests that met an error, by its kind.", labels=["kind"])
+    for kind, n in counts.errors.items():
+        errors.add_metric([kind], n)
+    yield errors
+    store = HistogramMetricFamily("asof_online_store_seconds", "How long reads of the online store took.")
+    store.add_metric([], *_buckets(counts.store))
+    yield store
+    lookups = CounterMetricFamily(
+        "asof_view_rows", "Rows that reads looked up, by view and outcome.", labels=["view", "outcome"]
+    )
+    newest = GaugeMetricFamily(
+        "asof_view_newest_event_timestamp_seconds", "The newest event time seen among served rows.", labels=["view"]
+    )
+    for view, (found, missing, expired, time) in counts.views.items():
+        for outcome, n in (("found", found), ("missing", missing), ("expired", expired)):
+            lookups.add_metric([view, outcome], n)
+        if time:
+            newest.add_metric([view], time / SECOND)
+    yield lookups
+    yield newest
+    others = CounterMetricFamily("asof_served_rows_logged", "Served rows kept or dropped.", labels=["outcome"])
+    for name, n in counts.others.items():
+        others.add_metric([name], n)
+    yield others
+    if snapshot is not None:
+        yield from _facts(snapshot, now)
+
+
+def _facts(snapshot: Snapshot, now: int) -> Iterator[Metric]:
+    yield GaugeMetricFamily("asof_registry_version", "The version of the registry that is served.", snapshot.version)
+    until = GaugeMetricFamily(
+        "asof_view_materialized_until_timestamp_seconds", "Up to which event time a view was materialized.",
+        labels=["view"],
+    )  # fmt: skip
+    age = GaugeMetricFamily("asof_view_age_seconds", "How long ago a view was last materialized.", labels=["view"])
+    for view, known in snapshot.facts.get("materialized", {}).items():
+        if known.get("until") is not None:
+            until.add_metric([view], known["until"] / SECOND)
+        if known.get("started") is not None:
+            age.add_metric([view], (now - known["started"]) / SECOND)
+    yield until
+    yield age
+
+
+def stream_metrics(partitions: Sequence[Mapping[str, Any]]) -> Iterator[Metric]:
+    """How far a worker's logs are read and archived."""
+    labels = ["source", "partition"]
+    lag = GaugeMetricFamily("asof_stream_lag", "Events that stand in the log and not in the archive.", labels=labels)
+    archived = GaugeMetricFamily("asof_stream_archived_offset", "The last archived offset.", labels=labels)
+    behind = GaugeMetricFamily(
+        "asof_stream_behind_seconds", "The age of the oldest event that is not archived.", labels=labels
+    )
+    freshness = GaugeMetricFamily(
+        "asof_stream_freshness_seconds", "From the newest message's time to its being served.", labels=labels
+    )
+    letters = GaugeMetricFamily("asof_stream_dead_letters", "Dead letters of a source.", labels=["source"])
+    seen = set()
+    for each in partitions:
+        place = [str(each["source"]), str(each["partition"])]
+        for family, name in (
+            (lag, "lag"), (archived, "archived"), (behind, "behind_s"), (freshness, "freshness_s"),
+        ):  # fmt: skip
+            if isinstance(each.get(name), int | float):
+                family.add_metric(place, each[name])
+        if each["source"] not in seen and isinstance(each.get("letters"), int):
+            seen.add(each["source"])
+            letters.add_metric([str(each["source"])], each["letters"])
+    yield from (lag, archived, behind, freshness, letters)
+
+
+def _buckets(histogram: Histogram) -> tuple[list[tuple[str, float]], float]:
+    total, buckets = 0, []
+    for bound, n in zip([*map(str, BUCKETS), "+Inf"], histogram.buckets, strict=True):
+        total += n
+        buckets.append((bound, float(total)))
+    return buckets, histogram.total

@@ -1,0 +1,164 @@
+"""What a worker counts while it answers: plain numbers, added up over all workers when somebody asks."""
+
+from __future__ import annotations
+
+import json
+import os
+from bisect import bisect_left
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from asof.online_response import NOT_FOUND, OUTSIDE_MAX_AGE, OnlineResponse
+
+BUCKETS = (0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0, 30.0)
+"""Upper bounds of a histogram of seconds; what is above the last one has a bucket of its own."""
+
+
+class Histogram:
+    """How long things took."""
+
+    __slots__ = ("buckets", "total")
+
+    def __init__(self, buckets: Iterable[int] | None = None, total: float = 0.0) -> None:
+        self.buckets = list(buckets) if buckets is not None else [0] * (len(BUCKETS) + 1)
+        self.total = total
+
+    def add(self, seconds: float) -> None:
+        self.buckets[bisect_left(BUCKETS, seconds)] += 1
+        self.total += seconds
+
+
+class Counts:
+    """The counts of one process. All that is written to is kept flat, so that a request costs microseconds."""
+
+    def __init__(self) -> None:
+        self.requests: dict[tuple[str, str, int], int] = {}
+        self.seconds: dict[tuple[str, str], Histogram] = {}
+        self.rows: dict[tuple[str, str], int] = {}
+        self.errors: dict[str, int] = {}
+        # View → rows that were found, missing, expired; and the newest event time that was served.
+        self.views: dict[str, list[int]] = {}
+        self.store = Histogram()
+        self.others: dict[str, int] = {}
+
+    def request(self, route: str, service: str, status: int, seconds: float, rows: int) -> None:
+        """An answered request."""
+        key = (route, service, status)
+        self.requests[key] = self.requests.get(key, 0) + 1
+        pair = (route, service)
+        known = self.seconds.get(pair)
+        if known is None:
+            known = self.seconds[pair] = Histogram()
+        known.add(seconds)
+        if rows:
+            self.rows[pair] = self.rows.get(pair, 0) + rows
+
+    def error(self, kind: str) -> None:
+        """A request that met an error, by its class."""
+        self.errors[kind] = self.errors.get(kind, 0) + 1
+
+    def other(self, name: str, n: int = 1) -> None:
+        """Something else that is counted, by name."""
+        self.others[name] = self.others.get(name, 0) + n
+
+    def answered(self, response: OnlineResponse) -> None:
+        """What was found, view by view."""
+        n = len(response)
+        selection: Any = response.selection  # of a store's own answer: it has reads
+        for read, found in zip(selection.reads, response.found, strict=True):
+            name = read.view.name
+            known = self.views.get(name)
+            if known is None:
+                known = self.views[name] = [0, 0, 0, 0]
+            marks = found.marks
+            if marks is None:
+                known[0] += n
+            else:
+                missing, expired = marks.count(NOT_FOUND), marks.count(OUTSIDE_MAX_AGE)
+                known[0] += n - missing - expired
+                known[1] += missing
+                known[2] += expired
+            for time in found.times if n <= 4 else found.times[:4]:
+                if time is not None and time > known[3]:
+                    known[3] = time
+
+    def answered_one(self, views: Sequence[str], times: Sequence[int]) -> None:
+        """One entity row that was found in each of these views."""
+        for name, time in zip(views, times):
+            known = self.views.get(name)
+            if known is None:
+                known = self.views[name] = [0, 0, 0, 0]
+            known[0] += 1
+            if time > known[3]:
+                known[3] = time
+
+    # ---- between processes ----
+
+    def to_words(self) -> dict[str, Any]:
+        """The same as JSON has it."""
+        return {
+            "requests": [[*key, n] for key, n in self.requests.items()],
+            "seconds": [[*key, each.buckets, each.total] for key, each in self.seconds.items()],
+            "rows": [[*key, n] for key, n in self.rows.items()],
+            "errors": self.errors,
+            "views": self.views,
+            "store": [self.store.buckets, self.store.total],
+            "others": self.others,
+        }
+
+    def add(self, words: Mapping[str, Any]) -> None:
+        """Add the counts of another process."""
+        for route, service, status, n in words["requests"]:
+            self.requests[route, service, status] = self.requests.get((route, service, status), 0) + n
+        for route, service, buckets, total in words["seconds"]:
+            _merge(self.seconds.setdefault((route, service), Histogram()), buckets, total)
+        for route, service, n in words["rows"]:
+            self.rows[route, service] = self.rows.get((route, service), 0) + n
+        for kind, n in words["errors"].items():
+            self.errors[kind] = self.errors.get(kind, 0) + n
+        for view, numbers in words["views"].items():
+            known = self.views.setdefault(view, [0, 0, 0, 0])
+            sums = (a + b for a, b in zip(known[:3], numbers[:3], strict=True))
+            self.views[view] = [*sums, max(known[3], numbers[3])]
+        _merge(self.store, *words["store"])
+        for name, n in words["others"].items():
+            self.others[name] = self.others.get(name, 0) + n
+
+
+def _merge(histogram: Histogram, buckets: list[int], total: float) -> None:
+    histogram.buckets = [a + b for a, b in zip(histogram.buckets, buckets, strict=True)]
+    histogram.total += total
+
+
+class SharedCounts:
+    """The counts of all workers of a server: each leaves its own in a file, also when it has ended.
+
+    Args:
+        folder: shared by the workers.
+    """
+
+    def __init__(self, folder: Path, counts: Counts) -> None:
+        self._folder = folder / "counts"
+        self._folder.mkdir(parents=True, exist_ok=True)
+        # Ended workers' files stay, and a number may come again.
+        self._file = self._folder / f"{os.getpid()}-{os.urandom(4).hex()}.json"
+        self._counts = counts
+
+    def leave(self) -> None:
+        """Write down what this process has counted."""
+        other = self._file.with_suffix(".new")
+        other.write_text(json.dumps(self._counts.to_words()))
+        other.rename(self._file)
+
+    def all(self) -> Counts:
+        """The sum, this process's as of now."""
+        total = Counts()
+        total.add(self._counts.to_words())
+        for path in self._folder.glob("*.json"):
+            if path != self._file:
+                try:
+                    total.add(json.loads(path.read_text()))
+                except (OSError, ValueError, KeyError):
+                    continue
+        return total

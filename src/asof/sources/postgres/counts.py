@@ -1,0 +1,52 @@
+"""Counts of rows and nulls in PostgreSQL, made by the server, and bounded in time."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import psycopg
+
+from asof.connections.postgres.types import quoted
+
+_ESTIMATE = "SELECT reltuples FROM pg_catalog.pg_class WHERE oid = to_regclass(%s)"
+_NOT_NULL = "SELECT attnotnull FROM pg_catalog.pg_attribute WHERE attrelid = to_regclass(%s) AND attname = %s"
+_LARGE_TABLE = 1_000_000
+_SHOWN_NULLS = 1_000
+_TIMEOUT_MS = 5_000
+
+
+def nulls_in(
+    connection: psycopg.Connection[Any], relation: str, columns: Sequence[str], *, is_table: bool
+) -> dict[str, str]:
+    """Column → how many of its rows are null, in words; left out are those without, and what would take long."""
+    found = {}
+    for column in columns:
+        row = connection.execute(_NOT_NULL, [relation, column]).fetchone() if is_table else None
+        if row and row[0]:
+            continue
+        nulls = _count(connection, f"{relation} WHERE {quoted(column)} IS NULL LIMIT {_SHOWN_NULLS}")
+        if nulls:
+            found[column] = f"{nulls} rows" if nulls < _SHOWN_NULLS else f"{nulls} rows or more"
+    return found
+
+
+def rows_in(connection: psycopg.Connection[Any], relation: str, *, is_table: bool) -> str:
+    """How many rows there are, in words."""
+    row = connection.execute(_ESTIMATE, [relation]).fetchone() if is_table else None
+    if row and row[0] and row[0] > _LARGE_TABLE:
+        return f"about {int(row[0])} rows"
+    rows = _count(connection, relation)
+    return f"{rows} rows" if rows is not None else "more rows than can be counted in a moment"
+
+
+def _count(connection: psycopg.Connection[Any], rows: str) -> int | None:
+    """The number of rows of a FROM clause; None where the server does not get through them in time."""
+    try:
+        with connection.transaction():
+            connection.execute(f"SET LOCAL statement_timeout = {_TIMEOUT_MS}")
+            found = connection.execute(f"SELECT count(*) FROM (SELECT FROM {rows}) AS counted").fetchone()
+    except psycopg.errors.QueryCanceled:
+        return None
+    assert found is not None
+    return int(found[0])

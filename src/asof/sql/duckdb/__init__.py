@@ -1,0 +1,1 @@
+"""Point-in-time reads in the SQL of DuckDB."""

@@ -1,0 +1,331 @@
+"""How Postgres writes the pieces that every plan needs: names, literals, times, casts, aggregates.
+
+Times stay timestamptz, which Postgres compares and indexes as whole microseconds; nothing is counted in SQL. Each form
+is for server 14 and up, and the session's zone is UTC.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from datetime import date, datetime
+from decimal import Decimal
+from typing import Any
+
+from asof.dtypes import DType
+from asof.sql.duckdb.dialect import text
+from asof.timing import EARLIEST, HOUR, LATEST, UNITS, Micros, micros, moment
+
+TYPES = {
+    "Bool": "boolean", "Int32": "integer", "Int64": "bigint", "Float32": "real", "Float64": "double precision",
+    "String": "text", "Json": "text", "Bytes": "bytea", "Date": "date", "Timestamp": "timestamp with time zone",
+    "Embedding": "real[]",
+}  # fmt: skip
+
+_TEXTS = ("text", "character varying")
+_INT64 = "-9223372036854775808 AND 9223372036854775807"
+_NAN = "double precision 'NaN'"
+
+
+def type_name(dtype: DType) -> str:
+    """The SQL type of a value type, as the catalog spells it."""
+    if dtype.name == "Array":
+        assert dtype.inner is not None
+        return f"{type_name(dtype.inner)}[]"
+    if dtype.name == "Decimal":
+        return f"numeric({dtype.precision or 38},{dtype.scale})"
+    return TYPES[dtype.name]
+
+
+def base_type(sql_type: str) -> str:
+    """A type's name without its length or precision: `timestamp(3) without time zone` is a timestamp."""
+    before, bracket, after = sql_type.partition("(")
+    return before.rstrip() + after.partition(")")[2] if bracket else sql_type
+
+
+def literal(value: Any, dtype: DType) -> str:
+    """A Python value as SQL of the type."""
+    name = type_name(dtype)
+    if value is None:
+        return f"CAST(NULL AS {name})"
+    if isinstance(value, list | tuple):
+        inner = dtype.inner if dtype.inner is not None else DType("Float32")
+        return f"CAST(ARRAY[{', '.join(literal(each, inner) for each in value)}] AS {name})"
+    if dtype.name == "Timestamp":
+        return instant(micros(value))
+    if isinstance(value, bytes):
+        return f"CAST('\\x{value.hex()}' AS bytea)"
+    if isinstance(value, bool):
+        return f"CAST({str(value).upper()} AS {name})"
+    if isinstance(value, float) and not math.isfinite(value):
+        return f"CAST('{value}' AS {name})"
+    if isinstance(value, str | date | datetime | Decimal | float):
+        return f"CAST({text(str(value))} AS {name})"
+    return f"CAST('{value}' AS {name})"
+
+
+def instant(us: Micros) -> str:
+    """A moment as SQL; beyond the years that can be named, it is before or after everything."""
+    if us < EARLIEST:
+        return "timestamptz '-infinity'"
+    return "timestamptz 'infinity'" if us > LATEST else f"timestamptz '{moment(us).isoformat(sep=' ')}'"
+
+
+def span(us: Micros) -> str:
+    """A duration as SQL, of microseconds alone: no day in it may be 23 hours long."""
+    return f"interval '{us} microseconds'"
+
+
+def shifted(time: str, us: Micros) -> str:
+    """A time that much later, or earlier."""
+    if not us:
+        return time
+    return f"({time} + {span(us)})" if us > 0 else f"({time} - {span(-us)})"
+
+
+def floor_to(time: str, hop: Micros) -> str:
+    """The greatest multiple of `hop` since the epoch that is not after `time`."""
+    origin = EARLIEST - EARLIEST % hop + hop
+    return f"date_bin({span(hop)}, {time}, {instant(origin)})"
+
+
+def time_of(column: str, sql_type: str, unit: str = "") -> str:
+    """A time column as timestamptz; naive is UTC, a date its midnight.
+
+    Args:
+        unit: of an integer column; what no timestamp can be is null.
+    """
+    kind = base_type(sql_type)
+    if kind == "timestamp with time zone":
+        return column
+    if kind == "timestamp without time zone":
+        return f"({column} AT TIME ZONE 'UTC')"
+    if kind == "date":
+        return f"(CAST({column} AS timestamp) AT TIME ZONE 'UTC')"
+    if unit:
+        whole = f"CAST({column} AS bigint)"
+        least, greatest = _whole(EARLIEST, unit), _whole(LATEST, unit)
+        multiplier, divisor = UNITS[unit]
+        us = _floor_divide(whole, divisor) if divisor > 1 else whole if multiplier == 1 else f"{whole} * {multiplier}"
+        return f"CASE WHEN {whole} BETWEEN {least} AND {greatest} THEN {_from_micros(us)} END"
+    return f"CAST({column} AS timestamptz)"
+
+
+def micros_of(time: str) -> str:
+    """A timestamptz as BIGINT microseconds since the epoch."""
+    return f"CAST(EXTRACT(EPOCH FROM {time}) * 1000000 AS bigint)"
+
+
+def is_time(column: str, sql_type: str) -> str:
+    """Whether a raw time column holds a moment: null is none, and an infinity is none either."""
+    kind = base_type(sql_type)
+    if not kind.startswith("timestamp") and kind != "date":
+        return f"{column} IS NOT NULL"
+    # Not isfinite(): of comparisons the planner knows how many rows they leave.
+    return f"{column} > '-infinity' AND {column} < 'infinity'"
+
+
+def from_micros(value: Micros, sql_type: str, unit: str = "", *, up: bool = False) -> str:
+    """A moment as a literal to compare a raw time column with, so that an index serves; else an empty text.
+
+    Args:
+        up: for an upper bound of a coarser column.
+    """
+    kind = base_type(sql_type)
+    if kind == "timestamp with time zone":
+        return instant(value)
+    if kind == "timestamp without time zone":
+        return f"({instant(value)} AT TIME ZONE 'UTC')"
+    if unit:
+        whole = _whole(value, unit)
+        return str(whole + 1 if up and unit in ("s", "ms") else whole)
+    return ""
+
+
+def bound(time: str, us: str, sql_type: str, *, unit: str = "", shift: Micros = 0, upper: bool = True) -> str:
+    """A spine's time as the greatest (or, not `upper`, the least) raw value that is not later (or earlier).
+
+    Args:
+        time: the spine's time as SQL.
+        us: the same as BIGINT microseconds, for integer columns.
+        shift: added to it.
+
+    Returns:
+        Empty where the raw column cannot be compared with it in the order of times.
+    """
+    kind = base_type(sql_type)
+    if kind == "timestamp with time zone":
+        return shifted(time, shift)
+    if kind == "timestamp without time zone":
+        return f"({shifted(time, shift)} AT TIME ZONE 'UTC')"
+    if kind in ("bigint", "integer", "smallint") and unit in ("s", "ms", "us"):
+        multiplier, _ = UNITS[unit]
+        moved = f"({us} + {shift})" if shift else us
+        if multiplier == 1:
+            return moved
+        return _floor_divide(moved if upper else f"({moved} + {multiplier - 1})", multiplier)
+    return ""
+
+
+def cast(value: str, sql_type: str, dtype: DType, what: str = "") -> str:
+    """A source's value in the type that its field declares; nothing is bent silently.
+
+    Args:
+        sql_type: the value's type as the catalog names it.
+        what: names the column, for the error.
+    """
+    wanted, kind = type_name(dtype), base_type(sql_type)
+    if dtype.name in ("Timestamp", "Date") and kind == wanted:
+        # Arrow has no infinity of time.
+        problem = text(f"asof: {what} holds an infinity, and is declared {dtype}")
+        wrong = f"CAST({problem} || left(CAST({value} AS text), 0) AS {wanted})"
+        return f"CASE WHEN isfinite({value}) THEN {value} WHEN {value} IS NOT NULL THEN {wrong} END"
+    if sql_type == wanted or (wanted == "text" and kind in _TEXTS) or is_same_integer(kind, dtype):
+        return value if wanted != "smallint" else f"CAST({value} AS {wanted})"
+    if dtype.name == "Timestamp":
+        return time_of(f"(CASE WHEN isfinite({value}) THEN {value} END)", sql_type)
+    if dtype.is_integer and kind in ("double precision", "real", "numeric"):
+        # Whole values are integers, NaN is null, all else is an error; only a text that is none can raise one.
+        problem = text(f"asof: {what} holds a fraction, and is declared {dtype}")
+        return (
+            f"CASE WHEN {value} = 'NaN' THEN NULL WHEN {value} = trunc({value}) THEN CAST({value} AS {wanted}) "
+            f"WHEN {value} IS NOT NULL THEN CAST({problem} || left(CAST({value} AS text), 0) AS {wanted}) END"
+        )
+    if dtype.name == "Decimal" and kind in ("double precision", "real", "numeric"):
+        return f"CAST(NULLIF(CAST(CAST({value} AS text) AS numeric), 'NaN') AS {wanted})"
+    return f"CAST({value} AS {wanted})"
+
+
+def is_same_integer(kind: str, dtype: DType) -> bool:
+    """Whether the raw column is the declared integer."""
+    return kind == TYPES.get(dtype.name) and dtype.is_integer
+
+
+def compares_as_it_is(sql_type: str, dtype: DType) -> bool:
+    """Whether a raw key column can be looked up by a value of the declared type, so that its index serves."""
+    kind = base_type(sql_type)
+    if dtype.is_integer:
+        return kind in ("bigint", "integer", "smallint")
+    if dtype.name == "String":
+        return kind in _TEXTS
+    return kind == base_type(type_name(dtype)) and dtype.name not in ("Decimal", "Array", "Embedding", "Json")
+
+
+def collated(value: str, dtype: DType | None) -> str:
+    """A value to be sorted or compared: text by code point, whatever the database's collation."""
+    return f'({value} COLLATE "C")' if dtype is not None and dtype.is_text else value
+
+
+def sortable(column: str, sql_type: str) -> str:
+    """A raw column to be sorted by: text by code point."""
+    return f'{column} COLLATE "C"' if base_type(sql_type) in _TEXTS else column
+
+
+def ordering(column: str, dtype: DType | None, declared: Callable[[DType], str]) -> str:
+    """A column to be sorted by: in its declared type, or as text, since not every type of Postgres has an order."""
+    if dtype is None:
+        return f'(CAST({column} AS text) COLLATE "C")'
+    return collated(declared(dtype), dtype)
+
+
+def is_value(column: str, value: Any, dtype: DType) -> str:
+    """Whether a raw column holds a key's value.
+
+    Args:
+        value: plain as it is packed: a time as microseconds, a date as days, a decimal as text.
+    """
+    if dtype.name == "Timestamp":
+        return f"{column} = {instant(value)}"
+    if dtype.name == "Date":
+        return f"CAST({column} AS date) = DATE '1970-01-01' + {value}"
+    if isinstance(value, bytes):
+        return f"{column} = {literal(value, dtype)}"
+    if isinstance(value, str):
+        # Of no type of its own: the column may be a uuid or an enum. No text here has a NUL character.
+        return "false" if "\0" in value else f"{column} = {text(value)}"
+    return f"{column} = {value!r}"
+
+
+def is_among(columns: str, others: str, relation: str) -> str:
+    """Whether the columns are those of one of the relation's rows."""
+    return f"({columns}) IN (SELECT {others} FROM {relation})"
+
+
+def out(value: str, dtype: DType) -> str:
+    """A value as it travels: Arrow has no numeric of any precision."""
+    if dtype.name == "Decimal":
+        return f"CAST({value} AS text)"
+    if dtype.name == "Array" and dtype.inner is not None and dtype.inner.name == "Decimal":
+        return f"CAST({value} AS text[])"
+    return value
+
+
+def aggregate(function: str, value: str, dtype: DType | None, *, wrap: Callable[[str], str]) -> str:
+    """One aggregate of the non-null values, in the type of its answer; `first`, `last` and `last_n` are looked up.
+
+    Args:
+        value: the SQL of the values.
+        dtype: their type; None for `count` of rows.
+        wrap: completes each call of an SQL aggregate: by ` FILTER (…)`, or by the window it is over.
+    """
+    if function == "count":
+        return wrap(f"count({value})")
+    assert dtype is not None
+    if function == "count_distinct":
+        return wrap(f"count(DISTINCT {collated(value, dtype)})")
+    if function in ("min", "max"):
+        return _extreme(function, value, dtype, wrap)
+    if function == "sum":
+        if dtype.is_float:
+            return wrap(f"sum(CAST({value} AS double precision))")
+        return wrap(f"sum({value})")
+    if function == "mean":
+        exact = dtype.is_integer
+        call = wrap(f"avg({value})" if exact else f"avg(CAST({value} AS double precision))")
+        return f"CAST({call} AS double precision)"
+    return _spread({"std": "stddev_samp", "var": "var_samp"}[function], value, dtype, wrap)
+
+
+def finished(function: str, value: str, dtype: DType) -> str:
+    """A sum as a value of its type: it was summed exactly, and is null outside of Int64, or beyond 38 digits."""
+    if function == "sum" and dtype.is_integer:
+        return f"CASE WHEN {value} BETWEEN {_INT64} THEN CAST({value} AS bigint) END"
+    if function == "sum" and dtype.name == "Decimal":
+        return f"CASE WHEN abs({value}) < 1e{38 - dtype.scale} THEN {value} END"
+    return value
+
+
+def _extreme(function: str, value: str, dtype: DType, wrap: Callable[[str], str]) -> str:
+    if dtype.name == "Bool":
+        return wrap(f"bool_{'and' if function == 'min' else 'or'}({value})")
+    if dtype.name == "Bytes":
+        # No aggregate of bytea before Postgres 18; hexadecimal digits sort as their bytes do.
+        call = wrap(f"{function}(encode({value}, 'hex') COLLATE \"C\")")
+        return f"decode({call}, 'hex')"
+    return wrap(f"{function}({collated(value, dtype)})")
+
+
+def _spread(function: str, value: str, dtype: DType, wrap: Callable[[str], str]) -> str:
+    number = f"CAST({value} AS double precision)"
+    if not dtype.is_float:
+        return wrap(f"{function}({number})")
+    # An infinity or NaN among the values makes NaN, and the square of a huge one would be an error.
+    fits = f"abs({number}) <= 1e150"
+    odd = wrap(f"count(CASE WHEN NOT {fits} THEN 1 END)")
+    fine = wrap(f"{function}(CASE WHEN {fits} THEN {number} END)")
+    return f"CASE WHEN {wrap(f'count({value})')} < 2 THEN NULL WHEN {odd} > 0 THEN {_NAN} ELSE {fine} END"
+
+
+def _floor_divide(value: str, divisor: int) -> str:
+    return f"(({value}) - ((({value}) % {divisor}) + {divisor}) % {divisor}) / {divisor}"
+
+
+def _from_micros(us: str) -> str:
+    """BIGINT microseconds as timestamptz, exactly: seconds as a double are exact within an hour."""
+    hours, rest = f"CAST(({us}) / {HOUR} AS integer)", f"(({us}) % {HOUR}) / 1e6::double precision"
+    return f"(timestamptz 'epoch' + make_interval(hours => {hours}, secs => {rest}))"
+
+
+def _whole(us: Micros, unit: str) -> int:
+    multiplier, divisor = UNITS[unit]
+    return us // multiplier * divisor

@@ -1,0 +1,165 @@
+"""Compiles a selection's views and a spine into SELECTs for Postgres, and the tables that they read."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+
+from asof.selection import FeatureOut, ViewRead
+from asof.sql.duckdb.dialect import quote
+from asof.sql.duckdb.windows import Windows, plan_values
+from asof.sql.postgres import dialect as postgres
+from asof.sql.postgres import windows as postgres_windows
+from asof.sql.postgres.latest import AT, N, Part, S, by_events, by_index, index_of
+from asof.sql.query import PointInTime, cut_of, grouped, rows_of, wanted_of
+from asof.sql.source_rows import Cut, SpineTable, Table
+
+TIED = "asof_tied"
+"""The table with the numbers of the spine rows that are asked for again."""
+
+
+@dataclass(frozen=True)
+class Answer:
+    """A SELECT of each spine row's number and of some of the outputs, in any order of rows.
+
+    Args:
+        outputs: which of the request's outputs its columns behind the first are.
+        steps: statements that make the temporary tables which it alone reads.
+        again: the same for the spine rows in `asof_tied`: those that `select` answers more than once, if it may.
+    """
+
+    select: str
+    outputs: tuple[int, ...]
+    steps: tuple[str, ...] = ()
+    again: str = ""
+
+
+@dataclass(frozen=True)
+class Statements:
+    """SELECTs that together answer every spine row, in a transaction that sees one moment."""
+
+    answers: tuple[Answer, ...]
+
+    @property
+    def text(self) -> str:
+        """All of it as SQL text."""
+        parts = [part for each in self.answers for part in (*each.steps, each.select, _noted(each.again)) if part]
+        return ";\n\n".join(parts)
+
+
+def compile_statements(request: PointInTime, tables: Mapping[str, Table], spine: SpineTable) -> Statements:
+    """The statements for one spine.
+
+    Args:
+        tables: source name → the source as the engine sees it.
+        spine: has the columns `asof_n`, `asof_at` and `asof_us` beside those of the frame.
+    """
+    as_known = request.known_at is True
+    answers = []
+    for number, read in enumerate(each for each in request.reads if not each.view.is_aggregated):
+        part = _latest(request, tables, spine, read, as_known=as_known, number=number)
+        answers.append(_answer(request, spine, read.keys, [(part, list(read.features))]))
+    windows = []
+    for number, group in enumerate(grouped(request.reads)):
+        part = _windows(request, tables, spine, group, as_known=as_known, number=number)
+        windows.append((part, [feature for read in group for feature in read.features]))
+    if windows:
+        answers.append(_answer(request, spine, near_keys(request), windows))
+    return Statements(tuple(answers))
+
+
+def near_keys(request: PointInTime) -> tuple[str, ...]:
+    """The columns by which a spine had best lie, and then by time: neighbours look at the same pages of an index."""
+    return tuple(dict.fromkeys(request.reads[0].keys)) if request.reads else ()
+
+
+def _answer(
+    request: PointInTime, spine: SpineTable, keys: Sequence[str], parts: Sequence[tuple[Part, list[FeatureOut]]]
+) -> Answer:
+    places = {feature.output: place for place, feature in enumerate(request.outputs)}
+    selected, outputs = [f"{S}.{N}"], []
+    for part, features in parts:
+        for feature, column in zip(features, part.columns, strict=True):
+            value = column
+            if feature.default is not None:
+                value = f"coalesce({value}, {postgres.literal(feature.default, feature.dtype)})"
+            outputs.append(places[feature.output])
+            selected.append(f"{postgres.out(value, feature.dtype)} AS f{outputs[-1]}")
+    select = f"SELECT {', '.join(selected)}\nFROM "
+    lines = [f"{select}{_in_order(spine, keys)}", *(part.source for part, _ in parts)]
+    again = "".join(part.again for part, _ in parts)
+    if again:
+        again = f"{select}(SELECT * FROM {spine.relation} WHERE {N} IN (SELECT {N} FROM {TIED})) AS {S}\n{again}"
+    return Answer("\n".join(lines), tuple(outputs), tuple(step for part, _ in parts for step in part.steps), again)
+
+
+def _in_order(spine: SpineTable, keys: Sequence[str]) -> str:
+    """The spine in the order of the keys, as a FROM term."""
+    keys = tuple(dict.fromkeys(keys))
+    if keys == spine.order[: len(keys)]:
+        return f"{spine.relation} AS {S}"
+    order = ", ".join([*(postgres.sortable(quote(key), spine.sql_types[key]) for key in keys), AT])
+    return f"(SELECT * FROM {spine.relation} ORDER BY {order}) AS {S}"
+
+
+def _noted(again: str) -> str:
+    return f"-- for the spine rows that it answers twice, whose numbers are then in {TIED}:\n{again}" if again else ""
+
+
+def range_spine(request: PointInTime, tables: Mapping[str, Table]) -> str:
+    """SELECT of the spine of a read without an entity frame: every key and event time in the range, once."""
+    keys = list(dict.fromkeys(key for read in request.reads for key in read.keys))
+    dtypes = {
+        key: field.dtype for read in request.reads for key, field in zip(read.keys, read.view.key_fields, strict=True)
+    }
+    selects = []
+    for read in request.reads:
+        seen = (request.seen or {}).get(read.view.source.name)
+        cut = Cut(seen=seen, earliest=request.start, latest=request.end)
+        rows = rows_of(request, tables, read, cut, whole=True)
+        own = {key: f"k{index}" for index, key in enumerate(read.keys)}
+        columns = [
+            f"{own.get(key) or postgres.literal(None, dtypes[key])} AS {quote(key)}" for key in keys
+        ]  # fmt: skip
+        bounds = [
+            *([f"ts >= {postgres.instant(request.start)}"] if request.start is not None else []),
+            *([f"ts < {postgres.instant(request.end)}"] if request.end is not None else []),
+        ]
+        where = f" WHERE {' AND '.join(bounds)}" if bounds else ""
+        columns.append(f"ts AS {quote(request.time)}")
+        selects.append(f"SELECT DISTINCT {', '.join(columns)} FROM (\n{rows.select()}\n) AS asof_q{where}")
+    order = [quote(request.time), *(f"{postgres.collated(quote(key), dtypes[key])} NULLS FIRST" for key in keys)]
+    union = "\nUNION\n".join(selects)
+    return f"SELECT * FROM (\n{union}\n) AS asof_q\nORDER BY {', '.join(order)}"
+
+
+def _latest(
+    request: PointInTime, tables: Mapping[str, Table], spine: SpineTable, read: ViewRead, *, as_known: bool, number: int
+) -> Part:
+    view = read.view
+    reach = view.ttl + view.delay if view.ttl else None
+    rows = rows_of(request, tables, read, cut_of(request, read, spine, reach))
+    index = index_of(rows)
+    if index is not None:
+        return by_index(rows, read, spine, index=index, as_known=as_known, number=number)
+    return by_events(rows, read, spine, as_known=as_known, number=number)
+
+
+def _windows(
+    request: PointInTime,
+    tables: Mapping[str, Table],
+    spine: SpineTable,
+    group: list[ViewRead],
+    *,
+    as_known: bool,
+    number: int,
+) -> Part:
+    first = group[0]
+    rows = rows_of(request, tables, first, Cut())
+    values, wanted = plan_values(rows, wanted_of(group))
+    # The rows are cut once it is known how far the windows reach back.
+    windows = Windows(rows, first, tuple(wanted))
+    reach = windows.longest()
+    cut = cut_of(request, first, spine, reach + first.view.delay + 1 if reach is not None else None)
+    windows = replace(windows, rows=replace(rows, values=values, cut=cut))
+    return postgres_windows.by_events(windows, spine, known=as_known, number=number)

@@ -1,0 +1,217 @@
+"""Columns of Python values that are what their type says already: told so at once; others are left to `fitting`."""
+
+from __future__ import annotations
+
+from array import array
+from collections.abc import Callable, Sequence
+from datetime import UTC, datetime
+from math import isfinite
+from operator import attrgetter
+from typing import Any
+
+import msgspec
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+
+from asof.dtypes import DType
+from asof.timing import SECOND, micros, moment
+from asof.values.fit import GREATEST_FLOAT32, INT_BOUNDS
+from asof.values.packing import plain_values
+
+VECTOR = 32
+"""From so many values on NumPy is faster than a loop."""
+
+EXACT = 2**53
+"""Integers up to it have an exact float."""
+
+_pack = msgspec.msgpack.Encoder().encode
+_zone = attrgetter("tzinfo")
+
+# How msgpack writes an array's cells: a tag, then the value. Where the length of the whole and the first tag fit, the
+# first value ends where the second tag has to be, and so on: all values are of Python's own type, and at hand as bytes.
+_FLOATS = np.dtype([("tag", "u1"), ("value", ">f8")]), 0xCB
+_TIMES = np.dtype([("tag", ">u2"), ("value", ">u8")]), 0xD7FF
+_WHOLE_SECONDS = np.dtype([("tag", ">u2"), ("value", ">u4")]), 0xD6FF
+
+_NOT_FINITE = {"nan": "NaN", "inf": "Infinity", "-inf": "-Infinity"}
+"""JSON has no such numbers; these texts stand for them, on the wire alone."""
+
+
+class Column:
+    """Values that fit their type, in the forms that they are needed in.
+
+    Attributes:
+        written: as a JSON message has them, for msgspec.
+        plain: as they are packed (`plain_values`).
+    """
+
+    __slots__ = ("_array", "dtype", "plain", "written")
+
+    def __init__(self, dtype: DType, written: list[Any], plain: list[Any], array: pa.Array | None = None) -> None:
+        self.dtype = dtype
+        self.written = written
+        self.plain = plain
+        self._array = array
+
+    @classmethod
+    def of_array(cls, column: pa.Array, dtype: DType) -> Column:
+        """A fitted Arrow column."""
+        plain = plain_values(column, dtype)
+        return cls(dtype, _written(column, dtype, plain), plain, column)
+
+    @property
+    def array(self) -> pa.Array:
+        """As Arrow has them."""
+        if self._array is None:
+            self._array = array_of([self])
+        return self._array
+
+
+def array_of(columns: Sequence[Column]) -> pa.Array:
+    """The values of columns of one type, one column after the other."""
+    if len(columns) == 1 and columns[0]._array is not None:
+        return columns[0]._array
+    arrays = [each._array for each in columns]
+    if all(each is None for each in arrays):
+        dtype = columns[0].dtype
+        plain = columns[0].plain if len(columns) == 1 else [value for each in columns for value in each.plain]
+        kind = dtype.arrow()
+        return pa.array(plain, pa.int64()).cast(kind) if dtype.name == "Timestamp" else pa.array(plain, kind)
+    return pa.concat_arrays([each.array for each in columns])
+
+
+def own_column(values: list[Any], dtype: DType) -> Column | None:
+    """The values as a column, where they need no look at each; None where they do, or where one does not fit."""
+    find = _OWN.get(dtype.name)
+    return find(values, dtype) if find is not None else None
+
+
+def _floats(values: list[Any], dtype: DType) -> Column | None:
+    if len(values) >= VECTOR and (cells := _cells(values, *_FLOATS)) is not None:
+        return _vector(values, cells, dtype)
+    kinds = set(map(type, values))
+    present = values
+    if type(None) in kinds:
+        kinds.discard(type(None))
+        present = [value for value in values if value is not None]
+    if int in kinds and kinds <= {int, float}:
+        if not all(-EXACT <= value <= EXACT for value in present if type(value) is int):
+            return None
+        values = [None if value is None else float(value) for value in values]
+        present = list(map(float, present))
+    elif not kinds <= {float}:
+        return None
+    # A sum is finite only where each of them is.
+    if not isfinite(sum(present)):
+        return None
+    if dtype.name == "Float32":
+        if not all(-GREATEST_FLOAT32 <= value <= GREATEST_FLOAT32 for value in present):
+            return None
+        rounded = iter(array("f", present).tolist())
+        values = [None if value is None else next(rounded) for value in values]
+    return Column(dtype, values, values)
+
+
+def _vector(values: list[Any], cells: npt.NDArray[Any], dtype: DType) -> Column | None:
+    if not np.isfinite(cells).all():
+        return None
+    if dtype.name == "Float32":
+        if float(np.abs(cells).max()) > GREATEST_FLOAT32:
+            return None
+        narrow = cells.astype("<f4")
+        values = narrow.tolist()
+        return Column(dtype, values, values, pa.array(narrow))
+    return Column(dtype, values, values, pa.array(cells.astype("<f8")))
+
+
+def _integers(values: list[Any], dtype: DType) -> Column | None:
+    present = _present(values, int)
+    if present is None:
+        return None
+    low, high = INT_BOUNDS[dtype.name]
+    if present and not (low <= min(present) and max(present) <= high):
+        return None
+    return Column(dtype, values, values)
+
+
+def _texts(values: list[Any], dtype: DType) -> Column | None:
+    present = _present(values, str)
+    if present is None:
+        return None
+    text = "".join(present)
+    if not text.isascii():
+        try:
+            text.encode()
+        except UnicodeEncodeError:
+            return None
+    return Column(dtype, values, values)
+
+
+def _booleans(values: list[Any], dtype: DType) -> Column | None:
+    return Column(dtype, values, values) if _present(values, bool) is not None else None
+
+
+def _bytes(values: list[Any], dtype: DType) -> Column | None:
+    return Column(dtype, values, values) if _present(values, bytes) is not None else None
+
+
+def _times(values: list[Any], dtype: DType) -> Column | None:
+    times = _vector_of_times(values) if len(values) >= VECTOR else None
+    if times is not None:
+        return Column(dtype, values, times.tolist(), pa.array(times).cast(dtype.arrow()))
+    present = _present(values, datetime)
+    if present is None or not all(value.tzinfo is UTC for value in present):
+        return None
+    return Column(dtype, values, [None if value is None else micros(value) for value in values])
+
+
+def _vector_of_times(values: list[Any]) -> npt.NDArray[np.int64] | None:
+    if (cells := _cells(values, *_TIMES)) is not None:
+        times = (cells & 0x3_FFFF_FFFF).astype(np.int64) * SECOND + (cells >> 34).astype(np.int64) // 1000
+    elif (cells := _cells(values, *_WHOLE_SECONDS)) is not None:
+        times = cells.astype(np.int64) * SECOND
+    else:
+        return None
+    return times if set(map(_zone, values)) == {UTC} else None
+
+
+def _present(values: list[Any], kind: type) -> list[Any] | None:
+    """The values that are not null, where all of them are of exactly this type."""
+    kinds = set(map(type, values))
+    if type(None) not in kinds:
+        return values if kinds <= {kind} else None
+    return [value for value in values if value is not None] if kinds <= {kind, type(None)} else None
+
+
+def _cells(values: list[Any], layout: np.dtype[Any], tag: int) -> npt.NDArray[Any] | None:
+    """The values' cells, where each has this layout and tag."""
+    try:
+        packed = _pack(values)
+    except (TypeError, ValueError, OverflowError, RecursionError, msgspec.MsgspecError):
+        return None
+    head = 3 if len(values) < 1 << 16 else 5
+    if len(packed) != head + layout.itemsize * len(values):
+        return None
+    cells = np.frombuffer(packed, layout, offset=head)
+    return cells["value"] if (cells["tag"] == tag).all() else None
+
+
+_OWN: dict[str, Callable[[list[Any], DType], Column | None]] = {
+    "Bool": _booleans, "Int32": _integers, "Int64": _integers, "Float32": _floats, "Float64": _floats,
+    "String": _texts, "Bytes": _bytes, "Timestamp": _times,
+}  # fmt: skip
+
+
+def _written(column: pa.Array, dtype: DType, plain: list[Any]) -> list[Any]:
+    if dtype.name == "Timestamp":
+        # By way of integers: Arrow's own way to Python's times takes most of what a push does.
+        return [None if value is None else moment(value) for value in plain]
+    if dtype.is_float:
+        if not column.null_count and np.isfinite(column.to_numpy()).all():
+            return plain
+        return [value if value is None or isfinite(value) else _NOT_FINITE[str(value)] for value in plain]
+    return plain if dtype.name in _OWN or dtype.name == "Json" else column.to_pylist()
+
+
+__all__ = ["VECTOR", "Column", "array_of", "own_column"]
