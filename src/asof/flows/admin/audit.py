@@ -25,11 +25,11 @@ from asof.flows.online.read import ViewReader
 from asof.flows.rows.batch import batch_of_archive, keyed
 from asof.flows.rows.keys import key_hash, restored_key
 from asof.flows.stores import Parts, current_generation, table_of, view_named
-from asof.offline.protocol import HISTORY
 from asof.online.protocol import Lookup, Table
 from asof.selection import FeatureOut, Selection, ViewRead, select
 from asof.sources.protocol import Input
 from asof.sql import archive as statements
+from asof.sql.partitions import HISTORY
 from asof.sql.query import PointInTime
 from asof.timing import Micros, iso, moment
 from asof.values.fit import fit

@@ -25,11 +25,11 @@ from asof.flows.rows.batch import Batch, batch_of, batch_of_archive
 from asof.flows.rows.keys import plain_key, plain_value, restored_key
 from asof.flows.rows.tombstones import deletions
 from asof.flows.stores import Parts, current_generation, table_of
-from asof.offline.protocol import HISTORY
 from asof.online.protocol import Lookup
 from asof.selection import Derivation, Selection, ViewRead, select
 from asof.sources.protocol import Files, Need
 from asof.sql import archive as statements
+from asof.sql.partitions import HISTORY
 from asof.timing import Micros, floor_to, iso, moment, span_text
 from asof.values.fit import event_micros, fit
 from asof.values.packing import gone_at, key_bytes, unpack_row, versions_of

@@ -8,16 +8,17 @@ from typing import Any
 from asof.definitions import KafkaSource, LogSource, Project
 from asof.errors import AsofError, LogError
 from asof.flows.facts import change_facts, record_gap
-from asof.flows.rows.archive import EPOCH, REPLAYED, archive_schema, replay_topic
+from asof.flows.rows.archive import archive_schema, replay_topic
 from asof.flows.stores import Parts
 from asof.log.protocol import Log, UnknownTopic
 from asof.planning import Finding
+from asof.sql.partitions import ArchivePartition
 from asof.timing import micros
 
 
-def topics_of(parts: Parts, source: LogSource) -> list[tuple[Log, str, int]]:
-    """A source's own topic and its replay topic: the log, the name, what is added to its partition numbers."""
-    return [(parts.log_of(source), source.topic, 0), (parts.log, replay_topic(source), REPLAYED)]
+def topics_of(parts: Parts, source: LogSource) -> list[tuple[Log, str, bool]]:
+    """A source's own topic and its replay topic: the log, the name, and whether it is the replay topic."""
+    return [(parts.log_of(source), source.topic, False), (parts.log, replay_topic(source), True)]
 
 
 def check_logs(parts: Parts, project: Project) -> list[Finding]:
@@ -86,17 +87,18 @@ def check_topic(parts: Parts, source: LogSource, *, accept_gap: bool = False) ->
     facts = parts.registry.load(parts.project).facts
     known = facts.get("topics", {}).get(source.name)
     epoch = int(facts.get("epochs", {}).get(source.name, 0))
+    base = ArchivePartition.of(0, epoch=epoch)
     short: dict[int, int] = {}
     if known == found:
         bounds = log.bounds(source.topic)
-        archived = parts.offline.offsets(parts.archive_of(source), [epoch * EPOCH + number for number in bounds])
-        short = {n: after for n, (_, after) in bounds.items() if archived[epoch * EPOCH + n] >= after}
+        archived = parts.offline.offsets(parts.archive_of(source), [base + number for number in bounds])
+        short = {number: after for number, (_, after) in bounds.items() if archived[base + number] >= after}
         if not short:
             return
     if known is not None and not accept_gap:
         if short:
             number, after = min(short.items())
-            raise shortened(source.topic, number, archived=archived[epoch * EPOCH + number], after=after)
+            raise shortened(source.topic, number, archived=archived[base + number], after=after)
         raise LogError(
             f"topic {source.topic!r} of source {source.name!r} was deleted and made again, or is another one now (its "
             f"id was {known}, now it is {found}); what the old one held beyond the archive is lost",
@@ -105,7 +107,8 @@ def check_topic(parts: Parts, source: LogSource, *, accept_gap: bool = False) ->
         )
     if short:
         # What is there was archived under the old numbering; only what comes from now on is new.
-        through = {(epoch + 1) * EPOCH + number: after - 1 for number, (_, after) in bounds.items()}
+        following = ArchivePartition.of(0, epoch=epoch + 1)
+        through = {following + number: after - 1 for number, (_, after) in bounds.items()}
         none = archive_schema(source).empty_table()
         parts.offline.append(parts.archive_of(source), none, through)
 

@@ -19,10 +19,10 @@ from asof.flows.offline.inputs import rows_of
 from asof.flows.offline.run import HistoricalRead
 from asof.flows.offline.training_sets.hashes import TableHash, file_is_same, file_mark
 from asof.flows.stores import Parts
-from asof.offline.protocol import HISTORY
 from asof.selection import Selection
 from asof.sources.protocol import Files
 from asof.sql import archive as statements
+from asof.sql.partitions import HISTORY
 from asof.timing import iso
 
 _NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.\-]{0,99}")
