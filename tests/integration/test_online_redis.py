@@ -205,7 +205,7 @@ def test_a_drop_beside_writers_leaves_no_rows(kind: str, redis, redis_cluster, k
 
 def test_an_interrupted_drop_is_finished_before_the_table_is_made_again(store: RedisOnlineStore) -> None:
     store.write(TRIPS, [b"old"], [b"x"], condition=Newest([V2]))
-    store._mark_dropping(TRIPS, b"killed here")
+    store._tables.mark_dropping(TRIPS, b"killed here")
     with pytest.raises(StorageError, match="was never prepared"):
         store.write(TRIPS, [b"old"], [b"x"], condition=Newest([V2]))
 
@@ -217,7 +217,7 @@ def test_an_interrupted_drop_is_finished_before_the_table_is_made_again(store: R
 
 def test_a_repeated_write_of_states_is_kept_once(store: RedisOnlineStore, monkeypatch: Any) -> None:
     """The answer gets lost, the write does not: tried again it must be told kept, and a duplicate refused."""
-    taken = store._take_answer
+    taken = store._rows._take_answer
     lost = []
 
     def losing(connection: Any, *arguments: Any) -> None:
@@ -227,7 +227,7 @@ def test_a_repeated_write_of_states_is_kept_once(store: RedisOnlineStore, monkey
             connection._socket.close()
         taken(connection, *arguments)
 
-    monkeypatch.setattr(store, "_take_answer", losing)
+    monkeypatch.setattr(store._rows, "_take_answer", losing)
     assert store.write(STATE, [b"k", b"k"], [b"1", b"2"], condition=Unchanged([NO_ROW] * 2)) == [True, False]
     assert lost
     ((row,),) = store.read([Lookup(STATE, [b"k"])])
@@ -257,7 +257,7 @@ def test_a_lost_store_refuses_writes_and_has_no_tables(private_redis) -> None:
 
 
 def test_a_large_table_is_scanned_window_by_window(store: RedisOnlineStore, monkeypatch: Any) -> None:
-    monkeypatch.setattr("asof.online.redis.store.KEYS_IN_WINDOW", 100)
+    monkeypatch.setattr("asof.online.redis.scan.KEYS_IN_WINDOW", 100)
     keys = [b"%04d" % i for i in range(1000)]
     store.write(TRIPS, keys, keys, condition=Newest([V1] * 1000))
 
@@ -366,7 +366,7 @@ def test_of_a_clusters_masters_the_one_that_is_least_far_tells_the_progress(clus
     store = cluster_store
     store.write_progress(TRIPS, {"0": 7, "1": 3, "topic": "x"})
     anchor = store._servers.anchors()[40]
-    store._ask(store._servers.master_of_anchor(anchor), ("HSET", store._names.facts(TRIPS, anchor), "0", "i5"))
-    store._ask(store._servers.master_of_anchor(anchor), ("HDEL", store._names.facts(TRIPS, anchor), "1"))
+    store._commands.ask(store._servers.master_of_anchor(anchor), ("HSET", store._names.facts(TRIPS, anchor), "0", "i5"))
+    store._commands.ask(store._servers.master_of_anchor(anchor), ("HDEL", store._names.facts(TRIPS, anchor), "1"))
 
     assert store.progress(TRIPS) == {"0": 5, "topic": "x"}
