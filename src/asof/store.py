@@ -419,14 +419,14 @@ class FeatureStore:
                 self._pusher(source.name).take_over()
 
     def _has_unarchived(self, source: Any) -> bool:
-        from asof.flows.rows.archive import EPOCH
         from asof.log.protocol import UnknownTopic
+        from asof.sql.partitions import ArchivePartition
 
         try:
             bounds = self.parts.log.bounds(source.topic)
         except UnknownTopic:
             return False
-        base = self.snapshot.facts.get("epochs", {}).get(source.name, 0) * EPOCH
+        base = ArchivePartition.of(0, epoch=self.snapshot.facts.get("epochs", {}).get(source.name, 0))
         archived = self.parts.offline.offsets(self.parts.archive_of(source), [base + number for number in bounds])
         return any(after - 1 > archived[base + number] for number, (_, after) in bounds.items())
 

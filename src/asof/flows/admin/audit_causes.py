@@ -6,8 +6,8 @@ from asof.definitions import FeatureView, LogSource
 from asof.flows.admin.audited_rows import Served
 from asof.flows.offline.key_rows import newest_event
 from asof.flows.stores import Parts
-from asof.offline.protocol import HISTORY
 from asof.online.protocol import Table
+from asof.sql.partitions import HISTORY
 from asof.timing import iso
 from asof.values.packing import gone_at, key_values, unpack_row
 

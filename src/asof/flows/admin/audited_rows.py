@@ -20,11 +20,11 @@ from asof.flows.online.read import ViewReader
 from asof.flows.rows.batch import batch_of_archive, keyed
 from asof.flows.rows.keys import restored_key
 from asof.flows.stores import Parts
-from asof.offline.protocol import HISTORY
 from asof.online.protocol import Lookup, Table
 from asof.selection import ViewRead
 from asof.sources.protocol import Input
 from asof.sql import archive as statements
+from asof.sql.partitions import HISTORY
 from asof.sql.query import PointInTime
 from asof.timing import Micros, moment
 from asof.values.packing import key_values, versions_of

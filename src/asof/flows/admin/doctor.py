@@ -23,9 +23,10 @@ from asof.flows.stores import Parts, building_generation, current_generation, ta
 from asof.flows.stream.dead_letters import replayed_places
 from asof.flows.stream.status import stream_status
 from asof.log.protocol import UnknownTopic
-from asof.offline.protocol import HISTORY, Archive
+from asof.offline.protocol import Archive
 from asof.sources.protocol import CountsInPlace, Files
 from asof.sql import archive as statements
+from asof.sql.partitions import HISTORY
 from asof.timing import iso
 from asof.values.packing import key_values
 

@@ -14,9 +14,9 @@ from asof.flows.rows.archive import archive_schema, with_arrival
 from asof.flows.rows.pushed import fitted_rows
 from asof.flows.stores import Parts, Progress, current_generation, log_source_named, silent, table_of
 from asof.flows.stream.rebuild import rebuild
-from asof.offline.protocol import HISTORY
 from asof.sources.protocol import Need
 from asof.sql import archive as statements
+from asof.sql.partitions import HISTORY
 from asof.timing import LATEST
 from asof.values.fit import event_micros, fit
 

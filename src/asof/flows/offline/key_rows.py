@@ -17,10 +17,10 @@ from asof.flows.offline.inputs import inputs_of, rows_of
 from asof.flows.rows.batch import Batch, batch_of, batch_of_archive, input_schema
 from asof.flows.rows.tombstones import deletions
 from asof.flows.stores import Parts
-from asof.offline.protocol import HISTORY
 from asof.selection import FeatureOut, ViewRead
 from asof.sources.protocol import Files, Need
 from asof.sql import archive as statements
+from asof.sql.partitions import HISTORY
 from asof.sql.query import PointInTime
 from asof.timing import Micros, moment
 from asof.values.fit import event_micros

@@ -12,7 +12,8 @@ import pyarrow as pa
 
 from asof.definitions import FeatureView, LogSource, Source
 from asof.dtypes import DType
-from asof.offline.protocol import ARRIVAL_COLUMNS, HISTORY
+from asof.offline.protocol import ARRIVAL_COLUMNS
+from asof.sql.partitions import HISTORY
 from asof.values.fit import event_micros, fit
 from asof.values.packing import key_bytes, plain_values
 

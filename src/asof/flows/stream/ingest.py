@@ -24,9 +24,7 @@ from asof.flows.generations.names import Name
 from asof.flows.generations.recompute import recompute_rows
 from asof.flows.generations.writer import Feeder
 from asof.flows.rows.archive import (
-    EPOCH,
     LETTERS_SCHEMA,
-    REPLAYED,
     archive_schema,
     letter_rows,
     letters_after,
@@ -41,6 +39,7 @@ from asof.flows.stream.buffer import Buffer
 from asof.flows.stream.event_ids import Claims
 from asof.flows.stream.transforms import transform_of
 from asof.log.protocol import Messages
+from asof.sql.partitions import ArchivePartition
 from asof.values.fit import nul_in_text
 
 LIMIT_WINDOW = 1000
@@ -97,7 +96,7 @@ class Ingest:
 
     def base(self, topic: str) -> int:
         """What is added to a topic's partition numbers in the archive."""
-        return self.epoch * EPOCH + (REPLAYED if topic == replay_topic(self.source) else 0)
+        return int(ArchivePartition.of(0, epoch=self.epoch, is_replayed=topic == replay_topic(self.source)))
 
     def begin(self, topic: str, number: int, *, first: int, accept_gap: bool = False) -> int:
         """Take over a partition: bring every generation up to the archive, and say where to read on.

@@ -8,11 +8,11 @@ from typing import Any
 from asof.definitions import KafkaSource, LogSource
 from asof.errors import LogError
 from asof.flows.facts import change_facts, record_gap
-from asof.flows.rows.archive import EPOCH, archive_schema
+from asof.flows.rows.archive import archive_schema
 from asof.flows.stores import Parts
 from asof.flows.stream.topics import make_topic, topics_of
 from asof.log.protocol import UnknownTopic
-from asof.offline.protocol import HISTORY
+from asof.sql.partitions import HISTORY, ArchivePartition
 from asof.timing import micros
 
 
@@ -30,17 +30,18 @@ def check_topic(parts: Parts, source: LogSource, *, accept_gap: bool = False) ->
     facts = parts.registry.load(parts.project).facts
     known = facts.get("topics", {}).get(source.name)
     epoch = int(facts.get("epochs", {}).get(source.name, 0))
+    base = ArchivePartition.of(0, epoch=epoch)
     short: dict[int, int] = {}
     if known == found:
         bounds = log.bounds(source.topic)
-        archived = parts.offline.offsets(parts.archive_of(source), [epoch * EPOCH + number for number in bounds])
-        short = {n: after for n, (_, after) in bounds.items() if archived[epoch * EPOCH + n] >= after}
+        archived = parts.offline.offsets(parts.archive_of(source), [base + number for number in bounds])
+        short = {number: after for number, (_, after) in bounds.items() if archived[base + number] >= after}
         if not short:
             return
     if known is not None and not accept_gap:
         if short:
             number, after = min(short.items())
-            raise shortened(source.topic, number, archived=archived[epoch * EPOCH + number], after=after)
+            raise shortened(source.topic, number, archived=archived[base + number], after=after)
         raise LogError(
             f"topic {source.topic!r} of source {source.name!r} was deleted and made again, or is another one now (its "
             f"id was {known}, now it is {found}); what the old one held beyond the archive is lost",
@@ -49,7 +50,8 @@ def check_topic(parts: Parts, source: LogSource, *, accept_gap: bool = False) ->
         )
     if short:
         # What is there was archived under the old numbering; only what comes from now on is new.
-        through = {(epoch + 1) * EPOCH + number: after - 1 for number, (_, after) in bounds.items()}
+        following = ArchivePartition.of(0, epoch=epoch + 1)
+        through = {following + number: after - 1 for number, (_, after) in bounds.items()}
         none = archive_schema(source).empty_table()
         parts.offline.append(parts.archive_of(source), none, through)
 
@@ -114,12 +116,12 @@ def shortened(topic: str, number: int, *, archived: int, after: int) -> LogError
 
 def partitions_of(parts: Parts, source: LogSource, *, epoch: int) -> list[int]:
     """Every partition that the source's archive may hold."""
-    numbers = [HISTORY]
+    numbers: list[int] = [HISTORY]
     for each in range(epoch + 1):
-        for log, topic, base in topics_of(parts, source):
+        for log, topic, is_replayed in topics_of(parts, source):
             try:
                 count = log.partitions(topic)
             except UnknownTopic:
                 continue
-            numbers += [each * EPOCH + base + number for number in range(count)]
+            numbers += [ArchivePartition.of(n, epoch=each, is_replayed=is_replayed) for n in range(count)]
     return numbers

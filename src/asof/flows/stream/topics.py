@@ -4,15 +4,15 @@ from __future__ import annotations
 
 from asof.definitions import KafkaSource, LogSource, Project
 from asof.errors import AsofError
-from asof.flows.rows.archive import REPLAYED, replay_topic
+from asof.flows.rows.archive import replay_topic
 from asof.flows.stores import Parts
 from asof.log.protocol import Log, UnknownTopic
 from asof.planning import Finding
 
 
-def topics_of(parts: Parts, source: LogSource) -> list[tuple[Log, str, int]]:
-    """A source's own topic and its replay topic: the log, the name, what is added to its partition numbers."""
-    return [(parts.log_of(source), source.topic, 0), (parts.log, replay_topic(source), REPLAYED)]
+def topics_of(parts: Parts, source: LogSource) -> list[tuple[Log, str, bool]]:
+    """A source's own topic and its replay topic: the log, the name, and whether it is the replay topic."""
+    return [(parts.log_of(source), source.topic, False), (parts.log, replay_topic(source), True)]
 
 
 def check_logs(parts: Parts, project: Project) -> list[Finding]:

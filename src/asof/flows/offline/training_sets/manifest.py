@@ -14,10 +14,10 @@ from asof.flows.offline.inputs import rows_of
 from asof.flows.offline.read import HistoricalRead
 from asof.flows.offline.training_sets.hashes import TableHash, content_hash, file_is_same, file_mark
 from asof.flows.stores import Parts
-from asof.offline.protocol import HISTORY
 from asof.selection import Selection
 from asof.sources.protocol import Files
 from asof.sql import archive as statements
+from asof.sql.partitions import HISTORY
 from asof.timing import iso
 
 
