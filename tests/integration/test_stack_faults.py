@@ -22,7 +22,7 @@ from confluent_kafka import Producer
 from asof import KafkaSource
 from asof.errors import AsofError, StorageError
 from asof.expressions import parse
-from asof.flows.generations.live import progress_name
+from asof.flows.generations.names import progress_name
 from asof.flows.stores import current_generation, table_of
 from asof.testing.evaluator import evaluate
 from asof.testing.streams import VISITS, Clock, StreamRun, definitions_on, visit
