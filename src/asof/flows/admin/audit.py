@@ -12,11 +12,12 @@ import numpy as np
 import pyarrow as pa
 
 from asof.aggregation import State, decode
-from asof.definitions import Aggregation, FeatureView, LogSource, Sliding, Snapshot, state_hash
+from asof.definitions import Aggregation, FeatureView, LogSource, Sliding, Snapshot
 from asof.derive.columns import python_values
 from asof.errors import AsofError
 from asof.flows.admin.explain import newest_event
 from asof.flows.admin.sample import sampled_rows
+from asof.flows.generations.names import has_shape_of
 from asof.flows.generations.writer import layout_of
 from asof.flows.offline.compare import values_agree
 from asof.flows.offline.inputs import rows_of
@@ -102,7 +103,7 @@ def audit(
             why = "is not kept online" if not view.online else "has no online rows yet"
             report.views.append({"view": view.name, "left_out": why})
             continue
-        if not (current_generation(snapshot, view) or "").startswith(state_hash(view)):
+        if not has_shape_of(current_generation(snapshot, view) or "", view):
             # Rows of another definition mean something else, if they can be read at all.
             cause = "the definition changed since its rows were built: run `asof apply`, or `asof rebuild`"
             report.differences.append(

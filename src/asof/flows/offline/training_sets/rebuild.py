@@ -120,7 +120,8 @@ def rebuild_training_set(
 
 
 def _saved(parts: Parts) -> dict[str, dict[str, Any]]:
-    return dict(parts.registry.load(parts.project).facts.get("training_sets", {}))
+    saved = parts.registry.load(parts.project).facts.training_sets
+    return {name: dict(sorted(each.content().items())) for name, each in saved.items()}
 
 
 def _selection_again(

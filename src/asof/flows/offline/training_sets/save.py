@@ -13,6 +13,7 @@ from typing import Any
 import pyarrow as pa
 
 from asof.definitions import FeatureView, LogSource, OnDemandFeatureView, Projection, Source
+from asof.definitions.facts import Facts, TrainingSet
 from asof.errors import AsofError, RequestError
 from asof.flows.facts import change_facts
 from asof.flows.offline.inputs import rows_of
@@ -53,11 +54,11 @@ def save_training_set(read: HistoricalRead, name: str, *, overwrite: bool = Fals
     manifest = _manifest(read, name, table, digest, marks, changed)
     former: list[str] = []
 
-    def with_set(facts: Mapping[str, Any]) -> dict[str, Any]:
+    def with_set(facts: Facts) -> Facts:
         _refuse_taken(facts, name, overwrite=overwrite)
-        known = facts.get("training_sets", {})
-        former[:] = [known[name]["table"]] if name in known else []
-        return {"training_sets": {**known, name: manifest}}
+        known = facts.training_sets
+        former[:] = [known[name].table] if name in known else []
+        return facts.with_training_set(TrainingSet.of(manifest))
 
     try:
         change_facts(parts, with_set, note=f"saved training set {name}")
@@ -69,11 +70,11 @@ def save_training_set(read: HistoricalRead, name: str, *, overwrite: bool = Fals
     return manifest
 
 
-def _refuse_taken(facts: Mapping[str, Any], name: str, *, overwrite: bool) -> None:
-    known = facts.get("training_sets", {}).get(name)
+def _refuse_taken(facts: Facts, name: str, *, overwrite: bool) -> None:
+    known = facts.training_sets.get(name)
     if known is not None and not overwrite:
         raise RequestError(
-            f"training set {name!r} was saved at {known['created']} by {known['created_by'] or 'somebody'} already",
+            f"training set {name!r} was saved at {known.created} by {known.created_by or 'somebody'} already",
             hint="choose another name, or pass overwrite=True",
         )
 
