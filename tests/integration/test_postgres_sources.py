@@ -18,7 +18,7 @@ from asof.opening.products import Connection
 from asof.selection import FeatureOut, ViewRead
 from asof.sources.postgres.reader import PostgresReader
 from asof.sources.protocol import Need
-from asof.sql import PointInTime
+from asof.sql.query import PointInTime
 from asof.testing.sources import SourceReaderSuite
 
 pytestmark = pytest.mark.integration
