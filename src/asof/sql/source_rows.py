@@ -12,14 +12,12 @@ from asof.dtypes import DType
 from asof.errors import SourceError, nearest, some
 from asof.expressions import check, parse, print_sql
 from asof.sql.dialect import Dialect
+from asof.sql.partitions import HISTORY
 from asof.sql.quoting import quote
 from asof.timing import Micros
 
 ROW = "asof_row"
 """The column by which an engine numbers a relation's rows."""
-
-HISTORY = -1
-"""The partition of archived rows that came from the batch source."""
 
 Arrival = Literal["row", "log", "columns"]
 
