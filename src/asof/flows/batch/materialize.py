@@ -22,7 +22,7 @@ from asof.flows.batch.write_view import Written, write_chosen
 from asof.flows.facts import change_facts
 from asof.flows.stores import Parts, Progress, current_generation, silent, table_of, view_named
 from asof.flows.stream.rebuild import announce, drop_generations, flip
-from asof.sql.view_rows import Chosen
+from asof.sql.query import Chosen
 from asof.timing import Micros, iso
 
 MATERIALIZED = "materialized"
