@@ -45,31 +45,6 @@ def test_facts_are_read_by_their_types_and_never_by_the_names_of_topics() -> Non
 
 
 @pytest.mark.parametrize(
-    ("code", "named"),
-    [
-        ("import duckdb", ["duckdb"]),
-        ("def f():\n    from asof.sql.postgres.dialect import x", ["postgres"]),
-        ("from asof.definitions import KafkaSource", ["kafka"]),
-        ("from asof.online import redis_keys as keys", ["redis"]),
-        ("x = 'sqlite:///a'", ["sqlite"]),
-        ("x = f'Kafka at {y}'", ["kafka"]),
-        ("x = 'PostgreSQL'", ["postgres"]),
-        ("x = 'DeltaFormat', 'toDelta'", ["delta", "delta"]),
-        ("import deltalake", ["deltalake"]),
-        ("x = 'a Delta table'", ["delta"]),
-        ("x = 'spark'", ["spark"]),
-        ("import pyspark", ["pyspark"]),
-        ("x = 'Spark SQL'", ["spark"]),
-        ("from datetime import timedelta", []),
-        ("x = 'deltas'", []),
-        ("x = 'sparkline', 'sparks', 'sparse', 'redistribute', 'modelled'", []),
-    ],
-)
-def test_the_scan_sees_products(code: str, named: list[str]) -> None:
-    assert [product for product, _ in products_named(ast.parse(code))] == named
-
-
-@pytest.mark.parametrize(
     ("code", "lines"),
     [
         ('facts["gaps"]', {1}),
