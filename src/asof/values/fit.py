@@ -15,14 +15,12 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from asof.dtypes import DType
-from asof.timing import DAY, EARLIEST, LATEST, micros
+from asof.dtypes import GREATEST_FLOAT32, INT_BOUNDS, DType
+from asof.timing import DAY, EARLIEST, LATEST, UNITS, micros
 
 Misfit = tuple[int, str]
 """A row's index, and why its value does not fit."""
 
-INT_BOUNDS = {"Int32": (-(2**31), 2**31 - 1), "Int64": (-(2**63), 2**63 - 1)}
-GREATEST_FLOAT32 = (2 - 2**-23) * 2.0**127
 MOST_DEPTH = 200
 """So many lists and objects may lie in one another: what reads them, here and in native code, calls itself for each."""
 
@@ -486,5 +484,5 @@ def event_micros(array: pa.Array, unit: str = "") -> pa.Array:
             return whole
         if unit == "ns":
             return _fit_column(whole.cast(pa.timestamp("ns")), DType("Timestamp"))[0].cast(pa.int64())
-        return pc.multiply_checked(whole, 1_000_000 if unit == "s" else 1000)
+        return pc.multiply_checked(whole, UNITS[unit][0])
     raise ValueError(f"{kind} is not a time")

@@ -14,16 +14,12 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from asof.dtypes import DType
+from asof.dtypes import GREATEST_EXACT, GREATEST_FLOAT32, INT_BOUNDS, DType
 from asof.timing import SECOND, micros, moment
-from asof.values.fit import GREATEST_FLOAT32, INT_BOUNDS
 from asof.values.packing import plain_values
 
 VECTOR = 32
 """From so many values on NumPy is faster than a loop."""
-
-EXACT = 2**53
-"""Integers up to it have an exact float."""
 
 _pack = msgspec.msgpack.Encoder().encode
 _zone = attrgetter("tzinfo")
@@ -96,7 +92,7 @@ def _floats(values: list[Any], dtype: DType) -> Column | None:
         kinds.discard(type(None))
         present = [value for value in values if value is not None]
     if int in kinds and kinds <= {int, float}:
-        if not all(-EXACT <= value <= EXACT for value in present if type(value) is int):
+        if not all(-GREATEST_EXACT <= value <= GREATEST_EXACT for value in present if type(value) is int):
             return None
         values = [None if value is None else float(value) for value in values]
         present = list(map(float, present))

@@ -16,6 +16,7 @@ import psycopg
 
 from asof.connections.postgres.database import Postgres, only_row
 from asof.connections.postgres.schema import lock, migrate, schema_of
+from asof.dtypes import GREATEST_INT64
 from asof.errors import StorageError
 from asof.online.postgres import statements
 from asof.online.postgres.statements import ByteaArray, Int8Array
@@ -416,5 +417,5 @@ def _pieces(keys: Sequence[bytes], values: Sequence[bytes]) -> Iterator[list[int
 
 def _fresh_tokens(n: int) -> list[int]:
     """Tokens that no key ever had: of 63 random bits, so that not even a fail-over to an older state repeats one."""
-    words = np.frombuffer(os.urandom(8 * n), dtype=np.int64) & np.int64(2**63 - 1)
+    words = np.frombuffer(os.urandom(8 * n), dtype=np.int64) & np.int64(GREATEST_INT64)
     return np.where(words == NO_ROW, 1, words).tolist()

@@ -12,6 +12,7 @@ from typing import Any
 
 import orjson
 
+from asof.dtypes import INT_BOUNDS
 from asof.flows.online.read import Reader
 from asof.online.protocol import Table
 from asof.server.read.json_values import feast_converter, finite, one_number
@@ -20,8 +21,9 @@ from asof.timing import Micros, moment
 from asof.values.packing import key_bytes
 
 _KEYS: dict[str, tuple[type, int, int]] = {
-    "Int64": (int, -(2**63), 2**63 - 1), "Int32": (int, -(2**31), 2**31 - 1), "String": (str, 0, 0),
-}  # fmt: skip
+    **{name: (int, *bounds) for name, bounds in INT_BOUNDS.items()},
+    "String": (str, 0, 0),
+}
 """Join keys that are packed as they come in JSON, and their bounds."""
 
 _PRESENT, _NULL, _EPOCH = (orjson.Fragment(orjson.dumps([word])) for word in ("PRESENT", "NULL_VALUE", EPOCH))
