@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 from collections.abc import Callable, Sequence
 from datetime import date, datetime, time
 from decimal import Decimal
@@ -15,7 +14,9 @@ import pyarrow.compute as pc
 
 from asof.dtypes import GREATEST_INT64, LEAST_INT64, DType
 from asof.timing import DAY, EARLIEST, LATEST
-from asof.values.fit import Misfit, fit, fit_values, is_too_deep
+from asof.values.fit import Misfit, fit, fit_values
+from asof.values.json import write_bytes
+from asof.values.nesting import is_too_deep
 
 _PER_UNIT = {"ms": 1000, "us": 1, "ns": 1}
 
@@ -98,7 +99,7 @@ def jsonable(value: Any) -> Any:
     if isinstance(value, Decimal | UUID):
         return str(value)
     if isinstance(value, bytes):
-        return base64.b64encode(value).decode()
+        return write_bytes(value)
     return value
 
 

@@ -21,7 +21,8 @@ from asof.definitions.sources import TOMBSTONE
 from asof.dtypes import GREATEST_INT64, LEAST_INT64
 from asof.errors import AsofError
 from asof.timing import EARLIEST, LATEST, UNITS, Micros, iso, span_text
-from asof.values.fit import event_micros, legible, why
+from asof.values.fit import event_micros
+from asof.values.legible import legible, why
 
 
 class Records(Protocol):

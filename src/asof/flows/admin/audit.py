@@ -13,7 +13,6 @@ import pyarrow as pa
 
 from asof.aggregation import State, decode
 from asof.definitions import Aggregation, FeatureView, LogSource, Sliding, Snapshot, state_hash
-from asof.derive.columns import python_values
 from asof.errors import AsofError
 from asof.flows.admin.explain import newest_event
 from asof.flows.admin.sample import sampled_rows
@@ -33,6 +32,7 @@ from asof.sql import archive as statements
 from asof.sql.query import PointInTime
 from asof.timing import Micros, iso, moment
 from asof.values.fit import fit
+from asof.values.from_arrow import python_values
 from asof.values.packing import gone_at, key_bytes, key_values, plain_values, unpack_row, versions_of
 
 _SCANNED_ROWS = 200_000
