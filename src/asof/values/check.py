@@ -31,20 +31,20 @@ PYTHON_TYPES: dict[str, type] = {
 def own_values(values: Sequence[Any], dtype: DType) -> Sequence[Any] | None:
     """The values but for nulls, where `checker` would give back each as it is: a short way, which must equal that.
 
-    None where a value is of another type than `PYTHON_TYPES` has, or out of range. Only half characters (lone
-    surrogates) in text are not looked for.
+    Where there are no nulls, the values themselves. None where a value is of another type than `PYTHON_TYPES` has, or
+    out of range. Only half characters (lone surrogates) in text are not looked for.
     """
+    own = PYTHON_TYPES.get(dtype.name)
     kinds = set(map(type, values))
-    present = values
-    if NoneType in kinds:
-        kinds.discard(NoneType)
-        present = [value for value in values if value is not None]
-    if kinds and kinds != {PYTHON_TYPES.get(dtype.name)}:
-        return None
-    bounds = INT_BOUNDS.get(dtype.name)
-    if bounds is not None and present and not bounds[0] <= min(present) <= max(present) <= bounds[1]:
-        return None
-    return present
+    if kinds != {own}:
+        if not kinds <= {own, NoneType}:
+            return None
+        values = [value for value in values if value is not None]
+    if own is int and values:
+        low, high = INT_BOUNDS[dtype.name]
+        if not low <= min(values) <= max(values) <= high:
+            return None
+    return values
 
 
 def checker(dtype: DType) -> Callable[[Any], Any]:

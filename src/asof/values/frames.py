@@ -64,9 +64,9 @@ def arrow_column(values: Any) -> Any:
 
 def uneven(columns: Mapping[str, Sized]) -> str:
     """The lengths of columns that differ in length, for a message; an empty text where they do not."""
-    lengths = {name: len(values) for name, values in columns.items()}
-    if len(set(lengths.values())) <= 1:
+    if len(set(map(len, columns.values()))) <= 1:
         return ""
+    lengths = {name: len(values) for name, values in columns.items()}
     more = f" and {len(lengths) - MOST_NAMED} more" if len(lengths) > MOST_NAMED else ""
     return f"{dict(islice(lengths.items(), MOST_NAMED))}{more}"
 

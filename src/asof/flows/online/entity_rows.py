@@ -105,8 +105,7 @@ class EntityRows:
     def _fitted(self, field: Field, values: Any) -> list[Any]:
         if type(values) is not list:
             values = self._from_frame(field, values)
-        present = own_values(values, field.dtype)
-        if present is not None and len(present) == len(values):
+        if own_values(values, field.dtype) is values:
             return values
         check = checker(field.dtype)
         fitted = []
