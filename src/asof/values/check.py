@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from datetime import UTC, date, datetime
 from decimal import MAX_EMAX, MIN_EMIN, Context, Decimal, DecimalException, Inexact, InvalidOperation
 from types import NoneType
@@ -28,7 +28,7 @@ PYTHON_TYPES: dict[str, type] = {
 """Type → the Python type whose values need no check but that of their range; subclasses do."""
 
 
-def own_values(values: Sequence[Any], dtype: DType) -> Sequence[Any] | None:
+def own_values(values: list[Any], dtype: DType) -> list[Any] | None:
     """The values but for nulls, where `checker` would give back each as it is: a short way, which must equal that.
 
     Where there are no nulls, the values themselves. None where a value is of another type than `PYTHON_TYPES` has, or

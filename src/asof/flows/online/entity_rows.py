@@ -105,8 +105,9 @@ class EntityRows:
     def _fitted(self, field: Field, values: Any) -> list[Any]:
         if type(values) is not list:
             values = self._from_frame(field, values)
-        if own_values(values, field.dtype) is values:
-            return values
+        own = own_values(values, field.dtype)
+        if own is not None and own is values:
+            return own
         check = checker(field.dtype)
         fitted = []
         for row, value in enumerate(values):
