@@ -144,7 +144,8 @@ def test_what_spills_is_its_owner_s_alone_and_gone_with_the_process(tmp_path: Pa
 
 def test_each_engine_spills_into_a_folder_of_its_own_that_goes_when_it_is_closed(tmp_path: Path) -> None:
     engines = [DuckDBEngine(temp_directory=str(tmp_path / "not" / "there")) for _ in range(2)]
-    folders = [engine._cursor().sql("SELECT current_setting('temp_directory')").fetchall()[0][0] for engine in engines]
+    asked = "SELECT current_setting('temp_directory') AS place"
+    folders = [engine.sql(asked, {}).reader().read_all()["place"][0].as_py() for engine in engines]
 
     assert len(set(folders)) == 2
     assert {Path(each).parent for each in folders} == {tmp_path / "not" / "there"}
