@@ -1,4 +1,4 @@
-"""Paging through an online table: its rows in the order of keys, a page at a time."""
+"""Pages of an online table: all its rows in the order of keys, some thousands at a time."""
 
 from __future__ import annotations
 

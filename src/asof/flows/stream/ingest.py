@@ -22,7 +22,6 @@ from asof.flows.generations.recompute import recompute_rows
 from asof.flows.generations.writer import Feeder
 from asof.flows.rows.archive import (
     letter_rows,
-    replay_topic,
     with_arrival,
 )
 from asof.flows.rows.batch import batch_of
@@ -77,7 +76,7 @@ class Ingest:
 
     def base(self, topic: str) -> int:
         """What is added to a topic's partition numbers in the archive."""
-        return int(ArchivePartition.of(0, epoch=self.epoch, is_replayed=topic == replay_topic(self.source)))
+        return int(ArchivePartition.of(0, epoch=self.epoch, is_replayed=topic == self.source.replay_topic))
 
     def begin(self, topic: str, number: int, *, first: int, accept_gap: bool = False) -> int:
         """Take over a partition: bring every generation up to the archive, and say where to read on.
