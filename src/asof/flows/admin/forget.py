@@ -167,7 +167,7 @@ def _erase(parts: Parts, source: LogSource, matcher: _Matcher, report: dict[str,
 
 def _settle(parts: Parts, snapshot: Snapshot, source: LogSource, report: dict[str, Any], *, seconds: float) -> None:
     """Until what a worker read before the erasure is archived, so that it can be removed from there."""
-    epoch = snapshot.facts.get("epochs", {}).get(source.name, 0)
+    epoch = snapshot.facts.epoch_of(source.name)
     held = log_partitions(parts, source, epoch=epoch)
     wanted: dict[int, int] = {each.archived_as: each.after - 1 for each in held if each.after > each.first}
     archived = wait_until_archived(parts, source, wanted, seconds=seconds)

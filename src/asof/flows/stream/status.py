@@ -59,8 +59,8 @@ def stream_status(parts: Parts) -> list[dict[str, Any]]:
 
 
 def _of_source(parts: Parts, snapshot: Snapshot, source: LogSource) -> list[dict[str, Any]]:
-    epoch = int(snapshot.facts.get("epochs", {}).get(source.name, 0))
-    gaps = snapshot.facts.get("gaps", {}).get(source.name, [])
+    epoch = snapshot.facts.epoch_of(source.name)
+    gaps = list(snapshot.facts.gaps.get(source.name, ()))
     held = sorted(log_partitions(parts, source, epoch=epoch), key=lambda each: each.archived_as)
     archived = parts.offline.offsets(parts.archive_of(source), [each.archived_as for each in held])
     newest, rates, letters = _newest(parts, source, archived), _rates(parts, source), _letters(parts, source)
