@@ -10,6 +10,7 @@ import pyarrow as pa
 from asof.definitions import LogSource, Project, Source
 from asof.dtypes import from_arrow
 from asof.errors import AsofError
+from asof.flows.offline.inputs import rows_of
 from asof.flows.stores import Parts
 from asof.flows.stream.transforms import transform_of
 from asof.offline.protocol import ARRIVAL_COLUMNS
@@ -105,8 +106,6 @@ def check_null_keys(parts: Parts, project: Project) -> list[Finding]:
 
 def _nulls(parts: Parts, source: Source, columns: Sequence[str]) -> dict[str, str]:
     """Column → how many of its rows are null, in words; only those that have some."""
-    from asof.flows.offline.inputs import rows_of
-
     reader = parts.readers.get(source.type)
     if isinstance(reader, CountsInPlace):
         return reader.nulls(source, columns)
