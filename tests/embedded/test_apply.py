@@ -175,9 +175,11 @@ def test_a_source_that_gets_a_column_has_it_in_its_archive(root, store):
     write(root, FEATURES.replace('Field("n", Int64), ', 'Field("n", Int64), Field("page", String), '))
 
     assert "update" in {step.action for step in store.apply().changes}
-    store.push("clicks", [{**clicks(2)[0], "page": "a"}])
+    with FeatureStore(root, clock=lambda: NOON) as later:
+        later.push("clicks", [{**clicks(2)[0], "page": "a"}])
     rows = store.parts.offline.rows(store.parts.archive_of(store.snapshot.project.sources["clicks"]))
-    assert "page" in store.parts.offline.sql("SELECT * FROM c", {"c": rows}).schema.names
+    archived = store.parts.offline.sql("SELECT n, page FROM c ORDER BY n", {"c": rows}).reader().read_all()
+    assert archived.to_pylist() == [{"n": 1, "page": None}, {"n": 2, "page": "a"}]
 
 
 def test_findings_of_the_real_sources_come_all_at_once_and_nothing_changes(root, store):
