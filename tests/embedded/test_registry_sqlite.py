@@ -1,4 +1,4 @@
-"""The SQLite registry: the suite of all registries, damage, other formats, and races between processes."""
+"""The SQLite registry: damage, other formats, and races between processes."""
 
 from __future__ import annotations
 
@@ -11,23 +11,8 @@ from pathlib import Path
 import pytest
 
 from asof.errors import RegistryError
-from asof.registry.protocol import Registry
 from asof.registry.sqlite import SqliteRegistry
-from asof.testing.registry import NOON, OpenRegistry, RegistrySuite, shop
-
-
-class TestSqliteRegistry(RegistrySuite):
-    @pytest.fixture
-    def open_registry(self, tmp_path: Path) -> Iterator[OpenRegistry]:
-        opened: list[SqliteRegistry] = []
-
-        def open_registry() -> Registry:
-            opened.append(SqliteRegistry(tmp_path / "data" / "registry.db"))
-            return opened[-1]
-
-        yield open_registry
-        for registry in opened:
-            registry.close()
+from asof.testing.registry import NOON, shop
 
 
 @pytest.fixture
@@ -171,7 +156,8 @@ registry, won = SqliteRegistry(sys.argv[1]), 0
 while won < 10:
     snapshot = registry.load("shop")
     try:
-        registry.commit(shop(count=snapshot.facts.get("count", 0) + 1), expected=snapshot.version, who="p", when=NOON)
+        registry.commit(shop(count=snapshot.facts.others.get("count", 0) + 1), expected=snapshot.version, who="p",
+                        when=NOON)
         won += 1
     except RegistryConflict:
         pass
@@ -189,4 +175,4 @@ def test_processes_that_race_from_the_first_commit_on_lose_no_update(registry: S
     errors = [process.communicate(timeout=60)[1] for process in processes]
 
     assert errors == ["", ""]
-    assert registry.load("shop").facts["count"] == registry.version("shop") == 20
+    assert registry.load("shop").facts.others["count"] == registry.version("shop") == 20

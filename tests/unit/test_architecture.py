@@ -111,8 +111,8 @@ PRODUCT = re.compile(
 SQL_LEFT: dict[str, tuple[int, str]] = {
     "asof.demo.postgres": (11, "makes and fills the shop's own database, which is no store of Asof's"),
     "asof.demo.repository": (1, "the query of a source, as a user would define it"),
-    "asof.flows.apply.apply": (1, "a hint shows a CAST"),
-    "asof.flows.offline.read": (1, "a hint shows a CAST"),
+    "asof.flows.apply.checks": (1, "a hint shows a CAST"),
+    "asof.flows.offline.entity_frame": (1, "a hint shows a CAST"),
 }
 """Module of a flow or a face → how many of its strings are SQL, and what they do. It must only get shorter."""
 
@@ -121,10 +121,11 @@ PRODUCTS_LEFT: dict[str, tuple[tuple[str, ...], str]] = {
     "asof.demo.postgres": (("postgres", "psycopg"), "makes the shop's own database"),
     "asof.demo.repository": (("duckdb", "postgres"), "writes the configuration that a user would write"),
     "asof.demo.stage": (("duckdb", "kafka", "postgres", "redis"), "starts the shop on these servers"),
-    "asof.flows.apply.apply": (("duckdb", "postgres"), "a hint on sources that the offline store does not reach"),
+    "asof.flows.apply.checks": (("duckdb", "postgres"), "a hint on sources that the offline store does not reach"),
     "asof.flows.rows.archive": (("kafka",), "names the replay topic by the type of the source"),
     "asof.flows.admin.doctor": (("kafka",), "tells a topic that others have to make from one that Asof makes"),
     "asof.flows.stream.shared_logs": (("kafka",), "knows by the type of a source that its own topic is elsewhere"),
+    "asof.flows.stream.numbering": (("kafka",), "tells a topic that others write to by the type of its source"),
     "asof.flows.stream.topics": (("kafka",), "tells a topic that others write to by the type of its source"),
 }
 """Module of a flow or a face → the products that it names, and why. It must only get shorter."""
@@ -421,6 +422,41 @@ def test_flows_and_faces_name_no_product_but_what_is_listed() -> None:
     assert not offences, describe(offences)
 
 
+def facts_by_text(tree: ast.AST) -> set[int]:
+    """The lines that read a registry's facts by the name of a topic: `facts["gaps"]`, `x.facts.get("gaps")`."""
+
+    def is_facts(node: ast.expr) -> bool:
+        name = node.id if isinstance(node, ast.Name) else node.attr if isinstance(node, ast.Attribute) else ""
+        return name == "facts"
+
+    def is_text(node: ast.expr | None) -> bool:
+        return isinstance(node, ast.Constant) and isinstance(node.value, str)
+
+    found = set()
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Subscript):
+            by_text = is_facts(node.value) and is_text(node.slice)
+        elif isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute):
+            looks_up = node.func.attr in ("get", "pop", "setdefault")
+            by_text = looks_up and is_facts(node.func.value) and any(map(is_text, node.args))
+        elif isinstance(node, ast.Compare):
+            by_text = is_text(node.left) and any(map(is_facts, node.comparators))
+        elif isinstance(node, ast.Dict):  # `{**facts, "gaps": …}`
+            merged = any(key is None and is_facts(value) for key, value in zip(node.keys, node.values, strict=True))
+            by_text = merged and any(map(is_text, node.keys))
+        else:
+            continue
+        if by_text:
+            found.add(node.lineno)
+    return found
+
+
+def test_facts_are_read_by_their_types_and_never_by_the_names_of_topics() -> None:
+    found = {module: sorted(lines) for module, path in modules().items() if (lines := facts_by_text(parsed(path)))}
+
+    assert found == {}, "give `asof.definitions.facts` a method for it"
+
+
 def test_nothing_below_the_store_reads_the_clock_or_the_environment() -> None:
     offences = [
         f"{path.relative_to(ROOT)}:{line}: {read}"
@@ -634,3 +670,22 @@ def test_the_scan_takes_no_documentation_for_sql_or_products() -> None:
 )
 def test_the_scan_sees_products(code: str, named: list[str]) -> None:
     assert [product for product, _ in products_named(ast.parse(code))] == named
+
+
+@pytest.mark.parametrize(
+    ("code", "lines"),
+    [
+        ('facts["gaps"]', {1}),
+        ('snapshot.facts.get("gaps", {})', {1}),
+        ('known = None\nregistry.load(project).facts["gaps"]["visits"]', {2}),
+        ('"gaps" in snapshot.facts', {1}),
+        ('"gaps" not in facts', {1}),
+        ('{**facts, "gaps": []}', {1}),
+        ('facts.gaps.get("visits")', set()),
+        ('facts.gaps["visits"]', set()),
+        ("source in facts.topics", set()),
+        ("for topic in facts.items(): pass", set()),
+    ],
+)
+def test_the_scan_sees_facts_that_are_read_by_text(code: str, lines: set[int]) -> None:
+    assert facts_by_text(ast.parse(code)) == lines

@@ -16,7 +16,7 @@ import pyarrow.compute as pc
 from asof.definitions import Entity, FeatureView, Field, LogSource, Snapshot
 from asof.errors import LogError, NotFound, RequestError, nearest
 from asof.flows.admin.feature_log import forget_served
-from asof.flows.offline.training_sets.rebuild import list_training_sets, open_training_set
+from asof.flows.offline.training_sets.manifest import list_training_sets, open_training_set
 from asof.flows.rows.keys import plain_key, plain_value, restored_key
 from asof.flows.stores import Parts
 from asof.flows.stream.dead_letters import letter_id
@@ -168,7 +168,7 @@ def _erase(parts: Parts, source: LogSource, matcher: _Matcher, report: dict[str,
 def _settle(parts: Parts, snapshot: Snapshot, source: LogSource, report: dict[str, Any], *, seconds: float) -> None:
     """Until what a worker read before the erasure is archived, so that it can be removed from there."""
     wanted: dict[int, int] = {}
-    epoch = snapshot.facts.get("epochs", {}).get(source.name, 0)
+    epoch = snapshot.facts.epoch_of(source.name)
     for log, topic, is_replayed in topics_of(parts, source):
         try:
             bounds = log.bounds(topic)
