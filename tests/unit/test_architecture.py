@@ -18,7 +18,10 @@ SOURCE = ROOT / "src"
 
 FAMILIES = ("registry", "sources", "offline", "online", "log")
 
-SHARED_IN_FAMILY: dict[str, tuple[str, ...]] = dict.fromkeys(FAMILIES, ("protocol",))
+SHARED_IN_FAMILY: dict[str, tuple[str, ...]] = {
+    **dict.fromkeys(FAMILIES, ("protocol",)),
+    "offline": ("protocol", "results"),
+}
 """Modules of a family that belong to no product: its words, which all of them use."""
 
 DRIVERS: dict[str, tuple[str, ...]] = {
@@ -26,7 +29,7 @@ DRIVERS: dict[str, tuple[str, ...]] = {
     "click": ("asof.cli*", "asof.demo*"),
     "confluent_kafka": ("asof.*.kafka*",),
     "deltalake": ("asof.offline.delta.archives*", "asof.sources.file*"),
-    "duckdb": ("asof.offline.duckdb.engine*", "asof.connections.duckdb*"),
+    "duckdb": ("asof.offline.duckdb*", "asof.connections.duckdb*"),
     "fastavro": ("asof.*.kafka*", "asof.*.avro*"),
     "google": ("asof.*.kafka*", "asof.*.protobuf*"),
     "hiredis": ("asof.*.redis*",),
