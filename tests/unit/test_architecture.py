@@ -457,6 +457,29 @@ def test_facts_are_read_by_their_types_and_never_by_the_names_of_topics() -> Non
     assert found == {}, "give `asof.definitions.facts` a method for it"
 
 
+def test_the_progress_of_online_tables_is_read_and_written_in_one_module() -> None:
+    found = {
+        module: lines
+        for module, path in modules().items()
+        if module.startswith(("asof.flows", "asof.server", "asof.store", "asof.cli", "asof.demo"))
+        if (lines := progress_as_text(parsed(path)))
+    }
+
+    assert set(found) == {"asof.flows.generations.progress"}, f"{found}: give `TableProgress` a field for it"
+
+
+def progress_as_text(tree: ast.AST) -> list[int]:
+    """The lines that ask an online store itself for a table's progress, or hand it one."""
+    return [
+        node.lineno
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Call)
+        and isinstance(node.func, ast.Attribute)
+        and node.func.attr in ("progress", "write_progress")
+        and ast.unparse(node.func.value).rpartition(".")[2] == "online"
+    ]
+
+
 def test_nothing_below_the_store_reads_the_clock_or_the_environment() -> None:
     offences = [
         f"{path.relative_to(ROOT)}:{line}: {read}"
@@ -689,3 +712,9 @@ def test_the_scan_sees_products(code: str, named: list[str]) -> None:
 )
 def test_the_scan_sees_facts_that_are_read_by_text(code: str, lines: set[int]) -> None:
     assert facts_by_text(ast.parse(code)) == lines
+
+
+def test_the_scan_sees_progress_that_is_read_past_its_module() -> None:
+    code = "parts.online.progress(table)\nself.parts.online.write_progress(table, {})\nprogress(name, 1, None)"
+
+    assert progress_as_text(ast.parse(code)) == [1, 2]
