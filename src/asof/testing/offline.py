@@ -1,4 +1,7 @@
-"""What every offline store must answer: the traps of historical reads, each as a named test."""
+"""What every offline store must answer: the traps of historical reads, each as a named test.
+
+Over 400 lines: a suite is one class, which a product subclasses as a whole.
+"""
 
 from __future__ import annotations
 
