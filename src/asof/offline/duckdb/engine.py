@@ -15,6 +15,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from asof.connections.duckdb import Evaluator, SpillFolder
+from asof.defaults import BATCH_ROWS
 from asof.definitions import Source
 from asof.dtypes import from_arrow
 from asof.errors import AsofError, EntityFrameError, Interrupted, SourceError, StorageError
@@ -156,7 +157,7 @@ class SqlResult:
             _expose(cursor, self._inputs, None)
             return _schema(cursor, self._sql)
 
-    def reader(self, batch_rows: int = 100_000) -> pa.RecordBatchReader:
+    def reader(self, batch_rows: int = BATCH_ROWS) -> pa.RecordBatchReader:
         schema = self.schema
 
         def batches() -> Iterator[pa.RecordBatch]:
@@ -185,7 +186,7 @@ class ViewRowsResult:
             tables = _prepare(cursor, self._query, self._inputs, describe_only=True)
             return _schema(cursor, compile_rows(self._query, tables))
 
-    def reader(self, batch_rows: int = 100_000) -> pa.RecordBatchReader:
+    def reader(self, batch_rows: int = BATCH_ROWS) -> pa.RecordBatchReader:
         parts = self._schema_and_batches(batch_rows)
         return pa.RecordBatchReader.from_batches(next(parts), parts)
 
@@ -231,7 +232,7 @@ class PointInTimeResult:
             spine = _measure_spine(cursor, self._query.time)
             return compile_program(self._query, tables, spine).text
 
-    def reader(self, batch_rows: int = 100_000) -> pa.RecordBatchReader:
+    def reader(self, batch_rows: int = BATCH_ROWS) -> pa.RecordBatchReader:
         """Run it; rows come in batches of at most `batch_rows`."""
         schema = self.schema
         return pa.RecordBatchReader.from_batches(schema, self._batches(schema, batch_rows))

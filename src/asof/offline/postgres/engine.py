@@ -14,6 +14,7 @@ from sqlglot import exp
 
 from asof.connections.duckdb import Evaluator
 from asof.connections.postgres.database import Postgres
+from asof.defaults import BATCH_ROWS
 from asof.definitions import Source
 from asof.errors import EntityFrameError, StorageError
 from asof.expressions.dialects import DUCKDB
@@ -147,7 +148,7 @@ class SqlResult:
         with self._session() as opened:
             return _schema(opened, self._text(opened, describe_only=True))
 
-    def reader(self, batch_rows: int = 100_000) -> pa.RecordBatchReader:
+    def reader(self, batch_rows: int = BATCH_ROWS) -> pa.RecordBatchReader:
         parts = self._schema_and_batches(batch_rows)
         return pa.RecordBatchReader.from_batches(next(parts), parts)
 
@@ -191,7 +192,7 @@ class ViewRowsResult:
         with self._session() as opened:
             return compile_rows(self._query, self._tables(opened, describe_only=True))
 
-    def reader(self, batch_rows: int = 100_000) -> pa.RecordBatchReader:
+    def reader(self, batch_rows: int = BATCH_ROWS) -> pa.RecordBatchReader:
         parts = self._schema_and_batches(batch_rows)
         return pa.RecordBatchReader.from_batches(next(parts), parts)
 
@@ -254,7 +255,7 @@ class PointInTimeResult:
                 spine = SpineTable(SPINE, _sql_types(schema), self._query.time)
             return compile_statements(self._query, tables, spine).text
 
-    def reader(self, batch_rows: int = 100_000) -> pa.RecordBatchReader:
+    def reader(self, batch_rows: int = BATCH_ROWS) -> pa.RecordBatchReader:
         """Run it; rows come in batches of at most `batch_rows`."""
         if isinstance(self._spine, pa.Table):
             schema = self.schema
