@@ -47,7 +47,6 @@ if TYPE_CHECKING:
     from asof.flows.online.read import History, Reader
     from asof.flows.push.pusher import Pusher
     from asof.online_response import OnlineResponse
-    from asof.opening.products import OpenedParts
     from asof.planning import Plan
     from asof.registry.protocol import Commit
 
@@ -92,7 +91,7 @@ class FeatureStore:
         self.config = config or load_config(repo_path or None, file=fs_yaml_file, env=env or "")
         self.project = self.config.project
         self._clock, self.clock_note = _clock_of(self.config, clock)
-        self._parts: OpenedParts | None = None
+        self._parts: Parts | None = None
         self._snapshot: Snapshot | None = None
         self._looked_at = 0.0
         self._readers: dict[Any, Reader] = {}
@@ -108,11 +107,11 @@ class FeatureStore:
     def parts(self) -> Parts:
         """The opened parts; nothing is opened before it is needed."""
         if self._parts is None:
-            from asof.opening.products import OpenedParts
+            from asof.opening.stores import open_stores
 
             with self._lock:
                 if self._parts is None:
-                    self._parts = OpenedParts(self.config, clock=self._clock, who=_who(), functions=self._transform)
+                    self._parts = open_stores(self.config, clock=self._clock, who=_who(), functions=self._transform)
         return self._parts
 
     def now(self) -> datetime:

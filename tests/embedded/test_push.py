@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable, Iterator
-from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -233,7 +232,7 @@ class Fenced:
 
 def test_a_push_that_goes_to_another_partition_has_its_place_there(parts: Parts, tmp_path: Path) -> None:
     log = Fenced(parts.log, FileLog(tmp_path / "log", clock=parts.clock))
-    pusher = Pusher(replace(parts, log=log), SHORT)  # type: ignore[arg-type]
+    pusher = Pusher(parts.replaced(log=log), SHORT)  # type: ignore[arg-type]
     rows = plain_rows(random.Random(1), parts.clock(), 3)
     pusher.push(rows[:1])
     log.is_fenced = True

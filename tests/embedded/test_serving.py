@@ -325,9 +325,7 @@ def test_the_clock_is_asked_after_the_rows_are_read(parts: Parts) -> None:
             put(parts, "profile", (1,), parts.clock(), 7, "x", None)
             return parts.online.read(lookups)
 
-    from dataclasses import replace
-
-    slow = replace(parts, online=Online())  # type: ignore[arg-type]
+    slow = parts.replaced(online=Online())  # type: ignore[arg-type]
     answer, _ = reader(slow, ["profile:age"]).read([{"user_id": 1}])
     assert (answer.to_dict()["age"], answer.at) == ([7], NOW + SECOND)
     parts.clock.now = NOW  # type: ignore[attr-defined]

@@ -14,7 +14,7 @@ from asof import Entity, FeatureView, Field, PostgresSource
 from asof.dtypes import Array, Bool, Bytes, Date, Decimal, Float32, Float64, Int32, Int64, Json, String, Timestamp
 from asof.errors import SourceError
 from asof.offline.duckdb.engine import DuckDBOffline
-from asof.opening.products import Connection
+from asof.opening.servers import Connection
 from asof.selection import FeatureOut, ViewRead
 from asof.sources.postgres.reader import PostgresReader
 from asof.sources.protocol import Need

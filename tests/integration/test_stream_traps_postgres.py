@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Callable, Iterator
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -37,7 +36,7 @@ class TestArchivesInPostgres(TrapsSuite):
         def make(clock: Clock) -> Parts:
             parts = embedded_parts(tmp_path, clock=clock)
             parts.offline.close()  # type: ignore[attr-defined]
-            made.append(replace(parts, offline=PostgresOffline(url=url)))
+            made.append(parts.replaced(offline=PostgresOffline(url=url)))
             made[-1].offline.drop_project(parts.project)
             return made[-1]
 
@@ -55,7 +54,7 @@ def test_a_row_in_postgres_stays_as_long_as_anything_that_it_keeps(
     def make(clock: Clock) -> Parts:
         parts = embedded_parts(tmp_path, clock=clock)
         parts.online.close()  # type: ignore[attr-defined]
-        made.append(replace(parts, online=PostgresOnlineStore(url, schema=f"online_{uuid.uuid4().hex}")))
+        made.append(parts.replaced(online=PostgresOnlineStore(url, schema=f"online_{uuid.uuid4().hex}")))
         return made[-1]
 
     TrapsSuite().test_a_row_stays_as_long_as_anything_that_it_keeps(make, batches)

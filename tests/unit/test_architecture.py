@@ -68,7 +68,7 @@ HEAVY = (
 
 VAGUE_NAMES = {"utils", "util", "helpers", "helper", "common", "manager", "misc"}
 
-FACES = ("asof.store", "asof.config", "asof.opening.products", "asof.cli", "asof.server", "asof.catalog", "asof.demo")
+FACES = ("asof.store", "asof.config", "asof.opening", "asof.cli", "asof.server", "asof.catalog", "asof.demo")
 """The modules that may ask the system for its clock and environment; all others are given what they need."""
 
 SYSTEM_ALLOWED: dict[str, str] = {}

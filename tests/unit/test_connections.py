@@ -11,7 +11,7 @@ from asof.config import load_config
 from asof.connections.postgres.database import Postgres
 from asof.definitions.sources import source_of
 from asof.errors import ConfigError, DefinitionError
-from asof.opening.products import Connections
+from asof.opening.servers import Connections
 
 ENVIRON = {"SHOP_DB": "postgresql://me:hunter2@db/shop"}
 

@@ -14,7 +14,7 @@ from asof.definitions import state_hash
 from asof.definitions.sources import source_of
 from asof.errors import DefinitionError
 from asof.flows.rows.archive import replay_topic
-from asof.opening.products import Connections
+from asof.opening.servers import Connections
 from asof.types import Int64, String
 
 FIELDS = [Field("user_id", Int64), Field("page", String), Field("timestamp", Int64)]

@@ -158,3 +158,14 @@ class OfflineStore(Protocol):
     def drop_project(self, project: str) -> None:
         """Delete all archives and tables of exactly this project."""
         ...
+
+    def close(self) -> None:
+        """Give back files and connections; the store may be used again afterwards."""
+        ...
+
+
+class OfflineStoreDefaults:
+    """What a store may do without; `OfflineStore` says what it means."""
+
+    def close(self) -> None:
+        return None

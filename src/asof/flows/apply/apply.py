@@ -23,7 +23,7 @@ from asof.flows.stream.transforms import transform_of
 from asof.offline.protocol import ARRIVAL_COLUMNS
 from asof.planning import Finding, NewGeneration, Plan, diff, resolve
 from asof.planning.fits import misfit
-from asof.sources.protocol import CountsInPlace, Need
+from asof.sources.protocol import Need
 from asof.sql import archive as statements
 
 _ATTEMPTS = 50
@@ -156,8 +156,8 @@ def _nulls(parts: Parts, source: Source, columns: Sequence[str]) -> dict[str, st
     from asof.flows.offline.inputs import rows_of
 
     reader = parts.readers.get(source.type)
-    if isinstance(reader, CountsInPlace):
-        return reader.nulls(source, columns)
+    if reader is not None and reader.counts is not None:
+        return reader.counts.nulls(source, columns)
     rows = rows_of(parts, source)
     if rows is None:
         return {}

@@ -54,7 +54,7 @@ def make_topic(parts: Parts, source: LogSource) -> None:
     if source.dead_letter_topic:
         parts.log_of(source).create(source.dead_letter_topic, 1)
     if not isinstance(source, KafkaSource):
-        parts.log.create(source.topic, int(parts.options.get("partitions", 1)))
+        parts.log.create(source.topic, parts.partitions)
         return
     try:
         parts.log_of(source).topic_id(source.topic)

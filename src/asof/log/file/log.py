@@ -42,7 +42,7 @@ from asof.log.file.partition import SEGMENT_BYTES, FilePartition
 from asof.log.file.retention import drop_before, erase
 from asof.log.file.state import Deleted, reporting, sync_directory
 from asof.log.file.topic import Topic, TopicFile, add_user, read_topic, remove_user, users_of, write_topic
-from asof.log.protocol import Headers, Messages, PartitionsCallback, UnknownTopic
+from asof.log.protocol import Headers, Messages, PartitionsCallback, SharedLog, UnknownTopic
 from asof.timing import Clock, Micros
 
 _TOPIC_NAME = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]{0,248}")
@@ -204,6 +204,11 @@ class FileLog:
         return found
 
     # ---- other projects and stores
+
+    @property
+    def shared(self) -> SharedLog:
+        """See `Log.shared`: this log itself."""
+        return self
 
     def old_topics(self) -> dict[str, str]:
         """See `SharedLog.old_topics`."""

@@ -32,6 +32,7 @@ from asof.log.kafka.topic import Topic
 from asof.log.kafka.writer import Batch, SharedWriter
 from asof.log.protocol import (
     Headers,
+    LogDefaults,
     LogUnreachable,
     Messages,
     OffsetOutOfRange,
@@ -46,7 +47,7 @@ KNOWN_S = 1.0
 """How long what is known of a topic counts when something is sent to it."""
 
 
-class KafkaLog:
+class KafkaLog(LogDefaults):
     """Topics of a Kafka cluster. See `asof.log.protocol.Log`.
 
     Args:

@@ -25,6 +25,7 @@ from asof.online.protocol import (
     Facts,
     Lookup,
     Newest,
+    OnlineStoreDefaults,
     Row,
     ScannedRow,
     StoreReplaced,
@@ -41,7 +42,7 @@ BYTES_PER_STATEMENT = 16 << 20
 T = TypeVar("T")
 
 
-class PostgresOnlineStore:
+class PostgresOnlineStore(OnlineStoreDefaults):
     """An `OnlineStore` in a PostgreSQL database, for any number of projects, threads, processes and machines.
 
     Everything is read from the primary: a replica that lags behind would answer what was replaced already.

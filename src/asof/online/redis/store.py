@@ -19,6 +19,7 @@ from asof.online.protocol import (
     Condition,
     Facts,
     Lookup,
+    OnlineStoreDefaults,
     Row,
     ScannedRow,
     StoreReplaced,
@@ -43,7 +44,7 @@ WINDOW_S = 60.0
 """A scan sorts so many keys at once, and uses them for its next pages for so long."""
 
 
-class RedisOnlineStore:
+class RedisOnlineStore(OnlineStoreDefaults):
     """An `OnlineStore` on one or more Redis servers, which any number of projects, threads and processes may share.
 
     Args:

@@ -21,7 +21,7 @@ from asof.connections.postgres.types import PostgresColumn, columns_of, fitted, 
 from asof.definitions import PostgresSource, Source
 from asof.errors import AsofError, SourceError, nearest, some
 from asof.sources.postgres.counts import nulls_in, rows_in
-from asof.sources.protocol import Batches, Column, Need
+from asof.sources.protocol import Batches, Column, CountsInPlace, Need, SourceReaderDefaults
 from asof.timing import UNITS, Micros
 
 _RELATIONS = """
@@ -38,12 +38,12 @@ _WHOLE_INT8 = (-(2**63), 2**63 - 1)
 
 
 class Connections(Protocol):
-    """Finds the server of a source (`asof.opening.products.Connections`)."""
+    """Finds the server of a source (`asof.opening.servers.Connections`)."""
 
     def of(self, source: Source, kind: str) -> Any: ...
 
 
-class PostgresReader:
+class PostgresReader(SourceReaderDefaults):
     """Reads `PostgresSource`s.
 
     Args:
@@ -70,6 +70,11 @@ class PostgresReader:
         columns = [each for each in found if each.dtype is not None]
         scanned = _Scan(source, database, tuple(columns), need)
         return Batches(scanned.schema(columns), scanned.open, scanned, relation)
+
+    @property
+    def counts(self) -> CountsInPlace:
+        """See `SourceReader.counts`: this reader itself."""
+        return self
 
     def nulls(self, source: Source, columns: Sequence[str]) -> dict[str, str]:
         """Columns that hold nulls; those that cannot, by the table's own constraints, are not looked through."""
