@@ -36,9 +36,6 @@ class Archive:
 ARRIVAL_COLUMNS = ("partition", "offset", "ingested_at", "ingest_date")
 """The columns that every archive has beside its source's; no source may have columns of these names."""
 
-HISTORY = -1
-"""The partition of rows that `backfill` loaded from a batch source."""
-
 
 class Result(Protocol):
     """A lazy answer: nothing runs before `reader` is asked for."""

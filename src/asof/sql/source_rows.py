@@ -14,14 +14,12 @@ from asof.errors import SourceError, nearest, some
 from asof.expressions import check, parse, print_sql
 from asof.sql.duckdb import dialect
 from asof.sql.duckdb.dialect import quote
+from asof.sql.partitions import HISTORY
 from asof.sql.postgres import dialect as postgres
 from asof.timing import Micros
 
 ROW = "asof_row"
 """The column by which an engine numbers a relation's rows."""
-
-HISTORY = -1
-"""The partition of archived rows that came from the batch source."""
 
 Arrival = Literal["row", "log", "columns"]
 

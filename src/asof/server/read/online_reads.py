@@ -13,6 +13,7 @@ import msgspec
 from asof.definitions import Snapshot
 from asof.errors import AsofError
 from asof.flows.online.read import Reader
+from asof.online.protocol import NonBlockingReader
 from asof.online_response import OnlineResponse
 from asof.server.fast_path.one_row import OneRow
 from asof.server.read import json_values as wire
@@ -109,8 +110,8 @@ class Reading:
         self._functions = functions
         self._counts = counts
         self._tracing = tracing
-        self._async: Any = None
-        self._is_local = bool(getattr(store.parts.online, "is_local", False))
+        self._async: NonBlockingReader | None = None
+        self._is_local = store.parts.online.is_local
         self._checking: asyncio.Task[bool] | None = None
         self._next_check: asyncio.Task[bool] | None = None
         self._is_registry_away = False
@@ -125,8 +126,7 @@ class Reading:
 
     async def load(self) -> None:
         """Read the registry for the first time, and make ready what reads without blocking, where the store has it."""
-        made = getattr(self.store.parts.online, "async_reader", None)
-        self._async = made() if made is not None else None
+        self._async = self.store.parts.online.async_reader()
         snapshot = await self._in_thread(self.store.parts.registry.load, self.store.project)
         self.applied = Applied(snapshot)
         self.on_swap(snapshot)
@@ -228,7 +228,7 @@ class Reading:
         """
         self._counts.store.add(perf_counter() - since)
         one_row = prepared.one_row
-        assert one_row is not None
+        assert one_row is not None and self._async is not None
         answer = one_row.answer(entities, self._async.packed(values), at=self.store.parts.clock())
         if answer is None:
             return None
