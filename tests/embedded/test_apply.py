@@ -249,7 +249,7 @@ def test_who_applied_what_is_remembered(store):
 def commit_facts(store, count):
     """As workers do with their progress."""
     for number in range(count):
-        change_facts(store.parts, lambda facts, number=number: {"progress": number}, note="progress")
+        change_facts(store.parts, lambda facts, number=number: facts.with_gap("visits", str(number)), note="progress")
 
 
 def test_who_applied_what_is_found_behind_any_number_of_commits_of_facts(root, store):

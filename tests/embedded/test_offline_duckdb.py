@@ -20,7 +20,7 @@ from asof.dtypes import Int64
 from asof.errors import SourceError, StorageError
 from asof.offline.duckdb.engine import DuckDBEngine
 from asof.sources.protocol import Batches, Files, Need
-from asof.sql import PointInTime
+from asof.sql.query import PointInTime
 from asof.testing.offline import NOON, events, reads, spine, view
 
 

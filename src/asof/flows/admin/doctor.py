@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -11,11 +11,11 @@ from typing import Any
 import numpy as np
 
 from asof.aggregation import decode
-from asof.definitions import FeatureView, LogSource, Snapshot, Source, state_hash
+from asof.definitions import FeatureView, LogSource, Snapshot, Source
 from asof.errors import AsofError, SourceError, some
 from asof.flows.batch.materialize import lost_rows
 from asof.flows.generations.layout import layout_of
-from asof.flows.generations.names import progress_name
+from asof.flows.generations.names import has_shape_of, progress_name
 from asof.flows.offline.inputs import rows_of
 from asof.flows.offline.training_sets.manifest import list_training_sets
 from asof.flows.rows.keys import restored_key
@@ -107,7 +107,7 @@ def _registry(parts: Parts, loaded: list[Snapshot]) -> Said:
         return False, f"project {parts.project!r} has nothing applied{where}", "run `asof apply`"
     (last,) = parts.registry.history(parts.project, 1)
     views = len(snapshot.project.views) + len(snapshot.project.on_demand_views)
-    staged = "; an apply is under way, or was broken off" if snapshot.facts.get("staged") else ""
+    staged = "; an apply is under way, or was broken off" if snapshot.facts.staged else ""
     text = f"version {snapshot.version}{where}, {views} views; last change {iso(last.when)} by {last.who or 'somebody'}"
     return True, text + staged, "run `asof apply` again" if staged else ""
 
@@ -141,7 +141,7 @@ def _log(parts: Parts, snapshot: Snapshot, source: LogSource) -> Said:
     status = [each for each in stream_status(parts) if each["source"] == source.name]
     lag = sum(each["lag"] for each in status)
     bounds = ", ".join(f"{each['topic']}/{each['partition']} {each['first']}..{each['next'] - 1}" for each in status)
-    gaps = snapshot.facts.get("gaps", {}).get(source.name, [])
+    gaps = snapshot.facts.gaps.get(source.name, ())
     text = f"offsets {bounds}; {lag} not archived"
     if gaps:
         text += f"; {len(gaps)} accepted gaps, the last: {gaps[-1]}"
@@ -198,7 +198,7 @@ def _view(parts: Parts, snapshot: Snapshot, view: FeatureView) -> Said:
         what = "a worker" if view.source.is_log else "materialize"
         step = "`asof rebuild`" if view.source.is_log else "`asof materialize`"
         return False, f"has no online rows yet; {what} was never run", f"run {step}"
-    if not generation.startswith(state_hash(view)):
+    if not has_shape_of(generation, view):
         return False, f"generation {generation} is of an earlier definition", f"run `asof rebuild {view.name}`"
     if table_of(parts.project, view, generation) not in parts.online.tables(parts.project):
         step = "rebuild" if view.source.is_log else "materialize"
@@ -240,12 +240,12 @@ def _fed_up_to(parts: Parts, view: FeatureView, generation: str) -> dict[int, in
 
 
 def _materialized_text(snapshot: Snapshot, view: FeatureView, generation: str, hints: list[str]) -> str:
-    run: Mapping[str, Any] = snapshot.facts.get("materialized", {}).get(view.name, {})
-    if run.get("generation") != generation or "started" not in run:
+    run = snapshot.facts.last_run(view.name, generation)
+    if run is None or run.started is None:
         hints.append(f"run `asof materialize {view.name}`")
         return "never materialized"
-    text = f"last materialized {iso(run['started'])}, {run.get('rows', 0)} rows"
-    return text + (f", {run['overflowed']} of them too big" if run.get("overflowed") else "")
+    text = f"last materialized {iso(run.started)}, {run.rows} rows"
+    return text + (f", {run.overflowed} of them too big" if run.overflowed else "")
 
 
 def _flags(parts: Parts, view: FeatureView, generation: str) -> tuple[list[str], int, int]:

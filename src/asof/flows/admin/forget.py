@@ -168,7 +168,7 @@ def _erase(parts: Parts, source: LogSource, matcher: _Matcher, report: dict[str,
 def _settle(parts: Parts, snapshot: Snapshot, source: LogSource, report: dict[str, Any], *, seconds: float) -> None:
     """Until what a worker read before the erasure is archived, so that it can be removed from there."""
     wanted: dict[int, int] = {}
-    epoch = snapshot.facts.get("epochs", {}).get(source.name, 0)
+    epoch = snapshot.facts.epoch_of(source.name)
     for log, topic, is_replayed in topics_of(parts, source):
         try:
             bounds = log.bounds(topic)

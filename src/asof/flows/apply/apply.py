@@ -4,19 +4,16 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Mapping
-from typing import Any
 
 from asof.definitions import FeatureView, LogSource, Project, Snapshot
 from asof.errors import CheckFailed, RegistryConflict
-from asof.flows.facts import change_facts
-from asof.flows.generations.names import BUILT
+from asof.flows.facts import commit_change
+from asof.flows.generations.names import BUILT, next_generation
 from asof.flows.rows.archive import archive_schema
 from asof.flows.stores import Parts, Progress, silent, table_of
-from asof.flows.stream.rebuild import drop_generations, fill, next_generation, wait_for_workers
+from asof.flows.stream.rebuild import drop_generations, fill, wait_for_workers
 from asof.flows.stream.topics import make_topic
 from asof.planning import NewGeneration, Plan
-
-_ATTEMPTS = 50
 
 
 def apply_plan(parts: Parts, plan: Plan, *, progress: Progress = silent) -> Snapshot:
@@ -64,7 +61,7 @@ def _build(parts: Parts, view: FeatureView, generation: str, progress: Progress)
     table = table_of(parts.project, view, generation)
     parts.online.prepare(table)
     snapshot = parts.registry.load(parts.project)
-    if view.name in snapshot.facts.get("materialized", {}):
+    if view.name in snapshot.facts.materialized:
         from asof.flows.batch.materialize import materialize  # only here, and it reads build's words
 
         # It was online before: its new rows stand before readers switch to them.
@@ -77,48 +74,35 @@ def _stage(parts: Parts, plan: Plan, fresh: list[FeatureView], token: str) -> di
     base = parts.registry.load_version(parts.project, plan.version) if plan.version else None
     names: dict[str, str] = {}
 
-    def staged(facts: Mapping[str, Any]) -> dict[str, Any]:
-        current = parts.registry.load(parts.project)
+    def staged(current: Snapshot) -> Snapshot:
         if current.version != plan.version and base is not None and current.project.content() != base.project.content():
             raise _overtaken(parts, plan)
         if plan.version == 0 and list(current.project):
             raise _overtaken(parts, plan)
-        generations = dict(facts.get("generations", {}))
+        facts = current.facts.with_staged(token, plan.project.content())
         for view in fresh:
-            names[view.name] = next_generation(current, view)
-            known = dict(generations.get(view.name, {}))
-            generations[view.name] = {
-                "current": known.get("current"), "building": names[view.name], "count": known.get("count", 0) + 1
-            }  # fmt: skip
-        return {"generations": generations, "staged": {"token": token, "project": plan.project.content()}}
+            names[view.name] = next_generation(facts, view)
+            facts = facts.with_building(view.name, names[view.name])
+        return current.with_facts(facts)
 
-    change_facts(parts, staged, note="staged an apply")
+    commit_change(parts, staged, note="staged an apply")
     return names
 
 
 def _switch(parts: Parts, plan: Plan, names: Mapping[str, str], token: str) -> Snapshot:
     """Commit the definitions and their generations together."""
-    for attempt in range(_ATTEMPTS):
-        now = parts.registry.load(parts.project)
-        if now.facts.get("staged", {}).get("token") != token:
+
+    def switched(now: Snapshot) -> Snapshot:
+        if now.facts.staged is None or now.facts.staged.token != token:
             raise _overtaken(parts, plan)
-        generations = {
-            name: known for name, known in now.facts.get("generations", {}).items()
-            if name in plan.project.views and plan.project.views[name].online
-        }  # fmt: skip
-        for name, generation in names.items():
-            generations[name] = {**generations[name], "current": generation, "building": None}
+        online = {view.name for view in plan.project.views.values() if view.online}
         where = {f"{each.kind}/{each.name}": each.where for each in plan.project}
-        facts = {key: value for key, value in now.facts.items() if key != "staged"}
-        facts |= {"generations": generations, "where": where}
-        snapshot = Snapshot(now.version, parts.project, plan.project, facts)
-        try:
-            note = f"apply: {len(plan.changes)} changes"
-            return parts.registry.commit(snapshot, expected=now.version, who=parts.who, when=parts.clock(), note=note)
-        except RegistryConflict:
-            if attempt == _ATTEMPTS - 1:
-                raise
-    raise AssertionError("unreachable")
+        facts = now.facts.with_applied(online, where)
+        for name, generation in names.items():
+            facts = facts.with_current(name, generation)
+        return Snapshot(now.version, parts.project, plan.project, facts)
+
+    return commit_change(parts, switched, note=f"apply: {len(plan.changes)} changes")
 
 
 def _overtaken(parts: Parts, plan: Plan) -> RegistryConflict:

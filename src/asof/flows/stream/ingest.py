@@ -69,7 +69,7 @@ class Ingest:
         self.snapshot: Snapshot = parts.registry.load(parts.project)
         self.source = log_source_named(self.snapshot, source)
         # Fixed for good: it belongs to the topic that is read, and one that is made again has other offsets.
-        self.epoch = int(self.snapshot.facts.get("epochs", {}).get(source, 0))
+        self.epoch = self.snapshot.facts.epoch_of(source)
         self.generations = Generations(parts, source)
         self._taken: dict[int, int] = {}
         self._verdicts_known: dict[int, dict[int, str]] = {}

@@ -25,7 +25,7 @@ def kept_topics(parts: Parts, old: Mapping[str, str], *, project: str = "") -> s
     """
     project = project or parts.project
     snapshot = parts.registry.load(project)
-    known = snapshot.facts.get("topics", {})
+    known = snapshot.facts.topics
     kept = {name for name, id in old.items() if id in known.values()}
     for source in snapshot.project.sources.values():
         if not isinstance(source, LogSource):
@@ -34,7 +34,7 @@ def kept_topics(parts: Parts, old: Mapping[str, str], *, project: str = "") -> s
         if source.type == "kafka":
             # Its own topic is elsewhere. Letters that came back through the log left their offsets in the archive.
             if replay in old and source.name in known:
-                epochs = range(int(snapshot.facts.get("epochs", {}).get(source.name, 0)) + 1)
+                epochs = range(snapshot.facts.epoch_of(source.name) + 1)
                 partitions = [ArchivePartition.of(0, epoch=epoch, is_replayed=True) for epoch in epochs]
                 offsets = parts.offline.offsets(Archive(project, source.name), partitions)
                 kept |= {replay} if any(offset >= 0 for offset in offsets.values()) else set()
@@ -103,7 +103,7 @@ def check_sharing(parts: Parts, project: Project) -> list[Finding]:
         log = parts.log.shared
         old = log.old_topics() if log is not None else {}
         kept = kept_topics(parts, old) if old else set()
-        known = parts.registry.load(parts.project).facts.get("topics", {})
+        known = parts.registry.load(parts.project).facts.topics
         for source in sources:
             if others := others_of(parts, source.topic):
                 findings.append(

@@ -60,8 +60,8 @@ def stream_status(parts: Parts) -> list[dict[str, Any]]:
 
 
 def _of_source(parts: Parts, snapshot: Snapshot, source: LogSource) -> list[dict[str, Any]]:
-    epoch = int(snapshot.facts.get("epochs", {}).get(source.name, 0))
-    gaps = snapshot.facts.get("gaps", {}).get(source.name, [])
+    epoch = snapshot.facts.epoch_of(source.name)
+    gaps = list(snapshot.facts.gaps.get(source.name, ()))
     bounds: dict[int, tuple[Log, str, int, int, int]] = {}
     for log, topic, is_replayed in topics_of(parts, source):
         try:

@@ -337,8 +337,7 @@ def _no_history(*_: Any) -> Any:
 
 
 def _generations(snapshot: Snapshot) -> dict[str, Any]:
-    known = snapshot.facts.get("generations", {})
-    return {view: each.get("current") for view, each in known.items()}
+    return {view: each.current for view, each in snapshot.facts.generations.items()}
 
 
 def _views_of(reader: Reader) -> Sequence[Any]:
