@@ -26,7 +26,6 @@ from asof.definitions import (
 )
 from asof.errors import NotFound, RegistryConflict, RequestError, RowsRefused, SourceError
 from asof.expressions import parse
-from asof.expressions.evaluator import evaluate
 from asof.flows.apply.apply import apply_plan
 from asof.flows.apply.plan import make_plan
 from asof.flows.batch import write_view as batch_rows
@@ -37,6 +36,7 @@ from asof.flows.stores import Parts
 from asof.flows.stream.rebuild import announce
 from asof.online.protocol import Table, Unchanged, pack_version
 from asof.sources.protocol import Batches, Need
+from asof.testing.evaluator import evaluate
 from asof.timing import DAY, HOUR, MINUTE, SECOND
 from asof.types import Float64, Int64, String, Timestamp
 from asof.values.packing import key_bytes

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.unit.test_architecture import FAMILIES, modules, parsed
+from tests.unit.architecture.tree import FAMILIES, modules, nodes, parsed
 
 HANDED_OUT = {
     "asof.online_response": ("OnlineResponse",),
@@ -56,7 +56,7 @@ def imported(module: str) -> dict[str, tuple[str, str]]:
     """Local name → the module and name that it was imported from, within the package."""
     return {
         alias.asname or alias.name: (node.module, alias.name)
-        for node in ast.walk(tree_of(module))
+        for node in nodes(tree_of(module))
         if isinstance(node, ast.ImportFrom) and node.module in modules()
         for alias in node.names
     }

@@ -12,7 +12,6 @@ import pyarrow as pa
 
 from asof.aggregation import State, decode
 from asof.definitions import FeatureView, LogSource, Snapshot
-from asof.derive.columns import python_values
 from asof.flows.generations.layout import layout_of
 from asof.flows.offline.inputs import rows_of
 from asof.flows.offline.key_rows import view_as_of, whole_view
@@ -27,6 +26,7 @@ from asof.sql import archive as statements
 from asof.sql.partitions import HISTORY
 from asof.sql.query import PointInTime
 from asof.timing import Micros, moment
+from asof.values.from_arrow import python_values
 from asof.values.packing import key_values, versions_of
 
 _POLL_S = 0.1

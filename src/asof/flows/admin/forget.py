@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import base64
 import re
 import time
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
 from typing import Any
 
 import msgspec
@@ -26,6 +24,7 @@ from asof.log.protocol import UnknownTopic
 from asof.online.protocol import Table
 from asof.sql import archive as statements
 from asof.sql.partitions import ArchivePartition
+from asof.values.json import bytes_or_same
 from asof.values.packing import key_bytes, key_values
 
 WAIT_S = 10.0
@@ -143,9 +142,8 @@ class _Matcher:
         return message if isinstance(message, dict) else None
 
     def _is(self, found: Any, plain: Any, field: Field) -> bool:
-        if isinstance(found, str) and field.dtype.name == "Bytes":
-            with suppress(ValueError):
-                found = base64.b64decode(found, validate=True)
+        if field.dtype.name == "Bytes":
+            found = bytes_or_same(found)
         try:
             if plain_value(field, found) == plain:
                 return True

@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -19,10 +19,11 @@ from asof.connections.postgres.database import Postgres, only_row
 from asof.connections.postgres.errors import is_driver_error, own_words, translate
 from asof.connections.postgres.types import PostgresColumn, columns_of, fitted, quoted
 from asof.definitions import PostgresSource, Source
+from asof.dtypes import GREATEST_INT64, LEAST_INT64
 from asof.errors import AsofError, SourceError, nearest, some
 from asof.sources.postgres.counts import nulls_in, rows_in
 from asof.sources.protocol import Batches, Column, CountsInPlace, Need, SourceReaderDefaults
-from asof.timing import UNITS, Micros
+from asof.timing import EPOCH, UNITS, Micros
 
 _RELATIONS = """
 SELECT CASE WHEN n.nspname = ANY(current_schemas(false)) THEN c.relname ELSE n.nspname || '.' || c.relname END
@@ -34,7 +35,6 @@ SELECT n.nspname, c.relname FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namesp
 WHERE c.oid = to_regclass(%s)
 """
 _UUID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
-_WHOLE_INT8 = (-(2**63), 2**63 - 1)
 
 
 class Connections(Protocol):
@@ -277,9 +277,9 @@ def _bound(time: PostgresColumn, moment: Micros, unit: str, *, up: bool) -> str:
     if time.is_integer and unit:
         multiplier, divisor = UNITS[unit]
         whole = moment // multiplier * divisor + (divisor if up else 0)
-        return f"{whole}::int8" if _WHOLE_INT8[0] <= whole <= _WHOLE_INT8[1] else ""
+        return f"{whole}::int8" if LEAST_INT64 <= whole <= GREATEST_INT64 else ""
     try:
-        at = datetime(1970, 1, 1, tzinfo=UTC) + timedelta(microseconds=moment)
+        at = EPOCH + timedelta(microseconds=moment)
     except OverflowError:
         return ""
     if time.type == "timestamptz":
@@ -295,7 +295,7 @@ def _among(column: PostgresColumn, values: pa.Array) -> str:
         values = values.combine_chunks()
     if column.is_integer and pa.types.is_integer(values.type):
         if pa.types.is_uint64(values.type):
-            values = values.filter(pc.less_equal(values, _WHOLE_INT8[1]))
+            values = values.filter(pc.less_equal(values, GREATEST_INT64))
         return f"{quoted(column.name)} = ANY({_array(values.to_pylist(), 'int8')})"
     if pa.types.is_string(values.type) or pa.types.is_large_string(values.type):
         # The server's text holds no NUL, so nothing equals a value with one.
