@@ -698,7 +698,7 @@ def test_requests_are_told_apart_by_what_they_ask_for(store: FeatureStore) -> No
         assert ask(lambda: PROFILE[["city"]]) == ["user_id", "city"]
         assert ask(lambda: PROFILE[["city"]].with_join_key_map({"user_id": "friend"})) == ["friend", "city"]
         assert ask(lambda: "profile:seen") == ["user_id", "seen"]
-    assert len(store._readers) == 4
+    assert len(store._applied.requests) == 4
 
 
 def test_a_past_moment_is_answered_from_the_files_with_its_status(tmp_path: Path) -> None:

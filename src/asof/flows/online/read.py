@@ -26,7 +26,8 @@ from asof.values.packing import FORMAT, gone_at, key_bytes, pack_keys, plainer, 
 if TYPE_CHECKING:
     from asof.aggregation import Layout
 
-History = Callable[[ViewRead, Columns, Micros], tuple[Columns, Sequence[Micros | None]]]
+Past = tuple[Columns, Sequence[Micros | None]]
+History = Callable[[ViewRead, Columns, Micros], Past]
 """Answers a view's features for some keys as of a moment: outputs by name (nulls stay nulls), and per key the time of
 its newest row up to then, if that is known."""
 
