@@ -26,8 +26,8 @@ from asof.expressions.tree import (
     Logic,
     Negative,
     Not,
-    quote,
 )
+from asof.sql.quoting import quote, text
 
 MAX_SQL = 1_000_000
 """Characters of the SQL of one expression: forms repeat their operands, so deep nesting would grow without end."""
@@ -65,10 +65,6 @@ def print_sql(
     check(expression, schema)
     types = infer(expression, tuple(schema[name] for name in expression.columns))
     return _Printer(forms, types, column).sql(types.root)
-
-
-def _string(text: str) -> str:
-    return "'" + text.replace("'", "''") + "'"
 
 
 class _Printer:
@@ -213,7 +209,7 @@ class _Printer:
         if isinstance(value, bool):
             return "TRUE" if value else "FALSE"
         if isinstance(value, str):
-            return _string(value)
+            return text(value)
         if isinstance(value, datetime):
             return f"TIMESTAMPTZ '{value.replace(tzinfo=None).isoformat(sep=' ')}+00:00'"
         if isinstance(value, date):

@@ -10,7 +10,10 @@ from fnmatch import fnmatch
 from tests.unit.architecture.test_system import FACES
 from tests.unit.architecture.tree import FAMILIES, ROOT, SOURCE, describe, imports, modules, parsed
 
-SHARED_IN_FAMILY: dict[str, tuple[str, ...]] = dict.fromkeys(FAMILIES, ("protocol",))
+SHARED_IN_FAMILY: dict[str, tuple[str, ...]] = {
+    **dict.fromkeys(FAMILIES, ("protocol",)),
+    "offline": ("protocol", "results"),
+}
 """Modules of a family that belong to no product: its words, which all of them use."""
 
 DRIVERS: dict[str, tuple[str, ...]] = {
@@ -18,7 +21,7 @@ DRIVERS: dict[str, tuple[str, ...]] = {
     "click": ("asof.cli*", "asof.demo*"),
     "confluent_kafka": ("asof.*.kafka*",),
     "deltalake": ("asof.offline.delta.archives*", "asof.sources.file*"),
-    "duckdb": ("asof.offline.duckdb.engine*", "asof.connections.duckdb*"),
+    "duckdb": ("asof.offline.duckdb*", "asof.connections.duckdb*"),
     "fastavro": ("asof.*.kafka*", "asof.*.avro*"),
     "google": ("asof.*.kafka*", "asof.*.protobuf*"),
     "hiredis": ("asof.*.redis*",),
