@@ -17,12 +17,9 @@ from asof.flows.generations.writer import Feeder
 from asof.flows.rows.batch import batch_of_archive, counted
 from asof.flows.stores import Parts, Progress, building_generation, current_generation, silent, table_of
 from asof.flows.stream.ingest import Ingest
-from asof.flows.stream.numbering import partitions_of
+from asof.flows.stream.numbering import log_partitions, partitions_of
 from asof.flows.stream.take_in import take_in
-from asof.flows.stream.topics import topics_of
-from asof.log.protocol import UnknownTopic
 from asof.sql import archive as statements
-from asof.sql.partitions import ArchivePartition
 
 WAIT_S = 15.0
 """How long workers may take to catch up with a new generation; they flush every few seconds."""
@@ -141,18 +138,12 @@ def _is_behind(
     """Whether old rows may hold events that neither are in the new ones nor come there soon."""
     ends = {name: int(offset) for name, offset in wanted.items() if name.startswith(progress_name(0)[:-1])}
     epoch = parts.registry.load(parts.project).facts.epoch_of(source.name)
-    for log, topic, is_replayed in topics_of(parts, source):
-        try:
-            bounds = log.bounds(topic)
-        except UnknownTopic:
-            continue
-        for number, (_, after) in bounds.items():
-            partition = ArchivePartition.of(number, epoch=epoch, is_replayed=is_replayed)
-            name, live = progress_name(partition), live_name(partition)
-            if not reached.get(live):
-                if wanted.get(live):
-                    return True
-                ends[name] = max(ends.get(name, -1), after - 1)
+    for each in log_partitions(parts, source, epoch=epoch):
+        name, live = progress_name(each.archived_as), live_name(each.archived_as)
+        if not reached.get(live):
+            if wanted.get(live):
+                return True
+            ends[name] = max(ends.get(name, -1), each.after - 1)
     return any(int(reached.get(name, -1)) < offset for name, offset in ends.items())
 
 
