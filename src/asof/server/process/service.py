@@ -92,8 +92,10 @@ class Service:
         self.reading = OnlineReads(
             store, threads=self._readers, functions=self.functions, counts=self.counts, tracing=self.tracing
         )
-        # Whoever keeps or follows answers wants to see them whole.
-        self.may_shorten = self.served is None and self.tracing is None
+        # Whoever keeps or follows answers wants to see them whole, and pages of other origins need more headers.
+        self.takes_fast_path = (
+            self.settings.fast_path and self.served is None and self.tracing is None and not store.config.auth.origins
+        )
         self.shared_counts = SharedCounts(self.folder, self.counts)
         self._tasks: set[asyncio.Task[Any]] = set()
         self._catching_up: set[str] = set()
