@@ -1,4 +1,7 @@
-"""The feature store as users hold it: one object over the configured parts."""
+"""The feature store as users hold it: one object over the configured stores, a verb per method.
+
+It is longer than other modules since half of it says what each verb does, of which the reference is made.
+"""
 
 from __future__ import annotations
 
