@@ -78,8 +78,8 @@ class OnlineReads:
         self._threads = threads
         self._functions = functions
         self._counts = counts
-        self._tracing = tracing
-        self._is_local = store.parts.online.is_local
+        self.tracing = tracing
+        self.is_local = store.parts.online.is_local
         self._checking: asyncio.Task[bool] | None = None
         self._next_check: asyncio.Task[bool] | None = None
         self._is_registry_away = False
@@ -142,10 +142,10 @@ class OnlineReads:
             StorageError: the online store cannot be read.
             FunctionTimeout, DerivationError: an on-demand function took too long, or failed.
         """
-        if self._tracing is None:
+        if self.tracing is None:
             response, complete = await self._read(prepared, entities)
         else:
-            with self._tracing.span("read"):
+            with self.tracing.span("read"):
                 response, complete = await self._read(prepared, entities)
         while not complete and (newer := await self._newer(prepared)) is not None:
             response, complete = await self._read(prepared := newer, entities)
@@ -155,7 +155,7 @@ class OnlineReads:
         reader = prepared.reader
         try:
             few = _rows_of(entities) * len(prepared.views) <= ROWS_ON_LOOP
-            if few and self._is_local:
+            if few and self.is_local:
                 response, complete = _read_and_answer(reader, entities, self._counts)
             elif few and self.without_blocking is not None:
                 question = reader.ask(entities)
