@@ -113,7 +113,7 @@ class Reply(Protocol):
     """What is told the reply to a request: a future, or what is quicker than one."""
 
     def done(self) -> bool:
-        """Whether nobody waits any more."""
+        """Whether no reader waits any more."""
         ...
 
     def set_result(self, result: Sequence[bytes | None], /) -> None:
