@@ -241,7 +241,7 @@ REFERENCE: tuple[Option, ...] = (
     ),
     Option(
         "server", "", "tracing", "text", "none",
-        "`otlp` sends OpenTelemetry traces, set up by the `OTEL_*` variables; needs `asof[otel]`.",
+        "`otlp` sends OpenTelemetry traces, set up by the `OTEL_*` variables; needs the extra `otel`.",
     ),
     Option("server", "", "tls_cert", "path", None, "The server's certificate (PEM), with those up to the root."),
     Option("server", "", "tls_key", "path", None, "Its private key (PEM)."),

@@ -7,12 +7,12 @@ import json
 import re
 import uuid
 from collections.abc import Mapping, Sequence
-from importlib import metadata
 from typing import Any
 
 import pyarrow as pa
 
 from asof.definitions import FeatureView, LogSource, OnDemandFeatureView, Projection, Source
+from asof.distribution import installed_version
 from asof.errors import AsofError, RequestError
 from asof.flows.facts import change_facts
 from asof.flows.offline.inputs import rows_of
@@ -123,10 +123,6 @@ def _manifest(
     why += [f"the files of source {each!r} changed while they were read" for each in changed]
     files = [each for each, mark in marks.items() if mark["kind"] == "files"]
     outputs = {output.name for output in selection.outputs}
-    try:
-        version = metadata.version("asof")
-    except metadata.PackageNotFoundError:
-        version = "not installed"
     known_at = query.known_at
     return {
         "name": name,
@@ -152,7 +148,7 @@ def _manifest(
         "why": "; ".join(why)
         or (f"as long as the files of {', '.join(files)} stay as they are" if files else "the archives are pinned"),
         "registry_version": read.snapshot.version,
-        "asof_version": version,
+        "asof_version": installed_version(),
         "table": table,
         "projections": [each.content() for each in _projections(selection)],
     }
