@@ -149,18 +149,21 @@ def _noted(page: str) -> str:
 
 def config() -> str:
     """Every key of feature_store.yaml."""
-    from asof.config.reference import CONNECTIONS, FEAST_KEYS, ON_SERVERS, REFERENCE, SECTIONS
+    from asof.config.reference import CONNECTIONS, ON_SERVERS, REFERENCE, SECTIONS, feast_tables
+    from asof.config.sections import AUTH
 
     lines = [
         "# feature_store.yaml", "",
         "The file stands at the root of the feature repository. `${VAR}` and `${VAR:-default}` come from the environment, `$$` "
         "is a dollar sign. A key that is not known is an error, which names the nearest one. `feature_store.<env>.yaml`, "
         "asked for by `--env <env>`, is laid over it: see [environments](../how-to/environments.md).", "",
-        "Kinds: `text`; `path`, relative to the file; `integer`; `number`; `moment`, in ISO 8601; `size`, like `4GB`; "
-        "`flag`, `true` or `false`; `list`, of texts; `part`, a group of keys.", "",
+        "Kinds: `text`; `prefix`, text that may be empty; `path`, relative to the file; `integer` and `number`, above 0 "
+        "where no bounds are given; `moment`, in ISO 8601; `size`, like `4GB`; `flag`, `true` or `false`; `list`, of texts; "
+        "`settings`, names and values of someone else's; `part`, a group of keys; else the words that may be written. "
+        "Numbers carry their unit at the end of the name: `_s` are seconds.", "",
     ]  # fmt: skip
-    for section in ("", *SECTIONS, CONNECTIONS, "server"):
-        lines += [f"## {section or 'The top level'}", ""]
+    for section in ("", *SECTIONS, CONNECTIONS, "server", *(each.SECTION for each in AUTH)):
+        lines += [f"{'###' if '.' in section else '##'} {section or 'The top level'}", ""]
         if section == CONNECTIONS:
             lines += [
                 "Each key is a connection's name. `connection_ref=` of a source names one, `connection:` of a store takes over "
@@ -170,15 +173,15 @@ def config() -> str:
         lines += ["| key | product | kind | default | meaning |", "| --- | --- | --- | --- | --- |"]
         for option in REFERENCE:
             if option.section == section:
-                default = "required" if option.required else "" if option.default is None else f"`{option.default}`"
                 also = ", ".join(f"`{each}`" for each in option.also)
                 meaning = f"{option.meaning} Also spelled {also}." if also else option.meaning
-                cells = [f"`{option.path}`", option.product, option.kind, default, meaning]
-                lines.append(_row(cells))
+                lines.append(
+                    _row([f"`{option.path}`", option.product, option.shown_kind, option.shown_default, meaning])
+                )
         lines.append("")
     lines += ["## Feast's keys", "", "These are taken with a note, and have no meaning here.", ""]
     lines += ["| part | keys |", "| --- | --- |"]
-    for section, keys in FEAST_KEYS.items():
+    for section, keys in feast_tables().items():
         if keys:
             lines.append(_row([f"`{section}`" if section else "the top level", ", ".join(f"`{key}`" for key in keys)]))
     return "\n".join(lines) + "\n"

@@ -2,12 +2,26 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from inspect import Parameter, signature
 from pathlib import Path
 
 import pytest
 
+from asof.cli.commands.serve import serve
 from asof.config import REFERENCE, environments, load_config
+from asof.config.auth import Issuer
+from asof.connections.postgres.database import Postgres
+from asof.connections.schema_registry import SchemaRegistry
 from asof.errors import ConfigError
+from asof.log.file import FileLog
+from asof.log.kafka import KafkaLog
+from asof.offline.duckdb import DuckDBOffline
+from asof.offline.postgres import PostgresOffline
+from asof.online.redis.settings import Settings as RedisSettings
+from asof.online.sqlite import SqliteOnlineStore
+from asof.registry.sqlite import SqliteRegistry
+from asof.server.settings import ServerSettings
 
 
 @pytest.fixture
@@ -443,3 +457,114 @@ def test_a_file_url_is_a_path(root: Path) -> None:
     assert config.log.options["path"] == "/logs"
     assert config.online_store.options["path"] == "/o.db"
     assert config.auth.audit == "/a/audit.jsonl"
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("port: 70000", "server.port: expected a whole number from 0 to 65535, found a number '70000'"),
+        ("workers: 0", "server.workers: expected a whole number above 0, found a number '0'"),
+        ("keep_alive_s: -1", "server.keep_alive_s: expected seconds above 0, found a number '-1'"),
+        ("graceful_s: .inf", "server.graceful_s: expected seconds above 0, found a number '.inf'"),
+        ("graceful_s: nan", "server.graceful_s: expected seconds above 0, found text 'nan'"),
+        ("max_body_bytes: 16MB", "server.max_body_bytes: expected bytes above 0, found text '16MB'"),
+        ("feature_log_share: 2", "server.feature_log_share: expected a number from 0 to 1, found a number '2'"),
+        ("access_log: eror", "server.access_log: expected none, errors or all, found text 'eror'"),
+        ("tls_client_certificates: no", "server.tls_client_certificates: expected optional or required, found"),
+        ("wokers: 2", "server has no key 'wokers'\n  next: did you mean 'workers'?"),
+        ("feature_log_services: {a: b}", "server.feature_log_services: expected a list of text, found a group of keys"),
+    ],
+)
+def test_a_mistake_in_the_servers_section_is_named_with_its_line(root: Path, text: str, message: str) -> None:
+    assert refused(root, f"project: shop\nserver:\n  {text}\n").startswith(f"feature_store.yaml:3: {message}")
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("online_store: {type: redis, redis_type: cluster}", "online_store.redis_type: expected redis, redis_sentinel or"),
+        ("online_store: {type: redis, db: -1}", "online_store.db: expected a whole number from 0, found"),
+        ("online_store: {type: redis, timeout_s: soon}", "online_store.timeout_s: expected seconds above 0, found"),
+        ("offline_store: {memory_limit: lots}", "offline_store.memory_limit: expected a size such as 4GB, found text 'lots'"),
+        ("connections: {a: {type: postgres, port: 0}}", "connections.a.port: expected a whole number from 1 to 65535"),
+        ("connections: {a: {type: postgres, sslmode: verify}}", "connections.a.sslmode: expected disable, allow,"),
+        ("log: {type: kafka, topic_settings: {a: [1]}}", "log.topic_settings.a: expected text, a number, true or false"),
+        ("log: {type: kafka, topic_settings: text}", "log.topic_settings: expected names, each with a value"),
+    ],
+)  # fmt: skip
+def test_a_value_outside_its_declared_bounds_is_named_with_its_line(root: Path, text: str, message: str) -> None:
+    assert refused(root, f"project: shop\n{text}\n").startswith(f"feature_store.yaml:2: {message}")
+
+
+def test_a_word_that_is_nearly_one_of_the_choices_gets_it_as_a_hint(root: Path) -> None:
+    assert refused(root, "project: shop\nserver: {access_log: error}\n").endswith("next: did you mean 'errors'?")
+
+
+def test_what_the_command_line_or_code_gives_the_server_is_held_to_the_same_declaration() -> None:
+    assert ServerSettings().with_options({"port": 0, "workers": None}).checked().port == 0
+    for options, message in (
+        ({"access_log": "error"}, "server.access_log: expected none, errors or all, found 'error'"),
+        ({"port": "http"}, "server.port: expected a whole number from 0 to 65535, found 'http'"),
+        ({"feature_log_share": 1.5}, "server.feature_log_share: expected a number from 0 to 1, found 1.5"),
+    ):
+        with pytest.raises(ConfigError) as caught:
+            ServerSettings().with_options(options).checked()
+        assert caught.value.message == message
+
+
+def test_a_section_never_shows_its_secrets() -> None:
+    assert "hunter2" not in repr(ServerSettings(tls_key_password="hunter2"))
+
+
+def test_feasts_keys_are_noted_where_they_stand_and_refused_elsewhere(root: Path) -> None:
+    write(root, "project: shop\nonline_store: {type: redis, key_ttl_seconds: 60, vector_enabled: true}\n")
+
+    assert load_config(root, environ={}).notes == (
+        "feature_store.yaml:2: online_store.key_ttl_seconds has no meaning in Asof and is ignored",
+        "feature_store.yaml:2: online_store.vector_enabled has no meaning in Asof and is ignored",
+    )
+    assert "has no key 'key_ttl_seconds'" in refused(root, "project: shop\nonline_store: {key_ttl_seconds: 60}\n")
+
+
+MADE_BY: dict[tuple[str, str], Callable[..., object]] = {
+    ("registry", "sqlite"): SqliteRegistry,
+    ("offline_store", "duckdb"): DuckDBOffline,
+    ("offline_store", "postgres"): PostgresOffline,
+    ("online_store", "sqlite"): SqliteOnlineStore,
+    ("log", "file"): FileLog,
+    ("log", "kafka"): KafkaLog,
+    ("connections", "postgres"): Postgres,
+    ("connections", "schema_registry"): SchemaRegistry,
+    ("connections", "kafka"): KafkaLog,
+    ("online_store", "redis"): RedisSettings,
+    ("auth.issuers", ""): Issuer,
+}
+"""What takes the options of each product, with defaults of its own for those that make it in code."""
+
+
+@pytest.mark.parametrize(("section", "product"), MADE_BY)
+def test_what_a_product_takes_by_itself_is_what_the_reference_says(section: str, product: str) -> None:
+    parameters = signature(MADE_BY[section, product]).parameters
+    differing = {}
+    for option in (each for each in REFERENCE if (each.section, each.product) == (section, product)):
+        taken = parameters[option.name].default if option.name in parameters else Parameter.empty
+        said = option.unset if option.default is None else option.default
+        if taken is not Parameter.empty and not option.required and (taken or said not in (None, 0, "false")):
+            said = {"true": True}.get(str(said), tuple(said) if isinstance(said, list) else said)
+            if said != taken:
+                differing[option.name] = (said, taken)
+    assert differing == {}
+
+
+def test_the_command_line_of_the_server_says_the_same_as_its_section() -> None:
+    options = {each.name: each for each in REFERENCE if each.section == "server"}
+    parameters = {each.name: each for each in serve.params if each.name in options}
+
+    assert parameters.keys() == {"host", "port", "workers", "access_log", "tls_cert", "tls_key"}
+    assert parameters["access_log"].type.choices == options["access_log"].shape.choices
+    assert (parameters["port"].type.min, parameters["port"].type.max) == (
+        options["port"].shape.least,
+        options["port"].shape.most,
+    )
+    for name in ("host", "port", "workers"):
+        assert f"{options[name].default}]" in parameters[name].help

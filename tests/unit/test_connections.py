@@ -11,7 +11,7 @@ from asof.config import load_config
 from asof.connections.postgres.database import Postgres
 from asof.definitions.sources import source_of
 from asof.errors import ConfigError, DefinitionError
-from asof.opening.products import Connections
+from asof.opening.products import Connections, opened
 
 ENVIRON = {"SHOP_DB": "postgresql://me:hunter2@db/shop"}
 
@@ -133,3 +133,24 @@ def test_replicas_come_first_for_reads_that_may_be_stale_and_the_primary_last() 
     assert "port=5433,5434,5433" in database.conninfo(stale=True)
     assert "host=db " in database.conninfo()
     assert "hunter2" not in repr(database.place)
+
+
+@pytest.mark.parametrize(
+    ("text", "problem"),
+    [
+        ("online_store: {type: redis, key_prefix: 'a{b'}", "key_prefix"),
+        ("online_store: {type: redis, url: 'http://h'}", "scheme 'http'"),
+        ("online_store: {type: redis, username: me}", "without a password"),
+        ("online_store: {type: postgres, user: me}", "does not say where PostgreSQL is"),
+    ],
+)
+def test_what_only_the_product_knows_of_its_options_is_named_with_their_line(
+    tmp_path: Path, text: str, problem: str
+) -> None:
+    (tmp_path / "feature_store.yaml").write_text(f"project: shop\n{text}\n")
+    part = load_config(tmp_path, environ={}).online_store
+
+    with pytest.raises(ConfigError, match=problem) as caught:
+        opened("online", part, tmp_path)
+
+    assert caught.value.where == "feature_store.yaml:2"

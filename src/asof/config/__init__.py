@@ -2,11 +2,21 @@
 
 from asof.config.auth import Auth
 from asof.config.documents import expanded
-from asof.config.loading import Part, StoreConfig, environments, load_config
-from asof.config.reference import REFERENCE, Option
+from asof.config.loading import StoreConfig, environments, load_config
+from asof.config.options import Option
+from asof.config.parts import Part
+from asof.config.reference import REFERENCE
 from asof.config.sharing import place_of, shared_stores
 
 __all__ = [
-    "REFERENCE", "Auth", "Option", "Part", "StoreConfig", "environments", "expanded", "load_config", "place_of",
+    "REFERENCE",
+    "Auth",
+    "Option",
+    "Part",
+    "StoreConfig",
+    "environments",
+    "expanded",
+    "load_config",
+    "place_of",
     "shared_stores",
-]  # fmt: skip
+]

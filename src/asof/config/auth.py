@@ -2,35 +2,27 @@
 
 from __future__ import annotations
 
-import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 from urllib.parse import urlsplit
 
 from asof.config.documents import Value
+from asof.config.paths import absolute
+from asof.config.reading import read_section
+from asof.config.sections import auth as sections
 from asof.errors import ConfigError, nearest, some
 from asof.timing import Micros, micros
-from asof.values.local_paths import NotLocal, local_path, scheme_of
+from asof.values.local_paths import NotLocal, scheme_of
+
+S = TypeVar("S")
 
 ACTIONS = ("read", "write", "admin")
 """What a role allows; each includes those before it."""
 
 ALGORITHMS = ("RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384", "ES512", "EdDSA")
 """Signatures that a token may have: those with a private and a public key. A shared secret is no proof of an issuer."""
-
-_HASH = re.compile(r"sha256:[0-9a-f]{64}")
-_KEY_ID = re.compile(r"[0-9a-z]{4,32}")
-_KEYS = {
-    "": ("keys", "issuers", "certificates", "roles", "public", "origins", "audit"),
-    "keys": ("id", "hash", "name", "roles", "expires"),
-    "issuers": (
-        "issuer", "audience", "jwks", "algorithms", "leeway_s", "name_claim", "roles_claim", "roles", "default_roles",
-    ),
-    "certificates": ("subject", "name", "roles"),
-    "roles": ("allow", "tags", "projects"),
-}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -140,35 +132,42 @@ def read_auth(written: Value | None, *, root: Path) -> Auth:
     """
     if written is None:
         return Auth(roles=_built_in())
-    content = _group("auth", written)
-    kind = content.get("type")
+    kind = written.content.get("type") if written.tag == "map" else None
     if kind is not None:
-        return _feast(content, kind, written)
-    _refuse_unknown("auth", content, "")
-    roles = _roles(content.get("roles"))
-    keys = tuple(_key(each, roles) for each in _list("auth.keys", content.get("keys")))
-    _refuse_repeated("key id", keys, lambda key: key.id)
-    certificates = tuple(_certificate(each, roles) for each in _list("auth.certificates", content.get("certificates")))
-    _refuse_repeated("certificate subject", certificates, lambda each: each.subject)
-    issuers = tuple(_issuer(each, roles, root) for each in _list("auth.issuers", content.get("issuers")))
-    _refuse_repeated("issuer", issuers, lambda each: each.issuer)
-    audit = _text("auth.audit", content["audit"]) if "audit" in content else ""
-    if audit not in ("", "stderr", "off"):
-        audit = _file("auth.audit", audit, content["audit"], root)
-    return Auth(
-        keys=keys, issuers=issuers, certificates=certificates, roles=roles, audit=audit, where=written.where,
-        public=tuple(_path(each) for each in _list("auth.public", content.get("public"))),
-        origins=tuple(_origin(each) for each in _list("auth.origins", content.get("origins"))),
-    )  # fmt: skip
+        return _feast(written, kind)
+    section = read_section(sections.Auth, written, path="auth", root=root)
+    roles = _roles(section.roles or {}, written.at("roles"))
+    auth = Auth(
+        keys=tuple(_key(each, roles, at) for each, at in _with_places(section.keys, written.at("keys"))),
+        issuers=tuple(
+            _issuer(each, roles, at, root=root) for each, at in _with_places(section.issuers, written.at("issuers"))
+        ),
+        certificates=tuple(
+            _certificate(each, roles, at) for each, at in _with_places(section.certificates, written.at("certificates"))
+        ),
+        roles=roles,
+        public=tuple(section.public or ()),
+        origins=tuple(section.origins or ()),
+        audit=section.audit or "",
+        where=written.where,
+    )
+    _refuse_repeated("key id", auth.keys, lambda key: key.id)
+    _refuse_repeated("certificate subject", auth.certificates, lambda each: each.subject)
+    _refuse_repeated("issuer", auth.issuers, lambda each: each.issuer)
+    return auth
+
+
+def _with_places(entries: Sequence[S] | None, written: Value) -> Iterator[tuple[S, Value]]:
+    return ((each, written.at(number)) for number, each in enumerate(entries or ()))
 
 
 def _built_in() -> dict[str, Role]:
     return {action: Role(action, action) for action in ACTIONS}
 
 
-def _feast(content: Mapping[str, Value], kind: Value, written: Value) -> Auth:
+def _feast(written: Value, kind: Value) -> Auth:
     """Feast's spelling: `no_auth` is taken, and what would protect there and not here is refused."""
-    if kind.content == "no_auth" and len(content) == 1:
+    if kind.content == "no_auth" and len(written.content) == 1:
         return Auth(roles=_built_in(), where=written.where)
     raise ConfigError(
         f"auth.type {kind.content!r} is Feast's, and is set otherwise here: leaving it out would leave the server open",
@@ -177,200 +176,104 @@ def _feast(content: Mapping[str, Value], kind: Value, written: Value) -> Auth:
     )
 
 
-def _roles(written: Value | None) -> dict[str, Role]:
+def _roles(declared: Mapping[str, sections.Role], at: Value) -> dict[str, Role]:
     roles = _built_in()
-    for name, value in _group("auth.roles", written).items():
+    for name, role in declared.items():
         if name in ACTIONS:
-            raise ConfigError(f"role {name!r} is there already", hint="choose another name", where=value.where)
-        path = f"auth.roles.{name}"
-        content = _group(path, value)
-        _refuse_unknown(path, content, "roles")
-        allow = _text(f"{path}.allow", _needed(path, content, "allow", value))
-        if allow not in ACTIONS:
-            hint = nearest(allow, ACTIONS) or f"choose one of {', '.join(ACTIONS)}"
-            raise ConfigError(f"{path}.allow: there is no {allow!r}", hint=hint, where=content["allow"].where)
-        tags = {
-            tag: _text(f"{path}.tags.{tag}", each) for tag, each in _group(f"{path}.tags", content.get("tags")).items()
-        }
-        projects = _texts(f"{path}.projects", content.get("projects"))
-        for key in ("tags", "projects"):
-            if key in content and not content[key].content:
-                # An empty list reads like "none", and would mean "all".
-                raise ConfigError(f"{path}.{key} is empty", hint="leave it out to mean all", where=content[key].where)
-        roles[name] = Role(name, allow, tags, projects)
+            raise ConfigError(f"role {name!r} is there already", hint="choose another name", where=at.at(name).where)
+        roles[name] = Role(name, role.allow, role.tags or {}, tuple(role.projects or ()))
     return roles
 
 
-def _key(value: Value, roles: Mapping[str, Role]) -> ApiKey:
-    content = _group("auth.keys", value)
-    _refuse_unknown("auth.keys", content, "keys")
-    id = _text("auth.keys.id", _needed("auth.keys", content, "id", value))
-    hash = _text("auth.keys.hash", _needed("auth.keys", content, "hash", value))
-    if not _KEY_ID.fullmatch(id):
-        raise ConfigError(
-            "auth.keys.id: expected 4 to 32 small letters and digits",
-            hint="let `asof keys new` make it",
-            where=content["id"].where,
-        )
-    if not _HASH.fullmatch(hash):
-        # What is there may be the key itself, so it is not shown.
-        raise ConfigError(
-            f"auth.keys.hash of key {id!r} is not the hash of a key",
-            hint="write what `asof keys new` prints, never the key itself",
-            where=content["hash"].where,
-        )
-    expires = None
-    if "expires" in content:
-        try:
-            expires = micros(_text("auth.keys.expires", content["expires"]))
-        except ValueError as error:
-            raise ConfigError(
-                f"auth.keys.expires: expected a moment, found {content['expires'].content!r}",
-                hint="write for example 2027-01-01T00:00:00Z",
-                where=content["expires"].where,
-            ) from error
-    name = _text("auth.keys.name", content["name"]) if "name" in content else f"key {id}"
-    return ApiKey(id, hash, name, _named_roles("auth.keys.roles", value, content, roles), expires, value.where)
+def _key(key: sections.Key, roles: Mapping[str, Role], at: Value) -> ApiKey:
+    return ApiKey(
+        key.id,
+        key.hash,
+        key.name or f"key {key.id}",
+        _roles_of("auth.keys.roles", key.roles, roles, at.at("roles")),
+        micros(key.expires) if key.expires else None,
+        at.where,
+    )
 
 
-def _certificate(value: Value, roles: Mapping[str, Role]) -> Certificate:
-    content = _group("auth.certificates", value)
-    _refuse_unknown("auth.certificates", content, "certificates")
-    subject = _text("auth.certificates.subject", _needed("auth.certificates", content, "subject", value))
-    if not re.fullmatch(r"[A-Za-z]+=[^,]+(,\s*[A-Za-z]+=[^,]+)*", subject):
-        raise ConfigError(
-            f"auth.certificates.subject {subject!r} is no subject",
-            hint="write it as CN=feeder,O=Shop",
-            where=content["subject"].where,
-        )
-    subject = ",".join(part.strip() for part in subject.split(","))
-    name = _text("auth.certificates.name", content["name"]) if "name" in content else subject
-    return Certificate(
-        subject, name, _named_roles("auth.certificates.roles", value, content, roles), value.where
-    )  # fmt: skip
+def _certificate(certificate: sections.Certificate, roles: Mapping[str, Role], at: Value) -> Certificate:
+    subject = ",".join(part.strip() for part in certificate.subject.split(","))
+    named = _roles_of("auth.certificates.roles", certificate.roles, roles, at.at("roles"))
+    return Certificate(subject, certificate.name or subject, named, at.where)
 
 
-def _issuer(value: Value, roles: Mapping[str, Role], root: Path) -> Issuer:
+def _issuer(issuer: sections.Issuer, roles: Mapping[str, Role], at: Value, *, root: Path) -> Issuer:
     path = "auth.issuers"
-    content = _group(path, value)
-    _refuse_unknown(path, content, "issuers")
-    issuer = _text(f"{path}.issuer", _needed(path, content, "issuer", value))
-    # A token for another service of the same issuer must not open this one.
-    audience = _texts(f"{path}.audience", _needed(path, content, "audience", value))
-    options: dict[str, Any] = {}
-    if "jwks" in content:
-        options["jwks"] = _jwks(content["jwks"], root)
-    else:
-        _refuse_plain_http(issuer, f"{path}.issuer", content["issuer"])
-        if not issuer.startswith(("https://", "http://")):
+    if not issuer.jwks:
+        _refuse_plain_http(issuer.issuer, f"{path}.issuer", at.at("issuer"))
+        if not issuer.issuer.startswith(("https://", "http://")):
             raise ConfigError(
-                f"{path}.issuer {issuer!r} is no address, so its keys cannot be found",
+                f"{path}.issuer {issuer.issuer!r} is no address, so its keys cannot be found",
                 hint="give jwks: the address or file of its public keys",
-                where=content["issuer"].where,
+                where=at.at("issuer").where,
             )
-    if "algorithms" in content:
-        options["algorithms"] = _algorithms(content["algorithms"])
-    if "leeway_s" in content:
-        options["leeway_s"] = _leeway(content["leeway_s"])
-    for name in ("name_claim", "roles_claim"):
-        if name in content:
-            options[name] = _text(f"{path}.{name}", content[name])
-    if "roles" in content:
-        mapping = _group(f"{path}.roles", content["roles"])
-        options["roles"] = {claim: _roles_of(f"{path}.roles.{claim}", each, roles) for claim, each in mapping.items()}
-    if "default_roles" in content:
-        options["default_roles"] = _roles_of(f"{path}.default_roles", content["default_roles"], roles)
-    return Issuer(issuer, audience, where=value.where, **options)
+    claims = None
+    if issuer.roles is not None:
+        claims = {
+            claim: _roles_of(f"{path}.roles.{claim}", names, roles, at.at("roles", claim))
+            for claim, names in issuer.roles.items()
+        }
+    return Issuer(
+        issuer.issuer,
+        tuple(issuer.audience),
+        jwks=_jwks(issuer.jwks, at.at("jwks"), root) if issuer.jwks else "",
+        algorithms=_algorithms(issuer.algorithms, at.at("algorithms")),
+        leeway_s=issuer.leeway_s,
+        name_claim=issuer.name_claim,
+        roles_claim=issuer.roles_claim,
+        roles=claims,
+        default_roles=_roles_of(f"{path}.default_roles", issuer.default_roles or (), roles, at.at("default_roles")),
+        where=at.where,
+    )
 
 
-def _jwks(value: Value, root: Path) -> str:
-    text = _text("auth.issuers.jwks", value)
-    if scheme_of(text) not in ("http", "https"):
-        return _file("auth.issuers.jwks", text, value, root)
-    _refuse_plain_http(text, "auth.issuers.jwks", value)
-    return text
-
-
-def _file(path: str, text: str, value: Value, root: Path) -> str:
+def _jwks(text: str, at: Value, root: Path) -> str:
+    if scheme_of(text) in ("http", "https"):
+        _refuse_plain_http(text, "auth.issuers.jwks", at)
+        return text
     try:
-        return str(root / Path(local_path(text)).expanduser())
+        return absolute(text, root)
     except NotLocal as error:
-        expected = "an https address or a file" if path == "auth.issuers.jwks" else "a file"
         raise ConfigError(
-            f"{path}: expected {expected}, found: {error}", hint="write a path on this machine, or file:///…",
-            where=value.where,
-        ) from error  # fmt: skip
+            f"auth.issuers.jwks: expected an https address or a file, found: {error}",
+            hint="write a path on this machine, or file:///…",
+            where=at.where,
+        ) from error
 
 
-def _refuse_plain_http(address: str, path: str, value: Value) -> None:
+def _refuse_plain_http(address: str, path: str, at: Value) -> None:
     parts = urlsplit(address)
     if parts.scheme == "http" and parts.hostname not in ("localhost", "127.0.0.1", "::1"):
         raise ConfigError(
-            f"{path}: keys that come over plain http may be anybody's", hint="give an https address", where=value.where
+            f"{path}: keys that come over plain http may be anybody's", hint="give an https address", where=at.where
         )
     if "://" in address and parts.scheme not in ("http", "https"):
-        raise ConfigError(f"{path}: expected an https address or a file", hint="give one", where=value.where)
+        raise ConfigError(f"{path}: expected an https address or a file", hint="give one", where=at.where)
 
 
-def _algorithms(value: Value) -> tuple[str, ...]:
-    names = _texts("auth.issuers.algorithms", value)
+def _algorithms(names: Sequence[str], at: Value) -> tuple[str, ...]:
     for name in names:
         if name not in ALGORITHMS:
             why = ": a secret that is shared proves nothing about who signed" if name.startswith("HS") else ""
             raise ConfigError(
                 f"auth.issuers.algorithms: {name!r} is not accepted{why}",
                 hint=nearest(name, ALGORITHMS) or f"choose of {', '.join(ALGORITHMS)}",
-                where=value.where,
+                where=at.where,
             )
-    if not names:
-        raise ConfigError("auth.issuers.algorithms is empty", hint="leave it out, or name some", where=value.where)
-    return names
+    return tuple(names)
 
 
-def _leeway(value: Value) -> float:
-    try:
-        seconds = float(value.content)
-    except (TypeError, ValueError):
-        seconds = -1
-    if not 0 <= seconds <= 600:
-        raise ConfigError(
-            "auth.issuers.leeway_s: expected seconds from 0 to 600", hint="a minute is plenty", where=value.where
-        )
-    return seconds
-
-
-def _named_roles(path: str, value: Value, content: Mapping[str, Value], roles: Mapping[str, Role]) -> tuple[Role, ...]:
-    named = _roles_of(path, _needed(path.rpartition(".")[0], content, "roles", value), roles)
-    if not named:
-        raise ConfigError(f"{path} is empty", hint="name a role, or remove the entry", where=value.where)
-    return named
-
-
-def _roles_of(path: str, value: Value, roles: Mapping[str, Role]) -> tuple[Role, ...]:
-    found = []
-    for name in _texts(path, value):
+def _roles_of(path: str, names: Sequence[str], roles: Mapping[str, Role], at: Value) -> tuple[Role, ...]:
+    for name in names:
         if name not in roles:
             hint = nearest(name, roles) or f"the roles are {some(list(roles))}"
-            raise ConfigError(f"{path}: there is no role {name!r}", hint=hint, where=value.where)
-        found.append(roles[name])
-    return tuple(found)
-
-
-def _path(value: Value) -> str:
-    text = _text("auth.public", value)
-    if not text.startswith("/"):
-        raise ConfigError(f"auth.public: {text!r} is no path", hint="write it as /metrics", where=value.where)
-    return text
-
-
-def _origin(value: Value) -> str:
-    text = _text("auth.origins", value)
-    parts = urlsplit(text)
-    if text != "*" and (parts.scheme not in ("http", "https") or not parts.netloc or parts.path):
-        raise ConfigError(
-            f"auth.origins: {text!r} is no origin", hint="write it as https://pages.example.com", where=value.where
-        )
-    return text
+            raise ConfigError(f"{path}: there is no role {name!r}", hint=hint, where=at.where)
+    return tuple(roles[name] for name in names)
 
 
 def _refuse_repeated(what: str, entries: Sequence[Any], name_of: Callable[[Any], str]) -> None:
@@ -379,46 +282,3 @@ def _refuse_repeated(what: str, entries: Sequence[Any], name_of: Callable[[Any],
         if name_of(each) in seen:
             raise ConfigError(f"{what} {name_of(each)!r} is there twice", hint="keep one of them", where=each.where)
         seen.add(name_of(each))
-
-
-def _refuse_unknown(path: str, content: Mapping[str, Value], group: str) -> None:
-    for key, value in content.items():
-        if key not in _KEYS[group]:
-            hint = nearest(key, _KEYS[group]) or f"the keys are {', '.join(_KEYS[group])}"
-            raise ConfigError(f"{path} has no key {key!r}", hint=hint, where=value.where)
-
-
-def _needed(path: str, content: Mapping[str, Value], key: str, value: Value) -> Value:
-    if key not in content:
-        raise ConfigError(f"{path}: no `{key}`", hint=f"give {key}", where=value.where)
-    return content[key]
-
-
-def _group(path: str, value: Value | None) -> dict[str, Value]:
-    if value is None:
-        return {}
-    if value.tag != "map":
-        raise ConfigError(
-            f"{path}: expected a group of keys, found {value.kind}", hint="indent its keys below it", where=value.where
-        )
-    return value.content
-
-
-def _list(path: str, value: Value | None) -> list[Value]:
-    if value is None:
-        return []
-    if value.tag != "list":
-        raise ConfigError(f"{path}: expected a list, found {value.kind}", hint="begin lines with -", where=value.where)
-    return value.content
-
-
-def _texts(path: str, value: Value | None) -> tuple[str, ...]:
-    if value is not None and value.tag == "str":
-        return (_text(path, value),)
-    return tuple(_text(path, each) for each in _list(path, value))
-
-
-def _text(path: str, value: Value) -> str:
-    if value.tag in ("map", "list", "null") or not str(value.content):
-        raise ConfigError(f"{path}: expected text, found {value.kind}", hint=f"give {path}", where=value.where)
-    return str(value.content)

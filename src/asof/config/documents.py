@@ -39,6 +39,16 @@ class Value:
         """What it is, in words for a message."""
         return _KINDS[self.tag]
 
+    def at(self, *path: str | int) -> Value:
+        """What stands below it under these keys and positions; the last that is there, where not all are."""
+        found = self
+        for step in path:
+            children = found.content if found.tag == "map" else dict(enumerate(found.content))
+            if found.tag not in ("map", "list") or step not in children:
+                break
+            found = children[step]
+        return found
+
     def expand(self, environ: Mapping[str, str]) -> Value:
         """The same with `${VAR}` and `${VAR:-default}` replaced, at any depth; `$$` is a dollar sign.
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, replace
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, field
 from difflib import get_close_matches
 from glob import escape
 from pathlib import Path
@@ -13,55 +13,17 @@ from typing import Any
 
 from asof.config.auth import Auth, read_auth
 from asof.config.documents import Value, overlay, read_document
-from asof.config.reference import (
-    CONNECTIONS,
-    FEAST_KEYS,
-    FEAST_TYPES,
-    SECTIONS,
-    Option,
-    options_of,
-    sections_keys,
-    server_options,
-)
-from asof.config.secrets import masked
+from asof.config.options import options_of_section
+from asof.config.parts import Part, PartReader, default_type, ignored
+from asof.config.reading import read_options, read_value
+from asof.config.reference import CONNECTIONS, SECTIONS, options_of
+from asof.config.sections import Server, Top
 from asof.errors import ConfigError, nearest, some
-from asof.timing import iso, micros
-from asof.values.local_paths import NotLocal, local_path, scheme_of
+from asof.values.local_paths import NotLocal, local_path
 
 FILE = "feature_store.yaml"
 
-_PROJECT = re.compile(r"[A-Za-z][A-Za-z0-9_]*")
 _ENVIRONMENT = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]*")
-# Whatever is no URL at all is libpq's to read: `host=db dbname=shop`.
-_POSTGRES = re.compile(r"postgres(ql)?(\+\w+)?://|(?!\s*[A-Za-z][\w+.:-]*:/)", re.IGNORECASE)
-_SIZE = re.compile(r"\d+(\.\d+)?\s*([KMGT]i?B|B|%)", re.IGNORECASE)
-_DEFAULT_TYPES = {
-    "registry": "sqlite",
-    "offline_store": "duckdb",
-    "online_store": "sqlite",
-    "log": "file",
-}
-
-
-@dataclass(frozen=True)
-class Part:
-    """A product and its options, ready to be handed to it. Its `repr` hides secrets.
-
-    Args:
-        options: by name, in their types; paths are absolute; left-out options with a default have it.
-        where: `file:line`; empty where the part was left out.
-    """
-
-    type: str
-    options: Mapping[str, Any] = field(default_factory=dict)
-    where: str = ""
-
-    def describe(self) -> dict[str, Any]:
-        """Type and options as they may be shown."""
-        return {"type": self.type, **masked(dict(self.options))}
-
-    def __repr__(self) -> str:
-        return f"Part({self.describe()})"
 
 
 @dataclass(frozen=True)
@@ -136,13 +98,48 @@ def load_config(
     document, base = _read(path or root / FILE, env, is_given=path is not None)
     document = document.expand(os.environ if environ is None else environ)
     shown = (path or root / FILE).name
-    reader = _Reader(root, shown=shown)
-    config = reader.config(document, env=env)
+    reader = PartReader(root)
+    config = _sections(document, reader, shown=shown)
     if env and base is not None:
         unsplit = _shared(base, document)
         if unsplit:
             reader.notes.append(f"environment {env!r} has the same project and {unsplit} as {shown} itself")
     return StoreConfig(**config, path=root, env=env, notes=tuple(reader.notes), file="" if path is None else str(path))
+
+
+def _sections(document: Value, reader: PartReader, *, shown: str) -> dict[str, Any]:
+    """All of a document but what it says of environments.
+
+    Args:
+        shown: the file's name in messages.
+    """
+    known = options_of_section(Top)
+    written, root = document.content, reader.root
+    for key, value in written.items():
+        if key in Top.FEAST_KEYS:
+            reader.notes.append(ignored(key, value))
+        elif key not in known:
+            raise _unknown_top_key(key, value, known, shown=shown)
+    if "project" not in written:
+        where = document.where or f"{shown}:1"
+        raise ConfigError("no `project`", hint="add a line such as `project: shop`", where=where)
+    project, connections = _value(written, "project", root=root), reader.connections(written.get(CONNECTIONS))
+    stores = {section: reader.part(section, written.get(section), connections=connections) for section in SECTIONS}
+    server = written.get("server", Value({}, "map", ""))
+    return {
+        "project": project,
+        **stores,
+        "clock": _value(written, "clock", root=root),
+        "connections": connections,
+        "auth": read_auth(written.get("auth"), root=root),
+        "server": read_options(options_of_section(Server), server, path="server", root=root),
+    }
+
+
+def _value(written: Mapping[str, Value], name: str, *, root: Path) -> Any:
+    """A value of the top level; None where it is left out."""
+    shape = options_of_section(Top)[name].shape
+    return read_value(shape, written[name], path=name, root=root) if name in written else None
 
 
 def _local(place: Path | str, what: str) -> Path:
@@ -225,10 +222,12 @@ def part_in(file: Path, env: str, section: str, environ: Mapping[str, str]) -> t
         document, _ = _read(file, env, is_given=False)
         wanted = {key: _expanded_where_set(document.content[key], environ)
                   for key in ("project", CONNECTIONS, section) if key in document.content}  # fmt: skip
-        reader = _Reader(file.parent, shown=file.name)
-        project = reader._project(Value(wanted, "map", document.where), env)
-        connections = reader._connections(wanted.get(CONNECTIONS))
-        return project, reader._part(section, wanted.get(section), connections=connections)
+        if "project" not in wanted:
+            return None
+        reader = PartReader(file.parent)
+        project = _value(wanted, "project", root=file.parent)
+        connections = reader.connections(wanted.get(CONNECTIONS))
+        return project, reader.part(section, wanted.get(section), connections=connections)
     except ConfigError:
         return None
 
@@ -258,269 +257,9 @@ def _written(value: Value | None) -> Any:
     return None if value is None else value.plainly()
 
 
-class _Reader:
-    """Checks a document against the reference, and gathers notes."""
-
-    def __init__(self, root: Path, *, shown: str) -> None:
-        self.root = root
-        self.shown = shown
-        self.notes: list[str] = []
-
-    def config(self, document: Value, *, env: str) -> dict[str, Any]:
-        known = sections_keys()
-        for key, value in document.content.items():
-            if key not in known:
-                self._unknown(key, value, section="", known=known)
-        config: dict[str, Any] = {"project": self._project(document, env), "clock": None}
-        config[CONNECTIONS] = self._connections(document.content.get(CONNECTIONS))
-        for section in SECTIONS:
-            config[section] = self._part(section, document.content.get(section), connections=config[CONNECTIONS])
-        config["auth"] = read_auth(document.content.get("auth"), root=self.root)
-        config["server"] = self._server(document.content.get("server"))
-        if "clock" in document.content:
-            config["clock"] = self._option(known["clock"], document.content["clock"])
-        return config
-
-    def _project(self, document: Value, env: str) -> str:
-        value = document.content.get("project")
-        file = f"{Path(self.shown).stem}.{env}.yaml" if env else self.shown
-        if value is None:
-            raise ConfigError(
-                "no `project`", hint="add a line such as `project: shop`", where=document.where or f"{file}:1"
-            )
-        name = str(self._option(sections_keys()["project"], value))
-        if not _PROJECT.fullmatch(name) or "__" in name or len(name) > 63:
-            raise ConfigError(
-                f"project {name!r}: expected up to 63 letters, digits and '_', beginning with a letter, without a "
-                "double underscore", hint="choose another name", where=value.where,
-            )  # fmt: skip
-        return name
-
-    def _connections(self, written: Value | None) -> dict[str, Part]:
-        if written is None:
-            return {}
-        if written.tag != "map":
-            raise _wrong(CONNECTIONS, written, "names, each with a group of keys such as `type: postgres`")
-        return {name: self._part(CONNECTIONS, each, name=name) for name, each in written.content.items()}
-
-    def _server(self, written: Value | None) -> dict[str, Any]:
-        if written is None:
-            return {}
-        if written.tag != "map":
-            raise _wrong("server", written, "a group of keys such as `port: 6566`")
-        known = server_options()
-        for key, value in written.content.items():
-            if key not in known:
-                hint = nearest(key, known) or f"the keys are {', '.join(known)}"
-                raise ConfigError(f"server has no key {key!r}", hint=hint, where=value.where)
-        return {key: self._option(known[key], value) for key, value in written.content.items()}
-
-    def _part(
-        self, section: str, written: Value | None, *, name: str = "", connections: Mapping[str, Part] | None = None
-    ) -> Part:
-        shown = f"{section}.{name}" if name else section
-        if written is not None and section == "registry" and written.tag == "str":
-            content = {"path": written}
-            if re.match(r"postgres(ql)?(\+\w+)?://", written.content):
-                content["type"] = Value("postgres", "str", written.where)
-            written = Value(content, "map", written.where)
-        if written is not None and written.tag != "map":
-            raise _wrong(shown, written, "a group of keys such as `type: …`")
-        content = dict(written.content) if written is not None else {}
-        where = written.where if written is not None else ""
-        product = self._product(section, content, shown=shown, where=where)
-        known = options_of(section, product)
-        spelled = {other: each.name for each in known.values() for other in each.also} | {each: each for each in known}
-        options: dict[str, Any] = {}
-        for key, value in content.items():
-            if key in spelled:
-                if spelled[key] in options:
-                    raise ConfigError(f"{shown} has {spelled[key]!r} twice", hint="keep one of them", where=value.where)
-                options[spelled[key]] = self._option(replace(known[spelled[key]], section=shown), value)
-            elif key in (*FEAST_KEYS[section], *FEAST_KEYS.get(f"{section}.{product}", ())):
-                self._note(f"{section}.{key}", value)
-            elif known:
-                self._unknown(key, value, section=section, known={**known, "type": None}, product=product, shown=shown)
-            else:
-                # A product of another package, which knows its own options.
-                options[key] = value.plainly()
-        named = (
-            self._named(options.pop("connection"), product, connections or {}, where) if "connection" in options else {}
-        )
-        for option in known.values():
-            if option.default is not None and option.name not in options and option.name not in named:
-                options[option.name] = self._path(str(option.default)) if option.kind == "path" else option.default
-        return Part(product, {**named, **options}, where)
-
-    def _named(self, name: str, product: str, connections: Mapping[str, Part], where: str) -> Mapping[str, Any]:
-        """The options of a store's connection."""
-        found = connections.get(name)
-        if found is None:
-            raise ConfigError(
-                f"there is no connection {name!r}",
-                hint=nearest(name, connections) or f"the connections are {some(connections)}", where=where,
-            )  # fmt: skip
-        if found.type != product:
-            raise ConfigError(
-                f"connection {name!r} is of type {found.type!r}", hint=f"name one of type {product!r}", where=where
-            )
-        return found.options
-
-    def _product(self, section: str, content: dict[str, Value], *, shown: str, where: str) -> str:
-        keys = [key for key in ("type", "registry_type") if key in content and (key == "type" or section == "registry")]
-        if not keys and section not in _DEFAULT_TYPES:
-            raise ConfigError(f"{shown} has no type", hint="add a line such as `type: postgres`", where=where)
-        if not keys:
-            return _DEFAULT_TYPES[section]
-        if len(keys) > 1:
-            raise ConfigError(
-                "both `type` and `registry_type`", hint="keep `type`", where=content["registry_type"].where
-            )
-        value = content.pop(keys[0])
-        if value.tag != "str" or not value.content:
-            raise _wrong(f"{shown}.{keys[0]}", value, "a product's name")
-        ours = FEAST_TYPES[section].get(value.content)
-        if ours:
-            self.notes.append(f"{value.where}: {section}.type {value.content} is {ours} here")
-        return str(ours or value.content)
-
-    def _option(self, option: Option, value: Value) -> Any:
-        if option.kind == "list" and value.tag == "list":
-            element = replace(option, kind="text")
-            return [self._option(element, each) for each in value.content]
-        if option.kind == "settings":
-            return self._settings(option, value)
-        expected, convert = _CONVERSIONS[option.kind]
-        # What a variable holds is text: a project named 2024 must not become a number on the way.
-        text_kinds = option.kind in ("text", "prefix", "path", "size", "moment", "list")
-        fits = value.tag == "str" or value.expanded or (value.tag == "timestamp" and option.kind == "moment")
-        if value.tag in ("map", "list", "null") or (text_kinds and not fits):
-            raise _wrong(option.path, value, expected)
-        try:
-            converted = convert(value.content)
-        except ValueError as error:
-            raise _wrong(option.path, value, expected) from error
-        if (option.product, option.name) == ("postgres", "url") and not _POSTGRES.match(value.content):
-            raise ConfigError(
-                f"{option.path}: expected postgresql://…, found {masked(value.content, name='url')!r}",
-                hint=_supported(option, value.content) if scheme_of(value.content).startswith("sqlite")
-                else "write postgresql://user:password@host:port/database", where=value.where,
-            )  # fmt: skip
-        # `sslrootcert: system` is libpq's word for what the machine trusts, and no file.
-        return self._place(option, value) if option.kind == "path" and converted != "system" else converted
-
-    def _settings(self, option: Option, value: Value) -> dict[str, Any]:
-        if value.tag != "map":
-            raise _wrong(option.path, value, "names, each with a value")
-        for name, each in value.content.items():
-            if each.tag in ("map", "list", "null"):
-                raise _wrong(f"{option.path}.{name}", each, "text, a number, true or false")
-        return {name: each.plainly() for name, each in value.content.items()}
-
-    def _place(self, option: Option, value: Value) -> str:
-        try:
-            return self._path(local_path(value.content))
-        except NotLocal as error:
-            found = masked(value.content, name="path")
-            raise ConfigError(
-                f"{option.path} {found!r}: {error}", hint=_supported(option, value.content), where=value.where
-            ) from error
-
-    def _path(self, text: str) -> str:
-        return str(self.root / Path(text).expanduser())
-
-    def _note(self, path: str, value: Value) -> None:
-        self.notes.append(f"{value.where}: {path} has no meaning in Asof and is ignored")
-
-    def _unknown(
-        self, key: str, value: Value, *, section: str, known: Mapping[str, Any], product: str = "", shown: str = ""
-    ) -> None:
-        if key in FEAST_KEYS[section]:
-            self._note(key, value)
-            return
-        place = f"{shown} (type {product})" if product else self.shown
-        elsewhere = [each for each in SECTIONS if key in options_of(each, _DEFAULT_TYPES[each])] if not section else []
-        hint = nearest(key, known) or (
-            f"it is a key of {elsewhere[0]}: check the indentation" if elsewhere else f"the keys are {', '.join(known)}"
-        )
-        raise ConfigError(f"{place} has no key {key!r}", hint=hint, where=value.where)
-
-
-_SERVERS = {"postgres": "postgres", "postgresql": "postgres", "redis": "redis", "rediss": "redis"}
-"""Scheme of a URL → the product that is reached by it."""
-
-
-_ON_URL = {"registry": ("postgres",), "offline_store": ("postgres",), "online_store": ("postgres", "redis")}
-"""Section → the products on a server that it may be."""
-
-
-def _supported(option: Option, url: str) -> str:
-    """What may stand where a URL was found."""
-    local = "write a path on this machine, or file:///…"
-    if scheme_of(url).partition("+")[0] == "sqlite":
-        return "write the path of the file alone, such as data/registry.db, with `type: sqlite` or without a type"
-    product = _SERVERS.get(scheme_of(url).partition("+")[0], "")
-    if option.name == "path" and product in _ON_URL.get(option.section, ()):
-        return f"give {option.section} `type: {product}` and `url:` in place of path; or {local}"
-    if option.path == "registry.path":
-        return f"{local}; or postgresql://…, for a registry on a server"
-    return local
-
-
-def _wrong(path: str, value: Value, expected: str) -> ConfigError:
-    found = value.kind
-    if value.tag not in ("map", "list", "null"):
-        found += f" {masked(value.content, name=path.rpartition('.')[2])!r}"
-    quote = value.tag in ("int", "float", "bool") and expected == "text"
-    return ConfigError(
-        f"{path}: expected {expected}, found {found}",
-        hint="put it in quotes" if quote else f"give {path} {expected}",
-        where=value.where,
+def _unknown_top_key(key: str, value: Value, known: Collection[str], *, shown: str) -> ConfigError:
+    elsewhere = [each for each in SECTIONS if key in options_of(each, default_type(each))]
+    hint = nearest(key, known) or (
+        f"it is a key of {elsewhere[0]}: check the indentation" if elsewhere else f"the keys are {', '.join(known)}"
     )
-
-
-def _whole(text: str) -> int:
-    number = int(text.replace("_", ""))
-    if number < 1:
-        raise ValueError("not positive")
-    return number
-
-
-def _positive(text: str) -> float:
-    number = float(text)
-    if not 0 < number < float("inf"):
-        raise ValueError("not positive")
-    return number
-
-
-def _filled(text: str) -> str:
-    if not text:
-        raise ValueError("empty")
-    return text
-
-
-def _flag(text: str) -> bool:
-    if text.lower() not in ("true", "false"):
-        raise ValueError("neither")
-    return text.lower() == "true"
-
-
-def _size(text: str) -> str:
-    if not _SIZE.fullmatch(text.strip()):
-        raise ValueError("not a size")
-    return text.strip()
-
-
-_CONVERSIONS: dict[str, tuple[str, Callable[[str], Any]]] = {
-    "text": ("text", _filled),
-    "prefix": ("text", str),
-    "path": ("text", _filled),
-    "size": ("a size such as 4GB", _size),
-    "integer": ("a whole number above 0", _whole),
-    "index": ("a whole number from 0", lambda text: _whole(text) if text.strip() != "0" else 0),
-    "number": ("a number above 0", _positive),
-    "flag": ("true or false", _flag),
-    "list": ("a list of text", lambda text: [_filled(each.strip()) for each in text.split(",")]),
-    "moment": ("a moment such as 2026-01-31T12:00:00Z", lambda text: iso(micros(text))),
-}
-"""Kind of an option → what is expected, in words, and how the text is read."""
+    return ConfigError(f"{shown} has no key {key!r}", hint=hint, where=value.where)

@@ -8,7 +8,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from asof.config.loading import FILE, Part, StoreConfig, environments, part_in
+from asof.config.loading import FILE, StoreConfig, environments, part_in
+from asof.config.parts import Part
 from asof.config.secrets import masked
 
 _PARTED_BY_PROJECT = ("log", "offline_store")

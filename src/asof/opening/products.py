@@ -101,6 +101,10 @@ def opened(family: str, part: Part, root: Path, **extra: Any) -> Any:
     path = options.pop("path", None)
     try:
         return made(*([path] if path is not None else []), **options, **extra)
+    except ConfigError as error:
+        # What only the product knows of its options is about the lines that give them.
+        error.where = error.where or part.where
+        raise
     except TypeError as error:
         raise ConfigError(
             f"{family} product {part.type!r}: {str(error).split('() ')[-1]}", hint="check its options", where=part.where

@@ -68,8 +68,8 @@ class Service:
         self.served = None
         if self.settings.feature_log_share:
             self.served = ServedLog(
-                store, self.counts, share=self.settings.feature_log_share, services=self.settings.feature_log_services,
-                most_rows=self.settings.feature_log_queue,
+                store, self.counts, share=self.settings.feature_log_share,
+                services=self.settings.feature_log_services or (), most_rows=self.settings.feature_log_queue,
             )  # fmt: skip
         self._own_folder: TemporaryDirectory[str] | None = None
         if folder is None:

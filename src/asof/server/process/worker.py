@@ -196,8 +196,8 @@ def made(orders: Orders) -> Worker:
         on_hopeless=lambda: worker.tell(REPLACE),
     )  # fmt: skip
     tls = tls_settings(
-        certificate=settings.tls_cert, key=settings.tls_key, password=settings.tls_key_password,
-        client_ca=settings.tls_client_ca, client_certificates=settings.tls_client_certificates,
+        certificate=settings.tls_cert or "", key=settings.tls_key or "", password=settings.tls_key_password or "",
+        client_ca=settings.tls_client_ca or "", client_certificates=settings.tls_client_certificates or "",
     )  # fmt: skip
     config = WorkerConfig(
         with_pages(App(service), store.config.auth), loop="uvloop",

@@ -11,6 +11,7 @@ from asof.errors import AsofError, some
 from asof.flows.admin.doctor import Check
 from asof.server.security.binding import refuse_open
 from asof.server.security.tls import server_context, tls_settings
+from asof.server.settings import ServerSettings
 from asof.timing import DAY, Micros, iso, micros
 
 SOON = 14 * DAY
@@ -20,10 +21,10 @@ def security_checks(config: StoreConfig, *, now: Micros) -> list[Check]:
     """One line on each part of `auth:` and of the server's TLS that is set; nothing where neither is."""
     checks = list(_keys(config.auth, now))
     checks += [_issuer(each) for each in config.auth.issuers]
-    checks += _tls(config, now)
-    host = str(config.server.get("host", "127.0.0.1"))
+    server = ServerSettings().with_options(config.server)
+    checks += _tls(server, now)
     try:
-        refuse_open(host, config.auth, insecure=False)
+        refuse_open(server.host, config.auth, insecure=False)
     except AsofError as error:
         checks.append(Check("server", False, error.message, error.hint))
     return checks
@@ -57,13 +58,13 @@ def _issuer(issuer: Issuer) -> Check:
     return Check(part, True, f"keys {some(keys.ids)}")
 
 
-def _tls(config: StoreConfig, now: Micros) -> list[Check]:
-    options = {name: str(config.server.get(f"tls_{name}", "")) for name in ("key_password", "client_ca")}
-    certificate, key = str(config.server.get("tls_cert", "")), str(config.server.get("tls_key", ""))
+def _tls(server: ServerSettings, now: Micros) -> list[Check]:
+    certificate = server.tls_cert or ""
     try:
         settings = tls_settings(
-            certificate=certificate, key=key, password=options["key_password"], client_ca=options["client_ca"]
-        )
+            certificate=certificate, key=server.tls_key or "", password=server.tls_key_password or "",
+            client_ca=server.tls_client_ca or "", client_certificates=server.tls_client_certificates or "",
+        )  # fmt: skip
         if settings is None:
             return []
         server_context(settings)

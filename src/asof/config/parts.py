@@ -1,0 +1,170 @@
+"""The parts of a store, each a product (`type:`) and its options: read, checked, and joined with their connections."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from asof.config.documents import Value
+from asof.config.options import Option, options_of_section
+from asof.config.paths import absolute
+from asof.config.reading import read_value, refuse_unknown, wrong
+from asof.config.reference import CONNECTIONS, feast_keys, options_of
+from asof.config.secrets import masked
+from asof.config.sections import FAMILIES
+from asof.errors import ConfigError, nearest, some
+
+
+@dataclass(frozen=True)
+class Part:
+    """A product and its options, ready to be handed to it. Its `repr` hides secrets.
+
+    Args:
+        options: by name, in their types; paths are absolute; left-out options with a default have it.
+        where: `file:line`; empty where the part was left out.
+    """
+
+    type: str
+    options: Mapping[str, Any] = field(default_factory=dict)
+    where: str = ""
+
+    def describe(self) -> dict[str, Any]:
+        """Type and options as they may be shown."""
+        return {"type": self.type, **masked(dict(self.options))}
+
+    def __repr__(self) -> str:
+        return f"Part({self.describe()})"
+
+
+def default_type(section: str) -> str:
+    """The product of a section that says none; empty where it has to say one."""
+    return str(options_of_section(FAMILIES[section])["type"].default or "")
+
+
+def ignored(path: str, value: Value) -> str:
+    """The note on a key of Feast's that has no meaning here."""
+    return f"{value.where}: {path} has no meaning in Asof and is ignored"
+
+
+class PartReader:
+    """Reads the parts of one document, and gathers notes on what has no meaning here.
+
+    Args:
+        root: what relative paths are relative to.
+    """
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        self.notes: list[str] = []
+
+    def connections(self, written: Value | None) -> dict[str, Part]:
+        """The servers by name."""
+        if written is None:
+            return {}
+        if written.tag != "map":
+            raise wrong(CONNECTIONS, written, "names, each with a group of keys such as `type: postgres`")
+        return {name: self.part(CONNECTIONS, each, name=name) for name, each in written.content.items()}
+
+    def part(
+        self, section: str, written: Value | None, *, name: str = "", connections: Mapping[str, Part] | None = None
+    ) -> Part:
+        """One part.
+
+        Args:
+            section: a key of `FAMILIES`.
+            name: of a connection.
+            connections: those that it may name.
+
+        Raises:
+            ConfigError: a key or a value is not what the product takes.
+        """
+        shown = f"{section}.{name}" if name else section
+        written = _group(section, written, shown)
+        content, where = dict(written.content), written.where
+        product = self._product(section, content, shown=shown, where=where)
+        known = options_of(section, product)
+        given = self._given(section, product, content, known=known, shown=shown)
+        named: Mapping[str, Any] = {}
+        if "connection" in known and "connection" in given:
+            named = _named(given.pop("connection"), product, connections or {}, where)
+        left_out = {
+            option.name: absolute(str(option.default), self.root) if option.kind == "path" else option.default
+            for option in known.values()
+            if option.default is not None
+        }
+        return Part(product, {**left_out, **named, **given}, where)
+
+    def _given(
+        self, section: str, product: str, content: Mapping[str, Value], *, known: Mapping[str, Option], shown: str
+    ) -> dict[str, Any]:
+        if not known:
+            # A product of another package, which knows its own options.
+            return self._foreign(section, content)
+        spelled = {other: each.name for each in known.values() for other in each.also} | {each: each for each in known}
+        feast = feast_keys(section, product)
+        options: dict[str, Any] = {}
+        for key, value in content.items():
+            if key in spelled:
+                name = spelled[key]
+                if name in options:
+                    raise ConfigError(f"{shown} has {name!r} twice", hint="keep one of them", where=value.where)
+                options[name] = read_value(known[name].shape, value, path=f"{shown}.{name}", root=self.root)
+            elif key in feast:
+                self.notes.append(ignored(f"{section}.{key}", value))
+            else:
+                refuse_unknown(f"{shown} (type {product})", {key: value}, [*known, "type"])
+        return options
+
+    def _foreign(self, section: str, content: Mapping[str, Value]) -> dict[str, Any]:
+        feast = feast_keys(section)
+        self.notes += [ignored(f"{section}.{key}", value) for key, value in content.items() if key in feast]
+        return {key: value.plainly() for key, value in content.items() if key not in feast}
+
+    def _product(self, section: str, content: dict[str, Value], *, shown: str, where: str) -> str:
+        option = options_of_section(FAMILIES[section])["type"]
+        keys = [key for key in ("type", *option.also) if key in content]
+        if not keys and option.default is None:
+            raise ConfigError(f"{shown} has no type", hint="add a line such as `type: postgres`", where=where)
+        if not keys:
+            return str(option.default)
+        if len(keys) > 1:
+            raise ConfigError(f"both `type` and `{keys[1]}`", hint="keep `type`", where=content[keys[1]].where)
+        value = content.pop(keys[0])
+        if value.tag != "str" or not value.content:
+            raise wrong(f"{shown}.{keys[0]}", value, "a product's name")
+        ours = FAMILIES[section].FEAST_TYPES.get(value.content)
+        if ours:
+            self.notes.append(f"{value.where}: {section}.type {value.content} is {ours} here")
+        return str(ours or value.content)
+
+
+def _group(section: str, written: Value | None, shown: str) -> Value:
+    """What is written as a group of keys; the registry may be an address or a path alone, as in Feast."""
+    if written is None:
+        return Value({}, "map", "")
+    if section == "registry" and written.tag == "str":
+        content = {"path": written}
+        if re.match(r"postgres(ql)?(\+\w+)?://", written.content):
+            content["type"] = Value("postgres", "str", written.where)
+        return Value(content, "map", written.where)
+    if written.tag != "map":
+        raise wrong(shown, written, "a group of keys such as `type: …`")
+    return written
+
+
+def _named(name: str, product: str, connections: Mapping[str, Part], where: str) -> Mapping[str, Any]:
+    """The options of a store's connection."""
+    found = connections.get(name)
+    if found is None:
+        raise ConfigError(
+            f"there is no connection {name!r}",
+            hint=nearest(name, connections) or f"the connections are {some(connections)}", where=where,
+        )  # fmt: skip
+    if found.type != product:
+        raise ConfigError(
+            f"connection {name!r} is of type {found.type!r}", hint=f"name one of type {product!r}", where=where
+        )
+    return found.options

@@ -1,0 +1,59 @@
+"""Paths among options: made absolute, and what may stand where a URL was found."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from asof.config.documents import Value
+from asof.config.reference import options_of
+from asof.config.secrets import masked
+from asof.config.sections import PRODUCTS
+from asof.errors import ConfigError
+from asof.values.local_paths import NotLocal, local_path, scheme_of
+
+_SERVERS = {"postgres": "postgres", "postgresql": "postgres", "redis": "redis", "rediss": "redis"}
+"""Scheme of a URL → the product that is reached by it."""
+
+
+def read_path(value: Value, *, path: str, root: Path) -> str:
+    """A written path, absolute.
+
+    Args:
+        path: the option, such as `registry.path`.
+        root: what it is relative to.
+
+    Raises:
+        ConfigError: it is a URL.
+    """
+    try:
+        return absolute(value.content, root)
+    except NotLocal as error:
+        found = masked(value.content, name="path")
+        raise ConfigError(f"{path} {found!r}: {error}", hint=fitting(path, value.content), where=value.where) from error
+
+
+def absolute(text: str, root: Path) -> str:
+    """A path, or a `file://` URL, as an absolute path.
+
+    Raises:
+        NotLocal: it is another URL.
+    """
+    return str(root / Path(local_path(text)).expanduser())
+
+
+def fitting(path: str, url: str) -> str:
+    """What may stand in an option where a URL was found, as a next step."""
+    local = "write a path on this machine, or file:///…"
+    scheme = scheme_of(url).partition("+")[0]
+    if scheme == "sqlite":
+        return "write the path of the file alone, such as data/registry.db, with `type: sqlite` or without a type"
+    section, _, name = path.partition(".")
+    product = _SERVERS.get(scheme, "")
+    on_url = [
+        each.PRODUCT for each in PRODUCTS if section == each.SECTION and "url" in options_of(section, each.PRODUCT)
+    ]
+    if name == "path" and product in on_url:
+        return f"give {section} `type: {product}` and `url:` in place of path; or {local}"
+    if path == "registry.path":
+        return f"{local}; or postgresql://…, for a registry on a server"
+    return local

@@ -1,0 +1,180 @@
+"""From written values to checked ones: each as its option is declared, and each mistake with its `file:line`."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from math import isfinite
+from pathlib import Path
+from typing import Any, TypeVar
+
+import msgspec
+
+from asof.config.documents import Value
+from asof.config.options import Option, Shape, options_of_section
+from asof.config.paths import fitting, read_path
+from asof.config.secrets import masked
+from asof.config.sections import Section
+from asof.errors import ConfigError, nearest
+from asof.timing import iso, micros
+from asof.values.local_paths import scheme_of
+
+S = TypeVar("S", bound=Section)
+
+
+def read_section(section: type[S], written: Value, *, path: str, root: Path) -> S:
+    """A group of keys as its section.
+
+    Args:
+        path: what messages call it, such as `auth.keys`.
+        root: what relative paths are relative to.
+
+    Raises:
+        ConfigError: a key is unknown or missing, or a value is not what it is declared to be.
+    """
+    return section(**read_options(options_of_section(section), written, path=path, root=root))
+
+
+def read_options(known: Mapping[str, Option], written: Value, *, path: str, root: Path) -> dict[str, Any]:
+    """The options that a group of keys gives; those that are left out are not there.
+
+    Raises:
+        ConfigError: as `read_section`.
+    """
+    content = _group(path, written)
+    refuse_unknown(path, content, known)
+    for name, option in known.items():
+        if option.required and name not in content:
+            raise ConfigError(f"{path}: no `{name}`", hint=f"give {name}", where=written.where)
+    return {
+        key: read_value(known[key].shape, value, path=f"{path}.{key}" if path else key, root=root)
+        for key, value in content.items()
+    }
+
+
+def refuse_unknown(path: str, content: Mapping[str, Value], known: Collection[str]) -> None:
+    """Refuse a key that is none of those that are known, with the nearest one.
+
+    Raises:
+        ConfigError: there is one.
+    """
+    for key, value in content.items():
+        if key not in known:
+            hint = nearest(key, known) or f"the keys are {', '.join(known)}"
+            raise ConfigError(f"{path} has no key {key!r}", hint=hint, where=value.where)
+
+
+def read_value(shape: Shape, value: Value, *, path: str, root: Path) -> Any:
+    """A value as it is declared; paths are absolute.
+
+    Raises:
+        ConfigError: it is of another kind, outside its bounds, or not well formed.
+    """
+    if issubclass(shape.base, Section):
+        return read_section(shape.base, value, path=path, root=root)
+    if shape.base is list:
+        return _list(shape, value, path=path, root=root)
+    if shape.base is dict:
+        return _names(shape, value, path=path, root=root)
+    return _scalar(shape, value, path=path, root=root)
+
+
+def refuse_misfit(option: Option, value: object) -> None:
+    """Refuse a value that was given in code or on the command line, if it is not what its option is declared to be.
+
+    Raises:
+        ConfigError: it is not.
+    """
+    try:
+        msgspec.convert(value, option.shape.type)
+    except msgspec.ValidationError as error:
+        near = nearest(value, option.shape.choices) if isinstance(value, str) else ""
+        raise ConfigError(
+            f"{option.path}: expected {option.shape.expected}, found {masked(value, name=option.name)!r}",
+            hint=near or f"give {option.path} {option.shape.expected}",
+        ) from error
+
+
+def wrong(path: str, value: Value, expected: str, *, hint: str = "") -> ConfigError:
+    """The error that a value is not what was expected; secrets in it are hidden."""
+    found = value.kind
+    if value.tag not in ("map", "list", "null"):
+        found += f" {masked(value.content, name=path.rpartition('.')[2])!r}"
+    if value.tag in ("int", "float", "bool") and expected == "text":
+        hint = "put it in quotes"
+    return ConfigError(
+        f"{path}: expected {expected}, found {found}", hint=hint or f"give {path} {expected}", where=value.where
+    )
+
+
+def _group(path: str, value: Value) -> dict[str, Value]:
+    if value.tag != "map":
+        raise wrong(path, value, "a group of keys", hint="indent its keys below it")
+    return value.content
+
+
+def _list(shape: Shape, value: Value, *, path: str, root: Path) -> list[Any]:
+    assert shape.items is not None
+    items = value.content
+    if value.tag != "list":
+        # What a variable holds may look like a number, and is text all the same.
+        is_text = value.tag == "str" or value.expanded
+        if not shape.kind.expected or not is_text:
+            raise wrong(
+                path, value, shape.kind.expected or "a list", hint="" if shape.kind.expected else "begin lines with -"
+            )
+        texts = [each.strip() for each in value.content.split(",")] if shape.kind.splits else [value.content]
+        items = [Value(each, "str", value.where) for each in texts]
+    if len(items) < shape.minimum:
+        raise ConfigError(f"{path} is empty", hint=shape.kind.hint, where=value.where)
+    return [read_value(shape.items, each, path=path, root=root) for each in items]
+
+
+def _names(shape: Shape, value: Value, *, path: str, root: Path) -> dict[str, Any]:
+    if shape.items is not None:
+        content = _group(path, value)
+        if len(content) < shape.minimum:
+            raise ConfigError(f"{path} is empty", hint=shape.kind.hint, where=value.where)
+        return {name: read_value(shape.items, each, path=f"{path}.{name}", root=root) for name, each in content.items()}
+    if value.tag != "map":
+        raise wrong(path, value, "names, each with a value")
+    for name, each in value.content.items():
+        if each.tag in ("map", "list", "null"):
+            raise wrong(f"{path}.{name}", each, "text, a number, true or false")
+    return {name: each.plainly() for name, each in value.content.items()}
+
+
+def _scalar(shape: Shape, value: Value, *, path: str, root: Path) -> Any:
+    # What a variable holds is text: a project named 2024 must not become a number on the way.
+    fits = value.tag == "str" or value.expanded or shape.kind.takes_scalars
+    fits = fits or (value.tag == "timestamp" and shape.kind.name == "moment")
+    if value.tag in ("map", "list", "null") or (shape.base is str and not fits):
+        raise wrong(path, value, shape.expected)
+    try:
+        converted = msgspec.convert(_converted(shape, value.content), shape.type)
+    except ValueError as error:
+        # Also msgspec's own: what it says names neither the key nor the line.
+        if shape.kind.refusal:
+            shown = repr(masked(value.content, name=path.rpartition(".")[2]))
+            hint = fitting(path, value.content) if scheme_of(value.content) == "sqlite" else shape.kind.hint
+            raise ConfigError(
+                shape.kind.refusal.format(path=path, found=shown), hint=hint, where=value.where
+            ) from error
+        raise wrong(path, value, shape.expected, hint=nearest(value.content, shape.choices)) from error
+    is_path = shape.kind.name == "path" and converted not in shape.kind.words
+    return read_path(value, path=path, root=root) if is_path else converted
+
+
+def _converted(shape: Shape, text: str) -> Any:
+    """A text as a value of its type, its bounds not checked yet."""
+    if shape.base is int:
+        return int(text.replace("_", ""))
+    if shape.base is float:
+        number = float(text)
+        if not isfinite(number):
+            raise ValueError("not finite")
+        return number
+    if shape.base is bool:
+        if text.lower() not in ("true", "false"):
+            raise ValueError("neither")
+        return text.lower() == "true"
+    return iso(micros(text)) if shape.kind.name == "moment" else text

@@ -1,0 +1,46 @@
+"""`offline_store:`, what keeps history and runs joins."""
+
+from __future__ import annotations
+
+from typing import Annotated, ClassVar
+
+from asof.config.sections.connections import PostgresConnection
+from asof.config.sections.kinds import Doc, Path, Section, Size, Text, Whole
+
+
+class OfflineStore(Section, frozen=True, kw_only=True):
+    """The options of every offline store."""
+
+    SECTION: ClassVar[str] = "offline_store"
+    FEAST_KEYS: ClassVar[tuple[str, ...]] = (
+        "allow_historical_data_skip", "staging_location", "staging_location_endpoint_override",
+    )  # fmt: skip
+    FEAST_TYPES: ClassVar[dict[str, str]] = {"file": "duckdb", "dask": "duckdb"}
+
+    type: Annotated[Text, Doc("The product.")] = "duckdb"
+
+
+class DuckDBOffline(OfflineStore, frozen=True, kw_only=True):
+    """Delta tables that DuckDB reads."""
+
+    PRODUCT: ClassVar[str] = "duckdb"
+
+    path: Annotated[Path, Doc("The folder of the archives (Delta tables).")] = "data/offline"
+    memory_limit: Annotated[Size | None, Doc("How much memory a query may take, like `4GB`.")] = None
+    threads: Annotated[Whole | None, Doc("How many threads a query may take; else all cores.")] = None
+    temp_directory: Annotated[
+        Path | None,
+        Doc(
+            "Where a query spills what outgrows memory, in a folder that only its own user may enter and that goes "
+            "with the process; else the system's folder for temporary files."
+        ),
+    ] = None
+
+
+class PostgresOffline(OfflineStore, frozen=True, kw_only=True):
+    """A schema of a PostgreSQL database."""
+
+    PRODUCT: ClassVar[str] = "postgres"
+    SERVER: ClassVar[type[Section] | None] = PostgresConnection
+
+    work_mem: Annotated[Size, Doc("How much memory one sort or hash of a read may take in the server.")] = "256MB"

@@ -1,0 +1,38 @@
+"""`registry:`, where applied definitions live."""
+
+from __future__ import annotations
+
+from typing import Annotated, ClassVar
+
+from asof.config.sections.connections import PostgresConnection
+from asof.config.sections.kinds import Doc, Number, Path, Section, Text
+
+
+class Registry(Section, frozen=True, kw_only=True):
+    """The options of every registry."""
+
+    SECTION: ClassVar[str] = "registry"
+    FEAST_KEYS: ClassVar[tuple[str, ...]] = (
+        "cache_mode", "cache_ttl_seconds", "enable_online_feature_view_versioning", "purge_feast_metadata", "read_path",
+        "s3_additional_kwargs", "serve_features_while_materializing", "sqlalchemy_config_kwargs",
+        "thread_pool_executor_worker_count",
+    )  # fmt: skip
+    FEAST_TYPES: ClassVar[dict[str, str]] = {"file": "sqlite", "sql": "postgres"}
+
+    type: Annotated[Text, Doc("The product.", also=("registry_type",))] = "sqlite"
+
+
+class SqliteRegistry(Registry, frozen=True, kw_only=True):
+    """A file."""
+
+    PRODUCT: ClassVar[str] = "sqlite"
+
+    path: Annotated[Path, Doc("The file.")] = "data/registry.db"
+    busy_timeout_s: Annotated[Number | None, Doc("How long a commit waits for other writers.", unset=30)] = None
+
+
+class PostgresRegistry(Registry, frozen=True, kw_only=True):
+    """A schema of a PostgreSQL database."""
+
+    PRODUCT: ClassVar[str] = "postgres"
+    SERVER: ClassVar[type[Section] | None] = PostgresConnection

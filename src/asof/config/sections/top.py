@@ -1,0 +1,49 @@
+"""The top level of `feature_store.yaml`."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, ClassVar
+
+from msgspec import Meta
+
+from asof.config.sections.kinds import Doc, Kind, Moment, Section
+
+Part = Annotated[Any, Kind("part")]
+"""A section of its own."""
+
+
+class Top(Section, frozen=True, kw_only=True):
+    """What a project is, and the sections."""
+
+    FEAST_KEYS: ClassVar[tuple[str, ...]] = (
+        "batch_engine", "coerce_tz_aware", "data_quality_monitoring", "embedding_model",
+        "entity_key_serialization_version", "feature_server", "flags", "materialization", "mlflow", "openlineage",
+        "project_description", "provider", "repo_config", "repo_path",
+    )  # fmt: skip
+
+    project: Annotated[
+        str,
+        Meta(min_length=1, max_length=63, pattern=r"^[A-Za-z](?!.*__)[A-Za-z0-9_]*\Z"),
+        Kind(
+            "text",
+            "text",
+            refusal="{path} {found}: expected up to 63 letters, digits and '_', beginning with a letter, without a "
+            "double underscore",
+            hint="choose another name",
+        ),
+        Doc("The project's name: letters, digits and `_`. Keeps its tables apart from other projects'."),
+    ]
+    registry: Annotated[Part, Doc("Where applied definitions live. Plain text is a SQLite registry's path.")] = None
+    offline_store: Annotated[Part, Doc("What keeps history and runs joins.")] = None
+    online_store: Annotated[Part, Doc("What serving reads.")] = None
+    log: Annotated[Part, Doc("Where the events of `LogSource`s come from, and pushed rows go to.")] = None
+    connections: Annotated[Part, Doc("Servers by name, for sources with `connection_ref=` and for stores.")] = None
+    auth: Annotated[
+        Part,
+        Doc(
+            "Who may use the feature server: keys, issuers of tokens, certificates and their roles. See "
+            "[secure a server](../how-to/secure.md)."
+        ),
+    ] = None
+    server: Annotated[Part, Doc("How `asof serve` runs. See [serve features](../how-to/serve.md).")] = None
+    clock: Annotated[Moment | None, Doc("The store's now, as ISO 8601; the system's clock where left out.")] = None
