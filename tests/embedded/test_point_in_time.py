@@ -22,7 +22,7 @@ from asof.offline.duckdb.engine import DuckDBEngine
 from asof.planning.sources import copy_of
 from asof.selection import FeatureOut, ViewRead
 from asof.sources.protocol import Files
-from asof.sql import PointInTime
+from asof.sql.query import PointInTime
 from asof.timing import SECOND
 from tests.oracle import Row, arrival_by_columns, features_as_of, same
 

@@ -16,8 +16,9 @@ import pytest
 from asof import FeatureStore
 from asof.config import load_config, shared_stores
 from asof.flows.facts import change_facts
-from asof.flows.rows.archive import REPLAYED, archive_schema
+from asof.flows.rows.archive import archive_schema
 from asof.flows.stream.shared_logs import kept_topics
+from asof.sql.partitions import ArchivePartition
 from tests.stores.write_one_log_folder import FEATURES, NOON, order, visit, write_repository
 
 STORES = Path(__file__).parents[1] / "stores" / "one_log_folder.tar.gz"
@@ -314,7 +315,7 @@ def test_replayed_letters_of_a_kafka_source_stay_where_its_archive_knows_them(
     assert kept_topics(parts, replay) == set(), "it may be another project's: nothing came through it"
     source, archive = project.sources["visits"], parts.archive_of(project.sources["visits"])
     parts.offline.create(archive, archive_schema(source))
-    parts.offline.append(archive, archive_schema(source).empty_table(), {REPLAYED: 4})
+    parts.offline.append(archive, archive_schema(source).empty_table(), {ArchivePartition.of(0, is_replayed=True): 4})
     assert kept_topics(parts, replay) == {"kafka.visits.replay"}
 
 

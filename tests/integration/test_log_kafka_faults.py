@@ -178,7 +178,7 @@ def test_a_broker_that_goes_away_while_a_grown_topic_is_looked_at_is_waited_for(
     log.create("growing")
     consumer = log.subscribe("growing", f"{topic_prefix}group")
     cut_off = consumer._consumer = _CutOff(consumer._consumer)
-    log._grown(log.topic("growing"))
+    log._topics.grown(log.topic("growing"))
 
     error = refused(lambda: _until_raised(consumer), LogUnreachable)
     assert error.may_pass

@@ -9,7 +9,7 @@ from datetime import date, datetime
 from asof.dtypes import Bool, DType, Float64, Int64, String
 from asof.errors import ExpressionError, UnsupportedByDialect, nearest
 from asof.expressions.checker import Types, check, family, infer
-from asof.expressions.dialects import DIALECTS, Dialect
+from asof.expressions.dialects import DIALECTS, Forms
 from asof.expressions.tree import (
     Arithmetic,
     Between,
@@ -41,7 +41,7 @@ _LIMITS = {"Int32": 2**31, "Int64": 2**63}
 
 def print_sql(
     expression: Expression,
-    dialect: str,
+    dialect: str | Forms,
     *,
     schema: Mapping[str, DType],
     column: Callable[[str], str] = quote,
@@ -51,19 +51,20 @@ def print_sql(
     Columns are expected in their DType's SQL type (a Timestamp as TIMESTAMPTZ); the session's zone does not matter.
 
     Args:
-        dialect: "duckdb" or "postgres".
+        dialect: "duckdb" or "postgres", or the forms of another engine.
         column: a column's SQL by its name, for example with a table's alias before it.
 
     Raises:
         ExpressionError: see `check`; or the expression is nested too deep for this dialect's forms.
         UnsupportedByDialect: no such dialect.
     """
-    if dialect not in DIALECTS:
-        hint = nearest(dialect, DIALECTS) or f"choose one of {', '.join(DIALECTS)}"
+    forms = DIALECTS.get(dialect) if isinstance(dialect, str) else dialect
+    if forms is None:
+        hint = nearest(str(dialect), DIALECTS) or f"choose one of {', '.join(DIALECTS)}"
         raise UnsupportedByDialect(f"expressions cannot be printed for the dialect {dialect!r}", hint=hint)
     check(expression, schema)
     types = infer(expression, tuple(schema[name] for name in expression.columns))
-    return _Printer(DIALECTS[dialect], types, column).sql(types.root)
+    return _Printer(forms, types, column).sql(types.root)
 
 
 def _string(text: str) -> str:
@@ -71,7 +72,7 @@ def _string(text: str) -> str:
 
 
 class _Printer:
-    def __init__(self, dialect: Dialect, types: Types, column: Callable[[str], str]) -> None:
+    def __init__(self, dialect: Forms, types: Types, column: Callable[[str], str]) -> None:
         self.dialect = dialect
         self.types = types
         self.column = column

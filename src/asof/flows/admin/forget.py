@@ -16,8 +16,7 @@ import pyarrow.compute as pc
 from asof.definitions import Entity, FeatureView, Field, LogSource, Snapshot
 from asof.errors import LogError, NotFound, RequestError, nearest
 from asof.flows.admin.feature_log import forget_served
-from asof.flows.offline.training_sets.rebuild import list_training_sets, open_training_set
-from asof.flows.rows.archive import EPOCH
+from asof.flows.offline.training_sets.manifest import list_training_sets, open_training_set
 from asof.flows.rows.keys import plain_key, plain_value, restored_key
 from asof.flows.stores import Parts
 from asof.flows.stream.dead_letters import letter_id
@@ -26,6 +25,7 @@ from asof.flows.stream.topics import topics_of
 from asof.log.protocol import UnknownTopic
 from asof.online.protocol import Table
 from asof.sql import archive as statements
+from asof.sql.partitions import ArchivePartition
 from asof.values.packing import key_bytes, key_values
 
 WAIT_S = 10.0
@@ -169,12 +169,12 @@ def _settle(parts: Parts, snapshot: Snapshot, source: LogSource, report: dict[st
     """Until what a worker read before the erasure is archived, so that it can be removed from there."""
     wanted: dict[int, int] = {}
     epoch = snapshot.facts.get("epochs", {}).get(source.name, 0)
-    for log, topic, base in topics_of(parts, source):
+    for log, topic, is_replayed in topics_of(parts, source):
         try:
             bounds = log.bounds(topic)
         except UnknownTopic:
             continue
-        base += epoch * EPOCH
+        base = ArchivePartition.of(0, epoch=epoch, is_replayed=is_replayed)
         wanted |= {base + number: after - 1 for number, (first, after) in bounds.items() if after > first}
     until = time.monotonic() + seconds
     while True:

@@ -16,12 +16,6 @@ from asof.log.protocol import Headers, Messages
 from asof.sql import archive as statements
 from asof.timing import DAY, EARLIEST, LATEST, Micros, micros
 
-REPLAYED = 500_000
-"""Added to the partition numbers of a source's replay topic, so that they differ from those of its own topic."""
-
-EPOCH = 1_000_000
-"""Added once for each time that a topic was deleted and made again, and the gap was accepted."""
-
 LETTERS_SCHEMA = pa.schema(
     [
         ("topic", pa.string()),

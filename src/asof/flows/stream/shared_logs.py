@@ -7,11 +7,12 @@ from contextlib import suppress
 
 from asof.definitions import LogSource, Project
 from asof.errors import AsofError
-from asof.flows.rows.archive import EPOCH, REPLAYED, replay_topic
+from asof.flows.rows.archive import replay_topic
 from asof.flows.stores import Parts
 from asof.log.protocol import SharedLog, UnknownTopic
 from asof.offline.protocol import Archive
 from asof.planning import Finding
+from asof.sql.partitions import ArchivePartition
 
 
 def kept_topics(parts: Parts, old: Mapping[str, str], *, project: str = "") -> set[str]:
@@ -34,7 +35,7 @@ def kept_topics(parts: Parts, old: Mapping[str, str], *, project: str = "") -> s
             # Its own topic is elsewhere. Letters that came back through the log left their offsets in the archive.
             if replay in old and source.name in known:
                 epochs = range(int(snapshot.facts.get("epochs", {}).get(source.name, 0)) + 1)
-                partitions = [epoch * EPOCH + REPLAYED for epoch in epochs]
+                partitions = [ArchivePartition.of(0, epoch=epoch, is_replayed=True) for epoch in epochs]
                 offsets = parts.offline.offsets(Archive(project, source.name), partitions)
                 kept |= {replay} if any(offset >= 0 for offset in offsets.values()) else set()
         elif source.topic in kept:

@@ -9,11 +9,11 @@ from typing import Any
 import numpy as np
 
 from asof.definitions import LogSource, Snapshot
-from asof.flows.rows.archive import EPOCH
 from asof.flows.stores import Parts
 from asof.flows.stream.topics import topics_of
 from asof.log.protocol import Log, UnknownTopic
 from asof.sql import archive as statements
+from asof.sql.partitions import ArchivePartition
 from asof.timing import MINUTE, SECOND, Micros, iso
 from asof.values.fit import event_micros
 
@@ -63,13 +63,19 @@ def _of_source(parts: Parts, snapshot: Snapshot, source: LogSource) -> list[dict
     epoch = int(snapshot.facts.get("epochs", {}).get(source.name, 0))
     gaps = snapshot.facts.get("gaps", {}).get(source.name, [])
     bounds: dict[int, tuple[Log, str, int, int, int]] = {}
-    for log, topic, extra in topics_of(parts, source):
+    for log, topic, is_replayed in topics_of(parts, source):
         try:
             found = log.bounds(topic)
         except UnknownTopic:
             continue
         for number, (first, after) in found.items():
-            bounds[epoch * EPOCH + extra + number] = (log, topic, number, first, after)
+            bounds[ArchivePartition.of(number, epoch=epoch, is_replayed=is_replayed)] = (
+                log,
+                topic,
+                number,
+                first,
+                after,
+            )
     archived = parts.offline.offsets(parts.archive_of(source), list(bounds))
     newest, rates, letters = _newest(parts, source, archived), _rates(parts, source), _letters(parts, source)
     now = parts.clock()

@@ -7,31 +7,22 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterable, Mapping, Sequence
-from concurrent.futures import Future
 from typing import Any, Protocol
 
-from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicCollection, TopicPartition
+from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicPartition
 
 from asof.errors import LogError
 from asof.log.kafka.cluster import Broker
 from asof.log.kafka.records import AT_ONCE, columns_of, numbers_in, of_partitions
 from asof.log.kafka.topic import Topic
+from asof.log.kafka.watch import TopicWatch
 from asof.log.protocol import (
-    LogUnreachable,
     Messages,
     OffsetOutOfRange,
     Partition,
     PartitionNotOwned,
     PartitionsCallback,
-    TopicReplaced,
-    UnknownTopic,
 )
-
-LOOK_EVERY_S = 1.0
-"""How often a member asks whether its topic is still the same one, and has grown."""
-
-SAME_S = 0.05
-"""How long the topic counts as the same after it was asked for: a client finds a new one of the same name later."""
 
 MANY = 2000
 GATHER_S = 0.01
@@ -74,7 +65,8 @@ class KafkaConsumer:
         lost: PartitionsCallback | None,
         session_timeout_s: float,
     ) -> None:
-        self._broker, self._offsets, self._topic, self._group = broker, offsets, topic, group
+        self._broker, self._offsets, self._group = broker, offsets, group
+        self._watch = TopicWatch(broker, topic, refresh=self._look_at_metadata)
         self._tell = {"assigned": assigned, "revoked": revoked, "lost": lost}
         self._session_timeout_s = session_timeout_s
         # Per partition the offset to be handed over next; None while `assigned` runs and has not set it.
@@ -85,9 +77,6 @@ class KafkaConsumer:
         # Per partition a place that is reached once what waits is handed over.
         self._ends: dict[int, int] = {}
         self._raised: BaseException | None = None
-        self._question: tuple[float, Future[Any]] | None = None
-        self._same_at = float("-inf")
-        self._silence: LogUnreachable | None = None
         self._has_to_rejoin = False
         self._consumer: Any = None
         self._join()
@@ -112,7 +101,7 @@ class KafkaConsumer:
             },
         )
         self._consumer.subscribe(
-            [self._topic.full_name], on_assign=self._on_assign, on_revoke=self._on_revoke, on_lost=self._on_lost
+            [self._watch.topic.full_name], on_assign=self._on_assign, on_revoke=self._on_revoke, on_lost=self._on_lost
         )
 
     # ---- reading
@@ -123,16 +112,16 @@ class KafkaConsumer:
             self._rejoin()
         deadline = time.monotonic() + timeout_s
         while True:
-            self._look_at_topic()
+            self._watch.look()
             self._fetch(max_messages, max(deadline - time.monotonic(), 0.0))
             messages = self._usable()
             self._raise_what_was_raised()
-            if len(messages) and self._is_same_topic():
+            if len(messages) and self._watch.is_same():
                 self._waiting = []
                 return self._handed_over(messages)
             if len(messages) or time.monotonic() >= deadline:
-                if self._silence is not None:
-                    raise self._silence
+                if self._watch.silence is not None:
+                    raise self._watch.silence
                 return Messages.empty()
 
     def _fetch(self, max_messages: int, timeout_s: float) -> None:
@@ -158,7 +147,7 @@ class KafkaConsumer:
                 if len(came) < wanted:
                     return
         except KafkaException as error:
-            raise self._broker.translated(error.args[0], f"read topic {self._topic.name!r}") from error
+            raise self._broker.translated(error.args[0], f"read topic {self._watch.topic.name!r}") from error
 
     def _keep(self, came: list[Any]) -> None:
         """Let records wait; what is no record is taken note of."""
@@ -187,11 +176,10 @@ class KafkaConsumer:
                 self._raised = self._raised or self._out_of_range(number)
         elif code in _TOPIC_GONE:
             # The next look tells whether it was made again.
-            self._same_at = float("-inf")
-            self._check_topic(self._ask_for_topic())
+            self._watch.check_now()
         elif code not in _PASSING:
             self._raised = self._raised or self._broker.translated(
-                event.error(), f"read topic {self._topic.name!r}", topic=self._topic.name
+                event.error(), f"read topic {self._watch.topic.name!r}", topic=self._watch.topic.name
             )
 
     def _reach_ends(self) -> None:
@@ -202,7 +190,7 @@ class KafkaConsumer:
 
     def _out_of_range(self, number: int) -> LogError:
         try:
-            first, after = self._offsets.bounds(self._topic.name)[number]
+            first, after = self._offsets.bounds(self._watch.topic.name)[number]
         except LogError as error:
             return error
         wanted = self._positions[number] or 0
@@ -220,59 +208,8 @@ class KafkaConsumer:
             raised, self._raised = self._raised, None
             raise raised
 
-    # ---- the topic itself
-
-    def _look_at_topic(self) -> None:
-        """Ask now and then whether the topic is still the same, without waiting for the answer."""
-        now = time.monotonic()
-        if self._question is not None and self._question[1].done():
-            asked_at, future = self._question
-            self._question = None
-            if self._check_topic(future):
-                self._same_at = max(self._same_at, asked_at)
-        elif self._question is None and now - self._same_at > LOOK_EVERY_S:
-            self._question = (now, self._ask_for_topic())
-
-    def _is_same_topic(self) -> bool:
-        """Whether what was read is of the known topic: a client goes over to a new one of the same name silently."""
-        now = time.monotonic()
-        if now - self._same_at > SAME_S:
-            if not self._check_topic(self._ask_for_topic()):
-                return False
-            self._same_at = now
-        return True
-
-    def _ask_for_topic(self) -> Future[Any]:
-        asked = TopicCollection([self._topic.full_name])
-        return self._broker.admin.describe_topics(asked, request_timeout=self._broker.timeout_s)[self._topic.full_name]
-
-    def _check_topic(self, future: Future[Any]) -> bool:
-        """Whether the answer says that the topic is the same; False where there is none.
-
-        Raises:
-            TopicReplaced: it was deleted, or made again.
-        """
-        try:
-            found = self._broker.ask(future, f"look at topic {self._topic.name!r}", topic=self._topic.name)
-        except LogUnreachable as error:
-            self._silence = error
-            return False
-        except LogError as error:
-            if isinstance(error, UnknownTopic):
-                raise TopicReplaced(self._topic.name, known=self._topic.id, found=None) from error
-            raise
-        self._silence = None
-        if str(found.topic_id) != self._topic.id:
-            raise TopicReplaced(self._topic.name, known=self._topic.id, found=str(found.topic_id))
-        if len(found.partitions) != self._topic.partitions:
-            # Makes the client look at the topic, and its group share the new partitions.
-            try:
-                self._consumer.list_topics(self._topic.full_name, timeout=self._broker.timeout_s)
-            except KafkaException as error:
-                self._silence = self._broker.unreachable(f"look at topic {self._topic.name!r}", error.args[0])
-                return False
-            self._topic = self._topic.grown(len(found.partitions))
-        return True
+    def _look_at_metadata(self, full_name: str) -> None:
+        self._consumer.list_topics(full_name, timeout=self._broker.timeout_s)
 
     # ---- places
 
@@ -290,7 +227,7 @@ class KafkaConsumer:
                 self._consumer.incremental_unassign(place)
                 self._consumer.incremental_assign(place)
             except KafkaException as error:
-                raise self._refused(error.args[0], [partition], f"seek in topic {self._topic.name!r}") from error
+                raise self._refused(error.args[0], [partition], f"seek in topic {self._watch.topic.name!r}") from error
 
     def position(self, partition: int) -> int:
         """See `Consumer.position`."""
@@ -307,11 +244,11 @@ class KafkaConsumer:
         """See `Consumer.commit`."""
         foreign = sorted(set(offsets) - set(self._positions))
         if foreign:
-            raise PartitionNotOwned(self._topic.name, foreign, self._group)
+            raise PartitionNotOwned(self._watch.topic.name, foreign, self._group)
         if not offsets:
             return
-        if self._silence is not None:
-            raise self._silence
+        if self._watch.silence is not None:
+            raise self._watch.silence
         doing = f"commit offsets of group {self._group!r}"
         try:
             places = [self._place(number, offset) for number, offset in offsets.items()]
@@ -324,12 +261,12 @@ class KafkaConsumer:
 
     def _refused(self, error: KafkaError, numbers: Sequence[int], doing: str) -> LogError:
         if error.code() in _NOT_OURS:
-            return PartitionNotOwned(self._topic.name, numbers, self._group)
+            return PartitionNotOwned(self._watch.topic.name, numbers, self._group)
         return self._broker.translated(error, doing)
 
     def committed(self) -> dict[int, int]:
         """See `Consumer.committed`."""
-        return self._offsets.committed_by(self._topic, self._group)
+        return self._offsets.committed_by(self._watch.topic, self._group)
 
     def close(self) -> None:
         """See `Consumer.close`."""
@@ -406,7 +343,7 @@ class KafkaConsumer:
         unset = [number for number, position in self._positions.items() if position is None]
         if unset:
             committed = self.committed()
-            bounds = self._offsets.bounds(self._topic.name)
+            bounds = self._offsets.bounds(self._watch.topic.name)
             for number in unset:
                 self._positions[number] = committed.get(number, bounds[number][0])
 
@@ -420,13 +357,13 @@ class KafkaConsumer:
 
     def _hold(self, number: int) -> None:
         if number not in self._positions:
-            raise PartitionNotOwned(self._topic.name, [number], self._group)
+            raise PartitionNotOwned(self._watch.topic.name, [number], self._group)
 
     def _place(self, number: int, offset: int) -> TopicPartition:
-        return TopicPartition(self._topic.full_name, number, offset)
+        return TopicPartition(self._watch.topic.full_name, number, offset)
 
     def _name_of(self, number: int) -> Partition:
-        return Partition(self._topic.name, number, self._topic.id)
+        return Partition(self._watch.topic.name, number, self._watch.topic.id)
 
     def _names(self, numbers: Iterable[int]) -> list[Partition]:
         return [self._name_of(number) for number in sorted(numbers)]

@@ -8,37 +8,31 @@ from __future__ import annotations
 
 import os
 import threading
-import time
 import weakref
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from itertools import count
 from typing import Any
 
 from confluent_kafka import (
     ConsumerGroupTopicPartitions,
-    IsolationLevel,
-    KafkaException,
-    TopicCollection,
     TopicPartition,
 )
-from confluent_kafka.admin import NewPartitions, NewTopic, OffsetSpec
+from confluent_kafka.admin import OffsetSpec
 
 from asof.errors import LogError
-from asof.log.kafka.cluster import Broker, is_kafka
+from asof.log.kafka.cluster import Broker
 from asof.log.kafka.consumer import KafkaConsumer
 from asof.log.kafka.owner import Owned, living_owners
 from asof.log.kafka.reader import OutOfRange, Readers
-from asof.log.kafka.topic import Topic
+from asof.log.kafka.topic import Topic, Topics
 from asof.log.kafka.writer import Batch, SharedWriter
 from asof.log.protocol import (
     Headers,
-    LogUnreachable,
     Messages,
     OffsetOutOfRange,
     OwnershipLost,
     Partition,
     PartitionsCallback,
-    UnknownTopic,
 )
 from asof.timing import Clock, Micros
 
@@ -76,9 +70,12 @@ class KafkaLog:
         servers = bootstrap_servers if isinstance(bootstrap_servers, str) else ",".join(bootstrap_servers)
         self.broker = Broker(servers, settings=settings or {}, timeout_s=timeout_s)
         self._clock = clock
-        self._prefix = topic_prefix
-        self._replication_factor = -1 if replication_factor is None else replication_factor
-        self._topic_settings = {"retention.ms": -1, "retention.bytes": -1, **(topic_settings or {})}
+        self._topics = Topics(
+            self.broker,
+            prefix=topic_prefix,
+            replication_factor=-1 if replication_factor is None else replication_factor,
+            settings={"retention.ms": -1, "retention.bytes": -1, **(topic_settings or {})},
+        )
         self._session_timeout_s = session_timeout_s
         self._turns = count(int.from_bytes(os.urandom(2), "little"))
         self._consumers: weakref.WeakSet[KafkaConsumer] = weakref.WeakSet()
@@ -87,8 +84,7 @@ class KafkaLog:
 
     def _begin_empty(self) -> None:
         self._lock = threading.RLock()
-        self._topics: dict[str, tuple[float, Topic]] = {}
-        self._nexts: dict[tuple[str, int], int] = {}
+        self._topics.begin_empty()
         self._owned: dict[str, Owned] = {}
         self._readers = Readers(self.broker)
         self._writer = SharedWriter(self.broker)
@@ -97,57 +93,19 @@ class KafkaLog:
 
     def create(self, topic: str, partitions: int = 1) -> None:
         """See `Log.create`."""
-        name = self._prefix + topic
-        config = {setting: str(value) for setting, value in self._topic_settings.items()}
-        new = NewTopic(name, partitions, self._replication_factor, config=config)
-        asked = self.broker.admin.create_topics([new], request_timeout=self.broker.timeout_s)[name]
-        try:
-            self.broker.ask(asked, f"create topic {topic!r}")
-        except LogError as error:
-            if not is_kafka(error, "TOPIC_ALREADY_EXISTS"):
-                raise
-        self._until(lambda: self._is_ready(topic), f"create topic {topic!r}")
-
-    def _is_ready(self, topic: str) -> bool:
-        """Whether every partition has someone to read and write it."""
-        try:
-            return bool(self.bounds(topic))
-        except (UnknownTopic, LogUnreachable):
-            return False
+        self._topics.create(topic, partitions)
 
     def delete(self, topic: str) -> None:
         """See `Log.delete`."""
-        name = self._prefix + topic
         with self._lock:
-            self._topics.pop(topic, None)
             owned = self._owned.pop(topic, None)
         if owned is not None:
             owned.close()
-        asked = self.broker.admin.delete_topics([name], request_timeout=self.broker.timeout_s)[name]
-        try:
-            self.broker.ask(asked, f"delete topic {topic!r}", topic=topic)
-        except UnknownTopic:
-            return
-        self._until(lambda: not self._exists(topic), f"delete topic {topic!r}")
-
-    def _exists(self, topic: str) -> bool:
-        try:
-            self.topic(topic)
-        except UnknownTopic:
-            return False
-        return True
+        self._topics.delete(topic)
 
     def topics(self) -> list[str]:
         """See `Log.topics`. Without Kafka's own, and without those that lack the prefix."""
-        try:
-            found = self.broker.admin.list_topics(timeout=self.broker.timeout_s).topics
-        except KafkaException as error:
-            raise self.broker.translated(error.args[0], "list topics") from error
-        return sorted(
-            name.removeprefix(self._prefix)
-            for name in found
-            if name.startswith(self._prefix) and not name.startswith("__")
-        )
+        return self._topics.names()
 
     def topic_id(self, topic: str) -> str:
         """See `Log.topic_id`. Kafka's UUID of the topic."""
@@ -159,76 +117,23 @@ class KafkaLog:
 
     def topic(self, name: str, *, max_age_s: float = 0.0) -> Topic:
         """The topic as Kafka describes it now, or did within the last `max_age_s`."""
-        with self._lock:
-            known = self._topics.get(name)
-        if known is not None and time.monotonic() - known[0] < max_age_s:
-            return known[1]
-        full_name = self._prefix + name
-        asked_at = time.monotonic()
-        asked = self.broker.admin.describe_topics(TopicCollection([full_name]), request_timeout=self.broker.timeout_s)[
-            full_name
-        ]
-        found = self.broker.ask(asked, f"look at topic {name!r}", topic=name)
-        topic = Topic(name, full_name, str(found.topic_id), len(found.partitions))
-        with self._lock:
-            self._topics[name] = (asked_at, topic)
-        return topic
-
-    def _until(self, reached: Callable[[], bool], doing: str) -> None:
-        deadline = time.monotonic() + self.broker.timeout_s
-        while not reached():
-            if time.monotonic() > deadline:
-                raise self.broker.unreachable(doing)
-            time.sleep(0.02)
+        return self._topics.find(name, max_age_s=max_age_s)
 
     # ---- records
 
     def bounds(self, topic: str) -> dict[int, tuple[int, int]]:
         """See `Log.bounds`. Records of transactions that are still open do not count yet."""
-        found = self.topic(topic)
-        return self._bounds(found, range(found.partitions))
-
-    def _bounds(self, topic: Topic, numbers: Iterable[int]) -> dict[int, tuple[int, int]]:
-        first, after = self._answered(
-            topic, dict.fromkeys(numbers, OffsetSpec.earliest()), dict.fromkeys(numbers, OffsetSpec.latest())
-        )
-        with self._lock:
-            self._nexts.update({(topic.id, number): offset for number, offset in after.items()})
-        return {number: (first[number], after[number]) for number in sorted(first)}
-
-    def _asked_offsets(self, topic: Topic, wanted: Mapping[int, OffsetSpec]) -> dict[TopicPartition, Any]:
-        places = {TopicPartition(topic.full_name, number): spec for number, spec in wanted.items()}
-        return self.broker.admin.list_offsets(
-            places, isolation_level=IsolationLevel.READ_COMMITTED, request_timeout=self.broker.timeout_s
-        )
-
-    def _answered(self, topic: Topic, *wanted: Mapping[int, OffsetSpec]) -> list[dict[int, int]]:
-        """The offsets of each group: asked for at once, and again where the leader is only just settling."""
-        doing = f"look at the offsets of topic {topic.name!r}"
-        asked = [self._asked_offsets(topic, each) for each in wanted]
-        answers = []
-        for specs, futures in zip(wanted, asked, strict=True):
-            found = {}
-            for place, future in futures.items():
-                first = iter([future])
-
-                def ask(first: Iterator[Any] = first, number: int = place.partition, specs: Any = specs) -> Any:
-                    again = next(first, None)
-                    return again or next(iter(self._asked_offsets(topic, {number: specs[number]}).values()))
-
-                found[place.partition] = self.broker.ask_again(ask, doing, topic=topic.name).offset
-            answers.append(found)
-        return answers
+        return self._topics.all_bounds(topic)
 
     def offsets_at(self, topic: str, moment_us: Micros) -> dict[int, int]:
         """See `Log.offsets_at`."""
         found = self.topic(topic)
         # A record's time has milliseconds: the first one that is not before the moment.
         spec = OffsetSpec.for_timestamp(-(-moment_us // 1000))
-        (offsets,) = self._answered(found, dict.fromkeys(range(found.partitions), spec))
+        (offsets,) = self._topics.offsets(found, dict.fromkeys(range(found.partitions), spec))
         if all(offset >= 0 for offset in offsets.values()):
             return offsets
-        bounds = self._bounds(found, offsets)
+        bounds = self._topics.bounds(found, offsets)
         return {number: offset if offset >= 0 else bounds[number][1] for number, offset in offsets.items()}
 
     def send(
@@ -281,8 +186,8 @@ class KafkaLog:
                 raise
         # Committed records are shown a moment after the answer; the sender reads its own at once.
         last = max(offset for _, offset in places)
-        self._until(
-            lambda: self._bounds(topic, [owned.number])[owned.number][1] > last, f"send to topic {topic.name!r}"
+        self._topics.until(
+            lambda: self._topics.bounds(topic, [owned.number])[owned.number][1] > last, f"send to topic {topic.name!r}"
         )
         return places
 
@@ -291,16 +196,16 @@ class KafkaLog:
     ) -> Messages:
         """See `Log.read`."""
         found = self.topic(topic, max_age_s=KNOWN_S)
-        known = self._nexts.get((found.id, partition), -1)
+        known = self._topics.next_of(found, partition)
         if stop is None or stop > known or start > known:
-            first, after = self._bounds(found, [partition])[partition]
+            first, after = self._topics.bounds(found, [partition])[partition]
             if not first <= start <= after:
                 raise OffsetOutOfRange(Partition(topic, partition, found.id), wanted=start, first=first, next=after)
             stop = after if stop is None else min(stop, after)
         try:
             return self._readers.read(found.id, found.full_name, partition, start, stop=stop, max_messages=max_messages)
         except OutOfRange:
-            first, after = self._bounds(found, [partition])[partition]
+            first, after = self._topics.bounds(found, [partition])[partition]
             raise OffsetOutOfRange(
                 Partition(topic, partition, found.id), wanted=start, first=first, next=after
             ) from None
@@ -360,7 +265,7 @@ class KafkaLog:
                     if owned is not None:
                         self._owned[topic] = owned
                         return number
-                found = self._grown(found)
+                found = self._topics.grown(found)
 
     def _claimed(self, topic: Topic, number: int) -> Owned | None:
         owned = Owned(self.broker, topic, number, session_timeout_s=self._session_timeout_s or OWNER_TIMEOUT_S)
@@ -374,23 +279,6 @@ class KafkaLog:
         owned.close()
         return None
 
-    def _grown(self, topic: Topic) -> Topic:
-        """The topic with one more partition; another process may have added it just now."""
-        wanted = topic.partitions + 1
-        asked = self.broker.admin.create_partitions(
-            [NewPartitions(topic.full_name, wanted)], request_timeout=self.broker.timeout_s
-        )[topic.full_name]
-        try:
-            self.broker.ask(asked, f"add a partition to topic {topic.name!r}", topic=topic.name)
-        except LogError as error:
-            if not is_kafka(error, "INVALID_PARTITIONS"):
-                raise
-        self._until(
-            lambda: self.partitions(topic.name) >= wanted and self._is_ready(topic.name),
-            f"add a partition to topic {topic.name!r}",
-        )
-        return self.topic(topic.name)
-
     # ---- upkeep
 
     def retain(self, topic: str, *, max_age_us: Micros | None = None, max_bytes: int | None = None) -> None:
@@ -399,7 +287,7 @@ class KafkaLog:
         By size it reads each partition to weigh it.
         """
         found = self.topic(topic)
-        bounds = self._bounds(found, range(found.partitions))
+        bounds = self._topics.bounds(found, range(found.partitions))
         before = {number: first for number, (first, _) in bounds.items()}
         if max_age_us is not None:
             for number, offset in self.offsets_at(topic, self._clock() - max_age_us).items():

@@ -1,8 +1,19 @@
-"""A topic of a Kafka cluster: its names, its id and how many partitions it has."""
+"""Topics of a Kafka cluster: made, deleted, described, and where their partitions begin and end."""
 
 from __future__ import annotations
 
+import threading
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
+from typing import Any
+
+from confluent_kafka import IsolationLevel, KafkaException, TopicCollection, TopicPartition
+from confluent_kafka.admin import NewPartitions, NewTopic, OffsetSpec
+
+from asof.errors import LogError
+from asof.log.kafka.cluster import Broker, is_kafka
+from asof.log.protocol import LogUnreachable, UnknownTopic
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,3 +34,163 @@ class Topic:
     def grown(self, partitions: int) -> Topic:
         """The same with more partitions."""
         return replace(self, partitions=partitions)
+
+
+class Topics:
+    """The topics with this log's prefix, and what is known of them.
+
+    Args:
+        prefix: put before each topic's name in Kafka.
+        replication_factor: of topics that are made; -1: the broker's default.
+        settings: Kafka's own, of topics that are made.
+    """
+
+    def __init__(self, broker: Broker, *, prefix: str, replication_factor: int, settings: Mapping[str, Any]) -> None:
+        self._broker, self._prefix = broker, prefix
+        self._replication_factor, self._topic_settings = replication_factor, settings
+        self.begin_empty()
+
+    def next_of(self, topic: Topic, partition: int) -> int:
+        """The next offset to be written, as far as is known; -1 where nothing is."""
+        return self._nexts.get((topic.id, partition), -1)
+
+    def begin_empty(self) -> None:
+        """Know nothing of any topic: at first, and in a forked child."""
+        self._lock = threading.RLock()
+        self._known: dict[str, tuple[float, Topic]] = {}
+        self._nexts: dict[tuple[str, int], int] = {}
+
+    def create(self, topic: str, partitions: int = 1) -> None:
+        """See `Log.create`."""
+        name = self._prefix + topic
+        config = {setting: str(value) for setting, value in self._topic_settings.items()}
+        new = NewTopic(name, partitions, self._replication_factor, config=config)
+        asked = self._broker.admin.create_topics([new], request_timeout=self._broker.timeout_s)[name]
+        try:
+            self._broker.ask(asked, f"create topic {topic!r}")
+        except LogError as error:
+            if not is_kafka(error, "TOPIC_ALREADY_EXISTS"):
+                raise
+        self.until(lambda: self._is_ready(topic), f"create topic {topic!r}")
+
+    def _is_ready(self, topic: str) -> bool:
+        """Whether every partition has someone to read and write it."""
+        try:
+            return bool(self.all_bounds(topic))
+        except (UnknownTopic, LogUnreachable):
+            return False
+
+    def delete(self, topic: str) -> None:
+        """See `Log.delete`."""
+        name = self._prefix + topic
+        with self._lock:
+            self._known.pop(topic, None)
+        asked = self._broker.admin.delete_topics([name], request_timeout=self._broker.timeout_s)[name]
+        try:
+            self._broker.ask(asked, f"delete topic {topic!r}", topic=topic)
+        except UnknownTopic:
+            return
+        self.until(lambda: not self._exists(topic), f"delete topic {topic!r}")
+
+    def _exists(self, topic: str) -> bool:
+        try:
+            self.find(topic)
+        except UnknownTopic:
+            return False
+        return True
+
+    def names(self) -> list[str]:
+        """See `Log.topics`. Without Kafka's own, and without those that lack the prefix."""
+        try:
+            found = self._broker.admin.list_topics(timeout=self._broker.timeout_s).topics
+        except KafkaException as error:
+            raise self._broker.translated(error.args[0], "list topics") from error
+        return sorted(
+            name.removeprefix(self._prefix)
+            for name in found
+            if name.startswith(self._prefix) and not name.startswith("__")
+        )
+
+    def find(self, name: str, *, max_age_s: float = 0.0) -> Topic:
+        """The topic as Kafka describes it now, or did within the last `max_age_s`."""
+        with self._lock:
+            known = self._known.get(name)
+        if known is not None and time.monotonic() - known[0] < max_age_s:
+            return known[1]
+        full_name = self._prefix + name
+        asked_at = time.monotonic()
+        asked = self._broker.admin.describe_topics(
+            TopicCollection([full_name]), request_timeout=self._broker.timeout_s
+        )[full_name]
+        found = self._broker.ask(asked, f"look at topic {name!r}", topic=name)
+        topic = Topic(name, full_name, str(found.topic_id), len(found.partitions))
+        with self._lock:
+            self._known[name] = (asked_at, topic)
+        return topic
+
+    def until(self, reached: Callable[[], bool], doing: str) -> None:
+        """Wait until something that was done can be seen.
+
+        Raises:
+            LogUnreachable: it could not within the time of a call.
+        """
+        deadline = time.monotonic() + self._broker.timeout_s
+        while not reached():
+            if time.monotonic() > deadline:
+                raise self._broker.unreachable(doing)
+            time.sleep(0.02)
+
+    def all_bounds(self, topic: str) -> dict[int, tuple[int, int]]:
+        """See `Log.bounds`. Records of transactions that are still open do not count yet."""
+        found = self.find(topic)
+        return self.bounds(found, range(found.partitions))
+
+    def bounds(self, topic: Topic, numbers: Iterable[int]) -> dict[int, tuple[int, int]]:
+        """The same of some partitions of a topic that was looked at."""
+        first, after = self.offsets(
+            topic, dict.fromkeys(numbers, OffsetSpec.earliest()), dict.fromkeys(numbers, OffsetSpec.latest())
+        )
+        with self._lock:
+            self._nexts.update({(topic.id, number): offset for number, offset in after.items()})
+        return {number: (first[number], after[number]) for number in sorted(first)}
+
+    def _asked_offsets(self, topic: Topic, wanted: Mapping[int, OffsetSpec]) -> dict[TopicPartition, Any]:
+        places = {TopicPartition(topic.full_name, number): spec for number, spec in wanted.items()}
+        return self._broker.admin.list_offsets(
+            places, isolation_level=IsolationLevel.READ_COMMITTED, request_timeout=self._broker.timeout_s
+        )
+
+    def offsets(self, topic: Topic, *wanted: Mapping[int, OffsetSpec]) -> list[dict[int, int]]:
+        """The offsets of each group: asked for at once, and again where the leader is only just settling."""
+        doing = f"look at the offsets of topic {topic.name!r}"
+        asked = [self._asked_offsets(topic, each) for each in wanted]
+        answers = []
+        for specs, futures in zip(wanted, asked, strict=True):
+            found = {}
+            for place, future in futures.items():
+                first = iter([future])
+
+                def ask(first: Iterator[Any] = first, number: int = place.partition, specs: Any = specs) -> Any:
+                    again = next(first, None)
+                    return again or next(iter(self._asked_offsets(topic, {number: specs[number]}).values()))
+
+                found[place.partition] = self._broker.ask_again(ask, doing, topic=topic.name).offset
+            answers.append(found)
+        return answers
+
+    def grown(self, topic: Topic) -> Topic:
+        """The topic with one more partition; another process may have added it just now."""
+        wanted = topic.partitions + 1
+        asked = self._broker.admin.create_partitions(
+            [NewPartitions(topic.full_name, wanted)], request_timeout=self._broker.timeout_s
+        )[topic.full_name]
+        try:
+            self._broker.ask(asked, f"add a partition to topic {topic.name!r}", topic=topic.name)
+        except LogError as error:
+            if not is_kafka(error, "INVALID_PARTITIONS"):
+                raise
+        self.until(
+            lambda: self.find(topic.name).partitions >= wanted and self._is_ready(topic.name),
+            f"add a partition to topic {topic.name!r}",
+        )
+        return self.find(topic.name)

@@ -39,6 +39,8 @@ class DeltaArchives:
         root: a folder; made where it is missing.
     """
 
+    keeps_nul = True
+
     def __init__(self, root: Path | str) -> None:
         self.root = Path(root)
 

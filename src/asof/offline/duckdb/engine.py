@@ -21,10 +21,12 @@ from asof.errors import AsofError, EntityFrameError, Interrupted, SourceError, S
 from asof.offline.delta.archives import DeltaArchives
 from asof.selection import FeatureOut
 from asof.sources.protocol import Batches, Files, Input, Need, Relation
-from asof.sql.duckdb.dialect import quote, text, type_name
-from asof.sql.query import PointInTime, columns_of, compile_program, range_spine, reach_of
+from asof.sql.duckdb.dialect import DUCKDB, type_name
+from asof.sql.duckdb.point_in_time import compile_program, range_spine
+from asof.sql.duckdb.view_rows import compile_rows
+from asof.sql.query import WANTED, PointInTime, RowsOfKeys, ViewRows, columns_of, reach_of
+from asof.sql.quoting import quote, text
 from asof.sql.source_rows import ROW, Arrival, SpineTable, Table
-from asof.sql.view_rows import WANTED, RowsOfKeys, ViewRows
 from asof.timing import Micros
 
 Spine: TypeAlias = pa.Table | Files | str
@@ -51,8 +53,8 @@ class DuckDBEngine:
             by default below the system's own.
     """
 
-    dialect = batch_dialect = "duckdb"
-    keeps_nul = True
+    dialect = DUCKDB
+    batch_dialect = DUCKDB.forms
 
     def __init__(self, *, memory_limit: str = "", threads: int = 0, temp_directory: str = "") -> None:
         # Nothing may be fetched from the internet behind the user's back.
@@ -181,7 +183,7 @@ class ViewRowsResult:
     def schema(self) -> pa.Schema:
         with _wrapping_rows(self._query), _session(self._engine) as cursor:
             tables = _prepare(cursor, self._query, self._inputs, describe_only=True)
-            return _schema(cursor, self._query.select(tables))
+            return _schema(cursor, compile_rows(self._query, tables))
 
     def reader(self, batch_rows: int = 100_000) -> pa.RecordBatchReader:
         parts = self._schema_and_batches(batch_rows)
@@ -191,7 +193,7 @@ class ViewRowsResult:
         """The schema, then the batches: what runs the query knows both, so the source is prepared once."""
         with _wrapping_rows(self._query), _session(self._engine) as cursor:
             tables = _prepare(cursor, self._query, self._inputs)
-            reader = cursor.sql(self._query.select(tables)).to_arrow_reader(batch_rows)
+            reader = cursor.sql(compile_rows(self._query, tables)).to_arrow_reader(batch_rows)
             yield reader.schema
             yield from reader
 
@@ -470,7 +472,7 @@ def _source_table(
     else:
         arrival = "row" if isinstance(given, Files) else "columns"
     del sql_types[ROW]
-    return Table(relation, sql_types, dtypes, arrival)
+    return Table(relation, sql_types, dtypes, arrival, DUCKDB)
 
 
 def _need(
@@ -568,7 +570,7 @@ def _measure_spine(cursor: duckdb.DuckDBPyConnection, time: str) -> SpineTable:
     if time not in sql_types:
         raise EntityFrameError(f"the entity frame has no column {time!r}", hint=f"it has {list(sql_types)}")
     spine = SpineTable(SPINE, sql_types, time)
-    moment = spine.moment()
+    moment = spine.moment(DUCKDB)
     found = cursor.execute(f"SELECT min({moment}), max({moment}), count(*) FROM {SPINE}").fetchone()
     assert found is not None
     return replace(spine, first=found[0], last=found[1], rows=found[2])

@@ -25,7 +25,7 @@ from asof.offline.postgres.arrow import columns_sql, stored_as, travelling
 from asof.offline.postgres.session import Session, text
 from asof.offline.protocol import Archive
 from asof.sources.protocol import Relation
-from asof.sql.duckdb.dialect import quote
+from asof.sql.quoting import quote
 
 _LONGEST = 63
 """Bytes of a name; Postgres cuts the rest off without a word."""
@@ -58,6 +58,8 @@ class PostgresArchives:
     Args:
         schema: made when the first archive is.
     """
+
+    keeps_nul = False
 
     def __init__(self, database: Postgres, schema: str) -> None:
         self.database = database

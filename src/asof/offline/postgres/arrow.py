@@ -10,7 +10,7 @@ import pyarrow.compute as pc
 
 from asof.dtypes import DType, from_arrow
 from asof.errors import StorageError
-from asof.sql.duckdb.dialect import quote
+from asof.sql.quoting import quote
 from asof.values.fit import event_micros
 
 SQL_TYPES = {

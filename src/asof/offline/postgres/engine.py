@@ -16,18 +16,20 @@ from asof.connections.duckdb import Evaluator
 from asof.connections.postgres.database import Postgres
 from asof.definitions import Source
 from asof.errors import EntityFrameError, StorageError
+from asof.expressions.dialects import DUCKDB
 from asof.offline.postgres.archives import PostgresArchives
 from asof.offline.postgres.arrow import dtype_of, plain_field, sql_type_of, stored_as, travelling
 from asof.offline.postgres.session import Given, Session, aliased, relation_in, rows_of, session
 from asof.selection import FeatureOut
 from asof.sources.protocol import Files, Input
-from asof.sql.duckdb.dialect import quote
 from asof.sql.postgres import dialect as words
+from asof.sql.postgres.dialect import POSTGRES
 from asof.sql.postgres.latest import AT, US, N
 from asof.sql.postgres.point_in_time import TIED, Answer, Statements, compile_statements, near_keys, range_spine
-from asof.sql.query import PointInTime, columns_of
+from asof.sql.postgres.view_rows import compile_rows
+from asof.sql.query import WANTED, PointInTime, ViewRows, columns_of
+from asof.sql.quoting import quote
 from asof.sql.source_rows import Arrival, SpineTable, Table
-from asof.sql.view_rows import WANTED, ViewRows
 from asof.values.fit import event_micros
 
 Spine: TypeAlias = pa.Table | Files | str
@@ -50,9 +52,8 @@ class PostgresEngine:
         settings: of the server, for each read.
     """
 
-    dialect = "postgres"
-    batch_dialect = "duckdb"
-    keeps_nul = False
+    dialect = POSTGRES
+    batch_dialect = DUCKDB
 
     def __init__(self, database: Postgres, settings: Mapping[str, str]) -> None:
         self.database = database
@@ -188,7 +189,7 @@ class ViewRowsResult:
     def text(self) -> str:
         """The SQL that a read would run now."""
         with self._session() as opened:
-            return self._query.select(self._tables(opened, describe_only=True))
+            return compile_rows(self._query, self._tables(opened, describe_only=True))
 
     def reader(self, batch_rows: int = 100_000) -> pa.RecordBatchReader:
         parts = self._schema_and_batches(batch_rows)
@@ -199,7 +200,7 @@ class ViewRowsResult:
             tables = self._tables(opened)
             schema = self._shape(tables)
             yield schema
-            _, batches = opened.stream(self._query.select(tables))
+            _, batches = opened.stream(compile_rows(self._query, tables))
             for batch in _cut(batches, batch_rows):
                 yield _as(batch, schema)
 
@@ -466,7 +467,7 @@ def _source_table(
         arrival = "log"
     else:
         arrival = "row" if isinstance(given, Files) else "columns"
-    return Table(term, sql_types, dtypes, arrival, "postgres", opened.indexes(term))
+    return Table(term, sql_types, dtypes, arrival, POSTGRES, opened.indexes(term))
 
 
 def _sql_types(schema: pa.Schema) -> dict[str, str]:

@@ -17,7 +17,7 @@ from asof.connections.postgres.errors import is_driver_error, own_words, sqlstat
 from asof.errors import AsofError, EntityFrameError, Interrupted, SourceError
 from asof.offline.postgres.arrow import columns_sql, plain_column, plain_field, sql_type_of, travelling
 from asof.sources.protocol import Batches, Files, Input, Need, Relation
-from asof.sql.duckdb.dialect import quote
+from asof.sql.quoting import quote
 from asof.sql.source_rows import ROW
 
 _INDEXES = """

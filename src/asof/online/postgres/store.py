@@ -5,19 +5,18 @@ What `write` has answered is durable as far as the server's own commits are (`sy
 
 from __future__ import annotations
 
-import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any, TypeVar
 from weakref import WeakKeyDictionary
 
-import numpy as np
 import psycopg
 
 from asof.connections.postgres.database import Postgres, only_row
 from asof.connections.postgres.schema import lock, migrate, schema_of
 from asof.errors import StorageError
 from asof.online.postgres import statements
+from asof.online.postgres.pieces import ROWS_PER_STATEMENT, Piece, fresh_tokens, pieces_of
 from asof.online.postgres.statements import ByteaArray, Int8Array
 from asof.online.protocol import (
     NO_ROW,
@@ -34,9 +33,6 @@ from asof.online.protocol import (
 from asof.timing import Micros
 
 WHAT = "online store"
-ROWS_PER_STATEMENT = 5_000
-BYTES_PER_STATEMENT = 16 << 20
-"""A statement ends at whichever comes first, so that others get their turn at the rows."""
 
 T = TypeVar("T")
 
@@ -119,8 +115,8 @@ class PostgresOnlineStore:
         check_write(table, keys, values, condition, expires_at)
         expiry = statements.expiries(expires_at, len(keys))
         kept = [False] * len(keys)
-        for places in _pieces(keys, values):
-            piece = _Piece([keys[at] for at in places], [values[at] for at in places], [expiry[at] for at in places])
+        for places in pieces_of(keys, values):
+            piece = Piece([keys[at] for at in places], [values[at] for at in places], [expiry[at] for at in places])
             if isinstance(condition, Newest):
                 versions = [condition.versions[at] for at in places]
                 keep = partial(self._keep_newest, piece=piece, versions=versions)
@@ -263,14 +259,14 @@ class PostgresOnlineStore:
     # One piece of a write
 
     def _keep_newest(
-        self, db: psycopg.Connection[Any], id: int, *, piece: _Piece, versions: Sequence[bytes]
+        self, db: psycopg.Connection[Any], id: int, *, piece: Piece, versions: Sequence[bytes]
     ) -> set[bytes]:
         query = self._for(statements.KEEP_NEWEST, id)
         columns = (piece.key_array, ByteaArray.of(versions), piece.expiry_array, piece.value_array)
         return {key for (key,) in db.cursor(binary=True).execute(query, columns)}
 
     def _keep_unchanged(
-        self, db: psycopg.Connection[Any], id: int, *, piece: _Piece, tokens: Sequence[int], within: str
+        self, db: psycopg.Connection[Any], id: int, *, piece: Piece, tokens: Sequence[int], within: str
     ) -> set[bytes]:
         self._refuse_replaced(db, within)
         new = [at for at, token in enumerate(tokens) if token == NO_ROW]
@@ -280,7 +276,7 @@ class PostgresOnlineStore:
             if not places:
                 continue
             part = piece if len(places) == len(tokens) else piece.take(places)
-            columns = [part.key_array, Int8Array.of(_fresh_tokens(len(places))), part.expiry_array, part.value_array]
+            columns = [part.key_array, Int8Array.of(fresh_tokens(len(places))), part.expiry_array, part.value_array]
             if text is statements.KEEP_UNCHANGED:
                 columns.append(Int8Array.of([tokens[at] for at in places]))
             kept.update(key for (key,) in db.cursor(binary=True).execute(self._for(text, id), columns))
@@ -362,59 +358,3 @@ class PostgresOnlineStore:
                     return absent
                 self._ids.clear()
         return absent
-
-
-class _Piece:
-    """Rows of one statement, in the order of their keys, each key once."""
-
-    def __init__(self, keys: list[bytes], values: list[bytes], expiry: list[int]) -> None:
-        self.keys, self.values, self.expiry = keys, values, expiry
-
-    @property
-    def key_array(self) -> ByteaArray:
-        return ByteaArray.of(self.keys)
-
-    @property
-    def value_array(self) -> ByteaArray:
-        return ByteaArray.of(self.values)
-
-    @property
-    def expiry_array(self) -> Int8Array:
-        return Int8Array.of(self.expiry)
-
-    def take(self, places: Sequence[int]) -> _Piece:
-        return _Piece(
-            [self.keys[at] for at in places], [self.values[at] for at in places], [self.expiry[at] for at in places]
-        )
-
-
-def _pieces(keys: Sequence[bytes], values: Sequence[bytes]) -> Iterator[list[int]]:
-    """The rows' places, in pieces for one statement each, in the order of keys: so no two writers block one another.
-
-    A key that comes again is in a later piece, which meets what the earlier one has kept.
-    """
-    rounds: list[list[int]] = [list(range(len(keys)))]
-    if len(set(keys)) < len(keys):
-        seen: dict[bytes, int] = {}
-        rounds = []
-        for at, key in enumerate(keys):
-            turn = seen[key] = seen.get(key, -1) + 1
-            if turn == len(rounds):
-                rounds.append([])
-            rounds[turn].append(at)
-    for places in rounds:
-        places.sort(key=keys.__getitem__)
-        start, size = 0, 0
-        for end, at in enumerate(places):
-            if end > start and (end - start >= ROWS_PER_STATEMENT or size + len(values[at]) > BYTES_PER_STATEMENT):
-                yield places[start:end]
-                start, size = end, 0
-            size += len(values[at])
-        if start < len(places):
-            yield places[start:]
-
-
-def _fresh_tokens(n: int) -> list[int]:
-    """Tokens that no key ever had: of 63 random bits, so that not even a fail-over to an older state repeats one."""
-    words = np.frombuffer(os.urandom(8 * n), dtype=np.int64) & np.int64(2**63 - 1)
-    return np.where(words == NO_ROW, 1, words).tolist()

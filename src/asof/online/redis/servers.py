@@ -9,16 +9,13 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
 from typing import Any, TypeVar
-
-from redis.exceptions import RedisError
-from redis.sentinel import MasterNotFoundError, Sentinel, SlaveNotFoundError
 
 from asof.errors import StorageError
 from asof.online.redis.connection import Connection, Lost, Refused, ReplyError
 from asof.online.redis.errors import failure, too_old
 from asof.online.redis.keys import ANCHORS, SLOTS, anchors, slot_of
+from asof.online.redis.masters import Range, locate
 from asof.online.redis.settings import SECTION, Address, Settings
 
 T = TypeVar("T")
@@ -34,16 +31,6 @@ PASSING = (
 
 _PAUSES_S = (0.0, 0.02, 0.05, 0.1, 0.2)
 """Before each further attempt; the last one counts for all later ones."""
-
-
-@dataclass(frozen=True)
-class Range:
-    """Slots that one master has, and its replicas."""
-
-    first: int
-    last: int
-    master: Address
-    replicas: tuple[Address, ...] = ()
 
 
 class Connections:
@@ -99,7 +86,7 @@ class Servers:
             with self._locating:
                 known = self._ranges
                 if known is None:
-                    known = self._locate()
+                    known = locate(self.settings, before=self._before)
                     by_slot = [known[0]] * SLOTS
                     for each in known if len(known) > 1 else ():
                         by_slot[each.first : each.last + 1] = [each] * (each.last + 1 - each.first)
@@ -132,69 +119,6 @@ class Servers:
     def forget_places(self) -> None:
         """Locate the masters anew before the next call."""
         self._ranges = None
-
-    def _locate(self) -> list[Range]:
-        if self.settings.kind == "sentinel":
-            return self._ask_sentinels()
-        if self.settings.kind == "cluster":
-            return self._ask_nodes()
-        return [Range(0, SLOTS - 1, self.settings.addresses[0])]
-
-    def _ask_sentinels(self) -> list[Range]:
-        settings = self.settings
-        limits: dict[str, Any] = {
-            "socket_timeout": settings.connect_timeout_s, "socket_connect_timeout": settings.connect_timeout_s,
-            "username": settings.sentinel_username or None, "password": settings.sentinel_password or None,
-        }  # fmt: skip
-        if settings.tls:
-            limits |= {
-                "ssl": True, "ssl_ca_certs": settings.tls_ca or None, "ssl_certfile": settings.tls_cert or None,
-                "ssl_keyfile": settings.tls_key or None,
-                "ssl_cert_reqs": "required" if settings.tls_verify else "none",
-                "ssl_check_hostname": settings.tls_verify,
-            }  # fmt: skip
-        sentinel = Sentinel(list(settings.addresses), sentinel_kwargs=limits)
-        try:
-            master = sentinel.discover_master(settings.sentinel_master)
-            replicas: list[Address] = []
-            if settings.replica_reads:
-                try:
-                    replicas = sentinel.discover_slaves(settings.sentinel_master)
-                except SlaveNotFoundError:
-                    pass
-        except (MasterNotFoundError, RedisError, OSError) as error:
-            raise Lost(settings.addresses[0], error, when="sentinels") from error
-        finally:
-            for each in sentinel.sentinels:
-                each.close()
-        return [Range(0, SLOTS - 1, (str(master[0]), int(master[1])), tuple((str(h), int(p)) for h, p in replicas))]
-
-    def _ask_nodes(self) -> list[Range]:
-        """The slots as the first node tells them that answers; those known before are asked, too.
-
-        In another order each time: a node that is cut off from the others goes on naming the masters of before.
-        """
-        known = list(dict.fromkeys(each.master for each in self._before))
-        random.shuffle(known)
-        last: Exception | None = None
-        for address in dict.fromkeys([*known, *self.settings.addresses]):
-            try:
-                connection = Connection(address, self.settings)
-            except Lost as error:
-                last = error
-                continue
-            try:
-                slots = connection.ask("CLUSTER", "SLOTS")
-            except Lost as error:
-                last = error
-                continue
-            finally:
-                connection.close()
-            if slots:
-                return [_range(each, address[0]) for each in slots]
-            last = Refused(address, "CLUSTERDOWN the cluster has no slots")
-        assert last is not None
-        raise last
 
     # Connections
 
@@ -396,16 +320,6 @@ class Servers:
         return error.code in PASSING
 
 
-def _range(entry: list[Any], asked: str) -> Range:
-    first, last, master, *replicas = entry
-    return Range(int(first), int(last), _address(master, asked), tuple(_address(each, asked) for each in replicas))
-
-
-def _address(node: list[Any], asked: str) -> Address:
-    host = node[0].decode() if node[0] else asked  # a node that does not know its own name is the one that was asked
-    return (host, int(node[1]))
-
-
 def refused(address: Address, reply: Any) -> Any:
     """The reply, unless it is a refusal.
 
@@ -417,4 +331,4 @@ def refused(address: Address, reply: Any) -> Any:
     return reply
 
 
-__all__ = ["ANCHORS", "Range", "Servers", "refused"]
+__all__ = ["ANCHORS", "Servers", "refused"]

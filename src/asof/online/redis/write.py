@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
 from asof.online.protocol import NO_ROW, Newest, Table, Unchanged
-from asof.online.redis.connection import Argument
+from asof.online.redis.connection import Argument, pack_command
 from asof.online.redis.rows import TOKEN_BYTES, VERSION_BYTES
 from asof.online.redis.scripts import NEWEST, UNCHANGED, UNCHANGED_SMALL, Script
 
@@ -108,4 +108,6 @@ def _tokens(all_of_them: bytes, places: Sequence[int]) -> bytes:
     return b"".join([all_of_them[i * TOKEN_BYTES : (i + 1) * TOKEN_BYTES] for i in places])
 
 
-__all__ = ["Write"]
+def packed_call(write: Write, keys: list[bytes], field: bytes, kind: bytes, places: Sequence[int]) -> bytes:
+    """The call of a write's script about some of its rows."""
+    return pack_command(("EVALSHA", write.script.hash, len(keys), *keys, field, kind, *write.arguments(places)))

@@ -10,14 +10,13 @@ from __future__ import annotations
 
 import os
 import sqlite3
-from collections.abc import Callable, Iterator, Sequence
-from functools import lru_cache, partial
+from collections.abc import Callable, Sequence
+from functools import partial
 from itertools import repeat
 from typing import Any, TypeVar
 
 from asof.errors import StorageError
 from asof.online.protocol import (
-    NO_ROW,
     Condition,
     Facts,
     Lookup,
@@ -28,25 +27,22 @@ from asof.online.protocol import (
     check_write,
 )
 from asof.online.sqlite.file import FORMAT, SqliteFile
+from asof.online.sqlite.rows import (
+    KEYS_PER_STATEMENT,
+    ROWS,
+    ROWS_PER_TRANSACTION,
+    SIZES,
+    Version,
+    expired_keys,
+    keep_newest,
+    keep_unchanged,
+    pieces_of,
+    select_rows,
+    split_rows,
+)
 from asof.timing import Micros
 
-ROWS_PER_TRANSACTION = 5_000
-BYTES_PER_TRANSACTION = 16 << 20
-"""A transaction ends at whichever comes first, so that other writers get their turn."""
-KEYS_PER_STATEMENT = 512
-
-# `value` comes last: what looks only at the other columns then reads no overflow pages.
-_ROWS = """CREATE TABLE rows_{id} (
-    key BLOB NOT NULL PRIMARY KEY, version NOT NULL, expires_at INTEGER, value BLOB NOT NULL
-) WITHOUT ROWID"""
-_KEEP = """INSERT INTO rows_{id} (key, version, expires_at, value) VALUES (?, ?, ?, ?)
-ON CONFLICT (key) DO UPDATE SET version = excluded.version, expires_at = excluded.expires_at, value = excluded.value"""
-_KEEP_NEWEST = _KEEP + " WHERE excluded.version >= version"
-_KEEP_NEW = "INSERT INTO rows_{id} (key, version, expires_at, value) VALUES (?, ?, ?, ?) ON CONFLICT (key) DO NOTHING"
-_KEEP_UNCHANGED = "UPDATE rows_{id} SET version = ?, expires_at = ?, value = ? WHERE key = ? AND version = ?"
-
 T = TypeVar("T")
-Version = bytes | int
 
 
 class SqliteOnlineStore:
@@ -81,7 +77,7 @@ class SqliteOnlineStore:
                 id = db.execute(
                     "INSERT INTO tables (project, view, generation, kind) VALUES (?, ?, ?, ?)", table
                 ).lastrowid
-                db.execute(_ROWS.format(id=id))
+                db.execute(ROWS.format(id=id))
             elif found[0] != table.kind:
                 raise StorageError(
                     f"online table {table} exists with kind {found[0]!r}, not {table.kind!r}, in {self.path}",
@@ -127,14 +123,14 @@ class SqliteOnlineStore:
         """See `OnlineStore.write`. Rows become visible in pieces of `ROWS_PER_TRANSACTION`."""
         check_write(table, keys, values, condition, expires_at)
         kept: list[bool] = []
-        for start, end in _pieces(values):
+        for start, end in pieces_of(values):
             piece = slice(start, end)
             expiry = expires_at[piece] if expires_at is not None else [None] * (end - start)
             if isinstance(condition, Newest):
                 marks: Sequence[Version] = condition.versions[piece]
-                keep: Callable[..., list[bool]] = _keep_newest
+                keep: Callable[..., list[bool]] = keep_newest
             else:
-                marks, keep = condition.tokens[piece], _keep_unchanged
+                marks, keep = condition.tokens[piece], keep_unchanged
             columns = (keys[piece], marks, expiry, values[piece])
 
             def work(
@@ -190,7 +186,7 @@ class SqliteOnlineStore:
             after: bytes | None = b""
             while after is not None:
                 none: list[bytes] = []
-                expired = self._look_at_table(table, partial(_expired, after=after, now_us=now_us), absent=none)
+                expired = self._look_at_table(table, partial(expired_keys, after=after, now_us=now_us), absent=none)
                 # Looked for outside the write lock, so asked again: a row may have been renewed meanwhile.
                 deleted += self._delete(table, "key = ? AND expires_at <= ?", [(key, now_us) for key in expired])
                 after = expired[-1] if len(expired) == ROWS_PER_TRANSACTION else None
@@ -254,7 +250,7 @@ class SqliteOnlineStore:
             if n > KEYS_PER_STATEMENT:
                 break
             if id is not None and n:
-                size = n if n <= 4 else _SIZES[n]
+                size = n if n <= 4 else SIZES[n]
                 shape.append((id, size))
                 parameters += keys
                 if size > n:
@@ -264,8 +260,8 @@ class SqliteOnlineStore:
             if not shape:
                 return [[None] * len(keys) for _, keys in lookups]
             if len(parameters) <= 4 * KEYS_PER_STATEMENT:
-                found = db.execute(_select(tuple(shape)), parameters).fetchall()
-                return _split(found, lookups, ids)
+                found = db.execute(select_rows(tuple(shape)), parameters).fetchall()
+                return split_rows(found, lookups, ids)
         db.execute("BEGIN")
         try:
             return [self._read_pieces(db, id, lookup.keys) for id, lookup in zip(ids, lookups, strict=True)]
@@ -279,8 +275,8 @@ class SqliteOnlineStore:
         answers: list[Row | None] = []
         for start in range(0, len(keys), KEYS_PER_STATEMENT):
             piece = list(keys[start : start + KEYS_PER_STATEMENT])
-            size = _SIZES[len(piece)]
-            found = db.execute(_select(((id, size),)), piece + [None] * (size - len(piece))).fetchall()
+            size = SIZES[len(piece)]
+            found = db.execute(select_rows(((id, size),)), piece + [None] * (size - len(piece))).fetchall()
             del found[len(piece) :]
             answers += [row if row[0] is not None else None for row in found]
         return answers
@@ -330,138 +326,3 @@ def _find(db: sqlite3.Connection, table: Table) -> int | None:
     query = "SELECT id FROM tables WHERE project = ? AND view = ? AND generation = ? AND kind = ?"
     found = db.execute(query, table).fetchall()
     return found[0][0] if found else None
-
-
-def _expired(db: sqlite3.Connection, id: int, *, after: bytes, now_us: Micros) -> list[bytes]:
-    """The next keys at or after `after` that have expired, at most `ROWS_PER_TRANSACTION`."""
-    query = f"SELECT key FROM rows_{id} WHERE key >= ? AND expires_at <= ? ORDER BY key LIMIT {ROWS_PER_TRANSACTION}"
-    return [key for (key,) in db.execute(query, (after, now_us))]
-
-
-# Reading
-
-_SIZES = [n if n <= 4 else 1 << (n - 1).bit_length() for n in range(KEYS_PER_STATEMENT + 1)]
-"""Number of keys → number of places in the statement. Few sizes keep all statements in the connection's cache."""
-
-
-@lru_cache(maxsize=1024)
-def _select(shape: tuple[tuple[int, int], ...]) -> str:
-    """One statement for several tables: for each (number, places) the rows in the order of its keys.
-
-    A left join visits its left side in order, and `UNION ALL` its parts; a key that is null or unknown gives nulls.
-    """
-    parts = []
-    for id, size in shape:
-        places = "(SELECT ? AS column1)" if size == 1 else f"(VALUES {', '.join(['(?)'] * size)})"
-        parts.append(f"SELECT r.value, r.version FROM {places} k LEFT JOIN rows_{id} r ON r.key = k.column1")
-    return " UNION ALL ".join(parts)
-
-
-def _split(
-    found: list[tuple[Any, ...]], lookups: Sequence[Lookup], ids: Sequence[int | None]
-) -> list[list[Row | None]]:
-    """The statement's rows per lookup, without the places that were not asked for."""
-    answers: list[list[Row | None]] = []
-    start = 0
-    for (_, keys), id in zip(lookups, ids, strict=True):
-        n = len(keys)
-        if id is None:
-            answers.append([None] * n)
-        else:
-            answers.append([row if row[0] is not None else None for row in found[start : start + n]])
-            start += _SIZES[n]
-    return answers
-
-
-# Writing
-
-
-def _pieces(values: Sequence[bytes]) -> Iterator[tuple[int, int]]:
-    """Where a batch is cut: `ROWS_PER_TRANSACTION` rows or `BYTES_PER_TRANSACTION`, whichever comes first."""
-    for start in range(0, len(values), ROWS_PER_TRANSACTION):
-        end = min(start + ROWS_PER_TRANSACTION, len(values))
-        sizes = list(map(len, values[start:end]))
-        if sum(sizes) <= BYTES_PER_TRANSACTION:
-            yield start, end
-            continue
-        held = 0
-        for place, size in enumerate(sizes, start):
-            if held and held + size > BYTES_PER_TRANSACTION:
-                yield start, place
-                start, held = place, 0
-            held += size
-        yield start, end
-
-
-def _keep_newest(
-    db: sqlite3.Connection,
-    id: int,
-    keys: Sequence[bytes],
-    versions: Sequence[bytes],
-    expiry: Sequence[Micros | None],
-    values: Sequence[bytes],
-) -> list[bool]:
-    """Upsert all, and ask afterwards only where SQLite kept fewer: a row was kept iff its version is now stored."""
-    n = len(keys)
-    if len(set(keys)) == n:
-        rows = sorted(zip(keys, versions, expiry, values, strict=True))  # neighbours share pages
-        if db.executemany(_KEEP_NEWEST.format(id=id), rows).rowcount == n:
-            return [True] * n
-        stored = _versions(db, id, keys)
-        return [stored[key] == version for key, version in zip(keys, versions, strict=True)]
-    stored = _versions(db, id, keys)
-    kept, last = [], {}
-    for key, version, until, value in zip(keys, versions, expiry, values, strict=True):
-        before = stored.get(key)
-        kept.append(before is None or version >= before)
-        if kept[-1]:
-            stored[key] = version
-            last[key] = (key, version, until, value)
-    db.executemany(_KEEP.format(id=id), last.values())
-    return kept
-
-
-def _keep_unchanged(
-    db: sqlite3.Connection,
-    id: int,
-    keys: Sequence[bytes],
-    tokens: Sequence[int],
-    expiry: Sequence[Micros | None],
-    values: Sequence[bytes],
-) -> list[bool]:
-    """The transaction's rows share one new token, the next of the whole file, so none of it was seen before."""
-    ((new,),) = db.execute("UPDATE tokens SET last = last + 1 RETURNING last").fetchall()
-    n = len(keys)
-    if len(set(keys)) == n:
-        rows = sorted(zip(keys, tokens, expiry, values, strict=True))
-        first = [(key, new, until, value) for key, token, until, value in rows if token == NO_ROW]
-        again = [(new, until, value, key, token) for key, token, until, value in rows if token != NO_ROW]
-        count = db.executemany(_KEEP_NEW.format(id=id), first).rowcount if first else 0
-        count += db.executemany(_KEEP_UNCHANGED.format(id=id), again).rowcount if again else 0
-        if count == n:
-            return [True] * n
-        stored = _versions(db, id, keys)
-        return [stored.get(key) == new for key in keys]
-    stored = _versions(db, id, keys)
-    kept, last = [], []
-    for key, token, until, value in zip(keys, tokens, expiry, values, strict=True):
-        kept.append(stored.get(key, NO_ROW) == token)
-        if kept[-1]:  # at most once per key: nobody can know the new token yet
-            stored[key] = new
-            last.append((key, new, until, value))
-    db.executemany(_KEEP.format(id=id), last)
-    return kept
-
-
-def _versions(db: sqlite3.Connection, id: int, keys: Sequence[bytes]) -> dict[bytes, Any]:
-    """Key → stored version or token, of the keys that have a row."""
-    stored: dict[bytes, Any] = {}
-    ordered = sorted(set(keys))
-    for start in range(0, len(ordered), KEYS_PER_STATEMENT):
-        piece = ordered[start : start + KEYS_PER_STATEMENT]
-        places = ", ".join("?" * _SIZES[len(piece)])
-        padding: list[Any] = [None] * (_SIZES[len(piece)] - len(piece))
-        stored.update(
-            db.execute(f"SELECT key, version FROM rows_{id} WHERE key IN ({places})", piece + padding).fetchall()
-        )
-    return stored

@@ -1,0 +1,75 @@
+"""Rows of a write in pieces of one statement each, in the order of their keys."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+
+from asof.online.postgres.statements import ByteaArray, Int8Array
+from asof.online.protocol import NO_ROW
+
+ROWS_PER_STATEMENT = 5_000
+BYTES_PER_STATEMENT = 16 << 20
+"""A statement ends at whichever comes first, so that others get their turn at the rows."""
+
+
+class Piece:
+    """Rows of one statement, in the order of their keys, each key once."""
+
+    def __init__(self, keys: list[bytes], values: list[bytes], expiry: list[int]) -> None:
+        self.keys, self.values, self.expiry = keys, values, expiry
+
+    @property
+    def key_array(self) -> ByteaArray:
+        """Its keys, as a parameter."""
+        return ByteaArray.of(self.keys)
+
+    @property
+    def value_array(self) -> ByteaArray:
+        """Its values, as a parameter."""
+        return ByteaArray.of(self.values)
+
+    @property
+    def expiry_array(self) -> Int8Array:
+        """Its times of expiry, as a parameter."""
+        return Int8Array.of(self.expiry)
+
+    def take(self, places: Sequence[int]) -> Piece:
+        """The rows at these places."""
+        return Piece(
+            [self.keys[at] for at in places], [self.values[at] for at in places], [self.expiry[at] for at in places]
+        )
+
+
+def pieces_of(keys: Sequence[bytes], values: Sequence[bytes]) -> Iterator[list[int]]:
+    """The rows' places, in pieces for one statement each, in the order of keys: so no two writers block one another.
+
+    A key that comes again is in a later piece, which meets what the earlier one has kept.
+    """
+    rounds: list[list[int]] = [list(range(len(keys)))]
+    if len(set(keys)) < len(keys):
+        seen: dict[bytes, int] = {}
+        rounds = []
+        for at, key in enumerate(keys):
+            turn = seen[key] = seen.get(key, -1) + 1
+            if turn == len(rounds):
+                rounds.append([])
+            rounds[turn].append(at)
+    for places in rounds:
+        places.sort(key=keys.__getitem__)
+        start, size = 0, 0
+        for end, at in enumerate(places):
+            if end > start and (end - start >= ROWS_PER_STATEMENT or size + len(values[at]) > BYTES_PER_STATEMENT):
+                yield places[start:end]
+                start, size = end, 0
+            size += len(values[at])
+        if start < len(places):
+            yield places[start:]
+
+
+def fresh_tokens(n: int) -> list[int]:
+    """Tokens that no key ever had: of 63 random bits, so that not even a fail-over to an older state repeats one."""
+    words = np.frombuffer(os.urandom(8 * n), dtype=np.int64) & np.int64(2**63 - 1)
+    return np.where(words == NO_ROW, 1, words).tolist()

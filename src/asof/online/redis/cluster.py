@@ -1,0 +1,123 @@
+"""Rows on the masters of a Redis Cluster: a command per slot, all nodes at once, after slots that move."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from asof.online.redis.commands import Commands
+from asof.online.redis.connection import Argument, ReplyError, pack_command
+from asof.online.redis.keys import slot_of
+from asof.online.redis.servers import refused
+from asof.online.redis.settings import Address
+from asof.online.redis.write import ROWS_PER_CALL, Write, packed_call
+
+
+class ClusterRows:
+    """Reads and writes rows in a cluster. `SingleRows` is its twin."""
+
+    def __init__(self, commands: Commands) -> None:
+        self._commands, self._servers, self._names = commands, commands.servers, commands.names
+
+    def read(self, names: list[bytes], *, stale: bool) -> list[bytes | None]:
+        """What is kept under these names; `stale`: replicas may say so."""
+        return self._servers.attempt(lambda: self._read(names, stale=stale))
+
+    def write(self, write: Write) -> None:
+        """Write the rows, and note in `write` which were kept."""
+        self._servers.attempt(lambda: self._write(write))
+
+    def _read(self, names: list[bytes], *, stale: bool) -> list[bytes | None]:
+        servers = self._servers
+        find = servers.reader_of if stale else servers.master_of
+        slots: dict[int, list[int]] = {}
+        for place, name in enumerate(names):
+            slots.setdefault(slot_of(name), []).append(place)
+        by_node: dict[Address, list[list[int]]] = {}
+        for slot, places in slots.items():
+            by_node.setdefault(find(slot), []).append(places)
+        values: list[bytes | None] = [None] * len(names)
+        moving: list[int] = []
+        with servers.several(by_node, readonly=stale) as connections:
+            for address, groups in by_node.items():
+                connections[address].send(
+                    b"".join([pack_command((b"MGET", *[names[place] for place in group])) for group in groups])
+                )
+            for address, groups in by_node.items():
+                for group in groups:
+                    reply = connections[address].receive()
+                    if reply.__class__ is list:
+                        for place, value in zip(group, reply, strict=True):
+                            values[place] = value
+                    elif str(reply).startswith(("ASK", "TRYAGAIN")):
+                        moving += group
+                    else:
+                        refused(address, reply)
+        for place in moving:
+            values[place] = self._ask_for(names[place], ("GET", names[place]))
+        return values
+
+    def _write(self, write: Write) -> None:
+        """To a cluster: a call per slot, all nodes at once.
+
+        Whether the table exists lies in other slots, so each node is asked after its rows: had it been dropped before
+        then, what was written is taken back; is it dropped later, the drop finds what was written.
+        """
+        servers, table = self._servers, write.table
+        if not write.was_checked and self._commands.kind_of(table) != table.kind:
+            raise self._commands.gone(table)
+        write.was_checked = True
+        before, field, kind = self._names.rows(table), self._names.field(table), table.kind.encode()
+        for start, end in write.pieces(rows=ROWS_PER_CALL * 8):
+            by_node: dict[Address, dict[int, list[int]]] = {}
+            for place in range(start, end):
+                slot = slot_of(before + write.keys[place] + b"}")
+                by_node.setdefault(servers.master_of(slot), {}).setdefault(slot, []).append(place)
+            is_gone = False
+            with servers.several(by_node) as connections:
+                for address, slots in by_node.items():
+                    connection = connections[address]
+                    self._commands.require(connection, write.within)
+                    self._commands.teach(connection, write.script)
+                    calls = [
+                        packed_call(write, [before + write.keys[each] + b"}" for each in places], b"", b"", places)
+                        for places in slots.values()
+                    ]
+                    anchor = servers.anchor_at(address) or servers.anchors()[0]
+                    calls.append(pack_command(("HGET", self._names.tables(table.project, anchor), field)))
+                    connection.send(b"".join(calls))
+                for address, slots in by_node.items():
+                    replies = [connections[address].receive() for _ in slots]
+                    is_gone |= connections[address].receive() != kind
+                    for reply, places in zip(replies, slots.values(), strict=True):
+                        if isinstance(reply, ReplyError) and str(reply).startswith(("ASK", "TRYAGAIN")):
+                            reply = self._move_along(write, str(reply), places)
+                        for i in refused(address, reply):
+                            write.kept[places[i]] = False
+            if is_gone and self._commands.kind_of(table) != table.kind:
+                names = [before + key + b"}" for key in write.keys[start:end]]
+                self._commands.in_slots(names, lambda each: ("UNLINK", *each))
+                raise self._commands.gone(table)
+            write.done = end
+
+    def _move_along(self, write: Write, reply: str, places: list[int]) -> list[int]:
+        """Write rows of a slot that is on its way to another node: each key is at one of the two."""
+        before = self._names.rows(write.table)
+        refused_places = []
+        for i, place in enumerate(places):
+            name = before + write.keys[place] + b"}"
+            command = ("EVAL", write.script.text, 1, name, b"", b"", *write.arguments([place]))
+            if self._ask_for(name, command):
+                refused_places.append(i)
+        return refused_places
+
+    def _ask_for(self, name: bytes, command: tuple[Argument, ...]) -> Any:
+        """One command about one name, which may be on its way to another node."""
+        address = self._servers.master_of(slot_of(name))
+        with self._servers.connection(address) as connection:
+            (reply,) = connection.ask_all([command])
+        if isinstance(reply, ReplyError) and str(reply).startswith("ASK "):
+            host, _, port = str(reply).split()[2].rpartition(":")
+            address = (host or address[0], int(port))
+            with self._servers.connection(address) as connection:
+                _, reply = connection.ask_all([("ASKING",), command])
+        return refused(address, reply)

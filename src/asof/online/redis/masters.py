@@ -1,0 +1,109 @@
+"""Where the masters and their replicas are: as the settings, the Sentinels or the nodes of a cluster say."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from redis.exceptions import RedisError
+from redis.sentinel import MasterNotFoundError, Sentinel, SlaveNotFoundError
+
+from asof.online.redis.connection import Connection, Lost, Refused
+from asof.online.redis.keys import SLOTS
+from asof.online.redis.settings import Address, Settings
+
+
+@dataclass(frozen=True)
+class Range:
+    """Slots that one master has, and its replicas."""
+
+    first: int
+    last: int
+    master: Address
+    replicas: tuple[Address, ...] = ()
+
+
+def locate(settings: Settings, *, before: Sequence[Range]) -> list[Range]:
+    """Which master has which slots now; a server alone has all.
+
+    Args:
+        before: what was known until now.
+
+    Raises:
+        Lost: nobody who knows can be reached.
+        Refused: the cluster has no slots.
+    """
+    if settings.kind == "sentinel":
+        return _ask_sentinels(settings)
+    if settings.kind == "cluster":
+        return _ask_nodes(settings, before)
+    return [Range(0, SLOTS - 1, settings.addresses[0])]
+
+
+def _ask_sentinels(settings: Settings) -> list[Range]:
+    limits: dict[str, Any] = {
+        "socket_timeout": settings.connect_timeout_s, "socket_connect_timeout": settings.connect_timeout_s,
+        "username": settings.sentinel_username or None, "password": settings.sentinel_password or None,
+    }  # fmt: skip
+    if settings.tls:
+        limits |= {
+            "ssl": True, "ssl_ca_certs": settings.tls_ca or None, "ssl_certfile": settings.tls_cert or None,
+            "ssl_keyfile": settings.tls_key or None,
+            "ssl_cert_reqs": "required" if settings.tls_verify else "none",
+            "ssl_check_hostname": settings.tls_verify,
+        }  # fmt: skip
+    sentinel = Sentinel(list(settings.addresses), sentinel_kwargs=limits)
+    try:
+        master = sentinel.discover_master(settings.sentinel_master)
+        replicas: list[Address] = []
+        if settings.replica_reads:
+            try:
+                replicas = sentinel.discover_slaves(settings.sentinel_master)
+            except SlaveNotFoundError:
+                pass
+    except (MasterNotFoundError, RedisError, OSError) as error:
+        raise Lost(settings.addresses[0], error, when="sentinels") from error
+    finally:
+        for each in sentinel.sentinels:
+            each.close()
+    return [Range(0, SLOTS - 1, (str(master[0]), int(master[1])), tuple((str(h), int(p)) for h, p in replicas))]
+
+
+def _ask_nodes(settings: Settings, before: Sequence[Range]) -> list[Range]:
+    """The slots as the first node tells them that answers; those known before are asked, too.
+
+    In another order each time: a node that is cut off from the others goes on naming the masters of before.
+    """
+    known = list(dict.fromkeys(each.master for each in before))
+    random.shuffle(known)
+    last: Exception | None = None
+    for address in dict.fromkeys([*known, *settings.addresses]):
+        try:
+            connection = Connection(address, settings)
+        except Lost as error:
+            last = error
+            continue
+        try:
+            slots = connection.ask("CLUSTER", "SLOTS")
+        except Lost as error:
+            last = error
+            continue
+        finally:
+            connection.close()
+        if slots:
+            return [_range(each, address[0]) for each in slots]
+        last = Refused(address, "CLUSTERDOWN the cluster has no slots")
+    assert last is not None
+    raise last
+
+
+def _range(entry: list[Any], asked: str) -> Range:
+    first, last, master, *replicas = entry
+    return Range(int(first), int(last), _address(master, asked), tuple(_address(each, asked) for each in replicas))
+
+
+def _address(node: list[Any], asked: str) -> Address:
+    host = node[0].decode() if node[0] else asked  # a node that does not know its own name is the one that was asked
+    return (host, int(node[1]))

@@ -1,0 +1,88 @@
+"""Paging through a table's keys in their order, which Redis does not have: they are gathered, sorted and kept."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
+
+from asof.online.protocol import Row, ScannedRow, Table
+from asof.online.redis.commands import Commands
+
+KEYS_IN_WINDOW = 500_000
+WINDOW_S = 60.0
+"""A scan sorts so many keys at once, and uses them for its next pages for so long."""
+
+
+@dataclass
+class Window:
+    """Sorted keys that a scan has gathered and not handed out yet."""
+
+    keys: list[bytes]
+    is_last: bool
+    made: float
+    at: int = 0
+
+    @property
+    def is_used_up(self) -> bool:
+        """Whether all were handed out."""
+        return self.at >= len(self.keys)
+
+    def next(self, count: int) -> list[bytes]:
+        """The next keys, at most so many."""
+        piece = self.keys[self.at : self.at + count]
+        self.at += len(piece)
+        return piece
+
+
+class Scanner:
+    """Pages through tables.
+
+    Args:
+        read: the rows of keys, from masters.
+    """
+
+    def __init__(self, commands: Commands, read: Callable[[Table, Sequence[bytes]], list[list[Row | None]]]) -> None:
+        self._commands, self._servers, self._names = commands, commands.servers, commands.names
+        self._read = read
+        self._windows: dict[tuple[Table, bytes], Window] = {}
+
+    def scan(self, table: Table, *, after: bytes | None, limit: int) -> list[ScannedRow]:
+        """See `OnlineStore.scan`."""
+        if self._commands.kind_of(table) != table.kind:
+            return []
+        window = self._windows.pop((table, after), None) if after is not None else None
+        if window is not None and time.monotonic() - window.made > WINDOW_S:
+            window = None
+        found: list[ScannedRow] = []
+        last = after
+        while len(found) < limit:
+            if window is None or (window.is_used_up and not window.is_last):
+                window = self._servers.attempt(partial(self._gather, table, last))
+            piece = window.next(limit - len(found))
+            if not piece:
+                break
+            (rows,) = self._read(table, piece)
+            found += [(key, *row) for key, row in zip(piece, rows, strict=True) if row is not None]
+            last = piece[-1]
+        if window is not None and len(found) == limit:
+            while len(self._windows) >= 8:
+                self._windows.pop(next(iter(self._windows)), None)
+            self._windows[table, found[-1][0]] = window
+        return found
+
+    def _gather(self, table: Table, after: bytes | None) -> Window:
+        """The least keys greater than `after`, sorted, as many as are kept at once."""
+        before = self._names.rows(table)
+        keys: list[bytes] = []
+        bound: bytes | None = None
+        for _, names in self._commands.pages(self._names.row_pattern(table)):
+            cut = [name[len(before) : -1] for name in names]
+            keys += [key for key in cut if (after is None or key > after) and (bound is None or key <= bound)]
+            if len(keys) > 2 * KEYS_IN_WINDOW:
+                keys = sorted(set(keys))[:KEYS_IN_WINDOW]
+                bound = keys[-1]
+        keys = sorted(set(keys))
+        is_last = bound is None and len(keys) <= KEYS_IN_WINDOW
+        return Window(keys[:KEYS_IN_WINDOW], is_last=is_last, made=time.monotonic())

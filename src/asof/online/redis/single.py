@@ -1,0 +1,116 @@
+"""Rows on one server: one command for many keys, calls of a script one after the other."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from functools import partial
+
+from asof.errors import StorageError
+from asof.online.protocol import Lookup, Row
+from asof.online.redis.commands import Commands
+from asof.online.redis.connection import Connection, Lost, Refused, ReplyError, pack_command
+from asof.online.redis.rows import KEYS_PER_READ, rows_of
+from asof.online.redis.scripts import GONE
+from asof.online.redis.servers import Servers, refused
+from asof.online.redis.write import Write, packed_call
+
+CALLS_IN_FLIGHT = 4
+
+Read = Callable[[Sequence[Lookup]], list[list[Row | None]]]
+
+
+class SingleRows:
+    """Reads and writes rows where there is one master. `ClusterRows` is its twin."""
+
+    def __init__(self, commands: Commands) -> None:
+        self._commands, self._servers, self._names = commands, commands.servers, commands.names
+
+    def read(self, names: list[bytes], *, stale: bool) -> list[bytes | None]:
+        """What is kept under these names; `stale`: a replica may say so."""
+        if len(names) <= KEYS_PER_READ:
+            return self._servers.attempt(lambda: self._read_at_once(names, stale=stale))
+        values: list[bytes | None] = []
+        for start in range(0, len(names), KEYS_PER_READ):
+            piece = names[start : start + KEYS_PER_READ]
+            values += self._servers.attempt(partial(self._read_at_once, piece, stale=stale))
+        return values
+
+    def write(self, write: Write) -> None:
+        """Write the rows, and note in `write` which were kept."""
+        self._servers.attempt(lambda: self._write(write))
+
+    def _read_at_once(self, names: list[bytes], *, stale: bool) -> list[bytes | None]:
+        servers = self._servers
+        address = servers.reader_of(0) if stale else servers.ranges()[0].master
+        connection = servers.take(address, readonly=stale)
+        try:
+            connection.send(pack_command((b"MGET", *names)))
+            reply = connection.receive()
+            if reply.__class__ is not list:
+                refused(address, reply)
+        except BaseException as error:
+            servers.throw_away(connection, error)
+            raise
+        servers.give_back(connection, readonly=stale)
+        return reply
+
+    def _write(self, write: Write) -> None:
+        """Call after call to one server, some under way at once. A further attempt begins where none answered."""
+        table, names = write.table, self._names
+        head = [names.tables(table.project, b"")]
+        field, kind = names.field(table), table.kind.encode()
+        before = names.rows(table)
+        (address,) = self._servers.masters()
+        with self._servers.connection(address) as connection:
+            self._commands.require(connection, write.within)
+            self._commands.teach(connection, write.script)
+            waiting: list[tuple[int, int]] = []
+            for start, end in write.pieces():
+                keys = [before + key + b"}" for key in write.keys[start:end]]
+                if len(waiting) == CALLS_IN_FLIGHT:
+                    self._take_answer(connection, write, *waiting.pop(0))
+                connection.send(packed_call(write, [*head, *keys], field, kind, range(start, end)))
+                waiting.append((start, end))
+            for start, end in waiting:
+                self._take_answer(connection, write, start, end)
+
+    def _take_answer(self, connection: Connection, write: Write, start: int, end: int) -> None:
+        reply = connection.receive()
+        if isinstance(reply, ReplyError) and GONE in str(reply):
+            raise self._commands.gone(write.table)
+        for place in refused(connection.address, reply):
+            write.kept[start + place] = False
+        write.done = end
+
+
+class PendingRead:
+    """A read on its way. Either its rows are read or it is dropped; until then it holds a connection.
+
+    Args:
+        read: what reads the same rows again where the connection, or the server's reply, is no good.
+        connection: on which the read was sent; None where it was not sent yet.
+    """
+
+    def __init__(self, read: Read, lookups: Sequence[Lookup], servers: Servers, connection: Connection | None) -> None:
+        self._read, self._lookups, self._servers, self._connection = read, lookups, servers, connection
+
+    def rows(self) -> list[list[Row | None]]:
+        """The answer, as `OnlineStore.read` gives it."""
+        connection, self._connection = self._connection, None
+        if connection is None:
+            return self._read(self._lookups)
+        try:
+            reply = refused(connection.address, connection.receive())
+        except BaseException as error:
+            self._servers.throw_away(connection, error)
+            if isinstance(error, Lost | Refused):
+                return self._read(self._lookups)
+            raise
+        self._servers.give_back(connection)
+        return rows_of(self._lookups, reply)
+
+    def drop(self) -> None:
+        """Let go of it, if nobody has read it."""
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            self._servers.throw_away(connection, StorageError("not read"))

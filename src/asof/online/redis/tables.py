@@ -1,0 +1,118 @@
+"""The tables that exist on Redis, known to every master; a dropped one's rows are removed before it can come back."""
+
+from __future__ import annotations
+
+import secrets
+from functools import partial
+
+from asof.errors import StorageError
+from asof.online.protocol import Table
+from asof.online.redis.commands import Commands, call
+from asof.online.redis.connection import Argument
+from asof.online.redis.scripts import DROP, DROPPED, PREPARE, REMOVE
+
+
+class Tables:
+    """Makes, lists and drops tables. See `OnlineStore` for the four verbs."""
+
+    def __init__(self, commands: Commands) -> None:
+        self._commands, self._servers, self._names = commands, commands.servers, commands.names
+
+    def prepare(self, table: Table) -> None:
+        """See `OnlineStore.prepare`."""
+        field, kind = self._names.field(table), table.kind.encode()
+
+        def command(anchor: bytes) -> tuple[Argument, ...]:
+            tables, dropping = (each(table.project, anchor) for each in (self._names.tables, self._names.dropping))
+            return call(PREPARE, [tables, dropping], field, kind)
+
+        while True:
+            found = set(self._commands.on_anchors(command, PREPARE))
+            if found == {kind}:
+                return
+            if b"" not in found:
+                other = (found - {kind}).pop().decode()
+                raise StorageError(
+                    f"online table {table} exists with kind {other!r}, not {table.kind!r}, in {self._commands.place}",
+                    hint="give the new kind a new generation, or drop the table first",
+                )
+            # Somebody drops it, or was killed while dropping it: its old rows must not come back.
+            self._finish_drop(table, secrets.token_bytes(8))
+
+    def tables(self, project: str) -> list[Table]:
+        """See `OnlineStore.tables`: those that no master has lost."""
+        return sorted(set.intersection(*self._tables(project)))
+
+    def drop(self, table: Table) -> None:
+        """See `OnlineStore.drop`. Takes a look at all names of the server, in short steps."""
+        mark = secrets.token_bytes(8)
+        if self.mark_dropping(table, mark):
+            self._finish_drop(table, mark)
+
+    def drop_project(self, project: str) -> None:
+        """See `OnlineStore.drop_project`. One look at all names, which finds what an interrupted drop left, too."""
+        mark = secrets.token_bytes(8)
+        dropped = sorted(set.union(*self._tables(project)))
+        for table in dropped:
+            self.mark_dropping(table, mark)
+        self._servers.attempt(lambda: self._remove_all(project, self._names.project_pattern(project)))
+        for table in dropped:
+            self._end_dropping(table, mark)
+
+    def _tables(self, project: str) -> list[set[Table]]:
+        """Per anchor the tables that are there."""
+        found = self._commands.on_anchors(lambda anchor: ("HGETALL", self._names.tables(project, anchor)))
+        return [
+            {self._names.table(project, name, kind) for name, kind in zip(each[::2], each[1::2], strict=True)}
+            for each in found
+        ]
+
+    def mark_dropping(self, table: Table, mark: bytes) -> bool:
+        """From here on nothing is written to it, anywhere; whether it may have rows."""
+
+        def command(anchor: bytes) -> tuple[Argument, ...]:
+            names = self._names
+            keys = [names.tables(table.project, anchor), names.dropping(table.project, anchor)]
+            return call(DROP, [*keys, names.facts(table, anchor)], names.field(table), table.kind.encode(), mark)
+
+        return any(self._commands.on_anchors(command, DROP))
+
+    def _finish_drop(self, table: Table, mark: bytes) -> None:
+        """Remove the rows of a table that is marked."""
+        if not self.mark_dropping(table, mark):
+            return
+        self._servers.attempt(lambda: self._remove_all(table.project, self._names.row_pattern(table)))
+        self._end_dropping(table, mark)
+
+    def _end_dropping(self, table: Table, mark: bytes) -> None:
+        field = self._names.field(table)
+        self._commands.on_anchors(
+            lambda anchor: call(DROPPED, [self._names.dropping(table.project, anchor)], field, mark), DROPPED
+        )
+
+    def _remove_all(self, project: str, pattern: bytes) -> None:
+        """Remove matching rows, and facts, whose table does not exist."""
+        made_again: set[bytes] = set()
+        for address, names in self._commands.pages(pattern):
+            by_table: dict[bytes, list[bytes]] = {}
+            for name in names:
+                by_table.setdefault(self._names.field_of(project, name), []).append(name)
+            for table, mine in by_table.items():
+                if table in made_again:
+                    continue
+                if not self._servers.is_cluster:
+                    key = self._names.tables(project, b"")
+                    replies = self._commands.in_slots(mine, partial(_removal, table, key), REMOVE)
+                    is_there = -1 in replies
+                else:
+                    anchor = self._servers.anchor_at(address) or self._servers.anchors()[0]
+                    at = self._servers.master_of_anchor(anchor)
+                    is_there = bool(self._commands.ask(at, ("HEXISTS", self._names.tables(project, anchor), table)))
+                    if not is_there:
+                        self._commands.in_slots(mine, lambda each: ("UNLINK", *each))
+                if is_there:
+                    made_again.add(table)
+
+
+def _removal(table: bytes, key: bytes, names: list[bytes]) -> tuple[Argument, ...]:
+    return call(REMOVE, [key, *names], table)
