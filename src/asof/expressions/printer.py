@@ -6,7 +6,7 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from datetime import date, datetime
 
-from asof.dtypes import Bool, DType, Float64, Int64, String
+from asof.dtypes import INT_BOUNDS, Bool, DType, Float64, Int64, String
 from asof.errors import ExpressionError, UnsupportedByDialect, nearest
 from asof.expressions.checker import Types, check, family, infer
 from asof.expressions.dialects import DIALECTS, Forms
@@ -26,17 +26,17 @@ from asof.expressions.tree import (
     Logic,
     Negative,
     Not,
-    quote,
 )
+from asof.sql.quoting import quote, text
 
 MAX_SQL = 1_000_000
 """Characters of the SQL of one expression: forms repeat their operands, so deep nesting would grow without end."""
 
 _OPERAND = re.compile(r"\{([a-z]+)\}")
-_SMALL = 2**31
+_SMALL = INT_BOUNDS["Int32"][1]
 _LONGEST = 2_000_000_000
 """Code points that no string has, and that every engine's substr still takes."""
-_LIMITS = {"Int32": 2**31, "Int64": 2**63}
+_LIMITS = {name: greatest + 1 for name, (_, greatest) in INT_BOUNDS.items()}
 
 
 def print_sql(
@@ -65,10 +65,6 @@ def print_sql(
     check(expression, schema)
     types = infer(expression, tuple(schema[name] for name in expression.columns))
     return _Printer(forms, types, column).sql(types.root)
-
-
-def _string(text: str) -> str:
-    return "'" + text.replace("'", "''") + "'"
 
 
 class _Printer:
@@ -151,7 +147,7 @@ class _Printer:
         """The node's SQL; a small integer literal as it is, where its width does not matter."""
         if isinstance(node, Literal) and self.types.of(node) == Int64:
             value = node.value
-            if isinstance(value, int) and abs(value) < _SMALL:
+            if isinstance(value, int) and abs(value) <= _SMALL:
                 return str(value) if value >= 0 else f"({value})"
         return self.sql(node)
 
@@ -213,7 +209,7 @@ class _Printer:
         if isinstance(value, bool):
             return "TRUE" if value else "FALSE"
         if isinstance(value, str):
-            return _string(value)
+            return text(value)
         if isinstance(value, datetime):
             return f"TIMESTAMPTZ '{value.replace(tzinfo=None).isoformat(sep=' ')}+00:00'"
         if isinstance(value, date):
