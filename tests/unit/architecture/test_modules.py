@@ -15,9 +15,8 @@ REASON = re.compile(r"^Over 400 lines: \w", re.MULTILINE)
 """How a longer module says why it is one, in its docstring."""
 
 LONG: dict[str, int] = {
-    "asof.definitions.sources": 575,
     "asof.expressions.parser": 412,
-    "asof.store": 788,
+    "asof.store": 574,
 }
 """Modules that say no reason yet → their lines today. It must only get shorter."""
 
