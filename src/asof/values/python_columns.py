@@ -196,7 +196,8 @@ def _written(column: pa.Array, dtype: DType, plain: list[Any]) -> list[Any]:
     values, cells = column.to_pylist(), column
     while pa.types.is_list(cells.type):
         cells = pc.list_flatten(cells)
-    if not pa.types.is_floating(cells.type) or np.isfinite(cells.drop_null().to_numpy()).all():
+    # A sum is finite only where each of them is; of nothing it is null.
+    if not pa.types.is_floating(cells.type) or isfinite(pc.sum(cells).as_py() or 0):
         return values
     write = writer(dtype)
     return values if write is None else [None if value is None else write(value) for value in values]
