@@ -154,7 +154,7 @@ def replayed_places(parts: Parts, source: LogSource) -> set[Place]:
             messages = parts.log.read(topic, number, start, stop=after)
             if not len(messages):
                 break
-            places.update(place for headers in messages.headers or () if (place := _origin(headers)) is not None)
+            places.update(place for headers in messages.headers or () if (place := origin(headers)) is not None)
             start = int(messages.offsets[-1]) + 1
     return places
 
@@ -164,7 +164,7 @@ def letter_id(source: str, place: Place) -> str:
     return f"{source}/{place[0]}/{place[1]}"
 
 
-def _origin(headers: Headers) -> Place | None:
+def origin(headers: Headers) -> Place | None:
     for name, value in reversed(headers):
         if name in _ORIGINS and value is not None:
             try:
