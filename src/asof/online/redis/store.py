@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from functools import partial
 from typing import Any
 
+from asof.defaults import SCAN_ROWS
 from asof.errors import ConfigError, StorageError
 from asof.online.protocol import (
     Condition,
@@ -49,7 +50,7 @@ class RedisOnlineStore:
         tls_ca, tls_cert, tls_key: files in PEM; tls_verify: check the server's certificate.
         sentinel_master: what the sentinels call it; sentinel_username, sentinel_password: the sentinels' own.
         key_prefix: what all names begin with.
-        timeout_s: how long an answer may take; connect_timeout_s: how long a connection.
+        timeout_s: how long a reply may take; connect_timeout_s: how long a connection.
         retry_s: how long a call is tried again while servers restart or fail over.
         max_connections: of this process.
         replica_reads: read from replicas, which may be behind.
@@ -133,7 +134,7 @@ class RedisOnlineStore:
         return rows_of(lookups, self._rows.read(names, stale=stale))
 
     def ask(self, lookups: Sequence[Lookup]) -> PendingRead:
-        """Like `read`, for rows that are written afterwards; the answer comes while the asker does something else."""
+        """Like `read`, for rows that are written afterwards; the reply comes while the caller does something else."""
         self._merged.update(table for table, _ in lookups)
         names = self._names.of(lookups)
         connection = None
@@ -141,7 +142,7 @@ class RedisOnlineStore:
             try:
                 connection = self._servers.take(self._servers.ranges()[0].master)
             except (Lost, Refused, StorageError):
-                pass  # whoever reads the answer has the patience, and is told
+                pass  # reading the rows retries, and raises
         if connection is not None:
             try:
                 connection.send(pack_command((b"MGET", *names)))
@@ -150,7 +151,7 @@ class RedisOnlineStore:
                 connection = None
         return PendingRead(self.read, lookups, self._servers, connection)
 
-    def scan(self, table: Table, *, after: bytes | None = None, limit: int = 1000) -> list[ScannedRow]:
+    def scan(self, table: Table, *, after: bytes | None = None, limit: int = SCAN_ROWS) -> list[ScannedRow]:
         """See `OnlineStore.scan`. Redis has no order of keys: they are gathered, sorted, kept for the next pages."""
         return self._scanner.scan(table, after=after, limit=limit)
 
