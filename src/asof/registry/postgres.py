@@ -17,6 +17,7 @@ from asof.errors import RegistryError
 from asof.registry.protocol import (
     KEPT_FACT_COMMITS,
     Commit,
+    RegistryDefaults,
     Unreadable,
     changed_definitions,
     changes_definitions,
@@ -52,7 +53,7 @@ CREATE TABLE {schema}.snapshots (
 _COMMIT = "version, who, at_us, note, summary"
 
 
-class PostgresRegistry:
+class PostgresRegistry(RegistryDefaults):
     """Snapshots in a PostgreSQL database. Safe between any threads, processes and machines.
 
     Its tables stand in a schema of their own, which the first commit makes. Reads never wait for a writer; writers of

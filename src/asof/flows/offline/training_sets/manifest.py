@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from importlib import metadata
 from typing import Any
 
 import pyarrow as pa
 
 from asof.definitions import LogSource, Projection, Source
 from asof.definitions.facts import SavedProjection, SourceMark, TrainingSet
+from asof.distribution import installed_version
 from asof.errors import NotFound, nearest
 from asof.flows.offline.inputs import rows_of
 from asof.flows.offline.read import HistoricalRead
@@ -39,10 +39,6 @@ def manifest_of(
     why += [f"the files of source {each!r} changed while they were read" for each in changed]
     files = [each for each, mark in marks.items() if mark.kind == "files"]
     outputs = {output.name for output in selection.outputs}
-    try:
-        version = metadata.version("asof")
-    except metadata.PackageNotFoundError:
-        version = "not installed"
     known_at = query.known_at
     return TrainingSet(
         name=name,
@@ -68,7 +64,7 @@ def manifest_of(
         why="; ".join(why)
         or (f"as long as the files of {', '.join(files)} stay as they are" if files else "the archives are pinned"),
         registry_version=read.snapshot.version,
-        asof_version=version,
+        asof_version=installed_version(),
         table=table,
         projections=[SavedProjection.of(each.content()) for each in _projections(selection)],
     )
