@@ -245,8 +245,7 @@ class LazyReaders(Mapping[str, Any]):
     def close(self) -> None:
         """Give back what the readers opened."""
         for reader in self._readers.values():
-            with suppress(AttributeError):
-                reader.close()
+            reader.close()
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._names)

@@ -58,6 +58,9 @@ class FileReader:
             return Batches(schema, lambda need: pa.RecordBatchReader.from_batches(schema, []))
         return Files(tuple(paths), "csv" if source.file_format == "csv" else "parquet")
 
+    def close(self) -> None:
+        """Nothing is held."""
+
     def _delta_schema(self, source: FileSource) -> pa.Schema:
         """The columns of a Delta table that has no rows, and so no file."""
         return pa.schema(DeltaTable(self._path(source)).schema().to_arrow())

@@ -126,6 +126,10 @@ class SourceReader(Protocol):
         """
         ...
 
+    def close(self) -> None:
+        """Give back what is held. Calling it again changes nothing."""
+        ...
+
 
 @runtime_checkable
 class CountsInPlace(Protocol):
