@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -13,9 +12,11 @@ import pyarrow as pa
 from asof.aggregation import State, decode
 from asof.definitions import FeatureView, LogSource, Snapshot
 from asof.flows.generations.layout import layout_of
+from asof.flows.generations.progress import progress_of
 from asof.flows.offline.inputs import rows_of
 from asof.flows.offline.key_rows import view_as_of, whole_view
 from asof.flows.online.read import ViewReader
+from asof.flows.rows.archive import wait_until_archived
 from asof.flows.rows.batch import batch_of_archive, keyed
 from asof.flows.rows.keys import restored_key
 from asof.flows.stores import Parts
@@ -28,8 +29,6 @@ from asof.sql.query import PointInTime
 from asof.timing import Micros, moment
 from asof.values.from_arrow import python_values
 from asof.values.packing import key_values, versions_of
-
-_POLL_S = 0.1
 
 Vector = Mapping[int, int]
 """Partition → the last offset that counts."""
@@ -63,7 +62,7 @@ def serve_keys(parts: Parts, snapshot: Snapshot, view: FeatureView, table: Table
 
     reader = ViewReader(parts, snapshot, whole_view(view), history)
     # Progress is read first: what it says is in the rows, so a row that lacks it has lost it.
-    progress = _progress(parts, table)
+    reached = progress_of(parts.online, table).reached
     (found,) = parts.online.read([Lookup(table, keys)])
     at = parts.clock()
     columns = key_columns(view, keys)
@@ -73,14 +72,8 @@ def serve_keys(parts: Parts, snapshot: Snapshot, view: FeatureView, table: Table
     state = decode(layout_of(view), blobs) if view.is_aggregated else None
     seen: list[Vector] = [{}] * len(keys)
     if isinstance(view.source, LogSource):
-        seen = [_joined(progress, each) for each in _offsets(view, blobs, state)]
+        seen = [_joined(reached, each) for each in _offsets(view, blobs, state)]
     return Served(keys, blobs, values, at, seen, state)
-
-
-def _progress(parts: Parts, table: Table) -> dict[int, int]:
-    facts = parts.online.progress(table)
-    word = "partition "
-    return {int(name.removeprefix(word)): int(offset) for name, offset in facts.items() if name.startswith(word)}
 
 
 def _offsets(view: FeatureView, rows: Sequence[bytes | None], state: State | None) -> Iterable[dict[int, int]]:
@@ -102,14 +95,7 @@ def wait_for_archive(parts: Parts, view: FeatureView, seen: Sequence[Vector], *,
     wanted: dict[int, int] = {}
     for each in seen:
         wanted = {**wanted, **_joined(wanted, each)}
-    if not wanted:
-        return {}
-    until = time.monotonic() + seconds
-    while True:
-        archived = parts.offline.offsets(parts.archive_of(view.source), sorted(wanted))
-        if all(archived[each] >= offset for each, offset in wanted.items()) or time.monotonic() >= until:
-            return archived
-        time.sleep(_POLL_S)
+    return wait_until_archived(parts, view.source, wanted, seconds=seconds)
 
 
 def seen_rows(parts: Parts, view: FeatureView, served: Served) -> pa.Table | Input | None:

@@ -15,10 +15,12 @@ from asof.definitions import FeatureView, LogSource, Snapshot, Source
 from asof.errors import AsofError, SourceError, some
 from asof.flows.batch.materialize import lost_rows
 from asof.flows.generations.layout import layout_of
-from asof.flows.generations.names import has_shape_of, progress_name
+from asof.flows.generations.names import has_shape_of
+from asof.flows.generations.progress import progress_of
 from asof.flows.offline.inputs import rows_of
 from asof.flows.offline.training_sets.manifest import list_training_sets
 from asof.flows.rows.keys import restored_key
+from asof.flows.rows.pages import pages_of
 from asof.flows.stores import Parts, building_generation, current_generation, table_of
 from asof.flows.stream.dead_letters import replayed_places
 from asof.flows.stream.status import stream_status
@@ -35,7 +37,6 @@ _MANY_SMALL_FILES = 200
 _SCANNED_ROWS = 100_000
 """How many online rows of a view are looked at for such that passed their size limit."""
 
-_PAGE = 2000
 _NAMED = 5
 
 
@@ -136,7 +137,7 @@ def _log(parts: Parts, snapshot: Snapshot, source: LogSource) -> Said:
     try:
         parts.log_of(source).topic_id(source.topic)
     except UnknownTopic as error:
-        if source.type == "kafka":
+        if not source.topic_is_ours:
             return False, error.message, "create it there, or check topic= and bootstrap_servers="
         return True, f"topic {source.topic!r} is not there yet; a worker or the first push makes it", ""
     status = [each for each in stream_status(parts) if each["source"] == source.name]
@@ -235,9 +236,8 @@ def _progress_text(parts: Parts, view: FeatureView, source: LogSource, generatio
 
 def _fed_up_to(parts: Parts, view: FeatureView, generation: str) -> dict[int, int]:
     """Each partition's last offset that is in the rows."""
-    progress = parts.online.progress(table_of(parts.project, view, generation))
-    numbers = [int(name.removeprefix("partition ")) for name in progress if name.startswith("partition ")]
-    return {each: int(progress[progress_name(each)]) for each in numbers if each != HISTORY}
+    reached = progress_of(parts.online, table_of(parts.project, view, generation)).reached
+    return {each: offset for each, offset in reached.items() if each != HISTORY}
 
 
 def _materialized_text(snapshot: Snapshot, view: FeatureView, generation: str, hints: list[str]) -> str:
@@ -255,17 +255,12 @@ def _flags(parts: Parts, view: FeatureView, generation: str) -> tuple[list[str],
     layout = layout_of(view) if view.is_aggregated else None
     overflowed: list[str] = []
     incomplete = seen = 0
-    after = None
-    while seen < _SCANNED_ROWS:
-        page = parts.online.scan(table, after=after, limit=_PAGE)
+    for page in pages_of(parts, table, most_rows=_SCANNED_ROWS):
         seen += len(page)
         if layout is not None:
             state = decode(layout, [row[1] for row in page])
             incomplete += int(np.count_nonzero(state.incomplete))
             overflowed += [_key_text(view, page[i][0]) for i in np.flatnonzero(state.overflow).tolist()]
-        if len(page) < _PAGE:
-            break
-        after = page[-1][0]
     return overflowed, incomplete, seen
 
 

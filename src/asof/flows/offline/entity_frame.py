@@ -14,14 +14,13 @@ from asof.dtypes import from_arrow
 from asof.errors import EntityFrameError, nearest
 from asof.selection import Selection
 from asof.sources.protocol import Files
+from asof.sql.casts import cast_example
 from asof.values.fit import fit
 from asof.values.frames import entity_table
 from asof.values.local_paths import NotLocal, local_path
 
 TIME = "event_timestamp"
 """The entity frame's column of times; else its only time column is taken."""
-
-_SQL_NAMES = {"Int32": "INTEGER", "Int64": "BIGINT", "String": "VARCHAR", "Timestamp": "TIMESTAMPTZ", "Date": "DATE"}
 
 
 def spine_of(entity_df: Any) -> pa.Table | Files | str:
@@ -130,7 +129,7 @@ def check_types(schema: pa.Schema, selection: Selection) -> None:
         if found is None or (found != field.dtype and not (found.is_numeric and field.dtype.is_numeric)):
             raise EntityFrameError(
                 f"the entity frame's join key {field.name!r} is {kind}; expected {field.dtype}",
-                hint=f"cast it, for example CAST({field.name} AS {_SQL_NAMES.get(field.dtype.name, 'VARCHAR')})",
+                hint=f"cast it, for example {cast_example(field.name, field.dtype)}",
             )
 
 

@@ -15,7 +15,7 @@ from asof.definitions import LogSource, Snapshot
 from asof.definitions.facts import Facts
 from asof.errors import LogError, NotFound
 from asof.flows.facts import change_facts
-from asof.flows.rows.archive import LETTERS_SCHEMA, replay_topic, unpacked_headers
+from asof.flows.rows.archive import LETTERS_SCHEMA, unpacked_headers
 from asof.flows.stores import Parts, log_source_named, raw_keys
 from asof.flows.stream.transforms import transform_of
 from asof.log.protocol import Headers, UnknownTopic
@@ -114,7 +114,7 @@ def replay_letters(parts: Parts, source: str, ids: Sequence[str] | None = None) 
     by_place = {(row["partition"], row["offset"]): row for row in rows}
     for place in sorted((chosen or set()) - by_place.keys()):
         raise NotFound(f"no dead letter {letter_id(source, place)!r}", hint="run `asof dead-letters list` to see them")
-    topic = replay_topic(wanted)
+    topic = wanted.replay_topic
     if by_place:
         parts.log.create(topic, 1)
     token = _take_turn(parts, source)
@@ -142,7 +142,7 @@ def replay_letters(parts: Parts, source: str, ids: Sequence[str] | None = None) 
 
 def replayed_places(parts: Parts, source: LogSource) -> set[Place]:
     """The letters that are in the replay topic already."""
-    topic = replay_topic(source)
+    topic = source.replay_topic
     try:
         bounds = parts.log.bounds(topic)
     except UnknownTopic:

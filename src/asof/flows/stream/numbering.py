@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 
-from asof.definitions import KafkaSource, LogSource
+from asof.definitions import LogSource
 from asof.definitions.facts import Facts
 from asof.errors import LogError
 from asof.flows.facts import change_facts, record_gap
 from asof.flows.rows.archive import archive_schema
 from asof.flows.stores import Parts
 from asof.flows.stream.topics import make_topic, topics_of
-from asof.log.protocol import UnknownTopic
+from asof.log.protocol import Log, UnknownTopic
 from asof.sql.partitions import HISTORY, ArchivePartition
 from asof.timing import micros
 
@@ -83,7 +84,7 @@ def _begin(parts: Parts, source: LogSource, topic_id: str) -> None:
 
 def _starts(parts: Parts, source: LogSource) -> Mapping[int, int]:
     """Partition → the first offset that counts, of a topic that others write to: it has a past of its own."""
-    if not isinstance(source, KafkaSource):
+    if source.topic_is_ours:
         return {}
     log = parts.log_of(source)
     bounds = log.bounds(source.topic)
@@ -114,3 +115,37 @@ def partitions_of(parts: Parts, source: LogSource, *, epoch: int) -> list[int]:
                 continue
             numbers += [ArchivePartition.of(n, epoch=each, is_replayed=is_replayed) for n in range(count)]
     return numbers
+
+
+@dataclass(frozen=True)
+class LogPartition:
+    """A partition of one of a source's topics, as its log holds it now.
+
+    Args:
+        number: its own, in the topic.
+        archived_as: its number in the archive.
+        first, after: the offsets that the log has, `[first, after)`.
+    """
+
+    log: Log
+    topic: str
+    number: int
+    archived_as: ArchivePartition
+    first: int
+    after: int
+
+
+def log_partitions(parts: Parts, source: LogSource, *, epoch: int) -> Iterator[LogPartition]:
+    """The partitions of a source's own topic and of its replay topic, where they are there.
+
+    Args:
+        epoch: how often the own topic was made again.
+    """
+    for log, topic, is_replayed in topics_of(parts, source):
+        try:
+            bounds = log.bounds(topic)
+        except UnknownTopic:
+            continue
+        for number, (first, after) in bounds.items():
+            partition = ArchivePartition.of(number, epoch=epoch, is_replayed=is_replayed)
+            yield LogPartition(log, topic, number, partition, first, after)

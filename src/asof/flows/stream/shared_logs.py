@@ -7,7 +7,6 @@ from contextlib import suppress
 
 from asof.definitions import LogSource, Project
 from asof.errors import AsofError
-from asof.flows.rows.archive import replay_topic
 from asof.flows.stores import Parts
 from asof.log.protocol import SharedLog, UnknownTopic
 from asof.offline.protocol import Archive
@@ -30,8 +29,8 @@ def kept_topics(parts: Parts, old: Mapping[str, str], *, project: str = "") -> s
     for source in snapshot.project.sources.values():
         if not isinstance(source, LogSource):
             continue
-        replay = replay_topic(source)
-        if source.type == "kafka":
+        replay = source.replay_topic
+        if not source.topic_is_ours:
             # Its own topic is elsewhere. Letters that came back through the log left their offsets in the archive.
             if replay in old and source.name in known:
                 epochs = range(snapshot.facts.epoch_of(source.name) + 1)
@@ -94,7 +93,7 @@ def check_sharing(parts: Parts, project: Project) -> list[Finding]:
         )
         for file, sections in parts.shared_stores().items()
     ]  # fmt: skip
-    sources = [each for each in project.sources.values() if isinstance(each, LogSource) and each.type != "kafka"]
+    sources = [each for each in project.sources.values() if isinstance(each, LogSource) and each.topic_is_ours]
     if not sources:
         return findings
     # A log that cannot be reached is what `check_logs` reports.
