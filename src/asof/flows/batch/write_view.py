@@ -27,9 +27,9 @@ from asof.values.packing import key_bytes, pack_rows, plain_values
 
 Ints = npt.NDArray[np.int64]
 
-_ROWS_AT_ONCE = 50_000
-_EVENTS_AT_ONCE = 200_000
-_KEYS_AT_ONCE = 500_000
+ROWS_AT_ONCE = 50_000
+EVENTS_AT_ONCE = 200_000
+KEYS_AT_ONCE = 500_000
 _TOKENS_AT_ONCE = 10_000
 _SIGN = np.uint64(1 << 63)
 
@@ -96,7 +96,7 @@ class _Run:
         """Write the newest row per key; a row that is older than the stored one is left out by the store."""
         view, query = self.view, NewestRows(self.view, self.chosen)
         written = 0
-        for batch in self.parts.offline.run(query, self.inputs()).reader(_ROWS_AT_ONCE):
+        for batch in self.parts.offline.run(query, self.inputs()).reader(ROWS_AT_ONCE):
             rows, keys = keyed_rows(view, pa.Table.from_batches([batch]))
             times, created, arrived = (_ints(rows[name]) for name in ("ts", "created", "arrived"))
             columns = [plain_values(rows[f"f{i}"], field.dtype) for i, field in enumerate(view.features)]
@@ -122,7 +122,7 @@ class _Run:
         held: list[pa.RecordBatch] = []
         for batch in self.parts.offline.run(TouchedKeys(self.view, self.chosen), self.inputs()).reader():
             held.append(batch)
-            if sum(each.num_rows for each in held) >= _KEYS_AT_ONCE:
+            if sum(each.num_rows for each in held) >= KEYS_AT_ONCE:
                 yield pa.Table.from_batches(held)
                 held = []
         if sum(each.num_rows for each in held):
@@ -170,10 +170,10 @@ class _Run:
         query = RowsOfKeys(self.view, Chosen(up_to))
         held: list[pa.Table] = []
         size = 0
-        for batch in self.parts.offline.run(query, {**self.inputs(), WANTED: wanted}).reader(_EVENTS_AT_ONCE // 2):
+        for batch in self.parts.offline.run(query, {**self.inputs(), WANTED: wanted}).reader(EVENTS_AT_ONCE // 2):
             held.append(pa.Table.from_batches([batch]))
             size += batch.num_rows
-            if size >= _EVENTS_AT_ONCE:
+            if size >= EVENTS_AT_ONCE:
                 rows = pa.concat_tables(held)
                 cut = int(_starts(self.view, rows)[-1])
                 if cut:
