@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
-
 import pyarrow as pa
 
 from asof.definitions import Aggregation, Entity, FeatureView, Field, PushSource
@@ -25,7 +23,7 @@ class ReadsOfViewRows:
     """Part of `asof.testing.offline.OfflineStoreSuite`."""
 
     @staticmethod
-    def ran(engine: OfflineStore, query: ViewRows, rows: pa.Table, **inputs: pa.Table) -> list[tuple[Any, ...]]:
+    def ran(engine: OfflineStore, query: ViewRows, rows: pa.Table, **inputs: pa.Table) -> list[tuple[object, ...]]:
         """The rows of a query; their columns are those that it says."""
         result = engine.run(query, {query.view.source.name: rows, **inputs})
         found = result.reader().read_all()
@@ -35,8 +33,8 @@ class ReadsOfViewRows:
     def test_the_newest_row_of_each_key_is_found(self, engine: OfflineStore) -> None:
         latest = view(Field("value", Int64), source=CORRECTED)
 
-        def newest(chosen: Chosen) -> list[tuple[Any, ...]]:
-            return sorted(self.ran(engine, NewestRows(latest, chosen), _ROWS))
+        def newest(chosen: Chosen) -> list[tuple[object, ...]]:
+            return _sorted(self.ran(engine, NewestRows(latest, chosen), _ROWS))
 
         # k0, ts, created, arrived, f0: the later of one moment is the one that was written down last.
         assert newest(Chosen(NOON + 2)) == [
@@ -54,7 +52,7 @@ class ReadsOfViewRows:
         counted = view(aggregations=[Aggregation("", "count", name="n")], source=CORRECTED)
         everyone = view(aggregations=[Aggregation("", "count", name="n")], source=CORRECTED, entities=())
 
-        assert sorted(self.ran(engine, TouchedKeys(counted, Chosen(NOON + 2)), _ROWS)) == [(-3,), (1,), (2,)]
+        assert _sorted(self.ran(engine, TouchedKeys(counted, Chosen(NOON + 2)), _ROWS)) == [(-3,), (1,), (2,)]
         assert self.ran(engine, TouchedKeys(counted, Chosen(NOON + 2, news_from=NOON + 9)), _ROWS) == [(1,)]
         assert self.ran(engine, TouchedKeys(everyone, Chosen(NOON + 2)), _ROWS) == [(0,)]
         assert self.ran(engine, TouchedKeys(everyone, Chosen(0)), _ROWS) == []
@@ -87,9 +85,14 @@ class ReadsOfViewRows:
 
         found = self.ran(engine, NewestRows(made, Chosen(NOON)), rows)
 
-        assert sorted(found) == [
+        assert _sorted(found) == [
             ("", NOON, 0, 7, 7, False), ("a", NOON, 0, 4, 1, False), ("É", NOON, 0, 6, None, True),
         ]  # fmt: skip
+
+
+def _sorted(rows: list[tuple[object, ...]]) -> list[tuple[object, ...]]:
+    """By key, whatever order an engine's keys come in."""
+    return sorted(rows, key=repr)
 
 
 def _pushed(*rows: Sequence[object]) -> pa.Table:
