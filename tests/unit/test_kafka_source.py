@@ -11,9 +11,9 @@ import pytest
 from asof import Aggregation, Entity, FeatureView, Field, FileSource, KafkaSource
 from asof.config import load_config
 from asof.definitions import state_hash
-from asof.definitions.sources import source_of
+from asof.definitions.source_types import source_of
 from asof.errors import DefinitionError
-from asof.opening.products import Connections
+from asof.opening.servers import Connections
 from asof.types import Int64, String
 
 FIELDS = [Field("user_id", Int64), Field("page", String), Field("timestamp", Int64)]

@@ -16,13 +16,13 @@ from deltalake.exceptions import DeltaError
 from asof.definitions import FileSource, Source
 from asof.dtypes import from_arrow
 from asof.errors import SourceError
-from asof.sources.protocol import Batches, Column, Files, Need
+from asof.sources.protocol import Batches, Column, Files, Need, SourceReaderDefaults
 from asof.values.local_paths import NotLocal, local_path
 
 _ENDINGS = {"parquet": (".parquet", ".pq"), "csv": (".csv",)}
 
 
-class FileReader:
+class FileReader(SourceReaderDefaults):
     """Reads `FileSource`s.
 
     Args:
@@ -57,9 +57,6 @@ class FileReader:
             schema = self._delta_schema(source)
             return Batches(schema, lambda need: pa.RecordBatchReader.from_batches(schema, []))
         return Files(tuple(paths), "csv" if source.file_format == "csv" else "parquet")
-
-    def close(self) -> None:
-        """Nothing is held."""
 
     def _delta_schema(self, source: FileSource) -> pa.Schema:
         """The columns of a Delta table that has no rows, and so no file."""
