@@ -1,7 +1,4 @@
-"""What every offline store must answer: the traps of historical reads, each as a named test.
-
-Over 400 lines: a suite is one class, which a product subclasses as a whole.
-"""
+"""What every offline store must answer: the traps of historical reads, each as a named test."""
 
 from __future__ import annotations
 
