@@ -391,7 +391,7 @@ def test_the_commands_of_the_tutorial_answer_what_it_shows(tmp_path: Path) -> No
 
     run(tmp_path, say=lambda text: None)
     repo, environment = tmp_path / "repo", {"COLUMNS": "100", "PYTHONPATH": str(ROOT / "src"), "HOME": str(tmp_path)}
-    added = next(block for head, block in _FENCE.findall(_text(TUTORIAL)) if 'name="orders_7d"' in block).strip()
+    added = next(block for head, block in _FENCE.findall(_text(TUTORIAL)) if 'name="orders_7d"' in block).strip() + ","
     changes = list(_CHANGES)
     wrong = []
     for section, words, shown in _tutorial_commands():
