@@ -27,7 +27,8 @@ from typing import Any
 import numpy as np
 
 from asof.definitions import Aggregation, Entity, FeatureView, Field, LogSource, Session, Sliding, project_of
-from asof.flows.apply.apply import apply_plan, make_plan
+from asof.flows.apply.apply import apply_plan
+from asof.flows.apply.plan import make_plan
 from asof.flows.stores import Parts
 from asof.flows.stream.run import run_stream
 from asof.log.file.log import FileLog

@@ -292,7 +292,7 @@ def python() -> str:
     import asof
     from asof.flows.admin.audit import AuditReport
     from asof.flows.admin.explain import Explanation
-    from asof.flows.offline.read import HistoricalResult
+    from asof.flows.offline.result import HistoricalResult
     from asof.online_response import OnlineResponse
     from asof.testing.clock import HandClock
     from asof.testing.features import FeatureScript

@@ -11,9 +11,9 @@ from asof.definitions import FeatureView, Snapshot, project_of
 from asof.definitions.base import Definition
 from asof.dtypes import DType
 from asof.expressions import check, parse
-from asof.flows.generations.writer import input_schema
-from asof.flows.offline.read import view_as_of
+from asof.flows.offline.key_rows import view_as_of
 from asof.flows.online.read import Reader
+from asof.flows.rows.batch import input_schema
 from asof.flows.stores import Parts
 from asof.log.file.log import FileLog
 from asof.offline.duckdb.engine import DuckDBOffline

@@ -43,7 +43,7 @@ if TYPE_CHECKING:
     from asof.flows.admin.doctor import Check
     from asof.flows.admin.explain import Explanation
     from asof.flows.admin.feature_log import ServedRows
-    from asof.flows.offline.read import HistoricalResult
+    from asof.flows.offline.result import HistoricalResult
     from asof.flows.online.read import History, Reader
     from asof.flows.push.pusher import Pusher
     from asof.online_response import OnlineResponse
@@ -161,7 +161,7 @@ class FeatureStore:
         Args:
             objects: definitions to apply beside those that are applied; the repository's files where not given.
         """
-        from asof.flows.apply.apply import make_plan
+        from asof.flows.apply.plan import make_plan
 
         return make_plan(self.parts, self.definitions() if objects is None else self._with_objects(objects))
 
@@ -203,7 +203,7 @@ class FeatureStore:
         Returns:
             What was left where it is because other projects or environments use it, in words.
         """
-        from asof.flows.apply.apply import teardown
+        from asof.flows.apply.teardown import teardown
 
         self._close_pushers()
         left = teardown(self.parts, purge=purge)
@@ -236,15 +236,17 @@ class FeatureStore:
             A lazy result: `.to_df() .to_polars() .to_arrow() .to_batches() .to_sql() .write(path) .save(name)`.
         """
         from asof.flows.offline.read import read_history
+        from asof.flows.offline.result import HistoricalResult
 
         self._archive_pushes()
         selection = self._selection(features, full_feature_names)
         cut = known_at if known_at is None or isinstance(known_at, bool) else _moment_given(known_at, "known_at")
-        return read_history(
+        read = read_history(
             self.parts, self.snapshot, selection, entity_df, known_at=cut,
             start=_moment_given(start_date, "start_date"),
             end=_moment_given(end_date, "end_date"),
         )  # fmt: skip
+        return HistoricalResult(read)
 
     def get_online_features(
         self,
@@ -430,7 +432,7 @@ class FeatureStore:
 
     def write_to_online_store(self, feature_view_name: str, df: Rows) -> int:
         """Write rows of a view: a pushed one's go through its push log, a batch-fed one's to the online store alone."""
-        from asof.flows.batch.materialize import write_rows
+        from asof.flows.batch.write_rows import write_rows
         from asof.flows.stores import view_named
 
         view = view_named(self.snapshot, feature_view_name)
@@ -605,19 +607,19 @@ class FeatureStore:
 
     def training_sets(self) -> list[dict[str, object]]:
         """The saved training sets, with how each was made."""
-        from asof.flows.offline.training_sets.rebuild import list_training_sets
+        from asof.flows.offline.training_sets.manifest import list_training_sets
 
         return list_training_sets(self.parts)
 
     def training_set(self, name: str) -> dict[str, object]:
         """One training set's manifest."""
-        from asof.flows.offline.training_sets.rebuild import training_set
+        from asof.flows.offline.training_sets.manifest import training_set
 
         return training_set(self.parts, name)
 
     def read_training_set(self, name: str) -> pa.Table:
         """One training set's rows, as an Arrow table."""
-        from asof.flows.offline.training_sets.rebuild import read_training_set
+        from asof.flows.offline.training_sets.manifest import read_training_set
 
         return read_training_set(self.parts, name)
 

@@ -1,16 +1,10 @@
-"""Delta archives pass the archives' suite."""
+"""Delta archives: damage is named."""
 
 import pytest
 
 from asof.errors import StorageError
 from asof.offline.duckdb.engine import DuckDBOffline
-from asof.testing.archive import CLICKS, ArchiveSuite, clicks
-
-
-class TestDeltaArchives(ArchiveSuite):
-    @pytest.fixture
-    def open_store(self, tmp_path):
-        return lambda: DuckDBOffline(tmp_path / "a folder", threads=1)
+from asof.testing.archive import CLICKS, clicks
 
 
 def test_a_damaged_archive_is_named(tmp_path):

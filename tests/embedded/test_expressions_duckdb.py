@@ -1,32 +1,18 @@
-"""The expression suite on DuckDB, and the settings and versions that must not change its answers."""
+"""Expressions on DuckDB: the settings and versions that must not change their answers."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator
 from datetime import UTC, datetime
-from typing import Any
 
 import duckdb
-import pyarrow as pa
 import pytest
 
 from asof.dtypes import Decimal, DType, Float64, Int64, String, Timestamp
 from asof.expressions import check, parse, print_sql
 from asof.expressions.dialects import DUCKDB
-from asof.testing.expressions import INTEGERS, ExpressionSuite, Rows, Run, pairs
-
-
-def answers(
-    connection: duckdb.DuckDBPyConnection, columns: Sequence[str], rows: Rows, schema: Mapping[str, DType]
-) -> list[tuple[Any, ...]]:
-    arrays = [pa.array([row[name] for row in rows], dtype.arrow()) for name, dtype in schema.items()]
-    table = pa.table([pa.array(range(len(rows))), *arrays], ["row number", *schema])
-    connection.register("given", table)
-    texts = ", ".join(f"{sql} AS c{number}" for number, sql in enumerate(columns))
-    found = connection.sql(f'SELECT {texts} FROM given ORDER BY "row number"').to_arrow_table()
-    utc = pa.timestamp("us", "UTC")
-    columns_in_utc = [column.cast(utc) if pa.types.is_timestamp(column.type) else column for column in found.columns]
-    return list(zip(*(column.to_pylist() for column in columns_in_utc)))
+from asof.testing.expressions import INTEGERS, pairs
+from tests.conformance.test_expressions_duckdb import answers
 
 
 @pytest.fixture(scope="module")
@@ -35,14 +21,6 @@ def connection() -> Iterator[duckdb.DuckDBPyConnection]:
     with duckdb.connect(config={"threads": 1}) as connection:
         connection.execute("SET TimeZone = 'Asia/Tokyo'")
         yield connection
-
-
-class TestExpressionsOnDuckDB(ExpressionSuite):
-    dialect = "duckdb"
-
-    @pytest.fixture
-    def run(self, connection: duckdb.DuckDBPyConnection) -> Run:
-        return lambda columns, rows, schema: answers(connection, columns, rows, schema)
 
 
 SQL_TYPES = {

@@ -16,6 +16,7 @@ from asof.flows.admin.audit import audit
 from asof.flows.admin.forget import forget
 from asof.flows.batch.materialize import materialize
 from asof.flows.offline.read import read_history
+from asof.flows.offline.training_sets.save import save_training_set
 from asof.flows.rows.archive import archive_schema
 from asof.flows.stores import Parts
 from asof.flows.stream.dead_letters import list_letters, replay_letters
@@ -128,8 +129,8 @@ def test_what_a_worker_had_read_is_waited_for(parts: Parts) -> None:
 def test_training_sets_that_hold_the_key_are_listed(parts: Parts) -> None:
     snapshot = parts.registry.load("shop")
     frame = pa.table({"user_id": [7, 8, 7], "event_timestamp": pa.array([NOW] * 3, TIMES)})
-    read_history(parts, snapshot, select(snapshot, "of_user"), frame).save("with_seven")
-    read_history(parts, snapshot, select(snapshot, "of_user"), frame.slice(1, 1)).save("without")
+    save_training_set(read_history(parts, snapshot, select(snapshot, "of_user"), frame), "with_seven")
+    save_training_set(read_history(parts, snapshot, select(snapshot, "of_user"), frame.slice(1, 1)), "without")
 
     assert forgotten(parts)["training_sets"] == [{"name": "with_seven", "rows": 2}]
 

@@ -17,7 +17,8 @@ from asof.flows.rows.archive import archive_schema
 from asof.flows.stores import Parts, view_named
 from asof.flows.stream.ingest import Ingest
 from asof.flows.stream.rebuild import rebuild
-from asof.flows.stream.run import Worker, run_stream
+from asof.flows.stream.run import run_stream
+from asof.flows.stream.worker import Worker
 from asof.log.file.log import FileLog
 from asof.testing.streams import ACTIVITY, NOW, TOPIC, USER, VISITS, Clock, StreamRun, visit
 from asof.timing import SECOND

@@ -9,7 +9,8 @@ import pytest
 
 from asof.definitions import Entity, FeatureView, Field, LogSource, project_of
 from asof.errors import DefinitionError
-from asof.flows.apply.apply import apply_plan, make_plan
+from asof.flows.apply.apply import apply_plan
+from asof.flows.apply.plan import make_plan
 from asof.flows.stream.dead_letters import list_letters, replay_letters, show_letter
 from asof.flows.stream.run import run_stream
 from asof.testing.streams import CRASH_POINTS, Clock, StreamRun

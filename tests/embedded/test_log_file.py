@@ -1,4 +1,4 @@
-"""The file log: the conformance suite, and what only files can show."""
+"""The file log: what only files can show."""
 
 from __future__ import annotations
 
@@ -49,33 +49,6 @@ def open_log(tmp_path: Path, clock: Clock) -> Iterator[Callable[[], FileLog]]:
     yield open_one
     for log in opened:
         log.close()
-
-
-class TestFileLog(LogSuite):
-    """Nothing is unsupported."""
-
-
-class TestFileLogOfAProject(LogSuite):
-    """What holds for a log holds for that of a project beside another one's, which has the same topics."""
-
-    @pytest.fixture
-    def open_log(self, tmp_path: Path, clock: Clock, topic: str) -> Iterator[Callable[[], FileLog]]:
-        opened = [FileLog(tmp_path / "log", clock=clock, project="other", user="other")]
-        opened[0].create(topic, 2)
-        opened[0].send(topic, [b"another's"], durable=False)
-
-        def open_one() -> FileLog:
-            opened.append(
-                FileLog(
-                    tmp_path / "log", clock=clock, project="shop", user="one", segment_bytes=4096, session_timeout_s=30
-                )
-            )
-            return opened[-1]
-
-        yield open_one
-        assert opened[0].bounds(topic) in ({0: (0, 1), 1: (0, 0)}, {0: (0, 0), 1: (0, 1)})
-        for log in opened:
-            log.close()
 
 
 @pytest.fixture

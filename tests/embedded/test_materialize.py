@@ -28,9 +28,11 @@ from asof.definitions import (
 from asof.errors import NotFound, RegistryConflict, RequestError, RowsRefused, SourceError
 from asof.expressions import parse
 from asof.expressions.evaluator import evaluate
-from asof.flows.apply.apply import apply_plan, make_plan
+from asof.flows.apply.apply import apply_plan
+from asof.flows.apply.plan import make_plan
 from asof.flows.batch import write_view as batch_rows
-from asof.flows.batch.materialize import materialize, write_rows
+from asof.flows.batch.materialize import materialize
+from asof.flows.batch.write_rows import write_rows
 from asof.flows.batch.write_view import pack_versions
 from asof.flows.stores import Parts
 from asof.flows.stream.rebuild import announce

@@ -1,4 +1,4 @@
-"""DuckDB passes the conformance suite of offline stores, and fails in our words."""
+"""DuckDB as an offline store: what only it can do, and failures in our words."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from asof.errors import SourceError, StorageError
 from asof.offline.duckdb.engine import DuckDBEngine
 from asof.sources.protocol import Batches, Files, Need
 from asof.sql import PointInTime
-from asof.testing.offline import NOON, OfflineStoreSuite, events, reads, spine, view
+from asof.testing.offline import NOON, events, reads, spine, view
 
 
 @pytest.fixture(scope="module")
@@ -29,12 +29,6 @@ def shared() -> Iterator[DuckDBEngine]:
     engine = DuckDBEngine(threads=2)
     yield engine
     engine.close()
-
-
-class TestDuckDB(OfflineStoreSuite):
-    @pytest.fixture
-    def engine(self, shared: DuckDBEngine) -> DuckDBEngine:
-        return shared
 
 
 LATEST = PointInTime(reads(view(Field("value", Int64))))

@@ -1,11 +1,11 @@
-"""The SQLite online store: the shared suite, and what only a file can do."""
+"""The SQLite online store: what only a file can do."""
 
 from __future__ import annotations
 
 import os
 import sqlite3
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -13,24 +13,9 @@ import pytest
 from asof.errors import StorageError
 from asof.online.protocol import NO_ROW, Lookup, Newest, Table, Unchanged, pack_version
 from asof.online.sqlite.store import SqliteOnlineStore
-from asof.testing.online import OnlineStoreSuite
 
 TRIPS = Table("prod", "trips", "1-1", "latest")
 STATE = Table("prod", "traffic", "1-1", "state")
-
-
-class TestSqliteOnlineStore(OnlineStoreSuite):
-    @pytest.fixture
-    def open_store(self, tmp_path: Path) -> Iterator[Callable[[], SqliteOnlineStore]]:
-        opened: list[SqliteOnlineStore] = []
-
-        def open_one() -> SqliteOnlineStore:
-            opened.append(SqliteOnlineStore(tmp_path / "data" / "online.db"))
-            return opened[-1]
-
-        yield open_one
-        for store in opened:
-            store.close()
 
 
 @pytest.fixture

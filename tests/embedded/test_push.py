@@ -12,7 +12,8 @@ from typing import Any
 import pytest
 
 from asof.definitions import Aggregation, Entity, FeatureView, Field, PushSource, Sliding, project_of
-from asof.flows.apply.apply import apply_plan, make_plan
+from asof.flows.apply.apply import apply_plan
+from asof.flows.apply.plan import make_plan
 from asof.flows.push.pusher import Pusher
 from asof.flows.rows.pushed import pushed_rows
 from asof.flows.stores import Parts, current_generation, table_of

@@ -1,4 +1,4 @@
-"""The SQLite registry: the suite of all registries, damage, other formats, and races between processes."""
+"""The SQLite registry: damage, other formats, and races between processes."""
 
 from __future__ import annotations
 
@@ -11,23 +11,8 @@ from pathlib import Path
 import pytest
 
 from asof.errors import RegistryError
-from asof.registry.protocol import Registry
 from asof.registry.sqlite import SqliteRegistry
-from asof.testing.registry import NOON, OpenRegistry, RegistrySuite, shop
-
-
-class TestSqliteRegistry(RegistrySuite):
-    @pytest.fixture
-    def open_registry(self, tmp_path: Path) -> Iterator[OpenRegistry]:
-        opened: list[SqliteRegistry] = []
-
-        def open_registry() -> Registry:
-            opened.append(SqliteRegistry(tmp_path / "data" / "registry.db"))
-            return opened[-1]
-
-        yield open_registry
-        for registry in opened:
-            registry.close()
+from asof.testing.registry import NOON, shop
 
 
 @pytest.fixture

@@ -23,14 +23,11 @@ from asof.definitions import (
     Snapshot,
 )
 from asof.errors import NotFound, RequestError
-from asof.flows.offline.read import HistoricalResult, read_history
+from asof.flows.offline.read import read_history
+from asof.flows.offline.result import HistoricalResult
 from asof.flows.offline.training_sets.hashes import TableHash
-from asof.flows.offline.training_sets.rebuild import (
-    list_training_sets,
-    read_training_set,
-    rebuild_training_set,
-    training_set,
-)
+from asof.flows.offline.training_sets.manifest import list_training_sets, read_training_set, training_set
+from asof.flows.offline.training_sets.rebuild import rebuild_training_set
 from asof.flows.rows.archive import archive_schema
 from asof.flows.stores import Parts
 from asof.flows.stream.rebuild import rebuild
@@ -110,7 +107,8 @@ def frame(at: Micros = NOW) -> pa.Table:
 
 def read(parts: Parts, entity_df: Any = None, *, features: Any = FEATURES, **options: Any) -> HistoricalResult:
     snapshot: Snapshot = parts.registry.load(parts.project)
-    return read_history(parts, snapshot, with_function(select(snapshot, features)), entity_df, **options)
+    read = read_history(parts, snapshot, with_function(select(snapshot, features)), entity_df, **options)
+    return HistoricalResult(read)
 
 
 def test_saving_keeps_the_rows_and_says_how_they_were_made(parts: Parts) -> None:

@@ -1,4 +1,4 @@
-"""Postgres passes the conformance suites of offline stores and archives, and fails in our words."""
+"""Postgres as an offline store: what only it can do, and failures in our words."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import signal
 import threading
 import time
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from decimal import Decimal as Number
 
 import pyarrow as pa
@@ -21,8 +21,8 @@ from asof.offline.postgres.engine import PostgresOffline
 from asof.offline.protocol import Archive
 from asof.sources.protocol import Relation
 from asof.sql import PointInTime
-from asof.testing.archive import ArchiveSuite, clicks
-from asof.testing.offline import EVENTS, NOON, OfflineStoreSuite, reads, spine, view
+from asof.testing.archive import clicks
+from asof.testing.offline import EVENTS, NOON, reads, spine, view
 
 pytestmark = pytest.mark.integration
 
@@ -34,12 +34,6 @@ def shared(postgres) -> Iterator[PostgresOffline]:
     yield store
     store.close()
     postgres.drop_database(name)
-
-
-class TestPostgres(OfflineStoreSuite):
-    @pytest.fixture
-    def engine(self, shared: PostgresOffline) -> PostgresOffline:
-        return shared
 
 
 def latest(shared: PostgresOffline, table: str, *fields: Field, **options: object) -> list[object]:
@@ -178,17 +172,3 @@ def test_a_version_is_read_with_one_connection_and_is_empty_before_the_first_app
     assert store.rows(archive, version=empty) is None
     assert store.rows(archive, version=store.version(archive)) is not None
     store.close()
-
-
-class TestPostgresArchives(ArchiveSuite):
-    @pytest.fixture
-    def open_store(self, postgres_url: str) -> Iterator[Callable[[], PostgresOffline]]:
-        opened: list[PostgresOffline] = []
-
-        def open_one() -> PostgresOffline:
-            opened.append(PostgresOffline(url=postgres_url))
-            return opened[-1]
-
-        yield open_one
-        for each in opened:
-            each.close()

@@ -1,10 +1,10 @@
-"""The Redis online store: the shared suite on a single server, through TLS, under Sentinel and on a Cluster."""
+"""The Redis online store: what only it does, on a single server, through TLS, under Sentinel and on a Cluster."""
 
 from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -14,7 +14,7 @@ from asof.online.protocol import NO_ROW, Lookup, Newest, Table, Unchanged, pack_
 from asof.online.redis.connection import Connection
 from asof.online.redis.scripts import LATER_MS
 from asof.online.redis.store import RedisOnlineStore
-from asof.testing.online import OnlineStoreSuite
+from tests.redis_stores import Open, redis_opener
 from tests.services import Redis
 from tests.services.redis import PASSWORD
 
@@ -25,63 +25,10 @@ STATE = Table("prod", "traffic", "1-1", "state")
 V1, V2 = pack_version(1), pack_version(2)
 YEAR = 31_536_000_000_000
 
-Open = Callable[..., RedisOnlineStore]
-
-
-def opener(servers: list[Redis], prefix: str, **options: Any) -> Iterator[Open]:
-    """Opens stores whose keys begin with `prefix`, and afterwards closes them and removes the keys."""
-    opened: list[RedisOnlineStore] = []
-
-    def open_one(**more: Any) -> RedisOnlineStore:
-        opened.append(RedisOnlineStore(**{"key_prefix": f"{prefix}:", **options, **more}))
-        return opened[-1]
-
-    yield open_one
-    for store in opened:
-        store.close()
-    for server in servers:
-        with server.client() as client:
-            pipeline = client.pipeline(transaction=False)
-            for name in client.scan_iter(f"{prefix}*", 1000):
-                pipeline.unlink(name)
-            pipeline.execute()
-
-
-class TestRedis(OnlineStoreSuite):
-    @pytest.fixture
-    def open_store(self, redis, key_prefix: str) -> Iterator[Open]:
-        yield from opener([redis], key_prefix, url=redis.url)
-
-
-class TestRedisThroughTls(OnlineStoreSuite):
-    @pytest.fixture
-    def open_store(self, redis, key_prefix: str) -> Iterator[Open]:
-        yield from opener([redis], key_prefix, url=redis.tls_url, tls_ca=str(redis.certificates.ca))
-
-
-class TestRedisSentinel(OnlineStoreSuite):
-    @pytest.fixture
-    def open_store(self, redis_sentinel, key_prefix: str) -> Iterator[Open]:
-        yield from opener([redis_sentinel.master], key_prefix, **of_sentinel(redis_sentinel))
-
-
-class TestRedisCluster(OnlineStoreSuite):
-    @pytest.fixture
-    def open_store(self, redis_cluster, key_prefix: str) -> Iterator[Open]:
-        yield from opener(redis_cluster.nodes, key_prefix, url=redis_cluster.url, redis_type="redis_cluster")
-
-
-def of_sentinel(services: Any) -> dict[str, Any]:
-    hosts = ",".join(f"{host}:{port}" for host, port in services.sentinels)
-    return {
-        "connection_string": f"{hosts},username=asof,password=asof-secret", "redis_type": "redis_sentinel",
-        "sentinel_master": services.group, "sentinel_password": services.sentinel_password,
-    }  # fmt: skip
-
 
 @pytest.fixture
 def open_store(redis, key_prefix: str) -> Iterator[Open]:
-    yield from opener([redis], key_prefix, url=redis.url)
+    yield from redis_opener([redis], key_prefix, url=redis.url)
 
 
 @pytest.fixture
@@ -94,7 +41,7 @@ def store(open_store: Open) -> RedisOnlineStore:
 
 @pytest.fixture
 def cluster_store(redis_cluster, key_prefix: str) -> Iterator[RedisOnlineStore]:
-    for open_one in opener(redis_cluster.nodes, key_prefix, url=redis_cluster.url, redis_type="redis_cluster"):
+    for open_one in redis_opener(redis_cluster.nodes, key_prefix, url=redis_cluster.url, redis_type="redis_cluster"):
         store = open_one()
         store.prepare(TRIPS)
         store.prepare(STATE)
@@ -149,7 +96,7 @@ def test_rows_of_any_size_are_decided_alike(
     monkeypatch.setattr("asof.online.redis.write.SMALL_BYTES", small_bytes)
     server = request.getfixturevalue(kind)
     nodes = server.nodes if kind == "redis_cluster" else [server]
-    for open_one in opener(nodes, key_prefix, url=server.url, redis_type=kind, clock=lambda: YEAR):
+    for open_one in redis_opener(nodes, key_prefix, url=server.url, redis_type=kind, clock=lambda: YEAR):
         store = open_one()
         store.prepare(STATE)
         keys = [b"\x00%d" % i for i in range(1200)]
@@ -225,7 +172,7 @@ def test_a_dropped_project_leaves_nothing_behind(store: RedisOnlineStore, redis,
 def test_a_drop_beside_writers_leaves_no_rows(kind: str, redis, redis_cluster, key_prefix: str) -> None:
     servers = [redis] if kind == "single" else redis_cluster.nodes
     options = {"url": redis.url} if kind == "single" else {"url": redis_cluster.url, "redis_type": "redis_cluster"}
-    for open_one in opener(servers, key_prefix, **options):
+    for open_one in redis_opener(servers, key_prefix, **options):
         store = open_one()
         store.prepare(TRIPS)
         refused = threading.Event()

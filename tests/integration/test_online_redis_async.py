@@ -16,7 +16,7 @@ from asof.online.protocol import NO_ROW, Lookup, Newest, Table, Unchanged, pack_
 from asof.online.redis.aio import AsyncReader
 from asof.online.redis.connection import Lost
 from asof.online.redis.store import RedisOnlineStore
-from tests.integration.test_online_redis import of_sentinel
+from tests.redis_stores import of_sentinel
 from tests.services import Redis
 
 pytestmark = pytest.mark.integration

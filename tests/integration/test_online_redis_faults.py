@@ -12,7 +12,7 @@ import pytest
 from asof.errors import AsofError, ConfigError, StorageError
 from asof.online.protocol import NO_ROW, Lookup, Newest, StoreReplaced, Table, Unchanged, pack_version
 from asof.online.redis.store import RedisOnlineStore
-from tests.integration.test_online_redis import of_sentinel
+from tests.redis_stores import of_sentinel
 from tests.services import Redis
 from tests.services.processes import free_port, wait_until
 

@@ -1,4 +1,4 @@
-"""The online store on a real PostgreSQL: the suite of all online stores, writers that meet, restarts, and a fail-over."""
+"""The online store on a real PostgreSQL: writers that meet, restarts, and a fail-over."""
 
 from __future__ import annotations
 
@@ -16,7 +16,6 @@ import pytest
 from asof.errors import StorageError
 from asof.online.postgres.store import PostgresOnlineStore
 from asof.online.protocol import NO_ROW, Lookup, Newest, StoreReplaced, Table, Unchanged, pack_version
-from asof.testing.online import OnlineStoreSuite
 from tests.services import Postgres
 
 pytestmark = pytest.mark.integration
@@ -44,12 +43,6 @@ def open_store(database_url):
     yield open_one
     for store in opened:
         store.close()
-
-
-class TestPostgresOnlineStore(OnlineStoreSuite):
-    @pytest.fixture
-    def open_store(self, open_store):
-        return open_store
 
 
 def test_behind_shared_sessions_all_verbs_work(open_store):

@@ -1,4 +1,4 @@
-"""The registry on a real PostgreSQL: the suite of all registries, many writers, a kill, and what users get wrong."""
+"""The registry on a real PostgreSQL: many writers, a kill, and what users get wrong."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import pytest
 
 from asof.errors import RegistryConflict, RegistryError
 from asof.registry.postgres import PostgresRegistry
-from asof.testing.registry import NOON, RegistrySuite, shop
+from asof.testing.registry import NOON, shop
 
 pytestmark = pytest.mark.integration
 
@@ -49,18 +49,6 @@ def open_registry(database_url, schema):
     yield open_one
     for registry in opened:
         registry.close()
-
-
-class TestPostgresRegistry(RegistrySuite):
-    @pytest.fixture
-    def open_registry(self, open_registry):
-        return open_registry
-
-
-class TestPostgresRegistryBehindASharedSession(RegistrySuite):
-    @pytest.fixture
-    def open_registry(self, open_registry):
-        return lambda: open_registry(pgbouncer=True)
 
 
 @pytest.mark.parametrize("pgbouncer", [False, True])

@@ -14,26 +14,15 @@ from asof import Entity, FeatureView, Field, PostgresSource
 from asof.dtypes import Array, Bool, Bytes, Date, Decimal, Float32, Float64, Int32, Int64, Json, String, Timestamp
 from asof.errors import SourceError
 from asof.offline.duckdb.engine import DuckDBOffline
-from asof.opening.products import Connection
 from asof.selection import FeatureOut, ViewRead
 from asof.sources.postgres.reader import PostgresReader
 from asof.sources.protocol import Need
 from asof.sql import PointInTime
-from asof.testing.sources import SourceReaderSuite
+from tests.connections import OneServer
 
 pytestmark = pytest.mark.integration
 
 US = pa.timestamp("us", "UTC")
-
-
-class OneServer:
-    """Every source is on the same server."""
-
-    def __init__(self, url, **options):
-        self.options = {"url": url, **options}
-
-    def of(self, source, kind):
-        return Connection("connections.shop", self.options)
 
 
 @pytest.fixture
@@ -59,32 +48,6 @@ def execute(postgres_url):
 
 def everything(engine, reader, source, text):
     return engine.sql(text, {source.name: reader.scan(source, Need())}).reader().read_all()
-
-
-class PostgresSuite(SourceReaderSuite):
-    query = ""
-
-    @pytest.fixture
-    def source_of(self, postgres_url, execute):
-        def make(rows):
-            if rows is not None:
-                execute('CREATE TABLE rides (user_id int8, "at" timestamptz, fare float8, city text)')
-                with psycopg.connect(postgres_url, autocommit=True) as connection:
-                    connection.cursor().executemany(
-                        "INSERT INTO rides VALUES (%s, %s, %s, %s)", [list(row.values()) for row in rows.to_pylist()]
-                    )
-            table = "" if self.query else "rides"
-            return PostgresSource(name="rides", query=self.query, table=table, timestamp_field="at")
-
-        return make
-
-
-class TestPostgresTable(PostgresSuite):
-    pass
-
-
-class TestPostgresQuery(PostgresSuite):
-    query = "SELECT * FROM rides -- all of them"
 
 
 TYPES = {

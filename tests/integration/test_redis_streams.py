@@ -1,11 +1,10 @@
-"""Streams, pushes and materialized views over Redis: its traps, lost seconds, lost stores, fail-overs under load."""
+"""Streams, pushes and materialized views over Redis: lost seconds, lost stores, fail-overs under load."""
 
 from __future__ import annotations
 
 import random
 import threading
 import time
-from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -24,38 +23,16 @@ from asof.flows.stream.run import run_stream
 from asof.online.protocol import StoreReplaced
 from asof.online.redis.store import RedisOnlineStore
 from asof.testing.streams import DEFINITIONS, MORTALS, NOW, Clock, StreamRun, live_through, visit
-from asof.testing.traps import TrapsSuite
 from asof.timing import MINUTE, moment
 from asof.types import Int64, Timestamp
 from tests.embedded.test_push import LONG, SHORT, apply_twins, online_rows, push_both
-from tests.integration.test_online_redis import of_sentinel
 from tests.integration.test_worker_faults import oracle, random_visits, until
-from tests.parts import HandClock, close, embedded_parts
+from tests.parts import HandClock, close
+from tests.redis_stores import of_sentinel, redis_parts
 from tests.services import Redis
 from tests.services.processes import wait_until
 
 pytestmark = pytest.mark.integration
-
-
-def redis_parts(path: Path, clock: Clock, **options: Any) -> Parts:
-    parts = embedded_parts(path, clock=clock)
-    parts.online.close()
-    return replace(parts, online=RedisOnlineStore(clock=clock, **options))
-
-
-class TestTrapsOnRedis(TrapsSuite):
-    @pytest.fixture
-    def make_parts(self, tmp_path: Path, redis: Redis, key_prefix: str) -> Iterator[Callable[[Clock], Parts]]:
-        made: list[Parts] = []
-
-        def make(clock: Clock) -> Parts:
-            made.append(redis_parts(tmp_path, clock, url=redis.url, key_prefix=f"{key_prefix}:"))
-            return made[-1]
-
-        yield make
-        for parts in made:
-            parts.online.drop_project(parts.project)
-            close(parts)
 
 
 @settings(max_examples=4, deadline=None, suppress_health_check=list(HealthCheck))

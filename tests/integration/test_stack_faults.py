@@ -23,7 +23,7 @@ from asof import KafkaSource
 from asof.errors import AsofError, StorageError
 from asof.expressions import parse
 from asof.expressions.evaluator import evaluate
-from asof.flows.generations.live import progress_name
+from asof.flows.generations.names import progress_name
 from asof.flows.stores import current_generation, table_of
 from asof.testing.streams import VISITS, Clock, StreamRun, definitions_on, visit
 from asof.timing import MINUTE

@@ -1,16 +1,15 @@
-"""The traps of streams with archives in Postgres."""
+"""The traps of streams with PostgreSQL as the online store."""
 
 from __future__ import annotations
 
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from asof.flows.stores import Parts
-from asof.offline.postgres.engine import PostgresOffline
 from asof.online.postgres.store import PostgresOnlineStore
 from asof.testing.streams import Clock
 from asof.testing.traps import LIVES, TrapsSuite
@@ -24,26 +23,6 @@ def url(postgres) -> Iterator[str]:
     name = f"stream_traps_{uuid.uuid4().hex}"
     yield postgres.create_database(name)
     postgres.drop_database(name)
-
-
-class TestArchivesInPostgres(TrapsSuite):
-    # It waits for a worker's turn for as long as all others take together, and on the embedded parts it does so already.
-    test_a_column_that_is_applied_while_a_worker_runs_is_null_before_and_known_after = None
-
-    @pytest.fixture
-    def make_parts(self, tmp_path: Path, url: str) -> Iterator[Callable[[Clock], Parts]]:
-        made: list[Parts] = []
-
-        def make(clock: Clock) -> Parts:
-            parts = embedded_parts(tmp_path, clock=clock)
-            parts.offline.close()  # type: ignore[attr-defined]
-            made.append(replace(parts, offline=PostgresOffline(url=url)))
-            made[-1].offline.drop_project(parts.project)
-            return made[-1]
-
-        yield make
-        for parts in made:
-            close(parts)
 
 
 @pytest.mark.parametrize("batches", LIVES[2:7:2], ids=str)

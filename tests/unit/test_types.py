@@ -17,7 +17,7 @@ HANDED_OUT = {
     "asof.flows.admin.audit": ("AuditReport",),
     "asof.flows.admin.doctor": ("Check",),
     "asof.flows.admin.explain": ("Explanation",),
-    "asof.flows.offline.read": ("HistoricalResult",),
+    "asof.flows.offline.result": ("HistoricalResult",),
     "asof.planning.changes": ("Plan",),
 }
 """What the store's and the client's verbs return: module → classes."""

@@ -14,13 +14,15 @@ from typing import Any
 
 from asof.definitions import Aggregation, Entity, FeatureView, Field, LogSource, Session, Sliding, Snapshot, project_of
 from asof.definitions.base import Definition
-from asof.flows.apply.apply import apply_plan, make_plan
-from asof.flows.generations.live import BUILT
-from asof.flows.offline.read import view_as_of
+from asof.flows.apply.apply import apply_plan
+from asof.flows.apply.plan import make_plan
+from asof.flows.generations.names import BUILT
+from asof.flows.offline.key_rows import view_as_of
 from asof.flows.online.read import OnlineResponse, Reader
 from asof.flows.stores import Parts, view_named
 from asof.flows.stream.rebuild import announce, drop_generations, fill, flip
-from asof.flows.stream.run import Worker, run_stream
+from asof.flows.stream.run import run_stream
+from asof.flows.stream.worker import Worker
 from asof.selection import select
 from asof.timing import HOUR, MINUTE, SECOND, Micros, micros
 from asof.types import Float64, Int64, String

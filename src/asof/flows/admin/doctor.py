@@ -14,13 +14,13 @@ from asof.aggregation import decode
 from asof.definitions import FeatureView, LogSource, Snapshot, Source, state_hash
 from asof.errors import AsofError, SourceError, some
 from asof.flows.batch.materialize import lost_rows
-from asof.flows.generations.writer import layout_of
+from asof.flows.generations.layout import layout_of
+from asof.flows.generations.names import progress_name
 from asof.flows.offline.inputs import rows_of
-from asof.flows.offline.training_sets.rebuild import list_training_sets
+from asof.flows.offline.training_sets.manifest import list_training_sets
 from asof.flows.rows.keys import restored_key
 from asof.flows.stores import Parts, building_generation, current_generation, table_of
 from asof.flows.stream.dead_letters import replayed_places
-from asof.flows.stream.ingest import progress_name
 from asof.flows.stream.status import stream_status
 from asof.log.protocol import UnknownTopic
 from asof.offline.protocol import Archive

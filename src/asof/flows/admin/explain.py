@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import math
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from decimal import Decimal
 from typing import Any
 
@@ -14,24 +13,21 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from asof.aggregation import decode
-from asof.definitions import Aggregation, FeatureView, LogSource, Session, Sliding, Snapshot, Source
+from asof.definitions import Aggregation, FeatureView, Session, Sliding, Snapshot
 from asof.errors import RequestError, nearest
 from asof.expressions import parse, print_sql
-from asof.flows.generations.writer import input_schema, layout_of
-from asof.flows.offline.inputs import rows_of
-from asof.flows.offline.read import TIME, read_history
+from asof.flows.generations.layout import layout_of
+from asof.flows.offline.entity_frame import TIME
+from asof.flows.offline.key_rows import KeyRows, rows_of_key
+from asof.flows.offline.read import read_history
 from asof.flows.online.read import Reader
-from asof.flows.rows.batch import Batch, batch_of, batch_of_archive
+from asof.flows.rows.batch import input_schema
 from asof.flows.rows.keys import plain_key, plain_value, restored_key
-from asof.flows.rows.tombstones import deletions
 from asof.flows.stores import Parts, current_generation, table_of
 from asof.online.protocol import Lookup
 from asof.selection import Derivation, Selection, ViewRead, select
-from asof.sources.protocol import Files, Need
-from asof.sql import archive as statements
-from asof.sql.partitions import HISTORY
 from asof.timing import Micros, floor_to, iso, moment, span_text
-from asof.values.fit import event_micros, fit
+from asof.values.fit import fit
 from asof.values.packing import gone_at, key_bytes, unpack_row, versions_of
 
 _LATER_SHOWN, _SHOWN = 20, 200
@@ -106,16 +102,6 @@ def explain(
     return made
 
 
-def newest_event(parts: Parts, view: FeatureView, plain: Sequence[Any], at: Micros) -> Micros | None:
-    """The time of a key's newest row in history that is not later than `at`."""
-    rows = _rows_of_key(parts, view, plain)
-    # Rows are in their order, so the last one decides whether the key is there at all.
-    seen = np.flatnonzero(rows.batch.event_time <= at)
-    if view.is_aggregated:
-        seen = seen[~rows.gone[seen]]
-    return int(rows.batch.event_time[seen[-1]]) if len(seen) and not rows.gone[seen[-1]] else None
-
-
 def _value(
     parts: Parts, snapshot: Snapshot, selection: Selection, key: Mapping[str, Any], at: Micros, known_at: KnownAt
 ) -> Any:
@@ -134,93 +120,8 @@ def _value(
             hint=nearest(unknown[0], columns) or f"give {[field.name for field in fields]}",
         )
     columns[TIME] = pa.array([moment(at)], _TIMES)
-    answer = read_history(parts, snapshot, selection, pa.table(columns), known_at=known_at).to_arrow()
+    answer = read_history(parts, snapshot, selection, pa.table(columns), known_at=known_at).table()
     return answer[selection.outputs[0].name][0].as_py()
-
-
-@dataclass(frozen=True)
-class _Rows:
-    """A key's rows in their order, oldest first.
-
-    Args:
-        known: n moments at which a row was written down, in microseconds.
-        stored: which rows their log's source counts at all.
-        gone: which rows say that their key is no more.
-        raw: the rows as the source has them.
-    """
-
-    batch: Batch
-    known: npt.NDArray[np.int64]
-    stored: npt.NDArray[np.bool_]
-    gone: npt.NDArray[np.bool_]
-    raw: pa.Table
-
-
-def _rows_of_key(parts: Parts, view: FeatureView, plain: Sequence[Any]) -> _Rows:
-    source = view.source
-    keys = {
-        source.raw(field.name): pa.array([value], field.dtype.arrow())
-        for field, value in zip(view.key_fields, plain, strict=True)
-        if field.dtype.is_integer or field.dtype.name == "String"
-    }
-    found = rows_of(parts, source, need=Need(keys=keys or None))
-    table = _empty(source)
-    if found is not None:
-        text = statements.rows_of_keys(
-            [source.raw(key) for key in view.join_keys], view.key_fields, [plain], dialect=parts.offline.dialect,
-            relation="source",
-        )  # fmt: skip
-        table = parts.offline.sql(text, {"source": found}).reader().read_all()
-    table = table.filter(table[source.timestamp_field].is_valid())
-    if source.is_log:
-        batch = batch_of_archive(source, table)
-    else:
-        times = event_micros(table[source.timestamp_field].combine_chunks(), source.timestamp_unit)
-        batch = batch_of(
-            source, table, event_time=times.to_numpy(zero_copy_only=False),
-            partition=np.zeros(table.num_rows, dtype=np.int32), offset=np.arange(table.num_rows),
-        )  # fmt: skip
-    gone = deletions(parts, source, batch.rows)
-    gone = np.zeros(len(batch), dtype=bool) if gone is None else gone
-    if not source.is_log and not isinstance(found, Files):
-        batch = replace(batch, offset=_ranks(view, table, gone))
-    order = np.lexsort((batch.partition, batch.offset, batch.created, batch.event_time))
-    known = batch.created
-    if source.is_log and not source.created_timestamp_column:
-        known = event_micros(table["ingested_at"].combine_chunks()).to_numpy(zero_copy_only=False)
-    stored = np.ones(len(batch), dtype=bool)
-    if isinstance(source, LogSource) and source.stream_from is not None:
-        stored = (batch.partition == HISTORY) | (batch.event_time >= source.stream_from)
-    return _Rows(batch.take(order), known[order], stored[order], gone[order], table.take(pa.array(order)))
-
-
-def _empty(source: Source) -> pa.Table:
-    fields = [pa.field(field.name, field.dtype.arrow()) for field in source.schema]
-    if source.is_log:
-        fields += [
-            pa.field("partition", pa.int32()), pa.field("offset", pa.int64()), pa.field("ingested_at", _TIMES)
-        ]  # fmt: skip
-    elif source.timestamp_field not in [field.name for field in fields]:
-        fields.append(pa.field(source.timestamp_field, _TIMES))
-    return pa.schema(fields).empty_table()
-
-
-def _ranks(view: FeatureView, table: pa.Table, gone: npt.NDArray[np.bool_]) -> npt.NDArray[np.int64]:
-    """Where rows have no arrival, the values decide (nulls smallest, NaN greatest), then whether a row ends its key."""
-    names = list(view.feature_names) if not view.is_aggregated else sorted(input_schema(view))
-    raw = [view.source.raw(name) for name in names]
-    columns = [table[name].to_pylist() for name in raw if name in table.column_names]
-    rows = list(zip(*columns, gone.tolist(), strict=True))
-    order = sorted(range(len(rows)), key=lambda row: [_rank(value) for value in rows[row]])
-    ranks = np.zeros(len(rows), dtype=np.int64)
-    ranks[order] = np.arange(len(rows))
-    return ranks
-
-
-def _rank(value: Any) -> tuple[Any, ...]:
-    if value is None:
-        return (0,)
-    return (2,) if isinstance(value, float) and math.isnan(value) else (1, value)
 
 
 def _of_view(
@@ -228,7 +129,7 @@ def _of_view(
 ) -> Explanation:
     view = read.view
     own = {field.name: key[column] for field, column in zip(view.key_fields, read.keys, strict=True)}
-    rows = _rows_of_key(parts, view, plain_key(view.key_fields, own))
+    rows = rows_of_key(parts, view, plain_key(view.key_fields, own))
     t = at - view.delay
     why = np.full(len(rows.batch), "", dtype=object)
     if known_at is not None and known_at is not False:
@@ -249,7 +150,9 @@ def _of_view(
     return Explanation(reference, dict(key), at, value, table, "\n".join([head, *lines]))
 
 
-def _latest(view: FeatureView, name: str, rows: _Rows, why: npt.NDArray[Any], t: Micros) -> tuple[pa.Table, list[str]]:
+def _latest(
+    view: FeatureView, name: str, rows: KeyRows, why: npt.NDArray[Any], t: Micros
+) -> tuple[pa.Table, list[str]]:
     times = rows.batch.event_time
     why[(why == "") & (times > t)] = "later than t"
     oldest = t - view.ttl if view.ttl else None
@@ -272,7 +175,7 @@ def _latest(view: FeatureView, name: str, rows: _Rows, why: npt.NDArray[Any], t:
 
 
 def _windowed(
-    parts: Parts, view: FeatureView, made: Aggregation, rows: _Rows, why: npt.NDArray[Any], t: Micros
+    parts: Parts, view: FeatureView, made: Aggregation, rows: KeyRows, why: npt.NDArray[Any], t: Micros
 ) -> tuple[pa.Table, list[str]]:
     times = rows.batch.event_time
     exclusive = view.boundary == "exclusive"
@@ -349,7 +252,7 @@ def _columns_of(made: Aggregation) -> list[str]:
     return list(dict.fromkeys(name for text in texts for name in parse(text).columns))
 
 
-def _shown(rows: _Rows, columns: Mapping[str, Any], marks: Mapping[str, Any]) -> pa.Table:
+def _shown(rows: KeyRows, columns: Mapping[str, Any], marks: Mapping[str, Any]) -> pa.Table:
     """The rows near t, newest first: event time, arrival, values, marks."""
     batch = rows.batch
     table = {"event_time": pa.array(batch.event_time).cast(_TIMES)}
@@ -468,4 +371,4 @@ def _text(value: Any) -> str:
     return "null" if value is None else str(value) if isinstance(value, Decimal) else repr(value)
 
 
-__all__ = ["Explanation", "explain", "newest_event"]
+__all__ = ["Explanation", "explain"]

@@ -16,7 +16,7 @@ import pyarrow.compute as pc
 from asof.definitions import Entity, FeatureView, Field, LogSource, Snapshot
 from asof.errors import LogError, NotFound, RequestError, nearest
 from asof.flows.admin.feature_log import forget_served
-from asof.flows.offline.training_sets.rebuild import list_training_sets, open_training_set
+from asof.flows.offline.training_sets.manifest import list_training_sets, open_training_set
 from asof.flows.rows.keys import plain_key, plain_value, restored_key
 from asof.flows.stores import Parts
 from asof.flows.stream.dead_letters import letter_id

@@ -13,8 +13,10 @@ import pyarrow as pa
 
 from asof.definitions import FeatureView, Field, Snapshot, Source
 from asof.errors import NotFound, RequestError, nearest
+from asof.flows.offline.entity_frame import TIME
 from asof.flows.offline.inputs import rows_of
-from asof.flows.offline.read import TIME, read_history, view_as_of
+from asof.flows.offline.key_rows import view_as_of
+from asof.flows.offline.read import read_history
 from asof.flows.online.read import Reader
 from asof.flows.rows.keys import key_hash, restored_key
 from asof.flows.stores import Parts, current_generation, table_of
@@ -85,7 +87,7 @@ def sample(
         spine = _frame(selection, _entities(selection, n, seed, lambda read: _keys_in_history(parts, read)))
         now = pa.scalar(moment(parts.clock()), _TIMES)
         spine = spine.append_column(TIME, pa.repeat(now, spine.num_rows))
-    return read_history(parts, snapshot, selection, spine).to_arrow()
+    return read_history(parts, snapshot, selection, spine).table()
 
 
 def smallest_keys(keys: Iterable[bytes], n: int, seed: int) -> list[bytes]:

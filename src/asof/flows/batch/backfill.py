@@ -8,11 +8,11 @@ import pyarrow as pa
 from asof.definitions import LogSource
 from asof.dtypes import Timestamp
 from asof.errors import RequestError
+from asof.flows.generations.names import progress_name
 from asof.flows.offline.inputs import rows_of
 from asof.flows.rows.archive import archive_schema, with_arrival
 from asof.flows.rows.pushed import fitted_rows
 from asof.flows.stores import Parts, Progress, current_generation, log_source_named, silent, table_of
-from asof.flows.stream.ingest import progress_name
 from asof.flows.stream.rebuild import rebuild
 from asof.sources.protocol import Need
 from asof.sql import archive as statements

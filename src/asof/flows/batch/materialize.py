@@ -14,7 +14,7 @@ from typing import Any
 
 from asof.definitions import FeatureView, Snapshot
 from asof.errors import RequestError, StorageError
-from asof.flows.batch.write_rows import first_generation, refuse_unless_batch_fed, write_rows
+from asof.flows.batch.write_rows import first_generation, refuse_unless_batch_fed
 from asof.flows.batch.write_view import Written, write_chosen
 from asof.flows.facts import change_facts
 from asof.flows.stores import Parts, Progress, current_generation, silent, table_of, view_named
@@ -299,4 +299,4 @@ def _record(
     change_facts(parts, recorded, note=f"materialized {view.name}: {run['rows']} rows")
 
 
-__all__ = ["Materialized", "materialize", "write_rows"]
+__all__ = ["Materialized", "materialize"]

@@ -14,7 +14,7 @@ import pyarrow.compute as pc
 from asof.aggregation import NEVER, Events, Layout, decode, encode, fold
 from asof.definitions import FeatureView
 from asof.errors import SourceError, StorageError
-from asof.flows.generations.writer import GRACE, expiry_of, inputs_of, layout_of
+from asof.flows.generations.layout import GRACE, expiry_of, inputs_of, layout_of
 from asof.flows.offline.inputs import rows_of
 from asof.flows.stores import Parts, Progress, table_of
 from asof.online.protocol import NO_ROW, Lookup, Newest, Table, Unchanged, state_rows

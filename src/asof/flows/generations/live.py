@@ -22,29 +22,14 @@ import pyarrow as pa
 
 from asof.definitions import FeatureView, LogSource, Snapshot
 from asof.errors import StorageError
-from asof.flows.generations.writer import Feeder, incomplete_name
+from asof.flows.generations.names import BUILT, Name, incomplete_name, live_name, progress_name
+from asof.flows.generations.writer import Feeder
 from asof.flows.rows.archive import archived_after
 from asof.flows.rows.batch import Batch, batch_of_archive, counted
 from asof.flows.rows.newest import Newest
 from asof.flows.rows.pushed import Arrived
 from asof.flows.stores import Parts, building_generation, current_generation, online_views, staged_project
 from asof.online.protocol import Lookup, Row, StoreReplaced
-
-BUILT = "built"
-"""Progress fact of a generation whose base has been written, so that events may follow."""
-
-Name = tuple[str, str]
-"""A view's name and a generation's."""
-
-
-def progress_name(partition: int) -> str:
-    """The name of a partition's offset among a generation's facts: all events up to it are in the rows."""
-    return f"partition {partition}"
-
-
-def live_name(partition: int) -> str:
-    """The name of the fact that a worker feeds the generation from this partition as events come in."""
-    return f"live {partition}"
 
 
 class Ahead:
@@ -308,4 +293,4 @@ class Generations:
         self.leave(name)
 
 
-__all__ = ["BUILT", "Generations", "Name", "live_name", "progress_name"]
+__all__ = ["Generations"]

@@ -9,7 +9,8 @@ import numpy as np
 
 from asof.aggregation import Events, decode, encode, fold
 from asof.definitions import LogSource
-from asof.flows.generations.writer import Feeder, expiry_of, inputs_of, layout_of
+from asof.flows.generations.layout import expiry_of, inputs_of, layout_of
+from asof.flows.generations.writer import Feeder
 from asof.flows.rows.batch import batch_of_archive, counted, keyed
 from asof.flows.rows.tombstones import deletions
 from asof.flows.stores import Parts

@@ -11,31 +11,20 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from asof.aggregation import Counts, Events, Layout, State, decode, encode, fold
-from asof.definitions import FeatureView, LogSource, Sliding
-from asof.dtypes import DType
+from asof.definitions import FeatureView, LogSource
 from asof.errors import StorageError
-from asof.expressions import check, parse, print_sql
+from asof.flows.generations.layout import GRACE, expiry_of, inputs_of, layout_of
+from asof.flows.generations.names import incomplete_name
 from asof.flows.rows.batch import Batch, Keyed, keyed, with_keys
 from asof.flows.rows.newest import LatestRows, Newest
 from asof.flows.rows.tombstones import deletions
 from asof.flows.stores import Parts, table_of
 from asof.online.protocol import NO_ROW, Lookup, Row, Unchanged, state_rows
-from asof.timing import DAY, HOUR, SECOND, Micros
+from asof.timing import Micros
 from asof.values.packing import Version, merge_versions, newest_time, plain_values
-
-GRACE = 7 * DAY
-"""How much later than its ttl or windows a row may physically expire, so that expiry cannot be observed."""
-
-MARGIN = SECOND
-"""How far a reader's clock may lie behind the newest event of a row and still be answered from the row."""
 
 _ATTEMPTS = 100
 _ROWS_AT_ONCE = 20_000
-
-
-def incomplete_name(partition: int) -> str:
-    """The name of the fact that an event of this partition has made rows incomplete, which its owner recomputes."""
-    return f"incomplete {partition}"
 
 
 class Feeder:
@@ -269,81 +258,8 @@ class Feeder:
         )
 
 
-def expiry_of(view: FeatureView, layout: Layout, state: State, *, now: Micros) -> list[int | None] | None:
-    """When each row of aggregates may go: long after its last window has passed; never with an unwindowed one.
-
-    Args:
-        now: the moment up to which events are due.
-    """
-    reach = 0
-    newest = state.newest(layout)
-    for each in view.aggregations:
-        if each.window is None:
-            return None
-        window = each.window
-        if isinstance(window, Sliding):
-            reach = max(reach, window.length + window.hop)
-        else:
-            # A session goes on with an event that comes late, or out of a log that is read long after it was written.
-            reach = max(reach, window.gap + layout.allowed_lateness)
-            newest = np.maximum(newest, now)
-    expiry: list[int | None] = (newest + reach + view.delay + GRACE).tolist()
-    # A row beyond its limit does not know its newest event. Without it the key would begin again from nothing.
-    for row in np.flatnonzero(state.overflow).tolist():
-        expiry[row] = None
-    return expiry
-
-
-def layout_of(view: FeatureView) -> Layout:
-    """How the view's state is packed."""
-    schema = input_schema(view)
-    columns = {each.column: check(parse(each.column), schema) for each in view.aggregations if each.column}
-    source = view.source
-    return Layout.of(
-        view.aggregations, columns, boundary=view.boundary, margin=MARGIN,
-        allowed_lateness=source.allowed_lateness if isinstance(source, LogSource) else HOUR,
-        created=source.created_timestamp_column not in ("", source.timestamp_field),
-    )  # fmt: skip
-
-
 def _taken(
     column: tuple[Any, npt.NDArray[np.bool_]], chosen: npt.NDArray[np.bool_]
 ) -> tuple[Any, npt.NDArray[np.bool_]]:
     values, mask = column
     return (None if values is None else values.filter(pa.array(chosen)), mask[chosen])
-
-
-def input_schema(view: FeatureView) -> dict[str, DType]:
-    """The columns that a view's expressions may name, under their names in Asof."""
-    source = view.source
-    columns = {field.name: field.dtype for field in view.schema}
-    return columns | {source.renamed(field.name): field.dtype for field in source.schema}
-
-
-def inputs_of(
-    parts: Parts, view: FeatureView, layout: Layout, rows: pa.Table
-) -> list[tuple[Any, npt.NDArray[np.bool_]]]:
-    """The layout's inputs, evaluated over the rows: values, and where they count."""
-    schema = input_schema(view)
-    expressions: dict[str, str] = {}
-    for i, (column, where) in enumerate(layout.inputs):
-        if column and column not in schema:
-            expressions[f"v{i}"] = print_sql(parse(column), parts.offline.batch_dialect, schema=schema)
-        if where:
-            expressions[f"w{i}"] = print_sql(parse(where), parts.offline.batch_dialect, schema=schema)
-    evaluated = parts.offline.evaluate(rows, expressions) if expressions else rows
-    columns: list[tuple[Any, npt.NDArray[np.bool_]]] = []
-    for i, (column, where) in enumerate(layout.inputs):
-        mask = np.ones(rows.num_rows, dtype=bool)
-        values = None
-        if column:
-            dtype = layout.dtypes[i]
-            assert dtype is not None
-            values = pa.array((rows[column] if column in schema else evaluated[f"v{i}"]).combine_chunks())
-            if values.type != dtype.arrow():
-                values = values.cast(dtype.arrow())
-            mask &= values.is_valid().to_numpy(zero_copy_only=False)
-        if where:
-            mask &= pa.array(evaluated[f"w{i}"].combine_chunks()).fill_null(False).to_numpy(zero_copy_only=False)
-        columns.append((values, mask))
-    return columns

@@ -6,8 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 from asof.definitions import Snapshot
-from asof.flows.admin.explain import newest_event
-from asof.flows.offline.read import view_as_of
+from asof.flows.offline.key_rows import newest_event, view_as_of
 from asof.flows.stores import Parts
 from asof.selection import ViewRead
 from asof.timing import Micros

@@ -13,7 +13,7 @@ from asof.definitions import Snapshot
 from asof.derive import derive_values
 from asof.derive.columns import in_utc
 from asof.errors import EntityFrameError, StorageError
-from asof.flows.generations.writer import layout_of
+from asof.flows.generations.layout import layout_of
 from asof.flows.online.entity_rows import EntityRows
 from asof.flows.stores import Parts, current_generation, table_of
 from asof.online.protocol import Lookup, Row

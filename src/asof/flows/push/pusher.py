@@ -14,8 +14,8 @@ from asof.flows.generations.live import Ahead
 from asof.flows.rows.pushed import Pushed, pushed_rows
 from asof.flows.stores import Parts, log_source_named, raw_keys
 from asof.flows.stream.ingest import Ingest
+from asof.flows.stream.numbering import check_topic
 from asof.flows.stream.take_in import take_in
-from asof.flows.stream.topics import check_topic
 from asof.log.protocol import Headers, OwnershipLost
 from asof.values.fit import nul_in_text
 

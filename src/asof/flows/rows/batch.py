@@ -11,6 +11,7 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from asof.definitions import FeatureView, LogSource, Source
+from asof.dtypes import DType
 from asof.offline.protocol import ARRIVAL_COLUMNS
 from asof.sql.partitions import HISTORY
 from asof.values.fit import event_micros, fit
@@ -143,3 +144,10 @@ def _picked(distinct: list[Sequence[Any]], used: Ints) -> list[tuple[Any, ...]]:
     before, newest = distinct
     size = max(len(newest), 1)
     return [(*before[code // size], newest[code % size]) for code in used.tolist()]
+
+
+def input_schema(view: FeatureView) -> dict[str, DType]:
+    """The columns that a view's expressions may name, under their names in Asof."""
+    source = view.source
+    columns = {field.name: field.dtype for field in view.schema}
+    return columns | {source.renamed(field.name): field.dtype for field in source.schema}

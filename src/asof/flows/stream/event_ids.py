@@ -12,7 +12,7 @@ import pyarrow as pa
 
 from asof.definitions import LogSource
 from asof.errors import StorageError
-from asof.flows.generations.writer import GRACE
+from asof.flows.generations.layout import GRACE
 from asof.flows.stores import Parts
 from asof.online.protocol import NO_ROW, Lookup, Table, Unchanged, state_rows
 from asof.sql import archive as statements

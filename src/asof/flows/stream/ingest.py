@@ -9,18 +9,18 @@ from __future__ import annotations
 from collections import Counter, deque
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass, field, replace
-from itertools import groupby, repeat
+from dataclasses import replace
+from itertools import repeat
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from asof.decoding import Decoded, Letter, decode_messages
 from asof.definitions import FeatureView, Snapshot
 from asof.errors import DeadLetterLimit, LogError
 from asof.flows.facts import record_gap
-from asof.flows.generations.live import BUILT, Ahead, Generations, Name, progress_name
+from asof.flows.generations.live import Ahead, Generations
+from asof.flows.generations.names import Name
 from asof.flows.generations.recompute import recompute_rows
 from asof.flows.generations.writer import Feeder
 from asof.flows.rows.archive import (
@@ -33,8 +33,9 @@ from asof.flows.rows.archive import (
     with_arrival,
 )
 from asof.flows.rows.batch import batch_of
-from asof.flows.rows.pushed import Arrived, Pushed, archived_rows
+from asof.flows.rows.pushed import Arrived, Pushed
 from asof.flows.stores import Parts, log_source_named, raw_keys
+from asof.flows.stream.buffer import Buffer
 from asof.flows.stream.event_ids import Claims
 from asof.flows.stream.transforms import transform_of
 from asof.log.protocol import Messages
@@ -45,57 +46,6 @@ LIMIT_WINDOW = 1000
 LIMIT_SHARE = 0.5
 LIMIT_AFTER_S = 10.0
 """Half of the last 1000 messages dead, for at least 10 s: something is wrong with the source, not with a message."""
-
-LOOSE_ROWS, LOOSE_PUSHES = 20_000, 1000
-"""With so many pushed rows, or pushes, those that are not in a table yet become one."""
-
-
-@dataclass
-class _Buffer:
-    """What is not archived yet.
-
-    Args:
-        loose: pushed rows that come behind `rows`; a table of each push would take most of a small push's time.
-    """
-
-    rows: list[pa.Table] = field(default_factory=list)
-    letters: list[pa.Table] = field(default_factory=list)
-    through: dict[int, int] = field(default_factory=dict)
-    size: int = 0
-    loose: list[Arrived] = field(default_factory=list)
-    loose_rows: int = 0
-
-    def add(self, arrived: Arrived) -> None:
-        """Take pushed rows; their offsets come behind those of all that is here."""
-        self.loose.append(arrived)
-        self.loose_rows += arrived.rows.count
-        self.size += arrived.rows.count
-        self.through[arrived.partition] = arrived.first + arrived.rows.count - 1
-        if self.loose_rows >= LOOSE_ROWS or len(self.loose) >= LOOSE_PUSHES:
-            self.settle()
-
-    def settle(self) -> None:
-        """Make tables of loose rows."""
-        for _, pieces in groupby(self.loose, key=lambda each: id(each.rows.source)):
-            self.rows.append(archived_rows(list(pieces)))
-        self.loose, self.loose_rows = [], 0
-
-    def followed_by(self, later: _Buffer) -> _Buffer:
-        if later.rows:
-            self.settle()
-        return _Buffer(
-            self.rows + later.rows, self.letters + later.letters, {**self.through, **later.through},
-            self.size + later.size, self.loose + later.loose, self.loose_rows + later.loose_rows,
-        )  # fmt: skip
-
-    def without(self, partitions: set[int]) -> _Buffer:
-        def left(table: pa.Table) -> pa.Table:
-            return table.filter(pc.invert(pc.is_in(table["partition"], pa.array(sorted(partitions), pa.int32()))))
-
-        self.settle()
-        rows, letters = [left(each) for each in self.rows], [left(each) for each in self.letters]
-        through = {each: offset for each, offset in self.through.items() if each not in partitions}
-        return _Buffer(rows, letters, through, sum(each.num_rows for each in rows + letters))
 
 
 class Ingest:
@@ -123,8 +73,8 @@ class Ingest:
         self.generations = Generations(parts, source)
         self._taken: dict[int, int] = {}
         self._verdicts_known: dict[int, dict[int, str]] = {}
-        self._buffer = _Buffer()
-        self._flushing: tuple[_Buffer, Future[None]] | None = None
+        self._buffer = Buffer()
+        self._flushing: tuple[Buffer, Future[None]] | None = None
         self._done: dict[int, int] = {}
         self._thread = ThreadPoolExecutor(1, thread_name_prefix=f"archive-{source}")
         self._verdicts: deque[bool] = deque(maxlen=LIMIT_WINDOW)
@@ -166,7 +116,7 @@ class Ingest:
                     f"{gap} are gone from the log and were never archived",
                     hint="accept the loss with `asof stream run --accept-gap`, which records it",
                 )
-            self._append(_Buffer(through={partition: first - 1}))
+            self._append(Buffer(through={partition: first - 1}))
             record_gap(self.parts, self.name, gap)
             archived = first - 1
         self._verdicts_known[partition] = letters_after(self.parts, self.source, partition, after=archived)
@@ -205,7 +155,7 @@ class Ingest:
             batch = batch_of(source, decoded.rows, event_time=decoded.event_time, partition=partition, offset=offset)
             self.generations.feed(source, batch, raw)
         self._buffer = self._buffer.followed_by(
-            _Buffer([raw] if len(offset) else [], [letters] if letters is not None else [], through, len(messages))
+            Buffer([raw] if len(offset) else [], [letters] if letters is not None else [], through, len(messages))
         )
         self._taken |= through
         self.counts["events"] += len(messages)
@@ -336,7 +286,7 @@ class Ingest:
         self._finish()
         wait = wait or self.has_news() or any(feeder.incomplete for feeder in self.feeders.values())
         if self._buffer.through:
-            buffer, self._buffer = self._buffer, _Buffer()
+            buffer, self._buffer = self._buffer, Buffer()
             self._flushing = (buffer, self._thread.submit(self._append, buffer))
         if wait:
             self._finish()
@@ -366,7 +316,7 @@ class Ingest:
         self._done |= buffer.through
         self.generations.write_progress(buffer.through)
 
-    def _append(self, buffer: _Buffer) -> None:
+    def _append(self, buffer: Buffer) -> None:
         schema = archive_schema(self.source)
         rows = schema.empty_table()
         buffer.settle()
@@ -486,6 +436,3 @@ def _last_offsets(messages: Messages, base: int) -> dict[int, int]:
     if len(numbers) == 1:
         return {numbers[0] + base: int(messages.offsets[-1])}
     return {number + base: int(messages.offsets[messages.partitions == number].max()) for number in numbers}
-
-
-__all__ = ["BUILT", "Ingest", "progress_name"]

@@ -11,16 +11,17 @@ import pyarrow as pa
 from asof.definitions import FeatureView, LogSource, Snapshot, state_hash
 from asof.errors import RegistryConflict
 from asof.flows.facts import change_facts
-from asof.flows.generations.live import BUILT, live_name, progress_name
+from asof.flows.generations.names import BUILT, live_name, progress_name
 from asof.flows.generations.writer import Feeder
 from asof.flows.rows.batch import batch_of_archive, counted
 from asof.flows.stores import Parts, Progress, current_generation, silent, table_of
 from asof.flows.stream.ingest import Ingest
+from asof.flows.stream.numbering import partitions_of
 from asof.flows.stream.take_in import take_in
 from asof.flows.stream.topics import topics_of
 from asof.log.protocol import UnknownTopic
 from asof.sql import archive as statements
-from asof.sql.partitions import HISTORY, ArchivePartition
+from asof.sql.partitions import ArchivePartition
 
 WAIT_S = 15.0
 """How long workers may take to catch up with a new generation; they flush every few seconds."""
@@ -35,19 +36,6 @@ def next_generation(snapshot: Snapshot, view: FeatureView) -> str:
     """The name of a new build: the hash of what shapes its rows, and a counter."""
     known = snapshot.facts.get("generations", {}).get(view.name, {})
     return f"{state_hash(view)}-{known.get('count', 0) + 1}"
-
-
-def partitions_of(parts: Parts, source: LogSource, *, epoch: int) -> list[int]:
-    """Every partition that the source's archive may hold."""
-    numbers: list[int] = [HISTORY]
-    for each in range(epoch + 1):
-        for log, topic, is_replayed in topics_of(parts, source):
-            try:
-                count = log.partitions(topic)
-            except UnknownTopic:
-                continue
-            numbers += [ArchivePartition.of(n, epoch=each, is_replayed=is_replayed) for n in range(count)]
-    return numbers
 
 
 def rebuild(parts: Parts, view: FeatureView, *, progress: Progress = silent, wait_s: float = WAIT_S) -> int:
@@ -211,7 +199,4 @@ def _one(parts: Parts, text: str, inputs: Mapping[str, Any]) -> int:
     return int(table.column(0)[0].as_py())
 
 
-__all__ = [
-    "announce", "counted", "drop_generations", "fill", "flip", "next_generation", "partitions_of", "rebuild",
-    "wait_for_workers",
-]  # fmt: skip
+__all__ = ["announce", "drop_generations", "fill", "flip", "next_generation", "rebuild", "wait_for_workers"]

@@ -2,18 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
-
 from asof.definitions import KafkaSource, LogSource, Project
-from asof.errors import AsofError, LogError
-from asof.flows.facts import change_facts, record_gap
-from asof.flows.rows.archive import archive_schema, replay_topic
+from asof.errors import AsofError
+from asof.flows.rows.archive import replay_topic
 from asof.flows.stores import Parts
 from asof.log.protocol import Log, UnknownTopic
 from asof.planning import Finding
-from asof.sql.partitions import ArchivePartition
-from asof.timing import micros
 
 
 def topics_of(parts: Parts, source: LogSource) -> list[tuple[Log, str, bool]]:
@@ -62,101 +56,3 @@ def make_topic(parts: Parts, source: LogSource) -> None:
     except UnknownTopic as error:
         error.where, error.hint = source.where, "create it there, or check topic= and bootstrap_servers="
         raise
-
-
-def shortened(topic: str, number: int, *, archived: int, after: int) -> LogError:
-    """The error for a log that ends before what was archived out of it."""
-    return LogError(
-        f"partition {number} of topic {topic!r} ends before offset {after}, but offsets up to {archived} are archived: "
-        "the log lost its end, or was restored from a backup",
-        hint="accept that its offsets begin anew with `asof stream run --accept-gap`, which records it",
-    )
-
-
-def check_topic(parts: Parts, source: LogSource, *, accept_gap: bool = False) -> None:
-    """Make the source's topic where there is none, and notice one that was made again, or lost its end.
-
-    The first time it also settles where each partition begins, for good and for all workers.
-
-    Raises:
-        LogError: its offsets start anew, so what the old one held and no one archived is lost.
-    """
-    make_topic(parts, source)
-    log = parts.log_of(source)
-    found = log.topic_id(source.topic)
-    facts = parts.registry.load(parts.project).facts
-    known = facts.get("topics", {}).get(source.name)
-    epoch = int(facts.get("epochs", {}).get(source.name, 0))
-    base = ArchivePartition.of(0, epoch=epoch)
-    short: dict[int, int] = {}
-    if known == found:
-        bounds = log.bounds(source.topic)
-        archived = parts.offline.offsets(parts.archive_of(source), [base + number for number in bounds])
-        short = {number: after for number, (_, after) in bounds.items() if archived[base + number] >= after}
-        if not short:
-            return
-    if known is not None and not accept_gap:
-        if short:
-            number, after = min(short.items())
-            raise shortened(source.topic, number, archived=archived[base + number], after=after)
-        raise LogError(
-            f"topic {source.topic!r} of source {source.name!r} was deleted and made again, or is another one now (its "
-            f"id was {known}, now it is {found}); what the old one held beyond the archive is lost",
-            hint="accept the loss with `asof stream run --accept-gap`, which records it",
-            where=source.where,
-        )
-    if short:
-        # What is there was archived under the old numbering; only what comes from now on is new.
-        following = ArchivePartition.of(0, epoch=epoch + 1)
-        through = {following + number: after - 1 for number, (_, after) in bounds.items()}
-        none = archive_schema(source).empty_table()
-        parts.offline.append(parts.archive_of(source), none, through)
-
-    if known is None:
-        _begin(parts, source, found)
-        return
-
-    def with_topic(facts: Mapping[str, Any]) -> dict[str, Any]:
-        topics = {**facts.get("topics", {}), source.name: found}
-        return {"topics": topics, "epochs": {**facts.get("epochs", {}), source.name: epoch + 1}}
-
-    change_facts(parts, with_topic, note=f"topic {source.topic}: id {found}")
-    what = "lost its end" if short else "made again"
-    record_gap(parts, source.name, f"topic {source.topic!r} {what};")
-
-
-def _begin(parts: Parts, source: LogSource, topic_id: str) -> None:
-    """Take note of the topic, and of the offsets that the source begins at.
-
-    Workers that begin at once agree on the offsets of whoever was first: an archive has no two beginnings.
-    """
-    starts = _starts(parts, source)
-
-    def with_topic(facts: Mapping[str, Any]) -> dict[str, Any]:
-        if source.name in facts.get("topics", {}):
-            return {}
-        changed: dict[str, Any] = {"topics": {**facts.get("topics", {}), source.name: topic_id}}
-        if starts:
-            changed["starts"] = {**facts.get("starts", {}), source.name: starts}
-        return changed
-
-    facts = change_facts(parts, with_topic, note=f"topic {source.topic}: id {topic_id}").facts
-    agreed = facts.get("starts", {}).get(source.name, {})
-    through = {int(number): offset - 1 for number, offset in agreed.items() if offset > 0}
-    if through:
-        parts.offline.append(parts.archive_of(source), archive_schema(source).empty_table(), through)
-
-
-def _starts(parts: Parts, source: LogSource) -> dict[str, int]:
-    """Partition → the first offset that counts, of a topic that others write to: it has a past of its own."""
-    if not isinstance(source, KafkaSource):
-        return {}
-    log = parts.log_of(source)
-    bounds = log.bounds(source.topic)
-    if source.start == "earliest":
-        offsets = {number: first for number, (first, _) in bounds.items()}
-    elif source.start == "latest":
-        offsets = {number: after for number, (_, after) in bounds.items()}
-    else:
-        offsets = log.offsets_at(source.topic, micros(source.start))
-    return {str(number): offset for number, offset in offsets.items()}

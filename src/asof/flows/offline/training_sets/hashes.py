@@ -1,4 +1,4 @@
-"""Hashes of tables and files: the same for the same content, whatever engine made it, in whatever batches."""
+"""Hashes of tables, files and definitions: the same for the same content, whatever engine or batches it came from."""
 
 from __future__ import annotations
 
@@ -13,6 +13,8 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
+
+from asof.definitions import FeatureView, OnDemandFeatureView
 
 _WHOLE_BYTES = 64 * 1024 * 1024
 _END_BYTES = 1024 * 1024
@@ -141,3 +143,14 @@ def file_is_same(mark: dict[str, Any]) -> bool:
     return (now["bytes"], now["sha256"]) == (mark["bytes"], mark["sha256"]) and (
         mark["hashed"] == "whole" or now["changed_ns"] == mark["changed_ns"]
     )
+
+
+def content_hash(view: FeatureView | OnDemandFeatureView) -> str:
+    """A hash of what a view and its source say; descriptions, tags and owners say nothing."""
+    content: dict[str, Any] = {"view": view.content()}
+    if isinstance(view, FeatureView):
+        content["source"] = view.source.content()
+    for each in content.values():
+        for silent in ("description", "tags", "owner"):
+            each.pop(silent, None)
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:16]

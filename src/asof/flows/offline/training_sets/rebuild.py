@@ -5,14 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
-import pyarrow as pa
-
 from asof.definitions import Projection, Snapshot
-from asof.errors import AsofError, NotFound, nearest
+from asof.errors import AsofError, NotFound
 from asof.flows.offline.compare import differing_rows
 from asof.flows.offline.read import read_history
-from asof.flows.offline.training_sets.hashes import TableHash, file_is_same
-from asof.flows.offline.training_sets.save import as_seen, content_hash, files_are_same
+from asof.flows.offline.training_sets.hashes import TableHash, content_hash, file_is_same
+from asof.flows.offline.training_sets.manifest import as_seen, files_are_same, read_training_set, training_set
 from asof.flows.stores import Parts
 from asof.selection import Selection, select
 from asof.timing import micros
@@ -21,46 +19,6 @@ _SAMPLE = 20
 
 Functions = Callable[[Selection], Selection]
 """Puts the functions of on-demand views into a selection that was made from a registry's snapshot."""
-
-
-def list_training_sets(parts: Parts) -> list[dict[str, Any]]:
-    """The manifests of all saved training sets, by name."""
-    return [manifest for _, manifest in sorted(_saved(parts).items())]
-
-
-def training_set(parts: Parts, name: str) -> dict[str, Any]:
-    """One training set's manifest.
-
-    Raises:
-        NotFound: none has this name.
-    """
-    saved = _saved(parts)
-    if name not in saved:
-        raise NotFound(
-            f"no training set {name!r} is saved",
-            hint=nearest(name, saved) or "run `asof show training-sets` to see what there is",
-        )
-    return saved[name]
-
-
-def read_training_set(parts: Parts, name: str) -> pa.Table:
-    """One training set's rows, as they were saved."""
-    return open_training_set(parts, training_set(parts, name)).read_all()
-
-
-def open_training_set(parts: Parts, manifest: Mapping[str, Any]) -> pa.RecordBatchReader:
-    """The rows of a saved training set in batches.
-
-    Raises:
-        NotFound: its rows are gone from the offline store.
-    """
-    reader = parts.offline.load_table(parts.project, manifest["table"])
-    if reader is None:
-        raise NotFound(
-            f"the rows of training set {manifest['name']!r} are gone from the offline store",
-            hint="restore the offline store, or save the set anew",
-        )
-    return reader
 
 
 def rebuild_training_set(
@@ -85,12 +43,12 @@ def rebuild_training_set(
         frame = frame.rename_columns(names)
     seen = {each: as_seen(mark) for each, mark in manifest["sources"].items() if mark["kind"] == "archive"}
     bounds = {each: None if manifest[each] is None else micros(manifest[each]) for each in ("start", "end")}
-    result = read_history(
+    read = read_history(
         parts, snapshot, selection, frame if manifest["entity_frame"] else None, known_at=manifest["known_at_cut"],
         seen=seen, **bounds,
     )  # fmt: skip
     features = [each["name"] for each in manifest["columns"] if each["name"] not in manifest["frame_columns"]]
-    now = result.to_arrow()
+    now = read.table()
     # A table's own columns come out of the read as they went in; a range's are made anew.
     again = (saved if manifest["entity_frame"] else now).select(manifest["frame_columns"])
     for feature in features:
@@ -117,10 +75,6 @@ def rebuild_training_set(
         ][:_SAMPLE],
         "why": why + _source_changes(parts, manifest),
     }  # fmt: skip
-
-
-def _saved(parts: Parts) -> dict[str, dict[str, Any]]:
-    return dict(parts.registry.load(parts.project).facts.get("training_sets", {}))
 
 
 def _selection_again(
@@ -181,6 +135,4 @@ def _source_changes(parts: Parts, manifest: Mapping[str, Any]) -> list[str]:
     return why
 
 
-__all__ = [
-    "Functions", "list_training_sets", "open_training_set", "read_training_set", "rebuild_training_set", "training_set",
-]  # fmt: skip
+__all__ = ["Functions", "rebuild_training_set"]  # fmt: skip

@@ -1,0 +1,50 @@
+"""Why a served value differs from history, as far as its row tells."""
+
+from __future__ import annotations
+
+from asof.definitions import FeatureView, LogSource
+from asof.flows.admin.audited_rows import Served
+from asof.flows.offline.key_rows import newest_event
+from asof.flows.stores import Parts
+from asof.online.protocol import Table
+from asof.sql.partitions import HISTORY
+from asof.timing import iso
+from asof.values.packing import gone_at, key_values, unpack_row
+
+
+def cause_of(parts: Parts, view: FeatureView, table: Table, served: Served, i: int) -> str:
+    """Why a key's value differs, as far as its row tells."""
+    state = served.state
+    if state is not None and state.overflow[i]:
+        return f"row overflow: the packed row would pass {parts.max_row_bytes} bytes, so it answers null"
+    if state is not None and state.incomplete[i]:
+        return "incomplete session: a very late event may touch it; the worker recomputes it at its next flush"
+    if isinstance(view.source, LogSource):
+        base = parts.online.progress(table)
+        if parts.offline.offsets(parts.archive_of(view.source), [HISTORY])[HISTORY] >= 0 and (
+            f"partition {HISTORY}" not in base
+        ):
+            return "history was loaded after these rows were built: run `asof rebuild`"
+        if served.rows[i] is None:
+            return "the row is missing: events that were fed to this generation are not in it; run `asof rebuild`"
+        if state is not None and int(state.horizon[i]) > served.at - view.delay:
+            return "behind clock: the row has merged events later than the clock"
+        return "unknown: run `asof explain` for this key, and `asof rebuild` if it stays"
+    return _batch_cause(parts, view, served, i)
+
+
+def _batch_cause(parts: Parts, view: FeatureView, served: Served, i: int) -> str:
+    """Batch rows become visible online when they are materialized."""
+    row = served.rows[i]
+    if row is None:
+        return "not materialized: run `asof materialize`"
+    if served.state is not None:
+        reached = int(served.state.horizon[i])
+    else:
+        packed = unpack_row(row)
+        gone = gone_at(packed, len(view.features))
+        reached = packed[1] if gone is None else gone
+    newest = newest_event(parts, view, key_values(served.keys[i]), served.at - view.delay)
+    if newest is not None and newest > reached:
+        return f"later batch rows (up to {iso(newest)}) are not materialized: run `asof materialize`"
+    return "the source's rows changed since they were materialized: run `asof materialize --full`"

@@ -1,0 +1,90 @@
+"""The keys that an audit compares: mostly active ones, some out of history, some that no one has."""
+
+from __future__ import annotations
+
+import heapq
+from collections.abc import Iterable
+from typing import Any
+
+import numpy as np
+
+from asof.aggregation import decode
+from asof.definitions import FeatureView, Sliding
+from asof.flows.admin.sample import sampled_rows
+from asof.flows.generations.layout import layout_of
+from asof.flows.rows.keys import key_hash
+from asof.flows.stores import Parts
+from asof.online.protocol import Table
+from asof.timing import Micros
+from asof.values.fit import fit
+from asof.values.packing import key_bytes, plain_values
+
+_SCANNED_ROWS = 200_000
+"""How many online rows are looked at for active ones."""
+_PAGE = 2000
+
+
+def choose_keys(parts: Parts, view: FeatureView, table: Table, *, count: int, seed: int) -> list[bytes]:
+    """Packed keys: mostly of rows that are active, some out of history, a few unknown ones."""
+    if not view.join_keys:
+        return [key_bytes(())]
+    unknown = _unknown_keys(view, max(count // 20, 1), seed)
+    known = _keys_of_history(parts, view, count, seed)
+    ranked = heapq.nsmallest(count - len(unknown), _ranked(parts, view, table, seed))
+    chosen = dict.fromkeys([key for *_, key in ranked])
+    # Where the rows fill the sample, some keys of history come on top: their rows may be lost.
+    room = max(count - len(unknown) - len(chosen), count // 10)
+    chosen |= dict.fromkeys([key for key in known if key not in chosen][:room])
+    return [*chosen, *(key for key in unknown if key not in chosen)]
+
+
+def _ranked(parts: Parts, view: FeatureView, table: Table, seed: int) -> Iterable[tuple[bool, int, bytes]]:
+    """(is inactive, hash, key) of the online rows."""
+    now = parts.clock() - view.delay
+    layout = layout_of(view) if view.is_aggregated else None
+    after, scanned = None, 0
+    while scanned < _SCANNED_ROWS:
+        page = parts.online.scan(table, after=after, limit=_PAGE)
+        if layout is not None:
+            state = decode(layout, [row[1] for row in page])
+            reach = _reach(view)
+            inactive = (state.horizon < now - reach) if reach is not None else np.zeros(len(page), dtype=bool)
+        else:
+            inactive = np.zeros(len(page), dtype=bool)
+        yield from ((bool(idle), key_hash(row[0], seed), row[0]) for idle, row in zip(inactive, page, strict=True))
+        scanned += len(page)
+        if len(page) < _PAGE:
+            return
+        after = page[-1][0]
+
+
+def _reach(view: FeatureView) -> Micros | None:
+    """How far back the longest window reaches; None where one reaches back for ever."""
+    windows = [each.window for each in view.aggregations if each.window is not None]
+    if len(windows) < len(view.aggregations):
+        return None
+    return max(each.length if isinstance(each, Sliding) else each.gap for each in windows)
+
+
+def _keys_of_history(parts: Parts, view: FeatureView, count: int, seed: int) -> list[bytes]:
+    named = {key: key for key in view.join_keys}
+    rows, _ = sampled_rows(parts, view.source, named, n=count, seed=seed, required=list(named))
+    plain = [plain_values(fit(rows[field.name], field.dtype)[0], field.dtype) for field in view.key_fields]
+    return list(dict.fromkeys(key_bytes(values) for values in zip(*plain, strict=True)))
+
+
+def _unknown_keys(view: FeatureView, count: int, seed: int) -> list[bytes]:
+    """Keys that most likely no one has; none where a key's type does not let us make any up."""
+    made: list[bytes] = []
+    for number in range(count):
+        values: list[Any] = []
+        for each in view.key_fields:
+            drawn = key_hash(f"{each.name} {number}".encode(), seed)
+            if each.dtype.is_integer:
+                values.append(-1 - drawn % 2**31 if each.dtype.name == "Int32" else -1 - drawn % 2**62)
+            elif each.dtype.name == "String":
+                values.append(f"asof-audit-{drawn:x}")
+            else:
+                return []
+        made.append(key_bytes(values))
+    return made

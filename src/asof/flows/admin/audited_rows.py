@@ -1,0 +1,163 @@
+"""What serving returns for some keys, and the history that it should agree with."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from asof.aggregation import State, decode
+from asof.definitions import FeatureView, LogSource, Snapshot
+from asof.derive.columns import python_values
+from asof.flows.generations.layout import layout_of
+from asof.flows.offline.inputs import rows_of
+from asof.flows.offline.key_rows import view_as_of, whole_view
+from asof.flows.online.read import ViewReader
+from asof.flows.rows.batch import batch_of_archive, keyed
+from asof.flows.rows.keys import restored_key
+from asof.flows.stores import Parts
+from asof.online.protocol import Lookup, Table
+from asof.selection import ViewRead
+from asof.sources.protocol import Input
+from asof.sql import archive as statements
+from asof.sql.partitions import HISTORY
+from asof.sql.query import PointInTime
+from asof.timing import Micros, moment
+from asof.values.packing import key_values, versions_of
+
+_POLL_S = 0.1
+
+Vector = Mapping[int, int]
+"""Partition → the last offset that counts."""
+
+
+@dataclass(frozen=True)
+class Served:
+    """What one read of the online store answered.
+
+    Args:
+        keys: n packed keys.
+        rows: n values as the store had them, or None.
+        values: feature → n values.
+        seen: n vectors; empty for views of batch sources.
+        state: the rows' state, of an aggregated view.
+    """
+
+    keys: list[bytes]
+    rows: list[bytes | None]
+    values: Mapping[str, list[Any]]
+    at: Micros
+    seen: list[Vector]
+    state: State | None
+
+
+def serve_keys(parts: Parts, snapshot: Snapshot, view: FeatureView, table: Table, keys: list[bytes]) -> Served:
+    """Read the keys as serving does, in one read, with what each row has seen."""
+
+    def history(read: ViewRead, asked: Mapping[str, Sequence[Any]], at: Micros) -> Any:
+        return view_as_of(parts, snapshot, read, asked, at), [None] * len(next(iter(asked.values()), [None]))
+
+    reader = ViewReader(parts, snapshot, whole_view(view), history)
+    # Progress is read first: what it says is in the rows, so a row that lacks it has lost it.
+    progress = _progress(parts, table)
+    (found,) = parts.online.read([Lookup(table, keys)])
+    at = parts.clock()
+    columns = key_columns(view, keys)
+    values: dict[str, list[Any]] = {}
+    reader.answer(found, keys=columns, at=at, values=values, windows=None)
+    blobs = [None if row is None else row[0] for row in found]
+    state = decode(layout_of(view), blobs) if view.is_aggregated else None
+    seen: list[Vector] = [{}] * len(keys)
+    if isinstance(view.source, LogSource):
+        seen = [_joined(progress, each) for each in _offsets(view, blobs, state)]
+    return Served(keys, blobs, values, at, seen, state)
+
+
+def _progress(parts: Parts, table: Table) -> dict[int, int]:
+    facts = parts.online.progress(table)
+    word = "partition "
+    return {int(name.removeprefix(word)): int(offset) for name, offset in facts.items() if name.startswith(word)}
+
+
+def _offsets(view: FeatureView, rows: Sequence[bytes | None], state: State | None) -> Iterable[dict[int, int]]:
+    """What each row says it has seen."""
+    for i, row in enumerate(rows):
+        if row is None:
+            yield {}
+        elif state is not None:
+            yield state.offsets_of(i)
+        else:
+            seen: dict[int, int] = {}
+            for each in versions_of(row, len(view.features)):
+                seen[each.partition] = max(each.offset, seen.get(each.partition, -1))
+            yield seen
+
+
+def wait_for_archive(parts: Parts, view: FeatureView, seen: Sequence[Vector], *, seconds: float) -> dict[int, int]:
+    """Until the archive holds what the rows have seen; how far it is then."""
+    wanted: dict[int, int] = {}
+    for each in seen:
+        wanted = {**wanted, **_joined(wanted, each)}
+    if not wanted:
+        return {}
+    until = time.monotonic() + seconds
+    while True:
+        archived = parts.offline.offsets(parts.archive_of(view.source), sorted(wanted))
+        if all(archived[each] >= offset for each, offset in wanted.items()) or time.monotonic() >= until:
+            return archived
+        time.sleep(_POLL_S)
+
+
+def seen_rows(parts: Parts, view: FeatureView, served: Served) -> pa.Table | Input | None:
+    """The history that the rows should agree with: of a log, each key's events up to what its row has seen."""
+    source = view.source
+    rows = rows_of(parts, source)
+    if not isinstance(source, LogSource) or rows is None:
+        return rows
+    text = statements.rows_among(
+        [source.raw(key) for key in view.join_keys], view.join_keys, dialect=parts.offline.dialect
+    )
+    inputs = {"archive": rows}
+    if view.join_keys:
+        inputs["asked"] = _key_table(view, served.keys)
+    table = parts.offline.sql(text, inputs).reader().read_all()
+    batch = batch_of_archive(source, table)
+    distinct = keyed(view, batch.rows)
+    partitions, columns_of = np.unique(batch.partition, return_inverse=True)
+    limits = np.full((len(distinct.keys), len(partitions)), -1, dtype=np.int64)
+    by_key = dict(zip(served.keys, served.seen, strict=True))
+    for i, key in enumerate(distinct.keys):
+        for j, partition in enumerate(partitions.tolist()):
+            limits[i, j] = 2**62 if partition == HISTORY else by_key.get(key, {}).get(partition, -1)
+    return table.filter(pa.array(batch.offset <= limits[distinct.rows, columns_of]))
+
+
+def features_as_of(
+    parts: Parts, read: ViewRead, served: Served, rows: Any, *, only: Sequence[int] | None = None
+) -> dict[str, list[Any]]:
+    """A view's features as of the moment of the read, over the given rows: output → values."""
+    keys = served.keys if only is None else [served.keys[i] for i in only]
+    spine = _key_table(read.view, keys)
+    at = pa.repeat(pa.scalar(moment(served.at), pa.timestamp("us", "UTC")), len(keys))
+    spine = spine.append_column("asof_at", at) if spine.num_columns else pa.table({"asof_at": at})
+    result = parts.offline.run(PointInTime((read,), "asof_at"), {read.view.source.name: rows}, spine=spine)
+    table = result.reader().read_all()
+    return {each.output: python_values(table[each.output]) for each in read.features}
+
+
+def _joined(one: Vector, other: Vector) -> dict[int, int]:
+    return {each: max(one.get(each, -1), other.get(each, -1)) for each in {*one, *other} if each != HISTORY}
+
+
+def key_columns(view: FeatureView, keys: Sequence[bytes]) -> dict[str, list[Any]]:
+    rows = [restored_key(view.key_fields, key_values(key)) for key in keys]
+    return {each.name: [row[each.name] for row in rows] for each in view.key_fields}
+
+
+def _key_table(view: FeatureView, keys: Sequence[bytes]) -> pa.Table:
+    columns = key_columns(view, keys)
+    return pa.table({each.name: pa.array(columns[each.name], each.dtype.arrow()) for each in view.key_fields})

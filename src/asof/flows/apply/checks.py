@@ -1,0 +1,117 @@
+"""Checks of definitions against the real sources and the engine, before anything is changed."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import pyarrow as pa
+
+from asof.definitions import LogSource, Project, Source
+from asof.dtypes import from_arrow
+from asof.errors import AsofError
+from asof.flows.stores import Parts
+from asof.flows.stream.transforms import transform_of
+from asof.offline.protocol import ARRIVAL_COLUMNS
+from asof.planning import Finding
+from asof.planning.fits import misfit
+from asof.sources.protocol import CountsInPlace, Need
+from asof.sql import archive as statements
+
+
+def check_reserved_columns(project: Project) -> list[Finding]:
+    return [
+        Finding(
+            "error", f"source {source.name!r}", source.where, "column names that archives do not use themselves",
+            f"column {field.name!r}", "rename it in the message or with a transform",
+        )
+        for source in project.sources.values()
+        if isinstance(source, LogSource)
+        for field in source.schema
+        if field.name in ARRIVAL_COLUMNS
+    ]  # fmt: skip
+
+
+def check_transforms(parts: Parts, project: Project) -> list[Finding]:
+    """What the engine says to the SQL between messages and rows, and to the types that it makes."""
+    findings = []
+    for source in project.sources.values():
+        if not isinstance(source, LogSource) or source.transform is None or not source.transform.sql:
+            continue
+        empty = pa.schema([(field.name, field.dtype.arrow()) for field in source.message_fields]).empty_table()
+        run = transform_of(parts, source)
+        assert run is not None
+        try:
+            made = run(empty)
+        except AsofError as error:
+            cause = str(error.__cause__ or error.message).strip().split("\n")[0]
+            findings.append(
+                Finding("error", f"source {source.name!r}", source.where, "a transform that the engine takes", cause,
+                        "mend the SELECT")
+            )  # fmt: skip
+            continue
+        for field in source.schema:
+            found = from_arrow(made.schema.field(field.name).type)
+            if found is not None and not misfit(field.dtype, found)[0]:
+                findings.append(
+                    Finding("error", f"source {source.name!r}", source.where,
+                            f"the transform's column {field.name!r} to be {field.dtype}", str(found),
+                            f"write CAST(… AS …) AS {field.name}")
+                )  # fmt: skip
+    return findings
+
+
+def check_reach(parts: Parts, project: Project, described: Mapping[str, Any]) -> list[Finding]:
+    """Views whose rows the offline store cannot compute over, said before anything runs."""
+    findings = []
+    for view in project.views.values():
+        source = view.source
+        if isinstance(source, LogSource) or isinstance(described.get(source.name), AsofError):
+            continue
+        if not parts.offline.reaches(parts.readers[source.type].scan(source, Need())):
+            findings.append(
+                Finding(
+                    "error", f"feature view {view.name!r}", view.where, "a source in the offline store's own database",
+                    f"source {source.name!r} ({source.type}), which is elsewhere",
+                    "load its rows into that database and declare a PostgresSource, or use an offline store of type "
+                    "duckdb, which reads from everywhere",
+                )
+            )  # fmt: skip
+    return findings
+
+
+def check_null_keys(parts: Parts, project: Project) -> list[Finding]:
+    """Rows that no read can find, because a join key or the event time is null."""
+    findings = []
+    for view in project.views.values():
+        source = view.source
+        if isinstance(source, LogSource):
+            continue
+        columns = [source.raw(name) for name in view.join_keys] + [source.timestamp_field]
+        for column, nulls in _nulls(parts, source, columns).items():
+            findings.append(
+                Finding(
+                    "warning",
+                    f"feature view {view.name!r}",
+                    view.where,
+                    f"no nulls in {column!r}",
+                    f"{nulls} where it is null",
+                    "such rows are never found; mend or filter them in the source",
+                )  # fmt: skip
+            )
+    return findings
+
+
+def _nulls(parts: Parts, source: Source, columns: Sequence[str]) -> dict[str, str]:
+    """Column → how many of its rows are null, in words; only those that have some."""
+    from asof.flows.offline.inputs import rows_of
+
+    reader = parts.readers.get(source.type)
+    if isinstance(reader, CountsInPlace):
+        return reader.nulls(source, columns)
+    rows = rows_of(parts, source)
+    if rows is None:
+        return {}
+    row = parts.offline.sql(statements.count_nulls(columns), {"source": rows}).reader().read_all()
+    found = {column: row[column][0].as_py() for column in columns}
+    return {column: f"{nulls} rows" for column, nulls in found.items() if nulls}

@@ -1,0 +1,33 @@
+"""Teardown: remove a project."""
+
+from __future__ import annotations
+
+from asof.definitions import LogSource
+from asof.flows.rows.archive import replay_topic
+from asof.flows.stores import Parts
+from asof.flows.stream.shared_logs import delete_or_leave, leave
+
+
+def teardown(parts: Parts, *, purge: bool = False) -> list[str]:
+    """Remove everything of exactly this project: registry, online rows; archives and logs only with `purge`.
+
+    Returns:
+        What was left where it is because others use it, in words.
+    """
+    snapshot = parts.registry.load(parts.project)
+    left = []
+    parts.online.drop_project(parts.project)
+    if purge:
+        for source in snapshot.project.sources.values():
+            if not isinstance(source, LogSource):
+                continue
+            own = [source.topic] if source.type == "push" else []
+            for topic in [*own, replay_topic(source)]:
+                if others := delete_or_leave(parts, topic):
+                    left.append(f"topic {topic!r} stays: it is also that of {' and '.join(others)}")
+            if source.type == "log":
+                # Programs that send to it may be anyone's.
+                leave(parts, source.topic)
+        parts.offline.drop_project(parts.project)
+    parts.registry.drop(parts.project)
+    return left

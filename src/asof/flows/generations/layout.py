@@ -1,0 +1,88 @@
+"""The layout of a view's online rows, the inputs of its aggregations, and when rows expire."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+
+from asof.aggregation import Layout, State
+from asof.definitions import FeatureView, LogSource, Sliding
+from asof.expressions import check, parse, print_sql
+from asof.flows.rows.batch import input_schema
+from asof.flows.stores import Parts
+from asof.timing import DAY, HOUR, SECOND, Micros
+
+GRACE = 7 * DAY
+"""How much later than its ttl or windows a row may physically expire, so that expiry cannot be observed."""
+
+MARGIN = SECOND
+"""How far a reader's clock may lie behind the newest event of a row and still be answered from the row."""
+
+
+def expiry_of(view: FeatureView, layout: Layout, state: State, *, now: Micros) -> list[int | None] | None:
+    """When each row of aggregates may go: long after its last window has passed; never with an unwindowed one.
+
+    Args:
+        now: the moment up to which events are due.
+    """
+    reach = 0
+    newest = state.newest(layout)
+    for each in view.aggregations:
+        if each.window is None:
+            return None
+        window = each.window
+        if isinstance(window, Sliding):
+            reach = max(reach, window.length + window.hop)
+        else:
+            # A session goes on with an event that comes late, or out of a log that is read long after it was written.
+            reach = max(reach, window.gap + layout.allowed_lateness)
+            newest = np.maximum(newest, now)
+    expiry: list[int | None] = (newest + reach + view.delay + GRACE).tolist()
+    # A row beyond its limit does not know its newest event. Without it the key would begin again from nothing.
+    for row in np.flatnonzero(state.overflow).tolist():
+        expiry[row] = None
+    return expiry
+
+
+def layout_of(view: FeatureView) -> Layout:
+    """How the view's state is packed."""
+    schema = input_schema(view)
+    columns = {each.column: check(parse(each.column), schema) for each in view.aggregations if each.column}
+    source = view.source
+    return Layout.of(
+        view.aggregations, columns, boundary=view.boundary, margin=MARGIN,
+        allowed_lateness=source.allowed_lateness if isinstance(source, LogSource) else HOUR,
+        created=source.created_timestamp_column not in ("", source.timestamp_field),
+    )  # fmt: skip
+
+
+def inputs_of(
+    parts: Parts, view: FeatureView, layout: Layout, rows: pa.Table
+) -> list[tuple[Any, npt.NDArray[np.bool_]]]:
+    """The layout's inputs, evaluated over the rows: values, and where they count."""
+    schema = input_schema(view)
+    expressions: dict[str, str] = {}
+    for i, (column, where) in enumerate(layout.inputs):
+        if column and column not in schema:
+            expressions[f"v{i}"] = print_sql(parse(column), parts.offline.batch_dialect, schema=schema)
+        if where:
+            expressions[f"w{i}"] = print_sql(parse(where), parts.offline.batch_dialect, schema=schema)
+    evaluated = parts.offline.evaluate(rows, expressions) if expressions else rows
+    columns: list[tuple[Any, npt.NDArray[np.bool_]]] = []
+    for i, (column, where) in enumerate(layout.inputs):
+        mask = np.ones(rows.num_rows, dtype=bool)
+        values = None
+        if column:
+            dtype = layout.dtypes[i]
+            assert dtype is not None
+            values = pa.array((rows[column] if column in schema else evaluated[f"v{i}"]).combine_chunks())
+            if values.type != dtype.arrow():
+                values = values.cast(dtype.arrow())
+            mask &= values.is_valid().to_numpy(zero_copy_only=False)
+        if where:
+            mask &= pa.array(evaluated[f"w{i}"].combine_chunks()).fill_null(False).to_numpy(zero_copy_only=False)
+        columns.append((values, mask))
+    return columns

@@ -1,0 +1,178 @@
+"""Entity frames: read, their time column found, their columns checked against the request."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from difflib import get_close_matches
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from asof.dtypes import from_arrow
+from asof.errors import EntityFrameError, nearest
+from asof.selection import Selection
+from asof.sources.protocol import Files
+from asof.values.fit import fit
+from asof.values.frames import entity_table
+from asof.values.local_paths import NotLocal, local_path
+
+TIME = "event_timestamp"
+"""The entity frame's column of times; else its only time column is taken."""
+
+_SQL_NAMES = {"Int32": "INTEGER", "Int64": "BIGINT", "String": "VARCHAR", "Timestamp": "TIMESTAMPTZ", "Date": "DATE"}
+
+
+def spine_of(entity_df: Any) -> pa.Table | Files | str:
+    """An entity frame in a form that engines take."""
+    if isinstance(entity_df, pa.Table):
+        return entity_df
+    if isinstance(entity_df, pa.RecordBatch):
+        return pa.Table.from_batches([entity_df])
+    if isinstance(entity_df, Path) or (
+        isinstance(entity_df, str) and not entity_df.lstrip().upper().startswith(("SELECT", "WITH", "FROM", "("))
+    ):
+        try:
+            return _file_of(Path(local_path(str(entity_df))))
+        except NotLocal as error:
+            raise EntityFrameError(
+                f"the entity frame: {error}", hint="copy the file here, or read it into a data frame"
+            ) from error
+    if isinstance(entity_df, str):
+        return entity_df
+    if hasattr(entity_df, "to_arrow") and hasattr(entity_df, "lazy"):  # polars.DataFrame
+        return entity_df.to_arrow()
+    if hasattr(entity_df, "collect") and hasattr(entity_df, "sink_parquet"):  # polars.LazyFrame
+        return entity_df.collect().to_arrow()
+    if hasattr(entity_df, "iloc") and hasattr(entity_df, "dtypes"):  # pandas.DataFrame
+        made = partial(pa.Table.from_pandas, entity_df, preserve_index=False)
+        columns = {name: entity_df.iloc[:, place] for place, name in enumerate(entity_df.columns)}
+        return entity_table(made, columns).replace_schema_metadata(None)
+    if isinstance(entity_df, Mapping):
+        return entity_table(partial(pa.table, dict(entity_df)), entity_df)
+    raise EntityFrameError(
+        f"the entity frame is a {type(entity_df).__name__}",
+        hint="give a pandas, Polars or Arrow table, the path of a Parquet or CSV file, or a SELECT",
+    )
+
+
+def _file_of(path: Path) -> Files:
+    if path.suffix.lower() not in (".parquet", ".pq", ".csv"):
+        raise EntityFrameError(
+            f"the entity frame {str(path)!r} is neither a SELECT nor a .parquet or .csv file",
+            hint="SQL begins with SELECT or WITH; files end in .parquet or .csv",
+        )
+    if not path.is_file():
+        near = nearest(path.name, [each.name for each in path.parent.iterdir()]) if path.parent.is_dir() else ""
+        raise EntityFrameError(f"there is no file {str(path)!r} for the entity frame", hint=near or "check the path")
+    return Files((str(path),), "csv" if path.suffix.lower() == ".csv" else "parquet")
+
+
+def time_column(schema: pa.Schema) -> str:
+    """The entity frame's column of times: `event_timestamp`, else its only time column.
+
+    Raises:
+        EntityFrameError: there is none, or several, or it is not a time.
+    """
+    if TIME in schema.names:
+        kind = schema.field(TIME).type
+        if pa.types.is_timestamp(kind) or pa.types.is_date(kind):
+            return TIME
+        if pa.types.is_integer(kind):
+            raise EntityFrameError(
+                f"the entity frame's {TIME!r} holds integers ({kind}), and their unit is not known",
+                hint="convert it to a timestamp, for example pd.to_datetime(…, unit='ms', utc=True)",
+            )
+        raise EntityFrameError(
+            f"the entity frame's {TIME!r} is {kind}; expected a timestamp", hint="convert it to a timestamp"
+        )
+    times = [field.name for field in schema if pa.types.is_timestamp(field.type)]
+    if len(times) == 1:
+        return times[0]
+    if not times:
+        raise EntityFrameError(
+            f"the entity frame has no time: expected a column {TIME!r}; it has {list(schema.names)}",
+            hint=_rename(TIME, schema.names) or "add the moment as of which each row's features are wanted",
+        )
+    raise EntityFrameError(f"the entity frame has several time columns: {times}", hint=f"name the one to use {TIME!r}")
+
+
+def normal_frame(frame: pa.Table, selection: Selection, time: str) -> pa.Table:
+    """The frame with its keys and request values in the declared types; everything else untouched."""
+    check_columns(frame.schema, selection, time)
+    for field in (*selection.keys, *selection.request_fields):
+        column = frame[field.name]
+        fitted, misfits = fit(column, field.dtype)
+        if misfits:
+            row, reason = misfits[0]
+            what = "join key" if field in selection.keys else "request value"
+            raise EntityFrameError(
+                f"the entity frame's {what} {field.name!r} does not fit {field.dtype} in {len(misfits)} rows, "
+                f"first in row {row}: {reason}",
+                hint="give values of the declared type",
+            )
+        if column.type != fitted.type and not _keeps(column.type):
+            frame = frame.set_column(frame.schema.get_field_index(field.name), field.name, fitted)
+    check_keys(frame, selection)
+    return frame
+
+
+def _keeps(kind: pa.DataType) -> bool:
+    """Types that engines compare with the declared one by value, so that the user's column may stay as it is."""
+    return pa.types.is_integer(kind) or pa.types.is_large_string(kind) or pa.types.is_string_view(kind)
+
+
+def check_columns(schema: pa.Schema, selection: Selection, time: str) -> None:
+    for field in (*selection.keys, *selection.request_fields):
+        if field.name not in schema.names:
+            what = "join key" if field in selection.keys else "request value"
+            raise EntityFrameError(
+                f"the entity frame has no {what} {field.name!r}; it has {list(schema.names)}",
+                hint=_rename(field.name, schema.names) or f"add a column {field.name!r}",
+            )
+
+
+def check_types(schema: pa.Schema, selection: Selection) -> None:
+    """Refuse keys that can never equal the declared ones, such as text for numbers."""
+    for field in selection.keys:
+        kind = schema.field(field.name).type
+        found = from_arrow(kind)
+        if found is None or (found != field.dtype and not (found.is_numeric and field.dtype.is_numeric)):
+            raise EntityFrameError(
+                f"the entity frame's join key {field.name!r} is {kind}; expected {field.dtype}",
+                hint=f"cast it, for example CAST({field.name} AS {_SQL_NAMES.get(field.dtype.name, 'VARCHAR')})",
+            )
+
+
+def check_frame(frame: pa.Table, selection: Selection, time: str) -> None:
+    """Refuse null times.
+
+    Raises:
+        EntityFrameError: with how many rows, and the first.
+    """
+    nulls = frame[time].null_count
+    if nulls:
+        row = pc.index(pc.is_null(frame[time]), True).as_py()
+        raise EntityFrameError(
+            f"the entity frame's time {time!r} is null in {nulls} rows, first in row {row}", hint="leave such rows out"
+        )
+
+
+def check_keys(frame: pa.Table, selection: Selection) -> None:
+    """Refuse null join keys."""
+    for field in selection.keys:
+        nulls = frame[field.name].null_count
+        if nulls:
+            row = pc.index(pc.is_null(frame[field.name]), True).as_py()
+            raise EntityFrameError(
+                f"the entity frame's join key {field.name!r} is null in {nulls} rows, first in row {row}",
+                hint="leave such rows out",
+            )
+
+
+def _rename(wanted: str, known: Sequence[str]) -> str:
+    """What to do where the frame has a column that is nearly the wanted one."""
+    near = get_close_matches(wanted, known, n=1)
+    return f"rename its column {near[0]!r} to {wanted!r}" if near else ""

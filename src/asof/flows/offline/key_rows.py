@@ -1,0 +1,151 @@
+"""The rows of a view that one key, some keys, or a whole view has, in history."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+
+from asof.definitions import FeatureView, Field, LogSource, Snapshot, Source
+from asof.derive.columns import python_values
+from asof.flows.offline.inputs import inputs_of, rows_of
+from asof.flows.rows.batch import Batch, batch_of, batch_of_archive, input_schema
+from asof.flows.rows.tombstones import deletions
+from asof.flows.stores import Parts
+from asof.selection import FeatureOut, ViewRead
+from asof.sources.protocol import Files, Need
+from asof.sql import archive as statements
+from asof.sql.partitions import HISTORY
+from asof.sql.query import PointInTime
+from asof.timing import Micros, moment
+from asof.values.fit import event_micros
+
+_TIMES = pa.timestamp("us", "UTC")
+
+
+def whole_view(view: FeatureView, *, keys: Sequence[str] | None = None) -> ViewRead:
+    """A read of all features of a view, under their own names."""
+    features = tuple(FeatureOut(field.name, field.name, field.dtype, field.default) for field in view.features)
+    return ViewRead(view, tuple(keys or view.join_keys), features)
+
+
+def view_as_of(
+    parts: Parts,
+    snapshot: Snapshot,
+    read: ViewRead,
+    keys: Mapping[str, Sequence[Any]],
+    at: Micros,
+    *,
+    seen: Mapping[str, Mapping[int, int]] | None = None,
+) -> dict[str, list[Any]]:
+    """One view's features for some keys as of one moment, from history: output → values."""
+    fields: list[Field] = [
+        Field(column, field.dtype) for column, field in zip(read.keys, read.view.key_fields, strict=True)
+    ]
+    n = len(next(iter(keys.values()))) if keys else 1
+    columns = {field.name: pa.array(keys[field.name], field.dtype.arrow()) for field in fields}
+    columns["asof_at"] = pa.array([moment(at)] * n, pa.timestamp("us", "UTC"))
+    query = PointInTime((read,), "asof_at", None, seen)
+    result = parts.offline.run(query, inputs_of(parts, snapshot, query, None), spine=pa.table(columns))
+    table = result.reader().read_all()
+    return {feature.output: python_values(table[feature.output]) for feature in read.features}
+
+
+def newest_event(parts: Parts, view: FeatureView, plain: Sequence[Any], at: Micros) -> Micros | None:
+    """The time of a key's newest row in history that is not later than `at`."""
+    rows = rows_of_key(parts, view, plain)
+    # Rows are in their order, so the last one decides whether the key is there at all.
+    seen = np.flatnonzero(rows.batch.event_time <= at)
+    if view.is_aggregated:
+        seen = seen[~rows.gone[seen]]
+    return int(rows.batch.event_time[seen[-1]]) if len(seen) and not rows.gone[seen[-1]] else None
+
+
+@dataclass(frozen=True)
+class KeyRows:
+    """A key's rows in their order, oldest first.
+
+    Args:
+        known: n moments at which a row was written down, in microseconds.
+        stored: which rows their log's source counts at all.
+        gone: which rows say that their key is no more.
+        raw: the rows as the source has them.
+    """
+
+    batch: Batch
+    known: npt.NDArray[np.int64]
+    stored: npt.NDArray[np.bool_]
+    gone: npt.NDArray[np.bool_]
+    raw: pa.Table
+
+
+def rows_of_key(parts: Parts, view: FeatureView, plain: Sequence[Any]) -> KeyRows:
+    source = view.source
+    keys = {
+        source.raw(field.name): pa.array([value], field.dtype.arrow())
+        for field, value in zip(view.key_fields, plain, strict=True)
+        if field.dtype.is_integer or field.dtype.name == "String"
+    }
+    found = rows_of(parts, source, need=Need(keys=keys or None))
+    table = _empty(source)
+    if found is not None:
+        text = statements.rows_of_keys(
+            [source.raw(key) for key in view.join_keys], view.key_fields, [plain], dialect=parts.offline.dialect,
+            relation="source",
+        )  # fmt: skip
+        table = parts.offline.sql(text, {"source": found}).reader().read_all()
+    table = table.filter(table[source.timestamp_field].is_valid())
+    if source.is_log:
+        batch = batch_of_archive(source, table)
+    else:
+        times = event_micros(table[source.timestamp_field].combine_chunks(), source.timestamp_unit)
+        batch = batch_of(
+            source, table, event_time=times.to_numpy(zero_copy_only=False),
+            partition=np.zeros(table.num_rows, dtype=np.int32), offset=np.arange(table.num_rows),
+        )  # fmt: skip
+    gone = deletions(parts, source, batch.rows)
+    gone = np.zeros(len(batch), dtype=bool) if gone is None else gone
+    if not source.is_log and not isinstance(found, Files):
+        batch = replace(batch, offset=_ranks(view, table, gone))
+    order = np.lexsort((batch.partition, batch.offset, batch.created, batch.event_time))
+    known = batch.created
+    if source.is_log and not source.created_timestamp_column:
+        known = event_micros(table["ingested_at"].combine_chunks()).to_numpy(zero_copy_only=False)
+    stored = np.ones(len(batch), dtype=bool)
+    if isinstance(source, LogSource) and source.stream_from is not None:
+        stored = (batch.partition == HISTORY) | (batch.event_time >= source.stream_from)
+    return KeyRows(batch.take(order), known[order], stored[order], gone[order], table.take(pa.array(order)))
+
+
+def _empty(source: Source) -> pa.Table:
+    fields = [pa.field(field.name, field.dtype.arrow()) for field in source.schema]
+    if source.is_log:
+        fields += [
+            pa.field("partition", pa.int32()), pa.field("offset", pa.int64()), pa.field("ingested_at", _TIMES)
+        ]  # fmt: skip
+    elif source.timestamp_field not in [field.name for field in fields]:
+        fields.append(pa.field(source.timestamp_field, _TIMES))
+    return pa.schema(fields).empty_table()
+
+
+def _ranks(view: FeatureView, table: pa.Table, gone: npt.NDArray[np.bool_]) -> npt.NDArray[np.int64]:
+    """Where rows have no arrival, the values decide (nulls smallest, NaN greatest), then whether a row ends its key."""
+    names = list(view.feature_names) if not view.is_aggregated else sorted(input_schema(view))
+    raw = [view.source.raw(name) for name in names]
+    columns = [table[name].to_pylist() for name in raw if name in table.column_names]
+    rows = list(zip(*columns, gone.tolist(), strict=True))
+    order = sorted(range(len(rows)), key=lambda row: [_rank(value) for value in rows[row]])
+    ranks = np.zeros(len(rows), dtype=np.int64)
+    ranks[order] = np.arange(len(rows))
+    return ranks
+
+
+def _rank(value: Any) -> tuple[Any, ...]:
+    if value is None:
+        return (0,)
+    return (2,) if isinstance(value, float) and math.isnan(value) else (1, value)

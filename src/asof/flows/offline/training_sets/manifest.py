@@ -1,0 +1,168 @@
+"""The manifest of a training set: what it was made from; and the rows that are kept with it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from importlib import metadata
+from typing import Any
+
+import pyarrow as pa
+
+from asof.definitions import LogSource, Projection, Source
+from asof.errors import NotFound, nearest
+from asof.flows.offline.inputs import rows_of
+from asof.flows.offline.read import HistoricalRead
+from asof.flows.offline.training_sets.hashes import TableHash, content_hash, file_is_same, file_mark
+from asof.flows.stores import Parts
+from asof.selection import Selection
+from asof.sources.protocol import Files
+from asof.sql import archive as statements
+from asof.sql.partitions import HISTORY
+from asof.timing import iso
+
+
+def manifest_of(
+    read: HistoricalRead, name: str, table: str, digest: TableHash, marks: Mapping[str, Any], changed: Sequence[str]
+) -> dict[str, Any]:
+    parts, selection, query = read.parts, read.selection, read.query
+    why = [
+        f"source {each!r} cannot be pinned: its rows may change without a trace"
+        for each, mark in marks.items() if mark["kind"] == "query"
+    ]  # fmt: skip
+    why += [f"the files of source {each!r} changed while they were read" for each in changed]
+    files = [each for each, mark in marks.items() if mark["kind"] == "files"]
+    outputs = {output.name for output in selection.outputs}
+    try:
+        version = metadata.version("asof")
+    except metadata.PackageNotFoundError:
+        version = "not installed"
+    known_at = query.known_at
+    return {
+        "name": name,
+        "rows": digest.rows,
+        "created": iso(parts.clock()),
+        "created_by": parts.who,
+        "features": [output.reference for output in selection.outputs],
+        "full_feature_names": all(each.name == each.reference.replace(":", "__", 1) for each in selection.outputs),
+        "known_at": known_at if known_at is None or isinstance(known_at, bool) else iso(known_at),
+        "known_at_cut": known_at,
+        "start": None if query.start is None else iso(query.start),
+        "end": None if query.end is None else iso(query.end),
+        "entity_frame": read.spine if isinstance(read.spine, str) else _frame_text(read),
+        "time_column": query.time,
+        "frame_columns": [each for each in read.schema.names if each not in outputs],
+        "columns": [{"name": each.name, "type": str(each.type)} for each in read.schema],
+        "column_hashes": digest.columns,
+        "content_hash": digest.whole,
+        "definitions": {each.view.name: content_hash(each.view) for each in selection.reads},
+        "functions": {each.view.name: each.view.fingerprint for each in selection.derivations},
+        "sources": dict(marks),
+        "reproducible": not why,
+        "why": "; ".join(why)
+        or (f"as long as the files of {', '.join(files)} stay as they are" if files else "the archives are pinned"),
+        "registry_version": read.snapshot.version,
+        "asof_version": version,
+        "table": table,
+        "projections": [each.content() for each in _projections(selection)],
+    }
+
+
+def _frame_text(read: HistoricalRead) -> str:
+    """Where the rows came from; empty for all rows of a time range."""
+    if read.spine is None:
+        return ""
+    return ", ".join(read.spine.paths) if isinstance(read.spine, Files) else "a table"
+
+
+def _projections(selection: Selection) -> list[Projection]:
+    """Each output of a selection as a request would name it, with its view's alias and key columns."""
+    by_column: dict[str, tuple[Any, dict[str, str]]] = {}
+    for read in selection.reads:
+        mapped = {own: key for own, key in zip(read.view.join_keys, read.keys, strict=True) if own != key}
+        by_column |= {feature.output: (read.view, mapped) for feature in read.features}
+    for derivation in selection.derivations:
+        by_column |= {column: (derivation.view, {}) for _, column in derivation.outputs}
+    projections = []
+    for output in selection.outputs:
+        view, mapped = by_column[output.column]
+        name, _, feature = output.reference.partition(":")
+        projections.append(Projection(view, [feature], "" if name == view.name else name, mapped))
+    return projections
+
+
+def sources_read(parts: Parts, read: HistoricalRead) -> list[Source]:
+    """The sources of the views, and those that an SQL entity frame names."""
+    sources = {each.view.source.name: each.view.source for each in read.query.reads}
+    if isinstance(read.spine, str):
+        known = read.snapshot.project.sources
+        sources |= {name: known[name] for name in parts.offline.tables_in(read.spine) if name in known}
+    return list(sources.values())
+
+
+def mark_of(parts: Parts, source: Source) -> dict[str, Any]:
+    """What says which rows of a source were read."""
+    if isinstance(source, LogSource):
+        rows = parts.offline.rows(parts.archive_of(source))
+        offsets: dict[str, int] = {}
+        if rows is not None:
+            found = parts.offline.sql(statements.last_offsets(), {"archive": rows}).reader().read_all().to_pylist()
+            offsets = {str(each["partition"]): each["last"] for each in found}
+        version = parts.offline.version(parts.archive_of(source))
+        return {"kind": "archive", "version": version, "offsets": offsets}
+    found = rows_of(parts, source)
+    if isinstance(found, Files):
+        return {"kind": "files", "files": [file_mark(path) for path in found.paths]}
+    return {"kind": "query"}
+
+
+def as_seen(mark: Mapping[str, Any]) -> dict[int, int]:
+    """An archive's pin as the offsets up to which its rows count; history that was loaded later does not."""
+    return {HISTORY: -1, **{int(partition): offset for partition, offset in mark["offsets"].items()}}
+
+
+def files_are_same(mark: Mapping[str, Any]) -> bool:
+    return all(file_is_same(each) for each in mark["files"])
+
+
+def list_training_sets(parts: Parts) -> list[dict[str, Any]]:
+    """The manifests of all saved training sets, by name."""
+    return [manifest for _, manifest in sorted(saved_manifests(parts).items())]
+
+
+def training_set(parts: Parts, name: str) -> dict[str, Any]:
+    """One training set's manifest.
+
+    Raises:
+        NotFound: none has this name.
+    """
+    saved = saved_manifests(parts)
+    if name not in saved:
+        raise NotFound(
+            f"no training set {name!r} is saved",
+            hint=nearest(name, saved) or "run `asof show training-sets` to see what there is",
+        )
+    return saved[name]
+
+
+def read_training_set(parts: Parts, name: str) -> pa.Table:
+    """One training set's rows, as they were saved."""
+    return open_training_set(parts, training_set(parts, name)).read_all()
+
+
+def open_training_set(parts: Parts, manifest: Mapping[str, Any]) -> pa.RecordBatchReader:
+    """The rows of a saved training set in batches.
+
+    Raises:
+        NotFound: its rows are gone from the offline store.
+    """
+    reader = parts.offline.load_table(parts.project, manifest["table"])
+    if reader is None:
+        raise NotFound(
+            f"the rows of training set {manifest['name']!r} are gone from the offline store",
+            hint="restore the offline store, or save the set anew",
+        )
+    return reader
+
+
+def saved_manifests(parts: Parts) -> dict[str, dict[str, Any]]:
+    return dict(parts.registry.load(parts.project).facts.get("training_sets", {}))

@@ -1,0 +1,292 @@
+"""A stream worker: one member of a consumer group per source; when it flushes, and when it looks at the registry."""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+
+from asof.definitions import LogSource
+from asof.errors import LogError, RegistryConflict
+from asof.flows.rows.archive import replay_topic
+from asof.flows.stores import Parts, log_source_named
+from asof.flows.stream.ingest import Ingest
+from asof.flows.stream.numbering import check_topic, shortened
+from asof.flows.stream.rebuild import rebuild
+from asof.log.protocol import Consumer, Log, Messages, OffsetOutOfRange, Partition
+from asof.online.protocol import StoreReplaced
+
+POLL_MESSAGES = 50_000
+"""So many at once only where a worker lags: the more events share a row, the less each of them costs."""
+
+POLL_S = 0.01
+FLUSH_EVERY_S = 5.0
+FLUSH_ROWS = 500_000
+NEWS_EVERY_S = 1.0
+"""How often a worker looks whether the registry changed, or a generation waits for it; then it flushes early."""
+
+LOOK_EVERY_S = 0.2
+"""How often a worker that waits for others looks at how far they are."""
+
+
+def group_of(project: str, source: str) -> str:
+    """The consumer group of the workers on one source: those on another one neither share nor disturb it."""
+    return f"asof.{project}.{source}"
+
+
+class Member:
+    """This process's part of one topic.
+
+    Args:
+        accept_gap: go on where the log lost events that were never archived, and record it.
+    """
+
+    def __init__(self, parts: Parts, ingest: Ingest, topic: str, *, log: Log, accept_gap: bool) -> None:
+        self.parts = parts
+        self.ingest = ingest
+        self.topic = topic
+        self.log = log
+        self.accept_gap = accept_gap
+        self._is_abandoned = False
+        group = group_of(parts.project, ingest.name) + ("" if topic == ingest.source.topic else ".replay")
+        self.consumer: Consumer = log.subscribe(
+            topic, group, assigned=self._assigned, revoked=self._revoked, lost=self._lost
+        )
+
+    def take(self, max_messages: int, timeout_s: float) -> int:
+        """Poll once and apply what came; how many messages.
+
+        Raises:
+            LogUnreachable: the log does not answer.
+            LogError: the log lost events that were never archived, or its topic.
+            StorageError: a store cannot be written.
+        """
+        try:
+            messages = self.consumer.poll(max_messages, timeout_s)
+        except OffsetOutOfRange as error:
+            # Retention overtook this worker. What it has is archived, so that the lost range can be named.
+            self.ingest.flush()
+            self._start(error.partition.number)
+            messages = Messages.empty()
+        self.ingest.take(self.topic, messages)
+        return len(messages)
+
+    def _assigned(self, partitions: Sequence[Partition]) -> None:
+        for each in partitions:
+            self._start(each.number)
+
+    def _start(self, number: int) -> None:
+        first, after = self.log.bounds(self.topic)[number]
+        position = self.ingest.begin(self.topic, number, first=first, accept_gap=self.accept_gap)
+        if position > after:
+            raise shortened(self.topic, number, archived=position - 1, after=after)
+        self.consumer.seek(number, position)
+
+    def _revoked(self, partitions: Sequence[Partition]) -> None:
+        if not self._is_abandoned:
+            self.commit(self.ingest.flush())
+        self.ingest.release(self.topic, [each.number for each in partitions], in_order=not self._is_abandoned)
+
+    def _lost(self, partitions: Sequence[Partition]) -> None:
+        # Someone else reads them by now, from where the archive ends; what is buffered is theirs to write.
+        self.ingest.discard(self.topic, [each.number for each in partitions])
+
+    def commit(self, archived: Mapping[int, int]) -> None:
+        """Tell the group how far the archive is; it serves lag tools alone, so a refusal is no loss."""
+        base = self.ingest.base(self.topic)
+        held = {each.number for each in self.consumer.assignment()}
+        offsets = {each - base: offset + 1 for each, offset in archived.items() if each - base in held}
+        if offsets:
+            try:
+                self.consumer.commit(offsets)
+            except LogError:
+                self.ingest.counts["commits refused"] += 1
+
+    def passed(self) -> None:
+        """Let the archive know of the places at the log's end that hold no message any more."""
+        positions = {each.number: self.consumer.position(each.number) for each in self.consumer.assignment()}
+        self.ingest.passed(self.topic, positions)
+
+    def is_caught_up(self) -> bool:
+        """Whether every partition of the topic is read to its end, by this member or (as the archive says) others."""
+        bounds = self.log.bounds(self.topic)
+        held = {each.number: self.consumer.position(each.number) for each in self.consumer.assignment()}
+        if any(position < bounds[number][1] for number, position in held.items()):
+            return False
+        base = self.ingest.base(self.topic)
+        others = {number + base: after - 1 for number, (_, after) in bounds.items() if number not in held}
+        if not others:
+            return True
+        archived = self.parts.offline.offsets(self.parts.archive_of(self.ingest.source), list(others))
+        return all(archived[partition] >= last for partition, last in others.items())
+
+    def close(self, *, abandon: bool) -> None:
+        """Leave the group.
+
+        Args:
+            abandon: without archiving what was taken: it is read again from the log.
+        """
+        self._is_abandoned = abandon
+        self.consumer.close()
+
+
+class Worker:
+    """The members of one process, over the project's log sources, which may come and go with the registry.
+
+    Args:
+        sources: names; all of the project where None.
+        accept_gap: see `Member`.
+        flush_every_s: how often what was taken is archived.
+
+    Attributes:
+        has_archived: whether something was brought into both stores.
+    """
+
+    def __init__(self, parts: Parts, sources: Sequence[str] | None, *, accept_gap: bool, flush_every_s: float) -> None:
+        self.parts = parts
+        self.accept_gap = accept_gap
+        self.flush_every_s = flush_every_s
+        self.ingests: dict[str, Ingest] = {}
+        self.members: dict[tuple[str, str], Member] = {}
+        self.counts: Counter[str] = Counter()
+        self.has_archived = False
+        self._named = list(sources) if sources else None
+        self._version = -1
+        self._flushed_at = time.monotonic()
+        self._looked_at = 0.0
+        self._asked_at = time.monotonic()
+        self._builder = ThreadPoolExecutor(1, thread_name_prefix="rebuild")
+        self._building: Future[int] | None = None
+
+    def look_at_registry(self) -> None:
+        """Begin to work on the sources that it names, and leave those that it names no more."""
+        version = self.parts.registry.version(self.parts.project)
+        if version != self._version:
+            snapshot = self.parts.registry.load(self.parts.project)
+            names = self._named or [
+                name for name, each in snapshot.project.sources.items() if isinstance(each, LogSource)
+            ]
+            sources = {name: log_source_named(snapshot, name) for name in names}
+            for name in list(self.ingests):
+                if name not in sources or sources[name].topic != self.ingests[name].source.topic:
+                    self._leave(name)
+            for name, source in sources.items():
+                if name not in self.ingests:
+                    check_topic(self.parts, source, accept_gap=self.accept_gap)
+                    self.ingests[name] = Ingest(self.parts, name, seconds=time.monotonic)
+                    self._join(name, source.topic, self.parts.log_of(source))
+            self._version = version
+        topics = self.parts.log.topics()
+        for name, ingest in self.ingests.items():
+            if replay_topic(ingest.source) in topics:
+                self._join(name, replay_topic(ingest.source), self.parts.log)
+
+    def _join(self, name: str, topic: str, log: Log) -> None:
+        if (name, topic) not in self.members:
+            ingest = self.ingests[name]
+            self.members[name, topic] = Member(self.parts, ingest, topic, log=log, accept_gap=self.accept_gap)
+
+    def _leave(self, name: str, *, abandon: bool = False) -> None:
+        ingest = self.ingests.pop(name)
+        mine = [self.members.pop(key) for key in list(self.members) if key[0] == name]
+        self._count(ingest)
+        try:
+            for member in mine:
+                member.close(abandon=abandon)
+        finally:
+            ingest.close()
+
+    def _count(self, ingest: Ingest) -> None:
+        self.counts.update(ingest.counts)
+        self.counts.update(ingest.generations.counts)
+        for feeder in ingest.feeders.values():
+            self.counts.update(feeder.counts)
+        self.counts.update({f"undeclared field {name!r}": count for name, count in ingest.undeclared.items()})
+
+    def step(self) -> int:
+        """Poll every member once, and flush where it is time; how many messages came."""
+        got = 0
+        for member in list(self.members.values()):
+            got += member.take(POLL_MESSAGES, POLL_S / len(self.members))
+        due = time.monotonic() - self._flushed_at >= self.flush_every_s or self._has_news()
+        if due or any(ingest.buffered >= FLUSH_ROWS for ingest in self.ingests.values()):
+            if due:
+                self._flushed_at = time.monotonic()
+                self.look_at_registry()
+                self._mend()
+            for ingest in list(self.ingests.values()):
+                # A worker that outruns its archive waits for it, lest it runs out of memory.
+                if ingest.flush_is_done or ingest.buffered >= 2 * FLUSH_ROWS:
+                    self._flush(ingest, wait=due and not got)
+        return got
+
+    def _has_news(self) -> bool:
+        now = time.monotonic()
+        if now - self._asked_at < NEWS_EVERY_S:
+            return False
+        self._asked_at = now
+        for ingest in self.ingests.values():
+            ingest.generations.look_at_store()
+        return any(ingest.has_news() for ingest in self.ingests.values())
+
+    def flush(self) -> None:
+        """Archive all that was taken."""
+        for ingest in self.ingests.values():
+            self._flush(ingest, wait=True)
+
+    def _flush(self, ingest: Ingest, *, wait: bool) -> None:
+        mine = [member for member in self.members.values() if member.ingest is ingest]
+        for member in mine:
+            member.passed()
+        done = ingest.flush(wait=wait)
+        self.has_archived |= bool(done)
+        for member in mine:
+            member.commit(done)
+
+    def _mend(self) -> None:
+        """Build online rows that got lost anew; of several workers the one with the topic's first partition does it."""
+        if self._building is not None and self._building.done():
+            building, self._building = self._building, None
+            try:
+                building.result()
+            except (RegistryConflict, StoreReplaced):
+                pass  # another build of it began meanwhile, or the store failed over: what is lost is built again
+        for ingest in self.ingests.values():
+            is_mine = ingest.base(ingest.source.topic) in ingest.archived
+            is_new = self.parts.registry.version(self.parts.project) == ingest.snapshot.version
+            if self._building is None and is_mine and is_new and (views := ingest.lost()):
+                self.counts["views built anew"] += 1
+                self._building = self._builder.submit(rebuild, self.parts, views[0])
+
+    def is_caught_up(self) -> bool:
+        """Whether all that the logs hold is taken, and no online rows are missing."""
+        now = time.monotonic()
+        if now - self._looked_at < LOOK_EVERY_S:
+            return False
+        self.look_at_registry()
+        if not all(member.is_caught_up() for member in self.members.values()):
+            self._looked_at = now
+            return False
+        if self._building is not None or not self._is_whole():
+            self.flush()
+            self._mend()
+            self._looked_at = now
+            return self._building is None and self._is_whole()
+        return True
+
+    def _is_whole(self) -> bool:
+        """Whether every generation that readers use is there and fed."""
+        return not any(ingest.lost() or ingest.generations.are_replaced for ingest in self.ingests.values())
+
+    def close(self, *, abandon: bool = False) -> None:
+        """Leave all groups; an error of one does not keep the others."""
+        errors = []
+        for name in list(self.ingests):
+            try:
+                self._leave(name, abandon=abandon)
+            except Exception as error:  # raised below, when all are left
+                errors.append(error)
+        self._builder.shutdown(wait=not abandon, cancel_futures=True)
+        if errors:
+            raise errors[0]

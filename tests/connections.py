@@ -1,0 +1,15 @@
+"""For tests of sources on servers: every source is on the same one."""
+
+from __future__ import annotations
+
+from asof.opening.products import Connection
+
+
+class OneServer:
+    """Every source is on the same server."""
+
+    def __init__(self, url, **options):
+        self.options = {"url": url, **options}
+
+    def of(self, source, kind):
+        return Connection("connections.shop", self.options)
