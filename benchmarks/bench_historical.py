@@ -17,7 +17,7 @@ from asof.dtypes import Float64, Int64
 from asof.offline.duckdb.engine import DuckDBEngine
 from asof.selection import FeatureOut, ViewRead
 from asof.sources.protocol import Files
-from asof.sql import PointInTime
+from asof.sql.query import PointInTime
 from benchmarks.harness import compare, judge
 
 VIEWS, FEATURES = 5, 10

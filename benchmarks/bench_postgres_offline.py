@@ -23,7 +23,7 @@ from asof.opening.products import Connection
 from asof.selection import FeatureOut, ViewRead
 from asof.sources.postgres.reader import PostgresReader
 from asof.sources.protocol import Need
-from asof.sql import PointInTime
+from asof.sql.query import PointInTime
 from asof.types import Float64, Int64
 from benchmarks.harness import compare, judge
 from tests.services import Postgres, private

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from redis.cluster import RedisCluster as Cluster
 
 from asof import Entity, FeatureStore, FeatureView, Field, FileSource, PushSource
 from asof.definitions import Snapshot, project_of
@@ -20,8 +21,10 @@ from asof.flows.batch.materialize import materialize as run_materialize
 from asof.flows.stores import Parts, current_generation, table_of
 from asof.log.file.log import FileLog
 from asof.offline.duckdb.engine import DuckDBOffline
+from asof.online.protocol import Lookup, Newest, Table
 from asof.online.redis.connection import Connection, pack_command
 from asof.online.redis.keys import Names
+from asof.online.redis.rows import rows_of
 from asof.online.redis.scripts import NEWEST
 from asof.online.redis.settings import settings_of
 from asof.online.redis.store import RedisOnlineStore
@@ -38,6 +41,8 @@ from tests.services import Redis, RedisCluster, private
 
 LATEST_LIMIT, WINDOWS_LIMIT, OTHER_LIMIT = 2.0, 4.0, 3.0
 """Times a raw read and unpack of the same packed bytes on a plain connection; through TLS and on a Cluster the last."""
+CLUSTER_LIMIT = 1.0
+"""Times redis-py's cluster client: what our own slots, redirects and connections are kept for."""
 MATERIALIZE_LIMIT = 2.0
 """At least half the rate of the same script that is fed with packed values by hand."""
 PUSH_LIMITS = {1: 3.0, 1000: 1.0}
@@ -50,7 +55,7 @@ def main(argv: list[str]) -> bool:
     parser.add_argument("--quick", action="store_true")
     parser.add_argument("--users", type=int, help="keys of each view")
     parser.add_argument("--rows", type=int, help="rows to materialize")
-    parser.add_argument("--only", choices=["read", "materialize", "push"])
+    parser.add_argument("--only", choices=["read", "cluster", "materialize", "push"])
     options, _ = parser.parse_known_args(argv)
     kept = []
     with tempfile.TemporaryDirectory() as name:
@@ -58,6 +63,8 @@ def main(argv: list[str]) -> bool:
         with private(Redis, appendfsync="everysec") as server:
             if options.only in (None, "read"):
                 kept += read(folder / "read", server, options)
+            if options.only in (None, "cluster"):
+                kept += in_a_cluster(options)
             if options.only in (None, "materialize"):
                 kept.append(materialize(folder, server, options))
             if options.only in (None, "push"):
@@ -165,6 +172,68 @@ def raw_readers(
         return columns(client.mget(asked(keys)), len(keys))
 
     return own, through_redis_py
+
+
+def in_a_cluster(options: argparse.Namespace) -> list[bool]:
+    """The store's `read` of one key in three tables each, against redis-py's cluster client for the same names."""
+    count = 2_000
+    tables = [Table("bench", f"latest{i}", "1", "latest") for i in range(VIEWS)]
+    keys = [key_bytes((user,)) for user in range(count)]
+    versions = Newest([bytes(31) + b"\1"] * count)
+    verdicts = []
+    with private(RedisCluster) as cluster:
+        store = RedisOnlineStore(cluster.url, redis_type="redis_cluster")
+        settings, names = store.settings, Names("asof:")
+        host, port = settings.addresses[0]
+        client = Cluster(host=host, port=port, username=settings.username, password=settings.password)
+        for table in tables:
+            store.prepare(table)
+            store.write(table, keys, [bytes(106)] * count, condition=versions)
+
+        def lookups(chosen: list[bytes]) -> list[Lookup]:
+            return [Lookup(table, chosen) for table in tables]
+
+        def nonatomic(requests: Any) -> Any:
+            asked = lookups(next(requests))
+            return rows_of(asked, client.mget_nonatomic(names.of(asked)))
+
+        def pipelined(requests: Any) -> Any:
+            asked = lookups(next(requests))
+            all_names = names.of(asked)
+            slots: dict[int, list[int]] = {}
+            for place, name in enumerate(all_names):
+                slots.setdefault(client.keyslot(name), []).append(place)
+            pipeline = client.pipeline()
+            for places in slots.values():
+                pipeline.execute_command("MGET", *[all_names[place] for place in places])
+            values: list[bytes | None] = [None] * len(all_names)
+            for places, reply in zip(slots.values(), pipeline.execute(), strict=True):
+                for place, value in zip(places, reply, strict=True):
+                    values[place] = value
+            return rows_of(asked, values)
+
+        def own(requests: Any) -> Any:
+            return store.read(lookups(next(requests)))
+
+        for rows in ROWS:
+            rng = random.Random(rows)
+            requests = [rng.sample(keys, rows) for _ in range(REQUESTS)]
+            candidates: dict[str, Any] = {
+                "redis-py, mget_nonatomic": partial(nonatomic, cycle(requests)),
+                "redis-py, pipeline": partial(pipelined, cycle(requests)),
+                "asof": partial(own, cycle(requests)),
+            }
+            figures = compare(
+                f"redis/cluster-{rows}", candidates, fresh=False, calls=max(8, 200 // rows),
+                runs=3 if options.quick else 7, items=rows,
+                note=f"a Cluster of 3 masters, {rows} of {count:,} keys in {VIEWS} tables",
+            )  # fmt: skip
+            ratio = figures["asof"].cpu_ratio
+            assert ratio is not None
+            verdicts.append(judge(f"cluster, {rows} rows: asof / redis-py, CPU", ratio, CLUSTER_LIMIT, unit="×"))
+        client.close()
+        store.close()
+    return verdicts
 
 
 # Materializing

@@ -9,6 +9,7 @@ from typing import Any
 
 from asof.definitions import FeatureView, Snapshot, project_of
 from asof.definitions.base import Definition
+from asof.definitions.facts import Facts
 from asof.dtypes import DType
 from asof.expressions import check, parse
 from asof.flows.offline.key_rows import view_as_of
@@ -82,7 +83,8 @@ def apply_by_hand(parts: Parts, *definitions: Definition, **facts: Any) -> Snaps
     """
     before = parts.registry.load(parts.project)
     project = project_of([typed(each) if isinstance(each, FeatureView) else each for each in definitions])
-    after = Snapshot(before.version, parts.project, project, before.facts).with_facts(**facts)
+    kept = Facts.of({**before.facts.content(), **facts})
+    after = Snapshot(before.version, parts.project, project, kept)
     return parts.registry.commit(after, expected=before.version, who=parts.who, when=parts.clock(), note="by hand")
 
 

@@ -13,9 +13,9 @@ from typing import Any
 from asof.config import load_config
 from asof.definitions import FeatureView
 from asof.expressions import parse
-from asof.expressions.evaluator import evaluate
 from asof.flows.stores import Parts
 from asof.opening.products import OpenedParts
+from asof.testing.evaluator import evaluate
 from asof.testing.streams import Clock, StreamRun
 from tests.oracle import features_as_of
 

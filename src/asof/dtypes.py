@@ -86,6 +86,14 @@ Json = DType("Json")
 UnixTimestamp = Timestamp
 """Feast's name for Timestamp."""
 
+INT_BOUNDS: dict[str, tuple[int, int]] = {"Int32": (-(2**31), 2**31 - 1), "Int64": (-(2**63), 2**63 - 1)}
+"""Integer type → the least and the greatest of its values."""
+LEAST_INT64, GREATEST_INT64 = INT_BOUNDS["Int64"]
+
+GREATEST_FLOAT32 = (2 - 2**-23) * 2.0**127
+GREATEST_EXACT = 2**53
+"""Integers up to it, of either sign, are exact in Float64."""
+
 SCALARS: dict[str, DType] = {
     str(dtype.name): dtype
     for dtype in (Bool, Int32, Int64, Float32, Float64, Decimal, String, Bytes, Date, Timestamp, Json)

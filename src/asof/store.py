@@ -426,7 +426,7 @@ class FeatureStore:
             bounds = self.parts.log.bounds(source.topic)
         except UnknownTopic:
             return False
-        base = ArchivePartition.of(0, epoch=self.snapshot.facts.get("epochs", {}).get(source.name, 0))
+        base = ArchivePartition.of(0, epoch=self.snapshot.facts.epoch_of(source.name))
         archived = self.parts.offline.offsets(self.parts.archive_of(source), [base + number for number in bounds])
         return any(after - 1 > archived[base + number] for number, (_, after) in bounds.items())
 

@@ -28,7 +28,9 @@ LATEST: Micros = 253_402_300_799 * SECOND + 999_999
 UNITS: dict[str, tuple[int, int]] = {"s": (SECOND, 1), "ms": (1000, 1), "us": (1, 1), "ns": (1, 1000)}
 """Timestamp unit → (multiplier, divisor) to microseconds."""
 
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+EPOCH_DAY = EPOCH.date()
+
 _ONE_US = timedelta(microseconds=1)
 _DURATION = re.compile(r"(\d+)\s*(us|ms|s|m|h|d|w)")
 _DURATION_UNITS = {"us": 1, "ms": 1000, "s": SECOND, "m": MINUTE, "h": HOUR, "d": DAY, "w": 7 * DAY}
@@ -51,12 +53,12 @@ def micros(moment: datetime | date | str | int) -> Micros:
         moment = datetime(moment.year, moment.month, moment.day)
     if moment.tzinfo is None:
         moment = moment.replace(tzinfo=UTC)
-    return (moment - _EPOCH) // _ONE_US
+    return (moment - EPOCH) // _ONE_US
 
 
 def moment(us: Micros) -> datetime:
     """Microseconds since the epoch as an aware datetime in UTC."""
-    return _EPOCH + timedelta(microseconds=us)
+    return EPOCH + timedelta(microseconds=us)
 
 
 def iso(us: Micros) -> str:

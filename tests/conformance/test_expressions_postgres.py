@@ -12,8 +12,8 @@ import pytest
 from adbc_driver_postgresql import dbapi as adbc
 
 from asof.dtypes import DType
-from asof.sql.duckdb.dialect import quote
 from asof.sql.postgres.dialect import type_name
+from asof.sql.quoting import quote
 from asof.testing.expressions import ExpressionSuite, Rows, Run
 
 pytestmark = pytest.mark.integration

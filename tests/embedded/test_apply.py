@@ -128,6 +128,60 @@ def test_what_left_the_repository_leaves_the_registry_but_not_the_archive(root, 
         store.get_feature_service("model")
 
 
+MORE = """
+seen = PushSource("seen", [Field("user_id", Int64), Field("page", String), Field("ms", Int64)], "ms", timestamp_unit="ms")
+"""
+
+
+@pytest.mark.parametrize(
+    ("more", "prepared"),
+    [
+        ('extra = FeatureService(name="extra", features=[profile])', set()),
+        ('city = FeatureView(name="city", entities=[user], source=users, schema=[Field("city", String)])', set()),
+        (MORE, {"seen"}),
+        (MORE + 'pages = FeatureView(name="pages", entities=[user], source=seen, schema=[Field("page", String)])', {"seen"}),
+        # Another key is another way to look up rows of an archive that is there.
+        (
+            'number = Entity(name="number", join_keys=["n"])\n'
+            'by_n = FeatureView(name="by_n", entities=[number], source=clicks, schema=[Field("ms", Int64)], online=False)',
+            {"clicks"},
+        ),
+    ],
+)  # fmt: skip
+def test_apply_prepares_the_archives_that_the_plans_steps_are_about_and_no_others(
+    root, store, monkeypatch, more, prepared
+):
+    store.apply()
+    created = set()
+    create = type(store.parts.offline).create
+
+    def noted(self, archive, *args, **options):
+        created.add(archive.name)
+        return create(self, archive, *args, **options)
+
+    monkeypatch.setattr(type(store.parts.offline), "create", noted)
+    write(root, FEATURES + more)
+
+    plan = store.apply()
+
+    assert created == prepared
+    named = {getattr(step, "name", None) or getattr(step, "view", None) or step.source for step in plan.changes}
+    assert all(f'"{name}"' in more for name in named)
+
+
+def test_a_source_that_gets_a_column_has_it_in_its_archive(root, store):
+    store.apply()
+    store.push("clicks", clicks(1))
+    write(root, FEATURES.replace('Field("n", Int64), ', 'Field("n", Int64), Field("page", String), '))
+
+    assert "update" in {step.action for step in store.apply().changes}
+    with FeatureStore(root, clock=lambda: NOON) as later:
+        later.push("clicks", [{**clicks(2)[0], "page": "a"}])
+    rows = store.parts.offline.rows(store.parts.archive_of(store.snapshot.project.sources["clicks"]))
+    archived = store.parts.offline.sql("SELECT n, page FROM c ORDER BY n", {"c": rows}).reader().read_all()
+    assert archived.to_pylist() == [{"n": 1, "page": None}, {"n": 2, "page": "a"}]
+
+
 def test_findings_of_the_real_sources_come_all_at_once_and_nothing_changes(root, store):
     broken = FEATURES.replace('Field("city", String)', 'Field("citty", String)').replace(
         '"users.parquet"', '"user.parquet"'
@@ -249,7 +303,7 @@ def test_who_applied_what_is_remembered(store):
 def commit_facts(store, count):
     """As workers do with their progress."""
     for number in range(count):
-        change_facts(store.parts, lambda facts, number=number: {"progress": number}, note="progress")
+        change_facts(store.parts, lambda facts, number=number: facts.with_gap("visits", str(number)), note="progress")
 
 
 def test_who_applied_what_is_found_behind_any_number_of_commits_of_facts(root, store):

@@ -255,7 +255,7 @@ def _view_of(example: Example) -> Any:
 
 def _by_oracle(view: Any, events: list[dict[str, Any]], asked: list[dict[str, Any]]) -> list[dict[str, Any]]:
     from asof.expressions import parse
-    from asof.expressions.evaluator import evaluate
+    from asof.testing.evaluator import evaluate
     from tests.oracle import features_as_of
 
     rows = [

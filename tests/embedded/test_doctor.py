@@ -114,7 +114,7 @@ def test_rows_of_an_earlier_definition_and_rows_that_never_were_are_named(parts:
 
 
 def test_accepted_gaps_and_lag_are_told(parts: Parts) -> None:
-    change_facts(parts, lambda _: {"gaps": {"traffic": ["offsets 3 to 5 accepted as lost"]}}, note="a gap")
+    change_facts(parts, lambda facts: facts.with_gap("traffic", "offsets 3 to 5 accepted as lost"), note="a gap")
     parts.log.send("traffic", [b"{}"], partition=0, durable=False)
 
     text = checks_of(parts)["source traffic"].text

@@ -170,7 +170,7 @@ def test_a_lost_range_of_the_log_is_named_and_goes_on_only_when_it_is_accepted(p
     with pytest.raises(LogError, match="offsets 0 to 4 of partition 0 of topic 'visits' are gone from the log"):
         ingest.begin(TOPIC, 0, first=5)
     assert ingest.begin(TOPIC, 0, first=5, accept_gap=True) == 5
-    (gap,) = parts.registry.load("shop").facts["gaps"]["visits"]
+    (gap,) = parts.registry.load("shop").facts.gaps["visits"]
     assert "offsets 0 to 4" in gap and ingest.begin(TOPIC, 0, first=5) == 5
 
 

@@ -133,10 +133,10 @@ def test_after_the_schema_was_mended_letters_count_at_their_own_time(parts: Part
 
 def test_a_replay_whose_process_died_is_taken_over(parts: Parts, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("asof.flows.stream.dead_letters.TURN_S", 0.1)
-    change_facts(parts, lambda _: {"replaying": {"orders": "dead"}}, note="a replay that died")
+    change_facts(parts, lambda facts: facts.with_replay("orders", "dead"), note="a replay that died")
 
     assert replay_letters(parts, "orders")["sent"] == 0
-    assert parts.registry.load("shop").facts["replaying"] == {}
+    assert parts.registry.load("shop").facts.replaying == {}
 
 
 def test_two_replays_at_once_send_each_letter_once(parts: Parts, tmp_path: Path) -> None:

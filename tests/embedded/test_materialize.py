@@ -27,7 +27,6 @@ from asof.definitions import (
 )
 from asof.errors import NotFound, RegistryConflict, RequestError, RowsRefused, SourceError
 from asof.expressions import parse
-from asof.expressions.evaluator import evaluate
 from asof.flows.apply.apply import apply_plan
 from asof.flows.apply.plan import make_plan
 from asof.flows.batch import write_view as batch_rows
@@ -38,6 +37,7 @@ from asof.flows.stores import Parts
 from asof.flows.stream.rebuild import announce
 from asof.online.protocol import Table, Unchanged, pack_version
 from asof.sources.protocol import Batches, Need
+from asof.testing.evaluator import evaluate
 from asof.timing import DAY, HOUR, MINUTE, SECOND
 from asof.types import Float64, Int64, String, Timestamp
 from asof.values.packing import key_bytes
@@ -417,7 +417,7 @@ def test_a_full_run_that_was_overtaken_changes_nothing(parts: Parts, tmp_path: P
 
     def overtaking(what: str, done: int, total: int | None) -> None:
         facts = parts.registry.load("shop").facts
-        if not facts.get("overtaken"):
+        if "overtaken" not in facts.others:
             apply_by_hand(parts, latest(source()), overtaken=True)
             materialize(parts, full=True)
 
@@ -442,7 +442,7 @@ def test_a_run_that_is_interrupted_is_taken_up_by_the_next(parts: Parts, tmp_pat
     for options in ({"views": ["profile"]}, {"views": ["activity"]}, {"full": True}):
         with pytest.raises(KeyboardInterrupt):
             materialize(parts, **options, progress=impatient)
-    assert "materialized" not in parts.registry.load("shop").facts
+    assert not parts.registry.load("shop").facts.materialized
 
     assert [each.rows for each in materialize(parts)] == [150, 150]
     assert read_online(parts, "profile", {"user_id": list(users)})["amount"] == list(users)
@@ -540,13 +540,14 @@ def test_a_run_over_the_past_does_not_undo_what_was_never_recorded(
 
     with pytest.raises(KeyboardInterrupt):
         materialize(parts, progress=impatient)
-    assert "materialized" not in parts.registry.load("shop").facts
+    assert not parts.registry.load("shop").facts.materialized
     materialize(parts, start=NOW - DAY, end=NOW - 20 * HOUR)
     assert_online_is_history(parts, "activity", rows)
 
     # As an older version recorded it.
     snapshot = parts.registry.load("shop")
-    run = {name: value for name, value in snapshot.facts["materialized"]["activity"].items() if name != "as_of"}
+    recorded = snapshot.facts.materialized["activity"].content()
+    run = {name: value for name, value in recorded.items() if name != "as_of"}
     run |= {"until": NOW + 1, "created_until": NOW}
     apply_by_hand(parts, windows(source()), materialized={"activity": run})
     rows += write(tmp_path, [row(1, -21 * HOUR, 100), row(1, -2 * HOUR, 50)], "rows/2.parquet")
@@ -628,7 +629,7 @@ def test_progress_is_kept_per_generation(parts: Parts, tmp_path: Path) -> None:
     apply_by_hand(parts, latest(source(), lookback="1us"))
     write(tmp_path, [row(1, -HOUR)])
     materialize(parts)
-    known = parts.registry.load("shop").facts["materialized"]["profile"]
+    known = parts.registry.load("shop").facts.materialized["profile"].content()
 
     apply_by_hand(parts, latest(source(), lookback="1us"), materialized={"profile": {**known, "generation": "older-1"}})
 

@@ -20,7 +20,7 @@ from asof.dtypes import Int64
 from asof.errors import SourceError, StorageError
 from asof.offline.duckdb.engine import DuckDBEngine
 from asof.sources.protocol import Batches, Files, Need
-from asof.sql import PointInTime
+from asof.sql.query import PointInTime
 from asof.testing.offline import NOON, events, reads, spine, view
 
 
@@ -122,10 +122,10 @@ import sys
 from pathlib import Path
 from asof.offline.duckdb.engine import DuckDBEngine
 engine = DuckDBEngine(threads=1, memory_limit="60MB", temp_directory=sys.argv[1])
-cursor = engine._cursor()
-cursor.execute("CREATE TEMP TABLE large AS SELECT range AS i, repeat(range::text, 9) AS t FROM range(2000000)")
-(folder,) = Path(sys.argv[2]).iterdir()
-print(oct(folder.stat().st_mode)[-4:], any(each.stat().st_size > 0 for each in folder.iterdir()))
+with engine.session() as cursor:
+    cursor.execute("CREATE TEMP TABLE large AS SELECT range AS i, repeat(range::text, 9) AS t FROM range(2000000)")
+    (folder,) = Path(sys.argv[2]).iterdir()
+    print(oct(folder.stat().st_mode)[-4:], any(each.stat().st_size > 0 for each in folder.iterdir()))
 """
 
 
@@ -144,7 +144,8 @@ def test_what_spills_is_its_owner_s_alone_and_gone_with_the_process(tmp_path: Pa
 
 def test_each_engine_spills_into_a_folder_of_its_own_that_goes_when_it_is_closed(tmp_path: Path) -> None:
     engines = [DuckDBEngine(temp_directory=str(tmp_path / "not" / "there")) for _ in range(2)]
-    folders = [engine._cursor().sql("SELECT current_setting('temp_directory')").fetchall()[0][0] for engine in engines]
+    asked = "SELECT current_setting('temp_directory') AS folder"
+    folders = [engine.sql(asked, {}).to_arrow()["folder"][0].as_py() for engine in engines]
 
     assert len(set(folders)) == 2
     assert {Path(each).parent for each in folders} == {tmp_path / "not" / "there"}

@@ -17,12 +17,12 @@ from hypothesis import strategies as st
 from asof.definitions import Aggregation, Entity, FeatureView, Field, FileSource, PushSource, Session, Sliding
 from asof.dtypes import Float64, Int64, String, Timestamp
 from asof.expressions import parse
-from asof.expressions.evaluator import evaluate
 from asof.offline.duckdb.engine import DuckDBEngine
 from asof.planning.sources import copy_of
 from asof.selection import FeatureOut, ViewRead
 from asof.sources.protocol import Files
-from asof.sql import PointInTime
+from asof.sql.query import PointInTime
+from asof.testing.evaluator import evaluate
 from asof.timing import SECOND
 from tests.oracle import Row, arrival_by_columns, features_as_of, same
 

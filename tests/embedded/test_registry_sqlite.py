@@ -156,7 +156,8 @@ registry, won = SqliteRegistry(sys.argv[1]), 0
 while won < 10:
     snapshot = registry.load("shop")
     try:
-        registry.commit(shop(count=snapshot.facts.get("count", 0) + 1), expected=snapshot.version, who="p", when=NOON)
+        registry.commit(shop(count=snapshot.facts.others.get("count", 0) + 1), expected=snapshot.version, who="p",
+                        when=NOON)
         won += 1
     except RegistryConflict:
         pass
@@ -174,4 +175,4 @@ def test_processes_that_race_from_the_first_commit_on_lose_no_update(registry: S
     errors = [process.communicate(timeout=60)[1] for process in processes]
 
     assert errors == ["", ""]
-    assert registry.load("shop").facts["count"] == registry.version("shop") == 20
+    assert registry.load("shop").facts.others["count"] == registry.version("shop") == 20

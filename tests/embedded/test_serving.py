@@ -32,7 +32,6 @@ from asof.definitions import (
     Snapshot,
     on_demand_feature_view,
 )
-from asof.derive.columns import python_values
 from asof.dtypes import DType
 from asof.errors import EntityFrameError, RegistryError, RequestError, StorageError
 from asof.flows.generations.writer import Feeder
@@ -45,6 +44,7 @@ from asof.timing import DAY, HOUR, MINUTE, SECOND, Micros, moment
 from asof.types import Array, Bool, Bytes, Date, Embedding, Float32, Float64, Int32, Int64, Json, String, Timestamp
 from asof.types import Decimal as DecimalType
 from asof.values.fit import fit_values
+from asof.values.from_arrow import python_values
 from asof.values.packing import FORMAT, key_bytes, pack_rows, plain_values
 from tests.oracle import features_as_of, same
 from tests.parts import NOW, apply_by_hand, close, embedded_parts, typed

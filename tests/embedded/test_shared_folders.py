@@ -309,7 +309,7 @@ def test_replayed_letters_of_a_kafka_source_stay_where_its_archive_knows_them(
     project, parts = store.definitions(), store.parts
     snapshot = replace(parts.registry.load("shop"), project=project)
     parts.registry.commit(snapshot, expected=0, who="somebody", when=parts.clock(), note="")
-    change_facts(parts, lambda facts: {"topics": {"visits": "an-id-of-kafka"}}, note="")
+    change_facts(parts, lambda facts: facts.with_topic("visits", "an-id-of-kafka", starts={}), note="")
     replay = {"kafka.visits.replay": "an id"}
 
     assert kept_topics(parts, replay) == set(), "it may be another project's: nothing came through it"

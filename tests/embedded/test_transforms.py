@@ -142,7 +142,7 @@ def wrong(messages):
 
 
 def test_a_function_that_fails_on_everything_hits_the_limit(tmp_path, monkeypatch):
-    monkeypatch.setattr("asof.flows.stream.ingest.LIMIT_AFTER_S", 0.0)
+    monkeypatch.setattr("asof.flows.stream.dead_letter_limit.LIMIT_AFTER_S", 0.0)
     function = "\ndef fails(messages):\n    raise KeyError('no such thing')\n"
     with store_with(tmp_path, "fails", function=function) as store:
         store.parts.log.send("clicks", [message(1, "a")] * 1500, partition=0, durable=True)

@@ -20,7 +20,7 @@ from asof.errors import Interrupted, SourceError, StorageError
 from asof.offline.postgres.engine import PostgresOffline
 from asof.offline.protocol import Archive
 from asof.sources.protocol import Relation
-from asof.sql import PointInTime
+from asof.sql.query import PointInTime
 from asof.testing.archive import clicks
 from asof.testing.offline import EVENTS, NOON, reads, spine, view
 

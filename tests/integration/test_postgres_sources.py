@@ -17,7 +17,7 @@ from asof.offline.duckdb.engine import DuckDBOffline
 from asof.selection import FeatureOut, ViewRead
 from asof.sources.postgres.reader import PostgresReader
 from asof.sources.protocol import Need
-from asof.sql import PointInTime
+from asof.sql.query import PointInTime
 from tests.connections import OneServer
 
 pytestmark = pytest.mark.integration

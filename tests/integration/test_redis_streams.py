@@ -306,7 +306,7 @@ def test_a_materialize_that_a_restart_breaks_into_is_not_recorded(tmp_path: Path
     store.parts.online.write = interrupted
     with pytest.raises(StoreReplaced, match="run it again"):
         store.materialize()
-    assert "materialized" not in store.parts.registry.load("shop").facts
+    assert not store.parts.registry.load("shop").facts.materialized
     store.parts.online.write = write
     store.materialize()
     assert amounts(store, "profile", [0, 19_999]) == [0, 19_999]

@@ -22,9 +22,9 @@ from confluent_kafka import Producer
 from asof import KafkaSource
 from asof.errors import AsofError, StorageError
 from asof.expressions import parse
-from asof.expressions.evaluator import evaluate
 from asof.flows.generations.names import progress_name
 from asof.flows.stores import current_generation, table_of
+from asof.testing.evaluator import evaluate
 from asof.testing.streams import VISITS, Clock, StreamRun, definitions_on, visit
 from asof.timing import MINUTE
 from tests.oracle import features_as_of

@@ -21,13 +21,13 @@ from hypothesis import strategies as st
 from asof.definitions import FeatureView
 from asof.errors import StorageError
 from asof.expressions import parse
-from asof.expressions.evaluator import evaluate
 from asof.flows.stores import Parts, view_named
 from asof.flows.stream.rebuild import rebuild
 from asof.flows.stream.run import run_stream
 from asof.log.file.log import FileLog
 from asof.offline.duckdb.engine import DuckDBOffline
 from asof.online.sqlite.store import SqliteOnlineStore
+from asof.testing.evaluator import evaluate
 from asof.testing.streams import DEFINITIONS, MORTALS, NOW, Clock, StreamRun, live_through, visit
 from asof.timing import MINUTE, SECOND
 from tests.oracle import features_as_of

@@ -202,7 +202,7 @@ def test_retention_that_overran_a_stopped_worker_is_told_with_the_lost_range(run
     run_stream(run.parts, until_caught_up=True, accept_gap=True)
 
     assert run.served("activity", [1])["ever"] == [10 + 30 - first]
-    gaps = run.parts.registry.load("shop").facts["gaps"]["visits"]
+    gaps = run.parts.registry.load("shop").facts.gaps["visits"]
     assert f"offsets 10 to {first - 1} of partition 0" in gaps[0]
 
 

@@ -11,6 +11,9 @@ import pytest
 from asof.definitions import Field
 from asof.dtypes import Bool, Bytes, Date, Decimal, Int32, Int64, String, Timestamp
 from asof.sql import archive
+from asof.sql.dialect import Dialect
+from asof.sql.duckdb.dialect import DUCKDB
+from asof.sql.postgres.dialect import POSTGRES
 
 GOLDEN = Path(__file__).parent / "golden"
 MOMENT = 1_706_745_600_123_456
@@ -23,7 +26,7 @@ KEYS = [
     ["O'Brien \\", b"\x00\xff", -(2**31), -(2**63), True, -1, -1, "-1.50"],
     ["", b"", 0, 2**63 - 1, False, 20_000, MOMENT, "0.00"],
 ]  # fmt: skip
-CASES: dict[str, Callable[[str], str]] = {
+CASES: dict[str, Callable[[Dialect], str]] = {
     "count_rows": lambda dialect: archive.count_rows(),
     "rows_between": lambda dialect: archive.rows_between(3, after=10, through=20),
     "rows_of_bucket": lambda dialect: archive.rows_of_bucket("0", 0, through={-1: 4, 0: 10, 1: -1}),
@@ -54,11 +57,11 @@ CASES: dict[str, Callable[[str], str]] = {
 }  # fmt: skip
 
 
-@pytest.mark.parametrize("dialect", ["duckdb", "postgres"])
+@pytest.mark.parametrize("dialect", [DUCKDB, POSTGRES], ids=lambda dialect: dialect.name)
 @pytest.mark.parametrize("name", CASES)
-def test_the_text_of_each_statement(name: str, dialect: str) -> None:
+def test_the_text_of_each_statement(name: str, dialect: Dialect) -> None:
     text = CASES[name](dialect) + "\n"
-    path = GOLDEN / dialect / f"archive_{name}.sql"
+    path = GOLDEN / dialect.name / f"archive_{name}.sql"
     if os.environ.get("ASOF_WRITE_GOLDEN"):
         path.write_text(text, encoding="utf-8")
     assert text == path.read_text(encoding="utf-8")
@@ -72,4 +75,4 @@ def test_every_statement_has_a_golden_text() -> None:
 
 
 def test_a_text_with_a_nul_character_is_never_in_postgres() -> None:
-    assert "false" in archive.rows_of_keys(["text"], FIELDS[:1], [["a\0b"]], dialect="postgres")
+    assert "false" in archive.rows_of_keys(["text"], FIELDS[:1], [["a\0b"]], dialect=POSTGRES)

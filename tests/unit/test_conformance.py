@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).parents[2]
+from tests.unit.architecture.tree import ROOT, nodes, parsed
+
 TESTS = ROOT / "tests"
 CONFORMANCE = TESTS / "conformance"
 
@@ -58,12 +59,11 @@ def registered() -> dict[str, list[str]]:
 
 def bases_in(path: Path) -> dict[str, set[str]]:
     """Each class of a module, and the names of its bases."""
-    text = path.read_text(encoding="utf-8")
     # Most modules name no suite: they need not be parsed.
-    tree = ast.parse(text if "Suite" in text else "")
+    tree = parsed(path) if "Suite" in path.read_text(encoding="utf-8") else ast.Module([], [])
     return {
         each.name: {base.id for base in each.bases if isinstance(base, ast.Name)}
-        for each in ast.walk(tree)
+        for each in nodes(tree)
         if isinstance(each, ast.ClassDef)
     }
 

@@ -30,7 +30,7 @@ from asof.expressions.tree import (
     Negative,
     Not,
 )
-from asof.testing.expressions import evaluate
+from asof.testing.evaluator import evaluate
 
 SCHEMA = {
     "n": Int64,

@@ -13,7 +13,6 @@ from asof.config import load_config
 from asof.definitions import state_hash
 from asof.definitions.sources import source_of
 from asof.errors import DefinitionError
-from asof.flows.rows.archive import replay_topic
 from asof.opening.products import Connections
 from asof.types import Int64, String
 
@@ -88,7 +87,7 @@ def test_moving_to_other_brokers_rebuilds_nothing() -> None:
 
 def test_sources_on_one_topic_replay_their_own_letters() -> None:
     one, two = traffic(), traffic(name="clicks", topic="traffic")
-    assert replay_topic(one) != replay_topic(two)
+    assert one.replay_topic != two.replay_topic
 
 
 def test_the_cluster_is_the_sources_own_the_named_one_or_that_of_the_log(tmp_path: Path) -> None:

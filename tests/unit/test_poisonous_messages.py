@@ -38,7 +38,7 @@ from asof.types import (
     String,
     Timestamp,
 )
-from asof.values.fit import MOST_DEPTH
+from asof.values.nesting import MOST_DEPTH
 from tests.unit.test_decoding_avro import written
 
 NOW = micros("2026-11-23T12:00:00Z")

@@ -11,10 +11,13 @@ import pytest
 from asof.definitions import Aggregation, Entity, FeatureView, Field, FileSource, PushSource, Session, Sliding
 from asof.dtypes import Float64, Int64, String, Timestamp
 from asof.selection import FeatureOut, ViewRead
-from asof.sql import PointInTime, SpineTable, Table, compile_program
+from asof.sql.duckdb import point_in_time as duckdb_read
+from asof.sql.duckdb.dialect import DUCKDB
 from asof.sql.postgres import point_in_time as postgres_read
-from asof.sql.query import range_spine
-from asof.sql.view_rows import Chosen, NewestRows, RowsOfKeys, TouchedKeys
+from asof.sql.postgres.dialect import POSTGRES
+from asof.sql.postgres.view_rows import compile_rows
+from asof.sql.query import Chosen, NewestRows, PointInTime, RowsOfKeys, TouchedKeys
+from asof.sql.source_rows import SpineTable, Table
 
 GOLDEN = Path(__file__).parent / "golden"
 FIELDS = [Field("user_id", Int64), Field("amount", Int64), Field("price", Float64, default=0.5), Field("page", String)]
@@ -37,8 +40,8 @@ CLICKS = PushSource(
 )  # fmt: skip
 ARRIVAL = {"partition": "INTEGER", "offset": "BIGINT", "ingested_at": "TIMESTAMP WITH TIME ZONE"}
 TABLES = {
-    "orders": Table("asof_source_0", TYPES, DTYPES, "row"),
-    "clicks": Table("asof_source_1", {**TYPES, **ARRIVAL}, DTYPES, "log"),
+    "orders": Table("asof_source_0", TYPES, DTYPES, "row", DUCKDB),
+    "clicks": Table("asof_source_1", {**TYPES, **ARRIVAL}, DTYPES, "log", DUCKDB),
 }  # fmt: skip
 SMALL = SpineTable(
     "asof_spine", {"user_id": "INTEGER", "event_timestamp": "TIMESTAMP WITH TIME ZONE"}, "event_timestamp",
@@ -51,14 +54,14 @@ IN_POSTGRES = {
     "happened": "timestamp without time zone", "written": "timestamp with time zone",
 }  # fmt: skip
 ARRIVAL_IN_POSTGRES = {"partition": "integer", "offset": "bigint", "ingested_at": "timestamp with time zone"}
-POSTGRES = {
-    "orders": Table('"public"."orders"', IN_POSTGRES, DTYPES, "columns", "postgres"),
+STORED = {
+    "orders": Table('"public"."orders"', IN_POSTGRES, DTYPES, "columns", POSTGRES),
     "clicks": Table(
-        '"asof"."shop__events__clicks"', {**IN_POSTGRES, **ARRIVAL_IN_POSTGRES}, DTYPES, "log", "postgres",
+        '"asof"."shop__events__clicks"', {**IN_POSTGRES, **ARRIVAL_IN_POSTGRES}, DTYPES, "log", POSTGRES,
         (("partition", "offset"), ("user_id", "happened", "offset", "partition")),
     ),
 }  # fmt: skip
-INDEXED = {**POSTGRES, "orders": replace(POSTGRES["orders"], indexes=(("user_id", "happened"),))}
+INDEXED = {**STORED, "orders": replace(STORED["orders"], indexes=(("user_id", "happened"),))}
 SMALL_IN_POSTGRES = replace(SMALL, sql_types={"user_id": "integer", "event_timestamp": "timestamp with time zone"})
 
 
@@ -108,7 +111,7 @@ CASES = {
 def test_the_text_of_each_plan(name: str) -> None:
     request, spine = CASES[name]
 
-    _check(f"duckdb/{name}", compile_program(request, TABLES, spine).text)
+    _check(f"duckdb/{name}", duckdb_read.compile_program(request, TABLES, spine).text)
 
 
 @pytest.mark.parametrize("name", ["latest", "latest_small_spine_ttl_delay"])
@@ -116,7 +119,7 @@ def test_the_text_where_rows_have_no_arrival(name: str) -> None:
     request, spine = CASES[name]
     tables = {**TABLES, "orders": replace(TABLES["orders"], arrival="columns")}
 
-    _check(f"duckdb/{name}_by_columns", compile_program(request, tables, spine).text)
+    _check(f"duckdb/{name}_by_columns", duckdb_read.compile_program(request, tables, spine).text)
 
 
 @pytest.mark.parametrize("tables", ["indexed", "plain"])
@@ -126,7 +129,7 @@ def test_the_text_of_each_plan_in_postgres(name: str, tables: str) -> None:
     if tables == "indexed" and "latest" not in name:
         pytest.skip("windows have the same plan with an index and without one")
     spine = replace(SMALL_IN_POSTGRES, first=spine.first, last=spine.last, rows=spine.rows)
-    made = postgres_read.compile_statements(request, INDEXED if tables == "indexed" else POSTGRES, spine)
+    made = postgres_read.compile_statements(request, INDEXED if tables == "indexed" else STORED, spine)
 
     _check(f"postgres/{name}{'_indexed' if tables == 'indexed' else ''}", made.text)
 
@@ -136,14 +139,14 @@ def test_the_text_of_a_read_of_a_view_s_own_rows_in_postgres(kind: type) -> None
     chosen = Chosen(latest=1_706_745_600_000_000, news_from=1_704_067_200_000_000, events_from=1_704_000_000_000_000)
     view = (windows() if kind is RowsOfKeys else latest()).view
 
-    _check(f"postgres/{kind.__name__}", kind(view, chosen).select(POSTGRES))
+    _check(f"postgres/{kind.__name__}", compile_rows(kind(view, chosen), STORED))
 
 
 def test_the_text_of_a_spine_made_of_a_time_range() -> None:
     request = PointInTime((latest(), windows()), start=1_704_067_200_000_000, end=1_706_745_600_000_000)
 
-    _check("duckdb/range_spine", range_spine(request, TABLES))
-    _check("postgres/range_spine", postgres_read.range_spine(request, POSTGRES))
+    _check("duckdb/range_spine", duckdb_read.range_spine(request, TABLES))
+    _check("postgres/range_spine", postgres_read.range_spine(request, STORED))
 
 
 def _check(name: str, text: str) -> None:

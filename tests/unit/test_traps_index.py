@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import ast
 from functools import cache
-from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).parents[2]
+from tests.unit.architecture.tree import ROOT, nodes, parsed
+
 OFFLINE = "src/asof/testing/offline.py"
 STREAMS = "src/asof/testing/traps.py"
 ONLINE = "src/asof/testing/online.py"
@@ -113,9 +113,10 @@ TRAPS: dict[str, list[str]] = {
 
 @cache
 def named_in(path: str) -> frozenset[str]:
-    tree = ast.parse((ROOT / path).read_text(encoding="utf-8"))
     return frozenset(
-        each.name for each in ast.walk(tree) if isinstance(each, ast.FunctionDef) and each.name.startswith("test_")
+        each.name
+        for each in nodes(parsed(ROOT / path))
+        if isinstance(each, ast.FunctionDef) and each.name.startswith("test_")
     )
 
 
@@ -129,12 +130,12 @@ def test_a_trap_is_covered_by_tests_that_are_there(trap: str) -> None:
 def test_every_shipped_suite_that_covers_a_trap_is_run_on_the_embedded_products() -> None:
     suites = {each.split("::")[0] for tests in TRAPS.values() for each in tests if each.startswith("src/")}
     names = {
-        each.name for path in suites for each in ast.walk(ast.parse((ROOT / path).read_text(encoding="utf-8")))
+        each.name for path in suites for each in nodes(parsed(ROOT / path))
         if isinstance(each, ast.ClassDef) and each.name.endswith("Suite")
     }  # fmt: skip
     run = {
-        base.id for path in (ROOT / "tests").rglob("test_*.py")
-        for each in ast.walk(ast.parse(path.read_text(encoding="utf-8"))) if isinstance(each, ast.ClassDef)
+        base.id for path in (ROOT / "tests" / "conformance").glob("test_*.py")
+        for each in nodes(parsed(path)) if isinstance(each, ast.ClassDef)
         for base in each.bases if isinstance(base, ast.Name)
     }  # fmt: skip
     assert names and names <= run, f"not run: {sorted(names - run)}"

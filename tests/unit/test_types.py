@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.unit.test_architecture import FAMILIES, modules, parsed
+from tests.unit.architecture.tree import FAMILIES, modules, nodes, parsed
 
 HANDED_OUT = {
     "asof.online_response": ("OnlineResponse",),
@@ -21,12 +21,6 @@ HANDED_OUT = {
     "asof.planning.changes": ("Plan",),
 }
 """What the store's and the client's verbs return: module → classes."""
-
-ALLOWED = {
-    "asof.definitions.project: Snapshot.facts",
-    "asof.definitions.project: Snapshot.with_facts(facts)",
-}
-"""Facts are JSON of many shapes, and have no types of their own yet."""
 
 
 def homes() -> Iterator[tuple[str, str]]:
@@ -62,7 +56,7 @@ def imported(module: str) -> dict[str, tuple[str, str]]:
     """Local name → the module and name that it was imported from, within the package."""
     return {
         alias.asname or alias.name: (node.module, alias.name)
-        for node in ast.walk(tree_of(module))
+        for node in nodes(tree_of(module))
         if isinstance(node, ast.ImportFrom) and node.module in modules()
         for alias in node.names
     }
@@ -172,8 +166,7 @@ def named(module: str, name: str) -> list[ast.stmt]:
 def test_no_public_signature_holds_any() -> None:
     found = {offence for module, name in homes() for offence in offences(module, named(module, name))}
 
-    assert sorted(found - ALLOWED) == []
-    assert sorted(ALLOWED - found) == [], "these have types by now: take them off the list"
+    assert sorted(found) == []
 
 
 def unexplained(line: str) -> bool:

@@ -22,6 +22,7 @@ from asof.aggregation.rows import INCOMPLETE, NEVER, OVERFLOW, foreign_row
 from asof.aggregation.states import LIMB, IntegerSum, ObjectPart, Part, Pick
 from asof.aggregation.words import restored, unscaled
 from asof.definitions.windows import Session, Sliding
+from asof.dtypes import GREATEST_INT64
 from asof.timing import Micros
 
 
@@ -246,7 +247,7 @@ def _float_sum(part: Part, count_at: int, *, mean: bool) -> Finisher:
 
 def _exact_sum(output: Output, part: Part, count_at: int, *, mean: bool) -> Finisher:
     is_decimal, scale = part.kind == "decimal_sum", output.column.scale if output.column else 0
-    limit = 10 ** (output.dtype.precision or 38) if is_decimal else 2**63
+    limit = 10 ** (output.dtype.precision or 38) if is_decimal else GREATEST_INT64 + 1
 
     def finisher(members: _Members) -> Any:
         count = sum(members.words(count_at))

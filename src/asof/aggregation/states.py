@@ -15,10 +15,11 @@ from numpy.typing import NDArray
 from asof.aggregation.objects import NONE, Pool
 from asof.aggregation.segments import Runs
 from asof.aggregation.words import Column
+from asof.dtypes import INT_BOUNDS
 
 Ints = NDArray[np.int64]
 
-LOWEST, HIGHEST = -(2**63), 2**63 - 1
+LOWEST, HIGHEST = INT_BOUNDS["Int64"]
 LIMB = 0xFFFFFFFF
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from datetime import UTC, date, datetime, timedelta
+from datetime import date, timedelta
 from decimal import Context, Decimal
 from typing import Any
 
@@ -14,12 +14,12 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from asof.dtypes import DType
+from asof.timing import EPOCH, EPOCH_DAY
 
 WORD_TYPES = frozenset({"Bool", "Int32", "Int64", "Float32", "Float64", "Date", "Timestamp"})
 """Names of the types whose values fit a 64-bit word; all others are objects of the row's pool."""
 
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-_EPOCH_DAY = date(1970, 1, 1).toordinal()
+_EPOCH_DAY = EPOCH_DAY.toordinal()
 _WIDE = Context(prec=60)
 _DECIMAL_BIAS = 1 << 127
 
@@ -117,7 +117,7 @@ def _numbers(values: Any, dtype: DType) -> NDArray[Any]:
 def portable(dtype: DType) -> Callable[[Any], Any] | None:
     """How a Python value becomes what msgpack holds; None where it already is. Order and equality are kept."""
     if dtype.name == "Timestamp":
-        return lambda value: value if isinstance(value, int) else (value - _EPOCH) // timedelta(microseconds=1)
+        return lambda value: value if isinstance(value, int) else (value - EPOCH) // timedelta(microseconds=1)
     if dtype.name == "Date":
         return lambda value: value if isinstance(value, int) else value.toordinal() - _EPOCH_DAY
     if dtype.name == "Decimal":
@@ -134,7 +134,7 @@ def portable(dtype: DType) -> Callable[[Any], Any] | None:
 def restored(dtype: DType) -> Callable[[Any], Any] | None:
     """The way back from `portable` to a Python value."""
     if dtype.name == "Timestamp":
-        return lambda value: _EPOCH + timedelta(microseconds=value)
+        return lambda value: EPOCH + timedelta(microseconds=value)
     if dtype.name == "Date":
         return lambda value: date.fromordinal(value + _EPOCH_DAY)
     if dtype.name == "Decimal":

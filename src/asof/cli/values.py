@@ -1,18 +1,15 @@
-"""Values as words: how one cell reads in a table, and how it stands in a JSON document."""
+"""Values in the output of commands: as a cell of a table, and in a JSON document."""
 
 from __future__ import annotations
 
-import base64
-import math
 import re
 from collections.abc import Mapping
-from datetime import date, datetime, timedelta
-from decimal import Decimal
+from datetime import datetime, timedelta
 from enum import Enum
-from pathlib import Path
 from typing import Any
 
 from asof.timing import iso, micros, span, span_text
+from asof.values.json import write_value
 
 # 12:00:00.250000Z is 12:00:00.250Z for people.
 _FINE_ZEROS = re.compile(r"(\.\d{3})000Z$")
@@ -43,28 +40,15 @@ def one_line(text: str) -> str:
 
 
 def plain(value: Any) -> Any:
-    """A value as JSON has it: times as ISO 8601 text, bytes as base64, NaN and infinities as text."""
-    if value is None or isinstance(value, bool | int | str):
-        return value.value if isinstance(value, Enum) else value
-    if isinstance(value, float):
-        return value if math.isfinite(value) else "NaN" if math.isnan(value) else f"{'-' * (value < 0)}Infinity"
-    if isinstance(value, datetime):
-        return iso(micros(value))
-    if isinstance(value, date):
-        return value.isoformat()
+    """A value as `asof.values.json` writes it; beyond that durations as `1h30m`, sets in order, objects as dicts."""
+    if isinstance(value, Enum) and isinstance(value, int | str):
+        return value.value
     if isinstance(value, timedelta):
         return span_text(span(value))
-    if isinstance(value, bytes):
-        return base64.b64encode(value).decode()
-    if isinstance(value, Decimal | Path):
-        return str(value)
     if isinstance(value, Mapping):
         return {str(key): plain(each) for key, each in value.items()}
     if isinstance(value, list | tuple):
         return [plain(each) for each in value]
     if isinstance(value, set | frozenset):
         return sorted(plain(each) for each in value)
-    if hasattr(value, "to_dict"):
-        return plain(value.to_dict())
-    # numpy's scalars.
-    return plain(value.item()) if hasattr(value, "item") else str(value)
+    return plain(value.to_dict()) if hasattr(value, "to_dict") else write_value(value)

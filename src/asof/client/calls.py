@@ -10,6 +10,7 @@ from typing import Any
 from urllib.parse import quote
 
 from asof.errors import EntityFrameError, RequestError, RowsRefused
+from asof.values.frame_types import is_arrow, is_pandas, is_polars
 from asof.values.json import write_value
 
 JSON = "application/json"
@@ -167,11 +168,11 @@ def _columns(table: Any) -> dict[str, list[Any]] | None:
     """The columns of a dict, or of a pandas, Polars or Arrow table; None where it is neither."""
     if isinstance(table, Mapping):
         return {str(name): _values(column) for name, column in table.items()}
-    if hasattr(table, "to_pydict"):  # Arrow
+    if is_arrow(table):
         return table.to_pydict()
-    if hasattr(table, "iter_columns"):  # Polars
+    if is_polars(table):
         return table.to_dict(as_series=False)
-    if hasattr(table, "columns") and hasattr(table, "iloc"):  # pandas
+    if is_pandas(table):
         return {str(name): table[name].tolist() for name in table.columns}
     return None
 

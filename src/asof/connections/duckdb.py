@@ -14,7 +14,7 @@ import duckdb
 import pyarrow as pa
 
 from asof.errors import StorageError
-from asof.sql.duckdb.dialect import quote
+from asof.sql.quoting import quote
 
 
 class SpillFolder:

@@ -22,7 +22,8 @@ from asof.definitions import Field
 from asof.definitions.formats import AvroFormat
 from asof.dtypes import DType
 from asof.errors import DefinitionError, MissingExtra, SourceError
-from asof.values.fit import Misfit, salvaged, why
+from asof.values.fit import Misfit, salvaged
+from asof.values.legible import why
 
 try:
     from fastavro import parse_schema, schemaless_reader

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from asof.values.fit import MOST_DEPTH
+from asof.values.nesting import MOST_DEPTH
 
 MOST_EMPTY = 100_000
 """So many values that take no bytes may a message have."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 from collections.abc import Callable, Sequence
 from datetime import date, datetime, time
 from decimal import Decimal
@@ -13,9 +12,11 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from asof.dtypes import DType
-from asof.timing import EARLIEST, LATEST
-from asof.values.fit import Misfit, fit, fit_values, is_too_deep
+from asof.dtypes import GREATEST_INT64, LEAST_INT64, DType
+from asof.timing import DAY, EARLIEST, LATEST
+from asof.values.fit import Misfit, fit, fit_values
+from asof.values.json import write_bytes
+from asof.values.nesting import is_too_deep
 
 _PER_UNIT = {"ms": 1000, "us": 1, "ns": 1}
 
@@ -37,7 +38,9 @@ def time_column(values: Sequence[Any], unit: str, dtype: DType) -> tuple[pa.Arra
         array = pa.array(values, pa.int64())
     except (OverflowError, pa.ArrowInvalid):
         # A damaged time may be of any size; none of those is in the calendar.
-        array = pa.array([None if each is None else max(-(2**63), min(each, 2**63 - 1)) for each in values], pa.int64())
+        array = pa.array(
+            [None if each is None else max(LEAST_INT64, min(each, GREATEST_INT64)) for each in values], pa.int64()
+        )
     nulls = array.is_null().to_numpy(zero_copy_only=False)
     counts = array.fill_null(0).to_numpy(zero_copy_only=False)
     low, high = EARLIEST, LATEST
@@ -55,7 +58,7 @@ def date_column(values: Sequence[Any], dtype: DType) -> tuple[pa.Array, list[Mis
     """Days since the epoch: dates where Date is declared, midnights where Timestamp is, else numbers."""
     if dtype.is_integer:
         return arrow_column(values, pa.int32(), dtype)
-    low, high = EARLIEST // 86_400_000_000, LATEST // 86_400_000_000
+    low, high = EARLIEST // DAY, LATEST // DAY
     bad = [row for row, value in enumerate(values) if value is not None and not low <= value <= high]
     if not bad:
         return fit(pa.array(values, pa.int32()).cast(pa.date32()), dtype)
@@ -96,7 +99,7 @@ def jsonable(value: Any) -> Any:
     if isinstance(value, Decimal | UUID):
         return str(value)
     if isinstance(value, bytes):
-        return base64.b64encode(value).decode()
+        return write_bytes(value)
     return value
 
 

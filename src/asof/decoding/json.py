@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 from collections import Counter
 from collections.abc import Sequence
 from operator import attrgetter
@@ -16,10 +15,11 @@ from asof.decoding.schemas import FRAME, Schemas
 from asof.definitions import Field
 from asof.definitions.formats import JsonFormat
 from asof.dtypes import DType
-from asof.values.fit import MOST_DEPTH, checker, fit_values, is_too_deep, why
-
-_NOT_FINITE = {"NaN": float("nan"), "Infinity": float("inf"), "-Infinity": float("-inf")}
-"""JSON has no such numbers; these texts stand for them in float columns."""
+from asof.values.check import checker
+from asof.values.fit import fit_values
+from asof.values.json import NOT_FINITE, bytes_or_same
+from asof.values.legible import why
+from asof.values.nesting import MOST_DEPTH, is_too_deep
 
 
 class JsonCodec:
@@ -108,11 +108,11 @@ class JsonCodec:
             found = fields.get(name)
             if found is None:
                 continue
-            if isinstance(found, str) and found in _NOT_FINITE and self.dtypes[name].is_float:
-                fitted[attribute] = _NOT_FINITE[found]
+            if isinstance(found, str) and found in NOT_FINITE and self.dtypes[name].is_float:
+                fitted[attribute] = NOT_FINITE[found]
                 continue
-            if isinstance(found, str) and self.dtypes[name].name == "Bytes":
-                found = _from_base64(found)
+            if self.dtypes[name].name == "Bytes":
+                found = bytes_or_same(found)
             try:
                 # The check refuses what would be bent; the wire's own spelling is kept for the column's conversion.
                 self.checks[name](found)
@@ -150,14 +150,6 @@ def _unframed(places: list[int], values: list[bytes], letters: dict[int, str]) -
         good.append(place)
         bare.append(value[FRAME:])
     return good, bare
-
-
-def _from_base64(text: str) -> Any:
-    """The bytes behind base64 text; text that is none stays text, so that the check names it."""
-    try:
-        return base64.b64decode(text, validate=True)
-    except ValueError:
-        return text
 
 
 def _wire_type(dtype: DType) -> Any:

@@ -18,9 +18,11 @@ from asof.decoding.schemas import Schemas
 from asof.decoding.transforming import Transform, transformed
 from asof.definitions import AvroFormat, Field, JsonFormat, LogSource, MessageFormat, ProtoFormat
 from asof.definitions.sources import TOMBSTONE
+from asof.dtypes import GREATEST_INT64, LEAST_INT64
 from asof.errors import AsofError
-from asof.timing import EARLIEST, LATEST, Micros, iso, span_text
-from asof.values.fit import event_micros, legible, why
+from asof.timing import EARLIEST, LATEST, UNITS, Micros, iso, span_text
+from asof.values.fit import event_micros
+from asof.values.legible import legible, why
 
 
 class Records(Protocol):
@@ -298,9 +300,9 @@ def _times(
         times = event_micros(picked, unit).to_numpy(zero_copy_only=False)
     except pa.ArrowInvalid:
         # So far from the epoch that it has no microseconds: no calendar reaches that far.
-        scale = {"s": 1_000_000, "ms": 1000}[unit]
+        scale, _ = UNITS[unit]
         whole = picked.cast(pa.int64()).to_pylist()
-        times = np.array([max(-(2**63), min(value * scale, 2**63 - 1)) for value in whole], dtype=np.int64)
+        times = np.array([max(LEAST_INT64, min(value * scale, GREATEST_INT64)) for value in whole], dtype=np.int64)
     places = positions[good]
     for row in np.flatnonzero((times < EARLIEST) | (times > LATEST)):
         shown = f"{_shown_time(picked[int(row)])} {unit}".rstrip()

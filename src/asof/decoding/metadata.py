@@ -16,7 +16,9 @@ from asof.decoding.schemas import Schemas
 from asof.definitions import AvroFormat, Field, LogSource
 from asof.dtypes import DType
 from asof.timing import EARLIEST, LATEST
-from asof.values.fit import MOST_DEPTH, fit_values, is_too_deep, why
+from asof.values.fit import fit_values
+from asof.values.legible import why
+from asof.values.nesting import MOST_DEPTH, is_too_deep
 
 Headers = Sequence[tuple[str, bytes | None]]
 

@@ -19,7 +19,8 @@ from asof.definitions.formats import ProtoFormat
 from asof.dtypes import DType
 from asof.errors import DefinitionError, MissingExtra, SourceError
 from asof.timing import EARLIEST, LATEST, moment
-from asof.values.fit import Misfit, salvaged, why
+from asof.values.fit import Misfit, salvaged
+from asof.values.legible import why
 
 try:
     from google.protobuf import descriptor_pb2, descriptor_pool, json_format, message_factory

@@ -11,7 +11,8 @@ import pyarrow as pa
 from asof.definitions import LogSource
 from asof.definitions.transforms import KEEP
 from asof.errors import AsofError, DerivationError, some
-from asof.values.fit import fit, why
+from asof.values.fit import fit
+from asof.values.legible import why
 
 Transform = Callable[[pa.Table], pa.Table]
 """Answers one row per message, in their order, and whether it is to be kept (column `keep`) if some are left out."""

@@ -39,9 +39,8 @@ class KafkaSource(LogSource):
     """
 
     type = "kafka"
+    topic_is_ours = False
     accepted = frozenset({"date_partition_column"})
-
-    start: str
 
     def __init__(
         self,
@@ -81,6 +80,11 @@ class KafkaSource(LogSource):
                 hint="give both, or put the settings into a connection of feature_store.yaml",
             )
         self._set(start=self._start(start))
+
+    @property
+    def replay_topic(self) -> str:
+        # Several sources may read one topic, and each replays its own letters.
+        return f"kafka.{self.name}.replay"
 
     def _start(self, start: datetime | str) -> str:
         if start in STARTS:

@@ -9,8 +9,11 @@ from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from typing import Any
 
+import msgspec
+
 from asof.definitions.base import Definition
 from asof.definitions.entities import Entity, Field
+from asof.definitions.facts import Facts
 from asof.definitions.on_demand import OnDemandFeatureView
 from asof.definitions.services import FeatureService
 from asof.definitions.sources import LogSource, RequestSource, Source, source_of
@@ -127,23 +130,22 @@ class Snapshot:
     Args:
         version: 0 before the first apply; each commit adds one.
         name: the project's name.
-        facts: JSON-ready facts by topic: `generations` (view → current, building), `materialized` (view → intervals),
-            `training_sets`, `where` (kind/name → file:line).
     """
 
     version: int
     name: str
     project: Project
-    facts: Mapping[str, Any] = field(default_factory=dict)
+    facts: Facts = field(default_factory=Facts)
 
-    def with_facts(self, **facts: Any) -> Snapshot:
-        return replace(self, facts={**self.facts, **facts})
+    def with_facts(self, facts: Facts) -> Snapshot:
+        """The same definitions, and these facts beside them."""
+        return replace(self, facts=facts)
 
     def encode(self) -> str:
         """The snapshot as JSON text."""
         return json.dumps(
             {"format": FORMAT, "version": self.version, "name": self.name, "project": self.project.content(),
-             "facts": self.facts}, sort_keys=True,
+             "facts": self.facts.content()}, sort_keys=True,
         )  # fmt: skip
 
     @classmethod
@@ -160,9 +162,9 @@ class Snapshot:
                 raise RegistryError(
                     f"the registry is of format {found}; this Asof reads up to {FORMAT}", hint="upgrade asof"
                 )
-            where = content["facts"].get("where", {})
-            return cls(content["version"], content["name"], decode_project(content["project"], where), content["facts"])
-        except (ValueError, KeyError, TypeError) as error:
+            facts = Facts.of(content["facts"])
+            return cls(content["version"], content["name"], decode_project(content["project"], facts.where), facts)
+        except (ValueError, KeyError, TypeError, AttributeError, msgspec.ValidationError) as error:
             raise RegistryError(
                 f"the registry is damaged: {type(error).__name__}: {error}", hint="restore it, or apply into a new one"
             ) from error

@@ -256,6 +256,10 @@ class LogSource(Source):
 
     type = "log"
     is_log = True
+    topic_is_ours = True
+    """Whether Asof makes the topic, in the project's own log; else others make it, and it has a past of its own."""
+
+    start: str = "earliest"
     accepted = frozenset({"watermark_delay_threshold", "connection_ref", "date_partition_column"})
 
     topic: str
@@ -383,6 +387,11 @@ class LogSource(Source):
             )
         if not self.event_id_horizon:
             raise self.refuse("event_id_horizon is 0: no id would be remembered", hint="give for example '1d'")
+
+    @property
+    def replay_topic(self) -> str:
+        """The topic through which dead letters come back; always one of the project's own log."""
+        return f"{self.topic}.replay"
 
     @property
     def message_fields(self) -> tuple[Field, ...]:

@@ -8,11 +8,11 @@ from dataclasses import dataclass
 from typing import Any
 
 from asof.definitions import Aggregation, FeatureView, Field, OnDemandFeatureView, Projection
-from asof.derive.columns import python_values
 from asof.dtypes import DType
 from asof.errors import DerivationError
 from asof.selection import Derivation
 from asof.values.fit import fit_values
+from asof.values.from_arrow import python_values
 
 EVENT_TIMESTAMP = "event_timestamp"
 """The name under which every function sees the moment that is asked about."""

@@ -14,6 +14,7 @@ from asof.definitions import Field
 from asof.derive.calls import EVENT_TIMESTAMP, Call
 from asof.errors import DerivationError, nearest, some
 from asof.values.fit import Misfit
+from asof.values.legible import MOST_SHOWN, cut
 
 _OURS = f"{Path(__file__).parent}{os.sep}"
 _LIBRARIES = (sysconfig.get_paths()["stdlib"], sysconfig.get_paths()["purelib"])
@@ -45,13 +46,11 @@ def shown_inputs(inputs: dict[str, Any]) -> str:
 
 
 def shown(value: Any) -> str:
-    text = value.isoformat() if isinstance(value, datetime) else repr(value)
-    return text if len(text) <= 60 else text[:57] + "..."
+    return cut(value.isoformat() if isinstance(value, datetime) else repr(value), MOST_SHOWN)
 
 
 def raised(call: Call, error: Exception, *, inputs: dict[str, Any] | None = None, rows: int = 0) -> Failure:
-    message = str(error).strip()
-    message = message if len(message) <= 300 else message[:297] + "..."
+    message = cut(str(error).strip(), 300)
     line = _users_line(call, error)
     text = f"its function raised {type(error).__name__}" + (f": {message}" if message else "")
     text += f" at {line}" if line else ""

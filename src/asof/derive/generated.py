@@ -10,7 +10,7 @@ from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
 from typing import Any
 
-from asof.dtypes import DType
+from asof.dtypes import GREATEST_EXACT, INT_BOUNDS, DType
 from asof.timing import DAY, Micros, micros, moment
 
 _TYPICAL_ROWS = 8
@@ -97,9 +97,9 @@ def _odd(dtype: DType) -> list[Any]:
         case "Bool":
             return [None, False, True]
         case "Int32":
-            return [None, 0, -1, 2**31 - 1, -(2**31)]
+            return [None, 0, -1, *reversed(INT_BOUNDS["Int32"])]
         case "Int64":
-            return [None, 0, -1, 2**53 - 1, -(2**53)]
+            return [None, 0, -1, GREATEST_EXACT - 1, -GREATEST_EXACT]
         case "Float32" | "Float64":
             return [None, 0.0, -1.5, 2.0**100, -(2.0**-100), math.nan, math.inf]
         case "Decimal":

@@ -3,21 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from datetime import date, datetime
+from datetime import datetime
 from typing import Any
 
 from asof.definitions import Field
 from asof.derive.calls import EVENT_TIMESTAMP, Call
-from asof.derive.columns import python_values
 from asof.derive.failures import Failure, raised, refuse_misfits, shown, wrong_fields
 from asof.errors import some
+from asof.values.check import own_values
 from asof.values.fit import fit_values
-
-# Values of exactly this type are already what Arrow would give back; all others take the way through fitting.
-_EXACT: dict[str, type] = {
-    "Bool": bool, "Int32": int, "Int64": int, "Float64": float, "String": str, "Bytes": bytes, "Date": date,
-}  # fmt: skip
-_BOUNDS = {"Int32": (-(2**31), 2**31 - 1), "Int64": (-(2**63), 2**63 - 1)}
+from asof.values.from_arrow import python_values
 
 
 def call_rows(
@@ -72,29 +67,22 @@ def _copied(value: Any) -> Any:
 
 def _settled(field: Field, values: list[Any], default: Any, first_row: int) -> list[Any]:
     """One field's answers in its declared type."""
-    kinds = set(map(type, values))
-    has_nulls = type(None) in kinds
-    kinds.discard(type(None))
-    exact = _EXACT.get(field.dtype.name)
-    plain = not kinds or kinds == {exact}
-    if kinds and plain and exact in (int, str):
-        some_values = [value for value in values if value is not None] if has_nulls else values
-        if exact is int:
-            low, high = _BOUNDS[field.dtype.name]
-            plain = low <= min(some_values) and max(some_values) <= high
-        else:
-            _refuse_half_characters(field, some_values)
-    if not plain:
+    present = own_values(values, field.dtype)
+    if present is None:
         array, misfits = fit_values(values, field.dtype)
         refuse_misfits(field, misfits, first_row)
         values = python_values(array)
         has_nulls = array.null_count > 0
+    else:
+        has_nulls = len(present) < len(values)
+        if field.dtype.name == "String":
+            _refuse_half_characters(field, present)
     if has_nulls and default is not None:
         return [default if value is None else value for value in values]
     return values
 
 
-def _refuse_half_characters(field: Field, texts: list[str]) -> None:
+def _refuse_half_characters(field: Field, texts: Sequence[str]) -> None:
     try:
         "".join(texts).encode()
     except UnicodeEncodeError as error:

@@ -8,7 +8,6 @@ from typing import Any
 import pyarrow as pa
 
 from asof.derive.calls import EVENT_TIMESTAMP, Call, call_of
-from asof.derive.columns import moments_of, python_values
 from asof.derive.failures import Failure
 from asof.derive.frames import call_frame
 from asof.derive.rows import call_rows
@@ -17,6 +16,7 @@ from asof.errors import DerivationError
 from asof.selection import Derivation
 from asof.timing import Micros, moment
 from asof.values.fit import fit
+from asof.values.from_arrow import moments_of, python_values
 
 _SLICE_ROWS = 65_536
 """How many rows are Python objects at once, where a function of mode python runs over a large table."""

@@ -23,6 +23,6 @@ from asof.expressions.checker import check
 from asof.expressions.language import SUPPORTED, Word
 from asof.expressions.parser import parse
 from asof.expressions.printer import print_sql
-from asof.expressions.tree import Expression, quote
+from asof.expressions.tree import Expression
 
-__all__ = ["SUPPORTED", "Expression", "Word", "check", "parse", "print_sql", "quote"]
+__all__ = ["SUPPORTED", "Expression", "Word", "check", "parse", "print_sql"]

@@ -18,8 +18,8 @@ from asof.expressions.language import (
 
 
 @dataclass(frozen=True)
-class Dialect:
-    """The forms of one engine. `{a}`, `{b}`, `{x}` are operands; every form is closed in itself (brackets, CASE, call).
+class Forms:
+    """The SQL of each operation in one engine: `{a}`, `{b}`, `{x}` are operands; each is closed in itself (CASE, call).
 
     Args:
         types: SQL names by type; Decimal has its precision and scale added.
@@ -57,7 +57,7 @@ _ANY: dict[str, str] = {
     "Timestamp>Date": "CAST(({x} AT TIME ZONE 'UTC') AS {type})",
 }
 
-DUCKDB = Dialect(
+DUCKDB = Forms(
     name="duckdb",
     binds=False,
     types={
@@ -136,7 +136,7 @@ _DAY_EXISTS = (
 _FIT = "CASE WHEN abs({x}) < {limit} THEN CAST({x} AS {type}) END"
 _ROUNDED_FIT = "CASE WHEN abs(round({x}, {scale})) < {limit} THEN CAST({x} AS {type}) END"
 
-POSTGRES = Dialect(
+POSTGRES = Forms(
     name="postgres",
     binds=True,
     types={
@@ -246,4 +246,4 @@ POSTGRES = Dialect(
     },
 )
 
-DIALECTS: dict[str, Dialect] = {dialect.name: dialect for dialect in (DUCKDB, POSTGRES)}
+DIALECTS: dict[str, Forms] = {dialect.name: dialect for dialect in (DUCKDB, POSTGRES)}

@@ -286,7 +286,7 @@ class _Parser:
         sign = "-" if negative else ""
         if token.text.isdecimal():
             digits = int(sign + token.text)
-            if not -(2**63) <= digits < 2**63:
+            if not dtypes.LEAST_INT64 <= digits <= dtypes.GREATEST_INT64:
                 self.fail("the number is outside Int64", at=token.at, hint="write it with .0 to make it a Float64")
             return Literal(digits, dtypes.Int64)
         number = float(sign + token.text)

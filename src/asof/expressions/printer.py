@@ -6,10 +6,10 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from datetime import date, datetime
 
-from asof.dtypes import Bool, DType, Float64, Int64, String
+from asof.dtypes import INT_BOUNDS, Bool, DType, Float64, Int64, String
 from asof.errors import ExpressionError, UnsupportedByDialect, nearest
 from asof.expressions.checker import Types, check, family, infer
-from asof.expressions.dialects import DIALECTS, Dialect
+from asof.expressions.dialects import DIALECTS, Forms
 from asof.expressions.tree import (
     Arithmetic,
     Between,
@@ -26,22 +26,22 @@ from asof.expressions.tree import (
     Logic,
     Negative,
     Not,
-    quote,
 )
+from asof.sql.quoting import quote, text
 
 MAX_SQL = 1_000_000
 """Characters of the SQL of one expression: forms repeat their operands, so deep nesting would grow without end."""
 
 _OPERAND = re.compile(r"\{([a-z]+)\}")
-_SMALL = 2**31
+_SMALL = INT_BOUNDS["Int32"][1]
 _LONGEST = 2_000_000_000
 """Code points that no string has, and that every engine's substr still takes."""
-_LIMITS = {"Int32": 2**31, "Int64": 2**63}
+_LIMITS = {name: greatest + 1 for name, (_, greatest) in INT_BOUNDS.items()}
 
 
 def print_sql(
     expression: Expression,
-    dialect: str,
+    dialect: str | Forms,
     *,
     schema: Mapping[str, DType],
     column: Callable[[str], str] = quote,
@@ -51,27 +51,24 @@ def print_sql(
     Columns are expected in their DType's SQL type (a Timestamp as TIMESTAMPTZ); the session's zone does not matter.
 
     Args:
-        dialect: "duckdb" or "postgres".
+        dialect: "duckdb" or "postgres", or the forms of another engine.
         column: a column's SQL by its name, for example with a table's alias before it.
 
     Raises:
         ExpressionError: see `check`; or the expression is nested too deep for this dialect's forms.
         UnsupportedByDialect: no such dialect.
     """
-    if dialect not in DIALECTS:
-        hint = nearest(dialect, DIALECTS) or f"choose one of {', '.join(DIALECTS)}"
+    forms = DIALECTS.get(dialect) if isinstance(dialect, str) else dialect
+    if forms is None:
+        hint = nearest(str(dialect), DIALECTS) or f"choose one of {', '.join(DIALECTS)}"
         raise UnsupportedByDialect(f"expressions cannot be printed for the dialect {dialect!r}", hint=hint)
     check(expression, schema)
     types = infer(expression, tuple(schema[name] for name in expression.columns))
-    return _Printer(DIALECTS[dialect], types, column).sql(types.root)
-
-
-def _string(text: str) -> str:
-    return "'" + text.replace("'", "''") + "'"
+    return _Printer(forms, types, column).sql(types.root)
 
 
 class _Printer:
-    def __init__(self, dialect: Dialect, types: Types, column: Callable[[str], str]) -> None:
+    def __init__(self, dialect: Forms, types: Types, column: Callable[[str], str]) -> None:
         self.dialect = dialect
         self.types = types
         self.column = column
@@ -150,7 +147,7 @@ class _Printer:
         """The node's SQL; a small integer literal as it is, where its width does not matter."""
         if isinstance(node, Literal) and self.types.of(node) == Int64:
             value = node.value
-            if isinstance(value, int) and abs(value) < _SMALL:
+            if isinstance(value, int) and abs(value) <= _SMALL:
                 return str(value) if value >= 0 else f"({value})"
         return self.sql(node)
 
@@ -212,7 +209,7 @@ class _Printer:
         if isinstance(value, bool):
             return "TRUE" if value else "FALSE"
         if isinstance(value, str):
-            return _string(value)
+            return text(value)
         if isinstance(value, datetime):
             return f"TIMESTAMPTZ '{value.replace(tzinfo=None).isoformat(sep=' ')}+00:00'"
         if isinstance(value, date):

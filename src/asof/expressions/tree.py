@@ -11,16 +11,12 @@ from typing import ClassVar
 
 from asof.dtypes import DType
 from asof.expressions.language import RESERVED
+from asof.sql import quoting
 
 _PLAIN_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 
 # How tightly a node binds, for the brackets of the canonical text.
 OR, AND, NOT, COMPARISON, SUM, PRODUCT, NEGATION, ATOM = range(1, 9)
-
-
-def quote(name: str) -> str:
-    """A name in double quotes, as SQL writes it."""
-    return '"' + name.replace('"', '""') + '"'
 
 
 @dataclass(frozen=True)
@@ -71,7 +67,7 @@ class Column(Expression):
 
     def _text(self) -> str:
         plain = _PLAIN_NAME.fullmatch(self.name) and self.name.upper() not in RESERVED
-        return self.name if plain else quote(self.name)
+        return self.name if plain else quoting.quote(self.name)
 
 
 @dataclass(frozen=True)
@@ -93,7 +89,7 @@ class Literal(Expression):
         if isinstance(value, bool):
             return "TRUE" if value else "FALSE"
         if isinstance(value, str):
-            return "'" + value.replace("'", "''") + "'"
+            return quoting.text(value)
         if isinstance(value, datetime):
             return f"TIMESTAMP '{value.replace(tzinfo=None).isoformat()}Z'"
         if isinstance(value, date):

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from typing import Any
+from collections.abc import Callable
 
 from asof.definitions import Snapshot
+from asof.definitions.facts import Facts
 from asof.errors import RegistryConflict
 from asof.flows.stores import Parts
 from asof.timing import iso
@@ -13,15 +13,15 @@ from asof.timing import iso
 _ATTEMPTS = 50
 
 
-def change_facts(parts: Parts, change: Callable[[Mapping[str, Any]], Mapping[str, Any]], *, note: str) -> Snapshot:
-    """Commit `change(facts)` over the newest snapshot; on a conflict, over the one that came between.
+def commit_change(parts: Parts, change: Callable[[Snapshot], Snapshot], *, note: str) -> Snapshot:
+    """Commit `change(snapshot)` over the newest snapshot; on a conflict, over the one that came between.
 
-    Args:
-        change: answers the topics that change, each whole.
+    Raises:
+        RegistryConflict: `change` raised it, or others committed at each of many attempts.
     """
     for attempt in range(_ATTEMPTS):
         snapshot = parts.registry.load(parts.project)
-        changed = snapshot.with_facts(**change(snapshot.facts))
+        changed = change(snapshot)
         try:
             return parts.registry.commit(
                 changed, expected=snapshot.version, who=parts.who, when=parts.clock(), note=note
@@ -32,12 +32,12 @@ def change_facts(parts: Parts, change: Callable[[Mapping[str, Any]], Mapping[str
     raise AssertionError("unreachable")
 
 
+def change_facts(parts: Parts, change: Callable[[Facts], Facts], *, note: str) -> Snapshot:
+    """Commit the newest facts as `change` returns them; see `commit_change`."""
+    return commit_change(parts, lambda snapshot: snapshot.with_facts(change(snapshot.facts)), note=note)
+
+
 def record_gap(parts: Parts, source: str, gap: str) -> None:
     """Keep for good that this was lost and accepted."""
     note = f"{iso(parts.clock())} {gap} accepted as lost"
-
-    def with_gap(facts: Mapping[str, Any]) -> dict[str, Any]:
-        gaps = dict(facts.get("gaps", {}))
-        return {"gaps": {**gaps, source: [*gaps.get(source, []), note]}}
-
-    change_facts(parts, with_gap, note=note)
+    change_facts(parts, lambda facts: facts.with_gap(source, note), note=note)

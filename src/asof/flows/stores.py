@@ -83,18 +83,18 @@ def table_of(project: str, view: FeatureView, generation: str) -> Table:
 
 def current_generation(snapshot: Snapshot, view: FeatureView) -> str | None:
     """The generation that readers use; None before the first one stands."""
-    return snapshot.facts.get("generations", {}).get(view.name, {}).get("current")
+    return snapshot.facts.generations_of(view.name).current
 
 
 def building_generation(snapshot: Snapshot, view: FeatureView) -> str | None:
     """The generation that is being built beside it, if any."""
-    return snapshot.facts.get("generations", {}).get(view.name, {}).get("building")
+    return snapshot.facts.generations_of(view.name).building
 
 
 def staged_project(snapshot: Snapshot) -> Project | None:
     """The definitions that an apply is building online rows for, if one is under way."""
-    staged = snapshot.facts.get("staged")
-    return decode_project(staged["project"], {}) if staged else None
+    staged = snapshot.facts.staged
+    return decode_project(staged.project, {}) if staged else None
 
 
 def online_views(snapshot: Snapshot, source: Source) -> list[FeatureView]:

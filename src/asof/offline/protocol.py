@@ -4,15 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal, Protocol, TypeAlias
+from typing import Literal, Protocol, TypeAlias
 
 import pyarrow as pa
 
+from asof.expressions.dialects import Forms
 from asof.sources.protocol import Files, Input
-
-if TYPE_CHECKING:
-    from asof.sql import PointInTime
-    from asof.sql.view_rows import ViewRows
+from asof.sql.dialect import Dialect
+from asof.sql.query import PointInTime, ViewRows
 
 Spine: TypeAlias = pa.Table | Files | str
 """The entity frame of a point-in-time read: a table, files, or a SELECT over the inputs by name."""
@@ -38,25 +37,33 @@ ARRIVAL_COLUMNS = ("partition", "offset", "ingested_at", "ingest_date")
 
 
 class Result(Protocol):
-    """A lazy answer: nothing runs before `reader` is asked for."""
+    """Rows that are computed when `reader` is read, and not before."""
 
     @property
     def schema(self) -> pa.Schema: ...
+
+    @property
+    def text(self) -> str:
+        """The SQL that a read would run now."""
+        ...
 
     def reader(self, batch_rows: int = 100_000) -> pa.RecordBatchReader:
         """The rows in batches, in bounded memory. Each call runs the query again."""
         ...
 
 
-class OfflineStore(Protocol):
-    """Runs queries, and keeps archives."""
+class Engine(Protocol):
+    """Runs queries over named inputs."""
 
-    dialect: str
-    """Of the texts that `sql` takes."""
-    batch_dialect: str
-    """Of the expressions that `evaluate` takes."""
-    keeps_nul: bool
-    """Whether archives keep text with a NUL character; where not, such rows never come here."""
+    @property
+    def dialect(self) -> Dialect:
+        """Of the statements that `sql` takes."""
+        ...
+
+    @property
+    def batch_dialect(self) -> Forms:
+        """Of the expressions that `evaluate` takes."""
+        ...
 
     def run(
         self,
@@ -65,7 +72,7 @@ class OfflineStore(Protocol):
         *,
         spine: Spine | None = None,
     ) -> Result:
-        """Run a compiled query (`asof.sql`) over named inputs.
+        """Run a compiled query (`asof.sql.query`) over named inputs.
 
         Args:
             spine: the entity frame of a point-in-time read; None reads the query's time range.
@@ -90,6 +97,19 @@ class OfflineStore(Protocol):
 
     def reaches(self, given: Input | None) -> bool:
         """Whether reads can compute over these rows as they are."""
+        ...
+
+    def close(self) -> None:
+        """Give back what is held. Calling it again changes nothing."""
+        ...
+
+
+class Archives(Protocol):
+    """Keeps every row that a log delivered, and tables under names."""
+
+    @property
+    def keeps_nul(self) -> bool:
+        """Whether text with a NUL character is kept; where not, such rows never come here."""
         ...
 
     def create(self, archive: Archive, schema: pa.Schema, *, lookups: Sequence[Sequence[str]] = ()) -> None:
@@ -155,3 +175,7 @@ class OfflineStore(Protocol):
     def drop_project(self, project: str) -> None:
         """Delete all archives and tables of exactly this project."""
         ...
+
+
+class OfflineStore(Engine, Archives, Protocol):
+    """An engine, and archives that it reads as they are."""

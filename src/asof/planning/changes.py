@@ -1,4 +1,4 @@
-"""The words of a plan: plain frozen changes, and the findings of the checks."""
+"""The words of a plan: its steps as plain frozen objects, and the findings of the checks."""
 
 from __future__ import annotations
 
@@ -150,13 +150,16 @@ Change = Create | Update | Delete | CreateArchive | KeepArchive | NewGeneration 
 
 @dataclass(frozen=True)
 class Plan:
-    """What `apply` does, in this order.
+    """The list of steps that `plan` prints and `apply` takes: those, and no others.
+
+    They stand in the order in which a reader looks for them: each definition with what it means for archives and online
+    rows. Steps that readers see are taken together, by one commit.
 
     Args:
         name: the project's name.
         version: the registry's version that the plan was made from; `apply` commits against it.
         project: the resolved definitions that will stand.
-        changes: none where everything is as the repository says.
+        changes: the steps; none where everything is as the repository says.
         findings: of the checks; the errors among them keep `apply` from running.
     """
 

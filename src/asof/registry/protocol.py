@@ -120,11 +120,8 @@ def summarize(before: Snapshot, after: Snapshot) -> str:
         if names:
             shown = ", ".join(f"{LABELS[kind]} {name!r}" for kind, name in names[:5])
             parts.append(f"{word} {shown}" + (f" and {len(names) - 5} more" if len(names) > 5 else ""))
-    topics = sorted(
-        topic
-        for topic in {*before.facts, *after.facts}
-        if _plain(before.facts.get(topic)) != _plain(after.facts.get(topic))
-    )
+    known, now = _plain(before.facts.content()), _plain(after.facts.content())
+    topics = sorted(topic for topic in {*known, *now} if known.get(topic) != now.get(topic))
     if topics:
         parts.append(f"facts: {', '.join(topics)}")
     return "; ".join(parts) or "nothing changed"

@@ -67,8 +67,13 @@ class Database(Protocol):
     """What several sources may be in, so that one read sees all of them as of one moment."""
 
     @property
+    def server(self) -> Hashable:
+        """Equal where a table's whole name means the same table."""
+        ...
+
+    @property
     def identity(self) -> Hashable:
-        """Equal where one snapshot serves both."""
+        """Equal where one snapshot serves both, and a table's short name means the same table, too."""
         ...
 
     def snapshot(self) -> AbstractContextManager[object]:

@@ -6,13 +6,12 @@ An engine runs them over inputs by name: `archive`, `letters`, `served`, `source
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from types import ModuleType
 from typing import Any
 
 from asof.definitions import Field
 from asof.dtypes import Timestamp
-from asof.sql.duckdb.dialect import quote
-from asof.sql.source_rows import WORDS
+from asof.sql.dialect import Dialect
+from asof.sql.quoting import quote
 from asof.timing import Micros
 
 # -- an archive's rows ------------------------------------------------------------------------------------------------
@@ -63,7 +62,7 @@ def counts_by_partition(relation: str = "archive") -> str:
     return f'SELECT "partition", count(*) AS n FROM {relation} GROUP BY "partition"'
 
 
-def counts_since(since: Micros, *, dialect: str) -> str:
+def counts_since(since: Micros, *, dialect: Dialect) -> str:
     """partition, and how many of its rows were archived after a moment as `n`."""
     after = _since(since, ">", dialect)
     return f'SELECT "partition", count(*) AS n FROM archive WHERE {after} GROUP BY "partition"'
@@ -74,7 +73,7 @@ def last_offsets() -> str:
     return 'SELECT "partition", max("offset") AS last FROM archive GROUP BY "partition" ORDER BY "partition"'
 
 
-def event_ids_since(event_id: str, since: Micros, *, dialect: str) -> str:
+def event_ids_since(event_id: str, since: Micros, *, dialect: Dialect) -> str:
     """The event ids that were archived since a moment, as `id`, each with partition, offset and ingested_at.
 
     Args:
@@ -86,16 +85,15 @@ def event_ids_since(event_id: str, since: Micros, *, dialect: str) -> str:
     )
 
 
-def _since(moment: Micros, sign: str, dialect: str) -> str:
-    words = WORDS[dialect]
-    return f'"ingested_at" {sign} {words.from_micros(moment, words.type_name(Timestamp))}'
+def _since(moment: Micros, sign: str, dialect: Dialect) -> str:
+    return f'"ingested_at" {sign} {dialect.from_micros(moment, dialect.type_name(Timestamp))}'
 
 
 # -- rows by key ------------------------------------------------------------------------------------------------------
 
 
 def rows_of_keys(
-    columns: Sequence[str], fields: Sequence[Field], keys: Iterable[Sequence[Any]], *, dialect: str,
+    columns: Sequence[str], fields: Sequence[Field], keys: Iterable[Sequence[Any]], *, dialect: Dialect,
     relation: str = "archive",
 ) -> str:  # fmt: skip
     """All rows of some keys; without columns, all rows.
@@ -105,20 +103,19 @@ def rows_of_keys(
         fields: the key's columns with their types, in the same order.
         keys: each key's values, plain as they are packed.
     """
-    words = WORDS[dialect]
-    conditions = [f"({_is_key(words, columns, fields, key)})" for key in keys]
+    conditions = [f"({_is_key(dialect, columns, fields, key)})" for key in keys]
     return f"SELECT * FROM {relation} WHERE {' OR '.join(conditions) or 'false'}"
 
 
-def _is_key(words: ModuleType, columns: Sequence[str], fields: Sequence[Field], key: Sequence[Any]) -> str:
+def _is_key(dialect: Dialect, columns: Sequence[str], fields: Sequence[Field], key: Sequence[Any]) -> str:
     terms = [
-        words.is_value(quote(column), value, field.dtype)
+        dialect.is_value(quote(column), value, field.dtype)
         for column, field, value in zip(columns, fields, key, strict=True)
     ]
     return " AND ".join(terms) or "true"
 
 
-def rows_among(columns: Sequence[str], asked: Sequence[str], *, dialect: str) -> str:
+def rows_among(columns: Sequence[str], asked: Sequence[str], *, dialect: Dialect) -> str:
     """All rows whose key is one of those in the table `asked`; without columns, all rows.
 
     Args:
@@ -128,7 +125,7 @@ def rows_among(columns: Sequence[str], asked: Sequence[str], *, dialect: str) ->
     if not columns:
         return "SELECT * FROM archive"
     mine, theirs = (", ".join(map(quote, names)) for names in (columns, asked))
-    return f"SELECT * FROM archive WHERE {WORDS[dialect].is_among(mine, theirs, 'asked')}"
+    return f"SELECT * FROM archive WHERE {dialect.is_among(mine, theirs, 'asked')}"
 
 
 def distinct_keys(columns: Sequence[str]) -> str:

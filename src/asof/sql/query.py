@@ -1,19 +1,17 @@
-"""Compiles a selection's views and a spine into the steps of a point-in-time read."""
+"""What is asked of history: a point-in-time read for a spine, or one view's own rows; each dialect has plans for it."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
-from typing import Protocol
+from dataclasses import dataclass
+from typing import Protocol, TypeAlias
 
-from asof.definitions import Aggregation, Sliding, Source
+from asof.definitions import FeatureView, Field, Sliding, Source
 from asof.definitions.sources import TOMBSTONE
+from asof.dtypes import Bool, DType, Int64
 from asof.expressions import parse
 from asof.selection import FeatureOut, ViewRead
-from asof.sql.duckdb.dialect import literal, quote
-from asof.sql.duckdb.latest import find_outdone, find_rows, gather, tie_columns
-from asof.sql.duckdb.positions import answer, find_positions, find_sessions, sort_rows
-from asof.sql.duckdb.windows import Windows, over_pairs, plan_values
+from asof.sql.dialect import Dialect
 from asof.sql.source_rows import Cut, Rows, SpineTable, Table
 from asof.timing import Micros
 
@@ -80,56 +78,146 @@ class Program:
         return ";\n\n".join([*(step.text for step in self.steps), self.final])
 
 
-def compile_program(
-    request: PointInTime, tables: Mapping[str, Table], spine: SpineTable, *, with_spine: bool = True
-) -> Program:
-    """The steps for one spine.
+WANTED = "asof_wanted"
+"""The input that holds the keys that `RowsOfKeys` reads, in columns k0, k1, …"""
+
+OWN = "own_"
+"""What `RowsOfKeys` puts before the names of the view's own columns."""
+
+Shape: TypeAlias = list[tuple[str, DType | None]]
+"""The columns of an answer in their order: name, and type where it has one of ours."""
+
+
+@dataclass(frozen=True)
+class Chosen:
+    """Which rows of a source are looked at.
 
     Args:
-        tables: source name → the source as the engine sees it.
-        with_spine: whether the last SELECT begins with the spine's columns.
+        latest: no event time after this.
+        earliest: no event time before this.
+        news_from, events_from: where given, only rows that were written down from the first moment on, or that
+            happened from the second on.
     """
-    steps: list[Step] = []
-    columns: dict[str, str] = {}
-    parts: list[str] = []
-    for index, read in enumerate(each for each in request.reads if not each.view.is_aggregated):
-        steps += _latest_steps(request, tables, spine, read, index)
-        parts.append(f"asof_latest_{index}")
-        columns |= {feature.output: f"{parts[-1]}.{quote(feature.output)}" for feature in read.features}
-    for index, group in enumerate(grouped(request.reads)):
-        parts.append(f"asof_windows_{index}")
-        steps += _windows_steps(request, tables, spine, group, index)
-        for read in group:
-            columns |= {feature.output: f"{parts[-1]}.{quote(feature.output)}" for feature in read.features}
-    selected = [f"{spine.relation}.{quote(column)}" for column in spine.sql_types] if with_spine else []
-    selected += [
-        f"{_with_default(feature, columns[feature.output])} AS {quote(feature.output)}" for feature in request.outputs
-    ]
-    # The spine's table stands first even where its columns are not asked for: it fixes the number of rows.
-    final = f"SELECT {', '.join(selected)}\nFROM {spine.relation}" + "".join(
-        f"\nPOSITIONAL JOIN {part}" for part in parts
-    )
-    return Program(tuple(steps), final)
 
+    latest: Micros
+    earliest: Micros | None = None
+    news_from: Micros | None = None
+    events_from: Micros | None = None
 
-def range_spine(request: PointInTime, tables: Mapping[str, Table]) -> str:
-    """SELECT of the spine of a read without an entity frame: every key and event time in the range, once."""
-    keys = list(dict.fromkeys(key for read in request.reads for key in read.keys))
-    selects = []
-    for read in request.reads:
-        seen = (request.seen or {}).get(read.view.source.name)
-        rows = rows_of(request, tables, read, Cut(seen=seen, earliest=request.start, latest=request.end), whole=True)
-        own = {key: f"k{index}" for index, key in enumerate(read.keys)}
-        columns = [f"{own.get(key, 'NULL')} AS {quote(key)}" for key in keys]
+    def conditions(self, dialect: Dialect) -> list[str]:
+        """What holds for a row with `ts` and `known`, beyond what its source can skip by itself."""
+        instant = dialect.instant
+        terms = [f"ts <= {instant(self.latest)}"]
+        if self.earliest is not None:
+            terms.append(f"ts >= {instant(self.earliest)}")
+        if self.news_from is not None:
+            later = f" OR ts >= {instant(self.events_from)}" if self.events_from is not None else ""
+            terms.append(f"(known >= {instant(self.news_from)}{later})")
+        elif self.events_from is not None:
+            terms.append(f"ts >= {instant(self.events_from)}")
+        return terms
+
+    @property
+    def cut(self) -> Cut:
+        """The event times alone, which a source can use to skip rows."""
         bounds = [
-            *([f"ts >= {request.start}"] if request.start is not None else []),
-            *([f"ts < {request.end}"] if request.end is not None else []),
+            each for each in (self.earliest, self.events_from if self.news_from is None else None) if each is not None
         ]
-        where = f" WHERE {' AND '.join(bounds)}" if bounds else ""
-        columns.append(f"make_timestamptz(ts) AS {quote(request.time)}")
-        selects.append(f"SELECT DISTINCT {', '.join(columns)} FROM (\n{rows.select()}\n){where}")
-    order = ", ".join([quote(request.time), *(f"{quote(key)} NULLS FIRST" for key in keys)])
-    return "\nUNION\n".join(selects) + f"\nORDER BY {order}"
+        return Cut(earliest=max(bounds) if bounds else None, latest=self.latest)
+
+
+@dataclass(frozen=True)
+class ViewRows:
+    """What all queries over a view's rows share; engines ask `reads`, `start` and `end` for what to fetch."""
+
+    view: FeatureView
+    chosen: Chosen
+
+    @property
+    def reads(self) -> tuple[ViewRead, ...]:
+        features = tuple(FeatureOut(field.name, field.name, field.dtype) for field in self.view.features)
+        return (ViewRead(self.view, self.view.join_keys, features),)
+
+    @property
+    def start(self) -> Micros | None:
+        return self.chosen.cut.earliest
+
+    @property
+    def end(self) -> Micros | None:
+        return self.chosen.latest
+
+    @property
+    def news(self) -> tuple[Micros, Micros | None] | None:
+        """From when on a row was written down, or happened, that is looked at; None is any time."""
+        if self.chosen.news_from is None:
+            return None
+        return self.chosen.news_from, self.chosen.events_from
+
+    @property
+    def _used(self) -> set[str]:
+        return columns_of(self, self.view.source.name)
+
+    def shape(self, tables: Mapping[str, Table]) -> Shape:
+        """The columns that come out: name, and type where it has one of ours."""
+        raise NotImplementedError
+
+    def read_columns(self, table: Table) -> list[str]:
+        """The columns that the view reads, as Asof calls them, in the order of the table."""
+        return [self.view.source.renamed(column) for column in table.sql_types if column in self._used]
+
+    def rows(self, table: Table, values: Mapping[str, str] | None = None) -> Rows:
+        ties = tie_columns(self.view.features)
+        if self.view.is_aggregated:
+            ties = tuple(self.read_columns(table))
+        return Rows(self.view, table, self.view.join_keys, values or {}, self.chosen.cut, ties)
+
+
+class NewestRows(ViewRows):
+    """Per key its last row: k0…, ts, created, arrived, then the features in their types (`f0`…), near keys together.
+
+    `gone`, where the source has such rows: whether the row says that its key is no more.
+
+    `created` and `arrived` are 0 where the source has none. Of rows that are equal in all of that the engine decides
+    by the columns, as history does.
+    """
+
+    def shape(self, tables: Mapping[str, Table]) -> Shape:
+        rows = self.rows(tables[self.view.source.name])
+        features: Shape = [(f"f{i}", field.dtype) for i, field in enumerate(self.view.features)]
+        return [*_keys(rows), *_ARRIVAL, *features, *([("gone", Bool)] if rows.gone() else [])]
+
+
+class TouchedKeys(ViewRows):
+    """The keys of the chosen rows, each once: k0…; for a view without entities one row, if there is a chosen row."""
+
+    def shape(self, tables: Mapping[str, Table]) -> Shape:
+        return _keys(self.rows(tables[self.view.source.name])) or [("k0", Int64)]
+
+
+class RowsOfKeys(ViewRows):
+    """Every chosen row of the keys in `asof_wanted`: k0…, ts, created, arrived, and the columns that the view reads.
+
+    Key by key, and each key's rows in their order; where the source has no arrival, `arrived` numbers them. The view's
+    columns have their declared types, and their names in Asof behind `OWN`: a source may well call one `created`.
+    """
+
+    @property
+    def until(self) -> Chosen:
+        """What rows are read: of a touched key also those that are no news."""
+        return Chosen(self.chosen.latest)
+
+    def shape(self, tables: Mapping[str, Table]) -> Shape:
+        table = tables[self.view.source.name]
+        rows = self.rows(table)
+        return [*_keys(rows), *_ARRIVAL, *((OWN + name, rows.dtype(name)) for name in self.read_columns(table))]
+
+
+_ARRIVAL: Shape = [("ts", Int64), ("created", Int64), ("arrived", Int64)]
+"""Where a row stands in its key's order."""
+
+
+def _keys(rows: Rows) -> Shape:
+    return [(name, field.dtype) for name, field in zip(rows.key_columns, rows.view.key_fields)]
 
 
 def columns_of(request: Reads, source: str) -> set[str]:
@@ -177,56 +265,9 @@ def _of_deletions(source: Source) -> set[str]:
     return own | {source.raw(name) for name in (parse(source.delete_when).columns if source.delete_when else ())}
 
 
-def _latest_steps(
-    request: PointInTime, tables: Mapping[str, Table], spine: SpineTable, read: ViewRead, index: int
-) -> list[Step]:
-    view = read.view
-    reach = view.ttl + view.delay if view.ttl else None
-    rows = rows_of(request, tables, read, cut_of(request, read, spine, reach))
-    found, made = f"asof_found_{index}", f"asof_latest_{index}"
-    features = [(rows.feature(feature.name, feature.dtype), feature.output) for feature in read.features]
-    if rows.table.arrival == "columns" and request.known_at is not True:
-        outdone = f"asof_outdone_{index}"
-        return [
-            Step(outdone, find_outdone(rows)),
-            Step(found, find_rows(rows, read, spine, as_known=False, outdone=outdone), drop=(outdone,)),
-            Step(made, gather(rows, found, features), drop=(found,)),
-        ]
-    return [
-        Step(found, find_rows(rows, read, spine, as_known=request.known_at is True)),
-        Step(made, gather(rows, found, features), drop=(found,)),
-    ]
-
-
-def _windows_steps(
-    request: PointInTime, tables: Mapping[str, Table], spine: SpineTable, group: Sequence[ViewRead], index: int
-) -> list[Step]:
-    first = group[0]
-    rows = rows_of(request, tables, first, Cut())
-    values, wanted = plan_values(rows, wanted_of(group))
-    # The rows are cut once it is known how far the windows reach back.
-    windows = Windows(rows, first, tuple(wanted))
-    reach = windows.longest()
-    cut = cut_of(request, first, spine, reach + first.view.delay + 1 if reach is not None else None)
-    windows = replace(windows, rows=replace(rows, values=values, cut=cut))
-    made = f"asof_windows_{index}"
-    if request.known_at is True:
-        return [Step(made, over_pairs(windows, spine))]
-    ordered, positions, sessions = f"asof_ordered_{index}", f"asof_positions_{index}", f"asof_sessions_{index}"
-    steps = [Step(ordered, sort_rows(windows, spine)), Step(positions, find_positions(windows, ordered))]
-    if windows.gaps:
-        steps.append(Step(sessions, find_sessions(windows, ordered, positions)))
-    drop = tuple(step.table for step in steps)
-    return [*steps, Step(made, answer(windows, ordered, positions, sessions), drop)]
-
-
-def wanted_of(group: Sequence[ViewRead]) -> list[tuple[Aggregation, str]]:
-    """The aggregations that a group's reads ask for, with the names of their outputs."""
-    reads = []
-    for read in group:
-        by_name = {each.name: each for each in read.view.aggregations}
-        reads += [(by_name[feature.name], feature.output) for feature in read.features]
-    return reads
+def tie_columns(fields: Sequence[Field]) -> tuple[str, ...]:
+    """Where rows have no arrival, the view's own columns decide between equal ones, in their order."""
+    return tuple(field.name for field in fields)
 
 
 def rows_of(
@@ -261,6 +302,18 @@ def cut_of(request: PointInTime, read: ViewRead, spine: SpineTable, reach: Micro
     )  # fmt: skip
 
 
+def latest_rows(request: PointInTime, tables: Mapping[str, Table], read: ViewRead, spine: SpineTable) -> Rows:
+    """The rows that can be the latest value of a spine row."""
+    view = read.view
+    return rows_of(request, tables, read, cut_of(request, read, spine, view.ttl + view.delay if view.ttl else None))
+
+
+def range_rows(request: PointInTime, tables: Mapping[str, Table], read: ViewRead) -> Rows:
+    """The rows that are the spine of a read without an entity frame."""
+    seen = (request.seen or {}).get(read.view.source.name)
+    return rows_of(request, tables, read, Cut(seen=seen, earliest=request.start, latest=request.end), whole=True)
+
+
 def grouped(reads: Sequence[ViewRead]) -> list[list[ViewRead]]:
     """Aggregated views that one sort can serve: the same rows, spine keys, delay and boundary."""
     groups: dict[tuple[object, ...], list[ViewRead]] = {}
@@ -271,7 +324,8 @@ def grouped(reads: Sequence[ViewRead]) -> list[list[ViewRead]]:
     return list(groups.values())
 
 
-def _with_default(feature: FeatureOut, column: str) -> str:
-    if feature.default is None:
-        return column
-    return f"coalesce({column}, {literal(feature.default, feature.dtype)})"
+__all__ = [
+    "OWN", "WANTED", "Chosen", "NewestRows", "PointInTime", "Program", "Reads", "RowsOfKeys", "Shape", "Step",
+    "TouchedKeys", "ViewRows", "columns_of", "cut_of", "grouped", "latest_rows", "range_rows", "reach_of", "rows_of",
+    "tie_columns",
+]  # fmt: skip

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
-from types import ModuleType
 from typing import Literal
 
 from asof.definitions import FeatureView, Source
@@ -12,19 +11,15 @@ from asof.definitions.sources import TOMBSTONE, LogSource
 from asof.dtypes import DType
 from asof.errors import SourceError, nearest, some
 from asof.expressions import check, parse, print_sql
-from asof.sql.duckdb import dialect
-from asof.sql.duckdb.dialect import quote
+from asof.sql.dialect import Dialect
 from asof.sql.partitions import HISTORY
-from asof.sql.postgres import dialect as postgres
+from asof.sql.quoting import quote
 from asof.timing import Micros
 
 ROW = "asof_row"
 """The column by which an engine numbers a relation's rows."""
 
 Arrival = Literal["row", "log", "columns"]
-
-WORDS: dict[str, ModuleType] = {"duckdb": dialect, "postgres": postgres}
-"""How each engine writes the pieces that a source's rows are made of."""
 
 
 @dataclass(frozen=True)
@@ -36,7 +31,7 @@ class Table:
         sql_types: column → the engine's name of its type.
         dtypes: column → our type; None where there is none.
         arrival: `row`: the row's number; `log`: the columns offset and partition; `columns`: none, the values decide.
-        dialect: the engine that reads it.
+        dialect: of the engine that reads it.
         indexes: the columns of each index of the relation, in their order, as far as the engine says so.
     """
 
@@ -44,7 +39,7 @@ class Table:
     sql_types: Mapping[str, str]
     dtypes: Mapping[str, DType | None]
     arrival: Arrival
-    dialect: str = "duckdb"
+    dialect: Dialect
     indexes: tuple[tuple[str, ...], ...] = ()
 
 
@@ -73,8 +68,8 @@ class SpineTable:
         """So few rows that it pays to ask the source for their keys alone."""
         return self.rows is not None and self.rows <= 200_000
 
-    def moment(self) -> str:
-        """The SQL of a row's time in microseconds."""
+    def moment(self, dialect: Dialect) -> str:
+        """The SQL of a row's time."""
         return dialect.time_of(quote(self.time), self.sql_types[self.time])
 
 
@@ -119,9 +114,8 @@ class Rows:
         return self.view.source
 
     @property
-    def words(self) -> ModuleType:
-        """How the engine writes the pieces."""
-        return WORDS[self.table.dialect]
+    def dialect(self) -> Dialect:
+        return self.table.dialect
 
     @property
     def has_created(self) -> bool:
@@ -154,8 +148,13 @@ class Rows:
         """ORDER BY terms: what comes before, then the ties; nulls are smallest."""
         return ", ".join((*before, *(f"{tie} NULLS FIRST" for tie in self.ties)))
 
+    @property
+    def key_columns(self) -> list[str]:
+        """What its keys are called: k0, k1, …"""
+        return [f"k{index}" for index in range(len(self.keys))]
+
     def key_names(self) -> str:
-        return ", ".join(f"k{index}" for index in range(len(self.keys)))
+        return ", ".join(self.key_columns)
 
     def partition(self) -> str:
         """`PARTITION BY k0, k1 `, or nothing for a view without entities."""
@@ -172,7 +171,7 @@ class Rows:
         columns += [f"{sql} AS {tie}" for tie, sql in self.tie_terms().items() if tie not in without]
         if known:
             columns.append(f"{self.known()} AS known")
-        if self.table.dialect == "duckdb":
+        if self.dialect.numbers_rows:
             columns.append(f"{ROW} AS source_row")
         columns += [f"{sql} AS {alias}" for alias, sql in self.values.items()]
         where = self.conditions()
@@ -182,30 +181,30 @@ class Rows:
         """What a row must fulfil to count at all."""
         source = self.source
         time, sql_type = self._raw(source.timestamp_field), self._sql_type(source.timestamp_field)
-        where = [self.words.is_time(time, sql_type)]
+        where = [self.dialect.is_time(time, sql_type)]
         if self.view.is_aggregated and (gone := self.gone()):
             where.append(f"NOT ({gone})")
         where += [f"{self._column(key)} IS NOT NULL" for key in self.keys]
         for moment, sign in ((self.cut.earliest, ">="), (self.cut.latest, "<=")):
             if moment is None:
                 continue
-            bound = self.words.from_micros(moment, sql_type, source.timestamp_unit, up=sign == "<=")
+            bound = self.dialect.from_micros(moment, sql_type, source.timestamp_unit, up=sign == "<=")
             if bound:
                 where.append(f"{time} {sign} {bound}")
         where += self.restrictions()
         if self.cut.spine is not None and self.keys:
             mine = ", ".join(self.key(key) for key in self.keys)
             theirs = ", ".join(quote(key) for key in self.cut.spine_keys)
-            where.append(self.words.is_among(mine, theirs, self.cut.spine.relation))
+            where.append(self.dialect.is_among(mine, theirs, self.cut.spine.relation))
         return where
 
     def restrictions(self) -> list[str]:
         """Which rows with a key and a time count at all, by what the source and the read say."""
         source, where = self.source, []
         if self.table.arrival == "log" and isinstance(source, LogSource) and source.stream_from is not None:
-            where.append(f'("partition" = {HISTORY} OR {self._time()} >= {self.words.instant(source.stream_from)})')
+            where.append(f'("partition" = {HISTORY} OR {self._time()} >= {self.dialect.instant(source.stream_from)})')
         if self.cut.known_at is not None:
-            where.append(f"{self.known()} <= {self.words.instant(self.cut.known_at)}")
+            where.append(f"{self.known()} <= {self.dialect.instant(self.cut.known_at)}")
         if self.cut.seen is not None and self.table.arrival == "log":
             seen = {HISTORY: 2**62, **self.cut.seen}
             cases = " ".join(f"WHEN {partition} THEN {offset}" for partition, offset in sorted(seen.items()))
@@ -214,13 +213,13 @@ class Rows:
 
     def key(self, name: str) -> str:
         """The SQL of a join key, such that it compares with a spine's."""
-        if self.table.dialect == "duckdb":
+        if not self.dialect.casts_keys:
             return self._column(name)
         return self._fitted(name, next(field.dtype for field in self.view.key_fields if field.name == name))
 
     def tie(self, name: str) -> str:
         """The SQL of a column by which rows are ordered that are equal so far."""
-        return str(self.words.ordering(self._column(name), self.dtype(name), lambda dtype: self._fitted(name, dtype)))
+        return self.dialect.ordering(self._column(name), self.dtype(name), lambda dtype: self._fitted(name, dtype))
 
     def feature(self, name: str, dtype: DType) -> str:
         """The SQL of a field, in its declared type; of a latest-value view null where the row ends its key."""
@@ -240,7 +239,7 @@ class Rows:
     def _fitted(self, name: str, dtype: DType) -> str:
         raw = self.source.raw(name)
         what = f"column {raw!r} of source {self.source.name!r}"
-        return str(self.words.cast(self._raw(raw), self._sql_type(raw), dtype, what))
+        return self.dialect.cast(self._raw(raw), self._sql_type(raw), dtype, what)
 
     def declared(self, name: str) -> str:
         """The SQL of a column in the type that it is declared with; as it is, where it has none of ours."""
@@ -253,7 +252,7 @@ class Rows:
         schema = {name: dtype for name in parsed.columns if (dtype := self.dtype(name)) is not None}
         dtype = check(parsed, schema, where=self.view.where)
         printed = print_sql(
-            parsed, self.table.dialect, schema=schema, column=lambda name: self._fitted(name, schema[name])
+            parsed, self.dialect.forms, schema=schema, column=lambda name: self._fitted(name, schema[name])
         )
         return printed, dtype
 
@@ -282,17 +281,17 @@ class Rows:
 
     def _time(self) -> str:
         column = self.source.timestamp_field
-        return self.words.time_of(self._raw(column), self._sql_type(column), self.source.timestamp_unit)
+        return self.dialect.time_of(self._raw(column), self._sql_type(column), self.source.timestamp_unit)
 
     def _created(self) -> str:
         if not self.has_created:
             return self._time()
         column = self.source.created_timestamp_column
-        created = self.words.time_of(self._raw(column), self._sql_type(column), self.source.timestamp_unit)
+        created = self.dialect.time_of(self._raw(column), self._sql_type(column), self.source.timestamp_unit)
         return f"coalesce({created}, {self._time()})"
 
     def known(self) -> str:
         """When the row was written down: its created time; for archives without one, when it was archived."""
         if self.table.arrival == "log" and not self.source.created_timestamp_column:
-            return self.words.time_of('"ingested_at"', self._sql_type("ingested_at"))
+            return self.dialect.time_of('"ingested_at"', self._sql_type("ingested_at"))
         return self._created()

@@ -13,9 +13,7 @@ import pytest
 
 from asof.dtypes import Bool, Bytes, Date, Decimal, DType, Float32, Float64, Int32, Int64, Json, String, Timestamp
 from asof.expressions import check, parse, print_sql
-from asof.expressions.evaluator import evaluate
-
-__all__ = ["ExpressionSuite", "Run", "evaluate"]
+from asof.testing.evaluator import evaluate
 
 Rows = Sequence[Mapping[str, object]]
 Run = Callable[[Sequence[str], Rows, Mapping[str, DType]], "list[tuple[object, ...]]"]

@@ -28,7 +28,7 @@ from asof.dtypes import Array, Date, Decimal, DType, Float32, Float64, Int32, In
 from asof.errors import EntityFrameError, SourceError
 from asof.offline.protocol import OfflineStore
 from asof.selection import FeatureOut, ViewRead
-from asof.sql import PointInTime
+from asof.sql.query import PointInTime
 from asof.timing import DAY, HOUR, MINUTE, SECOND, Micros
 
 NOON: Micros = 1_600_000_000 * SECOND

@@ -8,6 +8,7 @@ from threading import Barrier, Thread
 import pytest
 
 from asof.definitions import Aggregation, Entity, FeatureView, Field, LogSource, Session, Snapshot, project_of
+from asof.definitions.facts import Facts, Generations, LastRun
 from asof.errors import RegistryConflict, RegistryError
 from asof.registry.protocol import KEPT_FACT_COMMITS, Registry
 from asof.types import Int64, String
@@ -30,8 +31,8 @@ views = FeatureView(
 
 
 def shop(name: str = "shop", **facts: object) -> Snapshot:
-    """A snapshot with an entity, a source and a view."""
-    return Snapshot(0, name, project_of([views]), facts)
+    """A snapshot with an entity, a source, a view, and these facts by topic."""
+    return Snapshot(0, name, project_of([views]), Facts.of(facts))
 
 
 class RegistrySuite:
@@ -48,18 +49,22 @@ class RegistrySuite:
     def test_a_project_never_applied_is_empty_and_of_version_0(self, registry: Registry) -> None:
         snapshot = registry.load("shop")
 
-        assert (snapshot.version, snapshot.name, list(snapshot.project), snapshot.facts) == (0, "shop", [], {})
+        assert (snapshot.version, snapshot.name, list(snapshot.project), snapshot.facts) == (0, "shop", [], Facts())
         assert (registry.version("shop"), registry.history("shop"), registry.projects()) == (0, [], [])
 
     def test_a_commit_is_read_back_by_others_as_it_was(self, open_registry: OpenRegistry) -> None:
         committed = open_registry().commit(
-            shop(generations={"user_traffic": "ab12"}), expected=0, who="ana", when=NOON, note="first"
+            shop(generations={"user_traffic": {"current": "ab12-1", "count": 1}}),
+            expected=0,
+            who="ana",
+            when=NOON,
+            note="first",
         )
 
         read = open_registry().load("shop")
         assert committed.version == read.version == 1
         assert read.project.content() == committed.project.content()
-        assert read.facts == {"generations": {"user_traffic": "ab12"}}
+        assert read.facts == Facts(generations={"user_traffic": Generations(current="ab12-1", count=1)})
 
     def test_a_writer_that_read_an_older_version_is_told_who_wrote_the_newer_one(
         self, open_registry: OpenRegistry
@@ -72,7 +77,7 @@ class RegistrySuite:
 
         assert "ana@laptop committed version 1 at 2020-09-13T12:26:40Z" in str(caught.value)
         assert "nothing was written" in str(caught.value)
-        assert bo.load("shop").facts == {}
+        assert bo.load("shop").facts == Facts()
 
     def test_a_commit_from_a_version_that_is_not_there_yet_is_a_conflict(self, registry: Registry) -> None:
         with pytest.raises(RegistryConflict, match="was dropped since version 3 was read"):
@@ -91,11 +96,12 @@ class RegistrySuite:
             start.wait()
             while wins[number] < rounds:
                 snapshot = registry.load("shop")
-                count = snapshot.facts.get("count", 0)
+                facts = snapshot.facts.with_gap("traffic", f"{number}")
                 try:
                     registry.commit(
-                        shop(count=count + 1), expected=snapshot.version, who=str(number), when=NOON, note=f"{number}"
-                    )
+                        shop().with_facts(facts), expected=snapshot.version, who=str(number), when=NOON,
+                        note=f"{number}",
+                    )  # fmt: skip
                 except RegistryConflict:
                     continue
                 wins[number] += 1
@@ -107,11 +113,12 @@ class RegistrySuite:
             thread.join()
 
         snapshot = open_registry().load("shop")
-        assert (snapshot.version, snapshot.facts["count"]) == (writers * rounds, writers * rounds)
+        assert (snapshot.version, len(snapshot.facts.gaps["traffic"])) == (writers * rounds, writers * rounds)
 
     def test_history_says_who_did_what_when_newest_first(self, registry: Registry) -> None:
         first = registry.commit(shop(), expected=0, who="ana", when=NOON, note="hello")
-        second = registry.commit(first.with_facts(materialized={"v": 1}), expected=1, who="bo", when=NOON + 1)
+        materialized = first.facts.with_last_run("user_traffic", LastRun(generation="ab12-1"))
+        second = registry.commit(first.with_facts(materialized), expected=1, who="bo", when=NOON + 1)
         registry.commit(Snapshot(2, "shop", project_of([user]), second.facts), expected=2, who="cy", when=NOON + 2)
 
         commits = registry.history("shop")
@@ -129,7 +136,7 @@ class RegistrySuite:
         registry.commit(shop(round=1), expected=0, who="ana", when=NOON)
         registry.commit(shop(round=2), expected=1, who="ana", when=NOON)
 
-        assert registry.load_version("shop", 1).facts == {"round": 1}
+        assert registry.load_version("shop", 1).facts == Facts(others={"round": 1})
         assert registry.load_version("shop", 1).version == 1
         with pytest.raises(RegistryError, match="no version 7 of project 'shop'; it holds versions 1 to 2"):
             registry.load_version("shop", 7)
@@ -166,13 +173,15 @@ class RegistrySuite:
 
     def test_commits_of_definitions_are_found_behind_any_number_of_commits_of_facts(self, registry: Registry) -> None:
         # As `apply` does: facts first, then the definitions that they were about.
-        registry.commit(Snapshot(0, "shop", project_of([]), {"staged": 1}), expected=0, who="ana", when=NOON)
+        registry.commit(
+            Snapshot(0, "shop", project_of([]), Facts(epochs={"traffic": 1})), expected=0, who="ana", when=NOON
+        )
         registry.commit(shop(), expected=1, who="ana", when=NOON, note="first")
         for version in range(2, 30):
             registry.commit(shop(count=version), expected=version, who="worker", when=NOON)
-        registry.commit(Snapshot(30, "shop", project_of([user]), {}), expected=30, who="bo", when=NOON, note="second")
+        registry.commit(Snapshot(30, "shop", project_of([user])), expected=30, who="bo", when=NOON, note="second")
         for version in range(31, 70):
-            after = Snapshot(version, "shop", project_of([user]), {"count": version})
+            after = Snapshot(version, "shop", project_of([user]), Facts(epochs={"traffic": version}))
             registry.commit(after, expected=version, who="worker", when=NOON)
 
         found = registry.history("shop", facts=False)

@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import json
-import math
-import re
 from collections.abc import Callable, Sequence
-from datetime import UTC, date, datetime
-from decimal import MAX_EMAX, MIN_EMIN, Context, Decimal, DecimalException, Inexact, InvalidOperation
+from datetime import UTC, datetime
+from types import NoneType
 from typing import Any
 
 import numpy as np
@@ -16,23 +13,12 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from asof.dtypes import DType
-from asof.timing import DAY, EARLIEST, LATEST, micros
+from asof.timing import DAY, EARLIEST, LATEST, UNITS
+from asof.values.check import PYTHON_TYPES, checker
+from asof.values.legible import why
 
 Misfit = tuple[int, str]
 """A row's index, and why its value does not fit."""
-
-INT_BOUNDS = {"Int32": (-(2**31), 2**31 - 1), "Int64": (-(2**63), 2**63 - 1)}
-GREATEST_FLOAT32 = (2 - 2**-23) * 2.0**127
-MOST_DEPTH = 200
-"""So many lists and objects may lie in one another: what reads them, here and in native code, calls itself for each."""
-
-MOST_DIGITS = 1000
-"""The longest text of a decimal, the widest integer and the greatest exponent of a zero that are looked at."""
-
-_EXACTLY = Context(prec=76, Emax=MAX_EMAX, Emin=MIN_EMIN, traps=[InvalidOperation, Inexact])
-_BRACKETS = re.compile(r'"[^"\\]*(?:\\.[^"\\]*)*\\?(?:"|\Z)|[\[\]{}]', re.DOTALL)
-# Finer digits than microseconds are cut off, never rounded: rounding up would move an event past its own time.
-_FINE = re.compile(r"(\.\d{6})\d+")
 
 
 def fit(column: pa.Array | pa.ChunkedArray, dtype: DType) -> tuple[pa.Array, list[Misfit]]:
@@ -82,57 +68,6 @@ def salvaged(
     middle = len(values) // 2
     (first, its), (second, others) = (salvaged(fitted, half, dtype) for half in (values[:middle], values[middle:]))
     return pa.concat_arrays([first, second]), [*its, *((row + middle, reason) for row, reason in others)]
-
-
-def why(error: BaseException) -> str:
-    """What an error says, as one line of text that every store can keep."""
-    if isinstance(error, RecursionError):
-        return f"is nested too deeply; the most are {MOST_DEPTH} levels"
-    try:
-        text = str(error)
-    except Exception:
-        text = ""
-    return legible(text.strip().split("\n")[0]) or type(error).__name__
-
-
-def legible(text: str, most: int = 1000) -> str:
-    """Text that every store can keep: without half characters and NUL, and not endless."""
-    text = text if len(text) <= most else text[: most - 3] + "..."
-    return text.encode("utf-8", "backslashreplace").decode().replace("\0", "\\x00")
-
-
-def is_too_deep(value: Any) -> bool:
-    """Whether lists and dicts (or the brackets of JSON, given as text or bytes) lie deeper than `MOST_DEPTH`."""
-    if isinstance(value, bytes):
-        if value.count(b"[") + value.count(b"{") <= MOST_DEPTH:
-            return False
-        # Each byte as one character: brackets and quotes are no part of any other character in UTF-8.
-        value = value.decode("latin-1")
-    if isinstance(value, str):
-        if value.count("[") + value.count("{") <= MOST_DEPTH:
-            return False
-        depth = 0
-        for found in _BRACKETS.finditer(value):
-            depth += {"[": 1, "{": 1, "]": -1, "}": -1}.get(found[0], 0)
-            if depth > MOST_DEPTH:
-                return True
-        return False
-    level = [value] if type(value) in _NESTED else []
-    for _ in range(MOST_DEPTH):
-        if not level:
-            return False
-        # Each once, so that what stands in two places is not looked at twice at every level.
-        level = list({id(inner): inner for each in level for inner in _inside(each) if type(inner) in _NESTED}.values())
-    return bool(level)
-
-
-_NESTED = frozenset((list, tuple, dict, np.ndarray))
-
-
-def _inside(value: Any) -> Any:
-    if type(value) is np.ndarray:
-        return value.ravel() if value.dtype == object else ()
-    return value.values() if type(value) is dict else value
 
 
 def _python_values(array: pa.Array) -> list[Any]:
@@ -240,233 +175,23 @@ def fit_values(values: Sequence[Any], dtype: DType) -> tuple[pa.Array, list[Misf
 
 
 def _fit_at_once(values: Sequence[Any], dtype: DType) -> pa.Array | None:
-    """The values, where Arrow itself takes all of them as the rules here do; None where each has to be looked at."""
+    """The values where Arrow takes all of them as `checker` does, which this must equal; None: each needs a look."""
     kinds = set(map(type, values))
     try:
-        if kinds <= _OWN_TYPES.get(dtype.name, frozenset()):
+        if kinds <= {PYTHON_TYPES.get(dtype.name), NoneType}:
             return pa.array(values, dtype.arrow())
-        if dtype.name == "Timestamp" and kinds <= {str, type(None)}:
+        if dtype.name == "Timestamp" and kinds <= {str, NoneType}:
             # Arrow refuses times without a zone, and digits finer than microseconds.
             times = pa.array(values, pa.string()).cast(dtype.arrow())
             bounds = pc.min_max(times.cast(pa.int64())).as_py()
             if bounds["min"] is None or EARLIEST <= bounds["min"] <= bounds["max"] <= LATEST:
                 return times
-        is_moments = dtype.name == "Timestamp" and kinds <= {datetime, type(None)}
+        is_moments = dtype.name == "Timestamp" and kinds <= {datetime, NoneType}
         if is_moments and all(value is None or value.tzinfo is UTC for value in values):
             return pa.array(values, dtype.arrow())
     except (pa.ArrowInvalid, pa.ArrowTypeError, OverflowError, UnicodeEncodeError):
         pass
     return None
-
-
-_OWN_TYPES = {
-    name: frozenset((kind, type(None)))
-    for name, kind in (
-        ("Bool", bool), ("Int32", int), ("Int64", int), ("Float64", float), ("String", str), ("Bytes", bytes),
-    )
-}  # fmt: skip
-"""Type → what its values are in Python when there is nothing to look at but their range."""
-
-
-def checker(dtype: DType) -> Callable[[Any], Any]:
-    """A function that answers one value as Arrow takes it, or raises ValueError with the reason."""
-    if dtype.is_integer:
-        low, high = INT_BOUNDS[dtype.name]
-        return lambda value: _integer(value, low, high, dtype.name)
-    if dtype.name == "Array":
-        assert dtype.inner is not None
-        inner = checker(dtype.inner)
-        return lambda value: _array(value, inner, dtype)
-    if dtype.name == "Embedding":
-        return lambda value: _embedding(value, dtype.size)
-    if dtype.name == "Decimal":
-        return lambda value: _decimal(value, dtype)
-    return {
-        "Bool": _boolean, "Float32": _float32, "Float64": _float, "String": _text, "Bytes": _bytes, "Date": _date,
-        "Timestamp": _timestamp, "Json": _json,
-    }[dtype.name]  # fmt: skip
-
-
-def _refused(value: Any, expected: str) -> ValueError:
-    return ValueError(f"{_shown(value)} is not {expected}")
-
-
-def _shown(value: Any) -> str:
-    """A value in a message, shortened; also one that Python does not write, such as an integer of 5000 digits."""
-    if is_too_deep(value):
-        return f"a value that is nested more than {MOST_DEPTH} levels deep"
-    try:
-        shown = repr(value)
-    except Exception:
-        size = f" of {value.bit_length()} bits" if isinstance(value, int) else ""
-        return f"a value of type {type(value).__name__}{size}"
-    return shown if len(shown) <= 60 else shown[:57] + "..."
-
-
-def _integer(value: Any, low: int, high: int, name: str) -> int | None:
-    if isinstance(value, bool):
-        raise _refused(value, name)
-    if isinstance(value, float):
-        if math.isnan(value):
-            return None
-        if not value.is_integer():
-            raise _refused(value, f"a whole number ({name})")
-        value = int(value)
-    elif not isinstance(value, int):
-        try:
-            value = value.__index__()
-        except AttributeError:
-            raise _refused(value, name) from None
-    if not low <= value <= high:
-        raise ValueError(f"{_shown(value)} is outside {name} ({low} to {high})")
-    return int(value)
-
-
-def _float(value: Any) -> float:
-    if isinstance(value, bool) or not isinstance(value, int | float):
-        item = getattr(value, "item", None)
-        if item is None or isinstance(value, bool | str | bytes):
-            raise _refused(value, "a number")
-        return _float(item())
-    try:
-        number = float(value)
-    except OverflowError:
-        raise ValueError(f"{_shown(value)} has no exact float") from None
-    if isinstance(value, int) and int(number) != value:
-        raise ValueError(f"{value} has no exact float")
-    return number
-
-
-def _float32(value: Any) -> float:
-    number = _float(value)
-    if math.isfinite(number) and abs(number) > GREATEST_FLOAT32:
-        raise ValueError(f"{number} is outside Float32")
-    return number
-
-
-def _boolean(value: Any) -> bool:
-    if isinstance(value, bool):
-        return value
-    item = getattr(value, "item", None)
-    if item is not None and isinstance(item(), bool):
-        return bool(item())
-    raise _refused(value, "true or false (Bool)")
-
-
-def _text(value: Any) -> str:
-    if not isinstance(value, str):
-        raise _refused(value, "text (String)")
-    return _with_utf8(value)
-
-
-def _with_utf8(text: str) -> str:
-    """The text, unless it has half characters (lone surrogates), which nothing outside Python has."""
-    if not text.isascii():
-        try:
-            text.encode()
-        except UnicodeEncodeError:
-            raise _refused(text, "text that has UTF-8: it has a lone surrogate") from None
-    return text
-
-
-def _bytes(value: Any) -> bytes:
-    if not isinstance(value, bytes | bytearray | memoryview):
-        raise _refused(value, "bytes (Bytes)")
-    return bytes(value)
-
-
-def _json(value: Any) -> str:
-    if is_too_deep(value):
-        raise ValueError(f"is nested too deeply; the most are {MOST_DEPTH} levels (Json)")
-    if isinstance(value, str):
-        try:
-            json.loads(value, parse_constant=_no_json)
-        except ValueError:
-            raise _refused(value, "JSON text") from None
-        return _with_utf8(value)
-    if not isinstance(value, dict | list | int | float | bool):
-        raise _refused(value, "JSON")
-    try:
-        text = json.dumps(value, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
-    except ValueError as error:
-        raise ValueError(f"{_shown(value)} is not JSON: {error}") from None
-    return _with_utf8(text)
-
-
-def _no_json(word: str) -> Any:
-    raise ValueError(f"{word} is no number of JSON's")
-
-
-def _date(value: Any) -> date:
-    if isinstance(value, datetime):
-        raise _refused(value, "a date (Date)")
-    if isinstance(value, date):
-        return value
-    if isinstance(value, str):
-        try:
-            return date.fromisoformat(value)
-        except ValueError:
-            raise _refused(value, "a date like 2026-11-23 (Date)") from None
-    raise _refused(value, "a date (Date)")
-
-
-def _timestamp(value: Any) -> int:
-    if isinstance(value, str):
-        try:
-            value = datetime.fromisoformat(_FINE.sub(r"\1", value))
-        except ValueError:
-            raise _refused(value, "an ISO 8601 time (Timestamp)") from None
-    if isinstance(value, datetime):
-        us = micros(value)
-    elif isinstance(value, date):
-        us = micros(datetime(value.year, value.month, value.day, tzinfo=UTC))
-    else:
-        raise _refused(value, "a time (Timestamp); for integers declare Int64 with timestamp_unit")
-    if not EARLIEST <= us <= LATEST:
-        raise _refused(value, "a time of the years 1 to 9999")
-    return us
-
-
-def _decimal(value: Any, dtype: DType) -> Decimal:
-    if isinstance(value, bool | float) or not isinstance(value, int | str | Decimal):
-        raise _refused(value, f"{dtype} (give a Decimal, an integer or text)")
-    is_long = (
-        len(value) > MOST_DIGITS
-        if isinstance(value, str)
-        else (isinstance(value, int) and value.bit_length() > MOST_DIGITS)
-    )
-    if is_long:
-        raise _refused(value, str(dtype))
-    try:
-        exact = Decimal(value)
-    except InvalidOperation:
-        raise _refused(value, str(dtype)) from None
-    # Before anything is done with its digits: an exponent may say that there are a thousand million of them.
-    if not exact.is_finite() or abs(exact.adjusted()) > MOST_DIGITS:
-        raise _refused(value, str(dtype))
-    try:
-        # With the digits that its type has, as Arrow gives it, which must not be handed many more than that.
-        fitted = _EXACTLY.quantize(exact, Decimal(1).scaleb(-dtype.scale))
-    except DecimalException:
-        raise _refused(value, str(dtype)) from None
-    if fitted and fitted.adjusted() >= dtype.precision - dtype.scale:
-        raise _refused(value, str(dtype))
-    return fitted
-
-
-def _array(value: Any, inner: Callable[[Any], Any], dtype: DType) -> list[Any]:
-    if isinstance(value, str | bytes | dict) or not hasattr(value, "__iter__"):
-        raise _refused(value, str(dtype))
-    return [None if item is None else inner(item) for item in value]
-
-
-def _embedding(value: Any, size: int) -> list[float]:
-    if isinstance(value, str | bytes | dict) or not hasattr(value, "__iter__"):
-        raise _refused(value, f"Embedding({size})")
-    numbers = [_float32(item) for item in value]
-    if len(numbers) != size:
-        raise ValueError(f"has {len(numbers)} numbers, not {size} (Embedding)")
-    return numbers
 
 
 def event_micros(array: pa.Array, unit: str = "") -> pa.Array:
@@ -486,5 +211,5 @@ def event_micros(array: pa.Array, unit: str = "") -> pa.Array:
             return whole
         if unit == "ns":
             return _fit_column(whole.cast(pa.timestamp("ns")), DType("Timestamp"))[0].cast(pa.int64())
-        return pc.multiply_checked(whole, 1_000_000 if unit == "s" else 1000)
+        return pc.multiply_checked(whole, UNITS[unit][0])
     raise ValueError(f"{kind} is not a time")

@@ -1,4 +1,7 @@
-"""What public verbs take rows as, by name: dicts, columns, and the tables of pandas, Polars and Arrow."""
+"""What public verbs take rows as: dicts, columns, and the tables of pandas, Polars and Arrow, told by their looks.
+
+None of the three is loaded for it.
+"""
 
 from __future__ import annotations
 
@@ -12,7 +15,7 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 Frame: TypeAlias = "pd.DataFrame | pl.DataFrame | pa.Table | pa.RecordBatch"
-"""A table of pandas, Polars or Arrow. None of them is loaded for it."""
+"""A table of pandas, Polars or Arrow."""
 
 Rows: TypeAlias = "Iterable[Mapping[str, object]] | Mapping[str, Iterable[object]] | Frame"
 """Rows as dicts, as a dict of columns, or as a table."""
@@ -20,4 +23,25 @@ Rows: TypeAlias = "Iterable[Mapping[str, object]] | Mapping[str, Iterable[object
 EntityFrame: TypeAlias = "Frame | pl.LazyFrame | Mapping[str, Iterable[object]] | str | PathLike[str]"
 """Entities with times: a table, a dict of columns, the path of a Parquet or CSV file, or a SELECT over the sources."""
 
-__all__ = ["EntityFrame", "Frame", "Rows"]
+
+def is_pandas(rows: object) -> bool:
+    """Whether it is a data frame of pandas."""
+    return hasattr(rows, "iloc") and hasattr(rows, "columns")
+
+
+def is_polars(rows: object) -> bool:
+    """Whether it is a data frame of Polars."""
+    return hasattr(rows, "to_arrow") and hasattr(rows, "lazy")
+
+
+def is_lazy(rows: object) -> bool:
+    """Whether it is a lazy frame of Polars."""
+    return hasattr(rows, "collect") and hasattr(rows, "sink_parquet")
+
+
+def is_arrow(rows: object) -> bool:
+    """Whether it is a table or a record batch of Arrow."""
+    return hasattr(rows, "to_pydict") and hasattr(rows, "schema")
+
+
+__all__ = ["EntityFrame", "Frame", "Rows", "is_arrow", "is_lazy", "is_pandas", "is_polars"]

@@ -1,58 +1,118 @@
-"""Frames of pandas and of Python values as Arrow has them; what Arrow cannot take is named, or stays values."""
+"""Frames of pandas, Polars and Arrow, and dicts of columns, as columns; what Arrow cannot take stays as it is.
+
+What a public verb is given comes through here: `table_columns` for rows that are checked value by value, `entity_table`
+for entity frames, which engines read whole. `asof.client`, which loads no Arrow, has the columns in `calls`.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sized
+from functools import partial
+from itertools import islice
 from typing import Any
 
 import pyarrow as pa
 
 from asof.errors import EntityFrameError
-from asof.values.fit import MOST_DEPTH, is_too_deep, why
+from asof.values.frame_types import is_lazy, is_pandas, is_polars
+from asof.values.legible import why
+from asof.values.nesting import MOST_DEPTH, is_too_deep
+
+MOST_NAMED = 20
+"""How many of the columns that came a message names."""
 
 _NOT_ARROWS = (pa.ArrowException, TypeError, ValueError, OverflowError)
 """What Arrow raises for values that it has no type for: integers of 20 digits, lone surrogates, mixed kinds …"""
 
 
-def pandas_columns(frame: Any) -> dict[str, Any]:
-    """A pandas frame's columns: of Arrow, or a list of values where Arrow cannot take them, for a look at each."""
+def table_columns(rows: Any) -> dict[str, Any] | None:
+    """The columns of a table by name: of Arrow, or a list where Arrow has no type for the values; None for no table."""
+    if is_pandas(rows):
+        return _pandas_columns(rows)
+    table = _arrow_table(rows)
+    return None if table is None else {name: table[name] for name in table.column_names}
+
+
+def entity_table(frame: Any) -> pa.Table | None:
+    """An entity frame's table; None where it is neither a table nor a dict of columns.
+
+    Raises:
+        EntityFrameError: a column that Arrow cannot take.
+    """
+    if is_pandas(frame):
+        made = partial(pa.Table.from_pandas, frame, preserve_index=False)
+        columns = {name: frame.iloc[:, place] for place, name in enumerate(frame.columns)}
+        return _readable(made, columns).replace_schema_metadata(None)
+    if isinstance(frame, Mapping):
+        return _readable(partial(pa.table, dict(frame)), frame)
+    return _arrow_table(frame.collect() if is_lazy(frame) else frame)
+
+
+def arrow_column(values: Any) -> Any:
+    """A column of NumPy, pandas, Polars or Arrow as Arrow has it; as a list where it is none, or has no Arrow type."""
+    if isinstance(values, pa.Array | pa.ChunkedArray):
+        return values
+    is_stream = hasattr(values, "__arrow_c_stream__")
+    if is_stream or hasattr(values, "__array__"):
+        try:
+            _refuse_deep(values)
+            return pa.chunked_array(values) if is_stream else pa.array(values)
+        except _NOT_ARROWS:
+            pass
+    return list(values)
+
+
+def uneven(columns: Mapping[str, Sized]) -> str:
+    """The lengths of columns that differ in length, for a message; an empty text where they do not."""
+    if len(set(map(len, columns.values()))) <= 1:
+        return ""
+    lengths = {name: len(values) for name, values in columns.items()}
+    more = f" and {len(lengths) - MOST_NAMED} more" if len(lengths) > MOST_NAMED else ""
+    return f"{dict(islice(lengths.items(), MOST_NAMED))}{more}"
+
+
+def _arrow_table(rows: Any) -> pa.Table | None:
+    """A table of Arrow or Polars, or of anything else that gives itself as an Arrow stream."""
+    if isinstance(rows, pa.Table):
+        return rows
+    if isinstance(rows, pa.RecordBatch):
+        return pa.Table.from_batches([rows])
+    if is_polars(rows):
+        return rows.to_arrow()
+    return pa.table(rows) if hasattr(rows, "__arrow_c_stream__") and not isinstance(rows, Mapping) else None
+
+
+def _pandas_columns(frame: Any) -> dict[str, Any]:
     try:
         for name in frame.columns:
-            refuse_deep(frame[name])
+            _refuse_deep(frame[name])
         table = pa.Table.from_pandas(frame, preserve_index=False)
         return {name: table[name] for name in table.column_names}
     except _NOT_ARROWS:
         if not frame.columns.is_unique:
             raise
-        return {str(name): _column(frame[name]) for name in frame.columns}
+        return {str(name): _pandas_column(frame[name]) for name in frame.columns}
 
 
-def _column(series: Any) -> Any:
+def _pandas_column(series: Any) -> Any:
     try:
-        refuse_deep(series)
+        _refuse_deep(series)
         return pa.array(series, from_pandas=True)
     except _NOT_ARROWS:
         missing = series.isna().tolist()
         return [None if is_missing else value for value, is_missing in zip(series, missing, strict=True)]
 
 
-def entity_table(made: Callable[[], pa.Table], columns: Mapping[Any, Any]) -> pa.Table:
-    """An entity frame's table.
-
-    Args:
-        columns: what it is made of.
-
-    Raises:
-        EntityFrameError: a column that Arrow cannot take.
-    """
+def _readable(made: Callable[[], pa.Table], columns: Mapping[Any, Any]) -> pa.Table:
+    """The table that is made of these columns; or an error that names the column that Arrow cannot take."""
     try:
         for values in columns.values():
-            refuse_deep(values)
+            _refuse_deep(values)
         return made()
     except _NOT_ARROWS as error:
         for name, values in columns.items():
             try:
-                refuse_deep(values)
+                _refuse_deep(values)
                 pa.array(values)
             except _NOT_ARROWS as reason:
                 raise _unreadable(f"the entity frame's column {name!r}", reason) from reason
@@ -63,7 +123,7 @@ def _unreadable(what: str, error: Exception) -> EntityFrameError:
     return EntityFrameError(f"{what} cannot be read: {why(error)}", hint="give values of one type, which Arrow has")
 
 
-def refuse_deep(values: Any) -> None:
+def _refuse_deep(values: Any) -> None:
     """Refuse a column of lists in lists that Arrow would follow without a bound.
 
     Raises:
@@ -76,4 +136,4 @@ def refuse_deep(values: Any) -> None:
         raise ValueError(f"a value is nested too deeply; the most are {MOST_DEPTH} levels")
 
 
-__all__ = ["entity_table", "pandas_columns", "refuse_deep"]
+__all__ = ["MOST_NAMED", "arrow_column", "entity_table", "table_columns", "uneven"]

@@ -1,4 +1,4 @@
-"""Values as JSON carries them between server and client; what JSON has no form for stands as text.
+"""Values as JSON, each type written and read in one place; what JSON has no form for stands as text.
 
 | type | in JSON |
 | --- | --- |
@@ -9,23 +9,36 @@
 | Date | `2026-11-23` |
 | Timestamp | ISO 8601 with `Z`, microseconds where there are any |
 | Array | a list of these |
+
+That is Asof's shape, of client and server: `writer` and `reader`, and `column_writer` for whole columns. The others
+differ from it in what their names say:
+
+- `feast_column_writer`: Feast's answers, in which times are whole seconds since the epoch.
+- `request_reader`: what requests of Asof's and of Feast's clients hold, checked later.
+- `write_value`: values whose type is not known.
+
+This module loads neither NumPy nor Arrow, as `asof.client` uses it.
 """
 
 from __future__ import annotations
 
 import math
 from base64 import b64decode, b64encode
-from collections.abc import Callable
-from datetime import UTC, date, datetime
+from collections.abc import Callable, Mapping, Sequence
+from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
+from itertools import chain
 from typing import Any
 
-from asof.dtypes import DType
-from asof.timing import micros, moment
+from asof.dtypes import DType, Float32
+from asof.timing import EPOCH, SECOND, micros, moment
 
 NOT_FINITE = {"NaN": math.nan, "Infinity": math.inf, "-Infinity": -math.inf}
+"""Text → the float that it stands for, as JSON has no such numbers."""
 
 Convert = Callable[[Any], Any]
+Column = list[Any]
+ConvertColumn = Callable[[Column], Column]
 
 
 def writer(dtype: DType) -> Convert | None:
@@ -41,12 +54,57 @@ def reader(dtype: DType) -> Convert | None:
     return _of_type(dtype, _READERS)
 
 
+def column_writer(dtype: DType) -> ConvertColumn | None:
+    """`writer` for a column with nulls; None where nothing is to be done."""
+    if dtype.is_float:
+        return write_floats
+    write = writer(dtype)
+    return None if write is None else lambda values: [None if value is None else write(value) for value in values]
+
+
+def feast_column_writer(dtype: DType) -> ConvertColumn | None:
+    """`column_writer`, but that times are whole epoch seconds, as Feast's server has them."""
+    if dtype.name == "Timestamp":
+        return lambda values: [None if value is None else micros(value) // SECOND for value in values]
+    if dtype.name == "Array" and dtype.inner is not None:
+        inner = feast_column_writer(dtype.inner)
+        return None if inner is None else lambda rows: [None if row is None else inner(row) for row in rows]
+    return column_writer(dtype)
+
+
+def request_reader(dtype: DType) -> Convert | None:
+    """What makes of a value in a request one that fits `dtype`; None where it is that already.
+
+    A value of another kind is handed on as it is: the check of types, which comes later, names it.
+    """
+    if dtype.is_float:
+        return lambda value: NOT_FINITE.get(value, value) if type(value) is str else value
+    if dtype.name == "Timestamp":
+        return _moment_of_seconds
+    if dtype.name == "Bytes":
+        return bytes_or_same
+    inner = Float32 if dtype.name == "Embedding" else dtype.inner
+    one = request_reader(inner) if inner is not None else None
+    if one is not None:
+        return lambda value: [None if each is None else one(each) for each in value] if type(value) is list else value
+    return None
+
+
+def read_columns(columns: Mapping[str, Sequence[Any]], types: Mapping[str, DType]) -> dict[str, Any]:
+    """The columns of a request, those of known types read by `request_reader`."""
+    found: dict[str, Any] = {}
+    for name, values in columns.items():
+        read = request_reader(types[name]) if name in types else None
+        found[name] = values if read is None else [None if value is None else read(value) for value in values]
+    return found
+
+
 def write_value(value: Any) -> Any:
     """A value of any Python type as JSON carries it, for requests: their types are known to the server alone."""
     if value is None or isinstance(value, str | bool | int):
         return value
     if isinstance(value, float):
-        return _write_float(value)
+        return write_float(value)
     if isinstance(value, datetime):
         # pandas' missing time is a datetime too, and not equal to itself.
         return None if value != value else _write_moment(value)
@@ -55,7 +113,7 @@ def write_value(value: Any) -> Any:
     if isinstance(value, Decimal):
         return str(value)
     if isinstance(value, bytes | bytearray | memoryview):
-        return _write_bytes(value)
+        return write_bytes(value)
     if isinstance(value, dict):
         return {str(key): write_value(each) for key, each in value.items()}
     item = getattr(value, "item", None)
@@ -80,7 +138,27 @@ def _of_type(dtype: DType, converters: dict[str, Convert]) -> Convert | None:
     return converters.get(dtype.name)
 
 
-def _write_float(number: float) -> float | str:
+def write_floats(values: Column) -> Column:
+    """`write_float` for a column with nulls; the column itself where all of its numbers are finite."""
+    try:
+        # The sum of finite numbers may itself be infinite; then each is looked at.
+        if math.isfinite(sum(values)):
+            return values
+    except TypeError:
+        pass
+    return [None if value is None else write_float(value) for value in values]
+
+
+def all_finite(columns: Sequence[Column]) -> bool:
+    """Whether no column holds a null, or a number that JSON has not; False may also mean that it is not known."""
+    try:
+        return math.isfinite(sum(chain.from_iterable(columns)))
+    except TypeError:
+        return False
+
+
+def write_float(number: float) -> float | str:
+    """A float, or the text that stands for it where JSON has none."""
     if math.isfinite(number):
         return number
     return "NaN" if number != number else "Infinity" if number > 0 else "-Infinity"
@@ -90,12 +168,23 @@ def _read_float(value: Any) -> float:
     return NOT_FINITE[value] if isinstance(value, str) and value in NOT_FINITE else float(value)
 
 
-def _write_bytes(value: bytes | bytearray | memoryview) -> str:
+def write_bytes(value: bytes | bytearray | memoryview) -> str:
+    """Base64 text."""
     return b64encode(value).decode("ascii")
 
 
 def _read_bytes(text: str) -> bytes:
     return b64decode(text, validate=True)
+
+
+def bytes_or_same(value: Any) -> Any:
+    """The bytes behind base64 text; anything else as it is, for a check of its type to name."""
+    if not isinstance(value, str):
+        return value
+    try:
+        return _read_bytes(value)
+    except ValueError:
+        return value
 
 
 def _write_moment(value: datetime) -> str:
@@ -109,8 +198,18 @@ def _read_moment(text: str) -> datetime:
     return value if value.tzinfo is UTC else moment(micros(value))
 
 
+def _moment_of_seconds(value: Any) -> Any:
+    """A moment of epoch seconds, as Feast's clients send them; anything else as it is."""
+    if type(value) is int or type(value) is float:
+        try:
+            return EPOCH + timedelta(seconds=value)
+        except (OverflowError, ValueError):
+            return value
+    return value
+
+
 _WRITERS: dict[str, Convert] = {
-    "Float32": _write_float, "Float64": _write_float, "Decimal": str, "Bytes": _write_bytes, "Date": date.isoformat,
+    "Float32": write_float, "Float64": write_float, "Decimal": str, "Bytes": write_bytes, "Date": date.isoformat,
     "Timestamp": _write_moment,
 }  # fmt: skip
 _READERS: dict[str, Convert] = {
@@ -118,4 +217,7 @@ _READERS: dict[str, Convert] = {
     "Date": date.fromisoformat, "Timestamp": _read_moment,
 }  # fmt: skip
 
-__all__ = ["NOT_FINITE", "reader", "write_value", "writer"]
+__all__ = [
+    "NOT_FINITE", "Column", "ConvertColumn", "all_finite", "bytes_or_same", "column_writer", "feast_column_writer",
+    "read_columns", "reader", "request_reader", "write_bytes", "write_float", "write_floats", "write_value", "writer",
+]  # fmt: skip

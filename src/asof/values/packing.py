@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Callable, Iterable, Sequence
-from datetime import date, timedelta
+from datetime import timedelta
 from decimal import Context, Decimal
 from typing import Any, NamedTuple
 
@@ -12,14 +12,13 @@ import msgspec
 import pyarrow as pa
 
 from asof.dtypes import DType
-from asof.timing import micros, moment
+from asof.timing import EPOCH_DAY, micros, moment
 
 FORMAT = 1
 """The version of a packed latest-value row, its first element."""
 
 _encode = msgspec.msgpack.Encoder(decimal_format="string").encode
 _decode = msgspec.msgpack.Decoder(list).decode
-_EPOCH_DAY = date(1970, 1, 1)
 _WIDE = Context(prec=80)
 _SINGLE = struct.Struct("f")
 
@@ -65,7 +64,7 @@ def plainer(dtype: DType) -> Callable[[Any], Any] | None:
     if dtype.name == "Timestamp":
         return micros
     if dtype.name == "Date":
-        return lambda day: (day - _EPOCH_DAY).days
+        return lambda day: (day - EPOCH_DAY).days
     if dtype.name == "Decimal":
         # With the digits that its type has, as Arrow gives it: 1.5 and 1.50 are one key.
         digits = Decimal(1).scaleb(-dtype.scale)
@@ -80,7 +79,7 @@ def restorer(dtype: DType) -> Callable[[Any], Any] | None:
     if dtype.name == "Timestamp":
         return moment
     if dtype.name == "Date":
-        return lambda days: _EPOCH_DAY + timedelta(days=days)
+        return lambda days: EPOCH_DAY + timedelta(days=days)
     if dtype.name == "Decimal":
         return Decimal
     if dtype.name == "Array" and dtype.inner is not None:

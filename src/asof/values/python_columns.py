@@ -1,4 +1,8 @@
-"""Columns of Python values that are what their type says already: told so at once; others are left to `fitting`."""
+"""Columns of Python values that are of their declared type already, without a look at each.
+
+A short way for pushed rows: what `own_column` makes must equal `fit_values` and `plain_values`, and what it cannot
+tell at once is left to them.
+"""
 
 from __future__ import annotations
 
@@ -7,6 +11,7 @@ from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from math import isfinite
 from operator import attrgetter
+from types import NoneType
 from typing import Any
 
 import msgspec
@@ -14,16 +19,14 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from asof.dtypes import DType
+from asof.dtypes import GREATEST_EXACT, GREATEST_FLOAT32, DType
 from asof.timing import SECOND, micros, moment
-from asof.values.fit import GREATEST_FLOAT32, INT_BOUNDS
+from asof.values.check import own_values
+from asof.values.json import write_float
 from asof.values.packing import plain_values
 
 VECTOR = 32
 """From so many values on NumPy is faster than a loop."""
-
-EXACT = 2**53
-"""Integers up to it have an exact float."""
 
 _pack = msgspec.msgpack.Encoder().encode
 _zone = attrgetter("tzinfo")
@@ -33,9 +36,6 @@ _zone = attrgetter("tzinfo")
 _FLOATS = np.dtype([("tag", "u1"), ("value", ">f8")]), 0xCB
 _TIMES = np.dtype([("tag", ">u2"), ("value", ">u8")]), 0xD7FF
 _WHOLE_SECONDS = np.dtype([("tag", ">u2"), ("value", ">u4")]), 0xD6FF
-
-_NOT_FINITE = {"nan": "NaN", "inf": "Infinity", "-inf": "-Infinity"}
-"""JSON has no such numbers; these texts stand for them, on the wire alone."""
 
 
 class Column:
@@ -96,7 +96,7 @@ def _floats(values: list[Any], dtype: DType) -> Column | None:
         kinds.discard(type(None))
         present = [value for value in values if value is not None]
     if int in kinds and kinds <= {int, float}:
-        if not all(-EXACT <= value <= EXACT for value in present if type(value) is int):
+        if not all(-GREATEST_EXACT <= value <= GREATEST_EXACT for value in present if type(value) is int):
             return None
         values = [None if value is None else float(value) for value in values]
         present = list(map(float, present))
@@ -125,18 +125,12 @@ def _vector(values: list[Any], cells: npt.NDArray[Any], dtype: DType) -> Column 
     return Column(dtype, values, values, pa.array(cells.astype("<f8")))
 
 
-def _integers(values: list[Any], dtype: DType) -> Column | None:
-    present = _present(values, int)
-    if present is None:
-        return None
-    low, high = INT_BOUNDS[dtype.name]
-    if present and not (low <= min(present) and max(present) <= high):
-        return None
-    return Column(dtype, values, values)
+def _own(values: list[Any], dtype: DType) -> Column | None:
+    return Column(dtype, values, values) if own_values(values, dtype) is not None else None
 
 
 def _texts(values: list[Any], dtype: DType) -> Column | None:
-    present = _present(values, str)
+    present = own_values(values, dtype)
     if present is None:
         return None
     text = "".join(present)
@@ -148,20 +142,13 @@ def _texts(values: list[Any], dtype: DType) -> Column | None:
     return Column(dtype, values, values)
 
 
-def _booleans(values: list[Any], dtype: DType) -> Column | None:
-    return Column(dtype, values, values) if _present(values, bool) is not None else None
-
-
-def _bytes(values: list[Any], dtype: DType) -> Column | None:
-    return Column(dtype, values, values) if _present(values, bytes) is not None else None
-
-
 def _times(values: list[Any], dtype: DType) -> Column | None:
     times = _vector_of_times(values) if len(values) >= VECTOR else None
     if times is not None:
         return Column(dtype, values, times.tolist(), pa.array(times).cast(dtype.arrow()))
-    present = _present(values, datetime)
-    if present is None or not all(value.tzinfo is UTC for value in present):
+    if not set(map(type, values)) <= {datetime, NoneType}:
+        return None
+    if not all(value is None or value.tzinfo is UTC for value in values):
         return None
     return Column(dtype, values, [None if value is None else micros(value) for value in values])
 
@@ -174,14 +161,6 @@ def _vector_of_times(values: list[Any]) -> npt.NDArray[np.int64] | None:
     else:
         return None
     return times if set(map(_zone, values)) == {UTC} else None
-
-
-def _present(values: list[Any], kind: type) -> list[Any] | None:
-    """The values that are not null, where all of them are of exactly this type."""
-    kinds = set(map(type, values))
-    if type(None) not in kinds:
-        return values if kinds <= {kind} else None
-    return [value for value in values if value is not None] if kinds <= {kind, type(None)} else None
 
 
 def _cells(values: list[Any], layout: np.dtype[Any], tag: int) -> npt.NDArray[Any] | None:
@@ -198,8 +177,8 @@ def _cells(values: list[Any], layout: np.dtype[Any], tag: int) -> npt.NDArray[An
 
 
 _OWN: dict[str, Callable[[list[Any], DType], Column | None]] = {
-    "Bool": _booleans, "Int32": _integers, "Int64": _integers, "Float32": _floats, "Float64": _floats,
-    "String": _texts, "Bytes": _bytes, "Timestamp": _times,
+    "Bool": _own, "Int32": _own, "Int64": _own, "Float32": _floats, "Float64": _floats, "String": _texts,
+    "Bytes": _own, "Timestamp": _times,
 }  # fmt: skip
 
 
@@ -210,7 +189,7 @@ def _written(column: pa.Array, dtype: DType, plain: list[Any]) -> list[Any]:
     if dtype.is_float:
         if not column.null_count and np.isfinite(column.to_numpy()).all():
             return plain
-        return [value if value is None or isfinite(value) else _NOT_FINITE[str(value)] for value in plain]
+        return [None if value is None else write_float(value) for value in plain]
     return plain if dtype.name in _OWN or dtype.name == "Json" else column.to_pylist()
 
 

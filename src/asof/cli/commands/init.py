@@ -11,6 +11,7 @@ import click
 from asof.cli.context import CliContext, pass_context
 from asof.cli.options import LOCAL_PATH, Command
 from asof.errors import RepositoryError
+from asof.timing import SECOND, floor_to, iso, micros
 
 FILES = {"feature_store.yaml": "feature_store.yaml", "features.py": "features.py", "gitignore": ".gitignore"}
 """File of the template → its name in the repository."""
@@ -27,7 +28,7 @@ def init(context: CliContext, folder: str, project: str | None) -> None:
     """
     target = (context.repo or Path(".")) / folder
     written = write_starter(target, project=project or project_name(target))
-    now = datetime.now(UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
+    now = iso(floor_to(micros(datetime.now(UTC)), SECOND))
     steps = [
         *([] if folder == "." else [f"cd {target}"]),
         "asof apply",

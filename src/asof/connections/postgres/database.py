@@ -19,6 +19,7 @@ from psycopg import conninfo, sql
 
 from asof.connections.postgres.errors import Place, translate, translated
 from asof.errors import AsofError, ConfigError, StorageError
+from asof.sql.quoting import quote
 
 if TYPE_CHECKING:
     from psycopg.abc import PQGen
@@ -94,7 +95,7 @@ class Postgres:
         if statement_timeout_s is not None:
             self._settings["statement_timeout"] = f"{int(statement_timeout_s * 1000)}ms"
         if schema:
-            self._settings["search_path"] = f'"{schema}", public' if schema != "public" else "public"
+            self._settings["search_path"] = f"{quote(schema)}, public" if schema != "public" else "public"
         defaults = {
             "connect_timeout": max(int(connect_timeout_s), 2), "application_name": application_name,
             "client_encoding": "UTF8", "keepalives_idle": keepalives_idle_s, "keepalives_interval": 10,

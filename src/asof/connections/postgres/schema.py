@@ -8,7 +8,7 @@ from typing import Any
 import psycopg
 
 from asof.connections.postgres.database import Postgres, only_row
-from asof.connections.postgres.types import quoted
+from asof.sql.quoting import quote
 
 SCHEMA = "asof"
 """Where stores keep their tables, unless their settings name another schema."""
@@ -18,7 +18,7 @@ _LOCK = "SELECT pg_advisory_xact_lock(hashtextextended('asof ' || %s, 0))"
 
 def schema_of(database: Postgres) -> str:
     """The schema of a store's tables, quoted."""
-    return quoted(database.schema or SCHEMA)
+    return quote(database.schema or SCHEMA)
 
 
 def lock(connection: psycopg.Connection[Any], name: str) -> None:

@@ -25,6 +25,7 @@ from asof.dtypes import (
     String,
     Timestamp,
 )
+from asof.sql.quoting import quote
 
 _PLAIN: dict[str, DType] = {
     "bool": Bool, "int2": Int32, "int4": Int32, "int8": Int64, "oid": Int64, "float4": Float32, "float8": Float64,
@@ -87,7 +88,7 @@ class PostgresColumn:
         Args:
             bounded: it is known to lie in the range of our times.
         """
-        name = quoted(self.name)
+        name = quote(self.name)
         brackets = "[]" if self.is_array else ""
         value = name
         if self._leaf_dtype == Float64 and self.type == "numeric":
@@ -128,7 +129,7 @@ class PostgresColumn:
 
     def _refused(self, bounded: bool) -> tuple[str, str, str] | None:
         """What the drivers would bend silently: when that is, in words, and what to show of the value."""
-        name = quoted(self.name)
+        name = quote(self.name)
         if self.is_array:
             # Arrow's lists have one dimension, and the drivers flatten the others.
             conditions = [f"array_ndims({name}) > 1"]
@@ -222,9 +223,4 @@ def _first_misfit(array: pa.Array, kind: pa.DataType) -> str:
     return str(array[0].as_py())
 
 
-def quoted(name: str) -> str:
-    """A name as SQL takes it, whatever it holds."""
-    return sql.Identifier(name).as_string(None)
-
-
-__all__ = ["PostgresColumn", "columns_of", "fitted", "quoted"]
+__all__ = ["PostgresColumn", "columns_of", "fitted"]

@@ -6,11 +6,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from asof.definitions import Aggregation, FeatureView, Snapshot, state_hash
+from asof.definitions import Aggregation, FeatureView, Snapshot
 from asof.errors import AsofError
 from asof.flows.admin.audit_causes import cause_of
 from asof.flows.admin.audit_keys import choose_keys
 from asof.flows.admin.audited_rows import Served, features_as_of, seen_rows, serve_keys, wait_for_archive
+from asof.flows.generations.names import has_shape_of
 from asof.flows.offline.compare import values_agree
 from asof.flows.offline.key_rows import whole_view
 from asof.flows.rows.keys import restored_key
@@ -77,7 +78,7 @@ def audit(
             why = "is not kept online" if not view.online else "has no online rows yet"
             report.views.append({"view": view.name, "left_out": why})
             continue
-        if not (current_generation(snapshot, view) or "").startswith(state_hash(view)):
+        if not has_shape_of(current_generation(snapshot, view) or "", view):
             # Rows of another definition mean something else, if they can be read at all.
             cause = "the definition changed since its rows were built: run `asof apply`, or `asof rebuild`"
             report.differences.append(

@@ -13,6 +13,7 @@ from asof.definitions import FeatureView, Sliding
 from asof.flows.admin.sample import sampled_rows
 from asof.flows.generations.layout import layout_of
 from asof.flows.rows.keys import key_hash
+from asof.flows.rows.pages import pages_of
 from asof.flows.stores import Parts
 from asof.online.protocol import Table
 from asof.timing import Micros
@@ -21,7 +22,6 @@ from asof.values.packing import key_bytes, plain_values
 
 _SCANNED_ROWS = 200_000
 """How many online rows are looked at for active ones."""
-_PAGE = 2000
 
 
 def choose_keys(parts: Parts, view: FeatureView, table: Table, *, count: int, seed: int) -> list[bytes]:
@@ -42,20 +42,11 @@ def _ranked(parts: Parts, view: FeatureView, table: Table, seed: int) -> Iterabl
     """(is inactive, hash, key) of the online rows."""
     now = parts.clock() - view.delay
     layout = layout_of(view) if view.is_aggregated else None
-    after, scanned = None, 0
-    while scanned < _SCANNED_ROWS:
-        page = parts.online.scan(table, after=after, limit=_PAGE)
-        if layout is not None:
-            state = decode(layout, [row[1] for row in page])
-            reach = _reach(view)
-            inactive = (state.horizon < now - reach) if reach is not None else np.zeros(len(page), dtype=bool)
-        else:
-            inactive = np.zeros(len(page), dtype=bool)
+    for page in pages_of(parts, table, most_rows=_SCANNED_ROWS):
+        inactive = np.zeros(len(page), dtype=bool)
+        if layout is not None and (reach := _reach(view)) is not None:
+            inactive = decode(layout, [row[1] for row in page]).horizon < now - reach
         yield from ((bool(idle), key_hash(row[0], seed), row[0]) for idle, row in zip(inactive, page, strict=True))
-        scanned += len(page)
-        if len(page) < _PAGE:
-            return
-        after = page[-1][0]
 
 
 def _reach(view: FeatureView) -> Micros | None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -12,11 +11,11 @@ import pyarrow as pa
 
 from asof.aggregation import State, decode
 from asof.definitions import FeatureView, LogSource, Snapshot
-from asof.derive.columns import python_values
 from asof.flows.generations.layout import layout_of
 from asof.flows.offline.inputs import rows_of
 from asof.flows.offline.key_rows import view_as_of, whole_view
 from asof.flows.online.read import ViewReader
+from asof.flows.rows.archive import wait_until_archived
 from asof.flows.rows.batch import batch_of_archive, keyed
 from asof.flows.rows.keys import restored_key
 from asof.flows.stores import Parts
@@ -27,9 +26,8 @@ from asof.sql import archive as statements
 from asof.sql.partitions import HISTORY
 from asof.sql.query import PointInTime
 from asof.timing import Micros, moment
+from asof.values.from_arrow import python_values
 from asof.values.packing import key_values, versions_of
-
-_POLL_S = 0.1
 
 Vector = Mapping[int, int]
 """Partition → the last offset that counts."""
@@ -102,14 +100,7 @@ def wait_for_archive(parts: Parts, view: FeatureView, seen: Sequence[Vector], *,
     wanted: dict[int, int] = {}
     for each in seen:
         wanted = {**wanted, **_joined(wanted, each)}
-    if not wanted:
-        return {}
-    until = time.monotonic() + seconds
-    while True:
-        archived = parts.offline.offsets(parts.archive_of(view.source), sorted(wanted))
-        if all(archived[each] >= offset for each, offset in wanted.items()) or time.monotonic() >= until:
-            return archived
-        time.sleep(_POLL_S)
+    return wait_until_archived(parts, view.source, wanted, seconds=seconds)
 
 
 def seen_rows(parts: Parts, view: FeatureView, served: Served) -> pa.Table | Input | None:

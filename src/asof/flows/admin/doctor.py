@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -11,14 +11,15 @@ from typing import Any
 import numpy as np
 
 from asof.aggregation import decode
-from asof.definitions import FeatureView, LogSource, Snapshot, Source, state_hash
+from asof.definitions import FeatureView, LogSource, Snapshot, Source
 from asof.errors import AsofError, SourceError, some
 from asof.flows.batch.materialize import lost_rows
 from asof.flows.generations.layout import layout_of
-from asof.flows.generations.names import progress_name
+from asof.flows.generations.names import has_shape_of, progress_name
 from asof.flows.offline.inputs import rows_of
 from asof.flows.offline.training_sets.manifest import list_training_sets
 from asof.flows.rows.keys import restored_key
+from asof.flows.rows.pages import pages_of
 from asof.flows.stores import Parts, building_generation, current_generation, table_of
 from asof.flows.stream.dead_letters import replayed_places
 from asof.flows.stream.status import stream_status
@@ -35,7 +36,6 @@ _MANY_SMALL_FILES = 200
 _SCANNED_ROWS = 100_000
 """How many online rows of a view are looked at for such that passed their size limit."""
 
-_PAGE = 2000
 _NAMED = 5
 
 
@@ -108,7 +108,7 @@ def _registry(parts: Parts, loaded: list[Snapshot]) -> Said:
         return False, f"project {parts.project!r} has nothing applied{where}", "run `asof apply`"
     (last,) = parts.registry.history(parts.project, 1)
     views = len(snapshot.project.views) + len(snapshot.project.on_demand_views)
-    staged = "; an apply is under way, or was broken off" if snapshot.facts.get("staged") else ""
+    staged = "; an apply is under way, or was broken off" if snapshot.facts.staged else ""
     text = f"version {snapshot.version}{where}, {views} views; last change {iso(last.when)} by {last.who or 'somebody'}"
     return True, text + staged, "run `asof apply` again" if staged else ""
 
@@ -136,13 +136,13 @@ def _log(parts: Parts, snapshot: Snapshot, source: LogSource) -> Said:
     try:
         parts.log_of(source).topic_id(source.topic)
     except UnknownTopic as error:
-        if source.type == "kafka":
+        if not source.topic_is_ours:
             return False, error.message, "create it there, or check topic= and bootstrap_servers="
         return True, f"topic {source.topic!r} is not there yet; a worker or the first push makes it", ""
     status = [each for each in stream_status(parts) if each["source"] == source.name]
     lag = sum(each["lag"] for each in status)
     bounds = ", ".join(f"{each['topic']}/{each['partition']} {each['first']}..{each['next'] - 1}" for each in status)
-    gaps = snapshot.facts.get("gaps", {}).get(source.name, [])
+    gaps = snapshot.facts.gaps.get(source.name, ())
     text = f"offsets {bounds}; {lag} not archived"
     if gaps:
         text += f"; {len(gaps)} accepted gaps, the last: {gaps[-1]}"
@@ -199,7 +199,7 @@ def _view(parts: Parts, snapshot: Snapshot, view: FeatureView) -> Said:
         what = "a worker" if view.source.is_log else "materialize"
         step = "`asof rebuild`" if view.source.is_log else "`asof materialize`"
         return False, f"has no online rows yet; {what} was never run", f"run {step}"
-    if not generation.startswith(state_hash(view)):
+    if not has_shape_of(generation, view):
         return False, f"generation {generation} is of an earlier definition", f"run `asof rebuild {view.name}`"
     if table_of(parts.project, view, generation) not in parts.online.tables(parts.project):
         step = "rebuild" if view.source.is_log else "materialize"
@@ -241,12 +241,12 @@ def _fed_up_to(parts: Parts, view: FeatureView, generation: str) -> dict[int, in
 
 
 def _materialized_text(snapshot: Snapshot, view: FeatureView, generation: str, hints: list[str]) -> str:
-    run: Mapping[str, Any] = snapshot.facts.get("materialized", {}).get(view.name, {})
-    if run.get("generation") != generation or "started" not in run:
+    run = snapshot.facts.last_run(view.name, generation)
+    if run is None or run.started is None:
         hints.append(f"run `asof materialize {view.name}`")
         return "never materialized"
-    text = f"last materialized {iso(run['started'])}, {run.get('rows', 0)} rows"
-    return text + (f", {run['overflowed']} of them too big" if run.get("overflowed") else "")
+    text = f"last materialized {iso(run.started)}, {run.rows} rows"
+    return text + (f", {run.overflowed} of them too big" if run.overflowed else "")
 
 
 def _flags(parts: Parts, view: FeatureView, generation: str) -> tuple[list[str], int, int]:
@@ -255,17 +255,12 @@ def _flags(parts: Parts, view: FeatureView, generation: str) -> tuple[list[str],
     layout = layout_of(view) if view.is_aggregated else None
     overflowed: list[str] = []
     incomplete = seen = 0
-    after = None
-    while seen < _SCANNED_ROWS:
-        page = parts.online.scan(table, after=after, limit=_PAGE)
+    for page in pages_of(parts, table, most_rows=_SCANNED_ROWS):
         seen += len(page)
         if layout is not None:
             state = decode(layout, [row[1] for row in page])
             incomplete += int(np.count_nonzero(state.incomplete))
             overflowed += [_key_text(view, page[i][0]) for i in np.flatnonzero(state.overflow).tolist()]
-        if len(page) < _PAGE:
-            break
-        after = page[-1][0]
     return overflowed, incomplete, seen
 
 

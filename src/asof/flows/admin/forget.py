@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import base64
 import re
-import time
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
 from typing import Any
 
 import msgspec
@@ -17,21 +14,23 @@ from asof.definitions import Entity, FeatureView, Field, LogSource, Snapshot
 from asof.errors import LogError, NotFound, RequestError, nearest
 from asof.flows.admin.feature_log import forget_served
 from asof.flows.offline.training_sets.manifest import list_training_sets, open_training_set
+from asof.flows.rows.archive import wait_until_archived
 from asof.flows.rows.keys import plain_key, plain_value, restored_key
+from asof.flows.rows.pages import pages_of
 from asof.flows.stores import Parts
 from asof.flows.stream.dead_letters import letter_id
 from asof.flows.stream.event_ids import EVENTS
+from asof.flows.stream.numbering import log_partitions
 from asof.flows.stream.topics import topics_of
 from asof.log.protocol import UnknownTopic
 from asof.online.protocol import Table
 from asof.sql import archive as statements
-from asof.sql.partitions import ArchivePartition
+from asof.values.json import bytes_or_same
 from asof.values.packing import key_bytes, key_values
 
 WAIT_S = 10.0
 """How long a worker may take to archive what it had read before the key's messages were erased."""
 
-_PAGE = 5000
 _LETTERS_SHOWN = 20
 
 _decode = msgspec.json.Decoder().decode
@@ -143,9 +142,8 @@ class _Matcher:
         return message if isinstance(message, dict) else None
 
     def _is(self, found: Any, plain: Any, field: Field) -> bool:
-        if isinstance(found, str) and field.dtype.name == "Bytes":
-            with suppress(ValueError):
-                found = base64.b64decode(found, validate=True)
+        if field.dtype.name == "Bytes":
+            found = bytes_or_same(found)
         try:
             if plain_value(field, found) == plain:
                 return True
@@ -167,28 +165,16 @@ def _erase(parts: Parts, source: LogSource, matcher: _Matcher, report: dict[str,
 
 def _settle(parts: Parts, snapshot: Snapshot, source: LogSource, report: dict[str, Any], *, seconds: float) -> None:
     """Until what a worker read before the erasure is archived, so that it can be removed from there."""
-    wanted: dict[int, int] = {}
-    epoch = snapshot.facts.get("epochs", {}).get(source.name, 0)
-    for log, topic, is_replayed in topics_of(parts, source):
-        try:
-            bounds = log.bounds(topic)
-        except UnknownTopic:
-            continue
-        base = ArchivePartition.of(0, epoch=epoch, is_replayed=is_replayed)
-        wanted |= {base + number: after - 1 for number, (first, after) in bounds.items() if after > first}
-    until = time.monotonic() + seconds
-    while True:
-        archived = parts.offline.offsets(parts.archive_of(source), list(wanted))
-        behind = sum(max(last - archived[each], 0) for each, last in wanted.items())
-        if not behind:
-            return
-        if time.monotonic() >= until:
-            report["notes"].append(
-                f"source {source.name!r}: {behind} messages are not archived yet; if a worker is at work, forget the "
-                "key again after its next flush"
-            )
-            return
-        time.sleep(0.05)
+    epoch = snapshot.facts.epoch_of(source.name)
+    held = log_partitions(parts, source, epoch=epoch)
+    wanted: dict[int, int] = {each.archived_as: each.after - 1 for each in held if each.after > each.first}
+    archived = wait_until_archived(parts, source, wanted, seconds=seconds)
+    behind = sum(max(last - archived[each], 0) for each, last in wanted.items())
+    if behind:
+        report["notes"].append(
+            f"source {source.name!r}: {behind} messages are not archived yet; if a worker is at work, forget the "
+            "key again after its next flush"
+        )
 
 
 def _forget_events(
@@ -237,17 +223,10 @@ def _online_keys(
     if len(fields) == len(view.key_fields):
         return [key_bytes(plain)]
     places = [view.join_keys.index(field.name) for field in fields]
-    keys: list[bytes] = []
-    after = None
-    while True:
-        page = parts.online.scan(table, after=after, limit=_PAGE)
-        for row in page:
-            found = key_values(row[0])
-            if [found[place] for place in places] == plain:
-                keys.append(row[0])
-        if len(page) < _PAGE:
-            return keys
-        after = page[-1][0]
+    return [
+        row[0] for page in pages_of(parts, table) for row in page
+        if [key_values(row[0])[place] for place in places] == plain
+    ]  # fmt: skip
 
 
 def _training_sets(parts: Parts, entity: Entity, values: Mapping[str, Any]) -> list[dict[str, Any]]:

@@ -19,6 +19,7 @@ from asof.flows.offline.key_rows import view_as_of
 from asof.flows.offline.read import read_history
 from asof.flows.online.read import Reader
 from asof.flows.rows.keys import key_hash, restored_key
+from asof.flows.rows.pages import pages_of
 from asof.flows.stores import Parts, current_generation, table_of
 from asof.selection import Selection, ViewRead, select
 from asof.sql import archive as statements
@@ -26,7 +27,6 @@ from asof.timing import moment
 from asof.values.fit import event_micros, fit
 from asof.values.packing import key_bytes, key_values, plain_values
 
-_PAGE = 5000
 _TIMES = pa.timestamp("us", "UTC")
 
 Functions = Callable[[Selection], Selection]
@@ -99,14 +99,8 @@ def smallest_keys(keys: Iterable[bytes], n: int, seed: int) -> list[bytes]:
 def scanned_keys(parts: Parts, snapshot: Snapshot, view: FeatureView) -> Iterator[list[bytes]]:
     """The keys of a view's online rows, page after page."""
     table = table_of(parts.project, view, current_generation(snapshot, view) or "none")
-    after = None
-    while True:
-        rows = parts.online.scan(table, after=after, limit=_PAGE)
-        if rows:
-            yield [row[0] for row in rows]
-            after = rows[-1][0]
-        if len(rows) < _PAGE:
-            return
+    for page in pages_of(parts, table):
+        yield [row[0] for row in page]
 
 
 def _online(parts: Parts, snapshot: Snapshot, selection: Selection, *, n: int, seed: int) -> pa.Table:

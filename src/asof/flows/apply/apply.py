@@ -4,26 +4,25 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Mapping
-from typing import Any
 
-from asof.definitions import FeatureView, LogSource, Project, Snapshot
+from asof.definitions import FeatureView, LogSource, Project, Snapshot, Source
 from asof.errors import CheckFailed, RegistryConflict
-from asof.flows.facts import change_facts
-from asof.flows.generations.names import BUILT
+from asof.flows.batch.materialize import materialize
+from asof.flows.facts import commit_change
+from asof.flows.generations.names import BUILT, next_generation
 from asof.flows.rows.archive import archive_schema
 from asof.flows.stores import Parts, Progress, silent, table_of
-from asof.flows.stream.rebuild import drop_generations, fill, next_generation, wait_for_workers
+from asof.flows.stream.rebuild import drop_generations, fill, wait_for_workers
 from asof.flows.stream.topics import make_topic
-from asof.planning import NewGeneration, Plan
-
-_ATTEMPTS = 50
+from asof.planning import Create, CreateArchive, NewGeneration, Plan, Update
 
 
 def apply_plan(parts: Parts, plan: Plan, *, progress: Progress = silent) -> Snapshot:
-    """Make everything as the plan says.
+    """Take the plan's steps, those and no others.
 
-    New online rows are built beside the old ones under a staged copy of the definitions; then one commit switches
-    definitions and generations together, so that readers never see one without the other.
+    Topics and archives come first. New online rows are built beside the old ones under a staged copy of the
+    definitions; then one commit switches definitions and generations together, so that readers never see one without
+    the other. What no one reads any more is dropped last.
 
     Raises:
         CheckFailed: the plan has errors; nothing was changed.
@@ -33,22 +32,40 @@ def apply_plan(parts: Parts, plan: Plan, *, progress: Progress = silent) -> Snap
         raise CheckFailed([str(finding) for finding in plan.errors])
     if plan.is_empty:
         return parts.registry.load(parts.project)
-    for source in plan.project.sources.values():
-        if isinstance(source, LogSource):
-            make_topic(parts, source)
-            lookups = _lookups(plan.project, source)
-            parts.offline.create(parts.archive_of(source), archive_schema(source), lookups=lookups)
+    for source in _log_sources(plan):
+        make_topic(parts, source)
+        lookups = _lookups(plan.project, source)
+        parts.offline.create(parts.archive_of(source), archive_schema(source), lookups=lookups)
     token = uuid.uuid4().hex
-    fresh = [plan.project.views[change.view] for change in plan.changes if isinstance(change, NewGeneration)]
-    names = _stage(parts, plan, fresh, token)
-    for view in fresh:
+    builds = [plan.project.views[step.view] for step in plan.changes if isinstance(step, NewGeneration)]
+    names = _stage(parts, plan, builds, token)
+    for view in builds:
         _build(parts, view, names[view.name], progress)
-    for view in fresh:
+    for view in builds:
         wait_for_workers(parts, view, names[view.name])
     before = parts.registry.load(parts.project)
     snapshot = _switch(parts, plan, names, token)
     drop_generations(parts, before, snapshot)
     return snapshot
+
+
+def _log_sources(plan: Plan) -> list[LogSource]:
+    """The log sources that the plan's steps are about, or whose events they build rows of; each once."""
+    project = plan.project
+    sources: dict[str, Source] = {}
+    for step in plan.changes:
+        match step:
+            case Create(kind="source", name=name) | Update(kind="source", name=name) | CreateArchive(source=name):
+                sources[name] = project.sources[name]
+            case (
+                Create(kind="feature view", name=name)
+                | Update(kind="feature view", name=name)
+                | NewGeneration(view=name)
+            ):
+                # A new key is another way to look rows up in the archive.
+                source = project.views[name].source
+                sources[source.name] = project.sources.get(source.name, source)
+    return [source for source in sources.values() if isinstance(source, LogSource)]
 
 
 def _lookups(project: Project, source: LogSource) -> list[list[str]]:
@@ -64,61 +81,46 @@ def _build(parts: Parts, view: FeatureView, generation: str, progress: Progress)
     table = table_of(parts.project, view, generation)
     parts.online.prepare(table)
     snapshot = parts.registry.load(parts.project)
-    if view.name in snapshot.facts.get("materialized", {}):
-        from asof.flows.batch.materialize import materialize  # only here, and it reads build's words
-
+    if view.name in snapshot.facts.materialized:
         # It was online before: its new rows stand before readers switch to them.
         materialize(parts, views=[view.name], full=True, into={view.name: (view, generation)}, progress=progress)
     parts.online.write_progress(table, {BUILT: parts.clock()})
 
 
-def _stage(parts: Parts, plan: Plan, fresh: list[FeatureView], token: str) -> dict[str, str]:
+def _stage(parts: Parts, plan: Plan, builds: list[FeatureView], token: str) -> dict[str, str]:
     """Commit the definitions-to-be beside the applied ones, with the generations that are to be built."""
     base = parts.registry.load_version(parts.project, plan.version) if plan.version else None
     names: dict[str, str] = {}
 
-    def staged(facts: Mapping[str, Any]) -> dict[str, Any]:
-        current = parts.registry.load(parts.project)
+    def staged(current: Snapshot) -> Snapshot:
         if current.version != plan.version and base is not None and current.project.content() != base.project.content():
             raise _overtaken(parts, plan)
         if plan.version == 0 and list(current.project):
             raise _overtaken(parts, plan)
-        generations = dict(facts.get("generations", {}))
-        for view in fresh:
-            names[view.name] = next_generation(current, view)
-            known = dict(generations.get(view.name, {}))
-            generations[view.name] = {
-                "current": known.get("current"), "building": names[view.name], "count": known.get("count", 0) + 1
-            }  # fmt: skip
-        return {"generations": generations, "staged": {"token": token, "project": plan.project.content()}}
+        facts = current.facts.with_staged(token, plan.project.content())
+        for view in builds:
+            names[view.name] = next_generation(facts, view)
+            facts = facts.with_building(view.name, names[view.name])
+        return current.with_facts(facts)
 
-    change_facts(parts, staged, note="staged an apply")
+    commit_change(parts, staged, note="staged an apply")
     return names
 
 
 def _switch(parts: Parts, plan: Plan, names: Mapping[str, str], token: str) -> Snapshot:
     """Commit the definitions and their generations together."""
-    for attempt in range(_ATTEMPTS):
-        now = parts.registry.load(parts.project)
-        if now.facts.get("staged", {}).get("token") != token:
+
+    def switched(now: Snapshot) -> Snapshot:
+        if now.facts.staged is None or now.facts.staged.token != token:
             raise _overtaken(parts, plan)
-        generations = {
-            name: known for name, known in now.facts.get("generations", {}).items()
-            if name in plan.project.views and plan.project.views[name].online
-        }  # fmt: skip
-        for name, generation in names.items():
-            generations[name] = {**generations[name], "current": generation, "building": None}
+        online = {view.name for view in plan.project.views.values() if view.online}
         where = {f"{each.kind}/{each.name}": each.where for each in plan.project}
-        facts = {key: value for key, value in now.facts.items() if key != "staged"}
-        facts |= {"generations": generations, "where": where}
-        snapshot = Snapshot(now.version, parts.project, plan.project, facts)
-        try:
-            note = f"apply: {len(plan.changes)} changes"
-            return parts.registry.commit(snapshot, expected=now.version, who=parts.who, when=parts.clock(), note=note)
-        except RegistryConflict:
-            if attempt == _ATTEMPTS - 1:
-                raise
-    raise AssertionError("unreachable")
+        facts = now.facts.with_applied(online, where)
+        for name, generation in names.items():
+            facts = facts.with_current(name, generation)
+        return Snapshot(now.version, parts.project, plan.project, facts)
+
+    return commit_change(parts, switched, note=f"apply: {len(plan.changes)} changes")
 
 
 def _overtaken(parts: Parts, plan: Plan) -> RegistryConflict:

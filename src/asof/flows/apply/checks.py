@@ -10,6 +10,7 @@ import pyarrow as pa
 from asof.definitions import LogSource, Project, Source
 from asof.dtypes import from_arrow
 from asof.errors import AsofError
+from asof.flows.offline.inputs import rows_of
 from asof.flows.stores import Parts
 from asof.flows.stream.transforms import transform_of
 from asof.offline.protocol import ARRIVAL_COLUMNS
@@ -17,6 +18,7 @@ from asof.planning import Finding
 from asof.planning.fits import misfit
 from asof.sources.protocol import CountsInPlace, Need
 from asof.sql import archive as statements
+from asof.sql.casts import cast_example
 
 
 def check_reserved_columns(project: Project) -> list[Finding]:
@@ -56,7 +58,7 @@ def check_transforms(parts: Parts, project: Project) -> list[Finding]:
                 findings.append(
                     Finding("error", f"source {source.name!r}", source.where,
                             f"the transform's column {field.name!r} to be {field.dtype}", str(found),
-                            f"write CAST(… AS …) AS {field.name}")
+                            f"write {cast_example('…', field.dtype)} AS {field.name}")
                 )  # fmt: skip
     return findings
 
@@ -73,8 +75,8 @@ def check_reach(parts: Parts, project: Project, described: Mapping[str, Any]) ->
                 Finding(
                     "error", f"feature view {view.name!r}", view.where, "a source in the offline store's own database",
                     f"source {source.name!r} ({source.type}), which is elsewhere",
-                    "load its rows into that database and declare a PostgresSource, or use an offline store of type "
-                    "duckdb, which reads from everywhere",
+                    "load its rows into that database and declare a source there, or use an offline store that reads "
+                    "from everywhere",
                 )
             )  # fmt: skip
     return findings
@@ -104,8 +106,6 @@ def check_null_keys(parts: Parts, project: Project) -> list[Finding]:
 
 def _nulls(parts: Parts, source: Source, columns: Sequence[str]) -> dict[str, str]:
     """Column → how many of its rows are null, in words; only those that have some."""
-    from asof.flows.offline.inputs import rows_of
-
     reader = parts.readers.get(source.type)
     if isinstance(reader, CountsInPlace):
         return reader.nulls(source, columns)

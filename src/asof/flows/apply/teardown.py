@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from asof.definitions import LogSource
-from asof.flows.rows.archive import replay_topic
 from asof.flows.stores import Parts
 from asof.flows.stream.shared_logs import delete_or_leave, leave
 
@@ -22,7 +21,7 @@ def teardown(parts: Parts, *, purge: bool = False) -> list[str]:
             if not isinstance(source, LogSource):
                 continue
             own = [source.topic] if source.type == "push" else []
-            for topic in [*own, replay_topic(source)]:
+            for topic in [*own, source.replay_topic]:
                 if others := delete_or_leave(parts, topic):
                     left.append(f"topic {topic!r} stays: it is also that of {' and '.join(others)}")
             if source.type == "log":

@@ -12,14 +12,17 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from msgspec.structs import replace
+
 from asof.definitions import FeatureView, Snapshot
+from asof.definitions.facts import Facts, LastRun
 from asof.errors import RequestError, StorageError
 from asof.flows.batch.write_rows import first_generation, refuse_unless_batch_fed
 from asof.flows.batch.write_view import Written, write_chosen
 from asof.flows.facts import change_facts
 from asof.flows.stores import Parts, Progress, current_generation, silent, table_of, view_named
 from asof.flows.stream.rebuild import announce, drop_generations, flip
-from asof.sql.view_rows import Chosen
+from asof.sql.query import Chosen
 from asof.timing import Micros, iso
 
 MATERIALIZED = "materialized"
@@ -134,7 +137,10 @@ def _update(
     as_of = max(latest, min(_newest(snapshot, view, generation, latest), _latest(view, began, None)))
     written = _write(parts, view, generation, chosen, as_of=as_of, began=began, progress=progress)
     after = _moved(before, start=start, latest=latest, began=began)
-    _record(parts, view, generation, after, _run(began, start, end, written), as_of=as_of, is_current=True)
+    run = LastRun(
+        generation=generation, started=began, start=start, end=end, rows=written.rows, overflowed=written.overflowed
+    )
+    _record(parts, view, after, run, as_of=as_of, is_current=True)
     return written, latest
 
 
@@ -161,7 +167,8 @@ def _fill(parts: Parts, view: FeatureView, generation: str, progress: Progress) 
     latest = _latest(view, began, None)
     written = _write(parts, view, generation, Chosen(latest), as_of=latest, began=began, progress=progress)
     reached = _Reached(latest + 1, began)
-    _record(parts, view, generation, reached, _run(began, None, None, written), as_of=latest, is_current=False)
+    run = LastRun(generation=generation, started=began, rows=written.rows, overflowed=written.overflowed)
+    _record(parts, view, reached, run, as_of=latest, is_current=False)
     return written, latest
 
 
@@ -195,11 +202,11 @@ def _write(
 
 def lost_rows(parts: Parts, snapshot: Snapshot, view: FeatureView, generation: str) -> bool:
     """Whether the online store has forgotten a run that the registry knows of."""
-    run = snapshot.facts.get("materialized", {}).get(view.name, {})
-    if run.get("generation") != generation or "started" not in run:
+    run = snapshot.facts.last_run(view.name, generation)
+    if run is None or run.started is None:
         return False
-    facts = parts.online.progress(table_of(parts.project, view, generation))
-    return int(facts.get(MATERIALIZED, run["started"] - 1)) < run["started"]
+    known = parts.online.progress(table_of(parts.project, view, generation))
+    return int(known.get(MATERIALIZED, run.started - 1)) < run.started
 
 
 @dataclass(frozen=True)
@@ -241,62 +248,56 @@ def _moved(before: _Reached | None, *, start: Micros | None, latest: Micros, beg
 
 def _progress(snapshot: Snapshot, view: FeatureView, generation: str) -> _Reached | None:
     """How far this generation of the view is; None where no plain run has ended."""
-    known = snapshot.facts.get("materialized", {}).get(view.name, {})
-    if known.get("generation") != generation or known.get("until") is None:
+    return _reached_by(snapshot.facts.last_run(view.name, generation))
+
+
+def _reached_by(run: LastRun | None) -> _Reached | None:
+    if run is None or run.until is None or run.created_until is None:
         return None
-    return _Reached(known["until"], known["created_until"])
+    return _Reached(run.until, run.created_until)
 
 
 def _newest(snapshot: Snapshot, view: FeatureView, generation: str, default: Micros) -> Micros:
     """The latest moment as of which a run has computed rows of this generation."""
-    known = snapshot.facts.get("materialized", {}).get(view.name, {})
-    if known.get("generation") != generation:
+    run = snapshot.facts.last_run(view.name, generation)
+    if run is None:
         return default
-    if "as_of" in known:
-        return int(known["as_of"])
+    if run.as_of is not None:
+        return run.as_of
     # Written before runs recorded it: of the runs before the last one only the plain ones are known.
     moments = [default]
-    if known.get("until") is not None:
-        moments.append(known["until"] - 1)
-    if "started" in known:
-        moments.append(_latest(view, known["started"], known.get("end")))
+    if run.until is not None:
+        moments.append(run.until - 1)
+    if run.started is not None:
+        moments.append(_latest(view, run.started, run.end))
     return max(moments)
-
-
-def _run(began: Micros, start: Micros | None, end: Micros | None, written: Written) -> dict[str, Any]:
-    return {"started": began, "start": start, "end": end, "rows": written.rows, "overflowed": written.overflowed}
 
 
 def _record(
     parts: Parts,
     view: FeatureView,
-    generation: str,
     reached: _Reached | None,
-    run: Mapping[str, Any],
+    run: LastRun,
     *,
     as_of: Micros,
     is_current: bool,
 ) -> None:
     """Commit how far a generation is, after its rows are written."""
 
-    def recorded(facts: Mapping[str, Any]) -> dict[str, Any]:
-        known = dict(facts.get("materialized", {}))
-        current = facts.get("generations", {}).get(view.name, {}).get("current")
-        if is_current and current != generation:
+    def recorded(facts: Facts) -> Facts:
+        if is_current and facts.generations_of(view.name).current != run.generation:
             # Readers switched meanwhile to rows that this run did not write.
-            return {}
-        mine = reached
-        other = known.get(view.name, {})
-        if mine is not None and other.get("generation") == generation and other.get("until") is not None:
+            return facts
+        other, mine = facts.last_run(view.name, run.generation), reached
+        if mine is not None and (theirs := _reached_by(other)) is not None:
             # Another run may have ended since this one began; both have looked at all that they say.
-            theirs = _Reached(other["until"], other["created_until"])
             mine = max(mine, theirs, key=lambda each: (each.created, each.events))
-        until = {} if mine is None else {"until": mine.events, "created_until": mine.created}
-        newest = max(as_of, other.get("as_of", as_of)) if other.get("generation") == generation else as_of
-        known[view.name] = {"generation": generation, **until, **run, "as_of": newest}
-        return {"materialized": known}
+        newest = as_of if other is None or other.as_of is None else max(as_of, other.as_of)
+        until, created_until = (None, None) if mine is None else (mine.events, mine.created)
+        recorded = replace(run, until=until, created_until=created_until, as_of=newest)
+        return facts.with_last_run(view.name, recorded)
 
-    change_facts(parts, recorded, note=f"materialized {view.name}: {run['rows']} rows")
+    change_facts(parts, recorded, note=f"materialized {view.name}: {run.rows} rows")
 
 
 __all__ = ["Materialized", "materialize"]

@@ -19,7 +19,7 @@ from asof.flows.offline.inputs import rows_of
 from asof.flows.stores import Parts, Progress, table_of
 from asof.online.protocol import NO_ROW, Lookup, Newest, Table, Unchanged, state_rows
 from asof.sources.protocol import Input
-from asof.sql.view_rows import OWN, WANTED, Chosen, NewestRows, RowsOfKeys, TouchedKeys
+from asof.sql.query import OWN, WANTED, Chosen, NewestRows, RowsOfKeys, TouchedKeys
 from asof.timing import Micros
 from asof.values.fit import fit
 from asof.values.packing import key_bytes, pack_rows, plain_values

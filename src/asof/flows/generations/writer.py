@@ -17,6 +17,7 @@ from asof.flows.generations.layout import GRACE, expiry_of, inputs_of, layout_of
 from asof.flows.generations.names import incomplete_name
 from asof.flows.rows.batch import Batch, Keyed, keyed, with_keys
 from asof.flows.rows.newest import LatestRows, Newest
+from asof.flows.rows.pages import pages_of
 from asof.flows.rows.tombstones import deletions
 from asof.flows.stores import Parts, table_of
 from asof.online.protocol import NO_ROW, Lookup, Row, Unchanged, state_rows
@@ -230,14 +231,9 @@ class Feeder:
         """Look through all rows for incomplete ones, which the partition's former owner did not come to recompute."""
         assert self._layout is not None
         self._marked.add(partition)
-        after: bytes | None = None
-        while True:
-            page = self.parts.online.scan(self.table, after=after, limit=_ROWS_AT_ONCE // 10)
+        for page in pages_of(self.parts, self.table):
             flagged = decode(self._layout, [row[1] for row in page]).incomplete
             self.incomplete.update(page[i][0] for i in np.flatnonzero(flagged).tolist())
-            if len(page) < _ROWS_AT_ONCE // 10:
-                return
-            after = page[-1][0]
 
     def completed(self, keys: Sequence[bytes]) -> None:
         """These rows have been recomputed."""

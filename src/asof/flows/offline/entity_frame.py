@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from difflib import get_close_matches
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +14,7 @@ from asof.dtypes import from_arrow
 from asof.errors import EntityFrameError, nearest
 from asof.selection import Selection
 from asof.sources.protocol import Files
+from asof.sql.casts import cast_example
 from asof.values.fit import fit
 from asof.values.frames import entity_table
 from asof.values.local_paths import NotLocal, local_path
@@ -22,15 +22,9 @@ from asof.values.local_paths import NotLocal, local_path
 TIME = "event_timestamp"
 """The entity frame's column of times; else its only time column is taken."""
 
-_SQL_NAMES = {"Int32": "INTEGER", "Int64": "BIGINT", "String": "VARCHAR", "Timestamp": "TIMESTAMPTZ", "Date": "DATE"}
-
 
 def spine_of(entity_df: Any) -> pa.Table | Files | str:
     """An entity frame in a form that engines take."""
-    if isinstance(entity_df, pa.Table):
-        return entity_df
-    if isinstance(entity_df, pa.RecordBatch):
-        return pa.Table.from_batches([entity_df])
     if isinstance(entity_df, Path) or (
         isinstance(entity_df, str) and not entity_df.lstrip().upper().startswith(("SELECT", "WITH", "FROM", "("))
     ):
@@ -42,16 +36,9 @@ def spine_of(entity_df: Any) -> pa.Table | Files | str:
             ) from error
     if isinstance(entity_df, str):
         return entity_df
-    if hasattr(entity_df, "to_arrow") and hasattr(entity_df, "lazy"):  # polars.DataFrame
-        return entity_df.to_arrow()
-    if hasattr(entity_df, "collect") and hasattr(entity_df, "sink_parquet"):  # polars.LazyFrame
-        return entity_df.collect().to_arrow()
-    if hasattr(entity_df, "iloc") and hasattr(entity_df, "dtypes"):  # pandas.DataFrame
-        made = partial(pa.Table.from_pandas, entity_df, preserve_index=False)
-        columns = {name: entity_df.iloc[:, place] for place, name in enumerate(entity_df.columns)}
-        return entity_table(made, columns).replace_schema_metadata(None)
-    if isinstance(entity_df, Mapping):
-        return entity_table(partial(pa.table, dict(entity_df)), entity_df)
+    table = entity_table(entity_df)
+    if table is not None:
+        return table
     raise EntityFrameError(
         f"the entity frame is a {type(entity_df).__name__}",
         hint="give a pandas, Polars or Arrow table, the path of a Parquet or CSV file, or a SELECT",
@@ -142,7 +129,7 @@ def check_types(schema: pa.Schema, selection: Selection) -> None:
         if found is None or (found != field.dtype and not (found.is_numeric and field.dtype.is_numeric)):
             raise EntityFrameError(
                 f"the entity frame's join key {field.name!r} is {kind}; expected {field.dtype}",
-                hint=f"cast it, for example CAST({field.name} AS {_SQL_NAMES.get(field.dtype.name, 'VARCHAR')})",
+                hint=f"cast it, for example {cast_example(field.name, field.dtype)}",
             )
 
 

@@ -12,7 +12,6 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from asof.definitions import FeatureView, Field, LogSource, Snapshot, Source
-from asof.derive.columns import python_values
 from asof.flows.offline.inputs import inputs_of, rows_of
 from asof.flows.rows.batch import Batch, batch_of, batch_of_archive, input_schema
 from asof.flows.rows.tombstones import deletions
@@ -24,6 +23,7 @@ from asof.sql.partitions import HISTORY
 from asof.sql.query import PointInTime
 from asof.timing import Micros, moment
 from asof.values.fit import event_micros
+from asof.values.from_arrow import python_values
 
 _TIMES = pa.timestamp("us", "UTC")
 

@@ -3,28 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from itertools import islice
 from typing import Any
 
-import pyarrow as pa
-
 from asof.definitions import Field
-from asof.derive.columns import python_values
 from asof.errors import EntityFrameError, nearest
 from asof.selection import Selection
 from asof.timing import moment
-from asof.values.fit import checker, fit, why
-from asof.values.frames import pandas_columns, refuse_deep
+from asof.values.check import checker, own_values
+from asof.values.fit import fit
+from asof.values.frames import MOST_NAMED, arrow_column, table_columns, uneven
+from asof.values.from_arrow import python_values
+from asof.values.legible import why
 from asof.values.packing import plainer
 
 Columns = dict[str, list[Any]]
-
-MOST_SHOWN = 20
-"""How many of the columns that came a message names."""
-
-_EXACT: dict[str, type] = {"Int32": int, "Int64": int, "String": str, "Float64": float, "Bool": bool, "Bytes": bytes}
-"""Values of exactly this type need no other check than their bounds."""
-_BOUNDS = {"Int32": (-(2**31), 2**31 - 1), "Int64": (-(2**63), 2**63 - 1)}
 
 
 class EntityRows:
@@ -58,17 +50,14 @@ class EntityRows:
                 return {name: [row[name] for row in entity_rows] for name in self._needs}, len(entity_rows)
             except (KeyError, TypeError, IndexError):
                 raise self._missing(entity_rows) from None
-        if hasattr(entity_rows, "iloc") and hasattr(entity_rows, "dtypes"):  # pandas.DataFrame
-            if not self._needs:
-                return {}, len(entity_rows)
-            entity_rows = pandas_columns(entity_rows)
-        if not isinstance(entity_rows, Mapping) and hasattr(entity_rows, "__arrow_c_stream__"):
-            table = pa.table(entity_rows)
-            entity_rows = {name: table[name] for name in table.column_names}
-            if not self._needs:
-                return {}, table.num_rows
         if isinstance(entity_rows, Mapping):
             return self._given_columns(entity_rows)
+        columns = table_columns(entity_rows)
+        if columns is not None and not self._needs:
+            # A frame without columns may have rows.
+            return {}, len(next(iter(columns.values()), entity_rows))
+        if columns is not None:
+            return self._given_columns(columns)
         if isinstance(entity_rows, str | bytes) or not hasattr(entity_rows, "__iter__"):
             raise EntityFrameError(
                 f"the entity rows are {entity_rows!r}; expected dicts, a dict of columns, or a table",
@@ -83,22 +72,17 @@ class EntityRows:
                     f"the entity rows have no column {name!r}; they have {_listed(given)}",
                     hint=nearest(name, list(map(str, given))) or f"the request needs {self._needs}",
                 )
-        lengths = {}
         for name, values in given.items():
             if isinstance(values, str | bytes) or not hasattr(values, "__len__"):
                 raise EntityFrameError(
                     f"entity column {name!r} is {values!r}; expected one value per row",
                     hint=f"write {{{name!r}: [{values!r}]}}, or a list of dicts",
                 )
-            lengths[name] = len(values)
-        if len(set(lengths.values())) > 1:
-            shown = dict(islice(lengths.items(), MOST_SHOWN))
-            more = f" and {len(lengths) - MOST_SHOWN} more" if len(lengths) > MOST_SHOWN else ""
-            raise EntityFrameError(
-                f"entity columns differ in length: {shown}{more}", hint="give one value per row in each"
-            )
+        lengths = uneven(given)
+        if lengths:
+            raise EntityFrameError(f"entity columns differ in length: {lengths}", hint="give one value per row in each")
         # A request that needs nothing, and is given nothing, is about the one row of views without entities.
-        return {name: given[name] for name in self._needs}, next(iter(lengths.values()), 1)
+        return {name: given[name] for name in self._needs}, next(map(len, given.values()), 1)
 
     def _missing(self, rows: Sequence[Any]) -> EntityFrameError:
         for at, row in enumerate(rows):
@@ -121,11 +105,9 @@ class EntityRows:
     def _fitted(self, field: Field, values: Any) -> list[Any]:
         if type(values) is not list:
             values = self._from_frame(field, values)
-        exact = _EXACT.get(field.dtype.name)
-        if exact is not None and set(map(type, values)) == {exact}:
-            bounds = _BOUNDS.get(field.dtype.name)
-            if bounds is None or (bounds[0] <= min(values) and max(values) <= bounds[1]):
-                return values
+        own = own_values(values, field.dtype)
+        if own is not None and own is values:
+            return own
         check = checker(field.dtype)
         fitted = []
         for row, value in enumerate(values):
@@ -149,17 +131,10 @@ class EntityRows:
 
     def _from_frame(self, field: Field, values: Any) -> list[Any]:
         """A column of NumPy, pandas, Polars or Arrow as Python values of the declared type, or a plain sequence."""
-        if isinstance(values, pa.Array | pa.ChunkedArray):
-            array = values
-        elif hasattr(values, "__array__") or hasattr(values, "__arrow_c_stream__"):
-            try:
-                refuse_deep(values)
-                array = pa.chunked_array(values) if hasattr(values, "__arrow_c_stream__") else pa.array(values)
-            except (pa.ArrowException, TypeError, ValueError, OverflowError):
-                return list(values)
-        else:
-            return list(values)
-        fitted, misfits = fit(array, field.dtype)
+        column = arrow_column(values)
+        if type(column) is list:
+            return column
+        fitted, misfits = fit(column, field.dtype)
         if misfits:
             raise self._misfit(field, *misfits[0])
         return python_values(fitted)
@@ -174,7 +149,7 @@ class EntityRows:
 def _listed(names: Iterable[Any]) -> str:
     """The names in order, or the first of them and how many more there are."""
     found = sorted(map(str, names))
-    return str(found) if len(found) <= MOST_SHOWN else f"{found[:MOST_SHOWN]} and {len(found) - MOST_SHOWN} more"
+    return str(found) if len(found) <= MOST_NAMED else f"{found[:MOST_NAMED]} and {len(found) - MOST_NAMED} more"
 
 
 def _widest(selection: Selection, field: Field) -> Field:

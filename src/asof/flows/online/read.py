@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from operator import itemgetter
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import pyarrow as pa
 
-from asof.aggregation import NEVER, ROWS_AT_ONCE, answer
+from asof.aggregation import NEVER, ROWS_AT_ONCE, Layout, answer
 from asof.definitions import Snapshot
 from asof.derive import derive_values
-from asof.derive.columns import in_utc
 from asof.errors import EntityFrameError, StorageError
 from asof.flows.generations.layout import layout_of
 from asof.flows.online.entity_rows import EntityRows
@@ -20,11 +19,9 @@ from asof.online.protocol import Lookup, Row
 from asof.online_response import NOT_FOUND, OUTSIDE_MAX_AGE, Columns, OnlineResponse, ViewAnswer
 from asof.selection import FeatureOut, Selection, ViewRead
 from asof.timing import EARLIEST, Micros
-from asof.values.fit import checker
+from asof.values.check import checker
+from asof.values.from_arrow import in_utc
 from asof.values.packing import FORMAT, gone_at, key_bytes, pack_keys, plainer, restorer, unpack_row, versions_of
-
-if TYPE_CHECKING:
-    from asof.aggregation import Layout
 
 History = Callable[[ViewRead, Columns, Micros], tuple[Columns, Sequence[Micros | None]]]
 """Answers a view's features for some keys as of a moment: outputs by name (nulls stay nulls), and per key the time of

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -9,7 +10,7 @@ import msgspec
 import numpy as np
 import pyarrow as pa
 
-from asof.definitions import LogSource
+from asof.definitions import LogSource, Source
 from asof.definitions.sources import TOMBSTONE
 from asof.flows.stores import Parts
 from asof.log.protocol import Headers, Messages
@@ -33,8 +34,9 @@ LETTERS_SCHEMA = pa.schema(
     ]
 )
 
-
 ARRIVAL_FIELDS = tuple(LETTERS_SCHEMA)[-4:]
+
+_POLL_S = 0.05
 
 
 def archive_schema(source: LogSource) -> pa.Schema:
@@ -43,14 +45,6 @@ def archive_schema(source: LogSource) -> pa.Schema:
     if source.has_tombstones:
         declared.append((TOMBSTONE, pa.bool_()))
     return pa.schema([*(pa.field(*each) for each in declared), *ARRIVAL_FIELDS])
-
-
-def replay_topic(source: LogSource) -> str:
-    """The topic through which dead letters come back; always one of the project's own log."""
-    if source.type == "kafka":
-        # Several sources may read one topic, and each replays its own letters.
-        return f"kafka.{source.name}.replay"
-    return f"{source.topic}.replay"
 
 
 def with_arrival(rows: pa.Table, *, partition: Any, offset: Any, ingested_at: Any) -> pa.Table:
@@ -149,3 +143,22 @@ def letters_after(parts: Parts, source: LogSource, partition: int, *, after: int
     text = statements.letter_reasons(partition, after=after)
     found = parts.offline.sql(text, {"letters": rows}).reader().read_all()
     return dict(zip(found["offset"].to_pylist(), found["reason"].to_pylist(), strict=True))
+
+
+def wait_until_archived(parts: Parts, source: Source, wanted: Mapping[int, int], *, seconds: float) -> dict[int, int]:
+    """Wait until a source's archive has reached these offsets, or the time is over.
+
+    Args:
+        wanted: partition → the offset that is waited for.
+
+    Returns:
+        How far the archive is in these partitions.
+    """
+    if not wanted:
+        return {}
+    until = time.monotonic() + seconds
+    while True:
+        archived = parts.offline.offsets(parts.archive_of(source), sorted(wanted))
+        if all(archived[each] >= offset for each, offset in wanted.items()) or time.monotonic() >= until:
+            return archived
+        time.sleep(_POLL_S)

@@ -8,7 +8,7 @@ from typing import Any
 
 from asof.definitions import Field
 from asof.errors import RequestError, nearest
-from asof.values.fit import checker
+from asof.values.check import checker
 from asof.values.packing import plainer, restorer
 
 

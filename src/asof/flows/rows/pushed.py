@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
-from itertools import islice
 from operator import itemgetter
 from typing import Any
 
@@ -20,7 +19,7 @@ from asof.flows.rows.archive import with_arrival
 from asof.flows.rows.batch import Batch, batch_of
 from asof.timing import DAY, EARLIEST, LATEST, UNITS, Micros
 from asof.values.fit import fit, fit_values
-from asof.values.frames import pandas_columns
+from asof.values.frames import table_columns, uneven
 from asof.values.python_columns import Column, array_of, own_column
 
 MOST_SHOWN = 20
@@ -235,28 +234,22 @@ def fit_table(rows: Any, fields: Sequence[Field], *, required: Sequence[str], wh
 
 def _columns(rows: Any, names: Sequence[str]) -> tuple[dict[str, Any], list[str]]:
     """Rows as columns by name, and what is wrong with the columns as such."""
-    if hasattr(rows, "to_arrow") and hasattr(rows, "lazy"):  # polars.DataFrame
-        rows = rows.to_arrow()
-    if hasattr(rows, "iloc") and hasattr(rows, "dtypes"):  # pandas.DataFrame
-        rows = pandas_columns(rows)
-    if isinstance(rows, pa.RecordBatch):
-        rows = pa.Table.from_batches([rows])
-    if isinstance(rows, pa.Table):
-        columns: dict[str, Any] = {name: rows[name] for name in rows.column_names}
-    elif isinstance(rows, Mapping):
+    columns: dict[str, Any]
+    if isinstance(rows, Mapping):
         columns = {
             name: values if isinstance(values, pa.Array | pa.ChunkedArray) else list(values)
             for name, values in rows.items()
         }
-        lengths = {name: len(values) for name, values in columns.items()}
-        if len(set(lengths.values())) > 1:
-            shown = dict(islice(lengths.items(), MOST_SHOWN))
-            more = f" and {len(lengths) - MOST_SHOWN} more" if len(lengths) > MOST_SHOWN else ""
-            return {}, [f"the columns differ in length: {shown}{more}"]
-    elif isinstance(rows, Iterable) and not isinstance(rows, str | bytes):
-        return _columns_of_dicts(list(rows), names)
+        lengths = uneven(columns)
+        if lengths:
+            return {}, [f"the columns differ in length: {lengths}"]
     else:
-        return {}, [f"{rows!r} is neither a table nor a list of dicts"]
+        found = table_columns(rows)
+        if found is None and isinstance(rows, Iterable) and not isinstance(rows, str | bytes):
+            return _columns_of_dicts(list(rows), names)
+        if found is None:
+            return {}, [f"{rows!r} is neither a table nor a list of dicts"]
+        columns = found
     problems = [f"column {name!r} is missing" for name in names if name not in columns]
     declared = set(names)
     extra = [name for name in columns if name not in declared]

@@ -1,14 +1,19 @@
-"""What was taken out of a log and waits for its flush to the archive."""
+"""What was taken out of a log and is not archived yet, and how it is written to the archive."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from itertools import groupby
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from asof.definitions import LogSource
+from asof.flows.rows.archive import LETTERS_SCHEMA, archive_schema, send_letters
 from asof.flows.rows.pushed import Arrived, archived_rows
+from asof.flows.stores import Parts
 
 LOOSE_ROWS, LOOSE_PUSHES = 20_000, 1000
 """With so many pushed rows, or pushes, those that are not in a table yet become one."""
@@ -60,3 +65,85 @@ class Buffer:
         rows, letters = [left(each) for each in self.rows], [left(each) for each in self.letters]
         through = {each: offset for each, offset in self.through.items() if each not in partitions}
         return Buffer(rows, letters, through, sum(each.num_rows for each in rows + letters))
+
+
+class ArchiveWriter:
+    """Writes what was taken of one source to its archive, in a thread beside the work on the next messages.
+
+    Attributes:
+        source: as it is defined now; the one who writes sets it, while nothing is being written.
+    """
+
+    def __init__(self, parts: Parts, source: LogSource) -> None:
+        self.parts = parts
+        self.source = source
+        self.waiting = Buffer()
+        self._writing: tuple[Buffer, Future[None]] | None = None
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix=f"archive-{source.name}")
+
+    @property
+    def is_idle(self) -> bool:
+        """Whether nothing is being written."""
+        return self._writing is None or self._writing[1].done()
+
+    def keep(self, later: Buffer) -> None:
+        """Take what comes behind all that waits."""
+        self.waiting = self.waiting.followed_by(later)
+
+    def begin(self) -> None:
+        """Write what waits, beside what the caller does next; nothing else may be being written."""
+        if self.waiting.through:
+            buffer, self.waiting = self.waiting, Buffer()
+            self._writing = (buffer, self._thread.submit(self.write, buffer))
+
+    def finish(self) -> dict[int, int]:
+        """Wait for what is being written: partition → the last offset that is archived by that.
+
+        Raises:
+            StorageError: the archive cannot be written; nothing is lost, and it goes with the next write.
+        """
+        if self._writing is None:
+            return {}
+        buffer, future = self._writing
+        self._writing = None
+        try:
+            future.result()
+        except BaseException:
+            # What was not archived is put back, before what came since.
+            self.waiting = buffer.followed_by(self.waiting)
+            raise
+        return buffer.through
+
+    def write(self, buffer: Buffer) -> None:
+        """Write this now: letters, then rows."""
+        schema = archive_schema(self.source)
+        rows = schema.empty_table()
+        buffer.settle()
+        if buffer.rows:
+            rows = pa.concat_tables(buffer.rows).select(schema.names).cast(schema)
+        # Letters go first: once the events' offsets have moved, no one looks at these messages again.
+        self._write_letters(buffer.letters, buffer.through)
+        self.parts.offline.append(self.parts.archive_of(self.source), rows, buffer.through)
+
+    def write_letters(self, letters: pa.Table | None, through: Mapping[int, int]) -> None:
+        """Write these letters and those that wait, now; nothing may be being written."""
+        waiting = [*self.waiting.letters, *([letters] if letters is not None else [])]
+        self._write_letters(waiting, {**self.waiting.through, **through})
+        self.waiting.letters.clear()
+
+    def _write_letters(self, letters: Sequence[pa.Table], through: Mapping[int, int]) -> None:
+        if not letters:
+            return
+        rows = pa.concat_tables(letters).cast(LETTERS_SCHEMA)
+        self.parts.offline.append(self.parts.letters_of(self.source), rows, through)
+        if self.source.dead_letter_topic:
+            # After the table and before the events' offsets: a crash in between sends them again, and loses none.
+            send_letters(self.parts, self.source, rows)
+
+    def discard(self, partitions: set[int]) -> None:
+        """Throw away what waits of these partitions."""
+        self.waiting = self.waiting.without(partitions)
+
+    def close(self) -> None:
+        """Wait for what is being written; what waits is not written."""
+        self._thread.shutdown(wait=True)

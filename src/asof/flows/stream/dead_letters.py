@@ -12,9 +12,10 @@ import pyarrow as pa
 
 from asof.decoding import Batch, decode_messages
 from asof.definitions import LogSource, Snapshot
+from asof.definitions.facts import Facts
 from asof.errors import LogError, NotFound
 from asof.flows.facts import change_facts
-from asof.flows.rows.archive import LETTERS_SCHEMA, replay_topic, unpacked_headers
+from asof.flows.rows.archive import LETTERS_SCHEMA, unpacked_headers
 from asof.flows.stores import Parts, log_source_named, raw_keys
 from asof.flows.stream.transforms import transform_of
 from asof.log.protocol import Headers, UnknownTopic
@@ -113,7 +114,7 @@ def replay_letters(parts: Parts, source: str, ids: Sequence[str] | None = None) 
     by_place = {(row["partition"], row["offset"]): row for row in rows}
     for place in sorted((chosen or set()) - by_place.keys()):
         raise NotFound(f"no dead letter {letter_id(source, place)!r}", hint="run `asof dead-letters list` to see them")
-    topic = replay_topic(wanted)
+    topic = wanted.replay_topic
     if by_place:
         parts.log.create(topic, 1)
     token = _take_turn(parts, source)
@@ -141,7 +142,7 @@ def replay_letters(parts: Parts, source: str, ids: Sequence[str] | None = None) 
 
 def replayed_places(parts: Parts, source: LogSource) -> set[Place]:
     """The letters that are in the replay topic already."""
-    topic = replay_topic(source)
+    topic = source.replay_topic
     try:
         bounds = parts.log.bounds(topic)
     except UnknownTopic:
@@ -186,11 +187,10 @@ def _take_turn(parts: Parts, source: str) -> str:
     while True:
         other = _wait_for_turn(parts, source)
 
-        def taken(facts: Mapping[str, Any], other: str | None = other) -> dict[str, Any]:
-            turns = facts.get("replaying", {})
-            if turns.get(source) not in (None, other):
+        def taken(facts: Facts, other: str | None = other) -> Facts:
+            if facts.replaying.get(source) not in (None, other):
                 raise _TurnTaken(f"another replay of source {source!r} is at work", hint="run it again in a moment")
-            return {"replaying": {**turns, source: token}}
+            return facts.with_replay(source, token)
 
         try:
             change_facts(parts, taken, note=f"replaying dead letters of {source}")
@@ -211,15 +211,12 @@ def _wait_for_turn(parts: Parts, source: str) -> str | None:
 
 
 def _turn_of(parts: Parts, source: str) -> str | None:
-    return parts.registry.load(parts.project).facts.get("replaying", {}).get(source)
+    return parts.registry.load(parts.project).facts.replaying.get(source)
 
 
 def _give_turn_back(parts: Parts, source: str, token: str) -> None:
-    def given(facts: Mapping[str, Any]) -> dict[str, Any]:
-        turns = facts.get("replaying", {})
-        return {"replaying": {name: each for name, each in turns.items() if (name, each) != (source, token)}}
-
-    change_facts(parts, given, note=f"replayed dead letters of {source}")
+    note = f"replayed dead letters of {source}"
+    change_facts(parts, lambda facts: facts.without_replay(source, token), note=note)
 
 
 def _refused(

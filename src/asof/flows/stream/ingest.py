@@ -6,46 +6,32 @@ then progress in the online store, and only then the group's offsets. Verdicts t
 
 from __future__ import annotations
 
-from collections import Counter, deque
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import replace
-from itertools import repeat
 
 import numpy as np
 import pyarrow as pa
 
-from asof.decoding import Decoded, Letter, decode_messages
+from asof.decoding import Letter
 from asof.definitions import FeatureView, Snapshot
-from asof.errors import DeadLetterLimit, LogError
+from asof.errors import LogError
 from asof.flows.facts import record_gap
 from asof.flows.generations.live import Ahead, Generations
 from asof.flows.generations.names import Name
 from asof.flows.generations.recompute import recompute_rows
 from asof.flows.generations.writer import Feeder
 from asof.flows.rows.archive import (
-    LETTERS_SCHEMA,
-    archive_schema,
     letter_rows,
-    letters_after,
-    replay_topic,
-    send_letters,
     with_arrival,
 )
 from asof.flows.rows.batch import batch_of
 from asof.flows.rows.pushed import Arrived, Pushed
-from asof.flows.stores import Parts, log_source_named, raw_keys
-from asof.flows.stream.buffer import Buffer
-from asof.flows.stream.event_ids import Claims
-from asof.flows.stream.transforms import transform_of
+from asof.flows.stores import Parts, log_source_named
+from asof.flows.stream.buffer import ArchiveWriter, Buffer
+from asof.flows.stream.dead_letter_limit import RecentVerdicts
+from asof.flows.stream.verdicts import Verdicts
 from asof.log.protocol import Messages
 from asof.sql.partitions import ArchivePartition
-from asof.values.fit import nul_in_text
-
-LIMIT_WINDOW = 1000
-LIMIT_SHARE = 0.5
-LIMIT_AFTER_S = 10.0
-"""Half of the last 1000 messages dead, for at least 10 s: something is wrong with the source, not with a message."""
 
 
 class Ingest:
@@ -62,25 +48,19 @@ class Ingest:
     def __init__(self, parts: Parts, source: str, *, seconds: Callable[[], float]) -> None:
         self.parts = parts
         self.name = source
-        self.seconds = seconds
         self.counts: Counter[str] = Counter()
         self.undeclared: Counter[str] = Counter()
         self.archived: dict[int, int] = {}
         self.snapshot: Snapshot = parts.registry.load(parts.project)
         self.source = log_source_named(self.snapshot, source)
         # Fixed for good: it belongs to the topic that is read, and one that is made again has other offsets.
-        self.epoch = int(self.snapshot.facts.get("epochs", {}).get(source, 0))
+        self.epoch = self.snapshot.facts.epoch_of(source)
         self.generations = Generations(parts, source)
         self._taken: dict[int, int] = {}
-        self._verdicts_known: dict[int, dict[int, str]] = {}
-        self._buffer = Buffer()
-        self._flushing: tuple[Buffer, Future[None]] | None = None
         self._done: dict[int, int] = {}
-        self._thread = ThreadPoolExecutor(1, thread_name_prefix=f"archive-{source}")
-        self._verdicts: deque[bool] = deque(maxlen=LIMIT_WINDOW)
-        self._verdicts_are_mixed = False
-        self._bad_since: float | None = None
-        self.claims = Claims(parts, self.source) if self.source.event_id else None
+        self._verdicts = Verdicts(parts, self.source, counts=self.counts)
+        self._recent = RecentVerdicts(seconds)
+        self._writer = ArchiveWriter(parts, self.source)
         self.generations.read_registry(self.snapshot)
         self.generations.take_up(self.source, self.archived)
 
@@ -92,11 +72,11 @@ class Ingest:
     @property
     def buffered(self) -> int:
         """Messages that are applied and not archived, nor on their way there."""
-        return self._buffer.size
+        return self._writer.waiting.size
 
     def base(self, topic: str) -> int:
         """What is added to a topic's partition numbers in the archive."""
-        return int(ArchivePartition.of(0, epoch=self.epoch, is_replayed=topic == replay_topic(self.source)))
+        return int(ArchivePartition.of(0, epoch=self.epoch, is_replayed=topic == self.source.replay_topic))
 
     def begin(self, topic: str, number: int, *, first: int, accept_gap: bool = False) -> int:
         """Take over a partition: bring every generation up to the archive, and say where to read on.
@@ -116,10 +96,10 @@ class Ingest:
                     f"{gap} are gone from the log and were never archived",
                     hint="accept the loss with `asof stream run --accept-gap`, which records it",
                 )
-            self._append(Buffer(through={partition: first - 1}))
+            self._writer.write(Buffer(through={partition: first - 1}))
             record_gap(self.parts, self.name, gap)
             archived = first - 1
-        self._verdicts_known[partition] = letters_after(self.parts, self.source, partition, after=archived)
+        self._verdicts.begin(self.source, partition, archived=archived)
         self.archived[partition] = self._taken[partition] = archived
         self.generations.begin(self.source, partition, archived)
         return archived + 1
@@ -136,13 +116,7 @@ class Ingest:
         if not len(messages):
             return
         source, now = self.source, self.parts.clock()
-        keys = raw_keys(source, self.snapshot.project.views_of(source.name))
-        found = decode_messages(
-            source, messages, keys=keys, clock=now, schemas=self.parts.schemas_of(source),
-            transform=transform_of(self.parts, source),
-        )  # fmt: skip
-        decoded = self._as_judged_before(self._without_unkept(found), messages, base)
-        decoded = self._without_duplicates(decoded, messages, base, now)
+        decoded = self._verdicts.decode(source, self.snapshot, messages, base=base, now=now)
         letters = self._letters_of(topic, messages, decoded.letters, base, now)
         through = _last_offsets(messages, base)
         if any(letter.is_early for letter in decoded.letters):
@@ -154,7 +128,7 @@ class Ingest:
         if self.feeders and len(offset):
             batch = batch_of(source, decoded.rows, event_time=decoded.event_time, partition=partition, offset=offset)
             self.generations.feed(source, batch, raw)
-        self._buffer = self._buffer.followed_by(
+        self._writer.keep(
             Buffer([raw] if len(offset) else [], [letters] if letters is not None else [], through, len(messages))
         )
         self._taken |= through
@@ -163,12 +137,12 @@ class Ingest:
         if decoded.left_out:
             self.counts["left out by the transform"] += decoded.left_out
         self.undeclared.update(decoded.undeclared)
-        self._watch_letters(len(messages), {letter.index for letter in decoded.letters})
+        self._watch(len(messages), {letter.index for letter in decoded.letters})
 
     @property
     def takes_pushes(self) -> bool:
         """Whether `take_pushed` may be called: no definition changed, and no message may turn out to be a duplicate."""
-        return self.claims is None and not self.has_news()
+        return not self._verdicts.depend_on_others and not self.has_news()
 
     def look_ahead(self, rows: Pushed, number: int, first: int) -> Ahead | None:
         """Begin to apply rows that are to be written to a partition of the topic: what needs no look at the log.
@@ -179,7 +153,7 @@ class Ingest:
         Returns:
             What `take_pushed` goes on with, or else is dropped; None where the log has to be read.
         """
-        if self.claims is not None or rows.source is not self.source or not rows.count:
+        if self._verdicts.depend_on_others or rows.source is not self.source or not rows.count:
             return None
         arrived = Arrived(rows, number + self.base(self.source.topic), first, self.parts.clock())
         return self.generations.look_ahead(self.source, arrived)
@@ -195,20 +169,17 @@ class Ingest:
         arrived.ingested_at = self.parts.clock()
         if self.feeders:
             self.generations.feed_pushed(self.source, ahead)
-        self._buffer.add(arrived)
+        self._writer.waiting.add(arrived)
         self._taken[partition] = arrived.first + rows.count - 1
         self.counts["events"] += rows.count
-        if self._verdicts_are_mixed:
-            self._watch_letters(rows.count, set())
-        else:
-            self._verdicts.extend(repeat(False, min(rows.count, LIMIT_WINDOW)))
+        self._watch(rows.count, set())
 
     def passed(self, topic: str, positions: Mapping[int, int]) -> None:
         """All that the log has below these positions was taken; the last offsets may be of no message any more."""
         for number, position in positions.items():
             partition = number + self.base(topic)
             if position - 1 > self._taken.get(partition, position):
-                self._taken[partition] = self._buffer.through[partition] = position - 1
+                self._taken[partition] = self._writer.waiting.through[partition] = position - 1
 
     def _news(self, messages: Messages, base: int) -> Messages:
         """Without messages that were taken before."""
@@ -219,44 +190,18 @@ class Ingest:
                 fresh &= (messages.partitions != number) | (messages.offsets > taken[number])
         return messages if fresh.all() else messages.select(fresh)
 
-    def _without_unkept(self, decoded: Decoded) -> Decoded:
-        """Without rows that the archive could not keep: one of them would stop all others for good."""
-        if self.parts.offline.keeps_nul:
-            return decoded
-        return _with_letters(decoded, nul_in_text(decoded.rows))
-
-    def _as_judged_before(self, decoded: Decoded, messages: Messages, base: int) -> Decoded:
-        """A message that was found dead before its batch was archived stays dead, whatever the clock says now."""
-        if not any(self._verdicts_known.values()):
-            return decoded
-        reasons = {}
-        for place, i in enumerate(decoded.index.tolist()):
-            known = self._verdicts_known.get(int(messages.partitions[i]) + base, {})
-            if (reason := known.get(int(messages.offsets[i]))) is not None:
-                reasons[place] = reason
-        return _with_letters(decoded, reasons)
-
-    def _without_duplicates(self, decoded: Decoded, messages: Messages, base: int, now: int) -> Decoded:
-        """Without messages whose event another message has brought."""
-        if self.claims is None or not len(decoded.index):
-            return decoded
-        firsts = self.claims.first(
-            decoded.rows, partition=(messages.partitions[decoded.index] + base).astype(np.int32),
-            offset=messages.offsets[decoded.index], now=now,
-        )  # fmt: skip
-        if firsts.all():
-            return decoded
-        self.counts["duplicates left out"] += int((~firsts).sum())
-        return replace(
-            decoded, rows=decoded.rows.filter(pa.array(firsts)), index=decoded.index[firsts],
-            event_time=decoded.event_time[firsts],
-        )  # fmt: skip
-
     def _letters_of(
         self, topic: str, messages: Messages, letters: Sequence[Letter], base: int, now: int
     ) -> pa.Table | None:
         reasons = {letter.index: letter.reason for letter in letters}
         return letter_rows(self.source, topic, messages, reasons, base=base, at=now) if reasons else None
+
+    def _watch(self, count: int, dead: set[int]) -> None:
+        """Stop where too many messages are dead; what was taken is archived first."""
+        self._recent.add(count, dead)
+        if self._recent.pass_the_limit:
+            self.flush()
+            raise self._recent.error(self.source)
 
     def _write_down(self, letters: pa.Table | None, through: Mapping[int, int]) -> None:
         """Write these letters and those that wait, at once.
@@ -265,9 +210,7 @@ class Ingest:
         while its key's row had gone beyond it.
         """
         self._finish()
-        waiting = [*self._buffer.letters, letters]
-        self._append_letters(waiting, {**self._buffer.through, **through})
-        self._buffer.letters.clear()
+        self._writer.write_letters(letters, through)
 
     def flush(self, *, wait: bool = True) -> dict[int, int]:
         """Archive what was taken so far, then write progress.
@@ -285,9 +228,7 @@ class Ingest:
             self.generations.look_at_store()
         self._finish()
         wait = wait or self.has_news() or any(feeder.incomplete for feeder in self.feeders.values())
-        if self._buffer.through:
-            buffer, self._buffer = self._buffer, Buffer()
-            self._flushing = (buffer, self._thread.submit(self._append, buffer))
+        self._writer.begin()
         if wait:
             self._finish()
             self._refresh()
@@ -298,42 +239,15 @@ class Ingest:
     @property
     def flush_is_done(self) -> bool:
         """Whether no flush goes on beside."""
-        return self._flushing is None or self._flushing[1].done()
+        return self._writer.is_idle
 
     def _finish(self) -> None:
         """Wait for the flush that goes on, and write progress."""
-        if self._flushing is None:
-            return
-        buffer, future = self._flushing
-        self._flushing = None
-        try:
-            future.result()
-        except BaseException:
-            # Nothing is lost: what was not archived is put back, before what came since.
-            self._buffer = buffer.followed_by(self._buffer)
-            raise
-        self.archived |= {each: offset for each, offset in buffer.through.items() if each in self.archived}
-        self._done |= buffer.through
-        self.generations.write_progress(buffer.through)
-
-    def _append(self, buffer: Buffer) -> None:
-        schema = archive_schema(self.source)
-        rows = schema.empty_table()
-        buffer.settle()
-        if buffer.rows:
-            rows = pa.concat_tables(buffer.rows).select(schema.names).cast(schema)
-        # Letters go first: once the events' offsets have moved, no one looks at these messages again.
-        self._append_letters(buffer.letters, buffer.through)
-        self.parts.offline.append(self.parts.archive_of(self.source), rows, buffer.through)
-
-    def _append_letters(self, letters: Sequence[pa.Table | None], through: Mapping[int, int]) -> None:
-        tables = [each for each in letters if each is not None]
-        if tables:
-            rows = pa.concat_tables(tables).cast(LETTERS_SCHEMA)
-            self.parts.offline.append(self.parts.letters_of(self.source), rows, through)
-            if self.source.dead_letter_topic:
-                # After the table and before the events' offsets: a crash in between sends them again, and loses none.
-                send_letters(self.parts, self.source, rows)
+        through = self._writer.finish()
+        if through:
+            self.archived |= {each: offset for each, offset in through.items() if each in self.archived}
+            self._done |= through
+            self.generations.write_progress(through)
 
     def release(self, topic: str, numbers: Sequence[int], *, in_order: bool = True) -> None:
         """Give partitions up; what was taken of them must have been flushed, or is thrown away with `discard`.
@@ -343,8 +257,9 @@ class Ingest:
         """
         gone = {number + self.base(topic) for number in numbers}
         for partition in gone:
-            for held in (self.archived, self._taken, self._verdicts_known):
-                held.pop(partition, None)
+            self.archived.pop(partition, None)
+            self._taken.pop(partition, None)
+            self._verdicts.release(partition)
         self.generations.release(gone, in_order=in_order)
 
     def discard(self, topic: str, numbers: Sequence[int]) -> None:
@@ -353,12 +268,12 @@ class Ingest:
         try:
             self._finish()
         finally:
-            self._buffer = self._buffer.without(gone)
+            self._writer.discard(gone)
             self.release(topic, numbers, in_order=False)
 
     def close(self) -> None:
         """Wait for the flush that goes on; what is buffered stays in the log."""
-        self._thread.shutdown(wait=True)
+        self._writer.close()
 
     def has_news(self) -> bool:
         """Whether the registry changed, or a generation waits to be taken up: then the next flush is waited for."""
@@ -378,14 +293,9 @@ class Ingest:
             self.snapshot = self.parts.registry.load(self.parts.project)
             if self.name in self.snapshot.project.sources:
                 # A source that is no longer applied keeps its last definition, and its archive.
-                self.source = log_source_named(self.snapshot, self.name)
+                self.source = self._writer.source = log_source_named(self.snapshot, self.name)
             self.generations.read_registry(self.snapshot)
-        if self.source.event_id:
-            if self.claims is None or self.claims.source is not self.source:
-                self.claims = Claims(self.parts, self.source)
-            self.claims.restore()
-        else:
-            self.claims = None
+        self._verdicts.follow(self.source)
         self.generations.take_up(self.source, self.archived)
 
     def _complete(self) -> None:
@@ -396,38 +306,6 @@ class Ingest:
                     done = recompute_rows(self.parts, self.source, feeder, sorted(feeder.incomplete))
                     feeder.completed(done)
                     self.counts["rows recomputed"] += len(done)
-
-    def _watch_letters(self, count: int, dead: set[int]) -> None:
-        self._verdicts_are_mixed |= bool(dead)
-        self._verdicts.extend(i in dead for i in range(max(0, count - LIMIT_WINDOW), count))
-        share = sum(self._verdicts) / max(len(self._verdicts), 1)
-        if len(self._verdicts) < LIMIT_WINDOW or share < LIMIT_SHARE:
-            self._bad_since = None
-            return
-        now = self.seconds()
-        self._bad_since = self._bad_since if self._bad_since is not None else now
-        if now - self._bad_since >= LIMIT_AFTER_S:
-            self.flush()
-            raise DeadLetterLimit(
-                f"source {self.name!r}: {share:.0%} of the last {len(self._verdicts)} messages could not be used; "
-                "they are kept as dead letters, and the worker stopped",
-                hint=f"look at them with `asof dead-letters list --source {self.name}`, mend the schema, replay them",
-                where=self.source.where,
-            )
-
-
-def _with_letters(decoded: Decoded, reasons: Mapping[int, str]) -> Decoded:
-    """The batch without the rows at these places, whose messages become dead letters for these reasons."""
-    if not reasons:
-        return decoded
-    stays = np.ones(len(decoded.index), dtype=bool)
-    stays[list(reasons)] = False
-    more = [Letter(int(decoded.index[place]), reason) for place, reason in reasons.items()]
-    return replace(
-        decoded, rows=decoded.rows.filter(pa.array(stays)), index=decoded.index[stays],
-        event_time=decoded.event_time[stays],
-        letters=sorted([*decoded.letters, *more], key=lambda letter: letter.index),
-    )  # fmt: skip
 
 
 def _last_offsets(messages: Messages, base: int) -> dict[int, int]:

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 
-from asof.definitions import KafkaSource, LogSource
+from asof.definitions import LogSource
+from asof.definitions.facts import Facts
 from asof.errors import LogError
 from asof.flows.facts import change_facts, record_gap
 from asof.flows.rows.archive import archive_schema
 from asof.flows.stores import Parts
 from asof.flows.stream.topics import make_topic, topics_of
-from asof.log.protocol import UnknownTopic
+from asof.log.protocol import Log, UnknownTopic
 from asof.sql.partitions import HISTORY, ArchivePartition
 from asof.timing import micros
 
@@ -28,8 +29,7 @@ def check_topic(parts: Parts, source: LogSource, *, accept_gap: bool = False) ->
     log = parts.log_of(source)
     found = log.topic_id(source.topic)
     facts = parts.registry.load(parts.project).facts
-    known = facts.get("topics", {}).get(source.name)
-    epoch = int(facts.get("epochs", {}).get(source.name, 0))
+    known, epoch = facts.topics.get(source.name), facts.epoch_of(source.name)
     base = ArchivePartition.of(0, epoch=epoch)
     short: dict[int, int] = {}
     if known == found:
@@ -58,12 +58,10 @@ def check_topic(parts: Parts, source: LogSource, *, accept_gap: bool = False) ->
     if known is None:
         _begin(parts, source, found)
         return
-
-    def with_topic(facts: Mapping[str, Any]) -> dict[str, Any]:
-        topics = {**facts.get("topics", {}), source.name: found}
-        return {"topics": topics, "epochs": {**facts.get("epochs", {}), source.name: epoch + 1}}
-
-    change_facts(parts, with_topic, note=f"topic {source.topic}: id {found}")
+    change_facts(
+        parts, lambda facts: facts.with_topic_again(source.name, found, epoch=epoch + 1),
+        note=f"topic {source.topic}: id {found}",
+    )  # fmt: skip
     what = "lost its end" if short else "made again"
     record_gap(parts, source.name, f"topic {source.topic!r} {what};")
 
@@ -75,34 +73,26 @@ def _begin(parts: Parts, source: LogSource, topic_id: str) -> None:
     """
     starts = _starts(parts, source)
 
-    def with_topic(facts: Mapping[str, Any]) -> dict[str, Any]:
-        if source.name in facts.get("topics", {}):
-            return {}
-        changed: dict[str, Any] = {"topics": {**facts.get("topics", {}), source.name: topic_id}}
-        if starts:
-            changed["starts"] = {**facts.get("starts", {}), source.name: starts}
-        return changed
+    def with_topic(facts: Facts) -> Facts:
+        return facts if source.name in facts.topics else facts.with_topic(source.name, topic_id, starts=starts)
 
     facts = change_facts(parts, with_topic, note=f"topic {source.topic}: id {topic_id}").facts
-    agreed = facts.get("starts", {}).get(source.name, {})
-    through = {int(number): offset - 1 for number, offset in agreed.items() if offset > 0}
+    through = {number: offset - 1 for number, offset in facts.starts.get(source.name, {}).items() if offset > 0}
     if through:
         parts.offline.append(parts.archive_of(source), archive_schema(source).empty_table(), through)
 
 
-def _starts(parts: Parts, source: LogSource) -> dict[str, int]:
+def _starts(parts: Parts, source: LogSource) -> Mapping[int, int]:
     """Partition → the first offset that counts, of a topic that others write to: it has a past of its own."""
-    if not isinstance(source, KafkaSource):
+    if source.topic_is_ours:
         return {}
     log = parts.log_of(source)
     bounds = log.bounds(source.topic)
     if source.start == "earliest":
-        offsets = {number: first for number, (first, _) in bounds.items()}
-    elif source.start == "latest":
-        offsets = {number: after for number, (_, after) in bounds.items()}
-    else:
-        offsets = log.offsets_at(source.topic, micros(source.start))
-    return {str(number): offset for number, offset in offsets.items()}
+        return {number: first for number, (first, _) in bounds.items()}
+    if source.start == "latest":
+        return {number: after for number, (_, after) in bounds.items()}
+    return log.offsets_at(source.topic, micros(source.start))
 
 
 def shortened(topic: str, number: int, *, archived: int, after: int) -> LogError:
@@ -125,3 +115,37 @@ def partitions_of(parts: Parts, source: LogSource, *, epoch: int) -> list[int]:
                 continue
             numbers += [ArchivePartition.of(n, epoch=each, is_replayed=is_replayed) for n in range(count)]
     return numbers
+
+
+@dataclass(frozen=True)
+class LogPartition:
+    """A partition of one of a source's topics, as its log holds it now.
+
+    Args:
+        number: its own, in the topic.
+        archived_as: its number in the archive.
+        first, after: the offsets that the log has, `[first, after)`.
+    """
+
+    log: Log
+    topic: str
+    number: int
+    archived_as: ArchivePartition
+    first: int
+    after: int
+
+
+def log_partitions(parts: Parts, source: LogSource, *, epoch: int) -> Iterator[LogPartition]:
+    """The partitions of a source's own topic and of its replay topic, where they are there.
+
+    Args:
+        epoch: how often the own topic was made again.
+    """
+    for log, topic, is_replayed in topics_of(parts, source):
+        try:
+            bounds = log.bounds(topic)
+        except UnknownTopic:
+            continue
+        for number, (first, after) in bounds.items():
+            partition = ArchivePartition.of(number, epoch=epoch, is_replayed=is_replayed)
+            yield LogPartition(log, topic, number, partition, first, after)

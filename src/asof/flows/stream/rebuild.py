@@ -8,20 +8,18 @@ from typing import Any
 
 import pyarrow as pa
 
-from asof.definitions import FeatureView, LogSource, Snapshot, state_hash
+from asof.definitions import FeatureView, LogSource, Snapshot
+from asof.definitions.facts import Facts
 from asof.errors import RegistryConflict
 from asof.flows.facts import change_facts
-from asof.flows.generations.names import BUILT, live_name, progress_name
+from asof.flows.generations.names import BUILT, live_name, next_generation, progress_name
 from asof.flows.generations.writer import Feeder
 from asof.flows.rows.batch import batch_of_archive, counted
-from asof.flows.stores import Parts, Progress, current_generation, silent, table_of
+from asof.flows.stores import Parts, Progress, building_generation, current_generation, silent, table_of
 from asof.flows.stream.ingest import Ingest
-from asof.flows.stream.numbering import partitions_of
+from asof.flows.stream.numbering import log_partitions, partitions_of
 from asof.flows.stream.take_in import take_in
-from asof.flows.stream.topics import topics_of
-from asof.log.protocol import UnknownTopic
 from asof.sql import archive as statements
-from asof.sql.partitions import ArchivePartition
 
 WAIT_S = 15.0
 """How long workers may take to catch up with a new generation; they flush every few seconds."""
@@ -30,12 +28,6 @@ STILL_S = 7.0
 """A worker that does nothing for so long is none: they flush every few seconds."""
 
 _EVENTS_AT_ONCE = 1_000_000
-
-
-def next_generation(snapshot: Snapshot, view: FeatureView) -> str:
-    """The name of a new build: the hash of what shapes its rows, and a counter."""
-    known = snapshot.facts.get("generations", {}).get(view.name, {})
-    return f"{state_hash(view)}-{known.get('count', 0) + 1}"
 
 
 def rebuild(parts: Parts, view: FeatureView, *, progress: Progress = silent, wait_s: float = WAIT_S) -> int:
@@ -62,7 +54,7 @@ def fill(parts: Parts, view: FeatureView, generation: str, *, progress: Progress
     feeder = Feeder(parts, view, generation)
     parts.online.drop(feeder.table)
     parts.online.prepare(feeder.table)
-    epoch = parts.registry.load(parts.project).facts.get("epochs", {}).get(source.name, 0)
+    epoch = parts.registry.load(parts.project).facts.epoch_of(source.name)
     base = parts.offline.offsets(parts.archive_of(source), partitions_of(parts, source, epoch=epoch))
     rows = _fold_archive(parts, source, feeder, base, progress)
     facts: dict[str, str | int] = {progress_name(each): offset for each, offset in base.items() if offset >= 0}
@@ -77,29 +69,21 @@ def flip(parts: Parts, view: FeatureView, generation: str) -> Snapshot:
         RegistryConflict: the view was changed, or another build of it began, since then.
     """
 
-    def switched(facts: Mapping[str, Any]) -> dict[str, Any]:
-        generations = dict(facts.get("generations", {}))
-        known = generations.get(view.name, {})
-        if known.get("building") != generation:
+    def switched(facts: Facts) -> Facts:
+        if facts.generations_of(view.name).building != generation:
             raise RegistryConflict(
                 f"feature view {view.name!r} was changed, or another build of it began, while generation {generation} "
                 "was built; readers keep what they had",
                 hint="run it again when the other one has ended",
             )
-        generations[view.name] = {"current": generation, "building": None, "count": known.get("count", 1)}
-        return {"generations": generations}
+        return facts.with_current(view.name, generation)
 
     return change_facts(parts, switched, note=f"{view.name} is read from generation {generation}")
 
 
 def drop_generations(parts: Parts, before: Snapshot, after: Snapshot) -> None:
     """Drop the online tables that the older snapshot named and the newer one does not."""
-
-    def named(snapshot: Snapshot) -> set[tuple[str, str]]:
-        known = snapshot.facts.get("generations", {})
-        return {(view, each[key]) for view, each in known.items() for key in ("current", "building") if each.get(key)}
-
-    gone = named(before) - named(after)
+    gone = before.facts.named_generations() - after.facts.named_generations()
     for table in parts.online.tables(parts.project):
         if (table.view, table.generation) in gone:
             parts.online.drop(table)
@@ -107,18 +91,14 @@ def drop_generations(parts: Parts, before: Snapshot, after: Snapshot) -> None:
 
 def announce(parts: Parts, view: FeatureView) -> str:
     """Record that a generation is being built, so that workers will feed it; its name."""
-    chosen: list[str] = []
 
-    def building(facts: Mapping[str, Any]) -> dict[str, Any]:
-        generations = dict(facts.get("generations", {}))
-        known = dict(generations.get(view.name, {}))
-        count = known.get("count", 0) + 1
-        chosen[:] = [f"{state_hash(view)}-{count}"]
-        generations[view.name] = {"current": known.get("current"), "building": chosen[0], "count": count}
-        return {"generations": generations}
+    def building(facts: Facts) -> Facts:
+        return facts.with_building(view.name, next_generation(facts, view))
 
-    change_facts(parts, building, note=f"building {view.name}")
-    return chosen[0]
+    after = change_facts(parts, building, note=f"building {view.name}")
+    generation = building_generation(after, view)
+    assert generation is not None
+    return generation
 
 
 def wait_for_workers(parts: Parts, view: FeatureView, generation: str, *, seconds: float = WAIT_S) -> None:
@@ -157,19 +137,13 @@ def _is_behind(
 ) -> bool:
     """Whether old rows may hold events that neither are in the new ones nor come there soon."""
     ends = {name: int(offset) for name, offset in wanted.items() if name.startswith(progress_name(0)[:-1])}
-    epoch = int(parts.registry.load(parts.project).facts.get("epochs", {}).get(source.name, 0))
-    for log, topic, is_replayed in topics_of(parts, source):
-        try:
-            bounds = log.bounds(topic)
-        except UnknownTopic:
-            continue
-        for number, (_, after) in bounds.items():
-            partition = ArchivePartition.of(number, epoch=epoch, is_replayed=is_replayed)
-            name, live = progress_name(partition), live_name(partition)
-            if not reached.get(live):
-                if wanted.get(live):
-                    return True
-                ends[name] = max(ends.get(name, -1), after - 1)
+    epoch = parts.registry.load(parts.project).facts.epoch_of(source.name)
+    for each in log_partitions(parts, source, epoch=epoch):
+        name, live = progress_name(each.archived_as), live_name(each.archived_as)
+        if not reached.get(live):
+            if wanted.get(live):
+                return True
+            ends[name] = max(ends.get(name, -1), each.after - 1)
     return any(int(reached.get(name, -1)) < offset for name, offset in ends.items())
 
 
@@ -199,4 +173,4 @@ def _one(parts: Parts, text: str, inputs: Mapping[str, Any]) -> int:
     return int(table.column(0)[0].as_py())
 
 
-__all__ = ["announce", "drop_generations", "fill", "flip", "next_generation", "rebuild", "wait_for_workers"]
+__all__ = ["announce", "drop_generations", "fill", "flip", "rebuild", "wait_for_workers"]

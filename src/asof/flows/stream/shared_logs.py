@@ -7,7 +7,6 @@ from contextlib import suppress
 
 from asof.definitions import LogSource, Project
 from asof.errors import AsofError
-from asof.flows.rows.archive import replay_topic
 from asof.flows.stores import Parts
 from asof.log.protocol import SharedLog, UnknownTopic
 from asof.offline.protocol import Archive
@@ -25,16 +24,16 @@ def kept_topics(parts: Parts, old: Mapping[str, str], *, project: str = "") -> s
     """
     project = project or parts.project
     snapshot = parts.registry.load(project)
-    known = snapshot.facts.get("topics", {})
+    known = snapshot.facts.topics
     kept = {name for name, id in old.items() if id in known.values()}
     for source in snapshot.project.sources.values():
         if not isinstance(source, LogSource):
             continue
-        replay = replay_topic(source)
-        if source.type == "kafka":
+        replay = source.replay_topic
+        if not source.topic_is_ours:
             # Its own topic is elsewhere. Letters that came back through the log left their offsets in the archive.
             if replay in old and source.name in known:
-                epochs = range(int(snapshot.facts.get("epochs", {}).get(source.name, 0)) + 1)
+                epochs = range(snapshot.facts.epoch_of(source.name) + 1)
                 partitions = [ArchivePartition.of(0, epoch=epoch, is_replayed=True) for epoch in epochs]
                 offsets = parts.offline.offsets(Archive(project, source.name), partitions)
                 kept |= {replay} if any(offset >= 0 for offset in offsets.values()) else set()
@@ -94,7 +93,7 @@ def check_sharing(parts: Parts, project: Project) -> list[Finding]:
         )
         for file, sections in parts.shared_stores().items()
     ]  # fmt: skip
-    sources = [each for each in project.sources.values() if isinstance(each, LogSource) and each.type != "kafka"]
+    sources = [each for each in project.sources.values() if isinstance(each, LogSource) and each.topic_is_ours]
     if not sources:
         return findings
     # A log that cannot be reached is what `check_logs` reports.
@@ -102,7 +101,7 @@ def check_sharing(parts: Parts, project: Project) -> list[Finding]:
         log = parts.log
         old = log.old_topics() if isinstance(log, SharedLog) else {}
         kept = kept_topics(parts, old) if old else set()
-        known = parts.registry.load(parts.project).facts.get("topics", {})
+        known = parts.registry.load(parts.project).facts.topics
         for source in sources:
             if others := others_of(parts, source.topic):
                 findings.append(

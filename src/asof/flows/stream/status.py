@@ -10,10 +10,9 @@ import numpy as np
 
 from asof.definitions import LogSource, Snapshot
 from asof.flows.stores import Parts
-from asof.flows.stream.topics import topics_of
-from asof.log.protocol import Log, UnknownTopic
+from asof.flows.stream.numbering import log_partitions
+from asof.log.protocol import Log
 from asof.sql import archive as statements
-from asof.sql.partitions import ArchivePartition
 from asof.timing import MINUTE, SECOND, Micros, iso
 from asof.values.fit import event_micros
 
@@ -60,27 +59,16 @@ def stream_status(parts: Parts) -> list[dict[str, Any]]:
 
 
 def _of_source(parts: Parts, snapshot: Snapshot, source: LogSource) -> list[dict[str, Any]]:
-    epoch = int(snapshot.facts.get("epochs", {}).get(source.name, 0))
-    gaps = snapshot.facts.get("gaps", {}).get(source.name, [])
-    bounds: dict[int, tuple[Log, str, int, int, int]] = {}
-    for log, topic, is_replayed in topics_of(parts, source):
-        try:
-            found = log.bounds(topic)
-        except UnknownTopic:
-            continue
-        for number, (first, after) in found.items():
-            bounds[ArchivePartition.of(number, epoch=epoch, is_replayed=is_replayed)] = (
-                log,
-                topic,
-                number,
-                first,
-                after,
-            )
-    archived = parts.offline.offsets(parts.archive_of(source), list(bounds))
+    epoch = snapshot.facts.epoch_of(source.name)
+    gaps = list(snapshot.facts.gaps.get(source.name, ()))
+    held = sorted(log_partitions(parts, source, epoch=epoch), key=lambda each: each.archived_as)
+    archived = parts.offline.offsets(parts.archive_of(source), [each.archived_as for each in held])
     newest, rates, letters = _newest(parts, source, archived), _rates(parts, source), _letters(parts, source)
     now = parts.clock()
     answer = []
-    for partition, (log, topic, number, first, after) in sorted(bounds.items(), key=lambda each: each[0]):
+    for each in held:
+        partition, first, after = each.archived_as, each.first, each.after
+        log, topic, number = each.log, each.topic, each.number
         done, row = archived[partition], newest.get(partition)
         lag = max(after - 1 - done, 0)
         last = _time_at(log, topic, number, max(first, after - _MARKS), after, last=True)

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from asof.definitions import KafkaSource, LogSource, Project
+from asof.definitions import LogSource, Project
 from asof.errors import AsofError
-from asof.flows.rows.archive import replay_topic
 from asof.flows.stores import Parts
 from asof.log.protocol import Log, UnknownTopic
 from asof.planning import Finding
@@ -12,7 +11,7 @@ from asof.planning import Finding
 
 def topics_of(parts: Parts, source: LogSource) -> list[tuple[Log, str, bool]]:
     """A source's own topic and its replay topic: the log, the name, and whether it is the replay topic."""
-    return [(parts.log_of(source), source.topic, False), (parts.log, replay_topic(source), True)]
+    return [(parts.log_of(source), source.topic, False), (parts.log, source.replay_topic, True)]
 
 
 def check_logs(parts: Parts, project: Project) -> list[Finding]:
@@ -33,8 +32,8 @@ def check_logs(parts: Parts, project: Project) -> list[Finding]:
                     asked[id(log)] = error
             if (failure := asked[id(log)]) is not None:
                 raise failure
-            if isinstance(source, KafkaSource):
-                make_topic(parts, source)
+            if not source.topic_is_ours:
+                find_topic(parts, source)
         except AsofError as error:
             findings.append(Finding("error", f"source {source.name!r}", source.where, "", error.message, error.hint))
     return findings
@@ -48,11 +47,20 @@ def make_topic(parts: Parts, source: LogSource) -> None:
     """
     if source.dead_letter_topic:
         parts.log_of(source).create(source.dead_letter_topic, 1)
-    if not isinstance(source, KafkaSource):
+    if source.topic_is_ours:
         parts.log.create(source.topic, int(parts.options.get("partitions", 1)))
-        return
+    else:
+        find_topic(parts, source)
+
+
+def find_topic(parts: Parts, source: LogSource) -> str:
+    """The id of the topic that a source reads.
+
+    Raises:
+        UnknownTopic: it is not there.
+    """
     try:
-        parts.log_of(source).topic_id(source.topic)
+        return parts.log_of(source).topic_id(source.topic)
     except UnknownTopic as error:
         error.where, error.hint = source.where, "create it there, or check topic= and bootstrap_servers="
         raise

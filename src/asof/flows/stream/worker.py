@@ -9,7 +9,6 @@ from concurrent.futures import Future, ThreadPoolExecutor
 
 from asof.definitions import LogSource
 from asof.errors import LogError, RegistryConflict
-from asof.flows.rows.archive import replay_topic
 from asof.flows.stores import Parts, log_source_named
 from asof.flows.stream.ingest import Ingest
 from asof.flows.stream.numbering import check_topic, shortened
@@ -179,8 +178,8 @@ class Worker:
             self._version = version
         topics = self.parts.log.topics()
         for name, ingest in self.ingests.items():
-            if replay_topic(ingest.source) in topics:
-                self._join(name, replay_topic(ingest.source), self.parts.log)
+            if ingest.source.replay_topic in topics:
+                self._join(name, ingest.source.replay_topic, self.parts.log)
 
     def _join(self, name: str, topic: str, log: Log) -> None:
         if (name, topic) not in self.members:

@@ -16,16 +16,12 @@ The directory must be on a local disk: locks, and what one process sees of anoth
 
 from __future__ import annotations
 
-import fcntl
 import os
-import re
-import shutil
 import threading
-import uuid
 import weakref
 from collections import OrderedDict
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager, suppress
+from collections.abc import Callable, Collection, Mapping, Sequence
+from contextlib import ExitStack, suppress
 from itertools import count
 from pathlib import Path
 from typing import TypeVar
@@ -38,14 +34,13 @@ from asof.log.file.consumer import FileConsumer
 from asof.log.file.cursor import Cursor
 from asof.log.file.frames import Packed, pack
 from asof.log.file.group import committed_offsets
-from asof.log.file.partition import SEGMENT_BYTES, FilePartition
+from asof.log.file.partition import SEGMENT_BYTES
 from asof.log.file.retention import drop_before, erase
-from asof.log.file.state import Deleted, reporting, sync_directory
-from asof.log.file.topic import Topic, TopicFile, add_user, read_topic, remove_user, users_of, write_topic
+from asof.log.file.state import Deleted, reporting
+from asof.log.file.topic import Topic, Topics
 from asof.log.protocol import Headers, Messages, PartitionsCallback, UnknownTopic
 from asof.timing import Clock, Micros
 
-_TOPIC_NAME = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]{0,248}")
 _KEPT_CURSORS = 16
 T = TypeVar("T")
 
@@ -76,12 +71,9 @@ class FileLog:
         session_timeout_s: float = 60.0,
     ) -> None:
         self.root = Path(root)
-        # No topic's name can be that of a project's folder.
-        self.home = self.root / f"@{project}" if project else self.root
-        self._user = user
-        self._kept = kept
+        self._topics = Topics(self.root, project=project, user=user, kept=kept, segment_bytes=segment_bytes)
+        self.home = self._topics.home
         self._clock = clock
-        self._segment_bytes = segment_bytes
         self._session_timeout_s = session_timeout_s
         self._turns = count(int.from_bytes(os.urandom(2), "little"))
         self._consumers: weakref.WeakSet[FileConsumer] = weakref.WeakSet()
@@ -92,65 +84,29 @@ class FileLog:
 
     def _begin_empty(self) -> None:
         self._lock = threading.RLock()
-        self._topics: dict[str, Topic] = {}
-        self._owned: dict[str, tuple[int, int]] = {}
         self._cursors: OrderedDict[tuple[str, int, int], Cursor] = OrderedDict()
 
     # ---- topics
 
     def create(self, topic: str, partitions: int = 1) -> None:
         """See `Log.create`."""
-        if not _TOPIC_NAME.fullmatch(topic):
-            raise LogError(
-                f"{topic!r} cannot be a topic's name: it needs letters, digits, '_', '-' and '.', not a '.' first, "
-                "and at most 249 of them"
-            )
-        if partitions < 1:
-            raise LogError(f"topic {topic!r} needs at least one partition, asked for were {partitions}")
-        with self._changing():
-            path = self._place(topic)
-            with reporting("create", path):
-                if not path.exists():
-                    self._make(path, partitions)
-                add_user(path, self._user)
-
-    def _make(self, path: Path, partitions: int) -> None:
-        if not path.parent.exists():
-            path.parent.mkdir()
-            sync_directory(self.root)
-        new = path.parent / f".new-{uuid.uuid4().hex}"
-        (new / "groups").mkdir(parents=True)
-        for number in range(partitions):
-            (new / str(number)).mkdir()
-            FilePartition.make(new / str(number))
-        write_topic(new, TopicFile(1, uuid.uuid4().hex, partitions))
-        os.rename(new, path)
-        sync_directory(path.parent)
+        self._topics.create(topic, partitions)
 
     def delete(self, topic: str) -> None:
         """See `Log.delete`."""
-        with self._changing(), ExitStack() as stack:
-            try:
-                found = self.topic(topic)
-            except UnknownTopic:
-                return
-            for number in range(found.partitions):
-                # Nobody may be writing: a writer that waits for the lock will then see that the file is gone.
-                stack.enter_context(found.partition(number).locked())
-            with reporting("delete", found.path):
-                trash = found.path.parent / f".deleted-{uuid.uuid4().hex}"
-                os.rename(found.path, trash)
-                sync_directory(found.path.parent)
-                shutil.rmtree(trash)
-        self._forget(topic)
+        self._topics.delete(topic)
 
     def topics(self) -> list[str]:
         """See `Log.topics`."""
-        with reporting("list", self.home):
-            own = set(_topics_in(self.home)) if self.home.exists() else set()
-            if self.home != self.root and (old := self._old()):
-                own |= set(self._kept(old)) if self._kept is not None else set()
-            return sorted(own)
+        return self._topics.names()
+
+    def topic(self, name: str) -> Topic:
+        """The topic as it is now on disk."""
+        return self._topics.find(name)
+
+    def own_partition(self, topic: str) -> int:
+        """See `Log.own_partition`."""
+        return self._topics.own_partition(topic)
 
     def topic_id(self, topic: str) -> str:
         """See `Log.topic_id`."""
@@ -160,130 +116,30 @@ class FileLog:
         """See `Log.partitions`."""
         return self.topic(topic).partitions
 
-    def topic(self, name: str) -> Topic:
-        """The topic as it is now on disk."""
-        with self._lock:
-            known = self._topics.get(name)
-            try:
-                if known is None and not _TOPIC_NAME.fullmatch(name):
-                    raise FileNotFoundError
-                path = known.path if known is not None else self._place(name)
-                found = os.stat(known.file_text if known is not None else path / "topic.json")
-                stamp = (found.st_ino, found.st_mtime_ns)
-                if known is not None and known.stamp == stamp:
-                    return known
-                file = read_topic(path)
-            except (FileNotFoundError, NotADirectoryError):
-                self._forget(name)
-                if known is not None and path.parent != self.home:
-                    # One that is made again does not stand where the old one did.
-                    return self.topic(name)
-                raise UnknownTopic(name, f"the file log {self.root}") from None
-            if known is not None and known.id == file.id:
-                known.grown(file, stamp)
-                return known
-            self._forget(name)
-            self._topics[name] = Topic(path, file, stamp, segment_bytes=self._segment_bytes)
-            return self._topics[name]
-
-    def _place(self, name: str) -> Path:
-        """Where a topic stands, or would: in the project's folder, unless it is one that the project has in `root`."""
-        if self.home == self.root or self._kept is None or not (self.root / name / "topic.json").exists():
-            return self.home / name
-        # A damaged one is not passed over: it may be the project's.
-        old = self._old() | {name: read_topic(self.root / name).id}
-        return (self.root if name in self._kept(old) else self.home) / name
-
-    def _old(self) -> dict[str, str]:
-        """The topics in `root` itself, of whichever project: name → id."""
-        found = {}
-        for name in _topics_in(self.root):
-            # Another project's damage, or deletion under way, is no concern of this one.
-            with suppress(LogError, FileNotFoundError, NotADirectoryError):
-                found[name] = read_topic(self.root / name).id
-        return found
-
     # ---- other projects and stores
 
     def old_topics(self) -> dict[str, str]:
         """See `SharedLog.old_topics`."""
-        with reporting("list", self.root):
-            return self._old() if self.home != self.root else {}
+        return self._topics.old()
 
     def other_users(self, topic: str) -> list[str]:
         """See `SharedLog.other_users`."""
-        found = self.topic(topic).path
-        with reporting("read the users of", found):
-            return [each for each in users_of(found) if each != self._user]
+        return self._topics.other_users(topic)
 
     def leave(self, topic: str) -> None:
         """See `SharedLog.leave`."""
-        with self._changing():
-            found = self.topic(topic).path
-            with reporting("leave", found):
-                remove_user(found, self._user)
-        self._forget(topic)
-
-    def _forget(self, topic: str) -> None:
-        """Let go of a topic that is gone. Threads that still use it keep its files until they are done."""
-        with self._lock:
-            self._topics.pop(topic, None)
-            owned = self._owned.pop(topic, None)
-            if owned is not None:
-                os.close(owned[1])
-
-    @contextmanager
-    def _changing(self) -> Iterator[None]:
-        """Be the only process that makes, grows or deletes topics here."""
-        with self._lock, reporting("lock", self.root / ".lock"):
-            fd = os.open(self.root / ".lock", os.O_RDWR | os.O_CREAT, 0o666)
-            try:
-                fcntl.flock(fd, fcntl.LOCK_EX)
-                yield
-            finally:
-                os.close(fd)
+        self._topics.leave(topic)
 
     def _on(self, topic: str, work: Callable[[Topic], T]) -> T:
         """Do `work` on the topic, once more if it was deleted and made again just then."""
         try:
             return work(self.topic(topic))
         except Deleted:
-            self._forget(topic)
+            self._topics.forget(topic)
         try:
             return work(self.topic(topic))
         except Deleted:
             raise UnknownTopic(topic, f"the file log {self.root}") from None
-
-    def own_partition(self, topic: str) -> int:
-        """See `Log.own_partition`."""
-        with self._changing():
-            found = self.topic(topic)
-            if topic in self._owned:
-                return self._owned[topic][0]
-            with reporting("claim a partition of", found.path):
-                for number in range(found.partitions):
-                    if self._claim(found, number):
-                        return number
-                number = found.partitions
-                new = found.path / f".new-{uuid.uuid4().hex}"
-                new.mkdir()
-                FilePartition.make(new)
-                # Left by a process that died before it wrote the topic's file; nothing was ever sent to it.
-                shutil.rmtree(found.path / str(number), ignore_errors=True)
-                os.rename(new, found.path / str(number))
-                write_topic(found.path, TopicFile(1, found.id, number + 1))
-                self._claim(self.topic(topic), number)
-                return number
-
-    def _claim(self, topic: Topic, number: int) -> bool:
-        fd = os.open(topic.path / str(number) / "owner", os.O_RDWR | os.O_CREAT, 0o666)
-        try:
-            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            os.close(fd)
-            return False
-        self._owned[topic.name] = (number, fd)
-        return True
 
     # ---- records
 
@@ -459,10 +315,7 @@ class FileLog:
         with self._lock:
             for cursor in self._cursors.values():
                 cursor.close()
-            for topic in self._topics.values():
-                topic.close()
-            for _, fd in self._owned.values():
-                os.close(fd)
+            self._topics.close()
             self._begin_empty()
 
     def _after_fork(self) -> None:
@@ -470,15 +323,9 @@ class FileLog:
         self._lock = threading.RLock()
         for consumer in list(self._consumers):
             consumer.close_files()
-        for topic in self._topics.values():
-            topic.begin_anew()
+        self._topics.begin_anew()
         with suppress(OSError):
             self.close()
-
-
-def _topics_in(folder: Path) -> list[str]:
-    with os.scandir(folder) as entries:
-        return [each.name for each in entries if _TOPIC_NAME.fullmatch(each.name)]
 
 
 def _rows_by_partition(routes: list[int]) -> dict[int, list[int] | None]:

@@ -1,9 +1,15 @@
-"""A topic of the file log: its file, and its partitions as one process has opened them."""
+"""Topics of the file log: their folders and files on disk, and their partitions as one process has opened them."""
 
 from __future__ import annotations
 
+import fcntl
 import os
+import re
+import shutil
 import threading
+import uuid
+from collections.abc import Callable, Collection, Iterator, Mapping
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from urllib.parse import quote
 
@@ -11,8 +17,10 @@ import msgspec
 
 from asof.errors import LogError
 from asof.log.file.partition import FilePartition
-from asof.log.file.state import Deleted, sync_directory
-from asof.log.protocol import Partition
+from asof.log.file.state import Deleted, reporting, sync_directory
+from asof.log.protocol import Partition, UnknownTopic
+
+_TOPIC_NAME = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]{0,248}")
 
 
 class TopicFile(msgspec.Struct, frozen=True):
@@ -35,6 +43,7 @@ class Topic:
         self._segment_bytes = segment_bytes
         self._opened: dict[int, FilePartition] = {}
         self._lock = threading.Lock()
+        self._owned: tuple[int, int] | None = None
 
     def partition(self, number: int) -> FilePartition:
         """The partition, opened.
@@ -71,12 +80,35 @@ class Topic:
         """Take note of more partitions."""
         self.partitions, self.stamp = file.partitions, stamp
 
+    @property
+    def owned(self) -> int | None:
+        """The partition that is this process's own."""
+        return None if self._owned is None else self._owned[0]
+
+    def claim(self, number: int) -> bool:
+        """Own the partition, unless another living process does."""
+        fd = os.open(self.path / str(number) / "owner", os.O_RDWR | os.O_CREAT, 0o666)
+        try:
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            os.close(fd)
+            return False
+        self._owned = (number, fd)
+        return True
+
+    def release(self) -> None:
+        """Own no partition any more."""
+        owned, self._owned = self._owned, None
+        if owned is not None:
+            os.close(owned[1])
+
     def begin_anew(self) -> None:
         """Forget a lock that another thread of the parent may have held at the fork."""
         self._lock = threading.Lock()
 
     def close(self) -> None:
-        """Close its partitions."""
+        """Close its partitions, and own none."""
+        self.release()
         with self._lock:
             for partition in self._opened.values():
                 partition.close()
@@ -136,3 +168,200 @@ def _write_users(path: Path, users: list[str]) -> None:
     new, here = path / ".users.new", path.stat().st_ino
     new.write_text("".join(f"{here} {each}\n" for each in users), encoding="utf-8")
     os.replace(new, path / "users")
+
+
+class Topics:
+    """The topics of one project in a file log's folder.
+
+    Args:
+        root: the log's folder; others as `FileLog` has them.
+    """
+
+    def __init__(
+        self,
+        root: Path,
+        *,
+        project: str,
+        user: str,
+        kept: Callable[[Mapping[str, str]], Collection[str]] | None,
+        segment_bytes: int,
+    ) -> None:
+        self.root = root
+        # No topic's name can be that of a project's folder.
+        self.home = root / f"@{project}" if project else root
+        self._user, self._kept, self._segment_bytes = user, kept, segment_bytes
+        self._known: dict[str, Topic] = {}
+        self._lock = threading.RLock()
+
+    def create(self, topic: str, partitions: int = 1) -> None:
+        """See `Log.create`."""
+        if not _TOPIC_NAME.fullmatch(topic):
+            raise LogError(
+                f"{topic!r} cannot be a topic's name: it needs letters, digits, '_', '-' and '.', not a '.' first, "
+                "and at most 249 of them"
+            )
+        if partitions < 1:
+            raise LogError(f"topic {topic!r} needs at least one partition, asked for were {partitions}")
+        with self.changing():
+            path = self._place(topic)
+            with reporting("create", path):
+                if not path.exists():
+                    self._make(path, partitions)
+                add_user(path, self._user)
+
+    def _make(self, path: Path, partitions: int) -> None:
+        if not path.parent.exists():
+            path.parent.mkdir()
+            sync_directory(self.root)
+        new = path.parent / f".new-{uuid.uuid4().hex}"
+        (new / "groups").mkdir(parents=True)
+        for number in range(partitions):
+            (new / str(number)).mkdir()
+            FilePartition.make(new / str(number))
+        write_topic(new, TopicFile(1, uuid.uuid4().hex, partitions))
+        os.rename(new, path)
+        sync_directory(path.parent)
+
+    def delete(self, topic: str) -> None:
+        """See `Log.delete`."""
+        with self.changing(), ExitStack() as stack:
+            try:
+                found = self.find(topic)
+            except UnknownTopic:
+                return
+            for number in range(found.partitions):
+                # Nobody may be writing: a writer that waits for the lock will then see that the file is gone.
+                stack.enter_context(found.partition(number).locked())
+            with reporting("delete", found.path):
+                trash = found.path.parent / f".deleted-{uuid.uuid4().hex}"
+                os.rename(found.path, trash)
+                sync_directory(found.path.parent)
+                shutil.rmtree(trash)
+        self.forget(topic)
+
+    def names(self) -> list[str]:
+        """See `Log.topics`."""
+        with reporting("list", self.home):
+            own = set(_topics_in(self.home)) if self.home.exists() else set()
+            if self.home != self.root and (old := self._old()):
+                own |= set(self._kept(old)) if self._kept is not None else set()
+            return sorted(own)
+
+    def find(self, name: str) -> Topic:
+        """The topic as it is now on disk."""
+        with self._lock:
+            known = self._known.get(name)
+            try:
+                if known is None and not _TOPIC_NAME.fullmatch(name):
+                    raise FileNotFoundError
+                path = known.path if known is not None else self._place(name)
+                found = os.stat(known.file_text if known is not None else path / "topic.json")
+                stamp = (found.st_ino, found.st_mtime_ns)
+                if known is not None and known.stamp == stamp:
+                    return known
+                file = read_topic(path)
+            except (FileNotFoundError, NotADirectoryError):
+                self.forget(name)
+                if known is not None and path.parent != self.home:
+                    # One that is made again does not stand where the old one did.
+                    return self.find(name)
+                raise UnknownTopic(name, f"the file log {self.root}") from None
+            if known is not None and known.id == file.id:
+                known.grown(file, stamp)
+                return known
+            self.forget(name)
+            self._known[name] = Topic(path, file, stamp, segment_bytes=self._segment_bytes)
+            return self._known[name]
+
+    def _place(self, name: str) -> Path:
+        """Where a topic stands, or would: in the project's folder, unless it is one that the project has in `root`."""
+        if self.home == self.root or self._kept is None or not (self.root / name / "topic.json").exists():
+            return self.home / name
+        # A damaged one is not passed over: it may be the project's.
+        old = self._old() | {name: read_topic(self.root / name).id}
+        return (self.root if name in self._kept(old) else self.home) / name
+
+    def _old(self) -> dict[str, str]:
+        """The topics in `root` itself, of whichever project: name → id."""
+        found = {}
+        for name in _topics_in(self.root):
+            # Another project's damage, or deletion under way, is no concern of this one.
+            with suppress(LogError, FileNotFoundError, NotADirectoryError):
+                found[name] = read_topic(self.root / name).id
+        return found
+
+    def old(self) -> dict[str, str]:
+        """See `SharedLog.old_topics`."""
+        with reporting("list", self.root):
+            return self._old() if self.home != self.root else {}
+
+    def other_users(self, topic: str) -> list[str]:
+        """See `SharedLog.other_users`."""
+        found = self.find(topic).path
+        with reporting("read the users of", found):
+            return [each for each in users_of(found) if each != self._user]
+
+    def leave(self, topic: str) -> None:
+        """See `SharedLog.leave`."""
+        with self.changing():
+            found = self.find(topic).path
+            with reporting("leave", found):
+                remove_user(found, self._user)
+        self.forget(topic)
+
+    def forget(self, topic: str) -> None:
+        """Let go of a topic that is gone. Threads that still use it keep its files until they are done."""
+        with self._lock:
+            known = self._known.pop(topic, None)
+            if known is not None:
+                known.release()
+
+    @contextmanager
+    def changing(self) -> Iterator[None]:
+        """Be the only process that makes, grows or deletes topics here."""
+        with self._lock, reporting("lock", self.root / ".lock"):
+            fd = os.open(self.root / ".lock", os.O_RDWR | os.O_CREAT, 0o666)
+            try:
+                fcntl.flock(fd, fcntl.LOCK_EX)
+                yield
+            finally:
+                os.close(fd)
+
+    def own_partition(self, topic: str) -> int:
+        """See `Log.own_partition`."""
+        with self.changing():
+            found = self.find(topic)
+            if found.owned is not None:
+                return found.owned
+            with reporting("claim a partition of", found.path):
+                for number in range(found.partitions):
+                    if found.claim(number):
+                        return number
+                number = found.partitions
+                new = found.path / f".new-{uuid.uuid4().hex}"
+                new.mkdir()
+                FilePartition.make(new)
+                # Left by a process that died before it wrote the topic's file; nothing was ever sent to it.
+                shutil.rmtree(found.path / str(number), ignore_errors=True)
+                os.rename(new, found.path / str(number))
+                write_topic(found.path, TopicFile(1, found.id, number + 1))
+                self.find(topic).claim(number)
+                return number
+
+    def begin_anew(self) -> None:
+        """Forget locks that another thread of the parent may have held at the fork."""
+        self._lock = threading.RLock()
+        for topic in self._known.values():
+            topic.begin_anew()
+
+    def close(self) -> None:
+        """Let go of all files."""
+        with self._lock:
+            for topic in self._known.values():
+                topic.close()
+            self._known.clear()
+
+
+def _topics_in(folder: Path) -> list[str]:
+    with os.scandir(folder) as entries:
+        return [each.name for each in entries if _TOPIC_NAME.fullmatch(each.name)]

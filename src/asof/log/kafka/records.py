@@ -11,6 +11,7 @@ import numpy.typing as npt
 from confluent_kafka import Message
 
 from asof.decoding.metadata import UNREADABLE
+from asof.dtypes import GREATEST_INT64
 from asof.log.protocol import Headers, Messages
 
 AT_ONCE = 500
@@ -18,7 +19,7 @@ AT_ONCE = 500
 all objects at 700 new ones, and those that are columns by then are none."""
 
 _MILLISECONDS = itemgetter(1)
-_MOST = (2**63 - 1) // 1000
+_MOST = GREATEST_INT64 // 1000
 
 
 def columns_of(records: Sequence[Any]) -> Messages:

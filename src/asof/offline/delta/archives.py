@@ -25,19 +25,22 @@ from deltalake.exceptions import CommitFailedError, DeltaError, TableNotFoundErr
 
 from asof.dtypes import from_arrow
 from asof.errors import AsofError, StorageError
-from asof.offline.protocol import Archive
+from asof.offline.protocol import Archive, Archives
 from asof.sources.protocol import Files
+from asof.sql.quoting import quote, text
 
 _ATTEMPTS = 50
 _CHECKPOINT_EVERY = 50
 
 
-class DeltaArchives:
+class DeltaArchives(Archives):
     """The archives below one folder: `<root>/<project>/<kind>/<name>`.
 
     Args:
         root: a folder; made where it is missing.
     """
+
+    keeps_nul = True
 
     def __init__(self, root: Path | str) -> None:
         self.root = Path(root)
@@ -264,8 +267,8 @@ def _beyond(rows: pa.Table, done: Mapping[int, int]) -> pa.Table:
 
 def _is(name: str, value: Any) -> str:
     if isinstance(value, list):
-        return f'"{name}" IN ({", ".join(map(_literal, value))})'
-    return f'"{name}" = {_literal(value)}'
+        return f"{quote(name)} IN ({', '.join(map(_literal, value))})"
+    return f"{quote(name)} = {_literal(value)}"
 
 
 def _literal(value: Any) -> str:
@@ -275,7 +278,7 @@ def _literal(value: Any) -> str:
         return repr(value)
     if isinstance(value, bytes):
         return f"X'{value.hex()}'"
-    return "'" + str(value).replace("'", "''") + "'"
+    return text(str(value))
 
 
 def _wrapped(error: Exception, problem: str) -> AsofError:

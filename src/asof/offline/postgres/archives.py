@@ -1,4 +1,4 @@
-"""Archives and training sets as tables: every event that a log delivered, appended exactly once.
+"""Archives as tables: every event that a log delivered, appended exactly once.
 
 An append is one transaction: it locks the archive's line in `asof_archives`, reads each partition's offset under that
 lock, drops what is at or below it, copies the rest and moves the offsets. Whoever comes second waits and then sees what
@@ -7,63 +7,39 @@ the first one did; a writer that dies leaves nothing.
 
 from __future__ import annotations
 
-import hashlib
-import threading
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import psycopg
 import pyarrow as pa
 import pyarrow.compute as pc
 from adbc_driver_manager import dbapi as adbc
-from psycopg import sql
 
 from asof.connections.postgres.database import Postgres
 from asof.connections.postgres.errors import sqlstate
 from asof.errors import StorageError
 from asof.offline.postgres.arrow import columns_sql, stored_as, travelling
-from asof.offline.postgres.session import Session, text
-from asof.offline.protocol import Archive
+from asof.offline.postgres.saved_tables import SavedTables
+from asof.offline.postgres.schema import LONGEST, ArchiveSchema, plain, relation_name
+from asof.offline.protocol import Archive, Archives
 from asof.sources.protocol import Relation
-from asof.sql.duckdb.dialect import quote
-
-_LONGEST = 63
-"""Bytes of a name; Postgres cuts the rest off without a word."""
-
-_NUMBER = "asof_row"
-"""The column that keeps the order of a saved table's rows."""
+from asof.sql.quoting import quote, text
 
 _TOO_LONG = "54000"
 """What Postgres says when a value does not fit into an index."""
 
-_TABLES = """
-CREATE TABLE IF NOT EXISTS {schema}.asof_archives (
-  project text COLLATE "C", kind text COLLATE "C", name text COLLATE "C", relation text NOT NULL UNIQUE,
-  version bigint NOT NULL DEFAULT 0, PRIMARY KEY (project, kind, name));
-CREATE TABLE IF NOT EXISTS {schema}.asof_offsets (
-  project text COLLATE "C", kind text COLLATE "C", name text COLLATE "C", partition integer, last bigint NOT NULL,
-  PRIMARY KEY (project, kind, name, partition));
-CREATE TABLE IF NOT EXISTS {schema}.asof_versions (
-  project text COLLATE "C", kind text COLLATE "C", name text COLLATE "C", version bigint, made timestamptz NOT NULL,
-  offsets jsonb NOT NULL, PRIMARY KEY (project, kind, name, version));
-CREATE TABLE IF NOT EXISTS {schema}.asof_tables (
-  project text COLLATE "C", name text COLLATE "C", relation text NOT NULL UNIQUE, arrow bytea NOT NULL,
-  PRIMARY KEY (project, name));
-"""
 
-
-class PostgresArchives:
+class PostgresArchives(SavedTables, Archives):
     """The archives of all projects in one schema of a database.
 
     Args:
         schema: made when the first archive is.
     """
 
+    keeps_nul = False
+
     def __init__(self, database: Postgres, schema: str) -> None:
-        self.database = database
-        self.archive_schema = schema
-        self._made = False
-        self._making = threading.Lock()
+        super().__init__(ArchiveSchema(database, schema))
 
     # -- archives -----------------------------------------------------------------------------------------------------
 
@@ -76,24 +52,24 @@ class PostgresArchives:
         """
         what = f"archive {archive.name!r}"
         columns = [(each.name, _column_type(each, what)) for each in schema]
-        self._make_schema()
+        self.schema.make()
         with self.database.transaction(what) as connection:
             connection.execute(
-                self._sql(
+                self.schema.sql(
                     "INSERT INTO {schema}.asof_archives (project, kind, name, relation) VALUES (%s, %s, %s, %s) "
                     "ON CONFLICT (project, kind, name) DO NOTHING"
                 ),
-                [*_key(archive), _relation_name(*_key(archive))],
+                [*_key(archive), relation_name(*_key(archive))],
             )
             self._lock(connection, archive)
             table = self._table(archive)
             known = _columns_of(connection, table)
             if not known:
-                connection.execute(_plain(f"CREATE TABLE {table} ({columns_sql(columns)})"))
-                connection.execute(_plain(f'CREATE INDEX ON {table} ("partition", "offset")'))
+                connection.execute(plain(f"CREATE TABLE {table} ({columns_sql(columns)})"))
+                connection.execute(plain(f'CREATE INDEX ON {table} ("partition", "offset")'))
             for name, sql_type in columns:
                 if known and name not in known:
-                    connection.execute(_plain(f"ALTER TABLE {table} ADD COLUMN {quote(name)} {sql_type}"))
+                    connection.execute(plain(f"ALTER TABLE {table} ADD COLUMN {quote(name)} {sql_type}"))
                 elif known and known[name] != sql_type:
                     raise StorageError(
                         f"archive {archive.name!r} holds column {name!r} as {known[name]}; the source now declares "
@@ -128,9 +104,9 @@ class PostgresArchives:
 
     def _append(self, cursor: adbc.Cursor, archive: Archive, rows: pa.Table, through: Mapping[int, int]) -> int:
         where = self._where(archive)
-        cursor.execute(f"SELECT relation FROM {self._own('asof_archives')} WHERE {where} FOR UPDATE")
+        cursor.execute(f"SELECT relation FROM {self.schema.own('asof_archives')} WHERE {where} FOR UPDATE")
         (relation,) = cursor.fetch_arrow_table()["relation"].to_pylist()
-        cursor.execute(f'SELECT "partition", last FROM {self._own("asof_offsets")} WHERE {where}')
+        cursor.execute(f'SELECT "partition", last FROM {self.schema.own("asof_offsets")} WHERE {where}')
         known = cursor.fetch_arrow_table()
         done = dict(zip(known["partition"].to_pylist(), known["last"].to_pylist()))
         news = {each: offset for each, offset in through.items() if offset > done.get(each, -1)}
@@ -139,10 +115,10 @@ class PostgresArchives:
         fresh = _beyond(rows, done)
         if fresh.num_rows:
             sent = pa.table({name: travelling(fresh[name], name)[0] for name in fresh.column_names})
-            cursor.adbc_ingest(relation, sent, mode="append", db_schema_name=self.archive_schema)
+            cursor.adbc_ingest(relation, sent, mode="append", db_schema_name=self.schema.name)
         values = ", ".join(f"({_literals(archive)}, {each}, {offset})" for each, offset in sorted(news.items()))
         cursor.execute(
-            f"INSERT INTO {self._own('asof_offsets')} AS o VALUES {values} "
+            f"INSERT INTO {self.schema.own('asof_offsets')} AS o VALUES {values} "
             "ON CONFLICT (project, kind, name, partition) DO UPDATE SET last = greatest(o.last, excluded.last)"
         )
         cursor.execute(self._next_version(archive))
@@ -151,10 +127,12 @@ class PostgresArchives:
     def offsets(self, archive: Archive, partitions: Sequence[int]) -> dict[int, int]:
         """Each partition's last archived offset; -1 where nothing was."""
         found: dict[int, int] = {}
-        if self._is_made():
+        if self.schema.is_made():
             with self.database.connection(f"archive {archive.name!r}") as connection:
                 rows = connection.execute(
-                    _plain(f'SELECT "partition", last FROM {self._own("asof_offsets")} WHERE {self._where(archive)}')
+                    plain(
+                        f'SELECT "partition", last FROM {self.schema.own("asof_offsets")} WHERE {self._where(archive)}'
+                    )
                 )
                 found = dict(rows.fetchall())
         return {partition: found.get(partition, -1) for partition in partitions}
@@ -165,14 +143,14 @@ class PostgresArchives:
             return None
         table = self._table(archive)
         with self.database.connection(f"archive {archive.name!r}") as connection:
-            if not connection.execute(_plain(f"SELECT 1 FROM {table} LIMIT 1")).fetchone():
+            if not connection.execute(plain(f"SELECT 1 FROM {table} LIMIT 1")).fetchone():
                 return None
             if version is None:
                 return Relation(table)
             # Also of the newest version: rows that come before the read are not its own.
             found = connection.execute(
-                _plain(
-                    f"SELECT offsets FROM {self._own('asof_versions')} WHERE {self._where(archive)} "
+                plain(
+                    f"SELECT offsets FROM {self.schema.own('asof_versions')} WHERE {self._where(archive)} "
                     f"AND version = {int(version)}"
                 )
             ).fetchone()
@@ -184,11 +162,11 @@ class PostgresArchives:
 
     def version(self, archive: Archive) -> int:
         """The archive's version; -1 where there is none."""
-        if not self._is_made():
+        if not self.schema.is_made():
             return -1
         with self.database.connection(f"archive {archive.name!r}") as connection:
             found = connection.execute(
-                _plain(f"SELECT version FROM {self._own('asof_archives')} WHERE {self._where(archive)}")
+                plain(f"SELECT version FROM {self.schema.own('asof_archives')} WHERE {self._where(archive)}")
             ).fetchone()
         return -1 if found is None else int(found[0])
 
@@ -202,10 +180,10 @@ class PostgresArchives:
             return {"added": 0, "removed": 0, "vacuumed": 0}
         with self.database.connection(f"archive {archive.name!r}") as connection:
             gone = connection.execute(
-                _plain(
-                    f"DELETE FROM {self._own('asof_versions')} WHERE {self._where(archive)} "
+                plain(
+                    f"DELETE FROM {self.schema.own('asof_versions')} WHERE {self._where(archive)} "
                     f"AND made < now() - interval '{int(keep_hours)} hours' AND version < (SELECT version FROM "
-                    f"{self._own('asof_archives')} WHERE {self._where(archive)})"
+                    f"{self.schema.own('asof_archives')} WHERE {self._where(archive)})"
                 )
             ).rowcount
             self._vacuum(connection, archive, "(ANALYZE)")
@@ -223,10 +201,10 @@ class PostgresArchives:
         with self.database.transaction(f"archive {archive.name!r}") as connection:
             self._lock(connection, archive)
             gone = connection.execute(
-                _plain(f"DELETE FROM {_escaped(self._table(archive))} WHERE {where}"), list(columns.values())
+                plain(f"DELETE FROM {_escaped(self._table(archive))} WHERE {where}"), list(columns.values())
             ).rowcount
             if gone:
-                connection.execute(_plain(self._next_version(archive)))
+                connection.execute(plain(self._next_version(archive)))
         if gone:
             with self.database.connection(f"archive {archive.name!r}") as connection:
                 self._vacuum(connection, archive, "")
@@ -234,155 +212,64 @@ class PostgresArchives:
 
     def names(self, project: str, kind: str) -> list[str]:
         """The archives of one kind that exactly this project has."""
-        if not self._is_made():
+        if not self.schema.is_made():
             return []
         with self.database.connection(f"archives of project {project!r}") as connection:
             found = connection.execute(
-                self._sql("SELECT name FROM {schema}.asof_archives WHERE project = %s AND kind = %s ORDER BY name"),
+                self.schema.sql(
+                    "SELECT name FROM {schema}.asof_archives WHERE project = %s AND kind = %s ORDER BY name"
+                ),
                 [project, kind],
             )
             return [name for (name,) in found]
 
     def drop_project(self, project: str) -> None:
         """Delete all archives and tables of exactly this project."""
-        if not self._is_made():
+        if not self.schema.is_made():
             return
         with self.database.transaction(f"archives of project {project!r}") as connection:
             found = connection.execute(
-                self._sql(
+                self.schema.sql(
                     "SELECT relation FROM {schema}.asof_archives WHERE project = %s "
                     "UNION ALL SELECT relation FROM {schema}.asof_tables WHERE project = %s"
                 ),
                 [project, project],
             ).fetchall()
             for (relation,) in found:
-                connection.execute(_plain(f"DROP TABLE IF EXISTS {self._own(relation)}"))
+                connection.execute(plain(f"DROP TABLE IF EXISTS {self.schema.own(relation)}"))
             for table in ("asof_archives", "asof_offsets", "asof_versions", "asof_tables"):
-                connection.execute(self._sql(f"DELETE FROM {{schema}}.{table} WHERE project = %s"), [project])
-
-    # -- saved tables -------------------------------------------------------------------------------------------------
-
-    def save_table(self, project: str, name: str, rows: pa.RecordBatchReader) -> None:
-        """Keep rows as a table with the same columns; it is there when all of it is."""
-        what = f"table {name!r}"
-        columns = _saved_columns(rows.schema)
-        relation = _relation_name(project, "table", name)
-        table = self._own(relation)
-        self._make_schema()
-        reader = _Watched(rows)
-        try:
-            with self.database.arrow(what) as connection, connection.cursor() as cursor:
-                cursor.execute(f"DROP TABLE IF EXISTS {table}")
-                types = [
-                    (column, travelling(pa.chunked_array([], each.type), each.name, exactly=True)[1])
-                    for column, each in zip(columns, rows.schema)
-                ]
-                cursor.execute(f"CREATE TABLE {table} ({columns_sql([*types, (_NUMBER, 'bigint')])})")
-                cursor.adbc_ingest(
-                    relation, reader.numbered(columns), mode="append", db_schema_name=self.archive_schema
-                )
-                cursor.execute(f"CREATE UNIQUE INDEX ON {table} ({_NUMBER})")
-                packed = rows.schema.serialize().to_pybytes().hex()
-                cursor.execute(
-                    f"INSERT INTO {self._own('asof_tables')} VALUES ({text(project)}, {text(name)}, {text(relation)}, "
-                    f"'\\x{packed}'::bytea) ON CONFLICT (project, name) DO UPDATE SET arrow = excluded.arrow"
-                )
-        except StorageError:
-            # What the rows failed with comes back as an error of the copy.
-            if reader.error is not None:
-                raise reader.error from None
-            raise
-
-    def load_table(self, project: str, name: str) -> pa.RecordBatchReader | None:
-        """The rows that `save_table` kept, in their order and in bounded memory."""
-        if not self._is_made():
-            return None
-        with self.database.connection(f"table {name!r}") as connection:
-            found = connection.execute(
-                self._sql("SELECT relation, arrow FROM {schema}.asof_tables WHERE project = %s AND name = %s"),
-                [project, name],
-            ).fetchone()
-        if found is None:
-            return None
-        relation, packed = found
-        schema = pa.ipc.read_schema(pa.py_buffer(packed))
-        columns = ", ".join(map(quote, _saved_columns(schema))) or "NULL AS nothing"
-
-        def batches() -> Iterator[pa.RecordBatch]:
-            what = f"table {name!r}"
-            with self.database.arrow(what) as connection, connection.cursor() as cursor:
-                opened = Session(self.database, cursor, {})
-                _, found = opened.stream(f"SELECT {columns} FROM {self._own(relation)} ORDER BY {_NUMBER}")
-                for batch in found:
-                    restored = [_restored(column, field.type) for column, field in zip(batch.columns, schema)]
-                    yield pa.RecordBatch.from_arrays(restored, schema=schema)
-
-        return pa.RecordBatchReader.from_batches(schema, batches())
-
-    def drop_table(self, project: str, name: str) -> None:
-        """Delete the rows that `save_table` kept."""
-        if not self._is_made():
-            return
-        with self.database.transaction(f"table {name!r}") as connection:
-            relation = self._own(_relation_name(project, "table", name))
-            connection.execute(_plain(f"DROP TABLE IF EXISTS {relation}"))
-            connection.execute(
-                self._sql("DELETE FROM {schema}.asof_tables WHERE project = %s AND name = %s"), [project, name]
-            )
-
-    # -- the schema ---------------------------------------------------------------------------------------------------
-
-    def _is_made(self) -> bool:
-        if not self._made:
-            with self.database.connection("the archives' schema") as connection:
-                found = connection.execute("SELECT to_regclass(%s)", [self._own("asof_tables")]).fetchone()
-            self._made = found is not None and found[0] is not None
-        return self._made
-
-    def _make_schema(self) -> None:
-        """Make the schema and its own tables; two that do it at once wait for each other."""
-        with self._making:
-            if self._is_made():
-                return
-            with self.database.transaction(f"schema {self.archive_schema!r}") as connection:
-                lock = "SELECT pg_advisory_xact_lock(hashtext('asof'), hashtext(%s))"
-                connection.execute(lock, [self.archive_schema])
-                known = connection.execute("SELECT to_regnamespace(%s)", [quote(self.archive_schema)]).fetchone()
-                # IF NOT EXISTS asks for the right to make schemas even where there is nothing to make.
-                if known is None or known[0] is None:
-                    connection.execute(self._sql("CREATE SCHEMA {schema}"))
-                connection.execute(self._sql(_TABLES))
-            self._made = True
+                connection.execute(self.schema.sql(f"DELETE FROM {{schema}}.{table} WHERE project = %s"), [project])
 
     def _exists(self, archive: Archive) -> bool:
         return self.version(archive) >= 0
 
     def _lock(self, connection: psycopg.Connection[Any], archive: Archive) -> None:
         connection.execute(
-            _plain(f"SELECT 1 FROM {self._own('asof_archives')} WHERE {self._where(archive)} FOR UPDATE")
+            plain(f"SELECT 1 FROM {self.schema.own('asof_archives')} WHERE {self._where(archive)} FOR UPDATE")
         )
 
     def _index(self, archive: Archive, table: str, lookups: Sequence[Sequence[str]]) -> None:
         """An index for each way in which rows are looked up; appends go on while it is made."""
         for columns in dict.fromkeys(tuple(each) for each in lookups):
             whole = list(dict.fromkeys([*columns, "offset", "partition"]))
-            name = _relation_name(*_key(archive), *columns, "index")
+            name = relation_name(*_key(archive), *columns, "index")
             with self.database.connection(f"archive {archive.name!r}") as connection:
                 state = connection.execute(
-                    "SELECT i.indisvalid FROM pg_index i WHERE i.indexrelid = to_regclass(%s)", [self._own(name)]
+                    "SELECT i.indisvalid FROM pg_index i WHERE i.indexrelid = to_regclass(%s)",
+                    [self.schema.own(name)],
                 ).fetchone()
                 if state is not None and state[0]:
                     continue
                 if state is not None:
-                    connection.execute(_plain(f"DROP INDEX IF EXISTS {self._own(name)}"))
+                    connection.execute(plain(f"DROP INDEX IF EXISTS {self.schema.own(name)}"))
                 when = "" if self.database.pgbouncer else "CONCURRENTLY "
                 names = ", ".join(map(quote, whole))
                 try:
-                    connection.execute(_plain(f"CREATE INDEX {when}IF NOT EXISTS {quote(name)} ON {table} ({names})"))
+                    connection.execute(plain(f"CREATE INDEX {when}IF NOT EXISTS {quote(name)} ON {table} ({names})"))
                 except psycopg.Error as error:
                     if error.sqlstate != _TOO_LONG:
                         raise
-                    connection.execute(_plain(f"DROP INDEX IF EXISTS {self._own(name)}"))
+                    connection.execute(plain(f"DROP INDEX IF EXISTS {self.schema.own(name)}"))
 
     def _drop_lookups(self, archive: Archive) -> None:
         with self.database.transaction(f"archive {archive.name!r}") as connection:
@@ -392,62 +279,29 @@ class PostgresArchives:
                 [self._table(archive)],
             ).fetchall()
             for (name,) in found:
-                connection.execute(_plain(f"DROP INDEX IF EXISTS {name}"))
+                connection.execute(plain(f"DROP INDEX IF EXISTS {name}"))
 
     def _vacuum(self, connection: psycopg.Connection[Any], archive: Archive, options: str) -> None:
         if self.database.pgbouncer:
             return  # not in a transaction; the server's own vacuum comes by
-        connection.execute(_plain(f"VACUUM {options} {self._table(archive)}"))
+        connection.execute(plain(f"VACUUM {options} {self._table(archive)}"))
 
     def _next_version(self, archive: Archive) -> str:
         where = self._where(archive)
+        archives, versions, offsets = map(self.schema.own, ("asof_archives", "asof_versions", "asof_offsets"))
         return (
-            f"WITH moved AS (UPDATE {self._own('asof_archives')} SET version = version + 1 WHERE {where} "
-            f"RETURNING version) INSERT INTO {self._own('asof_versions')} SELECT {_literals(archive)}, moved.version, "
-            f'now(), coalesce((SELECT jsonb_object_agg("partition", last) FROM {self._own("asof_offsets")} '
+            f"WITH moved AS (UPDATE {archives} SET version = version + 1 WHERE {where} RETURNING version) "
+            f"INSERT INTO {versions} SELECT {_literals(archive)}, moved.version, "
+            f'now(), coalesce((SELECT jsonb_object_agg("partition", last) FROM {offsets} '
             f"WHERE {where}), '{{}}') FROM moved"
         )
 
-    def _own(self, relation: str) -> str:
-        return f"{quote(self.archive_schema)}.{quote(relation)}"
-
     def _table(self, archive: Archive) -> str:
-        return self._own(_relation_name(*_key(archive)))
+        return self.schema.own(relation_name(*_key(archive)))
 
     def _where(self, archive: Archive) -> str:
         names = ("project", "kind", "name")
         return " AND ".join(f"{name} = {text(value)}" for name, value in zip(names, _key(archive)))
-
-    def _sql(self, statement: str) -> sql.Composed:
-        return sql.SQL(statement).format(schema=sql.Identifier(self.archive_schema))
-
-
-class _Watched:
-    """Rows that are copied, and what they failed with: the driver knows only that they did."""
-
-    def __init__(self, rows: pa.RecordBatchReader) -> None:
-        self._rows = rows
-        self.error: BaseException | None = None
-
-    def numbered(self, columns: Sequence[str]) -> pa.RecordBatchReader:
-        empty = self._sent(self._rows.schema.empty_table(), columns, 0)
-
-        def batches() -> Iterator[pa.RecordBatch]:
-            at = 0
-            try:
-                for batch in self._rows:
-                    yield from self._sent(pa.Table.from_batches([batch]), columns, at).to_batches()
-                    at += batch.num_rows
-            except BaseException as error:
-                self.error = error
-                raise
-
-        return pa.RecordBatchReader.from_batches(empty.schema, batches())
-
-    def _sent(self, rows: pa.Table, columns: Sequence[str], first: int) -> pa.Table:
-        sent = [travelling(rows.column(i), name, exactly=True)[0] for i, name in enumerate(rows.column_names)]
-        number = pa.array(range(first, first + rows.num_rows), pa.int64())
-        return pa.table([*sent, number], names=[*columns, _NUMBER])
 
 
 def _key(archive: Archive) -> tuple[str, str, str]:
@@ -458,26 +312,6 @@ def _literals(archive: Archive) -> str:
     return ", ".join(text(value) for value in _key(archive))
 
 
-def _relation_name(*parts: str) -> str:
-    """A table's name that says what it holds; where that is too long, the end is a hash of all of it."""
-    whole = "__".join(parts)
-    if len(whole.encode()) <= _LONGEST:
-        return whole
-    digest = hashlib.sha256(whole.encode()).hexdigest()[:12]
-    return whole.encode()[: _LONGEST - 13].decode("utf-8", "ignore") + "_" + digest
-
-
-def _saved_columns(schema: pa.Schema) -> list[str]:
-    """The names of a saved table's columns: the rows' own, where they are short enough and each is there once."""
-    names: list[str] = []
-    for each in schema.names:
-        name = _relation_name(each) or "asof_empty"
-        while name in names or name == _NUMBER:
-            name = _relation_name(name, str(len(names)))
-        names.append(name)
-    return names
-
-
 def _column_type(field: pa.Field, what: str) -> str:
     found = stored_as(field.type)
     if found is None:
@@ -485,9 +319,9 @@ def _column_type(field: pa.Field, what: str) -> str:
             f"{what}: column {field.name!r} is {field.type}, which no column of Postgres can hold",
             hint="declare it as Json, or keep the archives in Delta tables (offline_store of type duckdb)",
         )
-    if len(field.name.encode()) > _LONGEST:
+    if len(field.name.encode()) > LONGEST:
         raise StorageError(
-            f"{what}: column {field.name!r} has a name of more than {_LONGEST} bytes, which Postgres would cut off",
+            f"{what}: column {field.name!r} has a name of more than {LONGEST} bytes, which Postgres would cut off",
             hint="give it a shorter name in the messages, or keep the archives in Delta tables",
         )
     return found[1]
@@ -510,26 +344,9 @@ def _beyond(rows: pa.Table, done: Mapping[int, int]) -> pa.Table:
     return rows.filter(keep) if rows.num_rows else rows
 
 
-def _restored(column: pa.Array, kind: pa.DataType) -> pa.Array:
-    """A stored column in the Arrow type that it had."""
-    if column.type == kind:
-        return column
-    if pa.types.is_null(kind):
-        return pa.nulls(len(column))
-    if pa.types.is_dictionary(kind):
-        return _restored(column, kind.value_type).dictionary_encode().cast(kind)
-    if pa.types.is_duration(kind) or (pa.types.is_timestamp(kind) and pa.types.is_integer(column.type)):
-        return column.cast(pa.int64()).view(kind)
-    return column.cast(kind)
-
-
 def _escaped(name: str) -> str:
     """A name in a statement with parameters, where `%` has a meaning."""
     return name.replace("%", "%%")
-
-
-def _plain(statement: str) -> sql.SQL:
-    return sql.SQL(statement)
 
 
 __all__ = ["PostgresArchives"]

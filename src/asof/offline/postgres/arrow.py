@@ -8,9 +8,9 @@ from collections.abc import Iterable
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from asof.dtypes import DType, from_arrow
+from asof.dtypes import GREATEST_INT64, LEAST_INT64, DType, from_arrow
 from asof.errors import StorageError
-from asof.sql.duckdb.dialect import quote
+from asof.sql.quoting import quote
 from asof.values.fit import event_micros
 
 SQL_TYPES = {
@@ -38,7 +38,6 @@ _PLAIN = (
 )  # fmt: skip
 """Whether an Arrow type is it, the type that travels, and that of the column."""
 
-_LEAST, _GREATEST = -(2**63), 2**63 - 1
 """What the driver makes of the infinities of time."""
 
 
@@ -153,7 +152,7 @@ def _digits(metadata: dict[bytes, bytes]) -> tuple[int, int] | None:
 
 def _without_infinity(column: pa.Array) -> pa.Array:
     whole = column.cast(pa.int64())
-    odd = pc.or_(pc.equal(whole, _GREATEST), pc.equal(whole, _LEAST))
+    odd = pc.or_(pc.equal(whole, GREATEST_INT64), pc.equal(whole, LEAST_INT64))
     return pc.if_else(odd, pa.scalar(None, column.type), column) if pc.any(odd).as_py() else column
 
 

@@ -17,7 +17,7 @@ from asof.connections.postgres.errors import is_driver_error, own_words, sqlstat
 from asof.errors import AsofError, EntityFrameError, Interrupted, SourceError
 from asof.offline.postgres.arrow import columns_sql, plain_column, plain_field, sql_type_of, travelling
 from asof.sources.protocol import Batches, Files, Input, Need, Relation
-from asof.sql.duckdb.dialect import quote
+from asof.sql.quoting import quote, text
 from asof.sql.source_rows import ROW
 
 _INDEXES = """
@@ -175,21 +175,17 @@ def relation_in(database: Postgres, given: Given) -> str:
         return given.name
     if not isinstance(given, Batches) or given.database is None:
         return ""
-    own: Any = getattr(given.database, "database", given.database)
-    if own.identity != database.identity:
+    own = given.database
+    if own.server != database.identity:
         return ""
     # A name without a schema means the same table only where it is looked up in the same schemas.
     qualified = re.fullmatch(r'"([^"]|"")+"(\."([^"]|"")+")+', given.relation)
-    return given.relation if getattr(own, "schema", None) == database.schema or qualified else ""
+    return given.relation if qualified or own.identity == (database.identity, database.schema) else ""
 
 
 def aliased(term: str) -> str:
     """A FROM term with an alias, which a query needs."""
     return term if re.search(r"\bAS \w+$", term) else f"{term} AS asof_r"
-
-
-def text(value: str) -> str:
-    return "'" + value.replace("'", "''") + "'"
 
 
 def rows_of(given: Given, columns: Sequence[str] = ()) -> pa.RecordBatchReader:
@@ -280,4 +276,4 @@ def _hint(said: str) -> str:
     return found.group(1).strip() if found else ""
 
 
-__all__ = ["Given", "Session", "aliased", "relation_in", "rows_of", "session", "text"]
+__all__ = ["Given", "Session", "aliased", "relation_in", "rows_of", "session"]

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 
+from asof.dtypes import GREATEST_INT64
 from asof.online.postgres.statements import ByteaArray, Int8Array
 from asof.online.protocol import NO_ROW
 
@@ -71,5 +72,5 @@ def pieces_of(keys: Sequence[bytes], values: Sequence[bytes]) -> Iterator[list[i
 
 def fresh_tokens(n: int) -> list[int]:
     """Tokens that no key ever had: of 63 random bits, so that not even a fail-over to an older state repeats one."""
-    words = np.frombuffer(os.urandom(8 * n), dtype=np.int64) & np.int64(2**63 - 1)
+    words = np.frombuffer(os.urandom(8 * n), dtype=np.int64) & np.int64(GREATEST_INT64)
     return np.where(words == NO_ROW, 1, words).tolist()

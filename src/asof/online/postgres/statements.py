@@ -12,9 +12,10 @@ import numpy as np
 import psycopg
 from psycopg import adapt, pq
 
+from asof.dtypes import GREATEST_INT64
 from asof.timing import Micros
 
-NEVER = 2**63 - 1
+NEVER = GREATEST_INT64
 """Stands for a row that does not expire: as a number it takes no branch anywhere."""
 
 STEPS = (

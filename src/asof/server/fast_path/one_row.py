@@ -12,16 +12,18 @@ from typing import Any
 
 import orjson
 
+from asof.dtypes import INT_BOUNDS
 from asof.flows.online.read import Reader
 from asof.online.protocol import Table
-from asof.server.read.json_values import feast_converter, finite, one_number
 from asof.server.read.responses import EPOCH
 from asof.timing import Micros, moment
+from asof.values.json import feast_column_writer, write_float, write_floats
 from asof.values.packing import key_bytes
 
 _KEYS: dict[str, tuple[type, int, int]] = {
-    "Int64": (int, -(2**63), 2**63 - 1), "Int32": (int, -(2**31), 2**31 - 1), "String": (str, 0, 0),
-}  # fmt: skip
+    **{name: (int, *bounds) for name, bounds in INT_BOUNDS.items()},
+    "String": (str, 0, 0),
+}
 """Join keys that are packed as they come in JSON, and their bounds."""
 
 _PRESENT, _NULL, _EPOCH = (orjson.Fragment(orjson.dumps([word])) for word in ("PRESENT", "NULL_VALUE", EPOCH))
@@ -71,7 +73,7 @@ class OneRow:
             and not selection.request_fields
             and all(field.dtype.name in _KEYS for field in reader.key_fields)
             and all(view.is_plain for view in reader.views)
-            and all(feast_converter(each.dtype) in (None, finite) for each in selection.outputs)
+            and all(feast_column_writer(each.dtype) in (None, write_floats) for each in selection.outputs)
         )
         return cls(reader, metadata) if is_plain else None
 
@@ -132,7 +134,7 @@ class OneRow:
                 each["statuses"] = _NULL
                 nulls.append(each)
             elif type(value) is float and not isfinite(value):
-                each["values"][0] = one_number(value)
+                each["values"][0] = write_float(value)
         body = orjson.dumps(self._answer)
         for each in nulls:
             each["statuses"] = _PRESENT

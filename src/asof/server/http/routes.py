@@ -18,11 +18,11 @@ from asof.server.http.errors import JSON, HttpError, failed_elsewhere
 from asof.server.http.route import Answer, Request, Route
 from asof.server.http.write_rows import rows_of_source, rows_of_view
 from asof.server.process.service import Service
-from asof.server.read.json_values import read_columns
 from asof.server.read.online_reads import Prepared
 from asof.server.read.responses import ARROW
 from asof.server.security.callers import Action, Principal
 from asof.timing import micros
+from asof.values.json import read_columns
 
 
 async def get_online_features(service: Service, request: Request) -> Answer:

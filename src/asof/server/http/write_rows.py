@@ -6,7 +6,7 @@ from typing import Any
 
 from asof.definitions import FeatureView, LogSource
 from asof.dtypes import DType
-from asof.server.read.json_values import read_columns
+from asof.values.json import read_columns
 
 FEAST_TIME = "event_timestamp"
 FEAST_CREATED = "created"

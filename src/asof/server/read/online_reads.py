@@ -15,12 +15,12 @@ from asof.errors import AsofError
 from asof.flows.online.read import Reader
 from asof.online_response import OnlineResponse
 from asof.server.fast_path.one_row import OneRow
-from asof.server.read import json_values as wire
 from asof.server.read.functions import FunctionThreads
 from asof.server.read.responses import Encoder
 from asof.server.telemetry.request_counts import Counts
 from asof.server.telemetry.tracing import Tracing
 from asof.store import FeatureStore
+from asof.values.json import request_reader
 
 READERS, OUTPUTS = 1000, 50_000
 """How many different requests are kept decided, and with how many features together."""
@@ -61,7 +61,7 @@ class Prepared:
         self.views = _views_of(reader)
         fields = (*reader.selection.keys, *reader.selection.request_fields)
         # What JSON has no values of: it is read before it is checked.
-        self.odd_types = {each.name: each.dtype for each in fields if wire.reader(each.dtype) is not None}
+        self.odd_types = {each.name: each.dtype for each in fields if request_reader(each.dtype) is not None}
         self.used = 0
 
 
@@ -337,8 +337,7 @@ def _no_history(*_: Any) -> Any:
 
 
 def _generations(snapshot: Snapshot) -> dict[str, Any]:
-    known = snapshot.facts.get("generations", {})
-    return {view: each.get("current") for view, each in known.items()}
+    return {view: each.current for view, each in snapshot.facts.generations.items()}
 
 
 def _views_of(reader: Reader) -> Sequence[Any]:

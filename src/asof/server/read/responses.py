@@ -10,8 +10,8 @@ import orjson
 
 from asof.online_response import OnlineResponse
 from asof.selection import Selection
-from asof.server.read.json_values import Converter, all_finite, converter, feast_converter, finite
 from asof.timing import moment
+from asof.values.json import ConvertColumn, all_finite, column_writer, feast_column_writer, write_floats
 
 EPOCH = "1970-01-01T00:00:00Z"
 """What Feast answers as the time of what has none."""
@@ -22,7 +22,7 @@ FEW = 8
 FRAMES, FRAME_ROWS = 16, 128
 """For how many numbers of rows, and up to which, the objects of an answer are kept."""
 
-Cell = tuple[int, str, Converter | None]
+Cell = tuple[int, str, ConvertColumn | None]
 """Which of an answer's columns it is, its column among the values, and what makes it ready for JSON."""
 
 ARROW = "application/vnd.apache.arrow.stream"
@@ -36,19 +36,19 @@ class Encoder:
             feature.output: place for place, read in enumerate(selection.reads) for feature in read.features
         }  # fmt: skip
         self.names = [*(field.name for field in selection.keys), *selection.names]
-        self._keys = [(field.name, feast_converter(field.dtype)) for field in selection.keys]
+        self._keys = [(field.name, feast_column_writer(field.dtype)) for field in selection.keys]
         self._derived: list[Cell] = []
         self._of_view: list[list[Cell]] = [[] for _ in selection.reads]
         for at, output in enumerate(selection.outputs, start=len(self._keys)):
-            cell = (at, output.column, feast_converter(output.dtype))
+            cell = (at, output.column, feast_column_writer(output.dtype))
             place = places.get(output.column)
             (self._derived if place is None else self._of_view[place]).append(cell)
         self._floats = [output.column for output in selection.outputs if output.dtype.is_float]
         # How many rows → the answer's objects: made once, filled anew for each answer.
         self._frames: dict[int, list[dict[str, Any]]] = {}
-        self._lean = [converter(output.dtype) for output in selection.outputs]
-        self._lean_keys = [converter(field.dtype) for field in selection.keys]
-        self._lean_request = [(field.name, converter(field.dtype)) for field in selection.request_fields]
+        self._lean = [column_writer(output.dtype) for output in selection.outputs]
+        self._lean_keys = [column_writer(field.dtype) for field in selection.keys]
+        self._lean_request = [(field.name, column_writer(field.dtype)) for field in selection.request_fields]
         self._types = orjson.Fragment(orjson.dumps(types_of(selection)))
         self._selection = selection
         self.metadata = orjson.Fragment(orjson.dumps({"feature_names": self.names}))
@@ -74,7 +74,7 @@ class Encoder:
                 if None in column or not known:
                     each["statuses"] = found.statuses(found.nulls.get(name, column))
                     is_changed = True
-                each["values"] = column if convert is None or (plain and convert is finite) else convert(column)
+                each["values"] = column if convert is None or (plain and convert is write_floats) else convert(column)
         for at, name, convert in self._derived:
             column = values[name]
             each = frame[at]

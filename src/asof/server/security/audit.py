@@ -14,6 +14,7 @@ from typing import Any
 from asof.config.secrets import masked
 from asof.errors import ConfigError
 from asof.timing import Clock, iso
+from asof.values.legible import cut
 
 MAX_TEXT = 300
 """Names come from callers; longer ones are cut."""
@@ -111,7 +112,7 @@ def object_of(content: Any) -> dict[str, Any]:
 
 def _short(value: Any) -> Any:
     if isinstance(value, str):
-        return value if len(value) <= MAX_TEXT else value[: MAX_TEXT - 3] + "..."
+        return cut(value, MAX_TEXT)
     if isinstance(value, list | tuple):
         return [_short(each) for each in value[:50]]
     return value if isinstance(value, int | float | bool) else _short(str(value))

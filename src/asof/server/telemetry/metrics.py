@@ -85,11 +85,11 @@ def _facts(snapshot: Snapshot, now: int) -> Iterator[Metric]:
         labels=["view"],
     )  # fmt: skip
     age = GaugeMetricFamily("asof_view_age_seconds", "How long ago a view was last materialized.", labels=["view"])
-    for view, known in snapshot.facts.get("materialized", {}).items():
-        if known.get("until") is not None:
-            until.add_metric([view], known["until"] / SECOND)
-        if known.get("started") is not None:
-            age.add_metric([view], (now - known["started"]) / SECOND)
+    for view, known in snapshot.facts.materialized.items():
+        if known.until is not None:
+            until.add_metric([view], known.until / SECOND)
+        if known.started is not None:
+            age.add_metric([view], (now - known.started) / SECOND)
     yield until
     yield age
 

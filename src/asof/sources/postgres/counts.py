@@ -7,7 +7,7 @@ from typing import Any
 
 import psycopg
 
-from asof.connections.postgres.types import quoted
+from asof.sql.quoting import quote
 
 _ESTIMATE = "SELECT reltuples FROM pg_catalog.pg_class WHERE oid = to_regclass(%s)"
 _NOT_NULL = "SELECT attnotnull FROM pg_catalog.pg_attribute WHERE attrelid = to_regclass(%s) AND attname = %s"
@@ -25,7 +25,7 @@ def nulls_in(
         row = connection.execute(_NOT_NULL, [relation, column]).fetchone() if is_table else None
         if row and row[0]:
             continue
-        nulls = _count(connection, f"{relation} WHERE {quoted(column)} IS NULL LIMIT {_SHOWN_NULLS}")
+        nulls = _count(connection, f"{relation} WHERE {quote(column)} IS NULL LIMIT {_SHOWN_NULLS}")
         if nulls:
             found[column] = f"{nulls} rows" if nulls < _SHOWN_NULLS else f"{nulls} rows or more"
     return found

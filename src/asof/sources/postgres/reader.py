@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Hashable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -17,12 +17,14 @@ from psycopg import sql
 
 from asof.connections.postgres.database import Postgres, only_row
 from asof.connections.postgres.errors import is_driver_error, own_words, translate
-from asof.connections.postgres.types import PostgresColumn, columns_of, fitted, quoted
+from asof.connections.postgres.types import PostgresColumn, columns_of, fitted
 from asof.definitions import PostgresSource, Source
+from asof.dtypes import GREATEST_INT64, LEAST_INT64
 from asof.errors import AsofError, SourceError, nearest, some
 from asof.sources.postgres.counts import nulls_in, rows_in
 from asof.sources.protocol import Batches, Column, Need
-from asof.timing import UNITS, Micros
+from asof.sql.quoting import quote
+from asof.timing import EPOCH, UNITS, Micros
 
 _RELATIONS = """
 SELECT CASE WHEN n.nspname = ANY(current_schemas(false)) THEN c.relname ELSE n.nspname || '.' || c.relname END
@@ -34,7 +36,6 @@ SELECT n.nspname, c.relname FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namesp
 WHERE c.oid = to_regclass(%s)
 """
 _UUID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
-_WHOLE_INT8 = (-(2**63), 2**63 - 1)
 
 
 class Connections(Protocol):
@@ -130,7 +131,7 @@ def _qualified(connection: psycopg.Connection[Any], source: PostgresSource) -> s
     if source.query:
         return relation_of(source)
     schema, name = only_row(connection.execute(_HOME, [relation_of(source)]))
-    return f"{quoted(schema)}.{quoted(name)}"
+    return f"{quote(schema)}.{quote(name)}"
 
 
 def relation_of(source: PostgresSource) -> str:
@@ -138,7 +139,7 @@ def relation_of(source: PostgresSource) -> str:
     if source.query:
         # A comment at the query's end must not swallow the bracket.
         return f"(\n{source.query}\n) AS asof_rows"
-    return ".".join(quoted(part) for part in _parts(source.table))
+    return ".".join(quote(part) for part in _parts(source.table))
 
 
 def _parts(table: str) -> list[str]:
@@ -160,7 +161,11 @@ class _Scan:
     base: Need = Need()
 
     @property
-    def identity(self) -> Any:
+    def server(self) -> Hashable:
+        return self.database.identity
+
+    @property
+    def identity(self) -> Hashable:
         # A session looks names up in its own schemas, so one of other schemas would read other tables.
         return (self.database.identity, self.database.schema)
 
@@ -237,8 +242,8 @@ class _Scan:
         bounds += [(time, _bound(time, happened, unit, up=False))] if happened is not None else []
         if not all(bound for _, bound in bounds):
             return []
-        terms = [f"{quoted(column.name)} >= {bound}" for column, bound in bounds]
-        return [f"({' OR '.join([*terms, f'{quoted(created.name)} IS NULL'])})"]
+        terms = [f"{quote(column.name)} >= {bound}" for column, bound in bounds]
+        return [f"({' OR '.join([*terms, f'{quote(created.name)} IS NULL'])})"]
 
 
 def _both(first: Need, second: Need) -> Need:
@@ -261,7 +266,7 @@ def _range(time: PostgresColumn, need: Need, unit: str) -> tuple[list[str], bool
     for moment, sign in ((need.start, ">="), (need.end, "<=")):
         bound = _bound(time, moment, unit, up=sign == "<=") if moment is not None else ""
         if bound:
-            conditions.append(f"{quoted(time.name)} {sign} {bound}")
+            conditions.append(f"{quote(time.name)} {sign} {bound}")
     return conditions, len(conditions) == 2
 
 
@@ -272,9 +277,9 @@ def _bound(time: PostgresColumn, moment: Micros, unit: str, *, up: bool) -> str:
     if time.is_integer and unit:
         multiplier, divisor = UNITS[unit]
         whole = moment // multiplier * divisor + (divisor if up else 0)
-        return f"{whole}::int8" if _WHOLE_INT8[0] <= whole <= _WHOLE_INT8[1] else ""
+        return f"{whole}::int8" if LEAST_INT64 <= whole <= GREATEST_INT64 else ""
     try:
-        at = datetime(1970, 1, 1, tzinfo=UTC) + timedelta(microseconds=moment)
+        at = EPOCH + timedelta(microseconds=moment)
     except OverflowError:
         return ""
     if time.type == "timestamptz":
@@ -290,15 +295,15 @@ def _among(column: PostgresColumn, values: pa.Array) -> str:
         values = values.combine_chunks()
     if column.is_integer and pa.types.is_integer(values.type):
         if pa.types.is_uint64(values.type):
-            values = values.filter(pc.less_equal(values, _WHOLE_INT8[1]))
-        return f"{quoted(column.name)} = ANY({_array(values.to_pylist(), 'int8')})"
+            values = values.filter(pc.less_equal(values, GREATEST_INT64))
+        return f"{quote(column.name)} = ANY({_array(values.to_pylist(), 'int8')})"
     if pa.types.is_string(values.type) or pa.types.is_large_string(values.type):
         # The server's text holds no NUL, so nothing equals a value with one.
         texts = [value for value in values.to_pylist() if value is not None and "\0" not in value]
         if column.is_text:
-            return f"{quoted(column.name)} = ANY({_array(texts, 'text')})"
+            return f"{quote(column.name)} = ANY({_array(texts, 'text')})"
         if column.type == "uuid" and not column.is_array:
-            return f"{quoted(column.name)} = ANY({_array([each for each in texts if _UUID.fullmatch(each)], 'uuid')})"
+            return f"{quote(column.name)} = ANY({_array([each for each in texts if _UUID.fullmatch(each)], 'uuid')})"
     return ""
 
 

@@ -9,6 +9,9 @@ from decimal import Decimal
 from typing import Any
 
 from asof.dtypes import DType
+from asof.expressions.dialects import DUCKDB as FORMS
+from asof.sql.dialect import Dialect
+from asof.sql.quoting import text
 from asof.timing import UNITS, Micros, micros
 
 LAST_OF_ALL = "9223372036854775807"
@@ -27,11 +30,6 @@ TYPES = {
 }  # fmt: skip
 
 
-def quote(name: str) -> str:
-    """A name as SQL, whatever is in it."""
-    return '"' + name.replace('"', '""') + '"'
-
-
 def type_name(dtype: DType) -> str:
     """The SQL type of a value type."""
     if dtype.name == "Array":
@@ -40,10 +38,6 @@ def type_name(dtype: DType) -> str:
     if dtype.name == "Decimal":
         return f"DECIMAL({dtype.precision or 38},{dtype.scale})"
     return TYPES[dtype.name]
-
-
-def text(value: str) -> str:
-    return "'" + value.replace("'", "''") + "'"
 
 
 def literal(value: Any, dtype: DType) -> str:
@@ -233,3 +227,26 @@ def _spread(function: str, value: str, dtype: DType, wrap: Callable[[str], str])
     return (
         f"CASE WHEN {wrap(f'count({value})')} < 2 THEN NULL WHEN {odd} > 0 THEN CAST('nan' AS DOUBLE) ELSE {fine} END"
     )
+
+
+class DuckDBDialect:
+    """See `asof.sql.dialect.Dialect`."""
+
+    name = "duckdb"
+    forms = FORMS
+    numbers_rows = True
+    casts_keys = False
+
+    type_name = staticmethod(type_name)
+    literal = staticmethod(literal)
+    instant = staticmethod(instant)
+    time_of = staticmethod(time_of)
+    is_time = staticmethod(is_time)
+    from_micros = staticmethod(from_micros)
+    cast = staticmethod(cast)
+    ordering = staticmethod(ordering)
+    is_value = staticmethod(is_value)
+    is_among = staticmethod(is_among)
+
+
+DUCKDB: Dialect = DuckDBDialect()

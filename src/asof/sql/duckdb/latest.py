@@ -9,9 +9,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from asof.definitions import Field
 from asof.selection import ViewRead
-from asof.sql.duckdb.dialect import LAST_OF_ALL, quote
+from asof.sql.duckdb.dialect import DUCKDB, LAST_OF_ALL
+from asof.sql.quoting import quote
 from asof.sql.source_rows import Rows, SpineTable
 
 
@@ -73,7 +73,7 @@ FROM (
 {chosen}
     )
     UNION ALL
-    SELECT {_spine_keys(read)}{spine.moment()}{_minus(view.delay)} AS ts, {blank}NULL AS source_row, rowid AS n
+    SELECT {_spine_keys(read)}{spine.moment(DUCKDB)}{_minus(view.delay)} AS ts, {blank}NULL AS source_row, rowid AS n
     FROM {spine.relation}
   )
   WINDOW w AS ({rows.partition()}ORDER BY {order} {frame} BETWEEN UNBOUNDED PRECEDING AND CURRENT ROW)
@@ -97,11 +97,6 @@ LEFT JOIN (SELECT asof_row, {inner} FROM {rows.table.relation}) features ON feat
 ORDER BY found.n"""
 
 
-def tie_columns(fields: Sequence[Field]) -> tuple[str, ...]:
-    """Where rows have no arrival, the view's own columns decide between equal ones, in their order."""
-    return tuple(field.name for field in fields)
-
-
 def _find_known_rows(rows: Rows, read: ViewRead, spine: SpineTable) -> str:
     """The same with `known_at=True`: a row counts from the moment when it has both happened and been written down.
 
@@ -122,7 +117,7 @@ FROM (
 {rows.select(known=True)}
     )
     UNION ALL
-    SELECT {_spine_keys(read)}{spine.moment()} AS t, NULL AS ts, NULL AS source_row, rowid AS n, NULL AS place
+    SELECT {_spine_keys(read)}{spine.moment(DUCKDB)} AS t, NULL AS ts, NULL AS source_row, rowid AS n, NULL AS place
     FROM {spine.relation}
   )
   WINDOW w AS ({rows.partition()}ORDER BY t, n NULLS FIRST ROWS BETWEEN UNBOUNDED PRECEDING AND CURRENT ROW)

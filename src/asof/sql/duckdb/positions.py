@@ -9,10 +9,12 @@ order.
 from __future__ import annotations
 
 from asof.definitions import Session, Sliding
-from asof.sql.duckdb.dialect import floor_to, quote
+from asof.sql.duckdb.dialect import floor_to
 from asof.sql.duckdb.sessions import begins
-from asof.sql.duckdb.windows import Wanted, Windows, declared, framed_value, spine_rows
-from asof.sql.source_rows import Rows, SpineTable
+from asof.sql.duckdb.windows import declared, framed_value, spine_rows
+from asof.sql.quoting import quote
+from asof.sql.source_rows import SpineTable
+from asof.sql.windows import Wanted, Windows
 
 EVENT, END = 0, 1
 """Marks that are not the start of a window; starts are -1, -2, …: before the events of their moment, as the end is
@@ -28,12 +30,12 @@ def sort_rows(windows: Windows, spine: SpineTable) -> str:
     names = _stored(windows)
     # Where the order of ties decides nothing, it is not sorted by.
     ties = rows.ties if windows.needs_order else ()
-    order = ", ".join([*_keys(rows), "ts", "mark", *(f"{tie} NULLS FIRST" for tie in ties)])
-    of_event = ", ".join([*_keys(rows), "ts", f"{EVENT}::SMALLINT AS mark", "NULL AS n", *ties, *names])
+    order = ", ".join([*rows.key_columns, "ts", "mark", *(f"{tie} NULLS FIRST" for tie in ties)])
+    of_event = ", ".join([*rows.key_columns, "ts", f"{EVENT}::SMALLINT AS mark", "NULL AS n", *ties, *names])
     of_mark = "".join(f", NULL AS {name}" for name in (*ties, *names))
     starts = [(f"{_start_of(windows, window)} AS ts", -number) for number, window in enumerate(_frames(windows), 1)]
     marks = "".join(
-        f"\nUNION ALL\nSELECT {', '.join([*_keys(rows), ts, f'{mark} AS mark', 'n'])}{of_mark} FROM moments"
+        f"\nUNION ALL\nSELECT {', '.join([*rows.key_columns, ts, f'{mark} AS mark', 'n'])}{of_mark} FROM moments"
         for ts, mark in [("ts", END), *starts]
     )
     return f"""\
@@ -55,14 +57,14 @@ def find_positions(windows: Windows, ordered: str) -> str:
     rows = windows.rows
     totals = _totals(windows)
     running = ", ".join(f"{sql} {_RUNNING} AS {name}" for name, sql in totals.items())
-    columns = ["n", *(f"any_value({key}) AS {key}" for key in _keys(rows))]
+    columns = ["n", *(f"any_value({key}) AS {key}" for key in rows.key_columns)]
     columns += [f"max({name}) FILTER (WHERE mark = {END}) AS {name}" for name in ("ts", "place", *totals)]
     for number, window in enumerate(_frames(windows), 1):
         columns += [
             f"max({name}) FILTER (WHERE mark = {-number}) AS {_at_start(name, window)}"
             for name in _totals_at_start(windows, window)
         ]
-    names = ", ".join([*_keys(rows), "ts", "mark", "n", "rowid AS place"])
+    names = ", ".join([*rows.key_columns, "ts", "mark", "n", "rowid AS place"])
     return f"""\
 SELECT {", ".join(columns)}
 FROM (
@@ -85,11 +87,11 @@ def find_sessions(windows: Windows, ordered: str, positions: str) -> str:
     }
     totals = _totals(windows)
     running = {"events": totals["events"], **{name: totals[name] for name, _ in before}}
-    inner = [*_keys(rows), "ts", "mark", *_stored(windows)]
+    inner = [*rows.key_columns, "ts", "mark", *_stored(windows)]
     inner += [f"{sql} {_RUNNING} AS {name}" for name, sql in running.items()]
-    marked = ", ".join(f"{begins(gap, _keys(rows))} AS begins_{gap}" for gap in windows.gaps)
-    join = " AND ".join(f"latest.{name} = positions.{name}" for name in ("events", *_keys(rows)))
-    columns = [*_keys(rows), "ts AS happened", "events", *before.values()]
+    marked = ", ".join(f"{begins(gap, rows.key_columns)} AS begins_{gap}" for gap in windows.gaps)
+    join = " AND ".join(f"latest.{name} = positions.{name}" for name in ("events", *rows.key_columns))
+    columns = [*rows.key_columns, "ts AS happened", "events", *before.values()]
     return f"""\
 SELECT n, happened{"".join(f", {_before(*pair)}" for pair in before)}
 FROM {positions} positions
@@ -128,15 +130,17 @@ def _framed(windows: Windows, ordered: str, found: str, calls: dict[str, str]) -
     used = {each.value for each in windows.wanted if not _is_difference(each)}
     names = [name for name in _stored(windows) if name in used]
     of_event = [
-        *_keys(rows),
+        *rows.key_columns,
         "rowid AS place",
         "NULL AS n",
         *names,
         *(f"0::UINTEGER AS {_reach(each)}" for each in frames),
     ]
-    of_spine = [f"positions.{name}" for name in (*_keys(rows), "place", "n")] + [f"NULL AS {name}" for name in names]
+    of_spine = [f"positions.{name}" for name in (*rows.key_columns, "place", "n")] + [
+        f"NULL AS {name}" for name in names
+    ]
     of_spine += [f"{_reach_of(each)} AS {_reach(each)}" for each in frames]
-    by_key = f"PARTITION BY {', '.join(_keys(rows))} " if rows.keys else ""
+    by_key = f"PARTITION BY {', '.join(rows.key_columns)} " if rows.keys else ""
     clauses = ", ".join(
         f"{_name(each)} AS ({by_key}ORDER BY place ROWS BETWEEN {_reach(each)} PRECEDING AND CURRENT ROW)"
         for each in frames
@@ -172,7 +176,7 @@ def _output(windows: Windows, each: Wanted, calls: dict[str, str]) -> str:
         open_now = f"positions.{windows.moment} - happened <= {window.gap}"
         value = f"CASE WHEN {open_now} THEN {value}{' ELSE 0' if counts else ''} END"
     # A spine row without a key or a time has no answer, not even a count.
-    known = [f"positions.{name} IS NOT NULL" for name in (*_keys(windows.rows), "ts")]
+    known = [f"positions.{name} IS NOT NULL" for name in (*windows.rows.key_columns, "ts")]
     return f"CASE WHEN {' AND '.join(known)} THEN {value} END"
 
 
@@ -295,7 +299,3 @@ def _reach_of(window: Sliding | Session | None) -> str:
     """
     start = _before("rows", window.gap) if isinstance(window, Session) else _at_start("rows", window)
     return f"coalesce(rows - {start} - 1, 0)::UINTEGER"
-
-
-def _keys(rows: Rows) -> list[str]:
-    return [f"k{index}" for index in range(len(rows.keys))]

@@ -1,100 +1,16 @@
-"""What is wanted of windows, and their plan where each spine row has its own set of known events."""
+"""The plan for windows where each spine row has its own set of known events, and the values that all plans share."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable
 from functools import partial
 
-from asof.definitions import Aggregation, Session, Sliding
-from asof.dtypes import DType, Int64
-from asof.selection import ViewRead
-from asof.sql.duckdb.dialect import aggregate, cast, floor_to, quote, type_name
+from asof.definitions import Session, Sliding
+from asof.sql.duckdb.dialect import DUCKDB, aggregate, cast, floor_to, type_name
 from asof.sql.duckdb.sessions import begin, is_open, mark_begin, start
-from asof.sql.source_rows import Rows, SpineTable
-from asof.timing import Micros
-
-NEED_ORDER = ("first", "last", "last_n")
-
-
-@dataclass(frozen=True)
-class Wanted:
-    """One aggregation to compute.
-
-    Args:
-        value: the alias of its values among the rows' values; null where `where` does not hold.
-        dtype: the type of the values.
-        output: the name of the answer's column.
-    """
-
-    aggregation: Aggregation
-    value: str
-    dtype: DType
-    output: str
-
-
-@dataclass(frozen=True)
-class Windows:
-    """What one sort computes: aggregations that share rows, spine keys, delay and boundary."""
-
-    rows: Rows
-    read: ViewRead
-    wanted: tuple[Wanted, ...]
-
-    @property
-    def gaps(self) -> list[Micros]:
-        found = {each.aggregation.window.gap for each in self.wanted if isinstance(each.aggregation.window, Session)}
-        return sorted(found)
-
-    @property
-    def needs_order(self) -> bool:
-        return any(each.aggregation.function in NEED_ORDER for each in self.wanted)
-
-    @property
-    def exclusive(self) -> int:
-        """1 where the events of the moment itself do not count: `< t` is `<= t - 1` in whole microseconds."""
-        return int(self.read.view.boundary == "exclusive")
-
-    @property
-    def moment(self) -> str:
-        """The spine row's time in the windows' terms; `ts` is the last moment that counts."""
-        return "ts + 1" if self.exclusive else "ts"
-
-    def longest(self) -> Micros | None:
-        """How far before the spine's first moment an event can matter; None is without end."""
-        reach = 0
-        for each in self.wanted:
-            if not isinstance(each.aggregation.window, Sliding):
-                return None
-            reach = max(reach, each.aggregation.window.length + each.aggregation.window.hop)
-        return reach
-
-
-def value_alias(index: int) -> str:
-    return f"v{index}"
-
-
-def plan_values(rows: Rows, reads: Sequence[tuple[Aggregation, str]]) -> tuple[dict[str, str], list[Wanted]]:
-    """The distinct (column, where) pairs as values of the rows, and what is wanted of them.
-
-    Args:
-        reads: aggregations with the names of their outputs.
-    """
-    aliases: dict[tuple[str, str], tuple[str, DType]] = {}
-    values: dict[str, str] = {}
-    wanted = []
-    for each, output in reads:
-        pair = (each.column, each.where)
-        if pair not in aliases:
-            sql, dtype = rows.expression(each.column) if each.column else ("TRUE", Int64)
-            if each.where:
-                sql = f"CASE WHEN {rows.expression(each.where)[0]} THEN {sql} END"
-            alias = value_alias(len(aliases))
-            aliases[pair] = (alias, dtype)
-            values[alias] = sql
-        alias, dtype = aliases[pair]
-        wanted.append(Wanted(each, alias, dtype, output))
-    return values, wanted
+from asof.sql.quoting import quote
+from asof.sql.source_rows import SpineTable
+from asof.sql.windows import Wanted, Windows
 
 
 def over_pairs(windows: Windows, spine: SpineTable) -> str:
@@ -189,7 +105,8 @@ def spine_rows(windows: Windows, spine: SpineTable) -> str:
     keys = "".join(f"{quote(key)} AS k{index}, " for index, key in enumerate(windows.read.keys))
     shift = windows.read.view.delay + windows.exclusive
     minus = f" - {shift}" if shift else ""
-    return f"SELECT {keys}{spine.moment()} AS t, {spine.moment()}{minus} AS ts, rowid AS n\nFROM {spine.relation}"
+    time = spine.moment(DUCKDB)
+    return f"SELECT {keys}{time} AS t, {time}{minus} AS ts, rowid AS n\nFROM {spine.relation}"
 
 
 def _in_window(window: Sliding | Session | None, moment: str) -> str:

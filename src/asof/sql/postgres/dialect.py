@@ -13,7 +13,9 @@ from decimal import Decimal
 from typing import Any
 
 from asof.dtypes import DType
-from asof.sql.duckdb.dialect import text
+from asof.expressions.dialects import POSTGRES as FORMS
+from asof.sql.dialect import Dialect
+from asof.sql.quoting import text
 from asof.timing import EARLIEST, HOUR, LATEST, UNITS, Micros, micros, moment
 
 TYPES = {
@@ -329,3 +331,26 @@ def _from_micros(us: str) -> str:
 def _whole(us: Micros, unit: str) -> int:
     multiplier, divisor = UNITS[unit]
     return us // multiplier * divisor
+
+
+class PostgresDialect:
+    """See `asof.sql.dialect.Dialect`."""
+
+    name = "postgres"
+    forms = FORMS
+    numbers_rows = False
+    casts_keys = True
+
+    type_name = staticmethod(type_name)
+    literal = staticmethod(literal)
+    instant = staticmethod(instant)
+    time_of = staticmethod(time_of)
+    is_time = staticmethod(is_time)
+    from_micros = staticmethod(from_micros)
+    cast = staticmethod(cast)
+    ordering = staticmethod(ordering)
+    is_value = staticmethod(is_value)
+    is_among = staticmethod(is_among)
+
+
+POSTGRES: Dialect = PostgresDialect()

@@ -12,9 +12,9 @@ from dataclasses import dataclass
 
 from asof.dtypes import DType
 from asof.selection import ViewRead
-from asof.sql.duckdb.dialect import quote
 from asof.sql.postgres import dialect as postgres
 from asof.sql.postgres.dialect import collated, shifted, span
+from asof.sql.quoting import quote
 from asof.sql.source_rows import Cut, Rows, SpineTable
 
 S = "asof_s"
@@ -138,7 +138,7 @@ def by_events(rows: Rows, read: ViewRead, spine: SpineTable, *, as_known: bool, 
     features = [f"asof_f{i}" for i in range(len(read.features))]
     values = {f: rows.feature(each.name, each.dtype) for f, each in zip(features, read.features)}
     rows = Rows(view, rows.table, rows.keys, values, rows.cut, rows.tie_columns)
-    keys, order = key_names(rows), key_order(rows)
+    keys, order = rows.key_columns, key_order(rows)
     # A feature that decides between equal rows is sorted by as it is, and not carried along twice.
     again = {} if rows.gone() else {each.name: collated(f, each.dtype) for f, each in zip(features, read.features)}
     shared = {f"tie{i}": again[name] for i, name in enumerate(rows.tie_columns) if name in again}
@@ -198,12 +198,7 @@ def made_with_index(table: str, select: str, indexed: Sequence[str], *, measured
     )
 
 
-def key_names(rows: Rows) -> list[str]:
-    """The aliases of a source's keys."""
-    return [f"k{index}" for index in range(len(rows.keys))]
-
-
 def key_order(rows: Rows) -> list[str]:
-    """The same to be sorted by: by code point, which is the quickest."""
+    """The keys to be sorted by: by code point, which is the quickest."""
     dtypes = {field.name: field.dtype for field in rows.view.key_fields}
-    return [collated(name, dtypes[key]) for name, key in zip(key_names(rows), rows.keys)]
+    return [collated(name, dtypes[key]) for name, key in zip(rows.key_columns, rows.keys)]

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from asof.selection import FeatureOut, ViewRead
-from asof.sql.duckdb.dialect import quote
-from asof.sql.duckdb.windows import Windows, plan_values
 from asof.sql.postgres import dialect as postgres
 from asof.sql.postgres import windows as postgres_windows
 from asof.sql.postgres.latest import AT, N, Part, S, by_events, by_index, index_of
-from asof.sql.query import PointInTime, cut_of, grouped, rows_of, wanted_of
-from asof.sql.source_rows import Cut, SpineTable, Table
+from asof.sql.query import PointInTime, grouped, latest_rows, range_rows
+from asof.sql.quoting import quote
+from asof.sql.source_rows import SpineTable, Table
+from asof.sql.windows import windows_of
 
 TIED = "asof_tied"
 """The table with the numbers of the spine rows that are asked for again."""
@@ -114,9 +114,7 @@ def range_spine(request: PointInTime, tables: Mapping[str, Table]) -> str:
     }
     selects = []
     for read in request.reads:
-        seen = (request.seen or {}).get(read.view.source.name)
-        cut = Cut(seen=seen, earliest=request.start, latest=request.end)
-        rows = rows_of(request, tables, read, cut, whole=True)
+        rows = range_rows(request, tables, read)
         own = {key: f"k{index}" for index, key in enumerate(read.keys)}
         columns = [
             f"{own.get(key) or postgres.literal(None, dtypes[key])} AS {quote(key)}" for key in keys
@@ -136,9 +134,7 @@ def range_spine(request: PointInTime, tables: Mapping[str, Table]) -> str:
 def _latest(
     request: PointInTime, tables: Mapping[str, Table], spine: SpineTable, read: ViewRead, *, as_known: bool, number: int
 ) -> Part:
-    view = read.view
-    reach = view.ttl + view.delay if view.ttl else None
-    rows = rows_of(request, tables, read, cut_of(request, read, spine, reach))
+    rows = latest_rows(request, tables, read, spine)
     index = index_of(rows)
     if index is not None:
         return by_index(rows, read, spine, index=index, as_known=as_known, number=number)
@@ -154,12 +150,5 @@ def _windows(
     as_known: bool,
     number: int,
 ) -> Part:
-    first = group[0]
-    rows = rows_of(request, tables, first, Cut())
-    values, wanted = plan_values(rows, wanted_of(group))
-    # The rows are cut once it is known how far the windows reach back.
-    windows = Windows(rows, first, tuple(wanted))
-    reach = windows.longest()
-    cut = cut_of(request, first, spine, reach + first.view.delay + 1 if reach is not None else None)
-    windows = replace(windows, rows=replace(rows, values=values, cut=cut))
+    windows = windows_of(request, tables, spine, group)
     return postgres_windows.by_events(windows, spine, known=as_known, number=number)

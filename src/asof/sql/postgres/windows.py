@@ -11,11 +11,11 @@ from dataclasses import dataclass, field
 
 from asof.definitions import Session, Sliding
 from asof.errors import UnsupportedByDialect
-from asof.sql.duckdb.windows import NEED_ORDER, Wanted, Windows
 from asof.sql.postgres import dialect as postgres
 from asof.sql.postgres.dialect import floor_to, shifted, span
-from asof.sql.postgres.latest import AT, Part, S, key_names, made_with_index, spine_keys
+from asof.sql.postgres.latest import AT, Part, S, made_with_index, spine_keys
 from asof.sql.source_rows import SpineTable
+from asof.sql.windows import NEED_ORDER, Wanted, Windows
 
 L = "asof_e"
 """What the lookup of a spine row's latest event is called, with the group's number behind it."""
@@ -58,7 +58,7 @@ class _Group:
 
     def within(self, window: Sliding | Session | None, *, keys_only: bool = False) -> list[str]:
         """What holds for the events of a spine row's window; of a session, where one is open."""
-        names, mine = key_names(self.windows.rows), spine_keys(self.windows.read, self.spine)
+        names, mine = self.windows.rows.key_columns, spine_keys(self.windows.read, self.spine)
         where = [f"{name} = {value}" for name, value in zip(names, mine)]
         if keys_only:
             return where
@@ -87,7 +87,7 @@ def by_events(windows: Windows, spine: SpineTable, *, known: bool, number: int) 
     group = _Group(windows, spine, number, known)
     framed = {each.aggregation.window for each in windows.wanted if _reads_events(each, known)}
     outputs = tuple(_output(group, each, framed) for each in windows.wanted)
-    keys = key_names(windows.rows)
+    keys = windows.rows.key_columns
     steps = made_with_index(group.table, _events(group), [*keys, "ts", "place"], measured=[*keys, "ts"])
     return Part("\n".join(_joins(group)), outputs, steps=steps)
 
@@ -186,7 +186,7 @@ def _looked_up(group: _Group, each: Wanted) -> str:
 def _events(group: _Group) -> str:
     """SELECT of the events in their order, with what runs along."""
     windows = group.windows
-    rows, keys = windows.rows, key_names(windows.rows)
+    rows, keys = windows.rows, windows.rows.key_columns
     ties = rows.ties if windows.needs_order else ()
     order = ", ".join(["ts", *(f"{tie} NULLS FIRST" for tie in ties)])
     by_key = f"PARTITION BY {', '.join(keys)} " if keys else ""

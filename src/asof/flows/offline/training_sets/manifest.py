@@ -165,4 +165,5 @@ def open_training_set(parts: Parts, manifest: Mapping[str, Any]) -> pa.RecordBat
 
 
 def saved_manifests(parts: Parts) -> dict[str, dict[str, Any]]:
-    return dict(parts.registry.load(parts.project).facts.get("training_sets", {}))
+    saved = parts.registry.load(parts.project).facts.training_sets
+    return {name: dict(sorted(each.content().items())) for name, each in saved.items()}

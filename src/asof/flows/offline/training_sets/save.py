@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import re
 import uuid
-from collections.abc import Mapping
 from typing import Any
 
 import pyarrow as pa
 
+from asof.definitions.facts import Facts, TrainingSet
 from asof.errors import AsofError, RequestError
 from asof.flows.facts import change_facts
 from asof.flows.offline.read import HistoricalRead
@@ -43,11 +43,11 @@ def save_training_set(read: HistoricalRead, name: str, *, overwrite: bool = Fals
     manifest = manifest_of(read, name, table, digest, marks, changed)
     former: list[str] = []
 
-    def with_set(facts: Mapping[str, Any]) -> dict[str, Any]:
+    def with_set(facts: Facts) -> Facts:
         _refuse_taken(facts, name, overwrite=overwrite)
-        known = facts.get("training_sets", {})
-        former[:] = [known[name]["table"]] if name in known else []
-        return {"training_sets": {**known, name: manifest}}
+        known = facts.training_sets
+        former[:] = [known[name].table] if name in known else []
+        return facts.with_training_set(TrainingSet.of(manifest))
 
     try:
         change_facts(parts, with_set, note=f"saved training set {name}")
@@ -59,10 +59,10 @@ def save_training_set(read: HistoricalRead, name: str, *, overwrite: bool = Fals
     return manifest
 
 
-def _refuse_taken(facts: Mapping[str, Any], name: str, *, overwrite: bool) -> None:
-    known = facts.get("training_sets", {}).get(name)
+def _refuse_taken(facts: Facts, name: str, *, overwrite: bool) -> None:
+    known = facts.training_sets.get(name)
     if known is not None and not overwrite:
         raise RequestError(
-            f"training set {name!r} was saved at {known['created']} by {known['created_by'] or 'somebody'} already",
+            f"training set {name!r} was saved at {known.created} by {known.created_by or 'somebody'} already",
             hint="choose another name, or pass overwrite=True",
         )

@@ -9,7 +9,7 @@ from datetime import UTC, date, datetime
 from decimal import ROUND_HALF_UP, Context, InvalidOperation
 from decimal import Decimal as Number
 from math import floor, inf, isfinite, isnan, trunc
-from typing import Any
+from typing import Any, TypeAlias
 
 from asof.dtypes import (
     Bool,
@@ -43,13 +43,16 @@ from asof.expressions.tree import (
     Not,
 )
 
+Value: TypeAlias = None | bool | int | float | Number | str | bytes | date
+"""A value of a row; a datetime is a date too."""
+
 # Enough digits for every product and every float's shortest text written out.
 _EXACT = Context(prec=2000)
 _LOWER = {upper: upper + 32 for upper in range(ord("A"), ord("Z") + 1)}
 _UPPER = {lower: upper for upper, lower in _LOWER.items()}
 
 
-def evaluate(expression: Expression, row: Mapping[str, Any], *, schema: Mapping[str, DType] | None = None) -> Any:
+def evaluate(expression: Expression, row: Mapping[str, object], *, schema: Mapping[str, DType] | None = None) -> Value:
     """The expression's value over one row: None, bool, int, float, Decimal, str, bytes, date or an aware datetime.
 
     Args:
@@ -119,7 +122,7 @@ class _Evaluator:
         if isinstance(node, Literal) and dtype is not None and dtype.name == "Decimal" and own == Float64:
             return Number(repr(node.value))
         value = self.value(node)
-        return value if value is None or own is None or dtype is None else convert(value, own, dtype)
+        return value if value is None or own is None or dtype is None else _convert(value, own, dtype)
 
     def compared(self, nodes: tuple[Expression, ...], inside: Expression) -> list[Any]:
         common = self.types.common(nodes, inside=inside)
@@ -279,7 +282,7 @@ def like(text: str, pattern: str) -> bool:
     return re.fullmatch(form, text, re.DOTALL) is not None
 
 
-def convert(value: Any, source: DType, target: DType) -> Any:
+def _convert(value: Any, source: DType, target: DType) -> Any:
     """CAST of a value that is not null; None where it does not fit."""
     if source == target:
         return value

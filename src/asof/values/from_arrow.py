@@ -1,4 +1,4 @@
-"""Columns on their way between Arrow and Python."""
+"""Arrow columns as Python's own values, and as moments."""
 
 from __future__ import annotations
 

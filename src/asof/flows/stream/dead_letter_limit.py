@@ -1,0 +1,64 @@
+"""The limit of dead letters: so many messages dead for so long that the source is wrong, and not a message."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Collection
+from itertools import repeat
+
+from asof.definitions import LogSource
+from asof.errors import DeadLetterLimit
+
+LIMIT_WINDOW = 1000
+LIMIT_SHARE = 0.5
+LIMIT_AFTER_S = 10.0
+"""Half of the last 1000 messages dead, for at least 10 s."""
+
+
+class RecentVerdicts:
+    """Whether each of a source's last messages was dead.
+
+    Args:
+        seconds: a monotonic clock.
+
+    Attributes:
+        pass_the_limit: whether too many have been dead for too long.
+    """
+
+    def __init__(self, seconds: Callable[[], float]) -> None:
+        self.pass_the_limit = False
+        self._seconds = seconds
+        self._dead: deque[bool] = deque(maxlen=LIMIT_WINDOW)
+        self._are_mixed = False
+        self._bad_since: float | None = None
+
+    def add(self, count: int, dead: Collection[int]) -> None:
+        """Take the verdicts on the next messages.
+
+        Args:
+            dead: the indexes of those that are dead letters.
+        """
+        self._are_mixed |= bool(dead)
+        if not self._are_mixed:
+            # A push comes here: nothing is to be counted before the first dead letter.
+            self._dead.extend(repeat(False, min(count, LIMIT_WINDOW)))
+            return
+        self._dead.extend(i in dead for i in range(max(0, count - LIMIT_WINDOW), count))
+        if len(self._dead) < LIMIT_WINDOW or self._share() < LIMIT_SHARE:
+            self._bad_since, self.pass_the_limit = None, False
+            return
+        now = self._seconds()
+        self._bad_since = self._bad_since if self._bad_since is not None else now
+        self.pass_the_limit = now - self._bad_since >= LIMIT_AFTER_S
+
+    def _share(self) -> float:
+        return sum(self._dead) / max(len(self._dead), 1)
+
+    def error(self, source: LogSource) -> DeadLetterLimit:
+        """The error that a worker stops with."""
+        return DeadLetterLimit(
+            f"source {source.name!r}: {self._share():.0%} of the last {len(self._dead)} messages could not be used; "
+            "they are kept as dead letters, and the worker stopped",
+            hint=f"look at them with `asof dead-letters list --source {source.name}`, mend the schema, replay them",
+            where=source.where,
+        )

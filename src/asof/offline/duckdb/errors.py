@@ -1,0 +1,63 @@
+"""DuckDB's exceptions as ours: whose mistake it is, and what to do."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import duckdb
+
+from asof.errors import AsofError, EntityFrameError, Interrupted, SourceError, StorageError
+
+_ASOF_ERROR = re.compile(r"asof: (.*)")
+
+
+@contextmanager
+def wrapping(what: str, *, user_sql: bool = False) -> Iterator[None]:
+    """Turn DuckDB's exceptions into ours.
+
+    Args:
+        what: what was being done, for the message.
+        user_sql: whether the text is the user's, so that a mistake in it is theirs.
+    """
+    try:
+        yield
+    except duckdb.InterruptException as error:
+        raise Interrupted("the query was interrupted") from error
+    except duckdb.OutOfMemoryException as error:
+        raise StorageError(
+            f"{what}: DuckDB ran out of memory", hint="raise memory_limit of the offline store, or set temp_directory"
+        ) from error
+    except duckdb.IOException as error:
+        if "No space left" in str(error):
+            raise StorageError(f"{what}: the disk is full", hint="free some space, or set temp_directory") from error
+        raise SourceError(f"{what}: {_line(error)}", hint="check that the files are there and whole") from error
+    except (duckdb.ConversionException, duckdb.InvalidInputException, duckdb.OutOfRangeException) as error:
+        own = _ASOF_ERROR.search(str(error))
+        problem = own.group(1).splitlines()[0] if own else f"{what}: a value cannot be converted: {_line(error)}"
+        raise SourceError(problem, hint="declare the column as the type that it has, or mend the value") from error
+    except (duckdb.BinderException, duckdb.CatalogException, duckdb.ParserException) as error:
+        kind: type[AsofError] = EntityFrameError if user_sql else SourceError
+        problem = _pointed(error) if user_sql else _line(error)
+        raise kind(f"{what}: {problem}", hint="check the names of tables and columns") from error
+    except duckdb.Error as error:
+        raise StorageError(f"{what}: {_line(error)}") from error
+    except RuntimeError as error:
+        # What DuckDB's module raises for Ctrl-C is none of its own exceptions.
+        if "interrupted" not in str(error):
+            raise
+        raise Interrupted("the query was interrupted") from error
+
+
+def _pointed(error: BaseException) -> str:
+    """DuckDB's message with its line of the text and the caret below the place."""
+    lines = [line.rstrip() for line in str(error).splitlines() if line.strip()]
+    return "\n    ".join([lines[0], *lines[-2:]]) if len(lines) > 2 and "^" in lines[-1] else _line(error)
+
+
+def _line(error: BaseException) -> str:
+    return " ".join(str(error).splitlines()[:2])
+
+
+__all__ = ["wrapping"]

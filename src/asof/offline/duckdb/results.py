@@ -1,0 +1,208 @@
+"""What DuckDB reads: SQL over inputs, one view's own rows, and point-in-time reads in passes over the spine."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, replace
+from typing import Any, TypeAlias
+
+import duckdb
+import pyarrow as pa
+
+from asof.errors import EntityFrameError
+from asof.offline import results
+from asof.offline.duckdb.errors import wrapping
+from asof.offline.duckdb.inputs import Fetching, columns_named, expose, prepare
+from asof.offline.duckdb.tables import copy, drop, files_sql, schema_of, stream
+from asof.offline.results import SPINE, WHOLE, LazyResult, in_types
+from asof.sources.protocol import Files, Input
+from asof.sql.duckdb.dialect import DUCKDB
+from asof.sql.duckdb.point_in_time import compile_program, range_spine
+from asof.sql.duckdb.view_rows import compile_rows
+from asof.sql.query import ViewRows
+from asof.sql.source_rows import SpineTable, Table
+
+Open: TypeAlias = Callable[[], AbstractContextManager[duckdb.DuckDBPyConnection]]
+"""Opens a connection whose temporary tables no other sees."""
+
+
+@dataclass(frozen=True)
+class SqlResult(LazyResult):
+    """SQL over inputs."""
+
+    open: Open
+    sql: str
+    inputs: Mapping[str, Input | pa.Table | None]
+
+    @property
+    def text(self) -> str:
+        return self.sql
+
+    @property
+    def schema(self) -> pa.Schema:
+        with wrapping("SQL", user_sql=True), self.open() as cursor:
+            expose(cursor, self.inputs, None)
+            return schema_of(cursor, self.sql)
+
+    def schema_and_batches(self, batch_rows: int) -> Iterator[Any]:
+        yield self.schema
+        with wrapping("SQL", user_sql=True), self.open() as cursor:
+            with Fetching(columns_named(cursor, self.sql)) as fetching:
+                expose(cursor, self.inputs, fetching)
+            yield from stream(cursor, self.sql, batch_rows)
+
+
+@dataclass(frozen=True)
+class ViewRowsResult(LazyResult):
+    """A read of one view's own rows."""
+
+    open: Open
+    query: ViewRows
+    inputs: Mapping[str, Input | pa.Table | None]
+
+    @property
+    def schema(self) -> pa.Schema:
+        with self._wrapping(), self.open() as cursor:
+            return schema_of(cursor, self._compiled(cursor, describe_only=True))
+
+    @property
+    def text(self) -> str:
+        with self._wrapping(), self.open() as cursor:
+            return self._compiled(cursor, describe_only=True)
+
+    def schema_and_batches(self, batch_rows: int) -> Iterator[Any]:
+        # The source is prepared once for both.
+        with self._wrapping(), self.open() as cursor:
+            reader = cursor.sql(self._compiled(cursor)).to_arrow_reader(batch_rows)
+            yield reader.schema
+            yield from reader
+
+    def _compiled(self, cursor: duckdb.DuckDBPyConnection, *, describe_only: bool = False) -> str:
+        return compile_rows(self.query, prepare(cursor, self.query, self.inputs, describe_only=describe_only))
+
+    def _wrapping(self) -> AbstractContextManager[None]:
+        return wrapping(f"rows of feature view {self.query.view.name!r}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class PointInTimeResult(results.PointInTimeResult):
+    """See `asof.offline.results.PointInTimeResult`."""
+
+    open: Open
+
+    @property
+    def schema(self) -> pa.Schema:
+        """The spine's columns, then the outputs."""
+        if isinstance(self.spine, pa.Table):
+            return self.with_outputs(self.spine.schema)
+        with _wrapping_read(), self.open() as cursor:
+            tables: dict[str, Table] = {}
+            if not isinstance(self.spine, Files):
+                tables = prepare(cursor, self.query, self.inputs, describe_only=True)
+            return self.with_outputs(schema_of(cursor, self._spine_select(tables)))
+
+    @property
+    def text(self) -> str:
+        """The SQL that a read would run now (for its first pass)."""
+        with _wrapping_read(), self.open() as cursor:
+            tables = prepare(cursor, self.query, self.inputs, spine=self.spine)
+            self._load_spine(cursor, tables)
+            cursor.execute(f"CREATE TEMP TABLE {SPINE} AS SELECT * FROM {WHOLE} LIMIT {self.chunk}")
+            return compile_program(self.query, tables, _measured(cursor, self.query.time)).text
+
+    def schema_and_batches(self, batch_rows: int) -> Iterator[Any]:
+        schema = self.schema
+        yield schema
+        with _wrapping_read(), self.open() as cursor:
+            tables = prepare(cursor, self.query, self.inputs, spine=self.spine)
+            if isinstance(self.spine, pa.Table):
+                yield from self._over_table(cursor, tables, self.spine, schema, batch_rows)
+            else:
+                yield from self._over_loaded(cursor, tables, schema, batch_rows)
+
+    def _over_table(
+        self,
+        cursor: duckdb.DuckDBPyConnection,
+        tables: Mapping[str, Table],
+        spine: pa.Table,
+        schema: pa.Schema,
+        batch_rows: int,
+    ) -> Iterator[pa.RecordBatch]:
+        """DuckDB gets keys and times alone; the frame's own columns go around it and stay what they are."""
+        if not self.query.outputs:
+            yield from spine.to_batches(max_chunksize=batch_rows)
+            return
+        for start in range(0, max(spine.num_rows, 1), self.chunk):
+            chunk = spine.slice(start, self.chunk)
+            drop(cursor, SPINE)
+            cursor.register("asof_frame", chunk.select([*self.spine_keys, self.query.time]))
+            cursor.execute(f"CREATE TEMP TABLE {SPINE} AS SELECT * FROM asof_frame")
+            cursor.unregister("asof_frame")
+            at = 0
+            for batch in self._run(cursor, tables, with_spine=False, batch_rows=batch_rows):
+                own = chunk.slice(at, batch.num_rows).combine_chunks()
+                at += batch.num_rows
+                yield in_types([*own.columns, *batch.columns], schema)
+
+    def _over_loaded(
+        self, cursor: duckdb.DuckDBPyConnection, tables: Mapping[str, Table], schema: pa.Schema, batch_rows: int
+    ) -> Iterator[pa.RecordBatch]:
+        rows = self._load_spine(cursor, tables)
+        for start in range(0, max(rows, 1), self.chunk):
+            if rows <= self.chunk:
+                cursor.execute(f"ALTER TABLE {WHOLE} RENAME TO {SPINE}")
+            else:
+                drop(cursor, SPINE)
+                part = f"rowid >= {start} AND rowid < {start + self.chunk}"
+                cursor.execute(f"CREATE TEMP TABLE {SPINE} AS SELECT * FROM {WHOLE} WHERE {part}")
+            for batch in self._run(cursor, tables, with_spine=True, batch_rows=batch_rows):
+                yield in_types(batch.columns, schema)
+
+    def _run(
+        self, cursor: duckdb.DuckDBPyConnection, tables: Mapping[str, Table], *, with_spine: bool, batch_rows: int
+    ) -> Iterator[pa.RecordBatch]:
+        spine = _measured(cursor, self.query.time)
+        program = compile_program(self.query, tables, spine, with_spine=with_spine)
+        for step in program.steps:
+            drop(cursor, step.table)
+            cursor.execute(step.text)
+        yield from stream(cursor, program.final, batch_rows)
+        for step in program.steps:
+            drop(cursor, step.table)
+
+    def _spine_select(self, tables: Mapping[str, Table]) -> str:
+        if self.spine is None:
+            return range_spine(self.query, tables)
+        if isinstance(self.spine, Files):
+            return f"SELECT * FROM {files_sql(self.spine)}"
+        assert isinstance(self.spine, str)
+        return self.spine.strip().rstrip(";")
+
+    def _load_spine(self, cursor: duckdb.DuckDBPyConnection, tables: Mapping[str, Table]) -> int:
+        """Put the whole spine into a table in its order; how many rows it has."""
+        if isinstance(self.spine, pa.Table):
+            copy(cursor, WHOLE, self.spine)
+            return int(self.spine.num_rows)
+        cursor.execute(f"CREATE TEMP TABLE {WHOLE} AS {self._spine_select(tables)}")
+        rows = cursor.execute(f"SELECT count(*) FROM {WHOLE}").fetchone()
+        assert rows is not None
+        return int(rows[0])
+
+
+def _measured(cursor: duckdb.DuckDBPyConnection, time: str) -> SpineTable:
+    sql_types = {name: kind for name, kind, *_ in cursor.execute(f"DESCRIBE {SPINE}").fetchall()}
+    if time not in sql_types:
+        raise EntityFrameError(f"the entity frame has no column {time!r}", hint=f"it has {list(sql_types)}")
+    spine = SpineTable(SPINE, sql_types, time)
+    moment = spine.moment(DUCKDB)
+    found = cursor.execute(f"SELECT min({moment}), max({moment}), count(*) FROM {SPINE}").fetchone()
+    assert found is not None
+    return replace(spine, first=found[0], last=found[1], rows=found[2])
+
+
+def _wrapping_read() -> AbstractContextManager[None]:
+    return wrapping("historical read", user_sql=True)
+
+
+__all__ = ["PointInTimeResult", "SqlResult", "ViewRowsResult"]

@@ -1,0 +1,105 @@
+"""Rows made visible to one connection of DuckDB: files as views, everything else as temporary tables."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+
+import duckdb
+import pyarrow as pa
+
+from asof.dtypes import from_arrow
+from asof.errors import EntityFrameError
+from asof.sources.protocol import Files
+from asof.sql.duckdb.dialect import type_name
+from asof.sql.quoting import quote, text
+
+_MAGIC = re.compile(r"[\[*?]")
+
+
+def view_files(cursor: duckdb.DuckDBPyConnection, name: str, files: Files, more: str = "") -> None:
+    """A view of the files' rows, with nulls in the columns that no file has yet.
+
+    Args:
+        more: further columns, as SQL.
+    """
+    cursor.execute(f"CREATE TEMP VIEW {name} AS SELECT *{more} FROM {files_sql(files)}")
+    if files.schema is None:
+        return
+    known = {column.lower() for column, *_ in cursor.execute(f"DESCRIBE {name}").fetchall()}
+    missing = [(field.name, from_arrow(field.type)) for field in files.schema if field.name.lower() not in known]
+    nulls = [f"CAST(NULL AS {type_name(dtype)}) AS {quote(each)}" for each, dtype in missing if dtype is not None]
+    if nulls:
+        columns = ", ".join([f"*{more}", *nulls])
+        cursor.execute(f"CREATE OR REPLACE TEMP VIEW {name} AS SELECT {columns} FROM {files_sql(files)}")
+
+
+def files_sql(files: Files) -> str:
+    """Files as a FROM term."""
+    paths = ", ".join(text(_literal_path(path)) for path in files.paths)
+    if files.format == "csv":
+        return f"read_csv([{paths}], header = true, union_by_name = true)"
+    # Hive partitions are off: a folder's name would add or replace columns that the source does not declare.
+    union = ", union_by_name = true" if len(files.paths) > 1 else ""
+    return f"read_parquet([{paths}], hive_partitioning = false{union})"
+
+
+def _literal_path(path: str) -> str:
+    """The path as a pattern that fits it alone: DuckDB takes every path for a pattern, so `a[1]` would read `a1`."""
+    return path if "://" in path else _MAGIC.sub(r"[\g<0>]", path)
+
+
+def copy(cursor: duckdb.DuckDBPyConnection, name: str, rows: pa.Table | pa.RecordBatchReader) -> None:
+    """Put rows into a temporary table of the name."""
+    caught: list[BaseException] = []
+    if isinstance(rows, pa.RecordBatchReader):
+        rows = pa.RecordBatchReader.from_batches(rows.schema, _watched(rows, caught))
+    cursor.register("asof_copied", rows)
+    try:
+        cursor.execute(f"CREATE TEMP TABLE {name} AS SELECT * FROM asof_copied")
+    except duckdb.Error as error:
+        if caught:
+            # DuckDB repeats the text of what the source raised; the source's own words are better.
+            raise caught[0] from error
+        raise
+    finally:
+        cursor.unregister("asof_copied")
+
+
+def _watched(rows: pa.RecordBatchReader, caught: list[BaseException]) -> Iterator[pa.RecordBatch]:
+    """The batches; what their source raises is kept, since it does not pass through DuckDB."""
+    try:
+        yield from rows
+    except Exception as error:
+        caught.append(error)
+        raise
+
+
+def drop(cursor: duckdb.DuckDBPyConnection, name: str) -> None:
+    """Drop a table, where it is there."""
+    cursor.execute(f"DROP TABLE IF EXISTS {name}")
+
+
+def stream(cursor: duckdb.DuckDBPyConnection, sql: str, batch_rows: int) -> Iterator[pa.RecordBatch]:
+    """The rows of a SELECT in batches."""
+    relation = cursor.sql(sql)
+    if relation is None:
+        raise EntityFrameError("the SQL text is not a SELECT", hint="write SELECT … FROM a source")
+    reader = (
+        relation.to_arrow_reader(batch_rows)
+        if hasattr(relation, "to_arrow_reader")
+        else relation.fetch_arrow_reader(batch_rows)
+    )
+    yield from reader
+
+
+def _table(relation: duckdb.DuckDBPyRelation) -> pa.Table:
+    return relation.to_arrow_table()
+
+
+def schema_of(cursor: duckdb.DuckDBPyConnection, sql: str) -> pa.Schema:
+    """The columns of a SELECT; nothing runs."""
+    return _table(cursor.sql(f"SELECT * FROM ({sql}) LIMIT 0")).schema
+
+
+__all__ = ["copy", "drop", "files_sql", "schema_of", "stream", "view_files"]

@@ -1,0 +1,91 @@
+"""The schema that archives and saved tables stand in: made once, and the names of what is in it."""
+
+from __future__ import annotations
+
+import hashlib
+import threading
+
+from psycopg import sql
+
+from asof.connections.postgres.database import Postgres
+from asof.sql.quoting import quote
+
+LONGEST = 63
+"""Bytes of a name; Postgres cuts the rest off without a word."""
+
+_TABLES = """
+CREATE TABLE IF NOT EXISTS {schema}.asof_archives (
+  project text COLLATE "C", kind text COLLATE "C", name text COLLATE "C", relation text NOT NULL UNIQUE,
+  version bigint NOT NULL DEFAULT 0, PRIMARY KEY (project, kind, name));
+CREATE TABLE IF NOT EXISTS {schema}.asof_offsets (
+  project text COLLATE "C", kind text COLLATE "C", name text COLLATE "C", partition integer, last bigint NOT NULL,
+  PRIMARY KEY (project, kind, name, partition));
+CREATE TABLE IF NOT EXISTS {schema}.asof_versions (
+  project text COLLATE "C", kind text COLLATE "C", name text COLLATE "C", version bigint, made timestamptz NOT NULL,
+  offsets jsonb NOT NULL, PRIMARY KEY (project, kind, name, version));
+CREATE TABLE IF NOT EXISTS {schema}.asof_tables (
+  project text COLLATE "C", name text COLLATE "C", relation text NOT NULL UNIQUE, arrow bytea NOT NULL,
+  PRIMARY KEY (project, name));
+"""
+
+
+class ArchiveSchema:
+    """One schema of a database, with the tables that say what else is in it.
+
+    Args:
+        name: made when the first archive is.
+    """
+
+    def __init__(self, database: Postgres, name: str) -> None:
+        self.database = database
+        self.name = name
+        self._made = False
+        self._making = threading.Lock()
+
+    def is_made(self) -> bool:
+        """Whether its own tables are there."""
+        if not self._made:
+            with self.database.connection("the archives' schema") as connection:
+                found = connection.execute("SELECT to_regclass(%s)", [self.own("asof_tables")]).fetchone()
+            self._made = found is not None and found[0] is not None
+        return self._made
+
+    def make(self) -> None:
+        """Make the schema and its own tables; two that do it at once wait for each other."""
+        with self._making:
+            if self.is_made():
+                return
+            with self.database.transaction(f"schema {self.name!r}") as connection:
+                lock = "SELECT pg_advisory_xact_lock(hashtext('asof'), hashtext(%s))"
+                connection.execute(lock, [self.name])
+                known = connection.execute("SELECT to_regnamespace(%s)", [quote(self.name)]).fetchone()
+                # IF NOT EXISTS asks for the right to make schemas even where there is nothing to make.
+                if known is None or known[0] is None:
+                    connection.execute(self.sql("CREATE SCHEMA {schema}"))
+                connection.execute(self.sql(_TABLES))
+            self._made = True
+
+    def own(self, relation: str) -> str:
+        """The whole name of a relation in it."""
+        return f"{quote(self.name)}.{quote(relation)}"
+
+    def sql(self, statement: str) -> sql.Composed:
+        """A statement with the schema in the place of `{schema}`."""
+        return sql.SQL(statement).format(schema=sql.Identifier(self.name))
+
+
+def relation_name(*parts: str) -> str:
+    """A table's name that says what it holds; where that is too long, the end is a hash of all of it."""
+    whole = "__".join(parts)
+    if len(whole.encode()) <= LONGEST:
+        return whole
+    digest = hashlib.sha256(whole.encode()).hexdigest()[:12]
+    return whole.encode()[: LONGEST - 13].decode("utf-8", "ignore") + "_" + digest
+
+
+def plain(statement: str) -> sql.SQL:
+    """A statement whose names are quoted already."""
+    return sql.SQL(statement)
+
+
+__all__ = ["LONGEST", "ArchiveSchema", "plain", "relation_name"]

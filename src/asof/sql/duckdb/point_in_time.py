@@ -1,0 +1,106 @@
+"""Compiles a selection's views and a spine into the steps of a point-in-time read in DuckDB."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from asof.selection import FeatureOut, ViewRead
+from asof.sql.duckdb.dialect import literal
+from asof.sql.duckdb.latest import find_outdone, find_rows, gather
+from asof.sql.duckdb.positions import answer, find_positions, find_sessions, sort_rows
+from asof.sql.duckdb.windows import over_pairs
+from asof.sql.query import PointInTime, Program, Step, grouped, latest_rows, range_rows
+from asof.sql.quoting import quote
+from asof.sql.source_rows import SpineTable, Table
+from asof.sql.windows import windows_of
+
+
+def compile_program(
+    request: PointInTime, tables: Mapping[str, Table], spine: SpineTable, *, with_spine: bool = True
+) -> Program:
+    """The steps for one spine.
+
+    Args:
+        tables: source name → the source as the engine sees it.
+        with_spine: whether the last SELECT begins with the spine's columns.
+    """
+    steps: list[Step] = []
+    columns: dict[str, str] = {}
+    parts: list[str] = []
+    for index, read in enumerate(each for each in request.reads if not each.view.is_aggregated):
+        steps += _latest_steps(request, tables, spine, read, index)
+        parts.append(f"asof_latest_{index}")
+        columns |= {feature.output: f"{parts[-1]}.{quote(feature.output)}" for feature in read.features}
+    for index, group in enumerate(grouped(request.reads)):
+        parts.append(f"asof_windows_{index}")
+        steps += _windows_steps(request, tables, spine, group, index)
+        for read in group:
+            columns |= {feature.output: f"{parts[-1]}.{quote(feature.output)}" for feature in read.features}
+    selected = [f"{spine.relation}.{quote(column)}" for column in spine.sql_types] if with_spine else []
+    selected += [
+        f"{_with_default(feature, columns[feature.output])} AS {quote(feature.output)}" for feature in request.outputs
+    ]
+    # The spine's table stands first even where its columns are not asked for: it fixes the number of rows.
+    final = f"SELECT {', '.join(selected)}\nFROM {spine.relation}" + "".join(
+        f"\nPOSITIONAL JOIN {part}" for part in parts
+    )
+    return Program(tuple(steps), final)
+
+
+def range_spine(request: PointInTime, tables: Mapping[str, Table]) -> str:
+    """SELECT of the spine of a read without an entity frame: every key and event time in the range, once."""
+    keys = list(dict.fromkeys(key for read in request.reads for key in read.keys))
+    selects = []
+    for read in request.reads:
+        rows = range_rows(request, tables, read)
+        own = {key: f"k{index}" for index, key in enumerate(read.keys)}
+        columns = [f"{own.get(key, 'NULL')} AS {quote(key)}" for key in keys]
+        bounds = [
+            *([f"ts >= {request.start}"] if request.start is not None else []),
+            *([f"ts < {request.end}"] if request.end is not None else []),
+        ]
+        where = f" WHERE {' AND '.join(bounds)}" if bounds else ""
+        columns.append(f"make_timestamptz(ts) AS {quote(request.time)}")
+        selects.append(f"SELECT DISTINCT {', '.join(columns)} FROM (\n{rows.select()}\n){where}")
+    order = ", ".join([quote(request.time), *(f"{quote(key)} NULLS FIRST" for key in keys)])
+    return "\nUNION\n".join(selects) + f"\nORDER BY {order}"
+
+
+def _latest_steps(
+    request: PointInTime, tables: Mapping[str, Table], spine: SpineTable, read: ViewRead, index: int
+) -> list[Step]:
+    rows = latest_rows(request, tables, read, spine)
+    found, made = f"asof_found_{index}", f"asof_latest_{index}"
+    features = [(rows.feature(feature.name, feature.dtype), feature.output) for feature in read.features]
+    if rows.table.arrival == "columns" and request.known_at is not True:
+        outdone = f"asof_outdone_{index}"
+        return [
+            Step(outdone, find_outdone(rows)),
+            Step(found, find_rows(rows, read, spine, as_known=False, outdone=outdone), drop=(outdone,)),
+            Step(made, gather(rows, found, features), drop=(found,)),
+        ]
+    return [
+        Step(found, find_rows(rows, read, spine, as_known=request.known_at is True)),
+        Step(made, gather(rows, found, features), drop=(found,)),
+    ]
+
+
+def _windows_steps(
+    request: PointInTime, tables: Mapping[str, Table], spine: SpineTable, group: Sequence[ViewRead], index: int
+) -> list[Step]:
+    windows = windows_of(request, tables, spine, group)
+    made = f"asof_windows_{index}"
+    if request.known_at is True:
+        return [Step(made, over_pairs(windows, spine))]
+    ordered, positions, sessions = f"asof_ordered_{index}", f"asof_positions_{index}", f"asof_sessions_{index}"
+    steps = [Step(ordered, sort_rows(windows, spine)), Step(positions, find_positions(windows, ordered))]
+    if windows.gaps:
+        steps.append(Step(sessions, find_sessions(windows, ordered, positions)))
+    drop = tuple(step.table for step in steps)
+    return [*steps, Step(made, answer(windows, ordered, positions, sessions), drop)]
+
+
+def _with_default(feature: FeatureOut, column: str) -> str:
+    if feature.default is None:
+        return column
+    return f"coalesce({column}, {literal(feature.default, feature.dtype)})"

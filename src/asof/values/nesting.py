@@ -1,0 +1,47 @@
+"""How deep lists and objects may lie in one another, and whether a value or JSON text goes deeper."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+import numpy as np
+
+MOST_DEPTH = 200
+"""So many lists and objects may lie in one another: what reads them, here and in native code, calls itself for each."""
+
+_BRACKETS = re.compile(r'"[^"\\]*(?:\\.[^"\\]*)*\\?(?:"|\Z)|[\[\]{}]', re.DOTALL)
+
+
+def is_too_deep(value: Any) -> bool:
+    """Whether lists and dicts (or the brackets of JSON, given as text or bytes) lie deeper than `MOST_DEPTH`."""
+    if isinstance(value, bytes):
+        if value.count(b"[") + value.count(b"{") <= MOST_DEPTH:
+            return False
+        # Each byte as one character: brackets and quotes are no part of any other character in UTF-8.
+        value = value.decode("latin-1")
+    if isinstance(value, str):
+        if value.count("[") + value.count("{") <= MOST_DEPTH:
+            return False
+        depth = 0
+        for found in _BRACKETS.finditer(value):
+            depth += {"[": 1, "{": 1, "]": -1, "}": -1}.get(found[0], 0)
+            if depth > MOST_DEPTH:
+                return True
+        return False
+    level = [value] if type(value) in _NESTED else []
+    for _ in range(MOST_DEPTH):
+        if not level:
+            return False
+        # Each once, so that what stands in two places is not looked at twice at every level.
+        level = list({id(inner): inner for each in level for inner in _inside(each) if type(inner) in _NESTED}.values())
+    return bool(level)
+
+
+_NESTED = frozenset((list, tuple, dict, np.ndarray))
+
+
+def _inside(value: Any) -> Any:
+    if type(value) is np.ndarray:
+        return value.ravel() if value.dtype == object else ()
+    return value.values() if type(value) is dict else value

@@ -1,0 +1,72 @@
+"""Stores that an older version wrote: their facts and progress are read, and kept as that version can read them."""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+import tarfile
+from pathlib import Path
+
+import pytest
+
+from asof.definitions import Snapshot
+from asof.definitions.facts import Facts, Generations, LastRun
+from asof.registry.sqlite import SqliteRegistry
+from asof.timing import SECOND
+
+STORES = Path(__file__).parents[1] / "stores" / "one_log_folder.tar.gz"
+
+
+@pytest.fixture(scope="module")
+def old(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("old")
+    with tarfile.open(STORES) as archive:
+        archive.extractall(folder, filter="data")
+    return folder
+
+
+def contents(registry: Path) -> list[str]:
+    with sqlite3.connect(registry) as connection:
+        return [text for (text,) in connection.execute("SELECT content FROM snapshots ORDER BY project, version")]
+
+
+@pytest.mark.parametrize("folder", ["shop", "two"])
+def test_every_version_that_is_kept_is_read_and_written_as_it_was(old: Path, folder: str) -> None:
+    texts = contents(old / folder / "data" / "registry.db")
+    assert texts
+
+    for text in texts:
+        facts = json.loads(text)["facts"]
+        again = json.loads(Snapshot.decode(text).encode())["facts"]
+        # A topic without content says nothing, and is not written any more.
+        assert again == {topic: value for topic, value in facts.items() if value}
+        assert Facts.of(facts).others == {}
+
+
+def test_all_facts_of_an_old_registry_are_at_hand(old: Path) -> None:
+    facts = SqliteRegistry(old / "shop" / "data" / "registry.db").load("shop").facts
+
+    assert facts.generations == {
+        "profile": Generations(current="010c32f21802-1", count=1),
+        "seen": Generations(current="aaecae55c6d9-1", count=1),
+        "spent": Generations(current="e6814df332cf-1", count=1),
+    }
+    began = 1_767_268_800 * SECOND
+    run = LastRun(generation="010c32f21802-1", started=began, rows=2, until=began + 1, created_until=began)
+    assert facts.materialized == {"profile": run}
+    assert facts.topics == {
+        "orders": "17a096d1aa224338a2e75b213cb2008c", "visits": "ba182396fa114b74b18387bc57012fdf"
+    }  # fmt: skip
+    saved = facts.training_sets["at_noon"]
+    assert (saved.name, saved.table, saved.created) == ("at_noon", "at_noon.089b7b7abdc5", "2026-01-01T14:00:00Z")
+    assert facts.where["feature view/seen"] == "features.py:18"
+    assert (facts.staged, facts.replaying, facts.epochs, facts.gaps, facts.starts) == (None, {}, {}, {}, {})
+
+
+def test_what_an_apply_had_staged_is_read(old: Path) -> None:
+    staged = SqliteRegistry(old / "shop" / "data" / "registry.db").load_version("shop", 1).facts
+
+    assert staged.staged is not None and staged.staged.token and "views" in staged.staged.project
+    assert {each.building for each in staged.generations.values()} == {
+        "010c32f21802-1", "aaecae55c6d9-1", "e6814df332cf-1"
+    }  # fmt: skip
