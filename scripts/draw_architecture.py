@@ -60,6 +60,7 @@ CAPTIONS = {
     "dtypes": "types and their Arrow forms",
     "timing": "times and durations",
     "errors": "one tree, with next steps",
+    "defaults": "defaults of options",
     "flows.admin": "audit, explain, doctor, forget",
     "flows.apply": "plan and apply",
     "flows.push": "pushed rows",

@@ -14,6 +14,7 @@ from threading import Event, Lock
 from typing import TYPE_CHECKING, Any
 
 from asof.config import StoreConfig, load_config
+from asof.defaults import AUDIT_KEYS, DEAD_LETTERS, HISTORY_COMMITS, SAMPLE_ROWS, SEED
 from asof.definitions import (
     Definition,
     Entity,
@@ -545,8 +546,8 @@ class FeatureStore:
         self,
         name: str | FeatureView | FeatureService,
         *,
-        n: int = 10,
-        seed: int = 0,
+        n: int = SAMPLE_ROWS,
+        seed: int = SEED,
         by: str = "rows",
         online: bool = False,
     ) -> pa.Table:
@@ -565,7 +566,7 @@ class FeatureStore:
         when = _moment_given(at, "at")
         return explain(self.parts, self.snapshot, reference, key, at=when, functions=self._with_functions)
 
-    def audit(self, names: Sequence[str] | None = None, *, keys: int = 100, seed: int = 0) -> AuditReport:
+    def audit(self, names: Sequence[str] | None = None, *, keys: int = AUDIT_KEYS, seed: int = SEED) -> AuditReport:
         """Compare what is served with history, over the events that each row has seen."""
         from asof.flows.admin.audit import audit
 
@@ -587,7 +588,7 @@ class FeatureStore:
             pusher.flush()
         return forget(self.parts, self.snapshot, entity, key)
 
-    def dead_letters(self, source: str | None = None, limit: int = 100) -> pa.Table:
+    def dead_letters(self, source: str | None = None, limit: int = DEAD_LETTERS) -> pa.Table:
         """The newest dead letters, as an Arrow table."""
         from asof.flows.stream.dead_letters import list_letters
 
@@ -645,7 +646,7 @@ class FeatureStore:
 
         return served_features(self.parts, service)
 
-    def history(self, limit: int = 20) -> list[Commit]:
+    def history(self, limit: int = HISTORY_COMMITS) -> list[Commit]:
         """Who applied what when, newest first; without the commits that a worker or a run made of its own progress."""
         return self.parts.registry.history(self.project, limit, facts=False)
 

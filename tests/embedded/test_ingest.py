@@ -15,6 +15,7 @@ from asof.errors import DeadLetterLimit, LogError, RowsRefused, StorageError
 from asof.flows.push.pusher import Pusher
 from asof.flows.rows.archive import archive_schema
 from asof.flows.stores import Parts, view_named
+from asof.flows.stream import worker as worker_module
 from asof.flows.stream.ingest import Ingest
 from asof.flows.stream.rebuild import rebuild
 from asof.flows.stream.run import run_stream
@@ -226,7 +227,9 @@ def test_too_many_dead_letters_stop_the_worker_after_they_are_written(parts: Par
     assert parts.offline.offsets(parts.letters_of(VISITS), [0]) == {0: 1001}
 
 
-def test_a_worker_without_a_partition_of_its_own_is_caught_up_when_the_others_are(parts: Parts) -> None:
+def test_a_worker_without_a_partition_of_its_own_is_caught_up_when_the_others_are(
+    parts: Parts, monkeypatch: pytest.MonkeyPatch
+) -> None:
     workers = [Worker(parts, ["visits"], accept_gap=False, flush_every_s=3600) for _ in range(3)]
 
     def step_all() -> None:
@@ -242,7 +245,7 @@ def test_a_worker_without_a_partition_of_its_own_is_caught_up_when_the_others_ar
     assert not idle.is_caught_up(), "what the others hold is not archived"
     for worker in workers:
         worker.flush()
-    idle._looked_at = 0.0
+    monkeypatch.setattr(worker_module, "LOOK_EVERY_S", 0.0)
     assert idle.is_caught_up()
     for worker in workers:
         worker.close()

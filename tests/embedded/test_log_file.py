@@ -338,7 +338,7 @@ def test_threads_that_send_while_another_syncs_share_the_next_sync(
         syncing.set()
         assert go_on.wait(30)
 
-    monkeypatch.setattr(file_partition, "_sync_data", slow_sync)
+    monkeypatch.setattr(file_partition, "sync_data", slow_sync)
     places: dict[bytes, list[tuple[int, int]]] = {}
 
     def send(value: bytes) -> None:
@@ -350,7 +350,7 @@ def test_threads_that_send_while_another_syncs_share_the_next_sync(
     assert log.bounds("t") == {0: (0, 0)}, "what is not yet durable must not be seen"
     for thread in threads[1:]:
         thread.start()
-    waiting = log.topic("t").partition(0)._waiting
+    waiting = log.topic("t").partition(0).waiting
     while len(waiting) < 5:
         time.sleep(0.001)
     go_on.set()

@@ -428,8 +428,8 @@ def test_a_full_run_that_was_overtaken_changes_nothing(parts: Parts, tmp_path: P
 
 
 def test_a_run_that_is_interrupted_is_taken_up_by_the_next(parts: Parts, tmp_path: Path, monkeypatch: Any) -> None:
-    monkeypatch.setattr(batch_rows, "_ROWS_AT_ONCE", 50)
-    monkeypatch.setattr(batch_rows, "_EVENTS_AT_ONCE", 50)
+    monkeypatch.setattr(batch_rows, "ROWS_AT_ONCE", 50)
+    monkeypatch.setattr(batch_rows, "EVENTS_AT_ONCE", 50)
     apply_by_hand(
         parts, latest(source(created_timestamp_column="written")), windows(source(created_timestamp_column="written"))
     )
@@ -450,8 +450,8 @@ def test_a_run_that_is_interrupted_is_taken_up_by_the_next(parts: Parts, tmp_pat
 
 
 def test_windows_are_computed_in_pieces_of_whole_keys(parts: Parts, tmp_path: Path, monkeypatch: Any) -> None:
-    monkeypatch.setattr(batch_rows, "_EVENTS_AT_ONCE", 8)
-    monkeypatch.setattr(batch_rows, "_KEYS_AT_ONCE", 2)
+    monkeypatch.setattr(batch_rows, "EVENTS_AT_ONCE", 8)
+    monkeypatch.setattr(batch_rows, "KEYS_AT_ONCE", 2)
     apply_by_hand(parts, windows(source(), entities=[USER, SHOP]))
     rng = random.Random(5)
     # One key has more rows than a piece takes.
@@ -468,19 +468,19 @@ def test_a_row_that_changed_meanwhile_is_read_again_from_the_source(
     apply_by_hand(parts, windows(source()))
     rows = write(tmp_path, [row(user, -MINUTE, 1) for user in (1, 2, 3)])
     materialize(parts)
-    stored = batch_rows._Run._stored
+    read = parts.online.read
     ran = []
 
-    def overtaken(run: Any, keys: Any) -> Any:
-        found = stored(run, keys)
+    def overtaken(lookups: Any) -> Any:
+        found = read(lookups)
         if not ran:
-            ran.append(keys)
+            ran.append(lookups)
             rows.extend(write(tmp_path, [row(1, -SECOND, 8)], "rows/1.parquet"))
             materialize(parts)
             rows.extend(write(tmp_path, [row(1, -1, 9)], "rows/2.parquet"))
         return found
 
-    monkeypatch.setattr(batch_rows._Run, "_stored", overtaken)
+    monkeypatch.setattr(parts.online, "read", overtaken)
     materialize(parts)
 
     assert_online_is_history(parts, "activity", rows)
@@ -562,19 +562,19 @@ def test_a_run_over_the_past_that_another_run_overtakes_does_not_undo_it(
     apply_by_hand(parts, windows(source()))
     rows = write(tmp_path, [row(1, -21 * HOUR, 1), row(2, -21 * HOUR, 1)])
     materialize(parts)
-    stored = batch_rows._Run._stored
+    read = parts.online.read
     ran = []
 
-    def overtaken(run: Any, keys: Any) -> Any:
-        found = stored(run, keys)
+    def overtaken(lookups: Any) -> Any:
+        found = read(lookups)
         if not ran:
-            ran.append(keys)
+            ran.append(lookups)
             clock.move(HOUR)
             rows.extend(write(tmp_path, [row(1, HOUR, 8), row(1, 30 * MINUTE, 4)], "rows/1.parquet"))
             materialize(parts)
         return found
 
-    monkeypatch.setattr(batch_rows._Run, "_stored", overtaken)
+    monkeypatch.setattr(parts.online, "read", overtaken)
     materialize(parts, **PAST[past])  # type: ignore[arg-type]
 
     assert ran

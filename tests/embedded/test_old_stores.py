@@ -11,6 +11,8 @@ import pytest
 
 from asof.definitions import Snapshot
 from asof.definitions.facts import Facts, Generations, LastRun
+from asof.flows.generations.progress import TableProgress
+from asof.online.sqlite import SqliteOnlineStore
 from asof.registry.sqlite import SqliteRegistry
 from asof.timing import SECOND
 
@@ -70,3 +72,15 @@ def test_what_an_apply_had_staged_is_read(old: Path) -> None:
     assert {each.building for each in staged.generations.values()} == {
         "010c32f21802-1", "aaecae55c6d9-1", "e6814df332cf-1"
     }  # fmt: skip
+
+
+def test_the_progress_of_an_old_online_store_is_read_and_written_as_it_was(old: Path) -> None:
+    store = SqliteOnlineStore(old / "shop" / "data" / "online.db")
+    kept = {table.view: store.progress(table) for table in store.tables("shop")}
+    read = {view: TableProgress.of(each) for view, each in kept.items()}
+
+    assert {view: each.content() for view, each in read.items()} == kept
+    began = 1_767_268_800 * SECOND
+    assert read["profile"] == TableProgress(built=began, materialized=began)
+    for view in ("seen", "spent"):
+        assert read[view].is_built and read[view].reached and set(read[view].live) >= set(read[view].reached)

@@ -13,6 +13,7 @@ import pytest
 from asof.errors import StorageError
 from asof.online.protocol import NO_ROW, Lookup, Newest, Table, Unchanged, pack_version
 from asof.online.sqlite.store import SqliteOnlineStore
+from tests.sqlite_faults import fill_disk
 
 TRIPS = Table("prod", "trips", "1-1", "latest")
 STATE = Table("prod", "traffic", "1-1", "state")
@@ -95,11 +96,12 @@ def test_a_write_waits_only_so_long_for_another_process_and_reads_do_not_wait(
     assert store.write(TRIPS, [b"k"], [b"y"], condition=Newest([pack_version(2)])) == [True]
 
 
-def test_a_full_disk_is_named_and_the_store_goes_on(store: SqliteOnlineStore) -> None:
-    db = store._file.take()
-    (pages,) = db.execute("PRAGMA page_count").fetchone()
-    db.execute(f"PRAGMA max_page_count = {pages + 1}")
-    store._file.give_back(db)
+def test_a_full_disk_is_named_and_the_store_goes_on(
+    store: SqliteOnlineStore, path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store.close()
+    fill_disk(monkeypatch, path)
+    store = SqliteOnlineStore(path)
 
     with pytest.raises(StorageError, match="disk is full"):
         store.write(TRIPS, [b"a", b"b"], [b"x" * 200_000] * 2, condition=Newest([pack_version(1)] * 2))
@@ -126,13 +128,18 @@ def test_an_interrupted_write_leaves_no_lock(store: SqliteOnlineStore, path: Pat
     other.close()
 
 
-def test_threads_that_end_leave_no_connections_behind(store: SqliteOnlineStore) -> None:
+def test_threads_that_end_leave_no_connections_behind(
+    store: SqliteOnlineStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    opened = []
+    connect = sqlite3.connect
+    monkeypatch.setattr(sqlite3, "connect", lambda *a, **o: opened.append(a) or connect(*a, **o))
     for _ in range(20):
         thread = threading.Thread(target=lambda: store.read([Lookup(TRIPS, [b"k"])]))
         thread.start()
         thread.join()
 
-    assert len(store._file._connections.all) == 1
+    assert opened == [], "the one that there is serves all of them"
 
 
 def test_a_forked_child_and_its_parent_go_on_with_one_store(store: SqliteOnlineStore) -> None:

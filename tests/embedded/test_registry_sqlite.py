@@ -13,6 +13,7 @@ import pytest
 from asof.errors import RegistryError
 from asof.registry.sqlite import SqliteRegistry
 from asof.testing.registry import NOON, shop
+from tests.sqlite_faults import fill_disk
 
 
 @pytest.fixture
@@ -134,12 +135,12 @@ def test_a_reader_does_not_wait_for_a_writer(registry: SqliteRegistry, path: Pat
     impatient.close()
 
 
-def test_a_full_disk_is_named_and_nothing_is_written(registry: SqliteRegistry, path: Path) -> None:
+def test_a_full_disk_is_named_and_nothing_is_written(
+    registry: SqliteRegistry, path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     registry.commit(shop(), expected=0, who="ana", when=NOON)
-    connection = registry._connection
-    assert connection is not None
-    pages = connection.execute("PRAGMA page_count").fetchone()[0]
-    connection.execute(f"PRAGMA max_page_count = {pages + 1}")
+    registry.close()
+    fill_disk(monkeypatch, path)
 
     with pytest.raises(RegistryError, match="the disk is full; nothing was written"):
         registry.commit(shop(text="x" * 100_000), expected=1, who="ana", when=NOON)

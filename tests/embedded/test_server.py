@@ -722,7 +722,7 @@ def test_a_request_is_a_span_below_its_callers(built):
 
     async def ask() -> None:
         async with client(built) as made:
-            made.service.tracing = made.service.reading._tracing = Tracing(exporter=spans)
+            made.service.tracing = made.service.reading.tracing = Tracing(exporter=spans)
             body = {"feature_service": "plain", "entities": {"user_id": [1, 2]}}
             await made.post("/get-online-features", json=body, headers={"traceparent": caller})
             await made.post("/push", json={"push_source_name": "click", "df": {}})
@@ -806,7 +806,7 @@ def test_no_values_of_an_answer_are_kept(built):
 
     (prepared,) = broken(built, ask)
 
-    frames = prepared.encoder._frames
+    frames = prepared.encoder.frames
     assert frames and all(each["values"] is None for frame in frames.values() for each in frame)
 
 
@@ -851,7 +851,7 @@ def test_while_the_registry_is_away_what_was_applied_is_served(built, monkeypatc
 def test_an_answer_that_takes_too_long_is_given_up(built, monkeypatch):
     async def ask(made: Any) -> Any:
         store = made.service.store.parts.online
-        made.service.reading._is_local = False
+        made.service.reading.is_local = False
         read = store.read
         monkeypatch.setattr(store, "read", lambda lookups: time.sleep(1.5) or read(lookups))
         return await made.post("/get-online-features", json=AGE)

@@ -98,14 +98,14 @@ class Client:
 
     def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self._reader = reader
-        self._writer = writer
+        self.writer = writer
 
     async def send(self, *parts: bytes) -> None:
         for part in parts[:-1]:
-            self._writer.write(part)
+            self.writer.write(part)
             # So that the other side mostly gets each part by itself; the answer is the same if it does not.
             await asyncio.sleep(0.005)
-        self._writer.write(parts[-1])
+        self.writer.write(parts[-1])
 
     async def answer(self) -> tuple[int, dict[str, str], bytes]:
         async with asyncio.timeout(30):
@@ -145,8 +145,8 @@ async def server(folder: Path, **settings: Any) -> AsyncIterator[Any]:
     state = ServerState()
     await service.start()
     service.waiting = lambda: service.working + shortcut.in_flight
-    reader = service.reading._async = Reader(service.store)
-    service.reading._is_local = False
+    reader = service.reading.aio = Reader(service.store)
+    service.reading.is_local = False
     made = await asyncio.get_running_loop().create_server(
         lambda: BoundedProtocol(config, server_state=state, app_state={}), "127.0.0.1", 0
     )
@@ -362,7 +362,7 @@ def test_a_client_that_leaves_while_the_store_is_asked_hurts_nobody(folder):
             on.reader.held = []
             await leaving.send(request(about(1)))
             await until(lambda: on.shortcut.in_flight == 1)
-            leaving._writer.close()
+            leaving.writer.close()
             await until(lambda: len(on.state.connections) == 1)
             on.reader.release()
 
@@ -402,7 +402,7 @@ def test_heads_that_mean_more_are_not_remembered(folder, more):
             client = await on.client()
             await client.send(request(about(1), more=more))
             assert await client.begins()
-            assert on.shortcut._heads == {}
+            assert on.shortcut.heads == {}
 
     asyncio.run(run())
 
@@ -414,6 +414,6 @@ def test_not_more_heads_are_remembered_than_was_said(folder):
             for i in range(HEADS + 2):
                 await client.ask(about(1), more=f"x: {i}\r\n")
 
-            assert len(on.shortcut._heads) == 2
+            assert len(on.shortcut.heads) == 2
 
     asyncio.run(run())

@@ -35,7 +35,7 @@ from asof.definitions import (
 from asof.dtypes import DType
 from asof.errors import EntityFrameError, RegistryError, RequestError, StorageError
 from asof.flows.generations.writer import Feeder
-from asof.flows.online.read import Reader, _plain_default
+from asof.flows.online.read import Reader, plain_default
 from asof.flows.rows.batch import Batch
 from asof.flows.stores import Parts, current_generation, table_of
 from asof.online.protocol import Newest, pack_version
@@ -689,8 +689,11 @@ def test_a_missing_key_is_answered_while_the_registry_is_away(
     assert answer.statuses["age"] == ["PRESENT", "NOT_FOUND"]
 
 
-def test_requests_are_told_apart_by_what_they_ask_for(store: FeatureStore) -> None:
+def test_requests_are_told_apart_by_what_they_ask_for(store: FeatureStore, monkeypatch: pytest.MonkeyPatch) -> None:
     """Not by the identity of an object, which another one may have after it."""
+    opened = []
+    open_reader = store.open_reader
+    monkeypatch.setattr(store, "open_reader", lambda *asked: opened.append(asked) or open_reader(*asked))
 
     def ask(make: Callable[[], Any]) -> list[str]:
         return list(store.get_online_features([make()], [{"user_id": 1, "friend": 2}]).to_dict())
@@ -700,7 +703,7 @@ def test_requests_are_told_apart_by_what_they_ask_for(store: FeatureStore) -> No
         assert ask(lambda: PROFILE[["city"]]) == ["user_id", "city"]
         assert ask(lambda: PROFILE[["city"]].with_join_key_map({"user_id": "friend"})) == ["friend", "city"]
         assert ask(lambda: "profile:seen") == ["user_id", "seen"]
-    assert len(store._readers) == 4
+    assert len(opened) == 4
 
 
 def test_a_past_moment_is_answered_from_the_files_with_its_status(tmp_path: Path) -> None:
@@ -735,7 +738,7 @@ def test_a_past_moment_is_answered_from_the_files_with_its_status(tmp_path: Path
     ],
 )  # fmt: skip
 def test_a_default_is_the_value_that_a_historical_read_gives(dtype, default):
-    made = _plain_default(FeatureOut("a", "a", dtype, default))
+    made = plain_default(FeatureOut("a", "a", dtype, default))
     historical = python_values(fit_values([default], dtype)[0])[0]
 
     assert (made, type(made), str(made)) == (historical, type(historical), str(historical))

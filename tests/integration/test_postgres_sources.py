@@ -9,13 +9,14 @@ from decimal import Decimal as Number
 import psycopg
 import pyarrow as pa
 import pytest
+from psycopg.conninfo import conninfo_to_dict
 
 from asof import Entity, FeatureView, Field, PostgresSource
 from asof.dtypes import Array, Bool, Bytes, Date, Decimal, Float32, Float64, Int32, Int64, Json, String, Timestamp
 from asof.errors import SourceError
 from asof.offline.duckdb.engine import DuckDBOffline
 from asof.selection import FeatureOut, ViewRead
-from asof.sources.postgres.reader import PostgresReader
+from asof.sources.postgres.reader import PostgresReader, Scan
 from asof.sources.protocol import Need
 from asof.sql.query import PointInTime
 from tests.connections import OneServer
@@ -102,9 +103,9 @@ def test_every_type_is_described_as_ours_and_what_has_none_by_its_name(reader, a
     assert (described["place"].dtype, described["place"].arrow) == (None, "point")
 
 
-def test_every_type_comes_exactly_and_null_stays_null(reader, engine, all_types, postgres, execute):
+def test_every_type_comes_exactly_and_null_stays_null(reader, engine, all_types, postgres_url, execute):
     # Whatever the session's zone is, a naive timestamp stays as it was written.
-    execute(f"ALTER DATABASE \"{reader.database(all_types)._parameters['dbname']}\" SET TimeZone = 'Asia/Tokyo'")
+    execute(f"ALTER DATABASE \"{conninfo_to_dict(postgres_url)['dbname']}\" SET TimeZone = 'Asia/Tokyo'")
 
     row, empty = everything(engine, reader, all_types, "SELECT * FROM kinds").to_pylist()
 
@@ -168,16 +169,14 @@ def test_a_numeric_without_precision_takes_the_type_that_the_source_declares(rea
 @pytest.fixture
 def statements(reader, monkeypatch):
     """The SELECTs that fetch rows."""
-    from asof.sources.postgres.reader import _Scan
-
     sent = []
-    original = _Scan.text
+    original = Scan.text
 
     def text(self, need, columns):
         sent.append(original(self, need, columns))
         return sent[-1]
 
-    monkeypatch.setattr(_Scan, "text", text)
+    monkeypatch.setattr(Scan, "text", text)
     return sent
 
 
@@ -283,15 +282,13 @@ def test_all_sources_of_a_read_are_seen_as_of_one_moment(reader, engine, execute
     execute("CREATE TABLE a (id int8, at timestamptz); CREATE TABLE b (id int8, at timestamptz)")
     sources = [PostgresSource(table=name, timestamp_field="at") for name in "ab"]
     inputs = {source.name: reader.scan(source, Need()) for source in sources}
-    from asof.sources.postgres.reader import _Scan
-
-    fetched = _Scan._fetched
+    fetched = Scan.fetched
 
     def then_write(self, *arguments):
         yield from fetched(self, *arguments)
         execute("INSERT INTO a VALUES (1, now()); INSERT INTO b VALUES (1, now())")
 
-    monkeypatch.setattr(_Scan, "_fetched", then_write)
+    monkeypatch.setattr(Scan, "fetched", then_write)
 
     found = (
         engine.sql("SELECT (SELECT count(*) FROM a) AS a, (SELECT count(*) FROM b) AS b", inputs).reader().read_all()

@@ -12,6 +12,7 @@ import pytest
 
 from asof import FeatureStore
 from asof.errors import AsofError, CheckFailed, SourceError
+from asof.sources.postgres.reader import Scan
 
 pytestmark = pytest.mark.integration
 
@@ -147,17 +148,15 @@ def test_as_known_leaves_out_what_was_written_down_later(store):
 
 
 def test_materialize_brings_the_online_rows_up_to_date_and_fetches_the_news_alone(store, execute, now, monkeypatch):
-    from asof.sources.postgres.reader import _Scan
-
     fetched = []
-    original = _Scan._fetched
+    original = Scan.fetched
 
     def counted(self, *arguments):
         for batch in original(self, *arguments):
             fetched.append((self.source.name, batch.num_rows))
             yield batch
 
-    monkeypatch.setattr(_Scan, "_fetched", counted)
+    monkeypatch.setattr(Scan, "fetched", counted)
     store.materialize()
     now["at"] += timedelta(hours=2)
     execute("INSERT INTO sales.users VALUES (7, '2026-02-01 00:30+00', '2026-02-01 00:40', 'FR', 'basic')")

@@ -22,7 +22,7 @@ from confluent_kafka import Producer
 from asof import KafkaSource
 from asof.errors import AsofError, StorageError
 from asof.expressions import parse
-from asof.flows.generations.names import progress_name
+from asof.flows.generations.progress import progress_of
 from asof.flows.stores import current_generation, table_of
 from asof.testing.evaluator import evaluate
 from asof.testing.streams import VISITS, Clock, StreamRun, definitions_on, visit
@@ -153,8 +153,8 @@ class Stack:
             snapshot = self.run.parts.registry.load(self.run.parts.project)
             for view in snapshot.project.views.values():
                 generation = current_generation(snapshot, view) or ""
-                facts = self.run.parts.online.progress(table_of(self.run.parts.project, view, generation))
-                if any(int(facts.get(progress_name(number), -1)) + 1 < after for number, after in reached.items()):
+                known = progress_of(self.run.parts.online, table_of(self.run.parts.project, view, generation))
+                if any(known.offset_of(number) + 1 < after for number, after in reached.items()):
                     return False
         except AsofError as error:
             assert error.may_pass, error

@@ -431,7 +431,7 @@ def test_a_bad_function_is_told_what_is_wrong(
 
 
 def test_a_large_table_runs_in_slices_and_a_misfit_has_the_tables_row_number(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(running, "_SLICE_ROWS", 3)
+    monkeypatch.setattr(running, "SLICE_ROWS", 3)
     table = amounts([0.5] * 8, range(8))
 
     assert run(view(lambda row: {"x": row["count"]}, {"x": Int64}), table) == {"x": list(range(8))}

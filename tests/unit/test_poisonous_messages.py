@@ -21,8 +21,8 @@ from google.protobuf import (
 
 from asof.decoding import Batch, Decoded, decode_messages
 from asof.definitions import AvroFormat, Field, LogSource, ProtoFormat
-from asof.flows.stream.dead_letters import _origin
-from asof.log.kafka.records import _microseconds
+from asof.flows.stream.dead_letters import origin
+from asof.log.kafka.records import microseconds
 from asof.timing import micros
 from asof.types import (
     Array,
@@ -175,7 +175,7 @@ def test_a_header_of_any_bytes_is_a_letter(header: tuple[str, bytes]) -> None:
 def test_a_record_time_that_a_producer_made_up_is_a_letter(milliseconds: int) -> None:
     import numpy as np
 
-    times = _microseconds(np.array([NOW // 1000, milliseconds, NOW // 1000]))
+    times = microseconds(np.array([NOW // 1000, milliseconds, NOW // 1000]))
 
     assert "the record's time" in the_one_letter(decode(BESIDE, [b"{}"] * 3, keys=[b"1"] * 3, timestamps_us=times))
 
@@ -183,14 +183,14 @@ def test_a_record_time_that_a_producer_made_up_is_a_letter(milliseconds: int) ->
 def test_an_error_of_any_kind_in_the_bulk_way_is_one_messages_letter(monkeypatch: pytest.MonkeyPatch) -> None:
     from asof.decoding import messages
 
-    bulk = messages._decoded
+    bulk = messages.decode_in_bulk
 
     def failing(source: LogSource, batch: Batch, **options: Any) -> Decoded:
         if any(b"poison" in each for each in batch.values if each is not None):
             raise MemoryError("half \ud800 and \0")
         return bulk(source, batch, **options)
 
-    monkeypatch.setattr(messages, "_decoded", failing)
+    monkeypatch.setattr(messages, "decode_in_bulk", failing)
     good = json.dumps({"user_id": 1, "ts": NOW // 1000, "more": 1}).encode()
 
     decoded = decode(JSON, [good] * 40 + [b"poison"] + [good] * 24)
@@ -202,9 +202,9 @@ def test_an_error_of_any_kind_in_the_bulk_way_is_one_messages_letter(monkeypatch
 
 
 def test_a_messages_own_header_is_not_taken_for_its_place_as_a_letter() -> None:
-    assert _origin([("origin", b"web"), ("origin", b"\xff"), ("asof.origin", b"[3,7]")]) == (3, 7)
-    assert _origin([("origin", b"web")]) is None
-    assert _origin([("origin", nested(5000))]) is None
+    assert origin([("origin", b"web"), ("origin", b"\xff"), ("asof.origin", b"[3,7]")]) == (3, 7)
+    assert origin([("origin", b"web")]) is None
+    assert origin([("origin", nested(5000))]) is None
 
 
 # ---- Avro ----

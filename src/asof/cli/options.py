@@ -131,6 +131,15 @@ def asked_features(context: CliContext, features: Sequence[str], service: str | 
     return [name.strip() for part in features for name in part.split(",") if name.strip()]
 
 
+SHOWN_ROWS = 20
+"""How many rows text shows; a JSON document has all."""
+
+shown_rows_option = click.option(
+    "--limit", "-n", type=click.IntRange(min=1), help=f"Show so many rows. [default: {SHOWN_ROWS} as text, all as JSON]"
+)  # fmt: skip
+"""--limit of commands that show a result's rows."""
+
+
 def key_option(*, multiple_rows: bool) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
     """--key name=value."""
     text = "A join key or request value; may be repeated." + (

@@ -3,47 +3,27 @@
 from __future__ import annotations
 
 import asyncio
-import time
 from collections.abc import Sequence
 from datetime import datetime
+from typing import Any
 
 import httpx
 
 from asof.client import calls
 from asof.client.calls import Call
-from asof.client.responses import error_of, not_ended, response_of, result_of
-from asof.client.retries import FIRST_LOOK_S, LONGEST_LOOK_S, Patience, failure_of
+from asof.client.responses import response_of, result_of
+from asof.client.retries import JobWait
 from asof.client.sync import rows_of
-from asof.client.transport import Token, options_of
-from asof.errors import AsofError
+from asof.client.transport import Connected
 from asof.online_response import OnlineResponse
 from asof.values.frame_types import Rows
 
 
-class AsyncClient:
+class AsyncClient(Connected[httpx.AsyncClient]):
     """Asks a feature server without holding up an event loop; parameters and answers are those of `Client`."""
 
-    def __init__(
-        self,
-        url: str,
-        *,
-        api_key: str | None = None,
-        token: Token | None = None,
-        ca: str | None = None,
-        client_cert: tuple[str, str] | str | None = None,
-        timeout_s: float = 10.0,
-        connect_timeout_s: float = 3.0,
-        retries: int = 2,
-        pool_size: int = 32,
-    ) -> None:
-        options = options_of(
-            url, api_key=api_key, token=token, ca=ca, client_cert=client_cert, timeout_s=timeout_s,
-            connect_timeout_s=connect_timeout_s, pool_size=pool_size,
-        )  # fmt: skip
-        self.url = url
-        self._timeout_s = timeout_s
-        self._patience = Patience(retries)
-        self._http = httpx.AsyncClient(**options)
+    def _opened(self, options: dict[str, Any]) -> httpx.AsyncClient:
+        return httpx.AsyncClient(**options)
 
     async def get_online_features(
         self,
@@ -108,17 +88,13 @@ class AsyncClient:
         return (await self._answer(calls.job_call())).json()["jobs"]
 
     async def _ended(self, id: str, wait_s: float | None) -> list[dict[str, object]]:
-        began = time.monotonic()
-        pause_s = FIRST_LOOK_S
+        wait = JobWait(wait_s)
         while True:
             job = await self.job(id)
             result = result_of(job)
             if result is not None:
                 return result
-            if wait_s is not None and time.monotonic() - began > wait_s:
-                raise not_ended(job, wait_s)
-            await asyncio.sleep(pause_s)
-            pause_s = min(pause_s * 2, LONGEST_LOOK_S)
+            await asyncio.sleep(wait.pause(job))
 
     async def health(self) -> bool:
         """Whether the server lives."""
@@ -138,22 +114,17 @@ class AsyncClient:
         tried = 0
         while True:
             tried += 1
-            error: AsofError
-            cause: Exception | None = None
             try:
-                answer = await self._http.request(call.method, call.path, content=call.body, params=call.query or None)
-            except httpx.HTTPError as failure:
-                wait = self._patience.after_failure(call, failure, tried=tried)
-                error, cause = failure_of(call, failure, self.url, timeout_s=self._timeout_s), failure
-            else:
-                if answer.status_code < 300:
-                    return answer
-                error = error_of(
-                    answer.status_code, answer.content, what=call.what, retry_after=answer.headers.get("retry-after")
+                response = await self._http.request(
+                    call.method, call.path, content=call.body, params=call.query or None
                 )
-                wait = self._patience.after_answer(call, answer.status_code, error, tried=tried)
-            if wait is None:
-                raise error from cause
+            except httpx.HTTPError as failure:
+                wait = self._retries.after_failure(call, failure, tried=tried)
+            else:
+                after = self._retries.after_response(call, response, tried=tried)
+                if after is None:
+                    return response
+                wait = after
             await asyncio.sleep(wait)
 
     async def aclose(self) -> None:
@@ -165,6 +136,3 @@ class AsyncClient:
 
     async def __aexit__(self, *_: object) -> None:
         await self.aclose()
-
-    def __repr__(self) -> str:
-        return f"<AsyncClient of {self.url}>"

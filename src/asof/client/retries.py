@@ -1,13 +1,17 @@
-"""When to try again, and when to give up: the same decisions for both clients, without waiting themselves."""
+"""When to try again, and when to give up: the same decisions for both clients, which do the waiting."""
 
 from __future__ import annotations
 
 import random
-from dataclasses import dataclass
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
 
 import httpx
 
 from asof.client.calls import Call
+from asof.client.responses import error_of, not_ended
 from asof.errors import AsofError, Overloaded, ServerError, ServerTimeout, ServerUnreachable
 
 FIRST_WAIT_S = 0.1
@@ -23,18 +27,46 @@ AGAIN = (429, 502, 503, 504)
 
 
 @dataclass(frozen=True)
-class Patience:
+class Retries:
     """How often a call is repeated.
 
     Args:
-        retries: at most so many times after the first.
+        most: at most so many times after the first.
+        url, timeout_s: for messages.
     """
 
-    retries: int = 2
+    most: int
+    url: str
+    timeout_s: float
 
-    def after_failure(self, call: Call, failure: httpx.HTTPError, *, tried: int) -> float | None:
-        """How long to wait before sending it again, after no answer came; None: give up."""
-        if tried > self.retries or isinstance(failure, httpx.UnsupportedProtocol):
+    def after_failure(self, call: Call, failure: httpx.HTTPError, *, tried: int) -> float:
+        """How long to wait before sending it again, after no response came.
+
+        Raises:
+            ServerError: it is not sent again.
+        """
+        wait = self._wait_after_failure(call, failure, tried=tried)
+        if wait is None:
+            raise failure_of(call, failure, self.url, timeout_s=self.timeout_s) from failure
+        return wait
+
+    def after_response(self, call: Call, response: httpx.Response, *, tried: int) -> float | None:
+        """How long to wait before sending it again; None: it was done.
+
+        Raises:
+            AsofError: it was not done, and is not sent again.
+        """
+        status = response.status_code
+        if status < 300:
+            return None
+        error = error_of(status, response.content, what=call.what, retry_after=response.headers.get("retry-after"))
+        wait = self._wait_after_error(call, status, error, tried=tried)
+        if wait is None:
+            raise error
+        return wait
+
+    def _wait_after_failure(self, call: Call, failure: httpx.HTTPError, *, tried: int) -> float | None:
+        if tried > self.most or isinstance(failure, httpx.UnsupportedProtocol):
             return None
         if isinstance(failure, httpx.ConnectError | httpx.ConnectTimeout | httpx.PoolTimeout):
             # It was never sent; a certificate that does not fit fits no better a moment later.
@@ -44,9 +76,8 @@ class Patience:
             return None
         return self._wait(tried)
 
-    def after_answer(self, call: Call, status: int, error: AsofError, *, tried: int) -> float | None:
-        """How long to wait before sending it again, after this answer; None: give up."""
-        if status not in AGAIN or tried > self.retries:
+    def _wait_after_error(self, call: Call, status: int, error: AsofError, *, tried: int) -> float | None:
+        if status not in AGAIN or tried > self.most:
             return None
         # Only of these it is said that nothing was done.
         nothing_done = isinstance(error, Overloaded) and status in (429, 503)
@@ -60,6 +91,30 @@ class Patience:
     def _wait(self, tried: int) -> float:
         # Spread, so that those who were turned away together do not come back together.
         return min(FIRST_WAIT_S * 2 ** (tried - 1), LONGEST_WAIT_S) * random.uniform(0.5, 1.0)
+
+
+@dataclass
+class JobWait:
+    """How often to look whether a job has ended, and for how long.
+
+    Args:
+        most_s: at most so long; None: for ever.
+    """
+
+    most_s: float | None
+    _pause_s: float = FIRST_LOOK_S / 2
+    _began: float = field(default_factory=time.monotonic)
+
+    def pause(self, job: Mapping[str, Any]) -> float:
+        """How long to wait before the next look.
+
+        Raises:
+            ServerTimeout: no longer.
+        """
+        if self.most_s is not None and time.monotonic() - self._began > self.most_s:
+            raise not_ended(job, self.most_s)
+        self._pause_s = min(self._pause_s * 2, LONGEST_LOOK_S)
+        return self._pause_s
 
 
 def failure_of(call: Call, failure: httpx.HTTPError, url: str, *, timeout_s: float) -> ServerError:

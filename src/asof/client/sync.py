@@ -5,20 +5,20 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 from datetime import datetime
+from typing import Any
 
 import httpx
 
 from asof.client import calls
 from asof.client.calls import Call
-from asof.client.responses import error_of, kept_but_not_applied, not_ended, response_of, result_of
-from asof.client.retries import FIRST_LOOK_S, LONGEST_LOOK_S, Patience, failure_of
-from asof.client.transport import Token, options_of
-from asof.errors import AsofError
+from asof.client.responses import kept_but_not_applied, response_of, result_of
+from asof.client.retries import JobWait
+from asof.client.transport import Connected
 from asof.online_response import OnlineResponse
 from asof.values.frame_types import Rows
 
 
-class Client:
+class Client(Connected[httpx.Client]):
     """Asks a feature server: `asof serve`.
 
     It may be used by several threads, and keeps its connections: make one, and close it at the end.
@@ -39,27 +39,8 @@ class Client:
         ConfigError: these cannot be meant so.
     """
 
-    def __init__(
-        self,
-        url: str,
-        *,
-        api_key: str | None = None,
-        token: Token | None = None,
-        ca: str | None = None,
-        client_cert: tuple[str, str] | str | None = None,
-        timeout_s: float = 10.0,
-        connect_timeout_s: float = 3.0,
-        retries: int = 2,
-        pool_size: int = 32,
-    ) -> None:
-        options = options_of(
-            url, api_key=api_key, token=token, ca=ca, client_cert=client_cert, timeout_s=timeout_s,
-            connect_timeout_s=connect_timeout_s, pool_size=pool_size,
-        )  # fmt: skip
-        self.url = url
-        self._timeout_s = timeout_s
-        self._patience = Patience(retries)
-        self._http = httpx.Client(**options)
+    def _opened(self, options: dict[str, Any]) -> httpx.Client:
+        return httpx.Client(**options)
 
     def get_online_features(
         self,
@@ -159,17 +140,13 @@ class Client:
         return (self._answer(calls.job_call())).json()["jobs"]
 
     def _ended(self, id: str, wait_s: float | None) -> list[dict[str, object]]:
-        began = time.monotonic()
-        pause_s = FIRST_LOOK_S
+        wait = JobWait(wait_s)
         while True:
             job = self.job(id)
             result = result_of(job)
             if result is not None:
                 return result
-            if wait_s is not None and time.monotonic() - began > wait_s:
-                raise not_ended(job, wait_s)
-            time.sleep(pause_s)
-            pause_s = min(pause_s * 2, LONGEST_LOOK_S)
+            time.sleep(wait.pause(job))
 
     def health(self) -> bool:
         """Whether the server lives."""
@@ -186,26 +163,19 @@ class Client:
             return False
 
     def _answer(self, call: Call) -> httpx.Response:
-        """The answer to a call, after as many tries as are safe."""
+        """The response to a call, after as many tries as are safe."""
         tried = 0
         while True:
             tried += 1
-            error: AsofError
-            cause: Exception | None = None
             try:
-                answer = self._http.request(call.method, call.path, content=call.body, params=call.query or None)
+                response = self._http.request(call.method, call.path, content=call.body, params=call.query or None)
             except httpx.HTTPError as failure:
-                wait = self._patience.after_failure(call, failure, tried=tried)
-                error, cause = failure_of(call, failure, self.url, timeout_s=self._timeout_s), failure
+                wait = self._retries.after_failure(call, failure, tried=tried)
             else:
-                if answer.status_code < 300:
-                    return answer
-                error = error_of(
-                    answer.status_code, answer.content, what=call.what, retry_after=answer.headers.get("retry-after")
-                )
-                wait = self._patience.after_answer(call, answer.status_code, error, tried=tried)
-            if wait is None:
-                raise error from cause
+                after = self._retries.after_response(call, response, tried=tried)
+                if after is None:
+                    return response
+                wait = after
             time.sleep(wait)
 
     def close(self) -> None:
@@ -217,9 +187,6 @@ class Client:
 
     def __exit__(self, *_: object) -> None:
         self.close()
-
-    def __repr__(self) -> str:
-        return f"<Client of {self.url}>"
 
 
 def rows_of(answer: httpx.Response) -> int:

@@ -1,13 +1,15 @@
-"""How a client reaches its server: address, credentials, TLS, limits; as options of httpx."""
+"""How a client reaches its server: address, credentials, TLS, limits; once for the client that waits and the other."""
 
 from __future__ import annotations
 
 import ssl
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Generator
-from typing import Any
+from typing import Any, Generic, TypeVar
 
 import httpx
 
+from asof.client.retries import Retries
 from asof.errors import ConfigError
 
 Token = str | Callable[[], str]
@@ -28,22 +30,57 @@ class Bearer(httpx.Auth):
         return "Bearer(***)"
 
 
-def options_of(
-    url: str,
-    *,
-    api_key: str | None,
-    token: Token | None,
-    ca: str | None,
-    client_cert: tuple[str, str] | str | None,
-    timeout_s: float,
-    connect_timeout_s: float,
-    pool_size: int,
-) -> dict[str, Any]:
-    """What httpx's clients are made with.
+Http = TypeVar("Http", httpx.Client, httpx.AsyncClient)
+
+
+class Connected(ABC, Generic[Http]):
+    """What both clients are made with; `asof.Client` says what each option is.
 
     Raises:
-        ConfigError: it cannot be meant so.
+        ConfigError: these cannot be meant so.
     """
+
+    def __init__(
+        self,
+        url: str,
+        *,
+        api_key: str | None = None,
+        token: Token | None = None,
+        ca: str | None = None,
+        client_cert: tuple[str, str] | str | None = None,
+        timeout_s: float = 10.0,
+        connect_timeout_s: float = 3.0,
+        retries: int = 2,
+        pool_size: int = 32,
+    ) -> None:
+        credential = _credential(url, api_key, token)
+        if (ca or client_cert) and url.startswith("http:"):
+            raise ConfigError(f"certificates for {url}, which is without TLS", hint="use https://")
+        self.url = url
+        self._retries = Retries(retries, url, timeout_s)
+        self._http: Http = self._opened({
+            "base_url": url,
+            "auth": Bearer(credential) if credential is not None else None,
+            "verify": _trust(ca, client_cert) if url.startswith("https:") else True,
+            "timeout": httpx.Timeout(timeout_s, connect=connect_timeout_s),
+            "limits": httpx.Limits(
+                max_connections=pool_size, max_keepalive_connections=pool_size, keepalive_expiry=30.0
+            ),
+            # A proxy or a .netrc of the environment would see every request: only what is said here counts.
+            "trust_env": False,
+            "headers": {"User-Agent": "asof", "Content-Type": "application/json", "Accept": "application/json"},
+        })  # fmt: skip
+
+    @abstractmethod
+    def _opened(self, options: dict[str, Any]) -> Http:
+        """The connections, opened with options of httpx."""
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} of {self.url}>"
+
+
+def _credential(url: str, api_key: str | None, token: Token | None) -> Token | None:
+    """The key or token, once it and the address were looked at."""
     if not isinstance(url, str) or not url.startswith(("http://", "https://")):
         raise ConfigError(f"url {url!r} is no http address", hint="write for example https://features.example.com")
     address = httpx.URL(url)
@@ -54,20 +91,7 @@ def options_of(
     if api_key is not None and token is not None:
         raise ConfigError("both api_key and token", hint="give one of them")
     credential = token if token is not None else api_key
-    if credential is not None and not callable(credential):
-        credential = _checked(credential)
-    if (ca or client_cert) and address.scheme == "http":
-        raise ConfigError(f"certificates for {url}, which is without TLS", hint="use https://")
-    return {
-        "base_url": url,
-        "auth": Bearer(credential) if credential is not None else None,
-        "verify": _trust(ca, client_cert) if address.scheme == "https" else True,
-        "timeout": httpx.Timeout(timeout_s, connect=connect_timeout_s),
-        "limits": httpx.Limits(max_connections=pool_size, max_keepalive_connections=pool_size, keepalive_expiry=30.0),
-        # A proxy or a .netrc of the environment would see every request: only what is said here counts.
-        "trust_env": False,
-        "headers": {"User-Agent": "asof", "Content-Type": "application/json", "Accept": "application/json"},
-    }
+    return credential if credential is None or callable(credential) else _checked(credential)
 
 
 def _checked(credential: str) -> str:

@@ -98,7 +98,7 @@ def decode_messages(
     """
     count = len(messages.values)
     try:
-        return _decoded(source, messages, keys=keys, clock=clock, schemas=schemas, transform=transform)
+        return decode_in_bulk(source, messages, keys=keys, clock=clock, schemas=schemas, transform=transform)
     except AsofError:
         raise
     except Exception as error:
@@ -137,7 +137,7 @@ def _empty(source: LogSource) -> pa.Table:
     return pa.table({name: pa.nulls(0, kinds.get(name, pa.bool_())) for name in _names(source)})
 
 
-def _decoded(
+def decode_in_bulk(
     source: LogSource,
     messages: Records,
     *,

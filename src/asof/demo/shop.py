@@ -22,6 +22,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from asof.defaults import DEMO_SEED, DEMO_TICKS, DEMO_USERS
 from asof.timing import MINUTE, Micros, micros
 
 TRANSITIONS: dict[str, dict[str, float]] = {
@@ -82,7 +83,9 @@ class Shop:
     states: np.ndarray
 
 
-def simulate(*, users: int = 1000, ticks: int = 50_000, seed: int = 7, start: datetime | Micros = START) -> Shop:
+def simulate(
+    *, users: int = DEMO_USERS, ticks: int = DEMO_TICKS, seed: int = DEMO_SEED, start: datetime | Micros = START
+) -> Shop:
     """Let `users` users live in the shop for `ticks` minutes from `start`.
 
     Equal arguments give equal tables on every machine (of one numpy): only PCG64's uniform draws, comparisons,
@@ -132,7 +135,7 @@ def simulate(*, users: int = 1000, ticks: int = 50_000, seed: int = 7, start: da
     )
 
 
-def more_events(shop: Shop, *, users: Sequence[int], minutes: int = 5, seed: int = 7) -> Shop:
+def more_events(shop: Shop, *, users: Sequence[int], minutes: int = 5, seed: int = DEMO_SEED) -> Shop:
     """Go on after `shop.ends_at`: each of `users` visits listing, product and photo pages, one step a minute.
 
     The steps are ones that `TRANSITIONS` allows from where the user stands, and nobody orders. Five minutes are

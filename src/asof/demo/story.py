@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 import pyarrow.parquet as pq
 
+from asof.defaults import DEMO_SEED, DEMO_TICKS, DEMO_USERS
 from asof.demo.histograms import count_views, draw_histograms, terminal_histograms
 from asof.demo.report import NextCommand, Report, Step, write_json, write_report
 from asof.demo.repository import ENTITY_FRAME, SERVICE, TRAINING_COLUMNS
@@ -73,9 +74,9 @@ def _width() -> int:
 def run(
     output: Path | str,
     *,
-    users: int = 1000,
-    ticks: int = 50_000,
-    seed: int = 7,
+    users: int = DEMO_USERS,
+    ticks: int = DEMO_TICKS,
+    seed: int = DEMO_SEED,
     servers: Servers | None = None,
     progress: Progress = silent,
     say: Say = print,

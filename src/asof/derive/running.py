@@ -18,7 +18,7 @@ from asof.timing import Micros, moment
 from asof.values.fit import fit
 from asof.values.from_arrow import moments_of, python_values
 
-_SLICE_ROWS = 65_536
+SLICE_ROWS = 65_536
 """How many rows are Python objects at once, where a function of mode python runs over a large table."""
 
 
@@ -121,8 +121,8 @@ def _outputs(call: Call, inputs: pa.Table) -> list[pa.Array | pa.ChunkedArray]:
     if call.mode != "python":
         return call_frame(call, inputs)
     chunks: list[list[pa.Array]] = [[] for _ in call.fields]
-    for start in range(0, inputs.num_rows, _SLICE_ROWS):
-        values = [python_values(column) for column in inputs.slice(start, _SLICE_ROWS).columns]
+    for start in range(0, inputs.num_rows, SLICE_ROWS):
+        values = [python_values(column) for column in inputs.slice(start, SLICE_ROWS).columns]
         answered = call_rows(call, values[:-1], values[-1], first_row=start)
         for made, field, column in zip(chunks, call.fields, answered, strict=True):
             made.append(pa.array(column, field.dtype.arrow()))

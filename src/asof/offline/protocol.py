@@ -8,6 +8,7 @@ from typing import Literal, Protocol, TypeAlias
 
 import pyarrow as pa
 
+from asof.defaults import BATCH_ROWS, KEEP_HOURS
 from asof.expressions.dialects import Forms
 from asof.sources.protocol import Files, Input
 from asof.sql.dialect import Dialect
@@ -47,7 +48,7 @@ class Result(Protocol):
         """The SQL that a read would run now."""
         ...
 
-    def reader(self, batch_rows: int = 100_000) -> pa.RecordBatchReader:
+    def reader(self, batch_rows: int = BATCH_ROWS) -> pa.RecordBatchReader:
         """The rows in batches, in bounded memory. Each call runs the query again."""
         ...
 
@@ -148,7 +149,7 @@ class Archives(Protocol):
         """A number that grows with each change; -1 where there is no archive."""
         ...
 
-    def compact(self, archive: Archive, *, keep_hours: int = 168) -> dict[str, int]:
+    def compact(self, archive: Archive, *, keep_hours: int = KEEP_HOURS) -> dict[str, int]:
         """Make the archive quicker to read, its rows unchanged; files that readers may still hold stay `keep_hours`."""
         ...
 

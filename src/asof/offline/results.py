@@ -9,6 +9,7 @@ from typing import Any
 
 import pyarrow as pa
 
+from asof.defaults import BATCH_ROWS
 from asof.definitions import Source
 from asof.offline.protocol import Spine
 from asof.selection import FeatureOut
@@ -40,7 +41,7 @@ class LazyResult(ABC):
     def schema_and_batches(self, batch_rows: int) -> Iterator[Any]:
         """The schema, then the batches, of at most `batch_rows`: what runs the query knows both."""
 
-    def reader(self, batch_rows: int = 100_000) -> pa.RecordBatchReader:
+    def reader(self, batch_rows: int = BATCH_ROWS) -> pa.RecordBatchReader:
         """The rows in batches of at most `batch_rows`."""
         parts = self.schema_and_batches(batch_rows)
         return pa.RecordBatchReader.from_batches(next(parts), parts)

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal, NamedTuple, Protocol, TypeAlias, cast
 
+from asof.defaults import SCAN_ROWS
 from asof.errors import StorageError
 from asof.timing import Micros
 
@@ -150,7 +151,7 @@ class OnlineStore(Protocol):
         """
         ...
 
-    def scan(self, table: Table, *, after: bytes | None = None, limit: int = 1000) -> list[ScannedRow]:
+    def scan(self, table: Table, *, after: bytes | None = None, limit: int = SCAN_ROWS) -> list[ScannedRow]:
         """A page of rows in ascending order of keys, those greater than `after`; fewer than `limit` only at the end."""
         ...
 

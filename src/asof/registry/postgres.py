@@ -11,6 +11,7 @@ import psycopg
 
 from asof.connections.postgres.database import Postgres
 from asof.connections.postgres.schema import format_of, lock, migrate, refuse_newer, schema_of
+from asof.defaults import HISTORY_COMMITS
 from asof.definitions.project import Snapshot
 from asof.errors import RegistryError
 from asof.registry.protocol import (
@@ -107,7 +108,7 @@ class PostgresRegistry:
             )
             return after
 
-    def history(self, project: str, limit: int = 20, *, facts: bool = True) -> list[Commit]:
+    def history(self, project: str, limit: int = HISTORY_COMMITS, *, facts: bool = True) -> list[Commit]:
         with self._reading() as connection:
             return self._commits(connection, project, limit=limit, facts=facts)
 

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol
 
+from asof.defaults import HISTORY_COMMITS
 from asof.definitions.project import KINDS, Project, Snapshot
 from asof.errors import RegistryConflict, RegistryError
 from asof.timing import Micros, iso
@@ -74,7 +75,7 @@ class Registry(Protocol):
         """
         ...
 
-    def history(self, project: str, limit: int = 20, *, facts: bool = True) -> list[Commit]:
+    def history(self, project: str, limit: int = HISTORY_COMMITS, *, facts: bool = True) -> list[Commit]:
         """The newest `limit` commits, newest first. Needs no snapshot to be readable.
 
         Args:

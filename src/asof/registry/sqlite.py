@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
+from asof.defaults import HISTORY_COMMITS
 from asof.definitions.project import Snapshot
 from asof.errors import RegistryError
 from asof.registry.protocol import (
@@ -111,7 +112,7 @@ class SqliteRegistry:
             )
             return after
 
-    def history(self, project: str, limit: int = 20, *, facts: bool = True) -> list[Commit]:
+    def history(self, project: str, limit: int = HISTORY_COMMITS, *, facts: bool = True) -> list[Commit]:
         with self._reading() as connection:
             return self._commits(connection, project, limit=limit, facts=facts) if connection else []
 

@@ -16,7 +16,7 @@ from asof.definitions import Aggregation, Entity, FeatureView, Field, LogSource,
 from asof.definitions.base import Definition
 from asof.flows.apply.apply import apply_plan
 from asof.flows.apply.plan import make_plan
-from asof.flows.generations.names import BUILT
+from asof.flows.generations.progress import progress_of
 from asof.flows.offline.key_rows import view_as_of
 from asof.flows.online.read import OnlineResponse, Reader
 from asof.flows.stores import Parts, view_named
@@ -224,7 +224,7 @@ class StreamRun:
         """Whether a rebuild has written its base."""
         tables = self.parts.online.tables(self.parts.project)
         mine = [each for each in tables if (each.view, each.generation) == (view, self.building.get(view))]
-        return any(BUILT in self.parts.online.progress(each) for each in mine)
+        return any(progress_of(self.parts.online, each).is_built for each in mine)
 
     def flip(self, view: str) -> None:
         """A rebuild that was filled ends: readers switch."""

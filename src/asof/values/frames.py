@@ -79,7 +79,13 @@ def _arrow_table(rows: Any) -> pa.Table | None:
         return pa.Table.from_batches([rows])
     if is_polars(rows):
         return rows.to_arrow()
-    return pa.table(rows) if hasattr(rows, "__arrow_c_stream__") and not isinstance(rows, Mapping) else None
+    if not hasattr(rows, "__arrow_c_stream__") or isinstance(rows, Mapping):
+        return None
+    try:
+        return pa.table(rows)
+    except pa.ArrowInvalid:
+        # A stream of values instead of rows: a series.
+        return None
 
 
 def _pandas_columns(frame: Any) -> dict[str, Any]:

@@ -9,6 +9,7 @@ import click
 from asof.cli.context import CliContext, pass_context
 from asof.cli.options import Command
 from asof.cli.tables import Column
+from asof.defaults import HISTORY_COMMITS
 
 
 @click.command(cls=Command)
@@ -48,7 +49,9 @@ def apply(context: CliContext, yes: bool) -> None:
 
 
 @click.command(cls=Command)
-@click.option("--limit", "-n", default=20, show_default=True, type=click.IntRange(min=1), help="The newest so many.")
+@click.option(
+    "--limit", "-n", default=HISTORY_COMMITS, show_default=True, type=click.IntRange(min=1), help="The newest so many."
+)
 @pass_context
 def history(context: CliContext, limit: int) -> None:
     """Show who applied what, and when."""

@@ -8,15 +8,18 @@ import click
 
 from asof.cli.context import CliContext, pass_context
 from asof.cli.options import LOCAL_PATH, Command, misused
+from asof.defaults import DEMO_SEED, DEMO_TICKS, DEMO_USERS
 
 
 @click.command(cls=Command)
 @click.option(
     "--output", type=LOCAL_PATH, default="demo-output", show_default=True, metavar="FOLDER", help="Where it writes."
 )
-@click.option("--users", default=1000, show_default=True, type=click.IntRange(min=1), help="How many users it has.")
-@click.option("--ticks", default=50_000, show_default=True, type=click.IntRange(min=1), help="How many minutes.")
-@click.option("--seed", default=7, show_default=True, help="The same seed tells the same story.")
+@click.option(
+    "--users", default=DEMO_USERS, show_default=True, type=click.IntRange(min=1), help="How many users it has."
+)
+@click.option("--ticks", default=DEMO_TICKS, show_default=True, type=click.IntRange(min=1), help="How many minutes.")
+@click.option("--seed", default=DEMO_SEED, show_default=True, help="The same seed tells the same story.")
 @click.option("--postgres", metavar="URL", help="Keep users, orders and the registry in this PostgreSQL database.")
 @click.option("--kafka", metavar="HOST:PORT", help="Stream the traffic through this broker.")
 @click.option("--redis", metavar="HOST:PORT", help="Serve from this Redis; or redis://user:password@host:port.")

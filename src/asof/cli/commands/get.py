@@ -15,6 +15,7 @@ from asof.cli.options import (
     LOCAL_PATH,
     MOMENT,
     MOMENT_OR_ROW,
+    SHOWN_ROWS,
     Group,
     asked_features,
     feature_options,
@@ -22,10 +23,9 @@ from asof.cli.options import (
     key_types,
     misused,
     read_rows,
+    shown_rows_option,
 )
 from asof.cli.tables import Column
-
-SHOWN_ROWS = 20
 
 
 @click.group(cls=Group)
@@ -53,9 +53,7 @@ def get() -> None:
 @click.option("--out", type=LOCAL_PATH, metavar="FILE", help="Write all rows to a .parquet or .csv file.")
 @click.option("--save", metavar="NAME", help="Keep the result as a training set that can be rebuilt and compared.")
 @click.option("--show-sql", is_flag=True, help="Show the SQL instead of running it.")
-@click.option(
-    "--limit", "-n", type=click.IntRange(min=1), help=f"Show so many rows. [default: {SHOWN_ROWS} as text, all as JSON]"
-)
+@shown_rows_option
 @pass_context
 def historical(
     context: CliContext, entities: str | None, sql: str | None, features: tuple[str, ...], service: str | None,

@@ -7,6 +7,7 @@ import click
 from asof.cli.context import CliContext, pass_context
 from asof.cli.options import Group
 from asof.cli.tables import Column
+from asof.defaults import DEAD_LETTERS
 
 
 @click.group(cls=Group)
@@ -16,7 +17,9 @@ def dead_letters() -> None:
 
 @dead_letters.command("list")
 @click.argument("source", required=False)
-@click.option("--limit", "-n", default=100, show_default=True, type=click.IntRange(min=1), help="At most so many.")
+@click.option(
+    "--limit", "-n", default=DEAD_LETTERS, show_default=True, type=click.IntRange(min=1), help="At most so many."
+)
 @pass_context
 def list_letters(context: CliContext, source: str | None, limit: int) -> None:
     """List dead letters, of all sources or of SOURCE."""

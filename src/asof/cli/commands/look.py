@@ -7,10 +7,10 @@ from datetime import datetime
 import click
 
 from asof.cli.context import CliContext, pass_context
-from asof.cli.options import MOMENT, Command, key_option, key_types, read_key
+from asof.cli.options import MOMENT, SHOWN_ROWS, Command, key_option, key_types, read_key, shown_rows_option
 from asof.cli.tables import Column
+from asof.defaults import AUDIT_KEYS, SAMPLE_ROWS, SEED
 
-SHOWN_ROWS = 20
 SHOWN_DIFFERENCES = 20
 
 _PLACES = ("partition", "offset", "ingested_at", "in_window", "from")
@@ -20,9 +20,14 @@ _PLACES = ("partition", "offset", "ingested_at", "in_window", "from")
 @click.command(cls=Command)
 @click.argument("name")
 @click.option(
-    "--limit", "-n", default=10, show_default=True, type=click.IntRange(min=1), help="How many rows or entities."
+    "--limit",
+    "-n",
+    default=SAMPLE_ROWS,
+    show_default=True,
+    type=click.IntRange(min=1),
+    help="How many rows or entities.",
 )
-@click.option("--seed", default=0, show_default=True, help="The same seed takes the same sample.")
+@click.option("--seed", default=SEED, show_default=True, help="The same seed takes the same sample.")
 @click.option(
     "--by", type=click.Choice(["rows", "entities"]), default="rows", show_default=True,
     help="Draw rows, or entities: of one seed the same ones out of every view.",
@@ -38,9 +43,7 @@ def sample(context: CliContext, name: str, limit: int, seed: int, by: str, onlin
 @click.argument("reference", metavar="VIEW:FEATURE")
 @key_option(multiple_rows=False)
 @click.option("--at", type=MOMENT, help="As of this time. [default: now]")
-@click.option(
-    "--limit", "-n", type=click.IntRange(min=1), help=f"Show so many rows. [default: {SHOWN_ROWS} as text, all as JSON]"
-)
+@shown_rows_option
 @pass_context
 def explain(context: CliContext, reference: str, key: tuple[str, ...], at: datetime | None, limit: int | None) -> None:
     """Show which rows or events made a value.
@@ -59,8 +62,10 @@ def explain(context: CliContext, reference: str, key: tuple[str, ...], at: datet
 
 @click.command(cls=Command)
 @click.argument("names", nargs=-1)
-@click.option("--keys", default=100, show_default=True, type=click.IntRange(min=1), help="How many keys of each view.")
-@click.option("--seed", default=0, show_default=True, help="The same seed takes the same keys.")
+@click.option(
+    "--keys", default=AUDIT_KEYS, show_default=True, type=click.IntRange(min=1), help="How many keys of each view."
+)
+@click.option("--seed", default=SEED, show_default=True, help="The same seed takes the same keys.")
 @pass_context
 def audit(context: CliContext, names: tuple[str, ...], keys: int, seed: int) -> None:
     """Compare what serving answers with history, without tolerance.

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from asof.defaults import AUDIT_KEYS, SEED
 from asof.definitions import Aggregation, FeatureView, Snapshot
 from asof.errors import AsofError
 from asof.flows.admin.audit_causes import cause_of
@@ -57,8 +58,8 @@ def audit(
     snapshot: Snapshot,
     names: Sequence[str] | None = None,
     *,
-    keys: int = 100,
-    seed: int = 0,
+    keys: int = AUDIT_KEYS,
+    seed: int = SEED,
     wait_s: float = 30.0,
 ) -> AuditReport:
     """Compare the online values of some keys with their historical ones, and name the cause of each difference.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from asof.definitions import FeatureView, LogSource
 from asof.flows.admin.audited_rows import Served
+from asof.flows.generations.progress import progress_of
 from asof.flows.offline.key_rows import newest_event
 from asof.flows.stores import Parts
 from asof.online.protocol import Table
@@ -20,10 +21,8 @@ def cause_of(parts: Parts, view: FeatureView, table: Table, served: Served, i: i
     if state is not None and state.incomplete[i]:
         return "incomplete session: a very late event may touch it; the worker recomputes it at its next flush"
     if isinstance(view.source, LogSource):
-        base = parts.online.progress(table)
-        if parts.offline.offsets(parts.archive_of(view.source), [HISTORY])[HISTORY] >= 0 and (
-            f"partition {HISTORY}" not in base
-        ):
+        reached = progress_of(parts.online, table).reached
+        if parts.offline.offsets(parts.archive_of(view.source), [HISTORY])[HISTORY] >= 0 and (HISTORY not in reached):
             return "history was loaded after these rows were built: run `asof rebuild`"
         if served.rows[i] is None:
             return "the row is missing: events that were fed to this generation are not in it; run `asof rebuild`"

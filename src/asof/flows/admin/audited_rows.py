@@ -12,6 +12,7 @@ import pyarrow as pa
 from asof.aggregation import State, decode
 from asof.definitions import FeatureView, LogSource, Snapshot
 from asof.flows.generations.layout import layout_of
+from asof.flows.generations.progress import progress_of
 from asof.flows.offline.inputs import rows_of
 from asof.flows.offline.key_rows import view_as_of, whole_view
 from asof.flows.online.read import ViewReader
@@ -61,7 +62,7 @@ def serve_keys(parts: Parts, snapshot: Snapshot, view: FeatureView, table: Table
 
     reader = ViewReader(parts, snapshot, whole_view(view), history)
     # Progress is read first: what it says is in the rows, so a row that lacks it has lost it.
-    progress = _progress(parts, table)
+    reached = progress_of(parts.online, table).reached
     (found,) = parts.online.read([Lookup(table, keys)])
     at = parts.clock()
     columns = key_columns(view, keys)
@@ -71,14 +72,8 @@ def serve_keys(parts: Parts, snapshot: Snapshot, view: FeatureView, table: Table
     state = decode(layout_of(view), blobs) if view.is_aggregated else None
     seen: list[Vector] = [{}] * len(keys)
     if isinstance(view.source, LogSource):
-        seen = [_joined(progress, each) for each in _offsets(view, blobs, state)]
+        seen = [_joined(reached, each) for each in _offsets(view, blobs, state)]
     return Served(keys, blobs, values, at, seen, state)
-
-
-def _progress(parts: Parts, table: Table) -> dict[int, int]:
-    facts = parts.online.progress(table)
-    word = "partition "
-    return {int(name.removeprefix(word)): int(offset) for name, offset in facts.items() if name.startswith(word)}
 
 
 def _offsets(view: FeatureView, rows: Sequence[bytes | None], state: State | None) -> Iterable[dict[int, int]]:

@@ -15,7 +15,8 @@ from asof.definitions import FeatureView, LogSource, Snapshot, Source
 from asof.errors import AsofError, SourceError, some
 from asof.flows.batch.materialize import lost_rows
 from asof.flows.generations.layout import layout_of
-from asof.flows.generations.names import has_shape_of, progress_name
+from asof.flows.generations.names import has_shape_of
+from asof.flows.generations.progress import progress_of
 from asof.flows.offline.inputs import rows_of
 from asof.flows.offline.training_sets.manifest import list_training_sets
 from asof.flows.rows.keys import restored_key
@@ -235,9 +236,8 @@ def _progress_text(parts: Parts, view: FeatureView, source: LogSource, generatio
 
 def _fed_up_to(parts: Parts, view: FeatureView, generation: str) -> dict[int, int]:
     """Each partition's last offset that is in the rows."""
-    progress = parts.online.progress(table_of(parts.project, view, generation))
-    numbers = [int(name.removeprefix("partition ")) for name in progress if name.startswith("partition ")]
-    return {each: int(progress[progress_name(each)]) for each in numbers if each != HISTORY}
+    reached = progress_of(parts.online, table_of(parts.project, view, generation)).reached
+    return {each: offset for each, offset in reached.items() if each != HISTORY}
 
 
 def _materialized_text(snapshot: Snapshot, view: FeatureView, generation: str, hints: list[str]) -> str:

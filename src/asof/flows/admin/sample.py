@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
+from asof.defaults import SAMPLE_ROWS, SEED
 from asof.definitions import FeatureView, Field, Snapshot, Source
 from asof.errors import NotFound, RequestError, nearest
 from asof.flows.offline.entity_frame import TIME
@@ -37,8 +38,8 @@ def sample(
     snapshot: Snapshot,
     name: str,
     *,
-    n: int = 10,
-    seed: int = 0,
+    n: int = SAMPLE_ROWS,
+    seed: int = SEED,
     by: str = "rows",
     online: bool = False,
     functions: Functions = lambda selection: selection,

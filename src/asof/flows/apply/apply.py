@@ -9,7 +9,8 @@ from asof.definitions import FeatureView, LogSource, Project, Snapshot, Source
 from asof.errors import CheckFailed, RegistryConflict
 from asof.flows.batch.materialize import materialize
 from asof.flows.facts import commit_change
-from asof.flows.generations.names import BUILT, next_generation
+from asof.flows.generations.names import next_generation
+from asof.flows.generations.progress import TableProgress, write_progress
 from asof.flows.rows.archive import archive_schema
 from asof.flows.stores import Parts, Progress, silent, table_of
 from asof.flows.stream.rebuild import drop_generations, fill, wait_for_workers
@@ -84,7 +85,7 @@ def _build(parts: Parts, view: FeatureView, generation: str, progress: Progress)
     if view.name in snapshot.facts.materialized:
         # It was online before: its new rows stand before readers switch to them.
         materialize(parts, views=[view.name], full=True, into={view.name: (view, generation)}, progress=progress)
-    parts.online.write_progress(table, {BUILT: parts.clock()})
+    write_progress(parts.online, table, TableProgress(built=parts.clock()))
 
 
 def _stage(parts: Parts, plan: Plan, builds: list[FeatureView], token: str) -> dict[str, str]:

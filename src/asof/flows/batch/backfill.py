@@ -8,7 +8,7 @@ import pyarrow as pa
 from asof.definitions import LogSource
 from asof.dtypes import Timestamp
 from asof.errors import RequestError
-from asof.flows.generations.names import progress_name
+from asof.flows.generations.progress import progress_of
 from asof.flows.offline.inputs import rows_of
 from asof.flows.rows.archive import archive_schema, with_arrival
 from asof.flows.rows.pushed import fitted_rows
@@ -81,8 +81,8 @@ def _rebuild_views(parts: Parts, source: LogSource, progress: Progress) -> None:
         generation = current_generation(snapshot, view)
         if not view.online or generation is None:
             continue
-        reached = parts.online.progress(table_of(parts.project, view, generation)).get(progress_name(HISTORY), -1)
-        if int(reached) < loaded:
+        known = progress_of(parts.online, table_of(parts.project, view, generation))
+        if known.offset_of(HISTORY) < loaded:
             rebuild(parts, view, progress=progress)
 
 

@@ -20,13 +20,11 @@ from asof.errors import RequestError, StorageError
 from asof.flows.batch.write_rows import first_generation, refuse_unless_batch_fed
 from asof.flows.batch.write_view import Written, write_chosen
 from asof.flows.facts import change_facts
+from asof.flows.generations.progress import TableProgress, progress_of, write_progress
 from asof.flows.stores import Parts, Progress, current_generation, silent, table_of, view_named
 from asof.flows.stream.rebuild import announce, drop_generations, flip
 from asof.sql.query import Chosen
 from asof.timing import Micros, iso
-
-MATERIALIZED = "materialized"
-"""Progress fact in the online store: when the last run began whose rows it has."""
 
 
 @dataclass(frozen=True)
@@ -190,9 +188,10 @@ def _write(
     table = table_of(parts.project, view, generation)
     incarnation = parts.online.incarnation()
     written = write_chosen(parts, view, generation, chosen, as_of=as_of, progress=progress)
-    known = int(parts.online.progress(table).get(MATERIALIZED, began))
+    known = progress_of(parts.online, table).materialized or began
     try:
-        parts.online.write_progress(table, {MATERIALIZED: max(began, known)}, within=incarnation)
+        change = TableProgress(materialized=max(began, known))
+        write_progress(parts.online, table, change, within=incarnation)
     except StorageError:
         # Where another build has overtaken this one its table is gone, and the registry says so.
         if table in parts.online.tables(parts.project):
@@ -205,8 +204,8 @@ def lost_rows(parts: Parts, snapshot: Snapshot, view: FeatureView, generation: s
     run = snapshot.facts.last_run(view.name, generation)
     if run is None or run.started is None:
         return False
-    known = parts.online.progress(table_of(parts.project, view, generation))
-    return int(known.get(MATERIALIZED, run.started - 1)) < run.started
+    known = progress_of(parts.online, table_of(parts.project, view, generation)).materialized
+    return known is None or known < run.started
 
 
 @dataclass(frozen=True)

@@ -16,6 +16,7 @@ from asof.definitions import FeatureView
 from asof.errors import SourceError, StorageError
 from asof.flows.generations.layout import GRACE, expiry_of, inputs_of, layout_of
 from asof.flows.offline.inputs import rows_of
+from asof.flows.rows.retries import write_until_kept
 from asof.flows.stores import Parts, Progress, table_of
 from asof.online.protocol import NO_ROW, Lookup, Newest, Table, Unchanged, state_rows
 from asof.sources.protocol import Input
@@ -26,11 +27,10 @@ from asof.values.packing import key_bytes, pack_rows, plain_values
 
 Ints = npt.NDArray[np.int64]
 
-_ROWS_AT_ONCE = 50_000
-_EVENTS_AT_ONCE = 200_000
-_KEYS_AT_ONCE = 500_000
+ROWS_AT_ONCE = 50_000
+EVENTS_AT_ONCE = 200_000
+KEYS_AT_ONCE = 500_000
 _TOKENS_AT_ONCE = 10_000
-_ATTEMPTS = 100
 _SIGN = np.uint64(1 << 63)
 
 
@@ -96,7 +96,7 @@ class _Run:
         """Write the newest row per key; a row that is older than the stored one is left out by the store."""
         view, query = self.view, NewestRows(self.view, self.chosen)
         written = 0
-        for batch in self.parts.offline.run(query, self.inputs()).reader(_ROWS_AT_ONCE):
+        for batch in self.parts.offline.run(query, self.inputs()).reader(ROWS_AT_ONCE):
             rows, keys = keyed_rows(view, pa.Table.from_batches([batch]))
             times, created, arrived = (_ints(rows[name]) for name in ("ts", "created", "arrived"))
             columns = [plain_values(rows[f"f{i}"], field.dtype) for i, field in enumerate(view.features)]
@@ -122,7 +122,7 @@ class _Run:
         held: list[pa.RecordBatch] = []
         for batch in self.parts.offline.run(TouchedKeys(self.view, self.chosen), self.inputs()).reader():
             held.append(batch)
-            if sum(each.num_rows for each in held) >= _KEYS_AT_ONCE:
+            if sum(each.num_rows for each in held) >= KEYS_AT_ONCE:
                 yield pa.Table.from_batches(held)
                 held = []
         if sum(each.num_rows for each in held):
@@ -131,23 +131,28 @@ class _Run:
     def _replace(self, touched: pa.Table, *, told: int) -> Written:
         touched, keys = keyed_rows(self.view, touched)
         done = Written()
-        for _ in range(_ATTEMPTS):
+
+        def write(todo: Sequence[bytes]) -> list[bytes]:
+            nonlocal done
+            mine = touched
+            if len(todo) < len(keys):
+                again = set(todo)
+                mine = touched.filter(pa.array([key in again for key in keys]))
             # Tokens first: whoever writes after this has read the source before or after us, and then we read it again.
-            stored = self._stored(keys)
+            stored = self._stored(todo)
             up_to = max([self.as_of, *(each.newest for each in stored.values())])
             lost: set[bytes] = set()
-            for rows in self._rows_by_key(touched, up_to):
+            for rows in self._rows_by_key(mine, up_to):
                 kept = self._fold(rows, stored, lost)
                 done += kept
                 self.told(told + done.rows)
-            if not lost:
-                return done
-            again = pa.array([key in lost for key in keys])
-            touched, keys = touched.filter(again), [key for key in keys if key in lost]
-        raise StorageError(
-            f"feature view {self.view.name!r}: {len(keys)} rows changed under each of {_ATTEMPTS} attempts to write",
+            return [key for key in todo if key in lost] if lost else []
+
+        write_until_kept(
+            keys, write, whose=f"feature view {self.view.name!r}", what="rows",
             hint="see which other programs materialize this view at the same time",
-        )
+        )  # fmt: skip
+        return done
 
     def _stored(self, keys: Sequence[bytes]) -> dict[bytes, _Stored]:
         layout = layout_of(self.view)
@@ -165,10 +170,10 @@ class _Run:
         query = RowsOfKeys(self.view, Chosen(up_to))
         held: list[pa.Table] = []
         size = 0
-        for batch in self.parts.offline.run(query, {**self.inputs(), WANTED: wanted}).reader(_EVENTS_AT_ONCE // 2):
+        for batch in self.parts.offline.run(query, {**self.inputs(), WANTED: wanted}).reader(EVENTS_AT_ONCE // 2):
             held.append(pa.Table.from_batches([batch]))
             size += batch.num_rows
-            if size >= _EVENTS_AT_ONCE:
+            if size >= EVENTS_AT_ONCE:
                 rows = pa.concat_tables(held)
                 cut = int(_starts(self.view, rows)[-1])
                 if cut:

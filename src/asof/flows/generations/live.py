@@ -22,7 +22,8 @@ import pyarrow as pa
 
 from asof.definitions import FeatureView, LogSource, Snapshot
 from asof.errors import StorageError
-from asof.flows.generations.names import BUILT, Name, incomplete_name, live_name, progress_name
+from asof.flows.generations.names import Name
+from asof.flows.generations.progress import TableProgress, progress_of, write_progress
 from asof.flows.generations.writer import Feeder
 from asof.flows.rows.archive import archived_after
 from asof.flows.rows.batch import Batch, batch_of_archive, counted
@@ -127,7 +128,7 @@ class Generations:
                 known.view = view
                 continue
             feeder = Feeder(self.parts, view, name[1])
-            built = BUILT in self.parts.online.progress(feeder.table)
+            built = progress_of(self.parts.online, feeder.table).is_built
             incomplete = self._replaced.pop(name, set())
             if built:
                 self.feeders[name], self.fed[name] = feeder, set()
@@ -152,20 +153,19 @@ class Generations:
 
     def _catch_up(self, name: Name, source: LogSource, partition: int, archived: int) -> None:
         feeder = self.feeders[name]
-        facts = self.parts.online.progress(feeder.table)
-        reached = int(facts.get(progress_name(partition), -1))
-        if facts.get(incomplete_name(partition)):
+        known = progress_of(self.parts.online, feeder.table)
+        reached = known.offset_of(partition)
+        if known.is_incomplete(partition):
             feeder.find_incomplete(partition)
         for rows in archived_after(self.parts, source, partition, after=reached, through=archived):
             batch = counted(feeder.view.source, batch_of_archive(feeder.view.source, rows))
             feeder.apply(batch, clock=self.parts.clock())
             # Step by step, so that whoever takes this over does not begin again.
             reached = int(rows["offset"][-1].as_py())
-            self.parts.online.write_progress(
-                feeder.table, {progress_name(partition): reached}, within=feeder.incarnation
-            )
-        facts = {progress_name(partition): max(archived, reached), live_name(partition): 1}
-        self.parts.online.write_progress(feeder.table, facts, within=feeder.incarnation)
+            step = TableProgress(reached={partition: reached})
+            write_progress(self.parts.online, feeder.table, step, within=feeder.incarnation)
+        caught_up = TableProgress(reached={partition: max(archived, reached)}, live={partition: True})
+        write_progress(self.parts.online, feeder.table, caught_up, within=feeder.incarnation)
         self.fed[name].add(partition)
 
     def feed(self, source: LogSource, batch: Batch, raw: pa.Table) -> None:
@@ -237,15 +237,16 @@ class Generations:
         """Say how far the rows are; never less than someone has said before."""
         for name, feeder in list(self.feeders.items()):
             with self.while_there(name):
-                known = self.parts.online.progress(feeder.table)
-                facts = {
-                    progress_name(each): offset for each, offset in through.items()
-                    if each in self.fed[name] and offset > int(known.get(progress_name(each), -1))
+                known = progress_of(self.parts.online, feeder.table)
+                further = {
+                    each: offset for each, offset in through.items()
+                    if each in self.fed[name] and offset > known.offset_of(each)
                 }  # fmt: skip
-                if BUILT not in known:
+                if not known.is_built:
                     self._leave_if_lost(name)
-                elif facts:
-                    self.parts.online.write_progress(feeder.table, facts, within=feeder.incarnation)
+                elif further:
+                    change = TableProgress(reached=further)
+                    write_progress(self.parts.online, feeder.table, change, within=feeder.incarnation)
 
     def release(self, partitions: set[int], *, in_order: bool = True) -> None:
         """Feed these partitions no longer.
@@ -258,8 +259,8 @@ class Generations:
             live -= partitions
             if in_order and mine:
                 try:
-                    table = self.feeders[name].table
-                    self.parts.online.write_progress(table, {live_name(each): 0 for each in mine})
+                    change = TableProgress(live=dict.fromkeys(mine, False))
+                    write_progress(self.parts.online, self.feeders[name].table, change)
                 except StorageError:
                     pass  # a table that is gone says nothing either
 
@@ -279,7 +280,7 @@ class Generations:
         except StoreReplaced:
             self._leave_replaced(name)
         except StorageError:
-            if BUILT in self.parts.online.progress(self.feeders[name].table):
+            if progress_of(self.parts.online, self.feeders[name].table).is_built:
                 raise
             self._leave_if_lost(name)
 

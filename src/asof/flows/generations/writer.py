@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -12,19 +12,18 @@ import pyarrow as pa
 
 from asof.aggregation import Counts, Events, Layout, State, decode, encode, fold
 from asof.definitions import FeatureView, LogSource
-from asof.errors import StorageError
 from asof.flows.generations.layout import GRACE, expiry_of, inputs_of, layout_of
-from asof.flows.generations.names import incomplete_name
+from asof.flows.generations.progress import TableProgress, write_progress
 from asof.flows.rows.batch import Batch, Keyed, keyed, with_keys
 from asof.flows.rows.newest import LatestRows, Newest
 from asof.flows.rows.pages import pages_of
+from asof.flows.rows.retries import write_until_kept
 from asof.flows.rows.tombstones import deletions
 from asof.flows.stores import Parts, table_of
 from asof.online.protocol import NO_ROW, Lookup, Row, Unchanged, state_rows
 from asof.timing import Micros
 from asof.values.packing import Version, merge_versions, newest_time, plain_values
 
-_ATTEMPTS = 100
 _ROWS_AT_ONCE = 20_000
 
 
@@ -77,13 +76,11 @@ class Feeder:
         layout = self._layout
         assert layout is not None
         columns = inputs_of(self.parts, self.view, layout, batch.rows)
-        written = 0
-        # In the order of keys: rows that are read and written together then lie together.
-        todo = np.array(sorted(range(len(distinct.keys)), key=distinct.keys.__getitem__), dtype=np.int64)
-        for _ in range(_ATTEMPTS):
+
+        def write(todo: Sequence[int]) -> list[int]:
             lost: list[int] = []
             for start in range(0, len(todo), _ROWS_AT_ONCE):
-                part = todo[start : start + _ROWS_AT_ONCE]
+                part = np.array(todo[start : start + _ROWS_AT_ONCE], dtype=np.int64)
                 place = np.full(len(distinct.keys), -1, dtype=np.int64)
                 place[part] = np.arange(len(part))
                 rows = place[distinct.rows]
@@ -93,12 +90,11 @@ class Feeder:
                     batch.offset[chosen], [_taken(column, chosen) for column in columns],
                 )  # fmt: skip
                 lost += part[self._fold(layout, [distinct.keys[i] for i in part.tolist()], events, due)].tolist()
-                written += len(part)
-            if not lost:
-                return written - len(lost)
-            written -= len(lost)
-            todo = np.array(lost, dtype=np.int64)
-        raise self._contended(len(todo))
+            return lost
+
+        # In the order of keys: rows that are read and written together then lie together.
+        self._write_until_kept(sorted(range(len(distinct.keys)), key=distinct.keys.__getitem__), write)
+        return len(distinct.keys)
 
     def _fold(self, layout: Layout, keys: list[bytes], events: Events, due: Micros) -> Sequence[int]:
         """Fold events into the rows of `keys`; the indexes of the keys whose write lost a race."""
@@ -142,9 +138,10 @@ class Feeder:
         for key, gone_now, mine, *place in zip(distinct.rows[index].tolist(), is_gone, plain, *places, strict=True):
             time, created, offset, partition = place
             versions.setdefault(key, []).append(Version(time, created, offset, partition, None if gone_now else mine))
-        todo = sorted(versions, key=distinct.keys.__getitem__)
         written = 0
-        for _ in range(_ATTEMPTS):
+
+        def write(todo: Sequence[int]) -> list[int]:
+            nonlocal written
             found = state_rows(*self.parts.online.read([Lookup(self.table, [distinct.keys[key] for key in todo])]))
             changed, values, tokens = list[int](), list[bytes](), list[int]()
             expiry: list[Micros | None] = []
@@ -156,15 +153,15 @@ class Feeder:
                     tokens.append(row[1] if row else NO_ROW)
                     expiry.append(self._expiry(newest_time(merged, len(columns))) if view.ttl else None)
             if not changed:
-                return written
+                return []
             keys = [distinct.keys[key] for key in changed]
             condition = Unchanged(tokens, within=self.incarnation)
             kept = self.parts.online.write(self.table, keys, values, condition=condition, expires_at=expiry)
             written += sum(kept)
-            todo = [key for key, was in zip(changed, kept, strict=True) if not was]
-            if not todo:
-                return written
-        raise self._contended(len(todo))
+            return [key for key, was in zip(changed, kept, strict=True) if not was]
+
+        self._write_until_kept(sorted(versions, key=distinct.keys.__getitem__), write)
+        return written
 
     def pick(self, source: LogSource) -> LatestRows | None:
         """How the view's rows are picked out of the source's, where nothing else is to be done with them."""
@@ -184,34 +181,39 @@ class Feeder:
         """
         due = clock - self.view.delay
         written = 0
-        for _ in range(_ATTEMPTS):
+
+        def write(todo: Sequence[int]) -> Sequence[int]:
+            nonlocal found, written
+            mine = newest if len(todo) == len(newest.keys) else newest.of(list(todo))
             if found is None:
-                (found,) = self.parts.online.read([Lookup(self.table, newest.keys)])
+                (found,) = self.parts.online.read([Lookup(self.table, mine.keys)])
             tokens = [NO_ROW if row is None else row[1] for row in state_rows(found)]
-            values = newest.after([row and row[0] for row in found], clock=due)
+            values = mine.after([row and row[0] for row in found], clock=due)
+            found = None
             changed: list[Any] = values
             if None in values:
                 stays = [i for i, value in enumerate(values) if value is not None]
-                newest, tokens, changed = newest.of(stays), [tokens[i] for i in stays], [values[i] for i in stays]
+                mine, tokens, changed = mine.of(stays), [tokens[i] for i in stays], [values[i] for i in stays]
+                todo = [todo[i] for i in stays]
             if not changed:
-                return written
+                return ()
             expiry = None
             if self.view.ttl:
                 width = len(self.view.features)
                 # A row that is not the pushed one alone may keep a later one, too.
                 expiry = [
                     self._expiry(time if value is own else newest_time(value, width))
-                    for time, own, value in zip(newest.times, newest.packed, changed, strict=True)
+                    for time, own, value in zip(mine.times, mine.packed, changed, strict=True)
                 ]
             kept = self.parts.online.write(
-                self.table, newest.keys, changed, condition=Unchanged(tokens, within=self.incarnation),
+                self.table, mine.keys, changed, condition=Unchanged(tokens, within=self.incarnation),
                 expires_at=expiry,
             )  # fmt: skip
             written += sum(kept)
-            if all(kept):
-                return written
-            newest, found = newest.of([i for i, was in enumerate(kept) if not was]), None
-        raise self._contended(len(newest.keys))
+            return () if all(kept) else [i for i, was in zip(todo, kept, strict=True) if not was]
+
+        self._write_until_kept(range(len(newest.keys)), write)
+        return written
 
     def _expiry(self, time: Micros) -> Micros:
         return time + self.view.ttl + self.view.delay + GRACE
@@ -223,7 +225,8 @@ class Feeder:
         if news:
             partitions = set(np.unique(events.partition[flagged[events.rows]]).tolist())
             if partitions - self._marked:
-                self.parts.online.write_progress(self.table, {incomplete_name(each): 1 for each in partitions})
+                change = TableProgress(incomplete=dict.fromkeys(partitions, True))
+                write_progress(self.parts.online, self.table, change)
             self._marked |= partitions
             self.incomplete |= news
 
@@ -239,7 +242,8 @@ class Feeder:
         """These rows have been recomputed."""
         self.incomplete.difference_update(keys)
         if not self.incomplete and self._marked:
-            self.parts.online.write_progress(self.table, {incomplete_name(each): 0 for each in self._marked})
+            change = TableProgress(incomplete=dict.fromkeys(self._marked, False))
+            write_progress(self.parts.online, self.table, change)
             self._marked.clear()
 
     def _count(self, counts: Counts) -> None:
@@ -247,11 +251,11 @@ class Feeder:
             if found := getattr(counts, name):
                 self.counts[name.replace("_", " ")] += found
 
-    def _contended(self, rows: int) -> StorageError:
-        return StorageError(
-            f"feature view {self.view.name!r}: {rows} rows changed under each of {_ATTEMPTS} attempts to write them",
+    def _write_until_kept(self, todo: Sequence[int], write: Callable[[Sequence[int]], Sequence[int]]) -> None:
+        write_until_kept(
+            todo, write, whose=f"feature view {self.view.name!r}", what="rows",
             hint="see which other workers feed this view; `asof stream status` lists them",
-        )
+        )  # fmt: skip
 
 
 def _taken(

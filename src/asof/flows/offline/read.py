@@ -8,6 +8,7 @@ from typing import Any
 
 import pyarrow as pa
 
+from asof.defaults import BATCH_ROWS
 from asof.definitions import Snapshot
 from asof.derive import derive
 from asof.errors import EntityFrameError, some
@@ -109,7 +110,7 @@ class HistoricalRead:
             check_frame(self.spine, self.selection, self.query.time)
         return self.parts.offline.run(self.query, inputs, spine=self.spine)
 
-    def batches(self, batch_rows: int = 100_000) -> Iterator[pa.RecordBatch]:
+    def batches(self, batch_rows: int = BATCH_ROWS) -> Iterator[pa.RecordBatch]:
         """The rows in batches, in bounded memory."""
         for batch in self.run().reader(batch_rows):
             yield from self._finished(pa.Table.from_batches([batch])).combine_chunks().to_batches()

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import pyarrow as pa
 
+from asof.defaults import BATCH_ROWS
 from asof.errors import MissingExtra, RequestError, StorageError
 from asof.flows.offline.read import HistoricalRead
 from asof.flows.offline.training_sets.save import save_training_set
@@ -30,7 +31,7 @@ class HistoricalResult:
         """The entity frame's columns, then the features in the order asked for."""
         return self._read.schema
 
-    def to_batches(self, batch_rows: int = 100_000) -> Iterator[pa.RecordBatch]:
+    def to_batches(self, batch_rows: int = BATCH_ROWS) -> Iterator[pa.RecordBatch]:
         """The rows in batches, in bounded memory."""
         return self._read.batches(batch_rows)
 

@@ -179,7 +179,7 @@ class ViewReader:
         self.table = table_of(parts.project, view, current_generation(snapshot, view) or "none")
         self.names = tuple(feature.name for feature in read.features)
         self.outputs = [feature.output for feature in read.features]
-        self.defaults = [(each.output, _plain_default(each)) for each in read.features if each.default is not None]
+        self.defaults = [(each.output, plain_default(each)) for each in read.features if each.default is not None]
         self.layout: Layout | None = layout_of(view) if view.is_aggregated else None
         self.is_log_fed = view.source.is_log
         self._plain = [plainer(field.dtype) for field in view.key_fields]
@@ -341,7 +341,7 @@ class ViewReader:
         answer.marks = marks
 
 
-def _plain_default(feature: FeatureOut) -> Any:
+def plain_default(feature: FeatureOut) -> Any:
     """The default as a value of the feature's type comes out of Arrow, as in a historical read."""
     dtype = feature.dtype
     value = checker(dtype)(feature.default)

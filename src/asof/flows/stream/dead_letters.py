@@ -11,6 +11,7 @@ import msgspec
 import pyarrow as pa
 
 from asof.decoding import Batch, decode_messages
+from asof.defaults import DEAD_LETTERS
 from asof.definitions import LogSource, Snapshot
 from asof.definitions.facts import Facts
 from asof.errors import LogError, NotFound
@@ -47,7 +48,7 @@ _STORED = pa.schema([field for field in LETTERS_SCHEMA if field.name != "ingest_
 """The date is the table's partition, and not in its files."""
 
 
-def list_letters(parts: Parts, source: str | None = None, limit: int = 100) -> pa.Table:
+def list_letters(parts: Parts, source: str | None = None, limit: int = DEAD_LETTERS) -> pa.Table:
     """The newest dead letters, of one source or of all: id, topic, place, time, size in bytes, reason, replayed."""
     snapshot = parts.registry.load(parts.project)
     tables = []
@@ -154,7 +155,7 @@ def replayed_places(parts: Parts, source: LogSource) -> set[Place]:
             messages = parts.log.read(topic, number, start, stop=after)
             if not len(messages):
                 break
-            places.update(place for headers in messages.headers or () if (place := _origin(headers)) is not None)
+            places.update(place for headers in messages.headers or () if (place := origin(headers)) is not None)
             start = int(messages.offsets[-1]) + 1
     return places
 
@@ -164,7 +165,7 @@ def letter_id(source: str, place: Place) -> str:
     return f"{source}/{place[0]}/{place[1]}"
 
 
-def _origin(headers: Headers) -> Place | None:
+def origin(headers: Headers) -> Place | None:
     for name, value in reversed(headers):
         if name in _ORIGINS and value is not None:
             try:

@@ -6,13 +6,16 @@ sides, which are made of history, need not know of it.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
 from asof.definitions import LogSource
-from asof.errors import StorageError
 from asof.flows.generations.layout import GRACE
+from asof.flows.generations.progress import TableProgress, progress_of, write_progress
+from asof.flows.rows.retries import write_until_kept
 from asof.flows.stores import Parts
 from asof.online.protocol import NO_ROW, Lookup, Table, Unchanged, state_rows
 from asof.sql import archive as statements
@@ -22,10 +25,6 @@ from asof.values.packing import key_bytes, key_values, plain_values
 EVENTS = "__events"
 """Behind a source's name: the table of its events' ids. No view is called so."""
 
-RESTORED = "restored"
-"""The fact that the table holds the ids of what is archived, with the incarnation of the store that it is true of."""
-
-_ATTEMPTS = 100
 _ROWS_AT_ONCE = 50_000
 
 Place = tuple[int, int]
@@ -47,7 +46,7 @@ class Claims:
     def restore(self) -> None:
         """Bring back the ids of the archive, where the store may lack some: it is new, was lost, or failed over."""
         incarnation = self.parts.online.incarnation()
-        if self.parts.online.progress(self.table).get(RESTORED) == f"in {incarnation}":
+        if progress_of(self.parts.online, self.table).restored_in == incarnation:
             return
         self.parts.online.prepare(self.table)
         rows = self.parts.offline.rows(self.parts.archive_of(self.source))
@@ -56,7 +55,8 @@ class Claims:
             text = statements.event_ids_since(self.source.event_id, since, dialect=self.parts.offline.dialect)
             for batch in self.parts.offline.sql(text, {"archive": rows}).reader(_ROWS_AT_ONCE):
                 self._restore(pa.Table.from_batches([batch]))
-        self.parts.online.write_progress(self.table, {RESTORED: f"in {incarnation}"}, within=incarnation)
+        restored = TableProgress(restored_in=incarnation)
+        write_progress(self.parts.online, self.table, restored, within=incarnation)
 
     def _restore(self, rows: pa.Table) -> None:
         places = list(zip(rows["partition"].to_pylist(), rows["offset"].to_pylist(), strict=True))
@@ -77,15 +77,14 @@ class Claims:
         wanted: dict[bytes, list[int]] = {}
         for row in np.flatnonzero(~firsts).tolist():
             wanted.setdefault(keys[row], []).append(row)
-        todo = list(wanted.items())
         places: list[Place] = list(zip(partition.tolist(), offset.tolist(), strict=True))
         until = now + self.source.event_id_horizon
-        for _ in range(_ATTEMPTS):
-            if not todo:
-                return firsts
-            found = state_rows(*self.parts.online.read([Lookup(self.table, [key for key, _ in todo])]))
+
+        def claim(todo: Sequence[bytes]) -> list[bytes]:
+            found = state_rows(*self.parts.online.read([Lookup(self.table, list(todo))]))
             free: list[tuple[bytes, int, int]] = []
-            for (key, its_rows), stored in zip(todo, found, strict=True):
+            for key, stored in zip(todo, found, strict=True):
+                its_rows = wanted[key]
                 if stored is None:
                     # Of several in one batch the first is the one.
                     free.append((key, its_rows[0], NO_ROW))
@@ -102,11 +101,13 @@ class Claims:
             ) if free else []  # fmt: skip
             for (_, row, _), was in zip(free, kept, strict=True):
                 firsts[row] |= was
-            todo = [(key, wanted[key]) for (key, _, _), was in zip(free, kept, strict=True) if not was]
-        raise StorageError(
-            f"source {self.source.name!r}: {len(todo)} event ids changed under each of {_ATTEMPTS} attempts to claim",
+            return [key for (key, _, _), was in zip(free, kept, strict=True) if not was]
+
+        write_until_kept(
+            list(wanted), claim, whose=f"source {self.source.name!r}", what="event ids",
             hint="see which other workers read this source; `asof stream status` lists them",
-        )
+        )  # fmt: skip
+        return firsts
 
     def _is_archived(self, place: Place) -> bool:
         """Whether the message that holds an id stands in history for good; until then its row may be read again."""

@@ -12,7 +12,8 @@ from asof.definitions import FeatureView, LogSource, Snapshot
 from asof.definitions.facts import Facts
 from asof.errors import RegistryConflict
 from asof.flows.facts import change_facts
-from asof.flows.generations.names import BUILT, live_name, next_generation, progress_name
+from asof.flows.generations.names import next_generation
+from asof.flows.generations.progress import TableProgress, progress_of, write_progress
 from asof.flows.generations.writer import Feeder
 from asof.flows.rows.batch import batch_of_archive, counted
 from asof.flows.stores import Parts, Progress, building_generation, current_generation, silent, table_of
@@ -57,8 +58,9 @@ def fill(parts: Parts, view: FeatureView, generation: str, *, progress: Progress
     epoch = parts.registry.load(parts.project).facts.epoch_of(source.name)
     base = parts.offline.offsets(parts.archive_of(source), partitions_of(parts, source, epoch=epoch))
     rows = _fold_archive(parts, source, feeder, base, progress)
-    facts: dict[str, str | int] = {progress_name(each): offset for each, offset in base.items() if offset >= 0}
-    parts.online.write_progress(feeder.table, {**facts, BUILT: parts.clock()}, within=feeder.incarnation)
+    reached = {each: offset for each, offset in base.items() if offset >= 0}
+    built = TableProgress(reached=reached, built=parts.clock())
+    write_progress(parts.online, feeder.table, built, within=feeder.incarnation)
     return rows
 
 
@@ -121,7 +123,7 @@ def wait_for_workers(parts: Parts, view: FeatureView, generation: str, *, second
     until = still_until = time.monotonic() + seconds
     before: Any = None
     while True:
-        reached, wanted = parts.online.progress(new), parts.online.progress(old)
+        reached, wanted = progress_of(parts.online, new), progress_of(parts.online, old)
         if not _is_behind(parts, source, reached, wanted):
             return
         now = time.monotonic()
@@ -132,19 +134,17 @@ def wait_for_workers(parts: Parts, view: FeatureView, generation: str, *, second
         time.sleep(0.05)
 
 
-def _is_behind(
-    parts: Parts, source: LogSource, reached: Mapping[str, str | int], wanted: Mapping[str, str | int]
-) -> bool:
+def _is_behind(parts: Parts, source: LogSource, reached: TableProgress, wanted: TableProgress) -> bool:
     """Whether old rows may hold events that neither are in the new ones nor come there soon."""
-    ends = {name: int(offset) for name, offset in wanted.items() if name.startswith(progress_name(0)[:-1])}
+    ends = dict(wanted.reached)
     epoch = parts.registry.load(parts.project).facts.epoch_of(source.name)
     for each in log_partitions(parts, source, epoch=epoch):
-        name, live = progress_name(each.archived_as), live_name(each.archived_as)
-        if not reached.get(live):
-            if wanted.get(live):
+        partition = each.archived_as
+        if not reached.is_live(partition):
+            if wanted.is_live(partition):
                 return True
-            ends[name] = max(ends.get(name, -1), each.after - 1)
-    return any(int(reached.get(name, -1)) < offset for name, offset in ends.items())
+            ends[partition] = max(wanted.offset_of(partition), each.after - 1)
+    return any(reached.offset_of(partition) < offset for partition, offset in ends.items())
 
 
 def _fold_archive(parts: Parts, source: LogSource, feeder: Feeder, base: Mapping[int, int], progress: Progress) -> int:

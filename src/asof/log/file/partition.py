@@ -28,7 +28,7 @@ INDEX_EVERY = 64 << 10
 
 _ENTRY = Struct("<qq")
 _SEGMENT = re.compile(r"(\d{20})\.log")
-_sync_data = getattr(os, "fdatasync", os.fsync)
+sync_data = getattr(os, "fdatasync", os.fsync)
 
 
 @dataclass(slots=True, eq=False)
@@ -55,7 +55,7 @@ class FilePartition:
         self._segment_bytes = segment_bytes
         self._text = str(path)
         self._thread = threading.RLock()
-        self._waiting: deque[_Append] = deque()
+        self.waiting: deque[_Append] = deque()
         self._fd = -1
         self._writing: tuple[int, int, int] | None = None
         self._listed: tuple[tuple[int, int, int], list[int]] | None = None
@@ -187,7 +187,7 @@ class FilePartition:
         so that they share one sync.
         """
         mine = _Append(batches, durable)
-        self._waiting.append(mine)
+        self.waiting.append(mine)
         with self._thread:
             if mine.first is None and mine.error is None:
                 self._append_waiting()
@@ -197,7 +197,7 @@ class FilePartition:
         return mine.first
 
     def _append_waiting(self) -> None:
-        waiting = [self._waiting.popleft() for _ in range(len(self._waiting))]
+        waiting = [self.waiting.popleft() for _ in range(len(self.waiting))]
         try:
             with self.locked():
                 batches = [batch for one in waiting for batch in one.batches]
@@ -243,7 +243,7 @@ class FilePartition:
             try:
                 _write_all(fd, b"".join(pieces), state.position)
                 if durable:
-                    _sync_data(fd)
+                    sync_data(fd)
             except BaseException:
                 os.ftruncate(fd, state.position)
                 raise
@@ -274,7 +274,7 @@ class FilePartition:
             # Readers take a segment that is followed by another as published to its end.
             if os.fstat(fd).st_size > state.position:
                 os.ftruncate(fd, state.position)
-            _sync_data(fd)
+            sync_data(fd)
             os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o666))
             sync_directory(self.path)
             self.index_path(state.next).unlink(missing_ok=True)

@@ -35,7 +35,7 @@ def columns_of(records: Sequence[Any]) -> Messages:
     return Messages(
         np.fromiter(map(Message.partition, records), np.int32, count),
         np.fromiter(map(Message.offset, records), np.int64, count),
-        _microseconds(np.fromiter(map(_MILLISECONDS, map(Message.timestamp, records)), np.int64, count)),
+        microseconds(np.fromiter(map(_MILLISECONDS, map(Message.timestamp, records)), np.int64, count)),
         list(map(Message.key, records)),
         list(map(Message.value, records)),
         headers,
@@ -55,7 +55,7 @@ def _headers(records: Sequence[Any]) -> list[Any]:
             return found
 
 
-def _microseconds(milliseconds: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
+def microseconds(milliseconds: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
     """A producer may set any time; one that has no microseconds stays beyond every calendar."""
     return np.clip(milliseconds, -_MOST, _MOST) * 1000
 

@@ -23,6 +23,7 @@ import pyarrow.parquet
 from deltalake import CommitProperties, DeltaTable, Transaction, write_deltalake
 from deltalake.exceptions import CommitFailedError, DeltaError, TableNotFoundError
 
+from asof.defaults import KEEP_HOURS
 from asof.dtypes import from_arrow
 from asof.errors import AsofError, StorageError
 from asof.offline.protocol import Archive, Archives
@@ -155,7 +156,7 @@ class DeltaArchives(Archives):
         table = self._open(archive)
         return -1 if table is None else table.version()
 
-    def compact(self, archive: Archive, *, keep_hours: int = 7 * 24) -> dict[str, int]:
+    def compact(self, archive: Archive, *, keep_hours: int = KEEP_HOURS) -> dict[str, int]:
         """Join small files, and remove files that no version of the last `keep_hours` names.
 
         Returns:

@@ -17,6 +17,7 @@ from adbc_driver_manager import dbapi as adbc
 
 from asof.connections.postgres.database import Postgres
 from asof.connections.postgres.errors import sqlstate
+from asof.defaults import KEEP_HOURS
 from asof.errors import StorageError
 from asof.offline.postgres.arrow import columns_sql, stored_as, travelling
 from asof.offline.postgres.saved_tables import SavedTables
@@ -170,7 +171,7 @@ class PostgresArchives(SavedTables, Archives):
             ).fetchone()
         return -1 if found is None else int(found[0])
 
-    def compact(self, archive: Archive, *, keep_hours: int = 7 * 24) -> dict[str, int]:
+    def compact(self, archive: Archive, *, keep_hours: int = KEEP_HOURS) -> dict[str, int]:
         """Let the server tidy the table and look at its values anew; older versions than `keep_hours` are let go of.
 
         Returns:

@@ -14,6 +14,7 @@ import psycopg
 
 from asof.connections.postgres.database import Postgres, only_row
 from asof.connections.postgres.schema import lock, migrate, schema_of
+from asof.defaults import SCAN_ROWS
 from asof.errors import StorageError
 from asof.online.postgres import statements
 from asof.online.postgres.pieces import ROWS_PER_STATEMENT, Piece, fresh_tokens, pieces_of
@@ -148,7 +149,7 @@ class PostgresOnlineStore:
             return []
         return db.cursor(binary=True).execute(statements.select(self._schema, tuple(shape)), arrays).fetchall()
 
-    def scan(self, table: Table, *, after: bytes | None = None, limit: int = 1000) -> list[ScannedRow]:
+    def scan(self, table: Table, *, after: bytes | None = None, limit: int = SCAN_ROWS) -> list[ScannedRow]:
         """See `OnlineStore.scan`."""
         mark = "version" if table.kind == "latest" else "token"
 

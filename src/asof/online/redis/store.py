@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from functools import partial
 from typing import Any
 
+from asof.defaults import SCAN_ROWS
 from asof.errors import ConfigError, StorageError
 from asof.online.protocol import (
     Condition,
@@ -150,7 +151,7 @@ class RedisOnlineStore:
                 connection = None
         return PendingRead(self.read, lookups, self._servers, connection)
 
-    def scan(self, table: Table, *, after: bytes | None = None, limit: int = 1000) -> list[ScannedRow]:
+    def scan(self, table: Table, *, after: bytes | None = None, limit: int = SCAN_ROWS) -> list[ScannedRow]:
         """See `OnlineStore.scan`. Redis has no order of keys: they are gathered, sorted, kept for the next pages."""
         return self._scanner.scan(table, after=after, limit=limit)
 

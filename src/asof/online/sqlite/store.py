@@ -15,6 +15,7 @@ from functools import partial
 from itertools import repeat
 from typing import Any, TypeVar
 
+from asof.defaults import SCAN_ROWS
 from asof.errors import StorageError
 from asof.online.protocol import (
     Condition,
@@ -160,7 +161,7 @@ class SqliteOnlineStore:
         finally:
             self._file.give_back(db)
 
-    def scan(self, table: Table, *, after: bytes | None = None, limit: int = 1000) -> list[ScannedRow]:
+    def scan(self, table: Table, *, after: bytes | None = None, limit: int = SCAN_ROWS) -> list[ScannedRow]:
         """See `OnlineStore.scan`."""
 
         def work(db: sqlite3.Connection, id: int) -> list[ScannedRow]:

@@ -62,7 +62,7 @@ class Shortcut:
         self.url = self.route.path.encode()
         self._decode = msgspec.json.Decoder(Short).decode
         # As it came → its headers, and how many bytes it has together with its body.
-        self._heads: dict[bytes, tuple[Headers, int]] = {}
+        self.heads: dict[bytes, tuple[Headers, int]] = {}
 
     def learn(self, head: bytes, headers: Headers) -> None:
         """Remember the head of a request for this route that the parser has read, if it is an ordinary one."""
@@ -77,9 +77,9 @@ class Shortcut:
             return
         size = int(sizes[0])
         if 0 < size <= min(MOST_BODY_BYTES, self.service.settings.max_body_bytes):
-            if len(self._heads) >= HEADS:
-                self._heads.clear()
-            self._heads[head] = (headers, len(head) + size)
+            if len(self.heads) >= HEADS:
+                self.heads.clear()
+            self.heads[head] = (headers, len(head) + size)
 
     def take(self, connection: BoundedProtocol, data: bytes) -> int:
         """Begin to answer the request that these bytes are.
@@ -88,7 +88,7 @@ class Shortcut:
             How many of its bytes are missing; none if it was taken, and -1 if it has to go the general way.
         """
         end = data.find(b"\r\n\r\n") + 4
-        known = self._heads.get(data[:end])
+        known = self.heads.get(data[:end])
         if known is None:
             return -1
         headers, size = known

@@ -108,9 +108,9 @@ class Reading:
         self._threads = threads
         self._functions = functions
         self._counts = counts
-        self._tracing = tracing
-        self._async: Any = None
-        self._is_local = bool(getattr(store.parts.online, "is_local", False))
+        self.tracing = tracing
+        self.aio: Any = None
+        self.is_local = bool(getattr(store.parts.online, "is_local", False))
         self._checking: asyncio.Task[bool] | None = None
         self._next_check: asyncio.Task[bool] | None = None
         self._is_registry_away = False
@@ -126,15 +126,15 @@ class Reading:
     async def load(self) -> None:
         """Read the registry for the first time, and make ready what reads without blocking, where the store has it."""
         made = getattr(self.store.parts.online, "async_reader", None)
-        self._async = made() if made is not None else None
+        self.aio = made() if made is not None else None
         snapshot = await self._in_thread(self.store.parts.registry.load, self.store.project)
         self.applied = Applied(snapshot)
         self.on_swap(snapshot)
 
     async def close(self) -> None:
         """Let go of what `load` made."""
-        if self._async is not None:
-            await self._async.close()
+        if self.aio is not None:
+            await self.aio.close()
 
     async def refresh(self) -> bool:
         """Take over what was applied since; whether anything that is read changed.
@@ -209,10 +209,10 @@ class Reading:
                 return None
             asked = service if service is not None else tuple(_REFERENCES.decode(features))
             known = applied.prepared.get((asked, full_names))
-            if known is None or known.one_row is None or self._async is None:
+            if known is None or known.one_row is None or self.aio is None:
                 return None
             if known.ask is None:
-                known.ask = self._async.asker(known.one_row.tables)
+                known.ask = self.aio.asker(known.one_row.tables)
             if len(applied.in_json) >= READERS:
                 applied.in_json.clear()
             applied.in_json[key] = known
@@ -229,7 +229,7 @@ class Reading:
         self._counts.store.add(perf_counter() - since)
         one_row = prepared.one_row
         assert one_row is not None
-        answer = one_row.answer(entities, self._async.packed(values), at=self.store.parts.clock())
+        answer = one_row.answer(entities, self.aio.packed(values), at=self.store.parts.clock())
         if answer is None:
             return None
         body, times = answer
@@ -244,10 +244,10 @@ class Reading:
             StorageError: the online store cannot be read.
             FunctionTimeout, DerivationError: an on-demand function took too long, or failed.
         """
-        if self._tracing is None:
+        if self.tracing is None:
             response, complete = await self._read(prepared, entities)
         else:
-            with self._tracing.span("read"):
+            with self.tracing.span("read"):
                 response, complete = await self._read(prepared, entities)
         while not complete and await self._is_stale(prepared):
             # A row that was not found may stand in a generation that readers have switched to meanwhile.
@@ -261,12 +261,12 @@ class Reading:
         reader = prepared.reader
         try:
             few = _rows_of(entities) * len(prepared.views) <= ROWS_ON_LOOP
-            if few and self._is_local:
+            if few and self.is_local:
                 response, complete = _read_and_answer(reader, entities, self._counts)
-            elif few and self._async is not None:
+            elif few and self.aio is not None:
                 question = reader.ask(entities)
                 began = perf_counter()
-                rows = await self._async.read(question.lookups) if question.lookups else []
+                rows = await self.aio.read(question.lookups) if question.lookups else []
                 self._counts.store.add(perf_counter() - began)
                 response, complete = reader.answer(question, rows, derived=False)
             else:

@@ -45,7 +45,7 @@ class Encoder:
             (self._derived if place is None else self._of_view[place]).append(cell)
         self._floats = [output.column for output in selection.outputs if output.dtype.is_float]
         # How many rows → the answer's objects: made once, filled anew for each answer.
-        self._frames: dict[int, list[dict[str, Any]]] = {}
+        self.frames: dict[int, list[dict[str, Any]]] = {}
         self._lean = [column_writer(output.dtype) for output in selection.outputs]
         self._lean_keys = [column_writer(field.dtype) for field in selection.keys]
         self._lean_request = [(field.name, column_writer(field.dtype)) for field in selection.request_fields]
@@ -57,7 +57,7 @@ class Encoder:
         """Column by column, each value with its status and event time; entity columns first."""
         n = len(response)
         values = response.values
-        frame = self._frames.get(n) or self._frame(n)
+        frame = self.frames.get(n) or self._frame(n)
         for (name, convert), each in zip(self._keys, frame):
             column = response.keys[name]
             each["values"] = column if convert is None else convert(column)
@@ -83,7 +83,7 @@ class Encoder:
                 is_changed = True
             each["values"] = column if convert is None else convert(column)
         if is_changed:
-            self._frames.pop(n, None)
+            self.frames.pop(n, None)
         metadata: Any = self.metadata
         if versions:
             views = [{"name": read.view.name, "version": 0} for read in self._selection.reads]
@@ -99,9 +99,9 @@ class Encoder:
         present, epoch = _present(n), _epoch(n)
         frame = [{"values": None, "statuses": present, "event_timestamps": epoch} for _ in self.names]
         if n <= FRAME_ROWS:
-            if len(self._frames) >= FRAMES:
-                self._frames.clear()
-            self._frames[n] = frame
+            if len(self.frames) >= FRAMES:
+                self.frames.clear()
+            self.frames[n] = frame
         return frame
 
     def rows(

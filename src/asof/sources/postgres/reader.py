@@ -69,7 +69,7 @@ class PostgresReader:
         database = self.database(source)
         found, relation = self._columns_and_relation(source, database)
         columns = [each for each in found if each.dtype is not None]
-        scanned = _Scan(source, database, tuple(columns), need)
+        scanned = Scan(source, database, tuple(columns), need)
         return Batches(scanned.schema(columns), scanned.open, scanned, relation)
 
     def nulls(self, source: Source, columns: Sequence[str]) -> dict[str, str]:
@@ -152,7 +152,7 @@ def _parts(table: str) -> list[str]:
 
 
 @dataclass(frozen=True)
-class _Scan:
+class Scan:
     """A source's rows, to be fetched; as a database it gives one moment to all scans of a read."""
 
     source: PostgresSource
@@ -186,12 +186,12 @@ class _Scan:
 
     def _batches(self, need: Need, columns: Sequence[PostgresColumn], schema: pa.Schema) -> Iterator[pa.RecordBatch]:
         if need.within is not None:
-            yield from self._fetched(need.within, need, columns, schema)
+            yield from self.fetched(need.within, need, columns, schema)
         else:
             with self.snapshot() as connection:
-                yield from self._fetched(connection, need, columns, schema)
+                yield from self.fetched(connection, need, columns, schema)
 
-    def _fetched(
+    def fetched(
         self, connection: Any, need: Need, columns: Sequence[PostgresColumn], schema: pa.Schema
     ) -> Iterator[pa.RecordBatch]:
         what = f"source {self.source.name!r}"
