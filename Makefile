@@ -1,7 +1,7 @@
 # The two that matter: `make demo` and `make test`. Each makes its own environment in .venv.
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help demo demo-services test services services-stop check docs bench soak clean constraints
+.PHONY: help demo demo-services test services services-stop check docs bench soak clean constraints dist
 
 VENV ?= .venv
 BIN := $(VENV)/bin
@@ -35,6 +35,7 @@ test: $(READY) ## Run everything that must pass: style, architecture, types, uni
 	$(BIN)/ruff format --check .
 	$(BIN)/lint-imports
 	$(BIN)/mypy
+	$(BIN)/mypy --platform darwin
 	$(BIN)/python -m pytest tests/unit tests/conformance tests/embedded tests/integration --durations=15 -n $(WORKERS) --dist loadfile -m "not soak" -rs $(ARGS)
 
 services: $(READY) ## Start PostgreSQL, Redis, Kafka, a schema registry, and print where they are (ARGS='postgres redis')
@@ -62,6 +63,11 @@ bench: $(READY) ## Measure the figures (ARGS='--quick', ARGS='import')
 soak: $(READY) ## Run the long tests
 	@scripts/install_services.sh
 	$(BIN)/python -m pytest tests -m soak -rs --timeout=7200 $(ARGS)
+
+dist: $(READY) ## Build wheel and sdist into dist/, and check them
+	rm -rf dist
+	$(BIN)/python -m build --no-isolation --outdir dist .
+	$(BIN)/python scripts/check_dist.py dist
 
 constraints: ## Write constraints.txt again: the newest versions that pyproject.toml admits (network)
 	scripts/write_constraints.sh

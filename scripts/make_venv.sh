@@ -47,6 +47,10 @@ if ! is_new_enough "$venv/bin/python"; then
 fi
 
 pip=("$venv/bin/python" -m pip --disable-pip-version-check)
+# What an older checkout installed under its former name would register every product twice.
+if compgen -G "$venv/lib/python*/site-packages/asof-*.dist-info" >/dev/null; then
+    "${pip[@]}" uninstall --quiet --yes asof
+fi
 # setuptools comes first and from the same list, so that building the package fetches nothing of its own choice,
 # and where all versions are there already nothing is fetched at all.
 "${pip[@]}" install --quiet --constraint "$constraints" 'setuptools>=77'

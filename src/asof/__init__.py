@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import os
+import warnings
 from importlib import import_module
 from typing import TYPE_CHECKING
+
+from asof.distribution import DISTRIBUTION, install_command, namesake_beside
 
 if TYPE_CHECKING:
     from asof.client import AsyncClient, Client
@@ -57,6 +61,14 @@ __all__ = [
     "LogSource", "OnDemandFeatureView", "ParquetFormat", "PostgreSQLSource", "PostgresSource", "ProtoFormat",
     "PushSource", "RequestSource", "Session", "Sliding", "StreamFeatureView", "on_demand_feature_view",
 ]  # fmt: skip
+
+# Quick, and only where the package is: a listing of one folder.
+if _namesake := namesake_beside(os.path.dirname(os.path.dirname(__file__))):
+    warnings.warn(
+        f"another project named 'asof' ({_namesake}) is installed into the same folder as {DISTRIBUTION}, and has "
+        f"replaced files of it or will; run `pip uninstall asof`, then install Asof again ({install_command()})",
+        stacklevel=2,
+    )
 
 
 def __getattr__(name: str) -> object:

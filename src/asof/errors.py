@@ -6,6 +6,8 @@ from collections.abc import Collection, Sequence
 from difflib import get_close_matches
 from itertools import islice
 
+from asof.distribution import install_command
+
 
 class AsofError(Exception):
     """The root: a message, the place it is about, and the next step.
@@ -93,7 +95,7 @@ class MissingExtra(ConfigError):
     """A product or a feature needs packages that are not installed."""
 
     def __init__(self, what: str, extra: str) -> None:
-        super().__init__(f"{what} needs packages that are not installed", hint=f"pip install 'asof[{extra}]'")
+        super().__init__(f"{what} needs packages that are not installed", hint=install_command(extra))
 
 
 class NotFound(AsofError):

@@ -9,7 +9,7 @@ import pytest
 from asof import PostgreSQLSource, PostgresSource
 from asof.config import load_config
 from asof.connections.postgres.database import Postgres
-from asof.definitions.sources import source_of
+from asof.definitions.source_types import source_of
 from asof.errors import ConfigError, DefinitionError
 from asof.opening.products import Connections, opened
 

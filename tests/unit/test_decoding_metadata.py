@@ -8,7 +8,7 @@ from fastavro import parse_schema, schemaless_writer
 
 from asof.decoding import Batch, WriterSchema, decode_messages
 from asof.definitions import AvroFormat, Field, LogSource, PushSource
-from asof.definitions.sources import source_of
+from asof.definitions.source_types import source_of
 from asof.errors import DefinitionError
 from asof.timing import SECOND, micros, moment
 from asof.types import Bool, Bytes, Float64, Int64, String, Timestamp

@@ -12,6 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from asof.demo.histograms import PANELS, count_views, draw_histograms, place_of, terminal_histograms
+from asof.distribution import install_command
 from asof.errors import MissingExtra
 
 
@@ -104,7 +105,7 @@ def test_without_matplotlib_the_picture_names_the_extra(tmp_path, monkeypatch: p
     monkeypatch.setattr(builtins, "__import__", without_matplotlib)
     with pytest.raises(MissingExtra, match="the histogram picture needs packages that are not installed") as caught:
         draw_histograms(training_set([1]), tmp_path / "histograms.png")
-    assert caught.value.hint == "pip install 'asof[demo]'"
+    assert caught.value.hint == install_command("demo")
     assert not list(tmp_path.iterdir())
 
 

@@ -23,6 +23,7 @@ from asof.definitions import (
     project_of,
 )
 from asof.derive import Finding, check_row_wise, derive, derive_values, input_types, running
+from asof.distribution import install_command
 from asof.dtypes import DType
 from asof.errors import DerivationError, MissingExtra
 from asof.selection import Derivation, select
@@ -467,8 +468,8 @@ def test_a_missing_extra_is_named(mode: str, monkeypatch: pytest.MonkeyPatch) ->
     with pytest.raises(MissingExtra) as error:
         derive(amounts([1.0], [1]), [derivation(of)], event_time_column="event_timestamp")
 
-    assert error.value.hint == f"pip install 'asof[{mode}]'"
-    assert f"pip install 'asof[{mode}]'" in check_row_wise(of)[0].text
+    assert error.value.hint == install_command(mode)
+    assert install_command(mode) in check_row_wise(of)[0].text
 
 
 @pytest.mark.parametrize("mode", ["pandas", "polars"])

@@ -53,7 +53,7 @@ def test_import_loads_no_module_of_the_package_beyond_the_small_ones() -> None:
         check=True,
     ).stdout.split()
 
-    assert set(loaded) <= {"asof.errors", "asof.timing", "asof.dtypes", "asof.types"}
+    assert set(loaded) <= {"asof.distribution", "asof.errors", "asof.timing", "asof.dtypes", "asof.types"}
 
 
 def test_the_types_module_exports_what_it_lists() -> None:

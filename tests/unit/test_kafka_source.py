@@ -11,7 +11,7 @@ import pytest
 from asof import Aggregation, Entity, FeatureView, Field, FileSource, KafkaSource
 from asof.config import load_config
 from asof.definitions import state_hash
-from asof.definitions.sources import source_of
+from asof.definitions.source_types import source_of
 from asof.errors import DefinitionError
 from asof.opening.products import Connections
 from asof.types import Int64, String

@@ -3,7 +3,7 @@
 import pytest
 
 from asof.definitions import Field, LogSource
-from asof.definitions.sources import source_of
+from asof.definitions.source_types import source_of
 from asof.definitions.transforms import statement
 from asof.errors import DefinitionError
 from asof.types import Int64, Json, String

@@ -14,6 +14,7 @@ import click
 from asof.cli.boundary import leave_with, run_bounded
 from asof.cli.context import CliContext
 from asof.cli.options import LOCAL_PATH
+from asof.distribution import NOT_INSTALLED, installed_version
 from asof.errors import nearest
 
 COMMANDS: Mapping[str, Mapping[str, str]] = {
@@ -93,13 +94,8 @@ class LazyGroup(click.Group):
 def _show_version(ctx: click.Context, param: click.Parameter, value: bool) -> None:
     if not value or ctx.resilient_parsing:
         return
-    from importlib.metadata import PackageNotFoundError, version
-
-    try:
-        number = version("asof")
-    except PackageNotFoundError:
-        number = "(not installed, run from its sources)"
-    click.echo(f"asof {number}")
+    number = installed_version()
+    click.echo(f"asof {number}" if number != NOT_INSTALLED else f"asof ({number}, run from its sources)")
     ctx.exit()
 
 

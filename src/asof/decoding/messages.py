@@ -17,7 +17,7 @@ from asof.decoding.metadata import Headers, header_column, key_columns, record_t
 from asof.decoding.schemas import Schemas
 from asof.decoding.transforming import Transform, transformed
 from asof.definitions import AvroFormat, Field, JsonFormat, LogSource, MessageFormat, ProtoFormat
-from asof.definitions.sources import TOMBSTONE
+from asof.definitions.logs import TOMBSTONE
 from asof.dtypes import GREATEST_INT64, LEAST_INT64
 from asof.errors import AsofError
 from asof.timing import EARLIEST, LATEST, UNITS, Micros, iso, span_text

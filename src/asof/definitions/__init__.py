@@ -12,11 +12,12 @@ from asof.definitions.formats import (
     ProtoFormat,
 )
 from asof.definitions.kafka import KafkaSource
+from asof.definitions.logs import LogSource, PushSource
 from asof.definitions.on_demand import OnDemandFeatureView, on_demand_feature_view
 from asof.definitions.postgres import PostgreSQLSource, PostgresSource
 from asof.definitions.project import KINDS, Project, Snapshot, project_of, state_hash
 from asof.definitions.services import FeatureService
-from asof.definitions.sources import FileSource, LogSource, PushSource, RequestSource, Source
+from asof.definitions.sources import FileSource, RequestSource, Source
 from asof.definitions.views import BatchFeatureView, FeatureView, Projection, StreamFeatureView
 from asof.definitions.windows import Aggregation, Session, Sliding, Window
 

@@ -8,7 +8,9 @@ from typing import Unpack
 
 from asof.definitions.entities import Field
 from asof.definitions.formats import MessageFormat
-from asof.definitions.sources import SOURCE_TYPES, LogOptions, LogSource, Source
+from asof.definitions.logs import LogSource
+from asof.definitions.source_types import SOURCE_TYPES
+from asof.definitions.sources import LogOptions, Source
 from asof.timing import iso, micros
 
 STARTS = ("earliest", "latest")

@@ -6,7 +6,8 @@ from collections.abc import Mapping, Sequence
 from datetime import timedelta
 
 from asof.definitions.entities import Field
-from asof.definitions.sources import SOURCE_TYPES, Source
+from asof.definitions.source_types import SOURCE_TYPES
+from asof.definitions.sources import Source
 
 
 class PostgresSource(Source):

@@ -14,9 +14,11 @@ import msgspec
 from asof.definitions.base import Definition
 from asof.definitions.entities import Entity, Field
 from asof.definitions.facts import Facts
+from asof.definitions.logs import LogSource
 from asof.definitions.on_demand import OnDemandFeatureView
 from asof.definitions.services import FeatureService
-from asof.definitions.sources import LogSource, RequestSource, Source, source_of
+from asof.definitions.source_types import source_of
+from asof.definitions.sources import RequestSource, Source
 from asof.definitions.views import FeatureView, Projection
 from asof.definitions.windows import Aggregation
 from asof.errors import DuplicateDefinition, RegistryError

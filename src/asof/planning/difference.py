@@ -7,9 +7,9 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from asof.definitions.base import Definition
+from asof.definitions.logs import LogSource
 from asof.definitions.on_demand import OnDemandFeatureView
 from asof.definitions.project import KINDS, Project, Snapshot, state_hash
-from asof.definitions.sources import LogSource
 from asof.definitions.views import FeatureView
 from asof.planning.changes import (
     Change,

@@ -140,7 +140,7 @@ class PostgresRegistry:
             yield connection
 
     def _rows(self, connection: psycopg.Connection[Any], query: str, arguments: Sequence[Any]) -> list[Any]:
-        """What a query answers; nothing where the tables were never made."""
+        """The rows of a query; none where the tables were never made."""
         try:
             # Where the settings hold per transaction, there is one, which must outlive the error.
             with connection.transaction() if self._database.pgbouncer else nullcontext():

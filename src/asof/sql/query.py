@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Protocol, TypeAlias
 
 from asof.definitions import FeatureView, Field, Sliding, Source
-from asof.definitions.sources import TOMBSTONE
+from asof.definitions.logs import TOMBSTONE
 from asof.dtypes import Bool, DType, Int64
 from asof.expressions import parse
 from asof.selection import FeatureOut, ViewRead

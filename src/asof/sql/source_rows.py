@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from asof.definitions import FeatureView, Source
-from asof.definitions.sources import TOMBSTONE, LogSource
+from asof.definitions.logs import TOMBSTONE, LogSource
 from asof.dtypes import DType
 from asof.errors import SourceError, nearest, some
 from asof.expressions import check, parse, print_sql

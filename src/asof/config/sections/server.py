@@ -41,7 +41,7 @@ class Server(Section, frozen=True, kw_only=True):
     ] = "none"  # fmt: skip
     tracing: Annotated[
         Literal["none", "otlp"],
-        Doc("`otlp` sends OpenTelemetry traces, set up by the `OTEL_*` variables; needs `asof[otel]`."),
+        Doc("`otlp` sends OpenTelemetry traces, set up by the `OTEL_*` variables; needs the extra `otel`."),
     ] = "none"
     tls_cert: Annotated[Path | None, Doc("The server's certificate (PEM), with those up to the root.")] = None
     tls_key: Annotated[Path | None, Doc("Its private key (PEM).")] = None

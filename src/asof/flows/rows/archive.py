@@ -11,7 +11,7 @@ import numpy as np
 import pyarrow as pa
 
 from asof.definitions import LogSource, Source
-from asof.definitions.sources import TOMBSTONE
+from asof.definitions.logs import TOMBSTONE
 from asof.flows.stores import Parts
 from asof.log.protocol import Headers, Messages
 from asof.sql import archive as statements

@@ -7,7 +7,7 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from asof.definitions import Source
-from asof.definitions.sources import TOMBSTONE
+from asof.definitions.logs import TOMBSTONE
 from asof.dtypes import DType, from_arrow
 from asof.expressions import parse, print_sql
 from asof.flows.stores import Parts

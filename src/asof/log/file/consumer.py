@@ -161,7 +161,7 @@ class FileConsumer:
             if self._assigned is not None:
                 self._assigned(self._names(numbers))
         except BaseException:
-            # Whoever is assigned them next starts anew; nothing is read from a place that was not set.
+            # Whoever is assigned them next starts at its own position; nothing is read from a place that was not set.
             self._drop(numbers)
             self._membership.release(numbers)
             raise

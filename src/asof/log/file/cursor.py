@@ -122,7 +122,7 @@ class Cursor:
             self._step_over_end(state)
 
     def _open(self, state: State) -> int:
-        """Open the segment that holds the place; answer where its published bytes end."""
+        """Open the segment that holds the place; return where its published bytes end."""
         if self._file is None:
             if self._position is None:
                 bases = self._partition.segments(state)

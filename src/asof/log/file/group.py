@@ -131,7 +131,7 @@ class Membership:
             return Changes(lost, give, sorted(taken))
 
     def release(self, partitions: Sequence[int]) -> list[int]:
-        """Give partitions up; answers those that were this member's no more."""
+        """Give partitions up; returns those that were this member's no more."""
         with self._locked():
             state = self._load()
             gone = [p for p in partitions if state.owners.get(p) != self._member]

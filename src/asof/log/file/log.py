@@ -215,7 +215,7 @@ class FileLog:
         return [turn if key is None else crc32(key) % partitions for key in keys]
 
     def _append(self, topic: Topic, batches: dict[int, list[Packed]], *, durable: bool) -> dict[int, int]:
-        """Write to all partitions, then publish all; answers each one's first offset."""
+        """Write to all partitions, then publish all; returns each one's first offset."""
         if len(batches) == 1:
             ((number, only),) = batches.items()
             return {number: topic.partition(number).append(only, durable=durable)}
@@ -319,7 +319,7 @@ class FileLog:
             self._begin_empty()
 
     def _after_fork(self) -> None:
-        """Begin anew in a forked child: a lock that it inherited would be held by both."""
+        """Start afresh in a forked child: a lock that it inherited would be held by both."""
         self._lock = threading.RLock()
         for consumer in list(self._consumers):
             consumer.close_files()

@@ -103,7 +103,7 @@ class FilePartition:
     # ---- reading
 
     def state(self) -> State:
-        """What is published now; after the machine started anew, what the power cut left is put in order first.
+        """What is published now; after the machine restarted, what the power cut left is put in order first.
 
         Raises:
             Deleted: the topic was deleted meanwhile.
@@ -183,7 +183,7 @@ class FilePartition:
     # ---- appending
 
     def append(self, batches: Sequence[Packed], *, durable: bool) -> int:
-        """Write and publish; answers the first offset. What threads ask for while one is at it is written at one go,
+        """Write and publish; returns the first offset. What threads ask for while one is at it is written at one go,
         so that they share one sync.
         """
         mine = _Append(batches, durable)
@@ -229,7 +229,7 @@ class FilePartition:
             if size < state.position:
                 raise self.damaged(state.segment, size, f"it ends here, but should have {state.position} bytes")
             if size > state.position:
-                # Left by a writer that died before it published; nobody was told that it is there.
+                # Left by a writer that died before it published; no sender got its offsets.
                 os.ftruncate(fd, state.position)
             pieces, marks = [], []
             position, offset = state.position, state.next

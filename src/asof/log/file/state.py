@@ -38,7 +38,7 @@ def reporting(action: str, path: Path | str) -> Iterator[None]:
 
 @cache
 def boot_id() -> int:
-    """Changes when the machine starts anew, so that what a power cut left can be told from what a dead process left.
+    """Changes when the machine restarts, so that what a power cut left differs from what a dead process left.
 
     Where the system has none it is always 0.
     """

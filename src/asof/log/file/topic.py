@@ -230,7 +230,7 @@ class Topics:
             except UnknownTopic:
                 return
             for number in range(found.partitions):
-                # Nobody may be writing: a writer that waits for the lock will then see that the file is gone.
+                # No one may be writing: a writer that waits for the lock will then see that the file is gone.
                 stack.enter_context(found.partition(number).locked())
             with reporting("delete", found.path):
                 trash = found.path.parent / f".deleted-{uuid.uuid4().hex}"

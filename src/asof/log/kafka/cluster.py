@@ -105,7 +105,7 @@ class Broker:
             self._fault = (time.monotonic(), error)
 
     def ask_again(self, call: Callable[[], Future[Any]], doing: str, *, topic: str = "") -> Any:
-        """The answer of an admin call, made again while the broker that knows it is only just taking its place."""
+        """The result of an admin call, made again while the broker that knows it is only just taking its place."""
         deadline = time.monotonic() + self.timeout_s
         while True:
             try:
@@ -118,7 +118,7 @@ class Broker:
                 time.sleep(_WAIT_STEP_S)
 
     def ask(self, future: Future[Any], doing: str, *, topic: str = "") -> Any:
-        """The answer of an admin call.
+        """The result of an admin call.
 
         Raises:
             LogError: it failed; the message names the setting to change.
@@ -142,7 +142,7 @@ class Broker:
         return None
 
     def unreachable(self, doing: str, error: KafkaError | None = None) -> LogUnreachable:
-        """The error for a cluster that does not answer, with what was last heard of it."""
+        """The error for a cluster that does not respond, with what was last heard of it."""
         if error is None or error.code() in _SILENT:
             self.admin.poll(0)
             heard = self._fault[1] if self._fault is not None and time.monotonic() - self._fault[0] < 60 else None
@@ -179,14 +179,14 @@ _SETTLING = {
     KafkaError.COORDINATOR_LOAD_IN_PROGRESS, KafkaError.NOT_COORDINATOR, KafkaError.FENCED_LEADER_EPOCH,
     KafkaError.UNKNOWN_LEADER_EPOCH,
 }  # fmt: skip
-"""A broker answers that another one, or it itself in a moment, would know."""
+"""Another broker, or this one in a moment, can serve the call."""
 
 _SILENT = _SETTLING | {
     KafkaError._TRANSPORT, KafkaError._ALL_BROKERS_DOWN, KafkaError._TIMED_OUT, KafkaError._TIMED_OUT_QUEUE,
     KafkaError._RESOLVE, KafkaError._MSG_TIMED_OUT, KafkaError.REQUEST_TIMED_OUT, KafkaError._WAIT_COORD,
     KafkaError.BROKER_NOT_AVAILABLE, KafkaError.NETWORK_EXCEPTION,
 }  # fmt: skip
-"""No answer, or no one there who could give it yet: it may come later."""
+"""No response, or no broker that could give one yet: it may come later."""
 
 _REFUSALS = {
     KafkaError._AUTHENTICATION, KafkaError.SASL_AUTHENTICATION_FAILED, KafkaError._SSL,

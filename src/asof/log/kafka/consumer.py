@@ -303,7 +303,7 @@ class KafkaConsumer:
             self._settle_starts()
             consumer.incremental_assign([self._place(number, self._positions[number] or 0) for number in numbers])
         except BaseException as error:  # raised by `poll`: librdkafka's own frames cannot carry it
-            # Nothing is read from a place that was not set; whoever is assigned them next starts anew.
+            # Nothing is read from a place that was not set; whoever is assigned them next starts at its own position.
             self._raised = self._raised or error
             self._has_to_rejoin = True
             for number in numbers:
@@ -348,7 +348,7 @@ class KafkaConsumer:
                 self._positions[number] = committed.get(number, bounds[number][0])
 
     def _rejoin(self) -> None:
-        """Begin anew as another member: the group's view of this one is not what it holds."""
+        """Join again as another member: the group's view of this one is not what it holds."""
         self.close()
         self._has_to_rejoin = False
         self._join()

@@ -52,7 +52,7 @@ class KafkaLog:
         topic_settings: Kafka's settings of topics that are made. They keep their records for good unless it is said
             otherwise: replayed letters may be old, and are sent once because the log remembers them.
         session_timeout_s: a group's member that is silent for so long loses its partitions, and an owner its own.
-        timeout_s: how long one call waits for an answer.
+        timeout_s: how long one call waits for a response.
     """
 
     def __init__(
@@ -184,7 +184,7 @@ class KafkaLog:
                     self._owned.pop(topic.name, None)
                 owned.close()
                 raise
-        # Committed records are shown a moment after the answer; the sender reads its own at once.
+        # Committed records become visible a moment after the commit returns; the sender reads its own at once.
         last = max(offset for _, offset in places)
         self._topics.until(
             lambda: self._topics.bounds(topic, [owned.number])[owned.number][1] > last, f"send to topic {topic.name!r}"
@@ -340,7 +340,7 @@ class KafkaLog:
         readers.close()
 
     def _after_fork(self) -> None:
-        """Begin anew in a forked child: librdkafka's threads are not there, and ending its clients would hang."""
+        """Start afresh in a forked child: librdkafka's threads are not there, and ending its clients would hang."""
         _left_to_parent.extend(self.broker.forget())
         for consumer in list(self._consumers):
             _left_to_parent.extend(consumer.forget())

@@ -55,7 +55,7 @@ class Owned:
         self._thread.start()
 
     def _live(self) -> None:
-        """Answer the group; nothing is read."""
+        """Let the group know that this member lives; nothing is read."""
         while not self._stop.is_set():
             try:
                 self._consumer.poll(_BEAT_S)

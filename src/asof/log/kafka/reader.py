@@ -52,7 +52,7 @@ class Reader:
 
         Raises:
             OutOfRange: the place is not in the partition.
-            LogUnreachable: the broker does not answer.
+            LogUnreachable: the broker does not respond.
         """
         if self.place != (topic, partition, start):
             self._held, self._passed = [], start

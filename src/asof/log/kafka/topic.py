@@ -164,7 +164,7 @@ class Topics:
         """The offsets of each group: asked for at once, and again where the leader is only just settling."""
         doing = f"look at the offsets of topic {topic.name!r}"
         asked = [self._asked_offsets(topic, each) for each in wanted]
-        answers = []
+        found_in_groups: list[dict[int, int]] = []
         for specs, futures in zip(wanted, asked, strict=True):
             found = {}
             for place, future in futures.items():
@@ -175,8 +175,8 @@ class Topics:
                     return again or next(iter(self._asked_offsets(topic, {number: specs[number]}).values()))
 
                 found[place.partition] = self._broker.ask_again(ask, doing, topic=topic.name).offset
-            answers.append(found)
-        return answers
+            found_in_groups.append(found)
+        return found_in_groups
 
     def grown(self, topic: Topic) -> Topic:
         """The topic with one more partition; another process may have added it just now."""

@@ -31,7 +31,7 @@ class TopicWatch:
 
     Attributes:
         topic: as it was found last.
-        silence: the error of the last look, where nobody answered.
+        silence: the error of the last look, where the brokers did not respond.
     """
 
     def __init__(self, broker: Broker, topic: Topic, *, refresh: Callable[[str], None]) -> None:
@@ -50,7 +50,7 @@ class TopicWatch:
         self._check(self._ask())
 
     def look(self) -> None:
-        """Ask now and then whether the topic is still the same, without waiting for the answer."""
+        """Ask now and then whether the topic is still the same, without waiting for the result."""
         now = time.monotonic()
         if self._question is not None and self._question[1].done():
             asked_at, future = self._question
@@ -74,7 +74,7 @@ class TopicWatch:
         return self._broker.admin.describe_topics(asked, request_timeout=self._broker.timeout_s)[self.topic.full_name]
 
     def _check(self, future: Future[Any]) -> bool:
-        """Whether the answer says that the topic is the same; False where there is none.
+        """Whether the result says that the topic is the same; False where there is none.
 
         Raises:
             TopicReplaced: it was deleted, or made again.

@@ -233,7 +233,7 @@ class OwnWriter:
                     raise
 
     def _give_up(self, producer: Any, error: KafkaError) -> None:
-        """Abort where that is still possible; the next send begins anew, which ends what is left open."""
+        """Abort where that is still possible; the next send begins a new transaction, which ends what is left open."""
         self._producer = None
         if error.code() not in _FENCED and not error.fatal():
             with suppress(KafkaException):

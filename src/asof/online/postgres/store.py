@@ -1,6 +1,6 @@
 """The online store in PostgreSQL: a table per view generation, set-based conditional writes, reads in one statement.
 
-What `write` has answered is durable as far as the server's own commits are (`synchronous_commit`, which is asked for).
+What `write` has kept is durable as far as the server's own commits are (`synchronous_commit`, which is asked for).
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ T = TypeVar("T")
 class PostgresOnlineStore:
     """An `OnlineStore` in a PostgreSQL database, for any number of projects, threads, processes and machines.
 
-    Everything is read from the primary: a replica that lags behind would answer what was replaced already.
+    Everything is read from the primary: a replica that lags behind would return rows that were replaced already.
 
     Args:
         statement_timeout_s: how long a statement may take; all are short.
@@ -131,12 +131,12 @@ class PostgresOnlineStore:
 
     def read(self, lookups: Sequence[Lookup]) -> list[list[Row | None]]:
         """See `OnlineStore.read`: one statement, so all lookups see one moment."""
-        answers: list[list[Row | None]] = [[None] * len(keys) for _, keys in lookups]
+        rows: list[list[Row | None]] = [[None] * len(keys) for _, keys in lookups]
         none: list[Any] = []
         for row in self._look(lambda db: self._read(db, lookups), absent=none):
             place, at, value, version, token = row
-            answers[place][at - 1] = (value, version if token is None else token)
-        return answers
+            rows[place][at - 1] = (value, version if token is None else token)
+        return rows
 
     def _read(self, db: psycopg.Connection[Any], lookups: Sequence[Lookup]) -> list[Any]:
         shape, arrays = [], []

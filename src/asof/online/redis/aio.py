@@ -30,7 +30,7 @@ class Reply(Protocol):
     """What is told the reply to a command: a future, or what is quicker than one."""
 
     def done(self) -> bool:
-        """Whether nobody waits any more."""
+        """Whether no reader waits any more."""
         ...
 
     def set_result(self, result: Any, /) -> None:
@@ -43,7 +43,7 @@ class Reply(Protocol):
 
 
 class AsyncReader:
-    """Answers lookups as `OnlineStore.read` does, for one event loop. Make it with `RedisOnlineStore.async_reader`.
+    """Looks rows up as `OnlineStore.read` does, for one event loop. Make it with `RedisOnlineStore.async_reader`.
 
     Args:
         servers: where the rows are: one server, or what Sentinels say.
@@ -70,7 +70,7 @@ class AsyncReader:
         """What asks for one row of each of these latest-value tables by its key, and tells a reply; not a coroutine.
 
         The reply gets values, whose rows are `packed`, or a failure after which another try may well succeed. The
-        function answers whether it could ask at all: not while there is no connection.
+        function returns whether it could send the read at all: not while there is no connection.
         """
         before = [self._names.rows(table) for table in tables]
 
@@ -111,7 +111,7 @@ class AsyncReader:
                 await asyncio.sleep(pause_s)
 
     async def close(self) -> None:
-        """Close the connection; reads that wait for an answer fail."""
+        """Close the connection; reads that wait for a reply fail."""
         self._closed = True
         if self._connecting is not None:
             self._connecting.cancel()
@@ -162,7 +162,7 @@ class _Wire(asyncio.Protocol):
     """A connection: commands of one turn of the loop leave in one write, replies come in the same order.
 
     Args:
-        timeout_s: without an answer for so long the connection is given up, with all who wait.
+        timeout_s: without a reply for so long the connection is given up, with all who wait.
     """
 
     def __init__(self, address: Address, timeout_s: float) -> None:

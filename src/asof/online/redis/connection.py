@@ -19,7 +19,7 @@ _BUFFER_BYTES = 1 << 18
 
 
 class Lost(Exception):
-    """A server could not be reached, or went away before it answered.
+    """A server could not be reached, or went away before it replied.
 
     Args:
         when: `connecting`, `handshaking` (TLS), `answering` or `sentinels`.
@@ -36,7 +36,7 @@ class Lost(Exception):
 
 
 class Refused(Exception):
-    """A server answered with an error; its first word says which."""
+    """A server replied with an error; its first word says which."""
 
     def __init__(self, address: Address, text: str) -> None:
         super().__init__(text)
@@ -49,14 +49,14 @@ class Connection:
     """A connection that one thread at a time may use. Replies come in the order of commands.
 
     Args:
-        readonly: of a cluster's replica, which answers reads only after it was told that stale ones are welcome.
+        readonly: of a cluster's replica, which serves reads only after it was told that stale ones are welcome.
 
     Attributes:
         info: what the server says of itself, from when it was asked last.
         scripts: the hashes of those that it was told.
 
     Raises:
-        Lost: nobody answers there.
+        Lost: no server is there.
         Refused: somebody does, but not to us.
     """
 
@@ -86,7 +86,7 @@ class Connection:
         return f"{self.info.get('run_id', '')}:{self.info.get('master_replid', '')}"
 
     def look_again(self) -> None:
-        """Ask the server anew what it is."""
+        """Ask the server again what it is."""
         self.info = info_of(self.ask("INFO", "server", "replication", "persistence"))
 
     def look_around(self) -> dict[str, str]:
@@ -192,7 +192,7 @@ def introduction(settings: Settings, *, readonly: bool = False) -> list[tuple[Ar
 
 
 def info_of(text: bytes) -> dict[str, str]:
-    """What `INFO` answers, by name."""
+    """What `INFO` returns, by name."""
     return dict(_pairs(text.decode("utf-8", "replace")))
 
 

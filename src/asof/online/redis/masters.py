@@ -32,7 +32,7 @@ def locate(settings: Settings, *, before: Sequence[Range]) -> list[Range]:
         before: what was known until now.
 
     Raises:
-        Lost: nobody who knows can be reached.
+        Lost: no server that knows can be reached.
         Refused: the cluster has no slots.
     """
     if settings.kind == "sentinel":
@@ -72,7 +72,7 @@ def _ask_sentinels(settings: Settings) -> list[Range]:
 
 
 def _ask_nodes(settings: Settings, before: Sequence[Range]) -> list[Range]:
-    """The slots as the first node tells them that answers; those known before are asked, too.
+    """The slots, from the first node that responds; nodes known from before are tried, too.
 
     In another order each time: a node that is cut off from the others goes on naming the masters of before.
     """

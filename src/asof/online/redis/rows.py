@@ -14,16 +14,16 @@ TOKEN_BYTES = 8
 
 
 def rows_of(lookups: Sequence[Lookup], values: Sequence[bytes | None]) -> list[list[Row | None]]:
-    """The answer to lookups from the values of all their keys, in order."""
-    answers: list[list[Row | None]] = []
+    """The rows of lookups, from the values of all their keys in order."""
+    found: list[list[Row | None]] = []
     number = int.from_bytes
     start = 0
     for table, keys in lookups:
         end = start + len(keys)
         part = values if end - start == len(values) else values[start:end]
         if table.kind == "latest":
-            answers.append([None if value is None else (value[32:], value[:32]) for value in part])
+            found.append([None if value is None else (value[32:], value[:32]) for value in part])
         else:
-            answers.append([None if value is None else (value[8:], number(value[:8], "big")) for value in part])
+            found.append([None if value is None else (value[8:], number(value[:8], "big")) for value in part])
         start = end
-    return answers
+    return found

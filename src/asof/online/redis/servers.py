@@ -117,7 +117,7 @@ class Servers:
         return random.choice(chosen.replicas) if chosen.replicas else chosen.master
 
     def forget_places(self) -> None:
-        """Locate the masters anew before the next call."""
+        """Locate the masters again before the next call."""
         self._ranges = None
 
     # Connections
@@ -188,7 +188,7 @@ class Servers:
                 connections.changed.notify()
 
     def throw_away(self, connection: Connection, error: BaseException) -> None:
-        """After an error: what was asked may still be answered, so that the next user would get the wrong reply."""
+        """After an error: the reply may still come, and the next user would take it for its own."""
         connection.close()
         self._connections.let_go()
         if isinstance(error, Lost):
@@ -312,7 +312,7 @@ class Servers:
         return pause_s
 
     def _passes(self, error: Lost | Refused) -> bool:
-        """Whether it may be well again in a moment. A server that never answered is a wrong setting."""
+        """Whether it may be well again in a moment. A server that never responded is a wrong setting."""
         if isinstance(error, Lost):
             return self._was_reached
         if error.code == "READONLY" and self.settings.kind == "single":

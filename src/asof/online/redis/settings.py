@@ -33,7 +33,7 @@ class Settings:
         kind: `single`, `sentinel` or `cluster`.
         addresses: the server, the sentinels, or some nodes of the cluster.
         tls_verify: whether the server's certificate has to be one of `tls_ca`, and for the host's name.
-        timeout_s: the longest wait for an answer of a server that is connected.
+        timeout_s: the longest wait for a reply of a server that is connected.
         retry_s: how long a call is tried again while the servers restart or fail over.
     """
 

@@ -55,7 +55,7 @@ class SingleRows:
         return reply
 
     def _write(self, write: Write) -> None:
-        """Call after call to one server, some under way at once. A further attempt begins where none answered."""
+        """Call after call to one server, some under way at once. A further attempt begins after the last reply."""
         table, names = write.table, self._names
         head = [names.tables(table.project, b"")]
         field, kind = names.field(table), table.kind.encode()
@@ -95,7 +95,7 @@ class PendingRead:
         self._read, self._lookups, self._servers, self._connection = read, lookups, servers, connection
 
     def rows(self) -> list[list[Row | None]]:
-        """The answer, as `OnlineStore.read` gives it."""
+        """The rows, as `OnlineStore.read` returns them."""
         connection, self._connection = self._connection, None
         if connection is None:
             return self._read(self._lookups)
@@ -110,7 +110,7 @@ class PendingRead:
         return rows_of(self._lookups, reply)
 
     def drop(self) -> None:
-        """Let go of it, if nobody has read it."""
+        """Let go of it, if its rows were not read."""
         connection, self._connection = self._connection, None
         if connection is not None:
             self._servers.throw_away(connection, StorageError("not read"))

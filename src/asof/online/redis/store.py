@@ -50,7 +50,7 @@ class RedisOnlineStore:
         tls_ca, tls_cert, tls_key: files in PEM; tls_verify: check the server's certificate.
         sentinel_master: what the sentinels call it; sentinel_username, sentinel_password: the sentinels' own.
         key_prefix: what all names begin with.
-        timeout_s: how long an answer may take; connect_timeout_s: how long a connection.
+        timeout_s: how long a reply may take; connect_timeout_s: how long a connection.
         retry_s: how long a call is tried again while servers restart or fail over.
         max_connections: of this process.
         replica_reads: read from replicas, which may be behind.
@@ -134,7 +134,7 @@ class RedisOnlineStore:
         return rows_of(lookups, self._rows.read(names, stale=stale))
 
     def ask(self, lookups: Sequence[Lookup]) -> PendingRead:
-        """Like `read`, for rows that are written afterwards; the answer comes while the asker does something else."""
+        """Like `read`, for rows that are written afterwards; the reply comes while the caller does something else."""
         self._merged.update(table for table, _ in lookups)
         names = self._names.of(lookups)
         connection = None
@@ -142,7 +142,7 @@ class RedisOnlineStore:
             try:
                 connection = self._servers.take(self._servers.ranges()[0].master)
             except (Lost, Refused, StorageError):
-                pass  # whoever reads the answer has the patience, and is told
+                pass  # reading the rows retries, and raises
         if connection is not None:
             try:
                 connection.send(pack_command((b"MGET", *names)))

@@ -1,4 +1,4 @@
-"""A write to Redis on its way: which script decides, what it is given, and what is answered so far."""
+"""A write to Redis on its way: which script decides, its arguments, and which rows were kept so far."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ class Write:
         return cls(table, keys, script, values, expected, new, within=condition.within)
 
     def pieces(self, rows: int = ROWS_PER_CALL) -> Iterator[tuple[int, int]]:
-        """[start, end) of the calls that are not answered yet."""
+        """[start, end) of the calls that have no reply yet."""
         start = end = self.done
         sizes = list(map(len, self.values))
         if sum(sizes[start:]) <= BYTES_PER_CALL:

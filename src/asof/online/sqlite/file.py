@@ -67,7 +67,7 @@ class Connections:
 
 
 class SqliteFile:
-    """A file that any number of threads and processes share: reads wait for nobody, writes for each other.
+    """A file that any number of threads and processes share: reads never wait, writes wait for each other.
 
     Args:
         path: the file; it and its directory are made on first use.
@@ -165,7 +165,7 @@ class SqliteFile:
         return found.st_dev, found.st_ino
 
     def _begin_anew(self) -> Connections:
-        """The file was deleted or replaced: what is open would be read and written by nobody else."""
+        """The file was deleted or replaced: no one else would see what is open."""
         before, self._connections = self._connections, Connections()
         self._connections.closed = before.closed
         while before.idle:

@@ -55,16 +55,16 @@ def split_rows(
     found: list[tuple[Any, ...]], lookups: Sequence[Lookup], ids: Sequence[int | None]
 ) -> list[list[Row | None]]:
     """The statement's rows per lookup, without the places that were not asked for."""
-    answers: list[list[Row | None]] = []
+    found_rows: list[list[Row | None]] = []
     start = 0
     for (_, keys), id in zip(lookups, ids, strict=True):
         n = len(keys)
         if id is None:
-            answers.append([None] * n)
+            found_rows.append([None] * n)
         else:
-            answers.append([row if row[0] is not None else None for row in found[start : start + n]])
+            found_rows.append([row if row[0] is not None else None for row in found[start : start + n]])
             start += SIZES[n]
-    return answers
+    return found_rows
 
 
 def pieces_of(values: Sequence[bytes]) -> Iterator[tuple[int, int]]:
@@ -137,7 +137,7 @@ def keep_unchanged(
     kept, last = [], []
     for key, token, until, value in zip(keys, tokens, expiry, values, strict=True):
         kept.append(stored.get(key, NO_ROW) == token)
-        if kept[-1]:  # at most once per key: nobody can know the new token yet
+        if kept[-1]:  # at most once per key: no writer can know the new token yet
             stored[key] = new
             last.append((key, new, until, value))
     db.executemany(_KEEP.format(id=id), last)

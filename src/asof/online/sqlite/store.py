@@ -57,7 +57,7 @@ class SqliteOnlineStore:
     """
 
     is_local = True
-    """A read takes microseconds and waits for nobody."""
+    """A read takes microseconds and never waits."""
 
     def __init__(self, path: str | os.PathLike[str], *, busy_timeout_s: float = 30.0) -> None:
         self._file = SqliteFile(path, busy_timeout_s=busy_timeout_s)
@@ -239,7 +239,7 @@ class SqliteOnlineStore:
         self._file.close()
 
     def _read(self, db: sqlite3.Connection, lookups: Sequence[Lookup]) -> list[list[Row | None]]:
-        """All answers from one snapshot: one statement where it holds all keys, else one read transaction."""
+        """All rows from one snapshot: one statement where it holds all keys, else one read transaction."""
         ids = []
         for lookup in lookups:
             id = self._ids.get(lookup[0])
@@ -273,14 +273,14 @@ class SqliteOnlineStore:
     def _read_pieces(db: sqlite3.Connection, id: int | None, keys: Sequence[bytes]) -> list[Row | None]:
         if id is None:
             return [None] * len(keys)
-        answers: list[Row | None] = []
+        rows: list[Row | None] = []
         for start in range(0, len(keys), KEYS_PER_STATEMENT):
             piece = list(keys[start : start + KEYS_PER_STATEMENT])
             size = SIZES[len(piece)]
             found = db.execute(select_rows(((id, size),)), piece + [None] * (size - len(piece))).fetchall()
             del found[len(piece) :]
-            answers += [row if row[0] is not None else None for row in found]
-        return answers
+            rows += [row if row[0] is not None else None for row in found]
+        return rows
 
     def _delete(self, table: Table, where: str, parameters: Sequence[tuple[Any, ...]]) -> int:
         if not parameters:
@@ -299,7 +299,7 @@ class SqliteOnlineStore:
     def _change_table(
         self, table: Table, work: Callable[[sqlite3.Connection, int], T], *, absent: T | None = None
     ) -> T:
-        """Run `work` with the table's number under the write lock; without a table answer `absent`, if given."""
+        """Run `work` with the table's number under the write lock; without a table return `absent`, if given."""
 
         def with_id(db: sqlite3.Connection) -> T:
             # Asked under the lock each time: a table that another process dropped must refuse, not vanish.

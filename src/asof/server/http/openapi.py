@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from http import HTTPStatus
-from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
 import msgspec
 
+from asof.distribution import installed_version
 from asof.server.http.route import Route
 from asof.server.read.responses import ARROW
 
@@ -118,15 +118,11 @@ def document(routes: Sequence[Route[Any]]) -> dict[str, Any]:
     paths: dict[str, Any] = {}
     for route in routes:
         paths.setdefault(route.path, {})[route.method.lower()] = _operation(route, of_content)
-    try:
-        number = version("asof")
-    except PackageNotFoundError:
-        number = "0"
     return {
         "openapi": "3.1.0",
         "info": {
             "title": "Asof feature server",
-            "version": number,
+            "version": installed_version(),
             "description": "Features of entities now. The routes without `/v1` are those of Feast's feature server.",
         },
         "paths": paths,

@@ -158,7 +158,9 @@ class Supervisor:
 
     def run(self) -> int:
         """Serve until SIGTERM or SIGINT; SIGHUP replaces the workers one by one. Answers an exit code."""
-        read, write = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
+        read, write = os.pipe()
+        os.set_blocking(read, False)
+        os.set_blocking(write, False)
         before = {
             number: signal.signal(number, self._on_signal) for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
         }
@@ -240,7 +242,7 @@ class Supervisor:
 
     def _start(self, *, replaces: Child | None = None) -> Child:
         self._numbers += 1
-        hears, tells = os.pipe2(os.O_CLOEXEC)
+        hears, tells = os.pipe()
         os.set_blocking(hears, False)
         orders = Orders(
             repo=str(self._repo), config_file=self._config_file, env=self._env, listen=self.socket.fileno(),

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 from asof.config import StoreConfig
 from asof.config.auth import Auth, Issuer
+from asof.distribution import install_command
 from asof.errors import AsofError, some
 from asof.flows.admin.doctor import Check
 from asof.server.security.binding import refuse_open
@@ -49,7 +50,7 @@ def _issuer(issuer: Issuer) -> Check:
     try:
         from asof.server.security.key_sets import key_set_of
     except ImportError:
-        return Check(part, False, "its tokens need packages that are not installed", "pip install 'asof[server]'")
+        return Check(part, False, "its tokens need packages that are not installed", install_command("server"))
     keys = key_set_of(issuer)
     keys.refresh()
     if keys.problem:

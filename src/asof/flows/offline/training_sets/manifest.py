@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from importlib import metadata
 from typing import Any
 
 import pyarrow as pa
 
 from asof.definitions import LogSource, Projection, Source
+from asof.distribution import installed_version
 from asof.errors import NotFound, nearest
 from asof.flows.offline.inputs import rows_of
 from asof.flows.offline.read import HistoricalRead
@@ -32,10 +32,6 @@ def manifest_of(
     why += [f"the files of source {each!r} changed while they were read" for each in changed]
     files = [each for each, mark in marks.items() if mark["kind"] == "files"]
     outputs = {output.name for output in selection.outputs}
-    try:
-        version = metadata.version("asof")
-    except metadata.PackageNotFoundError:
-        version = "not installed"
     known_at = query.known_at
     return {
         "name": name,
@@ -61,7 +57,7 @@ def manifest_of(
         "why": "; ".join(why)
         or (f"as long as the files of {', '.join(files)} stay as they are" if files else "the archives are pinned"),
         "registry_version": read.snapshot.version,
-        "asof_version": version,
+        "asof_version": installed_version(),
         "table": table,
         "projections": [each.content() for each in _projections(selection)],
     }
