@@ -19,7 +19,7 @@ from adbc_driver_postgresql import dbapi as adbc
 from asof import Entity, FeatureView, Field, PostgresSource
 from asof.offline.duckdb.engine import DuckDBEngine
 from asof.offline.postgres.engine import PostgresOffline
-from asof.opening.products import Connection
+from asof.opening.servers import Connection
 from asof.selection import FeatureOut, ViewRead
 from asof.sources.postgres.reader import PostgresReader
 from asof.sources.protocol import Need

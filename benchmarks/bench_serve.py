@@ -75,6 +75,10 @@ def main(argv: list[str]) -> bool:
                 with filled_store(folder, users=users, settings=config):
                     pass
                 kept += measure_store(store, folder, users=users, seconds=seconds, runs=runs)
+                if store == "redis":
+                    kept.append(
+                        measure_fast_path(folder, users=users, seconds=seconds, pairs=3 if options.quick else 7)
+                    )
         if options.feast:
             measure_feast(Path(name) / "sqlite", seconds=seconds)
     return all(kept)
@@ -147,6 +151,29 @@ def measure_store(kind: str, folder: Path, *, users: int, seconds: float, runs: 
     return kept
 
 
+def measure_fast_path(folder: Path, *, users: int, seconds: float, pairs: int) -> bool:
+    """The server with its fast path beside one without, by turns, on the request that the fast path is for."""
+    (folder / "feature_store.general.yaml").write_text("server:\n  fast_path: false\n")
+    bodies = folder / "fast.jsonl"
+    write_bodies(bodies, LATEST, rows=1, users=users)
+    ratios, rates = [], []
+    with asof_server(folder) as fast, asof_server(folder, env="general") as general:
+        for port, pid in (fast, general):
+            ask_once(port, bodies)
+            load(port, bodies, seconds=0.3, pid=pid)
+        for _ in range(pairs):
+            with_it, without = (load(port, bodies, seconds=seconds, pid=pid) for port, pid in (fast, general))
+            ratios.append(without.cpu_s / with_it.cpu_s)
+            rates.append(with_it.rate / without.rate)
+    print(
+        f"  fast path / general way, median of {pairs} pairs: requests per CPU second {statistics.median(ratios):.2f} "
+        f"({min(ratios):.2f} to {max(ratios):.2f}), observed requests/s {statistics.median(rates):.2f}"
+    )
+    return judge(
+        "fast path: requests per CPU second / the general way's", statistics.median(ratios), 1.3, at_least=True
+    )
+
+
 def half_load(
     full: list[Measured], port: int, pid: int, empty_port: int, empty_pid: int, bodies: Path, *, seconds: float
 ) -> dict[str, list[Measured]]:
@@ -175,11 +202,12 @@ def tell_half_load(measured: dict[str, list[Measured]]) -> float:
 
 
 @contextmanager
-def asof_server(folder: Path) -> Iterator[tuple[int, int]]:
+def asof_server(folder: Path, *, env: str = "") -> Iterator[tuple[int, int]]:
     """`asof serve` with one worker: its port, and the worker's process."""
     process = subprocess.Popen(
-        [sys.executable, "-m", "asof", "--repo", str(folder), "serve", "--port", "0"], stderr=subprocess.PIPE, text=True
-    )
+        [sys.executable, "-m", "asof", "--repo", str(folder), "--env", env, "serve", "--port", "0"],
+        stderr=subprocess.PIPE, text=True,
+    )  # fmt: skip
     try:
         assert process.stderr is not None
         line = process.stderr.readline()

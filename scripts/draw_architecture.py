@@ -61,6 +61,7 @@ CAPTIONS = {
     "timing": "times and durations",
     "errors": "one tree, with next steps",
     "defaults": "defaults of options",
+    "distribution": "its name and version",
     "flows.admin": "audit, explain, doctor, forget",
     "flows.apply": "plan and apply",
     "flows.push": "pushed rows",

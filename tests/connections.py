@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from asof.opening.products import Connection
+from asof.opening.servers import Connection
 
 
 class OneServer:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -46,4 +45,4 @@ def of_sentinel(services: Any) -> dict[str, Any]:
 def redis_parts(path: Path, clock: Clock, **options: Any) -> Parts:
     parts = embedded_parts(path, clock=clock)
     parts.online.close()
-    return replace(parts, online=RedisOnlineStore(clock=clock, **options))
+    return parts.replaced(online=RedisOnlineStore(clock=clock, **options))

@@ -14,7 +14,7 @@ from asof.config import load_config
 from asof.definitions import FeatureView
 from asof.expressions import parse
 from asof.flows.stores import Parts
-from asof.opening.products import OpenedParts
+from asof.opening.stores import open_stores
 from asof.testing.evaluator import evaluate
 from asof.testing.streams import Clock, StreamRun
 from tests.oracle import features_as_of
@@ -41,12 +41,12 @@ parts.close()
 """
 
 
-def opened_at(folder: Path) -> OpenedParts:
+def opened_at(folder: Path) -> Parts:
     """The parts that the folder's feature_store.yaml names, with a clock that stands at the tests' noon."""
-    return OpenedParts(load_config(folder, environ={}), clock=Clock(), who="tests")
+    return open_stores(load_config(folder, environ={}), clock=Clock(), who="tests")
 
 
-def plain_parts(opened: OpenedParts) -> Parts:
+def plain_parts(opened: Parts) -> Parts:
     """The same parts for `StreamRun`, which puts others in their place; every topic is one of the project's log."""
     return Parts(
         opened.project,

@@ -1,4 +1,4 @@
-"""Load a feature repository: import its Python files, and gather the definitions that they hold."""
+"""A repository's Python files: the definitions that they hold, and the functions of on-demand views and transforms."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import threading
 import traceback
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from fnmatch import fnmatchcase
 from importlib.abc import MetaPathFinder
 from importlib.machinery import ModuleSpec, SourceFileLoader
@@ -16,9 +17,12 @@ from pathlib import Path
 from types import CodeType, ModuleType
 from typing import Any
 
+from asof.definitions import LogSource, OnDemandFeatureView, Source
 from asof.definitions.base import Definition
 from asof.definitions.project import Project, _named_by, project_of
-from asof.errors import AsofError, RepositoryError
+from asof.definitions.transforms import MessageTransform
+from asof.errors import AsofError, NotFound, RepositoryError, RequestError
+from asof.selection import Selection
 
 IGNORE_FILES = (".asofignore", ".feastignore")
 SKIPPED = ("__pycache__", "node_modules", "site-packages")
@@ -27,6 +31,74 @@ TEST_FILES = ("test_*.py", "*_test.py", "conftest.py", "setup.py")
 # Modules are the process's: of two loads at once, one would see the other's.
 _LOCK = threading.RLock()
 _LOADING = threading.local()
+
+
+class Repository:
+    """A repository's definitions as they were last read, for the functions: no registry keeps those.
+
+    Args:
+        root: the folder with the Python files.
+    """
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        self._views: dict[str, OnDemandFeatureView] = {}
+        self._sources: dict[str, Source] = {}
+
+    def definitions(self) -> Project:
+        """The definitions of the files, which are read again; see `collect` for what may be wrong with them."""
+        return self.remember(collect(self.root))
+
+    def remember(self, project: Project) -> Project:
+        """Keep the functions of these definitions, which may be in no file."""
+        self._views |= project.on_demand_views
+        self._sources |= project.sources
+        return project
+
+    def transform_of(self, source: LogSource) -> MessageTransform | None:
+        """The transform of a source's messages with its function; None where the repository has none."""
+        own = self._transform(source.name)
+        if own is None or (source.transform is not None and own.fingerprint != source.transform.fingerprint):
+            # Perhaps applied by someone else since the files were read.
+            self.definitions()
+            own = self._transform(source.name)
+        return own
+
+    def _transform(self, name: str) -> MessageTransform | None:
+        source = self._sources.get(name)
+        return source.transform if isinstance(source, LogSource) else None
+
+    def with_functions(self, selection: Selection) -> Selection:
+        """The selection with the functions of its on-demand views at hand, as they were applied.
+
+        Raises:
+            NotFound, RequestError: the repository does not have a function, or has another one.
+        """
+        if not selection.derivations:
+            return selection
+        made = [replace(each, view=self._with_function(each.view)) for each in selection.derivations]
+        return replace(selection, derivations=tuple(made))
+
+    def _with_function(self, view: OnDemandFeatureView) -> OnDemandFeatureView:
+        own = self._views.get(view.name)
+        if own is None or own.fingerprint != view.fingerprint:
+            # Perhaps applied by someone else since the files were read.
+            self.definitions()
+            own = self._views.get(view.name)
+        if own is None or own.function is None:
+            raise NotFound(
+                f"on-demand feature view {view.name!r} is applied, but the repository at {self.root} does not define "
+                "it any more",
+                hint="run `asof apply`, or bring its file back",
+                where=view.where,
+            )
+        if own.fingerprint != view.fingerprint:
+            raise RequestError(
+                f"the function of on-demand feature view {view.name!r} is not the one that was applied",
+                hint="run `asof apply`",
+                where=own.where,
+            )
+        return view.with_function(own.function)
 
 
 def collect(root: Path | str, *, ignore: Sequence[str] = ()) -> Project:

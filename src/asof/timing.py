@@ -6,6 +6,8 @@ import re
 from collections.abc import Callable
 from datetime import UTC, date, datetime, timedelta
 
+from asof.errors import RequestError
+
 Micros = int
 """Microseconds: since the epoch for a moment, or of length for a duration."""
 
@@ -115,3 +117,25 @@ def default_hop(window: Micros) -> Micros:
     if window <= 12 * DAY:
         return HOUR
     return DAY
+
+
+def moment_given(value: datetime | str | None, name: str) -> Micros | None:
+    """A parameter that is a moment, or None; an integer would be one of unknown unit.
+
+    Args:
+        name: the parameter's.
+
+    Raises:
+        RequestError: it is no time.
+    """
+    if value is None:
+        return None
+    try:
+        if isinstance(value, date | str):
+            return micros(value)
+    except ValueError:
+        pass
+    raise RequestError(
+        f"{name}={value!r} is not a time",
+        hint="give a datetime, or ISO 8601 text like '2026-11-23T12:00:00Z'",
+    )

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -28,7 +27,7 @@ class TestArchivesInPostgres(TrapsSuite):
         def make(clock: Clock) -> Parts:
             parts = embedded_parts(tmp_path, clock=clock)
             parts.offline.close()  # type: ignore[attr-defined]
-            made.append(replace(parts, offline=PostgresOffline(url=database_url)))
+            made.append(parts.replaced(offline=PostgresOffline(url=database_url)))
             made[-1].offline.drop_project(parts.project)
             return made[-1]
 

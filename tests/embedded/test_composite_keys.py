@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import datetime as dt
 from collections.abc import Iterator
-from dataclasses import replace
 from decimal import Decimal as Number
 from pathlib import Path
 from typing import Any
@@ -169,7 +168,7 @@ class ArchivedColumnsSuite:
     def parts(self, tmp_path: Path, offline_store: OfflineStore | None) -> Iterator[Parts]:
         parts = embedded_parts(tmp_path, clock=Clock())
         if offline_store is not None:
-            parts = replace(parts, offline=offline_store)
+            parts = parts.replaced(offline=offline_store)
         yield parts
         parts.offline.drop_project(parts.project)
         close(parts)

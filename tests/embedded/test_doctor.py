@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -98,7 +97,7 @@ def test_an_empty_registry_and_a_broken_one_are_lines(tmp_path: Path) -> None:
 
 
 def test_keys_whose_rows_passed_the_limit_are_named(parts: Parts) -> None:
-    small = replace(parts, max_row_bytes=10)
+    small = parts.replaced(max_row_bytes=10)
     rebuild(small, parts.registry.load("shop").project.views["windows"], wait_s=0)
 
     check = checks_of(small)["view windows"]
@@ -134,7 +133,7 @@ def test_online_rows_that_are_gone_are_named_with_what_brings_them_back(parts: P
 def test_an_archive_that_was_left_behind_is_told_until_a_worker_has_filled_the_new_one(
     parts: Parts, tmp_path: Path
 ) -> None:
-    moved = replace(parts, offline=embedded_parts(tmp_path / "new").offline)
+    moved = parts.replaced(offline=embedded_parts(tmp_path / "new").offline)
     check = checks_of(moved)["archive traffic"]
     assert not check.ok and "events that the online rows of view 'windows' are made of" in check.text
     assert "`asof stream run`" in check.hint

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -101,7 +100,7 @@ def served(parts: Parts, view: str, feature: str, user: int = 1) -> Any:
 
 def test_what_a_failed_flush_held_goes_with_the_next_one_in_its_order(parts: Parts) -> None:
     offline = Failing(parts.offline, "append")
-    ingest = Ingest(replace(parts, offline=offline), "visits", seconds=lambda: 0.0)  # type: ignore[arg-type]
+    ingest = Ingest(parts.replaced(offline=offline), "visits", seconds=lambda: 0.0)  # type: ignore[arg-type]
     send(parts, visit(1), b"no event")
     read_all(parts, ingest, 0)
     ingest.flush(wait=False)
@@ -145,7 +144,7 @@ def test_messages_that_were_taken_before_are_left_out(parts: Parts, ingest: Inge
 
 def test_a_store_that_fails_to_take_rows_keeps_the_batch_out_of_the_archive(parts: Parts) -> None:
     online = Failing(parts.online, "write")
-    ingest = Ingest(replace(parts, online=online), "visits", seconds=lambda: 0.0)  # type: ignore[arg-type]
+    ingest = Ingest(parts.replaced(online=online), "visits", seconds=lambda: 0.0)  # type: ignore[arg-type]
     send(parts, visit(1))
     with pytest.raises(StorageError, match="disk is full"):
         read_all(parts, ingest, 0)
@@ -192,7 +191,7 @@ def test_a_log_that_lost_its_end_is_not_taken_for_one_that_was_read(parts: Parts
 def test_a_range_that_retention_took_from_under_a_worker_is_named(parts: Parts, tmp_path: Path) -> None:
     log = FileLog(tmp_path / "short", clock=parts.clock, segment_bytes=100)
     log.create(TOPIC, 1)
-    parts = replace(parts, log=log)
+    parts = parts.replaced(log=log)
     send(parts, visit(1), visit(1))
     worker = Worker(parts, ["visits"], accept_gap=False, flush_every_s=3600)
     worker.look_at_registry()
@@ -277,7 +276,7 @@ def click(user: int = 1) -> dict[str, int]:
 def test_a_push_that_failed_half_way_is_applied_with_the_next_and_counted_once(parts: Parts) -> None:
     online = Failing(parts.online, "write")
     online.fails = False
-    pusher = Pusher(replace(parts, online=online), "clicks")  # type: ignore[arg-type]
+    pusher = Pusher(parts.replaced(online=online), "clicks")  # type: ignore[arg-type]
     pusher.push([click()])
     online.fails = True
     with pytest.raises(StorageError, match="kept in its log") as caught:
@@ -295,7 +294,7 @@ def test_a_push_that_failed_half_way_is_applied_with_the_next_and_counted_once(p
 def test_an_archive_that_cannot_be_written_fails_no_push(parts: Parts, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("asof.flows.push.pusher.FLUSH_ROWS", 1)
     offline = Failing(parts.offline, "append")
-    pusher = Pusher(replace(parts, offline=offline), "clicks")  # type: ignore[arg-type]
+    pusher = Pusher(parts.replaced(offline=offline), "clicks")  # type: ignore[arg-type]
     for _ in range(3):
         assert pusher.push([click()]) == 1
         until = time.monotonic() + 5

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 import random
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -595,7 +594,7 @@ def test_rows_that_cannot_be_read_are_replaced(parts: Parts, tmp_path: Path) -> 
 
 
 def test_a_row_beyond_the_size_limit_answers_null_and_is_counted(parts: Parts, tmp_path: Path) -> None:
-    small = replace(parts, max_row_bytes=2000)
+    small = parts.replaced(max_row_bytes=2000)
     apply_by_hand(small, windows(source()))
     write(tmp_path, [*(row(1, -each * HOUR, each) for each in range(20)), row(2, -5)])
 

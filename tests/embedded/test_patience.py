@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import replace
 from pathlib import Path
 from threading import Event
 from typing import Any
@@ -77,7 +76,7 @@ def test_a_store_that_goes_away_is_waited_for(run: StreamRun, part: str, verbs: 
     told: list[AsofError] = []
 
     counts = run_stream(
-        replace(run.parts, **{part: away}), until_caught_up=True, flush_every_s=0.05, patience_s=20,
+        run.parts.replaced(**{part: away}), until_caught_up=True, flush_every_s=0.05, patience_s=20,
         waiting=told.append, progress=go_away_once_begun(run, away, 3),
     )  # fmt: skip
 
@@ -93,7 +92,7 @@ def test_a_store_that_never_answered_is_not_waited_for(run: StreamRun) -> None:
     away = Away(run.parts.online, "progress", away=1000)
 
     with pytest.raises(StorageError, match="does not answer"):
-        run_stream(replace(run.parts, online=away), patience_s=20)
+        run_stream(run.parts.replaced(online=away), patience_s=20)
 
     assert away.refused == 1
 
@@ -103,7 +102,7 @@ def test_an_error_that_does_not_pass_by_itself_is_not_waited_for(run: StreamRun)
 
     with pytest.raises(StorageError, match="does not answer"):
         run_stream(
-            replace(run.parts, offline=away), until_caught_up=True, flush_every_s=0.05, patience_s=20,
+            run.parts.replaced(offline=away), until_caught_up=True, flush_every_s=0.05, patience_s=20,
             progress=go_away_once_begun(run, away, 3),
         )  # fmt: skip
 
@@ -112,7 +111,7 @@ def test_patience_ends_and_nothing_is_lost(run: StreamRun) -> None:
     away = Away(run.parts.offline, "append", away=1000)
 
     with pytest.raises(StorageError, match="does not answer"):
-        run_stream(replace(run.parts, offline=away), flush_every_s=0.01, patience_s=0.2)
+        run_stream(run.parts.replaced(offline=away), flush_every_s=0.01, patience_s=0.2)
 
     assert away.refused > 2
     run.finish()
@@ -126,6 +125,6 @@ def test_a_worker_that_waits_can_be_stopped(run: StreamRun) -> None:
 
     with pytest.raises(StorageError, match="does not answer"):
         run_stream(
-            replace(run.parts, offline=away), flush_every_s=0.01, patience_s=3600, stop=stop,
+            run.parts.replaced(offline=away), flush_every_s=0.01, patience_s=3600, stop=stop,
             waiting=lambda error: stop.set(),
         )  # fmt: skip

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable, Iterator
-from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -150,7 +149,7 @@ class UnreadLog:
 def push_both(parts: Parts, rng: random.Random, clock: HandClock, monkeypatch: pytest.MonkeyPatch, steps: int) -> None:
     """The same pushes to both sources, one of which must never read its log and one of which always does."""
     log = UnreadLog(parts.log)
-    short, long = Pusher(replace(parts, log=log), SHORT), Pusher(parts, LONG)
+    short, long = Pusher(parts.replaced(log=log), SHORT), Pusher(parts, LONG)
     # Each has changed the registry by beginning; the first push reads it again.
     for pusher in (short, long):
         pusher.push(plain_rows(random.Random(0), clock(), 1))
@@ -185,7 +184,7 @@ def test_a_late_push_leaves_a_row_as_long_as_the_later_one_that_it_keeps(
 ) -> None:
     clock: HandClock = parts.clock  # type: ignore[assignment]
     log = UnreadLog(parts.log)
-    pusher = Pusher(replace(parts, log=log), way)
+    pusher = Pusher(parts.replaced(log=log), way)
     (row,) = plain_rows(random.Random(1), clock(), 1)
     pusher.push([{**row, "uid": row["uid"] + 1}])
     if way == LONG:
@@ -251,7 +250,7 @@ class Fenced:
 
 def test_a_push_that_goes_to_another_partition_has_its_place_there(parts: Parts, tmp_path: Path) -> None:
     log = Fenced(parts.log, FileLog(tmp_path / "log", clock=parts.clock))
-    pusher = Pusher(replace(parts, log=log), SHORT)  # type: ignore[arg-type]
+    pusher = Pusher(parts.replaced(log=log), SHORT)  # type: ignore[arg-type]
     rows = plain_rows(random.Random(1), parts.clock(), 3)
     pusher.push(rows[:1])
     log.is_fenced = True

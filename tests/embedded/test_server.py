@@ -785,16 +785,16 @@ def test_what_is_kept_of_decided_requests_is_bounded_by_their_features(built, mo
         for features in lists:
             answer = await made.post("/get-online-features", json={"features": features, "entities": {"user_id": [1]}})
             assert answer.status_code == 200
-            kept.append(list(made.service.reading.applied.prepared.values()))
+            kept.append(list(made.service.reading.applied.requests))
         again = await made.post("/get-online-features", json={"features": lists[0], "entities": {"user_id": [1]}})
         return kept, again
 
-    monkeypatch.setattr("asof.server.read.online_reads.OUTPUTS", 10)
+    monkeypatch.setattr("asof.applied.OUTPUTS", 10)
     kept, again = broken(built, ask)
 
     assert all(sum(len(each.reader.selection.outputs) for each in these) <= 10 for these in kept)
     # The newest stay.
-    assert [tuple(lists[-1])] == [each.features for each in kept[-1]][-1:]
+    assert [tuple(lists[-1])] == [each.request.features for each in kept[-1]][-1:]
     assert column(again, "age")["values"] == [30]
 
 
@@ -802,7 +802,7 @@ def test_no_values_of_an_answer_are_kept(built):
     async def ask(made: Any) -> Any:
         for users in ([1], [1, 3], [3, 1, 3]):
             await made.post("/get-online-features", json={"features": ["profile:age"], "entities": {"user_id": users}})
-        return list(made.service.reading.applied.prepared.values())
+        return list(made.service.reading.applied.requests)
 
     (prepared,) = broken(built, ask)
 

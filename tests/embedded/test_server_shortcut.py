@@ -145,7 +145,7 @@ async def server(folder: Path, **settings: Any) -> AsyncIterator[Any]:
     state = ServerState()
     await service.start()
     service.waiting = lambda: service.working + shortcut.in_flight
-    reader = service.reading.aio = Reader(service.store)
+    reader = service.reading.without_blocking = Reader(service.store)
     service.reading.is_local = False
     made = await asyncio.get_running_loop().create_server(
         lambda: BoundedProtocol(config, server_state=state, app_state={}), "127.0.0.1", 0

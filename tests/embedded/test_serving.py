@@ -325,9 +325,7 @@ def test_the_clock_is_asked_after_the_rows_are_read(parts: Parts) -> None:
             put(parts, "profile", (1,), parts.clock(), 7, "x", None)
             return parts.online.read(lookups)
 
-    from dataclasses import replace
-
-    slow = replace(parts, online=Online())  # type: ignore[arg-type]
+    slow = parts.replaced(online=Online())  # type: ignore[arg-type]
     answer, _ = reader(slow, ["profile:age"]).read([{"user_id": 1}])
     assert (answer.to_dict()["age"], answer.at) == ([7], NOW + SECOND)
     parts.clock.now = NOW  # type: ignore[attr-defined]
@@ -691,9 +689,10 @@ def test_a_missing_key_is_answered_while_the_registry_is_away(
 
 def test_requests_are_told_apart_by_what_they_ask_for(store: FeatureStore, monkeypatch: pytest.MonkeyPatch) -> None:
     """Not by the identity of an object, which another one may have after it."""
-    opened = []
-    open_reader = store.open_reader
-    monkeypatch.setattr(store, "open_reader", lambda *asked: opened.append(asked) or open_reader(*asked))
+    from asof.selection import select
+
+    decided = []
+    monkeypatch.setattr("asof.store.select", lambda *asked, **named: decided.append(asked) or select(*asked, **named))
 
     def ask(make: Callable[[], Any]) -> list[str]:
         return list(store.get_online_features([make()], [{"user_id": 1, "friend": 2}]).to_dict())
@@ -703,7 +702,7 @@ def test_requests_are_told_apart_by_what_they_ask_for(store: FeatureStore, monke
         assert ask(lambda: PROFILE[["city"]]) == ["user_id", "city"]
         assert ask(lambda: PROFILE[["city"]].with_join_key_map({"user_id": "friend"})) == ["friend", "city"]
         assert ask(lambda: "profile:seen") == ["user_id", "seen"]
-    assert len(opened) == 4
+    assert len(decided) == 4
 
 
 def test_a_past_moment_is_answered_from_the_files_with_its_status(tmp_path: Path) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import random
 from collections.abc import Iterator
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -42,7 +41,7 @@ def run(
         from asof.online.postgres.store import PostgresOnlineStore
 
         online = PostgresOnlineStore(request.getfixturevalue("postgres_url"))
-    parts = replace(parts, log=log, online=online)
+    parts = parts.replaced(log=log, online=online)
     run = Run(parts, clock, partitions=2, definitions=views(source()))
     yield run
     for number in list(run.workers):

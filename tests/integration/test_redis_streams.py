@@ -5,7 +5,6 @@ from __future__ import annotations
 import random
 import threading
 import time
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -126,7 +125,7 @@ def lose_what_came_since(server: Redis) -> None:
 def test_a_worker_replays_what_a_restart_lost_though_no_event_comes_in(tmp_path: Path, lossy: Redis) -> None:
     clock = Clock()
     run = StreamRun(redis_parts(tmp_path, clock, url=lossy.url), clock)
-    worker = Worker(run, replace(run.parts, online=RedisOnlineStore(lossy.url, clock=clock)))
+    worker = Worker(run, run.parts.replaced(online=RedisOnlineStore(lossy.url, clock=clock)))
     run.send(visit(1), visit(2), visit(1), partition=0)
     until(lambda: is_all_archived(run) and is_served(run, 1, 2))
     save(lossy)
@@ -148,7 +147,7 @@ def test_restarts_that_lose_seconds_under_load_lose_and_double_no_event(tmp_path
     rng = random.Random(1)
     clock = Clock()
     run = StreamRun(redis_parts(tmp_path, clock, url=lossy.url), clock, partitions=3)
-    worker = Worker(run, replace(run.parts, online=RedisOnlineStore(lossy.url, clock=clock)))
+    worker = Worker(run, run.parts.replaced(online=RedisOnlineStore(lossy.url, clock=clock)))
     for turn in range(12):
         for partition in range(3):
             run.send(*random_visits(rng, 150, users=30), partition=partition)
@@ -175,7 +174,7 @@ def test_a_fail_over_to_a_replica_that_lacks_the_last_seconds_is_made_good(
     clock = Clock()
     options = {**of_sentinel(services), "retry_s": 30.0}
     run = StreamRun(redis_parts(tmp_path, clock, **options), clock)
-    worker = Worker(run, replace(run.parts, online=RedisOnlineStore(clock=clock, **options)))
+    worker = Worker(run, run.parts.replaced(online=RedisOnlineStore(clock=clock, **options)))
     run.send(*random_visits(rng, 300, users=9), partition=0)
     replica = services.replica
     # The tables are there at least: what is to be missing are seconds, and not all.
@@ -207,7 +206,7 @@ def test_a_store_that_is_flushed_under_load_is_built_anew_while_the_worker_runs(
     rng = random.Random(3)
     clock = Clock()
     run = StreamRun(redis_parts(tmp_path, clock, url=private_redis.url), clock)
-    worker = Worker(run, replace(run.parts, online=RedisOnlineStore(private_redis.url, clock=clock)))
+    worker = Worker(run, run.parts.replaced(online=RedisOnlineStore(private_redis.url, clock=clock)))
     run.send(*random_visits(rng, 300, users=9), partition=0)
     until(lambda: is_all_archived(run))
     with private_redis.client() as client:

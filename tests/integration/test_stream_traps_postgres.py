@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Iterator
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -34,7 +33,7 @@ def test_a_row_in_postgres_stays_as_long_as_anything_that_it_keeps(
     def make(clock: Clock) -> Parts:
         parts = embedded_parts(tmp_path, clock=clock)
         parts.online.close()  # type: ignore[attr-defined]
-        made.append(replace(parts, online=PostgresOnlineStore(url, schema=f"online_{uuid.uuid4().hex}")))
+        made.append(parts.replaced(online=PostgresOnlineStore(url, schema=f"online_{uuid.uuid4().hex}")))
         return made[-1]
 
     TrapsSuite().test_a_row_stays_as_long_as_anything_that_it_keeps(make, batches)

@@ -10,7 +10,6 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -51,7 +50,7 @@ def parts_at(path: Path) -> Parts:
     clock = Clock()
     parts = embedded_parts(path, clock=clock)
     parts.log.close()
-    return replace(parts, log=FileLog(path / "log", clock=clock, session_timeout_s=SESSION_TIMEOUT_S))
+    return parts.replaced(log=FileLog(path / "log", clock=clock, session_timeout_s=SESSION_TIMEOUT_S))
 
 
 def oracle(run: StreamRun) -> Callable[[FeatureView, int, int], Mapping[str, Any]]:
@@ -235,9 +234,9 @@ def test_a_full_disk_stops_the_worker_clearly_and_loses_nothing(tmp_path: Path, 
     clock = Clock()
     parts = embedded_parts(tmp_path, clock=clock)
     if part == "online":
-        parts = replace(parts, online=SqliteOnlineStore(small_disk / "online.db"))
+        parts = parts.replaced(online=SqliteOnlineStore(small_disk / "online.db"))
     else:
-        parts = replace(parts, offline=DuckDBOffline(small_disk / "archive", threads=1))
+        parts = parts.replaced(offline=DuckDBOffline(small_disk / "archive", threads=1))
     run = StreamRun(parts, clock, partitions=1)
     rng = random.Random(1)
     failed = None

@@ -11,7 +11,8 @@ from asof.config import load_config
 from asof.connections.postgres.database import Postgres
 from asof.definitions.source_types import source_of
 from asof.errors import ConfigError, DefinitionError
-from asof.opening.products import Connections, opened
+from asof.opening.products import opened
+from asof.opening.servers import Connections
 
 ENVIRON = {"SHOP_DB": "postgresql://me:hunter2@db/shop"}
 

@@ -13,7 +13,7 @@ from asof.config import load_config
 from asof.definitions import state_hash
 from asof.definitions.source_types import source_of
 from asof.errors import DefinitionError
-from asof.opening.products import Connections
+from asof.opening.servers import Connections
 from asof.types import Int64, String
 
 FIELDS = [Field("user_id", Int64), Field("page", String), Field("timestamp", Int64)]

@@ -37,6 +37,7 @@ from asof.types import (
 from asof.values.fit import event_micros, fit_values
 from asof.values.packing import plain_values
 from asof.values.python_columns import VECTOR, own_column
+from tests.unit.test_values_json import of_every_type
 
 NOW = micros("2026-01-01T12:00:00+00:00")
 SCHEMA = [
@@ -114,6 +115,43 @@ def test_rows_are_fitted_or_refused_as_one_by_one(given_rows: list[dict[str, Any
     decoded = decode_messages(ROWS, Batch(made.messages()), keys=["user"], clock=NOW)
     assert decoded.letters == [] and same(decoded.rows, expected)
     assert decoded.event_time.tolist() == times
+
+
+@of_every_type
+def test_the_logs_readers_find_what_was_pushed(dtype: Any, values: st.SearchStrategy[Any]) -> None:
+    source = PushSource("rows", [Field("at", Timestamp), Field("value", dtype)], "at")
+
+    @settings(max_examples=10, deadline=None)
+    @given(st.lists(st.none() | values, min_size=1, max_size=4))
+    def check(column: list[Any]) -> None:
+        given_rows = [{"at": moment(NOW), "value": value} for value in column]
+        made = pushed_rows(source, given_rows, required=["at"], clock=NOW)
+
+        decoded = decode_messages(source, Batch(made.messages()), keys=[], clock=NOW)
+
+        assert decoded.letters == [] and same(decoded.rows, made.table)
+
+    check()
+
+
+@pytest.mark.parametrize(
+    ("dtype", "text"),
+    [
+        (Array(Float64), '["NaN", "Infinity", 1]'), (Array(Array(Float32)), '[["-Infinity"], null]'),
+        (Embedding(2), '["NaN", 1]'), (Array(Bytes), '["eA==", null]'), (Array(Array(Bytes)), '[["eA=="]]'),
+    ],
+)  # fmt: skip
+@pytest.mark.parametrize("more", ["", ', "other": 1'])
+def test_messages_write_what_json_has_not_in_lists_as_outside_of_them(dtype: Any, text: str, more: str) -> None:
+    source = PushSource("rows", [Field("at", Timestamp), Field("value", dtype)], "at")
+    messages = [f'{{"at": "2026-01-01T00:00:00Z", "value": {value}{more}}}'.encode() for value in (text, "null")]
+
+    decoded = decode_messages(source, Batch(messages), keys=[], clock=NOW)
+
+    assert decoded.letters == [] and decoded.rows["value"].null_count == 1
+    for odd in ('["nan!"]', '[["no base64!"]]', '["x"]', '[{"a": 1}]'):
+        message = f'{{"at": "2026-01-01T00:00:00Z", "value": {odd}{more}}}'.encode()
+        assert len(decode_messages(source, Batch([message]), keys=[], clock=NOW).letters) == 1
 
 
 @settings(max_examples=8, deadline=None)

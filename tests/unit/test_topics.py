@@ -35,7 +35,7 @@ class Topics:
 
 
 def parts_of(log: Topics) -> Any:
-    return SimpleNamespace(log=log, log_of=lambda source: log, options={})
+    return SimpleNamespace(log=log, log_of=lambda source: log, partitions=1)
 
 
 OURS = [

@@ -30,7 +30,6 @@ def homes() -> Iterator[tuple[str, str]]:
             yield home_of(package, name)
     yield "asof", "__getattr__"
     yield "asof.store", "FeatureStore"
-    yield "asof.store", "system_clock"
     for module, names in HANDED_OUT.items():
         for name in names:
             yield module, name

@@ -17,7 +17,7 @@ from asof.definitions.formats import JsonFormat
 from asof.dtypes import DType
 from asof.values.check import checker
 from asof.values.fit import fit_values
-from asof.values.json import NOT_FINITE, bytes_or_same
+from asof.values.json import message_reader
 from asof.values.legible import why
 from asof.values.nesting import MOST_DEPTH, is_too_deep
 
@@ -48,6 +48,7 @@ class JsonCodec:
         # The other types have no room for lists in lists; what is too deep for one depends on who calls.
         self.may_nest = bool(passed_over) or any(_wire_type(each.dtype) is Any for each in fields)
         self.dtypes = {each.name: each.dtype for each in fields}
+        self.readers = {each.name: message_reader(each.dtype) for each in fields}
         self.checks = {each.name: checker(each.dtype) for each in fields}
 
     def decode(
@@ -108,11 +109,9 @@ class JsonCodec:
             found = fields.get(name)
             if found is None:
                 continue
-            if isinstance(found, str) and found in NOT_FINITE and self.dtypes[name].is_float:
-                fitted[attribute] = NOT_FINITE[found]
-                continue
-            if self.dtypes[name].name == "Bytes":
-                found = bytes_or_same(found)
+            read = self.readers[name]
+            if read is not None:
+                found = read(found)
             try:
                 # The check refuses what would be bent; the wire's own spelling is kept for the column's conversion.
                 self.checks[name](found)
@@ -136,6 +135,10 @@ class JsonCodec:
         array, misfits = (
             arrow_column(values, pa.float64(), dtype) if dtype.name == "Float32" else fit_values(values, dtype)
         )
+        read = self.readers[name]
+        if misfits and read is not None:
+            # Lists with text in them that stands for numbers or bytes: they came as they are written.
+            array, misfits = fit_values([None if value is None else read(value) for value in values], dtype)
         for row, reason in misfits:
             letters.setdefault(places[row], f"column {name!r}: {reason}")
         return array

@@ -1,10 +1,10 @@
-"""The parts that a flow works with: stores, log, readers, clock; and how views are named in them."""
+"""What a flow is given: stores, log, readers and clock; and how views are named in them."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Any
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from threading import RLock
+from typing import Generic, Protocol, TypeVar, cast
 
 from asof.decoding import Schemas
 from asof.definitions import FeatureView, LogSource, Project, Snapshot, Source
@@ -26,9 +26,90 @@ def silent(what: str, done: int, total: int | None) -> None:
     """Progress that no one watches."""
 
 
-@dataclass(frozen=True)
+class Closeable(Protocol):
+    """What holds files or connections."""
+
+    def close(self) -> None: ...
+
+
+T = TypeVar("T", bound=Closeable)
+
+
+class Lazy(Generic[T]):
+    """A store that is opened when it is first used: once, whichever thread asks.
+
+    Args:
+        open: opens it.
+    """
+
+    def __init__(self, open: Callable[[], T]) -> None:
+        self._open = open
+        self._opened: T | None = None
+        # A store may ask for another one, or for itself, while it is opened.
+        self._lock = RLock()
+
+    def get(self) -> T:
+        """The store."""
+        if self._opened is None:
+            with self._lock:
+                if self._opened is None:
+                    self._opened = self._open()
+        return self._opened
+
+    def close(self) -> None:
+        """Close it where it was opened; the next `get` opens it again."""
+        with self._lock:
+            opened, self._opened = self._opened, None
+        if opened is not None:
+            opened.close()
+
+
+class LazyReaders(Mapping[str, SourceReader]):
+    """Source type → its reader, opened when the first source of that type is read."""
+
+    def __init__(self, readers: Mapping[str, SourceReader] | Mapping[str, Lazy[SourceReader]]) -> None:
+        self._readers = {type: _lazy(each) for type, each in readers.items()}
+
+    def __getitem__(self, type: str) -> SourceReader:
+        return self._readers[type].get()
+
+    def __contains__(self, type: object) -> bool:
+        return type in self._readers
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._readers)
+
+    def __len__(self) -> int:
+        return len(self._readers)
+
+    def close(self) -> None:
+        """Close those that were opened."""
+        for each in self._readers.values():
+            each.close()
+
+
+class SourceAccess(Protocol):
+    """Where a source's messages stand, and what is needed to read them, as the configuration says."""
+
+    def log_of(self, source: LogSource) -> Log | None:
+        """The log with a source's own topic; None: it is the project's."""
+        ...
+
+    def schemas_of(self, source: LogSource) -> Schemas | None:
+        """The schema registry that a source's messages name; None where they name none."""
+        ...
+
+    def function_of(self, source: LogSource) -> MessageTransform | None:
+        """A source's transform with its function at hand; None where this process does not have it."""
+        ...
+
+    def close(self) -> None:
+        """Close what was opened."""
+        ...
+
+
 class Parts:
-    """What a store is made of.
+    """What a store is made of. Stores and readers are given as they are, or `Lazy`: opened when they are first used.
 
     Args:
         project: the project's name.
@@ -37,40 +118,116 @@ class Parts:
         clock: the store's now.
         who: who commits to the registry.
         max_row_bytes: a packed row above this answers null.
+        partitions: how many a topic gets that is made.
+        sources: by default, every source's topic is one of `log`, and its transform is the definition's.
+        shared_stores: other configurations → the stores whose data they have in common with this one, by the names of
+            sections.
     """
 
-    project: str
-    registry: Registry
-    offline: OfflineStore
-    online: OnlineStore
-    log: Log
-    readers: Mapping[str, SourceReader]
-    clock: Clock
-    who: str = ""
-    max_row_bytes: int = 256 * 1024
-    options: Mapping[str, Any] = field(default_factory=dict)
+    def __init__(
+        self,
+        project: str,
+        registry: Registry | Lazy[Registry],
+        offline: OfflineStore | Lazy[OfflineStore],
+        online: OnlineStore | Lazy[OnlineStore],
+        log: Log | Lazy[Log],
+        readers: Mapping[str, SourceReader] | Mapping[str, Lazy[SourceReader]],
+        clock: Clock,
+        who: str = "",
+        max_row_bytes: int = 256 * 1024,
+        *,
+        partitions: int = 1,
+        sources: SourceAccess | None = None,
+        shared_stores: Callable[[], Mapping[str, Sequence[str]]] = dict,
+    ) -> None:
+        self.project = project
+        self.clock = clock
+        self.who = who
+        self.max_row_bytes = max_row_bytes
+        self.partitions = partitions
+        self.shared_stores = shared_stores
+        self._registry = _lazy(registry)
+        self._offline = _lazy(offline)
+        self._online = _lazy(online)
+        self._log = _lazy(log)
+        self._readers = readers if isinstance(readers, LazyReaders) else LazyReaders(readers)
+        self._sources = sources
+
+    @property
+    def registry(self) -> Registry:
+        return self._registry.get()
+
+    @property
+    def offline(self) -> OfflineStore:
+        return self._offline.get()
+
+    @property
+    def online(self) -> OnlineStore:
+        return self._online.get()
+
+    @property
+    def log(self) -> Log:
+        return self._log.get()
+
+    @property
+    def readers(self) -> Mapping[str, SourceReader]:
+        return self._readers
+
+    def replaced(
+        self,
+        *,
+        registry: Registry | None = None,
+        offline: OfflineStore | None = None,
+        online: OnlineStore | None = None,
+        log: Log | None = None,
+        max_row_bytes: int | None = None,
+    ) -> Parts:
+        """The same parts with others in the place of some."""
+        return Parts(
+            self.project,
+            registry=registry or self._registry,
+            offline=offline or self._offline,
+            online=online or self._online,
+            log=log or self._log,
+            readers=self._readers,
+            clock=self.clock,
+            who=self.who,
+            max_row_bytes=self.max_row_bytes if max_row_bytes is None else max_row_bytes,
+            partitions=self.partitions,
+            sources=self._sources,
+            shared_stores=self.shared_stores,
+        )
 
     def log_of(self, source: LogSource) -> Log:
-        """Where a source's own topic stands. Replayed letters and pushes always go through `log`."""
-        return self.log
+        """The log with a source's own topic. Replayed letters and pushes always go through `log`."""
+        elsewhere = self._sources.log_of(source) if self._sources is not None else None
+        return elsewhere if elsewhere is not None else self.log
+
+    def schemas_of(self, source: LogSource) -> Schemas | None:
+        """The schema registry that a source's messages name; None where they name none, or none is configured."""
+        return self._sources.schemas_of(source) if self._sources is not None else None
+
+    def function_of(self, source: LogSource) -> MessageTransform | None:
+        """A source's transform with its function at hand; None where this process does not have it."""
+        return self._sources.function_of(source) if self._sources is not None else source.transform
 
     def archive_of(self, source: Source) -> Archive:
         return Archive(self.project, source.name)
 
-    def schemas_of(self, source: LogSource) -> Schemas | None:  # for parts that are configured
-        """The schema registry that a source's messages name; None where they name none, or none is configured."""
-        return None
-
-    def function_of(self, source: LogSource) -> MessageTransform | None:
-        """A source's transform with its function at hand; None where this process does not have it."""
-        return source.transform
-
-    def shared_stores(self) -> Mapping[str, Sequence[str]]:
-        """Other configurations → the stores whose data they have in common with this one, by the names of sections."""
-        return {}
-
     def letters_of(self, source: Source) -> Archive:
         return Archive(self.project, source.name, "letters")
+
+    def close(self) -> None:
+        """Close what was opened. What is used afterwards is opened again."""
+        self._readers.close()
+        if self._sources is not None:
+            self._sources.close()
+        for each in (self._log, self._online, self._offline, self._registry):
+            each.close()
+
+
+def _lazy(part: T | Lazy[T]) -> Lazy[T]:
+    return cast("Lazy[T]", part) if isinstance(part, Lazy) else Lazy(lambda: part)
 
 
 def table_of(project: str, view: FeatureView, generation: str) -> Table:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import chain
-from typing import Protocol, runtime_checkable
+from typing import Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -223,12 +223,50 @@ class Consumer(Protocol):
         ...
 
 
+class SharedLog(Protocol):
+    """A log whose place several projects and stores may share, which says who else is there."""
+
+    def old_topics(self) -> dict[str, str]:
+        """Topics, name → id, that were made before projects were kept apart, by whichever project."""
+        ...
+
+    def other_users(self, topic: str) -> list[str]:
+        """The other stores that use one of this project's topics, in words.
+
+        Raises:
+            UnknownTopic: it is not there.
+        """
+        ...
+
+    def leave(self, topic: str) -> None:
+        """Use the topic no more, and leave it to the others.
+
+        Raises:
+            UnknownTopic: it is not there.
+        """
+        ...
+
+
+class LogDefaults:
+    """What a log may do without; `Log` says what it means."""
+
+    @property
+    def shared(self) -> SharedLog | None:
+        return None
+
+
 class Log(Protocol):
     """Keeps topics, each a fixed or growing number of partitions of ordered records.
 
     One object per broker or directory, not per topic: connections, credentials and locks belong there, and a worker
-    reads several topics. Safe to use from several threads.
+    reads several topics. Safe to use from several threads. It is made with `clock=`: the time of records that are sent
+    without one, and the now of retention. What a log may do without is in `LogDefaults`, to inherit.
     """
+
+    @property
+    def shared(self) -> SharedLog | None:
+        """Who else uses its place; None where no one can, or where it cannot tell."""
+        ...
 
     def create(self, topic: str, partitions: int = 1) -> None:
         """Make `topic`. One that exists is left as it is, whatever its number of partitions."""
@@ -343,29 +381,4 @@ class Log(Protocol):
 
     def close(self) -> None:
         """Let go of files, connections and the owned partitions."""
-        ...
-
-
-@runtime_checkable
-class SharedLog(Protocol):
-    """A log whose place several projects and stores may share, which says who else is there."""
-
-    def old_topics(self) -> dict[str, str]:
-        """Topics, name → id, that were made before projects were kept apart, by whichever project."""
-        ...
-
-    def other_users(self, topic: str) -> list[str]:
-        """The other stores that use one of this project's topics, in words.
-
-        Raises:
-            UnknownTopic: it is not there.
-        """
-        ...
-
-    def leave(self, topic: str) -> None:
-        """Use the topic no more, and leave it to the others.
-
-        Raises:
-            UnknownTopic: it is not there.
-        """
         ...

@@ -178,5 +178,12 @@ class Archives(Protocol):
         ...
 
 
+class OfflineStoreDefaults:
+    """What a store may do without; `OfflineStore` says what it means."""
+
+    def close(self) -> None:
+        return None
+
+
 class OfflineStore(Engine, Archives, Protocol):
     """An engine, and archives that it reads as they are."""

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import struct
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal, NamedTuple, Protocol, TypeAlias, cast
+from typing import ClassVar, Literal, NamedTuple, Protocol, TypeAlias, cast
 
 from asof.defaults import SCAN_ROWS
 from asof.errors import StorageError
@@ -97,14 +97,102 @@ class Lookup(NamedTuple):
     keys: Sequence[bytes]
 
 
+class PendingRead(Protocol):
+    """A read on its way. Either its rows are read or it is dropped."""
+
+    def rows(self) -> list[list[Row | None]]:
+        """What `OnlineStore.read` returns; waits for it."""
+        ...
+
+    def drop(self) -> None:
+        """Let go of it."""
+        ...
+
+
+class Reply(Protocol):
+    """What is told the reply to a request: a future, or what is quicker than one."""
+
+    def done(self) -> bool:
+        """Whether no reader waits any more."""
+        ...
+
+    def set_result(self, result: Sequence[bytes | None], /) -> None:
+        """The reply."""
+        ...
+
+    def set_exception(self, exception: BaseException, /) -> None:
+        """Why there is none."""
+        ...
+
+
+class NonBlockingReader(Protocol):
+    """Reads an online store without blocking, for one event loop."""
+
+    async def read(self, lookups: Sequence[Lookup]) -> list[list[Row | None]]:
+        """See `OnlineStore.read`."""
+        ...
+
+    def asker(self, tables: Sequence[Table]) -> Callable[[Sequence[bytes], Reply], bool]:
+        """What asks for one row of each of these `latest` tables by its key, and tells a reply; not a coroutine.
+
+        The reply gets values, whose rows are `packed`, or a failure after which another try may well succeed. The
+        function returns whether it could ask at all: not while there is no connection.
+        """
+        ...
+
+    def packed(self, values: Sequence[bytes | None]) -> list[bytes | None]:
+        """The packed rows in what a reply was told."""
+        ...
+
+    async def close(self) -> None:
+        """Close the connection; reads that wait fail."""
+        ...
+
+
+class OnlineStoreDefaults:
+    """What a store may do without; `OnlineStore` says what each means."""
+
+    takes_clock: ClassVar[bool] = False
+    is_local: ClassVar[bool] = False
+
+    def ask(self, lookups: Sequence[Lookup]) -> PendingRead | None:
+        return None
+
+    def async_reader(self) -> NonBlockingReader | None:
+        return None
+
+
 class OnlineStore(Protocol):
     """Keeps one row per table and key, and answers many lookups at once.
 
     Any number of threads and processes may use one store at the same time; each of its answers is as if the writes
     to a row had come one after the other. All failures to read or write are `StorageError`s that name the setting.
-    A store behind a network may have `ask` beside `read`: it answers at once with an object whose `rows()` are what
-    `read` answers and whose `drop()` does without, so that a push does something else while the store looks.
+    What a store may do without is in `OnlineStoreDefaults`, to inherit.
     """
+
+    @property
+    def takes_clock(self) -> bool:
+        """Of the class: whether it is made with `clock=`.
+
+        A store that removes expired rows by itself has to know a clock that is not the system's.
+        """
+        ...
+
+    @property
+    def is_local(self) -> bool:
+        """Whether a read takes microseconds and waits for no one, so that an event loop may do it."""
+        ...
+
+    def ask(self, lookups: Sequence[Lookup]) -> PendingRead | None:
+        """Begin a `read` of rows that are written afterwards; None where the store only reads while it is waited for.
+
+        So a push does something else while a store behind a network looks.
+        """
+        ...
+
+    def async_reader(self) -> NonBlockingReader | None:
+        """What reads the same rows without blocking, for one event loop; None where the store has no such way."""
+        ...
 
     def prepare(self, table: Table) -> None:
         """Make `table` ready for rows. Calling it again changes nothing.

@@ -18,6 +18,7 @@ from asof.registry.protocol import (
     KEPT_FACT_COMMITS,
     WITHOUT_FACTS,
     Commit,
+    RegistryDefaults,
     Unreadable,
     changes_definitions,
     checksum,
@@ -52,7 +53,7 @@ CREATE TABLE {schema}.snapshots (
 _COMMIT = "version, who, at_us, note, summary"
 
 
-class PostgresRegistry:
+class PostgresRegistry(RegistryDefaults):
     """Snapshots in a PostgreSQL database. Safe between any threads, processes and machines.
 
     Its tables stand in a schema of their own, which the first commit makes. Reads never wait for a writer; writers of

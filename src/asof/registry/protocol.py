@@ -53,8 +53,13 @@ class Registry(Protocol):
     """Keeps the versions of each project's snapshot. Projects are known by their exact names.
 
     Every verb may raise RegistryError: the registry is damaged, locked, of a newer format or out of reach.
-    Reads never wait for a writer.
+    Reads never wait for a writer. What a registry may do without is in `RegistryDefaults`, to inherit.
     """
+
+    @property
+    def place(self) -> str:
+        """Where it is, as `doctor` shows it, without secrets; may be empty."""
+        ...
 
     def load(self, project: str) -> Snapshot:
         """The newest snapshot; version 0 and empty where nothing was ever committed."""
@@ -102,6 +107,14 @@ class Registry(Protocol):
     def close(self) -> None:
         """Let go of files and connections; the registry may be used again afterwards."""
         ...
+
+
+class RegistryDefaults:
+    """What a registry may do without; `Registry` says what it means."""
+
+    @property
+    def place(self) -> str:
+        return ""
 
 
 def empty(project: str) -> Snapshot:

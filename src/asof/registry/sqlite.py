@@ -67,6 +67,11 @@ class SqliteRegistry:
         self._connection: sqlite3.Connection | None = None
         self._identity: tuple[int, int, int] | None = None
 
+    @property
+    def place(self) -> str:
+        """See `Registry.place`."""
+        return str(self.path)
+
     def load(self, project: str) -> Snapshot:
         with self._reading() as connection:
             newest = self._newest(connection, project)

@@ -16,13 +16,13 @@ from deltalake.exceptions import DeltaError
 from asof.definitions import FileSource, Source
 from asof.dtypes import from_arrow
 from asof.errors import SourceError
-from asof.sources.protocol import Batches, Column, Files, Need
+from asof.sources.protocol import Batches, Column, Files, Need, SourceReaderDefaults
 from asof.values.local_paths import NotLocal, local_path
 
 _ENDINGS = {"parquet": (".parquet", ".pq"), "csv": (".csv",)}
 
 
-class FileReader:
+class FileReader(SourceReaderDefaults):
     """Reads `FileSource`s.
 
     Args:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Hashable, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from typing import Protocol, TypeAlias, runtime_checkable
+from typing import ClassVar, Protocol, TypeAlias
 
 import pyarrow as pa
 
@@ -107,29 +107,8 @@ class Relation:
 Input: TypeAlias = Files | Batches | Relation
 
 
-class SourceReader(Protocol):
-    """Reads one kind of source."""
-
-    def describe(self, source: Source) -> list[Column]:
-        """The columns that the source really has.
-
-        Raises:
-            SourceError: it cannot be reached, or is not there.
-        """
-        ...
-
-    def scan(self, source: Source, need: Need) -> Input:
-        """The source's rows, in the form that engines take.
-
-        Raises:
-            SourceError: it cannot be reached, or is not there.
-        """
-        ...
-
-
-@runtime_checkable
 class CountsInPlace(Protocol):
-    """A reader whose rows are counted where they are, so that a check does not fetch them."""
+    """Counts rows where they are, so that a check does not fetch them."""
 
     def nulls(self, source: Source, columns: Sequence[str]) -> dict[str, str]:
         """Columns that hold nulls, and how many in words; what takes too long to find out is left out.
@@ -144,5 +123,55 @@ class CountsInPlace(Protocol):
 
         Raises:
             SourceError: the source cannot be reached, or is not there.
+        """
+        ...
+
+
+class SourceReaderDefaults:
+    """What a reader may do without; `SourceReader` says what each means."""
+
+    on_server: ClassVar[bool] = False
+
+    @property
+    def counts(self) -> CountsInPlace | None:
+        return None
+
+    def close(self) -> None:
+        return None
+
+
+class SourceReader(Protocol):
+    """Reads one kind of source. It is made with the repository's folder.
+
+    What a reader may do without is in `SourceReaderDefaults`, to inherit.
+    """
+
+    @property
+    def on_server(self) -> bool:
+        """Of the class: whether it is also made with `connections=`, which find the server of each source."""
+        ...
+
+    @property
+    def counts(self) -> CountsInPlace | None:
+        """Counts rows where they are; None: they have to be fetched for that."""
+        ...
+
+    def close(self) -> None:
+        """Give back connections; the reader may be used again afterwards."""
+        ...
+
+    def describe(self, source: Source) -> list[Column]:
+        """The columns that the source really has.
+
+        Raises:
+            SourceError: it cannot be reached, or is not there.
+        """
+        ...
+
+    def scan(self, source: Source, need: Need) -> Input:
+        """The source's rows, in the form that engines take.
+
+        Raises:
+            SourceError: it cannot be reached, or is not there.
         """
         ...

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import random
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any
 
 from asof.definitions import Aggregation, Entity, FeatureView, Field, LogSource, Session, Sliding, Snapshot, project_of
@@ -146,8 +146,8 @@ class StreamRun:
     def __post_init__(self) -> None:
         self.parts.log.create(self.topic, self.partitions)
         self.apply(*self.definitions)
-        self.mortal = replace(
-            self.parts, online=_Mortal(self.parts.online, self.plan), offline=_Mortal(self.parts.offline, self.plan)
+        self.mortal = self.parts.replaced(
+            online=_Mortal(self.parts.online, self.plan), offline=_Mortal(self.parts.offline, self.plan)
         )
 
     def apply(self, *definitions: Definition) -> Snapshot:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable
-from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -252,7 +251,7 @@ class TrapsSuite:
             "pages", entities=[USER], source=VISITS,
             aggregations=[Aggregation("page", "last_n", n=50, window=DAY_WINDOW, name="pages")],
         )  # fmt: skip
-        run = StreamRun(replace(make_parts(clock), max_row_bytes=2000), clock, definitions=(VISITS, USER, pages))
+        run = StreamRun(make_parts(clock).replaced(max_row_bytes=2000), clock, definitions=(VISITS, USER, pages))
         run.send(*(visit(1, each * SECOND, page="x" * 100) for each in range(-60, 0)))
         run.step()
         for day in range(1, 20):

@@ -14,7 +14,8 @@ That is Asof's shape, of client and server: `writer` and `reader`, and `column_w
 differ from it in what their names say:
 
 - `feast_column_writer`: Feast's answers, in which times are whole seconds since the epoch.
-- `request_reader`: what requests of Asof's and of Feast's clients hold, checked later.
+- `message_reader`: what messages hold, checked later.
+- `request_reader`: what requests of Asof's and of Feast's clients hold, in which times may be seconds, checked later.
 - `write_value`: values whose type is not known.
 
 This module loads neither NumPy nor Arrow, as `asof.client` uses it.
@@ -72,19 +73,29 @@ def feast_column_writer(dtype: DType) -> ConvertColumn | None:
     return column_writer(dtype)
 
 
-def request_reader(dtype: DType) -> Convert | None:
-    """What makes of a value in a request one that fits `dtype`; None where it is that already.
+def message_reader(dtype: DType) -> Convert | None:
+    """What makes of a value in a message one that fits `dtype`; None where it is that already.
 
     A value of another kind is handed on as it is: the check of types, which comes later, names it.
     """
     if dtype.is_float:
         return lambda value: NOT_FINITE.get(value, value) if type(value) is str else value
-    if dtype.name == "Timestamp":
-        return _moment_of_seconds
     if dtype.name == "Bytes":
         return bytes_or_same
+    return _of_lists(dtype, message_reader)
+
+
+def request_reader(dtype: DType) -> Convert | None:
+    """`message_reader`, but that times may be epoch seconds, as Feast's clients send them."""
+    if dtype.name == "Timestamp":
+        return _moment_of_seconds
+    return _of_lists(dtype, request_reader) or message_reader(dtype)
+
+
+def _of_lists(dtype: DType, reader_of: Callable[[DType], Convert | None]) -> Convert | None:
+    """The reader of lists, made of that of their elements."""
     inner = Float32 if dtype.name == "Embedding" else dtype.inner
-    one = request_reader(inner) if inner is not None else None
+    one = reader_of(inner) if inner is not None else None
     if one is not None:
         return lambda value: [None if each is None else one(each) for each in value] if type(value) is list else value
     return None
@@ -218,6 +229,6 @@ _READERS: dict[str, Convert] = {
 }  # fmt: skip
 
 __all__ = [
-    "NOT_FINITE", "Column", "ConvertColumn", "all_finite", "bytes_or_same", "column_writer", "feast_column_writer",
+    "Column", "ConvertColumn", "all_finite", "bytes_or_same", "column_writer", "feast_column_writer", "message_reader",
     "read_columns", "reader", "request_reader", "write_bytes", "write_float", "write_floats", "write_value", "writer",
 ]  # fmt: skip

@@ -18,11 +18,12 @@ import msgspec
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from asof.dtypes import GREATEST_EXACT, GREATEST_FLOAT32, DType
 from asof.timing import SECOND, micros, moment
 from asof.values.check import own_values
-from asof.values.json import write_float
+from asof.values.json import write_float, writer
 from asof.values.packing import plain_values
 
 VECTOR = 32
@@ -190,7 +191,16 @@ def _written(column: pa.Array, dtype: DType, plain: list[Any]) -> list[Any]:
         if not column.null_count and np.isfinite(column.to_numpy()).all():
             return plain
         return [None if value is None else write_float(value) for value in plain]
-    return plain if dtype.name in _OWN or dtype.name == "Json" else column.to_pylist()
+    if dtype.name in _OWN or dtype.name == "Json":
+        return plain
+    values, cells = column.to_pylist(), column
+    while pa.types.is_list(cells.type):
+        cells = pc.list_flatten(cells)
+    # A sum is finite only where each of them is; of nothing it is null.
+    if not pa.types.is_floating(cells.type) or isfinite(pc.sum(cells).as_py() or 0):
+        return values
+    write = writer(dtype)
+    return values if write is None else [None if value is None else write(value) for value in values]
 
 
 __all__ = ["VECTOR", "Column", "array_of", "own_column"]

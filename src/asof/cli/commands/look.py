@@ -94,8 +94,8 @@ def doctor(context: CliContext) -> None:
 
     Also who may use its server, and until when. Leaves with code 10 where a part is not well.
     """
+    from asof.opening.clock import system_clock
     from asof.server.security.checks import security_checks
-    from asof.store import system_clock
 
     checks = [*context.store.doctor(), *security_checks(context.store.config, now=system_clock())]
     content = [{"part": check.part, "ok": check.ok, "text": check.text, "hint": check.hint} for check in checks]

@@ -32,6 +32,10 @@ class Server(Section, frozen=True, kw_only=True):
     request_timeout_s: Annotated[Number, Doc("How long an answer may take (503); not of materialize.")] = 30
     keep_alive_s: Annotated[Number, Doc("How long an idle connection is kept.")] = 75
     graceful_s: Annotated[Number, Doc("How long running requests may take when a worker stops.")] = 30
+    fast_path: Annotated[
+        bool,
+        Doc("Whether reads of one row of plain views from Redis are answered by a shorter way, with the same bytes."),
+    ] = True
     backlog: Annotated[Whole, Doc("How many connections the system keeps until they are accepted.")] = 2048
     function_timeout_s: Annotated[Number, Doc("How long an on-demand function may take (424).")] = 2
     function_threads: Annotated[Whole, Doc("How many on-demand functions run at once in a worker.")] = 4

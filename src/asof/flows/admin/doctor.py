@@ -26,7 +26,7 @@ from asof.flows.stream.dead_letters import replayed_places
 from asof.flows.stream.status import stream_status
 from asof.log.protocol import UnknownTopic
 from asof.offline.protocol import Archive
-from asof.sources.protocol import CountsInPlace, Files
+from asof.sources.protocol import Files
 from asof.sql import archive as statements
 from asof.sql.partitions import HISTORY
 from asof.timing import iso
@@ -103,8 +103,7 @@ def _online(parts: Parts) -> Said:
 def _registry(parts: Parts, loaded: list[Snapshot]) -> Said:
     snapshot = parts.registry.load(parts.project)
     loaded.append(snapshot)
-    path = getattr(parts.registry, "path", None)
-    where = f" at {path}" if path else ""
+    where = f" at {parts.registry.place}" if parts.registry.place else ""
     if not snapshot.version:
         return False, f"project {parts.project!r} has nothing applied{where}", "run `asof apply`"
     (last,) = parts.registry.history(parts.project, 1)
@@ -125,8 +124,8 @@ def _batch_source(parts: Parts, snapshot: Snapshot, source: Source) -> Said:
         needed |= {source.raw(name) for name in names}
     if missing := sorted(needed - columns):
         return False, f"its views need the columns {some(missing)}, which it does not have", "run `asof plan`"
-    if isinstance(reader, CountsInPlace):
-        rows = reader.count(source)
+    if reader.counts is not None:
+        rows = reader.counts.count(source)
     else:
         found = rows_of(parts, source)
         rows = f"{0 if found is None else _count(parts, found)} rows"

@@ -16,7 +16,7 @@ from asof.flows.stream.transforms import transform_of
 from asof.offline.protocol import ARRIVAL_COLUMNS
 from asof.planning import Finding
 from asof.planning.fits import misfit
-from asof.sources.protocol import CountsInPlace, Need
+from asof.sources.protocol import Need
 from asof.sql import archive as statements
 from asof.sql.casts import cast_example
 
@@ -107,8 +107,8 @@ def check_null_keys(parts: Parts, project: Project) -> list[Finding]:
 def _nulls(parts: Parts, source: Source, columns: Sequence[str]) -> dict[str, str]:
     """Column → how many of its rows are null, in words; only those that have some."""
     reader = parts.readers.get(source.type)
-    if isinstance(reader, CountsInPlace):
-        return reader.nulls(source, columns)
+    if reader is not None and reader.counts is not None:
+        return reader.counts.nulls(source, columns)
     rows = rows_of(parts, source)
     if rows is None:
         return {}

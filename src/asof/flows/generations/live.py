@@ -15,7 +15,6 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -30,7 +29,7 @@ from asof.flows.rows.batch import Batch, batch_of_archive, counted
 from asof.flows.rows.newest import Newest
 from asof.flows.rows.pushed import Arrived
 from asof.flows.stores import Parts, building_generation, current_generation, online_views, staged_project
-from asof.online.protocol import Lookup, Row, StoreReplaced
+from asof.online.protocol import Lookup, PendingRead, Row, StoreReplaced
 
 
 class Ahead:
@@ -44,7 +43,7 @@ class Ahead:
     def __init__(self, arrived: Arrived) -> None:
         self.arrived = arrived
         self.newest: dict[Name, Newest] = {}
-        self.asked: Any = None
+        self.asked: PendingRead | None = None
         self._found: dict[Name, list[Row | None]] | None = None
 
     def found(self, name: Name) -> list[Row | None] | None:
@@ -201,9 +200,8 @@ class Generations:
             rows = feeder.pick(source)
             if rows is not None and arrived.partition in self.fed[name] and last <= clock - feeder.view.delay:
                 chosen[name] = rows, rows.keys_of(arrived)
-        ask = getattr(self.parts.online, "ask", None)
-        if ask is not None and chosen:
-            ahead.asked = ask(
+        if chosen:
+            ahead.asked = self.parts.online.ask(
                 [Lookup(self.feeders[name].table, list(dict.fromkeys(keys))) for name, (_, keys) in chosen.items()]
             )
         ahead.newest = {name: rows.newest(arrived, keys) for name, (rows, keys) in chosen.items()}

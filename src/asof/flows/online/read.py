@@ -23,7 +23,8 @@ from asof.values.check import checker
 from asof.values.from_arrow import in_utc
 from asof.values.packing import FORMAT, gone_at, key_bytes, pack_keys, plainer, restorer, unpack_row, versions_of
 
-History = Callable[[ViewRead, Columns, Micros], tuple[Columns, Sequence[Micros | None]]]
+Past = tuple[Columns, Sequence[Micros | None]]
+History = Callable[[ViewRead, Columns, Micros], Past]
 """Answers a view's features for some keys as of a moment: outputs by name (nulls stay nulls), and per key the time of
 its newest row up to then, if that is known."""
 

@@ -8,7 +8,7 @@ from contextlib import suppress
 from asof.definitions import LogSource, Project
 from asof.errors import AsofError
 from asof.flows.stores import Parts
-from asof.log.protocol import SharedLog, UnknownTopic
+from asof.log.protocol import UnknownTopic
 from asof.offline.protocol import Archive
 from asof.planning import Finding
 from asof.sql.partitions import ArchivePartition
@@ -44,8 +44,8 @@ def kept_topics(parts: Parts, old: Mapping[str, str], *, project: str = "") -> s
 
 def others_of(parts: Parts, topic: str) -> list[str]:
     """The other stores that use one of the project's own topics, in words."""
-    log = parts.log
-    if not isinstance(log, SharedLog):
+    log = parts.log.shared
+    if log is None:
         return []
     try:
         others = log.other_users(topic)
@@ -77,9 +77,10 @@ def delete_or_leave(parts: Parts, topic: str) -> list[str]:
 
 def leave(parts: Parts, topic: str) -> None:
     """Use a topic no more, and let it be."""
-    if isinstance(parts.log, SharedLog):
+    log = parts.log.shared
+    if log is not None:
         with suppress(UnknownTopic):
-            parts.log.leave(topic)
+            log.leave(topic)
 
 
 def check_sharing(parts: Parts, project: Project) -> list[Finding]:
@@ -98,8 +99,8 @@ def check_sharing(parts: Parts, project: Project) -> list[Finding]:
         return findings
     # A log that cannot be reached is what `check_logs` reports.
     with suppress(AsofError):
-        log = parts.log
-        old = log.old_topics() if isinstance(log, SharedLog) else {}
+        log = parts.log.shared
+        old = log.old_topics() if log is not None else {}
         kept = kept_topics(parts, old) if old else set()
         known = parts.registry.load(parts.project).facts.topics
         for source in sources:

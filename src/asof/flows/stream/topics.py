@@ -48,7 +48,7 @@ def make_topic(parts: Parts, source: LogSource) -> None:
     if source.dead_letter_topic:
         parts.log_of(source).create(source.dead_letter_topic, 1)
     if source.topic_is_ours:
-        parts.log.create(source.topic, int(parts.options.get("partitions", 1)))
+        parts.log.create(source.topic, parts.partitions)
     else:
         find_topic(parts, source)
 

@@ -38,7 +38,7 @@ from asof.log.file.partition import SEGMENT_BYTES
 from asof.log.file.retention import drop_before, erase
 from asof.log.file.state import Deleted, reporting
 from asof.log.file.topic import Topic, Topics
-from asof.log.protocol import Headers, Messages, PartitionsCallback, UnknownTopic
+from asof.log.protocol import Headers, Messages, PartitionsCallback, SharedLog, UnknownTopic
 from asof.timing import Clock, Micros
 
 _KEPT_CURSORS = 16
@@ -117,6 +117,11 @@ class FileLog:
         return self.topic(topic).partitions
 
     # ---- other projects and stores
+
+    @property
+    def shared(self) -> SharedLog:
+        """See `Log.shared`: this log itself."""
+        return self
 
     def old_topics(self) -> dict[str, str]:
         """See `SharedLog.old_topics`."""

@@ -28,6 +28,7 @@ from asof.log.kafka.topic import Topic, Topics
 from asof.log.kafka.writer import Batch, SharedWriter
 from asof.log.protocol import (
     Headers,
+    LogDefaults,
     Messages,
     OffsetOutOfRange,
     OwnershipLost,
@@ -40,7 +41,7 @@ KNOWN_S = 1.0
 """How long what is known of a topic counts when something is sent to it."""
 
 
-class KafkaLog:
+class KafkaLog(LogDefaults):
     """Topics of a Kafka cluster. See `asof.log.protocol.Log`.
 
     Args:

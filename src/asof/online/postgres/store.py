@@ -25,6 +25,7 @@ from asof.online.protocol import (
     Facts,
     Lookup,
     Newest,
+    OnlineStoreDefaults,
     Row,
     ScannedRow,
     StoreReplaced,
@@ -38,7 +39,7 @@ WHAT = "online store"
 T = TypeVar("T")
 
 
-class PostgresOnlineStore:
+class PostgresOnlineStore(OnlineStoreDefaults):
     """An `OnlineStore` in a PostgreSQL database, for any number of projects, threads, processes and machines.
 
     Everything is read from the primary: a replica that lags behind would return rows that were replaced already.

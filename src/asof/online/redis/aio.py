@@ -11,12 +11,12 @@ import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from ssl import SSLError
-from typing import Any, Protocol
+from typing import Any
 
 from hiredis import Reader, ReplyError
 
 from asof.errors import StorageError
-from asof.online.protocol import Lookup, Row, Table
+from asof.online.protocol import Lookup, Reply, Row, Table
 from asof.online.redis.connection import Lost, Refused, info_of, introduction, pack_command
 from asof.online.redis.keys import Names
 from asof.online.redis.rows import KEYS_PER_READ, VERSION_BYTES, rows_of
@@ -24,22 +24,6 @@ from asof.online.redis.servers import Servers
 from asof.online.redis.settings import Address
 
 _LOOKS_PER_TIMEOUT = 4
-
-
-class Reply(Protocol):
-    """What is told the reply to a command: a future, or what is quicker than one."""
-
-    def done(self) -> bool:
-        """Whether no reader waits any more."""
-        ...
-
-    def set_result(self, result: Any, /) -> None:
-        """The reply."""
-        ...
-
-    def set_exception(self, exception: Any, /) -> None:
-        """Why there is none."""
-        ...
 
 
 class AsyncReader:
@@ -243,4 +227,4 @@ class _Wire(asyncio.Protocol):
                 future.set_exception(lost)
 
 
-__all__ = ["AsyncReader", "Reply"]
+__all__ = ["AsyncReader"]

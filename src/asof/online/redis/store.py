@@ -17,6 +17,7 @@ from asof.online.protocol import (
     Condition,
     Facts,
     Lookup,
+    OnlineStoreDefaults,
     Row,
     ScannedRow,
     Table,
@@ -39,7 +40,7 @@ from asof.online.redis.write import Write
 from asof.timing import DAY, Clock, Micros
 
 
-class RedisOnlineStore:
+class RedisOnlineStore(OnlineStoreDefaults):
     """An `OnlineStore` on one or more Redis servers, which any number of projects, threads and processes may share.
 
     Args:

@@ -22,6 +22,7 @@ from asof.online.protocol import (
     Facts,
     Lookup,
     Newest,
+    OnlineStoreDefaults,
     Row,
     ScannedRow,
     Table,
@@ -46,7 +47,7 @@ from asof.timing import Micros
 T = TypeVar("T")
 
 
-class SqliteOnlineStore:
+class SqliteOnlineStore(OnlineStoreDefaults):
     """An `OnlineStore` in one SQLite file, which several projects, threads and processes may share.
 
     Readers never wait for writers; writers wait for each other, at most for `busy_timeout_s`.

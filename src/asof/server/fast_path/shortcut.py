@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from asof.errors import AsofError
+from asof.server.fast_path.short_requests import ShortRequest, ShortRequests
 from asof.server.http.errors import HttpError
 from asof.server.http.requests import Columns, refuse_repeated_names
 from asof.server.http.route import Request
@@ -25,7 +26,6 @@ from asof.server.security.callers import AskFirst, Caller
 if TYPE_CHECKING:
     from asof.server.http.connection import BoundedProtocol
     from asof.server.process.service import Service
-    from asof.server.read.online_reads import Prepared
 
 HEADS, MOST_HEAD_BYTES, MOST_BODY_BYTES = 256, 4096, 16 << 10
 """How many heads are remembered, and how large they and the bodies behind them may be."""
@@ -60,6 +60,7 @@ class Shortcut:
         self.in_flight = 0
         self.route = next(each for each in ROUTES if each.handler is get_online_features)
         self.url = self.route.path.encode()
+        self._requests = ShortRequests(service.reading)
         self._decode = msgspec.json.Decoder(Short).decode
         # As it came → its headers, and how many bytes it has together with its body.
         self.heads: dict[bytes, tuple[Headers, int]] = {}
@@ -88,10 +89,10 @@ class Shortcut:
             How many of its bytes are missing; none if it was taken, and -1 if it has to go the general way.
         """
         end = data.find(b"\r\n\r\n") + 4
-        known = self.heads.get(data[:end])
-        if known is None:
+        ordinary = self.heads.get(data[:end])
+        if ordinary is None:
             return -1
-        headers, size = known
+        headers, size = ordinary
         service = self.service
         try:
             # First of all: the rest of a request is waited for only if its caller is known.
@@ -113,41 +114,41 @@ class Shortcut:
             if any(len(values) != 1 for values in entities.values()):
                 return -1
             refuse_repeated_names(body, [*entities, "entities", "features", "feature_service"])
-            prepared = service.reading.decided(bytes(asked.features), asked.feature_service, asked.full_feature_names)
-            if prepared is None or prepared.ask is None or asked.include_feature_view_version_metadata:
+            known = self._requests.get(bytes(asked.features), asked.feature_service, asked.full_feature_names)
+            if known is None or asked.include_feature_view_version_metadata:
                 return -1
-            principal.require("read", prepared.views)
+            principal.require("read", known.prepared.views)
         except (AsofError, HttpError, msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
             return -1
         except Exception:
             log.exception("the short way failed")
             return -1
-        keys = prepared.one_row.keys(entities) if prepared.one_row is not None else None
+        keys = known.one_row.keys(entities)
         if keys is None:
             return -1
-        reply = Reply(self, connection, data, began, Request(principal, body, asked), prepared)
-        if not prepared.ask(keys, reply):
+        reply = PendingAnswer(self, connection, data, began, Request(principal, body, asked), known)
+        if not known.ask(keys, reply):
             return -1
-        prepared.used += 1
+        known.prepared.used += 1
         self.in_flight += 1
         return 0
 
 
-class Reply:
+class PendingAnswer:
     """A request that waits for the store: what a future would be, without another turn of the event loop."""
 
-    __slots__ = ("_asked", "_began", "_connection", "_data", "_prepared", "_request", "_shortcut")
+    __slots__ = ("_asked", "_began", "_connection", "_data", "_known", "_request", "_shortcut")
 
     def __init__(
         self, shortcut: Shortcut, connection: BoundedProtocol, data: bytes, began: float, request: Request,
-        prepared: Prepared,
+        known: ShortRequest,
     ) -> None:  # fmt: skip
         self._shortcut = shortcut
         self._connection = connection
         self._data = data
         self._began = began
         self._request = request
-        self._prepared = prepared
+        self._known = known
         self._asked = perf_counter()
 
     def done(self) -> bool:
@@ -156,11 +157,13 @@ class Reply:
 
     def set_result(self, values: Sequence[bytes | None]) -> None:
         """The rows are here."""
-        shortcut, request, prepared = self._shortcut, self._request, self._prepared
+        shortcut, request, known = self._shortcut, self._request, self._known
         shortcut.in_flight -= 1
         service = shortcut.service
         try:
-            body = service.reading.answer_one(prepared, request.content.entities, values, since=self._asked)
+            body = known.answer(
+                request.content.entities, values, reads=service.reading, counts=service.counts, since=self._asked
+            )
         except Exception:
             log.exception("the short way failed")
             body = None
@@ -168,7 +171,7 @@ class Reply:
             self._connection.go_on(self._data)
             return
         self._connection.answer(body, closes=service.is_draining)
-        request.rows, request.service = 1, prepared.service
+        request.rows, request.service = 1, known.prepared.service
         service.note(shortcut.route, request, 200, perf_counter() - self._began, None)
 
     def set_exception(self, error: BaseException) -> None:

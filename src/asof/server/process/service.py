@@ -15,10 +15,11 @@ from typing import Any
 from asof.definitions import FeatureView
 from asof.errors import AsofError
 from asof.flows.stores import view_named
+from asof.opening.clock import system_clock
 from asof.server.http.route import Request, Route, Running
 from asof.server.jobs.runs import Jobs
 from asof.server.read.functions import FunctionThreads
-from asof.server.read.online_reads import Reading
+from asof.server.read.online_reads import OnlineReads
 from asof.server.security.audit import AuditLog, object_of
 from asof.server.security.callers import Principal, Security
 from asof.server.security.guard import Guard
@@ -27,7 +28,7 @@ from asof.server.telemetry.access_log import AccessLog
 from asof.server.telemetry.feature_log import ServedLog
 from asof.server.telemetry.request_counts import Counts, SharedCounts
 from asof.server.telemetry.tracing import Tracing
-from asof.store import FeatureStore, system_clock
+from asof.store import FeatureStore
 
 READ_THREADS = 8
 WRITE_THREADS = 4
@@ -88,11 +89,13 @@ class Service:
             self.settings.function_threads, timeout_s=self.settings.function_timeout_s, on_hopeless=on_hopeless
         )
         self.tracing = Tracing() if self.settings.tracing == "otlp" else None
-        self.reading = Reading(
+        self.reading = OnlineReads(
             store, threads=self._readers, functions=self.functions, counts=self.counts, tracing=self.tracing
         )
-        # Whoever keeps or follows answers wants to see them whole.
-        self.may_shorten = self.served is None and self.tracing is None
+        # Whoever keeps or follows answers wants to see them whole, and pages of other origins need more headers.
+        self.takes_fast_path = (
+            self.settings.fast_path and self.served is None and self.tracing is None and not store.config.auth.origins
+        )
         self.shared_counts = SharedCounts(self.folder, self.counts)
         self._tasks: set[asyncio.Task[Any]] = set()
         self._catching_up: set[str] = set()
@@ -206,7 +209,7 @@ class Service:
         """What `/ready` says."""
         if self.is_draining:
             return {"status": "draining"}
-        if self.reading.applied is None:
+        if not self.reading.applied.is_known:
             return {"status": "starting"}
         words: dict[str, Any] = {"status": "ready", "version": self.reading.snapshot.version}
         if self._registry_error is not None:

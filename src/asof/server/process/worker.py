@@ -206,9 +206,8 @@ def made(orders: Orders) -> Worker:
         timeout_keep_alive=int(settings.keep_alive_s), timeout_graceful_shutdown=1, backlog=settings.backlog,
         ssl_context_factory=(lambda config, default: server_context(tls)) if tls else None,
     )  # fmt: skip
-    # Protocols find it there. Pages of other origins need more headers than it gives.
-    may_shorten = service.may_shorten and not store.config.auth.origins
-    config.shortcut = Shortcut(service) if may_shorten else None
+    # Protocols find it there.
+    config.shortcut = Shortcut(service) if service.takes_fast_path else None
     config.max_connections = min(settings.max_connections, _files() - KEPT_FILES)
     worker = Worker(config, service, tell=orders.tell)
     return worker

@@ -53,7 +53,7 @@ class _Call:
 
 
 class FunctionThreads:
-    """A few threads for users' functions.
+    """A few threads for users' functions. Processes would cost an ordinary one six times as much (FIGURES.md, serving).
 
     A function that is not done in time is ended by an exception inside it. One that does not even notice that (it
     sleeps or computes inside a library) keeps its thread, and another takes the thread's place; when as many threads

@@ -66,7 +66,9 @@ class ServedLog:
             batches.setdefault(service, []).append(response)
         for service, responses in batches.items():
             if self._writer is None:
-                self._writer = self._store.served_rows(self._partition)
+                from asof.flows.admin.feature_log import ServedRows
+
+                self._writer = ServedRows(self._store.parts, self._partition)
             try:
                 self._counts.other("kept", self._writer.append(service, responses))
             except AsofError as error:

@@ -22,7 +22,7 @@ from asof.definitions import PostgresSource, Source
 from asof.dtypes import GREATEST_INT64, LEAST_INT64
 from asof.errors import AsofError, SourceError, nearest, some
 from asof.sources.postgres.counts import nulls_in, rows_in
-from asof.sources.protocol import Batches, Column, Need
+from asof.sources.protocol import Batches, Column, CountsInPlace, Need, SourceReaderDefaults
 from asof.sql.quoting import quote
 from asof.timing import EPOCH, UNITS, Micros
 
@@ -39,12 +39,12 @@ _UUID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 
 
 class Connections(Protocol):
-    """Finds the server of a source (`asof.opening.products.Connections`)."""
+    """Finds the server of a source (`asof.opening.servers.Connections`)."""
 
     def of(self, source: Source, kind: str) -> Any: ...
 
 
-class PostgresReader:
+class PostgresReader(SourceReaderDefaults):
     """Reads `PostgresSource`s.
 
     Args:
@@ -71,6 +71,11 @@ class PostgresReader:
         columns = [each for each in found if each.dtype is not None]
         scanned = Scan(source, database, tuple(columns), need)
         return Batches(scanned.schema(columns), scanned.open, scanned, relation)
+
+    @property
+    def counts(self) -> CountsInPlace:
+        """See `SourceReader.counts`: this reader itself."""
+        return self
 
     def nulls(self, source: Source, columns: Sequence[str]) -> dict[str, str]:
         """Columns that hold nulls; those that cannot, by the table's own constraints, are not looked through."""

@@ -1,0 +1,78 @@
+"""The pushers of one process: one for each source that it pushes to, made when it first does."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from threading import Lock
+from typing import TYPE_CHECKING
+
+from asof.definitions import LogSource, Snapshot
+from asof.errors import RequestError
+from asof.flows.stores import Parts, log_source_named
+from asof.log.protocol import UnknownTopic
+from asof.sql.partitions import ArchivePartition
+
+if TYPE_CHECKING:
+    from asof.flows.push.pusher import Pusher
+
+
+class Pushers:
+    """Hands out pushers, and archives what was pushed.
+
+    Args:
+        parts, snapshot: asked for when they are needed.
+    """
+
+    def __init__(self, parts: Callable[[], Parts], snapshot: Callable[[], Snapshot]) -> None:
+        self._parts = parts
+        self._snapshot = snapshot
+        self._of: dict[str, Pusher] = {}
+        self._lock = Lock()
+
+    def of(self, name: str) -> Pusher:
+        """The pusher of a source.
+
+        Raises:
+            NotFound, RequestError: no such push source is applied.
+        """
+        pusher = self._of.get(name)
+        if pusher is None:
+            from asof.flows.push.pusher import Pusher
+
+            source = log_source_named(self._snapshot(), name)
+            if source.type != "push":
+                raise RequestError(
+                    f"source {name!r} is fed by topic {source.topic!r}; rows cannot be pushed to it",
+                    hint="send them to the topic, or define a PushSource",
+                )
+            with self._lock:
+                pusher = self._of.get(name) or Pusher(self._parts(), name)
+                self._of[name] = pusher
+        return pusher
+
+    def flush(self) -> None:
+        """Archive what this process has pushed."""
+        for pusher in list(self._of.values()):
+            pusher.flush()
+
+    def archive_all(self) -> None:
+        """Archive what this process and others have pushed, so that history holds all that is served."""
+        self.flush()
+        for source in self._snapshot().project.sources.values():
+            if isinstance(source, LogSource) and source.type == "push" and self._has_unarchived(source):
+                self.of(source.name).take_over()
+
+    def _has_unarchived(self, source: LogSource) -> bool:
+        parts = self._parts()
+        try:
+            bounds = parts.log.bounds(source.topic)
+        except UnknownTopic:
+            return False
+        base = ArchivePartition.of(0, epoch=self._snapshot().facts.epoch_of(source.name))
+        archived = parts.offline.offsets(parts.archive_of(source), [base + number for number in bounds])
+        return any(after - 1 > archived[base + number] for number, (_, after) in bounds.items())
+
+    def close(self) -> None:
+        """Archive what was pushed, and give the push logs' partitions back."""
+        for name in list(self._of):
+            self._of.pop(name).close()

@@ -1,0 +1,47 @@
+"""The store's now, and who runs the process: what is asked of the system once, when a store is opened."""
+
+from __future__ import annotations
+
+import getpass
+import os
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from datetime import datetime
+
+from asof.config import StoreConfig
+from asof.errors import ConfigError
+from asof.timing import Clock, Micros, iso, micros
+
+
+def system_clock() -> Micros:
+    """The system's now."""
+    return time.time_ns() // 1000
+
+
+def clock_of(config: StoreConfig, given: Callable[[], datetime] | None) -> tuple[Clock, str]:
+    """The store's clock, and what to say of it where it is not the system's.
+
+    Raises:
+        ConfigError: the clock that is given, or configured, is none.
+    """
+    if given is not None:
+        if not isinstance(given(), datetime):
+            raise ConfigError(f"clock= answers {given()!r}", hint="give a callable that answers an aware datetime")
+        return (lambda: micros(given())), f"clock: {iso(micros(given()))} (given)"
+    if config.clock:
+        try:
+            start = micros(config.clock)
+        except ValueError as error:
+            raise ConfigError(
+                f"clock: {config.clock!r} is not a time", hint="write ISO 8601, for example 2026-11-23T12:00:00Z"
+            ) from error
+        return (lambda: start), f"clock: {iso(start)} (feature_store.yaml)"
+    return system_clock, ""
+
+
+def user_and_host() -> str:
+    """Who runs this process, for the registry's history."""
+    with suppress(KeyError, OSError):
+        return f"{getpass.getuser()}@{os.uname().nodename}"
+    return "unknown"

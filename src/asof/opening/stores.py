@@ -1,0 +1,144 @@
+"""From the configuration to the stores that flows are given: each is opened when it is first used."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from functools import partial
+from pathlib import Path
+from threading import Lock
+from typing import Any
+
+from asof.config import Part, StoreConfig, place_of, shared_stores
+from asof.decoding import Schemas
+from asof.definitions import LogSource
+from asof.definitions.transforms import MessageTransform
+from asof.flows.stores import Lazy, Parts
+from asof.flows.stream.shared_logs import kept_topics
+from asof.log.protocol import Log
+from asof.online.protocol import OnlineStore
+from asof.opening.products import opened, product, products, refuse_unknown
+from asof.opening.servers import Connections
+from asof.sources.protocol import SourceReader
+from asof.timing import Clock
+
+FindTransform = Callable[[LogSource], MessageTransform | None]
+"""Finds the transform of a source's messages in the repository's files."""
+
+
+def open_stores(config: StoreConfig, *, clock: Clock, who: str, functions: FindTransform | None = None) -> Parts:
+    """The stores, log and readers that a configuration names; none is opened before it is used.
+
+    Raises:
+        ConfigError: a product's name is unknown.
+    """
+    for family, part in (
+        ("registry", config.registry), ("offline", config.offline_store), ("online", config.online_store),
+        ("log", config.log),
+    ):  # fmt: skip
+        refuse_unknown(family, part)
+    connections = Connections(config)
+    readers = {
+        name: Lazy(partial(_reader, name, root=config.path, connections=connections)) for name in products("sources")
+    }
+    parts: Parts
+    parts = Parts(
+        config.project,
+        registry=Lazy(lambda: opened("registry", config.registry, config.path)),
+        offline=Lazy(lambda: opened("offline", config.offline_store, config.path)),
+        online=Lazy(lambda: _online(config, clock)),
+        log=Lazy(lambda: _log(config, clock, kept=lambda old: kept_topics(parts, old))),
+        readers=readers,
+        clock=clock,
+        who=who,
+        partitions=int(config.log.options.get("partitions", 1)),
+        sources=ConfiguredSources(config, connections, clock=clock, functions=functions),
+        shared_stores=lambda: shared_stores(config),
+    )
+    return parts
+
+
+class ConfiguredSources:
+    """Where a source's messages stand, and what is needed to read them. See `SourceAccess`.
+
+    Args:
+        functions: None: a transform is used as its definition holds it.
+    """
+
+    def __init__(
+        self, config: StoreConfig, connections: Connections, *, clock: Clock, functions: FindTransform | None
+    ) -> None:
+        self._root = config.path
+        self._connections = connections
+        self._clock = clock
+        self._functions = functions
+        self._schemas: dict[str, Schemas] = {}
+        self._logs: dict[str, Log] = {}
+        self._lock = Lock()
+
+    def log_of(self, source: LogSource) -> Log | None:
+        """See `SourceAccess.log_of`. Sources on the same cluster share one log object."""
+        if source.type != "kafka":
+            return None
+        connection = self._connections.of(source, "kafka")
+        options = dict(connection.options)
+        if "kafka_settings" in options:
+            options["settings"] = options.pop("kafka_settings")
+        for own in ("partitions", "replication_factor", "topic_prefix", "topic_settings"):
+            # They are about topics that Asof makes.
+            options.pop(own, None)
+        key = repr(sorted(options.items()))
+        with self._lock:
+            if key not in self._logs:
+                part = Part("kafka", options, connection.where)
+                self._logs[key] = opened("log", part, self._root, clock=self._clock)
+            return self._logs[key]
+
+    def schemas_of(self, source: LogSource) -> Schemas | None:
+        """See `SourceAccess.schemas_of`. Sources that name the same registry share one client, and what it has read."""
+        if not source.message_format.registry:
+            return None
+        found = self._connections.schema_registry(source)
+        if found.label not in self._schemas:
+            from asof.connections.schema_registry import SchemaRegistry  # only where one is named
+
+            self._schemas[found.label] = SchemaRegistry(**found.options, label=found.label, where=found.where)
+        return self._schemas[found.label]
+
+    def function_of(self, source: LogSource) -> MessageTransform | None:
+        """See `SourceAccess.function_of`."""
+        return self._functions(source) if self._functions is not None else source.transform
+
+    def close(self) -> None:
+        """Close the logs of sources."""
+        with self._lock:
+            for log in self._logs.values():
+                log.close()
+            self._logs.clear()
+
+
+def _reader(name: str, *, root: Path, connections: Connections) -> SourceReader:
+    made = product("sources", name)
+    reader: SourceReader = made(root, connections=connections) if made.on_server else made(root)
+    return reader
+
+
+def _online(config: StoreConfig, clock: Clock) -> OnlineStore:
+    part = config.online_store
+    takes_clock = product("online", part.type, where=part.where).takes_clock
+    store: OnlineStore = opened("online", part, config.path, **({"clock": clock} if takes_clock else {}))
+    return store
+
+
+def _log(config: StoreConfig, clock: Clock, *, kept: Callable[[Mapping[str, str]], set[str]]) -> Log:
+    # How many partitions a new topic gets is for whoever makes it, not for the log.
+    options = {name: value for name, value in config.log.options.items() if name != "partitions"}
+    extra: dict[str, Any] = {}
+    if config.log.type == "kafka":
+        # A cluster is shared: another project must not read this one's pushes.
+        options.setdefault("topic_prefix", f"{config.project}.")
+    elif config.log.type == "file":
+        # Nor of this folder: its topics are known by the project, too.
+        user = f"project {config.project!r} of the registry {place_of(config.registry)}"
+        extra = {"project": config.project, "user": user, "kept": kept}
+    log: Log = opened("log", Part(config.log.type, options, config.log.where), config.path, clock=clock, **extra)
+    return log

@@ -1,0 +1,93 @@
+"""The requests that the fast path takes, known by what their JSON says, and decided before by the general way."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from time import perf_counter
+from typing import Any
+
+import msgspec
+
+from asof.applied import REQUESTS, DecidedRequests, Request
+from asof.online.protocol import NonBlockingReader, Reply
+from asof.server.fast_path.one_row import OneRow
+from asof.server.read.online_reads import OnlineReads, Prepared
+from asof.server.telemetry.request_counts import Counts
+
+_REFERENCES = msgspec.json.Decoder(list[str])
+
+
+class ShortRequest:
+    """A request that was decided, for one entity row of plain views.
+
+    Attributes:
+        ask: asks the store for one row of each view by its key; see `NonBlockingReader.asker`.
+    """
+
+    __slots__ = ("_reader", "ask", "one_row", "prepared")
+
+    def __init__(self, prepared: Prepared, one_row: OneRow, reader: NonBlockingReader) -> None:
+        self.prepared = prepared
+        self.one_row = one_row
+        self.ask: Callable[[Sequence[bytes], Reply], bool] = reader.asker(one_row.tables)
+        self._reader = reader
+
+    def answer(
+        self, entities: Any, values: Sequence[bytes | None], *, reads: OnlineReads, counts: Counts, since: float
+    ) -> bytes | None:
+        """The answer to one entity row in Feast's shape; None where it takes the general way to tell.
+
+        Args:
+            values: what the store replied; `since`: when it was asked.
+        """
+        counts.store.add(perf_counter() - since)
+        answer = self.one_row.answer(entities, self._reader.packed(values), at=reads.store.parts.clock())
+        if answer is None:
+            return None
+        body, times = answer
+        counts.answered_one(self.one_row.names, times)
+        return body
+
+
+class ShortRequests:
+    """Finds the request that a body asks for, without reading its list of features where that was read before."""
+
+    def __init__(self, reads: OnlineReads) -> None:
+        self._reads = reads
+        self._of: dict[tuple[bytes, str | None, bool], ShortRequest] = {}
+        # What they were found among, and how many of those had been dropped: where either changed, all go.
+        self._among: DecidedRequests[Prepared] | None = None
+        self._dropped = 0
+
+    def get(self, features: bytes, service: str | None, full_names: bool) -> ShortRequest | None:
+        """The request if it was decided before, and is for what one row can be answered of shortly; None otherwise.
+
+        Args:
+            features: the references as JSON; empty where there is a service.
+        """
+        if not self._reads.applied.is_known:
+            return None
+        among = self._reads.applied.requests
+        if among is not self._among or among.dropped != self._dropped:
+            self._of.clear()
+            self._among, self._dropped = among, among.dropped
+        key = (features, service, full_names)
+        known = self._of.get(key)
+        if known is None:
+            known = self._find(among, *key)
+            if known is not None:
+                if len(self._of) >= REQUESTS:
+                    self._of.clear()
+                self._of[key] = known
+        return known
+
+    def _find(
+        self, among: DecidedRequests[Prepared], features: bytes, service: str | None, full_names: bool
+    ) -> ShortRequest | None:
+        reader = self._reads.without_blocking
+        if reader is None or bool(features) == (service is not None):
+            return None
+        asked = service if service is not None else tuple(_REFERENCES.decode(features))
+        prepared = among.get(Request(asked, full_names).key)
+        one_row = OneRow.of(prepared.reader, prepared.encoder.metadata) if prepared is not None else None
+        return ShortRequest(prepared, one_row, reader) if prepared is not None and one_row is not None else None
