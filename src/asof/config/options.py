@@ -71,6 +71,8 @@ class Option:
         default = self.unset if self.default is None else self.default
         if default is None:
             return ""
+        if isinstance(default, bool):
+            return "`true`" if default else "`false`"
         return f"`{', '.join(default) if isinstance(default, list) else default}`"
 
 

@@ -9,9 +9,8 @@ from starlette.responses import Response
 from starlette.routing import Route as StarletteRoute
 
 from asof.errors import AsofError
-from asof.server.http import errors as failures
 from asof.server.http.endpoint import Endpoint, Receive, Scope, Send
-from asof.server.http.errors import HttpError
+from asof.server.http.errors import HttpError, feast_body
 from asof.server.http.routes import ROUTES
 from asof.server.process.service import Service
 
@@ -67,4 +66,4 @@ async def _refuse(request: Request, error: Exception) -> Response:
         refused = HttpError(405, f"{request.url.path} is not for {request.method}", hint=f"use {allowed}")
     else:
         refused = HttpError(error.status_code, str(error.detail))
-    return Response(failures.feast_body(refused), error.status_code, error.headers, "application/json")
+    return Response(feast_body(refused), error.status_code, error.headers, "application/json")

@@ -12,8 +12,7 @@ from urllib.parse import parse_qsl
 import msgspec
 
 from asof.errors import AsofError, Overloaded
-from asof.server.http import errors as failures
-from asof.server.http.errors import JSON, HttpError
+from asof.server.http.errors import JSON, HttpError, decoded, feast_body, headers_of, plain_body, status_of
 from asof.server.http.route import Answer, Request, Route, Running
 from asof.server.process.service import Service
 from asof.server.security.callers import AskFirst, Caller, Principal
@@ -50,7 +49,7 @@ class Endpoint:
             msgspec.json.Decoder(route.content) if route.content is not None else None
         )
         self._most = service.settings.max_body_bytes
-        self._body_of = failures.feast_body if route.is_feast else failures.plain_body
+        self._body_of = feast_body if route.is_feast else plain_body
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         tracing = self.service.tracing
@@ -126,7 +125,7 @@ class Endpoint:
                     if name == b"accept":
                         request.accept = value
                         break
-                request.content = failures.decoded(self._decoder, request.body)
+                request.content = decoded(self._decoder, request.body)
             if scope["query_string"]:
                 request.query = dict(parse_qsl(scope["query_string"].decode("latin-1"), keep_blank_values=True))
             if "path_params" in scope:
@@ -197,7 +196,7 @@ class Endpoint:
     def _failed(self, error: BaseException) -> Answer:
         if not isinstance(error, AsofError):
             log.error("%s %s failed", self.route.method, self.route.path, exc_info=error)
-        return Answer(self._body_of(error), failures.status_of(error), [JSON, *failures.headers_of(error)])
+        return Answer(self._body_of(error), status_of(error), [JSON, *headers_of(error)])
 
     async def _send(self, answer: Answer, headers: Any, send: Send, unread: Receive | None) -> None:
         body = answer.body
