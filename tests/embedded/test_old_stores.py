@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from asof.definitions import Snapshot
-from asof.definitions.facts import Facts, Generations, LastRun
+from asof.definitions.facts import Facts, Generations, LastRun, SourceMark
 from asof.flows.generations.progress import TableProgress
 from asof.online.sqlite import SqliteOnlineStore
 from asof.registry.sqlite import SqliteRegistry
@@ -61,6 +61,8 @@ def test_all_facts_of_an_old_registry_are_at_hand(old: Path) -> None:
     }  # fmt: skip
     saved = facts.training_sets["at_noon"]
     assert (saved.name, saved.table, saved.created) == ("at_noon", "at_noon.089b7b7abdc5", "2026-01-01T14:00:00Z")
+    assert saved.sources["visits"] == SourceMark(kind="archive", version=2, offsets={1: 4, 500_000: 0})
+    assert saved.sources["users"].files is not None and saved.sources["users"].files[0].bytes == 1074
     assert facts.where["feature view/seen"] == "features.py:18"
     assert (facts.staged, facts.replaying, facts.epochs, facts.gaps, facts.starts) == (None, {}, {}, {}, {})
 
@@ -84,3 +86,14 @@ def test_the_progress_of_an_old_online_store_is_read_and_written_as_it_was(old: 
     assert read["profile"] == TableProgress(built=began, materialized=began)
     for view in ("seen", "spent"):
         assert read[view].is_built and read[view].reached and set(read[view].live) >= set(read[view].reached)
+
+
+def test_a_first_commit_of_facts_that_was_not_marked_as_one_is_left_out_of_the_definitions_history(old: Path) -> None:
+    registry = SqliteRegistry(old / "two" / "data" / "registry.db")
+
+    assert [each.version for each in registry.history("lab")] == [4, 3, 2, 1]
+    assert [each.version for each in registry.history("lab", facts=False)] == [2]
+    assert registry.history("lab", 1, facts=False)[0].summary.startswith("created entity 'user'")
+    with sqlite3.connect(registry.path) as connection:
+        connection.execute("UPDATE snapshots SET content = 'damaged' WHERE project = 'lab' AND version = 1")
+    assert [each.version for each in registry.history("lab", facts=False)] == [2, 1], "no snapshot has to be readable"

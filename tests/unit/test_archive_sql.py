@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import ast
+import inspect
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -14,6 +16,7 @@ from asof.sql import archive
 from asof.sql.dialect import Dialect
 from asof.sql.duckdb.dialect import DUCKDB
 from asof.sql.postgres.dialect import POSTGRES
+from asof.testing import archive as suite
 
 GOLDEN = Path(__file__).parent / "golden"
 MOMENT = 1_706_745_600_123_456
@@ -67,11 +70,23 @@ def test_the_text_of_each_statement(name: str, dialect: Dialect) -> None:
     assert text == path.read_text(encoding="utf-8")
 
 
-def test_every_statement_has_a_golden_text() -> None:
+def statements() -> set[str]:
+    """The names of all statements over archives."""
     own = [each for each in vars(archive).values() if getattr(each, "__module__", "") == archive.__name__]
-    public = {each.__name__ for each in own if not each.__name__.startswith("_")}
+    return {each.__name__ for each in own if not each.__name__.startswith("_")}
 
-    assert {name for name in public if not any(case.startswith(name) for case in CASES)} == set() != public
+
+def test_every_statement_has_a_golden_text() -> None:
+    assert {name for name in statements() if not any(case.startswith(name) for case in CASES)} == set() != statements()
+
+
+def test_every_statement_runs_on_every_engine_that_passes_the_suite_of_archives() -> None:
+    tree = ast.parse(inspect.getsource(suite))
+    called = {
+        each.func.attr for each in ast.walk(tree) if isinstance(each, ast.Call) and isinstance(each.func, ast.Attribute)
+    }
+
+    assert statements() - called == set() != statements()
 
 
 def test_a_text_with_a_nul_character_is_never_in_postgres() -> None:

@@ -20,6 +20,7 @@ VIEW = FeatureView(
     "seen", source=VISITS, entities=[Entity("user", ["user_id"])], schema=[Field("user_id", Int64), Field("at", Int64)]
 )
 
+FILE = {"bytes": 7, "changed_ns": 9, "hashed": "whole", "path": "u.parquet", "sha256": "76"}
 KEPT: dict[str, Any] = {
     "epochs": {"visits": 2},
     "gaps": {"visits": ["2026-01-01T12:00:00Z offsets 3 to 5 accepted as lost"]},
@@ -36,8 +37,25 @@ KEPT: dict[str, Any] = {
     "starts": {"visits": {"0": 7, "10": 3, "2": 0}},
     "topics": {"visits": "an-id"},
     "training_sets": {
-        "at_noon": {"columns": [{"name": "user_id", "type": "int64"}], "created": "2026-01-01T12:00:00Z",
-                    "created_by": "ana", "name": "at_noon", "rows": 3, "table": "at_noon.0123"},
+        "at_noon": {
+            "asof_version": "0.1.0", "column_hashes": {"user_id": "aa"}, "columns": [{"name": "user_id", "type": "int64"}],
+            "content_hash": "0b", "created": "2026-01-01T12:00:00Z", "created_by": "ana", "definitions": {"seen": "b7"},
+            "end": None, "entity_frame": "a table", "features": ["seen:at"], "frame_columns": ["user_id"],
+            "full_feature_names": False, "functions": {}, "known_at": False, "known_at_cut": False, "name": "at_noon",
+            "projections": [
+                {"features": ["at"], "view": "seen"},
+                {"alias": "a", "features": ["at"], "join_key_map": {"user_id": "id"}, "view": "seen"},
+            ], "registry_version": 7, "reproducible": True, "rows": 3,
+            "sources": {
+                "orders": {"kind": "archive", "offsets": {"0": 2, "10": 1, "2": 0, "500000": 1}, "version": 3},
+                "rates": {"kind": "query"},
+                "users": {
+                    "files": [FILE], "kind": "files",
+                },
+                "visits": {"kind": "archive", "offsets": {}, "version": -1},
+            },
+            "start": None, "table": "at_noon.0123", "time_column": "event_timestamp", "why": "the archives are pinned",
+        },
     },
     "where": {"feature view/seen": "features.py:3"},
 }  # fmt: skip
@@ -67,6 +85,17 @@ def test_all_topics_are_in_the_list_above() -> None:
         {"materialized": {"seen": {**KEPT["materialized"]["late"], "bytes": 12}}},
         {"staged": {"project": {}, "token": "t", "by": ["ana"]}},
         {"training_sets": {"at_noon": {**KEPT["training_sets"]["at_noon"], "others": {"x": 1}}}},
+        {
+            "training_sets": {
+                "at_noon": {
+                    **KEPT["training_sets"]["at_noon"],
+                    "sources": {
+                        "stream": {"kind": "snapshot", "id": 12},
+                        "users": {"kind": "files", "files": [{**FILE, "inode": 3}]},
+                    },
+                }
+            }
+        },
     ],
 )
 def test_what_a_newer_version_wrote_survives_the_changes_of_this_one(unknown: dict[str, Any]) -> None:
@@ -108,6 +137,7 @@ def test_what_older_versions_left_out_is_read() -> None:
     [
         {"epochs": {"visits": "two"}}, {"generations": {"seen": "ab12"}}, {"generations": ["ab12"]}, {"staged": 1},
         {"materialized": {"seen": {"rows": 1}}}, {"starts": {"visits": {"zero": 1}}}, {"gaps": {"visits": "lost"}},
+        {"training_sets": {"a": {"name": "a"}}}, {"training_sets": {"a": {"name": "a", "table": "t", "sources": [1]}}},
         ["generations"], "facts", None,
     ],
 )  # fmt: skip

@@ -10,6 +10,7 @@ import pytest
 from tests.unit.architecture.tree import ROOT, nodes, parsed
 
 OFFLINE = "src/asof/testing/offline.py"
+VALUES = "src/asof/testing/offline_values.py"
 STREAMS = "src/asof/testing/traps.py"
 ONLINE = "src/asof/testing/online.py"
 ARCHIVE = "src/asof/testing/archive.py"
@@ -102,7 +103,7 @@ TRAPS: dict[str, list[str]] = {
         f"{MATERIALIZE}::test_full_removes_keys_that_vanished_and_readers_see_no_hole",
     ],
     "one inf or NaN failing a whole batch": [
-        f"{OFFLINE}::test_one_inf_or_nan_does_not_fail_a_batch", f"{STREAMS}::test_one_infinite_value_or_nan_spoils_no_other_row",
+        f"{VALUES}::test_one_inf_or_nan_does_not_fail_a_batch", f"{STREAMS}::test_one_infinite_value_or_nan_spoils_no_other_row",
         f"{MATERIALIZE}::test_infinities_and_nan_are_values_and_fail_no_batch",
     ],
     "a Delta append repeated by a zombie": [

@@ -6,7 +6,7 @@ of topics and of their fields. What it does not know, because a newer Asof wrote
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from typing import ClassVar, TypeVar
 
 import msgspec
@@ -39,7 +39,8 @@ class _Record(msgspec.Struct, frozen=True, kw_only=True):
         """
         known = {name: content[name] for name in cls.__struct_fields__ if name in content and name != "others"}
         others = {name: value for name, value in content.items() if name not in known}
-        return msgspec.convert({**known, "others": others}, cls)
+        # The keys of JSON objects are text; partitions are read as the numbers that they are.
+        return msgspec.convert({**known, "others": others}, cls, str_keys=True)
 
     def content(self) -> dict[str, object]:
         """The record ready for JSON."""
@@ -107,18 +108,132 @@ class LastRun(_Record, frozen=True, kw_only=True):
     as_of: Micros | None = None
 
 
-class TrainingSet(_Record, frozen=True, kw_only=True):
-    """The manifest of a saved training set; `others` is what says how it was made.
+class FileMark(_Record, frozen=True, kw_only=True):
+    """What tells whether a file is still the one that was read.
 
     Args:
-        table: under which the offline store keeps its rows.
+        changed_ns: its time of change in nanoseconds.
+        hashed: `whole`, or `both ends` of a big one.
+    """
+
+    path: str
+    bytes: int
+    changed_ns: int
+    sha256: str
+    hashed: str
+
+
+class SourceMark(_Record, frozen=True, kw_only=True):
+    """Which rows of a source were read.
+
+    Args:
+        kind: `archive`, `files`, or `query` for what cannot be pinned.
+        version, offsets: the archive's version, and partition → the last offset that was read.
+        files: what tells whether they are the same.
+    """
+
+    left_out = ("version", "offsets", "files")
+
+    kind: str
+    version: int | None = None
+    offsets: Mapping[int, int] | None = None
+    files: Sequence[FileMark] | None = None
+
+    @classmethod
+    def of(cls, content: Content) -> SourceMark:
+        mark = super().of({**content, "files": None})
+        files = msgspec.convert(content.get("files"), list[dict[str, object]] | None)
+        return mark if files is None else replace(mark, files=[FileMark.of(each) for each in files])
+
+    def content(self) -> dict[str, object]:
+        kept = super().content()
+        if self.offsets is not None:
+            kept["offsets"] = {str(partition): offset for partition, offset in self.offsets.items()}
+        if self.files is not None:
+            kept["files"] = [each.content() for each in self.files]
+        return kept
+
+
+class SavedProjection(_Record, frozen=True, kw_only=True):
+    """What was asked of one view, as `Projection.content` has it.
+
+    Args:
+        features: their names; None for all.
+        alias: the name that the view had in the request, where it was another one.
+        join_key_map: the view's key → the frame's column, where it was another one.
+    """
+
+    left_out = ("features", "alias", "join_key_map")
+
+    view: str
+    features: Sequence[str] | None = None
+    alias: str | None = None
+    join_key_map: Mapping[str, str] | None = None
+
+
+class TrainingSet(_Record, frozen=True, kw_only=True):
+    """The manifest of a saved training set.
+
+    Args:
         created, created_by: when it was saved, as text, and by whom.
+        features: what was asked for, as `view:feature`.
+        known_at, known_at_cut: the moment whose knowledge counts, as text and in microseconds; False for none.
+        start, end: the time range, as text, where no entity frame was given.
+        entity_frame: the SELECT, or what else the frame was; empty for a time range.
+        frame_columns: those that are the frame's own.
+        columns: name and type of each.
+        column_hashes, content_hash: hashes of each column's values, and of all.
+        definitions, functions: view → hash of its definition, or of its function.
+        sources: source → which of its rows were read.
+        reproducible, why: whether the rows can be made again, and what stands in the way.
+        table: under which the offline store keeps its rows.
+        projections: the features, view by view in their order.
     """
 
     name: str
-    table: str
-    created: str
+    rows: int = 0
+    created: str = ""
     created_by: str = ""
+    features: Sequence[str] = ()
+    full_feature_names: bool = False
+    known_at: str | bool | None = None
+    known_at_cut: Micros | bool | None = None
+    start: str | None = None
+    end: str | None = None
+    entity_frame: str = ""
+    time_column: str = ""
+    frame_columns: Sequence[str] = ()
+    columns: Sequence[Mapping[str, str]] = ()
+    column_hashes: Mapping[str, str] = {}
+    content_hash: str = ""
+    definitions: Mapping[str, str] = {}
+    functions: Mapping[str, str] = {}
+    sources: Mapping[str, SourceMark] = {}
+    reproducible: bool = False
+    why: str = ""
+    registry_version: int = 0
+    asof_version: str = ""
+    table: str
+    projections: Sequence[SavedProjection] = ()
+
+    @classmethod
+    def of(cls, content: Content) -> TrainingSet:
+        sources = msgspec.convert(content.get("sources", {}), dict[str, dict[str, object]])
+        projections = msgspec.convert(content.get("projections", ()), list[dict[str, object]])
+        return super().of(
+            {
+                **content,
+                "sources": {name: SourceMark.of(each) for name, each in sources.items()},
+                "projections": [SavedProjection.of(each) for each in projections],
+            }
+        )
+
+    def content(self) -> dict[str, object]:
+        return {
+            **super().content(),
+            "sources": {name: each.content() for name, each in self.sources.items()},
+            "projections": [each.content() for each in self.projections],
+        }
 
 
 class Facts(msgspec.Struct, frozen=True, kw_only=True):
@@ -272,4 +387,14 @@ def _with(mapping: Mapping[str, _T], name: str, value: _T) -> dict[str, _T]:
     return {**mapping, name: value}
 
 
-__all__ = ["Content", "Facts", "Generations", "LastRun", "Staged", "TrainingSet"]
+__all__ = [
+    "Content",
+    "Facts",
+    "FileMark",
+    "Generations",
+    "LastRun",
+    "SavedProjection",
+    "SourceMark",
+    "Staged",
+    "TrainingSet",
+]

@@ -125,6 +125,10 @@ def _named_by(each: Definition) -> Iterator[Definition]:
             yield part.view
 
 
+class NewerFormat(RegistryError):
+    """A newer Asof wrote the snapshot."""
+
+
 @dataclass(frozen=True)
 class Snapshot:
     """One version of what is applied: the definitions, and facts about what runs on them.
@@ -161,7 +165,7 @@ class Snapshot:
             content = json.loads(text)
             found = content["format"]
             if found > FORMAT:
-                raise RegistryError(
+                raise NewerFormat(
                     f"the registry is of format {found}; this Asof reads up to {FORMAT}", hint="upgrade asof"
                 )
             facts = Facts.of(content["facts"])

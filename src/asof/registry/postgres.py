@@ -16,10 +16,10 @@ from asof.definitions.project import Snapshot
 from asof.errors import RegistryError
 from asof.registry.protocol import (
     KEPT_FACT_COMMITS,
-    WITHOUT_FACTS,
     Commit,
     RegistryDefaults,
     Unreadable,
+    changed_definitions,
     changes_definitions,
     checksum,
     conflict,
@@ -90,14 +90,12 @@ class PostgresRegistry(RegistryDefaults):
             after = replace(snapshot, version=expected + 1)
             content = after.encode()
             before, facts_only = empty(snapshot.name), False
-            if newest:
-                row = self._one(connection, "checksum, content", "AND version = %s", snapshot.name, expected)
-                try:
-                    before = decode(row[1], kept=row[0])
-                    facts_only = not changes_definitions(before, after)
-                except Unreadable:
-                    # A good version is being put over a damaged one.
-                    pass
+            try:
+                before = self._decode(connection, snapshot.name, expected) if newest else before
+                facts_only = not changes_definitions(before, after)
+            except Unreadable:
+                # A good version is being put over a damaged one.
+                pass
             connection.execute(
                 f"INSERT INTO {self._table} VALUES (%s, %s, %s, %s, %s, %s, %s, %s, %s)",
                 (after.name, after.version, who, when, note, summarize(before, after), facts_only,
@@ -163,10 +161,14 @@ class PostgresRegistry(RegistryDefaults):
     def _commits(
         self, connection: psycopg.Connection[Any], project: str, *, limit: int | None, facts: bool = True
     ) -> list[Commit]:
-        # A percent sign in a statement with parameters is written twice.
-        which = "" if facts else WITHOUT_FACTS.replace("%", "%%")
+        which = "" if facts else "AND NOT facts_only"
         query = f"SELECT {_COMMIT} FROM {self._table} WHERE project = %s {which} ORDER BY version DESC LIMIT %s"
-        return [Commit(*row) for row in self._rows(connection, query, (project, limit))]
+        commits = [Commit(*row) for row in self._rows(connection, query, (project, limit))]
+        return commits if facts else changed_definitions(commits, lambda: self._decode(connection, project, 1))
+
+    def _decode(self, connection: psycopg.Connection[Any], project: str, version: int) -> Snapshot:
+        kept, content = self._one(connection, "checksum, content", "AND version = %s", project, version)
+        return decode(content, kept=kept)
 
     def _snapshot(
         self, connection: psycopg.Connection[Any], project: str, version: int, kept: str, content: str
@@ -187,9 +189,8 @@ class PostgresRegistry(RegistryDefaults):
     def _last_good(self, connection: psycopg.Connection[Any], project: str, *, before: int) -> Commit | None:
         for commit in self._commits(connection, project, limit=None):
             if commit.version < before:
-                row = self._one(connection, "checksum, content", "AND version = %s", project, commit.version)
                 try:
-                    decode(row[1], kept=row[0])
+                    self._decode(connection, project, commit.version)
                     return commit
                 except Unreadable:
                     continue

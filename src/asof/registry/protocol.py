@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol
 
 from asof.defaults import HISTORY_COMMITS
-from asof.definitions.project import KINDS, Project, Snapshot
+from asof.definitions.project import KINDS, NewerFormat, Project, Snapshot
 from asof.errors import RegistryConflict, RegistryError
 from asof.timing import Micros, iso
 
@@ -141,13 +141,26 @@ def summarize(before: Snapshot, after: Snapshot) -> str:
     return "; ".join(parts) or "nothing changed"
 
 
-WITHOUT_FACTS = "AND NOT facts_only AND (version > 1 OR summary LIKE 'created%')"
-"""SQL of a commit that changed definitions. Project by project the first commit was never marked as one of facts."""
-
-
 def changes_definitions(before: Snapshot, after: Snapshot) -> bool:
     """Whether the two snapshots differ in more than facts."""
     return _contents(before) != _contents(after)
+
+
+def changed_definitions(commits: list[Commit], decode_first: Callable[[], Snapshot]) -> list[Commit]:
+    """Of commits that are not marked as ones of facts, newest first, those that changed definitions.
+
+    Before the first commit of a project was marked as others are, it was never said to be one of facts.
+
+    Args:
+        decode_first: the snapshot of version 1.
+    """
+    if commits and commits[-1].version == 1:
+        try:
+            if not changes_definitions(empty(""), decode_first()):
+                return commits[:-1]
+        except Unreadable:
+            pass  # the history needs no snapshot to be readable
+    return commits
 
 
 def conflict(project: str, *, expected: int, newest: Commit | None) -> RegistryConflict:
@@ -204,7 +217,7 @@ def decode(content: str, *, kept: str) -> Snapshot:
     try:
         return Snapshot.decode(content)
     except RegistryError as error:
-        raise Unreadable(error.message, newer=error.hint == "upgrade asof") from error
+        raise Unreadable(error.message, newer=isinstance(error, NewerFormat)) from error
 
 
 def _contents(snapshot: Snapshot) -> Mapping[tuple[str, str], Any]:

@@ -16,9 +16,9 @@ from asof.definitions.project import Snapshot
 from asof.errors import RegistryError
 from asof.registry.protocol import (
     KEPT_FACT_COMMITS,
-    WITHOUT_FACTS,
     Commit,
     Unreadable,
+    changed_definitions,
     changes_definitions,
     checksum,
     conflict,
@@ -90,13 +90,12 @@ class SqliteRegistry:
             after = replace(snapshot, version=expected + 1)
             content = after.encode()
             before, facts_only = empty(snapshot.name), False
-            if newest:
-                try:
-                    before = self._decode(connection, snapshot.name, newest)
-                    facts_only = not changes_definitions(before, after)
-                except Unreadable:
-                    # A good version is being put over a damaged one.
-                    pass
+            try:
+                before = self._decode(connection, snapshot.name, newest) if newest else before
+                facts_only = not changes_definitions(before, after)
+            except Unreadable:
+                # A good version is being put over a damaged one.
+                pass
             connection.execute(
                 "INSERT INTO snapshots VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
                 (
@@ -151,8 +150,9 @@ class SqliteRegistry:
         return connection.execute(_NEWEST, (project,)).fetchone()[0] or 0 if connection else 0
 
     def _commits(self, connection: sqlite3.Connection, project: str, *, limit: int, facts: bool = True) -> list[Commit]:
-        query = _COMMITS.format(which="" if facts else WITHOUT_FACTS)
-        return [Commit(*row) for row in connection.execute(query, (project, limit))]
+        query = _COMMITS.format(which="" if facts else "AND NOT facts_only")
+        commits = [Commit(*row) for row in connection.execute(query, (project, limit))]
+        return commits if facts else changed_definitions(commits, lambda: self._decode(connection, project, 1))
 
     def _versions(self, connection: sqlite3.Connection, project: str) -> list[int]:
         rows = connection.execute("SELECT version FROM snapshots WHERE project = ? ORDER BY version", (project,))

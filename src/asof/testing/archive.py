@@ -242,6 +242,45 @@ class ArchiveSuite:
         named = statements.columns_of_rows({"user": "user_id"}, places=True)
         assert len(self._ran(store, named, name="source")[0]) == 3
 
+    def test_dead_letters_are_found_by_their_places_and_the_newest_come_first(self, store: OfflineStore) -> None:
+        archive = Archive("shop", "clicks", "letters")
+        arrival = pa.concat_tables([clicks(0, 0, 3), clicks(1, 5, 2)]).drop_columns(["user_id", "page"])
+        at = pa.array([_AT + datetime.timedelta(seconds=each) for each in (3, 1, 2, 2, 9)], pa.timestamp("us", "UTC"))
+        values = pa.array([b"a", b"\x00\xff", None, b"", b"e"], pa.binary())
+        rows = arrival.append_column("at", at).append_column("value", values)
+        rows = rows.append_column("reason", pa.array(["it's", "no", "no", "not", "no"]))
+        store.create(archive, rows.schema)
+        store.append(archive, rows, {0: 2, 1: 6})
+
+        def ran(text: str) -> list[dict[str, Any]]:
+            return self._ran(store, text, archive, name="letters")
+
+        def places(text: str) -> list[tuple[int, int]]:
+            return [(row["partition"], row["offset"]) for row in ran(text)]
+
+        assert sorted(places(statements.letters())) == [(0, 0), (0, 1), (0, 2), (1, 5), (1, 6)]
+        assert sorted(places(statements.letters([(1, 6), (0, 1), (1, 0)]))) == [(0, 1), (1, 6)]
+        assert places(statements.letters([])) == []
+        assert places(statements.newest_letters(4)) == [(1, 6), (0, 0), (0, 2), (1, 5)]
+        found = {(row["partition"], row["offset"]): row["value"] for row in ran(statements.letter_values())}
+        assert found == {(0, 0): b"a", (0, 1): b"\x00\xff", (0, 2): None, (1, 5): b"", (1, 6): b"e"}
+        reasons = {row["offset"]: row["reason"] for row in ran(statements.letter_reasons(0, after=0))}
+        assert reasons == {1: "no", 2: "no"}
+
+    def test_served_features_come_in_the_order_in_which_they_were_answered(self, store: OfflineStore) -> None:
+        archive = Archive("shop", "served")
+        at = pa.array([_AT + datetime.timedelta(seconds=each) for each in (2, 1, 1, 3)], pa.timestamp("us", "UTC"))
+        arrival = pa.concat_tables([clicks(1, 0, 2), clicks(0, 0, 2)]).drop_columns(["user_id", "page"])
+        rows = arrival.append_column("served_at", at)
+        store.create(archive, rows.schema)
+        store.append(archive, rows, {0: 1, 1: 1})
+
+        found = self._ran(store, statements.served_rows("served_at"), archive, name="served")
+
+        assert [(row["partition"], row["offset"]) for row in found] == [(0, 0), (1, 1), (1, 0), (0, 1)]
+        described = statements.served_rows("served_at", describe_only=True)
+        assert self._ran(store, described, archive, name="served") == []
+
     @staticmethod
     def _ran(
         store: OfflineStore, text: str, archive: Archive = CLICKS, *, name: str = "archive", **inputs: pa.Table

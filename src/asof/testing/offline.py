@@ -2,112 +2,31 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Sequence
-from datetime import UTC, date, datetime
-from decimal import Decimal as Number
-from fractions import Fraction
-from typing import Any
+from datetime import date
 
 import pyarrow as pa
 import pytest
 
 from asof.definitions import (
     Aggregation,
-    Entity,
-    FeatureView,
     Field,
     FileSource,
     PushSource,
     Session,
     Sliding,
-    Source,
-    Window,
 )
-from asof.dtypes import Array, Date, Decimal, DType, Float32, Float64, Int32, Int64, Timestamp
-from asof.errors import EntityFrameError, SourceError
+from asof.dtypes import Int64, Timestamp
+from asof.errors import EntityFrameError
 from asof.offline.protocol import OfflineStore
-from asof.selection import FeatureOut, ViewRead
 from asof.sql.query import PointInTime
-from asof.timing import DAY, HOUR, MINUTE, SECOND, Micros
-
-NOON: Micros = 1_600_000_000 * SECOND
-US = pa.timestamp("us", "UTC")
-USER = Entity("user")
-KEY = Field("user", Int64)
-EVENTS = FileSource("events.parquet", name="events", timestamp_field="happened")
-CORRECTED = FileSource("events.parquet", name="events", timestamp_field="happened", created_timestamp_column="written")
+from asof.testing.history import CORRECTED, EVENTS, KEY, NOON, events, reads, spine, view
+from asof.testing.offline_rows import ReadsOfViewRows
+from asof.testing.offline_values import ReadsOfValues
+from asof.timing import DAY, HOUR, MINUTE, SECOND
 
 
-def view(
-    *fields: Field,
-    source: Source = EVENTS,
-    aggregations: Sequence[Aggregation] = (),
-    entities: Sequence[Entity] = (USER,),
-    **options: object,
-) -> FeatureView:
-    """A view with its types known."""
-    others: dict[str, Any] = options
-    made = FeatureView(
-        "view",
-        source=source,
-        entities=list(entities),
-        schema=[*([KEY] if entities else []), *fields],
-        aggregations=list(aggregations),
-        **others,
-    )
-    types = {field.name: field.dtype for field in fields}
-    typed = [each.with_dtype(each.output_dtype(types.get(each.column, Int64))) for each in aggregations]
-    return made.resolved(schema=made.schema, aggregations=typed)
-
-
-def reads(*views: FeatureView) -> tuple[ViewRead, ...]:
-    """All features of the views, under their own names."""
-    return tuple(
-        ViewRead(each, each.join_keys, tuple(FeatureOut(f.name, f.name, f.dtype, f.default) for f in each.features))
-        for each in views
-    )
-
-
-def events(
-    *rows: tuple[object, ...], columns: Sequence[str] = ("user", "happened", "value"), dtype: DType = Int64
-) -> pa.Table:
-    """Rows of (user, event time, value, …); times in microseconds."""
-    kinds = {"user": pa.int64(), "happened": US, "written": US, "value": dtype.arrow()}
-    return pa.table({name: pa.array([row[at] for row in rows], kinds[name]) for at, name in enumerate(columns)})
-
-
-def spine(*rows: tuple[object, Micros | None]) -> pa.Table:
-    return pa.table(
-        {
-            "user": pa.array([user for user, _ in rows], pa.int64()),
-            "event_timestamp": pa.array([t for _, t in rows], US),
-            "row": pa.array(range(len(rows)), pa.int32()),
-        }
-    )
-
-
-class OfflineStoreSuite:
+class OfflineStoreSuite(ReadsOfValues, ReadsOfViewRows):
     """Subclass it with a fixture `engine` that answers an OfflineStore able to read Arrow tables."""
-
-    def ask(
-        self, engine: OfflineStore, of: FeatureView, rows: pa.Table, frame: pa.Table, **options: object
-    ) -> list[tuple[object, ...]]:
-        """The features of each spine row."""
-        others: dict[str, Any] = options
-        result = engine.run(PointInTime(reads(of), **others), {of.source.name: rows}, spine=frame)
-        answer = result.reader().read_all()
-        assert answer.select(frame.schema.names).equals(frame)
-        return [tuple(row.values()) for row in answer.drop_columns(frame.schema.names).to_pylist()]
-
-    def counts(
-        self, engine: OfflineStore, window: Window, times: Sequence[Micros], *moments: Micros, **options: object
-    ) -> list[int]:
-        others: dict[str, Any] = options
-        counted = view(aggregations=[Aggregation("", "count", name="n", window=window)], **others)
-        rows = events(*((1, time, 0) for time in times))
-        found: list[Any] = self.ask(engine, counted, rows, spine(*((1, t) for t in moments)))
-        return [row[0] for row in found]
 
     def test_an_event_exactly_at_t_counts(self, engine: OfflineStore) -> None:
         latest = view(Field("value", Int64))
@@ -290,106 +209,6 @@ class OfflineStoreSuite:
 
         assert self.ask(engine, view(Field("value", Int64)), events((1, NOON, 7)), frame) == [(7,), (None,)]
 
-    def test_integer_sums_are_exact_and_null_outside_int64(self, engine: OfflineStore) -> None:
-        total = view(Field("value", Int64), aggregations=[Aggregation("value", "sum", name="s")])
-        rows = events((1, NOON, 2**63 - 1), (1, NOON + 1, 1), (1, NOON + 2, -1), (2, NOON, 2**53), (2, NOON, 1))
-
-        answer = self.ask(engine, total, rows, spine((1, NOON), (1, NOON + 1), (1, NOON + 2), (2, NOON)))
-
-        assert answer == [(2**63 - 1,), (None,), (2**63 - 1,), (2**53 + 1,)]
-
-    @pytest.mark.parametrize("window", [None, Sliding("1h"), Session("1h")])
-    @pytest.mark.parametrize("known_at", [False, True])
-    @pytest.mark.parametrize(
-        ("precision", "scale", "values", "total"),
-        [
-            (5, 2, ["999.99", "100.01"], "1100.00"), (5, 2, ["-999.99", "-0.02"], "-1000.01"),
-            (1, 0, ["9"] * 12, "108"), (3, 3, ["0.999", "0.002"], "1.001"), (18, 0, ["9" * 18, "1"], "1" + "0" * 18),
-            (28, 9, ["9" * 19 + ".5"] * 2, "1" + "9" * 19), (29, 0, ["9" * 29, "-1"], "9" * 28 + "8"),
-            (38, 9, ["1.5", "-0.000000001", "-2"], "-0.500000001"), (38, 38, ["0.1", "-0.3"], "-0.2"),
-            (38, 2, ["9e35", "9e35"], None), (38, 0, ["-" + "9" * 38, "-1"], None), (38, 38, ["0.9", "0.2"], None),
-            (38, 2, ["9e35", "9e35", "-9e35"], "9e35"), (38, 0, ["9" * 38] * 9 + ["-" + "9" * 38] * 8, "9" * 38),
-        ],
-    )  # fmt: skip
-    def test_decimal_sums_are_exact_and_null_beyond_38_digits(
-        self, engine: OfflineStore, window: Sliding | Session | None, known_at: bool, precision: int, scale: int,
-        values: list[str], total: str | None,
-    ) -> None:  # fmt: skip
-        dtype = Decimal(precision, scale)
-        made = [Aggregation("value", f, name=f, window=window) for f in ("sum", "mean", "max")]
-        rows = events(*((1, NOON + i, Number(each)) for i, each in enumerate(values)), (2, NOON, None), dtype=dtype)
-        source = FileSource("events.parquet", name="events", timestamp_field="happened")
-
-        answer = self.ask(
-            engine, view(Field("value", dtype), aggregations=made, source=source), rows,
-            spine((1, NOON + len(values)), (2, NOON + 1), (3, NOON)), known_at=known_at,
-        )  # fmt: skip
-
-        exact = sum(map(Fraction, values))
-        assert answer == [
-            (Number(total) if total else None, pytest.approx(float(exact / len(values)), rel=1e-9, abs=1e-9 * float(
-                sum(abs(Fraction(each)) for each in values)
-            )), max(map(Number, values))), (None, None, None), (None, None, None),
-        ]  # fmt: skip
-
-    def test_one_inf_or_nan_does_not_fail_a_batch(self, engine: OfflineStore) -> None:
-        functions = ("sum", "mean", "std", "var", "min", "max")
-        made = [Aggregation("value", f, name=f) for f in functions]
-        rows = events(
-            (1, NOON, math.inf),
-            (1, NOON, 1.0),
-            (2, NOON, math.nan),
-            (2, NOON, 1.0),
-            (3, NOON, 1.0),
-            (3, NOON, 3.0),
-            dtype=Float64,
-        )
-
-        found = self.ask(
-            engine, view(Field("value", Float64), aggregations=made), rows, spine((1, NOON), (2, NOON), (3, NOON))
-        )  # fmt: skip
-
-        assert [str(value) for value in found[0]] == ["inf", "inf", "nan", "nan", "1.0", "inf"]
-        assert [str(value) for value in found[1]] == ["nan", "nan", "nan", "nan", "1.0", "nan"]
-        assert found[2] == pytest.approx((4.0, 2.0, math.sqrt(2), 2.0, 1.0, 3.0))
-
-    def test_a_float_column_of_whole_values_is_an_integer_field_and_nothing_else_is(self, engine: OfflineStore) -> None:
-        whole = events((1, NOON, 7.0), (2, NOON, None), (3, NOON, math.nan), dtype=Float64)
-
-        assert self.ask(engine, view(Field("value", Int64)), whole, spine((1, NOON), (2, NOON), (3, NOON))) == [
-            (7,),
-            (None,),
-            (None,),
-        ]
-        with pytest.raises(SourceError, match="'value' of source 'events'"):
-            self.ask(engine, view(Field("value", Int64)), events((1, NOON, 3.7), dtype=Float64), spine((1, NOON)))
-
-    def test_answers_have_their_declared_types(self, engine: OfflineStore) -> None:
-        rows = pa.table(
-            {
-                "user": pa.array([1]), "happened": pa.array([NOON], US), "small": pa.array([1], pa.int32()),
-                "f": pa.array([0.5], pa.float32()), "d": pa.array([Number("1.25")], pa.decimal128(12, 2)),
-                "day": pa.array([date(2020, 1, 1)]), "at_ns": pa.array([NOON * 1000 + 999], pa.timestamp("ns")),
-                "list": pa.array([[1, None]], pa.list_(pa.int64())),
-            }
-        )  # fmt: skip
-        fields = [
-            Field("small", Int32), Field("f", Float32), Field("d", Decimal(12, 2)), Field("day", Date),
-            Field("at_ns", Timestamp),
-            Field("list", Array(Int64)),
-        ]  # fmt: skip
-        made = view(*fields)
-
-        answer = engine.run(PointInTime(reads(made)), {"events": rows}, spine=spine((1, NOON))).reader().read_all()
-
-        assert [answer.schema.field(field.name).type for field in fields] == [field.dtype.arrow() for field in fields]
-        assert answer.drop_columns(["user", "event_timestamp", "row"]).to_pylist() == [
-            {
-                "small": 1, "f": 0.5, "d": Number("1.25"), "day": date(2020, 1, 1),
-                "at_ns": datetime.fromtimestamp(NOON // SECOND, UTC), "list": [1, None],
-            }
-        ]  # fmt: skip
-
     def test_views_without_entities_answer_every_row(self, engine: OfflineStore) -> None:
         made = view(Field("value", Int64), entities=())
 
@@ -440,3 +259,6 @@ class OfflineStoreSuite:
         assert engine.evaluate(batch, {"double": '"a" * 2', "big": '"a" > 2'}).to_pydict() == {
             "double": [2, None, 6], "big": [False, None, True],
         }  # fmt: skip
+
+
+__all__ = ["EVENTS", "NOON", "OfflineStoreSuite", "events", "reads", "spine", "view"]

@@ -171,6 +171,17 @@ class RegistrySuite:
 
         assert [each.version for each in registry.history("shop")] == [8, 7, 6, 1]
 
+    def test_a_first_commit_of_facts_is_one_of_facts(self, registry: Registry) -> None:
+        nothing = project_of([])
+        registry.commit(Snapshot(0, "shop", nothing, Facts(epochs={"traffic": 1})), expected=0, who="ana", when=NOON)
+        assert registry.history("shop", facts=False) == []
+
+        registry.commit(Snapshot(1, "shop", nothing, Facts(epochs={"traffic": 2})), expected=1, who="ana", when=NOON)
+        registry.commit(shop(), expected=2, who="ana", when=NOON, note="created last")
+
+        assert [each.version for each in registry.history("shop", facts=False)] == [3]
+        assert [each.version for each in registry.history("shop")] == [3, 2, 1]
+
     def test_commits_of_definitions_are_found_behind_any_number_of_commits_of_facts(self, registry: Registry) -> None:
         # As `apply` does: facts first, then the definitions that they were about.
         registry.commit(

@@ -18,7 +18,7 @@ from asof.flows.generations.layout import layout_of
 from asof.flows.generations.names import has_shape_of
 from asof.flows.generations.progress import progress_of
 from asof.flows.offline.inputs import rows_of
-from asof.flows.offline.training_sets.manifest import list_training_sets
+from asof.flows.offline.training_sets.manifest import saved_training_sets
 from asof.flows.rows.keys import restored_key
 from asof.flows.rows.pages import pages_of
 from asof.flows.stores import Parts, building_generation, current_generation, table_of
@@ -268,8 +268,8 @@ def _key_text(view: FeatureView, key: bytes) -> str:
 
 
 def _training_sets(parts: Parts) -> Said:
-    saved = list_training_sets(parts)
-    gone = [each["name"] for each in saved if parts.offline.load_table(parts.project, each["table"]) is None]
+    saved = [each for _, each in sorted(saved_training_sets(parts).items())]
+    gone = [each.name for each in saved if parts.offline.load_table(parts.project, each.table) is None]
     if gone:
         return False, f"the rows of {some(gone)} are gone from the offline store", "restore it, or save them anew"
     return True, f"{len(saved)} saved" if saved else "none", ""

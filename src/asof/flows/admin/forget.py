@@ -13,7 +13,7 @@ import pyarrow.compute as pc
 from asof.definitions import Entity, FeatureView, Field, LogSource, Snapshot
 from asof.errors import LogError, NotFound, RequestError, nearest
 from asof.flows.admin.feature_log import forget_served
-from asof.flows.offline.training_sets.manifest import list_training_sets, open_training_set
+from asof.flows.offline.training_sets.manifest import open_training_set, saved_training_sets
 from asof.flows.rows.archive import wait_until_archived
 from asof.flows.rows.keys import plain_key, plain_value, restored_key
 from asof.flows.rows.pages import pages_of
@@ -232,15 +232,15 @@ def _online_keys(
 def _training_sets(parts: Parts, entity: Entity, values: Mapping[str, Any]) -> list[dict[str, Any]]:
     """Name and number of rows of each saved set that holds the key."""
     holding = []
-    for manifest in list_training_sets(parts):
+    for _, saved in sorted(saved_training_sets(parts).items()):
         # A view may read its key from a column of another name.
-        mapped = [each.get("join_key_map", {}) for each in manifest["projections"]] + [{}]
+        mapped = [each.join_key_map or {} for each in saved.projections] + [{}]
         sets = {tuple(names.get(key, key) for key in entity.join_keys) for names in mapped}
-        sets = {columns for columns in sets if set(columns) <= set(manifest["frame_columns"])}
+        sets = {columns for columns in sets if set(columns) <= set(saved.frame_columns)}
         if not sets:
             continue
         try:
-            reader = open_training_set(parts, manifest)
+            reader = open_training_set(parts, saved)
         except NotFound:
             continue
         rows = 0
@@ -248,7 +248,7 @@ def _training_sets(parts: Parts, entity: Entity, values: Mapping[str, Any]) -> l
             held = [_held(batch, columns, [values[key] for key in entity.join_keys]) for columns in sets]
             rows += sum(any(row) for row in zip(*held, strict=True))
         if rows:
-            holding.append({"name": manifest["name"], "rows": rows})
+            holding.append({"name": saved.name, "rows": rows})
     return holding
 
 

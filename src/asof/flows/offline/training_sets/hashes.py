@@ -15,6 +15,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from asof.definitions import FeatureView, OnDemandFeatureView
+from asof.definitions.facts import FileMark
 
 _WHOLE_BYTES = 64 * 1024 * 1024
 _END_BYTES = 1024 * 1024
@@ -112,7 +113,7 @@ class _ColumnHash:
         return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:32]
 
 
-def file_mark(path: str) -> dict[str, Any]:
+def file_mark(path: str) -> FileMark:
     """What tells whether a file is still the same: size in bytes, time of change in ns, and a hash.
 
     Of big files only both ends are hashed: a Parquet file's end names all of its parts and their bounds.
@@ -128,20 +129,20 @@ def file_mark(path: str) -> dict[str, Any]:
             digest.update(file.read(_END_BYTES))
             file.seek(-_END_BYTES, os.SEEK_END)
             digest.update(file.read(_END_BYTES))
-    return {
-        "path": str(path), "bytes": stat.st_size, "changed_ns": stat.st_mtime_ns, "sha256": digest.hexdigest(),
-        "hashed": "whole" if stat.st_size <= _WHOLE_BYTES else "both ends",
-    }  # fmt: skip
+    return FileMark(
+        path=str(path), bytes=stat.st_size, changed_ns=stat.st_mtime_ns, sha256=digest.hexdigest(),
+        hashed="whole" if stat.st_size <= _WHOLE_BYTES else "both ends",
+    )  # fmt: skip
 
 
-def file_is_same(mark: dict[str, Any]) -> bool:
+def file_is_same(mark: FileMark) -> bool:
     """Whether the marked file is there with the content that it had."""
     try:
-        now = file_mark(mark["path"])
+        now = file_mark(mark.path)
     except OSError:
         return False
-    return (now["bytes"], now["sha256"]) == (mark["bytes"], mark["sha256"]) and (
-        mark["hashed"] == "whole" or now["changed_ns"] == mark["changed_ns"]
+    return (now.bytes, now.sha256) == (mark.bytes, mark.sha256) and (
+        mark.hashed == "whole" or now.changed_ns == mark.changed_ns
     )
 
 

@@ -8,6 +8,7 @@ from typing import Any
 import pyarrow as pa
 
 from asof.definitions import LogSource, Projection, Source
+from asof.definitions.facts import SavedProjection, SourceMark, TrainingSet
 from asof.distribution import installed_version
 from asof.errors import NotFound, nearest
 from asof.flows.offline.inputs import rows_of
@@ -22,45 +23,51 @@ from asof.timing import iso
 
 
 def manifest_of(
-    read: HistoricalRead, name: str, table: str, digest: TableHash, marks: Mapping[str, Any], changed: Sequence[str]
-) -> dict[str, Any]:
+    read: HistoricalRead,
+    name: str,
+    table: str,
+    digest: TableHash,
+    marks: Mapping[str, SourceMark],
+    changed: Sequence[str],
+) -> TrainingSet:
+    """What a training set was made from, and what tells whether it can be made again."""
     parts, selection, query = read.parts, read.selection, read.query
     why = [
         f"source {each!r} cannot be pinned: its rows may change without a trace"
-        for each, mark in marks.items() if mark["kind"] == "query"
+        for each, mark in marks.items() if mark.kind == "query"
     ]  # fmt: skip
     why += [f"the files of source {each!r} changed while they were read" for each in changed]
-    files = [each for each, mark in marks.items() if mark["kind"] == "files"]
+    files = [each for each, mark in marks.items() if mark.kind == "files"]
     outputs = {output.name for output in selection.outputs}
     known_at = query.known_at
-    return {
-        "name": name,
-        "rows": digest.rows,
-        "created": iso(parts.clock()),
-        "created_by": parts.who,
-        "features": [output.reference for output in selection.outputs],
-        "full_feature_names": all(each.name == each.reference.replace(":", "__", 1) for each in selection.outputs),
-        "known_at": known_at if known_at is None or isinstance(known_at, bool) else iso(known_at),
-        "known_at_cut": known_at,
-        "start": None if query.start is None else iso(query.start),
-        "end": None if query.end is None else iso(query.end),
-        "entity_frame": read.spine if isinstance(read.spine, str) else _frame_text(read),
-        "time_column": query.time,
-        "frame_columns": [each for each in read.schema.names if each not in outputs],
-        "columns": [{"name": each.name, "type": str(each.type)} for each in read.schema],
-        "column_hashes": digest.columns,
-        "content_hash": digest.whole,
-        "definitions": {each.view.name: content_hash(each.view) for each in selection.reads},
-        "functions": {each.view.name: each.view.fingerprint for each in selection.derivations},
-        "sources": dict(marks),
-        "reproducible": not why,
-        "why": "; ".join(why)
+    return TrainingSet(
+        name=name,
+        rows=digest.rows,
+        created=iso(parts.clock()),
+        created_by=parts.who,
+        features=[output.reference for output in selection.outputs],
+        full_feature_names=all(each.name == each.reference.replace(":", "__", 1) for each in selection.outputs),
+        known_at=known_at if known_at is None or isinstance(known_at, bool) else iso(known_at),
+        known_at_cut=known_at,
+        start=None if query.start is None else iso(query.start),
+        end=None if query.end is None else iso(query.end),
+        entity_frame=read.spine if isinstance(read.spine, str) else _frame_text(read),
+        time_column=query.time,
+        frame_columns=[each for each in read.schema.names if each not in outputs],
+        columns=[{"name": each.name, "type": str(each.type)} for each in read.schema],
+        column_hashes=digest.columns,
+        content_hash=digest.whole,
+        definitions={each.view.name: content_hash(each.view) for each in selection.reads},
+        functions={each.view.name: each.view.fingerprint for each in selection.derivations},
+        sources=dict(marks),
+        reproducible=not why,
+        why="; ".join(why)
         or (f"as long as the files of {', '.join(files)} stay as they are" if files else "the archives are pinned"),
-        "registry_version": read.snapshot.version,
-        "asof_version": installed_version(),
-        "table": table,
-        "projections": [each.content() for each in _projections(selection)],
-    }
+        registry_version=read.snapshot.version,
+        asof_version=installed_version(),
+        table=table,
+        projections=[SavedProjection.of(each.content()) for each in _projections(selection)],
+    )
 
 
 def _frame_text(read: HistoricalRead) -> str:
@@ -95,34 +102,35 @@ def sources_read(parts: Parts, read: HistoricalRead) -> list[Source]:
     return list(sources.values())
 
 
-def mark_of(parts: Parts, source: Source) -> dict[str, Any]:
+def mark_of(parts: Parts, source: Source) -> SourceMark:
     """What says which rows of a source were read."""
     if isinstance(source, LogSource):
         rows = parts.offline.rows(parts.archive_of(source))
-        offsets: dict[str, int] = {}
+        offsets: dict[int, int] = {}
         if rows is not None:
             found = parts.offline.sql(statements.last_offsets(), {"archive": rows}).reader().read_all().to_pylist()
-            offsets = {str(each["partition"]): each["last"] for each in found}
+            offsets = {each["partition"]: each["last"] for each in found}
         version = parts.offline.version(parts.archive_of(source))
-        return {"kind": "archive", "version": version, "offsets": offsets}
+        return SourceMark(kind="archive", version=version, offsets=offsets)
     found = rows_of(parts, source)
     if isinstance(found, Files):
-        return {"kind": "files", "files": [file_mark(path) for path in found.paths]}
-    return {"kind": "query"}
+        return SourceMark(kind="files", files=[file_mark(path) for path in found.paths])
+    return SourceMark(kind="query")
 
 
-def as_seen(mark: Mapping[str, Any]) -> dict[int, int]:
+def as_seen(mark: SourceMark) -> dict[int, int]:
     """An archive's pin as the offsets up to which its rows count; history that was loaded later does not."""
-    return {HISTORY: -1, **{int(partition): offset for partition, offset in mark["offsets"].items()}}
+    return {HISTORY: -1, **(mark.offsets or {})}
 
 
-def files_are_same(mark: Mapping[str, Any]) -> bool:
-    return all(file_is_same(each) for each in mark["files"])
+def files_are_same(mark: SourceMark) -> bool:
+    """Whether all files of a source are those that were read."""
+    return all(file_is_same(each) for each in mark.files or ())
 
 
 def list_training_sets(parts: Parts) -> list[dict[str, Any]]:
     """The manifests of all saved training sets, by name."""
-    return [manifest for _, manifest in sorted(saved_manifests(parts).items())]
+    return [_shown(saved) for _, saved in sorted(saved_training_sets(parts).items())]
 
 
 def training_set(parts: Parts, name: str) -> dict[str, Any]:
@@ -131,7 +139,25 @@ def training_set(parts: Parts, name: str) -> dict[str, Any]:
     Raises:
         NotFound: none has this name.
     """
-    saved = saved_manifests(parts)
+    return _shown(saved_training_set(parts, name))
+
+
+def _shown(saved: TrainingSet) -> dict[str, Any]:
+    return dict(sorted(saved.content().items()))
+
+
+def saved_training_sets(parts: Parts) -> Mapping[str, TrainingSet]:
+    """All saved training sets by name."""
+    return parts.registry.load(parts.project).facts.training_sets
+
+
+def saved_training_set(parts: Parts, name: str) -> TrainingSet:
+    """The training set of this name.
+
+    Raises:
+        NotFound: none has it.
+    """
+    saved = saved_training_sets(parts)
     if name not in saved:
         raise NotFound(
             f"no training set {name!r} is saved",
@@ -142,24 +168,19 @@ def training_set(parts: Parts, name: str) -> dict[str, Any]:
 
 def read_training_set(parts: Parts, name: str) -> pa.Table:
     """One training set's rows, as they were saved."""
-    return open_training_set(parts, training_set(parts, name)).read_all()
+    return open_training_set(parts, saved_training_set(parts, name)).read_all()
 
 
-def open_training_set(parts: Parts, manifest: Mapping[str, Any]) -> pa.RecordBatchReader:
+def open_training_set(parts: Parts, saved: TrainingSet) -> pa.RecordBatchReader:
     """The rows of a saved training set in batches.
 
     Raises:
         NotFound: its rows are gone from the offline store.
     """
-    reader = parts.offline.load_table(parts.project, manifest["table"])
+    reader = parts.offline.load_table(parts.project, saved.table)
     if reader is None:
         raise NotFound(
-            f"the rows of training set {manifest['name']!r} are gone from the offline store",
+            f"the rows of training set {saved.name!r} are gone from the offline store",
             hint="restore the offline store, or save the set anew",
         )
     return reader
-
-
-def saved_manifests(parts: Parts) -> dict[str, dict[str, Any]]:
-    saved = parts.registry.load(parts.project).facts.training_sets
-    return {name: dict(sorted(each.content().items())) for name, each in saved.items()}

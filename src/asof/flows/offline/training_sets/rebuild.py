@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Any
 
 from asof.definitions import Projection, Snapshot
+from asof.definitions.facts import TrainingSet
 from asof.errors import AsofError, NotFound
 from asof.flows.offline.compare import differing_rows
 from asof.flows.offline.read import read_history
 from asof.flows.offline.training_sets.hashes import TableHash, content_hash, file_is_same
-from asof.flows.offline.training_sets.manifest import as_seen, files_are_same, read_training_set, training_set
+from asof.flows.offline.training_sets.manifest import as_seen, files_are_same, open_training_set, saved_training_set
 from asof.flows.stores import Parts
 from asof.selection import Selection, select
 from asof.timing import micros
@@ -33,24 +34,24 @@ def rebuild_training_set(
         `rows_then`, `rows_now`, `changed_columns`, `differing` (how many rows), `differing_rows` (the first of them),
         and `why`: what has changed since that can explain a difference.
     """
-    manifest = training_set(parts, name)
-    saved = read_training_set(parts, name)
+    manifest = saved_training_set(parts, name)
+    saved = open_training_set(parts, manifest).read_all()
     selection, snapshot, why = _selection_again(parts, manifest, functions)
-    frame = saved.select(manifest["frame_columns"])
-    if manifest["time_column"] in frame.column_names:
+    frame = saved.select(manifest.frame_columns)
+    if manifest.time_column in frame.column_names:
         # The frame's time is found by its name, whatever other times the frame has.
-        names = ["event_timestamp" if each == manifest["time_column"] else each for each in frame.column_names]
+        names = ["event_timestamp" if each == manifest.time_column else each for each in frame.column_names]
         frame = frame.rename_columns(names)
-    seen = {each: as_seen(mark) for each, mark in manifest["sources"].items() if mark["kind"] == "archive"}
-    bounds = {each: None if manifest[each] is None else micros(manifest[each]) for each in ("start", "end")}
+    seen = {each: as_seen(mark) for each, mark in manifest.sources.items() if mark.kind == "archive"}
+    start, end = (None if each is None else micros(each) for each in (manifest.start, manifest.end))
     read = read_history(
-        parts, snapshot, selection, frame if manifest["entity_frame"] else None, known_at=manifest["known_at_cut"],
-        seen=seen, **bounds,
+        parts, snapshot, selection, frame if manifest.entity_frame else None, known_at=manifest.known_at_cut,
+        seen=seen, start=start, end=end,
     )  # fmt: skip
-    features = [each["name"] for each in manifest["columns"] if each["name"] not in manifest["frame_columns"]]
+    features = [each["name"] for each in manifest.columns if each["name"] not in manifest.frame_columns]
     now = read.table()
     # A table's own columns come out of the read as they went in; a range's are made anew.
-    again = (saved if manifest["entity_frame"] else now).select(manifest["frame_columns"])
+    again = (saved if manifest.entity_frame else now).select(manifest.frame_columns)
     for feature in features:
         again = again.append_column(feature, now[feature])
     digest = TableHash(again.schema)
@@ -59,17 +60,17 @@ def rebuild_training_set(
     saved_digest = TableHash(saved.schema)
     for batch in saved.to_batches():
         saved_digest.add(batch)
-    if saved_digest.whole != manifest["content_hash"]:
+    if saved_digest.whole != manifest.content_hash:
         why.append("the saved rows are not those that were saved: their hash differs from the manifest's")
-    changed = [each for each in features if digest.columns[each] != manifest["column_hashes"][each]]
+    changed = [each for each in features if digest.columns[each] != manifest.column_hashes[each]]
     rows, differing = differing_rows(saved, again, changed, limit=_SAMPLE)
     changed = [each for each in changed if each in differing]
     return {
         "name": name, "equal": not rows and saved.num_rows == again.num_rows,
-        "identical": digest.whole == manifest["content_hash"], "rows_then": manifest["rows"],
+        "identical": digest.whole == manifest.content_hash, "rows_then": manifest.rows,
         "rows_now": again.num_rows, "changed_columns": changed, "differing": rows,
         "differing_rows": [
-            {"row": row, **{key: saved[key][row].as_py() for key in manifest["frame_columns"]}, "column": column,
+            {"row": row, **{key: saved[key][row].as_py() for key in manifest.frame_columns}, "column": column,
              "then": saved[column][row].as_py(), "now": again[column][row].as_py()}
             for column in changed for row in differing[column]
         ][:_SAMPLE],
@@ -78,14 +79,14 @@ def rebuild_training_set(
 
 
 def _selection_again(
-    parts: Parts, manifest: Mapping[str, Any], functions: Functions
+    parts: Parts, manifest: TrainingSet, functions: Functions
 ) -> tuple[Selection, Snapshot, list[str]]:
     """The set's request, selected from the definitions of then if they are to be had; and what has changed since."""
     current = parts.registry.load(parts.project)
     why = _definition_changes(manifest, current)
     if why:
         try:
-            then = parts.registry.load_version(parts.project, manifest["registry_version"])
+            then = parts.registry.load_version(parts.project, manifest.registry_version)
             if not _definition_changes(manifest, then):
                 selection = functions(_selected(then, manifest))
                 return selection, then, [f"{each}; rebuilt by the one of then" for each in why]
@@ -94,28 +95,28 @@ def _selection_again(
     return functions(_selected(current, manifest)), current, why
 
 
-def _selected(snapshot: Snapshot, manifest: Mapping[str, Any]) -> Selection:
+def _selected(snapshot: Snapshot, manifest: TrainingSet) -> Selection:
     projections = []
-    for each in manifest["projections"]:
-        view = snapshot.project.view(each["view"])
+    for each in manifest.projections:
+        view = snapshot.project.view(each.view)
         if view is None:
             raise NotFound(
-                f"training set {manifest['name']!r} cannot be rebuilt: view {each['view']!r} is not applied any more",
+                f"training set {manifest.name!r} cannot be rebuilt: view {each.view!r} is not applied any more",
                 hint="apply it again",
             )
-        projections.append(Projection(view, each.get("features"), each.get("alias", ""), each.get("join_key_map")))
-    return select(snapshot, projections, full_feature_names=manifest["full_feature_names"])
+        projections.append(Projection(view, each.features, each.alias or "", each.join_key_map))
+    return select(snapshot, projections, full_feature_names=manifest.full_feature_names)
 
 
-def _definition_changes(manifest: Mapping[str, Any], snapshot: Snapshot) -> list[str]:
+def _definition_changes(manifest: TrainingSet, snapshot: Snapshot) -> list[str]:
     why = []
-    for name, then in manifest["definitions"].items():
+    for name, then in manifest.definitions.items():
         view = snapshot.project.views.get(name)
         if view is None:
             why.append(f"feature view {name!r} is not applied any more")
         elif content_hash(view) != then:
             why.append(f"the definition of feature view {name!r} has changed")
-    for name, then in manifest["functions"].items():
+    for name, then in manifest.functions.items():
         derived = snapshot.project.on_demand_views.get(name)
         if derived is None:
             why.append(f"on-demand feature view {name!r} is not applied any more")
@@ -124,13 +125,13 @@ def _definition_changes(manifest: Mapping[str, Any], snapshot: Snapshot) -> list
     return why
 
 
-def _source_changes(parts: Parts, manifest: Mapping[str, Any]) -> list[str]:
+def _source_changes(parts: Parts, manifest: TrainingSet) -> list[str]:
     why = []
-    for name, mark in manifest["sources"].items():
-        if mark["kind"] == "files" and not files_are_same(mark):
-            gone = [each["path"] for each in mark["files"] if not file_is_same(each)]
+    for name, mark in manifest.sources.items():
+        if mark.kind == "files" and not files_are_same(mark):
+            gone = [each.path for each in mark.files or () if not file_is_same(each)]
             why.append(f"source {name!r}: the file {gone[0]} is not the one of then")
-        elif mark["kind"] == "query":
+        elif mark.kind == "query":
             why.append(f"source {name!r} cannot be pinned: its rows may have changed")
     return why
 

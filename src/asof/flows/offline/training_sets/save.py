@@ -8,7 +8,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from asof.definitions.facts import Facts, TrainingSet
+from asof.definitions.facts import Facts
 from asof.errors import AsofError, RequestError
 from asof.flows.facts import change_facts
 from asof.flows.offline.read import HistoricalRead
@@ -34,20 +34,20 @@ def save_training_set(read: HistoricalRead, name: str, *, overwrite: bool = Fals
     _refuse_taken(parts.registry.load(parts.project).facts, name, overwrite=overwrite)
     sources = sources_read(parts, read)
     marks = {source.name: mark_of(parts, source) for source in sources}
-    seen = {each: as_seen(mark) for each, mark in marks.items() if mark["kind"] == "archive"}
+    seen = {each: as_seen(mark) for each, mark in marks.items() if mark.kind == "archive"}
     table = f"{name}.{uuid.uuid4().hex[:12]}"
     digest = TableHash(read.schema)
     batches = pa.RecordBatchReader.from_batches(read.schema, digest.through(read.up_to(seen).batches()))
     parts.offline.save_table(parts.project, table, batches)
-    changed = [each for each, mark in marks.items() if mark["kind"] == "files" and not files_are_same(mark)]
-    manifest = manifest_of(read, name, table, digest, marks, changed)
+    changed = [each for each, mark in marks.items() if mark.kind == "files" and not files_are_same(mark)]
+    saved = manifest_of(read, name, table, digest, marks, changed)
     former: list[str] = []
 
     def with_set(facts: Facts) -> Facts:
         _refuse_taken(facts, name, overwrite=overwrite)
         known = facts.training_sets
         former[:] = [known[name].table] if name in known else []
-        return facts.with_training_set(TrainingSet.of(manifest))
+        return facts.with_training_set(saved)
 
     try:
         change_facts(parts, with_set, note=f"saved training set {name}")
@@ -56,7 +56,7 @@ def save_training_set(read: HistoricalRead, name: str, *, overwrite: bool = Fals
         raise
     for each in former:
         parts.offline.drop_table(parts.project, each)
-    return manifest
+    return saved.content()
 
 
 def _refuse_taken(facts: Facts, name: str, *, overwrite: bool) -> None:
