@@ -52,9 +52,9 @@ check: $(READY) ## Run the fast part: style, architecture, types, unit tests
 	$(BIN)/mypy
 	$(BIN)/python -m pytest tests/unit -q -n $(WORKERS) -m "not slow and not soak" -rs $(ARGS)
 
-docs: $(READY) ## Write the generated pages of docs/ anew
-	@if [ -f scripts/generate_docs.py ]; then $(BIN)/python scripts/generate_docs.py $(ARGS); \
-	else echo "no generated pages yet: scripts/generate_docs.py is not there"; fi
+docs: $(READY) ## Write the generated pages and the picture of docs/ again
+	$(BIN)/python scripts/generate_docs.py $(ARGS)
+	$(BIN)/python scripts/draw_architecture.py
 
 bench: $(READY) ## Measure the figures (ARGS='--quick', ARGS='import')
 	@scripts/install_services.sh
@@ -69,7 +69,7 @@ dist: $(READY) ## Build wheel and sdist into dist/, and check them
 	$(BIN)/python -m build --no-isolation --outdir dist .
 	$(BIN)/python scripts/check_dist.py dist
 
-constraints: ## Write constraints.txt anew: the newest versions that pyproject.toml admits (network)
+constraints: ## Write constraints.txt again: the newest versions that pyproject.toml admits (network)
 	scripts/write_constraints.sh
 
 clean: ## Remove what the other targets made, but for .venv

@@ -63,7 +63,7 @@ AGGREGATES = {
     "count_distinct": ("How many different values; NaN is one value.", "0"),
     "last_n": ("The last `n` values as a list, oldest first.", "null"),
 }
-"""Aggregate function → its meaning, and what it answers where there are no values."""
+"""Aggregate function → its meaning, and its value where there are no values to aggregate."""
 
 
 def http() -> str:
@@ -74,7 +74,7 @@ def http() -> str:
     lines = [
         "# HTTP", "",
         "The routes of `asof serve`. The same as an OpenAPI document: `GET /openapi.json`. How to use them: "
-        "[serve features](../how-to/serve.md). Whom they answer: [secure a server](../how-to/secure.md).", "",
+        "[serve features](../how-to/serve.md). Who may call them: [secure a server](../how-to/secure.md).", "",
         "| route | what it does | for callers who may |", "| --- | --- | --- |",
     ]  # fmt: skip
     for route in ROUTES:
@@ -159,7 +159,7 @@ def config() -> str:
         "asked for by `--env <env>`, is laid over it: see [environments](../how-to/environments.md).", "",
         "Kinds: `text`; `prefix`, text that may be empty; `path`, relative to the file; `integer` and `number`, above 0 "
         "where no bounds are given; `moment`, in ISO 8601; `size`, like `4GB`; `flag`, `true` or `false`; `list`, of texts; "
-        "`settings`, names and values of someone else's; `part`, a group of keys; else the words that may be written. "
+        "`settings`, names and values of someone else's; `part`, a group of keys; else the values that are allowed. "
         "Numbers carry their unit at the end of the name: `_s` are seconds.", "",
     ]  # fmt: skip
     for section in ("", *SECTIONS, CONNECTIONS, "server", *(each.SECTION for each in AUTH)):
@@ -200,7 +200,7 @@ def errors() -> str:
         "| error (in `asof.errors`) | meaning | exit code |", "| --- | --- | ---: |",
     ]  # fmt: skip
     for depth, each in _tree(AsofError):
-        summary = inspect.cleandoc(each.__doc__ or "").split("\n")[0]
+        summary = inspect.cleandoc(each.__doc__ or "").split("\n\n")[0]
         lines.append(_row(["&nbsp;" * 4 * depth + f"`{each.__name__}`", summary, str(each.exit_code)]))
     lines += ["", "## Exit codes", "", "| code | meaning |", "| ---: | --- |"]
     lines += [_row([str(code), meaning]) for code, meaning in sorted(EXIT_CODES.items())]
@@ -216,7 +216,7 @@ def expressions() -> str:
     lines = [
         "# Expressions", "",
         "`where=` and `column=` of an [aggregation](aggregations.md) take an expression of this closed language. "
-        "`asof plan` refuses anything else. One suite runs every word of it with nulls, negatives and extremes on every "
+        "`asof plan` refuses anything else. One suite runs every form of it with nulls, negatives and extremes on every "
         "engine.", "", "## What is settled", "", decisions.split("\n\n", 1)[-1], "",
     ]  # fmt: skip
     for heading, words in asof.expressions.SUPPORTED.items():
@@ -263,7 +263,7 @@ def aggregations() -> str:
         "What a window holds is in [semantics](../concepts/semantics.md), how to write one in "
         "[aggregations and expressions](../how-to/aggregations.md).", "",
         "## Functions", "", "Nulls are passed over, in every function.", "",
-        "| function | answers | without values | of Int64 | of Float64 | of Decimal(12,2) | of String |",
+        "| function | returns | without values | of Int64 | of Float64 | of Decimal(12,2) | of String |",
         "| --- | --- | --- | --- | --- | --- | --- |",
     ]  # fmt: skip
     samples = (t.Int64, t.Float64, t.Decimal(12, 2), t.String)
@@ -308,7 +308,7 @@ def python() -> str:
         for name in names:
             lines += _documented(name, getattr(asof, name), methods=name in ("FeatureStore", "FeatureView"))
         if heading == "The store":
-            lines += ["## What reads answer", ""]
+            lines += ["## What reads return", ""]
             for each in (HistoricalResult, OnlineResponse, Explanation, AuditReport):
                 lines += _documented(each.__name__, each, methods=True, signature=False)
     lines += ["## Testing features", "", "See [test your features](../how-to/test-features.md).", ""]
@@ -403,7 +403,10 @@ def _docstring(doc: str | None) -> list[str]:
         heading = re.match(r"(Args|Attributes|Returns|Raises|Yields):\n(.*)", block, re.DOTALL)
         if heading:
             section, body = heading.group(1), inspect.cleandoc(heading.group(2))
-            title = {"Args": "Parameters", "Raises": "Raises", "Returns": "Answers"}.get(section, section)
+            title = {
+                "Args": "Parameters",
+                "Raises": "Raises",
+            }.get(section, section)
             if section in ("Returns", "Yields"):
                 lines += [f"{title}: {' '.join(body.split())}", ""]
                 continue

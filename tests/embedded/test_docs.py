@@ -1,12 +1,10 @@
-"""The documentation holds: generated pages are current, links resolve, examples run, and nothing public is missing."""
+"""The documentation holds: generated pages are current, links resolve, worked examples hold, and nothing public is missing."""
 
 from __future__ import annotations
 
 import re
-import shutil
 from collections.abc import Iterator, Mapping
 from functools import lru_cache
-from inspect import signature
 from pathlib import Path
 from typing import Any
 
@@ -171,54 +169,7 @@ def test_every_command_of_the_docs_exists_with_its_options() -> None:
     assert _misuse(" get online --kye x=1", known) and _misuse(" get oline", known) and not _misuse(" plan", known)
 
 
-# ---- Python blocks: those that are marked `python run` are run, in order, in one namespace a page ----
-
-
-def _pages_with(mark: str) -> list[Path]:
-    return [page for page in PAGES if any(head.split() == ["python", mark] for head, _ in _FENCE.findall(_text(page)))]
-
-
-@pytest.fixture(scope="module")
-def shop(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """What the demo leaves, smaller: the folder with `repo/` and `source/`, everything streamed and materialized."""
-    from asof import FeatureStore
-    from asof.demo.shop import simulate, write_sources
-    from asof.demo.stage import Embedded
-
-    folder = tmp_path_factory.mktemp("shop")
-    stage = Embedded(folder)
-    simulated = simulate(users=40, ticks=30_000, seed=7)
-    write_sources(simulated, folder / "source")
-    stage.write_repository(simulated.ends_at)
-    with FeatureStore(folder / "repo") as store:
-        store.apply()
-        stage.send(store, simulated)
-        store.stream_run(until_caught_up=True)
-        store.materialize()
-    return folder
-
-
-@pytest.mark.parametrize("page", _pages_with("run"), ids=_name)
-def test_the_python_blocks_of_a_page_run(
-    page: Path, shop: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """In the shop's feature repository; functions named `test_…` are run as tests."""
-    shutil.copytree(shop, tmp_path / "shop")
-    monkeypatch.chdir(tmp_path / "shop" / "repo")
-    namespace: dict[str, Any] = {"__name__": "docs"}
-    text = _text(page)
-    for found in _FENCE.finditer(text):
-        if found.group(1).split() == ["python", "run"]:
-            # Padded, so that a traceback names the page's own line.
-            line = text[: found.start(2)].count("\n")
-            exec(compile("\n" * line + found.group(2), str(page), "exec"), namespace)
-    if "store" in namespace:
-        namespace["store"].close()
-    for name, value in list(namespace.items()):
-        if name.startswith("test_"):
-            own = tmp_path / name
-            own.mkdir()
-            value(**{"tmp_path": own} if "tmp_path" in signature(value).parameters else {})
+# ---- Python blocks: tests/embedded/test_docs_blocks.py runs them ----
 
 
 @pytest.mark.parametrize("page", [page for page in PAGES if "```python" in _text(page)], ids=_name)
@@ -353,56 +304,94 @@ def _cut(row: dict[str, Any]) -> Any:
     return True if row.get("known_at") == "row" else row.get("known_at")
 
 
-# ---- The tutorial: every command of it is run on what the demo leaves, and must answer what the page shows ----
-
-TUTORIAL = DOCS / "tutorial.md"
-_CHANGES = (
-    ("window=Sliding(7 * DAY)),\n", "window=Sliding(7 * DAY)),\n        ADDED\n"),
-    ("where=\"page = 'order_page'\"", "where=\"pages = 'order_page'\""),
-)
-"""Section 9: what its reader writes into features.py before each `asof plan`."""
+# ---- Pages about the code: the tree, the protocols, the glossary ----
 
 
-def _tutorial_commands() -> Iterator[tuple[str, str, list[str]]]:
-    """Section, command, and the lines that it shows."""
-    for section in re.split(r"^## ", _text(TUTORIAL), flags=re.MULTILINE)[1:]:
-        for language, block in _FENCE.findall(section):
-            if language == "console":
-                for command in block.replace("\\\n", " ").split("$ asof ")[1:]:
-                    words, _, shown = command.partition("\n")
-                    yield section[0], words, [line for line in shown.splitlines() if line != "…"]
+def test_the_tree_of_contributing_is_the_real_one() -> None:
+    tree = next(block for _, block in _FENCE.findall(_text(ROOT / "CONTRIBUTING.md")) if block.startswith("src/asof/"))
+    package, rest = tree.split("tests/unit/")
+    named = set()
+    for line in package.splitlines()[1:]:
+        named |= set(re.split(r" {2,}", line.lstrip("├└─ "))[0].split())
+    there = {f"{each.name}/" for each in (ROOT / "src" / "asof").iterdir() if (each / "__init__.py").exists()}
+    there |= {each.stem for each in (ROOT / "src" / "asof").glob("*.py") if not each.stem.startswith("__")}
+    assert named == there
+    folders = re.findall(r"[a-z]+(?:/[a-z]+)?/(?= |$|\n)", "tests/unit/" + re.sub(r"\([^)]*\)", "", rest))
+    assert len(folders) > 6
+    assert [each for each in folders if not (ROOT / each).is_dir()] == []
 
 
-def _masked(text: str) -> str:
-    """Without what differs from machine to machine: seconds taken, hashes of definitions and contents, line breaks."""
-    # Seconds come with three digits or, where the last ones are zeros, fewer; those of a run stand before its end.
-    seconds = r"\b\d+\.\d{3}\b|\b\d+\.\d+(?=\s+\d{4}-\d\d-\d\dT)"
-    text = re.sub(rf"\b[0-9a-f]{{64}}\b|\b[0-9a-f]{{12}}\b|{seconds}", "#", text)
-    return " ".join(text.split())
+def test_every_path_that_a_page_names_is_there() -> None:
+    """Paths of this repository in code spans: `src/asof/…`, `tests/…`, `scripts/…`, `docs/…`, `benchmarks/…`."""
+    path = re.compile(r"`((?:src|tests|scripts|docs|benchmarks|deploy)/[\w./-]+)`")
+    pages = [*(page for page in PAGES if page.name != "CHANGELOG.md"), ROOT / "benchmarks" / "FIGURES.md"]
+    named = [(page, name) for page in pages for name in path.findall(_text(page))]
+    assert [f"{_name(page)}: {name}" for page, name in named if not (ROOT / name).exists()] == []
+    assert len(named) > 5
 
 
-@pytest.mark.slow
-def test_the_commands_of_the_tutorial_answer_what_it_shows(tmp_path: Path) -> None:
-    import shlex
-    import subprocess
-    import sys
-
-    from asof.demo.story import run
-
-    run(tmp_path, say=lambda text: None)
-    repo, environment = tmp_path / "repo", {"COLUMNS": "100", "PYTHONPATH": str(ROOT / "src"), "HOME": str(tmp_path)}
-    added = next(block for head, block in _FENCE.findall(_text(TUTORIAL)) if 'name="orders_7d"' in block).strip()
-    changes = list(_CHANGES)
+def test_the_verbs_of_the_protocols_are_those_of_the_code() -> None:
+    page = _text(DOCS / "concepts" / "architecture.md")
+    table = next(table for table in _tables(page) if "verbs" in table[0])
+    assert len(table) == 5
     wrong = []
-    for section, words, shown in _tutorial_commands():
-        if section == "9" and words == "plan":
-            path, (before, after) = repo / "features.py", changes.pop(0)
-            path.write_text(path.read_text().replace(before, after.replace("ADDED", added)))
-        done = subprocess.run(
-            [sys.executable, "-m", "asof", *shlex.split(words)],
-            cwd=repo, env=environment, capture_output=True, text=True,
-        )  # fmt: skip
-        answer = _masked(done.stdout + done.stderr)
-        wrong += [f"asof {words}: {line}" for line in shown if _masked(line) not in answer]
+    for row in table:
+        code = _text(ROOT / "src" / "asof" / row["protocol"].strip("`") / "protocol.py")
+        wrong += [
+            f"{row['protocol']}: {verb}"
+            for verb in re.findall(r"`(\w+)`", row["verbs"])
+            if not re.search(rf"^    (?:async )?def {verb}\(", code, re.MULTILINE)
+        ]
     assert wrong == []
-    assert changes == []
+
+
+def test_the_ways_through_the_architecture_are_modules() -> None:
+    page = _text(DOCS / "concepts" / "architecture.md")
+    table = next(table for table in _tables(page) if "goes through" in table[0])
+    named = {name for row in table for cell in row.values() for name in re.findall(r"`([a-z]+(?:/[a-z]+)?)`", cell)}
+    named -= {"plan", "apply", "materialize"}
+    package = ROOT / "src" / "asof"
+    assert [name for name in named if not ((package / name).is_dir() or (package / f"{name}.py").exists())] == []
+    assert len(named) > 12
+
+
+TERMS = (
+    "tombstone", "dead letter", "spine", "offset", "dialect", "connection pool", "point-in-time join", "generation",
+    "snapshot", "facts", "selection", "incarnation", "hop", "tile", "session", "backfill", "materialize", "manifest",
+    "progress", "replay", "fast path", "owner", "entity key", "entry point", "conformance suite", "segment", "event id",
+)  # fmt: skip
+"""Terms of the field, and ours, that the code uses: the glossary defines each."""
+
+
+def test_the_glossary_defines_the_terms_that_the_code_uses() -> None:
+    page = _text(DOCS / "concepts" / "glossary.md")
+    defined = " ".join(row["term"] for table in _tables(page) for row in table).lower()
+    assert [term for term in TERMS if term not in defined] == []
+
+
+# ---- Plain English ----
+
+PLAIN = {
+    r"\banswer(?:s|ed)?\b": "returns, responds; result, response",
+    r"\banew\b": "again",
+    r"\bmend(?:s|ed)?\b": "fix",
+    r"(?<!dead )(?<!dead-)\bletters?\b(?!,| \d)": "dead letter",
+    r"\bnobody\b": "no caller, no process",
+    r"\bfor good\b": "permanently",
+    r"\bstands? in the way\b": "blocks",
+    r"\btold\b": "say what happens",
+}
+"""What pages do not say → what they say instead (HOUSE: the field's noun, a plain verb)."""
+
+
+@pytest.mark.parametrize(
+    "page", [page for page in PAGES if page.name != "CHANGELOG.md" and "reference" not in page.parts], ids=_name
+)
+def test_pages_are_in_plain_english(page: Path) -> None:
+    prose = _CODE.sub("", re.sub(r"\]\([^)]*\)", "]", _prose(page)))
+    found = [
+        f"{' '.join(prose[max(0, each.start() - 30) : each.end() + 30].split())!r}: write {better}"
+        for pattern, better in PLAIN.items()
+        for each in re.finditer(pattern, prose, re.IGNORECASE)
+    ]
+    assert found == []
