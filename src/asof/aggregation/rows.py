@@ -88,9 +88,6 @@ class State:
         newest[waiting] = np.maximum(newest[waiting], self.records[ends - 1, 0])
         return newest
 
-    def with_flag(self, flag: int, rows: NDArray[np.bool_]) -> State:
-        return replace(self, flags=self.flags | np.where(rows, flag, 0))
-
 
 def decode(layout: Layout, blobs: Sequence[bytes | None]) -> State:
     """The state of these rows; None is a row without events.

@@ -33,8 +33,6 @@ from asof.testing.streams import (
 from asof.timing import DAY, HOUR, MINUTE, SECOND
 from asof.types import Float64, Int64
 
-RunOf = Callable[[], StreamRun]
-
 LIVES = [
     [[0]],
     [[4 * MINUTE]],

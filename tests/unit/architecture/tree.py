@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import gc
 from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from functools import cache, lru_cache
 from pathlib import Path
 
@@ -25,17 +26,23 @@ def modules() -> dict[str, Path]:
     return found
 
 
+@contextmanager
+def uncollected() -> Iterator[None]:
+    """The collector would go through all trees that there are, again and again, and find nothing to free."""
+    was_on = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_on:
+            gc.enable()
+
+
 @cache
 def parsed(path: Path) -> ast.Module:
     """A file's tree, read once for all tests of a process."""
-    # The collector would go through all trees that there are, again and again, and find nothing to free.
-    collected = gc.isenabled()
-    gc.disable()
-    try:
+    with uncollected():
         return ast.parse(path.read_text(encoding="utf-8"))
-    finally:
-        if collected:
-            gc.enable()
 
 
 def nodes(tree: ast.AST) -> Iterable[ast.AST]:
@@ -45,7 +52,8 @@ def nodes(tree: ast.AST) -> Iterable[ast.AST]:
 
 @cache
 def _gathered(tree: ast.Module) -> list[ast.AST]:
-    return list(ast.walk(tree))
+    with uncollected():
+        return list(ast.walk(tree))
 
 
 def imports(tree: ast.AST) -> Iterator[tuple[str, int]]:

@@ -45,10 +45,6 @@ class Cursor:
             self._file.close()
             self._file = None
 
-    def has_more(self) -> bool:
-        """Whether something was published beyond the place, or the place is outside the partition."""
-        return bool(len(self._ready)) or self._partition.state().next != self.offset
-
     def read(self, max_messages: int, *, stop: int | None = None) -> Messages:
         """The next records, at most `max_messages` and below `stop`; empty where there are none before it (yet).
 

@@ -36,8 +36,6 @@ _ATTACH_FILTER = 26
 _TAKE_NOTHING = struct.pack("HBBI", 0x06, 0, 0, 0)
 """Linux's SO_ATTACH_FILTER, and a filter of one instruction: return 0 bytes of the packet."""
 
-SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
-
 Say = Callable[[str], None]
 
 

@@ -12,8 +12,6 @@ from asof.definitions import Snapshot
 from asof.server.telemetry.request_counts import BUCKETS, Counts, Histogram
 from asof.timing import SECOND
 
-CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
-
 
 class _Collected:
     """Metrics that are at hand already, as the library wants them."""
