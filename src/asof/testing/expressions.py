@@ -1,4 +1,7 @@
-"""What every engine must answer for the expression language: each operator with nulls, negatives and extremes."""
+"""What every engine must answer for the expression language: each operator with nulls, negatives and extremes.
+
+Over 400 lines: a suite is one class, which a product subclasses as a whole.
+"""
 
 from __future__ import annotations
 

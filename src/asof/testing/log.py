@@ -1,4 +1,7 @@
-"""The conformance suite of logs: a product's tests inherit `LogSuite` and give it `open_log`."""
+"""The conformance suite of logs: a product's tests inherit `LogSuite` and give it `open_log`.
+
+Over 400 lines: a suite is one class, which a product subclasses as a whole.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""What every online store must do: subclass `OnlineStoreSuite` and give it two fixtures."""
+"""What every online store must do: subclass `OnlineStoreSuite` and give it `open_store`.
+
+Over 400 lines: a suite is one class, which a product subclasses as a whole.
+"""
 
 from __future__ import annotations
 

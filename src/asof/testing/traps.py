@@ -1,4 +1,7 @@
-"""The traps of streams that other stores fell into; whatever feeds and serves rows must pass them."""
+"""The traps of streams that other stores fell into; whatever feeds and serves rows must pass them.
+
+Over 400 lines: a suite is one class, which a product subclasses as a whole.
+"""
 
 from __future__ import annotations
 
