@@ -307,20 +307,6 @@ def _cut(row: dict[str, Any]) -> Any:
 # ---- Pages about the code: the tree, the protocols, the glossary ----
 
 
-def test_the_tree_of_contributing_is_the_real_one() -> None:
-    tree = next(block for _, block in _FENCE.findall(_text(ROOT / "CONTRIBUTING.md")) if block.startswith("src/asof/"))
-    package, rest = tree.split("tests/unit/")
-    named = set()
-    for line in package.splitlines()[1:]:
-        named |= set(re.split(r" {2,}", line.lstrip("├└─ "))[0].split())
-    there = {f"{each.name}/" for each in (ROOT / "src" / "asof").iterdir() if (each / "__init__.py").exists()}
-    there |= {each.stem for each in (ROOT / "src" / "asof").glob("*.py") if not each.stem.startswith("__")}
-    assert named == there
-    folders = re.findall(r"[a-z]+(?:/[a-z]+)?/(?= |$|\n)", "tests/unit/" + re.sub(r"\([^)]*\)", "", rest))
-    assert len(folders) > 6
-    assert [each for each in folders if not (ROOT / each).is_dir()] == []
-
-
 def test_every_path_that_a_page_names_is_there() -> None:
     """Paths of this repository in code spans: `src/asof/…`, `tests/…`, `scripts/…`, `docs/…`, `benchmarks/…`."""
     path = re.compile(r"`((?:src|tests|scripts|docs|benchmarks|deploy)/[\w./-]+)`")

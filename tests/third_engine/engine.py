@@ -48,6 +48,7 @@ for _name, _convert in _LIKE_PYTHON.items():
 class ThirdEngine(Engine):
     dialect = THIRD
     batch_dialect = DUCKDB
+    reach_hint = ""
 
     def __init__(self) -> None:
         self._evaluator = Evaluator(threads=1)

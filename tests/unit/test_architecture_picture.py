@@ -1,7 +1,8 @@
-"""The picture of the layers is drawn from the contracts that hold them."""
+"""The picture of the layers, and the tree in CONTRIBUTING, are those of the code."""
 
 from __future__ import annotations
 
+import re
 import tomllib
 from pathlib import Path
 from typing import Any
@@ -62,3 +63,17 @@ def test_bands_and_captions_are_of_modules_of_the_contracts(project: dict[str, A
     assert [first for *_, first in BANDS if first not in known] == []
     assert [name for name in CAPTIONS if name not in known] == []
     assert [band.title for band in bands(project, SOURCE)] == [title for title, *_ in BANDS]
+
+
+def test_the_tree_of_contributing_is_the_real_one() -> None:
+    tree = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8").split("```\nsrc/asof/")[1].split("```")[0]
+    package, rest = tree.split("tests/unit/")
+    named = set()
+    for line in package.splitlines()[1:]:
+        named |= set(re.split(r" {2,}", line.lstrip("├└─ "))[0].split())
+    there = {f"{each.name}/" for each in SOURCE.iterdir() if (each / "__init__.py").exists()}
+    there |= {each.stem for each in SOURCE.glob("*.py") if not each.stem.startswith("__")}
+    assert named == there
+    folders = re.findall(r"[a-z]+(?:/[a-z]+)?/(?= |$|\n)", "tests/unit/" + re.sub(r"\([^)]*\)", "", rest))
+    assert len(folders) > 6
+    assert [each for each in folders if not (ROOT / each).is_dir()] == []

@@ -100,6 +100,11 @@ class Engine(Protocol):
         """Whether reads can compute over these rows as they are."""
         ...
 
+    @property
+    def reach_hint(self) -> str:
+        """The next step for a user whose source this engine does not reach; empty where it reaches every source."""
+        ...
+
     def close(self) -> None:
         """Give back what is held. Calling it again changes nothing."""
         ...
@@ -180,6 +185,8 @@ class Archives(Protocol):
 
 class OfflineStoreDefaults:
     """What a store may do without; `OfflineStore` says what it means."""
+
+    reach_hint = "load its rows into that database and declare a source there"
 
     def close(self) -> None:
         return None

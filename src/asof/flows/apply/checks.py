@@ -75,8 +75,7 @@ def check_reach(parts: Parts, project: Project, described: Mapping[str, Any]) ->
                 Finding(
                     "error", f"feature view {view.name!r}", view.where, "a source in the offline store's own database",
                     f"source {source.name!r} ({source.type}), which is elsewhere",
-                    "load its rows into that database and declare a source there, or use an offline store that reads "
-                    "from everywhere",
+                    parts.offline.reach_hint,
                 )
             )  # fmt: skip
     return findings

@@ -34,6 +34,7 @@ class DuckDBEngine(Engine):
 
     dialect = DUCKDB
     batch_dialect = DUCKDB.forms
+    reach_hint = ""
 
     def __init__(self, *, memory_limit: str = "", threads: int = 0, temp_directory: str = "") -> None:
         # Nothing may be fetched from the internet behind the user's back.

@@ -32,6 +32,10 @@ class PostgresEngine(Engine):
 
     dialect = POSTGRES
     batch_dialect = DUCKDB
+    reach_hint = (
+        "load its rows into that database and declare a PostgresSource, or use an offline store of type duckdb, which "
+        "reads from everywhere"
+    )
 
     def __init__(self, database: Postgres, settings: Mapping[str, str]) -> None:
         self.database = database
