@@ -482,6 +482,7 @@ def test_a_row_that_changed_meanwhile_is_read_again_from_the_source(
     monkeypatch.setattr(parts.online, "read", overtaken)
     materialize(parts)
 
+    assert ran
     assert_online_is_history(parts, "activity", rows)
 
 
