@@ -1,6 +1,6 @@
 """The feature store as users hold it: one object over the configured stores, a verb per method.
 
-It is longer than other modules since half of it says what each verb does, of which the reference is made.
+Over 400 lines: more than half are the docstrings of its verbs, of which the reference is made.
 """
 
 from __future__ import annotations

@@ -1,4 +1,7 @@
-"""Text to tree: a small Pratt parser whose errors point at the place and say what is allowed there."""
+"""Text to tree: a small Pratt parser whose errors point at the place and say what is allowed there.
+
+Over 400 lines: it is one grammar, whose rules call one another.
+"""
 
 from __future__ import annotations
 

@@ -14,12 +14,6 @@ MAX_LINES = 400
 REASON = re.compile(r"^Over 400 lines: \w", re.MULTILINE)
 """How a longer module says why it is one, in its docstring."""
 
-LONG: dict[str, int] = {
-    "asof.expressions.parser": 412,
-    "asof.store": 574,
-}
-"""Modules that say no reason yet → their lines today. It must only get shorter."""
-
 
 def test_every_module_opens_with_one_line_on_what_it_is_for() -> None:
     offences = []
@@ -41,20 +35,15 @@ def test_no_module_has_a_name_that_says_nothing() -> None:
 
 def test_a_module_is_read_in_one_sitting_or_says_why_it_is_long() -> None:
     offences = []
-    for module, path in modules().items():
+    for path in modules().values():
         lines = path.read_text(encoding="utf-8").count("\n")
         reason = REASON.search(ast.get_docstring(parsed(path)) or "")
-        if lines <= MAX_LINES or reason:
-            if module in LONG:
-                offences.append(f"LONG[{module!r}]: it is no longer too long, or says why: drop it")
-            if reason and lines <= MAX_LINES:
-                offences.append(f"{path.relative_to(ROOT)}: it has {lines} lines, and excuses itself: drop that")
-        elif lines > LONG.get(module, MAX_LINES):
-            allowed = LONG.get(module, MAX_LINES)
+        if reason and lines <= MAX_LINES:
+            offences.append(f"{path.relative_to(ROOT)}: it has {lines} lines, and excuses itself: drop that")
+        elif lines > MAX_LINES and not reason:
             offences.append(
-                f"{path.relative_to(ROOT)}: {lines} lines, allowed are {allowed}; split it, or say in its docstring "
+                f"{path.relative_to(ROOT)}: {lines} lines, allowed are {MAX_LINES}; split it, or say in its docstring "
                 "`Over 400 lines: …`"
             )
-    offences += [f"LONG[{module!r}]: there is no such module" for module in LONG.keys() - modules().keys()]
 
     assert not offences, describe(offences)
