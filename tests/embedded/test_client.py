@@ -6,12 +6,14 @@ import asyncio
 import json
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, date, datetime
 from decimal import Decimal as Number
 from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 from unittest.mock import patch
 
@@ -402,7 +404,8 @@ def words(status: int, error: str, message: str = "said", **headers: str) -> htt
 @pytest.fixture
 def waits(monkeypatch: pytest.MonkeyPatch) -> list[float]:
     waited: list[float] = []
-    monkeypatch.setattr("asof.client.sync.time.sleep", waited.append)
+    # The client's own `time`: threads of other tests sleep by the module that all share.
+    monkeypatch.setattr("asof.client.sync.time", SimpleNamespace(sleep=waited.append, monotonic=time.monotonic))
     return waited
 
 

@@ -7,11 +7,15 @@ import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from importlib.machinery import ExtensionFileLoader
 from types import FrameType
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from asof.cli.progress import Progress
+
+AGAIN_S = 0.02
+"""When to look again for an end of what must not be interrupted."""
 
 
 class Interrupts:
@@ -35,6 +39,10 @@ class Interrupts:
 
         def on_interrupt(number: int, frame: FrameType | None) -> None:
             self.came = True
+            if _loads_compiled_code(frame):
+                # An error in the middle of that may end the process at once (nanobind calls `abort`).
+                signal.setitimer(signal.ITIMER_REAL, AGAIN_S)
+                return
             raise KeyboardInterrupt
 
         def on_unraisable(unraisable: sys.UnraisableHookArgs) -> None:
@@ -43,11 +51,14 @@ class Interrupts:
                 sys.__unraisablehook__(unraisable)
 
         signal.signal(signal.SIGINT, on_interrupt)
+        alarm = signal.signal(signal.SIGALRM, on_interrupt)
         hook, sys.unraisablehook = sys.unraisablehook, on_unraisable
         try:
             yield
         finally:
             sys.unraisablehook = hook
+            signal.setitimer(signal.ITIMER_REAL, 0)
+            signal.signal(signal.SIGALRM, alarm)
             signal.signal(signal.SIGINT, signal.default_int_handler)
 
     def raised_again(self, progress: Progress) -> Progress:
@@ -59,3 +70,14 @@ class Interrupts:
             progress(what, done, total)
 
         return report
+
+
+def _loads_compiled_code(frame: FrameType | None) -> bool:
+    """Whether a compiled module is being loaded here; Python modules, such as a user's definitions, do not count."""
+    while frame is not None:
+        if frame.f_code.co_name in ("create_module", "exec_module") and isinstance(
+            frame.f_locals.get("self"), ExtensionFileLoader
+        ):
+            return True
+        frame = frame.f_back
+    return False
