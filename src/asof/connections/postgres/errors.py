@@ -35,7 +35,10 @@ _BUSY = re.compile(
     r"starting up|shutting down|recovery mode|not yet accepting|too many clients|remaining connection slots|"
     r"couldn't get a connection"
 )
-_CUT = re.compile(r"closed the connection|connection (is|was|has been)? ?(lost|closed|bad)|reset by peer|EOF")
+_CUT = re.compile(
+    r"closed the connection|connection (is|was|has been)? ?(lost|closed|bad)|reset by peer|broken pipe|\beof\b",
+    re.IGNORECASE,
+)
 _TLS = re.compile(r"SSL|TLS|certificate|no encryption", re.IGNORECASE)
 
 
@@ -185,7 +188,8 @@ def _unsaid(text: str, place: Place) -> tuple[str, str]:
         return f"{at} refuses user {place.user!r}: {text}", f"check user of {label}"
     if "unsupported startup parameter" in text:
         return f"{at} refuses the session's settings: {text}", f"set pgbouncer: true in {label}"
-    if _TLS.search(text):
+    # A server that dies in the middle of a handshake says nothing of the settings of TLS.
+    if _TLS.search(text) and not _CUT.search(text):
         return (f"no TLS session with {at} came about: {text}",
                 f"check sslmode, sslrootcert, sslcert and sslkey of {label}")  # fmt: skip
     if text.startswith("no answer for"):
