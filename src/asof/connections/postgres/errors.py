@@ -36,7 +36,8 @@ _BUSY = re.compile(
     r"couldn't get a connection"
 )
 _CUT = re.compile(
-    r"closed the connection|connection (is|was|has been)? ?(lost|closed|bad)|reset by peer|broken pipe|\beof\b",
+    r"closed the connection|connection (is|was|has been)? ?(lost|closed|bad)|reset by peer|broken pipe|\beof\b"
+    r"|terminating connection|postmaster exit|crash of another server process",
     re.IGNORECASE,
 )
 _TLS = re.compile(r"SSL|TLS|certificate|no encryption", re.IGNORECASE)
