@@ -1,8 +1,8 @@
 """Reads a SELECT over single rows with DuckDB's own parser, and refuses all that is not known to be harmless.
 
-A statement is accepted by what it is, and never for the lack of what it is not (`expression_check`). Three things are decided for a function by what the engine's catalogue says of it: it is scalar (an
-aggregate looks at several rows, a table function at something else), it is stable (what is read again becomes the
-same rows), and it is not listed below.
+A statement is accepted by what it is, and never for the lack of what it is not (`expression_check`). Three things are
+decided for a function by what the engine's catalogue says of it: it is scalar (an aggregate looks at several rows, a
+table function at something else), it is stable (what is read again becomes the same rows), and it is not listed below.
 
 What will run is not the user's text but what the engine prints of the tree, and that is read and checked once more:
 a printer that wrote something else than it was given would be found out.
