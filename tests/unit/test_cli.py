@@ -18,7 +18,7 @@ from typing import Any
 import click
 import pyarrow as pa
 import pytest
-from click.testing import CliRunner, Result
+from click.testing import CliRunner
 
 import asof.errors
 from asof import (
@@ -37,13 +37,14 @@ from asof.cli.app import COMMANDS, cli, command_named
 from asof.cli.context import CliContext
 from asof.cli.exit_codes import EXIT_CODES, FOUND, PIPE_CLOSED, STOPPED, UNEXPECTED, USAGE
 from asof.cli.progress import Lines
-from asof.config import Auth, load_config
+from asof.config import load_config
 from asof.definitions import Project
 from asof.errors import AsofError, CheckFailed, NotFound, RegistryConflict, RowsRefused
 from asof.planning import Create, Finding, Plan
 from asof.server.security.keys import KeyRing
 from asof.timing import micros
 from asof.types import Float64, Int64, String, Timestamp
+from tests.cli_shell import FakeStore, Shell
 
 SOURCE = Path(__file__).parents[2] / "src"
 ENVIRONMENT = {"PYTHONPATH": str(SOURCE), "PATH": "/usr/bin:/bin", "COLUMNS": "80"}
@@ -71,36 +72,6 @@ def doubled(row: dict[str, Any]) -> dict[str, Any]:
 model = FeatureService(name="model", features=[user_visits, doubled])
 
 
-class FakeStore:
-    """Answers as a store does, and remembers what it was asked."""
-
-    project = "shop"
-    clock_note = ""
-
-    def __init__(self) -> None:
-        self.calls: list[tuple[str, tuple[Any, ...], dict[str, Any]]] = []
-        self.config = SimpleNamespace(notes=["provider has no meaning in Asof and is ignored"], auth=Auth(), server={})
-        self.closed = False
-        self.fails: BaseException | None = None
-        self.answers: dict[str, Any] = {}
-
-    def close(self) -> None:
-        self.closed = True
-
-    def __getattr__(self, name: str) -> Any:
-        if name not in self.answers:
-            raise AttributeError(name)
-
-        def call(*args: Any, **options: Any) -> Any:
-            self.calls.append((name, args, options))
-            if self.fails is not None:
-                raise self.fails
-            answer = self.answers[name]
-            return answer(*args, **options) if callable(answer) else answer
-
-        return call
-
-
 @pytest.fixture
 def store() -> FakeStore:
     store = FakeStore()
@@ -115,25 +86,6 @@ def store() -> FakeStore:
         "push": lambda source, rows, batch_id: len(rows),
     }  # fmt: skip
     return store
-
-
-class Shell:
-    """Runs command lines against a fake store."""
-
-    def __init__(self, store: FakeStore) -> None:
-        self.store = store
-        self.opened: list[tuple[Any, ...]] = []
-
-    def __call__(
-        self, *args: str, width: int = 80, input: str | None = None, env: dict[str, str] | None = None
-    ) -> Result:
-        def open_store(*place: Any) -> FakeStore:
-            self.opened.append(place)
-            return self.store
-
-        return CliRunner().invoke(
-            cli, args, obj=CliContext(open_store), input=input, env={"COLUMNS": str(width), **(env or {})}
-        )
 
 
 @pytest.fixture

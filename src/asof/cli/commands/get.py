@@ -52,13 +52,14 @@ def get() -> None:
 @click.option("--end", type=MOMENT, help="Without an entity frame: rows before this time.")
 @click.option("--out", type=LOCAL_PATH, metavar="FILE", help="Write all rows to a .parquet or .csv file.")
 @click.option("--save", metavar="NAME", help="Keep the result as a training set that can be rebuilt and compared.")
+@click.option("--overwrite", is_flag=True, help="With --save: replace the training set of this name.")
 @click.option("--show-sql", is_flag=True, help="Show the SQL instead of running it.")
 @shown_rows_option
 @pass_context
 def historical(
     context: CliContext, entities: str | None, sql: str | None, features: tuple[str, ...], service: str | None,
     full_feature_names: bool, known_at: datetime | bool | None, start: datetime | None, end: datetime | None,
-    out: str | None, save: str | None, show_sql: bool, limit: int | None,
+    out: str | None, save: str | None, overwrite: bool, show_sql: bool, limit: int | None,
 ) -> None:  # fmt: skip
     """Join features to rows, each as of its own time.
 
@@ -70,6 +71,8 @@ def historical(
     """
     if entities and sql:
         raise misused("give either --entities or --sql")
+    if overwrite and not save:
+        raise misused("--overwrite replaces a saved training set: also give --save NAME")
     result = context.store.get_historical_features(
         str(Path(entities).absolute()) if entities else sql, asked_features(context, features, service),
         full_feature_names=full_feature_names, known_at=known_at, start_date=start, end_date=end,
@@ -79,7 +82,7 @@ def historical(
         context.output.lines("sql", [text], text)
         return
     if save:
-        result.save(save)
+        result.save(save, overwrite=overwrite)
         context.output.said(f"Saved training set {save!r}: see `asof show training-set {save}`.", saved=save)
     if out:
         rows = result.write(str(Path(out).absolute()))
