@@ -20,7 +20,9 @@ class FakeStore:
 
     def __init__(self) -> None:
         self.calls: list[tuple[str, tuple[Any, ...], dict[str, Any]]] = []
-        self.config = SimpleNamespace(notes=["provider has no meaning in Asof and is ignored"], auth=Auth(), server={})
+        self.config = SimpleNamespace(
+            path="/shop", notes=["provider has no meaning in Asof and is ignored"], auth=Auth(), server={}
+        )
         self.closed = False
         self.fails: BaseException | None = None
         self.answers: dict[str, Any] = {}

@@ -26,6 +26,7 @@ from asof.cli.options import (
     shown_rows_option,
 )
 from asof.cli.tables import Column
+from asof.cli.values import cell
 
 
 @click.group(cls=Group)
@@ -118,14 +119,16 @@ def online(
         facts = {"statuses": response.statuses, "event_times": response.event_times} if status else {}
         context.output.noted(rows=records, **facts)
     elif status:
-        values = [
-            {**{key: record[key] for key in entity_rows[i] if key in record}, "feature": name, "value": record[name],
-             "status": response.statuses[name][i], "event_time": _at(response.event_times, name, i)}
-            for i, record in enumerate(records) for name in record if name in response.statuses
-        ]  # fmt: skip
-        keyed = [Column(name, name) for name in entity_rows[0]]
-        columns = [*keyed, Column("feature"), Column("value", null="null"), Column("status"), Column("event_time")]
-        context.output.records("values", values, columns, empty="No features.")
+        columns = [Column("feature"), Column("value", null="null"), Column("status"), Column("event_time")]
+        for i, record in enumerate(records):
+            values = [
+                {"feature": name, "value": record[name], "status": response.statuses[name][i],
+                 "event_time": _at(response.event_times, name, i)}
+                for name in record if name in response.statuses
+            ]  # fmt: skip
+            key_text = ", ".join(f"{name}={cell(record[name])}" for name in entity_rows[i] if name in record)
+            context.output.lines("key", [*([""] if i else []), f"{key_text}:"], key_text)
+            context.output.records("values", values, columns, empty="No features.")
     else:
         columns = [Column(name, name, null="null") for name in answered]
         context.output.records("rows", records, columns, empty="No rows.")
