@@ -5,11 +5,22 @@ from __future__ import annotations
 from types import SimpleNamespace
 from typing import Any
 
+import pyarrow as pa
 from click.testing import CliRunner, Result
 
 from asof.cli.app import cli
 from asof.cli.context import CliContext
 from asof.config import Auth
+from asof.results import TableResult
+
+
+RESULTS = ("dead_letters", "history", "sample", "stream_status", "training_sets")
+"""Verbs that return rows of one kind."""
+
+
+def result(answer: Any) -> TableResult:
+    """Rows as the store's verbs return them."""
+    return TableResult(answer if isinstance(answer, pa.Table) else pa.Table.from_pylist(answer), "Rows")
 
 
 class FakeStore:
@@ -39,7 +50,8 @@ class FakeStore:
             if self.fails is not None:
                 raise self.fails
             answer = self.answers[name]
-            return answer(*args, **options) if callable(answer) else answer
+            answer = answer(*args, **options) if callable(answer) else answer
+            return result(answer) if name in RESULTS else answer
 
         return call
 
