@@ -13,7 +13,6 @@ from asof.cli.context import CliContext
 from asof.config import Auth
 from asof.results import TableResult
 
-
 RESULTS = ("dead_letters", "history", "sample", "stream_status", "training_sets")
 """Verbs that return rows of one kind."""
 

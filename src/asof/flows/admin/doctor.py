@@ -66,7 +66,8 @@ def doctor(parts: Parts, *, clock_note: str = "") -> Records[Check]:
         clock_note: what is to be said about the clock, where it is not the system's.
     """
     now = iso(parts.clock())
-    checks = [Check("clock", True, clock_note.removeprefix("clock: ") or now)]
+    clock = clock_note.removeprefix("clock: ")
+    checks = [Check("clock", True, clock if now in clock else f"{clock} ({now})" if clock else now)]
     loaded: list[Snapshot] = []
     checks.append(_check("registry", lambda: _registry(parts, loaded)))
     checks.append(_check("online store", lambda: _online(parts)))
