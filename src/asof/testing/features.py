@@ -85,9 +85,6 @@ class FeatureScript:
         served = {name: values[0] for name, values in response.to_dict().items() if name not in keys_and_values}
         frame: dict[str, list[object]] = {"event_timestamp": [self.clock()]}
         frame |= {name: [value] for name, value in keys_and_values.items()}
-            "event_timestamp": [self.clock()],
-            **{name: [value] for name, value in keys_and_values.items()},
-        }
         table = self.store.get_historical_features(frame, wanted).to_arrow()
         trained = {name: table[name][0].as_py() for name in served}
         assert served == trained, f"serving says {served}, training says {trained}, as of {self.clock()}"
