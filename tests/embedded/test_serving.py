@@ -40,11 +40,8 @@ from asof.flows.rows.batch import Batch
 from asof.flows.stores import Parts, current_generation, table_of
 from asof.online.protocol import Newest, pack_version
 from asof.selection import FeatureOut, select
-<<<<<<< HEAD
 from asof.store import open_store_of
-=======
 from asof.testing.clock import NOW
->>>>>>> main
 from asof.timing import DAY, HOUR, MINUTE, SECOND, Micros, moment
 from asof.types import Array, Bool, Bytes, Date, Embedding, Float32, Float64, Int32, Int64, Json, String, Timestamp
 from asof.types import Decimal as DecimalType

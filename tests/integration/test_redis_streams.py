@@ -21,13 +21,9 @@ from asof.flows.stores import Parts
 from asof.flows.stream.run import run_stream
 from asof.online.protocol import StoreReplaced
 from asof.online.redis.store import RedisOnlineStore
-<<<<<<< HEAD
 from asof.store import open_store_of
-from asof.testing.streams import DEFINITIONS, MORTALS, NOW, Clock, StreamRun, live_through, visit
-=======
 from asof.testing.clock import NOW, MicrosClock
 from asof.testing.streams import DEFINITIONS, MORTALS, StreamRun, live_through, visit
->>>>>>> main
 from asof.timing import MINUTE, moment
 from asof.types import Int64, Timestamp
 from tests.embedded.test_push import LONG, SHORT, apply_twins, online_rows, push_both
