@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import builtins
 import importlib
 import sys
 import threading
@@ -10,18 +11,20 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from fnmatch import fnmatchcase
+from functools import partial
 from importlib.abc import MetaPathFinder
 from importlib.machinery import ModuleSpec, SourceFileLoader
-from importlib.util import spec_from_file_location
+from importlib.util import decode_source, resolve_name, spec_from_file_location
 from pathlib import Path
 from types import CodeType, ModuleType
 from typing import Any
 
 from asof.definitions import LogSource, OnDemandFeatureView, Source
 from asof.definitions.base import Definition
+from asof.definitions.identity import KnownFunction
 from asof.definitions.project import Project, _named_by, project_of
 from asof.definitions.transforms import MessageTransform
-from asof.errors import AsofError, NotFound, RepositoryError, RequestError
+from asof.errors import AsofError, FunctionChanged, NotFound, RepositoryError, some
 from asof.selection import Selection
 
 IGNORE_FILES = (".asofignore", ".feastignore")
@@ -51,14 +54,38 @@ class Repository:
 
     def remember(self, project: Project) -> Project:
         """Keep the functions of these definitions, which may be in no file."""
+        for code in _functions(project):
+            code.settle(self.root)
         self._views |= project.on_demand_views
         self._sources |= project.sources
         return project
 
+    def package_differences(self, project: Project) -> list[tuple[str, str]]:
+        """Packages that the functions of an applied project use, and that are here in other versions.
+
+        Only of what was read so far; no file is read for it.
+
+        Returns:
+            The title of the view or source, and what differs, in words.
+        """
+        pairs: list[tuple[Definition, KnownFunction, KnownFunction]] = []
+        for name, view in project.on_demand_views.items():
+            if name in self._views:
+                pairs.append((view, self._views[name].code, view.code))
+        for name, source in project.sources.items():
+            own = self._transform(name)
+            if own is not None and isinstance(source, LogSource) and source.transform is not None:
+                pairs.append((source, own.code, source.transform.code))
+        return [
+            (f"{each.kind} {each.name!r}", difference)
+            for each, own_code, applied in pairs
+            for difference in own_code.package_differences(applied)
+        ]
+
     def transform_of(self, source: LogSource) -> MessageTransform | None:
         """The transform of a source's messages with its function; None where the repository has none."""
         own = self._transform(source.name)
-        if own is None or (source.transform is not None and own.fingerprint != source.transform.fingerprint):
+        if own is None or (source.transform is not None and own.differences(source.transform)):
             # Perhaps applied by someone else since the files were read.
             self.definitions()
             own = self._transform(source.name)
@@ -72,7 +99,7 @@ class Repository:
         """The selection with the functions of its on-demand views at hand, as they were applied.
 
         Raises:
-            NotFound, RequestError: the repository does not have a function, or has another one.
+            NotFound, FunctionChanged: the repository does not have a function, or has another one.
         """
         if not selection.derivations:
             return selection
@@ -81,7 +108,7 @@ class Repository:
 
     def _with_function(self, view: OnDemandFeatureView) -> OnDemandFeatureView:
         own = self._views.get(view.name)
-        if own is None or own.fingerprint != view.fingerprint:
+        if own is None or own.code.differences(view.code):
             # Perhaps applied by someone else since the files were read.
             self.definitions()
             own = self._views.get(view.name)
@@ -92,10 +119,11 @@ class Repository:
                 hint="run `asof apply`, or bring its file back",
                 where=view.where,
             )
-        if own.fingerprint != view.fingerprint:
-            raise RequestError(
-                f"the function of on-demand feature view {view.name!r} is not the one that was applied",
-                hint="run `asof apply`",
+        if differences := own.code.differences(view.code):
+            raise FunctionChanged(
+                f"the function of on-demand feature view {view.name!r} is not the one that was applied: "
+                f"{some(differences)} differs",
+                hint="run `asof apply`, or bring the files here up to date",
                 where=own.where,
             )
         return view.with_function(own.function)
@@ -133,6 +161,9 @@ def collect(root: Path | str, *, ignore: Sequence[str] = ()) -> Project:
         before, _LOADING.root = getattr(_LOADING, "root", None), root
         try:
             found = [each for name in files for each in _definitions(_load(name, files[name], root))]
+            for code in _functions(found):
+                # While their modules can be imported, and before any call changes what they hold.
+                code.settle(root)
         finally:
             _LOADING.root = before
     for each in found:
@@ -198,11 +229,55 @@ def _module_name(path: Path, root: Path) -> str:
 
 
 class _Source(SourceFileLoader):
-    """Compiles from the text each time: bytecode is matched by its second, and a quick edit may keep that."""
+    """Compiles from the text each time: bytecode is matched by its second, and a quick edit may keep that.
+
+    Args:
+        loaded: name → module, of all that the repository's files are.
+
+    Attributes:
+        compiled_text: what functions' texts are taken from, as the file may be edited at any time.
+    """
+
+    compiled_text = ""
+
+    def __init__(self, name: str, path: str, loaded: dict[str, ModuleType]) -> None:
+        super().__init__(name, path)
+        self._loaded = loaded
 
     def get_code(self, fullname: str) -> CodeType:
         path = self.get_filename(fullname)
-        return self.source_to_code(self.get_data(path), path)
+        data = self.get_data(path)
+        code = self.source_to_code(data, path)
+        self.compiled_text = decode_source(data)
+        return code
+
+    def exec_module(self, module: ModuleType) -> None:
+        self._loaded[module.__name__] = module
+        # Functions may import their repository's modules when they run; by then those are not among the process's.
+        vars(module)["__builtins__"] = {**vars(builtins), "__import__": partial(_import, self._loaded)}
+        super().exec_module(module)
+
+
+def _import(
+    loaded: Mapping[str, ModuleType],
+    name: str,
+    globals: Mapping[str, object] | None = None,
+    locals: Mapping[str, object] | None = None,
+    fromlist: Sequence[str] = (),
+    level: int = 0,
+) -> ModuleType:
+    """What an import statement in a repository's file calls: its own modules are those that it was loaded with."""
+    package = str((globals or {}).get("__package__") or "")
+    full = resolve_name("." * level + name, package) if level and package else name
+    module = loaded.get(full)
+    if module is None or sys.modules.get(full) is module:
+        return builtins.__import__(name, globals, locals, fromlist, level)
+    if not fromlist:
+        return loaded.get(full.partition(".")[0], module)
+    for each in fromlist:
+        if f"{full}.{each}" in loaded and not hasattr(module, each):
+            setattr(module, each, loaded[f"{full}.{each}"])
+    return module
 
 
 class _Finder(MetaPathFinder):
@@ -211,6 +286,7 @@ class _Finder(MetaPathFinder):
     def __init__(self, root: Path, files: Mapping[str, Path]) -> None:
         self.root, self.files = root, files
         self.thread = threading.get_ident()
+        self.loaded: dict[str, ModuleType] = {}
         # A folder without Python files of ours must not hide an installed package of its name.
         self.folders = {name.rpartition(".")[0] for name in files} | {
             name.split(".")[0] for name in files if "." in name
@@ -225,7 +301,7 @@ class _Finder(MetaPathFinder):
         )
         if file is not None:
             folder = [str(file.parent)] if file.name == "__init__.py" else None
-            loader = _Source(name, str(file))
+            loader = _Source(name, str(file), self.loaded)
             return spec_from_file_location(name, file, loader=loader, submodule_search_locations=folder)
         if base.is_dir() and any(each == name or each.startswith(f"{name}.") for each in self.folders):
             spec = ModuleSpec(name, None, is_package=True)
@@ -251,7 +327,7 @@ def _importable(root: Path, files: Mapping[str, Path]) -> Iterator[None]:
     finally:
         sys.meta_path.remove(finder)
         for name in [name for name in sys.modules if name.split(".")[0] in tops]:
-            del sys.modules[name]
+            finder.loaded[name] = sys.modules.pop(name)
         sys.modules.update(before)
 
 
@@ -304,6 +380,16 @@ def _definitions(module: ModuleType) -> Iterator[Definition]:
             yield from _among(value)
         elif isinstance(value, dict):
             yield from _among(value.values())
+
+
+def _functions(found: Iterable[Definition]) -> Iterator[KnownFunction]:
+    """The functions of on-demand views and transforms among these definitions and those that they name."""
+    for each in found:
+        if isinstance(each, OnDemandFeatureView):
+            yield each.code
+        elif isinstance(each, LogSource) and each.transform is not None:
+            yield each.transform.code
+        yield from _functions(_named_by(each))
 
 
 def _among(values: Iterable[Any]) -> Iterator[Definition]:

@@ -30,6 +30,7 @@ class LogSource(Source):
         message_format: `JsonFormat` (the default), `AvroFormat`, `ProtoFormat`.
         transform: makes the rows out of the messages' columns: SQL (`SELECT … FROM message WHERE …`, evaluated with
             DuckDB), or a function of an Arrow table of messages. At most one row of each message.
+        transform_version: stands for what that function uses and Asof cannot compare: change it when that changes.
         message_schema: the columns that are read off a message, where a transform makes those of `schema` of them.
         key_fields: the columns that are read from the message's key and not from its value. A message without a value
             (a tombstone) then says that its key is no more.
@@ -83,6 +84,7 @@ class LogSource(Source):
         topic: str = "",
         message_format: str | MessageFormat | Mapping[str, object] | None = "json",
         transform: str | Callable[..., object] | None = None,
+        transform_version: str = "",
         message_schema: Sequence[Field] | None = None,
         key_fields: Sequence[str] | str = (),
         key_format: str | AvroFormat = "text",
@@ -141,17 +143,19 @@ class LogSource(Source):
         self._check_event_id()
         if dead_letter_topic == self.topic:
             raise self.refuse("dead_letter_topic is the topic of its own messages", hint="name another topic")
-        self._begin_transform(transform, tuple(message_schema or ()))
+        self._begin_transform(transform, tuple(message_schema or ()), transform_version)
         self._begin_metadata(key_fields, key_format, dict(header_fields or {}), record_time_field)
 
-    def _begin_transform(self, transform: Any, message_schema: tuple[Field, ...]) -> None:
+    def _begin_transform(self, transform: Any, message_schema: tuple[Field, ...], version: str) -> None:
         if transform is None and message_schema:
             raise self.refuse("has a message_schema and no transform", hint="give transform=, or leave it out")
         if transform is not None and not (
             callable(transform) or isinstance(transform, str | Mapping | MessageTransform)
         ):
             raise self.refuse(f"transform is {transform!r}", hint="give a SELECT as text, or a function")
-        made = MessageTransform.of(transform) if transform is not None else None
+        if version and not callable(transform):
+            raise self.refuse("has a transform_version and no function as its transform", hint="leave it out")
+        made = MessageTransform.of(transform, version=version) if transform is not None else None
         # What its SQL says is read by the engine's own parser, when the definitions are checked and before it runs.
         if made is not None and not made.sql and not made.function_name:
             raise self.refuse("transform is empty", hint=FORM)
@@ -306,7 +310,7 @@ class PushSource(LogSource):
     def _refuse_message_options(self, name: str, options: Mapping[str, object]) -> None:
         for option in (
             "message_format", "key_fields", "key_format", "header_fields", "record_time_field", "transform",
-            "message_schema", "dead_letter_topic",
+            "transform_version", "message_schema", "dead_letter_topic",
         ):  # fmt: skip
             given = options.get(option)
             if given and given not in ("json", "text"):

@@ -7,7 +7,7 @@ import pyarrow as pa
 from asof.decoding import Transform
 from asof.definitions import LogSource
 from asof.definitions.transforms import FORM, KEEP, MESSAGE
-from asof.errors import DefinitionError, NotFound, RequestError, nearest
+from asof.errors import DefinitionError, FunctionChanged, NotFound, nearest, some
 from asof.flows.stores import Parts
 
 
@@ -17,7 +17,7 @@ def transform_of(parts: Parts, source: LogSource) -> Transform | None:
     Raises:
         DefinitionError: its SQL is more than expressions over one message, or does not make the source's schema.
         NotFound: this process does not have its function.
-        RequestError: it has another one.
+        FunctionChanged: it has another one.
     """
     made = source.transform
     if made is None:
@@ -30,10 +30,10 @@ def transform_of(parts: Parts, source: LogSource) -> Transform | None:
             f"source {source.name!r}: its {made.name} is applied, but the repository does not define it any more",
             hint="run `asof apply`, or bring its file back", where=source.where,
         )  # fmt: skip
-    if own.fingerprint != made.fingerprint:
-        raise RequestError(
-            f"source {source.name!r}: its {made.name} is not the one that was applied", hint="run `asof apply`",
-            where=source.where,
+    if differences := own.differences(made):
+        raise FunctionChanged(
+            f"source {source.name!r}: its {made.name} is not the one that was applied: {some(differences)} differs",
+            hint="run `asof apply`, or bring the files here up to date", where=source.where,
         )  # fmt: skip
     return own.function
 

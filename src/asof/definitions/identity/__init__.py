@@ -1,0 +1,154 @@
+"""What a user's function is known by: its source text, and all else that decides its value."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from asof.definitions.identity.walk import Walk, digest
+
+MODE_PACKAGES = {"pandas": "pandas", "polars": "polars", "arrow": "pyarrow"}
+"""What a function of a mode works with, whatever it imports."""
+
+
+@dataclass(frozen=True)
+class FunctionIdentity:
+    """All that decides what a function answers.
+
+    Args:
+        parts: label → digest: `function cart_ratio`, `function helpers.scale`, `constant RATE`.
+        packages: package → version; a difference is worth a warning, and is none of meaning.
+        problems: what cannot be compared, in words.
+    """
+
+    parts: Mapping[str, str] = field(default_factory=dict)
+    packages: Mapping[str, str] = field(default_factory=dict)
+    problems: tuple[str, ...] = ()
+
+    @classmethod
+    def of(cls, content: Mapping[str, Any]) -> FunctionIdentity:
+        """As `content` said."""
+        return cls(dict(content["parts"]), dict(content.get("packages", {})))
+
+    def content(self) -> dict[str, object]:
+        content: dict[str, object] = {"parts": dict(sorted(self.parts.items()))}
+        return {**content, "packages": dict(sorted(self.packages.items()))} if self.packages else content
+
+
+def identify(
+    function: Callable[..., object], *, name: str, mode: str, version: str = "", root: Path | None = None
+) -> FunctionIdentity:
+    """Find out what decides a function's value.
+
+    Args:
+        mode: whose package it works with.
+        version: stands for what cannot be compared.
+        root: the repository's folder.
+    """
+    walk = Walk(root)
+    walk.begin(function, name)
+    if mode in MODE_PACKAGES:
+        walk.use(MODE_PACKAGES[mode])
+    problems = tuple(dict.fromkeys(walk.problems))
+    if not version:
+        return FunctionIdentity(walk.parts, walk.packages, problems)
+    return FunctionIdentity({**walk.parts, "version": digest(version)}, walk.packages)
+
+
+class KnownFunction:
+    """A user's function as definitions hold it, and what it is known by; or that alone, out of a registry.
+
+    Args:
+        function: None where only a registry says what it was.
+        mode: `python`, `pandas`, `polars`, `arrow`.
+        identity: as a registry says it; None there where an earlier Asof kept the text alone.
+    """
+
+    def __init__(
+        self,
+        function: Callable[..., object] | None,
+        *,
+        name: str,
+        source_text: str,
+        mode: str,
+        version: str = "",
+        identity: Mapping[str, Any] | None = None,
+    ) -> None:
+        self.function, self.name, self.source_text = function, name, source_text
+        self.mode, self.version = mode, version
+        self._root: Path | None = None
+        self._identity = FunctionIdentity.of(identity) if identity is not None else None
+
+    def settle(self, root: Path) -> FunctionIdentity | None:
+        """Find out the identity now, while the modules of the repository at `root` are at hand."""
+        self._root = root
+        return self.identity
+
+    @property
+    def identity(self) -> FunctionIdentity | None:
+        """What the function is known by, as it was when it was first asked for; None where the text alone is known."""
+        if self._identity is None and self.function is not None:
+            self._identity = identify(
+                self.function, name=self.name, mode=self.mode, version=self.version, root=self._root
+            )
+        return self._identity
+
+    @property
+    def problems(self) -> tuple[str, ...]:
+        """What cannot be compared."""
+        return self.identity.problems if self.identity is not None else ()
+
+    @property
+    def text_fingerprint(self) -> str:
+        """A hash of the text alone, by which earlier versions of Asof knew the function."""
+        return hashlib.sha256(self.source_text.encode("utf-8", "surrogatepass")).hexdigest()[:16]
+
+    @property
+    def fingerprint(self) -> str:
+        """A hash of all that decides the value."""
+        if self.identity is None:
+            return self.text_fingerprint
+        return digest(json.dumps(sorted(self.identity.parts.items())))
+
+    def has_fingerprint(self, fingerprint: str) -> bool:
+        """Whether this, or an earlier Asof, would know the function by it."""
+        return fingerprint in (self.fingerprint, self.text_fingerprint)
+
+    def differences(self, other: KnownFunction) -> list[str]:
+        """What makes the other function another one, in words; none where both have one meaning.
+
+        Of one that an earlier Asof wrote down the text alone is known, and compared.
+        """
+        own, others = self.identity, other.identity
+        if own is None or others is None:
+            return [] if self.source_text == other.source_text else ["its text"]
+        labels = dict.fromkeys((*own.parts, *others.parts))
+        return [shown(each) for each in labels if own.parts.get(each) != others.parts.get(each)]
+
+    def package_differences(self, other: KnownFunction) -> list[str]:
+        """Which packages are there in another version than the other function was known with, in words."""
+        own, others = self.identity, other.identity
+        if own is None or others is None:
+            return []
+        return [
+            f"{name} is {own.packages.get(name, 'not installed')} here, and was {version} when it was applied"
+            for name, version in sorted(others.packages.items())
+            if own.packages.get(name) != version
+        ]
+
+    def content(self) -> dict[str, object]:
+        """What a registry keeps beside the text."""
+        return {} if self.identity is None else {"identity": self.identity.content()}
+
+
+def shown(label: str) -> str:
+    """A part's label as messages name it: `constant 'RATE'`."""
+    kind, space, name = label.partition(" ")
+    return f"{kind} {name!r}" if space else label
+
+
+__all__ = ["FunctionIdentity", "KnownFunction", "identify", "shown"]
