@@ -9,7 +9,7 @@ import threading
 import traceback
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
 from functools import partial
 from importlib.abc import MetaPathFinder
@@ -21,10 +21,10 @@ from typing import Any
 
 from asof.definitions import LogSource, OnDemandFeatureView, Source
 from asof.definitions.base import Definition
-from asof.definitions.identity import KnownFunction
+from asof.definitions.identity import KnownFunction, what_differs
 from asof.definitions.project import Project, _named_by, project_of
 from asof.definitions.transforms import MessageTransform
-from asof.errors import AsofError, FunctionChanged, NotFound, RepositoryError, some
+from asof.errors import AsofError, FunctionChanged, NotFound, RepositoryError
 from asof.selection import Selection
 
 IGNORE_FILES = (".asofignore", ".feastignore")
@@ -34,6 +34,20 @@ TEST_FILES = ("test_*.py", "*_test.py", "conftest.py", "setup.py")
 # Modules are the process's: of two loads at once, one would see the other's.
 _LOCK = threading.RLock()
 _LOADING = threading.local()
+
+
+@dataclass(frozen=True)
+class FunctionDifference:
+    """How the function of a view or source differs from the one that was applied.
+
+    Args:
+        meaning: what of it is another one, in words; none where it answers the same.
+        packages: which packages are here in other versions, in words.
+    """
+
+    title: str
+    meaning: tuple[str, ...]
+    packages: tuple[str, ...]
 
 
 class Repository:
@@ -47,27 +61,44 @@ class Repository:
         self.root = root
         self._views: dict[str, OnDemandFeatureView] = {}
         self._sources: dict[str, Source] = {}
+        self._given: set[str] = set()
 
     def definitions(self) -> Project:
         """The definitions of the files, which are read again; see `collect` for what may be wrong with them."""
-        return self.remember(collect(self.root))
+        project = collect(self.root)
+        self._given -= set(project.on_demand_views)
+        return self.remember(project)
 
     def remember(self, project: Project) -> Project:
-        """Keep the functions of these definitions, which may be in no file."""
-        for code in _functions(project):
-            code.settle(self.root)
+        """Keep the functions of these definitions."""
         self._views |= project.on_demand_views
         self._sources |= project.sources
         return project
 
-    def package_differences(self, project: Project) -> list[tuple[str, str]]:
-        """Packages that the functions of an applied project use, and that are here in other versions.
+    def remember_given(self, project: Project) -> Project:
+        """Keep the functions of definitions that are objects of this process, whatever file they are from.
 
-        Only of what was read so far; no file is read for it.
-
-        Returns:
-            The title of the view or source, and what differs, in words.
+        Their constants may be set anew while they are used.
         """
+        for code in _functions(project):
+            code.settle(self.root)
+        self._given |= set(project.on_demand_views)
+        return self.remember(project)
+
+    def check_given(self, selection: Selection) -> None:
+        """Whether the functions that were given as objects still are as they were applied.
+
+        Raises:
+            FunctionChanged: one is not.
+        """
+        for each in selection.derivations:
+            own = self._views.get(each.view.name)
+            if own is not None and each.view.name in self._given:
+                own.code.look_again()
+                self._refuse_changed(own, each.view)
+
+    def differences(self, project: Project) -> list[FunctionDifference]:
+        """Where functions here differ from those of an applied project; of files that were read, none is read again."""
         pairs: list[tuple[Definition, KnownFunction, KnownFunction]] = []
         for name, view in project.on_demand_views.items():
             if name in self._views:
@@ -77,9 +108,9 @@ class Repository:
             if own is not None and isinstance(source, LogSource) and source.transform is not None:
                 pairs.append((source, own.code, source.transform.code))
         return [
-            (f"{each.kind} {each.name!r}", difference)
+            FunctionDifference(f"{each.kind} {each.name!r}", tuple(meaning), tuple(packages))
             for each, own_code, applied in pairs
-            for difference in own_code.package_differences(applied)
+            if (meaning := own_code.differences(applied)) + (packages := own_code.package_differences(applied))
         ]
 
     def transform_of(self, source: LogSource) -> MessageTransform | None:
@@ -119,14 +150,17 @@ class Repository:
                 hint="run `asof apply`, or bring its file back",
                 where=view.where,
             )
-        if differences := own.code.differences(view.code):
+        self._refuse_changed(own, view)
+        return view.with_function(own.function)
+
+    def _refuse_changed(self, own: OnDemandFeatureView, applied: OnDemandFeatureView) -> None:
+        if differences := own.code.differences(applied.code):
             raise FunctionChanged(
-                f"the function of on-demand feature view {view.name!r} is not the one that was applied: "
-                f"{some(differences)} differs",
+                f"the function of on-demand feature view {applied.name!r} is not the one that was applied: "
+                f"{what_differs(differences)} differs",
                 hint="run `asof apply`, or bring the files here up to date",
                 where=own.where,
             )
-        return view.with_function(own.function)
 
 
 def collect(root: Path | str, *, ignore: Sequence[str] = ()) -> Project:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -15,6 +15,9 @@ MODE_PACKAGES = {"pandas": "pandas", "polars": "polars", "arrow": "pyarrow"}
 """What a function of a mode works with, whatever it imports."""
 
 
+MOST_SHOWN = 4
+
+
 @dataclass(frozen=True)
 class FunctionIdentity:
     """All that decides what a function answers.
@@ -23,11 +26,13 @@ class FunctionIdentity:
         parts: label → digest: `function cart_ratio`, `function helpers.scale`, `constant RATE`.
         packages: package → version; a difference is worth a warning, and is none of meaning.
         problems: what cannot be compared, in words.
+        read: see `Walk`; to notice that a global was set anew.
     """
 
     parts: Mapping[str, str] = field(default_factory=dict)
     packages: Mapping[str, str] = field(default_factory=dict)
     problems: tuple[str, ...] = ()
+    read: Sequence[tuple[Mapping[str, object], str, object]] = field(default=(), compare=False, repr=False)
 
     @classmethod
     def of(cls, content: Mapping[str, Any]) -> FunctionIdentity:
@@ -55,8 +60,8 @@ def identify(
         walk.use(MODE_PACKAGES[mode])
     problems = tuple(dict.fromkeys(walk.problems))
     if not version:
-        return FunctionIdentity(walk.parts, walk.packages, problems)
-    return FunctionIdentity({**walk.parts, "version": digest(version)}, walk.packages)
+        return FunctionIdentity(walk.parts, walk.packages, problems, walk.read)
+    return FunctionIdentity({**walk.parts, "version": digest(version)}, walk.packages, (), walk.read)
 
 
 class KnownFunction:
@@ -86,7 +91,16 @@ class KnownFunction:
     def settle(self, root: Path) -> FunctionIdentity | None:
         """Find out the identity now, while the modules of the repository at `root` are at hand."""
         self._root = root
+        if self.function is not None:
+            self._identity = None
         return self.identity
+
+    def look_again(self) -> None:
+        """Find out the identity again if a global that it was found with was set anew, as happens in notebooks."""
+        if self._identity is not None and any(
+            space.get(name, self) is not value for space, name, value in self._identity.read
+        ):
+            self._identity = None
 
     @property
     def identity(self) -> FunctionIdentity | None:
@@ -151,4 +165,10 @@ def shown(label: str) -> str:
     return f"{kind} {name!r}" if space else label
 
 
-__all__ = ["FunctionIdentity", "KnownFunction", "identify", "shown"]
+def what_differs(differences: Sequence[str]) -> str:
+    """Differences in one phrase, the first of them by name."""
+    shown = ", ".join(differences[:MOST_SHOWN])
+    return shown + (f" and {len(differences) - MOST_SHOWN} more" if len(differences) > MOST_SHOWN else "")
+
+
+__all__ = ["FunctionIdentity", "KnownFunction", "identify", "shown", "what_differs"]

@@ -54,7 +54,7 @@ def is_machinery(cls: type, attribute: str, value: object) -> bool:
         return True
     # An enum's bookkeeping differs between versions of Python; its members are in its text, and have values.
     is_enum = issubclass(cls, enum.Enum)
-    named_tuple = hasattr(cls, "_fields") and attribute in ("_fields", "_field_defaults", "_field_types")
+    named_tuple = hasattr(cls, "_fields") and attribute in ("_fields", "_field_defaults", *cls._fields)
     return named_tuple or (is_enum and (attribute.startswith("_") or isinstance(value, enum.property | property)))
 
 

@@ -45,11 +45,13 @@ class SourceText:
     Args:
         reads: what it reads from outside, in the order of the text; also the names that it imports itself.
         imports: name → what an import statement inside of it binds.
+        writes: the globals that it sets itself: its own state, such as a cache.
     """
 
     text: str
     reads: tuple[Reference, ...]
     imports: Mapping[str, Import]
+    writes: frozenset[str] = frozenset()
 
 
 class NoSource(Exception):
@@ -230,7 +232,7 @@ def _source(text: str, nodes: Sequence[_Scope]) -> SourceText:
     reader = _Reader()
     for node in nodes:
         reader.enter(node)
-    return SourceText(text, tuple(reader.reads), reader.imports)
+    return SourceText(text, tuple(reader.reads), reader.imports, frozenset(reader.writes))
 
 
 class _Reader(ast.NodeVisitor):
@@ -239,6 +241,7 @@ class _Reader(ast.NodeVisitor):
     def __init__(self) -> None:
         self.reads: dict[Reference, None] = {}
         self.imports: dict[str, Import] = {}
+        self.writes: set[str] = set()
         self._scopes: list[tuple[str, frozenset[str]]] = []
 
     def enter(self, node: _Scope) -> None:
@@ -328,6 +331,7 @@ class _Reader(ast.NodeVisitor):
                     self.imports |= dict(_bindings(node))
                 case ast.Global() | ast.Nonlocal():
                     outside |= set(node.names)
+                    self.writes |= set(node.names)
                 case ast.Name(ctx=ast.Store() | ast.Del()):
                     bound.add(node.id)
                 case ast.ExceptHandler(name=str(name)) | ast.MatchAs(name=str(name)) | ast.MatchStar(name=str(name)):

@@ -11,10 +11,11 @@ import enum
 import hashlib
 import importlib
 import importlib.util
+import inspect
 import sys
 from collections.abc import Iterable, Mapping
 from dataclasses import fields, is_dataclass
-from functools import partial
+from functools import cached_property, partial, partialmethod
 from pathlib import Path
 from types import FunctionType, MethodType, ModuleType
 from typing import Any
@@ -59,12 +60,14 @@ class Walk:
         parts: label → digest.
         packages: package → its version, of those that the functions use.
         problems: what cannot be told from one process to another, in words.
+        read: the globals that were read: where, under which name, and what they were; without what functions set.
     """
 
     def __init__(self, root: Path | None) -> None:
         self.parts: dict[str, str] = {}
         self.packages: dict[str, str] = {}
         self.problems: list[str] = []
+        self.read: list[tuple[Mapping[str, object], str, object]] = []
         self._root = root
         self._home = ""
         self._labels: dict[int, str] = {}
@@ -99,9 +102,9 @@ class Walk:
         try:
             return constant_text(value, lambda inner: self._other(inner, space, name))
         except Untellable as problem:
-            self.problems.append(f"{name!r} {problem}")
+            self.problems.append(f"{name!r}, which {problem}")
         except RecursionError:
-            self.problems.append(f"{name!r} holds itself, or is nested too deeply")
+            self.problems.append(f"{name!r}, which holds itself, or is nested too deeply")
         return "untellable"
 
     def _other(self, value: Any, space: Mapping[str, object], name: str) -> str:
@@ -130,11 +133,13 @@ class Walk:
             return f"named tuple {self._class(type(value), name)}({shown})"
         if isinstance(value, MethodType):
             return f"method {self._value(value.__func__, space, name)} of {self._value(value.__self__, space, name)}"
-        if isinstance(value, partial):
+        if isinstance(value, partial | partialmethod):
             held = (value.func, list(value.args), dict(value.keywords))
             return "partial " + " ".join(self._value(each, space, name) for each in held)
         if isinstance(value, staticmethod | classmethod):
             return f"{type(value).__name__} {self._value(value.__func__, space, name)}"
+        if isinstance(value, cached_property):
+            return f"property {self._value(value.func, space, name)}"
         if isinstance(value, property):
             return "property " + " ".join(
                 self._value(each, space, name) for each in (value.fget, value.fset) if each is not None
@@ -202,7 +207,7 @@ class Walk:
         try:
             source = function_source(function)
         except NoSource:
-            self.problems.append(f"{name!r} is a function whose source text is not to be had")
+            self.problems.append(f"{name!r}, which is a function whose source text is not to be had")
             return label
         self.parts[label] = digest(source.text)
         self._defaults(function, label)
@@ -247,6 +252,8 @@ class Walk:
                 value, shown = cells[name], f"{name} of {label}"
             elif name in space:
                 value, shown = space[name], prefix + name
+                if name not in source.writes:
+                    self.read.append((space, name, value))
             else:
                 continue  # a builtin, or nothing: then the function fails by itself
             self._read(value, attributes, space, name=name, shown=shown)
@@ -266,7 +273,7 @@ class Walk:
                 inner = getattr(value, bound.attribute, _MISSING)
                 value = importlib.import_module(f"{module}.{bound.attribute}") if inner is _MISSING else inner
         except Exception as error:
-            self.problems.append(f"{bound.path!r} cannot be imported ({type(error).__name__}: {error})")
+            self.problems.append(f"{bound.path!r}, which cannot be imported ({type(error).__name__}: {error})")
             return
         within = vars(sys.modules[module]) if module in sys.modules else space
         self._read(value, attributes, within, name=bound.attribute or name, shown=bound.path)
@@ -348,7 +355,8 @@ class Walk:
         inner = getattr(value, "__func__", getattr(value, "fget", value))
         if isinstance(inner, FunctionType):
             # A function without a file was made by a decorator or a base, out of the class's text.
-            if has_file(inner):
+            made_of = inspect.unwrap(inner)
+            if has_file(made_of) and is_own_file(made_of.__code__.co_filename, self._root):
                 self._function(inner, attribute)
         elif not is_machinery(cls, attribute, value):
             self._bind(f"{attribute} of {label}", value, space, attribute)

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 
 from asof.aggregation import decode
-from asof.definitions import FeatureView, LogSource, Snapshot, Source
+from asof.definitions import FeatureView, LogSource, Project, Snapshot, Source
+from asof.definitions.identity import what_differs
 from asof.errors import AsofError, SourceError, some
 from asof.flows.batch.materialize import lost_rows
 from asof.flows.generations.layout import layout_of
@@ -59,11 +60,26 @@ Said = tuple[bool, str, str]
 """Whether it is well, a text, and a hint."""
 
 
-def doctor(parts: Parts, *, clock_note: str = "") -> Records[Check]:
+class DifferentFunction(Protocol):
+    """How the function of a view or source differs from the one that was applied, in words."""
+
+    @property
+    def title(self) -> str: ...
+    @property
+    def meaning(self) -> Sequence[str]: ...
+    @property
+    def packages(self) -> Sequence[str]: ...
+
+
+Differences = Callable[[Project], Sequence[DifferentFunction]]
+
+
+def doctor(parts: Parts, *, clock_note: str = "", differences: Differences = lambda project: ()) -> Records[Check]:
     """Look at every part; one that fails is a line, and never an error.
 
     Args:
         clock_note: what is to be said about the clock, where it is not the system's.
+        differences: compares the repository's functions with those of the applied project.
     """
     now = iso(parts.clock())
     clock = clock_note.removeprefix("clock: ")
@@ -84,6 +100,8 @@ def doctor(parts: Parts, *, clock_note: str = "") -> Records[Check]:
             checks.append(_check(name, partial(_batch_source, parts, snapshot, source)))
     for view in snapshot.project.views.values():
         checks.append(_check(f"view {view.name}", partial(_view, parts, snapshot, view)))
+    if _has_functions(snapshot.project):
+        checks.append(_check("functions", lambda: _functions(snapshot.project, differences)))
     checks.append(_check("training sets", lambda: _training_sets(parts)))
     return Records(Check, checks)
 
@@ -267,6 +285,25 @@ def _flags(parts: Parts, view: FeatureView, generation: str) -> tuple[list[str],
 
 def _key_text(view: FeatureView, key: bytes) -> str:
     return ", ".join(f"{name}={value}" for name, value in restored_key(view.key_fields, key_values(key)).items())
+
+
+def _has_functions(project: Project) -> bool:
+    transforms = (each.transform for each in project.sources.values() if isinstance(each, LogSource))
+    return bool(project.on_demand_views) or any(each is not None and not each.sql for each in transforms)
+
+
+def _functions(project: Project, differences: Differences) -> Said:
+    """Whether the repository's functions are those that were applied; another version of a package is a warning."""
+    found = differences(project)
+    changed = [
+        f"{each.title}: {what_differs(each.meaning)} differs from what was applied" for each in found if each.meaning
+    ]
+    if changed:
+        return False, "; ".join(changed), "run `asof apply`, or bring the files here up to date"
+    packages = [f"{each.title}: {text}" for each in found for text in each.packages]
+    if packages:
+        return True, "; ".join(packages), "see that it answers the same, then run `asof apply`"
+    return True, "as they were applied", ""
 
 
 def _training_sets(parts: Parts) -> Said:

@@ -6,8 +6,9 @@ import pyarrow as pa
 
 from asof.decoding import Transform
 from asof.definitions import LogSource
+from asof.definitions.identity import what_differs
 from asof.definitions.transforms import FORM, KEEP, MESSAGE
-from asof.errors import DefinitionError, FunctionChanged, NotFound, nearest, some
+from asof.errors import DefinitionError, FunctionChanged, NotFound, nearest
 from asof.flows.stores import Parts
 
 
@@ -32,7 +33,8 @@ def transform_of(parts: Parts, source: LogSource) -> Transform | None:
         )  # fmt: skip
     if differences := own.differences(made):
         raise FunctionChanged(
-            f"source {source.name!r}: its {made.name} is not the one that was applied: {some(differences)} differs",
+            f"source {source.name!r}: its {made.name} is not the one that was applied: "
+            f"{what_differs(differences)} differs",
             hint="run `asof apply`, or bring the files here up to date", where=source.where,
         )  # fmt: skip
     return own.function
