@@ -431,12 +431,19 @@ class FeatureStore:
         when = moment_given(at, "at")
         return explain(self.parts, self.snapshot, reference, key, at=when, functions=self._repository.with_functions)
 
-    def audit(self, names: Sequence[str] | None = None, *, keys: int = AUDIT_KEYS, seed: int = SEED) -> AuditReport:
+    def audit(
+        self,
+        names: Sequence[str] | None = None,
+        *,
+        keys: int = AUDIT_KEYS,
+        seed: int = SEED,
+        progress: Progress = silent,
+    ) -> AuditReport:
         """Compare what is served with history, over the events that each row has seen."""
         from asof.flows.admin.audit import audit
 
         self._pushers.flush()
-        return audit(self.parts, self.snapshot, names, keys=keys, seed=seed)
+        return audit(self.parts, self.snapshot, names, keys=keys, seed=seed, progress=progress)
 
     def doctor(self) -> Records[Check]:
         """One line on each part: whether it works, and what to do if not."""

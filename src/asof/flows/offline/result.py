@@ -13,6 +13,7 @@ from asof.defaults import BATCH_ROWS
 from asof.errors import MissingExtra, RequestError, StorageError
 from asof.flows.offline.read import HistoricalRead
 from asof.flows.offline.training_sets.save import save_training_set
+from asof.flows.stores import Progress, silent
 from asof.values.local_paths import NotLocal, local_path
 
 if TYPE_CHECKING:
@@ -98,10 +99,10 @@ class HistoricalResult:
             part.unlink(missing_ok=True)
         return rows
 
-    def save(self, name: str, *, overwrite: bool = False) -> dict[str, object]:
+    def save(self, name: str, *, overwrite: bool = False, progress: Progress = silent) -> dict[str, object]:
         """Keep the rows as a training set of this name; answers the manifest of how they were made.
 
         Args:
             overwrite: replace a training set that has this name already.
         """
-        return save_training_set(self._read, name, overwrite=overwrite)
+        return save_training_set(self._read, name, overwrite=overwrite, progress=progress)
