@@ -25,19 +25,19 @@ def view_facts(store: Any, view: FeatureView) -> dict[str, Any]:
 def feature_facts(store: Any, view: FeatureView | OnDemandFeatureView, name: str) -> dict[str, Any]:
     """One feature: its type, how it is made of which source columns, and what its view says."""
     field = next((each for each in view.features if each.name == name), None)
-    facts: dict[str, Any] = {"name": f"{view.name}:{name}", "type": str(field.dtype) if field is not None else None}
+    said: dict[str, Any] = {"name": f"{view.name}:{name}", "type": str(field.dtype) if field is not None else None}
     if isinstance(view, OnDemandFeatureView):
-        facts |= {"made_by": f"{view.function_name}, of {', '.join(each.name for each in view.sources)}"}
-        facts |= {"services": _services(store, view.name, name), **_words(view)}
+        said |= {"made_by": f"{view.function_name}, of {', '.join(each.name for each in view.sources)}"}
+        said |= {"services": _services(store, view.name, name), **_words(view)}
     else:
         made = next((each for each in view.aggregations if each.name == name), None)
-        facts |= made_of(made) if made is not None else {}
+        said |= made_of(made) if made is not None else {}
         shown = view_facts(store, view)
-        facts |= {"source_columns": _source_columns(view, made, name), **shown, "name": facts["name"]}
-        facts["services"] = _services(store, view.name, name)
+        said |= {"source_columns": _source_columns(view, made, name), **shown, "name": said["name"]}
+        said["services"] = _services(store, view.name, name)
     own = field.description if field is not None else ""
-    return facts | {
-        "description": own or facts["description"],
+    return said | {
+        "description": own or said["description"],
         **({"tags": field.tags} if field and field.tags else {}),
     }
 
