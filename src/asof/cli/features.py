@@ -86,7 +86,9 @@ def _freshness(store: Any, view: FeatureView) -> str | None:
     if not view.online:
         return None
     if not view.source.is_log:
-        facts = store.snapshot.facts
+        from asof.store import open_store_of
+
+        facts = open_store_of(store).snapshot().facts
         run = facts.last_run(view.name, facts.generations_of(view.name).current)
         started = None if run is None else run.started
         return f"last materialized {iso(started)}" if started is not None else "never materialized"
