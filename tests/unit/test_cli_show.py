@@ -53,7 +53,7 @@ services = [
 
 def keep(store: FakeStore, facts: Facts) -> None:
     """Have the store's registry say this."""
-    vars(store)["_open"] = SimpleNamespace(snapshot=lambda: SimpleNamespace(facts=facts))
+    store._open.snapshot = lambda: SimpleNamespace(facts=facts)
 
 
 @pytest.fixture

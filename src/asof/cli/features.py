@@ -89,7 +89,8 @@ def _freshness(store: Any, view: FeatureView) -> str | None:
         from asof.store import open_store_of
 
         facts = open_store_of(store).snapshot().facts
-        run = facts.last_run(view.name, facts.generations_of(view.name).current)
+        current = facts.generations_of(view.name).current
+        run = None if current is None else facts.last_run(view.name, current)
         started = None if run is None else run.started
         return f"last materialized {iso(started)}" if started is not None else "never materialized"
     try:
