@@ -51,11 +51,6 @@ services = [
 ]
 
 
-def keep(store: FakeStore, facts: Facts) -> None:
-    """Have the store's registry say this."""
-    store._open.snapshot = lambda: SimpleNamespace(facts=facts)
-
-
 @pytest.fixture
 def store() -> FakeStore:
     store = FakeStore()
@@ -70,7 +65,7 @@ def store() -> FakeStore:
         SimpleNamespace(source="traffic", last_message=None, lag=1),
         SimpleNamespace(source="others", last_message=None, lag=99),
     ]
-    keep(store, Facts())
+    store.keep(Facts())
     return store
 
 
@@ -110,7 +105,7 @@ def test_a_view_of_a_table_says_its_ttl_and_when_it_was_materialized(store: Fake
     assert shown(store, "view", "profile")["freshness"] == "never materialized"
     run = LastRun(generation="g-1", started=micros("2026-11-30"))
     facts = Facts(generations={"profile": Generations(current="g-1", count=1)}, materialized={"profile": run})
-    keep(store, facts)
+    store.keep(facts)
     found = shown(store, "view", "profile")
 
     assert found["freshness"] == "last materialized 2026-11-30T00:00:00Z" and found["ttl"] == "30d"
