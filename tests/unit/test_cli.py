@@ -844,7 +844,7 @@ class TestProgress:
 
     def test_of_a_known_end_they_say_when_it_comes(self) -> None:
         now, lines = [100.0], []
-        report = Lines(lines.append, stopwatch=lambda: now[0], every_s=5)
+        report = ProgressLines(lines.append, stopwatch=lambda: now[0], every_s=5)
 
         # Begun with 1,000 of 10,000: what a former run did says nothing of the speed.
         for second, done in [(0, 1000), (10, 2000), (15, 2000), (20, 10_000)]:
