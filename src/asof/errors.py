@@ -244,6 +244,12 @@ class PushNotApplied(StorageError):
     count them twice."""
 
 
+class IncompleteRow(StorageError):
+    """A late event may have changed a session beyond what its online row holds, and history does not cover it yet."""
+
+    may_pass = True
+
+
 class LogError(StorageError):
     """A log cannot be read or written, or has lost what was not yet read."""
 

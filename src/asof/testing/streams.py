@@ -294,7 +294,7 @@ class StreamRun:
 
     def _answer(self, view: str, users: Sequence[int], at: Micros | None) -> OnlineResponse:
 
-        def no_history(*_: Any) -> Any:
+        def no_history(*_: Any, **__: Any) -> Any:
             raise AssertionError(f"the row of {view} cannot be answered as of its own time")
 
         snapshot = self.parts.registry.load(self.parts.project)

@@ -59,7 +59,8 @@ def serve_keys(
 ) -> ServedValues:
     """Read the keys as serving does, in one read, with what each row has seen."""
 
-    def history(read: ViewRead, asked: Mapping[str, Sequence[Any]], at: Micros) -> Any:
+    def history(read: ViewRead, asked: Mapping[str, Sequence[Any]], at: Micros, *, needs: Any = ()) -> Any:
+        # Of an incomplete row, too, whatever history covers by now: a difference that comes of it is named.
         return view_as_of(parts, snapshot, read, asked, at), [None] * len(next(iter(asked.values()), [None]))
 
     reader = ViewReader(parts, snapshot, whole_view(view), history)

@@ -342,7 +342,7 @@ def _with_online(
     """The explanation with what the online store answers now."""
     view = read.view
 
-    def history(*_: Any) -> Any:
+    def history(*_: Any, **__: Any) -> Any:
         return {feature.output: [made.value] for feature in read.features}, [None]
 
     generation = current_generation(snapshot, view)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import heapq
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from itertools import cycle, islice
 from typing import Any
 
@@ -18,6 +18,7 @@ from asof.flows.offline.entity_frame import TIME
 from asof.flows.offline.inputs import rows_of
 from asof.flows.offline.key_rows import view_as_of
 from asof.flows.offline.read import read_history
+from asof.flows.online.history import refuse_incomplete_rows
 from asof.flows.online.read import OnlineReader
 from asof.flows.rows.keys import key_hash, restored_key
 from asof.flows.rows.pages import pages_of
@@ -111,7 +112,8 @@ def scanned_keys(parts: Parts, snapshot: Snapshot, view: FeatureView) -> Iterato
 def _online(parts: Parts, snapshot: Snapshot, selection: Selection, *, n: int, seed: int) -> pa.Table:
     found = _entities(selection, n, seed, lambda read: scanned_keys(parts, snapshot, read.view))
 
-    def history(read: ViewRead, keys: dict[str, list[Any]], at: int) -> Any:
+    def history(read: ViewRead, keys: dict[str, list[Any]], at: int, *, needs: Sequence[Mapping[int, int]] = ()) -> Any:
+        refuse_incomplete_rows(parts, read, keys, needs)
         return view_as_of(parts, snapshot, read, keys, at), [None] * len(next(iter(keys.values()), [None]))
 
     reader = OnlineReader(parts, snapshot, selection, history=history)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
@@ -35,6 +36,7 @@ class GenerationWriter:
 
     Attributes:
         incomplete: keys that a late event has made incomplete, and that wait for their recomputation.
+        has_marked: whether there are such keys since `Ingest` has last looked.
         incarnation: the online store's, from before anything of it was read; rows are written to no other one.
     """
 
@@ -45,6 +47,8 @@ class GenerationWriter:
         self.incarnation = parts.online.incarnation()
         self.counts: Counter[str] = Counter()
         self.incomplete: set[bytes] = set()
+        self.has_marked = False
+        self._tried = b""
         self._marked: set[int] = set()
         self._picked: tuple[LogSource, FeatureView, LatestRows | None] | None = None
         self._layout = layout_of(view) if view.is_aggregated else None
@@ -231,6 +235,8 @@ class GenerationWriter:
                 write_progress(self.parts.online, self.table, change)
             self._marked |= partitions
             self.incomplete |= news
+            self.has_marked = True
+            self.counts["rows marked incomplete"] += len(news)
 
     def find_incomplete(self, partition: int) -> None:
         """Look through all rows for incomplete ones, which the partition's former owner did not come to recompute."""
@@ -239,6 +245,14 @@ class GenerationWriter:
         for page in pages_of(self.parts, self.table):
             flagged = decode(self._layout, [row[1] for row in page]).incomplete
             self.incomplete.update(page[i][0] for i in np.flatnonzero(flagged).tolist())
+
+    def next_incomplete(self, most: int) -> list[bytes]:
+        """Incomplete rows to be recomputed now: others than at the last time, as long as there are others."""
+        waiting = sorted(self.incomplete)
+        start = bisect_right(waiting, self._tried)
+        chosen = (waiting[start:] + waiting[:start])[:most]
+        self._tried = chosen[-1] if chosen else b""
+        return chosen
 
     def completed(self, keys: Sequence[bytes]) -> None:
         """These rows have been recomputed."""

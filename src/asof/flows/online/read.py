@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from operator import itemgetter
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import pyarrow as pa
 
-from asof.aggregation import NEVER, ROWS_AT_ONCE, RowLayout, answer
-from asof.definitions import Snapshot
+from asof.aggregation import NEVER, ROWS_AT_ONCE, RowLayout, answer, decode
+from asof.definitions import Session, Snapshot
 from asof.derive import derive_values
 from asof.errors import EntityFrameError, StorageError
 from asof.flows.generations.layout import layout_of
@@ -23,10 +23,9 @@ from asof.values.check import checker
 from asof.values.from_arrow import in_utc
 from asof.values.packing import FORMAT, gone_at, key_bytes, pack_keys, plainer, restorer, unpack_row, versions_of
 
-Past = tuple[Columns, Sequence[Micros | None]]
-History = Callable[[ViewRead, Columns, Micros], Past]
-"""Answers a view's features for some keys as of a moment: outputs by name (nulls stay nulls), and per key the time of
-its newest row up to then, if that is known."""
+if TYPE_CHECKING:
+    # It brings the engine with it, which most reads do not need.
+    from asof.flows.online.history import History
 
 
 class OnlineRequest(NamedTuple):
@@ -49,11 +48,13 @@ class WindowResults(NamedTuple):
     Args:
         columns: feature by feature; `times`: per row the time of its newest event.
         behind: the rows that have merged events later than the moment asked for.
+        incomplete: the rows whose sessions a late event may have changed beyond what they hold.
     """
 
     columns: list[list[Any]]
     times: list[Micros | None]
     behind: list[int]
+    incomplete: list[int]
 
 
 class OnlineReader:
@@ -145,11 +146,11 @@ class OnlineReader:
             if n * len(places) > ROWS_AT_ONCE:
                 continue
             rows = [row for place in places for row in answers[place]]
-            columns, times, behind = self.views[places[0]].windows(rows, at)
+            columns, times, *marked = self.views[places[0]].windows(rows, at)
             for i, place in enumerate(places):
                 start, end = i * n, (i + 1) * n
-                mine = [row - start for row in behind if start <= row < end]
-                windows[place] = WindowResults([column[start:end] for column in columns], times[start:end], mine)
+                mine = [[row - start for row in each if start <= row < end] for each in marked]
+                windows[place] = WindowResults([column[start:end] for column in columns], times[start:end], *mine)
         return windows
 
     def derive(self, response: OnlineResponse) -> OnlineResponse:
@@ -188,6 +189,8 @@ class ViewReader:
         self.defaults = [(each.output, plain_default(each)) for each in read.features if each.default is not None]
         self.layout: RowLayout | None = layout_of(view) if view.is_aggregated else None
         self.is_log_fed = view.source.is_log
+        windows = {each.name: each.window for each in view.aggregations}
+        self._has_sessions = any(isinstance(windows.get(name), Session) for name in self.names)
         self._plain = [plainer(field.dtype) for field in view.key_fields]
         fields = [field.name for field in view.features]
         self._width = len(fields)
@@ -232,13 +235,18 @@ class ViewReader:
         Args:
             windows: what `windows` answered for these rows, if somebody asked already.
         """
+        needs: dict[int, Mapping[int, int]] = {}
         if self.layout is None:
             columns, answer, behind = self._latest(rows, at - self.view.delay)
         else:
-            columns, times, behind = self.windows(rows, at) if windows is None else windows
+            columns, times, behind, incomplete = self.windows(rows, at) if windows is None else windows
             answer = ViewMetadata(self.outputs, None, times)
+            if incomplete:
+                state = decode(self.layout, [row[0] if (row := rows[i]) is not None else None for i in incomplete])
+                needs = {i: state.offsets_of(place) for place, i in enumerate(incomplete)}
+                behind = sorted({*behind, *incomplete})
         if behind:
-            self._from_history(behind, keys, at, columns, answer, n=len(rows))
+            self._from_history(behind, keys, at, columns, answer, n=len(rows), needs=needs)
         values.update(zip(self.outputs, columns))
         for name, default in self.defaults:
             if None in values[name]:
@@ -320,18 +328,33 @@ class ViewReader:
         answers = answer(layout, blobs, at - self.view.delay, self.names)
         times = [None if time == NEVER else time for time in answers.newest]
         behind = [i for i, late in enumerate(answers.behind) if late] if True in answers.behind else []
-        return WindowResults([answers.columns[name] for name in self.names], times, behind)
+        incomplete: list[int] = []
+        if self._has_sessions and True in answers.incomplete:
+            incomplete = [i for i, lacking in enumerate(answers.incomplete) if lacking]
+        return WindowResults([answers.columns[name] for name in self.names], times, behind, incomplete)
 
     def _from_history(
-        self, behind: list[int], keys: Columns, at: Micros, columns: list[list[Any]], answer: ViewMetadata, *, n: int
-    ) -> None:
-        """Answer rows from history that have merged events later than the moment asked for."""
+        self, behind: list[int], keys: Columns, at: Micros, columns: list[list[Any]], answer: ViewMetadata, *, n: int,
+        needs: Mapping[int, Mapping[int, int]],
+    ) -> None:  # fmt: skip
+        """Answer rows from history that have merged events later than the moment asked for, or that are incomplete.
+
+        Args:
+            needs: incomplete row → the offsets that it has seen, which history has to cover.
+        """
         wanted: dict[tuple[Any, ...], int] = {}
         places = [wanted.setdefault(tuple(keys[key][i] for key in self.read.keys), len(wanted)) for i in behind]
         asked = {key: list(column) for key, column in zip(self.read.keys, zip(*wanted))}
         # Defaults come later, so that a null is still known as one.
         features = tuple(FeatureOut(each.name, each.output, each.dtype) for each in self.read.features)
-        values, newest = self.history(ViewRead(self.view, self.read.keys, features), asked, at)
+        read = ViewRead(self.view, self.read.keys, features)
+        if needs:
+            covering: list[Mapping[int, int]] = [{} for _ in wanted]
+            for i, place in zip(behind, places, strict=True):
+                covering[place] = needs.get(i, covering[place])
+            values, newest = self.history(read, asked, at, needs=covering)
+        else:
+            values, newest = self.history(read, asked, at)
         times = list(answer.times)
         marks = answer.marks or [""] * n
         oldest = at - self.view.delay - self.view.ttl if self.view.ttl else None
@@ -365,4 +388,4 @@ def plain_default(feature: FeatureOut) -> Any:
     return value if restore is None else restore(value)
 
 
-__all__ = ["History", "OnlineReader", "OnlineRequest", "OnlineResponse", "ViewMetadata", "ViewReader"]
+__all__ = ["OnlineReader", "OnlineRequest", "OnlineResponse", "ViewMetadata", "ViewReader"]

@@ -14,7 +14,7 @@ import pyarrow as pa
 
 from asof.decoding import UnusableMessage
 from asof.definitions import FeatureView, Snapshot
-from asof.errors import LogError
+from asof.errors import LogError, StorageError
 from asof.flows.facts import record_gap
 from asof.flows.generations.live import LiveGenerations, PendingPush
 from asof.flows.generations.names import Name
@@ -32,6 +32,9 @@ from asof.flows.stream.dead_letter_limit import RecentVerdicts
 from asof.flows.stream.verdicts import Verdicts
 from asof.log.protocol import Messages
 from asof.sql.partitions import ArchivePartition
+
+MOST_RECOMPUTED = 2000
+"""So many rows of a generation are recomputed at a flush; the others wait for the next one, and history has them."""
 
 
 class Ingest:
@@ -137,6 +140,7 @@ class Ingest:
         if decoded.left_out:
             self.counts["left out by the transform"] += decoded.left_out
         self.undeclared.update(decoded.undeclared)
+        self._recompute_marked()
         self._watch(len(messages), {letter.index for letter in decoded.letters})
 
     @property
@@ -172,6 +176,7 @@ class Ingest:
         self._writer.waiting.add(arrived)
         self._taken[partition] = arrived.first + rows.count - 1
         self.counts["events"] += rows.count
+        self._recompute_marked()
         self._watch(rows.count, set())
 
     def passed(self, topic: str, positions: Mapping[int, int]) -> None:
@@ -298,12 +303,27 @@ class Ingest:
         self._verdicts.follow(self.source)
         self.generations.take_up(self.source, self.archived)
 
+    def _recompute_marked(self) -> None:
+        """Flush and recompute at once what the last events made incomplete: until then no read has its value."""
+        marking = [feeder for feeder in self.feeders.values() if feeder.has_marked]
+        for feeder in marking:
+            feeder.has_marked = False
+        if marking:
+            try:
+                # What is done by that is said to the next caller of `flush`, too: the group's offsets follow it.
+                self._done = self.flush()
+                self.counts["flushes for incomplete rows"] += 1
+            except StorageError:
+                # What was taken stands; the next flush that is due says it, if the archive still fails then.
+                self.counts["archive writes that failed"] += 1
+
     def _complete(self) -> None:
         """Recompute rows that a late event made incomplete, from the archive."""
         for name, feeder in list(self.feeders.items()):
             if feeder.incomplete:
                 with self.generations.while_there(name):
-                    done = recompute_rows(self.parts, self.source, feeder, sorted(feeder.incomplete))
+                    keys = feeder.next_incomplete(MOST_RECOMPUTED)
+                    done = recompute_rows(self.parts, self.source, feeder, keys)
                     feeder.completed(done)
                     self.counts["rows recomputed"] += len(done)
 

@@ -9,6 +9,7 @@ from time import perf_counter
 from typing import Any
 
 from asof.applied import AppliedDefinitions, DecidedRequest, FeatureRequest
+from asof.defaults import HISTORY_READS
 from asof.definitions import Snapshot
 from asof.errors import AsofError
 from asof.flows.online.read import OnlineReader
@@ -78,6 +79,8 @@ class OnlineReads:
         )
         self.without_blocking: NonBlockingReader | None = None
         self._threads = threads
+        # So many take a thread; the others wait without one, and hold up no read that needs none of history.
+        self._history_reads = asyncio.Semaphore(HISTORY_READS)
         self._functions = functions
         self._counts = counts
         self.tracing = tracing
@@ -170,7 +173,8 @@ class OnlineReads:
             else:
                 response, complete = await self._in_thread(_read_and_answer, reader, entities, self._counts)
         except HistoryNeeded:
-            response, complete = await self._in_thread(self._from_history, prepared, entities)
+            async with self._history_reads:
+                response, complete = await self._in_thread(self._from_history, prepared, entities)
         if prepared.derivations:
             response = await self._functions.run(lambda: reader.derive(response), prepared.derivations)
         return response, complete
@@ -229,5 +233,5 @@ def _rows_of(entities: Any) -> int:
     return len(entities) if type(entities) is list else 0
 
 
-def _no_history(*_: Any) -> Any:
+def _no_history(*_: Any, **__: Any) -> Any:
     raise HistoryNeeded
