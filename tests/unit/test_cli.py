@@ -11,7 +11,6 @@ import sys
 import threading
 from collections.abc import Iterator
 from datetime import UTC, datetime
-from importlib import import_module
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -32,8 +31,9 @@ from asof import (
     Session,
     on_demand_feature_view,
 )
+from asof.cli import commands as commands_package
 from asof.cli import reference
-from asof.cli.app import COMMANDS, cli
+from asof.cli.app import COMMANDS, cli, command_named
 from asof.cli.context import CliContext
 from asof.cli.exit_codes import EXIT_CODES, FOUND, PIPE_CLOSED, STOPPED, UNEXPECTED, USAGE
 from asof.cli.progress import Lines
@@ -829,11 +829,15 @@ class TestInit:
         assert not (tmp_path / "feature_store.yaml").exists()
 
 
-def test_each_command_stands_where_the_table_says() -> None:
-    for commands in COMMANDS.values():
-        for name, home in commands.items():
-            module, attribute = home.split(":")
-            assert getattr(import_module(f"asof.cli.commands.{module}"), attribute).name == name
+def test_each_command_has_a_module_of_its_name_and_each_module_a_command() -> None:
+    folder = Path(commands_package.__file__).parent
+    names = sorted(name for section in COMMANDS.values() for name in section)
+
+    assert sorted(path.stem for path in folder.glob("[!_]*.py")) == [name.replace("-", "_") for name in names]
+    for name in names:
+        command = command_named(name)
+        assert command.callback is not None
+        assert (command.name, command.callback.__module__) == (name, f"asof.cli.commands.{name.replace('-', '_')}")
 
 
 class TestKeys:

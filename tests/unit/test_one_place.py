@@ -18,7 +18,7 @@ import pyarrow as pa
 import pytest
 
 from asof import defaults
-from asof.cli.commands import define, demo, letters, look, serve
+from asof.cli.app import command_named
 from asof.client import AsyncClient, Client
 from asof.client.calls import entities_of
 from asof.config.sections import Server
@@ -91,30 +91,36 @@ def default(function: Callable[..., Any], parameter: str) -> Any:
     return inspect.signature(function).parameters[parameter].default
 
 
-def option(command: click.Command, name: str) -> Any:
-    return next(each.default for each in command.params if each.name == name)
+def option(command: str, name: str) -> Any:
+    """The default of a command's option; of a subcommand, as `group subcommand`."""
+    first, *rest = command.split()
+    found = command_named(first)
+    for each in rest:
+        assert isinstance(found, click.Group)
+        found = found.commands[each]
+    return next(each.default for each in found.params if each.name == name)
 
 
 @pytest.mark.parametrize(
     ("known", "found"),
     [
         ("HISTORY_COMMITS", [
-            option(define.history, "limit"), *(default(each.history, "limit") for each in (FeatureStore, Registry, SqliteRegistry)),
+            option("history", "limit"), *(default(each.history, "limit") for each in (FeatureStore, Registry, SqliteRegistry)),
         ]),
         ("DEAD_LETTERS", [
-            option(letters.dead_letters.commands["list"], "limit"), default(FeatureStore.dead_letters, "limit"),
+            option("dead-letters list", "limit"), default(FeatureStore.dead_letters, "limit"),
             default(list_letters, "limit"),
         ]),
-        ("SAMPLE_ROWS", [option(look.sample, "limit"), default(FeatureStore.sample, "n"), default(sample, "n")]),
-        ("AUDIT_KEYS", [option(look.audit, "keys"), default(FeatureStore.audit, "keys"), default(audit, "keys")]),
+        ("SAMPLE_ROWS", [option("sample", "limit"), default(FeatureStore.sample, "n"), default(sample, "n")]),
+        ("AUDIT_KEYS", [option("audit", "keys"), default(FeatureStore.audit, "keys"), default(audit, "keys")]),
         ("SEED", [
-            *(option(each, "seed") for each in (look.sample, look.audit)),
+            *(option(each, "seed") for each in ("sample", "audit")),
             *(default(each, "seed") for each in (FeatureStore.sample, FeatureStore.audit, sample, audit)),
         ]),
         ("BATCH_ROWS", [default(Result.reader, "batch_rows"), default(HistoricalResult.to_batches, "batch_rows")]),
         ("KEEP_HOURS", [default(Archives.compact, "keep_hours")]),
         ("SCAN_ROWS", [default(OnlineStore.scan, "limit")]),
-        ("DEMO_USERS", [option(demo.demo, "users"), default(run, "users"), default(simulate, "users")]),
+        ("DEMO_USERS", [option("demo", "users"), default(run, "users"), default(simulate, "users")]),
     ],
 )  # fmt: skip
 def test_an_option_has_one_default_wherever_it_is_taken(known: str, found: list[Any]) -> None:
@@ -122,7 +128,7 @@ def test_an_option_has_one_default_wherever_it_is_taken(known: str, found: list[
 
 
 def test_the_help_of_serve_names_the_defaults_of_the_configuration() -> None:
-    texts = {each.name: each.help for each in serve.serve.params if isinstance(each, click.Option)}
+    texts = {each.name: each.help for each in command_named("serve").params if isinstance(each, click.Option)}
 
     assert f"else {Server().host}]" in (texts["host"] or "")
     assert f"[default: {Server().port}]" in (texts["port"] or "")

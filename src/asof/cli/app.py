@@ -17,55 +17,49 @@ from asof.cli.options import LOCAL_PATH
 from asof.distribution import NOT_INSTALLED, installed_version
 from asof.errors import nearest
 
-COMMANDS: Mapping[str, Mapping[str, str]] = {
-    "Define": {
-        "init": "init:init", "plan": "define:plan", "apply": "define:apply", "list": "show:list_objects",
-        "show": "show:show", "history": "define:history", "teardown": "define:teardown",
-    },
-    "Train and serve": {"get": "get:get"},
-    "Feed": {
-        "push": "feed:push", "materialize": "feed:materialize", "stream": "stream:stream", "backfill": "feed:backfill",
-        "dead-letters": "letters:dead_letters",
-    },
-    "Look": {
-        "sample": "look:sample", "explain": "look:explain", "audit": "look:audit", "doctor": "look:doctor",
-    },
-    "Mend": {"rebuild": "mend:rebuild", "compact": "mend:compact", "forget": "mend:forget"},
-    "Serve": {"serve": "serve:serve", "keys": "keys:keys"},
-    "Learn": {"demo": "demo:demo"},
+COMMANDS: Mapping[str, Sequence[str]] = {
+    "Define": ("init", "plan", "apply", "list", "show", "history", "teardown"),
+    "Train and serve": ("get",),
+    "Feed": ("push", "materialize", "stream", "backfill", "dead-letters"),
+    "Look": ("sample", "explain", "audit", "doctor"),
+    "Mend": ("rebuild", "compact", "forget"),
+    "Serve": ("serve", "keys"),
+    "Learn": ("demo",),
 }  # fmt: skip
-"""Section of the help → command → module of `asof.cli.commands` and name in it."""
+"""Section of the help → its commands; each is in the module of `asof.cli.commands` with its name."""
+
+
+def command_named(name: str) -> click.Command:
+    """The command, out of its module."""
+    module = import_module(f"asof.cli.commands.{name.replace('-', '_')}")
+    return next(each for each in vars(module).values() if isinstance(each, click.Command) and each.name == name)
 
 
 class LazyGroup(click.Group):
     """A group that imports a command's module only when the command, or the help, is asked for."""
 
-    def __init__(self, *args: Any, sections: Mapping[str, Mapping[str, str]] = COMMANDS, **options: Any) -> None:
+    def __init__(self, *args: Any, sections: Mapping[str, Sequence[str]] = COMMANDS, **options: Any) -> None:
         super().__init__(*args, **options)
         self._sections = sections
-        self._homes = {name: home for commands in sections.values() for name, home in commands.items()}
+        self._names = [name for commands in sections.values() for name in commands]
 
     def list_commands(self, ctx: click.Context) -> list[str]:
-        return list(self._homes)
+        return self._names
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        home = self._homes.get(cmd_name)
-        if home is None:
-            return None
-        module, name = home.split(":")
-        return getattr(import_module(f"asof.cli.commands.{module}"), name)
+        return command_named(cmd_name) if cmd_name in self._names else None
 
     def resolve_command(
         self, ctx: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
         name = args[0]
-        if not name.startswith("-") and name not in self._homes and not ctx.resilient_parsing:
-            near = nearest(name, self._homes)
+        if not name.startswith("-") and name not in self._names and not ctx.resilient_parsing:
+            near = nearest(name, self._names)
             raise click.UsageError(f"no command {name!r}" + (f": {near}" if near else ""), ctx)
         return super().resolve_command(ctx, args)
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        widest = max(map(len, self._homes))
+        widest = max(map(len, self._names))
         for section, commands in self._sections.items():
             with formatter.section(section):
                 found = [(name, self.get_command(ctx, name)) for name in commands]
@@ -153,4 +147,4 @@ def cli(
     context.write_as(output)
 
 
-__all__ = ["COMMANDS", "LazyGroup", "cli"]
+__all__ = ["COMMANDS", "LazyGroup", "cli", "command_named"]

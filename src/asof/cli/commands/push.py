@@ -1,18 +1,16 @@
-"""`asof push | materialize | backfill`: rows into the store."""
+"""`asof push`: rows into a push source."""
 
 from __future__ import annotations
 
 import json
 import sys
-from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 import click
 
 from asof.cli.context import CliContext, pass_context
-from asof.cli.options import LOCAL_PATH, MOMENT, Command, misused
-from asof.cli.tables import Column
+from asof.cli.options import LOCAL_PATH, Command, misused
 
 
 @click.command(cls=Command)
@@ -40,45 +38,6 @@ def push(context: CliContext, source: str, rows: tuple[str, ...], file: str | No
     given = _read_file(file) if file else [row for text in rows for row in _read_json(text, "ROWS")]
     count = context.store.push(source, given, batch_id=batch_id)
     context.output.said(f"Pushed {count:,} row{'s' if count != 1 else ''} to {source}.", source=source, pushed=count)
-
-
-@click.command(cls=Command)
-@click.argument("views", nargs=-1)
-@click.option("--start", type=MOMENT, help="From this event time on. [default: where the last run ended]")
-@click.option("--end", type=MOMENT, help="Before this time. [default: now]")
-@click.option("--full", is_flag=True, help="Read everything again, and remove keys that the source no longer has.")
-@pass_context
-def materialize(
-    context: CliContext, views: tuple[str, ...], start: datetime | None, end: datetime | None, full: bool
-) -> None:
-    """Bring the online store up to date from batch sources.
-
-    All views, or VIEWS. Can be stopped at any time; the next run goes on from there.
-    """
-    with context.progress() as progress:
-        done = context.store.materialize(start, end, feature_views=list(views) or None, full=full, progress=progress)
-    columns = [Column("view"), Column("rows"), Column("seconds"), Column("until")]
-    context.output.records("materialized", done, columns, empty="No view has a batch source: nothing to materialize.")
-
-
-@click.command(cls=Command)
-@click.argument("source")
-@pass_context
-def backfill(context: CliContext, source: str) -> None:
-    """Load the years before a stream, once.
-
-    They come from the batch source of the log source SOURCE: its rows before `stream_from`."""
-    with context.progress() as progress:
-        done = context.store.backfill(source, progress=progress)
-    said_counts(context, "backfilled", done, title=f"Backfilled {source}")
-
-
-def said_counts(context: CliContext, name: str, counts: Any, *, title: str) -> None:
-    """Say what was done with its counts: one number of rows, or several by name."""
-    if isinstance(counts, int):
-        context.output.said(f"{title}: {counts:,} row{'s' if counts != 1 else ''}.", **{name: counts})
-    else:
-        context.output.details(name, counts, title=title)
 
 
 def _read_file(file: str) -> Any:

@@ -1,0 +1,25 @@
+"""`asof history`: who applied what, and when."""
+
+from __future__ import annotations
+
+import click
+
+from asof.cli.context import CliContext, pass_context
+from asof.cli.options import Command
+from asof.cli.tables import Column
+from asof.defaults import HISTORY_COMMITS
+
+
+@click.command(cls=Command)
+@click.option(
+    "--limit", "-n", default=HISTORY_COMMITS, show_default=True, type=click.IntRange(min=1), help="The newest so many."
+)
+@pass_context
+def history(context: CliContext, limit: int) -> None:
+    """Show who applied what, and when."""
+    commits = [commit.to_dict() for commit in context.store.history(limit)]
+    columns = [
+        Column("version"), Column("when"), Column("who"), Column("summary", prose=True),
+        Column("note", prose=True, spare=True),
+    ]  # fmt: skip
+    context.output.records("history", commits, columns, empty="Nothing was applied yet: run `asof apply`.")

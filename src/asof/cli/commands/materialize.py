@@ -1,0 +1,30 @@
+"""`asof materialize`: the online store brought up to date from batch sources."""
+
+from __future__ import annotations
+
+from datetime import datetime
+
+import click
+
+from asof.cli.context import CliContext, pass_context
+from asof.cli.options import MOMENT, Command
+from asof.cli.tables import Column
+
+
+@click.command(cls=Command)
+@click.argument("views", nargs=-1)
+@click.option("--start", type=MOMENT, help="From this event time on. [default: where the last run ended]")
+@click.option("--end", type=MOMENT, help="Before this time. [default: now]")
+@click.option("--full", is_flag=True, help="Read everything again, and remove keys that the source no longer has.")
+@pass_context
+def materialize(
+    context: CliContext, views: tuple[str, ...], start: datetime | None, end: datetime | None, full: bool
+) -> None:
+    """Bring the online store up to date from batch sources.
+
+    All views, or VIEWS. Can be stopped at any time; the next run goes on from there.
+    """
+    with context.progress() as progress:
+        done = context.store.materialize(start, end, feature_views=list(views) or None, full=full, progress=progress)
+    columns = [Column("view"), Column("rows"), Column("seconds"), Column("until")]
+    context.output.records("materialized", done, columns, empty="No view has a batch source: nothing to materialize.")
