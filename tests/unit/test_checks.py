@@ -284,9 +284,8 @@ def test_on_demand_inputs_that_collide_or_are_not_there_are_errors() -> None:
 
     assert texts(derived) == [
         "on-demand feature view 'd': feature view 'users' has no feature 'agee' (next: did you mean 'age'?)",
-        "on-demand feature view 'd': 'age' would name both a feature and a request field "
-        "(next: rename one of them)",
-        "on-demand feature view 'd': 'user_id' would be the name of a join key and a request field at once "
+        "on-demand feature view 'd': 'age' would name both a feature and a request field (next: rename one of them)",
+        "on-demand feature view 'd': 'user_id' would name both a join key and a request field "
         "(next: rename one of them)",
     ]
 

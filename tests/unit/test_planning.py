@@ -120,7 +120,7 @@ def test_a_changed_window_is_shown_and_needs_a_new_generation() -> None:
         "~ feature view 'user_traffic'",
         "    ~ aggregations.n: count(*) where page = 'a' over session gap 1h as Int64 → "
         "count(*) where page = 'a' over session gap 2h as Int64",
-        f"    its online rows are rebuilt (generation {before} → {after}); readers use the old ones meanwhile",
+        f"    its online rows are rebuilt (generation {before} → {after}); the old ones serve until then",
     ]
     assert plan.changes[-1] == NewGeneration("user_traffic", before, after)
 

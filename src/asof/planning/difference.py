@@ -77,7 +77,7 @@ def describe(plan: Plan) -> list[str]:
                 lines.append(f"    its online rows are built (generation {after})")
             case NewGeneration(_, before, after):
                 lines.append(
-                    f"    its online rows are rebuilt (generation {before} → {after}); readers use the old ones meanwhile"
+                    f"    its online rows are rebuilt (generation {before} → {after}); the old ones serve until then"
                 )
             case DropGeneration(_, before):
                 lines.append(f"    its online rows are dropped (generation {before})")
