@@ -73,12 +73,12 @@ def http() -> str:
     schemas = document(ROUTES)["components"]["schemas"]
     lines = [
         "# HTTP", "",
-        "The routes of `asof serve`. The same as an OpenAPI document: `GET /openapi.json`. How to use them: "
+        "The routes of `asof serve`, also as an OpenAPI document: `GET /openapi.json`. How to use them: "
         "[serve features](../how-to/serve.md). Who may call them: [secure a server](../how-to/secure.md).", "",
-        "| route | what it does | for callers who may |", "| --- | --- | --- |",
+        "| route | what it does | role |", "| --- | --- | --- |",
     ]  # fmt: skip
     for route in ROUTES:
-        lines.append(_row([f"`{route.method} {route.path}`", route.summary, route.action or "anything"]))
+        lines.append(_row([f"`{route.method} {route.path}`", route.summary, route.action or "none"]))
     for route in ROUTES:
         if route.content is None:
             continue
@@ -97,18 +97,23 @@ def http() -> str:
             lines.append(_row([f"`?{name}=true`", "flag", "`false`", text]))
         for status, text in route.answers.items():
             lines += ["", f"{status}: {text}"]
-    lines += ["", "## Refusals", "", "| status | meaning |", "| ---: | --- |"]
+    own = ", ".join(f"`{route.path}`" for route in ROUTES if not route.is_feast)
+    lines += ["", "## Errors", "", "| status | meaning |", "| ---: | --- |"]
     lines += [_row([str(status), text]) for status, text in REFUSALS.items()]
     lines += [
         "",
-        "On `/v1/features` and all that Feast does not have, the body of a refusal is a JSON object with `error`, `message`, "
-        "`hint` and `where`. On Feast's routes it is JSON text that holds such an object, with `module`, `class` and `message` for "
-        "Feast's client.",
+        "The body depends on the route:", "",
+        f"- **Asof's routes** ({own}, and unknown paths below `/v1`) return a JSON object with `code` (the "
+        "[error class](errors.md)), `message`, `hint` (the next step, may be empty), and `where` (`file:line`) if the error "
+        "is about a definition. The `error` of a failed job is the same object.",
+        "- **Feast's routes** return what Feast's client parses: a JSON string that contains JSON with `module`, `class` and "
+        "`message`; `code` and `hint` are added.",
+        "- **409** of the materialize routes is Feast's `{\"error\": message, \"feature_views\": names}`; `job` is added.",
         "",
         "## Values in JSON", "",
-        "As `asof.values.json` has them on `/v1/features`: moments are ISO 8601 text. On Feast's routes moments are whole epoch seconds, "
-        "as Feast has them. Both: bytes are base64, decimals text with all of their digits, dates `2026-11-23`, and numbers that JSON "
-        "has not are `\"NaN\"`, `\"Infinity\"` and `\"-Infinity\"`. In requests both forms of moments are taken.",
+        "Timestamps are ISO 8601 text on `/v1/features`, and whole epoch seconds on Feast's routes, as in Feast; requests may use "
+        "either. Bytes are base64, decimals are text with all digits, dates are `2026-11-23`, and floats without a JSON form are "
+        "`\"NaN\"`, `\"Infinity\"` and `\"-Infinity\"`.",
     ]  # fmt: skip
     assert ANSWERS
     return "\n".join(lines) + "\n"

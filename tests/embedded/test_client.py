@@ -397,7 +397,7 @@ def ok() -> httpx.Response:
 
 
 def words(status: int, error: str, message: str = "said", **headers: str) -> httpx.Response:
-    body = {"error": error, "message": message, "hint": "", "where": ""}
+    body = {"code": error, "message": message, "hint": ""}
     return httpx.Response(status, json=body, headers=headers)
 
 
@@ -537,19 +537,19 @@ def test_rows_that_are_kept_and_not_served_yet_are_said_to_be(waits: list[float]
 @pytest.mark.parametrize(
     ("status", "body", "kind", "message"),
     [
-        (404, b'{"error":"UnknownFeature","message":"no feature","hint":"did you","where":""}', UnknownFeature, "no feature"),
-        (403, json.dumps(json.dumps({"module": "feast.errors", "class": "FeastPermissionError", "message": "may not (ask)", "error": "NotAllowed", "hint": "ask"})).encode(), NotAllowed, "may not"),
-        (422, b'{"error":"NoSuchClass","message":"m"}', RequestError, "m"),
-        (422, b'{"error":"AsofError","message":"m"}', RequestError, "m"),
-        (422, b'{"error":"annotations","message":"m"}', RequestError, "m"),
-        (401, b"", NotAuthenticated, "reading failed: the server answered 401"),
-        (403, b"<html>proxy</html>", NotAllowed, "reading failed: the server answered 403"),
-        (404, b"[]", NotFound, "reading failed: the server answered 404"),
-        (413, b"7", RequestError, "reading failed: the server answered 413"),
-        (500, b'"oops"', ServerError, "reading failed: the server answered 500"),
-        (503, b"", ServerError, "reading failed: the server answered 503"),
-        (504, b"\xff", ServerTimeout, "reading failed: the server answered 504"),
-        (302, b"", RequestError, "reading failed: the server answered 302"),
+        (404, b'{"code":"UnknownFeature","message":"no feature","hint":"did you"}', UnknownFeature, "no feature"),
+        (403, json.dumps(json.dumps({"module": "feast.errors", "class": "FeastPermissionError", "message": "may not (ask)", "code": "NotAllowed", "hint": "ask"})).encode(), NotAllowed, "may not"),
+        (422, b'{"code":"NoSuchClass","message":"m"}', RequestError, "m"),
+        (422, b'{"code":"AsofError","message":"m"}', RequestError, "m"),
+        (422, b'{"code":"annotations","message":"m"}', RequestError, "m"),
+        (401, b"", NotAuthenticated, "reading failed: the server returned 401"),
+        (403, b"<html>proxy</html>", NotAllowed, "reading failed: the server returned 403"),
+        (404, b"[]", NotFound, "reading failed: the server returned 404"),
+        (413, b"7", RequestError, "reading failed: the server returned 413"),
+        (500, b'"oops"', ServerError, "reading failed: the server returned 500"),
+        (503, b"", ServerError, "reading failed: the server returned 503"),
+        (504, b"\xff", ServerTimeout, "reading failed: the server returned 504"),
+        (302, b"", RequestError, "reading failed: the server returned 302"),
     ],
 )  # fmt: skip
 def test_every_answer_that_is_an_error_has_a_class_and_words(
@@ -604,7 +604,7 @@ def test_a_materialize_run_is_waited_for(waits: list[float]) -> None:
 
 
 def test_a_run_that_failed_raises_what_it_failed_with(waits: list[float]) -> None:
-    error = {"error": "SourceError", "message": "the source is gone", "hint": "bring it back", "where": ""}
+    error = {"code": "SourceError", "message": "the source is gone", "hint": "bring it back"}
     client = client_over(Script(BEGUN(), job("failed", error=error)))
 
     with pytest.raises(SourceError, match="the source is gone") as raised:

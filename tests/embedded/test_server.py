@@ -385,12 +385,12 @@ REFUSED = {
     "entities that are rows": ({"features": ["profile:age"], "entities": [{"user_id": 1}]}, 422, "$.entities"),
     "a feature that is no text": ({"features": [1], "entities": ONE}, 422, "$.features[0]"),
     "no object": ([1], 422, "expected `object`"),
-    "malformed JSON": (b'{"features": [', 400, "is no JSON"),
+    "malformed JSON": (b'{"features": [', 400, "is not JSON"),
     "an empty body": (b"", 400, "is empty"),
-    "no text at all": (b"\xff\xfe\x00", 400, "is no JSON"),
-    "NaN": (b'{"features": ["profile:age"], "entities": {"user_id": [NaN]}}', 400, "is no JSON"),
+    "no text at all": (b"\xff\xfe\x00", 400, "is not JSON"),
+    "NaN": (b'{"features": ["profile:age"], "entities": {"user_id": [NaN]}}', 400, "is not JSON"),
     "a name twice": (b'{"features": ["profile:age"], "entities": {"user_id": [1], "user_id": [2]}}', 422, "'user_id' twice"),
-    "half a code point": (b'{"features": ["pair:visits"], "entities": {"user_id": [1], "shop_id": ["\\ud800"]}}', 400, "is no JSON"),
+    "half a code point": (b'{"features": ["pair:visits"], "entities": {"user_id": [1], "shop_id": ["\\ud800"]}}', 400, "is not JSON"),
     "a function that raises": ({"feature_service": "model", "entities": {**ONE, "amount": [1], "mode": ["raise"]}}, 424, "'ratio'"),
 }  # fmt: skip
 
@@ -435,12 +435,58 @@ def test_a_bad_write_is_refused_and_nothing_is_written(folder, path, body, statu
     assert column(read, "n_1h")["values"] == [0]
 
 
-def test_the_lean_route_refuses_in_plain_words(built):
-    (response,) = asked(built, ("POST", "/v1/features", {"features": ["profile:agee"], "entities": ONE}))
+OWN_ERRORS = {
+    "unknown feature": ("POST", "/v1/features", {"features": ["profile:agee"], "entities": ONE}, 404, "UnknownFeature"),
+    "not JSON": ("POST", "/v1/features", b"{", 400, "HttpError"),
+    "unknown job": ("GET", "/jobs/abc", None, 404, "NotFound"),
+    "wrong method of a v1 route": ("PUT", "/v1/features", None, 405, "HttpError"),
+    "wrong method of /jobs": ("POST", "/jobs", None, 405, "HttpError"),
+    "wrong method of /jobs/{id}": ("POST", "/jobs/abc", None, 405, "HttpError"),
+    "wrong method of /metrics": ("POST", "/metrics", None, 405, "HttpError"),
+    "wrong method of /ready": ("POST", "/ready", None, 405, "HttpError"),
+    "unknown v1 path": ("GET", "/v1/nothing", None, 404, "HttpError"),
+}
 
-    assert response.status_code == 404
-    assert response.json()["error"] == "UnknownFeature"
-    assert response.json()["hint"] == "did you mean 'profile:age'?"
+
+@pytest.mark.parametrize(("method", "path", "body", "status", "code"), OWN_ERRORS.values(), ids=OWN_ERRORS)
+def test_an_error_of_asofs_own_routes_is_an_object_as_the_document_says(built, method, path, body, status, code):
+    (response, described) = asked(built, (method, path, body), ("GET", "/openapi.json", None))
+
+    error, schema = response.json(), described.json()["components"]["schemas"]["Error"]
+    assert response.status_code == status
+    assert error["code"] == code and error["message"] and error["hint"]
+    assert set(schema["required"]) == {"code", "message", "hint"} <= set(error) <= set(schema["properties"])
+
+
+FEAST_ERRORS = {
+    "read": ("POST", "/get-online-features", {"features": ["profile:agee"], "entities": ONE}, 404, "UnknownFeature"),
+    "push": ("POST", "/push", {"push_source_name": "click", "df": {}}, 404, "NotFound"),
+    "write": ("POST", "/write-to-online-store", {"feature_view_name": "profil", "df": {}}, 404, "NotFound"),
+    "materialize": ("POST", "/materialize", {"feature_views": ["profil"]}, 404, "NotFound"),
+    "incremental": ("POST", "/materialize-incremental", {"version": "2"}, 422, "RequestError"),
+    "wrong method": ("GET", "/push", None, 405, "HttpError"),
+    "unknown path": ("GET", "/nothing", None, 404, "HttpError"),
+}
+
+
+@pytest.mark.parametrize(("method", "path", "body", "status", "code"), FEAST_ERRORS.values(), ids=FEAST_ERRORS)
+def test_an_error_of_feasts_routes_keeps_feasts_shape(built, method, path, body, status, code):
+    (response,) = asked(built, (method, path, body))
+
+    error = refusal(response)
+    assert response.status_code == status
+    assert error["module"] == "feast.errors" and error["class"].startswith("Fea")
+    assert error["code"] == code and error["hint"] and error["message"].endswith(f"({error['hint']})")
+
+
+def test_the_error_of_a_failed_job_is_the_same_object(folder):
+    (folder / "profile.parquet").unlink()
+    failed, jobs = asked(folder, ("POST", "/materialize", {"feature_views": ["profile"]}), ("GET", "/jobs", None))
+
+    (job,) = jobs.json()["jobs"]
+    assert failed.status_code == 424
+    assert job["state"] == "failed" and job["error"]["code"] == "SourceError"
+    assert refusal(failed)["message"] == f"{job['error']['message']} ({job['error']['hint']})"
 
 
 def test_an_unknown_path_and_a_wrong_method_are_refused_in_json(built):
@@ -604,8 +650,8 @@ BAD_RUNS = {
     "an unknown view": ({"feature_views": ["profil"]}, 404, "did you mean 'profile'"),
     "a pushed view": ({"feature_views": ["activity"]}, 422, "fed by the log"),
     "a bad time": ({"start_ts": "noon"}, 422, "'noon' is not a time"),
-    "an end before its start": ({"start_ts": "2026-01-02", "end_ts": "2026-01-01"}, 422, "the end is not later"),
-    "a version": ({"version": "v2"}, 422, "no versions"),
+    "an end before its start": ({"start_ts": "2026-01-02", "end_ts": "2026-01-01"}, 422, "is not after start_ts"),
+    "a version": ({"version": "v2"}, 422, "a view has one version"),
     "rows for newer than they are": ({"disable_event_timestamp": True}, 422, "disable_event_timestamp"),
 }  # fmt: skip
 

@@ -182,7 +182,7 @@ def test_feasts_client_is_told_in_its_own_shape(server: Server) -> None:
 def test_the_lean_route_tells_it_plainly(server: Server) -> None:
     answer = server.ask(*REQUESTS["both"], role="fraud_read").json()
 
-    assert answer["error"] == "NotAllowed"
+    assert answer["code"] == "NotAllowed"
     assert answer["message"] == "'fraud_read' may not read feature view 'profile'"
     assert answer["hint"]
 
@@ -202,7 +202,7 @@ def test_of_services_and_push_sources_callers_learn_the_names_of_those_that_are_
     }
 
     assert hints == {
-        "read": "did you mean 'everything'?", "fraud_read": "there are ['frauds']", "nobody": "list features instead",
+        "read": "did you mean 'everything'?", "fraud_read": "applied services: 'frauds'", "nobody": "list features instead",
     }  # fmt: skip
 
     pushed = {"push_source_name": "unknown", "df": ROW}
@@ -212,8 +212,8 @@ def test_of_services_and_push_sources_callers_learn_the_names_of_those_that_are_
     }
 
     assert hints == {
-        "write": "the push sources are ['clicks', 'idle', 'swipes', 'taps']", "fraud_write": "the push sources are ['clicks']",
-        "read": "there is none that you may write to",
+        "write": "push sources: 'clicks', 'idle', 'swipes', 'taps'", "fraud_write": "push sources: 'clicks'",
+        "read": "there is no push source that you may write to",
     }  # fmt: skip
 
 

@@ -196,54 +196,54 @@ def not_ended(job: Mapping[str, Any], seconds: float) -> ServerTimeout:
 
 
 def kept_but_not_applied(body: bytes) -> PushNotApplied:
-    """The error of rows that the server keeps and has not applied yet."""
-    words = _words(body)
+    """The error for rows that are durable on the server, but not applied yet."""
+    fields = _error_fields(body)
     return PushNotApplied(
-        words.get("message") or "the rows are kept, and not served yet",
+        fields.get("message") or "the rows are durable, but not served yet",
         hint="do not push them again: the server applies them as soon as it can",
     )
 
 
 def error_of(status: int, body: bytes, *, what: str, retry_after: str | None = None) -> AsofError:
-    """The error that a server answered, as the class that the store itself raises for it.
+    """The error in a server's response, as the class that the store itself raises for it.
 
     Args:
-        what: what was being done, for answers that say nothing themselves.
+        what: the operation, for responses without a message.
         retry_after: the header of that name.
     """
-    words = _words(body)
-    if status == 409 and "feature_views" in words:
-        # In Feast's shape for this, whose `error` is the text.
-        return JobRunning(words["feature_views"], str(words.get("job", "")))
-    message = words.get("message") or f"{what} failed: the server answered {status}"
-    hint = words.get("hint", "")
-    if not words.get("error") and hint == "":
+    fields = _error_fields(body)
+    if status == 409 and "feature_views" in fields:
+        # Feast's body for a view that is being materialized: {"error": message, "feature_views": names}.
+        return JobRunning(fields["feature_views"], str(fields.get("job", "")))
+    message = fields.get("message") or f"{what} failed: the server returned {status}"
+    hint = fields.get("hint", "")
+    if not fields.get("code") and hint == "":
         hint = _hints(status)
-    kind = _kind(words.get("error", ""), status)
+    kind = _kind(fields.get("code", ""), status)
     error = kind.__new__(kind)
-    # Past the class's own beginning, whose parameters are not sent; what it would set is set here.
-    AsofError.__init__(error, message, hint=hint, where=words.get("where", ""))
+    # Not the class's own __init__: its parameters are not in the response. The attributes it would set are set here.
+    AsofError.__init__(error, message, hint=hint, where=fields.get("where", ""))
     lines = [line[4:] for line in message.splitlines() if line.startswith("  - ")]
     for name, value in (("misfits", lines), ("findings", lines), ("retry_after_s", _seconds(retry_after))):
         setattr(error, name, value)
     return error
 
 
-def _words(body: bytes) -> dict[str, Any]:
-    """The words of an error: of Asof's routes an object, of Feast's a text that holds one."""
+def _error_fields(body: bytes) -> dict[str, Any]:
+    """The fields of an error body: a JSON object on Asof's routes, a JSON string with an object on Feast's."""
     try:
-        words = json.loads(body)
-        if isinstance(words, str):
-            words = json.loads(words)
+        fields = json.loads(body)
+        if isinstance(fields, str):
+            fields = json.loads(fields)
     except (ValueError, RecursionError):
         return {}
-    if not isinstance(words, dict):
+    if not isinstance(fields, dict):
         return {}
-    message, hint = words.get("message"), words.get("hint")
-    if isinstance(message, str) and hint and "class" in words:
-        # In Feast's shape the hint stands behind the message, too.
-        words["message"] = message.removesuffix(f" ({hint})")
-    return words
+    message, hint = fields.get("message"), fields.get("hint")
+    if isinstance(message, str) and hint and "class" in fields:
+        # In Feast's shape the message repeats the hint.
+        fields["message"] = message.removesuffix(f" ({hint})")
+    return fields
 
 
 def _kind(name: str, status: int) -> type[AsofError]:
@@ -251,7 +251,7 @@ def _kind(name: str, status: int) -> type[AsofError]:
     if isinstance(named, type) and issubclass(named, AsofError) and named is not AsofError:
         return named
     if status == 429:
-        # Not so 503: without its name it does not say that nothing was done.
+        # Not 503: without a code it does not guarantee that nothing was done.
         return Overloaded
     if status in (408, 504):
         return ServerTimeout
@@ -262,12 +262,12 @@ def _kind(name: str, status: int) -> type[AsofError]:
 def _hints(status: int) -> str:
     if status == 404:
         return "check the url: is this a feature server?"
-    return "check what stands between client and server" if status in (401, 403, 502, 504) else ""
+    return "check the proxy or gateway between client and server" if status in (401, 403, 502, 504) else ""
 
 
 def _seconds(text: str | None) -> float | None:
     try:
         return None if text is None else max(float(text), 0.0)
     except ValueError:
-        # A date: whoever sends one means "not now".
+        # An HTTP date, which the header may also hold.
         return None

@@ -10,7 +10,7 @@ from typing import Any, Protocol
 from uvicorn.protocols.http.flow_control import FlowControl
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
-from asof.server.http.errors import HttpError, phrase, plain_body
+from asof.server.http.errors import HttpError, asof_body, phrase
 from asof.server.security.tls import peer_certificate
 
 MAX_HEAD_BYTES = 64 << 10
@@ -263,7 +263,7 @@ class BoundedProtocol(HttpToolsProtocol):
             # It would be read as the answer to another request, or as more of one.
             self.transport.close()
             return
-        body = plain_body(error)
+        body = asof_body(error)
         head = (
             f"HTTP/1.1 {error.status} {phrase(error.status)}\r\ncontent-type: application/json\r\n"
             f"content-length: {len(body)}\r\nconnection: close\r\n\r\n"

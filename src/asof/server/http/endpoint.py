@@ -12,7 +12,7 @@ from urllib.parse import parse_qsl
 import msgspec
 
 from asof.errors import AsofError, Overloaded
-from asof.server.http.errors import JSON, HttpError, decoded, feast_body, headers_of, plain_body, status_of
+from asof.server.http.errors import JSON, HttpError, asof_body, decoded, feast_body, headers_of, status_of
 from asof.server.http.route import Answer, Request, Route, Running
 from asof.server.process.service import Service
 from asof.server.security.callers import AskFirst, Caller, Principal
@@ -49,7 +49,7 @@ class Endpoint:
             msgspec.json.Decoder(route.content) if route.content is not None else None
         )
         self._most = service.settings.max_body_bytes
-        self._body_of = feast_body if route.is_feast else plain_body
+        self._body_of = feast_body if route.is_feast else asof_body
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         tracing = self.service.tracing

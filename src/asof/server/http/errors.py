@@ -1,4 +1,8 @@
-"""From errors to HTTP: which status each has, and its body, which Feast's client and people can read."""
+"""The one module that writes errors to HTTP: the status of each, and its body.
+
+Asof's own routes return a JSON object with `code`, `message` and `hint`; Feast's routes return the JSON string that
+Feast's client parses.
+"""
 
 from __future__ import annotations
 
@@ -33,19 +37,19 @@ from asof.errors import (
 
 JSON = (b"content-type", b"application/json")
 RETRY_AFTER_S = 1
-"""After how many seconds a client may come back to a store, or a server, that could not answer."""
+"""`Retry-After` of a 429 or 503, in seconds."""
 
 MOST_CHARACTERS = 20_000
-"""How much of a text an answer repeats."""
+"""Longest message or hint in an error body; the rest is cut off."""
 
 
 class HttpError(AsofError):
     """A request that is refused before it reaches the store.
 
     Args:
-        status: of the answer.
-        headers: beside those that every answer has.
-        closes: the connection ends with the answer, as what follows on it cannot be understood.
+        status: HTTP status of the response.
+        headers: response headers in addition to the usual ones.
+        closes: close the connection after the response, because what follows on it cannot be parsed.
     """
 
     def __init__(
@@ -80,8 +84,8 @@ STATUS: tuple[tuple[type[BaseException], int], ...] = (
     (RegistryError, 503),
     (AsofError, 422),
 )
-"""Error → status, the first that fits. No mistake of a caller is a 5xx: Feast's client repeats those, and hides their
-text. A function or source of the project's that fails is 424, for the same reason."""
+"""Error → status; the first match counts. A caller's mistake is never a 5xx: Feast's client retries those and hides
+their message. For the same reason a failing function or source of the project is 424."""
 
 FEAST_CLASSES: tuple[tuple[type[BaseException], str], ...] = (
     (NotAllowed, "FeastPermissionError"),
@@ -93,24 +97,24 @@ FEAST_CLASSES: tuple[tuple[type[BaseException], str], ...] = (
 """Error → the class of `feast.errors` that Feast's client raises for it; `FeastError` for all others."""
 
 
-def failed_elsewhere(words: Mapping[str, str]) -> AsofError:
-    """An error of another process, from its words."""
-    kind = getattr(errors, words["error"], None)
+def error_of_object(fields: Mapping[str, str]) -> AsofError:
+    """The error that another process wrote with `error_object`, to raise it with its own status."""
+    kind = getattr(errors, fields["code"], None)
     status = 500
     if isinstance(kind, type) and issubclass(kind, AsofError):
         status = next((status for each, status in STATUS if issubclass(kind, each)), 500)
-    return HttpError(status, words["message"], hint=words.get("hint", ""))
+    return HttpError(status, fields["message"], hint=fields["hint"])
 
 
 def status_of(error: BaseException) -> int:
-    """The status of the answer to a request that met this error."""
+    """HTTP status of the response for an error."""
     if isinstance(error, HttpError):
         return error.status
     return next((status for kind, status in STATUS if isinstance(error, kind)), 500)
 
 
 def headers_of(error: BaseException) -> list[tuple[bytes, bytes]]:
-    """What the answer's headers say beside its type."""
+    """Response headers of an error, without the content type."""
     status = status_of(error)
     headers: list[tuple[bytes, bytes]] = []
     if status in (429, 503):
@@ -124,54 +128,57 @@ def headers_of(error: BaseException) -> list[tuple[bytes, bytes]]:
     return headers
 
 
-def words_of(error: BaseException, *, request_id: str = "") -> dict[str, str]:
-    """The error as plain words; of a defect of ours only that it is one."""
-    if isinstance(error, AsofError):
-        # A name in it may be as long as the request that it came in.
-        return {name: _cut(text) for name, text in error.to_dict().items()}
-    return {
-        "error": "Unexpected",
-        "message": f"the server failed on this request ({type(error).__name__})",
-        "where": "",
-        "hint": "the server's log has the details; report it",
-    }
+def error_object(error: BaseException) -> dict[str, str]:
+    """The error as `code`, `message`, `hint`, and `where` if it is about a definition.
+
+    An exception that is not Asof's shows only its class: its text may hold what the caller must not see.
+    """
+    if not isinstance(error, AsofError):
+        return {
+            "code": "Unexpected",
+            "message": f"the server failed on this request ({type(error).__name__})",
+            "hint": "see the server's log, and report it",
+        }
+    # A name in the message may be as long as the request that it came in.
+    fields = {"code": type(error).__name__, "message": _cut(error.message), "hint": _cut(error.hint)}
+    return fields | {"where": error.where} if error.where else fields
 
 
 def _cut(text: str) -> str:
     return text if len(text) <= MOST_CHARACTERS else f"{text[:MOST_CHARACTERS]}…"
 
 
-def plain_body(error: BaseException) -> bytes:
-    """The words as a JSON object: `error`, `message`, `hint`, `where`."""
-    return orjson.dumps(words_of(error))
+def asof_body(error: BaseException) -> bytes:
+    """Body of an error on Asof's own routes: the JSON object of `error_object`."""
+    return orjson.dumps(error_object(error))
 
 
 def feast_body(error: BaseException) -> bytes:
-    """JSON text that holds JSON, as Feast's client reads it, with our words beside Feast's."""
+    """Body of an error on Feast's routes: a JSON string that contains JSON, with Feast's fields and Asof's."""
     if isinstance(error, JobRunning):
         return orjson.dumps({"error": str(error), "feature_views": error.views, "job": error.job})
-    words = words_of(error)
-    text = words["message"] if not words["hint"] else f"{words['message']} ({words['hint']})"
+    fields = error_object(error)
+    text = fields["message"] if not fields["hint"] else f"{fields['message']} ({fields['hint']})"
     name = next((name for kind, name in FEAST_CLASSES if isinstance(error, kind)), "FeastError")
-    return orjson.dumps(json.dumps({"module": "feast.errors", "class": name, "message": text, **_ours(words)}))
+    return orjson.dumps(json.dumps({"module": "feast.errors", "class": name, "message": text, **_ours(fields)}))
 
 
-def _ours(words: Mapping[str, str]) -> dict[str, str]:
-    return {key: words[key] for key in ("error", "hint", "where") if words[key]}
+def _ours(fields: Mapping[str, str]) -> dict[str, str]:
+    return {key: text for key, text in fields.items() if text and key != "message"}
 
 
 def decoded(decoder: msgspec.json.Decoder[Any], body: bytes) -> Any:
-    """A request's body as what the route expects.
+    """A request's body, as the type that the route expects.
 
     Raises:
-        HttpError: it is no JSON (400), or not what is expected (422).
+        HttpError: the body is not JSON (400), or not of that type (422).
     """
     try:
         return decoder.decode(body)
     except msgspec.ValidationError as error:
         raise HttpError(422, f"the request's body: {_lower(error)}", hint="see /openapi.json") from error
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-        what = "is empty" if not body else f"is no JSON: {_lower(error)}"
+        what = "is empty" if not body else f"is not JSON: {_lower(error)}"
         raise HttpError(400, f"the request's body {what}", hint="send a JSON object") from error
 
 

@@ -1,4 +1,4 @@
-"""The API's document: OpenAPI 3.1, made from the table of routes, so that it says what the server does."""
+"""The OpenAPI 3.1 document, generated from the table of routes."""
 
 from __future__ import annotations
 
@@ -13,25 +13,31 @@ from asof.server.http.route import Route
 from asof.server.read.responses import ARROW
 
 REFUSALS: dict[int, str] = {
-    400: "The body is no JSON.",
-    401: "The server does not know who asks.",
-    403: "The caller may not do this.",
-    404: "It names what is not there.",
+    400: "The body is not JSON.",
+    401: "No credentials, or invalid ones.",
+    403: "The caller lacks the role.",
+    404: "The request names an object that does not exist.",
     408: "The request took too long to arrive.",
-    413: "The body, or the number of its rows, is too large.",
-    422: "It cannot be done as it is asked for; the text says why.",
-    424: "A function or a source of the project's failed.",
-    503: "Not now: the server has too much to do, or a store is out of reach. Come back after `Retry-After` seconds.",
+    413: "The body is too large, or has too many rows.",
+    422: "The request is invalid; `message` says why.",
+    424: "A function or a source of the project failed.",
+    503: "The server is overloaded, or a store is unreachable. Retry after `Retry-After` seconds.",
 }
 
-_PLAIN = {
+_ERROR = {
     "type": "object",
-    "properties": {name: {"type": "string"} for name in ("error", "message", "hint", "where")},
-    "required": ["error", "message"],
+    "properties": {
+        "code": {"type": "string", "description": "The class of the error, such as `UnknownFeature`."},
+        "message": {"type": "string"},
+        "hint": {"type": "string", "description": "The next step; may be empty."},
+        "where": {"type": "string", "description": "`file:line` of the definition, if the error is about one."},
+    },
+    "required": ["code", "message", "hint"],
 }
 _FEAST = {
     "type": "string",
-    "description": "JSON that holds `module`, `class` and `message`, as Feast's client reads it.",
+    "description": "JSON text with `module`, `class` and `message`, as Feast's client parses it, and Asof's `code` and "
+    "`hint`.",
 }
 _CONFLICT = {
     "type": "object",
@@ -56,7 +62,7 @@ _JOB = {
         "ended": {"type": "string"},
         "progress": {"type": "object"},
         "result": {"type": "array", "items": {"type": "object"}},
-        "error": {"type": "object"},
+        "error": {"$ref": "#/components/schemas/Error"},
     },
     "required": ["id", "state", "feature_views", "started"],
 }
@@ -68,7 +74,7 @@ ANSWERS: dict[str, dict[str, Any]] = {
         "properties": {
             "results": {
                 "type": "array",
-                "description": "One for each of `feature_names`, in that order.",
+                "description": "One per name in `feature_names`, in the same order.",
                 "items": {
                     "type": "object",
                     "properties": {
@@ -105,13 +111,13 @@ ANSWERS: dict[str, dict[str, Any]] = {
     "/ready": {"type": "object", "properties": {"status": {"type": "string"}}, "required": ["status"]},
     "/openapi.json": {"type": "object"},
 }
-"""Path → the schema of its JSON answer; a path that is not here answers no JSON."""
+"""Path → schema of its JSON response; other paths return no JSON."""
 
 _ACCEPTED = {"type": "object", "properties": {"status": {"const": "accepted"}}, "required": ["status"]}
 
 
 def document(routes: Sequence[Route[Any]]) -> dict[str, Any]:
-    """The document of an API with these routes."""
+    """The OpenAPI document of these routes."""
     contents = [route.content for route in routes if route.content is not None]
     schemas, components = msgspec.json.schema_components(contents, ref_template="#/components/schemas/{name}")
     of_content = dict(zip(contents, schemas, strict=True))
@@ -123,11 +129,11 @@ def document(routes: Sequence[Route[Any]]) -> dict[str, Any]:
         "info": {
             "title": "Asof feature server",
             "version": installed_version(),
-            "description": "Features of entities now. The routes without `/v1` are those of Feast's feature server.",
+            "description": "Current feature values. Routes of Feast's feature server keep its requests and responses.",
         },
         "paths": paths,
         "components": {
-            "schemas": {**components, "Error": _PLAIN, "FeastError": _FEAST},
+            "schemas": {**components, "Error": _ERROR, "FeastError": _FEAST},
             "securitySchemes": {"bearer": {"type": "http", "scheme": "bearer"}},
         },
     }
@@ -141,7 +147,7 @@ def _operation(route: Route[Any], of_content: dict[type, Any]) -> dict[str, Any]
     }
     if route.action is not None:
         operation["security"] = [{"bearer": []}, {}]
-        operation["description"] = f"For callers who may `{route.action}`."
+        operation["description"] = f"Needs the role `{route.action}`."
     if route.content is not None:
         operation["requestBody"] = {
             "required": True,

@@ -1,4 +1,4 @@
-"""The bodies that routes take, as types: what does not fit is refused, and the API's document says the same."""
+"""Request bodies as types: they validate requests, and generate the OpenAPI document."""
 
 from __future__ import annotations
 
@@ -13,21 +13,21 @@ from asof.server.http.errors import HttpError
 Columns = dict[str, list[Any]]
 
 MOST_LOOKED_FOR = 16
-"""Up to so many names a body is searched for each; to parse it costs about as much as that."""
+"""With more names than this, parsing the body again is cheaper than searching it once per name."""
 
 
 class GetOnlineFeatures(msgspec.Struct):
-    """Features of some entities, by Feast's words."""
+    """Features of some entities, with Feast's parameter names."""
 
     entities: Annotated[Columns, msgspec.Meta(description="Join keys and request values: name → one value per row.")]
     features: Annotated[list[str] | None, msgspec.Meta(description="References `view:feature`.")] = None
-    feature_service: Annotated[str | None, msgspec.Meta(description="A service, in place of `features`.")] = None
+    feature_service: Annotated[str | None, msgspec.Meta(description="A feature service, instead of `features`.")] = None
     full_feature_names: bool = False
     include_feature_view_version_metadata: bool = False
 
 
 class Features(msgspec.Struct):
-    """Features of some entities, by Asof's words."""
+    """Features of some entities, with Asof's parameter names."""
 
     entities: Annotated[
         Columns | list[dict[str, Any]],
@@ -35,17 +35,19 @@ class Features(msgspec.Struct):
     ]
     features: Annotated[
         list[str] | str | None,
-        msgspec.Meta(description="References `view:feature`; or one of them, a view's name, or a service's."),
+        msgspec.Meta(
+            description="References `view:feature`; or a single reference, or the name of a view or a service."
+        ),
     ] = None
-    service: Annotated[str | None, msgspec.Meta(description="A service, in place of `features`.")] = None
+    service: Annotated[str | None, msgspec.Meta(description="A feature service, instead of `features`.")] = None
     full_feature_names: bool = False
-    statuses: Annotated[bool, msgspec.Meta(description="Also answer why a value is null.")] = False
-    event_times: Annotated[bool, msgspec.Meta(description="Also answer the time of the row of each value.")] = False
+    statuses: Annotated[bool, msgspec.Meta(description="Also return the status of each value: why it is null.")] = False
+    event_times: Annotated[bool, msgspec.Meta(description="Also return the event time of each value's row.")] = False
     types: Annotated[
         bool,
         msgspec.Meta(
-            description="Also answer what a typed client needs: names and types of keys, request values and features, "
-            "the request values as they were understood, and the moment that was answered."
+            description="Also return what a typed client needs: names and types of keys, request values and features, "
+            "the request values after conversion, and the time of the read."
         ),
     ] = False
 
@@ -57,10 +59,10 @@ class Push(msgspec.Struct):
     df: Annotated[Columns, msgspec.Meta(description="The source's columns: name → one value per row.")]
     to: Annotated[
         Literal["online", "offline", "online_and_offline"],
-        msgspec.Meta(description="Taken for Feast's sake: rows always go to both stores, so that both agree."),
+        msgspec.Meta(description="Accepted for compatibility with Feast: rows always go to both stores."),
     ] = "online"
     batch_id: Annotated[
-        str | None, msgspec.Meta(description="A name for these rows: a second push under it is no push.")
+        str | None, msgspec.Meta(description="An ID for the batch: a second push with the same ID writes nothing.")
     ] = None
     allow_registry_cache: bool = True
     transform_on_write: bool = True
@@ -73,8 +75,8 @@ class WriteToOnlineStore(msgspec.Struct):
     df: Annotated[
         Columns,
         msgspec.Meta(
-            description="Join keys, features and the event time: name → one value per row. The columns "
-            "`event_timestamp` and `created` of Feast's client stand for the times of the view's source."
+            description="Join keys, features and the event time: name → one value per row. "
+            "`event_timestamp` and `created`, which Feast's client sends, are the source's event and created time."
         ),
     ]
     allow_registry_cache: bool = True
@@ -82,41 +84,45 @@ class WriteToOnlineStore(msgspec.Struct):
 
 
 class Materialize(msgspec.Struct):
-    """Event times `[start_ts, end_ts)` to bring online."""
+    """Materialize the event times `[start_ts, end_ts)`."""
 
-    start_ts: Annotated[str | None, msgspec.Meta(description="ISO 8601; without it, what is new.")] = None
-    end_ts: Annotated[str | None, msgspec.Meta(description="ISO 8601; without it, until now.")] = None
-    feature_views: Annotated[list[str] | None, msgspec.Meta(description="Views; all batch-fed ones by default.")] = None
+    start_ts: Annotated[str | None, msgspec.Meta(description="ISO 8601; by default, where the last run ended.")] = None
+    end_ts: Annotated[str | None, msgspec.Meta(description="ISO 8601; by default, now.")] = None
+    feature_views: Annotated[
+        list[str] | None, msgspec.Meta(description="Names of views; by default, all views with a batch source.")
+    ] = None
     disable_event_timestamp: bool = False
     full_feature_names: bool = False
     version: str | None = None
 
 
 class MaterializeIncremental(msgspec.Struct):
-    """What is new since the last run, up to `end_ts`."""
+    """Materialize what is new since the last run, up to `end_ts`."""
 
-    end_ts: Annotated[str | None, msgspec.Meta(description="ISO 8601; without it, until now.")] = None
-    feature_views: Annotated[list[str] | None, msgspec.Meta(description="Views; all batch-fed ones by default.")] = None
+    end_ts: Annotated[str | None, msgspec.Meta(description="ISO 8601; by default, now.")] = None
+    feature_views: Annotated[
+        list[str] | None, msgspec.Meta(description="Names of views; by default, all views with a batch source.")
+    ] = None
     full_feature_names: bool = False
     version: str | None = None
 
 
 def refuse_repeated_names(body: bytes, names: Collection[str]) -> None:
-    """Refuse a JSON object that says a name twice: its reader would take one of the values, silently.
+    """Refuse a JSON object with a repeated name: the decoder would silently keep one of the values.
 
     Args:
-        names: those that were read; the body is parsed again only where one of them stands in it more than once, or
-            where they are so many that to look for each of them takes longer.
+        names: the names that were decoded. The body is parsed again only if one of them occurs in it more than once,
+            or if there are so many names that searching for each would take longer.
 
     Raises:
-        HttpError: the name.
+        HttpError: a name is repeated.
     """
     if len(names) <= MOST_LOOKED_FOR and not any(body.count(_quoted(name)) > 1 for name in names):
         return
     try:
         loads(body, object_pairs_hook=_once)
     except (ValueError, RecursionError):
-        pass  # what is no JSON is refused by the decoder
+        pass  # the decoder refuses a body that is not JSON
 
 
 def _quoted(name: str) -> bytes:

@@ -1,4 +1,4 @@
-"""A route, and what goes through it: a request, its answer, and the work on it in between."""
+"""`Route`, and what passes through one: `Request`, `Answer` (the response), `Running`."""
 
 from __future__ import annotations
 
@@ -11,18 +11,18 @@ from asof.server.http.errors import JSON
 from asof.server.security.callers import Action
 
 S = TypeVar("S")
-"""What the handlers of a route work with: the service, which knows of routes."""
+"""The service that handlers are called with; a type variable, because the service imports this module."""
 
 
 @dataclass(slots=True)
 class Request:
-    """A request on its way through a route.
+    """A request, as handlers get it.
 
     Args:
-        principal: who asks; nobody where the route has no action.
-        body: the bytes; `content`: what they say, as the route's type.
+        principal: the authenticated caller; None if the route has no action.
+        body: the raw body; `content` is the same, decoded as the route's type.
         accept: the header of that name.
-        query: the parameters behind the path; `place`: those in it.
+        query: query parameters; `place`: path parameters.
     """
 
     principal: Any
@@ -40,7 +40,7 @@ class Request:
 
 @dataclass(slots=True)
 class Answer:
-    """What goes back."""
+    """A response."""
 
     body: bytes = b""
     status: int = 200
@@ -48,7 +48,7 @@ class Answer:
 
 
 class Running:
-    """A request that is received or worked on: what the sweep needs to end one that takes too long."""
+    """A request in progress, with what is needed to cancel it at its timeout."""
 
     __slots__ = ("body_bytes", "expired", "reads_body", "since", "task")
 
@@ -62,14 +62,14 @@ class Running:
 
 @dataclass(frozen=True)
 class Route(Generic[S]):
-    """A route: the app, the API's document and its page all read this table.
+    """A route. The app, the OpenAPI document and docs/reference/http.md are all generated from these.
 
     Args:
-        action: what its caller must be allowed to do; empty for what everybody may.
-        content: the type of its body; None where it has none.
-        answers: status → what it means; of errors only those that are the route's own.
-        is_feast: errors are written as Feast's client reads them.
-        waits: how its time is bounded: `read` and `write` by `request_timeout_s`, `job` not at all.
+        action: the role that callers need; None for a public route.
+        content: type of the request body; None if there is none.
+        answers: status → meaning, for statuses that only this route returns.
+        is_feast: errors have the shape that Feast's client parses.
+        waits: the timeout: `read` and `write` have `request_timeout_s`, `job` has none.
     """
 
     method: str

@@ -1,4 +1,4 @@
-"""What each route does with a request that was let in and read: ask the store, hand the answer on."""
+"""The handlers of all routes, called once a request is authenticated and decoded; and the table of routes."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from typing import Any
 import orjson
 
 from asof.definitions import FeatureService, LogSource, OnDemandFeatureView, Projection
-from asof.errors import NotAllowed, NotFound, PushNotApplied, RequestError, nearest
+from asof.errors import NotAllowed, NotFound, PushNotApplied, RequestError, nearest, some
 from asof.flows.stores import view_named
 from asof.online_response import OnlineResponse
 from asof.server.http import requests
-from asof.server.http.errors import JSON, HttpError, failed_elsewhere
+from asof.server.http.errors import JSON, HttpError, error_of_object
 from asof.server.http.route import Answer, Request, Route
 from asof.server.http.write_rows import rows_of_source, rows_of_view
 from asof.server.process.service import Service
@@ -26,7 +26,7 @@ from asof.values.json import read_columns
 
 
 async def get_online_features(service: Service, request: Request) -> Answer:
-    """Feast's answer: column by column."""
+    """Features in Feast's response format: column by column."""
     asked: requests.GetOnlineFeatures = request.content
     names = [*asked.entities, "entities", "features", "feature_service"]
     requests.refuse_repeated_names(request.body, names)
@@ -39,7 +39,7 @@ async def get_online_features(service: Service, request: Request) -> Answer:
 
 
 async def get_features(service: Service, request: Request) -> Answer:
-    """Asof's own answer: row by row, or as an Arrow stream."""
+    """Features in Asof's response format: row by row, or as an Arrow stream."""
     asked: requests.Features = request.content
     if isinstance(asked.entities, dict):
         requests.refuse_repeated_names(request.body, [*asked.entities, "entities", "features", "service"])
@@ -57,14 +57,16 @@ async def _prepared(
 ) -> Prepared:
     if (features is None) == (name is None):
         found = "neither" if name is None else "both"
-        raise RequestError(f"the request has {found} of `features` and `{word}`", hint="give one of them")
+        raise RequestError(
+            f"the request has {found} of `features` and `{word}`; expected one", hint="send exactly one of the two"
+        )
     if name is not None:
         snapshot = service.reading.snapshot
         if name not in snapshot.project.services:
             known = _readable(snapshot.project.services.values(), request.principal)
             raise NotFound(
                 f"no feature service {name!r} is applied",
-                hint=nearest(name, known) or (f"there are {known}" if known else "list features instead"),
+                hint=nearest(name, known) or (f"applied services: {some(known)}" if known else "list features instead"),
             )
     asked = name if name is not None else features if isinstance(features, str) else tuple(features or ())
     prepared = await service.reading.prepare(asked, full_names)
@@ -74,7 +76,7 @@ async def _prepared(
 
 
 def _readable(services: Iterable[FeatureService], principal: Principal) -> list[str]:
-    """The names of those services that a caller may read: of others they learn nothing."""
+    """Names of the services that a caller may read; error messages name no others."""
     return sorted(each.name for each in services if _may(principal, "read", viewed(each.features)))
 
 
@@ -87,7 +89,7 @@ def _may(principal: Principal, action: Action, views: Iterable[Any]) -> bool:
 
 
 def viewed(parts: Iterable[Any]) -> list[Any]:
-    """The views that are parts of a service or an on-demand view, and those that these are made of in their turn."""
+    """The views of a service or an on-demand view, with the sources of on-demand views, at any depth."""
     views = [part.view for part in parts if isinstance(part, Projection)]
     below = [viewed(view.sources) for view in views if isinstance(view, OnDemandFeatureView)]
     return [*views, *(each for these in below for each in these)]
@@ -118,13 +120,13 @@ async def _read(service: Service, request: Request, prepared: Prepared, entities
 
 def _too_many(rows: int, limit: int) -> HttpError:
     return HttpError(
-        413, f"the request has {rows} entity rows; the most are {limit}",
-        hint="ask in several requests, or raise server.max_rows",
+        413, f"the request has {rows} entity rows; the limit is {limit}",
+        hint="split it into several requests, or raise server.max_rows",
     )  # fmt: skip
 
 
 async def push(service: Service, request: Request) -> Answer:
-    """Rows into a push source: when this answers they are durable, and served."""
+    """Push rows into a push source; they are durable and served when this returns."""
     asked: requests.Push = request.content
     requests.refuse_repeated_names(request.body, [*asked.df, "df", "push_source_name"])
     project = service.reading.snapshot.project
@@ -138,7 +140,7 @@ async def push(service: Service, request: Request) -> Answer:
         raise NotFound(
             f"no push source {asked.push_source_name!r} is applied",
             hint=nearest(asked.push_source_name, known)
-            or (f"the push sources are {known}" if known else "there is none that you may write to"),
+            or (f"push sources: {some(known)}" if known else "there is no push source that you may write to"),
         )
     request.principal.require("write", project.views_changed_by(source))
     rows = rows_of_source(source, asked.df)
@@ -159,19 +161,19 @@ async def _pushed(service: Service, source: str, rows: Any, batch_id: str | None
 
 
 def rows_header(rows: int) -> tuple[bytes, bytes]:
-    """How many rows were written, beside a body that Feast's client expects to be empty."""
+    """Header with the number of rows written: Feast's client expects the body to be empty."""
     return (b"asof-rows", b"%d" % rows)
 
 
 async def write_to_online_store(service: Service, request: Request) -> Answer:
-    """Rows of a view: of a pushed one through its log, of a batch-fed one to the online store alone."""
+    """Write rows of a view: through its push log if it has a push source, else to the online store alone."""
     asked: requests.WriteToOnlineStore = request.content
     requests.refuse_repeated_names(request.body, [*asked.df, "df", "feature_view_name"])
     project = service.reading.snapshot.project
     view = view_named(service.reading.snapshot, asked.feature_view_name)
     source = view.source
     pushed = source if isinstance(source, LogSource) and source.type == "push" else None
-    # Rows of a pushed view go to its source, and so to every view that this one feeds.
+    # Rows of a view with a push source go to that source, and so to all of its views.
     request.principal.require("write", [view] if pushed is None else project.views_changed_by(pushed))
     rows = rows_of_view(view, asked.df)
     request.rows = len(next(iter(asked.df.values()), ()))
@@ -183,18 +185,18 @@ async def write_to_online_store(service: Service, request: Request) -> Answer:
 
 
 async def materialize(service: Service, request: Request) -> Answer:
-    """A run over event times, or of what is new; with `?async=true` as a job to ask about."""
+    """Materialize an interval of event times, or what is new; with `?async=true`, in a background job."""
     asked: requests.Materialize = request.content
     requests.refuse_repeated_names(request.body, ["start_ts", "end_ts", "feature_views"])
     if asked.disable_event_timestamp:
         raise RequestError(
-            "`disable_event_timestamp` would take rows for newer than they are", hint="leave it out, or false"
+            "`disable_event_timestamp` is not supported: rows would look newer than they are", hint="leave it out"
         )
     return await _materialized(service, request, asked.feature_views, asked.start_ts, asked.end_ts, asked.version)
 
 
 async def materialize_incremental(service: Service, request: Request) -> Answer:
-    """A run of what is new since the last one."""
+    """Materialize what is new since the last run."""
     asked: requests.MaterializeIncremental = request.content
     requests.refuse_repeated_names(request.body, ["end_ts", "feature_views"])
     return await _materialized(service, request, asked.feature_views, None, asked.end_ts, asked.version)
@@ -204,7 +206,7 @@ async def _materialized(
     service: Service, request: Request, names: list[str] | None, start: str | None, end: str | None, version: str | None
 ) -> Answer:
     if version is not None:
-        raise RequestError("views have no versions here", hint="leave out `version`")
+        raise RequestError("`version` is not supported: a view has one version", hint="leave out `version`")
     for name, text in (("start_ts", start), ("end_ts", end)):
         try:
             micros(text or 0)
@@ -213,7 +215,7 @@ async def _materialized(
                 f"{name}: {text!r} is not a time", hint="write ISO 8601, like 2026-11-23T12:00:00Z"
             ) from error
     if start is not None and end is not None and micros(end) <= micros(start):
-        raise RequestError(f"materialize from {start} to {end}: the end is not later", hint="swap them")
+        raise RequestError(f"materialize: end_ts {end} is not after start_ts {start}", hint="swap them")
     views = service.views_to_materialize(names)
     request.principal.require("admin", views)
     names = [view.name for view in views]
@@ -224,11 +226,11 @@ async def _materialized(
     request.job = id
     headers = [JSON, (b"location", b"/jobs/" + id.encode())]
     if is_async:
-        words = {"status": "accepted", "feature_views": names, "job": id}
-        return Answer(orjson.dumps(words), status=202, headers=headers)
+        accepted = {"status": "accepted", "feature_views": names, "job": id}
+        return Answer(orjson.dumps(accepted), status=202, headers=headers)
     job = await service.in_waiter(jobs.wait, id)
     if job["state"] != "done":
-        raise failed_elsewhere(job["error"])
+        raise error_of_object(job["error"])
     return Answer(b"null", headers=headers)
 
 
@@ -246,27 +248,30 @@ async def list_jobs(service: Service, request: Request) -> Answer:
 
 
 async def get_job(service: Service, request: Request) -> Answer:
-    """How far a job is."""
+    """One job, with its progress."""
     request.principal.require("admin")
     return Answer(orjson.dumps(await service.in_writer(service.jobs.get, request.place["id"])))
 
 
 async def health(service: Service, request: Request) -> Answer:
-    """Live: the event loop answers."""
+    """Live: the event loop responds."""
     return Answer(b"", headers=[])
 
 
 async def ready(service: Service, request: Request) -> Answer:
-    """Ready: definitions are loaded, and the process is not on its way out."""
-    words = service.state()
-    return Answer(orjson.dumps(words), status=200 if words["status"] == "ready" else 503)
+    """Ready: definitions are loaded, and the process is not shutting down."""
+    state = service.state()
+    return Answer(orjson.dumps(state), status=200 if state["status"] == "ready" else 503)
 
 
 MATERIALIZE_QUERY = {
-    "async": "Answer at once, with a job to ask about.",
-    "force": "Begin although one of the views is being materialized.",
+    "async": "Return at once, with the ID of a job.",
+    "force": "Run even if one of the views is being materialized.",
 }
-MATERIALIZE_ANSWERS = {202: "Begun: the job is named.", 409: "One of the views is being materialized already."}
+MATERIALIZE_ANSWERS = {
+    202: "Started; the body has the job's ID.",
+    409: "One of the views is already being materialized.",
+}
 
 
 async def metrics(service: Service, request: Request) -> Answer:
@@ -284,7 +289,7 @@ async def metrics(service: Service, request: Request) -> Answer:
 
 
 async def openapi(service: Service, request: Request) -> Answer:
-    """The document of this API."""
+    """The OpenAPI document."""
     return Answer(_document())
 
 
@@ -297,26 +302,27 @@ def _document() -> bytes:
 
 ROUTES: tuple[Route[Service], ...] = (
     Route(
-        "POST", "/get-online-features", get_online_features, "Features now, column by column, as Feast answers them.",
+        "POST", "/get-online-features", get_online_features,
+        "Current feature values, column by column, in Feast's format.",
         action="read", content=requests.GetOnlineFeatures,
     ),
     Route(
-        "POST", "/v1/features", get_features, "Features now, row by row, or as an Arrow stream.",
+        "POST", "/v1/features", get_features, "Current feature values, row by row, or as an Arrow stream.",
         action="read", content=requests.Features, is_feast=False,
     ),
     Route(
-        "POST", "/push", push, "Push rows: durable and served when it answers.", action="write", content=requests.Push,
-        waits="write",
-        answers={202: "The rows are kept for good and will be applied; do not push them again."},
+        "POST", "/push", push, "Push rows; they are durable and served when it returns.", action="write",
+        content=requests.Push, waits="write",
+        answers={202: "The rows are durable and will be applied; do not push them again."},
     ),
     Route(
         "POST", "/write-to-online-store", write_to_online_store, "Write rows of a view.", action="write",
         content=requests.WriteToOnlineStore, waits="write",
-        answers={202: "The rows are kept for good and will be applied; do not write them again."},
+        answers={202: "The rows are durable and will be applied; do not write them again."},
     ),
     Route(
-        "POST", "/materialize", materialize, "Bring the online store up to date from batch sources.", action="admin",
-        content=requests.Materialize, waits="job", query=MATERIALIZE_QUERY, answers=MATERIALIZE_ANSWERS,
+        "POST", "/materialize", materialize, "Materialize an interval, or what is new since the last run.",
+        action="admin", content=requests.Materialize, waits="job", query=MATERIALIZE_QUERY, answers=MATERIALIZE_ANSWERS,
     ),
     Route(
         "POST", "/materialize-incremental", materialize_incremental, "Materialize what is new since the last run.",
@@ -324,12 +330,12 @@ ROUTES: tuple[Route[Service], ...] = (
         answers=MATERIALIZE_ANSWERS,
     ),
     Route("GET", "/jobs", list_jobs, "The materialize runs of this server.", action="admin", is_feast=False),
-    Route("GET", "/jobs/{id}", get_job, "How far a materialize run is.", action="admin", is_feast=False),
+    Route("GET", "/jobs/{id}", get_job, "One materialize run, with its progress.", action="admin", is_feast=False),
     Route("GET", "/metrics", metrics, "Prometheus metrics of all workers.", action="read", is_feast=False),
     Route("GET", "/openapi.json", openapi, "This document.", is_feast=False),
-    Route("GET", "/health", health, "Whether the process lives.", is_feast=False),
+    Route("GET", "/health", health, "Liveness of the process.", is_feast=False),
     Route(
-        "GET", "/ready", ready, "Whether the process should get requests.", is_feast=False,
-        answers={503: "Not yet, or not any more."},
+        "GET", "/ready", ready, "Readiness of the process for requests.", is_feast=False,
+        answers={503: "Starting, or shutting down."},
     ),
 )  # fmt: skip

@@ -1,4 +1,4 @@
-"""Rows as they came over the wire, in the columns and kinds of values that the store takes."""
+"""Rows of a request, converted to the columns and value types of the store."""
 
 from __future__ import annotations
 
@@ -10,18 +10,18 @@ from asof.values.json import read_columns
 
 FEAST_TIME = "event_timestamp"
 FEAST_CREATED = "created"
-"""What Feast's client calls the times of a row, whatever the source calls them."""
+"""Feast's client sends these names, whatever the source's columns are called."""
 
 Columns = dict[str, list[Any]]
 
 
 def rows_of_source(source: LogSource, columns: Columns) -> Columns:
-    """Pushed rows with values of the kinds that the source declares."""
+    """Pushed rows, with values of the types that the source declares."""
     return read_columns(columns, {field.name: field.dtype for field in source.schema})
 
 
 def rows_of_view(view: FeatureView, columns: Columns) -> Columns:
-    """Rows of a view, by the view's names or Feast's, under the names that its source has for them."""
+    """Rows of a view, renamed from the view's or Feast's column names to the source's."""
     source = view.source
     types: dict[str, DType] = {field.name: field.dtype for field in source.schema}
     names: dict[str, str] = {}
@@ -37,7 +37,7 @@ def rows_of_view(view: FeatureView, columns: Columns) -> Columns:
             raw = source.timestamp_field
         elif name == FEAST_CREATED and name not in declared:
             if not created or all(value is None for value in values):
-                # Feast's client sends this column always; without a place for it, it says nothing.
+                # Feast's client always sends this column; the source has no such column, and it is empty.
                 continue
             raw = created
         answer.setdefault(raw, values)

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from asof.errors import AsofError
+from asof.server.http.errors import error_object
 from asof.server.jobs.runs import write
 from asof.store import FeatureStore
 from asof.timing import iso
@@ -40,11 +41,11 @@ def main(argv: list[str]) -> int:
         end("done", result=done)
         return 0
     except AsofError as error:
-        end("failed", error=error.to_dict())
+        end("failed", error=error_object(error))
         return error.exit_code
     except Exception as error:
         traceback.print_exc()
-        end("failed", error={"error": type(error).__name__, "message": f"the job failed: {error}", "hint": ""})
+        end("failed", error=error_object(error) | {"message": f"the job failed: {error}"})
         return 70
 
 

@@ -109,7 +109,11 @@ class Jobs:
         if words["state"] == "running" and not self._lives(id):
             words = json.loads(self._file(id).read_text())
             if words["state"] == "running":
-                why = {"error": "JobEnded", "message": "its process ended without a word", "hint": "run it again"}
+                why = {
+                    "code": "JobEnded",
+                    "message": "the job's process ended without a result",
+                    "hint": "run it again",
+                }
                 words |= {"state": "failed", "error": why}
         return words
 
