@@ -39,7 +39,6 @@ NOT_YET = {
     "registry",
     "repository.py",
     "selection.py",
-    "server/app.py",
     "server/fast_path",
     "server/http",
     "server/jobs",

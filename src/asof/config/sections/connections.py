@@ -95,9 +95,7 @@ class PostgresConnection(Connection, frozen=True, kw_only=True):
     lock_timeout_s: Annotated[Number, Doc("How long a statement waits for a lock.")] = 30
     replicas: Annotated[
         Texts | None,
-        Doc(
-            "Read replicas, as `host` or `host:port`. Sources are read from them; they may lag a little."
-        ),
+        Doc("Read replicas, as `host` or `host:port`. Sources are read from them; they may lag a little."),
     ] = None
     application_name: Annotated[Text, Doc("Name of the sessions in the server's own views.")] = "asof"
     pgbouncer: Annotated[
