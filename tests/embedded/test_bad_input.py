@@ -133,7 +133,7 @@ IN_THE_REPOSITORY: dict[str, tuple[str, int, list[str]]] = {
     "text in double quotes": (BASE + counted("function=\"count\", where='country = \"PL\"'"), 6, [
         "features.py:8: feature view 'v'", "no column 'PL'", "text stands in single quotes"]),
     "a sum of text": (BASE + counted('function="sum", column="country"'), 6, [
-        "features.py:8: feature view 'v': aggregation 'x': sum of 'country' is not possible: it is String"]),
+        "features.py:8: feature view 'v': aggregation 'x': sum does not work on 'country', which is String"]),
     "an unknown aggregate": (BASE + counted('function="cuont"'), 3, ["features.py:8: aggregation 'x': no function 'cuont'", "did you mean 'count'?"]),
     "a ttl without a unit": (BASE + view(more=", ttl=3600"), 3, [
         "features.py:8: feature view 'v': ttl=3600 is not a duration", "give a timedelta, or text like '1h30m'"]),

@@ -288,7 +288,7 @@ def test_a_registry_that_is_down_is_not_the_messages_fault():
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (lambda: AvroFormat(), "says no schema"),
+        (lambda: AvroFormat(), "has no schema"),
         (lambda: AvroFormat("{"), "schema_json is not JSON"),
         (lambda: AvroFormat('"string"'), "schema_json is not a record"),
         (lambda: AvroFormat(registry="http://me:secret@host"), "holds a password"),

@@ -120,7 +120,7 @@ def test_a_changed_window_is_shown_and_needs_a_new_generation() -> None:
         "~ feature view 'user_traffic'",
         "    ~ aggregations.n: count(*) where page = 'a' over session gap 1h as Int64 → "
         "count(*) where page = 'a' over session gap 2h as Int64",
-        f"    its online rows are built anew (generation {before} → {after}); the old ones serve meanwhile",
+        f"    its online rows are rebuilt (generation {before} → {after}); the old ones serve until then",
     ]
     assert plan.changes[-1] == NewGeneration("user_traffic", before, after)
 
@@ -183,4 +183,4 @@ def test_a_plan_is_ready_for_json_with_its_findings() -> None:
     }  # fmt: skip
     assert [each["severity"] for each in content["findings"]] == ["note"]
     assert plan.errors == ()
-    assert describe(plan)[-1].startswith("note: ") and "ttl has no meaning on an aggregated view" in describe(plan)[-1]
+    assert describe(plan)[-1].startswith("note: ") and "ttl= is ignored on an aggregated view" in describe(plan)[-1]

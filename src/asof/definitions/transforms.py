@@ -1,4 +1,4 @@
-"""What stands between a message's columns and the rows: SQL expressions, or a Python function."""
+"""Transforms from a message's columns to rows: SQL expressions, or a Python function."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ MESSAGE = "message"
 """What a transform's SQL selects from."""
 
 KEEP = "keep"
-"""The column by which a function leaves messages out."""
+"""The boolean column by which a function drops messages."""
 
 _TOKEN = re.compile(
     r"""(?P<space>\s+|--[^\n]*|/\*.*?\*/)|(?P<text>'(?:[^']|'')*')|(?P<name>"(?:[^"]|"")*")|"""
@@ -33,11 +33,11 @@ _FUNCTIONS_OF_THE_MOMENT = {
 
 
 class MessageTransform:
-    """Makes rows out of messages' columns: at most one row of each message.
+    """Turns messages into rows, at most one row per message.
 
     Args:
         sql: a SELECT from `message`, whose columns are those of the source's schema; without a function.
-        function: takes an Arrow table of messages, answers one of rows.
+        function: takes an Arrow table of messages, returns one of rows.
     """
 
     def __init__(
@@ -54,7 +54,7 @@ class MessageTransform:
 
     @classmethod
     def of(cls, given: str | Callable[..., object] | Mapping[str, str] | MessageTransform) -> MessageTransform:
-        """From a SELECT, a function, or what `content` said."""
+        """A transform from a SELECT, a function, or the result of `content`."""
         if isinstance(given, MessageTransform):
             return given
         if isinstance(given, str):
@@ -66,16 +66,16 @@ class MessageTransform:
 
     @property
     def name(self) -> str:
-        """As errors name it."""
+        """Its name in errors."""
         return f"transform {self.function_name!r}" if not self.sql else "transform"
 
     @property
     def fingerprint(self) -> str:
-        """A hash of the text: whether the code that runs is the code that was applied."""
+        """Hash of the text, to check that the code that runs is the applied code."""
         return hashlib.sha256((self.sql or self.source_text).encode()).hexdigest()[:16]
 
     def content(self) -> dict[str, str]:
-        """All that shapes the rows, ready for JSON."""
+        """The transform as JSON-ready data."""
         if self.sql:
             return {"sql": self.sql}
         return {"function_name": self.function_name, "source_text": self.source_text}
@@ -83,11 +83,11 @@ class MessageTransform:
 
 @dataclass(frozen=True)
 class Statement:
-    """A transform's SELECT, taken apart.
+    """A parsed SELECT of a transform.
 
     Args:
         columns: name → SQL over the message's columns.
-        where: SQL that holds for the messages that become rows; empty where all do.
+        where: SQL condition for the messages that become rows; empty where all do.
     """
 
     columns: Mapping[str, str]
@@ -95,13 +95,13 @@ class Statement:
 
 
 def statement(sql: str, names: Sequence[str]) -> Statement:
-    """Take a SELECT apart.
+    """Parse a SELECT.
 
     Args:
         names: the message's columns, for `*`.
 
     Raises:
-        ValueError: it is more than expressions over one message; with what is in the way.
+        ValueError: it is more than expressions over one message; the text says what is refused.
     """
     tokens = [each for each in _TOKEN.finditer(sql) if each.lastgroup != "space"]
     words = [each[0].lower() if each.lastgroup == "word" else "" for each in tokens]
@@ -110,9 +110,9 @@ def statement(sql: str, names: Sequence[str]) -> Statement:
     for i, word in enumerate(words[1:], 1):
         is_call = tokens[i + 1 : i + 2] and tokens[i + 1][0] == "("
         if word in _OF_SEVERAL_ROWS or (is_call and word in _FUNCTIONS_OF_SEVERAL_ROWS):
-            raise ValueError(f"{word.upper()} looks at more than one message, or makes more than one row of it")
+            raise ValueError(f"{word.upper()} reads more than one message, or makes several rows of one")
         if word in _OF_THE_MOMENT or (is_call and word in _FUNCTIONS_OF_THE_MOMENT):
-            raise ValueError(f"{word} answers otherwise when the messages are read again")
+            raise ValueError(f"{word} gives another result when the messages are read again")
     depths = _depths(tokens)
     top = [i for i, depth in enumerate(depths) if depth == 0]
     start = next((i for i in top if words[i] == "from"), None)
@@ -122,7 +122,7 @@ def statement(sql: str, names: Sequence[str]) -> Statement:
     rest = start + 2
     if rest < len(tokens):
         if words[rest] != "where":
-            raise ValueError(f"{tokens[rest][0]!r} is not possible behind FROM {MESSAGE}; only WHERE is")
+            raise ValueError(f"{tokens[rest][0]!r} is not allowed after FROM {MESSAGE}; only WHERE is")
         if "order" in (words[i] for i in top):
             raise ValueError("ORDER BY has no meaning: rows stay in the order of messages")
         where = sql[tokens[rest + 1].start() :] if rest + 1 < len(tokens) else ""
@@ -131,7 +131,7 @@ def statement(sql: str, names: Sequence[str]) -> Statement:
     for first, after in zip([1, *(i + 1 for i in commas)], [*commas, start], strict=True):
         for name, text in _item(sql, tokens[first:after], depths[first:after], names):
             if name in columns:
-                raise ValueError(f"column {name!r} comes twice")
+                raise ValueError(f"column {name!r} is selected twice")
             columns[name] = text
     return Statement(columns, where)
 
@@ -148,7 +148,7 @@ def _depths(tokens: Sequence[re.Match[str]]) -> list[int]:
 def _item(
     sql: str, tokens: Sequence[re.Match[str]], depths: Sequence[int], names: Sequence[str]
 ) -> list[tuple[str, str]]:
-    """One item of the list: its columns' names and texts."""
+    """Parse one item of the list: names and texts of its columns."""
     if not tokens:
         raise ValueError("an item of the list is empty")
     if len(tokens) == 1 and tokens[0][0] == "*":

@@ -1,6 +1,5 @@
-"""What public verbs take rows as: dicts, columns, and the tables of pandas, Polars and Arrow, told by their looks.
-
-None of the three is loaded for it.
+"""Types of rows that public verbs accept: dicts, columns, and tables of pandas, Polars and Arrow, recognised without
+loading these libraries.
 """
 
 from __future__ import annotations

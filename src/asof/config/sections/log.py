@@ -7,7 +7,7 @@ from typing import Annotated, ClassVar
 from asof.config.sections.connections import KafkaConnection
 from asof.config.sections.kinds import Doc, Number, Path, Prefix, Section, Settings, Text, Whole
 
-Partitions = Annotated[Whole, Doc("How many partitions a topic gets that `apply` makes.")]
+Partitions = Annotated[Whole, Doc("Number of partitions of a topic that `apply` creates.")]
 
 
 class Log(Section, frozen=True, kw_only=True):
@@ -23,12 +23,12 @@ class FileLog(Log, frozen=True, kw_only=True):
 
     PRODUCT: ClassVar[str] = "file"
 
-    path: Annotated[Path, Doc("The folder of the log's topics.")] = "data/log"
+    path: Annotated[Path, Doc("The folder for the log's topics.")] = "data/log"
     partitions: Partitions = 1
-    segment_bytes: Annotated[Whole | None, Doc("How large a segment grows.", unset=64 << 20)] = None
+    segment_bytes: Annotated[Whole | None, Doc("Maximum size of a segment.", unset=64 << 20)] = None
     session_timeout_s: Annotated[
         Number | None,
-        Doc("How long a consumer may be silent before its partitions are given to others.", unset=60),
+        Doc("How long a consumer may be silent before its partitions are reassigned.", unset=60),
     ] = None
 
 
@@ -39,17 +39,14 @@ class KafkaLog(Log, frozen=True, kw_only=True):
     SERVER: ClassVar[type[Section] | None] = KafkaConnection
 
     partitions: Partitions = 1
-    replication_factor: Annotated[
-        Whole | None, Doc("On how many brokers such a topic stands; the broker's default where left out.")
-    ] = None
+    replication_factor: Annotated[Whole | None, Doc("Replication factor of such a topic; default: the broker's.")] = (
+        None
+    )
     topic_settings: Annotated[
         Settings | None,
-        Doc(
-            "Kafka's own settings for such a topic, like `min.insync.replicas`; it keeps all records unless they say "
-            "less."
-        ),
+        Doc("Kafka's own settings for such a topic, like `min.insync.replicas`; by default a topic keeps all records."),
     ] = None
     topic_prefix: Annotated[
         Prefix | None,
-        Doc("Put before the names of the project's own topics, so that projects can share a cluster; else `PROJECT.`."),
+        Doc("Prefix of the project's own topics, so that projects can share a cluster; default `PROJECT.`."),
     ] = None

@@ -25,14 +25,14 @@ class DuckDBOffline(OfflineStore, frozen=True, kw_only=True):
 
     PRODUCT: ClassVar[str] = "duckdb"
 
-    path: Annotated[Path, Doc("The folder of the archives (Delta tables).")] = "data/offline"
-    memory_limit: Annotated[Size | None, Doc("How much memory a query may take, like `4GB`.")] = None
-    threads: Annotated[Whole | None, Doc("How many threads a query may take; else all cores.")] = None
+    path: Annotated[Path, Doc("The folder for archives (Delta tables).")] = "data/offline"
+    memory_limit: Annotated[Size | None, Doc("Memory limit of a query, such as `4GB`.")] = None
+    threads: Annotated[Whole | None, Doc("Threads of a query; default: all cores.")] = None
     temp_directory: Annotated[
         Path | None,
         Doc(
-            "Where a query spills what outgrows memory, in a folder that only its own user may enter and that goes "
-            "with the process; else the system's folder for temporary files."
+            "Where queries spill data beyond the memory limit, in a private folder that is deleted with the process; "
+            "default: the system's folder for temporary files."
         ),
     ] = None
 
@@ -43,4 +43,4 @@ class PostgresOffline(OfflineStore, frozen=True, kw_only=True):
     PRODUCT: ClassVar[str] = "postgres"
     SERVER: ClassVar[type[Section] | None] = PostgresConnection
 
-    work_mem: Annotated[Size, Doc("How much memory one sort or hash of a read may take in the server.")] = "256MB"
+    work_mem: Annotated[Size, Doc("PostgreSQL's `work_mem` for reads: memory of one sort or hash.")] = "256MB"

@@ -31,12 +31,14 @@ class Top(Section, frozen=True, kw_only=True):
             "double underscore",
             hint="choose another name",
         ),
-        Doc("The project's name: letters, digits and `_`. Keeps its tables apart from other projects'."),
+        Doc("The project's name: letters, digits and `_`. Separates its tables from other projects'."),
     ]
-    registry: Annotated[Part, Doc("Where applied definitions live. Plain text is a SQLite registry's path.")] = None
-    offline_store: Annotated[Part, Doc("What keeps history and runs joins.")] = None
-    online_store: Annotated[Part, Doc("What serving reads.")] = None
-    log: Annotated[Part, Doc("Where the events of `LogSource`s come from, and pushed rows go to.")] = None
+    registry: Annotated[Part, Doc("The store of applied definitions. Plain text is the path of a SQLite registry.")] = (
+        None
+    )
+    offline_store: Annotated[Part, Doc("The store of history, which also runs joins.")] = None
+    online_store: Annotated[Part, Doc("The store that serving reads.")] = None
+    log: Annotated[Part, Doc("The log of `LogSource` events and pushed rows.")] = None
     connections: Annotated[Part, Doc("Servers by name, for sources with `connection_ref=` and for stores.")] = None
     auth: Annotated[
         Part,
@@ -46,4 +48,6 @@ class Top(Section, frozen=True, kw_only=True):
         ),
     ] = None
     server: Annotated[Part, Doc("How `asof serve` runs. See [serve features](../how-to/serve.md).")] = None
-    clock: Annotated[Moment | None, Doc("The store's now, as ISO 8601; the system's clock where left out.")] = None
+    clock: Annotated[
+        Moment | None, Doc("A fixed time for the store's clock, as ISO 8601; default: the system's clock.")
+    ] = None
