@@ -1,4 +1,4 @@
-"""DuckDB in this process: where it spills, and expressions over Arrow batches, which every offline store evaluates."""
+"""DuckDB in this process: its spill folder, and expressions over Arrow batches, for every offline store."""
 
 from __future__ import annotations
 
@@ -18,16 +18,16 @@ from asof.sql.quoting import quote
 
 
 class SpillFolder:
-    """A folder for what outgrows one DuckDB's memory, removed when it is closed or the process ends.
+    """The spill folder of one DuckDB, removed when it is closed or the process ends.
 
-    Its name cannot be foreseen and only its owner may enter: rows are written there, and whoever had made a folder of a
-    known name before would read them. It is not shared: two DuckDBs would write to files of the same names.
+    It has a random name and is private to its owner: rows are written there, and another user could have prepared a
+        folder with a known name to read them. It is not shared: two DuckDBs would write files of the same names.
 
     Args:
         below: the folder to make it in; the system's own for temporary files where empty.
 
     Attributes:
-        path: empty where the system has no place for it: then nothing is spilled.
+        path: empty where the system has no writable folder: then nothing is spilled.
 
     Raises:
         StorageError: nothing can be written to `below`.
@@ -49,26 +49,26 @@ class SpillFolder:
         self._remove = weakref.finalize(self, _remove, self.path, os.getpid())
 
     def close(self) -> None:
-        """Remove it, with all that is in it. Calling it again changes nothing."""
+        """Remove it with its contents. Calling it again changes nothing."""
         if self.path:
             self._remove()
 
 
 def _remove(path: str, owner: int) -> None:
-    # A forked child ends with the parent's finalizers, and the folder is the parent's.
+    # A forked child runs the parent's finalizers, but the folder is the parent's.
     if os.getpid() == owner:
         shutil.rmtree(path, ignore_errors=True)
 
 
 class Evaluator:
-    """Evaluates SQL expressions over batches; each thread has a connection of its own.
+    """Evaluates SQL expressions over batches, with one connection per thread.
 
     Args:
         threads: DuckDB's default is one per core.
     """
 
     def __init__(self, *, threads: int = 0) -> None:
-        # Nothing may be fetched from the internet behind the user's back.
+        # Extensions must not be downloaded without the user knowing.
         self._config: dict[str, str | bool | int | float | list[str]] = {
             "autoinstall_known_extensions": False, "autoload_known_extensions": False,
         }  # fmt: skip
@@ -96,7 +96,7 @@ class Evaluator:
             raise StorageError(f"an expression cannot be evaluated: {problem}", hint="run `asof plan`") from error
 
     def close(self) -> None:
-        """Give the memory back."""
+        """Free the memory."""
         with self._lock:
             if self._connection is not None:
                 self._connection.close()
@@ -108,7 +108,7 @@ class Evaluator:
     def _cursor(self) -> duckdb.DuckDBPyConnection:
         with self._lock:
             if self._connection is None:
-                # DuckDB's own default is a folder where the process happens to run.
+                # DuckDB's default is a folder in the working directory.
                 self._spill = SpillFolder()
                 config = {**self._config, "temp_directory": self._spill.path}
                 self._connection = duckdb.connect(":memory:", config=config)
