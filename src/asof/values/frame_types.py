@@ -1,5 +1,5 @@
-"""Types of rows that public verbs accept: dicts, columns, and tables of pandas, Polars and Arrow, recognised without
-loading these libraries.
+"""Types of rows that public verbs accept; tables of pandas, Polars and Arrow are recognised without loading these
+libraries.
 """
 
 from __future__ import annotations
