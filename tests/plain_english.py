@@ -21,7 +21,7 @@ PLAIN = {
 }
 """Pattern → what to write. Data of examples (a table `orders`) is not meant, nor code: names, backticks, one-token strings."""
 
-_CODE = re.compile(r"`[^`\n]*`|'[^'\s]*'")
+_CODE = re.compile(r"^ +\w+(?:, \w+)*: |`[^`\n]*`|'[^'\s]*'", re.MULTILINE)
 
 
 def findings(prose: str) -> list[str]:

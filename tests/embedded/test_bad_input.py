@@ -153,9 +153,9 @@ IN_THE_REPOSITORY: dict[str, tuple[str, int, list[str]]] = {
     "a function of the wrong type": (function(mode="python", body='return {"r": "text"}'), 6, [
         "features.py:25: on-demand feature view 'od': field 'r' expects Float64, but 'text' is not a number"]),
     "a function of other fields": (function(mode="python", body='return {"x": 1.0}'), 6, [
-        "on-demand feature view 'od': its function answered 'x', expected 'r'", "return exactly the fields of the schema"]),
+        "on-demand feature view 'od': its function returned 'x', expected 'r'", "return exactly the fields of the schema"]),
     "a function of the wrong length": (function(mode="polars", body="return row.head(1).select(r='age')"), 6, [
-        "on-demand feature view 'od': its function answered 1 rows for 8", "one row for each row given"]),
+        "on-demand feature view 'od': its function returned 1 rows for 8", "one row for each row given"]),
     "a function that is not row-wise": (function(mode="polars", body="import polars as pl; return row.select(r=pl.col('age') - pl.col('age').mean())"), 6, [
         "on-demand feature view 'od': its function is not row-wise: field 'r' is", "aggregate over rows in a feature view"]),
 }  # fmt: skip
@@ -199,8 +199,8 @@ AGE = ["people:age"]
 HISTORICAL: dict[str, tuple[Any, Any, int, list[str]]] = {
     "an unknown view": (frame(), ["peple:age"], 4, ["no feature 'peple:age'", "did you mean 'people:age'?"]),
     "an unknown feature": (frame(), ["people:aeg"], 4, ["no feature 'people:aeg'", "did you mean 'people:age'?"]),
-    "no feature at all": (frame(), [], 4, ["no features are asked for", "'view:feature'"]),
-    "colliding names": (frame(), ["clicked:n_1h", "latest:n", "latest:n"], 4, ["'latest:n' and 'latest:n' would both be named 'n'", "ask for it once"]),
+    "no feature at all": (frame(), [], 4, ["no features requested", "'view:feature'"]),
+    "colliding names": (frame(), ["clicked:n_1h", "latest:n", "latest:n"], 4, ["'latest:n' and 'latest:n' would both be named 'n'", "request it once"]),
     "a feature named like a column": (frame(age=[1, 2]), AGE, 4, ["columns named like requested features: 'age'", "full_feature_names=True"]),
     "a missing join key": (frame(user_id=[]), AGE, 4, ["the entity frame has no join key 'user_id'", "add a column 'user_id'"]),
     "a join key by another name": ({"userid": [1], "event_timestamp": [NOW]}, AGE, 4, ["no join key 'user_id'", "rename its column 'userid' to 'user_id'"]),

@@ -116,7 +116,7 @@ def test_user_and_password_are_sent_and_never_shown(running):
 
     assert SchemaRegistry(server.url, user="me", password="s3cret")(7).text == "{}"
     assert SchemaRegistry(server.url.replace("//", "//me:s3cret@"))(7).text == "{}"
-    with pytest.raises(SourceError, match="does not let this user in") as refused:
+    with pytest.raises(SourceError, match="refuses this user") as refused:
         SchemaRegistry(with_password, timeout_s=0.5)(7)
     assert "wrong" not in str(refused.value)
 
@@ -128,7 +128,7 @@ def test_no_redirect_is_followed_and_nothing_reaches_another_host(running, statu
     other.paths["/api/schemas/ids/7"] = {"schema": "{}"}
     server.redirect = status, other.url.replace("//", "//you:0ther@") + "/schemas/ids/7"
 
-    with pytest.raises(SourceError, match=f"answers {status} and leads to 'http://.*@127.0.0.1") as refused:
+    with pytest.raises(SourceError, match=f"responds {status} with a redirect to 'http://.*@127.0.0.1") as refused:
         SchemaRegistry(server.url, **credentials)(7)
     assert not other.asked
     assert sum(server.asked.values()) == 1
@@ -146,7 +146,7 @@ def test_a_redirect_to_nowhere_or_to_a_file_is_refused_as_well(running):
 
 @pytest.mark.parametrize(
     ("path", "body", "message"),
-    [("", None, "404"), ("/api", {"no": "schema"}, "does not answer as a schema registry does")],
+    [("", None, "404"), ("/api", {"no": "schema"}, "does not respond like a schema registry")],
 )
 def test_a_server_that_is_no_registry_is_named(running, path, body, message):
     server = running()

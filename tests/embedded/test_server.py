@@ -376,7 +376,7 @@ REFUSED = {
     "a key beyond 64 bits": ({"features": ["profile:age"], "entities": {"user_id": [2**63]}}, 422, "Int64"),
     "a key with a fraction": ({"features": ["profile:age"], "entities": {"user_id": [1.5]}}, 422, "Int64"),
     "a null key": ({"features": ["profile:age"], "entities": {"user_id": [1, None]}}, 422, "null in entity row 1"),
-    "no features": ({"features": [], "entities": ONE}, 422, "no features are asked for"),
+    "no features": ({"features": [], "entities": ONE}, 422, "no features requested"),
     "neither features nor a service": ({"entities": ONE}, 422, "neither of `features` and `feature_service`"),
     "features and a service": ({**AGE, "feature_service": "model"}, 422, "both of"),
     "ragged columns": ({"features": ["pair:visits"], "entities": {"user_id": [1, 2], "shop_id": ["a"]}}, 422, "differ in length"),

@@ -206,7 +206,7 @@ def test_a_server_that_stands_still_is_given_up(private_service):
     finally:
         server.resume()
 
-    assert "no answer for 2.5 s" in caught.value.message
+    assert "no response for 2.5 s" in caught.value.message
     assert "raise statement_timeout_s of online_store" in caught.value.hint
     assert store.read([Lookup(TRIPS, [b"k"])]) == [[None]]
     store.close()

@@ -1,6 +1,4 @@
-"""Types of rows that public verbs accept: dicts, columns, and tables of pandas, Polars and Arrow, recognised without
-loading these libraries.
-"""
+"""Types of rows that public verbs accept; tables are recognised without loading pandas, Polars or Arrow."""
 
 from __future__ import annotations
 
