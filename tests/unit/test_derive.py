@@ -375,7 +375,7 @@ ONE_FLOAT = {"x": Float64}
          "{'amount': 2.0, 'count': 0, 'event_timestamp': 2026-01-05T12:00:00.000001+00:00}"),
         (lambda row: {"x": row["amont"]}, ONE_FLOAT, "python", "next: did you mean 'amount'?"),
         (lambda frame: frame["nowhere"], ONE_FLOAT, "pandas", "its function raised KeyError: 'nowhere' at "),
-        (lambda frame: frame["nowhere"], ONE_FLOAT, "polars", "it sees 'amount', 'count', 'event_timestamp'"),
+        (lambda frame: frame["nowhere"], ONE_FLOAT, "polars", "its inputs are 'amount', 'count', 'event_timestamp'"),
         (lambda frame: 1 / 0, ONE_FLOAT, "polars", ", for 2 rows"),
         (lambda row: None, ONE_FLOAT, "python", "its function returned None for row 0, expected a dict of 'x'"),
         (lambda row: 7, ONE_FLOAT, "python", "its function returned 7 for row 0, expected a dict of 'x'"),
@@ -398,16 +398,16 @@ ONE_FLOAT = {"x": Float64}
         (lambda frame: frame["amount"].head(1), ONE_FLOAT, "pandas", "its function returned 1 rows for 2"),
         (lambda frame: frame["amount"].head(1), ONE_FLOAT, "polars", "its function returned 1 rows for 2"),
         (lambda frame: frame["amount"].iloc[::-1], ONE_FLOAT, "pandas",
-         "its function returned a frame with another index than the one it was given"),
+         "its function returned a frame with a different index"),
         (lambda row: {"x": "much"}, ONE_FLOAT, "python",
-         "field 'x' expects Float64, but in row 0 'much' is not a number; so in 1 more rows"),
+         "field 'x' expects Float64, but in row 0 'much' is not a number; the same in 1 more rows"),
         (lambda row: {"x": row["amount"] + 0.5}, {"x": Int64}, "python",
          "field 'x' expects Int64, but in row 0 1.5 is not a whole number (Int64)"),
         (lambda row: {"x": True}, {"x": Int64}, "python", "field 'x' expects Int64, but in row 0 True is not Int64"),
         (lambda row: {"x": 2**63}, {"x": Int64}, "python", "in row 0 9223372036854775808 is outside Int64"),
         (lambda row: {"x": 2**31}, {"x": Int32}, "python", "in row 0 2147483648 is outside Int32"),
         (lambda row: {"x": "\ud800"}, {"x": String}, "python",
-         "field 'x' expects String, but its function returned text that is not valid UTF-8"),
+         "field 'x' expects String, but its function returned text that is not UTF-8"),
         (lambda frame: frame["amount"] / 2, {"x": Int64}, "pandas", "in row 0 0.5 is not a whole number (Int64)"),
         (lambda frame: frame["count"].astype(object).replace(0, "none"), {"x": Int64}, "pandas",
          "field 'x' expects Int64, but in row 1 'none' is not Int64"),
@@ -453,7 +453,7 @@ def test_long_inputs_are_cut_short_in_messages() -> None:
 def test_a_function_that_is_not_at_hand_is_said_so() -> None:
     of = view(None, ONE_FLOAT)
 
-    with pytest.raises(DerivationError, match="its function is not at hand") as error:
+    with pytest.raises(DerivationError, match="its function is not loaded") as error:
         derive_values({"amount": [1.0], "count": [1]}, 1, [derivation(of)], NOON)
 
     assert error.value.hint == "run inside the feature repository that defines it"
@@ -611,13 +611,13 @@ def test_the_check_refuses_what_raises_on_every_row_of_numbers() -> None:
 def test_the_check_says_where_it_could_not_check() -> None:
     findings = check_row_wise(view(lambda row: {"x": {"gold": 1.0}[row["text"]]}, ONE_FLOAT, inputs={"text": String}))
 
-    assert "failed on all of the 24 generated rows, so whether it is row-wise could not be checked" in findings[-1].text
+    assert "failed on all 24 generated rows, so the check that it is row-wise was not possible" in findings[-1].text
 
 
 def test_the_check_refuses_an_input_hidden_by_the_moment() -> None:
     of = view(lambda row: {"x": 1.0}, ONE_FLOAT, inputs={"event_timestamp": Timestamp})
 
-    assert "'event_timestamp' is hidden by the moment of the request" in the_error_among(check_row_wise(of))
+    assert "'event_timestamp' is hidden by the time of the request" in the_error_among(check_row_wise(of))
 
 
 def test_the_check_generates_every_type_and_the_same_rows_for_a_seed() -> None:

@@ -161,6 +161,6 @@ def _service(
         if len(names) > 1:
             findings.add(
                 "warning", service, f"{' and '.join(names)} would have the same output name",
-                hint="ask with full_feature_names=True, or rename a view in the service (with_name)",
+                hint="ask for full feature names, or rename a view in the service (with_name)",
             )  # fmt: skip
     return copy_of(service, features=parts)
