@@ -144,7 +144,7 @@ IN_THE_REPOSITORY: dict[str, tuple[str, int, list[str]]] = {
         "features.py:8: feature view 'v': entities holds 'user'", "give Entity objects"]),
     "two definitions of one name": (GOOD + 'again = Entity(name="user", join_keys=["id"])', 3, [
         "two definitions of entity 'user'", "features.py:6", "features.py:24", "rename or remove one of them"]),
-    "a file that is no Python": (GOOD + "def broken(:\n", 3, ["features.py:24: SyntaxError", "mend the file"]),
+    "a file that is no Python": (GOOD + "def broken(:\n", 3, ["features.py:24: SyntaxError", "fix the file"]),
     "a name that is not there": (GOOD + "x = undefined\n", 3, ["features.py:24: NameError: name 'undefined' is not defined"]),
     "a package that is not there": ("import nothing_like_it\n" + GOOD, 3, ["features.py:1: ModuleNotFoundError", "install the package"]),
     "a file that ends the process": (GOOD + "raise SystemExit(3)\n", 3, ["features.py:24: the file ends the process"]),
