@@ -1,7 +1,7 @@
-"""Compute a view's aggregates for a handful of rows, in plain Python.
+"""A view's aggregates for a handful of rows, in plain Python; they must equal those of `answer_vector`.
 
-For one row, numpy's call overhead exceeds the work; both are equally fast at about twenty rows. Results must equal
-`answer_vector`, which a property test checks.
+For one row, NumPy's call overhead exceeds the work; both are equally fast at about twenty rows.
+Sums of floats are equal to their last bits.
 """
 
 from __future__ import annotations
