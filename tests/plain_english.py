@@ -24,9 +24,9 @@ PLAIN = {
 _CODE = re.compile(r"^ +\w+(?:, \w+)*: |`[^`\n]*`|'[^'\s]*'", re.MULTILINE)
 
 
-def findings(prose: str) -> list[str]:
-    """Each place of a text that is not in plain English, with some of its surroundings and what to write."""
-    prose = _CODE.sub("", prose)
+def findings(prose: str, *, allowed: str | None = None) -> list[str]:
+    """What of a text is not in plain English, with its surroundings and what to write; `allowed` matches a fine term."""
+    prose = re.sub(rf"\b{allowed}\b", "", _CODE.sub("", prose)) if allowed else _CODE.sub("", prose)
     return [
         f"{' '.join(prose[max(0, each.start() - 30) : each.end() + 30].split())!r}: write {better}"
         for pattern, better in PLAIN.items()

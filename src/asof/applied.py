@@ -134,7 +134,6 @@ class Applied(Generic[D]):
         self._requests: DecidedRequests[D] | None = None
         self._lock = Lock()
 
-    @property
     def requests(self) -> DecidedRequests[D]:
         """The resolved requests of the snapshot in use; loads the newest snapshot on first use."""
         if self._requests is None:
@@ -186,7 +185,7 @@ class Applied(Generic[D]):
         Raises:
             NotFound, RequestError: it requests something that is not applied.
         """
-        requests = self.requests
+        requests = self.requests()
         decided = requests.get(request.key)
         if decided is None:
             decided = self._decide(requests.snapshot, request)
@@ -196,7 +195,7 @@ class Applied(Generic[D]):
 
     def is_current(self, decided: D) -> bool:
         """Whether the request would be read in the same way now, as far as known without resolving it again."""
-        return self.requests.get(decided.request.key) is decided
+        return self.requests().get(decided.request.key) is decided
 
     def superseding(self, decided: D) -> D | None:
         """The request resolved again, if it is now read in another way; None where the result is still valid.

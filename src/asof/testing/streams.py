@@ -17,17 +17,18 @@ from asof.definitions.base import Definition
 from asof.flows.apply.apply import apply_plan
 from asof.flows.apply.plan import make_plan
 from asof.flows.generations.progress import progress_of
+from asof.flows.generations.switch import announce, drop_generations, flip
 from asof.flows.offline.key_rows import view_as_of
 from asof.flows.online.read import OnlineResponse, Reader
 from asof.flows.stores import Parts, view_named
-from asof.flows.stream.rebuild import announce, drop_generations, fill, flip
+from asof.flows.stream.rebuild import fill
 from asof.flows.stream.run import run_stream
 from asof.flows.stream.worker import Worker
 from asof.selection import select
-from asof.timing import HOUR, MINUTE, SECOND, Micros, micros
+from asof.testing.clock import NOW, MicrosClock
+from asof.timing import HOUR, MINUTE, SECOND, Micros
 from asof.types import Float64, Int64, String
 
-NOW = micros("2026-01-01T12:00:00+00:00")
 TOPIC = "visits"
 VISITS = LogSource(
     "visits",
@@ -67,22 +68,12 @@ def definitions_on(source: LogSource) -> tuple[Definition, ...]:
     return source, USER, activity, newest
 
 
-class Clock:
-    """A clock that stands until it is moved."""
-
-    def __init__(self, now: Micros = NOW) -> None:
-        self.now = now
-
-    def __call__(self) -> Micros:
-        return self.now
-
-
 class Crash(BaseException):
     """The death of a process at a chosen moment; not an `Exception`, since nothing may handle it."""
 
 
 CRASH_POINTS = (
-    "after write", "before append letters", "after append letters", "before append events", "after append events",
+    "after write", *(f"{when} append {kind}" for kind in ("letters", "events") for when in ("before", "after")),
     "before write_progress", "after write_progress",
 )  # fmt: skip
 
@@ -134,7 +125,7 @@ class StreamRun:
     """
 
     parts: Parts
-    clock: Clock
+    clock: MicrosClock
     partitions: int = 2
     definitions: Sequence[Definition] = DEFINITIONS
     topic: str = TOPIC
@@ -265,7 +256,7 @@ class StreamRun:
         return self.parts.offline.sql(f"SELECT {columns} FROM t", {"t": rows}).reader().read_all().to_pylist()
 
     def assert_nothing_lost_or_doubled(self) -> None:
-        """Every message is exactly one archived event or one letter."""
+        """Every message is exactly one archived event or one dead letter."""
         places = [(row["partition"], row["offset"]) for row in self.archived() + self.letters()]
         assert sorted(places) == sorted(self.sent)
 
@@ -304,7 +295,7 @@ class StreamRun:
     def _answer(self, view: str, users: Sequence[int], at: Micros | None) -> OnlineResponse:
 
         def no_history(*_: Any) -> Any:
-            raise AssertionError(f"the row of {view} cannot be answered as of its own time")
+            raise AssertionError(f"the row of {view} cannot be read as of its own time")
 
         snapshot = self.parts.registry.load(self.parts.project)
         reader = Reader(self.parts, snapshot, select(snapshot, view), history=no_history)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import re
 import tokenize
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,7 +12,6 @@ from tests.plain_english import findings
 from tests.unit.architecture.tree import SOURCE, describe, modules, nodes, parsed, strings
 
 NOT_YET = {
-    "aggregation",
     "cli",
     "client",
     "demo",
@@ -37,17 +37,21 @@ NOT_YET = {
     "server/security",
     "server/serve.py",
     "server/telemetry",
-    "sql",
     "store.py",
-    "testing",
 }
 """Packages and modules below `asof` that are still to be rewritten: one that is clean leaves this list."""
+
+
+_SQL = re.compile(r"\bSELECT\b.*\bFROM\b", re.DOTALL)
+
+_OWN_TERMS = {"aggregation": "words?"}
+"""Package → the term of its own that the list would refuse: there a word is 64 bits of an online row."""
 
 
 def _prose(path: Path) -> Iterator[tuple[str, int]]:
     """A module's strings, docstrings and comments with their lines; a string of one token is a name, not prose."""
     tree = parsed(path)
-    yield from ((text, line) for text, line in strings(tree) if len(text.split()) > 1)
+    yield from ((text, line) for text, line in strings(tree) if len(text.split()) > 1 and not _SQL.search(text))
     for node in nodes(tree):
         if isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant) and isinstance(node.value.value, str):
             yield node.value.value, node.lineno
@@ -64,7 +68,7 @@ def _offences() -> dict[str, list[str]]:
         below = path.relative_to(SOURCE / "asof").parts
         deep = 2 if below[0] in ("flows", "server") else 1
         for text, line in _prose(path):
-            for each in findings(text):
+            for each in findings(text, allowed=_OWN_TERMS.get(below[0])):
                 found.setdefault("/".join(below[:deep]), []).append(f"{path.relative_to(SOURCE)}:{line}: {each}")
     return found
 
