@@ -132,7 +132,7 @@ IN_THE_REPOSITORY: dict[str, tuple[str, int, list[str]]] = {
     "a function outside the language": (BASE + counted('function="count", where="regexp(country)"'), 6, [
         "features.py:8: feature view 'v': aggregation 'x'", "no function regexp", "the functions are coalesce"]),
     "text in double quotes": (BASE + counted("function=\"count\", where='country = \"PL\"'"), 6, [
-        "features.py:8: feature view 'v'", "no column 'PL'", "text stands in single quotes"]),
+        "features.py:8: feature view 'v'", "no column 'PL'", "write text in single quotes"]),
     "a sum of text": (BASE + counted('function="sum", column="country"'), 6, [
         "features.py:8: feature view 'v': aggregation 'x': sum does not work on 'country', which is String"]),
     "an unknown aggregate": (BASE + counted('function="cuont"'), 3, ["features.py:8: aggregation 'x': no function 'cuont'", "did you mean 'count'?"]),
@@ -142,7 +142,7 @@ IN_THE_REPOSITORY: dict[str, tuple[str, int, list[str]]] = {
     "a duration that is none": (BASE + view(more=", delay='soon'"), 3, ["features.py:8: feature view 'v': delay='soon' is not a duration"]),
     "a typo in a parameter": (BASE + view(more=", entity=user"), 3, ["features.py:8: feature view 'v' has no parameter 'entity'", "did you mean 'entities'?"]),
     "a name in place of an entity": (BASE + view(more="").replace("[user]", '["user"]'), 3, [
-        "features.py:8: feature view 'v': entities holds 'user'", "give Entity objects"]),
+        "features.py:8: feature view 'v': entities= contains 'user'", "give Entity objects"]),
     "two definitions of one name": (GOOD + 'again = Entity(name="user", join_keys=["id"])', 3, [
         "two definitions of entity 'user'", "features.py:6", "features.py:24", "rename or remove one of them"]),
     "a file that is no Python": (GOOD + "def broken(:\n", 3, ["features.py:24: SyntaxError", "fix the file"]),
@@ -156,7 +156,7 @@ IN_THE_REPOSITORY: dict[str, tuple[str, int, list[str]]] = {
     "a function of other fields": (function(mode="python", body='return {"x": 1.0}'), 6, [
         "on-demand feature view 'od': its function returned 'x', expected 'r'", "return exactly the fields of the schema"]),
     "a function of the wrong length": (function(mode="polars", body="return row.head(1).select(r='age')"), 6, [
-        "on-demand feature view 'od': its function returned 1 rows for 8", "one row for each row given"]),
+        "on-demand feature view 'od': its function returned 1 rows for 8", "one row for each input row"]),
     "a function that is not row-wise": (function(mode="polars", body="import polars as pl; return row.select(r=pl.col('age') - pl.col('age').mean())"), 6, [
         "on-demand feature view 'od': its function is not row-wise: field 'r' is", "aggregate over rows in a feature view"]),
 }  # fmt: skip
@@ -177,7 +177,7 @@ CONFIGURATIONS = {
     "an unset variable": (YAML + "online_store:\n  path: ${NOT_SET_ANYWHERE}/x\n", ["feature_store.yaml:4", "NOT_SET_ANYWHERE is not set", "export NOT_SET_ANYWHERE=…"]),
     "a product that is not there": (YAML + "online_store:\n  type: sqlit\n", ["no online product 'sqlit'", "did you mean 'sqlite'?"]),
     "no YAML": ("project: shop\n  x: [\n", ["feature_store.yaml:2:", "not well-formed YAML"]),
-    "a clock that is no time": ("project: shop\nclock: noon\n", ["feature_store.yaml:2: clock: expected a moment such as", "found text 'noon'"]),
+    "a clock that is no time": ("project: shop\nclock: noon\n", ["feature_store.yaml:2: clock: expected a time such as", "found text 'noon'"]),
 }  # fmt: skip
 
 
@@ -250,7 +250,7 @@ def test_a_moment_has_to_be_a_time(given: Any, shop: FeatureStore) -> None:
 
 def test_a_clock_has_to_answer_a_datetime(tmp_path: Path) -> None:
     exit_code, message = refusal(lambda: FeatureStore(write(tmp_path), clock=lambda: 12))  # type: ignore[arg-type, return-value]
-    assert exit_code == 3 and "clock= answers 12" in message and "aware datetime" in message
+    assert exit_code == 3 and "clock= returned 12" in message and "aware datetime" in message
 
 
 ONLINE: dict[str, tuple[Any, Any, int, list[str]]] = {

@@ -122,11 +122,11 @@ def test_batches_are_the_whole(store):
     ("frame", "message", "hint"),
     [
         ({"user": [1], "event_timestamp": [NOON]}, "the entity frame has no join key 'user_id'; it has ['user', 'event_timestamp']", "rename its column 'user' to 'user_id'"),
-        ({"user_id": [1, None], "event_timestamp": [NOON, NOON]}, "join key 'user_id' is null in 1 rows, first in row 1", "exclude such rows"),
+        ({"user_id": [1, None], "event_timestamp": [NOON, NOON]}, "join key 'user_id' is null in 1 rows, first in row 1", "leave such rows out"),
         ({"user_id": [1]}, "the entity frame has no time: expected a column 'event_timestamp'; it has ['user_id']", "add the moment"),
         ({"user_id": [1], "event_timestamp": [1_700_000_000]}, "holds integers (int64), and their unit is not known", "unit='ms'"),
         ({"user_id": [1], "event_timestamp": ["today"]}, "'event_timestamp' is string; expected a timestamp", "convert it"),
-        ({"user_id": [1, 2], "event_timestamp": [NOON, None]}, "time 'event_timestamp' is null in 1 rows, first in row 1", "exclude such rows"),
+        ({"user_id": [1, 2], "event_timestamp": [NOON, None]}, "time 'event_timestamp' is null in 1 rows, first in row 1", "leave such rows out"),
         ({"user_id": ["x"], "event_timestamp": [NOON]}, "join key 'user_id' does not fit Int64 in 1 rows, first in row 0: 'x' is not Int64", "declared type"),
         ({"user_id": [1], "a": [NOON], "b": [NOON]}, "several time columns: ['a', 'b']", "name the one to use 'event_timestamp'"),
         ({"user_id": [1], "event_timestamp": [NOON], "fare": [1]}, "columns named like requested features: 'fare'", "full_feature_names=True"),

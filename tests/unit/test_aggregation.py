@@ -469,7 +469,7 @@ def test_rows_of_another_format_are_refused() -> None:
     layout = Layout.of([Aggregation("", "count", name="n")], COLUMNS)
     with pytest.raises(StorageError, match="format version"):
         decode(layout, [b"\x09" + bytes(layout.width * 8 - 1)])
-    with pytest.raises(StorageError, match="no multiple"):
+    with pytest.raises(StorageError, match="not a multiple"):
         decode(layout, [b"\x01" * 3])
     rows = Aggregation("", "count", window=Session(S), name="n")
     other = Layout.of([rows, Aggregation("i", "max", name="m")], COLUMNS)
