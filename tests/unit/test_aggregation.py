@@ -495,7 +495,7 @@ def test_any_number_of_rows_is_answered_as_one_by_one() -> None:
 
 
 def test_functions_without_meaning_for_a_type_are_refused() -> None:
-    with pytest.raises(DefinitionError, match="sum of a String"):
+    with pytest.raises(DefinitionError, match="sum does not work on String"):
         Layout.of([Aggregation("s", "sum", name="n")], COLUMNS)
 
 
