@@ -50,7 +50,7 @@ class _WindowRequest:
     """The requested outputs of one window.
 
     Args:
-        in_place: state parts that are reduced without copying records; `gathered`: the others.
+        in_place: state components that are reduced without copying records; `gathered`: the others.
     """
 
     window: Window | None
@@ -71,8 +71,8 @@ def finish(
     # Each row's records are two sorted runs: those of a window's family, and the fresh ones. The values of a row are
     # those of the records between four cuts:
     #
-    #     family:   [ too old | 0 … in the window … 1 )        fresh:   [ too old | 2 … in the window … 3 ) later than t
-    # ]
+    #     family   | too old | 0 … in the window … 1 |
+    #     fresh    | too old | 2 … in the window … 3 | later than t |
     #
     # Merged records need no upper cut: t is not before the horizon, and no merged event is after it.
     reach = t - 1 if layout.exclusive else t
@@ -177,7 +177,7 @@ def _latest_session(words: WordColumns, gap: Micros, family: Ints, t: Micros | I
 
 
 def _reduced(layout: RowLayout, state: StateRows, runs: RecordRuns, asked: _WindowRequest) -> dict[int, Ints]:
-    """One merged state per row, word by word, for the outputs' state parts; empty where there is no record."""
+    """One merged state per row, word by word, for the outputs' state components; empty where there is no record."""
     reduced: dict[int, Ints] = {}
     for part in asked.in_place:
         part.merge_in_place(runs, reduced)

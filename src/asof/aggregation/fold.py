@@ -93,7 +93,7 @@ def fold(layout: RowLayout, state: StateRows, events: Events, *, clock_us: Micro
     due = times <= clock_us
     np.maximum.at(horizon, rows[due], times[due] - layout.margin)
     # 2. Fresh records of earlier batches may have come due. Those that do are folded together with the new events,
-    #    as if they were events of this batch, since a fresh record has all state parts.
+    #    as if they were events of this batch, since a fresh record has all state components.
     old_rows, old_lines = _fresh(layout, state)
     if len(old_lines):
         old_times = state.records[old_lines, 0]

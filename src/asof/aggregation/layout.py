@@ -23,11 +23,11 @@ matrix with a record per line, so that numpy handles all rows of a batch at once
     word   0       1                    states_at …
          +-------+--------------------+----------------+----------------+---
          | start | last event time    | words of       | words of       | …
-         |       | (if any sessions)  | state part 0   | state part 1   |
+         |       | (if any sessions)  | component 0    | component 1    |
          +-------+--------------------+----------------+----------------+---
 
-and all families have records of the same width, also where a family does not use a part. For example, a view with a
-`count` over an hour and a `mean(amount)` over a session has three families (tile, session, fresh) and three parts
+and all families have records of the same width, also where a family does not use a component. For example, a view with a
+`count` over an hour and a `mean(amount)` over a session has three families (tile, session, fresh) and three components
 (count of rows; sum and count of amount), so a record has five words: start, last event time, count, sum, count.
 """
 
@@ -85,7 +85,7 @@ class RecordFamily:
 
 @dataclass(frozen=True)
 class AggregateOutput:
-    """One aggregate of the view: its family, and the state parts that its value is computed from."""
+    """One aggregate of the view: its family, and the state components that its value is computed from."""
 
     aggregation: Aggregation
     dtype: DType
@@ -235,7 +235,7 @@ def _families(aggregations: Sequence[Aggregation]) -> tuple[RecordFamily, ...]:
 def _needs(
     aggregation: Aggregation, source: int, column: DType | None, created: bool
 ) -> list[tuple[tuple[Any, ...], StateComponent]]:
-    """The state parts of an aggregate, each with the key under which aggregates share it."""
+    """The state components of an aggregate, each with the key under which aggregates share it."""
     function = aggregation.function
     count = ("count", source), Count(source)
     if function == "count":

@@ -146,7 +146,7 @@ def _oldest(layout: RowLayout, horizon: Ints) -> Ints:
     """Per segment (row and family) the least start of a record that can still be read at or after the horizon.
 
     For fresh records it is just after the horizon: earlier ones were spread to the other families. Sessions are trimmed
-        where they are joined.
+    where they are joined.
     """
     oldest = np.full((len(horizon), len(layout.families)), 2 * NEVER, dtype=np.int64)
     for number in layout.tiles:
@@ -169,8 +169,8 @@ def _join_sessions(
     """Join the session records of all touched rows: those that overlap or are at most the gap apart become one.
 
     All dropped sessions of a row ended at or before `dropped`. A session that begins more than the gap after that is
-        complete. One that begins earlier may lack events, which matters only if it may still be open: then only the
-        archive knows the session, and the row is incomplete.
+    complete. One that begins earlier may lack events, which matters only if it may still be open: then only the
+    archive knows the session, and the row is incomplete.
 
     Returns:
         The joined records (words × records), their segments, `dropped`, late incoming records, incomplete rows.
@@ -227,7 +227,7 @@ def reduce_groups(
     """Reduce each run of records (words × records) that begins at a head to one record.
 
     Args:
-        parts: only these state parts are reduced, and not the records' times; default: all.
+        parts: only these state components are reduced, and not the records' times; default: all.
     """
     if len(heads) == states.shape[1]:
         return states

@@ -106,7 +106,7 @@ def running_max(values: Ints, rows: Ints) -> Ints:
     """The running maximum within each row; `rows` ascends.
 
     One `maximum.accumulate` serves all rows: each row's values are raised above those of the row before. Rows are split
-        into blocks where the raised numbers would exceed 64 bits.
+    into blocks where the raised numbers would exceed 64 bits.
     """
     if not len(values):
         return values

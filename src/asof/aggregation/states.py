@@ -1,7 +1,7 @@
-"""State parts of aggregates: how to start them from events and merge them, for all groups at once.
+"""State components of aggregates: how to start them from events and merge them, for all groups at once.
 
-A part owns consecutive words of every record. States are columns of an int64 matrix (words × records), in which floats
-are their bits; `merge` reduces runs of columns. Parts with objects store the objects in the pool and their names in
+A component owns consecutive words of every record. States are columns of an int64 matrix (words × records), in which floats
+are their bits; `merge` reduces runs of columns. Components with objects store the objects in the pool and their names in
 words.
 """
 

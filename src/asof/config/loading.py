@@ -79,7 +79,7 @@ def load_config(
     """Read `feature_store.yaml` in `root`, with `feature_store.<env>.yaml` over it.
 
     The overlay is merged deeply: its values replace those of the base key by key; the rest stays. A section whose
-        `type` the overlay changes is replaced whole. Variables are expanded only in values that remain.
+    `type` the overlay changes is replaced whole. Variables are expanded only in values that remain.
     A repository may also have overlays only; each is then whole by itself.
 
     Args:
