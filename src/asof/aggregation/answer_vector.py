@@ -10,12 +10,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from asof.aggregation.layout import Layout, Output
+from asof.aggregation.layout import AggregateOutput, RowLayout
 from asof.aggregation.merging import reduce_groups
-from asof.aggregation.objects import NONE, Pool
-from asof.aggregation.rows import NEVER, State
-from asof.aggregation.segments import Columns, Runs, firsts, lower_bounds, ranges
-from asof.aggregation.states import DecimalSum, Ints, Part, Pick
+from asof.aggregation.objects import NONE, ObjectPool
+from asof.aggregation.rows import NEVER, StateRows
+from asof.aggregation.segments import RecordRuns, WordColumns, firsts, lower_bounds, ranges
+from asof.aggregation.states import DecimalSum, Ints, Pick, StateComponent
 from asof.aggregation.words import restored, unscaled
 from asof.definitions.windows import Session, Sliding, Window
 from asof.timing import Micros
@@ -24,7 +24,7 @@ Mask = NDArray[np.bool_]
 
 
 @dataclass(frozen=True)
-class Answers:
+class VectorAggregates:
     """The aggregates of n rows as of one t, or of one t per row.
 
     Attributes:
@@ -46,21 +46,23 @@ class Answers:
 
 
 @dataclass(frozen=True)
-class _Asked:
+class _WindowRequest:
     """The requested outputs of one window.
 
     Args:
-        in_place: state parts that are reduced without copying records; `gathered`: the others.
+        in_place: state components that are reduced without copying records; `gathered`: the others.
     """
 
     window: Window | None
     family: int
-    outputs: tuple[Output, ...]
-    in_place: tuple[Part, ...]
-    gathered: tuple[Part, ...]
+    outputs: tuple[AggregateOutput, ...]
+    in_place: tuple[StateComponent, ...]
+    gathered: tuple[StateComponent, ...]
 
 
-def finish(layout: Layout, state: State, t: Micros | Ints, names: Sequence[str] | None = None) -> Answers:
+def finish(
+    layout: RowLayout, state: StateRows, t: Micros | Ints, names: Sequence[str] | None = None
+) -> VectorAggregates:
     """Compute the named aggregates (default: all) of every row as of t: one time, or int64[n].
 
     A row can be read as of any t from its horizon on. The horizon is the time of its newest event that was due at the
@@ -69,13 +71,13 @@ def finish(layout: Layout, state: State, t: Micros | Ints, names: Sequence[str] 
     # Each row's records are two sorted runs: those of a window's family, and the fresh ones. The values of a row are
     # those of the records between four cuts:
     #
-    #     family:   [ too old | 0 … in the window … 1 )        fresh:   [ too old | 2 … in the window … 3 ) later than t
-    # ]
+    #     family   | too old | 0 … in the window … 1 |
+    #     fresh    | too old | 2 … in the window … 3 | later than t |
     #
     # Merged records need no upper cut: t is not before the horizon, and no merged event is after it.
     reach = t - 1 if layout.exclusive else t
     order, windows = _plan(layout, tuple(names) if names is not None else None)
-    words = Columns(state.records)
+    words = WordColumns(state.records)
     times = words[0]
     ends = state.counts.cumsum(axis=1)
     ends += state.starts[:, None]
@@ -96,7 +98,7 @@ def finish(layout: Layout, state: State, t: Micros | Ints, names: Sequence[str] 
     with np.errstate(all="ignore"):
         for asked in windows:
             cuts[:, 0], cuts[:, 1] = begins[:, asked.family], ends[:, asked.family]
-            states = _reduced(layout, state, Runs(words, _members(words, asked.window, cuts, t)), asked)
+            states = _reduced(layout, state, RecordRuns(words, _members(words, asked.window, cuts, t)), asked)
             for output in asked.outputs:
                 columns[output.name], misfits = _answer(output, states, state.pool)
                 out_of_range += misfits
@@ -106,14 +108,14 @@ def finish(layout: Layout, state: State, t: Micros | Ints, names: Sequence[str] 
             column[row] = None
     newest = np.where(has_fresh, newest, state.horizon)
     in_order = {name: columns[name] for name in order}
-    return Answers(in_order, reach < state.horizon, state.incomplete, overflow, out_of_range, newest)
+    return VectorAggregates(in_order, reach < state.horizon, state.incomplete, overflow, out_of_range, newest)
 
 
 @lru_cache(maxsize=1024)
-def _plan(layout: Layout, names: tuple[str, ...] | None) -> tuple[tuple[str, ...], tuple[_Asked, ...]]:
+def _plan(layout: RowLayout, names: tuple[str, ...] | None) -> tuple[tuple[str, ...], tuple[_WindowRequest, ...]]:
     """The outputs' names in order, and the requested outputs of each window."""
     outputs = [layout.by_name[name] for name in names] if names is not None else list(layout.outputs)
-    windows: dict[Window | None, list[Output]] = {}
+    windows: dict[Window | None, list[AggregateOutput]] = {}
     for output in outputs:
         windows.setdefault(output.aggregation.window, []).append(output)
     plan = []
@@ -121,11 +123,11 @@ def _plan(layout: Layout, names: tuple[str, ...] | None) -> tuple[tuple[str, ...
         parts = list(dict.fromkeys(part for output in its for part in output.parts))
         in_place = tuple(part for part in parts if part.merges_in_place)
         gathered = tuple(part for part in parts if not part.merges_in_place)
-        plan.append(_Asked(window, its[0].family, tuple(its), in_place, gathered))
+        plan.append(_WindowRequest(window, its[0].family, tuple(its), in_place, gathered))
     return tuple(output.name for output in outputs), tuple(plan)
 
 
-def _members(words: Columns, window: Window | None, family: Ints, t: Micros | Ints) -> Ints:
+def _members(words: WordColumns, window: Window | None, family: Ints, t: Micros | Ints) -> Ints:
     """The lines of the records in a window that ends at each row's t: int64[n, 4], begin and end of two runs per row.
 
     Args:
@@ -146,7 +148,7 @@ def _members(words: Columns, window: Window | None, family: Ints, t: Micros | In
     return family
 
 
-def _latest_session(words: Columns, gap: Micros, family: Ints, t: Micros | Ints) -> tuple[Ints, Ints]:
+def _latest_session(words: WordColumns, gap: Micros, family: Ints, t: Micros | Ints) -> tuple[Ints, Ints]:
     """Where the open session's records begin: among the merged sessions (at most one), and among the fresh records."""
     # Merged sessions are more than a gap apart, so only the last one can be open. Fresh events continue it, or begin a
     # new session wherever one is more than the gap after the event before it.
@@ -174,8 +176,8 @@ def _latest_session(words: Columns, gap: Micros, family: Ints, t: Micros | Ints)
     return np.where(over, ends, begins), np.where(over, fresh_ends, fresh)
 
 
-def _reduced(layout: Layout, state: State, runs: Runs, asked: _Asked) -> dict[int, Ints]:
-    """One merged state per row, word by word, for the outputs' state parts; empty where there is no record."""
+def _reduced(layout: RowLayout, state: StateRows, runs: RecordRuns, asked: _WindowRequest) -> dict[int, Ints]:
+    """One merged state per row, word by word, for the outputs' state components; empty where there is no record."""
     reduced: dict[int, Ints] = {}
     for part in asked.in_place:
         part.merge_in_place(runs, reduced)
@@ -193,7 +195,7 @@ def _reduced(layout: Layout, state: State, runs: Runs, asked: _Asked) -> dict[in
     return reduced
 
 
-def _answer(output: Output, states: Mapping[int, Ints], pool: Pool) -> tuple[list[Any], int]:
+def _answer(output: AggregateOutput, states: Mapping[int, Ints], pool: ObjectPool) -> tuple[list[Any], int]:
     """One aggregate from the merged states, and the number of sums that do not fit their type."""
     function, part = output.aggregation.function, output.parts[0]
     if function == "count":
@@ -230,7 +232,7 @@ def _listed(values: NDArray[Any], *, missing: Mask) -> list[Any]:
     return listed
 
 
-def _restored(output: Output, words: Ints, *, missing: Mask) -> list[Any]:
+def _restored(output: AggregateOutput, words: Ints, *, missing: Mask) -> list[Any]:
     """Convert words to values."""
     assert output.column is not None
     listed = _listed(words.view(np.float64) if output.column.is_float else words, missing=missing)
@@ -238,7 +240,7 @@ def _restored(output: Output, words: Ints, *, missing: Mask) -> list[Any]:
     return listed if back is None else [None if value is None else back(value) for value in listed]
 
 
-def variance(output: Output, states: Mapping[int, Ints], counts: Ints) -> NDArray[np.float64]:
+def variance(output: AggregateOutput, states: Mapping[int, Ints], counts: Ints) -> NDArray[np.float64]:
     """The sample variance or its square root; NaN if any value is infinite or NaN."""
     part = output.parts[0]
     means, squares = states[part.at].view(np.float64), states[part.at + 1].view(np.float64)
@@ -246,7 +248,9 @@ def variance(output: Output, states: Mapping[int, Ints], counts: Ints) -> NDArra
     return np.sqrt(spread) if output.aggregation.function == "std" else spread
 
 
-def _decimals(output: Output, part: Part, states: Mapping[int, Ints], counts: Ints) -> tuple[list[Any], int]:
+def _decimals(
+    output: AggregateOutput, part: StateComponent, states: Mapping[int, Ints], counts: Ints
+) -> tuple[list[Any], int]:
     assert output.column is not None
     scale, values, misfits = output.column.scale, [], 0
     limbs = (states[word].tolist() for word in part.words)
@@ -263,13 +267,13 @@ def _decimals(output: Output, part: Part, states: Mapping[int, Ints], counts: In
     return values, misfits
 
 
-def _objects(output: Output, part: Part, states: Mapping[int, Ints], pool: Pool) -> list[Any]:
+def _objects(output: AggregateOutput, part: StateComponent, states: Mapping[int, Ints], pool: ObjectPool) -> list[Any]:
     read = object_reader(output)
     nothing = 0 if output.aggregation.function == "count_distinct" else None
     return [read(pool[name]) if name != NONE else nothing for name in states[part.at + part.width - 1].tolist()]
 
 
-def object_reader(output: Output) -> Any:
+def object_reader(output: AggregateOutput) -> Any:
     """A function from an object of the pool to this output's value."""
     function, column = output.aggregation.function, output.column
     assert column is not None

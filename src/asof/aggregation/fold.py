@@ -9,13 +9,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from asof.aggregation.layout import EVER, Layout
-from asof.aggregation.merging import Incoming, absorb, concatenated
-from asof.aggregation.objects import NONE, Pool
-from asof.aggregation.rows import State
+from asof.aggregation.layout import EVER, RowLayout
+from asof.aggregation.merging import IncomingRecords, absorb, concatenated
+from asof.aggregation.objects import NONE, ObjectPool
+from asof.aggregation.rows import StateRows
 from asof.aggregation.segments import firsts, ranges
 from asof.aggregation.states import Ints
-from asof.aggregation.words import Column
+from asof.aggregation.words import InputColumn
 from asof.timing import Micros
 
 Mask = NDArray[np.bool_]
@@ -46,7 +46,7 @@ class Events:
 
 
 @dataclass(frozen=True)
-class Counts:
+class FoldCounts:
     """Counts of a batch's events by what happened to them.
 
     Attributes:
@@ -68,7 +68,7 @@ class Counts:
     overflowed: int = 0
 
 
-def fold(layout: Layout, state: State, events: Events, *, clock_us: Micros) -> tuple[State, Counts]:
+def fold(layout: RowLayout, state: StateRows, events: Events, *, clock_us: Micros) -> tuple[StateRows, FoldCounts]:
     """Fold events into the state; returns the new state and the counts.
 
     An event at or below the row's offset of its partition is dropped, so folding a batch again changes nothing. An
@@ -93,7 +93,7 @@ def fold(layout: Layout, state: State, events: Events, *, clock_us: Micros) -> t
     due = times <= clock_us
     np.maximum.at(horizon, rows[due], times[due] - layout.margin)
     # 2. Fresh records of earlier batches may have come due. Those that do are folded together with the new events,
-    #    as if they were events of this batch, since a fresh record has all state parts.
+    #    as if they were events of this batch, since a fresh record has all state components.
     old_rows, old_lines = _fresh(layout, state)
     if len(old_lines):
         old_times = state.records[old_lines, 0]
@@ -114,14 +114,14 @@ def fold(layout: Layout, state: State, events: Events, *, clock_us: Micros) -> t
     used[origin[kept]] = True
     missed[origin[late_for_session]] = True
     fresh_events = len(times)
-    return merged, Counts(
+    return merged, FoldCounts(
         events=total, replayed=replayed, late=int((~used[:fresh_events]).sum()),
         session_late=int(missed[:fresh_events].sum()), pending=int((~due).sum()), incomplete=incomplete,
         overflowed=overflowed,
     )  # fmt: skip
 
 
-def merge(layout: Layout, left: State, right: State) -> State:
+def merge(layout: RowLayout, left: StateRows, right: StateRows) -> StateRows:
     """Merge two states of the same rows that saw different events, such as a bulk build and the stream since then.
 
     Both must have the same layout; the order of the two does not matter.
@@ -136,7 +136,9 @@ def merge(layout: Layout, left: State, right: State) -> State:
     for word in layout.object_words:
         states[word] = left.pool.renamed(states[word])
     families = np.tile(np.arange(len(layout.families)), len(right))
-    incoming = Incoming(np.repeat(np.arange(len(right)), totals), np.repeat(families, right.counts.reshape(-1)), states)
+    incoming = IncomingRecords(
+        np.repeat(np.arange(len(right)), totals), np.repeat(families, right.counts.reshape(-1)), states
+    )
     # The sides may have different horizons. Fresh records of either that are not after the greater one are spread to
     # the families, as in `fold`; all other records of the right side are merged into the left as they are.
     folded = incoming.family != layout.fresh
@@ -155,7 +157,7 @@ def merge(layout: Layout, left: State, right: State) -> State:
     return absorb(layout, both, incoming, recheck=recheck)[0]
 
 
-def _advance(state: State, rows: Ints, events: Events) -> tuple[Mask, State]:
+def _advance(state: StateRows, rows: Ints, events: Events) -> tuple[Mask, StateRows]:
     """Which events are new to their row, and the state with its offsets advanced."""
     partitions = np.asarray(events.partition, dtype=np.int64)
     offsets = np.asarray(events.offset, dtype=np.int64)
@@ -179,7 +181,7 @@ def _place(rows: Ints, partitions: Ints) -> Ints:
     return (rows << 32) + (partitions + _SIGN)
 
 
-def with_offsets(state: State, rows: Ints, partitions: Ints, offsets: Ints) -> State:
+def with_offsets(state: StateRows, rows: Ints, partitions: Ints, offsets: Ints) -> StateRows:
     """The state with its offsets raised to these (int64[k] each), per row and partition."""
     if not len(rows):
         return state
@@ -203,10 +205,10 @@ def with_offsets(state: State, rows: Ints, partitions: Ints, offsets: Ints) -> S
     )  # fmt: skip
 
 
-def _start(layout: Layout, events: Events, chosen: Mask | None, pool: Pool) -> Ints:
+def _start(layout: RowLayout, events: Events, chosen: Mask | None, pool: ObjectPool) -> Ints:
     """The states of single events, words × events."""
     pairs = zip(events.values, layout.dtypes)
-    columns = [Column(values, np.asarray(mask, dtype=bool), dtype) for (values, mask), dtype in pairs]
+    columns = [InputColumn(values, np.asarray(mask, dtype=bool), dtype) for (values, mask), dtype in pairs]
     order = [events.event_time, events.created, events.offset, events.partition]
     if not layout.created:
         del order[1]
@@ -221,7 +223,7 @@ def _start(layout: Layout, events: Events, chosen: Mask | None, pool: Pool) -> I
     return states
 
 
-def _fresh(layout: Layout, state: State) -> tuple[Ints, Ints]:
+def _fresh(layout: RowLayout, state: StateRows) -> tuple[Ints, Ints]:
     """Row numbers and line numbers of all fresh records."""
     # They are the last family, so they begin after all other records of the row.
     counts = state.counts[:, layout.fresh]
@@ -229,7 +231,7 @@ def _fresh(layout: Layout, state: State) -> tuple[Ints, Ints]:
     return np.repeat(np.arange(len(state)), counts), ranges(begins, counts)
 
 
-def _spread(layout: Layout, rows: Ints, states: Ints, horizon: Ints) -> tuple[Incoming, Ints]:
+def _spread(layout: RowLayout, rows: Ints, states: Ints, horizon: Ints) -> tuple[IncomingRecords, Ints]:
     """Copy each event's state to a record per family that it belongs to; also returns the event's number per record.
 
     An event later than the horizon is one fresh record; any other has one record per family.
@@ -250,4 +252,4 @@ def _spread(layout: Layout, rows: Ints, states: Ints, horizon: Ints) -> tuple[In
             spread[0, part] = 0 if layout.families[number].kind == EVER else spread[0, part] // step * step
         for word in layout.unused_objects[number]:
             spread[word, part] = NONE
-    return Incoming(rows[origin], family, spread), origin
+    return IncomingRecords(rows[origin], family, spread), origin

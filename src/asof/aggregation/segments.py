@@ -21,7 +21,7 @@ def ranges(begins: Ints, lengths: Ints) -> Ints:
     return np.repeat(begins - ends + lengths, lengths) + np.arange(total, dtype=np.int64)
 
 
-class Columns(dict[int, Ints]):
+class WordColumns(dict[int, Ints]):
     """Each word of many records as a contiguous array, copied on first use, with a 0 appended.
 
     A run may end after the last record, and `reduceat` needs its end as an index inside of the array.
@@ -38,14 +38,14 @@ class Columns(dict[int, Ints]):
         return column
 
 
-class Runs:
+class RecordRuns:
     """Two runs of records per row, which are reduced without copying records.
 
     Args:
         cuts: int64[n, 4], ascending: begin and end of a row's first run, and of its second.
     """
 
-    def __init__(self, words: Columns, cuts: Ints) -> None:
+    def __init__(self, words: WordColumns, cuts: Ints) -> None:
         self.words, self.cuts = words, cuts
         runs = cuts.reshape(-1, 2)
         self._flat = cuts.reshape(-1)
@@ -106,7 +106,7 @@ def running_max(values: Ints, rows: Ints) -> Ints:
     """The running maximum within each row; `rows` ascends.
 
     One `maximum.accumulate` serves all rows: each row's values are raised above those of the row before. Rows are split
-        into blocks where the raised numbers would exceed 64 bits.
+    into blocks where the raised numbers would exceed 64 bits.
     """
     if not len(values):
         return values

@@ -157,7 +157,7 @@ def changed_definitions(commits: list[Commit], decode_first: Callable[[], Snapsh
         try:
             if not changes_definitions(empty(""), decode_first()):
                 return commits[:-1]
-        except Unreadable:
+        except UnreadableVersion:
             pass  # the history needs no snapshot to be readable
     return commits
 
@@ -185,7 +185,7 @@ def no_version(project: str, version: int, *, kept: list[int]) -> RegistryError:
     )
 
 
-class Unreadable(Exception):
+class UnreadableVersion(Exception):
     """A stored version cannot be used.
 
     Args:
@@ -209,14 +209,14 @@ def decode(content: str, *, kept: str) -> Snapshot:
         kept: the stored checksum.
 
     Raises:
-        Unreadable: it is damaged, or written by a newer Asof.
+        UnreadableVersion: it is damaged, or written by a newer Asof.
     """
     if checksum(content) != kept:
-        raise Unreadable("its checksum does not match its content")
+        raise UnreadableVersion("its checksum does not match its content")
     try:
         return Snapshot.decode(content)
     except RegistryError as error:
-        raise Unreadable(error.message, newer=isinstance(error, NewerFormat)) from error
+        raise UnreadableVersion(error.message, newer=isinstance(error, NewerFormat)) from error
 
 
 def _contents(snapshot: Snapshot) -> Mapping[tuple[str, str], Any]:

@@ -23,7 +23,7 @@ class SpillFolder:
     """The spill folder of one DuckDB, removed when it is closed or the process ends.
 
     It has a random name and is private to its owner: rows are written there, and another user could have prepared a
-        folder with a known name to read them. It is not shared: two DuckDBs would write files of the same names.
+    folder with a known name to read them. It is not shared: two DuckDBs would write files of the same names.
 
     Args:
         below: the folder to make it in; the system's own for temporary files where empty.
@@ -66,7 +66,7 @@ class Evaluator:
     """Evaluates SQL expressions over batches, with one connection per thread.
 
     Expressions come from definitions, perhaps by way of a registry, so they are isolated: no file, no network, no
-        extension, and no statement can enable them again.
+    extension, and no statement can enable them again.
 
     Args:
         threads: DuckDB's default is one per core.
