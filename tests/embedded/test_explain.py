@@ -186,7 +186,7 @@ def test_what_cannot_be_explained_is_said(parts: Parts) -> None:
         explained(parts, "traffic_view")
     with pytest.raises(RequestError, match="'one' is not Int64"):
         explained(parts, "traffic_view:ever", {"user_id": "one"})
-    with pytest.raises(RequestError, match="join key 'user_id' is not given"):
+    with pytest.raises(RequestError, match="join key 'user_id' is missing or null"):
         explained(parts, "traffic_view:ever", {"user": 1})
 
 

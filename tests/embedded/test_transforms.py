@@ -158,7 +158,7 @@ def test_another_function_than_the_applied_one_is_refused(tmp_path):
     (tmp_path / "features.py").write_text(
         HEAD + FUNCTION.replace("lower()", "upper()") + TAIL.format(transform="rows_of", more=""), encoding="utf-8"
     )
-    with FeatureStore(tmp_path) as store, pytest.raises(RequestError, match="is not the one that was applied"):
+    with FeatureStore(tmp_path) as store, pytest.raises(RequestError, match="differs from the applied one"):
         store.stream_run(until_caught_up=True)
     (tmp_path / "features.py").write_text("", encoding="utf-8")
     with FeatureStore(tmp_path) as store, pytest.raises(NotFound, match="does not define it any more"):

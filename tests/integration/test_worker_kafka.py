@@ -275,7 +275,7 @@ def test_a_topic_that_is_deleted_and_made_again_stops_the_worker(run: StreamRun)
             run.step()
     assert run.served("activity", [1])["ever"] == [10]
     run.kill()
-    with pytest.raises(LogError, match="deleted and made again") as raised:
+    with pytest.raises(LogError, match="deleted and recreated") as raised:
         run_stream(run.parts, until_caught_up=True)
     assert "--accept-gap" in raised.value.hint
     run_stream(run.parts, until_caught_up=True, accept_gap=True)

@@ -1,4 +1,4 @@
-"""Where each partition of each log stands: how far it is archived, how fast, how fresh, how late, and what failed."""
+"""Status of each log partition: archived offset, lag, rate, freshness, lateness, dead letters."""
 
 from __future__ import annotations
 
@@ -17,22 +17,22 @@ from asof.timing import MINUTE, SECOND, Micros, iso
 from asof.values.fit import event_micros
 
 RECENT_ROWS = 1000
-"""Lateness is told of so many of a partition's newest rows."""
+"""Lateness is computed over this many of a partition's newest rows."""
 
 RATE_OVER = MINUTE
-"""The rate is that of the last minute."""
+"""The rate is over the last minute."""
 
 _MARKS = 64
-"""The last offsets of a partition may be marks of transactions; beyond so many no last message is told."""
+"""The last offsets may be transaction marks; the last message is searched among this many offsets."""
 
 
 @dataclass(frozen=True)
 class _Newest:
-    """What the archive's newest rows of one partition say.
+    """Statistics of the newest archived rows of one partition.
 
     Args:
-        offset, ingested_at: of the last one.
-        late_p50, late_max: how long after their event times the newest rows were archived, in microseconds.
+        offset, ingested_at: of the last row.
+        late_p50, late_max: time from event time to archive of the newest rows, in microseconds.
     """
 
     offset: int
@@ -42,13 +42,13 @@ class _Newest:
 
 
 def stream_status(parts: Parts) -> list[dict[str, Any]]:
-    """Where each partition of each log source stands.
+    """Status of each partition of each log source.
 
     Returns:
-        Per partition: `first` and `next` offset of the log, `archived` (the last one), `lag` (offsets between),
-        `behind_s` (how old the oldest message is that is not archived; 0 without lag), `events_per_s` (archived in the
-        last minute), `freshness_s` (from the newest archived message's time to its being taken in), `late_p50_s` and
-        `late_max_s` (event time to archive, over the newest rows), `letters`, `last_message`, `gaps`.
+        Per partition: `first` and `next` offset of the log, `archived` (last archived offset), `lag` (offsets in
+        between), `behind_s` (age of the oldest message that is not archived; 0 without lag), `events_per_s` (archived
+        in the last minute), `freshness_s` (from the newest archived message's timestamp until it was applied),
+        `late_p50_s` and `late_max_s` (event time to archive, over the newest rows), `letters`, `last_message`, `gaps`.
     """
     snapshot = parts.registry.load(parts.project)
     answer = []
@@ -125,7 +125,7 @@ def _newest(parts: Parts, source: LogSource, archived: Mapping[int, int]) -> dic
 
 
 def _rates(parts: Parts, source: LogSource) -> dict[int, int]:
-    """Partition → rows that were taken in within the last minute."""
+    """Partition → number of rows archived within the last minute."""
     rows = parts.offline.rows(parts.archive_of(source))
     if rows is None:
         return {}

@@ -1,4 +1,4 @@
-"""The transform of a source's messages, ready to be run: its SQL in the engine, or its function as it was applied."""
+"""The transform of a source's messages, ready to run: SQL in the engine, or the applied function."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from asof.flows.stores import Parts
 
 
 def transform_of(parts: Parts, source: LogSource) -> Transform | None:
-    """What makes rows of a source's messages; None where a message's columns are the row's.
+    """The source's transform from messages to rows; None if it has none.
 
     Raises:
-        NotFound: this process does not have its function.
-        RequestError: it has another one.
+        NotFound: the repository does not define the function.
+        RequestError: the repository's function differs from the applied one.
     """
     made = source.transform
     if made is None:
@@ -26,12 +26,13 @@ def transform_of(parts: Parts, source: LogSource) -> Transform | None:
     own = made if made.function is not None else parts.function_of(source)
     if own is None or own.function is None:
         raise NotFound(
-            f"source {source.name!r}: its {made.name} is applied, but the repository does not define it any more",
-            hint="run `asof apply`, or bring its file back", where=source.where,
+            f"source {source.name!r}: its transform {made.name} is applied, but not in the repository",
+            hint="restore its file, or run `asof apply`", where=source.where,
         )  # fmt: skip
     if own.fingerprint != made.fingerprint:
         raise RequestError(
-            f"source {source.name!r}: its {made.name} is not the one that was applied", hint="run `asof apply`",
+            f"source {source.name!r}: its transform {made.name} in the repository differs from the applied one",
+            hint="run `asof apply`",
             where=source.where,
         )  # fmt: skip
     return own.function
@@ -42,7 +43,7 @@ def _evaluated(parts: Parts, source: LogSource) -> Transform:
     found = statement(source.transform.sql, [field.name for field in source.message_fields])
     columns = dict(found.columns)
     if found.where:
-        # Where the condition does not hold, the expressions must not fail either.
+        # The expressions must not be evaluated, and fail, for rows that the condition excludes.
         columns = {name: f"CASE WHEN ({found.where}) THEN {sql} END" for name, sql in columns.items()}
         columns[KEEP] = f"coalesce(({found.where}), false)"
 
