@@ -647,15 +647,15 @@ def test_only_views_that_a_batch_source_feeds_are_materialized(parts: Parts, tmp
     write(tmp_path, [row(1, -5)])
 
     assert [each.view for each in materialize(parts)] == ["profile"]
-    with pytest.raises(RequestError, match="'seen' is fed by the log of source 'clicks'.*\n.*asof stream run"):
+    with pytest.raises(RequestError, match="'seen' reads the log of source 'clicks'.*\n.*asof stream run"):
         materialize(parts, views=["seen"])
-    with pytest.raises(RequestError, match="'off' is not kept online"):
+    with pytest.raises(RequestError, match="'off' is not online"):
         materialize(parts, views=["off"])
     with pytest.raises(NotFound, match="no feature view 'profil' is applied\n.*did you mean 'profile'"):
         materialize(parts, views=["profil"])
-    with pytest.raises(RequestError, match="the end is not later"):
+    with pytest.raises(RequestError, match="is not after start"):
         materialize(parts, start=NOW, end=NOW)
-    with pytest.raises(RequestError, match="a full materialize has a start"):
+    with pytest.raises(RequestError, match="a full materialize takes no start"):
         materialize(parts, start=NOW, full=True)
 
 
@@ -729,9 +729,9 @@ def test_rows_of_logs_and_of_windows_are_not_written_by_hand(parts: Parts) -> No
     )
     apply_by_hand(parts, pushed, windows(source()))
 
-    with pytest.raises(RequestError, match="fed by the log of source 'orders'.*\n.*push rows to 'orders'"):
+    with pytest.raises(RequestError, match="reads the log of source 'orders'.*\n.*push rows to 'orders'"):
         write_rows(parts, "pushed", [])
-    with pytest.raises(RequestError, match="'activity' is computed from the rows of source 'rows'"):
+    with pytest.raises(RequestError, match="'activity' aggregates source 'rows'"):
         write_rows(parts, "activity", [])
 
 

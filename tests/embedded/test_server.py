@@ -751,7 +751,7 @@ def test_served_features_are_kept_for_audit_and_forgotten_on_request(folder):
         kept = store.served_features("model")
         report = store.forget("user", 1)
         left = store.served_features("model")
-        with pytest.raises(NotFound, match="no served features"):
+        with pytest.raises(NotFound, match="has no feature log"):
             store.served_features("plain")
 
     assert kept.to_pylist() == [

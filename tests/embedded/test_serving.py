@@ -562,7 +562,7 @@ def test_a_row_of_a_newer_format_is_not_misread(parts: Parts) -> None:
 
 def test_a_view_that_is_not_online_is_refused(parts: Parts) -> None:
     applied(parts, FeatureView("offline", source=ROWS, entities=[USER], schema=PROFILE.schema, online=False))
-    with pytest.raises(StorageError, match="'offline' is not kept online"):
+    with pytest.raises(StorageError, match="'offline' is not online"):
         reader(parts, "offline")
 
 

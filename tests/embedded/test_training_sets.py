@@ -183,7 +183,7 @@ def test_a_taken_name_is_refused_unless_it_is_to_be_overwritten(parts: Parts, tm
 
 
 def test_names_that_are_paths_are_refused(parts: Parts) -> None:
-    with pytest.raises(RequestError, match="cannot name a training set"):
+    with pytest.raises(RequestError, match="is not a valid name of a training set"):
         read(parts, frame()).save("../march")
 
 

@@ -161,7 +161,7 @@ def test_another_function_than_the_applied_one_is_refused(tmp_path):
     with FeatureStore(tmp_path) as store, pytest.raises(RequestError, match="differs from the applied one"):
         store.stream_run(until_caught_up=True)
     (tmp_path / "features.py").write_text("", encoding="utf-8")
-    with FeatureStore(tmp_path) as store, pytest.raises(NotFound, match="does not define it any more"):
+    with FeatureStore(tmp_path) as store, pytest.raises(NotFound, match="is applied, but not in the repository"):
         store.stream_run(until_caught_up=True)
 
 

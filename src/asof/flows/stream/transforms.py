@@ -26,12 +26,12 @@ def transform_of(parts: Parts, source: LogSource) -> Transform | None:
     own = made if made.function is not None else parts.function_of(source)
     if own is None or own.function is None:
         raise NotFound(
-            f"source {source.name!r}: its transform {made.name} is applied, but not in the repository",
+            f"source {source.name!r}: its {made.name} is applied, but not in the repository",
             hint="restore its file, or run `asof apply`", where=source.where,
         )  # fmt: skip
     if own.fingerprint != made.fingerprint:
         raise RequestError(
-            f"source {source.name!r}: its transform {made.name} in the repository differs from the applied one",
+            f"source {source.name!r}: its {made.name} in the repository differs from the applied one",
             hint="run `asof apply`",
             where=source.where,
         )  # fmt: skip
