@@ -68,9 +68,7 @@ def test_a_plan_that_someone_overtook_is_refused_and_changes_nothing(root, store
     with FeatureStore(root, clock=lambda: NOON) as other:
         other.apply()
 
-    with pytest.raises(
-        RegistryConflict, match=r"changed by .* since this plan was made; nothing was applied"
-    ):
+    with pytest.raises(RegistryConflict, match=r"changed by .* since this plan was made; nothing was applied"):
         store.apply(mine)
 
 
