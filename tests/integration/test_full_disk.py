@@ -126,7 +126,7 @@ def test_a_full_disk_is_said_and_with_room_again_both_sides_agree(part: str, dis
             lambda: store.push("clicks", rows(20)),
             str(disk.path),
             "no space left",
-            "nothing of it was kept",
+            "nothing was written",
             "send again",
         )
     elif part == "online":
