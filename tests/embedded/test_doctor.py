@@ -135,7 +135,7 @@ def test_an_archive_that_was_left_behind_is_told_until_a_worker_has_filled_the_n
 ) -> None:
     moved = parts.replaced(offline=embedded_parts(tmp_path / "new").offline)
     check = checks_of(moved)["archive traffic"]
-    assert not check.ok and "events that the online rows of view 'windows' are made of" in check.text
+    assert not check.ok and "events in the online rows of view 'windows' are missing here" in check.text
     assert "`asof stream run`" in check.hint
 
     run_stream(moved, until_caught_up=True)

@@ -420,7 +420,7 @@ def test_a_full_run_that_was_overtaken_changes_nothing(parts: Parts, tmp_path: P
             apply_by_hand(parts, latest(source()), overtaken=True)
             materialize(parts, full=True)
 
-    with pytest.raises(RegistryConflict, match="another build of it began"):
+    with pytest.raises(RegistryConflict, match="another build of it started"):
         materialize(parts, full=True, progress=overtaking)
     assert read_online(parts, "profile", {"user_id": [1]})["amount"] == [1]
     assert len(parts.online.tables("shop")) == 1

@@ -648,7 +648,7 @@ def test_jobs_and_the_store_use_the_configuration_file_that_was_named(folder, tm
 
 BAD_RUNS = {
     "an unknown view": ({"feature_views": ["profil"]}, 404, "did you mean 'profile'"),
-    "a pushed view": ({"feature_views": ["activity"]}, 422, "fed by the log"),
+    "a pushed view": ({"feature_views": ["activity"]}, 422, "reads the log"),
     "a bad time": ({"start_ts": "noon"}, 422, "'noon' is not a time"),
     "an end before its start": ({"start_ts": "2026-01-02", "end_ts": "2026-01-01"}, 422, "is not after start_ts"),
     "a version": ({"version": "v2"}, 422, "a view has one version"),

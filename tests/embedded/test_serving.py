@@ -556,7 +556,7 @@ def test_a_row_of_a_newer_format_is_not_misread(parts: Parts) -> None:
     table = table_of(parts.project, snapshot.project.views["profile"], "g-1")
     packed = msgspec.msgpack.encode([FORMAT + 1, NOW, 1, "x", None])
     parts.online.write(table, [key_bytes((1,))], [packed], condition=Newest([pack_version(NOW)]))
-    with pytest.raises(StorageError, match="format 2, and this Asof reads 1"):
+    with pytest.raises(StorageError, match="format 2; expected 1"):
         reader(parts, "profile").read([{"user_id": 1}], at=NOW)
 
 

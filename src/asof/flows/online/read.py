@@ -103,7 +103,7 @@ class Reader:
             return Question(columns, n, self._lookups(keys, n))
         except UnicodeEncodeError as error:
             raise EntityFrameError(
-                f"a join key is not valid Unicode: {error}", hint="remove such rows from the request"
+                f"a join key cannot be encoded as UTF-8: {error}", hint="remove such rows from the request"
             ) from error
 
     def answer(
