@@ -545,7 +545,7 @@ def test_all_forms_of_an_answer_say_the_same(parts: Parts) -> None:
     assert answer.to_df()["n_1h"].tolist() == [0, 0]
     numbers, _ = reader(parts, ["profile:age", "activity:n_1h"]).read({"user_id": [1, 2]}, at=NOW)
     assert np.array_equal(numbers.to_numpy(), np.array([[7.0, 0.0], [np.nan, 0.0]]), equal_nan=True)
-    with pytest.raises(RequestError, match="feature 'profile:seen' is Timestamp, which is no number"):
+    with pytest.raises(RequestError, match="feature 'profile:seen' has type Timestamp; expected a number"):
         answer.to_numpy()
 
 

@@ -6,8 +6,8 @@ import pyarrow as pa
 
 from asof.decoding import Transform
 from asof.definitions import LogSource
-from asof.definitions.transforms import KEEP, statement
-from asof.errors import NotFound, RequestError
+from asof.definitions.transforms import FORM, KEEP, MESSAGE
+from asof.errors import DefinitionError, NotFound, RequestError, nearest
 from asof.flows.stores import Parts
 
 
@@ -15,6 +15,7 @@ def transform_of(parts: Parts, source: LogSource) -> Transform | None:
     """The source's transform from messages to rows; None if it has none.
 
     Raises:
+        DefinitionError: its SQL is more than expressions over one message, or does not return the source's schema.
         NotFound: the repository does not define the function.
         RequestError: the repository's function differs from the applied one.
     """
@@ -39,10 +40,25 @@ def transform_of(parts: Parts, source: LogSource) -> Transform | None:
 
 
 def _evaluated(parts: Parts, source: LogSource) -> Transform:
+    """The evaluation of a source's SQL. Each process checks it again: a registry may have SQL of no plan."""
     assert source.transform is not None
-    found = statement(source.transform.sql, [field.name for field in source.message_fields])
+    try:
+        found = parts.offline.read_select(
+            source.transform.sql, table=MESSAGE, columns=[field.name for field in source.message_fields]
+        )
+    except ValueError as error:
+        raise DefinitionError(
+            f"source {source.name!r}: transform: {error}",
+            hint=FORM, where=source.where,
+        ) from error  # fmt: skip
     columns = dict(found.columns)
+    _check_columns(source, columns)
     if found.where:
+        if KEEP in columns:
+            raise DefinitionError(
+                f"source {source.name!r}: transform has both WHERE and a column {KEEP!r}, the name that WHERE uses",
+                hint="give the column another name", where=source.where,
+            )  # fmt: skip
         # The expressions must not be evaluated, and fail, for rows that the condition excludes.
         columns = {name: f"CASE WHEN ({found.where}) THEN {sql} END" for name, sql in columns.items()}
         columns[KEEP] = f"coalesce(({found.where}), false)"
@@ -51,6 +67,29 @@ def _evaluated(parts: Parts, source: LogSource) -> Transform:
         return parts.offline.evaluate(table, columns)
 
     return run
+
+
+def _check_columns(source: LogSource, columns: dict[str, str]) -> None:
+    """Check that the SQL returns exactly the columns of the source's schema.
+
+    Raises:
+        DefinitionError: a column is missing or extra.
+    """
+    names = [field.name for field in source.schema]
+    problem = f"source {source.name!r}: transform"
+    for name in columns:
+        if name not in names:
+            raise DefinitionError(
+                f"{problem} returns column {name!r}, which is not in its schema",
+                hint=nearest(name, names) or f"the schema has {names}", where=source.where,
+            )  # fmt: skip
+    for name in names:
+        if name not in columns:
+            raise DefinitionError(
+                f"{problem} does not return column {name!r} of its schema",
+                hint=f"write … AS {name}",
+                where=source.where,
+            )
 
 
 __all__ = ["transform_of"]

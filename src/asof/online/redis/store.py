@@ -155,7 +155,7 @@ class RedisOnlineStore(OnlineStoreDefaults):
         return PendingRead(self.read, lookups, self._servers, connection)
 
     def scan(self, table: Table, *, after: bytes | None = None, limit: int = SCAN_ROWS) -> list[ScannedRow]:
-        """See `OnlineStore.scan`. Redis does not order keys: they are collected, sorted, and cached for the next pages."""
+        """See `OnlineStore.scan`. Redis does not order keys: they are collected, sorted and cached."""
         return self._scanner.scan(table, after=after, limit=limit)
 
     def delete(self, table: Table, keys: Sequence[bytes]) -> int:
