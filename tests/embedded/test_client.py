@@ -223,7 +223,7 @@ def test_details_may_be_left_out(pair: Pair) -> None:
     assert answer.to_dict()["filled"] == [1, 7, 7, 7]
     with pytest.raises(RequestError, match="the response has no statuses"):
         answer.statuses  # noqa: B018 - the access is what is tested
-    with pytest.raises(RequestError, match="the answer has no event times"):
+    with pytest.raises(RequestError, match="the response has no event times"):
         answer.event_times  # noqa: B018
 
 
@@ -500,10 +500,10 @@ def test_retry_after_is_honoured_up_to_a_limit(waits: list[float]) -> None:
 @pytest.mark.parametrize(
     ("failure", "kind", "says", "hint"),
     [
-        (REFUSED, ServerUnreachable, "no connection to http://asof: connection refused", "that the server runs"),
+        (REFUSED, ServerUnreachable, "no connection to http://asof: connection refused", "that the server is running"),
         (httpx.ConnectTimeout("x"), ServerUnreachable, "within connect_timeout_s", "firewall"),
-        (httpx.ConnectError("[SSL: CERTIFICATE_VERIFY_FAILED] certificate verify failed: self-signed certificate"), ServerUnreachable, "signed by an untrusted CA", "give ca="),
-        (httpx.ConnectError("[SSL: CERTIFICATE_VERIFY_FAILED] Hostname mismatch"), ServerUnreachable, "for another name", "check the url"),
+        (httpx.ConnectError("[SSL: CERTIFICATE_VERIFY_FAILED] certificate verify failed: self-signed certificate"), ServerUnreachable, "signed by an untrusted CA", "set ca="),
+        (httpx.ConnectError("[SSL: CERTIFICATE_VERIFY_FAILED] Hostname mismatch"), ServerUnreachable, "for another host name", "check the url"),
         (httpx.ConnectError("[SSL: WRONG_VERSION_NUMBER] wrong version number"), ServerUnreachable, "does not use TLS", "http://"),
         (httpx.ReadError("[SSL: TLSV13_ALERT_CERTIFICATE_REQUIRED] tlsv13 alert certificate required"), ServerUnreachable, "requires a client certificate", "client_cert="),
         (SLOW, ServerTimeout, "reading features: no response from http://asof within 10 s", "raise timeout_s"),

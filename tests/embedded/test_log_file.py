@@ -316,7 +316,7 @@ def test_a_full_disk_is_an_error_and_leaves_nothing_behind(log: FileLog, monkeyp
         log.send("two", [b"x"] * 40, keys=[b"%d" % i for i in range(40)], durable=True)
     monkeypatch.undo()
 
-    assert "free space" in raised.value.hint
+    assert "free disk space" in raised.value.hint
     assert isinstance(raised.value.__cause__, OSError)
     assert log.bounds("two") == before
     log.send("two", [b"c"] * 2, keys=[b"1", b"4"], durable=False)
@@ -526,6 +526,6 @@ def test_a_partition_that_is_not_there_is_an_error(log: FileLog) -> None:
 def test_a_record_that_is_too_large_is_refused(log: FileLog, monkeypatch: pytest.MonkeyPatch) -> None:
     log.create("t")
     monkeypatch.setattr("asof.log.file.frames.RECORD_BYTES", 1000)
-    with pytest.raises(LogError, match="larger than the log takes"):
+    with pytest.raises(LogError, match="has 2000000 bytes; the limit is 1000"):
         log.send("t", [bytes(2_000_000)], durable=False)
     assert log.bounds("t") == {0: (0, 0)}

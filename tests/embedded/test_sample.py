@@ -125,5 +125,5 @@ def test_what_cannot_be_sampled_is_said(parts: Parts) -> None:
         draw(parts, "user_trafic")
     with pytest.raises(RequestError, match="expected 'rows' or 'entities'"):
         draw(parts, "model", by="keys")
-    with pytest.raises(RequestError, match="has rows only"):
+    with pytest.raises(RequestError, match="has rows, but no entities"):
         draw(parts, "users", by="entities")

@@ -72,7 +72,7 @@ def sample(
             )
         if by == "entities" or online:
             raise RequestError(
-                f"source {name!r} has rows, but no entities", hint="sample one of its views, or pass by='rows'"
+                f"source {name!r} has rows, but no entities", hint="sample one of its views"
             )
         return _source_rows(parts, source, n=n, seed=seed)
     view = project.views.get(name) if name not in project.services else None
