@@ -655,7 +655,7 @@ def test_only_views_that_a_batch_source_feeds_are_materialized(parts: Parts, tmp
         materialize(parts, views=["profil"])
     with pytest.raises(RequestError, match="is not after start"):
         materialize(parts, start=NOW, end=NOW)
-    with pytest.raises(RequestError, match="a full materialize takes no start"):
+    with pytest.raises(RequestError, match="full=True reads all event times, so it takes no start"):
         materialize(parts, start=NOW, full=True)
 
 

@@ -16,7 +16,7 @@ from msgspec.structs import replace
 
 from asof.definitions import FeatureView, Snapshot
 from asof.definitions.facts import Facts, LastRun
-from asof.errors import RequestError, StorageError
+from asof.errors import Argument, RequestError, StorageError
 from asof.flows.batch.write_rows import first_generation, refuse_unless_batch_fed
 from asof.flows.batch.write_view import Written, write_chosen
 from asof.flows.facts import change_facts
@@ -81,7 +81,11 @@ def materialize(
         NotFound, RequestError: a view is not applied, or not online with a batch source; or the times are invalid.
     """
     if full and (start is not None or end is not None):
-        raise RequestError("a full materialize takes no start or end", hint="leave out start and end, or full")
+        whole, first, last = Argument("full", True), Argument("start_date"), Argument("end_date")
+        raise RequestError(
+            f"{whole} reads all event times, so it takes no start or end",
+            hint=f"remove {first} and {last}, or {whole}", arguments=[whole, first, last],
+        )  # fmt: skip
     if start is not None and end is not None and end <= start:
         raise RequestError(f"materialize: end {iso(end)} is not after start {iso(start)}", hint="swap start and end")
     into = into or {}
