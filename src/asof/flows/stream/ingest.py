@@ -1,7 +1,20 @@
-"""A log's messages on their way: decoded, applied to the online rows at once, archived every few seconds.
+"""Ingestion of a log: messages are decoded, applied to the online rows at once, and archived every few seconds.
 
-The order of writes makes a crash anywhere a replay that changes nothing: rows first, then the archive with its offsets,
-then progress in the online store, and only then the group's offsets. Verdicts that depend on the clock go before all.
+The order of writes, for each source:
+
+    per batch   1  dead letters     only if a verdict depends on the clock ("too far in the future")
+      (take)    2  online rows      each row records the offsets that it has seen
+                   buffer           in memory
+    per flush   3  dead letters     table, then dead-letter topic
+      (flush)   4  archive          rows and offsets in one commit
+                5  progress         in the online store: all rows have the events up to these offsets
+                6  group's offsets  for lag monitoring only
+
+A worker starts from the archive's offsets (4). So after a crash at any point it reads again what is not archived, and
+nothing is lost or counted twice: a row ignores offsets that it has seen (2), and the archive ignores offsets up to its
+own (4). Dead letters are written before the offsets that skip their messages (1 and 3 before 4), and progress after the
+rows and the archive that it promises (5). Verdicts on the clock come first (1), because a replay could decide otherwise
+when its key's row is already past the event.
 """
 
 from __future__ import annotations
