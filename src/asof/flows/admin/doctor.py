@@ -273,7 +273,7 @@ def _training_sets(parts: Parts) -> Said:
     saved = [each for _, each in sorted(saved_training_sets(parts).items())]
     gone = [each.name for each in saved if parts.offline.load_table(parts.project, each.table) is None]
     if gone:
-        return False, f"the rows of {some(gone)} are gone from the offline store", "restore it, or save them anew"
+        return False, f"the rows of {some(gone)} are gone from the offline store", "restore it, or save them again"
     return True, f"{len(saved)} saved" if saved else "none", ""
 
 

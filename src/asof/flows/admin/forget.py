@@ -124,7 +124,7 @@ class _Matcher:
         self.wanted = restored_key(fields, plain)
         self._columns = [(source.raw(field.name), each, field) for each, field in zip(plain, fields, strict=True)]
         self._fields = list(fields)
-        # An undecodable message is searched for the value between non-word characters.
+        # An undecodable message is searched for the value delimited by punctuation or spaces.
         words = [re.escape(str(value).encode()) for value in self.wanted.values()]
         self._mentions = [re.compile(rb"(?<![0-9A-Za-z_])" + word + rb"(?![0-9A-Za-z_])") for word in words]
 

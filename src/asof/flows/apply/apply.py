@@ -1,4 +1,4 @@
-"""Apply a plan: build new online rows beside the current ones, then switch everything in one commit."""
+"""Apply a plan: build new online rows in addition to the current ones, then switch in one commit."""
 
 from __future__ import annotations
 
@@ -11,9 +11,10 @@ from asof.flows.batch.materialize import materialize
 from asof.flows.facts import commit_change
 from asof.flows.generations.names import next_generation
 from asof.flows.generations.progress import TableProgress, write_progress
+from asof.flows.generations.switch import drop_generations
 from asof.flows.rows.archive import archive_schema
 from asof.flows.stores import Parts, Progress, silent, table_of
-from asof.flows.stream.rebuild import drop_generations, fill, wait_for_workers
+from asof.flows.stream.rebuild import fill, wait_for_workers
 from asof.flows.stream.topics import make_topic
 from asof.planning import Create, CreateArchive, NewGeneration, Plan, Update
 
@@ -21,7 +22,7 @@ from asof.planning import Create, CreateArchive, NewGeneration, Plan, Update
 def apply_plan(parts: Parts, plan: Plan, *, progress: Progress = silent) -> Snapshot:
     """Run exactly the steps of a plan.
 
-    Topics and archives are created first. Then new online rows are built beside the old ones, from a staged copy of the
+    Topics and archives are created first. Then new online rows are built next to the old ones, from a staged copy of the
     definitions. One commit switches definitions and generations together, so that readers never see one without the
     other. Tables that are no longer read are dropped last.
 
@@ -89,7 +90,7 @@ def _build(parts: Parts, view: FeatureView, generation: str, progress: Progress)
 
 
 def _stage(parts: Parts, plan: Plan, builds: list[FeatureView], token: str) -> dict[str, str]:
-    """Commit the new definitions beside the applied ones, with the generations to build."""
+    """Commit the new definitions next to the applied ones, with the generations to build."""
     base = parts.registry.load_version(parts.project, plan.version) if plan.version else None
     names: dict[str, str] = {}
 

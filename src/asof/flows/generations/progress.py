@@ -1,4 +1,4 @@
-"""Progress of an online table, which the store keeps beside its rows."""
+"""Progress of an online table, which the store keeps with its rows."""
 
 from __future__ import annotations
 

@@ -84,7 +84,7 @@ def list_letters(parts: Parts, source: str | None = None, limit: int = DEAD_LETT
     return Records(DeadLetter, found[:limit])
 
 
-def show_letter(parts: Parts, id: str) -> dict[str, Any]:  # the word users know it by
+def show_letter(parts: Parts, id: str) -> dict[str, Any]:  # the name that users know
     """One dead letter with its raw key and value, and the current schema's reason to refuse it (None: it fits now).
 
     Raises:

@@ -1,7 +1,7 @@
-"""From packed rows to Feast's JSON for one entity row of plain views, without building columns.
+"""One entity row of plain views, from packed rows to JSON; it must equal the general path, byte for byte.
 
-Must return the bytes of the general path. A missing, expired or too new row, or a key of another type, takes the
-general path.
+The most frequent request, without building columns. A missing, expired or too new row, or a key of another type, takes
+the general path.
 """
 
 from __future__ import annotations

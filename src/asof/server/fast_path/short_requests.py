@@ -1,4 +1,4 @@
-"""Requests that the fast path takes: planned before by the general path, and found by their JSON."""
+"""Requests that the fast path takes; what is planned for them must equal what the general path has planned."""
 
 from __future__ import annotations
 

@@ -1,9 +1,9 @@
-"""Serves the most frequent request from the connection to the store and back, without a task, ASGI or waiting.
+"""One request from the connection to the store and back; it must equal the response of the routes, byte for byte.
 
-Must return the bytes of the general path. It takes reads of one entity row of plain views on Feast's route, from a
-store with a non-blocking reader, and only if the request's head is byte for byte one that the HTTP parser has accepted
-before. Everything else, and any request that meets a missing row, an error or an unreachable store, takes the general
-path from its start.
+For the most frequent request, without a task, ASGI or waiting: a read of one entity row of plain views on Feast's
+route, from a store with a non-blocking reader. It is taken only if its head is byte for byte one that the HTTP parser
+has accepted before. Everything else, and any request that meets a missing row, an error or an unreachable store, takes
+the general path from its start.
 """
 
 from __future__ import annotations
