@@ -22,7 +22,7 @@ from asof.planning import Create, CreateArchive, NewGeneration, Plan, Update
 def apply_plan(parts: Parts, plan: Plan, *, progress: Progress = silent) -> Snapshot:
     """Run exactly the steps of a plan.
 
-    Topics and archives are created first. Then new online rows are built next to the old ones, from a staged copy of the
+    Topics and archives are created first. Then new online rows are built next to the old ones, from staged
     definitions. One commit switches definitions and generations together, so that readers never see one without the
     other. Tables that are no longer read are dropped last.
 

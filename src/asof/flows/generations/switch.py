@@ -1,4 +1,4 @@
-"""From one generation of online rows to the next: announce it, let readers switch, drop what is named no more."""
+"""Switches between generations of online rows: announce a new one, switch readers, drop old tables."""
 
 from __future__ import annotations
 

@@ -211,7 +211,7 @@ class KafkaConsumer:
     def _look_at_metadata(self, full_name: str) -> None:
         self._consumer.list_topics(full_name, timeout=self._broker.timeout_s)
 
-    # ---- places
+    # ---- positions
 
     def seek(self, partition: int, offset: int) -> None:
         """See `Consumer.seek`."""

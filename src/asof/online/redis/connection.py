@@ -36,7 +36,7 @@ class Lost(Exception):
 
 
 class Refused(Exception):
-    """A server replied with an error; the code is its first word."""
+    """A server replied with an error; the code is its first field."""
 
     def __init__(self, address: Address, text: str) -> None:
         super().__init__(text)

@@ -69,7 +69,7 @@ class Servers:
         self._by_slot: list[Range] = []
         self._was_reached = False
 
-    # Places
+    # Masters and slots
 
     @property
     def is_cluster(self) -> bool:

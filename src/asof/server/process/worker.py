@@ -148,7 +148,7 @@ class Worker(uvicorn.Server):
 
 
 def main(argv: list[str]) -> int:
-    """Serve until told to stop."""
+    """Serve until SIGTERM."""
     orders = Orders.read(argv[0])
     logging.basicConfig(level=logging.WARNING, format=f"asof worker {orders.number}: %(message)s", stream=sys.stderr)
     try:
