@@ -84,7 +84,7 @@ def materialize(
         whole, first, last = Argument("full", True), Argument("start_date"), Argument("end_date")
         raise RequestError(
             f"{whole} reads all event times, so it takes no start or end",
-            hint=f"remove {first} and {last}, or {whole}", arguments=[whole, first, last],
+            hint=f"leave out {first} and {last}, or {whole}", arguments=[whole, first, last],
         )  # fmt: skip
     if start is not None and end is not None and end <= start:
         raise RequestError(f"materialize: end {iso(end)} is not after start {iso(start)}", hint="swap start and end")
