@@ -26,16 +26,19 @@ class FakeStore:
     """Answers as a store does, and remembers what it was asked."""
 
     project = "shop"
-    clock_note = ""
 
     def __init__(self) -> None:
         self.calls: list[tuple[str, tuple[Any, ...], dict[str, Any]]] = []
         self.config = SimpleNamespace(
             path="/shop", notes=["provider has no meaning in Asof and is ignored"], auth=Auth(), server={}
         )
+        self._open = SimpleNamespace(clock_note="")
         self.closed = False
         self.fails: BaseException | None = None
         self.answers: dict[str, Any] = {}
+
+    def note_of_clock(self, text: str) -> None:
+        self._open.clock_note = text
 
     def close(self) -> None:
         self.closed = True

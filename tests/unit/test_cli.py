@@ -217,7 +217,7 @@ class TestOptionsOfAsof:
         assert "--output FOLDER" in asof_("demo", "--help").stdout
 
     def test_the_clock_is_said_when_it_is_not_the_systems(self, asof_: Shell, store: FakeStore) -> None:
-        store.clock_note = "clock: 2020-10-18T05:46:40Z (given)"
+        store.note_of_clock("clock: 2020-10-18T05:46:40Z (given)")
 
         assert asof_("list").stderr == "clock: 2020-10-18T05:46:40Z (given)\n"
         assert asof_("--quiet", "list").stderr == ""
@@ -289,7 +289,7 @@ class TestErrors:
 
     def test_ctrl_c_that_was_swallowed_ends_the_command_at_its_next_progress(self) -> None:
         class Swallowing:
-            clock_note = ""
+            _open = SimpleNamespace(clock_note="")
 
             def close(self) -> None: ...
 
@@ -307,7 +307,7 @@ class TestErrors:
 
     def test_an_error_after_ctrl_c_is_its_echo(self) -> None:
         class Echoing:
-            clock_note = ""
+            _open = SimpleNamespace(clock_note="")
 
             def close(self) -> None: ...
 
