@@ -294,11 +294,11 @@ class OpenStore:
         when = moment_given(at, "at")
         return explain(self.parts, self.snapshot(), reference, key, at=when, functions=self.repository.with_functions)
 
-    def audit(self, names: Sequence[str] | None, *, keys: int, seed: int) -> AuditReport:
+    def audit(self, names: Sequence[str] | None, *, keys: int, seed: int, progress: Progress) -> AuditReport:
         from asof.flows.admin.audit import audit
 
         self.pushers.flush()
-        return audit(self.parts, self.snapshot(), names, keys=keys, seed=seed)
+        return audit(self.parts, self.snapshot(), names, keys=keys, seed=seed, progress=progress)
 
     def doctor(self) -> Records[Check]:
         from asof.flows.admin.doctor import doctor

@@ -4,6 +4,10 @@ from __future__ import annotations
 
 import ast
 import inspect
+import subprocess
+import sys
+
+import pytest
 
 from asof import FeatureStore
 from asof.config import StoreConfig
@@ -55,3 +59,47 @@ def test_each_parameter_and_each_answer_has_a_type() -> None:
         for name in NAMES - {"config", "project"}
         if inspect.signature(getattr(FeatureStore, name)).return_annotation is inspect.Signature.empty
     ]
+
+
+WITHOUT_EXTRAS = """
+import sys
+for name in (
+    "adbc_driver_postgresql", "confluent_kafka", "fastavro", "google", "hiredis", "httpx", "jinja2", "jwt", "matplotlib",
+    "opentelemetry", "orjson", "pandas", "polars", "prometheus_client", "psycopg", "redis", "sqlglot", "starlette",
+    "uvicorn",
+):
+    sys.modules[name] = None
+"""
+"""Every import of what only an extra installs fails."""
+
+
+def run(code: str) -> str:
+    done = subprocess.run([sys.executable, "-c", WITHOUT_EXTRAS + code], capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+@pytest.mark.parametrize("name", ["Client", "AsyncClient"])
+def test_a_name_that_needs_an_extra_says_so_when_it_is_used(name: str) -> None:
+    code = (
+        f"from asof import *\nfrom asof import AsofError\ntry:\n    {name}('http://x')\nexcept AsofError as e: print(e)"
+    )
+
+    assert "the client of a feature server needs packages that are not installed" in run(code)
+
+
+def test_help_and_star_import_work_without_extras() -> None:
+    names = run("import asof\nfrom asof import *\nprint(sorted(n for n in asof.__all__ if n not in globals()))")
+    helped = run("import asof\nhelp(asof)")
+
+    assert names == "[]\n"
+    assert "class FeatureStore" in helped and "class Client" in helped
+
+
+def test_dir_lists_every_name_before_it_is_loaded_and_importing_loads_no_arrow() -> None:
+    code = (
+        "import asof\nmissing = set(asof.__all__) - set(dir(asof))\n"
+        "print(missing, [n for n in ('pyarrow', 'numpy', 'duckdb', 'msgspec') if n in sys.modules])"
+    )
+
+    assert run(code) == "set() []\n"

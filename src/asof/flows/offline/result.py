@@ -13,6 +13,7 @@ from asof.display import counted, html_table, text_table
 from asof.errors import RequestError, StorageError
 from asof.flows.offline.read import HistoricalRead
 from asof.flows.offline.training_sets.save import save_training_set
+from asof.flows.stores import Progress, silent
 from asof.results import Frames, Row, rows_of
 from asof.timing import iso
 from asof.values.local_paths import NotLocal, local_path
@@ -114,10 +115,10 @@ class HistoricalResult(Frames):
             part.unlink(missing_ok=True)
         return rows
 
-    def save(self, name: str, *, overwrite: bool = False) -> dict[str, object]:
+    def save(self, name: str, *, overwrite: bool = False, progress: Progress = silent) -> dict[str, object]:
         """Save the rows as a training set with this name; returns its manifest.
 
         Args:
             overwrite: replace an existing training set with this name.
         """
-        return save_training_set(self._read, name, overwrite=overwrite)
+        return save_training_set(self._read, name, overwrite=overwrite, progress=progress)
