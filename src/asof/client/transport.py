@@ -33,7 +33,7 @@ class Bearer(httpx.Auth):
 Http = TypeVar("Http", httpx.Client, httpx.AsyncClient)
 
 
-class Connected(ABC, Generic[Http]):
+class ClientBase(ABC, Generic[Http]):
     """Base class of both clients; the options are documented at `asof.Client`.
 
     Raises:

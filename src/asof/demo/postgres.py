@@ -18,7 +18,7 @@ _TABLES = {
 }
 
 
-class NotOurs(AsofError):
+class NameTaken(AsofError):
     """An object on a server has the name that the demo needs, but was not created by the demo."""
 
     def __init__(self, what: str, place: str) -> None:
@@ -29,7 +29,7 @@ class NotOurs(AsofError):
 
 
 @dataclass(frozen=True)
-class Made:
+class DemoManifest:
     """The record of what an earlier demo created on other servers."""
 
     topic: str
@@ -49,11 +49,11 @@ class ShopDatabase:
         """The server and database, without a secret."""
         return self.postgres.place.address
 
-    def made_earlier(self) -> Made | None:
+    def made_earlier(self) -> DemoManifest | None:
         """The record of an earlier demo with this name; None if there is no schema.
 
         Raises:
-            NotOurs: the schema was not created by the demo.
+            NameTaken: the schema was not created by the demo.
         """
         with self.postgres.connection(f"schema {self.schema!r}") as connection:
             found = connection.execute(
@@ -62,9 +62,9 @@ class ShopDatabase:
             if found is None:
                 return None
             if found[0] != MARK:
-                raise NotOurs(f"schema {self.schema!r}", self.place)
+                raise NameTaken(f"schema {self.schema!r}", self.place)
             row = connection.execute(self._named("SELECT topic, topic_id FROM {schema}.demo_made")).fetchone()
-        return Made(*row) if row else Made("", "")
+        return DemoManifest(*row) if row else DemoManifest("", "")
 
     def drop(self) -> None:
         """Drop the schema with all of its tables."""
@@ -91,7 +91,7 @@ class ShopDatabase:
                 # Plans before the first automatic ANALYZE would lack statistics.
                 connection.execute(self._named("ANALYZE {schema}.{table}", table=sql.Identifier(name)))
 
-    def remember(self, made: Made) -> None:
+    def remember(self, made: DemoManifest) -> None:
         """Record the topic that the demo created, so that the next run knows what it may delete."""
         with self.postgres.connection(f"schema {self.schema!r}") as connection:
             insert = self._named("INSERT INTO {schema}.demo_made VALUES (%s, %s)")

@@ -14,7 +14,7 @@ from asof.timing import Micros
 Kind: TypeAlias = Literal["latest", "state"]
 
 
-class Table(NamedTuple):
+class OnlineTable(NamedTuple):
     """One generation of one view's online rows. (A named tuple, since it is hashed on each read.)
 
     Args:
@@ -93,7 +93,7 @@ class StoreReplaced(StorageError):
 class Lookup(NamedTuple):
     """Keys to read from one table; keys may repeat."""
 
-    table: Table
+    table: OnlineTable
     keys: Sequence[bytes]
 
 
@@ -132,7 +132,7 @@ class NonBlockingReader(Protocol):
         """See `OnlineStore.read`."""
         ...
 
-    def asker(self, tables: Sequence[Table]) -> Callable[[Sequence[bytes], Reply], bool]:
+    def asker(self, tables: Sequence[OnlineTable]) -> Callable[[Sequence[bytes], Reply], bool]:
         """A function (not a coroutine) that requests one row of each of these `latest` tables by its key.
 
         Its `Reply` gets the values (`packed` extracts the rows), or an error after which a retry may succeed. The
@@ -201,7 +201,7 @@ class OnlineStore(Protocol):
         """A non-blocking reader of the same rows, for one event loop; None if the store has none."""
         ...
 
-    def prepare(self, table: Table) -> None:
+    def prepare(self, table: OnlineTable) -> None:
         """Create `table`. Idempotent.
 
         Raises:
@@ -211,7 +211,7 @@ class OnlineStore(Protocol):
 
     def write(
         self,
-        table: Table,
+        table: OnlineTable,
         keys: Sequence[bytes],
         values: Sequence[bytes],
         *,
@@ -247,11 +247,11 @@ class OnlineStore(Protocol):
         """
         ...
 
-    def scan(self, table: Table, *, after: bytes | None = None, limit: int = SCAN_ROWS) -> list[ScannedRow]:
+    def scan(self, table: OnlineTable, *, after: bytes | None = None, limit: int = SCAN_ROWS) -> list[ScannedRow]:
         """A page of rows with keys greater than `after`, ordered by key; fewer than `limit` only at the end."""
         ...
 
-    def delete(self, table: Table, keys: Sequence[bytes]) -> int:
+    def delete(self, table: OnlineTable, keys: Sequence[bytes]) -> int:
         """Delete the keys' rows; returns the number of rows deleted. Later writes find no row, as for new keys."""
         ...
 
@@ -259,7 +259,7 @@ class OnlineStore(Protocol):
         """Delete the project's rows with `expires_at <= now_us`; returns their number. A store may also expire rows."""
         ...
 
-    def write_progress(self, table: Table, facts: Facts, *, within: str = "") -> None:
+    def write_progress(self, table: OnlineTable, facts: Facts, *, within: str = "") -> None:
         """Set these facts atomically; the table's other facts stay.
 
         A reader that sees them also sees every row whose write had returned before.
@@ -273,7 +273,7 @@ class OnlineStore(Protocol):
         """
         ...
 
-    def progress(self, table: Table) -> dict[str, str | int]:
+    def progress(self, table: OnlineTable) -> dict[str, str | int]:
         """All facts of the table; empty if it does not exist."""
         ...
 
@@ -285,11 +285,11 @@ class OnlineStore(Protocol):
         """
         ...
 
-    def tables(self, project: str) -> list[Table]:
+    def tables(self, project: str) -> list[OnlineTable]:
         """The project's tables, sorted."""
         ...
 
-    def drop(self, table: Table) -> None:
+    def drop(self, table: OnlineTable) -> None:
         """Drop the table with its rows and progress; ignored if it does not exist."""
         ...
 
@@ -339,7 +339,7 @@ def unpack_version(version: bytes) -> tuple[Micros, Micros, int, int]:
 
 
 def check_write(
-    table: Table,
+    table: OnlineTable,
     keys: Sequence[bytes],
     values: Sequence[bytes],
     condition: Condition,

@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from asof.aggregation import Layout, State
+from asof.aggregation import RowLayout, StateRows
 from asof.definitions import FeatureView, LogSource, Sliding
 from asof.expressions import check, parse, print_sql
 from asof.flows.rows.batch import input_schema
@@ -22,7 +22,7 @@ MARGIN = SECOND
 """Largest difference of a reader's clock behind a row's newest event that the row can still serve."""
 
 
-def expiry_of(view: FeatureView, layout: Layout, state: State, *, now: Micros) -> list[int | None] | None:
+def expiry_of(view: FeatureView, layout: RowLayout, state: StateRows, *, now: Micros) -> list[int | None] | None:
     """Expiry of each row of aggregates: well after its last window; None for a row with an unbounded window.
 
     Args:
@@ -47,12 +47,12 @@ def expiry_of(view: FeatureView, layout: Layout, state: State, *, now: Micros) -
     return expiry
 
 
-def layout_of(view: FeatureView) -> Layout:
+def layout_of(view: FeatureView) -> RowLayout:
     """The layout of the view's packed state."""
     schema = input_schema(view)
     columns = {each.column: check(parse(each.column), schema) for each in view.aggregations if each.column}
     source = view.source
-    return Layout.of(
+    return RowLayout.of(
         view.aggregations, columns, boundary=view.boundary, margin=MARGIN,
         allowed_lateness=source.allowed_lateness if isinstance(source, LogSource) else HOUR,
         created=source.created_timestamp_column not in ("", source.timestamp_field),
@@ -60,7 +60,7 @@ def layout_of(view: FeatureView) -> Layout:
 
 
 def inputs_of(
-    parts: Parts, view: FeatureView, layout: Layout, rows: pa.Table
+    parts: Parts, view: FeatureView, layout: RowLayout, rows: pa.Table
 ) -> list[tuple[Any, npt.NDArray[np.bool_]]]:
     """The layout's inputs, evaluated over the rows: values, and masks of the rows that count."""
     schema = input_schema(view)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from asof.online.protocol import Facts, OnlineStore, Table
+from asof.online.protocol import Facts, OnlineStore, OnlineTable
 from asof.timing import Micros
 
 _REACHED, _LIVE, _INCOMPLETE = "partition", "live", "incomplete"
@@ -84,12 +84,12 @@ class TableProgress:
         return self.incomplete.get(partition, False)
 
 
-def progress_of(online: OnlineStore, table: Table) -> TableProgress:
+def progress_of(online: OnlineStore, table: OnlineTable) -> TableProgress:
     """Progress of a table; empty if it does not exist."""
     return TableProgress.of(online.progress(table))
 
 
-def write_progress(online: OnlineStore, table: Table, change: TableProgress, *, within: str = "") -> None:
+def write_progress(online: OnlineStore, table: OnlineTable, change: TableProgress, *, within: str = "") -> None:
     """Update a table's progress with `change`, atomically; other facts stay.
 
     Args:

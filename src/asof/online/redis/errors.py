@@ -5,8 +5,8 @@ from __future__ import annotations
 import ssl
 
 from asof.errors import StorageError
-from asof.online.redis.connection import Lost, Refused
-from asof.online.redis.settings import SECTION, Settings, shown
+from asof.online.redis.connection import ConnectionLost, ErrorReply
+from asof.online.redis.settings import SECTION, RedisSettings, shown
 
 _SETTINGS: dict[str, tuple[str, str]] = {
     "NOAUTH": (
@@ -58,9 +58,9 @@ _PASSING = {"LOADING", "MASTERDOWN", "CLUSTERDOWN", "TRYAGAIN", "BUSY", "MAXCLIE
 """Error codes of a server that restarts, fails over or is busy."""
 
 
-def failure(settings: Settings, error: Lost | Refused, *, waited_s: float = 0.0) -> StorageError:
+def failure(settings: RedisSettings, error: ConnectionLost | ErrorReply, *, waited_s: float = 0.0) -> StorageError:
     """The error for a failed call: server, reason, setting, and next step."""
-    if isinstance(error, Lost):
+    if isinstance(error, ConnectionLost):
         made = _lost(settings, error, waited_s=waited_s)
         made.may_pass = not isinstance(error.__cause__, ssl.SSLError)
         return made
@@ -73,7 +73,7 @@ def failure(settings: Settings, error: Lost | Refused, *, waited_s: float = 0.0)
     return made
 
 
-def _refusal(settings: Settings, error: Refused) -> tuple[str, str]:
+def _refusal(settings: RedisSettings, error: ErrorReply) -> tuple[str, str]:
     text = error.text
     if "DB index is out of range" in text:
         return f"has no database {settings.db}", f"set `{SECTION}.db` (or the number in the url) to an existing one"
@@ -90,7 +90,7 @@ def _refusal(settings: Settings, error: Refused) -> tuple[str, str]:
     return f"refused: {text.replace('{', '{{').replace('}', '}}')}", "see the server's log"
 
 
-def _lost(settings: Settings, error: Lost, *, waited_s: float) -> StorageError:
+def _lost(settings: RedisSettings, error: ConnectionLost, *, waited_s: float) -> StorageError:
     cause = error.__cause__
     where = f"the online store at {shown(error.address)}"
     if error.when == "sentinels":
@@ -139,7 +139,7 @@ def _after(waited_s: float) -> str:
     return f", after retries for {waited_s:g} s ({SECTION}.retry_s)" if waited_s else ""
 
 
-def too_old(settings: Settings, version: str) -> StorageError:
+def too_old(settings: RedisSettings, version: str) -> StorageError:
     """The error for a server that lacks required commands."""
     return StorageError(
         f"the online store {settings.place} is Redis {version}, expected 7.0 or Valkey 7.2 ({settings.setting})",

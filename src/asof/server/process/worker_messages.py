@@ -11,7 +11,7 @@ READY, BEAT, REPLACE = b"r", b".", b"!"
 
 
 @dataclass(frozen=True)
-class Orders:
+class WorkerSpec:
     """Arguments of a worker.
 
     Args:
@@ -35,6 +35,6 @@ class Orders:
         return json.dumps(asdict(self))
 
     @classmethod
-    def read(cls, text: str) -> Orders:
+    def read(cls, text: str) -> WorkerSpec:
         """Parse the output of `text`."""
         return cls(**json.loads(text))

@@ -25,7 +25,7 @@ class Caller(NamedTuple):
     path: str
 
 
-class Principal(Protocol):
+class RequestPrincipal(Protocol):
     """An authenticated caller."""
 
     name: str
@@ -54,23 +54,23 @@ class Principal(Protocol):
         ...
 
 
-class AskFirst(Exception):
+class IdentityLookupNeeded(Exception):
     """Authentication must wait for another server, such as the issuer of a token: call `identify`."""
 
 
 class Security(Protocol):
     """Authenticates callers."""
 
-    def authenticate(self, caller: Caller) -> Principal:
+    def authenticate(self, caller: Caller) -> RequestPrincipal:
         """Authenticate a caller. Called on the event loop for each request: must not block.
 
         Raises:
             NotAuthenticated: no or invalid credentials.
-            AskFirst: it would have to wait.
+            IdentityLookupNeeded: it would have to wait.
         """
         ...
 
-    async def identify(self, caller: Caller) -> Principal:
+    async def identify(self, caller: Caller) -> RequestPrincipal:
         """The same; may wait."""
         ...
 
