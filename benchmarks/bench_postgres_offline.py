@@ -22,7 +22,7 @@ from asof.offline.postgres.engine import PostgresOffline
 from asof.opening.servers import Connection
 from asof.selection import FeatureOut, ViewRead
 from asof.sources.postgres.reader import PostgresReader
-from asof.sources.protocol import Need
+from asof.sources.protocol import ScanRequest
 from asof.sql.query import PointInTime
 from asof.types import Float64, Int64
 from benchmarks.harness import compare, judge
@@ -187,7 +187,7 @@ def request(url: str) -> tuple[PointInTime, dict[str, Any]]:
         )  # fmt: skip
         features = tuple(FeatureOut(each.name, each.name, each.dtype) for each in fields)
         reads.append(ViewRead(view, ("user_id",), features))
-        inputs[source.name] = reader.scan(source, Need())
+        inputs[source.name] = reader.scan(source, ScanRequest())
     return PointInTime(tuple(reads)), inputs
 
 

@@ -35,7 +35,7 @@ from asof.flows.batch.write_view import pack_versions
 from asof.flows.stores import Parts
 from asof.flows.stream.rebuild import announce
 from asof.online.protocol import Table, Unchanged, pack_version
-from asof.sources.protocol import Batches, Need
+from asof.sources.protocol import Batches, ScanRequest
 from asof.testing.evaluator import evaluate
 from asof.timing import DAY, HOUR, MINUTE, SECOND
 from asof.types import Float64, Int64, String, Timestamp
@@ -296,7 +296,7 @@ def test_without_an_arrival_the_greatest_row_by_column_order_wins(tmp_path: Path
         def describe(self, source: Any) -> Any:
             raise NotImplementedError
 
-        def scan(self, source: Any, need: Need) -> Batches:
+        def scan(self, source: Any, need: ScanRequest) -> Batches:
             table = table_of(rows)
             return Batches(table.schema, lambda need: table.select(list(need.columns)).to_reader())
 

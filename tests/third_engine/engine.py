@@ -25,7 +25,7 @@ from asof.offline import results
 from asof.offline.delta.archives import DeltaArchives
 from asof.offline.protocol import Engine, Spine
 from asof.offline.results import SPINE, LazyResult, arrival_of, cut, empty_rows, in_types
-from asof.sources.protocol import Batches, Files, Input, Need
+from asof.sources.protocol import Batches, Files, Input, ScanRequest
 from asof.sql.query import WANTED, PointInTime, ViewRows
 from asof.sql.quoting import quote
 from asof.sql.source_rows import ROW, SpineTable, Table
@@ -249,7 +249,7 @@ def _rows(given: Input | pa.Table) -> pa.Table:
     if isinstance(given, pa.Table):
         return given
     if isinstance(given, Batches):
-        return given.open(Need()).read_all()
+        return given.open(ScanRequest()).read_all()
     assert isinstance(given, Files)
     return pyarrow.dataset.dataset(list(given.paths), schema=given.schema, format=given.format).to_table()
 

@@ -10,7 +10,7 @@ from asof.selection import ViewRead
 from asof.sql.query import PointInTime, Program, Step, grouped, latest_rows, range_rows
 from asof.sql.quoting import quote
 from asof.sql.source_rows import Rows, SpineTable, Table
-from asof.sql.windows import Wanted, Windows, windows_of
+from asof.sql.windows import WindowAggregate, Windows, windows_of
 from tests.third_engine.dialect import THIRD
 
 S = "asof_s"
@@ -80,7 +80,7 @@ def _latest(request: PointInTime, rows: Rows, read: ViewRead, column: str, at: s
     return f"(SELECT {column} FROM {table} WHERE {' AND '.join(where)} ORDER BY {order} LIMIT 1)"
 
 
-def _windowed(request: PointInTime, windows: Windows, each: Wanted, at: str, table: str) -> str:
+def _windowed(request: PointInTime, windows: Windows, each: WindowAggregate, at: str, table: str) -> str:
     made, read, rows = each.aggregation, windows.read, windows.rows
     end = f"{at} - {read.view.delay}"
     where = [*_same_key(rows, read), f"ts {'<' if windows.exclusive else '<='} {end}", f"{each.value} IS NOT NULL"]

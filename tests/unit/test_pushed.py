@@ -17,7 +17,7 @@ from asof.decoding import Batch, decode_messages
 from asof.definitions import Field, PushSource
 from asof.errors import RowsRefused
 from asof.flows.rows.archive import archive_schema
-from asof.flows.rows.pushed import Arrived, archived_rows, fitted_rows, pushed_rows
+from asof.flows.rows.pushed import AppendedRows, archived_rows, fitted_rows, pushed_rows
 from asof.timing import micros, moment
 from asof.types import (
     Array,
@@ -163,7 +163,7 @@ def test_pushes_that_are_archived_together_are_what_they_are_one_by_one(pushes: 
             made = pushed_rows(ROWS, each, required=REQUIRED, clock=NOW)
         except (RowsRefused, UnicodeEncodeError):
             continue
-        pieces.append(Arrived(made, 3, 100 * i, NOW - i))
+        pieces.append(AppendedRows(made, 3, 100 * i, NOW - i))
     if not pieces:
         return
 

@@ -16,7 +16,7 @@ from asof.sql.duckdb.dialect import DUCKDB
 from asof.sql.postgres import point_in_time as postgres_read
 from asof.sql.postgres.dialect import POSTGRES
 from asof.sql.postgres.view_rows import compile_rows
-from asof.sql.query import Chosen, NewestRows, PointInTime, RowsOfKeys, TouchedKeys
+from asof.sql.query import NewestRows, PointInTime, RowFilter, RowsOfKeys, TouchedKeys
 from asof.sql.source_rows import SpineTable, Table
 
 GOLDEN = Path(__file__).parent / "golden"
@@ -136,7 +136,7 @@ def test_the_text_of_each_plan_in_postgres(name: str, tables: str) -> None:
 
 @pytest.mark.parametrize("kind", [NewestRows, TouchedKeys, RowsOfKeys])
 def test_the_text_of_a_read_of_a_view_s_own_rows_in_postgres(kind: type) -> None:
-    chosen = Chosen(latest=1_706_745_600_000_000, news_from=1_704_067_200_000_000, events_from=1_704_000_000_000_000)
+    chosen = RowFilter(latest=1_706_745_600_000_000, news_from=1_704_067_200_000_000, events_from=1_704_000_000_000_000)
     view = (windows() if kind is RowsOfKeys else latest()).view
 
     _check(f"postgres/{kind.__name__}", compile_rows(kind(view, chosen), STORED))

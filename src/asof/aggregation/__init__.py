@@ -2,7 +2,7 @@
 
 from asof.aggregation.answer import ROWS_AT_ONCE, answer
 from asof.aggregation.answer_scalar import answer_few
-from asof.aggregation.answer_vector import Answers, finish
+from asof.aggregation.answer_vector import VectorAggregates, finish
 from asof.aggregation.fold import Counts, Events, fold, merge, with_offsets
 from asof.aggregation.layout import Layout
 from asof.aggregation.rows import MAX_ROW_BYTES, NEVER, State, decode, encode
@@ -11,11 +11,11 @@ __all__ = [
     "MAX_ROW_BYTES",
     "NEVER",
     "ROWS_AT_ONCE",
-    "Answers",
     "Counts",
     "Events",
     "Layout",
     "State",
+    "VectorAggregates",
     "answer",
     "answer_few",
     "decode",

@@ -15,7 +15,7 @@ from itertools import accumulate
 from struct import Struct
 from typing import Any
 
-from asof.aggregation.answer_vector import Answers, object_reader
+from asof.aggregation.answer_vector import VectorAggregates, object_reader
 from asof.aggregation.layout import FORMAT, Layout, Output
 from asof.aggregation.objects import LENGTH_BITS, LENGTH_MASK, NONE, read_object
 from asof.aggregation.rows import INCOMPLETE, NEVER, OVERFLOW, foreign_row
@@ -89,7 +89,9 @@ class _Plan:
     may_misfit: bool
 
 
-def answer_few(layout: Layout, blobs: Sequence[bytes | None], t: Micros, names: Sequence[str] | None = None) -> Answers:
+def answer_few(
+    layout: Layout, blobs: Sequence[bytes | None], t: Micros, names: Sequence[str] | None = None
+) -> VectorAggregates:
     """The same as `finish(layout, decode(layout, blobs), t, names)`, in lists.
 
     Raises:
@@ -117,7 +119,7 @@ def answer_few(layout: Layout, blobs: Sequence[bytes | None], t: Micros, names: 
         incomplete.append(flags & INCOMPLETE != 0)
         overflow.append(flags & OVERFLOW != 0)
     columns = dict(zip(plan.names, map(list, zip(*rows)))) if rows else {name: [] for name in plan.names}
-    return Answers(columns, behind, incomplete, overflow, misfits, newest)
+    return VectorAggregates(columns, behind, incomplete, overflow, misfits, newest)
 
 
 def _answer_row(

@@ -24,7 +24,7 @@ Mask = NDArray[np.bool_]
 
 
 @dataclass(frozen=True)
-class Answers:
+class VectorAggregates:
     """The aggregates of n rows as of one t, or of one t per row.
 
     Attributes:
@@ -46,7 +46,7 @@ class Answers:
 
 
 @dataclass(frozen=True)
-class _Asked:
+class _WindowRequest:
     """What is asked of one window.
 
     Args:
@@ -60,7 +60,7 @@ class _Asked:
     gathered: tuple[Part, ...]
 
 
-def finish(layout: Layout, state: State, t: Micros | Ints, names: Sequence[str] | None = None) -> Answers:
+def finish(layout: Layout, state: State, t: Micros | Ints, names: Sequence[str] | None = None) -> VectorAggregates:
     """Every named aggregate (all by default) of every row, as of t: a moment, or int64[n].
 
     A row can be asked for any t from its horizon on: the time of its newest event that is not later than the clock
@@ -98,11 +98,11 @@ def finish(layout: Layout, state: State, t: Micros | Ints, names: Sequence[str] 
             column[row] = None
     newest = np.where(has_fresh, newest, state.horizon)
     in_order = {name: columns[name] for name in order}
-    return Answers(in_order, reach < state.horizon, state.incomplete, overflow, out_of_range, newest)
+    return VectorAggregates(in_order, reach < state.horizon, state.incomplete, overflow, out_of_range, newest)
 
 
 @lru_cache(maxsize=1024)
-def _plan(layout: Layout, names: tuple[str, ...] | None) -> tuple[tuple[str, ...], tuple[_Asked, ...]]:
+def _plan(layout: Layout, names: tuple[str, ...] | None) -> tuple[tuple[str, ...], tuple[_WindowRequest, ...]]:
     """The outputs' names in order, and what is asked of each window."""
     outputs = [layout.by_name[name] for name in names] if names is not None else list(layout.outputs)
     windows: dict[Window | None, list[Output]] = {}
@@ -113,7 +113,7 @@ def _plan(layout: Layout, names: tuple[str, ...] | None) -> tuple[tuple[str, ...
         parts = list(dict.fromkeys(part for output in its for part in output.parts))
         in_place = tuple(part for part in parts if part.merges_in_place)
         gathered = tuple(part for part in parts if not part.merges_in_place)
-        plan.append(_Asked(window, its[0].family, tuple(its), in_place, gathered))
+        plan.append(_WindowRequest(window, its[0].family, tuple(its), in_place, gathered))
     return tuple(output.name for output in outputs), tuple(plan)
 
 
@@ -162,7 +162,7 @@ def _latest_session(words: Columns, gap: Micros, family: Ints, t: Micros | Ints)
     return np.where(over, ends, begins), np.where(over, fresh_ends, fresh)
 
 
-def _reduced(layout: Layout, state: State, runs: Runs, asked: _Asked) -> dict[int, Ints]:
+def _reduced(layout: Layout, state: State, runs: Runs, asked: _WindowRequest) -> dict[int, Ints]:
     """One merged state per row, word by word, of the parts that the outputs read; empty where there is no record."""
     reduced: dict[int, Ints] = {}
     for part in asked.in_place:

@@ -14,12 +14,12 @@ from asof.client.calls import Call
 from asof.client.responses import response_of, result_of
 from asof.client.retries import JobWait
 from asof.client.sync import rows_of
-from asof.client.transport import Connected
+from asof.client.transport import ClientBase
 from asof.online_response import OnlineResponse
 from asof.values.frame_types import Rows
 
 
-class AsyncClient(Connected[httpx.AsyncClient]):
+class AsyncClient(ClientBase[httpx.AsyncClient]):
     """Asks a feature server without holding up an event loop; parameters and answers are those of `Client`."""
 
     def _opened(self, options: dict[str, Any]) -> httpx.AsyncClient:

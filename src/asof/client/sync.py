@@ -13,12 +13,12 @@ from asof.client import calls
 from asof.client.calls import Call
 from asof.client.responses import kept_but_not_applied, response_of, result_of
 from asof.client.retries import JobWait
-from asof.client.transport import Connected
+from asof.client.transport import ClientBase
 from asof.online_response import OnlineResponse
 from asof.values.frame_types import Rows
 
 
-class Client(Connected[httpx.Client]):
+class Client(ClientBase[httpx.Client]):
     """Asks a feature server: `asof serve`.
 
     It may be used by several threads, and keeps its connections: make one, and close it at the end.

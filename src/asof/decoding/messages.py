@@ -39,7 +39,7 @@ class Records(Protocol):
 
 
 @dataclass(frozen=True)
-class Letter:
+class DeadLetter:
     """A message that could not be used: its index in the batch, and why.
 
     Args:
@@ -52,7 +52,7 @@ class Letter:
 
 
 @dataclass(frozen=True)
-class Decoded:
+class DecodedMessages:
     """A batch of messages, decoded.
 
     Args:
@@ -67,7 +67,7 @@ class Decoded:
     rows: pa.Table
     index: npt.NDArray[np.int64]
     event_time: npt.NDArray[np.int64]
-    letters: list[Letter]
+    letters: list[DeadLetter]
     undeclared: Counter[str] = field(default_factory=Counter)
     left_out: int = 0
 
@@ -80,7 +80,7 @@ def decode_messages(
     clock: Micros,
     schemas: Schemas | None = None,
     transform: Transform | None = None,
-) -> Decoded:
+) -> DecodedMessages:
     """Decode messages column by column; where that fails, message by message: what one raises is why it is a letter.
 
     A message without a value is a tombstone, where the source reads the key columns from messages' keys: a row of its
@@ -105,16 +105,16 @@ def decode_messages(
         if not count:
             raise
         if count == 1:
-            return Decoded(
+            return DecodedMessages(
                 _empty(source), np.zeros(0, dtype=np.int64), np.zeros(0, dtype=np.int64),
-                [Letter(0, legible(f"cannot be decoded: {type(error).__name__}: {why(error)}"))],
+                [DeadLetter(0, legible(f"cannot be decoded: {type(error).__name__}: {why(error)}"))],
             )  # fmt: skip
     middle = count // 2
     first, second = (
         decode_messages(source, half, keys=keys, clock=clock, schemas=schemas, transform=transform)
         for half in (_part(messages, 0, middle), _part(messages, middle, count))
     )
-    return Decoded(
+    return DecodedMessages(
         pa.concat_tables([first.rows, second.rows]).combine_chunks(),
         np.concatenate([first.index, second.index + middle]),
         np.concatenate([first.event_time, second.event_time]),
@@ -145,7 +145,7 @@ def decode_in_bulk(
     clock: Micros,
     schemas: Schemas | None,
     transform: Transform | None,
-) -> Decoded:
+) -> DecodedMessages:
     letters: dict[int, str] = {}
     undeclared: Counter[str] = Counter()
     left_out = 0
@@ -201,8 +201,8 @@ def decode_in_bulk(
     if not good.all():
         rows, positions, times = rows.filter(pa.array(good)), positions[good], times[good]
     too_early = set(early_index)
-    found = [Letter(i, legible(letters[i]), i in too_early) for i in sorted(letters)]
-    return Decoded(rows, positions, times, found, undeclared, left_out)
+    found = [DeadLetter(i, legible(letters[i]), i in too_early) for i in sorted(letters)]
+    return DecodedMessages(rows, positions, times, found, undeclared, left_out)
 
 
 def _names(source: LogSource) -> list[str]:
@@ -369,4 +369,13 @@ def _codec_of(
     return JsonCodec(fields, message_format, passed_over=passed_over)
 
 
-__all__ = ["Batch", "Codec", "Decoded", "Letter", "Records", "decode_messages", "unusable_created", "unusable_times"]
+__all__ = [
+    "Batch",
+    "Codec",
+    "DeadLetter",
+    "DecodedMessages",
+    "Records",
+    "decode_messages",
+    "unusable_created",
+    "unusable_times",
+]

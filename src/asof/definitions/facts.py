@@ -71,7 +71,7 @@ class Generations(_Record, frozen=True, kw_only=True):
         return {each for each in (self.current, self.building) if each}
 
 
-class Staged(_Record, frozen=True, kw_only=True):
+class StagedApply(_Record, frozen=True, kw_only=True):
     """An apply that is under way, or was broken off.
 
     Args:
@@ -259,7 +259,7 @@ class Facts(msgspec.Struct, frozen=True, kw_only=True):
     """
 
     generations: Mapping[str, Generations] = {}
-    staged: Staged | None = None
+    staged: StagedApply | None = None
     materialized: Mapping[str, LastRun] = {}
     topics: Mapping[str, str] = {}
     epochs: Mapping[str, int] = {}
@@ -282,7 +282,7 @@ class Facts(msgspec.Struct, frozen=True, kw_only=True):
             objects = msgspec.convert(known.get(name, {}), dict[str, dict[str, object]])
             known[name] = {key: record.of(each) for key, each in objects.items()}
         if "staged" in known:
-            known["staged"] = Staged.of(msgspec.convert(known["staged"], dict[str, object]))
+            known["staged"] = StagedApply.of(msgspec.convert(known["staged"], dict[str, object]))
         others = {name: value for name, value in content.items() if name == "others" or name not in _TOPICS}
         # The keys of JSON objects are text; partitions are read as the numbers that they are.
         return msgspec.convert({**known, "others": others}, cls, str_keys=True)
@@ -327,7 +327,7 @@ class Facts(msgspec.Struct, frozen=True, kw_only=True):
 
     def with_staged(self, token: str, project: Content) -> Facts:
         """An apply builds online rows for these definitions."""
-        return replace(self, staged=Staged(token=token, project=project))
+        return replace(self, staged=StagedApply(token=token, project=project))
 
     def with_applied(self, online_views: Collection[str], where: Mapping[str, str]) -> Facts:
         """The staged definitions are the applied ones; of views that are not kept online no generation is."""
@@ -393,5 +393,5 @@ def _with(mapping: Mapping[str, _T], name: str, value: _T) -> dict[str, _T]:
 
 
 __all__ = [
-    "Content", "Facts", "FileMark", "Generations", "LastRun", "SavedProjection", "SourceMark", "Staged", "TrainingSet",
+    "Content", "Facts", "FileMark", "Generations", "LastRun", "SavedProjection", "SourceMark", "StagedApply", "TrainingSet",
 ]  # fmt: skip

@@ -19,7 +19,7 @@ from asof.demo.histograms import count_views, draw_histograms, terminal_histogra
 from asof.demo.report import NextCommand, Report, Step, write_json, write_report
 from asof.demo.repository import ENTITY_FRAME, SERVICE, TRAINING_COLUMNS
 from asof.demo.shop import Shop, more_events, simulate, write_sources
-from asof.demo.stage import Embedded, OnServers, Servers, Stage
+from asof.demo.stage import EmbeddedStage, Servers, ServerStage, Stage
 from asof.errors import AsofError, MissingExtra
 from asof.planning import describe
 from asof.store import FeatureStore
@@ -96,7 +96,7 @@ def run(
     output = Path(output).resolve()
     for name in ("repo", "source"):
         shutil.rmtree(output / name, ignore_errors=True)
-    stage = Embedded(output) if servers is None else OnServers(output, servers)
+    stage = EmbeddedStage(output) if servers is None else ServerStage(output, servers)
     with stage.environment():
         return _tell(Story(say), stage, output, users=users, ticks=ticks, seed=seed, progress=progress)
 

@@ -16,7 +16,7 @@ from deltalake.exceptions import DeltaError
 from asof.definitions import FileSource, Source
 from asof.dtypes import from_arrow
 from asof.errors import SourceError
-from asof.sources.protocol import Batches, Column, Files, Need, SourceReaderDefaults
+from asof.sources.protocol import Batches, Column, Files, ScanRequest, SourceReaderDefaults
 from asof.values.local_paths import NotLocal, local_path
 
 _ENDINGS = {"parquet": (".parquet", ".pq"), "csv": (".csv",)}
@@ -49,7 +49,7 @@ class FileReader(SourceReaderDefaults):
             ) from error
         return [Column(each.name, from_arrow(each.type), str(each.type)) for each in schema]
 
-    def scan(self, source: Source, need: Need) -> Files | Batches:
+    def scan(self, source: Source, need: ScanRequest) -> Files | Batches:
         """The source's files; the engine reads only the columns and the time range that it needs."""
         assert isinstance(source, FileSource)
         paths = self._paths(source)

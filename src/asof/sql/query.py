@@ -12,7 +12,7 @@ from asof.dtypes import Bool, DType, Int64
 from asof.expressions import parse
 from asof.selection import FeatureOut, ViewRead
 from asof.sql.dialect import Dialect
-from asof.sql.source_rows import Cut, Rows, SpineTable, Table
+from asof.sql.source_rows import RowCutoff, Rows, SpineTable, Table
 from asof.timing import Micros
 
 
@@ -89,7 +89,7 @@ Shape: TypeAlias = list[tuple[str, DType | None]]
 
 
 @dataclass(frozen=True)
-class Chosen:
+class RowFilter:
     """Which rows of a source are looked at.
 
     Args:
@@ -118,12 +118,12 @@ class Chosen:
         return terms
 
     @property
-    def cut(self) -> Cut:
+    def cut(self) -> RowCutoff:
         """The event times alone, which a source can use to skip rows."""
         bounds = [
             each for each in (self.earliest, self.events_from if self.news_from is None else None) if each is not None
         ]
-        return Cut(earliest=max(bounds) if bounds else None, latest=self.latest)
+        return RowCutoff(earliest=max(bounds) if bounds else None, latest=self.latest)
 
 
 @dataclass(frozen=True)
@@ -131,7 +131,7 @@ class ViewRows:
     """What all queries over a view's rows share; engines ask `reads`, `start` and `end` for what to fetch."""
 
     view: FeatureView
-    chosen: Chosen
+    chosen: RowFilter
 
     @property
     def reads(self) -> tuple[ViewRead, ...]:
@@ -202,9 +202,9 @@ class RowsOfKeys(ViewRows):
     """
 
     @property
-    def until(self) -> Chosen:
+    def until(self) -> RowFilter:
         """What rows are read: of a touched key also those that are no news."""
-        return Chosen(self.chosen.latest)
+        return RowFilter(self.chosen.latest)
 
     def shape(self, tables: Mapping[str, Table]) -> Shape:
         table = tables[self.view.source.name]
@@ -271,7 +271,7 @@ def tie_columns(fields: Sequence[Field]) -> tuple[str, ...]:
 
 
 def rows_of(
-    request: PointInTime, tables: Mapping[str, Table], read: ViewRead, cut: Cut, *, whole: bool = False
+    request: PointInTime, tables: Mapping[str, Table], read: ViewRead, cut: RowCutoff, *, whole: bool = False
 ) -> Rows:
     """A read's rows.
 
@@ -287,7 +287,7 @@ def rows_of(
     return Rows(view, tables[view.source.name], view.join_keys, cut=cut, tie_columns=ties)
 
 
-def cut_of(request: PointInTime, read: ViewRead, spine: SpineTable, reach: Micros | None) -> Cut:
+def cut_of(request: PointInTime, read: ViewRead, spine: SpineTable, reach: Micros | None) -> RowCutoff:
     """What can be left out of a read's rows, whatever the plan.
 
     Args:
@@ -296,7 +296,7 @@ def cut_of(request: PointInTime, read: ViewRead, spine: SpineTable, reach: Micro
     known_at = request.known_at if not isinstance(request.known_at, bool) else None
     seen = (request.seen or {}).get(read.view.source.name)
     earliest = spine.first - reach if spine.first is not None and reach is not None else None
-    return Cut(
+    return RowCutoff(
         known_at=known_at, seen=seen, earliest=earliest, latest=spine.last,
         spine=spine if spine.is_small else None, spine_keys=read.keys,
     )  # fmt: skip
@@ -311,7 +311,7 @@ def latest_rows(request: PointInTime, tables: Mapping[str, Table], read: ViewRea
 def range_rows(request: PointInTime, tables: Mapping[str, Table], read: ViewRead) -> Rows:
     """The rows that are the spine of a read without an entity frame."""
     seen = (request.seen or {}).get(read.view.source.name)
-    return rows_of(request, tables, read, Cut(seen=seen, earliest=request.start, latest=request.end), whole=True)
+    return rows_of(request, tables, read, RowCutoff(seen=seen, earliest=request.start, latest=request.end), whole=True)
 
 
 def grouped(reads: Sequence[ViewRead]) -> list[list[ViewRead]]:
@@ -325,7 +325,24 @@ def grouped(reads: Sequence[ViewRead]) -> list[list[ViewRead]]:
 
 
 __all__ = [
-    "OWN", "WANTED", "Chosen", "NewestRows", "PointInTime", "Program", "Reads", "RowsOfKeys", "Shape", "Step",
-    "TouchedKeys", "ViewRows", "columns_of", "cut_of", "grouped", "latest_rows", "range_rows", "reach_of", "rows_of",
+    "OWN",
+    "WANTED",
+    "NewestRows",
+    "PointInTime",
+    "Program",
+    "Reads",
+    "RowFilter",
+    "RowsOfKeys",
+    "Shape",
+    "Step",
+    "TouchedKeys",
+    "ViewRows",
+    "columns_of",
+    "cut_of",
+    "grouped",
+    "latest_rows",
+    "range_rows",
+    "reach_of",
+    "rows_of",
     "tie_columns",
 ]  # fmt: skip

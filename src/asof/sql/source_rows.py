@@ -74,7 +74,7 @@ class SpineTable:
 
 
 @dataclass(frozen=True)
-class Cut:
+class RowCutoff:
     """Which rows of a source count at all.
 
     Args:
@@ -106,7 +106,7 @@ class Rows:
     table: Table
     keys: tuple[str, ...]
     values: Mapping[str, str] = field(default_factory=dict)
-    cut: Cut = field(default_factory=Cut)
+    cut: RowCutoff = field(default_factory=RowCutoff)
     tie_columns: tuple[str, ...] = ()
 
     @property

@@ -9,14 +9,14 @@ from asof.definitions import Aggregation, Session, Sliding
 from asof.dtypes import DType, Int64
 from asof.selection import ViewRead
 from asof.sql.query import PointInTime, cut_of, rows_of
-from asof.sql.source_rows import Cut, Rows, SpineTable, Table
+from asof.sql.source_rows import RowCutoff, Rows, SpineTable, Table
 from asof.timing import Micros
 
 NEED_ORDER = ("first", "last", "last_n")
 
 
 @dataclass(frozen=True)
-class Wanted:
+class WindowAggregate:
     """One aggregation to compute.
 
     Args:
@@ -37,7 +37,7 @@ class Windows:
 
     rows: Rows
     read: ViewRead
-    wanted: tuple[Wanted, ...]
+    wanted: tuple[WindowAggregate, ...]
 
     @property
     def gaps(self) -> list[Micros]:
@@ -72,7 +72,7 @@ def value_alias(index: int) -> str:
     return f"v{index}"
 
 
-def plan_values(rows: Rows, reads: Sequence[tuple[Aggregation, str]]) -> tuple[dict[str, str], list[Wanted]]:
+def plan_values(rows: Rows, reads: Sequence[tuple[Aggregation, str]]) -> tuple[dict[str, str], list[WindowAggregate]]:
     """The distinct (column, where) pairs as values of the rows, and what is wanted of them.
 
     Args:
@@ -91,7 +91,7 @@ def plan_values(rows: Rows, reads: Sequence[tuple[Aggregation, str]]) -> tuple[d
             aliases[pair] = (alias, dtype)
             values[alias] = sql
         alias, dtype = aliases[pair]
-        wanted.append(Wanted(each, alias, dtype, output))
+        wanted.append(WindowAggregate(each, alias, dtype, output))
     return values, wanted
 
 
@@ -100,7 +100,7 @@ def windows_of(
 ) -> Windows:
     """The windows of a group of reads (`asof.sql.query.grouped`), over the rows that can matter to them."""
     first = group[0]
-    rows = rows_of(request, tables, first, Cut())
+    rows = rows_of(request, tables, first, RowCutoff())
     values, wanted = plan_values(rows, wanted_of(group))
     # The rows are cut once it is known how far the windows reach back.
     windows = Windows(rows, first, tuple(wanted))
@@ -118,4 +118,4 @@ def wanted_of(group: Sequence[ViewRead]) -> list[tuple[Aggregation, str]]:
     return reads
 
 
-__all__ = ["NEED_ORDER", "Wanted", "Windows", "windows_of"]
+__all__ = ["NEED_ORDER", "WindowAggregate", "Windows", "windows_of"]

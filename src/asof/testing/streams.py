@@ -18,7 +18,7 @@ from asof.flows.apply.apply import apply_plan
 from asof.flows.apply.plan import make_plan
 from asof.flows.generations.progress import progress_of
 from asof.flows.offline.key_rows import view_as_of
-from asof.flows.online.read import OnlineResponse, Reader
+from asof.flows.online.read import OnlineReader, OnlineResponse
 from asof.flows.stores import Parts, view_named
 from asof.flows.stream.rebuild import announce, drop_generations, fill, flip
 from asof.flows.stream.run import run_stream
@@ -307,7 +307,7 @@ class StreamRun:
             raise AssertionError(f"the row of {view} cannot be answered as of its own time")
 
         snapshot = self.parts.registry.load(self.parts.project)
-        reader = Reader(self.parts, snapshot, select(snapshot, view), history=no_history)
+        reader = OnlineReader(self.parts, snapshot, select(snapshot, view), history=no_history)
         answer, _ = reader.read({"user_id": list(users)}, at=self.clock.now if at is None else at)
         return answer
 

@@ -35,7 +35,7 @@ Vector = Mapping[int, int]
 
 
 @dataclass(frozen=True)
-class Served:
+class ServedValues:
     """What one read of the online store answered.
 
     Args:
@@ -54,7 +54,7 @@ class Served:
     state: State | None
 
 
-def serve_keys(parts: Parts, snapshot: Snapshot, view: FeatureView, table: Table, keys: list[bytes]) -> Served:
+def serve_keys(parts: Parts, snapshot: Snapshot, view: FeatureView, table: Table, keys: list[bytes]) -> ServedValues:
     """Read the keys as serving does, in one read, with what each row has seen."""
 
     def history(read: ViewRead, asked: Mapping[str, Sequence[Any]], at: Micros) -> Any:
@@ -73,7 +73,7 @@ def serve_keys(parts: Parts, snapshot: Snapshot, view: FeatureView, table: Table
     seen: list[Vector] = [{}] * len(keys)
     if isinstance(view.source, LogSource):
         seen = [_joined(reached, each) for each in _offsets(view, blobs, state)]
-    return Served(keys, blobs, values, at, seen, state)
+    return ServedValues(keys, blobs, values, at, seen, state)
 
 
 def _offsets(view: FeatureView, rows: Sequence[bytes | None], state: State | None) -> Iterable[dict[int, int]]:
@@ -98,7 +98,7 @@ def wait_for_archive(parts: Parts, view: FeatureView, seen: Sequence[Vector], *,
     return wait_until_archived(parts, view.source, wanted, seconds=seconds)
 
 
-def seen_rows(parts: Parts, view: FeatureView, served: Served) -> pa.Table | Input | None:
+def seen_rows(parts: Parts, view: FeatureView, served: ServedValues) -> pa.Table | Input | None:
     """The history that the rows should agree with: of a log, each key's events up to what its row has seen."""
     source = view.source
     rows = rows_of(parts, source)
@@ -123,7 +123,7 @@ def seen_rows(parts: Parts, view: FeatureView, served: Served) -> pa.Table | Inp
 
 
 def features_as_of(
-    parts: Parts, read: ViewRead, served: Served, rows: Any, *, only: Sequence[int] | None = None
+    parts: Parts, read: ViewRead, served: ServedValues, rows: Any, *, only: Sequence[int] | None = None
 ) -> dict[str, list[Any]]:
     """A view's features as of the moment of the read, over the given rows: output → values."""
     keys = served.keys if only is None else [served.keys[i] for i in only]

@@ -27,12 +27,12 @@ from asof.flows.generations.writer import Feeder
 from asof.flows.rows.archive import archived_after
 from asof.flows.rows.batch import Batch, batch_of_archive, counted
 from asof.flows.rows.newest import Newest
-from asof.flows.rows.pushed import Arrived
+from asof.flows.rows.pushed import AppendedRows
 from asof.flows.stores import Parts, building_generation, current_generation, online_views, staged_project
 from asof.online.protocol import Lookup, PendingRead, Row, StoreReplaced
 
 
-class Ahead:
+class PendingPush:
     """Pushed rows on their way to the log, and what was found out about them meanwhile.
 
     Attributes:
@@ -40,7 +40,7 @@ class Ahead:
         asked: what its keys have stored, on its way.
     """
 
-    def __init__(self, arrived: Arrived) -> None:
+    def __init__(self, arrived: AppendedRows) -> None:
         self.arrived = arrived
         self.newest: dict[Name, Newest] = {}
         self.asked: PendingRead | None = None
@@ -190,10 +190,10 @@ class Generations:
             with self.while_there(name):
                 self.feeders[name].apply(part, clock=clock)
 
-    def look_ahead(self, source: LogSource, arrived: Arrived) -> Ahead:
+    def look_ahead(self, source: LogSource, arrived: AppendedRows) -> PendingPush:
         """Begin to apply pushed rows that are not in the log yet: pack them, and ask for what they are merged into."""
         clock = self.parts.clock()
-        ahead = Ahead(arrived)
+        ahead = PendingPush(arrived)
         last = max(arrived.rows.event_time)
         chosen = {}
         for name, feeder in self.feeders.items():
@@ -207,7 +207,7 @@ class Generations:
         ahead.newest = {name: rows.newest(arrived, keys) for name, (rows, keys) in chosen.items()}
         return ahead
 
-    def feed_pushed(self, source: LogSource, ahead: Ahead) -> None:
+    def feed_pushed(self, source: LogSource, ahead: PendingPush) -> None:
         """Apply pushed rows, as `feed` does: where a view has columns of theirs as they are, without a table."""
         clock = self.parts.clock()
         arrived = ahead.arrived

@@ -14,7 +14,7 @@ from asof.aggregation import Counts, Events, Layout, State, decode, encode, fold
 from asof.definitions import FeatureView, LogSource
 from asof.flows.generations.layout import GRACE, expiry_of, inputs_of, layout_of
 from asof.flows.generations.progress import TableProgress, write_progress
-from asof.flows.rows.batch import Batch, Keyed, keyed, with_keys
+from asof.flows.rows.batch import Batch, BatchKeys, keyed, with_keys
 from asof.flows.rows.newest import LatestRows, Newest
 from asof.flows.rows.pages import pages_of
 from asof.flows.rows.retries import write_until_kept
@@ -72,7 +72,7 @@ class Feeder:
         self.counts["deletions passed over"] += int(gone.sum())
         return batch.take(np.flatnonzero(~gone))
 
-    def _apply_state(self, batch: Batch, distinct: Keyed, due: Micros) -> int:
+    def _apply_state(self, batch: Batch, distinct: BatchKeys, due: Micros) -> int:
         layout = self._layout
         assert layout is not None
         columns = inputs_of(self.parts, self.view, layout, batch.rows)
@@ -120,7 +120,7 @@ class Feeder:
         self._count(counts)
         return [i for i, was in zip(changed, kept, strict=True) if not was]
 
-    def _apply_latest(self, batch: Batch, distinct: Keyed, due: Micros, gone: npt.NDArray[np.bool_] | None) -> int:
+    def _apply_latest(self, batch: Batch, distinct: BatchKeys, due: Micros, gone: npt.NDArray[np.bool_] | None) -> int:
         view = self.view
         # Only the newest due row of a key can become its value: the older ones of this batch need no look.
         order = np.lexsort((batch.partition, batch.offset, batch.created, batch.event_time, distinct.rows))

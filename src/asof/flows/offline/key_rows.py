@@ -17,7 +17,7 @@ from asof.flows.rows.batch import Batch, batch_of, batch_of_archive, input_schem
 from asof.flows.rows.tombstones import deletions
 from asof.flows.stores import Parts
 from asof.selection import FeatureOut, ViewRead
-from asof.sources.protocol import Files, Need
+from asof.sources.protocol import Files, ScanRequest
 from asof.sql import archive as statements
 from asof.sql.partitions import HISTORY
 from asof.sql.query import PointInTime
@@ -91,7 +91,7 @@ def rows_of_key(parts: Parts, view: FeatureView, plain: Sequence[Any]) -> KeyRow
         for field, value in zip(view.key_fields, plain, strict=True)
         if field.dtype.is_integer or field.dtype.name == "String"
     }
-    found = rows_of(parts, source, need=Need(keys=keys or None))
+    found = rows_of(parts, source, need=ScanRequest(keys=keys or None))
     table = _empty(source)
     if found is not None:
         text = statements.rows_of_keys(

@@ -103,7 +103,7 @@ def with_keys(view: FeatureView, batch: Batch) -> Batch:
 
 
 @dataclass(frozen=True)
-class Keyed:
+class BatchKeys:
     """The distinct keys of a batch for one view.
 
     Args:
@@ -115,11 +115,11 @@ class Keyed:
     rows: Ints
 
 
-def keyed(view: FeatureView, rows: pa.Table) -> Keyed:
+def keyed(view: FeatureView, rows: pa.Table) -> BatchKeys:
     """Find the distinct keys of `rows` for a view; a view without entities has one key, the empty one."""
     fields = view.key_fields
     if not fields:
-        return Keyed([key_bytes(())], np.zeros(rows.num_rows, dtype=np.int64))
+        return BatchKeys([key_bytes(())], np.zeros(rows.num_rows, dtype=np.int64))
     codes = np.zeros(rows.num_rows, dtype=np.int64)
     distinct: list[Sequence[Any]] = []
     for field in fields:
@@ -133,8 +133,8 @@ def keyed(view: FeatureView, rows: pa.Table) -> Keyed:
             used, codes = np.unique(codes, return_inverse=True)
             distinct = [_picked(distinct, used)]
     if len(fields) == 1:
-        return Keyed([key_bytes((value,)) for value in distinct[0]], codes)
-    return Keyed([key_bytes(value) for value in distinct[0]], codes)
+        return BatchKeys([key_bytes((value,)) for value in distinct[0]], codes)
+    return BatchKeys([key_bytes(value) for value in distinct[0]], codes)
 
 
 def _picked(distinct: list[Sequence[Any]], used: Ints) -> list[tuple[Any, ...]]:

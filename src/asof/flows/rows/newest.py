@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from itertools import repeat
 
 from asof.definitions import FeatureView, LogSource
-from asof.flows.rows.pushed import Arrived
+from asof.flows.rows.pushed import AppendedRows
 from asof.timing import Micros
 from asof.values.packing import FORMAT, Version, key_bytes, merge_versions, pack_keys, pack_values, unpack_row
 
@@ -81,14 +81,14 @@ class LatestRows:
         names = [declared[each.name].name for each in fields]
         return cls(view, source, tuple(names[: len(view.key_fields)]), tuple(names[len(view.key_fields) :]))
 
-    def keys_of(self, arrived: Arrived) -> list[bytes]:
+    def keys_of(self, arrived: AppendedRows) -> list[bytes]:
         """Each row's key."""
         rows = arrived.rows
         if not self.keys:
             return [key_bytes(())] * rows.count
         return pack_keys([rows.columns[name].plain for name in self.keys])
 
-    def newest(self, arrived: Arrived, keys: list[bytes]) -> Newest:
+    def newest(self, arrived: AppendedRows, keys: list[bytes]) -> Newest:
         """The newest of the rows of each key, in the order in which the keys first come; all rows must be due.
 
         Args:

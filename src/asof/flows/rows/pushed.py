@@ -28,7 +28,7 @@ MOST_SHOWN = 20
 _encode = msgspec.json.Encoder(decimal_format="string").encode
 
 
-class Pushed:
+class PushedRows:
     """n rows that fit their source.
 
     Args:
@@ -65,7 +65,7 @@ class Pushed:
 
 
 @dataclass
-class Arrived:
+class AppendedRows:
     """Pushed rows and their place in the log.
 
     Args:
@@ -73,7 +73,7 @@ class Arrived:
         first: the first row's offset; those of the others follow.
     """
 
-    rows: Pushed
+    rows: PushedRows
     partition: int
     first: int
     ingested_at: Micros
@@ -94,7 +94,7 @@ class Arrived:
         )  # fmt: skip
 
 
-def archived_rows(pieces: Sequence[Arrived]) -> pa.Table:
+def archived_rows(pieces: Sequence[AppendedRows]) -> pa.Table:
     """Rows of one source as they are archived, one piece after the other."""
     counts = [each.rows.count for each in pieces]
     offset = np.concatenate([np.arange(each.first, each.first + each.rows.count) for each in pieces])
@@ -106,12 +106,12 @@ def archived_rows(pieces: Sequence[Arrived]) -> pa.Table:
     )  # fmt: skip
 
 
-def table_of_rows(pieces: Sequence[Pushed]) -> pa.Table:
+def table_of_rows(pieces: Sequence[PushedRows]) -> pa.Table:
     """Rows of one source as Arrow has them, one piece after the other."""
     return pa.table({name: array_of([each.columns[name] for each in pieces]) for name in pieces[0].columns})
 
 
-def pushed_rows(source: LogSource, rows: Any, *, required: Sequence[str], clock: Micros) -> Pushed:
+def pushed_rows(source: LogSource, rows: Any, *, required: Sequence[str], clock: Micros) -> PushedRows:
     """Rows that a push may write to the source's log.
 
     Args:
@@ -127,7 +127,7 @@ def pushed_rows(source: LogSource, rows: Any, *, required: Sequence[str], clock:
         columns = {
             field.name: Column.of_array(table[field.name].combine_chunks(), field.dtype) for field in source.schema
         }
-    made = Pushed(source, columns, len(columns[source.timestamp_field].plain))
+    made = PushedRows(source, columns, len(columns[source.timestamp_field].plain))
     times = made.event_time
     if times and not (min(times) >= EARLIEST and max(times) <= min(LATEST, clock + source.max_future)):
         _refuse_unusable_times(source, unusable_times(source, columns[source.timestamp_field].array, clock=clock))

@@ -31,7 +31,7 @@ Place = tuple[int, int]
 """A message's partition and offset, numbered as in the archive."""
 
 
-class Claims:
+class EventIdClaims:
     """The event ids that messages of one source have claimed, in the online store.
 
     Args:
@@ -128,4 +128,4 @@ def _unpacked(packed: bytes) -> tuple[Place, int]:
     return (partition, offset), until
 
 
-__all__ = ["Claims"]
+__all__ = ["EventIdClaims"]

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from asof.errors import LogError
 from asof.log.file.cursor import Cursor
 from asof.log.file.group import Membership, committed_offsets
-from asof.log.file.state import Deleted
+from asof.log.file.state import PartitionDeleted
 from asof.log.protocol import (
     Messages,
     OffsetOutOfRange,
@@ -191,7 +191,7 @@ class FileConsumer:
             while left > 0 and size < POLL_BYTES:
                 try:
                     messages = self._cursors[number].read(left)
-                except Deleted:
+                except PartitionDeleted:
                     raise TopicReplaced(self._topic.name, known=self._topic.id, found=None) from None
                 except LogError as error:
                     if parts:

@@ -9,9 +9,9 @@ from io import FileIO
 import numpy as np
 
 from asof.errors import LogError
-from asof.log.file.frames import HEADER, Damaged, Unpacked, unpack
+from asof.log.file.frames import HEADER, DamagedBatch, UnpackedRecords, unpack
 from asof.log.file.partition import FilePartition
-from asof.log.file.state import Deleted, State, reporting, segment_name
+from asof.log.file.state import PartitionDeleted, State, reporting, segment_name
 from asof.log.protocol import Messages, OffsetOutOfRange, Partition
 
 CHUNK_BYTES = 1 << 20
@@ -62,7 +62,7 @@ class Cursor:
                 return self._read(state, max_messages, state.next if stop is None else min(stop, state.next))
             except (FileNotFoundError, _Gap) as error:
                 if self._partition.is_deleted():
-                    raise Deleted from None
+                    raise PartitionDeleted from None
                 if self._partition.state().epoch != state.epoch:
                     # Dropped or rewritten since the state was read: look again.
                     continue
@@ -156,7 +156,7 @@ class Cursor:
         if not len(self._ready):
             self.offset = self._ready_end
 
-    def _unpack(self, position: int, size: int, *, at_end: bool) -> Unpacked:
+    def _unpack(self, position: int, size: int, *, at_end: bool) -> UnpackedRecords:
         """The batches in a piece; where one is damaged those before it, or the error if it is the first."""
         assert self._file is not None
         partition = self._partition
@@ -166,9 +166,9 @@ class Cursor:
         try:
             found = unpack(data, partition.number)
             if found.next_offset is None and at_end:
-                raise Damaged(0, "it ends in the middle of a batch")
+                raise DamagedBatch(0, "it ends in the middle of a batch")
             return found
-        except Damaged as damage:
+        except DamagedBatch as damage:
             if damage.at:
                 return unpack(data[: damage.at], partition.number)
             if os.stat(path).st_ino != os.fstat(self._file.fileno()).st_ino:

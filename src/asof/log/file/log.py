@@ -32,11 +32,11 @@ import numpy as np
 from asof.errors import LogError
 from asof.log.file.consumer import FileConsumer
 from asof.log.file.cursor import Cursor
-from asof.log.file.frames import Packed, pack
+from asof.log.file.frames import PackedBatch, pack
 from asof.log.file.group import committed_offsets
 from asof.log.file.partition import SEGMENT_BYTES
 from asof.log.file.retention import drop_before, erase
-from asof.log.file.state import Deleted, reporting
+from asof.log.file.state import PartitionDeleted, reporting
 from asof.log.file.topic import Topic, Topics
 from asof.log.protocol import Headers, Messages, PartitionsCallback, SharedLog, UnknownTopic
 from asof.timing import Clock, Micros
@@ -139,11 +139,11 @@ class FileLog:
         """Do `work` on the topic, once more if it was deleted and made again just then."""
         try:
             return work(self.topic(topic))
-        except Deleted:
+        except PartitionDeleted:
             self._topics.forget(topic)
         try:
             return work(self.topic(topic))
-        except Deleted:
+        except PartitionDeleted:
             raise UnknownTopic(topic, f"the file log {self.root}") from None
 
     # ---- records
@@ -219,7 +219,7 @@ class FileLog:
             return [turn] * size
         return [turn if key is None else crc32(key) % partitions for key in keys]
 
-    def _append(self, topic: Topic, batches: dict[int, list[Packed]], *, durable: bool) -> dict[int, int]:
+    def _append(self, topic: Topic, batches: dict[int, list[PackedBatch]], *, durable: bool) -> dict[int, int]:
         """Write to all partitions, then publish all; returns each one's first offset."""
         if len(batches) == 1:
             ((number, only),) = batches.items()

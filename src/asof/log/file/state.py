@@ -18,7 +18,7 @@ STATE = Struct("<IIQqqqqq")
 _STATE_MAGIC = int.from_bytes(b"ASS1", "little")
 
 
-class Deleted(Exception):
+class PartitionDeleted(Exception):
     """The partition's directory was removed while it was open."""
 
 

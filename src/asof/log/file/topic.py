@@ -17,7 +17,7 @@ import msgspec
 
 from asof.errors import LogError
 from asof.log.file.partition import FilePartition
-from asof.log.file.state import Deleted, reporting, sync_directory
+from asof.log.file.state import PartitionDeleted, reporting, sync_directory
 from asof.log.protocol import Partition, UnknownTopic
 
 _TOPIC_NAME = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]{0,248}")
@@ -50,7 +50,7 @@ class Topic:
 
         Raises:
             LogError: the topic has none with this number.
-            Deleted: the topic was deleted meanwhile.
+            PartitionDeleted: the topic was deleted meanwhile.
         """
         found = self._opened.get(number)
         if found is not None:
@@ -65,7 +65,7 @@ class Topic:
                 try:
                     self._opened[number] = FilePartition(path, number, segment_bytes=self._segment_bytes)
                 except FileNotFoundError:
-                    raise Deleted from None
+                    raise PartitionDeleted from None
             return self._opened[number]
 
     def name_of(self, number: int) -> Partition:

@@ -22,7 +22,7 @@ from confluent_kafka.admin import OffsetSpec
 from asof.errors import LogError
 from asof.log.kafka.cluster import Broker
 from asof.log.kafka.consumer import KafkaConsumer
-from asof.log.kafka.owner import Owned, living_owners
+from asof.log.kafka.owner import PartitionOwnership, living_owners
 from asof.log.kafka.reader import OutOfRange, Readers
 from asof.log.kafka.topic import Topic, Topics
 from asof.log.kafka.writer import Batch, SharedWriter
@@ -86,7 +86,7 @@ class KafkaLog(LogDefaults):
     def _begin_empty(self) -> None:
         self._lock = threading.RLock()
         self._topics.begin_empty()
-        self._owned: dict[str, Owned] = {}
+        self._owned: dict[str, PartitionOwnership] = {}
         self._readers = Readers(self.broker)
         self._writer = SharedWriter(self.broker)
 
@@ -174,7 +174,7 @@ class KafkaLog(LogDefaults):
             return self._send_to_own(owned, records)
         return self._writer.send(Batch(found.full_name, size), topic, **records)
 
-    def _send_to_own(self, owned: Owned, records: dict[str, Any]) -> list[tuple[int, int]]:
+    def _send_to_own(self, owned: PartitionOwnership, records: dict[str, Any]) -> list[tuple[int, int]]:
         topic = owned.topic
         with owned.lock:
             assert owned.writer is not None
@@ -268,8 +268,10 @@ class KafkaLog(LogDefaults):
                         return number
                 found = self._topics.grown(found)
 
-    def _claimed(self, topic: Topic, number: int) -> Owned | None:
-        owned = Owned(self.broker, topic, number, session_timeout_s=self._session_timeout_s or OWNER_TIMEOUT_S)
+    def _claimed(self, topic: Topic, number: int) -> PartitionOwnership | None:
+        owned = PartitionOwnership(
+            self.broker, topic, number, session_timeout_s=self._session_timeout_s or OWNER_TIMEOUT_S
+        )
         try:
             if owned.is_mine():
                 owned.begin()

@@ -27,7 +27,7 @@ def owners_group(topic: str, number: int) -> str:
     return f"asof.owner.{topic}.{number}"
 
 
-class Owned:
+class PartitionOwnership:
     """A claim on one partition; it stands until `close`, or until the process is silent beyond its session."""
 
     def __init__(self, broker: Broker, topic: Topic, number: int, *, session_timeout_s: float) -> None:

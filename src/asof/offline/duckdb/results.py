@@ -13,7 +13,7 @@ import pyarrow as pa
 from asof.errors import EntityFrameError
 from asof.offline import results
 from asof.offline.duckdb.errors import wrapping
-from asof.offline.duckdb.inputs import Fetching, columns_named, expose, prepare
+from asof.offline.duckdb.inputs import BatchFetcher, columns_named, expose, prepare
 from asof.offline.duckdb.tables import copy, drop, files_sql, schema_of, stream
 from asof.offline.results import SPINE, WHOLE, LazyResult, in_types
 from asof.sources.protocol import Files, Input
@@ -48,7 +48,7 @@ class SqlResult(LazyResult):
     def schema_and_batches(self, batch_rows: int) -> Iterator[Any]:
         yield self.schema
         with wrapping("SQL", user_sql=True), self.open() as cursor:
-            with Fetching(columns_named(cursor, self.sql)) as fetching:
+            with BatchFetcher(columns_named(cursor, self.sql)) as fetching:
                 expose(cursor, self.inputs, fetching)
             yield from stream(cursor, self.sql, batch_rows)
 

@@ -30,7 +30,7 @@ class SavedTables:
         relation = relation_name(project, "table", name)
         table = self.schema.own(relation)
         self.schema.make()
-        reader = _Watched(rows)
+        reader = _WatchedRows(rows)
         try:
             with self.database.arrow(what) as connection, connection.cursor() as cursor:
                 cursor.execute(f"DROP TABLE IF EXISTS {table}")
@@ -92,7 +92,7 @@ class SavedTables:
             )
 
 
-class _Watched:
+class _WatchedRows:
     """Rows that are copied, and what they failed with: the driver knows only that they did."""
 
     def __init__(self, rows: pa.RecordBatchReader) -> None:

@@ -16,7 +16,7 @@ from asof.connections.postgres.database import Postgres, translate
 from asof.connections.postgres.errors import is_driver_error, own_words, sqlstate
 from asof.errors import AsofError, EntityFrameError, Interrupted, SourceError
 from asof.offline.postgres.arrow import columns_sql, plain_column, plain_field, sql_type_of, travelling
-from asof.sources.protocol import Batches, Files, Input, Need, Relation
+from asof.sources.protocol import Batches, Files, Input, Relation, ScanRequest
 from asof.sql.quoting import quote, text
 from asof.sql.source_rows import ROW
 
@@ -194,7 +194,7 @@ def rows_of(given: Given, columns: Sequence[str] = ()) -> pa.RecordBatchReader:
         rows = given
         return (rows.select([name for name in rows.column_names if name in columns]) if columns else rows).to_reader()
     if isinstance(given, Batches):
-        return given.open(Need([name for name in given.schema.names if not columns or name in columns]))
+        return given.open(ScanRequest([name for name in given.schema.names if not columns or name in columns]))
     assert isinstance(given, Files)
     try:
         found = pa.dataset.dataset(list(given.paths), format=given.format)

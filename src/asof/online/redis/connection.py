@@ -18,7 +18,7 @@ pack_command: Callable[[tuple[Argument, ...]], bytes] = hiredis.pack_command  # 
 _BUFFER_BYTES = 1 << 18
 
 
-class Lost(Exception):
+class ConnectionLost(Exception):
     """A server could not be reached, or went away before it replied.
 
     Args:
@@ -35,7 +35,7 @@ class Lost(Exception):
         self.is_timeout = isinstance(error, TimeoutError)
 
 
-class Refused(Exception):
+class ErrorReply(Exception):
     """A server replied with an error; its first word says which."""
 
     def __init__(self, address: Address, text: str) -> None:
@@ -56,8 +56,8 @@ class Connection:
         scripts: the hashes of those that it was told.
 
     Raises:
-        Lost: no server is there.
-        Refused: somebody does, but not to us.
+        ConnectionLost: no server is there.
+        ErrorReply: somebody does, but not to us.
     """
 
     def __init__(self, address: Address, settings: Settings, *, readonly: bool = False) -> None:
@@ -77,7 +77,7 @@ class Connection:
         replies = self.ask_all(introduction(settings, readonly=readonly))
         for reply in replies:
             if isinstance(reply, ReplyError):
-                raise Refused(self.address, str(reply))
+                raise ErrorReply(self.address, str(reply))
         self.info = info_of(replies[-1])
 
     @property
@@ -97,19 +97,19 @@ class Connection:
         """One command's reply.
 
         Raises:
-            Lost, Refused: see there.
+            ConnectionLost, ErrorReply: see there.
         """
         self.send(pack_command(command))
         reply = self.receive()
         if isinstance(reply, ReplyError):
-            raise Refused(self.address, str(reply))
+            raise ErrorReply(self.address, str(reply))
         return reply
 
     def ask_all(self, commands: Sequence[tuple[Argument, ...]]) -> list[Any]:
         """The replies of commands that are sent together; a refusal is a `ReplyError` among them.
 
         Raises:
-            Lost: see there.
+            ConnectionLost: see there.
         """
         self.send(b"".join(map(pack_command, commands)))
         return [self.receive() for _ in commands]
@@ -119,7 +119,7 @@ class Connection:
         try:
             self._socket.sendall(packed)
         except OSError as error:
-            raise Lost(self.address, error, when="answering") from error
+            raise ConnectionLost(self.address, error, when="answering") from error
 
     def receive(self) -> Any:
         """The next reply, which may be a `ReplyError`."""
@@ -133,9 +133,9 @@ class Connection:
             try:
                 count = receive(buffer)
             except OSError as error:
-                raise Lost(self.address, error, when="answering") from error
+                raise ConnectionLost(self.address, error, when="answering") from error
             if not count:
-                raise Lost(self.address, None, when="answering")
+                raise ConnectionLost(self.address, None, when="answering")
             reader.feed(buffer, 0, count)  # type: ignore[arg-type]  # its stub does not know buffers
             reply = reader.gets()
         return reply
@@ -156,12 +156,12 @@ def _connected(address: Address, settings: Settings) -> socket.socket:
         else:
             plain = _connected_here(host, settings.connect_timeout_s)
     except OSError as error:
-        raise Lost(address, error, when="connecting") from error
+        raise ConnectionLost(address, error, when="connecting") from error
     try:
         made = context.wrap_socket(plain, server_hostname=host) if context is not None else plain
     except OSError as error:
         plain.close()
-        raise Lost(address, error, when="handshaking") from error
+        raise ConnectionLost(address, error, when="handshaking") from error
     made.settimeout(settings.timeout_s)
     return made
 
@@ -203,4 +203,13 @@ def _pairs(text: str) -> Iterator[tuple[str, str]]:
             yield name, value
 
 
-__all__ = ["Argument", "Connection", "Lost", "Refused", "ReplyError", "info_of", "introduction", "pack_command"]
+__all__ = [
+    "Argument",
+    "Connection",
+    "ConnectionLost",
+    "ErrorReply",
+    "ReplyError",
+    "info_of",
+    "introduction",
+    "pack_command",
+]

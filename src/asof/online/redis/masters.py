@@ -10,7 +10,7 @@ from typing import Any
 from redis.exceptions import RedisError
 from redis.sentinel import MasterNotFoundError, Sentinel, SlaveNotFoundError
 
-from asof.online.redis.connection import Connection, Lost, Refused
+from asof.online.redis.connection import Connection, ConnectionLost, ErrorReply
 from asof.online.redis.keys import SLOTS
 from asof.online.redis.settings import Address, Settings
 
@@ -32,8 +32,8 @@ def locate(settings: Settings, *, before: Sequence[Range]) -> list[Range]:
         before: what was known until now.
 
     Raises:
-        Lost: no server that knows can be reached.
-        Refused: the cluster has no slots.
+        ConnectionLost: no server that knows can be reached.
+        ErrorReply: the cluster has no slots.
     """
     if settings.kind == "sentinel":
         return _ask_sentinels(settings)
@@ -64,7 +64,7 @@ def _ask_sentinels(settings: Settings) -> list[Range]:
             except SlaveNotFoundError:
                 pass
     except (MasterNotFoundError, RedisError, OSError) as error:
-        raise Lost(settings.addresses[0], error, when="sentinels") from error
+        raise ConnectionLost(settings.addresses[0], error, when="sentinels") from error
     finally:
         for each in sentinel.sentinels:
             each.close()
@@ -82,19 +82,19 @@ def _ask_nodes(settings: Settings, before: Sequence[Range]) -> list[Range]:
     for address in dict.fromkeys([*known, *settings.addresses]):
         try:
             connection = Connection(address, settings)
-        except Lost as error:
+        except ConnectionLost as error:
             last = error
             continue
         try:
             slots = connection.ask("CLUSTER", "SLOTS")
-        except Lost as error:
+        except ConnectionLost as error:
             last = error
             continue
         finally:
             connection.close()
         if slots:
             return [_range(each, address[0]) for each in slots]
-        last = Refused(address, "CLUSTERDOWN the cluster has no slots")
+        last = ErrorReply(address, "CLUSTERDOWN the cluster has no slots")
     assert last is not None
     raise last
 

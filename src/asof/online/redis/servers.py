@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from typing import Any, TypeVar
 
 from asof.errors import StorageError
-from asof.online.redis.connection import Connection, Lost, Refused, ReplyError
+from asof.online.redis.connection import Connection, ConnectionLost, ErrorReply, ReplyError
 from asof.online.redis.errors import failure, too_old
 from asof.online.redis.keys import ANCHORS, SLOTS, anchors, slot_of
 from asof.online.redis.masters import Range, locate
@@ -141,7 +141,7 @@ class Servers:
             return self._connect(address, readonly=readonly)
         except BaseException as error:
             connections.let_go()
-            if isinstance(error, Lost):
+            if isinstance(error, ConnectionLost):
                 self._close_idle(connections, address)
             raise
 
@@ -191,7 +191,7 @@ class Servers:
         """After an error: the reply may still come, and the next user would take it for its own."""
         connection.close()
         self._connections.let_go()
-        if isinstance(error, Lost):
+        if isinstance(error, ConnectionLost):
             self._close_idle(self._connections, connection.address)
 
     @contextmanager
@@ -233,11 +233,11 @@ class Servers:
         """Refuse a server that is not what was asked for, by what it says of itself.
 
         Raises:
-            Refused: it loads, is a replica, or of another kind.
+            ErrorReply: it loads, is a replica, or of another kind.
             StorageError: it is too old.
         """
         if info.get("loading") == "1":
-            raise Refused(address, "LOADING the server reads its data from disk")
+            raise ErrorReply(address, "LOADING the server reads its data from disk")
         version = info.get("redis_version", "0")
         if int(version.partition(".")[0]) < OLDEST:
             raise too_old(self.settings, version)
@@ -245,9 +245,9 @@ class Servers:
         mode = info.get("redis_mode", info.get("server_mode"))
         if (mode == "cluster") != self.is_cluster:
             code = "CLUSTERMODE" if mode == "cluster" else "NOCLUSTER"
-            raise Refused(address, f"{code} the server is another kind")
+            raise ErrorReply(address, f"{code} the server is another kind")
         if info.get("role") == "slave" and not readonly:
-            raise Refused(address, "READONLY the server is a replica")
+            raise ErrorReply(address, "READONLY the server is a replica")
         self._was_reached = True
 
     def _begin_in_child(self) -> Connections:
@@ -291,14 +291,14 @@ class Servers:
         while True:
             try:
                 return work()
-            except (Lost, Refused) as error:
+            except (ConnectionLost, ErrorReply) as error:
                 deadline = deadline or time.monotonic() + self.settings.retry_s
                 pause_s = self.pause(error, tries, deadline=deadline)
                 tries += 1
                 if pause_s:
                     time.sleep(pause_s)
 
-    def pause(self, error: Lost | Refused, tries: int, *, deadline: float) -> float:
+    def pause(self, error: ConnectionLost | ErrorReply, tries: int, *, deadline: float) -> float:
         """After an attempt that failed: how many seconds to wait before the next.
 
         Raises:
@@ -311,9 +311,9 @@ class Servers:
         self.forget_places()
         return pause_s
 
-    def _passes(self, error: Lost | Refused) -> bool:
+    def _passes(self, error: ConnectionLost | ErrorReply) -> bool:
         """Whether it may be well again in a moment. A server that never responded is a wrong setting."""
-        if isinstance(error, Lost):
+        if isinstance(error, ConnectionLost):
             return self._was_reached
         if error.code == "READONLY" and self.settings.kind == "single":
             return self._was_reached
@@ -324,10 +324,10 @@ def refused(address: Address, reply: Any) -> Any:
     """The reply, unless it is a refusal.
 
     Raises:
-        Refused: it is one.
+        ErrorReply: it is one.
     """
     if isinstance(reply, ReplyError):
-        raise Refused(address, str(reply))
+        raise ErrorReply(address, str(reply))
     return reply
 
 

@@ -8,7 +8,7 @@ from functools import partial
 from asof.errors import StorageError
 from asof.online.protocol import Lookup, Row
 from asof.online.redis.commands import Commands
-from asof.online.redis.connection import Connection, Lost, Refused, ReplyError, pack_command
+from asof.online.redis.connection import Connection, ConnectionLost, ErrorReply, ReplyError, pack_command
 from asof.online.redis.rows import KEYS_PER_READ, rows_of
 from asof.online.redis.scripts import GONE
 from asof.online.redis.servers import Servers, refused
@@ -103,7 +103,7 @@ class PendingRead:
             reply = refused(connection.address, connection.receive())
         except BaseException as error:
             self._servers.throw_away(connection, error)
-            if isinstance(error, Lost | Refused):
+            if isinstance(error, ConnectionLost | ErrorReply):
                 return self._read(self._lookups)
             raise
         self._servers.give_back(connection)

@@ -27,7 +27,7 @@ from asof.online.protocol import (
 from asof.online.redis.aio import AsyncReader
 from asof.online.redis.cluster import ClusterRows
 from asof.online.redis.commands import Commands, NoSuchTable, call
-from asof.online.redis.connection import Argument, Lost, Refused, ReplyError, pack_command
+from asof.online.redis.connection import Argument, ConnectionLost, ErrorReply, ReplyError, pack_command
 from asof.online.redis.keys import Names
 from asof.online.redis.rows import KEYS_PER_READ, rows_of
 from asof.online.redis.scan import Scanner
@@ -142,12 +142,12 @@ class RedisOnlineStore(OnlineStoreDefaults):
         if names and len(names) <= KEYS_PER_READ and not self._servers.is_cluster:
             try:
                 connection = self._servers.take(self._servers.ranges()[0].master)
-            except (Lost, Refused, StorageError):
+            except (ConnectionLost, ErrorReply, StorageError):
                 pass  # reading the rows retries, and raises
         if connection is not None:
             try:
                 connection.send(pack_command((b"MGET", *names)))
-            except Lost as error:
+            except ConnectionLost as error:
                 self._servers.throw_away(connection, error)
                 connection = None
         return PendingRead(self.read, lookups, self._servers, connection)

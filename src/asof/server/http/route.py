@@ -1,4 +1,4 @@
-"""`Route`, and what passes through one: `Request`, `Answer` (the response), `Running`."""
+"""`Route`, and what passes through one: `Request`, `Answer` (the response), `ActiveRequest`."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ class Answer:
     headers: list[tuple[bytes, bytes]] = field(default_factory=lambda: [JSON])
 
 
-class Running:
+class ActiveRequest:
     """A request in progress, with what is needed to cancel it at its timeout."""
 
     __slots__ = ("body_bytes", "expired", "reads_body", "since", "task")

@@ -18,7 +18,7 @@ from asof.server.http.errors import JSON, HttpError, error_of_object
 from asof.server.http.route import Answer, Request, Route
 from asof.server.http.write_rows import rows_of_source, rows_of_view
 from asof.server.process.service import Service
-from asof.server.read.online_reads import Prepared
+from asof.server.read.online_reads import PreparedRequest
 from asof.server.read.responses import ARROW
 from asof.server.security.callers import Action, Principal
 from asof.timing import micros
@@ -54,7 +54,7 @@ async def get_features(service: Service, request: Request) -> Answer:
 
 async def _prepared(
     service: Service, request: Request, features: list[str] | str | None, name: str | None, full_names: bool, word: str
-) -> Prepared:
+) -> PreparedRequest:
     if (features is None) == (name is None):
         found = "neither" if name is None else "both"
         raise RequestError(
@@ -95,7 +95,7 @@ def viewed(parts: Iterable[Any]) -> list[Any]:
     return [*views, *(each for these in below for each in these)]
 
 
-async def _read(service: Service, request: Request, prepared: Prepared, entities: Any) -> OnlineResponse:
+async def _read(service: Service, request: Request, prepared: PreparedRequest, entities: Any) -> OnlineResponse:
     limit = service.settings.max_rows
     if type(entities) is dict:
         if any(len(values) > limit for values in entities.values()):

@@ -16,7 +16,7 @@ from asof.definitions import FeatureView
 from asof.errors import AsofError
 from asof.flows.stores import view_named
 from asof.opening.clock import system_clock
-from asof.server.http.route import Request, Route, Running
+from asof.server.http.route import ActiveRequest, Request, Route
 from asof.server.jobs.runs import Jobs
 from asof.server.read.functions import FunctionThreads
 from asof.server.read.online_reads import OnlineReads
@@ -79,7 +79,7 @@ class Service:
         self.folder = folder
         # What is received or worked on; how much of it is bodies that came in several parts; how many are worked on,
         # which leaves out what waits for its client.
-        self.running: dict[Running, Route[Service]] = {}
+        self.running: dict[ActiveRequest, Route[Service]] = {}
         self.body_bytes = 0
         self.working = 0
         self.waiting: Callable[[], int] = lambda: self.working

@@ -19,7 +19,7 @@ import uvicorn
 
 from asof.errors import AsofError
 from asof.server.http.connection import BoundedProtocol, TlsProtocol, sweep
-from asof.server.process.worker_messages import BEAT, READY, REPLACE, Orders
+from asof.server.process.worker_messages import BEAT, READY, REPLACE, WorkerSpec
 
 if TYPE_CHECKING:
     from asof.server.fast_path.shortcut import Shortcut
@@ -149,7 +149,7 @@ class Worker(uvicorn.Server):
 
 def main(argv: list[str]) -> int:
     """Serve until told to stop."""
-    orders = Orders.read(argv[0])
+    orders = WorkerSpec.read(argv[0])
     logging.basicConfig(level=logging.WARNING, format=f"asof worker {orders.number}: %(message)s", stream=sys.stderr)
     try:
         server = made(orders)
@@ -175,7 +175,7 @@ def main(argv: list[str]) -> int:
     return 0 if server.started else 1
 
 
-def made(orders: Orders) -> Worker:
+def made(orders: WorkerSpec) -> Worker:
     """The worker that these orders ask for, not started yet."""
     from asof.server.app import App
     from asof.server.fast_path.shortcut import Shortcut

@@ -19,7 +19,7 @@ GRACE_S = 2.0
 """How long a function that was told to stop may take before its thread is given up."""
 
 
-class _Expired(BaseException):
+class _CallExpired(BaseException):
     """Raised inside a function that took too long; a BaseException, so that `except Exception` does not catch it."""
 
 
@@ -120,7 +120,7 @@ class FunctionThreads:
             where = _place(thread, derivations)
             if thread is not None and not call.over:
                 # Under the lock, so that the exception cannot reach the thread's next call.
-                ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(thread), ctypes.py_object(_Expired))
+                ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(thread), ctypes.py_object(_CallExpired))
         names = ", ".join(repr(each.view.name) for each in derivations)
         call.future.set_exception(
             FunctionTimeout(
@@ -165,7 +165,7 @@ class FunctionThreads:
                     call.over = True
                 call.done.set()
                 call.finish(result, error)
-            except _Expired:
+            except _CallExpired:
                 # It came after the function's last step, and before `over` was set.
                 if call is not None:
                     call.over = True

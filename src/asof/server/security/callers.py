@@ -54,7 +54,7 @@ class Principal(Protocol):
         ...
 
 
-class AskFirst(Exception):
+class IdentityLookupNeeded(Exception):
     """Who this is can be told only after another was asked, such as the issuer of a token: `identify` does."""
 
 
@@ -66,7 +66,7 @@ class Security(Protocol):
 
         Raises:
             NotAuthenticated: nobody that is known here.
-            AskFirst: it would have to wait.
+            IdentityLookupNeeded: it would have to wait.
         """
         ...
 

@@ -13,7 +13,7 @@ from asof.server.telemetry.request_counts import BUCKETS, Counts, Histogram
 from asof.timing import SECOND
 
 
-class _Collected:
+class _CollectedMetrics:
     """Metrics that are at hand already, as the library wants them."""
 
     def __init__(self, metrics: Iterable[Metric]) -> None:
@@ -26,7 +26,7 @@ class _Collected:
 def exposed(metrics: Iterable[Metric]) -> bytes:
     """The metrics as text."""
     registry = CollectorRegistry()
-    registry.register(_Collected(metrics))
+    registry.register(_CollectedMetrics(metrics))
     return generate_latest(registry)
 
 

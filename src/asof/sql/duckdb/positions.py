@@ -14,7 +14,7 @@ from asof.sql.duckdb.sessions import begins
 from asof.sql.duckdb.windows import declared, framed_value, spine_rows
 from asof.sql.quoting import quote
 from asof.sql.source_rows import SpineTable
-from asof.sql.windows import Wanted, Windows
+from asof.sql.windows import WindowAggregate, Windows
 
 EVENT, END = 0, 1
 """Marks that are not the start of a window; starts are -1, -2, …: before the events of their moment, as the end is
@@ -156,7 +156,7 @@ WINDOW {clauses}
 QUALIFY n IS NOT NULL"""
 
 
-def _output(windows: Windows, each: Wanted, calls: dict[str, str]) -> str:
+def _output(windows: Windows, each: WindowAggregate, calls: dict[str, str]) -> str:
     """The answer for a spine row.
 
     Args:
@@ -180,7 +180,7 @@ def _output(windows: Windows, each: Wanted, calls: dict[str, str]) -> str:
     return f"CASE WHEN {' AND '.join(known)} THEN {value} END"
 
 
-def _is_difference(each: Wanted) -> bool:
+def _is_difference(each: WindowAggregate) -> bool:
     """Whether it is the difference of two running totals: exact for whole numbers, and never done with floats.
 
     The sum of a session is not: sums may fall, so the one at the latest beginning cannot be told by its size.
@@ -262,15 +262,15 @@ def _stored(windows: Windows) -> list[str]:
     return [name for name in windows.rows.values if name not in counted]
 
 
-def _counts_rows(each: Wanted) -> bool:
+def _counts_rows(each: WindowAggregate) -> bool:
     return each.aggregation.function == "count" and not each.aggregation.column and not each.aggregation.where
 
 
-def _count_of(each: Wanted) -> str:
+def _count_of(each: WindowAggregate) -> str:
     return "events" if _counts_rows(each) else f"count_{each.value}"
 
 
-def _sum_of(each: Wanted) -> str:
+def _sum_of(each: WindowAggregate) -> str:
     return f"sum_{each.value}"
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from asof.sql.duckdb.dialect import DUCKDB
-from asof.sql.query import OWN, WANTED, Chosen, NewestRows, RowsOfKeys, TouchedKeys, ViewRows
+from asof.sql.query import OWN, WANTED, NewestRows, RowFilter, RowsOfKeys, TouchedKeys, ViewRows
 from asof.sql.quoting import quote
 from asof.sql.source_rows import Rows, Table
 
@@ -71,7 +71,7 @@ WHERE {_chosen(query.until)}{wanted}
 ORDER BY {order}"""
 
 
-def _chosen(chosen: Chosen) -> str:
+def _chosen(chosen: RowFilter) -> str:
     return " AND ".join(chosen.conditions(DUCKDB))
 
 

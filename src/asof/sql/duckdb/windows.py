@@ -10,7 +10,7 @@ from asof.sql.duckdb.dialect import DUCKDB, aggregate, cast, floor_to, type_name
 from asof.sql.duckdb.sessions import begin, is_open, mark_begin, start
 from asof.sql.quoting import quote
 from asof.sql.source_rows import SpineTable
-from asof.sql.windows import Wanted, Windows
+from asof.sql.windows import WindowAggregate, Windows
 
 
 def over_pairs(windows: Windows, spine: SpineTable) -> str:
@@ -80,7 +80,7 @@ def _followed(end: str, call: str) -> str:
     return call + end
 
 
-def framed_value(each: Wanted, wrap: Callable[[str], str]) -> str:
+def framed_value(each: WindowAggregate, wrap: Callable[[str], str]) -> str:
     """The aggregate in the type that the view declares.
 
     Args:
@@ -91,7 +91,7 @@ def framed_value(each: Wanted, wrap: Callable[[str], str]) -> str:
     return declared(each, value)
 
 
-def declared(each: Wanted, value: str) -> str:
+def declared(each: WindowAggregate, value: str) -> str:
     """A value of the aggregate's own type in the type that the view declares."""
     aggregation = each.aggregation
     if aggregation.dtype is None:

@@ -15,7 +15,7 @@ from asof.selection import ViewRead
 from asof.sql.postgres import dialect as postgres
 from asof.sql.postgres.dialect import collated, shifted, span
 from asof.sql.quoting import quote
-from asof.sql.source_rows import Cut, Rows, SpineTable
+from asof.sql.source_rows import RowCutoff, Rows, SpineTable
 
 S = "asof_s"
 """The spine's alias in the SELECT of all."""
@@ -97,7 +97,7 @@ def by_index(
     elif not unit:
         where.append(f"{time} > '-infinity'")
     # What only lets a scan skip rows would be checked once for every spine row.
-    plain = Rows(view, rows.table, rows.keys, cut=Cut(known_at=rows.cut.known_at, seen=rows.cut.seen))
+    plain = Rows(view, rows.table, rows.keys, cut=RowCutoff(known_at=rows.cut.known_at, seen=rows.cut.seen))
     where += plain.restrictions()
     if as_known:
         where.append(f"{rows.known()} <= {S}.{AT}")

@@ -15,7 +15,7 @@ from asof.sql.postgres import dialect as postgres
 from asof.sql.postgres.dialect import floor_to, shifted, span
 from asof.sql.postgres.latest import AT, Part, S, made_with_index, spine_keys
 from asof.sql.source_rows import SpineTable
-from asof.sql.windows import NEED_ORDER, Wanted, Windows
+from asof.sql.windows import NEED_ORDER, WindowAggregate, Windows
 
 L = "asof_e"
 """What the lookup of a spine row's latest event is called, with the group's number behind it."""
@@ -92,7 +92,7 @@ def by_events(windows: Windows, spine: SpineTable, *, known: bool, number: int) 
     return Part("\n".join(_joins(group)), outputs, steps=steps)
 
 
-def _reads_events(each: Wanted, known: bool) -> bool:
+def _reads_events(each: WindowAggregate, known: bool) -> bool:
     """Whether an aggregate is made from the events of its window, one by one."""
     made = each.aggregation
     if made.function in NEED_ORDER:
@@ -102,12 +102,12 @@ def _reads_events(each: Wanted, known: bool) -> bool:
     return isinstance(made.window, Sliding) and not _is_difference(each)
 
 
-def _is_difference(each: Wanted) -> bool:
+def _is_difference(each: WindowAggregate) -> bool:
     """Whether it may be the difference of two running totals: exact for whole numbers, and never done with floats."""
     return each.aggregation.function == "count" or (each.aggregation.function == "sum" and each.dtype.is_integer)
 
 
-def _output(group: _Group, each: Wanted, framed: set[Sliding | Session | None]) -> str:
+def _output(group: _Group, each: WindowAggregate, framed: set[Sliding | Session | None]) -> str:
     made, window = each.aggregation, each.aggregation.window
     if isinstance(window, Session):
         group.latest = True
@@ -149,7 +149,7 @@ def _running(group: _Group, sql: str) -> str:
     return group.running.setdefault(sql, f"total{len(group.running)}")
 
 
-def _difference(group: _Group, each: Wanted, window: Sliding) -> str:
+def _difference(group: _Group, each: WindowAggregate, window: Sliding) -> str:
     group.latest = True
     before = group.before.setdefault(window, [])
 
@@ -166,7 +166,7 @@ def _difference(group: _Group, each: Wanted, window: Sliding) -> str:
     return f"CASE WHEN {count} > 0 THEN {value} END"
 
 
-def _looked_up(group: _Group, each: Wanted) -> str:
+def _looked_up(group: _Group, each: WindowAggregate) -> str:
     """The first, the last or the last n of a window's values: found by the index, without reading all."""
     made = each.aggregation
     where = " AND ".join([*group.within(made.window), f"{each.value} IS NOT NULL"])
