@@ -21,7 +21,7 @@ from asof import defaults
 from asof.cli.app import command_named
 from asof.client import AsyncClient, Client
 from asof.client.calls import entities_of
-from asof.config.sections import Server
+from asof.config.sections import ServerSection
 from asof.demo.shop import simulate
 from asof.demo.story import run
 from asof.dtypes import INT_BOUNDS, DType, Int64, String
@@ -130,9 +130,9 @@ def test_an_option_has_one_default_wherever_it_is_taken(known: str, found: list[
 def test_the_help_of_serve_names_the_defaults_of_the_configuration() -> None:
     texts = {each.name: each.help for each in command_named("serve").params if isinstance(each, click.Option)}
 
-    assert f"else {Server().host}]" in (texts["host"] or "")
-    assert f"[default: {Server().port}]" in (texts["port"] or "")
-    assert f"[default: {Server().workers}]" in (texts["workers"] or "")
+    assert f"else {ServerSection().host}]" in (texts["host"] or "")
+    assert f"[default: {ServerSection().port}]" in (texts["port"] or "")
+    assert f"[default: {ServerSection().workers}]" in (texts["workers"] or "")
 
 
 def test_both_clients_take_the_same_options() -> None:

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from asof.config import Part, StoreConfig, expanded
+from asof.config import ProductConfig, StoreConfig, expanded
 from asof.config.reference import CONNECTIONS, options_of
 from asof.definitions import LogSource, Source
 from asof.errors import ConfigError, nearest, some
@@ -61,7 +61,7 @@ class Connections:
             return Connection(f"source {source.name!r}", own, source.where)
         if source.connection_ref:
             return self._named(source, kind)
-        home: Part = getattr(self._config, HOMES[kind])
+        home: ProductConfig = getattr(self._config, HOMES[kind])
         if home.type == kind:
             known = options_of(CONNECTIONS, kind)
             own = {name: value for name, value in home.options.items() if not known or name in known}

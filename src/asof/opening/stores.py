@@ -8,7 +8,7 @@ from pathlib import Path
 from threading import Lock
 from typing import Any
 
-from asof.config import Part, StoreConfig, place_of, shared_stores
+from asof.config import ProductConfig, StoreConfig, place_of, shared_stores
 from asof.decoding import Schemas
 from asof.definitions import LogSource
 from asof.definitions.transforms import MessageTransform
@@ -89,7 +89,7 @@ class ConfiguredSources:
         key = repr(sorted(options.items()))
         with self._lock:
             if key not in self._logs:
-                part = Part("kafka", options, connection.where)
+                part = ProductConfig("kafka", options, connection.where)
                 self._logs[key] = opened("log", part, self._root, clock=self._clock)
             return self._logs[key]
 
@@ -140,5 +140,7 @@ def _log(config: StoreConfig, clock: Clock, *, kept: Callable[[Mapping[str, str]
         # Nor of this folder: its topics are known by the project, too.
         user = f"project {config.project!r} of the registry {place_of(config.registry)}"
         extra = {"project": config.project, "user": user, "kept": kept}
-    log: Log = opened("log", Part(config.log.type, options, config.log.where), config.path, clock=clock, **extra)
+    log: Log = opened(
+        "log", ProductConfig(config.log.type, options, config.log.where), config.path, clock=clock, **extra
+    )
     return log
