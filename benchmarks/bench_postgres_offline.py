@@ -19,7 +19,7 @@ from adbc_driver_postgresql import dbapi as adbc
 from asof import Entity, FeatureView, Field, PostgresSource
 from asof.offline.duckdb.engine import DuckDBEngine
 from asof.offline.postgres.engine import PostgresOffline
-from asof.opening.servers import Connection
+from asof.opening.servers import SourceConnection
 from asof.selection import FeatureOut, ViewRead
 from asof.sources.postgres.reader import PostgresReader
 from asof.sources.protocol import ScanRequest
@@ -169,8 +169,8 @@ class OneServer:
     def __init__(self, url: str) -> None:
         self._url = url
 
-    def of(self, source: Any, kind: str) -> Connection:
-        return Connection("connections.bench", {"url": self._url})
+    def of(self, source: Any, kind: str) -> SourceConnection:
+        return SourceConnection("connections.bench", {"url": self._url})
 
 
 def request(url: str) -> tuple[PointInTime, dict[str, Any]]:

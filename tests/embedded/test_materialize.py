@@ -34,7 +34,7 @@ from asof.flows.batch.write_rows import write_rows
 from asof.flows.batch.write_view import pack_versions
 from asof.flows.stores import Parts
 from asof.flows.stream.rebuild import announce
-from asof.online.protocol import Table, Unchanged, pack_version
+from asof.online.protocol import OnlineTable, Unchanged, pack_version
 from asof.sources.protocol import Batches, ScanRequest
 from asof.testing.evaluator import evaluate
 from asof.timing import DAY, HOUR, MINUTE, SECOND
@@ -388,7 +388,7 @@ def test_rows_that_a_killed_full_run_left_are_dropped_by_the_next(parts: Parts, 
     write(tmp_path, [row(1, -5, 1)])
     materialize(parts)
     view = parts.registry.load("shop").project.views["profile"]
-    parts.online.prepare(Table("shop", "profile", announce(parts, view)))
+    parts.online.prepare(OnlineTable("shop", "profile", announce(parts, view)))
 
     materialize(parts)
     assert read_online(parts, "profile", {"user_id": [1]})["amount"] == [1]

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from asof.errors import StorageError
-from asof.online.protocol import NO_ROW, Lookup, Newest, Table, Unchanged, pack_version
+from asof.online.protocol import NO_ROW, Lookup, Newest, OnlineTable, Unchanged, pack_version
 from asof.online.redis.aio import AsyncReader
 from asof.online.redis.connection import ConnectionLost
 from asof.online.redis.store import RedisOnlineStore
@@ -21,9 +21,9 @@ from tests.services import Redis
 
 pytestmark = pytest.mark.integration
 
-TRIPS = Table("prod", "trips", "1-1", "latest")
-STATE = Table("prod", "traffic", "1-1", "state")
-UNKNOWN = Table("prod", "unknown", "1-1", "latest")
+TRIPS = OnlineTable("prod", "trips", "1-1", "latest")
+STATE = OnlineTable("prod", "traffic", "1-1", "state")
+UNKNOWN = OnlineTable("prod", "unknown", "1-1", "latest")
 V1 = pack_version(1)
 KEYS = [b"%d" % i for i in range(6000)]
 

@@ -13,7 +13,7 @@ from asof.dtypes import Int64, String, Timestamp
 from asof.sql.duckdb.dialect import DUCKDB
 from asof.sql.duckdb.view_rows import compile_rows
 from asof.sql.query import NewestRows, RowFilter, RowsOfKeys, TouchedKeys
-from asof.sql.source_rows import Table
+from asof.sql.source_rows import SourceTable
 
 GOLDEN = Path(__file__).parent / "golden" / "duckdb"
 FIELDS = [Field("user_id", Int64), Field("shop", String), Field("amount", Int64)]
@@ -24,7 +24,7 @@ TYPES = {
 DTYPES = {"user_id": Int64, "shop": String, "amount": Int64, "happened": Timestamp, "written": Timestamp}
 KEYS = [Entity("user", ["user_id"]), Entity("shop")]
 SOURCE = FileSource("orders.parquet", name="orders", timestamp_field="happened", created_timestamp_column="written")
-FILES = Table("asof_source_0", TYPES, DTYPES, "row", DUCKDB)
+FILES = SourceTable("asof_source_0", TYPES, DTYPES, "row", DUCKDB)
 TABLES = {"orders": FILES}
 QUERIED = {"orders": replace(FILES, arrival="columns")}
 NEWS = RowFilter(2_000, news_from=1_000, events_from=1_500)

@@ -19,7 +19,7 @@ from google.protobuf import (
     wrappers_pb2,
 )
 
-from asof.decoding import Batch, DecodedMessages, decode_messages
+from asof.decoding import DecodedMessages, MessageBatch, decode_messages
 from asof.definitions import AvroFormat, Field, LogSource, ProtoFormat
 from asof.flows.stream.dead_letters import origin
 from asof.log.kafka.records import microseconds
@@ -45,7 +45,7 @@ NOW = micros("2026-11-23T12:00:00Z")
 
 
 def decode(source: LogSource, values: list[bytes], **batch: Any) -> DecodedMessages:
-    return decode_messages(source, Batch(values, **batch), keys=["user_id"], clock=NOW)
+    return decode_messages(source, MessageBatch(values, **batch), keys=["user_id"], clock=NOW)
 
 
 def the_one_letter(decoded: DecodedMessages) -> str:
@@ -185,7 +185,7 @@ def test_an_error_of_any_kind_in_the_bulk_way_is_one_messages_letter(monkeypatch
 
     bulk = messages.decode_in_bulk
 
-    def failing(source: LogSource, batch: Batch, **options: Any) -> DecodedMessages:
+    def failing(source: LogSource, batch: MessageBatch, **options: Any) -> DecodedMessages:
         if any(b"poison" in each for each in batch.values if each is not None):
             raise MemoryError("half \ud800 and \0")
         return bulk(source, batch, **options)

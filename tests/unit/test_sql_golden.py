@@ -17,7 +17,7 @@ from asof.sql.postgres import point_in_time as postgres_read
 from asof.sql.postgres.dialect import POSTGRES
 from asof.sql.postgres.view_rows import compile_rows
 from asof.sql.query import NewestRows, PointInTime, RowFilter, RowsOfKeys, TouchedKeys
-from asof.sql.source_rows import SpineTable, Table
+from asof.sql.source_rows import SourceTable, SpineTable
 
 GOLDEN = Path(__file__).parent / "golden"
 FIELDS = [Field("user_id", Int64), Field("amount", Int64), Field("price", Float64, default=0.5), Field("page", String)]
@@ -40,8 +40,8 @@ CLICKS = PushSource(
 )  # fmt: skip
 ARRIVAL = {"partition": "INTEGER", "offset": "BIGINT", "ingested_at": "TIMESTAMP WITH TIME ZONE"}
 TABLES = {
-    "orders": Table("asof_source_0", TYPES, DTYPES, "row", DUCKDB),
-    "clicks": Table("asof_source_1", {**TYPES, **ARRIVAL}, DTYPES, "log", DUCKDB),
+    "orders": SourceTable("asof_source_0", TYPES, DTYPES, "row", DUCKDB),
+    "clicks": SourceTable("asof_source_1", {**TYPES, **ARRIVAL}, DTYPES, "log", DUCKDB),
 }  # fmt: skip
 SMALL = SpineTable(
     "asof_spine", {"user_id": "INTEGER", "event_timestamp": "TIMESTAMP WITH TIME ZONE"}, "event_timestamp",
@@ -55,8 +55,8 @@ IN_POSTGRES = {
 }  # fmt: skip
 ARRIVAL_IN_POSTGRES = {"partition": "integer", "offset": "bigint", "ingested_at": "timestamp with time zone"}
 STORED = {
-    "orders": Table('"public"."orders"', IN_POSTGRES, DTYPES, "columns", POSTGRES),
-    "clicks": Table(
+    "orders": SourceTable('"public"."orders"', IN_POSTGRES, DTYPES, "columns", POSTGRES),
+    "clicks": SourceTable(
         '"asof"."shop__events__clicks"', {**IN_POSTGRES, **ARRIVAL_IN_POSTGRES}, DTYPES, "log", POSTGRES,
         (("partition", "offset"), ("user_id", "happened", "offset", "partition")),
     ),

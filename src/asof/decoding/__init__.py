@@ -1,13 +1,20 @@
 """Messages of a log into typed rows, in bulk; what cannot be used is told apart, with the reason."""
 
-from asof.decoding.messages import Batch, DeadLetter, DecodedMessages, decode_messages, unusable_created, unusable_times
+from asof.decoding.messages import (
+    DeadLetter,
+    DecodedMessages,
+    MessageBatch,
+    decode_messages,
+    unusable_created,
+    unusable_times,
+)
 from asof.decoding.schemas import Schemas, WriterSchema
 from asof.decoding.transforming import Transform
 
 __all__ = [
-    "Batch",
     "DeadLetter",
     "DecodedMessages",
+    "MessageBatch",
     "Schemas",
     "Transform",
     "WriterSchema",

@@ -124,9 +124,9 @@ def decode_messages(
     )
 
 
-def _part(messages: Records, begin: int, end: int) -> Batch:
+def _part(messages: Records, begin: int, end: int) -> MessageBatch:
     keys, headers, times = messages.keys, messages.headers, messages.timestamps_us
-    return Batch(
+    return MessageBatch(
         messages.values[begin:end], None if keys is None else keys[begin:end], times[begin:end],
         None if headers is None else headers[begin:end],
     )  # fmt: skip
@@ -316,7 +316,7 @@ def _shown_time(scalar: pa.Scalar) -> str:
 
 
 @dataclass(frozen=True)
-class Batch:
+class MessageBatch:
     """Messages as columns, for whoever has them from elsewhere than a log (whose own kind of batch will do as well)."""
 
     values: Sequence[bytes | None]
@@ -370,10 +370,10 @@ def _codec_of(
 
 
 __all__ = [
-    "Batch",
     "Codec",
     "DeadLetter",
     "DecodedMessages",
+    "MessageBatch",
     "Records",
     "decode_messages",
     "unusable_created",

@@ -9,7 +9,7 @@ from typing import Literal, Protocol, TypeAlias
 import pyarrow as pa
 
 from asof.defaults import BATCH_ROWS, KEEP_HOURS
-from asof.expressions.dialects import Forms
+from asof.expressions.dialects import SqlForms
 from asof.sources.protocol import Files, Input
 from asof.sql.dialect import Dialect
 from asof.sql.query import PointInTime, ViewRows
@@ -62,7 +62,7 @@ class Engine(Protocol):
         ...
 
     @property
-    def batch_dialect(self) -> Forms:
+    def batch_dialect(self) -> SqlForms:
         """Of the expressions that `evaluate` takes."""
         ...
 

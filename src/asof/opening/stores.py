@@ -17,7 +17,7 @@ from asof.flows.stream.shared_logs import kept_topics
 from asof.log.protocol import Log
 from asof.online.protocol import OnlineStore
 from asof.opening.products import opened, product, products, refuse_unknown
-from asof.opening.servers import Connections
+from asof.opening.servers import SourceConnections
 from asof.sources.protocol import SourceReader
 from asof.timing import Clock
 
@@ -36,7 +36,7 @@ def open_stores(config: StoreConfig, *, clock: Clock, who: str, functions: FindT
         ("log", config.log),
     ):  # fmt: skip
         refuse_unknown(family, part)
-    connections = Connections(config)
+    connections = SourceConnections(config)
     readers = {
         name: Lazy(partial(_reader, name, root=config.path, connections=connections)) for name in products("sources")
     }
@@ -65,7 +65,7 @@ class ConfiguredSources:
     """
 
     def __init__(
-        self, config: StoreConfig, connections: Connections, *, clock: Clock, functions: FindTransform | None
+        self, config: StoreConfig, connections: SourceConnections, *, clock: Clock, functions: FindTransform | None
     ) -> None:
         self._root = config.path
         self._connections = connections
@@ -116,7 +116,7 @@ class ConfiguredSources:
             self._logs.clear()
 
 
-def _reader(name: str, *, root: Path, connections: Connections) -> SourceReader:
+def _reader(name: str, *, root: Path, connections: SourceConnections) -> SourceReader:
     made = product("sources", name)
     reader: SourceReader = made(root, connections=connections) if made.on_server else made(root)
     return reader

@@ -17,7 +17,7 @@ D = TypeVar("D", bound=Definition)
 
 
 class ActualColumn(Protocol):
-    """A column that a source really has (`asof.sources.protocol.Column`)."""
+    """A column that a source really has (`asof.sources.protocol.SourceColumn`)."""
 
     @property
     def name(self) -> str: ...

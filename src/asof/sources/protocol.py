@@ -15,7 +15,7 @@ from asof.timing import Micros
 
 
 @dataclass(frozen=True)
-class Column:
+class SourceColumn:
     """A column that a source really has.
 
     Args:
@@ -160,7 +160,7 @@ class SourceReader(Protocol):
         """Give back connections; the reader may be used again afterwards."""
         ...
 
-    def describe(self, source: Source) -> list[Column]:
+    def describe(self, source: Source) -> list[SourceColumn]:
         """The columns that the source really has.
 
         Raises:

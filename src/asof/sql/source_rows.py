@@ -23,7 +23,7 @@ Arrival = Literal["row", "log", "columns"]
 
 
 @dataclass(frozen=True)
-class Table:
+class SourceTable:
     """A source as the engine sees it.
 
     Args:
@@ -94,7 +94,7 @@ class RowCutoff:
 
 
 @dataclass(frozen=True)
-class Rows:
+class SourceRows:
     """One source's rows for one set of keys.
 
     Args:
@@ -103,7 +103,7 @@ class Rows:
     """
 
     view: FeatureView
-    table: Table
+    table: SourceTable
     keys: tuple[str, ...]
     values: Mapping[str, str] = field(default_factory=dict)
     cut: RowCutoff = field(default_factory=RowCutoff)

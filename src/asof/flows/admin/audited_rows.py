@@ -20,7 +20,7 @@ from asof.flows.rows.archive import wait_until_archived
 from asof.flows.rows.batch import batch_of_archive, keyed
 from asof.flows.rows.keys import restored_key
 from asof.flows.stores import Parts
-from asof.online.protocol import Lookup, Table
+from asof.online.protocol import Lookup, OnlineTable
 from asof.selection import ViewRead
 from asof.sources.protocol import Input
 from asof.sql import archive as statements
@@ -54,7 +54,9 @@ class ServedValues:
     state: State | None
 
 
-def serve_keys(parts: Parts, snapshot: Snapshot, view: FeatureView, table: Table, keys: list[bytes]) -> ServedValues:
+def serve_keys(
+    parts: Parts, snapshot: Snapshot, view: FeatureView, table: OnlineTable, keys: list[bytes]
+) -> ServedValues:
     """Read the keys as serving does, in one read, with what each row has seen."""
 
     def history(read: ViewRead, asked: Mapping[str, Sequence[Any]], at: Micros) -> Any:

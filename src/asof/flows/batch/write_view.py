@@ -18,7 +18,7 @@ from asof.flows.generations.layout import GRACE, expiry_of, inputs_of, layout_of
 from asof.flows.offline.inputs import rows_of
 from asof.flows.rows.retries import write_until_kept
 from asof.flows.stores import Parts, Progress, table_of
-from asof.online.protocol import NO_ROW, Lookup, Newest, Table, Unchanged, state_rows
+from asof.online.protocol import NO_ROW, Lookup, Newest, OnlineTable, Unchanged, state_rows
 from asof.sources.protocol import Input
 from asof.sql.query import OWN, WANTED, NewestRows, RowFilter, RowsOfKeys, TouchedKeys
 from asof.timing import Micros
@@ -80,7 +80,7 @@ def write_chosen(
 class _Run:
     parts: Parts
     view: FeatureView
-    table: Table
+    table: OnlineTable
     chosen: RowFilter
     as_of: Micros
     progress: Progress
@@ -230,7 +230,7 @@ def _newest(layout: Layout, rows: Sequence[bytes]) -> list[Micros]:
 
 
 def write_newest(
-    parts: Parts, view: FeatureView, table: Table, keys: Sequence[bytes], columns: Sequence[Sequence[Any]], *,
+    parts: Parts, view: FeatureView, table: OnlineTable, keys: Sequence[bytes], columns: Sequence[Sequence[Any]], *,
     event_time: Ints, created: Ints, offset: Ints, gone: Sequence[bool] | None = None,
 ) -> int:  # fmt: skip
     """Write latest-value rows in bulk, each unless a newer one is stored; how many were kept."""

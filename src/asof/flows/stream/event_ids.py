@@ -17,7 +17,7 @@ from asof.flows.generations.layout import GRACE
 from asof.flows.generations.progress import TableProgress, progress_of, write_progress
 from asof.flows.rows.retries import write_until_kept
 from asof.flows.stores import Parts
-from asof.online.protocol import NO_ROW, Lookup, Table, Unchanged, state_rows
+from asof.online.protocol import NO_ROW, Lookup, OnlineTable, Unchanged, state_rows
 from asof.sql import archive as statements
 from asof.values.fit import event_micros
 from asof.values.packing import key_bytes, key_values, plain_values
@@ -40,7 +40,7 @@ class EventIdClaims:
 
     def __init__(self, parts: Parts, source: LogSource) -> None:
         self.parts, self.source = parts, source
-        self.table = Table(parts.project, f"{source.name}{EVENTS}", "ids", "state")
+        self.table = OnlineTable(parts.project, f"{source.name}{EVENTS}", "ids", "state")
         self.restore()
 
     def restore(self) -> None:

@@ -23,7 +23,7 @@ from asof.log.file.frames import HEADER, MAGIC, DamagedBatch, PackedBatch, check
 from asof.log.file.state import (
     STATE,
     PartitionDeleted,
-    State,
+    PartitionState,
     boot_id,
     decode_state,
     reporting,
@@ -74,7 +74,7 @@ class FilePartition:
     def make(path: Path) -> None:
         """Write an empty partition's files into the existing directory `path`."""
         (path / segment_name(0)).touch()
-        (path / "state").write_bytes(State(boot_id(), 0, 0, 0, 0, 0).encode())
+        (path / "state").write_bytes(PartitionState(boot_id(), 0, 0, 0, 0, 0).encode())
         sync_directory(path)
 
     def __del__(self) -> None:
@@ -111,7 +111,7 @@ class FilePartition:
 
     # ---- reading
 
-    def state(self) -> State:
+    def state(self) -> PartitionState:
         """What is published now; after the machine restarted, what the power cut left is put in order first.
 
         Raises:
@@ -129,7 +129,7 @@ class FilePartition:
             with self.locked():
                 return self.settled()
 
-    def segments(self, state: State) -> list[int]:
+    def segments(self, state: PartitionState) -> list[int]:
         """The first offsets of the published segments, ascending."""
         known = (state.epoch, state.start, state.segment)
         listed = self._listed
@@ -223,7 +223,7 @@ class FilePartition:
             one.first = offset
             offset += sum(batch.count for batch in one.batches)
 
-    def write(self, batches: Sequence[PackedBatch], *, durable: bool) -> State:
+    def write(self, batches: Sequence[PackedBatch], *, durable: bool) -> PartitionState:
         """Append behind what is published, still unseen by readers; needs `locked`, ends with `publish`.
 
         Returns:
@@ -262,7 +262,7 @@ class FilePartition:
                     self._append_index(state.segment, marks)
         return replace(state, position=position, next=offset)
 
-    def publish(self, state: State) -> None:
+    def publish(self, state: PartitionState) -> None:
         """Let readers see everything up to `state`."""
         with reporting("publish in", self.path):
             os.pwrite(self._fd, state.encode(), 0)
@@ -275,7 +275,7 @@ class FilePartition:
         finally:
             os.close(fd)
 
-    def roll(self, state: State) -> State:
+    def roll(self, state: PartitionState) -> PartitionState:
         """Begin a new segment. The old one is synced first: only the last segment can be torn by a power cut."""
         path = self.path / segment_name(state.next)
         with reporting("begin segment", path):
@@ -289,7 +289,7 @@ class FilePartition:
             self.index_path(state.next).unlink(missing_ok=True)
         return replace(state, segment=state.next, position=0)
 
-    def _open_segment(self, state: State) -> int:
+    def _open_segment(self, state: PartitionState) -> int:
         if self._writing is None or self._writing[:2] != (state.epoch, state.segment):
             self._close_writing()
             path = self.path / segment_name(state.segment)
@@ -304,7 +304,7 @@ class FilePartition:
 
     # ---- after a crash
 
-    def settled(self) -> State:
+    def settled(self) -> PartitionState:
         """The state; under the lock. Within one start of the machine the file is right: a dead process cannot tear it.
 
         After a power cut it may be older than the segments, or newer: then the last segment is read again.
@@ -332,7 +332,7 @@ class FilePartition:
             self.index_path(last).unlink(missing_ok=True)
             if marks:
                 self._append_index(last, marks)
-        state = State(
+        state = PartitionState(
             boot=boot_id(),
             epoch=found.epoch + 1 if found else int.from_bytes(os.urandom(6), "little"),
             start=max(bases[0], found.start if found else 0),

@@ -8,7 +8,7 @@ from dataclasses import replace
 
 from asof.log.file.frames import HEADER, DamagedBatch, blank, check, head_at, unpack
 from asof.log.file.partition import FilePartition
-from asof.log.file.state import State, reporting, segment_name, sync_directory
+from asof.log.file.state import PartitionState, reporting, segment_name, sync_directory
 from asof.timing import Micros
 
 
@@ -98,7 +98,7 @@ def erase(partition: FilePartition, match: Callable[[bytes | None, bytes | None]
     return erased
 
 
-def _next_epoch(partition: FilePartition, state: State) -> State:
+def _next_epoch(partition: FilePartition, state: PartitionState) -> PartitionState:
     state = replace(state, epoch=state.epoch + 1)
     partition.publish(state)
     return state

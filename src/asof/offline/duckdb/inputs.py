@@ -21,7 +21,7 @@ from asof.sources.protocol import Batches, Files, Input, Relation, ScanRequest
 from asof.sql.duckdb.dialect import DUCKDB
 from asof.sql.query import WANTED, PointInTime, RowsOfKeys, ViewRows, columns_of, reach_of
 from asof.sql.quoting import quote
-from asof.sql.source_rows import ROW, Table
+from asof.sql.source_rows import ROW, SourceTable
 from asof.timing import Micros
 
 _FEW_KEYS = 10_000
@@ -35,7 +35,7 @@ def prepare(
     *,
     spine: Spine | None = None,
     describe_only: bool = False,
-) -> dict[str, Table]:
+) -> dict[str, SourceTable]:
     """Make every source of the read visible; source name → its table."""
     sources = {read.view.source.name: read.view.source for read in query.reads}
     named = columns_named(cursor, spine) if isinstance(spine, str) else None
@@ -150,7 +150,7 @@ def _source_table(
     fetching: BatchFetcher,
     *,
     describe_only: bool,
-) -> Table:
+) -> SourceTable:
     relation = f"asof_source_{index}"
     numbered = isinstance(given, Files) and given.format == "parquet"
     if isinstance(given, Files) and numbered:
@@ -180,7 +180,7 @@ def _source_table(
     dtypes = {field.name: from_arrow(field.type) for field in schema_of(cursor, f"SELECT * FROM {relation}")}
     arrival = arrival_of(source, given, sql_types)
     del sql_types[ROW]
-    return Table(relation, sql_types, dtypes, arrival, DUCKDB)
+    return SourceTable(relation, sql_types, dtypes, arrival, DUCKDB)
 
 
 def _need(

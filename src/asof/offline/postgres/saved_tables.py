@@ -9,7 +9,7 @@ import pyarrow as pa
 from asof.errors import StorageError
 from asof.offline.postgres.arrow import columns_sql, travelling
 from asof.offline.postgres.schema import ArchiveSchema, plain, relation_name
-from asof.offline.postgres.session import Session
+from asof.offline.postgres.session import PostgresSession
 from asof.sql.quoting import quote, text
 
 _NUMBER = "asof_row"
@@ -71,7 +71,7 @@ class SavedTables:
         def batches() -> Iterator[pa.RecordBatch]:
             what = f"table {name!r}"
             with self.database.arrow(what) as connection, connection.cursor() as cursor:
-                opened = Session(self.database, cursor, {})
+                opened = PostgresSession(self.database, cursor, {})
                 _, found = opened.stream(f"SELECT {columns} FROM {self.schema.own(relation)} ORDER BY {_NUMBER}")
                 for batch in found:
                     restored = [_restored(column, field.type) for column, field in zip(batch.columns, schema)]

@@ -35,7 +35,7 @@ GROUP BY i.indexrelid
 Given: TypeAlias = Input | pa.Table | None
 
 
-class Session:
+class PostgresSession:
     """A transaction that sees one moment; nothing of it is left afterwards.
 
     Args:
@@ -220,7 +220,9 @@ def _travelling(table: pa.Table, first: int | None) -> pa.Table:
 
 
 @contextmanager
-def session(database: Postgres, what: str, settings: Mapping[str, str], *, user_sql: bool = False) -> Iterator[Session]:
+def session(
+    database: Postgres, what: str, settings: Mapping[str, str], *, user_sql: bool = False
+) -> Iterator[PostgresSession]:
     """A transaction of its own.
 
     Args:
@@ -229,7 +231,7 @@ def session(database: Postgres, what: str, settings: Mapping[str, str], *, user_
     """
     with database.arrow(what) as connection, connection.cursor() as cursor:
         try:
-            yield Session(database, cursor, settings)
+            yield PostgresSession(database, cursor, settings)
         except (adbc.Error, OSError) as error:
             if not is_driver_error(error):
                 raise
@@ -276,4 +278,4 @@ def _hint(said: str) -> str:
     return found.group(1).strip() if found else ""
 
 
-__all__ = ["Given", "Session", "aliased", "relation_in", "rows_of", "session"]
+__all__ = ["Given", "PostgresSession", "aliased", "relation_in", "rows_of", "session"]

@@ -16,11 +16,11 @@ from typing import Any
 from hiredis import Reader, ReplyError
 
 from asof.errors import StorageError
-from asof.online.protocol import Lookup, Reply, Row, Table
+from asof.online.protocol import Lookup, OnlineTable, Reply, Row
 from asof.online.redis.connection import ConnectionLost, ErrorReply, info_of, introduction, pack_command
-from asof.online.redis.keys import Names
+from asof.online.redis.keys import RedisNames
 from asof.online.redis.rows import KEYS_PER_READ, VERSION_BYTES, rows_of
-from asof.online.redis.servers import Servers
+from asof.online.redis.servers import RedisServers
 from asof.online.redis.settings import Address
 
 _LOOKS_PER_TIMEOUT = 4
@@ -33,7 +33,7 @@ class AsyncReader:
         servers: where the rows are: one server, or what Sentinels say.
     """
 
-    def __init__(self, servers: Servers, names: Names) -> None:
+    def __init__(self, servers: RedisServers, names: RedisNames) -> None:
         self._servers = servers
         self._settings = servers.settings
         self._names = names
@@ -50,7 +50,7 @@ class AsyncReader:
         names = self._names.of(lookups)
         return rows_of(lookups, await self._values(names)) if names else [[] for _ in lookups]
 
-    def asker(self, tables: Sequence[Table]) -> Callable[[Sequence[bytes], Reply], bool]:
+    def asker(self, tables: Sequence[OnlineTable]) -> Callable[[Sequence[bytes], Reply], bool]:
         """What asks for one row of each of these latest-value tables by its key, and tells a reply; not a coroutine.
 
         The reply gets values, whose rows are `packed`, or a failure after which another try may well succeed. The

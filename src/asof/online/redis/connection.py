@@ -10,7 +10,7 @@ from typing import Any
 import hiredis
 from hiredis import Reader, ReplyError
 
-from asof.online.redis.settings import Address, Settings, shown
+from asof.online.redis.settings import Address, RedisSettings, shown
 
 Argument = bytes | str | int
 
@@ -45,7 +45,7 @@ class ErrorReply(Exception):
         self.code = text.partition(" ")[0]
 
 
-class Connection:
+class RedisConnection:
     """A connection that one thread at a time may use. Replies come in the order of commands.
 
     Args:
@@ -60,7 +60,7 @@ class Connection:
         ErrorReply: somebody does, but not to us.
     """
 
-    def __init__(self, address: Address, settings: Settings, *, readonly: bool = False) -> None:
+    def __init__(self, address: Address, settings: RedisSettings, *, readonly: bool = False) -> None:
         self.address = address
         self._reader = Reader()
         self._buffer = bytearray(_BUFFER_BYTES)
@@ -73,7 +73,7 @@ class Connection:
             self.close()
             raise
 
-    def _introduce(self, settings: Settings, *, readonly: bool) -> None:
+    def _introduce(self, settings: RedisSettings, *, readonly: bool) -> None:
         replies = self.ask_all(introduction(settings, readonly=readonly))
         for reply in replies:
             if isinstance(reply, ReplyError):
@@ -145,7 +145,7 @@ class Connection:
             self._socket.close()
 
 
-def _connected(address: Address, settings: Settings) -> socket.socket:
+def _connected(address: Address, settings: RedisSettings) -> socket.socket:
     host, port = address
     context = settings.tls_context
     try:
@@ -177,7 +177,7 @@ def _connected_here(path: str, timeout_s: float) -> socket.socket:
     return made
 
 
-def introduction(settings: Settings, *, readonly: bool = False) -> list[tuple[Argument, ...]]:
+def introduction(settings: RedisSettings, *, readonly: bool = False) -> list[tuple[Argument, ...]]:
     """The commands that open a connection; the last one asks the server what it is."""
     commands: list[tuple[Argument, ...]] = []
     if settings.password:
@@ -205,9 +205,9 @@ def _pairs(text: str) -> Iterator[tuple[str, str]]:
 
 __all__ = [
     "Argument",
-    "Connection",
     "ConnectionLost",
     "ErrorReply",
+    "RedisConnection",
     "ReplyError",
     "info_of",
     "introduction",

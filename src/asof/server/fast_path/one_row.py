@@ -14,7 +14,7 @@ import orjson
 
 from asof.dtypes import INT_BOUNDS
 from asof.flows.online.read import OnlineReader
-from asof.online.protocol import Table
+from asof.online.protocol import OnlineTable
 from asof.server.read.responses import EPOCH
 from asof.timing import Micros, moment
 from asof.values.json import feast_column_writer, write_float, write_floats
@@ -38,7 +38,7 @@ class OneRow:
 
     def __init__(self, reader: OnlineReader, metadata: Any) -> None:
         self._views = reader.views
-        self.tables: list[Table] = [view.table for view in reader.views]
+        self.tables: list[OnlineTable] = [view.table for view in reader.views]
         self.names = [view.view.name for view in reader.views]
         self._keys: list[tuple[str, Any, int, int]] = [
             (field.name, *_KEYS[field.dtype.name]) for field in reader.key_fields

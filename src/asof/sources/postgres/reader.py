@@ -22,7 +22,7 @@ from asof.definitions import PostgresSource, Source
 from asof.dtypes import GREATEST_INT64, LEAST_INT64
 from asof.errors import AsofError, SourceError, nearest, some
 from asof.sources.postgres.counts import nulls_in, rows_in
-from asof.sources.protocol import Batches, Column, CountsInPlace, ScanRequest, SourceReaderDefaults
+from asof.sources.protocol import Batches, CountsInPlace, ScanRequest, SourceColumn, SourceReaderDefaults
 from asof.sql.quoting import quote
 from asof.timing import EPOCH, UNITS, Micros
 
@@ -38,8 +38,8 @@ WHERE c.oid = to_regclass(%s)
 _UUID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 
 
-class Connections(Protocol):
-    """Finds the server of a source (`asof.opening.servers.Connections`)."""
+class ServerFinder(Protocol):
+    """Finds the server of a source (`asof.opening.servers.SourceConnections`)."""
 
     def of(self, source: Source, kind: str) -> Any: ...
 
@@ -53,15 +53,15 @@ class PostgresReader(SourceReaderDefaults):
 
     on_server = True
 
-    def __init__(self, root: Path | str, *, connections: Connections) -> None:
+    def __init__(self, root: Path | str, *, connections: ServerFinder) -> None:
         self._connections = connections
         self._opened: dict[str, Postgres] = {}
 
-    def describe(self, source: Source) -> list[Column]:
+    def describe(self, source: Source) -> list[SourceColumn]:
         """The columns that the server says the table or the query has; no row is read."""
         assert isinstance(source, PostgresSource)
         columns, _ = self._columns_and_relation(source, self.database(source))
-        return [Column(each.name, each.dtype, each.shown) for each in columns]
+        return [SourceColumn(each.name, each.dtype, each.shown) for each in columns]
 
     def scan(self, source: Source, need: ScanRequest) -> Batches:
         """The source's rows; each opening fetches the columns, times and keys that are needed."""

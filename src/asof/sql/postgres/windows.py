@@ -13,9 +13,9 @@ from asof.definitions import Session, Sliding
 from asof.errors import UnsupportedByDialect
 from asof.sql.postgres import dialect as postgres
 from asof.sql.postgres.dialect import floor_to, shifted, span
-from asof.sql.postgres.latest import AT, Part, S, made_with_index, spine_keys
+from asof.sql.postgres.latest import AT, FeatureQuery, S, made_with_index, spine_keys
 from asof.sql.source_rows import SpineTable
-from asof.sql.windows import NEED_ORDER, WindowAggregate, Windows
+from asof.sql.windows import NEED_ORDER, WindowAggregate, WindowGroup
 
 L = "asof_e"
 """What the lookup of a spine row's latest event is called, with the group's number behind it."""
@@ -34,7 +34,7 @@ class _Group:
         over: window → the SQL of an aggregate over its events → its column.
     """
 
-    windows: Windows
+    windows: WindowGroup
     spine: SpineTable
     number: int
     known: bool
@@ -78,7 +78,7 @@ class _Group:
         return f"{self.alias}.ts >= {self.end} - {span(window.gap)}"
 
 
-def by_events(windows: Windows, spine: SpineTable, *, known: bool, number: int) -> Part:
+def by_events(windows: WindowGroup, spine: SpineTable, *, known: bool, number: int) -> FeatureQuery:
     """One part for all aggregations of a group.
 
     Args:
@@ -89,7 +89,7 @@ def by_events(windows: Windows, spine: SpineTable, *, known: bool, number: int) 
     outputs = tuple(_output(group, each, framed) for each in windows.wanted)
     keys = windows.rows.key_columns
     steps = made_with_index(group.table, _events(group), [*keys, "ts", "place"], measured=[*keys, "ts"])
-    return Part("\n".join(_joins(group)), outputs, steps=steps)
+    return FeatureQuery("\n".join(_joins(group)), outputs, steps=steps)
 
 
 def _reads_events(each: WindowAggregate, known: bool) -> bool:
