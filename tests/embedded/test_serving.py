@@ -34,9 +34,9 @@ from asof.definitions import (
 )
 from asof.dtypes import DType
 from asof.errors import EntityFrameError, RegistryError, RequestError, StorageError
-from asof.flows.generations.writer import Feeder
+from asof.flows.generations.writer import GenerationWriter
 from asof.flows.online.read import OnlineReader, plain_default
-from asof.flows.rows.batch import Batch
+from asof.flows.rows.batch import RowBatch
 from asof.flows.stores import Parts, current_generation, table_of
 from asof.online.protocol import Newest, pack_version
 from asof.selection import FeatureOut, select
@@ -116,8 +116,8 @@ def feed(parts: Parts, view: str, rows: list[dict[str, Any]], *, clock: Micros =
     )
     times = np.array([row["at"] for row in rows], dtype=np.int64)
     offsets = np.array([row["offset"] for row in rows], dtype=np.int64)
-    batch = Batch(table, times, times, np.zeros(len(rows), dtype=np.int32), offsets)
-    Feeder(parts, definition, "g-1").apply(batch, clock=clock)
+    batch = RowBatch(table, times, times, np.zeros(len(rows), dtype=np.int32), offsets)
+    GenerationWriter(parts, definition, "g-1").apply(batch, clock=clock)
 
 
 def event(

@@ -8,7 +8,7 @@ from typing import Any
 
 from asof.aggregation.answer_scalar import answer_few
 from asof.aggregation.answer_vector import VectorAggregates, finish
-from asof.aggregation.layout import Layout
+from asof.aggregation.layout import RowLayout
 from asof.aggregation.rows import decode
 from asof.timing import Micros
 
@@ -19,7 +19,7 @@ ROWS_AT_ONCE = 500
 
 
 def answer(
-    layout: Layout, blobs: Sequence[bytes | None], t: Micros, names: Sequence[str] | None = None
+    layout: RowLayout, blobs: Sequence[bytes | None], t: Micros, names: Sequence[str] | None = None
 ) -> VectorAggregates:
     """The same as `finish(layout, decode(layout, blobs), t, names)`, in lists.
 

@@ -52,7 +52,7 @@ class _Record(msgspec.Struct, frozen=True, kw_only=True):
         }
 
 
-class Generations(_Record, frozen=True, kw_only=True):
+class ViewGenerations(_Record, frozen=True, kw_only=True):
     """The generations of a view's online rows.
 
     Args:
@@ -258,7 +258,7 @@ class Facts(msgspec.Struct, frozen=True, kw_only=True):
         others: topics that this version does not know.
     """
 
-    generations: Mapping[str, Generations] = {}
+    generations: Mapping[str, ViewGenerations] = {}
     staged: StagedApply | None = None
     materialized: Mapping[str, LastRun] = {}
     topics: Mapping[str, str] = {}
@@ -305,7 +305,7 @@ class Facts(msgspec.Struct, frozen=True, kw_only=True):
 
     # -- online rows ---------------------------------------------------------------------------------------------------
 
-    def generations_of(self, view: str) -> Generations:
+    def generations_of(self, view: str) -> ViewGenerations:
         """The generations of a view's online rows."""
         return self.generations.get(view, _NO_GENERATIONS)
 
@@ -322,7 +322,7 @@ class Facts(msgspec.Struct, frozen=True, kw_only=True):
         """Readers use this generation, which was built."""
         return self._with_generations(view, replace(self.generations_of(view), current=generation, building=None))
 
-    def _with_generations(self, view: str, generations: Generations) -> Facts:
+    def _with_generations(self, view: str, generations: ViewGenerations) -> Facts:
         return replace(self, generations=_with(self.generations, view, generations))
 
     def with_staged(self, token: str, project: Content) -> Facts:
@@ -381,9 +381,9 @@ class Facts(msgspec.Struct, frozen=True, kw_only=True):
         return replace(self, training_sets=_with(self.training_sets, saved.name, saved))
 
 
-_NO_GENERATIONS = Generations()
+_NO_GENERATIONS = ViewGenerations()
 _RECORDS: tuple[tuple[str, type[_Record]], ...] = (
-    ("generations", Generations), ("materialized", LastRun), ("training_sets", TrainingSet)
+    ("generations", ViewGenerations), ("materialized", LastRun), ("training_sets", TrainingSet)
 )  # fmt: skip
 _TOPICS = tuple(name for name in Facts.__struct_fields__ if name != "others")
 
@@ -393,5 +393,13 @@ def _with(mapping: Mapping[str, _T], name: str, value: _T) -> dict[str, _T]:
 
 
 __all__ = [
-    "Content", "Facts", "FileMark", "Generations", "LastRun", "SavedProjection", "SourceMark", "StagedApply", "TrainingSet",
+    "Content",
+    "Facts",
+    "FileMark",
+    "LastRun",
+    "SavedProjection",
+    "SourceMark",
+    "StagedApply",
+    "TrainingSet",
+    "ViewGenerations",
 ]  # fmt: skip

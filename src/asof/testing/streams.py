@@ -22,7 +22,7 @@ from asof.flows.online.read import OnlineReader, OnlineResponse
 from asof.flows.stores import Parts, view_named
 from asof.flows.stream.rebuild import announce, drop_generations, fill, flip
 from asof.flows.stream.run import run_stream
-from asof.flows.stream.worker import Worker
+from asof.flows.stream.worker import StreamWorker
 from asof.selection import select
 from asof.timing import HOUR, MINUTE, SECOND, Micros, micros
 from asof.types import Float64, Int64, String
@@ -139,7 +139,7 @@ class StreamRun:
     definitions: Sequence[Definition] = DEFINITIONS
     topic: str = TOPIC
     plan: CrashPlan = field(default_factory=CrashPlan)
-    workers: dict[int, Worker] = field(default_factory=dict)
+    workers: dict[int, StreamWorker] = field(default_factory=dict)
     sent: dict[tuple[int, int], Mapping[str, object] | None] = field(default_factory=dict)
     building: dict[str, str] = field(default_factory=dict)
 
@@ -199,11 +199,11 @@ class StreamRun:
             self.workers.pop(number)
         return left
 
-    def _alive(self, number: int, act: Callable[[Worker], object]) -> bool:
+    def _alive(self, number: int, act: Callable[[StreamWorker], object]) -> bool:
         try:
             worker = self.workers.get(number)
             if worker is None:
-                worker = self.workers[number] = Worker(self.mortal, None, accept_gap=False, flush_every_s=3600)
+                worker = self.workers[number] = StreamWorker(self.mortal, None, accept_gap=False, flush_every_s=3600)
                 worker.look_at_registry()
             act(worker)
         except Crash:

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from asof.aggregation import State, decode
+from asof.aggregation import StateRows, decode
 from asof.definitions import FeatureView, LogSource, Snapshot
 from asof.flows.generations.layout import layout_of
 from asof.flows.generations.progress import progress_of
@@ -51,7 +51,7 @@ class ServedValues:
     values: Mapping[str, list[Any]]
     at: Micros
     seen: list[Vector]
-    state: State | None
+    state: StateRows | None
 
 
 def serve_keys(
@@ -78,7 +78,7 @@ def serve_keys(
     return ServedValues(keys, blobs, values, at, seen, state)
 
 
-def _offsets(view: FeatureView, rows: Sequence[bytes | None], state: State | None) -> Iterable[dict[int, int]]:
+def _offsets(view: FeatureView, rows: Sequence[bytes | None], state: StateRows | None) -> Iterable[dict[int, int]]:
     """What each row says it has seen."""
     for i, row in enumerate(rows):
         if row is None:

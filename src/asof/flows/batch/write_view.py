@@ -11,7 +11,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from asof.aggregation import NEVER, Events, Layout, decode, encode, fold
+from asof.aggregation import NEVER, Events, RowLayout, decode, encode, fold
 from asof.definitions import FeatureView
 from asof.errors import SourceError, StorageError
 from asof.flows.generations.layout import GRACE, expiry_of, inputs_of, layout_of
@@ -72,12 +72,12 @@ def write_chosen(
             event is computed as of that event, so that no row goes back.
     """
     table = table_of(parts.project, view, generation)
-    run = _Run(parts, view, table, chosen, as_of, progress)
+    run = _ViewRun(parts, view, table, chosen, as_of, progress)
     return run.windows() if view.is_aggregated else run.newest()
 
 
 @dataclass(frozen=True)
-class _Run:
+class _ViewRun:
     parts: Parts
     view: FeatureView
     table: OnlineTable
@@ -221,7 +221,7 @@ class _Run:
         return keys, np.repeat(np.arange(len(starts)), np.diff(np.append(starts, rows.num_rows)))
 
 
-def _newest(layout: Layout, rows: Sequence[bytes]) -> list[Micros]:
+def _newest(layout: RowLayout, rows: Sequence[bytes]) -> list[Micros]:
     """The latest event time in each row; `NEVER` for one that cannot be read, and is to be replaced anyhow."""
     try:
         return decode(layout, rows).newest(layout).tolist()

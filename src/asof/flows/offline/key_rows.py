@@ -13,7 +13,7 @@ import pyarrow as pa
 
 from asof.definitions import FeatureView, Field, LogSource, Snapshot, Source
 from asof.flows.offline.inputs import inputs_of, rows_of
-from asof.flows.rows.batch import Batch, batch_of, batch_of_archive, input_schema
+from asof.flows.rows.batch import RowBatch, batch_of, batch_of_archive, input_schema
 from asof.flows.rows.tombstones import deletions
 from asof.flows.stores import Parts
 from asof.selection import FeatureOut, ViewRead
@@ -77,7 +77,7 @@ class KeyRows:
         raw: the rows as the source has them.
     """
 
-    batch: Batch
+    batch: RowBatch
     known: npt.NDArray[np.int64]
     stored: npt.NDArray[np.bool_]
     gone: npt.NDArray[np.bool_]

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 import pyarrow as pa
 
-from asof.aggregation import NEVER, ROWS_AT_ONCE, Layout, answer
+from asof.aggregation import NEVER, ROWS_AT_ONCE, RowLayout, answer
 from asof.definitions import Snapshot
 from asof.derive import derive_values
 from asof.errors import EntityFrameError, StorageError
@@ -186,7 +186,7 @@ class ViewReader:
         self.names = tuple(feature.name for feature in read.features)
         self.outputs = [feature.output for feature in read.features]
         self.defaults = [(each.output, plain_default(each)) for each in read.features if each.default is not None]
-        self.layout: Layout | None = layout_of(view) if view.is_aggregated else None
+        self.layout: RowLayout | None = layout_of(view) if view.is_aggregated else None
         self.is_log_fed = view.source.is_log
         self._plain = [plainer(field.dtype) for field in view.key_fields]
         fields = [field.name for field in view.features]

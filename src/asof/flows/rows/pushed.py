@@ -16,11 +16,11 @@ from asof.decoding import unusable_created, unusable_times
 from asof.definitions import Field, LogSource
 from asof.errors import RowsRefused, nearest, some
 from asof.flows.rows.archive import with_arrival
-from asof.flows.rows.batch import Batch, batch_of
+from asof.flows.rows.batch import RowBatch, batch_of
 from asof.timing import DAY, EARLIEST, LATEST, UNITS, Micros
 from asof.values.fit import fit, fit_values
 from asof.values.frames import table_columns, uneven
-from asof.values.python_columns import Column, array_of, own_column
+from asof.values.python_columns import TypedColumn, array_of, own_column
 
 MOST_SHOWN = 20
 """Of how many problems a message says more than what they are: it shows no more of them."""
@@ -38,7 +38,7 @@ class PushedRows:
         event_time: n times in microseconds.
     """
 
-    def __init__(self, source: LogSource, columns: Mapping[str, Column], count: int) -> None:
+    def __init__(self, source: LogSource, columns: Mapping[str, TypedColumn], count: int) -> None:
         self.source = source
         self.columns = columns
         self.count = count
@@ -84,7 +84,7 @@ class AppendedRows:
         return archived_rows([self])
 
     @cached_property
-    def batch(self) -> Batch:
+    def batch(self) -> RowBatch:
         """The rows in the source's terms."""
         rows = self.rows
         return batch_of(
@@ -125,7 +125,7 @@ def pushed_rows(source: LogSource, rows: Any, *, required: Sequence[str], clock:
     if columns is None:
         table = fitted_rows(source, rows, required=required)
         columns = {
-            field.name: Column.of_array(table[field.name].combine_chunks(), field.dtype) for field in source.schema
+            field.name: TypedColumn.of_array(table[field.name].combine_chunks(), field.dtype) for field in source.schema
         }
     made = PushedRows(source, columns, len(columns[source.timestamp_field].plain))
     times = made.event_time
@@ -136,7 +136,7 @@ def pushed_rows(source: LogSource, rows: Any, *, required: Sequence[str], clock:
     return made
 
 
-def _plain_columns(rows: list[Any], fields: Sequence[Field], required: Sequence[str]) -> dict[str, Column] | None:
+def _plain_columns(rows: list[Any], fields: Sequence[Field], required: Sequence[str]) -> dict[str, TypedColumn] | None:
     """Dicts as columns, where all is plainly as declared; None where it takes a closer look, and words for it."""
     if set(map(type, rows)) != {dict} or set(map(len, rows)) != {len(fields)}:
         return None
@@ -147,21 +147,21 @@ def _plain_columns(rows: list[Any], fields: Sequence[Field], required: Sequence[
         values = dict(zip(names, map(list, picked)))
     except KeyError:
         return None
-    columns: dict[str, Column] = {}
+    columns: dict[str, TypedColumn] = {}
     for field in fields:
         column = own_column(values[field.name], field.dtype)
         if column is None:
             array, misfits = fit_values(values[field.name], field.dtype)
             if misfits:
                 return None
-            column = Column.of_array(array, field.dtype)
+            column = TypedColumn.of_array(array, field.dtype)
         if field.name in required and None in column.plain:
             return None
         columns[field.name] = column
     return columns
 
 
-def _micros(column: Column, unit: str) -> list[Any]:
+def _micros(column: TypedColumn, unit: str) -> list[Any]:
     """A time column in microseconds, floored."""
     if column.dtype.name == "Timestamp":
         return column.plain

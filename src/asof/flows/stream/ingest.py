@@ -16,10 +16,10 @@ from asof.decoding import DeadLetter
 from asof.definitions import FeatureView, Snapshot
 from asof.errors import LogError
 from asof.flows.facts import record_gap
-from asof.flows.generations.live import Generations, PendingPush
+from asof.flows.generations.live import LiveGenerations, PendingPush
 from asof.flows.generations.names import Name
 from asof.flows.generations.recompute import recompute_rows
-from asof.flows.generations.writer import Feeder
+from asof.flows.generations.writer import GenerationWriter
 from asof.flows.rows.archive import (
     letter_rows,
     with_arrival,
@@ -55,7 +55,7 @@ class Ingest:
         self.source = log_source_named(self.snapshot, source)
         # Fixed for good: it belongs to the topic that is read, and one that is made again has other offsets.
         self.epoch = self.snapshot.facts.epoch_of(source)
-        self.generations = Generations(parts, source)
+        self.generations = LiveGenerations(parts, source)
         self._taken: dict[int, int] = {}
         self._done: dict[int, int] = {}
         self._verdicts = Verdicts(parts, self.source, counts=self.counts)
@@ -65,7 +65,7 @@ class Ingest:
         self.generations.take_up(self.source, self.archived)
 
     @property
-    def feeders(self) -> dict[Name, Feeder]:
+    def feeders(self) -> dict[Name, GenerationWriter]:
         """What feeds each generation."""
         return self.generations.feeders
 
