@@ -16,7 +16,7 @@ from click.testing import CliRunner
 from asof.cli.app import cli
 from asof.demo import story
 from asof.demo.postgres import NameTaken
-from asof.demo.stage import Servers
+from asof.demo.stage import DemoServers
 from asof.errors import AsofError
 
 pytestmark = pytest.mark.integration
@@ -38,7 +38,7 @@ def servers(postgres_url, kafka, redis):
     def name(offline="duckdb", message_format="json", project=None):
         project = project or f"demo_{uuid.uuid4().hex[:8]}"
         made.append(project)
-        return Servers(postgres_url, kafka.bootstrap, redis.url, offline, message_format, project)
+        return DemoServers(postgres_url, kafka.bootstrap, redis.url, offline, message_format, project)
 
     yield name
     for project in set(made):

@@ -10,7 +10,7 @@ from typing import Any
 import httpx
 
 from asof.client import calls
-from asof.client.calls import Call
+from asof.client.calls import ClientCall
 from asof.client.responses import response_of, result_of
 from asof.client.retries import JobWait
 from asof.client.sync import rows_of
@@ -110,7 +110,7 @@ class AsyncClient(ClientBase[httpx.AsyncClient]):
         except httpx.HTTPError:
             return False
 
-    async def _answer(self, call: Call) -> httpx.Response:
+    async def _answer(self, call: ClientCall) -> httpx.Response:
         tried = 0
         while True:
             tried += 1

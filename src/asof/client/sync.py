@@ -10,7 +10,7 @@ from typing import Any
 import httpx
 
 from asof.client import calls
-from asof.client.calls import Call
+from asof.client.calls import ClientCall
 from asof.client.responses import kept_but_not_applied, response_of, result_of
 from asof.client.retries import JobWait
 from asof.client.transport import ClientBase
@@ -162,7 +162,7 @@ class Client(ClientBase[httpx.Client]):
         except httpx.HTTPError:
             return False
 
-    def _answer(self, call: Call) -> httpx.Response:
+    def _answer(self, call: ClientCall) -> httpx.Response:
         """The response to a call, after as many tries as are safe."""
         tried = 0
         while True:

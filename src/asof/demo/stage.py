@@ -82,7 +82,7 @@ class EmbeddedStage:
 
 
 @dataclass(frozen=True)
-class Servers:
+class DemoServers:
     """Where the demo's servers are, and how it uses them.
 
     Args:
@@ -113,7 +113,7 @@ class ServerStage:
 
     fills = "users and orders become Postgres tables; the traffic gets an empty topic"
 
-    def __init__(self, output: Path, servers: Servers) -> None:
+    def __init__(self, output: Path, servers: DemoServers) -> None:
         try:
             from asof.demo.postgres import ShopDatabase  # the embedded demo needs no driver
         except ImportError as error:

@@ -12,7 +12,7 @@ from asof.applied import REQUESTS, DecidedRequests, FeatureRequest
 from asof.online.protocol import NonBlockingReader, Reply
 from asof.server.fast_path.one_row import OneRow
 from asof.server.read.online_reads import OnlineReads, PreparedRequest
-from asof.server.telemetry.request_counts import Counts
+from asof.server.telemetry.request_counts import RequestCounts
 
 _REFERENCES = msgspec.json.Decoder(list[str])
 
@@ -33,7 +33,7 @@ class ShortRequest:
         self._reader = reader
 
     def answer(
-        self, entities: Any, values: Sequence[bytes | None], *, reads: OnlineReads, counts: Counts, since: float
+        self, entities: Any, values: Sequence[bytes | None], *, reads: OnlineReads, counts: RequestCounts, since: float
     ) -> bytes | None:
         """The answer to one entity row in Feast's shape; None where it takes the general way to tell.
 

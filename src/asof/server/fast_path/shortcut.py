@@ -19,7 +19,7 @@ from asof.errors import AsofError
 from asof.server.fast_path.short_requests import ShortRequest, ShortRequests
 from asof.server.http.errors import HttpError
 from asof.server.http.requests import Columns, refuse_repeated_names
-from asof.server.http.route import Request
+from asof.server.http.route import HttpRequest
 from asof.server.http.routes import ROUTES, get_online_features
 from asof.server.security.callers import Caller, IdentityLookupNeeded
 
@@ -126,7 +126,7 @@ class Shortcut:
         keys = known.one_row.keys(entities)
         if keys is None:
             return -1
-        reply = PendingResponse(self, connection, data, began, Request(principal, body, asked), known)
+        reply = PendingResponse(self, connection, data, began, HttpRequest(principal, body, asked), known)
         if not known.ask(keys, reply):
             return -1
         known.prepared.used += 1
@@ -140,7 +140,7 @@ class PendingResponse:
     __slots__ = ("_asked", "_began", "_connection", "_data", "_known", "_request", "_shortcut")
 
     def __init__(
-        self, shortcut: Shortcut, connection: BoundedProtocol, data: bytes, began: float, request: Request,
+        self, shortcut: Shortcut, connection: BoundedProtocol, data: bytes, began: float, request: HttpRequest,
         known: ShortRequest,
     ) -> None:  # fmt: skip
         self._shortcut = shortcut

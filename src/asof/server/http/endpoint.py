@@ -13,9 +13,9 @@ import msgspec
 
 from asof.errors import AsofError, Overloaded
 from asof.server.http.errors import JSON, HttpError, asof_body, decoded, feast_body, headers_of, status_of
-from asof.server.http.route import ActiveRequest, Answer, Request, Route
+from asof.server.http.route import ActiveRequest, HttpRequest, HttpResponse, Route
 from asof.server.process.service import Service
-from asof.server.security.callers import Caller, IdentityLookupNeeded, Principal
+from asof.server.security.callers import Caller, IdentityLookupNeeded, RequestPrincipal
 
 Scope = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
@@ -64,8 +64,8 @@ class Endpoint:
         began = perf_counter()
         running = ActiveRequest(began, asyncio.current_task())
         service.running[running] = route
-        request: Request | None = None
-        principal: Principal | None = None
+        request: HttpRequest | None = None
+        principal: RequestPrincipal | None = None
         error: BaseException | None = None
         try:
             if route.action is not None:
@@ -79,7 +79,7 @@ class Endpoint:
                     raise _overloaded()
             body = await self._body(running, scope["headers"], receive)
             running.reads_body = False
-            request = Request(principal, body, None)
+            request = HttpRequest(principal, body, None)
             answer = await self._handled(request, scope)
         except asyncio.CancelledError:
             if not running.expired:
@@ -111,7 +111,7 @@ class Endpoint:
             # It refers to this frame, which refers to it: both would stay, with the request, until they are looked for.
             del error
 
-    async def _handled(self, request: Request, scope: Scope) -> Answer:
+    async def _handled(self, request: HttpRequest, scope: Scope) -> HttpResponse:
         """What the route answers to a request of which all has come."""
         service, route = self.service, self.route
         if route.action is None:
@@ -193,12 +193,12 @@ class Endpoint:
             hint="ask again later",
         )  # fmt: skip
 
-    def _failed(self, error: BaseException) -> Answer:
+    def _failed(self, error: BaseException) -> HttpResponse:
         if not isinstance(error, AsofError):
             log.error("%s %s failed", self.route.method, self.route.path, exc_info=error)
-        return Answer(self._body_of(error), status_of(error), [JSON, *headers_of(error)])
+        return HttpResponse(self._body_of(error), status_of(error), [JSON, *headers_of(error)])
 
-    async def _send(self, answer: Answer, headers: Any, send: Send, unread: Receive | None) -> None:
+    async def _send(self, answer: HttpResponse, headers: Any, send: Send, unread: Receive | None) -> None:
         body = answer.body
         await send(
             {

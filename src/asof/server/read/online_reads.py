@@ -16,7 +16,7 @@ from asof.online.protocol import NonBlockingReader
 from asof.online_response import OnlineResponse
 from asof.server.read.functions import FunctionThreads
 from asof.server.read.responses import Encoder
-from asof.server.telemetry.request_counts import Counts
+from asof.server.telemetry.request_counts import RequestCounts
 from asof.server.telemetry.tracing import Tracing
 from asof.store import FeatureStore
 from asof.values.json import request_reader
@@ -69,7 +69,7 @@ class OnlineReads:
         *,
         threads: ThreadPoolExecutor,
         functions: FunctionThreads,
-        counts: Counts,
+        counts: RequestCounts,
         tracing: Tracing | None = None,
     ) -> None:
         self.store = store
@@ -210,7 +210,7 @@ class OnlineReads:
         return await asyncio.get_running_loop().run_in_executor(self._threads, work, *args)
 
 
-def _read_and_answer(reader: OnlineReader, entities: Any, counts: Counts) -> tuple[OnlineResponse, bool]:
+def _read_and_answer(reader: OnlineReader, entities: Any, counts: RequestCounts) -> tuple[OnlineResponse, bool]:
     question = reader.ask(entities)
     began = perf_counter()
     rows = reader.parts.online.read(question.lookups) if question.lookups else []

@@ -25,7 +25,7 @@ class Caller(NamedTuple):
     path: str
 
 
-class Principal(Protocol):
+class RequestPrincipal(Protocol):
     """Somebody whose request was recognized."""
 
     name: str
@@ -61,7 +61,7 @@ class IdentityLookupNeeded(Exception):
 class Security(Protocol):
     """Recognizes callers."""
 
-    def authenticate(self, caller: Caller) -> Principal:
+    def authenticate(self, caller: Caller) -> RequestPrincipal:
         """Who this is. Called on the event loop for each request: it must not wait.
 
         Raises:
@@ -70,7 +70,7 @@ class Security(Protocol):
         """
         ...
 
-    async def identify(self, caller: Caller) -> Principal:
+    async def identify(self, caller: Caller) -> RequestPrincipal:
         """The same, waiting where that is needed."""
         ...
 
