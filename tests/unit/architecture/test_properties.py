@@ -19,22 +19,22 @@ VERBS = frozenset(
 """Calls that reach a disk, a server, another process, or wait."""
 
 ALLOWED: dict[str, tuple[tuple[str, ...], str]] = {
-    "asof.applied": (("Applied.requests",), "looks at the registry where nobody has looked yet"),
+    "asof.applied": (("AppliedDefinitions.requests",), "looks at the registry where nobody has looked yet"),
     "asof.offline.duckdb.results": (
         (
-            "PointInTimeResult.schema",
-            "PointInTimeResult.text",
-            "SqlResult.schema",
-            "ViewRowsResult.schema",
-            "ViewRowsResult.text",
+            "DuckDBPointInTimeResult.schema",
+            "DuckDBPointInTimeResult.text",
+            "DuckDBSqlResult.schema",
+            "DuckDBViewRowsResult.schema",
+            "DuckDBViewRowsResult.text",
         ),
         "the engine is asked what a read would be, as the protocol of results has it",
     ),
     "asof.offline.postgres.results": (
-        ("ViewRowsResult.schema", "ViewRowsResult.text"),
+        ("PostgresViewRowsResult.schema", "PostgresViewRowsResult.text"),
         "the engine is asked what a read would be, as the protocol has it",
     ),
-    "asof.online.redis.settings": (("Settings.tls_context",), "reads the certificates once, for all connections"),
+    "asof.online.redis.settings": (("RedisSettings.tls_context",), "reads the certificates once, for all connections"),
     "asof.store": (("FeatureStore.snapshot",), "public; looks at the registry when what it has is old"),
 }
 """Module → properties of it that do I/O all the same, and why. It must only get shorter."""
