@@ -29,7 +29,7 @@ from asof.flows.admin.audit import audit
 from asof.flows.admin.sample import sample
 from asof.flows.offline.result import HistoricalResult
 from asof.flows.stream.dead_letters import list_letters
-from asof.offline.protocol import Archives, Result
+from asof.offline.protocol import Archives, QueryResult
 from asof.online.protocol import OnlineStore
 from asof.registry.protocol import Registry
 from asof.registry.sqlite import SqliteRegistry
@@ -117,7 +117,7 @@ def option(command: str, name: str) -> Any:
             *(option(each, "seed") for each in ("sample", "audit")),
             *(default(each, "seed") for each in (FeatureStore.sample, FeatureStore.audit, sample, audit)),
         ]),
-        ("BATCH_ROWS", [default(Result.reader, "batch_rows"), default(HistoricalResult.to_batches, "batch_rows")]),
+        ("BATCH_ROWS", [default(QueryResult.reader, "batch_rows"), default(HistoricalResult.to_batches, "batch_rows")]),
         ("KEEP_HOURS", [default(Archives.compact, "keep_hours")]),
         ("SCAN_ROWS", [default(OnlineStore.scan, "limit")]),
         ("DEMO_USERS", [option("demo", "users"), default(run, "users"), default(simulate, "users")]),

@@ -72,7 +72,7 @@ OUT_OF_RANGE = object()
 
 
 @dataclass(frozen=True)
-class _Plan:
+class _ScalarPlan:
     """The finishers of each window, and what is asked for.
 
     Args:
@@ -124,7 +124,7 @@ def answer_few(
 
 def _answer_row(
     layout: RowLayout,
-    plan: _Plan,
+    plan: _ScalarPlan,
     windows: Sequence[tuple[Micros | None, int, int, tuple[tuple[int, Finisher], ...]]],
     members: _Members,
     blob: bytes,
@@ -195,7 +195,7 @@ def _choose_session(members: _Members, gap: Micros, begin: int, fresh: int, t: M
 
 
 @lru_cache(maxsize=1024)
-def _plan(layout: RowLayout, names: tuple[str, ...] | None) -> _Plan:
+def _plan(layout: RowLayout, names: tuple[str, ...] | None) -> _ScalarPlan:
     outputs = [layout.by_name[name] for name in names] if names is not None else list(layout.outputs)
     finishers = [_finisher(output) for output in outputs]
     windows = {output.aggregation.window: output.family for output in outputs}
@@ -211,7 +211,9 @@ def _plan(layout: RowLayout, names: tuple[str, ...] | None) -> _Plan:
     )  # fmt: skip
     unseen = tuple(finisher(_Members(layout.width)) for finisher in finishers)
     may_misfit = any(isinstance(part, IntegerSum) for output in outputs for part in output.parts)
-    return _Plan(Struct(f"<{layout.dropped_at}q"), plan, tuple(output.name for output in outputs), unseen, may_misfit)
+    return _ScalarPlan(
+        Struct(f"<{layout.dropped_at}q"), plan, tuple(output.name for output in outputs), unseen, may_misfit
+    )
 
 
 def _finisher(output: AggregateOutput) -> Finisher:

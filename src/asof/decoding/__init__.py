@@ -1,9 +1,9 @@
 """Messages of a log into typed rows, in bulk; what cannot be used is told apart, with the reason."""
 
 from asof.decoding.messages import (
-    DeadLetter,
     DecodedMessages,
     MessageBatch,
+    UnusableMessage,
     decode_messages,
     unusable_created,
     unusable_times,
@@ -12,13 +12,6 @@ from asof.decoding.schemas import Schemas, WriterSchema
 from asof.decoding.transforming import Transform
 
 __all__ = [
-    "DeadLetter",
-    "DecodedMessages",
-    "MessageBatch",
-    "Schemas",
-    "Transform",
-    "WriterSchema",
-    "decode_messages",
-    "unusable_created",
-    "unusable_times",
+    "DecodedMessages", "MessageBatch", "Schemas", "Transform", "UnusableMessage", "WriterSchema", "decode_messages",
+    "unusable_created", "unusable_times",
 ]  # fmt: skip

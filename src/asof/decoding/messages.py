@@ -25,7 +25,7 @@ from asof.values.fit import event_micros
 from asof.values.legible import legible, why
 
 
-class Records(Protocol):
+class EncodedMessages(Protocol):
     """Messages as columns: n values, keys, record times in microseconds, and headers."""
 
     @property
@@ -39,7 +39,7 @@ class Records(Protocol):
 
 
 @dataclass(frozen=True)
-class DeadLetter:
+class UnusableMessage:
     """A message that could not be used: its index in the batch, and why.
 
     Args:
@@ -67,14 +67,14 @@ class DecodedMessages:
     rows: pa.Table
     index: npt.NDArray[np.int64]
     event_time: npt.NDArray[np.int64]
-    letters: list[DeadLetter]
+    letters: list[UnusableMessage]
     undeclared: Counter[str] = field(default_factory=Counter)
     left_out: int = 0
 
 
 def decode_messages(
     source: LogSource,
-    messages: Records,
+    messages: EncodedMessages,
     *,
     keys: Sequence[str],
     clock: Micros,
@@ -107,7 +107,7 @@ def decode_messages(
         if count == 1:
             return DecodedMessages(
                 _empty(source), np.zeros(0, dtype=np.int64), np.zeros(0, dtype=np.int64),
-                [DeadLetter(0, legible(f"cannot be decoded: {type(error).__name__}: {why(error)}"))],
+                [UnusableMessage(0, legible(f"cannot be decoded: {type(error).__name__}: {why(error)}"))],
             )  # fmt: skip
     middle = count // 2
     first, second = (
@@ -124,7 +124,7 @@ def decode_messages(
     )
 
 
-def _part(messages: Records, begin: int, end: int) -> MessageBatch:
+def _part(messages: EncodedMessages, begin: int, end: int) -> MessageBatch:
     keys, headers, times = messages.keys, messages.headers, messages.timestamps_us
     return MessageBatch(
         messages.values[begin:end], None if keys is None else keys[begin:end], times[begin:end],
@@ -139,7 +139,7 @@ def _empty(source: LogSource) -> pa.Table:
 
 def decode_in_bulk(
     source: LogSource,
-    messages: Records,
+    messages: EncodedMessages,
     *,
     keys: Sequence[str],
     clock: Micros,
@@ -201,7 +201,7 @@ def decode_in_bulk(
     if not good.all():
         rows, positions, times = rows.filter(pa.array(good)), positions[good], times[good]
     too_early = set(early_index)
-    found = [DeadLetter(i, legible(letters[i]), i in too_early) for i in sorted(letters)]
+    found = [UnusableMessage(i, legible(letters[i]), i in too_early) for i in sorted(letters)]
     return DecodedMessages(rows, positions, times, found, undeclared, left_out)
 
 
@@ -210,7 +210,7 @@ def _names(source: LogSource) -> list[str]:
 
 
 def _beside(
-    source: LogSource, messages: Records, places: list[int], *, letters: dict[int, str], schemas: Schemas | None
+    source: LogSource, messages: EncodedMessages, places: list[int], *, letters: dict[int, str], schemas: Schemas | None
 ) -> dict[str, pa.Array]:
     """The columns that stand beside the values of the messages at these places."""
     made: dict[str, pa.Array] = {}
@@ -227,13 +227,13 @@ def _beside(
     return made
 
 
-def _record_times(messages: Records, places: list[int]) -> npt.NDArray[np.int64]:
+def _record_times(messages: EncodedMessages, places: list[int]) -> npt.NDArray[np.int64]:
     return np.asarray(messages.timestamps_us, dtype=np.int64)[np.asarray(places, dtype=np.int64)]
 
 
 def _with_tombstones(
     source: LogSource,
-    messages: Records,
+    messages: EncodedMessages,
     rows: tuple[list[int], dict[str, pa.Array]],
     tombstones: list[int],
     *,
@@ -371,10 +371,10 @@ def _codec_of(
 
 __all__ = [
     "Codec",
-    "DeadLetter",
     "DecodedMessages",
+    "EncodedMessages",
     "MessageBatch",
-    "Records",
+    "UnusableMessage",
     "decode_messages",
     "unusable_created",
     "unusable_times",

@@ -20,10 +20,10 @@ Content = Mapping[str, object]
 
 
 _T = TypeVar("_T")
-_R = TypeVar("_R", bound="_Record")
+_R = TypeVar("_R", bound="_StoredRecord")
 
 
-class _Record(msgspec.Struct, frozen=True, kw_only=True):
+class _StoredRecord(msgspec.Struct, frozen=True, kw_only=True):
     """Fields of one JSON object, and those that this version does not know."""
 
     left_out: ClassVar[tuple[str, ...]] = ()
@@ -52,7 +52,7 @@ class _Record(msgspec.Struct, frozen=True, kw_only=True):
         }
 
 
-class ViewGenerations(_Record, frozen=True, kw_only=True):
+class ViewGenerations(_StoredRecord, frozen=True, kw_only=True):
     """The generations of a view's online rows.
 
     Args:
@@ -71,7 +71,7 @@ class ViewGenerations(_Record, frozen=True, kw_only=True):
         return {each for each in (self.current, self.building) if each}
 
 
-class StagedApply(_Record, frozen=True, kw_only=True):
+class StagedApply(_StoredRecord, frozen=True, kw_only=True):
     """An apply that is under way, or was broken off.
 
     Args:
@@ -83,7 +83,7 @@ class StagedApply(_Record, frozen=True, kw_only=True):
     project: Content
 
 
-class LastRun(_Record, frozen=True, kw_only=True):
+class LastRun(_StoredRecord, frozen=True, kw_only=True):
     """How far `materialize` came with one generation of a view, and what its last run did. Times in microseconds.
 
     Args:
@@ -109,7 +109,7 @@ class LastRun(_Record, frozen=True, kw_only=True):
     as_of: Micros | None = None
 
 
-class FileMark(_Record, frozen=True, kw_only=True):
+class FileMark(_StoredRecord, frozen=True, kw_only=True):
     """What tells whether a file is still the one that was read.
 
     Args:
@@ -124,7 +124,7 @@ class FileMark(_Record, frozen=True, kw_only=True):
     hashed: str
 
 
-class SourceMark(_Record, frozen=True, kw_only=True):
+class SourceMark(_StoredRecord, frozen=True, kw_only=True):
     """Which rows of a source were read.
 
     Args:
@@ -155,7 +155,7 @@ class SourceMark(_Record, frozen=True, kw_only=True):
         return kept
 
 
-class SavedProjection(_Record, frozen=True, kw_only=True):
+class SavedProjection(_StoredRecord, frozen=True, kw_only=True):
     """What was asked of one view, as `Projection.content` has it.
 
     Args:
@@ -172,7 +172,7 @@ class SavedProjection(_Record, frozen=True, kw_only=True):
     join_key_map: Mapping[str, str] | None = None
 
 
-class TrainingSet(Record, _Record, frozen=True, kw_only=True):
+class TrainingSet(Record, _StoredRecord, frozen=True, kw_only=True):
     """The manifest of a saved training set.
 
     Args:
@@ -382,7 +382,7 @@ class Facts(msgspec.Struct, frozen=True, kw_only=True):
 
 
 _NO_GENERATIONS = ViewGenerations()
-_RECORDS: tuple[tuple[str, type[_Record]], ...] = (
+_RECORDS: tuple[tuple[str, type[_StoredRecord]], ...] = (
     ("generations", ViewGenerations), ("materialized", LastRun), ("training_sets", TrainingSet)
 )  # fmt: skip
 _TOPICS = tuple(name for name in Facts.__struct_fields__ if name != "others")
@@ -393,13 +393,6 @@ def _with(mapping: Mapping[str, _T], name: str, value: _T) -> dict[str, _T]:
 
 
 __all__ = [
-    "Content",
-    "Facts",
-    "FileMark",
-    "LastRun",
-    "SavedProjection",
-    "SourceMark",
-    "StagedApply",
-    "TrainingSet",
+    "Content", "Facts", "FileMark", "LastRun", "SavedProjection", "SourceMark", "StagedApply", "TrainingSet",
     "ViewGenerations",
 ]  # fmt: skip

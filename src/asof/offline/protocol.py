@@ -37,7 +37,7 @@ ARRIVAL_COLUMNS = ("partition", "offset", "ingested_at", "ingest_date")
 """The columns that every archive has beside its source's; no source may have columns of these names."""
 
 
-class Result(Protocol):
+class QueryResult(Protocol):
     """Rows that are computed when `reader` is read, and not before."""
 
     @property
@@ -72,7 +72,7 @@ class Engine(Protocol):
         inputs: Mapping[str, Input | pa.Table | None],
         *,
         spine: Spine | None = None,
-    ) -> Result:
+    ) -> QueryResult:
         """Run a compiled query (`asof.sql.query`) over named inputs.
 
         Args:
@@ -80,7 +80,7 @@ class Engine(Protocol):
         """
         ...
 
-    def sql(self, text: str, inputs: Mapping[str, Input | pa.Table]) -> Result:
+    def sql(self, text: str, inputs: Mapping[str, Input | pa.Table]) -> QueryResult:
         """Run SQL text over named inputs."""
         ...
 

@@ -327,24 +327,7 @@ def grouped(reads: Sequence[ViewRead]) -> list[list[ViewRead]]:
 
 
 __all__ = [
-    "OWN",
-    "WANTED",
-    "NewestRows",
-    "PointInTime",
-    "Program",
-    "QueryStep",
-    "ResultSchema",
-    "RowFilter",
-    "RowsOfKeys",
-    "TouchedKeys",
-    "ViewReads",
-    "ViewRows",
-    "columns_of",
-    "cut_of",
-    "grouped",
-    "latest_rows",
-    "range_rows",
-    "reach_of",
-    "rows_of",
-    "tie_columns",
+    "OWN", "WANTED", "NewestRows", "PointInTime", "Program", "QueryStep", "ResultSchema", "RowFilter", "RowsOfKeys",
+    "TouchedKeys", "ViewReads", "ViewRows", "columns_of", "cut_of", "grouped", "latest_rows", "range_rows", "reach_of",
+    "rows_of", "tie_columns",
 ]  # fmt: skip

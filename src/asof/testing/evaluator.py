@@ -68,7 +68,7 @@ def evaluate(expression: Expression, row: Mapping[str, object], *, schema: Mappi
             raise ExpressionError(f"no column {name!r} for the expression `{expression}`", hint=hint)
     names = expression.columns
     types = infer(expression, tuple(schema[name] if schema is not None else _dtype(row[name]) for name in names))
-    return _Evaluator(types, row).value(types.root)
+    return _ReferenceEvaluator(types, row).value(types.root)
 
 
 def _dtype(value: Any) -> DType | None:
@@ -112,7 +112,7 @@ def _within(value: int | Number, dtype: DType) -> Any:
     return fitted if fitted.copy_abs() < Number(10) ** (dtype.precision - dtype.scale) else None
 
 
-class _Evaluator:
+class _ReferenceEvaluator:
     def __init__(self, types: Types, row: Mapping[str, Any]) -> None:
         self.types = types
         self.row = row

@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping, Sequence
 import numpy as np
 import pyarrow as pa
 
-from asof.decoding import DeadLetter
+from asof.decoding import UnusableMessage
 from asof.definitions import FeatureView, Snapshot
 from asof.errors import LogError
 from asof.flows.facts import record_gap
@@ -191,7 +191,7 @@ class Ingest:
         return messages if fresh.all() else messages.select(fresh)
 
     def _letters_of(
-        self, topic: str, messages: Messages, letters: Sequence[DeadLetter], base: int, now: int
+        self, topic: str, messages: Messages, letters: Sequence[UnusableMessage], base: int, now: int
     ) -> pa.Table | None:
         reasons = {letter.index: letter.reason for letter in letters}
         return letter_rows(self.source, topic, messages, reasons, base=base, at=now) if reasons else None

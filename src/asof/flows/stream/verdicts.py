@@ -9,7 +9,7 @@ from dataclasses import replace
 import numpy as np
 import pyarrow as pa
 
-from asof.decoding import DeadLetter, DecodedMessages, decode_messages
+from asof.decoding import DecodedMessages, UnusableMessage, decode_messages
 from asof.definitions import LogSource, Snapshot
 from asof.flows.rows.archive import letters_after
 from asof.flows.stores import Parts, raw_keys
@@ -113,7 +113,7 @@ def _with_letters(decoded: DecodedMessages, reasons: Mapping[int, str]) -> Decod
         return decoded
     stays = np.ones(len(decoded.index), dtype=bool)
     stays[list(reasons)] = False
-    more = [DeadLetter(int(decoded.index[place]), reason) for place, reason in reasons.items()]
+    more = [UnusableMessage(int(decoded.index[place]), reason) for place, reason in reasons.items()]
     return replace(
         decoded, rows=decoded.rows.filter(pa.array(stays)), index=decoded.index[stays],
         event_time=decoded.event_time[stays],

@@ -24,7 +24,7 @@ _RUNNING = "ROWS UNBOUNDED PRECEDING"
 
 
 @dataclass
-class _Group:
+class _OutputGroup:
     """What is gathered while the outputs of one group are written.
 
     Args:
@@ -84,7 +84,7 @@ def by_events(windows: WindowGroup, spine: SpineTable, *, known: bool, number: i
     Args:
         known: each spine row sees only the events that were written down by its own time, so no total can run along.
     """
-    group = _Group(windows, spine, number, known)
+    group = _OutputGroup(windows, spine, number, known)
     framed = {each.aggregation.window for each in windows.wanted if _reads_events(each, known)}
     outputs = tuple(_output(group, each, framed) for each in windows.wanted)
     keys = windows.rows.key_columns
@@ -107,7 +107,7 @@ def _is_difference(each: WindowAggregate) -> bool:
     return each.aggregation.function == "count" or (each.aggregation.function == "sum" and each.dtype.is_integer)
 
 
-def _output(group: _Group, each: WindowAggregate, framed: set[Sliding | Session | None]) -> str:
+def _output(group: _OutputGroup, each: WindowAggregate, framed: set[Sliding | Session | None]) -> str:
     made, window = each.aggregation, each.aggregation.window
     if isinstance(window, Session):
         group.latest = True
@@ -145,11 +145,11 @@ def _output(group: _Group, each: WindowAggregate, framed: set[Sliding | Session 
     return value
 
 
-def _running(group: _Group, sql: str) -> str:
+def _running(group: _OutputGroup, sql: str) -> str:
     return group.running.setdefault(sql, f"total{len(group.running)}")
 
 
-def _difference(group: _Group, each: WindowAggregate, window: Sliding) -> str:
+def _difference(group: _OutputGroup, each: WindowAggregate, window: Sliding) -> str:
     group.latest = True
     before = group.before.setdefault(window, [])
 
@@ -166,7 +166,7 @@ def _difference(group: _Group, each: WindowAggregate, window: Sliding) -> str:
     return f"CASE WHEN {count} > 0 THEN {value} END"
 
 
-def _looked_up(group: _Group, each: WindowAggregate) -> str:
+def _looked_up(group: _OutputGroup, each: WindowAggregate) -> str:
     """The first, the last or the last n of a window's values: found by the index, without reading all."""
     made = each.aggregation
     where = " AND ".join([*group.within(made.window), f"{each.value} IS NOT NULL"])
@@ -183,7 +183,7 @@ def _looked_up(group: _Group, each: WindowAggregate) -> str:
     return f"(SELECT array_agg({each.value} ORDER BY ts, place) FROM ({last}) AS asof_q)"
 
 
-def _events(group: _Group) -> str:
+def _events(group: _OutputGroup) -> str:
     """SELECT of the events in their order, with what runs along."""
     windows = group.windows
     rows, keys = windows.rows, windows.rows.key_columns
@@ -215,7 +215,7 @@ def _events(group: _Group) -> str:
     return f"SELECT {', '.join([*kept, *totals])}\nFROM (\n{select}\n) AS asof_q{window}"
 
 
-def _values_kept(group: _Group) -> set[str]:
+def _values_kept(group: _OutputGroup) -> set[str]:
     """The values that are read one by one; of the others only totals are kept."""
     framed = set(group.over)
     return {
@@ -224,7 +224,7 @@ def _values_kept(group: _Group) -> set[str]:
     }  # fmt: skip
 
 
-def _joins(group: _Group) -> list[str]:
+def _joins(group: _OutputGroup) -> list[str]:
     """The lookups: the latest event, the one before each window, and each window's own events."""
     joins = []
     if group.latest:
@@ -244,7 +244,7 @@ def _joins(group: _Group) -> list[str]:
     return joins
 
 
-def _latest_event(group: _Group) -> str:
+def _latest_event(group: _OutputGroup) -> str:
     names = ["ts", *(f"start_{gap}" for gap in group.windows.gaps), *group.running.values()]
     return (
         f"LEFT JOIN LATERAL (\nSELECT {', '.join(names)}\nFROM {group.table}\n"
@@ -252,7 +252,7 @@ def _latest_event(group: _Group) -> str:
     )
 
 
-def _known_session(group: _Group) -> str:
+def _known_session(group: _OutputGroup) -> str:
     """The latest known event and where its session begins, among the events that this spine row knows."""
     gaps = group.windows.gaps
     begins = ", ".join(
