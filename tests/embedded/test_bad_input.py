@@ -324,8 +324,8 @@ def test_names_that_are_not_there_suggest_the_near_one(shop: FeatureStore) -> No
 
 def test_other_values_that_make_no_sense_are_named(shop: FeatureStore) -> None:
     for call, words in (
-        (lambda: shop.sample("people", n=0), "n is 0"),
-        (lambda: shop.sample("people", by="columns"), "by is 'columns'"),
+        (lambda: shop.sample("people", n=0), "n=0: no rows"),
+        (lambda: shop.sample("people", by="columns"), "by='columns': no such choice"),
         (lambda: shop.materialize("2026-01-02", "2026-01-01"), "the end is not later"),
         (lambda: shop.push("users", [ROW]), "source 'users' is not fed by a log"),
         (lambda: shop.push("visits", [ROW]), "rows cannot be pushed to it"),

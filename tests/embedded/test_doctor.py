@@ -74,7 +74,7 @@ def test_a_healthy_store_has_a_good_line_for_each_part(parts: Parts) -> None:
     assert all(check.ok for check in checks.values())
     assert checks["clock"].text == "a given clock (2026-01-01T12:00:00Z)"
     assert checks["source traffic"].text == "offsets traffic/0 0..9; 0 not archived"
-    assert "9 rows, 1 files" in checks["archive traffic"].text
+    assert "9 rows, 1 file " in checks["archive traffic"].text
     assert checks["dead letters traffic"].text == "1 messages could not be used"
     assert checks["source users"].text == "2 rows, 3 columns"
     assert "last materialized 2026-01-01T12:00:00Z, 2 rows" in checks["view country"].text

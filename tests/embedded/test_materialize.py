@@ -655,7 +655,7 @@ def test_only_views_that_a_batch_source_feeds_are_materialized(parts: Parts, tmp
         materialize(parts, views=["profil"])
     with pytest.raises(RequestError, match="the end is not later"):
         materialize(parts, start=NOW, end=NOW)
-    with pytest.raises(RequestError, match="a full materialize has a start"):
+    with pytest.raises(RequestError, match="full=True reads all event times, and has a start"):
         materialize(parts, start=NOW, full=True)
 
 

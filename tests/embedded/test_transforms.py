@@ -8,7 +8,9 @@ from pathlib import Path
 import pyarrow as pa
 import pytest
 
-from asof.errors import AsofError, DeadLetterLimit, DerivationError, NotFound, RequestError
+from asof.definitions.source_types import source_of
+from asof.errors import CheckFailed, DeadLetterLimit, DefinitionError, DerivationError, NotFound, RequestError
+from asof.flows.stream.transforms import transform_of
 from asof.store import FeatureStore
 from asof.timing import iso, micros
 
@@ -184,8 +186,44 @@ def test_keys_and_tombstones_go_round_the_transform(tmp_path):
         assert store.audit().ok
 
 
-def test_sql_that_the_engine_does_not_know_is_found_by_plan(tmp_path):
-    with pytest.raises(AsofError, match="no_such_function"):
-        store_with(tmp_path, '"SELECT no_such_function(kind) AS user_id, kind AS page, ts FROM message"')
-    with pytest.raises(AsofError, match="the transform's column 'user_id' to be Int64"):
-        store_with(tmp_path, '"SELECT kind AS user_id, kind AS page, ts FROM message"')
+@pytest.mark.parametrize(
+    ("sql", "found"),
+    [
+        ("SELECT no_such_function(kind) AS user_id, kind AS page, ts FROM message", "no_such_function is no function"),
+        ("SELECT kind AS user_id, kind AS page, ts FROM message", "the transform's column 'user_id' to be Int64"),
+        ("SELECT 1 AS user_id, 'a' AS page, ts, 2 AS more FROM message", "'more', which is not in its schema"),
+        ("SELECT 1 AS user_id, ts FROM message", "answers no column 'page'"),
+        ("SELECT ts FROM messages", "does not select FROM message"),
+        ("SELECT 1 AS user_id, getenv('HOME') AS page, ts FROM message", "getenv is no function of the engine"),
+        ("SELECT 1 AS user_id, (SELECT content FROM read_text('x')) AS page, ts FROM message", "a subquery looks at"),
+        ("SELECT length(1) + kind AS user_id, kind AS page, ts FROM message", "Binder Error"),
+    ],
+)  # fmt: skip
+def test_sql_that_makes_no_row_of_one_message_is_found_by_plan(tmp_path, sql, found):
+    with pytest.raises(CheckFailed) as refused:
+        store_with(tmp_path, f'"{sql}"')
+
+    said = str(refused.value)
+    assert found in said and "source 'clicks'" in said and "features.py:" in said and "next: " in said
+
+
+def test_a_worker_refuses_the_sql_of_a_registry_that_no_plan_has_seen(tmp_path):
+    with store_with(tmp_path, SQL) as store:
+        content = store.get_source("clicks").content()
+        content["transform"] = {"sql": "SELECT 1 AS user_id, read_text('/etc/passwd') AS page, ts FROM message"}
+
+        with pytest.raises(DefinitionError, match="read_text is no function of single values") as refused:
+            transform_of(store.parts, source_of(content))
+    assert "source 'clicks': transform" in str(refused.value)
+    assert "write SELECT" in str(refused.value)
+
+
+def test_a_column_keep_beside_a_condition_is_refused(tmp_path):
+    """The condition takes that name itself, so the column's values would be lost."""
+    (tmp_path / "feature_store.yaml").write_text(f"project: shop\nclock: {iso(NOW)}\n", encoding="utf-8")
+    tail = TAIL.replace('Field("page", String)', 'Field("page", String), Field("keep", String)')
+    sql = "\"SELECT 1 AS user_id, kind AS page, kind AS keep, ts FROM message WHERE kind <> 'ping'\""
+    (tmp_path / "features.py").write_text(HEAD + tail.format(transform=sql, more=""), encoding="utf-8")
+
+    with FeatureStore(tmp_path) as store, pytest.raises(CheckFailed, match="a column 'keep' beside WHERE"):
+        store.apply()

@@ -18,7 +18,7 @@ from typing import Any
 import click
 import pyarrow as pa
 import pytest
-from click.testing import CliRunner, Result
+from click.testing import CliRunner
 
 import asof.errors
 from asof import (
@@ -37,15 +37,15 @@ from asof.cli.app import COMMANDS, cli, command_named
 from asof.cli.context import CliContext
 from asof.cli.exit_codes import EXIT_CODES, FOUND, PIPE_CLOSED, STOPPED, UNEXPECTED, USAGE
 from asof.cli.progress import ProgressLines
-from asof.config import Auth, load_config
+from asof.config import load_config
 from asof.definitions import Project
 from asof.errors import AsofError, CheckFailed, NotFound, RegistryConflict, RowsRefused
 from asof.flows.admin.audit import AuditReport, Difference
 from asof.planning import Create, Finding, Plan
-from asof.results import TableResult
 from asof.server.security.keys import KeyRing
 from asof.timing import micros, moment
 from asof.types import Float64, Int64, String, Timestamp
+from tests.cli_shell import FakeStore, Shell
 
 SOURCE = Path(__file__).parents[2] / "src"
 ENVIRONMENT = {"PYTHONPATH": str(SOURCE), "PATH": "/usr/bin:/bin", "COLUMNS": "80"}
@@ -73,45 +73,6 @@ def doubled(row: dict[str, Any]) -> dict[str, Any]:
 model = FeatureService(name="model", features=[user_visits, doubled])
 
 
-RESULTS = ("dead_letters", "history", "sample", "stream_status", "training_sets")
-
-
-def result(answer: Any) -> TableResult:
-    """Rows as the store's verbs return them."""
-    return TableResult(answer if isinstance(answer, pa.Table) else pa.Table.from_pylist(answer), "Rows")
-
-
-class FakeStore:
-    """Answers as a store does, and remembers what it was asked."""
-
-    project = "shop"
-    clock_note = ""
-
-    def __init__(self) -> None:
-        self.calls: list[tuple[str, tuple[Any, ...], dict[str, Any]]] = []
-        self.config = SimpleNamespace(notes=["provider has no meaning in Asof and is ignored"], auth=Auth(), server={})
-        self.closed = False
-        self.fails: BaseException | None = None
-        self.answers: dict[str, Any] = {}
-
-    def close(self) -> None:
-        self.closed = True
-
-    def __getattr__(self, name: str) -> Any:
-        if name not in self.answers:
-            raise AttributeError(name)
-
-        def call(*args: Any, **options: Any) -> Any:
-            self.calls.append((name, args, options))
-            if self.fails is not None:
-                raise self.fails
-            answer = self.answers[name]
-            answer = answer(*args, **options) if callable(answer) else answer
-            return result(answer) if name in RESULTS else answer
-
-        return call
-
-
 @pytest.fixture
 def store() -> FakeStore:
     store = FakeStore()
@@ -126,25 +87,6 @@ def store() -> FakeStore:
         "push": lambda source, rows, batch_id: len(rows),
     }  # fmt: skip
     return store
-
-
-class Shell:
-    """Runs command lines against a fake store."""
-
-    def __init__(self, store: FakeStore) -> None:
-        self.store = store
-        self.opened: list[tuple[Any, ...]] = []
-
-    def __call__(
-        self, *args: str, width: int = 80, input: str | None = None, env: dict[str, str] | None = None
-    ) -> Result:
-        def open_store(*place: Any) -> FakeStore:
-            self.opened.append(place)
-            return self.store
-
-        return CliRunner().invoke(
-            cli, args, obj=CliContext(open_store), input=input, env={"COLUMNS": str(width), **(env or {})}
-        )
 
 
 @pytest.fixture
@@ -499,7 +441,17 @@ class TestGetOnline:
             "--status",
         ]
 
-        assert "PRESENT    2026-11-23T00:00:00Z" in asof_(*args).stdout
+        assert asof_(*args).stdout.splitlines() == [
+            "user_id=7:",
+            "feature         value  status   event time",
+            "--------------  -----  -------  --------------------",
+            "session_visits      3  PRESENT  2026-11-23T00:00:00Z",
+            "",
+            "user_id=8:",
+            "feature         value  status     event time",
+            "--------------  -----  ---------  ----------",
+            "session_visits  null   NOT_FOUND  -",
+        ]
         assert json.loads(asof_(*args, "--output", "json").stdout) == {
             "rows": [{"user_id": 7, "session_visits": 3}, {"user_id": 8, "session_visits": None}],
             "statuses": {"session_visits": ["PRESENT", "NOT_FOUND"]},
@@ -666,9 +618,11 @@ class TestStream:
         ]  # fmt: skip
         narrow, wide = asof_("stream", "status"), asof_("stream", "status", width=120)
 
-        assert "last message" not in narrow.stdout and all(
-            each in narrow.stdout for each in ("1000", "4.125", "1520.3", "0.012", "3601.25")
+        table, _, left_out = narrow.stdout.partition("Not shown: ")
+        assert "last message" not in table and all(
+            each in table for each in ("1000", "4.125", "1520.3", "0.012", "3601.25")
         )
+        assert left_out.startswith("last message, ") and left_out.endswith("has all.\n")
         assert max(map(len, narrow.stdout.splitlines())) <= 80 and "behind s" in narrow.stdout
         assert "2026-11-23T12:00:00Z" in wide.stdout and "999000" in wide.stdout
         assert json.loads(asof_("stream", "status", "--output", "json").stdout)["partitions"][0]["topic"]
@@ -732,10 +686,24 @@ class TestLooking:
         answer = asof_("doctor")
 
         assert answer.exit_code == FOUND
-        assert answer.stdout.splitlines()[2:] == [
-            "ok   registry      sqlite, version 3", "BAD  online store  rows of 1 key are too long; next: see docs",
-        ]  # fmt: skip
+        assert answer.stdout.splitlines() == [
+            "ok   registry      sqlite, version 3",
+            "BAD  online store  rows of 1 key are too long",
+            "     next: see docs",
+        ]
         assert json.loads(asof_("doctor", "--output", "json").stdout)["checks"][0]["ok"] is True
+
+    def test_doctor_has_one_line_of_a_long_text_and_all_of_a_bad_one(self, asof_: Shell, store: FakeStore) -> None:
+        long = " ".join(["many words"] * 20)
+        store.answers["doctor"] = [
+            SimpleNamespace(part="registry", ok=True, text=f"at /shop/data/registry.db, {long}", hint=""),
+            SimpleNamespace(part="online store", ok=False, text=long, hint=""),
+        ]
+        first, *bad, last = asof_("doctor").stdout.splitlines()
+
+        assert first.startswith("ok   registry      at data/registry.db, many words") and first.endswith("…")
+        assert len(first) <= 80 and last == "…: --output json has the whole text."
+        assert " ".join(" ".join(bad).split()) == f"BAD online store {long}"
 
     def test_explain_shows_the_rows_behind_a_value(self, asof_: Shell, store: FakeStore) -> None:
         rows = pa.table({"visited_at": [datetime(2026, 11, 23, tzinfo=UTC)], "page": ["home"]})
@@ -785,7 +753,9 @@ class TestListAndShow:
         text, whole = asof_(*args, width=width).stdout, asof_(*args, width=1000).stdout
 
         assert max(map(len, text.splitlines())) <= width
-        assert {word for word in text.split() if word.strip("-")} <= set(whole.split())
+        table, _, left_out = text.partition("Not shown: ")
+        assert {word for word in table.split() if word.strip("-")} <= set(whole.split())
+        assert ("description" in table) != left_out.startswith("description; ") or "description" not in whole
 
     def test_a_view_is_shown_with_how_its_features_are_made(self, asof_: Shell) -> None:
         text = asof_("show", "view", "user_visits", width=120).stdout

@@ -9,7 +9,7 @@ from typing import Any
 import pyarrow as pa
 
 from asof.definitions.facts import Facts
-from asof.errors import AsofError, RequestError
+from asof.errors import Argument, AsofError, RequestError
 from asof.flows.facts import change_facts
 from asof.flows.offline.read import HistoricalRead
 from asof.flows.offline.training_sets.hashes import TableHash
@@ -62,7 +62,8 @@ def save_training_set(read: HistoricalRead, name: str, *, overwrite: bool = Fals
 def _refuse_taken(facts: Facts, name: str, *, overwrite: bool) -> None:
     known = facts.training_sets.get(name)
     if known is not None and not overwrite:
+        again = Argument("overwrite", True)
         raise RequestError(
             f"training set {name!r} was saved at {known.created} by {known.created_by or 'somebody'} already",
-            hint="choose another name, or pass overwrite=True",
-        )
+            hint=f"choose another name, or pass {again}", arguments=[again],
+        )  # fmt: skip
