@@ -40,6 +40,7 @@ from asof.flows.rows.batch import RowBatch
 from asof.flows.stores import Parts, current_generation, table_of
 from asof.online.protocol import Newest, pack_version
 from asof.selection import FeatureOut, select
+from asof.testing.clock import NOW
 from asof.timing import DAY, HOUR, MINUTE, SECOND, Micros, moment
 from asof.types import Array, Bool, Bytes, Date, Embedding, Float32, Float64, Int32, Int64, Json, String, Timestamp
 from asof.types import Decimal as DecimalType
@@ -47,7 +48,7 @@ from asof.values.fit import fit_values
 from asof.values.from_arrow import python_values
 from asof.values.packing import FORMAT, key_bytes, pack_rows, plain_values
 from tests.oracle import features_as_of, same
-from tests.parts import NOW, apply_by_hand, close, embedded_parts, typed
+from tests.parts import apply_by_hand, close, embedded_parts, typed
 
 USER = Entity("user", join_keys=["user_id"])
 SHOP = Entity("shop")

@@ -21,8 +21,8 @@ from asof.flows.batch.write_rows import first_generation, refuse_unless_batch_fe
 from asof.flows.batch.write_view import WriteCounts, write_chosen
 from asof.flows.facts import change_facts
 from asof.flows.generations.progress import TableProgress, progress_of, write_progress
+from asof.flows.generations.switch import announce, drop_generations, flip
 from asof.flows.stores import Parts, Progress, current_generation, silent, table_of, view_named
-from asof.flows.stream.rebuild import announce, drop_generations, flip
 from asof.sql.query import RowFilter
 from asof.timing import Micros, iso
 

@@ -1,4 +1,4 @@
-"""The requests that the fast path takes, known by what their JSON says, and decided before by the general way."""
+"""The requests that the fast path takes; what is decided for them must equal what the general way has decided."""
 
 from __future__ import annotations
 
