@@ -9,7 +9,7 @@ from typing import Literal, Protocol, TypeAlias
 import pyarrow as pa
 
 from asof.defaults import BATCH_ROWS, KEEP_HOURS
-from asof.expressions.dialects import Forms
+from asof.expressions.dialects import SqlForms
 from asof.sources.protocol import Files, Input
 from asof.sql.dialect import Dialect
 from asof.sql.query import PointInTime, ViewRows
@@ -38,7 +38,7 @@ ARRIVAL_COLUMNS = ("partition", "offset", "ingested_at", "ingest_date")
 """The columns that every archive has beside its source's; no source may have columns of these names."""
 
 
-class Result(Protocol):
+class QueryResult(Protocol):
     """Rows that are computed when `reader` is read, and not before."""
 
     @property
@@ -63,7 +63,7 @@ class Engine(Protocol):
         ...
 
     @property
-    def batch_dialect(self) -> Forms:
+    def batch_dialect(self) -> SqlForms:
         """Of the expressions that `evaluate` takes."""
         ...
 
@@ -73,7 +73,7 @@ class Engine(Protocol):
         inputs: Mapping[str, Input | pa.Table | None],
         *,
         spine: Spine | None = None,
-    ) -> Result:
+    ) -> QueryResult:
         """Run a compiled query (`asof.sql.query`) over named inputs.
 
         Args:
@@ -81,7 +81,7 @@ class Engine(Protocol):
         """
         ...
 
-    def sql(self, text: str, inputs: Mapping[str, Input | pa.Table]) -> Result:
+    def sql(self, text: str, inputs: Mapping[str, Input | pa.Table]) -> QueryResult:
         """Run SQL text over named inputs."""
         ...
 

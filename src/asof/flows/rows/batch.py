@@ -21,7 +21,7 @@ Ints = npt.NDArray[np.int64]
 
 
 @dataclass(frozen=True)
-class Batch:
+class RowBatch:
     """n rows of one source.
 
     Args:
@@ -39,9 +39,9 @@ class Batch:
     def __len__(self) -> int:
         return len(self.event_time)
 
-    def take(self, index: npt.NDArray[np.int64]) -> Batch:
+    def take(self, index: npt.NDArray[np.int64]) -> RowBatch:
         """The rows at these indexes, in that order."""
-        return Batch(
+        return RowBatch(
             self.rows.take(pa.array(index)), self.event_time[index], self.created[index], self.partition[index],
             self.offset[index],
         )  # fmt: skip
@@ -49,7 +49,7 @@ class Batch:
 
 def batch_of(
     source: Source, rows: pa.Table, *, event_time: Ints, partition: npt.NDArray[np.int32], offset: Ints
-) -> Batch:
+) -> RowBatch:
     """A batch of decoded rows, its columns renamed as the source's `field_mapping` says."""
     created = event_time
     column = source.created_timestamp_column
@@ -61,10 +61,10 @@ def batch_of(
         created = np.where(missing, event_time, created)
     if source.field_mapping:
         rows = rows.rename_columns([source.renamed(name) for name in rows.column_names])
-    return Batch(rows, event_time, created, partition, offset)
+    return RowBatch(rows, event_time, created, partition, offset)
 
 
-def batch_of_archive(source: Source, rows: pa.Table) -> Batch:
+def batch_of_archive(source: Source, rows: pa.Table) -> RowBatch:
     """A batch of rows as the source's archive has them.
 
     What was archived before the source declared a column has nulls there, and is no event without a time.
@@ -81,7 +81,7 @@ def batch_of_archive(source: Source, rows: pa.Table) -> Batch:
     return batch_of(source, raw, event_time=times.to_numpy(zero_copy_only=False), partition=partition, offset=offset)
 
 
-def counted(source: Source, batch: Batch) -> Batch:
+def counted(source: Source, batch: RowBatch) -> RowBatch:
     """Without log events from before `stream_from`: those moments are the batch source's."""
     if not isinstance(source, LogSource) or source.stream_from is None:
         return batch
@@ -89,7 +89,7 @@ def counted(source: Source, batch: Batch) -> Batch:
     return batch if counts.all() else batch.take(np.flatnonzero(counts))
 
 
-def with_keys(view: FeatureView, batch: Batch) -> Batch:
+def with_keys(view: FeatureView, batch: RowBatch) -> RowBatch:
     """Without rows in which a join key of the view is null, which no read can find.
 
     Messages have their keys; but what was archived before the source declared a key's column has none.
@@ -103,7 +103,7 @@ def with_keys(view: FeatureView, batch: Batch) -> Batch:
 
 
 @dataclass(frozen=True)
-class Keyed:
+class BatchKeys:
     """The distinct keys of a batch for one view.
 
     Args:
@@ -115,11 +115,11 @@ class Keyed:
     rows: Ints
 
 
-def keyed(view: FeatureView, rows: pa.Table) -> Keyed:
+def keyed(view: FeatureView, rows: pa.Table) -> BatchKeys:
     """Find the distinct keys of `rows` for a view; a view without entities has one key, the empty one."""
     fields = view.key_fields
     if not fields:
-        return Keyed([key_bytes(())], np.zeros(rows.num_rows, dtype=np.int64))
+        return BatchKeys([key_bytes(())], np.zeros(rows.num_rows, dtype=np.int64))
     codes = np.zeros(rows.num_rows, dtype=np.int64)
     distinct: list[Sequence[Any]] = []
     for field in fields:
@@ -133,8 +133,8 @@ def keyed(view: FeatureView, rows: pa.Table) -> Keyed:
             used, codes = np.unique(codes, return_inverse=True)
             distinct = [_picked(distinct, used)]
     if len(fields) == 1:
-        return Keyed([key_bytes((value,)) for value in distinct[0]], codes)
-    return Keyed([key_bytes(value) for value in distinct[0]], codes)
+        return BatchKeys([key_bytes((value,)) for value in distinct[0]], codes)
+    return BatchKeys([key_bytes(value) for value in distinct[0]], codes)
 
 
 def _picked(distinct: list[Sequence[Any]], used: Ints) -> list[tuple[Any, ...]]:
