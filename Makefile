@@ -38,7 +38,7 @@ test: $(READY) ## Run everything that must pass: style, architecture, types, uni
 	$(BIN)/lint-imports
 	$(BIN)/mypy
 	$(BIN)/mypy --platform darwin
-	$(BIN)/python -m pytest tests/unit tests/conformance tests/embedded tests/integration --durations=15 -n $(WORKERS) --dist loadfile -m "not soak" -rs $(ARGS)
+	$(BIN)/python -m pytest tests/unit tests/typing tests/conformance tests/embedded tests/integration --durations=15 -n $(WORKERS) --dist loadfile -m "not soak" -rs $(ARGS)
 
 services: $(READY) ## Start PostgreSQL, Redis, Kafka, a schema registry, and print where they are (ARGS='postgres redis')
 	@scripts/install_services.sh

@@ -11,6 +11,7 @@ from click.testing import CliRunner, Result
 from asof.cli.app import cli
 from asof.cli.context import CliContext
 from asof.config import Auth
+from asof.definitions.facts import Facts
 from asof.results import TableResult
 
 RESULTS = ("dead_letters", "history", "sample", "stream_status", "training_sets")
@@ -26,16 +27,23 @@ class FakeStore:
     """Answers as a store does, and remembers what it was asked."""
 
     project = "shop"
-    clock_note = ""
 
     def __init__(self) -> None:
         self.calls: list[tuple[str, tuple[Any, ...], dict[str, Any]]] = []
         self.config = SimpleNamespace(
             path="/shop", notes=["provider has no meaning in Asof and is ignored"], auth=Auth(), server={}
         )
+        self._open = SimpleNamespace(clock_note="")
         self.closed = False
         self.fails: BaseException | None = None
         self.answers: dict[str, Any] = {}
+
+    def note_of_clock(self, text: str) -> None:
+        self._open.clock_note = text
+
+    def keep(self, facts: Facts) -> None:
+        """Have the registry hold these."""
+        self._open.snapshot = lambda: SimpleNamespace(facts=facts)
 
     def close(self) -> None:
         self.closed = True

@@ -21,6 +21,7 @@ from asof.flows.stores import Parts
 from asof.flows.stream.run import run_stream
 from asof.online.protocol import StoreReplaced
 from asof.online.redis.store import RedisOnlineStore
+from asof.store import open_store_of
 from asof.testing.clock import NOW, MicrosClock
 from asof.testing.streams import DEFINITIONS, MORTALS, StreamRun, live_through, visit
 from asof.timing import MINUTE, moment
@@ -284,11 +285,11 @@ def test_materialized_rows_that_a_restart_lost_are_found_missing_and_written_ane
     lose_what_came_since(lossy)
 
     assert amounts(store, "profile", [0]) == [None]
-    (said,) = [each for each in doctor(store.parts) if each.part == "view profile"]
+    (said,) = [each for each in doctor(open_store_of(store).parts) if each.part == "view profile"]
     assert not said.ok and "has lost rows" in said.text and "asof materialize profile" in said.hint
     store.materialize_incremental()
     assert amounts(store, "profile", [0, 4999, 5000]) == [0, 4999, None]
-    (said,) = [each for each in doctor(store.parts) if each.part == "view profile"]
+    (said,) = [each for each in doctor(open_store_of(store).parts) if each.part == "view profile"]
     assert said.ok
     store.close()
 
@@ -296,18 +297,18 @@ def test_materialized_rows_that_a_restart_lost_are_found_missing_and_written_ane
 def test_a_materialize_that_a_restart_breaks_into_is_not_recorded(tmp_path: Path, private_redis: Redis) -> None:
     write_rows(tmp_path, 20_000)
     store = store_on(tmp_path, private_redis, batch_view())
-    write = store.parts.online.write
+    write = open_store_of(store).parts.online.write
 
     def interrupted(*given: Any, **named: Any) -> Any:
         kept = write(*given, **named)
         private_redis.restart(kill=True)
         return kept
 
-    store.parts.online.write = interrupted
+    open_store_of(store).parts.online.write = interrupted
     with pytest.raises(StoreReplaced, match="run it again"):
         store.materialize()
-    assert not store.parts.registry.load("shop").facts.materialized
-    store.parts.online.write = write
+    assert not open_store_of(store).parts.registry.load("shop").facts.materialized
+    open_store_of(store).parts.online.write = write
     store.materialize()
     assert amounts(store, "profile", [0, 19_999]) == [0, 19_999]
     store.close()
@@ -325,7 +326,7 @@ def test_the_flows_that_look_at_rows_work_on_redis(tmp_path: Path, redis: Redis,
         write_rows(tmp_path, 10)
         store.materialize(full=True)
         assert amounts(store, "profile", [9, 10]) == [9, None]
-        assert len(store.parts.online.tables("shop")) == 1
+        assert len(open_store_of(store).parts.online.tables("shop")) == 1
     finally:
         store.teardown()
     with redis.client() as client:

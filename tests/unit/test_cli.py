@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -83,7 +84,7 @@ def store() -> FakeStore:
         "get_feature_service": lambda name: {"model": model}[name],
         "get_source": lambda name: {"visits": visits}[name],
         "get_entity": lambda name: {"user": user}[name],
-        "training_sets": [], "teardown": None,
+        "training_sets": [], "teardown": None, "stream_status": [],
         "push": lambda source, rows, batch_id: len(rows),
     }  # fmt: skip
     return store
@@ -217,7 +218,7 @@ class TestOptionsOfAsof:
         assert "--output FOLDER" in asof_("demo", "--help").stdout
 
     def test_the_clock_is_said_when_it_is_not_the_systems(self, asof_: Shell, store: FakeStore) -> None:
-        store.clock_note = "clock: 2020-10-18T05:46:40Z (given)"
+        store.note_of_clock("clock: 2020-10-18T05:46:40Z (given)")
 
         assert asof_("list").stderr == "clock: 2020-10-18T05:46:40Z (given)\n"
         assert asof_("--quiet", "list").stderr == ""
@@ -289,7 +290,7 @@ class TestErrors:
 
     def test_ctrl_c_that_was_swallowed_ends_the_command_at_its_next_progress(self) -> None:
         class Swallowing:
-            clock_note = ""
+            _open = SimpleNamespace(clock_note="")
 
             def close(self) -> None: ...
 
@@ -307,7 +308,7 @@ class TestErrors:
 
     def test_an_error_after_ctrl_c_is_its_echo(self) -> None:
         class Echoing:
-            clock_note = ""
+            _open = SimpleNamespace(clock_note="")
 
             def close(self) -> None: ...
 
@@ -840,6 +841,56 @@ class TestProgress:
             report("writing", done, 1000)
 
         assert lines == ["folding: 500", "folding: 1,000", "writing: 1,000 of 1,000 (100 %)"]
+
+    def test_of_a_known_end_they_say_when_it_comes(self) -> None:
+        now, lines = [100.0], []
+        report = ProgressLines(lines.append, stopwatch=lambda: now[0], every_s=5)
+
+        # Begun with 1,000 of 10,000: what a former run did says nothing of the speed.
+        for second, done in [(0, 1000), (10, 2000), (15, 2000), (20, 10_000)]:
+            now[0] = 100.0 + second
+            report("writing", done, 10_000)
+
+        assert lines == [
+            "writing: 2,000 of 10,000 (20 %), about 1m20s left",
+            "writing: 2,000 of 10,000 (20 %), about 2m left",
+            "writing: 10,000 of 10,000 (100 %)",
+        ]
+
+    def test_an_audit_and_a_saved_training_set_report_theirs(self, asof_: Shell, store: FakeStore) -> None:
+        def audit(names: Any, *, progress: Any, **_: Any) -> AuditReport:
+            progress("audit views", 2, 2)
+            return AuditReport(moment(0))
+
+        store.answers["audit"] = audit
+        store.answers["get_historical_features"] = lambda *_, **__: SimpleNamespace(
+            save=lambda name, overwrite, progress: progress(f"save training set {name}", 7, 7)
+        )
+
+        assert asof_("audit").stderr == "audit views: 2 of 2 (100 %)\n"
+        assert "set x: 7 of 7" in asof_("get", "historical", "-f", "user_visits:session_visits", "--save", "x").stderr
+
+
+class TestCompletion:
+    def run(self, **variables: str) -> str:
+        program = [sys.executable, "-c", "from asof.cli import main; main()"]
+        environment = {**ENVIRONMENT, **variables}
+        return subprocess.run(program, env=environment, capture_output=True, text=True, check=True).stdout
+
+    @pytest.mark.parametrize("shell", reference.COMPLETION)
+    def test_the_documented_line_makes_a_script_for_the_shell(self, shell: str) -> None:
+        _, line = reference.COMPLETION[shell]
+        (name, value) = re.findall("(_ASOF_COMPLETE)=([a-z_]+) asof", line)[0]
+        script = self.run(**{name: value})
+
+        assert line.replace("|", chr(92) + "|") in reference.markdown()
+        assert f"_ASOF_COMPLETE={shell}_complete" in script and "asof" in script
+
+    def test_commands_and_options_are_completed(self) -> None:
+        found = self.run(_ASOF_COMPLETE="bash_complete", COMP_WORDS="asof ma", COMP_CWORD="1")
+        options = self.run(_ASOF_COMPLETE="bash_complete", COMP_WORDS="asof materialize --f", COMP_CWORD="2")
+
+        assert found.split() == ["plain,materialize"] and "plain,--full" in options.split()
 
     def test_quiet_shows_none(self, asof_: Shell, store: FakeStore) -> None:
         def rebuild(views: Any, *, progress: Any) -> dict[str, int]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import uuid
+from collections.abc import Iterator
 from typing import Any
 
 import pyarrow as pa
@@ -14,11 +15,14 @@ from asof.flows.facts import change_facts
 from asof.flows.offline.read import HistoricalRead
 from asof.flows.offline.training_sets.hashes import TableHash
 from asof.flows.offline.training_sets.manifest import as_seen, files_are_same, manifest_of, mark_of, sources_read
+from asof.flows.stores import Progress, silent
 
 _NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.\-]{0,99}")
 
 
-def save_training_set(read: HistoricalRead, name: str, *, overwrite: bool = False) -> dict[str, Any]:
+def save_training_set(
+    read: HistoricalRead, name: str, *, overwrite: bool = False, progress: Progress = silent
+) -> dict[str, Any]:
     """Run a historical read, keep its rows, and answer the manifest.
 
     The archives are read as of this moment: events that arrive meanwhile are in no row.
@@ -37,7 +41,7 @@ def save_training_set(read: HistoricalRead, name: str, *, overwrite: bool = Fals
     seen = {each: as_seen(mark) for each, mark in marks.items() if mark.kind == "archive"}
     table = f"{name}.{uuid.uuid4().hex[:12]}"
     digest = TableHash(read.schema)
-    batches = pa.RecordBatchReader.from_batches(read.schema, digest.through(read.up_to(seen).batches()))
+    batches = pa.RecordBatchReader.from_batches(read.schema, digest.through(_counted(read.up_to(seen), name, progress)))
     parts.offline.save_table(parts.project, table, batches)
     changed = [each for each, mark in marks.items() if mark.kind == "files" and not files_are_same(mark)]
     saved = manifest_of(read, name, table, digest, marks, changed)
@@ -57,6 +61,16 @@ def save_training_set(read: HistoricalRead, name: str, *, overwrite: bool = Fals
     for each in former:
         parts.offline.drop_table(parts.project, each)
     return saved.content()
+
+
+def _counted(read: HistoricalRead, name: str, progress: Progress) -> Iterator[pa.RecordBatch]:
+    """The read's rows, each batch of them reported; how many there will be is known of a table of entity rows."""
+    total = read.spine.num_rows if isinstance(read.spine, pa.Table) else None
+    done = 0
+    for batch in read.batches():
+        yield batch
+        done += batch.num_rows
+        progress(f"save training set {name}", done, total)
 
 
 def _refuse_taken(facts: Facts, name: str, *, overwrite: bool) -> None:
