@@ -33,7 +33,7 @@ ALLOWED: dict[str, tuple[tuple[str, ...], str]] = {
         ("PostgresViewRowsResult.schema", "PostgresViewRowsResult.text"),
         "the engine is asked what a read would be, as the protocol has it",
     ),
-    "asof.online.redis.settings": (("Settings.tls_context",), "reads the certificates once, for all connections"),
+    "asof.online.redis.settings": (("RedisSettings.tls_context",), "reads the certificates once, for all connections"),
 }
 """Module → properties of it that do I/O all the same, and why. It must only get shorter."""
 
