@@ -288,4 +288,8 @@ def _extra(name: str, names: Sequence[str]) -> str:
 def _row_of(names: tuple[str, ...]) -> Callable[..., Any]:
     """A Struct class that is encoded as a JSON object with these names; faster than a dict."""
     places = [f"f{i}" for i in range(len(names))]
-    return msgspec.defstruct("Row", places, rename=dict(zip(places, names, strict=True)), gc=False)
+    try:
+        return msgspec.defstruct("Row", places, rename=dict(zip(places, names, strict=True)), gc=False)
+    except ValueError:
+        # msgspec's structs take no names with quotes, backslashes or control characters.
+        return lambda *values: dict(zip(names, values, strict=True))
