@@ -172,10 +172,10 @@ def test_another_function_than_the_applied_one_is_refused(tmp_path):
     (tmp_path / "features.py").write_text(
         HEAD + FUNCTION.replace("lower()", "upper()") + TAIL.format(transform="rows_of", more=""), encoding="utf-8"
     )
-    with FeatureStore(tmp_path) as store, pytest.raises(RequestError, match="is not the one that was applied"):
+    with FeatureStore(tmp_path) as store, pytest.raises(RequestError, match="differs from the applied one"):
         store.stream_run(until_caught_up=True)
     (tmp_path / "features.py").write_text("", encoding="utf-8")
-    with FeatureStore(tmp_path) as store, pytest.raises(NotFound, match="does not define it any more"):
+    with FeatureStore(tmp_path) as store, pytest.raises(NotFound, match="is applied, but not in the repository"):
         store.stream_run(until_caught_up=True)
 
 
@@ -204,7 +204,7 @@ def test_keys_and_tombstones_go_round_the_transform(tmp_path):
         ("SELECT no_such_function(kind) AS user_id, kind AS page, ts FROM message", "no_such_function is not a function"),
         ("SELECT kind AS user_id, kind AS page, ts FROM message", "the transform's column 'user_id' to be Int64"),
         ("SELECT 1 AS user_id, 'a' AS page, ts, 2 AS more FROM message", "'more', which is not in its schema"),
-        ("SELECT 1 AS user_id, ts FROM message", "answers no column 'page'"),
+        ("SELECT 1 AS user_id, ts FROM message", "does not return column 'page'"),
         ("SELECT ts FROM messages", "does not select FROM message"),
         ("SELECT 1 AS user_id, getenv('HOME') AS page, ts FROM message", "getenv is not a function of the engine"),
         ("SELECT 1 AS user_id, (SELECT content FROM read_text('x')) AS page, ts FROM message", "a subquery reads"),
@@ -237,5 +237,8 @@ def test_a_column_keep_beside_a_condition_is_refused(tmp_path):
     sql = "\"SELECT 1 AS user_id, kind AS page, kind AS keep, ts FROM message WHERE kind <> 'ping'\""
     (tmp_path / "features.py").write_text(HEAD + tail.format(transform=sql, more=""), encoding="utf-8")
 
-    with FeatureStore(tmp_path) as store, pytest.raises(CheckFailed, match="a column 'keep' beside WHERE"):
+    with (
+        FeatureStore(tmp_path) as store,
+        pytest.raises(CheckFailed, match="returns column 'keep' beside WHERE"),
+    ):
         store.apply()

@@ -147,7 +147,7 @@ def test_what_was_written_outlives_a_kill_and_the_store_heals(private_service):
 
     assert store.read([Lookup(TRIPS, [b"k"])]) == [[(b"x", pack_version(1))]]
     assert store.incarnation() == before
-    assert store.warnings() == ["full_page_writes is off: rows may be damaged when the machine stops"] or (
+    assert store.warnings() == ["full_page_writes is off: a crash of the machine may damage rows"] or (
         store.warnings() == []
     )
     store.close()

@@ -26,7 +26,7 @@ matrix with a record per line, so that numpy handles all rows of a batch at once
          |       | (if any sessions)  | component 0    | component 1    |
          +-------+--------------------+----------------+----------------+---
 
-and all families have records of the same width, also where a family does not use a component. For example, a view with a
+and all families have records of the same width, even if a family does not use a component. For example, a view with a
 `count` over an hour and a `mean(amount)` over a session has three families (tile, session, fresh) and three components
 (count of rows; sum and count of amount), so a record has five words: start, last event time, count, sum, count.
 """

@@ -1,8 +1,8 @@
 """State components of aggregates: how to start them from events and merge them, for all groups at once.
 
-A component owns consecutive words of every record. States are columns of an int64 matrix (words × records), in which floats
-are their bits; `merge` reduces runs of columns. Components with objects store the objects in the pool and their names in
-words.
+A component owns consecutive words of every record. States are columns of an int64 matrix (words × records), in which
+floats are their bits; `merge` reduces runs of columns. Components with objects store the objects in the pool, and their
+names in words.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What a view's features were as of a moment, for online reads that their rows cannot answer."""
+"""A view's features as of a time, from history: for online reads before the newest event of a row."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ from asof.values.packing import plainer
 def history_of(
     parts: Parts, snapshot: Snapshot, *, before: Callable[[], None] = lambda: None
 ) -> Callable[[ViewRead, dict[str, list[Any]], Micros], tuple[dict[str, list[Any]], list[Micros | None]]]:
-    """The `History` of an online reader: values from the sources and archives, and each key's newest event.
+    """The `History` function of an online reader: values from sources and archives, and each key's newest event.
 
     Args:
-        before: called first, to bring into history what this process has written and not archived yet.
+        before: called first, to archive the rows that this process has pushed.
     """
 
     def history(read: ViewRead, keys: dict[str, list[Any]], at: Micros) -> tuple[dict[str, list[Any]], list[Any]]:
