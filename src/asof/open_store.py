@@ -73,7 +73,7 @@ class OpenStore:
 
     @property
     def parts(self) -> Parts:
-        """The opened parts; nothing is opened before it is needed."""
+        """The open stores; each is opened on first use."""
         if self._parts is None:
             from asof.opening.stores import open_stores
 
@@ -196,7 +196,7 @@ class OpenStore:
         """A reader of one request over one snapshot, for who reads more than once and looks after the registry himself.
 
         Args:
-            history: answers what online rows cannot; by default the sources and archives do.
+            history: computes what online rows cannot; by default the sources and archives do.
         """
         return self._decide(snapshot, FeatureRequest(features, full_feature_names), history).reader
 
@@ -216,7 +216,7 @@ class OpenStore:
         return DecidedRequest(request, selection, reader)
 
     def _past(self, snapshot: Snapshot, read: ViewRead, keys: Columns, at: Micros, **needs: Any) -> Past:
-        # Loaded once a row cannot answer: it brings the engine with it.
+        # Loaded when an online row is not enough: it brings the engine with it.
         from asof.flows.online.history import history_of
 
         with self._history_reads:

@@ -1,4 +1,4 @@
-"""What a view's features were as of a moment, for online reads that their rows cannot answer."""
+"""A view's features as of a time, from history: for online reads before the newest event of a row."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ Past = tuple[Columns, Sequence[Micros | None]]
 
 
 class History(Protocol):
-    """Answers a view's features for some keys as of a moment."""
+    """Computes a view's features for some keys as of a time."""
 
     def __call__(
         self, read: ViewRead, keys: Columns, at: Micros, /, *, needs: Sequence[Mapping[int, int]] = ()
     ) -> Past:
-        """Outputs by name (nulls stay nulls), and per key the time of its newest row up to then, if that is known.
+        """Outputs by name (nulls stay nulls), and for each key the time of its newest row up to then, if known.
 
         Args:
             needs: per key the offsets that history has to cover, by partition; none by default.
@@ -36,10 +36,10 @@ class History(Protocol):
 
 
 def history_of(parts: Parts, snapshot: Snapshot, *, before: Callable[[], None] = lambda: None) -> History:
-    """The `History` of an online reader: values from the sources and archives, and each key's newest event.
+    """The `History` function of an online reader: values from sources and archives, and each key's newest event.
 
     Args:
-        before: called first, to bring into history what this process has written and not archived yet.
+        before: called first, to archive the rows that this process has pushed.
     """
 
     def history(
