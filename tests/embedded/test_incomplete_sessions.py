@@ -131,7 +131,7 @@ def test_until_history_covers_it_the_answer_is_an_error_and_not_the_row(shop: Sh
     for users in (USERS, {"user_id": [1]}, {"user_id": [1] * 40}):
         with pytest.raises(IncompleteRow, match="'activity'.*user_id=1.* is incomplete") as caught:
             shop.session(users)
-        assert caught.value.may_pass and "ask again" in caught.value.hint
+        assert caught.value.may_pass and "try again" in caught.value.hint
     # The other keys, and what of the row is not a session, are as they are.
     assert shop.session({"user_id": [2, 3]})["session"] == [1, 0]
     assert shop.store.get_online_features(["activity:ever"], USERS).to_dict()["ever"] == [1, 4, 0]
@@ -187,7 +187,7 @@ def test_a_server_says_it_with_503_and_a_client_raises_it(shop: Shop) -> None:
         with client_over(bridge, retries=0) as client:
             with pytest.raises(IncompleteRow, match="user_id=1") as caught:
                 client.get_online_features(["activity:session"], USERS)
-            assert "ask again" in caught.value.hint
+            assert "try again" in caught.value.hint
             assert client.get_online_features(["activity:session"], {"user_id": [2]}).to_dict()["session"] == [1]
             for path in ("/v1/features", "/get-online-features"):
                 answer = client_request(bridge, path, {"features": ["activity:session"], "entities": USERS})
