@@ -11,6 +11,7 @@ from click.testing import CliRunner, Result
 from asof.cli.app import cli
 from asof.cli.context import CliContext
 from asof.config import Auth
+from asof.definitions.facts import Facts
 from asof.results import TableResult
 
 RESULTS = ("dead_letters", "history", "sample", "stream_status", "training_sets")
@@ -39,6 +40,10 @@ class FakeStore:
 
     def note_of_clock(self, text: str) -> None:
         self._open.clock_note = text
+
+    def keep(self, facts: Facts) -> None:
+        """Have the registry hold these."""
+        self._open.snapshot = lambda: SimpleNamespace(facts=facts)
 
     def close(self) -> None:
         self.closed = True

@@ -9,11 +9,12 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 from functools import partial
-from threading import Lock
+from threading import BoundedSemaphore, Lock
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from asof.applied import Applied, Decided, Request
+from asof.applied import AppliedDefinitions, DecidedRequest, FeatureRequest
 from asof.config import StoreConfig
+from asof.defaults import HISTORY_READS
 from asof.definitions import Definition, FeatureService, FeatureView, Project, Snapshot, project_of
 from asof.definitions.project import merged
 from asof.errors import NotFound, nearest
@@ -33,7 +34,8 @@ if TYPE_CHECKING:
     from asof.flows.admin.explain import Explanation
     from asof.flows.admin.history import AppliedVersion
     from asof.flows.offline.result import HistoricalResult
-    from asof.flows.online.read import History, Past, Reader
+    from asof.flows.online.history import History, Past
+    from asof.flows.online.read import OnlineReader
     from asof.flows.stream.dead_letters import DeadLetter
     from asof.flows.stream.status import PartitionStatus
     from asof.online_response import Columns, OnlineResponse
@@ -61,16 +63,17 @@ class OpenStore:
         self.clock, self.clock_note = clock_of(config, clock)
         self.repository = Repository(config.path)
         self.pushers = Pushers(lambda: self.parts, self.snapshot)
-        self._applied = Applied(self.project, lambda: self.parts.registry, self._decide)
+        self._applied = AppliedDefinitions(self.project, lambda: self.parts.registry, self._decide)
         self._looked_at = 0.0
         self._parts: Parts | None = None
         self._lock = Lock()
+        self._history_reads = BoundedSemaphore(HISTORY_READS)
 
     # ---- what is open, and what is applied ----
 
     @property
     def parts(self) -> Parts:
-        """The opened parts; nothing is opened before it is needed."""
+        """The open stores; each is opened on first use."""
         if self._parts is None:
             from asof.opening.stores import open_stores
 
@@ -189,37 +192,38 @@ class OpenStore:
         full_feature_names: bool = False,
         *,
         history: History | None = None,
-    ) -> Reader:
+    ) -> OnlineReader:
         """A reader of one request over one snapshot, for who reads more than once and looks after the registry himself.
 
         Args:
-            history: answers what online rows cannot; by default the sources and archives do.
+            history: computes what online rows cannot; by default the sources and archives do.
         """
-        return self._decide(snapshot, Request(features, full_feature_names), history).reader
+        return self._decide(snapshot, FeatureRequest(features, full_feature_names), history).reader
 
-    def _decided(self, features: FeatureReferences, full_feature_names: bool) -> Decided:
+    def _decided(self, features: FeatureReferences, full_feature_names: bool) -> DecidedRequest:
         self._look()
-        decided = self._applied.decided(Request(features, full_feature_names))
+        decided = self._applied.decided(FeatureRequest(features, full_feature_names))
         if decided.selection.derivations:
             self.repository.check_given(decided.selection)
         return decided
 
-    def _decide(self, snapshot: Snapshot, request: Request, history: History | None = None) -> Decided:
+    def _decide(self, snapshot: Snapshot, request: FeatureRequest, history: History | None = None) -> DecidedRequest:
         selection = select(snapshot, request.features, full_feature_names=request.full_feature_names)
         selection = self.repository.with_functions(selection)
 
-        def reader() -> Reader:
-            from asof.flows.online.read import Reader
+        def reader() -> OnlineReader:
+            from asof.flows.online.read import OnlineReader
 
-            return Reader(self.parts, snapshot, selection, history=history or partial(self._past, snapshot))
+            return OnlineReader(self.parts, snapshot, selection, history=history or partial(self._past, snapshot))
 
-        return Decided(request, selection, reader)
+        return DecidedRequest(request, selection, reader)
 
-    def _past(self, snapshot: Snapshot, read: ViewRead, keys: Columns, at: Micros) -> Past:
-        # Loaded once a row cannot answer: it brings the engine with it.
+    def _past(self, snapshot: Snapshot, read: ViewRead, keys: Columns, at: Micros, **needs: Any) -> Past:
+        # Loaded when an online row is not enough: it brings the engine with it.
         from asof.flows.online.history import history_of
 
-        return history_of(self.parts, snapshot, before=self.pushers.flush)(read, keys, at)
+        with self._history_reads:
+            return history_of(self.parts, snapshot, before=self.pushers.flush)(read, keys, at, **needs)
 
     # ---- writing ----
 
@@ -297,11 +301,11 @@ class OpenStore:
         when = moment_given(at, "at")
         return explain(self.parts, self.snapshot(), reference, key, at=when, functions=self.repository.with_functions)
 
-    def audit(self, names: Sequence[str] | None, *, keys: int, seed: int) -> AuditReport:
+    def audit(self, names: Sequence[str] | None, *, keys: int, seed: int, progress: Progress) -> AuditReport:
         from asof.flows.admin.audit import audit
 
         self.pushers.flush()
-        return audit(self.parts, self.snapshot(), names, keys=keys, seed=seed)
+        return audit(self.parts, self.snapshot(), names, keys=keys, seed=seed, progress=progress)
 
     def doctor(self) -> Records[Check]:
         from asof.flows.admin.doctor import doctor

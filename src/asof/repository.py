@@ -1,4 +1,4 @@
-"""A repository's Python files: the definitions that they hold, and the functions of on-demand views and transforms."""
+"""A repository's Python files: their definitions, and the functions of on-demand views and transforms."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ IGNORE_FILES = (".asofignore", ".feastignore")
 SKIPPED = ("__pycache__", "node_modules", "site-packages")
 TEST_FILES = ("test_*.py", "*_test.py", "conftest.py", "setup.py")
 
-# Modules are the process's: of two loads at once, one would see the other's.
+# Modules are global to the process: concurrent loads would see each other's.
 _LOCK = threading.RLock()
 _LOADING = threading.local()
 
@@ -51,7 +51,7 @@ class FunctionDifference:
 
 
 class Repository:
-    """A repository's definitions as they were last read, for the functions: no registry keeps those.
+    """A repository's definitions as last loaded, for their functions, which no registry stores.
 
     Args:
         root: the folder with the Python files.
@@ -64,7 +64,7 @@ class Repository:
         self._given: set[str] = set()
 
     def definitions(self) -> Project:
-        """The definitions of the files, which are read again; see `collect` for what may be wrong with them."""
+        """Load the files again and return their definitions; raises as `collect`."""
         project = collect(self.root)
         self._given -= set(project.on_demand_views)
         return self.remember(project)
@@ -114,10 +114,10 @@ class Repository:
         ]
 
     def transform_of(self, source: LogSource) -> MessageTransform | None:
-        """The transform of a source's messages with its function; None where the repository has none."""
+        """The transform of a source with its function; None where the repository has none."""
         own = self._transform(source.name)
         if own is None or (source.transform is not None and own.differences(source.transform)):
-            # Perhaps applied by someone else since the files were read.
+            # Another process may have applied it since the files were loaded.
             self.definitions()
             own = self._transform(source.name)
         return own
@@ -127,10 +127,10 @@ class Repository:
         return source.transform if isinstance(source, LogSource) else None
 
     def with_functions(self, selection: Selection) -> Selection:
-        """The selection with the functions of its on-demand views at hand, as they were applied.
+        """A copy of the selection with the functions of its on-demand views, which must be the applied ones.
 
         Raises:
-            NotFound, FunctionChanged: the repository does not have a function, or has another one.
+            NotFound, FunctionChanged: the repository lacks a function, or has a different one.
         """
         if not selection.derivations:
             return selection
@@ -140,14 +140,14 @@ class Repository:
     def _with_function(self, view: OnDemandFeatureView) -> OnDemandFeatureView:
         own = self._views.get(view.name)
         if own is None or own.code.differences(view.code):
-            # Perhaps applied by someone else since the files were read.
+            # Another process may have applied it since the files were loaded.
             self.definitions()
             own = self._views.get(view.name)
         if own is None or own.function is None:
             raise NotFound(
-                f"on-demand feature view {view.name!r} is applied, but the repository at {self.root} does not define "
-                "it any more",
-                hint="run `asof apply`, or bring its file back",
+                f"on-demand feature view {view.name!r} is applied, but the repository at {self.root} no longer "
+                "defines it",
+                hint="run `asof apply`, or restore its file",
                 where=view.where,
             )
         self._refuse_changed(own, view)
@@ -156,20 +156,20 @@ class Repository:
     def _refuse_changed(self, own: OnDemandFeatureView, applied: OnDemandFeatureView) -> None:
         if differences := own.code.differences(applied.code):
             raise FunctionChanged(
-                f"the function of on-demand feature view {applied.name!r} is not the one that was applied: "
-                f"{what_differs(differences)} differs",
-                hint="run `asof apply`, or bring the files here up to date",
+                f"the function of on-demand feature view {applied.name!r} differs from the applied one: "
+                f"{what_differs(differences)}",
+                hint="run `asof apply`, or update the files here",
                 where=own.where,
             )
 
 
 def collect(root: Path | str, *, ignore: Sequence[str] = ()) -> Project:
-    """Import the `*.py` files below `root`, in the order of their paths, and answer all that they define.
+    """Import the `*.py` files below `root`, in the order of their paths, and return all their definitions.
 
-    Definitions are found in the modules' globals, and in lists, tuples, sets and dicts there. Left out are hidden
-    folders, virtual environments, `data/` at the root, tests, and what `.asofignore` or `.feastignore` name. The files
-    may import one another from the root, at their top. No module stays behind, so that repositories with equal file
-    names load side by side.
+    Definitions are found in the modules' globals, and in lists, tuples, sets and dicts there. Hidden folders, virtual
+    environments, `data/` at the root, tests, and files named in `.asofignore` or `.feastignore` are skipped. The files
+    may import one another from the root, at their top. Their modules are removed afterwards, so that repositories with
+    equal file names can be loaded in one process.
 
     Args:
         ignore: more patterns, as in `.asofignore`: `scratch.py`, `old/`, `*/drafts/*.py`.
@@ -178,7 +178,7 @@ def collect(root: Path | str, *, ignore: Sequence[str] = ()) -> Project:
         The project; each definition's `where` is relative to the root.
 
     Raises:
-        RepositoryError: there is no such folder, or a file of it cannot be imported.
+        RepositoryError: the folder does not exist, or a file in it cannot be imported.
         DefinitionError: a definition is not well formed.
         DuplicateDefinition: two definitions of one kind share a name.
     """
@@ -212,7 +212,7 @@ def python_files(root: Path, *, ignore: Sequence[str] = ()) -> list[Path]:
 
 
 def relative(where: str, root: Path) -> str:
-    """`file:line` relative to the root where the file is below it. The one place that shortens them."""
+    """`file:line` relative to the root, if the file is below it."""
     prefix = f"{root}/"
     return where[len(prefix) :] if where.startswith(prefix) else where
 
@@ -241,7 +241,7 @@ def _ignore_patterns(root: Path) -> Iterator[str]:
 def _is_ignored(path: str, patterns: Sequence[str]) -> bool:
     for pattern in patterns:
         pattern = pattern.strip("/").removeprefix("./").removesuffix("/**").removesuffix("/*")
-        # Without a slash a pattern is about a name at any depth, as in a .gitignore; `**/` may stand for nothing.
+        # A pattern without a slash matches at any depth, as in a .gitignore; `**/` may match nothing.
         name = path if "/" in pattern else path.rpartition("/")[2]
         if fnmatchcase(name, pattern) or (pattern.startswith("**/") and fnmatchcase(path, pattern[3:])):
             return True
@@ -262,14 +262,14 @@ def _module_name(path: Path, root: Path) -> str:
     return ".".join(part.replace(".", "_") for part in parts)
 
 
-class _Source(SourceFileLoader):
-    """Compiles from the text each time: bytecode is matched by its second, and a quick edit may keep that.
+class _ModuleLoader(SourceFileLoader):
+    """Compiles from source each time: cached bytecode is matched by the file's second, which a quick edit may keep.
 
     Args:
-        loaded: name → module, of all that the repository's files are.
+        loaded: name → module, of all of the repository's files.
 
     Attributes:
-        compiled_text: what functions' texts are taken from, as the file may be edited at any time.
+        compiled_text: where functions' source text is taken from, as the file may be edited at any time.
     """
 
     compiled_text = ""
@@ -315,13 +315,13 @@ def _import(
 
 
 class _Finder(MetaPathFinder):
-    """Finds the repository's modules, for the thread that loads it, before any others."""
+    """Finds the repository's modules first, only for the thread that loads it."""
 
     def __init__(self, root: Path, files: Mapping[str, Path]) -> None:
         self.root, self.files = root, files
         self.thread = threading.get_ident()
         self.loaded: dict[str, ModuleType] = {}
-        # A folder without Python files of ours must not hide an installed package of its name.
+        # A folder without definitions must not hide an installed package of the same name.
         self.folders = {name.rpartition(".")[0] for name in files} | {
             name.split(".")[0] for name in files if "." in name
         }
@@ -335,7 +335,7 @@ class _Finder(MetaPathFinder):
         )
         if file is not None:
             folder = [str(file.parent)] if file.name == "__init__.py" else None
-            loader = _Source(name, str(file), self.loaded)
+            loader = _ModuleLoader(name, str(file), self.loaded)
             return spec_from_file_location(name, file, loader=loader, submodule_search_locations=folder)
         if base.is_dir() and any(each == name or each.startswith(f"{name}.") for each in self.folders):
             spec = ModuleSpec(name, None, is_package=True)
@@ -346,7 +346,7 @@ class _Finder(MetaPathFinder):
 
 @contextmanager
 def _importable(root: Path, files: Mapping[str, Path]) -> Iterator[None]:
-    """While inside, the repository's modules are imported under their names; afterwards nothing of them is left."""
+    """Context in which the repository's modules can be imported; afterwards they are removed again."""
     finder = _Finder(root, files)
     tops = {name.split(".")[0] for name in files} | {
         path.stem if path.suffix == ".py" else path.name for path in root.iterdir() if path.suffix == ".py"
@@ -374,7 +374,7 @@ def _load(name: str, path: Path, root: Path) -> ModuleType:
     except SyntaxError as error:
         file = relative(error.filename or str(path), root)
         raise RepositoryError(
-            f"{type(error).__name__}: {error.msg}", hint="mend the file", where=f"{file}:{error.lineno or 1}"
+            f"{type(error).__name__}: {error.msg}", hint="fix the file", where=f"{file}:{error.lineno or 1}"
         ) from error
     except SystemExit as error:
         raise RepositoryError(
@@ -393,7 +393,7 @@ def _load(name: str, path: Path, root: Path) -> ModuleType:
     except Exception as error:
         problem = " ".join(str(error).split()) or "without a message"
         raise RepositoryError(
-            f"{type(error).__name__}: {problem}", hint="mend the file", where=_place(error, path, root)
+            f"{type(error).__name__}: {problem}", hint="fix the file", where=_place(error, path, root)
         ) from error
 
 

@@ -270,12 +270,19 @@ class FeatureStore:
         """Which rows or events made this value of this key, as of a moment."""
         return self._open.explain(reference, key, at)
 
-    def audit(self, names: Sequence[str] | None = None, *, keys: int = AUDIT_KEYS, seed: int = SEED) -> AuditReport:
+    def audit(
+        self,
+        names: Sequence[str] | None = None,
+        *,
+        keys: int = AUDIT_KEYS,
+        seed: int = SEED,
+        progress: Progress = silent,
+    ) -> AuditReport:
         """Compare what is served with history, over the events that each row has seen.
 
         It writes, too: rows that this process pushed are archived first.
         """
-        return self._open.audit(names, keys=keys, seed=seed)
+        return self._open.audit(names, keys=keys, seed=seed, progress=progress)
 
     def doctor(self) -> Records[Check]:
         """One line on each part: whether it works, and what to do if not."""

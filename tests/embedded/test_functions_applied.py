@@ -94,7 +94,7 @@ def test_reads_refuse_a_function_whose_constant_is_not_the_one_that_was_applied(
     change(folder, 30)
     with opened(folder) as store:
         for read in (owed_in_training, owed_online):
-            with pytest.raises(FunctionChanged, match="constant 'rates.RATE' differs"):
+            with pytest.raises(FunctionChanged, match="differs from the applied one: constant 'rates.RATE'"):
                 read(store)
 
 
@@ -132,8 +132,8 @@ def test_a_running_server_takes_over_what_was_applied_and_never_keeps_the_old_me
     before, after, status, text, warnings = asyncio.run(run())
     assert (before, after) == ([20], [30])
     assert status == 503
-    assert "constant 'rates.RATE' differs" in text
-    assert warnings == ["on-demand feature view 'owed': constant 'rates.RATE' differs from what was applied"]
+    assert "differs from the applied one: constant 'rates.RATE'" in text
+    assert warnings == ["on-demand feature view 'owed': constant 'rates.RATE' differs from the applied one"]
 
 
 def test_doctor_names_the_constant_that_changed(folder: Path) -> None:
@@ -141,7 +141,7 @@ def test_doctor_names_the_constant_that_changed(folder: Path) -> None:
     with opened(folder) as store:
         (check,) = [each for each in store.doctor() if each.part == "functions"]
     assert not check.ok
-    assert "constant 'rates.RATE' differs from what was applied" in check.text
+    assert "constant 'rates.RATE' differs from the applied one" in check.text
 
 
 def test_another_version_of_a_package_warns_and_refuses_nothing(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -243,7 +243,7 @@ def test_a_constant_set_anew_in_a_notebook_is_refused_until_it_is_applied(
         store.apply([cells.given])
         assert given(store) == [20]
         cells.RATE = 30
-        with pytest.raises(FunctionChanged, match="constant 'RATE' differs"):
+        with pytest.raises(FunctionChanged, match="differs from the applied one: constant 'RATE'"):
             given(store)
         plan = store.plan([cells.given])
         assert "constant 'RATE'" in shown(plan)

@@ -11,12 +11,12 @@ from pathlib import Path
 import pytest
 
 from asof.errors import StorageError
-from asof.online.protocol import NO_ROW, Lookup, Newest, Table, Unchanged, pack_version
+from asof.online.protocol import NO_ROW, Lookup, Newest, OnlineTable, Unchanged, pack_version
 from asof.online.sqlite.store import SqliteOnlineStore
 from tests.sqlite_faults import fill_disk
 
-TRIPS = Table("prod", "trips", "1-1", "latest")
-STATE = Table("prod", "traffic", "1-1", "state")
+TRIPS = OnlineTable("prod", "trips", "1-1", "latest")
+STATE = OnlineTable("prod", "traffic", "1-1", "state")
 
 
 @pytest.fixture
@@ -54,7 +54,7 @@ def test_somebody_elses_sqlite_file_is_refused_and_left_as_it_was(path: Path) ->
     db.close()
     before = path.read_bytes()
 
-    with pytest.raises(StorageError, match="something else"):
+    with pytest.raises(StorageError, match="not an Asof online store"):
         SqliteOnlineStore(path).prepare(TRIPS)
     assert path.read_bytes() == before
 

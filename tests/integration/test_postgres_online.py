@@ -15,13 +15,13 @@ import pytest
 
 from asof.errors import StorageError
 from asof.online.postgres.store import PostgresOnlineStore
-from asof.online.protocol import NO_ROW, Lookup, Newest, StoreReplaced, Table, Unchanged, pack_version
+from asof.online.protocol import NO_ROW, Lookup, Newest, OnlineTable, StoreReplaced, Unchanged, pack_version
 from tests.services import Postgres
 
 pytestmark = pytest.mark.integration
 
-TRIPS = Table("prod", "trips", "1-1", "latest")
-STATE = Table("prod", "traffic", "1-1", "state")
+TRIPS = OnlineTable("prod", "trips", "1-1", "latest")
+STATE = OnlineTable("prod", "traffic", "1-1", "state")
 
 
 @pytest.fixture(scope="module")
@@ -69,7 +69,7 @@ def test_behind_shared_sessions_all_verbs_work(open_store):
 
 def test_all_lookups_of_a_request_are_one_statement(open_store, monkeypatch):
     store = open_store()
-    tables = [Table("prod", f"view_{place}", "1-1", "latest") for place in range(3)]
+    tables = [OnlineTable("prod", f"view_{place}", "1-1", "latest") for place in range(3)]
     for table in tables:
         store.prepare(table)
         store.write(table, [b"k"], [table.view.encode()], condition=Newest([pack_version(1)]))
@@ -147,7 +147,7 @@ def test_what_was_written_outlives_a_kill_and_the_store_heals(private_service):
 
     assert store.read([Lookup(TRIPS, [b"k"])]) == [[(b"x", pack_version(1))]]
     assert store.incarnation() == before
-    assert store.warnings() == ["full_page_writes is off: rows may be damaged when the machine stops"] or (
+    assert store.warnings() == ["full_page_writes is off: a crash of the machine may damage rows"] or (
         store.warnings() == []
     )
     store.close()
@@ -206,7 +206,7 @@ def test_a_server_that_stands_still_is_given_up(private_service):
     finally:
         server.resume()
 
-    assert "no answer for 2.5 s" in caught.value.message
+    assert "no response for 2.5 s" in caught.value.message
     assert "raise statement_timeout_s of online_store" in caught.value.hint
     assert store.read([Lookup(TRIPS, [b"k"])]) == [[None]]
     store.close()

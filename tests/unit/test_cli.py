@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -36,7 +37,7 @@ from asof.cli import reference
 from asof.cli.app import COMMANDS, cli, command_named
 from asof.cli.context import CliContext
 from asof.cli.exit_codes import EXIT_CODES, FOUND, PIPE_CLOSED, STOPPED, UNEXPECTED, USAGE
-from asof.cli.progress import Lines
+from asof.cli.progress import ProgressLines
 from asof.config import load_config
 from asof.definitions import Project
 from asof.errors import AsofError, CheckFailed, NotFound, RegistryConflict, RowsRefused
@@ -83,7 +84,7 @@ def store() -> FakeStore:
         "get_feature_service": lambda name: {"model": model}[name],
         "get_source": lambda name: {"visits": visits}[name],
         "get_entity": lambda name: {"user": user}[name],
-        "training_sets": [], "teardown": None,
+        "training_sets": [], "teardown": None, "stream_status": [],
         "push": lambda source, rows, batch_id: len(rows),
     }  # fmt: skip
     return store
@@ -204,7 +205,7 @@ class TestOptionsOfAsof:
         monkeypatch.chdir(tmp_path)
         answer = asof_(*words)
 
-        assert answer.exit_code == 2 and "stands where a path on this machine is expected" in answer.stderr
+        assert answer.exit_code == 2 and "where a local path is expected" in answer.stderr
         assert list(tmp_path.iterdir()) == []
 
     def test_a_commands_own_options_come_from_the_environment(self, asof_: Shell, store: FakeStore) -> None:
@@ -831,7 +832,7 @@ class TestKeys:
 class TestProgress:
     def test_lines_come_now_and_then_and_once_at_the_end(self) -> None:
         now, lines = [0.0], []
-        report = Lines(lines.append, stopwatch=lambda: now[0], every_s=5)
+        report = ProgressLines(lines.append, stopwatch=lambda: now[0], every_s=5)
 
         for second in range(12):
             now[0] = float(second)
@@ -840,6 +841,56 @@ class TestProgress:
             report("writing", done, 1000)
 
         assert lines == ["folding: 500", "folding: 1,000", "writing: 1,000 of 1,000 (100 %)"]
+
+    def test_of_a_known_end_they_say_when_it_comes(self) -> None:
+        now, lines = [100.0], []
+        report = ProgressLines(lines.append, stopwatch=lambda: now[0], every_s=5)
+
+        # Begun with 1,000 of 10,000: what a former run did says nothing of the speed.
+        for second, done in [(0, 1000), (10, 2000), (15, 2000), (20, 10_000)]:
+            now[0] = 100.0 + second
+            report("writing", done, 10_000)
+
+        assert lines == [
+            "writing: 2,000 of 10,000 (20 %), about 1m20s left",
+            "writing: 2,000 of 10,000 (20 %), about 2m left",
+            "writing: 10,000 of 10,000 (100 %)",
+        ]
+
+    def test_an_audit_and_a_saved_training_set_report_theirs(self, asof_: Shell, store: FakeStore) -> None:
+        def audit(names: Any, *, progress: Any, **_: Any) -> AuditReport:
+            progress("audit views", 2, 2)
+            return AuditReport(moment(0))
+
+        store.answers["audit"] = audit
+        store.answers["get_historical_features"] = lambda *_, **__: SimpleNamespace(
+            save=lambda name, overwrite, progress: progress(f"save training set {name}", 7, 7)
+        )
+
+        assert asof_("audit").stderr == "audit views: 2 of 2 (100 %)\n"
+        assert "set x: 7 of 7" in asof_("get", "historical", "-f", "user_visits:session_visits", "--save", "x").stderr
+
+
+class TestCompletion:
+    def run(self, **variables: str) -> str:
+        program = [sys.executable, "-c", "from asof.cli import main; main()"]
+        environment = {**ENVIRONMENT, **variables}
+        return subprocess.run(program, env=environment, capture_output=True, text=True, check=True).stdout
+
+    @pytest.mark.parametrize("shell", reference.COMPLETION)
+    def test_the_documented_line_makes_a_script_for_the_shell(self, shell: str) -> None:
+        _, line = reference.COMPLETION[shell]
+        (name, value) = re.findall("(_ASOF_COMPLETE)=([a-z_]+) asof", line)[0]
+        script = self.run(**{name: value})
+
+        assert line.replace("|", chr(92) + "|") in reference.markdown()
+        assert f"_ASOF_COMPLETE={shell}_complete" in script and "asof" in script
+
+    def test_commands_and_options_are_completed(self) -> None:
+        found = self.run(_ASOF_COMPLETE="bash_complete", COMP_WORDS="asof ma", COMP_CWORD="1")
+        options = self.run(_ASOF_COMPLETE="bash_complete", COMP_WORDS="asof materialize --f", COMP_CWORD="2")
+
+        assert found.split() == ["plain,materialize"] and "plain,--full" in options.split()
 
     def test_quiet_shows_none(self, asof_: Shell, store: FakeStore) -> None:
         def rebuild(views: Any, *, progress: Any) -> dict[str, int]:

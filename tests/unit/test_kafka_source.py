@@ -13,7 +13,7 @@ from asof.config import load_config
 from asof.definitions import state_hash
 from asof.definitions.source_types import source_of
 from asof.errors import DefinitionError
-from asof.opening.servers import Connections
+from asof.opening.servers import SourceConnections
 from asof.types import Int64, String
 
 FIELDS = [Field("user_id", Int64), Field("page", String), Field("timestamp", Int64)]
@@ -49,7 +49,7 @@ def test_feasts_words_mean_what_they_mean_there() -> None:
     assert source.allowed_lateness == 7 * 60 * 1_000_000
     assert traffic().allowed_lateness == 3600 * 1_000_000
     alone = traffic(batch_source=FileSource("old.parquet", timestamp_field="ts"))
-    assert "no stream_from=" in alone.notes[0]
+    assert "without stream_from=" in alone.notes[0]
 
 
 @pytest.mark.parametrize(
@@ -58,7 +58,7 @@ def test_feasts_words_mean_what_they_mean_there() -> None:
         ({"bootstrap_servers": "a:1", "kafka_bootstrap_servers": "b:1"}, "differ"),
         ({"bootstrap_servers": "a:1", "connection_ref": "events"}, "connection_ref= and bootstrap_servers="),
         ({"kafka_settings": {"security.protocol": "SSL"}}, "kafka_settings= and no bootstrap_servers="),
-        ({"bootstrap_servers": "a:1", "kafka_settings": {"sasl.password": "hunter2"}}, "holds a secret"),
+        ({"bootstrap_servers": "a:1", "kafka_settings": {"sasl.password": "hunter2"}}, "contains a secret"),
         ({"start": "yesterday"}, "start='yesterday'"),
         ({"start": 7.5}, r"start=7\.5"),
         ({"schema": []}, "has no schema"),
@@ -100,7 +100,7 @@ def test_the_cluster_is_the_sources_own_the_named_one_or_that_of_the_log(tmp_pat
         """
     )
     config = load_config(tmp_path, environ={"PW": "hunter2"})
-    known = Connections(config, {"KAFKA": "c:3"})
+    known = SourceConnections(config, {"KAFKA": "c:3"})
 
     assert known.of(traffic(bootstrap_servers="${KAFKA}"), "kafka").options == {"bootstrap_servers": "c:3"}
     named = known.of(traffic(connection_ref="events"), "kafka").options

@@ -1,6 +1,6 @@
 """A view's aggregates for a handful of rows, in plain Python; they must equal those of `answer_vector`.
 
-For one row NumPy's calls cost more than the counting; they are at par at about twenty rows.
+For one row, NumPy's call overhead exceeds the work; both are equally fast at about twenty rows.
 Sums of floats are equal to their last bits.
 """
 
@@ -15,11 +15,11 @@ from itertools import accumulate
 from struct import Struct
 from typing import Any
 
-from asof.aggregation.answer_vector import Answers, object_reader
-from asof.aggregation.layout import FORMAT, Layout, Output
+from asof.aggregation.answer_vector import VectorAggregates, object_reader
+from asof.aggregation.layout import FORMAT, AggregateOutput, RowLayout
 from asof.aggregation.objects import LENGTH_BITS, LENGTH_MASK, NONE, read_object
 from asof.aggregation.rows import INCOMPLETE, NEVER, OVERFLOW, foreign_row
-from asof.aggregation.states import LIMB, IntegerSum, ObjectPart, Part, Pick
+from asof.aggregation.states import LIMB, IntegerSum, ObjectComponent, Pick, StateComponent
 from asof.aggregation.words import restored, unscaled
 from asof.definitions.windows import Session, Sliding
 from asof.dtypes import GREATEST_INT64
@@ -27,7 +27,7 @@ from asof.timing import Micros
 
 
 class _Members:
-    """The records of one row that a window holds: a run of merged ones, and a run of fresh ones (in words)."""
+    """One row's records in a window: a run of merged ones, and a run of fresh ones (positions in words)."""
 
     __slots__ = ("begin", "end", "floats", "fresh", "fresh_end", "integers", "whole", "width")
 
@@ -41,7 +41,7 @@ class _Members:
     def words(self, at: int) -> list[int]:
         words = self.integers[self.begin + at : self.end : self.width].tolist()
         fresh, end = self.fresh, self.fresh_end
-        # Almost always it is the newest event alone that is fresh.
+        # Almost always only the newest event is fresh.
         while fresh < end:
             words.append(self.integers[fresh + at])
             fresh += self.width
@@ -68,18 +68,18 @@ class _Members:
 
 Finisher = Callable[[_Members], Any]
 OUT_OF_RANGE = object()
-"""What a finisher answers for a sum that does not fit its type."""
+"""Returned by a finisher for a sum that does not fit its type."""
 
 
 @dataclass(frozen=True)
-class _Plan:
-    """The finishers of each window, and what is asked for.
+class _ScalarPlan:
+    """The finishers of each window, and the requested outputs.
 
     Args:
         header: the words of a row's header up to the counts of its families.
         may_misfit: whether a value can be `OUT_OF_RANGE`.
         windows: (the length of a sliding one, its hop, the gap of a session, family, ((output's place, finisher), …));
-            a length or gap of 0 where the window is no such one.
+            length or gap is 0 if the window is of another kind.
     """
 
     header: Struct
@@ -89,7 +89,9 @@ class _Plan:
     may_misfit: bool
 
 
-def answer_few(layout: Layout, blobs: Sequence[bytes | None], t: Micros, names: Sequence[str] | None = None) -> Answers:
+def answer_few(
+    layout: RowLayout, blobs: Sequence[bytes | None], t: Micros, names: Sequence[str] | None = None
+) -> VectorAggregates:
     """The same as `finish(layout, decode(layout, blobs), t, names)`, in lists.
 
     Raises:
@@ -117,12 +119,12 @@ def answer_few(layout: Layout, blobs: Sequence[bytes | None], t: Micros, names: 
         incomplete.append(flags & INCOMPLETE != 0)
         overflow.append(flags & OVERFLOW != 0)
     columns = dict(zip(plan.names, map(list, zip(*rows)))) if rows else {name: [] for name in plan.names}
-    return Answers(columns, behind, incomplete, overflow, misfits, newest)
+    return VectorAggregates(columns, behind, incomplete, overflow, misfits, newest)
 
 
 def _answer_row(
-    layout: Layout,
-    plan: _Plan,
+    layout: RowLayout,
+    plan: _ScalarPlan,
     windows: Sequence[tuple[Micros | None, int, int, tuple[tuple[int, Finisher], ...]]],
     members: _Members,
     blob: bytes,
@@ -132,11 +134,11 @@ def _answer_row(
 
     Args:
         windows: (the start of a sliding one, the gap of a session, family, ((output's place, finisher), …)).
-        members: to be used for this row; whatever it held is forgotten.
+        members: reused for each row; its old content is overwritten.
     """
     width = layout.width
     if len(blob) % (8 * width):
-        raise foreign_row("its length is no multiple of a record")
+        raise foreign_row("its length is not a multiple of a record")
     first, horizon, _, *counts = plan.header.unpack_from(blob)
     if first & 0xFF != FORMAT:
         raise foreign_row(f"format version {first & 0xFF}, this program reads {FORMAT}")
@@ -176,7 +178,7 @@ def _answer_row(
 
 
 def _choose_session(members: _Members, gap: Micros, begin: int, fresh: int, t: Micros) -> None:
-    """Narrow the members to the session that is open at t: the last interval, and the fresh events chained to it."""
+    """Narrow the members to the session open at t: the last interval, and the fresh events chained to it."""
     integers, width = members.integers, members.width
     last: Micros | None = None
     members.begin = members.end
@@ -193,7 +195,7 @@ def _choose_session(members: _Members, gap: Micros, begin: int, fresh: int, t: M
 
 
 @lru_cache(maxsize=1024)
-def _plan(layout: Layout, names: tuple[str, ...] | None) -> _Plan:
+def _plan(layout: RowLayout, names: tuple[str, ...] | None) -> _ScalarPlan:
     outputs = [layout.by_name[name] for name in names] if names is not None else list(layout.outputs)
     finishers = [_finisher(output) for output in outputs]
     windows = {output.aggregation.window: output.family for output in outputs}
@@ -209,18 +211,20 @@ def _plan(layout: Layout, names: tuple[str, ...] | None) -> _Plan:
     )  # fmt: skip
     unseen = tuple(finisher(_Members(layout.width)) for finisher in finishers)
     may_misfit = any(isinstance(part, IntegerSum) for output in outputs for part in output.parts)
-    return _Plan(Struct(f"<{layout.dropped_at}q"), plan, tuple(output.name for output in outputs), unseen, may_misfit)
+    return _ScalarPlan(
+        Struct(f"<{layout.dropped_at}q"), plan, tuple(output.name for output in outputs), unseen, may_misfit
+    )
 
 
-def _finisher(output: Output) -> Finisher:
-    """The function that answers one output from a row's members."""
+def _finisher(output: AggregateOutput) -> Finisher:
+    """The function that computes one output from a row's members."""
     function, part = output.aggregation.function, output.parts[0]
     if function == "count":
         at = part.at
         return lambda members: sum(members.words(at))
     if isinstance(part, Pick):
         return _pick(output, part)
-    if isinstance(part, ObjectPart):
+    if isinstance(part, ObjectComponent):
         return _object(output, part)
     count_at = output.parts[1].at
     if function in ("min", "max"):
@@ -232,10 +236,10 @@ def _finisher(output: Output) -> Finisher:
     return _exact_sum(output, part, count_at, mean=function == "mean")
 
 
-def _float_sum(part: Part, count_at: int, *, mean: bool) -> Finisher:
+def _float_sum(part: StateComponent, count_at: int, *, mean: bool) -> Finisher:
     def total_of(members: _Members) -> float | None:
         total = sum(members.doubles(part.at))
-        # A sum of 0 may be one of no values.
+        # A sum of 0 may have no values.
         return float(total) if total or members.has_any(count_at) else None
 
     def mean_of(members: _Members) -> float | None:
@@ -245,7 +249,7 @@ def _float_sum(part: Part, count_at: int, *, mean: bool) -> Finisher:
     return mean_of if mean else total_of
 
 
-def _exact_sum(output: Output, part: Part, count_at: int, *, mean: bool) -> Finisher:
+def _exact_sum(output: AggregateOutput, part: StateComponent, count_at: int, *, mean: bool) -> Finisher:
     is_decimal, scale = part.kind == "decimal_sum", output.column.scale if output.column else 0
     limit = 10 ** (output.dtype.precision or 38) if is_decimal else GREATEST_INT64 + 1
 
@@ -260,7 +264,7 @@ def _exact_sum(output: Output, part: Part, count_at: int, *, mean: bool) -> Fini
         if mean:
             if is_decimal:
                 return total / (count * 10**scale)
-            # As the vectors do: one rounding where it fits 64 bits, else limb by limb.
+            # As in `answer_vector`: one rounding if it fits 64 bits, else limb by limb.
             return (float(total) if fits else (total >> 32) * 2.0**32 + (total & LIMB)) / count
         if not fits:
             return OUT_OF_RANGE
@@ -269,7 +273,7 @@ def _exact_sum(output: Output, part: Part, count_at: int, *, mean: bool) -> Fini
     return finisher
 
 
-def _extreme(output: Output, part: Part, count_at: int) -> Finisher:
+def _extreme(output: AggregateOutput, part: StateComponent, count_at: int) -> Finisher:
     assert output.column is not None
     greatest = output.aggregation.function == "max"
     back = restored(output.column)
@@ -277,7 +281,7 @@ def _extreme(output: Output, part: Part, count_at: int) -> Finisher:
     def of_floats(members: _Members) -> float | None:
         values = members.doubles(part.at)
         total = sum(values)
-        # Where there is no value, a maximum is -inf and a minimum NaN.
+        # Without values, a maximum is -inf and a minimum is NaN.
         if total - total == 0.0 and values:
             return max(values) if greatest else min(values)
         if not members.has_any(count_at):
@@ -297,7 +301,7 @@ def _extreme(output: Output, part: Part, count_at: int) -> Finisher:
     return of_floats if output.column.is_float else of_words
 
 
-def _variance(part: Part, count_at: int, *, root: bool) -> Finisher:
+def _variance(part: StateComponent, count_at: int, *, root: bool) -> Finisher:
     def finisher(members: _Members) -> float | None:
         columns = members.words(count_at), members.doubles(part.at), members.doubles(part.at + 1)
         states = [state for state in zip(*columns) if state[0]]
@@ -314,7 +318,7 @@ def _variance(part: Part, count_at: int, *, root: bool) -> Finisher:
     return finisher
 
 
-def _pick(output: Output, part: Pick) -> Finisher:
+def _pick(output: AggregateOutput, part: Pick) -> Finisher:
     assert output.column is not None
     choose = max if part.last else min
     floats = output.column.is_float
@@ -342,7 +346,7 @@ def _pick(output: Output, part: Pick) -> Finisher:
     return finisher
 
 
-def _object(output: Output, part: ObjectPart) -> Finisher:
+def _object(output: AggregateOutput, part: ObjectComponent) -> Finisher:
     read = object_reader(output)
     nothing = 0 if output.aggregation.function == "count_distinct" else None
 

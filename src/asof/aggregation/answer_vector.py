@@ -10,12 +10,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from asof.aggregation.layout import Layout, Output
+from asof.aggregation.layout import AggregateOutput, RowLayout
 from asof.aggregation.merging import reduce_groups
-from asof.aggregation.objects import NONE, Pool
-from asof.aggregation.rows import NEVER, State
-from asof.aggregation.segments import Columns, Runs, firsts, lower_bounds, ranges
-from asof.aggregation.states import DecimalSum, Ints, Part, Pick
+from asof.aggregation.objects import NONE, ObjectPool
+from asof.aggregation.rows import NEVER, StateRows
+from asof.aggregation.segments import RecordRuns, WordColumns, firsts, lower_bounds, ranges
+from asof.aggregation.states import DecimalSum, Ints, Pick, StateComponent
 from asof.aggregation.words import restored, unscaled
 from asof.definitions.windows import Session, Sliding, Window
 from asof.timing import Micros
@@ -24,17 +24,17 @@ Mask = NDArray[np.bool_]
 
 
 @dataclass(frozen=True)
-class Answers:
+class VectorAggregates:
     """The aggregates of n rows as of one t, or of one t per row.
 
     Attributes:
-        columns: by the aggregate's name n Python values.
-        behind: rows that have merged events later than t: they cannot be answered as of t. Their values mean nothing.
+        columns: aggregate's name → n Python values.
+        behind: rows that have merged events later than t, and so cannot be read as of t; their values are meaningless.
         incomplete: rows whose sessions must be recomputed from the archive.
-        overflow: rows that passed the size limit; all their values are null.
-        out_of_range: how many integer or decimal sums did not fit their type, and read as null.
-        newest: the time of each row's newest event that the windows could hold, as far as it still stands apart; else
-            the row's horizon, which no merged event is later than; `NEVER` without events.
+        overflow: rows that exceeded the size limit; all their values are null.
+        out_of_range: number of integer or decimal sums that do not fit their type, and are null.
+        newest: the time of each row's newest fresh event up to t, else the row's horizon, which is not before any
+            merged event; `NEVER` without events.
     """
 
     columns: Mapping[str, list[Any]]
@@ -46,35 +46,45 @@ class Answers:
 
 
 @dataclass(frozen=True)
-class _Asked:
-    """What is asked of one window.
+class _WindowRequest:
+    """The requested outputs of one window.
 
     Args:
-        in_place: the parts that are reduced where they lie; `gathered`: the others.
+        in_place: state components that are reduced without copying records; `gathered`: the others.
     """
 
     window: Window | None
     family: int
-    outputs: tuple[Output, ...]
-    in_place: tuple[Part, ...]
-    gathered: tuple[Part, ...]
+    outputs: tuple[AggregateOutput, ...]
+    in_place: tuple[StateComponent, ...]
+    gathered: tuple[StateComponent, ...]
 
 
-def finish(layout: Layout, state: State, t: Micros | Ints, names: Sequence[str] | None = None) -> Answers:
-    """Every named aggregate (all by default) of every row, as of t: a moment, or int64[n].
+def finish(
+    layout: RowLayout, state: StateRows, t: Micros | Ints, names: Sequence[str] | None = None
+) -> VectorAggregates:
+    """Compute the named aggregates (default: all) of every row as of t: one time, or int64[n].
 
-    A row can be asked for any t from its horizon on: the time of its newest event that is not later than the clock
-    that the last fold was given, less the layout's margin.
+    A row can be read as of any t from its horizon on. The horizon is the time of its newest event that was due at the
+    last fold, less the layout's margin.
     """
+    # Each row's records are two sorted runs: those of a window's family, and the fresh ones. The values of a row are
+    # those of the records between four cuts:
+    #
+    #     family   | too old | 0 … in the window … 1 |
+    #     fresh    | too old | 2 … in the window … 3 | later than t |
+    #
+    # Merged records need no upper cut: t is not before the horizon, and no merged event is after it.
     reach = t - 1 if layout.exclusive else t
     order, windows = _plan(layout, tuple(names) if names is not None else None)
-    words = Columns(state.records)
+    words = WordColumns(state.records)
     times = words[0]
     ends = state.counts.cumsum(axis=1)
     ends += state.starts[:, None]
     begins = ends - state.counts
     fresh, fresh_ends = begins[:, layout.fresh], ends[:, layout.fresh]
     has_fresh = fresh_ends > fresh
+    # The usual read is as of now, when no fresh event is later than t: then this one comparison is all.
     newest = times[fresh_ends - 1]
     if (has_fresh & (newest > reach)).any():
         fresh_ends = lower_bounds(times[:-1], fresh, fresh_ends, reach + 1)
@@ -84,11 +94,11 @@ def finish(layout: Layout, state: State, t: Micros | Ints, names: Sequence[str] 
     cuts[:, 2], cuts[:, 3] = fresh, fresh_ends
     columns: dict[str, Any] = {}
     out_of_range = 0
-    # NaN and the infinities go their ways without a word.
+    # NaN and infinities propagate without warnings.
     with np.errstate(all="ignore"):
         for asked in windows:
             cuts[:, 0], cuts[:, 1] = begins[:, asked.family], ends[:, asked.family]
-            states = _reduced(layout, state, Runs(words, _members(words, asked.window, cuts, t)), asked)
+            states = _reduced(layout, state, RecordRuns(words, _members(words, asked.window, cuts, t)), asked)
             for output in asked.outputs:
                 columns[output.name], misfits = _answer(output, states, state.pool)
                 out_of_range += misfits
@@ -98,14 +108,14 @@ def finish(layout: Layout, state: State, t: Micros | Ints, names: Sequence[str] 
             column[row] = None
     newest = np.where(has_fresh, newest, state.horizon)
     in_order = {name: columns[name] for name in order}
-    return Answers(in_order, reach < state.horizon, state.incomplete, overflow, out_of_range, newest)
+    return VectorAggregates(in_order, reach < state.horizon, state.incomplete, overflow, out_of_range, newest)
 
 
 @lru_cache(maxsize=1024)
-def _plan(layout: Layout, names: tuple[str, ...] | None) -> tuple[tuple[str, ...], tuple[_Asked, ...]]:
-    """The outputs' names in order, and what is asked of each window."""
+def _plan(layout: RowLayout, names: tuple[str, ...] | None) -> tuple[tuple[str, ...], tuple[_WindowRequest, ...]]:
+    """The outputs' names in order, and the requested outputs of each window."""
     outputs = [layout.by_name[name] for name in names] if names is not None else list(layout.outputs)
-    windows: dict[Window | None, list[Output]] = {}
+    windows: dict[Window | None, list[AggregateOutput]] = {}
     for output in outputs:
         windows.setdefault(output.aggregation.window, []).append(output)
     plan = []
@@ -113,18 +123,19 @@ def _plan(layout: Layout, names: tuple[str, ...] | None) -> tuple[tuple[str, ...
         parts = list(dict.fromkeys(part for output in its for part in output.parts))
         in_place = tuple(part for part in parts if part.merges_in_place)
         gathered = tuple(part for part in parts if not part.merges_in_place)
-        plan.append(_Asked(window, its[0].family, tuple(its), in_place, gathered))
+        plan.append(_WindowRequest(window, its[0].family, tuple(its), in_place, gathered))
     return tuple(output.name for output in outputs), tuple(plan)
 
 
-def _members(words: Columns, window: Window | None, family: Ints, t: Micros | Ints) -> Ints:
-    """The record lines that a window ending at each row's t holds: int64[n, 4], begin and end of two runs per row.
+def _members(words: WordColumns, window: Window | None, family: Ints, t: Micros | Ints) -> Ints:
+    """The lines of the records in a window that ends at each row's t: int64[n, 4], begin and end of two runs per row.
 
     Args:
-        family: the same of all records of the window's family, and of all fresh ones up to t.
+        family: the same for all records of the window's family, and for all fresh ones up to t.
     """
     if isinstance(window, Sliding):
         cuts = family.copy()
+        # The window's start moves in hops, so a tile is either in the window as a whole or not at all.
         lowest = (t - window.length) // window.hop * window.hop
         runs = cuts.reshape(-1, 2)
         keys = lowest if isinstance(lowest, int) else lowest.repeat(2)
@@ -137,8 +148,10 @@ def _members(words: Columns, window: Window | None, family: Ints, t: Micros | In
     return family
 
 
-def _latest_session(words: Columns, gap: Micros, family: Ints, t: Micros | Ints) -> tuple[Ints, Ints]:
-    """Where the open session's records begin: among the merged intervals (at most one), and among the fresh records."""
+def _latest_session(words: WordColumns, gap: Micros, family: Ints, t: Micros | Ints) -> tuple[Ints, Ints]:
+    """Where the open session's records begin: among the merged sessions (at most one), and among the fresh records."""
+    # Merged sessions are more than a gap apart, so only the last one can be open. Fresh events continue it, or begin a
+    # new session wherever one is more than the gap after the event before it.
     begins, ends, fresh, fresh_ends = family.T
     times = words[0]
     latest = np.where(ends > begins, words[1][ends - 1], NEVER)
@@ -152,6 +165,7 @@ def _latest_session(words: Columns, gap: Micros, family: Ints, t: Micros | Ints)
         previous = np.concatenate([[0], fresh_times[:-1]])
         previous[head] = latest[some]
         broken = fresh_times - previous > gap
+        # The last break of each row is where its latest session begins; after a break, no merged record belongs to it.
         cuts = np.maximum.reduceat(np.where(broken, lines, -1), np.flatnonzero(head))
         cut = cuts >= 0
         begins[some[cut]] = ends[some[cut]]
@@ -162,13 +176,13 @@ def _latest_session(words: Columns, gap: Micros, family: Ints, t: Micros | Ints)
     return np.where(over, ends, begins), np.where(over, fresh_ends, fresh)
 
 
-def _reduced(layout: Layout, state: State, runs: Runs, asked: _Asked) -> dict[int, Ints]:
-    """One merged state per row, word by word, of the parts that the outputs read; empty where there is no record."""
+def _reduced(layout: RowLayout, state: StateRows, runs: RecordRuns, asked: _WindowRequest) -> dict[int, Ints]:
+    """One merged state per row, word by word, for the outputs' state components; empty where there is no record."""
     reduced: dict[int, Ints] = {}
     for part in asked.in_place:
         part.merge_in_place(runs, reduced)
     if asked.gathered:
-        # Parts that look at each record's neighbours need those of all runs side by side.
+        # Such a state cannot be reduced one word at a time: copy the records of both runs of each row side by side.
         lengths = runs.cuts[:, 1::2] - runs.cuts[:, 0::2]
         lines, sizes = ranges(runs.cuts[:, 0::2].reshape(-1), lengths.reshape(-1)), lengths.sum(axis=1)
         filled = np.flatnonzero(sizes)
@@ -181,15 +195,15 @@ def _reduced(layout: Layout, state: State, runs: Runs, asked: _Asked) -> dict[in
     return reduced
 
 
-def _answer(output: Output, states: Mapping[int, Ints], pool: Pool) -> tuple[list[Any], int]:
-    """One aggregate from the merged states, and how many sums did not fit their type."""
+def _answer(output: AggregateOutput, states: Mapping[int, Ints], pool: ObjectPool) -> tuple[list[Any], int]:
+    """One aggregate from the merged states, and the number of sums that do not fit their type."""
     function, part = output.aggregation.function, output.parts[0]
     if function == "count":
         return states[part.at].tolist(), 0
     if part.holds_object:
         return _objects(output, part, states, pool), 0
     if isinstance(part, Pick):
-        # What was never set has the order's lowest (or highest) word.
+        # Without values, the first word still has its initial value.
         return _restored(output, states[part.value_at], missing=states[part.at] == part.empty[0]), 0
     counts = states[output.parts[1].at]
     if function in ("min", "max"):
@@ -202,7 +216,7 @@ def _answer(output: Output, states: Mapping[int, Ints], pool: Pool) -> tuple[lis
         totals = states[part.at].view(np.float64)
         return _listed(totals / counts if function == "mean" else totals, missing=counts == 0), 0
     low, high = states[part.at], states[part.at + 1]
-    # A total fits 64 bits where its upper limb fits 32.
+    # A total fits 64 bits if its upper limb fits 32 bits, signed: moved up by 2**31 it has no bits above.
     misfits = (high + 2**31) >> 32 != 0
     exact = (high << 32) | low
     if function == "sum":
@@ -218,23 +232,25 @@ def _listed(values: NDArray[Any], *, missing: Mask) -> list[Any]:
     return listed
 
 
-def _restored(output: Output, words: Ints, *, missing: Mask) -> list[Any]:
-    """Words as the values that they stand for."""
+def _restored(output: AggregateOutput, words: Ints, *, missing: Mask) -> list[Any]:
+    """Convert words to values."""
     assert output.column is not None
     listed = _listed(words.view(np.float64) if output.column.is_float else words, missing=missing)
     back = restored(output.column)
     return listed if back is None else [None if value is None else back(value) for value in listed]
 
 
-def variance(output: Output, states: Mapping[int, Ints], counts: Ints) -> NDArray[np.float64]:
-    """The sample variance or its root; NaN where an infinite value or NaN is among the values."""
+def variance(output: AggregateOutput, states: Mapping[int, Ints], counts: Ints) -> NDArray[np.float64]:
+    """The sample variance or its square root; NaN if any value is infinite or NaN."""
     part = output.parts[0]
     means, squares = states[part.at].view(np.float64), states[part.at + 1].view(np.float64)
     spread = np.where(np.isfinite(means), squares / np.maximum(counts - 1, 1), np.nan)
     return np.sqrt(spread) if output.aggregation.function == "std" else spread
 
 
-def _decimals(output: Output, part: Part, states: Mapping[int, Ints], counts: Ints) -> tuple[list[Any], int]:
+def _decimals(
+    output: AggregateOutput, part: StateComponent, states: Mapping[int, Ints], counts: Ints
+) -> tuple[list[Any], int]:
     assert output.column is not None
     scale, values, misfits = output.column.scale, [], 0
     limbs = (states[word].tolist() for word in part.words)
@@ -251,14 +267,14 @@ def _decimals(output: Output, part: Part, states: Mapping[int, Ints], counts: In
     return values, misfits
 
 
-def _objects(output: Output, part: Part, states: Mapping[int, Ints], pool: Pool) -> list[Any]:
+def _objects(output: AggregateOutput, part: StateComponent, states: Mapping[int, Ints], pool: ObjectPool) -> list[Any]:
     read = object_reader(output)
     nothing = 0 if output.aggregation.function == "count_distinct" else None
     return [read(pool[name]) if name != NONE else nothing for name in states[part.at + part.width - 1].tolist()]
 
 
-def object_reader(output: Output) -> Any:
-    """How an object of the pool becomes this output's value."""
+def object_reader(output: AggregateOutput) -> Any:
+    """A function from an object of the pool to this output's value."""
     function, column = output.aggregation.function, output.column
     assert column is not None
     back = restored(column)

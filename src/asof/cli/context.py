@@ -87,7 +87,7 @@ class CliContext:
 
         Raises:
             click.exceptions.Exit: the answer was no.
-            click.UsageError: there is nobody to ask.
+            click.UsageError: stdin gives no answer.
         """
         if yes:
             return
@@ -98,7 +98,7 @@ class CliContext:
                 raise
             click.echo(err=True)  # the question is on this line
             raise click.UsageError(
-                "this needs an answer, and nobody is there to give it: add --yes", click.get_current_context()
+                "this needs an answer, and stdin gives none: add --yes", click.get_current_context()
             ) from None
         if not agreed:
             self.note("Nothing was changed.")

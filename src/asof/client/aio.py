@@ -1,4 +1,4 @@
-"""The client for event loops: the same calls as `Client`, awaited."""
+"""The asynchronous client: the same methods as `Client`, awaited."""
 
 from __future__ import annotations
 
@@ -10,17 +10,17 @@ from typing import Any
 import httpx
 
 from asof.client import calls
-from asof.client.calls import Call
+from asof.client.calls import ClientCall
 from asof.client.responses import response_of, result_of
 from asof.client.retries import JobWait
 from asof.client.sync import rows_of
-from asof.client.transport import Connected
+from asof.client.transport import ClientBase
 from asof.online_response import OnlineResponse
 from asof.values.frame_types import Rows
 
 
-class AsyncClient(Connected[httpx.AsyncClient]):
-    """Asks a feature server without holding up an event loop; parameters and answers are those of `Client`."""
+class AsyncClient(ClientBase[httpx.AsyncClient]):
+    """An asynchronous client of a feature server, with the parameters and results of `Client`."""
 
     def _opened(self, options: dict[str, Any]) -> httpx.AsyncClient:
         return httpx.AsyncClient(**options)
@@ -97,7 +97,7 @@ class AsyncClient(Connected[httpx.AsyncClient]):
             await asyncio.sleep(wait.pause(job))
 
     async def health(self) -> bool:
-        """Whether the server lives."""
+        """Whether the server is alive."""
         return await self._is_well("/health")
 
     async def ready(self) -> bool:
@@ -110,7 +110,7 @@ class AsyncClient(Connected[httpx.AsyncClient]):
         except httpx.HTTPError:
             return False
 
-    async def _answer(self, call: Call) -> httpx.Response:
+    async def _answer(self, call: ClientCall) -> httpx.Response:
         tried = 0
         while True:
             tried += 1
@@ -128,7 +128,7 @@ class AsyncClient(Connected[httpx.AsyncClient]):
             await asyncio.sleep(wait)
 
     async def aclose(self) -> None:
-        """Give the connections back."""
+        """Close the connections."""
         await self._http.aclose()
 
     async def __aenter__(self) -> AsyncClient:

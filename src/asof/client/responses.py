@@ -1,4 +1,4 @@
-"""What comes back from a feature server: typed values, or the error that the store itself would have raised."""
+"""Responses of a feature server: typed values, or the error that the store itself would raise."""
 
 from __future__ import annotations
 
@@ -25,14 +25,14 @@ from asof.errors import (
     ServerError,
     ServerTimeout,
 )
-from asof.online_response import Columns, OnlineResponse, ViewAnswer
+from asof.online_response import Columns, OnlineResponse, ViewMetadata
 from asof.timing import Micros, micros
 from asof.values.json import reader
 
 
 @dataclass(frozen=True)
-class Column:
-    """One column of an answer; see `asof.online_response.Answered`."""
+class ServerColumn:
+    """One column of a response; see `asof.online_response.ResponseColumn`."""
 
     name: str
     dtype: DType
@@ -44,18 +44,18 @@ class Column:
 
 
 @dataclass(frozen=True)
-class Shape:
-    """What an answer holds, and what gives its values their types back."""
+class ResponseSchema:
+    """The columns of a response, and the readers that restore their types."""
 
-    keys: tuple[Column, ...]
-    request_fields: tuple[Column, ...]
-    outputs: tuple[Column, ...]
+    keys: tuple[ServerColumn, ...]
+    request_fields: tuple[ServerColumn, ...]
+    outputs: tuple[ServerColumn, ...]
     readers: tuple[tuple[int, Callable[[Any], Any]], ...]
     request_readers: Mapping[str, Callable[[Any], Any]]
 
 
-class Told:
-    """What a server told of each value beside it, row by row; read once somebody asks for it."""
+class ResponseMetadata:
+    """Statuses or event times from a response, decoded at the first access."""
 
     __slots__ = ("_raw", "_rows", "_width", "_what")
 
@@ -66,31 +66,31 @@ class Told:
         self._width = width if rows else 0
 
     def of(self, place: int) -> Sequence[Any]:
-        """Those of one output.
+        """The values of one output.
 
         Raises:
-            RequestError: they were not asked for.
-            ServerError: they are not what an Asof server tells.
+            RequestError: they were not requested.
+            ServerError: they are malformed.
         """
         if not self._raw:
-            raise RequestError(f"the answer has no {self._what}", hint="they were left out: ask with details=True")
+            raise RequestError(f"the response has no {self._what}", hint="read with details=True")
         if self._rows is None:
             try:
                 self._rows = list(zip(*_decode_rows(self._raw), strict=True))
                 if len(self._rows) != self._width:
-                    raise ValueError(f"there are {len(self._rows)} columns of {self._what}, not {self._width}")
+                    raise ValueError(f"it has {len(self._rows)} columns of {self._what}; expected {self._width}")
             except ValueError as error:
                 raise _not_ours(error) from error
         return self._rows[place] if self._rows else ()
 
 
-class ToldAnswer(ViewAnswer):
-    """One output's statuses and times as the server told them."""
+class ServerViewMetadata(ViewMetadata):
+    """Statuses and times of one output, from a response."""
 
     __slots__ = ("_place", "_statuses", "_times")
 
-    def __init__(self, output: str, place: int, statuses: Told, times: Told) -> None:
-        # Not the base's own beginning: what it sets is told here.
+    def __init__(self, output: str, place: int, statuses: ResponseMetadata, times: ResponseMetadata) -> None:
+        # Not super().__init__: its attributes have other sources here.
         self.outputs = (output,)
         self.marks = None
         self.nulls: Columns = {}
@@ -102,12 +102,12 @@ class ToldAnswer(ViewAnswer):
         return list(self._statuses.of(self._place))
 
     @property
-    def times(self) -> Sequence[Micros | None]:  # type: ignore[override]  # read when asked for, and never set
+    def times(self) -> Sequence[Micros | None]:  # type: ignore[override]  # computed when read, never set
         return [None if text is None else micros(text) for text in self._times.of(self._place)]
 
 
-class Answer(msgspec.Struct):
-    """The body of an answer; what is the same each time, or is seldom looked at, is left as it came."""
+class ResponseBody(msgspec.Struct):
+    """The body of a response; fields that are cached or seldom used stay undecoded."""
 
     names: msgspec.Raw
     rows: list[list[Any]]
@@ -118,15 +118,15 @@ class Answer(msgspec.Struct):
     event_times: msgspec.Raw = msgspec.Raw()
 
 
-_decode_answer = msgspec.json.Decoder(Answer).decode
+_decode_answer = msgspec.json.Decoder(ResponseBody).decode
 _decode_rows = msgspec.json.Decoder(list[list[Any]]).decode
 
 
 def response_of(body: bytes) -> OnlineResponse:
-    """The answer to a read.
+    """Decode the response to a read.
 
     Raises:
-        ServerError: it is not what an Asof server answers.
+        ServerError: it is not a response of an Asof server.
     """
     try:
         answer = _decode_answer(body)
@@ -136,18 +136,18 @@ def response_of(body: bytes) -> OnlineResponse:
         if not n:
             columns = [[] for _ in range(start + width)]
         if len(columns) != start + width:
-            raise ValueError("it has other columns than types")
+            raise ValueError("its numbers of columns and types differ")
         for place, read in shape.readers:
             columns[place] = [None if value is None else read(value) for value in columns[place]]
         keys: Columns = {field.name: columns[i] for i, field in enumerate(shape.keys)}
         for name, values in answer.request.items():
             back = shape.request_readers.get(name)
             keys[name] = values if back is None else [None if value is None else back(value) for value in values]
-        statuses = Told("statuses", bytes(answer.statuses), rows=n, width=width)
-        times = Told("event times", bytes(answer.event_times), rows=n, width=width)
+        statuses = ResponseMetadata("statuses", bytes(answer.statuses), rows=n, width=width)
+        times = ResponseMetadata("event times", bytes(answer.event_times), rows=n, width=width)
         features = {output.name: columns[start + i] for i, output in enumerate(shape.outputs)}
-        found: list[ViewAnswer] = [
-            ToldAnswer(output.name, i, statuses, times) for i, output in enumerate(shape.outputs)
+        found: list[ViewMetadata] = [
+            ServerViewMetadata(output.name, i, statuses, times) for i, output in enumerate(shape.outputs)
         ]
         return OnlineResponse(shape, keys, features, found, at=micros(answer.at), rows=n)
     except (ValueError, KeyError, TypeError, IndexError, AttributeError, DefinitionError) as error:
@@ -156,19 +156,19 @@ def response_of(body: bytes) -> OnlineResponse:
 
 def _not_ours(error: Exception) -> ServerError:
     return ServerError(
-        f"the answer is not one of an Asof server ({type(error).__name__}: {error})",
-        hint="check the url, and that client and server are of like versions",
+        f"the response is not one of an Asof server ({type(error).__name__}: {error})",
+        hint="check the url, and that client and server have the same version",
     )
 
 
 @lru_cache(maxsize=1024)
-def _shape(types: bytes) -> Shape:
+def _shape(types: bytes) -> ResponseSchema:
     told = json.loads(types)
-    named = tuple(Column(name, parse(dtype)) for name, dtype in told["keys"])
-    asked = tuple(Column(name, parse(dtype)) for name, dtype in told["request"])
-    outputs = tuple(Column(name, parse(dtype), reference) for name, dtype, reference in told["features"])
+    named = tuple(ServerColumn(name, parse(dtype)) for name, dtype in told["keys"])
+    asked = tuple(ServerColumn(name, parse(dtype)) for name, dtype in told["request"])
+    outputs = tuple(ServerColumn(name, parse(dtype), reference) for name, dtype, reference in told["features"])
     readers = ((place, reader(column.dtype)) for place, column in enumerate((*named, *outputs)))
-    return Shape(
+    return ResponseSchema(
         named, asked, outputs,
         tuple((place, read) for place, read in readers if read is not None),
         {column.name: read for column in asked if (read := reader(column.dtype)) is not None},
@@ -176,10 +176,10 @@ def _shape(types: bytes) -> Shape:
 
 
 def result_of(job: Mapping[str, Any]) -> list[dict[str, Any]] | None:
-    """What an ended job did, per view; None while it runs.
+    """Result of a job, per view; None while it runs.
 
     Raises:
-        AsofError: it failed, with the error that it failed with.
+        AsofError: the job failed; its error.
     """
     if job["state"] == "running":
         return None
@@ -189,9 +189,10 @@ def result_of(job: Mapping[str, Any]) -> list[dict[str, Any]] | None:
 
 
 def not_ended(job: Mapping[str, Any], seconds: float) -> ServerTimeout:
-    """The error of whoever does not wait any longer for a job."""
+    """The error for a job that has not ended within the waiting time."""
     return ServerTimeout(
-        f"job {job['id']} has not ended after {seconds:g} s", hint=f"it goes on: ask job({job['id']!r})"
+        f"job {job['id']} has not ended after {seconds:g} s",
+        hint=f"it is still running: check it with job({job['id']!r})",
     )
 
 

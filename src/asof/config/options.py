@@ -1,4 +1,4 @@
-"""What is derived from an option's declaration: its kind, what a message asks for, and its line of the reference."""
+"""Properties derived from an option's declaration: its kind, the expected value for messages, its reference line."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
 from msgspec import NODEFAULT, Meta, structs
 
-from asof.config.sections.kinds import Doc, Kind, Section
+from asof.config.sections.kinds import OptionDoc, Section, ValueKind
 
 _KINDS = {str: "text", int: "integer", float: "number", bool: "flag", list: "list", dict: "part"}
 _UNITS = {"_s": "seconds", "_bytes": "bytes"}
@@ -21,12 +21,12 @@ class Option:
     """One key.
 
     Args:
-        section: the key that it stands under; empty for the top level.
-        product: the `type:` that takes it; empty where the section itself does.
+        section: the key of its section; empty for the top level.
+        product: the `type:` that takes it; empty for every type.
         type: its Python type, annotated with its bounds.
         default: as it would be written; None where there is none.
-        also: other spellings of the name, Feast's among them.
-        unset: what the product takes where there is no default and nothing is written.
+        also: other spellings of the name, including Feast's.
+        unset: the product's own default, where the option has none.
     """
 
     section: str
@@ -47,8 +47,8 @@ class Option:
         return f"{self.section}.{self.name}" if self.section else self.name
 
     @cached_property
-    def shape(self) -> Shape:
-        """Its type, taken apart."""
+    def shape(self) -> OptionType:
+        """Its parsed type."""
         return shape_of(self.type, self.name)
 
     @property
@@ -58,14 +58,14 @@ class Option:
 
     @property
     def shown_kind(self) -> str:
-        """The kind with the words or the bounds that it has beyond the usual."""
+        """The kind, with its choices or bounds if any."""
         if self.shape.choices:
             return ", ".join(f"`{each}`" for each in self.shape.choices)
         return self.kind if self.shape.bounds in ("", " above 0") else f"{self.kind}{self.shape.bounds}"
 
     @property
     def shown_default(self) -> str:
-        """What holds where it is left out, as it would be written; empty where the meaning says it."""
+        """The default as it would be written; empty where the description states it."""
         if self.required:
             return "required"
         default = self.unset if self.default is None else self.default
@@ -77,22 +77,22 @@ class Option:
 
 
 @dataclass(frozen=True)
-class Shape:
-    """A type, taken apart.
+class OptionType:
+    """A parsed type.
 
     Args:
         type: for `msgspec.convert`: with its bounds, and without None.
         base: `str`, `int`, `float`, `bool`, `list`, `dict` or a Section.
         items: the shape of a list's items or a group's values.
-        choices: the words that a text may be; empty where any.
+        choices: the allowed texts; empty where any is allowed.
         least, most: a number's bounds; `above` where the least itself does not count.
-        minimum: how long a text, list or group has to be.
+        minimum: minimum length of a text, list or group.
     """
 
     type: Any
     base: type
-    kind: Kind
-    items: Shape | None = None
+    kind: ValueKind
+    items: OptionType | None = None
     choices: tuple[str, ...] = ()
     least: float | None = None
     most: float | None = None
@@ -102,7 +102,7 @@ class Shape:
 
     @property
     def expected(self) -> str:
-        """What a message asks for."""
+        """The expected value, for messages."""
         if self.kind.expected:
             return self.kind.expected
         if self.choices:
@@ -123,16 +123,16 @@ class Shape:
         return f" above {self.least:g}" if self.above else f" from {self.least:g}"
 
 
-def shape_of(declared: Any, name: str = "") -> Shape:
-    """The type of an option, taken apart."""
+def shape_of(declared: Any, name: str = "") -> OptionType:
+    """Parse the type of an option."""
     type_, notes = _unwrapped(declared)
     metas = [each for each in notes if isinstance(each, Meta)]
-    kind = next((each for each in reversed(notes) if isinstance(each, Kind)), None)
+    kind = next((each for each in reversed(notes) if isinstance(each, ValueKind)), None)
     origin = get_origin(type_) or type_
     choices: tuple[str, ...] = ()
     if origin is Literal:
         choices, origin = get_args(type_), str
-        kind = kind or Kind("choice")
+        kind = kind or ValueKind("choice")
     bounds = {
         each: next((getattr(meta, each) for meta in metas if getattr(meta, each) is not None), None)
         for each in ("ge", "gt", "le", "min_length")
@@ -140,10 +140,10 @@ def shape_of(declared: Any, name: str = "") -> Shape:
     is_section = isinstance(origin, type) and issubclass(origin, Section)
     inner = get_args(type_)[-1] if origin in (list, dict) and get_args(type_) else None
     bounded = Annotated[(type_, *metas)] if metas else type_
-    return Shape(
+    return OptionType(
         type=bounded,
         base=origin if isinstance(origin, type) else object,
-        kind=kind or Kind("part" if is_section else _KINDS.get(origin, "part")),
+        kind=kind or ValueKind("part" if is_section else _KINDS.get(origin, "part")),
         items=shape_of(inner, name) if inner not in (None, Any) else None,
         choices=choices,
         least=bounds["ge"] if bounds["ge"] is not None else bounds["gt"],
@@ -168,14 +168,14 @@ def _unwrapped(declared: Any) -> tuple[Any, list[Any]]:
 
 @cache
 def options_of_section(section: type[Section]) -> dict[str, Option]:
-    """The options that a section itself declares, without those of the one that it inherits from."""
+    """The options that a section declares itself, without inherited ones."""
     inherited = set(getattr(section.__base__, "__struct_fields__", ()))
     return {each.name: _option(section, each) for each in structs.fields(section) if each.name not in inherited}
 
 
 def _option(section: type[Section], found: structs.FieldInfo) -> Option:
     _, notes = _unwrapped(found.type)
-    doc = next((each for each in reversed(notes) if isinstance(each, Doc)), Doc(""))
+    doc = next((each for each in reversed(notes) if isinstance(each, OptionDoc)), OptionDoc(""))
     default = found.default if found.default_factory is NODEFAULT else found.default_factory()
     required = default is NODEFAULT
     return Option(

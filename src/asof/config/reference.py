@@ -1,4 +1,4 @@
-"""Every key that `feature_store.yaml` takes, as tables that are derived from the sections."""
+"""Every key that `feature_store.yaml` takes, as tables derived from the sections."""
 
 from __future__ import annotations
 
@@ -6,23 +6,23 @@ from dataclasses import replace
 from functools import cache
 
 from asof.config.options import Option, options_of_section
-from asof.config.sections import AUTH, FAMILIES, PRODUCTS, Section, Server, Top
+from asof.config.sections import AUTH, FAMILIES, PRODUCTS, ProjectSection, Section, ServerSection
 from asof.config.sections.kinds import Text
 
 CONNECTIONS = "connections"
-"""The section of named connections; each is a server's type and how it is reached."""
+"""The section of named connections; each is a server's type and settings."""
 
 SECTIONS = tuple(name for name in FAMILIES if name != CONNECTIONS)
-"""The parts of a store; each is a product (`type:`) and its options."""
+"""The stores; each is a product (`type:`) and its options."""
 
 _OF_PRODUCT = {(each.SECTION, each.PRODUCT): each for each in PRODUCTS}
 
 REFERENCE: tuple[Option, ...] = tuple(
     option
     for section in (
-        Top,
+        ProjectSection,
         *(each for family in FAMILIES.values() for each in (family, *(p for p in PRODUCTS if issubclass(p, family)))),
-        Server,
+        ServerSection,
         *AUTH,
     )
     for option in options_of_section(section).values()
@@ -34,9 +34,9 @@ ON_SERVERS = {place for place, each in _OF_PRODUCT.items() if each.SERVER is not
 
 @cache
 def options_of(section: str, product: str) -> dict[str, Option]:
-    """The options of one product; empty where it is not one of ours, and then nobody here knows them.
+    """The options of one product; empty for products of other packages.
 
-    A store on a server takes the keys of a connection beside its own, or `connection`, the name of one.
+    A store on a server takes the keys of a connection in addition to its own, or `connection`, the name of one.
     """
     declared = _OF_PRODUCT.get((section, product))
     if declared is None:
@@ -55,8 +55,8 @@ def options_of(section: str, product: str) -> dict[str, Option]:
 
 
 def feast_keys(section: str, product: str = "") -> tuple[str, ...]:
-    """Feast's keys without a meaning here that a section, or a product of it, takes with a note."""
-    family: type[Section] = FAMILIES.get(section, Top)
+    """Keys of Feast that a section or product accepts and ignores, with a note."""
+    family: type[Section] = FAMILIES.get(section, ProjectSection)
     declared = _OF_PRODUCT.get((section, product))
     own = declared.FEAST_KEYS if declared is not None else ()
     return (*family.FEAST_KEYS, *(each for each in own if each not in family.FEAST_KEYS))
@@ -64,7 +64,7 @@ def feast_keys(section: str, product: str = "") -> tuple[str, ...]:
 
 def feast_tables() -> dict[str, tuple[str, ...]]:
     """Those keys by section, and by section and product where only one product takes them."""
-    tables = {"": Top.FEAST_KEYS, **{name: family.FEAST_KEYS for name, family in FAMILIES.items()}}
+    tables = {"": ProjectSection.FEAST_KEYS, **{name: family.FEAST_KEYS for name, family in FAMILIES.items()}}
     for (section, product), declared in _OF_PRODUCT.items():
         if declared.FEAST_KEYS != FAMILIES[section].FEAST_KEYS:
             tables[f"{section}.{product}"] = declared.FEAST_KEYS

@@ -1,4 +1,4 @@
-"""Messages of a log into typed rows, in bulk; what cannot be used is told apart, with the reason."""
+"""Decode messages of a log into typed rows, in bulk; unusable messages become dead letters with a reason."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from asof.values.fit import event_micros
 from asof.values.legible import legible, why
 
 
-class Records(Protocol):
+class EncodedMessages(Protocol):
     """Messages as columns: n values, keys, record times in microseconds, and headers."""
 
     @property
@@ -39,11 +39,11 @@ class Records(Protocol):
 
 
 @dataclass(frozen=True)
-class Letter:
-    """A message that could not be used: its index in the batch, and why.
+class UnusableMessage:
+    """A dead letter: the message's index in the batch, and the reason.
 
     Args:
-        is_early: it lies too far in the future, which depends on the clock: a later look may judge it otherwise.
+        is_early: its event time is too far in the future; decoded again later, it may be accepted.
     """
 
     index: int
@@ -52,49 +52,49 @@ class Letter:
 
 
 @dataclass(frozen=True)
-class Decoded:
-    """A batch of messages, decoded.
+class DecodedMessages:
+    """A decoded batch of messages.
 
     Args:
         rows: the n usable rows, the source's declared columns under their own names and types.
         index: n indexes into the batch, ascending.
         event_time: n event times in microseconds.
-        letters: the messages that could not be used.
-        undeclared: names of fields that no one declared → how many messages had them.
-        left_out: how many messages the transform made no row of.
+        letters: the dead letters.
+        undeclared: undeclared field → number of messages with it.
+        left_out: number of messages that the transform dropped.
     """
 
     rows: pa.Table
     index: npt.NDArray[np.int64]
     event_time: npt.NDArray[np.int64]
-    letters: list[Letter]
+    letters: list[UnusableMessage]
     undeclared: Counter[str] = field(default_factory=Counter)
     left_out: int = 0
 
 
 def decode_messages(
     source: LogSource,
-    messages: Records,
+    messages: EncodedMessages,
     *,
     keys: Sequence[str],
     clock: Micros,
     schemas: Schemas | None = None,
     transform: Transform | None = None,
-) -> Decoded:
-    """Decode messages column by column; where that fails, message by message: what one raises is why it is a letter.
+) -> DecodedMessages:
+    """Decode messages column by column; where that fails, message by message: an error is the dead letter's reason.
 
-    A message without a value is a tombstone, where the source reads the key columns from messages' keys: a row of its
-    key at the time of its record, and nulls beside.
+    If the source reads the key columns from messages' keys, a message without a value is a tombstone: a row with the
+    key, the record's time, and nulls.
 
     Args:
         keys: columns (names in the source) that must not be null: the join keys of every view of the source.
-        clock: now; an event later than this by more than the source's `max_future` is a letter.
+        clock: now; an event later than this by more than the source's `max_future` is a dead letter.
         schemas: the schema registry, for messages that name their schema.
-        transform: makes rows of the messages' columns, where the source has a transform.
+        transform: the source's transform, if any.
 
     Raises:
-        DerivationError: the transform is none of single messages.
-        StorageError: the schema registry cannot be asked; no message is to blame for that.
+        DerivationError: the transform does not work message by message.
+        StorageError: the schema registry cannot be reached; no message becomes a dead letter.
     """
     count = len(messages.values)
     try:
@@ -105,16 +105,16 @@ def decode_messages(
         if not count:
             raise
         if count == 1:
-            return Decoded(
+            return DecodedMessages(
                 _empty(source), np.zeros(0, dtype=np.int64), np.zeros(0, dtype=np.int64),
-                [Letter(0, legible(f"cannot be decoded: {type(error).__name__}: {why(error)}"))],
+                [UnusableMessage(0, legible(f"cannot be decoded: {type(error).__name__}: {why(error)}"))],
             )  # fmt: skip
     middle = count // 2
     first, second = (
         decode_messages(source, half, keys=keys, clock=clock, schemas=schemas, transform=transform)
         for half in (_part(messages, 0, middle), _part(messages, middle, count))
     )
-    return Decoded(
+    return DecodedMessages(
         pa.concat_tables([first.rows, second.rows]).combine_chunks(),
         np.concatenate([first.index, second.index + middle]),
         np.concatenate([first.event_time, second.event_time]),
@@ -124,9 +124,9 @@ def decode_messages(
     )
 
 
-def _part(messages: Records, begin: int, end: int) -> Batch:
+def _part(messages: EncodedMessages, begin: int, end: int) -> MessageBatch:
     keys, headers, times = messages.keys, messages.headers, messages.timestamps_us
-    return Batch(
+    return MessageBatch(
         messages.values[begin:end], None if keys is None else keys[begin:end], times[begin:end],
         None if headers is None else headers[begin:end],
     )  # fmt: skip
@@ -139,13 +139,13 @@ def _empty(source: LogSource) -> pa.Table:
 
 def decode_in_bulk(
     source: LogSource,
-    messages: Records,
+    messages: EncodedMessages,
     *,
     keys: Sequence[str],
     clock: Micros,
     schemas: Schemas | None,
     transform: Transform | None,
-) -> Decoded:
+) -> DecodedMessages:
     letters: dict[int, str] = {}
     undeclared: Counter[str] = Counter()
     left_out = 0
@@ -156,7 +156,7 @@ def decode_in_bulk(
         places = [place for place in places if values[place] is not None]
         tombstones = [place for place, value in enumerate(values) if value is None]
         if not source.has_tombstones:
-            reason = "the message is empty (a tombstone), and the source says no meaning for it (key_fields= does)"
+            reason = "the message is empty (a tombstone), but the source has no key_fields= to find its key"
             letters, tombstones = dict.fromkeys(tombstones, reason), []
     present: list[Any] = [values[place] for place in places] if None in values else list(values)
     index, columns = _codec(source).decode(
@@ -201,8 +201,8 @@ def decode_in_bulk(
     if not good.all():
         rows, positions, times = rows.filter(pa.array(good)), positions[good], times[good]
     too_early = set(early_index)
-    found = [Letter(i, legible(letters[i]), i in too_early) for i in sorted(letters)]
-    return Decoded(rows, positions, times, found, undeclared, left_out)
+    found = [UnusableMessage(i, legible(letters[i]), i in too_early) for i in sorted(letters)]
+    return DecodedMessages(rows, positions, times, found, undeclared, left_out)
 
 
 def _names(source: LogSource) -> list[str]:
@@ -210,9 +210,9 @@ def _names(source: LogSource) -> list[str]:
 
 
 def _beside(
-    source: LogSource, messages: Records, places: list[int], *, letters: dict[int, str], schemas: Schemas | None
+    source: LogSource, messages: EncodedMessages, places: list[int], *, letters: dict[int, str], schemas: Schemas | None
 ) -> dict[str, pa.Array]:
-    """The columns that stand beside the values of the messages at these places."""
+    """The columns from keys, headers and record times of the messages at these positions."""
     made: dict[str, pa.Array] = {}
     if source.key_fields:
         keys = messages.keys if messages.keys is not None else [None] * len(messages.values)
@@ -227,20 +227,20 @@ def _beside(
     return made
 
 
-def _record_times(messages: Records, places: list[int]) -> npt.NDArray[np.int64]:
+def _record_times(messages: EncodedMessages, places: list[int]) -> npt.NDArray[np.int64]:
     return np.asarray(messages.timestamps_us, dtype=np.int64)[np.asarray(places, dtype=np.int64)]
 
 
 def _with_tombstones(
     source: LogSource,
-    messages: Records,
+    messages: EncodedMessages,
     rows: tuple[list[int], dict[str, pa.Array]],
     tombstones: list[int],
     *,
     letters: dict[int, str],
     schemas: Schemas | None,
 ) -> tuple[list[int], dict[str, pa.Array]]:
-    """The rows and those of messages without a value, at the time of their record, told apart by a column."""
+    """Append the tombstones' rows, with their record's time, and a column that marks them."""
     index, columns = rows
     columns = {**columns, TOMBSTONE: pa.array(np.zeros(len(index), dtype=bool))}
     if not tombstones:
@@ -259,7 +259,7 @@ def _with_tombstones(
 
 
 def unusable_times(source: LogSource, column: pa.Array, *, clock: Micros) -> dict[int, str]:
-    """Which event times of a column of the declared type, without nulls, would make letters: row → why."""
+    """Event times (without nulls) that make dead letters: row → reason."""
     reasons: dict[int, str] = {}
     rows = np.arange(len(column), dtype=np.int64)
     times = _times(column, source.timestamp_unit, np.ones(len(column), dtype=bool), rows, reasons)
@@ -270,7 +270,7 @@ def unusable_times(source: LogSource, column: pa.Array, *, clock: Micros) -> dic
 
 
 def unusable_created(source: LogSource, column: pa.Array) -> dict[int, str]:
-    """Which created times of a column of the declared type would make letters: row → why."""
+    """Created times that make dead letters: row → reason."""
     reasons: dict[int, str] = {}
     rows = np.arange(len(column), dtype=np.int64)
     given = column.is_valid().to_numpy(zero_copy_only=False)
@@ -294,12 +294,12 @@ def _times(
     *,
     what: str = "event time",
 ) -> npt.NDArray[np.int64]:
-    """Times of the good rows; one that the calendar does not hold becomes a letter."""
+    """Times of the good rows; times outside the calendar make dead letters."""
     picked = column.filter(pa.array(good))
     try:
         times = event_micros(picked, unit).to_numpy(zero_copy_only=False)
     except pa.ArrowInvalid:
-        # So far from the epoch that it has no microseconds: no calendar reaches that far.
+        # Too far from the epoch for microseconds in 64 bits, so outside the calendar.
         scale, _ = UNITS[unit]
         whole = picked.cast(pa.int64()).to_pylist()
         times = np.array([max(LEAST_INT64, min(value * scale, GREATEST_INT64)) for value in whole], dtype=np.int64)
@@ -311,13 +311,13 @@ def _times(
 
 
 def _shown_time(scalar: pa.Scalar) -> str:
-    # Python has no value for a time that is not in its calendar.
+    # Python cannot represent times outside its calendar.
     return str(scalar.value if isinstance(scalar, pa.TimestampScalar | pa.Date32Scalar) else scalar.as_py())
 
 
 @dataclass(frozen=True)
-class Batch:
-    """Messages as columns, for whoever has them from elsewhere than a log (whose own kind of batch will do as well)."""
+class MessageBatch:
+    """Messages as columns, for callers without a log (a log's own batch type works as well)."""
 
     values: Sequence[bytes | None]
     keys: Sequence[bytes | None] | None = None
@@ -337,14 +337,14 @@ class Codec(Protocol):
         undeclared: Counter[str],
         schemas: Schemas | None,
     ) -> tuple[list[int], dict[str, pa.Array]]:
-        """The decodable messages' places, ascending, and their columns; a misfit is in `letters`, and null."""
+        """Positions (ascending) and columns of the decodable messages; misfits are null and added to `letters`."""
         ...
 
 
 def _codec(source: LogSource) -> Codec:
     codec = source.__dict__.get("_codec")
     if codec is None:
-        # Built once per definition; it holds nothing but what the definition says, and schemas it has seen.
+        # Built once per definition: it depends only on the definition, and caches schemas.
         beside = {*source.key_fields, *source.header_fields, source.record_time_field}
         fields = [each for each in source.message_fields if each.name not in beside]
         codec = _codec_of(source.message_format, fields, where=source.where, passed_over=source.key_fields)
@@ -355,7 +355,7 @@ def _codec(source: LogSource) -> Codec:
 def _codec_of(
     message_format: MessageFormat, fields: Sequence[Field], *, where: str, passed_over: Sequence[str]
 ) -> Codec:
-    # Each format's library is loaded where a source has that format.
+    # Each format's library is imported only for sources with that format.
     if isinstance(message_format, AvroFormat):
         from asof.decoding.avro import AvroCodec
 
@@ -365,8 +365,17 @@ def _codec_of(
 
         return ProtobufCodec(fields, message_format, where=where)
     assert isinstance(message_format, JsonFormat)
-    # A producer that writes the key into the value, too, is no reason to take a second look at each message.
+    # Producers often repeat the key in the value: that must not force a check of each message.
     return JsonCodec(fields, message_format, passed_over=passed_over)
 
 
-__all__ = ["Batch", "Codec", "Decoded", "Letter", "Records", "decode_messages", "unusable_created", "unusable_times"]
+__all__ = [
+    "Codec",
+    "DecodedMessages",
+    "EncodedMessages",
+    "MessageBatch",
+    "UnusableMessage",
+    "decode_messages",
+    "unusable_created",
+    "unusable_times",
+]

@@ -1,4 +1,4 @@
-"""What stands between a message's columns and the rows: SQL expressions, or a Python function."""
+"""Transforms from a message's columns to rows: SQL expressions, or a Python function."""
 
 from __future__ import annotations
 
@@ -15,16 +15,16 @@ FORM = f"write SELECT … AS column, … FROM {MESSAGE} WHERE …, of one messag
 """The next step where the SQL is something else."""
 
 KEEP = "keep"
-"""The column by which a function leaves messages out."""
+"""The boolean column by which a function drops messages."""
 
 
 class MessageTransform:
-    """Makes rows out of messages' columns: at most one row of each message.
+    """Turns messages into rows, at most one row per message.
 
     Args:
         sql: a SELECT from `message`, whose columns are those of the source's schema; without a function.
-        function: takes an Arrow table of messages, answers one of rows.
-        version: stands for what the function uses and cannot be compared.
+        function: takes an Arrow table of messages, returns one of rows.
+        version: a text that stands for what the function uses and cannot be compared.
     """
 
     def __init__(
@@ -50,7 +50,7 @@ class MessageTransform:
     def of(
         cls, given: str | Callable[..., object] | Mapping[str, object] | MessageTransform, *, version: str = ""
     ) -> MessageTransform:
-        """From a SELECT, a function, or what `content` said."""
+        """A transform from a SELECT, a function, or the result of `content`."""
         if isinstance(given, MessageTransform):
             return given
         if isinstance(given, str):
@@ -62,17 +62,17 @@ class MessageTransform:
 
     @property
     def name(self) -> str:
-        """As errors name it."""
+        """Its name in errors."""
         return f"transform {self.function_name!r}" if not self.sql else "transform"
 
     def differences(self, applied: MessageTransform) -> list[str]:
-        """What makes this another transform than the applied one, in words."""
+        """What differs from the applied transform, as text."""
         if self.sql or applied.sql:
             return [] if self.sql == applied.sql else ["its text"]
         return self.code.differences(applied.code)
 
     def content(self) -> dict[str, object]:
-        """All that shapes the rows, ready for JSON."""
+        """The transform as JSON-ready data."""
         if self.sql:
             return {"sql": self.sql}
         return {

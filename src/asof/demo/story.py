@@ -16,10 +16,10 @@ import pyarrow.parquet as pq
 
 from asof.defaults import DEMO_SEED, DEMO_TICKS, DEMO_USERS
 from asof.demo.histograms import count_views, draw_histograms, terminal_histograms
-from asof.demo.report import NextCommand, Report, Step, write_json, write_report
+from asof.demo.report import NextCommand, Report, StoryStep, write_json, write_report
 from asof.demo.repository import ENTITY_FRAME, SERVICE, TRAINING_COLUMNS
 from asof.demo.shop import Shop, more_events, simulate, write_sources
-from asof.demo.stage import Embedded, OnServers, Servers, Stage
+from asof.demo.stage import DemoServers, EmbeddedStage, ServerStage, Stage
 from asof.errors import AsofError, MissingExtra
 from asof.planning import describe
 from asof.store import FeatureStore, open_store_of
@@ -39,7 +39,7 @@ class AuditFailed(AsofError):
 
 
 def silent(what: str, done: int, total: int | None) -> None:
-    """Progress that no one watches."""
+    """Ignore progress."""
 
 
 class Story:
@@ -47,7 +47,7 @@ class Story:
 
     def __init__(self, say: Say) -> None:
         self.say = say
-        self.steps: list[Step] = []
+        self.steps: list[StoryStep] = []
 
     def tell(self, line: str) -> None:
         """Say a line of a step, in as many lines of the terminal as it needs."""
@@ -55,10 +55,10 @@ class Story:
         self.say(fill(line.strip(), _width(), initial_indent=indent, subsequent_indent=f"{indent}  "))
 
     @contextmanager
-    def step(self, name: str, text: str) -> Iterator[Step]:
+    def step(self, name: str, text: str) -> Iterator[StoryStep]:
         """One step: its name and what it does; the block sets how many rows it gave."""
         self.say(f"\n{len(self.steps) + 1}. {name}\n   {text}")
-        step: Step = {"name": name, "text": text, "seconds": 0.0, "rows": None}
+        step: StoryStep = {"name": name, "text": text, "seconds": 0.0, "rows": None}
         started = time.monotonic()
         yield step
         step["seconds"] = time.monotonic() - started
@@ -77,26 +77,26 @@ def run(
     users: int = DEMO_USERS,
     ticks: int = DEMO_TICKS,
     seed: int = DEMO_SEED,
-    servers: Servers | None = None,
+    servers: DemoServers | None = None,
     progress: Progress = silent,
     say: Say = print,
 ) -> Report:
-    """Tell the whole story into a folder, which is made anew as far as the demo wrote it before.
+    """Run the whole demo in a folder; files of an earlier demo there are replaced.
 
     Args:
-        users, ticks: how many users live in the shop for how many minutes.
-        servers: where to keep the shop and its features; None is the embedded parts, in the folder.
+        users, ticks: number of users, and minutes simulated.
+        servers: servers for the shop and its features; None for embedded stores, in the folder.
 
     Returns:
-        What `report.json` holds.
+        The content of `report.json`.
 
     Raises:
-        AuditFailed: a served value differed from history; the report says which.
+        AuditFailed: a served value differs from history; the report names it.
     """
     output = Path(output).resolve()
     for name in ("repo", "source"):
         shutil.rmtree(output / name, ignore_errors=True)
-    stage = Embedded(output) if servers is None else OnServers(output, servers)
+    stage = EmbeddedStage(output) if servers is None else ServerStage(output, servers)
     with stage.environment():
         return _tell(Story(say), stage, output, users=users, ticks=ticks, seed=seed, progress=progress)
 
@@ -126,7 +126,7 @@ def _tell(story: Story, stage: Stage, output: Path, *, users: int, ticks: int, s
 
     with open_store() as store:
         say(f"   the store's {open_store_of(store).clock_note}")
-        with story.step("Plan and apply", "check the definitions against the real sources, then make them stand"):
+        with story.step("Plan and apply", "check the definitions against the real sources, then apply them"):
             plan = store.plan()
             for line in describe(plan):
                 if not line.startswith("    ~"):
@@ -228,7 +228,7 @@ def _tell(story: Story, stage: Stage, output: Path, *, users: int, ticks: int, s
 
 
 def _next_commands(enter: str, *, user: int) -> list[NextCommand]:
-    """What to try next, each command as it can be typed in the reader's shell."""
+    """Commands to try next, as typed in the reader's shell."""
     asof = "asof" if shutil.which("asof") else str(Path(sys.executable).with_name("asof"))
     tries = (
         (enter, "go into the feature repository"),
@@ -244,7 +244,7 @@ def _next_commands(enter: str, *, user: int) -> list[NextCommand]:
 
 
 def _active_users(shop: Shop, seed: int) -> list[int]:
-    """A few users who were in the shop lately, so that there is something to see."""
+    """A few recently active users."""
     traffic = shop.traffic
     recent = list(dict.fromkeys(reversed(traffic["user_id"].to_pylist())))[: SERVED_USERS * 4]
     pool = recent or shop.users["user_id"].to_pylist()

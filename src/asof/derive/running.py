@@ -7,8 +7,8 @@ from typing import Any
 
 import pyarrow as pa
 
-from asof.derive.calls import EVENT_TIMESTAMP, Call, call_of
-from asof.derive.failures import Failure
+from asof.derive.calls import EVENT_TIMESTAMP, DerivationCall, call_of
+from asof.derive.failures import CallFailure
 from asof.derive.frames import call_frame
 from asof.derive.rows import call_rows
 from asof.dtypes import Timestamp
@@ -19,29 +19,29 @@ from asof.values.fit import fit
 from asof.values.from_arrow import moments_of, python_values
 
 SLICE_ROWS = 65_536
-"""How many rows are Python objects at once, where a function of mode python runs over a large table."""
+"""Maximum rows that are Python objects at a time, where a function of mode python runs over a large table."""
 
 
 def derive(table: pa.Table, derivations: Sequence[Derivation], *, event_time_column: str) -> pa.Table:
     """Append each derivation's outputs to the table.
 
-    Functions see their inputs in the declared types and, as `event_timestamp`, the moment of the row. They run in the
-    order given, so that a later one may use an earlier one's outputs. For no rows no function is called.
+    Functions get their inputs in the declared types and the row's time as `event_timestamp`. They run in the
+    order given, so that a later one may use an earlier one's outputs. Without rows, no function is called.
 
     Args:
         table: n rows with the inputs' columns; its columns and order stay.
-        event_time_column: holds the moments, as times or as integer microseconds since the epoch.
+        event_time_column: the column of the rows' times, as times or as integer microseconds since the epoch.
 
     Returns:
         The table with the outputs' columns in the declared types.
 
     Raises:
-        DerivationError: a function raised, or answered a wrong type, length or set of fields.
+        DerivationError: a function raised, or returned a wrong type, length or set of fields.
         MissingExtra: pandas or Polars is needed and not installed.
     """
     if not derivations:
         return table
-    moments = moments_of(_column(table, event_time_column, "the moments of the rows"))
+    moments = moments_of(_column(table, event_time_column, "the times of the rows"))
     for derivation in derivations:
         call = call_of(derivation)
         inputs = pa.table(
@@ -51,7 +51,7 @@ def derive(table: pa.Table, derivations: Sequence[Derivation], *, event_time_col
         try:
             for name, array in zip(call.outputs, _outputs(call, inputs), strict=True):
                 table = table.append_column(name, array)
-        except Failure as failure:
+        except CallFailure as failure:
             raise failure.of(call) from failure.__cause__
     return table
 
@@ -66,11 +66,11 @@ def derive_values(
 
     Args:
         columns: intermediate column → n Python values of the declared type (aware datetimes, Decimals, dates, …);
-            they are trusted to be of it.
-        event_time_us: the moment of all rows, or one per row.
+            not checked.
+        event_time_us: the time of all rows, or one per row.
 
     Returns:
-        Each output column with n Python values, as they would come out of Arrow.
+        Each output column with n Python values, as converted from Arrow.
 
     Raises:
         DerivationError, MissingExtra: as `derive`.
@@ -84,19 +84,19 @@ def derive_values(
         inputs = [derived[column] if column in derived else _given(call, columns, column) for column in call.columns]
         try:
             answered = call_values(call, inputs, n, event_time_us)
-        except Failure as failure:
+        except CallFailure as failure:
             raise failure.of(call) from failure.__cause__
         derived.update(zip(call.outputs, answered, strict=True))
     return derived
 
 
 def call_values(
-    call: Call, inputs: Sequence[Sequence[Any]], n: int, event_time_us: Micros | Sequence[Micros]
+    call: DerivationCall, inputs: Sequence[Sequence[Any]], n: int, event_time_us: Micros | Sequence[Micros]
 ) -> list[list[Any]]:
     """Run one function over columns of Python values; one list of values per field.
 
     Raises:
-        Failure: the function raised, or did not answer what it declares.
+        CallFailure: the function raised, or did not return what it declares.
     """
     if call.mode == "python":
         if isinstance(event_time_us, int):
@@ -108,14 +108,14 @@ def call_values(
         try:
             arrays.append(pa.array(values, dtype.arrow() if dtype else None))
         except (pa.ArrowException, TypeError, ValueError, OverflowError) as error:
-            raise Failure("type", f"input {name!r} expects {dtype}: {error}") from error
+            raise CallFailure("type", f"input {name!r} expects {dtype}: {error}") from error
     table = pa.table(
         [*arrays, pa.array(times, pa.int64()).cast(Timestamp.arrow())], names=[*call.names, EVENT_TIMESTAMP]
     )
     return [python_values(array) for array in call_frame(call, table)]
 
 
-def _outputs(call: Call, inputs: pa.Table) -> list[pa.Array | pa.ChunkedArray]:
+def _outputs(call: DerivationCall, inputs: pa.Table) -> list[pa.Array | pa.ChunkedArray]:
     if not inputs.num_rows:
         return [pa.array([], field.dtype.arrow()) for field in call.fields]
     if call.mode != "python":
@@ -129,7 +129,7 @@ def _outputs(call: Call, inputs: pa.Table) -> list[pa.Array | pa.ChunkedArray]:
     return [pa.chunked_array(made, field.dtype.arrow()) for made, field in zip(chunks, call.fields, strict=True)]
 
 
-def _input(call: Call, table: pa.Table, place: int) -> pa.Array | pa.ChunkedArray:
+def _input(call: DerivationCall, table: pa.Table, place: int) -> pa.Array | pa.ChunkedArray:
     name, dtype = call.names[place], call.dtypes[place]
     column = _column(table, call.columns[place], f"input {name!r} of on-demand feature view {call.view_name!r}")
     if dtype is None or column.type == dtype.arrow():
@@ -137,7 +137,7 @@ def _input(call: Call, table: pa.Table, place: int) -> pa.Array | pa.ChunkedArra
     fitted, misfits = fit(column, dtype)
     if misfits:
         row, reason = misfits[0]
-        raise Failure("type", f"input {name!r} expects {dtype}, but in row {row} {reason}").of(call)
+        raise CallFailure("type", f"input {name!r} expects {dtype}, but in row {row} {reason}").of(call)
     return fitted
 
 
@@ -147,7 +147,7 @@ def _column(table: pa.Table, name: str, what: str) -> pa.ChunkedArray:
     return table.column(name)
 
 
-def _given(call: Call, columns: Mapping[str, Sequence[Any]], name: str) -> Sequence[Any]:
+def _given(call: DerivationCall, columns: Mapping[str, Sequence[Any]], name: str) -> Sequence[Any]:
     if name not in columns:
         raise DerivationError(
             f"input of on-demand feature view {call.view_name!r}: there is no column {name!r} among {list(columns)}"

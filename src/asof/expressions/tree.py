@@ -41,7 +41,7 @@ class Expression:
     @cached_property
     def columns(self) -> tuple[str, ...]:
         """The names of the columns used, each once, by first use."""
-        return tuple(dict.fromkeys(node.name for node in self.walk() if isinstance(node, Column)))
+        return tuple(dict.fromkeys(node.name for node in self.walk() if isinstance(node, ColumnReference)))
 
     @cached_property
     def text(self) -> str:
@@ -55,12 +55,12 @@ class Expression:
         raise NotImplementedError
 
     def _within(self, binding: int) -> str:
-        """The text, in brackets where this node binds less tightly than its place asks."""
+        """The text, in brackets where this node binds less tightly than its context requires."""
         return self.text if self.binding >= binding else f"({self.text})"
 
 
 @dataclass(frozen=True)
-class Column(Expression):
+class ColumnReference(Expression):
     """A column by its exact name."""
 
     name: str
@@ -279,7 +279,7 @@ class Case(Expression):
 
 
 @dataclass(frozen=True)
-class Call(Expression):
+class FunctionCall(Expression):
     """A function of `language.FUNCTIONS`."""
 
     function: str
@@ -295,7 +295,7 @@ class Call(Expression):
 
 @dataclass(frozen=True)
 class Cast(Expression):
-    """CAST to one of our types."""
+    """CAST to one of Asof's types."""
 
     operand: Expression
     dtype: DType

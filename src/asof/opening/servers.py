@@ -1,4 +1,4 @@
-"""Which server a source is on: its own fields, a named connection, or the one that the configuration has."""
+"""Find the server of a source: from its own fields, a named connection, or the configuration's only one."""
 
 from __future__ import annotations
 
@@ -7,13 +7,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from asof.config import Part, StoreConfig, expanded
+from asof.config import ProductConfig, StoreConfig, expanded
 from asof.config.reference import CONNECTIONS, options_of
 from asof.definitions import LogSource, Source
 from asof.errors import ConfigError, nearest, some
 
 HOMES = {"postgres": "offline_store", "kafka": "log"}
-"""Type of a server → the section of the configuration whose server a source takes that does not name one."""
+"""Type of a server → the section whose server is the default for sources."""
 
 
 SCHEMA_REGISTRY = "schema_registry"
@@ -21,12 +21,12 @@ SCHEMA_REGISTRY = "schema_registry"
 
 
 @dataclass(frozen=True)
-class Connection:
-    """Which server a source is read from.
+class SourceConnection:
+    """The server that a source is read from.
 
     Args:
-        label: the setting that says so, for messages.
-        options: how it is reached, secrets and all: never shown.
+        label: the setting that names the server, for messages.
+        options: connection options with secrets, never shown.
         where: `file:line`.
     """
 
@@ -35,48 +35,48 @@ class Connection:
     where: str = ""
 
 
-class Connections:
-    """Finds the server of a source: its own fields, its `connection_ref`, else the one there is.
+class SourceConnections:
+    """Finds the server of a source: from its own fields, its `connection_ref`, else the only one configured.
 
     Args:
-        environ: what `${VAR}` in definitions is read from.
+        environ: the variables for `${VAR}` in definitions.
     """
 
     def __init__(self, config: StoreConfig, environ: Mapping[str, str] | None = None) -> None:
         self._config = config
         self._environ = os.environ if environ is None else environ
 
-    def of(self, source: Source, kind: str) -> Connection:
+    def of(self, source: Source, kind: str) -> SourceConnection:
         """The server of a source.
 
         Args:
             kind: the type of the server, a key of `HOMES`.
 
         Raises:
-            ConfigError: none is named and there is not exactly one, or a variable is not set.
+            ConfigError: no server is named and there is not exactly one, or a variable is not set.
         """
         named = self._config.connections
         if source.connection:
             own = expanded(dict(source.connection), self._environ, where=source.where)
-            return Connection(f"source {source.name!r}", own, source.where)
+            return SourceConnection(f"source {source.name!r}", own, source.where)
         if source.connection_ref:
             return self._named(source, kind)
-        home: Part = getattr(self._config, HOMES[kind])
+        home: ProductConfig = getattr(self._config, HOMES[kind])
         if home.type == kind:
             known = options_of(CONNECTIONS, kind)
             own = {name: value for name, value in home.options.items() if not known or name in known}
-            return Connection(HOMES[kind], own, home.where)
+            return SourceConnection(HOMES[kind], own, home.where)
         fitting = [name for name, part in named.items() if part.type == kind]
         if len(fitting) == 1:
-            return Connection(f"connections.{fitting[0]}", named[fitting[0]].options, named[fitting[0]].where)
+            return SourceConnection(f"connections.{fitting[0]}", named[fitting[0]].options, named[fitting[0]].where)
         raise ConfigError(
-            f"source {source.name!r} does not say which {kind} server it is on; "
+            f"source {source.name!r} names no {kind} server; "
             + (f"the connections are {some(fitting)}" if fitting else "feature_store.yaml has no connection to one"),
             hint="give connection_ref=" if fitting else f"add `connections: {{NAME: {{type: {kind}, …}}}}` there",
             where=source.where,
         )  # fmt: skip
 
-    def _named(self, source: Source, kind: str) -> Connection:
+    def _named(self, source: Source, kind: str) -> SourceConnection:
         named = self._config.connections
         part = named.get(source.connection_ref)
         if part is None:
@@ -89,17 +89,17 @@ class Connections:
                 f"source {source.name!r}: connection {source.connection_ref!r} is of type {part.type!r}",
                 hint=f"name one of type {kind!r}", where=source.where,
             )  # fmt: skip
-        return Connection(f"connections.{source.connection_ref}", part.options, part.where)
+        return SourceConnection(f"connections.{source.connection_ref}", part.options, part.where)
 
-    def schema_registry(self, source: LogSource) -> Connection:
-        """The schema registry whose frames the messages of a source have.
+    def schema_registry(self, source: LogSource) -> SourceConnection:
+        """The schema registry for the messages of a source.
 
         Raises:
             ConfigError: as `of` does.
         """
         named, said = self._config.connections, source.message_format.registry
         if isinstance(said, str) and "://" in said:
-            return Connection(
+            return SourceConnection(
                 f"source {source.name!r}", {"url": expanded(said, self._environ, where=source.where)}, source.where
             )
         fitting = [name for name, part in named.items() if part.type == SCHEMA_REGISTRY]
@@ -108,9 +108,9 @@ class Connections:
             raise ConfigError(
                 f"source {source.name!r}: there is no connection {chosen!r} of type {SCHEMA_REGISTRY}"
                 if chosen
-                else f"source {source.name!r} does not say which schema registry its messages name",
+                else f"source {source.name!r} names no schema registry",
                 hint=f"write registry= as one of {some(fitting)}" if fitting
                 else f"add `connections: {{schemas: {{type: {SCHEMA_REGISTRY}, url: …}}}}` to feature_store.yaml",
                 where=source.where,
             )  # fmt: skip
-        return Connection(f"connections.{chosen}", named[chosen].options, named[chosen].where)
+        return SourceConnection(f"connections.{chosen}", named[chosen].options, named[chosen].where)

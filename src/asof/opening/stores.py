@@ -1,4 +1,4 @@
-"""From the configuration to the stores that flows are given: each is opened when it is first used."""
+"""The stores of a configuration, for flows: each is opened on first use."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pathlib import Path
 from threading import Lock
 from typing import Any
 
-from asof.config import Part, StoreConfig, place_of, shared_stores
+from asof.config import ProductConfig, StoreConfig, place_of, shared_stores
 from asof.decoding import Schemas
 from asof.definitions import LogSource
 from asof.definitions.transforms import MessageTransform
@@ -17,7 +17,7 @@ from asof.flows.stream.shared_logs import kept_topics
 from asof.log.protocol import Log
 from asof.online.protocol import OnlineStore
 from asof.opening.products import opened, product, products, refuse_unknown
-from asof.opening.servers import Connections
+from asof.opening.servers import SourceConnections
 from asof.sources.protocol import SourceReader
 from asof.timing import Clock
 
@@ -36,7 +36,7 @@ def open_stores(config: StoreConfig, *, clock: Clock, who: str, functions: FindT
         ("log", config.log),
     ):  # fmt: skip
         refuse_unknown(family, part)
-    connections = Connections(config)
+    connections = SourceConnections(config)
     readers = {
         name: Lazy(partial(_reader, name, root=config.path, connections=connections)) for name in products("sources")
     }
@@ -58,14 +58,14 @@ def open_stores(config: StoreConfig, *, clock: Clock, who: str, functions: FindT
 
 
 class ConfiguredSources:
-    """Where a source's messages stand, and what is needed to read them. See `SourceAccess`.
+    """Access to the logs of sources, and to their schemas and transforms. See `SourceAccess`.
 
     Args:
         functions: None: a transform is used as its definition holds it.
     """
 
     def __init__(
-        self, config: StoreConfig, connections: Connections, *, clock: Clock, functions: FindTransform | None
+        self, config: StoreConfig, connections: SourceConnections, *, clock: Clock, functions: FindTransform | None
     ) -> None:
         self._root = config.path
         self._connections = connections
@@ -84,17 +84,17 @@ class ConfiguredSources:
         if "kafka_settings" in options:
             options["settings"] = options.pop("kafka_settings")
         for own in ("partitions", "replication_factor", "topic_prefix", "topic_settings"):
-            # They are about topics that Asof makes.
+            # Those options are for topics that Asof creates.
             options.pop(own, None)
         key = repr(sorted(options.items()))
         with self._lock:
             if key not in self._logs:
-                part = Part("kafka", options, connection.where)
+                part = ProductConfig("kafka", options, connection.where)
                 self._logs[key] = opened("log", part, self._root, clock=self._clock)
             return self._logs[key]
 
     def schemas_of(self, source: LogSource) -> Schemas | None:
-        """See `SourceAccess.schemas_of`. Sources that name the same registry share one client, and what it has read."""
+        """See `SourceAccess.schemas_of`. Sources with the same registry share one client and its cached schemas."""
         if not source.message_format.registry:
             return None
         found = self._connections.schema_registry(source)
@@ -116,7 +116,7 @@ class ConfiguredSources:
             self._logs.clear()
 
 
-def _reader(name: str, *, root: Path, connections: Connections) -> SourceReader:
+def _reader(name: str, *, root: Path, connections: SourceConnections) -> SourceReader:
     made = product("sources", name)
     reader: SourceReader = made(root, connections=connections) if made.on_server else made(root)
     return reader
@@ -130,15 +130,17 @@ def _online(config: StoreConfig, clock: Clock) -> OnlineStore:
 
 
 def _log(config: StoreConfig, clock: Clock, *, kept: Callable[[Mapping[str, str]], set[str]]) -> Log:
-    # How many partitions a new topic gets is for whoever makes it, not for the log.
+    # The number of partitions is for the code that creates topics, not for the log.
     options = {name: value for name, value in config.log.options.items() if name != "partitions"}
     extra: dict[str, Any] = {}
     if config.log.type == "kafka":
         # A cluster is shared: another project must not read this one's pushes.
         options.setdefault("topic_prefix", f"{config.project}.")
     elif config.log.type == "file":
-        # Nor of this folder: its topics are known by the project, too.
+        # Nor may it in this folder: its topics carry the project's name, too.
         user = f"project {config.project!r} of the registry {place_of(config.registry)}"
         extra = {"project": config.project, "user": user, "kept": kept}
-    log: Log = opened("log", Part(config.log.type, options, config.log.where), config.path, clock=clock, **extra)
+    log: Log = opened(
+        "log", ProductConfig(config.log.type, options, config.log.where), config.path, clock=clock, **extra
+    )
     return log

@@ -1,4 +1,4 @@
-"""Check a source against the columns that it really has, and settle its event time."""
+"""Check a source against its actual columns, and resolve its event time."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ from asof.planning.fits import misfit
 D = TypeVar("D", bound=Definition)
 
 
-class Described(Protocol):
-    """A column that a source really has (`asof.sources.protocol.Column`)."""
+class ActualColumn(Protocol):
+    """An actual column of a source (`asof.sources.protocol.SourceColumn`)."""
 
     @property
     def name(self) -> str: ...
@@ -28,8 +28,8 @@ class Described(Protocol):
 
 
 @dataclass(frozen=True)
-class Declared:
-    """A column as the definition has it, for sources that are their own description."""
+class DeclaredColumn:
+    """A column of the definition, for sources whose `schema` is their description."""
 
     name: str
     dtype: DType | None
@@ -37,12 +37,12 @@ class Declared:
 
 
 @dataclass(frozen=True)
-class Checked:
-    """A source whose event time is settled, and its columns under their names in Asof.
+class CheckedSource:
+    """A source with its event time resolved, and its columns under their names in Asof.
 
     Args:
         columns: name → type; None where Asof has no type for it.
-        times: the names that are the event time and the created time: never features by inference.
+        times: names of the event time and the created time, which are never inferred as features.
     """
 
     source: Source
@@ -51,7 +51,7 @@ class Checked:
 
 
 def copy_of(each: D, **values: Any) -> D:
-    """The same definition with other values."""
+    """A copy of the definition with other values."""
     copy = object.__new__(type(each))
     copy.__dict__.update(each.__dict__)
     copy.__dict__.update(values)
@@ -64,7 +64,7 @@ def title(each: Definition) -> str:
 
 
 class Findings(list[Finding]):
-    """The findings so far, and short words to add one."""
+    """The findings so far, and methods to add one."""
 
     def add(self, severity: Severity, about: Definition, found: str, *, expected: str = "", hint: str = "") -> None:
         self.append(Finding(severity, title(about), about.where, expected, found, hint))
@@ -73,20 +73,20 @@ class Findings(list[Finding]):
         self.add("error", about, found, expected=expected, hint=hint)
 
     def raised(self, about: Definition, error: AsofError, *, before: str = "") -> None:
-        """An exception of ours as a finding about the object."""
+        """Add one of Asof's errors as a finding about the object."""
         found = error.message.removeprefix(f"{title(about)}: ")
         self.add("error", about, f"{before}{found}", hint=error.hint)
 
 
 def check_source(
-    source: Source, described: Sequence[Described] | AsofError | None, *, findings: Findings
-) -> Checked | None:
-    """The source with its event time settled, or None where its views cannot be checked."""
+    source: Source, described: Sequence[ActualColumn] | AsofError | None, *, findings: Findings
+) -> CheckedSource | None:
+    """Check the source and resolve its event time; None where its views cannot be checked."""
     if isinstance(described, AsofError):
         findings.raised(source, described)
         return None
     if source.is_log or described is None:
-        described = [Declared(field.name, field.dtype, str(field.dtype)) for field in source.schema]
+        described = [DeclaredColumn(field.name, field.dtype, str(field.dtype)) for field in source.schema]
     if not described:
         findings.error(source, "has no columns", hint="check that it holds data, or declare schema=")
         return None
@@ -97,23 +97,25 @@ def check_source(
     for column in source.field_mapping:
         if column not in by_name:
             findings.error(
-                source, f"field_mapping names column {column!r}, which is not there", hint=_near(column, by_name)
+                source,
+                f"field_mapping names column {column!r}, which the source does not have",
+                hint=_near(column, by_name),
             )
     columns: dict[str, DType | None] = {}
     for each in described:
         name = source.renamed(each.name)
         if name in columns:
             findings.error(
-                source, f"two columns are called {name!r} after field_mapping", hint="map one to another name"
+                source, f"field_mapping gives two columns the name {name!r}", hint="map one of them to another name"
             )
         columns[name] = declared.get(each.name, each.dtype)
     _check_deletions(source, columns, findings)
     times = {source.renamed(each) for each in (source.timestamp_field, source.created_timestamp_column) if each}
-    return Checked(source, columns, frozenset(times)) if source.timestamp_field in by_name else None
+    return CheckedSource(source, columns, frozenset(times)) if source.timestamp_field in by_name else None
 
 
-def check_batch_source(source: Source, batch: Checked, *, findings: Findings) -> None:
-    """A log source's batch source holds the same columns as its messages."""
+def check_batch_source(source: Source, batch: CheckedSource, *, findings: Findings) -> None:
+    """Check that a log source's batch source has the same columns as its messages."""
     for field in source.schema:
         name = source.renamed(field.name)
         found = batch.columns.get(name)
@@ -135,7 +137,7 @@ def check_batch_source(source: Source, batch: Checked, *, findings: Findings) ->
             )
 
 
-def _settle_time(source: Source, columns: Mapping[str, Described], findings: Findings) -> Source:
+def _settle_time(source: Source, columns: Mapping[str, ActualColumn], findings: Findings) -> Source:
     if not source.timestamp_field:
         times = [
             name
@@ -174,12 +176,12 @@ def _settle_time(source: Source, columns: Mapping[str, Described], findings: Fin
         )
     elif source.timestamp_unit and not source.is_log:
         findings.add(
-            "warning", source, f"timestamp_unit has no meaning: {name!r} is {columns[name].arrow}", hint="leave it out"
+            "warning", source, f"timestamp_unit= does not apply: {name!r} is {columns[name].arrow}", hint="leave it out"
         )
     return source
 
 
-def _check_created(source: Source, columns: Mapping[str, Described], findings: Findings) -> None:
+def _check_created(source: Source, columns: Mapping[str, ActualColumn], findings: Findings) -> None:
     name = source.created_timestamp_column
     if not name or name == source.timestamp_field:
         return
@@ -205,13 +207,13 @@ def _check_deletions(source: Source, columns: Mapping[str, DType | None], findin
             findings.raised(source, error, before="delete_when: ")
 
 
-def _check_schema(source: Source, columns: Mapping[str, Described], findings: Findings) -> dict[str, DType]:
+def _check_schema(source: Source, columns: Mapping[str, ActualColumn], findings: Findings) -> dict[str, DType]:
     """The declared types of the source's columns."""
     if source.is_log:
         return {field.name: field.dtype for field in source.schema}
     for field in source.schema:
         if field.name not in columns:
-            findings.error(source, f"column {field.name!r} is not there", hint=_near(field.name, columns))
+            findings.error(source, f"the source has no column {field.name!r}", hint=_near(field.name, columns))
         elif not (field.name == source.timestamp_field and source.timestamp_unit):
             check_fit(source, field, columns[field.name].dtype, findings=findings, arrow=columns[field.name].arrow)
     return {field.name: field.dtype for field in source.schema}
@@ -220,8 +222,8 @@ def _check_schema(source: Source, columns: Mapping[str, Described], findings: Fi
 def check_fit(
     about: Definition, field: Field, found: DType | None, *, findings: Findings, arrow: str = "", label: str = "column"
 ) -> None:
-    """Add an error where the field's type cannot take what was found, and a note where that needs a word."""
-    text = str(found) if found is not None else arrow or "a type that Asof does not have"
+    """Add an error if the field cannot be read as its declared type, or a note if values may lose something."""
+    text = str(found) if found is not None else arrow or "a type that Asof does not support"
     fits, word = misfit(field.dtype, found) if found is not None else (False, "")
     if not fits:
         hint = f"declare Field({field.name!r}, {found})" if found is not None else "convert it in the source"
@@ -234,7 +236,7 @@ def _near(name: str, known: Mapping[str, Any]) -> str:
     return nearest(name, known) or f"it has {some(known)}"
 
 
-def _other_time(name: str, columns: Mapping[str, Described]) -> str:
+def _other_time(name: str, columns: Mapping[str, ActualColumn]) -> str:
     times = [
         each.name for each in columns.values()
         if each.dtype is not None and each.dtype.name == "Timestamp" and each.name != name
@@ -242,4 +244,13 @@ def _other_time(name: str, columns: Mapping[str, Described]) -> str:
     return f"columns that are times: {some(times)}" if times else "convert it in the source"
 
 
-__all__ = ["Checked", "Described", "Findings", "check_batch_source", "check_fit", "check_source", "copy_of", "title"]
+__all__ = [
+    "ActualColumn",
+    "CheckedSource",
+    "Findings",
+    "check_batch_source",
+    "check_fit",
+    "check_source",
+    "copy_of",
+    "title",
+]

@@ -9,7 +9,7 @@ from asof.dtypes import Bool, DType
 from asof.errors import DefinitionError, ExpressionError, nearest, some
 from asof.expressions import check, parse
 from asof.planning.fits import is_of
-from asof.planning.sources import Checked, Findings, check_fit, copy_of
+from asof.planning.sources import CheckedSource, Findings, check_fit, copy_of
 
 _ORDERED = ("Int32", "Int64", "Float32", "Float64", "Decimal", "String", "Date", "Timestamp", "Bool")
 _SUITABLE: dict[str, tuple[str, ...]] = {
@@ -22,12 +22,12 @@ _SUITABLE: dict[str, tuple[str, ...]] = {
     "count_distinct": (*_ORDERED, "Bytes"),
     "last_n": (*_ORDERED, "Bytes", "Json"),
 }
-"""Function → the types that it takes; the others take any."""
+"""Function → types that it accepts; functions not listed accept any."""
 _KEYS = ("Int32", "Int64", "String", "Bool", "Bytes", "Date", "Timestamp", "Decimal")
 
 
-def check_view(view: FeatureView, source: Checked, *, findings: Findings) -> FeatureView:
-    """The view with all types known; where there are errors, as far as they are."""
+def check_view(view: FeatureView, source: CheckedSource, *, findings: Findings) -> FeatureView:
+    """Resolve the view's types, as far as errors allow."""
     keys = _keys(view, source, findings)
     if view.is_aggregated:
         aggregations = tuple(_aggregation(view, each, source, findings) for each in view.aggregations)
@@ -41,7 +41,7 @@ def check_view(view: FeatureView, source: Checked, *, findings: Findings) -> Fea
     return view.resolved(schema=schema, aggregations=aggregations)
 
 
-def _keys(view: FeatureView, source: Checked, findings: Findings) -> tuple[Field, ...]:
+def _keys(view: FeatureView, source: CheckedSource, findings: Findings) -> tuple[Field, ...]:
     declared = {field.name: field for field in view.schema}
     keys = []
     for key in view.join_keys:
@@ -64,15 +64,15 @@ def _keys(view: FeatureView, source: Checked, findings: Findings) -> tuple[Field
                 if found and found.is_float
                 else ("name another column, or convert it in the source")
             )
-            findings.error(view, str(found or "a type that Asof does not have"),
+            findings.error(view, str(found or "a type that Asof does not support"),
                            expected=f"join key {key!r} to be one of {', '.join(_KEYS)}", hint=hint)  # fmt: skip
         else:
             keys.append(Field(key, found))
     return tuple(keys)
 
 
-def _inputs(view: FeatureView, source: Checked) -> list[Field]:
-    """The columns that the aggregations read and whose types no one declared: online rows are made by these types."""
+def _inputs(view: FeatureView, source: CheckedSource) -> list[Field]:
+    """Columns that the aggregations read without a declared type: online rows depend on these types."""
     declared = {source.source.renamed(field.name) for field in source.source.schema} | set(view.join_keys)
     names: dict[str, None] = {}
     for text in (text for each in view.aggregations for text in (each.column, each.where) if text):
@@ -82,14 +82,14 @@ def _inputs(view: FeatureView, source: Checked) -> list[Field]:
 
 
 def _names(text: str) -> tuple[str, ...]:
-    """The columns that an expression names; none where it is outside the language, which is a finding already."""
+    """The columns that an expression names; none if it does not parse, which is a finding already."""
     try:
         return parse(text).columns
     except ExpressionError:
         return ()
 
 
-def _features(view: FeatureView, source: Checked, findings: Findings) -> list[Field]:
+def _features(view: FeatureView, source: CheckedSource, findings: Findings) -> list[Field]:
     if not view.features:
         return _inferred(view, source, findings)
     for field in view.features:
@@ -105,8 +105,8 @@ def _features(view: FeatureView, source: Checked, findings: Findings) -> list[Fi
     return list(view.features)
 
 
-def _inferred(view: FeatureView, source: Checked, findings: Findings) -> list[Field]:
-    """All columns but keys and times."""
+def _inferred(view: FeatureView, source: CheckedSource, findings: Findings) -> list[Field]:
+    """All columns except keys and times."""
     features = []
     for name, dtype in source.columns.items():
         if name in view.join_keys or name in source.times:
@@ -122,12 +122,12 @@ def _inferred(view: FeatureView, source: Checked, findings: Findings) -> list[Fi
             features.append(Field(name, dtype))
     if not features:
         findings.error(
-            view, "has no features: its source has keys and times only", hint="give schema= or aggregations="
+            view, "has no features: its source has only keys and times", hint="give schema= or aggregations="
         )
     return features
 
 
-def _aggregation(view: FeatureView, each: Aggregation, source: Checked, findings: Findings) -> Aggregation:
+def _aggregation(view: FeatureView, each: Aggregation, source: CheckedSource, findings: Findings) -> Aggregation:
     columns = {name: dtype for name, dtype in source.columns.items() if dtype is not None}
     before = f"aggregation {each.name!r}: "
     found: DType | None = None
@@ -142,7 +142,7 @@ def _aggregation(view: FeatureView, each: Aggregation, source: Checked, findings
     suitable = _SUITABLE.get(each.function)
     if suitable and found is not None and found.name not in suitable:
         hint = "count rows with where= instead" if found == Bool else "write another column or function"
-        findings.error(view, f"{before}{each.function} of {each.column!r} is not possible: it is {found}", hint=hint)
+        findings.error(view, f"{before}{each.function} does not work on {each.column!r}, which is {found}", hint=hint)
         return each
     try:
         dtype = each.output_dtype(found)
@@ -152,13 +152,13 @@ def _aggregation(view: FeatureView, each: Aggregation, source: Checked, findings
     if each.dtype is not None and each.dtype != dtype:
         findings.error(view, str(dtype), expected=f"{before}dtype {each.dtype}", hint="leave dtype= out")
     if each.default is not None and each.function in ("count", "count_distinct"):
-        findings.add("note", view, f"{before}default has no meaning: {each.function} is never null")
+        findings.add("note", view, f"{before}default= is ignored: {each.function} is never null")
     _check_default(view, each.name, each.default, dtype, findings)
     return each.with_dtype(dtype)
 
 
 def _check_aggregated_schema(view: FeatureView, aggregations: tuple[Aggregation, ...], findings: Findings) -> None:
-    """Feast's schema of an aggregated view names its answers, too."""
+    """Check Feast's schema= of an aggregated view, which names its outputs."""
     by_name = {each.name: each.dtype for each in aggregations}
     read = {name for each in aggregations for text in (each.column, each.where) if text for name in _names(text)}
     for field in view.schema:
@@ -168,7 +168,7 @@ def _check_aggregated_schema(view: FeatureView, aggregations: tuple[Aggregation,
             findings.add(
                 "warning",
                 view,
-                f"schema names {field.name!r}, which is no aggregation and has no meaning here",
+                f"schema= names {field.name!r}, which is not an aggregation of this view; it is ignored",
                 hint=nearest(field.name, by_name) or "leave it out",
             )
         elif by_name[field.name] is not None and field.dtype != by_name[field.name]:
@@ -187,7 +187,7 @@ def _check_default(view: FeatureView, name: str, default: object, dtype: DType, 
         )
 
 
-def _note_what_is_missed(view: FeatureView, source: Checked, findings: Findings) -> None:
+def _note_what_is_missed(view: FeatureView, source: CheckedSource, findings: Findings) -> None:
     table = source.source
     if not view.online:
         return
@@ -195,15 +195,15 @@ def _note_what_is_missed(view: FeatureView, source: Checked, findings: Findings)
         findings.add(
             "note",
             view,
-            f"each materialize run reads all of source {table.name!r}: nothing says how late its rows may come",
-            hint="give the source created_timestamp_column= or lag=, or the view lookback=",
+            f"every run rescans all of {table.name!r}",
+            hint="set created_timestamp_column= or lag= of the source, or lookback= of the view, to read only new rows",
         )
     sessions = [each.window.gap for each in view.aggregations if isinstance(each.window, Session)]
     if sessions and table.is_log and getattr(table, "allowed_lateness", 1) == 0:
         findings.add(
             "note", view,
-            f"allowed_lateness of source {table.name!r} is 0: sessions of keys whose events come out of order are "
-            "recomputed from the archive", hint="give the source an allowed_lateness=",
+            f"allowed_lateness of source {table.name!r} is 0: keys with late events have their sessions "
+            "recomputed from the archive", hint="set allowed_lateness= of the source",
         )  # fmt: skip
 
 

@@ -16,7 +16,7 @@ from deltalake.exceptions import DeltaError
 from asof.definitions import FileSource, Source
 from asof.dtypes import from_arrow
 from asof.errors import SourceError
-from asof.sources.protocol import Batches, Column, Files, Need, SourceReaderDefaults
+from asof.sources.protocol import Batches, Files, ScanRequest, SourceColumn, SourceReaderDefaults
 from asof.values.local_paths import NotLocal, local_path
 
 _ENDINGS = {"parquet": (".parquet", ".pq"), "csv": (".csv",)}
@@ -26,14 +26,14 @@ class FileReader(SourceReaderDefaults):
     """Reads `FileSource`s.
 
     Args:
-        root: what relative paths are relative to: the feature repository.
+        root: base of relative paths: the feature repository.
     """
 
     def __init__(self, root: Path | str) -> None:
         self.root = Path(root)
 
-    def describe(self, source: Source) -> list[Column]:
-        """The columns that the files really have (of the first file; all are read as that one)."""
+    def describe(self, source: Source) -> list[SourceColumn]:
+        """The files' columns (of the first file; the others are read like it)."""
         assert isinstance(source, FileSource)
         paths = self._paths(source)
         try:
@@ -47,9 +47,9 @@ class FileReader(SourceReaderDefaults):
             raise _refused(
                 source, f"{paths[0]} is not a {source.file_format} file: {str(error).splitlines()[0]}"
             ) from error
-        return [Column(each.name, from_arrow(each.type), str(each.type)) for each in schema]
+        return [SourceColumn(each.name, from_arrow(each.type), str(each.type)) for each in schema]
 
-    def scan(self, source: Source, need: Need) -> Files | Batches:
+    def scan(self, source: Source, need: ScanRequest) -> Files | Batches:
         """The source's files; the engine reads only the columns and the time range that it needs."""
         assert isinstance(source, FileSource)
         paths = self._paths(source)
@@ -59,7 +59,7 @@ class FileReader(SourceReaderDefaults):
         return Files(tuple(paths), "csv" if source.file_format == "csv" else "parquet")
 
     def _delta_schema(self, source: FileSource) -> pa.Schema:
-        """The columns of a Delta table that has no rows, and so no file."""
+        """The columns of a Delta table without rows, which has no files."""
         return pa.schema(DeltaTable(self._path(source)).schema().to_arrow())
 
     def _path(self, source: FileSource) -> str:

@@ -23,7 +23,7 @@ Arrival = Literal["row", "log", "columns"]
 
 
 @dataclass(frozen=True)
-class Table:
+class SourceTable:
     """A source as the engine sees it.
 
     Args:
@@ -74,7 +74,7 @@ class SpineTable:
 
 
 @dataclass(frozen=True)
-class Cut:
+class RowCutoff:
     """Which rows of a source count at all.
 
     Args:
@@ -94,7 +94,7 @@ class Cut:
 
 
 @dataclass(frozen=True)
-class Rows:
+class SourceRows:
     """One source's rows for one set of keys.
 
     Args:
@@ -103,10 +103,10 @@ class Rows:
     """
 
     view: FeatureView
-    table: Table
+    table: SourceTable
     keys: tuple[str, ...]
     values: Mapping[str, str] = field(default_factory=dict)
-    cut: Cut = field(default_factory=Cut)
+    cut: RowCutoff = field(default_factory=RowCutoff)
     tie_columns: tuple[str, ...] = ()
 
     @property

@@ -19,11 +19,11 @@ from asof.flows.apply.plan import make_plan
 from asof.flows.generations.progress import progress_of
 from asof.flows.generations.switch import announce, drop_generations, flip
 from asof.flows.offline.key_rows import view_as_of
-from asof.flows.online.read import OnlineResponse, Reader
+from asof.flows.online.read import OnlineReader, OnlineResponse
 from asof.flows.stores import Parts, view_named
 from asof.flows.stream.rebuild import fill
 from asof.flows.stream.run import run_stream
-from asof.flows.stream.worker import Worker
+from asof.flows.stream.worker import StreamWorker
 from asof.selection import select
 from asof.testing.clock import NOW, MicrosClock
 from asof.timing import HOUR, MINUTE, SECOND, Micros
@@ -73,7 +73,7 @@ class Crash(BaseException):
 
 
 CRASH_POINTS = (
-    "after write", "before append letters", "after append letters", "before append events", "after append events",
+    "after write", *(f"{when} append {kind}" for kind in ("letters", "events") for when in ("before", "after")),
     "before write_progress", "after write_progress",
 )  # fmt: skip
 
@@ -130,7 +130,7 @@ class StreamRun:
     definitions: Sequence[Definition] = DEFINITIONS
     topic: str = TOPIC
     plan: CrashPlan = field(default_factory=CrashPlan)
-    workers: dict[int, Worker] = field(default_factory=dict)
+    workers: dict[int, StreamWorker] = field(default_factory=dict)
     sent: dict[tuple[int, int], Mapping[str, object] | None] = field(default_factory=dict)
     building: dict[str, str] = field(default_factory=dict)
 
@@ -190,11 +190,11 @@ class StreamRun:
             self.workers.pop(number)
         return left
 
-    def _alive(self, number: int, act: Callable[[Worker], object]) -> bool:
+    def _alive(self, number: int, act: Callable[[StreamWorker], object]) -> bool:
         try:
             worker = self.workers.get(number)
             if worker is None:
-                worker = self.workers[number] = Worker(self.mortal, None, accept_gap=False, flush_every_s=3600)
+                worker = self.workers[number] = StreamWorker(self.mortal, None, accept_gap=False, flush_every_s=3600)
                 worker.look_at_registry()
             act(worker)
         except Crash:
@@ -256,7 +256,7 @@ class StreamRun:
         return self.parts.offline.sql(f"SELECT {columns} FROM t", {"t": rows}).reader().read_all().to_pylist()
 
     def assert_nothing_lost_or_doubled(self) -> None:
-        """Every message is exactly one archived event or one letter."""
+        """Every message is exactly one archived event or one dead letter."""
         places = [(row["partition"], row["offset"]) for row in self.archived() + self.letters()]
         assert sorted(places) == sorted(self.sent)
 
@@ -294,11 +294,11 @@ class StreamRun:
 
     def _answer(self, view: str, users: Sequence[int], at: Micros | None) -> OnlineResponse:
 
-        def no_history(*_: Any) -> Any:
-            raise AssertionError(f"the row of {view} cannot be answered as of its own time")
+        def no_history(*_: Any, **__: Any) -> Any:
+            raise AssertionError(f"the row of {view} cannot be read as of its own time")
 
         snapshot = self.parts.registry.load(self.parts.project)
-        reader = Reader(self.parts, snapshot, select(snapshot, view), history=no_history)
+        reader = OnlineReader(self.parts, snapshot, select(snapshot, view), history=no_history)
         answer, _ = reader.read({"user_id": list(users)}, at=self.clock.now if at is None else at)
         return answer
 

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 def doctor(context: CliContext) -> None:
     """Check every part of the store, one line each.
 
-    Also who may use its server, and until when. Leaves with code 10 where a part is not well.
+    Also who may use its server, and until when. Exits with code 10 if a check fails.
     """
     from asof.opening.clock import system_clock
     from asof.server.security.checks import security_checks

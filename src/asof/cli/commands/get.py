@@ -83,7 +83,8 @@ def historical(
         context.output.lines("sql", [text], text)
         return
     if save:
-        result.save(save, overwrite=overwrite)
+        with context.progress() as progress:
+            result.save(save, overwrite=overwrite, progress=progress)
         context.output.said(f"Saved training set {save!r}: see `asof show training-set {save}`.", saved=save)
     if out:
         rows = result.write(str(Path(out).absolute()))

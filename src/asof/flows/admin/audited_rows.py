@@ -1,4 +1,4 @@
-"""What serving returns for some keys, and the history that it should agree with."""
+"""Served values of some keys, and the history that they should agree with."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from asof.aggregation import State, decode
+from asof.aggregation import StateRows, decode
 from asof.definitions import FeatureView, LogSource, Snapshot
 from asof.flows.generations.layout import layout_of
 from asof.flows.generations.progress import progress_of
@@ -20,7 +20,7 @@ from asof.flows.rows.archive import wait_until_archived
 from asof.flows.rows.batch import batch_of_archive, keyed
 from asof.flows.rows.keys import restored_key
 from asof.flows.stores import Parts
-from asof.online.protocol import Lookup, Table
+from asof.online.protocol import Lookup, OnlineTable
 from asof.selection import ViewRead
 from asof.sources.protocol import Input
 from asof.sql import archive as statements
@@ -31,19 +31,19 @@ from asof.values.from_arrow import python_values
 from asof.values.packing import key_values, versions_of
 
 Vector = Mapping[int, int]
-"""Partition → the last offset that counts."""
+"""Partition → last offset included."""
 
 
 @dataclass(frozen=True)
-class Served:
-    """What one read of the online store answered.
+class ServedValues:
+    """The result of one read of the online store.
 
     Args:
         keys: n packed keys.
-        rows: n values as the store had them, or None.
+        rows: n stored rows, or None.
         values: feature → n values.
-        seen: n vectors; empty for views of batch sources.
-        state: the rows' state, of an aggregated view.
+        seen: n offset vectors; empty for views of batch sources.
+        state: the rows' state, for an aggregated view.
     """
 
     keys: list[bytes]
@@ -51,17 +51,20 @@ class Served:
     values: Mapping[str, list[Any]]
     at: Micros
     seen: list[Vector]
-    state: State | None
+    state: StateRows | None
 
 
-def serve_keys(parts: Parts, snapshot: Snapshot, view: FeatureView, table: Table, keys: list[bytes]) -> Served:
-    """Read the keys as serving does, in one read, with what each row has seen."""
+def serve_keys(
+    parts: Parts, snapshot: Snapshot, view: FeatureView, table: OnlineTable, keys: list[bytes]
+) -> ServedValues:
+    """Read the keys like serving, in one read, with the offsets that each row has seen."""
 
-    def history(read: ViewRead, asked: Mapping[str, Sequence[Any]], at: Micros) -> Any:
+    def history(read: ViewRead, asked: Mapping[str, Sequence[Any]], at: Micros, *, needs: Any = ()) -> Any:
+        # Of an incomplete row, too, whatever history covers by now: a difference that comes of it is named.
         return view_as_of(parts, snapshot, read, asked, at), [None] * len(next(iter(asked.values()), [None]))
 
     reader = ViewReader(parts, snapshot, whole_view(view), history)
-    # Progress is read first: what it says is in the rows, so a row that lacks it has lost it.
+    # Read progress first: rows have all events up to it, so a row that lacks one has lost it.
     reached = progress_of(parts.online, table).reached
     (found,) = parts.online.read([Lookup(table, keys)])
     at = parts.clock()
@@ -73,11 +76,11 @@ def serve_keys(parts: Parts, snapshot: Snapshot, view: FeatureView, table: Table
     seen: list[Vector] = [{}] * len(keys)
     if isinstance(view.source, LogSource):
         seen = [_joined(reached, each) for each in _offsets(view, blobs, state)]
-    return Served(keys, blobs, values, at, seen, state)
+    return ServedValues(keys, blobs, values, at, seen, state)
 
 
-def _offsets(view: FeatureView, rows: Sequence[bytes | None], state: State | None) -> Iterable[dict[int, int]]:
-    """What each row says it has seen."""
+def _offsets(view: FeatureView, rows: Sequence[bytes | None], state: StateRows | None) -> Iterable[dict[int, int]]:
+    """The offsets that each row has seen."""
     for i, row in enumerate(rows):
         if row is None:
             yield {}
@@ -91,15 +94,15 @@ def _offsets(view: FeatureView, rows: Sequence[bytes | None], state: State | Non
 
 
 def wait_for_archive(parts: Parts, view: FeatureView, seen: Sequence[Vector], *, seconds: float) -> dict[int, int]:
-    """Until the archive holds what the rows have seen; how far it is then."""
+    """Wait until the archive has the events that the rows have seen; returns its offsets."""
     wanted: dict[int, int] = {}
     for each in seen:
         wanted = {**wanted, **_joined(wanted, each)}
     return wait_until_archived(parts, view.source, wanted, seconds=seconds)
 
 
-def seen_rows(parts: Parts, view: FeatureView, served: Served) -> pa.Table | Input | None:
-    """The history that the rows should agree with: of a log, each key's events up to what its row has seen."""
+def seen_rows(parts: Parts, view: FeatureView, served: ServedValues) -> pa.Table | Input | None:
+    """The history that the rows should agree with: for a log, each key's events up to the offsets its row has seen."""
     source = view.source
     rows = rows_of(parts, source)
     if not isinstance(source, LogSource) or rows is None:
@@ -123,9 +126,9 @@ def seen_rows(parts: Parts, view: FeatureView, served: Served) -> pa.Table | Inp
 
 
 def features_as_of(
-    parts: Parts, read: ViewRead, served: Served, rows: Any, *, only: Sequence[int] | None = None
+    parts: Parts, read: ViewRead, served: ServedValues, rows: Any, *, only: Sequence[int] | None = None
 ) -> dict[str, list[Any]]:
-    """A view's features as of the moment of the read, over the given rows: output → values."""
+    """A view's features as of the time of the read, over the given rows: output → values."""
     keys = served.keys if only is None else [served.keys[i] for i in only]
     spine = _key_table(read.view, keys)
     at = pa.repeat(pa.scalar(moment(served.at), pa.timestamp("us", "UTC")), len(keys))

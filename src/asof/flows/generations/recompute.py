@@ -1,4 +1,4 @@
-"""Recompute online rows from the archive: those that a late event made incomplete, over the events they have seen."""
+"""Recompute incomplete online rows from the archive, over the events that they have seen."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import numpy as np
 from asof.aggregation import Events, decode, encode, fold
 from asof.definitions import LogSource
 from asof.flows.generations.layout import expiry_of, inputs_of, layout_of
-from asof.flows.generations.writer import Feeder
+from asof.flows.generations.writer import GenerationWriter
 from asof.flows.rows.batch import batch_of_archive, counted, keyed
 from asof.flows.rows.tombstones import deletions
 from asof.flows.stores import Parts
@@ -21,10 +21,10 @@ from asof.values.packing import key_values
 _KEYS_AT_ONCE = 200
 
 
-def recompute_rows(parts: Parts, source: LogSource, feeder: Feeder, keys: Sequence[bytes]) -> list[bytes]:
-    """Make rows anew from the archive, over the events that they have seen; the keys for which that was possible.
+def recompute_rows(parts: Parts, source: LogSource, feeder: GenerationWriter, keys: Sequence[bytes]) -> list[bytes]:
+    """Recompute rows from the archive, over the events that they have seen; returns the recomputed keys.
 
-    A row that has seen events which are not archived yet stays as it is, until they are.
+    A row that has seen events that are not archived yet stays unchanged until they are.
     """
     rows = parts.offline.rows(parts.archive_of(source))
     if rows is None:
@@ -35,7 +35,9 @@ def recompute_rows(parts: Parts, source: LogSource, feeder: Feeder, keys: Sequen
     return done
 
 
-def _recompute(parts: Parts, source: LogSource, feeder: Feeder, keys: Sequence[bytes], archive: Any) -> list[bytes]:
+def _recompute(
+    parts: Parts, source: LogSource, feeder: GenerationWriter, keys: Sequence[bytes], archive: Any
+) -> list[bytes]:
     view = feeder.view
     layout = layout_of(view)
     found = state_rows(*parts.online.read([Lookup(feeder.table, list(keys))]))

@@ -1,4 +1,4 @@
-"""The rows of a view that one key, some keys, or a whole view has, in history."""
+"""Historical rows of one key, of some keys, or of a whole view."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ import pyarrow as pa
 
 from asof.definitions import FeatureView, Field, LogSource, Snapshot, Source
 from asof.flows.offline.inputs import inputs_of, rows_of
-from asof.flows.rows.batch import Batch, batch_of, batch_of_archive, input_schema
+from asof.flows.rows.batch import RowBatch, batch_of, batch_of_archive, input_schema
 from asof.flows.rows.tombstones import deletions
 from asof.flows.stores import Parts
 from asof.selection import FeatureOut, ViewRead
-from asof.sources.protocol import Files, Need
+from asof.sources.protocol import Files, ScanRequest
 from asof.sql import archive as statements
 from asof.sql.partitions import HISTORY
 from asof.sql.query import PointInTime
@@ -43,7 +43,7 @@ def view_as_of(
     *,
     seen: Mapping[str, Mapping[int, int]] | None = None,
 ) -> dict[str, list[Any]]:
-    """One view's features for some keys as of one moment, from history: output → values."""
+    """A view's features for some keys as of one time, from history: output → values."""
     fields: list[Field] = [
         Field(column, field.dtype) for column, field in zip(read.keys, read.view.key_fields, strict=True)
     ]
@@ -57,9 +57,9 @@ def view_as_of(
 
 
 def newest_event(parts: Parts, view: FeatureView, plain: Sequence[Any], at: Micros) -> Micros | None:
-    """The time of a key's newest row in history that is not later than `at`."""
+    """Event time of a key's newest historical row up to `at`; None without one, or after a tombstone."""
     rows = rows_of_key(parts, view, plain)
-    # Rows are in their order, so the last one decides whether the key is there at all.
+    # Rows are ordered, so the last one decides whether the key exists.
     seen = np.flatnonzero(rows.batch.event_time <= at)
     if view.is_aggregated:
         seen = seen[~rows.gone[seen]]
@@ -68,16 +68,16 @@ def newest_event(parts: Parts, view: FeatureView, plain: Sequence[Any], at: Micr
 
 @dataclass(frozen=True)
 class KeyRows:
-    """A key's rows in their order, oldest first.
+    """A key's rows, oldest first.
 
     Args:
-        known: n moments at which a row was written down, in microseconds.
-        stored: which rows their log's source counts at all.
-        gone: which rows say that their key is no more.
-        raw: the rows as the source has them.
+        known: n created times, in microseconds.
+        stored: mask of the rows that count: not before `stream_from`.
+        gone: mask of tombstones.
+        raw: the rows with the source's columns.
     """
 
-    batch: Batch
+    batch: RowBatch
     known: npt.NDArray[np.int64]
     stored: npt.NDArray[np.bool_]
     gone: npt.NDArray[np.bool_]
@@ -91,7 +91,7 @@ def rows_of_key(parts: Parts, view: FeatureView, plain: Sequence[Any]) -> KeyRow
         for field, value in zip(view.key_fields, plain, strict=True)
         if field.dtype.is_integer or field.dtype.name == "String"
     }
-    found = rows_of(parts, source, need=Need(keys=keys or None))
+    found = rows_of(parts, source, need=ScanRequest(keys=keys or None))
     table = _empty(source)
     if found is not None:
         text = statements.rows_of_keys(
@@ -134,7 +134,7 @@ def _empty(source: Source) -> pa.Table:
 
 
 def _ranks(view: FeatureView, table: pa.Table, gone: npt.NDArray[np.bool_]) -> npt.NDArray[np.int64]:
-    """Where rows have no arrival, the values decide (nulls smallest, NaN greatest), then whether a row ends its key."""
+    """Order of rows without offsets: by values (nulls smallest, NaN greatest), then tombstones last."""
     names = list(view.feature_names) if not view.is_aggregated else sorted(input_schema(view))
     raw = [view.source.raw(name) for name in names]
     columns = [table[name].to_pylist() for name in raw if name in table.column_names]

@@ -1,4 +1,4 @@
-"""Pushed rows as the newest rows of their keys, packed: for views of latest values, without a table in between."""
+"""Packs pushed rows as the newest rows of their keys, without an Arrow table; for latest-value views."""
 
 from __future__ import annotations
 
@@ -7,17 +7,17 @@ from dataclasses import dataclass
 from itertools import repeat
 
 from asof.definitions import FeatureView, LogSource
-from asof.flows.rows.pushed import Arrived
+from asof.flows.rows.pushed import AppendedRows
 from asof.timing import Micros
 from asof.values.packing import FORMAT, Version, key_bytes, merge_versions, pack_keys, pack_values, unpack_row
 
 
 @dataclass
-class Newest:
-    """n rows of n keys, packed as a key has them that nothing else is known of.
+class NewestPackedRows:
+    """n rows of n keys, packed as for a key without a stored row.
 
     Args:
-        places: created time, offset and partition of each.
+        places: created time, offset and partition of each row.
     """
 
     keys: list[bytes]
@@ -25,22 +25,22 @@ class Newest:
     places: list[list[int]]
     packed: list[bytes]
 
-    def of(self, index: Sequence[int]) -> Newest:
-        """Some of them."""
-        return Newest(
+    def of(self, index: Sequence[int]) -> NewestPackedRows:
+        """The rows at these indexes."""
+        return NewestPackedRows(
             [self.keys[i] for i in index], [self.times[i] for i in index], [self.places[i] for i in index],
             [self.packed[i] for i in index],
         )  # fmt: skip
 
     def after(self, stored: Sequence[bytes | None], *, clock: Micros) -> list[bytes | None]:
-        """Each key's row after this one, where something is stored; None where that stays as it is."""
+        """Each key's row after the write, given the stored one; None if the stored row stays."""
         merged: list[bytes | None] = list(self.packed)
         for i, (time, place, before) in enumerate(zip(self.times, self.places, stored, strict=True)):
             if before is None:
                 continue
             row = unpack_row(before)
             at = row[1]
-            # Nothing is pending there, the key was not gone, and what is stored comes before: the most frequent case.
+            # The most frequent case: an older stored row, without pending events or tombstone.
             if at is not None and not row[-1] and (at < time or (at == time and row[-2] < place)):
                 continue
             width = len(row) - 4
@@ -53,7 +53,7 @@ class Newest:
 
 @dataclass(frozen=True)
 class LatestRows:
-    """Which of a source's columns a view has, where its rows are the source's as they are.
+    """The source columns of a view whose rows are the source's rows, unchanged.
 
     Args:
         keys, features: the columns' names in the source.
@@ -66,7 +66,7 @@ class LatestRows:
 
     @classmethod
     def between(cls, source: LogSource, view: FeatureView) -> LatestRows | None:
-        """How to make the view's rows of the source's; None where that takes more than picking columns."""
+        """The view's columns in the source; None if its rows take more than selecting columns."""
         its = view.source
         if view.is_aggregated or not isinstance(its, LogSource) or its != source:
             return None
@@ -81,18 +81,18 @@ class LatestRows:
         names = [declared[each.name].name for each in fields]
         return cls(view, source, tuple(names[: len(view.key_fields)]), tuple(names[len(view.key_fields) :]))
 
-    def keys_of(self, arrived: Arrived) -> list[bytes]:
+    def keys_of(self, arrived: AppendedRows) -> list[bytes]:
         """Each row's key."""
         rows = arrived.rows
         if not self.keys:
             return [key_bytes(())] * rows.count
         return pack_keys([rows.columns[name].plain for name in self.keys])
 
-    def newest(self, arrived: Arrived, keys: list[bytes]) -> Newest:
-        """The newest of the rows of each key, in the order in which the keys first come; all rows must be due.
+    def newest(self, arrived: AppendedRows, keys: list[bytes]) -> NewestPackedRows:
+        """The newest row of each key, in order of the keys' first rows; no event may be after the clock.
 
         Args:
-            keys: those of the rows.
+            keys: the rows' keys.
         """
         rows = arrived.rows
         times, created = rows.event_time, rows.created
@@ -100,16 +100,16 @@ class LatestRows:
         places = list(map(list, zip(created, offsets, repeat(arrived.partition))))
         features = [rows.columns[name].plain for name in self.features]
         packed = pack_values(repeat(FORMAT), times, *features, places, repeat(()))
-        found = Newest(keys, times, places, packed)
+        found = NewestPackedRows(keys, times, places, packed)
         last: dict[bytes, int] = dict.fromkeys(keys, -1)
         if len(last) == len(keys):
             return found
         for i, key in enumerate(keys):
             j = last[key]
-            # Offsets ascend, so of rows that are equal in their times the later one stays.
+            # Offsets ascend, so among rows with equal times the last one is the newest.
             if j < 0 or (times[j], created[j]) <= (times[i], created[i]):
                 last[key] = i
         return found.of(list(last.values()))
 
 
-__all__ = ["LatestRows", "Newest"]
+__all__ = ["LatestRows", "NewestPackedRows"]

@@ -1,6 +1,18 @@
-"""Batches of the file log as bytes: a checked header, then columns of lengths, then the bytes of the columns.
+"""Batches of the file log as bytes. A segment is a sequence of batches:
 
-One header per batch, not per record, so that a record costs a slice when it is read.
+    ┌──────────────── header, 48 bytes, little-endian ────────────────┐┌────────────── body ──────────────┐
+    magic  crc of   bytes    crc of  first   first  greatest  n  flags   [times]  lengths  cells
+    "ASF1" the rest of body  body    offset  time   time
+    u32    u32      u32      u32     i64     i64    i64       u32 u32
+
+    times     n × i64, only with the flag TIMES; else all records have the header's first time
+    lengths   n × i32 per column, for the columns [keys], [headers], values, in this order
+                -1: null;  -2 - m: erased, with m zero bytes as its cell
+    cells     the bytes of all keys, then of all headers (msgpack), then of all values, without separators
+
+Columns, and one header per batch instead of per record, make reading cheap: all lengths are one array, their running
+sum gives the cells' positions, and a record costs one slice per column. An erased cell keeps its size, so that no
+position in the segment or its index changes. Offsets of a batch are consecutive: first offset + row.
 """
 
 from __future__ import annotations
@@ -21,21 +33,21 @@ from asof.log.protocol import Headers, Messages
 from asof.timing import Micros
 
 MAGIC = int.from_bytes(b"ASF1", "little")
-"""Opens every batch; its last character is the format's version."""
+"""Start of every batch; the last character is the format's version."""
 
 HEADER = Struct("<IIIIqqqII")
 """Magic, crc of the rest of the header, bytes of the body, crc of the body, first offset, first time, greatest time,
-number of records, flags."""
+Magic, crc of the rest of the header, bytes of the body, crc of the body, first offset, first time, greatest time,"""
 
 KEYS, HEADERS, TIMES = 1, 2, 4
-"""Flags: which columns the body has besides the values."""
+"""Flags: columns of the body in addition to the values."""
 
 BATCH_RECORDS = 4096
 BATCH_BYTES = 1 << 20
 RECORD_BYTES = 1 << 28
 
 NULL = -1
-"""A length of -1 is a null; one of -2 - n an erased cell whose n bytes are zeros, so that no position moves."""
+"""Length of a null. An erased cell of n bytes has the length -2 - n; its bytes are zeros."""
 
 _CHECKED = 8
 _PAIR = Struct("<ii")
@@ -44,8 +56,8 @@ _encode_headers = msgspec.msgpack.Encoder().encode
 _decode_headers = msgspec.msgpack.Decoder(Headers).decode
 
 
-class Damaged(Exception):
-    """The bytes at `at` (from the start of what was given) are not a batch."""
+class DamagedBatch(Exception):
+    """The bytes at position `at` are not a batch."""
 
     def __init__(self, at: int, reason: str) -> None:
         super().__init__(reason)
@@ -53,8 +65,8 @@ class Damaged(Exception):
 
 
 @dataclass(frozen=True, slots=True)
-class Packed:
-    """A batch that lacks only its first offset."""
+class PackedBatch:
+    """A complete batch, except for its first offset."""
 
     body: bytes
     body_crc: int
@@ -64,7 +76,7 @@ class Packed:
     max_time: Micros
 
     def sealed(self, first_offset: int) -> bytes:
-        """Header and body."""
+        """Header and body as bytes."""
         header = HEADER.pack(
             MAGIC,
             0,
@@ -81,8 +93,8 @@ class Packed:
 
 
 @dataclass(frozen=True, slots=True)
-class Head:
-    """A batch's header, found whole."""
+class BatchHeader:
+    """A batch's header with a valid checksum."""
 
     size: int
     first_offset: int
@@ -96,11 +108,11 @@ def pack(
     keys: Sequence[bytes | None] | None,
     headers: Sequence[Headers] | None,
     times: Sequence[Micros] | Micros,
-) -> Iterator[Packed]:
-    """Cut n records into batches of at most `BATCH_RECORDS`, and about `BATCH_BYTES` unless one record is larger.
+) -> Iterator[PackedBatch]:
+    """Split n records into batches of at most `BATCH_RECORDS`, and of about `BATCH_BYTES` unless one record is larger.
 
     Args:
-        times: n record times, or the one of all.
+        times: n record times, or one for all.
 
     Raises:
         LogError: a record is larger than `RECORD_BYTES`.
@@ -120,7 +132,7 @@ def _pack(
     keys: Sequence[bytes | None] | None,
     headers: Sequence[bytes] | None,
     times: Sequence[Micros] | Micros,
-) -> Iterator[Packed]:
+) -> Iterator[PackedBatch]:
     count = len(values)
     columns = [column for column in (keys, headers, values) if column is not None]
     lengths = [[NULL if cell is None else len(cell) for cell in column] for column in columns]
@@ -137,8 +149,8 @@ def _pack(
         return
     if size > RECORD_BYTES:
         raise LogError(
-            f"a record of {size} bytes is larger than the log takes ({RECORD_BYTES})",
-            hint="keep large objects elsewhere and send their address",
+            f"a record has {size} bytes; the limit is {RECORD_BYTES}",
+            hint="store large objects elsewhere, and send a reference",
         )
     if isinstance(times, int):
         first_time = max_time = times
@@ -153,47 +165,47 @@ def _pack(
         )
     )
     flags = (KEYS if keys is not None else 0) | (HEADERS if headers is not None else 0) | (TIMES if varied else 0)
-    yield Packed(body, crc32(body), count, flags, first_time, max_time)
+    yield PackedBatch(body, crc32(body), count, flags, first_time, max_time)
 
 
-def head_at(data: bytes, at: int = 0) -> Head:
+def head_at(data: bytes, at: int = 0) -> BatchHeader:
     """The header at `at`.
 
     Raises:
-        Damaged: there is none.
+        DamagedBatch: there is no valid header.
     """
     if len(data) - at < HEADER.size:
-        raise Damaged(at, "it ends in the middle of a batch's header")
+        raise DamagedBatch(at, "it ends in the middle of a batch's header")
     magic, crc, length, _, first, _, max_time, count, _ = HEADER.unpack_from(data, at)
     if magic != MAGIC or crc32(data[at + _CHECKED : at + HEADER.size]) != crc:
-        raise Damaged(at, "there is no batch header, or its checksum is wrong")
-    return Head(HEADER.size + length, first, count, max_time)
+        raise DamagedBatch(at, "there is no batch header, or its checksum is wrong")
+    return BatchHeader(HEADER.size + length, first, count, max_time)
 
 
-def check(data: bytes, at: int = 0) -> Head:
-    """The header at `at` of a batch that is whole and has the right checksums.
+def check(data: bytes, at: int = 0) -> BatchHeader:
+    """The header at `at`, after checking that the batch is complete and its checksums are right.
 
     Raises:
-        Damaged: it has not.
+        DamagedBatch: it is incomplete, or a checksum is wrong.
     """
     head = head_at(data, at)
     if at + head.size > len(data):
-        raise Damaged(at, "it ends in the middle of a batch")
+        raise DamagedBatch(at, "it ends in the middle of a batch")
     if crc32(memoryview(data)[at + HEADER.size : at + head.size]) != HEADER.unpack_from(data, at)[3]:
-        raise Damaged(at, "a batch's checksum is wrong")
+        raise DamagedBatch(at, "a batch's checksum is wrong")
     return head
 
 
 @dataclass(frozen=True, slots=True)
-class Unpacked:
-    """The records of the whole batches in a piece of a segment.
+class UnpackedRecords:
+    """The records of the complete batches in a chunk of a segment.
 
     Args:
-        messages: the records, erased ones left out.
-        size: the bytes of those batches.
-        first_offset: of the first batch; None where there is no whole batch.
-        next_offset: one above the last record, erased or not; None where there is no whole batch.
-        needed: the bytes of the batch that did not fit any more; 0 where not even its header did.
+        messages: the records, without erased ones.
+        size: total bytes of these batches.
+        first_offset: of the first batch; None without a complete batch.
+        next_offset: one above the last record, erased or not; None without a complete batch.
+        needed: bytes of the incomplete batch at the end; 0 if even its header is incomplete.
     """
 
     messages: Messages
@@ -203,11 +215,11 @@ class Unpacked:
     needed: int
 
 
-def unpack(data: bytes, number: int) -> Unpacked:
-    """Decode the whole batches at the start of `data`, which belongs to partition `number`.
+def unpack(data: bytes, number: int) -> UnpackedRecords:
+    """Decode the complete batches at the start of `data`, a chunk of partition `number`.
 
     Raises:
-        Damaged: a header or a checksum is wrong, or offsets between two batches are missing.
+        DamagedBatch: a header or a checksum is wrong, or offsets between two batches are missing.
     """
     view = memoryview(data)
     available = len(data)
@@ -223,20 +235,20 @@ def unpack(data: bytes, number: int) -> Unpacked:
         magic, header_crc, length, body_crc, first, _, _, count, flags = HEADER.unpack_from(data, at)
         body = at + HEADER.size
         if magic != MAGIC or crc32(view[at + _CHECKED : body]) != header_crc:
-            raise Damaged(at, "there is no batch header, or its checksum is wrong")
+            raise DamagedBatch(at, "there is no batch header, or its checksum is wrong")
         end = body + length
         if end > available:
             needed = end - at
             break
         if crc32(view[body:end]) != body_crc:
-            raise Damaged(at, "a batch's checksum is wrong")
+            raise DamagedBatch(at, "a batch's checksum is wrong")
         if firsts and first != following:
-            raise Damaged(at, f"offsets {following} to {first - 1} are missing")
+            raise DamagedBatch(at, f"offsets {following} to {first - 1} are missing")
         following = first + count
         firsts.append(first)
         counts.append(count)
         if flags <= KEYS and count == 1:
-            # Pushes come one by one: without numpy such a batch costs a fifth.
+            # A batch of one record, as pushes often are: decoding it without NumPy takes a fifth of the time.
             times.append(data[at + 24 : at + 32])
             key_length, length = _PAIR.unpack_from(data, body) if flags else (NULL, _ONE.unpack_from(data, body)[0])
             start = body + (8 if flags else 4)
@@ -291,13 +303,13 @@ def unpack(data: bytes, number: int) -> Unpacked:
         mask = np.ones(total, bool)
         mask[erased] = False
         messages = messages.select(mask)
-    return Unpacked(messages, at, firsts[0] if firsts else None, following if firsts else None, needed)
+    return UnpackedRecords(messages, at, firsts[0] if firsts else None, following if firsts else None, needed)
 
 
 def _column(
     data: bytes, lengths_at: int, cells_at: int, count: int
 ) -> tuple[list[bytes | None], int, npt.NDArray[np.int64] | None]:
-    """A column's cells, where the next column's cells begin, and the rows that are erased."""
+    """A column's cells, the start of the next column's cells, and the mask of erased rows."""
     lengths = np.frombuffer(data, "<i4", count, lengths_at)
     holes = bool(lengths.min() < 0)
     sizes = np.where(lengths >= NULL, np.maximum(lengths, 0), -2 - lengths) if holes else lengths
@@ -310,16 +322,16 @@ def _column(
     return cells, ends[-1], np.flatnonzero(lengths <= -2)
 
 
-def filler(count: int) -> Iterator[Packed]:
-    """Batches of records that were erased from the start: they only take up `count` offsets."""
+def filler(count: int) -> Iterator[PackedBatch]:
+    """Batches of erased records, which only occupy `count` offsets."""
     for start in range(0, count, BATCH_RECORDS):
         size = min(BATCH_RECORDS, count - start)
         body = array("i", [-2]).tobytes() * size
-        yield Packed(body, crc32(body), size, 0, 0, 0)
+        yield PackedBatch(body, crc32(body), size, 0, 0, 0)
 
 
 def blank(batch: bytes, offsets: set[int]) -> bytes:
-    """The same batch, of the same size, with the records at `offsets` erased: their bytes are zeros."""
+    """A batch with the records at `offsets` erased: the same size, with zeros in place of their bytes."""
     _, _, _, _, first, first_time, max_time, count, flags = HEADER.unpack_from(batch)
     body = bytearray(batch[HEADER.size :])
     lengths_at = 8 * count if flags & TIMES else 0
@@ -334,4 +346,4 @@ def blank(batch: bytes, offsets: set[int]) -> bytes:
                 _ONE.pack_into(body, lengths_at + 4 * row, -2 - size)
             cells_at += size
         lengths_at += 4 * count
-    return Packed(bytes(body), crc32(body), count, flags, first_time, max_time).sealed(first)
+    return PackedBatch(bytes(body), crc32(body), count, flags, first_time, max_time).sealed(first)

@@ -1,6 +1,16 @@
-"""One partition of the file log: finding a place in its segments, appending to them, and what a crash left.
+"""One partition of the file log: lookup in its segments, appends, and recovery after a crash.
 
-Readers look only at what the state says is published, so they never meet half a batch and need no lock.
+    00000000000000000000.log      segment: batches at increasing offsets (frames.py draws one)
+    00000000000000000000.index    (first offset, position) of a batch about every 64 KiB of its segment
+    00000000000000057344.log      the last segment, named by its first offset; only this one is written to:
+                                      [batch][batch][batch] | [batch being wri…
+                                                            ^ state.position: bytes before it are published
+    00000000000000057344.index
+    state                         what is published (state.py); its lock is that of the writers
+
+A writer appends batches after `state.position`, syncs them if `durable`, and then writes the new state: only that
+publishes them. Readers use only published bytes, so they need no lock and never read half a batch. Bytes after
+`state.position` are of a running or dead writer; the next writer cuts them off.
 """
 
 from __future__ import annotations
@@ -19,12 +29,21 @@ from struct import Struct
 import numpy as np
 
 from asof.errors import LogError
-from asof.log.file.frames import HEADER, MAGIC, Damaged, Packed, check, filler, head_at
-from asof.log.file.state import STATE, Deleted, State, boot_id, decode_state, reporting, segment_name, sync_directory
+from asof.log.file.frames import HEADER, MAGIC, DamagedBatch, PackedBatch, check, filler, head_at
+from asof.log.file.state import (
+    STATE,
+    PartitionDeleted,
+    PartitionState,
+    boot_id,
+    decode_state,
+    reporting,
+    segment_name,
+    sync_directory,
+)
 
 SEGMENT_BYTES = 64 << 20
 INDEX_EVERY = 64 << 10
-"""A segment's index has an entry about every so many bytes."""
+"""Bytes of a segment between two entries of its index."""
 
 _ENTRY = Struct("<qq")
 _SEGMENT = re.compile(r"(\d{20})\.log")
@@ -33,20 +52,20 @@ sync_data = getattr(os, "fdatasync", os.fsync)
 
 @dataclass(slots=True, eq=False)
 class _Append:
-    """What one thread wants appended, and what became of it."""
+    """An append that one thread requested, and its outcome."""
 
-    batches: Sequence[Packed]
+    batches: Sequence[PackedBatch]
     durable: bool
     first: int | None = None
     error: Exception | None = None
 
 
 class FilePartition:
-    """The directory of one partition, for one process; several processes may write to it at once.
+    """One partition's directory, opened by one process; several processes may write to it.
 
     Args:
-        path: holds `state` and `<first offset>.log` segments, each with a `.index` beside it.
-        segment_bytes: a segment that has so many bytes is followed by a new one.
+        path: directory with `state` and segments `<first offset>.log`, each with an `.index`.
+        segment_bytes: a new segment is started at this size.
     """
 
     def __init__(self, path: Path, number: int, *, segment_bytes: int) -> None:
@@ -63,16 +82,16 @@ class FilePartition:
 
     @staticmethod
     def make(path: Path) -> None:
-        """Write an empty partition's files into the existing directory `path`."""
+        """Create an empty partition's files in the existing directory `path`."""
         (path / segment_name(0)).touch()
-        (path / "state").write_bytes(State(boot_id(), 0, 0, 0, 0, 0).encode())
+        (path / "state").write_bytes(PartitionState(boot_id(), 0, 0, 0, 0, 0).encode())
         sync_directory(path)
 
     def __del__(self) -> None:
         self.close()
 
     def close(self) -> None:
-        """Let go of the files. Safe in a forked child: the parent's locks stay."""
+        """Close the files. Safe in a forked child: the parent's locks stay."""
         if self._fd >= 0:
             os.close(self._fd)
             self._fd = -1
@@ -80,18 +99,18 @@ class FilePartition:
 
     @contextmanager
     def locked(self) -> Iterator[None]:
-        """Be the only writer, over threads and processes; the system frees the lock of a process that dies.
+        """Lock the partition for writing, across threads and processes; the system releases a dead process's lock.
 
         Raises:
-            Deleted: the topic was deleted meanwhile.
+            PartitionDeleted: the topic was deleted meanwhile.
         """
         with self._thread:
             if self._fd < 0:
-                raise Deleted
+                raise PartitionDeleted
             fcntl.flock(self._fd, fcntl.LOCK_EX)
             try:
                 if os.fstat(self._fd).st_nlink == 0:
-                    raise Deleted
+                    raise PartitionDeleted
                 yield
             finally:
                 fcntl.flock(self._fd, fcntl.LOCK_UN)
@@ -102,16 +121,16 @@ class FilePartition:
 
     # ---- reading
 
-    def state(self) -> State:
-        """What is published now; after the machine restarted, what the power cut left is put in order first.
+    def state(self) -> PartitionState:
+        """The published state; after a restart of the machine, the last segment is recovered first.
 
         Raises:
-            Deleted: the topic was deleted meanwhile.
-            LogError: the files are damaged or cannot be read.
+            PartitionDeleted: the topic was deleted meanwhile.
+            LogError: the files are damaged or unreadable.
         """
         with reporting("read the state in", self.path):
             for _ in range(100):
-                # A writer may be half way through these bytes; the checksum tells.
+                # A writer may be replacing these bytes; the checksum detects that.
                 found = decode_state(os.pread(self._fd, STATE.size, 0))
                 if found is not None:
                     if found.boot == boot_id():
@@ -120,7 +139,7 @@ class FilePartition:
             with self.locked():
                 return self.settled()
 
-    def segments(self, state: State) -> list[int]:
+    def segments(self, state: PartitionState) -> list[int]:
         """The first offsets of the published segments, ascending."""
         known = (state.epoch, state.start, state.segment)
         listed = self._listed
@@ -129,20 +148,20 @@ class FilePartition:
         return listed[1]
 
     def locate(self, base: int, offset: int, limit: int) -> int:
-        """The position, in the segment at `base`, of the batch that holds `offset` or is the first after it."""
+        """Position, in the segment at `base`, of the batch with `offset`, or of the first batch after it."""
         path = self.path / segment_name(base)
         with open(path, "rb", buffering=0) as file:
             fd = file.fileno()
             position = 0
             for first, at in reversed(self._index(base, offset)):
-                with suppress(Damaged):
+                with suppress(DamagedBatch):
                     if at < limit and head_at(os.pread(fd, HEADER.size, at)).first_offset == first:
                         position = at
                         break
             while position < limit:
                 try:
                     head = head_at(os.pread(fd, HEADER.size, position))
-                except Damaged as damage:
+                except DamagedBatch as damage:
                     raise self.damaged(base, position, damage.reason) from damage
                 if head.first_offset + head.count > offset:
                     break
@@ -150,10 +169,10 @@ class FilePartition:
         return position
 
     def damaged(self, base: int, position: int, reason: str) -> LogError:
-        """The error for a segment whose published bytes are not what was written."""
+        """The error for a segment whose published bytes are damaged."""
         return LogError(
             f"log segment {self.path / segment_name(base)} is damaged at byte {position}: {reason}",
-            hint="restore the file from a copy, or seek beyond the damage if the gap can be accepted",
+            hint="restore the file from a copy, or accept the gap and seek beyond the damage",
         )
 
     def _index(self, base: int, offset: int) -> list[tuple[int, int]]:
@@ -177,14 +196,15 @@ class FilePartition:
         return sorted(int(found[1]) for name in names if (found := _SEGMENT.fullmatch(name)))
 
     def _segment_text(self, base: int) -> str:
-        # Not by pathlib, which takes as long as writing a record.
+        # Not with pathlib, which takes as long as writing a record.
         return f"{self._text}/{base:020d}.log"
 
     # ---- appending
 
-    def append(self, batches: Sequence[Packed], *, durable: bool) -> int:
-        """Write and publish; returns the first offset. What threads ask for while one is at it is written at one go,
-        so that they share one sync.
+    def append(self, batches: Sequence[PackedBatch], *, durable: bool) -> int:
+        """Write and publish; returns the first offset.
+
+        Appends that other threads request meanwhile are combined into the next write, and share one sync.
         """
         mine = _Append(batches, durable)
         self.waiting.append(mine)
@@ -205,7 +225,9 @@ class FilePartition:
                 self.publish(state)
         except BaseException as error:
             for one in waiting:
-                one.error = error if isinstance(error, Exception) else LogError("a send was interrupted; send again")
+                one.error = (
+                    error if isinstance(error, Exception) else LogError("a send was interrupted", hint="send again")
+                )
             if not isinstance(error, Exception):
                 raise
             return
@@ -214,8 +236,8 @@ class FilePartition:
             one.first = offset
             offset += sum(batch.count for batch in one.batches)
 
-    def write(self, batches: Sequence[Packed], *, durable: bool) -> State:
-        """Append behind what is published, still unseen by readers; needs `locked`, ends with `publish`.
+    def write(self, batches: Sequence[PackedBatch], *, durable: bool) -> PartitionState:
+        """Append after the published bytes, invisible to readers until `publish`; needs `locked`.
 
         Returns:
             The state to publish.
@@ -227,9 +249,9 @@ class FilePartition:
         with reporting("append to", self._segment_text(state.segment)):
             size = os.fstat(fd).st_size
             if size < state.position:
-                raise self.damaged(state.segment, size, f"it ends here, but should have {state.position} bytes")
+                raise self.damaged(state.segment, size, f"the file ends here; expected {state.position} bytes")
             if size > state.position:
-                # Left by a writer that died before it published; no sender got its offsets.
+                # Left by a writer that died before publishing; no sender got its offsets.
                 os.ftruncate(fd, state.position)
             pieces, marks = [], []
             position, offset = state.position, state.next
@@ -248,13 +270,13 @@ class FilePartition:
                 os.ftruncate(fd, state.position)
                 raise
             if marks:
-                # Only a shortcut for readers: a full disk must not fail the send here.
+                # The index only speeds up readers: a full disk must not fail the send here.
                 with suppress(OSError):
                     self._append_index(state.segment, marks)
         return replace(state, position=position, next=offset)
 
-    def publish(self, state: State) -> None:
-        """Let readers see everything up to `state`."""
+    def publish(self, state: PartitionState) -> None:
+        """Make everything up to `state` visible to readers."""
         with reporting("publish in", self.path):
             os.pwrite(self._fd, state.encode(), 0)
 
@@ -266,12 +288,12 @@ class FilePartition:
         finally:
             os.close(fd)
 
-    def roll(self, state: State) -> State:
-        """Begin a new segment. The old one is synced first: only the last segment can be torn by a power cut."""
+    def roll(self, state: PartitionState) -> PartitionState:
+        """Start a new segment. The old one is synced first, so that a power cut can tear only the last segment."""
         path = self.path / segment_name(state.next)
         with reporting("begin segment", path):
             fd = self._open_segment(state)
-            # Readers take a segment that is followed by another as published to its end.
+            # Readers take every segment but the last as published to its end.
             if os.fstat(fd).st_size > state.position:
                 os.ftruncate(fd, state.position)
             sync_data(fd)
@@ -280,7 +302,7 @@ class FilePartition:
             self.index_path(state.next).unlink(missing_ok=True)
         return replace(state, segment=state.next, position=0)
 
-    def _open_segment(self, state: State) -> int:
+    def _open_segment(self, state: PartitionState) -> int:
         if self._writing is None or self._writing[:2] != (state.epoch, state.segment):
             self._close_writing()
             path = self.path / segment_name(state.segment)
@@ -295,10 +317,10 @@ class FilePartition:
 
     # ---- after a crash
 
-    def settled(self) -> State:
-        """The state; under the lock. Within one start of the machine the file is right: a dead process cannot tear it.
+    def settled(self) -> PartitionState:
+        """The state; needs the lock. While the machine runs the file is correct: a dying process cannot tear it.
 
-        After a power cut it may be older than the segments, or newer: then the last segment is read again.
+        After a power cut it may be older or newer than the segments: then the last segment is scanned.
         """
         found = decode_state(os.pread(self._fd, STATE.size, 0))
         if found is not None and found.boot == boot_id():
@@ -308,8 +330,8 @@ class FilePartition:
             raise LogError(f"log partition {self.path} has no segments", hint="restore it from a copy")
         last = bases[-1]
         position, offset, marks = self._scan(last)
-        # An offset that was once published is never given to another record; no offset is left out either, so that
-        # a missing segment can be told.
+        # A published offset is never used for another record. Lost ones are filled with erased records, so that
+        # a missing segment is detected.
         lost = max(0, found.next - offset) if found else 0
         path = self.path / segment_name(last)
         with reporting("recover", path):
@@ -323,7 +345,7 @@ class FilePartition:
             self.index_path(last).unlink(missing_ok=True)
             if marks:
                 self._append_index(last, marks)
-        state = State(
+        state = PartitionState(
             boot=boot_id(),
             epoch=found.epoch + 1 if found else int.from_bytes(os.urandom(6), "little"),
             start=max(bases[0], found.start if found else 0),
@@ -335,10 +357,10 @@ class FilePartition:
         return state
 
     def _scan(self, base: int) -> tuple[int, int, list[tuple[int, int]]]:
-        """Where the whole batches of a segment end, the offset after them, and the index of what lies between.
+        """End position of a segment's complete batches, the offset after them, and their index entries.
 
         Raises:
-            LogError: whole batches follow after damage, so this is not the torn end that a power cut leaves.
+            LogError: complete batches follow the damage, so it is not the torn end of a power cut.
         """
         path = self.path / segment_name(base)
         with reporting("read", path):
@@ -348,7 +370,7 @@ class FilePartition:
         while position < len(data):
             try:
                 head = check(data, position)
-            except Damaged as damage:
+            except DamagedBatch as damage:
                 self._refuse_batches_after(data, position, base, damage)
                 break
             offset = head.first_offset + head.count
@@ -357,18 +379,18 @@ class FilePartition:
             position += head.size
         return position, offset, marks
 
-    def _refuse_batches_after(self, data: bytes, position: int, base: int, damage: Damaged) -> None:
+    def _refuse_batches_after(self, data: bytes, position: int, base: int, damage: DamagedBatch) -> None:
         magic = MAGIC.to_bytes(4, "little")
         at = data.find(magic, position + 1)
         while at >= 0:
-            with suppress(Damaged):
+            with suppress(DamagedBatch):
                 check(data, at)
                 raise self.damaged(base, position, damage.reason) from damage
             at = data.find(magic, at + 1)
 
 
 def _write_all(fd: int, data: bytes, position: int) -> None:
-    """Write everything: a full disk takes a part first, and refuses only the rest."""
+    """Write all bytes: on a full disk `write` first writes some of them, and fails only at the next call."""
     left = memoryview(data)
     while left:
         written = os.pwrite(fd, left, position)

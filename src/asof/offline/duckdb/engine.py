@@ -14,7 +14,7 @@ from asof.connections.duckdb import Evaluator, SpillFolder
 from asof.errors import EntityFrameError, StorageError
 from asof.offline.delta.archives import DeltaArchives
 from asof.offline.duckdb.errors import wrapping
-from asof.offline.duckdb.results import PointInTimeResult, SqlResult, ViewRowsResult
+from asof.offline.duckdb.results import DuckDBPointInTimeResult, DuckDBSqlResult, DuckDBViewRowsResult
 from asof.offline.protocol import Engine, Spine
 from asof.sources.protocol import Input
 from asof.sql.duckdb.dialect import DUCKDB
@@ -29,8 +29,8 @@ class DuckDBEngine(Engine):
     Args:
         memory_limit: text like `4GB`; DuckDB's default is 80 % of the machine.
         threads: DuckDB's default is one per core.
-        temp_directory: where sorts and joins that outgrow the memory go, each engine's into a folder of its own there;
-            by default below the system's own.
+        temp_directory: where sorts and joins spill, in a subfolder per engine; default: the system's folder for
+            temporary files.
     """
 
     dialect = DUCKDB
@@ -38,13 +38,13 @@ class DuckDBEngine(Engine):
     reach_hint = ""
 
     def __init__(self, *, memory_limit: str = "", threads: int = 0, temp_directory: str = "") -> None:
-        # Nothing may be fetched from the internet behind the user's back.
+        # Extensions must not be downloaded without the user knowing.
         config: dict[str, Any] = {"autoinstall_known_extensions": False, "autoload_known_extensions": False}
         if memory_limit:
             config["memory_limit"] = memory_limit
         if threads:
             config["threads"] = threads
-        # DuckDB's own default is a folder where the process happens to run.
+        # DuckDB's default is a folder in the working directory.
         self._spill = SpillFolder(temp_directory)
         config["temp_directory"] = self._spill.path
         try:
@@ -60,7 +60,7 @@ class DuckDBEngine(Engine):
         inputs: Mapping[str, Input | pa.Table | None],
         *,
         spine: Spine | None = None,
-    ) -> PointInTimeResult | ViewRowsResult:
+    ) -> DuckDBPointInTimeResult | DuckDBViewRowsResult:
         """A point-in-time read, or (without a spine) a read of one view's own rows.
 
         Args:
@@ -68,12 +68,12 @@ class DuckDBEngine(Engine):
             spine: the entity frame; None reads the query's time range.
         """
         if isinstance(query, ViewRows):
-            return ViewRowsResult(self.session, query, dict(inputs))
-        return PointInTimeResult(query, dict(inputs), spine, open=self.session)
+            return DuckDBViewRowsResult(self.session, query, dict(inputs))
+        return DuckDBPointInTimeResult(query, dict(inputs), spine, open=self.session)
 
-    def sql(self, text: str, inputs: Mapping[str, Input | pa.Table | None]) -> SqlResult:
+    def sql(self, text: str, inputs: Mapping[str, Input | pa.Table | None]) -> DuckDBSqlResult:
         """SQL text over named inputs."""
-        return SqlResult(self.session, text, dict(inputs))
+        return DuckDBSqlResult(self.session, text, dict(inputs))
 
     def evaluate(self, batch: pa.Table, expressions: Mapping[str, str]) -> pa.Table:
         """Evaluate SQL expressions over a batch: one column per name, rows in the batch's order."""
@@ -101,11 +101,11 @@ class DuckDBEngine(Engine):
                 return set(cursor.get_table_names(sql))
 
     def bucket(self, columns: Sequence[str], buckets: int) -> str:
-        """SQL of a number below `buckets`, the same for rows that are equal in the columns."""
+        """SQL expression for a hash bucket below `buckets`, equal for rows with equal values in the columns."""
         return f"hash({', '.join(map(quote, columns))}) % {buckets}" if columns else "0"
 
     def reaches(self, given: Input | None) -> bool:
-        """Whether reads can compute over these rows as they are: over all of them, wherever they come from."""
+        """Whether reads can compute over these rows directly: DuckDB can over all."""
         return True
 
     def close(self) -> None:
@@ -115,12 +115,12 @@ class DuckDBEngine(Engine):
 
     @contextmanager
     def session(self) -> Iterator[duckdb.DuckDBPyConnection]:
-        """A connection of its own: its temporary tables are seen by no other, and are gone afterwards."""
+        """A separate connection, whose temporary tables are private and dropped at the end."""
         cursor = self._connection.cursor()
         try:
             # Per connection: comparisons of naive and aware times follow the session's zone.
             cursor.execute("SET TimeZone = 'UTC'")
-            # The engine's own bar would stand amid results; progress is told by the flows.
+            # The engine's progress bar would be printed among results; flows report progress.
             cursor.execute("SET enable_progress_bar = false")
             yield cursor
         finally:

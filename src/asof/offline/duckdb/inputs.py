@@ -1,4 +1,4 @@
-"""The inputs of a read in DuckDB: each source as a relation, with no more fetched of it than the read can need."""
+"""The inputs of a read in DuckDB: each source as a relation, of which only what the read may need is fetched."""
 
 from __future__ import annotations
 
@@ -17,15 +17,15 @@ from asof.dtypes import from_arrow
 from asof.offline.duckdb.tables import copy, files_sql, schema_of, view_files
 from asof.offline.protocol import Spine
 from asof.offline.results import arrival_of, empty_rows
-from asof.sources.protocol import Batches, Files, Input, Need, Relation
+from asof.sources.protocol import Batches, Files, Input, Relation, ScanRequest
 from asof.sql.duckdb.dialect import DUCKDB
 from asof.sql.query import WANTED, PointInTime, RowsOfKeys, ViewRows, columns_of, reach_of
 from asof.sql.quoting import quote
-from asof.sql.source_rows import ROW, Table
+from asof.sql.source_rows import ROW, SourceTable
 from asof.timing import Micros
 
 _FEW_KEYS = 10_000
-"""Up to so many keys a source is asked for them by value."""
+"""Maximum number of keys to filter a source by value."""
 
 
 def prepare(
@@ -35,12 +35,12 @@ def prepare(
     *,
     spine: Spine | None = None,
     describe_only: bool = False,
-) -> dict[str, Table]:
-    """Make every source of the read visible; source name → its table."""
+) -> dict[str, SourceTable]:
+    """Register every source of the read; returns source name → its table."""
     sources = {read.view.source.name: read.view.source for read in query.reads}
     named = columns_named(cursor, spine) if isinstance(spine, str) else None
     times = _times(spine, query.time) if isinstance(query, PointInTime) else None
-    with Fetching(named, times, inputs.get(WANTED)) as fetching:
+    with BatchFetcher(named, times, inputs.get(WANTED)) as fetching:
         others = {name: given for name, given in inputs.items() if name not in sources or isinstance(given, Files)}
         expose(cursor, others, None if describe_only else fetching)
         return {
@@ -51,11 +51,11 @@ def prepare(
         }
 
 
-class Fetching:
-    """Fetches rows that come as batches, all of one database as of one moment.
+class BatchFetcher:
+    """Fetches rows that come as batches, in one snapshot per database.
 
     Args:
-        named: the columns that the user's SQL names; None where any may be needed.
+        named: the columns that the user's SQL names; None if any may be needed.
         times: the entity frame's first and last time, where known.
         wanted_keys: the keys that `RowsOfKeys` reads.
     """
@@ -67,13 +67,13 @@ class Fetching:
         self._held: dict[Any, Any] = {}
         self._stack = ExitStack()
 
-    def __enter__(self) -> Fetching:
+    def __enter__(self) -> BatchFetcher:
         return self
 
     def __exit__(self, *caught: Any) -> bool | None:
         return self._stack.__exit__(*caught)
 
-    def open(self, given: Batches, need: Need) -> pa.RecordBatchReader:
+    def open(self, given: Batches, need: ScanRequest) -> pa.RecordBatchReader:
         if given.database is None:
             return given.open(need)
         identity = given.database.identity
@@ -82,14 +82,14 @@ class Fetching:
         return given.open(replace(need, within=self._held[identity]))
 
     def wanted(self, names: Sequence[str]) -> list[str]:
-        """Those of the columns that the user's SQL may read; one at least, so that there are rows."""
+        """The columns that the user's SQL may read; at least one, so that there are rows."""
         if self.named is None:
             return list(names)
         return [name for name in names if name.lower() in self.named] or list(names[:1])
 
 
 def columns_named(cursor: duckdb.DuckDBPyConnection, sql: str) -> set[str] | None:
-    """Every name that stands in the SQL, in lower case; None where it has a star, or cannot be parsed alone."""
+    """Every name in the SQL, in lower case; None if it has a star, or cannot be parsed on its own."""
     try:
         found = cursor.execute("SELECT json_serialize_sql(?)", [sql.strip().rstrip(";")]).fetchall()
         tree = json.loads(found[0][0])
@@ -107,7 +107,7 @@ def columns_named(cursor: duckdb.DuckDBPyConnection, sql: str) -> set[str] | Non
             ahead += node
         if not isinstance(node, dict):
             continue
-        # A star takes all columns, a natural join those of both sides; columns may be renamed by their places.
+        # A star reads all columns, a natural join those of both sides; columns may be renamed by position.
         if "STAR" in (node.get("class"), node.get("type")) or node.get("ref_type") == "NATURAL":
             return None
         if node.get("column_name_alias") or node.get("type") in ("PIVOT", "SHOW_REF"):
@@ -119,20 +119,20 @@ def columns_named(cursor: duckdb.DuckDBPyConnection, sql: str) -> set[str] | Non
         if len(node.get("column_names") or ()) == 1:
             alone.add(node["column_names"][0].lower())
         ahead += node.values()
-    # A table's name in place of a column is its whole row.
+    # A table's name used as a column is its whole row.
     return None if alone & tables else names
 
 
 def expose(
-    cursor: duckdb.DuckDBPyConnection, inputs: Mapping[str, Input | pa.Table | None], fetching: Fetching | None
+    cursor: duckdb.DuckDBPyConnection, inputs: Mapping[str, Input | pa.Table | None], fetching: BatchFetcher | None
 ) -> None:
-    """Make inputs visible under their names, for the user's SQL; without `fetching` nothing is fetched."""
+    """Register inputs under their names, for the user's SQL; without `fetching` nothing is fetched."""
     for name, given in inputs.items():
         if isinstance(given, Files):
             view_files(cursor, quote(name), given)
         elif isinstance(given, Batches):
             empty = pa.Table.from_batches([], given.schema)
-            wanted = Need(fetching.wanted(given.schema.names)) if fetching is not None else Need()
+            wanted = ScanRequest(fetching.wanted(given.schema.names)) if fetching is not None else ScanRequest()
             copy(cursor, quote(name), fetching.open(given, wanted) if fetching is not None else empty)
         elif isinstance(given, Relation):
             cursor.execute(f"CREATE TEMP VIEW {quote(name)} AS SELECT * FROM {given.name}")
@@ -147,14 +147,14 @@ def _source_table(
     given: Input | pa.Table | None,
     query: PointInTime | ViewRows,
     spine: Spine | None,
-    fetching: Fetching,
+    fetching: BatchFetcher,
     *,
     describe_only: bool,
-) -> Table:
+) -> SourceTable:
     relation = f"asof_source_{index}"
     numbered = isinstance(given, Files) and given.format == "parquet"
     if isinstance(given, Files) and numbered:
-        # The files' own row numbers: nothing is copied, and the order of the paths is part of the order of rows.
+        # The files' own row numbers avoid a copy; the order of the paths is part of the row order.
         number = "file_row_number" if len(given.paths) == 1 else "(CAST(file_index AS BIGINT) << 40) + file_row_number"
         view_files(cursor, relation, given, f", {number} AS {ROW}")
     else:
@@ -180,22 +180,22 @@ def _source_table(
     dtypes = {field.name: from_arrow(field.type) for field in schema_of(cursor, f"SELECT * FROM {relation}")}
     arrival = arrival_of(source, given, sql_types)
     del sql_types[ROW]
-    return Table(relation, sql_types, dtypes, arrival, DUCKDB)
+    return SourceTable(relation, sql_types, dtypes, arrival, DUCKDB)
 
 
 def _need(
-    query: PointInTime | ViewRows, source: Source, names: list[str], spine: Spine | None, fetching: Fetching
-) -> Need:
-    """What to ask a source for that answers batches: fewer columns, times and keys, as far as that is sure."""
+    query: PointInTime | ViewRows, source: Source, names: list[str], spine: Spine | None, fetching: BatchFetcher
+) -> ScanRequest:
+    """What to fetch from a source of batches: only the columns, times and keys that the read surely needs."""
     touched = columns_of(query, source.name)
     if isinstance(spine, str):
-        # An SQL entity frame may read any row of it.
+        # An SQL entity frame may read any row of the source.
         own = set(fetching.wanted(names))
-        return Need([name for name in names if name in touched or name in own or source.is_log])
+        return ScanRequest([name for name in names if name in touched or name in own or source.is_log])
     names = [name for name in names if name in touched or source.is_log]
     if isinstance(query, ViewRows):
         keys = _few_wanted(query, source, fetching.wanted_keys)
-        return Need(names, query.start, query.end, keys, news=query.news)
+        return ScanRequest(names, query.start, query.end, keys, news=query.news)
     if spine is None:
         # Without an entity frame there is a row per event in the range, and each looks back from its time.
         first, last = query.start, query.end
@@ -203,11 +203,11 @@ def _need(
         first, last = fetching.times or (None, None)
     reach = reach_of(query, source.name)
     start = first - reach if first is not None and reach is not None else None
-    return Need(names, start, last, _few_keys(query, source, spine) if isinstance(spine, pa.Table) else None)
+    return ScanRequest(names, start, last, _few_keys(query, source, spine) if isinstance(spine, pa.Table) else None)
 
 
 def _few_wanted(query: ViewRows, source: Source, wanted: Any) -> dict[str, pa.Array] | None:
-    """The values of the source's key columns among the keys that `RowsOfKeys` reads, where they are few."""
+    """The values of the source's key columns for the keys that `RowsOfKeys` reads, if they are few."""
     if not isinstance(query, RowsOfKeys) or not isinstance(wanted, pa.Table) or wanted.num_rows > _FEW_KEYS:
         return None
     keys = {source.raw(key): wanted[f"k{index}"].unique() for index, key in enumerate(query.view.join_keys)}
@@ -215,7 +215,7 @@ def _few_wanted(query: ViewRows, source: Source, wanted: Any) -> dict[str, pa.Ar
 
 
 def _times(spine: Spine | None, time: str) -> tuple[Micros, Micros] | None:
-    """The first and the last time of an entity frame that is at hand, in microseconds."""
+    """The first and last time of an entity frame in memory, in microseconds."""
     if not isinstance(spine, pa.Table) or time not in spine.column_names or not spine.num_rows:
         return None
     kind = spine.schema.field(time).type
@@ -230,7 +230,7 @@ def _times(spine: Spine | None, time: str) -> tuple[Micros, Micros] | None:
 
 
 def _few_keys(query: PointInTime | ViewRows, source: Source, spine: pa.Table) -> dict[str, pa.Array] | None:
-    """The values of the source's key columns that the spine asks for; None where they are many, or not all known."""
+    """The values of the source's key columns in the spine; None if they are many, or not all known."""
     found: dict[str, list[pa.Array]] = {}
     reads = [read for read in query.reads if read.view.source.name == source.name]
     for read in reads:
@@ -241,7 +241,7 @@ def _few_keys(query: PointInTime | ViewRows, source: Source, spine: pa.Table) ->
             found.setdefault(source.raw(column), []).append(values)
     keys: dict[str, pa.Array] = {}
     for column, parts in found.items():
-        # A view with other keys needs all rows of the columns that it does not name.
+        # A view with other keys needs all rows for the key columns that it does not have.
         if len(parts) == len(reads) and len({part.type for part in parts}) == 1:
             values = pa.chunked_array(parts).unique()
             if len(values) <= _FEW_KEYS:
@@ -249,4 +249,4 @@ def _few_keys(query: PointInTime | ViewRows, source: Source, spine: pa.Table) ->
     return keys or None
 
 
-__all__ = ["Fetching", "columns_named", "expose", "prepare"]
+__all__ = ["BatchFetcher", "columns_named", "expose", "prepare"]

@@ -1,4 +1,4 @@
-"""The inputs of a read in Postgres: each source as a relation of the session, shipped where it is elsewhere."""
+"""The inputs of a read in Postgres: each source as a relation of the session; rows from elsewhere are sent there."""
 
 from __future__ import annotations
 
@@ -8,25 +8,25 @@ import pyarrow as pa
 
 from asof.definitions import Source
 from asof.offline.postgres.arrow import dtype_of, sql_type_of
-from asof.offline.postgres.session import Given, Session, aliased
+from asof.offline.postgres.session import Given, PostgresSession, aliased
 from asof.offline.results import arrival_of, empty_rows
 from asof.sql.postgres.dialect import POSTGRES
 from asof.sql.query import PointInTime, ViewRows, columns_of
-from asof.sql.source_rows import Table
+from asof.sql.source_rows import SourceTable
 
 
 def prepare(
-    opened: Session,
+    opened: PostgresSession,
     query: PointInTime | ViewRows,
     inputs: Mapping[str, Given],
     *,
     whole: bool,
     describe_only: bool = False,
-) -> dict[str, Table]:
-    """Make every source of the read visible; source name → its table.
+) -> dict[str, SourceTable]:
+    """Register every source of the read; returns source name → its table.
 
     Args:
-        whole: a text may read any column of what is shipped.
+        whole: send all columns, since SQL may read any of them.
     """
     sources = {read.view.source.name: read.view.source for read in query.reads}
     if whole:
@@ -40,19 +40,25 @@ def prepare(
 
 
 def _source_table(
-    opened: Session, source: Source, given: Given, query: PointInTime | ViewRows, *, whole: bool, describe_only: bool
-) -> Table:
+    opened: PostgresSession,
+    source: Source,
+    given: Given,
+    query: PointInTime | ViewRows,
+    *,
+    whole: bool,
+    describe_only: bool,
+) -> SourceTable:
     used = () if whole else (*columns_of(query, source.name), "partition", "offset", "ingested_at")
     term = opened.expose(source.name, given if given is not None else empty_rows(source), columns=used,
                          describe_only=describe_only)  # fmt: skip
     schema = opened.described(f"SELECT * FROM {aliased(term)} LIMIT 0")
     sql_types = sql_types_of(schema)
     dtypes = {field.name: dtype_of(field) for field in schema}
-    return Table(term, sql_types, dtypes, arrival_of(source, given, sql_types), POSTGRES, opened.indexes(term))
+    return SourceTable(term, sql_types, dtypes, arrival_of(source, given, sql_types), POSTGRES, opened.indexes(term))
 
 
 def sql_types_of(schema: pa.Schema) -> dict[str, str]:
-    """Column → the catalog's name of its type, of columns as the driver describes them."""
+    """Column → the catalog's name of its type, from the driver's description."""
     return {field.name: sql_type_of(field) for field in schema}
 
 

@@ -1,7 +1,6 @@
-"""Reads Redis without blocking an event loop: one connection, on which all reads of one moment go out together.
+"""Non-blocking reads of Redis: one connection, on which concurrent reads are pipelined.
 
-Only the server's hot path uses it. Sentinels are asked where the master is in a thread, since that happens once per
-fail-over.
+Only the server's hot path uses it. Sentinels are queried in a thread: that happens once per fail-over.
 """
 
 from __future__ import annotations
@@ -16,24 +15,24 @@ from typing import Any
 from hiredis import Reader, ReplyError
 
 from asof.errors import StorageError
-from asof.online.protocol import Lookup, Reply, Row, Table
-from asof.online.redis.connection import Lost, Refused, info_of, introduction, pack_command
-from asof.online.redis.keys import Names
+from asof.online.protocol import Lookup, OnlineTable, Reply, Row
+from asof.online.redis.connection import ConnectionLost, ErrorReply, info_of, introduction, pack_command
+from asof.online.redis.keys import RedisNames
 from asof.online.redis.rows import KEYS_PER_READ, VERSION_BYTES, rows_of
-from asof.online.redis.servers import Servers
+from asof.online.redis.servers import RedisServers
 from asof.online.redis.settings import Address
 
 _LOOKS_PER_TIMEOUT = 4
 
 
 class AsyncReader:
-    """Looks rows up as `OnlineStore.read` does, for one event loop. Make it with `RedisOnlineStore.async_reader`.
+    """A `NonBlockingReader` for one event loop. Create it with `RedisOnlineStore.async_reader`.
 
     Args:
-        servers: where the rows are: one server, or what Sentinels say.
+        servers: a single server, or Sentinels.
     """
 
-    def __init__(self, servers: Servers, names: Names) -> None:
+    def __init__(self, servers: RedisServers, names: RedisNames) -> None:
         self._servers = servers
         self._settings = servers.settings
         self._names = names
@@ -50,12 +49,8 @@ class AsyncReader:
         names = self._names.of(lookups)
         return rows_of(lookups, await self._values(names)) if names else [[] for _ in lookups]
 
-    def asker(self, tables: Sequence[Table]) -> Callable[[Sequence[bytes], Reply], bool]:
-        """What asks for one row of each of these latest-value tables by its key, and tells a reply; not a coroutine.
-
-        The reply gets values, whose rows are `packed`, or a failure after which another try may well succeed. The
-        function returns whether it could send the read at all: not while there is no connection.
-        """
+    def asker(self, tables: Sequence[OnlineTable]) -> Callable[[Sequence[bytes], Reply], bool]:
+        """See `NonBlockingReader.asker`."""
         before = [self._names.rows(table) for table in tables]
 
         def ask(keys: Sequence[bytes], reply: Reply) -> bool:
@@ -69,11 +64,11 @@ class AsyncReader:
 
     @staticmethod
     def packed(values: Sequence[bytes | None]) -> list[bytes | None]:
-        """The packed rows in what a reply was told."""
+        """The packed rows in the values of a reply."""
         return [None if value is None else value[VERSION_BYTES:] for value in values]
 
     async def _values(self, names: list[bytes]) -> list[bytes | None]:
-        """What is kept under these names, of which there is at least one."""
+        """The values of these names, at least one."""
         deadline = 0.0
         tries = 0
         while True:
@@ -86,8 +81,8 @@ class AsyncReader:
                 pieces = [names[start : start + KEYS_PER_READ] for start in range(0, len(names), KEYS_PER_READ)]
                 parts = await asyncio.gather(*(wire.ask(pack_command((b"MGET", *piece))) for piece in pieces))
                 return [value for part in parts for value in part]
-            except (Lost, Refused) as error:
-                if isinstance(error, Refused) and wire is not None:
+            except (ConnectionLost, ErrorReply) as error:
+                if isinstance(error, ErrorReply) and wire is not None:
                     wire.close()
                 deadline = deadline or time.monotonic() + self._settings.retry_s
                 pause_s = self._servers.pause(error, tries, deadline=deadline)
@@ -95,7 +90,7 @@ class AsyncReader:
                 await asyncio.sleep(pause_s)
 
     async def close(self) -> None:
-        """Close the connection; reads that wait for a reply fail."""
+        """Close the connection; pending reads fail."""
         self._closed = True
         if self._connecting is not None:
             self._connecting.cancel()
@@ -103,12 +98,14 @@ class AsyncReader:
             self._wire.close()
 
     async def _connect(self) -> _Wire:
-        """The connection, made once for all who wait for it."""
+        """The connection, opened once for all waiting reads."""
         if self._closed:
-            raise StorageError(f"the reader of the online store {self._settings.place} was closed", hint="make another")
+            raise StorageError(
+                f"the reader of the online store {self._settings.place} was closed", hint="create a new one"
+            )
         if self._connecting is None or self._connecting.done():
             self._connecting = asyncio.create_task(self._open())
-        # A reader that gives up must not take the connection away from the others.
+        # A cancelled read must not cancel the connection for the others.
         self._wire = await asyncio.shield(self._connecting)
         return self._wire
 
@@ -132,7 +129,9 @@ class AsyncReader:
                 else:
                     _, wire = await loop.create_unix_connection(make, host)
         except OSError as error:
-            raise Lost(address, error, when="handshaking" if isinstance(error, SSLError) else "connecting") from error
+            raise ConnectionLost(
+                address, error, when="handshaking" if isinstance(error, SSLError) else "connecting"
+            ) from error
         try:
             replies = await asyncio.gather(*(wire.ask(pack_command(each)) for each in introduction(settings)))
             self._servers.check(address, info_of(replies[-1]), readonly=stale)
@@ -143,10 +142,10 @@ class AsyncReader:
 
 
 class _Wire(asyncio.Protocol):
-    """A connection: commands of one turn of the loop leave in one write, replies come in the same order.
+    """A connection: commands of one event loop iteration are sent in one write; replies come in the same order.
 
     Args:
-        timeout_s: without a reply for so long the connection is given up, with all who wait.
+        timeout_s: without a reply for this long the connection is closed, and all pending reads fail.
     """
 
     def __init__(self, address: Address, timeout_s: float) -> None:
@@ -161,19 +160,19 @@ class _Wire(asyncio.Protocol):
         self._transport: asyncio.Transport | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        self._transport = transport  # type: ignore[assignment]  # a stream's, which can be written to
+        self._transport = transport  # type: ignore[assignment]  # a stream's transport, which can be written to
         self._watch = self._loop.call_later(self._timeout_s / _LOOKS_PER_TIMEOUT, self._look)
 
     def ask(self, packed: bytes) -> asyncio.Future[Any]:
         """The future reply to a packed command."""
         if self.is_lost:
-            raise Lost(self.address, None, when="answering")
+            raise ConnectionLost(self.address, None, when="answering")
         future = self._loop.create_future()
         self.send(packed, future)
         return future
 
     def send(self, packed: bytes, reply: Reply) -> None:
-        """Send a packed command, and tell a reply what comes of it. Only while the connection is not lost."""
+        """Send a packed command, whose outcome goes to `reply`. Only while connected."""
         self._waiting.append((reply, self._loop.time()))
         if not self._outgoing:
             self._loop.call_soon(self._flush)
@@ -190,10 +189,10 @@ class _Wire(asyncio.Protocol):
         waiting = self._waiting
         while (reply := reader.gets()) is not False:
             future, _ = waiting.popleft()
-            if future.done():  # whoever asked was cancelled
+            if future.done():  # the caller was cancelled
                 continue
             if isinstance(reply, ReplyError):
-                future.set_exception(Refused(self.address, str(reply)))
+                future.set_exception(ErrorReply(self.address, str(reply)))
             else:
                 future.set_result(reply)
 
@@ -201,11 +200,11 @@ class _Wire(asyncio.Protocol):
         self._end(error)
 
     def _look(self) -> None:
-        """Give up a server that is silent. One timer for all reads: one for each would cost more than the read."""
+        """Close the connection if the server does not respond. One timer for all reads: one each would be slow."""
         if self.is_lost:
             return
         if self._waiting and self._loop.time() - self._waiting[0][1] > self._timeout_s:
-            self._end(TimeoutError(f"no answer within {self._timeout_s:g} s"))
+            self._end(TimeoutError(f"no response within {self._timeout_s:g} s"))
             return
         self._watch = self._loop.call_later(self._timeout_s / _LOOKS_PER_TIMEOUT, self._look)
 
@@ -222,7 +221,7 @@ class _Wire(asyncio.Protocol):
         while self._waiting:
             future, _ = self._waiting.popleft()
             if not future.done():
-                lost = Lost(self.address, error, when="answering")
+                lost = ConnectionLost(self.address, error, when="answering")
                 lost.__cause__ = error
                 future.set_exception(lost)
 

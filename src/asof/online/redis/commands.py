@@ -1,4 +1,4 @@
-"""Commands to the servers, about all names or those given: one server, or all masters of a cluster at once."""
+"""Commands to one server, or to all masters of a cluster in parallel."""
 
 from __future__ import annotations
 
@@ -6,11 +6,11 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 from asof.errors import StorageError
-from asof.online.protocol import StoreReplaced, Table
-from asof.online.redis.connection import Argument, Connection, ReplyError, pack_command
-from asof.online.redis.keys import Names, slot_of
+from asof.online.protocol import OnlineTable, StoreReplaced
+from asof.online.redis.connection import Argument, RedisConnection, ReplyError, pack_command
+from asof.online.redis.keys import RedisNames, slot_of
 from asof.online.redis.scripts import GONE, Script
-from asof.online.redis.servers import Servers, refused
+from asof.online.redis.servers import RedisServers, refused
 from asof.online.redis.settings import Address
 
 NAMES_PER_PAGE = 1000
@@ -20,15 +20,15 @@ class NoSuchTable(Exception):
     """A script found no such table."""
 
 
-class Commands:
-    """What is asked of servers besides single rows.
+class RedisCommands:
+    """All commands except those on single rows.
 
     Args:
         servers: their connections.
-        names: what tables and rows are called there.
+        names: names of tables and rows.
     """
 
-    def __init__(self, servers: Servers, names: Names) -> None:
+    def __init__(self, servers: RedisServers, names: RedisNames) -> None:
         self.servers, self.names, self.place = servers, names, servers.settings.place
 
     def ask(self, address: Address, command: tuple[Argument, ...]) -> Any:
@@ -36,8 +36,8 @@ class Commands:
         with self.servers.connection(address) as connection:
             return connection.ask(*command)
 
-    def kind_of(self, table: Table) -> str | None:
-        """The kind that the table has; None where there is none."""
+    def kind_of(self, table: OnlineTable) -> str | None:
+        """The table's kind; None if it does not exist."""
         anchor = self.servers.anchors()[0]
         command = ("HGET", self.names.tables(table.project, anchor), self.names.field(table))
         found = self.servers.attempt(lambda: self.ask(self.servers.master_of_anchor(anchor), command))
@@ -46,7 +46,7 @@ class Commands:
     def on_anchors(
         self, make: Callable[[bytes], tuple[Argument, ...]], script: Script | None = None, *, within: str = ""
     ) -> list[Any]:
-        """The replies to a command about each anchor, in order, all nodes at once."""
+        """The replies to a command about each anchor, in order; all nodes in parallel."""
 
         def work() -> list[Any]:
             anchors = self.servers.anchors()
@@ -95,7 +95,7 @@ class Commands:
         return replies
 
     def pages(self, pattern: bytes) -> Iterator[tuple[Address, list[bytes]]]:
-        """All names that match, node by node, some of them perhaps twice."""
+        """All matching names, node by node; some may be repeated."""
         for address in self.servers.masters():
             cursor: Any = 0
             while True:
@@ -105,8 +105,8 @@ class Commands:
                 if int(cursor) == 0:
                     break
 
-    def require(self, connection: Connection, within: str) -> None:
-        """Refuse to write to a server that may lack what the writer has built upon."""
+    def require(self, connection: RedisConnection, within: str) -> None:
+        """Refuse a write to a server that may have lost earlier writes."""
         if within and connection.incarnation not in within:
             connection.look_again()
             if connection.incarnation not in within:
@@ -116,14 +116,14 @@ class Commands:
                 )
 
     @staticmethod
-    def teach(connection: Connection, script: Script | None) -> None:
-        """Make the server know the script by its hash."""
+    def teach(connection: RedisConnection, script: Script | None) -> None:
+        """Load the script on the server, to call it by its hash."""
         if script is not None and script.hash not in connection.scripts:
             connection.ask("SCRIPT", "LOAD", script.text)
             connection.scripts.add(script.hash)
 
-    def gone(self, table: Table) -> StorageError:
-        """The error of a write to a table that is not there."""
+    def gone(self, table: OnlineTable) -> StorageError:
+        """The error of a write to a table that does not exist."""
         return StorageError(
             f"online table {table} of kind {table.kind!r} was never prepared in {self.place}, or was dropped",
             hint="run `asof apply`",

@@ -1,4 +1,4 @@
-"""Paging through a table's keys in their order, which Redis does not have: they are gathered, sorted and kept."""
+"""Pages of a table's keys in order, which Redis does not support: keys are collected, sorted and cached."""
 
 from __future__ import annotations
 
@@ -7,17 +7,17 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 
-from asof.online.protocol import Row, ScannedRow, Table
-from asof.online.redis.commands import Commands
+from asof.online.protocol import OnlineTable, Row, ScannedRow
+from asof.online.redis.commands import RedisCommands
 
 KEYS_IN_WINDOW = 500_000
 WINDOW_S = 60.0
-"""A scan sorts so many keys at once, and uses them for its next pages for so long."""
+"""Number of keys that a scan sorts at once, and how long they are cached for its next pages."""
 
 
 @dataclass
-class Window:
-    """Sorted keys that a scan has gathered and not handed out yet."""
+class ScanWindow:
+    """Sorted keys that a scan has collected but not returned yet."""
 
     keys: list[bytes]
     is_last: bool
@@ -26,11 +26,11 @@ class Window:
 
     @property
     def is_used_up(self) -> bool:
-        """Whether all were handed out."""
+        """Whether all keys were returned."""
         return self.at >= len(self.keys)
 
     def next(self, count: int) -> list[bytes]:
-        """The next keys, at most so many."""
+        """The next keys, at most `count`."""
         piece = self.keys[self.at : self.at + count]
         self.at += len(piece)
         return piece
@@ -40,15 +40,17 @@ class Scanner:
     """Pages through tables.
 
     Args:
-        read: the rows of keys, from masters.
+        read: reads rows from masters.
     """
 
-    def __init__(self, commands: Commands, read: Callable[[Table, Sequence[bytes]], list[list[Row | None]]]) -> None:
+    def __init__(
+        self, commands: RedisCommands, read: Callable[[OnlineTable, Sequence[bytes]], list[list[Row | None]]]
+    ) -> None:
         self._commands, self._servers, self._names = commands, commands.servers, commands.names
         self._read = read
-        self._windows: dict[tuple[Table, bytes], Window] = {}
+        self._windows: dict[tuple[OnlineTable, bytes], ScanWindow] = {}
 
-    def scan(self, table: Table, *, after: bytes | None, limit: int) -> list[ScannedRow]:
+    def scan(self, table: OnlineTable, *, after: bytes | None, limit: int) -> list[ScannedRow]:
         """See `OnlineStore.scan`."""
         if self._commands.kind_of(table) != table.kind:
             return []
@@ -72,8 +74,8 @@ class Scanner:
             self._windows[table, found[-1][0]] = window
         return found
 
-    def _gather(self, table: Table, after: bytes | None) -> Window:
-        """The least keys greater than `after`, sorted, as many as are kept at once."""
+    def _gather(self, table: OnlineTable, after: bytes | None) -> ScanWindow:
+        """The smallest keys greater than `after`, sorted, up to the number that is cached."""
         before = self._names.rows(table)
         keys: list[bytes] = []
         bound: bytes | None = None
@@ -85,4 +87,4 @@ class Scanner:
                 bound = keys[-1]
         keys = sorted(set(keys))
         is_last = bound is None and len(keys) <= KEYS_IN_WINDOW
-        return Window(keys[:KEYS_IN_WINDOW], is_last=is_last, made=time.monotonic())
+        return ScanWindow(keys[:KEYS_IN_WINDOW], is_last=is_last, made=time.monotonic())

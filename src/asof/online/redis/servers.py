@@ -1,4 +1,4 @@
-"""The servers under the Redis online store: where the masters are, connections to them, waits for a fail-over."""
+"""Servers of the Redis online store: their addresses, connections, and retries during a fail-over."""
 
 from __future__ import annotations
 
@@ -12,75 +12,75 @@ from contextlib import contextmanager
 from typing import Any, TypeVar
 
 from asof.errors import StorageError
-from asof.online.redis.connection import Connection, Lost, Refused, ReplyError
+from asof.online.redis.connection import ConnectionLost, ErrorReply, RedisConnection, ReplyError
 from asof.online.redis.errors import failure, too_old
 from asof.online.redis.keys import ANCHORS, SLOTS, anchors, slot_of
-from asof.online.redis.masters import Range, locate
-from asof.online.redis.settings import SECTION, Address, Settings
+from asof.online.redis.masters import SlotRange, locate
+from asof.online.redis.settings import SECTION, Address, RedisSettings
 
 T = TypeVar("T")
 
 OLDEST = 7
-"""The first version of Redis that has all that is used here; Valkey began later."""
+"""The oldest supported version of Redis; all versions of Valkey are newer."""
 
 PASSING = (
     "LOADING", "READONLY", "MASTERDOWN", "CLUSTERDOWN", "TRYAGAIN", "MOVED", "ASK", "UNBLOCKED", "BUSY", "NOREPLICAS",
     "NOSCRIPT",
 )  # fmt: skip
-"""Refusals that a fail-over, a restart or a move of slots explains: they go by, so the call is tried again."""
+"""Error codes during a fail-over, a restart or a move of slots: the call is retried."""
 
 _PAUSES_S = (0.0, 0.02, 0.05, 0.1, 0.2)
-"""Before each further attempt; the last one counts for all later ones."""
+"""Pause before each retry; the last one is for all later retries."""
 
 
-class Connections:
-    """One process's connections, by address; a forked child begins with none."""
+class RedisConnectionPool:
+    """A process's connections, by address; a forked child starts without any."""
 
     def __init__(self) -> None:
         self.pid = os.getpid()
-        self.idle: dict[tuple[Address, bool], deque[Connection]] = {}
+        self.idle: dict[tuple[Address, bool], deque[RedisConnection]] = {}
         self.opened = 0
-        # Told when a connection comes back or goes away; only those who found none wait for it.
+        # Notified when a connection is returned or closed; waited for only if none is free.
         self.changed = threading.Condition()
         self.waiting = 0
         self.closed = False
 
     def let_go(self) -> None:
-        """A connection was closed: there is room for another."""
+        """Count a closed connection: another may be opened."""
         with self.changed:
             self.opened -= 1
             self.changed.notify()
 
 
-class Servers:
-    """Hands out connections to masters (or, if asked for, to replicas), and follows them as they change.
+class RedisServers:
+    """Connections to masters (or replicas, if requested), which follows changes of masters.
 
     Args:
-        settings: how they are reached.
+        settings: connection settings.
     """
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: RedisSettings) -> None:
         self.settings = settings
-        self._connections = Connections()
-        self._parents: list[Connections] = []
+        self._connections = RedisConnectionPool()
+        self._parents: list[RedisConnectionPool] = []
         self._locating = threading.Lock()
-        self._ranges: list[Range] | None = None
-        self._before: list[Range] = []
-        self._by_slot: list[Range] = []
+        self._ranges: list[SlotRange] | None = None
+        self._before: list[SlotRange] = []
+        self._by_slot: list[SlotRange] = []
         self._was_reached = False
 
-    # Places
+    # Masters and slots
 
     @property
     def is_cluster(self) -> bool:
         return self.settings.kind == "cluster"
 
     def anchors(self) -> list[bytes]:
-        """The hash tags under which the small hashes are kept: one without a tag where there is one master."""
+        """Hash tags of the hashes for tables and facts; a single empty one for a single master."""
         return list(anchors()) if self.is_cluster else [b""]
 
-    def ranges(self) -> list[Range]:
-        """Which master has which slots, as far as is known."""
+    def ranges(self) -> list[SlotRange]:
+        """The slot ranges, as last located."""
         known = self._ranges
         if known is None:
             with self._locating:
@@ -111,7 +111,7 @@ class Servers:
         return next((each for each in self.anchors() if self.master_of_anchor(each) == address), None)
 
     def reader_of(self, slot: int) -> Address:
-        """A replica of the slot's master, or the master where it has none."""
+        """A replica of the slot's master, or the master if it has none."""
         self.ranges()
         chosen = self._by_slot[slot]
         return random.choice(chosen.replicas) if chosen.replicas else chosen.master
@@ -122,13 +122,13 @@ class Servers:
 
     # Connections
 
-    def take(self, address: Address, *, readonly: bool = False) -> Connection:
-        """A connection for this thread alone, until it is given back or thrown away."""
+    def take(self, address: Address, *, readonly: bool = False) -> RedisConnection:
+        """A connection for this thread only, until it is given back or closed."""
         connections = self._connections
         if connections.pid != os.getpid():
             connections = self._begin_in_child()
         if connections.closed:
-            raise StorageError(f"the online store {self.settings.place} was closed", hint="make a new one")
+            raise StorageError(f"the online store {self.settings.place} was closed", hint="create a new one")
         try:
             return connections.idle[address, readonly].pop()
         except (KeyError, IndexError):
@@ -141,12 +141,12 @@ class Servers:
             return self._connect(address, readonly=readonly)
         except BaseException as error:
             connections.let_go()
-            if isinstance(error, Lost):
+            if isinstance(error, ConnectionLost):
                 self._close_idle(connections, address)
             raise
 
-    def _wait_for_room(self, connections: Connections, idle: deque[Connection]) -> Connection | None:
-        """A connection that came back meanwhile, or None: one more may be opened."""
+    def _wait_for_room(self, connections: RedisConnectionPool, idle: deque[RedisConnection]) -> RedisConnection | None:
+        """A connection that was returned meanwhile, or None if one more may be opened."""
         deadline = time.monotonic() + self.settings.timeout_s
         with connections.changed:
             connections.waiting += 1
@@ -162,7 +162,7 @@ class Servers:
                             other.pop().close()  # of another server
                             return None
                     except IndexError:
-                        continue  # somebody who did not wait was faster
+                        continue  # a thread that was not waiting was faster
                     left_s = deadline - time.monotonic()
                     if left_s <= 0:
                         break
@@ -175,8 +175,8 @@ class Servers:
             hint=f"raise `{SECTION}.max_connections`",
         )
 
-    def give_back(self, connection: Connection, *, readonly: bool = False) -> None:
-        """Let others use the connection; nothing that was asked of it may be unanswered."""
+    def give_back(self, connection: RedisConnection, *, readonly: bool = False) -> None:
+        """Return the connection to the pool; no reply may be pending."""
         connections = self._connections
         if connections.closed:
             connection.close()
@@ -187,16 +187,16 @@ class Servers:
             with connections.changed:
                 connections.changed.notify()
 
-    def throw_away(self, connection: Connection, error: BaseException) -> None:
-        """After an error: the reply may still come, and the next user would take it for its own."""
+    def throw_away(self, connection: RedisConnection, error: BaseException) -> None:
+        """Close a connection after an error: a late reply would be taken for that of the next command."""
         connection.close()
         self._connections.let_go()
-        if isinstance(error, Lost):
+        if isinstance(error, ConnectionLost):
             self._close_idle(self._connections, connection.address)
 
     @contextmanager
-    def connection(self, address: Address) -> Iterator[Connection]:
-        """A connection to a master for this thread alone."""
+    def connection(self, address: Address) -> Iterator[RedisConnection]:
+        """A connection to a master, for this thread only."""
         connection = self.take(address)
         try:
             yield connection
@@ -206,9 +206,11 @@ class Servers:
         self.give_back(connection)
 
     @contextmanager
-    def several(self, addresses: Iterable[Address], *, readonly: bool = False) -> Iterator[dict[Address, Connection]]:
+    def several(
+        self, addresses: Iterable[Address], *, readonly: bool = False
+    ) -> Iterator[dict[Address, RedisConnection]]:
         """A connection to each of these servers."""
-        taken: dict[Address, Connection] = {}
+        taken: dict[Address, RedisConnection] = {}
         try:
             for address in addresses:
                 taken[address] = self.take(address, readonly=readonly)
@@ -220,8 +222,8 @@ class Servers:
         for connection in taken.values():
             self.give_back(connection, readonly=readonly)
 
-    def _connect(self, address: Address, *, readonly: bool) -> Connection:
-        connection = Connection(address, self.settings, readonly=readonly and self.is_cluster)
+    def _connect(self, address: Address, *, readonly: bool) -> RedisConnection:
+        connection = RedisConnection(address, self.settings, readonly=readonly and self.is_cluster)
         try:
             self.check(address, connection.info, readonly=readonly)
         except BaseException:
@@ -230,14 +232,14 @@ class Servers:
         return connection
 
     def check(self, address: Address, info: Mapping[str, str], *, readonly: bool) -> None:
-        """Refuse a server that is not what was asked for, by what it says of itself.
+        """Refuse an unsuitable server, by its INFO.
 
         Raises:
-            Refused: it loads, is a replica, or of another kind.
-            StorageError: it is too old.
+            ErrorReply: it is loading, a replica, or of another kind.
+            StorageError: its version is too old.
         """
         if info.get("loading") == "1":
-            raise Refused(address, "LOADING the server reads its data from disk")
+            raise ErrorReply(address, "LOADING the server reads its data from disk")
         version = info.get("redis_version", "0")
         if int(version.partition(".")[0]) < OLDEST:
             raise too_old(self.settings, version)
@@ -245,22 +247,22 @@ class Servers:
         mode = info.get("redis_mode", info.get("server_mode"))
         if (mode == "cluster") != self.is_cluster:
             code = "CLUSTERMODE" if mode == "cluster" else "NOCLUSTER"
-            raise Refused(address, f"{code} the server is another kind")
+            raise ErrorReply(address, f"{code} the server is another kind")
         if info.get("role") == "slave" and not readonly:
-            raise Refused(address, "READONLY the server is a replica")
+            raise ErrorReply(address, "READONLY the server is a replica")
         self._was_reached = True
 
-    def _begin_in_child(self) -> Connections:
-        """A forked child must not use its parent's sockets, and keeps them referenced so that it never closes them."""
+    def _begin_in_child(self) -> RedisConnectionPool:
+        """Connections of a forked child. It must not use its parent's sockets, and keeps them referenced, unclosed."""
         self._parents.append(self._connections)
         closed = self._connections.closed
-        self._connections = Connections()
+        self._connections = RedisConnectionPool()
         self._connections.closed = closed
         self._locating = threading.Lock()
         return self._connections
 
     @staticmethod
-    def _close_idle(connections: Connections, address: Address) -> None:
+    def _close_idle(connections: RedisConnectionPool, address: Address) -> None:
         for readonly in (False, True):
             idle = connections.idle.get((address, readonly))
             while idle:
@@ -271,7 +273,7 @@ class Servers:
                 connections.let_go()
 
     def close(self) -> None:
-        """Close the idle connections; those in use are closed when they come back."""
+        """Close idle connections; those in use are closed when they are returned."""
         connections = self._connections
         connections.closed = True
         if connections.pid == os.getpid():
@@ -281,28 +283,28 @@ class Servers:
     # Attempts
 
     def attempt(self, work: Callable[[], T]) -> T:
-        """Run `work` until it goes through, again and again while servers restart, fail over or move slots.
+        """Run `work`, with retries while servers restart, fail over or move slots.
 
         Raises:
-            StorageError: it cannot work, or did not within `retry_s`.
+            StorageError: a permanent error, or no success within `retry_s`.
         """
         deadline = 0.0
         tries = 0
         while True:
             try:
                 return work()
-            except (Lost, Refused) as error:
+            except (ConnectionLost, ErrorReply) as error:
                 deadline = deadline or time.monotonic() + self.settings.retry_s
                 pause_s = self.pause(error, tries, deadline=deadline)
                 tries += 1
                 if pause_s:
                     time.sleep(pause_s)
 
-    def pause(self, error: Lost | Refused, tries: int, *, deadline: float) -> float:
-        """After an attempt that failed: how many seconds to wait before the next.
+    def pause(self, error: ConnectionLost | ErrorReply, tries: int, *, deadline: float) -> float:
+        """Seconds to wait before the next attempt, after a failed one.
 
         Raises:
-            StorageError: there is no use in it, or no time left.
+            StorageError: the error is permanent, or `retry_s` is over.
         """
         pause_s = _PAUSES_S[min(tries, len(_PAUSES_S) - 1)]
         passes = self._passes(error)
@@ -311,9 +313,9 @@ class Servers:
         self.forget_places()
         return pause_s
 
-    def _passes(self, error: Lost | Refused) -> bool:
-        """Whether it may be well again in a moment. A server that never responded is a wrong setting."""
-        if isinstance(error, Lost):
+    def _passes(self, error: ConnectionLost | ErrorReply) -> bool:
+        """Whether the error is temporary. A server that has never responded is a wrong setting."""
+        if isinstance(error, ConnectionLost):
             return self._was_reached
         if error.code == "READONLY" and self.settings.kind == "single":
             return self._was_reached
@@ -321,14 +323,14 @@ class Servers:
 
 
 def refused(address: Address, reply: Any) -> Any:
-    """The reply, unless it is a refusal.
+    """The reply, unless it is an error.
 
     Raises:
-        Refused: it is one.
+        ErrorReply: it is an error.
     """
     if isinstance(reply, ReplyError):
-        raise Refused(address, str(reply))
+        raise ErrorReply(address, str(reply))
     return reply
 
 
-__all__ = ["ANCHORS", "Servers", "refused"]
+__all__ = ["ANCHORS", "RedisServers", "refused"]

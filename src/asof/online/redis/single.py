@@ -1,4 +1,4 @@
-"""Rows on one server: one command for many keys, calls of a script one after the other."""
+"""Rows on a single master: one command for many keys; script calls are pipelined."""
 
 from __future__ import annotations
 
@@ -7,12 +7,12 @@ from functools import partial
 
 from asof.errors import StorageError
 from asof.online.protocol import Lookup, Row
-from asof.online.redis.commands import Commands
-from asof.online.redis.connection import Connection, Lost, Refused, ReplyError, pack_command
+from asof.online.redis.commands import RedisCommands
+from asof.online.redis.connection import ConnectionLost, ErrorReply, RedisConnection, ReplyError, pack_command
 from asof.online.redis.rows import KEYS_PER_READ, rows_of
 from asof.online.redis.scripts import GONE
-from asof.online.redis.servers import Servers, refused
-from asof.online.redis.write import Write, packed_call
+from asof.online.redis.servers import RedisServers, refused
+from asof.online.redis.write import RowWrite, packed_call
 
 CALLS_IN_FLIGHT = 4
 
@@ -20,13 +20,13 @@ Read = Callable[[Sequence[Lookup]], list[list[Row | None]]]
 
 
 class SingleRows:
-    """Reads and writes rows where there is one master. `ClusterRows` is its twin."""
+    """Reads and writes rows on a single master; `ClusterRows` is the counterpart for a cluster."""
 
-    def __init__(self, commands: Commands) -> None:
+    def __init__(self, commands: RedisCommands) -> None:
         self._commands, self._servers, self._names = commands, commands.servers, commands.names
 
     def read(self, names: list[bytes], *, stale: bool) -> list[bytes | None]:
-        """What is kept under these names; `stale`: a replica may say so."""
+        """The values of these names; `stale`: may be read from a replica."""
         if len(names) <= KEYS_PER_READ:
             return self._servers.attempt(lambda: self._read_at_once(names, stale=stale))
         values: list[bytes | None] = []
@@ -35,8 +35,8 @@ class SingleRows:
             values += self._servers.attempt(partial(self._read_at_once, piece, stale=stale))
         return values
 
-    def write(self, write: Write) -> None:
-        """Write the rows, and note in `write` which were kept."""
+    def write(self, write: RowWrite) -> None:
+        """Write the rows, and record in `write` which were written."""
         self._servers.attempt(lambda: self._write(write))
 
     def _read_at_once(self, names: list[bytes], *, stale: bool) -> list[bytes | None]:
@@ -54,8 +54,8 @@ class SingleRows:
         servers.give_back(connection, readonly=stale)
         return reply
 
-    def _write(self, write: Write) -> None:
-        """Call after call to one server, some under way at once. A further attempt begins after the last reply."""
+    def _write(self, write: RowWrite) -> None:
+        """Calls to one server, several in flight. A retry starts after the last reply."""
         table, names = write.table, self._names
         head = [names.tables(table.project, b"")]
         field, kind = names.field(table), table.kind.encode()
@@ -74,7 +74,7 @@ class SingleRows:
             for start, end in waiting:
                 self._take_answer(connection, write, start, end)
 
-    def _take_answer(self, connection: Connection, write: Write, start: int, end: int) -> None:
+    def _take_answer(self, connection: RedisConnection, write: RowWrite, start: int, end: int) -> None:
         reply = connection.receive()
         if isinstance(reply, ReplyError) and GONE in str(reply):
             raise self._commands.gone(write.table)
@@ -83,15 +83,17 @@ class SingleRows:
         write.done = end
 
 
-class PendingRead:
-    """A read on its way. Either its rows are read or it is dropped; until then it holds a connection.
+class RedisPendingRead:
+    """A pending read, which holds a connection until `rows` or `drop` is called.
 
     Args:
-        read: what reads the same rows again where the connection, or the server's reply, is no good.
-        connection: on which the read was sent; None where it was not sent yet.
+        read: reads the same rows again after an error of the connection or the server.
+        connection: the read was sent on it; None if it was not sent.
     """
 
-    def __init__(self, read: Read, lookups: Sequence[Lookup], servers: Servers, connection: Connection | None) -> None:
+    def __init__(
+        self, read: Read, lookups: Sequence[Lookup], servers: RedisServers, connection: RedisConnection | None
+    ) -> None:
         self._read, self._lookups, self._servers, self._connection = read, lookups, servers, connection
 
     def rows(self) -> list[list[Row | None]]:
@@ -103,14 +105,14 @@ class PendingRead:
             reply = refused(connection.address, connection.receive())
         except BaseException as error:
             self._servers.throw_away(connection, error)
-            if isinstance(error, Lost | Refused):
+            if isinstance(error, ConnectionLost | ErrorReply):
                 return self._read(self._lookups)
             raise
         self._servers.give_back(connection)
         return rows_of(self._lookups, reply)
 
     def drop(self) -> None:
-        """Let go of it, if its rows were not read."""
+        """Cancel the read, if its rows were not read."""
         connection, self._connection = self._connection, None
         if connection is not None:
             self._servers.throw_away(connection, StorageError("not read"))

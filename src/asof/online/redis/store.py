@@ -1,8 +1,8 @@
 """The online store on Redis or Valkey: single, under Sentinel, or a Cluster; one packed value per table and key.
 
-A row's value is its version (32 bytes) or token (8 bytes), then the packed bytes. Writes are scripts, so that reading
-the stored version, deciding and writing are one step. Progress follows the rows through the same replication stream, in
-a cluster once on every master, so what a replica takes over with is a state that some moment really had.
+A row's value is its version (32 bytes) or token (8 bytes), then the packed row. Writes are scripts, so that reading the
+stored version, deciding and writing are one atomic step. Progress is written after the rows, in the same replication
+stream (in a cluster, on every master), so a replica takes over with progress that its rows have really reached.
 """
 
 from __future__ import annotations
@@ -18,25 +18,25 @@ from asof.online.protocol import (
     Facts,
     Lookup,
     OnlineStoreDefaults,
+    OnlineTable,
     Row,
     ScannedRow,
-    Table,
     Unchanged,
     check_write,
 )
 from asof.online.redis.aio import AsyncReader
 from asof.online.redis.cluster import ClusterRows
-from asof.online.redis.commands import Commands, NoSuchTable, call
-from asof.online.redis.connection import Argument, Lost, Refused, ReplyError, pack_command
-from asof.online.redis.keys import Names
+from asof.online.redis.commands import NoSuchTable, RedisCommands, call
+from asof.online.redis.connection import Argument, ConnectionLost, ErrorReply, ReplyError, pack_command
+from asof.online.redis.keys import RedisNames
 from asof.online.redis.rows import KEYS_PER_READ, rows_of
 from asof.online.redis.scan import Scanner
 from asof.online.redis.scripts import EXPIRE, LATER_MS, WRITE_PROGRESS
-from asof.online.redis.servers import Servers
+from asof.online.redis.servers import RedisServers
 from asof.online.redis.settings import SECTION, Address, settings_of
-from asof.online.redis.single import PendingRead, SingleRows
-from asof.online.redis.tables import Tables
-from asof.online.redis.write import Write
+from asof.online.redis.single import RedisPendingRead, SingleRows
+from asof.online.redis.tables import RedisTables
+from asof.online.redis.write import RowWrite
 from asof.timing import DAY, Clock, Micros
 
 
@@ -46,16 +46,16 @@ class RedisOnlineStore(OnlineStoreDefaults):
     Args:
         url: `redis://user:password@host:port/db`, with TLS `rediss://…`; `unix:///path?db=0`.
         connection_string: instead, as Feast writes it: `host:port,db=0,ssl=true,password=…`.
-        redis_type: `redis`, `redis_sentinel` (the addresses are sentinels) or `redis_cluster`.
-        username, password, db: where the address does not say them.
-        tls_ca, tls_cert, tls_key: files in PEM; tls_verify: check the server's certificate.
-        sentinel_master: what the sentinels call it; sentinel_username, sentinel_password: the sentinels' own.
-        key_prefix: what all names begin with.
-        timeout_s: how long a reply may take; connect_timeout_s: how long a connection.
-        retry_s: how long a call is tried again while servers restart or fail over.
-        max_connections: of this process.
-        replica_reads: read from replicas, which may be behind.
-        clock: the store's now. Where it is not the servers' time, these must not remove rows by themselves.
+        redis_type: `redis`, `redis_sentinel` (addresses of sentinels) or `redis_cluster`.
+        username, password, db: if the address does not have them.
+        tls_ca, tls_cert, tls_key: PEM files; tls_verify: check the server's certificate.
+        sentinel_master: the master's name; sentinel_username, sentinel_password: for the sentinels.
+        key_prefix: prefix of all names.
+        timeout_s: time limit for a reply; connect_timeout_s: for a connection.
+        retry_s: how long a call is retried while servers restart or fail over.
+        max_connections: per process.
+        replica_reads: read from replicas, which may return stale rows.
+        clock: the store's current time. If it is not the servers' time, they must not expire rows by themselves.
     """
 
     takes_clock = True
@@ -69,31 +69,33 @@ class RedisOnlineStore(OnlineStoreDefaults):
         **options: Any,
     ) -> None:
         if any(each in key_prefix for each in "{}!") or not key_prefix.isascii():
-            raise ConfigError(f"{SECTION}.key_prefix: found {key_prefix!r}", hint="use letters, digits, ':', '-', '_'")
+            raise ConfigError(
+                f"{SECTION}.key_prefix: found {key_prefix!r}", hint="use only letters, digits, ':', '-' and '_'"
+            )
         self.settings = settings_of(url=url, **options)
-        self._names = Names(key_prefix)
-        self._servers = Servers(self.settings)
+        self._names = RedisNames(key_prefix)
+        self._servers = RedisServers(self.settings)
         self._clock = clock
         self._later_ms: int | None = None
-        # A table that this process writes after reading must be read where it is written.
-        self._merged: set[Table] = set()
-        self._commands = Commands(self._servers, self._names)
-        self._tables = Tables(self._commands)
+        # State tables are read from masters: this process writes what it has read.
+        self._merged: set[OnlineTable] = set()
+        self._commands = RedisCommands(self._servers, self._names)
+        self._tables = RedisTables(self._commands)
         self._rows = ClusterRows(self._commands) if self._servers.is_cluster else SingleRows(self._commands)
         self._scanner = Scanner(self._commands, self._read_from_masters)
 
     # Tables
 
-    def prepare(self, table: Table) -> None:
+    def prepare(self, table: OnlineTable) -> None:
         """See `OnlineStore.prepare`."""
         self._tables.prepare(table)
 
-    def tables(self, project: str) -> list[Table]:
-        """See `OnlineStore.tables`: those that no master has lost."""
+    def tables(self, project: str) -> list[OnlineTable]:
+        """See `OnlineStore.tables`. Tables that a master has lost are not included."""
         return self._tables.tables(project)
 
-    def drop(self, table: Table) -> None:
-        """See `OnlineStore.drop`. Takes a look at all names of the server, in short steps."""
+    def drop(self, table: OnlineTable) -> None:
+        """See `OnlineStore.drop`. Scans all names of the server, in short steps."""
         self._tables.drop(table)
 
     def drop_project(self, project: str) -> None:
@@ -104,21 +106,21 @@ class RedisOnlineStore(OnlineStoreDefaults):
 
     def write(
         self,
-        table: Table,
+        table: OnlineTable,
         keys: Sequence[bytes],
         values: Sequence[bytes],
         *,
         condition: Condition,
         expires_at: Sequence[Micros | None] | None = None,
     ) -> list[bool]:
-        """See `OnlineStore.write`. Rows become visible in pieces; each row is whole."""
+        """See `OnlineStore.write`. Rows become visible in chunks; each row is atomic."""
         check_write(table, keys, values, condition, expires_at)
-        write = Write.of(table, keys, values, condition)
+        write = RowWrite.of(table, keys, values, condition)
         if isinstance(condition, Unchanged):
             self._merged.add(table)
         if expires_at is not None and any(each is not None for each in expires_at):
             later_ms = self._not_by_itself_ms()
-            # Redis refuses a time before 1970; what is due by then is due at its first millisecond, too.
+            # Redis refuses expiries before 1970: they become the first millisecond.
             write.tills = [b"" if at is None else b"%d" % max(-(-at // 1000) + later_ms, 1) for at in expires_at]
         if keys:
             self._rows.write(write)
@@ -127,36 +129,36 @@ class RedisOnlineStore(OnlineStoreDefaults):
         return write.kept
 
     def read(self, lookups: Sequence[Lookup]) -> list[list[Row | None]]:
-        """See `OnlineStore.read`: one command for all lookups, in a cluster one per slot, sent to all nodes at once."""
+        """See `OnlineStore.read`. One command for all lookups; in a cluster one per slot, in parallel."""
         names = self._names.of(lookups)
         if not names:
             return [[] for _ in lookups]
         stale = self.settings.replica_reads and not any(table in self._merged for table, _ in lookups)
         return rows_of(lookups, self._rows.read(names, stale=stale))
 
-    def ask(self, lookups: Sequence[Lookup]) -> PendingRead:
-        """Like `read`, for rows that are written afterwards; the reply comes while the caller does something else."""
+    def ask(self, lookups: Sequence[Lookup]) -> RedisPendingRead:
+        """See `OnlineStore.ask`: the reply arrives while the caller does other work."""
         self._merged.update(table for table, _ in lookups)
         names = self._names.of(lookups)
         connection = None
         if names and len(names) <= KEYS_PER_READ and not self._servers.is_cluster:
             try:
                 connection = self._servers.take(self._servers.ranges()[0].master)
-            except (Lost, Refused, StorageError):
+            except (ConnectionLost, ErrorReply, StorageError):
                 pass  # reading the rows retries, and raises
         if connection is not None:
             try:
                 connection.send(pack_command((b"MGET", *names)))
-            except Lost as error:
+            except ConnectionLost as error:
                 self._servers.throw_away(connection, error)
                 connection = None
-        return PendingRead(self.read, lookups, self._servers, connection)
+        return RedisPendingRead(self.read, lookups, self._servers, connection)
 
-    def scan(self, table: Table, *, after: bytes | None = None, limit: int = SCAN_ROWS) -> list[ScannedRow]:
-        """See `OnlineStore.scan`. Redis has no order of keys: they are gathered, sorted, kept for the next pages."""
+    def scan(self, table: OnlineTable, *, after: bytes | None = None, limit: int = SCAN_ROWS) -> list[ScannedRow]:
+        """See `OnlineStore.scan`. Redis does not order keys: they are collected, sorted and cached."""
         return self._scanner.scan(table, after=after, limit=limit)
 
-    def delete(self, table: Table, keys: Sequence[bytes]) -> int:
+    def delete(self, table: OnlineTable, keys: Sequence[bytes]) -> int:
         """See `OnlineStore.delete`."""
         before = self._names.rows(table)
         names = [before + key + b"}" for key in keys]
@@ -165,7 +167,7 @@ class RedisOnlineStore(OnlineStoreDefaults):
         return sum(self._servers.attempt(lambda: self._commands.in_slots(names, lambda each: ("UNLINK", *each))))
 
     def delete_expired(self, project: str, now_us: Micros) -> int:
-        """See `OnlineStore.delete_expired`. Redis removes by itself, too, where its clock is the store's."""
+        """See `OnlineStore.delete_expired`. Redis also expires rows by itself, if its clock is the store's."""
         now_ms = now_us // 1000
 
         def work() -> int:
@@ -179,8 +181,8 @@ class RedisOnlineStore(OnlineStoreDefaults):
 
     # Progress
 
-    def write_progress(self, table: Table, facts: Facts, *, within: str = "") -> None:
-        """See `OnlineStore.write_progress`: to every master, each after its rows."""
+    def write_progress(self, table: OnlineTable, facts: Facts, *, within: str = "") -> None:
+        """See `OnlineStore.write_progress`. Written to every master, after its rows."""
         field, kind = self._names.field(table), table.kind.encode()
         pairs = [part for name, value in facts.items() for part in (name.encode(), _packed(value))]
 
@@ -193,8 +195,8 @@ class RedisOnlineStore(OnlineStoreDefaults):
         except NoSuchTable as error:
             raise self._commands.gone(table) from error
 
-    def progress(self, table: Table) -> dict[str, str | int]:
-        """See `OnlineStore.progress`: what every master has; of numbers the least."""
+    def progress(self, table: OnlineTable) -> dict[str, str | int]:
+        """See `OnlineStore.progress`. Facts that every master has; the smallest of different numbers."""
         field, kind = self._names.field(table), table.kind.encode()
         kinds = self._commands.on_anchors(lambda anchor: ("HGET", self._names.tables(table.project, anchor), field))
         if any(each != kind for each in kinds):
@@ -211,11 +213,11 @@ class RedisOnlineStore(OnlineStoreDefaults):
     # The servers
 
     def async_reader(self) -> AsyncReader | None:
-        """What reads the same rows without blocking, for one event loop; None for a Cluster, which has none."""
+        """A non-blocking reader of the same rows, for one event loop; None for a Cluster."""
         return None if self._servers.is_cluster else AsyncReader(self._servers, self._names)
 
     def incarnation(self) -> str:
-        """See `OnlineStore.incarnation`: the masters' processes and histories."""
+        """See `OnlineStore.incarnation`: IDs of the masters' processes and replication histories."""
 
         def work() -> str:
             self._servers.forget_places()
@@ -248,7 +250,7 @@ class RedisOnlineStore(OnlineStoreDefaults):
             if policy != "noeviction" and info.get("maxmemory", "0") != "0":
                 found[f"maxmemory-policy {policy} removes rows when memory is full; set it to noeviction"] = None
             if info.get("aof_enabled") == "0" and self._saves(address) == "":
-                found["the server keeps nothing on disk, so a restart loses every row; set appendonly yes"] = None
+                found["the server saves nothing to disk, so a restart loses all rows; set appendonly yes"] = None
         return list(found)
 
     def close(self) -> None:
@@ -260,13 +262,13 @@ class RedisOnlineStore(OnlineStoreDefaults):
             return connection.look_around()
 
     def _saves(self, address: Address) -> str | None:
-        """When the server saves its data; None where it does not say."""
+        """The server's `save` setting; None if it is not readable."""
         with self._servers.connection(address) as connection:
             (reply,) = connection.ask_all([("CONFIG", "GET", "save")])
             return None if isinstance(reply, ReplyError) or len(reply) < 2 else reply[1].decode()
 
     def _not_by_itself_ms(self) -> int:
-        """What is added to expiries: 0 where Redis may remove by its own clock, since it is the store's."""
+        """Added to expiries: 0 if Redis may expire rows by its own clock, because it is the store's."""
         if self._later_ms is None:
             if self._clock is None:
                 self._later_ms = 0
@@ -276,7 +278,7 @@ class RedisOnlineStore(OnlineStoreDefaults):
                 self._later_ms = 0 if abs(self._clock() - servers_now) < DAY else LATER_MS
         return self._later_ms
 
-    def _read_from_masters(self, table: Table, keys: Sequence[bytes]) -> list[list[Row | None]]:
+    def _read_from_masters(self, table: OnlineTable, keys: Sequence[bytes]) -> list[list[Row | None]]:
         self._merged.add(table)
         return self.read([Lookup(table, keys)])
 

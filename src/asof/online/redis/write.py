@@ -1,4 +1,4 @@
-"""A write to Redis on its way: which script decides, its arguments, and which rows were kept so far."""
+"""A write in progress: its script and arguments, and which rows were written so far."""
 
 from __future__ import annotations
 
@@ -7,30 +7,30 @@ import struct
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
-from asof.online.protocol import NO_ROW, Newest, Table, Unchanged
+from asof.online.protocol import NO_ROW, Newest, OnlineTable, Unchanged
 from asof.online.redis.connection import Argument, pack_command
 from asof.online.redis.rows import TOKEN_BYTES, VERSION_BYTES
 from asof.online.redis.scripts import NEWEST, UNCHANGED, UNCHANGED_SMALL, Script
 
 ROWS_PER_CALL = 500
 BYTES_PER_CALL = 1 << 20
-"""A call of a script ends at whichever comes first: Redis does nothing else meanwhile."""
+"""Limits of a script call, in rows and bytes: Redis serves no other client meanwhile."""
 SMALL_BYTES = 1024
-"""Rows of such a mean size are read whole where only their tokens are asked for."""
+"""Up to this mean size, whole rows are read although only their tokens are needed."""
 
 
 @dataclass
-class Write:
-    """n rows that are written under a condition.
+class RowWrite:
+    """A conditional write of n rows.
 
     Args:
-        values: packed rows, where `NEWEST` decides each behind its version, where `UNCHANGED` does behind its token.
+        values: packed rows, each after its version (`NEWEST`) or its token (`UNCHANGED`).
         expected, new: the tokens of n rows, 8 bytes each.
-        tills: per row when it expires in ms, as text; empty is never.
-        within: the incarnation that the writer knows.
+        tills: expiry of each row in ms, as text; empty for never.
+        within: the expected incarnation.
     """
 
-    table: Table
+    table: OnlineTable
     keys: Sequence[bytes]
     script: Script
     values: Sequence[bytes]
@@ -46,13 +46,15 @@ class Write:
         self.kept = [True] * len(self.keys)
 
     @classmethod
-    def of(cls, table: Table, keys: Sequence[bytes], values: Sequence[bytes], condition: Newest | Unchanged) -> Write:
-        """What a store is asked to write."""
+    def of(
+        cls, table: OnlineTable, keys: Sequence[bytes], values: Sequence[bytes], condition: Newest | Unchanged
+    ) -> RowWrite:
+        """The write for the arguments of `OnlineStore.write`."""
         if isinstance(condition, Newest):
             if set(map(len, condition.versions)) - {VERSION_BYTES}:
                 raise ValueError("a version is not one of `pack_version`")
             return cls(table, keys, NEWEST, [a + b for a, b in zip(condition.versions, values, strict=True)])
-        # Random, so that no server has it, whatever it has lost; per row, so that a repeated call knows its own.
+        # Random, so that it is new on any server, whatever it has lost; per row, so that a retry finds its own writes.
         count, first = len(keys), secrets.randbits(62) | 1
         new = struct.pack(f">{count}Q", *range(first, first + 2 * count, 2))
         expected = struct.pack(f">{count}Q", *condition.tokens)
@@ -64,7 +66,7 @@ class Write:
         return cls(table, keys, script, values, expected, new, within=condition.within)
 
     def pieces(self, rows: int = ROWS_PER_CALL) -> Iterator[tuple[int, int]]:
-        """[start, end) of the calls that have no reply yet."""
+        """[start, end) of the calls without a reply so far."""
         start = end = self.done
         sizes = list(map(len, self.values))
         if sum(sizes[start:]) <= BYTES_PER_CALL:
@@ -80,7 +82,7 @@ class Write:
             yield start, len(sizes)
 
     def arguments(self, places: Sequence[int]) -> Sequence[Argument]:
-        """What the script is given about some of the rows, behind field and kind."""
+        """The script's arguments for some of the rows, after field and kind."""
         values = _picked(self.values, places)
         tills = None if self.tills is None else _picked(self.tills, places)
         if self.script is UNCHANGED_SMALL:
@@ -108,6 +110,6 @@ def _tokens(all_of_them: bytes, places: Sequence[int]) -> bytes:
     return b"".join([all_of_them[i * TOKEN_BYTES : (i + 1) * TOKEN_BYTES] for i in places])
 
 
-def packed_call(write: Write, keys: list[bytes], field: bytes, kind: bytes, places: Sequence[int]) -> bytes:
-    """The call of a write's script about some of its rows."""
+def packed_call(write: RowWrite, keys: list[bytes], field: bytes, kind: bytes, places: Sequence[int]) -> bytes:
+    """The packed script call for some rows of a write."""
     return pack_command(("EVALSHA", write.script.hash, len(keys), *keys, field, kind, *write.arguments(places)))

@@ -1,4 +1,4 @@
-"""The requests that the fast path takes; what is decided for them must equal what the general way has decided."""
+"""Requests that the fast path takes; what is planned for them must equal what the general path has planned."""
 
 from __future__ import annotations
 
@@ -8,38 +8,38 @@ from typing import Any
 
 import msgspec
 
-from asof.applied import REQUESTS, DecidedRequests, Request
+from asof.applied import REQUESTS, DecidedRequests, FeatureRequest
 from asof.online.protocol import NonBlockingReader, Reply
 from asof.server.fast_path.one_row import OneRow
-from asof.server.read.online_reads import OnlineReads, Prepared
-from asof.server.telemetry.request_counts import Counts
+from asof.server.read.online_reads import OnlineReads, PreparedRequest
+from asof.server.telemetry.request_counts import RequestCounts
 from asof.store import open_store_of
 
 _REFERENCES = msgspec.json.Decoder(list[str])
 
 
 class ShortRequest:
-    """A request that was decided, for one entity row of plain views.
+    """A planned request for one entity row of plain views.
 
     Attributes:
-        ask: asks the store for one row of each view by its key; see `NonBlockingReader.asker`.
+        ask: reads one row of each view by its key; see `NonBlockingReader.asker`.
     """
 
     __slots__ = ("_reader", "ask", "one_row", "prepared")
 
-    def __init__(self, prepared: Prepared, one_row: OneRow, reader: NonBlockingReader) -> None:
+    def __init__(self, prepared: PreparedRequest, one_row: OneRow, reader: NonBlockingReader) -> None:
         self.prepared = prepared
         self.one_row = one_row
         self.ask: Callable[[Sequence[bytes], Reply], bool] = reader.asker(one_row.tables)
         self._reader = reader
 
     def answer(
-        self, entities: Any, values: Sequence[bytes | None], *, reads: OnlineReads, counts: Counts, since: float
+        self, entities: Any, values: Sequence[bytes | None], *, reads: OnlineReads, counts: RequestCounts, since: float
     ) -> bytes | None:
-        """The answer to one entity row in Feast's shape; None where it takes the general way to tell.
+        """The response for one entity row in Feast's format; None if the general path must be taken.
 
         Args:
-            values: what the store replied; `since`: when it was asked.
+            values: the store's reply; `since`: the time of the read.
         """
         counts.store.add(perf_counter() - since)
         answer = self.one_row.answer(entities, self._reader.packed(values), at=open_store_of(reads.store).parts.clock())
@@ -51,20 +51,20 @@ class ShortRequest:
 
 
 class ShortRequests:
-    """Finds the request that a body asks for, without reading its list of features where that was read before."""
+    """Finds the planned request of a body, without decoding a list of features that was decoded before."""
 
     def __init__(self, reads: OnlineReads) -> None:
         self._reads = reads
         self._of: dict[tuple[bytes, str | None, bool], ShortRequest] = {}
-        # What they were found among, and how many of those had been dropped: where either changed, all go.
-        self._among: DecidedRequests[Prepared] | None = None
+        # The cache of planned requests, and its number of evictions: if either changed, all entries here are dropped.
+        self._among: DecidedRequests[PreparedRequest] | None = None
         self._dropped = 0
 
     def get(self, features: bytes, service: str | None, full_names: bool) -> ShortRequest | None:
-        """The request if it was decided before, and is for what one row can be answered of shortly; None otherwise.
+        """The request if it is planned and the fast path supports it, else None.
 
         Args:
-            features: the references as JSON; empty where there is a service.
+            features: the references as JSON; empty if a service is given.
         """
         if not self._reads.applied.is_known:
             return None
@@ -83,12 +83,12 @@ class ShortRequests:
         return known
 
     def _find(
-        self, among: DecidedRequests[Prepared], features: bytes, service: str | None, full_names: bool
+        self, among: DecidedRequests[PreparedRequest], features: bytes, service: str | None, full_names: bool
     ) -> ShortRequest | None:
         reader = self._reads.without_blocking
         if reader is None or bool(features) == (service is not None):
             return None
         asked = service if service is not None else tuple(_REFERENCES.decode(features))
-        prepared = among.get(Request(asked, full_names).key)
+        prepared = among.get(FeatureRequest(asked, full_names).key)
         one_row = OneRow.of(prepared.reader, prepared.encoder.metadata) if prepared is not None else None
         return ShortRequest(prepared, one_row, reader) if prepared is not None and one_row is not None else None

@@ -1,4 +1,4 @@
-"""The way of a request through a route: let in, read, recognized, handled, answered, noted; each step bounded."""
+"""The steps of a request on a route: authenticate, read, decode, handle, respond, log; each has a limit."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ import msgspec
 
 from asof.errors import AsofError, Overloaded
 from asof.server.http.errors import JSON, HttpError, asof_body, decoded, feast_body, headers_of, status_of
-from asof.server.http.route import Answer, Request, Route, Running
+from asof.server.http.route import ActiveRequest, HttpRequest, HttpResponse, Route
 from asof.server.process.service import Service
-from asof.server.security.callers import AskFirst, Caller, Principal
+from asof.server.security.callers import Caller, IdentityLookupNeeded, RequestPrincipal
 
 Scope = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
@@ -23,20 +23,20 @@ Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
 
 DRAIN_BYTES = 1 << 30
 DRAIN_S = 10.0
-"""How much of a refused body is read and thrown away, so that its sender comes to read the answer: of callers that are
-known, since each of them takes a connection meanwhile. All others find it closed."""
+"""Bytes and seconds of a refused body that are read and discarded, so that its sender gets to read the response. Only
+for authenticated callers, because it occupies a connection; others find the connection closed."""
 
 BODIES = 16
-"""How many of the largest bodies, or as much of smaller ones, a worker holds while it receives them."""
+"""Limit of all bodies that a worker is receiving, in multiples of the largest allowed body."""
 
 AUDITED = ("write", "admin")
-"""What the audit log is about."""
+"""Roles whose requests are in the audit log."""
 
 log = logging.getLogger("asof.server")
 
 
-class _Gone(Exception):
-    """The other side hung up before its request was whole."""
+class _ClientDisconnected(Exception):
+    """The client closed the connection before its request was complete."""
 
 
 class Endpoint:
@@ -62,24 +62,24 @@ class Endpoint:
     async def _answer(self, scope: Scope, receive: Receive, send: Send) -> None:
         service, route = self.service, self.route
         began = perf_counter()
-        running = Running(began, asyncio.current_task())
+        running = ActiveRequest(began, asyncio.current_task())
         service.running[running] = route
-        request: Request | None = None
-        principal: Principal | None = None
+        request: HttpRequest | None = None
+        principal: RequestPrincipal | None = None
         error: BaseException | None = None
         try:
             if route.action is not None:
                 caller = Caller(scope["headers"], _certificate(scope), _address(scope), route.method, route.path)
                 try:
                     principal = service.security.authenticate(caller)
-                except AskFirst:
+                except IdentityLookupNeeded:
                     principal = await service.security.identify(caller)
                 principal.require_any(route.action)
                 if service.waiting() > service.settings.max_waiting:
                     raise _overloaded()
             body = await self._body(running, scope["headers"], receive)
             running.reads_body = False
-            request = Request(principal, body, None)
+            request = HttpRequest(principal, body, None)
             answer = await self._handled(request, scope)
         except asyncio.CancelledError:
             if not running.expired:
@@ -88,12 +88,12 @@ class Endpoint:
             error = self._too_late(running)
             answer = self._failed(error)
         except Exception as caught:
-            if isinstance(caught, _Gone):
+            if isinstance(caught, _ClientDisconnected):
                 return
             error = caught
             answer = self._failed(error)
         finally:
-            # From here on it is the client that is waited for.
+            # From here on only the client is waited for.
             service.body_bytes -= running.body_bytes
             del service.running[running]
         headers = answer.headers
@@ -108,11 +108,11 @@ class Endpoint:
                     route, request, principal, address=_address(scope), status=answer.status, error=error
                 )
         finally:
-            # It refers to this frame, which refers to it: both would stay, with the request, until they are looked for.
+            # A reference cycle with this frame would keep the request in memory until the garbage collector runs.
             del error
 
-    async def _handled(self, request: Request, scope: Scope) -> Answer:
-        """What the route answers to a request of which all has come."""
+    async def _handled(self, request: HttpRequest, scope: Scope) -> HttpResponse:
+        """Handle a request that has arrived completely."""
         service, route = self.service, self.route
         if route.action is None:
             return await route.handler(service, request)
@@ -134,12 +134,12 @@ class Endpoint:
         finally:
             service.working -= 1
 
-    async def _body(self, running: Running, headers: Any, receive: Receive) -> bytes:
+    async def _body(self, running: ActiveRequest, headers: Any, receive: Receive) -> bytes:
         if self._decoder is None:
             return b""
         message = await receive()
         if message["type"] != "http.request":
-            raise _Gone
+            raise _ClientDisconnected
         body: bytes = message.get("body", b"")
         if not message.get("more_body", False):
             if len(body) > self._most:
@@ -159,14 +159,14 @@ class Endpoint:
                     return bytes(parts)
                 message = await receive()
                 if message["type"] != "http.request":
-                    raise _Gone
+                    raise _ClientDisconnected
                 body = message.get("body", b"")
         finally:
-            # The error of a request that is refused keeps all that is named here for as long as it is answered.
+            # The error's traceback keeps this frame's variables until the response is sent.
             parts.clear()
 
-    def _count(self, running: Running, size: int) -> None:
-        """Keep the bodies of all requests together within bounds: what is above its share of them is refused."""
+    def _count(self, running: ActiveRequest, size: int) -> None:
+        """Limit the sum of all bodies being received: a request above its share is refused."""
         service = self.service
         running.body_bytes += size
         service.body_bytes += size
@@ -177,28 +177,28 @@ class Endpoint:
     def _too_large(self) -> HttpError:
         return HttpError(
             413, f"the request's body is larger than {self._most} bytes",
-            hint="send it in several requests, or raise server.max_body_bytes", closes=True,
+            hint="split it into several requests, or raise server.max_body_bytes", closes=True,
         )  # fmt: skip
 
-    def _too_late(self, running: Running) -> HttpError:
+    def _too_late(self, running: ActiveRequest) -> HttpError:
         settings = self.service.settings
         if running.reads_body:
             return HttpError(
                 408, f"the request did not arrive within {settings.receive_timeout_s:g} s", hint="send it faster",
                 closes=True,
             )  # fmt: skip
-        outcome = "" if self.route.waits == "read" else "; it may have been done all the same"
+        outcome = "" if self.route.waits == "read" else "; the write may have been done"
         return HttpError(
-            503, f"the request was not answered within {settings.request_timeout_s:g} s{outcome}",
-            hint="ask again later",
+            503, f"the request timed out after {settings.request_timeout_s:g} s{outcome}",
+            hint="retry later, or raise server.request_timeout_s",
         )  # fmt: skip
 
-    def _failed(self, error: BaseException) -> Answer:
+    def _failed(self, error: BaseException) -> HttpResponse:
         if not isinstance(error, AsofError):
             log.error("%s %s failed", self.route.method, self.route.path, exc_info=error)
-        return Answer(self._body_of(error), status_of(error), [JSON, *headers_of(error)])
+        return HttpResponse(self._body_of(error), status_of(error), [JSON, *headers_of(error)])
 
-    async def _send(self, answer: Answer, headers: Any, send: Send, unread: Receive | None) -> None:
+    async def _send(self, answer: HttpResponse, headers: Any, send: Send, unread: Receive | None) -> None:
         body = answer.body
         await send(
             {
@@ -210,7 +210,7 @@ class Endpoint:
         if unread is None:
             await send({"type": "http.response.body", "body": body})
             return
-        # A sender that is still busy sending would see a broken connection in place of the answer.
+        # A client that is still sending would see a broken connection instead of the response.
         await send({"type": "http.response.body", "body": body, "more_body": True})
         left = DRAIN_BYTES
         try:
@@ -226,7 +226,7 @@ class Endpoint:
 
 
 def _overloaded() -> Overloaded:
-    return Overloaded("the server has more requests than it can take on", hint="ask again later")
+    return Overloaded("the server has too many requests in progress", hint="retry later")
 
 
 def _certificate(scope: Scope) -> Any:

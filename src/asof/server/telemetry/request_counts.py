@@ -1,4 +1,4 @@
-"""What a worker counts while it answers: plain numbers, added up over all workers when somebody asks."""
+"""Request counts of a worker: plain numbers, summed over all workers when metrics are scraped."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from typing import Any
 from asof.online_response import NOT_FOUND, OUTSIDE_MAX_AGE, OnlineResponse
 
 BUCKETS = (0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0, 30.0)
-"""Upper bounds of a histogram of seconds; what is above the last one has a bucket of its own."""
+"""Upper bounds of a histogram's buckets in seconds; one more bucket is above the last."""
 
 
-class Histogram:
-    """How long things took."""
+class LatencyHistogram:
+    """A histogram of durations."""
 
     __slots__ = ("buckets", "total")
 
@@ -29,43 +29,43 @@ class Histogram:
         self.total += seconds
 
 
-class Counts:
-    """The counts of one process. All that is written to is kept flat, so that a request costs microseconds."""
+class RequestCounts:
+    """Counts of one process. Flat attributes and dicts, so that counting a request takes microseconds."""
 
     def __init__(self) -> None:
         self.requests: dict[tuple[str, str, int], int] = {}
-        self.seconds: dict[tuple[str, str], Histogram] = {}
+        self.seconds: dict[tuple[str, str], LatencyHistogram] = {}
         self.rows: dict[tuple[str, str], int] = {}
         self.errors: dict[str, int] = {}
-        # View → rows that were found, missing, expired; and the newest event time that was served.
+        # View → rows found, missing, expired; and the newest event time served.
         self.views: dict[str, list[int]] = {}
-        self.store = Histogram()
+        self.store = LatencyHistogram()
         self.others: dict[str, int] = {}
 
     def request(self, route: str, service: str, status: int, seconds: float, rows: int) -> None:
-        """An answered request."""
+        """Count a request with its response."""
         key = (route, service, status)
         self.requests[key] = self.requests.get(key, 0) + 1
         pair = (route, service)
         known = self.seconds.get(pair)
         if known is None:
-            known = self.seconds[pair] = Histogram()
+            known = self.seconds[pair] = LatencyHistogram()
         known.add(seconds)
         if rows:
             self.rows[pair] = self.rows.get(pair, 0) + rows
 
     def error(self, kind: str) -> None:
-        """A request that met an error, by its class."""
+        """Count a failed request by its error class."""
         self.errors[kind] = self.errors.get(kind, 0) + 1
 
     def other(self, name: str, n: int = 1) -> None:
-        """Something else that is counted, by name."""
+        """Add to another named count."""
         self.others[name] = self.others.get(name, 0) + n
 
     def answered(self, response: OnlineResponse) -> None:
-        """What was found, view by view."""
+        """Count the rows that were found, missing and expired, per view."""
         n = len(response)
-        selection: Any = response.selection  # of a store's own answer: it has reads
+        selection: Any = response.selection  # a store's own response: its selection has reads
         for read, found in zip(selection.reads, response.found, strict=True):
             name = read.view.name
             known = self.views.get(name)
@@ -84,7 +84,7 @@ class Counts:
                     known[3] = time
 
     def answered_one(self, views: Sequence[str], times: Sequence[int]) -> None:
-        """One entity row that was found in each of these views."""
+        """Count one entity row that was found in each of these views."""
         for name, time in zip(views, times):
             known = self.views.get(name)
             if known is None:
@@ -96,7 +96,7 @@ class Counts:
     # ---- between processes ----
 
     def to_words(self) -> dict[str, Any]:
-        """The same as JSON has it."""
+        """The counts as JSON values."""
         return {
             "requests": [[*key, n] for key, n in self.requests.items()],
             "seconds": [[*key, each.buckets, each.total] for key, each in self.seconds.items()],
@@ -112,7 +112,7 @@ class Counts:
         for route, service, status, n in words["requests"]:
             self.requests[route, service, status] = self.requests.get((route, service, status), 0) + n
         for route, service, buckets, total in words["seconds"]:
-            _merge(self.seconds.setdefault((route, service), Histogram()), buckets, total)
+            _merge(self.seconds.setdefault((route, service), LatencyHistogram()), buckets, total)
         for route, service, n in words["rows"]:
             self.rows[route, service] = self.rows.get((route, service), 0) + n
         for kind, n in words["errors"].items():
@@ -126,34 +126,34 @@ class Counts:
             self.others[name] = self.others.get(name, 0) + n
 
 
-def _merge(histogram: Histogram, buckets: list[int], total: float) -> None:
+def _merge(histogram: LatencyHistogram, buckets: list[int], total: float) -> None:
     histogram.buckets = [a + b for a, b in zip(histogram.buckets, buckets, strict=True)]
     histogram.total += total
 
 
 class SharedCounts:
-    """The counts of all workers of a server: each leaves its own in a file, also when it has ended.
+    """The counts of all workers of a server. Each writes its own to a file, which stays when the worker ends.
 
     Args:
         folder: shared by the workers.
     """
 
-    def __init__(self, folder: Path, counts: Counts) -> None:
+    def __init__(self, folder: Path, counts: RequestCounts) -> None:
         self._folder = folder / "counts"
         self._folder.mkdir(parents=True, exist_ok=True)
-        # Ended workers' files stay, and a number may come again.
+        # Files of ended workers stay, and process IDs are reused.
         self._file = self._folder / f"{os.getpid()}-{os.urandom(4).hex()}.json"
         self._counts = counts
 
     def leave(self) -> None:
-        """Write down what this process has counted."""
+        """Write this process's counts to its file."""
         other = self._file.with_suffix(".new")
         other.write_text(json.dumps(self._counts.to_words()))
         other.rename(self._file)
 
-    def all(self) -> Counts:
-        """The sum, this process's as of now."""
-        total = Counts()
+    def all(self) -> RequestCounts:
+        """The sum over all workers; this process's counts are current, the others' as last written."""
+        total = RequestCounts()
         total.add(self._counts.to_words())
         for path in self._folder.glob("*.json"):
             if path != self._file:
