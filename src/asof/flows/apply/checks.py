@@ -44,7 +44,7 @@ def check_functions(project: Project, applied: Project) -> list[Finding]:
             findings.append(
                 Finding(
                     "error", title, each.where, "",
-                    f"its function uses {problem}: whether it means the same in another process cannot be told",
+                    f"its function uses {problem}: Asof cannot compare that between processes",
                     "make it a constant or a function of the repository, or give "
                     f"{'transform_version' if isinstance(each, LogSource) else 'version'}= and change that when its "
                     "meaning changes",
