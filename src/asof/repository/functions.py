@@ -17,11 +17,11 @@ from asof.selection import Selection
 
 @dataclass(frozen=True)
 class FunctionDifference:
-    """How the function of a view or source differs from the one that was applied.
+    """How the function of a view or source differs from the applied one.
 
     Args:
-        meaning: what of it is another one, in words; none where it answers the same.
-        packages: which packages are here in other versions, in words.
+        meaning: what differs in it, as text; empty if it means the same.
+        packages: packages whose installed version differs, as text.
     """
 
     title: str
@@ -57,7 +57,7 @@ class Repository:
     def remember_given(self, project: Project) -> Project:
         """Keep the functions of definitions that are objects of this process, whatever file they are from.
 
-        Their constants may be set anew while they are used.
+        Their constants may be replaced while they are in use.
         """
         for code in functions_of(project):
             code.settle(self.root)

@@ -1,4 +1,4 @@
-"""What a user's function is known by: its source text, and all else that decides its value."""
+"""The identity of a user's function: its source text, and all else that determines its result."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ MOST_SHOWN = 4
 
 @dataclass(frozen=True)
 class FunctionIdentity:
-    """All that decides what a function answers.
+    """All that determines what a function returns.
 
     Args:
         parts: label → digest: `function cart_ratio`, `function helpers.scale`, `constant RATE`.
         packages: package → version; a difference is worth a warning, and is none of meaning.
-        problems: what cannot be compared, in words.
-        read: see `Walk`; to notice that a global was set anew.
+        problems: what cannot be compared, as text.
+        read: see `Walk`; used to notice that a global was replaced.
     """
 
     parts: Mapping[str, str] = field(default_factory=dict)
@@ -47,11 +47,11 @@ class FunctionIdentity:
 def identify(
     function: Callable[..., object], *, name: str, mode: str, version: str = "", root: Path | None = None
 ) -> FunctionIdentity:
-    """Find out what decides a function's value.
+    """Compute the identity of a function.
 
     Args:
         mode: whose package it works with.
-        version: stands for what cannot be compared.
+        version: stands in for what cannot be compared.
         root: the repository's folder.
     """
     walk = Walk(root)
@@ -65,12 +65,12 @@ def identify(
 
 
 class KnownFunction:
-    """A user's function as definitions hold it, and what it is known by; or that alone, out of a registry.
+    """A user's function and its identity; decoded from a registry, the identity alone.
 
     Args:
-        function: None where only a registry says what it was.
+        function: None if decoded from a registry.
         mode: `python`, `pandas`, `polars`, `arrow`.
-        identity: as a registry says it; None there where an earlier Asof kept the text alone.
+        identity: as stored in a registry; None where an earlier Asof stored the source text only.
     """
 
     def __init__(
@@ -89,14 +89,14 @@ class KnownFunction:
         self._identity = FunctionIdentity.of(identity) if identity is not None else None
 
     def settle(self, root: Path) -> FunctionIdentity | None:
-        """Find out the identity now, while the modules of the repository at `root` are at hand."""
+        """Compute the identity now, while the modules of the repository at `root` can be imported."""
         self._root = root
         if self.function is not None:
             self._identity = None
         return self.identity
 
     def look_again(self) -> None:
-        """Find out the identity again if a global that it was found with was set anew, as happens in notebooks."""
+        """Compute the identity again if a global that it depends on was replaced, as happens in notebooks."""
         if self._identity is not None and any(
             space.get(name, self) is not value for space, name, value in self._identity.read
         ):
@@ -104,7 +104,7 @@ class KnownFunction:
 
     @property
     def identity(self) -> FunctionIdentity | None:
-        """What the function is known by, as it was when it was first asked for; None where the text alone is known."""
+        """The identity, computed on first use; None where only the source text is known."""
         if self._identity is None and self.function is not None:
             self._identity = identify(
                 self.function, name=self.name, mode=self.mode, version=self.version, root=self._root
@@ -113,29 +113,29 @@ class KnownFunction:
 
     @property
     def problems(self) -> tuple[str, ...]:
-        """What cannot be compared."""
+        """What cannot be compared, as text."""
         return self.identity.problems if self.identity is not None else ()
 
     @property
     def text_fingerprint(self) -> str:
-        """A hash of the text alone, by which earlier versions of Asof knew the function."""
+        """Hash of the source text, which was the whole identity in earlier versions of Asof."""
         return hashlib.sha256(self.source_text.encode("utf-8", "surrogatepass")).hexdigest()[:16]
 
     @property
     def fingerprint(self) -> str:
-        """A hash of all that decides the value."""
+        """Hash of all that determines the result."""
         if self.identity is None:
             return self.text_fingerprint
         return digest(json.dumps(sorted(self.identity.parts.items())))
 
     def has_fingerprint(self, fingerprint: str) -> bool:
-        """Whether this, or an earlier Asof, would know the function by it."""
+        """Whether this or an earlier Asof would record this fingerprint for the function."""
         return fingerprint in (self.fingerprint, self.text_fingerprint)
 
     def differences(self, other: KnownFunction) -> list[str]:
-        """What makes the other function another one, in words; none where both have one meaning.
+        """What differs from the other function, as text; empty if both mean the same.
 
-        Of one that an earlier Asof wrote down the text alone is known, and compared.
+        An earlier Asof recorded the source text only; then that is compared.
         """
         own, others = self.identity, other.identity
         if own is None or others is None:
@@ -144,7 +144,7 @@ class KnownFunction:
         return [shown(each) for each in labels if own.parts.get(each) != others.parts.get(each)]
 
     def package_differences(self, other: KnownFunction) -> list[str]:
-        """Which packages are there in another version than the other function was known with, in words."""
+        """Packages whose version differs from the one recorded with the other function, as text."""
         own, others = self.identity, other.identity
         if own is None or others is None:
             return []
@@ -155,7 +155,7 @@ class KnownFunction:
         ]
 
     def content(self) -> dict[str, object]:
-        """What a registry keeps beside the text."""
+        """What a registry stores in addition to the source text."""
         return {} if self.identity is None else {"identity": self.identity.content()}
 
 

@@ -75,7 +75,7 @@ def function_source(function: FunctionType) -> SourceText:
         found = _narrowed(found, code) or found
     if not found:
         raise NoSource
-    # Lambdas that cannot be told from one another count together.
+    # Lambdas that cannot be distinguished count together.
     texts = [_text_of(node, text) for node in found]
     return _source("\n".join(texts), found)
 
@@ -188,7 +188,7 @@ def _is_of(node: _Scope, code: CodeType) -> bool:
 
 
 def _narrowed(found: Sequence[_Scope], code: CodeType) -> list[_Scope]:
-    """Of several lambdas in one line the one that encloses the code's places most tightly."""
+    """Of several lambdas in one line, the innermost one that contains the code's positions."""
     places = [
         (line, column)
         for line, _, column, end in code.co_positions()
@@ -229,13 +229,13 @@ def _alone(function: FunctionType) -> SourceText:
 
 
 def _source(text: str, nodes: Sequence[_Scope]) -> SourceText:
-    reader = _Reader()
+    reader = _ReadNames()
     for node in nodes:
         reader.enter(node)
     return SourceText(text, tuple(reader.reads), reader.imports, frozenset(reader.writes))
 
 
-class _Reader(ast.NodeVisitor):
+class _ReadNames(ast.NodeVisitor):
     """Collects what is read from outside the scopes entered. Annotations decide no value and are passed over."""
 
     def __init__(self) -> None:

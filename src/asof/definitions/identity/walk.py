@@ -59,8 +59,8 @@ class Walk:
     Attributes:
         parts: label → digest.
         packages: package → its version, of those that the functions use.
-        problems: what cannot be told from one process to another, in words.
-        read: the globals that were read: where, under which name, and what they were; without what functions set.
+        problems: what cannot be compared between processes, as text.
+        read: the globals that were read (namespace, name, value), without those that the functions set themselves.
     """
 
     def __init__(self, root: Path | None) -> None:
@@ -380,7 +380,7 @@ class Walk:
         return any(is_own_file(str(each), self._root) for each in places)
 
     def _is_own_module(self, name: str) -> bool:
-        """Whether a module is the user's, told without importing a package for it."""
+        """Whether a module is the user's own; imports no package to find out."""
         top = name.partition(".")[0]
         if is_standard(top):
             return False

@@ -302,7 +302,7 @@ def _functions(project: Project, differences: Differences) -> Said:
         return False, "; ".join(changed), "run `asof apply`, or update the files here"
     packages = [f"{each.title}: {text}" for each in found for text in each.packages]
     if packages:
-        return True, "; ".join(packages), "see that it answers the same, then run `asof apply`"
+        return True, "; ".join(packages), "check that its results are the same, then run `asof apply`"
     return True, "as they were applied", ""
 
 

@@ -51,7 +51,9 @@ def check_functions(project: Project, applied: Project) -> list[Finding]:
                 )
             )  # fmt: skip
         for difference in code.package_differences(before) if before is not None else ():
-            findings.append(Finding("warning", title, each.where, "", difference, "see that it answers the same"))
+            findings.append(
+                Finding("warning", title, each.where, "", difference, "check that its results are the same")
+            )
     return findings
 
 
