@@ -85,7 +85,7 @@ def run(
 
     Args:
         users, ticks: how many users live in the shop for how many minutes.
-        servers: where to keep the shop and its features; None is the embedded parts, in the folder.
+        servers: where to keep the shop and its features; None is the embedded stores, in the folder.
 
     Returns:
         What `report.json` holds.

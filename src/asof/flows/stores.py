@@ -108,7 +108,7 @@ class SourceAccess(Protocol):
         ...
 
 
-class Parts:
+class Stores:
     """What a store is made of. Stores and readers are given as they are, or `Lazy`: opened when they are first used.
 
     Args:
@@ -181,9 +181,9 @@ class Parts:
         online: OnlineStore | None = None,
         log: Log | None = None,
         max_row_bytes: int | None = None,
-    ) -> Parts:
+    ) -> Stores:
         """The same parts with others in the place of some."""
-        return Parts(
+        return Stores(
             self.project,
             registry=registry or self._registry,
             offline=offline or self._offline,

@@ -7,14 +7,14 @@ from typing import Any
 
 from asof.definitions import Snapshot
 from asof.flows.offline.key_rows import newest_event, view_as_of
-from asof.flows.stores import Parts
+from asof.flows.stores import Stores
 from asof.selection import ViewRead
 from asof.timing import Micros
 from asof.values.packing import plainer
 
 
 def history_of(
-    parts: Parts, snapshot: Snapshot, *, before: Callable[[], None] = lambda: None
+    stores: Stores, snapshot: Snapshot, *, before: Callable[[], None] = lambda: None
 ) -> Callable[[ViewRead, dict[str, list[Any]], Micros], tuple[dict[str, list[Any]], list[Micros | None]]]:
     """The `History` of an online reader: values from the sources and archives, and each key's newest event.
 
@@ -24,13 +24,13 @@ def history_of(
 
     def history(read: ViewRead, keys: dict[str, list[Any]], at: Micros) -> tuple[dict[str, list[Any]], list[Any]]:
         before()
-        values = view_as_of(parts, snapshot, read, keys, at)
+        values = view_as_of(stores, snapshot, read, keys, at)
         due = at - read.view.delay
         rows = zip(*(keys[key] for key in read.keys), strict=True) if read.keys else [()]
         plains = [plainer(field.dtype) for field in read.view.key_fields]
         times = [
             newest_event(
-                parts, read.view, [value if plain is None else plain(value) for value, plain in zip(row, plains)], due
+                stores, read.view, [value if plain is None else plain(value) for value, plain in zip(row, plains)], due
             )
             for row in rows
         ]

@@ -14,7 +14,7 @@ from asof.derive import derive_values
 from asof.errors import EntityFrameError, StorageError
 from asof.flows.generations.layout import layout_of
 from asof.flows.online.entity_rows import EntityRows
-from asof.flows.stores import Parts, current_generation, table_of
+from asof.flows.stores import Stores, current_generation, table_of
 from asof.online.protocol import Lookup, Row
 from asof.online_response import NOT_FOUND, OUTSIDE_MAX_AGE, Columns, OnlineResponse, ViewMetadata
 from asof.selection import FeatureOut, Selection, ViewRead
@@ -63,11 +63,11 @@ class OnlineReader:
         history: answers what an online row cannot: a moment before the newest event that the row has merged.
     """
 
-    def __init__(self, parts: Parts, snapshot: Snapshot, selection: Selection, *, history: History) -> None:
-        self.parts = parts
+    def __init__(self, stores: Stores, snapshot: Snapshot, selection: Selection, *, history: History) -> None:
+        self.stores = stores
         self.snapshot = snapshot
         self.selection = selection
-        self.views = [ViewReader(parts, snapshot, read, history) for read in selection.reads]
+        self.views = [ViewReader(stores, snapshot, read, history) for read in selection.reads]
         alike: dict[Any, list[int]] = {}
         for place, view in enumerate(self.views):
             if view.alike is not None:
@@ -91,7 +91,7 @@ class OnlineReader:
                 a row which is written meanwhile is not later than the moment.
         """
         question = self.ask(entity_rows)
-        return self.answer(question, self.parts.online.read(question.lookups) if question.lookups else [], at=at)
+        return self.answer(question, self.stores.online.read(question.lookups) if question.lookups else [], at=at)
 
     def ask(self, entity_rows: Any) -> OnlineRequest:
         """What has to be read of the online store: for who reads it in another way than `read` does.
@@ -122,7 +122,7 @@ class OnlineReader:
             derived: run the on-demand functions, too; else the answer is whole only after `derive`.
         """
         if at is None:
-            at = self.parts.clock()
+            at = self.stores.clock()
         columns, n, _ = question
         values: Columns = {}
         found = []
@@ -173,7 +173,7 @@ class OnlineReader:
 class ViewReader:
     """How one view of the selection is read."""
 
-    def __init__(self, parts: Parts, snapshot: Snapshot, read: ViewRead, history: History) -> None:
+    def __init__(self, stores: Stores, snapshot: Snapshot, read: ViewRead, history: History) -> None:
         view = read.view
         if not view.online:
             raise StorageError(
@@ -182,7 +182,7 @@ class ViewReader:
         self.read = read
         self.view = view
         self.history = history
-        self.table = table_of(parts.project, view, current_generation(snapshot, view) or "none")
+        self.table = table_of(stores.project, view, current_generation(snapshot, view) or "none")
         self.names = tuple(feature.name for feature in read.features)
         self.outputs = [feature.output for feature in read.features]
         self.defaults = [(each.output, plain_default(each)) for each in read.features if each.default is not None]

@@ -26,7 +26,7 @@ from asof.flows.rows.archive import (
 )
 from asof.flows.rows.batch import batch_of
 from asof.flows.rows.pushed import AppendedRows, PushedRows
-from asof.flows.stores import Parts, log_source_named
+from asof.flows.stores import Stores, log_source_named
 from asof.flows.stream.buffer import ArchiveWriter, Buffer
 from asof.flows.stream.dead_letter_limit import RecentVerdicts
 from asof.flows.stream.verdicts import Verdicts
@@ -45,22 +45,22 @@ class Ingest:
         archived: this process's partitions (numbered as in the archive) → the last offset that is archived.
     """
 
-    def __init__(self, parts: Parts, source: str, *, seconds: Callable[[], float]) -> None:
-        self.parts = parts
+    def __init__(self, stores: Stores, source: str, *, seconds: Callable[[], float]) -> None:
+        self.stores = stores
         self.name = source
         self.counts: Counter[str] = Counter()
         self.undeclared: Counter[str] = Counter()
         self.archived: dict[int, int] = {}
-        self.snapshot: Snapshot = parts.registry.load(parts.project)
+        self.snapshot: Snapshot = stores.registry.load(stores.project)
         self.source = log_source_named(self.snapshot, source)
         # Fixed for good: it belongs to the topic that is read, and one that is made again has other offsets.
         self.epoch = self.snapshot.facts.epoch_of(source)
-        self.generations = LiveGenerations(parts, source)
+        self.generations = LiveGenerations(stores, source)
         self._taken: dict[int, int] = {}
         self._done: dict[int, int] = {}
-        self._verdicts = Verdicts(parts, self.source, counts=self.counts)
+        self._verdicts = Verdicts(stores, self.source, counts=self.counts)
         self._recent = RecentVerdicts(seconds)
-        self._writer = ArchiveWriter(parts, self.source)
+        self._writer = ArchiveWriter(stores, self.source)
         self.generations.read_registry(self.snapshot)
         self.generations.take_up(self.source, self.archived)
 
@@ -88,7 +88,7 @@ class Ingest:
             LogError: the log dropped events that were never archived.
         """
         partition = number + self.base(topic)
-        archived = self.parts.offline.offsets(self.parts.archive_of(self.source), [partition])[partition]
+        archived = self.stores.offline.offsets(self.stores.archive_of(self.source), [partition])[partition]
         if first > archived + 1:
             gap = f"offsets {archived + 1} to {first - 1} of partition {number} of topic {topic!r}"
             if not accept_gap:
@@ -97,7 +97,7 @@ class Ingest:
                     hint="accept the loss with `asof stream run --accept-gap`, which records it",
                 )
             self._writer.write(Buffer(through={partition: first - 1}))
-            record_gap(self.parts, self.name, gap)
+            record_gap(self.stores, self.name, gap)
             archived = first - 1
         self._verdicts.begin(self.source, partition, archived=archived)
         self.archived[partition] = self._taken[partition] = archived
@@ -115,7 +115,7 @@ class Ingest:
         messages = self._news(messages, base)
         if not len(messages):
             return
-        source, now = self.source, self.parts.clock()
+        source, now = self.source, self.stores.clock()
         decoded = self._verdicts.decode(source, self.snapshot, messages, base=base, now=now)
         letters = self._letters_of(topic, messages, decoded.letters, base, now)
         through = _last_offsets(messages, base)
@@ -155,7 +155,7 @@ class Ingest:
         """
         if self._verdicts.depend_on_others or rows.source is not self.source or not rows.count:
             return None
-        arrived = AppendedRows(rows, number + self.base(self.source.topic), first, self.parts.clock())
+        arrived = AppendedRows(rows, number + self.base(self.source.topic), first, self.stores.clock())
         return self.generations.look_ahead(self.source, arrived)
 
     def take_pushed(self, ahead: PendingPush) -> None:
@@ -166,7 +166,7 @@ class Ingest:
         """
         arrived = ahead.arrived
         rows, partition = arrived.rows, arrived.partition
-        arrived.ingested_at = self.parts.clock()
+        arrived.ingested_at = self.stores.clock()
         if self.feeders:
             self.generations.feed_pushed(self.source, ahead)
         self._writer.waiting.add(arrived)
@@ -277,7 +277,7 @@ class Ingest:
 
     def has_news(self) -> bool:
         """Whether the registry changed, or a generation waits to be taken up: then the next flush is waited for."""
-        is_new = self.parts.registry.version(self.parts.project) != self.snapshot.version
+        is_new = self.stores.registry.version(self.stores.project) != self.snapshot.version
         return is_new or not self.generations.are_settled
 
     def lost(self) -> list[FeatureView]:
@@ -289,8 +289,8 @@ class Ingest:
 
         Only called while nothing is buffered, so that all that was taken is in the archive.
         """
-        if self.parts.registry.version(self.parts.project) != self.snapshot.version:
-            self.snapshot = self.parts.registry.load(self.parts.project)
+        if self.stores.registry.version(self.stores.project) != self.snapshot.version:
+            self.snapshot = self.stores.registry.load(self.stores.project)
             if self.name in self.snapshot.project.sources:
                 # A source that is no longer applied keeps its last definition, and its archive.
                 self.source = self._writer.source = log_source_named(self.snapshot, self.name)
@@ -303,7 +303,7 @@ class Ingest:
         for name, feeder in list(self.feeders.items()):
             if feeder.incomplete:
                 with self.generations.while_there(name):
-                    done = recompute_rows(self.parts, self.source, feeder, sorted(feeder.incomplete))
+                    done = recompute_rows(self.stores, self.source, feeder, sorted(feeder.incomplete))
                     feeder.completed(done)
                     self.counts["rows recomputed"] += len(done)
 

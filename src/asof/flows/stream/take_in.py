@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from asof.flows.stores import Parts
+from asof.flows.stores import Stores
 from asof.flows.stream.ingest import Ingest
 
 
-def take_in(parts: Parts, ingest: Ingest) -> int:
+def take_in(stores: Stores, ingest: Ingest) -> int:
     """Apply and archive what stands in a source's log and not in its archive, without its group; how many messages.
 
     Safe beside living owners: an online row drops what it has seen, and the archive drops what it holds.
     """
-    topic, log = ingest.source.topic, parts.log_of(ingest.source)
+    topic, log = ingest.source.topic, stores.log_of(ingest.source)
     ingest.flush()
     taken = 0
     for number, (first, after) in sorted(log.bounds(topic).items()):
