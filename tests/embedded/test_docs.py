@@ -175,7 +175,7 @@ def test_every_command_of_the_docs_exists_with_its_options() -> None:
 @pytest.mark.parametrize("page", [page for page in PAGES if "```python" in _text(page)], ids=_name)
 def test_every_python_block_is_python(page: Path) -> None:
     for language, block in _FENCE.findall(_text(page)):
-        if language.split()[:1] == ["python"] and "reference" not in page.stores:
+        if language.split()[:1] == ["python"] and "reference" not in page.parts:
             compile(block, str(page), "exec")
 
 
@@ -371,7 +371,7 @@ PLAIN = {
 
 
 @pytest.mark.parametrize(
-    "page", [page for page in PAGES if page.name != "CHANGELOG.md" and "reference" not in page.stores], ids=_name
+    "page", [page for page in PAGES if page.name != "CHANGELOG.md" and "reference" not in page.parts], ids=_name
 )
 def test_pages_are_in_plain_english(page: Path) -> None:
     prose = _CODE.sub("", re.sub(r"\]\([^)]*\)", "]", _prose(page)))

@@ -19,7 +19,7 @@ USER, PASSWORD = "asof", "asof-secret"
 
 def find_program(name: str) -> str:
     """A program of the newest installed PostgreSQL server."""
-    found = sorted(glob(f"/usr/lib/postgresql/*/bin/{name}"), key=lambda path: int(Path(path).stores[4]))
+    found = sorted(glob(f"/usr/lib/postgresql/*/bin/{name}"), key=lambda path: int(Path(path).parts[4]))
     path = found[-1] if found else shutil.which(name)
     if path is None:
         raise ServiceUnavailable("PostgreSQL", f"no {name} here; scripts/install_services.sh installs it")
