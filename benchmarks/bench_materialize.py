@@ -113,7 +113,7 @@ def by_asof(folder: Path, view: str, *, times: int = 1) -> int:
 
 
 def applied(folder: Path, store: Path) -> Stores:
-    """The embedded stores, with a view of plain fields and one of windows over the same rows."""
+    """The embedded parts, with a view of plain fields and one of windows over the same rows."""
     stores = Stores(
         "bench", SqliteRegistry(store / "registry.db"), DuckDBOffline(store / "archive"),
         SqliteOnlineStore(store / "online.db"), FileLog(store / "log", clock=lambda: NOW),

@@ -1,4 +1,4 @@
-"""For tests of flows: the embedded stores over a folder, a clock set by hand, and definitions applied by hand."""
+"""For tests of flows: the embedded parts over a folder, a clock set by hand, and definitions applied by hand."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ def close(stores: Stores) -> None:
 
 
 def copied_stores(built: Path, tmp_path: Path) -> Stores:
-    """The embedded stores over a copy of a folder that other stores (closed since) have filled."""
+    """The embedded parts over a copy of a folder that other parts (closed since) have filled."""
     shutil.copytree(built, tmp_path, dirs_exist_ok=True)
     return embedded_stores(tmp_path)
 

@@ -1,4 +1,4 @@
-"""Forgetting a key on the embedded stores: it is gone from logs, archives, online rows and dead letters."""
+"""Forgetting a key on the embedded parts: it is gone from logs, archives, online rows and dead letters."""
 
 from __future__ import annotations
 
@@ -148,7 +148,7 @@ def test_another_entity_of_a_composite_key_is_forgotten_alone(stores: Stores) ->
 def test_a_key_that_does_not_fit_is_refused(stores: Stores) -> None:
     with pytest.raises(NotFound, match="did you mean 'user'"):
         forgotten(stores, "usr")
-    with pytest.raises(RequestError, match="has the join keys \\['user_id'\\]; given are \\['id'\\]"):
+    with pytest.raises(RequestError, match="has the join keys \\['user_id'\\]; found \\['id'\\]"):
         forgotten(stores, key={"id": 7})
     with pytest.raises(RequestError, match="'seven' is not Int64"):
         forgotten(stores, key="seven")

@@ -1,4 +1,4 @@
-"""Dead letters on the embedded stores: shown with their bytes, and replayed once each."""
+"""Dead letters on the embedded parts: shown with their bytes, and replayed once each."""
 
 from __future__ import annotations
 
@@ -93,7 +93,7 @@ def test_an_unknown_letter_is_not_found(stores: Stores) -> None:
     for unknown in ("orders/0/0", "orders/0/99"):
         with pytest.raises(NotFound, match="no dead letter"):
             show_letter(stores, unknown)
-    with pytest.raises(NotFound, match="is not a dead letter's id"):
+    with pytest.raises(NotFound, match="is not a dead letter's ID"):
         show_letter(stores, "orders")
     with pytest.raises(NotFound, match="did you mean 'orders'"):
         show_letter(stores, "order/0/1")

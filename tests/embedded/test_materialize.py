@@ -423,7 +423,7 @@ def test_a_full_run_that_was_overtaken_changes_nothing(stores: Stores, tmp_path:
             apply_by_hand(stores, latest(source()), overtaken=True)
             materialize(stores, full=True)
 
-    with pytest.raises(RegistryConflict, match="another build of it began"):
+    with pytest.raises(RegistryConflict, match="another build of it started"):
         materialize(stores, full=True, progress=overtaking)
     assert read_online(stores, "profile", {"user_id": [1]})["amount"] == [1]
     assert len(stores.online.tables("shop")) == 1
@@ -652,15 +652,15 @@ def test_only_views_that_a_batch_source_feeds_are_materialized(stores: Stores, t
     write(tmp_path, [row(1, -5)])
 
     assert [each.view for each in materialize(stores)] == ["profile"]
-    with pytest.raises(RequestError, match="'seen' is fed by the log of source 'clicks'.*\n.*asof stream run"):
+    with pytest.raises(RequestError, match="'seen' reads the log of source 'clicks'.*\n.*asof stream run"):
         materialize(stores, views=["seen"])
-    with pytest.raises(RequestError, match="'off' is not kept online"):
+    with pytest.raises(RequestError, match="'off' is not online"):
         materialize(stores, views=["off"])
     with pytest.raises(NotFound, match="no feature view 'profil' is applied\n.*did you mean 'profile'"):
         materialize(stores, views=["profil"])
-    with pytest.raises(RequestError, match="the end is not later"):
+    with pytest.raises(RequestError, match="is not after start"):
         materialize(stores, start=NOW, end=NOW)
-    with pytest.raises(RequestError, match="full=True reads all event times, and has a start"):
+    with pytest.raises(RequestError, match="full=True reads all event times, so it takes no start"):
         materialize(stores, start=NOW, full=True)
 
 
@@ -734,9 +734,9 @@ def test_rows_of_logs_and_of_windows_are_not_written_by_hand(stores: Stores) -> 
     )
     apply_by_hand(stores, pushed, windows(source()))
 
-    with pytest.raises(RequestError, match="fed by the log of source 'orders'.*\n.*push rows to 'orders'"):
+    with pytest.raises(RequestError, match="reads the log of source 'orders'.*\n.*push rows to 'orders'"):
         write_rows(stores, "pushed", [])
-    with pytest.raises(RequestError, match="'activity' is computed from the rows of source 'rows'"):
+    with pytest.raises(RequestError, match="'activity' aggregates source 'rows'"):
         write_rows(stores, "activity", [])
 
 

@@ -1,4 +1,4 @@
-"""Samples on the embedded stores: seeded, uniform, and of the same entities out of every view."""
+"""Samples on the embedded parts: seeded, uniform, and of the same entities out of every view."""
 
 from __future__ import annotations
 
@@ -124,7 +124,7 @@ def test_a_view_without_entities_has_one_row_online(stores: Stores) -> None:
 def test_what_cannot_be_sampled_is_said(stores: Stores) -> None:
     with pytest.raises(NotFound, match="did you mean 'user_traffic'"):
         draw(stores, "user_trafic")
-    with pytest.raises(RequestError, match="choose 'rows' or 'entities'"):
+    with pytest.raises(RequestError, match="expected 'rows' or 'entities'"):
         draw(stores, "model", by="keys")
-    with pytest.raises(RequestError, match="has rows only"):
+    with pytest.raises(RequestError, match="has rows, but no entities"):
         draw(stores, "users", by="entities")

@@ -11,7 +11,7 @@ def teardown(stores: Stores, *, purge: bool = False) -> list[str]:
     """Remove everything of exactly this project: registry, online rows; archives and logs only with `purge`.
 
     Returns:
-        What was left where it is because others use it, in words.
+        Descriptions of what was not removed because others use it.
     """
     snapshot = stores.registry.load(stores.project)
     left = []
@@ -23,9 +23,9 @@ def teardown(stores: Stores, *, purge: bool = False) -> list[str]:
             own = [source.topic] if source.type == "push" else []
             for topic in [*own, source.replay_topic]:
                 if others := delete_or_leave(stores, topic):
-                    left.append(f"topic {topic!r} stays: it is also that of {' and '.join(others)}")
+                    left.append(f"topic {topic!r} was kept: it is also used by {' and '.join(others)}")
             if source.type == "log":
-                # Programs that send to it may be anyone's.
+                # Other programs may send to it.
                 leave(stores, source.topic)
         stores.offline.drop_project(stores.project)
     stores.registry.drop(stores.project)

@@ -1,4 +1,4 @@
-"""Dead letters: look at the messages that could not be used, and send those that now fit through the log again."""
+"""Dead letters: list and show messages that could not be used, and replay those that fit now."""
 
 from __future__ import annotations
 
@@ -27,19 +27,19 @@ from asof.sql import archive as statements
 from asof.timing import micros
 
 ORIGIN = "asof.origin"
-"""The header of a replayed message: its place as a dead letter, `[partition, offset]`, behind the message's own."""
+"""Header of a replayed message, after its own headers: `[partition, offset]` of its dead letter."""
 
 _ORIGINS = (ORIGIN, "origin")
-"""It was called `origin` once, which a message's own header may be called, too."""
+"""Its earlier name, which a message's own header may have, too."""
 
 TURN_S = 10.0
-"""How long another replay of the same source may take from its look to its last message; then it counts as dead."""
+"""Longest time for one replay; another replay of the same source takes over after that."""
 
 Place = tuple[int, int]
-"""A letter's partition and offset, numbered as in the archive."""
+"""Partition and offset of a dead letter, in the archive's numbering."""
 
 _STORED = pa.schema([field for field in LETTERS_SCHEMA if field.name != "ingest_date"])
-"""The date is the table's partition, and not in its files."""
+"""The date is the Delta table's partition column, so it is not in the data files."""
 
 
 @dataclass(frozen=True)
@@ -47,10 +47,10 @@ class DeadLetter(Record):
     """A message that could not be used.
 
     Args:
-        topic, partition, offset: its place in the log.
+        topic, partition, offset: its position in the log.
         at: the time of the message.
         size: bytes of its value.
-        replayed: whether it was sent through the log again.
+        replayed: whether it was sent to the replay topic.
     """
 
     id: str
@@ -65,7 +65,7 @@ class DeadLetter(Record):
 
 
 def list_letters(stores: Stores, source: str | None = None, limit: int = DEAD_LETTERS) -> Records[DeadLetter]:
-    """The newest dead letters, of one source or of all."""
+    """The newest dead letters of one or all sources."""
     snapshot = stores.registry.load(stores.project)
     found: list[DeadLetter] = []
     for each in _sources(snapshot, source):
@@ -84,11 +84,11 @@ def list_letters(stores: Stores, source: str | None = None, limit: int = DEAD_LE
     return Records(DeadLetter, found[:limit])
 
 
-def show_letter(stores: Stores, id: str) -> dict[str, Any]:  # the word users know it by
-    """One dead letter with its raw key and value, and why the current schema still refuses it (None: it would fit).
+def show_letter(stores: Stores, id: str) -> dict[str, Any]:  # the name that users know
+    """One dead letter with its raw key and value, and the current schema's reason to refuse it (None: it fits now).
 
     Raises:
-        NotFound: there is no such letter.
+        NotFound: there is no dead letter with this ID.
     """
     source, place = _of_id(stores, id)
     rows = _letters(stores, source, statements.letters([place]))
@@ -106,12 +106,12 @@ def show_letter(stores: Stores, id: str) -> dict[str, Any]:  # the word users kn
 
 
 def replay_letters(stores: Stores, source: str, ids: Sequence[str] | None = None) -> dict[str, Any]:
-    """Send the letters that fit by now through the source's replay topic, where a worker picks them up.
+    """Send the dead letters that fit now to the source's replay topic, which workers read.
 
-    A letter's own event time decides where it counts. Each letter is sent once, whoever asks how often.
+    Each counts at its own event time, and is sent only once, however often it is replayed.
 
     Returns:
-        `sent` and `already`: how many; `still_unfit`: id → reason.
+        `sent` and `already`: numbers of messages; `still_unfit`: ID → reason.
     """
     snapshot = stores.registry.load(stores.project)
     wanted = log_source_named(snapshot, source)
@@ -120,7 +120,9 @@ def replay_letters(stores: Stores, source: str, ids: Sequence[str] | None = None
         found = [_of_id(stores, each) for each in ids]
         foreign = [each for each, (owner, _) in zip(ids, found, strict=True) if owner.name != source]
         if foreign:
-            raise NotFound(f"dead letter {foreign[0]!r} is not of source {source!r}", hint="name its own source")
+            raise NotFound(
+                f"dead letter {foreign[0]!r} is not of source {source!r}", hint="replay it with its own source"
+            )
         chosen = {place for _, place in found}
     rows = _letters(stores, wanted, statements.letters(chosen)).to_pylist()
     by_place = {(row["partition"], row["offset"]): row for row in rows}
@@ -136,7 +138,9 @@ def replay_letters(stores: Stores, source: str, ids: Sequence[str] | None = None
         refused = _refused(stores, snapshot, wanted, [row for _, row in news])
         fit = [each for i, each in enumerate(news) if i not in refused]
         if fit and _turn_of(stores, source) != token:
-            raise LogError(f"another replay of source {source!r} took over; nothing was sent", hint="run it again")
+            raise LogError(
+                f"another replay of source {source!r} took over; nothing was sent", hint="run the replay again"
+            )
         if fit:
             stores.log.send(
                 topic, [row["value"] for _, row in fit], keys=[row["key"] for _, row in fit], partition=0,
@@ -153,7 +157,7 @@ def replay_letters(stores: Stores, source: str, ids: Sequence[str] | None = None
 
 
 def replayed_places(stores: Stores, source: LogSource) -> set[Place]:
-    """The letters that are in the replay topic already."""
+    """The dead letters that are in the replay topic already."""
     topic = source.replay_topic
     try:
         bounds = stores.log.bounds(topic)
@@ -172,7 +176,7 @@ def replayed_places(stores: Stores, source: LogSource) -> set[Place]:
 
 
 def letter_id(source: str, place: Place) -> str:
-    """A letter's name: source, and its place as numbered in the archive."""
+    """ID of a dead letter: source, partition and offset, in the archive's numbering."""
     return f"{source}/{place[0]}/{place[1]}"
 
 
@@ -182,18 +186,18 @@ def origin(headers: Headers) -> Place | None:
             try:
                 return msgspec.json.decode(value, type=Place)
             except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
-                continue  # a header of the message's own
+                continue  # a header of the original message
     return None
 
 
 class _TurnTaken(LogError):
-    """Someone else was faster."""
+    """Another process took the lock first."""
 
 
 def _take_turn(stores: Stores, source: str) -> str:
-    """Let one replay of a source run at a time, in whatever process; answers the token of this one's turn.
+    """Lock a source's replay across processes; returns the lock's token.
 
-    The registry's compare-and-set gives the turn. A process that died with it is waited for once.
+    The lock is a fact in the registry, taken by compare-and-set. The lock of a dead process expires.
     """
     token = uuid.uuid4().hex
     while True:
@@ -201,7 +205,9 @@ def _take_turn(stores: Stores, source: str) -> str:
 
         def taken(facts: Facts, other: str | None = other) -> Facts:
             if facts.replaying.get(source) not in (None, other):
-                raise _TurnTaken(f"another replay of source {source!r} is at work", hint="run it again in a moment")
+                raise _TurnTaken(
+                    f"another replay of source {source!r} is running", hint="run the replay again once it has ended"
+                )
             return facts.with_replay(source, token)
 
         try:
@@ -212,7 +218,7 @@ def _take_turn(stores: Stores, source: str) -> str:
 
 
 def _wait_for_turn(stores: Stores, source: str) -> str | None:
-    """Until no one has the turn, or the one who has it has had it for too long: that one's token."""
+    """Wait until the lock is free (None) or has expired (its token)."""
     other, until = _turn_of(stores, source), time.monotonic() + TURN_S
     while other is not None and time.monotonic() < until:
         time.sleep(0.02)
@@ -234,7 +240,7 @@ def _give_turn_back(stores: Stores, source: str, token: str) -> None:
 def _refused(
     stores: Stores, snapshot: Snapshot, source: LogSource, letters: Sequence[Mapping[str, Any]]
 ) -> dict[int, str]:
-    """Index → reason, of the letters that do not fit the current schema at the current clock."""
+    """Index → reason, for dead letters that do not fit the current schema at the current time."""
     messages = MessageBatch(
         [row["value"] for row in letters], [row["key"] for row in letters], [micros(row["at"]) for row in letters],
         [unpacked_headers(row["headers"]) for row in letters],
@@ -253,7 +259,7 @@ def _letters(stores: Stores, source: LogSource, text: str) -> pa.Table:
         return _STORED.empty_table()
     found = stores.offline.sql(text, {"letters": rows}).reader().read_all()
     for name in set(_STORED.names) - set(found.column_names):
-        # Letters of an earlier version have no headers.
+        # Tables of an earlier version have no headers column.
         found = found.append_column(name, pa.nulls(found.num_rows, _STORED.field(name).type))
     return found.select(_STORED.names).cast(_STORED)
 
@@ -267,12 +273,14 @@ def _sources(snapshot: Snapshot, name: str | None) -> list[LogSource]:
 def _of_id(stores: Stores, id: str) -> tuple[LogSource, Place]:
     name, *rest = id.rsplit("/", 2)
     if len(rest) != 2 or not all(each.lstrip("-").isdigit() for each in rest):
-        raise NotFound(f"{id!r} is not a dead letter's id", hint="write source/partition/offset, as the list has it")
+        raise NotFound(
+            f"{id!r} is not a dead letter's ID", hint="write source/partition/offset, as in `asof dead-letters list`"
+        )
     return log_source_named(stores.registry.load(stores.project), name), (int(rest[0]), int(rest[1]))
 
 
 def _text(value: bytes | None) -> str | None:
-    """The raw bytes for reading, as far as they are text."""
+    """Raw bytes as text; what is not UTF-8 is escaped."""
     return None if value is None else value.decode("utf-8", "backslashreplace")
 
 
