@@ -44,7 +44,7 @@ def _offences() -> dict[str, list[str]]:
     """What is found, by the package or module directly below `asof` (of flows and server: below these)."""
     found: dict[str, list[str]] = {}
     for path in modules().values():
-        below = path.relative_to(SOURCE / "asof").stores
+        below = path.relative_to(SOURCE / "asof").parts
         deep = 2 if below[0] in ("flows", "server") else 1
         for text, line in _prose(path):
             for each in findings(text, allowed=_OWN_TERMS.get(below[0])):
