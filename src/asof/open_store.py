@@ -21,7 +21,7 @@ from asof.errors import NotFound, SourceError, nearest
 from asof.flows.push.pushers import Pushers
 from asof.flows.stores import Progress, Stores, view_named
 from asof.opening.clock import clock_of, user_and_host
-from asof.repository import FunctionDifference, Repository
+from asof.repository import FunctionMismatch, Repository
 from asof.results import Records, TableResult
 from asof.selection import FeatureReferences, ViewRead, select
 from asof.timing import moment_given
@@ -320,7 +320,7 @@ class OpenStore:
     def doctor(self) -> Records[Check]:
         from asof.flows.admin.doctor import doctor
 
-        def differences(project: Project) -> list[FunctionDifference]:
+        def differences(project: Project) -> list[FunctionMismatch]:
             self.definitions()
             return self.repository.differences(project)
 

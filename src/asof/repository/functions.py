@@ -16,7 +16,7 @@ from asof.selection import Selection
 
 
 @dataclass(frozen=True)
-class FunctionDifference:
+class FunctionMismatch:
     """How the function of a view or source differs from the applied one.
 
     Args:
@@ -76,7 +76,7 @@ class Repository:
                 own.code.look_again()
                 self._refuse_changed(own, each.view)
 
-    def differences(self, project: Project) -> list[FunctionDifference]:
+    def differences(self, project: Project) -> list[FunctionMismatch]:
         """Where functions here differ from those of an applied project; of files that were read, none is read again."""
         pairs: list[tuple[Definition, KnownFunction, KnownFunction]] = []
         for name, view in project.on_demand_views.items():
@@ -87,7 +87,7 @@ class Repository:
             if own is not None and isinstance(source, LogSource) and source.transform is not None:
                 pairs.append((source, own.code, source.transform.code))
         return [
-            FunctionDifference(f"{each.kind} {each.name!r}", tuple(meaning), tuple(packages))
+            FunctionMismatch(f"{each.kind} {each.name!r}", tuple(meaning), tuple(packages))
             for each, own_code, applied in pairs
             if (meaning := own_code.differences(applied)) + (packages := own_code.package_differences(applied))
         ]
@@ -142,4 +142,4 @@ class Repository:
             )
 
 
-__all__ = ["FunctionDifference", "Repository"]
+__all__ = ["FunctionMismatch", "Repository"]

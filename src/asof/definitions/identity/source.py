@@ -39,7 +39,7 @@ class Import:
 
 
 @dataclass(frozen=True)
-class SourceText:
+class FunctionSource:
     """The text of a function or class.
 
     Args:
@@ -58,7 +58,7 @@ class NoSource(Exception):
     """The source text is not to be had, as of what was typed at a prompt."""
 
 
-def function_source(function: FunctionType) -> SourceText:
+def function_source(function: FunctionType) -> FunctionSource:
     """A function's text from its first decorator on, dedented.
 
     Raises:
@@ -80,7 +80,7 @@ def function_source(function: FunctionType) -> SourceText:
     return _source("\n".join(texts), found)
 
 
-def class_source(cls: type, module_globals: Mapping[str, object], filename: str) -> SourceText:
+def class_source(cls: type, module_globals: Mapping[str, object], filename: str) -> FunctionSource:
     """A class's text from its first decorator on; of several of one name, all of them.
 
     Raises:
@@ -91,16 +91,16 @@ def class_source(cls: type, module_globals: Mapping[str, object], filename: str)
     if not found:
         raise NoSource
     text = module_text(filename, module_globals)
-    return SourceText("\n".join(_text_of(node, text) for node in found), (), {})
+    return FunctionSource("\n".join(_text_of(node, text) for node in found), (), {})
 
 
-def module_source(filename: str, module_globals: Mapping[str, object]) -> SourceText:
+def module_source(filename: str, module_globals: Mapping[str, object]) -> FunctionSource:
     """A whole module's text."""
     text = module_text(filename, module_globals)
     index = _parsed(text)
     if index is None:
         raise NoSource
-    return SourceText(text, (), {})
+    return FunctionSource(text, (), {})
 
 
 def module_imports(filename: str, module_globals: Mapping[str, object]) -> Mapping[str, Import]:
@@ -215,7 +215,7 @@ def _text_of(node: _Scope | ast.ClassDef, text: str) -> str:
     return textwrap.dedent("\n".join(lines)).rstrip()
 
 
-def _alone(function: FunctionType) -> SourceText:
+def _alone(function: FunctionType) -> FunctionSource:
     try:
         text = textwrap.dedent(inspect.getsource(function.__code__))
         tree = ast.parse(text)
@@ -228,11 +228,11 @@ def _alone(function: FunctionType) -> SourceText:
     return _source(text.rstrip(), found[:1])
 
 
-def _source(text: str, nodes: Sequence[_Scope]) -> SourceText:
+def _source(text: str, nodes: Sequence[_Scope]) -> FunctionSource:
     reader = _ReadNames()
     for node in nodes:
         reader.enter(node)
-    return SourceText(text, tuple(reader.reads), reader.imports, frozenset(reader.writes))
+    return FunctionSource(text, tuple(reader.reads), reader.imports, frozenset(reader.writes))
 
 
 class _ReadNames(ast.NodeVisitor):
@@ -348,6 +348,6 @@ class _ReadNames(ast.NodeVisitor):
 
 
 __all__ = [
-    "Import", "NoSource", "Reference", "SourceText", "class_source", "function_source", "module_imports",
+    "Import", "NoSource", "Reference", "FunctionSource", "class_source", "function_source", "module_imports",
     "module_source", "module_text",
 ]  # fmt: skip

@@ -32,9 +32,9 @@ from asof.definitions.identity.objects import (
 )
 from asof.definitions.identity.origin import is_own_file, is_standard
 from asof.definitions.identity.source import (
+    FunctionSource,
     NoSource,
     Reference,
-    SourceText,
     class_source,
     function_source,
     module_imports,
@@ -239,7 +239,7 @@ class Walk:
             self._bind(f"default {name} of {label}", value, function.__globals__, name)
 
     def _reads(
-        self, source: SourceText, space: Mapping[str, object], cells: Mapping[str, object], module: str, label: str
+        self, source: FunctionSource, space: Mapping[str, object], cells: Mapping[str, object], module: str, label: str
     ) -> None:
         """What a text reads from outside."""
         prefix = "" if module == self._home else f"{module}."
@@ -258,7 +258,7 @@ class Walk:
                 continue  # a builtin, or nothing: then the function fails by itself
             self._read(value, attributes, space, name=name, shown=shown)
 
-    def _imported(self, reference: Reference, source: SourceText, space: Mapping[str, object]) -> None:
+    def _imported(self, reference: Reference, source: FunctionSource, space: Mapping[str, object]) -> None:
         """What the function imports itself: the user's own modules are read, packages only named."""
         name, *attributes = reference
         bound = source.imports[name]
