@@ -118,9 +118,7 @@ def draw_histogram(column: str, histogram: Histogram, *, top_share: float) -> st
             parts.append(f'<text class="figure" x="{middle}" y="{bottom - height - 4:.1f}">{text}</text>')
         parts.append(f'<text class="tick" x="{middle}" y="{bottom + 15}">{escape(bar["label"])}</text>')
     parts.append(f'<line class="axis" x1="{left}" x2="{right}" y1="{bottom}" y2="{bottom}"></line>')
-    parts.append(
-        f'<text class="axis-text" x="{(left + right) / 2}" y="{bottom + 34}">page views in the session</text>'
-    )
+    parts.append(f'<text class="axis-text" x="{(left + right) / 2}" y="{bottom + 34}">page views in the session</text>')
     if histogram["mean"] is not None:
         parts.append(_mark_legend(histogram, right=right, y=20.0))
     words = f"{histogram['rows']:,} orders; " + "; ".join(f"{b['label']}: {b['count']:,}" for b in bars)
