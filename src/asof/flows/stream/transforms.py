@@ -57,7 +57,7 @@ def _evaluated(stores: Stores, source: LogSource) -> Transform:
     if found.where:
         if KEEP in columns:
             raise DefinitionError(
-                f"source {source.name!r}: transform returns column {KEEP!r} beside WHERE, which needs that name",
+                f"source {source.name!r}: transform returns column {KEEP!r} next to WHERE, which needs that name",
                 hint="give the column another name", where=source.where,
             )  # fmt: skip
         # The expressions must not be evaluated, and fail, for rows that the condition excludes.
