@@ -305,7 +305,9 @@ def _unreadable(path: str, error: Exception, what: str) -> SourceError:
             f"{what}: {row} of {path!r} has {found[3]} fields, and the header has {found[2]}",
             hint="write as many fields as there are columns; a value with a comma stands in quotes",
         )
-    return SourceError(f"{what}: {path!r} cannot be read as CSV: {said}", hint="check that the file is there and whole")
+    return SourceError(
+        f"{what}: {path!r} cannot be read as CSV: {said}", hint="check that the file exists and is complete"
+    )
 
 
 __all__ = ["ENDINGS", "CsvFiles", "csv_table"]

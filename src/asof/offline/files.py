@@ -54,7 +54,8 @@ def _file_by_file(
 
 def _unreadable(path: str, error: Exception) -> SourceError:
     return SourceError(
-        f"file {path!r} cannot be read: {str(error).splitlines()[0]}", hint="check that the files are there and whole"
+        f"file {path!r} cannot be read: {str(error).splitlines()[0]}",
+        hint="check that the files exist and are complete",
     )
 
 

@@ -25,6 +25,8 @@ class ActualColumn(Protocol):
     def dtype(self) -> DType | None: ...
     @property
     def arrow(self) -> str: ...
+    @property
+    def is_text(self) -> bool: ...
 
 
 @dataclass(frozen=True)
@@ -34,6 +36,7 @@ class DeclaredColumn:
     name: str
     dtype: DType | None
     arrow: str = ""
+    is_text: bool = False
 
 
 @dataclass(frozen=True)

@@ -129,7 +129,7 @@ def _batch_source(parts: Parts, snapshot: Snapshot, source: Source) -> Said:
     if reader.counts is not None:
         rows = reader.counts.count(source)
     else:
-        found = rows_of(parts, source)
+        found = rows_of(parts, source, columns=[source.timestamp_field])
         rows = f"{0 if found is None else _count(parts, found)} rows"
     return True, f"{rows}, {len(columns)} columns", ""
 

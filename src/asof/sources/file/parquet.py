@@ -128,7 +128,7 @@ def _read_schema(path: str, stamp: tuple[int, int]) -> pa.Schema:
 def _not_parquet(source: FileSource, path: str, error: Exception) -> Exception:
     hint = "check path= and file_format="
     if isinstance(error, FileNotFoundError):
-        return refused(source, f"file {path} is gone", hint="check that the files are there and whole")
+        return refused(source, f"file {path} is gone", hint="check that the files exist and are complete")
     return refused(source, f"{path} is not a parquet file: {str(error).splitlines()[0]}", hint=hint)
 
 
