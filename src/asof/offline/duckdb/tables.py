@@ -53,7 +53,7 @@ def _of_folders(files: Files) -> str:
         if dtype is not None:
             values = files.partitions[name].cast(dtype.arrow()).to_pylist()
             listed = ", ".join(literal(value, dtype) for value in values)
-            columns.append(f", [{listed}][file_index + 1] AS {quote(name)}")
+            columns.append(f", [{listed}][CAST(file_index AS BIGINT) + 1] AS {quote(name)}")
     return "".join(columns)
 
 

@@ -35,7 +35,9 @@ class Union:
         for name, kind in self.columns.items():
             if name not in self.differing:
                 assert kind is not None
-                found.append(SourceColumn(name, from_arrow(kind), str(kind)))
+                # A column without a single value is of whatever type is declared.
+                dtype = declared.get(name) if pa.types.is_null(kind) else from_arrow(kind)
+                found.append(SourceColumn(name, dtype, str(kind)))
                 continue
             words = ", ".join(f"{each} in {Path(path).name}" for each, path in self.differing[name].items())
             wanted = declared.get(name)
