@@ -14,13 +14,13 @@ from asof.flows.apply.checks import (
     check_transforms,
     check_values,
 )
-from asof.flows.stores import Parts
+from asof.flows.stores import Stores
 from asof.flows.stream.shared_logs import check_sharing
 from asof.flows.stream.topics import check_logs
 from asof.planning import Finding, Plan, check_declared_types, diff, resolve, users_of, with_declared_types
 
 
-def make_plan(parts: Parts, project: Project) -> Plan:
+def make_plan(stores: Stores, project: Project) -> Plan:
     """The changes that `apply` would make, and all findings of checks against the real sources."""
     described: dict[str, Any] = {}
     conflicts: list[Finding] = []
@@ -28,11 +28,11 @@ def make_plan(parts: Parts, project: Project) -> Plan:
         if isinstance(source, LogSource):
             continue
         try:
-            reader = parts.readers.get(source.type)
+            reader = stores.readers.get(source.type)
             if reader is None:
                 raise SourceError(
                     f"no reader for sources of type {source.type!r} is installed",
-                    hint=f"installed readers: {some(sorted(parts.readers))}", where=source.where,
+                    hint=f"installed readers: {some(sorted(stores.readers))}", where=source.where,
                 )  # fmt: skip
             if isinstance(source, FileSource):
                 users = users_of(project, source.name)
@@ -44,13 +44,13 @@ def make_plan(parts: Parts, project: Project) -> Plan:
         except AsofError as error:
             described[source.name] = error
     resolved, findings = resolve(project, described)
-    plan = diff(parts.registry.load(parts.project), resolved).with_findings(findings)
-    more = conflicts + check_reserved_columns(resolved) + check_transforms(parts, resolved)
-    more += check_reach(parts, resolved, described) + check_logs(parts, resolved) + check_sharing(parts, resolved)
+    plan = diff(stores.registry.load(stores.project), resolved).with_findings(findings)
+    more = conflicts + check_reserved_columns(resolved) + check_transforms(stores, resolved)
+    more += check_reach(stores, resolved, described) + check_logs(stores, resolved) + check_sharing(stores, resolved)
     if not plan.errors and not any(each.severity == "error" for each in more):
-        more += check_values(parts, resolved)
+        more += check_values(stores, resolved)
     if not plan.errors and not any(each.severity == "error" for each in more):
-        more += check_null_keys(parts, resolved)
+        more += check_null_keys(stores, resolved)
     for view in resolved.on_demand_views.values():
         # Functions are checked only without errors so far: otherwise their inputs may have no types.
         if view.function is not None and not plan.errors:

@@ -8,19 +8,19 @@ from typing import Any
 
 from asof.definitions import FileSource, LogSource, Snapshot, Source
 from asof.errors import EntityFrameError, SourceError, nearest, some
-from asof.flows.stores import Parts
+from asof.flows.stores import Stores
 from asof.planning import users_of, with_declared_types
 from asof.planning.declared import SourceUser
 from asof.sources.protocol import Input, ScanRequest
 from asof.sql.query import PointInTime, columns_of
 
 
-def inputs_of(parts: Parts, snapshot: Snapshot, query: PointInTime, spine: Any) -> dict[str, Any]:
+def inputs_of(stores: Stores, snapshot: Snapshot, query: PointInTime, spine: Any) -> dict[str, Any]:
     """Source name → its rows, for every source of the read."""
     sources = {read.view.source.name: read.view.source for read in query.reads}
     if isinstance(spine, str):
         known = snapshot.project.sources
-        for name in sorted(parts.offline.tables_in(spine)):
+        for name in sorted(stores.offline.tables_in(spine)):
             if name not in known:
                 raise EntityFrameError(
                     f"the SQL entity frame reads {name!r}, which is not an applied source",
@@ -31,12 +31,12 @@ def inputs_of(parts: Parts, snapshot: Snapshot, query: PointInTime, spine: Any) 
     for name, source in sources.items():
         # A text may ask for any column; what a query asks for is known.
         columns = () if isinstance(spine, str) else sorted(columns_of(query, name))
-        inputs[name] = rows_of(parts, source, users_of(snapshot.project, name), columns=columns)
+        inputs[name] = rows_of(stores, source, users_of(snapshot.project, name), columns=columns)
     return inputs
 
 
 def rows_of(
-    parts: Parts,
+    stores: Stores,
     source: Source,
     users: Iterable[SourceUser] = (),
     *,
@@ -52,12 +52,12 @@ def rows_of(
         need: all that will be asked of it, where that is known; there may be more.
     """
     if isinstance(source, LogSource):
-        return parts.offline.rows(parts.archive_of(source), version=version)
-    reader = parts.readers.get(source.type)
+        return stores.offline.rows(stores.archive_of(source), version=version)
+    reader = stores.readers.get(source.type)
     if reader is None:
         raise SourceError(
             f"source {source.name!r}: no reader for sources of type {source.type!r} is installed",
-            hint=f"installed readers: {some(sorted(parts.readers))}",
+            hint=f"installed readers: {some(sorted(stores.readers))}",
             where=source.where,
         )
     if isinstance(source, FileSource):
