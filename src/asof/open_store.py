@@ -17,7 +17,7 @@ from asof.config import StoreConfig
 from asof.defaults import HISTORY_READS
 from asof.definitions import Definition, FeatureService, FeatureView, Project, Snapshot, project_of
 from asof.definitions.project import merged
-from asof.errors import NotFound, nearest
+from asof.errors import NotFound, SourceError, nearest
 from asof.flows.push.pushers import Pushers
 from asof.flows.stores import Progress, Stores, view_named
 from asof.opening.clock import clock_of, user_and_host
@@ -223,6 +223,16 @@ class OpenStore:
             return history_of(self.stores, snapshot, before=self.pushers.flush)(read, keys, at, **needs)
 
     # ---- writing ----
+
+    def send(self, name: str, messages: Sequence[bytes], *, keys: Sequence[bytes] | None) -> list[tuple[int, int]]:
+        from asof.flows.stores import log_source_named
+
+        source = log_source_named(self.snapshot(), name)
+        if source.type == "push":
+            raise SourceError(
+                f"source {name!r} takes rows, not messages", hint=f"call push({name!r}, rows)", where=source.where
+            )
+        return self.stores.log_of(source).send(source.topic, messages, keys=keys, durable=True)
 
     def write_online(self, feature_view_name: str, df: Rows) -> int:
         from asof.flows.batch.write_rows import write_rows

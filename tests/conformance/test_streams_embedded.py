@@ -1,4 +1,4 @@
-"""The traps of streams on the embedded parts."""
+"""The traps of streams on the embedded stores."""
 
 from __future__ import annotations
 

@@ -17,7 +17,7 @@ pytestmark = pytest.mark.integration
 
 
 class TestArchivesInPostgres(TrapsSuite):
-    # It waits for a worker's turn for as long as all others take together, and on the embedded parts it does so already.
+    # It waits for a worker's turn for as long as all others take together, and on the embedded stores it does so already.
     test_a_column_that_is_applied_while_a_worker_runs_is_null_before_and_known_after = None
 
     @pytest.fixture

@@ -1,4 +1,4 @@
-"""Audits on the embedded parts: serving equals history, and each way of not doing so is named."""
+"""Audits on the embedded stores: serving equals history, and each way of not doing so is named."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The doctor on the embedded parts: one line per part, also where one is broken."""
+"""The doctor on the embedded stores: one line per part, also where one is broken."""
 
 from __future__ import annotations
 
