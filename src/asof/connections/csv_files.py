@@ -101,7 +101,7 @@ class CsvFiles:
             if problems:
                 raise SourceError(
                     f"{self.what}: {'; '.join(problems)}; file {path!r}",
-                    hint="declare the type that its values have (String takes any text), or mend the file; an empty "
+                    hint="declare the type that its values have (String takes any text), or fix the file; an empty "
                     "field without quotes is null",
                 )
             row += batch.num_rows

@@ -75,7 +75,7 @@ def _columns(source: Source, user: SourceUser) -> Iterator[tuple[str, DType]]:
             if field.name != user.timestamp_field:
                 yield source.raw(user.renamed(field.name)), field.dtype
         return
-    # With aggregations a schema may name their answers as well.
+    # With aggregations a schema may name their results as well.
     read = {*user.join_keys} if user.is_aggregated else {field.name for field in user.schema}
     for text in (text for each in user.aggregations for text in (each.column, each.where) if text):
         try:

@@ -254,7 +254,7 @@ class Narrowest:
 
     @property
     def is_settled(self) -> bool:
-        """No further value can change the answer: it is String."""
+        """No further value can change the result: it is String."""
         return not (self._whole or self._floats or self._bool or self._times)
 
     def look(self, column: pa.Array) -> None:

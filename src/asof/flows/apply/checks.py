@@ -128,7 +128,7 @@ def check_null_keys(stores: Stores, project: Project) -> list[Finding]:
 
 
 def _nulls(stores: Stores, view: FeatureView, columns: Sequence[str]) -> dict[str, str]:
-    """Column of a view's source → how many of its rows are null, in words; only those that have some."""
+    """Column of a view's source → number of null rows, as text; only columns with nulls."""
     source = view.source
     reader = stores.readers.get(source.type)
     if reader is not None and reader.counts is not None:
