@@ -23,7 +23,7 @@ _PARTITION = re.compile(r"([^=/]+)=(.*)", re.DOTALL)
 
 
 @dataclass(frozen=True)
-class FoundFiles:
+class SourceFiles:
     """The files of a source, in the order of their paths.
 
     Args:
@@ -34,7 +34,7 @@ class FoundFiles:
     partitions: dict[str, tuple[str | None, ...]]
 
 
-def find_files(source: FileSource, root: Path, path: str) -> FoundFiles:
+def find_files(source: FileSource, root: Path, path: str) -> SourceFiles:
     """The data files of a Parquet or CSV source.
 
     Args:
@@ -56,7 +56,7 @@ def find_files(source: FileSource, root: Path, path: str) -> FoundFiles:
         if not found:
             raise _nothing(source, place, path, given)
     _refuse_table_formats(source, found, top)
-    return FoundFiles(tuple(found), _partitions(found, top))
+    return SourceFiles(tuple(found), _partitions(found, top))
 
 
 def is_hidden(name: str) -> bool:
@@ -176,4 +176,4 @@ def refused(source: FileSource, problem: str, *, hint: str = "check path= and fi
     return SourceError(f"source {source.name!r}: {problem}", hint=hint, where=source.where)
 
 
-__all__ = ["FoundFiles", "find_files", "is_hidden", "partition_values", "refused"]
+__all__ = ["SourceFiles", "find_files", "is_hidden", "partition_values", "refused"]

@@ -13,7 +13,7 @@ from asof.connections.csv_files import CsvFiles
 from asof.definitions import FileSource, Source
 from asof.dtypes import DType, Int64, Timestamp, from_arrow
 from asof.sources.file.delta import delta_files
-from asof.sources.file.find import FoundFiles, find_files, refused
+from asof.sources.file.find import SourceFiles, find_files, refused
 from asof.sources.file.parquet import fitted_rows, union_of
 from asof.sources.protocol import Batches, Files, ScanRequest, SourceColumn, SourceReaderDefaults
 from asof.values.local_paths import NotLocal, local_path
@@ -95,7 +95,7 @@ class FileReader(SourceReaderDefaults):
             ) from error  # fmt: skip
 
 
-def _csv(source: FileSource, found: FoundFiles) -> CsvFiles:
+def _csv(source: FileSource, found: SourceFiles) -> CsvFiles:
     return CsvFiles(found.paths, f"source {source.name!r}")
 
 
@@ -106,7 +106,7 @@ def _with_times(source: FileSource) -> dict[str, DType]:
     return {**times, **{field.name: field.dtype for field in source.schema}}
 
 
-def _partition_columns(source: FileSource, found: FoundFiles, own: Collection[str]) -> pa.Table:
+def _partition_columns(source: FileSource, found: SourceFiles, own: Collection[str]) -> pa.Table:
     """The columns that the names of folders give and the files do not have, a row per file."""
     declared = _with_times(source)
     columns = {}
@@ -130,7 +130,7 @@ def _partition_columns(source: FileSource, found: FoundFiles, own: Collection[st
 
 def _batches(
     source: FileSource,
-    found: FoundFiles,
+    found: SourceFiles,
     own: Collection[str],
     types: Mapping[str, DType],
     read: Callable[[str, Mapping[str, DType]], Iterator[pa.RecordBatch]],
