@@ -12,7 +12,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from asof.dtypes import DType
+from asof.dtypes import GREATEST_EXACT, GREATEST_EXACT_32, DType
 from asof.timing import DAY, EARLIEST, LATEST, UNITS
 from asof.values.check import PYTHON_TYPES, checker
 from asof.values.legible import why
@@ -49,8 +49,29 @@ def _fit_column(column: pa.Array | pa.ChunkedArray, dtype: DType) -> tuple[pa.Ar
         return array, []
     if pa.types.is_null(array.type):
         return pa.nulls(len(array), target), []
+    if dtype.name == "Array" and _is_list(array.type):
+        return _fit_lists(array, dtype)
     fast = _fit_arrow(array, dtype, target)
     return fast if fast is not None else fit_values(_python_values(array), dtype)
+
+
+def _is_list(kind: pa.DataType) -> bool:
+    return bool(pa.types.is_list(kind) or pa.types.is_large_list(kind) or pa.types.is_fixed_size_list(kind))
+
+
+def _fit_lists(array: pa.Array, dtype: DType) -> tuple[pa.Array, list[Misfit]]:
+    """Lists by their elements, so that these are fitted as a column of them would be."""
+    assert dtype.inner is not None
+    if pa.types.is_fixed_size_list(array.type):
+        array = array.cast(pa.list_(array.type.value_field))
+    inner, misfits = fit(pc.list_flatten(array), dtype.inner)
+    parents = pc.list_parent_indices(array).to_pylist() if misfits else []
+    bad = {parents[place]: reason for place, reason in reversed(misfits)}
+    lengths = pc.list_value_length(array).fill_null(0).to_numpy(zero_copy_only=False)
+    offsets = pa.array(np.concatenate([[0], np.cumsum(lengths)]).astype(np.int32))
+    missing = array.is_null().to_numpy(zero_copy_only=False).copy()
+    missing[list(bad)] = True
+    return pa.ListArray.from_arrays(offsets, inner, type=dtype.arrow(), mask=pa.array(missing)), sorted(bad.items())
 
 
 def salvaged(
@@ -73,14 +94,14 @@ def salvaged(
 def _python_values(array: pa.Array) -> list[Any]:
     """An Arrow column as Python values; one that Python has no value for stays Arrow's, and fits nothing."""
     try:
-        return array.to_pylist()
+        return array.to_pylist(maps_as_pydicts="strict")
     except (ValueError, OverflowError, ArithmeticError):
         return list(map(_python_value, array))
 
 
 def _python_value(scalar: pa.Scalar) -> Any:
     try:
-        return scalar.as_py()
+        return scalar.as_py(maps_as_pydicts="strict")
     except (ValueError, OverflowError, ArithmeticError):
         return scalar
 
@@ -126,13 +147,15 @@ def _fit_arrow(array: pa.Array, dtype: DType, target: pa.DataType) -> tuple[pa.A
         if dtype.is_integer and pa.types.is_integer(kind):
             return array.cast(target), []
         if dtype.is_integer and pa.types.is_floating(kind):
-            return pc.if_else(pc.is_nan(array), None, array).cast(target, safe=True), []
+            return _whole_floats(array, dtype, target)
         if dtype.is_float and (pa.types.is_floating(kind) or pa.types.is_integer(kind)):
             # Float64 to Float32 keeps the nearest value: that is what declaring Float32 asks for. Infinity is not near.
             fitted = array.cast(target, safe=not pa.types.is_floating(kind))
             if dtype.name == "Float32" and pc.any(pc.and_(pc.is_inf(fitted), pc.is_finite(array))).as_py():
                 return None
             return fitted, []
+        if dtype.name == "String" and isinstance(kind, pa.UuidType):
+            return pa.array([None if value is None else str(value) for value in array.to_pylist()], target), []
         if dtype.name == "Timestamp" and pa.types.is_timestamp(kind):
             if kind.unit == "ns":
                 nanos = array.cast(pa.int64())
@@ -150,6 +173,23 @@ def _fit_arrow(array: pa.Array, dtype: DType, target: pa.DataType) -> tuple[pa.A
     except (pa.ArrowInvalid, pa.ArrowNotImplementedError):
         return None
     return None
+
+
+def _whole_floats(array: pa.Array, dtype: DType, target: pa.DataType) -> tuple[pa.Array, list[Misfit]] | None:
+    """Whole numbers in a column of floats, as far as each float stands for one integer; NaN is null."""
+    numbers = pc.if_else(pc.is_nan(array), None, array)
+    exact = GREATEST_EXACT if pa.types.is_float64(array.type) else GREATEST_EXACT_32
+    beyond = pc.greater(pc.abs(numbers), pa.scalar(float(exact), array.type)).fill_null(False)
+    if not pc.any(beyond).as_py():
+        return numbers.cast(target, safe=True), []
+    if pa.types.is_float64(array.type):
+        return None  # by its values, which are floats of Python's
+    fitted, misfits = fit(pc.if_else(beyond, None, array), dtype)
+    found = [
+        (row, f"{array[row].as_py()} is a Float32 beyond 2**24, which stands for several integers ({dtype})")
+        for row in np.flatnonzero(beyond.to_numpy(zero_copy_only=False)).tolist()
+    ]
+    return fitted, sorted([*misfits, *found])
 
 
 def fit_values(values: Sequence[Any], dtype: DType) -> tuple[pa.Array, list[Misfit]]:
