@@ -76,9 +76,11 @@ class Frames(ABC):
         """All rows as an Arrow table."""
 
     def to_df(self) -> pd.DataFrame:
-        """All rows as a pandas data frame."""
+        """All rows as a pandas data frame; integers with nulls stay integers (`Int64`)."""
         require("pandas", "to_df()")
-        return self.to_arrow().to_pandas()
+        from asof.values.to_pandas import pandas_frame
+
+        return pandas_frame(self.to_arrow())
 
     def to_polars(self) -> pl.DataFrame:
         """All rows as a Polars data frame."""

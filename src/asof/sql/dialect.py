@@ -32,11 +32,6 @@ class Dialect(Protocol):
         """Whether each relation numbers its rows (`asof_row`): plans sort narrow rows, then fetch the rest."""
         ...
 
-    @property
-    def casts_keys(self) -> bool:
-        """Whether a join key is compared in its declared type; else as it is, since the engine compares all types."""
-        ...
-
     def type_name(self, dtype: DType) -> str:
         """The SQL type of a value type."""
         ...
@@ -74,6 +69,13 @@ class Dialect(Protocol):
 
         Args:
             what: names the column, for the error.
+        """
+        ...
+
+    def keeps_key(self, sql_type: str, dtype: DType) -> bool:
+        """Whether a key of this type is compared as it is; else it is cast to the declared type.
+
+        A float never does for an integer: engines would compare both as floats, and near integers are one float.
         """
         ...
 

@@ -21,6 +21,9 @@ Misfit = tuple[int, str]
 """A row's index, and why its value does not fit."""
 
 
+_BEYOND_CALENDAR = "is beyond the calendar, the years 1 to 9999"
+
+
 def fit(column: pa.Array | pa.ChunkedArray, dtype: DType) -> tuple[pa.Array, list[Misfit]]:
     """An Arrow column in the declared type; a misfit's place is null.
 
@@ -33,7 +36,7 @@ def fit(column: pa.Array | pa.ChunkedArray, dtype: DType) -> tuple[pa.Array, lis
         return fitted, misfits
     kept = np.ones(len(fitted), dtype=bool)
     kept[beyond] = False
-    misfits = sorted([*misfits, *((row, "is beyond the calendar, the years 1 to 9999") for row in beyond.tolist())])
+    misfits = sorted([*misfits, *((row, _BEYOND_CALENDAR) for row in beyond.tolist())])
     return pc.if_else(pa.array(kept), fitted, pa.scalar(None, fitted.type)), misfits
 
 
@@ -122,6 +125,52 @@ def _beyond_calendar(array: pa.Array) -> npt.NDArray[np.int64]:
         return row[:0]
     numbers = counts.fill_null(0).to_numpy(zero_copy_only=False)
     return np.unique(row[(numbers < low) | (numbers > high)])
+
+
+def first_misfit(column: pa.Array | pa.ChunkedArray, dtype: DType) -> Misfit | None:
+    """The first value, if any, that the type does not have though its Arrow form does.
+
+    Of what engines return, in the declared types: a time beyond the calendar, an embedding of another length or with
+    nulls, text that is no JSON.
+    """
+    array = column.combine_chunks() if isinstance(column, pa.ChunkedArray) else column
+    if isinstance(array, pa.ChunkedArray):
+        array = pa.concat_arrays(array.chunks) if array.num_chunks else pa.array([], array.type)
+    if dtype.name in ("Timestamp", "Date"):
+        beyond = _beyond_calendar(array)
+        return (int(beyond[0]), _BEYOND_CALENDAR) if len(beyond) else None
+    if dtype.name == "Embedding":
+        return _first_odd_embedding(array, dtype)
+    if dtype.name == "Json":
+        return _first_odd_json(array)
+    if dtype.name == "Array" and dtype.inner is not None:
+        found = first_misfit(pc.list_flatten(array), dtype.inner)
+        return found and (pc.list_parent_indices(array)[found[0]].as_py(), found[1])
+    return None
+
+
+def _first_odd_embedding(array: pa.Array, dtype: DType) -> Misfit | None:
+    lengths = pc.list_value_length(array).fill_null(dtype.size).to_numpy(zero_copy_only=False)
+    odd = np.flatnonzero(lengths != dtype.size)
+    if len(odd):
+        return int(odd[0]), f"has {lengths[odd[0]]} numbers, not {dtype.size} (Embedding)"
+    values = pc.list_flatten(array)
+    if not values.null_count:
+        return None
+    place = pc.index(pc.is_null(values), True).as_py()
+    return pc.list_parent_indices(array)[place].as_py(), "has a null among its numbers (Embedding)"
+
+
+def _first_odd_json(array: pa.Array) -> Misfit | None:
+    check, seen = checker(DType("Json")), {None}
+    for row, value in enumerate(array.to_pylist()):
+        if value not in seen:
+            try:
+                check(value)
+            except ValueError as error:
+                return row, why(error)
+            seen.add(value)
+    return None
 
 
 def nul_in_text(rows: pa.Table) -> dict[int, str]:

@@ -23,6 +23,7 @@ from asof.flows.offline.entity_frame import (
     time_column,
 )
 from asof.flows.offline.inputs import inputs_of
+from asof.flows.rows.checks import refuse_misfits
 from asof.flows.stores import Parts
 from asof.selection import OutputColumn, Selection, ViewRead
 from asof.sources.protocol import Files
@@ -124,6 +125,8 @@ class HistoricalRead:
             # What a query or a file holds is known once it has been read.
             check_frame(table, self.selection, self.query.time)
             check_keys(table, self.selection)
+        for read in self.query.reads:
+            refuse_misfits(read.view, {each.name: (table[each.output], each.dtype) for each in read.features})
         table = derive(table, self.selection.derivations, event_time_column=self.query.time)
         columns = [table[name] for name in self.shape.frame]
         columns += [table[output.column].cast(output.dtype.arrow()) for output in self.selection.outputs]

@@ -73,7 +73,7 @@ FROM (
 {chosen}
     )
     UNION ALL
-    SELECT {_spine_keys(read)}{spine.moment(DUCKDB)}{_minus(view.delay)} AS ts, {blank}NULL AS source_row, rowid AS n
+    SELECT {_spine_keys(rows, read, spine)}{spine.moment(DUCKDB)}{_minus(view.delay)} AS ts, {blank}NULL AS source_row, rowid AS n
     FROM {spine.relation}
   )
   WINDOW w AS ({rows.partition()}ORDER BY {order} {frame} BETWEEN UNBOUNDED PRECEDING AND CURRENT ROW)
@@ -117,7 +117,7 @@ FROM (
 {rows.select(known=True)}
     )
     UNION ALL
-    SELECT {_spine_keys(read)}{spine.moment(DUCKDB)} AS t, NULL AS ts, NULL AS source_row, rowid AS n, NULL AS place
+    SELECT {_spine_keys(rows, read, spine)}{spine.moment(DUCKDB)} AS t, NULL AS ts, NULL AS source_row, rowid AS n, NULL AS place
     FROM {spine.relation}
   )
   WINDOW w AS ({rows.partition()}ORDER BY t, n NULLS FIRST ROWS BETWEEN UNBOUNDED PRECEDING AND CURRENT ROW)
@@ -129,8 +129,8 @@ def _columns(rows: SourceRows) -> str:
     return rows.key_names() + ", " if rows.keys else ""
 
 
-def _spine_keys(read: ViewRead) -> str:
-    return "".join(f"{quote(key)} AS k{index}, " for index, key in enumerate(read.keys))
+def _spine_keys(rows: SourceRows, read: ViewRead, spine: SpineTable) -> str:
+    return "".join(f"{rows.spine_key(spine, index, key)} AS k{index}, " for index, key in enumerate(read.keys))
 
 
 def _minus(delay: int) -> str:
