@@ -90,7 +90,7 @@ class BatchRun:
         for name in self.views.keys() - found.keys():
             try:
                 found[name] = ask([name])[0]
-            except Exception as error:  # noqa: BLE001 - what is none of ours fails the cell
+            except Exception as error:  # what is none of ours fails the cell
                 found[name] = Refused(error)
         return found
 
@@ -104,11 +104,12 @@ class BatchRun:
         return [answer[f"{self.views[name]}__value"][0] for name in names]
 
     def _history(self, names: Sequence[str]) -> Any:
-        frame = pa.table({"user": pa.array([1], pa.int64()), "event_timestamp": pa.array([AT], US)})
+        # The second user has no rows: a null beside each value.
+        frame = pa.table({"user": pa.array([1, 2], pa.int64()), "event_timestamp": pa.array([AT, AT], US)})
         return self.store.get_historical_features(frame, self._features(names), full_feature_names=True)
 
     def _online(self, names: Sequence[str]) -> Any:
-        return self.store.get_online_features(self._features(names), [{"user": 1}], full_feature_names=True)
+        return self.store.get_online_features(self._features(names), {"user": [1, 2]}, full_feature_names=True)
 
     def _features(self, names: Sequence[str]) -> list[str]:
         return [f"{self.views[name]}:value" for name in names]
@@ -123,7 +124,8 @@ def ways_out(side: str, result: Any, columns: Mapping[str, str]) -> Found:
     frame = result.to_df()
     ways = {
         "to_arrow": result.to_arrow().to_pylist()[0], "to_polars": result.to_polars().to_dicts()[0],
-        "to_df": {name: plain(frame[name].iloc[0]) for name in frame.columns}, "rows": next(iter(result)).to_dict(),
+        "to_df": {name: None if frame[name].dtype == "str" and frame[name].isna()[0] else plain(frame[name].iloc[0])
+                  for name in frame.columns}, "rows": next(iter(result)).to_dict(),
     }  # fmt: skip
     return {f"{side}, {way}": {name: row[column] for name, column in columns.items()} for way, row in ways.items()}
 
@@ -171,7 +173,7 @@ def pushed(store: FeatureStore) -> Found:
                 keys[way, name] = key
             except Impossible:
                 continue
-            except Exception as error:  # noqa: BLE001 - what is none of ours fails the cell
+            except Exception as error:  # what is none of ours fails the cell
                 for side in ("trained", "served"):
                     found[f"push of {way}, {side}"][name] = Refused(error)
     for dtype in dtypes:

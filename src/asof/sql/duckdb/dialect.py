@@ -168,7 +168,7 @@ def cast(value: str, sql_type: str, dtype: DType, what: str = "") -> str:
         return _cast_list(value, sql_type, dtype, what)
     if dtype.name == "Timestamp" and sql_type.startswith("TIMESTAMP"):
         return f"make_timestamptz({time_of(value, sql_type)})"
-    if dtype.name == "Json" and sql_type.startswith(("STRUCT", "MAP")):
+    if dtype.is_text and sql_type.startswith(("STRUCT", "MAP")):
         return f"CAST(to_json({value}) AS {wanted})"
     if dtype.is_integer and sql_type in EXACT_UP_TO:
         # pandas' integers with gaps arrive as floats: whole ones are integers, NaN is null, all else is an error. So is
