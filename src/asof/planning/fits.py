@@ -21,11 +21,11 @@ _WITH_A_NOTE = {
     ("Float32", "Int32"): "a value that no Float32 is, as 2**24 + 1, is an error when it is read",
     ("Float32", "Int64"): "a value that no Float32 is, as 2**24 + 1, is an error when it is read",
 }  # fmt: skip
-"""(declared, found) → what a reader should know."""
+"""(declared, found) → note for the reader."""
 
 
 def misfit(declared: DType, found: DType) -> tuple[bool, str]:
-    """Whether a column of type `found` may be declared as `declared`, and what is to be said about it."""
+    """Whether a column of type `found` may be declared as `declared`, and a note for the reader or the empty string."""
     pair = (declared.name, found.name)
     if declared == found or pair in _WIDER:
         return True, ""
@@ -38,7 +38,7 @@ def misfit(declared: DType, found: DType) -> tuple[bool, str]:
     if declared.name == "Array" and found.name == "Array" and declared.inner and found.inner:
         return misfit(declared.inner, found.inner)
     if declared.name == "Embedding" and found.name == "Array" and found.inner is not None:
-        return found.inner.is_float, f"a vector that has not {declared.size} values is an error when it is read"
+        return found.inner.is_float, f"a vector without exactly {declared.size} values is an error when it is read"
     return False, ""
 
 
@@ -52,7 +52,7 @@ def _decimal(declared: DType, found: DType) -> tuple[bool, str]:
 
 
 def is_of(value: Any, dtype: DType) -> bool:
-    """Whether a default value, as written in Python or read from JSON, may stand in a column of the type."""
+    """Whether a default value, from Python or JSON, is valid for a column of the type."""
     if dtype.name in ("Array", "Embedding"):
         inner = dtype.inner
         return isinstance(value, list | tuple) and (inner is None or all(is_of(each, inner) for each in value))
