@@ -225,7 +225,7 @@ def arrow_of(kind: type[Record], rows: Sequence[Record]) -> pa.Table:
 def pandas_frame(table: pa.Table) -> pd.DataFrame:
     """The table as a data frame.
 
-    pandas makes floats of integers beside a null, so such columns get its nullable types. Inside of lists NumPy has
+    pandas makes floats of integers where one is null, so such columns get its nullable types. Inside of lists NumPy has
     neither nulls nor zones: lists with nulls or times are Python's own, all others NumPy's arrays.
     """
     import pandas as pd

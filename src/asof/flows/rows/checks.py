@@ -29,7 +29,7 @@ def refuse_misfits(view: FeatureView, columns: Mapping[str, tuple[pa.ChunkedArra
             raise SourceError(
                 f"feature view {view.name!r}: {name!r} of source {view.source.name!r} holds a value that is no "
                 f"{dtype}: {found[1]}",
-                hint="mend the value, or declare another type", where=view.where,
+                hint="fix the value, or declare another type", where=view.where,
             )  # fmt: skip
 
 

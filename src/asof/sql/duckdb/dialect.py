@@ -209,7 +209,7 @@ def _unless(wrong: str, made: str, value: str, dtype: DType, what: str) -> str:
 
 
 def _misfit(value: str, dtype: DType, what: str) -> str:
-    """What ends a read whose value does not fit, in words."""
+    """The SQL of the error for a value that does not fit."""
     shown = f"left(CAST({value} AS VARCHAR), 80)"
     before, after = text(f"asof: {what} holds "), text(f", which is no {dtype}, as it is declared")
     return f"CAST(error({before} || {shown} || {after}) AS {type_name(dtype)})"
