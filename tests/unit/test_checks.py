@@ -110,11 +110,6 @@ def test_what_was_settled_once_is_settled_the_same_again() -> None:
             id="Int64 over text",
         ),
         pytest.param(
-            {}, {"schema": [Field("age", Int32)]},
-            "feature view 'users': expected feature 'age' to be Int32, found Int64 (next: declare Field('age', Int64))",
-            id="narrower integer",
-        ),
-        pytest.param(
             {}, {"schema": [Field("age", String)]},
             "feature view 'users': expected feature 'age' to be String, found Int64 "
             "(next: declare Field('age', Int64))",
