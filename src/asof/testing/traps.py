@@ -101,7 +101,7 @@ class TrapsSuite:
         assert (served["session"], served["hour"], served["page"]) == ([1], [2], ["b"])
         (worker,) = mortal_run.workers.values()
         feeders = {name: feeder for (name, _), feeder in worker.ingests["visits"].feeders.items()}
-        assert feeders["activity"].counts["deletions passed over"] == 2
+        assert feeders["activity"].counts["tombstones ignored"] == 2
         mortal_run.finish()
         mortal_run.assert_online_is_history()
 
@@ -462,13 +462,13 @@ class TrapsSuite:
         run.stores.log.delete(TOPIC)
         run.stores.log.create(TOPIC, run.partitions)
         run.send(visit(2))
-        with pytest.raises(LogError, match="was deleted and made again"):
+        with pytest.raises(LogError, match="was deleted and recreated"):
             run_stream(run.stores, until_caught_up=True)
         run_stream(run.stores, until_caught_up=True, accept_gap=True)
         run_stream(run.stores, until_caught_up=True)
 
         facts = run.stores.registry.load(run.stores.project).facts
-        assert len(facts.gaps["visits"]) == 1 and "made again" in facts.gaps["visits"][0]
+        assert len(facts.gaps["visits"]) == 1 and "recreated" in facts.gaps["visits"][0]
         assert run.served("activity", [1, 2])["ever"] == [1, 1]
         run.assert_online_is_history()
 
