@@ -88,8 +88,8 @@ def refuse_incomplete_rows(
         raise IncompleteRow(
             f"feature view {view.name!r}: the row of {key}{more} is incomplete: a late event may have changed its "
             "session, and history does not cover it yet",
-            hint="try again in a moment: the process that took the event archives it and recomputes the row; if the error "
-            "persists, see `asof stream status`",
+            hint="try again in a moment: the process that took the event archives it and recomputes the row; if the "
+            "error persists, see `asof stream status`",
             where=view.where,
         )
 
