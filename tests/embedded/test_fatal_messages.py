@@ -25,7 +25,7 @@ from asof.store import FeatureStore, open_store_of
 from asof.testing.clock import MicrosClock
 from asof.timing import iso, micros
 from asof.types import Int64, Timestamp
-from tests.parts import close, embedded_parts
+from tests.embedded_stores import close, embedded_stores
 
 NOW = micros("2026-01-01T12:00:00+00:00")
 DEFINITIONS = """
@@ -80,7 +80,7 @@ class Shop:
         self.store.apply()
 
     def send(self, *kinds: str) -> None:
-        log = open_store_of(self.store).parts.log
+        log = open_store_of(self.store).stores.log
         log.send("visits", [message(kind) for kind in kinds], partition=0, durable=True)
 
     def worker(self) -> subprocess.Popen[bytes]:
@@ -223,12 +223,12 @@ def source() -> LogSource:
 def test_the_messages_to_blame_are_found_after_two_deaths_at_one_offset(
     tmp_path: Path, source: LogSource, deaths: int, kills: int, expected: list[int]
 ) -> None:
-    parts = embedded_parts(tmp_path, clock=MicrosClock())
-    parts._isolate = lambda _: Judged(5, 6, kills=kills)
+    stores = embedded_stores(tmp_path, clock=MicrosClock())
+    stores._isolate = lambda _: Judged(5, 6, kills=kills)
     counts: Counter[str] = Counter()
     for _ in range(deaths):
-        Suspects(parts, source, counts=counts).begin(0, position=3, after=8)
-    suspects = Suspects(parts, source, counts=counts)
+        Suspects(stores, source, counts=counts).begin(0, position=3, after=8)
+    suspects = Suspects(stores, source, counts=counts)
     suspects.begin(0, position=3, after=8)
     batch = Messages(np.zeros(9, np.int32), np.arange(9), np.zeros(9, np.int64), [None] * 9, [message()] * 9)
 
@@ -237,22 +237,22 @@ def test_the_messages_to_blame_are_found_after_two_deaths_at_one_offset(
     # All that was in the log has been looked at; what was found is not taken by any process again.
     assert suspects.fatal(source, batch, base=0, now=NOW, known=found) == found
     suspects.release(0)
-    again = Suspects(parts, source, counts=Counter())
+    again = Suspects(stores, source, counts=Counter())
     again.begin(0, position=3, after=8)
     assert again.fatal(source, batch, base=0, now=NOW, known={}) == {}, "who left alive has not died"
-    close(parts)
+    close(stores)
 
 
 def test_deaths_at_different_offsets_and_of_partitions_that_others_own_are_no_suspicion(
     tmp_path: Path, source: LogSource
 ) -> None:
-    parts = embedded_parts(tmp_path, clock=MicrosClock())
-    parts._isolate = lambda _: Judged(5)
+    stores = embedded_stores(tmp_path, clock=MicrosClock())
+    stores._isolate = lambda _: Judged(5)
     batch: Any = Messages(np.zeros(9, np.int32), np.arange(9), np.zeros(9, np.int64), [None] * 9, [message()] * 9)
     for position in (1, 3):
-        Suspects(parts, source, counts=Counter()).begin(0, position=position, after=8)
-    last = Suspects(parts, source, counts=Counter())
+        Suspects(stores, source, counts=Counter()).begin(0, position=position, after=8)
+    last = Suspects(stores, source, counts=Counter())
     last.begin(0, position=4, after=8)
     assert last.fatal(source, batch, base=0, now=NOW, known={}) == {}
     last.lose({0})
-    close(parts)
+    close(stores)

@@ -23,7 +23,7 @@ from asof.config import StoreConfig
 from asof.decoding import decode_messages
 from asof.definitions import LogSource
 from asof.errors import AsofError
-from asof.flows.stores import ChildDeath, Parts, log_source_named, raw_keys
+from asof.flows.stores import ChildDeath, Stores, log_source_named, raw_keys
 from asof.flows.stream.transforms import transform_of
 from asof.log.protocol import Messages
 from asof.opening.clock import user_and_host
@@ -137,29 +137,29 @@ def main() -> None:
     answers = int(sys.argv[1])
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     config, name, memory_bytes = pickle.loads(_received())
-    parts = open_stores(
+    stores = open_stores(
         config, clock=lambda: int(time.time() * 1e6), who=user_and_host(),
         functions=Repository(config.path).transform_of,
     )  # fmt: skip
-    source = log_source_named(parts.registry.load(parts.project), name)
+    source = log_source_named(stores.registry.load(stores.project), name)
     # What is loaded now does not count as memory of a message.
-    _take(parts, name, Messages.empty(), 0)
-    transform_of(parts, source)
+    _take(stores, name, Messages.empty(), 0)
+    transform_of(stores, source)
     _limit_memory(memory_bytes)
     os.write(answers, _READY)
     while data := _received():
         messages, now = pickle.loads(data)
-        os.write(answers, _MEMORY if _take(parts, name, messages, now) else _SURVIVED)
+        os.write(answers, _MEMORY if _take(stores, name, messages, now) else _SURVIVED)
 
 
-def _take(parts: Parts, name: str, messages: Messages, now: Micros) -> bool:
+def _take(stores: Stores, name: str, messages: Messages, now: Micros) -> bool:
     """Decode messages; whether the memory was not enough. An error is no death: the worker meets it, too."""
-    snapshot = parts.registry.load(parts.project)
+    snapshot = stores.registry.load(stores.project)
     source: LogSource = log_source_named(snapshot, name)
     try:
         decoded = decode_messages(
             source, messages, keys=raw_keys(source, snapshot.project.views_of(name)), clock=now,
-            schemas=parts.schemas_of(source), transform=transform_of(parts, source),
+            schemas=stores.schemas_of(source), transform=transform_of(stores, source),
         )  # fmt: skip
     except MemoryError:
         return True

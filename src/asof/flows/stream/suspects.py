@@ -19,7 +19,7 @@ import numpy as np
 
 from asof.definitions import LogSource
 from asof.errors import StorageError
-from asof.flows.stores import ChildDeath, MessageProcess, Parts
+from asof.flows.stores import ChildDeath, MessageProcess, Stores
 from asof.flows.stream.event_ids import EVENTS
 from asof.log.protocol import Messages
 from asof.online.protocol import OnlineTable
@@ -44,12 +44,12 @@ class Suspects:
         counts: gets what was found out.
     """
 
-    def __init__(self, parts: Parts, source: LogSource, *, counts: Counter[str]) -> None:
-        self.parts = parts
+    def __init__(self, stores: Stores, source: LogSource, *, counts: Counter[str]) -> None:
+        self.stores = stores
         self._source = source.name
         self.counts = counts
         # With the tables of event IDs, whose name no view can have. It has facts only, and no rows.
-        self._table = OnlineTable(parts.project, f"{source.name}{EVENTS}", "begun", "state")
+        self._table = OnlineTable(stores.project, f"{source.name}{EVENTS}", "begun", "state")
         self._until: dict[int, int] = {}
         self._begun: dict[int, tuple[int, int]] = {}
         self._process: MessageProcess | None = None
@@ -60,8 +60,8 @@ class Suspects:
         Args:
             after: the log's end: what comes later has killed nobody yet.
         """
-        self.parts.online.prepare(self._table)
-        known = self.parts.online.progress(self._table)
+        self.stores.online.prepare(self._table)
+        known = self.stores.online.progress(self._table)
         deaths = 0
         if known.get(f"begun {partition}"):
             deaths = 1
@@ -69,7 +69,7 @@ class Suspects:
                 deaths += int(known.get(f"deaths {partition}", 0))
         self._write(partition, position, deaths, begun=True)
         self._begun[partition] = position, deaths
-        if deaths >= DEATHS and self.parts.can_isolate:
+        if deaths >= DEATHS and self.stores.can_isolate:
             self._until[partition] = after
             self.counts["partitions looked at in a child process"] += 1
             log.warning(
@@ -93,7 +93,7 @@ class Suspects:
             self._begun.pop(partition, None)
 
     def _write(self, partition: int, position: int, deaths: int, *, begun: bool) -> None:
-        self.parts.online.write_progress(
+        self.stores.online.write_progress(
             self._table,
             {f"position {partition}": position, f"deaths {partition}": deaths, f"begun {partition}": int(begun)},
         )
@@ -116,7 +116,7 @@ class Suspects:
             if len(mine) and int(mine.max()) + 1 >= until:
                 del self._until[partition]
         if suspects:
-            self._process = self._process or self.parts.isolated(source.name)
+            self._process = self._process or self.stores.isolated(source.name)
             self._look(messages, suspects, found, now=now)
             self.counts["messages that end a process"] += len(found) - len(known)
         if not self._until:
