@@ -28,7 +28,7 @@ from asof.timing import Micros
 
 
 def main() -> None:
-    """The child: take messages until nobody sends any."""
+    """The child: take messages until there are no more."""
     answers = int(sys.argv[1])
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     config, name, memory_bytes = pickle.loads(_received())

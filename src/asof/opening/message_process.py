@@ -36,24 +36,24 @@ class ChildMessageProcess:
         self._memory_bytes = memory_bytes
         self._timeout_s = timeout_s
         self._child: subprocess.Popen[bytes] | None = None
-        self._answers = -1
+        self._replies = -1
 
     def take(self, messages: Messages, *, now: Micros) -> ChildDeath | None:
         """See `MessageProcess.take`."""
         if self._child is None:
             self._start()
-            answer = self._answer(START_S)
-            if answer != READY:
-                return ChildDeath(f"did not start: it {self._end(answer)}", is_outside=True)
+            reply = self._reply(START_S)
+            if reply != READY:
+                return ChildDeath(f"did not start: it {self._end(reply)}", is_outside=True)
         try:
             self._send(pickle.dumps((messages, now)))
         except BrokenPipeError:
             return ChildDeath(f"{self._end(b'')} while it waited", is_outside=True)
-        answer = self._answer(self._timeout_s)
-        if answer == SURVIVED:
+        reply = self._reply(self._timeout_s)
+        if reply == SURVIVED:
             return None
-        is_outside = answer == b"" and self._status() == -signal.SIGKILL
-        return ChildDeath(self._end(answer), is_outside=is_outside)
+        is_outside = reply == b"" and self._status() == -signal.SIGKILL
+        return ChildDeath(self._end(reply), is_outside=is_outside)
 
     def _start(self) -> None:
         hears, tells = os.pipe()
@@ -64,8 +64,8 @@ class ChildMessageProcess:
             start_new_session=True,
         )  # fmt: skip
         os.close(tells)
-        self._answers = hears
-        with contextlib.suppress(BrokenPipeError):  # then it did not start, which is seen at its answer
+        self._replies = hears
+        with contextlib.suppress(BrokenPipeError):  # then it did not start, which is seen at its reply
             self._send(self._job)
 
     def _send(self, data: bytes) -> None:
@@ -73,22 +73,24 @@ class ChildMessageProcess:
         self._child.stdin.write(SIZE.pack(len(data)) + data)
         self._child.stdin.flush()
 
-    def _answer(self, seconds: float) -> bytes | None:
-        """The child's answer; empty if it ended, None if it took too long."""
-        ready, _, _ = select.select([self._answers], [], [], seconds)
-        return os.read(self._answers, 1) if ready else None
+    def _reply(self, seconds: float) -> bytes | None:
+        """The child's reply; empty if it ended, None if it took too long."""
+        ready, _, _ = select.select([self._replies], [], [], seconds)
+        return os.read(self._replies, 1) if ready else None
 
     def _status(self) -> int:
         assert self._child is not None
         return self._child.wait()
 
-    def _end(self, answer: bytes | None) -> str:
+    def _end(self, reply: bytes | None) -> str:
         """End the child, and say how it came to its end."""
         child = self._child
         assert child is not None
-        if answer:
-            text = f"needs more than {self._memory_bytes} bytes of memory" if answer == MEMORY else "answered nonsense"
-        elif answer is None:
+        if reply:
+            text = (
+                f"needs more than {self._memory_bytes} bytes of memory" if reply == MEMORY else "sent an unknown reply"
+            )
+        elif reply is None:
             text = f"needs more than {self._timeout_s:g} s"
         else:
             text = _how(child.wait())
@@ -104,7 +106,7 @@ class ChildMessageProcess:
             with contextlib.suppress(BrokenPipeError):
                 assert child.stdin is not None
                 child.stdin.close()
-            os.close(self._answers)
+            os.close(self._replies)
 
 
 def _how(status: int) -> str:

@@ -58,7 +58,7 @@ class Suspects:
         """Note that this process begins a partition (numbered as in the archive) at an offset.
 
         Args:
-            after: the log's end: what comes later has killed nobody yet.
+            after: the log's end: no process has taken what comes later.
         """
         self.stores.online.prepare(self._table)
         known = self.stores.online.progress(self._table)
@@ -82,7 +82,7 @@ class Suspects:
         self._until.pop(partition, None)
         begun = self._begun.pop(partition, None)
         if begun is not None:
-            # A store that is away, or that lost the table, keeps nobody from leaving: it is taken for one death more.
+            # A store that is away, or lost the table, must not stop this: it counts as one death more.
             with contextlib.suppress(StorageError):
                 self._write(partition, *begun, begun=False)
 
