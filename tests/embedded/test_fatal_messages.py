@@ -35,7 +35,7 @@ import pyarrow as pa
 from asof import Aggregation, Entity, FeatureView, Field, LogSource
 from asof.types import Int64, String, Timestamp
 
-FOLDER = Path({folder!r})
+FOLDER = {folder!r}
 
 def rows_of(messages: pa.Table) -> pa.Table:
     for kind in messages["kind"].to_pylist():
@@ -52,8 +52,8 @@ def rows_of(messages: pa.Table) -> pa.Table:
         elif kind == "endless":
             time.sleep(3600)
         elif kind == "wait":
-            while (FOLDER / "wait").exists():
-                (FOLDER / "here").touch()
+            while Path(FOLDER, "wait").exists():
+                Path(FOLDER, "here").touch()
                 time.sleep(0.01)
     return messages.select(["user_id", "ts"])
 
@@ -183,9 +183,8 @@ def test_a_child_that_is_killed_or_does_not_start_says_nothing_about_its_message
     child = ChildMessageProcess(config, "visits", memory_bytes=256 << 20, timeout_s=60)
     try:
         assert child.take(messages(""), now=NOW) is None
-        assert child._child is not None
-        os.kill(child._child.pid, signal.SIGKILL)
-        child._child.wait()
+        assert child.pid is not None
+        os.kill(child.pid, signal.SIGKILL)
         death = child.take(messages(""), now=NOW)
         assert death is not None and death.is_outside and "SIGKILL" in death.reason
         assert child.take(messages(""), now=NOW) is None
@@ -223,8 +222,7 @@ def source() -> LogSource:
 def test_the_messages_to_blame_are_found_after_two_deaths_at_one_offset(
     tmp_path: Path, source: LogSource, deaths: int, kills: int, expected: list[int]
 ) -> None:
-    stores = embedded_stores(tmp_path, clock=MicrosClock())
-    stores._isolate = lambda _: Judged(5, 6, kills=kills)
+    stores = embedded_stores(tmp_path, clock=MicrosClock()).replaced(isolate=lambda _: Judged(5, 6, kills=kills))
     counts: Counter[str] = Counter()
     for _ in range(deaths):
         Suspects(stores, source, counts=counts).begin(0, position=3, after=8)
@@ -246,8 +244,7 @@ def test_the_messages_to_blame_are_found_after_two_deaths_at_one_offset(
 def test_deaths_at_different_offsets_and_of_partitions_that_others_own_are_no_suspicion(
     tmp_path: Path, source: LogSource
 ) -> None:
-    stores = embedded_stores(tmp_path, clock=MicrosClock())
-    stores._isolate = lambda _: Judged(5)
+    stores = embedded_stores(tmp_path, clock=MicrosClock()).replaced(isolate=lambda _: Judged(5))
     batch: Any = Messages(np.zeros(9, np.int32), np.arange(9), np.zeros(9, np.int64), [None] * 9, [message()] * 9)
     for position in (1, 3):
         Suspects(stores, source, counts=Counter()).begin(0, position=position, after=8)

@@ -207,6 +207,7 @@ class Stores:
         online: OnlineStore | None = None,
         log: Log | None = None,
         max_row_bytes: int | None = None,
+        isolate: Callable[[str], MessageProcess] | None = None,
     ) -> Stores:
         """A copy with some components replaced."""
         return Stores(
@@ -222,7 +223,7 @@ class Stores:
             partitions=self.partitions,
             sources=self._sources,
             shared_stores=self.shared_stores,
-            isolate=self._isolate,
+            isolate=isolate or self._isolate,
         )
 
     def log_of(self, source: LogSource) -> Log:

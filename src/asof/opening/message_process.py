@@ -55,6 +55,11 @@ class ChildMessageProcess:
         is_outside = reply == b"" and self._status() == -signal.SIGKILL
         return ChildDeath(self._end(reply), is_outside=is_outside)
 
+    @property
+    def pid(self) -> int | None:
+        """The child's process ID; None where there is no child."""
+        return None if self._child is None else self._child.pid
+
     def _start(self) -> None:
         hears, tells = os.pipe()
         # -P: a file in the working directory must not shadow a module. Its own group: Ctrl-C is for the worker.
