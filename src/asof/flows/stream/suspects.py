@@ -19,6 +19,7 @@ import numpy as np
 
 from asof.definitions import LogSource
 from asof.errors import StorageError
+from asof.flows.generations.progress import PartitionStart, start_of, write_start
 from asof.flows.stores import ChildDeath, MessageProcess, Stores
 from asof.flows.stream.event_ids import EVENTS
 from asof.log.protocol import Messages
@@ -51,7 +52,7 @@ class Suspects:
         # With the tables of event IDs, whose name no view can have. It has facts only, and no rows.
         self._table = OnlineTable(stores.project, f"{source.name}{EVENTS}", "begun", "state")
         self._until: dict[int, int] = {}
-        self._begun: dict[int, tuple[int, int]] = {}
+        self._begun: dict[int, PartitionStart] = {}
         self._process: MessageProcess | None = None
 
     def begin(self, partition: int, *, position: int, after: int) -> None:
@@ -61,14 +62,12 @@ class Suspects:
             after: the log's end: no process has taken what comes later.
         """
         self.stores.online.prepare(self._table)
-        known = self.stores.online.progress(self._table)
+        last = start_of(self.stores.online, self._table, partition)
         deaths = 0
-        if known.get(f"begun {partition}"):
-            deaths = 1
-            if known.get(f"position {partition}") == position:
-                deaths += int(known.get(f"deaths {partition}", 0))
-        self._write(partition, position, deaths, begun=True)
-        self._begun[partition] = position, deaths
+        if last.is_open:
+            deaths = 1 + (last.deaths if last.position == position else 0)
+        start = self._begun[partition] = PartitionStart(position, deaths, is_open=True)
+        write_start(self.stores.online, self._table, partition, start)
         if deaths >= DEATHS and self.stores.can_isolate:
             self._until[partition] = after
             self.counts["partitions looked at in a child process"] += 1
@@ -84,19 +83,13 @@ class Suspects:
         if begun is not None:
             # A store that is away, or lost the table, must not stop this: it counts as one death more.
             with contextlib.suppress(StorageError):
-                self._write(partition, *begun, begun=False)
+                write_start(self.stores.online, self._table, partition, begun._replace(is_open=False))
 
     def lose(self, partitions: set[int]) -> None:
         """Forget partitions that another process owns by now: what is noted of them is that one's."""
         for partition in partitions:
             self._until.pop(partition, None)
             self._begun.pop(partition, None)
-
-    def _write(self, partition: int, position: int, deaths: int, *, begun: bool) -> None:
-        self.stores.online.write_progress(
-            self._table,
-            {f"position {partition}": position, f"deaths {partition}": deaths, f"begun {partition}": int(begun)},
-        )
 
     def fatal(
         self, source: LogSource, messages: Messages, *, base: int, now: Micros, known: Mapping[int, str]
