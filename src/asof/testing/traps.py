@@ -470,7 +470,7 @@ class TrapsSuite:
         run_stream(run.stores, until_caught_up=True)
 
         facts = run.stores.registry.load(run.stores.project).facts
-        assert len(facts.gaps["visits"]) == 1 and "made again" in facts.gaps["visits"][0]
+        assert len(facts.gaps["visits"]) == 1 and "recreated" in facts.gaps["visits"][0]
         assert run.served("activity", [1, 2])["ever"] == [1, 1]
         run.assert_online_is_history()
 
