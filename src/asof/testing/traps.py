@@ -13,6 +13,7 @@ import pytest
 
 from asof.definitions import Aggregation, FeatureView, Field, LogSource, Session, Sliding
 from asof.flows.stores import Stores
+from asof.flows.stream.event_ids import EVENTS
 from asof.testing.clock import NOW, MicrosClock
 from asof.testing.streams import (
     ACTIVITY,
@@ -52,7 +53,7 @@ class TrapsSuite:
 
     @pytest.fixture
     def make_stores(self) -> Callable[[MicrosClock], Stores]:
-        raise NotImplementedError("give a fixture that makes parts")
+        raise NotImplementedError("give a fixture that makes stores")
 
     @pytest.fixture
     def run(self, make_stores: Callable[[MicrosClock], Stores]) -> StreamRun:
@@ -359,8 +360,9 @@ class TrapsSuite:
         for ingest in zombie.ingests.values():
             ingest.flush()
 
-        progress = [run.stores.online.progress(each) for each in run.stores.online.tables(run.stores.project)]
-        assert all(each["partition 0"] == 2 for each in progress), "progress never goes back"
+        tables = [each for each in run.stores.online.tables(run.stores.project) if not each.view.endswith(EVENTS)]
+        progress = [run.stores.online.progress(each) for each in tables]
+        assert progress and all(each["partition 0"] == 2 for each in progress), "progress never goes back"
         run.workers[2] = zombie
         run.finish()
         run.assert_nothing_lost_or_doubled()
