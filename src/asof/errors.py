@@ -239,6 +239,10 @@ class StorageError(AsofError):
     exit_code = 8
 
 
+class OnlineRowsLost(StorageError):
+    """The online store has lost rows that were built: a read is refused, which would find zeros and nulls."""
+
+
 class PushNotApplied(StorageError):
     """Pushed rows are kept in the log for good, but the online store did not take them yet; pushing them again would
     count them twice."""

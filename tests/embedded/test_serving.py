@@ -90,6 +90,7 @@ def applied(parts: Parts, *definitions: Any) -> Snapshot:
         table = table_of(parts.project, each, "g-1")
         parts.online.drop(table)
         parts.online.prepare(table)
+        parts.online.mark(table)
     return snapshot
 
 
@@ -664,6 +665,7 @@ def test_reads_go_on_while_generations_flip_and_old_ones_are_dropped(store: Feat
                 new, [key for key, _, _ in copied], [value for _, value, _ in copied],
                 condition=Newest([version for _, _, version in copied]),  # type: ignore[misc]
             )  # fmt: skip
+            parts.online.mark(new)
             apply_by_hand(parts, PROFILE, generations={"profile": {"current": new.generation, "count": number}})
             parts.online.drop(old)
     finally:

@@ -87,6 +87,7 @@ def _build(parts: Parts, view: FeatureView, generation: str, progress: Progress)
         # It was online before: its new rows stand before readers switch to them.
         materialize(parts, views=[view.name], full=True, into={view.name: (view, generation)}, progress=progress)
     write_progress(parts.online, table, TableProgress(built=parts.clock()))
+    parts.online.mark(table)
 
 
 def _stage(parts: Parts, plan: Plan, builds: list[FeatureView], token: str) -> dict[str, str]:

@@ -23,6 +23,7 @@ from asof.flows.facts import change_facts
 from asof.flows.generations.progress import TableProgress, progress_of, write_progress
 from asof.flows.generations.switch import announce, drop_generations, flip
 from asof.flows.stores import Parts, Progress, current_generation, silent, table_of, view_named
+from asof.online.protocol import OnlineTable
 from asof.sql.query import RowFilter
 from asof.timing import Micros, iso
 
@@ -167,7 +168,9 @@ def _fill(parts: Parts, view: FeatureView, generation: str, progress: Progress) 
     """Write everything up to the clock into a generation that readers do not use yet."""
     began = parts.clock()
     latest = _latest(view, began, None)
+    incarnation = parts.online.incarnation()
     written = _write(parts, view, generation, RowFilter(latest), as_of=latest, began=began, progress=progress)
+    _mark(parts, table_of(parts.project, view, generation), within=incarnation)
     reached = _Watermark(latest + 1, began)
     run = LastRun(generation=generation, started=began, rows=written.rows, overflowed=written.overflowed)
     _record(parts, view, reached, run, as_of=latest, is_current=False)
@@ -201,6 +204,20 @@ def _write(
         if table in parts.online.tables(parts.project):
             raise
     return written
+
+
+def _mark(parts: Parts, table: OnlineTable, *, within: str) -> None:
+    """Mark rows that are all there.
+
+    Raises:
+        StoreReplaced: the store failed over since, and may have lost some.
+    """
+    try:
+        parts.online.mark(table, within=within)
+    except StorageError:
+        # As with progress: another build that has overtaken this one has dropped its table.
+        if table in parts.online.tables(parts.project):
+            raise
 
 
 def lost_rows(parts: Parts, snapshot: Snapshot, view: FeatureView, generation: str) -> bool:

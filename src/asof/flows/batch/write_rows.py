@@ -90,7 +90,9 @@ def refuse_unless_batch_fed(view: FeatureView) -> None:
 def first_generation(parts: Parts, view: FeatureView) -> str:
     """Make the table of a view that was never online; its name."""
     generation = announce(parts, view)
-    parts.online.prepare(table_of(parts.project, view, generation))
+    table = table_of(parts.project, view, generation)
+    parts.online.prepare(table)
+    parts.online.mark(table)
     flip(parts, view, generation)
     return generation
 

@@ -105,11 +105,16 @@ class LiveGenerations:
         return bool(self._replaced)
 
     def look_at_store(self) -> None:
-        """Leave the generations whose rows may have lost events since, also where no event comes in for them."""
+        """Leave the generations whose rows are gone or may have lost events, also where no event comes in for them."""
         if self.feeders:
             now = self.parts.online.incarnation()
             for name in [name for name, feeder in self.feeders.items() if feeder.incarnation != now]:
                 self._leave_replaced(name)
+            tables = {feeder.table: name for name, feeder in self.feeders.items()}
+            for table in self.parts.online.unmarked(list(tables)):
+                # Rows without a marker may also be just built, or from before there were markers.
+                if not progress_of(self.parts.online, table).is_built:
+                    self._leave_if_lost(tables[table])
 
     def take_up(self, source: LogSource, archived: Mapping[int, int]) -> None:
         """Leave the generations that are gone, and begin to feed those whose base stands by now.

@@ -58,6 +58,7 @@ def fill(parts: Parts, view: FeatureView, generation: str, *, progress: Progress
     reached = {each: offset for each, offset in base.items() if offset >= 0}
     built = TableProgress(reached=reached, built=parts.clock())
     write_progress(parts.online, feeder.table, built, within=feeder.incarnation)
+    parts.online.mark(feeder.table, within=feeder.incarnation)
     return rows
 
 

@@ -9,6 +9,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 
 from asof.definitions import LogSource
 from asof.errors import LogError, RegistryConflict
+from asof.flows.generations.markers import lost_views
 from asof.flows.stores import Parts, log_source_named
 from asof.flows.stream.ingest import Ingest
 from asof.flows.stream.numbering import check_topic, shortened
@@ -175,6 +176,9 @@ class StreamWorker:
                     check_topic(self.parts, source, accept_gap=self.accept_gap)
                     self.ingests[name] = Ingest(self.parts, name, seconds=time.monotonic)
                     self._join(name, source.topic, self.parts.log_of(source))
+            if self._version < 0:
+                # Online rows from before there were markers get them. What is lost is found generation by generation.
+                lost_views(self.parts, snapshot)
             self._version = version
         topics = self.parts.log.topics()
         for name, ingest in self.ingests.items():

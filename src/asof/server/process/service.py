@@ -14,6 +14,7 @@ from typing import Any
 
 from asof.definitions import FeatureView
 from asof.errors import AsofError
+from asof.flows.generations.markers import rows_lost
 from asof.flows.stores import view_named
 from asof.opening.clock import system_clock
 from asof.server.http.route import ActiveRequest, HttpRequest, Route
@@ -105,6 +106,7 @@ class Service:
         """Read what is applied, and keep looking for changes."""
         await self.reading.load()
         self.run_aside(self._watch_registry())
+        self.run_aside(self._watch_rows())
         self.run_aside(self._sweep())
         self.run_aside(self._write_down())
         if self.served is not None:
@@ -217,6 +219,10 @@ class Service:
         if not self.reading.applied.is_known:
             return {"status": "starting"}
         words: dict[str, Any] = {"status": "ready", "version": self.reading.snapshot.version}
+        if lost := self.reading.lost:
+            error = rows_lost(lost)
+            words |= {"status": "rows lost", "views": [view.name for view in lost]}
+            words |= {"message": error.message, "hint": error.hint}
         if self._registry_error is not None:
             words["registry"] = self._registry_error.message
         return words
@@ -257,6 +263,21 @@ class Service:
                 self._registry_error = error
             except Exception:
                 log.exception("looking for changes of the registry failed")
+
+    async def _watch_rows(self) -> None:
+        """Look whether the online store has lost rows, also while nobody reads them."""
+        while True:
+            before = self.reading.lost
+            try:
+                await self.reading.look_at_rows()
+            except AsofError as error:
+                log.debug("the online store cannot be looked at: %s", error.message)
+            except Exception:
+                log.exception("looking for lost rows failed")
+            if (lost := self.reading.lost) and not before:
+                found = rows_lost(lost)
+                log.error("%s; %s", found.message, found.hint)
+            await asyncio.sleep(self.settings.registry_refresh_s)
 
     async def _write_down(self) -> None:
         """Leave counts for the other workers, and write the access log."""
