@@ -323,10 +323,10 @@ def test_the_clock_is_asked_after_the_rows_are_read(parts: Parts) -> None:
     applied(parts, PROFILE)
 
     class Online:
-        def read(self, lookups: Any) -> Any:
+        def read_marked(self, lookups: Any) -> Any:
             parts.clock.move(SECOND)  # type: ignore[attr-defined]
             put(parts, "profile", (1,), parts.clock(), 7, "x", None)
-            return parts.online.read(lookups)
+            return parts.online.read_marked(lookups)
 
     slow = parts.replaced(online=Online())  # type: ignore[arg-type]
     answer, _ = reader(slow, ["profile:age"]).read([{"user_id": 1}])

@@ -222,7 +222,7 @@ class OnlineStore(Protocol):
         ...
 
     def read_marked(self, lookups: Sequence[Lookup]) -> list[MarkedRows]:
-        """Like `read`, but None for tables whose marker is missing; it is read after the rows, in the same round trip."""
+        """Like `read`, but None for tables without their marker; it is read after the rows, in the same round trip."""
         ...
 
     def unmarked(self, tables: Sequence[OnlineTable]) -> list[OnlineTable]:

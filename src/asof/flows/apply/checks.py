@@ -9,7 +9,7 @@ import pyarrow as pa
 
 from asof.definitions import LogSource, Project, Source
 from asof.dtypes import from_arrow
-from asof.errors import AsofError, DefinitionError
+from asof.errors import AsofError, DefinitionError, StorageError
 from asof.flows.offline.inputs import rows_of
 from asof.flows.stores import Parts
 from asof.flows.stream.transforms import transform_of
@@ -61,6 +61,24 @@ def check_transforms(parts: Parts, project: Project) -> list[Finding]:
                             f"write {cast_example('…', field.dtype)} AS {field.name}")
                 )  # fmt: skip
     return findings
+
+
+def check_online_store(parts: Parts, project: Project) -> list[Finding]:
+    """What the online store says to keeping rows for good."""
+    if not any(view.online for view in project.views.values()):
+        return []
+    try:
+        evicts = parts.online.evicts()
+    except StorageError as error:
+        return [Finding("error", "online store", "", "", error.message, error.hint)]
+    if not evicts:
+        return []
+    return [
+        Finding(
+            "error", "online store", "", "a store that keeps rows until they expire", f"{evicts}, which removes others",
+            "set the server's maxmemory-policy to noeviction",
+        )
+    ]  # fmt: skip
 
 
 def check_reach(parts: Parts, project: Project, described: Mapping[str, Any]) -> list[Finding]:

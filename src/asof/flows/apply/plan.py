@@ -7,7 +7,13 @@ from typing import Any
 from asof.definitions import LogSource, Project
 from asof.derive import check_row_wise
 from asof.errors import AsofError, SourceError
-from asof.flows.apply.checks import check_null_keys, check_reach, check_reserved_columns, check_transforms
+from asof.flows.apply.checks import (
+    check_null_keys,
+    check_online_store,
+    check_reach,
+    check_reserved_columns,
+    check_transforms,
+)
 from asof.flows.stores import Parts
 from asof.flows.stream.shared_logs import check_sharing
 from asof.flows.stream.topics import check_logs
@@ -34,6 +40,7 @@ def make_plan(parts: Parts, project: Project) -> Plan:
     plan = diff(parts.registry.load(parts.project), resolved).with_findings(findings)
     more = check_reserved_columns(resolved) + check_transforms(parts, resolved)
     more += check_reach(parts, resolved, described) + check_logs(parts, resolved) + check_sharing(parts, resolved)
+    more += check_online_store(parts, resolved)
     if not plan.errors:
         more += check_null_keys(parts, resolved)
     for view in resolved.on_demand_views.values():
