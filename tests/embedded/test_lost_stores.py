@@ -24,7 +24,7 @@ from asof.timing import moment
 from asof.types import Int64, Timestamp
 from tests.embedded.test_server import asked, client, folder, online, refusal
 from tests.embedded.test_server import built as built
-from tests.parts import close, embedded_parts
+from tests.embedded_stores import close, embedded_stores
 
 __all__ = ["built", "folder"]
 
@@ -76,7 +76,7 @@ def delete_file(path: Path) -> None:
 
 
 def online_folder(store: FeatureStore) -> Path:
-    return Path(open_store_of(store).parts.online.path).parent  # type: ignore[attr-defined]
+    return Path(open_store_of(store).stores.online.path).parent  # type: ignore[attr-defined]
 
 
 def test_a_deleted_file_is_an_error_with_the_command_for_each_view_until_it_was_run(store: FeatureStore) -> None:
@@ -202,10 +202,10 @@ def until(condition: Callable[[], bool], seconds: float = 60.0) -> None:
 
 
 def test_a_worker_on_an_idle_topic_builds_again_what_was_deleted(tmp_path: Path) -> None:
-    parts = embedded_parts(tmp_path)
-    run = StreamRun(parts, parts.clock)  # type: ignore[arg-type]
+    stores = embedded_stores(tmp_path)
+    run = StreamRun(stores, stores.clock)  # type: ignore[arg-type]
     stop = threading.Event()
-    own = embedded_parts(tmp_path, clock=parts.clock)
+    own = embedded_stores(tmp_path, clock=stores.clock)
     worker = threading.Thread(target=lambda: run_stream(own, stop=stop, flush_every_s=0.3))
     run.send(visit(1, 0), visit(1, 0))
     worker.start()
@@ -233,7 +233,7 @@ def test_a_worker_on_an_idle_topic_builds_again_what_was_deleted(tmp_path: Path)
         stop.set()
         worker.join()
         close(own)
-        close(parts)
+        close(stores)
 
 
 FEATURES = ["profile:age", "activity:n_1h"]

@@ -16,9 +16,9 @@ from asof.store import open_store_of
 from asof.testing.clock import MicrosClock
 from asof.testing.streams import StreamRun, visit
 from asof.types import Timestamp
+from tests.embedded_stores import close
 from tests.integration.test_redis_streams import SCHEMA, USER, Worker, is_all_archived
 from tests.integration.test_worker_faults import until
-from tests.parts import close
 from tests.redis_stores import of_sentinel, redis_parts
 
 pytestmark = pytest.mark.integration
@@ -34,7 +34,7 @@ def lose_and_come_back(tmp_path: Path, lose: Callable[[], None], **options: Any)
     """Rows of an idle topic are lost by `lose`: until a worker has built them again, reads fail or are right."""
     clock = MicrosClock()
     run = StreamRun(redis_parts(tmp_path, clock, **options), clock)
-    worker = Worker(run, run.parts.replaced(online=RedisOnlineStore(clock=clock, **options)))
+    worker = Worker(run, run.stores.replaced(online=RedisOnlineStore(clock=clock, **options)))
     run.send(*(visit(user) for user in USERS))
     whole = {"ever": [1] * len(USERS)}
 
@@ -60,7 +60,7 @@ def lose_and_come_back(tmp_path: Path, lose: Callable[[], None], **options: Any)
     assert run.served("activity", [777])["ever"] == [0]
     worker.end()
     assert worker.counts["views built anew"]
-    close(run.parts)
+    close(run.stores)
 
 
 def test_a_flushed_server_on_an_idle_topic(tmp_path: Path, private_redis: Any) -> None:
@@ -162,4 +162,4 @@ def test_a_policy_that_evicts_rows_is_an_error_at_plan(tmp_path: Path, private_r
         with private_redis.client() as client:
             client.config_set("maxmemory-policy", "noeviction")
         assert not store.plan([CLICK]).errors
-        assert open_store_of(store).parts.online.evicts() == ""
+        assert open_store_of(store).stores.online.evicts() == ""

@@ -1,4 +1,4 @@
-"""Try definitions on a handful of events: what training and what serving say at any moment, by the real parts."""
+"""Try definitions on a handful of events: what training and what serving say at any moment, by the real stores."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ from asof.timing import UNITS, micros, moment
 
 
 class FeatureScript:
-    """Plays events to feature views, and answers their features as of moments of the story.
+    """Plays events to feature views, and returns their features as of chosen times.
 
-    Each answer is read twice, from history and from the online store, and both must agree: a test of a feature is a
-    test of training and of serving. Moments go forward, as they do in life.
+    Each value is read twice, from history and from the online store, and both must agree: a test of a feature is a
+    test of training and of serving. Times only go forward.
 
         with FeatureScript(user_traffic, start="2026-01-01T10:00") as script:
             script.event("traffic", at="2026-01-01T10:01", user_id=7, page="home")
@@ -39,11 +39,11 @@ class FeatureScript:
         self.store = FeatureStore(config=load_config(self._folder.name, environ={}), clock=self.clock)
         # What is on a cluster in life is in this folder in the script.
         object.__setattr__(
-            open_store_of(self.store).parts, "log_of", lambda source: open_store_of(self.store).parts.log
+            open_store_of(self.store).stores, "log_of", lambda source: open_store_of(self.store).stores.log
         )
         for source in project_of(objects).sources.values():
             if isinstance(source, LogSource):
-                open_store_of(self.store).parts.log.create(source.topic)
+                open_store_of(self.store).stores.log.create(source.topic)
         self.store.apply(list(objects))
 
     def event(self, source: str, *, at: datetime | str, **columns: object) -> None:
@@ -60,7 +60,7 @@ class FeatureScript:
         if found.type == "push":
             self.store.push(source, [{field.name: row.get(field.name) for field in found.schema} | row])
             return
-        open_store_of(self.store).parts.log.send(found.topic, [json.dumps(row).encode()], durable=False)
+        open_store_of(self.store).stores.log.send(found.topic, [json.dumps(row).encode()], durable=False)
 
     def features(
         self, features: str | Sequence[str], *, at: datetime | str | None = None, **keys_and_values: object

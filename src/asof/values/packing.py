@@ -1,4 +1,25 @@
-"""The bytes of an online row: keys, and the values of a latest-value view."""
+"""The bytes of an online row: keys, and the values of a latest-value view.
+
+A packed row is one MessagePack array. With n values it is, for a view fed by a batch source,
+
+    position   0        1            2 … n+1        n+2
+             +--------+------------+--------------+------------+
+    value    | FORMAT | event time | plain values |            |
+    deleted  | FORMAT | null       | null …       | event time |    the tombstone's time
+             +--------+------------+--------------+------------+
+
+and for a view fed by a log,
+
+    position   0        1            2 … n+1        n+2                                     n+3
+             +--------+------------+--------------+---------------------------------------+---------+
+    value    | FORMAT | event time | plain values | [created, offset, partition]          | pending |
+    deleted  | FORMAT | null       | null …       | [created, offset, partition, event t] | pending |
+    waiting  | FORMAT | null       | null …       | null                                  | pending |
+             +--------+------------+--------------+---------------------------------------+---------+
+
+`pending` holds the versions that are ahead of the clock: `[event time, created, offset, partition, values or null]`
+each. Readers need only positions 0 to n+1, which are the same in all of these layouts.
+"""
 
 from __future__ import annotations
 
@@ -15,7 +36,7 @@ from asof.dtypes import DType
 from asof.timing import EPOCH_DAY, micros, moment
 
 FORMAT = 1
-"""The version of a packed latest-value row, its first element."""
+"""Format version of a packed latest-value row, its first element."""
 
 _encode = msgspec.msgpack.Encoder(decimal_format="string").encode
 _decode = msgspec.msgpack.Decoder(list).decode
@@ -24,7 +45,7 @@ _SINGLE = struct.Struct("f")
 
 
 def key_bytes(values: Sequence[Any]) -> bytes:
-    """One key's values, already plain (see `plain_values`), as the bytes that the online store files them under."""
+    """Pack one key's plain values (see `plain_values`) into the bytes that are its key in the online store."""
     return _encode(tuple(values))
 
 
@@ -34,7 +55,7 @@ def pack_keys(columns: Sequence[Sequence[Any]]) -> list[bytes]:
 
 
 def pack_values(*columns: Iterable[Any]) -> list[bytes]:
-    """One array of plain values per row, from a column per place; at least one column ends."""
+    """One packed array per row, from one iterable per position; at least one of them must be finite."""
     return list(map(_encode, zip(*columns)))
 
 
@@ -44,7 +65,10 @@ def key_values(key: bytes) -> list[Any]:
 
 
 def plain_values(column: pa.Array | pa.ChunkedArray, dtype: DType) -> list[Any]:
-    """A fitted column as values that pack alike everywhere: times as microseconds, dates as days, decimals as text."""
+    """A fitted column as plain values: times as microseconds, dates as days, decimals as text.
+
+    Plain values pack to the same bytes wherever they come from.
+    """
     if dtype.name == "Timestamp":
         return column.cast(pa.int64()).to_pylist()
     if dtype.name == "Date":
@@ -67,13 +91,13 @@ def _innermost(dtype: DType) -> DType:
 
 
 def plainer(dtype: DType) -> Callable[[Any], Any] | None:
-    """What makes one fitted value plain, just as `plain_values` does; None where it is that already."""
+    """A function from one fitted value to its plain value, as `plain_values`; None where no conversion is needed."""
     if dtype.name == "Timestamp":
         return micros
     if dtype.name == "Date":
         return lambda day: (day - EPOCH_DAY).days
     if dtype.name == "Decimal":
-        # With the digits that its type has, as Arrow gives it: 1.5 and 1.50 are one key.
+        # With the scale of its type, as Arrow has it: 1.5 and 1.50 must give the same key bytes.
         digits = Decimal(1).scaleb(-dtype.scale)
         return lambda number: str(_WIDE.add(_WIDE.quantize(Decimal(number), digits), 0))
     if dtype.name == "Float32":
@@ -82,7 +106,7 @@ def plainer(dtype: DType) -> Callable[[Any], Any] | None:
 
 
 def restorer(dtype: DType) -> Callable[[Any], Any] | None:
-    """What turns a plain value back into Python's own type for `dtype`; None where it is that already."""
+    """A function from a plain value to the Python value of `dtype`; None where no conversion is needed."""
     if dtype.name == "Timestamp":
         return moment
     if dtype.name == "Date":
@@ -99,10 +123,10 @@ def restorer(dtype: DType) -> Callable[[Any], Any] | None:
 def pack_rows(
     event_times: Sequence[int], columns: Sequence[Sequence[Any]], gone: Sequence[bool] | None = None
 ) -> list[bytes]:
-    """Rows of a latest-value view that a batch source feeds: `[format, event time, value, …]` each.
+    """Packed rows of a latest-value view that is fed by a batch source.
 
     Args:
-        gone: the rows that say that their key is no more: `[format, null, null …, event time]`.
+        gone: which rows are tombstones.
     """
     if gone is not None and any(gone):
         nothing = [None] * (len(columns) + 1)
@@ -117,11 +141,11 @@ def pack_rows(
 
 
 unpack_row: Callable[[bytes], list[Any]] = _decode
-"""`[format, event time in microseconds, plain value, …]` of a packed row; of a log-fed one two elements more."""
+"""The elements of a packed row, as drawn above."""
 
 
 class Version(NamedTuple):
-    """One row of a key: its place in the order of rows, then its plain values; None says that the key is no more."""
+    """One row of a key: the sort key of versions, then its plain values, or None for a tombstone."""
 
     event_time: int
     created: int
@@ -131,22 +155,21 @@ class Version(NamedTuple):
 
 
 def merge_versions(stored: bytes | None, news: Sequence[Version], *, width: int, clock: int) -> bytes | None:
-    """A log-fed latest-value row after some rows of its key; None where they change nothing.
+    """Merge versions of a key into its log-fed row; None where nothing changes.
 
-    The packed row is `[format, event time, value …, [created, offset, partition], pending]`: the newest row that is due
-    at `clock`, and the later ones in order, so that a read never sees the future and nothing is lost. Where the newest
-    row says that the key is no more, it is `[format, null, null …, [created, offset, partition, event time], pending]`.
+    The row keeps the newest version that is due at `clock`, and all later ones as pending: a read never sees the
+    future, and no version is lost.
 
     Args:
-        width: how many values a row has.
+        width: number of values of a row.
     """
     if len(news) == 1 and news[0].event_time <= clock and news[0].values is not None:
-        # The most frequent case by far: one event of the key, and none that waits.
+        # By far the commonest case, worth a path without sorting: one due event, nothing pending, no tombstone.
         row = None if stored is None else _decode(stored)
         if row is None or not row[width + 3] and row[1] is not None and row[1] <= clock:
             return _after_one(row, news[0], width)
     versions = versions_of(stored, width) if stored is not None else []
-    # Sorting is stable and the news come last: of rows that are equal in order, the later write wins.
+    # The sort is stable and `news` come last: of versions with equal sort keys, the later write wins.
     ordered = sorted([*versions, *news], key=lambda each: each[:4])
     due = [each for each in ordered if each.event_time <= clock]
     kept = [*due[-1:], *_without_repeats([each for each in ordered if each.event_time > clock])]
@@ -156,17 +179,17 @@ def merge_versions(stored: bytes | None, news: Sequence[Version], *, width: int,
 
 
 def _after_one(row: list[Any] | None, new: Version, width: int) -> bytes | None:
-    """The row after one version that is due, where nothing is pending and the key was not gone."""
+    """The row after one due version, where nothing is pending and the key is not deleted."""
     if row is not None:
         before, place = [row[1], *row[width + 2]], list(new[:4])
         if place < before or (place == before and new.values == row[2 : width + 2]):
             return None
-    values: Any = new.values  # a version that is due has some: `merge_versions` looked
+    values: Any = new.values  # not None: `merge_versions` checked
     return _encode([FORMAT, new.event_time, *values, list(new[1:4]), ()])
 
 
 def _without_repeats(ordered: Sequence[Version]) -> list[Version]:
-    """The last of each place in the order."""
+    """The last version of each sort key."""
     return [each for i, each in enumerate(ordered) if i + 1 == len(ordered) or each[:4] != ordered[i + 1][:4]]
 
 
@@ -183,7 +206,7 @@ def _pack_versions(kept: Sequence[Version], *, clock: int, width: int) -> bytes:
 
 
 def versions_of(stored: bytes | list[Any], width: int) -> list[Version]:
-    """All rows that a log-fed row (packed or unpacked) keeps: the one that was due, then the pending ones, in order."""
+    """All versions of a log-fed row (packed or unpacked): the due one, then the pending ones in order."""
     row = _decode(stored) if isinstance(stored, bytes) else stored
     versions = [Version(*each) for each in row[width + 3]]
     if row[1] is not None:
@@ -196,13 +219,14 @@ def versions_of(stored: bytes | list[Any], width: int) -> list[Version]:
 
 
 def newest_time(stored: bytes, width: int) -> int:
-    """The latest event time of all the rows that a packed log-fed row keeps, pending ones included."""
+    """The latest event time of all versions of a packed log-fed row, including pending ones."""
     return max(each.event_time for each in versions_of(stored, width))
 
 
 def gone_at(row: Sequence[Any], width: int) -> int | None:
-    """When an unpacked row without a time of its own said that its key is no more; None where it is no such row."""
+    """Deletion time of a tombstone row, else None."""
     if row[1] is not None or len(row) < width + 3:
         return None
-    said = row[width + 2]
-    return said[-1] if isinstance(said, list) else said
+    # A batch-fed tombstone has the time itself there, a log-fed one ends its list with it; a waiting row has null.
+    deleted = row[width + 2]
+    return deleted[-1] if isinstance(deleted, list) else deleted

@@ -1,4 +1,4 @@
-"""Compare what is served with history, key by key, over exactly the events that each online row has seen."""
+"""Compare served values with history, per key, over exactly the events that each online row has seen."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from asof.flows.generations.names import has_shape_of
 from asof.flows.offline.compare import values_agree
 from asof.flows.offline.key_rows import whole_view
 from asof.flows.rows.keys import restored_key
-from asof.flows.stores import Parts, Progress, current_generation, silent, table_of, view_named
+from asof.flows.stores import Progress, Stores, current_generation, silent, table_of, view_named
 from asof.results import Record, Result, arrow_of, columns_of
 from asof.selection import FeatureOut, Selection, ViewRead, select
 from asof.timing import iso, micros, moment
@@ -30,11 +30,11 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Difference(Record):
-    """A value that is served and that history does not have, or a view that could not be compared.
+    """A served value that differs from history, or a view that could not be compared.
 
     Args:
-        feature, key: None where the whole view could not be compared.
-        at: the moment that both values are of.
+        feature, key: None if the whole view could not be compared.
+        at: the time that both values are as of.
     """
 
     view: str
@@ -48,10 +48,10 @@ class Difference(Record):
 
 @dataclass(frozen=True)
 class AuditedView(Record):
-    """How one view was audited.
+    """The audit of one view.
 
     Args:
-        left_out: why it was not compared; the counts are None then.
+        left_out: why it was skipped; the counts are None then.
     """
 
     view: str
@@ -66,13 +66,13 @@ class AuditedView(Record):
 
 @dataclass(repr=False, eq=False)
 class AuditReport(Result[Difference]):
-    """What an audit found; its rows are the differences.
+    """The result of an audit; its rows are the differences.
 
     Attributes:
-        keys: how many (view, key) pairs were compared; `active_keys`: those with a non-zero window or an open session.
-        values, equal: how many values were compared, and how many were equal.
+        keys: number of (view, key) pairs compared; `active_keys`: those with a non-zero window or an open session.
+        values, equal: numbers of values compared, and of equal ones.
         differences: each with its cause.
-        views: per view its keys, active keys, differences, or why it was left out.
+        views: per view its keys, active keys and differences, or why it was skipped.
     """
 
     at: datetime
@@ -85,7 +85,7 @@ class AuditReport(Result[Difference]):
 
     @property
     def ok(self) -> bool:
-        """Whether nothing differs, and everything could be compared."""
+        """Whether all views could be compared, without a difference."""
         return not self.differences
 
     def to_dict(self) -> dict[str, object]:
@@ -125,7 +125,7 @@ class AuditReport(Result[Difference]):
 
 
 def audit(
-    parts: Parts,
+    stores: Stores,
     snapshot: Snapshot,
     names: Sequence[str] | None = None,
     *,
@@ -134,32 +134,32 @@ def audit(
     wait_s: float = 30.0,
     progress: Progress = silent,
 ) -> AuditReport:
-    """Compare the online values of some keys with their historical ones, and name the cause of each difference.
+    """Compare the online values of some keys with their historical ones, and give the cause of each difference.
 
-    Keys are drawn by their hashes, active ones first; some come from history and some from nowhere, so that a row that
-    got lost, or one that should not be, is noticed. Values are compared exactly; floats that were summed within 1e-9 of
-    the sum of the magnitudes.
+    Keys are sampled by hash, active ones first. Some are taken from history and some do not exist, to detect lost rows
+    and rows that should not exist. Values are compared exactly, sums of floats within 1e-9 of the sum of the
+    magnitudes.
 
     Args:
-        names: views and services; all views that are online where None.
-        keys: how many keys of each view.
-        wait_s: how long to wait for the archive to hold what the rows have seen.
+        names: views and services; None for all online views.
+        keys: number of keys per view.
+        wait_s: how long to wait until the archive has the events of the rows.
     """
-    report = AuditReport(moment(parts.clock()))
+    report = AuditReport(moment(stores.clock()))
     views = _views(snapshot, names)
     for done, view in enumerate(views):
         progress("audit views", done, len(views))
         if not view.online or current_generation(snapshot, view) is None:
-            why = "is not kept online" if not view.online else "has no online rows yet"
+            why = "is not online" if not view.online else "has no online rows yet"
             report.views.append(AuditedView(view.name, left_out=why))
             continue
         if not has_shape_of(current_generation(snapshot, view) or "", view):
-            # Rows of another definition mean something else, if they can be read at all.
+            # Rows of another definition have another meaning, if they can be read at all.
             cause = "the definition changed since its rows were built: run `asof apply`, or `asof rebuild`"
             report.differences.append(Difference(view.name, None, None, report.at, None, None, cause))
             report.views.append(AuditedView(view.name, left_out=cause))
             continue
-        _audit_view(parts, snapshot, view, report, keys=keys, seed=seed, wait_s=wait_s)
+        _audit_view(stores, snapshot, view, report, keys=keys, seed=seed, wait_s=wait_s)
     progress("audit views", len(views), len(views))
     return report
 
@@ -178,15 +178,15 @@ def _views(snapshot: Snapshot, names: Sequence[str] | None) -> list[FeatureView]
 
 
 def _audit_view(
-    parts: Parts, snapshot: Snapshot, view: FeatureView, report: AuditReport, *, keys: int, seed: int, wait_s: float
+    stores: Stores, snapshot: Snapshot, view: FeatureView, report: AuditReport, *, keys: int, seed: int, wait_s: float
 ) -> None:
-    table = table_of(parts.project, view, current_generation(snapshot, view) or "none")
-    chosen = choose_keys(parts, view, table, count=keys, seed=seed)
-    served = serve_keys(parts, snapshot, view, table, chosen)
-    archived = wait_for_archive(parts, view, served.seen, seconds=wait_s)
-    rows = seen_rows(parts, view, served)
+    table = table_of(stores.project, view, current_generation(snapshot, view) or "none")
+    chosen = choose_keys(stores, view, table, count=keys, seed=seed)
+    served = serve_keys(stores, snapshot, view, table, chosen)
+    archived = wait_for_archive(stores, view, served.seen, seconds=wait_s)
+    rows = seen_rows(stores, view, served)
     read = whole_view(view)
-    historical = features_as_of(parts, read, served, rows)
+    historical = features_as_of(stores, read, served, rows)
     before = len(report.differences)
     active = _active(view, served)
     for i, key in enumerate(served.keys):
@@ -197,13 +197,13 @@ def _audit_view(
         for feature in read.features:
             online, offline = served.values[feature.name][i], historical[feature.name][i]
             report.values += 1
-            if not missing and _agree(parts, view, feature, online, offline, served, i, rows):
+            if not missing and _agree(stores, view, feature, online, offline, served, i, rows):
                 report.equal += 1
                 continue
             cause = (
-                f"not archived yet ({missing[0]}): run the worker, then audit again"
+                f"events are not archived yet ({missing[0]}): run the worker, then audit again"
                 if missing
-                else cause_of(parts, view, table, served, i)
+                else cause_of(stores, view, table, served, i)
             )
             report.differences.append(
                 Difference(
@@ -226,7 +226,7 @@ def _active(view: FeatureView, served: ServedValues) -> list[bool]:
 
 
 def _agree(
-    parts: Parts,
+    stores: Stores,
     view: FeatureView,
     feature: FeatureOut,
     online: Any,
@@ -242,21 +242,21 @@ def _agree(
     made = next(each for each in view.aggregations if each.name == feature.name)
     if made.function not in ("sum", "mean", "std", "var"):
         return False
-    # Only where two floats differ it is worth summing the magnitudes that they were made from.
+    # The magnitudes are summed only if two floats differ.
     size = f"abs({made.column})" if made.function != "var" else f"abs(({made.column}) * ({made.column}))"
     magnitude = Aggregation(size, "sum", name="asof_magnitude", where=made.where or None, window=made.window)
     magnitude = magnitude.with_dtype(feature.dtype)
     sized = view.resolved(schema=view.schema, aggregations=[magnitude])
     read = ViewRead(sized, view.join_keys, (FeatureOut("asof_magnitude", "asof_magnitude", feature.dtype),))
     try:
-        found = features_as_of(parts, read, served, rows, only=[i])["asof_magnitude"][0]
+        found = features_as_of(stores, read, served, rows, only=[i])["asof_magnitude"][0]
     except AsofError:
         return False
     return values_agree(online, offline, magnitude=abs(found or 0.0))
 
 
 def plain(value: Any) -> Any:
-    """A value for JSON and for people."""
+    """A value in a readable form that JSON has."""
     return value if value is None or isinstance(value, bool | int | float | str | list) else str(value)
 
 

@@ -1,22 +1,23 @@
-"""Compaction: fewer, larger archive files, and no rows online that can no longer be seen."""
+"""Compaction: fewer, larger archive files; and removal of expired online rows."""
 
 from __future__ import annotations
 
 from typing import Any
 
 from asof.definitions import LogSource, Snapshot
-from asof.flows.stores import Parts
+from asof.flows.stores import Stores
 
 
-def compact(parts: Parts, snapshot: Snapshot) -> dict[str, Any]:
-    """Join small archive files, and delete online rows that have expired.
+def compact(stores: Stores, snapshot: Snapshot) -> dict[str, Any]:
+    """Compact small archive files, and delete expired online rows.
 
     Returns:
-        Per log source the files `added`, `removed`, `vacuumed`; and `expired`, the number of online rows deleted.
+        Per log source the numbers of files `added`, `removed`, `vacuumed`; and `expired`, the number of online rows
+        deleted.
     """
     answer: dict[str, Any] = {}
     for source in snapshot.project.sources.values():
         if isinstance(source, LogSource):
-            answer[source.name] = parts.offline.compact(parts.archive_of(source))
-    answer["expired"] = parts.online.delete_expired(parts.project, parts.clock())
+            answer[source.name] = stores.offline.compact(stores.archive_of(source))
+    answer["expired"] = stores.online.delete_expired(stores.project, stores.clock())
     return answer

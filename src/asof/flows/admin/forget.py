@@ -1,4 +1,4 @@
-"""Remove one key from everything that Asof keeps, and name what it cannot remove it from."""
+"""Remove one key from all stores of Asof, and report what it cannot remove."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from asof.definitions import Entity, FeatureView, Field, LogSource, Snapshot
-from asof.errors import LogError, NotFound, RequestError, nearest
+from asof.errors import LogError, NotFound, RequestError, nearest, some
 from asof.flows.admin.feature_log import forget_served
 from asof.flows.offline.training_sets.manifest import open_training_set, saved_training_sets
 from asof.flows.rows.archive import wait_until_archived
 from asof.flows.rows.keys import plain_key, plain_value, restored_key
 from asof.flows.rows.pages import pages_of
-from asof.flows.stores import Parts
+from asof.flows.stores import Stores
 from asof.flows.stream.dead_letters import letter_id
 from asof.flows.stream.event_ids import EVENTS
 from asof.flows.stream.numbering import log_partitions
@@ -29,37 +29,37 @@ from asof.values.json import bytes_or_same
 from asof.values.packing import key_bytes, key_values
 
 WAIT_S = 10.0
-"""How long a worker may take to archive what it had read before the key's messages were erased."""
+"""How long to wait until workers have archived messages that they read before the erasure."""
 
 _LETTERS_SHOWN = 20
 
 _decode = msgspec.json.Decoder().decode
 
 
-def forget(parts: Parts, snapshot: Snapshot, entity: str, key: Any, *, wait_s: float = WAIT_S) -> dict[str, Any]:
+def forget(stores: Stores, snapshot: Snapshot, entity: str, key: Any, *, wait_s: float = WAIT_S) -> dict[str, Any]:
     """Remove a key's messages from the logs, its events from archives, its online rows and its dead letters.
 
-    The logs go first, so that no worker reads the key again; what one has read is waited for, then removed from the
-    archive and the online store. Doing it again removes what came since, else nothing.
+    Logs are erased first, so that no worker reads the key again. Then it waits until workers have archived what they
+    had read, and erases archives and online rows. Idempotent; a later run removes what has arrived since.
 
     Args:
-        key: the entity's join keys by name; of an entity with one join key its value.
+        key: the entity's join keys by name; for an entity with one join key, its value.
 
     Returns:
-        How much was removed, as dicts: `log` by topic, `archive` and `dead_letters` by source, `online` by view; and
-        what was not: `training_sets` that hold the key, `sources` that Asof does not write, `undecided_letters`
-        (undecodable ones in which the value occurs), `notes`.
+        Numbers of removed rows, as dicts: `log` by topic, `archive` and `dead_letters` by source, `online` by view;
+        and what was not removed: `training_sets` with the key, `sources` that Asof does not write,
+        `undecided_letters` (undecodable dead letters that contain the value), `notes`.
 
     Raises:
-        NotFound: no such entity is applied.
-        RequestError: the key does not fit.
+        NotFound: the entity is not applied.
+        RequestError: the key does not fit the entity's join keys.
     """
     found = _entity(snapshot, entity)
     values = dict(key) if isinstance(key, Mapping) else _only_value(found, key)
     unknown = [name for name in values if name not in found.join_keys]
     if unknown or set(values) != set(found.join_keys):
         raise RequestError(
-            f"entity {entity!r} has the join keys {list(found.join_keys)}; given are {list(values)}",
+            f"entity {entity!r} has the join keys {list(found.join_keys)}; found {list(values)}",
             hint=nearest(unknown[0], found.join_keys) if unknown else "give a value for each",
         )
     report: dict[str, Any] = {
@@ -69,19 +69,21 @@ def forget(parts: Parts, snapshot: Snapshot, entity: str, key: Any, *, wait_s: f
     logs = _logs(snapshot, found)
     matchers = {source.name: _Matcher(source, fields, values) for source, fields in logs}
     for source, _ in logs:
-        _erase(parts, source, matchers[source.name], report)
+        _erase(stores, source, matchers[source.name], report)
     for source, fields in logs:
-        _settle(parts, snapshot, source, report, seconds=wait_s)
-        _forget_events(parts, source, fields, matchers[source.name], report)
-    _forget_online(parts, snapshot, found, values, report)
-    served = forget_served(parts, snapshot, found, values)
+        _settle(stores, snapshot, source, report, seconds=wait_s)
+        _forget_events(stores, source, fields, matchers[source.name], report)
+    _forget_online(stores, snapshot, found, values, report)
+    served = forget_served(stores, snapshot, found, values)
     if served:
         report["served"] = served
-    report["training_sets"] = _training_sets(parts, found, values)
+    report["training_sets"] = _training_sets(stores, found, values)
     read = {view.source.name for view in snapshot.project.views.values() if found in view.entities}
     report["sources"] = sorted(read - {source.name for source, _ in logs})
     if report["sources"]:
-        report["notes"].append("batch sources are not Asof's: remove the rows there, or materialize brings them back")
+        report["notes"].append(
+            "Asof does not write batch sources: delete the rows there, or the next materialize restores them"
+        )
     return report
 
 
@@ -89,7 +91,9 @@ def _entity(snapshot: Snapshot, name: str) -> Entity:
     found = snapshot.project.entities.get(name)
     if found is None:
         known = snapshot.project.entities
-        raise NotFound(f"no entity {name!r} is applied", hint=nearest(name, known) or f"the entities are {list(known)}")
+        raise NotFound(
+            f"no entity {name!r} is applied", hint=nearest(name, known) or f"applied entities: {some(list(known))}"
+        )
     return found
 
 
@@ -102,7 +106,7 @@ def _only_value(entity: Entity, value: Any) -> dict[str, Any]:
 
 
 def _logs(snapshot: Snapshot, entity: Entity) -> list[tuple[LogSource, list[Field]]]:
-    """The log sources that hold the entity's join keys, and these columns under their names in Asof."""
+    """The log sources with the entity's join keys, and these columns, renamed by `field_mapping`."""
     logs = []
     for source in snapshot.project.sources.values():
         if isinstance(source, LogSource):
@@ -113,14 +117,14 @@ def _logs(snapshot: Snapshot, entity: Entity) -> list[tuple[LogSource, list[Fiel
 
 
 class _Matcher:
-    """Says of a raw message whether it is about the key."""
+    """Decides whether a raw message is about the key."""
 
     def __init__(self, source: LogSource, fields: Sequence[Field], values: Mapping[str, Any]) -> None:
         plain = plain_key(fields, values)
         self.wanted = restored_key(fields, plain)
         self._columns = [(source.raw(field.name), each, field) for each, field in zip(plain, fields, strict=True)]
         self._fields = list(fields)
-        # An undecodable message is searched for the value as a word of its own.
+        # An undecodable message is searched for the value delimited by punctuation or spaces.
         words = [re.escape(str(value).encode()) for value in self.wanted.values()]
         self._mentions = [re.compile(rb"(?<![0-9A-Za-z_])" + word + rb"(?![0-9A-Za-z_])") for word in words]
 
@@ -131,7 +135,7 @@ class _Matcher:
         return all(self._is(message.get(raw), plain, field) for raw, plain, field in self._columns)
 
     def is_undecided(self, value: bytes | None) -> bool:
-        """Whether a message that cannot be decoded seems to mention the key."""
+        """Whether a message cannot be decoded and contains the key's value."""
         return value is not None and self._message(value) is None and all(each.search(value) for each in self._mentions)
 
     def _message(self, value: bytes | None) -> Mapping[str, Any] | None:
@@ -149,74 +153,74 @@ class _Matcher:
                 return True
         except RequestError:
             pass
-        # A letter may hold the key in a type that did not fit, such as "7" for 7.
+        # A dead letter may have the key in a wrong type, such as "7" for 7.
         return found is not None and str(found) == str(self.wanted[field.name])
 
 
-def _erase(parts: Parts, source: LogSource, matcher: _Matcher, report: dict[str, Any]) -> None:
-    for log, topic, _ in topics_of(parts, source):
+def _erase(stores: Stores, source: LogSource, matcher: _Matcher, report: dict[str, Any]) -> None:
+    for log, topic, _ in topics_of(stores, source):
         try:
             report["log"][topic] = log.erase(topic, matcher)
         except UnknownTopic:
             continue
         except LogError as error:
-            report["notes"].append(f"topic {topic!r} still holds the key: {error.message}")
+            report["notes"].append(f"topic {topic!r} still has messages of the key: {error.message}")
 
 
-def _settle(parts: Parts, snapshot: Snapshot, source: LogSource, report: dict[str, Any], *, seconds: float) -> None:
-    """Until what a worker read before the erasure is archived, so that it can be removed from there."""
+def _settle(stores: Stores, snapshot: Snapshot, source: LogSource, report: dict[str, Any], *, seconds: float) -> None:
+    """Wait until messages that workers read before the erasure are archived, so that they can be removed there."""
     epoch = snapshot.facts.epoch_of(source.name)
-    held = log_partitions(parts, source, epoch=epoch)
+    held = log_partitions(stores, source, epoch=epoch)
     wanted: dict[int, int] = {each.archived_as: each.after - 1 for each in held if each.after > each.first}
-    archived = wait_until_archived(parts, source, wanted, seconds=seconds)
+    archived = wait_until_archived(stores, source, wanted, seconds=seconds)
     behind = sum(max(last - archived[each], 0) for each, last in wanted.items())
     if behind:
         report["notes"].append(
-            f"source {source.name!r}: {behind} messages are not archived yet; if a worker is at work, forget the "
+            f"source {source.name!r}: {behind} messages are not archived yet; if a worker runs, forget the "
             "key again after its next flush"
         )
 
 
 def _forget_events(
-    parts: Parts, source: LogSource, fields: Sequence[Field], matcher: _Matcher, report: dict[str, Any]
+    stores: Stores, source: LogSource, fields: Sequence[Field], matcher: _Matcher, report: dict[str, Any]
 ) -> None:
-    archive, letters = parts.archive_of(source), parts.letters_of(source)
+    archive, letters = stores.archive_of(source), stores.letters_of(source)
     columns = {source.raw(field.name): matcher.wanted[field.name] for field in fields}
-    report["archive"][source.name] = parts.offline.forget(archive, columns)
-    rows = parts.offline.rows(letters)
+    report["archive"][source.name] = stores.offline.forget(archive, columns)
+    rows = stores.offline.rows(letters)
     if rows is None:
         return
     found: dict[int, list[int]] = {}
-    for batch in parts.offline.sql(statements.letter_values(), {"letters": rows}).reader(10_000):
+    for batch in stores.offline.sql(statements.letter_values(), {"letters": rows}).reader(10_000):
         for partition, offset, value in zip(*(column.to_pylist() for column in batch.columns), strict=True):
             if matcher(None, value):
                 found.setdefault(partition, []).append(offset)
             elif len(report["undecided_letters"]) < _LETTERS_SHOWN and matcher.is_undecided(value):
                 report["undecided_letters"].append(letter_id(source.name, (partition, offset)))
     report["dead_letters"][source.name] = sum(
-        parts.offline.forget(letters, {"partition": partition, "offset": offsets})
+        stores.offline.forget(letters, {"partition": partition, "offset": offsets})
         for partition, offsets in found.items()
     )
 
 
 def _forget_online(
-    parts: Parts, snapshot: Snapshot, entity: Entity, values: Mapping[str, Any], report: dict[str, Any]
+    stores: Stores, snapshot: Snapshot, entity: Entity, values: Mapping[str, Any], report: dict[str, Any]
 ) -> None:
-    """The rows of all generations of the views of the entity."""
-    for table in parts.online.tables(parts.project):
+    """Delete the online rows of the key, in all generations of the entity's views."""
+    for table in stores.online.tables(stores.project):
         if table.view.endswith(EVENTS):
-            continue  # ids of events, which name no key
+            continue  # a table of event IDs, which has no keys
         view = snapshot.project.views.get(table.view)
         if view is None:
-            report["notes"].append(f"online rows of {table.view!r}, which is not applied, were not looked at")
+            report["notes"].append(f"online rows of {table.view!r} were not checked: the view is not applied")
         elif entity in view.entities:
-            keys = _online_keys(parts, table, view, entity, values)
-            done = parts.online.delete(table, keys) if keys else 0
+            keys = _online_keys(stores, table, view, entity, values)
+            done = stores.online.delete(table, keys) if keys else 0
             report["online"][view.name] = report["online"].get(view.name, 0) + done
 
 
 def _online_keys(
-    parts: Parts, table: OnlineTable, view: FeatureView, entity: Entity, values: Mapping[str, Any]
+    stores: Stores, table: OnlineTable, view: FeatureView, entity: Entity, values: Mapping[str, Any]
 ) -> list[bytes]:
     fields = [field for field in view.key_fields if field.name in entity.join_keys]
     plain = plain_key(fields, {field.name: values[field.name] for field in fields})
@@ -224,23 +228,23 @@ def _online_keys(
         return [key_bytes(plain)]
     places = [view.join_keys.index(field.name) for field in fields]
     return [
-        row[0] for page in pages_of(parts, table) for row in page
+        row[0] for page in pages_of(stores, table) for row in page
         if [key_values(row[0])[place] for place in places] == plain
     ]  # fmt: skip
 
 
-def _training_sets(parts: Parts, entity: Entity, values: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """Name and number of rows of each saved set that holds the key."""
+def _training_sets(stores: Stores, entity: Entity, values: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """Name and number of rows of each saved training set with the key."""
     holding = []
-    for _, saved in sorted(saved_training_sets(parts).items()):
-        # A view may read its key from a column of another name.
+    for _, saved in sorted(saved_training_sets(stores).items()):
+        # A view may map a join key to a column with another name.
         mapped = [each.join_key_map or {} for each in saved.projections] + [{}]
         sets = {tuple(names.get(key, key) for key in entity.join_keys) for names in mapped}
         sets = {columns for columns in sets if set(columns) <= set(saved.frame_columns)}
         if not sets:
             continue
         try:
-            reader = open_training_set(parts, saved)
+            reader = open_training_set(stores, saved)
         except NotFound:
             continue
         rows = 0

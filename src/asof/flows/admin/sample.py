@@ -1,9 +1,9 @@
-"""Samples of what a store holds: some rows, or some entities; the same for the same seed, whatever the order."""
+"""Samples of rows or entities; the same seed gives the same sample, in any order of rows."""
 
 from __future__ import annotations
 
 import heapq
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from itertools import cycle, islice
 from typing import Any
 
@@ -18,10 +18,11 @@ from asof.flows.offline.entity_frame import TIME
 from asof.flows.offline.inputs import rows_of
 from asof.flows.offline.key_rows import view_as_of
 from asof.flows.offline.read import read_history
+from asof.flows.online.history import refuse_incomplete_rows
 from asof.flows.online.read import OnlineReader
 from asof.flows.rows.keys import key_hash, restored_key
 from asof.flows.rows.pages import pages_of
-from asof.flows.stores import Parts, current_generation, table_of
+from asof.flows.stores import Stores, current_generation, table_of
 from asof.selection import Selection, ViewRead, select
 from asof.sql import archive as statements
 from asof.timing import moment
@@ -34,7 +35,7 @@ Functions = Callable[[Selection], Selection]
 
 
 def sample(
-    parts: Parts,
+    stores: Stores,
     snapshot: Snapshot,
     name: str,
     *,
@@ -44,24 +45,28 @@ def sample(
     online: bool = False,
     functions: Functions = lambda selection: selection,
 ) -> pa.Table:
-    """At most n rows or entities of a feature view, a service or a source, each as likely as any other.
+    """A uniform sample of at most n rows or entities of a feature view, a service or a source.
 
-    Rows of a source are its own; of a view, its source's rows (keys, event time) with the features: of a latest-value
-    view as they stand in the row, of all else as of the row's time. Entities are answered as of the clock. One seed
-    takes the same entities out of every view of the same keys, offline and online, as far as the view has them.
+    Rows of a source are returned unchanged. Rows of a view are its source's rows (keys, event time) with the features:
+    of a latest-value view as in the row, of all others as of the row's event time. Features of entities are as of the
+    clock. One seed selects the same entities in all views with the same keys, offline and online.
 
     Args:
         by: `rows` or `entities`; online each row is an entity.
 
     Raises:
-        NotFound: nothing of this name is applied.
-        RequestError: it needs values that come with a request, or has no entities.
+        NotFound: no object with this name is applied.
+        RequestError: it needs request values, or has no entities.
     """
     if n < 1:
-        raise RequestError(f"{Argument('n', n)}: no rows", hint="ask for 1 or more", arguments=[Argument("n", n)])
+        raise RequestError(
+            f"{Argument('n', n)}: expected at least 1", hint="ask for 1 or more", arguments=[Argument("n", n)]
+        )
     if by not in ("rows", "entities"):
         unknown = Argument("by", by)
-        raise RequestError(f"{unknown}: no such choice", hint="choose 'rows' or 'entities'", arguments=[unknown])
+        raise RequestError(
+            f"{unknown}: expected 'rows' or 'entities'", hint="choose 'rows' or 'entities'", arguments=[unknown]
+        )
     project = snapshot.project
     if name not in project.services and project.view(name) is None:
         source = project.sources.get(name)
@@ -74,60 +79,63 @@ def sample(
         if by == "entities" or online:
             asked = Argument("online", True) if online else Argument("by", by)
             raise RequestError(
-                f"{asked}: source {name!r} has rows only", hint="sample one of its views", arguments=[asked]
+                f"{asked}: source {name!r} has rows, but no entities", hint="sample one of its views", arguments=[asked]
             )
-        return _source_rows(parts, source, n=n, seed=seed)
+        return _source_rows(stores, source, n=n, seed=seed)
     view = project.views.get(name) if name not in project.services else None
     if view is not None and not view.is_aggregated and by == "rows" and not online:
-        return _latest_rows(parts, view, n=n, seed=seed)
+        return _latest_rows(stores, view, n=n, seed=seed)
     selection = functions(select(snapshot, name, full_feature_names=view is None and _collides(snapshot, name)))
     if selection.request_fields:
         names = [field.name for field in selection.request_fields]
-        raise RequestError(f"{name!r} needs request values {names}", hint="sample the views that it is made from")
+        raise RequestError(
+            f"{name!r} needs the request values {names}, which samples do not have", hint="sample the views it reads"
+        )
     if online:
-        return _online(parts, snapshot, selection, n=n, seed=seed)
+        return _online(stores, snapshot, selection, n=n, seed=seed)
     if by == "rows":
-        spine = _spine_of_rows(parts, selection, n=n, seed=seed)
+        spine = _spine_of_rows(stores, selection, n=n, seed=seed)
     else:
-        spine = _frame(selection, _entities(selection, n, seed, lambda read: _keys_in_history(parts, read)))
-        now = pa.scalar(moment(parts.clock()), _TIMES)
+        spine = _frame(selection, _entities(selection, n, seed, lambda read: _keys_in_history(stores, read)))
+        now = pa.scalar(moment(stores.clock()), _TIMES)
         spine = spine.append_column(TIME, pa.repeat(now, spine.num_rows))
-    return read_history(parts, snapshot, selection, spine).table()
+    return read_history(stores, snapshot, selection, spine).table()
 
 
 def smallest_keys(keys: Iterable[bytes], n: int, seed: int) -> list[bytes]:
-    """The n keys with the smallest hashes, each once: a uniform sample that does not depend on the keys' order."""
+    """The n distinct keys with the smallest hashes: a uniform sample, independent of the keys' order."""
     distinct = heapq.nsmallest(n, ((key_hash(key, seed), key) for key in set(keys)))
     return [key for _, key in distinct]
 
 
-def scanned_keys(parts: Parts, snapshot: Snapshot, view: FeatureView) -> Iterator[list[bytes]]:
-    """The keys of a view's online rows, page after page."""
-    table = table_of(parts.project, view, current_generation(snapshot, view) or "none")
-    for page in pages_of(parts, table):
+def scanned_keys(stores: Stores, snapshot: Snapshot, view: FeatureView) -> Iterator[list[bytes]]:
+    """The keys of a view's online rows, in pages."""
+    table = table_of(stores.project, view, current_generation(snapshot, view) or "none")
+    for page in pages_of(stores, table):
         yield [row[0] for row in page]
 
 
-def _online(parts: Parts, snapshot: Snapshot, selection: Selection, *, n: int, seed: int) -> pa.Table:
-    found = _entities(selection, n, seed, lambda read: scanned_keys(parts, snapshot, read.view))
+def _online(stores: Stores, snapshot: Snapshot, selection: Selection, *, n: int, seed: int) -> pa.Table:
+    found = _entities(selection, n, seed, lambda read: scanned_keys(stores, snapshot, read.view))
 
-    def history(read: ViewRead, keys: dict[str, list[Any]], at: int) -> Any:
-        return view_as_of(parts, snapshot, read, keys, at), [None] * len(next(iter(keys.values()), [None]))
+    def history(read: ViewRead, keys: dict[str, list[Any]], at: int, *, needs: Sequence[Mapping[int, int]] = ()) -> Any:
+        refuse_incomplete_rows(stores, read, keys, needs)
+        return view_as_of(stores, snapshot, read, keys, at), [None] * len(next(iter(keys.values()), [None]))
 
-    reader = OnlineReader(parts, snapshot, selection, history=history)
+    reader = OnlineReader(stores, snapshot, selection, history=history)
     rows = found if found else [{}] if not selection.keys else {field.name: [] for field in selection.keys}
-    response, _ = reader.read(rows, at=parts.clock())
+    response, _ = reader.read(rows, at=stores.clock())
     return response.to_arrow()
 
 
-def _keys_in_history(parts: Parts, read: ViewRead) -> Iterator[list[bytes]]:
-    """The packed keys of a view's source, batch after batch."""
+def _keys_in_history(stores: Stores, read: ViewRead) -> Iterator[list[bytes]]:
+    """The packed keys of a view's source, in batches."""
     view = read.view
-    rows = rows_of(parts, view.source)
+    rows = rows_of(stores, view.source)
     if rows is None or not view.join_keys:
         return
     text = statements.distinct_keys([view.source.raw(key) for key in view.join_keys])
-    for batch in parts.offline.sql(text, {"source": rows}).reader():
+    for batch in stores.offline.sql(text, {"source": rows}).reader():
         pairs = zip(batch.columns, view.key_fields, strict=True)
         plain = [plain_values(fit(column, field.dtype)[0], field.dtype) for column, field in pairs]
         yield [key_bytes(values) for values in zip(*plain, strict=True)]
@@ -136,7 +144,7 @@ def _keys_in_history(parts: Parts, read: ViewRead) -> Iterator[list[bytes]]:
 def _entities(
     selection: Selection, n: int, seed: int, keys_of: Callable[[ViewRead], Iterator[list[bytes]]]
 ) -> dict[str, list[Any]]:
-    """Key columns of at most n entities; views of several key sets are brought together one after the other."""
+    """Key columns of at most n entities; for views with different keys, combined one view at a time."""
     groups: dict[tuple[str, ...], list[ViewRead]] = {}
     for read in selection.reads:
         groups.setdefault(read.keys, []).append(read)
@@ -158,13 +166,13 @@ def _entities(
 
 
 def _frame(selection: Selection, columns: dict[str, list[Any]]) -> pa.Table:
-    """An entity frame's keys in their declared types; one row without columns where there are no keys."""
+    """An entity frame's keys in their declared types; without keys, one row without columns."""
     if not selection.keys:
         return pa.table({"entity": pa.array(["all"])})
     return pa.table({field.name: pa.array(columns[field.name], field.dtype.arrow()) for field in selection.keys})
 
 
-def _spine_of_rows(parts: Parts, selection: Selection, *, n: int, seed: int) -> pa.Table:
+def _spine_of_rows(stores: Stores, selection: Selection, *, n: int, seed: int) -> pa.Table:
     """Keys and event times of n of the rows that the selection's views read."""
     widest = max(selection.reads, key=lambda read: len(read.keys))
     others = [read for read in selection.reads if read.keys == widest.keys]
@@ -173,7 +181,7 @@ def _spine_of_rows(parts: Parts, selection: Selection, *, n: int, seed: int) -> 
         view = read.view
         named = dict(zip(read.keys, view.join_keys, strict=True))
         named[TIME] = view.source.renamed(view.source.timestamp_field)
-        rows, marks = sampled_rows(parts, view.source, named, n=n, seed=seed + number, required=list(named))
+        rows, marks = sampled_rows(stores, view.source, named, n=n, seed=seed + number, required=list(named))
         for key, field in zip(read.keys, view.key_fields, strict=True):
             rows = rows.set_column(rows.schema.get_field_index(key), key, fit(rows[key], field.dtype)[0])
         pieces.append(_with_time(rows, TIME, view.source))
@@ -182,40 +190,40 @@ def _spine_of_rows(parts: Parts, selection: Selection, *, n: int, seed: int) -> 
     spine = pa.concat_tables(pieces).take(pa.array(order))
     missing = [field for field in selection.keys if field.name not in spine.column_names]
     if missing:
-        found = _entities(selection, n, seed, lambda read: _keys_in_history(parts, read))
+        found = _entities(selection, n, seed, lambda read: _keys_in_history(stores, read))
         for field in missing:
             values = list(islice(cycle(found[field.name]), spine.num_rows))
             spine = spine.slice(0, len(values)).append_column(field.name, pa.array(values, field.dtype.arrow()))
     return spine
 
 
-def _latest_rows(parts: Parts, view: FeatureView, *, n: int, seed: int) -> pa.Table:
-    """Rows as they stand in a view's source: keys, event time, features, in the declared types."""
+def _latest_rows(stores: Stores, view: FeatureView, *, n: int, seed: int) -> pa.Table:
+    """Rows of a view's source: keys, event time, features, in the declared types."""
     source = view.source
     names = [*view.join_keys, *view.feature_names]
     named = {**{name: name for name in names}, TIME: source.renamed(source.timestamp_field)}
-    rows, _ = sampled_rows(parts, source, named, n=n, seed=seed, required=[*view.join_keys, TIME])
+    rows, _ = sampled_rows(stores, source, named, n=n, seed=seed, required=[*view.join_keys, TIME])
     for field in (*view.key_fields, *view.features):
         place = rows.schema.get_field_index(field.name)
         rows = rows.set_column(place, field.name, fit(rows[field.name], field.dtype)[0])
     return _with_time(rows, TIME, source).select([*view.join_keys, TIME, *view.feature_names])
 
 
-def _source_rows(parts: Parts, source: Source, *, n: int, seed: int) -> pa.Table:
-    rows, _ = sampled_rows(parts, source, None, n=n, seed=seed, required=[])
+def _source_rows(stores: Stores, source: Source, *, n: int, seed: int) -> pa.Table:
+    rows, _ = sampled_rows(stores, source, None, n=n, seed=seed, required=[])
     return rows
 
 
 def sampled_rows(
-    parts: Parts, source: Source, named: dict[str, str] | None, *, n: int, seed: int, required: Sequence[str]
+    stores: Stores, source: Source, named: dict[str, str] | None, *, n: int, seed: int, required: Sequence[str]
 ) -> tuple[pa.Table, npt.NDArray[np.uint64]]:
-    """The n rows with the smallest hashes of their places, and the hashes.
+    """The n rows with the smallest hashes of their positions, and the hashes.
 
     Args:
-        named: column of the answer → its name in Asof; None takes all columns of the source.
-        required: columns of the answer that must not be null.
+        named: output column → its name after `field_mapping`; None takes all columns of the source.
+        required: output columns that must not be null.
     """
-    found = rows_of(parts, source)
+    found = rows_of(stores, source)
     if found is None:
         names = list(named) if named is not None else [field.name for field in source.schema]
         types = {source.renamed(field.name): field.dtype.arrow() for field in source.schema}
@@ -224,7 +232,7 @@ def sampled_rows(
         return pa.table([pa.array([], kind) for kind in kinds], names=names), np.zeros(0, dtype=np.uint64)
     columns = {name: source.raw(own) for name, own in (named or {}).items()}
     text = statements.columns_of_rows(columns, places=source.is_log)
-    reader = parts.offline.sql(text, {"source": found}).reader()
+    reader = stores.offline.sql(text, {"source": found}).reader()
     kept, kept_hashes = None, np.zeros(0, dtype=np.uint64)
     at = 0
     for batch in reader:
@@ -245,7 +253,7 @@ def sampled_rows(
 
 
 def _hashes(rows: pa.Table, first: int, seed: int) -> npt.NDArray[np.uint64]:
-    """A uniform number per row from its place: partition and offset in a log, else its number."""
+    """A hash per row of its position: partition and offset in a log, else the row number."""
     mixed = _mixed(np.full(rows.num_rows, seed, dtype=np.int64).astype(np.uint64))
     if "asof_offset" in rows.column_names:
         mixed = _mixed(mixed ^ rows["asof_partition"].cast(pa.int64()).to_numpy().astype(np.uint64))
@@ -254,7 +262,7 @@ def _hashes(rows: pa.Table, first: int, seed: int) -> npt.NDArray[np.uint64]:
 
 
 def _mixed(values: npt.NDArray[np.uint64]) -> npt.NDArray[np.uint64]:
-    """SplitMix64: neighbours become unrelated."""
+    """SplitMix64, so that hashes of neighbouring positions are unrelated."""
     mixed = values + np.uint64(0x9E3779B97F4A7C15)
     mixed = (mixed ^ (mixed >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
     mixed = (mixed ^ (mixed >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
@@ -267,7 +275,7 @@ def _with_time(rows: pa.Table, name: str, source: Source) -> pa.Table:
 
 
 def _collides(snapshot: Snapshot, name: str) -> bool:
-    """Whether a service's features have to be told apart by their views' names."""
+    """Whether features of a service share a name, so that full names are needed."""
     service = snapshot.project.services.get(name)
     if service is None:
         return False

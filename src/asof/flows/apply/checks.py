@@ -11,7 +11,7 @@ from asof.definitions import LogSource, Project, Source
 from asof.dtypes import from_arrow
 from asof.errors import AsofError, DefinitionError, StorageError
 from asof.flows.offline.inputs import rows_of
-from asof.flows.stores import Parts
+from asof.flows.stores import Stores
 from asof.flows.stream.transforms import transform_of
 from asof.offline.protocol import ARRIVAL_COLUMNS
 from asof.planning import Finding
@@ -24,8 +24,8 @@ from asof.sql.casts import cast_example
 def check_reserved_columns(project: Project) -> list[Finding]:
     return [
         Finding(
-            "error", f"source {source.name!r}", source.where, "column names that archives do not use themselves",
-            f"column {field.name!r}", "rename it in the message or with a transform",
+            "error", f"source {source.name!r}", source.where, "column names that are not reserved for archives",
+            f"column {field.name!r}", "rename it in the messages or with a transform",
         )
         for source in project.sources.values()
         if isinstance(source, LogSource)
@@ -34,22 +34,22 @@ def check_reserved_columns(project: Project) -> list[Finding]:
     ]  # fmt: skip
 
 
-def check_transforms(parts: Parts, project: Project) -> list[Finding]:
-    """What the engine says to the SQL between messages and rows, and to the types that it makes."""
+def check_transforms(stores: Stores, project: Project) -> list[Finding]:
+    """Errors of the engine for transforms in SQL, and for the types of their columns."""
     findings = []
     for source in project.sources.values():
         if not isinstance(source, LogSource) or source.transform is None or not source.transform.sql:
             continue
         empty = pa.schema([(field.name, field.dtype.arrow()) for field in source.message_fields]).empty_table()
         try:
-            run = transform_of(parts, source)
+            run = transform_of(stores, source)
             assert run is not None
             made = run(empty)
         except AsofError as error:
             cause = str(error.__cause__ or error.message.removeprefix(f"source {source.name!r}: ")).strip()
             findings.append(
                 Finding("error", f"source {source.name!r}", source.where, "a transform of one message to one row",
-                        cause.split("\n")[0], error.hint if isinstance(error, DefinitionError) else "mend the SELECT")
+                        cause.split("\n")[0], error.hint if isinstance(error, DefinitionError) else "fix the SELECT")
             )  # fmt: skip
             continue
         for field in source.schema:
@@ -63,12 +63,12 @@ def check_transforms(parts: Parts, project: Project) -> list[Finding]:
     return findings
 
 
-def check_online_store(parts: Parts, project: Project) -> list[Finding]:
+def check_online_store(stores: Stores, project: Project) -> list[Finding]:
     """What the online store says to keeping rows for good."""
     if not any(view.online for view in project.views.values()):
         return []
     try:
-        evicts = parts.online.evicts()
+        evicts = stores.online.evicts()
     except StorageError as error:
         return [Finding("error", "online store", "", "", error.message, error.hint)]
     if not evicts:
@@ -81,33 +81,33 @@ def check_online_store(parts: Parts, project: Project) -> list[Finding]:
     ]  # fmt: skip
 
 
-def check_reach(parts: Parts, project: Project, described: Mapping[str, Any]) -> list[Finding]:
-    """Views whose rows the offline store cannot compute over, said before anything runs."""
+def check_reach(stores: Stores, project: Project, described: Mapping[str, Any]) -> list[Finding]:
+    """Views whose source the offline store cannot reach."""
     findings = []
     for view in project.views.values():
         source = view.source
         if isinstance(source, LogSource) or isinstance(described.get(source.name), AsofError):
             continue
-        if not parts.offline.reaches(parts.readers[source.type].scan(source, ScanRequest())):
+        if not stores.offline.reaches(stores.readers[source.type].scan(source, ScanRequest())):
             findings.append(
                 Finding(
                     "error", f"feature view {view.name!r}", view.where, "a source in the offline store's own database",
-                    f"source {source.name!r} ({source.type}), which is elsewhere",
-                    parts.offline.reach_hint,
+                    f"source {source.name!r} ({source.type}) outside of it",
+                    stores.offline.reach_hint,
                 )
             )  # fmt: skip
     return findings
 
 
-def check_null_keys(parts: Parts, project: Project) -> list[Finding]:
-    """Rows that no read can find, because a join key or the event time is null."""
+def check_null_keys(stores: Stores, project: Project) -> list[Finding]:
+    """Rows with a null join key or event time, which no read can find."""
     findings = []
     for view in project.views.values():
         source = view.source
         if isinstance(source, LogSource):
             continue
         columns = [source.raw(name) for name in view.join_keys] + [source.timestamp_field]
-        for column, nulls in _nulls(parts, source, columns).items():
+        for column, nulls in _nulls(stores, source, columns).items():
             findings.append(
                 Finding(
                     "warning",
@@ -115,20 +115,20 @@ def check_null_keys(parts: Parts, project: Project) -> list[Finding]:
                     view.where,
                     f"no nulls in {column!r}",
                     f"{nulls} where it is null",
-                    "such rows are never found; mend or filter them in the source",
+                    "such rows are never read; fix or filter them in the source",
                 )  # fmt: skip
             )
     return findings
 
 
-def _nulls(parts: Parts, source: Source, columns: Sequence[str]) -> dict[str, str]:
-    """Column → how many of its rows are null, in words; only those that have some."""
-    reader = parts.readers.get(source.type)
+def _nulls(stores: Stores, source: Source, columns: Sequence[str]) -> dict[str, str]:
+    """Column → number of null rows, as text; only columns with nulls."""
+    reader = stores.readers.get(source.type)
     if reader is not None and reader.counts is not None:
         return reader.counts.nulls(source, columns)
-    rows = rows_of(parts, source)
+    rows = rows_of(stores, source)
     if rows is None:
         return {}
-    row = parts.offline.sql(statements.count_nulls(columns), {"source": rows}).reader().read_all()
+    row = stores.offline.sql(statements.count_nulls(columns), {"source": rows}).reader().read_all()
     found = {column: row[column][0].as_py() for column in columns}
     return {column: f"{nulls} rows" for column, nulls in found.items() if nulls}

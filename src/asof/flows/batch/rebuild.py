@@ -1,4 +1,4 @@
-"""Build online rows from the beginning: from the archives for logs, from the sources for batch views."""
+"""Rebuild online rows: from the archive for log sources, from the source for batch sources."""
 
 from __future__ import annotations
 
@@ -6,14 +6,14 @@ from collections.abc import Iterable
 
 from asof.definitions import Snapshot
 from asof.flows.batch.materialize import materialize
-from asof.flows.stores import Parts, Progress, silent, view_named
+from asof.flows.stores import Progress, Stores, silent, view_named
 from asof.flows.stream.rebuild import rebuild
 
 
 def rebuild_views(
-    parts: Parts, snapshot: Snapshot, names: Iterable[str] | None = None, *, progress: Progress = silent
+    stores: Stores, snapshot: Snapshot, names: Iterable[str] | None = None, *, progress: Progress = silent
 ) -> dict[str, int]:
-    """View → its rows; those that are not kept online are left out.
+    """Rebuild views; returns view → number of rows. Views that are not online are skipped.
 
     Raises:
         NotFound: a view is not applied; nothing was built.
@@ -23,8 +23,8 @@ def rebuild_views(
         if not view.online:
             continue
         if view.source.is_log:
-            rows[view.name] = rebuild(parts, view, progress=progress)
+            rows[view.name] = rebuild(stores, view, progress=progress)
         else:
-            done = materialize(parts, views=[view.name], full=True, progress=progress)
+            done = materialize(stores, views=[view.name], full=True, progress=progress)
             rows[view.name] = sum(each.rows for each in done)
     return rows

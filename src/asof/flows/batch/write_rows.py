@@ -1,4 +1,4 @@
-"""Rows that a program writes into the online store itself, beside what the view's batch source says."""
+"""Rows that a program writes directly to the online store, for a view with a batch source."""
 
 from __future__ import annotations
 
@@ -15,37 +15,37 @@ from asof.errors import RequestError, RowsRefused
 from asof.flows.batch.write_view import write_newest
 from asof.flows.generations.switch import announce, flip
 from asof.flows.rows.pushed import fit_table
-from asof.flows.stores import Parts, current_generation, table_of, view_named
+from asof.flows.stores import Stores, current_generation, table_of, view_named
 from asof.timing import iso
 from asof.values.fit import event_micros
 from asof.values.packing import key_bytes, plain_values
 
 ARRIVES_LAST = 2**62
-"""The arrival of rows written by hand: of rows equal in time they come after all that the source has."""
+"""Offset of directly written rows: among rows with equal times they are newer than those of the source."""
 
 
-def write_rows(parts: Parts, view_name: str, rows: Any) -> int:
-    """Write rows of a batch-fed view of plain fields to the online store alone; history does not get to know them.
+def write_rows(stores: Stores, view_name: str, rows: Any) -> int:
+    """Write rows to the online store only; for a view of plain fields with a batch source. History does not get them.
 
     Args:
         rows: dicts, a dict of columns, or a pandas, Polars or Arrow table, with the source's columns that the view
             reads: join keys, features, the event time, and the created time if there is one.
 
     Returns:
-        How many were kept: all but those for which a newer row is stored.
+        Number of rows written: all but those for which a newer row is stored.
 
     Raises:
-        RowsRefused: something does not fit; nothing was written.
-        RequestError: the view's rows come from a log, or are computed.
+        RowsRefused: rows do not fit the schema; nothing was written.
+        RequestError: the view has a log source, or aggregations.
     """
-    snapshot = parts.registry.load(parts.project)
+    snapshot = stores.registry.load(stores.project)
     view = view_named(snapshot, view_name)
     refuse_unless_batch_fed(view)
     source = view.source
     if view.is_aggregated:
         raise RequestError(
-            f"feature view {view_name!r} is computed from the rows of source {source.name!r}, and cannot be written",
-            hint="write the rows to the source, and materialize", where=view.where,
+            f"feature view {view_name!r} aggregates source {source.name!r}; its rows cannot be written directly",
+            hint="add rows to the source, and materialize", where=view.where,
         )  # fmt: skip
     keys = [source.raw(key) for key in view.join_keys]
     what = f"rows written to feature view {view_name!r}"
@@ -53,7 +53,7 @@ def write_rows(parts: Parts, view_name: str, rows: Any) -> int:
         rows, _fields(view, _column_names(rows)), required=[*keys, source.timestamp_field], what=what, where=view.where
     )
     times = _micros(table, source.timestamp_field, source.timestamp_unit)
-    _refuse_future(times, source.timestamp_field, now=parts.clock(), what=what)
+    _refuse_future(times, source.timestamp_field, now=stores.clock(), what=what)
     created = pa.array(np.zeros(len(times), dtype=np.int64))
     if source.created_timestamp_column not in ("", source.timestamp_field):
         created = times
@@ -62,9 +62,9 @@ def write_rows(parts: Parts, view_name: str, rows: Any) -> int:
     plain = [plain_values(table[source.raw(field.name)], field.dtype) for field in view.key_fields]
     packed = [key_bytes(key) for key in zip(*plain, strict=True)] if plain else [key_bytes(())] * len(times)
     columns = [plain_values(table[source.raw(field.name)], field.dtype) for field in view.features]
-    generation = current_generation(snapshot, view) or first_generation(parts, view)
+    generation = current_generation(snapshot, view) or first_generation(stores, view)
     return write_newest(
-        parts, view, table_of(parts.project, view, generation), packed, columns,
+        stores, view, table_of(stores.project, view, generation), packed, columns,
         event_time=times.to_numpy(), created=created.to_numpy(), offset=np.full(len(times), ARRIVES_LAST),
     )  # fmt: skip
 
@@ -73,32 +73,32 @@ def refuse_unless_batch_fed(view: FeatureView) -> None:
     """Refuse a view whose online rows do not come from a batch source.
 
     Raises:
-        RequestError: with what to do instead.
+        RequestError: names the alternative.
     """
     if not view.online:
         raise RequestError(
-            f"feature view {view.name!r} is not kept online", hint="set online=True and apply", where=view.where
+            f"feature view {view.name!r} is not online", hint="set online=True and apply", where=view.where
         )
     if view.source.is_log:
         how = f"push rows to {view.source.name!r}" if view.source.type == "push" else "run `asof stream run`"
         raise RequestError(
-            f"feature view {view.name!r} is fed by the log of source {view.source.name!r}, not by a batch source",
-            hint=f"{how}; `asof rebuild {view.name}` makes its online rows anew", where=view.where,
+            f"feature view {view.name!r} reads the log of source {view.source.name!r}, not a batch source",
+            hint=f"{how}, or rebuild its online rows with `asof rebuild {view.name}`", where=view.where,
         )  # fmt: skip
 
 
-def first_generation(parts: Parts, view: FeatureView) -> str:
-    """Make the table of a view that was never online; its name."""
-    generation = announce(parts, view)
-    table = table_of(parts.project, view, generation)
-    parts.online.prepare(table)
-    parts.online.mark(table)
-    flip(parts, view, generation)
+def first_generation(stores: Stores, view: FeatureView) -> str:
+    """Create the first generation of a view; returns its name."""
+    generation = announce(stores, view)
+    table = table_of(stores.project, view, generation)
+    stores.online.prepare(table)
+    stores.online.mark(table)
+    flip(stores, view, generation)
     return generation
 
 
 def _fields(view: FeatureView, given: list[str]) -> list[Field]:
-    """The columns that the rows must have, under their names in the source; the created time only if it is given."""
+    """The required columns, with their names in the source; the created time only if it is given."""
     source = view.source
     declared = {field.name: field.dtype for field in source.schema}
     time = Int64 if source.timestamp_unit else Timestamp
@@ -110,7 +110,7 @@ def _fields(view: FeatureView, given: list[str]) -> list[Field]:
 
 
 def _column_names(rows: Any) -> list[str]:
-    """The columns that rows of any kind have."""
+    """Column names of rows of any kind."""
     if isinstance(rows, Mapping):
         return list(rows)
     names = getattr(rows, "column_names", None)
@@ -132,9 +132,9 @@ def _refuse_future(times: pa.Array, column: str, *, now: int, what: str) -> None
     later = [(row, time) for row, time in enumerate(times.to_pylist()) if time > now]
     if later:
         raise RowsRefused(
-            f"{what} are of the future; nothing was written:",
+            f"{what} are in the future; nothing was written:",
             [f"column {column!r}, row {row}: {iso(time)} is later than the clock ({iso(now)})" for row, time in later],
-            hint="check the times and their unit",
+            hint="check the times and their unit (s, ms, us)",
         )
 
 

@@ -12,21 +12,21 @@ from asof.aggregation import RowLayout, StateRows
 from asof.definitions import FeatureView, LogSource, Sliding
 from asof.expressions import check, parse, print_sql
 from asof.flows.rows.batch import input_schema
-from asof.flows.stores import Parts
+from asof.flows.stores import Stores
 from asof.timing import DAY, HOUR, SECOND, Micros
 
 GRACE = 7 * DAY
-"""How much later than its ttl or windows a row may physically expire, so that expiry cannot be observed."""
+"""A row expires this much later than its ttl or windows end, so that expiry is never visible."""
 
 MARGIN = SECOND
-"""How far a reader's clock may lie behind the newest event of a row and still be answered from the row."""
+"""Largest difference of a reader's clock behind a row's newest event that the row can still serve."""
 
 
 def expiry_of(view: FeatureView, layout: RowLayout, state: StateRows, *, now: Micros) -> list[int | None] | None:
-    """When each row of aggregates may go: long after its last window has passed; never with an unwindowed one.
+    """Expiry of each row of aggregates: well after its last window; None for a row with an unbounded window.
 
     Args:
-        now: the moment up to which events are due.
+        now: events up to this time are due.
     """
     reach = 0
     newest = state.newest(layout)
@@ -37,18 +37,18 @@ def expiry_of(view: FeatureView, layout: RowLayout, state: StateRows, *, now: Mi
         if isinstance(window, Sliding):
             reach = max(reach, window.length + window.hop)
         else:
-            # A session goes on with an event that comes late, or out of a log that is read long after it was written.
+            # A late event, or one of a log that is read long after it was written, may extend a session.
             reach = max(reach, window.gap + layout.allowed_lateness)
             newest = np.maximum(newest, now)
     expiry: list[int | None] = (newest + reach + view.delay + GRACE).tolist()
-    # A row beyond its limit does not know its newest event. Without it the key would begin again from nothing.
+    # A row above its size limit has lost its newest event time. If it expired, the key would start from nothing.
     for row in np.flatnonzero(state.overflow).tolist():
         expiry[row] = None
     return expiry
 
 
 def layout_of(view: FeatureView) -> RowLayout:
-    """How the view's state is packed."""
+    """The layout of the view's packed state."""
     schema = input_schema(view)
     columns = {each.column: check(parse(each.column), schema) for each in view.aggregations if each.column}
     source = view.source
@@ -60,17 +60,17 @@ def layout_of(view: FeatureView) -> RowLayout:
 
 
 def inputs_of(
-    parts: Parts, view: FeatureView, layout: RowLayout, rows: pa.Table
+    stores: Stores, view: FeatureView, layout: RowLayout, rows: pa.Table
 ) -> list[tuple[Any, npt.NDArray[np.bool_]]]:
-    """The layout's inputs, evaluated over the rows: values, and where they count."""
+    """The layout's inputs, evaluated over the rows: values, and masks of the rows that count."""
     schema = input_schema(view)
     expressions: dict[str, str] = {}
     for i, (column, where) in enumerate(layout.inputs):
         if column and column not in schema:
-            expressions[f"v{i}"] = print_sql(parse(column), parts.offline.batch_dialect, schema=schema)
+            expressions[f"v{i}"] = print_sql(parse(column), stores.offline.batch_dialect, schema=schema)
         if where:
-            expressions[f"w{i}"] = print_sql(parse(where), parts.offline.batch_dialect, schema=schema)
-    evaluated = parts.offline.evaluate(rows, expressions) if expressions else rows
+            expressions[f"w{i}"] = print_sql(parse(where), stores.offline.batch_dialect, schema=schema)
+    evaluated = stores.offline.evaluate(rows, expressions) if expressions else rows
     columns: list[tuple[Any, npt.NDArray[np.bool_]]] = []
     for i, (column, where) in enumerate(layout.inputs):
         mask = np.ones(rows.num_rows, dtype=bool)

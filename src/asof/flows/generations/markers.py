@@ -11,11 +11,11 @@ from collections.abc import Collection, Mapping
 from asof.definitions import FeatureView, Snapshot
 from asof.errors import OnlineRowsLost, StorageError, some
 from asof.flows.generations.progress import progress_of
-from asof.flows.stores import Parts, current_generation, table_of
+from asof.flows.stores import Stores, current_generation, table_of
 from asof.online.protocol import OnlineTable
 
 
-def lost_views(parts: Parts, snapshot: Snapshot | None = None) -> list[FeatureView]:
+def lost_views(stores: Stores, snapshot: Snapshot | None = None) -> list[FeatureView]:
     """The applied views whose rows the online store has lost.
 
     It marks rows that are whole and have no marker, those from before there were markers, if it may write.
@@ -27,34 +27,36 @@ def lost_views(parts: Parts, snapshot: Snapshot | None = None) -> list[FeatureVi
         RegistryError: the registry cannot be read.
         StorageError: the online store cannot be read.
     """
-    snapshot = snapshot or parts.registry.load(parts.project)
-    lost = lost_among(parts, current_tables(parts, snapshot), snapshot)
+    snapshot = snapshot or stores.registry.load(stores.project)
+    lost = lost_among(stores, current_tables(stores, snapshot), snapshot)
     while lost:
         # Where readers have switched since then, the tables of before are dropped.
-        before, snapshot = lost, parts.registry.load(parts.project)
-        lost = lost_among(parts, current_tables(parts, snapshot), snapshot)
+        before, snapshot = lost, stores.registry.load(stores.project)
+        lost = lost_among(stores, current_tables(stores, snapshot), snapshot)
         if set(lost) <= set(before):
             break
     return list(lost.values())
 
 
 def lost_among(
-    parts: Parts, tables: Mapping[OnlineTable, FeatureView], snapshot: Snapshot
+    stores: Stores, tables: Mapping[OnlineTable, FeatureView], snapshot: Snapshot
 ) -> dict[OnlineTable, FeatureView]:
     """The tables whose rows are lost, or which are not those that readers use by a snapshot; see `lost_views`."""
-    unmarked = parts.online.unmarked(list(tables))
+    unmarked = stores.online.unmarked(list(tables))
     if not unmarked:
         return {}
-    current = current_tables(parts, snapshot)
+    current = current_tables(stores, snapshot)
     return {
-        table: tables[table] for table in unmarked if table not in current or not _mark_if_whole(parts, snapshot, table)
+        table: tables[table]
+        for table in unmarked
+        if table not in current or not _mark_if_whole(stores, snapshot, table)
     }
 
 
-def current_tables(parts: Parts, snapshot: Snapshot) -> dict[OnlineTable, FeatureView]:
+def current_tables(stores: Stores, snapshot: Snapshot) -> dict[OnlineTable, FeatureView]:
     """The tables that readers use, and their views."""
     return {
-        table_of(parts.project, view, generation): view
+        table_of(stores.project, view, generation): view
         for view in snapshot.project.views.values()
         if view.online and (generation := current_generation(snapshot, view))
     }
@@ -79,10 +81,10 @@ def rows_lost(views: Collection[FeatureView]) -> OnlineRowsLost:
     )
 
 
-def _mark_if_whole(parts: Parts, snapshot: Snapshot, table: OnlineTable) -> bool:
+def _mark_if_whole(stores: Stores, snapshot: Snapshot, table: OnlineTable) -> bool:
     """Whether what a build has written into the store, by the registry and every master, is there."""
     run = snapshot.facts.last_run(table.view, table.generation)
-    progress = progress_of(parts.online, table)
+    progress = progress_of(stores.online, table)
     if snapshot.project.views[table.view].source.is_log:
         is_whole = progress.is_built
     elif run is None or run.started is None:
@@ -92,7 +94,7 @@ def _mark_if_whole(parts: Parts, snapshot: Snapshot, table: OnlineTable) -> bool
         is_whole = progress.materialized is not None and progress.materialized >= run.started
     if is_whole:
         try:
-            parts.online.mark(table)
+            stores.online.mark(table)
         except StorageError:
             pass  # there is no table yet, or this process may only read: then the next one that writes marks it
     return is_whole

@@ -1,4 +1,4 @@
-"""From one generation of online rows to the next: announce it, let readers switch, drop what is named no more."""
+"""Switches between generations of online rows: announce a new one, switch readers, drop old tables."""
 
 from __future__ import annotations
 
@@ -7,52 +7,52 @@ from asof.definitions.facts import Facts
 from asof.errors import RegistryConflict
 from asof.flows.facts import change_facts
 from asof.flows.generations.names import next_generation
-from asof.flows.stores import Parts, building_generation
+from asof.flows.stores import Stores, building_generation
 from asof.online.protocol import KINDS, OnlineTable
 
 
-def announce(parts: Parts, view: FeatureView) -> str:
-    """Record that a generation is being built, so that workers will feed it; its name."""
+def announce(stores: Stores, view: FeatureView) -> str:
+    """Record that a generation is being built, so that workers write to it; returns its name."""
 
     def building(facts: Facts) -> Facts:
         return facts.with_building(view.name, next_generation(facts, view))
 
-    after = change_facts(parts, building, note=f"building {view.name}")
+    after = change_facts(stores, building, note=f"building {view.name}")
     generation = building_generation(after, view)
     assert generation is not None
     return generation
 
 
-def flip(parts: Parts, view: FeatureView, generation: str) -> Snapshot:
-    """Let readers use this generation, which `announce` named.
+def flip(stores: Stores, view: FeatureView, generation: str) -> Snapshot:
+    """Switch readers to a generation that `announce` named.
 
     Raises:
-        RegistryConflict: the view was changed, or another build of it began, since then.
+        RegistryConflict: the view changed, or another build of it started, since then.
     """
 
     def switched(facts: Facts) -> Facts:
         if facts.generations_of(view.name).building != generation:
             raise RegistryConflict(
-                f"feature view {view.name!r} was changed, or another build of it began, while generation {generation} "
-                "was built; readers keep what they had",
-                hint="run it again when the other one has ended",
+                f"feature view {view.name!r} changed, or another build of it started, while generation {generation} "
+                "was built; readers keep the current generation",
+                hint="run it again once the other build has ended",
             )
         return facts.with_current(view.name, generation)
 
-    return change_facts(parts, switched, note=f"{view.name} is read from generation {generation}")
+    return change_facts(stores, switched, note=f"{view.name} is read from generation {generation}")
 
 
-def drop_generations(parts: Parts, before: Snapshot, after: Snapshot) -> None:
-    """Drop the online tables that the older snapshot named and the newer one does not."""
+def drop_generations(stores: Stores, before: Snapshot, after: Snapshot) -> None:
+    """Drop the online tables that the older snapshot uses and the newer one does not."""
     gone = before.facts.named_generations() - after.facts.named_generations()
-    for table in parts.online.tables(parts.project):
+    for table in stores.online.tables(stores.project):
         if (table.view, table.generation) in gone:
-            parts.online.drop(table)
+            stores.online.drop(table)
             gone.remove((table.view, table.generation))
     for view, generation in gone:
         # A store of several shards does not list a table that one of them has lost; the others still have its rows.
         for kind in KINDS:
-            parts.online.drop(OnlineTable(parts.project, view, generation, kind))
+            stores.online.drop(OnlineTable(stores.project, view, generation, kind))
 
 
 __all__ = ["announce", "drop_generations", "flip"]

@@ -1,4 +1,4 @@
-"""The rows of a view that one key, some keys, or a whole view has, in history."""
+"""Historical rows of one key, of some keys, or of a whole view."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from asof.definitions import FeatureView, Field, LogSource, Snapshot, Source
 from asof.flows.offline.inputs import inputs_of, rows_of
 from asof.flows.rows.batch import RowBatch, batch_of, batch_of_archive, input_schema
 from asof.flows.rows.tombstones import deletions
-from asof.flows.stores import Parts
+from asof.flows.stores import Stores
 from asof.selection import FeatureOut, ViewRead
 from asof.sources.protocol import Files, ScanRequest
 from asof.sql import archive as statements
@@ -35,7 +35,7 @@ def whole_view(view: FeatureView, *, keys: Sequence[str] | None = None) -> ViewR
 
 
 def view_as_of(
-    parts: Parts,
+    stores: Stores,
     snapshot: Snapshot,
     read: ViewRead,
     keys: Mapping[str, Sequence[Any]],
@@ -43,7 +43,7 @@ def view_as_of(
     *,
     seen: Mapping[str, Mapping[int, int]] | None = None,
 ) -> dict[str, list[Any]]:
-    """One view's features for some keys as of one moment, from history: output → values."""
+    """A view's features for some keys as of one time, from history: output → values."""
     fields: list[Field] = [
         Field(column, field.dtype) for column, field in zip(read.keys, read.view.key_fields, strict=True)
     ]
@@ -51,15 +51,15 @@ def view_as_of(
     columns = {field.name: pa.array(keys[field.name], field.dtype.arrow()) for field in fields}
     columns["asof_at"] = pa.array([moment(at)] * n, pa.timestamp("us", "UTC"))
     query = PointInTime((read,), "asof_at", None, seen)
-    result = parts.offline.run(query, inputs_of(parts, snapshot, query, None), spine=pa.table(columns))
+    result = stores.offline.run(query, inputs_of(stores, snapshot, query, None), spine=pa.table(columns))
     table = result.reader().read_all()
     return {feature.output: python_values(table[feature.output]) for feature in read.features}
 
 
-def newest_event(parts: Parts, view: FeatureView, plain: Sequence[Any], at: Micros) -> Micros | None:
-    """The time of a key's newest row in history that is not later than `at`."""
-    rows = rows_of_key(parts, view, plain)
-    # Rows are in their order, so the last one decides whether the key is there at all.
+def newest_event(stores: Stores, view: FeatureView, plain: Sequence[Any], at: Micros) -> Micros | None:
+    """Event time of a key's newest historical row up to `at`; None without one, or after a tombstone."""
+    rows = rows_of_key(stores, view, plain)
+    # Rows are ordered, so the last one decides whether the key exists.
     seen = np.flatnonzero(rows.batch.event_time <= at)
     if view.is_aggregated:
         seen = seen[~rows.gone[seen]]
@@ -68,13 +68,13 @@ def newest_event(parts: Parts, view: FeatureView, plain: Sequence[Any], at: Micr
 
 @dataclass(frozen=True)
 class KeyRows:
-    """A key's rows in their order, oldest first.
+    """A key's rows, oldest first.
 
     Args:
-        known: n moments at which a row was written down, in microseconds.
-        stored: which rows their log's source counts at all.
-        gone: which rows say that their key is no more.
-        raw: the rows as the source has them.
+        known: n created times, in microseconds.
+        stored: mask of the rows that count: not before `stream_from`.
+        gone: mask of tombstones.
+        raw: the rows with the source's columns.
     """
 
     batch: RowBatch
@@ -84,21 +84,21 @@ class KeyRows:
     raw: pa.Table
 
 
-def rows_of_key(parts: Parts, view: FeatureView, plain: Sequence[Any]) -> KeyRows:
+def rows_of_key(stores: Stores, view: FeatureView, plain: Sequence[Any]) -> KeyRows:
     source = view.source
     keys = {
         source.raw(field.name): pa.array([value], field.dtype.arrow())
         for field, value in zip(view.key_fields, plain, strict=True)
         if field.dtype.is_integer or field.dtype.name == "String"
     }
-    found = rows_of(parts, source, need=ScanRequest(keys=keys or None))
+    found = rows_of(stores, source, need=ScanRequest(keys=keys or None))
     table = _empty(source)
     if found is not None:
         text = statements.rows_of_keys(
-            [source.raw(key) for key in view.join_keys], view.key_fields, [plain], dialect=parts.offline.dialect,
+            [source.raw(key) for key in view.join_keys], view.key_fields, [plain], dialect=stores.offline.dialect,
             relation="source",
         )  # fmt: skip
-        table = parts.offline.sql(text, {"source": found}).reader().read_all()
+        table = stores.offline.sql(text, {"source": found}).reader().read_all()
     table = table.filter(table[source.timestamp_field].is_valid())
     if source.is_log:
         batch = batch_of_archive(source, table)
@@ -108,7 +108,7 @@ def rows_of_key(parts: Parts, view: FeatureView, plain: Sequence[Any]) -> KeyRow
             source, table, event_time=times.to_numpy(zero_copy_only=False),
             partition=np.zeros(table.num_rows, dtype=np.int32), offset=np.arange(table.num_rows),
         )  # fmt: skip
-    gone = deletions(parts, source, batch.rows)
+    gone = deletions(stores, source, batch.rows)
     gone = np.zeros(len(batch), dtype=bool) if gone is None else gone
     if not source.is_log and not isinstance(found, Files):
         batch = replace(batch, offset=_ranks(view, table, gone))
@@ -134,7 +134,7 @@ def _empty(source: Source) -> pa.Table:
 
 
 def _ranks(view: FeatureView, table: pa.Table, gone: npt.NDArray[np.bool_]) -> npt.NDArray[np.int64]:
-    """Where rows have no arrival, the values decide (nulls smallest, NaN greatest), then whether a row ends its key."""
+    """Order of rows without offsets: by values (nulls smallest, NaN greatest), then tombstones last."""
     names = list(view.feature_names) if not view.is_aggregated else sorted(input_schema(view))
     raw = [view.source.raw(name) for name in names]
     columns = [table[name].to_pylist() for name in raw if name in table.column_names]

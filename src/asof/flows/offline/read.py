@@ -1,4 +1,4 @@
-"""Historical reads: an entity frame is made ready, the selection is compiled and run, on-demand functions follow."""
+"""Historical reads: prepare the entity frame, compile and run the selection, run on-demand functions."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from asof.flows.offline.entity_frame import (
     time_column,
 )
 from asof.flows.offline.inputs import inputs_of
-from asof.flows.stores import Parts
+from asof.flows.stores import Stores
 from asof.selection import OutputColumn, Selection, ViewRead
 from asof.sources.protocol import Files
 from asof.sql.query import PointInTime
@@ -31,7 +31,7 @@ from asof.timing import Micros
 
 
 def read_history(
-    parts: Parts,
+    stores: Stores,
     snapshot: Snapshot,
     selection: Selection,
     entity_df: Any = None,
@@ -41,27 +41,27 @@ def read_history(
     end: Micros | None = None,
     seen: Mapping[str, Mapping[int, int]] | None = None,
 ) -> HistoricalRead:
-    """Decide a historical read; nothing runs yet.
+    """Plan a historical read; nothing runs yet.
 
     Args:
-        entity_df: a pandas, Polars or Arrow table, a path of a Parquet or CSV file, or a SELECT over the sources by
-            name; None reads every row of the views' sources with `start <= event time < end`.
+        entity_df: a pandas, Polars or Arrow table, the path of a Parquet or CSV file, or a SELECT over the sources by
+            name; None reads all rows of the views' sources with `start <= event time < end`.
 
     Raises:
-        EntityFrameError: the frame lacks a key or a time, or holds what cannot be used.
+        EntityFrameError: the frame lacks a key or a time, or has invalid values.
     """
     reads = _with_hidden_features(selection)
     query = PointInTime(reads, TIME, known_at, seen, start, end)
     if entity_df is None:
         if selection.request_fields:
             names = [field.name for field in selection.request_fields]
-            raise _frameless(f"request values {names} have to come with an entity frame")
+            raise _frameless(f"the request values {names} need an entity frame")
         if not reads:
-            raise _frameless("there is no view to read rows of")
-        result = parts.offline.run(query, inputs_of(parts, snapshot, query, None), spine=None)
+            raise _frameless("no entity frame is given, and the request has no view to read rows of")
+        result = stores.offline.run(query, inputs_of(stores, snapshot, query, None), spine=None)
         frame = pa.schema(list(result.schema)[: len(result.schema) - len(query.outputs)])
         shape = ResultColumns(frame, selection.outputs)
-        return HistoricalRead(parts, snapshot, selection, query, None, shape)
+        return HistoricalRead(stores, snapshot, selection, query, None, shape)
     spine = spine_of(entity_df)
     if isinstance(spine, pa.Table):
         time = time_column(spine.schema)
@@ -69,25 +69,25 @@ def read_history(
         frame = spine.schema
     else:
         described = PointInTime((), TIME)
-        inputs = inputs_of(parts, snapshot, query, spine)
-        frame = _described(parts, described, inputs, spine)
+        inputs = inputs_of(stores, snapshot, query, spine)
+        frame = _described(stores, described, inputs, spine)
         time = time_column(frame)
         check_columns(frame, selection, time)
         check_types(frame, selection)
     query = replace(query, time=time)
     shape = ResultColumns(frame, selection.outputs)
-    return HistoricalRead(parts, snapshot, selection, query, spine, shape)
+    return HistoricalRead(stores, snapshot, selection, query, spine, shape)
 
 
 @dataclass(frozen=True)
 class HistoricalRead:
-    """A read of a selection's history; it runs as often as its rows are asked for.
+    """A historical read of a selection; each access to its rows runs it.
 
     Args:
-        spine: the entity frame as engines take it; None where every row of the views' sources is read.
+        spine: the entity frame in the engines' form; None to read all rows of the views' sources.
     """
 
-    parts: Parts
+    stores: Stores
     snapshot: Snapshot
     selection: Selection
     query: PointInTime
@@ -100,15 +100,15 @@ class HistoricalRead:
         return self.shape.schema
 
     def up_to(self, seen: Mapping[str, Mapping[int, int]]) -> HistoricalRead:
-        """The same read, over no more of each archive than these offsets: source → partition → the last one."""
+        """The same read, limited to these offsets of each archive: source → partition → last offset."""
         return replace(self, query=replace(self.query, seen=seen))
 
     def run(self) -> Any:
-        """What the engine answers; on-demand functions have not seen it yet."""
-        inputs = inputs_of(self.parts, self.snapshot, self.query, self.spine)
+        """The engine's result, before on-demand functions."""
+        inputs = inputs_of(self.stores, self.snapshot, self.query, self.spine)
         if isinstance(self.spine, pa.Table):
             check_frame(self.spine, self.selection, self.query.time)
-        return self.parts.offline.run(self.query, inputs, spine=self.spine)
+        return self.stores.offline.run(self.query, inputs, spine=self.spine)
 
     def batches(self, batch_rows: int = BATCH_ROWS) -> Iterator[pa.RecordBatch]:
         """The rows in batches, in bounded memory."""
@@ -121,7 +121,7 @@ class HistoricalRead:
 
     def _finished(self, table: pa.Table) -> pa.Table:
         if not isinstance(self.spine, pa.Table) and self.spine is not None:
-            # What a query or a file holds is known once it has been read.
+            # The columns of a query or file are known only after it is read.
             check_frame(table, self.selection, self.query.time)
             check_keys(table, self.selection)
         table = derive(table, self.selection.derivations, event_time_column=self.query.time)
@@ -136,7 +136,7 @@ def _frameless(message: str) -> EntityFrameError:
 
 
 class ResultColumns:
-    """The columns of the answer."""
+    """The columns of the result."""
 
     def __init__(self, frame: pa.Schema, outputs: Sequence[OutputColumn]) -> None:
         taken = {output.name for output in outputs} & set(frame.names)
@@ -150,13 +150,13 @@ class ResultColumns:
         self.schema = pa.schema([*frame, *(pa.field(output.name, output.dtype.arrow()) for output in outputs)])
 
 
-def _described(parts: Parts, query: PointInTime, inputs: Mapping[str, Any], spine: Any) -> pa.Schema:
+def _described(stores: Stores, query: PointInTime, inputs: Mapping[str, Any], spine: Any) -> pa.Schema:
     if isinstance(spine, Files):
-        schema: pa.Schema = parts.offline.run(query, {}, spine=spine).schema
+        schema: pa.Schema = stores.offline.run(query, {}, spine=spine).schema
         return schema
-    return parts.offline.sql(spine.strip().rstrip(";"), inputs).schema
+    return stores.offline.sql(spine.strip().rstrip(";"), inputs).schema
 
 
 def _with_hidden_features(selection: Selection) -> tuple[ViewRead, ...]:
-    """The reads; a view of which only keys are needed is not read."""
+    """The view reads, without views of which only keys are needed."""
     return tuple(read for read in selection.reads if read.features)

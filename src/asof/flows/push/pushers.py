@@ -1,4 +1,4 @@
-"""The pushers of one process: one for each source that it pushes to, made when it first does."""
+"""The pushers of a process: one per source, created at its first push."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from asof.definitions import LogSource, Snapshot
 from asof.errors import RequestError
-from asof.flows.stores import Parts, log_source_named
+from asof.flows.stores import Stores, log_source_named
 from asof.log.protocol import UnknownTopic
 from asof.sql.partitions import ArchivePartition
 
@@ -17,14 +17,14 @@ if TYPE_CHECKING:
 
 
 class Pushers:
-    """Hands out pushers, and archives what was pushed.
+    """Creates pushers, and archives their rows.
 
     Args:
-        parts, snapshot: asked for when they are needed.
+        parts, snapshot: called when needed.
     """
 
-    def __init__(self, parts: Callable[[], Parts], snapshot: Callable[[], Snapshot]) -> None:
-        self._parts = parts
+    def __init__(self, stores: Callable[[], Stores], snapshot: Callable[[], Snapshot]) -> None:
+        self._stores = stores
         self._snapshot = snapshot
         self._of: dict[str, Pusher] = {}
         self._lock = Lock()
@@ -42,37 +42,37 @@ class Pushers:
             source = log_source_named(self._snapshot(), name)
             if source.type != "push":
                 raise RequestError(
-                    f"source {name!r} is fed by topic {source.topic!r}; rows cannot be pushed to it",
+                    f"source {name!r} reads topic {source.topic!r}; rows cannot be pushed to it",
                     hint="send them to the topic, or define a PushSource",
                 )
             with self._lock:
-                pusher = self._of.get(name) or Pusher(self._parts(), name)
+                pusher = self._of.get(name) or Pusher(self._stores(), name)
                 self._of[name] = pusher
         return pusher
 
     def flush(self) -> None:
-        """Archive what this process has pushed."""
+        """Archive the rows that this process has pushed."""
         for pusher in list(self._of.values()):
             pusher.flush()
 
     def archive_all(self) -> None:
-        """Archive what this process and others have pushed, so that history holds all that is served."""
+        """Archive the rows that all processes have pushed, so that the archive has every served row."""
         self.flush()
         for source in self._snapshot().project.sources.values():
             if isinstance(source, LogSource) and source.type == "push" and self._has_unarchived(source):
                 self.of(source.name).take_over()
 
     def _has_unarchived(self, source: LogSource) -> bool:
-        parts = self._parts()
+        stores = self._stores()
         try:
-            bounds = parts.log.bounds(source.topic)
+            bounds = stores.log.bounds(source.topic)
         except UnknownTopic:
             return False
         base = ArchivePartition.of(0, epoch=self._snapshot().facts.epoch_of(source.name))
-        archived = parts.offline.offsets(parts.archive_of(source), [base + number for number in bounds])
+        archived = stores.offline.offsets(stores.archive_of(source), [base + number for number in bounds])
         return any(after - 1 > archived[base + number] for number, (_, after) in bounds.items())
 
     def close(self) -> None:
-        """Archive what was pushed, and give the push logs' partitions back."""
+        """Archive pushed rows, and release the push logs' partitions."""
         for name in list(self._of):
             self._of.pop(name).close()

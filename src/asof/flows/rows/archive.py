@@ -1,4 +1,4 @@
-"""What goes into an archive and comes out of it: rows with their arrival, letters, reads by partition and by key."""
+"""Reads and writes of archives: events with partition, offset and ingestion time; dead letters."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import pyarrow as pa
 
 from asof.definitions import LogSource, Source
 from asof.definitions.logs import TOMBSTONE
-from asof.flows.stores import Parts
+from asof.flows.stores import Stores
 from asof.log.protocol import Headers, Messages
 from asof.sql import archive as statements
 from asof.timing import DAY, EARLIEST, LATEST, Micros, micros
@@ -40,7 +40,7 @@ _POLL_S = 0.05
 
 
 def archive_schema(source: LogSource) -> pa.Schema:
-    """The columns of a source's archive: its declared ones under their own names, then the arrival."""
+    """The columns of a source's archive: its declared columns, then partition, offset and times of arrival."""
     declared = [(field.name, field.dtype.arrow()) for field in source.schema]
     if source.has_tombstones:
         declared.append((TOMBSTONE, pa.bool_()))
@@ -48,18 +48,18 @@ def archive_schema(source: LogSource) -> pa.Schema:
 
 
 def with_arrival(rows: pa.Table, *, partition: Any, offset: Any, ingested_at: Any) -> pa.Table:
-    """The rows with the four columns that every archive has.
+    """Add the four columns that every archive has.
 
     Args:
         partition, offset: n of each.
-        ingested_at: one moment in microseconds for all rows, or n.
+        ingested_at: one time in microseconds for all rows, or n times.
     """
     at = np.ascontiguousarray(np.broadcast_to(np.asarray(ingested_at, np.int64), rows.num_rows))
     arrival = (
         pa.array(partition, pa.int32()), pa.array(offset, pa.int64()), pa.array(at).cast(ARRIVAL_FIELDS[2].type),
         pa.array((at // DAY).astype(np.int32)).cast(pa.date32()),
     )  # fmt: skip
-    # At once: each further column of a table takes as long as the making of one.
+    # All at once: appending a column costs as much as building the table.
     schema = pa.schema([*rows.schema, *ARRIVAL_FIELDS])
     return pa.Table.from_arrays([*rows.columns, *arrival], schema=schema)
 
@@ -67,7 +67,7 @@ def with_arrival(rows: pa.Table, *, partition: Any, offset: Any, ingested_at: An
 def letter_rows(
     source: LogSource, topic: str, messages: Messages, reasons: Mapping[int, str], *, base: int, at: Micros
 ) -> pa.Table:
-    """The messages at these indexes as rows of the dead-letter table."""
+    """Messages at these indexes, as rows of the dead-letter table."""
     index = list(reasons)
     picked = messages.select(index)
     rows = pa.table(
@@ -79,7 +79,7 @@ def letter_rows(
             "key": pa.array(picked.keys, pa.binary()),
             "value": pa.array(picked.values, pa.binary()),
             "headers": pa.array([_packed(each) for each in picked.headers or [()] * len(index)], pa.binary()),
-            # A producer may set any time; the table's readers have the calendar's alone.
+            # A producer may set any timestamp; readers of the table support only years 1 to 9999.
             "at": pa.array(np.clip(picked.timestamps_us, EARLIEST, LATEST), pa.int64()).cast(pa.timestamp("us", "UTC")),
         }
     )
@@ -92,20 +92,20 @@ def _packed(headers: Headers) -> bytes | None:
 
 
 def unpacked_headers(packed: bytes | None) -> Headers:
-    """A letter's headers, as the message had them."""
+    """Headers of a dead letter, as in its message."""
     if packed is None:
         return ()
     return tuple((name, value) for name, value in msgspec.msgpack.decode(packed, type=list[tuple[str, bytes | None]]))
 
 
-def send_letters(parts: Parts, source: LogSource, letters: pa.Table) -> None:
-    """Send letters to the source's topic for them, each as its message was, with where it comes from and why.
+def send_letters(stores: Stores, source: LogSource, letters: pa.Table) -> None:
+    """Send dead letters to the `dead_letter_topic`: the original messages, with headers of origin and reason.
 
     Raises:
-        LogError: it is not known whether they are there; send them again.
+        LogError: they may or may not have been written; send them again.
     """
     rows = letters.to_pylist()
-    parts.log_of(source).send(
+    stores.log_of(source).send(
         source.dead_letter_topic, [row["value"] for row in rows], keys=[row["key"] for row in rows],
         timestamps_us=[micros(row["at"]) for row in rows],
         headers=[
@@ -121,44 +121,44 @@ def send_letters(parts: Parts, source: LogSource, letters: pa.Table) -> None:
 
 
 def archived_after(
-    parts: Parts, source: LogSource, partition: int, *, after: int, through: int, batch_rows: int = 200_000
+    stores: Stores, source: LogSource, partition: int, *, after: int, through: int, batch_rows: int = 200_000
 ) -> Iterator[pa.Table]:
-    """A partition's archived rows with `after < offset <= through`, in the order of offsets."""
-    rows = parts.offline.rows(parts.archive_of(source))
+    """Archived rows of a partition with `after < offset <= through`, ordered by offset."""
+    rows = stores.offline.rows(stores.archive_of(source))
     if rows is None or after >= through:
         return
     text = statements.rows_between(partition, after=after, through=through)
-    for batch in parts.offline.sql(text, {"archive": rows}).reader(batch_rows):
+    for batch in stores.offline.sql(text, {"archive": rows}).reader(batch_rows):
         if batch.num_rows:
             yield pa.Table.from_batches([batch])
 
 
-def letters_after(parts: Parts, source: LogSource, partition: int, *, after: int) -> dict[int, str]:
-    """The verdicts on a partition's messages with `offset > after`: offset → reason."""
-    if parts.offline.offsets(parts.letters_of(source), [partition])[partition] <= after:
+def letters_after(stores: Stores, source: LogSource, partition: int, *, after: int) -> dict[int, str]:
+    """Dead letters of a partition with `offset > after`: offset → reason."""
+    if stores.offline.offsets(stores.letters_of(source), [partition])[partition] <= after:
         return {}
-    rows = parts.offline.rows(parts.letters_of(source))
+    rows = stores.offline.rows(stores.letters_of(source))
     if rows is None:
         return {}
     text = statements.letter_reasons(partition, after=after)
-    found = parts.offline.sql(text, {"letters": rows}).reader().read_all()
+    found = stores.offline.sql(text, {"letters": rows}).reader().read_all()
     return dict(zip(found["offset"].to_pylist(), found["reason"].to_pylist(), strict=True))
 
 
-def wait_until_archived(parts: Parts, source: Source, wanted: Mapping[int, int], *, seconds: float) -> dict[int, int]:
-    """Wait until a source's archive has reached these offsets, or the time is over.
+def wait_until_archived(stores: Stores, source: Source, wanted: Mapping[int, int], *, seconds: float) -> dict[int, int]:
+    """Wait until a source's archive has reached these offsets, or for `seconds`.
 
     Args:
-        wanted: partition → the offset that is waited for.
+        wanted: partition → offset to wait for.
 
     Returns:
-        How far the archive is in these partitions.
+        The archived offsets of these partitions.
     """
     if not wanted:
         return {}
     until = time.monotonic() + seconds
     while True:
-        archived = parts.offline.offsets(parts.archive_of(source), sorted(wanted))
+        archived = stores.offline.offsets(stores.archive_of(source), sorted(wanted))
         if all(archived[each] >= offset for each, offset in wanted.items()) or time.monotonic() >= until:
             return archived
         time.sleep(_POLL_S)

@@ -1,4 +1,4 @@
-"""Pushed rows as the newest rows of their keys, packed: for views of latest values, without a table in between."""
+"""Packs pushed rows as the newest rows of their keys, without an Arrow table; for latest-value views."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from asof.values.packing import FORMAT, Version, key_bytes, merge_versions, pack
 
 @dataclass
 class NewestPackedRows:
-    """n rows of n keys, packed as a key has them that nothing else is known of.
+    """n rows of n keys, packed as for a key without a stored row.
 
     Args:
-        places: created time, offset and partition of each.
+        places: created time, offset and partition of each row.
     """
 
     keys: list[bytes]
@@ -26,21 +26,21 @@ class NewestPackedRows:
     packed: list[bytes]
 
     def of(self, index: Sequence[int]) -> NewestPackedRows:
-        """Some of them."""
+        """The rows at these indexes."""
         return NewestPackedRows(
             [self.keys[i] for i in index], [self.times[i] for i in index], [self.places[i] for i in index],
             [self.packed[i] for i in index],
         )  # fmt: skip
 
     def after(self, stored: Sequence[bytes | None], *, clock: Micros) -> list[bytes | None]:
-        """Each key's row after this one, where something is stored; None where that stays as it is."""
+        """Each key's row after the write, given the stored one; None if the stored row stays."""
         merged: list[bytes | None] = list(self.packed)
         for i, (time, place, before) in enumerate(zip(self.times, self.places, stored, strict=True)):
             if before is None:
                 continue
             row = unpack_row(before)
             at = row[1]
-            # Nothing is pending there, the key was not gone, and what is stored comes before: the most frequent case.
+            # The most frequent case: an older stored row, without pending events or tombstone.
             if at is not None and not row[-1] and (at < time or (at == time and row[-2] < place)):
                 continue
             width = len(row) - 4
@@ -53,7 +53,7 @@ class NewestPackedRows:
 
 @dataclass(frozen=True)
 class LatestRows:
-    """Which of a source's columns a view has, where its rows are the source's as they are.
+    """The source columns of a view whose rows are the source's rows, unchanged.
 
     Args:
         keys, features: the columns' names in the source.
@@ -66,7 +66,7 @@ class LatestRows:
 
     @classmethod
     def between(cls, source: LogSource, view: FeatureView) -> LatestRows | None:
-        """How to make the view's rows of the source's; None where that takes more than picking columns."""
+        """The view's columns in the source; None if its rows take more than selecting columns."""
         its = view.source
         if view.is_aggregated or not isinstance(its, LogSource) or its != source:
             return None
@@ -89,10 +89,10 @@ class LatestRows:
         return pack_keys([rows.columns[name].plain for name in self.keys])
 
     def newest(self, arrived: AppendedRows, keys: list[bytes]) -> NewestPackedRows:
-        """The newest of the rows of each key, in the order in which the keys first come; all rows must be due.
+        """The newest row of each key, in order of the keys' first rows; no event may be after the clock.
 
         Args:
-            keys: those of the rows.
+            keys: the rows' keys.
         """
         rows = arrived.rows
         times, created = rows.event_time, rows.created
@@ -106,7 +106,7 @@ class LatestRows:
             return found
         for i, key in enumerate(keys):
             j = last[key]
-            # Offsets ascend, so of rows that are equal in their times the later one stays.
+            # Offsets ascend, so among rows with equal times the last one is the newest.
             if j < 0 or (times[j], created[j]) <= (times[i], created[i]):
                 last[key] = i
         return found.of(list(last.values()))

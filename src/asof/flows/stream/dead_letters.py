@@ -1,4 +1,4 @@
-"""Dead letters: look at the messages that could not be used, and send those that now fit through the log again."""
+"""Dead letters: list and show messages that could not be used, and replay those that fit now."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from asof.definitions.facts import Facts
 from asof.errors import LogError, NotFound
 from asof.flows.facts import change_facts
 from asof.flows.rows.archive import LETTERS_SCHEMA, unpacked_headers
-from asof.flows.stores import Parts, log_source_named, raw_keys
+from asof.flows.stores import Stores, log_source_named, raw_keys
 from asof.flows.stream.transforms import transform_of
 from asof.log.protocol import Headers, UnknownTopic
 from asof.results import Record, Records
@@ -27,19 +27,19 @@ from asof.sql import archive as statements
 from asof.timing import micros
 
 ORIGIN = "asof.origin"
-"""The header of a replayed message: its place as a dead letter, `[partition, offset]`, behind the message's own."""
+"""Header of a replayed message, after its own headers: `[partition, offset]` of its dead letter."""
 
 _ORIGINS = (ORIGIN, "origin")
-"""It was called `origin` once, which a message's own header may be called, too."""
+"""Its earlier name, which a message's own header may have, too."""
 
 TURN_S = 10.0
-"""How long another replay of the same source may take from its look to its last message; then it counts as dead."""
+"""Longest time for one replay; another replay of the same source takes over after that."""
 
 Place = tuple[int, int]
-"""A letter's partition and offset, numbered as in the archive."""
+"""Partition and offset of a dead letter, in the archive's numbering."""
 
 _STORED = pa.schema([field for field in LETTERS_SCHEMA if field.name != "ingest_date"])
-"""The date is the table's partition, and not in its files."""
+"""The date is the Delta table's partition column, so it is not in the data files."""
 
 
 @dataclass(frozen=True)
@@ -47,10 +47,10 @@ class DeadLetter(Record):
     """A message that could not be used.
 
     Args:
-        topic, partition, offset: its place in the log.
+        topic, partition, offset: its position in the log.
         at: the time of the message.
         size: bytes of its value.
-        replayed: whether it was sent through the log again.
+        replayed: whether it was sent to the replay topic.
     """
 
     id: str
@@ -64,13 +64,13 @@ class DeadLetter(Record):
     replayed: bool
 
 
-def list_letters(parts: Parts, source: str | None = None, limit: int = DEAD_LETTERS) -> Records[DeadLetter]:
-    """The newest dead letters, of one source or of all."""
-    snapshot = parts.registry.load(parts.project)
+def list_letters(stores: Stores, source: str | None = None, limit: int = DEAD_LETTERS) -> Records[DeadLetter]:
+    """The newest dead letters of one or all sources."""
+    snapshot = stores.registry.load(stores.project)
     found: list[DeadLetter] = []
     for each in _sources(snapshot, source):
-        rows = _letters(parts, each, statements.newest_letters(int(limit)))
-        sent = replayed_places(parts, each) if rows.num_rows else set()
+        rows = _letters(stores, each, statements.newest_letters(int(limit)))
+        sent = replayed_places(stores, each) if rows.num_rows else set()
         for row in rows.to_pylist():
             place = row["partition"], row["offset"]
             found.append(
@@ -84,61 +84,65 @@ def list_letters(parts: Parts, source: str | None = None, limit: int = DEAD_LETT
     return Records(DeadLetter, found[:limit])
 
 
-def show_letter(parts: Parts, id: str) -> dict[str, Any]:  # the word users know it by
-    """One dead letter with its raw key and value, and why the current schema still refuses it (None: it would fit).
+def show_letter(stores: Stores, id: str) -> dict[str, Any]:  # the name that users know
+    """One dead letter with its raw key and value, and the current schema's reason to refuse it (None: it fits now).
 
     Raises:
-        NotFound: there is no such letter.
+        NotFound: there is no dead letter with this ID.
     """
-    source, place = _of_id(parts, id)
-    rows = _letters(parts, source, statements.letters([place]))
+    source, place = _of_id(stores, id)
+    rows = _letters(stores, source, statements.letters([place]))
     if not rows.num_rows:
         raise NotFound(f"no dead letter {id!r}", hint="run `asof dead-letters list` to see them")
     letter = rows.to_pylist()[0]
-    refused = _refused(parts, parts.registry.load(parts.project), source, [letter])
+    refused = _refused(stores, stores.registry.load(stores.project), source, [letter])
     return {
         "id": id, "source": source.name, "topic": letter["topic"], "partition": letter["topic_partition"],
         "offset": letter["topic_offset"], "at": letter["at"], "reason": letter["reason"], "key": letter["key"],
         "headers": unpacked_headers(letter["headers"]),
         "value": letter["value"], "text": _text(letter["value"]), "refused_now": refused.get(0),
-        "replayed": place in replayed_places(parts, source),
+        "replayed": place in replayed_places(stores, source),
     }  # fmt: skip
 
 
-def replay_letters(parts: Parts, source: str, ids: Sequence[str] | None = None) -> dict[str, Any]:
-    """Send the letters that fit by now through the source's replay topic, where a worker picks them up.
+def replay_letters(stores: Stores, source: str, ids: Sequence[str] | None = None) -> dict[str, Any]:
+    """Send the dead letters that fit now to the source's replay topic, which workers read.
 
-    A letter's own event time decides where it counts. Each letter is sent once, whoever asks how often.
+    Each counts at its own event time, and is sent only once, however often it is replayed.
 
     Returns:
-        `sent` and `already`: how many; `still_unfit`: id → reason.
+        `sent` and `already`: numbers of messages; `still_unfit`: ID → reason.
     """
-    snapshot = parts.registry.load(parts.project)
+    snapshot = stores.registry.load(stores.project)
     wanted = log_source_named(snapshot, source)
     chosen: set[Place] | None = None
     if ids is not None:
-        found = [_of_id(parts, each) for each in ids]
+        found = [_of_id(stores, each) for each in ids]
         foreign = [each for each, (owner, _) in zip(ids, found, strict=True) if owner.name != source]
         if foreign:
-            raise NotFound(f"dead letter {foreign[0]!r} is not of source {source!r}", hint="name its own source")
+            raise NotFound(
+                f"dead letter {foreign[0]!r} is not of source {source!r}", hint="replay it with its own source"
+            )
         chosen = {place for _, place in found}
-    rows = _letters(parts, wanted, statements.letters(chosen)).to_pylist()
+    rows = _letters(stores, wanted, statements.letters(chosen)).to_pylist()
     by_place = {(row["partition"], row["offset"]): row for row in rows}
     for place in sorted((chosen or set()) - by_place.keys()):
         raise NotFound(f"no dead letter {letter_id(source, place)!r}", hint="run `asof dead-letters list` to see them")
     topic = wanted.replay_topic
     if by_place:
-        parts.log.create(topic, 1)
-    token = _take_turn(parts, source)
+        stores.log.create(topic, 1)
+    token = _take_turn(stores, source)
     try:
-        already = replayed_places(parts, wanted) & by_place.keys()
+        already = replayed_places(stores, wanted) & by_place.keys()
         news = [(place, row) for place, row in sorted(by_place.items()) if place not in already]
-        refused = _refused(parts, snapshot, wanted, [row for _, row in news])
+        refused = _refused(stores, snapshot, wanted, [row for _, row in news])
         fit = [each for i, each in enumerate(news) if i not in refused]
-        if fit and _turn_of(parts, source) != token:
-            raise LogError(f"another replay of source {source!r} took over; nothing was sent", hint="run it again")
+        if fit and _turn_of(stores, source) != token:
+            raise LogError(
+                f"another replay of source {source!r} took over; nothing was sent", hint="run the replay again"
+            )
         if fit:
-            parts.log.send(
+            stores.log.send(
                 topic, [row["value"] for _, row in fit], keys=[row["key"] for _, row in fit], partition=0,
                 timestamps_us=[micros(row["at"]) for _, row in fit],
                 headers=[
@@ -147,23 +151,23 @@ def replay_letters(parts: Parts, source: str, ids: Sequence[str] | None = None) 
                 durable=True,
             )  # fmt: skip
     finally:
-        _give_turn_back(parts, source, token)
+        _give_turn_back(stores, source, token)
     still = {letter_id(source, news[i][0]): reason for i, reason in sorted(refused.items())}
     return {"sent": len(fit), "already": len(already), "still_unfit": still}
 
 
-def replayed_places(parts: Parts, source: LogSource) -> set[Place]:
-    """The letters that are in the replay topic already."""
+def replayed_places(stores: Stores, source: LogSource) -> set[Place]:
+    """The dead letters that are in the replay topic already."""
     topic = source.replay_topic
     try:
-        bounds = parts.log.bounds(topic)
+        bounds = stores.log.bounds(topic)
     except UnknownTopic:
         return set()
     places: set[Place] = set()
     for number, (first, after) in bounds.items():
         start = first
         while start < after:
-            messages = parts.log.read(topic, number, start, stop=after)
+            messages = stores.log.read(topic, number, start, stop=after)
             if not len(messages):
                 break
             places.update(place for headers in messages.headers or () if (place := origin(headers)) is not None)
@@ -172,7 +176,7 @@ def replayed_places(parts: Parts, source: LogSource) -> set[Place]:
 
 
 def letter_id(source: str, place: Place) -> str:
-    """A letter's name: source, and its place as numbered in the archive."""
+    """ID of a dead letter: source, partition and offset, in the archive's numbering."""
     return f"{source}/{place[0]}/{place[1]}"
 
 
@@ -182,78 +186,80 @@ def origin(headers: Headers) -> Place | None:
             try:
                 return msgspec.json.decode(value, type=Place)
             except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
-                continue  # a header of the message's own
+                continue  # a header of the original message
     return None
 
 
 class _TurnTaken(LogError):
-    """Someone else was faster."""
+    """Another process took the lock first."""
 
 
-def _take_turn(parts: Parts, source: str) -> str:
-    """Let one replay of a source run at a time, in whatever process; answers the token of this one's turn.
+def _take_turn(stores: Stores, source: str) -> str:
+    """Lock a source's replay across processes; returns the lock's token.
 
-    The registry's compare-and-set gives the turn. A process that died with it is waited for once.
+    The lock is a fact in the registry, taken by compare-and-set. The lock of a dead process expires.
     """
     token = uuid.uuid4().hex
     while True:
-        other = _wait_for_turn(parts, source)
+        other = _wait_for_turn(stores, source)
 
         def taken(facts: Facts, other: str | None = other) -> Facts:
             if facts.replaying.get(source) not in (None, other):
-                raise _TurnTaken(f"another replay of source {source!r} is at work", hint="run it again in a moment")
+                raise _TurnTaken(
+                    f"another replay of source {source!r} is running", hint="run the replay again once it has ended"
+                )
             return facts.with_replay(source, token)
 
         try:
-            change_facts(parts, taken, note=f"replaying dead letters of {source}")
+            change_facts(stores, taken, note=f"replaying dead letters of {source}")
             return token
         except _TurnTaken:
             continue
 
 
-def _wait_for_turn(parts: Parts, source: str) -> str | None:
-    """Until no one has the turn, or the one who has it has had it for too long: that one's token."""
-    other, until = _turn_of(parts, source), time.monotonic() + TURN_S
+def _wait_for_turn(stores: Stores, source: str) -> str | None:
+    """Wait until the lock is free (None) or has expired (its token)."""
+    other, until = _turn_of(stores, source), time.monotonic() + TURN_S
     while other is not None and time.monotonic() < until:
         time.sleep(0.02)
-        now = _turn_of(parts, source)
+        now = _turn_of(stores, source)
         if now != other:
             other, until = now, time.monotonic() + TURN_S
     return other
 
 
-def _turn_of(parts: Parts, source: str) -> str | None:
-    return parts.registry.load(parts.project).facts.replaying.get(source)
+def _turn_of(stores: Stores, source: str) -> str | None:
+    return stores.registry.load(stores.project).facts.replaying.get(source)
 
 
-def _give_turn_back(parts: Parts, source: str, token: str) -> None:
+def _give_turn_back(stores: Stores, source: str, token: str) -> None:
     note = f"replayed dead letters of {source}"
-    change_facts(parts, lambda facts: facts.without_replay(source, token), note=note)
+    change_facts(stores, lambda facts: facts.without_replay(source, token), note=note)
 
 
 def _refused(
-    parts: Parts, snapshot: Snapshot, source: LogSource, letters: Sequence[Mapping[str, Any]]
+    stores: Stores, snapshot: Snapshot, source: LogSource, letters: Sequence[Mapping[str, Any]]
 ) -> dict[int, str]:
-    """Index → reason, of the letters that do not fit the current schema at the current clock."""
+    """Index → reason, for dead letters that do not fit the current schema at the current time."""
     messages = MessageBatch(
         [row["value"] for row in letters], [row["key"] for row in letters], [micros(row["at"]) for row in letters],
         [unpacked_headers(row["headers"]) for row in letters],
     )  # fmt: skip
     keys = raw_keys(source, snapshot.project.views_of(source.name))
     decoded = decode_messages(
-        source, messages, keys=keys, clock=parts.clock(), schemas=parts.schemas_of(source),
-        transform=transform_of(parts, source),
+        source, messages, keys=keys, clock=stores.clock(), schemas=stores.schemas_of(source),
+        transform=transform_of(stores, source),
     )  # fmt: skip
     return {letter.index: letter.reason for letter in decoded.letters}
 
 
-def _letters(parts: Parts, source: LogSource, text: str) -> pa.Table:
-    rows = parts.offline.rows(parts.letters_of(source))
+def _letters(stores: Stores, source: LogSource, text: str) -> pa.Table:
+    rows = stores.offline.rows(stores.letters_of(source))
     if rows is None:
         return _STORED.empty_table()
-    found = parts.offline.sql(text, {"letters": rows}).reader().read_all()
+    found = stores.offline.sql(text, {"letters": rows}).reader().read_all()
     for name in set(_STORED.names) - set(found.column_names):
-        # Letters of an earlier version have no headers.
+        # Tables of an earlier version have no headers column.
         found = found.append_column(name, pa.nulls(found.num_rows, _STORED.field(name).type))
     return found.select(_STORED.names).cast(_STORED)
 
@@ -264,15 +270,17 @@ def _sources(snapshot: Snapshot, name: str | None) -> list[LogSource]:
     return [each for each in snapshot.project.sources.values() if isinstance(each, LogSource)]
 
 
-def _of_id(parts: Parts, id: str) -> tuple[LogSource, Place]:
+def _of_id(stores: Stores, id: str) -> tuple[LogSource, Place]:
     name, *rest = id.rsplit("/", 2)
     if len(rest) != 2 or not all(each.lstrip("-").isdigit() for each in rest):
-        raise NotFound(f"{id!r} is not a dead letter's id", hint="write source/partition/offset, as the list has it")
-    return log_source_named(parts.registry.load(parts.project), name), (int(rest[0]), int(rest[1]))
+        raise NotFound(
+            f"{id!r} is not a dead letter's ID", hint="write source/partition/offset, as in `asof dead-letters list`"
+        )
+    return log_source_named(stores.registry.load(stores.project), name), (int(rest[0]), int(rest[1]))
 
 
 def _text(value: bytes | None) -> str | None:
-    """The raw bytes for reading, as far as they are text."""
+    """Raw bytes as text; what is not UTF-8 is escaped."""
     return None if value is None else value.decode("utf-8", "backslashreplace")
 
 

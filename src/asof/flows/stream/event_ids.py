@@ -1,7 +1,7 @@
-"""Which message of an event counts, where a source names an event id: the first that was taken, and no later one.
+"""Event IDs: the first message with an ID is kept; later ones are dropped and counted.
 
-A message claims its event's id before anything is written. So a duplicate never becomes part of history, and both
-sides, which are made of history, need not know of it.
+A message claims its event ID in the online store before anything is written. Duplicates never enter the archive, so
+neither training nor serving has to handle them.
 """
 
 from __future__ import annotations
@@ -16,53 +16,53 @@ from asof.definitions import LogSource
 from asof.flows.generations.layout import GRACE
 from asof.flows.generations.progress import TableProgress, progress_of, write_progress
 from asof.flows.rows.retries import write_until_kept
-from asof.flows.stores import Parts
+from asof.flows.stores import Stores
 from asof.online.protocol import NO_ROW, Lookup, OnlineTable, Unchanged, state_rows
 from asof.sql import archive as statements
 from asof.values.fit import event_micros
 from asof.values.packing import key_bytes, key_values, plain_values
 
 EVENTS = "__events"
-"""Behind a source's name: the table of its events' ids. No view is called so."""
+"""Suffix of a source's name, for its table of event IDs; no view can have such a name."""
 
 _ROWS_AT_ONCE = 50_000
 
 Place = tuple[int, int]
-"""A message's partition and offset, numbered as in the archive."""
+"""Partition and offset of a message, in the archive's numbering."""
 
 
 class EventIdClaims:
-    """The event ids that messages of one source have claimed, in the online store.
+    """The claimed event IDs of one source, in the online store.
 
     Args:
-        source: has an `event_id`.
+        source: a source with an `event_id`.
     """
 
-    def __init__(self, parts: Parts, source: LogSource) -> None:
-        self.parts, self.source = parts, source
-        self.table = OnlineTable(parts.project, f"{source.name}{EVENTS}", "ids", "state")
+    def __init__(self, stores: Stores, source: LogSource) -> None:
+        self.stores, self.source = stores, source
+        self.table = OnlineTable(stores.project, f"{source.name}{EVENTS}", "ids", "state")
         self.restore()
 
     def restore(self) -> None:
-        """Bring back the ids of the archive, where the store may lack some: it is new, was lost, or failed over."""
-        incarnation = self.parts.online.incarnation()
-        if progress_of(self.parts.online, self.table).restored_in == incarnation:
+        """Restore event IDs from the archive if the store may lack some: it is new, lost data, or failed over."""
+        incarnation = self.stores.online.incarnation()
+        if progress_of(self.stores.online, self.table).restored_in == incarnation:
             return
-        self.parts.online.prepare(self.table)
-        rows = self.parts.offline.rows(self.parts.archive_of(self.source))
+        self.stores.online.prepare(self.table)
+        rows = self.stores.offline.rows(self.stores.archive_of(self.source))
         if rows is not None:
-            since = self.parts.clock() - self.source.event_id_horizon
-            text = statements.event_ids_since(self.source.event_id, since, dialect=self.parts.offline.dialect)
-            for batch in self.parts.offline.sql(text, {"archive": rows}).reader(_ROWS_AT_ONCE):
+            since = self.stores.clock() - self.source.event_id_horizon
+            text = statements.event_ids_since(self.source.event_id, since, dialect=self.stores.offline.dialect)
+            for batch in self.stores.offline.sql(text, {"archive": rows}).reader(_ROWS_AT_ONCE):
                 self._restore(pa.Table.from_batches([batch]))
         restored = TableProgress(restored_in=incarnation)
-        write_progress(self.parts.online, self.table, restored, within=incarnation)
+        write_progress(self.stores.online, self.table, restored, within=incarnation)
 
     def _restore(self, rows: pa.Table) -> None:
         places = list(zip(rows["partition"].to_pylist(), rows["offset"].to_pylist(), strict=True))
         times = event_micros(rows["ingested_at"].combine_chunks()).to_pylist()
         untils = [time + self.source.event_id_horizon for time in times]
-        self.parts.online.write(
+        self.stores.online.write(
             self.table, self._keys(rows["id"]), [_packed(place, until) for place, until in zip(places, untils)],
             condition=Unchanged([NO_ROW] * len(places)), expires_at=[until + GRACE for until in untils],
         )  # fmt: skip
@@ -70,7 +70,7 @@ class EventIdClaims:
     def first(
         self, rows: pa.Table, *, partition: npt.NDArray[np.int32], offset: npt.NDArray[np.int64], now: int
     ) -> npt.NDArray[np.bool_]:
-        """Claim the rows' ids, and say which rows have theirs; one without an id is always an event of its own."""
+        """Claim the rows' IDs; returns which rows hold their ID. A row without an ID is always kept."""
         column = rows[self.source.event_id].combine_chunks()
         firsts = column.is_null().to_numpy(zero_copy_only=False).copy()
         keys = self._keys(column)
@@ -81,12 +81,12 @@ class EventIdClaims:
         until = now + self.source.event_id_horizon
 
         def claim(todo: Sequence[bytes]) -> list[bytes]:
-            found = state_rows(*self.parts.online.read([Lookup(self.table, list(todo))]))
+            found = state_rows(*self.stores.online.read([Lookup(self.table, list(todo))]))
             free: list[tuple[bytes, int, int]] = []
             for key, stored in zip(todo, found, strict=True):
                 its_rows = wanted[key]
                 if stored is None:
-                    # Of several in one batch the first is the one.
+                    # Within one batch, the first row with an ID claims it.
                     free.append((key, its_rows[0], NO_ROW))
                     continue
                 holder, held_until = _unpacked(stored[0])
@@ -95,7 +95,7 @@ class EventIdClaims:
                     firsts[mine] = True
                 elif held_until <= now and self._is_archived(holder):
                     free.append((key, its_rows[0], stored[1]))
-            kept = self.parts.online.write(
+            kept = self.stores.online.write(
                 self.table, [key for key, _, _ in free], [_packed(places[row], until) for _, row, _ in free],
                 condition=Unchanged([token for _, _, token in free]), expires_at=[until + GRACE] * len(free),
             ) if free else []  # fmt: skip
@@ -110,9 +110,9 @@ class EventIdClaims:
         return firsts
 
     def _is_archived(self, place: Place) -> bool:
-        """Whether the message that holds an id stands in history for good; until then its row may be read again."""
+        """Whether the message that holds an ID is archived; before that, the same message may be read again."""
         partition, offset = place
-        return self.parts.offline.offsets(self.parts.archive_of(self.source), [partition])[partition] >= offset
+        return self.stores.offline.offsets(self.stores.archive_of(self.source), [partition])[partition] >= offset
 
     def _keys(self, column: pa.Array | pa.ChunkedArray) -> list[bytes]:
         dtype = next(field.dtype for field in self.source.schema if field.name == self.source.event_id)

@@ -1,4 +1,4 @@
-"""Generations: fold an archive in bulk into a new generation of a view's online rows, then let readers switch to it."""
+"""Rebuild a view: fold its archive into a new generation of online rows, then switch readers to it."""
 
 from __future__ import annotations
 
@@ -13,77 +13,77 @@ from asof.flows.generations.progress import TableProgress, progress_of, write_pr
 from asof.flows.generations.switch import announce, drop_generations, flip
 from asof.flows.generations.writer import GenerationWriter
 from asof.flows.rows.batch import batch_of_archive, counted
-from asof.flows.stores import Parts, Progress, current_generation, silent, table_of
+from asof.flows.stores import Progress, Stores, current_generation, silent, table_of
 from asof.flows.stream.ingest import Ingest
 from asof.flows.stream.numbering import log_partitions, partitions_of
 from asof.flows.stream.take_in import take_in
 from asof.sql import archive as statements
 
 WAIT_S = 15.0
-"""How long workers may take to catch up with a new generation; they flush every few seconds."""
+"""How long to wait for workers to catch up with a new generation; they flush every few seconds."""
 
 STILL_S = 7.0
-"""A worker that does nothing for so long is none: they flush every few seconds."""
+"""A worker without progress for this long counts as stopped; workers flush every few seconds."""
 
 _EVENTS_AT_ONCE = 1_000_000
 
 
-def rebuild(parts: Parts, view: FeatureView, *, progress: Progress = silent, wait_s: float = WAIT_S) -> int:
-    """Build a new generation of a log-fed view beside the current one, and let readers switch to it.
+def rebuild(stores: Stores, view: FeatureView, *, progress: Progress = silent, wait_s: float = WAIT_S) -> int:
+    """Build a new generation of a view with a log source, and switch readers to it.
 
-    Workers go on meanwhile: at their next flush they bring the new generation up to date and feed both. Readers keep
-    the old one until the new one has caught up.
+    Workers continue: from their next flush they write to both generations. Readers use the old one until the new one
+    has caught up.
 
     Returns:
-        How many rows the new generation has.
+        Number of rows in the new generation.
     """
-    generation = announce(parts, view)
-    rows = fill(parts, view, generation, progress=progress)
-    wait_for_workers(parts, view, generation, seconds=wait_s)
-    before = parts.registry.load(parts.project)
-    drop_generations(parts, before, flip(parts, view, generation))
+    generation = announce(stores, view)
+    rows = fill(stores, view, generation, progress=progress)
+    wait_for_workers(stores, view, generation, seconds=wait_s)
+    before = stores.registry.load(stores.project)
+    drop_generations(stores, before, flip(stores, view, generation))
     return rows
 
 
-def fill(parts: Parts, view: FeatureView, generation: str, *, progress: Progress = silent) -> int:
-    """Fold the archive into a generation that was announced; from then on workers may feed it."""
+def fill(stores: Stores, view: FeatureView, generation: str, *, progress: Progress = silent) -> int:
+    """Fold the archive into an announced generation; after that, workers write to it."""
     source = view.source
     assert isinstance(source, LogSource)
-    feeder = GenerationWriter(parts, view, generation)
-    parts.online.drop(feeder.table)
-    parts.online.prepare(feeder.table)
-    epoch = parts.registry.load(parts.project).facts.epoch_of(source.name)
-    base = parts.offline.offsets(parts.archive_of(source), partitions_of(parts, source, epoch=epoch))
-    rows = _fold_archive(parts, source, feeder, base, progress)
+    feeder = GenerationWriter(stores, view, generation)
+    stores.online.drop(feeder.table)
+    stores.online.prepare(feeder.table)
+    epoch = stores.registry.load(stores.project).facts.epoch_of(source.name)
+    base = stores.offline.offsets(stores.archive_of(source), partitions_of(stores, source, epoch=epoch))
+    rows = _fold_archive(stores, source, feeder, base, progress)
     reached = {each: offset for each, offset in base.items() if offset >= 0}
-    built = TableProgress(reached=reached, built=parts.clock())
-    write_progress(parts.online, feeder.table, built, within=feeder.incarnation)
-    parts.online.mark(feeder.table, within=feeder.incarnation)
+    built = TableProgress(reached=reached, built=stores.clock())
+    write_progress(stores.online, feeder.table, built, within=feeder.incarnation)
+    stores.online.mark(feeder.table, within=feeder.incarnation)
     return rows
 
 
-def wait_for_workers(parts: Parts, view: FeatureView, generation: str, *, seconds: float = WAIT_S) -> None:
-    """Until workers feed the new generation as they feed the old one; a living worker begins at its next flush.
+def wait_for_workers(stores: Stores, view: FeatureView, generation: str, *, seconds: float = WAIT_S) -> None:
+    """Wait until workers have caught up with the new generation; they start to write to it at their next flush.
 
-    Where no worker shows a sign of life, readers switch to what the archive held; events that only the old rows had
-    seen are replayed when a worker starts. Pushes need no worker: what they have left in the log is taken in here.
+    If no worker runs, readers switch to the state of the archive, and events that only the old rows have are replayed
+    when a worker starts. Pushed rows need no worker: those that are only in the log are applied here.
     """
     source = view.source
-    current = current_generation(parts.registry.load(parts.project), view)
+    current = current_generation(stores.registry.load(stores.project), view)
     if current is None or not isinstance(source, LogSource):
         return
     if source.type == "push":
-        ingest = Ingest(parts, source.name, seconds=time.monotonic)
+        ingest = Ingest(stores, source.name, seconds=time.monotonic)
         try:
-            take_in(parts, ingest)
+            take_in(stores, ingest)
         finally:
             ingest.close()
-    new, old = table_of(parts.project, view, generation), table_of(parts.project, view, current)
+    new, old = table_of(stores.project, view, generation), table_of(stores.project, view, current)
     until = still_until = time.monotonic() + seconds
     before: Any = None
     while True:
-        reached, wanted = progress_of(parts.online, new), progress_of(parts.online, old)
-        if not _is_behind(parts, source, reached, wanted):
+        reached, wanted = progress_of(stores.online, new), progress_of(stores.online, old)
+        if not _is_behind(stores, source, reached, wanted):
             return
         now = time.monotonic()
         if before != (before := (reached, wanted)):
@@ -93,11 +93,11 @@ def wait_for_workers(parts: Parts, view: FeatureView, generation: str, *, second
         time.sleep(0.05)
 
 
-def _is_behind(parts: Parts, source: LogSource, reached: TableProgress, wanted: TableProgress) -> bool:
-    """Whether old rows may hold events that neither are in the new ones nor come there soon."""
+def _is_behind(stores: Stores, source: LogSource, reached: TableProgress, wanted: TableProgress) -> bool:
+    """Whether old rows may have events that the new rows lack and will not get soon."""
     ends = dict(wanted.reached)
-    epoch = parts.registry.load(parts.project).facts.epoch_of(source.name)
-    for each in log_partitions(parts, source, epoch=epoch):
+    epoch = stores.registry.load(stores.project).facts.epoch_of(source.name)
+    for each in log_partitions(stores, source, epoch=epoch):
         partition = each.archived_as
         if not reached.is_live(partition):
             if wanted.is_live(partition):
@@ -107,30 +107,30 @@ def _is_behind(parts: Parts, source: LogSource, reached: TableProgress, wanted: 
 
 
 def _fold_archive(
-    parts: Parts, source: LogSource, feeder: GenerationWriter, base: Mapping[int, int], progress: Progress
+    stores: Stores, source: LogSource, feeder: GenerationWriter, base: Mapping[int, int], progress: Progress
 ) -> int:
-    """Fold every archived row up to the base offsets, one bucket of keys after the other."""
-    rows = parts.offline.rows(parts.archive_of(source))
+    """Fold all archived rows up to the base offsets, one bucket of keys at a time."""
+    rows = stores.offline.rows(stores.archive_of(source))
     if rows is None:
         return 0
-    total = _one(parts, statements.count_rows(), {"archive": rows})
+    total = _one(stores, statements.count_rows(), {"archive": rows})
     buckets = max(1, -(-total // _EVENTS_AT_ONCE))
     keys = [source.raw(key) for key in feeder.view.join_keys]
-    hashed = parts.offline.bucket(keys, buckets)
+    hashed = stores.offline.bucket(keys, buckets)
     done = written = 0
     for bucket in range(buckets):
         text = statements.rows_of_bucket(hashed, bucket, through=base)
-        table = parts.offline.sql(text, {"archive": rows}).reader(100_000).read_all()
+        table = stores.offline.sql(text, {"archive": rows}).reader(100_000).read_all()
         if table.num_rows:
             batch = counted(source, batch_of_archive(source, table))
-            written += feeder.apply(batch, clock=parts.clock())
+            written += feeder.apply(batch, clock=stores.clock())
         done += table.num_rows
         progress(f"build {feeder.view.name}", done, total)
     return written
 
 
-def _one(parts: Parts, text: str, inputs: Mapping[str, Any]) -> int:
-    table: pa.Table = parts.offline.sql(text, inputs).reader().read_all()
+def _one(stores: Stores, text: str, inputs: Mapping[str, Any]) -> int:
+    table: pa.Table = stores.offline.sql(text, inputs).reader().read_all()
     return int(table.column(0)[0].as_py())
 
 

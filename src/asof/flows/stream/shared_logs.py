@@ -1,4 +1,4 @@
-"""Logs whose place projects and environments share: which topics are whose, and what `plan` says about it."""
+"""Logs that several projects or environments share: who uses which topic, and the warnings of `plan`."""
 
 from __future__ import annotations
 
@@ -7,23 +7,23 @@ from contextlib import suppress
 
 from asof.definitions import LogSource, Project
 from asof.errors import AsofError
-from asof.flows.stores import Parts
+from asof.flows.stores import Stores
 from asof.log.protocol import UnknownTopic
 from asof.offline.protocol import Archive
 from asof.planning import Finding
 from asof.sql.partitions import ArchivePartition
 
 
-def kept_topics(parts: Parts, old: Mapping[str, str], *, project: str = "") -> set[str]:
-    """Of topics that were made before projects were kept apart, name → id, those that are a project's, and stay.
+def kept_topics(stores: Stores, old: Mapping[str, str], *, project: str = "") -> set[str]:
+    """The topics of a project among `old`: topics (name → ID) from before topic names had a project prefix.
 
-    A source's topic is known to the registry by its id. The topics of its dead letters stay beside it.
+    The registry knows a source's topic by its ID; the topic of its dead letters belongs to the same project.
 
     Args:
-        project: the project; that of `parts` where not given.
+        project: by default, the project of `stores`.
     """
-    project = project or parts.project
-    snapshot = parts.registry.load(project)
+    project = project or stores.project
+    snapshot = stores.registry.load(project)
     known = snapshot.facts.topics
     kept = {name for name, id in old.items() if id in known.values()}
     for source in snapshot.project.sources.values():
@@ -31,20 +31,20 @@ def kept_topics(parts: Parts, old: Mapping[str, str], *, project: str = "") -> s
             continue
         replay = source.replay_topic
         if not source.topic_is_ours:
-            # Its own topic is elsewhere. Letters that came back through the log left their offsets in the archive.
+            # Its own topic is in another log. Replayed dead letters have left their offsets in the archive.
             if replay in old and source.name in known:
                 epochs = range(snapshot.facts.epoch_of(source.name) + 1)
                 partitions = [ArchivePartition.of(0, epoch=epoch, is_replayed=True) for epoch in epochs]
-                offsets = parts.offline.offsets(Archive(project, source.name), partitions)
+                offsets = stores.offline.offsets(Archive(project, source.name), partitions)
                 kept |= {replay} if any(offset >= 0 for offset in offsets.values()) else set()
         elif source.topic in kept:
             kept |= {replay, source.dead_letter_topic} & old.keys()
     return kept
 
 
-def others_of(parts: Parts, topic: str) -> list[str]:
-    """The other stores that use one of the project's own topics, in words."""
-    log = parts.log.shared
+def others_of(stores: Stores, topic: str) -> list[str]:
+    """Descriptions of the other stores that use one of the project's topics."""
+    log = stores.log.shared
     if log is None:
         return []
     try:
@@ -52,75 +52,75 @@ def others_of(parts: Parts, topic: str) -> list[str]:
     except UnknownTopic:
         return []
     old = log.old_topics()
-    if topic in old and topic in kept_topics(parts, old):
-        # Whoever used it before users were noted may not have come back yet; what this registry holds can be asked.
-        for project in parts.registry.projects():
+    if topic in old and topic in kept_topics(stores, old):
+        # A store may have used the topic before users were recorded; this registry's projects can be checked.
+        for project in stores.registry.projects():
             named = f"project {project!r} of "
             if (
-                project != parts.project
-                and topic in kept_topics(parts, old, project=project)
+                project != stores.project
+                and topic in kept_topics(stores, old, project=project)
                 and not any(each.startswith(named) for each in others)
             ):
                 others.append(f"{named}this registry")
     return others
 
 
-def delete_or_leave(parts: Parts, topic: str) -> list[str]:
-    """Delete a topic, unless others use it, too; answers who they are."""
-    others = others_of(parts, topic)
+def delete_or_leave(stores: Stores, topic: str) -> list[str]:
+    """Delete a topic, unless others use it; returns descriptions of them."""
+    others = others_of(stores, topic)
     if others:
-        leave(parts, topic)
+        leave(stores, topic)
     else:
-        parts.log.delete(topic)
+        stores.log.delete(topic)
     return others
 
 
-def leave(parts: Parts, topic: str) -> None:
-    """Use a topic no more, and let it be."""
-    log = parts.log.shared
+def leave(stores: Stores, topic: str) -> None:
+    """Remove this store from a topic's users, without deleting the topic."""
+    log = stores.log.shared
     if log is not None:
         with suppress(UnknownTopic):
             log.leave(topic)
 
 
-def check_sharing(parts: Parts, project: Project) -> list[Finding]:
+def check_sharing(stores: Stores, project: Project) -> list[Finding]:
     """Warnings about logs and archives that other environments or projects write to as well."""
     findings = [
         Finding(
-            "warning", f"project {parts.project!r}", "", "",
-            f"{file} has the same {' and '.join(sections)}, and nothing parts its data from this one's: what is pushed "
-            "in one environment is trained on and served in the other, and `teardown --purge` of one may delete both",
+            "warning", f"project {stores.project!r}", "", "",
+            f"{file} has the same {' and '.join(sections)}, so both environments share all data: rows pushed in one "
+            "are trained on and served in the other, and `teardown --purge` of one may delete both",
             f"give each its own `project` (and no common topic_prefix), or its own {' and '.join(sections)}",
         )
-        for file, sections in parts.shared_stores().items()
+        for file, sections in stores.shared_stores().items()
     ]  # fmt: skip
     sources = [each for each in project.sources.values() if isinstance(each, LogSource) and each.topic_is_ours]
     if not sources:
         return findings
     # A log that cannot be reached is what `check_logs` reports.
     with suppress(AsofError):
-        log = parts.log.shared
+        log = stores.log.shared
         old = log.old_topics() if log is not None else {}
-        kept = kept_topics(parts, old) if old else set()
-        known = parts.registry.load(parts.project).facts.topics
+        kept = kept_topics(stores, old) if old else set()
+        known = stores.registry.load(stores.project).facts.topics
         for source in sources:
-            if others := others_of(parts, source.topic):
+            if others := others_of(stores, source.topic):
                 findings.append(
                     Finding(
                         "warning", f"source {source.name!r}", source.where, "",
-                        f"its topic {source.topic!r} is also that of {' and '.join(others)}: what is sent to one is "
-                        "trained on and served in the other",
-                        "give each environment its own `project`, or its own log; where a store was moved or is gone, "
-                        "docs/how-to/environments.md says how to make that known",
+                        f"topic {source.topic!r} is also used by {' and '.join(others)}: rows sent to one are trained "
+                        "on and served in the other",
+                        "give each environment its own `project`, or its own log; for a store that was moved or "
+                        "deleted, see docs/how-to/environments.md",
                     )
                 )  # fmt: skip
             elif source.topic in old.keys() - kept and source.name not in known:
                 findings.append(
                     Finding(
                         "warning", f"source {source.name!r}", source.where, "",
-                        f"the log has a topic {source.topic!r} from before projects were kept apart, which this "
-                        "project's registry does not know; it is left alone, and the project gets one of its own",
-                        "if its events are this project's, docs/how-to/environments.md says how to take it over",
+                        f"the log has an old topic {source.topic!r} without a project prefix, which the registry does "
+                        "not know; it stays unused, and the project gets a new topic",
+                        "if its events are this project's, see docs/how-to/environments.md to adopt it",
                     )
                 )  # fmt: skip
     return findings

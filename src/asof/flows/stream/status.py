@@ -1,4 +1,4 @@
-"""Where each partition of each log stands: how far it is archived, how fast, how fresh, how late, and what failed."""
+"""Status of each log partition: archived offset, lag, rate, freshness, lateness, dead letters."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from asof.definitions import LogSource, Snapshot
-from asof.flows.stores import Parts
+from asof.flows.stores import Stores
 from asof.flows.stream.numbering import log_partitions
 from asof.log.protocol import Log
 from asof.results import Record, Records
@@ -19,22 +19,22 @@ from asof.timing import MINUTE, SECOND, Micros, moment
 from asof.values.fit import event_micros
 
 RECENT_ROWS = 1000
-"""Lateness is told of so many of a partition's newest rows."""
+"""Lateness is computed over this many of a partition's newest rows."""
 
 RATE_OVER = MINUTE
-"""The rate is that of the last minute."""
+"""The rate is over the last minute."""
 
 _MARKS = 64
-"""The last offsets of a partition may be marks of transactions; beyond so many no last message is told."""
+"""The last offsets may be transaction marks; the last message is searched among this many offsets."""
 
 
 @dataclass(frozen=True)
 class _NewestArchived:
-    """What the archive's newest rows of one partition say.
+    """Statistics of the newest archived rows of one partition.
 
     Args:
-        offset, ingested_at: of the last one.
-        late_p50, late_max: how long after their event times the newest rows were archived, in microseconds.
+        offset, ingested_at: of the last row.
+        late_p50, late_max: time from event time to archive of the newest rows, in microseconds.
     """
 
     offset: int
@@ -45,18 +45,18 @@ class _NewestArchived:
 
 @dataclass(frozen=True)
 class PartitionStatus(Record):
-    """How far one partition of a log is read and archived.
+    """Status of one partition of a log.
 
     Args:
-        first, next: the first offset that the log still has, and the one that its next message gets.
-        archived: the last archived offset; -1 where there is none.
-        lag: how many offsets are not archived.
+        first, next: the log's first offset, and the offset of its next message.
+        archived: last archived offset; -1 for none.
+        lag: number of offsets that are not archived.
         behind_s: age of the oldest message that is not archived; 0 without lag.
         events_per_s: archived in the last minute.
-        freshness_s: from the newest archived message's time to its ingestion.
+        freshness_s: from the newest archived message's timestamp to its ingestion.
         late_p50_s, late_max_s: from event time to archive, over the newest rows.
         letters: dead letters.
-        gaps: what was lost from the log before it was read, in words.
+        gaps: descriptions of accepted losses of messages.
     """
 
     source: str
@@ -76,23 +76,23 @@ class PartitionStatus(Record):
     gaps: list[str]
 
 
-def stream_status(parts: Parts) -> Records[PartitionStatus]:
-    """How far each partition of each log source is read and archived."""
-    snapshot = parts.registry.load(parts.project)
+def stream_status(stores: Stores) -> Records[PartitionStatus]:
+    """Status of each partition of each log source."""
+    snapshot = stores.registry.load(stores.project)
     answer: list[PartitionStatus] = []
     for source in snapshot.project.sources.values():
         if isinstance(source, LogSource):
-            answer += _of_source(parts, snapshot, source)
+            answer += _of_source(stores, snapshot, source)
     return Records(PartitionStatus, answer)
 
 
-def _of_source(parts: Parts, snapshot: Snapshot, source: LogSource) -> list[PartitionStatus]:
+def _of_source(stores: Stores, snapshot: Snapshot, source: LogSource) -> list[PartitionStatus]:
     epoch = snapshot.facts.epoch_of(source.name)
     gaps = list(snapshot.facts.gaps.get(source.name, ()))
-    held = sorted(log_partitions(parts, source, epoch=epoch), key=lambda each: each.archived_as)
-    archived = parts.offline.offsets(parts.archive_of(source), [each.archived_as for each in held])
-    newest, rates, letters = _newest(parts, source, archived), _rates(parts, source), _letters(parts, source)
-    now = parts.clock()
+    held = sorted(log_partitions(stores, source, epoch=epoch), key=lambda each: each.archived_as)
+    archived = stores.offline.offsets(stores.archive_of(source), [each.archived_as for each in held])
+    newest, rates, letters = _newest(stores, source, archived), _rates(stores, source), _letters(stores, source)
+    now = stores.clock()
     answer = []
     for each in held:
         partition, first, after = each.archived_as, each.first, each.after
@@ -130,13 +130,13 @@ def _time_at(log: Log, topic: str, number: int, start: int, stop: int, *, last: 
     return int(messages.timestamps_us[-1 if last else 0]) if len(messages) else None
 
 
-def _newest(parts: Parts, source: LogSource, archived: Mapping[int, int]) -> dict[int, _NewestArchived]:
-    rows = parts.offline.rows(parts.archive_of(source))
+def _newest(stores: Stores, source: LogSource, archived: Mapping[int, int]) -> dict[int, _NewestArchived]:
+    rows = stores.offline.rows(stores.archive_of(source))
     begun = [partition for partition, offset in archived.items() if offset >= 0]
     if rows is None or not begun:
         return {}
     text = statements.newest_rows(begun, count=RECENT_ROWS, time=source.timestamp_field)
-    table = parts.offline.sql(text, {"archive": rows}).reader().read_all()
+    table = stores.offline.sql(text, {"archive": rows}).reader().read_all()
     partitions, offsets = (table[name].to_numpy() for name in ("partition", "offset"))
     taken = event_micros(table["ingested_at"].combine_chunks()).to_numpy(zero_copy_only=False)
     happened = event_micros(table["happened"].combine_chunks(), source.timestamp_unit)
@@ -151,24 +151,24 @@ def _newest(parts: Parts, source: LogSource, archived: Mapping[int, int]) -> dic
     return answer
 
 
-def _rates(parts: Parts, source: LogSource) -> dict[int, int]:
-    """Partition → rows that were taken in within the last minute."""
-    rows = parts.offline.rows(parts.archive_of(source))
+def _rates(stores: Stores, source: LogSource) -> dict[int, int]:
+    """Partition → number of rows archived within the last minute."""
+    rows = stores.offline.rows(stores.archive_of(source))
     if rows is None:
         return {}
-    text = statements.counts_since(parts.clock() - RATE_OVER, dialect=parts.offline.dialect)
-    return _counts(parts, text, {"archive": rows})
+    text = statements.counts_since(stores.clock() - RATE_OVER, dialect=stores.offline.dialect)
+    return _counts(stores, text, {"archive": rows})
 
 
-def _letters(parts: Parts, source: LogSource) -> dict[int, int]:
-    rows = parts.offline.rows(parts.letters_of(source))
+def _letters(stores: Stores, source: LogSource) -> dict[int, int]:
+    rows = stores.offline.rows(stores.letters_of(source))
     if rows is None:
         return {}
-    return _counts(parts, statements.counts_by_partition("letters"), {"letters": rows})
+    return _counts(stores, statements.counts_by_partition("letters"), {"letters": rows})
 
 
-def _counts(parts: Parts, text: str, inputs: Mapping[str, Any]) -> dict[int, int]:
-    table = parts.offline.sql(text, inputs).reader().read_all()
+def _counts(stores: Stores, text: str, inputs: Mapping[str, Any]) -> dict[int, int]:
+    table = stores.offline.sql(text, inputs).reader().read_all()
     return dict(zip(table["partition"].to_pylist(), table["n"].to_pylist(), strict=True))
 
 

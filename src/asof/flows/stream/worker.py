@@ -10,7 +10,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from asof.definitions import LogSource
 from asof.errors import LogError, RegistryConflict
 from asof.flows.generations.markers import lost_views
-from asof.flows.stores import Parts, log_source_named
+from asof.flows.stores import Stores, log_source_named
 from asof.flows.stream.ingest import Ingest
 from asof.flows.stream.numbering import check_topic, shortened
 from asof.flows.stream.rebuild import rebuild
@@ -18,54 +18,54 @@ from asof.log.protocol import Consumer, Log, Messages, OffsetOutOfRange, Partiti
 from asof.online.protocol import StoreReplaced
 
 POLL_MESSAGES = 50_000
-"""So many at once only where a worker lags: the more events share a row, the less each of them costs."""
+"""Batches are this large only if the worker lags: the more events per online row, the less each costs."""
 
 POLL_S = 0.01
 FLUSH_EVERY_S = 5.0
 FLUSH_ROWS = 500_000
 NEWS_EVERY_S = 1.0
-"""How often a worker looks whether the registry changed, or a generation waits for it; then it flushes early."""
+"""Interval of checks for registry changes and new generations; a change causes an early flush."""
 
 LOOK_EVERY_S = 0.2
-"""How often a worker that waits for others looks at how far they are."""
+"""Interval of checks while waiting for other workers to catch up."""
 
 
 def group_of(project: str, source: str) -> str:
-    """The consumer group of the workers on one source: those on another one neither share nor disturb it."""
+    """The consumer group of the workers on one source; each source has its own."""
     return f"asof.{project}.{source}"
 
 
 class TopicMember:
-    """This process's part of one topic.
+    """This process's membership in the consumer group of one topic.
 
     Args:
-        accept_gap: go on where the log lost events that were never archived, and record it.
+        accept_gap: continue if the log lost events that were never archived, and record the gap.
     """
 
-    def __init__(self, parts: Parts, ingest: Ingest, topic: str, *, log: Log, accept_gap: bool) -> None:
-        self.parts = parts
+    def __init__(self, stores: Stores, ingest: Ingest, topic: str, *, log: Log, accept_gap: bool) -> None:
+        self.stores = stores
         self.ingest = ingest
         self.topic = topic
         self.log = log
         self.accept_gap = accept_gap
         self._is_abandoned = False
-        group = group_of(parts.project, ingest.name) + ("" if topic == ingest.source.topic else ".replay")
+        group = group_of(stores.project, ingest.name) + ("" if topic == ingest.source.topic else ".replay")
         self.consumer: Consumer = log.subscribe(
             topic, group, assigned=self._assigned, revoked=self._revoked, lost=self._lost
         )
 
     def take(self, max_messages: int, timeout_s: float) -> int:
-        """Poll once and apply what came; how many messages.
+        """Poll once and apply the messages; returns their number.
 
         Raises:
-            LogUnreachable: the log does not answer.
-            LogError: the log lost events that were never archived, or its topic.
+            LogUnreachable: the log is unreachable.
+            LogError: the log lost its topic, or events that were never archived.
             StorageError: a store cannot be written.
         """
         try:
             messages = self.consumer.poll(max_messages, timeout_s)
         except OffsetOutOfRange as error:
-            # Retention overtook this worker. What it has is archived, so that the lost range can be named.
+            # Retention deleted messages before they were read. Flush first, so that the error can name the range.
             self.ingest.flush()
             self._start(error.partition.number)
             messages = Messages.empty()
@@ -89,11 +89,11 @@ class TopicMember:
         self.ingest.release(self.topic, [each.number for each in partitions], in_order=not self._is_abandoned)
 
     def _lost(self, partitions: Sequence[Partition]) -> None:
-        # Someone else reads them by now, from where the archive ends; what is buffered is theirs to write.
+        # Another member reads them now, from the end of the archive, and will write what is buffered here.
         self.ingest.discard(self.topic, [each.number for each in partitions])
 
     def commit(self, archived: Mapping[int, int]) -> None:
-        """Tell the group how far the archive is; it serves lag tools alone, so a refusal is no loss."""
+        """Commit the archived offsets to the group, for lag monitoring only; a refused commit loses nothing."""
         base = self.ingest.base(self.topic)
         held = {each.number for each in self.consumer.assignment()}
         offsets = {each - base: offset + 1 for each, offset in archived.items() if each - base in held}
@@ -104,12 +104,12 @@ class TopicMember:
                 self.ingest.counts["commits refused"] += 1
 
     def passed(self) -> None:
-        """Let the archive know of the places at the log's end that hold no message any more."""
+        """Record offsets at the log's end without a message (such as transaction marks) as archived."""
         positions = {each.number: self.consumer.position(each.number) for each in self.consumer.assignment()}
         self.ingest.passed(self.topic, positions)
 
     def is_caught_up(self) -> bool:
-        """Whether every partition of the topic is read to its end, by this member or (as the archive says) others."""
+        """Whether every partition of the topic is read to its end, by this member or (as archived) others."""
         bounds = self.log.bounds(self.topic)
         held = {each.number: self.consumer.position(each.number) for each in self.consumer.assignment()}
         if any(position < bounds[number][1] for number, position in held.items()):
@@ -118,33 +118,35 @@ class TopicMember:
         others = {number + base: after - 1 for number, (_, after) in bounds.items() if number not in held}
         if not others:
             return True
-        archived = self.parts.offline.offsets(self.parts.archive_of(self.ingest.source), list(others))
+        archived = self.stores.offline.offsets(self.stores.archive_of(self.ingest.source), list(others))
         return all(archived[partition] >= last for partition, last in others.items())
 
     def close(self, *, abandon: bool) -> None:
         """Leave the group.
 
         Args:
-            abandon: without archiving what was taken: it is read again from the log.
+            abandon: do not archive the buffer; its messages are read from the log again.
         """
         self._is_abandoned = abandon
         self.consumer.close()
 
 
 class StreamWorker:
-    """The members of one process, over the project's log sources, which may come and go with the registry.
+    """All members of a process, one per log source; sources are added and removed as the registry changes.
 
     Args:
-        sources: names; all of the project where None.
+        sources: names; None for all of the project.
         accept_gap: see `TopicMember`.
-        flush_every_s: how often what was taken is archived.
+        flush_every_s: interval of flushes to the archive.
 
     Attributes:
-        has_archived: whether something was brought into both stores.
+        has_archived: whether any message was written to both stores.
     """
 
-    def __init__(self, parts: Parts, sources: Sequence[str] | None, *, accept_gap: bool, flush_every_s: float) -> None:
-        self.parts = parts
+    def __init__(
+        self, stores: Stores, sources: Sequence[str] | None, *, accept_gap: bool, flush_every_s: float
+    ) -> None:
+        self.stores = stores
         self.accept_gap = accept_gap
         self.flush_every_s = flush_every_s
         self.ingests: dict[str, Ingest] = {}
@@ -160,10 +162,10 @@ class StreamWorker:
         self._building: Future[int] | None = None
 
     def look_at_registry(self) -> None:
-        """Begin to work on the sources that it names, and leave those that it names no more."""
-        version = self.parts.registry.version(self.parts.project)
+        """Join the groups of new sources, and leave those of removed ones."""
+        version = self.stores.registry.version(self.stores.project)
         if version != self._version:
-            snapshot = self.parts.registry.load(self.parts.project)
+            snapshot = self.stores.registry.load(self.stores.project)
             names = self._named or [
                 name for name, each in snapshot.project.sources.items() if isinstance(each, LogSource)
             ]
@@ -173,22 +175,22 @@ class StreamWorker:
                     self._leave(name)
             for name, source in sources.items():
                 if name not in self.ingests:
-                    check_topic(self.parts, source, accept_gap=self.accept_gap)
-                    self.ingests[name] = Ingest(self.parts, name, seconds=time.monotonic)
-                    self._join(name, source.topic, self.parts.log_of(source))
+                    check_topic(self.stores, source, accept_gap=self.accept_gap)
+                    self.ingests[name] = Ingest(self.stores, name, seconds=time.monotonic)
+                    self._join(name, source.topic, self.stores.log_of(source))
             if self._version < 0:
                 # Online rows from before there were markers get them. What is lost is found generation by generation.
-                lost_views(self.parts, snapshot)
+                lost_views(self.stores, snapshot)
             self._version = version
-        topics = self.parts.log.topics()
+        topics = self.stores.log.topics()
         for name, ingest in self.ingests.items():
             if ingest.source.replay_topic in topics:
-                self._join(name, ingest.source.replay_topic, self.parts.log)
+                self._join(name, ingest.source.replay_topic, self.stores.log)
 
     def _join(self, name: str, topic: str, log: Log) -> None:
         if (name, topic) not in self.members:
             ingest = self.ingests[name]
-            self.members[name, topic] = TopicMember(self.parts, ingest, topic, log=log, accept_gap=self.accept_gap)
+            self.members[name, topic] = TopicMember(self.stores, ingest, topic, log=log, accept_gap=self.accept_gap)
 
     def _leave(self, name: str, *, abandon: bool = False) -> None:
         ingest = self.ingests.pop(name)
@@ -208,7 +210,7 @@ class StreamWorker:
         self.counts.update({f"undeclared field {name!r}": count for name, count in ingest.undeclared.items()})
 
     def step(self) -> int:
-        """Poll every member once, and flush where it is time; how many messages came."""
+        """Poll every member once, and flush those that are due; returns the number of messages."""
         got = 0
         for member in list(self.members.values()):
             got += member.take(POLL_MESSAGES, POLL_S / len(self.members))
@@ -219,7 +221,7 @@ class StreamWorker:
                 self.look_at_registry()
                 self._mend()
             for ingest in list(self.ingests.values()):
-                # A worker that outruns its archive waits for it, lest it runs out of memory.
+                # Wait if the archive is slower than the log, to limit memory.
                 if ingest.flush_is_done or ingest.buffered >= 2 * FLUSH_ROWS:
                     self._flush(ingest, wait=due and not got)
         return got
@@ -234,7 +236,7 @@ class StreamWorker:
         return any(ingest.has_news() for ingest in self.ingests.values())
 
     def flush(self) -> None:
-        """Archive all that was taken."""
+        """Flush all members."""
         for ingest in self.ingests.values():
             self._flush(ingest, wait=True)
 
@@ -248,22 +250,22 @@ class StreamWorker:
             member.commit(done)
 
     def _mend(self) -> None:
-        """Build online rows that got lost anew; of several workers the one with the topic's first partition does it."""
+        """Rebuild lost online rows; among several workers, the one with the topic's first partition does it."""
         if self._building is not None and self._building.done():
             building, self._building = self._building, None
             try:
                 building.result()
             except (RegistryConflict, StoreReplaced):
-                pass  # another build of it began meanwhile, or the store failed over: what is lost is built again
+                pass  # another build started, or the store failed over: a later check rebuilds what is lost
         for ingest in self.ingests.values():
             is_mine = ingest.base(ingest.source.topic) in ingest.archived
-            is_new = self.parts.registry.version(self.parts.project) == ingest.snapshot.version
+            is_new = self.stores.registry.version(self.stores.project) == ingest.snapshot.version
             if self._building is None and is_mine and is_new and (views := ingest.lost()):
-                self.counts["views built anew"] += 1
-                self._building = self._builder.submit(rebuild, self.parts, views[0])
+                self.counts["views rebuilt"] += 1
+                self._building = self._builder.submit(rebuild, self.stores, views[0])
 
     def is_caught_up(self) -> bool:
-        """Whether all that the logs hold is taken, and no online rows are missing."""
+        """Whether all messages of the logs are applied, and no online rows are missing."""
         now = time.monotonic()
         if now - self._looked_at < LOOK_EVERY_S:
             return False
@@ -279,16 +281,16 @@ class StreamWorker:
         return True
 
     def _is_whole(self) -> bool:
-        """Whether every generation that readers use is there and fed."""
+        """Whether every generation in use exists and is up to date."""
         return not any(ingest.lost() or ingest.generations.are_replaced for ingest in self.ingests.values())
 
     def close(self, *, abandon: bool = False) -> None:
-        """Leave all groups; an error of one does not keep the others."""
+        """Leave all groups; an error of one does not stop the others."""
         errors = []
         for name in list(self.ingests):
             try:
                 self._leave(name, abandon=abandon)
-            except Exception as error:  # raised below, when all are left
+            except Exception as error:  # raised below, after all groups
                 errors.append(error)
         self._builder.shutdown(wait=not abandon, cancel_futures=True)
         if errors:

@@ -1,9 +1,9 @@
 """The embedded online store: one SQLite file in WAL mode, a `WITHOUT ROWID` table per view generation.
 
-A write is safe against a crash of any process once `write` returns. Against a loss of power SQLite is told
-`synchronous=NORMAL`: the newest commits may be lost then, never the file, and never out of order. That is enough:
-the archive is the log, and progress is a later commit in the same write-ahead log as the rows it speaks of, so
-what survives is a state that some moment really had, and the rest is replayed.
+A write survives a crash of any process once `write` returns. A power cut may lose the newest commits, because SQLite
+runs with `synchronous=NORMAL`; it never damages the file, and never loses an earlier commit but not a later one. That
+suffices: progress is committed after its rows in the same write-ahead log, so the surviving progress matches the
+surviving rows, and everything later is replayed from the archive.
 """
 
 from __future__ import annotations
@@ -57,7 +57,7 @@ class SqliteOnlineStore(OnlineStoreDefaults):
     Readers never wait for writers; writers wait for each other, at most for `busy_timeout_s`.
 
     Args:
-        path: the file; it and its directory are made on first use. It must be on a local disk.
+        path: the file; it and its directory are created at the first use. It must be on a local disk.
         busy_timeout_s: how long a write waits for other processes' writes before it fails.
     """
 
@@ -87,7 +87,7 @@ class SqliteOnlineStore(OnlineStoreDefaults):
             elif found[0] != table.kind:
                 raise StorageError(
                     f"online table {table} exists with kind {found[0]!r}, not {table.kind!r}, in {self.path}",
-                    hint="give the new kind a new generation, or drop the table first",
+                    hint="use a new generation for the new kind, or drop the table first",
                 )
 
         self._file.change(work)
@@ -125,7 +125,7 @@ class SqliteOnlineStore(OnlineStoreDefaults):
         condition: Condition,
         expires_at: Sequence[Micros | None] | None = None,
     ) -> list[bool]:
-        """See `OnlineStore.write`. Rows become visible in pieces of `ROWS_PER_TRANSACTION`."""
+        """See `OnlineStore.write`. Rows become visible in chunks of `ROWS_PER_TRANSACTION`."""
         check_write(table, keys, values, condition, expires_at)
         kept: list[bool] = []
         for start, end in pieces_of(values):
@@ -148,7 +148,7 @@ class SqliteOnlineStore(OnlineStoreDefaults):
         return kept
 
     def read(self, lookups: Sequence[Lookup]) -> list[list[Row | None]]:
-        """See `OnlineStore.read`: all lookups see one moment of the file."""
+        """See `OnlineStore.read`. All lookups read one snapshot of the file."""
         return self._read_again(lookups, self._read)
 
     def read_marked(self, lookups: Sequence[Lookup]) -> list[MarkedRows]:
@@ -166,9 +166,11 @@ class SqliteOnlineStore(OnlineStoreDefaults):
                 except sqlite3.OperationalError as error:
                     if not str(error).startswith("no such table: rows_"):
                         raise
-                    # Dropped by another process since its number was learnt, and perhaps made again.
+                    # Another process has dropped (and perhaps recreated) the table since its number was cached.
                     db.known.forget()
-            raise StorageError(f"online tables are dropped and made again all the time in {self.path}")
+            raise StorageError(
+                f"online tables in {self.path} are being dropped and recreated continuously", hint="run it again"
+            )
         except sqlite3.Error as error:
             raise self._file.failure(error) from error
         finally:
@@ -194,14 +196,14 @@ class SqliteOnlineStore(OnlineStoreDefaults):
         return deleted
 
     def delete_expired(self, project: str, now_us: Micros) -> int:
-        """See `OnlineStore.delete_expired`. Reads the keys of all the project's rows, but writes in short pieces."""
+        """See `OnlineStore.delete_expired`. Scans all rows of the project, but writes in short transactions."""
         deleted = 0
         for table in self.tables(project):
             after: bytes | None = b""
             while after is not None:
                 none: list[bytes] = []
                 expired = self._look_at_table(table, partial(expired_keys, after=after, now_us=now_us), absent=none)
-                # Looked for outside the write lock, so asked again: a row may have been renewed meanwhile.
+                # Found outside the write lock, so checked again: a row may have been renewed meanwhile.
                 deleted += self._delete(table, "key = ? AND expires_at <= ?", [(key, now_us) for key in expired])
                 after = expired[-1] if len(expired) == ROWS_PER_TRANSACTION else None
         return deleted
@@ -234,7 +236,7 @@ class SqliteOnlineStore(OnlineStoreDefaults):
     # The file
 
     def incarnation(self) -> str:
-        """See `OnlineStore.incarnation`: a file that was lost has lost its tables, too."""
+        """See `OnlineStore.incarnation`. Constant: a lost file has lost its tables, too."""
         return ""
 
     def warnings(self) -> list[str]:
@@ -271,7 +273,7 @@ class SqliteOnlineStore(OnlineStoreDefaults):
         return rows
 
     def _read(self, db: SqliteConnection, lookups: Sequence[Lookup]) -> list[list[Row | None]]:
-        """All rows from one snapshot: one statement where it holds all keys, else one read transaction."""
+        """All rows from one snapshot: in one statement if all keys fit, else in one read transaction."""
         ids = []
         known = db.known.ids
         for lookup in lookups:
@@ -288,7 +290,7 @@ class SqliteOnlineStore(OnlineStoreDefaults):
                 shape.append((id, size))
                 parameters += keys
                 if size > n:
-                    # Null never joins. Few different sizes keep the statements in the connection's cache.
+                    # Pad with nulls, which never match: few sizes keep all statements in the connection's cache.
                     parameters += repeat(None, size - n)
         else:
             if not shape:
@@ -333,10 +335,10 @@ class SqliteOnlineStore(OnlineStoreDefaults):
     def _change_table(
         self, table: OnlineTable, work: Callable[[sqlite3.Connection, int], T], *, absent: T | None = None
     ) -> T:
-        """Run `work` with the table's number under the write lock; without a table return `absent`, if given."""
+        """Run `work` with the table's number under the write lock; without a table, return `absent` if given."""
 
         def with_id(db: sqlite3.Connection) -> T:
-            # Asked under the lock each time: a table that another process dropped must refuse, not vanish.
+            # Looked up under the lock each time: a write to a table that another process dropped must fail.
             id = _find(db, table)
             if id is not None:
                 return work(db, id)

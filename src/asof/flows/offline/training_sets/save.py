@@ -1,4 +1,4 @@
-"""Save a training set: the rows of a historical read under a name, with a manifest of all that they were made from."""
+"""Save a training set: the rows of a historical read, with a manifest of all inputs."""
 
 from __future__ import annotations
 
@@ -23,26 +23,26 @@ _NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.\-]{0,99}")
 def save_training_set(
     read: HistoricalRead, name: str, *, overwrite: bool = False, progress: Progress = silent
 ) -> dict[str, Any]:
-    """Run a historical read, keep its rows, and answer the manifest.
+    """Run a historical read and save its rows; returns the manifest.
 
-    The archives are read as of this moment: events that arrive meanwhile are in no row.
+    The archives are read as of now: events that arrive meanwhile are not included.
 
     Raises:
-        RequestError: the name cannot be one, or is taken and `overwrite` is not set.
+        RequestError: the name is invalid, or taken and `overwrite` is not set.
     """
-    parts = read.parts
+    stores = read.stores
     if not _NAME.fullmatch(name):
         raise RequestError(
-            f"{name!r} cannot name a training set", hint="use up to 100 letters, digits, '_', '-' and '.'"
+            f"{name!r} is not a valid name of a training set", hint="use up to 100 letters, digits, '_', '-' and '.'"
         )
-    _refuse_taken(parts.registry.load(parts.project).facts, name, overwrite=overwrite)
-    sources = sources_read(parts, read)
-    marks = {source.name: mark_of(parts, source) for source in sources}
+    _refuse_taken(stores.registry.load(stores.project).facts, name, overwrite=overwrite)
+    sources = sources_read(stores, read)
+    marks = {source.name: mark_of(stores, source) for source in sources}
     seen = {each: as_seen(mark) for each, mark in marks.items() if mark.kind == "archive"}
     table = f"{name}.{uuid.uuid4().hex[:12]}"
     digest = TableHash(read.schema)
     batches = pa.RecordBatchReader.from_batches(read.schema, digest.through(_counted(read.up_to(seen), name, progress)))
-    parts.offline.save_table(parts.project, table, batches)
+    stores.offline.save_table(stores.project, table, batches)
     changed = [each for each, mark in marks.items() if mark.kind == "files" and not files_are_same(mark)]
     saved = manifest_of(read, name, table, digest, marks, changed)
     former: list[str] = []
@@ -54,12 +54,12 @@ def save_training_set(
         return facts.with_training_set(saved)
 
     try:
-        change_facts(parts, with_set, note=f"saved training set {name}")
+        change_facts(stores, with_set, note=f"saved training set {name}")
     except AsofError:
-        parts.offline.drop_table(parts.project, table)
+        stores.offline.drop_table(stores.project, table)
         raise
     for each in former:
-        parts.offline.drop_table(parts.project, each)
+        stores.offline.drop_table(stores.project, each)
     return saved.content()
 
 
@@ -78,6 +78,6 @@ def _refuse_taken(facts: Facts, name: str, *, overwrite: bool) -> None:
     if known is not None and not overwrite:
         again = Argument("overwrite", True)
         raise RequestError(
-            f"training set {name!r} was saved at {known.created} by {known.created_by or 'somebody'} already",
+            f"training set {name!r} already exists: saved at {known.created} by {known.created_by or 'unknown'}",
             hint=f"choose another name, or pass {again}", arguments=[again],
         )  # fmt: skip
