@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from time import perf_counter
 from typing import Any
 
@@ -175,7 +176,9 @@ class OnlineReads:
                 newer = await self._newer(prepared)
                 if newer is None:
                     if not self.lost:
-                        await self.look_at_rows()
+                        # So that `/ready` says it at once; where that fails, the next look says it.
+                        with suppress(AsofError):
+                            await self.look_at_rows()
                     raise
             else:
                 newer = None if complete else await self._newer(prepared)
