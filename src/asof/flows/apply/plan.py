@@ -8,6 +8,7 @@ from asof.definitions import LogSource, Project
 from asof.derive import check_row_wise
 from asof.errors import AsofError, SourceError, some
 from asof.flows.apply.checks import (
+    check_functions,
     check_null_keys,
     check_online_store,
     check_reach,
@@ -37,8 +38,10 @@ def make_plan(stores: Stores, project: Project) -> Plan:
         except AsofError as error:
             described[source.name] = error
     resolved, findings = resolve(project, described)
-    plan = diff(stores.registry.load(stores.project), resolved).with_findings(findings)
-    more = check_reserved_columns(resolved) + check_transforms(stores, resolved)
+    applied = stores.registry.load(stores.project)
+    plan = diff(applied, resolved).with_findings(findings)
+    more = check_reserved_columns(resolved) + check_functions(resolved, applied.project)
+    more += check_transforms(stores, resolved)
     more += check_reach(stores, resolved, described) + check_logs(stores, resolved) + check_sharing(stores, resolved)
     more += check_online_store(stores, resolved)
     if not plan.errors:
