@@ -13,7 +13,7 @@ from asof.defaults import BATCH_ROWS
 from asof.definitions import Source
 from asof.offline.protocol import Spine
 from asof.selection import FeatureOut
-from asof.sources.protocol import Files, Input
+from asof.sources.protocol import Input, is_ordered
 from asof.sql.query import PointInTime
 from asof.sql.source_rows import Arrival
 
@@ -125,7 +125,7 @@ def arrival_of(source: Source, given: Input | pa.Table | None, columns: Mapping[
     """
     if source.is_log and {"partition", "offset"} <= columns.keys():
         return "log"
-    return "row" if isinstance(given, Files) else "columns"
+    return "row" if is_ordered(given) else "columns"
 
 
 __all__ = [

@@ -147,7 +147,7 @@ def _batch_source(stores: Stores, snapshot: Snapshot, source: Source) -> Said:
     if reader.counts is not None:
         rows = reader.counts.count(source)
     else:
-        found = rows_of(stores, source)
+        found = rows_of(stores, source, columns=[source.timestamp_field])
         rows = f"{0 if found is None else _count(stores, found)} rows"
     return True, f"{rows}, {len(columns)} columns", ""
 

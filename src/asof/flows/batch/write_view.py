@@ -86,8 +86,8 @@ class _ViewRun:
     progress: Progress
 
     def inputs(self) -> dict[str, Input | pa.Table | None]:
-        """The source's current rows; read again for each query that must not use an older state."""
-        return {self.view.source.name: rows_of(self.stores, self.view.source)}
+        """The source as it is now: asked for again by each query that must not read an older state."""
+        return {self.view.source.name: rows_of(self.stores, self.view.source, [self.view])}
 
     def told(self, done: int) -> None:
         self.progress(f"materialize {self.view.name}", done, None)

@@ -62,7 +62,7 @@ def read_history(
         frame = pa.schema(list(result.schema)[: len(result.schema) - len(query.outputs)])
         shape = ResultColumns(frame, selection.outputs)
         return HistoricalRead(stores, snapshot, selection, query, None, shape)
-    spine = spine_of(entity_df)
+    spine = spine_of(entity_df, selection)
     if isinstance(spine, pa.Table):
         time = time_column(spine.schema)
         spine = normal_frame(spine, selection, time)
