@@ -1,4 +1,7 @@
-"""The protocol of online stores, and its types: table, row, version, token, condition."""
+"""The protocol of online stores, and its types: table, row, version, token, condition.
+
+Over 400 lines: a protocol is one class, whose methods are read together.
+"""
 
 from __future__ import annotations
 
