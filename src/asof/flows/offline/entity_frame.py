@@ -18,7 +18,7 @@ from asof.selection import Selection
 from asof.sources.protocol import Files
 from asof.sql.casts import cast_example
 from asof.values.fit import fit
-from asof.values.frames import entity_table
+from asof.values.frames import entity_table, repeated_columns
 from asof.values.local_paths import NotLocal, local_path
 
 TIME = "event_timestamp"
@@ -38,6 +38,10 @@ def spine_of(entity_df: Any, selection: Selection) -> pa.Table | Files | str:
             ) from error
     if isinstance(entity_df, str):
         return entity_df
+    if repeated := repeated_columns(entity_df):
+        raise EntityFrameError(
+            f"the entity frame has several columns of one name: {repeated}", hint="rename all but one of them"
+        )
     table = entity_table(entity_df)
     if table is not None:
         return table
