@@ -213,7 +213,7 @@ class OnlineStore(Protocol):
 
     @property
     def has_markers(self) -> bool:
-        """Of the class: whether a table that was built, and lost since, is told from one that holds no such key.
+        """Of the class: whether a read detects that a table was built, and lost since.
 
         Each shard keeps a marker of each table: what loses its rows loses it, too. Else all tables count as marked.
         """
@@ -240,7 +240,7 @@ class OnlineStore(Protocol):
         ...
 
     def evicts(self) -> str:
-        """The setting by which the store removes rows that have not expired, in words; empty where it never does."""
+        """Name and value of the setting by which the store removes rows before they expire; empty if none does."""
         ...
 
     def ask(self, lookups: Sequence[Lookup]) -> PendingRead | None:

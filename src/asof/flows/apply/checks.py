@@ -99,7 +99,7 @@ def check_transforms(stores: Stores, project: Project) -> list[Finding]:
 
 
 def check_online_store(stores: Stores, project: Project) -> list[Finding]:
-    """What the online store says to keeping rows for good."""
+    """A setting of the online store by which it removes rows that have not expired."""
     if not any(view.online for view in project.views.values()):
         return []
     try:

@@ -49,7 +49,7 @@ FIND = "SELECT id, kind FROM {schema}.online_tables WHERE project = %s AND view 
 ALL = "SELECT project, view, generation, kind FROM {schema}.online_tables WHERE project = %s ORDER BY 1, 2, 3"
 ADD = "INSERT INTO {schema}.online_tables (project, view, generation, kind) VALUES (%s, %s, %s, %s) RETURNING id"
 MARKER = "!marker"
-"""The name of the marker among a table's progress. It says whose it is: numbers come again in a database made anew."""
+"""The name of the marker among a table's progress. Its value names the table: another database repeats the numbers."""
 PROGRESS = f"""SELECT name, number, words FROM {{schema}}.online_progress
 WHERE table_id = %s AND name <> '{MARKER}' ORDER BY name"""
 MARKED = f"""SELECT project, view, generation, kind

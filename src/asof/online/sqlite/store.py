@@ -64,7 +64,7 @@ class SqliteOnlineStore(OnlineStoreDefaults):
     is_local = True
     """A read takes microseconds and never waits."""
     has_markers = True
-    """A file that is deleted or replaced has lost its tables, with the marker that is kept beside their progress."""
+    """A file that is deleted or replaced has lost its tables and their markers, which are kept with the progress."""
 
     def __init__(self, path: str | os.PathLike[str], *, busy_timeout_s: float = 30.0) -> None:
         self._file = SqliteFile(path, busy_timeout_s=busy_timeout_s)

@@ -282,7 +282,7 @@ class Service:
                 log.exception("polling the registry failed")
 
     async def _watch_rows(self) -> None:
-        """Look whether the online store has lost rows, also while nobody reads them."""
+        """Check for rows that the online store has lost, also without reads."""
         while True:
             before = self.reading.lost
             try:
