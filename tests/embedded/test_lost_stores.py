@@ -71,7 +71,8 @@ def served(store: FeatureStore, *features: str) -> dict[str, Any]:
 
 
 def delete_file(path: Path) -> None:
-    for name in ("online.db", "online.db-wal", "online.db-shm"):
+    # The file itself last: a process that finds it gone makes a new one at once, with a log of the same name.
+    for name in ("online.db-wal", "online.db-shm", "online.db"):
         (path / name).unlink(missing_ok=True)
 
 
