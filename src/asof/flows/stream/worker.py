@@ -81,6 +81,7 @@ class TopicMember:
         position = self.ingest.begin(self.topic, number, first=first, accept_gap=self.accept_gap)
         if position > after:
             raise shortened(self.topic, number, archived=position - 1, after=after)
+        self.ingest.watch_for_deaths(self.topic, number, position=position, after=after)
         self.consumer.seek(number, position)
 
     def _revoked(self, partitions: Sequence[Partition]) -> None:
