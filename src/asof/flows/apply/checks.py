@@ -11,7 +11,7 @@ import pyarrow as pa
 from asof.definitions import Definition, FeatureView, FileSource, LogSource, Project
 from asof.definitions.identity import KnownFunction
 from asof.dtypes import from_arrow
-from asof.errors import AsofError, DefinitionError, SourceError
+from asof.errors import AsofError, DefinitionError, SourceError, StorageError
 from asof.flows.offline.inputs import rows_of
 from asof.flows.stores import Stores
 from asof.flows.stream.transforms import transform_of
@@ -116,6 +116,24 @@ def check_transforms(stores: Stores, project: Project) -> list[Finding]:
                             f"write {cast_example('…', field.dtype)} AS {field.name}")
                 )  # fmt: skip
     return findings
+
+
+def check_online_store(stores: Stores, project: Project) -> list[Finding]:
+    """A setting of the online store by which it removes rows that have not expired."""
+    if not any(view.online for view in project.views.values()):
+        return []
+    try:
+        evicts = stores.online.evicts()
+    except StorageError as error:
+        return [Finding("error", "online store", "", "", error.message, error.hint)]
+    if not evicts:
+        return []
+    return [
+        Finding(
+            "error", "online store", "", "a store that keeps rows until they expire", f"{evicts}, which removes others",
+            "set the server's maxmemory-policy to noeviction",
+        )
+    ]  # fmt: skip
 
 
 def check_reach(stores: Stores, project: Project, described: Mapping[str, Any]) -> list[Finding]:
