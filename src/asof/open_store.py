@@ -60,6 +60,7 @@ class OpenStore:
     def __init__(self, config: StoreConfig, clock: Callable[[], datetime] | None) -> None:
         self.config = config
         self.project = config.project
+        self._given_clock = clock
         self.clock, self.clock_note = clock_of(config, clock)
         self.repository = Repository(config.path)
         self.pushers = Pushers(lambda: self.stores, self.snapshot)
@@ -68,6 +69,10 @@ class OpenStore:
         self._stores: Stores | None = None
         self._lock = Lock()
         self._history_reads = BoundedSemaphore(HISTORY_READS)
+
+    def __reduce__(self) -> tuple[object, ...]:
+        """It pickles to its configuration and clock; the copy opens its own stores on first use."""
+        return OpenStore, (self.config, self._given_clock)
 
     # ---- what is open, and what is applied ----
 

@@ -63,12 +63,7 @@ class FeatureStore:
             raise ConfigError("both config and fs_yaml_file", hint="give one of them")
         self.config = config or load_config(repo_path or None, file=fs_yaml_file, env=env or "")
         self.project = self.config.project
-        self._clock = clock
         self._open = OpenStore(self.config, clock)
-
-    def __reduce__(self) -> tuple[object, ...]:
-        """A store pickles to its configuration and clock; the copy opens its own stores on first use."""
-        return _store_of, (self.config, self._clock)
 
     # ---- definitions ----
 
@@ -395,11 +390,6 @@ class FeatureStore:
 
     def __repr__(self) -> str:
         return f"<FeatureStore {self.project!r} at {self.config.path}>"
-
-
-def _store_of(config: StoreConfig, clock: Callable[[], datetime] | None) -> FeatureStore:
-    """Makes a store again in the process that a pickled one comes to."""
-    return FeatureStore(config=config, clock=clock)
 
 
 def open_store_of(store: FeatureStore) -> OpenStore:
