@@ -73,7 +73,7 @@ def check_removed(plan: Plan, applied: Project) -> list[Finding]:
 
 
 def _is_of_a_file(where: str) -> bool:
-    """Whether the definition was read from the repository's files: their places are relative to its folder."""
+    """Whether the definition was read from the repository's files: their `where` is relative to its folder."""
     return bool(where) and not where.startswith("<") and not Path(where).is_absolute()
 
 
