@@ -43,7 +43,7 @@ parts.close()
 
 def opened_at(folder: Path) -> Parts:
     """The parts that the folder's feature_store.yaml names, with a clock that stands at the tests' noon."""
-    return open_stores(load_config(folder, environ={}), clock=Clock(), who="tests")
+    return open_stores(load_config(folder, environ={}), clock=Clock(), system_clock=Clock(), who="tests")
 
 
 def plain_parts(opened: Parts) -> Parts:

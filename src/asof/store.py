@@ -31,7 +31,7 @@ from asof.definitions.project import merged
 from asof.errors import AsofError, ConfigError, NotFound, nearest
 from asof.flows.push.pushers import Pushers
 from asof.flows.stores import Parts, Progress, silent, view_named
-from asof.opening.clock import clock_of, system_clock, user_and_host
+from asof.opening.clock import clock_of, system_clock, system_clock_of, user_and_host
 from asof.repository import Repository
 from asof.selection import FeatureReferences, select
 from asof.timing import PATIENCE_S, moment, moment_given
@@ -66,6 +66,7 @@ class FeatureStore:
             feature_store.yaml. Its folder is the repository where no `repo_path` is given.
         env: the environment, for `feature_store.<env>.yaml`.
         clock: the store's now: a callable without arguments that answers an aware datetime.
+        system_clock: the system's now in the same form, for tests: pushes are stamped by it, whatever `clock` says.
         config: a configuration made in code, in place of a file.
 
     Raises:
@@ -80,12 +81,14 @@ class FeatureStore:
         fs_yaml_file: str | Path | None = None,
         env: str | None = None,
         clock: Callable[[], datetime] | None = None,
+        system_clock: Callable[[], datetime] | None = None,
     ) -> None:
         if config is not None and fs_yaml_file is not None:
             raise ConfigError("both config and fs_yaml_file", hint="give one of them")
         self.config = config or load_config(repo_path or None, file=fs_yaml_file, env=env or "")
         self.project = self.config.project
         self._clock, self.clock_note = clock_of(self.config, clock)
+        self._system_clock = system_clock_of(system_clock)
         self._repository = Repository(self.config.path)
         self._applied = Applied(self.project, lambda: self.parts.registry, self._decide)
         self._looked_at = 0.0
@@ -104,8 +107,9 @@ class FeatureStore:
             with self._lock:
                 if self._parts is None:
                     self._parts = open_stores(
-                        self.config, clock=self._clock, who=user_and_host(), functions=self._repository.transform_of
-                    )
+                        self.config, clock=self._clock, system_clock=self._system_clock, who=user_and_host(),
+                        functions=self._repository.transform_of,
+                    )  # fmt: skip
         return self._parts
 
     def now(self) -> datetime:

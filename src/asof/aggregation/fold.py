@@ -34,6 +34,8 @@ class Events:
         offset: int64[n]; (partition, offset) names an event: what a row has seen is dropped.
         values: per input of the layout (values, mask): numpy or Arrow values (None for `count` of rows), and bool[n],
             true where the condition holds and the value is not null.
+        arrival: int64[n] each, what orders events of equal times: of a layout that keeps it era, first and second
+            (`asof.sql.arrival`); None: offset and partition.
     """
 
     rows: Ints
@@ -42,6 +44,7 @@ class Events:
     partition: NDArray[Any]
     offset: Ints
     values: Sequence[tuple[Any, Mask]]
+    arrival: Sequence[Ints] | None = None
 
 
 @dataclass(frozen=True)
@@ -188,7 +191,9 @@ def _start(layout: Layout, events: Events, chosen: Mask | None, pool: Pool) -> I
     """The state of each single event, words × events."""
     pairs = zip(events.values, layout.dtypes)
     columns = [Column(values, np.asarray(mask, dtype=bool), dtype) for (values, mask), dtype in pairs]
-    order = [events.event_time, events.created, events.offset, events.partition]
+    order: list[NDArray[Any]] = [events.event_time, events.created]
+    order += [events.offset, events.partition] if events.arrival is None else events.arrival
+    assert len(order) == 4 + layout.keeps_arrival, "these events are of another layout"
     if not layout.created:
         del order[1]
     order = [np.asarray(numbers, dtype=np.int64) for numbers in order]

@@ -30,8 +30,13 @@ from asof.dtypes import DType
 from asof.errors import DefinitionError
 from asof.timing import HOUR, Micros
 
-FORMAT = 1
-"""The version of the row format that is written."""
+FORMAT, ARRIVAL_FORMAT = 1, 2
+"""The versions of the row format: the second is of rows that order first and last values by the rows' arrival.
+
+In the first it is offset and partition: of batch sources, and of rows that earlier versions of Asof wrote. Rows without
+such values have the first, whoever writes them."""
+
+_ORDERED = ("first", "last", "last_n")
 
 TILE, EVER, SESSION, FRESH = "tile", "ever", "session", "fresh"
 
@@ -72,6 +77,7 @@ class Layout:
 
     Attributes:
         inputs: the distinct (column, where) texts that the caller evaluates for each batch of events, in order.
+        format: the version of its rows.
         fingerprint: hex; equal for two layouts that read each other's rows.
         mark: 15 bits of the fingerprint, which stand in each row so that no other layout reads it by mistake.
         families: see `Family`; the last is always `fresh`.
@@ -80,8 +86,10 @@ class Layout:
 
     def __init__(
         self, aggregations: tuple[Aggregation, ...], columns: Mapping[str, DType], *,
-        exclusive: bool, allowed_lateness: Micros, margin: Micros, created: bool,
+        exclusive: bool, allowed_lateness: Micros, margin: Micros, created: bool, arrival: bool,
     ) -> None:  # fmt: skip
+        self.format = ARRIVAL_FORMAT if arrival else FORMAT
+        self._definition = aggregations, tuple(sorted(columns.items())), exclusive, allowed_lateness, margin, created
         self.exclusive, self.allowed_lateness, self.created = exclusive, allowed_lateness, created
         # A read before t sees no event at t: the newest instant stays apart from the merged state.
         self.margin = max(margin, 1 if exclusive else 0)
@@ -95,7 +103,8 @@ class Layout:
 
         parts: dict[tuple[Any, ...], Part] = {}
         sources = {pair: number for number, pair in enumerate(self.inputs)}
-        needs = [_needs(a, sources[a.column, a.where], columns.get(a.column), created) for a in aggregations]
+        order_words = 3 + created + arrival
+        needs = [_needs(a, sources[a.column, a.where], columns.get(a.column), order_words) for a in aggregations]
         for key, part in (pair for need in needs for pair in need):
             parts.setdefault(key, part)
         self.width = self.states_at
@@ -132,7 +141,7 @@ class Layout:
     @classmethod
     def of(
         cls, aggregations: Sequence[Aggregation], columns: Mapping[str, DType], *, boundary: str = "inclusive",
-        allowed_lateness: Micros = HOUR, margin: Micros = 0, created: bool = True,
+        allowed_lateness: Micros = HOUR, margin: Micros = 0, created: bool = True, arrival: bool = False,
     ) -> Layout:  # fmt: skip
         """The layout for these aggregations.
 
@@ -143,12 +152,24 @@ class Layout:
             margin: how far a reader's clock may lie behind the newest event and still be answered from the row;
                 events of that span stay unmerged.
             created: whether the source names a created time, which then takes part in the order of rows.
+            arrival: whether rows are ordered by their arrival in a log, and not by offset and partition alone.
 
         Raises:
             DefinitionError: a function has no meaning for its column's type.
         """
         types, exclusive = tuple(sorted(columns.items())), boundary == "exclusive"
-        return _layout(tuple(aggregations), types, exclusive, allowed_lateness, margin, created)
+        ordered = arrival and any(each.function in _ORDERED for each in aggregations)
+        return _layout(tuple(aggregations), types, exclusive, allowed_lateness, margin, created, ordered)
+
+    @property
+    def keeps_arrival(self) -> bool:
+        """Whether rows are ordered by their arrival in a log."""
+        return self.format == ARRIVAL_FORMAT
+
+    @property
+    def earlier(self) -> Layout:
+        """The layout of the same rows in the earlier format."""
+        return _layout(*self._definition, False)
 
     def _family(self, aggregation: Aggregation) -> int:
         kind, step = _kind(aggregation)
@@ -163,7 +184,7 @@ class Layout:
 
     def _fingerprint(self, keys: tuple[tuple[Any, ...], ...]) -> str:
         content = [
-            FORMAT, self.exclusive, self.allowed_lateness, self.margin, self.created, self.inputs,
+            self.format, self.exclusive, self.allowed_lateness, self.margin, self.created, self.inputs,
             [str(dtype) for dtype in self.dtypes], [(f.kind, f.step, f.keep) for f in self.families], keys,
             self.unused_objects,
         ]  # fmt: skip
@@ -173,11 +194,11 @@ class Layout:
 @lru_cache(maxsize=512)
 def _layout(
     aggregations: tuple[Aggregation, ...], columns: tuple[tuple[str, DType], ...], exclusive: bool,
-    allowed_lateness: Micros, margin: Micros, created: bool,
+    allowed_lateness: Micros, margin: Micros, created: bool, arrival: bool,
 ) -> Layout:  # fmt: skip
     return Layout(
         aggregations, dict(columns), exclusive=exclusive, allowed_lateness=allowed_lateness, margin=margin,
-        created=created,
+        created=created, arrival=arrival,
     )  # fmt: skip
 
 
@@ -202,7 +223,7 @@ def _families(aggregations: Sequence[Aggregation]) -> tuple[Family, ...]:
 
 
 def _needs(
-    aggregation: Aggregation, source: int, column: DType | None, created: bool
+    aggregation: Aggregation, source: int, column: DType | None, order_words: int
 ) -> list[tuple[tuple[Any, ...], Part]]:
     """The parts that answer an aggregate, each with the key under which aggregates share it."""
     function = aggregation.function
@@ -225,8 +246,7 @@ def _needs(
             return [((function, source), ObjectExtreme(source, greatest=greatest))]
         return [((function, source), Extreme(source, greatest=greatest, floats=column.is_float)), count]
     if function in ("first", "last"):
-        words = 4 if created else 3
-        pick = Pick(source, last=function == "last", order_words=words, objects=not fits_word(column))
+        pick = Pick(source, last=function == "last", order_words=order_words, objects=not fits_word(column))
         return [((function, source), pick)]
     if function == "count_distinct":
         return [((function, source), Distinct(source))]

@@ -14,12 +14,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from functools import lru_cache
+from functools import lru_cache, partial
 
 import numpy as np
 from numpy.typing import NDArray
 
-from asof.aggregation.layout import FORMAT, Layout
+from asof.aggregation.earlier import converted, is_earlier, with_arrival
+from asof.aggregation.layout import Layout
 from asof.aggregation.objects import LENGTH_BITS, LENGTH_MASK, NONE, Packed, Pool
 from asof.aggregation.segments import ranges
 from asof.aggregation.states import Ints
@@ -103,6 +104,8 @@ def decode(layout: Layout, blobs: Sequence[bytes | None]) -> State:
     # A bytearray, so that the names of objects can be rewritten in place.
     joined = bytearray().join(present)
     if (sizes % (8 * width)).any():
+        if layout.keeps_arrival and any(map(is_earlier, blobs)):
+            return decode(layout, converted(blobs, partial(in_format_of, layout)))
         raise foreign_row("its length is no multiple of a record")
     words = np.frombuffer(joined, dtype=np.int64)
     heads = sizes.cumsum()
@@ -111,8 +114,10 @@ def decode(layout: Layout, blobs: Sequence[bytes | None]) -> State:
     # A foreign row may be shorter than a header of ours.
     headers = words.take(heads[:, None] + layout.header, mode="clip")
     first = headers[:, 0]
-    if (first & _OF_LAYOUT != FORMAT | layout.mark << 48).any():
-        raise _foreign_header(first)
+    if (first & _OF_LAYOUT != layout.format | layout.mark << 48).any():
+        if layout.keeps_arrival and any(map(is_earlier, blobs)):
+            return decode(layout, converted(blobs, partial(in_format_of, layout)))
+        raise _foreign_header(layout, first)
     starts, counts = heads // width + (first >> 16 & 0xFFFF), headers[:, layout.counts_at : layout.dropped_at]
     numbers = partitions = offsets = np.zeros(0, dtype=np.int64)
     known = first >> 32 & 0xFFFF
@@ -135,6 +140,12 @@ def decode(layout: Layout, blobs: Sequence[bytes | None]) -> State:
     )  # fmt: skip
 
 
+def in_format_of(layout: Layout, blobs: Sequence[bytes | None]) -> list[bytes]:
+    """Rows of the earlier format in that of the layout."""
+    earlier = layout.earlier
+    return encode(layout, with_arrival(layout, decode(earlier, blobs), earlier))
+
+
 def _without_events(layout: Layout, n: int) -> State:
     none = np.zeros(0, dtype=np.int64)
     zeros = np.zeros(n, dtype=np.int64)
@@ -149,15 +160,15 @@ def _row_without_events(layout: Layout) -> bytes:
     """What stands for an unknown row among others."""
     size = int(header_records(layout, np.zeros(1, dtype=np.int64))[0])
     words = np.zeros(size * layout.width, dtype=np.int64)
-    words[0] = FORMAT | size << 16 | layout.mark << 48
+    words[0] = layout.format | size << 16 | layout.mark << 48
     words[1] = words[layout.dropped_at : layout.offsets_at] = NEVER
     return words.tobytes()
 
 
-def _foreign_header(first: Ints) -> StorageError:
-    formats = set((first & 0xFF).tolist()) - {FORMAT}
+def _foreign_header(layout: Layout, first: Ints) -> StorageError:
+    formats = set((first & 0xFF).tolist()) - {layout.format}
     if formats:
-        return foreign_row(f"format version {max(formats)}, this program reads {FORMAT}")
+        return foreign_row(f"format version {max(formats)}, this program reads {layout.format}")
     return foreign_row("it was written for other aggregations")
 
 
@@ -199,7 +210,7 @@ def encode(layout: Layout, state: State, max_row_bytes: int = MAX_ROW_BYTES) -> 
             objects.write(layout, out, objects.lines + moved, (headers + totals) * width, begins * width)
     words = out.reshape(-1)
     heads = begins * width
-    words[heads] = FORMAT | (state.flags << 8) | (headers << 16) | (partitions << 32) | (layout.mark << 48)
+    words[heads] = layout.format | (state.flags << 8) | (headers << 16) | (partitions << 32) | (layout.mark << 48)
     words[heads + 1] = state.horizon
     words[heads + 2] = pool_words
     for family in range(state.counts.shape[1]):

@@ -188,6 +188,7 @@ class TrainingSet(_Record, frozen=True, kw_only=True):
         reproducible, why: whether the rows can be made again, and what stands in the way.
         table: under which the offline store keeps its rows.
         projections: the features, view by view in their order.
+        by_arrival: whether rows of logs were ordered by their arrival; earlier versions did by offset and partition.
     """
 
     name: str
@@ -215,6 +216,7 @@ class TrainingSet(_Record, frozen=True, kw_only=True):
     asof_version: str = ""
     table: str
     projections: Sequence[SavedProjection] = ()
+    by_arrival: bool = False
 
     @classmethod
     def of(cls, content: Content) -> TrainingSet:

@@ -250,8 +250,18 @@ def _projection_of(content: Mapping[str, Any], views: Mapping[str, Any]) -> Proj
     )
 
 
-def state_hash(view: FeatureView) -> str:
-    """A hash of all that shapes a view's online rows: what a generation is named by."""
+def is_ordered_by_arrival(view: FeatureView) -> bool:
+    """Whether the view's online rows depend on which of two rows of a log came later."""
+    orders = not view.is_aggregated or any(each.function in ("first", "last", "last_n") for each in view.aggregations)
+    return view.source.is_log and orders
+
+
+def state_hash(view: FeatureView, *, earlier: bool = False) -> str:
+    """A hash of all that shapes a view's online rows: what a generation is named by.
+
+    Args:
+        earlier: as versions of Asof made it whose rows do not know their arrival.
+    """
     if view.is_aggregated:
         # Names, defaults, descriptions and the answer's spelling do not shape the state; order does not either.
         shape: Any = sorted(
@@ -261,11 +271,14 @@ def state_hash(view: FeatureView) -> str:
     else:
         shape = [[each.name, str(each.dtype)] for each in view.features]
     source = view.source
-    content = {
+    content: dict[str, Any] = {
         "keys": [[each.name, str(each.dtype)] for each in view.key_fields],
         "source": source.content(), "shape": shape, "boundary": view.boundary,
         "delay": view.delay if view.is_aggregated else 0,
     }  # fmt: skip
+    if is_ordered_by_arrival(view) and not earlier:
+        # Rows that earlier versions of Asof wrote do not know it.
+        content["arrival"] = True
     # Where the rows are read and from when on does not change what they mean.
     unshaping = ("description", "tags", "owner", "connection_ref", "start", "dead_letter_topic", *source.connection,
                   "event_id", "event_id_horizon")  # fmt: skip
@@ -274,4 +287,4 @@ def state_hash(view: FeatureView) -> str:
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:12]
 
 
-__all__ = ["FORMAT", "KINDS", "Project", "Snapshot", "project_of", "state_hash"]
+__all__ = ["FORMAT", "KINDS", "Project", "Snapshot", "is_ordered_by_arrival", "project_of", "state_hash"]

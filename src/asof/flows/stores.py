@@ -120,6 +120,7 @@ class Parts:
         max_row_bytes: a packed row above this answers null.
         partitions: how many a topic gets that is made.
         sources: by default, every source's topic is one of `log`, and its transform is the definition's.
+        system_clock: the system's now, whatever the store's is: pushes are stamped by it. By default the store's.
         shared_stores: other configurations → the stores whose data they have in common with this one, by the names of
             sections.
     """
@@ -138,10 +139,12 @@ class Parts:
         *,
         partitions: int = 1,
         sources: SourceAccess | None = None,
+        system_clock: Clock | None = None,
         shared_stores: Callable[[], Mapping[str, Sequence[str]]] = dict,
     ) -> None:
         self.project = project
         self.clock = clock
+        self.system_clock = system_clock or clock
         self.who = who
         self.max_row_bytes = max_row_bytes
         self.partitions = partitions
@@ -195,6 +198,7 @@ class Parts:
             max_row_bytes=self.max_row_bytes if max_row_bytes is None else max_row_bytes,
             partitions=self.partitions,
             sources=self._sources,
+            system_clock=self.system_clock,
             shared_stores=self.shared_stores,
         )
 

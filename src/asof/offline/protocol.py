@@ -11,6 +11,7 @@ import pyarrow as pa
 from asof.defaults import BATCH_ROWS, KEEP_HOURS
 from asof.expressions.dialects import Forms
 from asof.sources.protocol import Files, Input
+from asof.sql.arrival import ORIGIN_OFFSET, ORIGIN_PARTITION, PUSHED_AT
 from asof.sql.dialect import Dialect
 from asof.sql.query import PointInTime, ViewRows
 
@@ -35,6 +36,9 @@ class Archive:
 
 ARRIVAL_COLUMNS = ("partition", "offset", "ingested_at", "ingest_date")
 """The columns that every archive has beside its source's; no source may have columns of these names."""
+
+LATER_COLUMNS = (PUSHED_AT, ORIGIN_PARTITION, ORIGIN_OFFSET)
+"""Columns for arrival that archives of earlier versions lack; they are nullable, and no source may have them either."""
 
 
 class Result(Protocol):
@@ -135,6 +139,8 @@ class Archives(Protocol):
         appends and however late.
 
         Args:
+            rows: of `LATER_COLUMNS` they may have some that the archive lacks: it gets them. Where this process may
+                read and write, and not change what there is, the rows are kept without.
             through: partition → the last offset that these rows cover, also where no row of it is left.
 
         Returns:

@@ -14,8 +14,8 @@ from asof.definitions import Source
 from asof.offline.protocol import Spine
 from asof.selection import FeatureOut
 from asof.sources.protocol import Files, Input
-from asof.sql.query import PointInTime
-from asof.sql.source_rows import Arrival
+from asof.sql.query import PointInTime, ViewRows
+from asof.sql.source_rows import ArrivalKind
 
 SPINE, WHOLE = "asof_spine", "asof_spine_whole"
 """The tables with the spine rows of one pass, and with all of them."""
@@ -117,14 +117,16 @@ def empty_rows(source: Source) -> pa.Table:
     return pa.schema(fields).empty_table()
 
 
-def arrival_of(source: Source, given: Input | pa.Table | None, columns: Mapping[str, str]) -> Arrival:
+def arrival_of(
+    source: Source, given: Input | pa.Table | None, columns: Mapping[str, str], query: PointInTime | ViewRows
+) -> ArrivalKind:
     """What the order of rows that are equal in key and time is known by.
 
     Args:
         columns: those that the rows really have.
     """
     if source.is_log and {"partition", "offset"} <= columns.keys():
-        return "log"
+        return "offsets" if isinstance(query, PointInTime) and query.by_offsets else "log"
     return "row" if isinstance(given, Files) else "columns"
 
 

@@ -32,6 +32,8 @@ class PointInTime:
         known_at: True: only rows written down by each spine row's own time; a moment: by then; None: all rows.
         seen: source name → partition → the last archived offset that counts; for audits.
         start, end: without an entity frame: all keys and event times of the views' sources in [start, end).
+        by_offsets: order an archive's rows by offset and partition alone, and take them as known when they were
+            archived, as the versions of Asof did that kept no stamps.
     """
 
     reads: tuple[ViewRead, ...]
@@ -40,6 +42,7 @@ class PointInTime:
     seen: Mapping[str, Mapping[int, int]] | None = None
     start: Micros | None = None
     end: Micros | None = None
+    by_offsets: bool = False
 
     @property
     def outputs(self) -> tuple[FeatureOut, ...]:

@@ -15,7 +15,7 @@ from asof.definitions import FeatureView, LogSource, Snapshot, Source
 from asof.errors import AsofError, SourceError, some
 from asof.flows.batch.materialize import lost_rows
 from asof.flows.generations.layout import layout_of
-from asof.flows.generations.names import has_shape_of
+from asof.flows.generations.names import has_shape_of, is_of_earlier_version
 from asof.flows.generations.progress import progress_of
 from asof.flows.offline.inputs import rows_of
 from asof.flows.offline.training_sets.manifest import saved_training_sets
@@ -199,6 +199,8 @@ def _view(parts: Parts, snapshot: Snapshot, view: FeatureView) -> Said:
         what = "a worker" if view.source.is_log else "materialize"
         step = "`asof rebuild`" if view.source.is_log else "`asof materialize`"
         return False, f"has no online rows yet; {what} was never run", f"run {step}"
+    if is_of_earlier_version(generation, view):
+        return False, f"generation {generation} is an earlier Asof's, which orders rows otherwise", "run `asof apply`"
     if not has_shape_of(generation, view):
         return False, f"generation {generation} is of an earlier definition", f"run `asof rebuild {view.name}`"
     if table_of(parts.project, view, generation) not in parts.online.tables(parts.project):
@@ -251,7 +253,7 @@ def _materialized_text(snapshot: Snapshot, view: FeatureView, generation: str, h
 def _flags(parts: Parts, view: FeatureView, generation: str) -> tuple[list[str], int, int]:
     """Keys whose rows passed their limit, how many are incomplete, and how many rows were looked at."""
     table = table_of(parts.project, view, generation)
-    layout = layout_of(view) if view.is_aggregated else None
+    layout = layout_of(view, generation) if view.is_aggregated else None
     overflowed: list[str] = []
     incomplete = seen = 0
     for page in pages_of(parts, table, most_rows=_SCANNED_ROWS):

@@ -155,7 +155,7 @@ class _Run:
         return done
 
     def _stored(self, keys: Sequence[bytes]) -> dict[bytes, _Stored]:
-        layout = layout_of(self.view)
+        layout = layout_of(self.view, None)
         stored: dict[bytes, _Stored] = {}
         for start in range(0, len(keys), _TOKENS_AT_ONCE):
             piece = keys[start : start + _TOKENS_AT_ONCE]
@@ -185,7 +185,7 @@ class _Run:
     def _fold(self, rows: pa.Table, stored: Mapping[bytes, _Stored], lost: set[bytes]) -> Written:
         """Write these keys, folded from all of their source rows; those that lost a race are added to `lost`."""
         view, parts = self.view, self.parts
-        layout = layout_of(view)
+        layout = layout_of(view, None)
         rows = rows.combine_chunks()
         keys, places = self._keys(rows)
         limits = np.array([max(self.as_of, stored.get(key, _NOTHING).newest) for key in keys], dtype=np.int64)

@@ -13,16 +13,18 @@ import pyarrow as pa
 from asof.aggregation import Counts, Events, Layout, State, decode, encode, fold
 from asof.definitions import FeatureView, LogSource
 from asof.flows.generations.layout import GRACE, expiry_of, inputs_of, layout_of
+from asof.flows.generations.names import keeps_arrival
 from asof.flows.generations.progress import TableProgress, write_progress
 from asof.flows.rows.batch import Batch, Keyed, keyed, with_keys
 from asof.flows.rows.newest import LatestRows, Newest
 from asof.flows.rows.pages import pages_of
+from asof.flows.rows.pushed import Arrived
 from asof.flows.rows.retries import write_until_kept
 from asof.flows.rows.tombstones import deletions
 from asof.flows.stores import Parts, table_of
 from asof.online.protocol import NO_ROW, Lookup, Row, Unchanged, state_rows
 from asof.timing import Micros
-from asof.values.packing import Version, merge_versions, newest_time, plain_values
+from asof.values.packing import ARRIVAL_FORMAT, FORMAT, Version, merge_versions, newest_time, plain_values
 
 _ROWS_AT_ONCE = 20_000
 
@@ -47,7 +49,8 @@ class Feeder:
         self.incomplete: set[bytes] = set()
         self._marked: set[int] = set()
         self._picked: tuple[LogSource, FeatureView, LatestRows | None] | None = None
-        self._layout = layout_of(view) if view.is_aggregated else None
+        self._layout = layout_of(view, generation) if view.is_aggregated else None
+        self._format = ARRIVAL_FORMAT if keeps_arrival(generation, view) else FORMAT
 
     def apply(self, batch: Batch, *, clock: Micros) -> int:
         """Merge the batch into the view's rows; events that a row has seen before change nothing.
@@ -76,6 +79,7 @@ class Feeder:
         layout = self._layout
         assert layout is not None
         columns = inputs_of(self.parts, self.view, layout, batch.rows)
+        arrival = batch.arrival.words if layout.keeps_arrival else None
 
         def write(todo: Sequence[int]) -> list[int]:
             lost: list[int] = []
@@ -88,6 +92,7 @@ class Feeder:
                 events = Events(
                     rows[chosen], batch.event_time[chosen], batch.created[chosen], batch.partition[chosen],
                     batch.offset[chosen], [_taken(column, chosen) for column in columns],
+                    None if arrival is None else [words[chosen] for words in arrival],
                 )  # fmt: skip
                 lost += part[self._fold(layout, [distinct.keys[i] for i in part.tolist()], events, due)].tolist()
             return lost
@@ -123,7 +128,8 @@ class Feeder:
     def _apply_latest(self, batch: Batch, distinct: Keyed, due: Micros, gone: npt.NDArray[np.bool_] | None) -> int:
         view = self.view
         # Only the newest due row of a key can become its value: the older ones of this batch need no look.
-        order = np.lexsort((batch.partition, batch.offset, batch.created, batch.event_time, distinct.rows))
+        arrival = reversed(batch.arrival.words) if self._format == ARRIVAL_FORMAT else (batch.partition, batch.offset)
+        order = np.lexsort((*arrival, batch.created, batch.event_time, distinct.rows))
         rows = distinct.rows[order]
         is_due = batch.event_time[order] <= due
         newest = np.ones(len(order), dtype=bool)
@@ -133,11 +139,13 @@ class Feeder:
         is_gone = [False] * len(index) if gone is None else gone[index].tolist()
         columns = [plain_values(picked.rows[field.name].combine_chunks(), field.dtype) for field in view.features]
         plain: Iterator[list[Any]] = map(list, zip(*columns)) if columns else ([] for _ in is_gone)
-        places = (each.tolist() for each in (picked.event_time, picked.created, picked.offset, picked.partition))
         versions: dict[int, list[Version]] = {}
-        for key, gone_now, mine, *place in zip(distinct.rows[index].tolist(), is_gone, plain, *places, strict=True):
-            time, created, offset, partition = place
-            versions.setdefault(key, []).append(Version(time, created, offset, partition, None if gone_now else mine))
+        for key, gone_now, mine, *place in zip(
+            distinct.rows[index].tolist(), is_gone, plain, picked.event_time.tolist(), picked.created.tolist(),
+            *self._places(picked), strict=True,
+        ):  # fmt: skip
+            time, created, arrived, within = place
+            versions.setdefault(key, []).append(Version(time, created, arrived, within, None if gone_now else mine))
         written = 0
 
         def write(todo: Sequence[int]) -> list[int]:
@@ -146,7 +154,9 @@ class Feeder:
             changed, values, tokens = list[int](), list[bytes](), list[int]()
             expiry: list[Micros | None] = []
             for key, row in zip(todo, found, strict=True):
-                merged = merge_versions(row[0] if row else None, versions[key], width=len(columns), clock=due)
+                merged = merge_versions(
+                    row[0] if row else None, versions[key], width=len(columns), clock=due, format=self._format
+                )
                 if merged is not None:
                     changed.append(key)
                     values.append(merged)
@@ -162,6 +172,20 @@ class Feeder:
 
         self._write_until_kept(sorted(versions, key=distinct.keys.__getitem__), write)
         return written
+
+    def _places(self, batch: Batch) -> tuple[list[int], list[Any]]:
+        """What says when the rows arrived: the last two of a `Version`'s place, of each."""
+        if self._format != ARRIVAL_FORMAT:
+            return batch.offset.tolist(), batch.partition.tolist()
+        era, first, second = (words.tolist() for words in batch.arrival.words)
+        if batch.origin is None:
+            return era, list(map(list, zip(first, second)))
+        # The place in the archive, too: what the row has seen is told by it.
+        return era, list(map(list, zip(first, second, batch.partition.tolist(), batch.offset.tolist())))
+
+    def newest(self, rows: LatestRows, arrived: Arrived, keys: list[bytes]) -> Newest:
+        """Pushed rows as the newest of their keys, as the generation has them; all must be due."""
+        return rows.newest(arrived, keys, format=self._format)
 
     def pick(self, source: LogSource) -> LatestRows | None:
         """How the view's rows are picked out of the source's, where nothing else is to be done with them."""

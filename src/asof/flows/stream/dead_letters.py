@@ -7,7 +7,6 @@ import uuid
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import msgspec
 import pyarrow as pa
 
 from asof.decoding import Batch, decode_messages
@@ -17,23 +16,15 @@ from asof.definitions.facts import Facts
 from asof.errors import LogError, NotFound
 from asof.flows.facts import change_facts
 from asof.flows.rows.archive import LETTERS_SCHEMA, unpacked_headers
+from asof.flows.rows.arrival import Place, origin, origin_header
 from asof.flows.stores import Parts, log_source_named, raw_keys
 from asof.flows.stream.transforms import transform_of
-from asof.log.protocol import Headers, UnknownTopic
+from asof.log.protocol import UnknownTopic
 from asof.sql import archive as statements
 from asof.timing import micros
 
-ORIGIN = "asof.origin"
-"""The header of a replayed message: its place as a dead letter, `[partition, offset]`, behind the message's own."""
-
-_ORIGINS = (ORIGIN, "origin")
-"""It was called `origin` once, which a message's own header may be called, too."""
-
 TURN_S = 10.0
 """How long another replay of the same source may take from its look to its last message; then it counts as dead."""
-
-Place = tuple[int, int]
-"""A letter's partition and offset, numbered as in the archive."""
 
 _LIST = pa.schema(
     [
@@ -130,9 +121,7 @@ def replay_letters(parts: Parts, source: str, ids: Sequence[str] | None = None) 
             parts.log.send(
                 topic, [row["value"] for _, row in fit], keys=[row["key"] for _, row in fit], partition=0,
                 timestamps_us=[micros(row["at"]) for _, row in fit],
-                headers=[
-                    (*unpacked_headers(row["headers"]), (ORIGIN, msgspec.json.encode(place))) for place, row in fit
-                ],
+                headers=[(*unpacked_headers(row["headers"]), origin_header(place)) for place, row in fit],
                 durable=True,
             )  # fmt: skip
     finally:
@@ -163,16 +152,6 @@ def replayed_places(parts: Parts, source: LogSource) -> set[Place]:
 def letter_id(source: str, place: Place) -> str:
     """A letter's name: source, and its place as numbered in the archive."""
     return f"{source}/{place[0]}/{place[1]}"
-
-
-def origin(headers: Headers) -> Place | None:
-    for name, value in reversed(headers):
-        if name in _ORIGINS and value is not None:
-            try:
-                return msgspec.json.decode(value, type=Place)
-            except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
-                continue  # a header of the message's own
-    return None
 
 
 class _TurnTaken(LogError):
@@ -265,4 +244,4 @@ def _text(value: bytes | None) -> str | None:
     return None if value is None else value.decode("utf-8", "backslashreplace")
 
 
-__all__ = ["ORIGIN", "letter_id", "list_letters", "replay_letters", "replayed_places", "show_letter"]
+__all__ = ["letter_id", "list_letters", "replay_letters", "replayed_places", "show_letter"]

@@ -10,6 +10,7 @@ from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 
 from asof.decoding import Letter
@@ -20,10 +21,8 @@ from asof.flows.generations.live import Ahead, Generations
 from asof.flows.generations.names import Name
 from asof.flows.generations.recompute import recompute_rows
 from asof.flows.generations.writer import Feeder
-from asof.flows.rows.archive import (
-    letter_rows,
-    with_arrival,
-)
+from asof.flows.rows.archive import letter_rows, with_arrival
+from asof.flows.rows.arrival import Ints, origins_of, stamps_of
 from asof.flows.rows.batch import batch_of
 from asof.flows.rows.pushed import Arrived, Pushed
 from asof.flows.stores import Parts, log_source_named
@@ -32,6 +31,7 @@ from asof.flows.stream.dead_letter_limit import RecentVerdicts
 from asof.flows.stream.verdicts import Verdicts
 from asof.log.protocol import Messages
 from asof.sql.partitions import ArchivePartition
+from asof.timing import Micros
 
 
 class Ingest:
@@ -43,6 +43,7 @@ class Ingest:
 
     Attributes:
         archived: this process's partitions (numbered as in the archive) → the last offset that is archived.
+        greatest_stamp: of all pushed messages that were taken; 0 where none had one.
     """
 
     def __init__(self, parts: Parts, source: str, *, seconds: Callable[[], float]) -> None:
@@ -51,6 +52,7 @@ class Ingest:
         self.counts: Counter[str] = Counter()
         self.undeclared: Counter[str] = Counter()
         self.archived: dict[int, int] = {}
+        self.greatest_stamp: Micros = 0
         self.snapshot: Snapshot = parts.registry.load(parts.project)
         self.source = log_source_named(self.snapshot, source)
         # Fixed for good: it belongs to the topic that is read, and one that is made again has other offsets.
@@ -124,9 +126,16 @@ class Ingest:
             letters = None
         partition = (messages.partitions[decoded.index] + base).astype(np.int32)
         offset = messages.offsets[decoded.index]
-        raw = with_arrival(decoded.rows, partition=partition, offset=offset, ingested_at=now)
+        pushed_at, origin = self._came(topic, messages, decoded.index, partition)
+        raw = with_arrival(
+            decoded.rows, partition=partition, offset=offset, ingested_at=now, source=source, pushed_at=pushed_at,
+            origin=origin,
+        )  # fmt: skip
         if self.feeders and len(offset):
-            batch = batch_of(source, decoded.rows, event_time=decoded.event_time, partition=partition, offset=offset)
+            batch = batch_of(
+                source, decoded.rows, event_time=decoded.event_time, partition=partition, offset=offset,
+                pushed_at=pushed_at, origin=origin,
+            )  # fmt: skip
             self.generations.feed(source, batch, raw)
         self._writer.keep(
             Buffer([raw] if len(offset) else [], [letters] if letters is not None else [], through, len(messages))
@@ -139,23 +148,39 @@ class Ingest:
         self.undeclared.update(decoded.undeclared)
         self._watch(len(messages), {letter.index for letter in decoded.letters})
 
+    def _came(
+        self, topic: str, messages: Messages, index: npt.NDArray[np.int64], partition: npt.NDArray[np.int32]
+    ) -> tuple[Ints | None, tuple[Ints, Ints] | None]:
+        """Stamps of pushes, and the first places of replayed dead letters, of the messages at these indexes."""
+        if messages.headers is None:
+            return None, None
+        pushed_at = origin = None
+        if self.source.type == "push" and (stamps := stamps_of(messages.headers)) is not None:
+            self.greatest_stamp = max(self.greatest_stamp, int(stamps.max()))
+            pushed_at = stamps[index]
+        if topic == self.source.replay_topic:
+            headers = [messages.headers[i] for i in index.tolist()]
+            origin = origins_of(headers, partition.astype(np.int64), messages.offsets[index])
+        return pushed_at, origin
+
     @property
     def takes_pushes(self) -> bool:
         """Whether `take_pushed` may be called: no definition changed, and no message may turn out to be a duplicate."""
         return not self._verdicts.depend_on_others and not self.has_news()
 
-    def look_ahead(self, rows: Pushed, number: int, first: int) -> Ahead | None:
+    def look_ahead(self, rows: Pushed, number: int, first: int, *, pushed_at: Micros) -> Ahead | None:
         """Begin to apply rows that are to be written to a partition of the topic: what needs no look at the log.
 
         Args:
             first: the first row's offset, if nothing comes in between; those of the others follow.
+            pushed_at: their stamp.
 
         Returns:
             What `take_pushed` goes on with, or else is dropped; None where the log has to be read.
         """
         if self._verdicts.depend_on_others or rows.source is not self.source or not rows.count:
             return None
-        arrived = Arrived(rows, number + self.base(self.source.topic), first, self.parts.clock())
+        arrived = Arrived(rows, number + self.base(self.source.topic), first, self.parts.clock(), pushed_at)
         return self.generations.look_ahead(self.source, arrived)
 
     def take_pushed(self, ahead: Ahead) -> None:

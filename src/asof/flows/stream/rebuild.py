@@ -15,6 +15,7 @@ from asof.flows.facts import change_facts
 from asof.flows.generations.names import next_generation
 from asof.flows.generations.progress import TableProgress, progress_of, write_progress
 from asof.flows.generations.writer import Feeder
+from asof.flows.rows.archive import archive_schema
 from asof.flows.rows.batch import batch_of_archive, counted
 from asof.flows.stores import Parts, Progress, building_generation, current_generation, silent, table_of
 from asof.flows.stream.ingest import Ingest
@@ -52,6 +53,8 @@ def fill(parts: Parts, view: FeatureView, generation: str, *, progress: Progress
     """Fold the archive into a generation that was announced; from then on workers may feed it."""
     source = view.source
     assert isinstance(source, LogSource)
+    # An archive that an earlier version made gets the columns by which rows are ordered from now on.
+    parts.offline.create(parts.archive_of(source), archive_schema(source))
     feeder = Feeder(parts, view, generation)
     parts.online.drop(feeder.table)
     parts.online.prepare(feeder.table)

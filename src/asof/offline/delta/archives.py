@@ -26,7 +26,7 @@ from deltalake.exceptions import CommitFailedError, DeltaError, TableNotFoundErr
 from asof.defaults import KEEP_HOURS
 from asof.dtypes import from_arrow
 from asof.errors import AsofError, StorageError
-from asof.offline.protocol import Archive, Archives
+from asof.offline.protocol import LATER_COLUMNS, Archive, Archives
 from asof.sources.protocol import Files
 from asof.sql.quoting import quote, text
 
@@ -103,6 +103,11 @@ class DeltaArchives(Archives):
             if table is None:
                 self.create(archive, rows.schema)
                 continue
+            schema = _schema(table)
+            if rows.num_rows and any(name in LATER_COLUMNS and name not in schema.names for name in rows.column_names):
+                # An earlier version made the archive.
+                self.create(archive, rows.schema)
+                continue
             done = {partition: _version(table, partition) for partition in through}
             news = {partition: offset for partition, offset in through.items() if offset > done[partition]}
             if not news:
@@ -112,7 +117,7 @@ class DeltaArchives(Archives):
                 fresh = _beyond(rows, done)
             try:
                 write_deltalake(
-                    table, _with_all_columns(fresh, _schema(table)), mode="append",
+                    table, _with_all_columns(fresh, schema), mode="append",
                     commit_properties=CommitProperties(
                         app_transactions=[Transaction(_app(each), offset) for each, offset in sorted(news.items())],
                         max_commit_retries=0,

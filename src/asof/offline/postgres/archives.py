@@ -22,12 +22,15 @@ from asof.errors import StorageError
 from asof.offline.postgres.arrow import columns_sql, stored_as, travelling
 from asof.offline.postgres.saved_tables import SavedTables
 from asof.offline.postgres.schema import LONGEST, ArchiveSchema, plain, relation_name
-from asof.offline.protocol import Archive, Archives
+from asof.offline.protocol import LATER_COLUMNS, Archive, Archives
 from asof.sources.protocol import Relation
 from asof.sql.quoting import quote, text
 
 _TOO_LONG = "54000"
 """What Postgres says when a value does not fit into an index."""
+
+_NOT_ALLOWED = "42501"
+"""What Postgres says to who may not do something."""
 
 
 class PostgresArchives(SavedTables, Archives):
@@ -41,6 +44,7 @@ class PostgresArchives(SavedTables, Archives):
 
     def __init__(self, database: Postgres, schema: str) -> None:
         super().__init__(ArchiveSchema(database, schema))
+        self._whole: set[Archive] = set()
 
     # -- archives -----------------------------------------------------------------------------------------------------
 
@@ -92,6 +96,7 @@ class PostgresArchives(SavedTables, Archives):
         what = f"archive {archive.name!r}"
         if not self._exists(archive):
             self.create(archive, rows.schema)
+        rows = self._with_later_columns(archive, rows)
         try:
             with self.database.arrow(what) as connection, connection.cursor() as cursor:
                 return self._append(cursor, archive, rows, through)
@@ -102,6 +107,28 @@ class PostgresArchives(SavedTables, Archives):
             self._drop_lookups(archive)
         with self.database.arrow(what) as connection, connection.cursor() as cursor:
             return self._append(cursor, archive, rows, through)
+
+    def _with_later_columns(self, archive: Archive, rows: pa.Table) -> pa.Table:
+        """The rows, whose columns the archive gets that an earlier version made; without them, where it cannot."""
+        later = [name for name in rows.column_names if name in LATER_COLUMNS]
+        if not rows.num_rows or not later or archive in self._whole:
+            return rows
+
+        def missing() -> list[str]:
+            with self.database.connection(f"archive {archive.name!r}") as connection:
+                known = _columns_of(connection, self._table(archive))
+            return [name for name in later if name not in known]
+
+        if missing():
+            try:
+                self.create(archive, rows.schema)
+            except StorageError as error:
+                if sqlstate(error.__cause__ or error) != _NOT_ALLOWED:
+                    raise
+                # `asof apply` makes them, run by who owns the archives.
+                return rows.drop_columns(missing())
+        self._whole.add(archive)
+        return rows
 
     def _append(self, cursor: adbc.Cursor, archive: Archive, rows: pa.Table, through: Mapping[int, int]) -> int:
         where = self._where(archive)
