@@ -33,21 +33,23 @@ from asof.flows.push.pushers import Pushers
 from asof.flows.stores import Parts, Progress, silent, view_named
 from asof.opening.clock import clock_of, system_clock, system_clock_of, user_and_host
 from asof.repository import Repository
+from asof.results import Records, TableResult
 from asof.selection import FeatureReferences, select
 from asof.timing import PATIENCE_S, moment, moment_given
 from asof.values.frame_types import EntityFrame, Rows
 
 if TYPE_CHECKING:
-    import pyarrow as pa
-
+    from asof.definitions.facts import TrainingSet
     from asof.flows.admin.audit import AuditReport
     from asof.flows.admin.doctor import Check
     from asof.flows.admin.explain import Explanation
+    from asof.flows.admin.history import AppliedVersion
     from asof.flows.offline.result import HistoricalResult
     from asof.flows.online.read import History, Past, Reader
+    from asof.flows.stream.dead_letters import DeadLetter
+    from asof.flows.stream.status import PartitionStatus
     from asof.online_response import Columns, OnlineResponse
     from asof.planning import Plan
-    from asof.registry.protocol import Commit
     from asof.selection import ViewRead
     from asof.timing import Micros
 
@@ -379,7 +381,7 @@ class FeatureStore:
             patience_s=patience_s, waiting=waiting,
         )  # fmt: skip
 
-    def stream_status(self) -> list[dict[str, object]]:
+    def stream_status(self) -> Records[PartitionStatus]:
         """Where each partition of each log stands."""
         from asof.flows.stream.status import stream_status
 
@@ -415,21 +417,16 @@ class FeatureStore:
         seed: int = SEED,
         by: str = "rows",
         online: bool = False,
-    ) -> pa.Table:
-        """A random sample of a view or service as an Arrow table; the same for the same seed."""
+    ) -> TableResult:
+        """A random sample of a view or service; the same for the same seed."""
         from asof.flows.admin.sample import sample
 
         name = name if isinstance(name, str) else name.name
-        return sample(
-            self.parts,
-            self.snapshot,
-            name,
-            n=n,
-            seed=seed,
-            by=by,
-            online=online,
+        rows = sample(
+            self.parts, self.snapshot, name, n=n, seed=seed, by=by, online=online,
             functions=self._repository.with_functions,
-        )
+        )  # fmt: skip
+        return TableResult(rows, f"Sample of {name!r}")
 
     def explain(self, reference: str, key: Mapping[str, object], *, at: datetime | str | None = None) -> Explanation:
         """Which rows or events made this value of this key, as of a moment."""
@@ -445,7 +442,7 @@ class FeatureStore:
         self._pushers.flush()
         return audit(self.parts, self.snapshot, names, keys=keys, seed=seed)
 
-    def doctor(self) -> list[Check]:
+    def doctor(self) -> Records[Check]:
         """One line on each part: whether it works, and what to do if not."""
         from asof.flows.admin.doctor import doctor
 
@@ -458,8 +455,8 @@ class FeatureStore:
         self._pushers.flush()
         return forget(self.parts, self.snapshot, entity, key)
 
-    def dead_letters(self, source: str | None = None, limit: int = DEAD_LETTERS) -> pa.Table:
-        """The newest dead letters, as an Arrow table."""
+    def dead_letters(self, source: str | None = None, limit: int = DEAD_LETTERS) -> Records[DeadLetter]:
+        """The newest dead letters."""
         from asof.flows.stream.dead_letters import list_letters
 
         return list_letters(self.parts, source, limit)
@@ -476,7 +473,7 @@ class FeatureStore:
 
         return replay_letters(self.parts, source, ids)
 
-    def training_sets(self) -> list[dict[str, object]]:
+    def training_sets(self) -> Records[TrainingSet]:
         """The saved training sets, with how each was made."""
         from asof.flows.offline.training_sets.manifest import list_training_sets
 
@@ -488,11 +485,11 @@ class FeatureStore:
 
         return training_set(self.parts, name)
 
-    def read_training_set(self, name: str) -> pa.Table:
-        """One training set's rows, as an Arrow table."""
+    def read_training_set(self, name: str) -> TableResult:
+        """One training set's rows."""
         from asof.flows.offline.training_sets.manifest import read_training_set
 
-        return read_training_set(self.parts, name)
+        return TableResult(read_training_set(self.parts, name), f"Training set {name!r}")
 
     def rebuild_training_set(self, name: str) -> dict[str, object]:
         """Make a training set again, and say whether it is the same."""
@@ -500,15 +497,17 @@ class FeatureStore:
 
         return rebuild_training_set(self.parts, name, functions=self._repository.with_functions)
 
-    def served_features(self, service: str) -> pa.Table:
-        """What a server has kept of a service's answers, as an Arrow table: see `server.feature_log_share`."""
+    def served_features(self, service: str) -> TableResult:
+        """What a server has kept of a service's answers: see `server.feature_log_share`."""
         from asof.flows.admin.feature_log import served_features
 
-        return served_features(self.parts, service)
+        return TableResult(served_features(self.parts, service), f"Served features of {service!r}")
 
-    def history(self, limit: int = HISTORY_COMMITS) -> list[Commit]:
+    def history(self, limit: int = HISTORY_COMMITS) -> Records[AppliedVersion]:
         """Who applied what when, newest first; without the commits that a worker or a run made of its own progress."""
-        return self.parts.registry.history(self.project, limit, facts=False)
+        from asof.flows.admin.history import applied_versions
+
+        return applied_versions(self.parts, limit)
 
     # ---- listing ----
 

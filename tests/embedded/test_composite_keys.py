@@ -126,8 +126,8 @@ class CompositeKeysSuite:
         store.push("things", rows((ONE, 7, 150, "new")))
         assert_all_is_well({**wanted, "ever": [4, 2]})
 
-        assert store.sample("newest", n=10).num_rows == 7
-        assert store.sample("windows", n=10, by="entities").num_rows == 2
+        assert len(store.sample("newest", n=10)) == 7
+        assert len(store.sample("windows", n=10, by="entities")) == 2
         assert all(check.ok for check in store.doctor()), store.doctor()
         assert store.stream_status()
 
@@ -225,7 +225,7 @@ class ArchivedColumnsSuite:
         run.send(*[b"\xff"] * (RECENT_ROWS + 5))
         run.finish()
 
-        found = {each["partition"]: each for each in stream_status(parts)}
+        found = {each.partition: each for each in stream_status(parts)}
         assert found[0]["letters"] == RECENT_ROWS + 5 and found[0]["freshness_s"] is not None
         assert found[0]["late_max_s"] == 0.0
         assert found[1]["freshness_s"] is None

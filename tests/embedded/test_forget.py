@@ -87,7 +87,7 @@ def test_a_forgotten_key_is_gone_from_everywhere(parts: Parts, tmp_path: Path) -
     assert done["online"] == {"of_user": 1, "of_both": 2, "country": 1}
     assert done["undecided_letters"] == ["traffic/0/24"] and done["sources"] == ["users"]
     assert read_online(parts, "of_user", {"user_id": [7, 8, 77]})["n"] == [0, 10, 1]
-    assert {each["id"] for each in list_letters(parts).to_pylist()} == {"traffic/0/23", "traffic/0/24", "traffic/0/25"}
+    assert {each["id"] for each in list_letters(parts).to_dicts()} == {"traffic/0/23", "traffic/0/24", "traffic/0/25"}
     assert audit(parts, parts.registry.load("shop"), ["of_user", "of_both"]).ok
     files = [path for path in (tmp_path / "log").rglob("*") if path.is_file()]
     assert sum(path.read_bytes().count(b'"user_id": 7,') for path in files) == 1  # the one that cannot be decoded

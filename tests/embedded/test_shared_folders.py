@@ -91,8 +91,8 @@ def test_what_one_project_sends_is_not_in_the_other(folder: Path, open_store: Ca
     assert both(shop, "seen:visits_ever", 1) == ([1], [1])
     assert both(lab, "spent:spent_ever", 1) == ([None], [None])
     assert both(lab, "seen:visits_ever", 1) == ([0], [0])
-    assert lab.sample("spent").num_rows == 0
-    assert lab.dead_letters().num_rows == 0
+    assert len(lab.sample("spent")) == 0
+    assert len(lab.dead_letters()) == 0
     assert all(each["next"] == 0 for each in lab.stream_status())
     logs = {each.part: each.text for each in lab.doctor() if each.part in ("source orders", "source visits")}
     assert logs == {
@@ -116,7 +116,7 @@ def test_a_purge_leaves_the_other_project_whole(folder: Path, open_store: Callab
     assert "push.orders" not in shop.parts.log.topics()
     assert {topic: lab.parts.log.topic_id(topic) for topic in lab.parts.log.topics()} == ids
     assert both(lab, "spent:spent_ever", 1, 2) == ([15.0, 1.0], [15.0, 1.0])
-    assert lab.dead_letters().num_rows == 1
+    assert len(lab.dead_letters()) == 1
     lab.rebuild()
     assert both(lab, "seen:visits_ever", 1) == ([1], [1])
 
@@ -230,7 +230,7 @@ def test_a_store_from_before_is_served_and_goes_on_where_it_stands(
     assert both(store, "spent:spent_ever", 1, 2, 3, hours=2) == ([15.5, 7.25, 1.5],) * 2
     assert both(store, "seen:visits_ever", 1, 2, hours=2) == ([3, 1],) * 2
     assert store.get_online_features(["profile:city"], [{"user_id": 2}]).to_dict()["city"] == ["Sopot"]
-    assert store.read_training_set("at_noon").num_rows == 2
+    assert len(store.read_training_set("at_noon")) == 2
     store.push("orders", [order(1, 100.0, 110)])
     store.parts.log.send("visits", [visit(2, 100), b"nor this"], keys=[b"2", b"2"], durable=True)
     store.stream_run(until_caught_up=True)

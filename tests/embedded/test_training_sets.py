@@ -122,7 +122,7 @@ def test_saving_keeps_the_rows_and_says_how_they_were_made(parts: Parts) -> None
     assert manifest["reproducible"] and manifest["why"] == "as long as the files of users stay as they are"
     assert manifest["created_by"] == "tests" and manifest["created"] == "2026-01-01T12:00:00Z"
     assert json.loads(json.dumps(manifest)) == manifest
-    assert list_training_sets(parts) == [manifest] and training_set(parts, "march") == manifest
+    assert list_training_sets(parts).to_dicts() == [manifest] and training_set(parts, "march") == manifest
     assert read_training_set(parts, "march").equals(read(parts, frame()).to_arrow())
 
 

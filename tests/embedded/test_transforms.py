@@ -96,7 +96,7 @@ def test_a_message_on_which_it_fails_is_a_dead_letter_and_the_others_go_on(store
     store.stream_run(until_caught_up=True)
 
     assert pages(store, range(40)) == ["home"] * 40
-    reasons = {row["offset"]: row["reason"] for row in store.dead_letters().to_pylist()}
+    reasons = {row["offset"]: row["reason"] for row in store.dead_letters().to_dicts()}
     assert reasons.keys() == {7, 41}
     assert reasons[7].startswith("transform") and "failed: " in reasons[7] and "seven" in reasons[7]
     assert "not a JSON object" in reasons[41]
@@ -149,7 +149,7 @@ def test_a_function_that_fails_on_everything_hits_the_limit(tmp_path, monkeypatc
 
         with pytest.raises(DeadLetterLimit):
             store.stream_run(until_caught_up=True)
-        assert "transform 'fails' failed: KeyError: 'no such thing'" in store.dead_letters(limit=1)["reason"][0].as_py()
+        assert "transform 'fails' failed: KeyError: 'no such thing'" in store.dead_letters(limit=1)[0].reason
 
 
 def test_another_function_than_the_applied_one_is_refused(tmp_path):

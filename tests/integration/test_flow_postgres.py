@@ -149,9 +149,9 @@ class Story:
             for made in (store.explain(name, {"user_id": 1}) for name in
                          ("visits:in_session", "bought:amount_7d", "profile:country", "stars:stars"))
         ]  # fmt: skip
-        answers["sample"] = store.sample("visits", n=5, seed=3, by="entities").to_pylist()
-        assert store.sample("profile", n=5, seed=3).num_rows == 5
-        answers["letters"] = [each["offset"] for each in store.dead_letters("traffic").to_pylist()]
+        answers["sample"] = store.sample("visits", n=5, seed=3, by="entities").to_dicts()
+        assert len(store.sample("profile", n=5, seed=3)) == 5
+        answers["letters"] = [each["offset"] for each in store.dead_letters("traffic").to_dicts()]
         answers["training"] = self.training_set()
         status = [each for each in store.stream_status() if each["topic"] == "traffic"]
         assert sum(each["letters"] for each in status) == 2 and not any(each["lag"] for each in status)
@@ -216,7 +216,7 @@ class Story:
         self.store.stream_run(until_caught_up=True)
         found = self.store.rebuild_training_set("march")
         assert found["equal"], found
-        return self.store.read_training_set("march").to_pylist()
+        return self.store.read_training_set("march").to_dicts()
 
 
 def differ(one: Any, other: Any, where: str = "") -> None:
@@ -340,7 +340,7 @@ def test_one_text_that_postgres_cannot_keep_stops_nothing_else(database: str, tm
     history = store.get_historical_features(frame, ["seen:page", "said:page"], full_feature_names=True).to_arrow()
     assert history["seen__page"].to_pylist() == ["home", None, None, "home"]
     assert history["said__page"].to_pylist() == ["home", None, None, "\\u0000"]
-    letters = list_letters(store.parts, "log", 10).to_pylist()
+    letters = list_letters(store.parts, "log", 10).to_dicts()
     assert sorted(each["offset"] for each in letters) == [1, 2]
     assert all("NUL" in each["reason"] for each in letters)
     with pytest.raises(EntityFrameError, match="text with a NUL character"):

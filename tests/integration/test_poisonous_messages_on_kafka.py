@@ -55,7 +55,7 @@ def test_each_poison_on_a_broker_is_a_letter_and_the_stream_goes_on(
 
         assert (counts["events"], counts["dead letters"]) == (len(values), len(POISONS))
         assert store.get_online_features(["counted:n"], [{"user_id": 1}]).to_dict()["n"] == [len(POISONS)]
-        reasons = [each["reason"] for each in store.dead_letters().to_pylist()]
+        reasons = [each["reason"] for each in store.dead_letters().to_dicts()]
         still = store.replay_dead_letters("visits")["still_unfit"]
         assert sorted(still.values()) == sorted(reasons)
 
@@ -76,7 +76,7 @@ def test_headers_with_names_that_are_no_text_stop_nothing(
 
         assert (counts["events"], counts["dead letters"]) == (3, 1)
         assert store.get_online_features(["counted:n"], [{"user_id": 1}]).to_dict()["n"] == [2]
-        (letter,) = store.dead_letters().to_pylist()
+        (letter,) = store.dead_letters().to_dicts()
         assert letter["reason"] == "header 'trace': the message's headers have a name that is no text (UTF-8)"
         assert store.replay_dead_letters("visits")["still_unfit"] == {letter["id"]: letter["reason"]}
 

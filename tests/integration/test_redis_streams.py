@@ -318,7 +318,7 @@ def test_the_flows_that_look_at_rows_work_on_redis(tmp_path: Path, redis: Redis,
     try:
         store.materialize()
         assert "key_ttl_seconds has no meaning" in "".join(store.config.notes)
-        assert store.sample("profile", n=10, seed=1, online=True).num_rows == 10
+        assert len(store.sample("profile", n=10, seed=1, online=True)) == 10
         assert all(each.ok for each in store.doctor() if each.part in ("online store", "view profile"))
         assert store.audit(["profile"], keys=20).ok
         write_rows(tmp_path, 10)

@@ -40,9 +40,11 @@ from asof.cli.progress import Lines
 from asof.config import Auth, load_config
 from asof.definitions import Project
 from asof.errors import AsofError, CheckFailed, NotFound, RegistryConflict, RowsRefused
+from asof.flows.admin.audit import AuditReport, Difference
 from asof.planning import Create, Finding, Plan
+from asof.results import TableResult
 from asof.server.security.keys import KeyRing
-from asof.timing import micros
+from asof.timing import micros, moment
 from asof.types import Float64, Int64, String, Timestamp
 
 SOURCE = Path(__file__).parents[2] / "src"
@@ -71,6 +73,14 @@ def doubled(row: dict[str, Any]) -> dict[str, Any]:
 model = FeatureService(name="model", features=[user_visits, doubled])
 
 
+RESULTS = ("dead_letters", "history", "sample", "stream_status", "training_sets")
+
+
+def result(answer: Any) -> TableResult:
+    """Rows as the store's verbs return them."""
+    return TableResult(answer if isinstance(answer, pa.Table) else pa.Table.from_pylist(answer), "Rows")
+
+
 class FakeStore:
     """Answers as a store does, and remembers what it was asked."""
 
@@ -96,7 +106,8 @@ class FakeStore:
             if self.fails is not None:
                 raise self.fails
             answer = self.answers[name]
-            return answer(*args, **options) if callable(answer) else answer
+            answer = answer(*args, **options) if callable(answer) else answer
+            return result(answer) if name in RESULTS else answer
 
         return call
 
@@ -691,30 +702,22 @@ class TestDeadLetters:
 
 class TestLooking:
     def test_an_audit_that_finds_differences_says_so_in_its_code(self, asof_: Shell, store: FakeStore) -> None:
-        difference = {
-            "view": "user_visits",
-            "key": {"user_id": 7},
-            "feature": "a",
-            "online": 3,
-            "history": 4,
-            "cause": "lag",
-        }
-        report = SimpleNamespace(
-            to_dict=lambda: {"keys": 100, "differences": [difference]}, differences=[difference], ok=False
-        )
-        store.answers["audit"] = report
+        difference = Difference("user_visits", "a", {"user_id": 7}, moment(0), 3, 4, "lag")
+        store.answers["audit"] = AuditReport(moment(0), keys=100, differences=[difference])
 
         assert "user_id=7" in asof_("audit").stdout
         assert asof_("audit").exit_code == FOUND
         as_json = asof_("audit", "--output", "json")
-        assert json.loads(as_json.stdout)["audit"]["differences"] == [difference] and as_json.exit_code == FOUND
+        assert json.loads(as_json.stdout)["audit"]["differences"] == [
+            {**difference.to_dict(), "at": "1970-01-01T00:00:00Z"}
+        ]
+        assert as_json.exit_code == FOUND
 
     def test_an_audit_of_many_differences_shows_the_first_and_counts_the_others(
         self, asof_: Shell, store: FakeStore
     ) -> None:
-        found = [{"view": "user_visits", "key": {"user_id": each}, "cause": "lag"} for each in range(300)]
-        facts = {"keys": 300, "differences": found}
-        store.answers["audit"] = SimpleNamespace(to_dict=lambda: facts, differences=found, ok=False)
+        found = [Difference("user_visits", "a", {"user_id": each}, moment(0), 3, 4, "lag") for each in range(300)]
+        store.answers["audit"] = AuditReport(moment(0), keys=300, differences=found)
 
         shown = asof_("audit")
         assert "user_id=19" in shown.stdout and "user_id=20" not in shown.stdout

@@ -12,6 +12,7 @@ from typing import ClassVar, TypeVar
 import msgspec
 from msgspec.structs import replace
 
+from asof.results import Record
 from asof.timing import Micros
 
 Content = Mapping[str, object]
@@ -171,7 +172,7 @@ class SavedProjection(_Record, frozen=True, kw_only=True):
     join_key_map: Mapping[str, str] | None = None
 
 
-class TrainingSet(_Record, frozen=True, kw_only=True):
+class TrainingSet(Record, _Record, frozen=True, kw_only=True):
     """The manifest of a saved training set.
 
     Args:
@@ -236,6 +237,10 @@ class TrainingSet(_Record, frozen=True, kw_only=True):
             "sources": {name: each.content() for name, each in self.sources.items()},
             "projections": [each.content() for each in self.projections],
         }
+
+    def to_dict(self) -> dict[str, object]:
+        """The manifest by the names of its fields."""
+        return dict(sorted(self.content().items()))
 
 
 class Facts(msgspec.Struct, frozen=True, kw_only=True):
@@ -390,13 +395,5 @@ def _with(mapping: Mapping[str, _T], name: str, value: _T) -> dict[str, _T]:
 
 
 __all__ = [
-    "Content",
-    "Facts",
-    "FileMark",
-    "Generations",
-    "LastRun",
-    "SavedProjection",
-    "SourceMark",
-    "Staged",
-    "TrainingSet",
-]
+    "Content", "Facts", "FileMark", "Generations", "LastRun", "SavedProjection", "SourceMark", "Staged", "TrainingSet",
+]  # fmt: skip

@@ -146,7 +146,7 @@ def _tell(story: Story, stage: Stage, output: Path, *, users: int, ticks: int, s
             story.tell(ENTITY_FRAME)
             result = store.get_historical_features(entity_df=ENTITY_FRAME, features=SERVICE)
             manifest = result.save(TRAINING_SET)
-            training = store.read_training_set(TRAINING_SET).select(list(TRAINING_COLUMNS))
+            training = store.read_training_set(TRAINING_SET).to_arrow().select(list(TRAINING_COLUMNS))
             pq.write_table(training, output / "training_set.parquet")
             step["rows"] = training.num_rows
             say(f"   kept as training set {TRAINING_SET!r}, content {str(manifest['content_hash'])[:12]}")

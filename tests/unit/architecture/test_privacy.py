@@ -13,8 +13,18 @@ from tests.unit.architecture.tree import ROOT, nodes, parsed
 
 TESTS = ROOT / "tests"
 
-OTHERS = {"_asdict", "_exit", "_fields", "_get_provider", "_make", "_replace", "_TRANSPORT", "_UNKNOWN_TOPIC"}
-"""Names with an underscore that Python and other packages offer."""
+OTHERS = {
+    "_asdict",
+    "_exit",
+    "_fields",
+    "_get_provider",
+    "_make",
+    "_replace",
+    "_repr_html_",
+    "_TRANSPORT",
+    "_UNKNOWN_TOPIC",
+}
+"""Names with an underscore that Python and other packages offer, or ask for."""
 
 ALLOWED: dict[str, tuple[tuple[str, ...], str]] = {
     "integration/test_log_kafka_faults.py": (

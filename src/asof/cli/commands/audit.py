@@ -29,7 +29,7 @@ def audit(context: CliContext, names: tuple[str, ...], keys: int, seed: int) -> 
     if context.output.form == "json":
         context.output.details("audit", facts)
     else:
-        known = report.differences[:SHOWN_DIFFERENCES]
+        known = [each.to_dict() for each in report.differences[:SHOWN_DIFFERENCES]]
         columns = [Column(key, prose=key in ("cause", "text"), null="null") for key in known[0]] if known else []
         context.output.details("audit", {key: value for key, value in facts.items() if key != "differences"})
         context.output.records("differences", known, columns, empty="Serving equals training: no differences.")

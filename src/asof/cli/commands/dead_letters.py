@@ -28,7 +28,7 @@ def list_letters(context: CliContext, source: str | None, limit: int) -> None:
         Column("id"), Column("at"), Column("size", spare=True), Column("replayed", spare=True),
         Column("reason", prose=True),
     ]  # fmt: skip
-    context.output.records("dead_letters", letters.to_pylist(), columns, empty="No dead letters.")
+    context.output.records("dead_letters", letters.to_dicts(), columns, empty="No dead letters.")
 
 
 @dead_letters.command("show")

@@ -17,7 +17,7 @@ from asof.defaults import HISTORY_COMMITS
 @pass_context
 def history(context: CliContext, limit: int) -> None:
     """Show who applied what, and when."""
-    commits = [commit.to_dict() for commit in context.store.history(limit)]
+    commits = context.store.history(limit).to_dicts()
     columns = [
         Column("version"), Column("when"), Column("who"), Column("summary", prose=True),
         Column("note", prose=True, spare=True),

@@ -28,4 +28,4 @@ from asof.defaults import SAMPLE_ROWS, SEED
 @pass_context
 def sample(context: CliContext, name: str, limit: int, seed: int, by: str, online: bool) -> None:
     """Show some rows of a feature view or service."""
-    context.output.rows("rows", context.store.sample(name, n=limit, seed=seed, by=by, online=online))
+    context.output.rows("rows", context.store.sample(name, n=limit, seed=seed, by=by, online=online).to_arrow())

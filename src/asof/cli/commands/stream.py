@@ -79,8 +79,8 @@ def status(context: CliContext) -> None:
         Column("topic", spare=True), Column("first", spare=True),
     ]  # fmt: skip
     partitions = context.store.stream_status()
-    context.output.records("partitions", partitions, columns, empty="No log has anything yet.")
-    for source, gaps in {each["source"]: each["gaps"] for each in partitions if each.get("gaps")}.items():
+    context.output.records("partitions", partitions.to_dicts(), columns, empty="No log has anything yet.")
+    for source, gaps in {each.source: each.gaps for each in partitions if each.gaps}.items():
         context.note(f"{source}: events were lost before they were read: {cell(gaps)}")
 
 

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from datetime import datetime
+from typing import TYPE_CHECKING, Any
 
 from asof.defaults import AUDIT_KEYS, SEED
 from asof.definitions import Aggregation, FeatureView, Snapshot
+from asof.display import counted
 from asof.errors import AsofError
 from asof.flows.admin.audit_causes import cause_of
 from asof.flows.admin.audit_keys import choose_keys
@@ -17,29 +19,69 @@ from asof.flows.offline.compare import values_agree
 from asof.flows.offline.key_rows import whole_view
 from asof.flows.rows.keys import restored_key
 from asof.flows.stores import Parts, current_generation, table_of, view_named
+from asof.results import Record, Result, arrow_of, columns_of
 from asof.selection import FeatureOut, Selection, ViewRead, select
-from asof.timing import Micros, iso
+from asof.timing import iso, micros, moment
 from asof.values.packing import key_values
 
+if TYPE_CHECKING:
+    import pyarrow as pa
 
-@dataclass
-class AuditReport:
-    """What an audit found.
+
+@dataclass(frozen=True)
+class Difference(Record):
+    """A value that is served and that history does not have, or a view that could not be compared.
+
+    Args:
+        feature, key: None where the whole view could not be compared.
+        at: the moment that both values are of.
+    """
+
+    view: str
+    feature: str | None
+    key: Mapping[str, object] | None
+    at: datetime
+    online: object
+    historical: object
+    cause: str
+
+
+@dataclass(frozen=True)
+class AuditedView(Record):
+    """How one view was audited.
+
+    Args:
+        left_out: why it was not compared; the counts are None then.
+    """
+
+    view: str
+    keys: int | None = None
+    active_keys: int | None = None
+    differences: int | None = None
+    left_out: str | None = None
+
+    def to_dict(self) -> dict[str, object]:
+        return {name: value for name, value in super().to_dict().items() if value is not None}
+
+
+@dataclass(repr=False, eq=False)
+class AuditReport(Result[Difference]):
+    """What an audit found; its rows are the differences.
 
     Attributes:
         keys: how many (view, key) pairs were compared; `active_keys`: those with a non-zero window or an open session.
         values, equal: how many values were compared, and how many were equal.
-        differences: dicts of view, feature, key, at, online, historical and cause.
+        differences: each with its cause.
         views: per view its keys, active keys, differences, or why it was left out.
     """
 
-    at: Micros
+    at: datetime
     keys: int = 0
     active_keys: int = 0
     values: int = 0
     equal: int = 0
-    differences: list[dict[str, object]] = field(default_factory=list)
-    views: list[dict[str, object]] = field(default_factory=list)
+    differences: list[Difference] = field(default_factory=list)
+    views: list[AuditedView] = field(default_factory=list)
 
     @property
     def ok(self) -> bool:
@@ -47,10 +89,39 @@ class AuditReport:
         return not self.differences
 
     def to_dict(self) -> dict[str, object]:
+        """The report as JSON-ready data."""
+        differences = [{**each.to_dict(), "at": iso(micros(each.at))} for each in self.differences]
         return {
-            "ok": self.ok, "at": iso(self.at), "keys": self.keys, "active_keys": self.active_keys,
-            "values": self.values, "equal": self.equal, "differences": self.differences, "views": self.views,
+            "ok": self.ok, "at": iso(micros(self.at)), "keys": self.keys, "active_keys": self.active_keys,
+            "values": self.values, "equal": self.equal, "differences": differences,
+            "views": [each.to_dict() for each in self.views],
         }  # fmt: skip
+
+    def __len__(self) -> int:
+        return len(self.differences)
+
+    def __bool__(self) -> bool:
+        # An audit that found nothing is a report all the same: `ok` says what it found.
+        return True
+
+    def __iter__(self) -> Iterator[Difference]:
+        return iter(self.differences)
+
+    def to_arrow(self) -> pa.Table:
+        """The differences as an Arrow table; keys and values as JSON text."""
+        return arrow_of(Difference, self.differences)
+
+    def _columns(self) -> list[str]:
+        return columns_of(Difference)
+
+    def _first(self, n: int) -> Sequence[Difference]:
+        return self.differences[:n]
+
+    def _title(self) -> str:
+        return (
+            f"Audit of {iso(micros(self.at))}: {self.equal:,} of {counted(self.values, 'value')} of "
+            f"{counted(self.keys, 'key')} equal, {counted(len(self), 'difference')}"
+        )
 
 
 def audit(
@@ -73,22 +144,19 @@ def audit(
         keys: how many keys of each view.
         wait_s: how long to wait for the archive to hold what the rows have seen.
     """
-    report = AuditReport(parts.clock())
+    report = AuditReport(moment(parts.clock()))
     for view in _views(snapshot, names):
         if not view.online or current_generation(snapshot, view) is None:
             why = "is not kept online" if not view.online else "has no online rows yet"
-            report.views.append({"view": view.name, "left_out": why})
+            report.views.append(AuditedView(view.name, left_out=why))
             continue
         if not has_shape_of(current_generation(snapshot, view) or "", view):
             # Rows of another definition mean something else, if they can be read at all.
             cause = "the definition changed since its rows were built: run `asof apply`, or `asof rebuild`"
             if is_of_earlier_version(current_generation(snapshot, view) or "", view):
                 cause = "an earlier version of Asof built its rows, which orders them otherwise: run `asof apply`"
-            report.differences.append(
-                {"view": view.name, "feature": None, "key": None, "at": iso(report.at), "online": None,
-                 "historical": None, "cause": cause}
-            )  # fmt: skip
-            report.views.append({"view": view.name, "left_out": cause})
+            report.differences.append(Difference(view.name, None, None, report.at, None, None, cause))
+            report.views.append(AuditedView(view.name, left_out=cause))
             continue
         _audit_view(parts, snapshot, view, report, keys=keys, seed=seed, wait_s=wait_s)
     return report
@@ -136,18 +204,16 @@ def _audit_view(
                 else cause_of(parts, view, table, served, i)
             )
             report.differences.append(
-                {
-                    "view": view.name, "feature": feature.name, "key": shown_key(view, key),
-                    "at": iso(served.at), "online": plain(online), "historical": None if missing else plain(offline),
-                    "cause": cause,
-                }
+                Difference(
+                    view=view.name, feature=feature.name, key=shown_key(view, key), at=moment(served.at),
+                    online=plain(online), historical=None if missing else plain(offline), cause=cause,
+                )
             )  # fmt: skip
     report.keys += len(served.keys)
     report.active_keys += sum(active)
     report.views.append(
-        {"view": view.name, "keys": len(served.keys), "active_keys": sum(active),
-         "differences": len(report.differences) - before}
-    )  # fmt: skip
+        AuditedView(view.name, len(served.keys), sum(active), differences=len(report.differences) - before)
+    )
 
 
 def _active(view: FeatureView, served: Served) -> list[bool]:
@@ -189,4 +255,4 @@ def shown_key(view: FeatureView, key: bytes) -> dict[str, Any]:
     return {name: plain(value) for name, value in restored_key(view.key_fields, key_values(key)).items()}
 
 
-__all__ = ["AuditReport", "audit"]
+__all__ = ["AuditReport", "AuditedView", "Difference", "audit"]

@@ -26,6 +26,7 @@ from asof.flows.stream.dead_letters import replayed_places
 from asof.flows.stream.status import stream_status
 from asof.log.protocol import UnknownTopic
 from asof.offline.protocol import Archive
+from asof.results import Record, Records
 from asof.sources.protocol import Files
 from asof.sql import archive as statements
 from asof.sql.partitions import HISTORY
@@ -41,7 +42,7 @@ _NAMED = 5
 
 
 @dataclass(frozen=True)
-class Check:
+class Check(Record):
     """What was found about one part.
 
     Args:
@@ -58,7 +59,7 @@ Said = tuple[bool, str, str]
 """Whether it is well, a text, and a hint."""
 
 
-def doctor(parts: Parts, *, clock_note: str = "") -> list[Check]:
+def doctor(parts: Parts, *, clock_note: str = "") -> Records[Check]:
     """Look at every part; one that fails is a line, and never an error.
 
     Args:
@@ -70,7 +71,7 @@ def doctor(parts: Parts, *, clock_note: str = "") -> list[Check]:
     checks.append(_check("registry", lambda: _registry(parts, loaded)))
     checks.append(_check("online store", lambda: _online(parts)))
     if not loaded:
-        return checks
+        return Records(Check, checks)
     snapshot = loaded[0]
     for source in snapshot.project.sources.values():
         name = f"source {source.name}"
@@ -83,7 +84,7 @@ def doctor(parts: Parts, *, clock_note: str = "") -> list[Check]:
     for view in snapshot.project.views.values():
         checks.append(_check(f"view {view.name}", partial(_view, parts, snapshot, view)))
     checks.append(_check("training sets", lambda: _training_sets(parts)))
-    return checks
+    return Records(Check, checks)
 
 
 def _check(part: str, look: Callable[[], Said]) -> Check:
@@ -139,9 +140,9 @@ def _log(parts: Parts, snapshot: Snapshot, source: LogSource) -> Said:
         if not source.topic_is_ours:
             return False, error.message, "create it there, or check topic= and bootstrap_servers="
         return True, f"topic {source.topic!r} is not there yet; a worker or the first push makes it", ""
-    status = [each for each in stream_status(parts) if each["source"] == source.name]
-    lag = sum(each["lag"] for each in status)
-    bounds = ", ".join(f"{each['topic']}/{each['partition']} {each['first']}..{each['next'] - 1}" for each in status)
+    status = [each for each in stream_status(parts) if each.source == source.name]
+    lag = sum(each.lag for each in status)
+    bounds = ", ".join(f"{each.topic}/{each.partition} {each.first}..{each.next - 1}" for each in status)
     gaps = snapshot.facts.gaps.get(source.name, ())
     text = f"offsets {bounds}; {lag} not archived"
     if gaps:

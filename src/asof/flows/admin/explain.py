@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, replace
+from datetime import datetime
 from decimal import Decimal
 from typing import Any
 
@@ -25,8 +26,9 @@ from asof.flows.rows.batch import input_schema
 from asof.flows.rows.keys import plain_key, plain_value, restored_key
 from asof.flows.stores import Parts, current_generation, table_of
 from asof.online.protocol import Lookup
+from asof.results import Result, Row, rows_of
 from asof.selection import Derivation, Selection, ViewRead, select
-from asof.timing import Micros, floor_to, iso, moment, span_text
+from asof.timing import Micros, floor_to, iso, micros, moment, span_text
 from asof.values.fit import fit
 from asof.values.packing import gone_at, key_bytes, unpack_row, versions_of
 
@@ -39,9 +41,9 @@ Functions = Callable[[Selection], Selection]
 KnownAt = bool | Micros | None
 
 
-@dataclass(frozen=True)
-class Explanation:
-    """Where a value comes from.
+@dataclass(frozen=True, repr=False, eq=False)
+class Explanation(Result[Row]):
+    """Where a value comes from; its rows are those of the key.
 
     Attributes:
         value: the feature's value as of `at`, as a historical read answers it.
@@ -53,12 +55,33 @@ class Explanation:
 
     reference: str
     key: Mapping[str, object]
-    at: Micros
+    at: datetime
     value: object
     rows: pa.Table
     text: str
     inputs: tuple[Explanation, ...] = ()
     online: Mapping[str, object] | None = None
+
+    def __len__(self) -> int:
+        return int(self.rows.num_rows)
+
+    def __bool__(self) -> bool:
+        return True
+
+    def __iter__(self) -> Iterator[Row]:
+        return rows_of(self.rows.to_batches())
+
+    def to_arrow(self) -> pa.Table:
+        return self.rows
+
+    def _columns(self) -> list[str]:
+        return list(self.rows.column_names)
+
+    def _first(self, n: int) -> list[Row]:
+        return list(rows_of(self.rows.slice(0, n).to_batches()))
+
+    def _title(self) -> str:
+        return self.text
 
 
 def explain(
@@ -147,7 +170,7 @@ def _of_view(
         lines.insert(0, f"The view's delay is {span_text(view.delay)}, so t is {iso(t)}.")
     if not len(rows.batch):
         lines.append("History has no row of this key.")
-    return Explanation(reference, dict(key), at, value, table, "\n".join([head, *lines]))
+    return Explanation(reference, dict(key), moment(at), value, table, "\n".join([head, *lines]))
 
 
 def _latest(
@@ -300,7 +323,7 @@ def _of_function(
     lines = [f"Function {view.function_name or view.name!r} (mode {view.mode}) made it from these inputs:"]
     lines += [f"  {line}" for each in inputs for line in each.text.splitlines()]
     rows = pa.table({name: pa.array(column, pa.string()) for name, column in table.items()})
-    return Explanation(reference, dict(key), now, value, rows, "\n".join([head, *lines]), tuple(inputs))
+    return Explanation(reference, dict(key), moment(now), value, rows, "\n".join([head, *lines]), tuple(inputs))
 
 
 def _input(
@@ -326,7 +349,7 @@ def _with_online(
     if generation is None:
         text = "Online: the view has no rows yet; materialize it, or run the worker."
         return _replaced(made, {"value": None, "status": "NOT_FOUND", "event_time": None, "offsets": {}}, text)
-    response, _ = Reader(parts, snapshot, selection, history=history).read([dict(made.key)], at=made.at)
+    response, _ = Reader(parts, snapshot, selection, history=history).read([dict(made.key)], at=micros(made.at))
     name = selection.outputs[0].name
     plain = plain_key(view.key_fields, {f.name: made.key[column] for f, column in zip(view.key_fields, read.keys)})
     ((row,),) = parts.online.read([Lookup(table_of(parts.project, view, generation), [key_bytes(plain)])])
@@ -353,9 +376,7 @@ def _with_online(
 
 
 def _replaced(made: Explanation, online: Mapping[str, Any], text: str) -> Explanation:
-    return Explanation(
-        made.reference, made.key, made.at, made.value, made.rows, f"{made.text}\n{text}", made.inputs, online
-    )
+    return replace(made, text=f"{made.text}\n{text}", online=online)
 
 
 def _counted(why: npt.NDArray[Any]) -> str:

@@ -1,4 +1,4 @@
-"""The arrival of a log's rows: of many at once, and as messages carry it (stamps of pushes, origins of dead letters)."""
+"""The arrival of a log's rows: of many at once, and as messages carry it: stamps of pushes, origins of dead letters."""
 
 from __future__ import annotations
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 import time
 import uuid
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
 from typing import Any
 
 import pyarrow as pa
@@ -20,48 +22,58 @@ from asof.flows.rows.arrival import Place, origin, origin_header
 from asof.flows.stores import Parts, log_source_named, raw_keys
 from asof.flows.stream.transforms import transform_of
 from asof.log.protocol import UnknownTopic
+from asof.results import Record, Records
 from asof.sql import archive as statements
 from asof.timing import micros
 
 TURN_S = 10.0
 """How long another replay of the same source may take from its look to its last message; then it counts as dead."""
 
-_LIST = pa.schema(
-    [
-        ("id", pa.string()), ("source", pa.string()), ("topic", pa.string()), ("partition", pa.int32()),
-        ("offset", pa.int64()), ("at", pa.timestamp("us", "UTC")), ("size", pa.int64()), ("reason", pa.string()),
-        ("replayed", pa.bool_()),
-    ]
-)  # fmt: skip
-
 
 _STORED = pa.schema([field for field in LETTERS_SCHEMA if field.name != "ingest_date"])
 """The date is the table's partition, and not in its files."""
 
 
-def list_letters(parts: Parts, source: str | None = None, limit: int = DEAD_LETTERS) -> pa.Table:
-    """The newest dead letters, of one source or of all: id, topic, place, time, size in bytes, reason, replayed."""
+@dataclass(frozen=True)
+class DeadLetter(Record):
+    """A message that could not be used.
+
+    Args:
+        topic, partition, offset: its place in the log.
+        at: the time of the message.
+        size: bytes of its value.
+        replayed: whether it was sent through the log again.
+    """
+
+    id: str
+    source: str
+    topic: str
+    partition: int
+    offset: int
+    at: datetime
+    size: int
+    reason: str
+    replayed: bool
+
+
+def list_letters(parts: Parts, source: str | None = None, limit: int = DEAD_LETTERS) -> Records[DeadLetter]:
+    """The newest dead letters, of one source or of all."""
     snapshot = parts.registry.load(parts.project)
-    tables = []
+    found: list[DeadLetter] = []
     for each in _sources(snapshot, source):
         rows = _letters(parts, each, statements.newest_letters(int(limit)))
         sent = replayed_places(parts, each) if rows.num_rows else set()
-        places = list(zip(rows["partition"].to_pylist(), rows["offset"].to_pylist(), strict=True))
-        tables.append(
-            pa.table(
-                {
-                    "id": pa.array([letter_id(each.name, place) for place in places], pa.string()),
-                    "source": pa.array([each.name] * len(places), pa.string()),
-                    "topic": rows["topic"], "partition": rows["topic_partition"], "offset": rows["topic_offset"],
-                    "at": rows["at"],
-                    "size": pa.array([len(value or b"") for value in rows["value"].to_pylist()], pa.int64()),
-                    "reason": rows["reason"], "replayed": pa.array([place in sent for place in places], pa.bool_()),
-                },
-                schema=_LIST,
-            )
-        )  # fmt: skip
-    whole = pa.concat_tables(tables) if tables else _LIST.empty_table()
-    return whole.sort_by([("at", "descending")]).slice(0, limit)
+        for row in rows.to_pylist():
+            place = row["partition"], row["offset"]
+            found.append(
+                DeadLetter(
+                    id=letter_id(each.name, place), source=each.name, topic=row["topic"],
+                    partition=row["topic_partition"], offset=row["topic_offset"], at=row["at"],
+                    size=len(row["value"] or b""), reason=row["reason"], replayed=place in sent,
+                )
+            )  # fmt: skip
+    found.sort(key=lambda letter: letter.at, reverse=True)
+    return Records(DeadLetter, found[:limit])
 
 
 def show_letter(parts: Parts, id: str) -> dict[str, Any]:  # the word users know it by
@@ -244,4 +256,8 @@ def _text(value: bytes | None) -> str | None:
     return None if value is None else value.decode("utf-8", "backslashreplace")
 
 
+<<<<<<< HEAD
 __all__ = ["letter_id", "list_letters", "replay_letters", "replayed_places", "show_letter"]
+=======
+__all__ = ["ORIGIN", "DeadLetter", "letter_id", "list_letters", "replay_letters", "replayed_places", "show_letter"]
+>>>>>>> main

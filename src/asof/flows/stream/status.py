@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any
 
 import numpy as np
@@ -12,8 +13,9 @@ from asof.definitions import LogSource, Snapshot
 from asof.flows.stores import Parts
 from asof.flows.stream.numbering import log_partitions
 from asof.log.protocol import Log
+from asof.results import Record, Records
 from asof.sql import archive as statements
-from asof.timing import MINUTE, SECOND, Micros, iso
+from asof.timing import MINUTE, SECOND, Micros, moment
 from asof.values.fit import event_micros
 
 RECENT_ROWS = 1000
@@ -41,24 +43,50 @@ class _Newest:
     late_max: float
 
 
-def stream_status(parts: Parts) -> list[dict[str, Any]]:
-    """Where each partition of each log source stands.
+@dataclass(frozen=True)
+class PartitionStatus(Record):
+    """How far one partition of a log is read and archived.
 
-    Returns:
-        Per partition: `first` and `next` offset of the log, `archived` (the last one), `lag` (offsets between),
-        `behind_s` (how old the oldest message is that is not archived; 0 without lag), `events_per_s` (archived in the
-        last minute), `freshness_s` (from the newest archived message's time to its being taken in), `late_p50_s` and
-        `late_max_s` (event time to archive, over the newest rows), `letters`, `last_message`, `gaps`.
+    Args:
+        first, next: the first offset that the log still has, and the one that its next message gets.
+        archived: the last archived offset; -1 where there is none.
+        lag: how many offsets are not archived.
+        behind_s: age of the oldest message that is not archived; 0 without lag.
+        events_per_s: archived in the last minute.
+        freshness_s: from the newest archived message's time to its ingestion.
+        late_p50_s, late_max_s: from event time to archive, over the newest rows.
+        letters: dead letters.
+        gaps: what was lost from the log before it was read, in words.
     """
+
+    source: str
+    topic: str
+    partition: int
+    first: int
+    next: int
+    archived: int
+    lag: int
+    behind_s: float
+    events_per_s: float
+    freshness_s: float | None
+    late_p50_s: float | None
+    late_max_s: float | None
+    letters: int
+    last_message: datetime | None
+    gaps: list[str]
+
+
+def stream_status(parts: Parts) -> Records[PartitionStatus]:
+    """How far each partition of each log source is read and archived."""
     snapshot = parts.registry.load(parts.project)
-    answer = []
+    answer: list[PartitionStatus] = []
     for source in snapshot.project.sources.values():
         if isinstance(source, LogSource):
             answer += _of_source(parts, snapshot, source)
-    return answer
+    return Records(PartitionStatus, answer)
 
 
-def _of_source(parts: Parts, snapshot: Snapshot, source: LogSource) -> list[dict[str, Any]]:
+def _of_source(parts: Parts, snapshot: Snapshot, source: LogSource) -> list[PartitionStatus]:
     epoch = snapshot.facts.epoch_of(source.name)
     gaps = list(snapshot.facts.gaps.get(source.name, ()))
     held = sorted(log_partitions(parts, source, epoch=epoch), key=lambda each: each.archived_as)
@@ -75,18 +103,17 @@ def _of_source(parts: Parts, snapshot: Snapshot, source: LogSource) -> list[dict
         waiting = _time_at(log, topic, number, max(first, done + 1), after) if lag else None
         taken = _time_at(log, topic, number, row.offset, after) if row is not None and row.offset >= first else None
         answer.append(
-            {
-                "source": source.name, "topic": topic, "partition": number, "first": first, "next": after,
-                "archived": done, "lag": lag,
-                "behind_s": _seconds(now - waiting) if waiting is not None else 0.0,
-                "events_per_s": round(rates.get(partition, 0) * SECOND / RATE_OVER, 1),
-                "freshness_s": _seconds(row.ingested_at - taken) if row is not None and taken is not None else None,
-                "late_p50_s": _seconds(row.late_p50) if row is not None else None,
-                "late_max_s": _seconds(row.late_max) if row is not None else None,
-                "letters": letters.get(partition, 0),
-                "last_message": iso(last) if last is not None else None,
-                "gaps": gaps,
-            }
+            PartitionStatus(
+                source=source.name, topic=topic, partition=number, first=first, next=after, archived=done, lag=lag,
+                behind_s=_seconds(now - waiting) if waiting is not None else 0.0,
+                events_per_s=round(rates.get(partition, 0) * SECOND / RATE_OVER, 1),
+                freshness_s=_seconds(row.ingested_at - taken) if row is not None and taken is not None else None,
+                late_p50_s=_seconds(row.late_p50) if row is not None else None,
+                late_max_s=_seconds(row.late_max) if row is not None else None,
+                letters=letters.get(partition, 0),
+                last_message=moment(last) if last is not None else None,
+                gaps=gaps,
+            )
         )  # fmt: skip
     return answer
 
@@ -145,4 +172,4 @@ def _counts(parts: Parts, text: str, inputs: Mapping[str, Any]) -> dict[int, int
     return dict(zip(table["partition"].to_pylist(), table["n"].to_pylist(), strict=True))
 
 
-__all__ = ["stream_status"]
+__all__ = ["PartitionStatus", "stream_status"]

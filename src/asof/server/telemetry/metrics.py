@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import Any
+from collections.abc import Iterable, Iterator
 
 from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
 
 from asof.definitions import Snapshot
+from asof.flows.stream.status import PartitionStatus
 from asof.server.telemetry.request_counts import BUCKETS, Counts, Histogram
 from asof.timing import SECOND
 
@@ -92,7 +92,7 @@ def _facts(snapshot: Snapshot, now: int) -> Iterator[Metric]:
     yield age
 
 
-def stream_metrics(partitions: Sequence[Mapping[str, Any]]) -> Iterator[Metric]:
+def stream_metrics(partitions: Iterable[PartitionStatus]) -> Iterator[Metric]:
     """How far a worker's logs are read and archived."""
     labels = ["source", "partition"]
     lag = GaugeMetricFamily("asof_stream_lag", "Events that stand in the log and not in the archive.", labels=labels)
@@ -106,15 +106,15 @@ def stream_metrics(partitions: Sequence[Mapping[str, Any]]) -> Iterator[Metric]:
     letters = GaugeMetricFamily("asof_stream_dead_letters", "Dead letters of a source.", labels=["source"])
     seen = set()
     for each in partitions:
-        place = [str(each["source"]), str(each["partition"])]
-        for family, name in (
-            (lag, "lag"), (archived, "archived"), (behind, "behind_s"), (freshness, "freshness_s"),
+        place = [each.source, str(each.partition)]
+        for family, value in (
+            (lag, each.lag), (archived, each.archived), (behind, each.behind_s), (freshness, each.freshness_s),
         ):  # fmt: skip
-            if isinstance(each.get(name), int | float):
-                family.add_metric(place, each[name])
-        if each["source"] not in seen and isinstance(each.get("letters"), int):
-            seen.add(each["source"])
-            letters.add_metric([str(each["source"])], each["letters"])
+            if value is not None:
+                family.add_metric(place, value)
+        if each.source not in seen:
+            seen.add(each.source)
+            letters.add_metric([each.source], each.letters)
     yield from (lag, archived, behind, freshness, letters)
 
 

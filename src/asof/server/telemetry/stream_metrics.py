@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 from asof.errors import AsofError, ConfigError, MissingExtra
+from asof.flows.stream.status import PartitionStatus
 
-Status = Callable[[], Sequence[Mapping[str, Any]]]
+Status = Callable[[], Iterable[PartitionStatus]]
 
 
 def serve_stream_metrics(status: Status, port: int, *, host: str = "127.0.0.1") -> Callable[[], None]:

@@ -15,6 +15,7 @@ from asof.flows.offline.inputs import rows_of
 from asof.flows.offline.read import HistoricalRead
 from asof.flows.offline.training_sets.hashes import TableHash, content_hash, file_is_same, file_mark
 from asof.flows.stores import Parts
+from asof.results import Records
 from asof.selection import Selection
 from asof.sources.protocol import Files
 from asof.sql import archive as statements
@@ -129,9 +130,9 @@ def files_are_same(mark: SourceMark) -> bool:
     return all(file_is_same(each) for each in mark.files or ())
 
 
-def list_training_sets(parts: Parts) -> list[dict[str, Any]]:
+def list_training_sets(parts: Parts) -> Records[TrainingSet]:
     """The manifests of all saved training sets, by name."""
-    return [_shown(saved) for _, saved in sorted(saved_training_sets(parts).items())]
+    return Records(TrainingSet, [saved for _, saved in sorted(saved_training_sets(parts).items())])
 
 
 def training_set(parts: Parts, name: str) -> dict[str, Any]:
@@ -140,11 +141,7 @@ def training_set(parts: Parts, name: str) -> dict[str, Any]:
     Raises:
         NotFound: none has this name.
     """
-    return _shown(saved_training_set(parts, name))
-
-
-def _shown(saved: TrainingSet) -> dict[str, Any]:
-    return dict(sorted(saved.content().items()))
+    return saved_training_set(parts, name).to_dict()
 
 
 def saved_training_sets(parts: Parts) -> Mapping[str, TrainingSet]:
