@@ -256,8 +256,4 @@ def _text(value: bytes | None) -> str | None:
     return None if value is None else value.decode("utf-8", "backslashreplace")
 
 
-<<<<<<< HEAD
-__all__ = ["letter_id", "list_letters", "replay_letters", "replayed_places", "show_letter"]
-=======
-__all__ = ["ORIGIN", "DeadLetter", "letter_id", "list_letters", "replay_letters", "replayed_places", "show_letter"]
->>>>>>> main
+__all__ = ["DeadLetter", "letter_id", "list_letters", "replay_letters", "replayed_places", "show_letter"]
