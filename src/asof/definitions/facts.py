@@ -192,6 +192,8 @@ class TrainingSet(Record, _Record, frozen=True, kw_only=True):
         by_arrival: whether rows of logs were ordered by their arrival; earlier versions did by offset and partition.
     """
 
+    left_out = ("by_arrival",)
+
     name: str
     rows: int = 0
     created: str = ""
@@ -217,7 +219,7 @@ class TrainingSet(Record, _Record, frozen=True, kw_only=True):
     asof_version: str = ""
     table: str
     projections: Sequence[SavedProjection] = ()
-    by_arrival: bool = False
+    by_arrival: bool | None = None
 
     @classmethod
     def of(cls, content: Content) -> TrainingSet:

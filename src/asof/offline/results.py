@@ -14,7 +14,7 @@ from asof.definitions import Source
 from asof.offline.protocol import Spine
 from asof.selection import FeatureOut
 from asof.sources.protocol import Files, Input
-from asof.sql.query import PointInTime, ViewRows
+from asof.sql.query import PointInTime
 from asof.sql.source_rows import ArrivalKind
 
 SPINE, WHOLE = "asof_spine", "asof_spine_whole"
@@ -117,16 +117,14 @@ def empty_rows(source: Source) -> pa.Table:
     return pa.schema(fields).empty_table()
 
 
-def arrival_of(
-    source: Source, given: Input | pa.Table | None, columns: Mapping[str, str], query: PointInTime | ViewRows
-) -> ArrivalKind:
+def arrival_of(source: Source, given: Input | pa.Table | None, columns: Mapping[str, str]) -> ArrivalKind:
     """What the order of rows that are equal in key and time is known by.
 
     Args:
         columns: those that the rows really have.
     """
     if source.is_log and {"partition", "offset"} <= columns.keys():
-        return "offsets" if isinstance(query, PointInTime) and query.by_offsets else "log"
+        return "log"
     return "row" if isinstance(given, Files) else "columns"
 
 

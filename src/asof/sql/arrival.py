@@ -65,7 +65,7 @@ def is_stamp(value: Micros) -> bool:
 
 
 def arrival_terms(columns: Collection[str], dialect: Dialect) -> dict[str, str]:
-    """The SQL of era, first and second of an archive's rows.
+    """The SQL of the three of an archive's rows, under the names by which rows are ordered.
 
     Args:
         columns: those that the archive has; an earlier version's has no stamps and no origins.
@@ -74,16 +74,17 @@ def arrival_terms(columns: Collection[str], dialect: Dialect) -> dict[str, str]:
     if ORIGIN_PARTITION in columns and ORIGIN_OFFSET in columns:
         partition = f'coalesce("{ORIGIN_PARTITION}", {partition})'
         offset = f'coalesce("{ORIGIN_OFFSET}", {offset})'
-    big = f"CAST({partition} AS {dialect.type_name(Int64)})"
-    epoch = f"({big} - {big} % {TOPIC_PARTITIONS} + {2 * TOPIC_PARTITIONS}) * {PER_PARTITION}"
-    era = f"CASE WHEN {partition} < 0 THEN {TOPIC} ELSE {epoch} END"
+    topic = (
+        f"CAST({partition} - {partition} % {TOPIC_PARTITIONS} + {2 * TOPIC_PARTITIONS} AS {dialect.type_name(Int64)})"
+    )
+    era = f"CASE WHEN {partition} < 0 THEN {TOPIC} ELSE {topic} * {PER_PARTITION} END"
     if PUSHED_AT not in columns:
-        return {"era": era, "first": offset, "second": big}
+        return {"era": era, "arrived": offset, "part": partition}
     stamp = f'"{PUSHED_AT}"'
     return {
         "era": f"{era} + coalesce({stamp}, 0)",
-        "first": f"CASE WHEN {stamp} IS NULL THEN {offset} ELSE {big} END",
-        "second": f"CASE WHEN {stamp} IS NULL THEN {big} ELSE {offset} END",
+        "arrived": f"CASE WHEN {stamp} IS NULL THEN {offset} ELSE {partition} END",
+        "part": f"CASE WHEN {stamp} IS NULL THEN {partition} ELSE {offset} END",
     }
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol, TypeAlias
 
 from asof.definitions import FeatureView, Field, Sliding, Source
@@ -281,13 +281,14 @@ def rows_of(
     Args:
         whole: rows that are equal in key and time are one, so that no order between them is needed.
     """
-    view = read.view
+    view, table = read.view, tables[read.view.source.name]
+    if request.by_offsets and table.arrival == "log":
+        table = replace(table, arrival="offsets")
     ties = () if view.is_aggregated or whole else tie_columns(view.features)
     if view.is_aggregated and not whole:
-        table = tables[view.source.name]
         used = columns_of(request, view.source.name)
         ties = tuple(view.source.renamed(column) for column in table.sql_types if column in used)
-    return Rows(view, tables[view.source.name], view.join_keys, cut=cut, tie_columns=ties)
+    return Rows(view, table, view.join_keys, cut=cut, tie_columns=ties)
 
 
 def cut_of(request: PointInTime, read: ViewRead, spine: SpineTable, reach: Micros | None) -> Cut:

@@ -136,7 +136,7 @@ class Rows:
         if self.table.arrival == "row":
             return (*created, "arrived")
         if self.table.arrival == "log":
-            return (*created, "era", "first", "second")
+            return (*created, "era", "arrived", "part")
         if self.table.arrival == "offsets":
             return (*created, "arrived", "part")
         same = () if created else ("created",)

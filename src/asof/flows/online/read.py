@@ -197,6 +197,7 @@ class ViewReader:
         fields = [field.name for field in view.features]
         self._width = len(fields)
         # A row is [format, event time, value, …], and of a log [… , [created, arrived, within], pending] beside.
+        self._formats = FORMATS if self.is_log_fed else frozenset((FORMAT,))
         self._nothing = [FORMAT, None, *[None] * (self._width + (2 if self.is_log_fed else 0))]
         places = [2 + fields.index(name) for name in self.names]
         self.pick = itemgetter(*places) if len(places) > 1 else lambda columns: (columns[places[0]],)
@@ -214,7 +215,7 @@ class ViewReader:
         t = at - self.view.delay
         row = unpack_row(packed)
         time = row[1]
-        if time is None or time > t or (self.is_log_fed and row[-1]) or row[0] not in FORMATS:
+        if time is None or time > t or (self.is_log_fed and row[-1]) or row[0] not in self._formats:
             return None
         return None if self.view.ttl and time < t - self.view.ttl else row
 
@@ -255,13 +256,13 @@ class ViewReader:
             packed = unpack_row(rows[0][0])
             time = packed[1]
             is_known = time is not None and oldest <= time <= t and not (self.is_log_fed and packed[-1])
-            if is_known and packed[0] in FORMATS:
+            if is_known and packed[0] in self._formats:
                 picked = [[value] for value in self.pick(packed)]
                 return self._restored(picked), ViewAnswer(self.outputs, None, (time,)), []
         nothing = self._nothing
         unpacked = [nothing if row is None else unpack_row(row[0]) for row in rows]
         columns = list(zip(*unpacked))
-        if not FORMATS.issuperset(columns[0]):
+        if not self._formats.issuperset(columns[0]):
             raise self._foreign(columns[0])
         if self.is_log_fed and any(columns[-1]):
             unpacked = [self._due(each, t) if each[-1] else each for each in unpacked]
@@ -305,10 +306,10 @@ class ViewReader:
         return [FORMAT, due[-1].event_time, *due[-1].values, None, None]
 
     def _foreign(self, formats: Iterable[Any]) -> StorageError:
-        found = sorted({each for each in formats if each not in FORMATS}, key=str)
+        found = sorted({each for each in formats if each not in self._formats}, key=str)
         return StorageError(
-            f"feature view {self.view.name!r}: its online rows have format {found[0]}, and this Asof reads up to "
-            f"{max(FORMATS)}",
+            f"feature view {self.view.name!r}: its online rows have format {found[0]}, and this Asof reads "
+            f"{max(self._formats)}",
             hint="upgrade asof, or run `asof rebuild`",
         )
 

@@ -130,7 +130,7 @@ class Pusher:
                 self.ingest.flush()
             following = self.partition, self._position
             stamp = self._next_stamp()
-            ahead = self.ingest.look_ahead(made, *following, pushed_at=stamp)
+            ahead = self.ingest.look_ahead(made, *following, stamp)
             try:
                 places = self._send(messages, batch_id, stamp)
                 if batch_id is not None:

@@ -71,14 +71,14 @@ class Arrived:
     Args:
         partition: as in the archive.
         first: the first row's offset; those of the others follow.
-        pushed_at: their stamp.
+        pushed_at: their stamp; 0 where they have none.
     """
 
     rows: Pushed
     partition: int
     first: int
     ingested_at: Micros
-    pushed_at: Micros
+    pushed_at: Micros = 0
 
     @cached_property
     def archived(self) -> pa.Table:
@@ -93,7 +93,7 @@ class Arrived:
             rows.source, rows.table, event_time=np.array(rows.event_time, np.int64),
             partition=np.full(rows.count, self.partition, np.int32),
             offset=np.arange(self.first, self.first + rows.count, dtype=np.int64),
-            pushed_at=np.full(rows.count, self.pushed_at, np.int64),
+            pushed_at=np.full(rows.count, self.pushed_at, np.int64) if self.pushed_at else None,
         )  # fmt: skip
 
 

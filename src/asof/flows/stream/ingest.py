@@ -168,7 +168,7 @@ class Ingest:
         """Whether `take_pushed` may be called: no definition changed, and no message may turn out to be a duplicate."""
         return not self._verdicts.depend_on_others and not self.has_news()
 
-    def look_ahead(self, rows: Pushed, number: int, first: int, *, pushed_at: Micros) -> Ahead | None:
+    def look_ahead(self, rows: Pushed, number: int, first: int, pushed_at: Micros) -> Ahead | None:
         """Begin to apply rows that are to be written to a partition of the topic: what needs no look at the log.
 
         Args:

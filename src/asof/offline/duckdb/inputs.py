@@ -178,7 +178,7 @@ def _source_table(
             cursor.execute(f"CREATE TEMP VIEW {quote(source.name)} AS SELECT * FROM {own}")
     sql_types = {name: kind for name, kind, *_ in cursor.execute(f"DESCRIBE SELECT * FROM {relation}").fetchall()}
     dtypes = {field.name: from_arrow(field.type) for field in schema_of(cursor, f"SELECT * FROM {relation}")}
-    arrival = arrival_of(source, given, sql_types, query)
+    arrival = arrival_of(source, given, sql_types)
     del sql_types[ROW]
     return Table(relation, sql_types, dtypes, arrival, DUCKDB)
 

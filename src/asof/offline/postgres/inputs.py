@@ -49,7 +49,7 @@ def _source_table(
     schema = opened.described(f"SELECT * FROM {aliased(term)} LIMIT 0")
     sql_types = sql_types_of(schema)
     dtypes = {field.name: dtype_of(field) for field in schema}
-    return Table(term, sql_types, dtypes, arrival_of(source, given, sql_types, query), POSTGRES, opened.indexes(term))
+    return Table(term, sql_types, dtypes, arrival_of(source, given, sql_types), POSTGRES, opened.indexes(term))
 
 
 def sql_types_of(schema: pa.Schema) -> dict[str, str]:
