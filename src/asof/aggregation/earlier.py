@@ -13,6 +13,7 @@ import numpy as np
 
 from asof.aggregation.layout import FORMAT, Layout
 from asof.aggregation.objects import NONE, Pool
+from asof.aggregation.segments import ranges
 from asof.aggregation.states import HIGHEST, LOWEST, Ints, Pick, Tail
 from asof.sql.arrival import Arrival
 
@@ -29,11 +30,14 @@ def with_arrival(layout: Layout, state: Any, earlier: Layout) -> Any:
 
     What is first or last among events that the row has merged already stays so.
     """
-    records = np.zeros((len(state.records), layout.width), dtype=np.int64)
-    records[:, : layout.states_at] = state.records[:, : layout.states_at]
+    totals = state.counts.sum(axis=1)
+    # What was decoded has headers and objects between the records.
+    lines = state.records[ranges(state.starts, totals)]
+    records = np.zeros((len(lines), layout.width), dtype=np.int64)
+    records[:, : layout.states_at] = lines[:, : layout.states_at]
     pool = state.pool.copy()
     for part, before in zip(layout.parts, earlier.parts, strict=True):
-        old = state.records[:, before.at : before.at + before.width]
+        old = lines[:, before.at : before.at + before.width]
         if isinstance(part, Pick):
             # Before the offset, the partition and the value.
             place = part.width - 4
@@ -43,7 +47,7 @@ def with_arrival(layout: Layout, state: Any, earlier: Layout) -> Any:
         else:
             new = old
         records[:, part.at : part.at + part.width] = new
-    return replace(state, records=records, pool=pool, spare=None)
+    return replace(state, records=records, starts=np.cumsum(totals) - totals, pool=pool, spare=None)
 
 
 def _eras(partitions: Ints) -> Ints:
