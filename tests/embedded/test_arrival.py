@@ -397,7 +397,7 @@ def test_rows_of_an_earlier_version_are_read_and_fed_until_an_apply_builds_them_
 
     plan = earlier.plan()
     assert {each.view for each in plan.changes if isinstance(each, NewGeneration)} == {"price", "ends"}
-    assert [each.hint for each in earlier.doctor() if "earlier Asof" in each.said] == ["run `asof apply`"] * 2
+    assert [each.hint for each in earlier.doctor() if "earlier Asof" in each.text] == ["run `asof apply`"] * 2
     earlier.apply(plan)
     assert earlier.plan().is_empty
     # History came before the log all along, so its correction counts now.
