@@ -11,7 +11,7 @@ from asof.definitions.base import Definition
 from asof.errors import AsofError, RegistryError, RequestError
 
 if TYPE_CHECKING:
-    from asof.flows.online.read import OnlineReader
+    from asof.flows.online.read import Reader
     from asof.registry.protocol import Registry
     from asof.selection import FeatureReferences, Selection
 
@@ -19,7 +19,7 @@ REQUESTS, OUTPUTS = 1000, 50_000
 """How many different requests are kept decided, and with how many features together."""
 
 
-class FeatureRequest(NamedTuple):
+class Request(NamedTuple):
     """What a caller asks for, whatever its rows."""
 
     features: FeatureReferences
@@ -35,7 +35,7 @@ class FeatureRequest(NamedTuple):
         return _key_of(self.features), self.full_feature_names
 
 
-class DecidedRequest:
+class Decided:
     """A request that was decided: its selection, and who reads it online.
 
     Args:
@@ -45,15 +45,15 @@ class DecidedRequest:
         used: how often it was asked for.
     """
 
-    def __init__(self, request: FeatureRequest, selection: Selection, reader: Callable[[], OnlineReader]) -> None:
+    def __init__(self, request: Request, selection: Selection, reader: Callable[[], Reader]) -> None:
         self.request = request
         self.selection = selection
         self.used = 0
         self._make_reader = reader
-        self._reader: OnlineReader | None = None
+        self._reader: Reader | None = None
 
     @property
-    def reader(self) -> OnlineReader:
+    def reader(self) -> Reader:
         """The reader of the request.
 
         Raises:
@@ -64,7 +64,7 @@ class DecidedRequest:
         return self._reader
 
 
-D = TypeVar("D", bound=DecidedRequest)
+D = TypeVar("D", bound=Decided)
 
 
 class DecidedRequests(Generic[D]):
@@ -110,7 +110,7 @@ class DecidedRequests(Generic[D]):
                 self.dropped += 1
 
 
-class AppliedDefinitions(Generic[D]):
+class Applied(Generic[D]):
     """What is applied of one project, followed as it changes. Safe for any number of threads.
 
     Args:
@@ -123,7 +123,7 @@ class AppliedDefinitions(Generic[D]):
         self,
         project: str,
         registry: Callable[[], Registry],
-        decide: Callable[[Snapshot, FeatureRequest], D],
+        decide: Callable[[Snapshot, Request], D],
         *,
         decide_ahead: bool = False,
     ) -> None:
@@ -180,7 +180,7 @@ class AppliedDefinitions(Generic[D]):
             self._requests = after
             return True
 
-    def decided(self, request: FeatureRequest) -> D:
+    def decided(self, request: Request) -> D:
         """The request, decided for the snapshot in use.
 
         Raises:

@@ -28,7 +28,7 @@ Columns = dict[str, list[object]]
 Times = Sequence[Micros | None]
 
 
-class TypedName(Protocol):
+class Named(Protocol):
     """A name and the type of its values."""
 
     @property
@@ -38,7 +38,7 @@ class TypedName(Protocol):
     def dtype(self) -> DType: ...
 
 
-class ResponseColumn(TypedName, Protocol):
+class Answered(Named, Protocol):
     """One column of an answer: beside its name, its column among the values, and `view:feature`."""
 
     @property
@@ -48,20 +48,20 @@ class ResponseColumn(TypedName, Protocol):
     def reference(self) -> str: ...
 
 
-class ResponseSelection(Protocol):
+class Asked(Protocol):
     """What of a selection an answer needs: its outputs in order, and what came with the request."""
 
     @property
-    def outputs(self) -> Sequence[ResponseColumn]: ...
+    def outputs(self) -> Sequence[Answered]: ...
 
     @property
-    def keys(self) -> Sequence[TypedName]: ...
+    def keys(self) -> Sequence[Named]: ...
 
     @property
-    def request_fields(self) -> Sequence[TypedName]: ...
+    def request_fields(self) -> Sequence[Named]: ...
 
 
-class ViewMetadata:
+class ViewAnswer:
     """What is known of one view's rows beside their values.
 
     Args:
@@ -102,10 +102,10 @@ class OnlineResponse:
 
     def __init__(
         self,
-        selection: ResponseSelection,
+        selection: Asked,
         keys: Columns,
         values: Columns,
-        found: list[ViewMetadata],
+        found: list[ViewAnswer],
         *,
         at: Micros,
         rows: int,
@@ -146,7 +146,7 @@ class OnlineResponse:
             answer[output.name] = [None if time is None else moment(time) for time in times]
         return answer
 
-    def _answers(self) -> dict[str, ViewMetadata]:
+    def _answers(self) -> dict[str, ViewAnswer]:
         return {output: answer for answer in self.found for output in answer.outputs}
 
     def __len__(self) -> int:

@@ -13,7 +13,7 @@ from pathlib import Path
 from threading import Event, Lock
 from typing import TYPE_CHECKING, TypeVar
 
-from asof.applied import AppliedDefinitions, DecidedRequest, FeatureRequest
+from asof.applied import Applied, Decided, Request
 from asof.config import StoreConfig, load_config
 from asof.defaults import AUDIT_KEYS, DEAD_LETTERS, HISTORY_COMMITS, SAMPLE_ROWS, SEED
 from asof.definitions import (
@@ -45,7 +45,7 @@ if TYPE_CHECKING:
     from asof.flows.admin.explain import Explanation
     from asof.flows.admin.history import AppliedVersion
     from asof.flows.offline.result import HistoricalResult
-    from asof.flows.online.read import History, OnlineReader, Past
+    from asof.flows.online.read import History, Past, Reader
     from asof.flows.stream.dead_letters import DeadLetter
     from asof.flows.stream.status import PartitionStatus
     from asof.online_response import Columns, OnlineResponse
@@ -92,7 +92,7 @@ class FeatureStore:
         self._clock, self.clock_note = clock_of(self.config, clock)
         self._system_clock = system_clock_of(system_clock)
         self._repository = Repository(self.config.path)
-        self._applied = AppliedDefinitions(self.project, lambda: self.parts.registry, self._decide)
+        self._applied = Applied(self.project, lambda: self.parts.registry, self._decide)
         self._looked_at = 0.0
         self._pushers = Pushers(lambda: self.parts, lambda: self.snapshot)
         self._parts: Parts | None = None
@@ -260,28 +260,28 @@ class FeatureStore:
         full_feature_names: bool = False,
         *,
         history: History | None = None,
-    ) -> OnlineReader:
+    ) -> Reader:
         """A reader of one request over one snapshot, for who reads more than once and looks after the registry himself.
 
         Args:
             history: answers what online rows cannot; by default the sources and archives do.
         """
-        return self._decide(snapshot, FeatureRequest(features, full_feature_names), history).reader
+        return self._decide(snapshot, Request(features, full_feature_names), history).reader
 
-    def _decided(self, features: FeatureReferences, full_feature_names: bool) -> DecidedRequest:
+    def _decided(self, features: FeatureReferences, full_feature_names: bool) -> Decided:
         self._look()
-        return self._applied.decided(FeatureRequest(features, full_feature_names))
+        return self._applied.decided(Request(features, full_feature_names))
 
-    def _decide(self, snapshot: Snapshot, request: FeatureRequest, history: History | None = None) -> DecidedRequest:
+    def _decide(self, snapshot: Snapshot, request: Request, history: History | None = None) -> Decided:
         selection = select(snapshot, request.features, full_feature_names=request.full_feature_names)
         selection = self._repository.with_functions(selection)
 
-        def reader() -> OnlineReader:
-            from asof.flows.online.read import OnlineReader
+        def reader() -> Reader:
+            from asof.flows.online.read import Reader
 
-            return OnlineReader(self.parts, snapshot, selection, history=history or partial(self._past, snapshot))
+            return Reader(self.parts, snapshot, selection, history=history or partial(self._past, snapshot))
 
-        return DecidedRequest(request, selection, reader)
+        return Decided(request, selection, reader)
 
     def _past(self, snapshot: Snapshot, read: ViewRead, keys: Columns, at: Micros) -> Past:
         # Loaded once a row cannot answer: it brings the engine with it.

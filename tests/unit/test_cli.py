@@ -36,7 +36,7 @@ from asof.cli import reference
 from asof.cli.app import COMMANDS, cli, command_named
 from asof.cli.context import CliContext
 from asof.cli.exit_codes import EXIT_CODES, FOUND, PIPE_CLOSED, STOPPED, UNEXPECTED, USAGE
-from asof.cli.progress import ProgressLines
+from asof.cli.progress import Lines
 from asof.config import Auth, load_config
 from asof.definitions import Project
 from asof.errors import AsofError, CheckFailed, NotFound, RegistryConflict, RowsRefused
@@ -861,7 +861,7 @@ class TestKeys:
 class TestProgress:
     def test_lines_come_now_and_then_and_once_at_the_end(self) -> None:
         now, lines = [0.0], []
-        report = ProgressLines(lines.append, stopwatch=lambda: now[0], every_s=5)
+        report = Lines(lines.append, stopwatch=lambda: now[0], every_s=5)
 
         for second in range(12):
             now[0] = float(second)

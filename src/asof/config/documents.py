@@ -19,7 +19,7 @@ _KINDS = {"str": "text", "int": "a number", "float": "a number", "bool": "true o
 
 
 @dataclass(frozen=True)
-class LocatedValue:
+class Value:
     """A value and the place it was written.
 
     Args:
@@ -39,7 +39,7 @@ class LocatedValue:
         """What it is, in words for a message."""
         return _KINDS[self.tag]
 
-    def at(self, *path: str | int) -> LocatedValue:
+    def at(self, *path: str | int) -> Value:
         """What stands below it under these keys and positions; the last that is there, where not all are."""
         found = self
         for step in path:
@@ -49,21 +49,21 @@ class LocatedValue:
             found = children[step]
         return found
 
-    def expand(self, environ: Mapping[str, str]) -> LocatedValue:
+    def expand(self, environ: Mapping[str, str]) -> Value:
         """The same with `${VAR}` and `${VAR:-default}` replaced, at any depth; `$$` is a dollar sign.
 
         Raises:
             ConfigError: a variable is not set, and has no default.
         """
         if self.tag == "map":
-            return LocatedValue({key: value.expand(environ) for key, value in self.content.items()}, "map", self.where)
+            return Value({key: value.expand(environ) for key, value in self.content.items()}, "map", self.where)
         if self.tag == "list":
-            return LocatedValue([value.expand(environ) for value in self.content], "list", self.where)
+            return Value([value.expand(environ) for value in self.content], "list", self.where)
         if "$" not in self.content:
             return self
         text = _VARIABLE.sub(lambda found: self._variable(found, environ), self.content)
         expanded = text != self.content.replace("$$", "$")
-        return LocatedValue(text, _tag(text) if self.plain else self.tag, self.where, self.plain, expanded)
+        return Value(text, _tag(text) if self.plain else self.tag, self.where, self.plain, expanded)
 
     def _variable(self, found: re.Match[str], environ: Mapping[str, str]) -> str:
         if found.group(1) is None:
@@ -108,10 +108,10 @@ def expanded(value: Any, environ: Mapping[str, str], *, where: str) -> Any:
         return {key: expanded(each, environ, where=where) for key, each in value.items()}
     if isinstance(value, list | tuple):
         return [expanded(each, environ, where=where) for each in value]
-    return LocatedValue(value, "str", where).expand(environ).content if isinstance(value, str) else value
+    return Value(value, "str", where).expand(environ).content if isinstance(value, str) else value
 
 
-def read_document(path: Path, *, shown: str) -> LocatedValue:
+def read_document(path: Path, *, shown: str) -> Value:
     """The file's content, nothing expanded.
 
     Args:
@@ -135,13 +135,13 @@ def read_document(path: Path, *, shown: str) -> LocatedValue:
             f"cannot be read: {' '.join(str(error).split())}", hint="check that it is a text file in UTF-8", where=shown
         ) from error
     if node is None:
-        return LocatedValue({}, "map", f"{shown}:1")
+        return Value({}, "map", f"{shown}:1")
     if not isinstance(node, yaml.MappingNode):
         raise ConfigError("expected keys like `project: shop`", hint="see `asof init`", where=f"{shown}:1")
     return _value(node, shown, seen=())
 
 
-def overlay(base: LocatedValue, over: LocatedValue) -> LocatedValue:
+def overlay(base: Value, over: Value) -> Value:
     """The base with the other's values over it, key by key; a group whose `type:` changes is replaced whole."""
     if base.tag != "map" or over.tag != "map":
         return over
@@ -151,23 +151,23 @@ def overlay(base: LocatedValue, over: LocatedValue) -> LocatedValue:
     merged = dict(base.content)
     for key, value in over.content.items():
         merged[key] = overlay(merged[key], value) if key in merged else value
-    return LocatedValue(merged, "map", over.where)
+    return Value(merged, "map", over.where)
 
 
-def _product(value: LocatedValue) -> Any:
+def _product(value: Value) -> Any:
     for key in ("type", "registry_type"):
         if key in value.content:
             return value.content[key].content
     return None
 
 
-def _value(node: yaml.Node, shown: str, *, seen: tuple[int, ...]) -> LocatedValue:
+def _value(node: yaml.Node, shown: str, *, seen: tuple[int, ...]) -> Value:
     where = f"{shown}:{node.start_mark.line + 1}"
     if id(node) in seen:
         raise ConfigError("an alias holds itself", hint="write the values out", where=where)
     seen = (*seen, id(node))
     if isinstance(node, yaml.MappingNode):
-        content: dict[str, LocatedValue] = {}
+        content: dict[str, Value] = {}
         for key, value in node.value:
             place = f"{shown}:{key.start_mark.line + 1}"
             if not isinstance(key, yaml.ScalarNode):
@@ -177,13 +177,13 @@ def _value(node: yaml.Node, shown: str, *, seen: tuple[int, ...]) -> LocatedValu
             # A group's place is the line of its key, where a reader looks for it.
             each = _value(value, shown, seen=seen)
             content[key.value] = (
-                LocatedValue(each.content, each.tag, place, each.plain) if each.tag in ("map", "list") else each
+                Value(each.content, each.tag, place, each.plain) if each.tag in ("map", "list") else each
             )
-        return LocatedValue(content, "map", where)
+        return Value(content, "map", where)
     if isinstance(node, yaml.SequenceNode):
-        return LocatedValue([_value(each, shown, seen=seen) for each in node.value], "list", where)
+        return Value([_value(each, shown, seen=seen) for each in node.value], "list", where)
     is_plain = isinstance(node, yaml.ScalarNode) and node.style is None
-    return LocatedValue(node.value, node.tag.rpartition(":")[2], where, plain=is_plain)
+    return Value(node.value, node.tag.rpartition(":")[2], where, plain=is_plain)
 
 
 def _tag(text: str) -> str:

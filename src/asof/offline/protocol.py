@@ -9,7 +9,7 @@ from typing import Literal, Protocol, TypeAlias
 import pyarrow as pa
 
 from asof.defaults import BATCH_ROWS, KEEP_HOURS
-from asof.expressions.dialects import SqlForms
+from asof.expressions.dialects import Forms
 from asof.sources.protocol import Files, Input
 from asof.sql.arrival import ORIGIN_OFFSET, ORIGIN_PARTITION, PUSHED_AT
 from asof.sql.dialect import Dialect
@@ -41,7 +41,7 @@ LATER_COLUMNS = (PUSHED_AT, ORIGIN_PARTITION, ORIGIN_OFFSET)
 """Columns for arrival that archives of earlier versions lack; they are nullable, and no source may have them either."""
 
 
-class QueryResult(Protocol):
+class Result(Protocol):
     """Rows that are computed when `reader` is read, and not before."""
 
     @property
@@ -66,7 +66,7 @@ class Engine(Protocol):
         ...
 
     @property
-    def batch_dialect(self) -> SqlForms:
+    def batch_dialect(self) -> Forms:
         """Of the expressions that `evaluate` takes."""
         ...
 
@@ -76,7 +76,7 @@ class Engine(Protocol):
         inputs: Mapping[str, Input | pa.Table | None],
         *,
         spine: Spine | None = None,
-    ) -> QueryResult:
+    ) -> Result:
         """Run a compiled query (`asof.sql.query`) over named inputs.
 
         Args:
@@ -84,7 +84,7 @@ class Engine(Protocol):
         """
         ...
 
-    def sql(self, text: str, inputs: Mapping[str, Input | pa.Table]) -> QueryResult:
+    def sql(self, text: str, inputs: Mapping[str, Input | pa.Table]) -> Result:
         """Run SQL text over named inputs."""
         ...
 

@@ -15,7 +15,7 @@ from asof.timing import Micros
 
 
 @dataclass(frozen=True)
-class SourceColumn:
+class Column:
     """A column that a source really has.
 
     Args:
@@ -29,7 +29,7 @@ class SourceColumn:
 
 
 @dataclass(frozen=True)
-class ScanRequest:
+class Need:
     """What an engine needs of a source, so that no more is fetched.
 
     Args:
@@ -77,7 +77,7 @@ class Database(Protocol):
         ...
 
     def snapshot(self) -> AbstractContextManager[object]:
-        """Hold one moment; what it answers goes into `ScanRequest.within`."""
+        """Hold one moment; what it answers goes into `Need.within`."""
         ...
 
 
@@ -92,7 +92,7 @@ class Batches:
     """
 
     schema: pa.Schema
-    open: Callable[[ScanRequest], pa.RecordBatchReader]
+    open: Callable[[Need], pa.RecordBatchReader]
     database: Database | None = None
     relation: str = ""
 
@@ -160,7 +160,7 @@ class SourceReader(Protocol):
         """Give back connections; the reader may be used again afterwards."""
         ...
 
-    def describe(self, source: Source) -> list[SourceColumn]:
+    def describe(self, source: Source) -> list[Column]:
         """The columns that the source really has.
 
         Raises:
@@ -168,7 +168,7 @@ class SourceReader(Protocol):
         """
         ...
 
-    def scan(self, source: Source, need: ScanRequest) -> Input:
+    def scan(self, source: Source, need: Need) -> Input:
         """The source's rows, in the form that engines take.
 
         Raises:

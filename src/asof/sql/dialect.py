@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import Any, Protocol
 
 from asof.dtypes import DType
-from asof.expressions.dialects import SqlForms
+from asof.expressions.dialects import Forms
 from asof.timing import Micros
 
 
@@ -23,7 +23,7 @@ class Dialect(Protocol):
         ...
 
     @property
-    def forms(self) -> SqlForms:
+    def forms(self) -> Forms:
         """The forms of expressions over the engine's columns."""
         ...
 

@@ -24,7 +24,7 @@ ArrivalKind = Literal["row", "log", "offsets", "columns"]
 
 
 @dataclass(frozen=True)
-class SourceTable:
+class Table:
     """A source as the engine sees it.
 
     Args:
@@ -81,7 +81,7 @@ class SpineTable:
 
 
 @dataclass(frozen=True)
-class RowCutoff:
+class Cut:
     """Which rows of a source count at all.
 
     Args:
@@ -101,7 +101,7 @@ class RowCutoff:
 
 
 @dataclass(frozen=True)
-class SourceRows:
+class Rows:
     """One source's rows for one set of keys.
 
     Args:
@@ -110,10 +110,10 @@ class SourceRows:
     """
 
     view: FeatureView
-    table: SourceTable
+    table: Table
     keys: tuple[str, ...]
     values: Mapping[str, str] = field(default_factory=dict)
-    cut: RowCutoff = field(default_factory=RowCutoff)
+    cut: Cut = field(default_factory=Cut)
     tie_columns: tuple[str, ...] = ()
 
     @property

@@ -9,14 +9,14 @@ from asof.definitions import Aggregation, Session, Sliding
 from asof.dtypes import DType, Int64
 from asof.selection import ViewRead
 from asof.sql.query import PointInTime, cut_of, rows_of
-from asof.sql.source_rows import RowCutoff, SourceRows, SourceTable, SpineTable
+from asof.sql.source_rows import Cut, Rows, SpineTable, Table
 from asof.timing import Micros
 
 NEED_ORDER = ("first", "last", "last_n")
 
 
 @dataclass(frozen=True)
-class WindowAggregate:
+class Wanted:
     """One aggregation to compute.
 
     Args:
@@ -32,12 +32,12 @@ class WindowAggregate:
 
 
 @dataclass(frozen=True)
-class WindowGroup:
+class Windows:
     """Aggregations that share rows, spine keys, delay and boundary."""
 
-    rows: SourceRows
+    rows: Rows
     read: ViewRead
-    wanted: tuple[WindowAggregate, ...]
+    wanted: tuple[Wanted, ...]
 
     @property
     def gaps(self) -> list[Micros]:
@@ -72,9 +72,7 @@ def value_alias(index: int) -> str:
     return f"v{index}"
 
 
-def plan_values(
-    rows: SourceRows, reads: Sequence[tuple[Aggregation, str]]
-) -> tuple[dict[str, str], list[WindowAggregate]]:
+def plan_values(rows: Rows, reads: Sequence[tuple[Aggregation, str]]) -> tuple[dict[str, str], list[Wanted]]:
     """The distinct (column, where) pairs as values of the rows, and what is wanted of them.
 
     Args:
@@ -93,19 +91,19 @@ def plan_values(
             aliases[pair] = (alias, dtype)
             values[alias] = sql
         alias, dtype = aliases[pair]
-        wanted.append(WindowAggregate(each, alias, dtype, output))
+        wanted.append(Wanted(each, alias, dtype, output))
     return values, wanted
 
 
 def windows_of(
-    request: PointInTime, tables: Mapping[str, SourceTable], spine: SpineTable, group: Sequence[ViewRead]
-) -> WindowGroup:
+    request: PointInTime, tables: Mapping[str, Table], spine: SpineTable, group: Sequence[ViewRead]
+) -> Windows:
     """The windows of a group of reads (`asof.sql.query.grouped`), over the rows that can matter to them."""
     first = group[0]
-    rows = rows_of(request, tables, first, RowCutoff())
+    rows = rows_of(request, tables, first, Cut())
     values, wanted = plan_values(rows, wanted_of(group))
     # The rows are cut once it is known how far the windows reach back.
-    windows = WindowGroup(rows, first, tuple(wanted))
+    windows = Windows(rows, first, tuple(wanted))
     reach = windows.longest()
     cut = cut_of(request, first, spine, reach + first.view.delay + 1 if reach is not None else None)
     return replace(windows, rows=replace(rows, values=values, cut=cut))
@@ -120,4 +118,4 @@ def wanted_of(group: Sequence[ViewRead]) -> list[tuple[Aggregation, str]]:
     return reads
 
 
-__all__ = ["NEED_ORDER", "WindowAggregate", "WindowGroup", "windows_of"]
+__all__ = ["NEED_ORDER", "Wanted", "Windows", "windows_of"]

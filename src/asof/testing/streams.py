@@ -18,11 +18,11 @@ from asof.flows.apply.apply import apply_plan
 from asof.flows.apply.plan import make_plan
 from asof.flows.generations.progress import progress_of
 from asof.flows.offline.key_rows import view_as_of
-from asof.flows.online.read import OnlineReader, OnlineResponse
+from asof.flows.online.read import OnlineResponse, Reader
 from asof.flows.stores import Parts, view_named
 from asof.flows.stream.rebuild import announce, drop_generations, fill, flip
 from asof.flows.stream.run import run_stream
-from asof.flows.stream.worker import StreamWorker
+from asof.flows.stream.worker import Worker
 from asof.selection import select
 from asof.timing import HOUR, MINUTE, SECOND, Micros, micros
 from asof.types import Float64, Int64, String
@@ -139,7 +139,7 @@ class StreamRun:
     definitions: Sequence[Definition] = DEFINITIONS
     topic: str = TOPIC
     plan: CrashPlan = field(default_factory=CrashPlan)
-    workers: dict[int, StreamWorker] = field(default_factory=dict)
+    workers: dict[int, Worker] = field(default_factory=dict)
     sent: dict[tuple[int, int], Mapping[str, object] | None] = field(default_factory=dict)
     building: dict[str, str] = field(default_factory=dict)
 
@@ -199,11 +199,11 @@ class StreamRun:
             self.workers.pop(number)
         return left
 
-    def _alive(self, number: int, act: Callable[[StreamWorker], object]) -> bool:
+    def _alive(self, number: int, act: Callable[[Worker], object]) -> bool:
         try:
             worker = self.workers.get(number)
             if worker is None:
-                worker = self.workers[number] = StreamWorker(self.mortal, None, accept_gap=False, flush_every_s=3600)
+                worker = self.workers[number] = Worker(self.mortal, None, accept_gap=False, flush_every_s=3600)
                 worker.look_at_registry()
             act(worker)
         except Crash:
@@ -307,7 +307,7 @@ class StreamRun:
             raise AssertionError(f"the row of {view} cannot be answered as of its own time")
 
         snapshot = self.parts.registry.load(self.parts.project)
-        reader = OnlineReader(self.parts, snapshot, select(snapshot, view), history=no_history)
+        reader = Reader(self.parts, snapshot, select(snapshot, view), history=no_history)
         answer, _ = reader.read({"user_id": list(users)}, at=self.clock.now if at is None else at)
         return answer
 

@@ -24,7 +24,7 @@ from asof.flows.offline.entity_frame import (
 )
 from asof.flows.offline.inputs import inputs_of
 from asof.flows.stores import Parts
-from asof.selection import OutputColumn, Selection, ViewRead
+from asof.selection import Output, Selection, ViewRead
 from asof.sources.protocol import Files
 from asof.sql.query import PointInTime
 from asof.timing import Micros
@@ -62,7 +62,7 @@ def read_history(
             raise EntityFrameError("there is no view to read rows of", hint="pass entity_df=")
         result = parts.offline.run(query, inputs_of(parts, snapshot, query, None), spine=None)
         frame = pa.schema(list(result.schema)[: len(result.schema) - len(query.outputs)])
-        shape = ResultColumns(frame, selection.outputs)
+        shape = Shape(frame, selection.outputs)
         return HistoricalRead(parts, snapshot, selection, query, None, shape)
     spine = spine_of(entity_df)
     if isinstance(spine, pa.Table):
@@ -77,7 +77,7 @@ def read_history(
         check_columns(frame, selection, time)
         check_types(frame, selection)
     query = replace(query, time=time)
-    shape = ResultColumns(frame, selection.outputs)
+    shape = Shape(frame, selection.outputs)
     return HistoricalRead(parts, snapshot, selection, query, spine, shape)
 
 
@@ -94,7 +94,7 @@ class HistoricalRead:
     selection: Selection
     query: PointInTime
     spine: Any
-    shape: ResultColumns
+    shape: Shape
 
     @property
     def schema(self) -> pa.Schema:
@@ -132,10 +132,10 @@ class HistoricalRead:
         return pa.table(columns, schema=self.schema)
 
 
-class ResultColumns:
+class Shape:
     """The columns of the answer."""
 
-    def __init__(self, frame: pa.Schema, outputs: Sequence[OutputColumn]) -> None:
+    def __init__(self, frame: pa.Schema, outputs: Sequence[Output]) -> None:
         taken = {output.name for output in outputs} & set(frame.names)
         if taken:
             raise EntityFrameError(

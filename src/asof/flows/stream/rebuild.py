@@ -14,7 +14,7 @@ from asof.errors import RegistryConflict
 from asof.flows.facts import change_facts
 from asof.flows.generations.names import next_generation
 from asof.flows.generations.progress import TableProgress, progress_of, write_progress
-from asof.flows.generations.writer import GenerationWriter
+from asof.flows.generations.writer import Feeder
 from asof.flows.rows.archive import archive_schema
 from asof.flows.rows.batch import batch_of_archive, counted
 from asof.flows.stores import Parts, Progress, building_generation, current_generation, silent, table_of
@@ -55,7 +55,7 @@ def fill(parts: Parts, view: FeatureView, generation: str, *, progress: Progress
     assert isinstance(source, LogSource)
     # An archive that an earlier version made gets the columns by which rows are ordered from now on.
     parts.offline.create(parts.archive_of(source), archive_schema(source))
-    feeder = GenerationWriter(parts, view, generation)
+    feeder = Feeder(parts, view, generation)
     parts.online.drop(feeder.table)
     parts.online.prepare(feeder.table)
     epoch = parts.registry.load(parts.project).facts.epoch_of(source.name)
@@ -150,9 +150,7 @@ def _is_behind(parts: Parts, source: LogSource, reached: TableProgress, wanted: 
     return any(reached.offset_of(partition) < offset for partition, offset in ends.items())
 
 
-def _fold_archive(
-    parts: Parts, source: LogSource, feeder: GenerationWriter, base: Mapping[int, int], progress: Progress
-) -> int:
+def _fold_archive(parts: Parts, source: LogSource, feeder: Feeder, base: Mapping[int, int], progress: Progress) -> int:
     """Fold every archived row up to the base offsets, one bucket of keys after the other."""
     rows = parts.offline.rows(parts.archive_of(source))
     if rows is None:

@@ -34,7 +34,7 @@ def group_of(project: str, source: str) -> str:
     return f"asof.{project}.{source}"
 
 
-class TopicMember:
+class Member:
     """This process's part of one topic.
 
     Args:
@@ -130,12 +130,12 @@ class TopicMember:
         self.consumer.close()
 
 
-class StreamWorker:
+class Worker:
     """The members of one process, over the project's log sources, which may come and go with the registry.
 
     Args:
         sources: names; all of the project where None.
-        accept_gap: see `TopicMember`.
+        accept_gap: see `Member`.
         flush_every_s: how often what was taken is archived.
 
     Attributes:
@@ -147,7 +147,7 @@ class StreamWorker:
         self.accept_gap = accept_gap
         self.flush_every_s = flush_every_s
         self.ingests: dict[str, Ingest] = {}
-        self.members: dict[tuple[str, str], TopicMember] = {}
+        self.members: dict[tuple[str, str], Member] = {}
         self.counts: Counter[str] = Counter()
         self.has_archived = False
         self._named = list(sources) if sources else None
@@ -184,7 +184,7 @@ class StreamWorker:
     def _join(self, name: str, topic: str, log: Log) -> None:
         if (name, topic) not in self.members:
             ingest = self.ingests[name]
-            self.members[name, topic] = TopicMember(self.parts, ingest, topic, log=log, accept_gap=self.accept_gap)
+            self.members[name, topic] = Member(self.parts, ingest, topic, log=log, accept_gap=self.accept_gap)
 
     def _leave(self, name: str, *, abandon: bool = False) -> None:
         ingest = self.ingests.pop(name)

@@ -19,17 +19,8 @@ from struct import Struct
 import numpy as np
 
 from asof.errors import LogError
-from asof.log.file.frames import HEADER, MAGIC, DamagedBatch, PackedBatch, check, filler, head_at
-from asof.log.file.state import (
-    STATE,
-    PartitionDeleted,
-    PartitionState,
-    boot_id,
-    decode_state,
-    reporting,
-    segment_name,
-    sync_directory,
-)
+from asof.log.file.frames import HEADER, MAGIC, Damaged, Packed, check, filler, head_at
+from asof.log.file.state import STATE, Deleted, State, boot_id, decode_state, reporting, segment_name, sync_directory
 
 SEGMENT_BYTES = 64 << 20
 INDEX_EVERY = 64 << 10
@@ -44,7 +35,7 @@ sync_data = getattr(os, "fdatasync", os.fsync)
 class _Append:
     """What one thread wants appended, and what became of it."""
 
-    batches: Sequence[PackedBatch]
+    batches: Sequence[Packed]
     durable: bool
     first: int | None = None
     error: Exception | None = None
@@ -74,7 +65,7 @@ class FilePartition:
     def make(path: Path) -> None:
         """Write an empty partition's files into the existing directory `path`."""
         (path / segment_name(0)).touch()
-        (path / "state").write_bytes(PartitionState(boot_id(), 0, 0, 0, 0, 0).encode())
+        (path / "state").write_bytes(State(boot_id(), 0, 0, 0, 0, 0).encode())
         sync_directory(path)
 
     def __del__(self) -> None:
@@ -92,15 +83,15 @@ class FilePartition:
         """Be the only writer, over threads and processes; the system frees the lock of a process that dies.
 
         Raises:
-            PartitionDeleted: the topic was deleted meanwhile.
+            Deleted: the topic was deleted meanwhile.
         """
         with self._thread:
             if self._fd < 0:
-                raise PartitionDeleted
+                raise Deleted
             fcntl.flock(self._fd, fcntl.LOCK_EX)
             try:
                 if os.fstat(self._fd).st_nlink == 0:
-                    raise PartitionDeleted
+                    raise Deleted
                 yield
             finally:
                 fcntl.flock(self._fd, fcntl.LOCK_UN)
@@ -111,11 +102,11 @@ class FilePartition:
 
     # ---- reading
 
-    def state(self) -> PartitionState:
+    def state(self) -> State:
         """What is published now; after the machine restarted, what the power cut left is put in order first.
 
         Raises:
-            PartitionDeleted: the topic was deleted meanwhile.
+            Deleted: the topic was deleted meanwhile.
             LogError: the files are damaged or cannot be read.
         """
         with reporting("read the state in", self.path):
@@ -129,7 +120,7 @@ class FilePartition:
             with self.locked():
                 return self.settled()
 
-    def segments(self, state: PartitionState) -> list[int]:
+    def segments(self, state: State) -> list[int]:
         """The first offsets of the published segments, ascending."""
         known = (state.epoch, state.start, state.segment)
         listed = self._listed
@@ -144,14 +135,14 @@ class FilePartition:
             fd = file.fileno()
             position = 0
             for first, at in reversed(self._index(base, offset)):
-                with suppress(DamagedBatch):
+                with suppress(Damaged):
                     if at < limit and head_at(os.pread(fd, HEADER.size, at)).first_offset == first:
                         position = at
                         break
             while position < limit:
                 try:
                     head = head_at(os.pread(fd, HEADER.size, position))
-                except DamagedBatch as damage:
+                except Damaged as damage:
                     raise self.damaged(base, position, damage.reason) from damage
                 if head.first_offset + head.count > offset:
                     break
@@ -191,7 +182,7 @@ class FilePartition:
 
     # ---- appending
 
-    def append(self, batches: Sequence[PackedBatch], *, durable: bool) -> int:
+    def append(self, batches: Sequence[Packed], *, durable: bool) -> int:
         """Write and publish; returns the first offset. What threads ask for while one is at it is written at one go,
         so that they share one sync.
         """
@@ -223,7 +214,7 @@ class FilePartition:
             one.first = offset
             offset += sum(batch.count for batch in one.batches)
 
-    def write(self, batches: Sequence[PackedBatch], *, durable: bool) -> PartitionState:
+    def write(self, batches: Sequence[Packed], *, durable: bool) -> State:
         """Append behind what is published, still unseen by readers; needs `locked`, ends with `publish`.
 
         Returns:
@@ -262,7 +253,7 @@ class FilePartition:
                     self._append_index(state.segment, marks)
         return replace(state, position=position, next=offset)
 
-    def publish(self, state: PartitionState) -> None:
+    def publish(self, state: State) -> None:
         """Let readers see everything up to `state`."""
         with reporting("publish in", self.path):
             os.pwrite(self._fd, state.encode(), 0)
@@ -275,7 +266,7 @@ class FilePartition:
         finally:
             os.close(fd)
 
-    def roll(self, state: PartitionState) -> PartitionState:
+    def roll(self, state: State) -> State:
         """Begin a new segment. The old one is synced first: only the last segment can be torn by a power cut."""
         path = self.path / segment_name(state.next)
         with reporting("begin segment", path):
@@ -289,7 +280,7 @@ class FilePartition:
             self.index_path(state.next).unlink(missing_ok=True)
         return replace(state, segment=state.next, position=0)
 
-    def _open_segment(self, state: PartitionState) -> int:
+    def _open_segment(self, state: State) -> int:
         if self._writing is None or self._writing[:2] != (state.epoch, state.segment):
             self._close_writing()
             path = self.path / segment_name(state.segment)
@@ -304,7 +295,7 @@ class FilePartition:
 
     # ---- after a crash
 
-    def settled(self) -> PartitionState:
+    def settled(self) -> State:
         """The state; under the lock. Within one start of the machine the file is right: a dead process cannot tear it.
 
         After a power cut it may be older than the segments, or newer: then the last segment is read again.
@@ -332,7 +323,7 @@ class FilePartition:
             self.index_path(last).unlink(missing_ok=True)
             if marks:
                 self._append_index(last, marks)
-        state = PartitionState(
+        state = State(
             boot=boot_id(),
             epoch=found.epoch + 1 if found else int.from_bytes(os.urandom(6), "little"),
             start=max(bases[0], found.start if found else 0),
@@ -357,7 +348,7 @@ class FilePartition:
         while position < len(data):
             try:
                 head = check(data, position)
-            except DamagedBatch as damage:
+            except Damaged as damage:
                 self._refuse_batches_after(data, position, base, damage)
                 break
             offset = head.first_offset + head.count
@@ -366,11 +357,11 @@ class FilePartition:
             position += head.size
         return position, offset, marks
 
-    def _refuse_batches_after(self, data: bytes, position: int, base: int, damage: DamagedBatch) -> None:
+    def _refuse_batches_after(self, data: bytes, position: int, base: int, damage: Damaged) -> None:
         magic = MAGIC.to_bytes(4, "little")
         at = data.find(magic, position + 1)
         while at >= 0:
-            with suppress(DamagedBatch):
+            with suppress(Damaged):
                 check(data, at)
                 raise self.damaged(base, position, damage.reason) from damage
             at = data.find(magic, at + 1)

@@ -11,7 +11,7 @@ READY, BEAT, REPLACE = b"r", b".", b"!"
 
 
 @dataclass(frozen=True)
-class WorkerSpec:
+class Orders:
     """What a worker is started with.
 
     Args:
@@ -35,6 +35,6 @@ class WorkerSpec:
         return json.dumps(asdict(self))
 
     @classmethod
-    def read(cls, text: str) -> WorkerSpec:
+    def read(cls, text: str) -> Orders:
         """What `text` wrote."""
         return cls(**json.loads(text))

@@ -25,7 +25,7 @@ class Caller(NamedTuple):
     path: str
 
 
-class RequestPrincipal(Protocol):
+class Principal(Protocol):
     """Somebody whose request was recognized."""
 
     name: str
@@ -54,23 +54,23 @@ class RequestPrincipal(Protocol):
         ...
 
 
-class IdentityLookupNeeded(Exception):
+class AskFirst(Exception):
     """Who this is can be told only after another was asked, such as the issuer of a token: `identify` does."""
 
 
 class Security(Protocol):
     """Recognizes callers."""
 
-    def authenticate(self, caller: Caller) -> RequestPrincipal:
+    def authenticate(self, caller: Caller) -> Principal:
         """Who this is. Called on the event loop for each request: it must not wait.
 
         Raises:
             NotAuthenticated: nobody that is known here.
-            IdentityLookupNeeded: it would have to wait.
+            AskFirst: it would have to wait.
         """
         ...
 
-    async def identify(self, caller: Caller) -> RequestPrincipal:
+    async def identify(self, caller: Caller) -> Principal:
         """The same, waiting where that is needed."""
         ...
 
