@@ -9,6 +9,8 @@ READY := $(VENV)/.ready
 WORKERS ?= 2
 ARGS ?=
 export VENV PYTHON
+# Where it is set, every process compiles the package anew, and pytest rewrites every test file: twice the time.
+unexport PYTHONDONTWRITEBYTECODE
 
 help: ## Say what there is to make
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -36,7 +38,7 @@ test: $(READY) ## Run everything that must pass: style, architecture, types, uni
 	$(BIN)/lint-imports
 	$(BIN)/mypy
 	$(BIN)/mypy --platform darwin
-	$(BIN)/python -m pytest tests/unit tests/conformance tests/embedded tests/integration --durations=15 -n $(WORKERS) --dist loadfile -m "not soak" -rs $(ARGS)
+	$(BIN)/python -m pytest tests/unit tests/typing tests/conformance tests/embedded tests/integration --durations=15 -n $(WORKERS) --dist loadfile -m "not soak" -rs $(ARGS)
 
 services: $(READY) ## Start PostgreSQL, Redis, Kafka, a schema registry, and print where they are (ARGS='postgres redis')
 	@scripts/install_services.sh
@@ -50,7 +52,7 @@ check: $(READY) ## Run the fast part: style, architecture, types, unit tests
 	$(BIN)/ruff format --check .
 	$(BIN)/lint-imports
 	$(BIN)/mypy
-	$(BIN)/python -m pytest tests/unit -q -n $(WORKERS) -m "not slow and not soak" -rs $(ARGS)
+	$(BIN)/python -m pytest tests/unit -q -n $(WORKERS) --dist loadgroup -m "not slow and not soak" -rs $(ARGS)
 
 docs: $(READY) ## Write the generated pages and the picture of docs/ again
 	$(BIN)/python scripts/generate_docs.py $(ARGS)

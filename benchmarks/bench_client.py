@@ -85,9 +85,10 @@ def awaited(loop: asyncio.AbstractEventLoop, client: AsyncClient, entities: dict
 
 def main(argv: list[str]) -> bool:
     """Measure; False where a limit is missed."""
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = argparse.ArgumentParser(prog="bench_client")
     parser.add_argument("--quick", action="store_true")
-    quick = parser.parse_args(argv).quick
+    options, _ = parser.parse_known_args(argv)
+    quick = options.quick
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]

@@ -1,10 +1,12 @@
 """Measure the packed aggregated rows: folding a batch, finishing many rows, finishing one.
 
-Run `python -m benchmarks.bench_fold`; it prints one line per figure.
+`python -m benchmarks.bench_fold [--quick] [--rows 10000]` prints one line per figure.
 """
 
 from __future__ import annotations
 
+import argparse
+import sys
 import time
 from collections.abc import Callable, Iterator
 
@@ -101,6 +103,15 @@ def folding(layout: Layout, blobs: list[bytes], events: Events, clock: int) -> I
     yield "all", best_of(lambda: encode(layout, fold(layout, decode(layout, blobs), events, clock_us=clock)[0]), 5)
 
 
+def main(argv: list[str]) -> None:
+    """Print the figures."""
+    parser = argparse.ArgumentParser(prog="bench_fold")
+    parser.add_argument("--quick", action="store_true")
+    parser.add_argument("--rows", type=int, help="of the view, and events of a batch; at least 1,000")
+    options, _ = parser.parse_known_args(argv)
+    for name, number, unit in figures(options.rows or (1_000 if options.quick else 10_000)):
+        print(f"{name:55} {number:10.3f} {unit}", flush=True)
+
+
 if __name__ == "__main__":
-    for name, number, unit in figures():
-        print(f"{name:55} {number:10.3f} {unit}")
+    main(sys.argv[1:])

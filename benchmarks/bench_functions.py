@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import asyncio
 import multiprocessing
 import os
@@ -125,14 +126,17 @@ async def compared(
     )
 
 
-def main(argv: list[str]) -> bool:
-    quick = "--quick" in argv
+def main(argv: list[str]) -> None:
+    """Print the figures; there is no limit to keep."""
+    parser = argparse.ArgumentParser(prog="bench_functions")
+    parser.add_argument("--quick", action="store_true")
+    options, _ = parser.parse_known_args(argv)
+    quick = options.quick
     with tempfile.TemporaryDirectory() as folder:
         (Path(folder) / "features.py").write_text(DEFINITIONS)
         load(folder)
         asyncio.run(measure(folder, pairs=3 if quick else 7, seconds=0.5 if quick else 1))
-    return True
 
 
 if __name__ == "__main__":
-    sys.exit(not main(sys.argv[1:]))
+    main(sys.argv[1:])

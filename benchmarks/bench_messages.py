@@ -5,8 +5,10 @@ Run `python -m benchmarks.bench_messages`; it prints thousands of messages per s
 
 from __future__ import annotations
 
+import argparse
 import io
 import json
+import sys
 import time
 from collections.abc import Callable
 
@@ -29,9 +31,12 @@ SCHEMA = {
 DURATION = "google.protobuf.duration_pb2.Duration"
 
 
-def main(argv: list[str] | None = None) -> None:
+def main(argv: list[str]) -> None:
     """Print the figures."""
-    count, runs = (5_000, 1) if argv and "--quick" in argv else (100_000, 5)
+    parser = argparse.ArgumentParser(prog="bench_messages")
+    parser.add_argument("--quick", action="store_true")
+    options, _ = parser.parse_known_args(argv)
+    count, runs = (5_000, 1) if options.quick else (100_000, 5)
     records = [{"user_id": i, "page": f"page-{i % 7}", "ts": NOW // 1000} for i in range(count)]
     parsed = parse_schema(json.loads(json.dumps(SCHEMA)))
     avro = [_avro(parsed, record) for record in records]
@@ -89,4 +94,4 @@ def _report(name: str, count: int, runs: int, baseline: Callable[[], object], ou
 
 
 if __name__ == "__main__":
-    main()
+    main(sys.argv[1:])

@@ -20,6 +20,7 @@ import pyarrow.parquet as pq
 
 from asof import Aggregation, Entity, FeatureStore, FeatureView, Field, FileSource, Session, Sliding
 from asof.flows.stores import current_generation, table_of
+from asof.store import open_store_of
 from asof.timing import DAY, micros, moment
 from asof.types import Bool, Float64, Int64, String
 from asof.values.packing import key_bytes
@@ -152,12 +153,12 @@ def raw_reader(
     store: FeatureStore, views: list[str], *, unpack: Callable[[list[bytes]], Any]
 ) -> Callable[..., list[Any]]:
     """The least that has to be done: statements over the same file with packed keys, and the values to columns."""
-    db = sqlite3.connect(store.parts.online.path, isolation_level=None, cached_statements=256)
+    db = sqlite3.connect(open_store_of(store).parts.online.path, isolation_level=None, cached_statements=256)
     for pragma in ("mmap_size = 2147418112", "cache_size = -16384"):
         db.execute(f"PRAGMA {pragma}")
     numbers = []
     for view in map(store.get_feature_view, views):
-        table = table_of("bench", view, str(current_generation(store.snapshot, view)))
+        table = table_of("bench", view, str(current_generation(open_store_of(store).snapshot(), view)))
         query = "SELECT id FROM tables WHERE project = ? AND view = ? AND generation = ?"
         numbers.append(db.execute(query, table[:3]).fetchone()[0])
     alone = {number: f"SELECT value FROM rows_{number} WHERE key = ?" for number in numbers}

@@ -17,6 +17,7 @@ from adbc_driver_postgresql import dbapi as adbc
 
 from asof import Entity, FeatureStore, FeatureView, Field, PostgresSource
 from asof.flows.stores import current_generation, table_of
+from asof.store import open_store_of
 from asof.timing import DAY
 from asof.types import Float64, Int64
 from asof.values.packing import key_bytes
@@ -114,7 +115,7 @@ def tables(store: FeatureStore, connection: psycopg.Connection[Any], views: list
     """The tables that hold the views' online rows."""
     found = []
     for view in map(store.get_feature_view, views):
-        table = table_of("bench", view, str(current_generation(store.snapshot, view)))
+        table = table_of("bench", view, str(current_generation(open_store_of(store).snapshot(), view)))
         query = "SELECT id FROM asof.online_tables WHERE project = %s AND view = %s AND generation = %s"
         (id,) = connection.execute(query, table[:3]).fetchone()  # type: ignore[misc]
         found.append(f"asof.online_{id}")

@@ -30,6 +30,7 @@ from asof.online.redis.settings import settings_of
 from asof.online.redis.store import RedisOnlineStore
 from asof.registry.sqlite import SqliteRegistry
 from asof.sources.file import FileReader
+from asof.store import open_store_of
 from asof.timing import moment
 from asof.types import Float64, Int64, Timestamp
 from asof.values.packing import key_bytes
@@ -148,7 +149,7 @@ def raw_readers(
 ) -> tuple[Callable[..., list[Any]], Callable[..., list[Any]]]:
     """One MGET of packed keys and the values to columns: on a connection of our own, and through redis-py."""
     tables = [
-        table_of("bench", view, str(current_generation(store.snapshot, view)))
+        table_of("bench", view, str(current_generation(open_store_of(store).snapshot(), view)))
         for view in map(store.get_feature_view, views)
     ]
     head = 32 if tables[0].kind == "latest" else 8
@@ -308,11 +309,13 @@ def written(
     store: FeatureStore, connection: Connection, batch: list[dict[str, Any]]
 ) -> tuple[list[bytes | None], list[tuple[bytes, bytes]]]:
     """Push rows, and answer what that wrote: messages of the log, then names (for hashes) and values in Redis."""
-    log, topic = store.parts.log, store.get_feature_view("latest_click").source.topic
+    log, topic = open_store_of(store).parts.log, store.get_feature_view("latest_click").source.topic
     ((number, (_, first)),) = (log.bounds(topic) if topic in log.topics() else {0: (0, 0)}).items()
     store.push("clicks", batch)
     view = store.get_feature_view("latest_click")
-    before = Names("asof:").rows(table_of("pushes", view, str(current_generation(store.snapshot, view))))
+    before = Names("asof:").rows(
+        table_of("pushes", view, str(current_generation(open_store_of(store).snapshot(), view)))
+    )
     names = [before + key_bytes((row["user_id"],)) + b"}" for row in batch]
     values = connection.ask("MGET", *names)
     return log.read(topic, number, first).values, [
@@ -332,7 +335,7 @@ def push(folder: Path, server: Redis, options: argparse.Namespace) -> list[bool]
     store.apply([latest])
     settings = settings_of(url=server.url)
     connection = Connection(settings.addresses[0], settings)
-    log = store.parts.log
+    log = open_store_of(store).parts.log
     log.create("raw", partitions=1)
     at = moment(NOW)
     verdicts = []

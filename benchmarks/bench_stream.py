@@ -1,6 +1,6 @@
 """The stream worker: events per CPU second from a log into online store and archive, bytes written, freshness.
 
-    python -m benchmarks.bench_stream [ten | mixed | one | freshness …] [--events N] [--rate N] [--profile]
+    python -m benchmarks.bench_stream [ten | mixed | one | freshness …] [--quick] [--events N] [--rate N] [--profile]
                                       [--kafka HOST:PORT] [--redis URL]
 
 Without servers the log is the file log and the online store SQLite.
@@ -12,6 +12,7 @@ has a key of its own. Windows of 1 h, 1 d, 7 d, a session of 30 min, and ever; t
 
 from __future__ import annotations
 
+import argparse
 import cProfile
 import json
 import pstats
@@ -216,17 +217,28 @@ def work(folder: str, seconds: float) -> None:
     run_stream(parts_in(Path(folder), wall_clock), stop=halt, flush_every_s=1.0)
 
 
-def main(arguments: list[str]) -> None:
-    if "--worker" in arguments:
-        work(arguments[-2], float(arguments[-1]))
+def main(argv: list[str]) -> None:
+    """Print the figures; what the servers' options say is asked for where they are needed."""
+    kinds = ("ten", "mixed", "one", "freshness")
+    parser = argparse.ArgumentParser(prog="bench_stream")
+    parser.add_argument("kinds", nargs="*", metavar="KIND", help=f"all by default: {', '.join(kinds)}")
+    parser.add_argument("--quick", action="store_true")
+    parser.add_argument("--events", type=int)
+    parser.add_argument("--rate", type=int, default=20_000, help="events a second beside the probes of freshness")
+    parser.add_argument("--profile", action="store_true")
+    parser.add_argument("--kafka", metavar="HOST:PORT", help="the log; a file log by default")
+    parser.add_argument("--redis", metavar="URL", help="the online store; SQLite by default")
+    parser.add_argument("--worker", nargs=2, metavar=("FOLDER", "SECONDS"), help=argparse.SUPPRESS)
+    options, _ = parser.parse_known_args(argv)
+    if options.worker:
+        work(options.worker[0], float(options.worker[1]))
         return
-    events = int(option("--events") or 1_000_000)
-    chosen = [each for each in arguments if each in ("ten", "mixed", "one", "freshness")]
-    for kind in chosen or ["ten", "mixed", "one", "freshness"]:
+    events = options.events or (50_000 if options.quick else 1_000_000)
+    for kind in [each for each in options.kinds if each in kinds] or kinds:
         if kind == "freshness":
-            result = freshness(rate=int(option("--rate") or 20_000))
+            result = freshness(5.0 if options.quick else 20.0, options.rate)
         else:
-            result = throughput(kind, events, profile="--profile" in arguments)
+            result = throughput(kind, events, profile=options.profile)
         result["log"] = "kafka" if option("--kafka") else "file"
         result["online"] = "redis" if option("--redis") else "sqlite"
         print(json.dumps(result))

@@ -41,12 +41,12 @@ def seconds(code: str) -> float:
     return float(run.stdout)
 
 
-def main(argv: list[str] | None = None) -> None:
+def main(argv: list[str]) -> None:
     """Print medians of runs by turns, and their ratio."""
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = argparse.ArgumentParser(prog="bench_tables")
     parser.add_argument("--runs", type=int, default=15)
     parser.add_argument("--quick", action="store_true", help="seven runs")
-    options = parser.parse_args(argv)
+    options, _ = parser.parse_known_args(argv)
     pairs = [(seconds(OURS), seconds(RICH)) for _ in range(7 if options.quick else options.runs)]
     ours, rich = (median(each) for each in zip(*pairs, strict=True))
     print(

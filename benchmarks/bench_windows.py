@@ -1,11 +1,12 @@
 """Windowed aggregates as of each spine row, against one sort of events and spine together and the naive range join.
 
-`python -m benchmarks.bench_windows [--scale 0.1] [--runs 5] [--column amount|price] [--no-naive] [--linear]`
+`python -m benchmarks.bench_windows [--quick] [--scale 0.1] [--runs 5] [--column amount|price] [--no-naive] [--linear]`
 """
 
 from __future__ import annotations
 
 import argparse
+import sys
 import tempfile
 from functools import partial
 from pathlib import Path
@@ -104,15 +105,19 @@ def _consume(batches: object, *, names: list[str]) -> list[int]:
     return [rows, *totals]
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--scale", type=float, default=1.0)
-    parser.add_argument("--runs", type=int, default=5)
+def main(argv: list[str]) -> bool:
+    """Measure; answer whether the figures keep their limits."""
+    parser = argparse.ArgumentParser(prog="bench_windows")
+    parser.add_argument("--quick", action="store_true")
+    parser.add_argument("--scale", type=float, help="of the 10,000,000 events and 1,000,000 spine rows")
+    parser.add_argument("--runs", type=int)
     parser.add_argument("--column", default="amount", choices=["amount", "price"])
     parser.add_argument("--no-naive", action="store_true")
     parser.add_argument("--linear", action="store_true", help="also a tenth of the events")
-    options = parser.parse_args()
-    rows = int(10_000_000 * options.scale)
+    options, _ = parser.parse_known_args(argv)
+    rows = int(10_000_000 * (options.scale or (0.05 if options.quick else 1)))
+    runs = options.runs or (1 if options.quick else 5)
+    kept = []
     with tempfile.TemporaryDirectory() as folder:
         generate(Path(folder), rows, "full")
         work = {
@@ -121,27 +126,27 @@ def main() -> None:
         }
         note = f"{rows:,} events, {rows // 10:,} spine rows, "
         note += f"count/sum/max({options.column}) × 1 h, 1 d, 30 d + session count"
-        found = compare(f"windows/{options.column}", work, runs=options.runs, items=rows, unit="events", note=note)[
-            "asof"
-        ]
-        judge("CPU against one sort", found.cpu_ratio or 0, 8, unit="×")
-        judge("wall against one sort", found.wall_ratio or 0, 8, unit="×")
+        found = compare(f"windows/{options.column}", work, runs=runs, items=rows, unit="events", note=note)["asof"]
+        kept.append(judge("CPU against one sort", found.cpu_ratio or 0, 8, unit="×"))
+        kept.append(judge("wall against one sort", found.wall_ratio or 0, 8, unit="×"))
         if not options.no_naive:
             pair = {"asof": work["asof"], "naive range join": partial(naive, folder, "full", options.column)}
             slow = compare(f"windows/naive-{options.column}", pair, runs=1, items=rows, unit="events", note=note)[
                 "naive range join"
             ]
-            judge("naive range join against asof, wall", slow.wall_ratio or 0, 4, unit="×", at_least=True)
+            ratio = slow.wall_ratio or 0
+            kept.append(judge("naive range join against asof, wall", ratio, 4, unit="×", at_least=True))
         if options.linear:
             generate(Path(folder), rows // 10, "tenth")
             pair = {
                 "tenth": partial(_timed, folder, "tenth", options.column),
                 "full": partial(_timed, folder, "full", options.column),
             }
-            grown = compare(
-                "windows/linear", pair, runs=max(1, options.runs // 2), note=f"{rows // 10:,} and {rows:,} events"
-            )["full"]
-            judge("CPU of ten times the events", grown.cpu_ratio or 0, 13, unit="×")
+            grown = compare("windows/linear", pair, runs=max(1, runs // 2), note=f"{rows // 10:,} and {rows:,} events")[
+                "full"
+            ]
+            kept.append(judge("CPU of ten times the events", grown.cpu_ratio or 0, 13, unit="×"))
+    return all(kept)
 
 
 def _timed(folder: str, name: str, column: str) -> None:
@@ -149,4 +154,4 @@ def _timed(folder: str, name: str, column: str) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(0 if main(sys.argv[1:]) else 1)

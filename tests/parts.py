@@ -22,23 +22,8 @@ from asof.online.sqlite.store import SqliteOnlineStore
 from asof.registry.sqlite import SqliteRegistry
 from asof.selection import ViewRead, select
 from asof.sources.file import FileReader
-from asof.timing import SECOND, Clock, Micros, micros
-
-NOW = micros("2026-01-01T12:00:00+00:00")
-
-
-class HandClock:
-    """A clock that stands until it is moved."""
-
-    def __init__(self, now: Micros = NOW) -> None:
-        self.now = now
-
-    def __call__(self) -> Micros:
-        return self.now
-
-    def move(self, duration: Micros = SECOND) -> Micros:
-        self.now += duration
-        return self.now
+from asof.testing.clock import MicrosClock
+from asof.timing import Clock, Micros
 
 
 def embedded_parts(
@@ -47,10 +32,10 @@ def embedded_parts(
     """The embedded products, all below `tmp_path`; relative paths of file sources are relative to it.
 
     Args:
-        clock: by default a `HandClock` that stands at `NOW`.
+        clock: by default a `MicrosClock` that stands at `NOW`.
         readers: source type → reader, beside the one for files.
     """
-    clock = clock or HandClock()
+    clock = clock or MicrosClock()
     return Parts(
         project=project,
         registry=SqliteRegistry(tmp_path / "registry.db"),

@@ -8,7 +8,7 @@ from typing import Any
 
 from asof.flows.stores import Parts
 from asof.online.redis.store import RedisOnlineStore
-from asof.testing.streams import Clock
+from asof.testing.clock import MicrosClock
 from tests.parts import embedded_parts
 from tests.services import Redis
 
@@ -42,7 +42,7 @@ def of_sentinel(services: Any) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def redis_parts(path: Path, clock: Clock, **options: Any) -> Parts:
+def redis_parts(path: Path, clock: MicrosClock, **options: Any) -> Parts:
     parts = embedded_parts(path, clock=clock)
     parts.online.close()
     return parts.replaced(online=RedisOnlineStore(clock=clock, **options))

@@ -15,8 +15,9 @@ from asof.definitions import FeatureView
 from asof.expressions import parse
 from asof.flows.stores import Parts
 from asof.opening.stores import open_stores
+from asof.testing.clock import MicrosClock
 from asof.testing.evaluator import evaluate
-from asof.testing.streams import Clock, StreamRun
+from asof.testing.streams import StreamRun
 from tests.oracle import features_as_of
 
 ROOT = Path(__file__).parents[1]
@@ -43,7 +44,7 @@ parts.close()
 
 def opened_at(folder: Path) -> Parts:
     """The parts that the folder's feature_store.yaml names, with a clock that stands at the tests' noon."""
-    return open_stores(load_config(folder, environ={}), clock=Clock(), system_clock=Clock(), who="tests")
+    return open_stores(load_config(folder, environ={}), clock=MicrosClock(), system_clock=MicrosClock(), who="tests")
 
 
 def plain_parts(opened: Parts) -> Parts:

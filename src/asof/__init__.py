@@ -76,9 +76,22 @@ def __getattr__(name: str) -> object:
     home = _HOMES.get(name)
     if home is None:
         raise AttributeError(f"module 'asof' has no attribute {name!r}")
-    value = getattr(import_module(home), name)
+    from asof.errors import MissingExtra
+
+    try:
+        value = getattr(import_module(home), name)
+    except MissingExtra as error:
+        # The name is there without its packages, so that `help(asof)` and `from asof import *` work; using it fails.
+        return _needs_packages(name, error)
     globals()[name] = value
     return value
+
+
+def _needs_packages(name: str, error: Exception) -> type:
+    def refuse(*_: object, **__: object) -> None:
+        raise error
+
+    return type(name, (), {"__init__": refuse, "__doc__": str(error), "__module__": __name__})
 
 
 def __dir__() -> list[str]:

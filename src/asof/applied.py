@@ -134,7 +134,6 @@ class Applied(Generic[D]):
         self._requests: DecidedRequests[D] | None = None
         self._lock = Lock()
 
-    @property
     def requests(self) -> DecidedRequests[D]:
         """What was decided for the snapshot in use; empty, for the newest snapshot, where there was none."""
         if self._requests is None:
@@ -186,7 +185,7 @@ class Applied(Generic[D]):
         Raises:
             NotFound, RequestError: it asks for what is not there.
         """
-        requests = self.requests
+        requests = self.requests()
         decided = requests.get(request.key)
         if decided is None:
             decided = self._decide(requests.snapshot, request)
@@ -196,7 +195,7 @@ class Applied(Generic[D]):
 
     def is_current(self, decided: D) -> bool:
         """Whether the request would be read in the same way now, as far as that is known without deciding it again."""
-        return self.requests.get(decided.request.key) is decided
+        return self.requests().get(decided.request.key) is decided
 
     def superseding(self, decided: D) -> D | None:
         """The request as it is read now, if that is in another way; None where what was read stands.

@@ -12,7 +12,7 @@ from asof.timing import iso, micros
 SHOWN_ROWS = 10
 """How many rows are shown; the line below the table says how many there are."""
 
-_CELL = 40
+_CELL = 60
 """Longer values are cut, so that one long text does not push the other columns out."""
 
 _WIDTH = 120
@@ -73,11 +73,20 @@ def text_table(
 
 
 def html_table(
-    title: str, columns: Sequence[str], rows: Sequence[Sequence[object]], *, count: int | None = None
+    title: str,
+    columns: Sequence[str],
+    rows: Sequence[Sequence[object]],
+    *,
+    count: int | None = None,
+    most: int = SHOWN_ROWS,
 ) -> str:
-    """The same as `text_table` for a notebook, with all columns; everything in it is escaped."""
+    """The same as `text_table` for a notebook, with all columns; everything in it is escaped.
+
+    Args:
+        most: how many rows are shown.
+    """
     count = len(rows) if count is None else count
-    shown = rows[:SHOWN_ROWS]
+    shown = rows[:most]
     parts = [f"<div><p>{escape(title)}</p>"]
     if shown:
         heads = "".join(f"<th>{escape(name)}</th>" for name in columns)

@@ -2,11 +2,31 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+import re
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import dataclass
 from difflib import get_close_matches
 from itertools import islice
 
 from asof.distribution import install_command
+
+
+@dataclass(frozen=True)
+class Argument:
+    """An argument of a `FeatureStore` method, as an error's text mentions it: `limit=0`, `entity_df=`.
+
+    Whoever catches the error may write it in the caller's own terms, as the command line does (`--limit 0`).
+
+    Args:
+        name: the parameter's.
+        value: what was given, or is to be given; `None` where the name alone says enough.
+    """
+
+    name: str
+    value: object = None
+
+    def __str__(self) -> str:
+        return f"{self.name}=" + ("" if self.value is None else repr(self.value))
 
 
 class AsofError(Exception):
@@ -16,6 +36,7 @@ class AsofError(Exception):
         message: what is wrong, with the object's kind and name, what was expected and what was found.
         hint: the next step, as an imperative sentence without its full stop.
         where: `file:line` of the definition that the message is about.
+        arguments: those of the called method that the message or the hint mentions.
 
     Attributes:
         may_pass: whether the same call may succeed later though nobody changes anything: a server that restarts, or
@@ -25,11 +46,21 @@ class AsofError(Exception):
     exit_code = 1
     may_pass = False
 
-    def __init__(self, message: str, *, hint: str = "", where: str = "") -> None:
+    def __init__(self, message: str, *, hint: str = "", where: str = "", arguments: Sequence[Argument] = ()) -> None:
         super().__init__(message)
         self.message = message
         self.hint = hint
         self.where = where
+        self.arguments = tuple(arguments)
+
+    def spell_arguments(self, spelling: Callable[[Argument], str]) -> None:
+        """Write the arguments that the text mentions in another way, such as options of a command."""
+        for each in self.arguments:
+            # Not within a longer word: `n=1` is no part of `seen=12`.
+            mention = re.compile(rf"(?<![\w-]){re.escape(str(each))}(?!\w)")
+            text = spelling(each).replace("\\", r"\\")
+            self.message, self.hint = mention.sub(text, self.message), mention.sub(text, self.hint)
+        self.arguments = ()
 
     def __str__(self) -> str:
         text = f"{self.where}: {self.message}" if self.where else self.message

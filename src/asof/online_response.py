@@ -5,13 +5,15 @@ Nothing heavy is loaded before it is asked for: a client that reads JSON needs n
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, Protocol
 
+from asof.display import SHOWN_ROWS, counted, html_table, text_table
 from asof.dtypes import DType
 from asof.errors import RequestError
-from asof.timing import Micros, moment
+from asof.results import Frames, Row, require
+from asof.timing import Micros, iso, moment
 
 if TYPE_CHECKING:
     import numpy as np
@@ -89,7 +91,7 @@ def _statuses(values: Sequence[Any]) -> list[str]:
     return [NULL_VALUE if value is None else PRESENT for value in values]
 
 
-class OnlineResponse:
+class OnlineResponse(Frames):
     """The answer to an online read: one value per feature and entity row, in the order asked for.
 
     Attributes:
@@ -152,6 +154,26 @@ class OnlineResponse:
     def __len__(self) -> int:
         return self._rows
 
+    def __iter__(self) -> Iterator[Row]:
+        """The entity rows with their features, one by one."""
+        columns = self.to_dict()
+        return (Row({name: values[i] for name, values in columns.items()}) for i in range(self._rows))
+
+    def __repr__(self) -> str:
+        return text_table(self._title(), *self._shown(), count=self._rows)
+
+    def _repr_html_(self) -> str:
+        return html_table(self._title(), *self._shown(), count=self._rows)
+
+    def _title(self) -> str:
+        rows, features = counted(self._rows, "row"), counted(len(self.selection.outputs), "feature")
+        return f"OnlineResponse of {iso(self.at)}: {rows}, {features}"
+
+    def _shown(self) -> tuple[list[str], list[list[object]]]:
+        columns = self.to_dict()
+        rows = range(min(self._rows, SHOWN_ROWS))
+        return list(columns), [[values[i] for values in columns.values()] for i in rows]
+
     def to_dict(self, include_event_timestamps: bool = False) -> Columns:
         """The join keys and request values, then the features, as lists; with Feast's `__ts` columns if asked for."""
         values = self.values
@@ -173,6 +195,7 @@ class OnlineResponse:
 
     def to_df(self, include_event_timestamps: bool = False) -> pd.DataFrame:
         """The same as a pandas data frame, as pandas makes one of the lists."""
+        require("pandas", "to_df()")
         import pandas as pd
 
         return pd.DataFrame(self.to_dict(include_event_timestamps))

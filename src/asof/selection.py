@@ -13,7 +13,7 @@ from typing import Any, TypeAlias
 from asof.definitions import FeatureService, FeatureView, Field, OnDemandFeatureView, Projection, Snapshot
 from asof.definitions.base import as_list
 from asof.dtypes import DType
-from asof.errors import FeatureNameCollision, NotFound, RequestError, UnknownFeature, nearest
+from asof.errors import Argument, FeatureNameCollision, NotFound, RequestError, UnknownFeature, nearest
 
 FeatureReferences: TypeAlias = (
     Sequence[str | FeatureView | OnDemandFeatureView | Projection] | str | FeatureView | OnDemandFeatureView
@@ -257,12 +257,17 @@ class _Builder:
 
 
 def _collision(first: str, second: str, name: str, full_feature_names: bool) -> FeatureNameCollision:
-    return FeatureNameCollision(
-        f"features {first!r} and {second!r} would both be named {name!r}",
-        hint="ask for it once"
-        if first == second
-        else "ask for one of them" if full_feature_names else "pass full_feature_names=True",
-    )  # fmt: skip
+    message = f"features {first!r} and {second!r} would both be named {name!r}"
+    if first == second:
+        return FeatureNameCollision(message, hint="ask for it once")
+    return _one_name(message, full_feature_names)
+
+
+def _one_name(message: str, full_feature_names: bool) -> FeatureNameCollision:
+    if full_feature_names:
+        return FeatureNameCollision(message, hint="ask for one of them")
+    longer = Argument("full_feature_names", True)
+    return FeatureNameCollision(message, hint=f"pass {longer}", arguments=[longer])
 
 
 def _refuse_collisions(selection: Selection, full_feature_names: bool) -> None:
@@ -270,7 +275,7 @@ def _refuse_collisions(selection: Selection, full_feature_names: bool) -> None:
     taken |= {field.name: "request value" for field in selection.request_fields}
     for output in selection.outputs:
         if output.name in taken:
-            raise FeatureNameCollision(
+            raise _one_name(
                 f"feature {output.reference!r} and {taken[output.name]} {output.name!r} would have one name",
-                hint="ask for one of them" if full_feature_names else "pass full_feature_names=True",
+                full_feature_names,
             )

@@ -6,7 +6,7 @@ import re
 from collections.abc import Callable
 from datetime import UTC, date, datetime, timedelta
 
-from asof.errors import RequestError
+from asof.errors import Argument, RequestError
 
 Micros = int
 """Microseconds: since the epoch for a moment, or of length for a duration."""
@@ -135,7 +135,8 @@ def moment_given(value: datetime | str | None, name: str) -> Micros | None:
             return micros(value)
     except ValueError:
         pass
+    wrong = Argument(name, value)
     raise RequestError(
-        f"{name}={value!r} is not a time",
-        hint="give a datetime, or ISO 8601 text like '2026-11-23T12:00:00Z'",
-    )
+        f"{wrong} is not a time",
+        hint="give a datetime, or ISO 8601 text like '2026-11-23T12:00:00Z'", arguments=[wrong],
+    )  # fmt: skip

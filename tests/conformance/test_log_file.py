@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from asof.log.file.log import FileLog
+from asof.testing.clock import MicrosClock
 from asof.testing.log import LogSuite
-from asof.testing.streams import Clock
 from tests.openers import opener
 
 
@@ -18,7 +18,9 @@ class TestFileLog(LogSuite):
 
     @pytest.fixture
     def open_log(self, tmp_path: Path) -> Iterator[Callable[[], FileLog]]:
-        yield from opener(lambda: FileLog(tmp_path / "log", clock=Clock(), segment_bytes=4096, session_timeout_s=30))
+        yield from opener(
+            lambda: FileLog(tmp_path / "log", clock=MicrosClock(), segment_bytes=4096, session_timeout_s=30)
+        )
 
 
 class TestFileLogOfAProject(LogSuite):
@@ -26,7 +28,7 @@ class TestFileLogOfAProject(LogSuite):
 
     @pytest.fixture
     def open_log(self, tmp_path: Path, topic: str) -> Iterator[Callable[[], FileLog]]:
-        opened = [FileLog(tmp_path / "log", clock=Clock(), project="other", user="other")]
+        opened = [FileLog(tmp_path / "log", clock=MicrosClock(), project="other", user="other")]
         opened[0].create(topic, 2)
         opened[0].send(topic, [b"another's"], durable=False)
 
@@ -34,7 +36,7 @@ class TestFileLogOfAProject(LogSuite):
             opened.append(
                 FileLog(
                     tmp_path / "log",
-                    clock=Clock(),
+                    clock=MicrosClock(),
                     project="shop",
                     user="one",
                     segment_bytes=4096,

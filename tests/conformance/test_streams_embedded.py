@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from asof.flows.stores import Parts
-from asof.testing.streams import Clock
+from asof.testing.clock import MicrosClock
 from asof.testing.traps import TrapsSuite
 from tests.parts import close, embedded_parts
 
@@ -17,10 +17,10 @@ pytestmark = pytest.mark.integration
 
 class TestEmbedded(TrapsSuite):
     @pytest.fixture
-    def make_parts(self, tmp_path: Path) -> Iterator[Callable[[Clock], Parts]]:
+    def make_parts(self, tmp_path: Path) -> Iterator[Callable[[MicrosClock], Parts]]:
         made: list[Parts] = []
 
-        def make(clock: Clock) -> Parts:
+        def make(clock: MicrosClock) -> Parts:
             made.append(embedded_parts(tmp_path, clock=clock))
             return made[-1]
 

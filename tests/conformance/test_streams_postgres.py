@@ -9,7 +9,7 @@ import pytest
 
 from asof.flows.stores import Parts
 from asof.offline.postgres.engine import PostgresOffline
-from asof.testing.streams import Clock
+from asof.testing.clock import MicrosClock
 from asof.testing.traps import TrapsSuite
 from tests.parts import close, embedded_parts
 
@@ -21,10 +21,10 @@ class TestArchivesInPostgres(TrapsSuite):
     test_a_column_that_is_applied_while_a_worker_runs_is_null_before_and_known_after = None
 
     @pytest.fixture
-    def make_parts(self, tmp_path: Path, database_url: str) -> Iterator[Callable[[Clock], Parts]]:
+    def make_parts(self, tmp_path: Path, database_url: str) -> Iterator[Callable[[MicrosClock], Parts]]:
         made: list[Parts] = []
 
-        def make(clock: Clock) -> Parts:
+        def make(clock: MicrosClock) -> Parts:
             parts = embedded_parts(tmp_path, clock=clock)
             parts.offline.close()  # type: ignore[attr-defined]
             made.append(parts.replaced(offline=PostgresOffline(url=database_url)))

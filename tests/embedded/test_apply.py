@@ -12,6 +12,7 @@ from asof.cli.app import cli
 from asof.cli.context import CliContext
 from asof.errors import CheckFailed, DuplicateDefinition, NotFound, RegistryConflict, RepositoryError, RowsRefused
 from asof.flows.facts import change_facts
+from asof.store import open_store_of
 
 NOON = datetime(2026, 1, 1, 12, tzinfo=UTC)
 
@@ -56,11 +57,11 @@ def clicks(*amounts):
 
 def test_applying_twice_changes_nothing(store):
     assert not store.apply().is_empty
-    version = store.snapshot.version
+    version = open_store_of(store).snapshot().version
 
     assert store.plan().is_empty
     store.apply()
-    assert store.snapshot.version == version
+    assert open_store_of(store).snapshot().version == version
 
 
 def test_a_plan_that_someone_overtook_is_refused_and_changes_nothing(root, store):
@@ -123,7 +124,7 @@ def test_what_left_the_repository_leaves_the_registry_but_not_the_archive(root, 
 
     assert {change.action for change in plan.changes} >= {"delete", "keep archive", "drop generation"}
     assert [view.name for view in store.list_feature_views()] == ["profile"]
-    assert store.parts.offline.names("shop", "events") == ["clicks"]
+    assert open_store_of(store).parts.offline.names("shop", "events") == ["clicks"]
     with pytest.raises(NotFound, match="no feature service 'model' is applied"):
         store.get_feature_service("model")
 
@@ -153,13 +154,13 @@ def test_apply_prepares_the_archives_that_the_plans_steps_are_about_and_no_other
 ):
     store.apply()
     created = set()
-    create = type(store.parts.offline).create
+    create = type(open_store_of(store).parts.offline).create
 
     def noted(self, archive, *args, **options):
         created.add(archive.name)
         return create(self, archive, *args, **options)
 
-    monkeypatch.setattr(type(store.parts.offline), "create", noted)
+    monkeypatch.setattr(type(open_store_of(store).parts.offline), "create", noted)
     write(root, FEATURES + more)
 
     plan = store.apply()
@@ -177,8 +178,12 @@ def test_a_source_that_gets_a_column_has_it_in_its_archive(root, store):
     assert "update" in {step.action for step in store.apply().changes}
     with FeatureStore(root, clock=lambda: NOON) as later:
         later.push("clicks", [{**clicks(2)[0], "page": "a"}])
-    rows = store.parts.offline.rows(store.parts.archive_of(store.snapshot.project.sources["clicks"]))
-    archived = store.parts.offline.sql("SELECT n, page FROM c ORDER BY n", {"c": rows}).reader().read_all()
+    rows = open_store_of(store).parts.offline.rows(
+        open_store_of(store).parts.archive_of(open_store_of(store).snapshot().project.sources["clicks"])
+    )
+    archived = (
+        open_store_of(store).parts.offline.sql("SELECT n, page FROM c ORDER BY n", {"c": rows}).reader().read_all()
+    )
     assert archived.to_pylist() == [{"n": 1, "page": None}, {"n": 2, "page": "a"}]
 
 
@@ -193,7 +198,7 @@ def test_findings_of_the_real_sources_come_all_at_once_and_nothing_changes(root,
 
     assert "there is no file" in str(caught.value)
     assert "users.parquet" in str(caught.value)
-    assert store.snapshot.version == 0
+    assert open_store_of(store).snapshot().version == 0
 
 
 def test_a_typo_in_a_column_names_the_near_one_and_the_line(root, store):
@@ -241,7 +246,7 @@ def test_environments_are_kept_apart(root):
         dev.push("clicks", clicks(1, 2, 3))
         dev.teardown(purge=True)
 
-        assert dev.snapshot.version == 0
+        assert open_store_of(dev).snapshot().version == 0
         assert prod.plan().is_empty
         prod.push("clicks", clicks(1))
         assert prod.get_online_features("clicked", [{"user_id": 7}]).to_dict()["clicks_1h"] == [1]
@@ -303,7 +308,11 @@ def test_who_applied_what_is_remembered(store):
 def commit_facts(store, count):
     """As workers do with their progress."""
     for number in range(count):
-        change_facts(store.parts, lambda facts, number=number: facts.with_gap("visits", str(number)), note="progress")
+        change_facts(
+            open_store_of(store).parts,
+            lambda facts, number=number: facts.with_gap("visits", str(number)),
+            note="progress",
+        )
 
 
 def test_who_applied_what_is_found_behind_any_number_of_commits_of_facts(root, store):
@@ -352,7 +361,7 @@ def test_the_years_before_a_stream_are_loaded_once_and_count_beside_it(root, sto
     years = pa.table({"user_id": [7, 7, 8], "n": [100, 1000, 5], "ms": [day - 86_400_000 * 400, day, day - 86_400_000]})
     pq.write_table(years, root / "years.parquet")
     store.apply()
-    store.parts.log.send(
+    open_store_of(store).parts.log.send(
         "clicks",
         [b'{"user_id": 7, "n": 1, "ms": %d}' % day, b'{"user_id": 7, "n": 10000, "ms": %d}' % (day - 86_400_000 * 2)],
         durable=False,

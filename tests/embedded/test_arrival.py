@@ -31,10 +31,12 @@ from asof.flows.stream.rebuild import rebuild
 from asof.flows.stream.run import run_stream
 from asof.log.file.log import FileLog
 from asof.planning import NewGeneration
+from asof.store import open_store_of
+from asof.testing.clock import NOW, MicrosClock
 from asof.timing import HOUR, MINUTE, SECOND, Micros, moment
 from asof.types import Int64, Timestamp
 from tests.oracle import features_as_of
-from tests.parts import NOW, HandClock, embedded_parts, read_online
+from tests.parts import embedded_parts, read_online
 
 STORES = Path(__file__).parents[1] / "stores" / "without_arrival.tar.gz"
 
@@ -69,8 +71,8 @@ def row(price: int, *, item: int = 1, at: Micros = NOW - MINUTE) -> dict[str, An
 class Process:
     """A process that pushes: a log object and a system clock of its own, over the same folders."""
 
-    def __init__(self, parts: Parts, folder: Path, *, clock: HandClock | None = None) -> None:
-        self.system_clock = clock or HandClock(YESTERDAY)
+    def __init__(self, parts: Parts, folder: Path, *, clock: MicrosClock | None = None) -> None:
+        self.system_clock = clock or MicrosClock(YESTERDAY)
         self.log = FileLog(folder / "log", clock=parts.clock)
         self.parts = parts.replaced(log=self.log)
         self.parts.system_clock = self.system_clock
@@ -125,7 +127,7 @@ def agreed(parts: Parts, item: int = 1) -> dict[str, Any]:
 
 def test_a_correction_by_another_process_counts_whichever_has_pushed_more(parts: Parts, tmp_path: Path) -> None:
     applied(parts, pushes())
-    clock = HandClock(YESTERDAY)
+    clock = MicrosClock(YESTERDAY)
     busy, idle = Process(parts, tmp_path, clock=clock), Process(parts, tmp_path, clock=clock)
     busy.push(*(row(price, item=9) for price in range(5)))
     busy.push(row(10), row(11))
@@ -228,13 +230,13 @@ def test_what_is_pushed_after_a_take_over_comes_after_what_was_there_though_the_
     parts: Parts, tmp_path: Path
 ) -> None:
     applied(parts, pushes())
-    ahead = Process(parts, tmp_path, clock=HandClock(YESTERDAY + HOUR))
+    ahead = Process(parts, tmp_path, clock=MicrosClock(YESTERDAY + HOUR))
     ahead.push(row(10))
     ahead.die()
-    behind = Process(parts, tmp_path, clock=HandClock(YESTERDAY))
+    behind = Process(parts, tmp_path, clock=MicrosClock(YESTERDAY))
     behind.push(row(20))
     behind.close()
-    again = Process(parts, tmp_path, clock=HandClock(YESTERDAY))
+    again = Process(parts, tmp_path, clock=MicrosClock(YESTERDAY))
     again.push(row(30))
     again.close()
 
@@ -259,7 +261,7 @@ def test_messages_without_a_stamp_come_before_those_with_one(parts: Parts, tmp_p
 
 def test_a_stamp_is_the_system_s_time_and_no_rebuild_changes_it(parts: Parts, tmp_path: Path) -> None:
     applied(parts, pushes())
-    process = Process(parts, tmp_path, clock=HandClock(YESTERDAY))
+    process = Process(parts, tmp_path, clock=MicrosClock(YESTERDAY))
     process.push(row(10, at=YESTERDAY - HOUR), after=0)
     process.push(row(20, at=YESTERDAY - HOUR), after=MINUTE)
     process.close()
@@ -299,7 +301,7 @@ def test_on_random_histories_serving_and_training_are_what_the_design_says(
     source = pushes(batch_source=FileSource("old.parquet", name="old", timestamp_field="at"))
     applied(parts, source)
     events = [{**each, "arrival": (-1, 0, number, 0)} for number, each in enumerate(past)]
-    clock, topic, price = HandClock(YESTERDAY), 0, 100
+    clock, topic, price = MicrosClock(YESTERDAY), 0, 100
     processes = [Process(parts, tmp_path, clock=clock) for _ in range(2)]
     for step in range(14):
         process, what = rng.choice(processes), rng.random()
@@ -320,7 +322,7 @@ def test_on_random_histories_serving_and_training_are_what_the_design_says(
             # A process dies, and one whose clock lags takes its partition over.
             process.die()
             processes.remove(process)
-            processes.append(Process(parts, tmp_path, clock=HandClock(YESTERDAY - HOUR) if step % 2 else clock))
+            processes.append(Process(parts, tmp_path, clock=MicrosClock(YESTERDAY - HOUR) if step % 2 else clock))
         elif what < 0.95:
             rebuild(parts, parts.registry.load("shop").project.views[rng.choice(["newest", "ends"])])
         else:
@@ -381,15 +383,18 @@ def pushed(item: str, price: float, minutes: float) -> dict[str, Any]:
 def test_rows_of_an_earlier_version_are_read_and_fed_until_an_apply_builds_them_anew(earlier: FeatureStore) -> None:
     before = online(earlier, "a", "b", "z")
     assert [before[item]["last"] for item in "abz"] == [1.0, 10.0, 3.0]
-    names = {view.name: current_generation(earlier.snapshot, view) for view in earlier.snapshot.project.views.values()}
+    names = {
+        view.name: current_generation(open_store_of(earlier).snapshot(), view)
+        for view in open_store_of(earlier).snapshot().project.views.values()
+    }
 
     earlier.push("prices", [pushed("c", 8.0, -10), pushed("d", 1.0, -10)])
     found = online(earlier, "c", "d")
     assert found["c"] == {"price": 8.0, "first": 7.0, "last": 8.0, "last_3": [7.0, 8.0], "n": 2}
     assert found["d"] == {"price": 1.0, "first": 1.0, "last": 1.0, "last_3": [1.0], "n": 1}
     # An earlier version reads what was written to these rows.
-    view = earlier.snapshot.project.views["ends"]
-    rows = earlier.parts.online.scan(table_of("prices", view, str(names["ends"])))
+    view = open_store_of(earlier).snapshot().project.views["ends"]
+    rows = open_store_of(earlier).parts.online.scan(table_of("prices", view, str(names["ends"])))
     assert {each[1][0] for each in rows} == {1}
     assert not layout_of(view, names["ends"]).keeps_arrival and len(
         decode(layout_of(view, names["ends"]), [rows[0][1]])
@@ -425,7 +430,7 @@ def test_a_training_set_of_an_earlier_version_is_rebuilt_as_it_was(earlier: Feat
 def test_rows_that_an_earlier_version_still_writes_to_new_tables_are_read_and_mended(earlier: FeatureStore) -> None:
     """A process of an earlier version that goes on after an apply writes its own format wherever it finds no row."""
     earlier.apply()
-    parts, snapshot = earlier.parts, earlier.snapshot
+    parts, snapshot = open_store_of(earlier).parts, open_store_of(earlier).snapshot()
     for name in ("price", "ends"):
         view = snapshot.project.views[name]
         feeder = Feeder(parts, view, str(current_generation(snapshot, view)))

@@ -19,10 +19,11 @@ from asof.flows.stream.ingest import Ingest
 from asof.flows.stream.rebuild import rebuild
 from asof.flows.stream.run import run_stream
 from asof.online.protocol import NO_ROW, Lookup, Table, Unchanged
+from asof.testing.clock import NOW
 from asof.timing import HOUR, MINUTE
 from asof.types import Float64, Int64, String
 from asof.values.packing import key_bytes
-from tests.parts import NOW, apply_by_hand, close, copied_parts, embedded_parts, read_online, typed
+from tests.parts import apply_by_hand, close, copied_parts, embedded_parts, read_online, typed
 
 USER = Entity("user", ["user_id"])
 TIMES = pa.timestamp("us", "UTC")

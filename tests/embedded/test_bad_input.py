@@ -41,6 +41,7 @@ from asof.cli.app import cli
 from asof.cli.context import CliContext
 from asof.errors import AsofError
 from asof.flows.stream.dead_letters import list_letters
+from asof.store import open_store_of
 
 NOW = datetime(2026, 1, 2, tzinfo=UTC)
 YAML = "project: shop\nclock: 2026-01-02T00:00:00Z\n"
@@ -166,7 +167,7 @@ def test_a_mistake_in_the_repository_is_named_and_nothing_is_applied(mistake: st
     code, exit_code, expected = IN_THE_REPOSITORY[mistake]
     with FeatureStore(write(tmp_path, code)) as store:
         found, message = refusal(store.apply)
-        assert store.parts.registry.version("shop") == 0
+        assert open_store_of(store).parts.registry.version("shop") == 0
     assert (found, [each for each in expected if each not in message]) == (exit_code, []), message
 
 
@@ -324,8 +325,8 @@ def test_names_that_are_not_there_suggest_the_near_one(shop: FeatureStore) -> No
 
 def test_other_values_that_make_no_sense_are_named(shop: FeatureStore) -> None:
     for call, words in (
-        (lambda: shop.sample("people", n=0), "n is 0"),
-        (lambda: shop.sample("people", by="columns"), "by is 'columns'"),
+        (lambda: shop.sample("people", n=0), "n=0: no rows"),
+        (lambda: shop.sample("people", by="columns"), "by='columns': no such choice"),
         (lambda: shop.materialize("2026-01-02", "2026-01-01"), "the end is not later"),
         (lambda: shop.push("users", [ROW]), "source 'users' is not fed by a log"),
         (lambda: shop.push("visits", [ROW]), "rows cannot be pushed to it"),
@@ -348,10 +349,12 @@ def test_what_is_garbage_in_a_stream_becomes_letters_and_the_rest_is_counted(tmp
     }
     with FeatureStore(write(tmp_path)) as store:
         store.apply()
-        store.parts.log.send("visits", list(itertools.chain.from_iterable((good, each) for each in bad)), durable=True)
+        open_store_of(store).parts.log.send(
+            "visits", list(itertools.chain.from_iterable((good, each) for each in bad)), durable=True
+        )
         store.stream_run(["visits"], until_caught_up=True)
         assert store.get_online_features(["visited:visits_1h"], [{"user_id": 7}]).to_dict()["visits_1h"] == [len(bad)]
-        letters = list_letters(store.parts, "visits", 100).to_dicts()
+        letters = list_letters(open_store_of(store).parts, "visits", 100).to_dicts()
     reasons = {each["offset"]: each["reason"] for each in letters}
     assert len(reasons) == len(bad)
     said = [reasons[offset] for offset in sorted(reasons)]

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import importlib
 import json
 import sys
 from functools import partial
@@ -134,3 +135,16 @@ def test_every_benchmark_file_says_what_it_measures(capsys: pytest.CaptureFixtur
     listed = [line.split(maxsplit=1) for line in capsys.readouterr().out.splitlines()]
 
     assert {name for name, _ in listed} == set(run.find_benchmarks())
+
+
+@pytest.mark.parametrize("name", run.find_benchmarks())
+def test_every_benchmark_is_called_with_options_and_has_a_quick_form(
+    name: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    module = importlib.import_module(f"benchmarks.bench_{name}")
+
+    with pytest.raises(SystemExit) as ended:
+        module.main(["--help"])
+
+    assert ended.value.code == 0
+    assert "--quick" in capsys.readouterr().out

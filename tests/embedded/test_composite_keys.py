@@ -23,7 +23,8 @@ from asof.flows.stream.rebuild import rebuild
 from asof.flows.stream.status import RECENT_ROWS, stream_status
 from asof.offline.protocol import OfflineStore
 from asof.store import FeatureStore
-from asof.testing.streams import VISITS, Clock, StreamRun, visit
+from asof.testing.clock import MicrosClock
+from asof.testing.streams import VISITS, StreamRun, visit
 from asof.timing import MINUTE, iso, micros, moment
 from asof.types import Bool, Bytes, Date, Decimal, Int32, Int64, String, Timestamp
 from tests.parts import close, embedded_parts
@@ -166,7 +167,7 @@ class ArchivedColumnsSuite:
 
     @pytest.fixture
     def parts(self, tmp_path: Path, offline_store: OfflineStore | None) -> Iterator[Parts]:
-        parts = embedded_parts(tmp_path, clock=Clock())
+        parts = embedded_parts(tmp_path, clock=MicrosClock())
         if offline_store is not None:
             parts = parts.replaced(offline=offline_store)
         yield parts

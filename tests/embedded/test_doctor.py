@@ -18,9 +18,10 @@ from asof.flows.rows.archive import archive_schema
 from asof.flows.stores import Parts
 from asof.flows.stream.rebuild import rebuild
 from asof.flows.stream.run import run_stream
+from asof.testing.clock import NOW
 from asof.timing import HOUR, MINUTE
 from asof.types import Int64, String
-from tests.parts import NOW, apply_by_hand, close, copied_parts, embedded_parts, typed
+from tests.parts import apply_by_hand, close, copied_parts, embedded_parts, typed
 
 USER = Entity("user", ["user_id"])
 TIMES = pa.timestamp("us", "UTC")
@@ -74,7 +75,7 @@ def test_a_healthy_store_has_a_good_line_for_each_part(parts: Parts) -> None:
     assert all(check.ok for check in checks.values())
     assert checks["clock"].text == "a given clock (2026-01-01T12:00:00Z)"
     assert checks["source traffic"].text == "offsets traffic/0 0..9; 0 not archived"
-    assert "9 rows, 1 files" in checks["archive traffic"].text
+    assert "9 rows, 1 file " in checks["archive traffic"].text
     assert checks["dead letters traffic"].text == "1 messages could not be used"
     assert checks["source users"].text == "2 rows, 3 columns"
     assert "last materialized 2026-01-01T12:00:00Z, 2 rows" in checks["view country"].text

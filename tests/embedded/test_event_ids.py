@@ -13,7 +13,8 @@ from asof.definitions import Aggregation, Entity, FeatureView, Field, LogSource,
 from asof.errors import DefinitionError
 from asof.flows.stream.event_ids import EVENTS
 from asof.store import FeatureStore
-from asof.testing.streams import NOW, VISITS, Clock, StreamRun, live_through, visit
+from asof.testing.clock import NOW, MicrosClock
+from asof.testing.streams import VISITS, StreamRun, live_through, visit
 from asof.timing import DAY, MINUTE, SECOND, iso
 from asof.types import Float64, Int64, String
 from tests.parts import close, embedded_parts
@@ -66,7 +67,7 @@ class Run(StreamRun):
 
 @pytest.fixture
 def run(tmp_path: Path):
-    parts = embedded_parts(tmp_path, clock=Clock())
+    parts = embedded_parts(tmp_path, clock=MicrosClock())
     yield Run(parts, parts.clock, partitions=2, definitions=views(source()))
     close(parts)
 
@@ -169,7 +170,7 @@ def test_ids_that_the_online_store_lost_come_back_from_the_archive(run: Run):
 
 
 def test_a_source_that_names_an_id_later_knows_those_of_its_archive(tmp_path: Path):
-    parts = embedded_parts(tmp_path, clock=Clock())
+    parts = embedded_parts(tmp_path, clock=MicrosClock())
     run = Run(parts, parts.clock, partitions=2, definitions=views(source(event_id="")))
     run.send(visit(1), visit(1))
     run.step()
@@ -190,7 +191,7 @@ def test_a_source_that_names_an_id_later_knows_those_of_its_archive(tmp_path: Pa
 @settings(max_examples=12, deadline=None, suppress_health_check=list(HealthCheck))
 @given(seed=st.integers(0, 2**32), steps=st.integers(20, 80), partitions=st.integers(1, 3))
 def test_whatever_happens_each_event_counts_once(tmp_path_factory, seed: int, steps: int, partitions: int):
-    parts = embedded_parts(tmp_path_factory.mktemp("life"), clock=Clock())
+    parts = embedded_parts(tmp_path_factory.mktemp("life"), clock=MicrosClock())
     run = Run(parts, parts.clock, partitions=partitions, definitions=views(source()))
     rng = random.Random(seed)
     live_through(run, rng, steps)

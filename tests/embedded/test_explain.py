@@ -31,9 +31,10 @@ from asof.flows.stores import Parts
 from asof.flows.stream.rebuild import rebuild
 from asof.flows.stream.run import run_stream
 from asof.selection import Selection
+from asof.testing.clock import NOW
 from asof.timing import DAY, HOUR, MINUTE
 from asof.types import Float64, Int64, String, Timestamp
-from tests.parts import NOW, apply_by_hand, embedded_parts, typed
+from tests.parts import apply_by_hand, embedded_parts, typed
 
 USER = Entity("user", ["user_id"])
 TIMES = pa.timestamp("us", "UTC")

@@ -24,9 +24,10 @@ from asof.flows.stream.ingest import Ingest
 from asof.flows.stream.rebuild import rebuild
 from asof.flows.stream.run import run_stream
 from asof.selection import select
+from asof.testing.clock import NOW, MicrosClock
 from asof.timing import HOUR, MINUTE
 from asof.types import Int64, String
-from tests.parts import NOW, HandClock, apply_by_hand, close, copied_parts, embedded_parts, read_online, typed
+from tests.parts import apply_by_hand, close, copied_parts, embedded_parts, read_online, typed
 
 USER, SHOP = Entity("user", ["user_id"]), Entity("shop", ["shop"])
 TIMES = pa.timestamp("us", "UTC")
@@ -102,7 +103,7 @@ def test_forgetting_again_changes_nothing(parts: Parts) -> None:
 
 
 def test_replayed_letters_are_forgotten_too(parts: Parts) -> None:
-    assert isinstance(parts.clock, HandClock)
+    assert isinstance(parts.clock, MicrosClock)
     parts.clock.move(2 * HOUR)
     assert replay_letters(parts, "traffic")["sent"] == 1
     run_stream(parts, until_caught_up=True)

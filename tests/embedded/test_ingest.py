@@ -20,7 +20,8 @@ from asof.flows.stream.rebuild import rebuild
 from asof.flows.stream.run import run_stream
 from asof.flows.stream.worker import Worker
 from asof.log.file.log import FileLog
-from asof.testing.streams import ACTIVITY, NOW, TOPIC, USER, VISITS, Clock, StreamRun, visit
+from asof.testing.clock import NOW, MicrosClock
+from asof.testing.streams import ACTIVITY, TOPIC, USER, VISITS, StreamRun, visit
 from asof.timing import SECOND
 from asof.types import Int64
 from tests.parts import close, copied_parts, embedded_parts
@@ -35,7 +36,7 @@ CLICKED = FeatureView(
 @pytest.fixture(scope="module")
 def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path: Path = tmp_path_factory.mktemp("built")
-    parts = embedded_parts(path, clock=Clock())
+    parts = embedded_parts(path, clock=MicrosClock())
     StreamRun(parts, parts.clock, definitions=(VISITS, USER, ACTIVITY, CLICKS, CLICKED))  # type: ignore[arg-type]
     close(parts)
     return path

@@ -13,7 +13,8 @@ from asof.flows.apply.apply import apply_plan
 from asof.flows.apply.plan import make_plan
 from asof.flows.stream.dead_letters import list_letters, replay_letters, show_letter
 from asof.flows.stream.run import run_stream
-from asof.testing.streams import CRASH_POINTS, Clock, StreamRun
+from asof.testing.clock import MicrosClock
+from asof.testing.streams import CRASH_POINTS, StreamRun
 from asof.timing import HOUR, micros
 from asof.types import Int64, String
 from tests.parts import close, embedded_parts, read_online
@@ -46,7 +47,7 @@ def sent(parts):
 
 @pytest.fixture
 def parts(tmp_path: Path):
-    parts = embedded_parts(tmp_path, clock=Clock(NOW))
+    parts = embedded_parts(tmp_path, clock=MicrosClock(NOW))
     yield parts
     close(parts)
 

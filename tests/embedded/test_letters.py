@@ -17,9 +17,10 @@ from asof.flows.stores import Parts
 from asof.flows.stream.dead_letters import letter_id, list_letters, replay_letters, show_letter
 from asof.flows.stream.rebuild import rebuild
 from asof.flows.stream.run import run_stream
+from asof.testing.clock import NOW, MicrosClock
 from asof.timing import HOUR
 from asof.types import Int64
-from tests.parts import NOW, HandClock, apply_by_hand, close, copied_parts, embedded_parts, read_online
+from tests.parts import apply_by_hand, close, copied_parts, embedded_parts, read_online
 
 AMOUNT = Field("amount", Int64)
 
@@ -107,7 +108,7 @@ def test_letters_that_still_do_not_fit_stay_with_their_reasons(parts: Parts) -> 
 
 def test_a_letter_that_fits_by_now_is_accepted_once(parts: Parts) -> None:
     clock = parts.clock
-    assert isinstance(clock, HandClock)
+    assert isinstance(clock, MicrosClock)
     clock.move(2 * HOUR)
 
     assert replay_letters(parts, "orders", ["orders/0/3"]) == {"sent": 1, "already": 0, "still_unfit": {}}
@@ -140,7 +141,7 @@ def test_a_replay_whose_process_died_is_taken_over(parts: Parts, monkeypatch: py
 
 
 def test_two_replays_at_once_send_each_letter_once(parts: Parts, tmp_path: Path) -> None:
-    later = HandClock(NOW + 2 * HOUR)
+    later = MicrosClock(NOW + 2 * HOUR)
     stores = [embedded_parts(tmp_path, clock=later) for _ in range(3)]
     with ThreadPoolExecutor(3) as pool:
         done = list(pool.map(lambda each: replay_letters(each, "orders"), stores))

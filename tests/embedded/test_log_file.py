@@ -20,26 +20,19 @@ from asof.log.file.frames import BATCH_RECORDS, HEADER, check, pack, unpack
 from asof.log.file.group import fair_share
 from asof.log.file.log import FileLog
 from asof.log.protocol import Messages, PartitionNotOwned
+from asof.testing.clock import MicrosClock
 from asof.testing.log import LogSuite, Member
 
 NOW = 1_700_000_000_000_000
 
 
-class Clock:
-    def __init__(self) -> None:
-        self.now = NOW
-
-    def __call__(self) -> int:
-        return self.now
+@pytest.fixture
+def clock() -> MicrosClock:
+    return MicrosClock(NOW)
 
 
 @pytest.fixture
-def clock() -> Clock:
-    return Clock()
-
-
-@pytest.fixture
-def open_log(tmp_path: Path, clock: Clock) -> Iterator[Callable[[], FileLog]]:
+def open_log(tmp_path: Path, clock: MicrosClock) -> Iterator[Callable[[], FileLog]]:
     opened: list[FileLog] = []
 
     def open_one() -> FileLog:
@@ -156,7 +149,7 @@ def test_segments_roll_by_size_and_are_named_by_their_first_offset(log: FileLog)
         assert log.read("t", 0, base, max_messages=1).values == [values[base]]
 
 
-def test_a_seek_finds_its_place_with_without_and_with_a_wrong_index(tmp_path: Path, clock: Clock) -> None:
+def test_a_seek_finds_its_place_with_without_and_with_a_wrong_index(tmp_path: Path, clock: MicrosClock) -> None:
     log = FileLog(tmp_path, clock=clock)
     values = sent(log, 900, size=400)
     index = segment(log, "t").with_suffix(".index")
@@ -187,7 +180,7 @@ def test_a_torn_end_is_never_served_and_the_next_writer_cuts_it(log: FileLog, op
 
 @pytest.mark.parametrize("by_age", [False, True])
 def test_a_torn_end_does_not_stay_in_a_segment_that_is_followed_by_another(
-    log: FileLog, clock: Clock, by_age: bool
+    log: FileLog, clock: MicrosClock, by_age: bool
 ) -> None:
     values = sent(log, 2, size=100 if by_age else 2100)
     with open(segment(log, "t"), "ab") as file:
@@ -367,7 +360,7 @@ def test_threads_that_send_while_another_syncs_share_the_next_sync(
 # ---- retention and erasing
 
 
-def test_retention_by_age_drops_what_is_older_even_in_the_last_segment(log: FileLog, clock: Clock) -> None:
+def test_retention_by_age_drops_what_is_older_even_in_the_last_segment(log: FileLog, clock: MicrosClock) -> None:
     sent(log, 100)
     clock.now += 10_000_000
     log.send("t", [b"young"], durable=False)
@@ -468,7 +461,7 @@ def test_a_fair_share_is_even_complete_and_moves_little(members: int, held: list
     assert sum(owners[p] == wanted[p] for p in owners) == kept
 
 
-def test_a_member_that_did_not_poll_in_time_is_fenced_and_told(tmp_path: Path, clock: Clock) -> None:
+def test_a_member_that_did_not_poll_in_time_is_fenced_and_told(tmp_path: Path, clock: MicrosClock) -> None:
     logs = [FileLog(tmp_path, clock=clock, session_timeout_s=0.02) for _ in range(2)]
     logs[0].create("t", 2)
     slow, quick = Member(logs[0], "t"), Member(logs[1], "t")

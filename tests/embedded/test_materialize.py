@@ -32,16 +32,17 @@ from asof.flows.batch import write_view as batch_rows
 from asof.flows.batch.materialize import materialize
 from asof.flows.batch.write_rows import write_rows
 from asof.flows.batch.write_view import pack_versions
+from asof.flows.generations.switch import announce
 from asof.flows.stores import Parts
-from asof.flows.stream.rebuild import announce
 from asof.online.protocol import Table, Unchanged, pack_version
 from asof.sources.protocol import Batches, Need
+from asof.testing.clock import NOW, MicrosClock
 from asof.testing.evaluator import evaluate
 from asof.timing import DAY, HOUR, MINUTE, SECOND
 from asof.types import Float64, Int64, String, Timestamp
 from asof.values.packing import key_bytes
 from tests.oracle import arrival_by_columns, features_as_of, same
-from tests.parts import NOW, HandClock, apply_by_hand, embedded_parts, read_online, reader_of
+from tests.parts import apply_by_hand, embedded_parts, read_online, reader_of
 
 USER = Entity("user", join_keys=["user_id"])
 SHOP = Entity("shop")
@@ -52,12 +53,12 @@ KEYS = {"user_id": [1, 2, 3, 4], "shop": ["a", "b", "ż", "a"]}
 
 
 @pytest.fixture
-def clock() -> HandClock:
-    return HandClock()
+def clock() -> MicrosClock:
+    return MicrosClock()
 
 
 @pytest.fixture
-def parts(tmp_path: Path, clock: HandClock) -> Parts:
+def parts(tmp_path: Path, clock: MicrosClock) -> Parts:
     return embedded_parts(tmp_path, clock=clock)
 
 
@@ -140,7 +141,7 @@ def random_rows(rng: random.Random, count: int) -> list[dict[str, Any]]:
     ("seed", "options"), [(0, {}), (1, {"created_timestamp_column": "written"})], ids=["arrival", "created"]
 )
 def test_online_rows_answer_as_history_over_random_rows_and_runs(
-    parts: Parts, tmp_path: Path, clock: HandClock, seed: int, options: dict[str, str]
+    parts: Parts, tmp_path: Path, clock: MicrosClock, seed: int, options: dict[str, str]
 ) -> None:
     rng = random.Random(seed)
     rows_source = source(**options)
@@ -162,7 +163,7 @@ def test_online_rows_answer_as_history_over_random_rows_and_runs(
 
 
 def test_an_incremental_run_finds_late_rows_without_a_created_time(
-    parts: Parts, tmp_path: Path, clock: HandClock
+    parts: Parts, tmp_path: Path, clock: MicrosClock
 ) -> None:
     apply_by_hand(parts, latest(source()), windows(source()))
     rows = write(tmp_path, [row(1, -HOUR, 1)])
@@ -177,7 +178,7 @@ def test_an_incremental_run_finds_late_rows_without_a_created_time(
 
 
 def test_an_incremental_run_selects_by_created_time_and_looks_back_by_the_lag(
-    parts: Parts, tmp_path: Path, clock: HandClock
+    parts: Parts, tmp_path: Path, clock: MicrosClock
 ) -> None:
     apply_by_hand(parts, latest(source(created_timestamp_column="written", lag="10m")))
     write(tmp_path, [row(1, -DAY), row(2, -DAY), row(3, -DAY, created=NOW - 5 * MINUTE)])
@@ -194,7 +195,7 @@ def test_an_incremental_run_selects_by_created_time_and_looks_back_by_the_lag(
 
 
 def test_an_incremental_run_by_event_time_looks_back_by_the_lookback(
-    parts: Parts, tmp_path: Path, clock: HandClock
+    parts: Parts, tmp_path: Path, clock: MicrosClock
 ) -> None:
     apply_by_hand(parts, latest(source(), lookback="1h"))
     write(tmp_path, [row(1, -DAY)])
@@ -206,7 +207,7 @@ def test_an_incremental_run_by_event_time_looks_back_by_the_lookback(
     assert read_online(parts, "profile", {"user_id": [2, 3]})["amount"] == [5, None]
 
 
-def test_a_row_of_the_future_is_written_when_it_is_due(parts: Parts, tmp_path: Path, clock: HandClock) -> None:
+def test_a_row_of_the_future_is_written_when_it_is_due(parts: Parts, tmp_path: Path, clock: MicrosClock) -> None:
     apply_by_hand(
         parts, latest(source(created_timestamp_column="written")), windows(source(created_timestamp_column="written"))
     )
@@ -244,7 +245,7 @@ def test_an_interval_is_half_open_and_leaves_no_gap_behind(parts: Parts, tmp_pat
     assert read_online(parts, "profile", {"user_id": [1, 2, 3, 4]})["amount"] == [0, 0, 0, 0]
 
 
-def test_a_plain_run_with_an_end_goes_on_from_there(parts: Parts, tmp_path: Path, clock: HandClock) -> None:
+def test_a_plain_run_with_an_end_goes_on_from_there(parts: Parts, tmp_path: Path, clock: MicrosClock) -> None:
     apply_by_hand(parts, latest(source(created_timestamp_column="written")))
     write(tmp_path, [row(1, -3 * HOUR), row(2, -HOUR)])
 
@@ -289,7 +290,7 @@ def test_a_correction_in_a_later_file_replaces_the_row_of_the_same_time(parts: P
     assert read_online(parts, "profile", {"user_id": [1]})["amount"] == [2]
 
 
-def test_without_an_arrival_the_greatest_row_by_column_order_wins(tmp_path: Path, clock: HandClock) -> None:
+def test_without_an_arrival_the_greatest_row_by_column_order_wins(tmp_path: Path, clock: MicrosClock) -> None:
     class TableReader:
         """Rows that have no arrival, as those of a database."""
 
@@ -500,7 +501,7 @@ BEFORE: dict[str, list[dict[str, Any]]] = {
 @pytest.mark.parametrize("before", BEFORE)
 @pytest.mark.parametrize("past", PAST)
 def test_a_run_over_the_past_takes_late_rows_in_and_no_window_goes_back(
-    parts: Parts, tmp_path: Path, clock: HandClock, past: str, before: str, options: dict[str, str]
+    parts: Parts, tmp_path: Path, clock: MicrosClock, past: str, before: str, options: dict[str, str]
 ) -> None:
     apply_by_hand(parts, windows(source(**options)))
     rows = write(tmp_path, [row(user, -each * HOUR, each) for user in (1, 2) for each in (21, 20, 3, 2, 1, 0)])
@@ -557,7 +558,7 @@ def test_a_run_over_the_past_does_not_undo_what_was_never_recorded(
 
 @pytest.mark.parametrize("past", PAST)
 def test_a_run_over_the_past_that_another_run_overtakes_does_not_undo_it(
-    parts: Parts, tmp_path: Path, clock: HandClock, monkeypatch: Any, past: str
+    parts: Parts, tmp_path: Path, clock: MicrosClock, monkeypatch: Any, past: str
 ) -> None:
     apply_by_hand(parts, windows(source()))
     rows = write(tmp_path, [row(1, -21 * HOUR, 1), row(2, -21 * HOUR, 1)])
@@ -655,7 +656,7 @@ def test_only_views_that_a_batch_source_feeds_are_materialized(parts: Parts, tmp
         materialize(parts, views=["profil"])
     with pytest.raises(RequestError, match="the end is not later"):
         materialize(parts, start=NOW, end=NOW)
-    with pytest.raises(RequestError, match="a full materialize has a start"):
+    with pytest.raises(RequestError, match="full=True reads all event times, and has a start"):
         materialize(parts, start=NOW, full=True)
 
 

@@ -11,7 +11,8 @@ import pytest
 
 from asof.errors import AsofError, StorageError
 from asof.flows.stream.run import run_stream
-from asof.testing.streams import Clock, StreamRun, visit
+from asof.testing.clock import MicrosClock
+from asof.testing.streams import StreamRun, visit
 from tests.parts import close, embedded_parts
 
 
@@ -43,7 +44,7 @@ class Away:
 @pytest.fixture
 def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[StreamRun]:
     monkeypatch.setattr("asof.flows.stream.run.WAIT_S", 0.01)
-    parts = embedded_parts(tmp_path, clock=Clock())
+    parts = embedded_parts(tmp_path, clock=MicrosClock())
     run = StreamRun(parts, parts.clock)  # type: ignore[arg-type]
     for number in range(40):
         run.send(visit(1 + number % 3, -number * 1_000_000), partition=number % 2)

@@ -19,10 +19,11 @@ from asof.flows.stores import Parts, current_generation, table_of
 from asof.flows.stream.ingest import Ingest
 from asof.log.file.log import FileLog
 from asof.log.protocol import Log, Messages, OwnershipLost
+from asof.testing.clock import MicrosClock
 from asof.timing import HOUR, MINUTE, SECOND, moment
 from asof.types import Bool, Date, Decimal, Float32, Float64, Int64, String, Timestamp
 from asof.values.packing import unpack_row, versions_of
-from tests.parts import HandClock, close, copied_parts, embedded_parts, read_online
+from tests.parts import close, copied_parts, embedded_parts, read_online
 
 USER = Entity("user", join_keys=["user_id"])
 PLACE = Entity("place", join_keys=["user_id", "city"])
@@ -74,7 +75,7 @@ def apply_twins(parts: Parts) -> None:
 @pytest.fixture(scope="module")
 def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path: Path = tmp_path_factory.mktemp("built")
-    parts = embedded_parts(path, clock=HandClock())
+    parts = embedded_parts(path, clock=MicrosClock())
     apply_twins(parts)
     close(parts)
     return path
@@ -146,7 +147,9 @@ class UnreadLog:
         return self.log.read(*arguments, **options)
 
 
-def push_both(parts: Parts, rng: random.Random, clock: HandClock, monkeypatch: pytest.MonkeyPatch, steps: int) -> None:
+def push_both(
+    parts: Parts, rng: random.Random, clock: MicrosClock, monkeypatch: pytest.MonkeyPatch, steps: int
+) -> None:
     """The same pushes to both sources, one of which must never read its log and one of which always does."""
     log = UnreadLog(parts.log)
     short, long = Pusher(parts.replaced(log=log), SHORT), Pusher(parts, LONG)
@@ -182,7 +185,7 @@ def test_the_short_way_writes_what_the_long_way_does(parts: Parts, monkeypatch: 
 def test_a_late_push_leaves_a_row_as_long_as_the_later_one_that_it_keeps(
     parts: Parts, monkeypatch: pytest.MonkeyPatch, way: str, late: timedelta
 ) -> None:
-    clock: HandClock = parts.clock  # type: ignore[assignment]
+    clock: MicrosClock = parts.clock  # type: ignore[assignment]
     log = UnreadLog(parts.log)
     pusher = Pusher(parts.replaced(log=log), way)
     (row,) = plain_rows(random.Random(1), clock(), 1)
@@ -290,7 +293,7 @@ def test_a_definition_that_changed_is_taken_up_before_the_next_row(
 
 
 def test_events_that_have_ids_are_looked_for_as_ever(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    parts = embedded_parts(tmp_path, clock=HandClock())
+    parts = embedded_parts(tmp_path, clock=MicrosClock())
     apply_plan(parts, make_plan(parts, project_of([USER, PLACE, *definitions(SHORT, event_id="n")])))
     pusher = Pusher(parts, SHORT)
     rows = plain_rows(random.Random(1), parts.clock(), 2)

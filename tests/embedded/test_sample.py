@@ -18,9 +18,10 @@ from asof.flows.rows.archive import archive_schema
 from asof.flows.stores import Parts
 from asof.flows.stream.rebuild import rebuild
 from asof.flows.stream.run import run_stream
+from asof.testing.clock import NOW
 from asof.timing import MINUTE, micros
 from asof.types import Int64, String
-from tests.parts import NOW, apply_by_hand, embedded_parts, typed
+from tests.parts import apply_by_hand, embedded_parts, typed
 
 USER = Entity("user", ["user_id"])
 TIMES = pa.timestamp("us", "UTC")

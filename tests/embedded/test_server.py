@@ -30,6 +30,7 @@ from asof.server.settings import ServerSettings
 from asof.server.telemetry.request_counts import Counts, SharedCounts
 from asof.server.telemetry.stream_metrics import serve_stream_metrics
 from asof.server.telemetry.tracing import Tracing
+from asof.store import open_store_of
 
 NOW = datetime(2026, 1, 1, 12, tzinfo=UTC)
 
@@ -831,7 +832,7 @@ def test_what_is_kept_of_decided_requests_is_bounded_by_their_features(built, mo
         for features in lists:
             answer = await made.post("/get-online-features", json={"features": features, "entities": {"user_id": [1]}})
             assert answer.status_code == 200
-            kept.append(list(made.service.reading.applied.requests))
+            kept.append(list(made.service.reading.applied.requests()))
         again = await made.post("/get-online-features", json={"features": lists[0], "entities": {"user_id": [1]}})
         return kept, again
 
@@ -848,7 +849,7 @@ def test_no_values_of_an_answer_are_kept(built):
     async def ask(made: Any) -> Any:
         for users in ([1], [1, 3], [3, 1, 3]):
             await made.post("/get-online-features", json={"features": ["profile:age"], "entities": {"user_id": users}})
-        return list(made.service.reading.applied.requests)
+        return list(made.service.reading.applied.requests())
 
     (prepared,) = broken(built, ask)
 
@@ -858,7 +859,7 @@ def test_no_values_of_an_answer_are_kept(built):
 
 def test_while_a_store_is_away_reads_are_told_to_come_back_and_answered_after(built, monkeypatch):
     async def ask(made: Any) -> Any:
-        store = made.service.store.parts.online
+        store = open_store_of(made.service.store).parts.online
         with monkeypatch.context() as patch:
             patch.setattr(store, "read", lambda lookups: (_ for _ in ()).throw(StorageError("it is away", hint="wait")))
             refused = await made.post("/get-online-features", json=AGE)
@@ -878,7 +879,7 @@ def test_while_the_registry_is_away_what_was_applied_is_served(built, monkeypatc
         def away(project: str) -> int:
             raise RegistryError("it is away")
 
-        monkeypatch.setattr(made.service.store.parts.registry, "version", away)
+        monkeypatch.setattr(open_store_of(made.service.store).parts.registry, "version", away)
         await asyncio.sleep(0.2)
         nobody = {**AGE, "entities": {"user_id": [30_000]}}
         return (
@@ -896,7 +897,7 @@ def test_while_the_registry_is_away_what_was_applied_is_served(built, monkeypatc
 
 def test_an_answer_that_takes_too_long_is_given_up(built, monkeypatch):
     async def ask(made: Any) -> Any:
-        store = made.service.store.parts.online
+        store = open_store_of(made.service.store).parts.online
         made.service.reading.is_local = False
         read = store.read
         monkeypatch.setattr(store, "read", lambda lookups: time.sleep(1.5) or read(lookups))
@@ -910,7 +911,7 @@ def test_an_answer_that_takes_too_long_is_given_up(built, monkeypatch):
 
 def test_rows_that_the_log_keeps_and_the_store_does_not_take_are_accepted_and_applied_later(folder, monkeypatch):
     async def ask(made: Any) -> Any:
-        store = made.service.store.parts.online
+        store = open_store_of(made.service.store).parts.online
         await made.post("/push", json={"push_source_name": "clicks", "df": {**PUSHED, "user_id": [5, 5]}})
         with monkeypatch.context() as patch:
             patch.setattr(store, "write", lambda *args, **options: (_ for _ in ()).throw(StorageError("it is away")))
@@ -932,7 +933,7 @@ def test_rows_that_the_log_keeps_and_the_store_does_not_take_are_accepted_and_ap
 
 def test_a_defect_is_told_without_its_details(built, monkeypatch):
     async def ask(made: Any) -> Any:
-        store = made.service.store.parts.online
+        store = open_store_of(made.service.store).parts.online
         monkeypatch.setattr(store, "read", lambda lookups: 1 / 0)
         return await made.post("/get-online-features", json=AGE)
 

@@ -22,6 +22,7 @@ from asof.server.fast_path.shortcut import HEADS, Shortcut
 from asof.server.http.connection import BoundedProtocol, sweep
 from asof.server.process.service import Service
 from asof.server.settings import ServerSettings
+from asof.store import open_store_of
 from tests.embedded.test_server_one_row import DEFINITIONS, NOW
 
 FEATURES = ["one:number", "one:word", "one:count"]
@@ -56,7 +57,7 @@ class Reader:
         self.failure: Exception | None = None
 
     async def read(self, lookups: Any) -> Any:
-        return self.store.parts.online.read(lookups)
+        return open_store_of(self.store).parts.online.read(lookups)
 
     def asker(self, tables: Sequence[Any]) -> Any:
         def ask(keys: Sequence[bytes], reply: Any) -> bool:
@@ -64,7 +65,8 @@ class Reader:
                 return False
             self.asked += 1
             rows = [
-                self.store.parts.online.read([(table, [key])])[0][0] for table, key in zip(tables, keys, strict=True)
+                open_store_of(self.store).parts.online.read([(table, [key])])[0][0]
+                for table, key in zip(tables, keys, strict=True)
             ]
 
             def tell() -> None:

@@ -40,6 +40,8 @@ from asof.flows.rows.batch import Batch
 from asof.flows.stores import Parts, current_generation, table_of
 from asof.online.protocol import Newest, pack_version
 from asof.selection import FeatureOut, select
+from asof.store import open_store_of
+from asof.testing.clock import NOW
 from asof.timing import DAY, HOUR, MINUTE, SECOND, Micros, moment
 from asof.types import Array, Bool, Bytes, Date, Embedding, Float32, Float64, Int32, Int64, Json, String, Timestamp
 from asof.types import Decimal as DecimalType
@@ -47,7 +49,7 @@ from asof.values.fit import fit_values
 from asof.values.from_arrow import python_values
 from asof.values.packing import FORMAT, key_bytes, pack_rows, plain_values
 from tests.oracle import features_as_of, same
-from tests.parts import NOW, apply_by_hand, close, embedded_parts, typed
+from tests.parts import apply_by_hand, close, embedded_parts, typed
 
 USER = Entity("user", join_keys=["user_id"])
 SHOP = Entity("shop")
@@ -624,7 +626,7 @@ def test_what_is_served_equals_history_at_several_moments(
 def store(tmp_path: Path) -> Iterator[FeatureStore]:
     (tmp_path / "feature_store.yaml").write_text("project: shop\n")
     with FeatureStore(tmp_path, clock=lambda: moment(NOW)) as store:
-        parts = store.parts
+        parts = open_store_of(store).parts
         applied(parts, PROFILE)
         for key in range(20):
             put(parts, "profile", (key,), NOW, key, "x", None)
@@ -632,7 +634,7 @@ def store(tmp_path: Path) -> Iterator[FeatureStore]:
 
 
 def test_reads_go_on_while_generations_flip_and_old_ones_are_dropped(store: FeatureStore) -> None:
-    parts, stop = store.parts, threading.Event()
+    parts, stop = open_store_of(store).parts, threading.Event()
     failures: list[Any] = []
     reads = [0]
     rows = [{"user_id": key} for key in range(20)]
@@ -679,7 +681,7 @@ def test_a_missing_key_is_answered_while_the_registry_is_away(
         raise RegistryError("it is away")
 
     store.get_online_features(["profile:age"], [{"user_id": 1}])
-    monkeypatch.setattr(store.parts.registry, "version", away)
+    monkeypatch.setattr(open_store_of(store).parts.registry, "version", away)
 
     answer = store.get_online_features(["profile:age"], [{"user_id": 1}, {"user_id": 99}])
 
@@ -692,7 +694,9 @@ def test_requests_are_told_apart_by_what_they_ask_for(store: FeatureStore, monke
     from asof.selection import select
 
     decided = []
-    monkeypatch.setattr("asof.store.select", lambda *asked, **named: decided.append(asked) or select(*asked, **named))
+    monkeypatch.setattr(
+        "asof.open_store.select", lambda *asked, **named: decided.append(asked) or select(*asked, **named)
+    )
 
     def ask(make: Callable[[], Any]) -> list[str]:
         return list(store.get_online_features([make()], [{"user_id": 1, "friend": 2}]).to_dict())
@@ -719,9 +723,9 @@ def test_a_past_moment_is_answered_from_the_files_with_its_status(tmp_path: Path
     }
     pq.write_table(pa.table(table), tmp_path / "rows.parquet")
     with FeatureStore(tmp_path, clock=lambda: moment(NOW)) as store:
-        applied(store.parts, PROFILE)
+        applied(open_store_of(store).parts, PROFILE)
         for key in (1, 2, 3):
-            put(store.parts, "profile", (key,), NOW + HOUR, key, "x", None)
+            put(open_store_of(store).parts, "profile", (key,), NOW + HOUR, key, "x", None)
         answer = store.get_online_features(["profile:age", "profile:city"], {"user_id": [1, 2, 3]})
         assert answer.to_dict() == {"user_id": [1, 2, 3], "age": [None] * 3, "city": ["?"] * 3}
         assert answer.statuses["city"] == ["OUTSIDE_MAX_AGE", "NULL_VALUE", "NOT_FOUND"]

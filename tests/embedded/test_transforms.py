@@ -8,8 +8,17 @@ from pathlib import Path
 import pyarrow as pa
 import pytest
 
-from asof.errors import AsofError, DeadLetterLimit, DerivationError, NotFound, RequestError
-from asof.store import FeatureStore
+from asof.definitions.source_types import source_of
+from asof.errors import (
+    CheckFailed,
+    DeadLetterLimit,
+    DefinitionError,
+    DerivationError,
+    NotFound,
+    RequestError,
+)
+from asof.flows.stream.transforms import transform_of
+from asof.store import FeatureStore, open_store_of
 from asof.timing import iso, micros
 
 NOW = micros("2026-01-01T12:00:00+00:00")
@@ -77,7 +86,7 @@ def test_nested_messages_become_rows_and_some_are_left_out(store):
         message(3, "Cart"),
         message(1, "Ping", kind="ping"),
     ]
-    store.parts.log.send("clicks", messages, partition=0, durable=True)
+    open_store_of(store).parts.log.send("clicks", messages, partition=0, durable=True)
 
     counts = store.stream_run(until_caught_up=True)
 
@@ -91,7 +100,9 @@ def test_nested_messages_become_rows_and_some_are_left_out(store):
 def test_a_message_on_which_it_fails_is_a_dead_letter_and_the_others_go_on(store):
     bad = [message("seven", "x"), b"no json"]
     messages = [message(user, "Home") for user in range(40)]
-    store.parts.log.send("clicks", [*messages[:7], bad[0], *messages[7:], bad[1]], partition=0, durable=True)
+    open_store_of(store).parts.log.send(
+        "clicks", [*messages[:7], bad[0], *messages[7:], bad[1]], partition=0, durable=True
+    )
 
     store.stream_run(until_caught_up=True)
 
@@ -104,7 +115,7 @@ def test_a_message_on_which_it_fails_is_a_dead_letter_and_the_others_go_on(store
 
 
 def test_a_transform_that_is_mended_lets_the_dead_letters_in(store, tmp_path):
-    store.parts.log.send("clicks", [message("u7", "Home")], durable=True)
+    open_store_of(store).parts.log.send("clicks", [message("u7", "Home")], durable=True)
     store.stream_run(until_caught_up=True)
     store.close()
     mended = SQL.replace("payload ->> '$.user.id'", "replace(payload ->> '$.user.id', 'u', '')")
@@ -133,7 +144,7 @@ def wrong(messages):
     {body}
 """
     with store_with(tmp_path, "wrong", function=function) as store:
-        store.parts.log.send("clicks", [message(1, "a"), message(2, "b")], partition=0, durable=True)
+        open_store_of(store).parts.log.send("clicks", [message(1, "a"), message(2, "b")], partition=0, durable=True)
 
         with pytest.raises(DerivationError, match=reason) as refused:
             store.stream_run(until_caught_up=True)
@@ -145,7 +156,7 @@ def test_a_function_that_fails_on_everything_hits_the_limit(tmp_path, monkeypatc
     monkeypatch.setattr("asof.flows.stream.dead_letter_limit.LIMIT_AFTER_S", 0.0)
     function = "\ndef fails(messages):\n    raise KeyError('no such thing')\n"
     with store_with(tmp_path, "fails", function=function) as store:
-        store.parts.log.send("clicks", [message(1, "a")] * 1500, partition=0, durable=True)
+        open_store_of(store).parts.log.send("clicks", [message(1, "a")] * 1500, partition=0, durable=True)
 
         with pytest.raises(DeadLetterLimit):
             store.stream_run(until_caught_up=True)
@@ -154,7 +165,7 @@ def test_a_function_that_fails_on_everything_hits_the_limit(tmp_path, monkeypatc
 
 def test_another_function_than_the_applied_one_is_refused(tmp_path):
     with store_with(tmp_path, "rows_of", function=FUNCTION) as store:
-        store.parts.log.send("clicks", [message(1, "a")], durable=True)
+        open_store_of(store).parts.log.send("clicks", [message(1, "a")], durable=True)
     (tmp_path / "features.py").write_text(
         HEAD + FUNCTION.replace("lower()", "upper()") + TAIL.format(transform="rows_of", more=""), encoding="utf-8"
     )
@@ -174,7 +185,7 @@ def test_keys_and_tombstones_go_round_the_transform(tmp_path):
     with FeatureStore(tmp_path) as store:
         store.apply()
         value = json.dumps({"payload": {"page": "home"}, "ts": iso(NOW - 5)}).encode()
-        store.parts.log.send(
+        open_store_of(store).parts.log.send(
             "clicks", [value, value, None], keys=[b"1", b"2", b"2"], timestamps_us=[NOW] * 3, partition=0, durable=True
         )
         store.stream_run(until_caught_up=True)
@@ -184,8 +195,44 @@ def test_keys_and_tombstones_go_round_the_transform(tmp_path):
         assert store.audit().ok
 
 
-def test_sql_that_the_engine_does_not_know_is_found_by_plan(tmp_path):
-    with pytest.raises(AsofError, match="no_such_function"):
-        store_with(tmp_path, '"SELECT no_such_function(kind) AS user_id, kind AS page, ts FROM message"')
-    with pytest.raises(AsofError, match="the transform's column 'user_id' to be Int64"):
-        store_with(tmp_path, '"SELECT kind AS user_id, kind AS page, ts FROM message"')
+@pytest.mark.parametrize(
+    ("sql", "found"),
+    [
+        ("SELECT no_such_function(kind) AS user_id, kind AS page, ts FROM message", "no_such_function is no function"),
+        ("SELECT kind AS user_id, kind AS page, ts FROM message", "the transform's column 'user_id' to be Int64"),
+        ("SELECT 1 AS user_id, 'a' AS page, ts, 2 AS more FROM message", "'more', which is not in its schema"),
+        ("SELECT 1 AS user_id, ts FROM message", "answers no column 'page'"),
+        ("SELECT ts FROM messages", "does not select FROM message"),
+        ("SELECT 1 AS user_id, getenv('HOME') AS page, ts FROM message", "getenv is no function of the engine"),
+        ("SELECT 1 AS user_id, (SELECT content FROM read_text('x')) AS page, ts FROM message", "a subquery looks at"),
+        ("SELECT length(1) + kind AS user_id, kind AS page, ts FROM message", "Binder Error"),
+    ],
+)  # fmt: skip
+def test_sql_that_makes_no_row_of_one_message_is_found_by_plan(tmp_path, sql, found):
+    with pytest.raises(CheckFailed) as refused:
+        store_with(tmp_path, f'"{sql}"')
+
+    said = str(refused.value)
+    assert found in said and "source 'clicks'" in said and "features.py:" in said and "next: " in said
+
+
+def test_a_worker_refuses_the_sql_of_a_registry_that_no_plan_has_seen(tmp_path):
+    with store_with(tmp_path, SQL) as store:
+        content = store.get_source("clicks").content()
+        content["transform"] = {"sql": "SELECT 1 AS user_id, read_text('/etc/passwd') AS page, ts FROM message"}
+
+        with pytest.raises(DefinitionError, match="read_text is no function of single values") as refused:
+            transform_of(open_store_of(store).parts, source_of(content))
+    assert "source 'clicks': transform" in str(refused.value)
+    assert "write SELECT" in str(refused.value)
+
+
+def test_a_column_keep_beside_a_condition_is_refused(tmp_path):
+    """The condition takes that name itself, so the column's values would be lost."""
+    (tmp_path / "feature_store.yaml").write_text(f"project: shop\nclock: {iso(NOW)}\n", encoding="utf-8")
+    tail = TAIL.replace('Field("page", String)', 'Field("page", String), Field("keep", String)')
+    sql = "\"SELECT 1 AS user_id, kind AS page, kind AS keep, ts FROM message WHERE kind <> 'ping'\""
+    (tmp_path / "features.py").write_text(HEAD + tail.format(transform=sql, more=""), encoding="utf-8")
+
+    with FeatureStore(tmp_path) as store, pytest.raises(CheckFailed, match="a column 'keep' beside WHERE"):
+        store.apply()

@@ -13,6 +13,7 @@ import pytest
 from asof import FeatureStore
 from asof.config import Part, load_config
 from asof.errors import CheckFailed, ConfigError, EntityFrameError, RequestError
+from asof.store import open_store_of
 
 NOON = datetime(2026, 1, 1, 12, tzinfo=UTC)
 DEFINITIONS = """
@@ -75,7 +76,9 @@ def test_a_configuration_made_in_code_has_no_url_for_a_path_either(
     config = replace(load_config(folder), **{section: Part(product, {"path": "s3://me:hunter2@bucket/x"})})
 
     with FeatureStore(config=config) as store, pytest.raises(ConfigError, match=r"a URL \(s3://\)") as refused:
-        getattr(store.parts, {"offline_store": "offline", "online_store": "online"}.get(section, section))
+        getattr(
+            open_store_of(store).parts, {"offline_store": "offline", "online_store": "online"}.get(section, section)
+        )
     assert "hunter2" not in str(refused.value)
     assert sorted(folder.iterdir()) == before
 

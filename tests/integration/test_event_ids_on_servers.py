@@ -11,7 +11,8 @@ import pytest
 
 from asof.flows.stream.event_ids import EVENTS
 from asof.log.kafka.log import KafkaLog
-from asof.testing.streams import Clock, live_through, visit
+from asof.testing.clock import MicrosClock
+from asof.testing.streams import live_through, visit
 from tests.embedded.test_event_ids import Run, source, views
 from tests.parts import close, embedded_parts
 from tests.services import Kafka
@@ -23,7 +24,7 @@ pytestmark = pytest.mark.integration
 def run(
     request: pytest.FixtureRequest, tmp_path: Path, kafka: Kafka, topic_prefix: str, key_prefix: str
 ) -> Iterator[Run]:
-    clock = Clock()
+    clock = MicrosClock()
     # Groups are named by projects: the members of other tests are none of this one's.
     parts = embedded_parts(tmp_path, clock=clock, project=key_prefix.replace("-", "_"))
     parts.log.close()

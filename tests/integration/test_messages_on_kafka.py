@@ -11,7 +11,7 @@ import pytest
 
 from asof.connections.schema_registry import SchemaRegistry
 from asof.errors import SourceError
-from asof.store import FeatureStore
+from asof.store import FeatureStore, open_store_of
 from asof.timing import iso, micros
 from tests.unit.test_decoding_avro import framed, written
 
@@ -93,7 +93,7 @@ def test_profiles_on_a_compacted_topic_are_served_until_they_end(
         None, b"no frame",
     ]  # fmt: skip
     with FeatureStore(tmp_path) as store:
-        log = store.parts.log_of(store.definitions().sources["profiles"])
+        log = open_store_of(store).parts.log_of(open_store_of(store).definitions().sources["profiles"])
         log.create(topic, 1)
         store.apply()
         log.send(

@@ -21,12 +21,14 @@ from asof.flows.stores import Parts
 from asof.flows.stream.run import run_stream
 from asof.online.protocol import StoreReplaced
 from asof.online.redis.store import RedisOnlineStore
-from asof.testing.streams import DEFINITIONS, MORTALS, NOW, Clock, StreamRun, live_through, visit
+from asof.store import open_store_of
+from asof.testing.clock import NOW, MicrosClock
+from asof.testing.streams import DEFINITIONS, MORTALS, StreamRun, live_through, visit
 from asof.timing import MINUTE, moment
 from asof.types import Int64, Timestamp
 from tests.embedded.test_push import LONG, SHORT, apply_twins, online_rows, push_both
 from tests.integration.test_worker_faults import oracle, random_visits, until
-from tests.parts import HandClock, close
+from tests.parts import close
 from tests.redis_stores import of_sentinel, redis_parts
 from tests.services import Redis
 from tests.services.processes import wait_until
@@ -43,7 +45,7 @@ def test_whatever_happens_online_equals_history_in_the_end(
     kind = "redis_cluster" if spread else "redis"
     url = redis_cluster.url if spread else redis.url
     path = tmp_path_factory.mktemp("life")
-    parts = redis_parts(path, Clock(), url=url, redis_type=kind, key_prefix=f"{key_prefix}-{path.name}:")
+    parts = redis_parts(path, MicrosClock(), url=url, redis_type=kind, key_prefix=f"{key_prefix}-{path.name}:")
     definitions = MORTALS if mortal else DEFINITIONS
     run = StreamRun(parts, parts.clock, partitions=2, definitions=definitions)  # type: ignore[arg-type]
     live_through(run, random.Random(seed), steps)
@@ -60,7 +62,7 @@ def test_the_short_way_of_a_push_writes_what_the_long_way_does(
     request: pytest.FixtureRequest, tmp_path: Path, key_prefix: str, monkeypatch: pytest.MonkeyPatch, kind: str
 ) -> None:
     url = request.getfixturevalue(kind).url
-    parts = redis_parts(tmp_path, HandClock(), url=url, redis_type=kind, key_prefix=f"{key_prefix}:")  # type: ignore[arg-type]
+    parts = redis_parts(tmp_path, MicrosClock(), url=url, redis_type=kind, key_prefix=f"{key_prefix}:")  # type: ignore[arg-type]
     apply_twins(parts)
     push_both(parts, random.Random(5), parts.clock, monkeypatch, 12)  # type: ignore[arg-type]
 
@@ -123,7 +125,7 @@ def lose_what_came_since(server: Redis) -> None:
 
 
 def test_a_worker_replays_what_a_restart_lost_though_no_event_comes_in(tmp_path: Path, lossy: Redis) -> None:
-    clock = Clock()
+    clock = MicrosClock()
     run = StreamRun(redis_parts(tmp_path, clock, url=lossy.url), clock)
     worker = Worker(run, run.parts.replaced(online=RedisOnlineStore(lossy.url, clock=clock)))
     run.send(visit(1), visit(2), visit(1), partition=0)
@@ -145,7 +147,7 @@ def test_a_worker_replays_what_a_restart_lost_though_no_event_comes_in(tmp_path:
 
 def test_restarts_that_lose_seconds_under_load_lose_and_double_no_event(tmp_path: Path, lossy: Redis) -> None:
     rng = random.Random(1)
-    clock = Clock()
+    clock = MicrosClock()
     run = StreamRun(redis_parts(tmp_path, clock, url=lossy.url), clock, partitions=3)
     worker = Worker(run, run.parts.replaced(online=RedisOnlineStore(lossy.url, clock=clock)))
     for turn in range(12):
@@ -171,7 +173,7 @@ def test_a_fail_over_to_a_replica_that_lacks_the_last_seconds_is_made_good(
 ) -> None:
     services = private_redis_sentinel
     rng = random.Random(7)
-    clock = Clock()
+    clock = MicrosClock()
     options = {**of_sentinel(services), "retry_s": 30.0}
     run = StreamRun(redis_parts(tmp_path, clock, **options), clock)
     worker = Worker(run, run.parts.replaced(online=RedisOnlineStore(clock=clock, **options)))
@@ -204,7 +206,7 @@ def test_a_store_that_is_flushed_under_load_is_built_anew_while_the_worker_runs(
     tmp_path: Path, private_redis: Redis
 ) -> None:
     rng = random.Random(3)
-    clock = Clock()
+    clock = MicrosClock()
     run = StreamRun(redis_parts(tmp_path, clock, url=private_redis.url), clock)
     worker = Worker(run, run.parts.replaced(online=RedisOnlineStore(private_redis.url, clock=clock)))
     run.send(*random_visits(rng, 300, users=9), partition=0)
@@ -283,11 +285,11 @@ def test_materialized_rows_that_a_restart_lost_are_found_missing_and_written_ane
     lose_what_came_since(lossy)
 
     assert amounts(store, "profile", [0]) == [None]
-    (said,) = [each for each in doctor(store.parts) if each.part == "view profile"]
+    (said,) = [each for each in doctor(open_store_of(store).parts) if each.part == "view profile"]
     assert not said.ok and "has lost rows" in said.text and "asof materialize profile" in said.hint
     store.materialize_incremental()
     assert amounts(store, "profile", [0, 4999, 5000]) == [0, 4999, None]
-    (said,) = [each for each in doctor(store.parts) if each.part == "view profile"]
+    (said,) = [each for each in doctor(open_store_of(store).parts) if each.part == "view profile"]
     assert said.ok
     store.close()
 
@@ -295,18 +297,18 @@ def test_materialized_rows_that_a_restart_lost_are_found_missing_and_written_ane
 def test_a_materialize_that_a_restart_breaks_into_is_not_recorded(tmp_path: Path, private_redis: Redis) -> None:
     write_rows(tmp_path, 20_000)
     store = store_on(tmp_path, private_redis, batch_view())
-    write = store.parts.online.write
+    write = open_store_of(store).parts.online.write
 
     def interrupted(*given: Any, **named: Any) -> Any:
         kept = write(*given, **named)
         private_redis.restart(kill=True)
         return kept
 
-    store.parts.online.write = interrupted
+    open_store_of(store).parts.online.write = interrupted
     with pytest.raises(StoreReplaced, match="run it again"):
         store.materialize()
-    assert not store.parts.registry.load("shop").facts.materialized
-    store.parts.online.write = write
+    assert not open_store_of(store).parts.registry.load("shop").facts.materialized
+    open_store_of(store).parts.online.write = write
     store.materialize()
     assert amounts(store, "profile", [0, 19_999]) == [0, 19_999]
     store.close()
@@ -324,7 +326,7 @@ def test_the_flows_that_look_at_rows_work_on_redis(tmp_path: Path, redis: Redis,
         write_rows(tmp_path, 10)
         store.materialize(full=True)
         assert amounts(store, "profile", [9, 10]) == [9, None]
-        assert len(store.parts.online.tables("shop")) == 1
+        assert len(open_store_of(store).parts.online.tables("shop")) == 1
     finally:
         store.teardown()
     with redis.client() as client:

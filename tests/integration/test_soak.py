@@ -8,7 +8,8 @@ import pytest
 
 from asof.flows.stores import view_named
 from asof.flows.stream.rebuild import rebuild
-from asof.testing.streams import DEFINITIONS, MORTALS, Clock, StreamRun, live_through
+from asof.testing.clock import MicrosClock
+from asof.testing.streams import DEFINITIONS, MORTALS, StreamRun, live_through
 from asof.timing import MINUTE
 from tests.integration.test_worker_faults import oracle, random_visits, run, start
 from tests.parts import close, embedded_parts
@@ -47,7 +48,7 @@ def test_a_million_events_through_workers_that_are_killed(run, start):
 
 @pytest.mark.parametrize("seed", range(60))
 def test_a_long_random_life_ends_with_online_equal_to_history(tmp_path, seed):
-    parts = embedded_parts(tmp_path, clock=Clock())
+    parts = embedded_parts(tmp_path, clock=MicrosClock())
     definitions = MORTALS if seed % 2 else DEFINITIONS
     life = StreamRun(parts, parts.clock, partitions=1 + seed % 3, definitions=definitions)
     live_through(life, random.Random(seed), 400)

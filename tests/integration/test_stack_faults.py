@@ -24,8 +24,9 @@ from asof.errors import AsofError, StorageError
 from asof.expressions import parse
 from asof.flows.generations.progress import progress_of
 from asof.flows.stores import current_generation, table_of
+from asof.testing.clock import MicrosClock
 from asof.testing.evaluator import evaluate
-from asof.testing.streams import VISITS, Clock, StreamRun, definitions_on, visit
+from asof.testing.streams import VISITS, StreamRun, definitions_on, visit
 from asof.timing import MINUTE
 from tests.oracle import features_as_of
 from tests.services import Kafka, Postgres, Redis, RedisSentinel
@@ -113,7 +114,7 @@ class Stack:
         opened = opened_at(folder)
         opened.log.create(TOPIC, PARTITIONS)
         clock = opened.clock
-        assert isinstance(clock, Clock)
+        assert isinstance(clock, MicrosClock)
         self.run = StreamRun(
             plain_parts(opened), clock, partitions=PARTITIONS, definitions=definitions_on(source), topic=TOPIC
         )

@@ -10,7 +10,7 @@ import pytest
 
 from asof.flows.stores import Parts
 from asof.online.postgres.store import PostgresOnlineStore
-from asof.testing.streams import Clock
+from asof.testing.clock import MicrosClock
 from asof.testing.traps import LIVES, TrapsSuite
 from tests.parts import close, embedded_parts
 
@@ -30,7 +30,7 @@ def test_a_row_in_postgres_stays_as_long_as_anything_that_it_keeps(
 ) -> None:
     made: list[Parts] = []
 
-    def make(clock: Clock) -> Parts:
+    def make(clock: MicrosClock) -> Parts:
         parts = embedded_parts(tmp_path, clock=clock)
         parts.online.close()  # type: ignore[attr-defined]
         made.append(parts.replaced(online=PostgresOnlineStore(url, schema=f"online_{uuid.uuid4().hex}")))

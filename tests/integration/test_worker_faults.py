@@ -26,8 +26,9 @@ from asof.flows.stream.run import run_stream
 from asof.log.file.log import FileLog
 from asof.offline.duckdb.engine import DuckDBOffline
 from asof.online.sqlite.store import SqliteOnlineStore
+from asof.testing.clock import NOW, MicrosClock
 from asof.testing.evaluator import evaluate
-from asof.testing.streams import DEFINITIONS, MORTALS, NOW, Clock, StreamRun, live_through, visit
+from asof.testing.streams import DEFINITIONS, MORTALS, StreamRun, live_through, visit
 from asof.timing import MINUTE, SECOND
 from tests.oracle import features_as_of
 from tests.parts import close, embedded_parts
@@ -47,7 +48,7 @@ SESSION_TIMEOUT_S = 1.5
 
 
 def parts_at(path: Path) -> Parts:
-    clock = Clock()
+    clock = MicrosClock()
     parts = embedded_parts(path, clock=clock)
     parts.log.close()
     return parts.replaced(log=FileLog(path / "log", clock=clock, session_timeout_s=SESSION_TIMEOUT_S))
@@ -124,7 +125,7 @@ def random_visits(rng: random.Random, count: int, *, users: int) -> list[Any]:
 def test_whatever_happens_online_equals_history_in_the_end(
     tmp_path_factory: pytest.TempPathFactory, seed: int, steps: int, partitions: int, mortal: bool
 ) -> None:
-    parts = embedded_parts(tmp_path_factory.mktemp("life"), clock=Clock())
+    parts = embedded_parts(tmp_path_factory.mktemp("life"), clock=MicrosClock())
     definitions = MORTALS if mortal else DEFINITIONS
     run = StreamRun(parts, parts.clock, partitions=partitions, definitions=definitions)  # type: ignore[arg-type]
     live_through(run, random.Random(seed), steps)
@@ -231,7 +232,7 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
 
 @pytest.mark.parametrize("part", ["online", "archive"])
 def test_a_full_disk_stops_the_worker_clearly_and_loses_nothing(tmp_path: Path, small_disk: Path, part: str) -> None:
-    clock = Clock()
+    clock = MicrosClock()
     parts = embedded_parts(tmp_path, clock=clock)
     if part == "online":
         parts = parts.replaced(online=SqliteOnlineStore(small_disk / "online.db"))

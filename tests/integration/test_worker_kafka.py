@@ -20,7 +20,8 @@ from asof.errors import CheckFailed, LogError
 from asof.flows.stream.run import run_stream
 from asof.log.kafka.log import KafkaLog
 from asof.log.protocol import TopicReplaced
-from asof.testing.streams import VISITS, Clock, StreamRun, definitions_on, live_through, visit
+from asof.testing.clock import MicrosClock
+from asof.testing.streams import VISITS, StreamRun, definitions_on, live_through, visit
 from asof.timing import MINUTE
 from tests.services import Kafka
 from tests.worker_processes import (
@@ -63,7 +64,7 @@ def run_at(folder: Path, topic: str, *, partitions: int) -> StreamRun:
     opened = opened_at(folder)
     opened.log.create(topic, partitions)
     clock = opened.clock
-    assert isinstance(clock, Clock)
+    assert isinstance(clock, MicrosClock)
     return StreamRun(plain_parts(opened), clock, partitions=partitions, definitions=definitions_on(source), topic=topic)
 
 

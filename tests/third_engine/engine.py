@@ -28,6 +28,7 @@ from asof.offline.results import SPINE, LazyResult, arrival_of, cut, empty_rows,
 from asof.sources.protocol import Batches, Files, Input, Need
 from asof.sql.query import WANTED, PointInTime, ViewRows
 from asof.sql.quoting import quote
+from asof.sql.row_select import RowSelect
 from asof.sql.source_rows import ROW, SpineTable, Table
 from asof.values.fit import event_micros
 from tests.third_engine.dialect import THIRD
@@ -69,6 +70,9 @@ class ThirdEngine(Engine):
 
     def evaluate(self, batch: pa.Table, expressions: Mapping[str, str]) -> pa.Table:
         return self._evaluator.evaluate(batch, expressions)
+
+    def read_select(self, sql: str, *, table: str, columns: Sequence[str]) -> RowSelect:
+        return self._evaluator.read_select(sql, table=table, columns=columns)
 
     def tables_in(self, sql: str) -> set[str]:
         try:

@@ -134,7 +134,7 @@ def test_a_version_that_changes_nothing_that_is_read_keeps_what_was_decided(regi
     registry.commit()
 
     assert made.refresh() is False
-    assert made.requests.snapshot.version == 2
+    assert made.requests().snapshot.version == 2
     assert made.decided(AGE) is before
 
 
@@ -153,18 +153,18 @@ def test_requests_in_use_are_decided_before_a_new_snapshot_is_seen_where_that_is
     made.decided(AGE)
     registry.commit(generation="g-1")
     made.refresh()
-    (ahead,) = made.requests
+    (ahead,) = made.requests()
 
     assert (ahead.request, ahead.reader.generations, ahead.used) == (AGE, ["g-1"], 0)
     registry.commit(generation="g-2")
     made.refresh()
-    assert len(made.requests) == 0  # nobody has asked for it since
+    assert len(made.requests()) == 0  # nobody has asked for it since
 
     made = applied(registry)
     made.decided(AGE)
     registry.commit(generation="g-3")
     made.refresh()
-    assert len(made.requests) == 0
+    assert len(made.requests()) == 0
 
 
 def test_a_newer_reader_is_there_only_where_another_generation_is_read(registry: Registry) -> None:
@@ -214,7 +214,7 @@ def test_after_forgetting_the_registry_is_read_again(registry: Registry) -> None
     made.forget()
 
     assert not made.is_known
-    assert made.requests.snapshot.version == 1
+    assert made.requests().snapshot.version == 1
     assert registry.loads == 2
 
 

@@ -297,7 +297,7 @@ def test_a_service_whose_output_names_collide_is_warned_of() -> None:
 
     assert texts(service, severity="warning") == [
         "feature service 'model': users:age and friend:age would have one output name "
-        "(next: ask with full_feature_names=True, or name a view otherwise in the service (with_name))"
+        "(next: ask for full feature names, or name a view otherwise in the service (with_name))"
     ]
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -18,7 +19,7 @@ from typing import Any
 import click
 import pyarrow as pa
 import pytest
-from click.testing import CliRunner, Result
+from click.testing import CliRunner
 
 import asof.errors
 from asof import (
@@ -37,15 +38,15 @@ from asof.cli.app import COMMANDS, cli, command_named
 from asof.cli.context import CliContext
 from asof.cli.exit_codes import EXIT_CODES, FOUND, PIPE_CLOSED, STOPPED, UNEXPECTED, USAGE
 from asof.cli.progress import Lines
-from asof.config import Auth, load_config
+from asof.config import load_config
 from asof.definitions import Project
 from asof.errors import AsofError, CheckFailed, NotFound, RegistryConflict, RowsRefused
 from asof.flows.admin.audit import AuditReport, Difference
 from asof.planning import Create, Finding, Plan
-from asof.results import TableResult
 from asof.server.security.keys import KeyRing
 from asof.timing import micros, moment
 from asof.types import Float64, Int64, String, Timestamp
+from tests.cli_shell import FakeStore, Shell
 
 SOURCE = Path(__file__).parents[2] / "src"
 ENVIRONMENT = {"PYTHONPATH": str(SOURCE), "PATH": "/usr/bin:/bin", "COLUMNS": "80"}
@@ -73,45 +74,6 @@ def doubled(row: dict[str, Any]) -> dict[str, Any]:
 model = FeatureService(name="model", features=[user_visits, doubled])
 
 
-RESULTS = ("dead_letters", "history", "sample", "stream_status", "training_sets")
-
-
-def result(answer: Any) -> TableResult:
-    """Rows as the store's verbs return them."""
-    return TableResult(answer if isinstance(answer, pa.Table) else pa.Table.from_pylist(answer), "Rows")
-
-
-class FakeStore:
-    """Answers as a store does, and remembers what it was asked."""
-
-    project = "shop"
-    clock_note = ""
-
-    def __init__(self) -> None:
-        self.calls: list[tuple[str, tuple[Any, ...], dict[str, Any]]] = []
-        self.config = SimpleNamespace(notes=["provider has no meaning in Asof and is ignored"], auth=Auth(), server={})
-        self.closed = False
-        self.fails: BaseException | None = None
-        self.answers: dict[str, Any] = {}
-
-    def close(self) -> None:
-        self.closed = True
-
-    def __getattr__(self, name: str) -> Any:
-        if name not in self.answers:
-            raise AttributeError(name)
-
-        def call(*args: Any, **options: Any) -> Any:
-            self.calls.append((name, args, options))
-            if self.fails is not None:
-                raise self.fails
-            answer = self.answers[name]
-            answer = answer(*args, **options) if callable(answer) else answer
-            return result(answer) if name in RESULTS else answer
-
-        return call
-
-
 @pytest.fixture
 def store() -> FakeStore:
     store = FakeStore()
@@ -122,29 +84,10 @@ def store() -> FakeStore:
         "get_feature_service": lambda name: {"model": model}[name],
         "get_source": lambda name: {"visits": visits}[name],
         "get_entity": lambda name: {"user": user}[name],
-        "training_sets": [], "teardown": None,
+        "training_sets": [], "teardown": None, "stream_status": [],
         "push": lambda source, rows, batch_id: len(rows),
     }  # fmt: skip
     return store
-
-
-class Shell:
-    """Runs command lines against a fake store."""
-
-    def __init__(self, store: FakeStore) -> None:
-        self.store = store
-        self.opened: list[tuple[Any, ...]] = []
-
-    def __call__(
-        self, *args: str, width: int = 80, input: str | None = None, env: dict[str, str] | None = None
-    ) -> Result:
-        def open_store(*place: Any) -> FakeStore:
-            self.opened.append(place)
-            return self.store
-
-        return CliRunner().invoke(
-            cli, args, obj=CliContext(open_store), input=input, env={"COLUMNS": str(width), **(env or {})}
-        )
 
 
 @pytest.fixture
@@ -275,7 +218,7 @@ class TestOptionsOfAsof:
         assert "--output FOLDER" in asof_("demo", "--help").stdout
 
     def test_the_clock_is_said_when_it_is_not_the_systems(self, asof_: Shell, store: FakeStore) -> None:
-        store.clock_note = "clock: 2020-10-18T05:46:40Z (given)"
+        store.note_of_clock("clock: 2020-10-18T05:46:40Z (given)")
 
         assert asof_("list").stderr == "clock: 2020-10-18T05:46:40Z (given)\n"
         assert asof_("--quiet", "list").stderr == ""
@@ -347,7 +290,7 @@ class TestErrors:
 
     def test_ctrl_c_that_was_swallowed_ends_the_command_at_its_next_progress(self) -> None:
         class Swallowing:
-            clock_note = ""
+            _open = SimpleNamespace(clock_note="")
 
             def close(self) -> None: ...
 
@@ -365,7 +308,7 @@ class TestErrors:
 
     def test_an_error_after_ctrl_c_is_its_echo(self) -> None:
         class Echoing:
-            clock_note = ""
+            _open = SimpleNamespace(clock_note="")
 
             def close(self) -> None: ...
 
@@ -499,7 +442,17 @@ class TestGetOnline:
             "--status",
         ]
 
-        assert "PRESENT    2026-11-23T00:00:00Z" in asof_(*args).stdout
+        assert asof_(*args).stdout.splitlines() == [
+            "user_id=7:",
+            "feature         value  status   event time",
+            "--------------  -----  -------  --------------------",
+            "session_visits      3  PRESENT  2026-11-23T00:00:00Z",
+            "",
+            "user_id=8:",
+            "feature         value  status     event time",
+            "--------------  -----  ---------  ----------",
+            "session_visits  null   NOT_FOUND  -",
+        ]
         assert json.loads(asof_(*args, "--output", "json").stdout) == {
             "rows": [{"user_id": 7, "session_visits": 3}, {"user_id": 8, "session_visits": None}],
             "statuses": {"session_visits": ["PRESENT", "NOT_FOUND"]},
@@ -666,9 +619,11 @@ class TestStream:
         ]  # fmt: skip
         narrow, wide = asof_("stream", "status"), asof_("stream", "status", width=120)
 
-        assert "last message" not in narrow.stdout and all(
-            each in narrow.stdout for each in ("1000", "4.125", "1520.3", "0.012", "3601.25")
+        table, _, left_out = narrow.stdout.partition("Not shown: ")
+        assert "last message" not in table and all(
+            each in table for each in ("1000", "4.125", "1520.3", "0.012", "3601.25")
         )
+        assert left_out.startswith("last message, ") and left_out.endswith("has all.\n")
         assert max(map(len, narrow.stdout.splitlines())) <= 80 and "behind s" in narrow.stdout
         assert "2026-11-23T12:00:00Z" in wide.stdout and "999000" in wide.stdout
         assert json.loads(asof_("stream", "status", "--output", "json").stdout)["partitions"][0]["topic"]
@@ -732,10 +687,24 @@ class TestLooking:
         answer = asof_("doctor")
 
         assert answer.exit_code == FOUND
-        assert answer.stdout.splitlines()[2:] == [
-            "ok   registry      sqlite, version 3", "BAD  online store  rows of 1 key are too long; next: see docs",
-        ]  # fmt: skip
+        assert answer.stdout.splitlines() == [
+            "ok   registry      sqlite, version 3",
+            "BAD  online store  rows of 1 key are too long",
+            "     next: see docs",
+        ]
         assert json.loads(asof_("doctor", "--output", "json").stdout)["checks"][0]["ok"] is True
+
+    def test_doctor_has_one_line_of_a_long_text_and_all_of_a_bad_one(self, asof_: Shell, store: FakeStore) -> None:
+        long = " ".join(["many words"] * 20)
+        store.answers["doctor"] = [
+            SimpleNamespace(part="registry", ok=True, text=f"at /shop/data/registry.db, {long}", hint=""),
+            SimpleNamespace(part="online store", ok=False, text=long, hint=""),
+        ]
+        first, *bad, last = asof_("doctor").stdout.splitlines()
+
+        assert first.startswith("ok   registry      at data/registry.db, many words") and first.endswith("…")
+        assert len(first) <= 80 and last == "…: --output json has the whole text."
+        assert " ".join(" ".join(bad).split()) == f"BAD online store {long}"
 
     def test_explain_shows_the_rows_behind_a_value(self, asof_: Shell, store: FakeStore) -> None:
         rows = pa.table({"visited_at": [datetime(2026, 11, 23, tzinfo=UTC)], "page": ["home"]})
@@ -785,7 +754,9 @@ class TestListAndShow:
         text, whole = asof_(*args, width=width).stdout, asof_(*args, width=1000).stdout
 
         assert max(map(len, text.splitlines())) <= width
-        assert {word for word in text.split() if word.strip("-")} <= set(whole.split())
+        table, _, left_out = text.partition("Not shown: ")
+        assert {word for word in table.split() if word.strip("-")} <= set(whole.split())
+        assert ("description" in table) != left_out.startswith("description; ") or "description" not in whole
 
     def test_a_view_is_shown_with_how_its_features_are_made(self, asof_: Shell) -> None:
         text = asof_("show", "view", "user_visits", width=120).stdout
@@ -870,6 +841,56 @@ class TestProgress:
             report("writing", done, 1000)
 
         assert lines == ["folding: 500", "folding: 1,000", "writing: 1,000 of 1,000 (100 %)"]
+
+    def test_of_a_known_end_they_say_when_it_comes(self) -> None:
+        now, lines = [100.0], []
+        report = Lines(lines.append, stopwatch=lambda: now[0], every_s=5)
+
+        # Begun with 1,000 of 10,000: what a former run did says nothing of the speed.
+        for second, done in [(0, 1000), (10, 2000), (15, 2000), (20, 10_000)]:
+            now[0] = 100.0 + second
+            report("writing", done, 10_000)
+
+        assert lines == [
+            "writing: 2,000 of 10,000 (20 %), about 1m20s left",
+            "writing: 2,000 of 10,000 (20 %), about 2m left",
+            "writing: 10,000 of 10,000 (100 %)",
+        ]
+
+    def test_an_audit_and_a_saved_training_set_report_theirs(self, asof_: Shell, store: FakeStore) -> None:
+        def audit(names: Any, *, progress: Any, **_: Any) -> AuditReport:
+            progress("audit views", 2, 2)
+            return AuditReport(moment(0))
+
+        store.answers["audit"] = audit
+        store.answers["get_historical_features"] = lambda *_, **__: SimpleNamespace(
+            save=lambda name, overwrite, progress: progress(f"save training set {name}", 7, 7)
+        )
+
+        assert asof_("audit").stderr == "audit views: 2 of 2 (100 %)\n"
+        assert "set x: 7 of 7" in asof_("get", "historical", "-f", "user_visits:session_visits", "--save", "x").stderr
+
+
+class TestCompletion:
+    def run(self, **variables: str) -> str:
+        program = [sys.executable, "-c", "from asof.cli import main; main()"]
+        environment = {**ENVIRONMENT, **variables}
+        return subprocess.run(program, env=environment, capture_output=True, text=True, check=True).stdout
+
+    @pytest.mark.parametrize("shell", reference.COMPLETION)
+    def test_the_documented_line_makes_a_script_for_the_shell(self, shell: str) -> None:
+        _, line = reference.COMPLETION[shell]
+        (name, value) = re.findall("(_ASOF_COMPLETE)=([a-z_]+) asof", line)[0]
+        script = self.run(**{name: value})
+
+        assert line.replace("|", chr(92) + "|") in reference.markdown()
+        assert f"_ASOF_COMPLETE={shell}_complete" in script and "asof" in script
+
+    def test_commands_and_options_are_completed(self) -> None:
+        found = self.run(_ASOF_COMPLETE="bash_complete", COMP_WORDS="asof ma", COMP_CWORD="1")
+        options = self.run(_ASOF_COMPLETE="bash_complete", COMP_WORDS="asof materialize --f", COMP_CWORD="2")
+
+        assert found.split() == ["plain,materialize"] and "plain,--full" in options.split()
 
     def test_quiet_shows_none(self, asof_: Shell, store: FakeStore) -> None:
         def rebuild(views: Any, *, progress: Any) -> dict[str, int]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import builtins
 import json
-import struct
 
 import pyarrow as pa
 import pytest
@@ -82,16 +81,6 @@ def test_wide_terminals_have_the_panels_side_by_side() -> None:
 
 def test_without_orders_the_terminal_says_so() -> None:
     assert terminal_histograms(training_set([]), 80).count("no orders") == 3
-
-
-@pytest.mark.parametrize("values", [[1, 2, 2, 30], []])
-def test_the_picture_is_a_png_wider_than_high(tmp_path, values: list[int]) -> None:
-    draw_histograms(training_set(values), tmp_path / "histograms.png")
-    written = (tmp_path / "histograms.png").read_bytes()
-
-    assert written[:8] == b"\x89PNG\r\n\x1a\n"
-    width, height = struct.unpack(">II", written[16:24])
-    assert width > 2 * height > 800
 
 
 def test_without_matplotlib_the_picture_names_the_extra(tmp_path, monkeypatch: pytest.MonkeyPatch) -> None:

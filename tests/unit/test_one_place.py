@@ -56,7 +56,8 @@ def numbers(tree: ast.AST) -> Iterator[tuple[int, int]]:
     """The values of arithmetic on whole numbers that are written out, the outermost alone, and their lines."""
     for node in ast.iter_child_nodes(tree):
         if isinstance(node, ast.BinOp | ast.UnaryOp | ast.Constant) and all(map(is_whole, ast.walk(node))):
-            yield eval(ast.unparse(node)), node.lineno
+            value = node.value if isinstance(node, ast.Constant) else eval(ast.unparse(node))
+            yield value, node.lineno
         else:
             yield from numbers(node)
 

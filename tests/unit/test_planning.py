@@ -28,9 +28,11 @@ from asof.planning import (
     CreateArchive,
     Delete,
     DropGeneration,
+    Finding,
     KeepArchive,
     NewFunction,
     NewGeneration,
+    Plan,
     describe,
     diff,
     resolve,
@@ -120,7 +122,7 @@ def test_a_changed_window_is_shown_and_needs_a_new_generation() -> None:
         "~ feature view 'user_traffic'",
         "    ~ aggregations.n: count(*) where page = 'a' over session gap 1h as Int64 → "
         "count(*) where page = 'a' over session gap 2h as Int64",
-        f"    its online rows are built anew (generation {before} → {after}); the old ones serve meanwhile",
+        f"    its online rows are rebuilt (generation {before} → {after}); the old ones serve until then",
     ]
     assert plan.changes[-1] == NewGeneration("user_traffic", before, after)
 
@@ -167,8 +169,61 @@ def test_other_code_is_a_new_function_and_its_text_is_not_printed() -> None:
     assert plan.changes[-1] == NewFunction("d", *prints)
     assert describe(plan) == [
         "~ on-demand feature view 'd'",
-        "    ~ source_text: the code applied before → other code",
         f"    its function is changed ({prints[0]} → {prints[1]})",
+    ]
+
+
+def test_what_comes_and_goes_in_a_list_is_said_once() -> None:
+    def some(*names: str) -> Project:
+        made = [Aggregation(function="count", window=Session("1h"), name=name) for name in names]
+        return of(FeatureView("user_traffic", entities=[user], source=traffic, aggregations=made))
+
+    def lines(old: Project, new: Project) -> list[str]:
+        return [each.removeprefix("    ") for each in describe(diff(applied(old), new)) if "aggregations" in each]
+
+    count = "count(*) over session gap 1h as Int64"
+    assert lines(some("a", "b"), some("c", "a", "d")) == [
+        f"- aggregations.b: {count}", f"+ aggregations.c: {count}", f"+ aggregations.d: {count}",
+    ]  # fmt: skip
+    assert lines(some("a", "b"), some("b", "a")) == ["~ aggregations order: a, b → b, a"]
+
+
+def test_the_parts_of_a_service_are_names() -> None:
+    view = views_over()
+    old = of(FeatureService("model", features=[view]))
+    new = of(FeatureService("model", features=[view[["n"]], view[["n"]].with_name("twin")], tags={"team": "shop"}))
+
+    assert describe(diff(applied(old), new)) == [
+        "~ feature service 'model'",
+        "    ~ features.user_traffic: all features → n",
+        "    + features.twin: n of user_traffic",
+        "    + tags.team: shop",
+    ]
+
+
+def finding(severity: Any, name: str, found: str, hint: str = "") -> Finding:
+    return Finding(severity, f"feature view {name!r}", f"{name}.py:1", "", found, hint)
+
+
+def test_a_note_on_several_objects_is_said_once() -> None:
+    found = [
+        finding("note", "a", "reads 'users' twice", "see 'x'"),
+        finding("warning", "a", "reads 'users' twice", "see 'x'"),
+        finding("note", "b", "reads 'orders' twice", "see 'x'"),
+        finding("note", "c", "reads too much"),
+        finding("error", "a", "has nothing"),
+        finding("error", "b", "has nothing"),
+    ]
+
+    assert describe(Plan("shop", 1, Project(), (), tuple(found))) == [
+        "nothing to change",
+        "note: 2 feature views: reads … twice (next: see 'x')",
+        "    a.py:1: 'a' ('users')",
+        "    b.py:1: 'b' ('orders')",
+        "warning: a.py:1: feature view 'a': reads 'users' twice (next: see 'x')",
+        "note: c.py:1: feature view 'c': reads too much",
+        "error: a.py:1: feature view 'a': has nothing",
+        "error: b.py:1: feature view 'b': has nothing",
     ]
 
 

@@ -15,12 +15,16 @@ import polars as pl
 import pyarrow as pa
 import pytest
 
+from asof.definitions import Entity, FeatureService, FeatureView, Field, LogSource, Project
 from asof.definitions.facts import TrainingSet
 from asof.display import SHOWN_ROWS, html_table, text_table
 from asof.errors import MissingExtra
 from asof.flows.admin.audit import AuditReport, Difference
 from asof.flows.admin.explain import Explanation
+from asof.planning import Create, Finding, Plan
+from asof.planning.changes import FieldChange, NewGeneration
 from asof.results import Record, Records, Result, Row, TableResult, require
+from asof.types import Int64, Timestamp
 
 NOON = datetime(2026, 11, 23, 12, tzinfo=UTC)
 
@@ -155,3 +159,27 @@ def test_results_load_no_arrow() -> None:
     code = "import asof.results, sys; print([each for each in ('pyarrow', 'numpy', 'pandas') if each in sys.modules])"
 
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout == "[]\n"
+
+
+def test_definitions_show_what_they_say() -> None:
+    user = Entity("user", join_keys=["user_id"])
+    visits = LogSource(
+        "visits", schema=[Field("user_id", Int64), Field("at", Timestamp)], timestamp_field="at", allowed_lateness="2h"
+    )
+    view = FeatureView("pages", source=visits, entities=[user], schema=[Field("user_id", Int64)], ttl="7d")
+
+    assert repr(user) == "<Entity 'user': join_keys [user_id]>"
+    assert repr(view) == "<FeatureView 'pages': entities [user]; source visits; schema [user_id]; ttl 7d>"
+    assert "allowed_lateness 2h" in repr(visits) and "<td>allowed_lateness</td><td>2h</td>" in visits._repr_html_()
+    assert repr(FeatureService("model", [view])) == "<FeatureService 'model': features [pages]>"
+
+
+def test_a_plan_shows_its_errors_then_its_changes() -> None:
+    finding = Finding("error", "feature view 'pages'", "features.py:3", "column 'a'", "none")
+    created = Create("entity", "user", (FieldChange("join_keys", None, "user_id"),))
+    plan = Plan("shop", 3, Project(), (created, NewGeneration("pages", None, "abc")), (finding,))
+
+    first, _, *lines = repr(plan).splitlines()
+    assert first == "Plan of project 'shop' against version 3: 2 changes, 1 error"
+    assert [line.split("  ")[0] for line in lines] == ["error", "create", "new generation"]
+    assert "+ join_keys: user_id" in lines[1] and "<th>step</th>" in plan._repr_html_()

@@ -8,7 +8,6 @@ from decimal import Decimal as Number
 from typing import Any
 
 import numpy as np
-import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -19,7 +18,6 @@ from asof.dtypes import (
     Bytes,
     Date,
     Decimal,
-    DType,
     Embedding,
     Float32,
     Float64,
@@ -47,28 +45,36 @@ CELLS = st.one_of(
 )  # fmt: skip
 
 
-@pytest.mark.parametrize("dtype", TYPES, ids=str)
-def test_values_that_are_called_the_types_own_are_given_back_by_its_check(dtype: DType) -> None:
-    own = PYTHON_TYPES.get(dtype.name)
-    likely = {bool: st.booleans(), int: st.integers() | st.sampled_from(EDGES), float: st.floats(), str: st.text()}
-    cells = CELLS | likely.get(own, CELLS) if own else CELLS
+OF_ONE_TYPE = st.one_of(
+    st.lists(st.none() | cells, max_size=4)
+    for cells in (
+        st.booleans(),
+        st.integers() | st.sampled_from(EDGES),
+        st.floats(),
+        st.text(),
+        st.dates(),
+        st.binary(),
+    )
+)
 
-    @settings(max_examples=60, deadline=None)
-    @given(st.lists(cells, max_size=4) | st.lists(st.none() | likely.get(own, cells), max_size=4))
-    def check(values: list[Any]) -> None:
-        present = own_values(values, dtype)
+# To make an example costs more than to try one type on it; so each is tried on all types.
+
+
+@settings(max_examples=150, deadline=None)
+@given(st.lists(CELLS, max_size=4) | OF_ONE_TYPE)
+def test_values_that_are_called_the_types_own_are_given_back_by_its_check(values: list[Any]) -> None:
+    for dtype in TYPES:
+        own, present = PYTHON_TYPES.get(dtype.name), own_values(values, dtype)
         if present is None:
             # Nothing of the type's own was turned away.
             low, high = INT_BOUNDS.get(dtype.name, (-math.inf, math.inf))
             assert own is None or any(
                 value is not None and (type(value) is not own or (own is int and not low <= value <= high))
                 for value in values
-            )
-            return
-        assert repr(present) == repr([value for value in values if value is not None])
-        assert repr(list(map(checker(dtype), present))) == repr(list(present))
-
-    check()
+            ), dtype
+            continue
+        assert repr(present) == repr([value for value in values if value is not None]), dtype
+        assert repr(list(map(checker(dtype), present))) == repr(list(present)), dtype
 
 
 def test_no_type_is_forgotten() -> None:
@@ -79,34 +85,28 @@ def test_no_type_is_forgotten() -> None:
     assert own_values([None, None], Json) == []
 
 
-@pytest.mark.parametrize("dtype", TYPES, ids=str)
-def test_a_column_is_fitted_as_its_values_are_one_by_one(dtype: DType) -> None:
-    @settings(max_examples=60, deadline=None)
-    @given(st.lists(CELLS, max_size=4))
-    def check(values: list[Any]) -> None:
+@settings(max_examples=60, deadline=None)
+@given(st.lists(CELLS, max_size=4))
+def test_a_column_is_fitted_as_its_values_are_one_by_one(values: list[Any]) -> None:
+    for dtype in TYPES:
         together, misfits = fit_values(values, dtype)
         alone = [fit_values([value], dtype) for value in values]
 
-        assert repr(together.to_pylist()) == repr([each.to_pylist()[0] for each, _ in alone])
-        assert misfits == [(row, found[0][1]) for row, (_, found) in enumerate(alone) if found]
+        assert repr(together.to_pylist()) == repr([each.to_pylist()[0] for each, _ in alone]), dtype
+        assert misfits == [(row, found[0][1]) for row, (_, found) in enumerate(alone) if found], dtype
         # And what is fitted fits as it is.
         again, none = fit(together, dtype)
-        assert none == [] and repr(again.to_pylist()) == repr(together.to_pylist())
-
-    check()
+        assert none == [] and repr(again.to_pylist()) == repr(together.to_pylist()), dtype
 
 
-@pytest.mark.parametrize("dtype", TYPES, ids=str)
-def test_one_value_is_made_plain_and_restored_as_a_column_is(dtype: DType) -> None:
-    @settings(max_examples=60, deadline=None)
-    @given(st.lists(CELLS, max_size=4))
-    def check(values: list[Any]) -> None:
+@settings(max_examples=60, deadline=None)
+@given(st.lists(CELLS, max_size=4))
+def test_one_value_is_made_plain_and_restored_as_a_column_is(values: list[Any]) -> None:
+    for dtype in TYPES:
         fitted, _ = fit_values(values, dtype)
         present = fitted.drop_null()
         plain, one, back = plain_values(present, dtype), plainer(dtype), restorer(dtype)
 
         if one is not None:
-            assert repr([one(value) for value in python_values(present)]) == repr(plain)
-        assert repr([value if back is None else back(value) for value in plain]) == repr(python_values(present))
-
-    check()
+            assert repr([one(value) for value in python_values(present)]) == repr(plain), dtype
+        assert repr([value if back is None else back(value) for value in plain]) == repr(python_values(present)), dtype

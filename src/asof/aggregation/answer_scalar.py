@@ -1,7 +1,7 @@
-"""Answer a view's aggregates for a handful of rows, in plain Python.
+"""A view's aggregates for a handful of rows, in plain Python; they must equal those of `answer_vector`.
 
-For one row numpy's calls cost more than the counting; they are at par at about twenty rows. Both answer the same,
-which a test holds.
+For one row NumPy's calls cost more than the counting; they are at par at about twenty rows.
+Sums of floats are equal to their last bits.
 """
 
 from __future__ import annotations

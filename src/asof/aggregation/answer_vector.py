@@ -1,4 +1,4 @@
-"""Answer a view's aggregates from the states of many rows at once."""
+"""A view's aggregates from the states of many rows at once: the general way, which `answer_scalar` must equal."""
 
 from __future__ import annotations
 

@@ -20,9 +20,9 @@ from asof.errors import nearest
 COMMANDS: Mapping[str, Sequence[str]] = {
     "Define": ("init", "plan", "apply", "list", "show", "history", "teardown"),
     "Train and serve": ("get",),
-    "Feed": ("push", "materialize", "stream", "backfill", "dead-letters"),
-    "Look": ("sample", "explain", "audit", "doctor"),
-    "Mend": ("rebuild", "compact", "forget"),
+    "Load": ("push", "materialize", "stream", "backfill", "dead-letters"),
+    "Inspect": ("sample", "explain", "audit", "doctor"),
+    "Maintain": ("rebuild", "compact", "forget"),
     "Serve": ("serve", "keys"),
     "Learn": ("demo",),
 }  # fmt: skip
@@ -123,7 +123,7 @@ def _show_version(ctx: click.Context, param: click.Parameter, value: bool) -> No
     is_eager=True,
     expose_value=False,
     callback=_show_version,
-    help="Show the version and leave.",
+    help="Show the version and exit.",
 )
 @click.pass_obj
 def cli(

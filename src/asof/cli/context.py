@@ -51,6 +51,8 @@ class CliContext:
 
     @cached_property
     def store(self) -> Any:
+        from asof.store import open_store_of
+
         if self.output.form == "json":
             # What a user's own code prints must not stand inside the document.
             self._until_closed.enter_context(redirect_stdout(sys.stderr))
@@ -59,8 +61,8 @@ class CliContext:
         else:
             store = self._open_store(self.repo, self.env, self.feature_store_yaml)
         self._until_closed.callback(store.close)
-        if store.clock_note:
-            self.note(store.clock_note)
+        if note := open_store_of(store).clock_note:
+            self.note(note)
         return store
 
     def close(self) -> None:
@@ -85,7 +87,7 @@ class CliContext:
 
         Raises:
             click.exceptions.Exit: the answer was no.
-            click.UsageError: there is nobody to ask.
+            click.UsageError: stdin gives no answer.
         """
         if yes:
             return
@@ -96,7 +98,7 @@ class CliContext:
                 raise
             click.echo(err=True)  # the question is on this line
             raise click.UsageError(
-                "this needs an answer, and nobody is there to give it: add --yes", click.get_current_context()
+                "this needs an answer, and stdin gives none: add --yes", click.get_current_context()
             ) from None
         if not agreed:
             self.note("Nothing was changed.")

@@ -18,13 +18,13 @@ EXIT_CODES: dict[int, str] = {
     4: "A request cannot be answered: an unknown name, a colliding one, or a missing key or time.",
     5: "Rows were refused; nothing of their batch was written.",
     6: "A source cannot be reached, or does not hold what its definition says.",
-    7: "An on-demand function raised, or answered what its schema does not say.",
+    7: "An on-demand function raised, or returned what its schema does not declare.",
     8: "A store, a log, the registry or a file cannot be read or written.",
     9: "A worker stopped, as too many messages could not be used; they are kept as dead letters.",
-    11: "A server did not let you: no credentials that it knows, or none for this.",
-    FOUND: "It found what needs attention: errors (plan), differences (audit, rebuild), parts not well (doctor).",
+    11: "A server refused access: unknown credentials, or a role that is missing.",
+    FOUND: "It found what needs attention: errors (plan), differences (audit, rebuild), failed checks (doctor).",
     UNEXPECTED: "A defect of Asof. Run again with --debug, and report it.",
     STOPPED: "Stopped by Ctrl-C; what was done stands.",
-    PIPE_CLOSED: "Whoever read the output stopped reading, as `| head` does.",
+    PIPE_CLOSED: "The reader of the output closed it, as `| head` does.",
 }  # fmt: skip
 """Exit code → its meaning. Codes 3 to 9 are those of the errors in `asof.errors`."""

@@ -82,7 +82,11 @@ def _feature(store: Any, name: str) -> dict[str, Any]:
     known = {each["name"]: each for each in _features(store)}
     if name not in known:
         raise UnknownFeature(name, known)
-    return known[name]
+    from asof.cli.features import feature_facts
+
+    view, _, feature = name.partition(":")
+    views = {each.name: each for each in (*store.list_feature_views(), *store.list_on_demand_feature_views())}
+    return feature_facts(store, views[view], feature)
 
 
 DESCRIPTION = Column("description", prose=True, spare=True)

@@ -5,12 +5,15 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import click
 
+from asof.cli.arguments import spelled_for
 from asof.cli.context import CliContext
+from asof.errors import AsofError
 from asof.timing import EARLIEST, LATEST, micros, moment
 from asof.values.local_paths import NotLocal, local_path
 
@@ -22,6 +25,14 @@ class Command(click.Command):
         own = super().get_params(ctx)
         taken = {name for param in own for name in param.opts}
         return [*own, *(option for option in _repeated_options() if not taken & set(option.opts))]
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Run it; what an error says of arguments, it says of this command's options."""
+        try:
+            return super().invoke(ctx)
+        except AsofError as error:
+            error.spell_arguments(partial(spelled_for, self))
+            raise
 
 
 class Group(click.Group):

@@ -8,6 +8,8 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
+from asof.timing import SECOND, span_text
+
 if TYPE_CHECKING:
     from rich.progress import Progress as Bars
     from rich.progress import TaskID
@@ -52,17 +54,22 @@ class Lines:
         self._every_s = every_s
         self._said_at: dict[str, float] = {}
         self._ended: set[str] = set()
+        self._began_at: dict[str, float] = {}
+        self._began_with: dict[str, int] = {}
 
     def __call__(self, what: str, done: int, total: int | None) -> None:
         now = self._stopwatch()
         ended = total is not None and done >= total
         first = self._said_at.setdefault(what, now)
+        self._began_at.setdefault(what, now)
+        self._began_with.setdefault(what, done)
         if ended and what not in self._ended:
             self._ended.add(what)
         elif ended or now - first < self._every_s:
             return
         self._said_at[what] = now
-        self._write(f"{what}: {amount(done, total)}")
+        left = time_left(done - self._began_with[what], total and total - done, now - self._began_at[what])
+        self._write(f"{what}: {amount(done, total)}{left}")
 
 
 def amount(done: int, total: int | None) -> str:
@@ -70,6 +77,13 @@ def amount(done: int, total: int | None) -> str:
     if total is None:
         return f"{done:,}"
     return f"{done:,} of {total:,} ({done * 100 // total if total else 100} %)"
+
+
+def time_left(done: int, left: int | None, seconds: float) -> str:
+    """How long the rest will take, in words, at the speed so far: `, about 1m30s left`; empty where nothing says it."""
+    if not left or done <= 0 or seconds <= 0:
+        return ""
+    return f", about {span_text(max(round(left * seconds / done), 1) * SECOND)} left"
 
 
 @contextmanager
@@ -87,13 +101,16 @@ def _bars() -> Iterator[Progress]:
     )  # fmt: skip
     tasks: dict[str, TaskID] = {}
     told_at: dict[str, float] = {}
+    began: dict[str, tuple[float, int]] = {}
 
     def report(what: str, done: int, total: int | None) -> None:
         now = time.monotonic()
         told_at[what] = now
         if what not in tasks:
             tasks[what] = bars.add_task(what, total=total, amount="")
-        bars.update(tasks[what], completed=done, total=total, amount=amount(done, total))
+        began_at, began_with = began.setdefault(what, (now, done))
+        left = time_left(done - began_with, total and total - done, now - began_at)
+        bars.update(tasks[what], completed=done, total=total, amount=amount(done, total) + left)
         for other in [each for each in tasks if now - told_at[each] > FORGOTTEN_AFTER_S or _is_over(bars, tasks[each])]:
             if other != what:
                 bars.remove_task(tasks.pop(other))

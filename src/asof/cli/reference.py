@@ -18,11 +18,27 @@ def commands() -> Iterator[tuple[str, click.Context]]:
     yield from _below(root, [name for section in COMMANDS.values() for name in section])
 
 
+COMPLETION = {
+    "bash": ("~/.bashrc", 'eval "$(_ASOF_COMPLETE=bash_source asof)"'),
+    "zsh": ("~/.zshrc", 'eval "$(_ASOF_COMPLETE=zsh_source asof)"'),
+    "fish": ("~/.config/fish/completions/asof.fish", "_ASOF_COMPLETE=fish_source asof | source"),
+}
+"""Shell → the file that it reads when it starts, and the line that completes commands and options there."""
+
+
 def markdown() -> str:
     """The page: `asof` and its options, each command, then the exit codes."""
     lines = ["# Command line", ""]
     for words, context in commands():
         lines += [*([] if words == "asof" else [f"## {words}", ""]), *_described(words, context)]
+    lines += [
+        "## Shell completion",
+        "",
+        "Commands and options are completed by Tab once the shell has read this line:",
+        "",
+    ]
+    lines += ["| shell | file | line |", "| --- | --- | --- |"]
+    lines += [f"| {shell} | `{file}` | `{_cell(line)}` |" for shell, (file, line) in COMPLETION.items()] + [""]
     lines += ["## Exit codes", "", "| code | meaning |", "| ---: | --- |"]
     lines += [f"| {code} | {_cell(meaning)} |" for code, meaning in sorted(EXIT_CODES.items())]
     return "\n".join(lines) + "\n"

@@ -48,18 +48,22 @@ def lines_of(records: Sequence[Mapping[str, Any]], columns: Sequence[Column], *,
         each for each in columns if not each.spare or any(record.get(each.key) is not None for record in records)
     ]
     shown = list(columns)
+    left_out: list[str] = []
     while True:
         cells = [[cell(record.get(column.key), null=column.null) for column in shown] for record in records]
         # Before words get cramped, a spare column goes.
         roomy = any(column.spare for column in shown)
         widths = _fit(shown, cells, width, prose_cells=ROOMY_PROSE if roomy else NARROWEST_PROSE)
         if widths is not None:
-            return _table(shown, cells, widths, records)
+            lines = _table(shown, cells, widths, records)
+            note = f"Not shown: {', '.join(left_out)}; --output json has all."
+            return [*lines, *wrapped(note, width=width)] if left_out else lines
         spare = next((column for column in reversed(shown) if column.spare), None)
         if spare is None:
             # Left-out columns come back: below each other there is room for all.
             return _records(records, columns, width=width)
         shown.remove(spare)
+        left_out.insert(0, spare.head)
 
 
 def pairs(values: Mapping[str, Any], *, width: int, indent: str = "") -> list[str]:
@@ -97,6 +101,15 @@ def wrapped(line: str, *, width: int) -> list[str]:
     return textwrap.wrap(
         line, width, subsequent_indent=indent + " " * 2 * GAP, break_long_words=False, break_on_hyphens=False
     ) or [""]
+
+
+def clipped(text: str, width: int) -> str:
+    """The text in at most `width` cells; where it is longer, its end is `…`."""
+    if cells_of(text) <= width:
+        return text
+    while cells_of(text) > width - 1:
+        text = text[:-1]
+    return text.rstrip() + "…"
 
 
 def cells_of(text: str) -> int:

@@ -12,8 +12,9 @@ from pathlib import Path
 from types import FrameType
 from typing import Any, ClassVar
 
+from asof.display import cell, html_table
 from asof.errors import DefinitionError, nearest
-from asof.timing import Micros, span
+from asof.timing import Micros, span, span_text
 
 _PACKAGE = str(Path(__file__).resolve().parents[1])
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_.\-]*")
@@ -118,7 +119,30 @@ class Definition:
         return hash((self.kind, self.name))
 
     def __repr__(self) -> str:
-        return f"<{type(self).__name__} {self.name!r}>"
+        facts = "; ".join(f"{name} {cell(value)}" for name, value in self._shown() if name != "name")
+        return f"<{type(self).__name__} {self.name!r}{': ' if facts else ''}{facts}>"
+
+    def _repr_html_(self) -> str:
+        facts = self._shown()
+        return html_table(f"{type(self).__name__} {self.name!r}", ["field", "value"], facts, most=len(facts))
+
+    def _shown(self) -> list[tuple[str, object]]:
+        """What the definition says, for people: durations as `1h30m`, parts by their names."""
+        return [
+            (name, span_text(value) if name in _DURATIONS and isinstance(value, int) else _names(value))
+            for name, value in self.content().items()
+            if value not in ("", [], {}, None)
+        ]
+
+
+_DURATIONS = ("ttl", "delay", "lookback", "lag", "allowed_lateness", "max_future")
+
+
+def _names(value: object) -> object:
+    """Parts that have names of their own by those."""
+    if not isinstance(value, list):
+        return value
+    return [each.get("name") or each.get("view") or each if isinstance(each, Mapping) else each for each in value]
 
 
 def _parameters(definition: type) -> list[str]:

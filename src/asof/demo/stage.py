@@ -16,7 +16,7 @@ import msgspec
 from asof.demo.repository import write_repository, write_server_repository
 from asof.demo.shop import Shop
 from asof.errors import MissingExtra
-from asof.store import FeatureStore
+from asof.store import FeatureStore, open_store_of
 from asof.timing import Micros
 
 TOPIC = "traffic"
@@ -70,7 +70,7 @@ class Embedded:
         return []
 
     def send(self, store: FeatureStore, shop: Shop) -> None:
-        log = store.parts.log
+        log = open_store_of(store).parts.log
         log.create(TOPIC)
         log.send(
             TOPIC, _messages(shop, "json"), durable=True, keys=_keys(shop),
@@ -160,7 +160,7 @@ class OnServers:
             self._clear(store)
         self._database.fill({"users": shop.users, "orders": shop.orders})
         with open_store() as store:
-            log = store.parts.log_of(self._source(store))
+            log = open_store_of(store).parts.log_of(self._source(store))
             log.create(self._topic, PARTITIONS)
             self._database.remember(Made(self._topic, log.topic_id(self._topic)))
         schema = self._servers.project
@@ -174,9 +174,9 @@ class OnServers:
         from asof.demo.postgres import NotOurs
 
         made = self._database.made_earlier()
-        log = store.parts.log_of(self._source(store))
+        log = open_store_of(store).parts.log_of(self._source(store))
         exists = self._topic in log.topics()
-        online = store.parts.online.tables(self._servers.project)
+        online = open_store_of(store).parts.online.tables(self._servers.project)
         if exists and (made is None or made.topic_id != log.topic_id(self._topic)):
             raise NotOurs(f"topic {self._topic!r}", f"Kafka at {self._servers.kafka}")
         if online and made is None:
@@ -188,12 +188,12 @@ class OnServers:
             self._database.drop()
 
     def _source(self, store: FeatureStore) -> Any:
-        return store.definitions().sources[TOPIC]
+        return open_store_of(store).definitions().sources[TOPIC]
 
     def send(self, store: FeatureStore, shop: Shop) -> None:
         # A broker's retention goes by the times of records, and the shop's events are from 2020: they were sent today.
         messages, now_us = _messages(shop, self._servers.message_format), time.time_ns() // 1000
-        store.parts.log_of(self._source(store)).send(
+        open_store_of(store).parts.log_of(self._source(store)).send(
             self._topic, messages, durable=True, keys=_keys(shop), timestamps_us=[now_us] * len(messages)
         )
 

@@ -22,7 +22,7 @@ from asof.demo.shop import Shop, more_events, simulate, write_sources
 from asof.demo.stage import Embedded, OnServers, Servers, Stage
 from asof.errors import AsofError, MissingExtra
 from asof.planning import describe
-from asof.store import FeatureStore
+from asof.store import FeatureStore, open_store_of
 from asof.timing import iso, moment
 
 Progress = Callable[[str, int, int | None], None]
@@ -125,7 +125,7 @@ def _tell(story: Story, stage: Stage, output: Path, *, users: int, ticks: int, s
                 story.tell(made)
 
     with open_store() as store:
-        say(f"   the store's {store.clock_note}")
+        say(f"   the store's {open_store_of(store).clock_note}")
         with story.step("Plan and apply", "check the definitions against the real sources, then make them stand"):
             plan = store.plan()
             for line in describe(plan):

@@ -14,6 +14,7 @@ from asof.sources.protocol import Files, Input
 from asof.sql.arrival import ORIGIN_OFFSET, ORIGIN_PARTITION, PUSHED_AT
 from asof.sql.dialect import Dialect
 from asof.sql.query import PointInTime, ViewRows
+from asof.sql.row_select import RowSelect
 
 Spine: TypeAlias = pa.Table | Files | str
 """The entity frame of a point-in-time read: a table, files, or a SELECT over the inputs by name."""
@@ -90,6 +91,17 @@ class Engine(Protocol):
 
     def evaluate(self, batch: pa.Table, expressions: Mapping[str, str]) -> pa.Table:
         """Evaluate SQL expressions over a batch: one column per name, rows in the batch's order."""
+        ...
+
+    def read_select(self, sql: str, *, table: str, columns: Sequence[str]) -> RowSelect:
+        """Take a SELECT over single rows of a table apart, into expressions that `evaluate` takes.
+
+        Args:
+            columns: the table's.
+
+        Raises:
+            ValueError: it is more than that, or holds what is not known to be harmless; with what is in the way.
+        """
         ...
 
     def tables_in(self, sql: str) -> set[str]:

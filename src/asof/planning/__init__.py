@@ -15,7 +15,8 @@ from asof.planning.changes import (
     Update,
 )
 from asof.planning.checks import resolve
-from asof.planning.difference import describe, diff
+from asof.planning.description import describe
+from asof.planning.difference import diff
 
 __all__ = [
     "Change", "Create", "CreateArchive", "Delete", "DropGeneration", "FieldChange", "Finding", "KeepArchive",

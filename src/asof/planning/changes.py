@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, fields, replace
 from typing import Any, ClassVar, Literal
 
 from asof.definitions.project import Project
+from asof.display import counted, html_table, text_table
 
 Severity = Literal["error", "warning", "note"]
 
@@ -148,7 +149,7 @@ class NewFunction:
 Change = Create | Update | Delete | CreateArchive | KeepArchive | NewGeneration | DropGeneration | NewFunction
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Plan:
     """The list of steps that `plan` prints and `apply` takes: those, and no others.
 
@@ -177,6 +178,26 @@ class Plan:
     def errors(self) -> tuple[Finding, ...]:
         return tuple(finding for finding in self.findings if finding.severity == "error")
 
+    def __repr__(self) -> str:
+        return text_table(self._title(), *self._shown())
+
+    def _repr_html_(self) -> str:
+        return html_table(self._title(), *self._shown())
+
+    def _title(self) -> str:
+        counts = [counted(len(self.changes), "change")]
+        for severity in ("error", "warning", "note"):
+            found = sum(each.severity == severity for each in self.findings)
+            counts += [counted(found, severity)] if found else []
+        return f"Plan of project {self.name!r} against version {self.version}: {', '.join(counts)}"
+
+    def _shown(self) -> tuple[list[str], list[list[object]]]:
+        """Errors first, then the changes, then what else was found."""
+        errors = [each for each in self.findings if each.severity == "error"]
+        others = [each for each in self.findings if each.severity != "error"]
+        rows = [*map(_finding_row, errors), *map(_change_row, self.changes), *map(_finding_row, others)]
+        return ["step", "object", "detail"], rows
+
     def with_findings(self, findings: Sequence[Finding]) -> Plan:
         """The same plan with these findings added."""
         return replace(self, findings=(*self.findings, *findings))
@@ -190,6 +211,20 @@ class Plan:
             "changes": [_change(each) for each in self.changes],
             "findings": [each.to_dict() for each in self.findings],
         }
+
+
+def _finding_row(finding: Finding) -> list[object]:
+    return [finding.severity, finding.object, finding.message]
+
+
+def _change_row(change: Change) -> list[object]:
+    """A change as a row: what is done, to which object, and the fields that change."""
+    if isinstance(change, Create | Update | Delete):
+        fields_of = () if isinstance(change, Delete) else change.fields
+        return [change.action, f"{change.kind} {change.name!r}", "; ".join(map(str, fields_of))]
+    if isinstance(change, CreateArchive | KeepArchive):
+        return [change.action, f"source {change.source!r}", ""]
+    return [change.action, f"view {change.view!r}", ""]
 
 
 def _change(change: Change) -> dict[str, Any]:

@@ -163,6 +163,6 @@ def _service(
         if len(names) > 1:
             findings.add(
                 "warning", service, f"{' and '.join(names)} would have one output name",
-                hint="ask with full_feature_names=True, or name a view otherwise in the service (with_name)",
+                hint="ask for full feature names, or name a view otherwise in the service (with_name)",
             )  # fmt: skip
     return copy_of(service, features=parts)

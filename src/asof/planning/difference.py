@@ -1,4 +1,4 @@
-"""From a snapshot and the repository's project to the plan, and the plan as text for people."""
+"""From a snapshot and the repository's project to the plan."""
 
 from __future__ import annotations
 
@@ -26,6 +26,8 @@ from asof.planning.changes import (
 )
 from asof.timing import span_text
 
+_LISTS = ("schema", "aggregations", "features", "sources")
+"""What definitions have several of, each with a name: a line each."""
 _DURATIONS = ("ttl", "delay", "lookback", "lag", "allowed_lateness", "max_future")
 
 
@@ -56,36 +58,6 @@ def diff(snapshot: Snapshot, project: Project) -> Plan:
                 changes.append(Delete(old.kind, name))
                 changes += _remains(snapshot, old)
     return Plan(snapshot.name, snapshot.version, project, tuple(changes))
-
-
-def describe(plan: Plan) -> list[str]:
-    """The plan and its findings as lines of text."""
-    lines = []
-    for change in plan.changes:
-        match change:
-            case Create(kind, name):
-                lines.append(f"+ {kind} {name!r}")
-            case Update(kind, name, fields):
-                lines += [f"~ {kind} {name!r}", *(f"    {each}" for each in fields)]
-            case Delete(kind, name):
-                lines.append(f"- {kind} {name!r}")
-            case CreateArchive():
-                lines.append("    its events are archived from now on")
-            case KeepArchive():
-                lines.append("    its archive stays; `asof teardown --purge` deletes archives")
-            case NewGeneration(_, None, after):
-                lines.append(f"    its online rows are built (generation {after})")
-            case NewGeneration(_, before, after):
-                lines.append(
-                    f"    its online rows are built anew (generation {before} → {after}); the old ones serve meanwhile"
-                )
-            case DropGeneration(_, before):
-                lines.append(f"    its online rows are dropped (generation {before})")
-            case NewFunction(_, before, after):
-                lines.append(f"    its function is {'new' if before is None else f'changed ({before} → {after})'}")
-    if plan.is_empty:
-        lines.append("nothing to change")
-    return [*lines, *(f"{finding.severity}: {finding}" for finding in plan.findings)]
 
 
 def _consequences(snapshot: Snapshot, old: Definition | None, new: Definition) -> Iterator[Change]:
@@ -128,11 +100,24 @@ def _lines(old: Definition | None, new: Definition) -> tuple[FieldChange, ...]:
         before["source_text"], after["source_text"] = "the code applied before", "other code"
     elif old is None and "source_text" in after:
         after["source_text"] = "new code"
+    for key in _LISTS:
+        if _is_same_order(before.get(f"{key} order"), after.get(f"{key} order")):
+            # What comes and what goes has lines of its own.
+            before.pop(f"{key} order")
+            after.pop(f"{key} order")
     return tuple(
         FieldChange(key, before.get(key), after.get(key))
         for key in dict.fromkeys((*before, *after))
         if before.get(key) != after.get(key)
     )
+
+
+def _is_same_order(before: str | None, after: str | None) -> bool:
+    """Whether what stands in both stands in one order."""
+    if before is None or after is None:
+        return False
+    old, new = before.split(", "), after.split(", ")
+    return [each for each in old if each in new] == [each for each in new if each in old]
 
 
 def _flat(each: Definition) -> dict[str, str]:
@@ -141,9 +126,13 @@ def _flat(each: Definition) -> dict[str, str]:
     content = json.loads(json.dumps(each.content(), sort_keys=True))
     flat: dict[str, str] = {}
     for key, value in content.items():
-        if key in ("schema", "aggregations"):
-            flat[f"{key} order"] = ", ".join(item["name"] for item in value)
-            flat |= {f"{key}.{item['name']}": _item(key, item) for item in value}
+        if key in _LISTS:
+            names = [_item_name(item) for item in value]
+            flat[f"{key} order"] = ", ".join(names)
+            for name, item in zip(names, value, strict=True):
+                # A service may name a view twice, for features that do not stand together.
+                known = flat.get(f"{key}.{name}")
+                flat[f"{key}.{name}"] = f"{known}; {_item(key, item)}" if known else _item(key, item)
         elif isinstance(value, dict) and key != "batch_source":
             flat |= {f"{key}.{inner}": _text(each) for inner, each in value.items()}
         elif key != "name":
@@ -151,7 +140,15 @@ def _flat(each: Definition) -> dict[str, str]:
     return flat
 
 
+def _item_name(item: Mapping[str, Any]) -> str:
+    return str(next(item[each] for each in ("name", "alias", "view", "request") if each in item))
+
+
 def _item(key: str, item: Mapping[str, Any]) -> str:
+    if "view" in item:
+        return _projection(item)
+    if "request" in item:
+        return "request values"
     if key == "schema":
         text = str(item["dtype"])
     else:
@@ -161,6 +158,13 @@ def _item(key: str, item: Mapping[str, Any]) -> str:
         text += f" as {item['dtype']}" if "dtype" in item else ""
     extras = {name: item[name] for name in ("n", "default", "description", "tags") if name in item}
     return text + "".join(f", {name} {_text(value)}" for name, value in extras.items())
+
+
+def _projection(item: Mapping[str, Any]) -> str:
+    text = ", ".join(item["features"]) if "features" in item else "all features"
+    text += f" of {item['view']}" if "alias" in item else ""
+    keys = item.get("join_key_map", {})
+    return text + "".join(f", {own} from {other}" for own, other in keys.items())
 
 
 def _window(item: Mapping[str, Any]) -> str:

@@ -12,7 +12,7 @@ from asof.config import load_config
 from asof.definitions import LogSource, project_of
 from asof.definitions.base import Definition
 from asof.errors import RequestError
-from asof.store import FeatureStore
+from asof.store import FeatureStore, open_store_of
 from asof.testing.clock import HandClock
 from asof.timing import UNITS, micros, moment
 
@@ -38,10 +38,12 @@ class FeatureScript:
         self.clock = HandClock(start)
         self.store = FeatureStore(config=load_config(self._folder.name, environ={}), clock=self.clock)
         # What is on a cluster in life is in this folder in the script.
-        object.__setattr__(self.store.parts, "log_of", lambda source: self.store.parts.log)
+        object.__setattr__(
+            open_store_of(self.store).parts, "log_of", lambda source: open_store_of(self.store).parts.log
+        )
         for source in project_of(objects).sources.values():
             if isinstance(source, LogSource):
-                self.store.parts.log.create(source.topic)
+                open_store_of(self.store).parts.log.create(source.topic)
         self.store.apply(list(objects))
 
     def event(self, source: str, *, at: datetime | str, **columns: object) -> None:
@@ -58,7 +60,7 @@ class FeatureScript:
         if found.type == "push":
             self.store.push(source, [{field.name: row.get(field.name) for field in found.schema} | row])
             return
-        self.store.parts.log.send(found.topic, [json.dumps(row).encode()], durable=False)
+        open_store_of(self.store).parts.log.send(found.topic, [json.dumps(row).encode()], durable=False)
 
     def features(
         self, features: str | Sequence[str], *, at: datetime | str | None = None, **keys_and_values: object
@@ -81,7 +83,8 @@ class FeatureScript:
         wanted = [features] if isinstance(features, str) and ":" in features else features
         response = self.store.get_online_features(wanted, [keys_and_values])
         served = {name: values[0] for name, values in response.to_dict().items() if name not in keys_and_values}
-        frame = {"event_timestamp": [self.clock()], **{name: [value] for name, value in keys_and_values.items()}}
+        frame: dict[str, list[object]] = {"event_timestamp": [self.clock()]}
+        frame |= {name: [value] for name, value in keys_and_values.items()}
         table = self.store.get_historical_features(frame, wanted).to_arrow()
         trained = {name: table[name][0].as_py() for name in served}
         assert served == trained, f"serving says {served}, training says {trained}, as of {self.clock()}"

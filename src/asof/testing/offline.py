@@ -260,5 +260,26 @@ class OfflineStoreSuite(ReadsOfValues, ReadsOfViewRows):
             "double": [2, None, 6], "big": [False, None, True],
         }  # fmt: skip
 
+    def test_a_select_over_single_rows_is_taken_apart_into_expressions(self, engine: OfflineStore) -> None:
+        batch = pa.table({"a": [1, None, 3]})
+
+        found = engine.read_select('SELECT a * 2 AS "double" FROM rows WHERE a > 2', table="rows", columns=["a"])
+
+        assert engine.evaluate(batch, {**found.columns, "kept": found.where}).to_pydict() == {
+            "double": [2, None, 6], "kept": [False, None, True],
+        }  # fmt: skip
+
+    @pytest.mark.parametrize(
+        "text",
+        [
+            "DROP TABLE rows", "SELEC a FROM rows", "SELECT a AS x FROM events", "SELECT max(a) AS x FROM rows",
+            "SELECT now() AS x FROM rows", "SELECT (SELECT 1) AS x FROM rows", "SELECT a + 1 FROM rows",
+            "SELECT b AS x FROM rows",
+        ],
+    )  # fmt: skip
+    def test_a_select_that_is_more_than_that_is_refused(self, engine: OfflineStore, text: str) -> None:
+        with pytest.raises(ValueError, match="."):
+            engine.read_select(text, table="rows", columns=["a"])
+
 
 __all__ = ["EVENTS", "NOON", "OfflineStoreSuite", "events", "reads", "spine", "view"]

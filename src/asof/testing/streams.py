@@ -17,17 +17,18 @@ from asof.definitions.base import Definition
 from asof.flows.apply.apply import apply_plan
 from asof.flows.apply.plan import make_plan
 from asof.flows.generations.progress import progress_of
+from asof.flows.generations.switch import announce, drop_generations, flip
 from asof.flows.offline.key_rows import view_as_of
 from asof.flows.online.read import OnlineResponse, Reader
 from asof.flows.stores import Parts, view_named
-from asof.flows.stream.rebuild import announce, drop_generations, fill, flip
+from asof.flows.stream.rebuild import fill
 from asof.flows.stream.run import run_stream
 from asof.flows.stream.worker import Worker
 from asof.selection import select
-from asof.timing import HOUR, MINUTE, SECOND, Micros, micros
+from asof.testing.clock import NOW, MicrosClock
+from asof.timing import HOUR, MINUTE, SECOND, Micros
 from asof.types import Float64, Int64, String
 
-NOW = micros("2026-01-01T12:00:00+00:00")
 TOPIC = "visits"
 VISITS = LogSource(
     "visits",
@@ -65,16 +66,6 @@ def definitions_on(source: LogSource) -> tuple[Definition, ...]:
     activity = FeatureView("activity", entities=[USER], source=source, aggregations=ACTIVITY.aggregations)
     newest = FeatureView("newest", entities=[USER], source=source, schema=NEWEST.schema, ttl="6h")
     return source, USER, activity, newest
-
-
-class Clock:
-    """A clock that stands until it is moved."""
-
-    def __init__(self, now: Micros = NOW) -> None:
-        self.now = now
-
-    def __call__(self) -> Micros:
-        return self.now
 
 
 class Crash(BaseException):
@@ -134,7 +125,7 @@ class StreamRun:
     """
 
     parts: Parts
-    clock: Clock
+    clock: MicrosClock
     partitions: int = 2
     definitions: Sequence[Definition] = DEFINITIONS
     topic: str = TOPIC

@@ -13,6 +13,7 @@ import pytest
 
 from asof.definitions import Aggregation, FeatureView, Field, LogSource, Session, Sliding
 from asof.flows.stores import Parts
+from asof.testing.clock import NOW, MicrosClock
 from asof.testing.streams import (
     ACTIVITY,
     CRASH_POINTS,
@@ -20,12 +21,10 @@ from asof.testing.streams import (
     HOUR_WINDOW,
     MORTALS,
     NEWEST,
-    NOW,
     SESSION,
     TOPIC,
     USER,
     VISITS,
-    Clock,
     StreamRun,
     end,
     visit,
@@ -52,17 +51,17 @@ class TrapsSuite:
     """A subclass gives the fixture `make_parts`: a callable that makes fresh parts with the given clock."""
 
     @pytest.fixture
-    def make_parts(self) -> Callable[[Clock], Parts]:
+    def make_parts(self) -> Callable[[MicrosClock], Parts]:
         raise NotImplementedError("give a fixture that makes parts")
 
     @pytest.fixture
-    def run(self, make_parts: Callable[[Clock], Parts]) -> StreamRun:
-        clock = Clock()
+    def run(self, make_parts: Callable[[MicrosClock], Parts]) -> StreamRun:
+        clock = MicrosClock()
         return StreamRun(make_parts(clock), clock)
 
     @pytest.fixture
-    def mortal_run(self, make_parts: Callable[[Clock], Parts]) -> StreamRun:
-        clock = Clock()
+    def mortal_run(self, make_parts: Callable[[MicrosClock], Parts]) -> StreamRun:
+        clock = MicrosClock()
         return StreamRun(make_parts(clock), clock, definitions=MORTALS)
 
     def test_a_key_ends_from_its_tombstones_time_on_and_a_later_event_revives_it(self, mortal_run: StreamRun) -> None:
@@ -178,8 +177,8 @@ class TrapsSuite:
         run.finish()
         run.assert_online_is_history()
 
-    def test_rows_do_not_expire_before_their_longest_window(self, make_parts: Callable[[Clock], Parts]) -> None:
-        clock = Clock()
+    def test_rows_do_not_expire_before_their_longest_window(self, make_parts: Callable[[MicrosClock], Parts]) -> None:
+        clock = MicrosClock()
         week = FeatureView(
             "week", entities=[USER], source=VISITS,
             aggregations=[Aggregation("", "count", window=HOUR_WINDOW, name="hour"),
@@ -199,9 +198,9 @@ class TrapsSuite:
 
     @pytest.mark.parametrize("batches", LIVES, ids=str)
     def test_a_row_stays_as_long_as_anything_that_it_keeps(
-        self, make_parts: Callable[[Clock], Parts], batches: list[list[int]]
+        self, make_parts: Callable[[MicrosClock], Parts], batches: list[list[int]]
     ) -> None:
-        clock = Clock()
+        clock = MicrosClock()
         windows: tuple[Sliding | Session, ...] = (HOUR_WINDOW, SESSION)
         counted = [Aggregation("", "count", window=each, name=f"n{i}") for i, each in enumerate(windows)]
         views = [
@@ -224,9 +223,9 @@ class TrapsSuite:
 
     @pytest.mark.parametrize("lateness", ["1h", "30d"])
     def test_a_session_that_is_read_out_of_an_old_log_goes_on_from_its_first_event(
-        self, make_parts: Callable[[Clock], Parts], lateness: str
+        self, make_parts: Callable[[MicrosClock], Parts], lateness: str
     ) -> None:
-        clock = Clock()
+        clock = MicrosClock()
         source = LogSource(
             "visits", schema=VISITS.schema, timestamp_field="at", timestamp_unit="us", allowed_lateness=lateness
         )
@@ -245,9 +244,9 @@ class TrapsSuite:
         run.assert_online_is_history()
 
     def test_a_row_beyond_its_limit_does_not_begin_again_after_it_has_expired(
-        self, make_parts: Callable[[Clock], Parts]
+        self, make_parts: Callable[[MicrosClock], Parts]
     ) -> None:
-        clock = Clock()
+        clock = MicrosClock()
         pages = FeatureView(
             "pages", entities=[USER], source=VISITS,
             aggregations=[Aggregation("page", "last_n", n=50, window=DAY_WINDOW, name="pages")],

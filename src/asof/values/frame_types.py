@@ -7,15 +7,20 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from os import PathLike
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING, Protocol, TypeAlias
 
 if TYPE_CHECKING:
-    import pandas as pd
     import polars as pl
-    import pyarrow as pa
 
-Frame: TypeAlias = "pd.DataFrame | pl.DataFrame | pa.Table | pa.RecordBatch"
-"""A table of pandas, Polars or Arrow."""
+
+class Frame(Protocol):
+    """A table of pandas, Polars or Arrow, or of anything else that gives itself as an Arrow stream.
+
+    Said by what it does, so that it is a type where pandas or Polars is not installed, or says no types.
+    """
+
+    def __arrow_c_stream__(self, requested_schema: object | None = None) -> object: ...
+
 
 Rows: TypeAlias = "Iterable[Mapping[str, object]] | Mapping[str, Iterable[object]] | Frame"
 """Rows as dicts, as a dict of columns, or as a table."""

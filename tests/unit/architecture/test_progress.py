@@ -6,7 +6,7 @@ import ast
 
 from tests.unit.architecture.tree import modules, nodes, parsed
 
-LOOKED_AT = ("asof.flows", "asof.server", "asof.store", "asof.cli", "asof.catalog", "asof.demo")
+LOOKED_AT = ("asof.flows", "asof.server", "asof.store", "asof.open_store", "asof.cli", "asof.catalog", "asof.demo")
 
 
 def progress_as_text(tree: ast.AST) -> list[int]:

@@ -19,7 +19,6 @@ VERBS = frozenset(
 """Calls that reach a disk, a server, another process, or wait."""
 
 ALLOWED: dict[str, tuple[tuple[str, ...], str]] = {
-    "asof.applied": (("Applied.requests",), "looks at the registry where nobody has looked yet"),
     "asof.offline.duckdb.results": (
         (
             "PointInTimeResult.schema",
@@ -35,7 +34,6 @@ ALLOWED: dict[str, tuple[tuple[str, ...], str]] = {
         "the engine is asked what a read would be, as the protocol has it",
     ),
     "asof.online.redis.settings": (("Settings.tls_context",), "reads the certificates once, for all connections"),
-    "asof.store": (("FeatureStore.snapshot",), "public; looks at the registry when what it has is old"),
 }
 """Module → properties of it that do I/O all the same, and why. It must only get shorter."""
 

@@ -9,7 +9,16 @@ import pytest
 
 from tests.unit.architecture.tree import ROOT, describe, modules, nodes, parsed
 
-FACES = ("asof.store", "asof.config", "asof.opening", "asof.cli", "asof.server", "asof.catalog", "asof.demo")
+FACES = (
+    "asof.store",
+    "asof.open_store",
+    "asof.config",
+    "asof.opening",
+    "asof.cli",
+    "asof.server",
+    "asof.catalog",
+    "asof.demo",
+)
 """The modules that may ask the system for its clock and environment; all others are given what they need."""
 
 SYSTEM_ALLOWED: dict[str, str] = {}

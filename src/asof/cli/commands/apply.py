@@ -18,7 +18,7 @@ def apply(context: CliContext, yes: bool) -> None:
     Shows the plan and asks first. Never deletes an archive.
     """
     planned = context.store.plan()
-    # Where errors stand in the way the store refuses and names them; there is nothing to show or to agree to.
+    # With errors the store refuses and names them; there is nothing to show or to agree to.
     if not planned.errors:
         show_plan(context, planned)
         if planned.is_empty:

@@ -20,11 +20,12 @@ SHOWN_DIFFERENCES = 20
 @click.option("--seed", default=SEED, show_default=True, help="The same seed takes the same keys.")
 @pass_context
 def audit(context: CliContext, names: tuple[str, ...], keys: int, seed: int) -> None:
-    """Compare what serving answers with history, without tolerance.
+    """Compare served values with history, without tolerance.
 
-    All views, or NAMES. Leaves with code 10 where they differ, and names the cause of each difference.
+    All views, or NAMES. Exits with code 10 if they differ, and names the cause of each difference.
     """
-    report = context.store.audit(list(names) or None, keys=keys, seed=seed)
+    with context.progress() as progress:
+        report = context.store.audit(list(names) or None, keys=keys, seed=seed, progress=progress)
     facts = report.to_dict()
     if context.output.form == "json":
         context.output.details("audit", facts)

@@ -2,11 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
 import click
 
 from asof.cli.context import CliContext, pass_context
 from asof.cli.options import Command
-from asof.cli.tables import Column
+from asof.cli.output import width
+from asof.cli.tables import cells_of, clipped, padded, wrapped
+from asof.cli.values import one_line
+
+if TYPE_CHECKING:
+    from asof.flows.admin.doctor import Check
 
 
 @click.command(cls=Command)
@@ -14,19 +22,33 @@ from asof.cli.tables import Column
 def doctor(context: CliContext) -> None:
     """Check every part of the store, one line each.
 
-    Also who may use its server, and until when. Leaves with code 10 where a part is not well.
+    Also who may use its server, and until when. Exits with code 10 if a check fails.
     """
     from asof.opening.clock import system_clock
     from asof.server.security.checks import security_checks
 
-    checks = [*context.store.doctor(), *security_checks(context.store.config, now=system_clock())]
+    config = context.store.config
+    checks = [*context.store.doctor(), *security_checks(config, now=system_clock())]
     content = [{"part": check.part, "ok": check.ok, "text": check.text, "hint": check.hint} for check in checks]
-    records = [
-        {"": "ok" if check.ok else "BAD", "part": check.part,
-         "text": f"{check.text}; next: {check.hint}" if check.hint and not check.ok else check.text}
-        for check in checks
-    ]  # fmt: skip
-    shown = content if context.output.form == "json" else records
-    context.output.records("checks", shown, [Column(""), Column("part"), Column("text", prose=True)], empty="No parts.")
+    context.output.lines("checks", _lines(checks, f"{config.path}/", width()), content)
     if not all(check.ok for check in checks):
         context.found_problems()
+
+
+def _lines(checks: Sequence[Check], folder: str, cells: int) -> list[str]:
+    """A line for each part; one that is not well has all its text, and its next step below.
+
+    Args:
+        folder: the repository's: paths in it are shown relative to it.
+    """
+    left = max((cells_of(check.part) for check in checks), default=0)
+    lines, is_clipped = [], False
+    for check in checks:
+        line = f"{'ok ' if check.ok else 'BAD'}  {padded(check.part, left)}  {one_line(check.text.replace(folder, ''))}"
+        if check.ok:
+            lines.append(clipped(line, cells))
+            is_clipped |= lines[-1] != line
+        else:
+            lines += wrapped(line, width=cells)
+            lines += wrapped(f"     next: {check.hint}", width=cells) if check.hint else []
+    return [*lines, "…: --output json has the whole text."] if is_clipped else lines

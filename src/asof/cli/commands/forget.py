@@ -32,5 +32,5 @@ def forget(context: CliContext, entity: str | None, named: str | None, key: tupl
     given = [each if "=" in each or len(join_keys) != 1 else f"{join_keys[0]}={each}" for each in key]
     asked = read_key(given, key_types(context))
     shown = ", ".join(f"{name}={value!r}" for name, value in asked.items())
-    context.ask(f"Forget {about} {shown} for ever, in project {context.store.project!r}?", yes=yes)
+    context.ask(f"Forget {about} {shown} permanently, in project {context.store.project!r}?", yes=yes)
     context.output.details("forgotten", context.store.forget(about, asked), title=f"Forgot {about} {shown}")

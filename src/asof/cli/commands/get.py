@@ -26,6 +26,7 @@ from asof.cli.options import (
     shown_rows_option,
 )
 from asof.cli.tables import Column
+from asof.cli.values import cell
 
 
 @click.group(cls=Group)
@@ -52,13 +53,14 @@ def get() -> None:
 @click.option("--end", type=MOMENT, help="Without an entity frame: rows before this time.")
 @click.option("--out", type=LOCAL_PATH, metavar="FILE", help="Write all rows to a .parquet or .csv file.")
 @click.option("--save", metavar="NAME", help="Keep the result as a training set that can be rebuilt and compared.")
+@click.option("--overwrite", is_flag=True, help="With --save: replace the training set of this name.")
 @click.option("--show-sql", is_flag=True, help="Show the SQL instead of running it.")
 @shown_rows_option
 @pass_context
 def historical(
     context: CliContext, entities: str | None, sql: str | None, features: tuple[str, ...], service: str | None,
     full_feature_names: bool, known_at: datetime | bool | None, start: datetime | None, end: datetime | None,
-    out: str | None, save: str | None, show_sql: bool, limit: int | None,
+    out: str | None, save: str | None, overwrite: bool, show_sql: bool, limit: int | None,
 ) -> None:  # fmt: skip
     """Join features to rows, each as of its own time.
 
@@ -70,6 +72,8 @@ def historical(
     """
     if entities and sql:
         raise misused("give either --entities or --sql")
+    if overwrite and not save:
+        raise misused("--overwrite replaces a saved training set: also give --save NAME")
     result = context.store.get_historical_features(
         str(Path(entities).absolute()) if entities else sql, asked_features(context, features, service),
         full_feature_names=full_feature_names, known_at=known_at, start_date=start, end_date=end,
@@ -79,7 +83,8 @@ def historical(
         context.output.lines("sql", [text], text)
         return
     if save:
-        result.save(save)
+        with context.progress() as progress:
+            result.save(save, overwrite=overwrite, progress=progress)
         context.output.said(f"Saved training set {save!r}: see `asof show training-set {save}`.", saved=save)
     if out:
         rows = result.write(str(Path(out).absolute()))
@@ -115,14 +120,16 @@ def online(
         facts = {"statuses": response.statuses, "event_times": response.event_times} if status else {}
         context.output.noted(rows=records, **facts)
     elif status:
-        values = [
-            {**{key: record[key] for key in entity_rows[i] if key in record}, "feature": name, "value": record[name],
-             "status": response.statuses[name][i], "event_time": _at(response.event_times, name, i)}
-            for i, record in enumerate(records) for name in record if name in response.statuses
-        ]  # fmt: skip
-        keyed = [Column(name, name) for name in entity_rows[0]]
-        columns = [*keyed, Column("feature"), Column("value", null="null"), Column("status"), Column("event_time")]
-        context.output.records("values", values, columns, empty="No features.")
+        columns = [Column("feature"), Column("value", null="null"), Column("status"), Column("event_time")]
+        for i, record in enumerate(records):
+            values = [
+                {"feature": name, "value": record[name], "status": response.statuses[name][i],
+                 "event_time": _at(response.event_times, name, i)}
+                for name in record if name in response.statuses
+            ]  # fmt: skip
+            key_text = ", ".join(f"{name}={cell(record[name])}" for name in entity_rows[i] if name in record)
+            context.output.lines("key", [*([""] if i else []), f"{key_text}:"], key_text)
+            context.output.records("values", values, columns, empty="No features.")
     else:
         columns = [Column(name, name, null="null") for name in answered]
         context.output.records("rows", records, columns, empty="No rows.")

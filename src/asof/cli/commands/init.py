@@ -24,7 +24,7 @@ FILES = {"feature_store.yaml": "feature_store.yaml", "features.py": "features.py
 def init(context: CliContext, folder: str, project: str | None) -> None:
     """Write a small feature repository to begin with.
 
-    It works as it is, on embedded parts: nothing else has to run. Files that are already there are never replaced.
+    It works as it is, with embedded stores: no server is needed. Existing files are never replaced.
     """
     target = (context.repo or Path(".")) / folder
     written = write_starter(target, project=project or project_name(target))

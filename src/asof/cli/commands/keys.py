@@ -17,17 +17,17 @@ def keys() -> None:
 
 
 @keys.command("new")
-@click.option("--name", default="", metavar="NAME", help="Who will use it, as the audit log is to have it.")
+@click.option("--name", default="", metavar="NAME", help="Who will use it; the audit log shows it.")
 @click.option(
     "--role", "roles", multiple=True, default=("read",), show_default=True, metavar="ROLE",
     help="What it allows: read, write, admin, or a role of auth.roles; may be repeated.",
 )  # fmt: skip
-@click.option("--expires", type=MOMENT, help="From when on it is refused; never where not given.")
+@click.option("--expires", type=MOMENT, help="When it expires. [default: never]")
 @pass_context
 def new(context: CliContext, name: str, roles: tuple[str, ...], expires: datetime | None) -> None:
     """Make a key, and the lines of feature_store.yaml that let it in.
 
-    The key itself is shown once and nowhere kept: the lines hold its hash.
+    The key is shown once and never stored: the lines hold its hash.
     """
     from asof.server.security.keys import new_key
 

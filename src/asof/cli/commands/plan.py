@@ -13,10 +13,10 @@ from asof.cli.options import Command
 @click.command(cls=Command)
 @pass_context
 def plan(context: CliContext) -> None:
-    """Show what `apply` would change, and what stands in its way.
+    """Show what `apply` would change, and what blocks it.
 
-    Checks the definitions against the real sources. Changes nothing. Leaves with code 10 where a finding would keep
-    `apply` from running.
+    Checks the definitions against the real sources. Changes nothing. Exits with code 10 if a finding
+    blocks `apply`.
     """
     found = context.store.plan()
     show_plan(context, found)

@@ -14,10 +14,10 @@ from asof.cli.options import Command, misused
 @click.option("--training-set", metavar="NAME", help="Build a saved training set again, and compare.")
 @pass_context
 def rebuild(context: CliContext, views: tuple[str, ...], training_set: str | None) -> None:
-    """Build online rows anew from history.
+    """Build online rows again from history.
 
     Those of all views, or of VIEWS. Readers keep the old rows until the new ones have caught up.
-    Leaves with code 10 where a training set comes out differently.
+    Exits with code 10 if a training set comes out differently.
     """
     if training_set:
         if views:

@@ -13,11 +13,11 @@ from asof.cli.options import LOCAL_PATH, Command
 @click.command(cls=Command)
 @click.option("--host", metavar="ADDRESS", help="The address to listen on.  [default: server.host, else 127.0.0.1]")
 @click.option("--port", type=click.IntRange(0, 65535), help="The port; 0 takes a free one.  [default: 6566]")
-@click.option("--workers", type=click.IntRange(1), metavar="N", help="How many processes answer.  [default: 1]")
+@click.option("--workers", type=click.IntRange(1), metavar="N", help="How many processes serve requests.  [default: 1]")
 @click.option("--access-log", type=click.Choice(["none", "errors", "all"]), help="Which requests to log on stderr.")
 @click.option("--tls-cert", type=LOCAL_PATH, metavar="FILE", help="The server's certificate (PEM).")
 @click.option("--tls-key", type=LOCAL_PATH, metavar="FILE", help="Its private key (PEM).")
-@click.option("--insecure", is_flag=True, help="Let everybody who reaches the address read and write.")
+@click.option("--insecure", is_flag=True, help="Let anyone who can reach the address read and write.")
 @pass_context
 def serve(
     context: CliContext,
@@ -31,9 +31,9 @@ def serve(
 ) -> None:
     """Serve features over HTTP.
 
-    Runs until Ctrl-C or SIGTERM, which let it answer what it has been asked. SIGHUP starts its processes anew, one
-    by one, with the files of the repository as they are then; no request is lost. What `asof apply` changes is taken
-    over without either. The settings are those of `server:` in feature_store.yaml.
+    Runs until Ctrl-C or SIGTERM, and answers open requests first. SIGHUP restarts its processes one by one, with the
+    repository's files as they are then; no request is lost. What `asof apply` changes takes effect without a restart.
+    The settings are those of `server:` in feature_store.yaml.
     """
     from asof.server.serve import serve as run
 

@@ -8,9 +8,11 @@ from typing import Any
 import click
 
 from asof.cli.context import CliContext, pass_context
+from asof.cli.features import view_facts
 from asof.cli.kinds import DESCRIPTION, PARTS, field_record, kind_named, show_list
 from asof.cli.options import Command
 from asof.cli.tables import Column
+from asof.timing import span_text
 
 _FIRST = ("name", "rows", "created", "created_by", "reproducible", "why", "content_hash", "entity_frame", "features")
 """What people look for first in a training set's manifest."""
@@ -30,6 +32,7 @@ def show(context: CliContext, kind: str, name: str | None) -> None:
 
     \b
     asof show view user_traffic
+    asof show feature user_traffic:views_1d
     asof show training-sets
     """
     found = kind_named(kind)
@@ -38,15 +41,18 @@ def show(context: CliContext, kind: str, name: str | None) -> None:
         return
     thing = found.one_of(context.store, name)
     if isinstance(thing, Mapping):
-        content = thing if context.output.form == "json" else _for_people(thing)
+        content = thing if context.output.form == "json" else _for_people(found.one, thing)
         context.output.details(found.one.replace("-", "_"), content)
         return
     where = {"defined_at": thing.where} if thing.where else {}
+    more = view_facts(context.store, thing) if found.one == "view" else {}
     if context.output.form == "json":
-        context.output.details(found.one.replace("-", "_"), {**thing.content(), **where})
+        live: dict[str, Any] = {key: more[key] for key in ("freshness", "services") if key in more}
+        context.output.details(found.one.replace("-", "_"), {**thing.content(), **live, **where})
         return
     facts = {key: value for key, value in found.record(thing).items() if key != "features"}
-    context.output.details("", {**facts, **where, **({"tags": thing.tags} if thing.tags else {})})
+    words = {name: value for name in ("owner", "tags") if (value := getattr(thing, name, None))}
+    context.output.details("", more or {**facts, **words, **where})
     if hasattr(thing, "feature_names"):
         context.output.lines("", ["", "Features:"], None)
         _show_features(context, thing)
@@ -79,9 +85,14 @@ def _aggregate(each: Any) -> str | None:
     text = f"{each.function}({each.column or '*'})"
     if each.where:
         text += f" where {each.where}"
-    return f"{text}, {each.window}" if each.window is not None else f"{text}, all events"
+    if each.window is None:
+        return f"{text}, all events"
+    hop = f" by {span_text(each.window.hop)}" if hasattr(each.window, "hop") else ""
+    return f"{text}, {each.window}{hop}"
 
 
-def _for_people(manifest: Mapping[str, Any]) -> dict[str, Any]:
+def _for_people(kind: str, manifest: Mapping[str, Any]) -> dict[str, Any]:
+    if kind == "feature":
+        return {key: value for key, value in manifest.items() if value is not None}
     first = {key: manifest[key] for key in _FIRST if key in manifest}
     return {**first, **{key: value for key, value in manifest.items() if key not in (*_FIRST, *_UNTOLD)}}

@@ -23,11 +23,11 @@ def stream() -> None:
 
 @stream.command()
 @click.argument("sources", nargs=-1)
-@click.option("--until-caught-up", is_flag=True, help="Stop when all that the logs hold now is worked in.")
+@click.option("--until-caught-up", is_flag=True, help="Stop once all messages that the logs hold now are processed.")
 @click.option("--accept-gap", is_flag=True, help="Go on although events were lost from a log; the gap is recorded.")
 @click.option(
     "--patience", type=click.FloatRange(min=0), default=PATIENCE_S, show_default=True, metavar="SECONDS",
-    help="How long a server that went away is waited for.",
+    help="How long to wait for a server that went away.",
 )  # fmt: skip
 @click.option("--metrics-port", type=click.IntRange(0, 65535), help="Serve Prometheus metrics of the logs there.")
 @click.option("--metrics-host", default="127.0.0.1", show_default=True, metavar="ADDRESS", help="On which address.")
@@ -41,7 +41,7 @@ def run(
     metrics_port: int | None,
     metrics_host: str,
 ) -> None:
-    """Work events into the online store and the archive.
+    """Process events into the online store and the archive.
 
     All log sources, or SOURCES. Several workers share the partitions. Runs until Ctrl-C or SIGTERM, which let it
     finish what it holds; a second Ctrl-C stops it at once. Either way nothing is lost or counted twice.
@@ -61,7 +61,7 @@ def run(
         )  # fmt: skip
     if interrupted.is_set():
         raise click.Abort
-    context.output.details("counts", done, title="Worked in")
+    context.output.details("counts", done, title="Processed")
 
 
 @stream.command()
@@ -74,9 +74,9 @@ def status(context: CliContext) -> None:
     """
     columns = [
         Column("source"), Column("partition"), Column("lag"), Column("behind_s"), Column("events_per_s"),
-        Column("freshness_s"), Column("late_max_s"), Column("letters"), Column("last_message", spare=True),
-        Column("archived", spare=True), Column("next", spare=True), Column("late_p50_s", spare=True),
-        Column("topic", spare=True), Column("first", spare=True),
+        Column("freshness_s"), Column("late_max_s"), Column("letters", "dead letters"),
+        Column("last_message", spare=True), Column("archived", spare=True), Column("next", spare=True),
+        Column("late_p50_s", spare=True), Column("topic", spare=True), Column("first", spare=True),
     ]  # fmt: skip
     partitions = context.store.stream_status()
     context.output.records("partitions", partitions.to_dicts(), columns, empty="No log has anything yet.")

@@ -18,7 +18,7 @@ from asof.flows.generations.names import has_shape_of, is_of_earlier_version
 from asof.flows.offline.compare import values_agree
 from asof.flows.offline.key_rows import whole_view
 from asof.flows.rows.keys import restored_key
-from asof.flows.stores import Parts, current_generation, table_of, view_named
+from asof.flows.stores import Parts, Progress, current_generation, silent, table_of, view_named
 from asof.results import Record, Result, arrow_of, columns_of
 from asof.selection import FeatureOut, Selection, ViewRead, select
 from asof.timing import iso, micros, moment
@@ -132,6 +132,7 @@ def audit(
     keys: int = AUDIT_KEYS,
     seed: int = SEED,
     wait_s: float = 30.0,
+    progress: Progress = silent,
 ) -> AuditReport:
     """Compare the online values of some keys with their historical ones, and name the cause of each difference.
 
@@ -145,7 +146,9 @@ def audit(
         wait_s: how long to wait for the archive to hold what the rows have seen.
     """
     report = AuditReport(moment(parts.clock()))
-    for view in _views(snapshot, names):
+    views = _views(snapshot, names)
+    for done, view in enumerate(views):
+        progress("audit views", done, len(views))
         if not view.online or current_generation(snapshot, view) is None:
             why = "is not kept online" if not view.online else "has no online rows yet"
             report.views.append(AuditedView(view.name, left_out=why))
@@ -159,6 +162,7 @@ def audit(
             report.views.append(AuditedView(view.name, left_out=cause))
             continue
         _audit_view(parts, snapshot, view, report, keys=keys, seed=seed, wait_s=wait_s)
+    progress("audit views", len(views), len(views))
     return report
 
 

@@ -66,7 +66,8 @@ def doctor(parts: Parts, *, clock_note: str = "") -> Records[Check]:
         clock_note: what is to be said about the clock, where it is not the system's.
     """
     now = iso(parts.clock())
-    checks = [Check("clock", True, f"{clock_note} ({now})" if clock_note else now)]
+    clock = clock_note.removeprefix("clock: ")
+    checks = [Check("clock", True, clock if now in clock else f"{clock} ({now})" if clock else now)]
     loaded: list[Snapshot] = []
     checks.append(_check("registry", lambda: _registry(parts, loaded)))
     checks.append(_check("online store", lambda: _online(parts)))
@@ -164,7 +165,7 @@ def _archive(parts: Parts, snapshot: Snapshot, source: LogSource) -> Said:
         return True, text, ""
     sizes = [Path(path).stat().st_size for path in found.paths]
     small = sum(size < _SMALL_BYTES for size in sizes)
-    text += f", {len(sizes)} files of {sum(sizes) / 1e6:.1f} MB, {small} of them small"
+    text += f", {len(sizes)} file{'s' if len(sizes) != 1 else ''} of {sum(sizes) / 1e6:.1f} MB, {small} of them small"
     return small < _MANY_SMALL_FILES, text, "run `asof compact`" if small >= _MANY_SMALL_FILES else ""
 
 

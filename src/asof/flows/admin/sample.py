@@ -13,7 +13,7 @@ import pyarrow as pa
 
 from asof.defaults import SAMPLE_ROWS, SEED
 from asof.definitions import FeatureView, Field, Snapshot, Source
-from asof.errors import NotFound, RequestError, nearest
+from asof.errors import Argument, NotFound, RequestError, nearest
 from asof.flows.offline.entity_frame import TIME
 from asof.flows.offline.inputs import rows_of
 from asof.flows.offline.key_rows import view_as_of
@@ -58,9 +58,10 @@ def sample(
         RequestError: it needs values that come with a request, or has no entities.
     """
     if n < 1:
-        raise RequestError(f"n is {n}", hint="ask for 1 or more")
+        raise RequestError(f"{Argument('n', n)}: no rows", hint="ask for 1 or more", arguments=[Argument("n", n)])
     if by not in ("rows", "entities"):
-        raise RequestError(f"by is {by!r}", hint="choose 'rows' or 'entities'")
+        unknown = Argument("by", by)
+        raise RequestError(f"{unknown}: no such choice", hint="choose 'rows' or 'entities'", arguments=[unknown])
     project = snapshot.project
     if name not in project.services and project.view(name) is None:
         source = project.sources.get(name)
@@ -71,7 +72,10 @@ def sample(
                 hint=nearest(name, known) or "run `asof list` to see what there is",
             )
         if by == "entities" or online:
-            raise RequestError(f"source {name!r} has rows only", hint="sample one of its views")
+            asked = Argument("online", True) if online else Argument("by", by)
+            raise RequestError(
+                f"{asked}: source {name!r} has rows only", hint="sample one of its views", arguments=[asked]
+            )
         return _source_rows(parts, source, n=n, seed=seed)
     view = project.views.get(name) if name not in project.services else None
     if view is not None and not view.is_aggregated and by == "rows" and not online:

@@ -11,9 +11,10 @@ from asof.flows.batch.materialize import materialize
 from asof.flows.facts import commit_change
 from asof.flows.generations.names import next_generation
 from asof.flows.generations.progress import TableProgress, write_progress
+from asof.flows.generations.switch import drop_generations
 from asof.flows.rows.archive import archive_schema
 from asof.flows.stores import Parts, Progress, silent, table_of
-from asof.flows.stream.rebuild import drop_generations, fill, wait_for_workers
+from asof.flows.stream.rebuild import fill, wait_for_workers
 from asof.flows.stream.topics import make_topic
 from asof.planning import Create, CreateArchive, NewGeneration, Plan, Update
 

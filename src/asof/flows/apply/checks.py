@@ -9,7 +9,7 @@ import pyarrow as pa
 
 from asof.definitions import LogSource, Project, Source
 from asof.dtypes import from_arrow
-from asof.errors import AsofError
+from asof.errors import AsofError, DefinitionError
 from asof.flows.offline.inputs import rows_of
 from asof.flows.stores import Parts
 from asof.flows.stream.transforms import transform_of
@@ -41,15 +41,15 @@ def check_transforms(parts: Parts, project: Project) -> list[Finding]:
         if not isinstance(source, LogSource) or source.transform is None or not source.transform.sql:
             continue
         empty = pa.schema([(field.name, field.dtype.arrow()) for field in source.message_fields]).empty_table()
-        run = transform_of(parts, source)
-        assert run is not None
         try:
+            run = transform_of(parts, source)
+            assert run is not None
             made = run(empty)
         except AsofError as error:
-            cause = str(error.__cause__ or error.message).strip().split("\n")[0]
+            cause = str(error.__cause__ or error.message.removeprefix(f"source {source.name!r}: ")).strip()
             findings.append(
-                Finding("error", f"source {source.name!r}", source.where, "a transform that the engine takes", cause,
-                        "mend the SELECT")
+                Finding("error", f"source {source.name!r}", source.where, "a transform of one message to one row",
+                        cause.split("\n")[0], error.hint if isinstance(error, DefinitionError) else "mend the SELECT")
             )  # fmt: skip
             continue
         for field in source.schema:

@@ -16,13 +16,13 @@ from msgspec.structs import replace
 
 from asof.definitions import FeatureView, Snapshot
 from asof.definitions.facts import Facts, LastRun
-from asof.errors import RequestError, StorageError
+from asof.errors import Argument, RequestError, StorageError
 from asof.flows.batch.write_rows import first_generation, refuse_unless_batch_fed
 from asof.flows.batch.write_view import Written, write_chosen
 from asof.flows.facts import change_facts
 from asof.flows.generations.progress import TableProgress, progress_of, write_progress
+from asof.flows.generations.switch import announce, drop_generations, flip
 from asof.flows.stores import Parts, Progress, current_generation, silent, table_of, view_named
-from asof.flows.stream.rebuild import announce, drop_generations, flip
 from asof.sql.query import Chosen
 from asof.timing import Micros, iso
 
@@ -81,7 +81,11 @@ def materialize(
         NotFound, RequestError: a view is not applied, or not kept online from a batch source; the times are wrong.
     """
     if full and (start is not None or end is not None):
-        raise RequestError("a full materialize has a start or an end", hint="leave out start and end, or full")
+        whole, first, last = Argument("full", True), Argument("start_date"), Argument("end_date")
+        raise RequestError(
+            f"{whole} reads all event times, and has a start or an end",
+            hint=f"leave out {first} and {last}, or {whole}", arguments=[whole, first, last],
+        )  # fmt: skip
     if start is not None and end is not None and end <= start:
         raise RequestError(f"materialize from {iso(start)} to {iso(end)}: the end is not later", hint="swap them")
     into = into or {}

@@ -13,9 +13,9 @@ from asof.definitions import FeatureView, Field
 from asof.dtypes import Int64, Timestamp
 from asof.errors import RequestError, RowsRefused
 from asof.flows.batch.write_view import write_newest
+from asof.flows.generations.switch import announce, flip
 from asof.flows.rows.pushed import fit_table
 from asof.flows.stores import Parts, current_generation, table_of, view_named
-from asof.flows.stream.rebuild import announce, flip
 from asof.timing import iso
 from asof.values.fit import event_micros
 from asof.values.packing import key_bytes, plain_values

@@ -11,7 +11,7 @@ import pyarrow as pa
 from asof.defaults import BATCH_ROWS
 from asof.definitions import Snapshot
 from asof.derive import derive
-from asof.errors import EntityFrameError, some
+from asof.errors import Argument, EntityFrameError, some
 from asof.flows.offline.entity_frame import (
     TIME,
     check_columns,
@@ -57,9 +57,9 @@ def read_history(
     if entity_df is None:
         if selection.request_fields:
             names = [field.name for field in selection.request_fields]
-            raise EntityFrameError(f"request values {names} have to come with an entity frame", hint="pass entity_df=")
+            raise _frameless(f"request values {names} have to come with an entity frame")
         if not reads:
-            raise EntityFrameError("there is no view to read rows of", hint="pass entity_df=")
+            raise _frameless("there is no view to read rows of")
         result = parts.offline.run(query, inputs_of(parts, snapshot, query, None), spine=None)
         frame = pa.schema(list(result.schema)[: len(result.schema) - len(query.outputs)])
         shape = Shape(frame, selection.outputs)
@@ -132,16 +132,22 @@ class HistoricalRead:
         return pa.table(columns, schema=self.schema)
 
 
+def _frameless(message: str) -> EntityFrameError:
+    frame = Argument("entity_df")
+    return EntityFrameError(message, hint=f"pass {frame}", arguments=[frame])
+
+
 class Shape:
     """The columns of the answer."""
 
     def __init__(self, frame: pa.Schema, outputs: Sequence[Output]) -> None:
         taken = {output.name for output in outputs} & set(frame.names)
         if taken:
+            longer = Argument("full_feature_names", True)
             raise EntityFrameError(
                 f"the entity frame has columns named like requested features: {some(sorted(taken))}",
-                hint="pass full_feature_names=True, or rename the frame's columns",
-            )
+                hint=f"pass {longer}, or rename the frame's columns", arguments=[longer],
+            )  # fmt: skip
         self.frame = frame.names
         self.schema = pa.schema([*frame, *(pa.field(output.name, output.dtype.arrow()) for output in outputs)])
 

@@ -5,23 +5,25 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import pyarrow as pa
 
 from asof.defaults import BATCH_ROWS
-from asof.errors import MissingExtra, RequestError, StorageError
+from asof.display import counted, html_table, text_table
+from asof.errors import RequestError, StorageError
 from asof.flows.offline.read import HistoricalRead
 from asof.flows.offline.training_sets.save import save_training_set
+from asof.flows.stores import Progress, silent
+from asof.results import Frames, Row, rows_of
+from asof.timing import iso
 from asof.values.local_paths import NotLocal, local_path
 
-if TYPE_CHECKING:
-    import pandas as pd
-    import polars as pl
 
+class HistoricalResult(Frames):
+    """A lazy historical read: nothing runs before one of the `to_…` methods is called; each call runs it again.
 
-class HistoricalResult:
-    """A lazy historical read: nothing runs before one of the `to_…` methods is called; each call runs it again."""
+    Iterating over it runs it, too, and gives its rows one by one, in bounded memory.
+    """
 
     def __init__(self, read: HistoricalRead) -> None:
         self._read = read
@@ -39,23 +41,36 @@ class HistoricalResult:
         """All rows as an Arrow table."""
         return self._read.table()
 
-    def to_df(self) -> pd.DataFrame:
-        """All rows as a pandas data frame."""
-        try:
-            import pandas as pd  # noqa: F401
-        except ImportError as error:
-            raise MissingExtra("to_df()", "pandas") from error
-        return self.to_arrow().to_pandas()
+    def __iter__(self) -> Iterator[Row]:
+        return rows_of(self.to_batches())
 
-    def to_polars(self) -> pl.DataFrame:
-        """All rows as a Polars data frame."""
-        try:
-            import polars as pl
-        except ImportError as error:
-            raise MissingExtra("to_polars()", "polars") from error
-        frame = pl.from_arrow(self.to_arrow())
-        assert isinstance(frame, pl.DataFrame)  # of a table; of one column it would be a series
-        return frame
+    def __arrow_c_stream__(self, requested_schema: object | None = None) -> object:
+        reader = pa.RecordBatchReader.from_batches(self.schema, self.to_batches())
+        return reader.__arrow_c_stream__(requested_schema)
+
+    def __repr__(self) -> str:
+        return text_table(self._title(), *self._described())
+
+    def _repr_html_(self) -> str:
+        return html_table(self._title(), *self._described())
+
+    def _title(self) -> str:
+        """What a run would compute; it is not run for that."""
+        query, features = self._read.query, self._read.selection.outputs
+        if self._read.spine is None:
+            bounds = [iso(each) for each in (query.start, query.end) if each is not None]
+            rows = "all rows of the sources" + (f", event times {' to '.join(bounds)}" if bounds else "")
+        elif isinstance(self._read.spine, pa.Table):
+            rows = counted(self._read.spine.num_rows, "row") + " of a table"
+        else:
+            rows = "the rows of a query or file"
+        known = "" if query.known_at in (None, False) else ", with what was known then"
+        return f"HistoricalResult, not run yet: {counted(len(features), 'feature')} for {rows}{known}"
+
+    def _described(self) -> tuple[list[str], list[list[object]]]:
+        outputs = {each.name: each.reference for each in self._read.selection.outputs}
+        fields = [[each.name, str(each.type), outputs.get(each.name, "the entity frame")] for each in self.schema]
+        return ["column", "type", "from"], fields
 
     def to_sql(self) -> str:
         """The SQL that the engine runs (on-demand functions follow it in Python)."""
@@ -98,10 +113,10 @@ class HistoricalResult:
             part.unlink(missing_ok=True)
         return rows
 
-    def save(self, name: str, *, overwrite: bool = False) -> dict[str, object]:
+    def save(self, name: str, *, overwrite: bool = False, progress: Progress = silent) -> dict[str, object]:
         """Keep the rows as a training set of this name; answers the manifest of how they were made.
 
         Args:
             overwrite: replace a training set that has this name already.
         """
-        return save_training_set(self._read, name, overwrite=overwrite)
+        return save_training_set(self._read, name, overwrite=overwrite, progress=progress)

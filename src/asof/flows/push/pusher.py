@@ -9,7 +9,7 @@ from threading import Lock
 from typing import Any
 
 from asof.definitions import Snapshot
-from asof.errors import PushNotApplied, RequestError, RowsRefused, StorageError
+from asof.errors import Argument, PushNotApplied, RequestError, RowsRefused, StorageError
 from asof.flows.generations.live import Ahead
 from asof.flows.rows.arrival import stamp_header, stamps_of
 from asof.flows.rows.pushed import Pushed, pushed_rows
@@ -112,10 +112,11 @@ class Pusher:
             PushNotApplied: the rows are in the log for good, but the online store did not take them yet.
         """
         if batch_id is not None and len(batch_id) > MAX_BATCH_ID:
+            name = Argument("batch_id")
             raise RequestError(
-                f"the batch_id has {len(batch_id)} characters; the most are {MAX_BATCH_ID}",
-                hint="give a short one, such as a UUID: every row is kept with it",
-            )
+                f"{name} has {len(batch_id)} characters; the most are {MAX_BATCH_ID}",
+                hint="give a short one, such as a UUID: every row is kept with it", arguments=[name],
+            )  # fmt: skip
         made = pushed_rows(self.ingest.source, rows, required=self._required(), clock=self.parts.clock())
         messages = made.messages()
         self._refuse_unkept(made, messages)

@@ -8,16 +8,13 @@ from typing import Any
 
 import pyarrow as pa
 
-from asof.definitions import FeatureView, LogSource, Snapshot
-from asof.definitions.facts import Facts
-from asof.errors import RegistryConflict
-from asof.flows.facts import change_facts
-from asof.flows.generations.names import next_generation
+from asof.definitions import FeatureView, LogSource
 from asof.flows.generations.progress import TableProgress, progress_of, write_progress
+from asof.flows.generations.switch import announce, drop_generations, flip
 from asof.flows.generations.writer import Feeder
 from asof.flows.rows.archive import archive_schema
 from asof.flows.rows.batch import batch_of_archive, counted
-from asof.flows.stores import Parts, Progress, building_generation, current_generation, silent, table_of
+from asof.flows.stores import Parts, Progress, current_generation, silent, table_of
 from asof.flows.stream.ingest import Ingest
 from asof.flows.stream.numbering import log_partitions, partitions_of
 from asof.flows.stream.take_in import take_in
@@ -65,45 +62,6 @@ def fill(parts: Parts, view: FeatureView, generation: str, *, progress: Progress
     built = TableProgress(reached=reached, built=parts.clock())
     write_progress(parts.online, feeder.table, built, within=feeder.incarnation)
     return rows
-
-
-def flip(parts: Parts, view: FeatureView, generation: str) -> Snapshot:
-    """Let readers use this generation, which `announce` named.
-
-    Raises:
-        RegistryConflict: the view was changed, or another build of it began, since then.
-    """
-
-    def switched(facts: Facts) -> Facts:
-        if facts.generations_of(view.name).building != generation:
-            raise RegistryConflict(
-                f"feature view {view.name!r} was changed, or another build of it began, while generation {generation} "
-                "was built; readers keep what they had",
-                hint="run it again when the other one has ended",
-            )
-        return facts.with_current(view.name, generation)
-
-    return change_facts(parts, switched, note=f"{view.name} is read from generation {generation}")
-
-
-def drop_generations(parts: Parts, before: Snapshot, after: Snapshot) -> None:
-    """Drop the online tables that the older snapshot named and the newer one does not."""
-    gone = before.facts.named_generations() - after.facts.named_generations()
-    for table in parts.online.tables(parts.project):
-        if (table.view, table.generation) in gone:
-            parts.online.drop(table)
-
-
-def announce(parts: Parts, view: FeatureView) -> str:
-    """Record that a generation is being built, so that workers will feed it; its name."""
-
-    def building(facts: Facts) -> Facts:
-        return facts.with_building(view.name, next_generation(facts, view))
-
-    after = change_facts(parts, building, note=f"building {view.name}")
-    generation = building_generation(after, view)
-    assert generation is not None
-    return generation
 
 
 def wait_for_workers(parts: Parts, view: FeatureView, generation: str, *, seconds: float = WAIT_S) -> None:
@@ -176,4 +134,4 @@ def _one(parts: Parts, text: str, inputs: Mapping[str, Any]) -> int:
     return int(table.column(0)[0].as_py())
 
 
-__all__ = ["announce", "drop_generations", "fill", "flip", "rebuild", "wait_for_workers"]
+__all__ = ["fill", "rebuild", "wait_for_workers"]

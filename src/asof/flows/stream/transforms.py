@@ -6,8 +6,8 @@ import pyarrow as pa
 
 from asof.decoding import Transform
 from asof.definitions import LogSource
-from asof.definitions.transforms import KEEP, statement
-from asof.errors import NotFound, RequestError
+from asof.definitions.transforms import FORM, KEEP, MESSAGE
+from asof.errors import DefinitionError, NotFound, RequestError, nearest
 from asof.flows.stores import Parts
 
 
@@ -15,6 +15,7 @@ def transform_of(parts: Parts, source: LogSource) -> Transform | None:
     """What makes rows of a source's messages; None where a message's columns are the row's.
 
     Raises:
+        DefinitionError: its SQL is more than expressions over one message, or does not make the source's schema.
         NotFound: this process does not have its function.
         RequestError: it has another one.
     """
@@ -38,10 +39,25 @@ def transform_of(parts: Parts, source: LogSource) -> Transform | None:
 
 
 def _evaluated(parts: Parts, source: LogSource) -> Transform:
+    """What evaluates a source's SQL. It is read anew in each process: a registry may hold what no plan has seen."""
     assert source.transform is not None
-    found = statement(source.transform.sql, [field.name for field in source.message_fields])
+    try:
+        found = parts.offline.read_select(
+            source.transform.sql, table=MESSAGE, columns=[field.name for field in source.message_fields]
+        )
+    except ValueError as error:
+        raise DefinitionError(
+            f"source {source.name!r}: transform: {error}",
+            hint=FORM, where=source.where,
+        ) from error  # fmt: skip
     columns = dict(found.columns)
+    _check_columns(source, columns)
     if found.where:
+        if KEEP in columns:
+            raise DefinitionError(
+                f"source {source.name!r}: transform answers a column {KEEP!r} beside WHERE, which needs that name",
+                hint="give the column another name", where=source.where,
+            )  # fmt: skip
         # Where the condition does not hold, the expressions must not fail either.
         columns = {name: f"CASE WHEN ({found.where}) THEN {sql} END" for name, sql in columns.items()}
         columns[KEEP] = f"coalesce(({found.where}), false)"
@@ -50,6 +66,27 @@ def _evaluated(parts: Parts, source: LogSource) -> Transform:
         return parts.offline.evaluate(table, columns)
 
     return run
+
+
+def _check_columns(source: LogSource, columns: dict[str, str]) -> None:
+    """Whether the SQL makes the columns of the source's schema, and no others.
+
+    Raises:
+        DefinitionError: it does not.
+    """
+    names = [field.name for field in source.schema]
+    problem = f"source {source.name!r}: transform"
+    for name in columns:
+        if name not in names:
+            raise DefinitionError(
+                f"{problem} answers column {name!r}, which is not in its schema",
+                hint=nearest(name, names) or f"the schema has {names}", where=source.where,
+            )  # fmt: skip
+    for name in names:
+        if name not in columns:
+            raise DefinitionError(
+                f"{problem} answers no column {name!r} of its schema", hint=f"write … AS {name}", where=source.where
+            )
 
 
 __all__ = ["transform_of"]

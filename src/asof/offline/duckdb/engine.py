@@ -20,6 +20,7 @@ from asof.sources.protocol import Input
 from asof.sql.duckdb.dialect import DUCKDB
 from asof.sql.query import PointInTime, ViewRows
 from asof.sql.quoting import quote
+from asof.sql.row_select import RowSelect
 
 
 class DuckDBEngine(Engine):
@@ -77,6 +78,14 @@ class DuckDBEngine(Engine):
     def evaluate(self, batch: pa.Table, expressions: Mapping[str, str]) -> pa.Table:
         """Evaluate SQL expressions over a batch: one column per name, rows in the batch's order."""
         return self._evaluator.evaluate(batch, expressions)
+
+    def read_select(self, sql: str, *, table: str, columns: Sequence[str]) -> RowSelect:
+        """Take a SELECT over single rows of a table apart, into expressions that `evaluate` takes.
+
+        Raises:
+            ValueError: it is more than that, or holds what is not known to be harmless.
+        """
+        return self._evaluator.read_select(sql, table=table, columns=columns)
 
     def tables_in(self, sql: str) -> set[str]:
         """The tables that a SELECT names.

@@ -21,6 +21,7 @@ from asof.sources.protocol import Files, Input
 from asof.sql.postgres.dialect import POSTGRES
 from asof.sql.query import PointInTime, ViewRows
 from asof.sql.quoting import quote
+from asof.sql.row_select import RowSelect
 
 
 class PostgresEngine(Engine):
@@ -64,6 +65,14 @@ class PostgresEngine(Engine):
     def evaluate(self, batch: pa.Table, expressions: Mapping[str, str]) -> pa.Table:
         """Evaluate expressions over a batch, in this process: a round trip would cost more than the work."""
         return self._evaluator.evaluate(batch, expressions)
+
+    def read_select(self, sql: str, *, table: str, columns: Sequence[str]) -> RowSelect:
+        """Take a SELECT over single rows of a table apart, into expressions that `evaluate` takes.
+
+        Raises:
+            ValueError: it is more than that, or holds what is not known to be harmless.
+        """
+        return self._evaluator.read_select(sql, table=table, columns=columns)
 
     def tables_in(self, sql: str) -> set[str]:
         """The tables that a SELECT names.

@@ -1,7 +1,7 @@
-"""The most frequent request, one entity row of plain views, from packed rows to JSON without the way through columns.
+"""One entity row of plain views, from packed rows to JSON; it must equal the general way, byte for byte.
 
-What is out of the ordinary (a row that is missing, too old or too new, a key of another type) takes the general way,
-which says everything there is to say about it; this one only ever gives the same bytes sooner.
+The most frequent request, without the way through columns. What is out of the ordinary (a row that is missing, too old
+or too new, a key of another type) takes the general way, which says everything there is to say about it.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The requests that the fast path takes, known by what their JSON says, and decided before by the general way."""
+"""The requests that the fast path takes; what is decided for them must equal what the general way has decided."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from asof.online.protocol import NonBlockingReader, Reply
 from asof.server.fast_path.one_row import OneRow
 from asof.server.read.online_reads import OnlineReads, Prepared
 from asof.server.telemetry.request_counts import Counts
+from asof.store import open_store_of
 
 _REFERENCES = msgspec.json.Decoder(list[str])
 
@@ -41,7 +42,7 @@ class ShortRequest:
             values: what the store replied; `since`: when it was asked.
         """
         counts.store.add(perf_counter() - since)
-        answer = self.one_row.answer(entities, self._reader.packed(values), at=reads.store.parts.clock())
+        answer = self.one_row.answer(entities, self._reader.packed(values), at=open_store_of(reads.store).parts.clock())
         if answer is None:
             return None
         body, times = answer
@@ -67,7 +68,7 @@ class ShortRequests:
         """
         if not self._reads.applied.is_known:
             return None
-        among = self._reads.applied.requests
+        among = self._reads.applied.requests()
         if among is not self._among or among.dropped != self._dropped:
             self._of.clear()
             self._among, self._dropped = among, among.dropped

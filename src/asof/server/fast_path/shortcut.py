@@ -1,9 +1,10 @@
-"""The most frequent request from the connection to the store and back: no task, no ASGI, nothing that can wait.
+"""One request from the connection to the store and back; it must equal the response of the routes, byte for byte.
 
-It is for one entity row of plain views, asked in Feast's shape, from a store that is asked without blocking. A request
-is taken only if its head is, byte for byte, one that the HTTP parser has read before and found ordinary, and if nothing
-else about it is out of the ordinary. All others, and those that meet something on their way (a row that is missing, a
-store that is away, a mistake), take the general way from the beginning, which says what there is to say.
+The most frequent one, with no task, no ASGI and nothing that can wait. It is for one entity row of plain views, asked
+in Feast's shape, from a store that is asked without blocking. A request is taken only if its head is, byte for byte,
+one that the HTTP parser has read before and found ordinary, and if nothing else about it is out of the ordinary. All
+others, and those that meet something on their way (a row that is missing, a store that is away, a mistake), take the
+general way from the beginning, which says what there is to say.
 """
 
 from __future__ import annotations

@@ -28,7 +28,7 @@ from asof.server.telemetry.access_log import AccessLog
 from asof.server.telemetry.feature_log import ServedLog
 from asof.server.telemetry.request_counts import Counts, SharedCounts
 from asof.server.telemetry.tracing import Tracing
-from asof.store import FeatureStore
+from asof.store import FeatureStore, open_store_of
 
 READ_THREADS = 8
 WRITE_THREADS = 4
@@ -230,11 +230,14 @@ class Service:
         while True:
             await asyncio.sleep(CATCH_UP_S)
             try:
-                await self.in_writer(self.store.take_over_pushes, source)
+                await self.in_writer(self._take_over, source)
                 break
             except AsofError as error:
                 log.warning("rows pushed to %s are not applied yet: %s", source, error.message)
         self._catching_up.discard(source)
+
+    def _take_over(self, source: str) -> None:
+        open_store_of(self.store).pushers.of(source).take_over()
 
     async def _watch_registry(self) -> None:
         while True:

@@ -18,7 +18,7 @@ from asof.server.read.functions import FunctionThreads
 from asof.server.read.responses import Encoder
 from asof.server.telemetry.request_counts import Counts
 from asof.server.telemetry.tracing import Tracing
-from asof.store import FeatureStore
+from asof.store import FeatureStore, open_store_of
 from asof.values.json import request_reader
 
 ROWS_ON_LOOP = 512
@@ -73,13 +73,15 @@ class OnlineReads:
         tracing: Tracing | None = None,
     ) -> None:
         self.store = store
-        self.applied = Applied(store.project, lambda: store.parts.registry, self._decide, decide_ahead=True)
+        self.applied = Applied(
+            store.project, lambda: open_store_of(store).parts.registry, self._decide, decide_ahead=True
+        )
         self.without_blocking: NonBlockingReader | None = None
         self._threads = threads
         self._functions = functions
         self._counts = counts
         self.tracing = tracing
-        self.is_local = store.parts.online.is_local
+        self.is_local = open_store_of(store).parts.online.is_local
         self._checking: asyncio.Task[bool] | None = None
         self._next_check: asyncio.Task[bool] | None = None
         self._is_registry_away = False
@@ -89,11 +91,11 @@ class OnlineReads:
     @property
     def snapshot(self) -> Snapshot:
         """What is read now."""
-        return self.applied.requests.snapshot
+        return self.applied.requests().snapshot
 
     async def load(self) -> None:
         """Read the registry for the first time, and make ready what reads without blocking, where the store has it."""
-        self.without_blocking = self.store.parts.online.async_reader()
+        self.without_blocking = open_store_of(self.store).parts.online.async_reader()
         await self._in_thread(self.applied.refresh)
 
     async def close(self) -> None:
@@ -115,7 +117,9 @@ class OnlineReads:
         return changed
 
     def _decide(self, snapshot: Snapshot, request: Request) -> Prepared:
-        reader = self.store.open_reader(snapshot, request.features, request.full_feature_names, history=_no_history)
+        reader = open_store_of(self.store).open_reader(
+            snapshot, request.features, request.full_feature_names, history=_no_history
+        )
         return Prepared(request, reader)
 
     async def prepare(self, features: tuple[str, ...] | str, full_names: bool) -> Prepared:
@@ -125,7 +129,7 @@ class OnlineReads:
             NotFound, RequestError: it asks for what is not there.
         """
         request = Request(features, full_names)
-        prepared = self.applied.requests.get(request.key)
+        prepared = self.applied.requests().get(request.key)
         if prepared is None:
             found: Prepared = await self._in_thread(self.applied.decided, request)
             return found
@@ -172,7 +176,7 @@ class OnlineReads:
         return response, complete
 
     def _from_history(self, prepared: Prepared, entities: Any) -> tuple[OnlineResponse, bool]:
-        reader = self.store.open_reader(prepared.reader.snapshot, *prepared.request)
+        reader = open_store_of(self.store).open_reader(prepared.reader.snapshot, *prepared.request)
         return _read_and_answer(reader, entities, self._counts)
 
     async def _newer(self, prepared: Prepared) -> Prepared | None:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from asof.errors import AsofError
 from asof.online_response import OnlineResponse
 from asof.server.telemetry.request_counts import Counts
-from asof.store import FeatureStore
+from asof.store import FeatureStore, open_store_of
 
 if TYPE_CHECKING:
     from asof.flows.admin.feature_log import ServedRows
@@ -68,7 +68,7 @@ class ServedLog:
             if self._writer is None:
                 from asof.flows.admin.feature_log import ServedRows
 
-                self._writer = ServedRows(self._store.parts, self._partition)
+                self._writer = ServedRows(open_store_of(self._store).parts, self._partition)
             try:
                 self._counts.other("kept", self._writer.append(service, responses))
             except AsofError as error:

@@ -4,21 +4,25 @@ from __future__ import annotations
 
 import re
 import uuid
+from collections.abc import Iterator
 from typing import Any
 
 import pyarrow as pa
 
 from asof.definitions.facts import Facts
-from asof.errors import AsofError, RequestError
+from asof.errors import Argument, AsofError, RequestError
 from asof.flows.facts import change_facts
 from asof.flows.offline.read import HistoricalRead
 from asof.flows.offline.training_sets.hashes import TableHash
 from asof.flows.offline.training_sets.manifest import as_seen, files_are_same, manifest_of, mark_of, sources_read
+from asof.flows.stores import Progress, silent
 
 _NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.\-]{0,99}")
 
 
-def save_training_set(read: HistoricalRead, name: str, *, overwrite: bool = False) -> dict[str, Any]:
+def save_training_set(
+    read: HistoricalRead, name: str, *, overwrite: bool = False, progress: Progress = silent
+) -> dict[str, Any]:
     """Run a historical read, keep its rows, and answer the manifest.
 
     The archives are read as of this moment: events that arrive meanwhile are in no row.
@@ -37,7 +41,7 @@ def save_training_set(read: HistoricalRead, name: str, *, overwrite: bool = Fals
     seen = {each: as_seen(mark) for each, mark in marks.items() if mark.kind == "archive"}
     table = f"{name}.{uuid.uuid4().hex[:12]}"
     digest = TableHash(read.schema)
-    batches = pa.RecordBatchReader.from_batches(read.schema, digest.through(read.up_to(seen).batches()))
+    batches = pa.RecordBatchReader.from_batches(read.schema, digest.through(_counted(read.up_to(seen), name, progress)))
     parts.offline.save_table(parts.project, table, batches)
     changed = [each for each, mark in marks.items() if mark.kind == "files" and not files_are_same(mark)]
     saved = manifest_of(read, name, table, digest, marks, changed)
@@ -59,10 +63,21 @@ def save_training_set(read: HistoricalRead, name: str, *, overwrite: bool = Fals
     return saved.content()
 
 
+def _counted(read: HistoricalRead, name: str, progress: Progress) -> Iterator[pa.RecordBatch]:
+    """The read's rows, each batch of them reported; how many there will be is known of a table of entity rows."""
+    total = read.spine.num_rows if isinstance(read.spine, pa.Table) else None
+    done = 0
+    for batch in read.batches():
+        yield batch
+        done += batch.num_rows
+        progress(f"save training set {name}", done, total)
+
+
 def _refuse_taken(facts: Facts, name: str, *, overwrite: bool) -> None:
     known = facts.training_sets.get(name)
     if known is not None and not overwrite:
+        again = Argument("overwrite", True)
         raise RequestError(
             f"training set {name!r} was saved at {known.created} by {known.created_by or 'somebody'} already",
-            hint="choose another name, or pass overwrite=True",
-        )
+            hint=f"choose another name, or pass {again}", arguments=[again],
+        )  # fmt: skip

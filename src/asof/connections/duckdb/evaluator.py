@@ -1,4 +1,4 @@
-"""DuckDB in this process: where it spills, and expressions over Arrow batches, which every offline store evaluates."""
+"""Expressions over Arrow batches, evaluated by a DuckDB in this process that reaches nothing else; where it spills."""
 
 from __future__ import annotations
 
@@ -7,14 +7,16 @@ import shutil
 import tempfile
 import threading
 import weakref
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import duckdb
 import pyarrow as pa
 
+from asof.connections.duckdb.row_select import FUNCTIONS, SelectReader
 from asof.errors import StorageError
 from asof.sql.quoting import quote
+from asof.sql.row_select import RowSelect
 
 
 class SpillFolder:
@@ -63,14 +65,18 @@ def _remove(path: str, owner: int) -> None:
 class Evaluator:
     """Evaluates SQL expressions over batches; each thread has a connection of its own.
 
+    Expressions come from definitions, and those may come from a registry: what they could reach is shut, and stays so.
+    No file, no network, no extension, and no statement that opens one of them again.
+
     Args:
         threads: DuckDB's default is one per core.
     """
 
     def __init__(self, *, threads: int = 0) -> None:
-        # Nothing may be fetched from the internet behind the user's back.
+        # Nothing may be fetched from the internet behind the user's back, nor read or written on this machine: its own
+        # spill folder alone stays open to it.
         self._config: dict[str, str | bool | int | float | list[str]] = {
-            "autoinstall_known_extensions": False, "autoload_known_extensions": False,
+            "autoinstall_known_extensions": False, "autoload_known_extensions": False, "enable_external_access": False,
         }  # fmt: skip
         if threads:
             self._config["threads"] = threads
@@ -78,12 +84,12 @@ class Evaluator:
         self._connection: duckdb.DuckDBPyConnection | None = None
         self._spill: SpillFolder | None = None
         self._own = threading.local()
+        self._reader: SelectReader | None = None
+        self._read: dict[tuple[str, str, tuple[str, ...]], RowSelect] = {}
 
     def evaluate(self, batch: pa.Table, expressions: Mapping[str, str]) -> pa.Table:
         """One column per expression's name, rows in the batch's order."""
-        cursor = getattr(self._own, "cursor", None)
-        if cursor is None:
-            cursor = self._own.cursor = self._cursor()
+        cursor = self._cursor_of_thread()
         columns = ", ".join(f"{sql} AS {quote(name)}" for name, sql in expressions.items())
         try:
             cursor.register("asof_batch", batch)
@@ -95,6 +101,22 @@ class Evaluator:
             problem = str(error).splitlines()[0]
             raise StorageError(f"an expression cannot be evaluated: {problem}", hint="run `asof plan`") from error
 
+    def read_select(self, sql: str, *, table: str, columns: Sequence[str]) -> RowSelect:
+        """Take a SELECT apart into expressions that `evaluate` takes.
+
+        Raises:
+            ValueError: it is more than expressions over single rows of the table, or not known to be harmless.
+        """
+        key = (sql, table, tuple(columns))
+        if key not in self._read:  # a worker asks before each batch
+            if self._reader is None:
+                self._reader = SelectReader(self._ask, self._cursor_of_thread().execute(FUNCTIONS).fetchall())
+            self._read[key] = self._reader.read(sql, table=table, columns=columns)
+        return self._read[key]
+
+    def _ask(self, statement: str, value: str) -> str:
+        return str(self._cursor_of_thread().execute(statement, [value]).fetchall()[0][0])
+
     def close(self) -> None:
         """Give the memory back."""
         with self._lock:
@@ -105,6 +127,12 @@ class Evaluator:
                 self._spill.close()
                 self._spill = None
 
+    def _cursor_of_thread(self) -> duckdb.DuckDBPyConnection:
+        cursor: duckdb.DuckDBPyConnection | None = getattr(self._own, "cursor", None)
+        if cursor is None:
+            cursor = self._own.cursor = self._cursor()
+        return cursor
+
     def _cursor(self) -> duckdb.DuckDBPyConnection:
         with self._lock:
             if self._connection is None:
@@ -112,11 +140,11 @@ class Evaluator:
                 self._spill = SpillFolder()
                 config = {**self._config, "temp_directory": self._spill.path}
                 self._connection = duckdb.connect(":memory:", config=config)
-            cursor = self._connection.cursor()
-        # Per connection: comparisons of naive and aware times follow the session's zone.
-        cursor.execute("SET TimeZone = 'UTC'")
-        cursor.execute("SET enable_progress_bar = false")
-        return cursor
+                # Comparisons of naive and aware times follow the zone.
+                self._connection.execute("SET GLOBAL TimeZone = 'UTC'")
+                # The last: from here on nothing is set any more.
+                self._connection.execute("SET GLOBAL lock_configuration = true")
+            return self._connection.cursor()
 
 
 __all__ = ["Evaluator", "SpillFolder"]

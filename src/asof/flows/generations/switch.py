@@ -1,0 +1,52 @@
+"""From one generation of online rows to the next: announce it, let readers switch, drop what is named no more."""
+
+from __future__ import annotations
+
+from asof.definitions import FeatureView, Snapshot
+from asof.definitions.facts import Facts
+from asof.errors import RegistryConflict
+from asof.flows.facts import change_facts
+from asof.flows.generations.names import next_generation
+from asof.flows.stores import Parts, building_generation
+
+
+def announce(parts: Parts, view: FeatureView) -> str:
+    """Record that a generation is being built, so that workers will feed it; its name."""
+
+    def building(facts: Facts) -> Facts:
+        return facts.with_building(view.name, next_generation(facts, view))
+
+    after = change_facts(parts, building, note=f"building {view.name}")
+    generation = building_generation(after, view)
+    assert generation is not None
+    return generation
+
+
+def flip(parts: Parts, view: FeatureView, generation: str) -> Snapshot:
+    """Let readers use this generation, which `announce` named.
+
+    Raises:
+        RegistryConflict: the view was changed, or another build of it began, since then.
+    """
+
+    def switched(facts: Facts) -> Facts:
+        if facts.generations_of(view.name).building != generation:
+            raise RegistryConflict(
+                f"feature view {view.name!r} was changed, or another build of it began, while generation {generation} "
+                "was built; readers keep what they had",
+                hint="run it again when the other one has ended",
+            )
+        return facts.with_current(view.name, generation)
+
+    return change_facts(parts, switched, note=f"{view.name} is read from generation {generation}")
+
+
+def drop_generations(parts: Parts, before: Snapshot, after: Snapshot) -> None:
+    """Drop the online tables that the older snapshot named and the newer one does not."""
+    gone = before.facts.named_generations() - after.facts.named_generations()
+    for table in parts.online.tables(parts.project):
+        if (table.view, table.generation) in gone:
+            parts.online.drop(table)
+
+
+__all__ = ["announce", "drop_generations", "flip"]

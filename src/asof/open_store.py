@@ -1,0 +1,366 @@
+"""A feature store in use: its opened stores, what is applied, and what each verb of `FeatureStore` does.
+
+Verbs load what they need when they are called, so that a process that only reads online loads no engine.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from datetime import datetime
+from functools import partial
+from threading import Lock
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from asof.applied import Applied, Decided, Request
+from asof.config import StoreConfig
+from asof.definitions import Definition, FeatureService, FeatureView, Project, Snapshot, project_of
+from asof.definitions.project import merged
+from asof.errors import NotFound, nearest
+from asof.flows.push.pushers import Pushers
+from asof.flows.stores import Parts, Progress, view_named
+from asof.opening.clock import clock_of, system_clock_of, user_and_host
+from asof.repository import Repository
+from asof.results import Records, TableResult
+from asof.selection import FeatureReferences, ViewRead, select
+from asof.timing import moment_given
+from asof.values.frame_types import EntityFrame, Rows
+
+if TYPE_CHECKING:
+    from asof.definitions.facts import TrainingSet
+    from asof.flows.admin.audit import AuditReport
+    from asof.flows.admin.doctor import Check
+    from asof.flows.admin.explain import Explanation
+    from asof.flows.admin.history import AppliedVersion
+    from asof.flows.offline.result import HistoricalResult
+    from asof.flows.online.read import History, Past, Reader
+    from asof.flows.stream.dead_letters import DeadLetter
+    from asof.flows.stream.status import PartitionStatus
+    from asof.online_response import Columns, OnlineResponse
+    from asof.planning import Plan
+    from asof.timing import Micros
+
+D = TypeVar("D", bound=Definition)
+
+REFRESH_S = 1.0
+"""How long a reader may not have looked whether the registry changed."""
+
+
+class OpenStore:
+    """A configured store.
+
+    Attributes:
+        clock_note: what is to be said about the clock, where it is not the system's.
+        repository: the Python files, for definitions and functions.
+        pushers: of this process.
+    """
+
+    def __init__(
+        self,
+        config: StoreConfig,
+        clock: Callable[[], datetime] | None,
+        system_clock: Callable[[], datetime] | None = None,
+    ) -> None:
+        self.config = config
+        self.project = config.project
+        self.clock, self.clock_note = clock_of(config, clock)
+        self._system_clock = system_clock_of(system_clock)
+        self.repository = Repository(config.path)
+        self.pushers = Pushers(lambda: self.parts, self.snapshot)
+        self._applied = Applied(self.project, lambda: self.parts.registry, self._decide)
+        self._looked_at = 0.0
+        self._parts: Parts | None = None
+        self._lock = Lock()
+
+    # ---- what is open, and what is applied ----
+
+    @property
+    def parts(self) -> Parts:
+        """The opened parts; nothing is opened before it is needed."""
+        if self._parts is None:
+            from asof.opening.stores import open_stores
+
+            with self._lock:
+                if self._parts is None:
+                    self._parts = open_stores(
+                        self.config, clock=self.clock, system_clock=self._system_clock, who=user_and_host(),
+                        functions=self.repository.transform_of,
+                    )  # fmt: skip
+        return self._parts
+
+    def snapshot(self) -> Snapshot:
+        """What is applied, read again once it has changed."""
+        self._look()
+        return self._applied.requests().snapshot
+
+    def _look(self) -> None:
+        if not self._applied.is_known or time.monotonic() - self._looked_at > REFRESH_S:
+            self.refresh()
+
+    def refresh(self) -> None:
+        """Look whether the registry changed, and read it if so."""
+        self._applied.refresh()
+        self._looked_at = time.monotonic()
+
+    def close(self) -> None:
+        """Archive what was pushed, and give back files and connections."""
+        try:
+            self.pushers.close()
+        finally:
+            if self._parts is not None:
+                self._parts.close()
+
+    # ---- definitions ----
+
+    def definitions(self) -> Project:
+        """The definitions of the repository's Python files."""
+        return self.repository.definitions()
+
+    def plan(self, objects: Sequence[Definition] | None) -> Plan:
+        from asof.flows.apply.plan import make_plan
+
+        if objects is None:
+            return make_plan(self.parts, self.definitions())
+        new = self.repository.remember(project_of(objects))
+        return make_plan(self.parts, merged(self.snapshot().project, new))
+
+    def apply(self, plan: Plan | Sequence[Definition] | Definition | None, progress: Progress) -> Plan:
+        from asof.flows.apply.apply import apply_plan
+
+        if isinstance(plan, Definition):
+            plan = [plan]
+        if plan is None or isinstance(plan, Sequence):
+            plan = self.plan(plan)
+        self.pushers.archive_all()
+        apply_plan(self.parts, plan, progress=progress)
+        self.refresh()
+        return plan
+
+    def teardown(self, *, purge: bool) -> list[str]:
+        from asof.flows.apply.teardown import teardown
+
+        self.pushers.close()
+        left = teardown(self.parts, purge=purge)
+        self._applied.forget()
+        return left
+
+    def named(self, kind: str, known: Mapping[str, D], name: str) -> D:
+        """One definition of those that are applied.
+
+        Raises:
+            NotFound: none has this name.
+        """
+        if name not in known:
+            raise NotFound(
+                f"no {kind} {name!r} is applied",
+                hint=nearest(name, known) or (f"there are {sorted(known)}" if known else "run `asof apply` first"),
+            )
+        return known[name]
+
+    # ---- reading ----
+
+    def historical(
+        self,
+        entity_df: EntityFrame | None,
+        features: FeatureReferences,
+        full_feature_names: bool,
+        *,
+        known_at: bool | datetime | str | None,
+        start_date: datetime | str | None,
+        end_date: datetime | str | None,
+    ) -> HistoricalResult:
+        from asof.flows.offline.read import read_history
+        from asof.flows.offline.result import HistoricalResult
+
+        self.pushers.archive_all()
+        decided = self._decided(features, full_feature_names)
+        read = read_history(
+            self.parts, self.snapshot(), decided.selection, entity_df,
+            known_at=known_at if known_at is None or isinstance(known_at, bool) else moment_given(known_at, "known_at"),
+            start=moment_given(start_date, "start_date"),
+            end=moment_given(end_date, "end_date"),
+        )  # fmt: skip
+        return HistoricalResult(read)
+
+    def online(self, features: FeatureReferences, entity_rows: Rows, full_feature_names: bool) -> OnlineResponse:
+        decided = self._decided(features, full_feature_names)
+        response, complete = decided.reader.read(entity_rows)
+        while not complete and (newer := self._applied.newer(decided)) is not None:
+            response, complete = (decided := newer).reader.read(entity_rows)
+        return response
+
+    def open_reader(
+        self,
+        snapshot: Snapshot,
+        features: FeatureReferences,
+        full_feature_names: bool = False,
+        *,
+        history: History | None = None,
+    ) -> Reader:
+        """A reader of one request over one snapshot, for who reads more than once and looks after the registry himself.
+
+        Args:
+            history: answers what online rows cannot; by default the sources and archives do.
+        """
+        return self._decide(snapshot, Request(features, full_feature_names), history).reader
+
+    def _decided(self, features: FeatureReferences, full_feature_names: bool) -> Decided:
+        self._look()
+        return self._applied.decided(Request(features, full_feature_names))
+
+    def _decide(self, snapshot: Snapshot, request: Request, history: History | None = None) -> Decided:
+        selection = select(snapshot, request.features, full_feature_names=request.full_feature_names)
+        selection = self.repository.with_functions(selection)
+
+        def reader() -> Reader:
+            from asof.flows.online.read import Reader
+
+            return Reader(self.parts, snapshot, selection, history=history or partial(self._past, snapshot))
+
+        return Decided(request, selection, reader)
+
+    def _past(self, snapshot: Snapshot, read: ViewRead, keys: Columns, at: Micros) -> Past:
+        # Loaded once a row cannot answer: it brings the engine with it.
+        from asof.flows.online.history import history_of
+
+        return history_of(self.parts, snapshot, before=self.pushers.flush)(read, keys, at)
+
+    # ---- writing ----
+
+    def write_online(self, feature_view_name: str, df: Rows) -> int:
+        from asof.flows.batch.write_rows import write_rows
+
+        view = view_named(self.snapshot(), feature_view_name)
+        if view.source.type == "push":
+            return self.pushers.of(view.source.name).push(df)
+        return write_rows(self.parts, feature_view_name, df)
+
+    def materialize(
+        self,
+        start_date: datetime | str | None,
+        end_date: datetime | str | None,
+        feature_views: Sequence[str] | None,
+        *,
+        full: bool,
+        progress: Progress,
+    ) -> list[dict[str, object]]:
+        from asof.flows.batch.materialize import materialize
+
+        done = materialize(
+            self.parts, views=feature_views, full=full, progress=progress,
+            start=moment_given(start_date, "start_date"),
+            end=moment_given(end_date, "end_date"),
+        )  # fmt: skip
+        return [each.to_dict() for each in done]
+
+    def stream_run(self, sources: Sequence[str] | None, **options: Any) -> dict[str, int]:
+        from asof.flows.stream.run import run_stream
+
+        return run_stream(self.parts, sources, **options)
+
+    def backfill(self, source: str, progress: Progress) -> int:
+        from asof.flows.batch.backfill import backfill
+
+        return backfill(self.parts, source, progress=progress)
+
+    def rebuild(self, views: Sequence[str] | None, progress: Progress) -> dict[str, int]:
+        from asof.flows.batch.rebuild import rebuild_views
+
+        done = rebuild_views(self.parts, self.snapshot(), views, progress=progress)
+        self.refresh()
+        return done
+
+    def compact(self) -> dict[str, object]:
+        from asof.flows.admin.compact import compact
+
+        return compact(self.parts, self.snapshot())
+
+    def forget(self, entity: str, key: object) -> dict[str, object]:
+        from asof.flows.admin.forget import forget
+
+        self.pushers.flush()
+        return forget(self.parts, self.snapshot(), entity, key)
+
+    # ---- looking ----
+
+    def sample(
+        self, name: str | FeatureView | FeatureService, *, n: int, seed: int, by: str, online: bool
+    ) -> TableResult:
+        from asof.flows.admin.sample import sample
+
+        name = name if isinstance(name, str) else name.name
+        rows = sample(
+            self.parts, self.snapshot(), name, n=n, seed=seed, by=by, online=online,
+            functions=self.repository.with_functions,
+        )  # fmt: skip
+        return TableResult(rows, f"Sample of {name!r}")
+
+    def explain(self, reference: str, key: Mapping[str, object], at: datetime | str | None) -> Explanation:
+        from asof.flows.admin.explain import explain
+
+        when = moment_given(at, "at")
+        return explain(self.parts, self.snapshot(), reference, key, at=when, functions=self.repository.with_functions)
+
+    def audit(self, names: Sequence[str] | None, *, keys: int, seed: int, progress: Progress) -> AuditReport:
+        from asof.flows.admin.audit import audit
+
+        self.pushers.flush()
+        return audit(self.parts, self.snapshot(), names, keys=keys, seed=seed, progress=progress)
+
+    def doctor(self) -> Records[Check]:
+        from asof.flows.admin.doctor import doctor
+
+        return doctor(self.parts, clock_note=self.clock_note)
+
+    def dead_letters(self, source: str | None, limit: int) -> Records[DeadLetter]:
+        from asof.flows.stream.dead_letters import list_letters
+
+        return list_letters(self.parts, source, limit)
+
+    def dead_letter(self, id: str) -> dict[str, object]:
+        from asof.flows.stream.dead_letters import show_letter
+
+        return show_letter(self.parts, id)
+
+    def replay_dead_letters(self, source: str, ids: Sequence[str] | None) -> dict[str, object]:
+        from asof.flows.stream.dead_letters import replay_letters
+
+        return replay_letters(self.parts, source, ids)
+
+    def stream_status(self) -> Records[PartitionStatus]:
+        from asof.flows.stream.status import stream_status
+
+        return stream_status(self.parts)
+
+    def history(self, limit: int) -> Records[AppliedVersion]:
+        from asof.flows.admin.history import applied_versions
+
+        return applied_versions(self.parts, limit)
+
+    def training_sets(self) -> Records[TrainingSet]:
+        from asof.flows.offline.training_sets.manifest import list_training_sets
+
+        return list_training_sets(self.parts)
+
+    def training_set(self, name: str) -> dict[str, object]:
+        from asof.flows.offline.training_sets.manifest import training_set
+
+        return training_set(self.parts, name)
+
+    def read_training_set(self, name: str) -> TableResult:
+        from asof.flows.offline.training_sets.manifest import read_training_set
+
+        return TableResult(read_training_set(self.parts, name), f"Training set {name!r}")
+
+    def rebuild_training_set(self, name: str) -> dict[str, object]:
+        from asof.flows.offline.training_sets.rebuild import rebuild_training_set
+
+        return rebuild_training_set(self.parts, name, functions=self.repository.with_functions)
+
+    def served_features(self, service: str) -> TableResult:
+        from asof.flows.admin.feature_log import served_features
+
+        return TableResult(served_features(self.parts, service), f"Served features of {service!r}")
+
+
+__all__ = ["OpenStore"]
