@@ -14,7 +14,7 @@ import numpy as np
 import pyarrow as pa
 
 from asof import dtypes
-from asof.aggregation import Events, Layout, answer_few, decode, encode, finish, fold
+from asof.aggregation import Events, RowLayout, answer_few, decode, encode, finish, fold
 from asof.definitions import Aggregation, Session, Sliding
 from asof.timing import DAY, HOUR, MINUTE
 
@@ -35,7 +35,7 @@ STRINGS = [
 ]
 
 
-def batch(layout: Layout, rows: np.ndarray, at: int, offset: int, seed: int) -> Events:
+def batch(layout: RowLayout, rows: np.ndarray, at: int, offset: int, seed: int) -> Events:
     """One event per entry of `rows`, all within a second after `at`."""
     random, n = np.random.default_rng(seed), len(rows)
     columns = {
@@ -47,7 +47,7 @@ def batch(layout: Layout, rows: np.ndarray, at: int, offset: int, seed: int) -> 
     return Events(rows, times, times, np.zeros(n, dtype=np.int64), offset + np.arange(n), values)
 
 
-def filled(layout: Layout, rows: int) -> tuple[list[bytes], int, int]:
+def filled(layout: RowLayout, rows: int) -> tuple[list[bytes], int, int]:
     """Rows with about ten records per family, and the time and offset to go on from."""
     blobs: list[bytes | None] = [None] * rows
     moments = [*(START + hour * HOUR for hour in range(10)), *(START + 9 * HOUR + k * 5 * MINUTE for k in range(1, 11))]
@@ -71,11 +71,11 @@ def best_of(work: Callable[[], object], times: int) -> float:
 def figures(rows: int = 10_000) -> Iterator[tuple[str, float, str]]:
     """(name, number, unit) of each measurement."""
     for title, aggregations in (("numbers", NUMBERS), ("strings", STRINGS)):
-        for name, number, unit in figures_of(Layout.of(aggregations, COLUMNS), rows):
+        for name, number, unit in figures_of(RowLayout.of(aggregations, COLUMNS), rows):
             yield f"{title}: {name}", number, unit
 
 
-def figures_of(layout: Layout, rows: int) -> Iterator[tuple[str, float, str]]:
+def figures_of(layout: RowLayout, rows: int) -> Iterator[tuple[str, float, str]]:
     """The measurements of one view."""
     blobs, at, offset = filled(layout, rows)
     clock = at + HOUR
@@ -93,7 +93,7 @@ def figures_of(layout: Layout, rows: int) -> Iterator[tuple[str, float, str]]:
         yield f"answer_few, {few} rows", seconds * 1e6, "us"
 
 
-def folding(layout: Layout, blobs: list[bytes], events: Events, clock: int) -> Iterator[tuple[str, float]]:
+def folding(layout: RowLayout, blobs: list[bytes], events: Events, clock: int) -> Iterator[tuple[str, float]]:
     """Seconds for each step of bringing a batch into its rows, and for all three."""
     state = decode(layout, blobs)
     folded, _ = fold(layout, state, events, clock_us=clock)

@@ -16,7 +16,7 @@ import msgspec
 from fastavro import parse_schema, schemaless_reader, schemaless_writer
 from google.protobuf.duration_pb2 import Duration
 
-from asof.decoding import Batch, decode_messages
+from asof.decoding import MessageBatch, decode_messages
 from asof.definitions import AvroFormat, Field, JsonFormat, LogSource, MessageFormat, ProtoFormat
 from asof.dtypes import Int64, String, Timestamp
 from asof.timing import Micros, micros
@@ -75,7 +75,7 @@ def _decoded(
     source = LogSource(
         "clicks", schema=fields, timestamp_field=time_field, timestamp_unit=unit, message_format=message_format
     )
-    return lambda: decode_messages(source, Batch(messages), keys=[fields[0].name], clock=NOW)
+    return lambda: decode_messages(source, MessageBatch(messages), keys=[fields[0].name], clock=NOW)
 
 
 def _report(name: str, count: int, runs: int, baseline: Callable[[], object], ours: Callable[[], object]) -> None:

@@ -19,10 +19,10 @@ from adbc_driver_postgresql import dbapi as adbc
 from asof import Entity, FeatureView, Field, PostgresSource
 from asof.offline.duckdb.engine import DuckDBEngine
 from asof.offline.postgres.engine import PostgresOffline
-from asof.opening.servers import Connection
+from asof.opening.servers import SourceConnection
 from asof.selection import FeatureOut, ViewRead
 from asof.sources.postgres.reader import PostgresReader
-from asof.sources.protocol import Need
+from asof.sources.protocol import ScanRequest
 from asof.sql.query import PointInTime
 from asof.types import Float64, Int64
 from benchmarks.harness import compare, judge
@@ -169,8 +169,8 @@ class OneServer:
     def __init__(self, url: str) -> None:
         self._url = url
 
-    def of(self, source: Any, kind: str) -> Connection:
-        return Connection("connections.bench", {"url": self._url})
+    def of(self, source: Any, kind: str) -> SourceConnection:
+        return SourceConnection("connections.bench", {"url": self._url})
 
 
 def request(url: str) -> tuple[PointInTime, dict[str, Any]]:
@@ -187,7 +187,7 @@ def request(url: str) -> tuple[PointInTime, dict[str, Any]]:
         )  # fmt: skip
         features = tuple(FeatureOut(each.name, each.name, each.dtype) for each in fields)
         reads.append(ViewRead(view, ("user_id",), features))
-        inputs[source.name] = reader.scan(source, Need())
+        inputs[source.name] = reader.scan(source, ScanRequest())
     return PointInTime(tuple(reads)), inputs
 
 

@@ -21,9 +21,9 @@ from asof.flows.batch.materialize import materialize as run_materialize
 from asof.flows.stores import Parts, current_generation, table_of
 from asof.log.file.log import FileLog
 from asof.offline.duckdb.engine import DuckDBOffline
-from asof.online.protocol import Lookup, Newest, Table
-from asof.online.redis.connection import Connection, pack_command
-from asof.online.redis.keys import Names
+from asof.online.protocol import Lookup, Newest, OnlineTable
+from asof.online.redis.connection import RedisConnection, pack_command
+from asof.online.redis.keys import RedisNames
 from asof.online.redis.rows import rows_of
 from asof.online.redis.scripts import NEWEST
 from asof.online.redis.settings import settings_of
@@ -153,10 +153,10 @@ def raw_readers(
         for view in map(store.get_feature_view, views)
     ]
     head = 32 if tables[0].kind == "latest" else 8
-    names = Names("asof:")
+    names = RedisNames("asof:")
     befores = [names.rows(table) for table in tables]
     settings = settings_of(url=server.url)
-    connection = Connection(settings.addresses[0], settings)
+    connection = RedisConnection(settings.addresses[0], settings)
     client = server.client()
 
     def columns(values: list[bytes], count: int) -> list[Any]:
@@ -178,13 +178,13 @@ def raw_readers(
 def in_a_cluster(options: argparse.Namespace) -> list[bool]:
     """The store's `read` of one key in three tables each, against redis-py's cluster client for the same names."""
     count = 2_000
-    tables = [Table("bench", f"latest{i}", "1", "latest") for i in range(VIEWS)]
+    tables = [OnlineTable("bench", f"latest{i}", "1", "latest") for i in range(VIEWS)]
     keys = [key_bytes((user,)) for user in range(count)]
     versions = Newest([bytes(31) + b"\1"] * count)
     verdicts = []
     with private(RedisCluster) as cluster:
         store = RedisOnlineStore(cluster.url, redis_type="redis_cluster")
-        settings, names = store.settings, Names("asof:")
+        settings, names = store.settings, RedisNames("asof:")
         host, port = settings.addresses[0]
         client = Cluster(host=host, port=port, username=settings.username, password=settings.password)
         for table in tables:
@@ -266,7 +266,7 @@ def fed_by_hand(server: Redis, rows: int) -> int:
         _packed[rows] = [b"hand:{%d}" % i for i in np.random.default_rng(2).permutation(rows)], [value] * rows
     names, values = _packed[rows]
     settings = settings_of(url=server.url)
-    connection = Connection(settings.addresses[0], settings)
+    connection = RedisConnection(settings.addresses[0], settings)
     connection.ask("UNLINK", *names[:1])
     connection.ask("SCRIPT", "LOAD", NEWEST.text)
     waiting = 0
@@ -306,14 +306,14 @@ def by_asof(folder: Path, server: Redis) -> int:
 
 
 def written(
-    store: FeatureStore, connection: Connection, batch: list[dict[str, Any]]
+    store: FeatureStore, connection: RedisConnection, batch: list[dict[str, Any]]
 ) -> tuple[list[bytes | None], list[tuple[bytes, bytes]]]:
     """Push rows, and answer what that wrote: messages of the log, then names (for hashes) and values in Redis."""
     log, topic = open_store_of(store).parts.log, store.get_feature_view("latest_click").source.topic
     ((number, (_, first)),) = (log.bounds(topic) if topic in log.topics() else {0: (0, 0)}).items()
     store.push("clicks", batch)
     view = store.get_feature_view("latest_click")
-    before = Names("asof:").rows(
+    before = RedisNames("asof:").rows(
         table_of("pushes", view, str(current_generation(open_store_of(store).snapshot(), view)))
     )
     names = [before + key_bytes((row["user_id"],)) + b"}" for row in batch]
@@ -334,7 +334,7 @@ def push(folder: Path, server: Redis, options: argparse.Namespace) -> list[bool]
     latest = FeatureView("latest_click", source=source, entities=[user], schema=schema[:-1])
     store.apply([latest])
     settings = settings_of(url=server.url)
-    connection = Connection(settings.addresses[0], settings)
+    connection = RedisConnection(settings.addresses[0], settings)
     log = open_store_of(store).parts.log
     log.create("raw", partitions=1)
     at = moment(NOW)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from asof.opening.servers import Connection
+from asof.opening.servers import SourceConnection
 
 
 class OneServer:
@@ -12,4 +12,4 @@ class OneServer:
         self.options = {"url": url, **options}
 
     def of(self, source, kind):
-        return Connection("connections.shop", self.options)
+        return SourceConnection("connections.shop", self.options)

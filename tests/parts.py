@@ -13,7 +13,7 @@ from asof.definitions.facts import Facts
 from asof.dtypes import DType
 from asof.expressions import check, parse
 from asof.flows.offline.key_rows import view_as_of
-from asof.flows.online.read import Reader
+from asof.flows.online.read import OnlineReader
 from asof.flows.rows.batch import input_schema
 from asof.flows.stores import Parts
 from asof.log.file.log import FileLog
@@ -84,7 +84,7 @@ def typed(view: FeatureView) -> FeatureView:
     return view.resolved(schema=view.schema, aggregations=aggregations)
 
 
-def reader_of(parts: Parts, view: str) -> Reader:
+def reader_of(parts: Parts, view: str) -> OnlineReader:
     """A reader of all features of one applied view; what a row cannot answer it reads from history."""
     snapshot = parts.registry.load(parts.project)
 
@@ -92,7 +92,7 @@ def reader_of(parts: Parts, view: str) -> Reader:
         count = len(next(iter(keys.values()))) if keys else 1
         return view_as_of(parts, snapshot, read, keys, at), [None] * count
 
-    return Reader(parts, snapshot, select(snapshot, view), history=history)
+    return OnlineReader(parts, snapshot, select(snapshot, view), history=history)
 
 
 def read_online(parts: Parts, view: str, keys: Any, *, at: Micros | None = None) -> dict[str, list[Any]]:

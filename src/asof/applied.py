@@ -11,7 +11,7 @@ from asof.definitions.base import Definition
 from asof.errors import AsofError, RegistryError, RequestError
 
 if TYPE_CHECKING:
-    from asof.flows.online.read import Reader
+    from asof.flows.online.read import OnlineReader
     from asof.registry.protocol import Registry
     from asof.selection import FeatureReferences, Selection
 
@@ -19,7 +19,7 @@ REQUESTS, OUTPUTS = 1000, 50_000
 """How many different requests are kept decided, and with how many features together."""
 
 
-class Request(NamedTuple):
+class FeatureRequest(NamedTuple):
     """What a caller asks for, whatever its rows."""
 
     features: FeatureReferences
@@ -35,7 +35,7 @@ class Request(NamedTuple):
         return _key_of(self.features), self.full_feature_names
 
 
-class Decided:
+class DecidedRequest:
     """A request that was decided: its selection, and who reads it online.
 
     Args:
@@ -45,15 +45,15 @@ class Decided:
         used: how often it was asked for.
     """
 
-    def __init__(self, request: Request, selection: Selection, reader: Callable[[], Reader]) -> None:
+    def __init__(self, request: FeatureRequest, selection: Selection, reader: Callable[[], OnlineReader]) -> None:
         self.request = request
         self.selection = selection
         self.used = 0
         self._make_reader = reader
-        self._reader: Reader | None = None
+        self._reader: OnlineReader | None = None
 
     @property
-    def reader(self) -> Reader:
+    def reader(self) -> OnlineReader:
         """The reader of the request.
 
         Raises:
@@ -64,7 +64,7 @@ class Decided:
         return self._reader
 
 
-D = TypeVar("D", bound=Decided)
+D = TypeVar("D", bound=DecidedRequest)
 
 
 class DecidedRequests(Generic[D]):
@@ -110,7 +110,7 @@ class DecidedRequests(Generic[D]):
                 self.dropped += 1
 
 
-class Applied(Generic[D]):
+class AppliedDefinitions(Generic[D]):
     """What is applied of one project, followed as it changes. Safe for any number of threads.
 
     Args:
@@ -123,7 +123,7 @@ class Applied(Generic[D]):
         self,
         project: str,
         registry: Callable[[], Registry],
-        decide: Callable[[Snapshot, Request], D],
+        decide: Callable[[Snapshot, FeatureRequest], D],
         *,
         decide_ahead: bool = False,
     ) -> None:
@@ -179,7 +179,7 @@ class Applied(Generic[D]):
             self._requests = after
             return True
 
-    def decided(self, request: Request) -> D:
+    def decided(self, request: FeatureRequest) -> D:
         """The request, decided for the snapshot in use.
 
         Raises:

@@ -30,7 +30,7 @@ Columns = dict[str, list[object]]
 Times = Sequence[Micros | None]
 
 
-class Named(Protocol):
+class TypedName(Protocol):
     """A name and the type of its values."""
 
     @property
@@ -40,7 +40,7 @@ class Named(Protocol):
     def dtype(self) -> DType: ...
 
 
-class Answered(Named, Protocol):
+class ResponseColumn(TypedName, Protocol):
     """One column of an answer: beside its name, its column among the values, and `view:feature`."""
 
     @property
@@ -50,20 +50,20 @@ class Answered(Named, Protocol):
     def reference(self) -> str: ...
 
 
-class Asked(Protocol):
+class ResponseSelection(Protocol):
     """What of a selection an answer needs: its outputs in order, and what came with the request."""
 
     @property
-    def outputs(self) -> Sequence[Answered]: ...
+    def outputs(self) -> Sequence[ResponseColumn]: ...
 
     @property
-    def keys(self) -> Sequence[Named]: ...
+    def keys(self) -> Sequence[TypedName]: ...
 
     @property
-    def request_fields(self) -> Sequence[Named]: ...
+    def request_fields(self) -> Sequence[TypedName]: ...
 
 
-class ViewAnswer:
+class ViewMetadata:
     """What is known of one view's rows beside their values.
 
     Args:
@@ -104,10 +104,10 @@ class OnlineResponse(Frames):
 
     def __init__(
         self,
-        selection: Asked,
+        selection: ResponseSelection,
         keys: Columns,
         values: Columns,
-        found: list[ViewAnswer],
+        found: list[ViewMetadata],
         *,
         at: Micros,
         rows: int,
@@ -148,7 +148,7 @@ class OnlineResponse(Frames):
             answer[output.name] = [None if time is None else moment(time) for time in times]
         return answer
 
-    def _answers(self) -> dict[str, ViewAnswer]:
+    def _answers(self) -> dict[str, ViewMetadata]:
         return {output: answer for answer in self.found for output in answer.outputs}
 
     def __len__(self) -> int:

@@ -12,7 +12,7 @@ from functools import partial
 from threading import Lock
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from asof.applied import Applied, Decided, Request
+from asof.applied import AppliedDefinitions, DecidedRequest, FeatureRequest
 from asof.config import StoreConfig
 from asof.definitions import Definition, FeatureService, FeatureView, Project, Snapshot, project_of
 from asof.definitions.project import merged
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from asof.flows.admin.explain import Explanation
     from asof.flows.admin.history import AppliedVersion
     from asof.flows.offline.result import HistoricalResult
-    from asof.flows.online.read import History, Past, Reader
+    from asof.flows.online.read import History, OnlineReader, Past
     from asof.flows.stream.dead_letters import DeadLetter
     from asof.flows.stream.status import PartitionStatus
     from asof.online_response import Columns, OnlineResponse
@@ -67,7 +67,7 @@ class OpenStore:
         self._system_clock = system_clock_of(system_clock)
         self.repository = Repository(config.path)
         self.pushers = Pushers(lambda: self.parts, self.snapshot)
-        self._applied = Applied(self.project, lambda: self.parts.registry, self._decide)
+        self._applied = AppliedDefinitions(self.project, lambda: self.parts.registry, self._decide)
         self._looked_at = 0.0
         self._parts: Parts | None = None
         self._lock = Lock()
@@ -196,28 +196,28 @@ class OpenStore:
         full_feature_names: bool = False,
         *,
         history: History | None = None,
-    ) -> Reader:
+    ) -> OnlineReader:
         """A reader of one request over one snapshot, for who reads more than once and looks after the registry himself.
 
         Args:
             history: answers what online rows cannot; by default the sources and archives do.
         """
-        return self._decide(snapshot, Request(features, full_feature_names), history).reader
+        return self._decide(snapshot, FeatureRequest(features, full_feature_names), history).reader
 
-    def _decided(self, features: FeatureReferences, full_feature_names: bool) -> Decided:
+    def _decided(self, features: FeatureReferences, full_feature_names: bool) -> DecidedRequest:
         self._look()
-        return self._applied.decided(Request(features, full_feature_names))
+        return self._applied.decided(FeatureRequest(features, full_feature_names))
 
-    def _decide(self, snapshot: Snapshot, request: Request, history: History | None = None) -> Decided:
+    def _decide(self, snapshot: Snapshot, request: FeatureRequest, history: History | None = None) -> DecidedRequest:
         selection = select(snapshot, request.features, full_feature_names=request.full_feature_names)
         selection = self.repository.with_functions(selection)
 
-        def reader() -> Reader:
-            from asof.flows.online.read import Reader
+        def reader() -> OnlineReader:
+            from asof.flows.online.read import OnlineReader
 
-            return Reader(self.parts, snapshot, selection, history=history or partial(self._past, snapshot))
+            return OnlineReader(self.parts, snapshot, selection, history=history or partial(self._past, snapshot))
 
-        return Decided(request, selection, reader)
+        return DecidedRequest(request, selection, reader)
 
     def _past(self, snapshot: Snapshot, read: ViewRead, keys: Columns, at: Micros) -> Past:
         # Loaded once a row cannot answer: it brings the engine with it.

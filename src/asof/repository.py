@@ -197,7 +197,7 @@ def _module_name(path: Path, root: Path) -> str:
     return ".".join(part.replace(".", "_") for part in parts)
 
 
-class _Source(SourceFileLoader):
+class _ModuleLoader(SourceFileLoader):
     """Compiles from the text each time: bytecode is matched by its second, and a quick edit may keep that."""
 
     def get_code(self, fullname: str) -> CodeType:
@@ -225,7 +225,7 @@ class _Finder(MetaPathFinder):
         )
         if file is not None:
             folder = [str(file.parent)] if file.name == "__init__.py" else None
-            loader = _Source(name, str(file))
+            loader = _ModuleLoader(name, str(file))
             return spec_from_file_location(name, file, loader=loader, submodule_search_locations=folder)
         if base.is_dir() and any(each == name or each.startswith(f"{name}.") for each in self.folders):
             spec = ModuleSpec(name, None, is_package=True)

@@ -62,7 +62,7 @@ class Derivation:
 
 
 @dataclass(frozen=True)
-class Output:
+class OutputColumn:
     """One column of the answer, in the order asked for.
 
     Args:
@@ -88,7 +88,7 @@ class Selection:
 
     reads: tuple[ViewRead, ...]
     derivations: tuple[Derivation, ...]
-    outputs: tuple[Output, ...]
+    outputs: tuple[OutputColumn, ...]
     keys: tuple[Field, ...]
     request_fields: tuple[Field, ...]
 
@@ -109,7 +109,7 @@ def select(snapshot: Snapshot, features: FeatureReferences, *, full_feature_name
         FeatureNameCollision: two features would have one name, or a feature that of a key or a request value.
     """
     builder = _Builder(snapshot)
-    outputs: list[Output] = []
+    outputs: list[OutputColumn] = []
     named: dict[str, str] = {}
     for projection, names in _wanted(snapshot, features):
         for field in _fields(projection, names):
@@ -120,7 +120,7 @@ def select(snapshot: Snapshot, features: FeatureReferences, *, full_feature_name
                 # At once: whatever a request repeats, no more is decided than the project has features.
                 raise _collision(named[name], reference, name, full_feature_names)
             named[name] = reference
-            outputs.append(Output(name, column, field.dtype, reference))
+            outputs.append(OutputColumn(name, column, field.dtype, reference))
     if not named:
         raise RequestError("no features are asked for", hint="name at least one feature, as 'view:feature'")
     selection = builder.selection(tuple(outputs))
@@ -236,7 +236,7 @@ class _Builder:
             self.derivations[view.name] = Derivation(view, tuple(inputs.items()), outputs)
         return f"{view.name}__{field.name}"
 
-    def selection(self, outputs: tuple[Output, ...]) -> Selection:
+    def selection(self, outputs: tuple[OutputColumn, ...]) -> Selection:
         reads = []
         keys: dict[str, Field] = {}
         for (_, columns), (projection, features) in self.reads.items():

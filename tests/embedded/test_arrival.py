@@ -21,7 +21,7 @@ from asof.flows.apply.apply import apply_plan
 from asof.flows.apply.plan import make_plan
 from asof.flows.batch.backfill import backfill
 from asof.flows.generations.layout import layout_of
-from asof.flows.generations.writer import Feeder
+from asof.flows.generations.writer import GenerationWriter
 from asof.flows.offline.key_rows import view_as_of, whole_view
 from asof.flows.push.pusher import Pusher
 from asof.flows.rows.arrival import STAMP
@@ -433,7 +433,7 @@ def test_rows_that_an_earlier_version_still_writes_to_new_tables_are_read_and_me
     parts, snapshot = open_store_of(earlier).parts, open_store_of(earlier).snapshot()
     for name in ("price", "ends"):
         view = snapshot.project.views[name]
-        feeder = Feeder(parts, view, str(current_generation(snapshot, view)))
+        feeder = GenerationWriter(parts, view, str(current_generation(snapshot, view)))
         feeder._format, feeder._layout = 1, feeder._layout and feeder._layout.earlier
         rows = pa.table({"item": ["e", "e"], "price": [1.0, 2.0], "at": pa.array([NOON - timedelta(hours=1)] * 2)})
         feeder.apply(_batch(view, rows), clock=parts.clock())

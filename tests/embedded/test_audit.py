@@ -18,7 +18,7 @@ from asof.flows.stores import Parts, current_generation, table_of
 from asof.flows.stream.ingest import Ingest
 from asof.flows.stream.rebuild import rebuild
 from asof.flows.stream.run import run_stream
-from asof.online.protocol import NO_ROW, Lookup, Table, Unchanged
+from asof.online.protocol import NO_ROW, Lookup, OnlineTable, Unchanged
 from asof.testing.clock import NOW
 from asof.timing import HOUR, MINUTE
 from asof.types import Float64, Int64, String
@@ -88,7 +88,7 @@ def audited(parts: Parts, *names: str, **options: Any) -> AuditReport:
     return audit(parts, parts.registry.load(parts.project), list(names) or None, **options)
 
 
-def table_of_view(parts: Parts, name: str) -> Table:
+def table_of_view(parts: Parts, name: str) -> OnlineTable:
     snapshot = parts.registry.load(parts.project)
     view = snapshot.project.views[name]
     return table_of(parts.project, view, current_generation(snapshot, view) or "")

@@ -18,7 +18,7 @@ from asof.flows.stream import worker as worker_module
 from asof.flows.stream.ingest import Ingest
 from asof.flows.stream.rebuild import rebuild
 from asof.flows.stream.run import run_stream
-from asof.flows.stream.worker import Worker
+from asof.flows.stream.worker import StreamWorker
 from asof.log.file.log import FileLog
 from asof.testing.clock import NOW, MicrosClock
 from asof.testing.streams import ACTIVITY, TOPIC, USER, VISITS, StreamRun, visit
@@ -194,7 +194,7 @@ def test_a_range_that_retention_took_from_under_a_worker_is_named(parts: Parts, 
     log.create(TOPIC, 1)
     parts = parts.replaced(log=log)
     send(parts, visit(1), visit(1))
-    worker = Worker(parts, ["visits"], accept_gap=False, flush_every_s=3600)
+    worker = StreamWorker(parts, ["visits"], accept_gap=False, flush_every_s=3600)
     worker.look_at_registry()
     assert worker.step() == 2
     for _ in range(6):
@@ -230,7 +230,7 @@ def test_too_many_dead_letters_stop_the_worker_after_they_are_written(parts: Par
 def test_a_worker_without_a_partition_of_its_own_is_caught_up_when_the_others_are(
     parts: Parts, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    workers = [Worker(parts, ["visits"], accept_gap=False, flush_every_s=3600) for _ in range(3)]
+    workers = [StreamWorker(parts, ["visits"], accept_gap=False, flush_every_s=3600) for _ in range(3)]
 
     def step_all() -> None:
         for worker in workers:

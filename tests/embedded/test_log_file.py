@@ -122,7 +122,7 @@ def test_each_flipped_bit_of_a_batch_is_noticed() -> None:
     for at in range(len(data)):
         broken = bytearray(data)
         broken[at] ^= 4
-        with pytest.raises(file_partition.Damaged):
+        with pytest.raises(file_partition.DamagedBatch):
             check(bytes(broken))
 
 

@@ -34,8 +34,8 @@ from asof.flows.batch.write_rows import write_rows
 from asof.flows.batch.write_view import pack_versions
 from asof.flows.generations.switch import announce
 from asof.flows.stores import Parts
-from asof.online.protocol import Table, Unchanged, pack_version
-from asof.sources.protocol import Batches, Need
+from asof.online.protocol import OnlineTable, Unchanged, pack_version
+from asof.sources.protocol import Batches, ScanRequest
 from asof.testing.clock import NOW, MicrosClock
 from asof.testing.evaluator import evaluate
 from asof.timing import DAY, HOUR, MINUTE, SECOND
@@ -297,7 +297,7 @@ def test_without_an_arrival_the_greatest_row_by_column_order_wins(tmp_path: Path
         def describe(self, source: Any) -> Any:
             raise NotImplementedError
 
-        def scan(self, source: Any, need: Need) -> Batches:
+        def scan(self, source: Any, need: ScanRequest) -> Batches:
             table = table_of(rows)
             return Batches(table.schema, lambda need: table.select(list(need.columns)).to_reader())
 
@@ -389,7 +389,7 @@ def test_rows_that_a_killed_full_run_left_are_dropped_by_the_next(parts: Parts, 
     write(tmp_path, [row(1, -5, 1)])
     materialize(parts)
     view = parts.registry.load("shop").project.views["profile"]
-    parts.online.prepare(Table("shop", "profile", announce(parts, view)))
+    parts.online.prepare(OnlineTable("shop", "profile", announce(parts, view)))
 
     materialize(parts)
     assert read_online(parts, "profile", {"user_id": [1]})["amount"] == [1]

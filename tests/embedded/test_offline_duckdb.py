@@ -19,7 +19,7 @@ from asof.definitions import Field
 from asof.dtypes import Int64
 from asof.errors import SourceError, StorageError
 from asof.offline.duckdb.engine import DuckDBEngine
-from asof.sources.protocol import Batches, Files, Need
+from asof.sources.protocol import Batches, Files, ScanRequest
 from asof.sql.query import PointInTime
 from asof.testing.offline import NOON, events, reads, spine, view
 
@@ -58,9 +58,9 @@ def test_files_can_be_the_entity_frame(shared: DuckDBEngine, tmp_path: Path) -> 
 
 def test_fetched_sources_are_asked_only_for_the_columns_and_keys_that_are_needed(shared: DuckDBEngine) -> None:
     rows = events((1, NOON, 7)).append_column("unused", pa.array(["x"]))
-    asked: list[Need] = []
+    asked: list[ScanRequest] = []
 
-    def fetch(need: Need) -> pa.RecordBatchReader:
+    def fetch(need: ScanRequest) -> pa.RecordBatchReader:
         asked.append(need)
         return rows.select(need.columns).to_reader()
 
@@ -73,9 +73,9 @@ def test_fetched_sources_are_asked_only_for_the_columns_and_keys_that_are_needed
 
 def test_a_read_of_a_time_range_fetches_what_happened_before_it(shared: DuckDBEngine) -> None:
     rows = events((1, NOON - 5, 7), (1, NOON, None))
-    asked: list[Need] = []
+    asked: list[ScanRequest] = []
 
-    def fetch(need: Need) -> pa.RecordBatchReader:
+    def fetch(need: ScanRequest) -> pa.RecordBatchReader:
         asked.append(need)
         return rows.to_reader()
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from asof.definitions import Snapshot
-from asof.definitions.facts import Facts, Generations, LastRun, SourceMark
+from asof.definitions.facts import Facts, LastRun, SourceMark, ViewGenerations
 from asof.flows.generations.progress import TableProgress
 from asof.online.sqlite import SqliteOnlineStore
 from asof.registry.sqlite import SqliteRegistry
@@ -49,9 +49,9 @@ def test_all_facts_of_an_old_registry_are_at_hand(old: Path) -> None:
     facts = SqliteRegistry(old / "shop" / "data" / "registry.db").load("shop").facts
 
     assert facts.generations == {
-        "profile": Generations(current="010c32f21802-1", count=1),
-        "seen": Generations(current="aaecae55c6d9-1", count=1),
-        "spent": Generations(current="e6814df332cf-1", count=1),
+        "profile": ViewGenerations(current="010c32f21802-1", count=1),
+        "seen": ViewGenerations(current="aaecae55c6d9-1", count=1),
+        "spent": ViewGenerations(current="e6814df332cf-1", count=1),
     }
     began = 1_767_268_800 * SECOND
     run = LastRun(generation="010c32f21802-1", started=began, rows=2, until=began + 1, created_until=began)

@@ -11,12 +11,12 @@ from pathlib import Path
 import pytest
 
 from asof.errors import StorageError
-from asof.online.protocol import NO_ROW, Lookup, Newest, Table, Unchanged, pack_version
+from asof.online.protocol import NO_ROW, Lookup, Newest, OnlineTable, Unchanged, pack_version
 from asof.online.sqlite.store import SqliteOnlineStore
 from tests.sqlite_faults import fill_disk
 
-TRIPS = Table("prod", "trips", "1-1", "latest")
-STATE = Table("prod", "traffic", "1-1", "state")
+TRIPS = OnlineTable("prod", "trips", "1-1", "latest")
+STATE = OnlineTable("prod", "traffic", "1-1", "state")
 
 
 @pytest.fixture

@@ -27,7 +27,7 @@ from asof.errors import NotFound, RegistryError, StorageError
 from asof.server.app import App
 from asof.server.process.service import Service
 from asof.server.settings import ServerSettings
-from asof.server.telemetry.request_counts import Counts, SharedCounts
+from asof.server.telemetry.request_counts import RequestCounts, SharedCounts
 from asof.server.telemetry.stream_metrics import serve_stream_metrics
 from asof.server.telemetry.tracing import Tracing
 from asof.store import open_store_of
@@ -702,7 +702,7 @@ def test_metrics_say_what_was_asked_and_found(built):
 
 
 def test_counts_of_workers_add_up_and_outlive_them(tmp_path):
-    first, second = Counts(), Counts()
+    first, second = RequestCounts(), RequestCounts()
     for each, status in ((first, 200), (second, 200), (second, 404)):
         each.request("/push", "", status, 0.003, 2)
     second.views["a"] = [1, 2, 3, 4]

@@ -34,9 +34,9 @@ from asof.definitions import (
 )
 from asof.dtypes import DType
 from asof.errors import EntityFrameError, RegistryError, RequestError, StorageError
-from asof.flows.generations.writer import Feeder
-from asof.flows.online.read import Reader, plain_default
-from asof.flows.rows.batch import Batch
+from asof.flows.generations.writer import GenerationWriter
+from asof.flows.online.read import OnlineReader, plain_default
+from asof.flows.rows.batch import RowBatch
 from asof.flows.stores import Parts, current_generation, table_of
 from asof.online.protocol import Newest, pack_version
 from asof.selection import FeatureOut, select
@@ -97,9 +97,9 @@ def no_history(read: Any, keys: Any, at: Micros) -> Any:
     raise AssertionError(f"{read.view.name} was looked up in history for {keys} as of {at}")
 
 
-def reader(parts: Parts, features: Any, *, history: Any = no_history, **options: Any) -> Reader:
+def reader(parts: Parts, features: Any, *, history: Any = no_history, **options: Any) -> OnlineReader:
     snapshot = parts.registry.load(parts.project)
-    return Reader(parts, snapshot, select(snapshot, features, **options), history=history)
+    return OnlineReader(parts, snapshot, select(snapshot, features, **options), history=history)
 
 
 def put(parts: Parts, view: str, key: tuple[Any, ...], time: Micros, *values: Any) -> None:
@@ -118,8 +118,8 @@ def feed(parts: Parts, view: str, rows: list[dict[str, Any]], *, clock: Micros =
     )
     times = np.array([row["at"] for row in rows], dtype=np.int64)
     offsets = np.array([row["offset"] for row in rows], dtype=np.int64)
-    batch = Batch(table, times, times, np.zeros(len(rows), dtype=np.int32), offsets)
-    Feeder(parts, definition, "g-1").apply(batch, clock=clock)
+    batch = RowBatch(table, times, times, np.zeros(len(rows), dtype=np.int32), offsets)
+    GenerationWriter(parts, definition, "g-1").apply(batch, clock=clock)
 
 
 def event(
@@ -506,7 +506,7 @@ def test_on_demand_features_see_request_values_and_the_moment(parts: Parts) -> N
     selection = select(snapshot, ["ratio:ratio", "ratio:asked_at", "profile:age"])
     own = ratio_view()
     made = tuple(replace(each, view=each.view.with_function(own.function)) for each in selection.derivations)
-    answering = Reader(parts, snapshot, replace(selection, derivations=made), history=no_history)
+    answering = OnlineReader(parts, snapshot, replace(selection, derivations=made), history=no_history)
     rows = [
         {"user_id": 1, "items": 2, "note": "a"},
         {"user_id": 1, "items": None, "note": None},

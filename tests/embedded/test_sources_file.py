@@ -9,7 +9,7 @@ from asof.definitions import FileSource
 from asof.errors import SourceError
 from asof.offline.duckdb.engine import DuckDBOffline
 from asof.sources.file import FileReader
-from asof.sources.protocol import Need
+from asof.sources.protocol import ScanRequest
 from asof.testing.sources import ROWS
 
 REMOTE = (
@@ -30,7 +30,7 @@ def test_a_url_is_no_path_of_files(tmp_path, path, format):
     source = FileSource(path, name="rides", timestamp_field="at", file_format=format)
     reader = FileReader(tmp_path)
 
-    for use in (reader.describe, lambda source: reader.scan(source, Need())):
+    for use in (reader.describe, lambda source: reader.scan(source, ScanRequest())):
         with pytest.raises(SourceError, match=r"source 'rides': path=: (.|\n)*file:///"):
             use(source)
 
@@ -41,7 +41,7 @@ def test_csv_files_are_read(tmp_path):
     reader, engine = FileReader(tmp_path), DuckDBOffline(tmp_path / "offline", threads=1)
 
     assert [column.name for column in reader.describe(source)] == ROWS.column_names
-    rows = engine.sql("SELECT city FROM rides", {"rides": reader.scan(source, Need())}).reader().read_all()
+    rows = engine.sql("SELECT city FROM rides", {"rides": reader.scan(source, ScanRequest())}).reader().read_all()
     assert rows["city"].to_pylist()[0] == "Łódź"
 
 

@@ -11,7 +11,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from asof import FeatureStore
-from asof.config import Part, load_config
+from asof.config import ProductConfig, load_config
 from asof.errors import CheckFailed, ConfigError, EntityFrameError, RequestError
 from asof.store import open_store_of
 
@@ -73,7 +73,7 @@ def test_a_configuration_made_in_code_has_no_url_for_a_path_either(
     folder = repository(tmp_path, path="profile.parquet")
     monkeypatch.chdir(folder)
     before = sorted(folder.iterdir())
-    config = replace(load_config(folder), **{section: Part(product, {"path": "s3://me:hunter2@bucket/x"})})
+    config = replace(load_config(folder), **{section: ProductConfig(product, {"path": "s3://me:hunter2@bucket/x"})})
 
     with FeatureStore(config=config) as store, pytest.raises(ConfigError, match=r"a URL \(s3://\)") as refused:
         getattr(

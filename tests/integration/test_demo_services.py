@@ -15,8 +15,8 @@ from click.testing import CliRunner
 
 from asof.cli.app import cli
 from asof.demo import story
-from asof.demo.postgres import NotOurs
-from asof.demo.stage import Servers
+from asof.demo.postgres import NameTaken
+from asof.demo.stage import DemoServers
 from asof.errors import AsofError
 
 pytestmark = pytest.mark.integration
@@ -38,7 +38,7 @@ def servers(postgres_url, kafka, redis):
     def name(offline="duckdb", message_format="json", project=None):
         project = project or f"demo_{uuid.uuid4().hex[:8]}"
         made.append(project)
-        return Servers(postgres_url, kafka.bootstrap, redis.url, offline, message_format, project)
+        return DemoServers(postgres_url, kafka.bootstrap, redis.url, offline, message_format, project)
 
     yield name
     for project in set(made):
@@ -136,7 +136,7 @@ def test_it_does_not_touch_what_it_did_not_make(servers, kafka, postgres_url, tm
         connection.execute(f"CREATE SCHEMA {there.project}")
         connection.execute(f"CREATE TABLE {there.project}.users (mine int)")
 
-    with pytest.raises(NotOurs, match=f"schema '{there.project}' is there already in PostgreSQL at"):
+    with pytest.raises(NameTaken, match=f"schema '{there.project}' is there already in PostgreSQL at"):
         story.run(tmp_path / "a", users=20, ticks=500, servers=there, say=lambda text: None)
     with psycopg.connect(postgres_url) as connection:
         connection.execute(f"TABLE {there.project}.users")
@@ -144,7 +144,7 @@ def test_it_does_not_touch_what_it_did_not_make(servers, kafka, postgres_url, tm
     other = servers()
     kafka.create_topic(f"{other.project}_traffic", 2)
     with pytest.raises(
-        NotOurs, match=f"topic '{other.project}_traffic' is there already in Kafka at {kafka.bootstrap}"
+        NameTaken, match=f"topic '{other.project}_traffic' is there already in Kafka at {kafka.bootstrap}"
     ):
         story.run(tmp_path / "b", users=20, ticks=500, servers=other, say=lambda text: None)
     assert len(kafka.admin().list_topics(timeout=10).topics[f"{other.project}_traffic"].partitions) == 2

@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 
 from asof.errors import StorageError
-from asof.online.protocol import NO_ROW, Lookup, Newest, Table, Unchanged, pack_version
-from asof.online.redis.connection import Connection
+from asof.online.protocol import NO_ROW, Lookup, Newest, OnlineTable, Unchanged, pack_version
+from asof.online.redis.connection import RedisConnection
 from asof.online.redis.scripts import LATER_MS
 from asof.online.redis.store import RedisOnlineStore
 from tests.redis_stores import Open, redis_opener
@@ -20,8 +20,8 @@ from tests.services.redis import PASSWORD
 
 pytestmark = pytest.mark.integration
 
-TRIPS = Table("prod", "trips", "1-1", "latest")
-STATE = Table("prod", "traffic", "1-1", "state")
+TRIPS = OnlineTable("prod", "trips", "1-1", "latest")
+STATE = OnlineTable("prod", "traffic", "1-1", "state")
 V1, V2 = pack_version(1), pack_version(2)
 YEAR = 31_536_000_000_000
 
@@ -60,8 +60,10 @@ def test_making_a_store_connects_to_nothing() -> None:
 def test_all_views_of_a_request_are_one_round_trip(store: RedisOnlineStore, monkeypatch: Any) -> None:
     store.write(TRIPS, [b"a"], [b"x"], condition=Newest([V1]))
     sent = []
-    send = Connection.send
-    monkeypatch.setattr(Connection, "send", lambda connection, packed: sent.append(packed) or send(connection, packed))
+    send = RedisConnection.send
+    monkeypatch.setattr(
+        RedisConnection, "send", lambda connection, packed: sent.append(packed) or send(connection, packed)
+    )
 
     store.read([Lookup(TRIPS, [b"a", b"b"]), Lookup(STATE, [b"a"])])
 
@@ -119,9 +121,9 @@ def test_rows_of_any_size_are_decided_alike(
 
 
 def test_the_views_of_one_entity_lie_in_one_slot() -> None:
-    from asof.online.redis.keys import Names, anchors, slot_of
+    from asof.online.redis.keys import RedisNames, anchors, slot_of
 
-    names = Names("asof:")
+    names = RedisNames("asof:")
     keys = [names.rows(table) + b"\x91\xcd}\x01{}" + b"}" for table in (TRIPS, STATE)]
     assert len({slot_of(key) for key in keys}) == 1
     assert [slot_of(anchor) // 256 for anchor in anchors()] == list(range(64))
@@ -155,7 +157,7 @@ def test_a_row_does_not_expire_by_the_servers_clock_where_the_stores_clock_is_an
 
 
 def test_a_dropped_project_leaves_nothing_behind(store: RedisOnlineStore, redis, key_prefix: str) -> None:
-    other = Table("preprod", "trips", "1-1", "latest")
+    other = OnlineTable("preprod", "trips", "1-1", "latest")
     store.prepare(other)
     for table in (TRIPS, other):
         store.write(table, [b"%d" % i for i in range(3000)], [b"x"] * 3000, condition=Newest([V1] * 3000))

@@ -12,18 +12,18 @@ from typing import Any
 import pytest
 
 from asof.errors import StorageError
-from asof.online.protocol import NO_ROW, Lookup, Newest, Table, Unchanged, pack_version
+from asof.online.protocol import NO_ROW, Lookup, Newest, OnlineTable, Unchanged, pack_version
 from asof.online.redis.aio import AsyncReader
-from asof.online.redis.connection import Lost
+from asof.online.redis.connection import ConnectionLost
 from asof.online.redis.store import RedisOnlineStore
 from tests.redis_stores import of_sentinel
 from tests.services import Redis
 
 pytestmark = pytest.mark.integration
 
-TRIPS = Table("prod", "trips", "1-1", "latest")
-STATE = Table("prod", "traffic", "1-1", "state")
-UNKNOWN = Table("prod", "unknown", "1-1", "latest")
+TRIPS = OnlineTable("prod", "trips", "1-1", "latest")
+STATE = OnlineTable("prod", "traffic", "1-1", "state")
+UNKNOWN = OnlineTable("prod", "unknown", "1-1", "latest")
 V1 = pack_version(1)
 KEYS = [b"%d" % i for i in range(6000)]
 
@@ -96,7 +96,7 @@ def test_who_asks_for_one_row_is_told_when_the_connection_is_lost(store: RedisOn
         ask, reply = reader.asker([TRIPS]), asyncio.get_running_loop().create_future()
         assert ask([b"1"], reply)
         reader._wire._transport.abort()
-        with pytest.raises(Lost):
+        with pytest.raises(ConnectionLost):
             await reply
         assert not ask([b"1"], reply)
 

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from asof.errors import AsofError, ConfigError, StorageError
-from asof.online.protocol import NO_ROW, Lookup, Newest, StoreReplaced, Table, Unchanged, pack_version
+from asof.online.protocol import NO_ROW, Lookup, Newest, OnlineTable, StoreReplaced, Unchanged, pack_version
 from asof.online.redis.store import RedisOnlineStore
 from tests.redis_stores import of_sentinel
 from tests.services import Redis
@@ -18,8 +18,8 @@ from tests.services.processes import free_port, wait_until
 
 pytestmark = pytest.mark.integration
 
-TRIPS = Table("prod", "trips", "1-1", "latest")
-STATE = Table("prod", "traffic", "1-1", "state")
+TRIPS = OnlineTable("prod", "trips", "1-1", "latest")
+STATE = OnlineTable("prod", "traffic", "1-1", "state")
 SECRETS = ("asof-secret", "redis-secret", "wrong-secret")
 
 

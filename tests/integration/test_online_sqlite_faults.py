@@ -13,11 +13,11 @@ from pathlib import Path
 import pytest
 
 from asof.errors import StorageError
-from asof.online.protocol import Lookup, Newest, Table, pack_version
+from asof.online.protocol import Lookup, Newest, OnlineTable, pack_version
 from asof.online.sqlite.store import SqliteOnlineStore
 
-TRIPS = Table("prod", "trips", "1-1", "latest")
-STATE = Table("prod", "traffic", "1-1", "state")
+TRIPS = OnlineTable("prod", "trips", "1-1", "latest")
+STATE = OnlineTable("prod", "traffic", "1-1", "state")
 ROWS = 700
 
 WRITER = """

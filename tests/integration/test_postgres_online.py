@@ -15,13 +15,13 @@ import pytest
 
 from asof.errors import StorageError
 from asof.online.postgres.store import PostgresOnlineStore
-from asof.online.protocol import NO_ROW, Lookup, Newest, StoreReplaced, Table, Unchanged, pack_version
+from asof.online.protocol import NO_ROW, Lookup, Newest, OnlineTable, StoreReplaced, Unchanged, pack_version
 from tests.services import Postgres
 
 pytestmark = pytest.mark.integration
 
-TRIPS = Table("prod", "trips", "1-1", "latest")
-STATE = Table("prod", "traffic", "1-1", "state")
+TRIPS = OnlineTable("prod", "trips", "1-1", "latest")
+STATE = OnlineTable("prod", "traffic", "1-1", "state")
 
 
 @pytest.fixture(scope="module")
@@ -69,7 +69,7 @@ def test_behind_shared_sessions_all_verbs_work(open_store):
 
 def test_all_lookups_of_a_request_are_one_statement(open_store, monkeypatch):
     store = open_store()
-    tables = [Table("prod", f"view_{place}", "1-1", "latest") for place in range(3)]
+    tables = [OnlineTable("prod", f"view_{place}", "1-1", "latest") for place in range(3)]
     for table in tables:
         store.prepare(table)
         store.write(table, [b"k"], [table.view.encode()], condition=Newest([pack_version(1)]))

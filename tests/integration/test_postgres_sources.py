@@ -17,7 +17,7 @@ from asof.errors import SourceError
 from asof.offline.duckdb.engine import DuckDBOffline
 from asof.selection import FeatureOut, ViewRead
 from asof.sources.postgres.reader import PostgresReader, Scan
-from asof.sources.protocol import Need
+from asof.sources.protocol import ScanRequest
 from asof.sql.query import PointInTime
 from tests.connections import OneServer
 
@@ -48,7 +48,7 @@ def execute(postgres_url):
 
 
 def everything(engine, reader, source, text):
-    return engine.sql(text, {source.name: reader.scan(source, Need())}).reader().read_all()
+    return engine.sql(text, {source.name: reader.scan(source, ScanRequest())}).reader().read_all()
 
 
 TYPES = {
@@ -210,7 +210,7 @@ def test_only_the_columns_times_and_keys_of_a_small_frame_are_fetched(reader, en
         {"user_id": pa.array([7, 8], pa.int64()), "event_timestamp": pa.array([moment(12), moment(3)], US)}
     )
 
-    result = engine.run(PointInTime((read,)), {"orders": reader.scan(orders, Need())}, spine=frame)
+    result = engine.run(PointInTime((read,)), {"orders": reader.scan(orders, ScanRequest())}, spine=frame)
 
     assert result.reader().read_all()["amount"].to_pylist() == [12, 3]
     (text,) = statements
@@ -228,7 +228,7 @@ def test_keys_that_are_no_plain_words_are_only_values(reader, engine, execute):
     read = view(source, Field("n", Int64), keys=Field("user_id", String))
     frame = pa.table({"user_id": names, "event_timestamp": pa.array([moment(1)] * len(names), US)})
 
-    result = engine.run(PointInTime((read,)), {"people": reader.scan(source, Need())}, spine=frame)
+    result = engine.run(PointInTime((read,)), {"people": reader.scan(source, ScanRequest())}, spine=frame)
 
     assert result.reader().read_all()["n"].to_pylist() == [*range(len(names) - 1), None]
 
@@ -247,7 +247,7 @@ def test_keys_of_every_type_meet_those_of_the_frame(reader, engine, execute, kin
         {"user_id": pa.array([key, *others], dtype.arrow()), "event_timestamp": pa.array([moment(1)] * 2, US)}
     )
 
-    result = engine.run(PointInTime((read,)), {"people": reader.scan(source, Need())}, spine=frame)
+    result = engine.run(PointInTime((read,)), {"people": reader.scan(source, ScanRequest())}, spine=frame)
 
     assert result.reader().read_all()["n"].to_pylist() == [1, None]
 
@@ -272,7 +272,7 @@ def test_event_times_of_every_kind_are_cut_to_the_frames_range(reader, engine, e
     times = [moment(5), moment(10)] if kind != "date" else [moment(0), moment(5)]
     frame = pa.table({"user_id": pa.array([1, 1], pa.int64()), "event_timestamp": pa.array(times, US)})
 
-    result = engine.run(PointInTime((read,)), {"facts": reader.scan(source, Need())}, spine=frame)
+    result = engine.run(PointInTime((read,)), {"facts": reader.scan(source, ScanRequest())}, spine=frame)
 
     assert result.reader().read_all()["n"].to_pylist() == [1, 1]
     assert '"at" >= ' in statements[0] and '"at" <= ' in statements[0]
@@ -281,7 +281,7 @@ def test_event_times_of_every_kind_are_cut_to_the_frames_range(reader, engine, e
 def test_all_sources_of_a_read_are_seen_as_of_one_moment(reader, engine, execute, monkeypatch):
     execute("CREATE TABLE a (id int8, at timestamptz); CREATE TABLE b (id int8, at timestamptz)")
     sources = [PostgresSource(table=name, timestamp_field="at") for name in "ab"]
-    inputs = {source.name: reader.scan(source, Need()) for source in sources}
+    inputs = {source.name: reader.scan(source, ScanRequest()) for source in sources}
     fetched = Scan.fetched
 
     def then_write(self, *arguments):
@@ -306,7 +306,7 @@ def test_of_rows_that_nothing_orders_the_greatest_by_column_order_wins(reader, e
     read = view(source, Field("a", Int64), Field("b", String))
     frame = pa.table({"user_id": pa.array([1], pa.int64()), "event_timestamp": pa.array([moment(1)], US)})
 
-    result = engine.run(PointInTime((read,)), {"ties": reader.scan(source, Need())}, spine=frame)
+    result = engine.run(PointInTime((read,)), {"ties": reader.scan(source, ScanRequest())}, spine=frame)
 
     assert result.reader().read_all().select(["a", "b"]).to_pylist() == [{"a": 2, "b": "b"}]
 
@@ -315,7 +315,7 @@ def test_a_table_is_named_in_full_for_engines_that_search_other_schemas(tmp_path
     execute('CREATE SCHEMA "Sales"; CREATE TABLE "Sales".orders (user_id int8, at timestamptz)')
     reader = PostgresReader(tmp_path, connections=OneServer(postgres_url, schema="Sales"))
 
-    scanned = reader.scan(PostgresSource(table="orders", timestamp_field="at"), Need())
+    scanned = reader.scan(PostgresSource(table="orders", timestamp_field="at"), ScanRequest())
 
     assert scanned.relation == '"Sales"."orders"'
     reader.close()
@@ -328,7 +328,7 @@ def test_sources_of_two_schemas_in_one_read_see_each_its_own_table(tmp_path, pos
         execute(f"CREATE SCHEMA {schema}; CREATE TABLE {schema}.orders (place text, at timestamptz)")
         execute(f"INSERT INTO {schema}.orders VALUES ('{schema}', '2026-01-01 00:00+00')")
         readers.append(PostgresReader(tmp_path, connections=OneServer(postgres_url, schema=schema)))
-        inputs[schema] = readers[-1].scan(PostgresSource(name=schema, timestamp_field="at", **given), Need())
+        inputs[schema] = readers[-1].scan(PostgresSource(name=schema, timestamp_field="at", **given), ScanRequest())
 
     found = engine.sql("SELECT e.place AS e, w.place AS w FROM east e, west w", inputs).reader().read_all()
 

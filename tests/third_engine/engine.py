@@ -25,11 +25,11 @@ from asof.offline import results
 from asof.offline.delta.archives import DeltaArchives
 from asof.offline.protocol import Engine, Spine
 from asof.offline.results import SPINE, LazyResult, arrival_of, cut, empty_rows, in_types
-from asof.sources.protocol import Batches, Files, Input, Need
+from asof.sources.protocol import Batches, Files, Input, ScanRequest
 from asof.sql.query import WANTED, PointInTime, ViewRows
 from asof.sql.quoting import quote
 from asof.sql.row_select import RowSelect
-from asof.sql.source_rows import ROW, SpineTable, Table
+from asof.sql.source_rows import ROW, SourceTable, SpineTable
 from asof.values.fit import event_micros
 from tests.third_engine.dialect import THIRD
 from tests.third_engine.point_in_time import compile_program, range_spine
@@ -150,7 +150,7 @@ class ViewRowsRead(LazyResult):
             dtypes = [dtype for _, dtype in self.query.shape(tables)]
             yield from cut(iter([_fetched(database, compile_rows(self.query, tables), dtypes, schema)]), batch_rows)
 
-    def _schema(self, tables: Mapping[str, Table]) -> pa.Schema:
+    def _schema(self, tables: Mapping[str, SourceTable]) -> pa.Schema:
         return pa.schema([(name, dtype.arrow() if dtype else pa.string()) for name, dtype in self.query.shape(tables)])
 
 
@@ -182,7 +182,7 @@ class PointInTimeRead(results.PointInTimeResult):
                 outputs = _fetched(database, program.final, dtypes, self.with_outputs(pa.schema([])))
                 yield from cut(iter([in_types([*chunk.columns, *outputs.columns], schema)]), batch_rows)
 
-    def _prepared(self, database: sqlite3.Connection) -> tuple[dict[str, Table], pa.Table]:
+    def _prepared(self, database: sqlite3.Connection) -> tuple[dict[str, SourceTable], pa.Table]:
         """The sources' tables, and the entity frame."""
         tables = _tables(database, self.query, self.inputs)
         if isinstance(self.spine, pa.Table):
@@ -233,7 +233,7 @@ def _database(*, as_python: bool = False) -> Iterator[sqlite3.Connection]:
 
 def _tables(
     database: sqlite3.Connection, query: PointInTime | ViewRows, inputs: Mapping[str, Input | pa.Table | None]
-) -> dict[str, Table]:
+) -> dict[str, SourceTable]:
     """Load every source of the read; source name → its table."""
     tables = {}
     for number, source in enumerate({read.view.source.name: read.view.source for read in query.reads}.values()):
@@ -245,7 +245,7 @@ def _tables(
         sql_types = _load(database, f"asof_source_{number}", rows)
         sql_types.pop(ROW, None)
         arrival = arrival_of(source, given, sql_types)
-        tables[source.name] = Table(f"asof_source_{number}", sql_types, dtypes, arrival, THIRD)
+        tables[source.name] = SourceTable(f"asof_source_{number}", sql_types, dtypes, arrival, THIRD)
     return tables
 
 
@@ -253,7 +253,7 @@ def _rows(given: Input | pa.Table) -> pa.Table:
     if isinstance(given, pa.Table):
         return given
     if isinstance(given, Batches):
-        return given.open(Need()).read_all()
+        return given.open(ScanRequest()).read_all()
     assert isinstance(given, Files)
     return pyarrow.dataset.dataset(list(given.paths), schema=given.schema, format=given.format).to_table()
 

@@ -7,10 +7,10 @@ from collections.abc import Mapping
 from asof.definitions import Sliding
 from asof.errors import UnsupportedByDialect
 from asof.selection import ViewRead
-from asof.sql.query import PointInTime, Program, Step, grouped, latest_rows, range_rows
+from asof.sql.query import PointInTime, Program, QueryStep, grouped, latest_rows, range_rows
 from asof.sql.quoting import quote
-from asof.sql.source_rows import Rows, SpineTable, Table
-from asof.sql.windows import Wanted, Windows, windows_of
+from asof.sql.source_rows import SourceRows, SourceTable, SpineTable
+from asof.sql.windows import WindowAggregate, WindowGroup, windows_of
 from tests.third_engine.dialect import THIRD
 
 S = "asof_s"
@@ -24,21 +24,21 @@ _AGGREGATES = {
 }
 
 
-def compile_program(request: PointInTime, tables: Mapping[str, Table], spine: SpineTable) -> Program:
+def compile_program(request: PointInTime, tables: Mapping[str, SourceTable], spine: SpineTable) -> Program:
     """A table of each view's rows, then one SELECT of the outputs in the spine's order."""
-    steps: list[Step] = []
+    steps: list[QueryStep] = []
     columns: dict[str, str] = {}
     at = f"{S}.{spine.moment(THIRD)}"
     for number, read in enumerate(each for each in request.reads if not each.view.is_aggregated):
         rows = latest_rows(request, tables, read, spine)
         features = {f"f{i}": rows.feature(each.name, each.dtype) for i, each in enumerate(read.features)}
-        rows = Rows(rows.view, rows.table, rows.keys, features, rows.cut, rows.tie_columns)
-        steps.append(Step(f"asof_latest_{number}", rows.select(known=True)))
+        rows = SourceRows(rows.view, rows.table, rows.keys, features, rows.cut, rows.tie_columns)
+        steps.append(QueryStep(f"asof_latest_{number}", rows.select(known=True)))
         for alias, feature in zip(features, read.features, strict=True):
             columns[feature.output] = _latest(request, rows, read, alias, at, f"asof_latest_{number}")
     for number, group in enumerate(grouped(request.reads)):
         windows = windows_of(request, tables, spine, group)
-        steps.append(Step(f"asof_windows_{number}", windows.rows.select(known=True)))
+        steps.append(QueryStep(f"asof_windows_{number}", windows.rows.select(known=True)))
         for each in windows.wanted:
             columns[each.output] = _windowed(request, windows, each, at, f"asof_windows_{number}")
     selected = []
@@ -52,7 +52,7 @@ def compile_program(request: PointInTime, tables: Mapping[str, Table], spine: Sp
     )
 
 
-def range_spine(request: PointInTime, tables: Mapping[str, Table]) -> str:
+def range_spine(request: PointInTime, tables: Mapping[str, SourceTable]) -> str:
     """SELECT of every key and event time in the range, once."""
     keys = list(dict.fromkeys(key for read in request.reads for key in read.keys))
     selects = []
@@ -68,7 +68,7 @@ def range_spine(request: PointInTime, tables: Mapping[str, Table]) -> str:
     return "\nUNION\n".join(selects) + f"\nORDER BY {', '.join(map(quote, (request.time, *keys)))}"
 
 
-def _latest(request: PointInTime, rows: Rows, read: ViewRead, column: str, at: str, table: str) -> str:
+def _latest(request: PointInTime, rows: SourceRows, read: ViewRead, column: str, at: str, table: str) -> str:
     view = read.view
     where = [
         *_same_key(rows, read),
@@ -80,7 +80,7 @@ def _latest(request: PointInTime, rows: Rows, read: ViewRead, column: str, at: s
     return f"(SELECT {column} FROM {table} WHERE {' AND '.join(where)} ORDER BY {order} LIMIT 1)"
 
 
-def _windowed(request: PointInTime, windows: Windows, each: Wanted, at: str, table: str) -> str:
+def _windowed(request: PointInTime, windows: WindowGroup, each: WindowAggregate, at: str, table: str) -> str:
     made, read, rows = each.aggregation, windows.read, windows.rows
     end = f"{at} - {read.view.delay}"
     where = [*_same_key(rows, read), f"ts {'<' if windows.exclusive else '<='} {end}", f"{each.value} IS NOT NULL"]
@@ -109,5 +109,5 @@ def _windowed(request: PointInTime, windows: Windows, each: Wanted, at: str, tab
     return f"CASE WHEN {known} THEN {value} END"
 
 
-def _same_key(rows: Rows, read: ViewRead) -> list[str]:
+def _same_key(rows: SourceRows, read: ViewRead) -> list[str]:
     return [f"{name} = {S}.{quote(key)}" for name, key in zip(rows.key_columns, read.keys, strict=True)]

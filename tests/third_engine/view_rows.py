@@ -6,11 +6,11 @@ from collections.abc import Mapping
 
 from asof.sql.query import OWN, WANTED, NewestRows, RowsOfKeys, TouchedKeys, ViewRows
 from asof.sql.quoting import quote
-from asof.sql.source_rows import Table
+from asof.sql.source_rows import SourceTable
 from tests.third_engine.dialect import THIRD
 
 
-def compile_rows(query: ViewRows, tables: Mapping[str, Table]) -> str:
+def compile_rows(query: ViewRows, tables: Mapping[str, SourceTable]) -> str:
     table = tables[query.view.source.name]
     plain = query.rows(table)
     keys = ", ".join(plain.key_columns)

@@ -16,9 +16,9 @@ from asof import dtypes
 from asof.aggregation import (
     MAX_ROW_BYTES,
     NEVER,
-    Counts,
     Events,
-    Layout,
+    FoldCounts,
+    RowLayout,
     answer,
     answer_few,
     decode,
@@ -73,13 +73,13 @@ for _window in (Sliding(20 * S, 2 * S), Session(3 * S), None):
 class Rig:
     """Rows of some keys, packed between batches, beside all events they have seen."""
 
-    layout: Layout
+    layout: RowLayout
     clock: int = 10**15
     seen: list[dict[str, Any]] = field(default_factory=list)
     blobs: list[bytes | None] = field(default_factory=lambda: [None] * KEYS)
-    counts: list[Counts] = field(default_factory=list)
+    counts: list[FoldCounts] = field(default_factory=list)
 
-    def feed(self, batch: list[dict[str, Any]], *, clock: int | None = None) -> Counts:
+    def feed(self, batch: list[dict[str, Any]], *, clock: int | None = None) -> FoldCounts:
         self.clock = clock if clock is not None else self.clock
         state = decode(self.layout, self.blobs)
         state, counts = fold(self.layout, state, events_of(self.layout, batch), clock_us=self.clock)
@@ -96,7 +96,7 @@ class Rig:
         check_few(self.layout, self.blobs, t)
 
 
-def compare(layout: Layout, state: Any, seen: list[dict[str, Any]], t: int) -> None:
+def compare(layout: RowLayout, state: Any, seen: list[dict[str, Any]], t: int) -> None:
     answers = finish(layout, state, t)
     found = answers.columns
     for key in range(KEYS):
@@ -124,7 +124,7 @@ def compare(layout: Layout, state: Any, seen: list[dict[str, Any]], t: int) -> N
             assert same(expected, answer, magnitude), (output.name, key, t, expected, answer, history)
 
 
-def check_few(layout: Layout, blobs: list[bytes | None], t: int) -> None:
+def check_few(layout: RowLayout, blobs: list[bytes | None], t: int) -> None:
     """A few rows are answered in plain Python exactly as many are in vectors (sums of floats to their last bits)."""
     few, many = answer_few(layout, blobs, t), finish(layout, decode(layout, blobs), t)
     for flag in ("behind", "incomplete", "overflow"):
@@ -138,7 +138,7 @@ def evaluate(text: str, row: dict[str, Any]) -> Any:
     return CONDITIONS[text](row) if text in CONDITIONS else row[text]
 
 
-def events_of(layout: Layout, batch: list[dict[str, Any]]) -> Events:
+def events_of(layout: RowLayout, batch: list[dict[str, Any]]) -> Events:
     def column(name: str) -> np.ndarray:
         return np.array([event[name] for event in batch], dtype=np.int64)
 
@@ -229,7 +229,7 @@ def moments(seen: list[dict[str, Any]], draw: Any) -> list[int]:
 @given(data=st.data())
 def test_rows_answer_as_the_oracle_does(boundary: str, data: Any) -> None:
     history = data.draw(histories())
-    rig = Rig(Layout.of(some(data.draw, BROAD), COLUMNS, boundary=boundary, allowed_lateness=10**12))
+    rig = Rig(RowLayout.of(some(data.draw, BROAD), COLUMNS, boundary=boundary, allowed_lateness=10**12))
     for batch in cuts_of(data.draw, history):
         rig.feed(batch)
     assert all(counts.session_late == 0 and counts.incomplete == 0 for counts in rig.counts)
@@ -241,7 +241,7 @@ def test_rows_answer_as_the_oracle_does(boundary: str, data: Any) -> None:
 @given(data=st.data())
 def test_every_type_survives_its_row(data: Any) -> None:
     history = data.draw(histories(rare=True, max_size=8))
-    rig = Rig(Layout.of(some(data.draw, RARE), COLUMNS))
+    rig = Rig(RowLayout.of(some(data.draw, RARE), COLUMNS))
     for batch in cuts_of(data.draw, history):
         rig.feed(batch)
     for t in moments(history, data.draw):
@@ -253,7 +253,7 @@ def test_every_type_survives_its_row(data: Any) -> None:
 def test_reads_between_batches_never_see_the_future(data: Any) -> None:
     """The clock stands anywhere among the events: what is later waits in the row until it is due."""
     history = data.draw(histories(max_size=10))
-    layout = Layout.of(
+    layout = RowLayout.of(
         [*every_function("i", WINDOWS[2], NUMBERS), *every_function("s", WINDOWS[3], ORDERED),
          Aggregation("", "count", name="n"), Aggregation("", "count", window=Session(4 * S), name="open")],
         COLUMNS, boundary=data.draw(st.sampled_from(["inclusive", "exclusive"])), allowed_lateness=10**12,
@@ -274,7 +274,7 @@ def test_reads_between_batches_never_see_the_future(data: Any) -> None:
 def test_a_replay_changes_nothing(data: Any) -> None:
     history = data.draw(histories())
     batches = cuts_of(data.draw, history)
-    rig = Rig(Layout.of(BROAD[::6], COLUMNS, allowed_lateness=10**12))
+    rig = Rig(RowLayout.of(BROAD[::6], COLUMNS, allowed_lateness=10**12))
     for batch in batches:
         rig.feed(batch)
     before = list(rig.blobs)
@@ -288,7 +288,7 @@ def test_a_replay_changes_nothing(data: Any) -> None:
 @given(data=st.data())
 def test_merging_states_commutes_and_associates(data: Any) -> None:
     history = data.draw(histories())
-    layout = Layout.of(some(data.draw, BROAD), COLUMNS, allowed_lateness=10**12)
+    layout = RowLayout.of(some(data.draw, BROAD), COLUMNS, allowed_lateness=10**12)
     parts = []
     for partition in range(3):
         mine = [each for each in history if each["partition"] == partition]
@@ -314,7 +314,7 @@ def test_late_events_are_exact_dropped_and_counted_or_mark_the_row(data: Any) ->
     history = data.draw(histories(max_size=24))
     for each in history:
         each["key"] %= 2
-    layout = Layout.of(
+    layout = RowLayout.of(
         [Aggregation("", "count", window=Session(4 * S), name="open"),
          Aggregation("i", "sum", window=Session(9 * S), name="wide"),
          Aggregation("", "count", window=Sliding(10 * S, 3 * S), name="sliding")],
@@ -329,7 +329,7 @@ def test_late_events_are_exact_dropped_and_counted_or_mark_the_row(data: Any) ->
 
 
 def test_an_event_within_the_allowed_lateness_never_makes_a_row_incomplete() -> None:
-    layout = Layout.of([Aggregation("", "count", window=Session(4 * S), name="n")], COLUMNS, allowed_lateness=20 * S)
+    layout = RowLayout.of([Aggregation("", "count", window=Session(4 * S), name="n")], COLUMNS, allowed_lateness=20 * S)
     rig = Rig(layout)
     order = [0, 17, 40, 36, 20, 24, 28, 32, 44, 24]
     for offset, second in enumerate(order):
@@ -339,7 +339,7 @@ def test_an_event_within_the_allowed_lateness_never_makes_a_row_incomplete() -> 
 
 
 def test_an_event_that_may_reach_back_past_what_was_kept_marks_its_row() -> None:
-    layout = Layout.of([Aggregation("", "count", window=Session(4 * S), name="n")], COLUMNS, allowed_lateness=0)
+    layout = RowLayout.of([Aggregation("", "count", window=Session(4 * S), name="n")], COLUMNS, allowed_lateness=0)
     rig = Rig(layout)
     for offset, second in enumerate([0, 10, 18]):
         rig.feed([event(second * S, offset=offset)])
@@ -351,7 +351,7 @@ def test_an_event_that_may_reach_back_past_what_was_kept_marks_its_row() -> None
 
 def test_merging_marks_a_row_whose_session_may_reach_what_the_other_side_dropped() -> None:
     """Neither side brings a record for the other's sessions: 28 s and 30 s are within the margin, 12 s is dropped."""
-    layout = Layout.of(
+    layout = RowLayout.of(
         [Aggregation("", "count", window=Session(4 * S), name="n")], COLUMNS, allowed_lateness=0, margin=5 * S
     )
     left = right = decode(layout, [None])
@@ -365,7 +365,7 @@ def test_merging_marks_a_row_whose_session_may_reach_what_the_other_side_dropped
 
 
 def test_late_events_join_two_sessions() -> None:
-    layout = Layout.of([Aggregation("i", "sum", window=Session(4 * S), name="sum")], COLUMNS)
+    layout = RowLayout.of([Aggregation("i", "sum", window=Session(4 * S), name="sum")], COLUMNS)
     rig = Rig(layout)
     rig.feed(numbered([event(0, i=1), event(8 * S, i=2)]))
     assert finish(layout, decode(layout, rig.blobs), 8 * S).columns["sum"] == [2, None, None]
@@ -376,7 +376,7 @@ def test_late_events_join_two_sessions() -> None:
 
 
 def test_events_older_than_every_window_are_counted() -> None:
-    layout = Layout.of([Aggregation("", "count", window=Sliding(10 * S, S), name="n")], COLUMNS)
+    layout = RowLayout.of([Aggregation("", "count", window=Sliding(10 * S, S), name="n")], COLUMNS)
     rig = Rig(layout)
     counts = [rig.feed([event(second * S, offset=offset)]) for offset, second in enumerate([100, 89, 90, -50])]
     assert [each.late for each in counts] == [0, 1, 0, 1]
@@ -389,7 +389,9 @@ def test_events_older_than_every_window_are_counted() -> None:
 def test_a_row_knows_the_newest_event_that_it_has_merged_or_keeps_for_later(
     boundary: str, margin: int, clock: int
 ) -> None:
-    layout = Layout.of([Aggregation("i", "sum", window=Sliding(10 * S, S))], COLUMNS, boundary=boundary, margin=margin)
+    layout = RowLayout.of(
+        [Aggregation("i", "sum", window=Sliding(10 * S, S))], COLUMNS, boundary=boundary, margin=margin
+    )
     blobs: list[bytes | None] = [None] * KEYS
     newest = [NEVER] * KEYS
     for number, (key, time) in enumerate([(0, 5 * S), (1, 7 * S), (0, 3 * S), (0, -(10**15)), (1, 9 * S), (0, 6 * S)]):
@@ -404,7 +406,7 @@ def test_a_row_knows_the_newest_event_that_it_has_merged_or_keeps_for_later(
 
 
 def test_the_newest_instant_stays_apart_on_an_exclusive_boundary() -> None:
-    layout = Layout.of([Aggregation("", "count", name="n")], COLUMNS, boundary="exclusive")
+    layout = RowLayout.of([Aggregation("", "count", name="n")], COLUMNS, boundary="exclusive")
     rig = Rig(layout)
     rig.feed(numbered([event(5), event(5), event(4)]))
     state = decode(layout, rig.blobs)
@@ -415,7 +417,7 @@ def test_the_newest_instant_stays_apart_on_an_exclusive_boundary() -> None:
 
 
 def test_a_read_before_merged_events_is_said_to_be_behind() -> None:
-    layout = Layout.of([Aggregation("", "count", name="n")], COLUMNS)
+    layout = RowLayout.of([Aggregation("", "count", name="n")], COLUMNS)
     rig = Rig(layout)
     rig.feed(numbered([event(5), event(9, key=1)]))
     behind = finish(layout, decode(layout, rig.blobs), np.array([4, 9, 0])).behind
@@ -423,7 +425,7 @@ def test_a_read_before_merged_events_is_said_to_be_behind() -> None:
 
 
 def test_sums_outside_int64_read_as_null_and_are_counted_and_come_back() -> None:
-    layout = Layout.of([Aggregation("i", "sum", name="sum"), Aggregation("i", "mean", name="mean")], COLUMNS)
+    layout = RowLayout.of([Aggregation("i", "sum", name="sum"), Aggregation("i", "mean", name="mean")], COLUMNS)
     rig = Rig(layout)
     rig.feed(numbered([event(1, i=2**63 - 1), event(2, i=2**63 - 1)]))
     answers = finish(layout, decode(layout, rig.blobs), 2)
@@ -434,7 +436,7 @@ def test_sums_outside_int64_read_as_null_and_are_counted_and_come_back() -> None
 
 
 def test_equal_values_have_no_variance_at_all() -> None:
-    layout = Layout.of([Aggregation("f", "std", name="std")], COLUMNS)
+    layout = RowLayout.of([Aggregation("f", "std", name="std")], COLUMNS)
     rig = Rig(layout)
     for offset in range(7):
         rig.feed([event(offset, f=0.1, offset=offset)])
@@ -442,7 +444,9 @@ def test_equal_values_have_no_variance_at_all() -> None:
 
 
 def test_a_row_too_long_answers_nulls_and_keeps_its_offsets() -> None:
-    layout = Layout.of([Aggregation("s", "count_distinct", name="n"), Aggregation("", "count", name="rows")], COLUMNS)
+    layout = RowLayout.of(
+        [Aggregation("s", "count_distinct", name="n"), Aggregation("", "count", name="rows")], COLUMNS
+    )
     state = decode(layout, [None] * KEYS)
     many = numbered([event(1, s=f"value {number}") for number in range(200)] + [event(1, key=1)])
     blobs = encode(layout, fold(layout, state, events_of(layout, many), clock_us=9)[0], 1000)
@@ -458,7 +462,7 @@ def test_a_row_too_long_answers_nulls_and_keeps_its_offsets() -> None:
 
 
 def test_a_hot_key_keeps_one_record_per_tile() -> None:
-    layout = Layout.of([Aggregation("i", "sum", window=Sliding(60 * S, S), name="sum")], COLUMNS)
+    layout = RowLayout.of([Aggregation("i", "sum", window=Sliding(60 * S, S), name="sum")], COLUMNS)
     rig = Rig(layout)
     rig.feed(numbered([event(number * 1000, i=1) for number in range(5000)]))
     assert decode(layout, rig.blobs).counts[0].tolist() == [5, 0]
@@ -466,22 +470,22 @@ def test_a_hot_key_keeps_one_record_per_tile() -> None:
 
 
 def test_rows_of_another_format_are_refused() -> None:
-    layout = Layout.of([Aggregation("", "count", name="n")], COLUMNS)
+    layout = RowLayout.of([Aggregation("", "count", name="n")], COLUMNS)
     with pytest.raises(StorageError, match="format version"):
         decode(layout, [b"\x09" + bytes(layout.width * 8 - 1)])
     with pytest.raises(StorageError, match="no multiple"):
         decode(layout, [b"\x01" * 3])
     rows = Aggregation("", "count", window=Session(S), name="n")
-    other = Layout.of([rows, Aggregation("i", "max", name="m")], COLUMNS)
+    other = RowLayout.of([rows, Aggregation("i", "max", name="m")], COLUMNS)
     blobs = encode(other, fold(other, decode(other, [None]), events_of(other, [event(1, offset=0)]), clock_us=9)[0])
-    twin = Layout.of([rows, Aggregation("i", "min", name="m")], COLUMNS)
+    twin = RowLayout.of([rows, Aggregation("i", "min", name="m")], COLUMNS)
     for read in (lambda: decode(twin, blobs), lambda: answer_few(twin, blobs, 9)):
         with pytest.raises(StorageError, match="other aggregations"):
             read()
 
 
 def test_any_number_of_rows_is_answered_as_one_by_one() -> None:
-    layout = Layout.of([*every_function("i", WINDOWS[2], NUMBERS), *every_function("s", None, ORDERED)], COLUMNS)
+    layout = RowLayout.of([*every_function("i", WINDOWS[2], NUMBERS), *every_function("s", None, ORDERED)], COLUMNS)
     rig = Rig(layout)
     rig.feed(numbered([event(number * S, key=number % 2, i=number) for number in range(9)]))
     one = answer_few(layout, rig.blobs, 9 * S)
@@ -496,20 +500,20 @@ def test_any_number_of_rows_is_answered_as_one_by_one() -> None:
 
 def test_functions_without_meaning_for_a_type_are_refused() -> None:
     with pytest.raises(DefinitionError, match="sum of a String"):
-        Layout.of([Aggregation("s", "sum", name="n")], COLUMNS)
+        RowLayout.of([Aggregation("s", "sum", name="n")], COLUMNS)
 
 
 def test_the_fingerprint_tells_what_shapes_the_rows() -> None:
     hour = Aggregation("i", "sum", window=Sliding("1h"), name="a")
-    layout = Layout.of([hour], COLUMNS)
+    layout = RowLayout.of([hour], COLUMNS)
     renamed = Aggregation("i", "sum", window=Sliding("1h"), name="b", default=0)
-    assert Layout.of([renamed], COLUMNS).fingerprint == layout.fingerprint
-    assert Layout.of([hour], COLUMNS) is layout
+    assert RowLayout.of([renamed], COLUMNS).fingerprint == layout.fingerprint
+    assert RowLayout.of([hour], COLUMNS) is layout
     others = [
-        Layout.of([Aggregation("i", "sum", window=Sliding("2h"), name="a")], COLUMNS),
-        Layout.of([Aggregation("i", "max", window=Sliding("1h"), name="a")], COLUMNS),
-        Layout.of([hour], COLUMNS, boundary="exclusive"),
-        Layout.of([hour], replace_type("i", dtypes.Float64)),
+        RowLayout.of([Aggregation("i", "sum", window=Sliding("2h"), name="a")], COLUMNS),
+        RowLayout.of([Aggregation("i", "max", window=Sliding("1h"), name="a")], COLUMNS),
+        RowLayout.of([hour], COLUMNS, boundary="exclusive"),
+        RowLayout.of([hour], replace_type("i", dtypes.Float64)),
     ]
     assert len({each.fingerprint for each in (layout, *others)}) == 5
 
@@ -519,7 +523,7 @@ def replace_type(column: str, dtype: dtypes.DType) -> dict[str, dtypes.DType]:
 
 
 def test_states_are_left_as_they_were() -> None:
-    layout = Layout.of(BROAD, COLUMNS)
+    layout = RowLayout.of(BROAD, COLUMNS)
     two = events_of(layout, numbered([event(1), event(2)]))
     first, _ = fold(layout, decode(layout, [None] * KEYS), two, clock_us=9)
     before = encode(layout, first)
@@ -529,7 +533,7 @@ def test_states_are_left_as_they_were() -> None:
 
 
 def test_a_reader_a_little_behind_is_answered_within_the_margin() -> None:
-    layout = Layout.of([Aggregation("", "count", name="n")], COLUMNS, margin=2 * S)
+    layout = RowLayout.of([Aggregation("", "count", name="n")], COLUMNS, margin=2 * S)
     rig = Rig(layout)
     rig.feed(numbered([event(0), event(8 * S), event(10 * S)]))
     answers = [finish(layout, decode(layout, rig.blobs), t) for t in (8 * S - 1, 8 * S, 9 * S, 10 * S)]
@@ -538,7 +542,7 @@ def test_a_reader_a_little_behind_is_answered_within_the_margin() -> None:
 
 
 def test_a_row_built_in_bulk_leaves_out_what_its_base_offsets_cover() -> None:
-    layout = Layout.of([Aggregation("", "count", name="n")], COLUMNS)
+    layout = RowLayout.of([Aggregation("", "count", name="n")], COLUMNS)
     state, _ = fold(layout, decode(layout, [None]), events_of(layout, [event(1, offset=3)]), clock_us=9)
     base = np.array([0, 0]), np.array([0, 7]), np.array([5, 6])
     state = with_offsets(state, *base)
@@ -549,17 +553,17 @@ def test_a_row_built_in_bulk_leaves_out_what_its_base_offsets_cover() -> None:
 
 
 def test_no_rows_and_no_events_are_fine() -> None:
-    layout = Layout.of(BROAD, COLUMNS)
+    layout = RowLayout.of(BROAD, COLUMNS)
     nothing = events_of(layout, [])
     state, counts = fold(layout, decode(layout, []), nothing, clock_us=9)
-    assert (encode(layout, state), counts) == ([], Counts())
+    assert (encode(layout, state), counts) == ([], FoldCounts())
     state, counts = fold(layout, decode(layout, [None]), nothing, clock_us=9)
     assert decode(layout, encode(layout, state)).counts.sum() == 0
     assert answer_few(layout, [], 9).columns == {output.name: [] for output in layout.outputs}
 
 
 def test_numpy_and_arrow_values_mean_the_same() -> None:
-    layout = Layout.of(every_function("i", None, ORDERED) + every_function("s", None, ORDERED), COLUMNS)
+    layout = RowLayout.of(every_function("i", None, ORDERED) + every_function("s", None, ORDERED), COLUMNS)
     arrow = events_of(layout, numbered([event(1, i=4, s="b"), event(2, i=None, s=None), event(3, i=-4, s="a")]))
     plain = {"i": np.array([4, 0, -4]), "s": np.array(["b", None, "a"], dtype=object)}
     values = [(plain[column], mask) for (column, _), (_, mask) in zip(layout.inputs, arrow.values, strict=True)]

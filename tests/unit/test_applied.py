@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from asof import Entity, FeatureService, FeatureView, Field, FileSource
-from asof.applied import Applied, Decided, DecidedRequests, Request
+from asof.applied import AppliedDefinitions, DecidedRequest, DecidedRequests, FeatureRequest
 from asof.definitions import Project, Snapshot, project_of
 from asof.errors import NotFound, RegistryError, RequestError
 from asof.types import Int64
@@ -53,21 +53,21 @@ def registry() -> Registry:
     return Registry()
 
 
-def decide(snapshot: Snapshot, request: Request) -> Decided:
+def decide(snapshot: Snapshot, request: FeatureRequest) -> DecidedRequest:
     """A request of as many features as it has references, read from the snapshot's current generation."""
     if "nothing" in request.features:
         raise NotFound("nothing of that name")
     generation = snapshot.facts.generations_of("profile").current
     selection: Any = SimpleNamespace(outputs=tuple(request.features))
     reader: Any = SimpleNamespace(generations=[generation], snapshot=snapshot)
-    return Decided(request, selection, lambda: reader)
+    return DecidedRequest(request, selection, lambda: reader)
 
 
-def applied(registry: Any, **options: Any) -> Applied[Decided]:
-    return Applied("shop", lambda: registry, decide, **options)
+def applied(registry: Any, **options: Any) -> AppliedDefinitions[DecidedRequest]:
+    return AppliedDefinitions("shop", lambda: registry, decide, **options)
 
 
-AGE = Request(("profile:age",), False)
+AGE = FeatureRequest(("profile:age",), False)
 
 
 @pytest.mark.parametrize(
@@ -82,28 +82,28 @@ AGE = Request(("profile:age",), False)
     ],
 )  # fmt: skip
 def test_requests_are_equal_where_they_ask_for_the_same(one: Any, other: Any, are_equal: bool) -> None:
-    assert (Request(one, False).key == Request(other, False).key) is are_equal
-    assert Request(one, False).key != Request(one, True).key
+    assert (FeatureRequest(one, False).key == FeatureRequest(other, False).key) is are_equal
+    assert FeatureRequest(one, False).key != FeatureRequest(one, True).key
 
 
 @pytest.mark.parametrize("features", [3, None, 1.5])
 def test_what_are_no_references_is_refused(features: Any) -> None:
     with pytest.raises(RequestError, match="features is"):
-        Request(features, False).key  # noqa: B018
+        FeatureRequest(features, False).key  # noqa: B018
 
 
 def test_a_request_is_decided_once_for_a_snapshot(registry: Registry) -> None:
     made = applied(registry)
 
-    assert made.decided(AGE) is made.decided(Request(["profile:age"], False))
-    assert made.decided(AGE) is not made.decided(Request(("profile:age",), True))
+    assert made.decided(AGE) is made.decided(FeatureRequest(["profile:age"], False))
+    assert made.decided(AGE) is not made.decided(FeatureRequest(("profile:age",), True))
     assert registry.loads == 1
 
 
 def test_the_oldest_requests_are_dropped_where_they_are_too_many(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("asof.applied.REQUESTS", 3)
-    requests: DecidedRequests[Decided] = DecidedRequests(Snapshot(1, "shop", PROJECT))
-    made = [decide(requests.snapshot, Request((f"profile:f{i}",), False)) for i in range(5)]
+    requests: DecidedRequests[DecidedRequest] = DecidedRequests(Snapshot(1, "shop", PROJECT))
+    made = [decide(requests.snapshot, FeatureRequest((f"profile:f{i}",), False)) for i in range(5)]
     for each in made:
         requests.keep(each)
 
@@ -117,11 +117,11 @@ def test_requests_are_dropped_where_they_have_too_many_features(
     monkeypatch: pytest.MonkeyPatch, sizes: list[int]
 ) -> None:
     monkeypatch.setattr("asof.applied.OUTPUTS", 10)
-    requests: DecidedRequests[Decided] = DecidedRequests(Snapshot(1, "shop", PROJECT))
+    requests: DecidedRequests[DecidedRequest] = DecidedRequests(Snapshot(1, "shop", PROJECT))
     for place, size in enumerate(sizes):
         features = tuple(f"v{place}:{i}" for i in range(size))
         for _ in range(2):  # a request that is decided again counts once
-            requests.keep(decide(requests.snapshot, Request(features, False)))
+            requests.keep(decide(requests.snapshot, FeatureRequest(features, False)))
 
         kept = [len(each.selection.outputs) for each in requests]
         assert kept[-1] == size
@@ -187,7 +187,7 @@ def test_a_request_that_was_dropped_is_not_newer_for_that(registry: Registry, mo
     monkeypatch.setattr("asof.applied.REQUESTS", 1)
     made = applied(registry)
     first = made.decided(AGE)
-    made.decided(Request(("profile:size",), False))
+    made.decided(FeatureRequest(("profile:size",), False))
 
     assert not made.is_current(first)
     assert made.superseding(first) is None

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from asof.aggregation import Events, Layout, answer, decode, encode, fold
+from asof.aggregation import Events, RowLayout, answer, decode, encode, fold
 from asof.aggregation.rows import in_format_of
 from asof.definitions import Aggregation, Session, Sliding
 from asof.dtypes import Int64, String
@@ -150,7 +150,7 @@ def test_states_of_the_earlier_format_become_what_this_format_makes_of_their_eve
     )  # fmt: skip
     types = {"price": Int64, "name": String}
     typed = tuple(each.with_dtype(each.output_dtype(types.get(each.column))) for each in made)
-    layout = Layout.of(typed, types, created=created, arrival=True)
+    layout = RowLayout.of(typed, types, created=created, arrival=True)
     n, keys = 60, 4
     minutes = np.array([rng.randrange(90) for _ in range(n)], dtype=np.int64)
     partition, offset = np.array([rng.randrange(2) for _ in range(n)]), np.arange(n, dtype=np.int64)
@@ -183,4 +183,4 @@ def test_states_of_the_earlier_format_become_what_this_format_makes_of_their_eve
 def test_a_layout_without_first_or_last_values_is_the_same_in_both_formats() -> None:
     made = (Aggregation("", "count", name="n").with_dtype(Int64),)
 
-    assert Layout.of(made, {}, arrival=True) is Layout.of(made, {})
+    assert RowLayout.of(made, {}, arrival=True) is RowLayout.of(made, {})

@@ -37,7 +37,7 @@ from asof.cli import reference
 from asof.cli.app import COMMANDS, cli, command_named
 from asof.cli.context import CliContext
 from asof.cli.exit_codes import EXIT_CODES, FOUND, PIPE_CLOSED, STOPPED, UNEXPECTED, USAGE
-from asof.cli.progress import Lines
+from asof.cli.progress import ProgressLines
 from asof.config import load_config
 from asof.definitions import Project
 from asof.errors import AsofError, CheckFailed, NotFound, RegistryConflict, RowsRefused
@@ -832,7 +832,7 @@ class TestKeys:
 class TestProgress:
     def test_lines_come_now_and_then_and_once_at_the_end(self) -> None:
         now, lines = [0.0], []
-        report = Lines(lines.append, stopwatch=lambda: now[0], every_s=5)
+        report = ProgressLines(lines.append, stopwatch=lambda: now[0], every_s=5)
 
         for second in range(12):
             now[0] = float(second)
@@ -844,7 +844,7 @@ class TestProgress:
 
     def test_of_a_known_end_they_say_when_it_comes(self) -> None:
         now, lines = [100.0], []
-        report = Lines(lines.append, stopwatch=lambda: now[0], every_s=5)
+        report = ProgressLines(lines.append, stopwatch=lambda: now[0], every_s=5)
 
         # Begun with 1,000 of 10,000: what a former run did says nothing of the speed.
         for second, done in [(0, 1000), (10, 2000), (15, 2000), (20, 10_000)]:

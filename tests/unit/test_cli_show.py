@@ -9,7 +9,7 @@ from types import SimpleNamespace
 import pytest
 
 from asof import Aggregation, Entity, FeatureService, FeatureView, Field, FileSource, LogSource, Session, Sliding
-from asof.definitions.facts import Facts, Generations, LastRun
+from asof.definitions.facts import Facts, LastRun, ViewGenerations
 from asof.timing import micros
 from asof.types import Int64, String
 from tests.cli_shell import FakeStore, Shell
@@ -104,7 +104,7 @@ def test_what_an_aggregate_has_not_is_not_shown(store: FakeStore) -> None:
 def test_a_view_of_a_table_says_its_ttl_and_when_it_was_materialized(store: FakeStore) -> None:
     assert shown(store, "view", "profile")["freshness"] == "never materialized"
     run = LastRun(generation="g-1", started=micros("2026-11-30"))
-    facts = Facts(generations={"profile": Generations(current="g-1", count=1)}, materialized={"profile": run})
+    facts = Facts(generations={"profile": ViewGenerations(current="g-1", count=1)}, materialized={"profile": run})
     store.keep(facts)
     found = shown(store, "view", "profile")
 

@@ -18,7 +18,7 @@ from asof.log.file import FileLog
 from asof.log.kafka import KafkaLog
 from asof.offline.duckdb import DuckDBOffline
 from asof.offline.postgres import PostgresOffline
-from asof.online.redis.settings import Settings as RedisSettings
+from asof.online.redis.settings import RedisSettings as RedisSettings
 from asof.online.sqlite import SqliteOnlineStore
 from asof.registry.sqlite import SqliteRegistry
 from asof.server.settings import ServerSettings

@@ -12,14 +12,14 @@ from asof.connections.postgres.database import Postgres
 from asof.definitions.source_types import source_of
 from asof.errors import ConfigError, DefinitionError
 from asof.opening.products import opened
-from asof.opening.servers import Connections
+from asof.opening.servers import SourceConnections
 
 ENVIRON = {"SHOP_DB": "postgresql://me:hunter2@db/shop"}
 
 
-def connections(root: Path, text: str) -> Connections:
+def connections(root: Path, text: str) -> SourceConnections:
     (root / "feature_store.yaml").write_text(f"project: shop\n{text}\n")
-    return Connections(load_config(root, environ={}), ENVIRON)
+    return SourceConnections(load_config(root, environ={}), ENVIRON)
 
 
 def test_a_variable_in_a_definition_is_read_when_the_connection_is_opened(tmp_path: Path) -> None:

@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from asof.decoding import Batch, decode_messages
+from asof.decoding import MessageBatch, decode_messages
 from asof.definitions import Field, LogSource
 from asof.timing import micros
 from asof.types import Int64, String, Timestamp
@@ -19,7 +19,7 @@ GOOD = {"user_id": 7, "page": "home", "ts": NOW // 1000}
 
 def decode(*messages, source=SOURCE):
     values = [each if isinstance(each, bytes | None) else json.dumps(each).encode() for each in messages]
-    return decode_messages(source, Batch(values), keys=["user_id"], clock=NOW)
+    return decode_messages(source, MessageBatch(values), keys=["user_id"], clock=NOW)
 
 
 def test_good_messages_become_rows_in_order():

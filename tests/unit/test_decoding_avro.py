@@ -9,7 +9,7 @@ from uuid import UUID
 import pytest
 from fastavro import parse_schema, schemaless_writer
 
-from asof.decoding import Batch, WriterSchema, decode_messages
+from asof.decoding import MessageBatch, WriterSchema, decode_messages
 from asof.definitions import AvroFormat, Field, LogSource
 from asof.errors import DefinitionError, SourceError
 from asof.timing import micros
@@ -63,7 +63,7 @@ def source_of(schema=CLICK, fields=FIELDS, **options):
 
 
 def decode(source, messages, schemas=None):
-    return decode_messages(source, Batch(messages), keys=["user_id"], clock=NOW, schemas=schemas)
+    return decode_messages(source, MessageBatch(messages), keys=["user_id"], clock=NOW, schemas=schemas)
 
 
 def reasons(decoded):

@@ -6,7 +6,7 @@ import json
 import pytest
 from fastavro import parse_schema, schemaless_writer
 
-from asof.decoding import Batch, WriterSchema, decode_messages
+from asof.decoding import MessageBatch, WriterSchema, decode_messages
 from asof.definitions import AvroFormat, Field, LogSource, PushSource
 from asof.definitions.source_types import source_of
 from asof.errors import DefinitionError
@@ -24,7 +24,7 @@ def source(fields=PLAIN, **options):
 
 
 def decode(source, values, *, keys=None, times=None, headers=None, join_keys=("user_id",), schemas=None):
-    batch = Batch(values, keys, times if times is not None else [NOW] * len(values), headers)
+    batch = MessageBatch(values, keys, times if times is not None else [NOW] * len(values), headers)
     return decode_messages(source, batch, keys=join_keys, clock=NOW, schemas=schemas)
 
 

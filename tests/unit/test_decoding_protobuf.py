@@ -5,7 +5,7 @@ from datetime import UTC, datetime
 import pytest
 from google.protobuf import descriptor_pb2, descriptor_pool, message_factory, timestamp_pb2, wrappers_pb2
 
-from asof.decoding import Batch, WriterSchema, decode_messages
+from asof.decoding import MessageBatch, WriterSchema, decode_messages
 from asof.decoding.protobuf import message_types
 from asof.definitions import Field, LogSource, ProtoFormat
 from asof.definitions.formats import message_format_of
@@ -97,7 +97,7 @@ def click(**values):
 
 
 def decode(source, messages, schemas=None):
-    return decode_messages(source, Batch(messages), keys=["user_id"], clock=NOW, schemas=schemas)
+    return decode_messages(source, MessageBatch(messages), keys=["user_id"], clock=NOW, schemas=schemas)
 
 
 def reasons(decoded):
@@ -166,7 +166,7 @@ def test_a_class_is_found_by_its_path():
         timestamp_unit="s", message_format=ProtoFormat("google.protobuf.duration_pb2.Duration"),
     )  # fmt: skip
 
-    decoded = decode_messages(source, Batch([b"\x08\x05\x10\x07"]), keys=["nanos"], clock=NOW)
+    decoded = decode_messages(source, MessageBatch([b"\x08\x05\x10\x07"]), keys=["nanos"], clock=NOW)
 
     assert decoded.rows.to_pylist() == [{"seconds": 5, "nanos": 7}]
 

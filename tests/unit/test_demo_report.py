@@ -14,7 +14,7 @@ import pyarrow as pa
 import pytest
 
 from asof.demo.histograms import PANELS, count_views
-from asof.demo.pictures import NARROW, WIDE, Layout, draw_state_machine, percent
+from asof.demo.pictures import NARROW, WIDE, DiagramLayout, draw_state_machine, percent
 from asof.demo.report import Report, write_json, write_report
 from asof.demo.shop import TRANSITIONS
 
@@ -236,7 +236,7 @@ def test_values_that_json_lacks_become_null_or_text(tmp_path) -> None:
 
 
 @pytest.mark.parametrize("layout", [WIDE, NARROW], ids=lambda layout: layout.name)
-def test_the_state_machine_shows_each_state_and_chance_and_no_labels_overlap(layout: Layout) -> None:
+def test_the_state_machine_shows_each_state_and_chance_and_no_labels_overlap(layout: DiagramLayout) -> None:
     picture = draw_state_machine(layout)
     chances = re.findall(r'<text class="chance" x="([\d.]+)" y="([\d.]+)">([^<]+)<', picture)
     states = re.findall(r'<text class="state" x="(\d+)" y="(\d+)">(\w+)<', picture)

@@ -22,7 +22,7 @@ from asof.definitions import (
     Snapshot,
     project_of,
 )
-from asof.derive import Finding, check_row_wise, derive, derive_values, input_types, running
+from asof.derive import RowWiseFinding, check_row_wise, derive, derive_values, input_types, running
 from asof.distribution import install_command
 from asof.dtypes import DType
 from asof.errors import DerivationError, MissingExtra
@@ -507,7 +507,7 @@ def shifted(frame: pd.DataFrame) -> pd.Series:
     return frame["amount"].shift(1)
 
 
-def the_error_among(findings: list[Finding]) -> str:
+def the_error_among(findings: list[RowWiseFinding]) -> str:
     errors = [finding.text for finding in findings if finding.severity == "error"]
     assert len(errors) == 1, findings
     return errors[0]

@@ -16,12 +16,12 @@ from asof.expressions.language import FUNCTION_BY_NAME, MAX_DEPTH
 from asof.expressions.tree import (
     Arithmetic,
     Between,
-    Call,
     Case,
     Cast,
-    Column,
+    ColumnReference,
     Comparison,
     Expression,
+    FunctionCall,
     In,
     IsNull,
     Like,
@@ -217,14 +217,14 @@ def nodes(inner: st.SearchStrategy[Expression]) -> st.SearchStrategy[Expression]
             st.lists(st.tuples(inner, inner), min_size=1, max_size=2).map(tuple),
             st.none() | inner,
         ),
-        st.builds(Call, functions, inner.map(lambda node: (node,))),
-        st.builds(Call, st.just("substr"), st.tuples(inner, inner, inner)),
+        st.builds(FunctionCall, functions, inner.map(lambda node: (node,))),
+        st.builds(FunctionCall, st.just("substr"), st.tuples(inner, inner, inner)),
         st.builds(Cast, inner, TYPES),
     )
 
 
 @settings(max_examples=120, deadline=None)
-@given(st.recursive(LITERALS | NAMES.map(Column), nodes, max_leaves=8))
+@given(st.recursive(LITERALS | NAMES.map(ColumnReference), nodes, max_leaves=8))
 def test_every_tree_is_read_back_from_its_text(tree: Expression) -> None:
     assert parse(str(tree)) == tree
 
@@ -343,7 +343,7 @@ def test_every_documented_function_and_operator_is_known() -> None:
         parse(text)
     for word in SUPPORTED["functions"]:
         form = word.form.replace("[, count]", ", count").replace(", ...", "")
-        assert isinstance(parse(form), Call)
+        assert isinstance(parse(form), FunctionCall)
 
 
 # -- print ------------------------------------------------------------------------------------------------------------

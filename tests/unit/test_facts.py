@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from asof.definitions import Entity, FeatureView, Field, LogSource, Snapshot, project_of, state_hash
-from asof.definitions.facts import Facts, Generations, LastRun
+from asof.definitions.facts import Facts, LastRun, ViewGenerations
 from asof.errors import RegistryError
 from asof.flows.generations.names import has_shape_of, next_generation
 from asof.types import Int64
@@ -117,17 +117,17 @@ def test_a_view_that_is_switched_keeps_what_a_newer_version_said_of_it() -> None
 
     (seen,) = facts.with_applied(["seen"], {}).with_current("seen", "ab-2").generations.values()
 
-    assert seen == Generations(current="ab-2", building=None, count=2, others={"shadow": 1})
+    assert seen == ViewGenerations(current="ab-2", building=None, count=2, others={"shadow": 1})
 
 
 def test_what_older_versions_left_out_is_read() -> None:
     facts = Facts.of({"generations": {"seen": {"current": "ab-1"}}, "materialized": {"old": {"generation": "ab-1"}},
                       "replaying": {}})  # fmt: skip
 
-    assert facts.generations_of("seen") == Generations(current="ab-1")
+    assert facts.generations_of("seen") == ViewGenerations(current="ab-1")
     assert facts.last_run("old", "ab-1") == LastRun(generation="ab-1")
     assert facts.last_run("old", "ab-2") is facts.last_run("never", "ab-1") is None
-    assert facts.generations_of("never") == Generations()
+    assert facts.generations_of("never") == ViewGenerations()
     assert facts.epoch_of("never") == 0
     assert facts.replaying == {}
 

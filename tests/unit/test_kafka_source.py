@@ -13,7 +13,7 @@ from asof.config import load_config
 from asof.definitions import state_hash
 from asof.definitions.source_types import source_of
 from asof.errors import DefinitionError
-from asof.opening.servers import Connections
+from asof.opening.servers import SourceConnections
 from asof.types import Int64, String
 
 FIELDS = [Field("user_id", Int64), Field("page", String), Field("timestamp", Int64)]
@@ -100,7 +100,7 @@ def test_the_cluster_is_the_sources_own_the_named_one_or_that_of_the_log(tmp_pat
         """
     )
     config = load_config(tmp_path, environ={"PW": "hunter2"})
-    known = Connections(config, {"KAFKA": "c:3"})
+    known = SourceConnections(config, {"KAFKA": "c:3"})
 
     assert known.of(traffic(bootstrap_servers="${KAFKA}"), "kafka").options == {"bootstrap_servers": "c:3"}
     named = known.of(traffic(connection_ref="events"), "kafka").options

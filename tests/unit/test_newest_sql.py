@@ -12,8 +12,8 @@ from asof.definitions import Aggregation, Entity, FeatureView, Field, FileSource
 from asof.dtypes import Int64, String, Timestamp
 from asof.sql.duckdb.dialect import DUCKDB
 from asof.sql.duckdb.view_rows import compile_rows
-from asof.sql.query import Chosen, NewestRows, RowsOfKeys, TouchedKeys
-from asof.sql.source_rows import Table
+from asof.sql.query import NewestRows, RowFilter, RowsOfKeys, TouchedKeys
+from asof.sql.source_rows import SourceTable
 
 GOLDEN = Path(__file__).parent / "golden" / "duckdb"
 FIELDS = [Field("user_id", Int64), Field("shop", String), Field("amount", Int64)]
@@ -24,11 +24,11 @@ TYPES = {
 DTYPES = {"user_id": Int64, "shop": String, "amount": Int64, "happened": Timestamp, "written": Timestamp}
 KEYS = [Entity("user", ["user_id"]), Entity("shop")]
 SOURCE = FileSource("orders.parquet", name="orders", timestamp_field="happened", created_timestamp_column="written")
-FILES = Table("asof_source_0", TYPES, DTYPES, "row", DUCKDB)
+FILES = SourceTable("asof_source_0", TYPES, DTYPES, "row", DUCKDB)
 TABLES = {"orders": FILES}
 QUERIED = {"orders": replace(FILES, arrival="columns")}
-NEWS = Chosen(2_000, news_from=1_000, events_from=1_500)
-INTERVAL = Chosen(2_000, earliest=1_000)
+NEWS = RowFilter(2_000, news_from=1_000, events_from=1_500)
+INTERVAL = RowFilter(2_000, earliest=1_000)
 
 
 def latest() -> FeatureView:
@@ -61,6 +61,6 @@ def test_the_text_of_each_read(name: str) -> None:
 
 def test_a_source_is_asked_only_for_the_event_times_that_can_be_chosen() -> None:
     assert (NewestRows(latest(), INTERVAL).start, NewestRows(latest(), INTERVAL).end) == (1_000, 2_000)
-    assert NewestRows(latest(), Chosen(2_000, events_from=1_200)).start == 1_200
+    assert NewestRows(latest(), RowFilter(2_000, events_from=1_200)).start == 1_200
     # A row that was written down lately may be of any time.
     assert NewestRows(latest(), NEWS).start is None

@@ -21,7 +21,7 @@ from asof import defaults
 from asof.cli.app import command_named
 from asof.client import AsyncClient, Client
 from asof.client.calls import entities_of
-from asof.config.sections import Server
+from asof.config.sections import ServerSection
 from asof.demo.shop import simulate
 from asof.demo.story import run
 from asof.dtypes import INT_BOUNDS, DType, Int64, String
@@ -29,7 +29,7 @@ from asof.flows.admin.audit import audit
 from asof.flows.admin.sample import sample
 from asof.flows.offline.result import HistoricalResult
 from asof.flows.stream.dead_letters import list_letters
-from asof.offline.protocol import Archives, Result
+from asof.offline.protocol import Archives, QueryResult
 from asof.online.protocol import OnlineStore
 from asof.registry.protocol import Registry
 from asof.registry.sqlite import SqliteRegistry
@@ -118,7 +118,7 @@ def option(command: str, name: str) -> Any:
             *(option(each, "seed") for each in ("sample", "audit")),
             *(default(each, "seed") for each in (FeatureStore.sample, FeatureStore.audit, sample, audit)),
         ]),
-        ("BATCH_ROWS", [default(Result.reader, "batch_rows"), default(HistoricalResult.to_batches, "batch_rows")]),
+        ("BATCH_ROWS", [default(QueryResult.reader, "batch_rows"), default(HistoricalResult.to_batches, "batch_rows")]),
         ("KEEP_HOURS", [default(Archives.compact, "keep_hours")]),
         ("SCAN_ROWS", [default(OnlineStore.scan, "limit")]),
         ("DEMO_USERS", [option("demo", "users"), default(run, "users"), default(simulate, "users")]),
@@ -131,9 +131,9 @@ def test_an_option_has_one_default_wherever_it_is_taken(known: str, found: list[
 def test_the_help_of_serve_names_the_defaults_of_the_configuration() -> None:
     texts = {each.name: each.help for each in command_named("serve").params if isinstance(each, click.Option)}
 
-    assert f"else {Server().host}]" in (texts["host"] or "")
-    assert f"[default: {Server().port}]" in (texts["port"] or "")
-    assert f"[default: {Server().workers}]" in (texts["workers"] or "")
+    assert f"else {ServerSection().host}]" in (texts["host"] or "")
+    assert f"[default: {ServerSection().port}]" in (texts["port"] or "")
+    assert f"[default: {ServerSection().workers}]" in (texts["workers"] or "")
 
 
 def test_both_clients_take_the_same_options() -> None:

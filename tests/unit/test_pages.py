@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 
 from asof.flows.rows import pages
-from asof.online.protocol import Table
+from asof.online.protocol import OnlineTable
 
-TABLE = Table("shop", "trips", "0-1", "state")
+TABLE = OnlineTable("shop", "trips", "0-1", "state")
 
 
 class Rows:
@@ -20,7 +20,7 @@ class Rows:
         self.keys = [each.to_bytes(2, "big") for each in range(count)]
         self.scans = 0
 
-    def scan(self, table: Table, *, after: bytes | None = None, limit: int = 1000) -> list[Any]:
+    def scan(self, table: OnlineTable, *, after: bytes | None = None, limit: int = 1000) -> list[Any]:
         assert table == TABLE
         self.scans += 1
         return [(key, b"row", 1) for key in self.keys if after is None or key > after][:limit]

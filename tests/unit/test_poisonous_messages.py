@@ -19,7 +19,7 @@ from google.protobuf import (
     wrappers_pb2,
 )
 
-from asof.decoding import Batch, Decoded, decode_messages
+from asof.decoding import DecodedMessages, MessageBatch, decode_messages
 from asof.definitions import AvroFormat, Field, LogSource, ProtoFormat
 from asof.flows.stream.dead_letters import origin
 from asof.log.kafka.records import microseconds
@@ -44,11 +44,11 @@ from tests.unit.test_decoding_avro import written
 NOW = micros("2026-11-23T12:00:00Z")
 
 
-def decode(source: LogSource, values: list[bytes], **batch: Any) -> Decoded:
-    return decode_messages(source, Batch(values, **batch), keys=["user_id"], clock=NOW)
+def decode(source: LogSource, values: list[bytes], **batch: Any) -> DecodedMessages:
+    return decode_messages(source, MessageBatch(values, **batch), keys=["user_id"], clock=NOW)
 
 
-def the_one_letter(decoded: Decoded) -> str:
+def the_one_letter(decoded: DecodedMessages) -> str:
     """The reason of the middle message of three, which is the only letter; rows and reason are fit to be kept."""
     assert decoded.index.tolist() == [0, 2]
     assert [letter.index for letter in decoded.letters] == [1]
@@ -185,7 +185,7 @@ def test_an_error_of_any_kind_in_the_bulk_way_is_one_messages_letter(monkeypatch
 
     bulk = messages.decode_in_bulk
 
-    def failing(source: LogSource, batch: Batch, **options: Any) -> Decoded:
+    def failing(source: LogSource, batch: MessageBatch, **options: Any) -> DecodedMessages:
         if any(b"poison" in each for each in batch.values if each is not None):
             raise MemoryError("half \ud800 and \0")
         return bulk(source, batch, **options)
@@ -226,7 +226,7 @@ def zigzag(number: int) -> bytes:
     return bytes([*out, number])
 
 
-def in_avro(kind: Any, good: Any, bad: bytes, dtype: Any) -> Decoded:
+def in_avro(kind: Any, good: Any, bad: bytes, dtype: Any) -> DecodedMessages:
     schema = {"type": "record", "name": "R", "fields": [
         {"name": "user_id", "type": "long"}, {"name": "ts", "type": "long"}, {"name": "x", "type": kind},
     ]}  # fmt: skip

@@ -5,10 +5,10 @@ from __future__ import annotations
 import psycopg
 import pytest
 
-from asof.connections.postgres.errors import Place, translate
+from asof.connections.postgres.errors import ConnectionTarget, translate
 from asof.errors import StorageError
 
-PLACE = Place("offline_store", "PostgreSQL at 127.0.0.1:5432, database 'shop'", "asof", StorageError)
+PLACE = ConnectionTarget("offline_store", "PostgreSQL at 127.0.0.1:5432, database 'shop'", "asof", StorageError)
 
 
 @pytest.mark.parametrize(

@@ -13,11 +13,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from asof.decoding import Batch, decode_messages
+from asof.decoding import MessageBatch, decode_messages
 from asof.definitions import Field, PushSource
 from asof.errors import RowsRefused
 from asof.flows.rows.archive import archive_schema
-from asof.flows.rows.pushed import Arrived, archived_rows, fitted_rows, pushed_rows
+from asof.flows.rows.pushed import AppendedRows, archived_rows, fitted_rows, pushed_rows
 from asof.timing import micros, moment
 from asof.types import (
     Array,
@@ -112,7 +112,7 @@ def test_rows_are_fitted_or_refused_as_one_by_one(given_rows: list[dict[str, Any
     for field in SCHEMA:
         assert repr(made.columns[field.name].plain) == repr(plain_values(expected[field.name], field.dtype))
     # And what the log's readers make of the messages is the same again.
-    decoded = decode_messages(ROWS, Batch(made.messages()), keys=["user"], clock=NOW)
+    decoded = decode_messages(ROWS, MessageBatch(made.messages()), keys=["user"], clock=NOW)
     assert decoded.letters == [] and same(decoded.rows, expected)
     assert decoded.event_time.tolist() == times
 
@@ -127,7 +127,7 @@ def test_the_logs_readers_find_what_was_pushed(dtype: Any, values: st.SearchStra
         given_rows = [{"at": moment(NOW), "value": value} for value in column]
         made = pushed_rows(source, given_rows, required=["at"], clock=NOW)
 
-        decoded = decode_messages(source, Batch(made.messages()), keys=[], clock=NOW)
+        decoded = decode_messages(source, MessageBatch(made.messages()), keys=[], clock=NOW)
 
         assert decoded.letters == [] and same(decoded.rows, made.table)
 
@@ -146,12 +146,12 @@ def test_messages_write_what_json_has_not_in_lists_as_outside_of_them(dtype: Any
     source = PushSource("rows", [Field("at", Timestamp), Field("value", dtype)], "at")
     messages = [f'{{"at": "2026-01-01T00:00:00Z", "value": {value}{more}}}'.encode() for value in (text, "null")]
 
-    decoded = decode_messages(source, Batch(messages), keys=[], clock=NOW)
+    decoded = decode_messages(source, MessageBatch(messages), keys=[], clock=NOW)
 
     assert decoded.letters == [] and decoded.rows["value"].null_count == 1
     for odd in ('["nan!"]', '[["no base64!"]]', '["x"]', '[{"a": 1}]'):
         message = f'{{"at": "2026-01-01T00:00:00Z", "value": {odd}{more}}}'.encode()
-        assert len(decode_messages(source, Batch([message]), keys=[], clock=NOW).letters) == 1
+        assert len(decode_messages(source, MessageBatch([message]), keys=[], clock=NOW).letters) == 1
 
 
 @settings(max_examples=8, deadline=None)
@@ -163,7 +163,7 @@ def test_pushes_that_are_archived_together_are_what_they_are_one_by_one(pushes: 
             made = pushed_rows(ROWS, each, required=REQUIRED, clock=NOW)
         except (RowsRefused, UnicodeEncodeError):
             continue
-        pieces.append(Arrived(made, 3, 100 * i, NOW - i, NOW + i))
+        pieces.append(AppendedRows(made, 3, 100 * i, NOW - i, NOW + i))
     if not pieces:
         return
 
@@ -220,7 +220,10 @@ def test_times_in_integers_are_the_log_readers(unit: str) -> None:
 
     made = pushed_rows(source, given_rows, required=["at"], clock=NOW)
 
-    assert made.event_time == decode_messages(source, Batch(made.messages()), keys=[], clock=NOW).event_time.tolist()
+    assert (
+        made.event_time
+        == decode_messages(source, MessageBatch(made.messages()), keys=[], clock=NOW).event_time.tolist()
+    )
     for beyond in (2**63 - 1, -(2**63)):
         if unit != "ns":
             with pytest.raises(RowsRefused, match="beyond the calendar"):

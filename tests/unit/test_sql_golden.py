@@ -16,8 +16,8 @@ from asof.sql.duckdb.dialect import DUCKDB
 from asof.sql.postgres import point_in_time as postgres_read
 from asof.sql.postgres.dialect import POSTGRES
 from asof.sql.postgres.view_rows import compile_rows
-from asof.sql.query import Chosen, NewestRows, PointInTime, RowsOfKeys, TouchedKeys
-from asof.sql.source_rows import SpineTable, Table
+from asof.sql.query import NewestRows, PointInTime, RowFilter, RowsOfKeys, TouchedKeys
+from asof.sql.source_rows import SourceTable, SpineTable
 
 GOLDEN = Path(__file__).parent / "golden"
 FIELDS = [Field("user_id", Int64), Field("amount", Int64), Field("price", Float64, default=0.5), Field("page", String)]
@@ -43,8 +43,8 @@ ARRIVAL = {
     "asof_origin_partition": "INTEGER", "asof_origin_offset": "BIGINT",
 }  # fmt: skip
 TABLES = {
-    "orders": Table("asof_source_0", TYPES, DTYPES, "row", DUCKDB),
-    "clicks": Table("asof_source_1", {**TYPES, **ARRIVAL}, DTYPES, "log", DUCKDB),
+    "orders": SourceTable("asof_source_0", TYPES, DTYPES, "row", DUCKDB),
+    "clicks": SourceTable("asof_source_1", {**TYPES, **ARRIVAL}, DTYPES, "log", DUCKDB),
 }  # fmt: skip
 SMALL = SpineTable(
     "asof_spine", {"user_id": "INTEGER", "event_timestamp": "TIMESTAMP WITH TIME ZONE"}, "event_timestamp",
@@ -61,8 +61,8 @@ ARRIVAL_IN_POSTGRES = {
     "asof_origin_partition": "integer", "asof_origin_offset": "bigint",
 }  # fmt: skip
 STORED = {
-    "orders": Table('"public"."orders"', IN_POSTGRES, DTYPES, "columns", POSTGRES),
-    "clicks": Table(
+    "orders": SourceTable('"public"."orders"', IN_POSTGRES, DTYPES, "columns", POSTGRES),
+    "clicks": SourceTable(
         '"asof"."shop__events__clicks"', {**IN_POSTGRES, **ARRIVAL_IN_POSTGRES}, DTYPES, "log", POSTGRES,
         (("partition", "offset"), ("user_id", "happened", "offset", "partition")),
     ),
@@ -143,7 +143,7 @@ def test_the_text_of_each_plan_in_postgres(name: str, tables: str) -> None:
 
 @pytest.mark.parametrize("kind", [NewestRows, TouchedKeys, RowsOfKeys])
 def test_the_text_of_a_read_of_a_view_s_own_rows_in_postgres(kind: type) -> None:
-    chosen = Chosen(latest=1_706_745_600_000_000, news_from=1_704_067_200_000_000, events_from=1_704_000_000_000_000)
+    chosen = RowFilter(latest=1_706_745_600_000_000, news_from=1_704_067_200_000_000, events_from=1_704_000_000_000_000)
     view = (windows() if kind is RowsOfKeys else latest()).view
 
     _check(f"postgres/{kind.__name__}", compile_rows(kind(view, chosen), STORED))

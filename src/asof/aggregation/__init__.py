@@ -2,20 +2,20 @@
 
 from asof.aggregation.answer import ROWS_AT_ONCE, answer
 from asof.aggregation.answer_scalar import answer_few
-from asof.aggregation.answer_vector import Answers, finish
-from asof.aggregation.fold import Counts, Events, fold, merge, with_offsets
-from asof.aggregation.layout import Layout
-from asof.aggregation.rows import MAX_ROW_BYTES, NEVER, State, decode, encode
+from asof.aggregation.answer_vector import VectorAggregates, finish
+from asof.aggregation.fold import Events, FoldCounts, fold, merge, with_offsets
+from asof.aggregation.layout import RowLayout
+from asof.aggregation.rows import MAX_ROW_BYTES, NEVER, StateRows, decode, encode
 
 __all__ = [
     "MAX_ROW_BYTES",
     "NEVER",
     "ROWS_AT_ONCE",
-    "Answers",
-    "Counts",
     "Events",
-    "Layout",
-    "State",
+    "FoldCounts",
+    "RowLayout",
+    "StateRows",
+    "VectorAggregates",
     "answer",
     "answer_few",
     "decode",

@@ -7,8 +7,8 @@ from itertools import chain
 from typing import Any
 
 from asof.aggregation.answer_scalar import answer_few
-from asof.aggregation.answer_vector import Answers, finish
-from asof.aggregation.layout import Layout
+from asof.aggregation.answer_vector import VectorAggregates, finish
+from asof.aggregation.layout import RowLayout
 from asof.aggregation.rows import decode
 from asof.timing import Micros
 
@@ -18,7 +18,9 @@ ROWS_AT_ONCE = 500
 """What is done with so many at once stays in the processor's cache, and takes no fresh memory from the system."""
 
 
-def answer(layout: Layout, blobs: Sequence[bytes | None], t: Micros, names: Sequence[str] | None = None) -> Answers:
+def answer(
+    layout: RowLayout, blobs: Sequence[bytes | None], t: Micros, names: Sequence[str] | None = None
+) -> VectorAggregates:
     """The same as `finish(layout, decode(layout, blobs), t, names)`, in lists.
 
     Raises:
@@ -33,7 +35,7 @@ def answer(layout: Layout, blobs: Sequence[bytes | None], t: Micros, names: Sequ
     columns: dict[str, list[Any]] = dict(first.columns)
     if len(found) > 1:
         columns = {name: list(chain.from_iterable(each.columns[name] for each in found)) for name in columns}
-    return Answers(
+    return VectorAggregates(
         columns,
         behind=_joined([each.behind for each in found]),
         incomplete=_joined([each.incomplete for each in found]),

@@ -15,12 +15,12 @@ from itertools import accumulate
 from struct import Struct
 from typing import Any
 
-from asof.aggregation.answer_vector import Answers, object_reader
+from asof.aggregation.answer_vector import VectorAggregates, object_reader
 from asof.aggregation.earlier import is_earlier
-from asof.aggregation.layout import Layout, Output
+from asof.aggregation.layout import AggregateOutput, RowLayout
 from asof.aggregation.objects import LENGTH_BITS, LENGTH_MASK, NONE, read_object
 from asof.aggregation.rows import INCOMPLETE, NEVER, OVERFLOW, foreign_row, in_format_of
-from asof.aggregation.states import LIMB, IntegerSum, ObjectPart, Part, Pick
+from asof.aggregation.states import LIMB, IntegerSum, ObjectComponent, Pick, StateComponent
 from asof.aggregation.words import restored, unscaled
 from asof.definitions.windows import Session, Sliding
 from asof.dtypes import GREATEST_INT64
@@ -73,7 +73,7 @@ OUT_OF_RANGE = object()
 
 
 @dataclass(frozen=True)
-class _Plan:
+class _ScalarPlan:
     """The finishers of each window, and what is asked for.
 
     Args:
@@ -90,7 +90,9 @@ class _Plan:
     may_misfit: bool
 
 
-def answer_few(layout: Layout, blobs: Sequence[bytes | None], t: Micros, names: Sequence[str] | None = None) -> Answers:
+def answer_few(
+    layout: RowLayout, blobs: Sequence[bytes | None], t: Micros, names: Sequence[str] | None = None
+) -> VectorAggregates:
     """The same as `finish(layout, decode(layout, blobs), t, names)`, in lists.
 
     Raises:
@@ -118,12 +120,12 @@ def answer_few(layout: Layout, blobs: Sequence[bytes | None], t: Micros, names: 
         incomplete.append(flags & INCOMPLETE != 0)
         overflow.append(flags & OVERFLOW != 0)
     columns = dict(zip(plan.names, map(list, zip(*rows)))) if rows else {name: [] for name in plan.names}
-    return Answers(columns, behind, incomplete, overflow, misfits, newest)
+    return VectorAggregates(columns, behind, incomplete, overflow, misfits, newest)
 
 
 def _answer_row(
-    layout: Layout,
-    plan: _Plan,
+    layout: RowLayout,
+    plan: _ScalarPlan,
     windows: Sequence[tuple[Micros | None, int, int, tuple[tuple[int, Finisher], ...]]],
     members: _Members,
     blob: bytes,
@@ -196,7 +198,7 @@ def _choose_session(members: _Members, gap: Micros, begin: int, fresh: int, t: M
 
 
 @lru_cache(maxsize=1024)
-def _plan(layout: Layout, names: tuple[str, ...] | None) -> _Plan:
+def _plan(layout: RowLayout, names: tuple[str, ...] | None) -> _ScalarPlan:
     outputs = [layout.by_name[name] for name in names] if names is not None else list(layout.outputs)
     finishers = [_finisher(output) for output in outputs]
     windows = {output.aggregation.window: output.family for output in outputs}
@@ -212,10 +214,12 @@ def _plan(layout: Layout, names: tuple[str, ...] | None) -> _Plan:
     )  # fmt: skip
     unseen = tuple(finisher(_Members(layout.width)) for finisher in finishers)
     may_misfit = any(isinstance(part, IntegerSum) for output in outputs for part in output.parts)
-    return _Plan(Struct(f"<{layout.dropped_at}q"), plan, tuple(output.name for output in outputs), unseen, may_misfit)
+    return _ScalarPlan(
+        Struct(f"<{layout.dropped_at}q"), plan, tuple(output.name for output in outputs), unseen, may_misfit
+    )
 
 
-def _finisher(output: Output) -> Finisher:
+def _finisher(output: AggregateOutput) -> Finisher:
     """The function that answers one output from a row's members."""
     function, part = output.aggregation.function, output.parts[0]
     if function == "count":
@@ -223,7 +227,7 @@ def _finisher(output: Output) -> Finisher:
         return lambda members: sum(members.words(at))
     if isinstance(part, Pick):
         return _pick(output, part)
-    if isinstance(part, ObjectPart):
+    if isinstance(part, ObjectComponent):
         return _object(output, part)
     count_at = output.parts[1].at
     if function in ("min", "max"):
@@ -235,7 +239,7 @@ def _finisher(output: Output) -> Finisher:
     return _exact_sum(output, part, count_at, mean=function == "mean")
 
 
-def _float_sum(part: Part, count_at: int, *, mean: bool) -> Finisher:
+def _float_sum(part: StateComponent, count_at: int, *, mean: bool) -> Finisher:
     def total_of(members: _Members) -> float | None:
         total = sum(members.doubles(part.at))
         # A sum of 0 may be one of no values.
@@ -248,7 +252,7 @@ def _float_sum(part: Part, count_at: int, *, mean: bool) -> Finisher:
     return mean_of if mean else total_of
 
 
-def _exact_sum(output: Output, part: Part, count_at: int, *, mean: bool) -> Finisher:
+def _exact_sum(output: AggregateOutput, part: StateComponent, count_at: int, *, mean: bool) -> Finisher:
     is_decimal, scale = part.kind == "decimal_sum", output.column.scale if output.column else 0
     limit = 10 ** (output.dtype.precision or 38) if is_decimal else GREATEST_INT64 + 1
 
@@ -272,7 +276,7 @@ def _exact_sum(output: Output, part: Part, count_at: int, *, mean: bool) -> Fini
     return finisher
 
 
-def _extreme(output: Output, part: Part, count_at: int) -> Finisher:
+def _extreme(output: AggregateOutput, part: StateComponent, count_at: int) -> Finisher:
     assert output.column is not None
     greatest = output.aggregation.function == "max"
     back = restored(output.column)
@@ -300,7 +304,7 @@ def _extreme(output: Output, part: Part, count_at: int) -> Finisher:
     return of_floats if output.column.is_float else of_words
 
 
-def _variance(part: Part, count_at: int, *, root: bool) -> Finisher:
+def _variance(part: StateComponent, count_at: int, *, root: bool) -> Finisher:
     def finisher(members: _Members) -> float | None:
         columns = members.words(count_at), members.doubles(part.at), members.doubles(part.at + 1)
         states = [state for state in zip(*columns) if state[0]]
@@ -317,7 +321,7 @@ def _variance(part: Part, count_at: int, *, root: bool) -> Finisher:
     return finisher
 
 
-def _pick(output: Output, part: Pick) -> Finisher:
+def _pick(output: AggregateOutput, part: Pick) -> Finisher:
     assert output.column is not None
     choose = max if part.last else min
     floats = output.column.is_float
@@ -345,7 +349,7 @@ def _pick(output: Output, part: Pick) -> Finisher:
     return finisher
 
 
-def _object(output: Output, part: ObjectPart) -> Finisher:
+def _object(output: AggregateOutput, part: ObjectComponent) -> Finisher:
     read = object_reader(output)
     nothing = 0 if output.aggregation.function == "count_distinct" else None
 

@@ -10,12 +10,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from asof.aggregation.layout import Layout, Output
+from asof.aggregation.layout import AggregateOutput, RowLayout
 from asof.aggregation.merging import reduce_groups
-from asof.aggregation.objects import NONE, Pool
-from asof.aggregation.rows import NEVER, State
-from asof.aggregation.segments import Columns, Runs, firsts, lower_bounds, ranges
-from asof.aggregation.states import DecimalSum, Ints, Part, Pick
+from asof.aggregation.objects import NONE, ObjectPool
+from asof.aggregation.rows import NEVER, StateRows
+from asof.aggregation.segments import RecordRuns, WordColumns, firsts, lower_bounds, ranges
+from asof.aggregation.states import DecimalSum, Ints, Pick, StateComponent
 from asof.aggregation.words import restored, unscaled
 from asof.definitions.windows import Session, Sliding, Window
 from asof.timing import Micros
@@ -24,7 +24,7 @@ Mask = NDArray[np.bool_]
 
 
 @dataclass(frozen=True)
-class Answers:
+class VectorAggregates:
     """The aggregates of n rows as of one t, or of one t per row.
 
     Attributes:
@@ -46,7 +46,7 @@ class Answers:
 
 
 @dataclass(frozen=True)
-class _Asked:
+class _WindowRequest:
     """What is asked of one window.
 
     Args:
@@ -55,12 +55,14 @@ class _Asked:
 
     window: Window | None
     family: int
-    outputs: tuple[Output, ...]
-    in_place: tuple[Part, ...]
-    gathered: tuple[Part, ...]
+    outputs: tuple[AggregateOutput, ...]
+    in_place: tuple[StateComponent, ...]
+    gathered: tuple[StateComponent, ...]
 
 
-def finish(layout: Layout, state: State, t: Micros | Ints, names: Sequence[str] | None = None) -> Answers:
+def finish(
+    layout: RowLayout, state: StateRows, t: Micros | Ints, names: Sequence[str] | None = None
+) -> VectorAggregates:
     """Every named aggregate (all by default) of every row, as of t: a moment, or int64[n].
 
     A row can be asked for any t from its horizon on: the time of its newest event that is not later than the clock
@@ -68,7 +70,7 @@ def finish(layout: Layout, state: State, t: Micros | Ints, names: Sequence[str] 
     """
     reach = t - 1 if layout.exclusive else t
     order, windows = _plan(layout, tuple(names) if names is not None else None)
-    words = Columns(state.records)
+    words = WordColumns(state.records)
     times = words[0]
     ends = state.counts.cumsum(axis=1)
     ends += state.starts[:, None]
@@ -88,7 +90,7 @@ def finish(layout: Layout, state: State, t: Micros | Ints, names: Sequence[str] 
     with np.errstate(all="ignore"):
         for asked in windows:
             cuts[:, 0], cuts[:, 1] = begins[:, asked.family], ends[:, asked.family]
-            states = _reduced(layout, state, Runs(words, _members(words, asked.window, cuts, t)), asked)
+            states = _reduced(layout, state, RecordRuns(words, _members(words, asked.window, cuts, t)), asked)
             for output in asked.outputs:
                 columns[output.name], misfits = _answer(output, states, state.pool)
                 out_of_range += misfits
@@ -98,14 +100,14 @@ def finish(layout: Layout, state: State, t: Micros | Ints, names: Sequence[str] 
             column[row] = None
     newest = np.where(has_fresh, newest, state.horizon)
     in_order = {name: columns[name] for name in order}
-    return Answers(in_order, reach < state.horizon, state.incomplete, overflow, out_of_range, newest)
+    return VectorAggregates(in_order, reach < state.horizon, state.incomplete, overflow, out_of_range, newest)
 
 
 @lru_cache(maxsize=1024)
-def _plan(layout: Layout, names: tuple[str, ...] | None) -> tuple[tuple[str, ...], tuple[_Asked, ...]]:
+def _plan(layout: RowLayout, names: tuple[str, ...] | None) -> tuple[tuple[str, ...], tuple[_WindowRequest, ...]]:
     """The outputs' names in order, and what is asked of each window."""
     outputs = [layout.by_name[name] for name in names] if names is not None else list(layout.outputs)
-    windows: dict[Window | None, list[Output]] = {}
+    windows: dict[Window | None, list[AggregateOutput]] = {}
     for output in outputs:
         windows.setdefault(output.aggregation.window, []).append(output)
     plan = []
@@ -113,11 +115,11 @@ def _plan(layout: Layout, names: tuple[str, ...] | None) -> tuple[tuple[str, ...
         parts = list(dict.fromkeys(part for output in its for part in output.parts))
         in_place = tuple(part for part in parts if part.merges_in_place)
         gathered = tuple(part for part in parts if not part.merges_in_place)
-        plan.append(_Asked(window, its[0].family, tuple(its), in_place, gathered))
+        plan.append(_WindowRequest(window, its[0].family, tuple(its), in_place, gathered))
     return tuple(output.name for output in outputs), tuple(plan)
 
 
-def _members(words: Columns, window: Window | None, family: Ints, t: Micros | Ints) -> Ints:
+def _members(words: WordColumns, window: Window | None, family: Ints, t: Micros | Ints) -> Ints:
     """The record lines that a window ending at each row's t holds: int64[n, 4], begin and end of two runs per row.
 
     Args:
@@ -137,7 +139,7 @@ def _members(words: Columns, window: Window | None, family: Ints, t: Micros | In
     return family
 
 
-def _latest_session(words: Columns, gap: Micros, family: Ints, t: Micros | Ints) -> tuple[Ints, Ints]:
+def _latest_session(words: WordColumns, gap: Micros, family: Ints, t: Micros | Ints) -> tuple[Ints, Ints]:
     """Where the open session's records begin: among the merged intervals (at most one), and among the fresh records."""
     begins, ends, fresh, fresh_ends = family.T
     times = words[0]
@@ -162,7 +164,7 @@ def _latest_session(words: Columns, gap: Micros, family: Ints, t: Micros | Ints)
     return np.where(over, ends, begins), np.where(over, fresh_ends, fresh)
 
 
-def _reduced(layout: Layout, state: State, runs: Runs, asked: _Asked) -> dict[int, Ints]:
+def _reduced(layout: RowLayout, state: StateRows, runs: RecordRuns, asked: _WindowRequest) -> dict[int, Ints]:
     """One merged state per row, word by word, of the parts that the outputs read; empty where there is no record."""
     reduced: dict[int, Ints] = {}
     for part in asked.in_place:
@@ -181,7 +183,7 @@ def _reduced(layout: Layout, state: State, runs: Runs, asked: _Asked) -> dict[in
     return reduced
 
 
-def _answer(output: Output, states: Mapping[int, Ints], pool: Pool) -> tuple[list[Any], int]:
+def _answer(output: AggregateOutput, states: Mapping[int, Ints], pool: ObjectPool) -> tuple[list[Any], int]:
     """One aggregate from the merged states, and how many sums did not fit their type."""
     function, part = output.aggregation.function, output.parts[0]
     if function == "count":
@@ -218,7 +220,7 @@ def _listed(values: NDArray[Any], *, missing: Mask) -> list[Any]:
     return listed
 
 
-def _restored(output: Output, words: Ints, *, missing: Mask) -> list[Any]:
+def _restored(output: AggregateOutput, words: Ints, *, missing: Mask) -> list[Any]:
     """Words as the values that they stand for."""
     assert output.column is not None
     listed = _listed(words.view(np.float64) if output.column.is_float else words, missing=missing)
@@ -226,7 +228,7 @@ def _restored(output: Output, words: Ints, *, missing: Mask) -> list[Any]:
     return listed if back is None else [None if value is None else back(value) for value in listed]
 
 
-def variance(output: Output, states: Mapping[int, Ints], counts: Ints) -> NDArray[np.float64]:
+def variance(output: AggregateOutput, states: Mapping[int, Ints], counts: Ints) -> NDArray[np.float64]:
     """The sample variance or its root; NaN where an infinite value or NaN is among the values."""
     part = output.parts[0]
     means, squares = states[part.at].view(np.float64), states[part.at + 1].view(np.float64)
@@ -234,7 +236,9 @@ def variance(output: Output, states: Mapping[int, Ints], counts: Ints) -> NDArra
     return np.sqrt(spread) if output.aggregation.function == "std" else spread
 
 
-def _decimals(output: Output, part: Part, states: Mapping[int, Ints], counts: Ints) -> tuple[list[Any], int]:
+def _decimals(
+    output: AggregateOutput, part: StateComponent, states: Mapping[int, Ints], counts: Ints
+) -> tuple[list[Any], int]:
     assert output.column is not None
     scale, values, misfits = output.column.scale, [], 0
     limbs = (states[word].tolist() for word in part.words)
@@ -251,13 +255,13 @@ def _decimals(output: Output, part: Part, states: Mapping[int, Ints], counts: In
     return values, misfits
 
 
-def _objects(output: Output, part: Part, states: Mapping[int, Ints], pool: Pool) -> list[Any]:
+def _objects(output: AggregateOutput, part: StateComponent, states: Mapping[int, Ints], pool: ObjectPool) -> list[Any]:
     read = object_reader(output)
     nothing = 0 if output.aggregation.function == "count_distinct" else None
     return [read(pool[name]) if name != NONE else nothing for name in states[part.at + part.width - 1].tolist()]
 
 
-def object_reader(output: Output) -> Any:
+def object_reader(output: AggregateOutput) -> Any:
     """How an object of the pool becomes this output's value."""
     function, column = output.aggregation.function, output.column
     assert column is not None

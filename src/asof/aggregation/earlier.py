@@ -11,8 +11,8 @@ from typing import Any
 
 import numpy as np
 
-from asof.aggregation.layout import FORMAT, Layout
-from asof.aggregation.objects import NONE, Pool
+from asof.aggregation.layout import FORMAT, RowLayout
+from asof.aggregation.objects import NONE, ObjectPool
 from asof.aggregation.segments import ranges
 from asof.aggregation.states import HIGHEST, LOWEST, Ints, Pick, Tail
 from asof.sql.arrival import Arrival
@@ -25,7 +25,7 @@ def is_earlier(blob: bytes | None) -> bool:
     return blob is not None and blob[:1] == _FIRST_BYTE
 
 
-def with_arrival(layout: Layout, state: Any, earlier: Layout) -> Any:
+def with_arrival(layout: RowLayout, state: Any, earlier: RowLayout) -> Any:
     """A `State` of the earlier layout as one of this layout, its events in the order that they have by now.
 
     What is first or last among events that the row has merged already stays so.
@@ -57,7 +57,7 @@ def _eras(partitions: Ints) -> Ints:
     return np.array(eras, dtype=np.int64)[places]
 
 
-def _tails(names: Ints, pool: Pool) -> Ints:
+def _tails(names: Ints, pool: ObjectPool) -> Ints:
     """The last values, each with the era of its partition before its offset."""
     made = []
     for name in names.tolist():

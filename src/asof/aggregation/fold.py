@@ -9,13 +9,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from asof.aggregation.layout import EVER, Layout
-from asof.aggregation.merging import Incoming, absorb, concatenated
-from asof.aggregation.objects import NONE, Pool
-from asof.aggregation.rows import State
+from asof.aggregation.layout import EVER, RowLayout
+from asof.aggregation.merging import IncomingRecords, absorb, concatenated
+from asof.aggregation.objects import NONE, ObjectPool
+from asof.aggregation.rows import StateRows
 from asof.aggregation.segments import firsts, ranges
 from asof.aggregation.states import Ints
-from asof.aggregation.words import Column
+from asof.aggregation.words import InputColumn
 from asof.timing import Micros
 
 Mask = NDArray[np.bool_]
@@ -48,7 +48,7 @@ class Events:
 
 
 @dataclass(frozen=True)
-class Counts:
+class FoldCounts:
     """What became of a batch's events.
 
     Attributes:
@@ -70,7 +70,7 @@ class Counts:
     overflowed: int = 0
 
 
-def fold(layout: Layout, state: State, events: Events, *, clock_us: Micros) -> tuple[State, Counts]:
+def fold(layout: RowLayout, state: StateRows, events: Events, *, clock_us: Micros) -> tuple[StateRows, FoldCounts]:
     """The state with these events in it, and what became of them.
 
     An event at or below the row's offset of its partition is dropped, so folding a batch again changes nothing. An
@@ -107,14 +107,14 @@ def fold(layout: Layout, state: State, events: Events, *, clock_us: Micros) -> t
     used[origin[kept]] = True
     missed[origin[late_for_session]] = True
     fresh_events = len(times)
-    return merged, Counts(
+    return merged, FoldCounts(
         events=total, replayed=replayed, late=int((~used[:fresh_events]).sum()),
         session_late=int(missed[:fresh_events].sum()), pending=int((~due).sum()), incomplete=incomplete,
         overflowed=overflowed,
     )  # fmt: skip
 
 
-def merge(layout: Layout, left: State, right: State) -> State:
+def merge(layout: RowLayout, left: StateRows, right: StateRows) -> StateRows:
     """The join of two states of the same rows that saw different events, such as a bulk build and what came after it.
 
     Both have to be of the same layout; in which order they are joined makes no difference.
@@ -128,7 +128,9 @@ def merge(layout: Layout, left: State, right: State) -> State:
     for word in layout.object_words:
         states[word] = left.pool.renamed(states[word])
     families = np.tile(np.arange(len(layout.families)), len(right))
-    incoming = Incoming(np.repeat(np.arange(len(right)), totals), np.repeat(families, right.counts.reshape(-1)), states)
+    incoming = IncomingRecords(
+        np.repeat(np.arange(len(right)), totals), np.repeat(families, right.counts.reshape(-1)), states
+    )
     folded = incoming.family != layout.fresh
     rows, fresh_states = incoming.rows[~folded], incoming.states[:, ~folded]
     left_rows, left_lines = _fresh(layout, left)
@@ -145,7 +147,7 @@ def merge(layout: Layout, left: State, right: State) -> State:
     return absorb(layout, both, incoming, recheck=recheck)[0]
 
 
-def _advance(state: State, rows: Ints, events: Events) -> tuple[Mask, State]:
+def _advance(state: StateRows, rows: Ints, events: Events) -> tuple[Mask, StateRows]:
     """Which events are new to their row, and the state with its offsets moved on."""
     partitions = np.asarray(events.partition, dtype=np.int64)
     offsets = np.asarray(events.offset, dtype=np.int64)
@@ -165,7 +167,7 @@ def _place(rows: Ints, partitions: Ints) -> Ints:
     return (rows << 32) + (partitions + _SIGN)
 
 
-def with_offsets(state: State, rows: Ints, partitions: Ints, offsets: Ints) -> State:
+def with_offsets(state: StateRows, rows: Ints, partitions: Ints, offsets: Ints) -> StateRows:
     """The state with, per row and partition, the greatest of its own offset and these (int64[k] each)."""
     if not len(rows):
         return state
@@ -187,10 +189,10 @@ def with_offsets(state: State, rows: Ints, partitions: Ints, offsets: Ints) -> S
     )  # fmt: skip
 
 
-def _start(layout: Layout, events: Events, chosen: Mask | None, pool: Pool) -> Ints:
+def _start(layout: RowLayout, events: Events, chosen: Mask | None, pool: ObjectPool) -> Ints:
     """The state of each single event, words × events."""
     pairs = zip(events.values, layout.dtypes)
-    columns = [Column(values, np.asarray(mask, dtype=bool), dtype) for (values, mask), dtype in pairs]
+    columns = [InputColumn(values, np.asarray(mask, dtype=bool), dtype) for (values, mask), dtype in pairs]
     order: list[NDArray[Any]] = [events.event_time, events.created]
     order += [events.offset, events.partition] if events.arrival is None else events.arrival
     assert len(order) == 4 + layout.keeps_arrival, "these events are of another layout"
@@ -207,14 +209,14 @@ def _start(layout: Layout, events: Events, chosen: Mask | None, pool: Pool) -> I
     return states
 
 
-def _fresh(layout: Layout, state: State) -> tuple[Ints, Ints]:
+def _fresh(layout: RowLayout, state: StateRows) -> tuple[Ints, Ints]:
     """Row numbers and record lines of all fresh records."""
     counts = state.counts[:, layout.fresh]
     begins = state.starts + state.counts[:, : layout.fresh].sum(axis=1)
     return np.repeat(np.arange(len(state)), counts), ranges(begins, counts)
 
 
-def _spread(layout: Layout, rows: Ints, states: Ints, horizon: Ints) -> tuple[Incoming, Ints]:
+def _spread(layout: RowLayout, rows: Ints, states: Ints, horizon: Ints) -> tuple[IncomingRecords, Ints]:
     """Each single event's record for each family that it belongs to, and the number of its event.
 
     An event later than the horizon is one fresh record; any other has one record per family.
@@ -234,4 +236,4 @@ def _spread(layout: Layout, rows: Ints, states: Ints, horizon: Ints) -> tuple[In
             spread[0, part] = 0 if layout.families[number].kind == EVER else spread[0, part] // step * step
         for word in layout.unused_objects[number]:
             spread[word, part] = NONE
-    return Incoming(rows[origin], family, spread), origin
+    return IncomingRecords(rows[origin], family, spread), origin

@@ -20,8 +20,8 @@ from asof.aggregation.states import (
     IntegerSum,
     Moments,
     ObjectExtreme,
-    Part,
     Pick,
+    StateComponent,
     Tail,
 )
 from asof.aggregation.words import fits_word
@@ -42,7 +42,7 @@ TILE, EVER, SESSION, FRESH = "tile", "ever", "session", "fresh"
 
 
 @dataclass(frozen=True)
-class Family:
+class RecordFamily:
     """Records of one kind in a row, ascending by start.
 
     Args:
@@ -58,21 +58,21 @@ class Family:
 
 
 @dataclass(frozen=True)
-class Output:
+class AggregateOutput:
     """One aggregate of the view: its family, and the parts of state that answer it."""
 
     aggregation: Aggregation
     dtype: DType
     column: DType | None
     family: int
-    parts: tuple[Part, ...]
+    parts: tuple[StateComponent, ...]
 
     @property
     def name(self) -> str:
         return self.aggregation.name
 
 
-class Layout:
+class RowLayout:
     """The packed form of one view's rows; immutable, and the same for equal definitions.
 
     Attributes:
@@ -80,7 +80,7 @@ class Layout:
         format: the version of its rows.
         fingerprint: hex; equal for two layouts that read each other's rows.
         mark: 15 bits of the fingerprint, which stand in each row so that no other layout reads it by mistake.
-        families: see `Family`; the last is always `fresh`.
+        families: see `RecordFamily`; the last is always `fresh`.
         width: 64-bit words per record: start, last event time (where there are sessions), then the parts' words.
     """
 
@@ -101,7 +101,7 @@ class Layout:
         self.fresh = len(self.families) - 1
         self.states_at = 2 if self.sessions else 1
 
-        parts: dict[tuple[Any, ...], Part] = {}
+        parts: dict[tuple[Any, ...], StateComponent] = {}
         sources = {pair: number for number, pair in enumerate(self.inputs)}
         order_words = 3 + created + arrival
         needs = [_needs(a, sources[a.column, a.where], columns.get(a.column), order_words) for a in aggregations]
@@ -115,7 +115,7 @@ class Layout:
             part.bind(parts)
         self.parts = tuple(parts.values())
         self.outputs = tuple(
-            Output(
+            AggregateOutput(
                 a, a.dtype or a.output_dtype(columns.get(a.column)), columns.get(a.column), self._family(a),
                 tuple(parts[key] for key, _ in need),
             )
@@ -142,7 +142,7 @@ class Layout:
     def of(
         cls, aggregations: Sequence[Aggregation], columns: Mapping[str, DType], *, boundary: str = "inclusive",
         allowed_lateness: Micros = HOUR, margin: Micros = 0, created: bool = True, arrival: bool = False,
-    ) -> Layout:  # fmt: skip
+    ) -> RowLayout:  # fmt: skip
         """The layout for these aggregations.
 
         Args:
@@ -167,7 +167,7 @@ class Layout:
         return self.format == ARRIVAL_FORMAT
 
     @property
-    def earlier(self) -> Layout:
+    def earlier(self) -> RowLayout:
         """The layout of the same rows in the earlier format."""
         return _layout(*self._definition, False)
 
@@ -195,8 +195,8 @@ class Layout:
 def _layout(
     aggregations: tuple[Aggregation, ...], columns: tuple[tuple[str, DType], ...], exclusive: bool,
     allowed_lateness: Micros, margin: Micros, created: bool, arrival: bool,
-) -> Layout:  # fmt: skip
-    return Layout(
+) -> RowLayout:  # fmt: skip
+    return RowLayout(
         aggregations, dict(columns), exclusive=exclusive, allowed_lateness=allowed_lateness, margin=margin,
         created=created, arrival=arrival,
     )  # fmt: skip
@@ -211,7 +211,7 @@ def _kind(aggregation: Aggregation) -> tuple[str, Micros]:
     return EVER, 0
 
 
-def _families(aggregations: Sequence[Aggregation]) -> tuple[Family, ...]:
+def _families(aggregations: Sequence[Aggregation]) -> tuple[RecordFamily, ...]:
     keep: dict[tuple[str, Micros], Micros] = {}
     for aggregation in aggregations:
         kind = _kind(aggregation)
@@ -219,12 +219,12 @@ def _families(aggregations: Sequence[Aggregation]) -> tuple[Family, ...]:
         keep[kind] = max(keep.get(kind, 0), length)
     order = (TILE, EVER, SESSION)
     found = sorted((order.index(kind), step, length) for (kind, step), length in keep.items())
-    return (*(Family(order[kind], step, length) for kind, step, length in found), Family(FRESH, 1))
+    return (*(RecordFamily(order[kind], step, length) for kind, step, length in found), RecordFamily(FRESH, 1))
 
 
 def _needs(
     aggregation: Aggregation, source: int, column: DType | None, order_words: int
-) -> list[tuple[tuple[Any, ...], Part]]:
+) -> list[tuple[tuple[Any, ...], StateComponent]]:
     """The parts that answer an aggregate, each with the key under which aggregates share it."""
     function = aggregation.function
     count = ("count", source), Count(source)

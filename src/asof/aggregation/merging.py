@@ -9,37 +9,37 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from asof.aggregation.layout import EVER, Layout
-from asof.aggregation.objects import Pool
-from asof.aggregation.rows import INCOMPLETE, NEVER, State, header_records
+from asof.aggregation.layout import EVER, RowLayout
+from asof.aggregation.objects import ObjectPool
+from asof.aggregation.rows import INCOMPLETE, NEVER, StateRows, header_records
 from asof.aggregation.segments import firsts, lower_bounds, ranges, running_max
-from asof.aggregation.states import Ints, Part
+from asof.aggregation.states import Ints, StateComponent
 
 Mask = NDArray[np.bool_]
 
 
 @dataclass
-class Incoming:
+class IncomingRecords:
     """Records that are to be merged into the rows: where they belong, and their words (words × records)."""
 
     rows: Ints
     family: Ints
     states: Ints
 
-    def take(self, chosen: NDArray[Any]) -> Incoming:
-        return Incoming(self.rows[chosen], self.family[chosen], self.states[:, chosen])
+    def take(self, chosen: NDArray[Any]) -> IncomingRecords:
+        return IncomingRecords(self.rows[chosen], self.family[chosen], self.states[:, chosen])
 
 
-def concatenated(parts: Sequence[Incoming]) -> Incoming:
-    return Incoming(
+def concatenated(parts: Sequence[IncomingRecords]) -> IncomingRecords:
+    return IncomingRecords(
         np.concatenate([part.rows for part in parts]), np.concatenate([part.family for part in parts]),
         np.concatenate([part.states for part in parts], axis=1),
     )  # fmt: skip
 
 
 def absorb(
-    layout: Layout, state: State, incoming: Incoming, *, recheck: Mask | None = None
-) -> tuple[State, Mask, Mask, int]:
+    layout: RowLayout, state: StateRows, incoming: IncomingRecords, *, recheck: Mask | None = None
+) -> tuple[StateRows, Mask, Mask, int]:
     """Merge records into the rows, and trim the rows by their horizon.
 
     Args:
@@ -127,7 +127,7 @@ def absorb(
     return merged, kept, late, newly
 
 
-def _oldest(layout: Layout, horizon: Ints) -> Ints:
+def _oldest(layout: RowLayout, horizon: Ints) -> Ints:
     """Per row and family (flat) the least start of a record that can still be read at or after the horizon.
 
     For fresh records it is the first moment after the horizon: what is due has been spread to the other families.
@@ -143,7 +143,13 @@ def _oldest(layout: Layout, horizon: Ints) -> Ints:
 
 
 def _join_sessions(
-    layout: Layout, state: State, incoming: Incoming, chosen: Ints, begins: Ints, ends: Ints, touched: Mask
+    layout: RowLayout,
+    state: StateRows,
+    incoming: IncomingRecords,
+    chosen: Ints,
+    begins: Ints,
+    ends: Ints,
+    touched: Mask,
 ) -> tuple[Ints, Ints, Ints, Mask, Mask]:
     """Join the session records of all touched rows: those that overlap or lie at most the gap apart become one.
 
@@ -196,7 +202,9 @@ def _join_sessions(
     )  # fmt: skip
 
 
-def reduce_groups(layout: Layout, states: Ints, heads: Ints, pool: Pool, parts: Sequence[Part] | None = None) -> Ints:
+def reduce_groups(
+    layout: RowLayout, states: Ints, heads: Ints, pool: ObjectPool, parts: Sequence[StateComponent] | None = None
+) -> Ints:
     """Merge each run of records (words × records) that begins at a head into one.
 
     Args:

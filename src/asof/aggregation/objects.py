@@ -29,7 +29,7 @@ write_object = msgspec.msgpack.Encoder(order="deterministic").encode
 
 
 @dataclass
-class Pool:
+class ObjectPool:
     """The objects of many rows.
 
     Attributes:
@@ -60,20 +60,20 @@ class Pool:
         self.made.extend(values if mask.all() else [value for value, keep in zip(values, mask.tolist()) if keep])
         return names
 
-    def copy(self) -> Pool:
+    def copy(self) -> ObjectPool:
         """A pool that can be added to without changing this one."""
-        return Pool(self.words, list(self.made))
+        return ObjectPool(self.words, list(self.made))
 
-    def joined(self, other: Pool) -> Pool:
+    def joined(self, other: ObjectPool) -> ObjectPool:
         """This pool's objects under their names, and the other's under `renamed`."""
-        return Pool(np.concatenate([self.words, other.words]), [*self.made, *other.made])
+        return ObjectPool(np.concatenate([self.words, other.words]), [*self.made, *other.made])
 
     def renamed(self, names: Ints) -> Ints:
         """The names in `self.joined(other)` of objects of the other pool."""
         moved = np.where(names > NONE, names + (len(self.words) << LENGTH_BITS), names - len(self.made))
         return np.where(names == NONE, NONE, moved)
 
-    def packed(self, names: Ints) -> Packed:
+    def packed(self, names: Ints) -> PackedObjects:
         """These objects (none absent), encoded one after the other, each on a 64-bit boundary."""
         lengths, begins = names & LENGTH_MASK, names >> LENGTH_BITS
         is_made = names < NONE
@@ -85,11 +85,11 @@ class Pool:
         kept = ~is_made
         words[ranges(places[kept], sizes[kept])] = self.words[ranges(begins[kept], sizes[kept])]
         words[ranges(places[is_made], sizes[is_made])] = np.frombuffer(b"".join(_padded(made)), dtype=np.int64)
-        return Packed(words, places, sizes, lengths)
+        return PackedObjects(words, places, sizes, lengths)
 
 
 @dataclass(frozen=True)
-class Packed:
+class PackedObjects:
     """Encoded objects: their words, where in them each begins, how many words and how many bytes it takes."""
 
     words: Ints

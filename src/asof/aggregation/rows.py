@@ -20,8 +20,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from asof.aggregation.earlier import converted, is_earlier, with_arrival
-from asof.aggregation.layout import Layout
-from asof.aggregation.objects import LENGTH_BITS, LENGTH_MASK, NONE, Packed, Pool
+from asof.aggregation.layout import RowLayout
+from asof.aggregation.objects import LENGTH_BITS, LENGTH_MASK, NONE, ObjectPool, PackedObjects
 from asof.aggregation.segments import ranges
 from asof.aggregation.states import Ints
 from asof.errors import StorageError
@@ -36,7 +36,7 @@ MAX_ROW_BYTES = 256 * 1024
 
 
 @dataclass(frozen=True)
-class State:
+class StateRows:
     """The states of n rows, as columns.
 
     Attributes:
@@ -59,7 +59,7 @@ class State:
     offset_rows: Ints
     partitions: Ints
     offsets: Ints
-    pool: Pool
+    pool: ObjectPool
     spare: Ints | None = None
 
     def __len__(self) -> int:
@@ -80,7 +80,7 @@ class State:
         low, high = np.searchsorted(self.offset_rows, [row, row + 1])
         return dict(zip(self.partitions[low:high].tolist(), self.offsets[low:high].tolist()))
 
-    def newest(self, layout: Layout) -> Ints:
+    def newest(self, layout: RowLayout) -> Ints:
         """int64[n], the latest event time that each row has merged or keeps for later; `NEVER` without events."""
         newest = np.where(self.horizon == NEVER, NEVER, self.horizon + layout.margin)
         waiting = np.flatnonzero(self.counts[:, layout.fresh])
@@ -90,7 +90,7 @@ class State:
         return newest
 
 
-def decode(layout: Layout, blobs: Sequence[bytes | None]) -> State:
+def decode(layout: RowLayout, blobs: Sequence[bytes | None]) -> StateRows:
     """The state of these rows; None is a row without events.
 
     Raises:
@@ -126,37 +126,39 @@ def decode(layout: Layout, blobs: Sequence[bytes | None]) -> State:
         numbers, partitions, offsets = np.repeat(np.arange(len(blobs)), known), words[pairs[:, 0]], words[pairs[:, 1]]
 
     records = words.reshape(-1, width)
-    pool = Pool()
+    pool = ObjectPool()
     if layout.object_words:
-        pool = Pool(words)
+        pool = ObjectPool(words)
         lines, per_row = _object_lines(layout, starts, counts)
         lifts = np.repeat(heads << LENGTH_BITS, per_row)
         for word in layout.object_words:
             names = records[lines, word]
             records[lines, word] = np.where(names == NONE, NONE, names + lifts)
-    return State(
+    return StateRows(
         records, starts, counts, headers[:, 1], headers[:, layout.dropped_at :], first >> 8 & 0xFF,
         numbers, partitions, offsets, pool,
     )  # fmt: skip
 
 
-def in_format_of(layout: Layout, blobs: Sequence[bytes | None]) -> list[bytes]:
+def in_format_of(layout: RowLayout, blobs: Sequence[bytes | None]) -> list[bytes]:
     """Rows of the earlier format in that of the layout."""
     earlier = layout.earlier
     return encode(layout, with_arrival(layout, decode(earlier, blobs), earlier))
 
 
-def _without_events(layout: Layout, n: int) -> State:
+def _without_events(layout: RowLayout, n: int) -> StateRows:
     none = np.zeros(0, dtype=np.int64)
     zeros = np.zeros(n, dtype=np.int64)
     counts = np.zeros((n, len(layout.families)), dtype=np.int64)
     dropped = np.full((n, len(layout.sessions)), NEVER, dtype=np.int64)
     horizon = np.full(n, NEVER, dtype=np.int64)
-    return State(none.reshape(0, layout.width), zeros, counts, horizon, dropped, zeros, none, none, none, Pool())
+    return StateRows(
+        none.reshape(0, layout.width), zeros, counts, horizon, dropped, zeros, none, none, none, ObjectPool()
+    )
 
 
 @lru_cache(maxsize=512)
-def _row_without_events(layout: Layout) -> bytes:
+def _row_without_events(layout: RowLayout) -> bytes:
     """What stands for an unknown row among others."""
     size = int(header_records(layout, np.zeros(1, dtype=np.int64))[0])
     words = np.zeros(size * layout.width, dtype=np.int64)
@@ -165,19 +167,19 @@ def _row_without_events(layout: Layout) -> bytes:
     return words.tobytes()
 
 
-def _foreign_header(layout: Layout, first: Ints) -> StorageError:
+def _foreign_header(layout: RowLayout, first: Ints) -> StorageError:
     formats = set((first & 0xFF).tolist()) - {layout.format}
     if formats:
         return foreign_row(f"format version {max(formats)}, this program reads {layout.format}")
     return foreign_row("it was written for other aggregations")
 
 
-def header_records(layout: Layout, partitions: Ints) -> Ints:
+def header_records(layout: RowLayout, partitions: Ints) -> Ints:
     """How many records' room a header takes that names so many partitions."""
     return -(-(layout.offsets_at + 2 * partitions) // layout.width)
 
 
-def encode(layout: Layout, state: State, max_row_bytes: int = MAX_ROW_BYTES) -> list[bytes]:
+def encode(layout: RowLayout, state: StateRows, max_row_bytes: int = MAX_ROW_BYTES) -> list[bytes]:
     """One blob per row. A row longer than the limit keeps its header only, marked as overflow."""
     n, width = len(state), layout.width
     partitions = np.bincount(state.offset_rows, minlength=n)
@@ -228,7 +230,7 @@ def encode(layout: Layout, state: State, max_row_bytes: int = MAX_ROW_BYTES) -> 
     return [bytes(view[begin:end]) for begin, end in cuts]
 
 
-def _object_lines(layout: Layout, starts: Ints, counts: Ints) -> tuple[Ints, Ints]:
+def _object_lines(layout: RowLayout, starts: Ints, counts: Ints) -> tuple[Ints, Ints]:
     """The records of the families that use objects, row after row, and how many each row has."""
     begins = starts[:, None] + np.cumsum(counts, axis=1) - counts
     lengths = counts * layout.object_families
@@ -250,12 +252,12 @@ class _Objects:
     lines: Ints
     lines_per_row: Ints
     used: NDArray[np.bool_]
-    packed: Packed
+    packed: PackedObjects
     rows: Ints
     words_per_row: Ints
 
     @classmethod
-    def of(cls, layout: Layout, state: State) -> _Objects:
+    def of(cls, layout: RowLayout, state: StateRows) -> _Objects:
         lines, totals = _object_lines(layout, state.starts, state.counts)
         names = np.stack([state.records[lines, word] for word in layout.object_words], axis=1)
         used = names != NONE
@@ -267,7 +269,7 @@ class _Objects:
         words_per_row = bounds[running[ends]] - bounds[running[ends - totals]]
         return cls(lines, totals, used, packed, np.repeat(np.arange(len(totals)), per_row), words_per_row)
 
-    def write(self, layout: Layout, out: Ints, places: Ints, pool_at: Ints, row_at: Ints) -> None:
+    def write(self, layout: RowLayout, out: Ints, places: Ints, pool_at: Ints, row_at: Ints) -> None:
         """Write the objects and their names into the rows' matrix.
 
         Args:

@@ -15,7 +15,7 @@ def ranges(begins: Ints, lengths: Ints) -> Ints:
     return np.repeat(begins - ends + lengths, lengths) + np.arange(total, dtype=np.int64)
 
 
-class Columns(dict[int, Ints]):
+class WordColumns(dict[int, Ints]):
     """The words of many records, each as an array of its own with a 0 behind it: a run may end where the records do."""
 
     def __init__(self, records: Ints) -> None:
@@ -29,14 +29,14 @@ class Columns(dict[int, Ints]):
         return column
 
 
-class Runs:
+class RecordRuns:
     """Two runs of records per row, which are reduced where they lie.
 
     Args:
         cuts: int64[n, 4], ascending: begin and end of a row's first run, and of its second.
     """
 
-    def __init__(self, words: Columns, cuts: Ints) -> None:
+    def __init__(self, words: WordColumns, cuts: Ints) -> None:
         self.words, self.cuts = words, cuts
         runs = cuts.reshape(-1, 2)
         self._flat = cuts.reshape(-1)

@@ -12,9 +12,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from asof.aggregation.objects import NONE, Pool
-from asof.aggregation.segments import Runs
-from asof.aggregation.words import Column
+from asof.aggregation.objects import NONE, ObjectPool
+from asof.aggregation.segments import RecordRuns
+from asof.aggregation.words import InputColumn
 from asof.dtypes import INT_BOUNDS
 
 Ints = NDArray[np.int64]
@@ -28,7 +28,7 @@ def bits(number: float) -> int:
     return int(np.float64(number).view(np.int64))
 
 
-class Part:
+class StateComponent:
     """One part of the state of a (column, where) pair."""
 
     kind = ""
@@ -45,58 +45,58 @@ class Part:
     def __init__(self, source: int) -> None:
         self.source = source
 
-    def bind(self, parts: dict[tuple[Any, ...], Part]) -> None:
+    def bind(self, parts: dict[tuple[Any, ...], StateComponent]) -> None:
         """Find the parts that this one reads besides its own; called once, when all of them have their place."""
 
     @property
     def words(self) -> range:
         return range(self.at, self.at + self.width)
 
-    def start(self, column: Column, order: list[Ints], out: Ints, pool: Pool) -> None:
+    def start(self, column: InputColumn, order: list[Ints], out: Ints, pool: ObjectPool) -> None:
         """Write the states of single events into `out` (words × events)."""
         raise NotImplementedError
 
-    def merge(self, states: Ints, heads: Ints, sizes: Ints, out: Ints, pool: Pool) -> None:
+    def merge(self, states: Ints, heads: Ints, sizes: Ints, out: Ints, pool: ObjectPool) -> None:
         """Merge the runs of `states` that begin at `heads` into `out` (words × runs)."""
         raise NotImplementedError
 
-    def merge_in_place(self, runs: Runs, out: dict[int, Ints]) -> None:
+    def merge_in_place(self, runs: RecordRuns, out: dict[int, Ints]) -> None:
         """Merge two runs per row where they lie; into `out` by word."""
         out[self.at] = runs.reduce(self.operation, self.at, self.empty[0], floats=self.floats)
 
 
-class Count(Part):
+class Count(StateComponent):
     """How many values there were."""
 
     kind = "count"
 
-    def start(self, column: Column, order: list[Ints], out: Ints, pool: Pool) -> None:
+    def start(self, column: InputColumn, order: list[Ints], out: Ints, pool: ObjectPool) -> None:
         out[self.at] = column.mask
 
-    def merge(self, states: Ints, heads: Ints, sizes: Ints, out: Ints, pool: Pool) -> None:
+    def merge(self, states: Ints, heads: Ints, sizes: Ints, out: Ints, pool: ObjectPool) -> None:
         out[self.at] = np.add.reduceat(states[self.at], heads)
 
 
-class IntegerSum(Part):
+class IntegerSum(StateComponent):
     """An exact sum in limbs of 32 bits, lowest first; all but the last lie in [0, 2³²)."""
 
     kind = "integer_sum"
     width = 2
     empty: tuple[int, ...] = (0, 0)
 
-    def start(self, column: Column, order: list[Ints], out: Ints, pool: Pool) -> None:
+    def start(self, column: InputColumn, order: list[Ints], out: Ints, pool: ObjectPool) -> None:
         numbers = column.words()
         out[self.at] = numbers & LIMB
         out[self.at + 1] = numbers >> 32
 
-    def merge(self, states: Ints, heads: Ints, sizes: Ints, out: Ints, pool: Pool) -> None:
+    def merge(self, states: Ints, heads: Ints, sizes: Ints, out: Ints, pool: ObjectPool) -> None:
         carry: Any = 0
         for word in self.words:
             total = np.add.reduceat(states[word], heads) + carry
             carry = total >> 32
             out[word] = total & LIMB if word != self.at + self.width - 1 else total
 
-    def merge_in_place(self, runs: Runs, out: dict[int, Ints]) -> None:
+    def merge_in_place(self, runs: RecordRuns, out: dict[int, Ints]) -> None:
         carry: Any = 0
         for word in self.words:
             total = runs.reduce(np.add, word, 0) + carry
@@ -111,26 +111,26 @@ class DecimalSum(IntegerSum):
     width = 4
     empty = (0, 0, 0, 0)
 
-    def start(self, column: Column, order: list[Ints], out: Ints, pool: Pool) -> None:
+    def start(self, column: InputColumn, order: list[Ints], out: Ints, pool: ObjectPool) -> None:
         for word, limb in zip(self.words, column.limbs()):
             out[word] = limb
 
 
-class FloatSum(Part):
+class FloatSum(StateComponent):
     """A sum of doubles; NaN poisons it, and so do infinities of both signs."""
 
     kind = "float_sum"
     floats = True
 
-    def start(self, column: Column, order: list[Ints], out: Ints, pool: Pool) -> None:
+    def start(self, column: InputColumn, order: list[Ints], out: Ints, pool: ObjectPool) -> None:
         out[self.at] = column.words().astype(np.float64).view(np.int64)
 
-    def merge(self, states: Ints, heads: Ints, sizes: Ints, out: Ints, pool: Pool) -> None:
+    def merge(self, states: Ints, heads: Ints, sizes: Ints, out: Ints, pool: ObjectPool) -> None:
         with np.errstate(invalid="ignore", over="ignore"):
             out[self.at] = np.add.reduceat(states[self.at].view(np.float64), heads).view(np.int64)
 
 
-class Moments(Part):
+class Moments(StateComponent):
     """Mean and sum of squared distances from it, merged by Chan's rule over any number of states at once.
 
     Source: Chan, Golub, LeVeque, "Updating formulae and a pairwise algorithm for computing sample variances" (1979).
@@ -140,16 +140,16 @@ class Moments(Part):
     merges_in_place = False
     width = 2
     empty = (0, 0)
-    count: Part
+    count: StateComponent
 
-    def bind(self, parts: dict[tuple[Any, ...], Part]) -> None:
+    def bind(self, parts: dict[tuple[Any, ...], StateComponent]) -> None:
         self.count = parts["count", self.source]
 
-    def start(self, column: Column, order: list[Ints], out: Ints, pool: Pool) -> None:
+    def start(self, column: InputColumn, order: list[Ints], out: Ints, pool: ObjectPool) -> None:
         out[self.at] = column.words().astype(np.float64).view(np.int64)
         out[self.at + 1] = 0
 
-    def merge(self, states: Ints, heads: Ints, sizes: Ints, out: Ints, pool: Pool) -> None:
+    def merge(self, states: Ints, heads: Ints, sizes: Ints, out: Ints, pool: ObjectPool) -> None:
         counts = states[self.count.at].astype(np.float64)
         means, squares = states[self.at].view(np.float64), states[self.at + 1].view(np.float64)
         with np.errstate(invalid="ignore", over="ignore", divide="ignore"):
@@ -163,7 +163,7 @@ class Moments(Part):
         out[self.at], out[self.at + 1] = merged.view(np.int64), spread.view(np.int64)
 
 
-class Extreme(Part):
+class Extreme(StateComponent):
     """The least or greatest word. NaN is the greatest float, so it is also what an empty minimum begins with."""
 
     def __init__(self, source: int, *, greatest: bool, floats: bool) -> None:
@@ -177,16 +177,16 @@ class Extreme(Part):
             self.empty = (LOWEST if greatest else HIGHEST,)
             self.operation = np.maximum if greatest else np.minimum
 
-    def start(self, column: Column, order: list[Ints], out: Ints, pool: Pool) -> None:
+    def start(self, column: InputColumn, order: list[Ints], out: Ints, pool: ObjectPool) -> None:
         words = column.words()
         out[self.at] = np.where(column.mask, words.view(np.int64), self.empty[0])
 
-    def merge(self, states: Ints, heads: Ints, sizes: Ints, out: Ints, pool: Pool) -> None:
+    def merge(self, states: Ints, heads: Ints, sizes: Ints, out: Ints, pool: ObjectPool) -> None:
         words = states[self.at].view(np.float64) if self.floats else states[self.at]
         out[self.at] = self.operation.reduceat(words, heads).view(np.int64)
 
 
-class Pick(Part):
+class Pick(StateComponent):
     """The first or last value by the order of rows: the order's words, then the value's word."""
 
     merges_in_place = False
@@ -202,7 +202,7 @@ class Pick(Part):
     def value_at(self) -> int:
         return self.at + self.order_words
 
-    def start(self, column: Column, order: list[Ints], out: Ints, pool: Pool) -> None:
+    def start(self, column: InputColumn, order: list[Ints], out: Ints, pool: ObjectPool) -> None:
         for word, numbers, empty in zip(self.words, order, self.empty):
             out[word] = np.where(column.mask, numbers, empty)
         if self.holds_object:
@@ -210,7 +210,7 @@ class Pick(Part):
         else:
             out[self.value_at] = column.words().view(np.int64)
 
-    def merge(self, states: Ints, heads: Ints, sizes: Ints, out: Ints, pool: Pool) -> None:
+    def merge(self, states: Ints, heads: Ints, sizes: Ints, out: Ints, pool: ObjectPool) -> None:
         reduce = np.maximum if self.last else np.minimum
         groups = np.repeat(np.arange(len(heads)), sizes)
         left = np.arange(states.shape[1])
@@ -226,7 +226,7 @@ class Pick(Part):
             out[word] = states[word, winners]
 
 
-class ObjectPart(Part):
+class ObjectComponent(StateComponent):
     """A state that is an object of the pool; runs of more than one are merged one by one."""
 
     holds_object = True
@@ -234,7 +234,7 @@ class ObjectPart(Part):
     grows = False
     empty = (NONE,)
 
-    def merge(self, states: Ints, heads: Ints, sizes: Ints, out: Ints, pool: Pool) -> None:
+    def merge(self, states: Ints, heads: Ints, sizes: Ints, out: Ints, pool: ObjectPool) -> None:
         names = states[self.at].tolist()
         merged = []
         for head, size in zip(heads.tolist(), sizes.tolist()):
@@ -255,7 +255,7 @@ class ObjectPart(Part):
         raise NotImplementedError
 
 
-class ObjectExtreme(ObjectPart):
+class ObjectExtreme(ObjectComponent):
     """The least or greatest string, bytes or decimal."""
 
     def __init__(self, source: int, *, greatest: bool) -> None:
@@ -263,20 +263,20 @@ class ObjectExtreme(ObjectPart):
         self.kind = "max_object" if greatest else "min_object"
         self.choose: Callable[[Iterable[Any]], Any] = max if greatest else min
 
-    def start(self, column: Column, order: list[Ints], out: Ints, pool: Pool) -> None:
+    def start(self, column: InputColumn, order: list[Ints], out: Ints, pool: ObjectPool) -> None:
         out[self.at] = pool.add_where(column.objects(), column.mask)
 
     def join(self, states: list[Any]) -> Any:
         return self.choose(states)
 
 
-class Distinct(ObjectPart):
+class Distinct(ObjectComponent):
     """The exact set of values. Floats stand as their bits: NaN is one value, and so are -0.0 and 0.0."""
 
     kind = "distinct"
     grows = True
 
-    def start(self, column: Column, order: list[Ints], out: Ints, pool: Pool) -> None:
+    def start(self, column: InputColumn, order: list[Ints], out: Ints, pool: ObjectPool) -> None:
         if column.dtype is not None and column.dtype.is_float:
             floats = column.words() + 0.0
             values = [(word,) for word in np.where(np.isnan(floats), np.nan, floats).view(np.int64).tolist()]
@@ -288,7 +288,7 @@ class Distinct(ObjectPart):
         return set().union(*states)
 
 
-class Tail(ObjectPart):
+class Tail(ObjectComponent):
     """The last n values, oldest first, each as [its order's words…, value]."""
 
     kind = "tail"
@@ -297,7 +297,7 @@ class Tail(ObjectPart):
         super().__init__(source)
         self.n = n
 
-    def start(self, column: Column, order: list[Ints], out: Ints, pool: Pool) -> None:
+    def start(self, column: InputColumn, order: list[Ints], out: Ints, pool: ObjectPool) -> None:
         values = [((*place, value),) for *place, value in zip(*(word.tolist() for word in order), column.objects())]
         out[self.at] = pool.add_where(values, column.mask)
 

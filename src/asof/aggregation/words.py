@@ -29,7 +29,7 @@ def fits_word(dtype: DType) -> bool:
 
 
 @dataclass
-class Column:
+class InputColumn:
     """The values of one input for a batch of events.
 
     Args:
@@ -44,14 +44,14 @@ class Column:
     _words: Any = field(default=None, repr=False)
     _objects: Any = field(default=None, repr=False)
 
-    def take(self, chosen: NDArray[Any]) -> Column:
+    def take(self, chosen: NDArray[Any]) -> InputColumn:
         """The chosen events only (a bool mask)."""
         values = self.values
         if isinstance(values, pa.Array | pa.ChunkedArray):
             values = values.filter(pa.array(chosen))
         elif values is not None:
             values = values[chosen]
-        return Column(values, self.mask[chosen], self.dtype)
+        return InputColumn(values, self.mask[chosen], self.dtype)
 
     def words(self) -> NDArray[Any]:
         """int64[n] or, for floats and decimals, float64[n]; 0 where the mask is false."""

@@ -31,10 +31,10 @@ def shown_progress(*, quiet: bool = False) -> Iterator[Progress]:
         with _bars() as progress:
             yield progress
     else:
-        yield Lines()
+        yield ProgressLines()
 
 
-class Lines:
+class ProgressLines:
     """Progress as lines, at most one per `every_s` and one at each end, so that a log file stays short.
 
     Args:

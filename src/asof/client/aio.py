@@ -10,16 +10,16 @@ from typing import Any
 import httpx
 
 from asof.client import calls
-from asof.client.calls import Call
+from asof.client.calls import ClientCall
 from asof.client.responses import response_of, result_of
 from asof.client.retries import JobWait
 from asof.client.sync import rows_of
-from asof.client.transport import Connected
+from asof.client.transport import ClientBase
 from asof.online_response import OnlineResponse
 from asof.values.frame_types import Rows
 
 
-class AsyncClient(Connected[httpx.AsyncClient]):
+class AsyncClient(ClientBase[httpx.AsyncClient]):
     """Asks a feature server without holding up an event loop; parameters and answers are those of `Client`."""
 
     def _opened(self, options: dict[str, Any]) -> httpx.AsyncClient:
@@ -110,7 +110,7 @@ class AsyncClient(Connected[httpx.AsyncClient]):
         except httpx.HTTPError:
             return False
 
-    async def _answer(self, call: Call) -> httpx.Response:
+    async def _answer(self, call: ClientCall) -> httpx.Response:
         tried = 0
         while True:
             tried += 1

@@ -17,7 +17,7 @@ JSON = "application/json"
 
 
 @dataclass(frozen=True)
-class Call:
+class ClientCall:
     """One request.
 
     Args:
@@ -33,7 +33,7 @@ class Call:
     query: Mapping[str, str] = field(default_factory=dict)
 
 
-def features_call(features: Any, entity_rows: Any, *, full_feature_names: bool, details: bool) -> Call:
+def features_call(features: Any, entity_rows: Any, *, full_feature_names: bool, details: bool) -> ClientCall:
     """Features of some entities.
 
     Raises:
@@ -52,21 +52,21 @@ def features_call(features: Any, entity_rows: Any, *, full_feature_names: bool, 
         body["full_feature_names"] = True
     if details:
         body |= {"statuses": True, "event_times": True}
-    return Call("POST", "/v1/features", encoded(body), what="reading features")
+    return ClientCall("POST", "/v1/features", encoded(body), what="reading features")
 
 
-def push_call(source: str, rows: Any, *, batch_id: str | None) -> Call:
+def push_call(source: str, rows: Any, *, batch_id: str | None) -> ClientCall:
     """Rows for a push source: repeatable only under a name, as each push counts."""
     body = {"push_source_name": source, "df": columns_of(rows)}
     if batch_id is not None:
         body["batch_id"] = batch_id
-    return Call("POST", "/push", encoded(body), repeatable=batch_id is not None, what=f"the push to {source!r}")
+    return ClientCall("POST", "/push", encoded(body), repeatable=batch_id is not None, what=f"the push to {source!r}")
 
 
-def write_call(view: str, rows: Any) -> Call:
+def write_call(view: str, rows: Any) -> ClientCall:
     """Rows of a view. Of a pushed one they are a push, so it is not sent twice."""
     body = {"feature_view_name": view, "df": columns_of(rows)}
-    return Call("POST", "/write-to-online-store", encoded(body), repeatable=False, what=f"the write to {view!r}")
+    return ClientCall("POST", "/write-to-online-store", encoded(body), repeatable=False, what=f"the write to {view!r}")
 
 
 def materialize_call(
@@ -76,20 +76,20 @@ def materialize_call(
     *,
     incremental: bool,
     force: bool,
-) -> Call:
+) -> ClientCall:
     """The beginning of a materialize run, as a job to ask about."""
     body: dict[str, Any] = {"end_ts": moment_text(end), "feature_views": None if views is None else list(views)}
     if not incremental:
         body["start_ts"] = moment_text(start)
     path = "/materialize-incremental" if incremental else "/materialize"
     query = {"async": "true"} | ({"force": "true"} if force else {})
-    return Call("POST", path, encoded(body), repeatable=False, what="materialize", query=query)
+    return ClientCall("POST", path, encoded(body), repeatable=False, what="materialize", query=query)
 
 
-def job_call(id: str | None = None) -> Call:
+def job_call(id: str | None = None) -> ClientCall:
     """How far a job is; without an id, all of them."""
     path = "/jobs" if id is None else f"/jobs/{quote(id, safe='')}"
-    return Call("GET", path, what=f"asking for job {id}" if id else "asking for jobs")
+    return ClientCall("GET", path, what=f"asking for job {id}" if id else "asking for jobs")
 
 
 def moment_text(value: datetime | str | None) -> str | None:

@@ -25,14 +25,14 @@ from asof.errors import (
     ServerError,
     ServerTimeout,
 )
-from asof.online_response import Columns, OnlineResponse, ViewAnswer
+from asof.online_response import Columns, OnlineResponse, ViewMetadata
 from asof.timing import Micros, micros
 from asof.values.json import reader
 
 
 @dataclass(frozen=True)
-class Column:
-    """One column of an answer; see `asof.online_response.Answered`."""
+class ServerColumn:
+    """One column of an answer; see `asof.online_response.ResponseColumn`."""
 
     name: str
     dtype: DType
@@ -44,17 +44,17 @@ class Column:
 
 
 @dataclass(frozen=True)
-class Shape:
+class ResponseSchema:
     """What an answer holds, and what gives its values their types back."""
 
-    keys: tuple[Column, ...]
-    request_fields: tuple[Column, ...]
-    outputs: tuple[Column, ...]
+    keys: tuple[ServerColumn, ...]
+    request_fields: tuple[ServerColumn, ...]
+    outputs: tuple[ServerColumn, ...]
     readers: tuple[tuple[int, Callable[[Any], Any]], ...]
     request_readers: Mapping[str, Callable[[Any], Any]]
 
 
-class Told:
+class ResponseMetadata:
     """What a server told of each value beside it, row by row; read once somebody asks for it."""
 
     __slots__ = ("_raw", "_rows", "_width", "_what")
@@ -84,12 +84,12 @@ class Told:
         return self._rows[place] if self._rows else ()
 
 
-class ToldAnswer(ViewAnswer):
+class ServerViewMetadata(ViewMetadata):
     """One output's statuses and times as the server told them."""
 
     __slots__ = ("_place", "_statuses", "_times")
 
-    def __init__(self, output: str, place: int, statuses: Told, times: Told) -> None:
+    def __init__(self, output: str, place: int, statuses: ResponseMetadata, times: ResponseMetadata) -> None:
         # Not the base's own beginning: what it sets is told here.
         self.outputs = (output,)
         self.marks = None
@@ -106,7 +106,7 @@ class ToldAnswer(ViewAnswer):
         return [None if text is None else micros(text) for text in self._times.of(self._place)]
 
 
-class Answer(msgspec.Struct):
+class ResponseBody(msgspec.Struct):
     """The body of an answer; what is the same each time, or is seldom looked at, is left as it came."""
 
     names: msgspec.Raw
@@ -118,7 +118,7 @@ class Answer(msgspec.Struct):
     event_times: msgspec.Raw = msgspec.Raw()
 
 
-_decode_answer = msgspec.json.Decoder(Answer).decode
+_decode_answer = msgspec.json.Decoder(ResponseBody).decode
 _decode_rows = msgspec.json.Decoder(list[list[Any]]).decode
 
 
@@ -143,11 +143,11 @@ def response_of(body: bytes) -> OnlineResponse:
         for name, values in answer.request.items():
             back = shape.request_readers.get(name)
             keys[name] = values if back is None else [None if value is None else back(value) for value in values]
-        statuses = Told("statuses", bytes(answer.statuses), rows=n, width=width)
-        times = Told("event times", bytes(answer.event_times), rows=n, width=width)
+        statuses = ResponseMetadata("statuses", bytes(answer.statuses), rows=n, width=width)
+        times = ResponseMetadata("event times", bytes(answer.event_times), rows=n, width=width)
         features = {output.name: columns[start + i] for i, output in enumerate(shape.outputs)}
-        found: list[ViewAnswer] = [
-            ToldAnswer(output.name, i, statuses, times) for i, output in enumerate(shape.outputs)
+        found: list[ViewMetadata] = [
+            ServerViewMetadata(output.name, i, statuses, times) for i, output in enumerate(shape.outputs)
         ]
         return OnlineResponse(shape, keys, features, found, at=micros(answer.at), rows=n)
     except (ValueError, KeyError, TypeError, IndexError, AttributeError, DefinitionError) as error:
@@ -162,13 +162,13 @@ def _not_ours(error: Exception) -> ServerError:
 
 
 @lru_cache(maxsize=1024)
-def _shape(types: bytes) -> Shape:
+def _shape(types: bytes) -> ResponseSchema:
     told = json.loads(types)
-    named = tuple(Column(name, parse(dtype)) for name, dtype in told["keys"])
-    asked = tuple(Column(name, parse(dtype)) for name, dtype in told["request"])
-    outputs = tuple(Column(name, parse(dtype), reference) for name, dtype, reference in told["features"])
+    named = tuple(ServerColumn(name, parse(dtype)) for name, dtype in told["keys"])
+    asked = tuple(ServerColumn(name, parse(dtype)) for name, dtype in told["request"])
+    outputs = tuple(ServerColumn(name, parse(dtype), reference) for name, dtype, reference in told["features"])
     readers = ((place, reader(column.dtype)) for place, column in enumerate((*named, *outputs)))
-    return Shape(
+    return ResponseSchema(
         named, asked, outputs,
         tuple((place, read) for place, read in readers if read is not None),
         {column.name: read for column in asked if (read := reader(column.dtype)) is not None},

@@ -10,7 +10,7 @@ from typing import Any
 
 import httpx
 
-from asof.client.calls import Call
+from asof.client.calls import ClientCall
 from asof.client.responses import error_of, not_ended
 from asof.errors import AsofError, Overloaded, ServerError, ServerTimeout, ServerUnreachable
 
@@ -39,7 +39,7 @@ class Retries:
     url: str
     timeout_s: float
 
-    def after_failure(self, call: Call, failure: httpx.HTTPError, *, tried: int) -> float:
+    def after_failure(self, call: ClientCall, failure: httpx.HTTPError, *, tried: int) -> float:
         """How long to wait before sending it again, after no response came.
 
         Raises:
@@ -50,7 +50,7 @@ class Retries:
             raise failure_of(call, failure, self.url, timeout_s=self.timeout_s) from failure
         return wait
 
-    def after_response(self, call: Call, response: httpx.Response, *, tried: int) -> float | None:
+    def after_response(self, call: ClientCall, response: httpx.Response, *, tried: int) -> float | None:
         """How long to wait before sending it again; None: it was done.
 
         Raises:
@@ -65,7 +65,7 @@ class Retries:
             raise error
         return wait
 
-    def _wait_after_failure(self, call: Call, failure: httpx.HTTPError, *, tried: int) -> float | None:
+    def _wait_after_failure(self, call: ClientCall, failure: httpx.HTTPError, *, tried: int) -> float | None:
         if tried > self.most or isinstance(failure, httpx.UnsupportedProtocol):
             return None
         if isinstance(failure, httpx.ConnectError | httpx.ConnectTimeout | httpx.PoolTimeout):
@@ -76,7 +76,7 @@ class Retries:
             return None
         return self._wait(tried)
 
-    def _wait_after_error(self, call: Call, status: int, error: AsofError, *, tried: int) -> float | None:
+    def _wait_after_error(self, call: ClientCall, status: int, error: AsofError, *, tried: int) -> float | None:
         if status not in AGAIN or tried > self.most:
             return None
         # Only of these it is said that nothing was done.
@@ -117,7 +117,7 @@ class JobWait:
         return self._pause_s
 
 
-def failure_of(call: Call, failure: httpx.HTTPError, url: str, *, timeout_s: float) -> ServerError:
+def failure_of(call: ClientCall, failure: httpx.HTTPError, url: str, *, timeout_s: float) -> ServerError:
     """A failure without an answer, in words."""
     what = call.what or f"{call.method} {call.path}"
     unknown = "" if call.repeatable or isinstance(failure, httpx.ConnectTimeout | httpx.PoolTimeout) else (

@@ -10,15 +10,15 @@ from typing import Any
 import httpx
 
 from asof.client import calls
-from asof.client.calls import Call
+from asof.client.calls import ClientCall
 from asof.client.responses import kept_but_not_applied, response_of, result_of
 from asof.client.retries import JobWait
-from asof.client.transport import Connected
+from asof.client.transport import ClientBase
 from asof.online_response import OnlineResponse
 from asof.values.frame_types import Rows
 
 
-class Client(Connected[httpx.Client]):
+class Client(ClientBase[httpx.Client]):
     """Asks a feature server: `asof serve`.
 
     It may be used by several threads, and keeps its connections: make one, and close it at the end.
@@ -162,7 +162,7 @@ class Client(Connected[httpx.Client]):
         except httpx.HTTPError:
             return False
 
-    def _answer(self, call: Call) -> httpx.Response:
+    def _answer(self, call: ClientCall) -> httpx.Response:
         """The response to a call, after as many tries as are safe."""
         tried = 0
         while True:

@@ -33,7 +33,7 @@ class Bearer(httpx.Auth):
 Http = TypeVar("Http", httpx.Client, httpx.AsyncClient)
 
 
-class Connected(ABC, Generic[Http]):
+class ClientBase(ABC, Generic[Http]):
     """What both clients are made with; `asof.Client` says what each option is.
 
     Raises:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 from urllib.parse import urlsplit
 
-from asof.config.documents import Value
+from asof.config.documents import LocatedValue
 from asof.config.paths import absolute
 from asof.config.reading import read_section
 from asof.config.sections import auth as sections
@@ -124,7 +124,7 @@ class Auth:
         return self.audit or ("stderr" if self.is_on else "off")
 
 
-def read_auth(written: Value | None, *, root: Path) -> Auth:
+def read_auth(written: LocatedValue | None, *, root: Path) -> Auth:
     """What `auth:` says.
 
     Raises:
@@ -135,7 +135,7 @@ def read_auth(written: Value | None, *, root: Path) -> Auth:
     kind = written.content.get("type") if written.tag == "map" else None
     if kind is not None:
         return _feast(written, kind)
-    section = read_section(sections.Auth, written, path="auth", root=root)
+    section = read_section(sections.AuthSection, written, path="auth", root=root)
     roles = _roles(section.roles or {}, written.at("roles"))
     auth = Auth(
         keys=tuple(_key(each, roles, at) for each, at in _with_places(section.keys, written.at("keys"))),
@@ -157,7 +157,7 @@ def read_auth(written: Value | None, *, root: Path) -> Auth:
     return auth
 
 
-def _with_places(entries: Sequence[S] | None, written: Value) -> Iterator[tuple[S, Value]]:
+def _with_places(entries: Sequence[S] | None, written: LocatedValue) -> Iterator[tuple[S, LocatedValue]]:
     return ((each, written.at(number)) for number, each in enumerate(entries or ()))
 
 
@@ -165,7 +165,7 @@ def _built_in() -> dict[str, Role]:
     return {action: Role(action, action) for action in ACTIONS}
 
 
-def _feast(written: Value, kind: Value) -> Auth:
+def _feast(written: LocatedValue, kind: LocatedValue) -> Auth:
     """Feast's spelling: `no_auth` is taken, and what would protect there and not here is refused."""
     if kind.content == "no_auth" and len(written.content) == 1:
         return Auth(roles=_built_in(), where=written.where)
@@ -176,7 +176,7 @@ def _feast(written: Value, kind: Value) -> Auth:
     )
 
 
-def _roles(declared: Mapping[str, sections.Role], at: Value) -> dict[str, Role]:
+def _roles(declared: Mapping[str, sections.RoleSection], at: LocatedValue) -> dict[str, Role]:
     roles = _built_in()
     for name, role in declared.items():
         if name in ACTIONS:
@@ -185,7 +185,7 @@ def _roles(declared: Mapping[str, sections.Role], at: Value) -> dict[str, Role]:
     return roles
 
 
-def _key(key: sections.Key, roles: Mapping[str, Role], at: Value) -> ApiKey:
+def _key(key: sections.KeySection, roles: Mapping[str, Role], at: LocatedValue) -> ApiKey:
     return ApiKey(
         key.id,
         key.hash,
@@ -196,13 +196,13 @@ def _key(key: sections.Key, roles: Mapping[str, Role], at: Value) -> ApiKey:
     )
 
 
-def _certificate(certificate: sections.Certificate, roles: Mapping[str, Role], at: Value) -> Certificate:
+def _certificate(certificate: sections.CertificateSection, roles: Mapping[str, Role], at: LocatedValue) -> Certificate:
     subject = ",".join(part.strip() for part in certificate.subject.split(","))
     named = _roles_of("auth.certificates.roles", certificate.roles, roles, at.at("roles"))
     return Certificate(subject, certificate.name or subject, named, at.where)
 
 
-def _issuer(issuer: sections.Issuer, roles: Mapping[str, Role], at: Value, *, root: Path) -> Issuer:
+def _issuer(issuer: sections.IssuerSection, roles: Mapping[str, Role], at: LocatedValue, *, root: Path) -> Issuer:
     path = "auth.issuers"
     if not issuer.jwks:
         _refuse_plain_http(issuer.issuer, f"{path}.issuer", at.at("issuer"))
@@ -232,7 +232,7 @@ def _issuer(issuer: sections.Issuer, roles: Mapping[str, Role], at: Value, *, ro
     )
 
 
-def _jwks(text: str, at: Value, root: Path) -> str:
+def _jwks(text: str, at: LocatedValue, root: Path) -> str:
     if scheme_of(text) in ("http", "https"):
         _refuse_plain_http(text, "auth.issuers.jwks", at)
         return text
@@ -246,7 +246,7 @@ def _jwks(text: str, at: Value, root: Path) -> str:
         ) from error
 
 
-def _refuse_plain_http(address: str, path: str, at: Value) -> None:
+def _refuse_plain_http(address: str, path: str, at: LocatedValue) -> None:
     parts = urlsplit(address)
     if parts.scheme == "http" and parts.hostname not in ("localhost", "127.0.0.1", "::1"):
         raise ConfigError(
@@ -256,7 +256,7 @@ def _refuse_plain_http(address: str, path: str, at: Value) -> None:
         raise ConfigError(f"{path}: expected an https address or a file", hint="give one", where=at.where)
 
 
-def _algorithms(names: Sequence[str], at: Value) -> tuple[str, ...]:
+def _algorithms(names: Sequence[str], at: LocatedValue) -> tuple[str, ...]:
     for name in names:
         if name not in ALGORITHMS:
             why = ": a secret that is shared proves nothing about who signed" if name.startswith("HS") else ""
@@ -268,7 +268,7 @@ def _algorithms(names: Sequence[str], at: Value) -> tuple[str, ...]:
     return tuple(names)
 
 
-def _roles_of(path: str, names: Sequence[str], roles: Mapping[str, Role], at: Value) -> tuple[Role, ...]:
+def _roles_of(path: str, names: Sequence[str], roles: Mapping[str, Role], at: LocatedValue) -> tuple[Role, ...]:
     for name in names:
         if name not in roles:
             hint = nearest(name, roles) or f"the roles are {some(list(roles))}"

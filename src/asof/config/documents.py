@@ -19,7 +19,7 @@ _KINDS = {"str": "text", "int": "a number", "float": "a number", "bool": "true o
 
 
 @dataclass(frozen=True)
-class Value:
+class LocatedValue:
     """A value and the place it was written.
 
     Args:
@@ -39,7 +39,7 @@ class Value:
         """What it is, in words for a message."""
         return _KINDS[self.tag]
 
-    def at(self, *path: str | int) -> Value:
+    def at(self, *path: str | int) -> LocatedValue:
         """What stands below it under these keys and positions; the last that is there, where not all are."""
         found = self
         for step in path:
@@ -49,21 +49,21 @@ class Value:
             found = children[step]
         return found
 
-    def expand(self, environ: Mapping[str, str]) -> Value:
+    def expand(self, environ: Mapping[str, str]) -> LocatedValue:
         """The same with `${VAR}` and `${VAR:-default}` replaced, at any depth; `$$` is a dollar sign.
 
         Raises:
             ConfigError: a variable is not set, and has no default.
         """
         if self.tag == "map":
-            return Value({key: value.expand(environ) for key, value in self.content.items()}, "map", self.where)
+            return LocatedValue({key: value.expand(environ) for key, value in self.content.items()}, "map", self.where)
         if self.tag == "list":
-            return Value([value.expand(environ) for value in self.content], "list", self.where)
+            return LocatedValue([value.expand(environ) for value in self.content], "list", self.where)
         if "$" not in self.content:
             return self
         text = _VARIABLE.sub(lambda found: self._variable(found, environ), self.content)
         expanded = text != self.content.replace("$$", "$")
-        return Value(text, _tag(text) if self.plain else self.tag, self.where, self.plain, expanded)
+        return LocatedValue(text, _tag(text) if self.plain else self.tag, self.where, self.plain, expanded)
 
     def _variable(self, found: re.Match[str], environ: Mapping[str, str]) -> str:
         if found.group(1) is None:
@@ -108,10 +108,10 @@ def expanded(value: Any, environ: Mapping[str, str], *, where: str) -> Any:
         return {key: expanded(each, environ, where=where) for key, each in value.items()}
     if isinstance(value, list | tuple):
         return [expanded(each, environ, where=where) for each in value]
-    return Value(value, "str", where).expand(environ).content if isinstance(value, str) else value
+    return LocatedValue(value, "str", where).expand(environ).content if isinstance(value, str) else value
 
 
-def read_document(path: Path, *, shown: str) -> Value:
+def read_document(path: Path, *, shown: str) -> LocatedValue:
     """The file's content, nothing expanded.
 
     Args:
@@ -135,13 +135,13 @@ def read_document(path: Path, *, shown: str) -> Value:
             f"cannot be read: {' '.join(str(error).split())}", hint="check that it is a text file in UTF-8", where=shown
         ) from error
     if node is None:
-        return Value({}, "map", f"{shown}:1")
+        return LocatedValue({}, "map", f"{shown}:1")
     if not isinstance(node, yaml.MappingNode):
         raise ConfigError("expected keys like `project: shop`", hint="see `asof init`", where=f"{shown}:1")
     return _value(node, shown, seen=())
 
 
-def overlay(base: Value, over: Value) -> Value:
+def overlay(base: LocatedValue, over: LocatedValue) -> LocatedValue:
     """The base with the other's values over it, key by key; a group whose `type:` changes is replaced whole."""
     if base.tag != "map" or over.tag != "map":
         return over
@@ -151,23 +151,23 @@ def overlay(base: Value, over: Value) -> Value:
     merged = dict(base.content)
     for key, value in over.content.items():
         merged[key] = overlay(merged[key], value) if key in merged else value
-    return Value(merged, "map", over.where)
+    return LocatedValue(merged, "map", over.where)
 
 
-def _product(value: Value) -> Any:
+def _product(value: LocatedValue) -> Any:
     for key in ("type", "registry_type"):
         if key in value.content:
             return value.content[key].content
     return None
 
 
-def _value(node: yaml.Node, shown: str, *, seen: tuple[int, ...]) -> Value:
+def _value(node: yaml.Node, shown: str, *, seen: tuple[int, ...]) -> LocatedValue:
     where = f"{shown}:{node.start_mark.line + 1}"
     if id(node) in seen:
         raise ConfigError("an alias holds itself", hint="write the values out", where=where)
     seen = (*seen, id(node))
     if isinstance(node, yaml.MappingNode):
-        content: dict[str, Value] = {}
+        content: dict[str, LocatedValue] = {}
         for key, value in node.value:
             place = f"{shown}:{key.start_mark.line + 1}"
             if not isinstance(key, yaml.ScalarNode):
@@ -177,13 +177,13 @@ def _value(node: yaml.Node, shown: str, *, seen: tuple[int, ...]) -> Value:
             # A group's place is the line of its key, where a reader looks for it.
             each = _value(value, shown, seen=seen)
             content[key.value] = (
-                Value(each.content, each.tag, place, each.plain) if each.tag in ("map", "list") else each
+                LocatedValue(each.content, each.tag, place, each.plain) if each.tag in ("map", "list") else each
             )
-        return Value(content, "map", where)
+        return LocatedValue(content, "map", where)
     if isinstance(node, yaml.SequenceNode):
-        return Value([_value(each, shown, seen=seen) for each in node.value], "list", where)
+        return LocatedValue([_value(each, shown, seen=seen) for each in node.value], "list", where)
     is_plain = isinstance(node, yaml.ScalarNode) and node.style is None
-    return Value(node.value, node.tag.rpartition(":")[2], where, plain=is_plain)
+    return LocatedValue(node.value, node.tag.rpartition(":")[2], where, plain=is_plain)
 
 
 def _tag(text: str) -> str:

@@ -12,12 +12,12 @@ from pathlib import Path
 from typing import Any
 
 from asof.config.auth import Auth, read_auth
-from asof.config.documents import Value, overlay, read_document
+from asof.config.documents import LocatedValue, overlay, read_document
 from asof.config.options import options_of_section
-from asof.config.parts import Part, PartReader, default_type, ignored
+from asof.config.parts import ProductConfig, ProductConfigReader, default_type, ignored
 from asof.config.reading import read_options, read_value
 from asof.config.reference import CONNECTIONS, SECTIONS, options_of
-from asof.config.sections import Server, Top
+from asof.config.sections import ProjectSection, ServerSection
 from asof.errors import ConfigError, nearest, some
 from asof.values.local_paths import NotLocal, local_path
 
@@ -43,15 +43,15 @@ class StoreConfig:
     """
 
     project: str
-    registry: Part
-    offline_store: Part
-    online_store: Part
-    log: Part
+    registry: ProductConfig
+    offline_store: ProductConfig
+    online_store: ProductConfig
+    log: ProductConfig
     clock: str | None
     path: Path
     env: str = ""
     notes: tuple[str, ...] = ()
-    connections: Mapping[str, Part] = field(default_factory=dict)
+    connections: Mapping[str, ProductConfig] = field(default_factory=dict)
     auth: Auth = field(default_factory=Auth)
     server: Mapping[str, Any] = field(default_factory=dict)
     file: str = ""
@@ -98,7 +98,7 @@ def load_config(
     document, base = _read(path or root / FILE, env, is_given=path is not None)
     document = document.expand(os.environ if environ is None else environ)
     shown = (path or root / FILE).name
-    reader = PartReader(root)
+    reader = ProductConfigReader(root)
     config = _sections(document, reader, shown=shown)
     if env and base is not None:
         unsplit = _shared(base, document)
@@ -107,16 +107,16 @@ def load_config(
     return StoreConfig(**config, path=root, env=env, notes=tuple(reader.notes), file="" if path is None else str(path))
 
 
-def _sections(document: Value, reader: PartReader, *, shown: str) -> dict[str, Any]:
+def _sections(document: LocatedValue, reader: ProductConfigReader, *, shown: str) -> dict[str, Any]:
     """All of a document but what it says of environments.
 
     Args:
         shown: the file's name in messages.
     """
-    known = options_of_section(Top)
+    known = options_of_section(ProjectSection)
     written, root = document.content, reader.root
     for key, value in written.items():
-        if key in Top.FEAST_KEYS:
+        if key in ProjectSection.FEAST_KEYS:
             reader.notes.append(ignored(key, value))
         elif key not in known:
             raise _unknown_top_key(key, value, known, shown=shown)
@@ -125,20 +125,20 @@ def _sections(document: Value, reader: PartReader, *, shown: str) -> dict[str, A
         raise ConfigError("no `project`", hint="add a line such as `project: shop`", where=where)
     project, connections = _value(written, "project", root=root), reader.connections(written.get(CONNECTIONS))
     stores = {section: reader.part(section, written.get(section), connections=connections) for section in SECTIONS}
-    server = written.get("server", Value({}, "map", ""))
+    server = written.get("server", LocatedValue({}, "map", ""))
     return {
         "project": project,
         **stores,
         "clock": _value(written, "clock", root=root),
         "connections": connections,
         "auth": read_auth(written.get("auth"), root=root),
-        "server": read_options(options_of_section(Server), server, path="server", root=root),
+        "server": read_options(options_of_section(ServerSection), server, path="server", root=root),
     }
 
 
-def _value(written: Mapping[str, Value], name: str, *, root: Path) -> Any:
+def _value(written: Mapping[str, LocatedValue], name: str, *, root: Path) -> Any:
     """A value of the top level; None where it is left out."""
-    shape = options_of_section(Top)[name].shape
+    shape = options_of_section(ProjectSection)[name].shape
     return read_value(shape, written[name], path=name, root=root) if name in written else None
 
 
@@ -171,7 +171,7 @@ def _given(file: Path | str, root: Path | str | None) -> Path:
     )
 
 
-def _read(path: Path, env: str, *, is_given: bool) -> tuple[Value, Value | None]:
+def _read(path: Path, env: str, *, is_given: bool) -> tuple[LocatedValue, LocatedValue | None]:
     """The document to use, and the base where an overlay was laid over one.
 
     Args:
@@ -210,7 +210,7 @@ def _read(path: Path, env: str, *, is_given: bool) -> tuple[Value, Value | None]
     return (overlay(base, over), base) if base is not None else (over, None)
 
 
-def part_in(file: Path, env: str, section: str, environ: Mapping[str, str]) -> tuple[str, Part] | None:
+def part_in(file: Path, env: str, section: str, environ: Mapping[str, str]) -> tuple[str, ProductConfig] | None:
     """The project and one store of an environment that is not the one in use; None where they cannot be told.
 
     Args:
@@ -224,7 +224,7 @@ def part_in(file: Path, env: str, section: str, environ: Mapping[str, str]) -> t
                   for key in ("project", CONNECTIONS, section) if key in document.content}  # fmt: skip
         if "project" not in wanted:
             return None
-        reader = PartReader(file.parent)
+        reader = ProductConfigReader(file.parent)
         project = _value(wanted, "project", root=file.parent)
         connections = reader.connections(wanted.get(CONNECTIONS))
         return project, reader.part(section, wanted.get(section), connections=connections)
@@ -232,17 +232,17 @@ def part_in(file: Path, env: str, section: str, environ: Mapping[str, str]) -> t
         return None
 
 
-def _expanded_where_set(value: Value, environ: Mapping[str, str]) -> Value:
+def _expanded_where_set(value: LocatedValue, environ: Mapping[str, str]) -> LocatedValue:
     if value.tag == "map":
         content = {key: _expanded_where_set(each, environ) for key, each in value.content.items()}
-        return Value(content, "map", value.where)
+        return LocatedValue(content, "map", value.where)
     try:
         return value.expand(environ)
     except ConfigError:
         return value
 
 
-def _shared(base: Value, document: Value) -> str:
+def _shared(base: LocatedValue, document: LocatedValue) -> str:
     """The stores that an environment has in common with the base, where the project's name does not part them."""
     if document.content["project"].content != base.content.get("project", document.content["project"]).content:
         return ""
@@ -253,11 +253,11 @@ def _shared(base: Value, document: Value) -> str:
     return " and ".join(same)
 
 
-def _written(value: Value | None) -> Any:
+def _written(value: LocatedValue | None) -> Any:
     return None if value is None else value.plainly()
 
 
-def _unknown_top_key(key: str, value: Value, known: Collection[str], *, shown: str) -> ConfigError:
+def _unknown_top_key(key: str, value: LocatedValue, known: Collection[str], *, shown: str) -> ConfigError:
     elsewhere = [each for each in SECTIONS if key in options_of(each, default_type(each))]
     hint = nearest(key, known) or (
         f"it is a key of {elsewhere[0]}: check the indentation" if elsewhere else f"the keys are {', '.join(known)}"

@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
 from msgspec import NODEFAULT, Meta, structs
 
-from asof.config.sections.kinds import Doc, Kind, Section
+from asof.config.sections.kinds import OptionDoc, Section, ValueKind
 
 _KINDS = {str: "text", int: "integer", float: "number", bool: "flag", list: "list", dict: "part"}
 _UNITS = {"_s": "seconds", "_bytes": "bytes"}
@@ -47,7 +47,7 @@ class Option:
         return f"{self.section}.{self.name}" if self.section else self.name
 
     @cached_property
-    def shape(self) -> Shape:
+    def shape(self) -> OptionType:
         """Its type, taken apart."""
         return shape_of(self.type, self.name)
 
@@ -77,7 +77,7 @@ class Option:
 
 
 @dataclass(frozen=True)
-class Shape:
+class OptionType:
     """A type, taken apart.
 
     Args:
@@ -91,8 +91,8 @@ class Shape:
 
     type: Any
     base: type
-    kind: Kind
-    items: Shape | None = None
+    kind: ValueKind
+    items: OptionType | None = None
     choices: tuple[str, ...] = ()
     least: float | None = None
     most: float | None = None
@@ -123,16 +123,16 @@ class Shape:
         return f" above {self.least:g}" if self.above else f" from {self.least:g}"
 
 
-def shape_of(declared: Any, name: str = "") -> Shape:
+def shape_of(declared: Any, name: str = "") -> OptionType:
     """The type of an option, taken apart."""
     type_, notes = _unwrapped(declared)
     metas = [each for each in notes if isinstance(each, Meta)]
-    kind = next((each for each in reversed(notes) if isinstance(each, Kind)), None)
+    kind = next((each for each in reversed(notes) if isinstance(each, ValueKind)), None)
     origin = get_origin(type_) or type_
     choices: tuple[str, ...] = ()
     if origin is Literal:
         choices, origin = get_args(type_), str
-        kind = kind or Kind("choice")
+        kind = kind or ValueKind("choice")
     bounds = {
         each: next((getattr(meta, each) for meta in metas if getattr(meta, each) is not None), None)
         for each in ("ge", "gt", "le", "min_length")
@@ -140,10 +140,10 @@ def shape_of(declared: Any, name: str = "") -> Shape:
     is_section = isinstance(origin, type) and issubclass(origin, Section)
     inner = get_args(type_)[-1] if origin in (list, dict) and get_args(type_) else None
     bounded = Annotated[(type_, *metas)] if metas else type_
-    return Shape(
+    return OptionType(
         type=bounded,
         base=origin if isinstance(origin, type) else object,
-        kind=kind or Kind("part" if is_section else _KINDS.get(origin, "part")),
+        kind=kind or ValueKind("part" if is_section else _KINDS.get(origin, "part")),
         items=shape_of(inner, name) if inner not in (None, Any) else None,
         choices=choices,
         least=bounds["ge"] if bounds["ge"] is not None else bounds["gt"],
@@ -175,7 +175,7 @@ def options_of_section(section: type[Section]) -> dict[str, Option]:
 
 def _option(section: type[Section], found: structs.FieldInfo) -> Option:
     _, notes = _unwrapped(found.type)
-    doc = next((each for each in reversed(notes) if isinstance(each, Doc)), Doc(""))
+    doc = next((each for each in reversed(notes) if isinstance(each, OptionDoc)), OptionDoc(""))
     default = found.default if found.default_factory is NODEFAULT else found.default_factory()
     required = default is NODEFAULT
     return Option(

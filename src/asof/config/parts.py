@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from asof.config.documents import Value
+from asof.config.documents import LocatedValue
 from asof.config.options import Option, options_of_section
 from asof.config.paths import absolute
 from asof.config.reading import read_value, refuse_unknown, wrong
@@ -19,7 +19,7 @@ from asof.errors import ConfigError, nearest, some
 
 
 @dataclass(frozen=True)
-class Part:
+class ProductConfig:
     """A product and its options, ready to be handed to it. Its `repr` hides secrets.
 
     Args:
@@ -44,12 +44,12 @@ def default_type(section: str) -> str:
     return str(options_of_section(FAMILIES[section])["type"].default or "")
 
 
-def ignored(path: str, value: Value) -> str:
+def ignored(path: str, value: LocatedValue) -> str:
     """The note on a key of Feast's that has no meaning here."""
     return f"{value.where}: {path} has no meaning in Asof and is ignored"
 
 
-class PartReader:
+class ProductConfigReader:
     """Reads the parts of one document, and gathers notes on what has no meaning here.
 
     Args:
@@ -60,7 +60,7 @@ class PartReader:
         self.root = root
         self.notes: list[str] = []
 
-    def connections(self, written: Value | None) -> dict[str, Part]:
+    def connections(self, written: LocatedValue | None) -> dict[str, ProductConfig]:
         """The servers by name."""
         if written is None:
             return {}
@@ -69,8 +69,13 @@ class PartReader:
         return {name: self.part(CONNECTIONS, each, name=name) for name, each in written.content.items()}
 
     def part(
-        self, section: str, written: Value | None, *, name: str = "", connections: Mapping[str, Part] | None = None
-    ) -> Part:
+        self,
+        section: str,
+        written: LocatedValue | None,
+        *,
+        name: str = "",
+        connections: Mapping[str, ProductConfig] | None = None,
+    ) -> ProductConfig:
         """One part.
 
         Args:
@@ -95,10 +100,16 @@ class PartReader:
             for option in known.values()
             if option.default is not None
         }
-        return Part(product, {**left_out, **named, **given}, where)
+        return ProductConfig(product, {**left_out, **named, **given}, where)
 
     def _given(
-        self, section: str, product: str, content: Mapping[str, Value], *, known: Mapping[str, Option], shown: str
+        self,
+        section: str,
+        product: str,
+        content: Mapping[str, LocatedValue],
+        *,
+        known: Mapping[str, Option],
+        shown: str,
     ) -> dict[str, Any]:
         if not known:
             # A product of another package, which knows its own options.
@@ -118,12 +129,12 @@ class PartReader:
                 refuse_unknown(f"{shown} (type {product})", {key: value}, [*known, "type"])
         return options
 
-    def _foreign(self, section: str, content: Mapping[str, Value]) -> dict[str, Any]:
+    def _foreign(self, section: str, content: Mapping[str, LocatedValue]) -> dict[str, Any]:
         feast = feast_keys(section)
         self.notes += [ignored(f"{section}.{key}", value) for key, value in content.items() if key in feast]
         return {key: value.plainly() for key, value in content.items() if key not in feast}
 
-    def _product(self, section: str, content: dict[str, Value], *, shown: str, where: str) -> str:
+    def _product(self, section: str, content: dict[str, LocatedValue], *, shown: str, where: str) -> str:
         option = options_of_section(FAMILIES[section])["type"]
         keys = [key for key in ("type", *option.also) if key in content]
         if not keys and option.default is None:
@@ -141,21 +152,21 @@ class PartReader:
         return str(ours or value.content)
 
 
-def _group(section: str, written: Value | None, shown: str) -> Value:
+def _group(section: str, written: LocatedValue | None, shown: str) -> LocatedValue:
     """What is written as a group of keys; the registry may be an address or a path alone, as in Feast."""
     if written is None:
-        return Value({}, "map", "")
+        return LocatedValue({}, "map", "")
     if section == "registry" and written.tag == "str":
         content = {"path": written}
         if re.match(r"postgres(ql)?(\+\w+)?://", written.content):
-            content["type"] = Value("postgres", "str", written.where)
-        return Value(content, "map", written.where)
+            content["type"] = LocatedValue("postgres", "str", written.where)
+        return LocatedValue(content, "map", written.where)
     if written.tag != "map":
         raise wrong(shown, written, "a group of keys such as `type: …`")
     return written
 
 
-def _named(name: str, product: str, connections: Mapping[str, Part], where: str) -> Mapping[str, Any]:
+def _named(name: str, product: str, connections: Mapping[str, ProductConfig], where: str) -> Mapping[str, Any]:
     """The options of a store's connection."""
     found = connections.get(name)
     if found is None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from asof.config.documents import Value
+from asof.config.documents import LocatedValue
 from asof.config.reference import options_of
 from asof.config.secrets import masked
 from asof.config.sections import PRODUCTS
@@ -15,7 +15,7 @@ _SERVERS = {"postgres": "postgres", "postgresql": "postgres", "redis": "redis", 
 """Scheme of a URL → the product that is reached by it."""
 
 
-def read_path(value: Value, *, path: str, root: Path) -> str:
+def read_path(value: LocatedValue, *, path: str, root: Path) -> str:
     """A written path, absolute.
 
     Args:

@@ -9,8 +9,8 @@ from typing import Any, TypeVar
 
 import msgspec
 
-from asof.config.documents import Value
-from asof.config.options import Option, Shape, options_of_section
+from asof.config.documents import LocatedValue
+from asof.config.options import Option, OptionType, options_of_section
 from asof.config.paths import fitting, read_path
 from asof.config.secrets import masked
 from asof.config.sections import Section
@@ -21,7 +21,7 @@ from asof.values.local_paths import scheme_of
 S = TypeVar("S", bound=Section)
 
 
-def read_section(section: type[S], written: Value, *, path: str, root: Path) -> S:
+def read_section(section: type[S], written: LocatedValue, *, path: str, root: Path) -> S:
     """A group of keys as its section.
 
     Args:
@@ -34,7 +34,7 @@ def read_section(section: type[S], written: Value, *, path: str, root: Path) -> 
     return section(**read_options(options_of_section(section), written, path=path, root=root))
 
 
-def read_options(known: Mapping[str, Option], written: Value, *, path: str, root: Path) -> dict[str, Any]:
+def read_options(known: Mapping[str, Option], written: LocatedValue, *, path: str, root: Path) -> dict[str, Any]:
     """The options that a group of keys gives; those that are left out are not there.
 
     Raises:
@@ -51,7 +51,7 @@ def read_options(known: Mapping[str, Option], written: Value, *, path: str, root
     }
 
 
-def refuse_unknown(path: str, content: Mapping[str, Value], known: Collection[str]) -> None:
+def refuse_unknown(path: str, content: Mapping[str, LocatedValue], known: Collection[str]) -> None:
     """Refuse a key that is none of those that are known, with the nearest one.
 
     Raises:
@@ -63,7 +63,7 @@ def refuse_unknown(path: str, content: Mapping[str, Value], known: Collection[st
             raise ConfigError(f"{path} has no key {key!r}", hint=hint, where=value.where)
 
 
-def read_value(shape: Shape, value: Value, *, path: str, root: Path) -> Any:
+def read_value(shape: OptionType, value: LocatedValue, *, path: str, root: Path) -> Any:
     """A value as it is declared; paths are absolute.
 
     Raises:
@@ -94,7 +94,7 @@ def refuse_misfit(option: Option, value: object) -> None:
         ) from error
 
 
-def wrong(path: str, value: Value, expected: str, *, hint: str = "") -> ConfigError:
+def wrong(path: str, value: LocatedValue, expected: str, *, hint: str = "") -> ConfigError:
     """The error that a value is not what was expected; secrets in it are hidden."""
     found = value.kind
     if value.tag not in ("map", "list", "null"):
@@ -106,13 +106,13 @@ def wrong(path: str, value: Value, expected: str, *, hint: str = "") -> ConfigEr
     )
 
 
-def _group(path: str, value: Value) -> dict[str, Value]:
+def _group(path: str, value: LocatedValue) -> dict[str, LocatedValue]:
     if value.tag != "map":
         raise wrong(path, value, "a group of keys", hint="indent its keys below it")
     return value.content
 
 
-def _list(shape: Shape, value: Value, *, path: str, root: Path) -> list[Any]:
+def _list(shape: OptionType, value: LocatedValue, *, path: str, root: Path) -> list[Any]:
     assert shape.items is not None
     items = value.content
     if value.tag != "list":
@@ -123,13 +123,13 @@ def _list(shape: Shape, value: Value, *, path: str, root: Path) -> list[Any]:
                 path, value, shape.kind.expected or "a list", hint="" if shape.kind.expected else "begin lines with -"
             )
         texts = [each.strip() for each in value.content.split(",")] if shape.kind.splits else [value.content]
-        items = [Value(each, "str", value.where) for each in texts]
+        items = [LocatedValue(each, "str", value.where) for each in texts]
     if len(items) < shape.minimum:
         raise ConfigError(f"{path} is empty", hint=shape.kind.hint, where=value.where)
     return [read_value(shape.items, each, path=path, root=root) for each in items]
 
 
-def _names(shape: Shape, value: Value, *, path: str, root: Path) -> dict[str, Any]:
+def _names(shape: OptionType, value: LocatedValue, *, path: str, root: Path) -> dict[str, Any]:
     if shape.items is not None:
         content = _group(path, value)
         if len(content) < shape.minimum:
@@ -143,7 +143,7 @@ def _names(shape: Shape, value: Value, *, path: str, root: Path) -> dict[str, An
     return {name: each.plainly() for name, each in value.content.items()}
 
 
-def _scalar(shape: Shape, value: Value, *, path: str, root: Path) -> Any:
+def _scalar(shape: OptionType, value: LocatedValue, *, path: str, root: Path) -> Any:
     # What a variable holds is text: a project named 2024 must not become a number on the way.
     fits = value.tag == "str" or value.expanded or shape.kind.takes_scalars
     fits = fits or (value.tag == "timestamp" and shape.kind.name == "moment")
@@ -164,7 +164,7 @@ def _scalar(shape: Shape, value: Value, *, path: str, root: Path) -> Any:
     return read_path(value, path=path, root=root) if is_path else converted
 
 
-def _converted(shape: Shape, text: str) -> Any:
+def _converted(shape: OptionType, text: str) -> Any:
     """A text as a value of its type, its bounds not checked yet."""
     if shape.base is int:
         return int(text.replace("_", ""))

@@ -6,7 +6,7 @@ from dataclasses import replace
 from functools import cache
 
 from asof.config.options import Option, options_of_section
-from asof.config.sections import AUTH, FAMILIES, PRODUCTS, Section, Server, Top
+from asof.config.sections import AUTH, FAMILIES, PRODUCTS, ProjectSection, Section, ServerSection
 from asof.config.sections.kinds import Text
 
 CONNECTIONS = "connections"
@@ -20,9 +20,9 @@ _OF_PRODUCT = {(each.SECTION, each.PRODUCT): each for each in PRODUCTS}
 REFERENCE: tuple[Option, ...] = tuple(
     option
     for section in (
-        Top,
+        ProjectSection,
         *(each for family in FAMILIES.values() for each in (family, *(p for p in PRODUCTS if issubclass(p, family)))),
-        Server,
+        ServerSection,
         *AUTH,
     )
     for option in options_of_section(section).values()
@@ -56,7 +56,7 @@ def options_of(section: str, product: str) -> dict[str, Option]:
 
 def feast_keys(section: str, product: str = "") -> tuple[str, ...]:
     """Feast's keys without a meaning here that a section, or a product of it, takes with a note."""
-    family: type[Section] = FAMILIES.get(section, Top)
+    family: type[Section] = FAMILIES.get(section, ProjectSection)
     declared = _OF_PRODUCT.get((section, product))
     own = declared.FEAST_KEYS if declared is not None else ()
     return (*family.FEAST_KEYS, *(each for each in own if each not in family.FEAST_KEYS))
@@ -64,7 +64,7 @@ def feast_keys(section: str, product: str = "") -> tuple[str, ...]:
 
 def feast_tables() -> dict[str, tuple[str, ...]]:
     """Those keys by section, and by section and product where only one product takes them."""
-    tables = {"": Top.FEAST_KEYS, **{name: family.FEAST_KEYS for name, family in FAMILIES.items()}}
+    tables = {"": ProjectSection.FEAST_KEYS, **{name: family.FEAST_KEYS for name, family in FAMILIES.items()}}
     for (section, product), declared in _OF_PRODUCT.items():
         if declared.FEAST_KEYS != FAMILIES[section].FEAST_KEYS:
             tables[f"{section}.{product}"] = declared.FEAST_KEYS

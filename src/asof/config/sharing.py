@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from asof.config.loading import FILE, StoreConfig, environments, part_in
-from asof.config.parts import Part
+from asof.config.parts import ProductConfig
 from asof.config.secrets import masked
 
 _PARTED_BY_PROJECT = ("log", "offline_store")
@@ -35,7 +35,7 @@ def shared_stores(config: StoreConfig, environ: Mapping[str, str] | None = None)
             same = []
             for section in _PARTED_BY_PROJECT:
                 found = part_in(base, env, section, environ)
-                own: Part = getattr(config, section)
+                own: ProductConfig = getattr(config, section)
                 if found is not None and _is_one_place((config.project, own), found):
                     same.append(section)
             if same:
@@ -43,13 +43,13 @@ def shared_stores(config: StoreConfig, environ: Mapping[str, str] | None = None)
     return shared
 
 
-def place_of(part: Part) -> str:
+def place_of(part: ProductConfig) -> str:
     """Where a store is, as it may be shown: its product, and its file or server."""
     said = masked(_place(part))
     return " ".join([part.type, *(" ".join(str(said[key]).split()) for key in _PLACES if said.get(key) is not None)])
 
 
-def _place(part: Part) -> dict[str, Any]:
+def _place(part: ProductConfig) -> dict[str, Any]:
     options = dict(part.options)
     for name in ("path", "url"):
         text = str(options.get(name) or "")
@@ -61,7 +61,7 @@ def _place(part: Part) -> dict[str, Any]:
     return options
 
 
-def _is_one_place(one: tuple[str, Part], other: tuple[str, Part]) -> bool:
+def _is_one_place(one: tuple[str, ProductConfig], other: tuple[str, ProductConfig]) -> bool:
     parts = one[1], other[1]
     if parts[0].type != parts[1].type:
         return False

@@ -25,7 +25,7 @@ from asof.values.fit import event_micros
 from asof.values.legible import legible, why
 
 
-class Records(Protocol):
+class EncodedMessages(Protocol):
     """Messages as columns: n values, keys, record times in microseconds, and headers."""
 
     @property
@@ -39,7 +39,7 @@ class Records(Protocol):
 
 
 @dataclass(frozen=True)
-class Letter:
+class UnusableMessage:
     """A message that could not be used: its index in the batch, and why.
 
     Args:
@@ -52,7 +52,7 @@ class Letter:
 
 
 @dataclass(frozen=True)
-class Decoded:
+class DecodedMessages:
     """A batch of messages, decoded.
 
     Args:
@@ -67,20 +67,20 @@ class Decoded:
     rows: pa.Table
     index: npt.NDArray[np.int64]
     event_time: npt.NDArray[np.int64]
-    letters: list[Letter]
+    letters: list[UnusableMessage]
     undeclared: Counter[str] = field(default_factory=Counter)
     left_out: int = 0
 
 
 def decode_messages(
     source: LogSource,
-    messages: Records,
+    messages: EncodedMessages,
     *,
     keys: Sequence[str],
     clock: Micros,
     schemas: Schemas | None = None,
     transform: Transform | None = None,
-) -> Decoded:
+) -> DecodedMessages:
     """Decode messages column by column; where that fails, message by message: what one raises is why it is a letter.
 
     A message without a value is a tombstone, where the source reads the key columns from messages' keys: a row of its
@@ -105,16 +105,16 @@ def decode_messages(
         if not count:
             raise
         if count == 1:
-            return Decoded(
+            return DecodedMessages(
                 _empty(source), np.zeros(0, dtype=np.int64), np.zeros(0, dtype=np.int64),
-                [Letter(0, legible(f"cannot be decoded: {type(error).__name__}: {why(error)}"))],
+                [UnusableMessage(0, legible(f"cannot be decoded: {type(error).__name__}: {why(error)}"))],
             )  # fmt: skip
     middle = count // 2
     first, second = (
         decode_messages(source, half, keys=keys, clock=clock, schemas=schemas, transform=transform)
         for half in (_part(messages, 0, middle), _part(messages, middle, count))
     )
-    return Decoded(
+    return DecodedMessages(
         pa.concat_tables([first.rows, second.rows]).combine_chunks(),
         np.concatenate([first.index, second.index + middle]),
         np.concatenate([first.event_time, second.event_time]),
@@ -124,9 +124,9 @@ def decode_messages(
     )
 
 
-def _part(messages: Records, begin: int, end: int) -> Batch:
+def _part(messages: EncodedMessages, begin: int, end: int) -> MessageBatch:
     keys, headers, times = messages.keys, messages.headers, messages.timestamps_us
-    return Batch(
+    return MessageBatch(
         messages.values[begin:end], None if keys is None else keys[begin:end], times[begin:end],
         None if headers is None else headers[begin:end],
     )  # fmt: skip
@@ -139,13 +139,13 @@ def _empty(source: LogSource) -> pa.Table:
 
 def decode_in_bulk(
     source: LogSource,
-    messages: Records,
+    messages: EncodedMessages,
     *,
     keys: Sequence[str],
     clock: Micros,
     schemas: Schemas | None,
     transform: Transform | None,
-) -> Decoded:
+) -> DecodedMessages:
     letters: dict[int, str] = {}
     undeclared: Counter[str] = Counter()
     left_out = 0
@@ -201,8 +201,8 @@ def decode_in_bulk(
     if not good.all():
         rows, positions, times = rows.filter(pa.array(good)), positions[good], times[good]
     too_early = set(early_index)
-    found = [Letter(i, legible(letters[i]), i in too_early) for i in sorted(letters)]
-    return Decoded(rows, positions, times, found, undeclared, left_out)
+    found = [UnusableMessage(i, legible(letters[i]), i in too_early) for i in sorted(letters)]
+    return DecodedMessages(rows, positions, times, found, undeclared, left_out)
 
 
 def _names(source: LogSource) -> list[str]:
@@ -210,7 +210,7 @@ def _names(source: LogSource) -> list[str]:
 
 
 def _beside(
-    source: LogSource, messages: Records, places: list[int], *, letters: dict[int, str], schemas: Schemas | None
+    source: LogSource, messages: EncodedMessages, places: list[int], *, letters: dict[int, str], schemas: Schemas | None
 ) -> dict[str, pa.Array]:
     """The columns that stand beside the values of the messages at these places."""
     made: dict[str, pa.Array] = {}
@@ -227,13 +227,13 @@ def _beside(
     return made
 
 
-def _record_times(messages: Records, places: list[int]) -> npt.NDArray[np.int64]:
+def _record_times(messages: EncodedMessages, places: list[int]) -> npt.NDArray[np.int64]:
     return np.asarray(messages.timestamps_us, dtype=np.int64)[np.asarray(places, dtype=np.int64)]
 
 
 def _with_tombstones(
     source: LogSource,
-    messages: Records,
+    messages: EncodedMessages,
     rows: tuple[list[int], dict[str, pa.Array]],
     tombstones: list[int],
     *,
@@ -316,7 +316,7 @@ def _shown_time(scalar: pa.Scalar) -> str:
 
 
 @dataclass(frozen=True)
-class Batch:
+class MessageBatch:
     """Messages as columns, for whoever has them from elsewhere than a log (whose own kind of batch will do as well)."""
 
     values: Sequence[bytes | None]
@@ -369,4 +369,13 @@ def _codec_of(
     return JsonCodec(fields, message_format, passed_over=passed_over)
 
 
-__all__ = ["Batch", "Codec", "Decoded", "Letter", "Records", "decode_messages", "unusable_created", "unusable_times"]
+__all__ = [
+    "Codec",
+    "DecodedMessages",
+    "EncodedMessages",
+    "MessageBatch",
+    "UnusableMessage",
+    "decode_messages",
+    "unusable_created",
+    "unusable_times",
+]

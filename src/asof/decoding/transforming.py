@@ -39,7 +39,7 @@ def transformed(
     if bad:
         good = np.setdiff1d(np.arange(len(index)), bad)
         table, index = table.take(pa.array(good)), [index[row] for row in good.tolist()]
-    made = _Made(source, transform)
+    made = _TransformedBatch(source, transform)
     pieces = made.rows(table, index, letters) if index else []
     if not pieces:
         return [], {field.name: pa.nulls(0, field.dtype.arrow()) for field in source.schema}
@@ -48,7 +48,7 @@ def transformed(
     return places, {field.name: _array(whole[field.name]) for field in source.schema}
 
 
-class _Made:
+class _TransformedBatch:
     """One batch on its way through a transform."""
 
     def __init__(self, source: LogSource, transform: Transform) -> None:

@@ -20,10 +20,10 @@ Content = Mapping[str, object]
 
 
 _T = TypeVar("_T")
-_R = TypeVar("_R", bound="_Record")
+_R = TypeVar("_R", bound="_StoredRecord")
 
 
-class _Record(msgspec.Struct, frozen=True, kw_only=True):
+class _StoredRecord(msgspec.Struct, frozen=True, kw_only=True):
     """Fields of one JSON object, and those that this version does not know."""
 
     left_out: ClassVar[tuple[str, ...]] = ()
@@ -52,7 +52,7 @@ class _Record(msgspec.Struct, frozen=True, kw_only=True):
         }
 
 
-class Generations(_Record, frozen=True, kw_only=True):
+class ViewGenerations(_StoredRecord, frozen=True, kw_only=True):
     """The generations of a view's online rows.
 
     Args:
@@ -71,7 +71,7 @@ class Generations(_Record, frozen=True, kw_only=True):
         return {each for each in (self.current, self.building) if each}
 
 
-class Staged(_Record, frozen=True, kw_only=True):
+class StagedApply(_StoredRecord, frozen=True, kw_only=True):
     """An apply that is under way, or was broken off.
 
     Args:
@@ -83,7 +83,7 @@ class Staged(_Record, frozen=True, kw_only=True):
     project: Content
 
 
-class LastRun(_Record, frozen=True, kw_only=True):
+class LastRun(_StoredRecord, frozen=True, kw_only=True):
     """How far `materialize` came with one generation of a view, and what its last run did. Times in microseconds.
 
     Args:
@@ -109,7 +109,7 @@ class LastRun(_Record, frozen=True, kw_only=True):
     as_of: Micros | None = None
 
 
-class FileMark(_Record, frozen=True, kw_only=True):
+class FileMark(_StoredRecord, frozen=True, kw_only=True):
     """What tells whether a file is still the one that was read.
 
     Args:
@@ -124,7 +124,7 @@ class FileMark(_Record, frozen=True, kw_only=True):
     hashed: str
 
 
-class SourceMark(_Record, frozen=True, kw_only=True):
+class SourceMark(_StoredRecord, frozen=True, kw_only=True):
     """Which rows of a source were read.
 
     Args:
@@ -155,7 +155,7 @@ class SourceMark(_Record, frozen=True, kw_only=True):
         return kept
 
 
-class SavedProjection(_Record, frozen=True, kw_only=True):
+class SavedProjection(_StoredRecord, frozen=True, kw_only=True):
     """What was asked of one view, as `Projection.content` has it.
 
     Args:
@@ -172,7 +172,7 @@ class SavedProjection(_Record, frozen=True, kw_only=True):
     join_key_map: Mapping[str, str] | None = None
 
 
-class TrainingSet(Record, _Record, frozen=True, kw_only=True):
+class TrainingSet(Record, _StoredRecord, frozen=True, kw_only=True):
     """The manifest of a saved training set.
 
     Args:
@@ -262,8 +262,8 @@ class Facts(msgspec.Struct, frozen=True, kw_only=True):
         others: topics that this version does not know.
     """
 
-    generations: Mapping[str, Generations] = {}
-    staged: Staged | None = None
+    generations: Mapping[str, ViewGenerations] = {}
+    staged: StagedApply | None = None
     materialized: Mapping[str, LastRun] = {}
     topics: Mapping[str, str] = {}
     epochs: Mapping[str, int] = {}
@@ -286,7 +286,7 @@ class Facts(msgspec.Struct, frozen=True, kw_only=True):
             objects = msgspec.convert(known.get(name, {}), dict[str, dict[str, object]])
             known[name] = {key: record.of(each) for key, each in objects.items()}
         if "staged" in known:
-            known["staged"] = Staged.of(msgspec.convert(known["staged"], dict[str, object]))
+            known["staged"] = StagedApply.of(msgspec.convert(known["staged"], dict[str, object]))
         others = {name: value for name, value in content.items() if name == "others" or name not in _TOPICS}
         # The keys of JSON objects are text; partitions are read as the numbers that they are.
         return msgspec.convert({**known, "others": others}, cls, str_keys=True)
@@ -309,7 +309,7 @@ class Facts(msgspec.Struct, frozen=True, kw_only=True):
 
     # -- online rows ---------------------------------------------------------------------------------------------------
 
-    def generations_of(self, view: str) -> Generations:
+    def generations_of(self, view: str) -> ViewGenerations:
         """The generations of a view's online rows."""
         return self.generations.get(view, _NO_GENERATIONS)
 
@@ -326,12 +326,12 @@ class Facts(msgspec.Struct, frozen=True, kw_only=True):
         """Readers use this generation, which was built."""
         return self._with_generations(view, replace(self.generations_of(view), current=generation, building=None))
 
-    def _with_generations(self, view: str, generations: Generations) -> Facts:
+    def _with_generations(self, view: str, generations: ViewGenerations) -> Facts:
         return replace(self, generations=_with(self.generations, view, generations))
 
     def with_staged(self, token: str, project: Content) -> Facts:
         """An apply builds online rows for these definitions."""
-        return replace(self, staged=Staged(token=token, project=project))
+        return replace(self, staged=StagedApply(token=token, project=project))
 
     def with_applied(self, online_views: Collection[str], where: Mapping[str, str]) -> Facts:
         """The staged definitions are the applied ones; of views that are not kept online no generation is."""
@@ -385,9 +385,9 @@ class Facts(msgspec.Struct, frozen=True, kw_only=True):
         return replace(self, training_sets=_with(self.training_sets, saved.name, saved))
 
 
-_NO_GENERATIONS = Generations()
-_RECORDS: tuple[tuple[str, type[_Record]], ...] = (
-    ("generations", Generations), ("materialized", LastRun), ("training_sets", TrainingSet)
+_NO_GENERATIONS = ViewGenerations()
+_RECORDS: tuple[tuple[str, type[_StoredRecord]], ...] = (
+    ("generations", ViewGenerations), ("materialized", LastRun), ("training_sets", TrainingSet)
 )  # fmt: skip
 _TOPICS = tuple(name for name in Facts.__struct_fields__ if name != "others")
 
@@ -397,5 +397,6 @@ def _with(mapping: Mapping[str, _T], name: str, value: _T) -> dict[str, _T]:
 
 
 __all__ = [
-    "Content", "Facts", "FileMark", "Generations", "LastRun", "SavedProjection", "SourceMark", "Staged", "TrainingSet",
+    "Content", "Facts", "FileMark", "LastRun", "SavedProjection", "SourceMark", "StagedApply", "TrainingSet",
+    "ViewGenerations",
 ]  # fmt: skip

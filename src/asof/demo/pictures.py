@@ -20,7 +20,7 @@ _COLORS = {
 
 
 @dataclass(frozen=True)
-class Layout:
+class DiagramLayout:
     """Where the states stand. `bends` pushes an arrow's middle to its left, in pixels; 0 is straight."""
 
     name: str
@@ -38,7 +38,7 @@ def _bends(*sizes: int) -> dict[tuple[str, str], int]:
     return {way: size for pair, size in zip(_PAIRS, sizes, strict=True) for way in (pair, pair[::-1])}
 
 
-WIDE = Layout(
+WIDE = DiagramLayout(
     name="wide",
     width=900,
     height=300,
@@ -52,7 +52,7 @@ WIDE = Layout(
     },
     bends=_bends(48, 26, 26),
 )
-NARROW = Layout(
+NARROW = DiagramLayout(
     name="narrow",
     width=380,
     height=500,
@@ -69,7 +69,7 @@ NARROW = Layout(
 _NODE_WIDTH, _NODE_HEIGHT = 132, 42
 
 
-def draw_state_machine(layout: Layout) -> str:
+def draw_state_machine(layout: DiagramLayout) -> str:
     """`TRANSITIONS` as an SVG: a box per state, an arrow with its probability per transition."""
     arrows = "".join(
         _arrow(layout, origin, target, chance)
@@ -151,7 +151,7 @@ def _node(state: str, x: int, y: int) -> str:
     )
 
 
-def _arrow(layout: Layout, origin: str, target: str, chance: float) -> str:
+def _arrow(layout: DiagramLayout, origin: str, target: str, chance: float) -> str:
     """A quadratic curve from edge to edge of the two boxes, its probability beside its middle."""
     (x0, y0), (x1, y1) = layout.centers[origin], layout.centers[target]
     length = hypot(x1 - x0, y1 - y0)

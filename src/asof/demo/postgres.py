@@ -18,7 +18,7 @@ _TABLES = {
 }
 
 
-class NotOurs(AsofError):
+class NameTaken(AsofError):
     """Something on a server has the name that the demo would use, and was not made by it."""
 
     def __init__(self, what: str, place: str) -> None:
@@ -29,7 +29,7 @@ class NotOurs(AsofError):
 
 
 @dataclass(frozen=True)
-class Made:
+class DemoManifest:
     """What an earlier demo wrote down of what it made elsewhere."""
 
     topic: str
@@ -49,11 +49,11 @@ class ShopDatabase:
         """The server and database, without a secret."""
         return self.postgres.place.address
 
-    def made_earlier(self) -> Made | None:
+    def made_earlier(self) -> DemoManifest | None:
         """What an earlier demo made under this name; None where there is no schema.
 
         Raises:
-            NotOurs: there is one that no demo made.
+            NameTaken: there is one that no demo made.
         """
         with self.postgres.connection(f"schema {self.schema!r}") as connection:
             found = connection.execute(
@@ -62,9 +62,9 @@ class ShopDatabase:
             if found is None:
                 return None
             if found[0] != MARK:
-                raise NotOurs(f"schema {self.schema!r}", self.place)
+                raise NameTaken(f"schema {self.schema!r}", self.place)
             row = connection.execute(self._named("SELECT topic, topic_id FROM {schema}.demo_made")).fetchone()
-        return Made(*row) if row else Made("", "")
+        return DemoManifest(*row) if row else DemoManifest("", "")
 
     def drop(self) -> None:
         """Remove the schema and all that is in it."""
@@ -91,7 +91,7 @@ class ShopDatabase:
                 # A plan made before the first automatic ANALYZE would be a guess.
                 connection.execute(self._named("ANALYZE {schema}.{table}", table=sql.Identifier(name)))
 
-    def remember(self, made: Made) -> None:
+    def remember(self, made: DemoManifest) -> None:
         """Write down which topic the demo made, so that the next one knows what it may delete."""
         with self.postgres.connection(f"schema {self.schema!r}") as connection:
             insert = self._named("INSERT INTO {schema}.demo_made VALUES (%s, %s)")

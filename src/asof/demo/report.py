@@ -20,7 +20,7 @@ Row = Mapping[str, Any]
 _MOST_SHOWN = 12
 
 
-class Step(TypedDict):
+class StoryStep(TypedDict):
     """One step of the story: what was done, how long it took, and how many rows it gave (None: no rows)."""
 
     name: str
@@ -29,7 +29,7 @@ class Step(TypedDict):
     rows: int | None
 
 
-class TrainingSet(TypedDict):
+class TrainingSetReport(TypedDict):
     """The training set's size and columns, and its first rows."""
 
     rows: int
@@ -37,7 +37,7 @@ class TrainingSet(TypedDict):
     preview: Sequence[Row]
 
 
-class Online(TypedDict):
+class OnlineReport(TypedDict):
     """What was served for the same keys before and after the extra events, and at which moments.
 
     `key` names the column by which a row before belongs to a row after; `events` counts the events in between.
@@ -51,7 +51,7 @@ class Online(TypedDict):
     after: Sequence[Row]
 
 
-class Audit(TypedDict):
+class AuditSummary(TypedDict):
     """How many served values were compared with history, how many were equal, and those that were not.
 
     `active_keys` counts keys with a non-zero window or an open session.
@@ -78,11 +78,11 @@ class Report(TypedDict):
     clock: str
     seed: int
     sizes: dict[str, int]
-    steps: list[Step]
-    training_set: TrainingSet
+    steps: list[StoryStep]
+    training_set: TrainingSetReport
     histograms: dict[str, Histogram]
-    online: Online
-    audit: Audit
+    online: OnlineReport
+    audit: AuditSummary
     servers: dict[str, str]
     next_commands: list[NextCommand]
 
@@ -134,7 +134,7 @@ def _header(report: Report) -> str:
     )
 
 
-def _steps(steps: list[Step]) -> str:
+def _steps(steps: list[StoryStep]) -> str:
     longest = max((step["seconds"] for step in steps), default=0.0) or 1.0
     items = []
     for step in steps:
@@ -182,7 +182,7 @@ def _histograms(histograms: dict[str, Histogram]) -> str:
     )
 
 
-def _training_set(training_set: TrainingSet) -> str:
+def _training_set(training_set: TrainingSetReport) -> str:
     preview = training_set["preview"]
     return _section(
         "The training set",
@@ -192,7 +192,7 @@ def _training_set(training_set: TrainingSet) -> str:
     )
 
 
-def _online(online: Online) -> str:
+def _online(online: OnlineReport) -> str:
     key = online["key"]
     before = {row[key]: row for row in online["before"]}
     shown = list(online["after"])[:_MOST_SHOWN]
@@ -220,7 +220,7 @@ def _before_and_after(key: str, before: Row, after: Row) -> str:
     return f'<div class="card">{title}{_scrolling(header, "".join(rows))}</div>'
 
 
-def _audit(audit: Audit) -> str:
+def _audit(audit: AuditSummary) -> str:
     unequal = audit["values"] - audit["equal"]
     if unequal:
         verdict = f'<p class="verdict bad">{unequal:,} of {_counted(audit["values"], "value")} differ.</p>'

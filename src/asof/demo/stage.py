@@ -50,7 +50,7 @@ class Stage(Protocol):
         """Which servers there are, and where, without secrets."""
 
 
-class Embedded:
+class EmbeddedStage:
     """All in the demo's own folder."""
 
     fills = ""
@@ -82,7 +82,7 @@ class Embedded:
 
 
 @dataclass(frozen=True)
-class Servers:
+class DemoServers:
     """Where the demo's servers are, and how it uses them.
 
     Args:
@@ -108,12 +108,12 @@ class Servers:
         return {"ASOF_POSTGRES": self.postgres, "ASOF_KAFKA": self.kafka, "ASOF_REDIS": redis}
 
 
-class OnServers:
+class ServerStage:
     """Users and orders in Postgres, traffic on Kafka, serving from Redis."""
 
     fills = "users and orders become Postgres tables; the traffic gets an empty topic"
 
-    def __init__(self, output: Path, servers: Servers) -> None:
+    def __init__(self, output: Path, servers: DemoServers) -> None:
         try:
             from asof.demo.postgres import ShopDatabase  # the embedded demo needs no driver
         except ImportError as error:
@@ -154,7 +154,7 @@ class OnServers:
                     os.environ[name] = value
 
     def fill(self, shop: Shop, open_store: Callable[[], FeatureStore]) -> list[str]:
-        from asof.demo.postgres import Made
+        from asof.demo.postgres import DemoManifest
 
         with open_store() as store:
             self._clear(store)
@@ -162,7 +162,7 @@ class OnServers:
         with open_store() as store:
             log = open_store_of(store).parts.log_of(self._source(store))
             log.create(self._topic, PARTITIONS)
-            self._database.remember(Made(self._topic, log.topic_id(self._topic)))
+            self._database.remember(DemoManifest(self._topic, log.topic_id(self._topic)))
         schema = self._servers.project
         return [
             f"tables {schema}.users and {schema}.orders in {self._database.place}",
@@ -171,16 +171,16 @@ class OnServers:
 
     def _clear(self, store: FeatureStore) -> None:
         """Remove what an earlier demo made under this name, and nothing else; first look at all servers."""
-        from asof.demo.postgres import NotOurs
+        from asof.demo.postgres import NameTaken
 
         made = self._database.made_earlier()
         log = open_store_of(store).parts.log_of(self._source(store))
         exists = self._topic in log.topics()
         online = open_store_of(store).parts.online.tables(self._servers.project)
         if exists and (made is None or made.topic_id != log.topic_id(self._topic)):
-            raise NotOurs(f"topic {self._topic!r}", f"Kafka at {self._servers.kafka}")
+            raise NameTaken(f"topic {self._topic!r}", f"Kafka at {self._servers.kafka}")
         if online and made is None:
-            raise NotOurs(f"project {self._servers.project!r}", f"Redis at {self.places()['Redis']}")
+            raise NameTaken(f"project {self._servers.project!r}", f"Redis at {self.places()['Redis']}")
         if made is not None:
             store.teardown(purge=True)
             if exists:

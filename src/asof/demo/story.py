@@ -16,10 +16,10 @@ import pyarrow.parquet as pq
 
 from asof.defaults import DEMO_SEED, DEMO_TICKS, DEMO_USERS
 from asof.demo.histograms import count_views, draw_histograms, terminal_histograms
-from asof.demo.report import NextCommand, Report, Step, write_json, write_report
+from asof.demo.report import NextCommand, Report, StoryStep, write_json, write_report
 from asof.demo.repository import ENTITY_FRAME, SERVICE, TRAINING_COLUMNS
 from asof.demo.shop import Shop, more_events, simulate, write_sources
-from asof.demo.stage import Embedded, OnServers, Servers, Stage
+from asof.demo.stage import DemoServers, EmbeddedStage, ServerStage, Stage
 from asof.errors import AsofError, MissingExtra
 from asof.planning import describe
 from asof.store import FeatureStore, open_store_of
@@ -47,7 +47,7 @@ class Story:
 
     def __init__(self, say: Say) -> None:
         self.say = say
-        self.steps: list[Step] = []
+        self.steps: list[StoryStep] = []
 
     def tell(self, line: str) -> None:
         """Say a line of a step, in as many lines of the terminal as it needs."""
@@ -55,10 +55,10 @@ class Story:
         self.say(fill(line.strip(), _width(), initial_indent=indent, subsequent_indent=f"{indent}  "))
 
     @contextmanager
-    def step(self, name: str, text: str) -> Iterator[Step]:
+    def step(self, name: str, text: str) -> Iterator[StoryStep]:
         """One step: its name and what it does; the block sets how many rows it gave."""
         self.say(f"\n{len(self.steps) + 1}. {name}\n   {text}")
-        step: Step = {"name": name, "text": text, "seconds": 0.0, "rows": None}
+        step: StoryStep = {"name": name, "text": text, "seconds": 0.0, "rows": None}
         started = time.monotonic()
         yield step
         step["seconds"] = time.monotonic() - started
@@ -77,7 +77,7 @@ def run(
     users: int = DEMO_USERS,
     ticks: int = DEMO_TICKS,
     seed: int = DEMO_SEED,
-    servers: Servers | None = None,
+    servers: DemoServers | None = None,
     progress: Progress = silent,
     say: Say = print,
 ) -> Report:
@@ -96,7 +96,7 @@ def run(
     output = Path(output).resolve()
     for name in ("repo", "source"):
         shutil.rmtree(output / name, ignore_errors=True)
-    stage = Embedded(output) if servers is None else OnServers(output, servers)
+    stage = EmbeddedStage(output) if servers is None else ServerStage(output, servers)
     with stage.environment():
         return _tell(Story(say), stage, output, users=users, ticks=ticks, seed=seed, progress=progress)
 

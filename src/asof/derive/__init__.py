@@ -1,7 +1,7 @@
 """On-demand views over an Arrow table or over plain columns: the same code online and offline."""
 
 from asof.derive.calls import input_types
-from asof.derive.row_wise import Finding, check_row_wise
+from asof.derive.row_wise import RowWiseFinding, check_row_wise
 from asof.derive.running import derive, derive_values
 
-__all__ = ["Finding", "check_row_wise", "derive", "derive_values", "input_types"]
+__all__ = ["RowWiseFinding", "check_row_wise", "derive", "derive_values", "input_types"]

@@ -19,7 +19,7 @@ EVENT_TIMESTAMP = "event_timestamp"
 
 
 @dataclass(frozen=True, eq=False)
-class Call:
+class DerivationCall:
     """A derivation made ready to run.
 
     Args:
@@ -47,11 +47,11 @@ class Call:
         return [field.name for field in self.fields]
 
 
-_CALLS: dict[int, Call] = {}
+_CALLS: dict[int, DerivationCall] = {}
 """Derivations made ready, by identity: two of equal text may hold functions of different modules."""
 
 
-def call_of(derivation: Derivation) -> Call:
+def call_of(derivation: Derivation) -> DerivationCall:
     """The derivation made ready, once for as long as it lives."""
     call = _CALLS.get(id(derivation))
     if call is None:
@@ -60,7 +60,7 @@ def call_of(derivation: Derivation) -> Call:
     return call
 
 
-def _made_ready(derivation: Derivation) -> Call:
+def _made_ready(derivation: Derivation) -> DerivationCall:
     view = derivation.view
     if view.function is None:
         raise DerivationError(
@@ -72,7 +72,7 @@ def _made_ready(derivation: Derivation) -> Call:
     by_name = {field.name: field for field in view.schema}
     fields = tuple(by_name[name] for name, _ in derivation.outputs)
     dtypes = tuple(known.get(name) for name, _ in derivation.inputs)
-    return Call(
+    return DerivationCall(
         view_name=view.name,
         where=view.where,
         mode=view.mode,

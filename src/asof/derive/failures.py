@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from asof.definitions import Field
-from asof.derive.calls import EVENT_TIMESTAMP, Call
+from asof.derive.calls import EVENT_TIMESTAMP, DerivationCall
 from asof.errors import DerivationError, nearest, some
 from asof.values.fit import Misfit
 from asof.values.legible import MOST_SHOWN, cut
@@ -20,7 +20,7 @@ _OURS = f"{Path(__file__).parent}{os.sep}"
 _LIBRARIES = (sysconfig.get_paths()["stdlib"], sysconfig.get_paths()["purelib"])
 
 
-class Failure(Exception):
+class CallFailure(Exception):
     """What went wrong with one call; the views' errors and the check's findings are made from it.
 
     Args:
@@ -33,7 +33,7 @@ class Failure(Exception):
         super().__init__(text)
         self.kind, self.text, self.hint, self.field = kind, text, hint, field
 
-    def of(self, call: Call) -> DerivationError:
+    def of(self, call: DerivationCall) -> DerivationError:
         """The same as the user meets it."""
         return DerivationError(
             f"on-demand feature view {call.view_name!r}: {self.text}", hint=self.hint, where=call.where
@@ -49,7 +49,9 @@ def shown(value: Any) -> str:
     return cut(value.isoformat() if isinstance(value, datetime) else repr(value), MOST_SHOWN)
 
 
-def raised(call: Call, error: Exception, *, inputs: dict[str, Any] | None = None, rows: int = 0) -> Failure:
+def raised(
+    call: DerivationCall, error: Exception, *, inputs: dict[str, Any] | None = None, rows: int = 0
+) -> CallFailure:
     message = cut(str(error).strip(), 300)
     line = _users_line(call, error)
     text = f"its function raised {type(error).__name__}" + (f": {message}" if message else "")
@@ -66,10 +68,10 @@ def raised(call: Call, error: Exception, *, inputs: dict[str, Any] | None = None
         text += f", for {rows} row{'s' if rows != 1 else ''}"
         if isinstance(error, KeyError) or type(error).__name__ == "ColumnNotFoundError":
             hint = f"it sees {some((*call.names, EVENT_TIMESTAMP), 20)}"
-    return Failure("raised", text, hint=hint)
+    return CallFailure("raised", text, hint=hint)
 
 
-def _users_line(call: Call, error: Exception) -> str:
+def _users_line(call: DerivationCall, error: Exception) -> str:
     """`file:line` of the innermost frame in the user's own code."""
     code = getattr(inspect.unwrap(call.function), "__code__", None)
     own_file = code.co_filename if code else ""
@@ -82,7 +84,7 @@ def _users_line(call: Call, error: Exception) -> str:
     return line
 
 
-def wrong_fields(call: Call, found: list[Any], row: int | None) -> Failure:
+def wrong_fields(call: DerivationCall, found: list[Any], row: int | None) -> CallFailure:
     expected = call.field_names
     at = "" if row is None else f" for row {row}"
     missing = [name for name in expected if name not in found]
@@ -90,7 +92,7 @@ def wrong_fields(call: Call, found: list[Any], row: int | None) -> Failure:
     details = [f"missing {some(missing)}"] if missing else []
     details += [f"undeclared {some(undeclared)}"] if undeclared else []
     details = details or ["one of them twice"]
-    return Failure(
+    return CallFailure(
         "shape",
         f"its function answered {some(found) if found else 'no fields'}{at}, expected {some(expected)} "
         f"({', '.join(details)})",
@@ -98,10 +100,10 @@ def wrong_fields(call: Call, found: list[Any], row: int | None) -> Failure:
     )  # fmt: skip
 
 
-def no_frame(call: Call, answer: Any, expected: str) -> Failure:
+def no_frame(call: DerivationCall, answer: Any, expected: str) -> CallFailure:
     kind = type(answer)
     found = "None" if answer is None else f"a {kind.__name__}"
-    return Failure(
+    return CallFailure(
         "shape", f"its function answered {found}, expected a {expected} of {some(call.field_names)}",
         hint=f"return a {expected}, or choose another mode (this view has mode {call.mode})",
     )  # fmt: skip
@@ -112,7 +114,7 @@ def refuse_misfits(field: Field, misfits: list[Misfit], first_row: int = 0) -> N
         return
     row, reason = misfits[0]
     more = f"; so in {len(misfits) - 1} more rows" if len(misfits) > 1 else ""
-    raise Failure(
+    raise CallFailure(
         "type", f"field {field.name!r} expects {field.dtype}, but in row {row + first_row} {reason}{more}",
         hint="convert it in the function, or declare another type", field=field,
     )  # fmt: skip

@@ -8,13 +8,13 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from asof.derive.calls import Call
-from asof.derive.failures import Failure, no_frame, raised, refuse_misfits, wrong_fields
+from asof.derive.calls import DerivationCall
+from asof.derive.failures import CallFailure, no_frame, raised, refuse_misfits, wrong_fields
 from asof.errors import MissingExtra
 from asof.values.fit import Misfit, fit, fit_values
 
 
-def call_frame(call: Call, table: pa.Table) -> list[pa.Array]:
+def call_frame(call: DerivationCall, table: pa.Table) -> list[pa.Array]:
     """Run a function of mode pandas or polars over a table of its inputs (by the names it sees) and the moments.
 
     NaN that a pandas function answers is null, whatever the field's type; NaN that a polars function answers is null
@@ -24,7 +24,7 @@ def call_frame(call: Call, table: pa.Table) -> list[pa.Array]:
         One column per field, in the declared types.
 
     Raises:
-        Failure: the function raised, or did not answer what it declares.
+        CallFailure: the function raised, or did not answer what it declares.
     """
     columns = _pandas_columns(call, table) if call.mode == "pandas" else _polars_columns(call, table)
     arrays = []
@@ -35,7 +35,7 @@ def call_frame(call: Call, table: pa.Table) -> list[pa.Array]:
     return arrays
 
 
-def _pandas_columns(call: Call, table: pa.Table) -> list[tuple[pa.Array, list[Misfit]]]:
+def _pandas_columns(call: DerivationCall, table: pa.Table) -> list[tuple[pa.Array, list[Misfit]]]:
     try:
         import pandas as pd  # an extra
     except ImportError as error:
@@ -47,7 +47,7 @@ def _pandas_columns(call: Call, table: pa.Table) -> list[tuple[pa.Array, list[Mi
         raise no_frame(call, answer, "pandas.DataFrame")
     _check_frame(call, list(answer.columns), len(answer), table.num_rows)
     if not answer.index.equals(pd.RangeIndex(len(answer))):
-        raise Failure(
+        raise CallFailure(
             "shape", "its function answered a frame with another index than the one it was given",
             hint="keep the rows in their order; undo set_index, and sort_values by sort_index()",
         )  # fmt: skip
@@ -67,7 +67,7 @@ def _pandas_columns(call: Call, table: pa.Table) -> list[tuple[pa.Array, list[Mi
     return columns
 
 
-def _polars_columns(call: Call, table: pa.Table) -> list[tuple[pa.Array, list[Misfit]]]:
+def _polars_columns(call: DerivationCall, table: pa.Table) -> list[tuple[pa.Array, list[Misfit]]]:
     try:
         import polars as pl  # an extra
     except ImportError as error:
@@ -100,7 +100,7 @@ def _small(kind: pa.DataType) -> pa.DataType:
     return pa.binary() if pa.types.is_large_binary(kind) or pa.types.is_binary_view(kind) else kind
 
 
-def _answered(call: Call, frame: Any) -> Any:
+def _answered(call: DerivationCall, frame: Any) -> Any:
     rows = len(frame)
     try:
         return call.function(frame)
@@ -108,11 +108,11 @@ def _answered(call: Call, frame: Any) -> Any:
         raise raised(call, error, rows=rows) from error
 
 
-def _check_frame(call: Call, names: list[Any], length: int, expected: int) -> None:
+def _check_frame(call: DerivationCall, names: list[Any], length: int, expected: int) -> None:
     if len(names) != len(call.fields) or set(names) != set(call.field_names):
         raise wrong_fields(call, names, None)
     if length != expected:
-        raise Failure(
+        raise CallFailure(
             "shape", f"its function answered {length} rows for {expected}",
             hint="answer one row for each row given; filter and aggregate in feature views, not in on-demand functions",
         )  # fmt: skip

@@ -9,9 +9,9 @@ from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 from asof.definitions import OnDemandFeatureView
-from asof.derive.calls import EVENT_TIMESTAMP, Call, call_of, never_null
+from asof.derive.calls import EVENT_TIMESTAMP, DerivationCall, call_of, never_null
 from asof.derive.calls import input_types as declared_types
-from asof.derive.failures import Failure, shown_inputs
+from asof.derive.failures import CallFailure, shown_inputs
 from asof.derive.generated import GeneratedRow, generated_rows
 from asof.derive.running import call_values
 from asof.dtypes import DType
@@ -24,7 +24,7 @@ _READ_FROM_TEXT = {"Json", "Timestamp", "Date", "Decimal"}
 
 
 @dataclass(frozen=True)
-class Finding:
+class RowWiseFinding:
     """What the check found.
 
     Args:
@@ -37,7 +37,7 @@ class Finding:
 
 def check_row_wise(
     view: OnDemandFeatureView, *, input_types: Mapping[str, DType] | None = None, rows: int = 24, seed: int = 0
-) -> list[Finding]:
+) -> list[RowWiseFinding]:
     """Run the view's function on generated rows and report what would make serving and training differ.
 
     Rows hold typical values, nulls, zeros, negatives, empty texts and lists, NaN and extremes. The same seed makes the
@@ -52,7 +52,7 @@ def check_row_wise(
         or on typical texts, whose real form cannot be guessed.
     """
     types = dict(declared_types(view) if input_types is None else input_types)
-    findings: list[Finding] = []
+    findings: list[RowWiseFinding] = []
     if EVENT_TIMESTAMP in types:
         types.pop(EVENT_TIMESTAMP)
         findings.append(
@@ -69,18 +69,18 @@ def check_row_wise(
         return findings + _check(view, call, generated)
     except AsofError as error:
         # No function at hand, a default that does not fit, pandas or Polars not installed.
-        return [*findings, Finding("error", f"{view.where}: {error.message}; {error.hint}")]
+        return [*findings, RowWiseFinding("error", f"{view.where}: {error.message}; {error.hint}")]
 
 
-def _check(view: OnDemandFeatureView, call: Call, rows: Sequence[GeneratedRow]) -> list[Finding]:
+def _check(view: OnDemandFeatureView, call: DerivationCall, rows: Sequence[GeneratedRow]) -> list[RowWiseFinding]:
     alone: list[tuple[Any, ...]] = []
     passed: list[GeneratedRow] = []
-    failed: list[tuple[GeneratedRow, Failure]] = []
+    failed: list[tuple[GeneratedRow, CallFailure]] = []
     for row in rows:
         try:
             alone += _run(call, [row])
             passed.append(row)
-        except Failure as failure:
+        except CallFailure as failure:
             failed.append((row, failure))
     findings = _failures(view, call, failed, rows)
     if not passed:
@@ -98,14 +98,14 @@ def _check(view: OnDemandFeatureView, call: Call, rows: Sequence[GeneratedRow]) 
 
 
 def _compared(
-    view: OnDemandFeatureView, call: Call, rows: Sequence[GeneratedRow], alone: Sequence[tuple[Any, ...]]
-) -> Finding | None:
+    view: OnDemandFeatureView, call: DerivationCall, rows: Sequence[GeneratedRow], alone: Sequence[tuple[Any, ...]]
+) -> RowWiseFinding | None:
     """Run rows, each of which is answered alone, whole, twice and shuffled; what differs."""
     try:
         whole, again = _run(call, rows), _run(call, rows)
         order = random.Random(len(rows)).sample(range(len(rows)), len(rows))
         by_place = dict(zip(order, _run(call, [rows[place] for place in order]), strict=True))
-    except Failure as failure:
+    except CallFailure as failure:
         text = f"{failure.text}; each of these rows alone is answered, so its function is not row-wise"
         return _finding(view, "error", text, failure.hint)
     shuffled = [by_place[place] for place in range(len(rows))]
@@ -127,7 +127,7 @@ def _compared(
     return None
 
 
-def _run(call: Call, rows: Sequence[GeneratedRow]) -> list[tuple[Any, ...]]:
+def _run(call: DerivationCall, rows: Sequence[GeneratedRow]) -> list[tuple[Any, ...]]:
     """The function's answers, a tuple per row."""
     inputs = [[row.values[place] for row in rows] for place in range(len(call.names))]
     return list(zip(*call_values(call, inputs, len(rows), [row.event_time_us for row in rows]), strict=True))
@@ -155,12 +155,12 @@ def _same(a: Any, b: Any) -> bool:
 
 def _failures(
     view: OnDemandFeatureView,
-    call: Call,
-    failed: Sequence[tuple[GeneratedRow, Failure]],
+    call: DerivationCall,
+    failed: Sequence[tuple[GeneratedRow, CallFailure]],
     rows: Sequence[GeneratedRow],
-) -> list[Finding]:
+) -> list[RowWiseFinding]:
     """One finding per cause, the first row as its example."""
-    by_cause: dict[tuple[str, str], list[tuple[GeneratedRow, Failure]]] = {}
+    by_cause: dict[tuple[str, str], list[tuple[GeneratedRow, CallFailure]]] = {}
     for row, failure in failed:
         raised = failure.__cause__
         cause = type(raised).__name__ if raised is not None else failure.text.partition(", but in row")[0]
@@ -185,7 +185,9 @@ def _failures(
     return findings
 
 
-def _is_surely_wrong(call: Call, row: GeneratedRow, failure: Failure, *, all_typical: bool, all_rows: bool) -> bool:
+def _is_surely_wrong(
+    call: DerivationCall, row: GeneratedRow, failure: CallFailure, *, all_typical: bool, all_rows: bool
+) -> bool:
     """Whether the function is at fault whatever the real values are like: their domains cannot be guessed.
 
     Args:
@@ -207,7 +209,7 @@ def _is_surely_wrong(call: Call, row: GeneratedRow, failure: Failure, *, all_typ
     return not inputs & _FREE_FORM or (all_typical and "Json" not in inputs)
 
 
-def _names_no_input(call: Call, row: GeneratedRow, error: BaseException) -> bool:
+def _names_no_input(call: DerivationCall, row: GeneratedRow, error: BaseException) -> bool:
     """Whether what is missing is written in the function itself, as against a value looked up in some dict."""
     if not isinstance(error, KeyError) or "not in index" in str(error):
         return True
@@ -220,10 +222,12 @@ def _innermost(dtype: DType) -> DType:
     return _innermost(dtype.inner) if dtype.inner is not None else dtype
 
 
-def _inputs(call: Call, row: GeneratedRow) -> str:
+def _inputs(call: DerivationCall, row: GeneratedRow) -> str:
     return shown_inputs({**dict(zip(call.names, row.values)), EVENT_TIMESTAMP: moment(row.event_time_us)})
 
 
-def _finding(view: OnDemandFeatureView, severity: Literal["error", "warning"], text: str, hint: str = "") -> Finding:
+def _finding(
+    view: OnDemandFeatureView, severity: Literal["error", "warning"], text: str, hint: str = ""
+) -> RowWiseFinding:
     at = f"{view.where}: " if view.where else ""
-    return Finding(severity, f"{at}on-demand feature view {view.name!r}: {text}" + (f"; {hint}" if hint else ""))
+    return RowWiseFinding(severity, f"{at}on-demand feature view {view.name!r}: {text}" + (f"; {hint}" if hint else ""))

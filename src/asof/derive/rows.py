@@ -7,8 +7,8 @@ from datetime import datetime
 from typing import Any
 
 from asof.definitions import Field
-from asof.derive.calls import EVENT_TIMESTAMP, Call
-from asof.derive.failures import Failure, raised, refuse_misfits, shown, wrong_fields
+from asof.derive.calls import EVENT_TIMESTAMP, DerivationCall
+from asof.derive.failures import CallFailure, raised, refuse_misfits, shown, wrong_fields
 from asof.errors import some
 from asof.values.check import own_values
 from asof.values.fit import fit_values
@@ -16,7 +16,7 @@ from asof.values.from_arrow import python_values
 
 
 def call_rows(
-    call: Call, columns: Sequence[Sequence[Any]], moments: Sequence[datetime], *, first_row: int = 0
+    call: DerivationCall, columns: Sequence[Sequence[Any]], moments: Sequence[datetime], *, first_row: int = 0
 ) -> list[list[Any]]:
     """Run a function of mode python over each row.
 
@@ -28,7 +28,7 @@ def call_rows(
         One list of values per field, in the declared types.
 
     Raises:
-        Failure: the function raised, or did not answer what it declares.
+        CallFailure: the function raised, or did not answer what it declares.
     """
     names = (*call.names, EVENT_TIMESTAMP)
     columns = [
@@ -48,7 +48,7 @@ def call_rows(
         raise raised(call, error, inputs={name: column[row] for name, column in zip(names, columns)}) from error
     for row, answer in enumerate(answers, first_row):
         if not isinstance(answer, dict):
-            raise Failure(
+            raise CallFailure(
                 "shape",
                 f"its function answered {shown(answer)} for row {row}, expected a dict of {some(call.field_names)}",
                 hint="return a dict with the schema's fields",
@@ -87,4 +87,4 @@ def _refuse_half_characters(field: Field, texts: Sequence[str]) -> None:
         "".join(texts).encode()
     except UnicodeEncodeError as error:
         text = f"field {field.name!r} expects {field.dtype}, but its function answered text that has no UTF-8: {error}"
-        raise Failure("type", text, field=field) from error
+        raise CallFailure("type", text, field=field) from error

@@ -7,8 +7,8 @@ from typing import Any
 
 import pyarrow as pa
 
-from asof.derive.calls import EVENT_TIMESTAMP, Call, call_of
-from asof.derive.failures import Failure
+from asof.derive.calls import EVENT_TIMESTAMP, DerivationCall, call_of
+from asof.derive.failures import CallFailure
 from asof.derive.frames import call_frame
 from asof.derive.rows import call_rows
 from asof.dtypes import Timestamp
@@ -51,7 +51,7 @@ def derive(table: pa.Table, derivations: Sequence[Derivation], *, event_time_col
         try:
             for name, array in zip(call.outputs, _outputs(call, inputs), strict=True):
                 table = table.append_column(name, array)
-        except Failure as failure:
+        except CallFailure as failure:
             raise failure.of(call) from failure.__cause__
     return table
 
@@ -84,19 +84,19 @@ def derive_values(
         inputs = [derived[column] if column in derived else _given(call, columns, column) for column in call.columns]
         try:
             answered = call_values(call, inputs, n, event_time_us)
-        except Failure as failure:
+        except CallFailure as failure:
             raise failure.of(call) from failure.__cause__
         derived.update(zip(call.outputs, answered, strict=True))
     return derived
 
 
 def call_values(
-    call: Call, inputs: Sequence[Sequence[Any]], n: int, event_time_us: Micros | Sequence[Micros]
+    call: DerivationCall, inputs: Sequence[Sequence[Any]], n: int, event_time_us: Micros | Sequence[Micros]
 ) -> list[list[Any]]:
     """Run one function over columns of Python values; one list of values per field.
 
     Raises:
-        Failure: the function raised, or did not answer what it declares.
+        CallFailure: the function raised, or did not answer what it declares.
     """
     if call.mode == "python":
         if isinstance(event_time_us, int):
@@ -108,14 +108,14 @@ def call_values(
         try:
             arrays.append(pa.array(values, dtype.arrow() if dtype else None))
         except (pa.ArrowException, TypeError, ValueError, OverflowError) as error:
-            raise Failure("type", f"input {name!r} expects {dtype}: {error}") from error
+            raise CallFailure("type", f"input {name!r} expects {dtype}: {error}") from error
     table = pa.table(
         [*arrays, pa.array(times, pa.int64()).cast(Timestamp.arrow())], names=[*call.names, EVENT_TIMESTAMP]
     )
     return [python_values(array) for array in call_frame(call, table)]
 
 
-def _outputs(call: Call, inputs: pa.Table) -> list[pa.Array | pa.ChunkedArray]:
+def _outputs(call: DerivationCall, inputs: pa.Table) -> list[pa.Array | pa.ChunkedArray]:
     if not inputs.num_rows:
         return [pa.array([], field.dtype.arrow()) for field in call.fields]
     if call.mode != "python":
@@ -129,7 +129,7 @@ def _outputs(call: Call, inputs: pa.Table) -> list[pa.Array | pa.ChunkedArray]:
     return [pa.chunked_array(made, field.dtype.arrow()) for made, field in zip(chunks, call.fields, strict=True)]
 
 
-def _input(call: Call, table: pa.Table, place: int) -> pa.Array | pa.ChunkedArray:
+def _input(call: DerivationCall, table: pa.Table, place: int) -> pa.Array | pa.ChunkedArray:
     name, dtype = call.names[place], call.dtypes[place]
     column = _column(table, call.columns[place], f"input {name!r} of on-demand feature view {call.view_name!r}")
     if dtype is None or column.type == dtype.arrow():
@@ -137,7 +137,7 @@ def _input(call: Call, table: pa.Table, place: int) -> pa.Array | pa.ChunkedArra
     fitted, misfits = fit(column, dtype)
     if misfits:
         row, reason = misfits[0]
-        raise Failure("type", f"input {name!r} expects {dtype}, but in row {row} {reason}").of(call)
+        raise CallFailure("type", f"input {name!r} expects {dtype}, but in row {row} {reason}").of(call)
     return fitted
 
 
@@ -147,7 +147,7 @@ def _column(table: pa.Table, name: str, what: str) -> pa.ChunkedArray:
     return table.column(name)
 
 
-def _given(call: Call, columns: Mapping[str, Sequence[Any]], name: str) -> Sequence[Any]:
+def _given(call: DerivationCall, columns: Mapping[str, Sequence[Any]], name: str) -> Sequence[Any]:
     if name not in columns:
         raise DerivationError(
             f"input of on-demand feature view {call.view_name!r}: there is no column {name!r} among {list(columns)}"

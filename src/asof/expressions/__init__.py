@@ -20,9 +20,9 @@ One meaning on every engine; no expression raises at run time. What engines disa
 """
 
 from asof.expressions.checker import check
-from asof.expressions.language import SUPPORTED, Word
+from asof.expressions.language import SUPPORTED, ReferenceEntry
 from asof.expressions.parser import parse
 from asof.expressions.printer import print_sql
 from asof.expressions.tree import Expression
 
-__all__ = ["SUPPORTED", "Expression", "Word", "check", "parse", "print_sql"]
+__all__ = ["SUPPORTED", "Expression", "ReferenceEntry", "check", "parse", "print_sql"]

@@ -12,12 +12,12 @@ from asof.errors import ExpressionError, nearest, some
 from asof.expressions.tree import (
     Arithmetic,
     Between,
-    Call,
     Case,
     Cast,
-    Column,
+    ColumnReference,
     Comparison,
     Expression,
+    FunctionCall,
     In,
     IsNull,
     Like,
@@ -182,7 +182,7 @@ class Types:
         return Decimal(precision, scale)
 
     def _infer(self, node: Expression) -> DType | None:
-        if isinstance(node, Column):
+        if isinstance(node, ColumnReference):
             return self.columns[node.name]
         if isinstance(node, Literal):
             return node.dtype
@@ -208,7 +208,7 @@ class Types:
             return self._case(node)
         if isinstance(node, Cast):
             return self._cast(node)
-        assert isinstance(node, Call)
+        assert isinstance(node, FunctionCall)
         return self._call(node)
 
     def _arithmetic(self, node: Arithmetic) -> DType | None:
@@ -262,7 +262,7 @@ class Types:
             self._refuse(f"no CAST from {source} to {target}", node, hint)
         return target
 
-    def _call(self, node: Call) -> DType | None:
+    def _call(self, node: FunctionCall) -> DType | None:
         name, arguments = node.function, node.arguments
         if name == "coalesce":
             return self.common(arguments, inside=node)

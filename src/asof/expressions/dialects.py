@@ -18,7 +18,7 @@ from asof.expressions.language import (
 
 
 @dataclass(frozen=True)
-class Forms:
+class SqlForms:
     """The SQL of each operation in one engine: `{a}`, `{b}`, `{x}` are operands; each is closed in itself (CASE, call).
 
     Args:
@@ -57,7 +57,7 @@ _ANY: dict[str, str] = {
     "Timestamp>Date": "CAST(({x} AT TIME ZONE 'UTC') AS {type})",
 }
 
-DUCKDB = Forms(
+DUCKDB = SqlForms(
     name="duckdb",
     binds=False,
     types={
@@ -136,7 +136,7 @@ _DAY_EXISTS = (
 _FIT = "CASE WHEN abs({x}) < {limit} THEN CAST({x} AS {type}) END"
 _ROUNDED_FIT = "CASE WHEN abs(round({x}, {scale})) < {limit} THEN CAST({x} AS {type}) END"
 
-POSTGRES = Forms(
+POSTGRES = SqlForms(
     name="postgres",
     binds=True,
     types={
@@ -246,4 +246,4 @@ POSTGRES = Forms(
     },
 )
 
-DIALECTS: dict[str, Forms] = {dialect.name: dialect for dialect in (DUCKDB, POSTGRES)}
+DIALECTS: dict[str, SqlForms] = {dialect.name: dialect for dialect in (DUCKDB, POSTGRES)}

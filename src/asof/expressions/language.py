@@ -14,7 +14,7 @@ MAX_DEPTH = 100
 
 
 @dataclass(frozen=True)
-class Word:
+class ReferenceEntry:
     """One entry of the reference page.
 
     Args:
@@ -32,68 +32,76 @@ class Word:
 
 _COMPARISON = "False or true; null where a side is null. NaN equals itself and is the greatest number"
 
-OPERATORS: tuple[Word, ...] = (
-    Word("OR", "a OR b", "True if one side is; null if none is and one is null"),
-    Word("AND", "a AND b", "False if one side is; null if none is and one is null"),
-    Word("NOT", "NOT a", "The opposite; null of null"),
-    Word("=", "a = b", f"Equal. {_COMPARISON}. Also written =="),
-    Word("<>", "a <> b", f"Not equal. {_COMPARISON}. Also written !="),
-    Word("<", "a < b", f"Less. {_COMPARISON}; strings compare by code point"),
-    Word("<=", "a <= b", f"Less or equal. {_COMPARISON}; strings compare by code point"),
-    Word(">", "a > b", f"Greater. {_COMPARISON}; strings compare by code point"),
-    Word(">=", "a >= b", f"Greater or equal. {_COMPARISON}; strings compare by code point"),
-    Word("IS NULL", "a IS [NOT] NULL", "Whether there is no value; NaN is a value"),
-    Word("IN", "a [NOT] IN (b, c)", "Equal to one of the list; null if equal to none and one is null"),
-    Word("BETWEEN", "a [NOT] BETWEEN b AND c", "b <= a AND a <= c"),
-    Word("LIKE", "a [NOT] LIKE 'pattern'", "Matches whole: % is any text, _ one code point; a backslash is itself"),
-    Word("+", "a + b", "Sum: integers give Int64, an integer and a float Float64; outside Int64 is null"),
-    Word("-", "a - b", "Difference, as the sum"),
-    Word("*", "a * b", "Product, as the sum; of Decimals the scales add up"),
-    Word("/", "a / b", "Quotient, always Float64; null where b is 0"),
-    Word("%", "a % b", "Remainder of integers, with the sign of a; null where b is 0"),
-    Word("unary -", "-a", "The negative; of the least Int64 null"),
+OPERATORS: tuple[ReferenceEntry, ...] = (
+    ReferenceEntry("OR", "a OR b", "True if one side is; null if none is and one is null"),
+    ReferenceEntry("AND", "a AND b", "False if one side is; null if none is and one is null"),
+    ReferenceEntry("NOT", "NOT a", "The opposite; null of null"),
+    ReferenceEntry("=", "a = b", f"Equal. {_COMPARISON}. Also written =="),
+    ReferenceEntry("<>", "a <> b", f"Not equal. {_COMPARISON}. Also written !="),
+    ReferenceEntry("<", "a < b", f"Less. {_COMPARISON}; strings compare by code point"),
+    ReferenceEntry("<=", "a <= b", f"Less or equal. {_COMPARISON}; strings compare by code point"),
+    ReferenceEntry(">", "a > b", f"Greater. {_COMPARISON}; strings compare by code point"),
+    ReferenceEntry(">=", "a >= b", f"Greater or equal. {_COMPARISON}; strings compare by code point"),
+    ReferenceEntry("IS NULL", "a IS [NOT] NULL", "Whether there is no value; NaN is a value"),
+    ReferenceEntry("IN", "a [NOT] IN (b, c)", "Equal to one of the list; null if equal to none and one is null"),
+    ReferenceEntry("BETWEEN", "a [NOT] BETWEEN b AND c", "b <= a AND a <= c"),
+    ReferenceEntry(
+        "LIKE", "a [NOT] LIKE 'pattern'", "Matches whole: % is any text, _ one code point; a backslash is itself"
+    ),
+    ReferenceEntry("+", "a + b", "Sum: integers give Int64, an integer and a float Float64; outside Int64 is null"),
+    ReferenceEntry("-", "a - b", "Difference, as the sum"),
+    ReferenceEntry("*", "a * b", "Product, as the sum; of Decimals the scales add up"),
+    ReferenceEntry("/", "a / b", "Quotient, always Float64; null where b is 0"),
+    ReferenceEntry("%", "a % b", "Remainder of integers, with the sign of a; null where b is 0"),
+    ReferenceEntry("unary -", "-a", "The negative; of the least Int64 null"),
 )
 
-FUNCTIONS: tuple[Word, ...] = (
-    Word("coalesce", "COALESCE(a, b, ...)", "The first that is not null", (1, None)),
-    Word("nullif", "NULLIF(a, b)", "Null where a equals b, otherwise a", (2, 2)),
-    Word("lower", "lower(text)", "A to Z in lower case; other letters as they are, in every engine", (1, 1)),
-    Word("upper", "upper(text)", "a to z in upper case; other letters as they are, in every engine", (1, 1)),
-    Word("length", "length(text)", "Code points", (1, 1)),
-    Word(
+FUNCTIONS: tuple[ReferenceEntry, ...] = (
+    ReferenceEntry("coalesce", "COALESCE(a, b, ...)", "The first that is not null", (1, None)),
+    ReferenceEntry("nullif", "NULLIF(a, b)", "Null where a equals b, otherwise a", (2, 2)),
+    ReferenceEntry("lower", "lower(text)", "A to Z in lower case; other letters as they are, in every engine", (1, 1)),
+    ReferenceEntry("upper", "upper(text)", "a to z in upper case; other letters as they are, in every engine", (1, 1)),
+    ReferenceEntry("length", "length(text)", "Code points", (1, 1)),
+    ReferenceEntry(
         "substr",
         "substr(text, start[, count])",
         "The code points start to start + count - 1, counted from 1; what lies before the first is left out",
         (2, 3),
     ),
-    Word("abs", "abs(number)", "Without its sign; of the least Int64 null", (1, 1)),
-    Word(
+    ReferenceEntry("abs", "abs(number)", "Without its sign; of the least Int64 null", (1, 1)),
+    ReferenceEntry(
         "round",
         "round(number)",
         "The nearest whole number, halves away from zero; Float64 stays, integers as is",
         (1, 1),
     ),
-    Word("floor", "floor(number)", "The greatest whole number not above; Float64 stays, integers as they are", (1, 1)),
+    ReferenceEntry(
+        "floor", "floor(number)", "The greatest whole number not above; Float64 stays, integers as they are", (1, 1)
+    ),
 )
 
-SPECIAL_FORMS: tuple[Word, ...] = (
-    Word("CASE", "CASE WHEN a THEN b [ELSE c] END", "b of the first a that is true, otherwise c, or null without ELSE"),
-    Word("CASE value", "CASE x WHEN a THEN b [ELSE c] END", "b of the first a that equals x"),
-    Word("CAST", "CAST(a AS type)", "a as another type; null where it does not fit, never a bent value"),
+SPECIAL_FORMS: tuple[ReferenceEntry, ...] = (
+    ReferenceEntry(
+        "CASE", "CASE WHEN a THEN b [ELSE c] END", "b of the first a that is true, otherwise c, or null without ELSE"
+    ),
+    ReferenceEntry("CASE value", "CASE x WHEN a THEN b [ELSE c] END", "b of the first a that equals x"),
+    ReferenceEntry("CAST", "CAST(a AS type)", "a as another type; null where it does not fit, never a bent value"),
 )
 
-LITERALS: tuple[Word, ...] = (
-    Word("String", "'it''s'", "Text; a quote is doubled, a backslash is itself"),
-    Word("Int64", "42", "A whole number within Int64"),
-    Word("Float64", "4.2, 1e3", "A Float64; next to a Decimal, the Decimal as written"),
-    Word("Bool", "TRUE, FALSE", "Truth values"),
-    Word("null", "NULL", "No value, of any type"),
-    Word("Date", "DATE '2026-01-31'", "A day"),
-    Word("Timestamp", "TIMESTAMP '2026-01-31T12:00:00Z'", "A moment; UTC without an offset, up to microseconds"),
-    Word("column", 'page or "a page"', "A column by its exact name"),
+LITERALS: tuple[ReferenceEntry, ...] = (
+    ReferenceEntry("String", "'it''s'", "Text; a quote is doubled, a backslash is itself"),
+    ReferenceEntry("Int64", "42", "A whole number within Int64"),
+    ReferenceEntry("Float64", "4.2, 1e3", "A Float64; next to a Decimal, the Decimal as written"),
+    ReferenceEntry("Bool", "TRUE, FALSE", "Truth values"),
+    ReferenceEntry("null", "NULL", "No value, of any type"),
+    ReferenceEntry("Date", "DATE '2026-01-31'", "A day"),
+    ReferenceEntry(
+        "Timestamp", "TIMESTAMP '2026-01-31T12:00:00Z'", "A moment; UTC without an offset, up to microseconds"
+    ),
+    ReferenceEntry("column", 'page or "a page"', "A column by its exact name"),
 )
 
-SUPPORTED: dict[str, tuple[Word, ...]] = {
+SUPPORTED: dict[str, tuple[ReferenceEntry, ...]] = {
     "literals": LITERALS,
     "operators": OPERATORS,
     "functions": FUNCTIONS,

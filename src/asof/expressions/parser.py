@@ -23,12 +23,12 @@ from asof.expressions.tree import (
     SUM,
     Arithmetic,
     Between,
-    Call,
     Case,
     Cast,
-    Column,
+    ColumnReference,
     Comparison,
     Expression,
+    FunctionCall,
     In,
     IsNull,
     Like,
@@ -270,7 +270,7 @@ class _Parser:
         if token.kind == "string":
             return Literal(self.unquoted(self.advance()), dtypes.String)
         if token.kind == "quoted":
-            return Column(self.unquoted(self.advance()))
+            return ColumnReference(self.unquoted(self.advance()))
         if token.kind == "word":
             return self.word()
         if self.accept("-"):
@@ -337,7 +337,7 @@ class _Parser:
                 "DATE '...' and TIMESTAMP '...', or an operator before it",
                 at=following.at,
             )
-        return Column(self.advance().text)
+        return ColumnReference(self.advance().text)
 
     def moment(self, kind: str) -> Literal:
         self.advance()
@@ -388,7 +388,7 @@ class _Parser:
             hint = error.hint if isinstance(error, DefinitionError) else ""
             self.fail(f"no type {name!r}", hint=hint or f"choose one of {', '.join(dtypes.SCALARS)}", at=at)
 
-    def call(self) -> Call:
+    def call(self) -> FunctionCall:
         token = self.advance()
         name = token.text.lower()
         word = FUNCTION_BY_NAME.get(name)
@@ -403,7 +403,7 @@ class _Parser:
         least, most = word.arguments
         if len(arguments) < least or (most is not None and len(arguments) > most):
             self.fail(f"{name} does not take {len(arguments)} arguments", hint=f"write {word.form}", at=token.at)
-        return Call(name, arguments)
+        return FunctionCall(name, arguments)
 
 
 def _dtype(name: str) -> dtypes.DType:

@@ -9,16 +9,16 @@ from datetime import date, datetime
 from asof.dtypes import INT_BOUNDS, Bool, DType, Float64, Int64, String
 from asof.errors import ExpressionError, UnsupportedByDialect, nearest
 from asof.expressions.checker import Types, check, family, infer
-from asof.expressions.dialects import DIALECTS, Forms
+from asof.expressions.dialects import DIALECTS, SqlForms
 from asof.expressions.tree import (
     Arithmetic,
     Between,
-    Call,
     Case,
     Cast,
-    Column,
+    ColumnReference,
     Comparison,
     Expression,
+    FunctionCall,
     In,
     IsNull,
     Like,
@@ -41,7 +41,7 @@ _LIMITS = {name: greatest + 1 for name, (_, greatest) in INT_BOUNDS.items()}
 
 def print_sql(
     expression: Expression,
-    dialect: str | Forms,
+    dialect: str | SqlForms,
     *,
     schema: Mapping[str, DType],
     column: Callable[[str], str] = quote,
@@ -68,7 +68,7 @@ def print_sql(
 
 
 class _Printer:
-    def __init__(self, dialect: Forms, types: Types, column: Callable[[str], str]) -> None:
+    def __init__(self, dialect: SqlForms, types: Types, column: Callable[[str], str]) -> None:
         self.dialect = dialect
         self.types = types
         self.column = column
@@ -169,7 +169,7 @@ class _Printer:
         """The node's SQL in the SQL type of its own type; closed in itself."""
         if self.types.of(node) is None:
             return "NULL"
-        if isinstance(node, Column):
+        if isinstance(node, ColumnReference):
             return self.column(node.name)
         if isinstance(node, Literal):
             return self.literal(node)
@@ -200,7 +200,7 @@ class _Printer:
             return self.case(node)
         if isinstance(node, Cast):
             return self.as_type(node.operand, node.dtype)
-        assert isinstance(node, Call)
+        assert isinstance(node, FunctionCall)
         return self.call(node)
 
     def literal(self, node: Literal) -> str:
@@ -257,7 +257,7 @@ class _Printer:
         otherwise = "" if node.otherwise is None else f" ELSE {self.as_type(node.otherwise, dtype)}"
         return f"CASE{operand}{branches}{otherwise} END"
 
-    def call(self, node: Call) -> str:
+    def call(self, node: FunctionCall) -> str:
         name, arguments, dtype = node.function, node.arguments, self.types.of(node)
         assert dtype is not None
         if name == "coalesce":
@@ -276,7 +276,7 @@ class _Printer:
             return self.substr(arguments)
         return self.fill(name, x=self.as_type(arguments[0], String))
 
-    def nullif(self, node: Call, dtype: DType) -> str:
+    def nullif(self, node: FunctionCall, dtype: DType) -> str:
         first, second = node.arguments
         if self.types.of(second) is None:
             return self.sql(first)

@@ -41,7 +41,7 @@ class Expression:
     @cached_property
     def columns(self) -> tuple[str, ...]:
         """The names of the columns used, each once, by first use."""
-        return tuple(dict.fromkeys(node.name for node in self.walk() if isinstance(node, Column)))
+        return tuple(dict.fromkeys(node.name for node in self.walk() if isinstance(node, ColumnReference)))
 
     @cached_property
     def text(self) -> str:
@@ -60,7 +60,7 @@ class Expression:
 
 
 @dataclass(frozen=True)
-class Column(Expression):
+class ColumnReference(Expression):
     """A column by its exact name."""
 
     name: str
@@ -279,7 +279,7 @@ class Case(Expression):
 
 
 @dataclass(frozen=True)
-class Call(Expression):
+class FunctionCall(Expression):
     """A function of `language.FUNCTIONS`."""
 
     function: str

@@ -13,7 +13,7 @@ from asof.definitions.transforms import MessageTransform
 from asof.errors import NotFound, nearest, some
 from asof.log.protocol import Log
 from asof.offline.protocol import Archive, OfflineStore
-from asof.online.protocol import OnlineStore, Table
+from asof.online.protocol import OnlineStore, OnlineTable
 from asof.registry.protocol import Registry
 from asof.sources.protocol import SourceReader
 from asof.timing import Clock
@@ -234,12 +234,14 @@ def _lazy(part: T | Lazy[T]) -> Lazy[T]:
     return cast("Lazy[T]", part) if isinstance(part, Lazy) else Lazy(lambda: part)
 
 
-def table_of(project: str, view: FeatureView, generation: str) -> Table:
+def table_of(project: str, view: FeatureView, generation: str) -> OnlineTable:
     """The online table of one generation of a view.
 
     Rows of views that a log feeds are read, merged and written back, since a row may hold events that are not due yet.
     """
-    return Table(project, view.name, generation, "state" if view.is_aggregated or view.source.is_log else "latest")
+    return OnlineTable(
+        project, view.name, generation, "state" if view.is_aggregated or view.source.is_log else "latest"
+    )
 
 
 def current_generation(snapshot: Snapshot, view: FeatureView) -> str | None:

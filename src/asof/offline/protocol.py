@@ -9,7 +9,7 @@ from typing import Literal, Protocol, TypeAlias
 import pyarrow as pa
 
 from asof.defaults import BATCH_ROWS, KEEP_HOURS
-from asof.expressions.dialects import Forms
+from asof.expressions.dialects import SqlForms
 from asof.sources.protocol import Files, Input
 from asof.sql.arrival import ORIGIN_OFFSET, ORIGIN_PARTITION, PUSHED_AT
 from asof.sql.dialect import Dialect
@@ -42,7 +42,7 @@ LATER_COLUMNS = (PUSHED_AT, ORIGIN_PARTITION, ORIGIN_OFFSET)
 """Columns for arrival that archives of earlier versions lack; they are nullable, and no source may have them either."""
 
 
-class Result(Protocol):
+class QueryResult(Protocol):
     """Rows that are computed when `reader` is read, and not before."""
 
     @property
@@ -67,7 +67,7 @@ class Engine(Protocol):
         ...
 
     @property
-    def batch_dialect(self) -> Forms:
+    def batch_dialect(self) -> SqlForms:
         """Of the expressions that `evaluate` takes."""
         ...
 
@@ -77,7 +77,7 @@ class Engine(Protocol):
         inputs: Mapping[str, Input | pa.Table | None],
         *,
         spine: Spine | None = None,
-    ) -> Result:
+    ) -> QueryResult:
         """Run a compiled query (`asof.sql.query`) over named inputs.
 
         Args:
@@ -85,7 +85,7 @@ class Engine(Protocol):
         """
         ...
 
-    def sql(self, text: str, inputs: Mapping[str, Input | pa.Table]) -> Result:
+    def sql(self, text: str, inputs: Mapping[str, Input | pa.Table]) -> QueryResult:
         """Run SQL text over named inputs."""
         ...
 

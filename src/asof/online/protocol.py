@@ -14,7 +14,7 @@ from asof.timing import Micros
 Kind: TypeAlias = Literal["latest", "state"]
 
 
-class Table(NamedTuple):
+class OnlineTable(NamedTuple):
     """One generation of one view's online rows. (A named tuple, since it is hashed on each read.)
 
     Args:
@@ -93,7 +93,7 @@ class StoreReplaced(StorageError):
 class Lookup(NamedTuple):
     """The keys that one table is asked for; a key may come more than once."""
 
-    table: Table
+    table: OnlineTable
     keys: Sequence[bytes]
 
 
@@ -132,7 +132,7 @@ class NonBlockingReader(Protocol):
         """See `OnlineStore.read`."""
         ...
 
-    def asker(self, tables: Sequence[Table]) -> Callable[[Sequence[bytes], Reply], bool]:
+    def asker(self, tables: Sequence[OnlineTable]) -> Callable[[Sequence[bytes], Reply], bool]:
         """What asks for one row of each of these `latest` tables by its key, and tells a reply; not a coroutine.
 
         The reply gets values, whose rows are `packed`, or a failure after which another try may well succeed. The
@@ -194,7 +194,7 @@ class OnlineStore(Protocol):
         """What reads the same rows without blocking, for one event loop; None where the store has no such way."""
         ...
 
-    def prepare(self, table: Table) -> None:
+    def prepare(self, table: OnlineTable) -> None:
         """Make `table` ready for rows. Calling it again changes nothing.
 
         Raises:
@@ -204,7 +204,7 @@ class OnlineStore(Protocol):
 
     def write(
         self,
-        table: Table,
+        table: OnlineTable,
         keys: Sequence[bytes],
         values: Sequence[bytes],
         *,
@@ -239,11 +239,11 @@ class OnlineStore(Protocol):
         """
         ...
 
-    def scan(self, table: Table, *, after: bytes | None = None, limit: int = SCAN_ROWS) -> list[ScannedRow]:
+    def scan(self, table: OnlineTable, *, after: bytes | None = None, limit: int = SCAN_ROWS) -> list[ScannedRow]:
         """A page of rows in ascending order of keys, those greater than `after`; fewer than `limit` only at the end."""
         ...
 
-    def delete(self, table: Table, keys: Sequence[bytes]) -> int:
+    def delete(self, table: OnlineTable, keys: Sequence[bytes]) -> int:
         """Forget the keys; say how many had a row. A later write meets no row, as for a new key."""
         ...
 
@@ -251,7 +251,7 @@ class OnlineStore(Protocol):
         """Remove the project's rows with `expires_at <= now_us` (a store may do so by itself, too); say how many."""
         ...
 
-    def write_progress(self, table: Table, facts: Facts, *, within: str = "") -> None:
+    def write_progress(self, table: OnlineTable, facts: Facts, *, within: str = "") -> None:
         """Set these facts, all or none, and leave the table's others.
 
         A reader that sees them also sees every row whose write had returned before.
@@ -265,7 +265,7 @@ class OnlineStore(Protocol):
         """
         ...
 
-    def progress(self, table: Table) -> dict[str, str | int]:
+    def progress(self, table: OnlineTable) -> dict[str, str | int]:
         """All facts of the table; none for one that does not exist."""
         ...
 
@@ -277,11 +277,11 @@ class OnlineStore(Protocol):
         """
         ...
 
-    def tables(self, project: str) -> list[Table]:
+    def tables(self, project: str) -> list[OnlineTable]:
         """The project's tables, sorted."""
         ...
 
-    def drop(self, table: Table) -> None:
+    def drop(self, table: OnlineTable) -> None:
         """Remove the table, its rows and its progress; nothing happens where there is none."""
         ...
 
@@ -327,7 +327,7 @@ def unpack_version(version: bytes) -> tuple[Micros, Micros, int, int]:
 
 
 def check_write(
-    table: Table,
+    table: OnlineTable,
     keys: Sequence[bytes],
     values: Sequence[bytes],
     condition: Condition,

@@ -7,7 +7,7 @@ from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Any
 
-from asof.config import Part
+from asof.config import ProductConfig
 from asof.errors import ConfigError, MissingExtra, nearest, some
 from asof.log.protocol import Log
 from asof.offline.protocol import OfflineStore
@@ -98,7 +98,7 @@ def members_of(protocol: type) -> list[str]:
     return sorted(name for name in found if not name.startswith("_"))
 
 
-def refuse_unknown(family: str, part: Part) -> None:
+def refuse_unknown(family: str, part: ProductConfig) -> None:
     """Refuse the name of a product that is not there, before anything is opened.
 
     Raises:
@@ -108,7 +108,7 @@ def refuse_unknown(family: str, part: Part) -> None:
         product(family, part.type, where=part.where)
 
 
-def opened(family: str, part: Part, root: Path, **extra: Any) -> Any:
+def opened(family: str, part: ProductConfig, root: Path, **extra: Any) -> Any:
     """A product with the options of its part of the configuration; relative paths are relative to `root`.
 
     Raises:

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from asof.config import Part, StoreConfig, expanded
+from asof.config import ProductConfig, StoreConfig, expanded
 from asof.config.reference import CONNECTIONS, options_of
 from asof.definitions import LogSource, Source
 from asof.errors import ConfigError, nearest, some
@@ -21,7 +21,7 @@ SCHEMA_REGISTRY = "schema_registry"
 
 
 @dataclass(frozen=True)
-class Connection:
+class SourceConnection:
     """Which server a source is read from.
 
     Args:
@@ -35,7 +35,7 @@ class Connection:
     where: str = ""
 
 
-class Connections:
+class SourceConnections:
     """Finds the server of a source: its own fields, its `connection_ref`, else the one there is.
 
     Args:
@@ -46,7 +46,7 @@ class Connections:
         self._config = config
         self._environ = os.environ if environ is None else environ
 
-    def of(self, source: Source, kind: str) -> Connection:
+    def of(self, source: Source, kind: str) -> SourceConnection:
         """The server of a source.
 
         Args:
@@ -58,17 +58,17 @@ class Connections:
         named = self._config.connections
         if source.connection:
             own = expanded(dict(source.connection), self._environ, where=source.where)
-            return Connection(f"source {source.name!r}", own, source.where)
+            return SourceConnection(f"source {source.name!r}", own, source.where)
         if source.connection_ref:
             return self._named(source, kind)
-        home: Part = getattr(self._config, HOMES[kind])
+        home: ProductConfig = getattr(self._config, HOMES[kind])
         if home.type == kind:
             known = options_of(CONNECTIONS, kind)
             own = {name: value for name, value in home.options.items() if not known or name in known}
-            return Connection(HOMES[kind], own, home.where)
+            return SourceConnection(HOMES[kind], own, home.where)
         fitting = [name for name, part in named.items() if part.type == kind]
         if len(fitting) == 1:
-            return Connection(f"connections.{fitting[0]}", named[fitting[0]].options, named[fitting[0]].where)
+            return SourceConnection(f"connections.{fitting[0]}", named[fitting[0]].options, named[fitting[0]].where)
         raise ConfigError(
             f"source {source.name!r} does not say which {kind} server it is on; "
             + (f"the connections are {some(fitting)}" if fitting else "feature_store.yaml has no connection to one"),
@@ -76,7 +76,7 @@ class Connections:
             where=source.where,
         )  # fmt: skip
 
-    def _named(self, source: Source, kind: str) -> Connection:
+    def _named(self, source: Source, kind: str) -> SourceConnection:
         named = self._config.connections
         part = named.get(source.connection_ref)
         if part is None:
@@ -89,9 +89,9 @@ class Connections:
                 f"source {source.name!r}: connection {source.connection_ref!r} is of type {part.type!r}",
                 hint=f"name one of type {kind!r}", where=source.where,
             )  # fmt: skip
-        return Connection(f"connections.{source.connection_ref}", part.options, part.where)
+        return SourceConnection(f"connections.{source.connection_ref}", part.options, part.where)
 
-    def schema_registry(self, source: LogSource) -> Connection:
+    def schema_registry(self, source: LogSource) -> SourceConnection:
         """The schema registry whose frames the messages of a source have.
 
         Raises:
@@ -99,7 +99,7 @@ class Connections:
         """
         named, said = self._config.connections, source.message_format.registry
         if isinstance(said, str) and "://" in said:
-            return Connection(
+            return SourceConnection(
                 f"source {source.name!r}", {"url": expanded(said, self._environ, where=source.where)}, source.where
             )
         fitting = [name for name, part in named.items() if part.type == SCHEMA_REGISTRY]
@@ -113,4 +113,4 @@ class Connections:
                 else f"add `connections: {{schemas: {{type: {SCHEMA_REGISTRY}, url: …}}}}` to feature_store.yaml",
                 where=source.where,
             )  # fmt: skip
-        return Connection(f"connections.{chosen}", named[chosen].options, named[chosen].where)
+        return SourceConnection(f"connections.{chosen}", named[chosen].options, named[chosen].where)

@@ -8,7 +8,7 @@ from pathlib import Path
 from threading import Lock
 from typing import Any
 
-from asof.config import Part, StoreConfig, place_of, shared_stores
+from asof.config import ProductConfig, StoreConfig, place_of, shared_stores
 from asof.decoding import Schemas
 from asof.definitions import LogSource
 from asof.definitions.transforms import MessageTransform
@@ -17,7 +17,7 @@ from asof.flows.stream.shared_logs import kept_topics
 from asof.log.protocol import Log
 from asof.online.protocol import OnlineStore
 from asof.opening.products import opened, product, products, refuse_unknown
-from asof.opening.servers import Connections
+from asof.opening.servers import SourceConnections
 from asof.sources.protocol import SourceReader
 from asof.timing import Clock
 
@@ -38,7 +38,7 @@ def open_stores(
         ("log", config.log),
     ):  # fmt: skip
         refuse_unknown(family, part)
-    connections = Connections(config)
+    connections = SourceConnections(config)
     readers = {
         name: Lazy(partial(_reader, name, root=config.path, connections=connections)) for name in products("sources")
     }
@@ -68,7 +68,7 @@ class ConfiguredSources:
     """
 
     def __init__(
-        self, config: StoreConfig, connections: Connections, *, clock: Clock, functions: FindTransform | None
+        self, config: StoreConfig, connections: SourceConnections, *, clock: Clock, functions: FindTransform | None
     ) -> None:
         self._root = config.path
         self._connections = connections
@@ -92,7 +92,7 @@ class ConfiguredSources:
         key = repr(sorted(options.items()))
         with self._lock:
             if key not in self._logs:
-                part = Part("kafka", options, connection.where)
+                part = ProductConfig("kafka", options, connection.where)
                 self._logs[key] = opened("log", part, self._root, clock=self._clock)
             return self._logs[key]
 
@@ -119,7 +119,7 @@ class ConfiguredSources:
             self._logs.clear()
 
 
-def _reader(name: str, *, root: Path, connections: Connections) -> SourceReader:
+def _reader(name: str, *, root: Path, connections: SourceConnections) -> SourceReader:
     made = product("sources", name)
     reader: SourceReader = made(root, connections=connections) if made.on_server else made(root)
     return reader
@@ -143,5 +143,7 @@ def _log(config: StoreConfig, clock: Clock, *, kept: Callable[[Mapping[str, str]
         # Nor of this folder: its topics are known by the project, too.
         user = f"project {config.project!r} of the registry {place_of(config.registry)}"
         extra = {"project": config.project, "user": user, "kept": kept}
-    log: Log = opened("log", Part(config.log.type, options, config.log.where), config.path, clock=clock, **extra)
+    log: Log = opened(
+        "log", ProductConfig(config.log.type, options, config.log.where), config.path, clock=clock, **extra
+    )
     return log

@@ -21,8 +21,8 @@ from asof.dtypes import DType
 from asof.errors import AsofError, nearest, some
 from asof.planning.changes import Finding
 from asof.planning.sources import (
-    Checked,
-    Described,
+    ActualColumn,
+    CheckedSource,
     Findings,
     check_batch_source,
     check_source,
@@ -34,7 +34,7 @@ from asof.planning.views import check_view
 EVENT_TIMESTAMP = "event_timestamp"
 """What on-demand functions see the row's time as."""
 
-Descriptions = Mapping[str, Sequence[Described] | AsofError]
+Descriptions = Mapping[str, Sequence[ActualColumn] | AsofError]
 
 
 def resolve(project: Project, described: Descriptions) -> tuple[Project, list[Finding]]:
@@ -61,7 +61,7 @@ def resolve(project: Project, described: Descriptions) -> tuple[Project, list[Fi
         if source is None:
             views[name] = copy_of(view, source=sources[view.source.name])
         else:
-            settled = Checked(sources[view.source.name], source.columns, source.times)
+            settled = CheckedSource(sources[view.source.name], source.columns, source.times)
             views[name] = check_view(view, settled, findings=findings)
     _check_shared_keys([view for view in views.values() if isinstance(view, FeatureView)], findings)
     for name, derived in project.on_demand_views.items():
@@ -74,7 +74,7 @@ def resolve(project: Project, described: Descriptions) -> tuple[Project, list[Fi
     return resolved, sorted(findings, key=lambda finding: order.index(finding.severity))
 
 
-def _with_batch(source: Source, checked: Mapping[str, Checked | None], findings: Findings) -> Source:
+def _with_batch(source: Source, checked: Mapping[str, CheckedSource | None], findings: Findings) -> Source:
     """The source with its event time settled, and its batch source's, too."""
     own = checked[source.name]
     settled = own.source if own is not None else source

@@ -16,8 +16,8 @@ from asof.planning.fits import misfit
 D = TypeVar("D", bound=Definition)
 
 
-class Described(Protocol):
-    """A column that a source really has (`asof.sources.protocol.Column`)."""
+class ActualColumn(Protocol):
+    """A column that a source really has (`asof.sources.protocol.SourceColumn`)."""
 
     @property
     def name(self) -> str: ...
@@ -28,7 +28,7 @@ class Described(Protocol):
 
 
 @dataclass(frozen=True)
-class Declared:
+class DeclaredColumn:
     """A column as the definition has it, for sources that are their own description."""
 
     name: str
@@ -37,7 +37,7 @@ class Declared:
 
 
 @dataclass(frozen=True)
-class Checked:
+class CheckedSource:
     """A source whose event time is settled, and its columns under their names in Asof.
 
     Args:
@@ -79,14 +79,14 @@ class Findings(list[Finding]):
 
 
 def check_source(
-    source: Source, described: Sequence[Described] | AsofError | None, *, findings: Findings
-) -> Checked | None:
+    source: Source, described: Sequence[ActualColumn] | AsofError | None, *, findings: Findings
+) -> CheckedSource | None:
     """The source with its event time settled, or None where its views cannot be checked."""
     if isinstance(described, AsofError):
         findings.raised(source, described)
         return None
     if source.is_log or described is None:
-        described = [Declared(field.name, field.dtype, str(field.dtype)) for field in source.schema]
+        described = [DeclaredColumn(field.name, field.dtype, str(field.dtype)) for field in source.schema]
     if not described:
         findings.error(source, "has no columns", hint="check that it holds data, or declare schema=")
         return None
@@ -109,10 +109,10 @@ def check_source(
         columns[name] = declared.get(each.name, each.dtype)
     _check_deletions(source, columns, findings)
     times = {source.renamed(each) for each in (source.timestamp_field, source.created_timestamp_column) if each}
-    return Checked(source, columns, frozenset(times)) if source.timestamp_field in by_name else None
+    return CheckedSource(source, columns, frozenset(times)) if source.timestamp_field in by_name else None
 
 
-def check_batch_source(source: Source, batch: Checked, *, findings: Findings) -> None:
+def check_batch_source(source: Source, batch: CheckedSource, *, findings: Findings) -> None:
     """A log source's batch source holds the same columns as its messages."""
     for field in source.schema:
         name = source.renamed(field.name)
@@ -135,7 +135,7 @@ def check_batch_source(source: Source, batch: Checked, *, findings: Findings) ->
             )
 
 
-def _settle_time(source: Source, columns: Mapping[str, Described], findings: Findings) -> Source:
+def _settle_time(source: Source, columns: Mapping[str, ActualColumn], findings: Findings) -> Source:
     if not source.timestamp_field:
         times = [
             name
@@ -179,7 +179,7 @@ def _settle_time(source: Source, columns: Mapping[str, Described], findings: Fin
     return source
 
 
-def _check_created(source: Source, columns: Mapping[str, Described], findings: Findings) -> None:
+def _check_created(source: Source, columns: Mapping[str, ActualColumn], findings: Findings) -> None:
     name = source.created_timestamp_column
     if not name or name == source.timestamp_field:
         return
@@ -205,7 +205,7 @@ def _check_deletions(source: Source, columns: Mapping[str, DType | None], findin
             findings.raised(source, error, before="delete_when: ")
 
 
-def _check_schema(source: Source, columns: Mapping[str, Described], findings: Findings) -> dict[str, DType]:
+def _check_schema(source: Source, columns: Mapping[str, ActualColumn], findings: Findings) -> dict[str, DType]:
     """The declared types of the source's columns."""
     if source.is_log:
         return {field.name: field.dtype for field in source.schema}
@@ -234,7 +234,7 @@ def _near(name: str, known: Mapping[str, Any]) -> str:
     return nearest(name, known) or f"it has {some(known)}"
 
 
-def _other_time(name: str, columns: Mapping[str, Described]) -> str:
+def _other_time(name: str, columns: Mapping[str, ActualColumn]) -> str:
     times = [
         each.name for each in columns.values()
         if each.dtype is not None and each.dtype.name == "Timestamp" and each.name != name
@@ -242,4 +242,13 @@ def _other_time(name: str, columns: Mapping[str, Described]) -> str:
     return f"columns that are times: {some(times)}" if times else "convert it in the source"
 
 
-__all__ = ["Checked", "Described", "Findings", "check_batch_source", "check_fit", "check_source", "copy_of", "title"]
+__all__ = [
+    "ActualColumn",
+    "CheckedSource",
+    "Findings",
+    "check_batch_source",
+    "check_fit",
+    "check_source",
+    "copy_of",
+    "title",
+]

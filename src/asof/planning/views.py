@@ -9,7 +9,7 @@ from asof.dtypes import Bool, DType
 from asof.errors import DefinitionError, ExpressionError, nearest, some
 from asof.expressions import check, parse
 from asof.planning.fits import is_of
-from asof.planning.sources import Checked, Findings, check_fit, copy_of
+from asof.planning.sources import CheckedSource, Findings, check_fit, copy_of
 
 _ORDERED = ("Int32", "Int64", "Float32", "Float64", "Decimal", "String", "Date", "Timestamp", "Bool")
 _SUITABLE: dict[str, tuple[str, ...]] = {
@@ -26,7 +26,7 @@ _SUITABLE: dict[str, tuple[str, ...]] = {
 _KEYS = ("Int32", "Int64", "String", "Bool", "Bytes", "Date", "Timestamp", "Decimal")
 
 
-def check_view(view: FeatureView, source: Checked, *, findings: Findings) -> FeatureView:
+def check_view(view: FeatureView, source: CheckedSource, *, findings: Findings) -> FeatureView:
     """The view with all types known; where there are errors, as far as they are."""
     keys = _keys(view, source, findings)
     if view.is_aggregated:
@@ -41,7 +41,7 @@ def check_view(view: FeatureView, source: Checked, *, findings: Findings) -> Fea
     return view.resolved(schema=schema, aggregations=aggregations)
 
 
-def _keys(view: FeatureView, source: Checked, findings: Findings) -> tuple[Field, ...]:
+def _keys(view: FeatureView, source: CheckedSource, findings: Findings) -> tuple[Field, ...]:
     declared = {field.name: field for field in view.schema}
     keys = []
     for key in view.join_keys:
@@ -71,7 +71,7 @@ def _keys(view: FeatureView, source: Checked, findings: Findings) -> tuple[Field
     return tuple(keys)
 
 
-def _inputs(view: FeatureView, source: Checked) -> list[Field]:
+def _inputs(view: FeatureView, source: CheckedSource) -> list[Field]:
     """The columns that the aggregations read and whose types no one declared: online rows are made by these types."""
     declared = {source.source.renamed(field.name) for field in source.source.schema} | set(view.join_keys)
     names: dict[str, None] = {}
@@ -89,7 +89,7 @@ def _names(text: str) -> tuple[str, ...]:
         return ()
 
 
-def _features(view: FeatureView, source: Checked, findings: Findings) -> list[Field]:
+def _features(view: FeatureView, source: CheckedSource, findings: Findings) -> list[Field]:
     if not view.features:
         return _inferred(view, source, findings)
     for field in view.features:
@@ -105,7 +105,7 @@ def _features(view: FeatureView, source: Checked, findings: Findings) -> list[Fi
     return list(view.features)
 
 
-def _inferred(view: FeatureView, source: Checked, findings: Findings) -> list[Field]:
+def _inferred(view: FeatureView, source: CheckedSource, findings: Findings) -> list[Field]:
     """All columns but keys and times."""
     features = []
     for name, dtype in source.columns.items():
@@ -127,7 +127,7 @@ def _inferred(view: FeatureView, source: Checked, findings: Findings) -> list[Fi
     return features
 
 
-def _aggregation(view: FeatureView, each: Aggregation, source: Checked, findings: Findings) -> Aggregation:
+def _aggregation(view: FeatureView, each: Aggregation, source: CheckedSource, findings: Findings) -> Aggregation:
     columns = {name: dtype for name, dtype in source.columns.items() if dtype is not None}
     before = f"aggregation {each.name!r}: "
     found: DType | None = None
@@ -187,7 +187,7 @@ def _check_default(view: FeatureView, name: str, default: object, dtype: DType, 
         )
 
 
-def _note_what_is_missed(view: FeatureView, source: Checked, findings: Findings) -> None:
+def _note_what_is_missed(view: FeatureView, source: CheckedSource, findings: Findings) -> None:
     table = source.source
     if not view.online:
         return

@@ -18,7 +18,7 @@ from asof.registry.protocol import (
     KEPT_FACT_COMMITS,
     Commit,
     RegistryDefaults,
-    Unreadable,
+    UnreadableVersion,
     changed_definitions,
     changes_definitions,
     checksum,
@@ -93,7 +93,7 @@ class PostgresRegistry(RegistryDefaults):
             try:
                 before = self._decode(connection, snapshot.name, expected) if newest else before
                 facts_only = not changes_definitions(before, after)
-            except Unreadable:
+            except UnreadableVersion:
                 # A good version is being put over a damaged one.
                 pass
             connection.execute(
@@ -175,7 +175,7 @@ class PostgresRegistry(RegistryDefaults):
     ) -> Snapshot:
         try:
             return decode(content, kept=kept)
-        except Unreadable as error:
+        except UnreadableVersion as error:
             what = f"version {version} of project {project!r} in {self._database.place.address}"
             if error.newer:
                 raise RegistryError(f"registry: {what}: {error}", hint="upgrade asof") from error
@@ -192,6 +192,6 @@ class PostgresRegistry(RegistryDefaults):
                 try:
                     self._decode(connection, project, commit.version)
                     return commit
-                except Unreadable:
+                except UnreadableVersion:
                     continue
         return None

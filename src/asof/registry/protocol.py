@@ -158,7 +158,7 @@ def changed_definitions(commits: list[Commit], decode_first: Callable[[], Snapsh
         try:
             if not changes_definitions(empty(""), decode_first()):
                 return commits[:-1]
-        except Unreadable:
+        except UnreadableVersion:
             pass  # the history needs no snapshot to be readable
     return commits
 
@@ -186,7 +186,7 @@ def no_version(project: str, version: int, *, kept: list[int]) -> RegistryError:
     )
 
 
-class Unreadable(Exception):
+class UnreadableVersion(Exception):
     """A version that is kept cannot be used.
 
     Args:
@@ -210,14 +210,14 @@ def decode(content: str, *, kept: str) -> Snapshot:
         kept: the checksum that was kept beside it.
 
     Raises:
-        Unreadable: it is damaged, or a newer Asof's.
+        UnreadableVersion: it is damaged, or a newer Asof's.
     """
     if checksum(content) != kept:
-        raise Unreadable("its checksum does not fit its content")
+        raise UnreadableVersion("its checksum does not fit its content")
     try:
         return Snapshot.decode(content)
     except RegistryError as error:
-        raise Unreadable(error.message, newer=isinstance(error, NewerFormat)) from error
+        raise UnreadableVersion(error.message, newer=isinstance(error, NewerFormat)) from error
 
 
 def _contents(snapshot: Snapshot) -> Mapping[tuple[str, str], Any]:

@@ -17,7 +17,7 @@ from asof.errors import RegistryError
 from asof.registry.protocol import (
     KEPT_FACT_COMMITS,
     Commit,
-    Unreadable,
+    UnreadableVersion,
     changed_definitions,
     changes_definitions,
     checksum,
@@ -93,7 +93,7 @@ class SqliteRegistry:
             try:
                 before = self._decode(connection, snapshot.name, newest) if newest else before
                 facts_only = not changes_definitions(before, after)
-            except Unreadable:
+            except UnreadableVersion:
                 # A good version is being put over a damaged one.
                 pass
             connection.execute(
@@ -161,7 +161,7 @@ class SqliteRegistry:
     def _snapshot(self, connection: sqlite3.Connection, project: str, version: int) -> Snapshot:
         try:
             return self._decode(connection, project, version)
-        except Unreadable as error:
+        except UnreadableVersion as error:
             if error.newer:
                 raise self._error(f"version {version} of project {project!r}: {error}", hint="upgrade asof") from error
             good = self._last_good(connection, project, before=version)
@@ -186,7 +186,7 @@ class SqliteRegistry:
                 try:
                     self._decode(connection, project, commit.version)
                     return commit
-                except Unreadable:
+                except UnreadableVersion:
                     continue
         return None
 

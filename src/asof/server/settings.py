@@ -9,10 +9,10 @@ from msgspec import structs
 
 from asof.config.options import options_of_section
 from asof.config.reading import refuse_misfit
-from asof.config.sections import Server
+from asof.config.sections import ServerSection
 
 
-class ServerSettings(Server, frozen=True, kw_only=True):
+class ServerSettings(ServerSection, frozen=True, kw_only=True):
     """The options of `server:`, each declared there."""
 
     def with_options(self, options: Mapping[str, Any]) -> ServerSettings:
@@ -28,7 +28,7 @@ class ServerSettings(Server, frozen=True, kw_only=True):
         Raises:
             ConfigError: one is not.
         """
-        for name, option in options_of_section(Server).items():
+        for name, option in options_of_section(ServerSection).items():
             value = getattr(self, name)
             if value is not None:
                 refuse_misfit(option, value)

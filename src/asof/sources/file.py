@@ -16,7 +16,7 @@ from deltalake.exceptions import DeltaError
 from asof.definitions import FileSource, Source
 from asof.dtypes import from_arrow
 from asof.errors import SourceError
-from asof.sources.protocol import Batches, Column, Files, Need, SourceReaderDefaults
+from asof.sources.protocol import Batches, Files, ScanRequest, SourceColumn, SourceReaderDefaults
 from asof.values.local_paths import NotLocal, local_path
 
 _ENDINGS = {"parquet": (".parquet", ".pq"), "csv": (".csv",)}
@@ -32,7 +32,7 @@ class FileReader(SourceReaderDefaults):
     def __init__(self, root: Path | str) -> None:
         self.root = Path(root)
 
-    def describe(self, source: Source) -> list[Column]:
+    def describe(self, source: Source) -> list[SourceColumn]:
         """The columns that the files really have (of the first file; all are read as that one)."""
         assert isinstance(source, FileSource)
         paths = self._paths(source)
@@ -47,9 +47,9 @@ class FileReader(SourceReaderDefaults):
             raise _refused(
                 source, f"{paths[0]} is not a {source.file_format} file: {str(error).splitlines()[0]}"
             ) from error
-        return [Column(each.name, from_arrow(each.type), str(each.type)) for each in schema]
+        return [SourceColumn(each.name, from_arrow(each.type), str(each.type)) for each in schema]
 
-    def scan(self, source: Source, need: Need) -> Files | Batches:
+    def scan(self, source: Source, need: ScanRequest) -> Files | Batches:
         """The source's files; the engine reads only the columns and the time range that it needs."""
         assert isinstance(source, FileSource)
         paths = self._paths(source)

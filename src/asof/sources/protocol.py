@@ -15,7 +15,7 @@ from asof.timing import Micros
 
 
 @dataclass(frozen=True)
-class Column:
+class SourceColumn:
     """A column that a source really has.
 
     Args:
@@ -29,7 +29,7 @@ class Column:
 
 
 @dataclass(frozen=True)
-class Need:
+class ScanRequest:
     """What an engine needs of a source, so that no more is fetched.
 
     Args:
@@ -77,7 +77,7 @@ class Database(Protocol):
         ...
 
     def snapshot(self) -> AbstractContextManager[object]:
-        """Hold one moment; what it answers goes into `Need.within`."""
+        """Hold one moment; what it answers goes into `ScanRequest.within`."""
         ...
 
 
@@ -92,7 +92,7 @@ class Batches:
     """
 
     schema: pa.Schema
-    open: Callable[[Need], pa.RecordBatchReader]
+    open: Callable[[ScanRequest], pa.RecordBatchReader]
     database: Database | None = None
     relation: str = ""
 
@@ -160,7 +160,7 @@ class SourceReader(Protocol):
         """Give back connections; the reader may be used again afterwards."""
         ...
 
-    def describe(self, source: Source) -> list[Column]:
+    def describe(self, source: Source) -> list[SourceColumn]:
         """The columns that the source really has.
 
         Raises:
@@ -168,7 +168,7 @@ class SourceReader(Protocol):
         """
         ...
 
-    def scan(self, source: Source, need: Need) -> Input:
+    def scan(self, source: Source, need: ScanRequest) -> Input:
         """The source's rows, in the form that engines take.
 
         Raises:

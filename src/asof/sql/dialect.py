@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import Any, Protocol
 
 from asof.dtypes import DType
-from asof.expressions.dialects import Forms
+from asof.expressions.dialects import SqlForms
 from asof.timing import Micros
 
 
@@ -23,7 +23,7 @@ class Dialect(Protocol):
         ...
 
     @property
-    def forms(self) -> Forms:
+    def forms(self) -> SqlForms:
         """The forms of expressions over the engine's columns."""
         ...
 

@@ -12,11 +12,11 @@ from asof.dtypes import Bool, DType, Int64
 from asof.expressions import parse
 from asof.selection import FeatureOut, ViewRead
 from asof.sql.dialect import Dialect
-from asof.sql.source_rows import Cut, Rows, SpineTable, Table
+from asof.sql.source_rows import RowCutoff, SourceRows, SourceTable, SpineTable
 from asof.timing import Micros
 
 
-class Reads(Protocol):
+class ViewReads(Protocol):
     """What reads views: of a request, all that says which columns it touches."""
 
     @property
@@ -51,7 +51,7 @@ class PointInTime:
 
 
 @dataclass(frozen=True)
-class Step:
+class QueryStep:
     """A table to make, and tables that are not needed after it."""
 
     table: str
@@ -72,7 +72,7 @@ class Program:
     sorted or joined at the end, and rows can be streamed.
     """
 
-    steps: tuple[Step, ...]
+    steps: tuple[QueryStep, ...]
     final: str
 
     @property
@@ -87,12 +87,12 @@ WANTED = "asof_wanted"
 OWN = "own_"
 """What `RowsOfKeys` puts before the names of the view's own columns."""
 
-Shape: TypeAlias = list[tuple[str, DType | None]]
+ResultSchema: TypeAlias = list[tuple[str, DType | None]]
 """The columns of an answer in their order: name, and type where it has one of ours."""
 
 
 @dataclass(frozen=True)
-class Chosen:
+class RowFilter:
     """Which rows of a source are looked at.
 
     Args:
@@ -121,12 +121,12 @@ class Chosen:
         return terms
 
     @property
-    def cut(self) -> Cut:
+    def cut(self) -> RowCutoff:
         """The event times alone, which a source can use to skip rows."""
         bounds = [
             each for each in (self.earliest, self.events_from if self.news_from is None else None) if each is not None
         ]
-        return Cut(earliest=max(bounds) if bounds else None, latest=self.latest)
+        return RowCutoff(earliest=max(bounds) if bounds else None, latest=self.latest)
 
 
 @dataclass(frozen=True)
@@ -134,7 +134,7 @@ class ViewRows:
     """What all queries over a view's rows share; engines ask `reads`, `start` and `end` for what to fetch."""
 
     view: FeatureView
-    chosen: Chosen
+    chosen: RowFilter
 
     @property
     def reads(self) -> tuple[ViewRead, ...]:
@@ -160,19 +160,19 @@ class ViewRows:
     def _used(self) -> set[str]:
         return columns_of(self, self.view.source.name)
 
-    def shape(self, tables: Mapping[str, Table]) -> Shape:
+    def shape(self, tables: Mapping[str, SourceTable]) -> ResultSchema:
         """The columns that come out: name, and type where it has one of ours."""
         raise NotImplementedError
 
-    def read_columns(self, table: Table) -> list[str]:
+    def read_columns(self, table: SourceTable) -> list[str]:
         """The columns that the view reads, as Asof calls them, in the order of the table."""
         return [self.view.source.renamed(column) for column in table.sql_types if column in self._used]
 
-    def rows(self, table: Table, values: Mapping[str, str] | None = None) -> Rows:
+    def rows(self, table: SourceTable, values: Mapping[str, str] | None = None) -> SourceRows:
         ties = tie_columns(self.view.features)
         if self.view.is_aggregated:
             ties = tuple(self.read_columns(table))
-        return Rows(self.view, table, self.view.join_keys, values or {}, self.chosen.cut, ties)
+        return SourceRows(self.view, table, self.view.join_keys, values or {}, self.chosen.cut, ties)
 
 
 class NewestRows(ViewRows):
@@ -184,16 +184,16 @@ class NewestRows(ViewRows):
     by the columns, as history does.
     """
 
-    def shape(self, tables: Mapping[str, Table]) -> Shape:
+    def shape(self, tables: Mapping[str, SourceTable]) -> ResultSchema:
         rows = self.rows(tables[self.view.source.name])
-        features: Shape = [(f"f{i}", field.dtype) for i, field in enumerate(self.view.features)]
+        features: ResultSchema = [(f"f{i}", field.dtype) for i, field in enumerate(self.view.features)]
         return [*_keys(rows), *_ARRIVAL, *features, *([("gone", Bool)] if rows.gone() else [])]
 
 
 class TouchedKeys(ViewRows):
     """The keys of the chosen rows, each once: k0…; for a view without entities one row, if there is a chosen row."""
 
-    def shape(self, tables: Mapping[str, Table]) -> Shape:
+    def shape(self, tables: Mapping[str, SourceTable]) -> ResultSchema:
         return _keys(self.rows(tables[self.view.source.name])) or [("k0", Int64)]
 
 
@@ -205,25 +205,25 @@ class RowsOfKeys(ViewRows):
     """
 
     @property
-    def until(self) -> Chosen:
+    def until(self) -> RowFilter:
         """What rows are read: of a touched key also those that are no news."""
-        return Chosen(self.chosen.latest)
+        return RowFilter(self.chosen.latest)
 
-    def shape(self, tables: Mapping[str, Table]) -> Shape:
+    def shape(self, tables: Mapping[str, SourceTable]) -> ResultSchema:
         table = tables[self.view.source.name]
         rows = self.rows(table)
         return [*_keys(rows), *_ARRIVAL, *((OWN + name, rows.dtype(name)) for name in self.read_columns(table))]
 
 
-_ARRIVAL: Shape = [("ts", Int64), ("created", Int64), ("arrived", Int64)]
+_ARRIVAL: ResultSchema = [("ts", Int64), ("created", Int64), ("arrived", Int64)]
 """Where a row stands in its key's order."""
 
 
-def _keys(rows: Rows) -> Shape:
+def _keys(rows: SourceRows) -> ResultSchema:
     return [(name, field.dtype) for name, field in zip(rows.key_columns, rows.view.key_fields)]
 
 
-def columns_of(request: Reads, source: str) -> set[str]:
+def columns_of(request: ViewReads, source: str) -> set[str]:
     """The source's columns that the read touches, under their names in the source."""
     needed: set[str] = set()
     for read in request.reads:
@@ -274,8 +274,8 @@ def tie_columns(fields: Sequence[Field]) -> tuple[str, ...]:
 
 
 def rows_of(
-    request: PointInTime, tables: Mapping[str, Table], read: ViewRead, cut: Cut, *, whole: bool = False
-) -> Rows:
+    request: PointInTime, tables: Mapping[str, SourceTable], read: ViewRead, cut: RowCutoff, *, whole: bool = False
+) -> SourceRows:
     """A read's rows.
 
     Args:
@@ -288,10 +288,10 @@ def rows_of(
     if view.is_aggregated and not whole:
         used = columns_of(request, view.source.name)
         ties = tuple(view.source.renamed(column) for column in table.sql_types if column in used)
-    return Rows(view, table, view.join_keys, cut=cut, tie_columns=ties)
+    return SourceRows(view, table, view.join_keys, cut=cut, tie_columns=ties)
 
 
-def cut_of(request: PointInTime, read: ViewRead, spine: SpineTable, reach: Micros | None) -> Cut:
+def cut_of(request: PointInTime, read: ViewRead, spine: SpineTable, reach: Micros | None) -> RowCutoff:
     """What can be left out of a read's rows, whatever the plan.
 
     Args:
@@ -300,22 +300,24 @@ def cut_of(request: PointInTime, read: ViewRead, spine: SpineTable, reach: Micro
     known_at = request.known_at if not isinstance(request.known_at, bool) else None
     seen = (request.seen or {}).get(read.view.source.name)
     earliest = spine.first - reach if spine.first is not None and reach is not None else None
-    return Cut(
+    return RowCutoff(
         known_at=known_at, seen=seen, earliest=earliest, latest=spine.last,
         spine=spine if spine.is_small else None, spine_keys=read.keys,
     )  # fmt: skip
 
 
-def latest_rows(request: PointInTime, tables: Mapping[str, Table], read: ViewRead, spine: SpineTable) -> Rows:
+def latest_rows(
+    request: PointInTime, tables: Mapping[str, SourceTable], read: ViewRead, spine: SpineTable
+) -> SourceRows:
     """The rows that can be the latest value of a spine row."""
     view = read.view
     return rows_of(request, tables, read, cut_of(request, read, spine, view.ttl + view.delay if view.ttl else None))
 
 
-def range_rows(request: PointInTime, tables: Mapping[str, Table], read: ViewRead) -> Rows:
+def range_rows(request: PointInTime, tables: Mapping[str, SourceTable], read: ViewRead) -> SourceRows:
     """The rows that are the spine of a read without an entity frame."""
     seen = (request.seen or {}).get(read.view.source.name)
-    return rows_of(request, tables, read, Cut(seen=seen, earliest=request.start, latest=request.end), whole=True)
+    return rows_of(request, tables, read, RowCutoff(seen=seen, earliest=request.start, latest=request.end), whole=True)
 
 
 def grouped(reads: Sequence[ViewRead]) -> list[list[ViewRead]]:
@@ -329,7 +331,7 @@ def grouped(reads: Sequence[ViewRead]) -> list[list[ViewRead]]:
 
 
 __all__ = [
-    "OWN", "WANTED", "Chosen", "NewestRows", "PointInTime", "Program", "Reads", "RowsOfKeys", "Shape", "Step",
-    "TouchedKeys", "ViewRows", "columns_of", "cut_of", "grouped", "latest_rows", "range_rows", "reach_of", "rows_of",
-    "tie_columns",
+    "OWN", "WANTED", "NewestRows", "PointInTime", "Program", "QueryStep", "ResultSchema", "RowFilter", "RowsOfKeys",
+    "TouchedKeys", "ViewReads", "ViewRows", "columns_of", "cut_of", "grouped", "latest_rows", "range_rows", "reach_of",
+    "rows_of", "tie_columns",
 ]  # fmt: skip

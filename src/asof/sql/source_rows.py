@@ -24,7 +24,7 @@ ArrivalKind = Literal["row", "log", "offsets", "columns"]
 
 
 @dataclass(frozen=True)
-class Table:
+class SourceTable:
     """A source as the engine sees it.
 
     Args:
@@ -81,7 +81,7 @@ class SpineTable:
 
 
 @dataclass(frozen=True)
-class Cut:
+class RowCutoff:
     """Which rows of a source count at all.
 
     Args:
@@ -101,7 +101,7 @@ class Cut:
 
 
 @dataclass(frozen=True)
-class Rows:
+class SourceRows:
     """One source's rows for one set of keys.
 
     Args:
@@ -110,10 +110,10 @@ class Rows:
     """
 
     view: FeatureView
-    table: Table
+    table: SourceTable
     keys: tuple[str, ...]
     values: Mapping[str, str] = field(default_factory=dict)
-    cut: Cut = field(default_factory=Cut)
+    cut: RowCutoff = field(default_factory=RowCutoff)
     tie_columns: tuple[str, ...] = ()
 
     @property

@@ -9,14 +9,14 @@ from asof.definitions import Aggregation, Session, Sliding
 from asof.dtypes import DType, Int64
 from asof.selection import ViewRead
 from asof.sql.query import PointInTime, cut_of, rows_of
-from asof.sql.source_rows import Cut, Rows, SpineTable, Table
+from asof.sql.source_rows import RowCutoff, SourceRows, SourceTable, SpineTable
 from asof.timing import Micros
 
 NEED_ORDER = ("first", "last", "last_n")
 
 
 @dataclass(frozen=True)
-class Wanted:
+class WindowAggregate:
     """One aggregation to compute.
 
     Args:
@@ -32,12 +32,12 @@ class Wanted:
 
 
 @dataclass(frozen=True)
-class Windows:
+class WindowGroup:
     """Aggregations that share rows, spine keys, delay and boundary."""
 
-    rows: Rows
+    rows: SourceRows
     read: ViewRead
-    wanted: tuple[Wanted, ...]
+    wanted: tuple[WindowAggregate, ...]
 
     @property
     def gaps(self) -> list[Micros]:
@@ -72,7 +72,9 @@ def value_alias(index: int) -> str:
     return f"v{index}"
 
 
-def plan_values(rows: Rows, reads: Sequence[tuple[Aggregation, str]]) -> tuple[dict[str, str], list[Wanted]]:
+def plan_values(
+    rows: SourceRows, reads: Sequence[tuple[Aggregation, str]]
+) -> tuple[dict[str, str], list[WindowAggregate]]:
     """The distinct (column, where) pairs as values of the rows, and what is wanted of them.
 
     Args:
@@ -91,19 +93,19 @@ def plan_values(rows: Rows, reads: Sequence[tuple[Aggregation, str]]) -> tuple[d
             aliases[pair] = (alias, dtype)
             values[alias] = sql
         alias, dtype = aliases[pair]
-        wanted.append(Wanted(each, alias, dtype, output))
+        wanted.append(WindowAggregate(each, alias, dtype, output))
     return values, wanted
 
 
 def windows_of(
-    request: PointInTime, tables: Mapping[str, Table], spine: SpineTable, group: Sequence[ViewRead]
-) -> Windows:
+    request: PointInTime, tables: Mapping[str, SourceTable], spine: SpineTable, group: Sequence[ViewRead]
+) -> WindowGroup:
     """The windows of a group of reads (`asof.sql.query.grouped`), over the rows that can matter to them."""
     first = group[0]
-    rows = rows_of(request, tables, first, Cut())
+    rows = rows_of(request, tables, first, RowCutoff())
     values, wanted = plan_values(rows, wanted_of(group))
     # The rows are cut once it is known how far the windows reach back.
-    windows = Windows(rows, first, tuple(wanted))
+    windows = WindowGroup(rows, first, tuple(wanted))
     reach = windows.longest()
     cut = cut_of(request, first, spine, reach + first.view.delay + 1 if reach is not None else None)
     return replace(windows, rows=replace(rows, values=values, cut=cut))
@@ -118,4 +120,4 @@ def wanted_of(group: Sequence[ViewRead]) -> list[tuple[Aggregation, str]]:
     return reads
 
 
-__all__ = ["NEED_ORDER", "Wanted", "Windows", "windows_of"]
+__all__ = ["NEED_ORDER", "WindowAggregate", "WindowGroup", "windows_of"]

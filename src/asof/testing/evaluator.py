@@ -28,12 +28,12 @@ from asof.expressions.language import DATE_TEXT, DECIMAL_TEXT, FLOAT_TEXT, INTEG
 from asof.expressions.tree import (
     Arithmetic,
     Between,
-    Call,
     Case,
     Cast,
-    Column,
+    ColumnReference,
     Comparison,
     Expression,
+    FunctionCall,
     In,
     IsNull,
     Like,
@@ -68,7 +68,7 @@ def evaluate(expression: Expression, row: Mapping[str, object], *, schema: Mappi
             raise ExpressionError(f"no column {name!r} for the expression `{expression}`", hint=hint)
     names = expression.columns
     types = infer(expression, tuple(schema[name] if schema is not None else _dtype(row[name]) for name in names))
-    return _Evaluator(types, row).value(types.root)
+    return _ReferenceEvaluator(types, row).value(types.root)
 
 
 def _dtype(value: Any) -> DType | None:
@@ -112,7 +112,7 @@ def _within(value: int | Number, dtype: DType) -> Any:
     return fitted if fitted.copy_abs() < Number(10) ** (dtype.precision - dtype.scale) else None
 
 
-class _Evaluator:
+class _ReferenceEvaluator:
     def __init__(self, types: Types, row: Mapping[str, Any]) -> None:
         self.types = types
         self.row = row
@@ -131,7 +131,7 @@ class _Evaluator:
     def value(self, node: Expression) -> Any:
         if isinstance(node, Literal):
             return node.value
-        if isinstance(node, Column):
+        if isinstance(node, ColumnReference):
             return self.column(node)
         if isinstance(node, Logic):
             values, deciding = [self.value(term) for term in node.terms], node.operator == "OR"
@@ -167,10 +167,10 @@ class _Evaluator:
             return self.case(node)
         if isinstance(node, Cast):
             return self.as_type(node.operand, node.dtype)
-        assert isinstance(node, Call)
+        assert isinstance(node, FunctionCall)
         return self.call(node)
 
-    def column(self, node: Column) -> Any:
+    def column(self, node: ColumnReference) -> Any:
         value, dtype = self.row[node.name], self.types.of(node)
         if value is None or dtype is None:
             return None
@@ -219,7 +219,7 @@ class _Evaluator:
             return self.as_type(node.branches[hits.index(True)][1], dtype)
         return None if node.otherwise is None else self.as_type(node.otherwise, dtype)
 
-    def call(self, node: Call) -> Any:
+    def call(self, node: FunctionCall) -> Any:
         name, arguments = node.function, node.arguments
         if name == "coalesce":
             values = [self.as_type(argument, self.types.of(node)) for argument in arguments]

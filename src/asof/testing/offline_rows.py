@@ -9,7 +9,7 @@ import pyarrow as pa
 from asof.definitions import Aggregation, Entity, FeatureView, Field, PushSource
 from asof.dtypes import Int64, String, Timestamp
 from asof.offline.protocol import OfflineStore
-from asof.sql.query import OWN, WANTED, Chosen, NewestRows, RowsOfKeys, TouchedKeys, ViewRows
+from asof.sql.query import OWN, WANTED, NewestRows, RowFilter, RowsOfKeys, TouchedKeys, ViewRows
 from asof.testing.history import CORRECTED, NOON, US, events, view
 
 _COLUMNS = ("user", "happened", "value", "written")
@@ -34,18 +34,18 @@ class ReadsOfViewRows:
     def test_the_newest_row_of_each_key_is_found(self, engine: OfflineStore) -> None:
         latest = view(Field("value", Int64), source=CORRECTED)
 
-        def newest(chosen: Chosen) -> list[tuple[object, ...]]:
+        def newest(chosen: RowFilter) -> list[tuple[object, ...]]:
             return _sorted(self.ran(engine, NewestRows(latest, chosen), _ROWS))
 
         # k0, ts, created, arrived, f0: the later of one moment is the one that was written down last.
-        assert newest(Chosen(NOON + 2)) == [
+        assert newest(RowFilter(NOON + 2)) == [
             (-3, NOON + 1, NOON + 1, 0, 40), (1, NOON + 2, NOON + 3, 0, 12), (2, NOON - 5, NOON + 5, 0, 20),
         ]  # fmt: skip
-        assert newest(Chosen(NOON, earliest=NOON)) == [(1, NOON, NOON + 9, 0, 10)]
-        assert newest(Chosen(NOON + 1, news_from=NOON + 5)) == [
+        assert newest(RowFilter(NOON, earliest=NOON)) == [(1, NOON, NOON + 9, 0, 10)]
+        assert newest(RowFilter(NOON + 1, news_from=NOON + 5)) == [
             (1, NOON, NOON + 9, 0, 10), (2, NOON - 5, NOON + 5, 0, 20),
         ]  # fmt: skip
-        assert newest(Chosen(NOON + 1, news_from=NOON + 9, events_from=NOON + 1)) == [
+        assert newest(RowFilter(NOON + 1, news_from=NOON + 9, events_from=NOON + 1)) == [
             (-3, NOON + 1, NOON + 1, 0, 40), (1, NOON, NOON + 9, 0, 10),
         ]  # fmt: skip
 
@@ -53,15 +53,15 @@ class ReadsOfViewRows:
         counted = view(aggregations=[Aggregation("", "count", name="n")], source=CORRECTED)
         everyone = view(aggregations=[Aggregation("", "count", name="n")], source=CORRECTED, entities=())
 
-        assert _sorted(self.ran(engine, TouchedKeys(counted, Chosen(NOON + 2)), _ROWS)) == [(-3,), (1,), (2,)]
-        assert self.ran(engine, TouchedKeys(counted, Chosen(NOON + 2, news_from=NOON + 9)), _ROWS) == [(1,)]
-        assert self.ran(engine, TouchedKeys(everyone, Chosen(NOON + 2)), _ROWS) == [(0,)]
-        assert self.ran(engine, TouchedKeys(everyone, Chosen(0)), _ROWS) == []
+        assert _sorted(self.ran(engine, TouchedKeys(counted, RowFilter(NOON + 2)), _ROWS)) == [(-3,), (1,), (2,)]
+        assert self.ran(engine, TouchedKeys(counted, RowFilter(NOON + 2, news_from=NOON + 9)), _ROWS) == [(1,)]
+        assert self.ran(engine, TouchedKeys(everyone, RowFilter(NOON + 2)), _ROWS) == [(0,)]
+        assert self.ran(engine, TouchedKeys(everyone, RowFilter(0)), _ROWS) == []
 
     def test_all_rows_of_the_wanted_keys_come_key_by_key_in_their_order(self, engine: OfflineStore) -> None:
         summed = view(Field("value", Int64), aggregations=[Aggregation("value", "sum", name="s")], source=CORRECTED)
         wanted = pa.table({"k0": pa.array([2, 1, 7], pa.int64())})
-        query = RowsOfKeys(summed, Chosen(NOON + 2, news_from=NOON + 9))
+        query = RowsOfKeys(summed, RowFilter(NOON + 2, news_from=NOON + 9))
 
         found = engine.run(query, {"events": _ROWS, WANTED: wanted}).reader().read_all()
 
@@ -84,7 +84,7 @@ class ReadsOfViewRows:
         )
         rows = _pushed(("a", NOON, 1, 4), ("a", NOON, 2, 3), ("É", NOON, 5, 5), ("É", NOON, -1, 6), ("", NOON, 7, 7))
 
-        found = self.ran(engine, NewestRows(made, Chosen(NOON)), rows)
+        found = self.ran(engine, NewestRows(made, RowFilter(NOON)), rows)
 
         assert _sorted(found) == [
             ("", NOON, 0, 7, 7, False), ("a", NOON, 0, 4, 1, False), ("É", NOON, 0, 6, None, True),

@@ -17,17 +17,17 @@ from asof.online.protocol import (
     Lookup,
     Newest,
     OnlineStore,
+    OnlineTable,
     StoreReplaced,
-    Table,
     Unchanged,
     pack_version,
     state_rows,
     unpack_version,
 )
 
-TRIPS = Table("prod", "driver_trips", "3f2a9c1d-1", "latest")
-RATING = Table("prod", "driver_rating", "77aa0b1c-1", "latest")
-TRAFFIC = Table("prod", "user_traffic", "3f2a9c1d-2", "state")
+TRIPS = OnlineTable("prod", "driver_trips", "3f2a9c1d-1", "latest")
+RATING = OnlineTable("prod", "driver_rating", "77aa0b1c-1", "latest")
+TRAFFIC = OnlineTable("prod", "user_traffic", "3f2a9c1d-2", "state")
 DRIVER_7, DRIVER_8, DRIVER_9 = b"\x00driver=7", b"\x00driver=8", b"\xffdriver=9"
 
 MORNING, NOON, EVENING = (pack_version(hour * 3_600_000_000) for hour in (9, 12, 18))
@@ -240,7 +240,7 @@ class OnlineStoreSuite:
         assert answers[3] == []
 
     def test_unknown_keys_and_tables_answer_none(self, store: OnlineStore) -> None:
-        unknown = Table("prod", "never_prepared", "0-0", "latest")
+        unknown = OnlineTable("prod", "never_prepared", "0-0", "latest")
 
         assert store.read([Lookup(TRIPS, [DRIVER_7]), Lookup(unknown, [DRIVER_7, DRIVER_8])]) == [[None], [None, None]]
         assert store.read([Lookup(unknown, [DRIVER_7])]) == [[None]]
@@ -371,7 +371,7 @@ class OnlineStoreSuite:
         assert store.write(TRAFFIC, keys, [b"2", b"2"], condition=Unchanged(tokens)) == [True, True]
 
     def test_a_scan_of_an_unknown_table_is_empty(self, store: OnlineStore) -> None:
-        assert store.scan(Table("prod", "never_prepared", "0-0", "latest")) == []
+        assert store.scan(OnlineTable("prod", "never_prepared", "0-0", "latest")) == []
 
     # Forgetting
 
@@ -487,7 +487,7 @@ class OnlineStoreSuite:
             store.prepare(TRIPS._replace(kind="state"))
 
     def test_a_table_that_was_never_prepared_refuses_writes(self, store: OnlineStore) -> None:
-        unknown = Table("prod", "never_prepared", "0-0", "latest")
+        unknown = OnlineTable("prod", "never_prepared", "0-0", "latest")
 
         with pytest.raises(StorageError, match="never_prepared"):
             store.write(unknown, [DRIVER_7], [b"x"], condition=Newest([NOON]))
@@ -553,7 +553,7 @@ class OnlineStoreSuite:
             "prodé",
             "prod:a",
         ]
-        tables = [Table(name, "v", "1-1", "latest") for name in names]
+        tables = [OnlineTable(name, "v", "1-1", "latest") for name in names]
         for table in tables:
             store.prepare(table)
             store.write(table, [DRIVER_7], [table.project.encode()], condition=Newest([NOON]))
@@ -569,8 +569,8 @@ class OnlineStoreSuite:
             assert _values(store, table, [DRIVER_7]) == [table.project.encode() if left else None]
 
     def test_names_do_not_run_into_each_other(self, store: OnlineStore) -> None:
-        one, two = Table("a", "b:c", "d", "latest"), Table("a:b", "c", "d", "latest")
-        three, four = Table("a", "b", "c-1", "latest"), Table("a", "b-c", "1", "latest")
+        one, two = OnlineTable("a", "b:c", "d", "latest"), OnlineTable("a:b", "c", "d", "latest")
+        three, four = OnlineTable("a", "b", "c-1", "latest"), OnlineTable("a", "b-c", "1", "latest")
         for table in (one, two, three, four):
             store.prepare(table)
             store.write(table, [DRIVER_7], [str(tuple(table)).encode()], condition=Newest([NOON]))
@@ -615,7 +615,7 @@ class OnlineStoreSuite:
         store.close()
 
 
-def _values(store: OnlineStore, table: Table, keys: list[bytes]) -> list[bytes | None]:
+def _values(store: OnlineStore, table: OnlineTable, keys: list[bytes]) -> list[bytes | None]:
     (rows,) = store.read([Lookup(table, keys)])
     return [row[0] if row else None for row in rows]
 

@@ -8,7 +8,7 @@ from threading import Barrier, Thread
 import pytest
 
 from asof.definitions import Aggregation, Entity, FeatureView, Field, LogSource, Session, Snapshot, project_of
-from asof.definitions.facts import Facts, Generations, LastRun
+from asof.definitions.facts import Facts, LastRun, ViewGenerations
 from asof.errors import RegistryConflict, RegistryError
 from asof.registry.protocol import KEPT_FACT_COMMITS, Registry
 from asof.types import Int64, String
@@ -64,7 +64,7 @@ class RegistrySuite:
         read = open_registry().load("shop")
         assert committed.version == read.version == 1
         assert read.project.content() == committed.project.content()
-        assert read.facts == Facts(generations={"user_traffic": Generations(current="ab12-1", count=1)})
+        assert read.facts == Facts(generations={"user_traffic": ViewGenerations(current="ab12-1", count=1)})
 
     def test_a_writer_that_read_an_older_version_is_told_who_wrote_the_newer_one(
         self, open_registry: OpenRegistry

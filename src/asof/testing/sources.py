@@ -12,7 +12,7 @@ from asof.definitions import Source
 from asof.dtypes import Float64, Int64, String, Timestamp
 from asof.errors import SourceError
 from asof.offline.protocol import OfflineStore
-from asof.sources.protocol import Need, SourceReader
+from asof.sources.protocol import ScanRequest, SourceReader
 
 ROWS = pa.table(
     {
@@ -35,7 +35,9 @@ class SourceReaderSuite:
     def source(self, source_of: Callable[[pa.Table | None], Source]) -> Source:
         return source_of(ROWS)
 
-    def rows(self, reader: SourceReader, engine: OfflineStore, source: Source, need: Need) -> list[dict[str, object]]:
+    def rows(
+        self, reader: SourceReader, engine: OfflineStore, source: Source, need: ScanRequest
+    ) -> list[dict[str, object]]:
         text = 'SELECT user_id, "at", fare, city FROM rides ORDER BY "at"'
         return engine.sql(text, {"rides": reader.scan(source, need)}).reader().read_all().to_pylist()
 
@@ -45,7 +47,7 @@ class SourceReaderSuite:
         assert columns == {"user_id": Int64, "at": Timestamp, "fare": Float64, "city": String}
 
     def test_all_rows_come_as_they_are(self, reader: SourceReader, engine: OfflineStore, source: Source) -> None:
-        found = self.rows(reader, engine, source, Need())
+        found = self.rows(reader, engine, source, ScanRequest())
 
         assert [row["user_id"] for row in found] == [1, 2, None]
         assert [row["fare"] for row in found] == [1.5, None, float("inf")]
@@ -56,14 +58,14 @@ class SourceReaderSuite:
         self, reader: SourceReader, engine: OfflineStore, source: Source
     ) -> None:
         # A reader may hand over more than is needed, and never less.
-        need = Need(["user_id", "at", "fare", "city"], start=1_000_000, end=1_000_000)
+        need = ScanRequest(["user_id", "at", "fare", "city"], start=1_000_000, end=1_000_000)
 
         assert 2 in [row["user_id"] for row in self.rows(reader, engine, source, need)]
 
     def test_no_rows_are_no_error(
         self, reader: SourceReader, engine: OfflineStore, source_of: Callable[[pa.Table | None], Source]
     ) -> None:
-        assert self.rows(reader, engine, source_of(ROWS.slice(0, 0)), Need()) == []
+        assert self.rows(reader, engine, source_of(ROWS.slice(0, 0)), ScanRequest()) == []
 
     def test_a_source_that_is_not_there_is_one_clear_error(
         self, reader: SourceReader, source_of: Callable[[pa.Table | None], Source]

@@ -19,11 +19,11 @@ from asof.flows.apply.plan import make_plan
 from asof.flows.generations.progress import progress_of
 from asof.flows.generations.switch import announce, drop_generations, flip
 from asof.flows.offline.key_rows import view_as_of
-from asof.flows.online.read import OnlineResponse, Reader
+from asof.flows.online.read import OnlineReader, OnlineResponse
 from asof.flows.stores import Parts, view_named
 from asof.flows.stream.rebuild import fill
 from asof.flows.stream.run import run_stream
-from asof.flows.stream.worker import Worker
+from asof.flows.stream.worker import StreamWorker
 from asof.selection import select
 from asof.testing.clock import NOW, MicrosClock
 from asof.timing import HOUR, MINUTE, SECOND, Micros
@@ -130,7 +130,7 @@ class StreamRun:
     definitions: Sequence[Definition] = DEFINITIONS
     topic: str = TOPIC
     plan: CrashPlan = field(default_factory=CrashPlan)
-    workers: dict[int, Worker] = field(default_factory=dict)
+    workers: dict[int, StreamWorker] = field(default_factory=dict)
     sent: dict[tuple[int, int], Mapping[str, object] | None] = field(default_factory=dict)
     building: dict[str, str] = field(default_factory=dict)
 
@@ -190,11 +190,11 @@ class StreamRun:
             self.workers.pop(number)
         return left
 
-    def _alive(self, number: int, act: Callable[[Worker], object]) -> bool:
+    def _alive(self, number: int, act: Callable[[StreamWorker], object]) -> bool:
         try:
             worker = self.workers.get(number)
             if worker is None:
-                worker = self.workers[number] = Worker(self.mortal, None, accept_gap=False, flush_every_s=3600)
+                worker = self.workers[number] = StreamWorker(self.mortal, None, accept_gap=False, flush_every_s=3600)
                 worker.look_at_registry()
             act(worker)
         except Crash:
@@ -298,7 +298,7 @@ class StreamRun:
             raise AssertionError(f"the row of {view} cannot be answered as of its own time")
 
         snapshot = self.parts.registry.load(self.parts.project)
-        reader = Reader(self.parts, snapshot, select(snapshot, view), history=no_history)
+        reader = OnlineReader(self.parts, snapshot, select(snapshot, view), history=no_history)
         answer, _ = reader.read({"user_id": list(users)}, at=self.clock.now if at is None else at)
         return answer
 

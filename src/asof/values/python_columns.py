@@ -39,7 +39,7 @@ _TIMES = np.dtype([("tag", ">u2"), ("value", ">u8")]), 0xD7FF
 _WHOLE_SECONDS = np.dtype([("tag", ">u2"), ("value", ">u4")]), 0xD6FF
 
 
-class Column:
+class TypedColumn:
     """Values that fit their type, in the forms that they are needed in.
 
     Attributes:
@@ -56,7 +56,7 @@ class Column:
         self._array = array
 
     @classmethod
-    def of_array(cls, column: pa.Array, dtype: DType) -> Column:
+    def of_array(cls, column: pa.Array, dtype: DType) -> TypedColumn:
         """A fitted Arrow column."""
         plain = plain_values(column, dtype)
         return cls(dtype, _written(column, dtype, plain), plain, column)
@@ -69,7 +69,7 @@ class Column:
         return self._array
 
 
-def array_of(columns: Sequence[Column]) -> pa.Array:
+def array_of(columns: Sequence[TypedColumn]) -> pa.Array:
     """The values of columns of one type, one column after the other."""
     if len(columns) == 1 and columns[0]._array is not None:
         return columns[0]._array
@@ -82,13 +82,13 @@ def array_of(columns: Sequence[Column]) -> pa.Array:
     return pa.concat_arrays([each.array for each in columns])
 
 
-def own_column(values: list[Any], dtype: DType) -> Column | None:
+def own_column(values: list[Any], dtype: DType) -> TypedColumn | None:
     """The values as a column, where they need no look at each; None where they do, or where one does not fit."""
     find = _OWN.get(dtype.name)
     return find(values, dtype) if find is not None else None
 
 
-def _floats(values: list[Any], dtype: DType) -> Column | None:
+def _floats(values: list[Any], dtype: DType) -> TypedColumn | None:
     if len(values) >= VECTOR and (cells := _cells(values, *_FLOATS)) is not None:
         return _vector(values, cells, dtype)
     kinds = set(map(type, values))
@@ -111,10 +111,10 @@ def _floats(values: list[Any], dtype: DType) -> Column | None:
             return None
         rounded = iter(array("f", present).tolist())
         values = [None if value is None else next(rounded) for value in values]
-    return Column(dtype, values, values)
+    return TypedColumn(dtype, values, values)
 
 
-def _vector(values: list[Any], cells: npt.NDArray[Any], dtype: DType) -> Column | None:
+def _vector(values: list[Any], cells: npt.NDArray[Any], dtype: DType) -> TypedColumn | None:
     if not np.isfinite(cells).all():
         return None
     if dtype.name == "Float32":
@@ -122,15 +122,15 @@ def _vector(values: list[Any], cells: npt.NDArray[Any], dtype: DType) -> Column 
             return None
         narrow = cells.astype("<f4")
         values = narrow.tolist()
-        return Column(dtype, values, values, pa.array(narrow))
-    return Column(dtype, values, values, pa.array(cells.astype("<f8")))
+        return TypedColumn(dtype, values, values, pa.array(narrow))
+    return TypedColumn(dtype, values, values, pa.array(cells.astype("<f8")))
 
 
-def _own(values: list[Any], dtype: DType) -> Column | None:
-    return Column(dtype, values, values) if own_values(values, dtype) is not None else None
+def _own(values: list[Any], dtype: DType) -> TypedColumn | None:
+    return TypedColumn(dtype, values, values) if own_values(values, dtype) is not None else None
 
 
-def _texts(values: list[Any], dtype: DType) -> Column | None:
+def _texts(values: list[Any], dtype: DType) -> TypedColumn | None:
     present = own_values(values, dtype)
     if present is None:
         return None
@@ -140,18 +140,18 @@ def _texts(values: list[Any], dtype: DType) -> Column | None:
             text.encode()
         except UnicodeEncodeError:
             return None
-    return Column(dtype, values, values)
+    return TypedColumn(dtype, values, values)
 
 
-def _times(values: list[Any], dtype: DType) -> Column | None:
+def _times(values: list[Any], dtype: DType) -> TypedColumn | None:
     times = _vector_of_times(values) if len(values) >= VECTOR else None
     if times is not None:
-        return Column(dtype, values, times.tolist(), pa.array(times).cast(dtype.arrow()))
+        return TypedColumn(dtype, values, times.tolist(), pa.array(times).cast(dtype.arrow()))
     if not set(map(type, values)) <= {datetime, NoneType}:
         return None
     if not all(value is None or value.tzinfo is UTC for value in values):
         return None
-    return Column(dtype, values, [None if value is None else micros(value) for value in values])
+    return TypedColumn(dtype, values, [None if value is None else micros(value) for value in values])
 
 
 def _vector_of_times(values: list[Any]) -> npt.NDArray[np.int64] | None:
@@ -177,7 +177,7 @@ def _cells(values: list[Any], layout: np.dtype[Any], tag: int) -> npt.NDArray[An
     return cells["value"] if (cells["tag"] == tag).all() else None
 
 
-_OWN: dict[str, Callable[[list[Any], DType], Column | None]] = {
+_OWN: dict[str, Callable[[list[Any], DType], TypedColumn | None]] = {
     "Bool": _own, "Int32": _own, "Int64": _own, "Float32": _floats, "Float64": _floats, "String": _texts,
     "Bytes": _own, "Timestamp": _times,
 }  # fmt: skip
@@ -203,4 +203,4 @@ def _written(column: pa.Array, dtype: DType, plain: list[Any]) -> list[Any]:
     return values if write is None else [None if value is None else write(value) for value in values]
 
 
-__all__ = ["VECTOR", "Column", "array_of", "own_column"]
+__all__ = ["VECTOR", "TypedColumn", "array_of", "own_column"]

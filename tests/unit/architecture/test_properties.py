@@ -21,19 +21,19 @@ VERBS = frozenset(
 ALLOWED: dict[str, tuple[tuple[str, ...], str]] = {
     "asof.offline.duckdb.results": (
         (
-            "PointInTimeResult.schema",
-            "PointInTimeResult.text",
-            "SqlResult.schema",
-            "ViewRowsResult.schema",
-            "ViewRowsResult.text",
+            "DuckDBPointInTimeResult.schema",
+            "DuckDBPointInTimeResult.text",
+            "DuckDBSqlResult.schema",
+            "DuckDBViewRowsResult.schema",
+            "DuckDBViewRowsResult.text",
         ),
         "the engine is asked what a read would be, as the protocol of results has it",
     ),
     "asof.offline.postgres.results": (
-        ("ViewRowsResult.schema", "ViewRowsResult.text"),
+        ("PostgresViewRowsResult.schema", "PostgresViewRowsResult.text"),
         "the engine is asked what a read would be, as the protocol has it",
     ),
-    "asof.online.redis.settings": (("Settings.tls_context",), "reads the certificates once, for all connections"),
+    "asof.online.redis.settings": (("RedisSettings.tls_context",), "reads the certificates once, for all connections"),
 }
 """Module → properties of it that do I/O all the same, and why. It must only get shorter."""
 

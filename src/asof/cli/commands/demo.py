@@ -72,9 +72,9 @@ def demo(
     addresses = {"--postgres": postgres, "--kafka": kafka, "--redis": redis}
     servers = None
     if postgres and kafka and redis:
-        from asof.demo.stage import Servers
+        from asof.demo.stage import DemoServers
 
-        servers = Servers(postgres, kafka, redis, offline, message_format, project)
+        servers = DemoServers(postgres, kafka, redis, offline, message_format, project)
     elif any(addresses.values()):
         raise misused(f"servers go together: also give {' and '.join(n for n, each in addresses.items() if not each)}")
 

@@ -2,34 +2,40 @@
 
 from asof.config.sections import auth, connections, log, offline_store, online_store, registry
 from asof.config.sections.kinds import Section
-from asof.config.sections.server import Server
-from asof.config.sections.top import Top
+from asof.config.sections.server import ServerSection
+from asof.config.sections.top import ProjectSection
 
 FAMILIES: dict[str, type[Section]] = {
-    "registry": registry.Registry,
-    "offline_store": offline_store.OfflineStore,
-    "online_store": online_store.OnlineStore,
-    "log": log.Log,
-    "connections": connections.Connection,
+    "registry": registry.RegistrySection,
+    "offline_store": offline_store.OfflineStoreSection,
+    "online_store": online_store.OnlineStoreSection,
+    "log": log.LogSection,
+    "connections": connections.ConnectionSection,
 }
 """The sections that are a product (`type:`) and its options."""
 
 PRODUCTS: tuple[type[Section], ...] = (
-    registry.SqliteRegistry,
-    registry.PostgresRegistry,
-    offline_store.DuckDBOffline,
-    offline_store.PostgresOffline,
-    online_store.SqliteOnline,
-    online_store.RedisOnline,
-    online_store.PostgresOnline,
-    log.FileLog,
-    log.KafkaLog,
-    connections.PostgresConnection,
-    connections.SchemaRegistryConnection,
-    connections.KafkaConnection,
+    registry.SqliteRegistrySection,
+    registry.PostgresRegistrySection,
+    offline_store.DuckDBOfflineSection,
+    offline_store.PostgresOfflineSection,
+    online_store.SqliteOnlineSection,
+    online_store.RedisOnlineSection,
+    online_store.PostgresOnlineSection,
+    log.FileLogSection,
+    log.KafkaLogSection,
+    connections.PostgresConnectionSection,
+    connections.SchemaRegistryConnectionSection,
+    connections.KafkaConnectionSection,
 )
 """The products whose options are known here. Those of other packages know their own."""
 
-AUTH: tuple[type[Section], ...] = (auth.Auth, auth.Key, auth.Issuer, auth.Certificate, auth.Role)
+AUTH: tuple[type[Section], ...] = (
+    auth.AuthSection,
+    auth.KeySection,
+    auth.IssuerSection,
+    auth.CertificateSection,
+    auth.RoleSection,
+)
 
-__all__ = ["AUTH", "FAMILIES", "PRODUCTS", "Section", "Server", "Top"]
+__all__ = ["AUTH", "FAMILIES", "PRODUCTS", "ProjectSection", "Section", "ServerSection"]

@@ -8,15 +8,15 @@ from msgspec import Meta
 
 from asof.config.sections.kinds import (
     CertificatesPath,
-    Doc,
-    Kind,
     Number,
+    OptionDoc,
     Path,
     Port,
     Section,
     Settings,
     Text,
     Texts,
+    ValueKind,
     Whole,
 )
 
@@ -24,7 +24,7 @@ PostgresUrl = Annotated[
     str,
     # Whatever is no URL at all is libpq's to read: `host=db dbname=shop`.
     Meta(min_length=1, pattern=r"(?i)^(postgres(ql)?(\+\w+)?://|(?!\s*[A-Za-z][\w+.:-]*:/))"),
-    Kind(
+    ValueKind(
         "text",
         "text",
         refusal="{path}: expected postgresql://…, found {found}",
@@ -33,32 +33,32 @@ PostgresUrl = Annotated[
 ]
 
 
-class Connection(Section, frozen=True, kw_only=True):
+class ConnectionSection(Section, frozen=True, kw_only=True):
     """The options of every connection."""
 
     SECTION: ClassVar[str] = "connections"
     FEAST_KEYS: ClassVar[tuple[str, ...]] = ("conn_type",)
 
-    type: Annotated[Text, Doc("What kind of server.")]
+    type: Annotated[Text, OptionDoc("What kind of server.")]
 
 
-class PostgresConnection(Connection, frozen=True, kw_only=True):
+class PostgresConnectionSection(ConnectionSection, frozen=True, kw_only=True):
     """A PostgreSQL database."""
 
     PRODUCT: ClassVar[str] = "postgres"
 
     url: Annotated[
         PostgresUrl | None,
-        Doc("`postgresql://user:password@host:port/database?…`; the keys below go over it.", also=("path",)),
+        OptionDoc("`postgresql://user:password@host:port/database?…`; the keys below go over it.", also=("path",)),
     ] = None
-    host: Annotated[Text | None, Doc("The server's name, or the folder of its local socket.")] = None
-    port: Annotated[Port | None, Doc("Its port; else 5432.")] = None
-    database: Annotated[Text | None, Doc("The database.")] = None
-    user: Annotated[Text | None, Doc("The user; else the one who runs the process.")] = None
-    password: Annotated[Text | None, Doc("The password; better as `${VAR}`, or in `~/.pgpass`.")] = None
+    host: Annotated[Text | None, OptionDoc("The server's name, or the folder of its local socket.")] = None
+    port: Annotated[Port | None, OptionDoc("Its port; else 5432.")] = None
+    database: Annotated[Text | None, OptionDoc("The database.")] = None
+    user: Annotated[Text | None, OptionDoc("The user; else the one who runs the process.")] = None
+    password: Annotated[Text | None, OptionDoc("The password; better as `${VAR}`, or in `~/.pgpass`.")] = None
     schema: Annotated[
         Text | None,
-        Doc(
+        OptionDoc(
             "Where a source's unqualified table is looked up first; where a store keeps its tables (`asof` if left "
             "out).",
             also=("db_schema",),
@@ -66,78 +66,80 @@ class PostgresConnection(Connection, frozen=True, kw_only=True):
     ] = None
     sslmode: Annotated[
         Literal["disable", "allow", "prefer", "require", "verify-ca", "verify-full"] | None,
-        Doc("libpq's, whose default is `prefer`; `verify-full` checks the server's certificate and name."),
+        OptionDoc("libpq's, whose default is `prefer`; `verify-full` checks the server's certificate and name."),
     ] = None
     sslrootcert: Annotated[
         CertificatesPath | None,
-        Doc("The certificates to trust; `system` takes the machine's.", also=("sslrootcert_path",)),
+        OptionDoc("The certificates to trust; `system` takes the machine's.", also=("sslrootcert_path",)),
     ] = None
-    sslcert: Annotated[Path | None, Doc("The client's certificate.", also=("sslcert_path",))] = None
-    sslkey: Annotated[Path | None, Doc("The client's key.", also=("sslkey_path",))] = None
+    sslcert: Annotated[Path | None, OptionDoc("The client's certificate.", also=("sslcert_path",))] = None
+    sslkey: Annotated[Path | None, OptionDoc("The client's key.", also=("sslkey_path",))] = None
     min_connections: Annotated[
-        Whole | None, Doc("How many connections are kept open when idle.", also=("min_conn",), unset=0)
+        Whole | None, OptionDoc("How many connections are kept open when idle.", also=("min_conn",), unset=0)
     ] = None
     max_connections: Annotated[
-        Whole, Doc("How many connections a process opens at most.", also=("max_conn",))
+        Whole, OptionDoc("How many connections a process opens at most.", also=("max_conn",))
     ] = 10  # fmt: skip
     keepalives_idle_s: Annotated[
         Whole,
-        Doc(
+        OptionDoc(
             "After how much silence the network is asked whether the server is still there.", also=("keepalives_idle",)
         ),
     ] = 60
-    connect_timeout_s: Annotated[Number, Doc("How long to wait for a connection.")] = 10
+    connect_timeout_s: Annotated[Number, OptionDoc("How long to wait for a connection.")] = 10
     statement_timeout_s: Annotated[
         Number | None,
-        Doc(
+        OptionDoc(
             "When the server gives up a statement. A registry's is 60 and an online store's 30 where left out; "
             "elsewhere the server's own setting."
         ),
     ] = None
-    lock_timeout_s: Annotated[Number, Doc("How long a statement waits for a lock.")] = 30
+    lock_timeout_s: Annotated[Number, OptionDoc("How long a statement waits for a lock.")] = 30
     replicas: Annotated[
         Texts | None,
-        Doc("Read replicas, as `host` or `host:port`: sources are read there, a little stale, while one answers."),
+        OptionDoc(
+            "Read replicas, as `host` or `host:port`: sources are read there, a little stale, while one answers."
+        ),
     ] = None
-    application_name: Annotated[Text, Doc("What the server's own lists show.")] = "asof"
+    application_name: Annotated[Text, OptionDoc("What the server's own lists show.")] = "asof"
     pgbouncer: Annotated[
         bool | None,
-        Doc(
+        OptionDoc(
             "Sessions are shared (PgBouncer's transaction pooling): nothing is prepared, settings are per transaction.",
             unset="false",
         ),
     ] = None
 
 
-class SchemaRegistryConnection(Connection, frozen=True, kw_only=True):
+class SchemaRegistryConnectionSection(ConnectionSection, frozen=True, kw_only=True):
     """A registry of message schemas."""
 
     PRODUCT: ClassVar[str] = "schema_registry"
 
-    url: Annotated[Text, Doc("A registry with Confluent's REST API, for formats with `registry=`.")]
-    user: Annotated[Text | None, Doc("The user (HTTP basic).")] = None
-    password: Annotated[Text | None, Doc("The password; better as `${VAR}`.")] = None
-    token: Annotated[Text | None, Doc("A bearer token instead; better as `${VAR}`.")] = None
-    ca_file: Annotated[Path | None, Doc("The certificates to trust; else the machine's.")] = None
-    timeout_s: Annotated[Number, Doc("How long a worker tries to reach it before it stops.")] = 10
+    url: Annotated[Text, OptionDoc("A registry with Confluent's REST API, for formats with `registry=`.")]
+    user: Annotated[Text | None, OptionDoc("The user (HTTP basic).")] = None
+    password: Annotated[Text | None, OptionDoc("The password; better as `${VAR}`.")] = None
+    token: Annotated[Text | None, OptionDoc("A bearer token instead; better as `${VAR}`.")] = None
+    ca_file: Annotated[Path | None, OptionDoc("The certificates to trust; else the machine's.")] = None
+    timeout_s: Annotated[Number, OptionDoc("How long a worker tries to reach it before it stops.")] = 10
 
 
-class KafkaConnection(Connection, frozen=True, kw_only=True):
+class KafkaConnectionSection(ConnectionSection, frozen=True, kw_only=True):
     """A Kafka cluster."""
 
     PRODUCT: ClassVar[str] = "kafka"
 
     bootstrap_servers: Annotated[
-        Texts, Doc("The brokers to ask first, as `host:port`.", also=("kafka_bootstrap_servers",))
+        Texts, OptionDoc("The brokers to ask first, as `host:port`.", also=("kafka_bootstrap_servers",))
     ]
     settings: Annotated[
         Settings | None,
-        Doc("librdkafka's own settings, passed through: `security.protocol`, `sasl.*`, `ssl.*` and so on."),
+        OptionDoc("librdkafka's own settings, passed through: `security.protocol`, `sasl.*`, `ssl.*` and so on."),
     ] = None
-    timeout_s: Annotated[Number, Doc("How long one call waits for an answer.")] = 10
+    timeout_s: Annotated[Number, OptionDoc("How long one call waits for an answer.")] = 10
     session_timeout_s: Annotated[
         Number | None,
-        Doc(
+        OptionDoc(
             "How long a worker may be silent before its partitions are given to others (else 45), and a pushing "
             "process before its own partition may be taken over (else 10)."
         ),

@@ -32,7 +32,7 @@ class Section(Struct, frozen=True, kw_only=True):
 
 
 @dataclass(frozen=True)
-class Doc:
+class OptionDoc:
     """What an option means, for the reference.
 
     Args:
@@ -46,7 +46,7 @@ class Doc:
 
 
 @dataclass(frozen=True)
-class Kind:
+class ValueKind:
     """A kind of value: its name in the reference, and what messages say of it.
 
     Args:
@@ -67,26 +67,28 @@ class Kind:
     words: tuple[str, ...] = ()
 
 
-Text = Annotated[str, Meta(min_length=1), Kind("text")]
-Prefix = Annotated[str, Kind("prefix", "text")]
+Text = Annotated[str, Meta(min_length=1), ValueKind("text")]
+Prefix = Annotated[str, ValueKind("prefix", "text")]
 """Text that may be empty."""
-Scalar = Annotated[str, Meta(min_length=1), Kind("text", takes_scalars=True)]
+Scalar = Annotated[str, Meta(min_length=1), ValueKind("text", takes_scalars=True)]
 """Text that may look like a number."""
-Path = Annotated[str, Meta(min_length=1), Kind("path", "text")]
+Path = Annotated[str, Meta(min_length=1), ValueKind("path", "text")]
 """Relative to the repository's root; absolute once it is read."""
-CertificatesPath = Annotated[str, Meta(min_length=1), Kind("path", "text", words=("system",))]
+CertificatesPath = Annotated[str, Meta(min_length=1), ValueKind("path", "text", words=("system",))]
 """A path, or libpq's word for what the machine trusts."""
-Moment = Annotated[str, Kind("moment", "a moment such as 2026-01-31T12:00:00Z")]
-Size = Annotated[str, Meta(pattern=r"(?i)^\s*\d+(\.\d+)?\s*([KMGT]i?B|B|%)\s*$"), Kind("size", "a size such as 4GB")]
+Moment = Annotated[str, ValueKind("moment", "a moment such as 2026-01-31T12:00:00Z")]
+Size = Annotated[
+    str, Meta(pattern=r"(?i)^\s*\d+(\.\d+)?\s*([KMGT]i?B|B|%)\s*$"), ValueKind("size", "a size such as 4GB")
+]
 Whole = Annotated[int, Meta(ge=1)]
 Index = Annotated[int, Meta(ge=0)]
 Port = Annotated[int, Meta(ge=1, le=65535)]
 Number = Annotated[float, Meta(gt=0)]
 """Its unit is the end of the option's name: `_s` are seconds."""
-Texts = Annotated[list[Text], Kind("list", "a list of text", splits=True)]
+Texts = Annotated[list[Text], ValueKind("list", "a list of text", splits=True)]
 OneOrMore = Annotated[
-    list[Scalar], Meta(min_length=1), Kind("list", "a list of text", hint="leave it out, or name some")
+    list[Scalar], Meta(min_length=1), ValueKind("list", "a list of text", hint="leave it out, or name some")
 ]
 """A list, or one text."""
-Settings = Annotated[dict[str, Any], Kind("settings")]
+Settings = Annotated[dict[str, Any], ValueKind("settings")]
 """Names and values of someone else's, by YAML's own types."""

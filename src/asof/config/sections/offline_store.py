@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import Annotated, ClassVar
 
-from asof.config.sections.connections import PostgresConnection
-from asof.config.sections.kinds import Doc, Path, Section, Size, Text, Whole
+from asof.config.sections.connections import PostgresConnectionSection
+from asof.config.sections.kinds import OptionDoc, Path, Section, Size, Text, Whole
 
 
-class OfflineStore(Section, frozen=True, kw_only=True):
+class OfflineStoreSection(Section, frozen=True, kw_only=True):
     """The options of every offline store."""
 
     SECTION: ClassVar[str] = "offline_store"
@@ -17,30 +17,30 @@ class OfflineStore(Section, frozen=True, kw_only=True):
     )  # fmt: skip
     FEAST_TYPES: ClassVar[dict[str, str]] = {"file": "duckdb", "dask": "duckdb"}
 
-    type: Annotated[Text, Doc("The product.")] = "duckdb"
+    type: Annotated[Text, OptionDoc("The product.")] = "duckdb"
 
 
-class DuckDBOffline(OfflineStore, frozen=True, kw_only=True):
+class DuckDBOfflineSection(OfflineStoreSection, frozen=True, kw_only=True):
     """Delta tables that DuckDB reads."""
 
     PRODUCT: ClassVar[str] = "duckdb"
 
-    path: Annotated[Path, Doc("The folder of the archives (Delta tables).")] = "data/offline"
-    memory_limit: Annotated[Size | None, Doc("How much memory a query may take, like `4GB`.")] = None
-    threads: Annotated[Whole | None, Doc("How many threads a query may take; else all cores.")] = None
+    path: Annotated[Path, OptionDoc("The folder of the archives (Delta tables).")] = "data/offline"
+    memory_limit: Annotated[Size | None, OptionDoc("How much memory a query may take, like `4GB`.")] = None
+    threads: Annotated[Whole | None, OptionDoc("How many threads a query may take; else all cores.")] = None
     temp_directory: Annotated[
         Path | None,
-        Doc(
+        OptionDoc(
             "Where a query spills what outgrows memory, in a folder that only its own user may enter and that goes "
             "with the process; else the system's folder for temporary files."
         ),
     ] = None
 
 
-class PostgresOffline(OfflineStore, frozen=True, kw_only=True):
+class PostgresOfflineSection(OfflineStoreSection, frozen=True, kw_only=True):
     """A schema of a PostgreSQL database."""
 
     PRODUCT: ClassVar[str] = "postgres"
-    SERVER: ClassVar[type[Section] | None] = PostgresConnection
+    SERVER: ClassVar[type[Section] | None] = PostgresConnectionSection
 
-    work_mem: Annotated[Size, Doc("How much memory one sort or hash of a read may take in the server.")] = "256MB"
+    work_mem: Annotated[Size, OptionDoc("How much memory one sort or hash of a read may take in the server.")] = "256MB"

@@ -4,36 +4,36 @@ from __future__ import annotations
 
 from typing import Annotated, ClassVar, Literal
 
-from asof.config.sections.connections import PostgresConnection
-from asof.config.sections.kinds import Doc, Index, Number, Path, Section, Text, Whole
+from asof.config.sections.connections import PostgresConnectionSection
+from asof.config.sections.kinds import Index, Number, OptionDoc, Path, Section, Text, Whole
 
 
-class OnlineStore(Section, frozen=True, kw_only=True):
+class OnlineStoreSection(Section, frozen=True, kw_only=True):
     """The options of every online store."""
 
     SECTION: ClassVar[str] = "online_store"
     FEAST_KEYS: ClassVar[tuple[str, ...]] = ("vector_enabled", "vector_len", "text_search_enabled")
 
-    type: Annotated[Text, Doc("The product.")] = "sqlite"
+    type: Annotated[Text, OptionDoc("The product.")] = "sqlite"
 
 
-class SqliteOnline(OnlineStore, frozen=True, kw_only=True):
+class SqliteOnlineSection(OnlineStoreSection, frozen=True, kw_only=True):
     """A file."""
 
     PRODUCT: ClassVar[str] = "sqlite"
 
-    path: Annotated[Path, Doc("The file.")] = "data/online.db"
-    busy_timeout_s: Annotated[Number | None, Doc("How long a write waits for other writers.", unset=30)] = None
+    path: Annotated[Path, OptionDoc("The file.")] = "data/online.db"
+    busy_timeout_s: Annotated[Number | None, OptionDoc("How long a write waits for other writers.", unset=30)] = None
 
 
-class PostgresOnline(OnlineStore, frozen=True, kw_only=True):
+class PostgresOnlineSection(OnlineStoreSection, frozen=True, kw_only=True):
     """A schema of a PostgreSQL database."""
 
     PRODUCT: ClassVar[str] = "postgres"
-    SERVER: ClassVar[type[Section] | None] = PostgresConnection
+    SERVER: ClassVar[type[Section] | None] = PostgresConnectionSection
 
 
-class RedisOnline(OnlineStore, frozen=True, kw_only=True):
+class RedisOnlineSection(OnlineStoreSection, frozen=True, kw_only=True):
     """Redis: one server, one with sentinels, or a cluster."""
 
     PRODUCT: ClassVar[str] = "redis"
@@ -41,36 +41,38 @@ class RedisOnline(OnlineStore, frozen=True, kw_only=True):
 
     url: Annotated[
         Text | None,
-        Doc(
+        OptionDoc(
             "`redis://user:password@host:port/db`, with TLS `rediss://…`, `unix:///path?db=0`; several hosts with "
             "commas."
         ),
     ] = None
-    connection_string: Annotated[Text | None, Doc("Feast's form of it: `host:port,db=0,ssl=true,password=…`.")] = None
+    connection_string: Annotated[
+        Text | None, OptionDoc("Feast's form of it: `host:port,db=0,ssl=true,password=…`.")
+    ] = None
     redis_type: Annotated[
         Literal["redis", "redis_sentinel", "redis_cluster"] | None,
-        Doc("`redis_sentinel`, where the addresses are sentinels; `redis_cluster`, where they are some nodes.",
+        OptionDoc("`redis_sentinel`, where the addresses are sentinels; `redis_cluster`, where they are some nodes.",
             unset="redis"),
     ] = None  # fmt: skip
-    username: Annotated[Text | None, Doc("The ACL user; else the server's default user.")] = None
-    password: Annotated[Text | None, Doc("The password; better as `${VAR}`.")] = None
-    db: Annotated[Index | None, Doc("The number of the database; a cluster has 0 alone.", unset=0)] = None
-    tls_ca: Annotated[Path | None, Doc("The certificates to trust; else the machine's.")] = None
-    tls_cert: Annotated[Path | None, Doc("The client's certificate.")] = None
-    tls_key: Annotated[Path | None, Doc("The client's key.")] = None
+    username: Annotated[Text | None, OptionDoc("The ACL user; else the server's default user.")] = None
+    password: Annotated[Text | None, OptionDoc("The password; better as `${VAR}`.")] = None
+    db: Annotated[Index | None, OptionDoc("The number of the database; a cluster has 0 alone.", unset=0)] = None
+    tls_ca: Annotated[Path | None, OptionDoc("The certificates to trust; else the machine's.")] = None
+    tls_cert: Annotated[Path | None, OptionDoc("The client's certificate.")] = None
+    tls_key: Annotated[Path | None, OptionDoc("The client's key.")] = None
     tls_verify: Annotated[
-        bool | None, Doc("Whether the server's certificate and name are checked.", unset="true")
+        bool | None, OptionDoc("Whether the server's certificate and name are checked.", unset="true")
     ] = None  # fmt: skip
-    sentinel_master: Annotated[Text | None, Doc("The master's name there.", unset="mymaster")] = None
-    sentinel_username: Annotated[Text | None, Doc("The sentinels' own ACL user.")] = None
-    sentinel_password: Annotated[Text | None, Doc("The sentinels' own password.")] = None
-    key_prefix: Annotated[Text, Doc("What all keys begin with.")] = "asof:"
-    timeout_s: Annotated[Number, Doc("How long a server may take to answer.")] = 5
-    connect_timeout_s: Annotated[Number, Doc("How long to wait for a connection.")] = 2
+    sentinel_master: Annotated[Text | None, OptionDoc("The master's name there.", unset="mymaster")] = None
+    sentinel_username: Annotated[Text | None, OptionDoc("The sentinels' own ACL user.")] = None
+    sentinel_password: Annotated[Text | None, OptionDoc("The sentinels' own password.")] = None
+    key_prefix: Annotated[Text, OptionDoc("What all keys begin with.")] = "asof:"
+    timeout_s: Annotated[Number, OptionDoc("How long a server may take to answer.")] = 5
+    connect_timeout_s: Annotated[Number, OptionDoc("How long to wait for a connection.")] = 2
     retry_s: Annotated[
-        Number, Doc("How long a read or write is tried again while servers restart or fail over.")
+        Number, OptionDoc("How long a read or write is tried again while servers restart or fail over.")
     ] = 15  # fmt: skip
-    max_connections: Annotated[Whole, Doc("How many connections a process opens at most.")] = 64
+    max_connections: Annotated[Whole, OptionDoc("How many connections a process opens at most.")] = 64
     replica_reads: Annotated[
-        bool | None, Doc("Read features from replicas, which may be behind.", unset="false")
+        bool | None, OptionDoc("Read features from replicas, which may be behind.", unset="false")
     ] = None  # fmt: skip

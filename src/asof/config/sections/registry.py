@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import Annotated, ClassVar
 
-from asof.config.sections.connections import PostgresConnection
-from asof.config.sections.kinds import Doc, Number, Path, Section, Text
+from asof.config.sections.connections import PostgresConnectionSection
+from asof.config.sections.kinds import Number, OptionDoc, Path, Section, Text
 
 
-class Registry(Section, frozen=True, kw_only=True):
+class RegistrySection(Section, frozen=True, kw_only=True):
     """The options of every registry."""
 
     SECTION: ClassVar[str] = "registry"
@@ -19,20 +19,20 @@ class Registry(Section, frozen=True, kw_only=True):
     )  # fmt: skip
     FEAST_TYPES: ClassVar[dict[str, str]] = {"file": "sqlite", "sql": "postgres"}
 
-    type: Annotated[Text, Doc("The product.", also=("registry_type",))] = "sqlite"
+    type: Annotated[Text, OptionDoc("The product.", also=("registry_type",))] = "sqlite"
 
 
-class SqliteRegistry(Registry, frozen=True, kw_only=True):
+class SqliteRegistrySection(RegistrySection, frozen=True, kw_only=True):
     """A file."""
 
     PRODUCT: ClassVar[str] = "sqlite"
 
-    path: Annotated[Path, Doc("The file.")] = "data/registry.db"
-    busy_timeout_s: Annotated[Number | None, Doc("How long a commit waits for other writers.", unset=30)] = None
+    path: Annotated[Path, OptionDoc("The file.")] = "data/registry.db"
+    busy_timeout_s: Annotated[Number | None, OptionDoc("How long a commit waits for other writers.", unset=30)] = None
 
 
-class PostgresRegistry(Registry, frozen=True, kw_only=True):
+class PostgresRegistrySection(RegistrySection, frozen=True, kw_only=True):
     """A schema of a PostgreSQL database."""
 
     PRODUCT: ClassVar[str] = "postgres"
-    SERVER: ClassVar[type[Section] | None] = PostgresConnection
+    SERVER: ClassVar[type[Section] | None] = PostgresConnectionSection

@@ -6,13 +6,13 @@ from typing import Annotated, Any, ClassVar
 
 from msgspec import Meta
 
-from asof.config.sections.kinds import Doc, Kind, Moment, Section
+from asof.config.sections.kinds import Moment, OptionDoc, Section, ValueKind
 
-Part = Annotated[Any, Kind("part")]
+Part = Annotated[Any, ValueKind("part")]
 """A section of its own."""
 
 
-class Top(Section, frozen=True, kw_only=True):
+class ProjectSection(Section, frozen=True, kw_only=True):
     """What a project is, and the sections."""
 
     FEAST_KEYS: ClassVar[tuple[str, ...]] = (
@@ -24,26 +24,32 @@ class Top(Section, frozen=True, kw_only=True):
     project: Annotated[
         str,
         Meta(min_length=1, max_length=63, pattern=r"^[A-Za-z](?!.*__)[A-Za-z0-9_]*\Z"),
-        Kind(
+        ValueKind(
             "text",
             "text",
             refusal="{path} {found}: expected up to 63 letters, digits and '_', beginning with a letter, without a "
             "double underscore",
             hint="choose another name",
         ),
-        Doc("The project's name: letters, digits and `_`. Keeps its tables apart from other projects'."),
+        OptionDoc("The project's name: letters, digits and `_`. Keeps its tables apart from other projects'."),
     ]
-    registry: Annotated[Part, Doc("Where applied definitions live. Plain text is a SQLite registry's path.")] = None
-    offline_store: Annotated[Part, Doc("What keeps history and runs joins.")] = None
-    online_store: Annotated[Part, Doc("What serving reads.")] = None
-    log: Annotated[Part, Doc("Where the events of `LogSource`s come from, and pushed rows go to.")] = None
-    connections: Annotated[Part, Doc("Servers by name, for sources with `connection_ref=` and for stores.")] = None
+    registry: Annotated[Part, OptionDoc("Where applied definitions live. Plain text is a SQLite registry's path.")] = (
+        None
+    )
+    offline_store: Annotated[Part, OptionDoc("What keeps history and runs joins.")] = None
+    online_store: Annotated[Part, OptionDoc("What serving reads.")] = None
+    log: Annotated[Part, OptionDoc("Where the events of `LogSource`s come from, and pushed rows go to.")] = None
+    connections: Annotated[Part, OptionDoc("Servers by name, for sources with `connection_ref=` and for stores.")] = (
+        None
+    )
     auth: Annotated[
         Part,
-        Doc(
+        OptionDoc(
             "Who may use the feature server: keys, issuers of tokens, certificates and their roles. See "
             "[secure a server](../how-to/secure.md)."
         ),
     ] = None
-    server: Annotated[Part, Doc("How `asof serve` runs. See [serve features](../how-to/serve.md).")] = None
-    clock: Annotated[Moment | None, Doc("The store's now, as ISO 8601; the system's clock where left out.")] = None
+    server: Annotated[Part, OptionDoc("How `asof serve` runs. See [serve features](../how-to/serve.md).")] = None
+    clock: Annotated[Moment | None, OptionDoc("The store's now, as ISO 8601; the system's clock where left out.")] = (
+        None
+    )

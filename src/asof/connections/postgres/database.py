@@ -17,7 +17,7 @@ import psycopg_pool
 from adbc_driver_postgresql import dbapi as adbc
 from psycopg import conninfo, sql
 
-from asof.connections.postgres.errors import Place, translate, translated
+from asof.connections.postgres.errors import ConnectionTarget, translate, translated
 from asof.errors import AsofError, ConfigError, StorageError
 from asof.sql.quoting import quote
 
@@ -113,7 +113,7 @@ class Postgres:
         self._kept: dict[bool, list[adbc.Connection]] = {}
         self._lock = threading.Lock()
         self._pid = os.getpid()
-        self.place = Place(label, self._address(), str(self._parameters.get("user") or ""), kind, where)
+        self.place = ConnectionTarget(label, self._address(), str(self._parameters.get("user") or ""), kind, where)
 
     @property
     def identity(self) -> tuple[Any, ...]:
@@ -375,4 +375,4 @@ def _check_alive(connection: psycopg.Connection[Any]) -> None:
         connection.execute("SELECT 1")
 
 
-__all__ = ["OLDEST_SERVER", "Place", "Postgres", "only_row", "translate", "translated"]
+__all__ = ["OLDEST_SERVER", "ConnectionTarget", "Postgres", "only_row", "translate", "translated"]

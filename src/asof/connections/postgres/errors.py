@@ -44,7 +44,7 @@ _TLS = re.compile(r"SSL|TLS|certificate|no encryption", re.IGNORECASE)
 
 
 @dataclass(frozen=True)
-class Place:
+class ConnectionTarget:
     """Where a connection goes, as messages name it.
 
     Args:
@@ -68,7 +68,7 @@ class Place:
 
 
 @contextmanager
-def translated(what: str, place: Place) -> Iterator[None]:
+def translated(what: str, place: ConnectionTarget) -> Iterator[None]:
     """Turn the drivers' exceptions into ours.
 
     Args:
@@ -98,7 +98,7 @@ def sqlstate(error: BaseException) -> str:
     return str(getattr(error, "sqlstate", None) or "")
 
 
-def translate(error: BaseException, what: str, place: Place) -> AsofError:
+def translate(error: BaseException, what: str, place: ConnectionTarget) -> AsofError:
     """One of the drivers' exceptions as ours."""
     state = sqlstate(error)
     text = _text(error)
@@ -128,7 +128,7 @@ def _text(error: BaseException) -> str:
     return _SEVERITY.sub("", next(line for line in lines if "FATAL" in line or "ERROR" in line))
 
 
-def _said(state: str, text: str, place: Place) -> tuple[str, str]:
+def _said(state: str, text: str, place: ConnectionTarget) -> tuple[str, str]:
     """Problem and next step of an error that has an SQLSTATE."""
     at, label = place.address, place.label
     exact: dict[str, tuple[str, str]] = {
@@ -171,7 +171,7 @@ def _said(state: str, text: str, place: Place) -> tuple[str, str]:
     return f"{at}: {text} (SQLSTATE {state})", f"see the log of the database server, and {label}"
 
 
-def _unsaid(text: str, place: Place) -> tuple[str, str]:
+def _unsaid(text: str, place: ConnectionTarget) -> tuple[str, str]:
     """Problem and next step of an error without an SQLSTATE: no session came about, or it was cut."""
     at, label = place.address, place.label
     for words, state in _STREAMED.items():
@@ -206,4 +206,4 @@ def _unsaid(text: str, place: Place) -> tuple[str, str]:
     return f"{at}: {text}", f"check {label}"
 
 
-__all__ = ["Place", "is_driver_error", "own_words", "sqlstate", "translate", "translated"]
+__all__ = ["ConnectionTarget", "is_driver_error", "own_words", "sqlstate", "translate", "translated"]

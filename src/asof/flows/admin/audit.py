@@ -13,7 +13,7 @@ from asof.display import counted
 from asof.errors import AsofError
 from asof.flows.admin.audit_causes import cause_of
 from asof.flows.admin.audit_keys import choose_keys
-from asof.flows.admin.audited_rows import Served, features_as_of, seen_rows, serve_keys, wait_for_archive
+from asof.flows.admin.audited_rows import ServedValues, features_as_of, seen_rows, serve_keys, wait_for_archive
 from asof.flows.generations.names import has_shape_of, is_of_earlier_version
 from asof.flows.offline.compare import values_agree
 from asof.flows.offline.key_rows import whole_view
@@ -220,7 +220,7 @@ def _audit_view(
     )
 
 
-def _active(view: FeatureView, served: Served) -> list[bool]:
+def _active(view: FeatureView, served: ServedValues) -> list[bool]:
     """Which keys have a non-zero window or an open session."""
     if not view.is_aggregated:
         return [False] * len(served.keys)
@@ -228,7 +228,14 @@ def _active(view: FeatureView, served: Served) -> list[bool]:
 
 
 def _agree(
-    parts: Parts, view: FeatureView, feature: FeatureOut, online: Any, offline: Any, served: Served, i: int, rows: Any
+    parts: Parts,
+    view: FeatureView,
+    feature: FeatureOut,
+    online: Any,
+    offline: Any,
+    served: ServedValues,
+    i: int,
+    rows: Any,
 ) -> bool:
     if values_agree(online, offline):
         return True

@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 from asof.definitions import FeatureView, LogSource
-from asof.flows.admin.audited_rows import Served
+from asof.flows.admin.audited_rows import ServedValues
 from asof.flows.generations.progress import progress_of
 from asof.flows.offline.key_rows import newest_event
 from asof.flows.stores import Parts
-from asof.online.protocol import Table
+from asof.online.protocol import OnlineTable
 from asof.sql.partitions import HISTORY
 from asof.timing import iso
 from asof.values.packing import gone_at, key_values, unpack_row
 
 
-def cause_of(parts: Parts, view: FeatureView, table: Table, served: Served, i: int) -> str:
+def cause_of(parts: Parts, view: FeatureView, table: OnlineTable, served: ServedValues, i: int) -> str:
     """Why a key's value differs, as far as its row tells."""
     state = served.state
     if state is not None and state.overflow[i]:
@@ -32,7 +32,7 @@ def cause_of(parts: Parts, view: FeatureView, table: Table, served: Served, i: i
     return _batch_cause(parts, view, served, i)
 
 
-def _batch_cause(parts: Parts, view: FeatureView, served: Served, i: int) -> str:
+def _batch_cause(parts: Parts, view: FeatureView, served: ServedValues, i: int) -> str:
     """Batch rows become visible online when they are materialized."""
     row = served.rows[i]
     if row is None:

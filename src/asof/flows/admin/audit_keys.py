@@ -15,7 +15,7 @@ from asof.flows.generations.layout import layout_of
 from asof.flows.rows.keys import key_hash
 from asof.flows.rows.pages import pages_of
 from asof.flows.stores import Parts
-from asof.online.protocol import Table
+from asof.online.protocol import OnlineTable
 from asof.timing import Micros
 from asof.values.fit import fit
 from asof.values.packing import key_bytes, plain_values
@@ -24,7 +24,7 @@ _SCANNED_ROWS = 200_000
 """How many online rows are looked at for active ones."""
 
 
-def choose_keys(parts: Parts, view: FeatureView, table: Table, *, count: int, seed: int) -> list[bytes]:
+def choose_keys(parts: Parts, view: FeatureView, table: OnlineTable, *, count: int, seed: int) -> list[bytes]:
     """Packed keys: mostly of rows that are active, some out of history, a few unknown ones."""
     if not view.join_keys:
         return [key_bytes(())]
@@ -38,7 +38,7 @@ def choose_keys(parts: Parts, view: FeatureView, table: Table, *, count: int, se
     return [*chosen, *(key for key in unknown if key not in chosen)]
 
 
-def _ranked(parts: Parts, view: FeatureView, table: Table, seed: int) -> Iterable[tuple[bool, int, bytes]]:
+def _ranked(parts: Parts, view: FeatureView, table: OnlineTable, seed: int) -> Iterable[tuple[bool, int, bytes]]:
     """(is inactive, hash, key) of the online rows."""
     now = parts.clock() - view.delay
     layout = layout_of(view, table.generation) if view.is_aggregated else None

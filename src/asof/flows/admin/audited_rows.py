@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from asof.aggregation import State, decode
+from asof.aggregation import StateRows, decode
 from asof.definitions import FeatureView, LogSource, Snapshot
 from asof.flows.generations.layout import layout_of
 from asof.flows.generations.progress import progress_of
@@ -20,7 +20,7 @@ from asof.flows.rows.archive import wait_until_archived
 from asof.flows.rows.batch import batch_of_archive, keyed
 from asof.flows.rows.keys import restored_key
 from asof.flows.stores import Parts
-from asof.online.protocol import Lookup, Table
+from asof.online.protocol import Lookup, OnlineTable
 from asof.selection import ViewRead
 from asof.sources.protocol import Input
 from asof.sql import archive as statements
@@ -35,7 +35,7 @@ Vector = Mapping[int, int]
 
 
 @dataclass(frozen=True)
-class Served:
+class ServedValues:
     """What one read of the online store answered.
 
     Args:
@@ -51,10 +51,12 @@ class Served:
     values: Mapping[str, list[Any]]
     at: Micros
     seen: list[Vector]
-    state: State | None
+    state: StateRows | None
 
 
-def serve_keys(parts: Parts, snapshot: Snapshot, view: FeatureView, table: Table, keys: list[bytes]) -> Served:
+def serve_keys(
+    parts: Parts, snapshot: Snapshot, view: FeatureView, table: OnlineTable, keys: list[bytes]
+) -> ServedValues:
     """Read the keys as serving does, in one read, with what each row has seen."""
 
     def history(read: ViewRead, asked: Mapping[str, Sequence[Any]], at: Micros) -> Any:
@@ -73,10 +75,10 @@ def serve_keys(parts: Parts, snapshot: Snapshot, view: FeatureView, table: Table
     seen: list[Vector] = [{}] * len(keys)
     if isinstance(view.source, LogSource):
         seen = [_joined(reached, each) for each in _offsets(view, blobs, state)]
-    return Served(keys, blobs, values, at, seen, state)
+    return ServedValues(keys, blobs, values, at, seen, state)
 
 
-def _offsets(view: FeatureView, rows: Sequence[bytes | None], state: State | None) -> Iterable[dict[int, int]]:
+def _offsets(view: FeatureView, rows: Sequence[bytes | None], state: StateRows | None) -> Iterable[dict[int, int]]:
     """What each row says it has seen."""
     for i, row in enumerate(rows):
         if row is None:
@@ -99,7 +101,7 @@ def wait_for_archive(parts: Parts, view: FeatureView, seen: Sequence[Vector], *,
     return wait_until_archived(parts, view.source, wanted, seconds=seconds)
 
 
-def seen_rows(parts: Parts, view: FeatureView, served: Served) -> pa.Table | Input | None:
+def seen_rows(parts: Parts, view: FeatureView, served: ServedValues) -> pa.Table | Input | None:
     """The history that the rows should agree with: of a log, each key's events up to what its row has seen."""
     source = view.source
     rows = rows_of(parts, source)
@@ -124,7 +126,7 @@ def seen_rows(parts: Parts, view: FeatureView, served: Served) -> pa.Table | Inp
 
 
 def features_as_of(
-    parts: Parts, read: ViewRead, served: Served, rows: Any, *, only: Sequence[int] | None = None
+    parts: Parts, read: ViewRead, served: ServedValues, rows: Any, *, only: Sequence[int] | None = None
 ) -> dict[str, list[Any]]:
     """A view's features as of the moment of the read, over the given rows: output → values."""
     keys = served.keys if only is None else [served.keys[i] for i in only]

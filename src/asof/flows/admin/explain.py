@@ -21,7 +21,7 @@ from asof.flows.generations.layout import layout_of
 from asof.flows.offline.entity_frame import TIME
 from asof.flows.offline.key_rows import KeyRows, rows_of_key
 from asof.flows.offline.read import read_history
-from asof.flows.online.read import Reader
+from asof.flows.online.read import OnlineReader
 from asof.flows.rows.batch import input_schema
 from asof.flows.rows.keys import plain_key, plain_value, restored_key
 from asof.flows.stores import Parts, current_generation, table_of
@@ -349,7 +349,7 @@ def _with_online(
     if generation is None:
         text = "Online: the view has no rows yet; materialize it, or run the worker."
         return _replaced(made, {"value": None, "status": "NOT_FOUND", "event_time": None, "offsets": {}}, text)
-    response, _ = Reader(parts, snapshot, selection, history=history).read([dict(made.key)], at=micros(made.at))
+    response, _ = OnlineReader(parts, snapshot, selection, history=history).read([dict(made.key)], at=micros(made.at))
     name = selection.outputs[0].name
     plain = plain_key(view.key_fields, {f.name: made.key[column] for f, column in zip(view.key_fields, read.keys)})
     ((row,),) = parts.online.read([Lookup(table_of(parts.project, view, generation), [key_bytes(plain)])])

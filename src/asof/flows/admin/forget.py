@@ -23,7 +23,7 @@ from asof.flows.stream.event_ids import EVENTS
 from asof.flows.stream.numbering import log_partitions
 from asof.flows.stream.topics import topics_of
 from asof.log.protocol import UnknownTopic
-from asof.online.protocol import Table
+from asof.online.protocol import OnlineTable
 from asof.sql import archive as statements
 from asof.values.json import bytes_or_same
 from asof.values.packing import key_bytes, key_values
@@ -216,7 +216,7 @@ def _forget_online(
 
 
 def _online_keys(
-    parts: Parts, table: Table, view: FeatureView, entity: Entity, values: Mapping[str, Any]
+    parts: Parts, table: OnlineTable, view: FeatureView, entity: Entity, values: Mapping[str, Any]
 ) -> list[bytes]:
     fields = [field for field in view.key_fields if field.name in entity.join_keys]
     plain = plain_key(fields, {field.name: values[field.name] for field in fields})

@@ -18,7 +18,7 @@ from asof.flows.offline.entity_frame import TIME
 from asof.flows.offline.inputs import rows_of
 from asof.flows.offline.key_rows import view_as_of
 from asof.flows.offline.read import read_history
-from asof.flows.online.read import Reader
+from asof.flows.online.read import OnlineReader
 from asof.flows.rows.keys import key_hash, restored_key
 from asof.flows.rows.pages import pages_of
 from asof.flows.stores import Parts, current_generation, table_of
@@ -114,7 +114,7 @@ def _online(parts: Parts, snapshot: Snapshot, selection: Selection, *, n: int, s
     def history(read: ViewRead, keys: dict[str, list[Any]], at: int) -> Any:
         return view_as_of(parts, snapshot, read, keys, at), [None] * len(next(iter(keys.values()), [None]))
 
-    reader = Reader(parts, snapshot, selection, history=history)
+    reader = OnlineReader(parts, snapshot, selection, history=history)
     rows = found if found else [{}] if not selection.keys else {field.name: [] for field in selection.keys}
     response, _ = reader.read(rows, at=parts.clock())
     return response.to_arrow()

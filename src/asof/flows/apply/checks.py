@@ -16,7 +16,7 @@ from asof.flows.stream.transforms import transform_of
 from asof.offline.protocol import ARRIVAL_COLUMNS, LATER_COLUMNS
 from asof.planning import Finding
 from asof.planning.fits import misfit
-from asof.sources.protocol import Need
+from asof.sources.protocol import ScanRequest
 from asof.sql import archive as statements
 from asof.sql.casts import cast_example
 
@@ -70,7 +70,7 @@ def check_reach(parts: Parts, project: Project, described: Mapping[str, Any]) ->
         source = view.source
         if isinstance(source, LogSource) or isinstance(described.get(source.name), AsofError):
             continue
-        if not parts.offline.reaches(parts.readers[source.type].scan(source, Need())):
+        if not parts.offline.reaches(parts.readers[source.type].scan(source, ScanRequest())):
             findings.append(
                 Finding(
                     "error", f"feature view {view.name!r}", view.where, "a source in the offline store's own database",

@@ -14,7 +14,7 @@ from asof.flows.rows.archive import archive_schema, with_arrival
 from asof.flows.rows.pushed import fitted_rows
 from asof.flows.stores import Parts, Progress, current_generation, log_source_named, silent, table_of
 from asof.flows.stream.rebuild import rebuild
-from asof.sources.protocol import Need
+from asof.sources.protocol import ScanRequest
 from asof.sql import archive as statements
 from asof.sql.partitions import HISTORY
 from asof.timing import LATEST
@@ -46,7 +46,7 @@ def backfill(parts: Parts, source_name: str, *, progress: Progress = silent) -> 
         # Loaded before; a run that was killed after that may still owe the views their rows.
         _rebuild_views(parts, source, progress)
         return 0
-    given = rows_of(parts, batch, need=Need(end=source.stream_from))
+    given = rows_of(parts, batch, need=ScanRequest(end=source.stream_from))
     names = [field.name for field in source.schema]
     text = statements.columns_of_rows({name: batch.raw(source.renamed(name)) for name in names})
     loaded: list[pa.Table] = []

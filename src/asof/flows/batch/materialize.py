@@ -18,17 +18,17 @@ from asof.definitions import FeatureView, Snapshot
 from asof.definitions.facts import Facts, LastRun
 from asof.errors import Argument, RequestError, StorageError
 from asof.flows.batch.write_rows import first_generation, refuse_unless_batch_fed
-from asof.flows.batch.write_view import Written, write_chosen
+from asof.flows.batch.write_view import WriteCounts, write_chosen
 from asof.flows.facts import change_facts
 from asof.flows.generations.progress import TableProgress, progress_of, write_progress
 from asof.flows.generations.switch import announce, drop_generations, flip
 from asof.flows.stores import Parts, Progress, current_generation, silent, table_of, view_named
-from asof.sql.query import Chosen
+from asof.sql.query import RowFilter
 from asof.timing import Micros, iso
 
 
 @dataclass(frozen=True)
-class Materialized:
+class MaterializeResult:
     """What a run did for one view.
 
     Args:
@@ -60,7 +60,7 @@ def materialize(
     full: bool = False,
     into: Mapping[str, tuple[FeatureView, str]] | None = None,
     progress: Progress = silent,
-) -> list[Materialized]:
+) -> list[MaterializeResult]:
     """Bring the online rows of batch-fed views up to date.
 
     Without a start it takes what is new: rows written down since the last run, less the source's `lag`, where the
@@ -100,7 +100,7 @@ def materialize(
             written, until = _replace(parts, view_named(snapshot, name), progress)
         else:
             written, until = _update(parts, name, start, end, progress)
-        done.append(Materialized(name, written.rows, until, time.monotonic() - began, written.overflowed))
+        done.append(MaterializeResult(name, written.rows, until, time.monotonic() - began, written.overflowed))
     return done
 
 
@@ -122,7 +122,7 @@ def _names(snapshot: Snapshot, views: Sequence[str] | None, into: Mapping[str, A
 
 def _update(
     parts: Parts, name: str, start: Micros | None, end: Micros | None, progress: Progress
-) -> tuple[Written, Micros]:
+) -> tuple[WriteCounts, Micros]:
     """Write what is new, or what lies in [start, end), into the rows that readers use."""
     snapshot = parts.registry.load(parts.project)
     view = view_named(snapshot, name)
@@ -135,7 +135,7 @@ def _update(
     began = parts.clock()
     latest = _latest(view, began, end)
     before = _progress(snapshot, view, generation)
-    chosen = Chosen(latest, earliest=start) if start is not None else _news(view, latest, before)
+    chosen = RowFilter(latest, earliest=start) if start is not None else _news(view, latest, before)
     as_of = max(latest, min(_newest(snapshot, view, generation, latest), _latest(view, began, None)))
     written = _write(parts, view, generation, chosen, as_of=as_of, began=began, progress=progress)
     after = _moved(before, start=start, latest=latest, began=began)
@@ -146,7 +146,7 @@ def _update(
     return written, latest
 
 
-def _replace(parts: Parts, view: FeatureView, progress: Progress) -> tuple[Written, Micros]:
+def _replace(parts: Parts, view: FeatureView, progress: Progress) -> tuple[WriteCounts, Micros]:
     """Build new rows from everything beside the old ones, then let readers switch: they never see a hole."""
     before = parts.registry.load(parts.project)
     generation = announce(parts, view)
@@ -163,12 +163,12 @@ def _replace(parts: Parts, view: FeatureView, progress: Progress) -> tuple[Writt
     return written, latest
 
 
-def _fill(parts: Parts, view: FeatureView, generation: str, progress: Progress) -> tuple[Written, Micros]:
+def _fill(parts: Parts, view: FeatureView, generation: str, progress: Progress) -> tuple[WriteCounts, Micros]:
     """Write everything up to the clock into a generation that readers do not use yet."""
     began = parts.clock()
     latest = _latest(view, began, None)
-    written = _write(parts, view, generation, Chosen(latest), as_of=latest, began=began, progress=progress)
-    reached = _Reached(latest + 1, began)
+    written = _write(parts, view, generation, RowFilter(latest), as_of=latest, began=began, progress=progress)
+    reached = _Watermark(latest + 1, began)
     run = LastRun(generation=generation, started=began, rows=written.rows, overflowed=written.overflowed)
     _record(parts, view, reached, run, as_of=latest, is_current=False)
     return written, latest
@@ -178,12 +178,12 @@ def _write(
     parts: Parts,
     view: FeatureView,
     generation: str,
-    chosen: Chosen,
+    chosen: RowFilter,
     *,
     as_of: Micros,
     began: Micros,
     progress: Progress,
-) -> Written:
+) -> WriteCounts:
     """Write the rows, then into the store that it has them.
 
     Raises:
@@ -213,7 +213,7 @@ def lost_rows(parts: Parts, snapshot: Snapshot, view: FeatureView, generation: s
 
 
 @dataclass(frozen=True)
-class _Reached:
+class _Watermark:
     """All rows with an event time before `events` that were written down before `created` have been looked at."""
 
     events: Micros
@@ -226,38 +226,38 @@ def _latest(view: FeatureView, clock: Micros, end: Micros | None) -> Micros:
     return due if end is None else min(due, end - 1)
 
 
-def _news(view: FeatureView, latest: Micros, before: _Reached | None) -> Chosen:
+def _news(view: FeatureView, latest: Micros, before: _Watermark | None) -> RowFilter:
     """What a plain run looks at."""
     source = view.source
     if before is None:
-        return Chosen(latest)
+        return RowFilter(latest)
     if source.created_timestamp_column:
         # A row that was written down before may have become due only now.
-        return Chosen(latest, news_from=before.created - source.lag, events_from=before.events)
+        return RowFilter(latest, news_from=before.created - source.lag, events_from=before.events)
     back = max(view.lookback, source.lag)
-    return Chosen(latest, events_from=before.events - 1 - back) if back else Chosen(latest)
+    return RowFilter(latest, events_from=before.events - 1 - back) if back else RowFilter(latest)
 
 
-def _moved(before: _Reached | None, *, start: Micros | None, latest: Micros, began: Micros) -> _Reached | None:
+def _moved(before: _Watermark | None, *, start: Micros | None, latest: Micros, began: Micros) -> _Watermark | None:
     """How far things are after a run up to `latest`."""
-    reached = _Reached(latest + 1, began)
+    reached = _Watermark(latest + 1, began)
     if start is None:
         return before if before is not None and latest < before.events - 1 else reached
     # An interval leaves out late rows from before it; what it adds counts only where it leaves no gap.
     if before is not None and start <= before.events:
-        return _Reached(max(before.events, reached.events), before.created)
+        return _Watermark(max(before.events, reached.events), before.created)
     return before
 
 
-def _progress(snapshot: Snapshot, view: FeatureView, generation: str) -> _Reached | None:
+def _progress(snapshot: Snapshot, view: FeatureView, generation: str) -> _Watermark | None:
     """How far this generation of the view is; None where no plain run has ended."""
     return _reached_by(snapshot.facts.last_run(view.name, generation))
 
 
-def _reached_by(run: LastRun | None) -> _Reached | None:
+def _reached_by(run: LastRun | None) -> _Watermark | None:
     if run is None or run.until is None or run.created_until is None:
         return None
-    return _Reached(run.until, run.created_until)
+    return _Watermark(run.until, run.created_until)
 
 
 def _newest(snapshot: Snapshot, view: FeatureView, generation: str, default: Micros) -> Micros:
@@ -279,7 +279,7 @@ def _newest(snapshot: Snapshot, view: FeatureView, generation: str, default: Mic
 def _record(
     parts: Parts,
     view: FeatureView,
-    reached: _Reached | None,
+    reached: _Watermark | None,
     run: LastRun,
     *,
     as_of: Micros,
@@ -303,4 +303,4 @@ def _record(
     change_facts(parts, recorded, note=f"materialized {view.name}: {run.rows} rows")
 
 
-__all__ = ["Materialized", "materialize"]
+__all__ = ["MaterializeResult", "materialize"]

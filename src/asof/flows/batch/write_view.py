@@ -11,16 +11,16 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from asof.aggregation import NEVER, Events, Layout, decode, encode, fold
+from asof.aggregation import NEVER, Events, RowLayout, decode, encode, fold
 from asof.definitions import FeatureView
 from asof.errors import SourceError, StorageError
 from asof.flows.generations.layout import GRACE, expiry_of, inputs_of, layout_of
 from asof.flows.offline.inputs import rows_of
 from asof.flows.rows.retries import write_until_kept
 from asof.flows.stores import Parts, Progress, table_of
-from asof.online.protocol import NO_ROW, Lookup, Newest, Table, Unchanged, state_rows
+from asof.online.protocol import NO_ROW, Lookup, Newest, OnlineTable, Unchanged, state_rows
 from asof.sources.protocol import Input
-from asof.sql.query import OWN, WANTED, Chosen, NewestRows, RowsOfKeys, TouchedKeys
+from asof.sql.query import OWN, WANTED, NewestRows, RowFilter, RowsOfKeys, TouchedKeys
 from asof.timing import Micros
 from asof.values.fit import fit
 from asof.values.packing import key_bytes, pack_rows, plain_values
@@ -35,7 +35,7 @@ _SIGN = np.uint64(1 << 63)
 
 
 @dataclass(frozen=True)
-class Written:
+class WriteCounts:
     """What a run did to a view's online rows.
 
     Args:
@@ -46,23 +46,23 @@ class Written:
     rows: int = 0
     overflowed: int = 0
 
-    def __add__(self, other: Written) -> Written:
-        return Written(self.rows + other.rows, self.overflowed + other.overflowed)
+    def __add__(self, other: WriteCounts) -> WriteCounts:
+        return WriteCounts(self.rows + other.rows, self.overflowed + other.overflowed)
 
 
-class _Stored(NamedTuple):
+class _StoredRow(NamedTuple):
     """What a key's row said before it was computed again: its token, and the latest event time in it."""
 
     token: int
     newest: Micros
 
 
-_NOTHING = _Stored(NO_ROW, NEVER)
+_NOTHING = _StoredRow(NO_ROW, NEVER)
 
 
 def write_chosen(
-    parts: Parts, view: FeatureView, generation: str, chosen: Chosen, *, as_of: Micros, progress: Progress
-) -> Written:
+    parts: Parts, view: FeatureView, generation: str, chosen: RowFilter, *, as_of: Micros, progress: Progress
+) -> WriteCounts:
     """Bring the online rows of all keys that have a chosen row up to date.
 
     Safe to repeat, to break off anywhere, and to run twice at the same time.
@@ -72,16 +72,16 @@ def write_chosen(
             event is computed as of that event, so that no row goes back.
     """
     table = table_of(parts.project, view, generation)
-    run = _Run(parts, view, table, chosen, as_of, progress)
+    run = _ViewRun(parts, view, table, chosen, as_of, progress)
     return run.windows() if view.is_aggregated else run.newest()
 
 
 @dataclass(frozen=True)
-class _Run:
+class _ViewRun:
     parts: Parts
     view: FeatureView
-    table: Table
-    chosen: Chosen
+    table: OnlineTable
+    chosen: RowFilter
     as_of: Micros
     progress: Progress
 
@@ -92,7 +92,7 @@ class _Run:
     def told(self, done: int) -> None:
         self.progress(f"materialize {self.view.name}", done, None)
 
-    def newest(self) -> Written:
+    def newest(self) -> WriteCounts:
         """Write the newest row per key; a row that is older than the stored one is left out by the store."""
         view, query = self.view, NewestRows(self.view, self.chosen)
         written = 0
@@ -105,14 +105,14 @@ class _Run:
                 gone=rows["gone"].to_pylist() if "gone" in rows.column_names else None,
             )  # fmt: skip
             self.told(written)
-        return Written(written)
+        return WriteCounts(written)
 
-    def windows(self) -> Written:
+    def windows(self) -> WriteCounts:
         """Compute the rows of all touched keys anew, from everything the source has of them, and replace them.
 
         Nothing is added to what is stored, so repeating changes nothing, and late rows are no special case.
         """
-        done = Written()
+        done = WriteCounts()
         for touched in self._touched():
             done += self._replace(touched, told=done.rows)
         return done
@@ -128,9 +128,9 @@ class _Run:
         if sum(each.num_rows for each in held):
             yield pa.Table.from_batches(held)
 
-    def _replace(self, touched: pa.Table, *, told: int) -> Written:
+    def _replace(self, touched: pa.Table, *, told: int) -> WriteCounts:
         touched, keys = keyed_rows(self.view, touched)
-        done = Written()
+        done = WriteCounts()
 
         def write(todo: Sequence[bytes]) -> list[bytes]:
             nonlocal done
@@ -154,20 +154,22 @@ class _Run:
         )  # fmt: skip
         return done
 
-    def _stored(self, keys: Sequence[bytes]) -> dict[bytes, _Stored]:
+    def _stored(self, keys: Sequence[bytes]) -> dict[bytes, _StoredRow]:
         layout = layout_of(self.view, None)
-        stored: dict[bytes, _Stored] = {}
+        stored: dict[bytes, _StoredRow] = {}
         for start in range(0, len(keys), _TOKENS_AT_ONCE):
             piece = keys[start : start + _TOKENS_AT_ONCE]
             found = state_rows(*self.parts.online.read([Lookup(self.table, piece)]))
             rows = {key: row for key, row in zip(piece, found, strict=True) if row is not None}
             newest = _newest(layout, [row[0] for row in rows.values()])
-            stored.update((key, _Stored(row[1], time)) for (key, row), time in zip(rows.items(), newest, strict=True))
+            stored.update(
+                (key, _StoredRow(row[1], time)) for (key, row), time in zip(rows.items(), newest, strict=True)
+            )
         return stored
 
     def _rows_by_key(self, wanted: pa.Table, up_to: Micros) -> Iterator[pa.Table]:
         """All rows of the wanted keys up to a moment, in pieces that hold whole keys."""
-        query = RowsOfKeys(self.view, Chosen(up_to))
+        query = RowsOfKeys(self.view, RowFilter(up_to))
         held: list[pa.Table] = []
         size = 0
         for batch in self.parts.offline.run(query, {**self.inputs(), WANTED: wanted}).reader(EVENTS_AT_ONCE // 2):
@@ -182,7 +184,7 @@ class _Run:
         if size:
             yield pa.concat_tables(held)
 
-    def _fold(self, rows: pa.Table, stored: Mapping[bytes, _Stored], lost: set[bytes]) -> Written:
+    def _fold(self, rows: pa.Table, stored: Mapping[bytes, _StoredRow], lost: set[bytes]) -> WriteCounts:
         """Write these keys, folded from all of their source rows; those that lost a race are added to `lost`."""
         view, parts = self.view, self.parts
         layout = layout_of(view, None)
@@ -194,7 +196,7 @@ class _Run:
             # What is read for the sake of one key's row is not due for the others.
             rows = rows.filter(pa.array(counts)).combine_chunks()
             if not rows.num_rows:
-                return Written()
+                return WriteCounts()
             keys, places = self._keys(rows)
         own = [name for name in rows.column_names if name.startswith(OWN)]
         columns = inputs_of(parts, view, layout, rows.select(own).rename_columns([name[len(OWN) :] for name in own]))
@@ -210,7 +212,7 @@ class _Run:
         )  # fmt: skip
         lost.update(key for key, was in zip(keys, kept, strict=True) if not was)
         # `encode` marks what it cut off in the bytes alone.
-        return Written(sum(kept), int(decode(layout, blobs).overflow.sum()))
+        return WriteCounts(sum(kept), int(decode(layout, blobs).overflow.sum()))
 
     def _keys(self, rows: pa.Table) -> tuple[list[bytes], Ints]:
         """The keys whose runs of rows these are, and each row's place among them."""
@@ -219,7 +221,7 @@ class _Run:
         return keys, np.repeat(np.arange(len(starts)), np.diff(np.append(starts, rows.num_rows)))
 
 
-def _newest(layout: Layout, rows: Sequence[bytes]) -> list[Micros]:
+def _newest(layout: RowLayout, rows: Sequence[bytes]) -> list[Micros]:
     """The latest event time in each row; `NEVER` for one that cannot be read, and is to be replaced anyhow."""
     try:
         return decode(layout, rows).newest(layout).tolist()
@@ -228,7 +230,7 @@ def _newest(layout: Layout, rows: Sequence[bytes]) -> list[Micros]:
 
 
 def write_newest(
-    parts: Parts, view: FeatureView, table: Table, keys: Sequence[bytes], columns: Sequence[Sequence[Any]], *,
+    parts: Parts, view: FeatureView, table: OnlineTable, keys: Sequence[bytes], columns: Sequence[Sequence[Any]], *,
     event_time: Ints, created: Ints, offset: Ints, gone: Sequence[bool] | None = None,
 ) -> int:  # fmt: skip
     """Write latest-value rows in bulk, each unless a newer one is stored; how many were kept."""
@@ -292,4 +294,4 @@ def _ints(column: pa.ChunkedArray) -> Ints:
     return column.to_numpy().astype(np.int64, copy=False)
 
 
-__all__ = ["Written", "keyed_rows", "pack_versions", "write_chosen", "write_newest"]
+__all__ = ["WriteCounts", "keyed_rows", "pack_versions", "write_chosen", "write_newest"]

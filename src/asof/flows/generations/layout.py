@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from asof.aggregation import Layout, State
+from asof.aggregation import RowLayout, StateRows
 from asof.definitions import FeatureView, LogSource, Sliding, is_ordered_by_arrival
 from asof.expressions import check, parse, print_sql
 from asof.flows.generations.names import keeps_arrival
@@ -23,7 +23,7 @@ MARGIN = SECOND
 """How far a reader's clock may lie behind the newest event of a row and still be answered from the row."""
 
 
-def expiry_of(view: FeatureView, layout: Layout, state: State, *, now: Micros) -> list[int | None] | None:
+def expiry_of(view: FeatureView, layout: RowLayout, state: StateRows, *, now: Micros) -> list[int | None] | None:
     """When each row of aggregates may go: long after its last window has passed; never with an unwindowed one.
 
     Args:
@@ -48,12 +48,12 @@ def expiry_of(view: FeatureView, layout: Layout, state: State, *, now: Micros) -
     return expiry
 
 
-def layout_of(view: FeatureView, generation: str | None) -> Layout:
+def layout_of(view: FeatureView, generation: str | None) -> RowLayout:
     """How the view's state is packed in a generation; None: as in one that is built now."""
     schema = input_schema(view)
     columns = {each.column: check(parse(each.column), schema) for each in view.aggregations if each.column}
     source = view.source
-    return Layout.of(
+    return RowLayout.of(
         view.aggregations, columns, boundary=view.boundary, margin=MARGIN,
         allowed_lateness=source.allowed_lateness if isinstance(source, LogSource) else HOUR,
         created=source.created_timestamp_column not in ("", source.timestamp_field),
@@ -62,7 +62,7 @@ def layout_of(view: FeatureView, generation: str | None) -> Layout:
 
 
 def inputs_of(
-    parts: Parts, view: FeatureView, layout: Layout, rows: pa.Table
+    parts: Parts, view: FeatureView, layout: RowLayout, rows: pa.Table
 ) -> list[tuple[Any, npt.NDArray[np.bool_]]]:
     """The layout's inputs, evaluated over the rows: values, and where they count."""
     schema = input_schema(view)

@@ -23,16 +23,16 @@ from asof.definitions import FeatureView, LogSource, Snapshot
 from asof.errors import StorageError
 from asof.flows.generations.names import Name
 from asof.flows.generations.progress import TableProgress, progress_of, write_progress
-from asof.flows.generations.writer import Feeder
+from asof.flows.generations.writer import GenerationWriter
 from asof.flows.rows.archive import archived_after
-from asof.flows.rows.batch import Batch, batch_of_archive, counted
-from asof.flows.rows.newest import Newest
-from asof.flows.rows.pushed import Arrived
+from asof.flows.rows.batch import RowBatch, batch_of_archive, counted
+from asof.flows.rows.newest import NewestPackedRows
+from asof.flows.rows.pushed import AppendedRows
 from asof.flows.stores import Parts, building_generation, current_generation, online_views, staged_project
 from asof.online.protocol import Lookup, PendingRead, Row, StoreReplaced
 
 
-class Ahead:
+class PendingPush:
     """Pushed rows on their way to the log, and what was found out about them meanwhile.
 
     Attributes:
@@ -40,9 +40,9 @@ class Ahead:
         asked: what its keys have stored, on its way.
     """
 
-    def __init__(self, arrived: Arrived) -> None:
+    def __init__(self, arrived: AppendedRows) -> None:
         self.arrived = arrived
-        self.newest: dict[Name, Newest] = {}
+        self.newest: dict[Name, NewestPackedRows] = {}
         self.asked: PendingRead | None = None
         self._found: dict[Name, list[Row | None]] | None = None
 
@@ -60,7 +60,7 @@ class Ahead:
             self.asked.drop()
 
 
-class Generations:
+class LiveGenerations:
     """Feeds the generations of one source, for the partitions that this process has.
 
     Args:
@@ -70,7 +70,7 @@ class Generations:
     def __init__(self, parts: Parts, source: str) -> None:
         self.parts = parts
         self.source_name = source
-        self.feeders: dict[Name, Feeder] = {}
+        self.feeders: dict[Name, GenerationWriter] = {}
         self.fed: dict[Name, set[int]] = {}
         self.counts: Counter[str] = Counter()
         self._wanted: dict[Name, FeatureView] = {}
@@ -126,7 +126,7 @@ class Generations:
             if known is not None:
                 known.view = view
                 continue
-            feeder = Feeder(self.parts, view, name[1])
+            feeder = GenerationWriter(self.parts, view, name[1])
             built = progress_of(self.parts.online, feeder.table).is_built
             incomplete = self._replaced.pop(name, set())
             if built:
@@ -167,7 +167,7 @@ class Generations:
         write_progress(self.parts.online, feeder.table, caught_up, within=feeder.incarnation)
         self.fed[name].add(partition)
 
-    def feed(self, source: LogSource, batch: Batch, raw: pa.Table) -> None:
+    def feed(self, source: LogSource, batch: RowBatch, raw: pa.Table) -> None:
         """Apply a batch to the rows of every generation that is fed its partitions.
 
         Args:
@@ -175,7 +175,7 @@ class Generations:
         """
         clock = self.parts.clock()
         partitions = set(np.unique(batch.partition).tolist())
-        by_source: dict[int, Batch] = {id(source): counted(source, batch)}
+        by_source: dict[int, RowBatch] = {id(source): counted(source, batch)}
         for name in self._in_order():
             its_source = self.feeders[name].view.source
             if its_source == source:
@@ -190,10 +190,10 @@ class Generations:
             with self.while_there(name):
                 self.feeders[name].apply(part, clock=clock)
 
-    def look_ahead(self, source: LogSource, arrived: Arrived) -> Ahead:
+    def look_ahead(self, source: LogSource, arrived: AppendedRows) -> PendingPush:
         """Begin to apply pushed rows that are not in the log yet: pack them, and ask for what they are merged into."""
         clock = self.parts.clock()
-        ahead = Ahead(arrived)
+        ahead = PendingPush(arrived)
         last = max(arrived.rows.event_time)
         chosen = {}
         for name, feeder in self.feeders.items():
@@ -207,7 +207,7 @@ class Generations:
         ahead.newest = {name: self.feeders[name].newest(rows, arrived, keys) for name, (rows, keys) in chosen.items()}
         return ahead
 
-    def feed_pushed(self, source: LogSource, ahead: Ahead) -> None:
+    def feed_pushed(self, source: LogSource, ahead: PendingPush) -> None:
         """Apply pushed rows, as `feed` does: where a view has columns of theirs as they are, without a table."""
         clock = self.parts.clock()
         arrived = ahead.arrived
@@ -292,4 +292,4 @@ class Generations:
         self.leave(name)
 
 
-__all__ = ["Generations"]
+__all__ = ["LiveGenerations"]

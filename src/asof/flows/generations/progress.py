@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from asof.online.protocol import Facts, OnlineStore, Table
+from asof.online.protocol import Facts, OnlineStore, OnlineTable
 from asof.timing import Micros
 
 _REACHED, _LIVE, _INCOMPLETE = "partition", "live", "incomplete"
@@ -84,12 +84,12 @@ class TableProgress:
         return self.incomplete.get(partition, False)
 
 
-def progress_of(online: OnlineStore, table: Table) -> TableProgress:
+def progress_of(online: OnlineStore, table: OnlineTable) -> TableProgress:
     """How far a table is; one that does not exist is nowhere."""
     return TableProgress.of(online.progress(table))
 
 
-def write_progress(online: OnlineStore, table: Table, change: TableProgress, *, within: str = "") -> None:
+def write_progress(online: OnlineStore, table: OnlineTable, change: TableProgress, *, within: str = "") -> None:
     """Keep what `change` says of a table, all or none, and leave what it does not say.
 
     Args:

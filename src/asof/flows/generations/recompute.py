@@ -10,7 +10,7 @@ import numpy as np
 from asof.aggregation import Events, decode, encode, fold
 from asof.definitions import LogSource
 from asof.flows.generations.layout import expiry_of, inputs_of, layout_of
-from asof.flows.generations.writer import Feeder
+from asof.flows.generations.writer import GenerationWriter
 from asof.flows.rows.batch import batch_of_archive, counted, keyed
 from asof.flows.rows.tombstones import deletions
 from asof.flows.stores import Parts
@@ -21,7 +21,7 @@ from asof.values.packing import key_values
 _KEYS_AT_ONCE = 200
 
 
-def recompute_rows(parts: Parts, source: LogSource, feeder: Feeder, keys: Sequence[bytes]) -> list[bytes]:
+def recompute_rows(parts: Parts, source: LogSource, feeder: GenerationWriter, keys: Sequence[bytes]) -> list[bytes]:
     """Make rows anew from the archive, over the events that they have seen; the keys for which that was possible.
 
     A row that has seen events which are not archived yet stays as it is, until they are.
@@ -35,7 +35,9 @@ def recompute_rows(parts: Parts, source: LogSource, feeder: Feeder, keys: Sequen
     return done
 
 
-def _recompute(parts: Parts, source: LogSource, feeder: Feeder, keys: Sequence[bytes], archive: Any) -> list[bytes]:
+def _recompute(
+    parts: Parts, source: LogSource, feeder: GenerationWriter, keys: Sequence[bytes], archive: Any
+) -> list[bytes]:
     view = feeder.view
     layout = layout_of(view, feeder.table.generation)
     found = state_rows(*parts.online.read([Lookup(feeder.table, list(keys))]))

@@ -10,15 +10,15 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from asof.aggregation import Counts, Events, Layout, State, decode, encode, fold
+from asof.aggregation import Events, FoldCounts, RowLayout, StateRows, decode, encode, fold
 from asof.definitions import FeatureView, LogSource
 from asof.flows.generations.layout import GRACE, expiry_of, inputs_of, layout_of
 from asof.flows.generations.names import keeps_arrival
 from asof.flows.generations.progress import TableProgress, write_progress
-from asof.flows.rows.batch import Batch, Keyed, keyed, with_keys
-from asof.flows.rows.newest import LatestRows, Newest
+from asof.flows.rows.batch import BatchKeys, RowBatch, keyed, with_keys
+from asof.flows.rows.newest import LatestRows, NewestPackedRows
 from asof.flows.rows.pages import pages_of
-from asof.flows.rows.pushed import Arrived
+from asof.flows.rows.pushed import AppendedRows
 from asof.flows.rows.retries import write_until_kept
 from asof.flows.rows.tombstones import deletions
 from asof.flows.stores import Parts, table_of
@@ -29,7 +29,7 @@ from asof.values.packing import ARRIVAL_FORMAT, FORMAT, Version, merge_versions,
 _ROWS_AT_ONCE = 20_000
 
 
-class Feeder:
+class GenerationWriter:
     """Feeds one generation of one view.
 
     Args:
@@ -52,7 +52,7 @@ class Feeder:
         self._layout = layout_of(view, generation) if view.is_aggregated else None
         self._format = ARRIVAL_FORMAT if keeps_arrival(generation, view) else FORMAT
 
-    def apply(self, batch: Batch, *, clock: Micros) -> int:
+    def apply(self, batch: RowBatch, *, clock: Micros) -> int:
         """Merge the batch into the view's rows; events that a row has seen before change nothing.
 
         Returns:
@@ -68,14 +68,14 @@ class Feeder:
             return self._apply_state(batch, keyed(self.view, batch.rows), due) if len(batch) else 0
         return self._apply_latest(batch, keyed(self.view, batch.rows), due, gone)
 
-    def without(self, batch: Batch, gone: npt.NDArray[np.bool_] | None) -> Batch:
+    def without(self, batch: RowBatch, gone: npt.NDArray[np.bool_] | None) -> RowBatch:
         """The batch as aggregations see it: a row that says that its key is no more is no event."""
         if gone is None:
             return batch
         self.counts["deletions passed over"] += int(gone.sum())
         return batch.take(np.flatnonzero(~gone))
 
-    def _apply_state(self, batch: Batch, distinct: Keyed, due: Micros) -> int:
+    def _apply_state(self, batch: RowBatch, distinct: BatchKeys, due: Micros) -> int:
         layout = self._layout
         assert layout is not None
         columns = inputs_of(self.parts, self.view, layout, batch.rows)
@@ -101,7 +101,7 @@ class Feeder:
         self._write_until_kept(sorted(range(len(distinct.keys)), key=distinct.keys.__getitem__), write)
         return len(distinct.keys)
 
-    def _fold(self, layout: Layout, keys: list[bytes], events: Events, due: Micros) -> Sequence[int]:
+    def _fold(self, layout: RowLayout, keys: list[bytes], events: Events, due: Micros) -> Sequence[int]:
         """Fold events into the rows of `keys`; the indexes of the keys whose write lost a race."""
         found = state_rows(*self.parts.online.read([Lookup(self.table, keys)]))
         state = decode(layout, [row[0] if row else None for row in found])
@@ -125,7 +125,9 @@ class Feeder:
         self._count(counts)
         return [i for i, was in zip(changed, kept, strict=True) if not was]
 
-    def _apply_latest(self, batch: Batch, distinct: Keyed, due: Micros, gone: npt.NDArray[np.bool_] | None) -> int:
+    def _apply_latest(
+        self, batch: RowBatch, distinct: BatchKeys, due: Micros, gone: npt.NDArray[np.bool_] | None
+    ) -> int:
         view = self.view
         # Only the newest due row of a key can become its value: the older ones of this batch need no look.
         arrival = reversed(batch.arrival.words) if self._format == ARRIVAL_FORMAT else (batch.partition, batch.offset)
@@ -173,7 +175,7 @@ class Feeder:
         self._write_until_kept(sorted(versions, key=distinct.keys.__getitem__), write)
         return written
 
-    def _places(self, batch: Batch) -> tuple[list[int], list[Any]]:
+    def _places(self, batch: RowBatch) -> tuple[list[int], list[Any]]:
         """What says when the rows arrived: the last two of a `Version`'s place, of each."""
         if self._format != ARRIVAL_FORMAT:
             return batch.offset.tolist(), batch.partition.tolist()
@@ -183,7 +185,7 @@ class Feeder:
         # The place in the archive, too: what the row has seen is told by it.
         return era, list(map(list, zip(first, second, batch.partition.tolist(), batch.offset.tolist())))
 
-    def newest(self, rows: LatestRows, arrived: Arrived, keys: list[bytes]) -> Newest:
+    def newest(self, rows: LatestRows, arrived: AppendedRows, keys: list[bytes]) -> NewestPackedRows:
         """Pushed rows as the newest of their keys, as the generation has them; all must be due."""
         return rows.newest(arrived, keys, format=self._format)
 
@@ -194,7 +196,7 @@ class Feeder:
             picked = self._picked = (source, self.view, LatestRows.between(source, self.view))
         return picked[2]
 
-    def apply_newest(self, newest: Newest, *, clock: Micros, found: list[Row | None] | None = None) -> int:
+    def apply_newest(self, newest: NewestPackedRows, *, clock: Micros, found: list[Row | None] | None = None) -> int:
         """Merge pushed rows into the view's, as `apply` does; all of them must be due.
 
         Args:
@@ -242,7 +244,7 @@ class Feeder:
     def _expiry(self, time: Micros) -> Micros:
         return time + self.view.ttl + self.view.delay + GRACE
 
-    def _mark(self, keys: Sequence[bytes], state: State, events: Events) -> None:
+    def _mark(self, keys: Sequence[bytes], state: StateRows, events: Events) -> None:
         """Remember incomplete rows; that there are some is written down first, for whoever comes after a crash."""
         flagged = state.incomplete
         news = {keys[i] for i in np.flatnonzero(flagged).tolist()} - self.incomplete
@@ -270,7 +272,7 @@ class Feeder:
             write_progress(self.parts.online, self.table, change)
             self._marked.clear()
 
-    def _count(self, counts: Counts) -> None:
+    def _count(self, counts: FoldCounts) -> None:
         for name in ("replayed", "late", "session_late", "pending", "overflowed"):
             if found := getattr(counts, name):
                 self.counts[name.replace("_", " ")] += found

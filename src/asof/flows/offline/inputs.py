@@ -7,7 +7,7 @@ from typing import Any
 from asof.definitions import LogSource, Snapshot, Source
 from asof.errors import EntityFrameError, SourceError, nearest
 from asof.flows.stores import Parts
-from asof.sources.protocol import Input, Need
+from asof.sources.protocol import Input, ScanRequest
 from asof.sql.query import PointInTime
 
 
@@ -26,7 +26,9 @@ def inputs_of(parts: Parts, snapshot: Snapshot, query: PointInTime, spine: Any) 
     return {name: rows_of(parts, source) for name, source in sources.items()}
 
 
-def rows_of(parts: Parts, source: Source, *, version: int | None = None, need: Need | None = None) -> Input | None:
+def rows_of(
+    parts: Parts, source: Source, *, version: int | None = None, need: ScanRequest | None = None
+) -> Input | None:
     """A source's history: its archive, if a log feeds it, else what its reader finds.
 
     Args:
@@ -41,4 +43,4 @@ def rows_of(parts: Parts, source: Source, *, version: int | None = None, need: N
             hint=f"there are readers for {sorted(parts.readers)}",
             where=source.where,
         )
-    return reader.scan(source, need or Need())
+    return reader.scan(source, need or ScanRequest())

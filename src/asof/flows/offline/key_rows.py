@@ -13,11 +13,11 @@ import pyarrow as pa
 
 from asof.definitions import FeatureView, Field, LogSource, Snapshot, Source
 from asof.flows.offline.inputs import inputs_of, rows_of
-from asof.flows.rows.batch import Batch, batch_of, batch_of_archive, input_schema
+from asof.flows.rows.batch import RowBatch, batch_of, batch_of_archive, input_schema
 from asof.flows.rows.tombstones import deletions
 from asof.flows.stores import Parts
 from asof.selection import FeatureOut, ViewRead
-from asof.sources.protocol import Files, Need
+from asof.sources.protocol import Files, ScanRequest
 from asof.sql import archive as statements
 from asof.sql.partitions import HISTORY
 from asof.sql.query import PointInTime
@@ -77,7 +77,7 @@ class KeyRows:
         raw: the rows as the source has them.
     """
 
-    batch: Batch
+    batch: RowBatch
     known: npt.NDArray[np.int64]
     stored: npt.NDArray[np.bool_]
     gone: npt.NDArray[np.bool_]
@@ -91,7 +91,7 @@ def rows_of_key(parts: Parts, view: FeatureView, plain: Sequence[Any]) -> KeyRow
         for field, value in zip(view.key_fields, plain, strict=True)
         if field.dtype.is_integer or field.dtype.name == "String"
     }
-    found = rows_of(parts, source, need=Need(keys=keys or None))
+    found = rows_of(parts, source, need=ScanRequest(keys=keys or None))
     table = _empty(source)
     if found is not None:
         text = statements.rows_of_keys(

@@ -24,7 +24,7 @@ from asof.flows.offline.entity_frame import (
 )
 from asof.flows.offline.inputs import inputs_of
 from asof.flows.stores import Parts
-from asof.selection import Output, Selection, ViewRead
+from asof.selection import OutputColumn, Selection, ViewRead
 from asof.sources.protocol import Files
 from asof.sql.query import PointInTime
 from asof.timing import Micros
@@ -62,7 +62,7 @@ def read_history(
             raise _frameless("there is no view to read rows of")
         result = parts.offline.run(query, inputs_of(parts, snapshot, query, None), spine=None)
         frame = pa.schema(list(result.schema)[: len(result.schema) - len(query.outputs)])
-        shape = Shape(frame, selection.outputs)
+        shape = ResultColumns(frame, selection.outputs)
         return HistoricalRead(parts, snapshot, selection, query, None, shape)
     spine = spine_of(entity_df)
     if isinstance(spine, pa.Table):
@@ -77,7 +77,7 @@ def read_history(
         check_columns(frame, selection, time)
         check_types(frame, selection)
     query = replace(query, time=time)
-    shape = Shape(frame, selection.outputs)
+    shape = ResultColumns(frame, selection.outputs)
     return HistoricalRead(parts, snapshot, selection, query, spine, shape)
 
 
@@ -94,7 +94,7 @@ class HistoricalRead:
     selection: Selection
     query: PointInTime
     spine: Any
-    shape: Shape
+    shape: ResultColumns
 
     @property
     def schema(self) -> pa.Schema:
@@ -137,10 +137,10 @@ def _frameless(message: str) -> EntityFrameError:
     return EntityFrameError(message, hint=f"pass {frame}", arguments=[frame])
 
 
-class Shape:
+class ResultColumns:
     """The columns of the answer."""
 
-    def __init__(self, frame: pa.Schema, outputs: Sequence[Output]) -> None:
+    def __init__(self, frame: pa.Schema, outputs: Sequence[OutputColumn]) -> None:
         taken = {output.name for output in outputs} & set(frame.names)
         if taken:
             longer = Argument("full_feature_names", True)

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 import pyarrow as pa
 
-from asof.aggregation import NEVER, ROWS_AT_ONCE, Layout, answer
+from asof.aggregation import NEVER, ROWS_AT_ONCE, RowLayout, answer
 from asof.definitions import Snapshot
 from asof.derive import derive_values
 from asof.errors import EntityFrameError, StorageError
@@ -16,7 +16,7 @@ from asof.flows.generations.layout import layout_of
 from asof.flows.online.entity_rows import EntityRows
 from asof.flows.stores import Parts, current_generation, table_of
 from asof.online.protocol import Lookup, Row
-from asof.online_response import NOT_FOUND, OUTSIDE_MAX_AGE, Columns, OnlineResponse, ViewAnswer
+from asof.online_response import NOT_FOUND, OUTSIDE_MAX_AGE, Columns, OnlineResponse, ViewMetadata
 from asof.selection import FeatureOut, Selection, ViewRead
 from asof.timing import EARLIEST, Micros
 from asof.values.check import checker
@@ -39,7 +39,7 @@ History = Callable[[ViewRead, Columns, Micros], Past]
 its newest row up to then, if that is known."""
 
 
-class Question(NamedTuple):
+class OnlineRequest(NamedTuple):
     """The entity rows of a request, checked, and what has to be read for them.
 
     Args:
@@ -53,7 +53,7 @@ class Question(NamedTuple):
     lookups: list[Lookup]
 
 
-class Windows(NamedTuple):
+class WindowResults(NamedTuple):
     """What the windows of some rows hold.
 
     Args:
@@ -66,7 +66,7 @@ class Windows(NamedTuple):
     behind: list[int]
 
 
-class Reader:
+class OnlineReader:
     """Answers one selection from the online store; made once per selection and snapshot.
 
     Args:
@@ -103,7 +103,7 @@ class Reader:
         question = self.ask(entity_rows)
         return self.answer(question, self.parts.online.read(question.lookups) if question.lookups else [], at=at)
 
-    def ask(self, entity_rows: Any) -> Question:
+    def ask(self, entity_rows: Any) -> OnlineRequest:
         """What has to be read of the online store: for who reads it in another way than `read` does.
 
         Raises:
@@ -111,14 +111,19 @@ class Reader:
         """
         columns, keys, n = self._entity_rows.columns(entity_rows)
         try:
-            return Question(columns, n, self._lookups(keys, n))
+            return OnlineRequest(columns, n, self._lookups(keys, n))
         except UnicodeEncodeError as error:
             raise EntityFrameError(
                 f"a join key is text that has no UTF-8: {error}", hint="leave such rows out"
             ) from error
 
     def answer(
-        self, question: Question, answers: list[list[Row | None]], *, at: Micros | None = None, derived: bool = True
+        self,
+        question: OnlineRequest,
+        answers: list[list[Row | None]],
+        *,
+        at: Micros | None = None,
+        derived: bool = True,
     ) -> tuple[OnlineResponse, bool]:
         """See `read`.
 
@@ -143,9 +148,9 @@ class Reader:
         response = OnlineResponse(self.selection, columns, values, found, at=at, rows=n)
         return self.derive(response) if derived and self.selection.derivations else response, complete
 
-    def _windows_together(self, answers: list[list[Row | None]], n: int, at: Micros) -> dict[int, Windows]:
+    def _windows_together(self, answers: list[list[Row | None]], n: int, at: Micros) -> dict[int, WindowResults]:
         """Answer views that have the same windows as if they were one: that costs little more than one of them."""
-        windows: dict[int, Windows] = {}
+        windows: dict[int, WindowResults] = {}
         for places in self._alike:
             if n * len(places) > ROWS_AT_ONCE:
                 continue
@@ -154,7 +159,7 @@ class Reader:
             for i, place in enumerate(places):
                 start, end = i * n, (i + 1) * n
                 mine = [row - start for row in behind if start <= row < end]
-                windows[place] = Windows([column[start:end] for column in columns], times[start:end], mine)
+                windows[place] = WindowResults([column[start:end] for column in columns], times[start:end], mine)
         return windows
 
     def derive(self, response: OnlineResponse) -> OnlineResponse:
@@ -191,7 +196,7 @@ class ViewReader:
         self.names = tuple(feature.name for feature in read.features)
         self.outputs = [feature.output for feature in read.features]
         self.defaults = [(each.output, plain_default(each)) for each in read.features if each.default is not None]
-        self.layout: Layout | None = layout_of(view, self.table.generation) if view.is_aggregated else None
+        self.layout: RowLayout | None = layout_of(view, self.table.generation) if view.is_aggregated else None
         self.is_log_fed = view.source.is_log
         self._plain = [plainer(field.dtype) for field in view.key_fields]
         fields = [field.name for field in view.features]
@@ -225,8 +230,14 @@ class ViewReader:
         return None if self.layout is None else (self.layout, self.names, self.view.delay)
 
     def answer(
-        self, rows: Sequence[Row | None], *, keys: Columns, at: Micros, values: Columns, windows: Windows | None = None
-    ) -> ViewAnswer:
+        self,
+        rows: Sequence[Row | None],
+        *,
+        keys: Columns,
+        at: Micros,
+        values: Columns,
+        windows: WindowResults | None = None,
+    ) -> ViewMetadata:
         """Add this view's columns to `values`; what is known of its rows.
 
         Args:
@@ -236,7 +247,7 @@ class ViewReader:
             columns, answer, behind = self._latest(rows, at - self.view.delay)
         else:
             columns, times, behind = self.windows(rows, at) if windows is None else windows
-            answer = ViewAnswer(self.outputs, None, times)
+            answer = ViewMetadata(self.outputs, None, times)
         if behind:
             self._from_history(behind, keys, at, columns, answer, n=len(rows))
         values.update(zip(self.outputs, columns))
@@ -246,10 +257,10 @@ class ViewReader:
                 values[name] = [default if value is None else value for value in values[name]]
         return answer
 
-    def _latest(self, rows: Sequence[Row | None], t: Micros) -> tuple[list[list[Any]], ViewAnswer, list[int]]:
+    def _latest(self, rows: Sequence[Row | None], t: Micros) -> tuple[list[list[Any]], ViewMetadata, list[int]]:
         """Values, what is known of the rows, and the rows that are newer than t."""
         if not rows:
-            return [[] for _ in self.names], ViewAnswer(self.outputs, None, []), []
+            return [[] for _ in self.names], ViewMetadata(self.outputs, None, []), []
         oldest = t - self.view.ttl if self.view.ttl else EARLIEST
         if len(rows) == 1 and rows[0] is not None:
             # The most frequent request, without the way through columns.
@@ -258,7 +269,7 @@ class ViewReader:
             is_known = time is not None and oldest <= time <= t and not (self.is_log_fed and packed[-1])
             if is_known and packed[0] in self._formats:
                 picked = [[value] for value in self.pick(packed)]
-                return self._restored(picked), ViewAnswer(self.outputs, None, (time,)), []
+                return self._restored(picked), ViewMetadata(self.outputs, None, (time,)), []
         nothing = self._nothing
         unpacked = [nothing if row is None else unpack_row(row[0]) for row in rows]
         columns = list(zip(*unpacked))
@@ -288,7 +299,7 @@ class ViewReader:
                 if mark:
                     unpacked[i] = nothing
             columns = list(zip(*unpacked))
-        return self._restored(list(map(list, self.pick(columns)))), ViewAnswer(self.outputs, marks, times), behind
+        return self._restored(list(map(list, self.pick(columns)))), ViewMetadata(self.outputs, marks, times), behind
 
     def _restored(self, columns: list[list[Any]]) -> list[list[Any]]:
         for place, restore in self._restore:
@@ -313,7 +324,7 @@ class ViewReader:
             hint="upgrade asof, or run `asof rebuild`",
         )
 
-    def windows(self, rows: Sequence[Row | None], at: Micros) -> Windows:
+    def windows(self, rows: Sequence[Row | None], at: Micros) -> WindowResults:
         """What the windows of this view's rows hold, or of the rows of any view that has the same (`alike`)."""
         layout = self.layout
         assert layout is not None
@@ -321,10 +332,10 @@ class ViewReader:
         answers = answer(layout, blobs, at - self.view.delay, self.names)
         times = [None if time == NEVER else time for time in answers.newest]
         behind = [i for i, late in enumerate(answers.behind) if late] if True in answers.behind else []
-        return Windows([answers.columns[name] for name in self.names], times, behind)
+        return WindowResults([answers.columns[name] for name in self.names], times, behind)
 
     def _from_history(
-        self, behind: list[int], keys: Columns, at: Micros, columns: list[list[Any]], answer: ViewAnswer, *, n: int
+        self, behind: list[int], keys: Columns, at: Micros, columns: list[list[Any]], answer: ViewMetadata, *, n: int
     ) -> None:
         """Answer rows from history that have merged events later than the moment asked for."""
         wanted: dict[tuple[Any, ...], int] = {}
@@ -366,4 +377,4 @@ def plain_default(feature: FeatureOut) -> Any:
     return value if restore is None else restore(value)
 
 
-__all__ = ["History", "OnlineResponse", "Question", "Reader", "ViewAnswer", "ViewReader"]
+__all__ = ["History", "OnlineReader", "OnlineRequest", "OnlineResponse", "ViewMetadata", "ViewReader"]

@@ -10,9 +10,9 @@ from typing import Any
 
 from asof.definitions import Snapshot
 from asof.errors import Argument, PushNotApplied, RequestError, RowsRefused, StorageError
-from asof.flows.generations.live import Ahead
+from asof.flows.generations.live import PendingPush
 from asof.flows.rows.arrival import stamp_header, stamps_of
-from asof.flows.rows.pushed import Pushed, pushed_rows
+from asof.flows.rows.pushed import PushedRows, pushed_rows
 from asof.flows.stores import Parts, log_source_named, raw_keys
 from asof.flows.stream.ingest import Ingest
 from asof.flows.stream.numbering import check_topic
@@ -146,7 +146,7 @@ class Pusher:
             self._archive_if_due()
         return len(messages)
 
-    def _refuse_unkept(self, made: Pushed, messages: Sequence[bytes]) -> None:
+    def _refuse_unkept(self, made: PushedRows, messages: Sequence[bytes]) -> None:
         """A pushed row that the archive could not keep has somebody to tell, and would stop all others."""
         if self.parts.offline.keeps_nul or not any(b"\\u0000" in each for each in messages):
             return
@@ -183,7 +183,7 @@ class Pusher:
             self.topic, messages, partition=self.partition, headers=[headers] * len(messages), durable=True
         )
 
-    def _apply_rows(self, ahead: Ahead, places: Sequence[tuple[int, int]]) -> None:
+    def _apply_rows(self, ahead: PendingPush, places: Sequence[tuple[int, int]]) -> None:
         """Apply what was just written: it was checked as the log's readers check it, so it is not read again."""
         with self._telling_that_it_is_kept():
             self.ingest.take_pushed(ahead)

@@ -24,7 +24,7 @@ Ints = npt.NDArray[np.int64]
 
 
 @dataclass(frozen=True)
-class Batch:
+class RowBatch:
     """n rows of one source.
 
     Args:
@@ -52,9 +52,9 @@ class Batch:
     def __len__(self) -> int:
         return len(self.event_time)
 
-    def take(self, index: npt.NDArray[np.int64]) -> Batch:
+    def take(self, index: npt.NDArray[np.int64]) -> RowBatch:
         """The rows at these indexes, in that order."""
-        return Batch(
+        return RowBatch(
             self.rows.take(pa.array(index)), self.event_time[index], self.created[index], self.partition[index],
             self.offset[index], None if self.pushed_at is None else self.pushed_at[index],
             None if self.origin is None else (self.origin[0][index], self.origin[1][index]),
@@ -64,7 +64,7 @@ class Batch:
 def batch_of(
     source: Source, rows: pa.Table, *, event_time: Ints, partition: npt.NDArray[np.int32], offset: Ints,
     pushed_at: Ints | None = None, origin: tuple[Ints, Ints] | None = None,
-) -> Batch:  # fmt: skip
+) -> RowBatch:  # fmt: skip
     """A batch of decoded rows, its columns renamed as the source's `field_mapping` says."""
     created = event_time
     column = source.created_timestamp_column
@@ -76,10 +76,10 @@ def batch_of(
         created = np.where(missing, event_time, created)
     if source.field_mapping:
         rows = rows.rename_columns([source.renamed(name) for name in rows.column_names])
-    return Batch(rows, event_time, created, partition, offset, pushed_at, origin)
+    return RowBatch(rows, event_time, created, partition, offset, pushed_at, origin)
 
 
-def batch_of_archive(source: Source, rows: pa.Table) -> Batch:
+def batch_of_archive(source: Source, rows: pa.Table) -> RowBatch:
     """A batch of rows as the source's archive has them.
 
     What was archived before the source declared a column has nulls there, and is no event without a time.
@@ -104,7 +104,7 @@ def batch_of_archive(source: Source, rows: pa.Table) -> Batch:
     )  # fmt: skip
 
 
-def counted(source: Source, batch: Batch) -> Batch:
+def counted(source: Source, batch: RowBatch) -> RowBatch:
     """Without log events from before `stream_from`: those moments are the batch source's."""
     if not isinstance(source, LogSource) or source.stream_from is None:
         return batch
@@ -112,7 +112,7 @@ def counted(source: Source, batch: Batch) -> Batch:
     return batch if counts.all() else batch.take(np.flatnonzero(counts))
 
 
-def with_keys(view: FeatureView, batch: Batch) -> Batch:
+def with_keys(view: FeatureView, batch: RowBatch) -> RowBatch:
     """Without rows in which a join key of the view is null, which no read can find.
 
     Messages have their keys; but what was archived before the source declared a key's column has none.
@@ -126,7 +126,7 @@ def with_keys(view: FeatureView, batch: Batch) -> Batch:
 
 
 @dataclass(frozen=True)
-class Keyed:
+class BatchKeys:
     """The distinct keys of a batch for one view.
 
     Args:
@@ -138,11 +138,11 @@ class Keyed:
     rows: Ints
 
 
-def keyed(view: FeatureView, rows: pa.Table) -> Keyed:
+def keyed(view: FeatureView, rows: pa.Table) -> BatchKeys:
     """Find the distinct keys of `rows` for a view; a view without entities has one key, the empty one."""
     fields = view.key_fields
     if not fields:
-        return Keyed([key_bytes(())], np.zeros(rows.num_rows, dtype=np.int64))
+        return BatchKeys([key_bytes(())], np.zeros(rows.num_rows, dtype=np.int64))
     codes = np.zeros(rows.num_rows, dtype=np.int64)
     distinct: list[Sequence[Any]] = []
     for field in fields:
@@ -156,8 +156,8 @@ def keyed(view: FeatureView, rows: pa.Table) -> Keyed:
             used, codes = np.unique(codes, return_inverse=True)
             distinct = [_picked(distinct, used)]
     if len(fields) == 1:
-        return Keyed([key_bytes((value,)) for value in distinct[0]], codes)
-    return Keyed([key_bytes(value) for value in distinct[0]], codes)
+        return BatchKeys([key_bytes((value,)) for value in distinct[0]], codes)
+    return BatchKeys([key_bytes(value) for value in distinct[0]], codes)
 
 
 def _picked(distinct: list[Sequence[Any]], used: Ints) -> list[tuple[Any, ...]]:

@@ -8,14 +8,14 @@ from itertools import repeat
 from typing import Any
 
 from asof.definitions import FeatureView, LogSource
-from asof.flows.rows.pushed import Arrived
+from asof.flows.rows.pushed import AppendedRows
 from asof.sql.arrival import Arrival
 from asof.timing import Micros
 from asof.values.packing import ARRIVAL_FORMAT, Version, key_bytes, merge_versions, pack_keys, pack_values, unpack_row
 
 
 @dataclass
-class Newest:
+class NewestPackedRows:
     """n rows of n keys, packed as a key has them that nothing else is known of.
 
     Args:
@@ -29,9 +29,9 @@ class Newest:
     packed: list[bytes]
     format: int
 
-    def of(self, index: Sequence[int]) -> Newest:
+    def of(self, index: Sequence[int]) -> NewestPackedRows:
         """Some of them."""
-        return Newest(
+        return NewestPackedRows(
             [self.keys[i] for i in index], [self.times[i] for i in index], [self.places[i] for i in index],
             [self.packed[i] for i in index], self.format,
         )  # fmt: skip
@@ -89,14 +89,14 @@ class LatestRows:
         names = [declared[each.name].name for each in fields]
         return cls(view, source, tuple(names[: len(view.key_fields)]), tuple(names[len(view.key_fields) :]))
 
-    def keys_of(self, arrived: Arrived) -> list[bytes]:
+    def keys_of(self, arrived: AppendedRows) -> list[bytes]:
         """Each row's key."""
         rows = arrived.rows
         if not self.keys:
             return [key_bytes(())] * rows.count
         return pack_keys([rows.columns[name].plain for name in self.keys])
 
-    def newest(self, arrived: Arrived, keys: list[bytes], *, format: int) -> Newest:
+    def newest(self, arrived: AppendedRows, keys: list[bytes], *, format: int) -> NewestPackedRows:
         """The newest of the rows of each key, in the order in which the keys first come; all rows must be due.
 
         Args:
@@ -116,7 +116,7 @@ class LatestRows:
             places = list(map(list, zip(created, offsets, repeat(arrived.partition))))
         features = [rows.columns[name].plain for name in self.features]
         packed = pack_values(repeat(format), times, *features, places, repeat(()))
-        found = Newest(keys, times, places, packed, format)
+        found = NewestPackedRows(keys, times, places, packed, format)
         last: dict[bytes, int] = dict.fromkeys(keys, -1)
         if len(last) == len(keys):
             return found
@@ -128,4 +128,4 @@ class LatestRows:
         return found.of(list(last.values()))
 
 
-__all__ = ["LatestRows", "Newest"]
+__all__ = ["LatestRows", "NewestPackedRows"]

@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from asof.flows.stores import Parts
-from asof.online.protocol import ScannedRow, Table
+from asof.online.protocol import OnlineTable, ScannedRow
 
 PAGE_ROWS = 2000
 
 
-def pages_of(parts: Parts, table: Table, *, most_rows: int | None = None) -> Iterator[list[ScannedRow]]:
+def pages_of(parts: Parts, table: OnlineTable, *, most_rows: int | None = None) -> Iterator[list[ScannedRow]]:
     """The rows of a table, page after page; none where it has no rows.
 
     Args:

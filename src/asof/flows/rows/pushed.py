@@ -16,11 +16,11 @@ from asof.decoding import unusable_created, unusable_times
 from asof.definitions import Field, LogSource
 from asof.errors import RowsRefused, nearest, some
 from asof.flows.rows.archive import with_arrival
-from asof.flows.rows.batch import Batch, batch_of
+from asof.flows.rows.batch import RowBatch, batch_of
 from asof.timing import DAY, EARLIEST, LATEST, UNITS, Micros
 from asof.values.fit import fit, fit_values
 from asof.values.frames import table_columns, uneven
-from asof.values.python_columns import Column, array_of, own_column
+from asof.values.python_columns import TypedColumn, array_of, own_column
 
 MOST_SHOWN = 20
 """Of how many problems a message says more than what they are: it shows no more of them."""
@@ -28,7 +28,7 @@ MOST_SHOWN = 20
 _encode = msgspec.json.Encoder(decimal_format="string").encode
 
 
-class Pushed:
+class PushedRows:
     """n rows that fit their source.
 
     Args:
@@ -38,7 +38,7 @@ class Pushed:
         event_time: n times in microseconds.
     """
 
-    def __init__(self, source: LogSource, columns: Mapping[str, Column], count: int) -> None:
+    def __init__(self, source: LogSource, columns: Mapping[str, TypedColumn], count: int) -> None:
         self.source = source
         self.columns = columns
         self.count = count
@@ -65,7 +65,7 @@ class Pushed:
 
 
 @dataclass
-class Arrived:
+class AppendedRows:
     """Pushed rows and their place in the log.
 
     Args:
@@ -74,7 +74,7 @@ class Arrived:
         pushed_at: their stamp; 0 where they have none.
     """
 
-    rows: Pushed
+    rows: PushedRows
     partition: int
     first: int
     ingested_at: Micros
@@ -86,7 +86,7 @@ class Arrived:
         return archived_rows([self])
 
     @cached_property
-    def batch(self) -> Batch:
+    def batch(self) -> RowBatch:
         """The rows in the source's terms."""
         rows = self.rows
         return batch_of(
@@ -97,7 +97,7 @@ class Arrived:
         )  # fmt: skip
 
 
-def archived_rows(pieces: Sequence[Arrived]) -> pa.Table:
+def archived_rows(pieces: Sequence[AppendedRows]) -> pa.Table:
     """Rows of one source as they are archived, one piece after the other."""
     counts = [each.rows.count for each in pieces]
     offset = np.concatenate([np.arange(each.first, each.first + each.rows.count) for each in pieces])
@@ -110,12 +110,12 @@ def archived_rows(pieces: Sequence[Arrived]) -> pa.Table:
     )  # fmt: skip
 
 
-def table_of_rows(pieces: Sequence[Pushed]) -> pa.Table:
+def table_of_rows(pieces: Sequence[PushedRows]) -> pa.Table:
     """Rows of one source as Arrow has them, one piece after the other."""
     return pa.table({name: array_of([each.columns[name] for each in pieces]) for name in pieces[0].columns})
 
 
-def pushed_rows(source: LogSource, rows: Any, *, required: Sequence[str], clock: Micros) -> Pushed:
+def pushed_rows(source: LogSource, rows: Any, *, required: Sequence[str], clock: Micros) -> PushedRows:
     """Rows that a push may write to the source's log.
 
     Args:
@@ -129,9 +129,9 @@ def pushed_rows(source: LogSource, rows: Any, *, required: Sequence[str], clock:
     if columns is None:
         table = fitted_rows(source, rows, required=required)
         columns = {
-            field.name: Column.of_array(table[field.name].combine_chunks(), field.dtype) for field in source.schema
+            field.name: TypedColumn.of_array(table[field.name].combine_chunks(), field.dtype) for field in source.schema
         }
-    made = Pushed(source, columns, len(columns[source.timestamp_field].plain))
+    made = PushedRows(source, columns, len(columns[source.timestamp_field].plain))
     times = made.event_time
     if times and not (min(times) >= EARLIEST and max(times) <= min(LATEST, clock + source.max_future)):
         _refuse_unusable_times(source, unusable_times(source, columns[source.timestamp_field].array, clock=clock))
@@ -140,7 +140,7 @@ def pushed_rows(source: LogSource, rows: Any, *, required: Sequence[str], clock:
     return made
 
 
-def _plain_columns(rows: list[Any], fields: Sequence[Field], required: Sequence[str]) -> dict[str, Column] | None:
+def _plain_columns(rows: list[Any], fields: Sequence[Field], required: Sequence[str]) -> dict[str, TypedColumn] | None:
     """Dicts as columns, where all is plainly as declared; None where it takes a closer look, and words for it."""
     if set(map(type, rows)) != {dict} or set(map(len, rows)) != {len(fields)}:
         return None
@@ -151,21 +151,21 @@ def _plain_columns(rows: list[Any], fields: Sequence[Field], required: Sequence[
         values = dict(zip(names, map(list, picked)))
     except KeyError:
         return None
-    columns: dict[str, Column] = {}
+    columns: dict[str, TypedColumn] = {}
     for field in fields:
         column = own_column(values[field.name], field.dtype)
         if column is None:
             array, misfits = fit_values(values[field.name], field.dtype)
             if misfits:
                 return None
-            column = Column.of_array(array, field.dtype)
+            column = TypedColumn.of_array(array, field.dtype)
         if field.name in required and None in column.plain:
             return None
         columns[field.name] = column
     return columns
 
 
-def _micros(column: Column, unit: str) -> list[Any]:
+def _micros(column: TypedColumn, unit: str) -> list[Any]:
     """A time column in microseconds, floored."""
     if column.dtype.name == "Timestamp":
         return column.plain

@@ -12,7 +12,7 @@ import pyarrow.compute as pc
 
 from asof.definitions import LogSource
 from asof.flows.rows.archive import LETTERS_SCHEMA, archive_schema, send_letters
-from asof.flows.rows.pushed import Arrived, archived_rows
+from asof.flows.rows.pushed import AppendedRows, archived_rows
 from asof.flows.stores import Parts
 
 LOOSE_ROWS, LOOSE_PUSHES = 20_000, 1000
@@ -31,10 +31,10 @@ class Buffer:
     letters: list[pa.Table] = field(default_factory=list)
     through: dict[int, int] = field(default_factory=dict)
     size: int = 0
-    loose: list[Arrived] = field(default_factory=list)
+    loose: list[AppendedRows] = field(default_factory=list)
     loose_rows: int = 0
 
-    def add(self, arrived: Arrived) -> None:
+    def add(self, arrived: AppendedRows) -> None:
         """Take pushed rows; their offsets come behind those of all that is here."""
         self.loose.append(arrived)
         self.loose_rows += arrived.rows.count

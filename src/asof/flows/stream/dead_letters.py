@@ -11,7 +11,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from asof.decoding import Batch, decode_messages
+from asof.decoding import MessageBatch, decode_messages
 from asof.defaults import DEAD_LETTERS
 from asof.definitions import LogSource, Snapshot
 from asof.definitions.facts import Facts
@@ -215,7 +215,7 @@ def _refused(
     parts: Parts, snapshot: Snapshot, source: LogSource, letters: Sequence[Mapping[str, Any]]
 ) -> dict[int, str]:
     """Index → reason, of the letters that do not fit the current schema at the current clock."""
-    messages = Batch(
+    messages = MessageBatch(
         [row["value"] for row in letters], [row["key"] for row in letters], [micros(row["at"]) for row in letters],
         [unpacked_headers(row["headers"]) for row in letters],
     )  # fmt: skip

@@ -17,7 +17,7 @@ from asof.flows.generations.layout import GRACE
 from asof.flows.generations.progress import TableProgress, progress_of, write_progress
 from asof.flows.rows.retries import write_until_kept
 from asof.flows.stores import Parts
-from asof.online.protocol import NO_ROW, Lookup, Table, Unchanged, state_rows
+from asof.online.protocol import NO_ROW, Lookup, OnlineTable, Unchanged, state_rows
 from asof.sql import archive as statements
 from asof.values.fit import event_micros
 from asof.values.packing import key_bytes, key_values, plain_values
@@ -31,7 +31,7 @@ Place = tuple[int, int]
 """A message's partition and offset, numbered as in the archive."""
 
 
-class Claims:
+class EventIdClaims:
     """The event ids that messages of one source have claimed, in the online store.
 
     Args:
@@ -40,7 +40,7 @@ class Claims:
 
     def __init__(self, parts: Parts, source: LogSource) -> None:
         self.parts, self.source = parts, source
-        self.table = Table(parts.project, f"{source.name}{EVENTS}", "ids", "state")
+        self.table = OnlineTable(parts.project, f"{source.name}{EVENTS}", "ids", "state")
         self.restore()
 
     def restore(self) -> None:
@@ -128,4 +128,4 @@ def _unpacked(packed: bytes) -> tuple[Place, int]:
     return (partition, offset), until
 
 
-__all__ = ["Claims"]
+__all__ = ["EventIdClaims"]

@@ -13,18 +13,18 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from asof.decoding import Letter
+from asof.decoding import UnusableMessage
 from asof.definitions import FeatureView, Snapshot
 from asof.errors import LogError
 from asof.flows.facts import record_gap
-from asof.flows.generations.live import Ahead, Generations
+from asof.flows.generations.live import LiveGenerations, PendingPush
 from asof.flows.generations.names import Name
 from asof.flows.generations.recompute import recompute_rows
-from asof.flows.generations.writer import Feeder
+from asof.flows.generations.writer import GenerationWriter
 from asof.flows.rows.archive import letter_rows, with_arrival
 from asof.flows.rows.arrival import Ints, origins_of, stamps_of
 from asof.flows.rows.batch import batch_of
-from asof.flows.rows.pushed import Arrived, Pushed
+from asof.flows.rows.pushed import AppendedRows, PushedRows
 from asof.flows.stores import Parts, log_source_named
 from asof.flows.stream.buffer import ArchiveWriter, Buffer
 from asof.flows.stream.dead_letter_limit import RecentVerdicts
@@ -57,7 +57,7 @@ class Ingest:
         self.source = log_source_named(self.snapshot, source)
         # Fixed for good: it belongs to the topic that is read, and one that is made again has other offsets.
         self.epoch = self.snapshot.facts.epoch_of(source)
-        self.generations = Generations(parts, source)
+        self.generations = LiveGenerations(parts, source)
         self._taken: dict[int, int] = {}
         self._done: dict[int, int] = {}
         self._verdicts = Verdicts(parts, self.source, counts=self.counts)
@@ -67,7 +67,7 @@ class Ingest:
         self.generations.take_up(self.source, self.archived)
 
     @property
-    def feeders(self) -> dict[Name, Feeder]:
+    def feeders(self) -> dict[Name, GenerationWriter]:
         """What feeds each generation."""
         return self.generations.feeders
 
@@ -168,7 +168,7 @@ class Ingest:
         """Whether `take_pushed` may be called: no definition changed, and no message may turn out to be a duplicate."""
         return not self._verdicts.depend_on_others and not self.has_news()
 
-    def look_ahead(self, rows: Pushed, number: int, first: int, pushed_at: Micros) -> Ahead | None:
+    def look_ahead(self, rows: PushedRows, number: int, first: int, pushed_at: Micros) -> PendingPush | None:
         """Begin to apply rows that are to be written to a partition of the topic: what needs no look at the log.
 
         Args:
@@ -180,10 +180,10 @@ class Ingest:
         """
         if self._verdicts.depend_on_others or rows.source is not self.source or not rows.count:
             return None
-        arrived = Arrived(rows, number + self.base(self.source.topic), first, self.parts.clock(), pushed_at)
+        arrived = AppendedRows(rows, number + self.base(self.source.topic), first, self.parts.clock(), pushed_at)
         return self.generations.look_ahead(self.source, arrived)
 
-    def take_pushed(self, ahead: Ahead) -> None:
+    def take_pushed(self, ahead: PendingPush) -> None:
         """Apply rows that were checked and then written, as `take` would apply them. All before them were taken.
 
         Raises:
@@ -216,7 +216,7 @@ class Ingest:
         return messages if fresh.all() else messages.select(fresh)
 
     def _letters_of(
-        self, topic: str, messages: Messages, letters: Sequence[Letter], base: int, now: int
+        self, topic: str, messages: Messages, letters: Sequence[UnusableMessage], base: int, now: int
     ) -> pa.Table | None:
         reasons = {letter.index: letter.reason for letter in letters}
         return letter_rows(self.source, topic, messages, reasons, base=base, at=now) if reasons else None

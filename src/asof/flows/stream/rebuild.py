@@ -11,7 +11,7 @@ import pyarrow as pa
 from asof.definitions import FeatureView, LogSource
 from asof.flows.generations.progress import TableProgress, progress_of, write_progress
 from asof.flows.generations.switch import announce, drop_generations, flip
-from asof.flows.generations.writer import Feeder
+from asof.flows.generations.writer import GenerationWriter
 from asof.flows.rows.archive import archive_schema
 from asof.flows.rows.batch import batch_of_archive, counted
 from asof.flows.stores import Parts, Progress, current_generation, silent, table_of
@@ -52,7 +52,7 @@ def fill(parts: Parts, view: FeatureView, generation: str, *, progress: Progress
     assert isinstance(source, LogSource)
     # An archive that an earlier version made gets the columns by which rows are ordered from now on.
     parts.offline.create(parts.archive_of(source), archive_schema(source))
-    feeder = Feeder(parts, view, generation)
+    feeder = GenerationWriter(parts, view, generation)
     parts.online.drop(feeder.table)
     parts.online.prepare(feeder.table)
     epoch = parts.registry.load(parts.project).facts.epoch_of(source.name)
@@ -108,7 +108,9 @@ def _is_behind(parts: Parts, source: LogSource, reached: TableProgress, wanted: 
     return any(reached.offset_of(partition) < offset for partition, offset in ends.items())
 
 
-def _fold_archive(parts: Parts, source: LogSource, feeder: Feeder, base: Mapping[int, int], progress: Progress) -> int:
+def _fold_archive(
+    parts: Parts, source: LogSource, feeder: GenerationWriter, base: Mapping[int, int], progress: Progress
+) -> int:
     """Fold every archived row up to the base offsets, one bucket of keys after the other."""
     rows = parts.offline.rows(parts.archive_of(source))
     if rows is None:

@@ -9,7 +9,7 @@ from threading import Event
 
 from asof.errors import AsofError, LogError
 from asof.flows.stores import Parts, Progress, silent
-from asof.flows.stream.worker import FLUSH_EVERY_S, Worker
+from asof.flows.stream.worker import FLUSH_EVERY_S, StreamWorker
 from asof.timing import PATIENCE_S
 
 WAIT_S = 1.0
@@ -48,7 +48,7 @@ def run_stream(
         StorageError: a store cannot be written (a full disk …); run again, it goes on where the archive ends.
         DeadLetterLimit: too many messages cannot be used.
     """
-    run = _Run(parts, sources, accept_gap=accept_gap, flush_every_s=flush_every_s, progress=progress)
+    run = _WorkerRun(parts, sources, accept_gap=accept_gap, flush_every_s=flush_every_s, progress=progress)
     stop = stop or Event()
     waits_since: float | None = None
     while True:
@@ -70,7 +70,7 @@ def run_stream(
                 raise
 
 
-class _Run:
+class _WorkerRun:
     """The workers of one process, one after the other: each lives until it is stopped or a server goes away.
 
     Attributes:
@@ -95,7 +95,9 @@ class _Run:
     def work(self, stop: Event, *, until_caught_up: bool) -> None:
         """Make a worker, and work with it."""
         self.began_at = time.monotonic()
-        worker = Worker(self._parts, self._sources, accept_gap=self._accept_gap, flush_every_s=self._flush_every_s)
+        worker = StreamWorker(
+            self._parts, self._sources, accept_gap=self._accept_gap, flush_every_s=self._flush_every_s
+        )
         try:
             self._steps(worker, stop, until_caught_up=until_caught_up)
         except BaseException as error:
@@ -110,7 +112,7 @@ class _Run:
         worker.close()
         self.counts.update(worker.counts)
 
-    def _steps(self, worker: Worker, stop: Event, *, until_caught_up: bool) -> None:
+    def _steps(self, worker: StreamWorker, stop: Event, *, until_caught_up: bool) -> None:
         worker.look_at_registry()
         if not worker.ingests:
             raise LogError(

@@ -29,7 +29,7 @@ _MARKS = 64
 
 
 @dataclass(frozen=True)
-class _Newest:
+class _NewestArchived:
     """What the archive's newest rows of one partition say.
 
     Args:
@@ -130,7 +130,7 @@ def _time_at(log: Log, topic: str, number: int, start: int, stop: int, *, last: 
     return int(messages.timestamps_us[-1 if last else 0]) if len(messages) else None
 
 
-def _newest(parts: Parts, source: LogSource, archived: Mapping[int, int]) -> dict[int, _Newest]:
+def _newest(parts: Parts, source: LogSource, archived: Mapping[int, int]) -> dict[int, _NewestArchived]:
     rows = parts.offline.rows(parts.archive_of(source))
     begun = [partition for partition, offset in archived.items() if offset >= 0]
     if rows is None or not begun:
@@ -145,7 +145,7 @@ def _newest(parts: Parts, source: LogSource, archived: Mapping[int, int]) -> dic
     for partition in np.unique(partitions).tolist():
         rows_of_it = np.flatnonzero(partitions == partition)
         last = rows_of_it[np.argmax(offsets[rows_of_it])]
-        answer[partition] = _Newest(
+        answer[partition] = _NewestArchived(
             int(offsets[last]), int(taken[last]), float(np.median(late[rows_of_it])), float(late[rows_of_it].max())
         )
     return answer

@@ -9,11 +9,11 @@ from dataclasses import replace
 import numpy as np
 import pyarrow as pa
 
-from asof.decoding import Decoded, Letter, decode_messages
+from asof.decoding import DecodedMessages, UnusableMessage, decode_messages
 from asof.definitions import LogSource, Snapshot
 from asof.flows.rows.archive import letters_after
 from asof.flows.stores import Parts, raw_keys
-from asof.flows.stream.event_ids import Claims
+from asof.flows.stream.event_ids import EventIdClaims
 from asof.flows.stream.transforms import transform_of
 from asof.log.protocol import Messages
 from asof.timing import Micros
@@ -31,7 +31,7 @@ class Verdicts:
         self.parts = parts
         self.counts = counts
         self._known: dict[int, dict[int, str]] = {}
-        self._claims = Claims(parts, source) if source.event_id else None
+        self._claims = EventIdClaims(parts, source) if source.event_id else None
 
     @property
     def depend_on_others(self) -> bool:
@@ -52,10 +52,12 @@ class Verdicts:
             self._claims = None
             return
         if self._claims is None or self._claims.source is not source:
-            self._claims = Claims(self.parts, source)
+            self._claims = EventIdClaims(self.parts, source)
         self._claims.restore()
 
-    def decode(self, source: LogSource, snapshot: Snapshot, messages: Messages, *, base: int, now: Micros) -> Decoded:
+    def decode(
+        self, source: LogSource, snapshot: Snapshot, messages: Messages, *, base: int, now: Micros
+    ) -> DecodedMessages:
         """The rows of the messages that count, and the dead letters among them.
 
         Args:
@@ -69,13 +71,13 @@ class Verdicts:
         decoded = self._as_judged_before(decoded, messages, base)
         return self._without_duplicates(decoded, messages, base, now)
 
-    def _without_unkept(self, decoded: Decoded) -> Decoded:
+    def _without_unkept(self, decoded: DecodedMessages) -> DecodedMessages:
         """Without rows that the archive could not keep: one of them would stop all others for good."""
         if self.parts.offline.keeps_nul:
             return decoded
         return _with_letters(decoded, nul_in_text(decoded.rows))
 
-    def _as_judged_before(self, decoded: Decoded, messages: Messages, base: int) -> Decoded:
+    def _as_judged_before(self, decoded: DecodedMessages, messages: Messages, base: int) -> DecodedMessages:
         """A message that was found dead before its batch was archived stays dead, whatever the clock says now."""
         if not any(self._known.values()):
             return decoded
@@ -86,7 +88,9 @@ class Verdicts:
                 reasons[place] = reason
         return _with_letters(decoded, reasons)
 
-    def _without_duplicates(self, decoded: Decoded, messages: Messages, base: int, now: Micros) -> Decoded:
+    def _without_duplicates(
+        self, decoded: DecodedMessages, messages: Messages, base: int, now: Micros
+    ) -> DecodedMessages:
         """Without messages whose event another message has brought."""
         if self._claims is None or not len(decoded.index):
             return decoded
@@ -103,13 +107,13 @@ class Verdicts:
         )  # fmt: skip
 
 
-def _with_letters(decoded: Decoded, reasons: Mapping[int, str]) -> Decoded:
+def _with_letters(decoded: DecodedMessages, reasons: Mapping[int, str]) -> DecodedMessages:
     """The batch without the rows at these places, whose messages become dead letters for these reasons."""
     if not reasons:
         return decoded
     stays = np.ones(len(decoded.index), dtype=bool)
     stays[list(reasons)] = False
-    more = [Letter(int(decoded.index[place]), reason) for place, reason in reasons.items()]
+    more = [UnusableMessage(int(decoded.index[place]), reason) for place, reason in reasons.items()]
     return replace(
         decoded, rows=decoded.rows.filter(pa.array(stays)), index=decoded.index[stays],
         event_time=decoded.event_time[stays],

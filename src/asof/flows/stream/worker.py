@@ -34,7 +34,7 @@ def group_of(project: str, source: str) -> str:
     return f"asof.{project}.{source}"
 
 
-class Member:
+class TopicMember:
     """This process's part of one topic.
 
     Args:
@@ -130,12 +130,12 @@ class Member:
         self.consumer.close()
 
 
-class Worker:
+class StreamWorker:
     """The members of one process, over the project's log sources, which may come and go with the registry.
 
     Args:
         sources: names; all of the project where None.
-        accept_gap: see `Member`.
+        accept_gap: see `TopicMember`.
         flush_every_s: how often what was taken is archived.
 
     Attributes:
@@ -147,7 +147,7 @@ class Worker:
         self.accept_gap = accept_gap
         self.flush_every_s = flush_every_s
         self.ingests: dict[str, Ingest] = {}
-        self.members: dict[tuple[str, str], Member] = {}
+        self.members: dict[tuple[str, str], TopicMember] = {}
         self.counts: Counter[str] = Counter()
         self.has_archived = False
         self._named = list(sources) if sources else None
@@ -184,7 +184,7 @@ class Worker:
     def _join(self, name: str, topic: str, log: Log) -> None:
         if (name, topic) not in self.members:
             ingest = self.ingests[name]
-            self.members[name, topic] = Member(self.parts, ingest, topic, log=log, accept_gap=self.accept_gap)
+            self.members[name, topic] = TopicMember(self.parts, ingest, topic, log=log, accept_gap=self.accept_gap)
 
     def _leave(self, name: str, *, abandon: bool = False) -> None:
         ingest = self.ingests.pop(name)

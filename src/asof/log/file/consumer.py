@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from asof.errors import LogError
 from asof.log.file.cursor import Cursor
 from asof.log.file.group import Membership, committed_offsets
-from asof.log.file.state import Deleted
+from asof.log.file.state import PartitionDeleted
 from asof.log.protocol import (
     Messages,
     OffsetOutOfRange,
@@ -21,7 +21,7 @@ from asof.log.protocol import (
 )
 
 if TYPE_CHECKING:
-    from asof.log.file.topic import Topic
+    from asof.log.file.topic import FileTopic
 
 LOOK_EVERY_S = 0.1
 """How often a member looks at the group where its file has not changed: finds the dead."""
@@ -41,13 +41,13 @@ class FileConsumer:
 
     def __init__(
         self,
-        topic: Topic,
+        topic: FileTopic,
         group: str,
         *,
         assigned: PartitionsCallback | None,
         revoked: PartitionsCallback | None,
         lost: PartitionsCallback | None,
-        topic_named: Callable[[str], Topic],
+        topic_named: Callable[[str], FileTopic],
         session_timeout_s: float,
     ) -> None:
         self._topic, self._topic_named = topic, topic_named
@@ -166,7 +166,7 @@ class FileConsumer:
             self._membership.release(numbers)
             raise
 
-    def _current_topic(self) -> Topic:
+    def _current_topic(self) -> FileTopic:
         try:
             found = self._topic_named(self._topic.name)
         except UnknownTopic:
@@ -191,7 +191,7 @@ class FileConsumer:
             while left > 0 and size < POLL_BYTES:
                 try:
                     messages = self._cursors[number].read(left)
-                except Deleted:
+                except PartitionDeleted:
                     raise TopicReplaced(self._topic.name, known=self._topic.id, found=None) from None
                 except LogError as error:
                     if parts:

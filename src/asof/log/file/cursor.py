@@ -9,9 +9,9 @@ from io import FileIO
 import numpy as np
 
 from asof.errors import LogError
-from asof.log.file.frames import HEADER, Damaged, Unpacked, unpack
+from asof.log.file.frames import HEADER, DamagedBatch, UnpackedRecords, unpack
 from asof.log.file.partition import FilePartition
-from asof.log.file.state import Deleted, State, reporting, segment_name
+from asof.log.file.state import PartitionDeleted, PartitionState, reporting, segment_name
 from asof.log.protocol import Messages, OffsetOutOfRange, Partition
 
 CHUNK_BYTES = 1 << 20
@@ -62,7 +62,7 @@ class Cursor:
                 return self._read(state, max_messages, state.next if stop is None else min(stop, state.next))
             except (FileNotFoundError, _Gap) as error:
                 if self._partition.is_deleted():
-                    raise Deleted from None
+                    raise PartitionDeleted from None
                 if self._partition.state().epoch != state.epoch:
                     # Dropped or rewritten since the state was read: look again.
                     continue
@@ -70,7 +70,7 @@ class Cursor:
             except OSError as error:
                 raise LogError(f"cannot read log partition {self._partition.path}: {error}") from error
 
-    def _read(self, state: State, max_messages: int, end: int) -> Messages:
+    def _read(self, state: PartitionState, max_messages: int, end: int) -> Messages:
         while self.offset < end:
             if not len(self._ready):
                 self._load(state)
@@ -79,7 +79,7 @@ class Cursor:
                 return taken
         return Messages.empty()
 
-    def _missing(self, state: State) -> LogError:
+    def _missing(self, state: PartitionState) -> LogError:
         bases = [*self._partition.segments(state), state.next]
         following = bases[bisect_right(bases, self.offset)]
         return LogError(
@@ -87,7 +87,7 @@ class Cursor:
             hint=f"restore the missing segment from a copy, or seek to {following} if the gap can be accepted",
         )
 
-    def _let_go(self, state: State) -> None:
+    def _let_go(self, state: PartitionState) -> None:
         """Forget what was read ahead and where: segments were dropped or rewritten."""
         self.close()
         self._position = None
@@ -106,7 +106,7 @@ class Cursor:
         self.offset = min(int(ready.offsets[count]), end)
         return ready[:count]
 
-    def _load(self, state: State) -> None:
+    def _load(self, state: PartitionState) -> None:
         """Read ahead from the place: fills `_ready`, or moves the place over what holds no records."""
         limit = self._open(state)
         position = self._position
@@ -117,7 +117,7 @@ class Cursor:
         else:
             self._step_over_end(state)
 
-    def _open(self, state: State) -> int:
+    def _open(self, state: PartitionState) -> int:
         """Open the segment that holds the place; return where its published bytes end."""
         if self._file is None:
             if self._position is None:
@@ -131,7 +131,7 @@ class Cursor:
             return state.position
         return os.fstat(self._file.fileno()).st_size
 
-    def _step_over_end(self, state: State) -> None:
+    def _step_over_end(self, state: PartitionState) -> None:
         self.close()
         bases = [*self._partition.segments(state), state.next]
         following = bases[bisect_right(bases, self._segment)]
@@ -156,7 +156,7 @@ class Cursor:
         if not len(self._ready):
             self.offset = self._ready_end
 
-    def _unpack(self, position: int, size: int, *, at_end: bool) -> Unpacked:
+    def _unpack(self, position: int, size: int, *, at_end: bool) -> UnpackedRecords:
         """The batches in a piece; where one is damaged those before it, or the error if it is the first."""
         assert self._file is not None
         partition = self._partition
@@ -166,9 +166,9 @@ class Cursor:
         try:
             found = unpack(data, partition.number)
             if found.next_offset is None and at_end:
-                raise Damaged(0, "it ends in the middle of a batch")
+                raise DamagedBatch(0, "it ends in the middle of a batch")
             return found
-        except Damaged as damage:
+        except DamagedBatch as damage:
             if damage.at:
                 return unpack(data[: damage.at], partition.number)
             if os.stat(path).st_ino != os.fstat(self._file.fileno()).st_ino:

@@ -44,7 +44,7 @@ _encode_headers = msgspec.msgpack.Encoder().encode
 _decode_headers = msgspec.msgpack.Decoder(Headers).decode
 
 
-class Damaged(Exception):
+class DamagedBatch(Exception):
     """The bytes at `at` (from the start of what was given) are not a batch."""
 
     def __init__(self, at: int, reason: str) -> None:
@@ -53,7 +53,7 @@ class Damaged(Exception):
 
 
 @dataclass(frozen=True, slots=True)
-class Packed:
+class PackedBatch:
     """A batch that lacks only its first offset."""
 
     body: bytes
@@ -81,7 +81,7 @@ class Packed:
 
 
 @dataclass(frozen=True, slots=True)
-class Head:
+class BatchHeader:
     """A batch's header, found whole."""
 
     size: int
@@ -96,7 +96,7 @@ def pack(
     keys: Sequence[bytes | None] | None,
     headers: Sequence[Headers] | None,
     times: Sequence[Micros] | Micros,
-) -> Iterator[Packed]:
+) -> Iterator[PackedBatch]:
     """Cut n records into batches of at most `BATCH_RECORDS`, and about `BATCH_BYTES` unless one record is larger.
 
     Args:
@@ -120,7 +120,7 @@ def _pack(
     keys: Sequence[bytes | None] | None,
     headers: Sequence[bytes] | None,
     times: Sequence[Micros] | Micros,
-) -> Iterator[Packed]:
+) -> Iterator[PackedBatch]:
     count = len(values)
     columns = [column for column in (keys, headers, values) if column is not None]
     lengths = [[NULL if cell is None else len(cell) for cell in column] for column in columns]
@@ -153,39 +153,39 @@ def _pack(
         )
     )
     flags = (KEYS if keys is not None else 0) | (HEADERS if headers is not None else 0) | (TIMES if varied else 0)
-    yield Packed(body, crc32(body), count, flags, first_time, max_time)
+    yield PackedBatch(body, crc32(body), count, flags, first_time, max_time)
 
 
-def head_at(data: bytes, at: int = 0) -> Head:
+def head_at(data: bytes, at: int = 0) -> BatchHeader:
     """The header at `at`.
 
     Raises:
-        Damaged: there is none.
+        DamagedBatch: there is none.
     """
     if len(data) - at < HEADER.size:
-        raise Damaged(at, "it ends in the middle of a batch's header")
+        raise DamagedBatch(at, "it ends in the middle of a batch's header")
     magic, crc, length, _, first, _, max_time, count, _ = HEADER.unpack_from(data, at)
     if magic != MAGIC or crc32(data[at + _CHECKED : at + HEADER.size]) != crc:
-        raise Damaged(at, "there is no batch header, or its checksum is wrong")
-    return Head(HEADER.size + length, first, count, max_time)
+        raise DamagedBatch(at, "there is no batch header, or its checksum is wrong")
+    return BatchHeader(HEADER.size + length, first, count, max_time)
 
 
-def check(data: bytes, at: int = 0) -> Head:
+def check(data: bytes, at: int = 0) -> BatchHeader:
     """The header at `at` of a batch that is whole and has the right checksums.
 
     Raises:
-        Damaged: it has not.
+        DamagedBatch: it has not.
     """
     head = head_at(data, at)
     if at + head.size > len(data):
-        raise Damaged(at, "it ends in the middle of a batch")
+        raise DamagedBatch(at, "it ends in the middle of a batch")
     if crc32(memoryview(data)[at + HEADER.size : at + head.size]) != HEADER.unpack_from(data, at)[3]:
-        raise Damaged(at, "a batch's checksum is wrong")
+        raise DamagedBatch(at, "a batch's checksum is wrong")
     return head
 
 
 @dataclass(frozen=True, slots=True)
-class Unpacked:
+class UnpackedRecords:
     """The records of the whole batches in a piece of a segment.
 
     Args:
@@ -203,11 +203,11 @@ class Unpacked:
     needed: int
 
 
-def unpack(data: bytes, number: int) -> Unpacked:
+def unpack(data: bytes, number: int) -> UnpackedRecords:
     """Decode the whole batches at the start of `data`, which belongs to partition `number`.
 
     Raises:
-        Damaged: a header or a checksum is wrong, or offsets between two batches are missing.
+        DamagedBatch: a header or a checksum is wrong, or offsets between two batches are missing.
     """
     view = memoryview(data)
     available = len(data)
@@ -223,15 +223,15 @@ def unpack(data: bytes, number: int) -> Unpacked:
         magic, header_crc, length, body_crc, first, _, _, count, flags = HEADER.unpack_from(data, at)
         body = at + HEADER.size
         if magic != MAGIC or crc32(view[at + _CHECKED : body]) != header_crc:
-            raise Damaged(at, "there is no batch header, or its checksum is wrong")
+            raise DamagedBatch(at, "there is no batch header, or its checksum is wrong")
         end = body + length
         if end > available:
             needed = end - at
             break
         if crc32(view[body:end]) != body_crc:
-            raise Damaged(at, "a batch's checksum is wrong")
+            raise DamagedBatch(at, "a batch's checksum is wrong")
         if firsts and first != following:
-            raise Damaged(at, f"offsets {following} to {first - 1} are missing")
+            raise DamagedBatch(at, f"offsets {following} to {first - 1} are missing")
         following = first + count
         firsts.append(first)
         counts.append(count)
@@ -291,7 +291,7 @@ def unpack(data: bytes, number: int) -> Unpacked:
         mask = np.ones(total, bool)
         mask[erased] = False
         messages = messages.select(mask)
-    return Unpacked(messages, at, firsts[0] if firsts else None, following if firsts else None, needed)
+    return UnpackedRecords(messages, at, firsts[0] if firsts else None, following if firsts else None, needed)
 
 
 def _column(
@@ -310,12 +310,12 @@ def _column(
     return cells, ends[-1], np.flatnonzero(lengths <= -2)
 
 
-def filler(count: int) -> Iterator[Packed]:
+def filler(count: int) -> Iterator[PackedBatch]:
     """Batches of records that were erased from the start: they only take up `count` offsets."""
     for start in range(0, count, BATCH_RECORDS):
         size = min(BATCH_RECORDS, count - start)
         body = array("i", [-2]).tobytes() * size
-        yield Packed(body, crc32(body), size, 0, 0, 0)
+        yield PackedBatch(body, crc32(body), size, 0, 0, 0)
 
 
 def blank(batch: bytes, offsets: set[int]) -> bytes:
@@ -334,4 +334,4 @@ def blank(batch: bytes, offsets: set[int]) -> bytes:
                 _ONE.pack_into(body, lengths_at + 4 * row, -2 - size)
             cells_at += size
         lengths_at += 4 * count
-    return Packed(bytes(body), crc32(body), count, flags, first_time, max_time).sealed(first)
+    return PackedBatch(bytes(body), crc32(body), count, flags, first_time, max_time).sealed(first)

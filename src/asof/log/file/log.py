@@ -32,12 +32,12 @@ import numpy as np
 from asof.errors import LogError
 from asof.log.file.consumer import FileConsumer
 from asof.log.file.cursor import Cursor
-from asof.log.file.frames import Packed, pack
+from asof.log.file.frames import PackedBatch, pack
 from asof.log.file.group import committed_offsets
 from asof.log.file.partition import SEGMENT_BYTES
 from asof.log.file.retention import drop_before, erase
-from asof.log.file.state import Deleted, reporting
-from asof.log.file.topic import Topic, Topics
+from asof.log.file.state import PartitionDeleted, reporting
+from asof.log.file.topic import FileTopic, FileTopics
 from asof.log.protocol import Headers, Messages, PartitionsCallback, SharedLog, UnknownTopic
 from asof.timing import Clock, Micros
 
@@ -71,7 +71,7 @@ class FileLog:
         session_timeout_s: float = 60.0,
     ) -> None:
         self.root = Path(root)
-        self._topics = Topics(self.root, project=project, user=user, kept=kept, segment_bytes=segment_bytes)
+        self._topics = FileTopics(self.root, project=project, user=user, kept=kept, segment_bytes=segment_bytes)
         self.home = self._topics.home
         self._clock = clock
         self._session_timeout_s = session_timeout_s
@@ -100,7 +100,7 @@ class FileLog:
         """See `Log.topics`."""
         return self._topics.names()
 
-    def topic(self, name: str) -> Topic:
+    def topic(self, name: str) -> FileTopic:
         """The topic as it is now on disk."""
         return self._topics.find(name)
 
@@ -135,15 +135,15 @@ class FileLog:
         """See `SharedLog.leave`."""
         self._topics.leave(topic)
 
-    def _on(self, topic: str, work: Callable[[Topic], T]) -> T:
+    def _on(self, topic: str, work: Callable[[FileTopic], T]) -> T:
         """Do `work` on the topic, once more if it was deleted and made again just then."""
         try:
             return work(self.topic(topic))
-        except Deleted:
+        except PartitionDeleted:
             self._topics.forget(topic)
         try:
             return work(self.topic(topic))
-        except Deleted:
+        except PartitionDeleted:
             raise UnknownTopic(topic, f"the file log {self.root}") from None
 
     # ---- records
@@ -151,7 +151,7 @@ class FileLog:
     def bounds(self, topic: str) -> dict[int, tuple[int, int]]:
         """See `Log.bounds`."""
 
-        def work(found: Topic) -> dict[int, tuple[int, int]]:
+        def work(found: FileTopic) -> dict[int, tuple[int, int]]:
             states = [found.partition(number).state() for number in range(found.partitions)]
             return {number: (state.start, state.next) for number, state in enumerate(states)}
 
@@ -190,7 +190,7 @@ class FileLog:
             return []
         times: Sequence[Micros] | Micros = self._clock() if timestamps_us is None else timestamps_us
 
-        def work(found: Topic) -> list[tuple[int, int]]:
+        def work(found: FileTopic) -> list[tuple[int, int]]:
             routes = [partition] * size if partition is not None else self._routes(keys, size, found.partitions)
             rows = _rows_by_partition(routes)
             batches = {
@@ -219,7 +219,7 @@ class FileLog:
             return [turn] * size
         return [turn if key is None else crc32(key) % partitions for key in keys]
 
-    def _append(self, topic: Topic, batches: dict[int, list[Packed]], *, durable: bool) -> dict[int, int]:
+    def _append(self, topic: FileTopic, batches: dict[int, list[PackedBatch]], *, durable: bool) -> dict[int, int]:
         """Write to all partitions, then publish all; returns each one's first offset."""
         if len(batches) == 1:
             ((number, only),) = batches.items()
@@ -241,7 +241,7 @@ class FileLog:
     ) -> Messages:
         """See `Log.read`."""
 
-        def work(found: Topic) -> Messages:
+        def work(found: FileTopic) -> Messages:
             with self._lock:
                 cursor = self._cursors.pop((found.id, partition, start), None)
             if cursor is None:
@@ -256,7 +256,7 @@ class FileLog:
 
         return self._on(topic, work)
 
-    def _keep(self, topic: Topic, partition: int, cursor: Cursor, following: int) -> None:
+    def _keep(self, topic: FileTopic, partition: int, cursor: Cursor, following: int) -> None:
         """Keep the place for a reader that goes on at the offset after the last record that it got."""
         with self._lock:
             replaced = self._cursors.pop((topic.id, partition, following), None)
@@ -270,7 +270,7 @@ class FileLog:
         """See `Log.retain`."""
         oldest_us = None if max_age_us is None else self._clock() - max_age_us
 
-        def work(found: Topic) -> None:
+        def work(found: FileTopic) -> None:
             for number in range(found.partitions):
                 drop_before(found.partition(number), oldest_us=oldest_us, max_bytes=max_bytes)
 

@@ -19,8 +19,17 @@ from struct import Struct
 import numpy as np
 
 from asof.errors import LogError
-from asof.log.file.frames import HEADER, MAGIC, Damaged, Packed, check, filler, head_at
-from asof.log.file.state import STATE, Deleted, State, boot_id, decode_state, reporting, segment_name, sync_directory
+from asof.log.file.frames import HEADER, MAGIC, DamagedBatch, PackedBatch, check, filler, head_at
+from asof.log.file.state import (
+    STATE,
+    PartitionDeleted,
+    PartitionState,
+    boot_id,
+    decode_state,
+    reporting,
+    segment_name,
+    sync_directory,
+)
 
 SEGMENT_BYTES = 64 << 20
 INDEX_EVERY = 64 << 10
@@ -35,7 +44,7 @@ sync_data = getattr(os, "fdatasync", os.fsync)
 class _Append:
     """What one thread wants appended, and what became of it."""
 
-    batches: Sequence[Packed]
+    batches: Sequence[PackedBatch]
     durable: bool
     first: int | None = None
     error: Exception | None = None
@@ -65,7 +74,7 @@ class FilePartition:
     def make(path: Path) -> None:
         """Write an empty partition's files into the existing directory `path`."""
         (path / segment_name(0)).touch()
-        (path / "state").write_bytes(State(boot_id(), 0, 0, 0, 0, 0).encode())
+        (path / "state").write_bytes(PartitionState(boot_id(), 0, 0, 0, 0, 0).encode())
         sync_directory(path)
 
     def __del__(self) -> None:
@@ -83,15 +92,15 @@ class FilePartition:
         """Be the only writer, over threads and processes; the system frees the lock of a process that dies.
 
         Raises:
-            Deleted: the topic was deleted meanwhile.
+            PartitionDeleted: the topic was deleted meanwhile.
         """
         with self._thread:
             if self._fd < 0:
-                raise Deleted
+                raise PartitionDeleted
             fcntl.flock(self._fd, fcntl.LOCK_EX)
             try:
                 if os.fstat(self._fd).st_nlink == 0:
-                    raise Deleted
+                    raise PartitionDeleted
                 yield
             finally:
                 fcntl.flock(self._fd, fcntl.LOCK_UN)
@@ -102,11 +111,11 @@ class FilePartition:
 
     # ---- reading
 
-    def state(self) -> State:
+    def state(self) -> PartitionState:
         """What is published now; after the machine restarted, what the power cut left is put in order first.
 
         Raises:
-            Deleted: the topic was deleted meanwhile.
+            PartitionDeleted: the topic was deleted meanwhile.
             LogError: the files are damaged or cannot be read.
         """
         with reporting("read the state in", self.path):
@@ -120,7 +129,7 @@ class FilePartition:
             with self.locked():
                 return self.settled()
 
-    def segments(self, state: State) -> list[int]:
+    def segments(self, state: PartitionState) -> list[int]:
         """The first offsets of the published segments, ascending."""
         known = (state.epoch, state.start, state.segment)
         listed = self._listed
@@ -135,14 +144,14 @@ class FilePartition:
             fd = file.fileno()
             position = 0
             for first, at in reversed(self._index(base, offset)):
-                with suppress(Damaged):
+                with suppress(DamagedBatch):
                     if at < limit and head_at(os.pread(fd, HEADER.size, at)).first_offset == first:
                         position = at
                         break
             while position < limit:
                 try:
                     head = head_at(os.pread(fd, HEADER.size, position))
-                except Damaged as damage:
+                except DamagedBatch as damage:
                     raise self.damaged(base, position, damage.reason) from damage
                 if head.first_offset + head.count > offset:
                     break
@@ -182,7 +191,7 @@ class FilePartition:
 
     # ---- appending
 
-    def append(self, batches: Sequence[Packed], *, durable: bool) -> int:
+    def append(self, batches: Sequence[PackedBatch], *, durable: bool) -> int:
         """Write and publish; returns the first offset. What threads ask for while one is at it is written at one go,
         so that they share one sync.
         """
@@ -214,7 +223,7 @@ class FilePartition:
             one.first = offset
             offset += sum(batch.count for batch in one.batches)
 
-    def write(self, batches: Sequence[Packed], *, durable: bool) -> State:
+    def write(self, batches: Sequence[PackedBatch], *, durable: bool) -> PartitionState:
         """Append behind what is published, still unseen by readers; needs `locked`, ends with `publish`.
 
         Returns:
@@ -253,7 +262,7 @@ class FilePartition:
                     self._append_index(state.segment, marks)
         return replace(state, position=position, next=offset)
 
-    def publish(self, state: State) -> None:
+    def publish(self, state: PartitionState) -> None:
         """Let readers see everything up to `state`."""
         with reporting("publish in", self.path):
             os.pwrite(self._fd, state.encode(), 0)
@@ -266,7 +275,7 @@ class FilePartition:
         finally:
             os.close(fd)
 
-    def roll(self, state: State) -> State:
+    def roll(self, state: PartitionState) -> PartitionState:
         """Begin a new segment. The old one is synced first: only the last segment can be torn by a power cut."""
         path = self.path / segment_name(state.next)
         with reporting("begin segment", path):
@@ -280,7 +289,7 @@ class FilePartition:
             self.index_path(state.next).unlink(missing_ok=True)
         return replace(state, segment=state.next, position=0)
 
-    def _open_segment(self, state: State) -> int:
+    def _open_segment(self, state: PartitionState) -> int:
         if self._writing is None or self._writing[:2] != (state.epoch, state.segment):
             self._close_writing()
             path = self.path / segment_name(state.segment)
@@ -295,7 +304,7 @@ class FilePartition:
 
     # ---- after a crash
 
-    def settled(self) -> State:
+    def settled(self) -> PartitionState:
         """The state; under the lock. Within one start of the machine the file is right: a dead process cannot tear it.
 
         After a power cut it may be older than the segments, or newer: then the last segment is read again.
@@ -323,7 +332,7 @@ class FilePartition:
             self.index_path(last).unlink(missing_ok=True)
             if marks:
                 self._append_index(last, marks)
-        state = State(
+        state = PartitionState(
             boot=boot_id(),
             epoch=found.epoch + 1 if found else int.from_bytes(os.urandom(6), "little"),
             start=max(bases[0], found.start if found else 0),
@@ -348,7 +357,7 @@ class FilePartition:
         while position < len(data):
             try:
                 head = check(data, position)
-            except Damaged as damage:
+            except DamagedBatch as damage:
                 self._refuse_batches_after(data, position, base, damage)
                 break
             offset = head.first_offset + head.count
@@ -357,11 +366,11 @@ class FilePartition:
             position += head.size
         return position, offset, marks
 
-    def _refuse_batches_after(self, data: bytes, position: int, base: int, damage: Damaged) -> None:
+    def _refuse_batches_after(self, data: bytes, position: int, base: int, damage: DamagedBatch) -> None:
         magic = MAGIC.to_bytes(4, "little")
         at = data.find(magic, position + 1)
         while at >= 0:
-            with suppress(Damaged):
+            with suppress(DamagedBatch):
                 check(data, at)
                 raise self.damaged(base, position, damage.reason) from damage
             at = data.find(magic, at + 1)

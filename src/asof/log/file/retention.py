@@ -6,9 +6,9 @@ import os
 from collections.abc import Callable
 from dataclasses import replace
 
-from asof.log.file.frames import HEADER, Damaged, blank, check, head_at, unpack
+from asof.log.file.frames import HEADER, DamagedBatch, blank, check, head_at, unpack
 from asof.log.file.partition import FilePartition
-from asof.log.file.state import State, reporting, segment_name, sync_directory
+from asof.log.file.state import PartitionState, reporting, segment_name, sync_directory
 from asof.timing import Micros
 
 
@@ -52,7 +52,7 @@ def _all_older(partition: FilePartition, base: int, oldest_us: Micros, *, limit:
         while position < limit:
             try:
                 head = head_at(os.pread(file.fileno(), HEADER.size, position))
-            except Damaged as damage:
+            except DamagedBatch as damage:
                 raise partition.damaged(base, position, damage.reason) from damage
             if head.max_time >= oldest_us:
                 return False
@@ -98,7 +98,7 @@ def erase(partition: FilePartition, match: Callable[[bytes | None, bytes | None]
     return erased
 
 
-def _next_epoch(partition: FilePartition, state: State) -> State:
+def _next_epoch(partition: FilePartition, state: PartitionState) -> PartitionState:
     state = replace(state, epoch=state.epoch + 1)
     partition.publish(state)
     return state
@@ -112,7 +112,7 @@ def _without(
     while position < len(data):
         try:
             piece = data[position : position + check(data, position).size]
-        except Damaged as damage:
+        except DamagedBatch as damage:
             raise partition.damaged(base, position, damage.reason) from damage
         messages = unpack(piece, partition.number).messages
         rows = zip(messages.offsets.tolist(), messages.keys, messages.values, strict=True)

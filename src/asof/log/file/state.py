@@ -18,7 +18,7 @@ STATE = Struct("<IIQqqqqq")
 _STATE_MAGIC = int.from_bytes(b"ASS1", "little")
 
 
-class Deleted(Exception):
+class PartitionDeleted(Exception):
     """The partition's directory was removed while it was open."""
 
 
@@ -64,7 +64,7 @@ def segment_name(first_offset: int) -> str:
 
 
 @dataclass(frozen=True, slots=True)
-class State:
+class PartitionState:
     """What of a partition is published.
 
     Args:
@@ -89,9 +89,9 @@ class State:
         return _STATE_MAGIC.to_bytes(4, "little") + crc32(body).to_bytes(4, "little") + body
 
 
-def decode_state(data: bytes) -> State | None:
+def decode_state(data: bytes) -> PartitionState | None:
     """The state, or None if these bytes are not whole."""
     if len(data) != STATE.size:
         return None
     magic, crc, *fields = STATE.unpack(data)
-    return State(*fields) if magic == _STATE_MAGIC and crc32(data[8:]) == crc else None
+    return PartitionState(*fields) if magic == _STATE_MAGIC and crc32(data[8:]) == crc else None

@@ -17,13 +17,13 @@ import msgspec
 
 from asof.errors import LogError
 from asof.log.file.partition import FilePartition
-from asof.log.file.state import Deleted, reporting, sync_directory
+from asof.log.file.state import PartitionDeleted, reporting, sync_directory
 from asof.log.protocol import Partition, UnknownTopic
 
 _TOPIC_NAME = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]{0,248}")
 
 
-class TopicFile(msgspec.Struct, frozen=True):
+class TopicMetadata(msgspec.Struct, frozen=True):
     """topic.json."""
 
     version: int
@@ -31,10 +31,10 @@ class TopicFile(msgspec.Struct, frozen=True):
     partitions: int
 
 
-class Topic:
+class FileTopic:
     """A topic's directory as one process has opened it."""
 
-    def __init__(self, path: Path, file: TopicFile, stamp: tuple[int, int], *, segment_bytes: int) -> None:
+    def __init__(self, path: Path, file: TopicMetadata, stamp: tuple[int, int], *, segment_bytes: int) -> None:
         self.path, self.name = path, path.name
         # For what every send looks at: pathlib takes as long as writing a record.
         self.file_text = str(path / "topic.json")
@@ -50,7 +50,7 @@ class Topic:
 
         Raises:
             LogError: the topic has none with this number.
-            Deleted: the topic was deleted meanwhile.
+            PartitionDeleted: the topic was deleted meanwhile.
         """
         found = self._opened.get(number)
         if found is not None:
@@ -65,7 +65,7 @@ class Topic:
                 try:
                     self._opened[number] = FilePartition(path, number, segment_bytes=self._segment_bytes)
                 except FileNotFoundError:
-                    raise Deleted from None
+                    raise PartitionDeleted from None
             return self._opened[number]
 
     def name_of(self, number: int) -> Partition:
@@ -76,7 +76,7 @@ class Topic:
         """The group's directory."""
         return self.path / "groups" / quote(group, safe="")
 
-    def grown(self, file: TopicFile, stamp: tuple[int, int]) -> None:
+    def grown(self, file: TopicMetadata, stamp: tuple[int, int]) -> None:
         """Take note of more partitions."""
         self.partitions, self.stamp = file.partitions, stamp
 
@@ -115,7 +115,7 @@ class Topic:
             self._opened.clear()
 
 
-def write_topic(path: Path, file: TopicFile) -> None:
+def write_topic(path: Path, file: TopicMetadata) -> None:
     """Put the topic's file in place of the one before, whole or not at all."""
     new = path / ".topic.json.new"
     with open(new, "wb") as out:
@@ -126,14 +126,14 @@ def write_topic(path: Path, file: TopicFile) -> None:
     sync_directory(path)
 
 
-def read_topic(path: Path) -> TopicFile:
+def read_topic(path: Path) -> TopicMetadata:
     """The topic's file.
 
     Raises:
         LogError: it is damaged, or of a newer format.
     """
     try:
-        file = msgspec.json.decode((path / "topic.json").read_bytes(), type=TopicFile)
+        file = msgspec.json.decode((path / "topic.json").read_bytes(), type=TopicMetadata)
     except msgspec.DecodeError as error:
         raise LogError(f"{path / 'topic.json'} is damaged: {error}") from error
     if file.version != 1:
@@ -170,7 +170,7 @@ def _write_users(path: Path, users: list[str]) -> None:
     os.replace(new, path / "users")
 
 
-class Topics:
+class FileTopics:
     """The topics of one project in a file log's folder.
 
     Args:
@@ -190,7 +190,7 @@ class Topics:
         # No topic's name can be that of a project's folder.
         self.home = root / f"@{project}" if project else root
         self._user, self._kept, self._segment_bytes = user, kept, segment_bytes
-        self._known: dict[str, Topic] = {}
+        self._known: dict[str, FileTopic] = {}
         self._lock = threading.RLock()
 
     def create(self, topic: str, partitions: int = 1) -> None:
@@ -218,7 +218,7 @@ class Topics:
         for number in range(partitions):
             (new / str(number)).mkdir()
             FilePartition.make(new / str(number))
-        write_topic(new, TopicFile(1, uuid.uuid4().hex, partitions))
+        write_topic(new, TopicMetadata(1, uuid.uuid4().hex, partitions))
         os.rename(new, path)
         sync_directory(path.parent)
 
@@ -247,7 +247,7 @@ class Topics:
                 own |= set(self._kept(old)) if self._kept is not None else set()
             return sorted(own)
 
-    def find(self, name: str) -> Topic:
+    def find(self, name: str) -> FileTopic:
         """The topic as it is now on disk."""
         with self._lock:
             known = self._known.get(name)
@@ -270,7 +270,7 @@ class Topics:
                 known.grown(file, stamp)
                 return known
             self.forget(name)
-            self._known[name] = Topic(path, file, stamp, segment_bytes=self._segment_bytes)
+            self._known[name] = FileTopic(path, file, stamp, segment_bytes=self._segment_bytes)
             return self._known[name]
 
     def _place(self, name: str) -> Path:
@@ -344,7 +344,7 @@ class Topics:
                 # Left by a process that died before it wrote the topic's file; nothing was ever sent to it.
                 shutil.rmtree(found.path / str(number), ignore_errors=True)
                 os.rename(new, found.path / str(number))
-                write_topic(found.path, TopicFile(1, found.id, number + 1))
+                write_topic(found.path, TopicMetadata(1, found.id, number + 1))
                 self.find(topic).claim(number)
                 return number
 

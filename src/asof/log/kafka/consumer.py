@@ -14,7 +14,7 @@ from confluent_kafka import Consumer, KafkaError, KafkaException, Message, Topic
 from asof.errors import LogError
 from asof.log.kafka.cluster import Broker
 from asof.log.kafka.records import AT_ONCE, columns_of, numbers_in, of_partitions
-from asof.log.kafka.topic import Topic
+from asof.log.kafka.topic import KafkaTopic
 from asof.log.kafka.watch import TopicWatch
 from asof.log.protocol import (
     Messages,
@@ -40,7 +40,7 @@ class Offsets(Protocol):
     def bounds(self, topic: str) -> dict[int, tuple[int, int]]:
         """See `Log.bounds`."""
 
-    def committed_by(self, topic: Topic, group: str) -> dict[int, int]:
+    def committed_by(self, topic: KafkaTopic, group: str) -> dict[int, int]:
         """See `Log.committed`, of a topic that was looked at."""
 
 
@@ -57,7 +57,7 @@ class KafkaConsumer:
         self,
         broker: Broker,
         offsets: Offsets,
-        topic: Topic,
+        topic: KafkaTopic,
         group: str,
         *,
         assigned: PartitionsCallback | None,

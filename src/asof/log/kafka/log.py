@@ -22,10 +22,10 @@ from confluent_kafka.admin import OffsetSpec
 from asof.errors import LogError
 from asof.log.kafka.cluster import Broker
 from asof.log.kafka.consumer import KafkaConsumer
-from asof.log.kafka.owner import Owned, living_owners
-from asof.log.kafka.reader import OutOfRange, Readers
-from asof.log.kafka.topic import Topic, Topics
-from asof.log.kafka.writer import Batch, SharedWriter
+from asof.log.kafka.owner import PartitionOwnership, living_owners
+from asof.log.kafka.reader import KafkaReaders, OutOfRange
+from asof.log.kafka.topic import KafkaTopic, KafkaTopics
+from asof.log.kafka.writer import ProducerBatch, SharedWriter
 from asof.log.protocol import (
     Headers,
     LogDefaults,
@@ -71,7 +71,7 @@ class KafkaLog(LogDefaults):
         servers = bootstrap_servers if isinstance(bootstrap_servers, str) else ",".join(bootstrap_servers)
         self.broker = Broker(servers, settings=settings or {}, timeout_s=timeout_s)
         self._clock = clock
-        self._topics = Topics(
+        self._topics = KafkaTopics(
             self.broker,
             prefix=topic_prefix,
             replication_factor=-1 if replication_factor is None else replication_factor,
@@ -86,8 +86,8 @@ class KafkaLog(LogDefaults):
     def _begin_empty(self) -> None:
         self._lock = threading.RLock()
         self._topics.begin_empty()
-        self._owned: dict[str, Owned] = {}
-        self._readers = Readers(self.broker)
+        self._owned: dict[str, PartitionOwnership] = {}
+        self._readers = KafkaReaders(self.broker)
         self._writer = SharedWriter(self.broker)
 
     # ---- topics
@@ -116,7 +116,7 @@ class KafkaLog(LogDefaults):
         """See `Log.partitions`."""
         return self.topic(topic).partitions
 
-    def topic(self, name: str, *, max_age_s: float = 0.0) -> Topic:
+    def topic(self, name: str, *, max_age_s: float = 0.0) -> KafkaTopic:
         """The topic as Kafka describes it now, or did within the last `max_age_s`."""
         return self._topics.find(name, max_age_s=max_age_s)
 
@@ -172,14 +172,14 @@ class KafkaLog(LogDefaults):
         owned = self._owned.get(topic)
         if owned is not None and partition == owned.number:
             return self._send_to_own(owned, records)
-        return self._writer.send(Batch(found.full_name, size), topic, **records)
+        return self._writer.send(ProducerBatch(found.full_name, size), topic, **records)
 
-    def _send_to_own(self, owned: Owned, records: dict[str, Any]) -> list[tuple[int, int]]:
+    def _send_to_own(self, owned: PartitionOwnership, records: dict[str, Any]) -> list[tuple[int, int]]:
         topic = owned.topic
         with owned.lock:
             assert owned.writer is not None
             try:
-                places = owned.writer.send(Batch(topic.full_name, len(records["values"])), **records)
+                places = owned.writer.send(ProducerBatch(topic.full_name, len(records["values"])), **records)
             except OwnershipLost:
                 with self._lock:
                     self._owned.pop(topic.name, None)
@@ -240,7 +240,7 @@ class KafkaLog(LogDefaults):
         """See `Log.committed`."""
         return self.committed_by(self.topic(topic), group)
 
-    def committed_by(self, topic: Topic, group: str) -> dict[int, int]:
+    def committed_by(self, topic: KafkaTopic, group: str) -> dict[int, int]:
         """The same, of a topic that was looked at."""
         wanted = [TopicPartition(topic.full_name, number) for number in range(topic.partitions)]
 
@@ -268,8 +268,10 @@ class KafkaLog(LogDefaults):
                         return number
                 found = self._topics.grown(found)
 
-    def _claimed(self, topic: Topic, number: int) -> Owned | None:
-        owned = Owned(self.broker, topic, number, session_timeout_s=self._session_timeout_s or OWNER_TIMEOUT_S)
+    def _claimed(self, topic: KafkaTopic, number: int) -> PartitionOwnership | None:
+        owned = PartitionOwnership(
+            self.broker, topic, number, session_timeout_s=self._session_timeout_s or OWNER_TIMEOUT_S
+        )
         try:
             if owned.is_mine():
                 owned.begin()

@@ -16,7 +16,7 @@ from confluent_kafka import Consumer, KafkaException
 
 from asof.errors import LogError
 from asof.log.kafka.cluster import Broker, is_kafka
-from asof.log.kafka.topic import Topic
+from asof.log.kafka.topic import KafkaTopic
 from asof.log.kafka.writer import OwnWriter
 
 _BEAT_S = 0.2
@@ -27,10 +27,10 @@ def owners_group(topic: str, number: int) -> str:
     return f"asof.owner.{topic}.{number}"
 
 
-class Owned:
+class PartitionOwnership:
     """A claim on one partition; it stands until `close`, or until the process is silent beyond its session."""
 
-    def __init__(self, broker: Broker, topic: Topic, number: int, *, session_timeout_s: float) -> None:
+    def __init__(self, broker: Broker, topic: KafkaTopic, number: int, *, session_timeout_s: float) -> None:
         self._broker = broker
         self.topic, self.number = topic, number
         self.lock = threading.Lock()
@@ -98,7 +98,7 @@ class Owned:
         return [self._consumer, *(self.writer.forget() if self.writer is not None else [])]
 
 
-def living_owners(broker: Broker, topic: Topic, numbers: list[int]) -> dict[int, set[str]]:
+def living_owners(broker: Broker, topic: KafkaTopic, numbers: list[int]) -> dict[int, set[str]]:
     """Per partition, who claims it and lives."""
     found: dict[int, set[str]] = {}
     groups = {number: owners_group(topic.full_name, number) for number in numbers}

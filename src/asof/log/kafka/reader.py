@@ -23,7 +23,7 @@ class OutOfRange(Exception):
     """The place is not in the partition; the log knows its bounds."""
 
 
-class Reader:
+class KafkaReader:
     """One client, at one place of one partition at a time.
 
     Attributes:
@@ -101,21 +101,21 @@ class Reader:
         self._consumer.close()
 
 
-class Readers:
+class KafkaReaders:
     """The readers of one log object. Safe to use from several threads."""
 
     def __init__(self, broker: Broker) -> None:
         self._broker = broker
         self._lock = threading.Lock()
-        self._kept: OrderedDict[tuple[str, int, int], Reader] = OrderedDict()
+        self._kept: OrderedDict[tuple[str, int, int], KafkaReader] = OrderedDict()
 
     def read(self, topic_id: str, topic: str, partition: int, start: int, *, stop: int, max_messages: int) -> Messages:
-        """See `Reader.read`."""
+        """See `KafkaReader.read`."""
         with self._lock:
             reader = self._kept.pop((topic_id, partition, start), None)
             if reader is None and len(self._kept) >= KEPT:
                 reader = self._kept.popitem(last=False)[1]
-        reader = reader or Reader(self._broker)
+        reader = reader or KafkaReader(self._broker)
         try:
             messages = reader.read(topic, partition, start, stop=stop, max_messages=max_messages)
         except BaseException:

@@ -17,7 +17,7 @@ from asof.log.protocol import LogUnreachable, UnknownTopic
 
 
 @dataclass(frozen=True, slots=True)
-class Topic:
+class KafkaTopic:
     """A topic as Kafka described it.
 
     Args:
@@ -31,12 +31,12 @@ class Topic:
     id: str
     partitions: int
 
-    def grown(self, partitions: int) -> Topic:
+    def grown(self, partitions: int) -> KafkaTopic:
         """The same with more partitions."""
         return replace(self, partitions=partitions)
 
 
-class Topics:
+class KafkaTopics:
     """The topics with this log's prefix, and what is known of them.
 
     Args:
@@ -50,14 +50,14 @@ class Topics:
         self._replication_factor, self._topic_settings = replication_factor, settings
         self.begin_empty()
 
-    def next_of(self, topic: Topic, partition: int) -> int:
+    def next_of(self, topic: KafkaTopic, partition: int) -> int:
         """The next offset to be written, as far as is known; -1 where nothing is."""
         return self._nexts.get((topic.id, partition), -1)
 
     def begin_empty(self) -> None:
         """Know nothing of any topic: at first, and in a forked child."""
         self._lock = threading.RLock()
-        self._known: dict[str, tuple[float, Topic]] = {}
+        self._known: dict[str, tuple[float, KafkaTopic]] = {}
         self._nexts: dict[tuple[str, int], int] = {}
 
     def create(self, topic: str, partitions: int = 1) -> None:
@@ -111,7 +111,7 @@ class Topics:
             if name.startswith(self._prefix) and not name.startswith("__")
         )
 
-    def find(self, name: str, *, max_age_s: float = 0.0) -> Topic:
+    def find(self, name: str, *, max_age_s: float = 0.0) -> KafkaTopic:
         """The topic as Kafka describes it now, or did within the last `max_age_s`."""
         with self._lock:
             known = self._known.get(name)
@@ -123,7 +123,7 @@ class Topics:
             TopicCollection([full_name]), request_timeout=self._broker.timeout_s
         )[full_name]
         found = self._broker.ask(asked, f"look at topic {name!r}", topic=name)
-        topic = Topic(name, full_name, str(found.topic_id), len(found.partitions))
+        topic = KafkaTopic(name, full_name, str(found.topic_id), len(found.partitions))
         with self._lock:
             self._known[name] = (asked_at, topic)
         return topic
@@ -145,7 +145,7 @@ class Topics:
         found = self.find(topic)
         return self.bounds(found, range(found.partitions))
 
-    def bounds(self, topic: Topic, numbers: Iterable[int]) -> dict[int, tuple[int, int]]:
+    def bounds(self, topic: KafkaTopic, numbers: Iterable[int]) -> dict[int, tuple[int, int]]:
         """The same of some partitions of a topic that was looked at."""
         first, after = self.offsets(
             topic, dict.fromkeys(numbers, OffsetSpec.earliest()), dict.fromkeys(numbers, OffsetSpec.latest())
@@ -154,13 +154,13 @@ class Topics:
             self._nexts.update({(topic.id, number): offset for number, offset in after.items()})
         return {number: (first[number], after[number]) for number in sorted(first)}
 
-    def _asked_offsets(self, topic: Topic, wanted: Mapping[int, OffsetSpec]) -> dict[TopicPartition, Any]:
+    def _asked_offsets(self, topic: KafkaTopic, wanted: Mapping[int, OffsetSpec]) -> dict[TopicPartition, Any]:
         places = {TopicPartition(topic.full_name, number): spec for number, spec in wanted.items()}
         return self._broker.admin.list_offsets(
             places, isolation_level=IsolationLevel.READ_COMMITTED, request_timeout=self._broker.timeout_s
         )
 
-    def offsets(self, topic: Topic, *wanted: Mapping[int, OffsetSpec]) -> list[dict[int, int]]:
+    def offsets(self, topic: KafkaTopic, *wanted: Mapping[int, OffsetSpec]) -> list[dict[int, int]]:
         """The offsets of each group: asked for at once, and again where the leader is only just settling."""
         doing = f"look at the offsets of topic {topic.name!r}"
         asked = [self._asked_offsets(topic, each) for each in wanted]
@@ -178,7 +178,7 @@ class Topics:
             found_in_groups.append(found)
         return found_in_groups
 
-    def grown(self, topic: Topic) -> Topic:
+    def grown(self, topic: KafkaTopic) -> KafkaTopic:
         """The topic with one more partition; another process may have added it just now."""
         wanted = topic.partitions + 1
         asked = self._broker.admin.create_partitions(

@@ -11,7 +11,7 @@ from confluent_kafka import KafkaException, TopicCollection
 
 from asof.errors import LogError
 from asof.log.kafka.cluster import Broker
-from asof.log.kafka.topic import Topic
+from asof.log.kafka.topic import KafkaTopic
 from asof.log.protocol import LogUnreachable, TopicReplaced, UnknownTopic
 
 LOOK_EVERY_S = 1.0
@@ -34,7 +34,7 @@ class TopicWatch:
         silence: the error of the last look, where the brokers did not respond.
     """
 
-    def __init__(self, broker: Broker, topic: Topic, *, refresh: Callable[[str], None]) -> None:
+    def __init__(self, broker: Broker, topic: KafkaTopic, *, refresh: Callable[[str], None]) -> None:
         self._broker, self.topic, self._refresh = broker, topic, refresh
         self._question: tuple[float, Future[Any]] | None = None
         self._same_at = float("-inf")

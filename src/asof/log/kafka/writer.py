@@ -45,7 +45,7 @@ def _raised_plainly() -> Iterator[None]:
         raise
 
 
-class Batch:
+class ProducerBatch:
     """Records on their way, and where each arrived."""
 
     def __init__(self, topic: str, size: int) -> None:
@@ -109,7 +109,7 @@ class SharedWriter:
         self._lock = threading.Lock()
         self._producer: Any = None
 
-    def send(self, batch: Batch, shown: str, **records: Any) -> list[tuple[int, int]]:
+    def send(self, batch: ProducerBatch, shown: str, **records: Any) -> list[tuple[int, int]]:
         """Send a batch, and wait until every replica in sync has it.
 
         Args:
@@ -193,7 +193,7 @@ class OwnWriter:
                     raise self._broker.translated(error.args[0], f"write to topic {self._topic!r}") from error
         self._producer = producer
 
-    def send(self, batch: Batch, **records: Any) -> list[tuple[int, int]]:
+    def send(self, batch: ProducerBatch, **records: Any) -> list[tuple[int, int]]:
         """Send a batch as one transaction.
 
         Raises:

@@ -14,7 +14,7 @@ from asof.connections.duckdb import Evaluator, SpillFolder
 from asof.errors import EntityFrameError, StorageError
 from asof.offline.delta.archives import DeltaArchives
 from asof.offline.duckdb.errors import wrapping
-from asof.offline.duckdb.results import PointInTimeResult, SqlResult, ViewRowsResult
+from asof.offline.duckdb.results import DuckDBPointInTimeResult, DuckDBSqlResult, DuckDBViewRowsResult
 from asof.offline.protocol import Engine, Spine
 from asof.sources.protocol import Input
 from asof.sql.duckdb.dialect import DUCKDB
@@ -60,7 +60,7 @@ class DuckDBEngine(Engine):
         inputs: Mapping[str, Input | pa.Table | None],
         *,
         spine: Spine | None = None,
-    ) -> PointInTimeResult | ViewRowsResult:
+    ) -> DuckDBPointInTimeResult | DuckDBViewRowsResult:
         """A point-in-time read, or (without a spine) a read of one view's own rows.
 
         Args:
@@ -68,12 +68,12 @@ class DuckDBEngine(Engine):
             spine: the entity frame; None reads the query's time range.
         """
         if isinstance(query, ViewRows):
-            return ViewRowsResult(self.session, query, dict(inputs))
-        return PointInTimeResult(query, dict(inputs), spine, open=self.session)
+            return DuckDBViewRowsResult(self.session, query, dict(inputs))
+        return DuckDBPointInTimeResult(query, dict(inputs), spine, open=self.session)
 
-    def sql(self, text: str, inputs: Mapping[str, Input | pa.Table | None]) -> SqlResult:
+    def sql(self, text: str, inputs: Mapping[str, Input | pa.Table | None]) -> DuckDBSqlResult:
         """SQL text over named inputs."""
-        return SqlResult(self.session, text, dict(inputs))
+        return DuckDBSqlResult(self.session, text, dict(inputs))
 
     def evaluate(self, batch: pa.Table, expressions: Mapping[str, str]) -> pa.Table:
         """Evaluate SQL expressions over a batch: one column per name, rows in the batch's order."""

@@ -17,11 +17,11 @@ from asof.dtypes import from_arrow
 from asof.offline.duckdb.tables import copy, files_sql, schema_of, view_files
 from asof.offline.protocol import Spine
 from asof.offline.results import arrival_of, empty_rows
-from asof.sources.protocol import Batches, Files, Input, Need, Relation
+from asof.sources.protocol import Batches, Files, Input, Relation, ScanRequest
 from asof.sql.duckdb.dialect import DUCKDB
 from asof.sql.query import WANTED, PointInTime, RowsOfKeys, ViewRows, columns_of, reach_of
 from asof.sql.quoting import quote
-from asof.sql.source_rows import ROW, Table
+from asof.sql.source_rows import ROW, SourceTable
 from asof.timing import Micros
 
 _FEW_KEYS = 10_000
@@ -35,12 +35,12 @@ def prepare(
     *,
     spine: Spine | None = None,
     describe_only: bool = False,
-) -> dict[str, Table]:
+) -> dict[str, SourceTable]:
     """Make every source of the read visible; source name → its table."""
     sources = {read.view.source.name: read.view.source for read in query.reads}
     named = columns_named(cursor, spine) if isinstance(spine, str) else None
     times = _times(spine, query.time) if isinstance(query, PointInTime) else None
-    with Fetching(named, times, inputs.get(WANTED)) as fetching:
+    with BatchFetcher(named, times, inputs.get(WANTED)) as fetching:
         others = {name: given for name, given in inputs.items() if name not in sources or isinstance(given, Files)}
         expose(cursor, others, None if describe_only else fetching)
         return {
@@ -51,7 +51,7 @@ def prepare(
         }
 
 
-class Fetching:
+class BatchFetcher:
     """Fetches rows that come as batches, all of one database as of one moment.
 
     Args:
@@ -67,13 +67,13 @@ class Fetching:
         self._held: dict[Any, Any] = {}
         self._stack = ExitStack()
 
-    def __enter__(self) -> Fetching:
+    def __enter__(self) -> BatchFetcher:
         return self
 
     def __exit__(self, *caught: Any) -> bool | None:
         return self._stack.__exit__(*caught)
 
-    def open(self, given: Batches, need: Need) -> pa.RecordBatchReader:
+    def open(self, given: Batches, need: ScanRequest) -> pa.RecordBatchReader:
         if given.database is None:
             return given.open(need)
         identity = given.database.identity
@@ -124,7 +124,7 @@ def columns_named(cursor: duckdb.DuckDBPyConnection, sql: str) -> set[str] | Non
 
 
 def expose(
-    cursor: duckdb.DuckDBPyConnection, inputs: Mapping[str, Input | pa.Table | None], fetching: Fetching | None
+    cursor: duckdb.DuckDBPyConnection, inputs: Mapping[str, Input | pa.Table | None], fetching: BatchFetcher | None
 ) -> None:
     """Make inputs visible under their names, for the user's SQL; without `fetching` nothing is fetched."""
     for name, given in inputs.items():
@@ -132,7 +132,7 @@ def expose(
             view_files(cursor, quote(name), given)
         elif isinstance(given, Batches):
             empty = pa.Table.from_batches([], given.schema)
-            wanted = Need(fetching.wanted(given.schema.names)) if fetching is not None else Need()
+            wanted = ScanRequest(fetching.wanted(given.schema.names)) if fetching is not None else ScanRequest()
             copy(cursor, quote(name), fetching.open(given, wanted) if fetching is not None else empty)
         elif isinstance(given, Relation):
             cursor.execute(f"CREATE TEMP VIEW {quote(name)} AS SELECT * FROM {given.name}")
@@ -147,10 +147,10 @@ def _source_table(
     given: Input | pa.Table | None,
     query: PointInTime | ViewRows,
     spine: Spine | None,
-    fetching: Fetching,
+    fetching: BatchFetcher,
     *,
     describe_only: bool,
-) -> Table:
+) -> SourceTable:
     relation = f"asof_source_{index}"
     numbered = isinstance(given, Files) and given.format == "parquet"
     if isinstance(given, Files) and numbered:
@@ -180,22 +180,22 @@ def _source_table(
     dtypes = {field.name: from_arrow(field.type) for field in schema_of(cursor, f"SELECT * FROM {relation}")}
     arrival = arrival_of(source, given, sql_types)
     del sql_types[ROW]
-    return Table(relation, sql_types, dtypes, arrival, DUCKDB)
+    return SourceTable(relation, sql_types, dtypes, arrival, DUCKDB)
 
 
 def _need(
-    query: PointInTime | ViewRows, source: Source, names: list[str], spine: Spine | None, fetching: Fetching
-) -> Need:
+    query: PointInTime | ViewRows, source: Source, names: list[str], spine: Spine | None, fetching: BatchFetcher
+) -> ScanRequest:
     """What to ask a source for that answers batches: fewer columns, times and keys, as far as that is sure."""
     touched = columns_of(query, source.name)
     if isinstance(spine, str):
         # An SQL entity frame may read any row of it.
         own = set(fetching.wanted(names))
-        return Need([name for name in names if name in touched or name in own or source.is_log])
+        return ScanRequest([name for name in names if name in touched or name in own or source.is_log])
     names = [name for name in names if name in touched or source.is_log]
     if isinstance(query, ViewRows):
         keys = _few_wanted(query, source, fetching.wanted_keys)
-        return Need(names, query.start, query.end, keys, news=query.news)
+        return ScanRequest(names, query.start, query.end, keys, news=query.news)
     if spine is None:
         # Without an entity frame there is a row per event in the range, and each looks back from its time.
         first, last = query.start, query.end
@@ -203,7 +203,7 @@ def _need(
         first, last = fetching.times or (None, None)
     reach = reach_of(query, source.name)
     start = first - reach if first is not None and reach is not None else None
-    return Need(names, start, last, _few_keys(query, source, spine) if isinstance(spine, pa.Table) else None)
+    return ScanRequest(names, start, last, _few_keys(query, source, spine) if isinstance(spine, pa.Table) else None)
 
 
 def _few_wanted(query: ViewRows, source: Source, wanted: Any) -> dict[str, pa.Array] | None:
@@ -249,4 +249,4 @@ def _few_keys(query: PointInTime | ViewRows, source: Source, spine: pa.Table) ->
     return keys or None
 
 
-__all__ = ["Fetching", "columns_named", "expose", "prepare"]
+__all__ = ["BatchFetcher", "columns_named", "expose", "prepare"]

@@ -13,7 +13,7 @@ import pyarrow as pa
 from asof.errors import EntityFrameError
 from asof.offline import results
 from asof.offline.duckdb.errors import wrapping
-from asof.offline.duckdb.inputs import Fetching, columns_named, expose, prepare
+from asof.offline.duckdb.inputs import BatchFetcher, columns_named, expose, prepare
 from asof.offline.duckdb.tables import copy, drop, files_sql, schema_of, stream
 from asof.offline.results import SPINE, WHOLE, LazyResult, in_types
 from asof.sources.protocol import Files, Input
@@ -21,14 +21,14 @@ from asof.sql.duckdb.dialect import DUCKDB
 from asof.sql.duckdb.point_in_time import compile_program, range_spine
 from asof.sql.duckdb.view_rows import compile_rows
 from asof.sql.query import ViewRows
-from asof.sql.source_rows import SpineTable, Table
+from asof.sql.source_rows import SourceTable, SpineTable
 
 Open: TypeAlias = Callable[[], AbstractContextManager[duckdb.DuckDBPyConnection]]
 """Opens a connection whose temporary tables no other sees."""
 
 
 @dataclass(frozen=True)
-class SqlResult(LazyResult):
+class DuckDBSqlResult(LazyResult):
     """SQL over inputs."""
 
     open: Open
@@ -48,13 +48,13 @@ class SqlResult(LazyResult):
     def schema_and_batches(self, batch_rows: int) -> Iterator[Any]:
         yield self.schema
         with wrapping("SQL", user_sql=True), self.open() as cursor:
-            with Fetching(columns_named(cursor, self.sql)) as fetching:
+            with BatchFetcher(columns_named(cursor, self.sql)) as fetching:
                 expose(cursor, self.inputs, fetching)
             yield from stream(cursor, self.sql, batch_rows)
 
 
 @dataclass(frozen=True)
-class ViewRowsResult(LazyResult):
+class DuckDBViewRowsResult(LazyResult):
     """A read of one view's own rows."""
 
     open: Open
@@ -86,7 +86,7 @@ class ViewRowsResult(LazyResult):
 
 
 @dataclass(frozen=True, kw_only=True)
-class PointInTimeResult(results.PointInTimeResult):
+class DuckDBPointInTimeResult(results.PointInTimeResult):
     """See `asof.offline.results.PointInTimeResult`."""
 
     open: Open
@@ -97,7 +97,7 @@ class PointInTimeResult(results.PointInTimeResult):
         if isinstance(self.spine, pa.Table):
             return self.with_outputs(self.spine.schema)
         with _wrapping_read(), self.open() as cursor:
-            tables: dict[str, Table] = {}
+            tables: dict[str, SourceTable] = {}
             if not isinstance(self.spine, Files):
                 tables = prepare(cursor, self.query, self.inputs, describe_only=True)
             return self.with_outputs(schema_of(cursor, self._spine_select(tables)))
@@ -124,7 +124,7 @@ class PointInTimeResult(results.PointInTimeResult):
     def _over_table(
         self,
         cursor: duckdb.DuckDBPyConnection,
-        tables: Mapping[str, Table],
+        tables: Mapping[str, SourceTable],
         spine: pa.Table,
         schema: pa.Schema,
         batch_rows: int,
@@ -146,7 +146,7 @@ class PointInTimeResult(results.PointInTimeResult):
                 yield in_types([*own.columns, *batch.columns], schema)
 
     def _over_loaded(
-        self, cursor: duckdb.DuckDBPyConnection, tables: Mapping[str, Table], schema: pa.Schema, batch_rows: int
+        self, cursor: duckdb.DuckDBPyConnection, tables: Mapping[str, SourceTable], schema: pa.Schema, batch_rows: int
     ) -> Iterator[pa.RecordBatch]:
         rows = self._load_spine(cursor, tables)
         for start in range(0, max(rows, 1), self.chunk):
@@ -160,7 +160,7 @@ class PointInTimeResult(results.PointInTimeResult):
                 yield in_types(batch.columns, schema)
 
     def _run(
-        self, cursor: duckdb.DuckDBPyConnection, tables: Mapping[str, Table], *, with_spine: bool, batch_rows: int
+        self, cursor: duckdb.DuckDBPyConnection, tables: Mapping[str, SourceTable], *, with_spine: bool, batch_rows: int
     ) -> Iterator[pa.RecordBatch]:
         spine = _measured(cursor, self.query.time)
         program = compile_program(self.query, tables, spine, with_spine=with_spine)
@@ -171,7 +171,7 @@ class PointInTimeResult(results.PointInTimeResult):
         for step in program.steps:
             drop(cursor, step.table)
 
-    def _spine_select(self, tables: Mapping[str, Table]) -> str:
+    def _spine_select(self, tables: Mapping[str, SourceTable]) -> str:
         if self.spine is None:
             return range_spine(self.query, tables)
         if isinstance(self.spine, Files):
@@ -179,7 +179,7 @@ class PointInTimeResult(results.PointInTimeResult):
         assert isinstance(self.spine, str)
         return self.spine.strip().rstrip(";")
 
-    def _load_spine(self, cursor: duckdb.DuckDBPyConnection, tables: Mapping[str, Table]) -> int:
+    def _load_spine(self, cursor: duckdb.DuckDBPyConnection, tables: Mapping[str, SourceTable]) -> int:
         """Put the whole spine into a table in its order; how many rows it has."""
         if isinstance(self.spine, pa.Table):
             copy(cursor, WHOLE, self.spine)
@@ -205,4 +205,4 @@ def _wrapping_read() -> AbstractContextManager[None]:
     return wrapping("historical read", user_sql=True)
 
 
-__all__ = ["PointInTimeResult", "SqlResult", "ViewRowsResult"]
+__all__ = ["DuckDBPointInTimeResult", "DuckDBSqlResult", "DuckDBViewRowsResult"]

@@ -14,7 +14,12 @@ from asof.connections.postgres.database import Postgres
 from asof.errors import EntityFrameError, StorageError
 from asof.expressions.dialects import DUCKDB
 from asof.offline.postgres.archives import PostgresArchives
-from asof.offline.postgres.results import PointInTimeResult, Server, SqlResult, ViewRowsResult
+from asof.offline.postgres.results import (
+    PostgresPointInTimeResult,
+    PostgresServer,
+    PostgresSqlResult,
+    PostgresViewRowsResult,
+)
 from asof.offline.postgres.session import Given, relation_in, rows_of
 from asof.offline.protocol import Engine, Spine
 from asof.sources.protocol import Files, Input
@@ -40,12 +45,12 @@ class PostgresEngine(Engine):
 
     def __init__(self, database: Postgres, settings: Mapping[str, str]) -> None:
         self.database = database
-        self._server = Server(database, dict(settings))
+        self._server = PostgresServer(database, dict(settings))
         self._evaluator = Evaluator(threads=1)
 
     def run(
         self, query: PointInTime | ViewRows, inputs: Mapping[str, Given], *, spine: Spine | None = None
-    ) -> PointInTimeResult | ViewRowsResult:
+    ) -> PostgresPointInTimeResult | PostgresViewRowsResult:
         """A point-in-time read, or (without a spine) a read of one view's own rows.
 
         Args:
@@ -53,14 +58,14 @@ class PostgresEngine(Engine):
             spine: the entity frame; None reads the query's time range.
         """
         if isinstance(query, ViewRows):
-            return ViewRowsResult(self._server, query, dict(inputs))
+            return PostgresViewRowsResult(self._server, query, dict(inputs))
         if isinstance(spine, Files):
             spine = rows_of(spine).read_all()
-        return PointInTimeResult(query, dict(inputs), spine, server=self._server)
+        return PostgresPointInTimeResult(query, dict(inputs), spine, server=self._server)
 
-    def sql(self, text: str, inputs: Mapping[str, Given]) -> SqlResult:
+    def sql(self, text: str, inputs: Mapping[str, Given]) -> PostgresSqlResult:
         """SQL text over named inputs."""
-        return SqlResult(self._server, text, dict(inputs))
+        return PostgresSqlResult(self._server, text, dict(inputs))
 
     def evaluate(self, batch: pa.Table, expressions: Mapping[str, str]) -> pa.Table:
         """Evaluate expressions over a batch, in this process: a round trip would cost more than the work."""

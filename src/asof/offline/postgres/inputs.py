@@ -8,22 +8,22 @@ import pyarrow as pa
 
 from asof.definitions import Source
 from asof.offline.postgres.arrow import dtype_of, sql_type_of
-from asof.offline.postgres.session import Given, Session, aliased
+from asof.offline.postgres.session import Given, PostgresSession, aliased
 from asof.offline.protocol import LATER_COLUMNS
 from asof.offline.results import arrival_of, empty_rows
 from asof.sql.postgres.dialect import POSTGRES
 from asof.sql.query import PointInTime, ViewRows, columns_of
-from asof.sql.source_rows import Table
+from asof.sql.source_rows import SourceTable
 
 
 def prepare(
-    opened: Session,
+    opened: PostgresSession,
     query: PointInTime | ViewRows,
     inputs: Mapping[str, Given],
     *,
     whole: bool,
     describe_only: bool = False,
-) -> dict[str, Table]:
+) -> dict[str, SourceTable]:
     """Make every source of the read visible; source name → its table.
 
     Args:
@@ -41,15 +41,21 @@ def prepare(
 
 
 def _source_table(
-    opened: Session, source: Source, given: Given, query: PointInTime | ViewRows, *, whole: bool, describe_only: bool
-) -> Table:
+    opened: PostgresSession,
+    source: Source,
+    given: Given,
+    query: PointInTime | ViewRows,
+    *,
+    whole: bool,
+    describe_only: bool,
+) -> SourceTable:
     used = () if whole else (*columns_of(query, source.name), "partition", "offset", "ingested_at", *LATER_COLUMNS)
     term = opened.expose(source.name, given if given is not None else empty_rows(source), columns=used,
                          describe_only=describe_only)  # fmt: skip
     schema = opened.described(f"SELECT * FROM {aliased(term)} LIMIT 0")
     sql_types = sql_types_of(schema)
     dtypes = {field.name: dtype_of(field) for field in schema}
-    return Table(term, sql_types, dtypes, arrival_of(source, given, sql_types), POSTGRES, opened.indexes(term))
+    return SourceTable(term, sql_types, dtypes, arrival_of(source, given, sql_types), POSTGRES, opened.indexes(term))
 
 
 def sql_types_of(schema: pa.Schema) -> dict[str, str]:

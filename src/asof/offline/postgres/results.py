@@ -17,15 +17,15 @@ from asof.offline import results
 from asof.offline.postgres.arrow import plain_field, stored_as, travelling
 from asof.offline.postgres.in_order import InOrder
 from asof.offline.postgres.inputs import prepare, sql_types_of
-from asof.offline.postgres.session import Given, Session, session
+from asof.offline.postgres.session import Given, PostgresSession, session
 from asof.offline.results import SPINE, WHOLE, LazyResult, cut, in_types
 from asof.sql.postgres import dialect as words
 from asof.sql.postgres.latest import AT, US, N
-from asof.sql.postgres.point_in_time import TIED, Answer, Statements, compile_statements, near_keys, range_spine
+from asof.sql.postgres.point_in_time import TIED, OutputSelect, Statements, compile_statements, near_keys, range_spine
 from asof.sql.postgres.view_rows import compile_rows
 from asof.sql.query import WANTED, PointInTime, ViewRows
 from asof.sql.quoting import quote
-from asof.sql.source_rows import SpineTable, Table
+from asof.sql.source_rows import SourceTable, SpineTable
 from asof.values.fit import event_micros
 
 _TIMES = pa.timestamp("us", "UTC")
@@ -34,7 +34,7 @@ _OF_LOOKUPS = {"enable_bitmapscan": "off"}
 
 
 @dataclass(frozen=True)
-class Server:
+class PostgresServer:
     """Where reads run: each in a transaction of its own.
 
     Args:
@@ -46,15 +46,15 @@ class Server:
 
     def session(
         self, what: str, *, user_sql: bool = False, settings: Mapping[str, str] | None = None
-    ) -> AbstractContextManager[Session]:
+    ) -> AbstractContextManager[PostgresSession]:
         return session(self.database, what, {**self.settings, **(settings or {})}, user_sql=user_sql)
 
 
 @dataclass(frozen=True)
-class SqlResult(LazyResult):
+class PostgresSqlResult(LazyResult):
     """SQL over inputs."""
 
-    server: Server
+    server: PostgresServer
     sql: str
     inputs: Mapping[str, Given]
 
@@ -75,10 +75,10 @@ class SqlResult(LazyResult):
                 yield schema
                 yield from cut(batches, batch_rows)
 
-    def _session(self) -> AbstractContextManager[Session]:
+    def _session(self) -> AbstractContextManager[PostgresSession]:
         return self.server.session("SQL", user_sql=True)
 
-    def _exposed(self, opened: Session, *, describe_only: bool = False) -> str:
+    def _exposed(self, opened: PostgresSession, *, describe_only: bool = False) -> str:
         for name, given in self.inputs.items():
             if given is not None:
                 opened.expose(name, given, describe_only=describe_only)
@@ -86,10 +86,10 @@ class SqlResult(LazyResult):
 
 
 @dataclass(frozen=True)
-class ViewRowsResult(LazyResult):
+class PostgresViewRowsResult(LazyResult):
     """A read of one view's own rows."""
 
-    server: Server
+    server: PostgresServer
     query: ViewRows
     inputs: Mapping[str, Given]
 
@@ -113,7 +113,7 @@ class ViewRowsResult(LazyResult):
             for batch in cut(batches, batch_rows):
                 yield in_types(batch.columns, schema)
 
-    def _tables(self, opened: Session, *, describe_only: bool = False) -> dict[str, Table]:
+    def _tables(self, opened: PostgresSession, *, describe_only: bool = False) -> dict[str, SourceTable]:
         wanted = self.inputs.get(WANTED)
         if wanted is not None:
             assert isinstance(wanted, pa.Table)
@@ -121,20 +121,20 @@ class ViewRowsResult(LazyResult):
             opened.execute(f"ALTER TABLE {name} RENAME TO {WANTED}")
         return prepare(opened, self.query, self.inputs, whole=False, describe_only=describe_only)
 
-    def _shape(self, tables: Mapping[str, Table]) -> pa.Schema:
+    def _shape(self, tables: Mapping[str, SourceTable]) -> pa.Schema:
         return pa.schema(
             [(name, dtype.arrow() if dtype is not None else pa.string()) for name, dtype in self.query.shape(tables)]
         )
 
-    def _session(self) -> AbstractContextManager[Session]:
+    def _session(self) -> AbstractContextManager[PostgresSession]:
         return self.server.session(f"rows of feature view {self.query.view.name!r}")
 
 
 @dataclass(frozen=True, kw_only=True)
-class PointInTimeResult(results.PointInTimeResult):
+class PostgresPointInTimeResult(results.PointInTimeResult):
     """See `asof.offline.results.PointInTimeResult`; an entity frame in files has been read."""
 
-    server: Server
+    server: PostgresServer
 
     @property
     def schema(self) -> pa.Schema:
@@ -164,14 +164,14 @@ class PointInTimeResult(results.PointInTimeResult):
         else:
             yield from self._over_loaded(batch_rows)
 
-    def _session(self) -> AbstractContextManager[Session]:
+    def _session(self) -> AbstractContextManager[PostgresSession]:
         return self.server.session("historical read", user_sql=True, settings=_OF_LOOKUPS)
 
-    def _prepare(self, opened: Session, *, describe_only: bool = False) -> dict[str, Table]:
+    def _prepare(self, opened: PostgresSession, *, describe_only: bool = False) -> dict[str, SourceTable]:
         whole = isinstance(self.spine, str)
         return prepare(opened, self.query, self.inputs, whole=whole, describe_only=describe_only)
 
-    def _spine_select(self, opened: Session, tables: Mapping[str, Table]) -> str:
+    def _spine_select(self, opened: PostgresSession, tables: Mapping[str, SourceTable]) -> str:
         if self.spine is None:
             return range_spine(self.query, tables)
         assert isinstance(self.spine, str)
@@ -212,7 +212,7 @@ class PointInTimeResult(results.PointInTimeResult):
                 for at in range(0, made.rows, batch_rows):
                     yield in_types([*frame.slice(at, batch_rows), *outputs(at, batch_rows)], schema)
 
-    def _load(self, opened: Session, select: str, described: pa.Schema) -> int:
+    def _load(self, opened: PostgresSession, select: str, described: pa.Schema) -> int:
         """Put the whole spine into a table, numbered in its order; how many rows it has."""
         time = self.query.time
         if time not in described.names:
@@ -231,7 +231,7 @@ class PointInTimeResult(results.PointInTimeResult):
             )
         return int(rows)
 
-    def _chunk_of_loaded(self, opened: Session, described: pa.Schema, start: int) -> SpineTable:
+    def _chunk_of_loaded(self, opened: PostgresSession, described: pa.Schema, start: int) -> SpineTable:
         time = self.query.time
         types = sql_types_of(described)
         at = words.time_of(quote(time), types[time])
@@ -248,7 +248,7 @@ class PointInTimeResult(results.PointInTimeResult):
         return SpineTable(SPINE, types, time, first, last, rows, near)
 
     def _run(
-        self, opened: Session, statements: Statements, first: int, rows: int
+        self, opened: PostgresSession, statements: Statements, first: int, rows: int
     ) -> Callable[[int, int], list[pa.ChunkedArray]]:
         """What gives the outputs of some of the rows, in the order of the spine from row number `first` on."""
         answers = []
@@ -274,7 +274,7 @@ class PointInTimeResult(results.PointInTimeResult):
         return outputs
 
 
-def _asked_again(opened: Session, answer: Answer, numbers: np.ndarray[Any, Any]) -> pa.Table:
+def _asked_again(opened: PostgresSession, answer: OutputSelect, numbers: np.ndarray[Any, Any]) -> pa.Table:
     """The rows for the numbers that were answered more than once."""
     least = numbers.min()
     tied = np.flatnonzero(np.bincount(numbers - least) > 1) + least
@@ -298,7 +298,7 @@ def _measured(chunk: pa.Table, query: PointInTime) -> SpineTable:
     return SpineTable(SPINE, types, query.time, first, last, chunk.num_rows, near_keys(query))
 
 
-def _ship_spine(opened: Session, chunk: pa.Table, query: PointInTime) -> None:
+def _ship_spine(opened: PostgresSession, chunk: pa.Table, query: PointInTime) -> None:
     """Number, time and keys of each row, near ones together."""
     times = _micros(chunk, query.time)
     columns = {N: pa.chunked_array([pa.array(np.arange(chunk.num_rows))]), AT: times.cast(_TIMES), US: times}
@@ -323,7 +323,7 @@ def _micros(chunk: pa.Table, time: str) -> pa.ChunkedArray:
     return pa.chunked_array([event_micros(each) for each in chunk[time].chunks], pa.int64())
 
 
-def _schema(opened: Session, select: str) -> pa.Schema:
+def _schema(opened: PostgresSession, select: str) -> pa.Schema:
     return pa.schema([plain_field(each) for each in opened.described(select)])
 
 
@@ -331,4 +331,4 @@ def _spine_keys(query: PointInTime) -> list[str]:
     return list(dict.fromkeys(key for read in query.reads for key in read.keys))
 
 
-__all__ = ["PointInTimeResult", "Server", "SqlResult", "ViewRowsResult"]
+__all__ = ["PostgresPointInTimeResult", "PostgresServer", "PostgresSqlResult", "PostgresViewRowsResult"]

@@ -9,7 +9,7 @@ import pyarrow as pa
 from asof.errors import StorageError
 from asof.offline.postgres.arrow import columns_sql, travelling
 from asof.offline.postgres.schema import ArchiveSchema, plain, relation_name
-from asof.offline.postgres.session import Session
+from asof.offline.postgres.session import PostgresSession
 from asof.sql.quoting import quote, text
 
 _NUMBER = "asof_row"
@@ -30,7 +30,7 @@ class SavedTables:
         relation = relation_name(project, "table", name)
         table = self.schema.own(relation)
         self.schema.make()
-        reader = _Watched(rows)
+        reader = _WatchedRows(rows)
         try:
             with self.database.arrow(what) as connection, connection.cursor() as cursor:
                 cursor.execute(f"DROP TABLE IF EXISTS {table}")
@@ -71,7 +71,7 @@ class SavedTables:
         def batches() -> Iterator[pa.RecordBatch]:
             what = f"table {name!r}"
             with self.database.arrow(what) as connection, connection.cursor() as cursor:
-                opened = Session(self.database, cursor, {})
+                opened = PostgresSession(self.database, cursor, {})
                 _, found = opened.stream(f"SELECT {columns} FROM {self.schema.own(relation)} ORDER BY {_NUMBER}")
                 for batch in found:
                     restored = [_restored(column, field.type) for column, field in zip(batch.columns, schema)]
@@ -92,7 +92,7 @@ class SavedTables:
             )
 
 
-class _Watched:
+class _WatchedRows:
     """Rows that are copied, and what they failed with: the driver knows only that they did."""
 
     def __init__(self, rows: pa.RecordBatchReader) -> None:

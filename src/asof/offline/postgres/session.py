@@ -16,7 +16,7 @@ from asof.connections.postgres.database import Postgres, translate
 from asof.connections.postgres.errors import is_driver_error, own_words, sqlstate
 from asof.errors import AsofError, EntityFrameError, Interrupted, SourceError
 from asof.offline.postgres.arrow import columns_sql, plain_column, plain_field, sql_type_of, travelling
-from asof.sources.protocol import Batches, Files, Input, Need, Relation
+from asof.sources.protocol import Batches, Files, Input, Relation, ScanRequest
 from asof.sql.quoting import quote, text
 from asof.sql.source_rows import ROW
 
@@ -35,7 +35,7 @@ GROUP BY i.indexrelid
 Given: TypeAlias = Input | pa.Table | None
 
 
-class Session:
+class PostgresSession:
     """A transaction that sees one moment; nothing of it is left afterwards.
 
     Args:
@@ -194,7 +194,7 @@ def rows_of(given: Given, columns: Sequence[str] = ()) -> pa.RecordBatchReader:
         rows = given
         return (rows.select([name for name in rows.column_names if name in columns]) if columns else rows).to_reader()
     if isinstance(given, Batches):
-        return given.open(Need([name for name in given.schema.names if not columns or name in columns]))
+        return given.open(ScanRequest([name for name in given.schema.names if not columns or name in columns]))
     assert isinstance(given, Files)
     try:
         found = pa.dataset.dataset(list(given.paths), format=given.format)
@@ -220,7 +220,9 @@ def _travelling(table: pa.Table, first: int | None) -> pa.Table:
 
 
 @contextmanager
-def session(database: Postgres, what: str, settings: Mapping[str, str], *, user_sql: bool = False) -> Iterator[Session]:
+def session(
+    database: Postgres, what: str, settings: Mapping[str, str], *, user_sql: bool = False
+) -> Iterator[PostgresSession]:
     """A transaction of its own.
 
     Args:
@@ -229,7 +231,7 @@ def session(database: Postgres, what: str, settings: Mapping[str, str], *, user_
     """
     with database.arrow(what) as connection, connection.cursor() as cursor:
         try:
-            yield Session(database, cursor, settings)
+            yield PostgresSession(database, cursor, settings)
         except (adbc.Error, OSError) as error:
             if not is_driver_error(error):
                 raise
@@ -276,4 +278,4 @@ def _hint(said: str) -> str:
     return found.group(1).strip() if found else ""
 
 
-__all__ = ["Given", "Session", "aliased", "relation_in", "rows_of", "session"]
+__all__ = ["Given", "PostgresSession", "aliased", "relation_in", "rows_of", "session"]

@@ -26,10 +26,10 @@ from asof.online.protocol import (
     Lookup,
     Newest,
     OnlineStoreDefaults,
+    OnlineTable,
     Row,
     ScannedRow,
     StoreReplaced,
-    Table,
     check_write,
 )
 from asof.timing import Micros
@@ -55,12 +55,12 @@ class PostgresOnlineStore(OnlineStoreDefaults):
         )
         self._schema = schema_of(self._database)
         # Numbers of tables that exist or have existed; never used again, so a stale one is noticed.
-        self._ids: dict[Table, int] = {}
+        self._ids: dict[OnlineTable, int] = {}
         self._incarnations: WeakKeyDictionary[psycopg.Connection[Any], str] = WeakKeyDictionary()
 
     # Tables
 
-    def prepare(self, table: Table) -> None:
+    def prepare(self, table: OnlineTable) -> None:
         """See `OnlineStore.prepare`."""
         with self._database.transaction(WHAT) as connection:
             migrate(self._database, connection, part="online", steps=statements.STEPS, what=WHAT)
@@ -77,13 +77,13 @@ class PostgresOnlineStore(OnlineStoreDefaults):
                     hint="give the new kind a new generation, or drop the table first",
                 )
 
-    def tables(self, project: str) -> list[Table]:
+    def tables(self, project: str) -> list[OnlineTable]:
         """See `OnlineStore.tables`."""
         none: list[Any] = []
         rows = self._look(lambda db: db.execute(self._text(statements.ALL), (project,)).fetchall(), absent=none)
-        return [Table(*row) for row in rows]
+        return [OnlineTable(*row) for row in rows]
 
-    def drop(self, table: Table) -> None:
+    def drop(self, table: OnlineTable) -> None:
         """See `OnlineStore.drop`."""
 
         def work(db: psycopg.Connection[Any]) -> None:
@@ -106,7 +106,7 @@ class PostgresOnlineStore(OnlineStoreDefaults):
 
     def write(
         self,
-        table: Table,
+        table: OnlineTable,
         keys: Sequence[bytes],
         values: Sequence[bytes],
         *,
@@ -150,7 +150,7 @@ class PostgresOnlineStore(OnlineStoreDefaults):
             return []
         return db.cursor(binary=True).execute(statements.select(self._schema, tuple(shape)), arrays).fetchall()
 
-    def scan(self, table: Table, *, after: bytes | None = None, limit: int = SCAN_ROWS) -> list[ScannedRow]:
+    def scan(self, table: OnlineTable, *, after: bytes | None = None, limit: int = SCAN_ROWS) -> list[ScannedRow]:
         """See `OnlineStore.scan`."""
         mark = "version" if table.kind == "latest" else "token"
 
@@ -162,7 +162,7 @@ class PostgresOnlineStore(OnlineStoreDefaults):
 
         return self._look_at(table, work, absent=[])
 
-    def delete(self, table: Table, keys: Sequence[bytes]) -> int:
+    def delete(self, table: OnlineTable, keys: Sequence[bytes]) -> int:
         """See `OnlineStore.delete`."""
         deleted = 0
         for start in range(0, len(keys), ROWS_PER_STATEMENT):
@@ -196,7 +196,7 @@ class PostgresOnlineStore(OnlineStoreDefaults):
 
     # Progress
 
-    def write_progress(self, table: Table, facts: Facts, *, within: str = "") -> None:
+    def write_progress(self, table: OnlineTable, facts: Facts, *, within: str = "") -> None:
         """See `OnlineStore.write_progress`."""
         names = sorted(facts)
         numbers = [value if isinstance(value, int) else None for value in (facts[name] for name in names)]
@@ -211,7 +211,7 @@ class PostgresOnlineStore(OnlineStoreDefaults):
 
         self._change(table, work)
 
-    def progress(self, table: Table) -> dict[str, str | int]:
+    def progress(self, table: OnlineTable) -> dict[str, str | int]:
         """See `OnlineStore.progress`."""
 
         def work(db: psycopg.Connection[Any], id: int) -> list[Any]:
@@ -310,14 +310,14 @@ class PostgresOnlineStore(OnlineStoreDefaults):
     def _for(self, text: str, id: int) -> str:
         return text.replace("{rows}", self._rows(id))
 
-    def _learn(self, db: psycopg.Connection[Any], table: Table) -> int | None:
+    def _learn(self, db: psycopg.Connection[Any], table: OnlineTable) -> int | None:
         found = db.execute(self._text(statements.FIND), table[:3]).fetchone()
         if found is None or found[1] != table.kind:
             return None
         self._ids[table] = found[0]
         return int(found[0])
 
-    def _change(self, table: Table, work: Callable[[psycopg.Connection[Any], int], T]) -> T:
+    def _change(self, table: OnlineTable, work: Callable[[psycopg.Connection[Any], int], T]) -> T:
         """Run `work` with the table's number, in a statement of its own.
 
         Raises:
@@ -332,11 +332,11 @@ class PostgresOnlineStore(OnlineStoreDefaults):
 
         return self._with_id(table, work, refuse)
 
-    def _look_at(self, table: Table, work: Callable[[psycopg.Connection[Any], int], T], *, absent: T) -> T:
+    def _look_at(self, table: OnlineTable, work: Callable[[psycopg.Connection[Any], int], T], *, absent: T) -> T:
         return self._with_id(table, work, lambda: absent)
 
     def _with_id(
-        self, table: Table, work: Callable[[psycopg.Connection[Any], int], T], otherwise: Callable[[], T]
+        self, table: OnlineTable, work: Callable[[psycopg.Connection[Any], int], T], otherwise: Callable[[], T]
     ) -> T:
         missing = object()
 

@@ -16,11 +16,11 @@ from typing import Any
 from hiredis import Reader, ReplyError
 
 from asof.errors import StorageError
-from asof.online.protocol import Lookup, Reply, Row, Table
-from asof.online.redis.connection import Lost, Refused, info_of, introduction, pack_command
-from asof.online.redis.keys import Names
+from asof.online.protocol import Lookup, OnlineTable, Reply, Row
+from asof.online.redis.connection import ConnectionLost, ErrorReply, info_of, introduction, pack_command
+from asof.online.redis.keys import RedisNames
 from asof.online.redis.rows import KEYS_PER_READ, VERSION_BYTES, rows_of
-from asof.online.redis.servers import Servers
+from asof.online.redis.servers import RedisServers
 from asof.online.redis.settings import Address
 
 _LOOKS_PER_TIMEOUT = 4
@@ -33,7 +33,7 @@ class AsyncReader:
         servers: where the rows are: one server, or what Sentinels say.
     """
 
-    def __init__(self, servers: Servers, names: Names) -> None:
+    def __init__(self, servers: RedisServers, names: RedisNames) -> None:
         self._servers = servers
         self._settings = servers.settings
         self._names = names
@@ -50,7 +50,7 @@ class AsyncReader:
         names = self._names.of(lookups)
         return rows_of(lookups, await self._values(names)) if names else [[] for _ in lookups]
 
-    def asker(self, tables: Sequence[Table]) -> Callable[[Sequence[bytes], Reply], bool]:
+    def asker(self, tables: Sequence[OnlineTable]) -> Callable[[Sequence[bytes], Reply], bool]:
         """What asks for one row of each of these latest-value tables by its key, and tells a reply; not a coroutine.
 
         The reply gets values, whose rows are `packed`, or a failure after which another try may well succeed. The
@@ -86,8 +86,8 @@ class AsyncReader:
                 pieces = [names[start : start + KEYS_PER_READ] for start in range(0, len(names), KEYS_PER_READ)]
                 parts = await asyncio.gather(*(wire.ask(pack_command((b"MGET", *piece))) for piece in pieces))
                 return [value for part in parts for value in part]
-            except (Lost, Refused) as error:
-                if isinstance(error, Refused) and wire is not None:
+            except (ConnectionLost, ErrorReply) as error:
+                if isinstance(error, ErrorReply) and wire is not None:
                     wire.close()
                 deadline = deadline or time.monotonic() + self._settings.retry_s
                 pause_s = self._servers.pause(error, tries, deadline=deadline)
@@ -132,7 +132,9 @@ class AsyncReader:
                 else:
                     _, wire = await loop.create_unix_connection(make, host)
         except OSError as error:
-            raise Lost(address, error, when="handshaking" if isinstance(error, SSLError) else "connecting") from error
+            raise ConnectionLost(
+                address, error, when="handshaking" if isinstance(error, SSLError) else "connecting"
+            ) from error
         try:
             replies = await asyncio.gather(*(wire.ask(pack_command(each)) for each in introduction(settings)))
             self._servers.check(address, info_of(replies[-1]), readonly=stale)
@@ -167,7 +169,7 @@ class _Wire(asyncio.Protocol):
     def ask(self, packed: bytes) -> asyncio.Future[Any]:
         """The future reply to a packed command."""
         if self.is_lost:
-            raise Lost(self.address, None, when="answering")
+            raise ConnectionLost(self.address, None, when="answering")
         future = self._loop.create_future()
         self.send(packed, future)
         return future
@@ -193,7 +195,7 @@ class _Wire(asyncio.Protocol):
             if future.done():  # whoever asked was cancelled
                 continue
             if isinstance(reply, ReplyError):
-                future.set_exception(Refused(self.address, str(reply)))
+                future.set_exception(ErrorReply(self.address, str(reply)))
             else:
                 future.set_result(reply)
 
@@ -222,7 +224,7 @@ class _Wire(asyncio.Protocol):
         while self._waiting:
             future, _ = self._waiting.popleft()
             if not future.done():
-                lost = Lost(self.address, error, when="answering")
+                lost = ConnectionLost(self.address, error, when="answering")
                 lost.__cause__ = error
                 future.set_exception(lost)
 

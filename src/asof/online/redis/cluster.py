@@ -4,25 +4,25 @@ from __future__ import annotations
 
 from typing import Any
 
-from asof.online.redis.commands import Commands
+from asof.online.redis.commands import RedisCommands
 from asof.online.redis.connection import Argument, ReplyError, pack_command
 from asof.online.redis.keys import slot_of
 from asof.online.redis.servers import refused
 from asof.online.redis.settings import Address
-from asof.online.redis.write import ROWS_PER_CALL, Write, packed_call
+from asof.online.redis.write import ROWS_PER_CALL, RowWrite, packed_call
 
 
 class ClusterRows:
     """Reads and writes rows in a cluster. `SingleRows` is its twin."""
 
-    def __init__(self, commands: Commands) -> None:
+    def __init__(self, commands: RedisCommands) -> None:
         self._commands, self._servers, self._names = commands, commands.servers, commands.names
 
     def read(self, names: list[bytes], *, stale: bool) -> list[bytes | None]:
         """What is kept under these names; `stale`: replicas may say so."""
         return self._servers.attempt(lambda: self._read(names, stale=stale))
 
-    def write(self, write: Write) -> None:
+    def write(self, write: RowWrite) -> None:
         """Write the rows, and note in `write` which were kept."""
         self._servers.attempt(lambda: self._write(write))
 
@@ -56,7 +56,7 @@ class ClusterRows:
             values[place] = self._ask_for(names[place], ("GET", names[place]))
         return values
 
-    def _write(self, write: Write) -> None:
+    def _write(self, write: RowWrite) -> None:
         """To a cluster: a call per slot, all nodes at once.
 
         Whether the table exists lies in other slots, so each node is asked after its rows: had it been dropped before
@@ -99,7 +99,7 @@ class ClusterRows:
                 raise self._commands.gone(table)
             write.done = end
 
-    def _move_along(self, write: Write, reply: str, places: list[int]) -> list[int]:
+    def _move_along(self, write: RowWrite, reply: str, places: list[int]) -> list[int]:
         """Write rows of a slot that is on its way to another node: each key is at one of the two."""
         before = self._names.rows(write.table)
         refused_places = []

@@ -6,11 +6,11 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 from asof.errors import StorageError
-from asof.online.protocol import StoreReplaced, Table
-from asof.online.redis.connection import Argument, Connection, ReplyError, pack_command
-from asof.online.redis.keys import Names, slot_of
+from asof.online.protocol import OnlineTable, StoreReplaced
+from asof.online.redis.connection import Argument, RedisConnection, ReplyError, pack_command
+from asof.online.redis.keys import RedisNames, slot_of
 from asof.online.redis.scripts import GONE, Script
-from asof.online.redis.servers import Servers, refused
+from asof.online.redis.servers import RedisServers, refused
 from asof.online.redis.settings import Address
 
 NAMES_PER_PAGE = 1000
@@ -20,7 +20,7 @@ class NoSuchTable(Exception):
     """A script found no such table."""
 
 
-class Commands:
+class RedisCommands:
     """What is asked of servers besides single rows.
 
     Args:
@@ -28,7 +28,7 @@ class Commands:
         names: what tables and rows are called there.
     """
 
-    def __init__(self, servers: Servers, names: Names) -> None:
+    def __init__(self, servers: RedisServers, names: RedisNames) -> None:
         self.servers, self.names, self.place = servers, names, servers.settings.place
 
     def ask(self, address: Address, command: tuple[Argument, ...]) -> Any:
@@ -36,7 +36,7 @@ class Commands:
         with self.servers.connection(address) as connection:
             return connection.ask(*command)
 
-    def kind_of(self, table: Table) -> str | None:
+    def kind_of(self, table: OnlineTable) -> str | None:
         """The kind that the table has; None where there is none."""
         anchor = self.servers.anchors()[0]
         command = ("HGET", self.names.tables(table.project, anchor), self.names.field(table))
@@ -105,7 +105,7 @@ class Commands:
                 if int(cursor) == 0:
                     break
 
-    def require(self, connection: Connection, within: str) -> None:
+    def require(self, connection: RedisConnection, within: str) -> None:
         """Refuse to write to a server that may lack what the writer has built upon."""
         if within and connection.incarnation not in within:
             connection.look_again()
@@ -116,13 +116,13 @@ class Commands:
                 )
 
     @staticmethod
-    def teach(connection: Connection, script: Script | None) -> None:
+    def teach(connection: RedisConnection, script: Script | None) -> None:
         """Make the server know the script by its hash."""
         if script is not None and script.hash not in connection.scripts:
             connection.ask("SCRIPT", "LOAD", script.text)
             connection.scripts.add(script.hash)
 
-    def gone(self, table: Table) -> StorageError:
+    def gone(self, table: OnlineTable) -> StorageError:
         """The error of a write to a table that is not there."""
         return StorageError(
             f"online table {table} of kind {table.kind!r} was never prepared in {self.place}, or was dropped",

@@ -10,7 +10,7 @@ from typing import Any
 import hiredis
 from hiredis import Reader, ReplyError
 
-from asof.online.redis.settings import Address, Settings, shown
+from asof.online.redis.settings import Address, RedisSettings, shown
 
 Argument = bytes | str | int
 
@@ -18,7 +18,7 @@ pack_command: Callable[[tuple[Argument, ...]], bytes] = hiredis.pack_command  # 
 _BUFFER_BYTES = 1 << 18
 
 
-class Lost(Exception):
+class ConnectionLost(Exception):
     """A server could not be reached, or went away before it replied.
 
     Args:
@@ -35,7 +35,7 @@ class Lost(Exception):
         self.is_timeout = isinstance(error, TimeoutError)
 
 
-class Refused(Exception):
+class ErrorReply(Exception):
     """A server replied with an error; its first word says which."""
 
     def __init__(self, address: Address, text: str) -> None:
@@ -45,7 +45,7 @@ class Refused(Exception):
         self.code = text.partition(" ")[0]
 
 
-class Connection:
+class RedisConnection:
     """A connection that one thread at a time may use. Replies come in the order of commands.
 
     Args:
@@ -56,11 +56,11 @@ class Connection:
         scripts: the hashes of those that it was told.
 
     Raises:
-        Lost: no server is there.
-        Refused: somebody does, but not to us.
+        ConnectionLost: no server is there.
+        ErrorReply: somebody does, but not to us.
     """
 
-    def __init__(self, address: Address, settings: Settings, *, readonly: bool = False) -> None:
+    def __init__(self, address: Address, settings: RedisSettings, *, readonly: bool = False) -> None:
         self.address = address
         self._reader = Reader()
         self._buffer = bytearray(_BUFFER_BYTES)
@@ -73,11 +73,11 @@ class Connection:
             self.close()
             raise
 
-    def _introduce(self, settings: Settings, *, readonly: bool) -> None:
+    def _introduce(self, settings: RedisSettings, *, readonly: bool) -> None:
         replies = self.ask_all(introduction(settings, readonly=readonly))
         for reply in replies:
             if isinstance(reply, ReplyError):
-                raise Refused(self.address, str(reply))
+                raise ErrorReply(self.address, str(reply))
         self.info = info_of(replies[-1])
 
     @property
@@ -97,19 +97,19 @@ class Connection:
         """One command's reply.
 
         Raises:
-            Lost, Refused: see there.
+            ConnectionLost, ErrorReply: see there.
         """
         self.send(pack_command(command))
         reply = self.receive()
         if isinstance(reply, ReplyError):
-            raise Refused(self.address, str(reply))
+            raise ErrorReply(self.address, str(reply))
         return reply
 
     def ask_all(self, commands: Sequence[tuple[Argument, ...]]) -> list[Any]:
         """The replies of commands that are sent together; a refusal is a `ReplyError` among them.
 
         Raises:
-            Lost: see there.
+            ConnectionLost: see there.
         """
         self.send(b"".join(map(pack_command, commands)))
         return [self.receive() for _ in commands]
@@ -119,7 +119,7 @@ class Connection:
         try:
             self._socket.sendall(packed)
         except OSError as error:
-            raise Lost(self.address, error, when="answering") from error
+            raise ConnectionLost(self.address, error, when="answering") from error
 
     def receive(self) -> Any:
         """The next reply, which may be a `ReplyError`."""
@@ -133,9 +133,9 @@ class Connection:
             try:
                 count = receive(buffer)
             except OSError as error:
-                raise Lost(self.address, error, when="answering") from error
+                raise ConnectionLost(self.address, error, when="answering") from error
             if not count:
-                raise Lost(self.address, None, when="answering")
+                raise ConnectionLost(self.address, None, when="answering")
             reader.feed(buffer, 0, count)  # type: ignore[arg-type]  # its stub does not know buffers
             reply = reader.gets()
         return reply
@@ -145,7 +145,7 @@ class Connection:
             self._socket.close()
 
 
-def _connected(address: Address, settings: Settings) -> socket.socket:
+def _connected(address: Address, settings: RedisSettings) -> socket.socket:
     host, port = address
     context = settings.tls_context
     try:
@@ -156,12 +156,12 @@ def _connected(address: Address, settings: Settings) -> socket.socket:
         else:
             plain = _connected_here(host, settings.connect_timeout_s)
     except OSError as error:
-        raise Lost(address, error, when="connecting") from error
+        raise ConnectionLost(address, error, when="connecting") from error
     try:
         made = context.wrap_socket(plain, server_hostname=host) if context is not None else plain
     except OSError as error:
         plain.close()
-        raise Lost(address, error, when="handshaking") from error
+        raise ConnectionLost(address, error, when="handshaking") from error
     made.settimeout(settings.timeout_s)
     return made
 
@@ -177,7 +177,7 @@ def _connected_here(path: str, timeout_s: float) -> socket.socket:
     return made
 
 
-def introduction(settings: Settings, *, readonly: bool = False) -> list[tuple[Argument, ...]]:
+def introduction(settings: RedisSettings, *, readonly: bool = False) -> list[tuple[Argument, ...]]:
     """The commands that open a connection; the last one asks the server what it is."""
     commands: list[tuple[Argument, ...]] = []
     if settings.password:
@@ -203,4 +203,13 @@ def _pairs(text: str) -> Iterator[tuple[str, str]]:
             yield name, value
 
 
-__all__ = ["Argument", "Connection", "Lost", "Refused", "ReplyError", "info_of", "introduction", "pack_command"]
+__all__ = [
+    "Argument",
+    "ConnectionLost",
+    "ErrorReply",
+    "RedisConnection",
+    "ReplyError",
+    "info_of",
+    "introduction",
+    "pack_command",
+]

@@ -5,8 +5,8 @@ from __future__ import annotations
 import ssl
 
 from asof.errors import StorageError
-from asof.online.redis.connection import Lost, Refused
-from asof.online.redis.settings import SECTION, Settings, shown
+from asof.online.redis.connection import ConnectionLost, ErrorReply
+from asof.online.redis.settings import SECTION, RedisSettings, shown
 
 _SETTINGS: dict[str, tuple[str, str]] = {
     "NOAUTH": (
@@ -55,9 +55,9 @@ _PASSING = {"LOADING", "MASTERDOWN", "CLUSTERDOWN", "TRYAGAIN", "BUSY", "MAXCLIE
 """What a server says that restarts, hands over to another or is busy."""
 
 
-def failure(settings: Settings, error: Lost | Refused, *, waited_s: float = 0.0) -> StorageError:
+def failure(settings: RedisSettings, error: ConnectionLost | ErrorReply, *, waited_s: float = 0.0) -> StorageError:
     """What happened at which server, the setting, and what to do."""
-    if isinstance(error, Lost):
+    if isinstance(error, ConnectionLost):
         made = _lost(settings, error, waited_s=waited_s)
         made.may_pass = not isinstance(error.__cause__, ssl.SSLError)
         return made
@@ -70,7 +70,7 @@ def failure(settings: Settings, error: Lost | Refused, *, waited_s: float = 0.0)
     return made
 
 
-def _refusal(settings: Settings, error: Refused) -> tuple[str, str]:
+def _refusal(settings: RedisSettings, error: ErrorReply) -> tuple[str, str]:
     text = error.text
     if "DB index is out of range" in text:
         return f"has no database {settings.db}", f"set `{SECTION}.db` (or the number in the url) to one that it has"
@@ -87,7 +87,7 @@ def _refusal(settings: Settings, error: Refused) -> tuple[str, str]:
     return f"refused: {text.replace('{', '{{').replace('}', '}}')}", "see the server's log"
 
 
-def _lost(settings: Settings, error: Lost, *, waited_s: float) -> StorageError:
+def _lost(settings: RedisSettings, error: ConnectionLost, *, waited_s: float) -> StorageError:
     cause = error.__cause__
     where = f"the online store at {shown(error.address)}"
     if error.when == "sentinels":
@@ -134,7 +134,7 @@ def _after(waited_s: float) -> str:
     return f", tried again for {waited_s:g} s ({SECTION}.retry_s)" if waited_s else ""
 
 
-def too_old(settings: Settings, version: str) -> StorageError:
+def too_old(settings: RedisSettings, version: str) -> StorageError:
     """The server lacks commands that are needed."""
     return StorageError(
         f"the online store {settings.place} is Redis {version}, expected 7.0 or Valkey 7.2 ({settings.setting})",

@@ -16,14 +16,14 @@ from collections.abc import Sequence
 from functools import cache
 from urllib.parse import quote, unquote
 
-from asof.online.protocol import Lookup, Table
+from asof.online.protocol import Lookup, OnlineTable
 
 SLOTS = 16384
 ANCHORS = 64
 """Each master of a cluster has to have one of so many equal parts of the slots."""
 
 
-class Names:
+class RedisNames:
     """The names of one store.
 
     Args:
@@ -32,9 +32,9 @@ class Names:
 
     def __init__(self, prefix: str) -> None:
         self.prefix = prefix.encode()
-        self._rows: dict[Table, bytes] = {}
+        self._rows: dict[OnlineTable, bytes] = {}
 
-    def rows(self, table: Table) -> bytes:
+    def rows(self, table: OnlineTable) -> bytes:
         """What stands before a row's key; `}` stands behind it."""
         known = self._rows.get(table)
         if known is None:
@@ -49,11 +49,11 @@ class Names:
             names += [before + key + b"}" for key in keys]
         return names
 
-    def row_pattern(self, table: Table) -> bytes:
+    def row_pattern(self, table: OnlineTable) -> bytes:
         """What all rows of the table match, and nothing else."""
         return escaped(self.rows(table)) + b"*"
 
-    def facts(self, table: Table, anchor: bytes) -> bytes:
+    def facts(self, table: OnlineTable, anchor: bytes) -> bytes:
         """The table's progress."""
         return self._table(table) + b"!facts" + anchor
 
@@ -69,14 +69,14 @@ class Names:
         """What all rows and facts of exactly this project match."""
         return escaped(self._project(project)) + b":*"
 
-    def field(self, table: Table) -> bytes:
+    def field(self, table: OnlineTable) -> bytes:
         """The table's field among the project's tables."""
         return f"{_quoted(table.view)}:{_quoted(table.generation)}".encode()
 
-    def table(self, project: str, field: bytes, kind: bytes) -> Table:
+    def table(self, project: str, field: bytes, kind: bytes) -> OnlineTable:
         """The table that `field` names."""
         view, _, generation = field.decode().partition(":")
-        return Table(project, unquote(view), unquote(generation), kind.decode())  # type: ignore[arg-type]  # written as one
+        return OnlineTable(project, unquote(view), unquote(generation), kind.decode())  # type: ignore[arg-type]  # written as one
 
     def field_of(self, project: str, name: bytes) -> bytes:
         """The field of the table that a row's or a fact's name belongs to."""
@@ -86,7 +86,7 @@ class Names:
     def _project(self, project: str) -> bytes:
         return self.prefix + _quoted(project).encode()
 
-    def _table(self, table: Table) -> bytes:
+    def _table(self, table: OnlineTable) -> bytes:
         return self._project(table.project) + b":" + self.field(table)
 
 

@@ -10,13 +10,13 @@ from typing import Any
 from redis.exceptions import RedisError
 from redis.sentinel import MasterNotFoundError, Sentinel, SlaveNotFoundError
 
-from asof.online.redis.connection import Connection, Lost, Refused
+from asof.online.redis.connection import ConnectionLost, ErrorReply, RedisConnection
 from asof.online.redis.keys import SLOTS
-from asof.online.redis.settings import Address, Settings
+from asof.online.redis.settings import Address, RedisSettings
 
 
 @dataclass(frozen=True)
-class Range:
+class SlotRange:
     """Slots that one master has, and its replicas."""
 
     first: int
@@ -25,24 +25,24 @@ class Range:
     replicas: tuple[Address, ...] = ()
 
 
-def locate(settings: Settings, *, before: Sequence[Range]) -> list[Range]:
+def locate(settings: RedisSettings, *, before: Sequence[SlotRange]) -> list[SlotRange]:
     """Which master has which slots now; a server alone has all.
 
     Args:
         before: what was known until now.
 
     Raises:
-        Lost: no server that knows can be reached.
-        Refused: the cluster has no slots.
+        ConnectionLost: no server that knows can be reached.
+        ErrorReply: the cluster has no slots.
     """
     if settings.kind == "sentinel":
         return _ask_sentinels(settings)
     if settings.kind == "cluster":
         return _ask_nodes(settings, before)
-    return [Range(0, SLOTS - 1, settings.addresses[0])]
+    return [SlotRange(0, SLOTS - 1, settings.addresses[0])]
 
 
-def _ask_sentinels(settings: Settings) -> list[Range]:
+def _ask_sentinels(settings: RedisSettings) -> list[SlotRange]:
     limits: dict[str, Any] = {
         "socket_timeout": settings.connect_timeout_s, "socket_connect_timeout": settings.connect_timeout_s,
         "username": settings.sentinel_username or None, "password": settings.sentinel_password or None,
@@ -64,14 +64,14 @@ def _ask_sentinels(settings: Settings) -> list[Range]:
             except SlaveNotFoundError:
                 pass
     except (MasterNotFoundError, RedisError, OSError) as error:
-        raise Lost(settings.addresses[0], error, when="sentinels") from error
+        raise ConnectionLost(settings.addresses[0], error, when="sentinels") from error
     finally:
         for each in sentinel.sentinels:
             each.close()
-    return [Range(0, SLOTS - 1, (str(master[0]), int(master[1])), tuple((str(h), int(p)) for h, p in replicas))]
+    return [SlotRange(0, SLOTS - 1, (str(master[0]), int(master[1])), tuple((str(h), int(p)) for h, p in replicas))]
 
 
-def _ask_nodes(settings: Settings, before: Sequence[Range]) -> list[Range]:
+def _ask_nodes(settings: RedisSettings, before: Sequence[SlotRange]) -> list[SlotRange]:
     """The slots, from the first node that responds; nodes known from before are tried, too.
 
     In another order each time: a node that is cut off from the others goes on naming the masters of before.
@@ -81,27 +81,27 @@ def _ask_nodes(settings: Settings, before: Sequence[Range]) -> list[Range]:
     last: Exception | None = None
     for address in dict.fromkeys([*known, *settings.addresses]):
         try:
-            connection = Connection(address, settings)
-        except Lost as error:
+            connection = RedisConnection(address, settings)
+        except ConnectionLost as error:
             last = error
             continue
         try:
             slots = connection.ask("CLUSTER", "SLOTS")
-        except Lost as error:
+        except ConnectionLost as error:
             last = error
             continue
         finally:
             connection.close()
         if slots:
             return [_range(each, address[0]) for each in slots]
-        last = Refused(address, "CLUSTERDOWN the cluster has no slots")
+        last = ErrorReply(address, "CLUSTERDOWN the cluster has no slots")
     assert last is not None
     raise last
 
 
-def _range(entry: list[Any], asked: str) -> Range:
+def _range(entry: list[Any], asked: str) -> SlotRange:
     first, last, master, *replicas = entry
-    return Range(int(first), int(last), _address(master, asked), tuple(_address(each, asked) for each in replicas))
+    return SlotRange(int(first), int(last), _address(master, asked), tuple(_address(each, asked) for each in replicas))
 
 
 def _address(node: list[Any], asked: str) -> Address:

@@ -7,8 +7,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 
-from asof.online.protocol import Row, ScannedRow, Table
-from asof.online.redis.commands import Commands
+from asof.online.protocol import OnlineTable, Row, ScannedRow
+from asof.online.redis.commands import RedisCommands
 
 KEYS_IN_WINDOW = 500_000
 WINDOW_S = 60.0
@@ -16,7 +16,7 @@ WINDOW_S = 60.0
 
 
 @dataclass
-class Window:
+class ScanWindow:
     """Sorted keys that a scan has gathered and not handed out yet."""
 
     keys: list[bytes]
@@ -43,12 +43,14 @@ class Scanner:
         read: the rows of keys, from masters.
     """
 
-    def __init__(self, commands: Commands, read: Callable[[Table, Sequence[bytes]], list[list[Row | None]]]) -> None:
+    def __init__(
+        self, commands: RedisCommands, read: Callable[[OnlineTable, Sequence[bytes]], list[list[Row | None]]]
+    ) -> None:
         self._commands, self._servers, self._names = commands, commands.servers, commands.names
         self._read = read
-        self._windows: dict[tuple[Table, bytes], Window] = {}
+        self._windows: dict[tuple[OnlineTable, bytes], ScanWindow] = {}
 
-    def scan(self, table: Table, *, after: bytes | None, limit: int) -> list[ScannedRow]:
+    def scan(self, table: OnlineTable, *, after: bytes | None, limit: int) -> list[ScannedRow]:
         """See `OnlineStore.scan`."""
         if self._commands.kind_of(table) != table.kind:
             return []
@@ -72,7 +74,7 @@ class Scanner:
             self._windows[table, found[-1][0]] = window
         return found
 
-    def _gather(self, table: Table, after: bytes | None) -> Window:
+    def _gather(self, table: OnlineTable, after: bytes | None) -> ScanWindow:
         """The least keys greater than `after`, sorted, as many as are kept at once."""
         before = self._names.rows(table)
         keys: list[bytes] = []
@@ -85,4 +87,4 @@ class Scanner:
                 bound = keys[-1]
         keys = sorted(set(keys))
         is_last = bound is None and len(keys) <= KEYS_IN_WINDOW
-        return Window(keys[:KEYS_IN_WINDOW], is_last=is_last, made=time.monotonic())
+        return ScanWindow(keys[:KEYS_IN_WINDOW], is_last=is_last, made=time.monotonic())

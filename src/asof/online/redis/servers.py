@@ -12,11 +12,11 @@ from contextlib import contextmanager
 from typing import Any, TypeVar
 
 from asof.errors import StorageError
-from asof.online.redis.connection import Connection, Lost, Refused, ReplyError
+from asof.online.redis.connection import ConnectionLost, ErrorReply, RedisConnection, ReplyError
 from asof.online.redis.errors import failure, too_old
 from asof.online.redis.keys import ANCHORS, SLOTS, anchors, slot_of
-from asof.online.redis.masters import Range, locate
-from asof.online.redis.settings import SECTION, Address, Settings
+from asof.online.redis.masters import SlotRange, locate
+from asof.online.redis.settings import SECTION, Address, RedisSettings
 
 T = TypeVar("T")
 
@@ -33,12 +33,12 @@ _PAUSES_S = (0.0, 0.02, 0.05, 0.1, 0.2)
 """Before each further attempt; the last one counts for all later ones."""
 
 
-class Connections:
+class RedisConnectionPool:
     """One process's connections, by address; a forked child begins with none."""
 
     def __init__(self) -> None:
         self.pid = os.getpid()
-        self.idle: dict[tuple[Address, bool], deque[Connection]] = {}
+        self.idle: dict[tuple[Address, bool], deque[RedisConnection]] = {}
         self.opened = 0
         # Told when a connection comes back or goes away; only those who found none wait for it.
         self.changed = threading.Condition()
@@ -52,21 +52,21 @@ class Connections:
             self.changed.notify()
 
 
-class Servers:
+class RedisServers:
     """Hands out connections to masters (or, if asked for, to replicas), and follows them as they change.
 
     Args:
         settings: how they are reached.
     """
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: RedisSettings) -> None:
         self.settings = settings
-        self._connections = Connections()
-        self._parents: list[Connections] = []
+        self._connections = RedisConnectionPool()
+        self._parents: list[RedisConnectionPool] = []
         self._locating = threading.Lock()
-        self._ranges: list[Range] | None = None
-        self._before: list[Range] = []
-        self._by_slot: list[Range] = []
+        self._ranges: list[SlotRange] | None = None
+        self._before: list[SlotRange] = []
+        self._by_slot: list[SlotRange] = []
         self._was_reached = False
 
     # Places
@@ -79,7 +79,7 @@ class Servers:
         """The hash tags under which the small hashes are kept: one without a tag where there is one master."""
         return list(anchors()) if self.is_cluster else [b""]
 
-    def ranges(self) -> list[Range]:
+    def ranges(self) -> list[SlotRange]:
         """Which master has which slots, as far as is known."""
         known = self._ranges
         if known is None:
@@ -122,7 +122,7 @@ class Servers:
 
     # Connections
 
-    def take(self, address: Address, *, readonly: bool = False) -> Connection:
+    def take(self, address: Address, *, readonly: bool = False) -> RedisConnection:
         """A connection for this thread alone, until it is given back or thrown away."""
         connections = self._connections
         if connections.pid != os.getpid():
@@ -141,11 +141,11 @@ class Servers:
             return self._connect(address, readonly=readonly)
         except BaseException as error:
             connections.let_go()
-            if isinstance(error, Lost):
+            if isinstance(error, ConnectionLost):
                 self._close_idle(connections, address)
             raise
 
-    def _wait_for_room(self, connections: Connections, idle: deque[Connection]) -> Connection | None:
+    def _wait_for_room(self, connections: RedisConnectionPool, idle: deque[RedisConnection]) -> RedisConnection | None:
         """A connection that came back meanwhile, or None: one more may be opened."""
         deadline = time.monotonic() + self.settings.timeout_s
         with connections.changed:
@@ -175,7 +175,7 @@ class Servers:
             hint=f"raise `{SECTION}.max_connections`",
         )
 
-    def give_back(self, connection: Connection, *, readonly: bool = False) -> None:
+    def give_back(self, connection: RedisConnection, *, readonly: bool = False) -> None:
         """Let others use the connection; nothing that was asked of it may be unanswered."""
         connections = self._connections
         if connections.closed:
@@ -187,15 +187,15 @@ class Servers:
             with connections.changed:
                 connections.changed.notify()
 
-    def throw_away(self, connection: Connection, error: BaseException) -> None:
+    def throw_away(self, connection: RedisConnection, error: BaseException) -> None:
         """After an error: the reply may still come, and the next user would take it for its own."""
         connection.close()
         self._connections.let_go()
-        if isinstance(error, Lost):
+        if isinstance(error, ConnectionLost):
             self._close_idle(self._connections, connection.address)
 
     @contextmanager
-    def connection(self, address: Address) -> Iterator[Connection]:
+    def connection(self, address: Address) -> Iterator[RedisConnection]:
         """A connection to a master for this thread alone."""
         connection = self.take(address)
         try:
@@ -206,9 +206,11 @@ class Servers:
         self.give_back(connection)
 
     @contextmanager
-    def several(self, addresses: Iterable[Address], *, readonly: bool = False) -> Iterator[dict[Address, Connection]]:
+    def several(
+        self, addresses: Iterable[Address], *, readonly: bool = False
+    ) -> Iterator[dict[Address, RedisConnection]]:
         """A connection to each of these servers."""
-        taken: dict[Address, Connection] = {}
+        taken: dict[Address, RedisConnection] = {}
         try:
             for address in addresses:
                 taken[address] = self.take(address, readonly=readonly)
@@ -220,8 +222,8 @@ class Servers:
         for connection in taken.values():
             self.give_back(connection, readonly=readonly)
 
-    def _connect(self, address: Address, *, readonly: bool) -> Connection:
-        connection = Connection(address, self.settings, readonly=readonly and self.is_cluster)
+    def _connect(self, address: Address, *, readonly: bool) -> RedisConnection:
+        connection = RedisConnection(address, self.settings, readonly=readonly and self.is_cluster)
         try:
             self.check(address, connection.info, readonly=readonly)
         except BaseException:
@@ -233,11 +235,11 @@ class Servers:
         """Refuse a server that is not what was asked for, by what it says of itself.
 
         Raises:
-            Refused: it loads, is a replica, or of another kind.
+            ErrorReply: it loads, is a replica, or of another kind.
             StorageError: it is too old.
         """
         if info.get("loading") == "1":
-            raise Refused(address, "LOADING the server reads its data from disk")
+            raise ErrorReply(address, "LOADING the server reads its data from disk")
         version = info.get("redis_version", "0")
         if int(version.partition(".")[0]) < OLDEST:
             raise too_old(self.settings, version)
@@ -245,22 +247,22 @@ class Servers:
         mode = info.get("redis_mode", info.get("server_mode"))
         if (mode == "cluster") != self.is_cluster:
             code = "CLUSTERMODE" if mode == "cluster" else "NOCLUSTER"
-            raise Refused(address, f"{code} the server is another kind")
+            raise ErrorReply(address, f"{code} the server is another kind")
         if info.get("role") == "slave" and not readonly:
-            raise Refused(address, "READONLY the server is a replica")
+            raise ErrorReply(address, "READONLY the server is a replica")
         self._was_reached = True
 
-    def _begin_in_child(self) -> Connections:
+    def _begin_in_child(self) -> RedisConnectionPool:
         """A forked child must not use its parent's sockets, and keeps them referenced so that it never closes them."""
         self._parents.append(self._connections)
         closed = self._connections.closed
-        self._connections = Connections()
+        self._connections = RedisConnectionPool()
         self._connections.closed = closed
         self._locating = threading.Lock()
         return self._connections
 
     @staticmethod
-    def _close_idle(connections: Connections, address: Address) -> None:
+    def _close_idle(connections: RedisConnectionPool, address: Address) -> None:
         for readonly in (False, True):
             idle = connections.idle.get((address, readonly))
             while idle:
@@ -291,14 +293,14 @@ class Servers:
         while True:
             try:
                 return work()
-            except (Lost, Refused) as error:
+            except (ConnectionLost, ErrorReply) as error:
                 deadline = deadline or time.monotonic() + self.settings.retry_s
                 pause_s = self.pause(error, tries, deadline=deadline)
                 tries += 1
                 if pause_s:
                     time.sleep(pause_s)
 
-    def pause(self, error: Lost | Refused, tries: int, *, deadline: float) -> float:
+    def pause(self, error: ConnectionLost | ErrorReply, tries: int, *, deadline: float) -> float:
         """After an attempt that failed: how many seconds to wait before the next.
 
         Raises:
@@ -311,9 +313,9 @@ class Servers:
         self.forget_places()
         return pause_s
 
-    def _passes(self, error: Lost | Refused) -> bool:
+    def _passes(self, error: ConnectionLost | ErrorReply) -> bool:
         """Whether it may be well again in a moment. A server that never responded is a wrong setting."""
-        if isinstance(error, Lost):
+        if isinstance(error, ConnectionLost):
             return self._was_reached
         if error.code == "READONLY" and self.settings.kind == "single":
             return self._was_reached
@@ -324,11 +326,11 @@ def refused(address: Address, reply: Any) -> Any:
     """The reply, unless it is a refusal.
 
     Raises:
-        Refused: it is one.
+        ErrorReply: it is one.
     """
     if isinstance(reply, ReplyError):
-        raise Refused(address, str(reply))
+        raise ErrorReply(address, str(reply))
     return reply
 
 
-__all__ = ["ANCHORS", "Servers", "refused"]
+__all__ = ["ANCHORS", "RedisServers", "refused"]

@@ -26,7 +26,7 @@ Address = tuple[str, int]
 
 
 @dataclass(frozen=True)
-class Settings:
+class RedisSettings:
     """All that is needed to open a connection. Its `repr` hides the passwords.
 
     Args:
@@ -99,7 +99,7 @@ def shown(address: Address) -> str:
 
 def settings_of(
     *, url: str = "", connection_string: str = "", redis_type: str = "redis", password: str = "", **options: Any
-) -> Settings:
+) -> RedisSettings:
     """Settings from the options of `online_store`; single options win over what the address says.
 
     Raises:
@@ -127,7 +127,7 @@ def settings_of(
     return settings
 
 
-def _of_url(url: str, kind: str) -> Settings:
+def _of_url(url: str, kind: str) -> RedisSettings:
     """`redis://user:password@host:port/db`, with TLS `rediss://…`, `unix:///path?db=0`; hosts may be several."""
     scheme, separator, rest = url.partition("://")
     if not separator or scheme not in _SCHEMES:
@@ -150,13 +150,13 @@ def _of_url(url: str, kind: str) -> Settings:
     else:
         addresses = _addresses(hosts.split(","), "url")
         db = query.get("db") or parsed.path.strip("/") or "0"
-    return Settings(
+    return RedisSettings(
         kind, addresses, username=unquote(user), password=unquote(password), db=_number(db, "db", "url"),
         tls=_SCHEMES[scheme], setting=f"{SECTION}.url",
     )  # fmt: skip
 
 
-def _of_connection_string(text: str, kind: str) -> Settings:
+def _of_connection_string(text: str, kind: str) -> RedisSettings:
     """Feast's form: `host:port,host:port,db=0,ssl=true,password=…`."""
     hosts: list[str] = []
     values: dict[str, str] = {}
@@ -171,7 +171,7 @@ def _of_connection_string(text: str, kind: str) -> Settings:
         if name not in known:
             hint = nearest(name, known) or f"it takes {', '.join(known)}"
             raise _wrong("connection_string", f"the key {name!r}", hint)
-    return Settings(
+    return RedisSettings(
         kind, _addresses(hosts, "connection_string"),
         username=values.get("username", ""), password=values.get("password", ""),
         db=_number(values.get("db", "0"), "db", "connection_string"),

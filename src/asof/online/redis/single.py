@@ -7,12 +7,12 @@ from functools import partial
 
 from asof.errors import StorageError
 from asof.online.protocol import Lookup, Row
-from asof.online.redis.commands import Commands
-from asof.online.redis.connection import Connection, Lost, Refused, ReplyError, pack_command
+from asof.online.redis.commands import RedisCommands
+from asof.online.redis.connection import ConnectionLost, ErrorReply, RedisConnection, ReplyError, pack_command
 from asof.online.redis.rows import KEYS_PER_READ, rows_of
 from asof.online.redis.scripts import GONE
-from asof.online.redis.servers import Servers, refused
-from asof.online.redis.write import Write, packed_call
+from asof.online.redis.servers import RedisServers, refused
+from asof.online.redis.write import RowWrite, packed_call
 
 CALLS_IN_FLIGHT = 4
 
@@ -22,7 +22,7 @@ Read = Callable[[Sequence[Lookup]], list[list[Row | None]]]
 class SingleRows:
     """Reads and writes rows where there is one master. `ClusterRows` is its twin."""
 
-    def __init__(self, commands: Commands) -> None:
+    def __init__(self, commands: RedisCommands) -> None:
         self._commands, self._servers, self._names = commands, commands.servers, commands.names
 
     def read(self, names: list[bytes], *, stale: bool) -> list[bytes | None]:
@@ -35,7 +35,7 @@ class SingleRows:
             values += self._servers.attempt(partial(self._read_at_once, piece, stale=stale))
         return values
 
-    def write(self, write: Write) -> None:
+    def write(self, write: RowWrite) -> None:
         """Write the rows, and note in `write` which were kept."""
         self._servers.attempt(lambda: self._write(write))
 
@@ -54,7 +54,7 @@ class SingleRows:
         servers.give_back(connection, readonly=stale)
         return reply
 
-    def _write(self, write: Write) -> None:
+    def _write(self, write: RowWrite) -> None:
         """Call after call to one server, some under way at once. A further attempt begins after the last reply."""
         table, names = write.table, self._names
         head = [names.tables(table.project, b"")]
@@ -74,7 +74,7 @@ class SingleRows:
             for start, end in waiting:
                 self._take_answer(connection, write, start, end)
 
-    def _take_answer(self, connection: Connection, write: Write, start: int, end: int) -> None:
+    def _take_answer(self, connection: RedisConnection, write: RowWrite, start: int, end: int) -> None:
         reply = connection.receive()
         if isinstance(reply, ReplyError) and GONE in str(reply):
             raise self._commands.gone(write.table)
@@ -83,7 +83,7 @@ class SingleRows:
         write.done = end
 
 
-class PendingRead:
+class RedisPendingRead:
     """A read on its way. Either its rows are read or it is dropped; until then it holds a connection.
 
     Args:
@@ -91,7 +91,9 @@ class PendingRead:
         connection: on which the read was sent; None where it was not sent yet.
     """
 
-    def __init__(self, read: Read, lookups: Sequence[Lookup], servers: Servers, connection: Connection | None) -> None:
+    def __init__(
+        self, read: Read, lookups: Sequence[Lookup], servers: RedisServers, connection: RedisConnection | None
+    ) -> None:
         self._read, self._lookups, self._servers, self._connection = read, lookups, servers, connection
 
     def rows(self) -> list[list[Row | None]]:
@@ -103,7 +105,7 @@ class PendingRead:
             reply = refused(connection.address, connection.receive())
         except BaseException as error:
             self._servers.throw_away(connection, error)
-            if isinstance(error, Lost | Refused):
+            if isinstance(error, ConnectionLost | ErrorReply):
                 return self._read(self._lookups)
             raise
         self._servers.give_back(connection)

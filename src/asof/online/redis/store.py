@@ -18,25 +18,25 @@ from asof.online.protocol import (
     Facts,
     Lookup,
     OnlineStoreDefaults,
+    OnlineTable,
     Row,
     ScannedRow,
-    Table,
     Unchanged,
     check_write,
 )
 from asof.online.redis.aio import AsyncReader
 from asof.online.redis.cluster import ClusterRows
-from asof.online.redis.commands import Commands, NoSuchTable, call
-from asof.online.redis.connection import Argument, Lost, Refused, ReplyError, pack_command
-from asof.online.redis.keys import Names
+from asof.online.redis.commands import NoSuchTable, RedisCommands, call
+from asof.online.redis.connection import Argument, ConnectionLost, ErrorReply, ReplyError, pack_command
+from asof.online.redis.keys import RedisNames
 from asof.online.redis.rows import KEYS_PER_READ, rows_of
 from asof.online.redis.scan import Scanner
 from asof.online.redis.scripts import EXPIRE, LATER_MS, WRITE_PROGRESS
-from asof.online.redis.servers import Servers
+from asof.online.redis.servers import RedisServers
 from asof.online.redis.settings import SECTION, Address, settings_of
-from asof.online.redis.single import PendingRead, SingleRows
-from asof.online.redis.tables import Tables
-from asof.online.redis.write import Write
+from asof.online.redis.single import RedisPendingRead, SingleRows
+from asof.online.redis.tables import RedisTables
+from asof.online.redis.write import RowWrite
 from asof.timing import DAY, Clock, Micros
 
 
@@ -71,28 +71,28 @@ class RedisOnlineStore(OnlineStoreDefaults):
         if any(each in key_prefix for each in "{}!") or not key_prefix.isascii():
             raise ConfigError(f"{SECTION}.key_prefix: found {key_prefix!r}", hint="use letters, digits, ':', '-', '_'")
         self.settings = settings_of(url=url, **options)
-        self._names = Names(key_prefix)
-        self._servers = Servers(self.settings)
+        self._names = RedisNames(key_prefix)
+        self._servers = RedisServers(self.settings)
         self._clock = clock
         self._later_ms: int | None = None
         # A table that this process writes after reading must be read where it is written.
-        self._merged: set[Table] = set()
-        self._commands = Commands(self._servers, self._names)
-        self._tables = Tables(self._commands)
+        self._merged: set[OnlineTable] = set()
+        self._commands = RedisCommands(self._servers, self._names)
+        self._tables = RedisTables(self._commands)
         self._rows = ClusterRows(self._commands) if self._servers.is_cluster else SingleRows(self._commands)
         self._scanner = Scanner(self._commands, self._read_from_masters)
 
     # Tables
 
-    def prepare(self, table: Table) -> None:
+    def prepare(self, table: OnlineTable) -> None:
         """See `OnlineStore.prepare`."""
         self._tables.prepare(table)
 
-    def tables(self, project: str) -> list[Table]:
+    def tables(self, project: str) -> list[OnlineTable]:
         """See `OnlineStore.tables`: those that no master has lost."""
         return self._tables.tables(project)
 
-    def drop(self, table: Table) -> None:
+    def drop(self, table: OnlineTable) -> None:
         """See `OnlineStore.drop`. Takes a look at all names of the server, in short steps."""
         self._tables.drop(table)
 
@@ -104,7 +104,7 @@ class RedisOnlineStore(OnlineStoreDefaults):
 
     def write(
         self,
-        table: Table,
+        table: OnlineTable,
         keys: Sequence[bytes],
         values: Sequence[bytes],
         *,
@@ -113,7 +113,7 @@ class RedisOnlineStore(OnlineStoreDefaults):
     ) -> list[bool]:
         """See `OnlineStore.write`. Rows become visible in pieces; each row is whole."""
         check_write(table, keys, values, condition, expires_at)
-        write = Write.of(table, keys, values, condition)
+        write = RowWrite.of(table, keys, values, condition)
         if isinstance(condition, Unchanged):
             self._merged.add(table)
         if expires_at is not None and any(each is not None for each in expires_at):
@@ -134,7 +134,7 @@ class RedisOnlineStore(OnlineStoreDefaults):
         stale = self.settings.replica_reads and not any(table in self._merged for table, _ in lookups)
         return rows_of(lookups, self._rows.read(names, stale=stale))
 
-    def ask(self, lookups: Sequence[Lookup]) -> PendingRead:
+    def ask(self, lookups: Sequence[Lookup]) -> RedisPendingRead:
         """Like `read`, for rows that are written afterwards; the reply comes while the caller does something else."""
         self._merged.update(table for table, _ in lookups)
         names = self._names.of(lookups)
@@ -142,21 +142,21 @@ class RedisOnlineStore(OnlineStoreDefaults):
         if names and len(names) <= KEYS_PER_READ and not self._servers.is_cluster:
             try:
                 connection = self._servers.take(self._servers.ranges()[0].master)
-            except (Lost, Refused, StorageError):
+            except (ConnectionLost, ErrorReply, StorageError):
                 pass  # reading the rows retries, and raises
         if connection is not None:
             try:
                 connection.send(pack_command((b"MGET", *names)))
-            except Lost as error:
+            except ConnectionLost as error:
                 self._servers.throw_away(connection, error)
                 connection = None
-        return PendingRead(self.read, lookups, self._servers, connection)
+        return RedisPendingRead(self.read, lookups, self._servers, connection)
 
-    def scan(self, table: Table, *, after: bytes | None = None, limit: int = SCAN_ROWS) -> list[ScannedRow]:
+    def scan(self, table: OnlineTable, *, after: bytes | None = None, limit: int = SCAN_ROWS) -> list[ScannedRow]:
         """See `OnlineStore.scan`. Redis has no order of keys: they are gathered, sorted, kept for the next pages."""
         return self._scanner.scan(table, after=after, limit=limit)
 
-    def delete(self, table: Table, keys: Sequence[bytes]) -> int:
+    def delete(self, table: OnlineTable, keys: Sequence[bytes]) -> int:
         """See `OnlineStore.delete`."""
         before = self._names.rows(table)
         names = [before + key + b"}" for key in keys]
@@ -179,7 +179,7 @@ class RedisOnlineStore(OnlineStoreDefaults):
 
     # Progress
 
-    def write_progress(self, table: Table, facts: Facts, *, within: str = "") -> None:
+    def write_progress(self, table: OnlineTable, facts: Facts, *, within: str = "") -> None:
         """See `OnlineStore.write_progress`: to every master, each after its rows."""
         field, kind = self._names.field(table), table.kind.encode()
         pairs = [part for name, value in facts.items() for part in (name.encode(), _packed(value))]
@@ -193,7 +193,7 @@ class RedisOnlineStore(OnlineStoreDefaults):
         except NoSuchTable as error:
             raise self._commands.gone(table) from error
 
-    def progress(self, table: Table) -> dict[str, str | int]:
+    def progress(self, table: OnlineTable) -> dict[str, str | int]:
         """See `OnlineStore.progress`: what every master has; of numbers the least."""
         field, kind = self._names.field(table), table.kind.encode()
         kinds = self._commands.on_anchors(lambda anchor: ("HGET", self._names.tables(table.project, anchor), field))
@@ -276,7 +276,7 @@ class RedisOnlineStore(OnlineStoreDefaults):
                 self._later_ms = 0 if abs(self._clock() - servers_now) < DAY else LATER_MS
         return self._later_ms
 
-    def _read_from_masters(self, table: Table, keys: Sequence[bytes]) -> list[list[Row | None]]:
+    def _read_from_masters(self, table: OnlineTable, keys: Sequence[bytes]) -> list[list[Row | None]]:
         self._merged.add(table)
         return self.read([Lookup(table, keys)])
 

@@ -6,19 +6,19 @@ import secrets
 from functools import partial
 
 from asof.errors import StorageError
-from asof.online.protocol import Table
-from asof.online.redis.commands import Commands, call
+from asof.online.protocol import OnlineTable
+from asof.online.redis.commands import RedisCommands, call
 from asof.online.redis.connection import Argument
 from asof.online.redis.scripts import DROP, DROPPED, PREPARE, REMOVE
 
 
-class Tables:
+class RedisTables:
     """Makes, lists and drops tables. See `OnlineStore` for the four verbs."""
 
-    def __init__(self, commands: Commands) -> None:
+    def __init__(self, commands: RedisCommands) -> None:
         self._commands, self._servers, self._names = commands, commands.servers, commands.names
 
-    def prepare(self, table: Table) -> None:
+    def prepare(self, table: OnlineTable) -> None:
         """See `OnlineStore.prepare`."""
         field, kind = self._names.field(table), table.kind.encode()
 
@@ -39,11 +39,11 @@ class Tables:
             # Somebody drops it, or was killed while dropping it: its old rows must not come back.
             self._finish_drop(table, secrets.token_bytes(8))
 
-    def tables(self, project: str) -> list[Table]:
+    def tables(self, project: str) -> list[OnlineTable]:
         """See `OnlineStore.tables`: those that no master has lost."""
         return sorted(set.intersection(*self._tables(project)))
 
-    def drop(self, table: Table) -> None:
+    def drop(self, table: OnlineTable) -> None:
         """See `OnlineStore.drop`. Takes a look at all names of the server, in short steps."""
         mark = secrets.token_bytes(8)
         if self.mark_dropping(table, mark):
@@ -59,7 +59,7 @@ class Tables:
         for table in dropped:
             self._end_dropping(table, mark)
 
-    def _tables(self, project: str) -> list[set[Table]]:
+    def _tables(self, project: str) -> list[set[OnlineTable]]:
         """Per anchor the tables that are there."""
         found = self._commands.on_anchors(lambda anchor: ("HGETALL", self._names.tables(project, anchor)))
         return [
@@ -67,7 +67,7 @@ class Tables:
             for each in found
         ]
 
-    def mark_dropping(self, table: Table, mark: bytes) -> bool:
+    def mark_dropping(self, table: OnlineTable, mark: bytes) -> bool:
         """From here on nothing is written to it, anywhere; whether it may have rows."""
 
         def command(anchor: bytes) -> tuple[Argument, ...]:
@@ -77,14 +77,14 @@ class Tables:
 
         return any(self._commands.on_anchors(command, DROP))
 
-    def _finish_drop(self, table: Table, mark: bytes) -> None:
+    def _finish_drop(self, table: OnlineTable, mark: bytes) -> None:
         """Remove the rows of a table that is marked."""
         if not self.mark_dropping(table, mark):
             return
         self._servers.attempt(lambda: self._remove_all(table.project, self._names.row_pattern(table)))
         self._end_dropping(table, mark)
 
-    def _end_dropping(self, table: Table, mark: bytes) -> None:
+    def _end_dropping(self, table: OnlineTable, mark: bytes) -> None:
         field = self._names.field(table)
         self._commands.on_anchors(
             lambda anchor: call(DROPPED, [self._names.dropping(table.project, anchor)], field, mark), DROPPED

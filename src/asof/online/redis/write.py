@@ -7,7 +7,7 @@ import struct
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
-from asof.online.protocol import NO_ROW, Newest, Table, Unchanged
+from asof.online.protocol import NO_ROW, Newest, OnlineTable, Unchanged
 from asof.online.redis.connection import Argument, pack_command
 from asof.online.redis.rows import TOKEN_BYTES, VERSION_BYTES
 from asof.online.redis.scripts import NEWEST, UNCHANGED, UNCHANGED_SMALL, Script
@@ -20,7 +20,7 @@ SMALL_BYTES = 1024
 
 
 @dataclass
-class Write:
+class RowWrite:
     """n rows that are written under a condition.
 
     Args:
@@ -30,7 +30,7 @@ class Write:
         within: the incarnation that the writer knows.
     """
 
-    table: Table
+    table: OnlineTable
     keys: Sequence[bytes]
     script: Script
     values: Sequence[bytes]
@@ -46,7 +46,9 @@ class Write:
         self.kept = [True] * len(self.keys)
 
     @classmethod
-    def of(cls, table: Table, keys: Sequence[bytes], values: Sequence[bytes], condition: Newest | Unchanged) -> Write:
+    def of(
+        cls, table: OnlineTable, keys: Sequence[bytes], values: Sequence[bytes], condition: Newest | Unchanged
+    ) -> RowWrite:
         """What a store is asked to write."""
         if isinstance(condition, Newest):
             if set(map(len, condition.versions)) - {VERSION_BYTES}:
@@ -108,6 +110,6 @@ def _tokens(all_of_them: bytes, places: Sequence[int]) -> bytes:
     return b"".join([all_of_them[i * TOKEN_BYTES : (i + 1) * TOKEN_BYTES] for i in places])
 
 
-def packed_call(write: Write, keys: list[bytes], field: bytes, kind: bytes, places: Sequence[int]) -> bytes:
+def packed_call(write: RowWrite, keys: list[bytes], field: bytes, kind: bytes, places: Sequence[int]) -> bytes:
     """The call of a write's script about some of its rows."""
     return pack_command(("EVALSHA", write.script.hash, len(keys), *keys, field, kind, *write.arguments(places)))

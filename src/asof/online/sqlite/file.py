@@ -51,7 +51,7 @@ _LAYOUT = (
 T = TypeVar("T")
 
 
-class Connections:
+class SqliteConnectionPool:
     """One process's connections: each used by one thread at a time, as many as are ever used at once."""
 
     def __init__(self) -> None:
@@ -77,8 +77,8 @@ class SqliteFile:
     def __init__(self, path: str | os.PathLike[str], *, busy_timeout_s: float) -> None:
         self.path = Path(path).absolute()
         self._busy_timeout_s = busy_timeout_s
-        self._connections = Connections()
-        self._parents: list[Connections] = []
+        self._connections = SqliteConnectionPool()
+        self._parents: list[SqliteConnectionPool] = []
 
     def take(self) -> sqlite3.Connection:
         """A connection of this process for this thread alone, until it is given back."""
@@ -149,11 +149,11 @@ class SqliteFile:
             hint=hint,
         )
 
-    def _begin_in_child(self) -> Connections:
+    def _begin_in_child(self) -> SqliteConnectionPool:
         """A forked child must neither use nor close what its parent opened: SQLite's locks belong to the process."""
         self._parents.append(self._connections)
         closed = self._connections.closed
-        self._connections = Connections()
+        self._connections = SqliteConnectionPool()
         self._connections.closed = closed
         return self._connections
 
@@ -164,15 +164,15 @@ class SqliteFile:
             return None
         return found.st_dev, found.st_ino
 
-    def _begin_anew(self) -> Connections:
+    def _begin_anew(self) -> SqliteConnectionPool:
         """The file was deleted or replaced: no one else would see what is open."""
-        before, self._connections = self._connections, Connections()
+        before, self._connections = self._connections, SqliteConnectionPool()
         self._connections.closed = before.closed
         while before.idle:
             before.idle.pop().close()
         return self._connections
 
-    def _connect(self, connections: Connections) -> sqlite3.Connection:
+    def _connect(self, connections: SqliteConnectionPool) -> sqlite3.Connection:
         if connections.closed:
             raise StorageError(f"the online store {self.path} was closed", hint="make a new one")
         try:

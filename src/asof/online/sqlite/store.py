@@ -23,9 +23,9 @@ from asof.online.protocol import (
     Lookup,
     Newest,
     OnlineStoreDefaults,
+    OnlineTable,
     Row,
     ScannedRow,
-    Table,
     check_write,
 )
 from asof.online.sqlite.file import FORMAT, SqliteFile
@@ -64,11 +64,11 @@ class SqliteOnlineStore(OnlineStoreDefaults):
         self._file = SqliteFile(path, busy_timeout_s=busy_timeout_s)
         self.path = self._file.path
         # Numbers of tables that exist or have existed; never reused, so a stale one is noticed.
-        self._ids: dict[Table, int] = {}
+        self._ids: dict[OnlineTable, int] = {}
 
     # Tables
 
-    def prepare(self, table: Table) -> None:
+    def prepare(self, table: OnlineTable) -> None:
         """See `OnlineStore.prepare`."""
 
         def work(db: sqlite3.Connection) -> None:
@@ -88,12 +88,12 @@ class SqliteOnlineStore(OnlineStoreDefaults):
 
         self._file.change(work)
 
-    def tables(self, project: str) -> list[Table]:
+    def tables(self, project: str) -> list[OnlineTable]:
         """See `OnlineStore.tables`."""
         query = "SELECT project, view, generation, kind FROM tables WHERE project = ? ORDER BY 1, 2, 3"
-        return [Table(*row) for row in self._file.look(lambda db: db.execute(query, (project,)).fetchall())]
+        return [OnlineTable(*row) for row in self._file.look(lambda db: db.execute(query, (project,)).fetchall())]
 
-    def drop(self, table: Table) -> None:
+    def drop(self, table: OnlineTable) -> None:
         """See `OnlineStore.drop`."""
 
         def work(db: sqlite3.Connection) -> None:
@@ -115,7 +115,7 @@ class SqliteOnlineStore(OnlineStoreDefaults):
 
     def write(
         self,
-        table: Table,
+        table: OnlineTable,
         keys: Sequence[bytes],
         values: Sequence[bytes],
         *,
@@ -162,7 +162,7 @@ class SqliteOnlineStore(OnlineStoreDefaults):
         finally:
             self._file.give_back(db)
 
-    def scan(self, table: Table, *, after: bytes | None = None, limit: int = SCAN_ROWS) -> list[ScannedRow]:
+    def scan(self, table: OnlineTable, *, after: bytes | None = None, limit: int = SCAN_ROWS) -> list[ScannedRow]:
         """See `OnlineStore.scan`."""
 
         def work(db: sqlite3.Connection, id: int) -> list[ScannedRow]:
@@ -173,7 +173,7 @@ class SqliteOnlineStore(OnlineStoreDefaults):
 
         return self._look_at_table(table, work, absent=[])
 
-    def delete(self, table: Table, keys: Sequence[bytes]) -> int:
+    def delete(self, table: OnlineTable, keys: Sequence[bytes]) -> int:
         """See `OnlineStore.delete`."""
         deleted = 0
         for start in range(0, len(keys), ROWS_PER_TRANSACTION):
@@ -196,7 +196,7 @@ class SqliteOnlineStore(OnlineStoreDefaults):
 
     # Progress
 
-    def write_progress(self, table: Table, facts: Facts, *, within: str = "") -> None:
+    def write_progress(self, table: OnlineTable, facts: Facts, *, within: str = "") -> None:
         """See `OnlineStore.write_progress`."""
         self._change_table(
             table,
@@ -206,7 +206,7 @@ class SqliteOnlineStore(OnlineStoreDefaults):
             ),
         )
 
-    def progress(self, table: Table) -> dict[str, str | int]:
+    def progress(self, table: OnlineTable) -> dict[str, str | int]:
         """See `OnlineStore.progress`."""
         query = "SELECT name, value FROM progress WHERE table_id = ? ORDER BY name"
         return dict(self._look_at_table(table, lambda db, id: db.execute(query, (id,)).fetchall(), absent=[]))
@@ -283,7 +283,7 @@ class SqliteOnlineStore(OnlineStoreDefaults):
             rows += [row if row[0] is not None else None for row in found]
         return rows
 
-    def _delete(self, table: Table, where: str, parameters: Sequence[tuple[Any, ...]]) -> int:
+    def _delete(self, table: OnlineTable, where: str, parameters: Sequence[tuple[Any, ...]]) -> int:
         if not parameters:
             return 0
         statement = f"DELETE FROM rows_{{id}} WHERE {where}"
@@ -291,14 +291,14 @@ class SqliteOnlineStore(OnlineStoreDefaults):
             table, lambda db, id: db.executemany(statement.format(id=id), parameters).rowcount, absent=0
         )
 
-    def _learn(self, db: sqlite3.Connection, table: Table) -> int | None:
+    def _learn(self, db: sqlite3.Connection, table: OnlineTable) -> int | None:
         id = _find(db, table)
         if id is not None:
             self._ids[table] = id
         return id
 
     def _change_table(
-        self, table: Table, work: Callable[[sqlite3.Connection, int], T], *, absent: T | None = None
+        self, table: OnlineTable, work: Callable[[sqlite3.Connection, int], T], *, absent: T | None = None
     ) -> T:
         """Run `work` with the table's number under the write lock; without a table return `absent`, if given."""
 
@@ -316,7 +316,7 @@ class SqliteOnlineStore(OnlineStoreDefaults):
 
         return self._file.change(with_id)
 
-    def _look_at_table(self, table: Table, work: Callable[[sqlite3.Connection, int], T], *, absent: T) -> T:
+    def _look_at_table(self, table: OnlineTable, work: Callable[[sqlite3.Connection, int], T], *, absent: T) -> T:
         def with_id(db: sqlite3.Connection) -> T:
             id = _find(db, table)
             return absent if id is None else work(db, id)
@@ -324,7 +324,7 @@ class SqliteOnlineStore(OnlineStoreDefaults):
         return self._file.look(with_id)
 
 
-def _find(db: sqlite3.Connection, table: Table) -> int | None:
+def _find(db: sqlite3.Connection, table: OnlineTable) -> int | None:
     query = "SELECT id FROM tables WHERE project = ? AND view = ? AND generation = ? AND kind = ?"
     found = db.execute(query, table).fetchall()
     return found[0][0] if found else None

@@ -13,8 +13,8 @@ from typing import Any
 import orjson
 
 from asof.dtypes import INT_BOUNDS
-from asof.flows.online.read import Reader
-from asof.online.protocol import Table
+from asof.flows.online.read import OnlineReader
+from asof.online.protocol import OnlineTable
 from asof.server.read.responses import EPOCH
 from asof.timing import Micros, moment
 from asof.values.json import feast_column_writer, write_float, write_floats
@@ -36,9 +36,9 @@ class OneRow:
         tables: view by view, what is read; `names`: the views.
     """
 
-    def __init__(self, reader: Reader, metadata: Any) -> None:
+    def __init__(self, reader: OnlineReader, metadata: Any) -> None:
         self._views = reader.views
-        self.tables: list[Table] = [view.table for view in reader.views]
+        self.tables: list[OnlineTable] = [view.table for view in reader.views]
         self.names = [view.view.name for view in reader.views]
         self._keys: list[tuple[str, Any, int, int]] = [
             (field.name, *_KEYS[field.dtype.name]) for field in reader.key_fields
@@ -64,7 +64,7 @@ class OneRow:
         self._answer = {"results": results, "metadata": metadata}
 
     @classmethod
-    def of(cls, reader: Reader, metadata: Any) -> OneRow | None:
+    def of(cls, reader: OnlineReader, metadata: Any) -> OneRow | None:
         """None where the selection holds more than plain values of latest-value views."""
         selection = reader.selection
         is_plain = (

@@ -8,11 +8,11 @@ from typing import Any
 
 import msgspec
 
-from asof.applied import REQUESTS, DecidedRequests, Request
+from asof.applied import REQUESTS, DecidedRequests, FeatureRequest
 from asof.online.protocol import NonBlockingReader, Reply
 from asof.server.fast_path.one_row import OneRow
-from asof.server.read.online_reads import OnlineReads, Prepared
-from asof.server.telemetry.request_counts import Counts
+from asof.server.read.online_reads import OnlineReads, PreparedRequest
+from asof.server.telemetry.request_counts import RequestCounts
 from asof.store import open_store_of
 
 _REFERENCES = msgspec.json.Decoder(list[str])
@@ -27,14 +27,14 @@ class ShortRequest:
 
     __slots__ = ("_reader", "ask", "one_row", "prepared")
 
-    def __init__(self, prepared: Prepared, one_row: OneRow, reader: NonBlockingReader) -> None:
+    def __init__(self, prepared: PreparedRequest, one_row: OneRow, reader: NonBlockingReader) -> None:
         self.prepared = prepared
         self.one_row = one_row
         self.ask: Callable[[Sequence[bytes], Reply], bool] = reader.asker(one_row.tables)
         self._reader = reader
 
     def answer(
-        self, entities: Any, values: Sequence[bytes | None], *, reads: OnlineReads, counts: Counts, since: float
+        self, entities: Any, values: Sequence[bytes | None], *, reads: OnlineReads, counts: RequestCounts, since: float
     ) -> bytes | None:
         """The answer to one entity row in Feast's shape; None where it takes the general way to tell.
 
@@ -57,7 +57,7 @@ class ShortRequests:
         self._reads = reads
         self._of: dict[tuple[bytes, str | None, bool], ShortRequest] = {}
         # What they were found among, and how many of those had been dropped: where either changed, all go.
-        self._among: DecidedRequests[Prepared] | None = None
+        self._among: DecidedRequests[PreparedRequest] | None = None
         self._dropped = 0
 
     def get(self, features: bytes, service: str | None, full_names: bool) -> ShortRequest | None:
@@ -83,12 +83,12 @@ class ShortRequests:
         return known
 
     def _find(
-        self, among: DecidedRequests[Prepared], features: bytes, service: str | None, full_names: bool
+        self, among: DecidedRequests[PreparedRequest], features: bytes, service: str | None, full_names: bool
     ) -> ShortRequest | None:
         reader = self._reads.without_blocking
         if reader is None or bool(features) == (service is not None):
             return None
         asked = service if service is not None else tuple(_REFERENCES.decode(features))
-        prepared = among.get(Request(asked, full_names).key)
+        prepared = among.get(FeatureRequest(asked, full_names).key)
         one_row = OneRow.of(prepared.reader, prepared.encoder.metadata) if prepared is not None else None
         return ShortRequest(prepared, one_row, reader) if prepared is not None and one_row is not None else None

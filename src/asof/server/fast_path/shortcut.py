@@ -20,9 +20,9 @@ from asof.errors import AsofError
 from asof.server.fast_path.short_requests import ShortRequest, ShortRequests
 from asof.server.http.errors import HttpError
 from asof.server.http.requests import Columns, refuse_repeated_names
-from asof.server.http.route import Request
+from asof.server.http.route import HttpRequest
 from asof.server.http.routes import ROUTES, get_online_features
-from asof.server.security.callers import AskFirst, Caller
+from asof.server.security.callers import Caller, IdentityLookupNeeded
 
 if TYPE_CHECKING:
     from asof.server.http.connection import BoundedProtocol
@@ -39,7 +39,7 @@ Headers = Sequence[tuple[bytes, bytes]]
 log = logging.getLogger("asof.server")
 
 
-class Short(msgspec.Struct):
+class ShortRequestBody(msgspec.Struct):
     """`GetOnlineFeatures`, whose features are left as they came: mostly they were decided before."""
 
     entities: Columns
@@ -62,7 +62,7 @@ class Shortcut:
         self.route = next(each for each in ROUTES if each.handler is get_online_features)
         self.url = self.route.path.encode()
         self._requests = ShortRequests(service.reading)
-        self._decode = msgspec.json.Decoder(Short).decode
+        self._decode = msgspec.json.Decoder(ShortRequestBody).decode
         # As it came → its headers, and how many bytes it has together with its body.
         self.heads: dict[bytes, tuple[Headers, int]] = {}
 
@@ -101,7 +101,7 @@ class Shortcut:
                 Caller(headers, connection.certificate, connection.client[0] if connection.client else "", "POST",
                        self.route.path)
             )  # fmt: skip
-        except (AsofError, AskFirst):
+        except (AsofError, IdentityLookupNeeded):
             return -1
         if len(data) != size:
             return max(size - len(data), -1)
@@ -127,7 +127,7 @@ class Shortcut:
         keys = known.one_row.keys(entities)
         if keys is None:
             return -1
-        reply = PendingAnswer(self, connection, data, began, Request(principal, body, asked), known)
+        reply = PendingResponse(self, connection, data, began, HttpRequest(principal, body, asked), known)
         if not known.ask(keys, reply):
             return -1
         known.prepared.used += 1
@@ -135,13 +135,13 @@ class Shortcut:
         return 0
 
 
-class PendingAnswer:
+class PendingResponse:
     """A request that waits for the store: what a future would be, without another turn of the event loop."""
 
     __slots__ = ("_asked", "_began", "_connection", "_data", "_known", "_request", "_shortcut")
 
     def __init__(
-        self, shortcut: Shortcut, connection: BoundedProtocol, data: bytes, began: float, request: Request,
+        self, shortcut: Shortcut, connection: BoundedProtocol, data: bytes, began: float, request: HttpRequest,
         known: ShortRequest,
     ) -> None:  # fmt: skip
         self._shortcut = shortcut

@@ -13,9 +13,9 @@ import msgspec
 
 from asof.errors import AsofError, Overloaded
 from asof.server.http.errors import JSON, HttpError, asof_body, decoded, feast_body, headers_of, status_of
-from asof.server.http.route import Answer, Request, Route, Running
+from asof.server.http.route import ActiveRequest, HttpRequest, HttpResponse, Route
 from asof.server.process.service import Service
-from asof.server.security.callers import AskFirst, Caller, Principal
+from asof.server.security.callers import Caller, IdentityLookupNeeded, RequestPrincipal
 
 Scope = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
@@ -35,7 +35,7 @@ AUDITED = ("write", "admin")
 log = logging.getLogger("asof.server")
 
 
-class _Gone(Exception):
+class _ClientDisconnected(Exception):
     """The other side hung up before its request was whole."""
 
 
@@ -62,24 +62,24 @@ class Endpoint:
     async def _answer(self, scope: Scope, receive: Receive, send: Send) -> None:
         service, route = self.service, self.route
         began = perf_counter()
-        running = Running(began, asyncio.current_task())
+        running = ActiveRequest(began, asyncio.current_task())
         service.running[running] = route
-        request: Request | None = None
-        principal: Principal | None = None
+        request: HttpRequest | None = None
+        principal: RequestPrincipal | None = None
         error: BaseException | None = None
         try:
             if route.action is not None:
                 caller = Caller(scope["headers"], _certificate(scope), _address(scope), route.method, route.path)
                 try:
                     principal = service.security.authenticate(caller)
-                except AskFirst:
+                except IdentityLookupNeeded:
                     principal = await service.security.identify(caller)
                 principal.require_any(route.action)
                 if service.waiting() > service.settings.max_waiting:
                     raise _overloaded()
             body = await self._body(running, scope["headers"], receive)
             running.reads_body = False
-            request = Request(principal, body, None)
+            request = HttpRequest(principal, body, None)
             answer = await self._handled(request, scope)
         except asyncio.CancelledError:
             if not running.expired:
@@ -88,7 +88,7 @@ class Endpoint:
             error = self._too_late(running)
             answer = self._failed(error)
         except Exception as caught:
-            if isinstance(caught, _Gone):
+            if isinstance(caught, _ClientDisconnected):
                 return
             error = caught
             answer = self._failed(error)
@@ -111,7 +111,7 @@ class Endpoint:
             # It refers to this frame, which refers to it: both would stay, with the request, until they are looked for.
             del error
 
-    async def _handled(self, request: Request, scope: Scope) -> Answer:
+    async def _handled(self, request: HttpRequest, scope: Scope) -> HttpResponse:
         """What the route answers to a request of which all has come."""
         service, route = self.service, self.route
         if route.action is None:
@@ -134,12 +134,12 @@ class Endpoint:
         finally:
             service.working -= 1
 
-    async def _body(self, running: Running, headers: Any, receive: Receive) -> bytes:
+    async def _body(self, running: ActiveRequest, headers: Any, receive: Receive) -> bytes:
         if self._decoder is None:
             return b""
         message = await receive()
         if message["type"] != "http.request":
-            raise _Gone
+            raise _ClientDisconnected
         body: bytes = message.get("body", b"")
         if not message.get("more_body", False):
             if len(body) > self._most:
@@ -159,13 +159,13 @@ class Endpoint:
                     return bytes(parts)
                 message = await receive()
                 if message["type"] != "http.request":
-                    raise _Gone
+                    raise _ClientDisconnected
                 body = message.get("body", b"")
         finally:
             # The error of a request that is refused keeps all that is named here for as long as it is answered.
             parts.clear()
 
-    def _count(self, running: Running, size: int) -> None:
+    def _count(self, running: ActiveRequest, size: int) -> None:
         """Keep the bodies of all requests together within bounds: what is above its share of them is refused."""
         service = self.service
         running.body_bytes += size
@@ -180,7 +180,7 @@ class Endpoint:
             hint="send it in several requests, or raise server.max_body_bytes", closes=True,
         )  # fmt: skip
 
-    def _too_late(self, running: Running) -> HttpError:
+    def _too_late(self, running: ActiveRequest) -> HttpError:
         settings = self.service.settings
         if running.reads_body:
             return HttpError(
@@ -193,12 +193,12 @@ class Endpoint:
             hint="ask again later",
         )  # fmt: skip
 
-    def _failed(self, error: BaseException) -> Answer:
+    def _failed(self, error: BaseException) -> HttpResponse:
         if not isinstance(error, AsofError):
             log.error("%s %s failed", self.route.method, self.route.path, exc_info=error)
-        return Answer(self._body_of(error), status_of(error), [JSON, *headers_of(error)])
+        return HttpResponse(self._body_of(error), status_of(error), [JSON, *headers_of(error)])
 
-    async def _send(self, answer: Answer, headers: Any, send: Send, unread: Receive | None) -> None:
+    async def _send(self, answer: HttpResponse, headers: Any, send: Send, unread: Receive | None) -> None:
         body = answer.body
         await send(
             {

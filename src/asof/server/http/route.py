@@ -1,4 +1,4 @@
-"""`Route`, and what passes through one: `Request`, `Answer` (the response), `Running`."""
+"""`Route`, and what passes through one: `HttpRequest`, `HttpResponse` (the response), `ActiveRequest`."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ S = TypeVar("S")
 
 
 @dataclass(slots=True)
-class Request:
+class HttpRequest:
     """A request, as handlers get it.
 
     Args:
@@ -39,7 +39,7 @@ class Request:
 
 
 @dataclass(slots=True)
-class Answer:
+class HttpResponse:
     """A response."""
 
     body: bytes = b""
@@ -47,7 +47,7 @@ class Answer:
     headers: list[tuple[bytes, bytes]] = field(default_factory=lambda: [JSON])
 
 
-class Running:
+class ActiveRequest:
     """A request in progress, with what is needed to cancel it at its timeout."""
 
     __slots__ = ("body_bytes", "expired", "reads_body", "since", "task")
@@ -74,7 +74,7 @@ class Route(Generic[S]):
 
     method: str
     path: str
-    handler: Callable[[S, Request], Awaitable[Answer]]
+    handler: Callable[[S, HttpRequest], Awaitable[HttpResponse]]
     summary: str
     action: Action | None = None
     content: type | None = None

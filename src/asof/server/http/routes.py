@@ -15,17 +15,17 @@ from asof.flows.stores import view_named
 from asof.online_response import OnlineResponse
 from asof.server.http import requests
 from asof.server.http.errors import JSON, HttpError, error_of_object
-from asof.server.http.route import Answer, Request, Route
+from asof.server.http.route import HttpRequest, HttpResponse, Route
 from asof.server.http.write_rows import rows_of_source, rows_of_view
 from asof.server.process.service import Service
-from asof.server.read.online_reads import Prepared
+from asof.server.read.online_reads import PreparedRequest
 from asof.server.read.responses import ARROW
-from asof.server.security.callers import Action, Principal
+from asof.server.security.callers import Action, RequestPrincipal
 from asof.timing import micros
 from asof.values.json import read_columns
 
 
-async def get_online_features(service: Service, request: Request) -> Answer:
+async def get_online_features(service: Service, request: HttpRequest) -> HttpResponse:
     """Features in Feast's response format: column by column."""
     asked: requests.GetOnlineFeatures = request.content
     names = [*asked.entities, "entities", "features", "feature_service"]
@@ -35,10 +35,10 @@ async def get_online_features(service: Service, request: Request) -> Answer:
     )
     response = await _read(service, request, prepared, asked.entities)
     body = prepared.encoder.feast(response, versions=asked.include_feature_view_version_metadata)
-    return Answer(body)
+    return HttpResponse(body)
 
 
-async def get_features(service: Service, request: Request) -> Answer:
+async def get_features(service: Service, request: HttpRequest) -> HttpResponse:
     """Features in Asof's response format: row by row, or as an Arrow stream."""
     asked: requests.Features = request.content
     if isinstance(asked.entities, dict):
@@ -47,14 +47,19 @@ async def get_features(service: Service, request: Request) -> Answer:
     response = await _read(service, request, prepared, asked.entities)
     if ARROW.encode() in request.accept:
         body = prepared.encoder.arrow(response, statuses=asked.statuses, event_times=asked.event_times)
-        return Answer(body, headers=[(b"content-type", ARROW.encode())])
+        return HttpResponse(body, headers=[(b"content-type", ARROW.encode())])
     body = prepared.encoder.rows(response, statuses=asked.statuses, event_times=asked.event_times, types=asked.types)
-    return Answer(body)
+    return HttpResponse(body)
 
 
 async def _prepared(
-    service: Service, request: Request, features: list[str] | str | None, name: str | None, full_names: bool, word: str
-) -> Prepared:
+    service: Service,
+    request: HttpRequest,
+    features: list[str] | str | None,
+    name: str | None,
+    full_names: bool,
+    word: str,
+) -> PreparedRequest:
     if (features is None) == (name is None):
         found = "neither" if name is None else "both"
         raise RequestError(
@@ -75,12 +80,12 @@ async def _prepared(
     return prepared
 
 
-def _readable(services: Iterable[FeatureService], principal: Principal) -> list[str]:
+def _readable(services: Iterable[FeatureService], principal: RequestPrincipal) -> list[str]:
     """Names of the services that a caller may read; error messages name no others."""
     return sorted(each.name for each in services if _may(principal, "read", viewed(each.features)))
 
 
-def _may(principal: Principal, action: Action, views: Iterable[Any]) -> bool:
+def _may(principal: RequestPrincipal, action: Action, views: Iterable[Any]) -> bool:
     try:
         principal.require(action, views)
     except NotAllowed:
@@ -95,7 +100,7 @@ def viewed(parts: Iterable[Any]) -> list[Any]:
     return [*views, *(each for these in below for each in these)]
 
 
-async def _read(service: Service, request: Request, prepared: Prepared, entities: Any) -> OnlineResponse:
+async def _read(service: Service, request: HttpRequest, prepared: PreparedRequest, entities: Any) -> OnlineResponse:
     limit = service.settings.max_rows
     if type(entities) is dict:
         if any(len(values) > limit for values in entities.values()):
@@ -125,7 +130,7 @@ def _too_many(rows: int, limit: int) -> HttpError:
     )  # fmt: skip
 
 
-async def push(service: Service, request: Request) -> Answer:
+async def push(service: Service, request: HttpRequest) -> HttpResponse:
     """Push rows into a push source; they are durable and served when this returns."""
     asked: requests.Push = request.content
     requests.refuse_repeated_names(request.body, [*asked.df, "df", "push_source_name"])
@@ -148,7 +153,7 @@ async def push(service: Service, request: Request) -> Answer:
     return await _pushed(service, source.name, rows, asked.batch_id)
 
 
-async def _pushed(service: Service, source: str, rows: Any, batch_id: str | None) -> Answer:
+async def _pushed(service: Service, source: str, rows: Any, batch_id: str | None) -> HttpResponse:
     def work() -> int:
         return service.store.push(source, rows, batch_id=batch_id)
 
@@ -156,8 +161,8 @@ async def _pushed(service: Service, source: str, rows: Any, batch_id: str | None
         pushed = await service.in_writer(work)
     except PushNotApplied as error:
         service.catch_up(source)
-        return Answer(orjson.dumps({"status": "accepted", "message": error.message}), status=202)
-    return Answer(b"", headers=[rows_header(pushed)])
+        return HttpResponse(orjson.dumps({"status": "accepted", "message": error.message}), status=202)
+    return HttpResponse(b"", headers=[rows_header(pushed)])
 
 
 def rows_header(rows: int) -> tuple[bytes, bytes]:
@@ -165,7 +170,7 @@ def rows_header(rows: int) -> tuple[bytes, bytes]:
     return (b"asof-rows", b"%d" % rows)
 
 
-async def write_to_online_store(service: Service, request: Request) -> Answer:
+async def write_to_online_store(service: Service, request: HttpRequest) -> HttpResponse:
     """Write rows of a view: through its push log if it has a push source, else to the online store alone."""
     asked: requests.WriteToOnlineStore = request.content
     requests.refuse_repeated_names(request.body, [*asked.df, "df", "feature_view_name"])
@@ -179,12 +184,12 @@ async def write_to_online_store(service: Service, request: Request) -> Answer:
     request.rows = len(next(iter(asked.df.values()), ()))
     if pushed is not None:
         answer = await _pushed(service, source.name, rows, None)
-        return answer if answer.status != 200 else Answer(b"null", headers=[JSON, *answer.headers])
+        return answer if answer.status != 200 else HttpResponse(b"null", headers=[JSON, *answer.headers])
     written = await service.in_writer(service.store.write_to_online_store, view.name, rows)
-    return Answer(b"null", headers=[JSON, rows_header(written)])
+    return HttpResponse(b"null", headers=[JSON, rows_header(written)])
 
 
-async def materialize(service: Service, request: Request) -> Answer:
+async def materialize(service: Service, request: HttpRequest) -> HttpResponse:
     """Materialize an interval of event times, or what is new; with `?async=true`, in a background job."""
     asked: requests.Materialize = request.content
     requests.refuse_repeated_names(request.body, ["start_ts", "end_ts", "feature_views"])
@@ -195,7 +200,7 @@ async def materialize(service: Service, request: Request) -> Answer:
     return await _materialized(service, request, asked.feature_views, asked.start_ts, asked.end_ts, asked.version)
 
 
-async def materialize_incremental(service: Service, request: Request) -> Answer:
+async def materialize_incremental(service: Service, request: HttpRequest) -> HttpResponse:
     """Materialize what is new since the last run."""
     asked: requests.MaterializeIncremental = request.content
     requests.refuse_repeated_names(request.body, ["end_ts", "feature_views"])
@@ -203,8 +208,13 @@ async def materialize_incremental(service: Service, request: Request) -> Answer:
 
 
 async def _materialized(
-    service: Service, request: Request, names: list[str] | None, start: str | None, end: str | None, version: str | None
-) -> Answer:
+    service: Service,
+    request: HttpRequest,
+    names: list[str] | None,
+    start: str | None,
+    end: str | None,
+    version: str | None,
+) -> HttpResponse:
     if version is not None:
         raise RequestError("`version` is not supported: a view has one version", hint="leave out `version`")
     for name, text in (("start_ts", start), ("end_ts", end)):
@@ -227,41 +237,41 @@ async def _materialized(
     headers = [JSON, (b"location", b"/jobs/" + id.encode())]
     if is_async:
         accepted = {"status": "accepted", "feature_views": names, "job": id}
-        return Answer(orjson.dumps(accepted), status=202, headers=headers)
+        return HttpResponse(orjson.dumps(accepted), status=202, headers=headers)
     job = await service.in_waiter(jobs.wait, id)
     if job["state"] != "done":
         raise error_of_object(job["error"])
-    return Answer(b"null", headers=headers)
+    return HttpResponse(b"null", headers=headers)
 
 
-def _flag(request: Request, name: str) -> bool:
+def _flag(request: HttpRequest, name: str) -> bool:
     text = request.query.get(name, "false")
     if text not in ("true", "false"):
         raise RequestError(f"?{name}={text}: expected true or false", hint=f"write ?{name}=true")
     return text == "true"
 
 
-async def list_jobs(service: Service, request: Request) -> Answer:
+async def list_jobs(service: Service, request: HttpRequest) -> HttpResponse:
     """The jobs of this server."""
     request.principal.require("admin")
-    return Answer(orjson.dumps({"jobs": await service.in_writer(service.jobs.all)}))
+    return HttpResponse(orjson.dumps({"jobs": await service.in_writer(service.jobs.all)}))
 
 
-async def get_job(service: Service, request: Request) -> Answer:
+async def get_job(service: Service, request: HttpRequest) -> HttpResponse:
     """One job, with its progress."""
     request.principal.require("admin")
-    return Answer(orjson.dumps(await service.in_writer(service.jobs.get, request.place["id"])))
+    return HttpResponse(orjson.dumps(await service.in_writer(service.jobs.get, request.place["id"])))
 
 
-async def health(service: Service, request: Request) -> Answer:
+async def health(service: Service, request: HttpRequest) -> HttpResponse:
     """Live: the event loop responds."""
-    return Answer(b"", headers=[])
+    return HttpResponse(b"", headers=[])
 
 
-async def ready(service: Service, request: Request) -> Answer:
+async def ready(service: Service, request: HttpRequest) -> HttpResponse:
     """Ready: definitions are loaded, and the process is not shutting down."""
     state = service.state()
-    return Answer(orjson.dumps(state), status=200 if state["status"] == "ready" else 503)
+    return HttpResponse(orjson.dumps(state), status=200 if state["status"] == "ready" else 503)
 
 
 MATERIALIZE_QUERY = {
@@ -274,7 +284,7 @@ MATERIALIZE_ANSWERS = {
 }
 
 
-async def metrics(service: Service, request: Request) -> Answer:
+async def metrics(service: Service, request: HttpRequest) -> HttpResponse:
     """Prometheus metrics of all workers."""
     request.principal.require("read")
 
@@ -285,12 +295,12 @@ async def metrics(service: Service, request: Request) -> Answer:
         return exposed(server_metrics(counts, service.reading.snapshot, now=time_ns() // 1000))
 
     body = await service.in_writer(work)
-    return Answer(body, headers=[(b"content-type", b"text/plain; version=0.0.4; charset=utf-8")])
+    return HttpResponse(body, headers=[(b"content-type", b"text/plain; version=0.0.4; charset=utf-8")])
 
 
-async def openapi(service: Service, request: Request) -> Answer:
+async def openapi(service: Service, request: HttpRequest) -> HttpResponse:
     """The OpenAPI document."""
-    return Answer(_document())
+    return HttpResponse(_document())
 
 
 @cache

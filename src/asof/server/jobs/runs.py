@@ -23,7 +23,7 @@ KEPT = 200
 
 
 @dataclass(frozen=True)
-class Order:
+class JobSpec:
     """What a job's process is started with.
 
     Args:
@@ -75,7 +75,7 @@ class Jobs:
                     if busy:
                         raise JobRunning(busy, job["id"])
             id = secrets.token_hex(8)
-            order = Order(
+            order = JobSpec(
                 id, str(self._file(id)), str(self._repo), self._config_file, self._env, tuple(views), start, end
             )
             words = {

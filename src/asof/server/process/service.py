@@ -16,17 +16,17 @@ from asof.definitions import FeatureView
 from asof.errors import AsofError
 from asof.flows.stores import view_named
 from asof.opening.clock import system_clock
-from asof.server.http.route import Request, Route, Running
+from asof.server.http.route import ActiveRequest, HttpRequest, Route
 from asof.server.jobs.runs import Jobs
 from asof.server.read.functions import FunctionThreads
 from asof.server.read.online_reads import OnlineReads
 from asof.server.security.audit import AuditLog, object_of
-from asof.server.security.callers import Principal, Security
+from asof.server.security.callers import RequestPrincipal, Security
 from asof.server.security.guard import Guard
 from asof.server.settings import ServerSettings
 from asof.server.telemetry.access_log import AccessLog
 from asof.server.telemetry.feature_log import ServedLog
-from asof.server.telemetry.request_counts import Counts, SharedCounts
+from asof.server.telemetry.request_counts import RequestCounts, SharedCounts
 from asof.server.telemetry.tracing import Tracing
 from asof.store import FeatureStore, open_store_of
 
@@ -64,7 +64,7 @@ class Service:
         self.is_draining = False
         # Why it could not start.
         self.failure: AsofError | None = None
-        self.counts = Counts()
+        self.counts = RequestCounts()
         self.access_log = AccessLog(self.settings.access_log)
         self.served = None
         if self.settings.feature_log_share:
@@ -79,7 +79,7 @@ class Service:
         self.folder = folder
         # What is received or worked on; how much of it is bodies that came in several parts; how many are worked on,
         # which leaves out what waits for its client.
-        self.running: dict[Running, Route[Service]] = {}
+        self.running: dict[ActiveRequest, Route[Service]] = {}
         self.body_bytes = 0
         self.working = 0
         self.waiting: Callable[[], int] = lambda: self.working
@@ -131,7 +131,12 @@ class Service:
             self._own_folder.cleanup()
 
     def note(
-        self, route: Route[Service], request: Request | None, status: int, seconds: float, error: BaseException | None
+        self,
+        route: Route[Service],
+        request: HttpRequest | None,
+        status: int,
+        seconds: float,
+        error: BaseException | None,
     ) -> None:
         """Count an answered request, and write it down where that is wanted."""
         service, rows = ("", 0) if request is None else (request.service, request.rows)
@@ -156,8 +161,8 @@ class Service:
     def write_down(
         self,
         route: Route[Service],
-        request: Request | None,
-        principal: Principal | None,
+        request: HttpRequest | None,
+        principal: RequestPrincipal | None,
         *,
         address: str,
         status: int,

@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from asof.errors import ConfigError
-from asof.server.process.worker_messages import READY, REPLACE, Orders
+from asof.server.process.worker_messages import READY, REPLACE, WorkerSpec
 from asof.server.settings import ServerSettings
 
 START_S = 60.0
@@ -242,7 +242,7 @@ class Supervisor:
         self._numbers += 1
         hears, tells = os.pipe()
         os.set_blocking(hears, False)
-        orders = Orders(
+        orders = WorkerSpec(
             repo=str(self._repo), config_file=self._config_file, env=self._env, listen=self.socket.fileno(),
             tell=tells, folder=str(self.folder),
             number=self._numbers, options=self._options,

@@ -19,7 +19,7 @@ import uvicorn
 
 from asof.errors import AsofError
 from asof.server.http.connection import BoundedProtocol, TlsProtocol, sweep
-from asof.server.process.worker_messages import BEAT, READY, REPLACE, Orders
+from asof.server.process.worker_messages import BEAT, READY, REPLACE, WorkerSpec
 
 if TYPE_CHECKING:
     from asof.server.fast_path.shortcut import Shortcut
@@ -41,7 +41,7 @@ class WorkerConfig(uvicorn.Config):
     max_connections: int
 
 
-class Worker(uvicorn.Server):
+class ServerWorker(uvicorn.Server):
     """uvicorn's server, which stops without losing a request, and tells its supervisor how it is."""
 
     config: WorkerConfig
@@ -149,7 +149,7 @@ class Worker(uvicorn.Server):
 
 def main(argv: list[str]) -> int:
     """Serve until told to stop."""
-    orders = Orders.read(argv[0])
+    orders = WorkerSpec.read(argv[0])
     logging.basicConfig(level=logging.WARNING, format=f"asof worker {orders.number}: %(message)s", stream=sys.stderr)
     try:
         server = made(orders)
@@ -175,7 +175,7 @@ def main(argv: list[str]) -> int:
     return 0 if server.started else 1
 
 
-def made(orders: Orders) -> Worker:
+def made(orders: WorkerSpec) -> ServerWorker:
     """The worker that these orders ask for, not started yet."""
     from asof.server.app import App
     from asof.server.fast_path.shortcut import Shortcut
@@ -189,7 +189,7 @@ def made(orders: Orders) -> Worker:
     store = FeatureStore(Path(orders.repo), fs_yaml_file=orders.config_file or None, env=orders.env)
     settings = ServerSettings().with_options(store.config.server).with_options(orders.options)
     os.set_blocking(orders.tell, False)
-    worker: Worker
+    worker: ServerWorker
     service = Service(
         store, settings, security=Guard(store.config.auth, project=store.project),
         folder=Path(orders.folder),
@@ -209,7 +209,7 @@ def made(orders: Orders) -> Worker:
     # Protocols find it there.
     config.shortcut = Shortcut(service) if service.takes_fast_path else None
     config.max_connections = min(settings.max_connections, _files() - KEPT_FILES)
-    worker = Worker(config, service, tell=orders.tell)
+    worker = ServerWorker(config, service, tell=orders.tell)
     return worker
 
 

@@ -11,7 +11,7 @@ READY, BEAT, REPLACE = b"r", b".", b"!"
 
 
 @dataclass(frozen=True)
-class Orders:
+class WorkerSpec:
     """What a worker is started with.
 
     Args:
@@ -35,6 +35,6 @@ class Orders:
         return json.dumps(asdict(self))
 
     @classmethod
-    def read(cls, text: str) -> Orders:
+    def read(cls, text: str) -> WorkerSpec:
         """What `text` wrote."""
         return cls(**json.loads(text))

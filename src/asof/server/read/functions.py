@@ -19,11 +19,11 @@ GRACE_S = 2.0
 """How long a function that was told to stop may take before its thread is given up."""
 
 
-class _Expired(BaseException):
+class _CallExpired(BaseException):
     """Raised inside a function that took too long; a BaseException, so that `except Exception` does not catch it."""
 
 
-class _Call:
+class _ThreadCall:
     """One call on its way through a thread."""
 
     __slots__ = ("done", "future", "loop", "over", "thread", "work")
@@ -70,7 +70,7 @@ class FunctionThreads:
         self._idle = 0
         self._running = 0
         self._on_hopeless = on_hopeless
-        self._queue: deque[_Call] = deque()
+        self._queue: deque[_ThreadCall] = deque()
         self._lock = threading.Lock()
         self._wake = threading.Condition(self._lock)
         self._closed = False
@@ -82,7 +82,7 @@ class FunctionThreads:
             FunctionTimeout: it was not done in time; the text names the function.
             Overloaded: too many calls wait already.
         """
-        call = _Call(work, asyncio.get_running_loop())
+        call = _ThreadCall(work, asyncio.get_running_loop())
         with self._lock:
             if len(self._queue) >= self._threads * WAITING_PER_THREAD:
                 raise Overloaded("too many requests wait for on-demand functions", hint="ask again later")
@@ -103,7 +103,7 @@ class FunctionThreads:
             self._closed = True
             self._wake.notify_all()
 
-    def _expire(self, call: _Call, derivations: Sequence[Derivation]) -> None:
+    def _expire(self, call: _ThreadCall, derivations: Sequence[Derivation]) -> None:
         if call.future.done():
             return
         with self._lock:
@@ -120,7 +120,7 @@ class FunctionThreads:
             where = _place(thread, derivations)
             if thread is not None and not call.over:
                 # Under the lock, so that the exception cannot reach the thread's next call.
-                ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(thread), ctypes.py_object(_Expired))
+                ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(thread), ctypes.py_object(_CallExpired))
         names = ", ".join(repr(each.view.name) for each in derivations)
         call.future.set_exception(
             FunctionTimeout(
@@ -131,7 +131,7 @@ class FunctionThreads:
         )
         call.loop.call_later(GRACE_S, self._give_up, call)
 
-    def _give_up(self, call: _Call) -> None:
+    def _give_up(self, call: _ThreadCall) -> None:
         """Put another thread in the place of one that did not notice that it should stop."""
         if call.done.is_set():
             return
@@ -147,7 +147,7 @@ class FunctionThreads:
 
     def _work(self) -> None:
         while True:
-            call: _Call | None = None
+            call: _ThreadCall | None = None
             try:
                 with self._lock:
                     self._idle += 1
@@ -165,7 +165,7 @@ class FunctionThreads:
                     call.over = True
                 call.done.set()
                 call.finish(result, error)
-            except _Expired:
+            except _CallExpired:
                 # It came after the function's last step, and before `over` was set.
                 if call is not None:
                     call.over = True

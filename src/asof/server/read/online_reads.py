@@ -8,15 +8,15 @@ from concurrent.futures import ThreadPoolExecutor
 from time import perf_counter
 from typing import Any
 
-from asof.applied import Applied, Decided, Request
+from asof.applied import AppliedDefinitions, DecidedRequest, FeatureRequest
 from asof.definitions import Snapshot
 from asof.errors import AsofError
-from asof.flows.online.read import Reader
+from asof.flows.online.read import OnlineReader
 from asof.online.protocol import NonBlockingReader
 from asof.online_response import OnlineResponse
 from asof.server.read.functions import FunctionThreads
 from asof.server.read.responses import Encoder
-from asof.server.telemetry.request_counts import Counts
+from asof.server.telemetry.request_counts import RequestCounts
 from asof.server.telemetry.tracing import Tracing
 from asof.store import FeatureStore, open_store_of
 from asof.values.json import request_reader
@@ -30,7 +30,7 @@ class HistoryNeeded(Exception):
     """A row has merged events that are later than the moment asked for: what it was then, history knows."""
 
 
-class Prepared(Decided):
+class PreparedRequest(DecidedRequest):
     """A request that was decided: who reads it, and who writes its answer.
 
     Attributes:
@@ -39,7 +39,7 @@ class Prepared(Decided):
         odd_types: the fields that JSON has no values of, and their types: they are read before they are checked.
     """
 
-    def __init__(self, request: Request, reader: Reader) -> None:
+    def __init__(self, request: FeatureRequest, reader: OnlineReader) -> None:
         super().__init__(request, reader.selection, lambda: reader)
         selection = reader.selection
         self.service = request.features if isinstance(request.features, str) else ""
@@ -69,11 +69,11 @@ class OnlineReads:
         *,
         threads: ThreadPoolExecutor,
         functions: FunctionThreads,
-        counts: Counts,
+        counts: RequestCounts,
         tracing: Tracing | None = None,
     ) -> None:
         self.store = store
-        self.applied = Applied(
+        self.applied = AppliedDefinitions(
             store.project, lambda: open_store_of(store).parts.registry, self._decide, decide_ahead=True
         )
         self.without_blocking: NonBlockingReader | None = None
@@ -116,29 +116,29 @@ class OnlineReads:
         self._is_registry_away = False
         return changed
 
-    def _decide(self, snapshot: Snapshot, request: Request) -> Prepared:
+    def _decide(self, snapshot: Snapshot, request: FeatureRequest) -> PreparedRequest:
         reader = open_store_of(self.store).open_reader(
             snapshot, request.features, request.full_feature_names, history=_no_history
         )
-        return Prepared(request, reader)
+        return PreparedRequest(request, reader)
 
-    async def prepare(self, features: tuple[str, ...] | str, full_names: bool) -> Prepared:
+    async def prepare(self, features: tuple[str, ...] | str, full_names: bool) -> PreparedRequest:
         """The request, decided; the first time in a thread, since its functions may have to be imported.
 
         Raises:
             NotFound, RequestError: it asks for what is not there.
         """
-        request = Request(features, full_names)
+        request = FeatureRequest(features, full_names)
         prepared = self.applied.requests().get(request.key)
         if prepared is None:
-            found: Prepared = await self._in_thread(self.applied.decided, request)
+            found: PreparedRequest = await self._in_thread(self.applied.decided, request)
             return found
         prepared.used += 1
         return prepared
 
     # ---- reading ----
 
-    async def read(self, prepared: Prepared, entities: Any) -> OnlineResponse:
+    async def read(self, prepared: PreparedRequest, entities: Any) -> OnlineResponse:
         """The features of these entity rows now.
 
         Raises:
@@ -155,7 +155,7 @@ class OnlineReads:
             response, complete = await self._read(prepared := newer, entities)
         return response
 
-    async def _read(self, prepared: Prepared, entities: Any) -> tuple[OnlineResponse, bool]:
+    async def _read(self, prepared: PreparedRequest, entities: Any) -> tuple[OnlineResponse, bool]:
         reader = prepared.reader
         try:
             few = _rows_of(entities) * len(prepared.views) <= ROWS_ON_LOOP
@@ -175,12 +175,12 @@ class OnlineReads:
             response = await self._functions.run(lambda: reader.derive(response), prepared.derivations)
         return response, complete
 
-    def _from_history(self, prepared: Prepared, entities: Any) -> tuple[OnlineResponse, bool]:
+    def _from_history(self, prepared: PreparedRequest, entities: Any) -> tuple[OnlineResponse, bool]:
         reader = open_store_of(self.store).open_reader(prepared.reader.snapshot, *prepared.request)
         return _read_and_answer(reader, entities, self._counts)
 
-    async def _newer(self, prepared: Prepared) -> Prepared | None:
-        """As `Applied.newer`, on the event loop.
+    async def _newer(self, prepared: PreparedRequest) -> PreparedRequest | None:
+        """As `AppliedDefinitions.newer`, on the event loop.
 
         A look at the registry that began before this one was asked for does not count, and all who wait share the
         next. While the registry is away nothing is decided again: what was applied is served.
@@ -193,7 +193,7 @@ class OnlineReads:
             return None
         if self.applied.is_current(prepared):
             return None
-        newer: Prepared | None = await self._in_thread(self.applied.superseding, prepared)
+        newer: PreparedRequest | None = await self._in_thread(self.applied.superseding, prepared)
         return newer
 
     async def _look(self) -> None:
@@ -214,7 +214,7 @@ class OnlineReads:
         return await asyncio.get_running_loop().run_in_executor(self._threads, work, *args)
 
 
-def _read_and_answer(reader: Reader, entities: Any, counts: Counts) -> tuple[OnlineResponse, bool]:
+def _read_and_answer(reader: OnlineReader, entities: Any, counts: RequestCounts) -> tuple[OnlineResponse, bool]:
     question = reader.ask(entities)
     began = perf_counter()
     rows = reader.parts.online.read(question.lookups) if question.lookups else []

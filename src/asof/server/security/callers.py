@@ -25,7 +25,7 @@ class Caller(NamedTuple):
     path: str
 
 
-class Principal(Protocol):
+class RequestPrincipal(Protocol):
     """Somebody whose request was recognized."""
 
     name: str
@@ -54,23 +54,23 @@ class Principal(Protocol):
         ...
 
 
-class AskFirst(Exception):
+class IdentityLookupNeeded(Exception):
     """Who this is can be told only after another was asked, such as the issuer of a token: `identify` does."""
 
 
 class Security(Protocol):
     """Recognizes callers."""
 
-    def authenticate(self, caller: Caller) -> Principal:
+    def authenticate(self, caller: Caller) -> RequestPrincipal:
         """Who this is. Called on the event loop for each request: it must not wait.
 
         Raises:
             NotAuthenticated: nobody that is known here.
-            AskFirst: it would have to wait.
+            IdentityLookupNeeded: it would have to wait.
         """
         ...
 
-    async def identify(self, caller: Caller) -> Principal:
+    async def identify(self, caller: Caller) -> RequestPrincipal:
         """The same, waiting where that is needed."""
         ...
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from asof.config.auth import Auth
 from asof.errors import NotAllowed, NotAuthenticated
 from asof.server.security.binding import is_foreign_page
-from asof.server.security.callers import AskFirst, Caller
+from asof.server.security.callers import Caller, IdentityLookupNeeded
 from asof.server.security.certificates import alternative_names, subject_of, written_subject
 from asof.server.security.keys import PREFIX, KeyRing
 from asof.server.security.principals import Principal, nobody_in_particular
@@ -20,7 +20,7 @@ from asof.timing import SECOND, Clock
 
 if TYPE_CHECKING:
     from asof.server.security.key_sets import KeySet
-    from asof.server.security.tokens import TokenVerifier, Verified
+    from asof.server.security.tokens import TokenVerifier, VerifiedToken
 
 REMEMBERED = 4096
 """How many verified tokens are kept."""
@@ -80,7 +80,7 @@ class Guard:
         """
         try:
             return self.authenticate(caller)
-        except AskFirst as asking:
+        except IdentityLookupNeeded as asking:
             from asof.server.security.tokens import KeysNeeded  # loaded where there are issuers
 
             assert isinstance(asking, KeysNeeded)
@@ -91,7 +91,7 @@ class Guard:
         """The same without waiting for anybody.
 
         Raises:
-            AskFirst: an issuer has to be asked: `identify` does.
+            IdentityLookupNeeded: an issuer has to be asked: `identify` does.
         """
         text = self._credential(caller)
         if not self.is_on or caller.path in self._auth.public:
@@ -168,7 +168,7 @@ class Guard:
             self._ask_beside(verified.keys)
         return self._remember(digest, verified, now)
 
-    def _remember(self, digest: bytes, verified: Verified, now: int) -> Principal:
+    def _remember(self, digest: bytes, verified: VerifiedToken, now: int) -> Principal:
         principal = self._principal(verified.name, "token", verified.roles)
         while len(self._remembered) >= REMEMBERED:
             self._remembered.pop(next(iter(self._remembered)), None)

@@ -11,7 +11,7 @@ from asof.errors import NotAllowed, some
 _LEVELS = {action: level for level, action in enumerate(ACTIONS, start=1)}
 
 
-class Tagged(Protocol):
+class TaggedView(Protocol):
     """What has a name and tags: a view, an on-demand one too."""
 
     @property
@@ -45,7 +45,7 @@ class Principal:
             if role.tags and _LEVELS[role.allow] > self._everywhere
         ]
 
-    def may(self, action: str, views: Sequence[Tagged] = ()) -> bool:
+    def may(self, action: str, views: Sequence[TaggedView] = ()) -> bool:
         """Whether they may do this with each of these views; without any, with the whole project."""
         level = _LEVELS[action]
         if level <= self._everywhere:
@@ -61,7 +61,7 @@ class Principal:
         if not self._anywhere:
             raise self._refusal(action)
 
-    def require(self, action: str, views: Iterable[Tagged] = ()) -> None:
+    def require(self, action: str, views: Iterable[TaggedView] = ()) -> None:
         """Let them pass, or say what stands in the way.
 
         Args:
@@ -90,7 +90,7 @@ class Principal:
             hint=f"ask whoever runs this server for a role that allows {action}",
         )
 
-    def _reaches(self, level: int, view: Tagged) -> bool:
+    def _reaches(self, level: int, view: TaggedView) -> bool:
         tags = view.tags
         return any(
             level <= allowed and all(tags.get(name) == value for name, value in wanted.items())

@@ -10,13 +10,13 @@ import jwt
 
 from asof.config.auth import Issuer, Role
 from asof.errors import NotAuthenticated, some
-from asof.server.security.callers import AskFirst
+from asof.server.security.callers import IdentityLookupNeeded
 from asof.server.security.key_sets import KeySet, key_set_of
 
 MAX_LENGTH = 16 * 1024
 
 
-class KeysNeeded(AskFirst):
+class KeysNeeded(IdentityLookupNeeded):
     """A token names a key that is not known yet; its key set has to be asked first."""
 
     def __init__(self, keys: KeySet) -> None:
@@ -25,7 +25,7 @@ class KeysNeeded(AskFirst):
 
 
 @dataclass(frozen=True)
-class Verified:
+class VerifiedToken:
     """Who a token is of.
 
     Args:
@@ -58,7 +58,7 @@ class TokenVerifier:
         self._roles = roles
         self.key_sets = key_sets or {each.issuer: key_set_of(each) for each in issuers}
 
-    def check(self, token: str, *, asked: bool = False) -> Verified:
+    def check(self, token: str, *, asked: bool = False) -> VerifiedToken:
         """Who the token is of.
 
         Args:
@@ -83,7 +83,7 @@ class TokenVerifier:
         name = _claim(claims, issuer.name_claim)
         if not isinstance(name, str) or not name:
             raise _refused(f"has no claim {issuer.name_claim!r}")
-        return Verified(name, self._roles_of(claims, issuer), claims["exp"] + issuer.leeway_s, keys)
+        return VerifiedToken(name, self._roles_of(claims, issuer), claims["exp"] + issuer.leeway_s, keys)
 
     def _read_unverified(self, token: str) -> tuple[Issuer, str | None, str]:
         """What the token says of itself, to find the key that it is to be checked with; nothing of it is believed."""

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from asof.errors import AsofError
 from asof.online_response import OnlineResponse
-from asof.server.telemetry.request_counts import Counts
+from asof.server.telemetry.request_counts import RequestCounts
 from asof.store import FeatureStore, open_store_of
 
 if TYPE_CHECKING:
@@ -30,7 +30,7 @@ class ServedLog:
     """
 
     def __init__(
-        self, store: FeatureStore, counts: Counts, *, share: float, services: Sequence[str], most_rows: int
+        self, store: FeatureStore, counts: RequestCounts, *, share: float, services: Sequence[str], most_rows: int
     ) -> None:
         self._store = store
         self._counts = counts

@@ -9,11 +9,11 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Histo
 
 from asof.definitions import Snapshot
 from asof.flows.stream.status import PartitionStatus
-from asof.server.telemetry.request_counts import BUCKETS, Counts, Histogram
+from asof.server.telemetry.request_counts import BUCKETS, LatencyHistogram, RequestCounts
 from asof.timing import SECOND
 
 
-class _Collected:
+class _CollectedMetrics:
     """Metrics that are at hand already, as the library wants them."""
 
     def __init__(self, metrics: Iterable[Metric]) -> None:
@@ -26,11 +26,11 @@ class _Collected:
 def exposed(metrics: Iterable[Metric]) -> bytes:
     """The metrics as text."""
     registry = CollectorRegistry()
-    registry.register(_Collected(metrics))
+    registry.register(_CollectedMetrics(metrics))
     return generate_latest(registry)
 
 
-def server_metrics(counts: Counts, snapshot: Snapshot | None, *, now: int) -> Iterator[Metric]:
+def server_metrics(counts: RequestCounts, snapshot: Snapshot | None, *, now: int) -> Iterator[Metric]:
     """What a server has counted, and how fresh what it serves is."""
     requests = CounterMetricFamily(
         "asof_requests", "Answered requests.", labels=["route", "service", "status"]
@@ -118,7 +118,7 @@ def stream_metrics(partitions: Iterable[PartitionStatus]) -> Iterator[Metric]:
     yield from (lag, archived, behind, freshness, letters)
 
 
-def _buckets(histogram: Histogram) -> tuple[list[tuple[str, float]], float]:
+def _buckets(histogram: LatencyHistogram) -> tuple[list[tuple[str, float]], float]:
     total, buckets = 0, []
     for bound, n in zip([*map(str, BUCKETS), "+Inf"], histogram.buckets, strict=True):
         total += n

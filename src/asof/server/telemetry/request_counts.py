@@ -15,7 +15,7 @@ BUCKETS = (0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.
 """Upper bounds of a histogram of seconds; what is above the last one has a bucket of its own."""
 
 
-class Histogram:
+class LatencyHistogram:
     """How long things took."""
 
     __slots__ = ("buckets", "total")
@@ -29,17 +29,17 @@ class Histogram:
         self.total += seconds
 
 
-class Counts:
+class RequestCounts:
     """The counts of one process. All that is written to is kept flat, so that a request costs microseconds."""
 
     def __init__(self) -> None:
         self.requests: dict[tuple[str, str, int], int] = {}
-        self.seconds: dict[tuple[str, str], Histogram] = {}
+        self.seconds: dict[tuple[str, str], LatencyHistogram] = {}
         self.rows: dict[tuple[str, str], int] = {}
         self.errors: dict[str, int] = {}
         # View → rows that were found, missing, expired; and the newest event time that was served.
         self.views: dict[str, list[int]] = {}
-        self.store = Histogram()
+        self.store = LatencyHistogram()
         self.others: dict[str, int] = {}
 
     def request(self, route: str, service: str, status: int, seconds: float, rows: int) -> None:
@@ -49,7 +49,7 @@ class Counts:
         pair = (route, service)
         known = self.seconds.get(pair)
         if known is None:
-            known = self.seconds[pair] = Histogram()
+            known = self.seconds[pair] = LatencyHistogram()
         known.add(seconds)
         if rows:
             self.rows[pair] = self.rows.get(pair, 0) + rows
@@ -112,7 +112,7 @@ class Counts:
         for route, service, status, n in words["requests"]:
             self.requests[route, service, status] = self.requests.get((route, service, status), 0) + n
         for route, service, buckets, total in words["seconds"]:
-            _merge(self.seconds.setdefault((route, service), Histogram()), buckets, total)
+            _merge(self.seconds.setdefault((route, service), LatencyHistogram()), buckets, total)
         for route, service, n in words["rows"]:
             self.rows[route, service] = self.rows.get((route, service), 0) + n
         for kind, n in words["errors"].items():
@@ -126,7 +126,7 @@ class Counts:
             self.others[name] = self.others.get(name, 0) + n
 
 
-def _merge(histogram: Histogram, buckets: list[int], total: float) -> None:
+def _merge(histogram: LatencyHistogram, buckets: list[int], total: float) -> None:
     histogram.buckets = [a + b for a, b in zip(histogram.buckets, buckets, strict=True)]
     histogram.total += total
 
@@ -138,7 +138,7 @@ class SharedCounts:
         folder: shared by the workers.
     """
 
-    def __init__(self, folder: Path, counts: Counts) -> None:
+    def __init__(self, folder: Path, counts: RequestCounts) -> None:
         self._folder = folder / "counts"
         self._folder.mkdir(parents=True, exist_ok=True)
         # Ended workers' files stay, and a number may come again.
@@ -151,9 +151,9 @@ class SharedCounts:
         other.write_text(json.dumps(self._counts.to_words()))
         other.rename(self._file)
 
-    def all(self) -> Counts:
+    def all(self) -> RequestCounts:
         """The sum, this process's as of now."""
-        total = Counts()
+        total = RequestCounts()
         total.add(self._counts.to_words())
         for path in self._folder.glob("*.json"):
             if path != self._file:

@@ -22,7 +22,7 @@ from asof.definitions import PostgresSource, Source
 from asof.dtypes import GREATEST_INT64, LEAST_INT64
 from asof.errors import AsofError, SourceError, nearest, some
 from asof.sources.postgres.counts import nulls_in, rows_in
-from asof.sources.protocol import Batches, Column, CountsInPlace, Need, SourceReaderDefaults
+from asof.sources.protocol import Batches, CountsInPlace, ScanRequest, SourceColumn, SourceReaderDefaults
 from asof.sql.quoting import quote
 from asof.timing import EPOCH, UNITS, Micros
 
@@ -38,8 +38,8 @@ WHERE c.oid = to_regclass(%s)
 _UUID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 
 
-class Connections(Protocol):
-    """Finds the server of a source (`asof.opening.servers.Connections`)."""
+class ServerFinder(Protocol):
+    """Finds the server of a source (`asof.opening.servers.SourceConnections`)."""
 
     def of(self, source: Source, kind: str) -> Any: ...
 
@@ -53,17 +53,17 @@ class PostgresReader(SourceReaderDefaults):
 
     on_server = True
 
-    def __init__(self, root: Path | str, *, connections: Connections) -> None:
+    def __init__(self, root: Path | str, *, connections: ServerFinder) -> None:
         self._connections = connections
         self._opened: dict[str, Postgres] = {}
 
-    def describe(self, source: Source) -> list[Column]:
+    def describe(self, source: Source) -> list[SourceColumn]:
         """The columns that the server says the table or the query has; no row is read."""
         assert isinstance(source, PostgresSource)
         columns, _ = self._columns_and_relation(source, self.database(source))
-        return [Column(each.name, each.dtype, each.shown) for each in columns]
+        return [SourceColumn(each.name, each.dtype, each.shown) for each in columns]
 
-    def scan(self, source: Source, need: Need) -> Batches:
+    def scan(self, source: Source, need: ScanRequest) -> Batches:
         """The source's rows; each opening fetches the columns, times and keys that are needed."""
         assert isinstance(source, PostgresSource)
         database = self.database(source)
@@ -163,7 +163,7 @@ class Scan:
     source: PostgresSource
     database: Postgres
     columns: tuple[PostgresColumn, ...]
-    base: Need = Need()
+    base: ScanRequest = ScanRequest()
 
     @property
     def server(self) -> Hashable:
@@ -181,7 +181,7 @@ class Scan:
         """One transaction that sees one moment, for this scan and others of the same database."""
         return self.database.arrow(f"source {self.source.name!r}", stale=True, repeatable=True)
 
-    def open(self, need: Need) -> pa.RecordBatchReader:
+    def open(self, need: ScanRequest) -> pa.RecordBatchReader:
         """The rows as a stream; the connection is given back when it ends."""
         need = _both(self.base, need)
         wanted = set(need.columns)
@@ -189,7 +189,9 @@ class Scan:
         schema = self.schema(columns)
         return pa.RecordBatchReader.from_batches(schema, self._batches(need, columns, schema))
 
-    def _batches(self, need: Need, columns: Sequence[PostgresColumn], schema: pa.Schema) -> Iterator[pa.RecordBatch]:
+    def _batches(
+        self, need: ScanRequest, columns: Sequence[PostgresColumn], schema: pa.Schema
+    ) -> Iterator[pa.RecordBatch]:
         if need.within is not None:
             yield from self.fetched(need.within, need, columns, schema)
         else:
@@ -197,7 +199,7 @@ class Scan:
                 yield from self.fetched(connection, need, columns, schema)
 
     def fetched(
-        self, connection: Any, need: Need, columns: Sequence[PostgresColumn], schema: pa.Schema
+        self, connection: Any, need: ScanRequest, columns: Sequence[PostgresColumn], schema: pa.Schema
     ) -> Iterator[pa.RecordBatch]:
         what = f"source {self.source.name!r}"
         try:
@@ -221,7 +223,7 @@ class Scan:
             where=self.source.where,
         )
 
-    def text(self, need: Need, columns: Sequence[PostgresColumn]) -> str:
+    def text(self, need: ScanRequest, columns: Sequence[PostgresColumn]) -> str:
         """The SELECT that fetches what is needed."""
         time = next((each for each in self.columns if each.name == self.source.timestamp_field), None)
         conditions, bounded = _range(time, need, self.source.timestamp_unit) if time else ([], False)
@@ -235,7 +237,7 @@ class Scan:
         where = f"\nWHERE {' AND '.join(conditions)}" if conditions else ""
         return f"SELECT {selected}\nFROM {relation_of(self.source)}{where}"
 
-    def _news(self, need: Need, time: PostgresColumn | None) -> list[str]:
+    def _news(self, need: ScanRequest, time: PostgresColumn | None) -> list[str]:
         """Rows written down or happened since a moment; nothing where a column has no literal for it."""
         name = self.source.created_timestamp_column or self.source.timestamp_field
         created = next((each for each in self.columns if each.name == name), None)
@@ -251,7 +253,7 @@ class Scan:
         return [f"({' OR '.join([*terms, f'{quote(created.name)} IS NULL'])})"]
 
 
-def _both(first: Need, second: Need) -> Need:
+def _both(first: ScanRequest, second: ScanRequest) -> ScanRequest:
     """What either leaves out is left out."""
     starts = [each for each in (first.start, second.start) if each is not None]
     ends = [each for each in (first.end, second.end) if each is not None]
@@ -265,7 +267,7 @@ def _both(first: Need, second: Need) -> Need:
     )
 
 
-def _range(time: PostgresColumn, need: Need, unit: str) -> tuple[list[str], bool]:
+def _range(time: PostgresColumn, need: ScanRequest, unit: str) -> tuple[list[str], bool]:
     """Conditions on the event time, and whether they leave out everything beyond the range of our times."""
     conditions = []
     for moment, sign in ((need.start, ">="), (need.end, "<=")):

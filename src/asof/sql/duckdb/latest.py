@@ -12,10 +12,10 @@ from collections.abc import Sequence
 from asof.selection import ViewRead
 from asof.sql.duckdb.dialect import DUCKDB, LAST_OF_ALL
 from asof.sql.quoting import quote
-from asof.sql.source_rows import Rows, SpineTable
+from asof.sql.source_rows import SourceRows, SpineTable
 
 
-def find_outdone(rows: Rows) -> str:
+def find_outdone(rows: SourceRows) -> str:
     """SELECT of `outdone`, the numbers of rows that another one of the same key and time comes after."""
     same = ", ".join([*([rows.key_names()] if rows.keys else []), "ts"])
     ties = ", ".join(f"{tie} DESC NULLS LAST" for tie in rows.ties)
@@ -36,7 +36,7 @@ FROM (
 WHERE place > 1"""
 
 
-def find_rows(rows: Rows, read: ViewRead, spine: SpineTable, *, as_known: bool, outdone: str = "") -> str:
+def find_rows(rows: SourceRows, read: ViewRead, spine: SpineTable, *, as_known: bool, outdone: str = "") -> str:
     """SELECT of n (the spine row's number) and `row` (the number of the source's row, or null), one per spine row.
 
     Args:
@@ -81,7 +81,7 @@ FROM (
 WHERE n IS NOT NULL"""
 
 
-def gather(rows: Rows, found: str, features: Sequence[tuple[str, str]]) -> str:
+def gather(rows: SourceRows, found: str, features: Sequence[tuple[str, str]]) -> str:
     """SELECT of the features' columns, one row per spine row, in the spine's order.
 
     Args:
@@ -97,7 +97,7 @@ LEFT JOIN (SELECT asof_row, {inner} FROM {rows.table.relation}) features ON feat
 ORDER BY found.n"""
 
 
-def _find_known_rows(rows: Rows, read: ViewRead, spine: SpineTable) -> str:
+def _find_known_rows(rows: SourceRows, read: ViewRead, spine: SpineTable) -> str:
     """The same with `known_at=True`: a row counts from the moment when it has both happened and been written down.
 
     Rows are numbered in their order first; sorted by the moment from which they count, the greatest number so far is
@@ -125,7 +125,7 @@ FROM (
 WHERE n IS NOT NULL"""
 
 
-def _columns(rows: Rows) -> str:
+def _columns(rows: SourceRows) -> str:
     return rows.key_names() + ", " if rows.keys else ""
 
 

@@ -9,14 +9,14 @@ from asof.sql.duckdb.dialect import literal
 from asof.sql.duckdb.latest import find_outdone, find_rows, gather
 from asof.sql.duckdb.positions import answer, find_positions, find_sessions, sort_rows
 from asof.sql.duckdb.windows import over_pairs
-from asof.sql.query import PointInTime, Program, Step, grouped, latest_rows, range_rows
+from asof.sql.query import PointInTime, Program, QueryStep, grouped, latest_rows, range_rows
 from asof.sql.quoting import quote
-from asof.sql.source_rows import SpineTable, Table
+from asof.sql.source_rows import SourceTable, SpineTable
 from asof.sql.windows import windows_of
 
 
 def compile_program(
-    request: PointInTime, tables: Mapping[str, Table], spine: SpineTable, *, with_spine: bool = True
+    request: PointInTime, tables: Mapping[str, SourceTable], spine: SpineTable, *, with_spine: bool = True
 ) -> Program:
     """The steps for one spine.
 
@@ -24,7 +24,7 @@ def compile_program(
         tables: source name → the source as the engine sees it.
         with_spine: whether the last SELECT begins with the spine's columns.
     """
-    steps: list[Step] = []
+    steps: list[QueryStep] = []
     columns: dict[str, str] = {}
     parts: list[str] = []
     for index, read in enumerate(each for each in request.reads if not each.view.is_aggregated):
@@ -47,7 +47,7 @@ def compile_program(
     return Program(tuple(steps), final)
 
 
-def range_spine(request: PointInTime, tables: Mapping[str, Table]) -> str:
+def range_spine(request: PointInTime, tables: Mapping[str, SourceTable]) -> str:
     """SELECT of the spine of a read without an entity frame: every key and event time in the range, once."""
     keys = list(dict.fromkeys(key for read in request.reads for key in read.keys))
     selects = []
@@ -67,37 +67,37 @@ def range_spine(request: PointInTime, tables: Mapping[str, Table]) -> str:
 
 
 def _latest_steps(
-    request: PointInTime, tables: Mapping[str, Table], spine: SpineTable, read: ViewRead, index: int
-) -> list[Step]:
+    request: PointInTime, tables: Mapping[str, SourceTable], spine: SpineTable, read: ViewRead, index: int
+) -> list[QueryStep]:
     rows = latest_rows(request, tables, read, spine)
     found, made = f"asof_found_{index}", f"asof_latest_{index}"
     features = [(rows.feature(feature.name, feature.dtype), feature.output) for feature in read.features]
     if rows.table.arrival == "columns" and request.known_at is not True:
         outdone = f"asof_outdone_{index}"
         return [
-            Step(outdone, find_outdone(rows)),
-            Step(found, find_rows(rows, read, spine, as_known=False, outdone=outdone), drop=(outdone,)),
-            Step(made, gather(rows, found, features), drop=(found,)),
+            QueryStep(outdone, find_outdone(rows)),
+            QueryStep(found, find_rows(rows, read, spine, as_known=False, outdone=outdone), drop=(outdone,)),
+            QueryStep(made, gather(rows, found, features), drop=(found,)),
         ]
     return [
-        Step(found, find_rows(rows, read, spine, as_known=request.known_at is True)),
-        Step(made, gather(rows, found, features), drop=(found,)),
+        QueryStep(found, find_rows(rows, read, spine, as_known=request.known_at is True)),
+        QueryStep(made, gather(rows, found, features), drop=(found,)),
     ]
 
 
 def _windows_steps(
-    request: PointInTime, tables: Mapping[str, Table], spine: SpineTable, group: Sequence[ViewRead], index: int
-) -> list[Step]:
+    request: PointInTime, tables: Mapping[str, SourceTable], spine: SpineTable, group: Sequence[ViewRead], index: int
+) -> list[QueryStep]:
     windows = windows_of(request, tables, spine, group)
     made = f"asof_windows_{index}"
     if request.known_at is True:
-        return [Step(made, over_pairs(windows, spine))]
+        return [QueryStep(made, over_pairs(windows, spine))]
     ordered, positions, sessions = f"asof_ordered_{index}", f"asof_positions_{index}", f"asof_sessions_{index}"
-    steps = [Step(ordered, sort_rows(windows, spine)), Step(positions, find_positions(windows, ordered))]
+    steps = [QueryStep(ordered, sort_rows(windows, spine)), QueryStep(positions, find_positions(windows, ordered))]
     if windows.gaps:
-        steps.append(Step(sessions, find_sessions(windows, ordered, positions)))
+        steps.append(QueryStep(sessions, find_sessions(windows, ordered, positions)))
     drop = tuple(step.table for step in steps)
-    return [*steps, Step(made, answer(windows, ordered, positions, sessions), drop)]
+    return [*steps, QueryStep(made, answer(windows, ordered, positions, sessions), drop)]
 
 
 def _with_default(feature: FeatureOut, column: str) -> str:

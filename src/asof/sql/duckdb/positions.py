@@ -14,7 +14,7 @@ from asof.sql.duckdb.sessions import begins
 from asof.sql.duckdb.windows import declared, framed_value, spine_rows
 from asof.sql.quoting import quote
 from asof.sql.source_rows import SpineTable
-from asof.sql.windows import Wanted, Windows
+from asof.sql.windows import WindowAggregate, WindowGroup
 
 EVENT, END = 0, 1
 """Marks that are not the start of a window; starts are -1, -2, …: before the events of their moment, as the end is
@@ -24,7 +24,7 @@ _RUNNING = "OVER (ROWS UNBOUNDED PRECEDING)"
 _BEFORE_ALL = -(2**63)
 
 
-def sort_rows(windows: Windows, spine: SpineTable) -> str:
+def sort_rows(windows: WindowGroup, spine: SpineTable) -> str:
     """SELECT of events and marks, in their order; `n` is the spine row's number, and null for events."""
     rows = windows.rows
     names = _stored(windows)
@@ -48,7 +48,7 @@ SELECT {of_event} FROM (
 ORDER BY {order}"""
 
 
-def find_positions(windows: Windows, ordered: str) -> str:
+def find_positions(windows: WindowGroup, ordered: str) -> str:
     """SELECT of one row per spine row: its keys and time, and the running totals at its marks.
 
     Args:
@@ -75,7 +75,7 @@ WHERE mark <> {EVENT}
 GROUP BY n"""
 
 
-def find_sessions(windows: Windows, ordered: str, positions: str) -> str:
+def find_sessions(windows: WindowGroup, ordered: str, positions: str) -> str:
     """SELECT of n, the time of the latest event and, for each gap, the totals before its session began.
 
     A running total never falls, so its greatest value at a beginning so far is the one at the latest beginning.
@@ -108,7 +108,7 @@ WHERE mark = {EVENT}
 ) latest ON {join}"""
 
 
-def answer(windows: Windows, ordered: str, positions: str, sessions: str) -> str:
+def answer(windows: WindowGroup, ordered: str, positions: str, sessions: str) -> str:
     """SELECT of the outputs, one row per spine row, in the spine's order."""
     calls: dict[str, str] = {}
     outputs = [f"{_output(windows, each, calls)} AS {quote(each.output)}" for each in windows.wanted]
@@ -123,7 +123,7 @@ FROM {found}{framed}
 ORDER BY positions.n"""
 
 
-def _framed(windows: Windows, ordered: str, found: str, calls: dict[str, str]) -> str:
+def _framed(windows: WindowGroup, ordered: str, found: str, calls: dict[str, str]) -> str:
     """SELECT of n and the calls: a spine row's frame is as many rows as its window holds, an event's is itself."""
     rows = windows.rows
     frames = _framed_windows(windows)
@@ -156,7 +156,7 @@ WINDOW {clauses}
 QUALIFY n IS NOT NULL"""
 
 
-def _output(windows: Windows, each: Wanted, calls: dict[str, str]) -> str:
+def _output(windows: WindowGroup, each: WindowAggregate, calls: dict[str, str]) -> str:
     """The answer for a spine row.
 
     Args:
@@ -180,7 +180,7 @@ def _output(windows: Windows, each: Wanted, calls: dict[str, str]) -> str:
     return f"CASE WHEN {' AND '.join(known)} THEN {value} END"
 
 
-def _is_difference(each: Wanted) -> bool:
+def _is_difference(each: WindowAggregate) -> bool:
     """Whether it is the difference of two running totals: exact for whole numbers, and never done with floats.
 
     The sum of a session is not: sums may fall, so the one at the latest beginning cannot be told by its size.
@@ -199,7 +199,7 @@ def _difference(total: str, window: Sliding | Session | None) -> str:
     return f"({total} - {start})"
 
 
-def _totals(windows: Windows) -> dict[str, str]:
+def _totals(windows: WindowGroup) -> dict[str, str]:
     """The running totals that are needed: name → the SQL of the aggregate."""
     totals = {}
     # DuckDB runs `count(*) FILTER` several times as fast as `count(column)`.
@@ -216,7 +216,7 @@ def _totals(windows: Windows) -> dict[str, str]:
     return totals
 
 
-def _totals_at_start(windows: Windows, window: Sliding | None) -> list[str]:
+def _totals_at_start(windows: WindowGroup, window: Sliding | None) -> list[str]:
     names = []
     for each in windows.wanted:
         if each.aggregation.window == window:
@@ -227,7 +227,7 @@ def _totals_at_start(windows: Windows, window: Sliding | None) -> list[str]:
     return list(dict.fromkeys(names))
 
 
-def _session_totals(windows: Windows) -> list[tuple[str, str, int]]:
+def _session_totals(windows: WindowGroup) -> list[tuple[str, str, int]]:
     """(total, what the event that begins a session adds to it itself, gap)."""
     found = []
     for each in windows.wanted:
@@ -240,37 +240,37 @@ def _session_totals(windows: Windows) -> list[tuple[str, str, int]]:
     return list(dict.fromkeys(found))
 
 
-def _framed_windows(windows: Windows) -> list[Sliding | Session | None]:
+def _framed_windows(windows: WindowGroup) -> list[Sliding | Session | None]:
     return list(dict.fromkeys(each.aggregation.window for each in windows.wanted if not _is_difference(each)))
 
 
-def _frames(windows: Windows) -> list[Sliding | None]:
+def _frames(windows: WindowGroup) -> list[Sliding | None]:
     """The windows that begin at a moment which is known beforehand; sessions' beginnings are found in the rows."""
     found = dict.fromkeys(each.aggregation.window for each in windows.wanted)
     return [window for window in found if not isinstance(window, Session)]
 
 
-def _start_of(windows: Windows, window: Sliding | None) -> str:
+def _start_of(windows: WindowGroup, window: Sliding | None) -> str:
     if window is None:
         return str(_BEFORE_ALL)
     return floor_to(f"{windows.moment} - {window.length}", window.hop)
 
 
-def _stored(windows: Windows) -> list[str]:
+def _stored(windows: WindowGroup) -> list[str]:
     """The values that are sorted along; events themselves need none to be counted."""
     counted = {each.value for each in windows.wanted if _counts_rows(each)}
     return [name for name in windows.rows.values if name not in counted]
 
 
-def _counts_rows(each: Wanted) -> bool:
+def _counts_rows(each: WindowAggregate) -> bool:
     return each.aggregation.function == "count" and not each.aggregation.column and not each.aggregation.where
 
 
-def _count_of(each: Wanted) -> str:
+def _count_of(each: WindowAggregate) -> str:
     return "events" if _counts_rows(each) else f"count_{each.value}"
 
 
-def _sum_of(each: Wanted) -> str:
+def _sum_of(each: WindowAggregate) -> str:
     return f"sum_{each.value}"
 
 

@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from asof.sql.duckdb.dialect import DUCKDB
-from asof.sql.query import OWN, WANTED, Chosen, NewestRows, RowsOfKeys, TouchedKeys, ViewRows
+from asof.sql.query import OWN, WANTED, NewestRows, RowFilter, RowsOfKeys, TouchedKeys, ViewRows
 from asof.sql.quoting import quote
-from asof.sql.source_rows import Rows, Table
+from asof.sql.source_rows import SourceRows, SourceTable
 
 
-def compile_rows(query: ViewRows, tables: Mapping[str, Table]) -> str:
+def compile_rows(query: ViewRows, tables: Mapping[str, SourceTable]) -> str:
     """The query's text, given the view's source as the engine sees it."""
     table = tables[query.view.source.name]
     if isinstance(query, NewestRows):
@@ -21,7 +21,7 @@ def compile_rows(query: ViewRows, tables: Mapping[str, Table]) -> str:
     return _of_keys(query, table)
 
 
-def _newest(query: NewestRows, table: Table) -> str:
+def _newest(query: NewestRows, table: SourceTable) -> str:
     plain = query.rows(table)
     features = {f"f{i}": plain.feature(field.name, field.dtype) for i, field in enumerate(query.view.features)}
     if gone := plain.gone():
@@ -40,7 +40,7 @@ WHERE {_chosen(query.chosen)}
 QUALIFY row_number() OVER ({rows.partition()}ORDER BY {last}) = 1{_near(rows)}"""
 
 
-def _touched(query: TouchedKeys, table: Table) -> str:
+def _touched(query: TouchedKeys, table: SourceTable) -> str:
     rows = query.rows(table)
     return f"""\
 SELECT DISTINCT {rows.key_names() or "0 AS k0"}
@@ -50,7 +50,7 @@ FROM (
 WHERE {_chosen(query.chosen)}{_near(rows)}"""
 
 
-def _of_keys(query: RowsOfKeys, table: Table) -> str:
+def _of_keys(query: RowsOfKeys, table: SourceTable) -> str:
     plain = query.rows(table)
     names = query.read_columns(table)
     columns = {f"c{i}": plain.declared(name) for i, name in enumerate(names)}
@@ -71,11 +71,11 @@ WHERE {_chosen(query.until)}{wanted}
 ORDER BY {order}"""
 
 
-def _chosen(chosen: Chosen) -> str:
+def _chosen(chosen: RowFilter) -> str:
     return " AND ".join(chosen.conditions(DUCKDB))
 
 
-def _near(rows: Rows) -> str:
+def _near(rows: SourceRows) -> str:
     """ORDER BY that puts keys near each other which are near each other as packed bytes: by length, then by value."""
     terms = []
     for name, key in zip(rows.key_columns, rows.keys):

@@ -10,10 +10,10 @@ from asof.sql.duckdb.dialect import DUCKDB, aggregate, cast, floor_to, type_name
 from asof.sql.duckdb.sessions import begin, is_open, mark_begin, start
 from asof.sql.quoting import quote
 from asof.sql.source_rows import SpineTable
-from asof.sql.windows import Wanted, Windows
+from asof.sql.windows import WindowAggregate, WindowGroup
 
 
-def over_pairs(windows: Windows, spine: SpineTable) -> str:
+def over_pairs(windows: WindowGroup, spine: SpineTable) -> str:
     """The same with `known_at=True`: each spine row has its own set of known events, so all pairs are made.
 
     Slower by the number of events that a window holds.
@@ -80,7 +80,7 @@ def _followed(end: str, call: str) -> str:
     return call + end
 
 
-def framed_value(each: Wanted, wrap: Callable[[str], str]) -> str:
+def framed_value(each: WindowAggregate, wrap: Callable[[str], str]) -> str:
     """The aggregate in the type that the view declares.
 
     Args:
@@ -91,7 +91,7 @@ def framed_value(each: Wanted, wrap: Callable[[str], str]) -> str:
     return declared(each, value)
 
 
-def declared(each: Wanted, value: str) -> str:
+def declared(each: WindowAggregate, value: str) -> str:
     """A value of the aggregate's own type in the type that the view declares."""
     aggregation = each.aggregation
     if aggregation.dtype is None:
@@ -100,7 +100,7 @@ def declared(each: Wanted, value: str) -> str:
     return value if own == aggregation.dtype else cast(value, type_name(own), aggregation.dtype, aggregation.name)
 
 
-def spine_rows(windows: Windows, spine: SpineTable) -> str:
+def spine_rows(windows: WindowGroup, spine: SpineTable) -> str:
     """SELECT of the spine's keys, times (`t` its own, `ts` the last moment that counts) and numbers."""
     keys = "".join(f"{quote(key)} AS k{index}, " for index, key in enumerate(windows.read.keys))
     shift = windows.read.view.delay + windows.exclusive

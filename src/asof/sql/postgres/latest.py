@@ -15,7 +15,7 @@ from asof.selection import ViewRead
 from asof.sql.postgres import dialect as postgres
 from asof.sql.postgres.dialect import collated, shifted, span
 from asof.sql.quoting import quote
-from asof.sql.source_rows import Cut, Rows, SpineTable
+from asof.sql.source_rows import RowCutoff, SourceRows, SpineTable
 
 S = "asof_s"
 """The spine's alias in the SELECT of all."""
@@ -29,7 +29,7 @@ _LONGEST_KEY = 500
 
 
 @dataclass(frozen=True)
-class Part:
+class FeatureQuery:
     """What answers one view, or one group of them, and the SQL of each of the features.
 
     Args:
@@ -57,7 +57,7 @@ def spine_keys(read: ViewRead, spine: SpineTable, alias: str = S) -> list[str]:
     return keys
 
 
-def index_of(rows: Rows) -> tuple[str, ...] | None:
+def index_of(rows: SourceRows) -> tuple[str, ...] | None:
     """An index of the relation that begins with the keys, in any order, and goes on with the time; None without one."""
     source, types = rows.source, rows.table.sql_types
     dtypes = {field.name: field.dtype for field in rows.view.key_fields}
@@ -77,8 +77,8 @@ def index_of(rows: Rows) -> tuple[str, ...] | None:
 
 
 def by_index(
-    rows: Rows, read: ViewRead, spine: SpineTable, *, index: Sequence[str], as_known: bool, number: int
-) -> Part:
+    rows: SourceRows, read: ViewRead, spine: SpineTable, *, index: Sequence[str], as_known: bool, number: int
+) -> FeatureQuery:
     """Each spine row looks for its row from its time backwards, and never further than that row's moment.
 
     Args:
@@ -97,7 +97,7 @@ def by_index(
     elif not unit:
         where.append(f"{time} > '-infinity'")
     # What only lets a scan skip rows would be checked once for every spine row.
-    plain = Rows(view, rows.table, rows.keys, cut=Cut(known_at=rows.cut.known_at, seen=rows.cut.seen))
+    plain = SourceRows(view, rows.table, rows.keys, cut=RowCutoff(known_at=rows.cut.known_at, seen=rows.cut.seen))
     where += plain.restrictions()
     if as_known:
         where.append(f"{rows.known()} <= {S}.{AT}")
@@ -112,14 +112,14 @@ def by_index(
     found = f"FROM {rows.table.relation} AS asof_r\nWHERE {' AND '.join(where)}\nORDER BY {time} DESC"
     order = _order_of_index(rows, index)
     if order:
-        return Part(joined(f"{select}\n{found}{order}\nLIMIT 1"), outputs)
+        return FeatureQuery(joined(f"{select}\n{found}{order}\nLIMIT 1"), outputs)
     # Of the rows of a moment the ties decide; but mostly there is one, and to sort it takes as long as to find it.
     moment = f"{select}\nFROM (\nSELECT *\n{found}\nFETCH FIRST 1 ROW WITH TIES\n) AS asof_r"
     ties = ", ".join(f"{sql} DESC NULLS LAST" for sql in rows.tie_terms().values())
-    return Part(joined(f"{moment}\nLIMIT 2"), outputs, again=joined(f"{moment}\nORDER BY {ties}\nLIMIT 1"))
+    return FeatureQuery(joined(f"{moment}\nLIMIT 2"), outputs, again=joined(f"{moment}\nORDER BY {ties}\nLIMIT 1"))
 
 
-def _order_of_index(rows: Rows, index: Sequence[str]) -> str:
+def _order_of_index(rows: SourceRows, index: Sequence[str]) -> str:
     """What follows the time in an ORDER BY that the index gives whole; empty where it does not know the whole order."""
     keys = len(rows.keys)
     if (
@@ -131,7 +131,7 @@ def _order_of_index(rows: Rows, index: Sequence[str]) -> str:
     return ""
 
 
-def by_events(rows: Rows, read: ViewRead, spine: SpineTable, *, as_known: bool, number: int) -> Part:
+def by_events(rows: SourceRows, read: ViewRead, spine: SpineTable, *, as_known: bool, number: int) -> FeatureQuery:
     """Without an index: the rows that can matter are put into a table in their order, which is quick to be indexed.
 
     Args:
@@ -141,7 +141,7 @@ def by_events(rows: Rows, read: ViewRead, spine: SpineTable, *, as_known: bool, 
     table, alias = f"asof_events_l{number}", f"asof_l{number}"
     features = [f"asof_f{i}" for i in range(len(read.features))]
     values = {f: rows.feature(each.name, each.dtype) for f, each in zip(features, read.features)}
-    rows = Rows(view, rows.table, rows.keys, values, rows.cut, rows.tie_columns)
+    rows = SourceRows(view, rows.table, rows.keys, values, rows.cut, rows.tie_columns)
     keys, order = rows.key_columns, key_order(rows)
     # A feature that decides between equal rows is sorted by as it is, and not carried along twice.
     again = {} if rows.gone() else {each.name: collated(f, each.dtype) for f, each in zip(features, read.features)}
@@ -179,7 +179,7 @@ LIMIT 1
 ) AS {alias} ON TRUE"""
     short = [_short(key, dtype) for key, dtype in zip(order, dtypes)]
     steps = made_with_index(table, select, [*short, "ts", *place], measured=[*keys, "ts"])
-    return Part(joins, tuple(f"{alias}.{each}" for each in features), steps=steps)
+    return FeatureQuery(joins, tuple(f"{alias}.{each}" for each in features), steps=steps)
 
 
 def _short(value: str, dtype: DType) -> str:
@@ -202,7 +202,7 @@ def made_with_index(table: str, select: str, indexed: Sequence[str], *, measured
     )
 
 
-def key_order(rows: Rows) -> list[str]:
+def key_order(rows: SourceRows) -> list[str]:
     """The keys to be sorted by: by code point, which is the quickest."""
     dtypes = {field.name: field.dtype for field in rows.view.key_fields}
     return [collated(name, dtypes[key]) for name, key in zip(rows.key_columns, rows.keys)]

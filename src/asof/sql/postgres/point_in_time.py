@@ -8,10 +8,10 @@ from dataclasses import dataclass
 from asof.selection import FeatureOut, ViewRead
 from asof.sql.postgres import dialect as postgres
 from asof.sql.postgres import windows as postgres_windows
-from asof.sql.postgres.latest import AT, N, Part, S, by_events, by_index, index_of
+from asof.sql.postgres.latest import AT, FeatureQuery, N, S, by_events, by_index, index_of
 from asof.sql.query import PointInTime, grouped, latest_rows, range_rows
 from asof.sql.quoting import quote
-from asof.sql.source_rows import SpineTable, Table
+from asof.sql.source_rows import SourceTable, SpineTable
 from asof.sql.windows import windows_of
 
 TIED = "asof_tied"
@@ -19,7 +19,7 @@ TIED = "asof_tied"
 
 
 @dataclass(frozen=True)
-class Answer:
+class OutputSelect:
     """A SELECT of each spine row's number and of some of the outputs, in any order of rows.
 
     Args:
@@ -38,7 +38,7 @@ class Answer:
 class Statements:
     """SELECTs that together answer every spine row, in a transaction that sees one moment."""
 
-    answers: tuple[Answer, ...]
+    answers: tuple[OutputSelect, ...]
 
     @property
     def text(self) -> str:
@@ -47,7 +47,7 @@ class Statements:
         return ";\n\n".join(parts)
 
 
-def compile_statements(request: PointInTime, tables: Mapping[str, Table], spine: SpineTable) -> Statements:
+def compile_statements(request: PointInTime, tables: Mapping[str, SourceTable], spine: SpineTable) -> Statements:
     """The statements for one spine.
 
     Args:
@@ -74,8 +74,8 @@ def near_keys(request: PointInTime) -> tuple[str, ...]:
 
 
 def _answer(
-    request: PointInTime, spine: SpineTable, keys: Sequence[str], parts: Sequence[tuple[Part, list[FeatureOut]]]
-) -> Answer:
+    request: PointInTime, spine: SpineTable, keys: Sequence[str], parts: Sequence[tuple[FeatureQuery, list[FeatureOut]]]
+) -> OutputSelect:
     places = {feature.output: place for place, feature in enumerate(request.outputs)}
     selected, outputs = [f"{S}.{N}"], []
     for part, features in parts:
@@ -90,7 +90,9 @@ def _answer(
     again = "".join(part.again for part, _ in parts)
     if again:
         again = f"{select}(SELECT * FROM {spine.relation} WHERE {N} IN (SELECT {N} FROM {TIED})) AS {S}\n{again}"
-    return Answer("\n".join(lines), tuple(outputs), tuple(step for part, _ in parts for step in part.steps), again)
+    return OutputSelect(
+        "\n".join(lines), tuple(outputs), tuple(step for part, _ in parts for step in part.steps), again
+    )
 
 
 def _in_order(spine: SpineTable, keys: Sequence[str]) -> str:
@@ -106,7 +108,7 @@ def _noted(again: str) -> str:
     return f"-- for the spine rows that it answers twice, whose numbers are then in {TIED}:\n{again}" if again else ""
 
 
-def range_spine(request: PointInTime, tables: Mapping[str, Table]) -> str:
+def range_spine(request: PointInTime, tables: Mapping[str, SourceTable]) -> str:
     """SELECT of the spine of a read without an entity frame: every key and event time in the range, once."""
     keys = list(dict.fromkeys(key for read in request.reads for key in read.keys))
     dtypes = {
@@ -132,8 +134,14 @@ def range_spine(request: PointInTime, tables: Mapping[str, Table]) -> str:
 
 
 def _latest(
-    request: PointInTime, tables: Mapping[str, Table], spine: SpineTable, read: ViewRead, *, as_known: bool, number: int
-) -> Part:
+    request: PointInTime,
+    tables: Mapping[str, SourceTable],
+    spine: SpineTable,
+    read: ViewRead,
+    *,
+    as_known: bool,
+    number: int,
+) -> FeatureQuery:
     rows = latest_rows(request, tables, read, spine)
     index = index_of(rows)
     if index is not None:
@@ -143,12 +151,12 @@ def _latest(
 
 def _windows(
     request: PointInTime,
-    tables: Mapping[str, Table],
+    tables: Mapping[str, SourceTable],
     spine: SpineTable,
     group: list[ViewRead],
     *,
     as_known: bool,
     number: int,
-) -> Part:
+) -> FeatureQuery:
     windows = windows_of(request, tables, spine, group)
     return postgres_windows.by_events(windows, spine, known=as_known, number=number)

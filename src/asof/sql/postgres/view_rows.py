@@ -9,10 +9,10 @@ from collections.abc import Mapping
 
 from asof.sql.postgres.dialect import POSTGRES, collated, micros_of, out
 from asof.sql.query import WANTED, NewestRows, RowsOfKeys, TouchedKeys, ViewRows
-from asof.sql.source_rows import Rows, Table
+from asof.sql.source_rows import SourceRows, SourceTable
 
 
-def compile_rows(query: ViewRows, tables: Mapping[str, Table]) -> str:
+def compile_rows(query: ViewRows, tables: Mapping[str, SourceTable]) -> str:
     """The query's text, given the view's source as the engine sees it."""
     table = tables[query.view.source.name]
     if isinstance(query, NewestRows):
@@ -23,7 +23,7 @@ def compile_rows(query: ViewRows, tables: Mapping[str, Table]) -> str:
     return _of_keys(query, table)
 
 
-def _newest(query: NewestRows, table: Table) -> str:
+def _newest(query: NewestRows, table: SourceTable) -> str:
     plain = query.rows(table)
     features = {f"f{i}": plain.feature(each.name, each.dtype) for i, each in enumerate(query.view.features)}
     gone = {"gone": plain.gone()} if plain.gone() else {}
@@ -44,7 +44,7 @@ WHERE {" AND ".join(query.chosen.conditions(POSTGRES))}
 WHERE asof_place = 1{_near(rows)}"""
 
 
-def _touched(query: TouchedKeys, table: Table) -> str:
+def _touched(query: TouchedKeys, table: SourceTable) -> str:
     rows = query.rows(table)
     keys = _keys(rows) or ["0 AS k0"]
     return f"""\
@@ -58,7 +58,7 @@ WHERE {" AND ".join(query.chosen.conditions(POSTGRES))}
 ) AS asof_q{_near(rows)}"""
 
 
-def _of_keys(query: RowsOfKeys, table: Table) -> str:
+def _of_keys(query: RowsOfKeys, table: SourceTable) -> str:
     plain = query.rows(table)
     names = query.read_columns(table)
     columns = {f"c{i}": plain.declared(name) for i, name in enumerate(names)}
@@ -81,23 +81,23 @@ WHERE {" AND ".join([*query.until.conditions(POSTGRES), *mine])}
 ORDER BY {", ".join([*_order(rows), "asof_q.ts", "arrived"])}"""
 
 
-def _place(rows: Rows, nothing: str) -> list[str]:
+def _place(rows: SourceRows, nothing: str) -> list[str]:
     created = micros_of("created") if rows.has_created else nothing
     arrived = "arrived" if "arrived" in rows.ties else nothing
     return [f"{micros_of('ts')} AS ts", f"{created} AS created", f"{arrived} AS arrived"]
 
 
-def _keys(rows: Rows) -> list[str]:
+def _keys(rows: SourceRows) -> list[str]:
     return [f"{out(name, each.dtype)} AS {name}" for name, each in zip(rows.key_columns, rows.view.key_fields)]
 
 
-def _order(rows: Rows) -> list[str]:
+def _order(rows: SourceRows) -> list[str]:
     return [
         collated(f"asof_q.{name}", field.dtype) for name, field in zip(rows.key_columns, rows.view.key_fields)
     ]  # fmt: skip
 
 
-def _near(rows: Rows) -> str:
+def _near(rows: SourceRows) -> str:
     """ORDER BY that puts keys near each other which are near each other as packed bytes: by length, then by value."""
     terms = []
     for name, order, each in zip(rows.key_columns, _order(rows), rows.view.key_fields):

@@ -13,9 +13,9 @@ from asof.definitions import Session, Sliding
 from asof.errors import UnsupportedByDialect
 from asof.sql.postgres import dialect as postgres
 from asof.sql.postgres.dialect import floor_to, shifted, span
-from asof.sql.postgres.latest import AT, Part, S, made_with_index, spine_keys
+from asof.sql.postgres.latest import AT, FeatureQuery, S, made_with_index, spine_keys
 from asof.sql.source_rows import SpineTable
-from asof.sql.windows import NEED_ORDER, Wanted, Windows
+from asof.sql.windows import NEED_ORDER, WindowAggregate, WindowGroup
 
 L = "asof_e"
 """What the lookup of a spine row's latest event is called, with the group's number behind it."""
@@ -24,7 +24,7 @@ _RUNNING = "ROWS UNBOUNDED PRECEDING"
 
 
 @dataclass
-class _Group:
+class _OutputGroup:
     """What is gathered while the outputs of one group are written.
 
     Args:
@@ -34,7 +34,7 @@ class _Group:
         over: window → the SQL of an aggregate over its events → its column.
     """
 
-    windows: Windows
+    windows: WindowGroup
     spine: SpineTable
     number: int
     known: bool
@@ -78,21 +78,21 @@ class _Group:
         return f"{self.alias}.ts >= {self.end} - {span(window.gap)}"
 
 
-def by_events(windows: Windows, spine: SpineTable, *, known: bool, number: int) -> Part:
+def by_events(windows: WindowGroup, spine: SpineTable, *, known: bool, number: int) -> FeatureQuery:
     """One part for all aggregations of a group.
 
     Args:
         known: each spine row sees only the events that were written down by its own time, so no total can run along.
     """
-    group = _Group(windows, spine, number, known)
+    group = _OutputGroup(windows, spine, number, known)
     framed = {each.aggregation.window for each in windows.wanted if _reads_events(each, known)}
     outputs = tuple(_output(group, each, framed) for each in windows.wanted)
     keys = windows.rows.key_columns
     steps = made_with_index(group.table, _events(group), [*keys, "ts", "place"], measured=[*keys, "ts"])
-    return Part("\n".join(_joins(group)), outputs, steps=steps)
+    return FeatureQuery("\n".join(_joins(group)), outputs, steps=steps)
 
 
-def _reads_events(each: Wanted, known: bool) -> bool:
+def _reads_events(each: WindowAggregate, known: bool) -> bool:
     """Whether an aggregate is made from the events of its window, one by one."""
     made = each.aggregation
     if made.function in NEED_ORDER:
@@ -102,12 +102,12 @@ def _reads_events(each: Wanted, known: bool) -> bool:
     return isinstance(made.window, Sliding) and not _is_difference(each)
 
 
-def _is_difference(each: Wanted) -> bool:
+def _is_difference(each: WindowAggregate) -> bool:
     """Whether it may be the difference of two running totals: exact for whole numbers, and never done with floats."""
     return each.aggregation.function == "count" or (each.aggregation.function == "sum" and each.dtype.is_integer)
 
 
-def _output(group: _Group, each: Wanted, framed: set[Sliding | Session | None]) -> str:
+def _output(group: _OutputGroup, each: WindowAggregate, framed: set[Sliding | Session | None]) -> str:
     made, window = each.aggregation, each.aggregation.window
     if isinstance(window, Session):
         group.latest = True
@@ -145,11 +145,11 @@ def _output(group: _Group, each: Wanted, framed: set[Sliding | Session | None]) 
     return value
 
 
-def _running(group: _Group, sql: str) -> str:
+def _running(group: _OutputGroup, sql: str) -> str:
     return group.running.setdefault(sql, f"total{len(group.running)}")
 
 
-def _difference(group: _Group, each: Wanted, window: Sliding) -> str:
+def _difference(group: _OutputGroup, each: WindowAggregate, window: Sliding) -> str:
     group.latest = True
     before = group.before.setdefault(window, [])
 
@@ -166,7 +166,7 @@ def _difference(group: _Group, each: Wanted, window: Sliding) -> str:
     return f"CASE WHEN {count} > 0 THEN {value} END"
 
 
-def _looked_up(group: _Group, each: Wanted) -> str:
+def _looked_up(group: _OutputGroup, each: WindowAggregate) -> str:
     """The first, the last or the last n of a window's values: found by the index, without reading all."""
     made = each.aggregation
     where = " AND ".join([*group.within(made.window), f"{each.value} IS NOT NULL"])
@@ -183,7 +183,7 @@ def _looked_up(group: _Group, each: Wanted) -> str:
     return f"(SELECT array_agg({each.value} ORDER BY ts, place) FROM ({last}) AS asof_q)"
 
 
-def _events(group: _Group) -> str:
+def _events(group: _OutputGroup) -> str:
     """SELECT of the events in their order, with what runs along."""
     windows = group.windows
     rows, keys = windows.rows, windows.rows.key_columns
@@ -215,7 +215,7 @@ def _events(group: _Group) -> str:
     return f"SELECT {', '.join([*kept, *totals])}\nFROM (\n{select}\n) AS asof_q{window}"
 
 
-def _values_kept(group: _Group) -> set[str]:
+def _values_kept(group: _OutputGroup) -> set[str]:
     """The values that are read one by one; of the others only totals are kept."""
     framed = set(group.over)
     return {
@@ -224,7 +224,7 @@ def _values_kept(group: _Group) -> set[str]:
     }  # fmt: skip
 
 
-def _joins(group: _Group) -> list[str]:
+def _joins(group: _OutputGroup) -> list[str]:
     """The lookups: the latest event, the one before each window, and each window's own events."""
     joins = []
     if group.latest:
@@ -244,7 +244,7 @@ def _joins(group: _Group) -> list[str]:
     return joins
 
 
-def _latest_event(group: _Group) -> str:
+def _latest_event(group: _OutputGroup) -> str:
     names = ["ts", *(f"start_{gap}" for gap in group.windows.gaps), *group.running.values()]
     return (
         f"LEFT JOIN LATERAL (\nSELECT {', '.join(names)}\nFROM {group.table}\n"
@@ -252,7 +252,7 @@ def _latest_event(group: _Group) -> str:
     )
 
 
-def _known_session(group: _Group) -> str:
+def _known_session(group: _OutputGroup) -> str:
     """The latest known event and where its session begins, among the events that this spine row knows."""
     gaps = group.windows.gaps
     begins = ", ".join(
