@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 from datetime import UTC, date, datetime, timedelta, timezone
 from decimal import Decimal as Number
@@ -14,7 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from asof.decoding import MessageBatch, decode_messages
-from asof.definitions import Field, PushSource
+from asof.definitions import Field, LogSource, PushSource
 from asof.errors import RowsRefused
 from asof.flows.rows.archive import archive_schema
 from asof.flows.rows.pushed import AppendedRows, archived_rows, fitted_rows, pushed_rows
@@ -126,6 +127,8 @@ def test_the_logs_readers_find_what_was_pushed(dtype: Any, values: st.SearchStra
     def check(column: list[Any]) -> None:
         given_rows = [{"at": moment(NOW), "value": value} for value in column]
         made = pushed_rows(source, given_rows, required=["at"], clock=NOW)
+        framed = pushed_rows(source, made.table, required=["at"], clock=NOW)
+        assert framed.messages() == made.messages() and same(framed.table, made.table)
 
         decoded = decode_messages(source, MessageBatch(made.messages()), keys=[], clock=NOW)
 
@@ -152,6 +155,65 @@ def test_messages_write_what_json_has_not_in_lists_as_outside_of_them(dtype: Any
     for odd in ('["nan!"]', '[["no base64!"]]', '["x"]', '[{"a": 1}]'):
         message = f'{{"at": "2026-01-01T00:00:00Z", "value": {odd}{more}}}'.encode()
         assert len(decode_messages(source, MessageBatch([message]), keys=[], clock=NOW).letters) == 1
+
+
+@pytest.mark.parametrize(
+    ("dtype", "text", "value"),
+    [
+        (Array(Float64), "[null,1.5]", [None, 1.5]), (Float64, '"NaN"', math.nan), (Array(Bytes), '["eA==",null]', [b"x", None]),
+        (Array(Decimal(12, 2)), '["1.50"]', [Number("1.50")]), (Array(Date), '["2026-01-01"]', [date(2026, 1, 1)]),
+        (Array(Timestamp), '["2026-01-01T00:00:00Z"]', [datetime(2026, 1, 1, tzinfo=UTC)]), (Embedding(1), "[0.5]", [0.5]),
+    ],
+)  # fmt: skip
+def test_what_an_older_version_wrote_to_the_log_stays_readable(dtype: Any, text: str, value: Any) -> None:
+    source = PushSource("rows", [Field("at", Timestamp), Field("value", dtype)], "at")
+    message = f'{{"at":"2026-01-01T00:00:00Z","value":{text}}}'.encode()
+
+    decoded = decode_messages(source, MessageBatch([message]), keys=[], clock=NOW)
+
+    expected, _ = fit_values([value], dtype)
+    assert decoded.letters == [] and repr(decoded.rows["value"].to_pylist()) == repr(expected.to_pylist())
+
+
+ODD_NAMES = ['a"b', "a\\b", "a\nb", "\0", '"', "é"]
+
+
+@pytest.mark.parametrize("name", ODD_NAMES)
+def test_a_name_with_quotes_and_backslashes_is_one_as_any_other(name: str) -> None:
+    """The encoder of messages, and their decoder, take no such names in structs."""
+    source = LogSource(
+        "rows", schema=[Field("at", Timestamp), Field(name, Array(Bytes)), Field("n", Int64)], timestamp_field="at"
+    )
+    made = pushed_rows(source, [{"at": moment(NOW), name: [b"x", None], "n": 2**60}], required=["at"], clock=NOW)
+    foreign = json.dumps({"at": "2026-01-01T00:00:00Z", name: ["eA=="], "other": 1}).encode()
+    bad = json.dumps({"at": "2026-01-01T00:00:00Z", name: 7}).encode()
+
+    decoded = decode_messages(source, MessageBatch([*made.messages(), foreign, bad]), keys=[], clock=NOW)
+
+    assert decoded.rows[name].to_pylist() == [[b"x", None], [b"x"]] and decoded.rows["n"].to_pylist() == [2**60, None]
+    assert [each.index for each in decoded.letters] == [2] and repr(name) in decoded.letters[0].reason
+    assert dict(decoded.undeclared) == {"other": 1}
+
+
+@pytest.mark.parametrize("name", ODD_NAMES)
+def test_a_key_field_may_have_any_name_too(name: str) -> None:
+    source = LogSource(
+        "rows",
+        schema=[Field(name, Int64), Field("at", Timestamp)],
+        timestamp_field="at",
+        key_fields=[name],
+        key_format="json",
+    )
+    message = json.dumps({"at": "2026-01-01T00:00:00Z", name: 9}).encode()
+
+    decoded = decode_messages(
+        source,
+        MessageBatch([message], keys=[json.dumps({name: 7}).encode()], timestamps_us=[NOW]),
+        keys=[name],
+        clock=NOW,
+    )
+
+    assert decoded.rows[name].to_pylist() == [7] and not decoded.letters
 
 
 @settings(max_examples=8, deadline=None)

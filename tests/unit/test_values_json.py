@@ -51,12 +51,33 @@ DEPTH = 3
 """So deep are lists in lists."""
 
 
+EDGES = [
+    datetime(1, 1, 1, tzinfo=UTC), datetime(9999, 12, 31, 23, 59, 59, 999_999, tzinfo=UTC),
+    datetime(1969, 12, 31, 23, 59, 59, 999_999, tzinfo=UTC),
+]  # fmt: skip
+TEXTS = st.text(st.characters(exclude_categories=["Cs"]), max_size=4)
+DOCUMENTS = st.recursive(
+    st.none() | st.booleans() | st.integers(-(2**70), 2**70) | st.floats(allow_nan=False, allow_infinity=False) | TEXTS,
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(TEXTS, inner, max_size=3),
+    max_leaves=5,
+)
+
+
+def digits(precision: int, scale: int) -> st.SearchStrategy[Decimal]:
+    """Decimals with up to all of the digits that their type has."""
+    most = 10**precision - 1
+    whole = st.integers(-most, most) | st.sampled_from([most, -most, 0, 1, -1])
+    return whole.map(lambda number: Decimal((int(number < 0), tuple(map(int, str(abs(number)))), -scale)))
+
+
 def scalars() -> list[tuple[DType, st.SearchStrategy[Any]]]:
-    digits = st.decimals(allow_nan=False, allow_infinity=False, places=9, min_value=-(10**20), max_value=10**20)
     return [
         (Bool, st.booleans()), (Int32, st.integers(-(2**31), 2**31 - 1)), (Int64, st.integers(-(2**63), 2**63 - 1)),
-        (Float32, st.floats(width=32)), (Float64, st.floats()), (DecimalType(38, 9), digits), (String, st.text()),
-        (Json, st.just('{"a": [1, null]}')), (Bytes, st.binary()), (Date, st.dates()), (Timestamp, MOMENTS),
+        (Float32, st.floats(width=32)), (Float64, st.floats()), (DecimalType(38, 9), digits(38, 9)),
+        (DecimalType(38, 0), digits(38, 0)), (DecimalType(38, 38), digits(38, 38)), (String, st.text()),
+        (Json, DOCUMENTS.map(json.dumps) | DOCUMENTS.map(lambda each: json.dumps(each, ensure_ascii=False, indent=1))),
+        (Bytes, st.binary()), (Date, st.dates() | st.sampled_from([date(1, 1, 1), date(9999, 12, 31)])),
+        (Timestamp, MOMENTS | st.sampled_from(EDGES)),
         (Embedding(2), st.lists(st.floats(width=32), min_size=2, max_size=2)),
     ]  # fmt: skip
 

@@ -36,7 +36,7 @@ class ProductConfig:
         return {"type": self.type, **masked(dict(self.options))}
 
     def __repr__(self) -> str:
-        return f"Part({self.describe()})"
+        return f"ProductConfig({self.describe()})"
 
 
 def default_type(section: str) -> str:

@@ -12,8 +12,9 @@ from threading import Lock
 from typing import Any
 from urllib.error import HTTPError, URLError
 from urllib.parse import SplitResult, quote, unquote, urlsplit, urlunsplit
-from urllib.request import HTTPRedirectHandler, HTTPSHandler, OpenerDirector, ProxyHandler, Request, build_opener
+from urllib.request import HTTPSHandler, OpenerDirector, ProxyHandler, Request, build_opener
 
+from asof.connections.redirects import NoRedirects
 from asof.decoding import WriterSchema
 from asof.errors import ConfigError, SourceError
 
@@ -77,7 +78,7 @@ class SchemaRegistry:
             raise ConfigError(
                 f"{self.label}: ca_file {ca_file!r} cannot be read: {error}", hint="name a PEM file", where=self.where
             ) from error
-        return build_opener(HTTPSHandler(context=context), ProxyHandler({}), _StaysPut)
+        return build_opener(HTTPSHandler(context=context), ProxyHandler({}), NoRedirects)
 
     def __call__(self, schema_id: int) -> WriterSchema | None:
         """The schema of this id; None where the registry has none.
@@ -180,13 +181,6 @@ class SchemaRegistry:
     def _error(self, problem: str, *, hint: str) -> SourceError:
         address = f"{self.address.scheme}://{self.address.netloc}{self.address.path}"
         return SourceError(f"schema registry {address} ({self.label}) {problem}", hint=hint, where=self.where)
-
-
-class _StaysPut(HTTPRedirectHandler):
-    """Follows no redirect: urllib would send user, password or token to whatever host it leads to."""
-
-    def redirect_request(self, *args: Any, **kwargs: Any) -> None:
-        return None
 
 
 def _shown(location: str | None) -> str:

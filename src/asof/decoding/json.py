@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from operator import attrgetter
 from typing import Any
 
@@ -40,10 +40,8 @@ class JsonCodec:
         self.passed_over = frozenset(passed_over)
         members += [(f"p{i}", msgspec.Raw, msgspec.Raw()) for i in range(len(passed_over))]
         rename |= {f"p{i}": name for i, name in enumerate(passed_over)}
-        options: dict[str, Any] = {"rename": rename, "gc": False}
-        strict = msgspec.defstruct("Message", members, forbid_unknown_fields=True, **options)
-        self.lenient_type = msgspec.defstruct("Message", members, **options)
-        self.strict = msgspec.json.Decoder(strict).decode
+        self.fitted_type = msgspec.defstruct("Message", members, gc=False)
+        self.strict = _strict_decoder(members, rename)
         self.plain = msgspec.json.Decoder(dict[str, Any]).decode
         # The other types have no room for lists in lists; what is too deep for one depends on who calls.
         self.may_nest = bool(passed_over) or any(_wire_type(each.dtype) is Any for each in fields)
@@ -120,7 +118,7 @@ class JsonCodec:
             except Exception as error:
                 letters[place] = f"column {name!r}: {why(error)}"
                 return None
-        return self.lenient_type(**fitted)
+        return self.fitted_type(**fitted)
 
     def _column(
         self, dtype: DType, values: list[Any], name: str, places: list[int], letters: dict[int, str]
@@ -142,6 +140,20 @@ class JsonCodec:
         for row, reason in misfits:
             letters.setdefault(places[row], f"column {name!r}: {reason}")
         return array
+
+
+def _strict_decoder(members: list[tuple[str, Any, Any]], rename: dict[str, str]) -> Callable[[bytes], Any]:
+    """What decodes a message that is plainly as declared, and raises for any other."""
+    try:
+        strict = msgspec.defstruct("Message", members, forbid_unknown_fields=True, rename=rename, gc=False)
+    except ValueError:
+        # msgspec takes no names with quotes, backslashes or control characters: each message gets the second look.
+        return _refuse
+    return msgspec.json.Decoder(strict).decode
+
+
+def _refuse(value: bytes) -> Any:
+    raise ValueError("looked at one by one")
 
 
 def _unframed(places: list[int], values: list[bytes], letters: dict[int, str]) -> tuple[list[int], list[bytes]]:

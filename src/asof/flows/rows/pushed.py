@@ -292,4 +292,8 @@ def _extra(name: str, names: Sequence[str]) -> str:
 def _row_of(names: tuple[str, ...]) -> Callable[..., Any]:
     """What makes a row of its values that is encoded as an object with these names: a struct costs less than a dict."""
     places = [f"f{i}" for i in range(len(names))]
-    return msgspec.defstruct("Row", places, rename=dict(zip(places, names, strict=True)), gc=False)
+    try:
+        return msgspec.defstruct("Row", places, rename=dict(zip(places, names, strict=True)), gc=False)
+    except ValueError:
+        # msgspec's structs take no names with quotes, backslashes or control characters.
+        return lambda *values: dict(zip(names, values, strict=True))

@@ -10,11 +10,12 @@ from threading import Lock
 from typing import Any
 from urllib.error import HTTPError
 from urllib.parse import urlsplit
-from urllib.request import HTTPRedirectHandler, Request, build_opener
+from urllib.request import Request, build_opener
 
 import jwt
 
 from asof.config.auth import ALGORITHMS, Issuer
+from asof.connections.redirects import NoRedirects
 from asof.errors import Overloaded
 
 MAX_AGE_S = 300.0
@@ -164,13 +165,6 @@ def discovered(issuer: str) -> str:
     return address
 
 
-class _StaysPut(HTTPRedirectHandler):
-    """Follows no redirect: it could lead away from https, or to another's keys."""
-
-    def redirect_request(self, *args: Any, **kwargs: Any) -> None:
-        return None
-
-
 def fetch(address: str) -> bytes:
     """What is at an address, within a limited time and size.
 
@@ -182,7 +176,7 @@ def fetch(address: str) -> bytes:
         raise ValueError(f"{address} is no http address")
     request = Request(address, headers={"Accept": "application/json", "User-Agent": "asof"})
     try:
-        with build_opener(_StaysPut).open(request, timeout=TIMEOUT_S) as response:
+        with build_opener(NoRedirects).open(request, timeout=TIMEOUT_S) as response:
             # The timeout is for each read; a body that drips must not hold the thread.
             ends, body = time.monotonic() + TIMEOUT_S, b""
             while chunk := response.read1(65536):

@@ -29,7 +29,7 @@ def serve_stream_metrics(status: Status, port: int, *, host: str = "127.0.0.1") 
     except ImportError as error:
         raise MissingExtra("--metrics-port", "server") from error
 
-    class Scraped:
+    class ScrapedMetrics:
         def collect(self) -> Iterator[Any]:
             try:
                 partitions = status()
@@ -42,7 +42,7 @@ def serve_stream_metrics(status: Status, port: int, *, host: str = "127.0.0.1") 
                 yield from stream_metrics(partitions)
 
     registry = CollectorRegistry()
-    registry.register(Scraped())
+    registry.register(ScrapedMetrics())
     try:
         server, thread = start_http_server(port, host, registry)
     except OSError as error:
