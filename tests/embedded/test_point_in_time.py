@@ -295,7 +295,7 @@ def pushes(**options: Any) -> PushSource:
     return PushSource("rows", schema, "happened", **options)
 
 
-ARCHIVES = ["plain", "known", "seen", "stream_from", "mortal", "earlier", "by_offsets"]
+ARCHIVES = ["plain", "known", "seen", "stream_from", "mortal", "earlier", "by_offsets", "offsets", "stamps"]
 
 
 def check_archive(engine: Any, kind: str, seed: int, stored: Callable[[pa.Table], Any]) -> None:
@@ -323,6 +323,10 @@ def check_archive(engine: Any, kind: str, seed: int, stored: Callable[[pa.Table]
         table = table.select([name for name in table.column_names if not name.startswith("asof_")])
         rows = [{**row, "stamp": None, "origin": (None, None)} for row in rows]
         rows = [{**row, "arrival": arrival_of(row)} for row in rows]
+    if kind in ("offsets", "stamps"):
+        # The short ways, of archives of one topic of which no row was replayed.
+        kept = [row["partition"] in (0, 1) and (row["stamp"] is None) == (kind == "offsets") for row in rows]
+        table, rows = table.filter(pa.array(kept)), [row for row, keep in zip(rows, kept, strict=True) if keep]
     if kind == "by_offsets":
         options["by_offsets"] = True
         rows = [{**row, "arrival": (row["offset"], row["partition"])} for row in rows]
@@ -350,8 +354,12 @@ def check_archive(engine: Any, kind: str, seed: int, stored: Callable[[pa.Table]
     ]  # fmt: skip
     if kind == "known":
         compare_known_archive(engine, views, rows, spine, stored(table))
-    else:
-        compare(engine, views, rows, spine, stored(table), **options)
+        return
+    given = stored(table)
+    if kind in ("offsets", "stamps"):
+        given = replace(given, order=kind)
+        compare_known_archive(engine, views, rows, spine, given)
+    compare(engine, views, rows, spine, given, **options)
 
 
 @pytest.mark.parametrize("seed", [7, 8])

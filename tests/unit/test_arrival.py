@@ -26,7 +26,7 @@ from asof.flows.rows.arrival import (
     stamp_header,
     stamps_of,
 )
-from asof.sql.arrival import TOPIC, Arrival, arrival_terms
+from asof.sql.arrival import TOPIC, Arrival, arrival_terms, order_of
 from asof.sql.duckdb.dialect import DUCKDB
 from asof.timing import LATEST, micros
 from asof.values.packing import Version, merge_versions, versions_of
@@ -75,6 +75,17 @@ def test_many_rows_and_sql_make_what_one_row_does(places: list[tuple[int, int, i
     terms = arrival_terms(set(rows.column_names), DUCKDB)
     found = duckdb.sql(f"SELECT {', '.join(terms.values())} FROM rows").fetchall()
     assert found == expected
+
+
+@pytest.mark.parametrize(
+    ("partitions", "unstamped", "order"),
+    [
+        ([0, 3], 9, "offsets"), ([0, 3], 0, "stamps"), ([0, 3], 1, ""), ([1_000_000, 1_000_004], 9, "offsets"),
+        ([0, 1_000_000], 9, ""), ([-1, 0], 9, ""), ([0, 500_000], 9, ""), ([-1], 9, ""), ([], 0, ""),
+    ],
+)  # fmt: skip
+def test_an_archive_of_one_topic_is_ordered_in_a_short_way(partitions: list[int], unstamped: int, order: str) -> None:
+    assert order_of(partitions, rows=9, unstamped=unstamped) == order
 
 
 def test_a_stamp_is_read_as_it_was_written_and_anything_else_is_none() -> None:

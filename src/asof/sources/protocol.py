@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Hashable, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from typing import ClassVar, Protocol, TypeAlias
+from typing import ClassVar, Literal, Protocol, TypeAlias
 
 import pyarrow as pa
 
@@ -49,6 +49,13 @@ class ScanRequest:
     within: object = None
 
 
+ArchiveOrder: TypeAlias = Literal["", "offsets", "stamps"]
+"""What the arrival of an archive's rows (`asof.sql.arrival`) comes to where all are of one topic, and none was replayed.
+
+`offsets`: none has a stamp, so it is offset and partition. `stamps`: all have one. Empty: nothing is known.
+"""
+
+
 @dataclass(frozen=True)
 class Files:
     """Rows in files that the engine reads natively; arrival is (file, row number), in the order of the paths.
@@ -56,11 +63,13 @@ class Files:
     Args:
         format: `parquet` or `csv`.
         schema: columns that rows have though a file lacks them: its rows have nulls there. None is the files' own.
+        order: of an archive's rows, in what short way they can be ordered.
     """
 
     paths: tuple[str, ...]
     format: str = "parquet"
     schema: pa.Schema | None = None
+    order: ArchiveOrder = ""
 
 
 class Database(Protocol):
@@ -99,9 +108,14 @@ class Batches:
 
 @dataclass(frozen=True)
 class Relation:
-    """Rows that stand in the engine's own database, under a quoted name; they have no arrival."""
+    """Rows that stand in the engine's own database, under a quoted name; they have no arrival.
+
+    Args:
+        order: of an archive's rows, in what short way they can be ordered.
+    """
 
     name: str
+    order: ArchiveOrder = ""
 
 
 Input: TypeAlias = Files | Batches | Relation

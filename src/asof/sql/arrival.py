@@ -14,8 +14,8 @@ of an earlier version, which compares offsets with eras, takes every row that ha
 
 from __future__ import annotations
 
-from collections.abc import Collection
-from typing import NamedTuple
+from collections.abc import Collection, Iterable
+from typing import Literal, NamedTuple
 
 from asof.dtypes import Int64
 from asof.sql.dialect import Dialect
@@ -64,6 +64,19 @@ def is_stamp(value: Micros) -> bool:
     return 0 < value < TOPIC
 
 
+def order_of(partitions: Iterable[int], *, rows: int, unstamped: int) -> Literal["", "offsets", "stamps"]:
+    """The short way in which an archive's rows can be ordered, if there is one (`asof.sources.protocol.ArchiveOrder`).
+
+    Args:
+        partitions: those that have rows, or the least and the greatest of them.
+        rows, unstamped: how many there are, and how many of them have no stamp.
+    """
+    numbers = list(map(ArchivePartition, partitions))
+    if any(each.is_history or each.is_replayed for each in numbers) or len({each.epoch for each in numbers}) != 1:
+        return ""
+    return "offsets" if unstamped == rows else "stamps" if not unstamped else ""
+
+
 def arrival_terms(columns: Collection[str], dialect: Dialect) -> dict[str, str]:
     """The SQL of the three of an archive's rows, under the names by which rows are ordered.
 
@@ -90,4 +103,5 @@ def arrival_terms(columns: Collection[str], dialect: Dialect) -> dict[str, str]:
 
 __all__ = [
     "ORIGIN_OFFSET", "ORIGIN_PARTITION", "PER_PARTITION", "PUSHED_AT", "TOPIC", "Arrival", "arrival_terms", "is_stamp",
+    "order_of",
 ]  # fmt: skip

@@ -282,7 +282,7 @@ def rows_of(
         whole: rows that are equal in key and time are one, so that no order between them is needed.
     """
     view, table = read.view, tables[read.view.source.name]
-    if request.by_offsets and table.arrival == "log":
+    if request.by_offsets and table.is_archive:
         table = replace(table, arrival="offsets")
     ties = () if view.is_aggregated or whole else tie_columns(view.features)
     if view.is_aggregated and not whole:

@@ -20,7 +20,7 @@ from asof.timing import Micros
 ROW = "asof_row"
 """The column by which an engine numbers a relation's rows."""
 
-ArrivalKind = Literal["row", "log", "offsets", "columns"]
+ArrivalKind = Literal["row", "log", "offsets", "stamps", "columns"]
 
 
 @dataclass(frozen=True)
@@ -31,8 +31,9 @@ class SourceTable:
         relation: its quoted name; has `asof_row`, a number that is unique and, for arrival `row`, ascends.
         sql_types: column → the engine's name of its type.
         dtypes: column → our type; None where there is none.
-        arrival: `row`: the row's number; `log`: an archive's columns (`asof.sql.arrival`); `offsets`: offset and
-            partition alone, as earlier versions read archives; `columns`: none, the values decide.
+        arrival: `row`: the row's number; `log`: an archive's columns (`asof.sql.arrival`); `offsets`, `stamps`: the
+            short ways that some archives allow (`asof.sources.protocol.ArchiveOrder`); `columns`: none, the values
+            decide.
         dialect: of the engine that reads it.
         indexes: the columns of each index of the relation, in their order, as far as the engine says so.
     """
@@ -47,7 +48,7 @@ class SourceTable:
     @property
     def is_archive(self) -> bool:
         """Whether a log delivered its rows."""
-        return self.arrival in ("log", "offsets")
+        return self.arrival in ("log", "offsets", "stamps")
 
 
 @dataclass(frozen=True)
@@ -135,7 +136,7 @@ class SourceRows:
         created = ("created",) if self.has_created else ()
         if self.table.arrival == "row":
             return (*created, "arrived")
-        if self.table.arrival == "log":
+        if self.table.arrival in ("log", "stamps"):
             return (*created, "era", "arrived", "part")
         if self.table.arrival == "offsets":
             return (*created, "arrived", "part")
@@ -148,6 +149,8 @@ class SourceRows:
         terms = {"arrived": ROW} if self.table.arrival == "row" else {"arrived": '"offset"', "part": '"partition"'}
         if self.table.arrival == "log":
             terms = arrival_terms(self.table.sql_types.keys(), self.dialect)
+        elif self.table.arrival == "stamps":
+            terms = {"era": quote(PUSHED_AT), "arrived": '"partition"', "part": '"offset"'}
         elif self.table.arrival == "columns":
             terms = {f"tie{index}": self.tie(name) for index, name in enumerate(self.tie_columns)}
             if "tie_gone" in self.ties:

@@ -23,7 +23,8 @@ from asof.offline.postgres.arrow import columns_sql, stored_as, travelling
 from asof.offline.postgres.saved_tables import SavedTables
 from asof.offline.postgres.schema import LONGEST, ArchiveSchema, plain, relation_name
 from asof.offline.protocol import LATER_COLUMNS, Archive, Archives
-from asof.sources.protocol import Relation
+from asof.sources.protocol import ArchiveOrder, Relation
+from asof.sql.arrival import PUSHED_AT, order_of
 from asof.sql.quoting import quote, text
 
 _TOO_LONG = "54000"
@@ -173,8 +174,9 @@ class PostgresArchives(SavedTables, Archives):
         with self.database.connection(f"archive {archive.name!r}") as connection:
             if not connection.execute(plain(f"SELECT 1 FROM {table} LIMIT 1")).fetchone():
                 return None
+            order = self._order(connection, archive, table)
             if version is None:
-                return Relation(table)
+                return Relation(table, order)
             # Also of the newest version: rows that come before the read are not its own.
             found = connection.execute(
                 plain(
@@ -186,7 +188,16 @@ class PostgresArchives(SavedTables, Archives):
             raise StorageError(f"version {version} of archive {archive.name!r} is gone")
         cases = " ".join(f"WHEN {int(each)} THEN {int(offset)}" for each, offset in found[0].items())
         through = f'CASE "partition" {cases} ELSE -1 END' if cases else "-1"
-        return Relation(f'(SELECT * FROM {table} WHERE "offset" <= {through}) AS asof_rows')
+        return Relation(f'(SELECT * FROM {table} WHERE "offset" <= {through}) AS asof_rows', order)
+
+    def _order(self, connection: psycopg.Connection[Any], archive: Archive, table: str) -> ArchiveOrder:
+        """How the rows can be ordered, as far as it is known without looking at them."""
+        if PUSHED_AT in _columns_of(connection, table):
+            return ""
+        partitions = connection.execute(
+            plain(f'SELECT "partition" FROM {self.schema.own("asof_offsets")} WHERE {self._where(archive)}')
+        ).fetchall()
+        return order_of((number for (number,) in partitions), rows=1, unstamped=1)
 
     def version(self, archive: Archive) -> int:
         """The archive's version; -1 where there is none."""
