@@ -50,7 +50,7 @@ class ScanRequest:
 
 
 ArchiveOrder: TypeAlias = Literal["", "offsets", "stamps"]
-"""What the arrival of an archive's rows (`asof.sql.arrival`) comes to where all are of one topic, and none was replayed.
+"""What the arrival of an archive's rows (`asof.sql.arrival`) comes to where all are of one topic and none came again.
 
 `offsets`: none has a stamp, so it is offset and partition. `stamps`: all have one. Empty: nothing is known.
 """
