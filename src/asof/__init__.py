@@ -1,4 +1,4 @@
-"""Asof: features as of the moment of every example for training, and now for serving, with both always agreeing."""
+"""Asof: a feature store with point-in-time correct features for training, and the same values online for serving."""
 
 from __future__ import annotations
 
@@ -62,17 +62,17 @@ __all__ = [
     "PushSource", "RequestSource", "Session", "Sliding", "StreamFeatureView", "on_demand_feature_view",
 ]  # fmt: skip
 
-# Quick, and only where the package is: a listing of one folder.
+# Cheap: lists one directory, the one that the package is installed in.
 if _namesake := namesake_beside(os.path.dirname(os.path.dirname(__file__))):
     warnings.warn(
-        f"another project named 'asof' ({_namesake}) is installed into the same folder as {DISTRIBUTION}, and has "
-        f"replaced files of it or will; run `pip uninstall asof`, then install Asof again ({install_command()})",
+        f"another project named 'asof' ({_namesake}) is installed in the same directory as {DISTRIBUTION}; each "
+        f"overwrites files of the other: run `pip uninstall asof`, then install Asof again ({install_command()})",
         stacklevel=2,
     )
 
 
 def __getattr__(name: str) -> object:
-    # Names load their module on first use, so that `import asof` is quick and loads no engine.
+    # Names import their module on first use, so that `import asof` is fast and imports no engine.
     home = _HOMES.get(name)
     if home is None:
         raise AttributeError(f"module 'asof' has no attribute {name!r}")

@@ -1,4 +1,4 @@
-"""What is applied, as readers use it: the snapshot in use, the requests decided for it, and what is newer."""
+"""The applied snapshot for readers: the one in use, requests resolved for it, and whether the registry is ahead."""
 
 from __future__ import annotations
 
@@ -16,33 +16,33 @@ if TYPE_CHECKING:
     from asof.selection import FeatureReferences, Selection
 
 REQUESTS, OUTPUTS = 1000, 50_000
-"""How many different requests are kept decided, and with how many features together."""
+"""Limits of the cache of resolved requests: their number, and the number of their features."""
 
 
 class FeatureRequest(NamedTuple):
-    """What a caller asks for, whatever its rows."""
+    """A caller's request without its rows."""
 
     features: FeatureReferences
     full_feature_names: bool
 
     @property
     def key(self) -> Hashable:
-        """Equal for equal requests: references by their text, definitions by what is asked of them.
+        """A key that is equal for equal requests: references by text, definitions by content.
 
         Raises:
-            RequestError: the features are no references.
+            RequestError: the features are not references.
         """
         return _key_of(self.features), self.full_feature_names
 
 
 class DecidedRequest:
-    """A request that was decided: its selection, and who reads it online.
+    """A resolved request: its selection and its online reader.
 
     Args:
-        reader: makes the reader when it is first needed: a view that is not kept online has none.
+        reader: makes the reader on first use; a view that is not online has none.
 
     Attributes:
-        used: how often it was asked for.
+        used: how often it was requested.
     """
 
     def __init__(self, request: FeatureRequest, selection: Selection, reader: Callable[[], OnlineReader]) -> None:
@@ -68,11 +68,11 @@ D = TypeVar("D", bound=DecidedRequest)
 
 
 class DecidedRequests(Generic[D]):
-    """The requests that were decided for one snapshot; the oldest are dropped where there are too many.
+    """The requests resolved for one snapshot; the oldest are dropped beyond the limits.
 
     Attributes:
-        snapshot: newer ones take its place here while they differ only in what no reader looks at.
-        dropped: how many were dropped so far: who keeps some of them elsewhere drops those when it changes.
+        snapshot: replaced by newer ones that differ only in facts that readers do not use.
+        dropped: number of dropped requests so far; a change tells other caches to drop theirs.
     """
 
     def __init__(self, snapshot: Snapshot) -> None:
@@ -89,16 +89,16 @@ class DecidedRequests(Generic[D]):
         return iter(list(self._of.values()))
 
     def get(self, key: Hashable) -> D | None:
-        """The request, if it is kept."""
+        """The resolved request, if it is cached."""
         return self._of.get(key)
 
     def in_use(self) -> list[D]:
-        """Those that were asked for since they were decided, oldest first."""
+        """Requests that were used since they were resolved, oldest first."""
         with self._lock:
             return [each for each in self._of.values() if each.used]
 
     def keep(self, decided: D) -> None:
-        """Keep a request, and drop the oldest where they are too many, or have too many features together."""
+        """Cache a request, and drop the oldest beyond the limits."""
         key = decided.request.key
         with self._lock:
             before = self._of.pop(key, None)
@@ -111,12 +111,12 @@ class DecidedRequests(Generic[D]):
 
 
 class AppliedDefinitions(Generic[D]):
-    """What is applied of one project, followed as it changes. Safe for any number of threads.
+    """Follows what is applied of one project. Safe for any number of threads.
 
     Args:
-        registry: the registry, asked for when it is first needed.
-        decide: decides a request for a snapshot.
-        decide_ahead: decide the requests in use again before a new snapshot is seen, so that no reader waits for that.
+        registry: opens the registry on first use.
+        decide: resolves a request for a snapshot.
+        decide_ahead: resolve the requests in use again before switching to a new snapshot, so that no reader waits.
     """
 
     def __init__(
@@ -135,7 +135,7 @@ class AppliedDefinitions(Generic[D]):
         self._lock = Lock()
 
     def requests(self) -> DecidedRequests[D]:
-        """What was decided for the snapshot in use; empty, for the newest snapshot, where there was none."""
+        """The resolved requests of the snapshot in use; loads the newest snapshot on first use."""
         if self._requests is None:
             self.refresh()
         assert self._requests is not None
@@ -147,17 +147,17 @@ class AppliedDefinitions(Generic[D]):
         return self._requests is not None
 
     def forget(self) -> None:
-        """Read the registry again when it is next needed."""
+        """Read the registry again on next use."""
         self._requests = None
 
     def refresh(self) -> bool:
-        """Take over what was applied since; whether anything that is read changed.
+        """Switch to the newest snapshot; returns whether anything that readers use changed.
 
         Raises:
             RegistryError: the registry cannot be read.
         """
         known = self._requests
-        # Threads that ask at once need not wait for one another where nothing changed.
+        # Concurrent threads need not wait for one another where nothing changed.
         if known is not None and self._registry().version(self._project) == known.snapshot.version:
             return False
         with self._lock:
@@ -166,7 +166,7 @@ class AppliedDefinitions(Generic[D]):
                 return True  # another thread was quicker
             snapshot = self._registry().load(self._project)
             if before is not None and _reads_alike(before.snapshot, snapshot):
-                # Most versions only say how far a worker or a run is.
+                # Most versions only record the progress of a worker or a run.
                 before.snapshot = snapshot
                 return False
             after: DecidedRequests[D] = DecidedRequests(snapshot)
@@ -175,15 +175,15 @@ class AppliedDefinitions(Generic[D]):
                     try:
                         after.keep(self._decide(snapshot, each.request))
                     except AsofError:
-                        pass  # whoever asks for it is told
+                        pass  # the next caller gets the error
             self._requests = after
             return True
 
     def decided(self, request: FeatureRequest) -> D:
-        """The request, decided for the snapshot in use.
+        """The request, resolved for the snapshot in use.
 
         Raises:
-            NotFound, RequestError: it asks for what is not there.
+            NotFound, RequestError: it requests something that is not applied.
         """
         requests = self.requests()
         decided = requests.get(request.key)
@@ -194,14 +194,14 @@ class AppliedDefinitions(Generic[D]):
         return decided
 
     def is_current(self, decided: D) -> bool:
-        """Whether the request would be read in the same way now, as far as that is known without deciding it again."""
+        """Whether the request would be read in the same way now, as far as known without resolving it again."""
         return self.requests().get(decided.request.key) is decided
 
     def superseding(self, decided: D) -> D | None:
-        """The request as it is read now, if that is in another way; None where what was read stands.
+        """The request resolved again, if it is now read in another way; None where the result is still valid.
 
         Raises:
-            NotFound, RequestError: it asks for what is not there any more.
+            NotFound, RequestError: it requests something that is no longer applied.
         """
         if self.is_current(decided):
             return None
@@ -209,9 +209,8 @@ class AppliedDefinitions(Generic[D]):
         return now if now.reader.generations != decided.reader.generations else None
 
     def newer(self, decided: D) -> D | None:
-        """Look at the registry, then as `superseding`: a row that was not found may stand in a newer generation.
-
-        While the registry is away, what is known is served.
+        """Check the registry, then as `superseding`: a missing row may be in a newer generation. While the registry is
+        unreachable, the snapshot in use is served.
         """
         try:
             self.refresh()

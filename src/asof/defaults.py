@@ -28,3 +28,6 @@ KEEP_HOURS = 7 * 24
 
 DEMO_USERS, DEMO_TICKS, DEMO_SEED = 1000, 50_000, 7
 """How many users the demo's shop has, for how many minutes, and the seed of its story."""
+
+HISTORY_READS = 4
+"""So many online reads of a process may look into history at once; further ones wait."""

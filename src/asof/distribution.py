@@ -1,24 +1,24 @@
-"""What Asof is installed as: the distribution's name and version, the command that installs it, and its namesake."""
+"""The distribution's name and version, the install command, and the other project named `asof`."""
 
 from __future__ import annotations
 
 import os
 
 DISTRIBUTION = "asof-features"
-"""The name for pip. The package that is imported is `asof`; on PyPI that name is another project's."""
+"""The distribution's name. The import name is `asof`, which on PyPI is another project."""
 
 IS_RELEASED = False
-"""Whether PyPI has it. Until then it is installed from a clone, or from the address of the Git repository."""
+"""Whether it is on PyPI. Until then it is installed from a clone, or from the Git repository's URL."""
 
 NOT_INSTALLED = "not installed"
-"""In place of a version: the package is a source tree that is only on the path."""
+"""Version of a source tree that is on the path but not installed."""
 
 
 def install_command(extras: str = "") -> str:
     """The command that installs Asof.
 
     Args:
-        extras: names of extras, with commas in between; empty for none.
+        extras: names of extras, separated by commas; empty for none.
     """
     wanted = f"[{extras}]" if extras else ""
     if IS_RELEASED:
@@ -37,9 +37,9 @@ def installed_version() -> str:
 
 
 def namesake_beside(folder: str) -> str | None:
-    """The metadata folder of the other project named `asof`, if it is installed into this folder.
+    """The metadata directory of the other project named `asof`, if it is installed in this directory.
 
-    It installs a package of the same name, so the files of one replace those of the other.
+    Both install a package `asof`, so the files of one replace those of the other.
     """
     try:
         names = os.listdir(folder)

@@ -1,4 +1,4 @@
-"""The value types of fields, and how each stands in Arrow."""
+"""The value types of fields, and their Arrow types."""
 
 from __future__ import annotations
 
@@ -87,12 +87,12 @@ UnixTimestamp = Timestamp
 """Feast's name for Timestamp."""
 
 INT_BOUNDS: dict[str, tuple[int, int]] = {"Int32": (-(2**31), 2**31 - 1), "Int64": (-(2**63), 2**63 - 1)}
-"""Integer type → the least and the greatest of its values."""
+"""Integer type → its least and greatest value."""
 LEAST_INT64, GREATEST_INT64 = INT_BOUNDS["Int64"]
 
 GREATEST_FLOAT32 = (2 - 2**-23) * 2.0**127
 GREATEST_EXACT = 2**53
-"""Integers up to it, of either sign, are exact in Float64."""
+"""The greatest integer up to which all integers of either sign are exact in Float64."""
 
 SCALARS: dict[str, DType] = {
     str(dtype.name): dtype
@@ -136,7 +136,7 @@ def parse(text: str) -> DType:
 
 
 def from_arrow(kind: pa.DataType) -> DType | None:
-    """The type whose values an Arrow column of this type holds as they are; None where there is none."""
+    """The type whose values are exactly those of an Arrow column of this type; None if Asof has none."""
     import pyarrow as pa
 
     if pa.types.is_dictionary(kind):

@@ -30,7 +30,7 @@ class Argument:
 
 
 class AsofError(Exception):
-    """The root: a message, the place it is about, and the next step.
+    """The base of all errors: a message, the next step, and the `file:line` it is about.
 
     Args:
         message: what is wrong, with the object's kind and name, what was expected and what was found.
@@ -39,8 +39,8 @@ class AsofError(Exception):
         arguments: those of the called method that the message or the hint mentions.
 
     Attributes:
-        may_pass: whether the same call may succeed later though nobody changes anything: a server that restarts, or
-            that hands over to another.
+        may_pass: whether the same call may succeed later without any change, such as while a server restarts or fails
+            over.
     """
 
     exit_code = 1
@@ -56,7 +56,7 @@ class AsofError(Exception):
     def spell_arguments(self, spelling: Callable[[Argument], str]) -> None:
         """Write the arguments that the text mentions in another way, such as options of a command."""
         for each in self.arguments:
-            # Not within a longer word: `n=1` is no part of `seen=12`.
+            # Not within a longer name: `n=1` is no part of `seen=12`.
             mention = re.compile(rf"(?<![\w-]){re.escape(str(each))}(?!\w)")
             text = spelling(each).replace("\\", r"\\")
             self.message, self.hint = mention.sub(text, self.message), mention.sub(text, self.hint)
@@ -67,18 +67,18 @@ class AsofError(Exception):
         return f"{text}\n  next: {self.hint}" if self.hint else text
 
     def to_dict(self) -> dict[str, str]:
-        """The same as JSON-ready words, for `--output json` and HTTP bodies."""
+        """The error as JSON-ready data, for `--output json` and HTTP bodies."""
         return {"error": type(self).__name__, "message": self.message, "where": self.where, "hint": self.hint}
 
 
 LONGEST_COMPARED, MOST_COMPARED = 200, 1000
-"""Names that are longer, and how many of them, `nearest` does not compare: that takes time with both."""
+"""Limits of `nearest` for the length and number of names."""
 
 
 def nearest(name: str, known: Collection[str]) -> str:
-    """ "did you mean 'x'?", or an empty string where nothing known is near `name`.
+    """ "did you mean 'x'?", or an empty string where no known name is near.
 
-    Both sides may come from a request: long names are not compared, nor is one compared with very many.
+    Both sides may come from a request, so long names and very long lists are not compared.
     """
     if len(name) > LONGEST_COMPARED:
         return ""
@@ -90,7 +90,7 @@ def nearest(name: str, known: Collection[str]) -> str:
 
 
 def some(names: Collection[str], limit: int = 8) -> str:
-    """The names as a short list for a message: the first `limit`, then how many more there are."""
+    """A short list of names for a message: the first `limit`, then the number of the others."""
     shown = list(names)[:limit]
     more = f" and {len(names) - limit} more" if len(names) > limit else ""
     return ", ".join(repr(name) for name in shown) + more if shown else "none"
@@ -117,7 +117,7 @@ class RepositoryError(AsofError):
 
 
 class ConfigError(AsofError):
-    """`feature_store.yaml` is missing, not well formed, or names what does not exist."""
+    """`feature_store.yaml` is missing, not well formed, or names something that does not exist."""
 
     exit_code = 3
 
@@ -147,13 +147,13 @@ class UnknownFeature(NotFound):
 
 
 class RequestError(AsofError):
-    """A request cannot be answered as it is: names collide, keys or request values are missing."""
+    """A request is invalid: names collide, or keys or request values are missing."""
 
     exit_code = 4
 
 
 class FeatureNameCollision(RequestError):
-    """Two requested features would have one output name."""
+    """Two requested features would have the same output name."""
 
 
 class EntityFrameError(RequestError):
@@ -161,13 +161,13 @@ class EntityFrameError(RequestError):
 
 
 class NotAuthenticated(AsofError):
-    """A server does not know who asks: no credentials, or wrong, expired or foreign ones."""
+    """The caller is not authenticated: credentials are missing, wrong, expired or of another server."""
 
     exit_code = 11
 
 
 class NotAllowed(AsofError):
-    """A server knows who asks, and they may not do this."""
+    """The caller is authenticated, but lacks the role or permission for this."""
 
     exit_code = 11
 
@@ -189,7 +189,7 @@ class RowsRefused(AsofError):
 
 
 class SourceError(AsofError):
-    """A source cannot be reached, or does not hold what its definition says."""
+    """A source cannot be reached, or does not match its definition."""
 
     exit_code = 6
 
@@ -200,27 +200,27 @@ class CheckFailed(SourceError):
     def __init__(self, findings: Sequence[str]) -> None:
         lines = "".join(f"\n  - {finding}" for finding in findings)
         super().__init__(
-            f"{len(findings)} {'findings stand' if len(findings) != 1 else 'finding stands'} in the way; "
+            f"{len(findings)} finding{'s block' if len(findings) != 1 else ' blocks'} the plan; "
             f"nothing was changed:{lines}",
-            hint="mend them, then run `asof plan`",
+            hint="fix them, then run `asof plan`",
         )
         self.findings = list(findings)
 
 
 class UnsupportedByDialect(AsofError):
-    """An engine has no form for what a definition asks."""
+    """An engine does not support something that a definition uses."""
 
     exit_code = 3
 
 
 class DerivationError(AsofError):
-    """An on-demand function raised, or answered the wrong type, length or columns."""
+    """An on-demand function raised, or returned the wrong type, length or columns."""
 
     exit_code = 7
 
 
 class FunctionTimeout(DerivationError):
-    """An on-demand function took longer than the server lets it."""
+    """An on-demand function exceeded the server's time limit."""
 
 
 class RegistryError(AsofError):
@@ -234,39 +234,44 @@ class RegistryConflict(RegistryError):
 
 
 class StorageError(AsofError):
-    """A store or a log cannot be read or written (disk full, damaged, locked, out of reach)."""
+    """A store or a log cannot be read or written (disk full, damaged, locked, unreachable)."""
 
     exit_code = 8
 
 
 class PushNotApplied(StorageError):
-    """Pushed rows are kept in the log for good, but the online store did not take them yet; pushing them again would
-    count them twice."""
+    """Pushed rows are durable in the log but not yet in the online store; pushing them again would count them twice."""
+
+
+class IncompleteRow(StorageError):
+    """A late event may have changed a session beyond what its online row holds, and history does not cover it yet."""
+
+    may_pass = True
 
 
 class LogError(StorageError):
-    """A log cannot be read or written, or has lost what was not yet read."""
+    """A log cannot be read or written, or has lost events that were not read yet."""
 
 
 class ServerError(AsofError):
-    """A feature server cannot be reached, or failed to answer."""
+    """A feature server cannot be reached, or failed."""
 
     exit_code = 8
 
 
 class ServerUnreachable(ServerError):
-    """There is no connection to the feature server, or none that can be trusted."""
+    """The feature server cannot be connected to, or its certificate is not trusted."""
 
 
 class ServerTimeout(ServerError):
-    """The feature server did not answer in time; of a write it is not known whether it was done."""
+    """The feature server did not respond in time; a write may or may not have been done."""
 
 
 class Overloaded(ServerError):
-    """A server has more to do than it takes on; nothing was done, so ask again later.
+    """A server is overloaded; nothing was done, so retry later.
 
     Args:
-        retry_after_s: when, in seconds; None where it did not say.
+        retry_after_s: after how many seconds to retry; None if unknown.
     """
 
     def __init__(self, message: str, *, hint: str = "", where: str = "", retry_after_s: float | None = None) -> None:
@@ -275,16 +280,16 @@ class Overloaded(ServerError):
 
 
 class DeadLetterLimit(AsofError):
-    """So many messages could not be used that the worker stopped, after writing them down."""
+    """The worker stopped because of too many dead letters, after storing them."""
 
     exit_code = 9
 
 
 class JobRunning(AsofError):
-    """A view is being materialized by another job; nothing was begun.
+    """Another job is materializing a view; nothing was started.
 
     Args:
-        views: those of the request that are.
+        views: the requested views that are being materialized.
         job: the other job's id.
     """
 
@@ -300,6 +305,6 @@ class JobRunning(AsofError):
 
 
 class Interrupted(AsofError):
-    """The user or the system asked a long command to stop; what was done so far stands."""
+    """A long command was interrupted; the work done so far is kept."""
 
     exit_code = 130

@@ -1,6 +1,6 @@
-"""What an online read answers, the same from a store and from a client: values, statuses and event times.
+"""The result of an online read, from a store or a client: values, statuses and event times.
 
-Nothing heavy is loaded before it is asked for: a client that reads JSON needs neither an engine nor Arrow.
+Heavy packages are imported only when needed: a client that reads JSON needs neither an engine nor Arrow.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ class TypedName(Protocol):
 
 
 class ResponseColumn(TypedName, Protocol):
-    """One column of an answer: beside its name, its column among the values, and `view:feature`."""
+    """One column of a response: its name, its column among the values, and its reference `view:feature`."""
 
     @property
     def column(self) -> str: ...
@@ -51,7 +51,7 @@ class ResponseColumn(TypedName, Protocol):
 
 
 class ResponseSelection(Protocol):
-    """What of a selection an answer needs: its outputs in order, and what came with the request."""
+    """The attributes of a selection that a response needs: ordered outputs, join keys and request values."""
 
     @property
     def outputs(self) -> Sequence[ResponseColumn]: ...
@@ -64,13 +64,13 @@ class ResponseSelection(Protocol):
 
 
 class ViewMetadata:
-    """What is known of one view's rows beside their values.
+    """Statuses and event times of one view's rows.
 
     Args:
         outputs: the view's outputs.
-        marks: per row NOT_FOUND or OUTSIDE_MAX_AGE, or an empty text where the row is known; None: all are known.
-        times: per row the time of the row that the values are from.
-        nulls: output → its values before defaults took the place of nulls, where that happened.
+        marks: per row NOT_FOUND or OUTSIDE_MAX_AGE, or "" if the row was found; None if all were found.
+        times: per row, the event time of the online row.
+        nulls: output → its values before nulls were replaced by defaults, if any were.
     """
 
     __slots__ = ("marks", "nulls", "outputs", "times")
@@ -92,14 +92,14 @@ def _statuses(values: Sequence[Any]) -> list[str]:
 
 
 class OnlineResponse(Frames):
-    """The answer to an online read: one value per feature and entity row, in the order asked for.
+    """The result of an online read: one value per feature and entity row, in the requested order.
 
     Attributes:
-        selection: what was asked for.
-        keys: the request's join keys and request values, column by column.
+        selection: the request.
+        keys: join keys and request values, by column.
         values: column of the selection → its values.
-        found: what is known of each view's rows.
-        at: the moment that was answered, in microseconds.
+        found: statuses and event times of each view's rows.
+        at: the time of the read, in microseconds.
     """
 
     def __init__(
@@ -121,9 +121,9 @@ class OnlineResponse(Frames):
 
     @property
     def statuses(self) -> dict[str, list[str]]:
-        """Output name → per entity row PRESENT, NULL_VALUE, NOT_FOUND or OUTSIDE_MAX_AGE.
+        """Output name → status of each entity row: PRESENT, NULL_VALUE, NOT_FOUND or OUTSIDE_MAX_AGE.
 
-        A default stands in place of a null and does not make it present. An on-demand feature is PRESENT or NULL_VALUE.
+        A null that is replaced by a default keeps its status. An on-demand feature is PRESENT or NULL_VALUE.
         """
         answer = {}
         of_column = self._answers()
@@ -136,9 +136,9 @@ class OnlineResponse(Frames):
 
     @property
     def event_times(self) -> dict[str, list[datetime | None]]:
-        """Output name → per entity row the time of the row that the value is from; None where there is none.
+        """Output name → event time of each entity row's online row, or None.
 
-        Of windows it is the time of the newest event that the row had merged; on-demand features have none.
+        For windows it is the time of the newest event in the row; on-demand features have none.
         """
         answer = {}
         of_column = self._answers()
@@ -183,7 +183,7 @@ class OnlineResponse(Frames):
         return answer
 
     def to_arrow(self, include_event_timestamps: bool = False) -> pa.Table:
-        """The same as a table, features in their declared types."""
+        """The same as an Arrow table, with features in their declared types."""
         import pyarrow as pa
 
         times = pa.timestamp("us", "UTC")
@@ -194,17 +194,17 @@ class OnlineResponse(Frames):
         return pa.table({name: pa.array(values, types[name]) for name, values in columns.items()})
 
     def to_df(self, include_event_timestamps: bool = False) -> pd.DataFrame:
-        """The same as a pandas data frame, as pandas makes one of the lists."""
+        """The same as a pandas data frame, with the types that pandas infers."""
         require("pandas", "to_df()")
         import pandas as pd
 
         return pd.DataFrame(self.to_dict(include_event_timestamps))
 
     def to_numpy(self) -> npt.NDArray[np.float64]:
-        """The features alone as a matrix of floats, entity rows × features in the order asked for; nulls are NaN.
+        """The features as a float matrix, entity rows × features in the requested order; nulls are NaN.
 
         Raises:
-            RequestError: a feature is not a number.
+            RequestError: a feature is not numeric.
         """
         import numpy as np
 
@@ -212,8 +212,8 @@ class OnlineResponse(Frames):
         for place, output in enumerate(self.selection.outputs):
             if not (output.dtype.is_numeric or output.dtype.name == "Bool"):
                 raise RequestError(
-                    f"feature {output.reference!r} is {output.dtype}, which is no number",
-                    hint="leave it out of the request, or take to_arrow() or to_df()",
+                    f"feature {output.reference!r} has type {output.dtype}; expected a number",
+                    hint="remove it from the request, or use to_arrow() or to_df()",
                 )
             numbers: list[Any] = self.values[output.column]
             matrix[:, place] = [np.nan if value is None else float(value) for value in numbers]

@@ -9,11 +9,12 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 from functools import partial
-from threading import Lock
+from threading import BoundedSemaphore, Lock
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from asof.applied import AppliedDefinitions, DecidedRequest, FeatureRequest
 from asof.config import StoreConfig
+from asof.defaults import HISTORY_READS
 from asof.definitions import Definition, FeatureService, FeatureView, Project, Snapshot, project_of
 from asof.definitions.project import merged
 from asof.errors import NotFound, nearest
@@ -33,7 +34,8 @@ if TYPE_CHECKING:
     from asof.flows.admin.explain import Explanation
     from asof.flows.admin.history import AppliedVersion
     from asof.flows.offline.result import HistoricalResult
-    from asof.flows.online.read import History, OnlineReader, Past
+    from asof.flows.online.history import History, Past
+    from asof.flows.online.read import OnlineReader
     from asof.flows.stream.dead_letters import DeadLetter
     from asof.flows.stream.status import PartitionStatus
     from asof.online_response import Columns, OnlineResponse
@@ -71,12 +73,13 @@ class OpenStore:
         self._looked_at = 0.0
         self._parts: Parts | None = None
         self._lock = Lock()
+        self._history_reads = BoundedSemaphore(HISTORY_READS)
 
     # ---- what is open, and what is applied ----
 
     @property
     def parts(self) -> Parts:
-        """The opened parts; nothing is opened before it is needed."""
+        """The open stores; each is opened on first use."""
         if self._parts is None:
             from asof.opening.stores import open_stores
 
@@ -200,7 +203,7 @@ class OpenStore:
         """A reader of one request over one snapshot, for who reads more than once and looks after the registry himself.
 
         Args:
-            history: answers what online rows cannot; by default the sources and archives do.
+            history: computes what online rows cannot; by default the sources and archives do.
         """
         return self._decide(snapshot, FeatureRequest(features, full_feature_names), history).reader
 
@@ -219,11 +222,12 @@ class OpenStore:
 
         return DecidedRequest(request, selection, reader)
 
-    def _past(self, snapshot: Snapshot, read: ViewRead, keys: Columns, at: Micros) -> Past:
-        # Loaded once a row cannot answer: it brings the engine with it.
+    def _past(self, snapshot: Snapshot, read: ViewRead, keys: Columns, at: Micros, **needs: Any) -> Past:
+        # Loaded when an online row is not enough: it brings the engine with it.
         from asof.flows.online.history import history_of
 
-        return history_of(self.parts, snapshot, before=self.pushers.flush)(read, keys, at)
+        with self._history_reads:
+            return history_of(self.parts, snapshot, before=self.pushers.flush)(read, keys, at, **needs)
 
     # ---- writing ----
 

@@ -1,4 +1,4 @@
-"""A repository's Python files: the definitions that they hold, and the functions of on-demand views and transforms."""
+"""A repository's Python files: their definitions, and the functions of on-demand views and transforms."""
 
 from __future__ import annotations
 
@@ -28,13 +28,13 @@ IGNORE_FILES = (".asofignore", ".feastignore")
 SKIPPED = ("__pycache__", "node_modules", "site-packages")
 TEST_FILES = ("test_*.py", "*_test.py", "conftest.py", "setup.py")
 
-# Modules are the process's: of two loads at once, one would see the other's.
+# Modules are global to the process: concurrent loads would see each other's.
 _LOCK = threading.RLock()
 _LOADING = threading.local()
 
 
 class Repository:
-    """A repository's definitions as they were last read, for the functions: no registry keeps those.
+    """A repository's definitions as last loaded, for their functions, which no registry stores.
 
     Args:
         root: the folder with the Python files.
@@ -46,20 +46,20 @@ class Repository:
         self._sources: dict[str, Source] = {}
 
     def definitions(self) -> Project:
-        """The definitions of the files, which are read again; see `collect` for what may be wrong with them."""
+        """Load the files again and return their definitions; raises as `collect`."""
         return self.remember(collect(self.root))
 
     def remember(self, project: Project) -> Project:
-        """Keep the functions of these definitions, which may be in no file."""
+        """Keep the functions of these definitions, which may be from outside the files."""
         self._views |= project.on_demand_views
         self._sources |= project.sources
         return project
 
     def transform_of(self, source: LogSource) -> MessageTransform | None:
-        """The transform of a source's messages with its function; None where the repository has none."""
+        """The transform of a source with its function; None where the repository has none."""
         own = self._transform(source.name)
         if own is None or (source.transform is not None and own.fingerprint != source.transform.fingerprint):
-            # Perhaps applied by someone else since the files were read.
+            # Another process may have applied it since the files were loaded.
             self.definitions()
             own = self._transform(source.name)
         return own
@@ -69,10 +69,10 @@ class Repository:
         return source.transform if isinstance(source, LogSource) else None
 
     def with_functions(self, selection: Selection) -> Selection:
-        """The selection with the functions of its on-demand views at hand, as they were applied.
+        """A copy of the selection with the functions of its on-demand views, which must be the applied ones.
 
         Raises:
-            NotFound, RequestError: the repository does not have a function, or has another one.
+            NotFound, RequestError: the repository lacks a function, or has a different one.
         """
         if not selection.derivations:
             return selection
@@ -82,14 +82,14 @@ class Repository:
     def _with_function(self, view: OnDemandFeatureView) -> OnDemandFeatureView:
         own = self._views.get(view.name)
         if own is None or own.fingerprint != view.fingerprint:
-            # Perhaps applied by someone else since the files were read.
+            # Another process may have applied it since the files were loaded.
             self.definitions()
             own = self._views.get(view.name)
         if own is None or own.function is None:
             raise NotFound(
-                f"on-demand feature view {view.name!r} is applied, but the repository at {self.root} does not define "
-                "it any more",
-                hint="run `asof apply`, or bring its file back",
+                f"on-demand feature view {view.name!r} is applied, but the repository at {self.root} no longer "
+                "defines it",
+                hint="run `asof apply`, or restore its file",
                 where=view.where,
             )
         if own.fingerprint != view.fingerprint:
@@ -102,12 +102,12 @@ class Repository:
 
 
 def collect(root: Path | str, *, ignore: Sequence[str] = ()) -> Project:
-    """Import the `*.py` files below `root`, in the order of their paths, and answer all that they define.
+    """Import the `*.py` files below `root`, in the order of their paths, and return all their definitions.
 
-    Definitions are found in the modules' globals, and in lists, tuples, sets and dicts there. Left out are hidden
-    folders, virtual environments, `data/` at the root, tests, and what `.asofignore` or `.feastignore` name. The files
-    may import one another from the root, at their top. No module stays behind, so that repositories with equal file
-    names load side by side.
+    Definitions are found in the modules' globals, and in lists, tuples, sets and dicts there. Hidden folders, virtual
+    environments, `data/` at the root, tests, and files named in `.asofignore` or `.feastignore` are skipped. The files
+    may import one another from the root, at their top. Their modules are removed afterwards, so that repositories with
+    equal file names can be loaded in one process.
 
     Args:
         ignore: more patterns, as in `.asofignore`: `scratch.py`, `old/`, `*/drafts/*.py`.
@@ -116,7 +116,7 @@ def collect(root: Path | str, *, ignore: Sequence[str] = ()) -> Project:
         The project; each definition's `where` is relative to the root.
 
     Raises:
-        RepositoryError: there is no such folder, or a file of it cannot be imported.
+        RepositoryError: the folder does not exist, or a file in it cannot be imported.
         DefinitionError: a definition is not well formed.
         DuplicateDefinition: two definitions of one kind share a name.
     """
@@ -147,7 +147,7 @@ def python_files(root: Path, *, ignore: Sequence[str] = ()) -> list[Path]:
 
 
 def relative(where: str, root: Path) -> str:
-    """`file:line` relative to the root where the file is below it. The one place that shortens them."""
+    """`file:line` relative to the root, if the file is below it."""
     prefix = f"{root}/"
     return where[len(prefix) :] if where.startswith(prefix) else where
 
@@ -176,7 +176,7 @@ def _ignore_patterns(root: Path) -> Iterator[str]:
 def _is_ignored(path: str, patterns: Sequence[str]) -> bool:
     for pattern in patterns:
         pattern = pattern.strip("/").removeprefix("./").removesuffix("/**").removesuffix("/*")
-        # Without a slash a pattern is about a name at any depth, as in a .gitignore; `**/` may stand for nothing.
+        # A pattern without a slash matches at any depth, as in a .gitignore; `**/` may match nothing.
         name = path if "/" in pattern else path.rpartition("/")[2]
         if fnmatchcase(name, pattern) or (pattern.startswith("**/") and fnmatchcase(path, pattern[3:])):
             return True
@@ -198,7 +198,7 @@ def _module_name(path: Path, root: Path) -> str:
 
 
 class _ModuleLoader(SourceFileLoader):
-    """Compiles from the text each time: bytecode is matched by its second, and a quick edit may keep that."""
+    """Compiles from source each time: cached bytecode is matched by the file's second, which a quick edit may keep."""
 
     def get_code(self, fullname: str) -> CodeType:
         path = self.get_filename(fullname)
@@ -206,12 +206,12 @@ class _ModuleLoader(SourceFileLoader):
 
 
 class _Finder(MetaPathFinder):
-    """Finds the repository's modules, for the thread that loads it, before any others."""
+    """Finds the repository's modules first, only for the thread that loads it."""
 
     def __init__(self, root: Path, files: Mapping[str, Path]) -> None:
         self.root, self.files = root, files
         self.thread = threading.get_ident()
-        # A folder without Python files of ours must not hide an installed package of its name.
+        # A folder without definitions must not hide an installed package of the same name.
         self.folders = {name.rpartition(".")[0] for name in files} | {
             name.split(".")[0] for name in files if "." in name
         }
@@ -236,7 +236,7 @@ class _Finder(MetaPathFinder):
 
 @contextmanager
 def _importable(root: Path, files: Mapping[str, Path]) -> Iterator[None]:
-    """While inside, the repository's modules are imported under their names; afterwards nothing of them is left."""
+    """Context in which the repository's modules can be imported; afterwards they are removed again."""
     finder = _Finder(root, files)
     tops = {name.split(".")[0] for name in files} | {
         path.stem if path.suffix == ".py" else path.name for path in root.iterdir() if path.suffix == ".py"
@@ -264,7 +264,7 @@ def _load(name: str, path: Path, root: Path) -> ModuleType:
     except SyntaxError as error:
         file = relative(error.filename or str(path), root)
         raise RepositoryError(
-            f"{type(error).__name__}: {error.msg}", hint="mend the file", where=f"{file}:{error.lineno or 1}"
+            f"{type(error).__name__}: {error.msg}", hint="fix the file", where=f"{file}:{error.lineno or 1}"
         ) from error
     except SystemExit as error:
         raise RepositoryError(
@@ -283,7 +283,7 @@ def _load(name: str, path: Path, root: Path) -> ModuleType:
     except Exception as error:
         problem = " ".join(str(error).split()) or "without a message"
         raise RepositoryError(
-            f"{type(error).__name__}: {problem}", hint="mend the file", where=_place(error, path, root)
+            f"{type(error).__name__}: {problem}", hint="fix the file", where=_place(error, path, root)
         ) from error
 
 

@@ -1,7 +1,7 @@
-"""A request for features, selected once: which views, keys, features and functions, under which output names.
+"""A resolved request for features: its views, keys, features, functions and output names.
 
-Both readers start here: the offline one compiles a Selection to SQL, the online one to one multi-key read.
-Nothing else decides what a feature means.
+Both readers start here: the offline reader compiles a Selection to SQL, the online reader to one multi-key read. No
+other code decides what a feature means.
 """
 
 from __future__ import annotations
@@ -19,12 +19,12 @@ FeatureReferences: TypeAlias = (
     Sequence[str | FeatureView | OnDemandFeatureView | Projection] | str | FeatureView | OnDemandFeatureView
     | Projection | FeatureService
 )  # fmt: skip
-"""What can be asked for: references `view:feature`, or `view` for all of its features; a service or its name."""
+"""The features to read: references `view:feature`, or `view` for all of its features; a service or its name."""
 
 
 @dataclass(frozen=True)
 class FeatureOut:
-    """One feature of a view in the answer: its name in the view, its column, type, and value in place of a null."""
+    """One feature of a view in the result: its name in the view, column, type, and default for nulls."""
 
     name: str
     output: str
@@ -34,12 +34,12 @@ class FeatureOut:
 
 @dataclass(frozen=True)
 class ViewRead:
-    """What is read of one view.
+    """The read of one view.
 
     Args:
         view: the resolved view.
         keys: the request's columns that hold the view's join keys, in the view's order.
-        features: what is read; outputs are columns of the intermediate table, unique in the selection.
+        features: the features to read; outputs are columns of the intermediate table, unique in the selection.
     """
 
     view: FeatureView
@@ -52,7 +52,7 @@ class Derivation:
     """One on-demand view to run.
 
     Args:
-        inputs: name that the function sees → column of the intermediate table.
+        inputs: the function's input name → column of the intermediate table.
         outputs: field of the view → column of the intermediate table.
     """
 
@@ -63,12 +63,12 @@ class Derivation:
 
 @dataclass(frozen=True)
 class OutputColumn:
-    """One column of the answer, in the order asked for.
+    """One column of the result, in the requested order.
 
     Args:
-        name: its name in the answer.
+        name: its name in the result.
         column: its column in the intermediate table.
-        reference: `view:feature`, for messages and the catalogue.
+        reference: `view:feature`, for messages and the catalog.
     """
 
     name: str
@@ -79,7 +79,7 @@ class OutputColumn:
 
 @dataclass(frozen=True)
 class Selection:
-    """A request, decided: views to read, functions to run on what was read, and the columns of the answer.
+    """A resolved request: the views to read, the functions to run on their values, and the columns of the result.
 
     Args:
         keys: the request's key columns and their types, each once, in the order of first use.
@@ -98,15 +98,15 @@ class Selection:
 
 
 def select(snapshot: Snapshot, features: FeatureReferences, *, full_feature_names: bool = False) -> Selection:
-    """Decide a request once.
+    """Resolve a request.
 
     Args:
         features: references `view:feature`, or `view` for all of its features; or a feature service or its name.
-        full_feature_names: name the answer's columns `view__feature`.
+        full_feature_names: name the result's columns `view__feature`.
 
     Raises:
-        UnknownFeature: a reference names nothing that is applied.
-        FeatureNameCollision: two features would have one name, or a feature that of a key or a request value.
+        UnknownFeature: a reference names a feature or view that is not applied.
+        FeatureNameCollision: two features would have the same name, or a feature the name of a key or request value.
     """
     builder = _Builder(snapshot)
     outputs: list[OutputColumn] = []
@@ -117,12 +117,12 @@ def select(snapshot: Snapshot, features: FeatureReferences, *, full_feature_name
             name = f"{projection.name}__{field.name}" if full_feature_names else field.name
             reference = f"{projection.name}:{field.name}"
             if name in named:
-                # At once: whatever a request repeats, no more is decided than the project has features.
+                # Deduplicate first: however much a request repeats, the work is bounded by the project's features.
                 raise _collision(named[name], reference, name, full_feature_names)
             named[name] = reference
             outputs.append(OutputColumn(name, column, field.dtype, reference))
     if not named:
-        raise RequestError("no features are asked for", hint="name at least one feature, as 'view:feature'")
+        raise RequestError("no features requested", hint="name at least one feature, as 'view:feature'")
     selection = builder.selection(tuple(outputs))
     _refuse_collisions(selection, full_feature_names)
     return selection
@@ -136,7 +136,7 @@ def known_references(snapshot: Snapshot) -> list[str]:
 
 
 def _wanted(snapshot: Snapshot, features: FeatureReferences) -> Iterable[tuple[Projection, tuple[str, ...] | None]]:
-    """Projections with the feature names asked of each, in order."""
+    """Projections with their requested feature names, in order."""
     project = snapshot.project
     if isinstance(features, str) and ":" not in features:
         if features in project.services:
@@ -187,7 +187,7 @@ def _fields(projection: Projection, names: tuple[str, ...] | None) -> list[Field
 
 
 class _Builder:
-    """Collects reads and derivations while outputs are asked for; each view (under one name) is read once."""
+    """Collects reads and derivations for the requested outputs; each view (under one name) is read once."""
 
     def __init__(self, snapshot: Snapshot) -> None:
         self.snapshot = snapshot
@@ -196,7 +196,7 @@ class _Builder:
         self.request_fields: dict[str, Field] = {}
 
     def column(self, projection: Projection, field: Field) -> str:
-        """The intermediate column of one feature, reading or deriving it if nothing did so yet."""
+        """The intermediate column of one feature; adds its read or derivation on first use."""
         if isinstance(projection.view, OnDemandFeatureView):
             return self._derived(projection.view, field)
         return self._read(projection, field)
@@ -223,7 +223,7 @@ class _Builder:
             ]
             plain = [each.name for _, each in fields]
             for part, each in fields:
-                # Where two views share a feature's name, the function sees both under their full names.
+                # Features of two views with the same name are passed to the function under their full names.
                 name = each.name if plain.count(each.name) == 1 else f"{part.name}__{each.name}"
                 inputs[name] = self.column(part, each)
             for key in view.join_keys:
@@ -232,7 +232,7 @@ class _Builder:
                 self.request_fields.setdefault(each.name, each)
                 inputs[each.name] = each.name
             outputs = tuple((each.name, f"{view.name}__{each.name}") for each in view.schema)
-            # Placed after its inputs: a function of another function's answer runs second.
+            # Placed after its inputs: a function of another function's output runs second.
             self.derivations[view.name] = Derivation(view, tuple(inputs.items()), outputs)
         return f"{view.name}__{field.name}"
 
@@ -248,7 +248,7 @@ class _Builder:
                 if known.dtype != field.dtype and {known.dtype.name, field.dtype.name} != {"Int32", "Int64"}:
                     raise RequestError(
                         f"key {column!r} is {known.dtype} in one view and {field.dtype} in view {projection.name!r}",
-                        hint="give both sources one type, or read them in two requests",
+                        hint="give both sources the same type, or read them in two requests",
                     )
         return Selection(
             tuple(reads), tuple(self.derivations.values()), outputs, tuple(keys.values()),
@@ -259,13 +259,13 @@ class _Builder:
 def _collision(first: str, second: str, name: str, full_feature_names: bool) -> FeatureNameCollision:
     message = f"features {first!r} and {second!r} would both be named {name!r}"
     if first == second:
-        return FeatureNameCollision(message, hint="ask for it once")
+        return FeatureNameCollision(message, hint="request it once")
     return _one_name(message, full_feature_names)
 
 
 def _one_name(message: str, full_feature_names: bool) -> FeatureNameCollision:
     if full_feature_names:
-        return FeatureNameCollision(message, hint="ask for one of them")
+        return FeatureNameCollision(message, hint="request one of them")
     longer = Argument("full_feature_names", True)
     return FeatureNameCollision(message, hint=f"pass {longer}", arguments=[longer])
 
@@ -276,6 +276,6 @@ def _refuse_collisions(selection: Selection, full_feature_names: bool) -> None:
     for output in selection.outputs:
         if output.name in taken:
             raise _one_name(
-                f"feature {output.reference!r} and {taken[output.name]} {output.name!r} would have one name",
+                f"feature {output.reference!r} and {taken[output.name]} {output.name!r} would have the same name",
                 full_feature_names,
             )

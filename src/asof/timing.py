@@ -1,4 +1,4 @@
-"""Time as Asof counts it: UTC, whole microseconds since 1970, as plain integers inside."""
+"""Times and durations: UTC, as integer microseconds since 1970."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ Micros = int
 """Microseconds: since the epoch for a moment, or of length for a duration."""
 
 PATIENCE_S = 120.0
-"""How long a worker waits for a server that it has worked with and that does not answer any more."""
+"""How long a worker waits for a server that stopped responding."""
 
 Clock = Callable[[], Micros]
-"""Answers the store's now."""
+"""Returns the store's current time."""
 
 SECOND = 1_000_000
 MINUTE = 60 * SECOND
@@ -23,7 +23,7 @@ HOUR = 60 * MINUTE
 DAY = 24 * HOUR
 
 EARLIEST: Micros = -62_135_596_800 * SECOND
-"""0001-01-01, the first moment that `datetime` and every engine can name."""
+"""0001-01-01, the first time that `datetime` and every engine support."""
 LATEST: Micros = 253_402_300_799 * SECOND + 999_999
 """The last microsecond of 9999."""
 
@@ -39,7 +39,7 @@ _DURATION_UNITS = {"us": 1, "ms": 1000, "s": SECOND, "m": MINUTE, "h": HOUR, "d"
 
 
 def micros(moment: datetime | date | str | int) -> Micros:
-    """A moment as microseconds since the epoch; a naive one is taken as UTC.
+    """Convert a time to microseconds since the epoch; naive times are in UTC.
 
     Args:
         moment: a datetime, a date (its midnight), ISO 8601 text, or microseconds already.
@@ -88,7 +88,7 @@ def span(duration: timedelta | int | str | None) -> Micros:
 
 
 def span_text(us: Micros) -> str:
-    """A duration as short text that `span` reads back: 5_400_000_000 → `1h30m`."""
+    """A duration as short text that `span` parses: 5_400_000_000 → `1h30m`."""
     if us == 0:
         return "0s"
     parts = []
@@ -105,7 +105,7 @@ def floor_to(us: Micros, hop: Micros) -> Micros:
 
 
 def default_hop(window: Micros) -> Micros:
-    """The hop of a sliding window of this length, as DESIGN.md section 2 sets it."""
+    """The default hop of a sliding window of this length."""
     if window < 2 * MINUTE:
         return SECOND
     if window < 12 * MINUTE:
@@ -120,13 +120,13 @@ def default_hop(window: Micros) -> Micros:
 
 
 def moment_given(value: datetime | str | None, name: str) -> Micros | None:
-    """A parameter that is a moment, or None; an integer would be one of unknown unit.
+    """Convert a time parameter, or None; integers are refused, since they have no unit.
 
     Args:
         name: the parameter's.
 
     Raises:
-        RequestError: it is no time.
+        RequestError: it is not a time.
     """
     if value is None:
         return None

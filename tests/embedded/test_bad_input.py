@@ -132,9 +132,9 @@ IN_THE_REPOSITORY: dict[str, tuple[str, int, list[str]]] = {
     "a function outside the language": (BASE + counted('function="count", where="regexp(country)"'), 6, [
         "features.py:8: feature view 'v': aggregation 'x'", "no function regexp", "the functions are coalesce"]),
     "text in double quotes": (BASE + counted("function=\"count\", where='country = \"PL\"'"), 6, [
-        "features.py:8: feature view 'v'", "no column 'PL'", "text stands in single quotes"]),
+        "features.py:8: feature view 'v'", "no column 'PL'", "write text in single quotes"]),
     "a sum of text": (BASE + counted('function="sum", column="country"'), 6, [
-        "features.py:8: feature view 'v': aggregation 'x': sum of 'country' is not possible: it is String"]),
+        "features.py:8: feature view 'v': aggregation 'x': sum does not work on 'country', which is String"]),
     "an unknown aggregate": (BASE + counted('function="cuont"'), 3, ["features.py:8: aggregation 'x': no function 'cuont'", "did you mean 'count'?"]),
     "a ttl without a unit": (BASE + view(more=", ttl=3600"), 3, [
         "features.py:8: feature view 'v': ttl=3600 is not a duration", "give a timedelta, or text like '1h30m'"]),
@@ -142,10 +142,10 @@ IN_THE_REPOSITORY: dict[str, tuple[str, int, list[str]]] = {
     "a duration that is none": (BASE + view(more=", delay='soon'"), 3, ["features.py:8: feature view 'v': delay='soon' is not a duration"]),
     "a typo in a parameter": (BASE + view(more=", entity=user"), 3, ["features.py:8: feature view 'v' has no parameter 'entity'", "did you mean 'entities'?"]),
     "a name in place of an entity": (BASE + view(more="").replace("[user]", '["user"]'), 3, [
-        "features.py:8: feature view 'v': entities holds 'user'", "give Entity objects"]),
+        "features.py:8: feature view 'v': entities= contains 'user'", "give Entity objects"]),
     "two definitions of one name": (GOOD + 'again = Entity(name="user", join_keys=["id"])', 3, [
         "two definitions of entity 'user'", "features.py:6", "features.py:24", "rename or remove one of them"]),
-    "a file that is no Python": (GOOD + "def broken(:\n", 3, ["features.py:24: SyntaxError", "mend the file"]),
+    "a file that is no Python": (GOOD + "def broken(:\n", 3, ["features.py:24: SyntaxError", "fix the file"]),
     "a name that is not there": (GOOD + "x = undefined\n", 3, ["features.py:24: NameError: name 'undefined' is not defined"]),
     "a package that is not there": ("import nothing_like_it\n" + GOOD, 3, ["features.py:1: ModuleNotFoundError", "install the package"]),
     "a file that ends the process": (GOOD + "raise SystemExit(3)\n", 3, ["features.py:24: the file ends the process"]),
@@ -154,9 +154,9 @@ IN_THE_REPOSITORY: dict[str, tuple[str, int, list[str]]] = {
     "a function of the wrong type": (function(mode="python", body='return {"r": "text"}'), 6, [
         "features.py:25: on-demand feature view 'od': field 'r' expects Float64, but 'text' is not a number"]),
     "a function of other fields": (function(mode="python", body='return {"x": 1.0}'), 6, [
-        "on-demand feature view 'od': its function answered 'x', expected 'r'", "return exactly the fields of the schema"]),
+        "on-demand feature view 'od': its function returned 'x', expected 'r'", "return exactly the fields of the schema"]),
     "a function of the wrong length": (function(mode="polars", body="return row.head(1).select(r='age')"), 6, [
-        "on-demand feature view 'od': its function answered 1 rows for 8", "one row for each row given"]),
+        "on-demand feature view 'od': its function returned 1 rows for 8", "one row for each input row"]),
     "a function that is not row-wise": (function(mode="polars", body="import polars as pl; return row.select(r=pl.col('age') - pl.col('age').mean())"), 6, [
         "on-demand feature view 'od': its function is not row-wise: field 'r' is", "aggregate over rows in a feature view"]),
 }  # fmt: skip
@@ -177,7 +177,7 @@ CONFIGURATIONS = {
     "an unset variable": (YAML + "online_store:\n  path: ${NOT_SET_ANYWHERE}/x\n", ["feature_store.yaml:4", "NOT_SET_ANYWHERE is not set", "export NOT_SET_ANYWHERE=…"]),
     "a product that is not there": (YAML + "online_store:\n  type: sqlit\n", ["no online product 'sqlit'", "did you mean 'sqlite'?"]),
     "no YAML": ("project: shop\n  x: [\n", ["feature_store.yaml:2:", "not well-formed YAML"]),
-    "a clock that is no time": ("project: shop\nclock: noon\n", ["feature_store.yaml:2: clock: expected a moment such as", "found text 'noon'"]),
+    "a clock that is no time": ("project: shop\nclock: noon\n", ["feature_store.yaml:2: clock: expected a time such as", "found text 'noon'"]),
 }  # fmt: skip
 
 
@@ -200,21 +200,21 @@ AGE = ["people:age"]
 HISTORICAL: dict[str, tuple[Any, Any, int, list[str]]] = {
     "an unknown view": (frame(), ["peple:age"], 4, ["no feature 'peple:age'", "did you mean 'people:age'?"]),
     "an unknown feature": (frame(), ["people:aeg"], 4, ["no feature 'people:aeg'", "did you mean 'people:age'?"]),
-    "no feature at all": (frame(), [], 4, ["no features are asked for", "'view:feature'"]),
-    "colliding names": (frame(), ["clicked:n_1h", "latest:n", "latest:n"], 4, ["'latest:n' and 'latest:n' would both be named 'n'", "ask for it once"]),
+    "no feature at all": (frame(), [], 4, ["no features requested", "'view:feature'"]),
+    "colliding names": (frame(), ["clicked:n_1h", "latest:n", "latest:n"], 4, ["'latest:n' and 'latest:n' would both be named 'n'", "request it once"]),
     "a feature named like a column": (frame(age=[1, 2]), AGE, 4, ["columns named like requested features: 'age'", "full_feature_names=True"]),
     "a missing join key": (frame(user_id=[]), AGE, 4, ["the entity frame has no join key 'user_id'", "add a column 'user_id'"]),
     "a join key by another name": ({"userid": [1], "event_timestamp": [NOW]}, AGE, 4, ["no join key 'user_id'", "rename its column 'userid' to 'user_id'"]),
     "a null join key": (frame(user_id=[1, None]), AGE, 4, ["join key 'user_id' is null", "first in row 1"]),
     "a text join key": (frame(user_id=["1", "x"]), AGE, 4, ["join key 'user_id' does not fit Int64", "'1' is not Int64"]),
-    "no time": (frame(event_timestamp=[]), AGE, 4, ["the entity frame has no time: expected a column 'event_timestamp'"]),
+    "no time": (frame(event_timestamp=[]), AGE, 4, ["the entity frame has no time column: expected 'event_timestamp'"]),
     "two times": ({"user_id": [1], "a": [NOW], "b": [NOW]}, AGE, 4, ["several time columns: ['a', 'b']", "name the one to use 'event_timestamp'"]),
     "a null time": (frame(event_timestamp=[NOW, None]), AGE, 4, ["time 'event_timestamp' is null", "first in row 1"]),
-    "integers as times": (frame(event_timestamp=[1767312000] * 2), AGE, 4, ["'event_timestamp' holds integers (int64), and their unit is not known", "unit='ms'"]),
+    "integers as times": (frame(event_timestamp=[1767312000] * 2), AGE, 4, ["'event_timestamp' has integers (int64) of unknown unit", "unit='ms'"]),
     "text as times": (frame(event_timestamp=["yesterday"] * 2), AGE, 4, ["'event_timestamp' is string; expected a timestamp"]),
     "an odd object": ([1, 2], AGE, 4, ["the entity frame is a list", "a SELECT"]),
     "no such file": ("spine.parquet", AGE, 4, ["there is no file 'spine.parquet'", "check the path"]),
-    "a table that is no source": ("SELECT user_id, now() AS t FROM user", AGE, 4, ["names 'user', which is not an applied source", "did you mean 'users'?"]),
+    "a table that is no source": ("SELECT user_id, now() AS t FROM user", AGE, 4, ["reads 'user', which is not an applied source", "did you mean 'users'?"]),
     "a column that is not there": ("SELECT usr_id, now() AS t FROM users", AGE, 4, ["usr_id", "user_id"]),
     "no SQL": ("SELECT user_id FROM FROM users", AGE, 4, ["Parser Error", "LINE 1: SELECT user_id FROM FROM users", "^^^^"]),
     "a statement that writes": ("DROP TABLE users", AGE, 4, ["'DROP TABLE users' is neither a SELECT nor"]),
@@ -250,7 +250,7 @@ def test_a_moment_has_to_be_a_time(given: Any, shop: FeatureStore) -> None:
 
 def test_a_clock_has_to_answer_a_datetime(tmp_path: Path) -> None:
     exit_code, message = refusal(lambda: FeatureStore(write(tmp_path), clock=lambda: 12))  # type: ignore[arg-type, return-value]
-    assert exit_code == 3 and "clock= answers 12" in message and "aware datetime" in message
+    assert exit_code == 3 and "clock= returned 12" in message and "aware datetime" in message
 
 
 ONLINE: dict[str, tuple[Any, Any, int, list[str]]] = {
@@ -325,10 +325,10 @@ def test_names_that_are_not_there_suggest_the_near_one(shop: FeatureStore) -> No
 
 def test_other_values_that_make_no_sense_are_named(shop: FeatureStore) -> None:
     for call, words in (
-        (lambda: shop.sample("people", n=0), "n=0: no rows"),
-        (lambda: shop.sample("people", by="columns"), "by='columns': no such choice"),
-        (lambda: shop.materialize("2026-01-02", "2026-01-01"), "the end is not later"),
-        (lambda: shop.push("users", [ROW]), "source 'users' is not fed by a log"),
+        (lambda: shop.sample("people", n=0), "n=0: expected at least 1"),
+        (lambda: shop.sample("people", by="columns"), "by='columns': expected 'rows' or 'entities'"),
+        (lambda: shop.materialize("2026-01-02", "2026-01-01"), "is not after start"),
+        (lambda: shop.push("users", [ROW]), "source 'users' is not a log or push source"),
         (lambda: shop.push("visits", [ROW]), "rows cannot be pushed to it"),
         (lambda: shop.backfill("clicks"), "has no batch source"),
     ):
@@ -381,7 +381,7 @@ class TestAtTheCommandLine:
                 ["column 'page', row 0: 12 is not text"],
             ),
             ("push clicks nonsense", 2, ["not JSON"]),
-            ("push orders {}", 4, ["the sources that are: 'clicks'"]),
+            ("push orders {}", 4, ["log and push sources: 'clicks'"]),
             ("get online -f people:aeg --key user_id=1", 4, ["did you mean 'people:age'?"]),
             ("get online -f people:age --key user=1", 4, ["no join key 'user_id'"]),
             ("get online -f people:age --key user_id=one", 4, ["'one' is not Int64"]),

@@ -89,10 +89,10 @@ def test_history_agrees_at_every_moment(store: FeatureStore):
 def test_explain_says_what_ended_the_key(store: FeatureStore):
     made = store.explain("users:city", {"user_id": 1})
 
-    assert "It says that the key is no more" in made.text
+    assert "It is a tombstone that deletes the key" in made.text
     assert made.rows["why"].to_pylist()[:2] == ["deletes the key", "older"]
     assert made.online["status"] == "NOT_FOUND"
-    assert "deletes the key, and is no event" in store.explain("visits:visits", {"user_id": 1}).rows["why"].to_pylist()
+    assert "tombstone, not an event" in store.explain("visits:visits", {"user_id": 1}).rows["why"].to_pylist()
 
 
 def test_a_read_before_the_end_is_answered_from_history(store: FeatureStore):

@@ -10,6 +10,8 @@ from typing import Any
 
 import pytest
 
+from tests.plain_english import findings
+
 ROOT = Path(__file__).parents[2]
 DOCS = ROOT / "docs"
 PAGES = sorted([*DOCS.rglob("*.md"), *(ROOT / name for name in ("README.md", "CHANGELOG.md", "CONTRIBUTING.md"))])
@@ -357,27 +359,9 @@ def test_the_glossary_defines_the_terms_that_the_code_uses() -> None:
 
 # ---- Plain English ----
 
-PLAIN = {
-    r"\banswer(?:s|ed)?\b": "returns, responds; result, response",
-    r"\banew\b": "again",
-    r"\bmend(?:s|ed)?\b": "fix",
-    r"(?<!dead )(?<!dead-)\bletters?\b(?!,| \d)": "dead letter",
-    r"\bnobody\b": "no caller, no process",
-    r"\bfor good\b": "permanently",
-    r"\bstands? in the way\b": "blocks",
-    r"\btold\b": "say what happens",
-}
-"""What pages do not say → what they say instead (HOUSE: the field's noun, a plain verb)."""
-
 
 @pytest.mark.parametrize(
     "page", [page for page in PAGES if page.name != "CHANGELOG.md" and "reference" not in page.parts], ids=_name
 )
 def test_pages_are_in_plain_english(page: Path) -> None:
-    prose = _CODE.sub("", re.sub(r"\]\([^)]*\)", "]", _prose(page)))
-    found = [
-        f"{' '.join(prose[max(0, each.start() - 30) : each.end() + 30].split())!r}: write {better}"
-        for pattern, better in PLAIN.items()
-        for each in re.finditer(pattern, prose, re.IGNORECASE)
-    ]
-    assert found == []
+    assert findings(re.sub(r"\]\([^)]*\)", "]", _prose(page))) == []

@@ -147,7 +147,7 @@ def test_a_closed_session_is_said_to_be_closed(parts: Parts) -> None:
     found = explained(parts, "traffic_view:session_sum", at=NOW + 5 * HOUR)
 
     assert found.value is None and set(reasons(found)) == {"other session"}
-    assert "no session is open, since the last event, of 2026-01-01T12:02:00Z" in found.text
+    assert "no session is open: the last event, at 2026-01-01T12:02:00Z" in found.text
 
 
 def test_what_is_online_now_is_shown_with_what_the_row_has_seen(parts: Parts) -> None:
@@ -167,7 +167,7 @@ def test_an_unknown_key_has_no_events(parts: Parts) -> None:
     found = explained(parts, "traffic_view:ever", {"user_id": 99})
 
     assert found.value == 0 and found.rows.num_rows == 0
-    assert "History has no row of this key." in found.text and "there is no row of this key" in found.text
+    assert "History has no row for this key." in found.text and "there is no row for this key" in found.text
 
 
 def test_an_on_demand_feature_is_explained_by_its_inputs(parts: Parts) -> None:
@@ -187,7 +187,7 @@ def test_what_cannot_be_explained_is_said(parts: Parts) -> None:
         explained(parts, "traffic_view")
     with pytest.raises(RequestError, match="'one' is not Int64"):
         explained(parts, "traffic_view:ever", {"user_id": "one"})
-    with pytest.raises(RequestError, match="join key 'user_id' is not given"):
+    with pytest.raises(RequestError, match="join key 'user_id' is missing or null"):
         explained(parts, "traffic_view:ever", {"user": 1})
 
 

@@ -148,7 +148,7 @@ def test_another_entity_of_a_composite_key_is_forgotten_alone(parts: Parts) -> N
 def test_a_key_that_does_not_fit_is_refused(parts: Parts) -> None:
     with pytest.raises(NotFound, match="did you mean 'user'"):
         forgotten(parts, "usr")
-    with pytest.raises(RequestError, match="has the join keys \\['user_id'\\]; given are \\['id'\\]"):
+    with pytest.raises(RequestError, match="has the join keys \\['user_id'\\]; found \\['id'\\]"):
         forgotten(parts, key={"id": 7})
     with pytest.raises(RequestError, match="'seven' is not Int64"):
         forgotten(parts, key="seven")

@@ -168,7 +168,9 @@ def test_progress_never_goes_back_and_is_not_ahead_of_the_archive(parts: Parts, 
 
 
 def test_a_lost_range_of_the_log_is_named_and_goes_on_only_when_it_is_accepted(parts: Parts, ingest: Ingest) -> None:
-    with pytest.raises(LogError, match="offsets 0 to 4 of partition 0 of topic 'visits' are gone from the log"):
+    with pytest.raises(
+        LogError, match="offsets 0 to 4 of partition 0 of topic 'visits' are lost: the log deleted them"
+    ):
         ingest.begin(TOPIC, 0, first=5)
     assert ingest.begin(TOPIC, 0, first=5, accept_gap=True) == 5
     (gap,) = parts.registry.load("shop").facts.gaps["visits"]
@@ -202,7 +204,7 @@ def test_a_range_that_retention_took_from_under_a_worker_is_named(parts: Parts, 
     log.retain(TOPIC, max_bytes=100)
     first = log.bounds(TOPIC)[0][0]
     assert first > 2
-    with pytest.raises(LogError, match=f"offsets 2 to {first - 1} of partition 0 of topic 'visits' are gone"):
+    with pytest.raises(LogError, match=f"offsets 2 to {first - 1} of partition 0 of topic 'visits' are lost"):
         worker.step()
     worker.close()
 
@@ -280,7 +282,7 @@ def test_a_push_that_failed_half_way_is_applied_with_the_next_and_counted_once(p
     pusher = Pusher(parts.replaced(online=online), "clicks")  # type: ignore[arg-type]
     pusher.push([click()])
     online.fails = True
-    with pytest.raises(StorageError, match="kept in its log") as caught:
+    with pytest.raises(StorageError, match="durable in its log") as caught:
         pusher.push([click()], batch_id="a")
     assert "do not push them again" in caught.value.hint
     online.fails = False

@@ -93,7 +93,7 @@ def test_an_unknown_letter_is_not_found(parts: Parts) -> None:
     for unknown in ("orders/0/0", "orders/0/99"):
         with pytest.raises(NotFound, match="no dead letter"):
             show_letter(parts, unknown)
-    with pytest.raises(NotFound, match="is not a dead letter's id"):
+    with pytest.raises(NotFound, match="is not a dead letter's ID"):
         show_letter(parts, "orders")
     with pytest.raises(NotFound, match="did you mean 'orders'"):
         show_letter(parts, "order/0/1")

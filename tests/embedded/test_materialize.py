@@ -421,7 +421,7 @@ def test_a_full_run_that_was_overtaken_changes_nothing(parts: Parts, tmp_path: P
             apply_by_hand(parts, latest(source()), overtaken=True)
             materialize(parts, full=True)
 
-    with pytest.raises(RegistryConflict, match="another build of it began"):
+    with pytest.raises(RegistryConflict, match="another build of it started"):
         materialize(parts, full=True, progress=overtaking)
     assert read_online(parts, "profile", {"user_id": [1]})["amount"] == [1]
     assert len(parts.online.tables("shop")) == 1
@@ -648,15 +648,15 @@ def test_only_views_that_a_batch_source_feeds_are_materialized(parts: Parts, tmp
     write(tmp_path, [row(1, -5)])
 
     assert [each.view for each in materialize(parts)] == ["profile"]
-    with pytest.raises(RequestError, match="'seen' is fed by the log of source 'clicks'.*\n.*asof stream run"):
+    with pytest.raises(RequestError, match="'seen' reads the log of source 'clicks'.*\n.*asof stream run"):
         materialize(parts, views=["seen"])
-    with pytest.raises(RequestError, match="'off' is not kept online"):
+    with pytest.raises(RequestError, match="'off' is not online"):
         materialize(parts, views=["off"])
     with pytest.raises(NotFound, match="no feature view 'profil' is applied\n.*did you mean 'profile'"):
         materialize(parts, views=["profil"])
-    with pytest.raises(RequestError, match="the end is not later"):
+    with pytest.raises(RequestError, match="is not after start"):
         materialize(parts, start=NOW, end=NOW)
-    with pytest.raises(RequestError, match="full=True reads all event times, and has a start"):
+    with pytest.raises(RequestError, match="full=True reads all event times, so it takes no start"):
         materialize(parts, start=NOW, full=True)
 
 
@@ -730,9 +730,9 @@ def test_rows_of_logs_and_of_windows_are_not_written_by_hand(parts: Parts) -> No
     )
     apply_by_hand(parts, pushed, windows(source()))
 
-    with pytest.raises(RequestError, match="fed by the log of source 'orders'.*\n.*push rows to 'orders'"):
+    with pytest.raises(RequestError, match="reads the log of source 'orders'.*\n.*push rows to 'orders'"):
         write_rows(parts, "pushed", [])
-    with pytest.raises(RequestError, match="'activity' is computed from the rows of source 'rows'"):
+    with pytest.raises(RequestError, match="'activity' aggregates source 'rows'"):
         write_rows(parts, "activity", [])
 
 

@@ -54,7 +54,7 @@ def test_somebody_elses_sqlite_file_is_refused_and_left_as_it_was(path: Path) ->
     db.close()
     before = path.read_bytes()
 
-    with pytest.raises(StorageError, match="something else"):
+    with pytest.raises(StorageError, match="not an Asof online store"):
         SqliteOnlineStore(path).prepare(TRIPS)
     assert path.read_bytes() == before
 

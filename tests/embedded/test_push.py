@@ -301,5 +301,5 @@ def test_events_that_have_ids_are_looked_for_as_ever(tmp_path: Path, monkeypatch
         pusher.push([row])
     pusher.close()
 
-    assert pusher.ingest.counts["duplicates left out"] == 1
+    assert pusher.ingest.counts["duplicates dropped"] == 1
     close(parts)

@@ -71,7 +71,7 @@ def test_a_damaged_version_names_the_last_good_one_which_can_be_put_back(registr
     with pytest.raises(RegistryError) as caught:
         registry.load("shop")
     assert str(caught.value) == (
-        f"registry {path}: version 2 of project 'shop' is damaged: its checksum does not fit its content\n"
+        f"registry {path}: version 2 of project 'shop' is damaged: its checksum does not match its content\n"
         "  next: restore the file from a backup; the last good version is version 1 by ana at 2020-09-13T12:26:40Z"
     )
 

@@ -124,7 +124,7 @@ def test_a_view_without_entities_has_one_row_online(parts: Parts) -> None:
 def test_what_cannot_be_sampled_is_said(parts: Parts) -> None:
     with pytest.raises(NotFound, match="did you mean 'user_traffic'"):
         draw(parts, "user_trafic")
-    with pytest.raises(RequestError, match="choose 'rows' or 'entities'"):
+    with pytest.raises(RequestError, match="expected 'rows' or 'entities'"):
         draw(parts, "model", by="keys")
-    with pytest.raises(RequestError, match="has rows only"):
+    with pytest.raises(RequestError, match="has rows, but no entities"):
         draw(parts, "users", by="entities")

@@ -377,7 +377,7 @@ REFUSED = {
     "a key beyond 64 bits": ({"features": ["profile:age"], "entities": {"user_id": [2**63]}}, 422, "Int64"),
     "a key with a fraction": ({"features": ["profile:age"], "entities": {"user_id": [1.5]}}, 422, "Int64"),
     "a null key": ({"features": ["profile:age"], "entities": {"user_id": [1, None]}}, 422, "null in entity row 1"),
-    "no features": ({"features": [], "entities": ONE}, 422, "no features are asked for"),
+    "no features": ({"features": [], "entities": ONE}, 422, "no features requested"),
     "neither features nor a service": ({"entities": ONE}, 422, "neither of `features` and `feature_service`"),
     "features and a service": ({**AGE, "feature_service": "model"}, 422, "both of"),
     "ragged columns": ({"features": ["pair:visits"], "entities": {"user_id": [1, 2], "shop_id": ["a"]}}, 422, "differ in length"),
@@ -494,7 +494,7 @@ def test_an_unknown_path_and_a_wrong_method_are_refused_in_json(built):
     unknown, wrong = asked(built, ("GET", "/nothing", None), ("GET", "/push", None))
 
     assert (unknown.status_code, wrong.status_code) == (404, 405)
-    assert "no /nothing" in refusal(unknown)["message"]
+    assert "no route /nothing" in refusal(unknown)["message"]
     assert wrong.headers["allow"] == "POST"
 
 
@@ -649,7 +649,7 @@ def test_jobs_and_the_store_use_the_configuration_file_that_was_named(folder, tm
 
 BAD_RUNS = {
     "an unknown view": ({"feature_views": ["profil"]}, 404, "did you mean 'profile'"),
-    "a pushed view": ({"feature_views": ["activity"]}, 422, "fed by the log"),
+    "a pushed view": ({"feature_views": ["activity"]}, 422, "reads the log"),
     "a bad time": ({"start_ts": "noon"}, 422, "'noon' is not a time"),
     "an end before its start": ({"start_ts": "2026-01-02", "end_ts": "2026-01-01"}, 422, "is not after start_ts"),
     "a version": ({"version": "v2"}, 422, "a view has one version"),
@@ -752,7 +752,7 @@ def test_served_features_are_kept_for_audit_and_forgotten_on_request(folder):
         kept = store.served_features("model")
         report = store.forget("user", 1)
         left = store.served_features("model")
-        with pytest.raises(NotFound, match="no served features"):
+        with pytest.raises(NotFound, match="has no feature log"):
             store.served_features("plain")
 
     assert kept.to_dicts() == [
@@ -820,7 +820,7 @@ def test_with_too_much_waiting_requests_are_told_to_come_back(built):
     refused, health = broken(built, ask, max_waiting=10)
 
     assert (refused.status_code, refused.headers["retry-after"]) == (503, "1")
-    assert "more requests than it can take on" in refusal(refused)["message"]
+    assert "too many requests in progress" in refusal(refused)["message"]
     assert health.status_code == 200
 
 
@@ -906,7 +906,7 @@ def test_an_answer_that_takes_too_long_is_given_up(built, monkeypatch):
     refused = broken(built, ask, request_timeout_s=0.3)
 
     assert (refused.status_code, refused.headers["retry-after"]) == (503, "1")
-    assert "not answered within 0.3 s" in refusal(refused)["message"]
+    assert "timed out after 0.3 s" in refusal(refused)["message"]
 
 
 def test_rows_that_the_log_keeps_and_the_store_does_not_take_are_accepted_and_applied_later(folder, monkeypatch):
@@ -927,7 +927,7 @@ def test_rows_that_the_log_keeps_and_the_store_does_not_take_are_accepted_and_ap
     pushed, read = broken(folder, ask)
 
     assert pushed.status_code == 202
-    assert "are kept in its log" in pushed.json()["message"]
+    assert "are durable in its log" in pushed.json()["message"]
     assert column(read, "n_1h")["values"] == [2]
 
 

@@ -153,8 +153,13 @@ def test_two_environments_of_one_project_are_warned_of_a_log_that_they_share(
     )
     base, dev = open_store(folder), open_store(folder, "dev")
 
-    assert any("feature_store.dev.yaml has the same log, and nothing parts its data" in each for each in warnings(base))
-    assert any("feature_store.yaml has the same log, and nothing parts its data" in each for each in warnings(dev))
+    assert any(
+        "feature_store.dev.yaml has the same log, so both environments share all data" in each
+        for each in warnings(base)
+    )
+    assert any(
+        "feature_store.yaml has the same log, so both environments share all data" in each for each in warnings(dev)
+    )
     assert not any("feature_store.lab.yaml" in each for each in warnings(base))
     assert warnings(open_store(folder, "lab")) == []
 
@@ -197,8 +202,8 @@ def test_two_repositories_with_one_project_and_one_log_are_warned_and_no_purge_t
     prod.push("orders", [order(1, 10.0, -30)])
 
     place = f"project 'shop' of the registry sqlite {tmp_path}"
-    assert any(f"'push.orders' is also that of {place}/dev/data/registry.db" in each for each in warnings(prod))
-    assert any(f"'visits' is also that of {place}/prod/data/registry.db" in each for each in warnings(dev))
+    assert any(f"'push.orders' is also used by {place}/dev/data/registry.db" in each for each in warnings(prod))
+    assert any(f"'visits' is also used by {place}/prod/data/registry.db" in each for each in warnings(dev))
     left = dev.teardown(purge=True)
     assert [each.split(" stays")[0] for each in left] == ["topic 'push.orders'"]
     assert both(prod, "spent:spent_ever", 1) == ([10.0], [10.0])
@@ -256,7 +261,7 @@ def test_projects_that_shared_a_topic_before_are_warned_and_no_purge_takes_it_fr
 ) -> None:
     shop, lab = open_store(old / "two"), open_store(old / "two", "lab")
 
-    assert any("'push.orders' is also that of project 'lab' of this registry" in each for each in warnings(shop))
+    assert any("'push.orders' is also used by project 'lab' of this registry" in each for each in warnings(shop))
     before = both(lab, "spent:spent_ever", 1, 2)
     assert [each.split(" stays")[0] for each in shop.teardown(purge=True)] == ["topic 'push.orders'"]
     lab.push("orders", [order(2, 1.0, -5)])
@@ -274,7 +279,7 @@ def test_a_new_project_in_the_folder_of_an_old_one_begins_a_log_of_its_own(
     (old / "shop" / "feature_store.new.yaml").write_text("project: new\n")
     shop, new = open_store(old / "shop", hours=2), open_store(old / "shop", "new", hours=2)
 
-    assert any("a topic 'push.orders' from before projects were kept apart" in each for each in warnings(new))
+    assert any("an old topic 'push.orders' without a project prefix" in each for each in warnings(new))
     new.apply()
     new.push("orders", [order(1, 1.0, 100)])
     new.stream_run(until_caught_up=True)
@@ -294,7 +299,7 @@ def test_events_that_no_registry_knows_are_taken_over_by_moving_their_topic(
     shutil.rmtree(data / "archive")
     store = open_store(old / "shop", hours=2)
 
-    assert len([each for each in warnings(store) if "from before projects were kept apart" in each]) == 2
+    assert len([each for each in warnings(store) if "without a project prefix" in each]) == 2
     (data / "log" / "@shop").mkdir()
     for topic in ("visits", "push.orders"):
         (data / "log" / topic).rename(data / "log" / "@shop" / topic)

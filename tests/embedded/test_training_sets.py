@@ -147,7 +147,7 @@ def test_a_changed_file_is_named_and_its_rows_are_shown(parts: Parts, tmp_path: 
     assert not again["equal"] and again["changed_columns"] == ["country"] and again["differing"] == 1
     (row,) = again["differing_rows"]
     assert (row["label"], row["column"], row["then"], row["now"]) == ("b", "country", "PL", "CZ")
-    assert "users.parquet is not the one of then" in again["why"][0]
+    assert "users.parquet was changed or removed" in again["why"][0]
 
 
 def test_a_changed_definition_is_named_and_the_one_of_then_is_used(parts: Parts) -> None:
@@ -157,7 +157,7 @@ def test_a_changed_definition_is_named_and_the_one_of_then_is_used(parts: Parts)
     again = rebuild_training_set(parts, "march", functions=with_function)
 
     assert again["identical"]
-    assert again["why"] == ["the definition of feature view 'user_traffic' has changed; rebuilt by the one of then"]
+    assert again["why"] == ["the definition of feature view 'user_traffic' has changed; rebuilt with the old one"]
 
 
 def test_a_query_over_sources_and_a_range_can_be_saved(parts: Parts) -> None:
@@ -176,7 +176,7 @@ def test_a_query_over_sources_and_a_range_can_be_saved(parts: Parts) -> None:
 def test_a_taken_name_is_refused_unless_it_is_to_be_overwritten(parts: Parts, tmp_path: Path) -> None:
     read(parts, frame()).save("march")
 
-    with pytest.raises(RequestError, match="'march' was saved at 2026-01-01T12:00:00Z by tests already"):
+    with pytest.raises(RequestError, match="'march' already exists: saved at 2026-01-01T12:00:00Z by tests"):
         read(parts, frame()).save("march")
     read(parts, frame(NOW - 3 * HOUR)).save("march", overwrite=True)
     assert read_training_set(parts, "march")["views_1d"].to_pylist() == [1, 1, 0]
@@ -184,7 +184,7 @@ def test_a_taken_name_is_refused_unless_it_is_to_be_overwritten(parts: Parts, tm
 
 
 def test_names_that_are_paths_are_refused(parts: Parts) -> None:
-    with pytest.raises(RequestError, match="cannot name a training set"):
+    with pytest.raises(RequestError, match="is not a valid name of a training set"):
         read(parts, frame()).save("../march")
 
 

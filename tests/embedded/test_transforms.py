@@ -129,10 +129,13 @@ def test_a_transform_that_is_mended_lets_the_dead_letters_in(store, tmp_path):
 @pytest.mark.parametrize(
     ("body", "reason"),
     [
-        ("return messages", "answers no column 'user_id'"),
-        ("return 5", "answers int"),
-        ("return rows(messages).slice(1)", "answers 1 rows for 2 messages"),
-        ("return rows(messages, page=str(len(messages)))", "answers '2' in column 'page' among others, and '1' alone"),
+        ("return messages", "does not return column 'user_id'"),
+        ("return 5", "returns int"),
+        ("return rows(messages).slice(1)", "returns 1 rows for 2 messages"),
+        (
+            "return rows(messages, page=str(len(messages)))",
+            "returns '2' in column 'page' among other messages, and '1' alone",
+        ),
     ],
 )
 def test_a_function_that_is_not_of_single_messages_stops_the_worker(tmp_path, body, reason):
@@ -169,10 +172,10 @@ def test_another_function_than_the_applied_one_is_refused(tmp_path):
     (tmp_path / "features.py").write_text(
         HEAD + FUNCTION.replace("lower()", "upper()") + TAIL.format(transform="rows_of", more=""), encoding="utf-8"
     )
-    with FeatureStore(tmp_path) as store, pytest.raises(RequestError, match="is not the one that was applied"):
+    with FeatureStore(tmp_path) as store, pytest.raises(RequestError, match="differs from the applied one"):
         store.stream_run(until_caught_up=True)
     (tmp_path / "features.py").write_text("", encoding="utf-8")
-    with FeatureStore(tmp_path) as store, pytest.raises(NotFound, match="does not define it any more"):
+    with FeatureStore(tmp_path) as store, pytest.raises(NotFound, match="is applied, but not in the repository"):
         store.stream_run(until_caught_up=True)
 
 
@@ -198,13 +201,13 @@ def test_keys_and_tombstones_go_round_the_transform(tmp_path):
 @pytest.mark.parametrize(
     ("sql", "found"),
     [
-        ("SELECT no_such_function(kind) AS user_id, kind AS page, ts FROM message", "no_such_function is no function"),
+        ("SELECT no_such_function(kind) AS user_id, kind AS page, ts FROM message", "no_such_function is not a function"),
         ("SELECT kind AS user_id, kind AS page, ts FROM message", "the transform's column 'user_id' to be Int64"),
         ("SELECT 1 AS user_id, 'a' AS page, ts, 2 AS more FROM message", "'more', which is not in its schema"),
-        ("SELECT 1 AS user_id, ts FROM message", "answers no column 'page'"),
+        ("SELECT 1 AS user_id, ts FROM message", "does not return column 'page'"),
         ("SELECT ts FROM messages", "does not select FROM message"),
-        ("SELECT 1 AS user_id, getenv('HOME') AS page, ts FROM message", "getenv is no function of the engine"),
-        ("SELECT 1 AS user_id, (SELECT content FROM read_text('x')) AS page, ts FROM message", "a subquery looks at"),
+        ("SELECT 1 AS user_id, getenv('HOME') AS page, ts FROM message", "getenv is not a function of the engine"),
+        ("SELECT 1 AS user_id, (SELECT content FROM read_text('x')) AS page, ts FROM message", "a subquery reads"),
         ("SELECT length(1) + kind AS user_id, kind AS page, ts FROM message", "Binder Error"),
     ],
 )  # fmt: skip
@@ -221,7 +224,7 @@ def test_a_worker_refuses_the_sql_of_a_registry_that_no_plan_has_seen(tmp_path):
         content = store.get_source("clicks").content()
         content["transform"] = {"sql": "SELECT 1 AS user_id, read_text('/etc/passwd') AS page, ts FROM message"}
 
-        with pytest.raises(DefinitionError, match="read_text is no function of single values") as refused:
+        with pytest.raises(DefinitionError, match="read_text is not a function of single values") as refused:
             transform_of(open_store_of(store).parts, source_of(content))
     assert "source 'clicks': transform" in str(refused.value)
     assert "write SELECT" in str(refused.value)
@@ -234,5 +237,8 @@ def test_a_column_keep_beside_a_condition_is_refused(tmp_path):
     sql = "\"SELECT 1 AS user_id, kind AS page, kind AS keep, ts FROM message WHERE kind <> 'ping'\""
     (tmp_path / "features.py").write_text(HEAD + tail.format(transform=sql, more=""), encoding="utf-8")
 
-    with FeatureStore(tmp_path) as store, pytest.raises(CheckFailed, match="a column 'keep' beside WHERE"):
+    with (
+        FeatureStore(tmp_path) as store,
+        pytest.raises(CheckFailed, match="returns column 'keep' beside WHERE"),
+    ):
         store.apply()

@@ -87,8 +87,8 @@ def test_feasts_client_shows_a_key_and_is_told_what_it_may_not_do(feast, folder,
 
     assert reader[0] == writer[0] == {"user_id": [1], "age": [30]}
     assert writer[1] is None
-    assert reader[1][0] == "FeastPermissionError" and "may not write here" in reader[1][1]
+    assert reader[1][0] == "FeastPermissionError" and "lacks the write role" in reader[1][1]
     for said in stranger:
-        assert said[0] == "FeastPermissionError" and "wants to know who is calling" in said[1]
+        assert said[0] == "FeastPermissionError" and "needs authentication" in said[1]
     for said in foreign:
-        assert said[0] == "FeastPermissionError" and "the API key is not known here" in said[1]
+        assert said[0] == "FeastPermissionError" and "the API key is unknown" in said[1]

@@ -295,7 +295,7 @@ def test_a_view_that_is_elsewhere_is_refused_by_plan(database: str, tmp_path: Pa
     ("text", "says"),
     [
         ("SELECT user_id, nope AS event_timestamp FROM orders", 'column "nope" does not exist'),
-        ("SELECT user_id, ordered_at AS event_timestamp FROM order_", "names 'order_', which is not an applied source"),
+        ("SELECT user_id, ordered_at AS event_timestamp FROM order_", "reads 'order_', which is not an applied source"),
         ("SELECT user_id FROM FROM orders", 'near "FROM"'),
         ("SELECT 1/0 AS user_id, ordered_at AS event_timestamp FROM orders", "division by zero"),
         ("WITH gone AS (DELETE FROM orders RETURNING *) SELECT * FROM gone", "not one SELECT"),

@@ -126,12 +126,15 @@ def test_a_full_disk_is_said_and_with_room_again_both_sides_agree(part: str, dis
             lambda: store.push("clicks", rows(20)),
             str(disk.path),
             "no space left",
-            "nothing of it was kept",
+            "nothing was written",
             "send again",
         )
     elif part == "online":
         refused(
-            lambda: store.push("clicks", rows(20)), "are kept in its log", "the disk is full", "do not push them again"
+            lambda: store.push("clicks", rows(20)),
+            "are durable in its log",
+            "the disk is full",
+            "do not push them again",
         )
         refused(lambda: store.materialize(full=True), str(disk.path), "the disk is full", "free some space")
         kept += 20

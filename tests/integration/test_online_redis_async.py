@@ -191,7 +191,7 @@ def test_a_server_that_is_silent_is_given_up(private_redis: Redis) -> None:
         await reader.read([Lookup(TRIPS, [b"1"])])
         private_redis.process.signal(signal.SIGSTOP)
         try:
-            with pytest.raises(StorageError, match=r"did not answer within 0\.4 s \(online_store\.timeout_s\)"):
+            with pytest.raises(StorageError, match=r"did not respond within 0\.4 s \(online_store\.timeout_s\)"):
                 await reader.read([Lookup(TRIPS, [b"1"])])
         finally:
             private_redis.process.signal(signal.SIGCONT)

@@ -68,13 +68,13 @@ def test_a_server_that_takes_no_connection_is_told_in_time() -> None:
         silent.bind(("127.0.0.1", 0))
         silent.listen(1)
         url = f"redis://127.0.0.1:{silent.getsockname()[1]}/0"
-        told(lambda: read(opened(url, timeout_s=0.3)), "did not answer within 0.3 s", "online_store.timeout_s")
+        told(lambda: read(opened(url, timeout_s=0.3)), "did not respond within 0.3 s", "online_store.timeout_s")
 
 
 def test_passwords_and_users_that_are_wrong_or_missing_are_told(redis) -> None:
     place = f"127.0.0.1:{redis.port}"
     told(lambda: read(opened(f"redis://asof:wrong-secret@{place}/0")), "refused the password", "online_store.password")
-    told(lambda: read(opened(f"redis://{place}/0")), "asks for a password", "online_store.password")
+    told(lambda: read(opened(f"redis://{place}/0")), "requires a password", "online_store.password")
     told(
         lambda: read(opened("", connection_string=f"{place},db=0,password=wrong-secret")),
         "refused the password", "online_store.connection_string",
@@ -93,10 +93,10 @@ def test_a_user_without_rights_is_told_what_it_may_not_do(private_redis: Redis) 
         client.execute_command("ACL SETUSER blind on >wrong-secret ~asof:* +@connection +info")
         client.execute_command("ACL SETUSER reader on >wrong-secret ~asof:* +@connection +info +@read")
     place = f"127.0.0.1:{private_redis.port}"
-    told(lambda: read(opened(f"redis://blind:wrong-secret@{place}/0")), "does not let this user", "mget")
+    told(lambda: read(opened(f"redis://blind:wrong-secret@{place}/0")), "does not allow this for the user", "mget")
     store = opened(f"redis://reader:wrong-secret@{place}/0")
     assert read(store) is None
-    told(lambda: store.prepare(TRIPS), "does not let this user", "docs/how-to/redis.md")
+    told(lambda: store.prepare(TRIPS), "does not allow this for the user", "docs/how-to/redis.md")
 
 
 def test_the_rights_that_the_docs_name_are_enough(private_redis: Redis) -> None:
@@ -237,7 +237,7 @@ def test_a_server_that_loads_its_data_is_waited_for(private_redis: Redis) -> Non
         reloading.start()
         wait_until(lambda: _is_loading(private_redis), "Redis", timeout_s=10)
         impatient = opened(private_redis.url, retry_s=0.05)
-        told(lambda: read(impatient), "still reads its data from disk", "online_store.retry_s")
+        told(lambda: read(impatient), "is still loading its data from disk", "online_store.retry_s")
         assert read(store, b"7") == (b"7", pack_version(1))
         reloading.join()
     store.close()
@@ -253,8 +253,8 @@ def test_a_silent_server_is_an_error_after_a_bounded_wait_and_then_serves_again(
     store.prepare(TRIPS)
     write(store, 1)
     private_redis.pause()
-    told(lambda: read(store), "did not answer within 0.3 s", "online_store.retry_s", within_s=20)
-    told(lambda: write(store, 2), "did not answer within 0.3 s", within_s=20)
+    told(lambda: read(store), "did not respond within 0.3 s", "online_store.retry_s", within_s=20)
+    told(lambda: write(store, 2), "did not respond within 0.3 s", within_s=20)
     private_redis.resume()
     assert read(store) is not None
     store.close()
@@ -281,7 +281,7 @@ def test_a_server_that_is_gone_is_an_error_after_a_bounded_wait(private_redis: R
     store.prepare(TRIPS)
     private_redis.kill()
     for work in (lambda: read(store), lambda: write(store, 1), lambda: store.progress(TRIPS)):
-        told(work, "cannot be reached", "tried again for 1 s", "online_store.retry_s", within_s=20)
+        told(work, "cannot be reached", "after retries for 1 s", "online_store.retry_s", within_s=20)
     store.close()
 
 

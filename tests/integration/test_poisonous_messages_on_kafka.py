@@ -78,7 +78,7 @@ def test_headers_with_names_that_are_no_text_stop_nothing(
         assert (counts["events"], counts["dead letters"]) == (3, 1)
         assert store.get_online_features(["counted:n"], [{"user_id": 1}]).to_dict()["n"] == [2]
         (letter,) = store.dead_letters().to_dicts()
-        assert letter["reason"] == "header 'trace': the message's headers have a name that is no text (UTF-8)"
+        assert letter["reason"] == "header 'trace': the message's headers have a name that is not text in UTF-8"
         assert store.replay_dead_letters("visits")["still_unfit"] == {letter["id"]: letter["reason"]}
 
 

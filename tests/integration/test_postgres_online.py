@@ -147,7 +147,7 @@ def test_what_was_written_outlives_a_kill_and_the_store_heals(private_service):
 
     assert store.read([Lookup(TRIPS, [b"k"])]) == [[(b"x", pack_version(1))]]
     assert store.incarnation() == before
-    assert store.warnings() == ["full_page_writes is off: rows may be damaged when the machine stops"] or (
+    assert store.warnings() == ["full_page_writes is off: a crash of the machine may damage rows"] or (
         store.warnings() == []
     )
     store.close()
@@ -206,7 +206,7 @@ def test_a_server_that_stands_still_is_given_up(private_service):
     finally:
         server.resume()
 
-    assert "no answer for 2.5 s" in caught.value.message
+    assert "no response for 2.5 s" in caught.value.message
     assert "raise statement_timeout_s of online_store" in caught.value.hint
     assert store.read([Lookup(TRIPS, [b"k"])]) == [[None]]
     store.close()

@@ -196,7 +196,7 @@ def test_a_fail_over_to_a_replica_that_lacks_the_last_seconds_is_made_good(
     until(lambda: is_all_archived(run))
     worker.end()
     assert worker.counts["fail-overs of the online store"]
-    assert "views built anew" not in worker.counts
+    assert "views rebuilt" not in worker.counts
     run.assert_nothing_lost_or_doubled()
     run.assert_online_is_history(oracle(run), users=range(1, 10))
     close(run.parts)

@@ -240,13 +240,13 @@ def test_a_killed_worker_is_replaced(folder):
         wait_until(lambda: server.workers() not in ([], [victim]))
 
         wait_until(lambda: server.ask("POST", "/get-online-features", BODY).status == 200)
-        assert any("ended with code -9: starting another in 0 s" in line for line in server.said)
+        assert any("ended with code -9: restarting it in 0 s" in line for line in server.said)
 
         # One that ends soon after another was started for it is not started again at once.
         (victim,) = server.workers()
         os.kill(victim, signal.SIGKILL)
         wait_until(
-            lambda: any("ended with code -9 (2 in a row): starting another in 0.5 s" in line for line in server.said)
+            lambda: any("ended with code -9 (2 in a row): restarting it in 0.5 s" in line for line in server.said)
         )
         wait_until(lambda: server.workers() not in ([], [victim]))
 
@@ -333,7 +333,7 @@ def test_a_server_that_cannot_start_says_why(folder):
 
     assert (in_use.returncode, is_open.returncode, misspelt.returncode) == (3, 3, 3)
     assert f"cannot listen on 127.0.0.1:{port}: Address already in use" in in_use.stderr
-    assert "would let everybody" in is_open.stderr
+    assert "would let everyone" in is_open.stderr
     assert "did you mean 'port'" in misspelt.stderr
 
 

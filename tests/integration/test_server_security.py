@@ -188,7 +188,7 @@ def test_over_tls_a_client_that_trusts_the_authority_reads(folder: Path, serve: 
     with Client(url, api_key=key.text, ca=files.ca) as client:
         served.wait(client.ready)
         assert age(client) == [30]
-        with pytest.raises(NotAllowed, match="may not write"):
+        with pytest.raises(NotAllowed, match="lacks the write role"):
             client.push("clicks", [ROW])
 
     async def awaited() -> Any:
@@ -197,7 +197,7 @@ def test_over_tls_a_client_that_trusts_the_authority_reads(folder: Path, serve: 
 
     assert asyncio.run(awaited()) == [30]
     for wrong, says in (
-        (Client(url, api_key=key.text), "signed by nobody who is trusted here"),
+        (Client(url, api_key=key.text), "signed by an untrusted CA"),
         (Client(f"https://localhost:{served.port}", api_key=key.text, ca=files.ca), "for another name"),
         (Client(f"http://127.0.0.1:{served.port}", api_key=key.text), "broke|no connection"),
     ):
@@ -236,7 +236,7 @@ def test_a_client_certificate_stands_for_its_holder(folder: Path, serve: Any, fi
         assert client.get_online_features("activity:n", [{"user_id": 1}]).to_dict()["n"] == [1]
     with Client(url, ca=files.ca, api_key=key.text) as client:
         assert age(client) == [30]
-    with Client(url, ca=files.ca) as client, pytest.raises(NotAuthenticated, match="wants to know who is calling"):
+    with Client(url, ca=files.ca) as client, pytest.raises(NotAuthenticated, match="needs authentication"):
         age(client)
     with Client(url, ca=files.ca, client_cert=files.stranger, retries=0) as client, pytest.raises(ServerUnreachable):
         age(client)
@@ -263,10 +263,10 @@ def test_certificates_may_be_required(folder: Path, serve: Any, files: Files) ->
 @pytest.mark.parametrize(
     ("options", "says"),
     [
-        (lambda files: ["--tls-cert", files.cert], "server.tls_cert without server.tls_key"),
+        (lambda files: ["--tls-cert", files.cert], "server.tls_cert is set without server.tls_key"),
         (lambda files: ["--tls-cert", files.cert, "--tls-key", files.client[1]], "tls_key"),
         (lambda files: ["--tls-cert", files.ca + ".gone", "--tls-key", files.key], "cannot be read: No such file"),
-        (lambda files: ["--host", "0.0.0.0"], "would let everybody who reaches it read and write features"),
+        (lambda files: ["--host", "0.0.0.0"], "would let everyone who reaches it read and write features"),
     ],
 )
 def test_what_cannot_be_served_is_one_clear_message(folder: Path, files: Files, options: Any, says: str) -> None:

@@ -271,12 +271,12 @@ def test_a_topic_that_is_deleted_and_made_again_stops_the_worker(run: StreamRun)
     event = b'{"user_id": 1, "page": "b", "at": 1767268800000000}'
     log.send(run.topic, [event] * 30, partition=0, durable=True)
 
-    with pytest.raises(TopicReplaced, match="made again"):
+    with pytest.raises(TopicReplaced, match="recreated"):
         for _ in range(1000):
             run.step()
     assert run.served("activity", [1])["ever"] == [10]
     run.kill()
-    with pytest.raises(LogError, match="deleted and made again") as raised:
+    with pytest.raises(LogError, match="deleted and recreated") as raised:
         run_stream(run.parts, until_caught_up=True)
     assert "--accept-gap" in raised.value.hint
     run_stream(run.parts, until_caught_up=True, accept_gap=True)
@@ -349,7 +349,7 @@ def test_plan_finds_a_topic_that_is_not_there_and_a_cluster_that_does_not_answer
     away = KafkaSource(
         "visits", topic="x", schema=VISITS.schema, timestamp_field="at", timestamp_unit="us", connection_ref="away"
     )
-    with pytest.raises(CheckFailed, match=r"127\.0\.0\.1:1 does not answer"):
+    with pytest.raises(CheckFailed, match=r"127\.0\.0\.1:1 does not respond"):
         store.apply(list(definitions_on(away)))
     assert store.list_sources() == []
     store.close()

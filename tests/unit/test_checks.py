@@ -145,12 +145,12 @@ def test_what_was_settled_once_is_settled_the_same_again() -> None:
         ),
         pytest.param(
             {"schema": [Field("at", Timestamp), Field("ages", Int64)]}, {},
-            "source 'users': column 'ages' is not there (next: did you mean 'age'?)",
+            "source 'users': the source has no column 'ages' (next: did you mean 'age'?)",
             id="typo in the source's schema",
         ),
         pytest.param(
             {"field_mapping": {"contry": "land"}}, {},
-            "source 'users': field_mapping names column 'contry', which is not there (next: did you mean 'country'?)",
+            "source 'users': field_mapping names column 'contry', which the source does not have (next: did you mean 'country'?)",
             id="typo in field_mapping",
         ),
         pytest.param(
@@ -172,7 +172,7 @@ def test_what_was_settled_once_is_settled_the_same_again() -> None:
         ),
         pytest.param(
             {}, {"aggregations": [Aggregation("country", "sum", name="s")]},
-            "feature view 'users': aggregation 's': sum of 'country' is not possible: it is String "
+            "feature view 'users': aggregation 's': sum does not work on 'country', which is String "
             "(next: write another column or function)",
             id="sum of text",
         ),
@@ -252,7 +252,7 @@ def test_late_rows_that_a_run_would_miss_are_noted() -> None:
     [note] = findings_of(view_of(source={"lag": None}, schema=[Field("age", Int64)]))
 
     assert (note.severity, note.hint) == (
-        "note", "give the source created_timestamp_column= or lag=, or the view lookback="
+        "note", "set created_timestamp_column= or lag= of the source, or lookback= of the view, to read only new rows"
     )  # fmt: skip
 
 
@@ -284,9 +284,8 @@ def test_on_demand_inputs_that_collide_or_are_not_there_are_errors() -> None:
 
     assert texts(derived) == [
         "on-demand feature view 'd': feature view 'users' has no feature 'agee' (next: did you mean 'age'?)",
-        "on-demand feature view 'd': 'age' would be the name of a feature and a request field at once "
-        "(next: rename one of them)",
-        "on-demand feature view 'd': 'user_id' would be the name of a join key and a request field at once "
+        "on-demand feature view 'd': 'age' would name both a feature and a request field (next: rename one of them)",
+        "on-demand feature view 'd': 'user_id' would name both a join key and a request field "
         "(next: rename one of them)",
     ]
 
@@ -296,8 +295,8 @@ def test_a_service_whose_output_names_collide_is_warned_of() -> None:
     service = FeatureService("model", [users, users.with_name("friend")])
 
     assert texts(service, severity="warning") == [
-        "feature service 'model': users:age and friend:age would have one output name "
-        "(next: ask for full feature names, or name a view otherwise in the service (with_name))"
+        "feature service 'model': users:age and friend:age would have the same output name "
+        "(next: ask for full feature names, or rename a view in the service (with_name))"
     ]
 
 

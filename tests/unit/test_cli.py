@@ -205,7 +205,7 @@ class TestOptionsOfAsof:
         monkeypatch.chdir(tmp_path)
         answer = asof_(*words)
 
-        assert answer.exit_code == 2 and "stands where a path on this machine is expected" in answer.stderr
+        assert answer.exit_code == 2 and "where a local path is expected" in answer.stderr
         assert list(tmp_path.iterdir()) == []
 
     def test_a_commands_own_options_come_from_the_environment(self, asof_: Shell, store: FakeStore) -> None:

@@ -180,8 +180,8 @@ def test_what_is_not_a_variable_is_refused(root: Path) -> None:
         ),
         (
             "project: shop\nclock: yesterday\n",
-            "feature_store.yaml:2: clock: expected a moment such as 2026-01-31T12:00:00Z, found text 'yesterday'\n"
-            "  next: give clock a moment such as 2026-01-31T12:00:00Z",
+            "feature_store.yaml:2: clock: expected a time such as 2026-01-31T12:00:00Z, found text 'yesterday'\n"
+            "  next: give clock a time such as 2026-01-31T12:00:00Z",
         ),
         (
             "registry: data/registry.db\n",
@@ -193,7 +193,7 @@ def test_what_is_not_a_variable_is_refused(root: Path) -> None:
             "letter, "
             "without a double underscore\n  next: choose another name",
         ),
-        ("project: a\nproject: b\n", "feature_store.yaml:2: key 'project' is there twice\n  next: keep one of them"),
+        ("project: a\nproject: b\n", "feature_store.yaml:2: key 'project' is given twice\n  next: keep one of them"),
         (
             "project: shop\nregistry:\n  path: 'a\n",
             "feature_store.yaml:4:1: not well-formed YAML: found unexpected end of stream\n"
@@ -211,7 +211,7 @@ def test_a_folder_without_a_configuration_names_the_way_to_begin_one(root: Path)
         load_config(root, environ={})
 
     assert str(caught.value) == (
-        f"no feature_store.yaml in {root.resolve()}\n  next: run `asof init` to begin a feature repository here"
+        f"no feature_store.yaml in {root.resolve()}\n  next: run `asof init` to create a feature repository here"
     )
 
 
@@ -393,7 +393,7 @@ def test_a_named_file_that_cannot_be_the_configuration_says_why(root: Path, monk
         (
             root / "feature_store.prod.yaml",
             None,
-            "has no `project`, and a file that is named is read alone(.|\n)*'prod'",
+            "has no `project`, and a file given by name is read on its own(.|\n)*'prod'",
         ),
         ("s3://bucket/feature_store.yaml", None, r"the configuration file: a URL \(s3://\)"),
         (None, "s3://bucket/repository", r"the repository: a URL \(s3://\)"),

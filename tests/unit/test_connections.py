@@ -86,7 +86,7 @@ def test_a_password_in_a_definition_is_refused_and_not_repeated(url: str) -> Non
     with pytest.raises(DefinitionError) as caught:
         PostgresSource(table="orders", url=url)
 
-    assert "url holds a secret" in caught.value.message
+    assert "url contains a secret" in caught.value.message
     assert "${VAR}" in caught.value.hint
     assert "hunter2" not in str(caught.value)
 

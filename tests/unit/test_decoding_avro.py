@@ -281,14 +281,14 @@ def test_a_registry_that_is_down_is_not_the_messages_fault():
 
     with pytest.raises(SourceError, match="cannot be reached"):
         decode(source_of(None, registry=True), framed(1, written(CLICK, GOOD)), down)
-    with pytest.raises(SourceError, match="none is named"):
+    with pytest.raises(SourceError, match="none is configured"):
         decode(source_of(None, registry=True), framed(1, written(CLICK, GOOD)))
 
 
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (lambda: AvroFormat(), "says no schema"),
+        (lambda: AvroFormat(), "has no schema"),
         (lambda: AvroFormat("{"), "schema_json is not JSON"),
         (lambda: AvroFormat('"string"'), "schema_json is not a record"),
         (lambda: AvroFormat(registry="http://me:secret@host"), "holds a password"),
@@ -302,7 +302,7 @@ def test_a_format_that_says_too_little_is_refused(make, message):
 def test_a_schema_that_is_none_is_refused_by_name():
     broken = {"type": "record", "name": "X", "fields": [{"name": "user_id", "type": "lnog"}]}
 
-    with pytest.raises(DefinitionError, match="schema_json is no Avro schema"):
+    with pytest.raises(DefinitionError, match="schema_json is not an Avro schema"):
         decode(source_of(broken), [b""])
 
 

@@ -156,9 +156,9 @@ def test_a_message_without_a_value_ends_its_key_at_the_time_of_its_record():
         ({"key_fields": ["user_id", "page"]}, "holds one column"),
         ({"key_fields": "user_id", "key_format": "xml"}, "key_format 'xml'"),
         ({"key_fields": "page", "key_format": "int"}, "'page' is String"),
-        ({"key_fields": "user_id", "header_fields": {"user_id": "u"}}, "taken from two places"),
+        ({"key_fields": "user_id", "header_fields": {"user_id": "u"}}, "named twice in key_fields"),
         ({"record_time_field": "page"}, "record_time_field 'page' is String"),
-        ({"header_fields": {"trace": "t"}}, "'trace', which stands beside the value, is not in its schema"),
+        ({"header_fields": {"trace": "t"}}, "'trace', taken from a message's metadata, is not in schema="),
     ],
 )
 def test_columns_that_cannot_be_had_are_refused(options, reason):
@@ -167,7 +167,7 @@ def test_columns_that_cannot_be_had_are_refused(options, reason):
 
 
 def test_a_push_has_no_messages_to_speak_of():
-    with pytest.raises(DefinitionError, match="key_fields= has no meaning"):
+    with pytest.raises(DefinitionError, match="key_fields= does not apply"):
         PushSource("p", PLAIN, "ts", timestamp_unit="ms", key_fields="user_id")
 
 

@@ -175,7 +175,7 @@ def test_a_class_is_found_by_its_path():
     ("made", "message"),
     [
         (ProtoFormat("nowhere.at_all_pb2.Message"), "'nowhere.at_all_pb2.Message' cannot be imported"),
-        (ProtoFormat("asof.timing.iso"), "is no generated message class"),
+        (ProtoFormat("asof.timing.iso"), "is not a generated message class"),
         (ProtoFormat(descriptor_set=descriptor_set(), message_type="shop.Clack"), "'shop.Clack' is not in its"),
     ],
 )

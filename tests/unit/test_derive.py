@@ -375,39 +375,39 @@ ONE_FLOAT = {"x": Float64}
          "{'amount': 2.0, 'count': 0, 'event_timestamp': 2026-01-05T12:00:00.000001+00:00}"),
         (lambda row: {"x": row["amont"]}, ONE_FLOAT, "python", "next: did you mean 'amount'?"),
         (lambda frame: frame["nowhere"], ONE_FLOAT, "pandas", "its function raised KeyError: 'nowhere' at "),
-        (lambda frame: frame["nowhere"], ONE_FLOAT, "polars", "it sees 'amount', 'count', 'event_timestamp'"),
+        (lambda frame: frame["nowhere"], ONE_FLOAT, "polars", "its inputs are 'amount', 'count', 'event_timestamp'"),
         (lambda frame: 1 / 0, ONE_FLOAT, "polars", ", for 2 rows"),
-        (lambda row: None, ONE_FLOAT, "python", "its function answered None for row 0, expected a dict of 'x'"),
-        (lambda row: 7, ONE_FLOAT, "python", "its function answered 7 for row 0, expected a dict of 'x'"),
-        (lambda frame: None, ONE_FLOAT, "pandas", "its function answered None, expected a pandas.DataFrame of 'x'"),
-        (lambda frame: {"x": [1, 2]}, ONE_FLOAT, "pandas", "its function answered a dict, expected a pandas.DataFrame"),
+        (lambda row: None, ONE_FLOAT, "python", "its function returned None for row 0, expected a dict of 'x'"),
+        (lambda row: 7, ONE_FLOAT, "python", "its function returned 7 for row 0, expected a dict of 'x'"),
+        (lambda frame: None, ONE_FLOAT, "pandas", "its function returned None, expected a pandas.DataFrame of 'x'"),
+        (lambda frame: {"x": [1, 2]}, ONE_FLOAT, "pandas", "its function returned a dict, expected a pandas.DataFrame"),
         (lambda frame: frame.lazy(), ONE_FLOAT, "polars",
-         "its function answered a LazyFrame, expected a polars.DataFrame of 'x'"),
+         "its function returned a LazyFrame, expected a polars.DataFrame of 'x'"),
         (lambda frame: frame["amount"], {"x": Float64, "y": Float64}, "pandas",
-         "its function answered a Series, expected a pandas.DataFrame of 'x', 'y'"),
+         "its function returned a Series, expected a pandas.DataFrame of 'x', 'y'"),
         (lambda row: {"x": 1.0} if row["count"] else {"y": 1.0}, ONE_FLOAT, "python",
-         "its function answered 'y' for row 1, expected 'x' (missing 'x', undeclared 'y')"),
+         "its function returned 'y' for row 1, expected 'x' (missing 'x', undeclared 'y')"),
         (lambda row: {"x": 1.0, "y": 2}, ONE_FLOAT, "python",
-         "its function answered 'x', 'y' for row 0, expected 'x' (undeclared 'y')"),
+         "its function returned 'x', 'y' for row 0, expected 'x' (undeclared 'y')"),
         (lambda frame: frame[["amount"]], ONE_FLOAT, "pandas",
-         "its function answered 'amount', expected 'x' (missing 'x', undeclared 'amount')"),
+         "its function returned 'amount', expected 'x' (missing 'x', undeclared 'amount')"),
         (lambda frame: pd.concat([frame["amount"].rename("x")] * 2, axis=1), ONE_FLOAT, "pandas",
-         "its function answered 'x', 'x', expected 'x' (one of them twice)"),
+         "its function returned 'x', 'x', expected 'x' (one of them twice)"),
         (lambda frame: frame.select(x="amount", y="count"), ONE_FLOAT, "polars",
-         "its function answered 'x', 'y', expected 'x' (undeclared 'y')"),
-        (lambda frame: frame["amount"].head(1), ONE_FLOAT, "pandas", "its function answered 1 rows for 2"),
-        (lambda frame: frame["amount"].head(1), ONE_FLOAT, "polars", "its function answered 1 rows for 2"),
+         "its function returned 'x', 'y', expected 'x' (undeclared 'y')"),
+        (lambda frame: frame["amount"].head(1), ONE_FLOAT, "pandas", "its function returned 1 rows for 2"),
+        (lambda frame: frame["amount"].head(1), ONE_FLOAT, "polars", "its function returned 1 rows for 2"),
         (lambda frame: frame["amount"].iloc[::-1], ONE_FLOAT, "pandas",
-         "its function answered a frame with another index than the one it was given"),
+         "its function returned a frame with a different index"),
         (lambda row: {"x": "much"}, ONE_FLOAT, "python",
-         "field 'x' expects Float64, but in row 0 'much' is not a number; so in 1 more rows"),
+         "field 'x' expects Float64, but in row 0 'much' is not a number; the same in 1 more rows"),
         (lambda row: {"x": row["amount"] + 0.5}, {"x": Int64}, "python",
          "field 'x' expects Int64, but in row 0 1.5 is not a whole number (Int64)"),
         (lambda row: {"x": True}, {"x": Int64}, "python", "field 'x' expects Int64, but in row 0 True is not Int64"),
         (lambda row: {"x": 2**63}, {"x": Int64}, "python", "in row 0 9223372036854775808 is outside Int64"),
         (lambda row: {"x": 2**31}, {"x": Int32}, "python", "in row 0 2147483648 is outside Int32"),
         (lambda row: {"x": "\ud800"}, {"x": String}, "python",
-         "field 'x' expects String, but its function answered text that has no UTF-8"),
+         "field 'x' expects String, but its function returned text that is not UTF-8"),
         (lambda frame: frame["amount"] / 2, {"x": Int64}, "pandas", "in row 0 0.5 is not a whole number (Int64)"),
         (lambda frame: frame["count"].astype(object).replace(0, "none"), {"x": Int64}, "pandas",
          "field 'x' expects Int64, but in row 1 'none' is not Int64"),
@@ -453,7 +453,7 @@ def test_long_inputs_are_cut_short_in_messages() -> None:
 def test_a_function_that_is_not_at_hand_is_said_so() -> None:
     of = view(None, ONE_FLOAT)
 
-    with pytest.raises(DerivationError, match="its function is not at hand") as error:
+    with pytest.raises(DerivationError, match="its function is not loaded") as error:
         derive_values({"amount": [1.0], "count": [1]}, 1, [derivation(of)], NOON)
 
     assert error.value.hint == "run inside the feature repository that defines it"
@@ -546,7 +546,7 @@ def test_the_check_refuses_chance_and_memory() -> None:
 
     for function, dtype in ((lambda row: {"x": chance.random()}, Float64), (remembering, Int64)):
         text = the_error_among(check_row_wise(view(function, {"x": dtype})))
-        assert "depends on more than its inputs (chance, a clock, or earlier calls)" in text
+        assert "depends on more than its inputs (randomness, a clock, or earlier calls)" in text
 
 
 def test_the_check_warns_of_odd_values_that_raise() -> None:
@@ -568,13 +568,13 @@ def test_the_check_warns_of_odd_values_that_raise() -> None:
         (lambda row: {"x": row["amount"] + row["text"]}, "python", "raised TypeError"),
         (lambda frame: frame["amont"], "pandas", "raised KeyError: 'amont'"),
         (lambda frame: frame["amont"], "polars", "raised ColumnNotFoundError"),
-        (lambda row: None, "python", "its function answered None, expected a dict of 'x'"),
+        (lambda row: None, "python", "its function returned None, expected a dict of 'x'"),
         (lambda row: {"x": row["text"]}, "python", "field 'x' expects Float64, but "),
-        (lambda row: {}, "python", "its function answered no fields, expected 'x' (missing 'x')"),
-        (lambda frame: frame["amount"].dropna(), "pandas", "its function answered 0 rows for 1"),
+        (lambda row: {}, "python", "its function returned no fields, expected 'x' (missing 'x')"),
+        (lambda frame: frame["amount"].dropna(), "pandas", "its function returned 0 rows for 1"),
         (lambda frame: frame["amount"].unique(maintain_order=True), "polars",
-         "its function answered 7 rows for 8; each of these rows alone is answered, so its function is not row-wise"),
-        (lambda frame: None, "polars", "its function answered None, expected a polars.DataFrame of 'x'"),
+         "its function returned 7 rows for 8; each of these rows succeeds alone, so its function is not row-wise"),
+        (lambda frame: None, "polars", "its function returned None, expected a polars.DataFrame of 'x'"),
     ],
 )  # fmt: skip
 def test_the_check_refuses_what_can_never_work(function: Any, mode: str, message: str) -> None:
@@ -611,13 +611,13 @@ def test_the_check_refuses_what_raises_on_every_row_of_numbers() -> None:
 def test_the_check_says_where_it_could_not_check() -> None:
     findings = check_row_wise(view(lambda row: {"x": {"gold": 1.0}[row["text"]]}, ONE_FLOAT, inputs={"text": String}))
 
-    assert "failed on all of the 24 generated rows, so whether it is row-wise could not be checked" in findings[-1].text
+    assert "failed on all 24 generated rows, so the check that it is row-wise was not possible" in findings[-1].text
 
 
 def test_the_check_refuses_an_input_hidden_by_the_moment() -> None:
     of = view(lambda row: {"x": 1.0}, ONE_FLOAT, inputs={"event_timestamp": Timestamp})
 
-    assert "'event_timestamp' is hidden by the moment of the request" in the_error_among(check_row_wise(of))
+    assert "'event_timestamp' is hidden by the time of the request" in the_error_among(check_row_wise(of))
 
 
 def test_the_check_generates_every_type_and_the_same_rows_for_a_seed() -> None:

@@ -49,7 +49,7 @@ def test_feasts_words_mean_what_they_mean_there() -> None:
     assert source.allowed_lateness == 7 * 60 * 1_000_000
     assert traffic().allowed_lateness == 3600 * 1_000_000
     alone = traffic(batch_source=FileSource("old.parquet", timestamp_field="ts"))
-    assert "no stream_from=" in alone.notes[0]
+    assert "without stream_from=" in alone.notes[0]
 
 
 @pytest.mark.parametrize(
@@ -58,7 +58,7 @@ def test_feasts_words_mean_what_they_mean_there() -> None:
         ({"bootstrap_servers": "a:1", "kafka_bootstrap_servers": "b:1"}, "differ"),
         ({"bootstrap_servers": "a:1", "connection_ref": "events"}, "connection_ref= and bootstrap_servers="),
         ({"kafka_settings": {"security.protocol": "SSL"}}, "kafka_settings= and no bootstrap_servers="),
-        ({"bootstrap_servers": "a:1", "kafka_settings": {"sasl.password": "hunter2"}}, "holds a secret"),
+        ({"bootstrap_servers": "a:1", "kafka_settings": {"sasl.password": "hunter2"}}, "contains a secret"),
         ({"start": "yesterday"}, "start='yesterday'"),
         ({"start": 7.5}, r"start=7\.5"),
         ({"schema": []}, "has no schema"),

@@ -238,4 +238,4 @@ def test_a_plan_is_ready_for_json_with_its_findings() -> None:
     }  # fmt: skip
     assert [each["severity"] for each in content["findings"]] == ["note"]
     assert plan.errors == ()
-    assert describe(plan)[-1].startswith("note: ") and "ttl has no meaning on an aggregated view" in describe(plan)[-1]
+    assert describe(plan)[-1].startswith("note: ") and "ttl= is ignored on an aggregated view" in describe(plan)[-1]

@@ -54,7 +54,7 @@ def test_a_user_before_a_host_of_a_connection_string_is_refused() -> None:
         settings_of(connection_string="me:hunter2@host:6379")
 
     assert "hunter2" not in str(caught.value)
-    assert "options of their own" in caught.value.hint
+    assert "separate options" in caught.value.hint
 
 
 def test_a_password_that_holds_any_character_is_accepted_where_it_is_escaped() -> None:

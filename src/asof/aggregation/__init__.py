@@ -1,4 +1,4 @@
-"""The online state of aggregated views: packed rows, folding events into them, merging them, answering from them."""
+"""The online state of aggregated views: packed rows; folding events into them, merging and reading them."""
 
 from asof.aggregation.answer import ROWS_AT_ONCE, answer
 from asof.aggregation.answer_scalar import answer_few

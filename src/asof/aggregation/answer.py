@@ -1,4 +1,4 @@
-"""Answer a view's aggregates for any number of rows, in whichever way is the faster for so many."""
+"""Compute a view's aggregates for any number of rows, by the faster of two ways."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ from asof.aggregation.rows import decode
 from asof.timing import Micros
 
 FEW_ROWS = 32
-"""Up to so many rows are answered one by one; from there on columns are faster."""
+"""Number of rows up to which plain Python is faster than numpy."""
 ROWS_AT_ONCE = 500
-"""What is done with so many at once stays in the processor's cache, and takes no fresh memory from the system."""
+"""Rows per batch: small enough for the processor's cache and for memory that is already allocated."""
 
 
 def answer(
     layout: RowLayout, blobs: Sequence[bytes | None], t: Micros, names: Sequence[str] | None = None
 ) -> VectorAggregates:
-    """The same as `finish(layout, decode(layout, blobs), t, names)`, in lists.
+    """Equal to `finish(layout, decode(layout, blobs), t, names)`, but in lists.
 
     Raises:
         StorageError: a blob was not written by this layout and format version.
@@ -46,5 +46,5 @@ def answer(
 
 
 def _joined(pieces: Sequence[Any]) -> list[Any]:
-    """Arrays, one behind the other, as one list."""
+    """Concatenated arrays as one list."""
     return list(chain.from_iterable(piece.tolist() for piece in pieces))

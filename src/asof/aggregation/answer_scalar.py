@@ -1,6 +1,6 @@
 """A view's aggregates for a handful of rows, in plain Python; they must equal those of `answer_vector`.
 
-For one row NumPy's calls cost more than the counting; they are at par at about twenty rows.
+For one row, NumPy's call overhead exceeds the work; both are equally fast at about twenty rows.
 Sums of floats are equal to their last bits.
 """
 
@@ -28,7 +28,7 @@ from asof.timing import Micros
 
 
 class _Members:
-    """The records of one row that a window holds: a run of merged ones, and a run of fresh ones (in words)."""
+    """One row's records in a window: a run of merged ones, and a run of fresh ones (positions in words)."""
 
     __slots__ = ("begin", "end", "floats", "fresh", "fresh_end", "integers", "whole", "width")
 
@@ -42,7 +42,7 @@ class _Members:
     def words(self, at: int) -> list[int]:
         words = self.integers[self.begin + at : self.end : self.width].tolist()
         fresh, end = self.fresh, self.fresh_end
-        # Almost always it is the newest event alone that is fresh.
+        # Almost always only the newest event is fresh.
         while fresh < end:
             words.append(self.integers[fresh + at])
             fresh += self.width
@@ -69,18 +69,18 @@ class _Members:
 
 Finisher = Callable[[_Members], Any]
 OUT_OF_RANGE = object()
-"""What a finisher answers for a sum that does not fit its type."""
+"""Returned by a finisher for a sum that does not fit its type."""
 
 
 @dataclass(frozen=True)
 class _ScalarPlan:
-    """The finishers of each window, and what is asked for.
+    """The finishers of each window, and the requested outputs.
 
     Args:
         header: the words of a row's header up to the counts of its families.
         may_misfit: whether a value can be `OUT_OF_RANGE`.
         windows: (the length of a sliding one, its hop, the gap of a session, family, ((output's place, finisher), …));
-            a length or gap of 0 where the window is no such one.
+            length or gap is 0 if the window is of another kind.
     """
 
     header: Struct
@@ -135,13 +135,13 @@ def _answer_row(
 
     Args:
         windows: (the start of a sliding one, the gap of a session, family, ((output's place, finisher), …)).
-        members: to be used for this row; whatever it held is forgotten.
+        members: reused for each row; its old content is overwritten.
     """
     width = layout.width
     if blob[0] != layout.format and layout.keeps_arrival and is_earlier(blob):
         blob = in_format_of(layout, [blob])[0]
     if len(blob) % (8 * width):
-        raise foreign_row("its length is no multiple of a record")
+        raise foreign_row("its length is not a multiple of a record")
     first, horizon, _, *counts = plan.header.unpack_from(blob)
     if first & 0xFF != layout.format:
         raise foreign_row(f"format version {first & 0xFF}, this program reads {layout.format}")
@@ -181,7 +181,7 @@ def _answer_row(
 
 
 def _choose_session(members: _Members, gap: Micros, begin: int, fresh: int, t: Micros) -> None:
-    """Narrow the members to the session that is open at t: the last interval, and the fresh events chained to it."""
+    """Narrow the members to the session open at t: the last interval, and the fresh events chained to it."""
     integers, width = members.integers, members.width
     last: Micros | None = None
     members.begin = members.end
@@ -220,7 +220,7 @@ def _plan(layout: RowLayout, names: tuple[str, ...] | None) -> _ScalarPlan:
 
 
 def _finisher(output: AggregateOutput) -> Finisher:
-    """The function that answers one output from a row's members."""
+    """The function that computes one output from a row's members."""
     function, part = output.aggregation.function, output.parts[0]
     if function == "count":
         at = part.at
@@ -242,7 +242,7 @@ def _finisher(output: AggregateOutput) -> Finisher:
 def _float_sum(part: StateComponent, count_at: int, *, mean: bool) -> Finisher:
     def total_of(members: _Members) -> float | None:
         total = sum(members.doubles(part.at))
-        # A sum of 0 may be one of no values.
+        # A sum of 0 may have no values.
         return float(total) if total or members.has_any(count_at) else None
 
     def mean_of(members: _Members) -> float | None:
@@ -267,7 +267,7 @@ def _exact_sum(output: AggregateOutput, part: StateComponent, count_at: int, *, 
         if mean:
             if is_decimal:
                 return total / (count * 10**scale)
-            # As the vectors do: one rounding where it fits 64 bits, else limb by limb.
+            # As in `answer_vector`: one rounding if it fits 64 bits, else limb by limb.
             return (float(total) if fits else (total >> 32) * 2.0**32 + (total & LIMB)) / count
         if not fits:
             return OUT_OF_RANGE
@@ -284,7 +284,7 @@ def _extreme(output: AggregateOutput, part: StateComponent, count_at: int) -> Fi
     def of_floats(members: _Members) -> float | None:
         values = members.doubles(part.at)
         total = sum(values)
-        # Where there is no value, a maximum is -inf and a minimum NaN.
+        # Without values, a maximum is -inf and a minimum is NaN.
         if total - total == 0.0 and values:
             return max(values) if greatest else min(values)
         if not members.has_any(count_at):

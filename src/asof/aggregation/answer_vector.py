@@ -28,13 +28,13 @@ class VectorAggregates:
     """The aggregates of n rows as of one t, or of one t per row.
 
     Attributes:
-        columns: by the aggregate's name n Python values.
-        behind: rows that have merged events later than t: they cannot be answered as of t. Their values mean nothing.
+        columns: aggregate's name → n Python values.
+        behind: rows that have merged events later than t, and so cannot be read as of t; their values are meaningless.
         incomplete: rows whose sessions must be recomputed from the archive.
-        overflow: rows that passed the size limit; all their values are null.
-        out_of_range: how many integer or decimal sums did not fit their type, and read as null.
-        newest: the time of each row's newest event that the windows could hold, as far as it still stands apart; else
-            the row's horizon, which no merged event is later than; `NEVER` without events.
+        overflow: rows that exceeded the size limit; all their values are null.
+        out_of_range: number of integer or decimal sums that do not fit their type, and are null.
+        newest: the time of each row's newest fresh event up to t, else the row's horizon, which is not before any
+            merged event; `NEVER` without events.
     """
 
     columns: Mapping[str, list[Any]]
@@ -47,10 +47,10 @@ class VectorAggregates:
 
 @dataclass(frozen=True)
 class _WindowRequest:
-    """What is asked of one window.
+    """The requested outputs of one window.
 
     Args:
-        in_place: the parts that are reduced where they lie; `gathered`: the others.
+        in_place: state components that are reduced without copying records; `gathered`: the others.
     """
 
     window: Window | None
@@ -63,11 +63,18 @@ class _WindowRequest:
 def finish(
     layout: RowLayout, state: StateRows, t: Micros | Ints, names: Sequence[str] | None = None
 ) -> VectorAggregates:
-    """Every named aggregate (all by default) of every row, as of t: a moment, or int64[n].
+    """Compute the named aggregates (default: all) of every row as of t: one time, or int64[n].
 
-    A row can be asked for any t from its horizon on: the time of its newest event that is not later than the clock
-    that the last fold was given, less the layout's margin.
+    A row can be read as of any t from its horizon on. The horizon is the time of its newest event that was due at the
+    last fold, less the layout's margin.
     """
+    # Each row's records are two sorted runs: those of a window's family, and the fresh ones. The values of a row are
+    # those of the records between four cuts:
+    #
+    #     family   | too old | 0 … in the window … 1 |
+    #     fresh    | too old | 2 … in the window … 3 | later than t |
+    #
+    # Merged records need no upper cut: t is not before the horizon, and no merged event is after it.
     reach = t - 1 if layout.exclusive else t
     order, windows = _plan(layout, tuple(names) if names is not None else None)
     words = WordColumns(state.records)
@@ -77,6 +84,7 @@ def finish(
     begins = ends - state.counts
     fresh, fresh_ends = begins[:, layout.fresh], ends[:, layout.fresh]
     has_fresh = fresh_ends > fresh
+    # The usual read is as of now, when no fresh event is later than t: then this one comparison is all.
     newest = times[fresh_ends - 1]
     if (has_fresh & (newest > reach)).any():
         fresh_ends = lower_bounds(times[:-1], fresh, fresh_ends, reach + 1)
@@ -86,7 +94,7 @@ def finish(
     cuts[:, 2], cuts[:, 3] = fresh, fresh_ends
     columns: dict[str, Any] = {}
     out_of_range = 0
-    # NaN and the infinities go their ways without a word.
+    # NaN and infinities propagate without warnings.
     with np.errstate(all="ignore"):
         for asked in windows:
             cuts[:, 0], cuts[:, 1] = begins[:, asked.family], ends[:, asked.family]
@@ -105,7 +113,7 @@ def finish(
 
 @lru_cache(maxsize=1024)
 def _plan(layout: RowLayout, names: tuple[str, ...] | None) -> tuple[tuple[str, ...], tuple[_WindowRequest, ...]]:
-    """The outputs' names in order, and what is asked of each window."""
+    """The outputs' names in order, and the requested outputs of each window."""
     outputs = [layout.by_name[name] for name in names] if names is not None else list(layout.outputs)
     windows: dict[Window | None, list[AggregateOutput]] = {}
     for output in outputs:
@@ -120,13 +128,14 @@ def _plan(layout: RowLayout, names: tuple[str, ...] | None) -> tuple[tuple[str, 
 
 
 def _members(words: WordColumns, window: Window | None, family: Ints, t: Micros | Ints) -> Ints:
-    """The record lines that a window ending at each row's t holds: int64[n, 4], begin and end of two runs per row.
+    """The lines of the records in a window that ends at each row's t: int64[n, 4], begin and end of two runs per row.
 
     Args:
-        family: the same of all records of the window's family, and of all fresh ones up to t.
+        family: the same for all records of the window's family, and for all fresh ones up to t.
     """
     if isinstance(window, Sliding):
         cuts = family.copy()
+        # The window's start moves in hops, so a tile is either in the window as a whole or not at all.
         lowest = (t - window.length) // window.hop * window.hop
         runs = cuts.reshape(-1, 2)
         keys = lowest if isinstance(lowest, int) else lowest.repeat(2)
@@ -140,7 +149,9 @@ def _members(words: WordColumns, window: Window | None, family: Ints, t: Micros 
 
 
 def _latest_session(words: WordColumns, gap: Micros, family: Ints, t: Micros | Ints) -> tuple[Ints, Ints]:
-    """Where the open session's records begin: among the merged intervals (at most one), and among the fresh records."""
+    """Where the open session's records begin: among the merged sessions (at most one), and among the fresh records."""
+    # Merged sessions are more than a gap apart, so only the last one can be open. Fresh events continue it, or begin a
+    # new session wherever one is more than the gap after the event before it.
     begins, ends, fresh, fresh_ends = family.T
     times = words[0]
     latest = np.where(ends > begins, words[1][ends - 1], NEVER)
@@ -154,6 +165,7 @@ def _latest_session(words: WordColumns, gap: Micros, family: Ints, t: Micros | I
         previous = np.concatenate([[0], fresh_times[:-1]])
         previous[head] = latest[some]
         broken = fresh_times - previous > gap
+        # The last break of each row is where its latest session begins; after a break, no merged record belongs to it.
         cuts = np.maximum.reduceat(np.where(broken, lines, -1), np.flatnonzero(head))
         cut = cuts >= 0
         begins[some[cut]] = ends[some[cut]]
@@ -165,12 +177,12 @@ def _latest_session(words: WordColumns, gap: Micros, family: Ints, t: Micros | I
 
 
 def _reduced(layout: RowLayout, state: StateRows, runs: RecordRuns, asked: _WindowRequest) -> dict[int, Ints]:
-    """One merged state per row, word by word, of the parts that the outputs read; empty where there is no record."""
+    """One merged state per row, word by word, for the outputs' state components; empty where there is no record."""
     reduced: dict[int, Ints] = {}
     for part in asked.in_place:
         part.merge_in_place(runs, reduced)
     if asked.gathered:
-        # Parts that look at each record's neighbours need those of all runs side by side.
+        # Such a state cannot be reduced one word at a time: copy the records of both runs of each row side by side.
         lengths = runs.cuts[:, 1::2] - runs.cuts[:, 0::2]
         lines, sizes = ranges(runs.cuts[:, 0::2].reshape(-1), lengths.reshape(-1)), lengths.sum(axis=1)
         filled = np.flatnonzero(sizes)
@@ -184,14 +196,14 @@ def _reduced(layout: RowLayout, state: StateRows, runs: RecordRuns, asked: _Wind
 
 
 def _answer(output: AggregateOutput, states: Mapping[int, Ints], pool: ObjectPool) -> tuple[list[Any], int]:
-    """One aggregate from the merged states, and how many sums did not fit their type."""
+    """One aggregate from the merged states, and the number of sums that do not fit their type."""
     function, part = output.aggregation.function, output.parts[0]
     if function == "count":
         return states[part.at].tolist(), 0
     if part.holds_object:
         return _objects(output, part, states, pool), 0
     if isinstance(part, Pick):
-        # What was never set has the order's lowest (or highest) word.
+        # Without values, the first word still has its initial value.
         return _restored(output, states[part.value_at], missing=states[part.at] == part.empty[0]), 0
     counts = states[output.parts[1].at]
     if function in ("min", "max"):
@@ -204,7 +216,7 @@ def _answer(output: AggregateOutput, states: Mapping[int, Ints], pool: ObjectPoo
         totals = states[part.at].view(np.float64)
         return _listed(totals / counts if function == "mean" else totals, missing=counts == 0), 0
     low, high = states[part.at], states[part.at + 1]
-    # A total fits 64 bits where its upper limb fits 32.
+    # A total fits 64 bits if its upper limb fits 32 bits, signed: moved up by 2**31 it has no bits above.
     misfits = (high + 2**31) >> 32 != 0
     exact = (high << 32) | low
     if function == "sum":
@@ -221,7 +233,7 @@ def _listed(values: NDArray[Any], *, missing: Mask) -> list[Any]:
 
 
 def _restored(output: AggregateOutput, words: Ints, *, missing: Mask) -> list[Any]:
-    """Words as the values that they stand for."""
+    """Convert words to values."""
     assert output.column is not None
     listed = _listed(words.view(np.float64) if output.column.is_float else words, missing=missing)
     back = restored(output.column)
@@ -229,7 +241,7 @@ def _restored(output: AggregateOutput, words: Ints, *, missing: Mask) -> list[An
 
 
 def variance(output: AggregateOutput, states: Mapping[int, Ints], counts: Ints) -> NDArray[np.float64]:
-    """The sample variance or its root; NaN where an infinite value or NaN is among the values."""
+    """The sample variance or its square root; NaN if any value is infinite or NaN."""
     part = output.parts[0]
     means, squares = states[part.at].view(np.float64), states[part.at + 1].view(np.float64)
     spread = np.where(np.isfinite(means), squares / np.maximum(counts - 1, 1), np.nan)
@@ -262,7 +274,7 @@ def _objects(output: AggregateOutput, part: StateComponent, states: Mapping[int,
 
 
 def object_reader(output: AggregateOutput) -> Any:
-    """How an object of the pool becomes this output's value."""
+    """A function from an object of the pool to this output's value."""
     function, column = output.aggregation.function, output.column
     assert column is not None
     back = restored(column)

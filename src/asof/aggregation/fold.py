@@ -1,4 +1,4 @@
-"""Bring events into the states of their rows, and merge two states of the same rows."""
+"""Fold events into the states of their rows, and merge two states of the same rows."""
 
 from __future__ import annotations
 
@@ -27,11 +27,12 @@ class Events:
     """n events as columns.
 
     Args:
-        rows: int64[n], the number of each event's row in the state.
+        rows: int64[n], the row number of each event in the state.
         event_time: int64[n], microseconds.
-        created: int64[n], the created time, or the event time where it is null; not read where the layout has none.
-        partition: int[n], a code of the log partition that fits 32 bits.
-        offset: int64[n]; (partition, offset) names an event: what a row has seen is dropped.
+        created: int64[n], the created time, or the event time where it is null; ignored if the layout has no created
+            time.
+        partition: int[n], the number of the log partition, which fits 32 bits.
+        offset: int64[n]; (partition, offset) identifies an event: those that a row has seen are dropped.
         values: per input of the layout (values, mask): numpy or Arrow values (None for `count` of rows), and bool[n],
             true where the condition holds and the value is not null.
         arrival: int64[n] each, what orders events of equal times: of a layout that keeps it era, first and second
@@ -49,16 +50,16 @@ class Events:
 
 @dataclass(frozen=True)
 class FoldCounts:
-    """What became of a batch's events.
+    """Counts of a batch's events by what happened to them.
 
     Attributes:
         events: all of them.
-        replayed: seen before, left out.
-        late: older than everything the row keeps; no feature of the row can show them.
-        session_late: left out of at least one session, because their session was over long ago.
-        pending: later than the clock; they count when they are due.
-        incomplete: rows that were marked for recomputation by this batch.
-        overflowed: events of rows that had passed the size limit before.
+        replayed: seen before and dropped.
+        late: older than everything that the row keeps, so that no feature can include them.
+        session_late: missing from at least one session, because it had ended long ago.
+        pending: later than the clock; they count once they are due.
+        incomplete: rows that this batch marked for recomputation.
+        overflowed: events of rows that had exceeded the size limit before.
     """
 
     events: int = 0
@@ -71,10 +72,11 @@ class FoldCounts:
 
 
 def fold(layout: RowLayout, state: StateRows, events: Events, *, clock_us: Micros) -> tuple[StateRows, FoldCounts]:
-    """The state with these events in it, and what became of them.
+    """Fold events into the state; returns the new state and the counts.
 
     An event at or below the row's offset of its partition is dropped, so folding a batch again changes nothing. An
-    event later than the clock (or, on an exclusive boundary, at the newest instant) stays apart until it is due.
+    event later than the clock (or, on an exclusive boundary, at the newest instant) stays a fresh record until it is
+    due.
     """
     total = len(events.rows)
     events_rows = np.asarray(events.rows, dtype=np.int64)
@@ -88,9 +90,13 @@ def fold(layout: RowLayout, state: StateRows, events: Events, *, clock_us: Micro
     states = _start(layout, events, chosen, pool)
     times = states[0]
 
+    # 1. The new horizon of each row is its newest due event (less the margin). It never goes back, and never passes the
+    #    clock: a reader as of the clock, or of any later time, finds everything that it may see merged.
     horizon = state.horizon.copy()
     due = times <= clock_us
     np.maximum.at(horizon, rows[due], times[due] - layout.margin)
+    # 2. Fresh records of earlier batches may have come due. Those that do are folded together with the new events,
+    #    as if they were events of this batch, since a fresh record has all state components.
     old_rows, old_lines = _fresh(layout, state)
     if len(old_lines):
         old_times = state.records[old_lines, 0]
@@ -99,10 +105,14 @@ def fold(layout: RowLayout, state: StateRows, events: Events, *, clock_us: Micro
         ripe = old_times <= horizon[old_rows]
         rows = np.concatenate([rows, old_rows[ripe]])
         states = np.concatenate([states, state.records[old_lines[ripe]].T], axis=1)
+    # 3. One record per event and family, merged into the rows. Old fresh records that were folded are trimmed there,
+    #    since they are not after the horizon any more.
     incoming, origin = _spread(layout, rows, states, horizon)
     state = replace(state, horizon=horizon, pool=pool)
     merged, kept, late_for_session, incomplete = absorb(layout, state, incoming)
 
+    # An event counts as late only if none of its records was kept. Only events of this batch are counted: they come
+    # first in `rows`, the fresh records of earlier batches after them.
     used, missed = np.zeros(len(rows), dtype=bool), np.zeros(len(rows), dtype=bool)
     used[origin[kept]] = True
     missed[origin[late_for_session]] = True
@@ -115,9 +125,9 @@ def fold(layout: RowLayout, state: StateRows, events: Events, *, clock_us: Micro
 
 
 def merge(layout: RowLayout, left: StateRows, right: StateRows) -> StateRows:
-    """The join of two states of the same rows that saw different events, such as a bulk build and what came after it.
+    """Merge two states of the same rows that saw different events, such as a bulk build and the stream since then.
 
-    Both have to be of the same layout; in which order they are joined makes no difference.
+    Both must have the same layout; the order of the two does not matter.
     """
     horizon = np.maximum(left.horizon, right.horizon)
     dropped = np.maximum(left.dropped, right.dropped)
@@ -125,12 +135,15 @@ def merge(layout: RowLayout, left: StateRows, right: StateRows) -> StateRows:
     totals = right.counts.sum(axis=1)
     lines = ranges(right.starts, totals)
     states = np.ascontiguousarray(right.records[lines].T)
+    # The right side's objects get new names in the joined pool.
     for word in layout.object_words:
         states[word] = left.pool.renamed(states[word])
     families = np.tile(np.arange(len(layout.families)), len(right))
     incoming = IncomingRecords(
         np.repeat(np.arange(len(right)), totals), np.repeat(families, right.counts.reshape(-1)), states
     )
+    # The sides may have different horizons. Fresh records of either that are not after the greater one are spread to
+    # the families, as in `fold`; all other records of the right side are merged into the left as they are.
     folded = incoming.family != layout.fresh
     rows, fresh_states = incoming.rows[~folded], incoming.states[:, ~folded]
     left_rows, left_lines = _fresh(layout, left)
@@ -142,13 +155,13 @@ def merge(layout: RowLayout, left: StateRows, right: StateRows) -> StateRows:
 
     both = with_offsets(left, right.offset_rows, right.partitions, right.offsets)
     both = replace(both, horizon=horizon, dropped=dropped, pool=pool, flags=left.flags | right.flags)
-    # What one side has dropped may belong to a session of the other.
+    # A session that one side has dropped may touch a session of the other: check those again.
     recheck: Any = (dropped > left.dropped).any(axis=1)
     return absorb(layout, both, incoming, recheck=recheck)[0]
 
 
 def _advance(state: StateRows, rows: Ints, events: Events) -> tuple[Mask, StateRows]:
-    """Which events are new to their row, and the state with its offsets moved on."""
+    """Which events are new to their row, and the state with its offsets advanced."""
     partitions = np.asarray(events.partition, dtype=np.int64)
     offsets = np.asarray(events.offset, dtype=np.int64)
     new = np.ones(len(rows), dtype=bool)
@@ -156,7 +169,7 @@ def _advance(state: StateRows, rows: Ints, events: Events) -> tuple[Mask, StateR
         known, keys = _place(state.offset_rows, state.partitions), _place(rows, partitions)
         found = np.minimum(np.searchsorted(known, keys), len(known) - 1)
         new = (known[found] != keys) | (offsets > state.offsets[found])
-    # The same event twice in one batch; a batch of one partition in its order has none.
+    # Drop repeated events within the batch; a batch of one partition in ascending order has none.
     if len(rows) > 1 and not ((partitions == partitions[0]).all() and (offsets[1:] > offsets[:-1]).all()):
         order = np.lexsort((offsets, partitions, rows))
         new[order[~firsts(rows[order], partitions[order], offsets[order])]] = False
@@ -164,20 +177,26 @@ def _advance(state: StateRows, rows: Ints, events: Events) -> tuple[Mask, StateR
 
 
 def _place(rows: Ints, partitions: Ints) -> Ints:
+    """(row, partition) as one number that sorts like the pair, so that one `searchsorted` finds both.
+
+    Partitions may be negative (-1 is history), so they are moved up by 2**31 to fit the lower 32 bits.
+    """
     return (rows << 32) + (partitions + _SIGN)
 
 
 def with_offsets(state: StateRows, rows: Ints, partitions: Ints, offsets: Ints) -> StateRows:
-    """The state with, per row and partition, the greatest of its own offset and these (int64[k] each)."""
+    """The state with its offsets raised to these (int64[k] each), per row and partition."""
     if not len(rows):
         return state
     known, keys = _place(state.offset_rows, state.partitions), _place(rows, partitions)
     if len(known):
         found = np.minimum(np.searchsorted(known, keys), len(known) - 1)
+        # The usual case: every (row, partition) has an entry already, so the columns keep their length.
         if (known[found] == keys).all():
             moved = state.offsets.copy()
             np.maximum.at(moved, found, offsets)
             return replace(state, offsets=moved)
+    # Else merge the entries: sort them, and keep the greatest offset of each group of equal keys.
     keys, offsets = np.concatenate([known, keys]), np.concatenate([state.offsets, offsets])
     order = np.argsort(keys, kind="stable")
     keys, offsets = keys[order], offsets[order]
@@ -190,7 +209,7 @@ def with_offsets(state: StateRows, rows: Ints, partitions: Ints, offsets: Ints) 
 
 
 def _start(layout: RowLayout, events: Events, chosen: Mask | None, pool: ObjectPool) -> Ints:
-    """The state of each single event, words × events."""
+    """The states of single events, words × events."""
     pairs = zip(events.values, layout.dtypes)
     columns = [InputColumn(values, np.asarray(mask, dtype=bool), dtype) for (values, mask), dtype in pairs]
     order: list[NDArray[Any]] = [events.event_time, events.created]
@@ -210,14 +229,15 @@ def _start(layout: RowLayout, events: Events, chosen: Mask | None, pool: ObjectP
 
 
 def _fresh(layout: RowLayout, state: StateRows) -> tuple[Ints, Ints]:
-    """Row numbers and record lines of all fresh records."""
+    """Row numbers and line numbers of all fresh records."""
+    # They are the last family, so they begin after all other records of the row.
     counts = state.counts[:, layout.fresh]
     begins = state.starts + state.counts[:, : layout.fresh].sum(axis=1)
     return np.repeat(np.arange(len(state)), counts), ranges(begins, counts)
 
 
 def _spread(layout: RowLayout, rows: Ints, states: Ints, horizon: Ints) -> tuple[IncomingRecords, Ints]:
-    """Each single event's record for each family that it belongs to, and the number of its event.
+    """Copy each event's state to a record per family that it belongs to; also returns the event's number per record.
 
     An event later than the horizon is one fresh record; any other has one record per family.
     """
@@ -232,6 +252,7 @@ def _spread(layout: RowLayout, rows: Ints, states: Ints, horizon: Ints) -> tuple
         part = slice(position, position + len(chosen))
         position += len(chosen)
         if number in layout.tiles:
+            # A tile starts at its hop and the `ever` record at 0; session and fresh records keep the event's time.
             step = layout.families[number].step
             spread[0, part] = 0 if layout.families[number].kind == EVER else spread[0, part] // step * step
         for word in layout.unused_objects[number]:

@@ -1,4 +1,35 @@
-"""How the rows of one aggregated view are laid out: which records there are, and which words each holds."""
+"""The layout of an aggregated view's packed rows: their records, and the words of each record.
+
+A word is a little-endian 64-bit integer; floats are stored as their bits. A row is a header, records of equal width,
+and a pool of objects (strings, sets, lists) that records refer to:
+
+    word   0        1         2            3 …            …                …
+         +--------+---------+------------+--------------+----------------+---------------------+---------+
+  header | first  | horizon | pool words | records      | last time that | partition, offset   | padding |
+         |        |         |            | per family   | was dropped,   | per partition that  | with 0  |
+         |        |         |            |              | per gap        | the row has seen    |         |
+         +--------+---------+------------+--------------+----------------+---------------------+---------+
+ records | family 0: record, record, …   | family 1: …  | …              | fresh: record, …              |
+         +-------------------------------+--------------+----------------+-------------------------------+
+    pool | MessagePack object | object | …   each starts on a word                              | padding |
+         +---------------------------------------------------------------------------------------+---------+
+
+    first     format version (8 bits) | flags (8) | header's size in records (16) | partitions (16) | mark (15)
+    horizon   events up to it are merged into the families' records; later ones are fresh records, one per event time
+
+Header, records and pool are each padded to a multiple of the record width: the bytes of many rows, joined, are one
+matrix with a record per line, so that numpy handles all rows of a batch at once. A record is
+
+    word   0       1                    states_at …
+         +-------+--------------------+----------------+----------------+---
+         | start | last event time    | words of       | words of       | …
+         |       | (if any sessions)  | component 0    | component 1    |
+         +-------+--------------------+----------------+----------------+---
+
+and all families have records of the same width, even if a family does not use a component. For example, a view with a
+`count` over an hour and a `mean(amount)` over a session has three families (tile, session, fresh) and three components
+(count of rows; sum and count of amount), so a record has five words: start, last event time, count, sum, count.
+"""
 
 from __future__ import annotations
 
@@ -31,7 +62,7 @@ from asof.errors import DefinitionError
 from asof.timing import HOUR, Micros
 
 FORMAT, ARRIVAL_FORMAT = 1, 2
-"""The versions of the row format: the second is of rows that order first and last values by the rows' arrival.
+"""Versions of the row format: the second is of rows that order first and last values by the rows' arrival.
 
 In the first it is offset and partition: of batch sources, and of rows that earlier versions of Asof wrote. Rows without
 such values have the first, whoever writes them."""
@@ -48,7 +79,7 @@ class RecordFamily:
     Args:
         kind: `tile` (one record per hop with events), `ever` (one), `session` (one per interval), `fresh` (one per
             event time later than the row's horizon: not yet folded into the others).
-        step: the hop of tiles, the gap of sessions.
+        step: the hop of tiles, or the gap of sessions.
         keep: the longest window served from these tiles.
     """
 
@@ -59,7 +90,7 @@ class RecordFamily:
 
 @dataclass(frozen=True)
 class AggregateOutput:
-    """One aggregate of the view: its family, and the parts of state that answer it."""
+    """One aggregate of the view: its family, and the state components that its value is computed from."""
 
     aggregation: Aggregation
     dtype: DType
@@ -76,12 +107,12 @@ class RowLayout:
     """The packed form of one view's rows; immutable, and the same for equal definitions.
 
     Attributes:
-        inputs: the distinct (column, where) texts that the caller evaluates for each batch of events, in order.
-        format: the version of its rows.
-        fingerprint: hex; equal for two layouts that read each other's rows.
-        mark: 15 bits of the fingerprint, which stand in each row so that no other layout reads it by mistake.
+        inputs: the distinct (column, where) texts, in order; the caller evaluates them for each batch of events.
+        format: version of the rows.
+        fingerprint: hex; equal for layouts that can read each other's rows.
+        mark: 15 bits of the fingerprint, stored in each row so that no other layout reads it by mistake.
         families: see `RecordFamily`; the last is always `fresh`.
-        width: 64-bit words per record: start, last event time (where there are sessions), then the parts' words.
+        width: words per record, as drawn above.
     """
 
     def __init__(
@@ -91,7 +122,7 @@ class RowLayout:
         self.format = ARRIVAL_FORMAT if arrival else FORMAT
         self._definition = aggregations, tuple(sorted(columns.items())), exclusive, allowed_lateness, margin, created
         self.exclusive, self.allowed_lateness, self.created = exclusive, allowed_lateness, created
-        # A read before t sees no event at t: the newest instant stays apart from the merged state.
+        # An exclusive read at t must not see events at t, so events at the newest time are not merged yet.
         self.margin = max(margin, 1 if exclusive else 0)
         self.inputs: tuple[tuple[str, str], ...] = tuple(dict.fromkeys((a.column, a.where) for a in aggregations))
         self.dtypes: tuple[DType | None, ...] = tuple(columns[c] if c else None for c, _ in self.inputs)
@@ -130,7 +161,7 @@ class RowLayout:
         self.empty = np.zeros(self.width, dtype=np.int64)
         for part in self.parts:
             self.empty[part.at : part.at + part.width] = part.empty
-        # Header words: version and sizes, horizon, bytes of the pool, counts per family, dropped per session gap.
+        # Positions in the header: counts per family after the three fixed words, then the dropped times, then offsets.
         self.counts_at = 3
         self.dropped_at = self.counts_at + len(self.families)
         self.offsets_at = self.dropped_at + len(self.sessions)
@@ -146,16 +177,16 @@ class RowLayout:
         """The layout for these aggregations.
 
         Args:
-            columns: the type of each column text (or expression) that the aggregations name.
+            columns: the type of each column (or expression) of the aggregations.
             boundary: the view's, `inclusive` or `exclusive`.
-            allowed_lateness: how late an event may be and still be joined to its session exactly, in microseconds.
-            margin: how far a reader's clock may lie behind the newest event and still be answered from the row;
-                events of that span stay unmerged.
-            created: whether the source names a created time, which then takes part in the order of rows.
-            arrival: whether rows are ordered by their arrival in a log, and not by offset and partition alone.
+            allowed_lateness: how late an event may be and still be joined to its session, in microseconds.
+            margin: how far a reader's clock may be behind the newest event and still read the row; events in that span
+                stay unmerged.
+            created: whether the source has a created time, which is then part of the order of rows.
+            arrival: whether rows are ordered by their arrival in a log, not by offset and partition alone.
 
         Raises:
-            DefinitionError: a function has no meaning for its column's type.
+            DefinitionError: a function does not work on its column's type.
         """
         types, exclusive = tuple(sorted(columns.items())), boundary == "exclusive"
         ordered = arrival and any(each.function in _ORDERED for each in aggregations)
@@ -176,7 +207,7 @@ class RowLayout:
         return next(i for i, f in enumerate(self.families) if f.kind == kind and f.step == step)
 
     def _unused_objects(self, family: int) -> tuple[int, ...]:
-        """The object words that no aggregate reads from this family: there they stay empty, to keep rows small."""
+        """The object words that no aggregate reads from this family: they stay empty, to keep rows small."""
         if family == self.fresh:
             return ()
         used = {part.at for output in self.outputs if output.family == family for part in output.parts}
@@ -225,7 +256,7 @@ def _families(aggregations: Sequence[Aggregation]) -> tuple[RecordFamily, ...]:
 def _needs(
     aggregation: Aggregation, source: int, column: DType | None, order_words: int
 ) -> list[tuple[tuple[Any, ...], StateComponent]]:
-    """The parts that answer an aggregate, each with the key under which aggregates share it."""
+    """The state components of an aggregate, each with the key under which aggregates share it."""
     function = aggregation.function
     count = ("count", source), Count(source)
     if function == "count":
@@ -255,6 +286,6 @@ def _needs(
 
 def _no_meaning(aggregation: Aggregation, column: DType) -> DefinitionError:
     return DefinitionError(
-        f"aggregation {aggregation.name!r}: {aggregation.function} of a {column} has no meaning",
+        f"aggregation {aggregation.name!r}: {aggregation.function} does not work on {column}",
         hint="choose another function, or CAST the column",
     )

@@ -1,4 +1,4 @@
-"""Merge records into rows: tiles of one hop, sessions that touch, and the trimming of what no window reads any more."""
+"""Merge records into rows: tiles of one hop, sessions that touch; and trim records that no window reads any more."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ Mask = NDArray[np.bool_]
 
 @dataclass
 class IncomingRecords:
-    """Records that are to be merged into the rows: where they belong, and their words (words × records)."""
+    """Records to merge into the rows: their row numbers, families, and words (words × records)."""
 
     rows: Ints
     family: Ints
@@ -43,12 +43,17 @@ def absorb(
     """Merge records into the rows, and trim the rows by their horizon.
 
     Args:
-        recheck: bool[n], rows whose sessions are looked at also where no record comes in.
+        recheck: bool[n], rows whose sessions are joined again even without incoming records.
 
     Returns:
-        The new state; per incoming record whether it was kept, and whether it came too late for its session; how many
-        rows were newly found incomplete.
+        The new state; per incoming record whether it was kept, and whether it was too late for its session; the number
+        of rows newly found incomplete.
     """
+    # A segment is one family of one row, number row * families + family. Its records lie at begins[s] … ends[s] - 1 of
+    # state.records, ascending by start:
+    #
+    #     records   | row 0: tiles | sessions | fresh | row 1: tiles | sessions | fresh | …
+    #     segment   |      0       |    1     |   2   |      3       |    4     |   5   | …
     families = len(layout.families)
     ends = state.starts[:, None] + np.cumsum(state.counts, axis=1)
     begins, ends = (ends - state.counts).reshape(-1), ends.reshape(-1)
@@ -56,7 +61,8 @@ def absorb(
     oldest = _oldest(layout, state.horizon)
     in_session = np.isin(incoming.family, layout.sessions) if layout.sessions else np.zeros(len(segments), dtype=bool)
 
-    # Old records that stay are a run per segment: what is trimmed lies at its beginning. Sessions are made anew.
+    # The old records that stay are one run per segment, since trimmed ones are at its beginning. Touched sessions are
+    # joined again below, so none of their old records stay.
     marks = np.zeros((len(state), families), dtype=bool)
     if recheck is not None:
         marks[np.ix_(recheck, np.array(layout.sessions, dtype=np.int64))] = True
@@ -66,6 +72,9 @@ def absorb(
     stays = lower_bounds(record_starts, begins, ends, oldest)
     stays[touched] = ends[touched]
 
+    # Incoming tiles and fresh records: first reduce those of the same segment and start to one, then find each one's
+    # position among the old records. Where an old record has the same start, the two are reduced to one (`same`);
+    # elsewhere the new record is inserted.
     kept = in_session | (incoming.states[0] >= oldest[segments])
     chosen = np.flatnonzero(kept & ~in_session)
     order = chosen[np.lexsort((incoming.states[0, chosen], segments[chosen]))]
@@ -76,6 +85,7 @@ def absorb(
     inside = places < ends[tile_segments]
     same = inside.copy()
     same[inside] = record_starts[places[inside]] == tiles[0, inside]
+    # Old and new record side by side, so that each pair is a group for `reduce_groups`.
     pairs = np.empty((layout.width, 2 * int(same.sum())), dtype=np.int64)
     pairs[:, 0::2], pairs[:, 1::2] = state.records[places[same]].T, tiles[:, same]
     updated = reduce_groups(layout, pairs, np.arange(0, pairs.shape[1], 2), state.pool)
@@ -85,7 +95,9 @@ def absorb(
     )
     kept &= ~late
 
-    # Lay the rows out anew: room for each header, then the old records that stay with the new ones put between them.
+    # The new matrix of records: per row, space for its header, then the old records that stay, with the new ones
+    # inserted. `positions` is where each segment's old records would be if nothing were inserted; each insertion moves
+    # what follows by one.
     n = len(state)
     headers = header_records(layout, np.bincount(state.offset_rows, minlength=n))
     run_begins = np.zeros((n, families + 1), dtype=np.int64)
@@ -100,11 +112,14 @@ def absorb(
     new_places = np.concatenate(
         [positions[tile_segments[~same]] + places[~same] - stays[tile_segments[~same]], positions[session_segments]]
     )
+    # The k-th insertion, in order of position, ends up k lines later. The segment breaks ties, since empty segments
+    # share a position; within a segment the records ascend already, and the sort is stable.
     order = np.lexsort((new_segments, new_places))
     new_places = new_places[order]
     new_lines = new_places + np.arange(len(order))
     old_lines = positions[tile_segments[same]] + places[same] - stays[tile_segments[same]]
     old_lines += np.searchsorted(new_places, old_lines, side="right")
+    # One gather copies all old records, with any line (0) where a new one will be written.
     take = np.zeros(len(sources) + len(order), dtype=np.int64)
     free = np.ones(len(take), dtype=bool)
     free[new_lines] = False
@@ -128,10 +143,10 @@ def absorb(
 
 
 def _oldest(layout: RowLayout, horizon: Ints) -> Ints:
-    """Per row and family (flat) the least start of a record that can still be read at or after the horizon.
+    """Per segment (row and family) the least start of a record that can still be read at or after the horizon.
 
-    For fresh records it is the first moment after the horizon: what is due has been spread to the other families.
-    Sessions are trimmed where they are joined.
+    For fresh records it is just after the horizon: earlier ones were spread to the other families. Sessions are trimmed
+    where they are joined.
     """
     oldest = np.full((len(horizon), len(layout.families)), 2 * NEVER, dtype=np.int64)
     for number in layout.tiles:
@@ -151,11 +166,11 @@ def _join_sessions(
     ends: Ints,
     touched: Mask,
 ) -> tuple[Ints, Ints, Ints, Mask, Mask]:
-    """Join the session records of all touched rows: those that overlap or lie at most the gap apart become one.
+    """Join the session records of all touched rows: those that overlap or are at most the gap apart become one.
 
-    Whatever was dropped from a row's sessions ended at or before `dropped`. An interval that begins more than the gap
-    after it is whole. One that begins nearer may lack events; that matters only if it may still be open: then the
-    archive alone knows the session, and the row is incomplete.
+    All dropped sessions of a row ended at or before `dropped`. A session that begins more than the gap after that is
+    complete. One that begins earlier may lack events, which matters only if it may still be open: then only the
+    archive knows the session, and the row is incomplete.
 
     Returns:
         The joined records (words × records), their segments, `dropped`, late incoming records, incomplete rows.
@@ -177,6 +192,8 @@ def _join_sessions(
         states = np.concatenate([state.records[lines].T, incoming.states[:, mine]], axis=1)
         order = np.lexsort((states[0], rows))
         rows, states = rows[order], states[:, order]
+        # Sorted by start, a record begins a new session if it starts more than the gap after the latest end so far of
+        # its row. The latest end, not the previous one: a long interval may contain later, shorter ones.
         reach = running_max(states[1], rows)
         head = firsts(rows)
         head[1:] |= states[0, 1:] - reach[:-1] > gap
@@ -185,10 +202,12 @@ def _join_sessions(
         joined, rows = reduce_groups(layout, states, heads, state.pool), rows[heads]
 
         horizon = state.horizon[rows]
+        # `dropped` is still that of earlier batches: sessions that this one drops are more than the gap from the
+        # others.
         unsure = joined[0] - dropped[rows, column] <= gap
         broken[rows[unsure & (joined[1] >= horizon - gap)]] = True
         gone = joined[1] < horizon - layout.allowed_lateness - gap
-        # What is trimmed by age was in the row until now; only what came with this batch came too late.
+        # Trimmed records that were in the row are just old; only incoming ones are counted as too late.
         was_incoming = np.zeros(len(order), dtype=bool)
         was_incoming[order >= len(lines)] = True
         missed = was_incoming & gone[groups]
@@ -205,13 +224,14 @@ def _join_sessions(
 def reduce_groups(
     layout: RowLayout, states: Ints, heads: Ints, pool: ObjectPool, parts: Sequence[StateComponent] | None = None
 ) -> Ints:
-    """Merge each run of records (words × records) that begins at a head into one.
+    """Reduce each run of records (words × records) that begins at a head to one record.
 
     Args:
-        parts: those whose words are wanted (and set), without the records' times; all by default.
+        parts: only these state components are reduced, and not the records' times; default: all.
     """
     if len(heads) == states.shape[1]:
         return states
+    # Most runs have one record, which is its own result: only the longer runs are gathered and reduced.
     sizes = np.diff(np.append(heads, states.shape[1]))
     merged = states[:, heads]
     several = np.flatnonzero(sizes > 1)

@@ -1,8 +1,8 @@
-"""The objects that records point to: strings, sets and lists, encoded in their row until somebody needs them.
+"""The objects that records refer to (strings, sets and lists), decoded only when needed.
 
-A record's word names an object: `NONE`, or where it lies encoded (first 64-bit word << 24 | bytes), or, as a number
-below `NONE`, which of the objects made since the rows were read. In a row only the second form stands, counted from the
-row's own start.
+A record's word names an object: it is `NONE`, or the position of an encoded object (first word << 24 | bytes), or,
+below `NONE`, the number of an object made since the rows were read. Packed rows have only the second form, relative to
+the row's start.
 """
 
 from __future__ import annotations
@@ -33,8 +33,8 @@ class ObjectPool:
     """The objects of many rows.
 
     Attributes:
-        words: int64[m], the bytes of the rows that were read.
-        made: the objects that came since then.
+        words: int64[m], the bytes of the decoded rows.
+        made: the objects added since then.
     """
 
     words: Ints = field(default_factory=lambda: np.zeros(0, dtype=np.int64))
@@ -50,18 +50,18 @@ class ObjectPool:
         return read_object(self._bytes[begin : begin + (name & LENGTH_MASK)])
 
     def add(self, value: Any) -> int:
-        """Keep one more object; answers its name."""
+        """Add an object; returns its name."""
         self.made.append(value)
         return NONE - len(self.made)
 
     def add_where(self, values: list[Any], mask: NDArray[np.bool_]) -> Ints:
-        """Keep the values where the mask is true; answers their names, `NONE` elsewhere."""
+        """Add the values where the mask is true; returns their names, and `NONE` elsewhere."""
         names = np.where(mask, NONE - (np.cumsum(mask) + len(self.made)), NONE)
         self.made.extend(values if mask.all() else [value for value, keep in zip(values, mask.tolist()) if keep])
         return names
 
     def copy(self) -> ObjectPool:
-        """A pool that can be added to without changing this one."""
+        """A copy to which objects can be added without changing this pool."""
         return ObjectPool(self.words, list(self.made))
 
     def joined(self, other: ObjectPool) -> ObjectPool:
@@ -69,12 +69,12 @@ class ObjectPool:
         return ObjectPool(np.concatenate([self.words, other.words]), [*self.made, *other.made])
 
     def renamed(self, names: Ints) -> Ints:
-        """The names in `self.joined(other)` of objects of the other pool."""
+        """The names in `self.joined(other)` of the other pool's objects."""
         moved = np.where(names > NONE, names + (len(self.words) << LENGTH_BITS), names - len(self.made))
         return np.where(names == NONE, NONE, moved)
 
     def packed(self, names: Ints) -> PackedObjects:
-        """These objects (none absent), encoded one after the other, each on a 64-bit boundary."""
+        """Encode these objects (none absent) one after the other, each starting on a word."""
         lengths, begins = names & LENGTH_MASK, names >> LENGTH_BITS
         is_made = names < NONE
         made = [write_object(self.made[NONE - 1 - name]) for name in names[is_made].tolist()]
@@ -90,7 +90,7 @@ class ObjectPool:
 
 @dataclass(frozen=True)
 class PackedObjects:
-    """Encoded objects: their words, where in them each begins, how many words and how many bytes it takes."""
+    """Encoded objects: their words, and for each its start, number of words and number of bytes."""
 
     words: Ints
     places: Ints

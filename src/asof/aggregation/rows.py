@@ -1,13 +1,6 @@
-"""The packed row of a view and key: many blobs to one columnar state and back, without a loop over records.
+"""Packed rows to one columnar state and back, for many rows at once, without a loop over records.
 
-A row is a run of little-endian 64-bit words, padded to a multiple of the layout's record width, so that all rows of a
-batch are one matrix as soon as their bytes are joined:
-
-    header    version | flags << 8 | header records << 16 | partitions << 32 | layout's mark << 48; horizon;
-              words of the pool;
-              records per family; greatest event time dropped per session gap; (partition, offset) per partition
-    records   per family, ascending by start: start, last event time (where there are sessions), the parts' words
-    pool      the objects that records name, in msgpack, each on a word boundary
+`asof.aggregation.layout` has a drawing of a packed row.
 """
 
 from __future__ import annotations
@@ -27,11 +20,11 @@ from asof.aggregation.states import Ints
 from asof.errors import StorageError
 
 NEVER = -(2**62)
-"""The horizon of a row without events, and the mark of a session gap that has dropped nothing."""
+"""The horizon of a row without events, and the dropped time of a session gap that has dropped nothing."""
 
 INCOMPLETE, OVERFLOW = 1, 2
 _OF_LAYOUT = ~0xFFFF_FFFF_FF00
-"""The bits of a row's first word that all rows of a layout have alike."""
+"""The bits of a row's first word that are equal in all rows of a layout: version and mark."""
 MAX_ROW_BYTES = 256 * 1024
 
 
@@ -43,11 +36,11 @@ class StateRows:
         records: int64 matrix; row i's records are consecutive from `starts[i]`, family after family; rows ascend.
         counts: int64[n, families], records per family.
         horizon: int64[n]; every event up to it is merged, every later one is a fresh record. `NEVER` without events.
-        dropped: int64[n, session gaps]; the greatest event time that is no longer in the session records.
+        dropped: int64[n, session gaps]; the greatest event time that was dropped from the session records.
         flags: int64[n] of `INCOMPLETE` and `OVERFLOW`.
         offset_rows, partitions, offsets: int64 columns, one entry per (row, partition), sorted by both.
-        pool: the objects that records name.
-        spare: int64[n], records left free before each row's own, for its header; None where there is no such room.
+        pool: the objects that records refer to.
+        spare: int64[n], free records before each row's own, as space for its header; None if there are none.
     """
 
     records: Ints
@@ -72,7 +65,7 @@ class StateRows:
 
     @property
     def overflow(self) -> NDArray[np.bool_]:
-        """Rows that passed the size limit; they answer nulls until they are recomputed."""
+        """Rows that exceeded the size limit; their values are null until they are recomputed."""
         return (self.flags & OVERFLOW) != 0
 
     def offsets_of(self, row: int) -> dict[int, int]:
@@ -81,7 +74,7 @@ class StateRows:
         return dict(zip(self.partitions[low:high].tolist(), self.offsets[low:high].tolist()))
 
     def newest(self, layout: RowLayout) -> Ints:
-        """int64[n], the latest event time that each row has merged or keeps for later; `NEVER` without events."""
+        """int64[n], the latest event time of each row, merged or fresh; `NEVER` without events."""
         newest = np.where(self.horizon == NEVER, NEVER, self.horizon + layout.margin)
         waiting = np.flatnonzero(self.counts[:, layout.fresh])
         # The fresh records are a row's last ones, and ascend.
@@ -91,7 +84,7 @@ class StateRows:
 
 
 def decode(layout: RowLayout, blobs: Sequence[bytes | None]) -> StateRows:
-    """The state of these rows; None is a row without events.
+    """Decode rows to a state; None is a row without events.
 
     Raises:
         StorageError: a blob was not written by this layout and format version.
@@ -101,17 +94,17 @@ def decode(layout: RowLayout, blobs: Sequence[bytes | None]) -> StateRows:
     width, nothing = layout.width, _row_without_events(layout)
     present = [blob or nothing for blob in blobs]
     sizes = np.fromiter(map(len, present), dtype=np.int64, count=len(present))
-    # A bytearray, so that the names of objects can be rewritten in place.
+    # A bytearray is writable, so that object names can be rewritten in place below.
     joined = bytearray().join(present)
     if (sizes % (8 * width)).any():
         if layout.keeps_arrival and any(map(is_earlier, blobs)):
             return decode(layout, converted(blobs, partial(in_format_of, layout)))
-        raise foreign_row("its length is no multiple of a record")
+        raise foreign_row("its length is not a multiple of a record")
     words = np.frombuffer(joined, dtype=np.int64)
     heads = sizes.cumsum()
     heads -= sizes
     heads >>= 3
-    # A foreign row may be shorter than a header of ours.
+    # mode="clip": a row of another layout may be shorter than a header.
     headers = words.take(heads[:, None] + layout.header, mode="clip")
     first = headers[:, 0]
     if (first & _OF_LAYOUT != layout.format | layout.mark << 48).any():
@@ -159,7 +152,7 @@ def _without_events(layout: RowLayout, n: int) -> StateRows:
 
 @lru_cache(maxsize=512)
 def _row_without_events(layout: RowLayout) -> bytes:
-    """What stands for an unknown row among others."""
+    """The bytes of a row without events, in place of a missing row."""
     size = int(header_records(layout, np.zeros(1, dtype=np.int64))[0])
     words = np.zeros(size * layout.width, dtype=np.int64)
     words[0] = layout.format | size << 16 | layout.mark << 48
@@ -175,12 +168,12 @@ def _foreign_header(layout: RowLayout, first: Ints) -> StorageError:
 
 
 def header_records(layout: RowLayout, partitions: Ints) -> Ints:
-    """How many records' room a header takes that names so many partitions."""
+    """Size in records of a header with this many partitions, rounded up."""
     return -(-(layout.offsets_at + 2 * partitions) // layout.width)
 
 
 def encode(layout: RowLayout, state: StateRows, max_row_bytes: int = MAX_ROW_BYTES) -> list[bytes]:
-    """One blob per row. A row longer than the limit keeps its header only, marked as overflow."""
+    """Encode each row. A row beyond the size limit keeps only its header, marked as overflow."""
     n, width = len(state), layout.width
     partitions = np.bincount(state.offset_rows, minlength=n)
     headers = header_records(layout, partitions)
@@ -200,7 +193,7 @@ def encode(layout: RowLayout, state: StateRows, max_row_bytes: int = MAX_ROW_BYT
         state = empty
 
     if state.spare is not None and objects is None and np.array_equal(state.spare, headers):
-        out = state.records  # the fold left room for the headers
+        out = state.records  # the fold left space for the headers, so nothing is copied
         begins = state.starts - headers
     else:
         begins = np.cumsum(sizes) - sizes
@@ -231,7 +224,7 @@ def encode(layout: RowLayout, state: StateRows, max_row_bytes: int = MAX_ROW_BYT
 
 
 def _object_lines(layout: RowLayout, starts: Ints, counts: Ints) -> tuple[Ints, Ints]:
-    """The records of the families that use objects, row after row, and how many each row has."""
+    """The records of families that use objects, row by row, and their number per row."""
     begins = starts[:, None] + np.cumsum(counts, axis=1) - counts
     lengths = counts * layout.object_families
     return ranges(begins.reshape(-1), lengths.reshape(-1)), lengths.sum(axis=1)
@@ -239,11 +232,11 @@ def _object_lines(layout: RowLayout, starts: Ints, counts: Ints) -> tuple[Ints, 
 
 @dataclass(frozen=True)
 class _Objects:
-    """The objects of a state, ready to be written behind the records of their rows.
+    """The objects of a state, ready to be written after the records of their rows.
 
     Attributes:
-        lines: the records that may name objects, row after row; `lines_per_row`: how many.
-        used: bool[lines, object words], where such a record does.
+        lines: the records that may refer to objects, row by row; `lines_per_row`: their number.
+        used: bool[lines, object words], where a record refers to an object.
         packed: these objects, in the order of rows and records.
         rows: int64, each object's row.
         words_per_row: int64[n].
@@ -270,11 +263,11 @@ class _Objects:
         return cls(lines, totals, used, packed, np.repeat(np.arange(len(totals)), per_row), words_per_row)
 
     def write(self, layout: RowLayout, out: Ints, places: Ints, pool_at: Ints, row_at: Ints) -> None:
-        """Write the objects and their names into the rows' matrix.
+        """Write the objects, and their names in the records, into the matrix of rows.
 
         Args:
-            places: where in `out` each of the lines lies.
-            pool_at: per row, how many words after its begin the pool lies; `row_at`: where the row begins.
+            places: position in `out` of each of the lines.
+            pool_at: per row, the pool's offset in words from the row's start; `row_at`: the row's start.
         """
         before = np.cumsum(self.words_per_row) - self.words_per_row
         local = self.packed.places - before[self.rows] + pool_at[self.rows]
@@ -282,12 +275,12 @@ class _Objects:
         names[self.used] = (local << LENGTH_BITS) | self.packed.lengths
         for column, word in enumerate(layout.object_words):
             out[places, word] = names[:, column]
-        # A row's objects lie one after the other here and there.
+        # A row's objects are consecutive both in `packed` and in the row's pool.
         out.reshape(-1)[ranges(row_at + pool_at, self.words_per_row)] = self.packed.words
 
 
 def foreign_row(found: str) -> StorageError:
-    """The error for a row that this program cannot read."""
+    """The error for a row that cannot be read."""
     return StorageError(
         f"a row of an aggregated view cannot be read: {found}", hint="run `asof rebuild` for the view, or update asof"
     )

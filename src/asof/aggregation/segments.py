@@ -1,4 +1,4 @@
-"""Index arithmetic over runs: many short ranges of one long array, handled without a loop over them."""
+"""Index arithmetic over runs (many short ranges of one long array) without loops."""
 
 from __future__ import annotations
 
@@ -9,14 +9,23 @@ Ints = NDArray[np.int64]
 
 
 def ranges(begins: Ints, lengths: Ints) -> Ints:
-    """The numbers of all ranges `begin, begin + 1, … begin + length - 1`, one range after the other."""
+    """The numbers of all ranges `begin, begin + 1, … begin + length - 1`, concatenated.
+
+        begins 10, 50   lengths 3, 2   →   10 11 12 50 51
+
+    In the result, a range's numbers begin at position `end - length`, where `end` is the sum of the lengths so far: so
+    each number is its position plus `begin - (end - length)`, which is constant over the range.
+    """
     ends = np.cumsum(lengths)
     total = int(ends[-1]) if len(ends) else 0
     return np.repeat(begins - ends + lengths, lengths) + np.arange(total, dtype=np.int64)
 
 
 class WordColumns(dict[int, Ints]):
-    """The words of many records, each as an array of its own with a 0 behind it: a run may end where the records do."""
+    """Each word of many records as a contiguous array, copied on first use, with a 0 appended.
+
+    A run may end after the last record, and `reduceat` needs its end as an index inside of the array.
+    """
 
     def __init__(self, records: Ints) -> None:
         super().__init__()
@@ -30,7 +39,7 @@ class WordColumns(dict[int, Ints]):
 
 
 class RecordRuns:
-    """Two runs of records per row, which are reduced where they lie.
+    """Two runs of records per row, which are reduced without copying records.
 
     Args:
         cuts: int64[n, 4], ascending: begin and end of a row's first run, and of its second.
@@ -43,13 +52,15 @@ class RecordRuns:
         self._without_records = (runs[:, 0] == runs[:, 1]).nonzero()[0]
 
     def reduce(self, operation: np.ufunc, word: int, empty: int, *, floats: bool = False) -> Ints:
-        """One word of each row's records, reduced to one.
+        """Reduce one word of each row's records to one value.
 
         Args:
-            empty: what stands for a run without records, as it lies in a record.
+            empty: the result of a run without records, as stored in a record.
         """
         column = self.words[word].view(np.float64) if floats else self.words[word]
-        # What lies between the runs is reduced, too, which costs less than to copy them.
+        # `reduceat` reduces from each index to the next one: the runs, and also the records between them, which is
+        # cheaper than copying the runs. Every second result is of a run. For an empty run it returns the element at its
+        # index, so these are overwritten.
         found = operation.reduceat(column, self._flat)
         words = found.view(np.int64)[0::2]
         words[self._without_records] = empty
@@ -57,15 +68,17 @@ class RecordRuns:
 
 
 def lower_bounds(values: Ints, begins: Ints, ends: Ints, keys: Ints | int) -> Ints:
-    """For each sorted run `values[begin:end]` the first position whose value is not below its key, else `end`.
+    """For each sorted run `values[begin:end]`, the first position whose value is not below its key, else `end`.
 
     Args:
-        keys: one per run, or one for all, which is the faster way.
+        keys: one per run, or one for all, which is faster.
     """
     if isinstance(keys, int):
+        # Runs are sorted, so the position is the number of smaller values in the run: a difference of running counts.
         below = np.zeros(len(values) + 1, dtype=np.int64)
         np.cumsum(values < keys, out=below[1:])
         return begins + below[ends] - below[begins]
+    # Binary search in all runs at once, as many steps as the widest run needs.
     low, high = begins.copy(), ends.copy()
     widest = int((high - low).max()) if len(low) else 0
     if widest <= 0:
@@ -80,7 +93,7 @@ def lower_bounds(values: Ints, begins: Ints, ends: Ints, keys: Ints | int) -> In
 
 
 def firsts(*keys: Ints) -> NDArray[np.bool_]:
-    """True where a sorted table of these key columns begins a new group."""
+    """True where a new group of equal keys begins in a table that is sorted by these columns."""
     first = np.ones(len(keys[0]), dtype=bool)
     if len(first) > 1:
         np.not_equal(keys[0][1:], keys[0][:-1], out=first[1:])
@@ -90,10 +103,10 @@ def firsts(*keys: Ints) -> NDArray[np.bool_]:
 
 
 def running_max(values: Ints, rows: Ints) -> Ints:
-    """The greatest value so far within each row; `rows` ascends.
+    """The running maximum within each row; `rows` ascends.
 
-    One `maximum.accumulate` serves all rows: each row is lifted above the one before it by the width of its values.
-    Where the lifted numbers would pass 64 bits, the rows are cut into blocks.
+    One `maximum.accumulate` serves all rows: each row's values are raised above those of the row before. Rows are split
+    into blocks where the raised numbers would exceed 64 bits.
     """
     if not len(values):
         return values

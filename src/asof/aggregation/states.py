@@ -1,7 +1,8 @@
-"""The parts of an aggregate's state: how one event starts it and how many states merge, for all groups at once.
+"""State components of aggregates: how to start them from events and merge them, for all groups at once.
 
-A part owns neighbouring words of every record. States arrive as columns, an int64 matrix of (words × records) in which
-floats lie as their bits; `merge` reduces runs of it. Parts that hold objects keep their names in the pool.
+A component owns consecutive words of every record. States are columns of an int64 matrix (words × records), in which
+floats are their bits; `merge` reduces runs of columns. Components with objects store the objects in the pool, and their
+names in words.
 """
 
 from __future__ import annotations
@@ -35,10 +36,10 @@ class StateComponent:
     width = 1
     holds_object = False
     merges_in_place = True
-    """Whether its words are merged one by one, so that runs need not lie side by side."""
+    """Whether its words can be merged one by one, without copying the runs side by side."""
     operation: np.ufunc = np.add
     floats = False
-    """What merges two words of a part that does so in place, and whether they are floats."""
+    """The operation that merges two words of a part that merges in place, and whether they are floats."""
     empty: tuple[int, ...] = (0,)
     at: int
 
@@ -46,7 +47,7 @@ class StateComponent:
         self.source = source
 
     def bind(self, parts: dict[tuple[Any, ...], StateComponent]) -> None:
-        """Find the parts that this one reads besides its own; called once, when all of them have their place."""
+        """Find other parts that this one reads; called once, when all of them have their positions."""
 
     @property
     def words(self) -> range:
@@ -61,12 +62,12 @@ class StateComponent:
         raise NotImplementedError
 
     def merge_in_place(self, runs: RecordRuns, out: dict[int, Ints]) -> None:
-        """Merge two runs per row where they lie; into `out` by word."""
+        """Merge two runs per row without copying them, into `out` by word."""
         out[self.at] = runs.reduce(self.operation, self.at, self.empty[0], floats=self.floats)
 
 
 class Count(StateComponent):
-    """How many values there were."""
+    """The number of values."""
 
     kind = "count"
 
@@ -78,7 +79,7 @@ class Count(StateComponent):
 
 
 class IntegerSum(StateComponent):
-    """An exact sum in limbs of 32 bits, lowest first; all but the last lie in [0, 2³²)."""
+    """An exact sum in limbs of 32 bits, lowest first; all but the last are in [0, 2³²)."""
 
     kind = "integer_sum"
     width = 2
@@ -90,6 +91,8 @@ class IntegerSum(StateComponent):
         out[self.at + 1] = numbers >> 32
 
     def merge(self, states: Ints, heads: Ints, sizes: Ints, out: Ints, pool: ObjectPool) -> None:
+        # Limb by limb, so that a sum of 2**31 records cannot overflow a word. `>>` rounds down also for negative
+        # numbers, so the carry is signed, and only the last limb is.
         carry: Any = 0
         for word in self.words:
             total = np.add.reduceat(states[word], heads) + carry
@@ -117,7 +120,7 @@ class DecimalSum(IntegerSum):
 
 
 class FloatSum(StateComponent):
-    """A sum of doubles; NaN poisons it, and so do infinities of both signs."""
+    """A sum of doubles; it is NaN after NaN, or after infinities of both signs."""
 
     kind = "float_sum"
     floats = True
@@ -164,7 +167,7 @@ class Moments(StateComponent):
 
 
 class Extreme(StateComponent):
-    """The least or greatest word. NaN is the greatest float, so it is also what an empty minimum begins with."""
+    """The least or greatest word. NaN is the greatest float, so it is also the initial value of a minimum."""
 
     def __init__(self, source: int, *, greatest: bool, floats: bool) -> None:
         super().__init__(source)
@@ -187,7 +190,7 @@ class Extreme(StateComponent):
 
 
 class Pick(StateComponent):
-    """The first or last value by the order of rows: the order's words, then the value's word."""
+    """The first or last value in the order of rows: the words of the sort key, then the value's word."""
 
     merges_in_place = False
 
@@ -212,6 +215,8 @@ class Pick(StateComponent):
 
     def merge(self, states: Ints, heads: Ints, sizes: Ints, out: Ints, pool: ObjectPool) -> None:
         reduce = np.maximum if self.last else np.minimum
+        # The sort key has several words, compared one after the other: for each word, keep the candidates of each group
+        # that have its best value, until every group has one left.
         groups = np.repeat(np.arange(len(heads)), sizes)
         left = np.arange(states.shape[1])
         for word in range(self.at, self.value_at):
@@ -227,7 +232,7 @@ class Pick(StateComponent):
 
 
 class ObjectComponent(StateComponent):
-    """A state that is an object of the pool; runs of more than one are merged one by one."""
+    """A state that is an object of the pool; runs of more than one are merged in a loop."""
 
     holds_object = True
     merges_in_place = False
@@ -243,7 +248,7 @@ class ObjectComponent(StateComponent):
                 olds = [pool[name] for name in members]
                 state, same = self.join(olds), None
                 if self.grows:
-                    # A set that gained nothing keeps its name, and need not be encoded again.
+                    # A set without new values keeps its name, so that it is not encoded again.
                     same = next((name for name, old in zip(members, olds) if len(old) == len(state)), None)
                 merged.append(pool.add(state) if same is None else same)
             else:
@@ -251,7 +256,7 @@ class ObjectComponent(StateComponent):
         out[self.at] = merged
 
     def join(self, states: list[Any]) -> Any:
-        """One state out of several."""
+        """Merge several states to one."""
         raise NotImplementedError
 
 
@@ -271,7 +276,7 @@ class ObjectExtreme(ObjectComponent):
 
 
 class Distinct(ObjectComponent):
-    """The exact set of values. Floats stand as their bits: NaN is one value, and so are -0.0 and 0.0."""
+    """The exact set of values. Floats are stored as bits: NaN is one value, and so are -0.0 and 0.0."""
 
     kind = "distinct"
     grows = True
@@ -289,7 +294,7 @@ class Distinct(ObjectComponent):
 
 
 class Tail(ObjectComponent):
-    """The last n values, oldest first, each as [its order's words…, value]."""
+    """The last n values, oldest first, each as [words of the sort key…, value]."""
 
     kind = "tail"
 

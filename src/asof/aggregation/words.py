@@ -1,4 +1,4 @@
-"""Values on their way into and out of a row's state: as 64-bit words, or as msgpack objects."""
+"""Conversion of values to and from a row's state: 64-bit words, or MessagePack objects."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from asof.dtypes import DType
 from asof.timing import EPOCH, EPOCH_DAY
 
 WORD_TYPES = frozenset({"Bool", "Int32", "Int64", "Float32", "Float64", "Date", "Timestamp"})
-"""Names of the types whose values fit a 64-bit word; all others are objects of the row's pool."""
+"""Names of the types whose values fit a 64-bit word; values of other types are objects of the row's pool."""
 
 _EPOCH_DAY = EPOCH_DAY.toordinal()
 _WIDE = Context(prec=60)
@@ -33,8 +33,8 @@ class InputColumn:
     """The values of one input for a batch of events.
 
     Args:
-        values: n of them; what stands where `mask` is false does not matter. None for `count` of rows.
-        mask: bool[n], where the condition holds and the value is not null.
+        values: n values, arbitrary where `mask` is false. None for `count` of rows.
+        mask: bool[n], true where the condition holds and the value is not null.
         dtype: None for `count` of rows.
     """
 
@@ -45,7 +45,7 @@ class InputColumn:
     _objects: Any = field(default=None, repr=False)
 
     def take(self, chosen: NDArray[Any]) -> InputColumn:
-        """The chosen events only (a bool mask)."""
+        """Only the chosen events (a bool mask)."""
         values = self.values
         if isinstance(values, pa.Array | pa.ChunkedArray):
             values = values.filter(pa.array(chosen))
@@ -61,7 +61,7 @@ class InputColumn:
         return self._words
 
     def objects(self) -> list[Any]:
-        """The values as msgpack can hold them (`portable`, or their words); any value where the mask is false."""
+        """The values in a form for MessagePack (`portable`, or their words); arbitrary where the mask is false."""
         if self._objects is None:
             assert self.dtype is not None
             if fits_word(self.dtype):
@@ -115,7 +115,7 @@ def _numbers(values: Any, dtype: DType) -> NDArray[Any]:
 
 
 def portable(dtype: DType) -> Callable[[Any], Any] | None:
-    """How a Python value becomes what msgpack holds; None where it already is. Order and equality are kept."""
+    """A function from a Python value to a MessagePack value, which keeps order and equality; None where not needed."""
     if dtype.name == "Timestamp":
         return lambda value: value if isinstance(value, int) else (value - EPOCH) // timedelta(microseconds=1)
     if dtype.name == "Date":
@@ -132,7 +132,7 @@ def portable(dtype: DType) -> Callable[[Any], Any] | None:
 
 
 def restored(dtype: DType) -> Callable[[Any], Any] | None:
-    """The way back from `portable` to a Python value."""
+    """The inverse of `portable`."""
     if dtype.name == "Timestamp":
         return lambda value: EPOCH + timedelta(microseconds=value)
     if dtype.name == "Date":
@@ -151,7 +151,7 @@ def restored(dtype: DType) -> Callable[[Any], Any] | None:
 
 
 def decimal_bytes(number: int) -> bytes:
-    """An unscaled decimal as 16 bytes whose order is that of the numbers."""
+    """An unscaled decimal as 16 bytes that sort like the numbers."""
     return (number + _DECIMAL_BIAS).to_bytes(16, "big")
 
 

@@ -1,4 +1,4 @@
-"""The client of a feature server: light, with the same result as the store in Python has."""
+"""A lightweight client of a feature server, with the results and errors of `FeatureStore`."""
 
 from asof.errors import MissingExtra
 

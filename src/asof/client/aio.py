@@ -1,4 +1,4 @@
-"""The client for event loops: the same calls as `Client`, awaited."""
+"""The asynchronous client: the same methods as `Client`, awaited."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from asof.values.frame_types import Rows
 
 
 class AsyncClient(ClientBase[httpx.AsyncClient]):
-    """Asks a feature server without holding up an event loop; parameters and answers are those of `Client`."""
+    """An asynchronous client of a feature server, with the parameters and results of `Client`."""
 
     def _opened(self, options: dict[str, Any]) -> httpx.AsyncClient:
         return httpx.AsyncClient(**options)
@@ -97,7 +97,7 @@ class AsyncClient(ClientBase[httpx.AsyncClient]):
             await asyncio.sleep(wait.pause(job))
 
     async def health(self) -> bool:
-        """Whether the server lives."""
+        """Whether the server is alive."""
         return await self._is_well("/health")
 
     async def ready(self) -> bool:
@@ -128,7 +128,7 @@ class AsyncClient(ClientBase[httpx.AsyncClient]):
             await asyncio.sleep(wait)
 
     async def aclose(self) -> None:
-        """Give the connections back."""
+        """Close the connections."""
         await self._http.aclose()
 
     async def __aenter__(self) -> AsyncClient:

@@ -1,4 +1,4 @@
-"""What is sent to a feature server, and whether it may be sent twice: pure, for both clients."""
+"""Requests to a feature server, and whether they may be repeated; no I/O, for both clients."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ class ClientCall:
     """One request.
 
     Args:
-        repeatable: a second one changes nothing, so that it may be sent again when it is not known what became of it.
-        what: in words, for messages.
+        repeatable: idempotent, so that it may be retried when its outcome is unknown.
+        what: description for messages.
     """
 
     method: str
@@ -34,10 +34,10 @@ class ClientCall:
 
 
 def features_call(features: Any, entity_rows: Any, *, full_feature_names: bool, details: bool) -> ClientCall:
-    """Features of some entities.
+    """Read features of some entities.
 
     Raises:
-        RequestError: it cannot be sent as it is.
+        RequestError: the request is invalid.
     """
     body: dict[str, Any] = {"entities": entities_of(entity_rows)}
     kind = getattr(features, "kind", "")
@@ -56,7 +56,7 @@ def features_call(features: Any, entity_rows: Any, *, full_feature_names: bool, 
 
 
 def push_call(source: str, rows: Any, *, batch_id: str | None) -> ClientCall:
-    """Rows for a push source: repeatable only under a name, as each push counts."""
+    """Push rows; repeatable only with a batch ID, because each push counts."""
     body = {"push_source_name": source, "df": columns_of(rows)}
     if batch_id is not None:
         body["batch_id"] = batch_id
@@ -64,7 +64,7 @@ def push_call(source: str, rows: Any, *, batch_id: str | None) -> ClientCall:
 
 
 def write_call(view: str, rows: Any) -> ClientCall:
-    """Rows of a view. Of a pushed one they are a push, so it is not sent twice."""
+    """Write rows of a view. Not repeatable: for a view with a push source it is a push."""
     body = {"feature_view_name": view, "df": columns_of(rows)}
     return ClientCall("POST", "/write-to-online-store", encoded(body), repeatable=False, what=f"the write to {view!r}")
 
@@ -77,7 +77,7 @@ def materialize_call(
     incremental: bool,
     force: bool,
 ) -> ClientCall:
-    """The beginning of a materialize run, as a job to ask about."""
+    """Start a materialize run as a job."""
     body: dict[str, Any] = {"end_ts": moment_text(end), "feature_views": None if views is None else list(views)}
     if not incremental:
         body["start_ts"] = moment_text(start)
@@ -87,38 +87,38 @@ def materialize_call(
 
 
 def job_call(id: str | None = None) -> ClientCall:
-    """How far a job is; without an id, all of them."""
+    """Get a job; without an ID, all jobs."""
     path = "/jobs" if id is None else f"/jobs/{quote(id, safe='')}"
-    return ClientCall("GET", path, what=f"asking for job {id}" if id else "asking for jobs")
+    return ClientCall("GET", path, what=f"reading job {id}" if id else "reading jobs")
 
 
 def moment_text(value: datetime | str | None) -> str | None:
-    """A moment as it is sent."""
+    """A time as text for a request."""
     return value if value is None or isinstance(value, str) else write_value(value)
 
 
 def encoded(body: Any) -> bytes:
-    """As JSON, values of Python's and of data frames' types as `asof.values.json` has them.
+    """Encode as JSON; values of Python and data frame types are converted by `asof.values.json`.
 
     Raises:
-        RequestError: there is text that has no UTF-8.
+        RequestError: a string cannot be encoded as UTF-8.
     """
     try:
         try:
             text = json.dumps(body, default=write_value, allow_nan=False, ensure_ascii=False, separators=(",", ":"))
         except ValueError:
-            # Numbers that JSON has not.
+            # NaN or infinity, which JSON does not have.
             text = json.dumps(write_value(body), ensure_ascii=False, separators=(",", ":"))
         return text.encode()
     except UnicodeEncodeError as error:
-        raise RequestError(f"a text has no UTF-8: {error.reason}", hint="leave such rows out") from error
+        raise RequestError(f"a string cannot be encoded as UTF-8: {error.reason}", hint="remove such rows") from error
 
 
 def entities_of(entity_rows: Any) -> Any:
-    """Entity rows as they are sent: dicts as they are, everything else as columns.
+    """Entity rows for a request: dicts unchanged, everything else as columns.
 
     Raises:
-        EntityFrameError: they are none of the forms that are taken.
+        EntityFrameError: they have an unsupported form.
     """
     if isinstance(entity_rows, list | tuple) and all(isinstance(row, Mapping) for row in entity_rows):
         return list(entity_rows)
@@ -132,10 +132,10 @@ def entities_of(entity_rows: Any) -> Any:
 
 
 def columns_of(rows: Any) -> dict[str, list[Any]]:
-    """Rows to write as columns.
+    """Rows to write, as columns.
 
     Raises:
-        RowsRefused: they are none of the forms that are taken, or differ in their columns.
+        RowsRefused: they have an unsupported form, or different columns.
     """
     if isinstance(rows, Mapping) or not isinstance(rows, list | tuple):
         columns = _columns(rows)
@@ -151,21 +151,21 @@ def columns_of(rows: Any) -> dict[str, list[Any]]:
         ]
         if misfits:
             raise RowsRefused(
-                "the rows differ in their columns; nothing was sent", misfits, hint="give each row every column"
+                "the rows have different columns; nothing was sent", misfits, hint="give every row all columns"
             )
         return {str(name): [row[name] for row in rows] for name in names}
     raise RowsRefused(
-        f"the rows are {str(rows)[:100]!r}; nothing was sent", [], hint="give dicts, a dict of columns, or a table"
+        f"the rows are {str(rows)[:100]!r}; nothing was sent", [], hint="pass dicts, a dict of columns, or a table"
     )
 
 
 def rows_in(columns: Mapping[str, Sequence[Any]]) -> int:
-    """How many rows columns hold."""
+    """Number of rows in columns."""
     return len(next(iter(columns.values()), ()))
 
 
 def _columns(table: Any) -> dict[str, list[Any]] | None:
-    """The columns of a dict, or of a pandas, Polars or Arrow table; None where it is neither."""
+    """The columns of a dict, or of a pandas, Polars or Arrow table; None for other types."""
     if isinstance(table, Mapping):
         return {str(name): _values(column) for name, column in table.items()}
     if is_arrow(table):
@@ -181,7 +181,7 @@ def _values(column: Any) -> Any:
     for name in ("to_pylist", "to_list", "tolist"):
         if hasattr(column, name):
             return getattr(column, name)()
-    # A single value in the place of a column goes as it is: the server says what is wrong, as the store does.
+    # A single value instead of a column is sent unchanged: the server returns the error that the store raises.
     return list(column) if isinstance(column, Iterable) and not isinstance(column, str | bytes | Mapping) else column
 
 
@@ -190,7 +190,7 @@ def _listed(features: Any) -> list[Any]:
         return list(features)
     except TypeError as error:
         raise RequestError(
-            f"features is {features!r}", hint="give references like 'view:feature', or a service's name"
+            f"features is {features!r}", hint="pass references like 'view:feature', or the name of a service"
         ) from error
 
 
@@ -199,6 +199,4 @@ def _reference(part: Any) -> str:
         return part
     if getattr(part, "kind", "").endswith("feature view"):
         return part.name
-    raise RequestError(
-        f"features holds {str(part)[:100]!r}", hint="a client asks by names: 'view:feature', or a service's name"
-    )
+    raise RequestError(f"features has {str(part)[:100]!r}", hint="pass names: 'view:feature', or the name of a service")

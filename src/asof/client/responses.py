@@ -1,4 +1,4 @@
-"""What comes back from a feature server: typed values, or the error that the store itself would have raised."""
+"""Responses of a feature server: typed values, or the error that the store itself would raise."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ from asof.values.json import reader
 
 @dataclass(frozen=True)
 class ServerColumn:
-    """One column of an answer; see `asof.online_response.ResponseColumn`."""
+    """One column of a response; see `asof.online_response.ResponseColumn`."""
 
     name: str
     dtype: DType
@@ -45,7 +45,7 @@ class ServerColumn:
 
 @dataclass(frozen=True)
 class ResponseSchema:
-    """What an answer holds, and what gives its values their types back."""
+    """The columns of a response, and the readers that restore their types."""
 
     keys: tuple[ServerColumn, ...]
     request_fields: tuple[ServerColumn, ...]
@@ -55,7 +55,7 @@ class ResponseSchema:
 
 
 class ResponseMetadata:
-    """What a server told of each value beside it, row by row; read once somebody asks for it."""
+    """Statuses or event times from a response, decoded at the first access."""
 
     __slots__ = ("_raw", "_rows", "_width", "_what")
 
@@ -66,31 +66,31 @@ class ResponseMetadata:
         self._width = width if rows else 0
 
     def of(self, place: int) -> Sequence[Any]:
-        """Those of one output.
+        """The values of one output.
 
         Raises:
-            RequestError: they were not asked for.
-            ServerError: they are not what an Asof server tells.
+            RequestError: they were not requested.
+            ServerError: they are malformed.
         """
         if not self._raw:
-            raise RequestError(f"the answer has no {self._what}", hint="they were left out: ask with details=True")
+            raise RequestError(f"the response has no {self._what}", hint="read with details=True")
         if self._rows is None:
             try:
                 self._rows = list(zip(*_decode_rows(self._raw), strict=True))
                 if len(self._rows) != self._width:
-                    raise ValueError(f"there are {len(self._rows)} columns of {self._what}, not {self._width}")
+                    raise ValueError(f"it has {len(self._rows)} columns of {self._what}; expected {self._width}")
             except ValueError as error:
                 raise _not_ours(error) from error
         return self._rows[place] if self._rows else ()
 
 
 class ServerViewMetadata(ViewMetadata):
-    """One output's statuses and times as the server told them."""
+    """Statuses and times of one output, from a response."""
 
     __slots__ = ("_place", "_statuses", "_times")
 
     def __init__(self, output: str, place: int, statuses: ResponseMetadata, times: ResponseMetadata) -> None:
-        # Not the base's own beginning: what it sets is told here.
+        # Not super().__init__: its attributes have other sources here.
         self.outputs = (output,)
         self.marks = None
         self.nulls: Columns = {}
@@ -102,12 +102,12 @@ class ServerViewMetadata(ViewMetadata):
         return list(self._statuses.of(self._place))
 
     @property
-    def times(self) -> Sequence[Micros | None]:  # type: ignore[override]  # read when asked for, and never set
+    def times(self) -> Sequence[Micros | None]:  # type: ignore[override]  # computed when read, never set
         return [None if text is None else micros(text) for text in self._times.of(self._place)]
 
 
 class ResponseBody(msgspec.Struct):
-    """The body of an answer; what is the same each time, or is seldom looked at, is left as it came."""
+    """The body of a response; fields that are cached or seldom used stay undecoded."""
 
     names: msgspec.Raw
     rows: list[list[Any]]
@@ -123,10 +123,10 @@ _decode_rows = msgspec.json.Decoder(list[list[Any]]).decode
 
 
 def response_of(body: bytes) -> OnlineResponse:
-    """The answer to a read.
+    """Decode the response to a read.
 
     Raises:
-        ServerError: it is not what an Asof server answers.
+        ServerError: it is not a response of an Asof server.
     """
     try:
         answer = _decode_answer(body)
@@ -136,7 +136,7 @@ def response_of(body: bytes) -> OnlineResponse:
         if not n:
             columns = [[] for _ in range(start + width)]
         if len(columns) != start + width:
-            raise ValueError("it has other columns than types")
+            raise ValueError("its numbers of columns and types differ")
         for place, read in shape.readers:
             columns[place] = [None if value is None else read(value) for value in columns[place]]
         keys: Columns = {field.name: columns[i] for i, field in enumerate(shape.keys)}
@@ -156,8 +156,8 @@ def response_of(body: bytes) -> OnlineResponse:
 
 def _not_ours(error: Exception) -> ServerError:
     return ServerError(
-        f"the answer is not one of an Asof server ({type(error).__name__}: {error})",
-        hint="check the url, and that client and server are of like versions",
+        f"the response is not one of an Asof server ({type(error).__name__}: {error})",
+        hint="check the url, and that client and server have the same version",
     )
 
 
@@ -176,10 +176,10 @@ def _shape(types: bytes) -> ResponseSchema:
 
 
 def result_of(job: Mapping[str, Any]) -> list[dict[str, Any]] | None:
-    """What an ended job did, per view; None while it runs.
+    """Result of a job, per view; None while it runs.
 
     Raises:
-        AsofError: it failed, with the error that it failed with.
+        AsofError: the job failed; its error.
     """
     if job["state"] == "running":
         return None
@@ -189,9 +189,10 @@ def result_of(job: Mapping[str, Any]) -> list[dict[str, Any]] | None:
 
 
 def not_ended(job: Mapping[str, Any], seconds: float) -> ServerTimeout:
-    """The error of whoever does not wait any longer for a job."""
+    """The error for a job that has not ended within the waiting time."""
     return ServerTimeout(
-        f"job {job['id']} has not ended after {seconds:g} s", hint=f"it goes on: ask job({job['id']!r})"
+        f"job {job['id']} has not ended after {seconds:g} s",
+        hint=f"it is still running: check it with job({job['id']!r})",
     )
 
 

@@ -1,4 +1,4 @@
-"""When to try again, and when to give up: the same decisions for both clients, which do the waiting."""
+"""Decides about retries, for both clients; the clients do the waiting."""
 
 from __future__ import annotations
 
@@ -16,22 +16,22 @@ from asof.errors import AsofError, Overloaded, ServerError, ServerTimeout, Serve
 
 FIRST_WAIT_S = 0.1
 LONGEST_WAIT_S = 5.0
-"""A server that wants a longer rest gets it from the caller, who can say what to do meanwhile."""
+"""Longest `Retry-After` that the client waits for; with a longer one, the error is raised to the caller."""
 
 FIRST_LOOK_S = 0.1
 LONGEST_LOOK_S = 2.0
-"""How often to look whether a job has ended: often at first, then seldom."""
+"""Intervals of polling a job: short at first, then longer."""
 
 AGAIN = (429, 502, 503, 504)
-"""What may be better in a moment."""
+"""Statuses of temporary errors."""
 
 
 @dataclass(frozen=True)
 class Retries:
-    """How often a call is repeated.
+    """The retries of a call.
 
     Args:
-        most: at most so many times after the first.
+        most: number of retries.
         url, timeout_s: for messages.
     """
 
@@ -40,10 +40,10 @@ class Retries:
     timeout_s: float
 
     def after_failure(self, call: ClientCall, failure: httpx.HTTPError, *, tried: int) -> float:
-        """How long to wait before sending it again, after no response came.
+        """Seconds to wait before a retry, after a call without a response.
 
         Raises:
-            ServerError: it is not sent again.
+            ServerError: it is not retried.
         """
         wait = self._wait_after_failure(call, failure, tried=tried)
         if wait is None:
@@ -51,10 +51,10 @@ class Retries:
         return wait
 
     def after_response(self, call: ClientCall, response: httpx.Response, *, tried: int) -> float | None:
-        """How long to wait before sending it again; None: it was done.
+        """Seconds to wait before a retry, after an error response; None after a success.
 
         Raises:
-            AsofError: it was not done, and is not sent again.
+            AsofError: the error, if it is not retried.
         """
         status = response.status_code
         if status < 300:
@@ -69,9 +69,9 @@ class Retries:
         if tried > self.most or isinstance(failure, httpx.UnsupportedProtocol):
             return None
         if isinstance(failure, httpx.ConnectError | httpx.ConnectTimeout | httpx.PoolTimeout):
-            # It was never sent; a certificate that does not fit fits no better a moment later.
+            # It was never sent. A TLS error is permanent.
             return None if is_about_tls(failure) else self._wait(tried)
-        # A timeout has used up the caller's time, and a server that is too slow gets no faster by being asked twice.
+        # No retry after a timeout: the caller's time is over, and a retry would only add load to a slow server.
         if isinstance(failure, httpx.TimeoutException) or not call.repeatable:
             return None
         return self._wait(tried)
@@ -79,7 +79,7 @@ class Retries:
     def _wait_after_error(self, call: ClientCall, status: int, error: AsofError, *, tried: int) -> float | None:
         if status not in AGAIN or tried > self.most:
             return None
-        # Only of these it is said that nothing was done.
+        # Only these errors guarantee that nothing was done.
         nothing_done = isinstance(error, Overloaded) and status in (429, 503)
         if not call.repeatable and not nothing_done:
             return None
@@ -89,16 +89,16 @@ class Retries:
         return max(asked or 0.0, self._wait(tried))
 
     def _wait(self, tried: int) -> float:
-        # Spread, so that those who were turned away together do not come back together.
+        # Random, so that clients that were refused together do not return together.
         return min(FIRST_WAIT_S * 2 ** (tried - 1), LONGEST_WAIT_S) * random.uniform(0.5, 1.0)
 
 
 @dataclass
 class JobWait:
-    """How often to look whether a job has ended, and for how long.
+    """Polling of a job: intervals and time limit.
 
     Args:
-        most_s: at most so long; None: for ever.
+        most_s: time limit; None for none.
     """
 
     most_s: float | None
@@ -106,10 +106,10 @@ class JobWait:
     _began: float = field(default_factory=time.monotonic)
 
     def pause(self, job: Mapping[str, Any]) -> float:
-        """How long to wait before the next look.
+        """Seconds to wait before polling again.
 
         Raises:
-            ServerTimeout: no longer.
+            ServerTimeout: the time limit is reached.
         """
         if self.most_s is not None and time.monotonic() - self._began > self.most_s:
             raise not_ended(job, self.most_s)
@@ -118,42 +118,42 @@ class JobWait:
 
 
 def failure_of(call: ClientCall, failure: httpx.HTTPError, url: str, *, timeout_s: float) -> ServerError:
-    """A failure without an answer, in words."""
+    """The error for a call without a response."""
     what = call.what or f"{call.method} {call.path}"
     unknown = "" if call.repeatable or isinstance(failure, httpx.ConnectTimeout | httpx.PoolTimeout) else (
-        "; whether it was done is not known"
+        "; it is unknown whether it was done"
     )  # fmt: skip
     if isinstance(failure, httpx.ConnectTimeout):
         return ServerUnreachable(
-            f"no connection to {url} within the time allowed", hint="check the address, and that it is not blocked"
+            f"no connection to {url} within connect_timeout_s", hint="check the url, and that no firewall blocks it"
         )
     if isinstance(failure, httpx.PoolTimeout):
         return ServerTimeout(
-            f"{what}: all connections to {url} are in use", hint="raise pool_size, or ask less at once"
+            f"{what}: all connections to {url} are in use", hint="raise pool_size, or send fewer requests at once"
         )
     if isinstance(failure, httpx.TimeoutException):
         return ServerTimeout(
-            f"{what}: no answer from {url} within {timeout_s:g} s{unknown}",
-            hint="raise timeout_s, or look at the server's load",
+            f"{what}: no response from {url} within {timeout_s:g} s{unknown}",
+            hint="raise timeout_s, or check the server's load",
         )
     reason = str(failure) or type(failure).__name__
     if is_about_tls(failure):
         return ServerUnreachable(f"no trusted connection to {url}: {_tls_reason(reason)}", hint=_tls_hint(reason))
     if isinstance(failure, httpx.ConnectError):
         return ServerUnreachable(
-            f"no connection to {url}: {_plainly(reason)}", hint="check the address, and that the server runs"
+            f"no connection to {url}: {_plainly(reason)}", hint="check the url, and that the server is running"
         )
     if isinstance(failure, httpx.UnsupportedProtocol):
-        return ServerUnreachable(f"{url} is no http address", hint="begin it with https:// or http://")
-    hint = "" if call.repeatable else "look whether it was done; pushes with a batch_id can be sent again safely"
+        return ServerUnreachable(f"url {url} is not an http(s) URL", hint="use https:// or http://")
+    hint = "" if call.repeatable else "check whether it was done; pushes with a batch_id are safe to repeat"
     if url.startswith("https://") and not hint:
-        # With TLS 1.3 the refusal comes after the client believes that all is well, and is often not seen.
-        hint = "if it wants client certificates, give client_cert="
+        # With TLS 1.3 the server's refusal comes after the client's handshake, and is often not visible.
+        hint = "if the server requires client certificates, set client_cert="
     return ServerUnreachable(f"{what}: the connection to {url} broke ({_plainly(reason)}){unknown}", hint=hint)
 
 
 def is_about_tls(failure: BaseException) -> bool:
-    """Whether the two sides did not agree on TLS."""
+    """Whether the TLS handshake failed."""
     text = str(failure).upper()
     return any(word in text for word in ("SSL", "CERTIFICATE", "TLSV1", "WRONG_VERSION"))
 
@@ -161,26 +161,26 @@ def is_about_tls(failure: BaseException) -> bool:
 def _tls_reason(reason: str) -> str:
     lowered = reason.lower()
     if "wrong version number" in lowered or "record layer failure" in lowered or "wrong_version" in lowered:
-        return "the server does not speak TLS there"
+        return "the server does not use TLS on this port"
     if "self-signed" in lowered or "unable to get local issuer" in lowered:
-        return "its certificate is signed by nobody who is trusted here"
+        return "its certificate is signed by an untrusted CA"
     if "hostname mismatch" in lowered or "not valid for" in lowered:
-        return "its certificate is for another name"
+        return "its certificate is for another host name"
     if "has expired" in lowered:
         return "its certificate has expired"
     if "certificate required" in lowered:
-        return "the server wants a client certificate"
+        return "the server requires a client certificate"
     return _plainly(reason)
 
 
 def _tls_hint(reason: str) -> str:
     lowered = reason.lower()
     if "wrong version number" in lowered or "record layer failure" in lowered:
-        return "use http://, or the port that speaks TLS"
+        return "use http://, or the server's TLS port"
     if "certificate required" in lowered:
-        return "give client_cert=(certificate, key)"
+        return "set client_cert=(certificate, key)"
     if "self-signed" in lowered or "unable to get local issuer" in lowered:
-        return "give ca= the file of the authority that signed it"
+        return "set ca= to the CA's PEM file"
     return "check the url and the server's certificate"
 
 

@@ -1,4 +1,4 @@
-"""The client that waits."""
+"""The synchronous client."""
 
 from __future__ import annotations
 
@@ -19,24 +19,24 @@ from asof.values.frame_types import Rows
 
 
 class Client(ClientBase[httpx.Client]):
-    """Asks a feature server: `asof serve`.
+    """A client of a feature server (`asof serve`).
 
-    It may be used by several threads, and keeps its connections: make one, and close it at the end.
+    Thread-safe. It keeps connections open: create one client, and close it at the end.
 
     Args:
-        url: where the server is: `https://features.example.com`.
+        url: the server's address, such as `https://features.example.com`.
         api_key: a key of `asof keys new`.
-        token: a token of an issuer that the server accepts; or a callable that answers one, asked for each request.
-        ca: the file of the authority that signed the server's certificate, where the system does not know it.
-        client_cert: the files of a certificate and its key, or of both in one, for mutual TLS.
-        timeout_s: how long a server may take to answer, each time.
-        connect_timeout_s: how long a connection may take.
-        retries: how often what is safe to repeat is sent again: reads, and pushes with a `batch_id`; everything where
-            the server said that it did nothing. Never after a timeout.
-        pool_size: at most so many connections.
+        token: a token of an issuer that the server accepts; or a callable that returns one, called for each request.
+        ca: a PEM file with the CA of the server's certificate, if the system does not trust it.
+        client_cert: the files of a certificate and its key, or one file with both, for mutual TLS.
+        timeout_s: time limit for each response.
+        connect_timeout_s: time limit for a connection.
+        retries: number of retries of requests that are safe to repeat: reads, pushes with a `batch_id`, and requests
+            of which the server says that nothing was done. Never after a timeout.
+        pool_size: most connections.
 
     Raises:
-        ConfigError: these cannot be meant so.
+        ConfigError: an option is invalid, or options exclude each other.
     """
 
     def _opened(self, options: dict[str, Any]) -> httpx.Client:
@@ -50,35 +50,35 @@ class Client(ClientBase[httpx.Client]):
         *,
         details: bool = True,
     ) -> OnlineResponse:
-        """Each feature's value now, for each entity row: as `FeatureStore.get_online_features` answers.
+        """The current value of each feature for each entity row, like `FeatureStore.get_online_features`.
 
         Args:
             features: references `view:feature`, or the name of a feature service or of a view.
             entity_rows: dicts, a dict of columns, or a pandas, Polars or Arrow table.
-            details: ask for statuses and event times, too; without them answers are smaller.
+            details: also get statuses and event times; responses are smaller without them.
         """
         call = calls.features_call(features, entity_rows, full_feature_names=full_feature_names, details=details)
         return response_of(self._answer(call).content)
 
     def push(self, push_source_name: str, df: Rows, *, batch_id: str | None = None, to: object = None) -> int:
-        """Push rows: durable, and served, when this returns.
+        """Push rows. They are durable and served when this returns.
 
         Args:
             df: dicts, a dict of columns, or a table, with exactly the source's columns.
-            batch_id: a name for these rows: a second push under it is no push, so that it is safe to repeat.
-            to: accepted for Feast's sake.
+            batch_id: an ID for these rows: a second push with the same ID writes nothing, so a push is safe to repeat.
+            to: accepted for compatibility with Feast.
 
         Returns:
-            How many rows were pushed; 0 where this batch was there already.
+            Number of rows pushed; 0 if the batch was pushed before.
 
         Raises:
-            RowsRefused: something does not fit; nothing was written.
-            PushNotApplied: the rows are kept, and will be served; do not push them again.
+            RowsRefused: rows do not fit the source's schema; nothing was written.
+            PushNotApplied: the rows are durable and will be served; do not push them again.
         """
         return rows_of(self._answer(calls.push_call(push_source_name, df, batch_id=batch_id)))
 
     def write_to_online_store(self, feature_view_name: str, df: Rows) -> int:
-        """Write rows of a view; how many were written."""
+        """Write rows of a view; returns the number of rows written."""
         return rows_of(self._answer(calls.write_call(feature_view_name, df)))
 
     def materialize(
@@ -89,18 +89,18 @@ class Client(ClientBase[httpx.Client]):
         *,
         wait_s: float | None = None,
     ) -> list[dict[str, object]]:
-        """Bring the online store up to date from batch sources, on the server; returns when that is done.
+        """Materialize on the server, and wait until it is done.
 
         Args:
             start_date, end_date: event times `[start, end)`; without a start, what is new since the last run.
-            wait_s: how long to wait at most; the run goes on beyond that.
+            wait_s: how long to wait; the run continues after that.
 
         Returns:
-            Per view: rows written, and until when it is up to date.
+            Per view: rows written, and the event time up to which it is materialized.
 
         Raises:
-            JobRunning: one of the views is being materialized already.
-            ServerTimeout: it has not ended within `wait_s`.
+            JobRunning: one of the views is already being materialized.
+            ServerTimeout: the run has not ended within `wait_s`.
         """
         return self._ended(self.start_materialize(start_date, end_date, feature_views), wait_s)
 
@@ -123,20 +123,20 @@ class Client(ClientBase[httpx.Client]):
         *,
         force: bool = False,
     ) -> str:
-        """Begin a materialize run; the id of its job, to ask `job` about.
+        """Start a materialize run; returns the ID of its job, for `job`.
 
         Args:
-            force: also where one of the views is being materialized.
+            force: start it even if one of the views is being materialized.
         """
         call = calls.materialize_call(start_date, end_date, feature_views, incremental=False, force=force)
         return (self._answer(call)).json()["job"]
 
     def job(self, id: str) -> dict[str, object]:
-        """How far a materialize run is: its `state` is running, done or failed."""
+        """State and progress of a materialize run; `state` is running, done or failed."""
         return (self._answer(calls.job_call(id))).json()
 
     def jobs(self) -> list[dict[str, object]]:
-        """The server's materialize runs, the newest first."""
+        """The server's materialize runs, newest first."""
         return (self._answer(calls.job_call())).json()["jobs"]
 
     def _ended(self, id: str, wait_s: float | None) -> list[dict[str, object]]:
@@ -149,7 +149,7 @@ class Client(ClientBase[httpx.Client]):
             time.sleep(wait.pause(job))
 
     def health(self) -> bool:
-        """Whether the server lives."""
+        """Whether the server is alive."""
         return self._is_well("/health")
 
     def ready(self) -> bool:
@@ -163,7 +163,7 @@ class Client(ClientBase[httpx.Client]):
             return False
 
     def _answer(self, call: ClientCall) -> httpx.Response:
-        """The response to a call, after as many tries as are safe."""
+        """The response to a call, with retries if they are safe."""
         tried = 0
         while True:
             tried += 1
@@ -179,7 +179,7 @@ class Client(ClientBase[httpx.Client]):
             time.sleep(wait)
 
     def close(self) -> None:
-        """Give the connections back."""
+        """Close the connections."""
         self._http.close()
 
     def __enter__(self) -> Client:
@@ -190,7 +190,7 @@ class Client(ClientBase[httpx.Client]):
 
 
 def rows_of(answer: httpx.Response) -> int:
-    """How many rows an answered write wrote."""
+    """Number of rows written, from the response to a write."""
     if answer.status_code == 202:
         raise kept_but_not_applied(answer.content)
     return int(answer.headers.get("asof-rows", 0))

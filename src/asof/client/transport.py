@@ -1,4 +1,4 @@
-"""How a client reaches its server: address, credentials, TLS, limits; once for the client that waits and the other."""
+"""Address, credentials, TLS and limits of a client; shared by the synchronous and the asynchronous one."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ Token = str | Callable[[], str]
 
 
 class Bearer(httpx.Auth):
-    """Puts the key or token into every request; a callable is asked each time, so that it may renew the token."""
+    """Adds the key or token to every request; a callable is called each time, so that it can renew the token."""
 
     def __init__(self, token: Token) -> None:
         self._token = token
@@ -34,10 +34,10 @@ Http = TypeVar("Http", httpx.Client, httpx.AsyncClient)
 
 
 class ClientBase(ABC, Generic[Http]):
-    """What both clients are made with; `asof.Client` says what each option is.
+    """Base class of both clients; the options are documented at `asof.Client`.
 
     Raises:
-        ConfigError: these cannot be meant so.
+        ConfigError: an option is invalid, or options exclude each other.
     """
 
     def __init__(
@@ -55,7 +55,7 @@ class ClientBase(ABC, Generic[Http]):
     ) -> None:
         credential = _credential(url, api_key, token)
         if (ca or client_cert) and url.startswith("http:"):
-            raise ConfigError(f"certificates for {url}, which is without TLS", hint="use https://")
+            raise ConfigError(f"ca or client_cert is set, but url {url!r} is without TLS", hint="use https://")
         self.url = url
         self._retries = Retries(retries, url, timeout_s)
         self._http: Http = self._opened({
@@ -66,30 +66,30 @@ class ClientBase(ABC, Generic[Http]):
             "limits": httpx.Limits(
                 max_connections=pool_size, max_keepalive_connections=pool_size, keepalive_expiry=30.0
             ),
-            # A proxy or a .netrc of the environment would see every request: only what is said here counts.
+            # Ignore proxies and .netrc of the environment, which would see or change every request.
             "trust_env": False,
             "headers": {"User-Agent": "asof", "Content-Type": "application/json", "Accept": "application/json"},
         })  # fmt: skip
 
     @abstractmethod
     def _opened(self, options: dict[str, Any]) -> Http:
-        """The connections, opened with options of httpx."""
+        """Create the httpx client."""
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} of {self.url}>"
 
 
 def _credential(url: str, api_key: str | None, token: Token | None) -> Token | None:
-    """The key or token, once it and the address were looked at."""
+    """The key or token, after validation of the address and the credentials."""
     if not isinstance(url, str) or not url.startswith(("http://", "https://")):
-        raise ConfigError(f"url {url!r} is no http address", hint="write for example https://features.example.com")
+        raise ConfigError(f"url {url!r} is not an http(s) URL", hint="use a URL such as https://features.example.com")
     address = httpx.URL(url)
     if not address.host:
-        raise ConfigError(f"url {url!r} has no host", hint="write for example https://features.example.com")
+        raise ConfigError(f"url {url!r} has no host", hint="use a URL such as https://features.example.com")
     if address.userinfo:
-        raise ConfigError("the url holds a user or a password", hint="give api_key= or token= instead")
+        raise ConfigError("the url has a user or password", hint="use api_key= or token= instead")
     if api_key is not None and token is not None:
-        raise ConfigError("both api_key and token", hint="give one of them")
+        raise ConfigError("both api_key and token are set", hint="set one of them")
     credential = token if token is not None else api_key
     return credential if credential is None or callable(credential) else _checked(credential)
 
@@ -97,7 +97,7 @@ def _credential(url: str, api_key: str | None, token: Token | None) -> Token | N
 def _checked(credential: str) -> str:
     text = credential.strip()
     if not text or not text.isascii() or any(character.isspace() for character in text):
-        raise ConfigError("the key or token is empty, or has characters that none has", hint="check what was copied")
+        raise ConfigError("the key or token is empty, or has invalid characters", hint="copy it again")
     return text
 
 
@@ -112,14 +112,15 @@ def _trust(ca: str | None, client_cert: tuple[str, str] | str | None) -> ssl.SSL
             context.load_cert_chain(certificate, key, password=_no_password)
         except (OSError, ssl.SSLError) as error:
             raise ConfigError(
-                f"client_cert {certificate!r}: {_reason(error)}", hint="give PEM files (certificate, key) that fit"
+                f"client_cert {certificate!r}: {_reason(error)}",
+                hint="give PEM files (certificate, key) of one key pair",
             ) from error
     return context
 
 
 def _no_password() -> bytes:
-    # Without this OpenSSL would ask at the terminal.
-    raise OSError("the key has a password, which a client cannot be given")
+    # Without this function OpenSSL would prompt on the terminal.
+    raise OSError("the key has a password, which is not supported")
 
 
 def _reason(error: OSError) -> str:

@@ -19,20 +19,20 @@ from asof.values.local_paths import NotLocal, scheme_of
 S = TypeVar("S")
 
 ACTIONS = ("read", "write", "admin")
-"""What a role allows; each includes those before it."""
+"""The actions of roles; each includes those before it."""
 
 ALGORITHMS = ("RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384", "ES512", "EdDSA")
-"""Signatures that a token may have: those with a private and a public key. A shared secret is no proof of an issuer."""
+"""Accepted signature algorithms of tokens, all asymmetric: a shared secret does not prove who the issuer is."""
 
 
 @dataclass(frozen=True)
 class Role:
-    """What its holders may do.
+    """What holders of the role may do.
 
     Args:
         allow: one of `ACTIONS`.
-        tags: only with views that have all of these; empty: with every view.
-        projects: only in these; empty: in every one.
+        tags: limits access to views with all of these tags; empty allows every view.
+        projects: limits access to these projects; empty allows every project.
     """
 
     name: str
@@ -47,7 +47,7 @@ class ApiKey:
 
     Args:
         hash: `sha256:` and 64 hex digits.
-        expires: from then on it is refused; None is never.
+        expires: time from which it is refused; None is never.
     """
 
     id: str
@@ -60,14 +60,14 @@ class ApiKey:
 
 @dataclass(frozen=True)
 class Issuer:
-    """One whose signed tokens are accepted.
+    """An issuer whose signed tokens are accepted.
 
     Args:
-        jwks: an address or a path of the public keys; empty asks the issuer's discovery document.
-        leeway_s: how far its clock may be off.
-        name_claim, roles_claim: the claims that say who it is and which roles they have; `a.b` is b inside of a.
-        roles: value of the roles claim → roles; None takes the values for names of roles.
-        default_roles: of everybody whose token is good.
+        jwks: URL or path of the public keys; if empty, the issuer's discovery document has their URL.
+        leeway_s: tolerated clock difference.
+        name_claim, roles_claim: the claims with the caller's name and roles; `a.b` is b inside a.
+        roles: value of the roles claim → roles; None uses the values as names of roles.
+        default_roles: roles of every caller with a valid token.
     """
 
     issuer: str
@@ -94,14 +94,14 @@ class Certificate:
 
 @dataclass(frozen=True)
 class Auth:
-    """All that `auth:` says.
+    """The contents of `auth:`.
 
     Args:
-        roles: every role by name; `read`, `write` and `admin` are always there.
-        public: paths that need no key, beside those that say whether the server is well.
+        roles: every role by name; `read`, `write` and `admin` always exist.
+        public: paths that need no key, in addition to the health checks.
         origins: web pages that may call the server from a browser.
-        audit: where writes and administration are written down: a path, `stderr`, or `off`; by default stderr where
-            callers say who they are.
+        audit: where writes and administration are logged: a path, `stderr`, or `off`; by default stderr if callers
+            authenticate.
     """
 
     keys: tuple[ApiKey, ...] = ()
@@ -115,7 +115,7 @@ class Auth:
 
     @property
     def is_on(self) -> bool:
-        """Whether anybody has to say who they are."""
+        """Whether callers have to authenticate."""
         return bool(self.keys or self.issuers or self.certificates)
 
     @property
@@ -125,10 +125,10 @@ class Auth:
 
 
 def read_auth(written: LocatedValue | None, *, root: Path) -> Auth:
-    """What `auth:` says.
+    """Read and check `auth:`.
 
     Raises:
-        ConfigError: it is not well formed, or would let in whom nobody meant.
+        ConfigError: it is not well formed, or would admit callers by mistake.
     """
     if written is None:
         return Auth(roles=_built_in())
@@ -166,11 +166,11 @@ def _built_in() -> dict[str, Role]:
 
 
 def _feast(written: LocatedValue, kind: LocatedValue) -> Auth:
-    """Feast's spelling: `no_auth` is taken, and what would protect there and not here is refused."""
+    """Accept Feast's `no_auth`; refuse settings that protect a Feast server but would not protect this one."""
     if kind.content == "no_auth" and len(written.content) == 1:
         return Auth(roles=_built_in(), where=written.where)
     raise ConfigError(
-        f"auth.type {kind.content!r} is Feast's, and is set otherwise here: leaving it out would leave the server open",
+        f"auth.type {kind.content!r} is a setting of Feast that does not protect an Asof server",
         hint="write auth.issuers with issuer, audience and roles (a cluster's tokens have an issuer too)",
         where=kind.where,
     )
@@ -180,7 +180,7 @@ def _roles(declared: Mapping[str, sections.RoleSection], at: LocatedValue) -> di
     roles = _built_in()
     for name, role in declared.items():
         if name in ACTIONS:
-            raise ConfigError(f"role {name!r} is there already", hint="choose another name", where=at.at(name).where)
+            raise ConfigError(f"role {name!r} exists already", hint="choose another name", where=at.at(name).where)
         roles[name] = Role(name, role.allow, role.tags or {}, tuple(role.projects or ()))
     return roles
 
@@ -208,8 +208,8 @@ def _issuer(issuer: sections.IssuerSection, roles: Mapping[str, Role], at: Locat
         _refuse_plain_http(issuer.issuer, f"{path}.issuer", at.at("issuer"))
         if not issuer.issuer.startswith(("https://", "http://")):
             raise ConfigError(
-                f"{path}.issuer {issuer.issuer!r} is no address, so its keys cannot be found",
-                hint="give jwks: the address or file of its public keys",
+                f"{path}.issuer {issuer.issuer!r} is not a URL, so its public keys cannot be found",
+                hint="set jwks: to the URL or file of its public keys",
                 where=at.at("issuer").where,
             )
     claims = None
@@ -240,7 +240,7 @@ def _jwks(text: str, at: LocatedValue, root: Path) -> str:
         return absolute(text, root)
     except NotLocal as error:
         raise ConfigError(
-            f"auth.issuers.jwks: expected an https address or a file, found: {error}",
+            f"auth.issuers.jwks: expected an https URL or a file, found: {error}",
             hint="write a path on this machine, or file:///…",
             where=at.where,
         ) from error
@@ -250,19 +250,19 @@ def _refuse_plain_http(address: str, path: str, at: LocatedValue) -> None:
     parts = urlsplit(address)
     if parts.scheme == "http" and parts.hostname not in ("localhost", "127.0.0.1", "::1"):
         raise ConfigError(
-            f"{path}: keys that come over plain http may be anybody's", hint="give an https address", where=at.where
+            f"{path}: keys fetched over plain http could be forged", hint="give an https URL", where=at.where
         )
     if "://" in address and parts.scheme not in ("http", "https"):
-        raise ConfigError(f"{path}: expected an https address or a file", hint="give one", where=at.where)
+        raise ConfigError(f"{path}: expected an https URL or a file", hint="give one", where=at.where)
 
 
 def _algorithms(names: Sequence[str], at: LocatedValue) -> tuple[str, ...]:
     for name in names:
         if name not in ALGORITHMS:
-            why = ": a secret that is shared proves nothing about who signed" if name.startswith("HS") else ""
+            why = ": a shared secret does not prove who signed" if name.startswith("HS") else ""
             raise ConfigError(
                 f"auth.issuers.algorithms: {name!r} is not accepted{why}",
-                hint=nearest(name, ALGORITHMS) or f"choose of {', '.join(ALGORITHMS)}",
+                hint=nearest(name, ALGORITHMS) or f"choose from {', '.join(ALGORITHMS)}",
                 where=at.where,
             )
     return tuple(names)
@@ -280,5 +280,5 @@ def _refuse_repeated(what: str, entries: Sequence[Any], name_of: Callable[[Any],
     seen: set[str] = set()
     for each in entries:
         if name_of(each) in seen:
-            raise ConfigError(f"{what} {name_of(each)!r} is there twice", hint="keep one of them", where=each.where)
+            raise ConfigError(f"{what} {name_of(each)!r} is given twice", hint="keep one of them", where=each.where)
         seen.add(name_of(each))

@@ -1,4 +1,4 @@
-"""YAML with a memory for places: `file:line` of every value, `${VAR}` expansion, and overlays."""
+"""YAML whose values remember their `file:line`, with `${VAR}` expansion and overlays."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _KINDS = {"str": "text", "int": "a number", "float": "a number", "bool": "true o
 
 @dataclass(frozen=True)
 class LocatedValue:
-    """A value and the place it was written.
+    """A value and its `file:line`.
 
     Args:
         content: a scalar's text, a list of Values, or a dict of them.
@@ -36,11 +36,11 @@ class LocatedValue:
 
     @property
     def kind(self) -> str:
-        """What it is, in words for a message."""
+        """Description of the value for messages."""
         return _KINDS[self.tag]
 
     def at(self, *path: str | int) -> LocatedValue:
-        """What stands below it under these keys and positions; the last that is there, where not all are."""
+        """The value below under these keys and positions; the deepest existing one where some are missing."""
         found = self
         for step in path:
             children = found.content if found.tag == "map" else dict(enumerate(found.content))
@@ -50,7 +50,7 @@ class LocatedValue:
         return found
 
     def expand(self, environ: Mapping[str, str]) -> LocatedValue:
-        """The same with `${VAR}` and `${VAR:-default}` replaced, at any depth; `$$` is a dollar sign.
+        """A copy with `${VAR}` and `${VAR:-default}` replaced, at any depth; `$$` is a dollar sign.
 
         Raises:
             ConfigError: a variable is not set, and has no default.
@@ -88,7 +88,7 @@ class LocatedValue:
         )
 
     def plainly(self) -> Any:
-        """As Python's plain data, by YAML's own rules."""
+        """The value as plain Python data, by YAML's own rules."""
         if self.tag == "map":
             return {key: value.plainly() for key, value in self.content.items()}
         if self.tag == "list":
@@ -99,7 +99,7 @@ class LocatedValue:
 
 
 def expanded(value: Any, environ: Mapping[str, str], *, where: str) -> Any:
-    """Plain data with `${VAR}` and `${VAR:-default}` of its texts replaced, at any depth.
+    """Plain data with `${VAR}` and `${VAR:-default}` replaced in its texts, at any depth.
 
     Raises:
         ConfigError: a variable is not set, and has no default.
@@ -112,7 +112,7 @@ def expanded(value: Any, environ: Mapping[str, str], *, where: str) -> Any:
 
 
 def read_document(path: Path, *, shown: str) -> LocatedValue:
-    """The file's content, nothing expanded.
+    """The file's content, with variables not yet expanded.
 
     Args:
         shown: the file's name in messages.
@@ -142,7 +142,7 @@ def read_document(path: Path, *, shown: str) -> LocatedValue:
 
 
 def overlay(base: LocatedValue, over: LocatedValue) -> LocatedValue:
-    """The base with the other's values over it, key by key; a group whose `type:` changes is replaced whole."""
+    """The base overlaid with the other's values, key by key; a group whose `type:` changes is replaced whole."""
     if base.tag != "map" or over.tag != "map":
         return over
     types = {key: _product(each) for key, each in (("base", base), ("over", over))}
@@ -164,7 +164,7 @@ def _product(value: LocatedValue) -> Any:
 def _value(node: yaml.Node, shown: str, *, seen: tuple[int, ...]) -> LocatedValue:
     where = f"{shown}:{node.start_mark.line + 1}"
     if id(node) in seen:
-        raise ConfigError("an alias holds itself", hint="write the values out", where=where)
+        raise ConfigError("an alias contains itself", hint="write the values out", where=where)
     seen = (*seen, id(node))
     if isinstance(node, yaml.MappingNode):
         content: dict[str, LocatedValue] = {}
@@ -173,8 +173,8 @@ def _value(node: yaml.Node, shown: str, *, seen: tuple[int, ...]) -> LocatedValu
             if not isinstance(key, yaml.ScalarNode):
                 raise ConfigError("a key must be a name", hint="check the indentation there", where=place)
             if key.value in content:
-                raise ConfigError(f"key {key.value!r} is there twice", hint="keep one of them", where=place)
-            # A group's place is the line of its key, where a reader looks for it.
+                raise ConfigError(f"key {key.value!r} is given twice", hint="keep one of them", where=place)
+            # The line of a group is that of its key, where a reader looks for it.
             each = _value(value, shown, seen=seen)
             content[key.value] = (
                 LocatedValue(each.content, each.tag, place, each.plain) if each.tag in ("map", "list") else each

@@ -28,18 +28,18 @@ _ENVIRONMENT = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]*")
 
 @dataclass(frozen=True)
 class StoreConfig:
-    """All that `feature_store.yaml` says.
+    """The contents of `feature_store.yaml`.
 
     Args:
-        log: where the events of log sources and pushed rows stand.
-        connections: servers by name, which sources and stores may name.
+        log: the log of log sources and pushed rows.
+        connections: servers by name, for sources and stores.
         clock: the store's now as ISO 8601 text; None is the system's.
         path: the repository's root, absolute.
-        file: the configuration file, absolute, where one was named; empty for the root's own.
+        file: absolute path of the configuration file, if one was given; empty for the root's own.
         env: the environment asked for; empty for none.
-        notes: what was taken but has no meaning here.
+        notes: accepted settings that are ignored.
         auth: who may use the feature server.
-        server: how it runs: what `server:` says, and nothing else.
+        server: how it runs: only the options given under `server:`.
     """
 
     project: str
@@ -57,7 +57,7 @@ class StoreConfig:
     file: str = ""
 
     def describe(self) -> dict[str, Any]:
-        """The configuration as it may be shown and logged: without secrets."""
+        """The configuration for display and logs, without secrets."""
         parts = {section: getattr(self, section).describe() for section in SECTIONS}
         if self.connections:
             parts[CONNECTIONS] = {name: each.describe() for name, each in self.connections.items()}
@@ -78,18 +78,18 @@ def load_config(
 ) -> StoreConfig:
     """Read `feature_store.yaml` in `root`, with `feature_store.<env>.yaml` over it.
 
-    The overlay is merged deeply: its values replace those of the base key by key, and what it leaves out is the base's.
-    A part whose `type` the overlay changes is replaced whole. Only values that are still there after that are expanded.
+    The overlay is merged deeply: its values replace those of the base key by key; the rest stays. A section whose
+    `type` the overlay changes is replaced whole. Variables are expanded only in values that remain.
     A repository may also have overlays only; each is then whole by itself.
 
     Args:
         root: the repository; the file's folder where only that is given, else the working directory.
         file: the file to read in place of the root's `feature_store.yaml`, relative to the working directory; the
             overlay of `shop.yaml` is then `shop.<env>.yaml` in its folder.
-        environ: what `${VAR}` is read from; the process's environment where None.
+        environ: the variables; None uses the process's environment.
 
     Raises:
-        ConfigError: a file is missing, not well formed, or holds what nobody knows.
+        ConfigError: a file is missing, not well formed, or has unknown keys.
     """
     path = None if file is None else _given(file, root)
     if root is None:
@@ -108,7 +108,7 @@ def load_config(
 
 
 def _sections(document: LocatedValue, reader: ProductConfigReader, *, shown: str) -> dict[str, Any]:
-    """All of a document but what it says of environments.
+    """The configuration of one document.
 
     Args:
         shown: the file's name in messages.
@@ -137,7 +137,7 @@ def _sections(document: LocatedValue, reader: ProductConfigReader, *, shown: str
 
 
 def _value(written: Mapping[str, LocatedValue], name: str, *, root: Path) -> Any:
-    """A value of the top level; None where it is left out."""
+    """A top-level value, or None."""
     shape = options_of_section(ProjectSection)[name].shape
     return read_value(shape, written[name], path=name, root=root) if name in written else None
 
@@ -146,11 +146,11 @@ def _local(place: Path | str, what: str) -> Path:
     try:
         return Path(local_path(str(place))).expanduser()
     except NotLocal as error:
-        raise ConfigError(f"{what}: {error}", hint="name a place on this machine") from error
+        raise ConfigError(f"{what}: {error}", hint="give a path on this machine") from error
 
 
 def _given(file: Path | str, root: Path | str | None) -> Path:
-    """The configuration file that was named, absolute."""
+    """Absolute path of the given configuration file."""
     path = Path(os.path.abspath(_local(file, "the configuration file")))
     if path.is_file():
         return path
@@ -172,10 +172,10 @@ def _given(file: Path | str, root: Path | str | None) -> Path:
 
 
 def _read(path: Path, env: str, *, is_given: bool) -> tuple[LocatedValue, LocatedValue | None]:
-    """The document to use, and the base where an overlay was laid over one.
+    """The document to use, and the base if the document is overlaid on one.
 
     Args:
-        is_given: `path` was named, and is there.
+        is_given: `path` was given explicitly and exists.
     """
     root, stem = path.parent, path.stem
     base = read_document(path, shown=path.name) if path.is_file() else None
@@ -186,13 +186,13 @@ def _read(path: Path, env: str, *, is_given: bool) -> tuple[LocatedValue, Locate
                 f"no {FILE} in {root}",
                 hint=f"give --env {others[0]}, or another folder"
                 if others
-                else "run `asof init` to begin a feature repository here",
+                else "run `asof init` to create a feature repository here",
             )
         below, dot, other = stem.rpartition(".")
         if is_given and dot and "project" not in base.content:
             raise ConfigError(
-                f"{path.name} has no `project`, and a file that is named is read alone, as it is",
-                hint=f"if it holds what differs from {below}.yaml, ask for environment {other!r} in place of the file",
+                f"{path.name} has no `project`, and a file given by name is read on its own",
+                hint=f"if it is an overlay of {below}.yaml, give environment {other!r} instead of the file",
                 where=f"{path.name}:1",
             )  # fmt: skip
         return base, None
@@ -211,12 +211,12 @@ def _read(path: Path, env: str, *, is_given: bool) -> tuple[LocatedValue, Locate
 
 
 def part_in(file: Path, env: str, section: str, environ: Mapping[str, str]) -> tuple[str, ProductConfig] | None:
-    """The project and one store of an environment that is not the one in use; None where they cannot be told.
+    """The project and one store of another environment; None where they cannot be determined.
 
     Args:
-        file: the configuration file that the environment's overlay, if any, is laid over.
+        file: the configuration file that the environment's overlay, if any, applies to.
 
-    Variables that are not set here stay as they are written: the other environment may be on another machine.
+    Unset variables are not an error: the other environment may be for another machine.
     """
     try:
         document, _ = _read(file, env, is_given=False)
@@ -243,7 +243,7 @@ def _expanded_where_set(value: LocatedValue, environ: Mapping[str, str]) -> Loca
 
 
 def _shared(base: LocatedValue, document: LocatedValue) -> str:
-    """The stores that an environment has in common with the base, where the project's name does not part them."""
+    """The stores that an environment shares with the base under the same project name."""
     if document.content["project"].content != base.content.get("project", document.content["project"]).content:
         return ""
     same = [

@@ -1,4 +1,4 @@
-"""What is derived from an option's declaration: its kind, what a message asks for, and its line of the reference."""
+"""Properties derived from an option's declaration: its kind, the expected value for messages, its reference line."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ class Option:
     """One key.
 
     Args:
-        section: the key that it stands under; empty for the top level.
-        product: the `type:` that takes it; empty where the section itself does.
+        section: the key of its section; empty for the top level.
+        product: the `type:` that takes it; empty for every type.
         type: its Python type, annotated with its bounds.
         default: as it would be written; None where there is none.
-        also: other spellings of the name, Feast's among them.
-        unset: what the product takes where there is no default and nothing is written.
+        also: other spellings of the name, including Feast's.
+        unset: the product's own default, where the option has none.
     """
 
     section: str
@@ -48,7 +48,7 @@ class Option:
 
     @cached_property
     def shape(self) -> OptionType:
-        """Its type, taken apart."""
+        """Its parsed type."""
         return shape_of(self.type, self.name)
 
     @property
@@ -58,14 +58,14 @@ class Option:
 
     @property
     def shown_kind(self) -> str:
-        """The kind with the words or the bounds that it has beyond the usual."""
+        """The kind, with its choices or bounds if any."""
         if self.shape.choices:
             return ", ".join(f"`{each}`" for each in self.shape.choices)
         return self.kind if self.shape.bounds in ("", " above 0") else f"{self.kind}{self.shape.bounds}"
 
     @property
     def shown_default(self) -> str:
-        """What holds where it is left out, as it would be written; empty where the meaning says it."""
+        """The default as it would be written; empty where the description states it."""
         if self.required:
             return "required"
         default = self.unset if self.default is None else self.default
@@ -78,15 +78,15 @@ class Option:
 
 @dataclass(frozen=True)
 class OptionType:
-    """A type, taken apart.
+    """A parsed type.
 
     Args:
         type: for `msgspec.convert`: with its bounds, and without None.
         base: `str`, `int`, `float`, `bool`, `list`, `dict` or a Section.
         items: the shape of a list's items or a group's values.
-        choices: the words that a text may be; empty where any.
+        choices: the allowed texts; empty where any is allowed.
         least, most: a number's bounds; `above` where the least itself does not count.
-        minimum: how long a text, list or group has to be.
+        minimum: minimum length of a text, list or group.
     """
 
     type: Any
@@ -102,7 +102,7 @@ class OptionType:
 
     @property
     def expected(self) -> str:
-        """What a message asks for."""
+        """The expected value, for messages."""
         if self.kind.expected:
             return self.kind.expected
         if self.choices:
@@ -124,7 +124,7 @@ class OptionType:
 
 
 def shape_of(declared: Any, name: str = "") -> OptionType:
-    """The type of an option, taken apart."""
+    """Parse the type of an option."""
     type_, notes = _unwrapped(declared)
     metas = [each for each in notes if isinstance(each, Meta)]
     kind = next((each for each in reversed(notes) if isinstance(each, ValueKind)), None)
@@ -168,7 +168,7 @@ def _unwrapped(declared: Any) -> tuple[Any, list[Any]]:
 
 @cache
 def options_of_section(section: type[Section]) -> dict[str, Option]:
-    """The options that a section itself declares, without those of the one that it inherits from."""
+    """The options that a section declares itself, without inherited ones."""
     inherited = set(getattr(section.__base__, "__struct_fields__", ()))
     return {each.name: _option(section, each) for each in structs.fields(section) if each.name not in inherited}
 

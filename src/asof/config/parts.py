@@ -1,4 +1,4 @@
-"""The parts of a store, each a product (`type:`) and its options: read, checked, and joined with their connections."""
+"""Read and check each section that is a product (`type:`) and its options, and resolve its connection."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ from asof.errors import ConfigError, nearest, some
 
 @dataclass(frozen=True)
 class ProductConfig:
-    """A product and its options, ready to be handed to it. Its `repr` hides secrets.
+    """A product and its checked options. Its `repr` hides secrets.
 
     Args:
-        options: by name, in their types; paths are absolute; left-out options with a default have it.
-        where: `file:line`; empty where the part was left out.
+        options: by name, converted; paths are absolute; defaults are filled in.
+        where: `file:line`; empty where the section was left out.
     """
 
     type: str
@@ -32,7 +32,7 @@ class ProductConfig:
     where: str = ""
 
     def describe(self) -> dict[str, Any]:
-        """Type and options as they may be shown."""
+        """Type and options for display, without secrets."""
         return {"type": self.type, **masked(dict(self.options))}
 
     def __repr__(self) -> str:
@@ -40,17 +40,17 @@ class ProductConfig:
 
 
 def default_type(section: str) -> str:
-    """The product of a section that says none; empty where it has to say one."""
+    """The default product of a section; empty where `type:` is required."""
     return str(options_of_section(FAMILIES[section])["type"].default or "")
 
 
 def ignored(path: str, value: LocatedValue) -> str:
-    """The note on a key of Feast's that has no meaning here."""
+    """The note on an ignored key of Feast."""
     return f"{value.where}: {path} has no meaning in Asof and is ignored"
 
 
 class ProductConfigReader:
-    """Reads the parts of one document, and gathers notes on what has no meaning here.
+    """Reads the sections of one document, and collects notes on ignored keys.
 
     Args:
         root: what relative paths are relative to.
@@ -81,10 +81,10 @@ class ProductConfigReader:
         Args:
             section: a key of `FAMILIES`.
             name: of a connection.
-            connections: those that it may name.
+            connections: the ones it may refer to.
 
         Raises:
-            ConfigError: a key or a value is not what the product takes.
+            ConfigError: the product does not accept a key or a value.
         """
         shown = f"{section}.{name}" if name else section
         written = _group(section, written, shown)
@@ -112,7 +112,7 @@ class ProductConfigReader:
         shown: str,
     ) -> dict[str, Any]:
         if not known:
-            # A product of another package, which knows its own options.
+            # A product of another package, which checks its own options.
             return self._foreign(section, content)
         spelled = {other: each.name for each in known.values() for other in each.also} | {each: each for each in known}
         feast = feast_keys(section, product)
@@ -153,7 +153,7 @@ class ProductConfigReader:
 
 
 def _group(section: str, written: LocatedValue | None, shown: str) -> LocatedValue:
-    """What is written as a group of keys; the registry may be an address or a path alone, as in Feast."""
+    """The section's group of keys; a registry may also be just a URL or a path, as in Feast."""
     if written is None:
         return LocatedValue({}, "map", "")
     if section == "registry" and written.tag == "str":

@@ -1,4 +1,4 @@
-"""Paths among options: made absolute, and what may stand where a URL was found."""
+"""Options that are paths: make them absolute, or say what to give instead of a URL."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _SERVERS = {"postgres": "postgres", "postgresql": "postgres", "redis": "redis", 
 
 
 def read_path(value: LocatedValue, *, path: str, root: Path) -> str:
-    """A written path, absolute.
+    """Make a configured path absolute.
 
     Args:
         path: the option, such as `registry.path`.
@@ -42,7 +42,7 @@ def absolute(text: str, root: Path) -> str:
 
 
 def fitting(path: str, url: str) -> str:
-    """What may stand in an option where a URL was found, as a next step."""
+    """The next step for an option that expects a path and got a URL."""
     local = "write a path on this machine, or file:///…"
     scheme = scheme_of(url).partition("+")[0]
     if scheme == "sqlite":
@@ -53,7 +53,7 @@ def fitting(path: str, url: str) -> str:
         each.PRODUCT for each in PRODUCTS if section == each.SECTION and "url" in options_of(section, each.PRODUCT)
     ]
     if name == "path" and product in on_url:
-        return f"give {section} `type: {product}` and `url:` in place of path; or {local}"
+        return f"give {section} `type: {product}` and `url:` instead of path; or {local}"
     if path == "registry.path":
         return f"{local}; or postgresql://…, for a registry on a server"
     return local

@@ -1,4 +1,4 @@
-"""From written values to checked ones: each as its option is declared, and each mistake with its `file:line`."""
+"""Check and convert configured values by the declarations of their options; mistakes name `file:line`."""
 
 from __future__ import annotations
 
@@ -22,20 +22,20 @@ S = TypeVar("S", bound=Section)
 
 
 def read_section(section: type[S], written: LocatedValue, *, path: str, root: Path) -> S:
-    """A group of keys as its section.
+    """Convert a group of keys to its section.
 
     Args:
-        path: what messages call it, such as `auth.keys`.
+        path: its name in messages, such as `auth.keys`.
         root: what relative paths are relative to.
 
     Raises:
-        ConfigError: a key is unknown or missing, or a value is not what it is declared to be.
+        ConfigError: a key is unknown or missing, or a value does not fit its declaration.
     """
     return section(**read_options(options_of_section(section), written, path=path, root=root))
 
 
 def read_options(known: Mapping[str, Option], written: LocatedValue, *, path: str, root: Path) -> dict[str, Any]:
-    """The options that a group of keys gives; those that are left out are not there.
+    """The options given in a group of keys; omitted ones are absent.
 
     Raises:
         ConfigError: as `read_section`.
@@ -44,7 +44,7 @@ def read_options(known: Mapping[str, Option], written: LocatedValue, *, path: st
     refuse_unknown(path, content, known)
     for name, option in known.items():
         if option.required and name not in content:
-            raise ConfigError(f"{path}: no `{name}`", hint=f"give {name}", where=written.where)
+            raise ConfigError(f"{path}: `{name}` is missing", hint=f"give {name}", where=written.where)
     return {
         key: read_value(known[key].shape, value, path=f"{path}.{key}" if path else key, root=root)
         for key, value in content.items()
@@ -52,7 +52,7 @@ def read_options(known: Mapping[str, Option], written: LocatedValue, *, path: st
 
 
 def refuse_unknown(path: str, content: Mapping[str, LocatedValue], known: Collection[str]) -> None:
-    """Refuse a key that is none of those that are known, with the nearest one.
+    """Refuse an unknown key, and suggest the nearest known one.
 
     Raises:
         ConfigError: there is one.
@@ -64,10 +64,10 @@ def refuse_unknown(path: str, content: Mapping[str, LocatedValue], known: Collec
 
 
 def read_value(shape: OptionType, value: LocatedValue, *, path: str, root: Path) -> Any:
-    """A value as it is declared; paths are absolute.
+    """Convert a value to its declared type; paths become absolute.
 
     Raises:
-        ConfigError: it is of another kind, outside its bounds, or not well formed.
+        ConfigError: it is of another type, out of bounds, or malformed.
     """
     if issubclass(shape.base, Section):
         return read_section(shape.base, value, path=path, root=root)
@@ -79,7 +79,7 @@ def read_value(shape: OptionType, value: LocatedValue, *, path: str, root: Path)
 
 
 def refuse_misfit(option: Option, value: object) -> None:
-    """Refuse a value that was given in code or on the command line, if it is not what its option is declared to be.
+    """Refuse a value from code or the command line that does not fit its option's declaration.
 
     Raises:
         ConfigError: it is not.
@@ -116,7 +116,7 @@ def _list(shape: OptionType, value: LocatedValue, *, path: str, root: Path) -> l
     assert shape.items is not None
     items = value.content
     if value.tag != "list":
-        # What a variable holds may look like a number, and is text all the same.
+        # A variable's value is text, even if it looks like a number.
         is_text = value.tag == "str" or value.expanded
         if not shape.kind.expected or not is_text:
             raise wrong(
@@ -144,7 +144,7 @@ def _names(shape: OptionType, value: LocatedValue, *, path: str, root: Path) -> 
 
 
 def _scalar(shape: OptionType, value: LocatedValue, *, path: str, root: Path) -> Any:
-    # What a variable holds is text: a project named 2024 must not become a number on the way.
+    # A variable's value is text: a project named 2024 must not become a number.
     fits = value.tag == "str" or value.expanded or shape.kind.takes_scalars
     fits = fits or (value.tag == "timestamp" and shape.kind.name == "moment")
     if value.tag in ("map", "list", "null") or (shape.base is str and not fits):
@@ -152,7 +152,7 @@ def _scalar(shape: OptionType, value: LocatedValue, *, path: str, root: Path) ->
     try:
         converted = msgspec.convert(_converted(shape, value.content), shape.type)
     except ValueError as error:
-        # Also msgspec's own: what it says names neither the key nor the line.
+        # msgspec's own messages name neither the key nor the line.
         if shape.kind.refusal:
             shown = repr(masked(value.content, name=path.rpartition(".")[2]))
             hint = fitting(path, value.content) if scheme_of(value.content) == "sqlite" else shape.kind.hint
@@ -160,12 +160,12 @@ def _scalar(shape: OptionType, value: LocatedValue, *, path: str, root: Path) ->
                 shape.kind.refusal.format(path=path, found=shown), hint=hint, where=value.where
             ) from error
         raise wrong(path, value, shape.expected, hint=nearest(value.content, shape.choices)) from error
-    is_path = shape.kind.name == "path" and converted not in shape.kind.words
+    is_path = shape.kind.name == "path" and converted not in shape.kind.literals
     return read_path(value, path=path, root=root) if is_path else converted
 
 
 def _converted(shape: OptionType, text: str) -> Any:
-    """A text as a value of its type, its bounds not checked yet."""
+    """Convert text to its type, without checking bounds."""
     if shape.base is int:
         return int(text.replace("_", ""))
     if shape.base is float:

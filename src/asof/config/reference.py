@@ -1,4 +1,4 @@
-"""Every key that `feature_store.yaml` takes, as tables that are derived from the sections."""
+"""Every key that `feature_store.yaml` takes, as tables derived from the sections."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from asof.config.sections import AUTH, FAMILIES, PRODUCTS, ProjectSection, Secti
 from asof.config.sections.kinds import Text
 
 CONNECTIONS = "connections"
-"""The section of named connections; each is a server's type and how it is reached."""
+"""The section of named connections; each is a server's type and settings."""
 
 SECTIONS = tuple(name for name in FAMILIES if name != CONNECTIONS)
-"""The parts of a store; each is a product (`type:`) and its options."""
+"""The stores; each is a product (`type:`) and its options."""
 
 _OF_PRODUCT = {(each.SECTION, each.PRODUCT): each for each in PRODUCTS}
 
@@ -34,9 +34,9 @@ ON_SERVERS = {place for place, each in _OF_PRODUCT.items() if each.SERVER is not
 
 @cache
 def options_of(section: str, product: str) -> dict[str, Option]:
-    """The options of one product; empty where it is not one of ours, and then nobody here knows them.
+    """The options of one product; empty for products of other packages.
 
-    A store on a server takes the keys of a connection beside its own, or `connection`, the name of one.
+    A store on a server takes the keys of a connection in addition to its own, or `connection`, the name of one.
     """
     declared = _OF_PRODUCT.get((section, product))
     if declared is None:
@@ -55,7 +55,7 @@ def options_of(section: str, product: str) -> dict[str, Option]:
 
 
 def feast_keys(section: str, product: str = "") -> tuple[str, ...]:
-    """Feast's keys without a meaning here that a section, or a product of it, takes with a note."""
+    """Keys of Feast that a section or product accepts and ignores, with a note."""
     family: type[Section] = FAMILIES.get(section, ProjectSection)
     declared = _OF_PRODUCT.get((section, product))
     own = declared.FEAST_KEYS if declared is not None else ()

@@ -1,4 +1,4 @@
-"""What must never be shown: values of options that look like secrets, and passwords inside addresses."""
+"""Hide secrets: values of options that look like secrets, and passwords in URLs."""
 
 from __future__ import annotations
 
@@ -11,18 +11,18 @@ _SECRET_NAME = re.compile(
     r"passw(or)?d|passphrase|secret|token|credential|(^|[_-])key($|[_-]id$)|api_?key", re.IGNORECASE
 )
 _NOT_SECRET = re.compile(r"_(seconds|s|ms|bytes|count|version)$", re.IGNORECASE)
-# Up to the last `@`: an unescaped `/` or `@` in a password is a mistake, and no reason to show the rest of it.
+# Up to the last `@`: a password with an unescaped `/` or `@` is hidden whole.
 _USER_INFO = re.compile(r"(\b[A-Za-z][A-Za-z0-9+.-]*://)\S+@")
 _INLINE = re.compile(r"\b((?:\w*password|passwd|secret|token|api_?key)\s*=\s*)('[^']*'|[^,;&\s]+)", re.IGNORECASE)
 
 
 def is_secret(name: str) -> bool:
-    """Whether an option of this name is to be hidden."""
+    """Whether to hide the value of an option with this name."""
     return bool(_SECRET_NAME.search(name)) and not _NOT_SECRET.search(name)
 
 
 def masked(value: Any, *, name: str = "") -> Any:
-    """The value as it may be shown: secrets as `***`, at any depth."""
+    """The value for display, with secrets as `***` at any depth."""
     if name and is_secret(name) and value not in (None, "") and not isinstance(value, bool):
         return MASK
     if isinstance(value, dict):

@@ -1,4 +1,4 @@
-"""Which stores an environment shares with another of its repository, where the project's name does not part them."""
+"""The stores that an environment shares with another of its repository under the same project name."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from asof.config.parts import ProductConfig
 from asof.config.secrets import masked
 
 _PARTED_BY_PROJECT = ("log", "offline_store")
-"""Where events and archives stand: what one environment writes there, the other trains on; its purge deletes both."""
+"""Stores of events and archives: what one environment writes, the other trains on; a purge deletes both."""
 
 _PLACES = ("path", "url", "host", "port", "database", "schema")
 _USER_INFO = re.compile(r"(?<=://)[^/@]*@")
@@ -22,7 +22,7 @@ _USER_INFO = re.compile(r"(?<=://)[^/@]*@")
 def shared_stores(config: StoreConfig, environ: Mapping[str, str] | None = None) -> dict[str, list[str]]:
     """The repository's other configuration files → the sections whose topics or archives are this configuration's, too.
 
-    What cannot be told, since a variable of the other environment is not set here, is left out.
+    Environments with unset variables are left out.
     """
     environ = os.environ if environ is None else environ
     shared: dict[str, list[str]] = {}
@@ -44,7 +44,7 @@ def shared_stores(config: StoreConfig, environ: Mapping[str, str] | None = None)
 
 
 def place_of(part: ProductConfig) -> str:
-    """Where a store is, as it may be shown: its product, and its file or server."""
+    """A store's location for display: its product, and its file or server."""
     said = masked(_place(part))
     return " ".join([part.type, *(" ".join(str(said[key]).split()) for key in _PLACES if said.get(key) is not None)])
 
@@ -54,7 +54,7 @@ def _place(part: ProductConfig) -> dict[str, Any]:
     for name in ("path", "url"):
         text = str(options.get(name) or "")
         if "://" in text:
-            # Two users of one server write to one place.
+            # Two users of one server write to the same store.
             options[name] = _USER_INFO.sub("", text)
         elif text and name == "path":
             options[name] = str(Path(text).resolve())
@@ -66,7 +66,7 @@ def _is_one_place(one: tuple[str, ProductConfig], other: tuple[str, ProductConfi
     if parts[0].type != parts[1].type:
         return False
     if parts[0].type == "kafka":
-        # What topics are called follows from the project only where no prefix is given.
+        # Topic names follow from the project only where no prefix is given.
         prefixes = {part.options.get("topic_prefix", f"{project}.") for project, part in (one, other)}
         servers = [set(part.options.get("bootstrap_servers", ())) for part in parts]
         return len(prefixes) == 1 and bool(servers[0] & servers[1])

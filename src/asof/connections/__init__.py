@@ -1,1 +1,1 @@
-"""How servers are reached that several families share: addresses, pools, and their errors in our words."""
+"""How servers are reached that several families share: addresses, pools, and their errors as Asof's."""

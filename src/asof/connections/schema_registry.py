@@ -1,4 +1,4 @@
-"""A schema registry with Confluent's REST API: schemas by id, each asked for once."""
+"""A schema registry with Confluent's REST API: schemas by ID, each fetched once."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from asof.decoding import WriterSchema
 from asof.errors import ConfigError, SourceError
 
 UNKNOWN_FOR_S = 30.0
-"""How long an id counts as unknown before it is asked for again: a registry may learn of it after the message came."""
+"""How long an unknown ID is cached: it may be registered after the message came."""
 
 REDIRECTS = range(300, 400)
 
@@ -27,14 +27,14 @@ _WAIT_S = 0.2
 
 
 class SchemaRegistry:
-    """Answers schemas by id. Safe to use from several threads.
+    """Returns schemas by ID. Safe to use from several threads.
 
     Args:
-        url: as producers have it; `user:password@` in it is taken as user and password.
+        url: as producers have it; it may contain `user:password@`.
         user, password: HTTP basic authentication.
         token: a bearer token instead.
-        ca_file: the certificates to trust; the machine's where empty.
-        timeout_s: how long to try before the registry counts as out of reach.
+        ca_file: the CA certificates to trust; the machine's if empty.
+        timeout_s: how long to retry before the registry counts as unreachable.
         label: the setting that names it, for messages.
     """
 
@@ -52,7 +52,7 @@ class SchemaRegistry:
     ) -> None:
         parts = _parsed(url)
         if parts is None:
-            # Where the parts of a text are not clear, a password may be in any of them.
+            # An ambiguous URL may have the password in any of its fields.
             shown = re.sub(r"^([a-z]+://)?.*@", r"\1***@", url)
             raise ConfigError(
                 f"{label}: {shown!r} is not the URL of a schema registry",
@@ -81,10 +81,10 @@ class SchemaRegistry:
         return build_opener(HTTPSHandler(context=context), ProxyHandler({}), NoRedirects)
 
     def __call__(self, schema_id: int) -> WriterSchema | None:
-        """The schema of this id; None where the registry has none.
+        """The schema of this ID, else None.
 
         Raises:
-            SourceError: the registry is out of reach, refuses this user, or is none.
+            SourceError: the registry is unreachable, refuses this user, or the URL is not a schema registry.
         """
         known = self._known.get(schema_id)
         if known is not None:
@@ -103,7 +103,7 @@ class SchemaRegistry:
             return schema
 
     def _gather(self, schema: dict[str, Any], references: dict[tuple[str, int], str]) -> None:
-        """The schemas that this one names, each after those that it names itself."""
+        """The schemas that this one refers to, dependencies first."""
         for each in schema.get("references") or ():
             place = (each["subject"], each["version"])
             if place in references:
@@ -111,7 +111,7 @@ class SchemaRegistry:
             found = self._get(f"subjects/{quote(place[0], safe='')}/versions/{place[1]}")
             if found is None:
                 raise self._error(
-                    f"has no version {place[1]} of subject {place[0]!r}, which a schema names", hint="register it"
+                    f"has no version {place[1]} of subject {place[0]!r}, which a schema refers to", hint="register it"
                 )
             self._gather(found, references)
             references[place] = found["schema"]
@@ -139,21 +139,21 @@ class SchemaRegistry:
             found = json.loads(body)
             assert isinstance(found["schema"], str)
         except (ValueError, KeyError, TypeError, AssertionError) as error:
-            raise self._error("does not answer as a schema registry does", hint="check the URL and its path") from error
+            raise self._error("does not respond like a schema registry", hint="check the URL and its path") from error
         return found
 
     def _status(self, error: HTTPError) -> SourceError | None:
-        """What another answer means: None for an unknown id, an error to try again after, or it raises."""
+        """Interpret an HTTP error: None for an unknown ID, an error to retry after, or raise."""
         body = error.read()
         if error.code in REDIRECTS:
             there = _shown(error.headers.get("Location"))
             raise self._error(
-                f"answers {error.code} and leads to {there}; redirects are not followed, as user and password are for "
-                "this address alone", hint="write the address that is meant as its url",
+                f"responds {error.code} with a redirect to {there}, which is not followed: the credentials are for "
+                "this URL only", hint="give the final URL as its url",
             ) from error  # fmt: skip
         if error.code in (401, 403):
             raise self._error(
-                f"answers {error.code}: it does not let this user in", hint="check user and password (or token)"
+                f"responds {error.code}: it refuses this user", hint="check user and password (or token)"
             ) from error
         if error.code == 404:
             try:
@@ -161,15 +161,15 @@ class SchemaRegistry:
                     return None
             except (ValueError, KeyError, TypeError):
                 pass
-            raise self._error("does not answer as a schema registry does (404)", hint="check the URL's path") from error
-        return self._error(f"answers {error.code}", hint="see the registry's own log")
+            raise self._error("does not respond like a schema registry (404)", hint="check the URL's path") from error
+        return self._error(f"responds {error.code}", hint="see the registry's own log")
 
     def _unreached(self, error: Exception) -> SourceError:
         cause = getattr(error, "reason", error)
         if isinstance(cause, ssl.SSLError):
             raise self._error(
                 f"cannot be reached by TLS: {getattr(cause, 'verify_message', '') or cause.reason or cause}",
-                hint="give ca_file= for an own certificate authority, or check http against https",
+                hint="give ca_file= for a private certificate authority, or check whether it is http or https",
             ) from error
         what = getattr(cause, "strerror", None) or str(cause) or type(cause).__name__
         made = self._error(
@@ -184,7 +184,7 @@ class SchemaRegistry:
 
 
 def _shown(location: str | None) -> str:
-    """Where a redirect leads, as a message may have it: the other side wrote it, and a password may be in it."""
+    """A redirect's target for messages: the server wrote it, and it may contain a password."""
     if not location:
         return "no address"
     printable = "".join(each if each.isprintable() else "?" for each in location)
@@ -192,7 +192,7 @@ def _shown(location: str | None) -> str:
 
 
 def _parsed(url: str) -> SplitResult | None:
-    """A URL's parts; None where it is none, or where a `/`, `?`, `#` or `@` in a password would end up in another."""
+    """Parse a URL; None if it is invalid, or ambiguous because of a `/`, `?`, `#` or `@` in a password."""
     try:
         parts = urlsplit(url)
         host, _ = parts.hostname, parts.port

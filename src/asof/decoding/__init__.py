@@ -1,4 +1,4 @@
-"""Messages of a log into typed rows, in bulk; what cannot be used is told apart, with the reason."""
+"""Decode messages of a log into typed rows, in bulk; unusable messages become dead letters with a reason."""
 
 from asof.decoding.messages import (
     DecodedMessages,

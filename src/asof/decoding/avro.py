@@ -1,4 +1,4 @@
-"""Avro messages into columns: a whole batch is read as one array, and only where that fails each by itself."""
+"""Decode Avro messages into columns: a batch is read as one array, and message by message only if that fails."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ except ImportError as error:
     raise MissingExtra("Avro messages", "kafka") from error
 
 GUARD = "asof_guard"
-"""A field behind each record whose value is known: if another comes out, records lie elsewhere than they say."""
+"""A field with a known value after each record: a wrong value shows that a record does not end with its message."""
 
 EXACT_DECIMAL = "asof-decimal"
 MOST_DECIMAL_BYTES = 64
@@ -45,7 +45,7 @@ _READ_AS_NUMBERS = frozenset(
     {"timestamp-millis", "timestamp-micros", "timestamp-nanos", "local-timestamp-millis", "local-timestamp-micros",
      "local-timestamp-nanos", "time-millis", "time-micros", "date"}
 )  # fmt: skip
-"""Logical types of columns that are cast as a whole, which is faster than one object for each value."""
+"""Logical types of columns that are cast as a whole, which is faster than one object per value."""
 
 _ARROW = {
     "boolean": pa.bool_(), "int": pa.int32(), "long": pa.int64(), "float": pa.float32(), "double": pa.float64(),
@@ -54,12 +54,12 @@ _ARROW = {
 
 
 class AvroCodec:
-    """What one source's Avro messages are decoded with.
+    """The decoder of one source's Avro messages.
 
     Args:
-        fields: the columns that are read off a message.
-        where: the source's place, for errors.
-        single: the column of values that are no record.
+        fields: the columns to read from a message.
+        where: the source's `file:line`, for errors.
+        single: the column for values that are not records.
     """
 
     def __init__(self, fields: Sequence[Field], message_format: AvroFormat, *, where: str, single: str = "") -> None:
@@ -74,7 +74,7 @@ class AvroCodec:
                 self._readers[-1] = _Reader(self.own, None, (), fields)
             except Exception as error:
                 raise DefinitionError(
-                    f"AvroFormat: schema_json is no Avro schema: {error}", hint="mend the schema", where=where
+                    f"AvroFormat: schema_json is not an Avro schema: {error}", hint="fix the schema", where=where
                 ) from error
 
     def decode(
@@ -86,10 +86,10 @@ class AvroCodec:
         undeclared: Counter[str],
         schemas: Schemas | None,
     ) -> tuple[list[int], dict[str, pa.Array]]:
-        """The decodable messages' places and columns.
+        """Positions and columns of the decodable messages.
 
         Raises:
-            SourceError: no schema registry is named.
+            SourceError: no schema registry is configured.
         """
         groups = by_schema(places, values, letters) if self.is_framed else {-1: (places, values)}
         parts = []
@@ -104,18 +104,18 @@ class AvroCodec:
         return joined(parts)
 
     def _reader(self, schema_id: int, schemas: Schemas | None) -> _Reader | str:
-        """The reader of a schema, or why its messages cannot be used."""
+        """The reader of a schema, or the reason why its messages cannot be used."""
         known = self._readers.get(schema_id)
         if known is not None:
             return known
         if schemas is None:
             raise SourceError(
-                "messages are framed by a schema registry, and none is named",
-                hint="name it in feature_store.yaml: schema_registry: {url: …}", where=self.where,
+                "messages name schemas of a schema registry, but none is configured",
+                hint="configure it in feature_store.yaml: schema_registry: {url: …}", where=self.where,
             )  # fmt: skip
         schema = schemas(schema_id)
         if schema is None:
-            # Not kept: the registry may have it later.
+            # Not cached: the registry may have it later.
             return unknown_id(schema_id)
         made = self._made(schema_id, schema)
         if len(self._readers) >= MOST_READERS:
@@ -129,15 +129,15 @@ class AvroCodec:
         try:
             writer = json.loads(schema.text)
             if self.single and not (isinstance(writer, dict) and writer.get("type") == "record"):
-                # A record of one field is written just as the field alone.
+                # A record with one field has the same bytes as the field alone.
                 writer = {"type": "record", "name": "asof_single", "fields": [{"name": self.single, "type": writer}]}
             return _Reader(writer, self.own, schema.references, self.fields)
-        except Exception as error:  # fastavro has errors of many kinds; each is this schema's fault
+        except Exception as error:  # fastavro raises many types of errors; each is caused by this schema
             return f"names schema {schema_id}, which cannot be used: {why(error)}"
 
 
 class _Reader:
-    """Reads records of one writer's schema, resolved against the reader's if there is one."""
+    """Reads records of one writer's schema, resolved against the reader's schema if there is one."""
 
     def __init__(self, writer: Any, reader: Any, references: Sequence[str], fields: Sequence[Field]) -> None:
         self.fields = fields
@@ -176,7 +176,7 @@ class _Reader:
         return places, columns
 
     def _all(self, values: list[bytes]) -> list[dict[str, Any]] | None:
-        """All records at once; None where one of them is not what it says."""
+        """Read all records at once; None where one of them does not fit the schema."""
         if not values:
             return []
         if self.bounds.are_needed:
@@ -184,7 +184,7 @@ class _Reader:
         stream = io.BytesIO(b"".join((_varint(len(values)), self.guard.join(values), self.guard, b"\0")))
         try:
             records: Any = schemaless_reader(stream, self.many[0], self.many[1])
-        except Exception:  # the slow way finds the record and names the reason
+        except Exception:  # reading one by one finds the record and the reason
             return None
         guard = self.guard
         return records if all(each[GUARD] == guard for each in records) else None
@@ -199,7 +199,7 @@ class _Reader:
                 continue
             try:
                 record: Any = schemaless_reader(io.BytesIO(value + self.guard), self.one[0], self.one[1])
-            except Exception as error:  # whatever the bytes made fastavro raise
+            except Exception as error:  # fastavro may raise anything on damaged bytes
                 letters[place] = f"not an Avro record of its schema: {why(error)}"
                 continue
             if record[GUARD] != self.guard:
@@ -211,7 +211,7 @@ class _Reader:
 
 
 def _varint(number: int) -> bytes:
-    """A count as Avro writes it."""
+    """A count in Avro's encoding."""
     number <<= 1
     out = bytearray()
     while number > 127:
@@ -259,14 +259,14 @@ def _exact(schema: Any) -> Any:
 
 
 def _decimal(data: bytes, writer_schema: Any = None, reader_schema: Any = None) -> Decimal:
-    """A decimal with all of its digits; fastavro's own reader rounds it, and takes minutes for one of a megabyte."""
+    """Read a decimal with all digits; fastavro's own reader rounds it, and takes minutes for one of a megabyte."""
     if len(data) > MOST_DECIMAL_BYTES:
         raise ValueError(f"a decimal has {len(data)} bytes; the most are {MOST_DECIMAL_BYTES}")
     number = Decimal(int.from_bytes(data, "big", signed=True))
     return number.scaleb(-writer_schema.get("scale", 0), _WIDE) if writer_schema is not None else number
 
 
-# Under a name of its own, so that nobody else's decimals are read by it.
+# Registered under a name of its own, so that decimals of other users of fastavro are not affected.
 LOGICAL_READERS[f"bytes-{EXACT_DECIMAL}"] = LOGICAL_READERS[f"fixed-{EXACT_DECIMAL}"] = _decimal
 
 
@@ -279,7 +279,7 @@ def _as_numbers(kind: Any) -> Any:
 
 
 def _kind(kind: Any) -> str:
-    """A field's type in one word: its logical type, its primitive or named type's kind, else `other`."""
+    """A field's type as one name: its logical type, its primitive or named type's kind, else `other`."""
     if isinstance(kind, list):
         others = [each for each in kind if each != "null"]
         return _kind(others[0]) if len(others) == 1 else "other"

@@ -1,7 +1,7 @@
-"""How deep an Avro message goes, and how many values it says it has, before native code follows it.
+"""Bounds on the nesting and the number of values of an Avro message, checked before native code reads it.
 
-Data of a schema that names itself may lie as deep as a message is long, and an array of nulls has as many values as its
-count says, whatever the message's length. fastavro goes there without a bound, and takes the process with it.
+With a recursive schema, a message may be nested as deeply as it is long, and an array of nulls has as many values as
+its count says, whatever the message's length. fastavro has no bound for either, and would crash the process.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from typing import Any
 from asof.values.nesting import MOST_DEPTH
 
 MOST_EMPTY = 100_000
-"""So many values that take no bytes may a message have."""
+"""Maximum number of zero-byte values in a message."""
 
 _SIZES = {"null": 0, "boolean": 1, "float": 4, "double": 8}
 _COUNTED = frozenset(("bytes", "string"))
@@ -24,13 +24,13 @@ class Bounds:
 
     Args:
         schema: as fastavro parsed it.
-        named: the named types that it names, by full name.
+        named: the named types that it refers to, by full name.
 
     Attributes:
-        are_needed: whether a message of this schema may go beyond them.
+        are_needed: whether a message of this schema can exceed the bounds.
 
     Raises:
-        ValueError: a record holds itself without a choice: no message of it ends.
+        ValueError: a record contains itself unconditionally, so it has no finite message.
     """
 
     def __init__(self, schema: Any, named: Mapping[str, Any]) -> None:
@@ -46,7 +46,7 @@ class Bounds:
         kind, definition = self._resolved(schema)
         if kind == "record" and (name := definition["name"]) not in end:
             if name in within:
-                raise ValueError(f"record {name!r} holds itself, without a null or a list between")
+                raise ValueError(f"record {name!r} contains itself without a null or a list in between")
             for each in definition["fields"]:
                 self._refuse_endless(each["type"], (*within, name), end)
             end.add(name)
@@ -67,10 +67,10 @@ class Bounds:
                 return schema, schema
 
     def _look(self, schema: Any, seen: dict[str, int | None]) -> int:
-        """The fewest bytes that a value of it takes; on the way, whether the bounds are needed.
+        """The minimum bytes of a value; also finds out whether the bounds are needed.
 
         Args:
-            seen: names of records → their fewest bytes; None while one is looked at.
+            seen: names of records → their minimum bytes; None while one is being visited.
         """
         kind, definition = self._resolved(schema)
         if kind == "record":
@@ -79,13 +79,13 @@ class Bounds:
                 seen[name] = None
                 seen[name] = sum([self._look(each["type"], seen) for each in definition["fields"]])
             known = seen[name]
-            # Where it holds itself there is a union or a list between, which takes a byte.
+            # A recursive record has a union or a list in between, which takes a byte.
             if known is None:
                 self.are_needed = True
                 return 1
             return known
         if kind == "union":
-            # At least the branch's number, whatever the branch.
+            # At least the index of the branch.
             for each in definition:
                 self._look(each, seen)
             return 1
@@ -99,9 +99,9 @@ class Bounds:
         return definition["size"] if kind == "fixed" else _SIZES.get(kind, 1)
 
     def refusal(self, message: bytes) -> str:
-        """Why a message cannot be followed; empty where it can be (what is cut short is for the reader to name)."""
+        """Why a message exceeds the bounds, else the empty string (truncated messages are left to the reader)."""
         at = empty = 0
-        # What is still to be read, the next one last: a schema with its depth, or the rest of a list.
+        # A stack of what is still to be read: a schema with its depth, or the rest of a list.
         todo: list[tuple[Any, int, int]] = [(self._schema, 0, 1)]
         try:
             while todo:
@@ -147,7 +147,7 @@ class Bounds:
 
 
 def _entry(values: Any) -> Any:
-    """One entry of a map, as the record that it is written like."""
+    """One entry of a map, as the record with the same encoding."""
     return {"type": "record", "name": "", "fields": [{"type": "string"}, {"type": values}]}
 
 

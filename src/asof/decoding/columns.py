@@ -1,4 +1,4 @@
-"""Decoded values into a declared column, whatever format they came in; what does not fit becomes a letter."""
+"""Convert decoded values to declared columns, for all formats; misfits become dead letters."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _PER_UNIT = {"ms": 1000, "us": 1, "ns": 1}
 
 
 def arrow_column(values: Sequence[Any], kind: pa.DataType, dtype: DType) -> tuple[pa.Array, list[Misfit]]:
-    """Values that all are of one Arrow type, in the declared type."""
+    """Convert values of one Arrow type to the declared type."""
     try:
         array = pa.array(values, kind)
     except (OverflowError, pa.ArrowInvalid, pa.ArrowTypeError, UnicodeEncodeError):
@@ -37,7 +37,7 @@ def time_column(values: Sequence[Any], unit: str, dtype: DType) -> tuple[pa.Arra
     try:
         array = pa.array(values, pa.int64())
     except (OverflowError, pa.ArrowInvalid):
-        # A damaged time may be of any size; none of those is in the calendar.
+        # A damaged time may have any size; huge ones are outside the calendar.
         array = pa.array(
             [None if each is None else max(LEAST_INT64, min(each, GREATEST_INT64)) for each in values], pa.int64()
         )
@@ -68,7 +68,7 @@ def date_column(values: Sequence[Any], dtype: DType) -> tuple[pa.Array, list[Mis
 
 
 def object_column(values: Sequence[Any], dtype: DType) -> tuple[pa.Array, list[Misfit]]:
-    """Python values of any kind, one by one; what is nested becomes JSON where Json is declared."""
+    """Convert Python values of any type one by one; nested ones become JSON where Json is declared."""
     if dtype.name == "Json":
         values = [value if value is None or isinstance(value, str) else _jsonable(value) for value in values]
     elif dtype.name == "String":
@@ -80,7 +80,7 @@ def object_column(values: Sequence[Any], dtype: DType) -> tuple[pa.Array, list[M
 
 
 def _jsonable(value: Any) -> Any:
-    # What lies too deep is handed on: the check of its type names it.
+    # Values nested too deeply are passed on: the type check reports them.
     return value if is_too_deep(value) else jsonable(value)
 
 
@@ -89,7 +89,7 @@ def _spelt(value: Any) -> Any:
 
 
 def jsonable(value: Any) -> Any:
-    """A nested value as JSON has it: times as ISO 8601, decimals and UUIDs as text, bytes as base64."""
+    """A nested value as JSON: times as ISO 8601, decimals and UUIDs as text, bytes as base64."""
     if isinstance(value, dict):
         return {str(key): jsonable(each) for key, each in value.items()}
     if isinstance(value, list | tuple):
@@ -104,12 +104,12 @@ def jsonable(value: Any) -> Any:
 
 
 def empty_column(rows: int, dtype: DType) -> pa.Array:
-    """A column that no message has."""
+    """A column of nulls, for a field that no message has."""
     return pa.nulls(rows, dtype.arrow())
 
 
 def joined(parts: Sequence[tuple[list[int], dict[str, pa.Array]]]) -> tuple[list[int], dict[str, pa.Array]]:
-    """Columns that were decoded apart as one, in the order of their places."""
+    """Merge separately decoded columns in the order of their positions."""
     parts = [part for part in parts if part[0]] or list(parts[:1])
     if len(parts) == 1:
         return parts[0]

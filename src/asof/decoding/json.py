@@ -1,4 +1,4 @@
-"""JSON messages into columns: one struct each, in bulk; what is not plainly as declared gets a second look."""
+"""Decode JSON messages into columns: as structs in bulk; messages that do not match exactly are checked one by one."""
 
 from __future__ import annotations
 
@@ -23,17 +23,17 @@ from asof.values.nesting import MOST_DEPTH, is_too_deep
 
 
 class JsonCodec:
-    """What one source's messages are decoded with.
+    """The decoder of one source's messages.
 
     Args:
         fields: the columns that are read off a message.
-        passed_over: names of other fields that are known, and not read.
+        passed_over: names of other fields that are known and skipped.
     """
 
     def __init__(self, fields: Sequence[Field], message_format: JsonFormat, *, passed_over: Sequence[str] = ()) -> None:
         self.fields = fields
         self.is_framed = bool(message_format.registry)
-        # Field names need not be Python names, so attributes are numbered.
+        # Field names need not be Python identifiers, so attributes are numbered.
         self.attribute = {each.name: f"f{i}" for i, each in enumerate(fields)}
         members: list[tuple[str, Any, Any]] = [(f"f{i}", _wire_type(each.dtype), None) for i, each in enumerate(fields)]
         rename = {f"f{i}": each.name for i, each in enumerate(fields)}
@@ -43,7 +43,7 @@ class JsonCodec:
         self.fitted_type = msgspec.defstruct("Message", members, gc=False)
         self.strict = _strict_decoder(members, rename)
         self.plain = msgspec.json.Decoder(dict[str, Any]).decode
-        # The other types have no room for lists in lists; what is too deep for one depends on who calls.
+        # Other types have no nested lists; the recursion limit of the parser depends on the caller's stack.
         self.may_nest = bool(passed_over) or any(_wire_type(each.dtype) is Any for each in fields)
         self.dtypes = {each.name: each.dtype for each in fields}
         self.readers = {each.name: message_reader(each.dtype) for each in fields}
@@ -56,9 +56,9 @@ class JsonCodec:
         *,
         letters: dict[int, str],
         undeclared: Counter[str],
-        schemas: Schemas | None,  # JSON names its fields itself
+        schemas: Schemas | None,  # JSON messages name their fields
     ) -> tuple[list[int], dict[str, pa.Array]]:
-        """The decodable messages' places and columns."""
+        """Positions and columns of the decodable messages."""
         if self.is_framed:
             places, values = _unframed(places, values, letters)
         structs, places = self._structs(places, values, letters, undeclared)
@@ -71,7 +71,7 @@ class JsonCodec:
     def _structs(
         self, places: list[int], values: list[bytes], letters: dict[int, str], undeclared: Counter[str]
     ) -> tuple[list[Any], list[int]]:
-        """The decodable messages as structs, and their places."""
+        """The decodable messages as structs, and their positions."""
         strict = self.strict
         try:
             if not (self.may_nest and any(map(is_too_deep, values))):
@@ -95,7 +95,7 @@ class JsonCodec:
         return structs, good
 
     def _second_look(self, place: int, value: bytes, letters: dict[int, str], undeclared: Counter[str]) -> Any:
-        """One message that is not plainly what was declared: undeclared fields are counted, a misfit is named."""
+        """Check one message that does not match exactly: count undeclared fields, report a misfit."""
         try:
             fields = self.plain(value)
         except Exception as error:
@@ -111,7 +111,8 @@ class JsonCodec:
             if read is not None:
                 found = read(found)
             try:
-                # The check refuses what would be bent; the wire's own spelling is kept for the column's conversion.
+                # The check refuses values that would change; the message's own form is kept for the column's
+                # conversion.
                 self.checks[name](found)
                 is_whole = isinstance(found, float) and self.dtypes[name].is_integer
                 fitted[attribute] = int(found) if is_whole else found
@@ -123,19 +124,19 @@ class JsonCodec:
     def _column(
         self, dtype: DType, values: list[Any], name: str, places: list[int], letters: dict[int, str]
     ) -> pa.Array:
-        """A column of decoded values in its Arrow type; values that do not fit become letters."""
+        """A column of decoded values in its Arrow type; misfits become dead letters."""
         if dtype.name in ("Bool", "Int32", "Int64", "Float64", "String"):
             try:
                 return pa.array(values, dtype.arrow())
             except (OverflowError, pa.ArrowInvalid, pa.ArrowTypeError, UnicodeEncodeError):
-                pass  # 2**63 in Int64 and the like: the slow way says which row
-        # The nearest Float32 of a number that is too great is infinity, which is not near.
+                pass  # 2**63 in Int64 and the like: converting one by one finds the row
+        # Numbers beyond Float32 would become infinity: check them one by one.
         array, misfits = (
             arrow_column(values, pa.float64(), dtype) if dtype.name == "Float32" else fit_values(values, dtype)
         )
         read = self.readers[name]
         if misfits and read is not None:
-            # Lists with text in them that stands for numbers or bytes: they came as they are written.
+            # Lists with text for numbers or bytes: they are still in their JSON form.
             array, misfits = fit_values([None if value is None else read(value) for value in values], dtype)
         for row, reason in misfits:
             letters.setdefault(places[row], f"column {name!r}: {reason}")
@@ -168,7 +169,7 @@ def _unframed(places: list[int], values: list[bytes], letters: dict[int, str]) -
 
 
 def _wire_type(dtype: DType) -> Any:
-    """What msgspec should expect in JSON; types without a form of their own are checked afterwards."""
+    """The type that msgspec expects in JSON; types without a JSON form are checked afterwards."""
     plain: dict[str, Any] = {
         "Bool": bool, "Int32": int, "Int64": int, "Float32": float, "Float64": float, "String": str, "Bytes": bytes,
         "Date": str, "Timestamp": str,

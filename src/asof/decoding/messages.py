@@ -1,4 +1,4 @@
-"""Messages of a log into typed rows, in bulk; what cannot be used is told apart, with the reason."""
+"""Decode messages of a log into typed rows, in bulk; unusable messages become dead letters with a reason."""
 
 from __future__ import annotations
 
@@ -40,10 +40,10 @@ class EncodedMessages(Protocol):
 
 @dataclass(frozen=True)
 class UnusableMessage:
-    """A message that could not be used: its index in the batch, and why.
+    """A dead letter: the message's index in the batch, and the reason.
 
     Args:
-        is_early: it lies too far in the future, which depends on the clock: a later look may judge it otherwise.
+        is_early: its event time is too far in the future; decoded again later, it may be accepted.
     """
 
     index: int
@@ -53,15 +53,15 @@ class UnusableMessage:
 
 @dataclass(frozen=True)
 class DecodedMessages:
-    """A batch of messages, decoded.
+    """A decoded batch of messages.
 
     Args:
         rows: the n usable rows, the source's declared columns under their own names and types.
         index: n indexes into the batch, ascending.
         event_time: n event times in microseconds.
-        letters: the messages that could not be used.
-        undeclared: names of fields that no one declared → how many messages had them.
-        left_out: how many messages the transform made no row of.
+        letters: the dead letters.
+        undeclared: undeclared field → number of messages with it.
+        left_out: number of messages that the transform dropped.
     """
 
     rows: pa.Table
@@ -81,20 +81,20 @@ def decode_messages(
     schemas: Schemas | None = None,
     transform: Transform | None = None,
 ) -> DecodedMessages:
-    """Decode messages column by column; where that fails, message by message: what one raises is why it is a letter.
+    """Decode messages column by column; where that fails, message by message: an error is the dead letter's reason.
 
-    A message without a value is a tombstone, where the source reads the key columns from messages' keys: a row of its
-    key at the time of its record, and nulls beside.
+    If the source reads the key columns from messages' keys, a message without a value is a tombstone: a row with the
+    key, the record's time, and nulls.
 
     Args:
         keys: columns (names in the source) that must not be null: the join keys of every view of the source.
-        clock: now; an event later than this by more than the source's `max_future` is a letter.
+        clock: now; an event later than this by more than the source's `max_future` is a dead letter.
         schemas: the schema registry, for messages that name their schema.
-        transform: makes rows of the messages' columns, where the source has a transform.
+        transform: the source's transform, if any.
 
     Raises:
-        DerivationError: the transform is none of single messages.
-        StorageError: the schema registry cannot be asked; no message is to blame for that.
+        DerivationError: the transform does not work message by message.
+        StorageError: the schema registry cannot be reached; no message becomes a dead letter.
     """
     count = len(messages.values)
     try:
@@ -156,7 +156,7 @@ def decode_in_bulk(
         places = [place for place in places if values[place] is not None]
         tombstones = [place for place, value in enumerate(values) if value is None]
         if not source.has_tombstones:
-            reason = "the message is empty (a tombstone), and the source says no meaning for it (key_fields= does)"
+            reason = "the message is empty (a tombstone), but the source has no key_fields= to find its key"
             letters, tombstones = dict.fromkeys(tombstones, reason), []
     present: list[Any] = [values[place] for place in places] if None in values else list(values)
     index, columns = _codec(source).decode(
@@ -212,7 +212,7 @@ def _names(source: LogSource) -> list[str]:
 def _beside(
     source: LogSource, messages: EncodedMessages, places: list[int], *, letters: dict[int, str], schemas: Schemas | None
 ) -> dict[str, pa.Array]:
-    """The columns that stand beside the values of the messages at these places."""
+    """The columns from keys, headers and record times of the messages at these positions."""
     made: dict[str, pa.Array] = {}
     if source.key_fields:
         keys = messages.keys if messages.keys is not None else [None] * len(messages.values)
@@ -240,7 +240,7 @@ def _with_tombstones(
     letters: dict[int, str],
     schemas: Schemas | None,
 ) -> tuple[list[int], dict[str, pa.Array]]:
-    """The rows and those of messages without a value, at the time of their record, told apart by a column."""
+    """Append the tombstones' rows, with their record's time, and a column that marks them."""
     index, columns = rows
     columns = {**columns, TOMBSTONE: pa.array(np.zeros(len(index), dtype=bool))}
     if not tombstones:
@@ -259,7 +259,7 @@ def _with_tombstones(
 
 
 def unusable_times(source: LogSource, column: pa.Array, *, clock: Micros) -> dict[int, str]:
-    """Which event times of a column of the declared type, without nulls, would make letters: row → why."""
+    """Event times (without nulls) that make dead letters: row → reason."""
     reasons: dict[int, str] = {}
     rows = np.arange(len(column), dtype=np.int64)
     times = _times(column, source.timestamp_unit, np.ones(len(column), dtype=bool), rows, reasons)
@@ -270,7 +270,7 @@ def unusable_times(source: LogSource, column: pa.Array, *, clock: Micros) -> dic
 
 
 def unusable_created(source: LogSource, column: pa.Array) -> dict[int, str]:
-    """Which created times of a column of the declared type would make letters: row → why."""
+    """Created times that make dead letters: row → reason."""
     reasons: dict[int, str] = {}
     rows = np.arange(len(column), dtype=np.int64)
     given = column.is_valid().to_numpy(zero_copy_only=False)
@@ -294,12 +294,12 @@ def _times(
     *,
     what: str = "event time",
 ) -> npt.NDArray[np.int64]:
-    """Times of the good rows; one that the calendar does not hold becomes a letter."""
+    """Times of the good rows; times outside the calendar make dead letters."""
     picked = column.filter(pa.array(good))
     try:
         times = event_micros(picked, unit).to_numpy(zero_copy_only=False)
     except pa.ArrowInvalid:
-        # So far from the epoch that it has no microseconds: no calendar reaches that far.
+        # Too far from the epoch for microseconds in 64 bits, so outside the calendar.
         scale, _ = UNITS[unit]
         whole = picked.cast(pa.int64()).to_pylist()
         times = np.array([max(LEAST_INT64, min(value * scale, GREATEST_INT64)) for value in whole], dtype=np.int64)
@@ -311,13 +311,13 @@ def _times(
 
 
 def _shown_time(scalar: pa.Scalar) -> str:
-    # Python has no value for a time that is not in its calendar.
+    # Python cannot represent times outside its calendar.
     return str(scalar.value if isinstance(scalar, pa.TimestampScalar | pa.Date32Scalar) else scalar.as_py())
 
 
 @dataclass(frozen=True)
 class MessageBatch:
-    """Messages as columns, for whoever has them from elsewhere than a log (whose own kind of batch will do as well)."""
+    """Messages as columns, for callers without a log (a log's own batch type works as well)."""
 
     values: Sequence[bytes | None]
     keys: Sequence[bytes | None] | None = None
@@ -337,14 +337,14 @@ class Codec(Protocol):
         undeclared: Counter[str],
         schemas: Schemas | None,
     ) -> tuple[list[int], dict[str, pa.Array]]:
-        """The decodable messages' places, ascending, and their columns; a misfit is in `letters`, and null."""
+        """Positions (ascending) and columns of the decodable messages; misfits are null and added to `letters`."""
         ...
 
 
 def _codec(source: LogSource) -> Codec:
     codec = source.__dict__.get("_codec")
     if codec is None:
-        # Built once per definition; it holds nothing but what the definition says, and schemas it has seen.
+        # Built once per definition: it depends only on the definition, and caches schemas.
         beside = {*source.key_fields, *source.header_fields, source.record_time_field}
         fields = [each for each in source.message_fields if each.name not in beside]
         codec = _codec_of(source.message_format, fields, where=source.where, passed_over=source.key_fields)
@@ -355,7 +355,7 @@ def _codec(source: LogSource) -> Codec:
 def _codec_of(
     message_format: MessageFormat, fields: Sequence[Field], *, where: str, passed_over: Sequence[str]
 ) -> Codec:
-    # Each format's library is loaded where a source has that format.
+    # Each format's library is imported only for sources with that format.
     if isinstance(message_format, AvroFormat):
         from asof.decoding.avro import AvroCodec
 
@@ -365,7 +365,7 @@ def _codec_of(
 
         return ProtobufCodec(fields, message_format, where=where)
     assert isinstance(message_format, JsonFormat)
-    # A producer that writes the key into the value, too, is no reason to take a second look at each message.
+    # Producers often repeat the key in the value: that must not force a check of each message.
     return JsonCodec(fields, message_format, passed_over=passed_over)
 
 

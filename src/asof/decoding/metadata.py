@@ -1,4 +1,4 @@
-"""What stands beside a message's value, as columns: its key, its headers, the time of its record."""
+"""Read a message's metadata as columns: its key, its headers, the time of its record."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from asof.values.nesting import MOST_DEPTH, is_too_deep
 Headers = Sequence[tuple[str, bytes | None]]
 
 UNREADABLE = "asof.unreadable"
-"""The one header of a message whose headers its client cannot read, since the name of one is no UTF-8."""
+"""Stands for the headers of a message that its client cannot read, since a name is not UTF-8."""
 
 _WHOLE = re.compile(r"-?[0-9]+")
 _PER_UNIT = {"s": 1_000_000, "ms": 1000, "us": 1}
@@ -37,7 +37,7 @@ def key_columns(
     letters: dict[int, str],
     schemas: Schemas | None,
 ) -> dict[str, pa.Array]:
-    """The columns that are read from the messages' keys; a message without a key has nulls there."""
+    """The columns from the messages' keys; a message without a key has nulls there."""
     fields = [field for field in source.message_fields if field.name in source.key_fields]
     if isinstance(source.key_format, AvroFormat):
         return _avro_keys(source, fields, keys, places, letters=letters, schemas=schemas)
@@ -59,7 +59,7 @@ def key_columns(
 def header_column(
     name: str, field: Field, headers: Sequence[Headers] | None, places: Sequence[int], letters: dict[int, str]
 ) -> pa.Array:
-    """One header of each message; of several of that name the last, and null where there is none."""
+    """One header of each message: the last one of that name, or null."""
     values: list[Any] = []
     for row, place in enumerate(places):
         found = None
@@ -67,7 +67,9 @@ def header_column(
             if each == name:
                 found = value
             elif each == UNREADABLE:
-                letters.setdefault(place, f"header {name!r}: the message's headers have a name that is no text (UTF-8)")
+                letters.setdefault(
+                    place, f"header {name!r}: the message's headers have a name that is not text in UTF-8"
+                )
         try:
             values.append(None if found is None else from_text(found, field.dtype))
         except Exception as error:
@@ -79,7 +81,7 @@ def header_column(
 def record_times(
     times: npt.NDArray[np.int64], dtype: DType, unit: str, *, places: Sequence[int], letters: dict[int, str]
 ) -> pa.Array:
-    """The times of the records in the declared type, floored to its unit; a producer may set any, which are letters."""
+    """The records' times in the declared type, floored to its unit; times outside the calendar make dead letters."""
     beyond = (times < EARLIEST) | (times > LATEST)
     for row in np.flatnonzero(beyond).tolist():
         letters.setdefault(places[row], f"the record's time, {times[row]} us, is beyond the calendar")
@@ -92,10 +94,10 @@ def record_times(
 
 
 def from_text(value: bytes, dtype: DType) -> Any:
-    """A value that stands as text.
+    """Parse a value from text.
 
     Raises:
-        ValueError: it is none of this type.
+        ValueError: the text is not of this type.
     """
     if dtype.name == "Bytes":
         return value
@@ -155,7 +157,7 @@ def _avro_keys(
         letters.setdefault(places[row], f"key: {reason}")
     if len(good) == len(keys):
         return columns
-    # Messages whose key is missing or cannot be read have nulls there.
+    # Messages with a missing or unreadable key have nulls there.
     index = np.full(len(keys), -1, dtype=np.int64)
     index[np.asarray(good, dtype=np.int64)] = np.arange(len(good))
     take = pa.array(index, mask=index < 0)

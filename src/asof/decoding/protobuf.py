@@ -1,4 +1,4 @@
-"""Protobuf messages into columns: each is parsed by the generated class, then read field by field."""
+"""Decode Protobuf messages into columns: each is parsed by the generated class, then read field by field."""
 
 from __future__ import annotations
 
@@ -43,11 +43,11 @@ _WRAPPERS = frozenset(
 
 
 class ProtobufCodec:
-    """What one source's Protobuf messages are decoded with.
+    """The decoder of one source's Protobuf messages.
 
     Args:
-        fields: the columns that are read off a message.
-        where: the source's place, for errors.
+        fields: the columns to read from a message.
+        where: the source's `file:line`, for errors.
     """
 
     def __init__(self, fields: Sequence[Field], message_format: ProtoFormat, *, where: str) -> None:
@@ -72,10 +72,10 @@ class ProtobufCodec:
         undeclared: Counter[str],
         schemas: Schemas | None,
     ) -> tuple[list[int], dict[str, pa.Array]]:
-        """The decodable messages' places and columns.
+        """Positions and columns of the decodable messages.
 
         Raises:
-            SourceError: no schema registry is named.
+            SourceError: no schema registry is configured.
         """
         parts = [self._decode(*each, letters, undeclared) for each in self._bare(places, values, letters, schemas)]
         if not parts:
@@ -85,7 +85,7 @@ class ProtobufCodec:
     def _bare(
         self, places: list[int], values: list[bytes], letters: dict[int, str], schemas: Schemas | None
     ) -> list[tuple[list[int], list[bytes]]]:
-        """Messages without frames, as far as they are of this type."""
+        """Strip the frames of messages; those of another type become dead letters."""
         if not self.is_framed:
             return [(places, values)]
         found = []
@@ -111,13 +111,13 @@ class ProtobufCodec:
         return found
 
     def _types_of(self, schema_id: int, schemas: Schemas | None) -> dict[tuple[int, ...], str] | str:
-        """The message types of a schema by their indexes, or why its messages cannot be used."""
+        """The message types of a schema by their indexes, or the reason why its messages cannot be used."""
         if schema_id in self._types:
             return self._types[schema_id]
         if schemas is None:
             raise SourceError(
-                "messages are framed by a schema registry, and none is named",
-                hint="name it in feature_store.yaml: schema_registry: {url: …}", where=self.where,
+                "messages name schemas of a schema registry, but none is configured",
+                hint="configure it in feature_store.yaml: schema_registry: {url: …}", where=self.where,
             )  # fmt: skip
         schema = schemas(schema_id)
         if schema is None:
@@ -137,7 +137,7 @@ class ProtobufCodec:
         except Exception:
             places, messages = self._each(places, values, letters)
         if not all(message.ListFields() for message in messages):
-            # Only fields that the type does not know: it is a message of another type.
+            # Only unknown fields: it is a message of another type.
             for place, message in zip(places, messages, strict=True):
                 if not message.ListFields():
                     letters[place] = f"has no field of {self.full_name}"
@@ -181,7 +181,7 @@ def _class_of(message_format: ProtoFormat, where: str) -> Any:
             ) from error
         if not hasattr(found, "DESCRIPTOR"):
             raise DefinitionError(
-                f"ProtoFormat: {message_format.class_path!r} is no generated message class",
+                f"ProtoFormat: {message_format.class_path!r} is not a generated message class",
                 hint="name the class in the _pb2 module", where=where,
             )  # fmt: skip
         return found
@@ -199,7 +199,7 @@ def _class_of(message_format: ProtoFormat, where: str) -> Any:
 
 
 def _reader(field: FieldDescriptor, dtype: DType) -> Callable[[Sequence[Any]], tuple[pa.Array, list[Misfit]]]:
-    """What reads one field of many messages into its column."""
+    """Reads one field of many messages into its column."""
     name = field.name
     value_of = _value_of(field, dtype)
     if field.is_repeated:
@@ -239,7 +239,7 @@ def _value_of(field: FieldDescriptor, dtype: DType) -> Callable[[Any], Any]:
         inner = dtype.inner if dtype.name == "Array" and dtype.inner is not None else dtype
         if inner.is_integer:
             return lambda value: value
-        # A number that the type does not know is kept as its digits: what it means is not known here.
+        # An unknown enum number is kept as its digits.
         return lambda value: names[value].name if value in names else str(value)
     if field.type not in (FieldDescriptor.TYPE_MESSAGE, FieldDescriptor.TYPE_GROUP):
         return lambda value: value
@@ -281,7 +281,7 @@ def _times_set(messages: list[Any], field: FieldDescriptor) -> int:
 
 
 def _indexes(value: bytes) -> tuple[tuple[int, ...], int]:
-    """The message's indexes within its schema, and where they end; a lone zero is short for the first message."""
+    """Parse the message's indexes within its schema, and their end; a single zero is short for the first message."""
     count, at = _zigzag(value, 0)
     if count == 0:
         return (0,), at
@@ -314,7 +314,7 @@ def message_types(text: str) -> dict[tuple[int, ...], str]:
     tokens = [each for each in _TOKEN.findall(text) if not each.startswith(("//", "/*", '"', "'"))]
     found: dict[tuple[int, ...], str] = {}
     package = ""
-    # Per open brace: the message's indexes and name, or None; and how many messages it holds so far.
+    # Per open brace: the message's indexes and name, or None; and the number of nested messages so far.
     open_braces: list[tuple[tuple[int, ...], str] | None] = []
     counts: Counter[tuple[int, ...]] = Counter()
     at = 0

@@ -1,4 +1,4 @@
-"""What a schema registry puts before a message, and what a decoder asks of one."""
+"""The frame of a schema registry before a message, and the interface that decoders use."""
 
 from __future__ import annotations
 
@@ -7,19 +7,19 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 FRAME = 5
-"""Bytes of the frame: a zero, then the schema's id as four bytes, big-endian."""
+"""Length of the frame in bytes: a zero, then the schema's ID as four bytes, big-endian."""
 
 _ID = struct.Struct(">I").unpack_from
 
 
 @dataclass(frozen=True)
 class WriterSchema:
-    """A schema as the registry keeps it.
+    """A schema of the registry.
 
     Args:
         kind: `AVRO`, `PROTOBUF` or `JSON`.
         text: the schema.
-        references: the texts of the schemas that it names, each after those that it names itself.
+        references: the texts of the schemas that it refers to, dependencies first.
     """
 
     kind: str
@@ -28,13 +28,13 @@ class WriterSchema:
 
 
 Schemas = Callable[[int], WriterSchema | None]
-"""Answers the schema of an id; None where the registry has none. Raises where the registry cannot be asked."""
+"""Returns the schema of an ID, or None if the registry does not have it. Raises if the registry cannot be reached."""
 
 
 def by_schema(
     places: Sequence[int], values: Sequence[bytes], letters: dict[int, str]
 ) -> dict[int, tuple[list[int], list[bytes]]]:
-    """Framed messages by their schema's id: places and what follows the frame; what has no frame is a letter."""
+    """Group framed messages by schema ID: positions and payloads; messages without a frame become dead letters."""
     found: dict[int, tuple[list[int], list[bytes]]] = {}
     for place, value in zip(places, values, strict=True):
         if len(value) < FRAME or value[0]:
@@ -47,7 +47,7 @@ def by_schema(
 
 
 def unknown_id(schema_id: int) -> str:
-    """Why a message of an unknown schema is a letter."""
+    """The dead letter's reason for a message with an unknown schema."""
     return f"names schema {schema_id}, which the schema registry does not have"
 
 

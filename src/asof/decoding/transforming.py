@@ -1,4 +1,4 @@
-"""From messages' columns to the rows' columns; a message for which that fails is told apart, with the reason."""
+"""Transform messages' columns to rows' columns; messages for which that fails become dead letters with the reason."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ from asof.values.fit import fit
 from asof.values.legible import why
 
 Transform = Callable[[pa.Table], pa.Table]
-"""Answers one row per message, in their order, and whether it is to be kept (column `keep`) if some are left out."""
+"""Returns one row per message, in order, with a boolean column `keep` if some messages are dropped."""
 
 COMPARED = 20
-"""So many of the first messages are also transformed one by one, which must make the same rows."""
+"""Number of first messages that are also transformed one by one, which must give the same rows."""
 
 
 def transformed(
@@ -29,10 +29,10 @@ def transformed(
     *,
     letters: dict[int, str],
 ) -> tuple[list[int], dict[str, pa.Array]]:
-    """The rows of the messages at these places: their places and columns, in the order of the schema.
+    """Transform the messages at these positions: positions and columns of the rows, in the order of the schema.
 
     Raises:
-        DerivationError: the transform does not make one row of each message, whatever the messages.
+        DerivationError: the transform does not return one row per message, whatever the messages.
     """
     table = pa.table(columns)
     bad = [row for row, place in enumerate(index) if place in letters]
@@ -49,7 +49,7 @@ def transformed(
 
 
 class _TransformedBatch:
-    """One batch on its way through a transform."""
+    """The transformation of one batch."""
 
     def __init__(self, source: LogSource, transform: Transform) -> None:
         assert source.transform is not None
@@ -57,7 +57,7 @@ class _TransformedBatch:
         self.name = source.transform.name
 
     def rows(self, table: pa.Table, places: Sequence[int], letters: dict[int, str]) -> list[tuple[list[int], pa.Table]]:
-        """Places and rows, piece by piece; halves are tried where the whole fails, down to the message that does."""
+        """Positions and rows, piece by piece; where the whole fails, halves are tried, down to the failing messages."""
         try:
             answer = self.transform(table)
         except AsofError as error:
@@ -99,19 +99,19 @@ class _TransformedBatch:
         if isinstance(answer, pa.RecordBatch):
             answer = pa.Table.from_batches([answer])
         if not isinstance(answer, pa.Table):
-            raise self._error(f"answers {type(answer).__name__}", hint="answer a pyarrow Table")
+            raise self._error(f"returns {type(answer).__name__}", hint="return a pyarrow Table")
         missing = [field.name for field in self.source.schema if field.name not in answer.column_names]
         if missing:
-            raise self._error(f"answers no column {missing[0]!r}", hint=f"it answers {some(answer.column_names)}")
+            raise self._error(f"does not return column {missing[0]!r}", hint=f"it returns {some(answer.column_names)}")
         if answer.num_rows != count:
             raise self._error(
-                f"answers {answer.num_rows} rows for {count} messages",
-                hint=f"answer one row for each, in their order; a column {KEEP!r} of booleans leaves messages out",
+                f"returns {answer.num_rows} rows for {count} messages",
+                hint=f"return one row per message, in order; drop messages by a boolean column {KEEP!r}",
             )
         return answer
 
     def _compare_once(self, table: pa.Table, answer: Any) -> None:
-        """Whether rows depend on their own message alone, seen on the first messages that a process reads."""
+        """Check that rows depend only on their own message, on the first messages that a process reads."""
         if "_transform_compared" in self.source.__dict__ or table.num_rows < 2:
             return
         object.__setattr__(self.source, "_transform_compared", True)
@@ -127,7 +127,7 @@ class _TransformedBatch:
                 one, other = alone[name][0].as_py(), answer[name][row].as_py()
                 if one != other and not (one != one and other != other):
                     raise self._error(
-                        f"answers {other!r} in column {name!r} among others, and {one!r} alone",
+                        f"returns {other!r} in column {name!r} among other messages, and {one!r} alone",
                         hint="let each row depend on its own message only",
                     )
 

@@ -1,4 +1,4 @@
-"""What users write: frozen, validated definitions without I/O, and how they are collected and kept as JSON."""
+"""What users write: frozen, validated definitions without I/O, and how they are collected and stored as JSON."""
 
 from asof.definitions.base import Definition
 from asof.definitions.entities import Entity, Field

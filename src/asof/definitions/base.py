@@ -1,4 +1,4 @@
-"""What all definitions share: a kind, a name, the place they were written, and equality by content."""
+"""The base of all definitions: a kind, a name, the `file:line` of the definition, and equality by content."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def written_at() -> str:
 class Definition:
     """A named, frozen piece of the feature repository.
 
-    Two definitions are equal where their content is; the place they were written does not count.
+    Two definitions are equal if their content is equal, wherever they were written.
     """
 
     kind: ClassVar[str] = "definition"
@@ -54,7 +54,7 @@ class Definition:
     def _begin(
         self, name: str, *, description: str, tags: Mapping[str, str] | None, owner: str, ignored: Mapping[str, Any]
     ) -> None:
-        """Set what every definition has; parameters of Feast without a meaning here become notes."""
+        """Set the attributes that every definition has; ignored parameters of Feast become notes."""
         where = written_at()
         if not isinstance(name, str) or not _NAME.fullmatch(name) or "__" in name:
             raise DefinitionError(
@@ -80,7 +80,7 @@ class Definition:
         )
 
     def _duration(self, parameter: str, value: timedelta | str | None) -> Micros:
-        """A parameter that is a duration, in microseconds; an integer other than 0 would be one of unknown unit."""
+        """Convert a duration parameter to microseconds; integers other than 0 are refused, since they have no unit."""
         try:
             if value is None or value == 0 or isinstance(value, timedelta | str):
                 return span(value)
@@ -89,14 +89,14 @@ class Definition:
         raise self.refuse(f"{parameter}={value!r} is not a duration", hint="give a timedelta, or text like '1h30m'")
 
     accepted: ClassVar[frozenset[str]] = frozenset()
-    """Feast's parameters that are taken with a note."""
+    """Feast's parameters that are accepted and ignored, with a note."""
 
     def refuse(self, problem: str, *, hint: str = "") -> DefinitionError:
         """A DefinitionError about this object."""
         return DefinitionError(f"{self.kind} {self.name!r}: {problem}", hint=hint, where=self.where)
 
     def content(self) -> dict[str, object]:
-        """All that the definition says, ready for JSON; `where` and `notes` are not part of it."""
+        """The definition as JSON-ready data, without `where` and `notes`."""
         raise NotImplementedError
 
     def _common(self) -> dict[str, Any]:
@@ -150,7 +150,7 @@ def _parameters(definition: type) -> list[str]:
 
 
 def as_list(value: Any) -> list[Any]:
-    """One or several as a list; None is none."""
+    """A list of one value or several; None gives an empty list."""
     if value is None:
         return []
     if isinstance(value, Sequence) and not isinstance(value, str | bytes):
@@ -161,10 +161,10 @@ def as_list(value: Any) -> list[Any]:
 
 
 def text_of(function: Callable[..., object]) -> str:
-    """The function's text, by which it is known again."""
+    """Source text of the function, used to recognise it later."""
     try:
         return textwrap.dedent(inspect.getsource(function))
     except (OSError, TypeError):
-        # Typed at a prompt: there is no file to read, so the compiled form says whether it is the same function.
+        # Typed at a prompt, a function has no source file: its compiled form identifies it.
         code = getattr(function, "__code__", None)
         return repr((code.co_code.hex(), code.co_names, code.co_consts)) if code else repr(function)

@@ -1,4 +1,4 @@
-"""How a definition says where its server is without holding a secret."""
+"""Find secrets that a definition contains in plain text."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ _INLINE = re.compile(r"\b\w*(?:password|passwd|secret|token)\s*=\s*(?P<password>
 
 
 def literal_secret(fields: Mapping[str, object]) -> str:
-    """The first field that holds a secret as it is, instead of a `${VAR}`; empty where none does."""
+    """Name of the first field with a secret in plain text instead of `${VAR}`, else the empty string."""
     for name, value in fields.items():
         if isinstance(value, Mapping):
             inner = literal_secret(value)
@@ -28,7 +28,7 @@ def literal_secret(fields: Mapping[str, object]) -> str:
 
 
 def _is_variable(text: str) -> bool:
-    # A default would be the secret itself.
+    # `${VAR:-default}` does not count: the default would be the secret itself.
     return re.fullmatch(r"\$\{[A-Za-z_][A-Za-z0-9_]*\}", text.strip()) is not None
 
 

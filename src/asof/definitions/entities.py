@@ -17,8 +17,8 @@ class Field:
     Args:
         name: the column's name.
         dtype: a type of `asof.types`.
-        default: the value to answer where there is none (`NOT_FOUND`, `OUTSIDE_MAX_AGE`, or a null);
-            None keeps the null.
+        default: the value to return instead of null (also where the status is `NOT_FOUND` or `OUTSIDE_MAX_AGE`); None
+            keeps the null.
     """
 
     __slots__ = ("name", "dtype", "description", "tags", "default")

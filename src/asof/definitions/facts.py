@@ -1,7 +1,7 @@
-"""What a registry keeps beside the definitions: which online rows readers use, how far runs came, what was lost.
+"""What a registry keeps in addition to definitions: generations in use, progress of runs, accepted losses.
 
-It is kept as JSON, `{topic: …}`, in each version of a project's snapshot. `Facts` is the only code that knows the names
-of topics and of their fields. What it does not know, because a newer Asof wrote it, it carries along unchanged.
+Facts are stored as JSON, `{topic: …}`, in each version of a project's snapshot. Only `Facts` knows the names of topics
+and of their fields. Unknown topics and fields, written by a newer Asof, are kept unchanged.
 """
 
 from __future__ import annotations
@@ -24,10 +24,10 @@ _R = TypeVar("_R", bound="_StoredRecord")
 
 
 class _StoredRecord(msgspec.Struct, frozen=True, kw_only=True):
-    """Fields of one JSON object, and those that this version does not know."""
+    """The fields of one JSON object; unknown ones are kept in `others`."""
 
     left_out: ClassVar[tuple[str, ...]] = ()
-    """Fields that are not written where they are None."""
+    """Fields that are omitted from JSON where they are None."""
 
     others: Content = {}
 
@@ -40,7 +40,7 @@ class _StoredRecord(msgspec.Struct, frozen=True, kw_only=True):
         """
         known = {name: content[name] for name in cls.__struct_fields__ if name in content and name != "others"}
         others = {name: value for name, value in content.items() if name not in known}
-        # The keys of JSON objects are text; partitions are read as the numbers that they are.
+        # Keys of JSON objects are text: `str_keys` turns partition numbers back into integers.
         return msgspec.convert({**known, "others": others}, cls, str_keys=True)
 
     def content(self) -> dict[str, object]:
@@ -56,9 +56,9 @@ class ViewGenerations(_StoredRecord, frozen=True, kw_only=True):
     """The generations of a view's online rows.
 
     Args:
-        current: the one that readers use; None before the first one stands.
-        building: the one that is being built beside it, if any.
-        count: how many were ever begun; their names end in it.
+        current: the one that readers use; None until the first one is complete.
+        building: the one under construction, if any.
+        count: how many were ever started; their names end in this number.
     """
 
     current: str | None = None
@@ -67,15 +67,15 @@ class ViewGenerations(_StoredRecord, frozen=True, kw_only=True):
 
     @property
     def named(self) -> set[str]:
-        """The generations that are in use or under way."""
+        """Names of the generation in use and of the one under construction."""
         return {each for each in (self.current, self.building) if each}
 
 
 class StagedApply(_StoredRecord, frozen=True, kw_only=True):
-    """An apply that is under way, or was broken off.
+    """An apply that is running or was interrupted.
 
     Args:
-        token: of the apply that may switch to it.
+        token: identifies the apply that may switch to these definitions.
         project: the definitions that online rows are built for, as `Project.content` has them.
     """
 
@@ -84,16 +84,16 @@ class StagedApply(_StoredRecord, frozen=True, kw_only=True):
 
 
 class LastRun(_StoredRecord, frozen=True, kw_only=True):
-    """How far `materialize` came with one generation of a view, and what its last run did. Times in microseconds.
+    """Progress of `materialize` for one generation of a view, and its last run. Times in microseconds.
 
     Args:
-        generation: whose rows were written.
+        generation: the generation that the rows were written to.
         started: when the last run began.
-        start, end: the interval that it was asked for.
-        rows, overflowed: how many rows it wrote, and how many of them passed their limit.
-        until, created_until: all rows with an event time before `until` that were written down before `created_until`
-            have been looked at; None where no plain run has ended.
-        as_of: the latest moment as of which rows were computed; None in what was written before runs recorded it.
+        start, end: the requested interval.
+        rows, overflowed: number of rows written, and of those that exceeded their size limit.
+        until, created_until: every row with an event time before `until` and a created time before `created_until` has
+            been read; None until a run without an explicit interval has ended.
+        as_of: the latest time as of which rows were computed; None in facts of older versions of Asof.
     """
 
     left_out = ("started", "until", "created_until", "as_of")
@@ -110,7 +110,7 @@ class LastRun(_StoredRecord, frozen=True, kw_only=True):
 
 
 class FileMark(_StoredRecord, frozen=True, kw_only=True):
-    """What tells whether a file is still the one that was read.
+    """Identifies a file, to notice whether it has changed since it was read.
 
     Args:
         changed_ns: its time of change in nanoseconds.
@@ -125,12 +125,12 @@ class FileMark(_StoredRecord, frozen=True, kw_only=True):
 
 
 class SourceMark(_StoredRecord, frozen=True, kw_only=True):
-    """Which rows of a source were read.
+    """The rows of a source that were read.
 
     Args:
-        kind: `archive`, `files`, or `query` for what cannot be pinned.
+        kind: `archive`, `files`, or `query` for a source that cannot be pinned to a version.
         version, offsets: the archive's version, and partition → the last offset that was read.
-        files: what tells whether they are the same.
+        files: the marks that identify them.
     """
 
     left_out = ("version", "offsets", "files")
@@ -156,12 +156,12 @@ class SourceMark(_StoredRecord, frozen=True, kw_only=True):
 
 
 class SavedProjection(_StoredRecord, frozen=True, kw_only=True):
-    """What was asked of one view, as `Projection.content` has it.
+    """One view's share of a request, as `Projection.content` writes it.
 
     Args:
         features: their names; None for all.
-        alias: the name that the view had in the request, where it was another one.
-        join_key_map: the view's key → the frame's column, where it was another one.
+        alias: the view's name in the request, where it differs.
+        join_key_map: view's key → entity frame's column, where they differ.
     """
 
     left_out = ("features", "alias", "join_key_map")
@@ -177,17 +177,17 @@ class TrainingSet(Record, _StoredRecord, frozen=True, kw_only=True):
 
     Args:
         created, created_by: when it was saved, as text, and by whom.
-        features: what was asked for, as `view:feature`.
-        known_at, known_at_cut: the moment whose knowledge counts, as text and in microseconds; False for none.
+        features: the requested features, as `view:feature`.
+        known_at, known_at_cut: the time limit of `known_at=`, as text and in microseconds; False for none.
         start, end: the time range, as text, where no entity frame was given.
-        entity_frame: the SELECT, or what else the frame was; empty for a time range.
-        frame_columns: those that are the frame's own.
+        entity_frame: the SELECT, or a description of the frame; empty for a time range.
+        frame_columns: columns that come from the entity frame.
         columns: name and type of each.
         column_hashes, content_hash: hashes of each column's values, and of all.
         definitions, functions: view → hash of its definition, or of its function.
         sources: source → which of its rows were read.
-        reproducible, why: whether the rows can be made again, and what stands in the way.
-        table: under which the offline store keeps its rows.
+        reproducible, why: whether the rows can be rebuilt, and if not, why.
+        table: name of the offline store's table with the rows.
         projections: the features, view by view in their order.
         by_arrival: whether rows of logs were ordered by their arrival; earlier versions did by offset and partition.
     """
@@ -246,17 +246,17 @@ class TrainingSet(Record, _StoredRecord, frozen=True, kw_only=True):
 
 
 class Facts(msgspec.Struct, frozen=True, kw_only=True):
-    """All that is kept beside one version of the definitions; each change returns a copy.
+    """All facts kept with one version of the definitions; each change returns a copy.
 
     Args:
         generations: view → the generations of its online rows.
-        staged: the apply that is under way, if any.
-        materialized: view → how far it is materialized.
-        topics: source → the id of the topic under it.
-        epochs: source → how often its topic was made again, and the gap accepted.
-        starts: source → partition → the first offset that counts, of topics that have a past of their own.
-        gaps: source → what was lost and accepted, in words.
-        replaying: source → the token of whoever replays its dead letters.
+        staged: the apply that is running or was interrupted, if any.
+        materialized: view → its materialize progress.
+        topics: source → ID of its topic.
+        epochs: source → how often its topic was recreated and the gap accepted.
+        starts: source → partition → the first offset that counts, for topics that existed before the source.
+        gaps: source → description of accepted losses.
+        replaying: source → token of the process that replays its dead letters.
         training_sets: name → manifest.
         where: kind/name → file:line of a definition.
         others: topics that this version does not know.
@@ -288,11 +288,11 @@ class Facts(msgspec.Struct, frozen=True, kw_only=True):
         if "staged" in known:
             known["staged"] = StagedApply.of(msgspec.convert(known["staged"], dict[str, object]))
         others = {name: value for name, value in content.items() if name == "others" or name not in _TOPICS}
-        # The keys of JSON objects are text; partitions are read as the numbers that they are.
+        # Keys of JSON objects are text: `str_keys` turns partition numbers back into integers.
         return msgspec.convert({**known, "others": others}, cls, str_keys=True)
 
     def content(self) -> dict[str, object]:
-        """The facts by topic, ready for JSON; a topic of which nothing is known is left out."""
+        """The facts by topic, ready for JSON; empty topics are omitted."""
         kept: dict[str, object] = {
             **{name: getattr(self, name) for name in _TOPICS},
             "generations": {view: each.content() for view, each in self.generations.items()},
@@ -314,74 +314,74 @@ class Facts(msgspec.Struct, frozen=True, kw_only=True):
         return self.generations.get(view, _NO_GENERATIONS)
 
     def named_generations(self) -> set[tuple[str, str]]:
-        """View and generation of all online rows that are in use or under way."""
+        """View and generation of all online rows in use or under construction."""
         return {(view, generation) for view, each in self.generations.items() for generation in each.named}
 
     def with_building(self, view: str, generation: str) -> Facts:
-        """A generation is being built beside the one that readers use."""
+        """Record a generation under construction; readers still use the current one."""
         known = self.generations_of(view)
         return self._with_generations(view, replace(known, building=generation, count=known.count + 1))
 
     def with_current(self, view: str, generation: str) -> Facts:
-        """Readers use this generation, which was built."""
+        """Switch readers to this generation."""
         return self._with_generations(view, replace(self.generations_of(view), current=generation, building=None))
 
     def _with_generations(self, view: str, generations: ViewGenerations) -> Facts:
         return replace(self, generations=_with(self.generations, view, generations))
 
     def with_staged(self, token: str, project: Content) -> Facts:
-        """An apply builds online rows for these definitions."""
+        """Record the definitions that an apply builds online rows for."""
         return replace(self, staged=StagedApply(token=token, project=project))
 
     def with_applied(self, online_views: Collection[str], where: Mapping[str, str]) -> Facts:
-        """The staged definitions are the applied ones; of views that are not kept online no generation is."""
+        """Clear the staged apply, and the generations of views that are no longer online."""
         kept = {view: each for view, each in self.generations.items() if view in online_views}
         return replace(self, staged=None, generations=kept, where=where)
 
     # -- materialize ---------------------------------------------------------------------------------------------------
 
     def last_run(self, view: str, generation: str) -> LastRun | None:
-        """How far this generation of a view is materialized; None where it never was."""
+        """Materialize progress of this generation of a view, else None."""
         run = self.materialized.get(view)
         return run if run is not None and run.generation == generation else None
 
     def with_last_run(self, view: str, run: LastRun) -> Facts:
-        """A view is materialized so far."""
+        """Record a view's materialize progress."""
         return replace(self, materialized=_with(self.materialized, view, run))
 
     # -- logs ----------------------------------------------------------------------------------------------------------
 
     def epoch_of(self, source: str) -> int:
-        """How often a source's topic was made again, and the gap accepted."""
+        """How often a source's topic was recreated and the gap accepted."""
         return self.epochs.get(source, 0)
 
     def with_topic(self, source: str, topic_id: str, *, starts: Mapping[int, int]) -> Facts:
-        """A source's topic is the one of this id, and begins at these offsets, where its past does not count."""
+        """Record the ID of a source's topic, and the offsets from which its events count."""
         known = _with(self.starts, source, starts) if starts else self.starts
         return replace(self, topics=_with(self.topics, source, topic_id), starts=known)
 
     def with_topic_again(self, source: str, topic_id: str, *, epoch: int) -> Facts:
-        """A source's topic was made again, or lost its end, and its offsets are those of a new epoch."""
+        """Start a new epoch of a source's offsets: its topic was recreated or lost its end."""
         topics, epochs = _with(self.topics, source, topic_id), _with(self.epochs, source, epoch)
         return replace(self, topics=topics, epochs=epochs)
 
     def with_gap(self, source: str, gap: str) -> Facts:
-        """This was lost and accepted, in words."""
+        """Record a description of an accepted loss."""
         return replace(self, gaps=_with(self.gaps, source, (*self.gaps.get(source, ()), gap)))
 
     def with_replay(self, source: str, token: str) -> Facts:
-        """The one with this token replays a source's dead letters."""
+        """Record that the process with this token replays a source's dead letters."""
         return replace(self, replaying=_with(self.replaying, source, token))
 
     def without_replay(self, source: str, token: str) -> Facts:
-        """The one with this token does not replay any more; another one's replay goes on."""
+        """Record the end of this token's replay; a replay of another process is left alone."""
         replaying = {name: each for name, each in self.replaying.items() if (name, each) != (source, token)}
         return replace(self, replaying=replaying)
 
     # -- training sets -------------------------------------------------------------------------------------------------
 
     def with_training_set(self, saved: TrainingSet) -> Facts:
-        """A training set is saved under its name."""
+        """Record a saved training set under its name."""
         return replace(self, training_sets=_with(self.training_sets, saved.name, saved))
 
 

@@ -31,7 +31,7 @@ class CsvFormat:
 
 
 def format_name(value: object, known: Sequence[str], *, default: str) -> str:
-    """The plain name of a format object, or of text."""
+    """The name of a format object, or the text itself."""
     name = default if value is None else value if isinstance(value, str) else getattr(value, "name", str(value))
     if name not in known:
         raise DefinitionError(
@@ -43,11 +43,11 @@ def format_name(value: object, known: Sequence[str], *, default: str) -> str:
 
 
 class MessageFormat:
-    """How a message's bytes are to be read.
+    """How to decode a message's bytes.
 
     Args:
         registry: messages begin with the frame of a schema registry (a zero byte and the schema's id). True: the
-            registry that the configuration names; text: its URL, which may hold `${VAR}`.
+            registry of the configuration; text: its URL, which may contain `${VAR}`.
     """
 
     name: ClassVar[str] = ""
@@ -63,7 +63,7 @@ class MessageFormat:
         self.registry = registry
 
     def content(self) -> str | dict[str, object]:
-        """All that the format says, ready for JSON."""
+        """The format as JSON-ready data."""
         content: dict[str, Any] = {"type": self.name, **self._content()}
         if self.registry:
             content["registry"] = self.registry
@@ -93,8 +93,8 @@ class JsonFormat(MessageFormat):
     """Messages that are one JSON object each.
 
     Args:
-        schema_json: accepted for Feast's sake; the source's `schema` says the columns.
-        registry: see `MessageFormat`; the frame is passed over, and the schema is not asked for.
+        schema_json: accepted as in Feast and ignored; the source's `schema` has the columns.
+        registry: see `MessageFormat`; the frame is skipped, and the schema is not fetched.
     """
 
     name = "json"
@@ -108,8 +108,8 @@ class AvroFormat(MessageFormat):
     """Messages that are one Avro record each, without a file's header.
 
     Args:
-        schema_json: the record's schema. With a registry it is the reader's schema, which each writer's is resolved
-            against; without one in hand, fields are taken by their names.
+        schema_json: the record's schema. With a registry it is the reader's schema, which each writer's schema is
+            resolved against; where it is left out, fields are taken by name.
         registry: see `MessageFormat`.
     """
 
@@ -119,7 +119,7 @@ class AvroFormat(MessageFormat):
         self._begin(registry)
         if not schema_json and not registry:
             raise _refused(
-                "AvroFormat() says no schema", hint="give schema_json=…, or registry=True if messages name their schema"
+                "AvroFormat() has no schema", hint="give schema_json=…, or registry=True if messages name their schema"
             )
         if schema_json:
             try:
@@ -128,7 +128,10 @@ class AvroFormat(MessageFormat):
                 problem = f"AvroFormat: schema_json is not JSON: {error}"
                 raise _refused(problem, hint="give the schema's text") from error
             if not isinstance(schema, dict) or schema.get("type") != "record":
-                raise _refused("AvroFormat: schema_json is not a record", hint="rows are made of a record's fields")
+                raise _refused(
+                    "AvroFormat: schema_json is not a record",
+                    hint="give a schema of type record, whose fields become the columns",
+                )
         self.schema_json = schema_json
 
     def _content(self) -> dict[str, Any]:
@@ -143,7 +146,7 @@ class ProtoFormat(MessageFormat):
             importable.
         descriptor_set: instead of a class, the bytes that `protoc --include_imports --descriptor_set_out=` wrote.
         message_type: the type's full name in the descriptor set.
-        registry: see `MessageFormat`; the message's indexes say which type it is, and another one is a dead letter.
+        registry: see `MessageFormat`; a message whose indexes name another type is a dead letter.
     """
 
     name = "protobuf"
@@ -164,10 +167,13 @@ class ProtoFormat(MessageFormat):
             )
         if class_path and "." not in class_path:
             raise _refused(
-                f"ProtoFormat: class_path {class_path!r} names no module", hint="write package.module_pb2.Message"
+                f"ProtoFormat: class_path {class_path!r} has no module name", hint="write package.module_pb2.Message"
             )
         if descriptor_set and not message_type:
-            raise _refused("ProtoFormat: message_type is not said", hint="name the message's type, as `shop.Traffic`")
+            raise _refused(
+                "ProtoFormat: message_type= is missing",
+                hint="give the full name of the message type, such as message_type='shop.Traffic'",
+            )
         self.class_path, self.descriptor_set, self.message_type = class_path, bytes(descriptor_set), message_type
 
     def _content(self) -> dict[str, Any]:
@@ -181,7 +187,7 @@ MESSAGE_FORMATS: dict[str, type[MessageFormat]] = {each.name: each for each in (
 
 
 def message_format_of(value: str | MessageFormat | Mapping[str, object] | None) -> MessageFormat:
-    """A format object, from itself, from its name, or from what `content()` said of it."""
+    """A format object, from a format object, a name, or the result of `content()`."""
     if value is None:
         return JsonFormat()
     if isinstance(value, MessageFormat):

@@ -17,23 +17,23 @@ STARTS = ("earliest", "latest")
 
 
 class KafkaOptions(LogOptions, total=False):
-    """What a Kafka source takes beside its own parameters; Feast's others are taken with a note."""
+    """Options of a Kafka source in addition to its own parameters; other options of Feast are ignored with a note."""
 
     date_partition_column: str
 
 
 class KafkaSource(LogSource):
-    """Events of a Kafka topic, which others make and write to; no batch source is needed.
+    """Events of a Kafka topic that other programs create and write to; no batch source is needed.
 
     Where the cluster is: `bootstrap_servers`, or `connection_ref`; without both the project's own log, if that is
     Kafka, else the only connection of that type in feature_store.yaml. `${VAR}` is read from the environment when the
-    connection is opened. What else a `LogSource` takes, it takes too.
+    connection is opened. All other parameters are those of `LogSource`.
 
     Args:
         topic: the topic's name; the source's own name where not given.
         bootstrap_servers: `host:port`, several with commas. Feast's `kafka_bootstrap_servers` is the same.
-        start: where the first run begins, in each partition that is there then: `earliest`, `latest`, or a moment,
-            which is compared with the records' times. Later runs go on where the archive ends.
+        start: where the first run begins in each partition: `earliest`, `latest`, or a time, compared with the records'
+            times. Later runs continue where the archive ends.
         connection_ref: the name of a connection of feature_store.yaml.
         kafka_settings: librdkafka's settings, passed through: `security.protocol`, `sasl.*`, `ssl.*` and so on; secrets
             as `${VAR}`.
@@ -85,7 +85,7 @@ class KafkaSource(LogSource):
 
     @property
     def replay_topic(self) -> str:
-        # Several sources may read one topic, and each replays its own letters.
+        # Several sources may read one topic, and each replays its own dead letters.
         return f"kafka.{self.name}.replay"
 
     def _start(self, start: datetime | str) -> str:
@@ -97,7 +97,7 @@ class KafkaSource(LogSource):
         except ValueError:
             pass
         raise self.refuse(
-            f"start={start!r} is neither {' nor '.join(STARTS)} nor a moment",
+            f"start={start!r} is neither {' nor '.join(STARTS)}nor a time",
             hint="give one of them, such as start='2026-01-31T00:00:00Z'",
         )
 

@@ -15,10 +15,10 @@ from asof.errors import nearest
 from asof.timing import HOUR, MINUTE, Micros, iso, micros
 
 TOMBSTONE = "tombstone"
-"""The archive's column that says that a message had a key and no value."""
+"""The archive's column that marks a tombstone: a message with a key and no value."""
 
 KEY_FORMATS = ("text", "int", "json")
-"""How a message's key may be written, beside Avro."""
+"""Formats of a message's key, besides Avro."""
 
 
 class LogSource(Source):
@@ -26,34 +26,34 @@ class LogSource(Source):
 
     Args:
         topic: the topic's name; the source's own name where not given.
-        schema: the columns that are read off each message; the others are passed over and counted.
+        schema: the columns to read from each message; undeclared ones are skipped and counted.
         message_format: `JsonFormat` (the default), `AvroFormat`, `ProtoFormat`.
-        transform: makes the rows out of the messages' columns: SQL (`SELECT … FROM message WHERE …`, evaluated with
-            DuckDB), or a function of an Arrow table of messages. At most one row of each message.
-        message_schema: the columns that are read off a message, where a transform makes those of `schema` of them.
-        key_fields: the columns that are read from the message's key and not from its value. A message without a value
-            (a tombstone) then says that its key is no more.
+        transform: turns messages into rows, at most one row per message: SQL (`SELECT … FROM message WHERE …`, run by
+            DuckDB) over the messages' columns, or a function of an Arrow table of messages.
+        message_schema: the columns to read from a message, where a transform computes those of `schema` from them.
+        key_fields: columns that are read from the message's key instead of its value. With them, a message without a
+            value (a tombstone) deletes its key.
         key_format: `text` (UTF-8; digits for an integer), `int` (4 or 8 bytes, big-endian), `json` (a value, or an
             object with the columns), or an `AvroFormat`.
         header_fields: column → the header whose value it takes: text in UTF-8, or raw bytes for Bytes.
         record_time_field: the column that takes the time of the message's record; it may be the event time.
-        event_id: the column that tells one event from another. Of the messages with one id the first that is taken
-            counts, and the others are left out; a null is no id.
-        event_id_horizon: for how long an id is remembered after that.
-        dead_letter_topic: where messages that cannot be used are sent as well, beside the table of dead letters; with
-            headers that say where they come from and why. At least once each.
-        allowed_lateness: how much older than the newest event of its key an event may be and still join a session
-            online without a look into the archive.
+        event_id: the column that identifies an event. The first message with an ID is kept; later ones are dropped and
+            counted. Messages with a null ID are all kept.
+        event_id_horizon: how long an ID is remembered.
+        dead_letter_topic: a topic that dead letters are also sent to, at least once each, with headers for their origin
+            and reason.
+        allowed_lateness: how much older than its key's newest event an event may be and still be merged into an online
+            session; sessions with later ones are recomputed from the archive.
         max_future: how far ahead of the clock an event may be; later ones are dead letters.
-        batch_source: rows for the years before `stream_from`, loaded once by `asof backfill`.
-        stream_from: log events before this moment are left out; needed with a batch source.
-        delete_when: an expression; an event for which it holds says that its key is no more from then on.
+        batch_source: the history before `stream_from`, loaded once by `asof backfill`.
+        stream_from: events of the log before this time are ignored; needed with a batch source.
+        delete_when: an expression; an event for which it is true deletes its key from then on.
     """
 
     type = "log"
     is_log = True
     topic_is_ours = True
-    """Whether Asof makes the topic, in the project's own log; else others make it, and it has a past of its own."""
+    """True if Asof creates the topic in the project's log; False if it exists already, with events of its own."""
 
     start: str = "earliest"
     accepted = frozenset({"watermark_delay_threshold", "connection_ref", "date_partition_column"})
@@ -118,13 +118,14 @@ class LogSource(Source):
         self._check_time()
         if batch_source is not None and stream_from is None and self.type in ("push", "kafka"):
             note = (
-                f"source {name!r}: its batch source has no stream_from=, so all of its rows count beside all events of "
-                "the log; aggregations count a row twice that is in both"
+                f"source {name!r}: without stream_from=, all rows of its batch source and all events count; "
+                "aggregations count a row that is in both twice"
             )
             self._set(notes=(*self.notes, note))
         elif (batch_source is None) != (stream_from is None):
             raise self.refuse(
-                "batch_source= and stream_from= go together", hint="say from which moment on the log's events count"
+                "batch_source= and stream_from= go together",
+                hint="give stream_from=, the time from which events of the log count",
             )
         self._set(
             topic=topic or name,
@@ -140,19 +141,23 @@ class LogSource(Source):
         )  # fmt: skip
         self._check_event_id()
         if dead_letter_topic == self.topic:
-            raise self.refuse("dead_letter_topic is the topic of its own messages", hint="name another topic")
+            raise self.refuse("dead_letter_topic= is the source's own topic", hint="name another topic")
         self._begin_transform(transform, tuple(message_schema or ()))
         self._begin_metadata(key_fields, key_format, dict(header_fields or {}), record_time_field)
 
     def _begin_transform(self, transform: Any, message_schema: tuple[Field, ...]) -> None:
         if transform is None and message_schema:
-            raise self.refuse("has a message_schema and no transform", hint="give transform=, or leave it out")
+            raise self.refuse(
+                "has message_schema= but no transform=", hint="give transform=, or leave out message_schema="
+            )
         if transform is not None and not (
             callable(transform) or isinstance(transform, str | Mapping | MessageTransform)
         ):
-            raise self.refuse(f"transform is {transform!r}", hint="give a SELECT as text, or a function")
+            raise self.refuse(
+                f"transform={transform!r} is not a transform", hint="give a SELECT as text, or a function"
+            )
         made = MessageTransform.of(transform) if transform is not None else None
-        # What its SQL says is read by the engine's own parser, when the definitions are checked and before it runs.
+        # The engine's own parser reads the SQL, when definitions are checked and before it runs.
         if made is not None and not made.sql and not made.function_name:
             raise self.refuse("transform is empty", hint=FORM)
         self._set(transform=made, message_schema=message_schema)
@@ -168,25 +173,26 @@ class LogSource(Source):
             )
         if dtypes[self.event_id].name in ("Float32", "Float64", "Array", "Embedding"):
             raise self.refuse(
-                f"event_id {self.event_id!r} is {dtypes[self.event_id]}", hint="name a column of text or whole numbers"
+                f"event_id {self.event_id!r} is {dtypes[self.event_id]}, which cannot identify an event",
+                hint="name a column of text or integers",
             )
         if not self.event_id_horizon:
-            raise self.refuse("event_id_horizon is 0: no id would be remembered", hint="give for example '1d'")
+            raise self.refuse("event_id_horizon is 0, so no ID would be kept", hint="give a duration such as '1d'")
 
     @property
     def replay_topic(self) -> str:
-        """The topic through which dead letters come back; always one of the project's own log."""
+        """The topic through which dead letters are replayed; always in the project's own log."""
         return f"{self.topic}.replay"
 
     @property
     def message_fields(self) -> tuple[Field, ...]:
-        """The columns that are read off a message."""
+        """The columns to read from a message."""
         return self.message_schema or self.schema
 
     def _begin_metadata(
         self, key_fields: Sequence[str] | str, key_format: Any, header_fields: dict[str, str], record_time_field: str
     ) -> None:
-        """The columns that stand beside a message's value."""
+        """Check and set the columns from a message's key, headers and record time."""
         keys = (key_fields,) if isinstance(key_fields, str) else tuple(key_fields)
         if isinstance(key_format, Mapping):
             key_format = message_format_of(key_format)
@@ -196,8 +202,8 @@ class LogSource(Source):
             )
         if len(keys) > 1 and key_format in ("text", "int"):
             raise self.refuse(
-                f"a key of format {key_format!r} holds one column, and key_fields names {list(keys)}",
-                hint="name one, or give key_format='json'",
+                f"a key of format {key_format!r} holds one column, but key_fields names {list(keys)}",
+                hint="name one column, or give key_format='json'",
             )
         dtypes = {field.name: field.dtype for field in self.message_fields}
         rows = {field.name: field.dtype for field in self.schema}
@@ -205,18 +211,24 @@ class LogSource(Source):
         for name in beside:
             if name not in dtypes:
                 raise self.refuse(
-                    f"column {name!r}, which stands beside the value, is not in its schema",
-                    hint=nearest(name, dtypes) or "declare it there with its type",
+                    f"column {name!r}, taken from a message's metadata, is not in schema=",
+                    hint=nearest(name, dtypes) or "declare it in schema= with its type",
                 )
             if beside.count(name) > 1:
-                raise self.refuse(f"column {name!r} would be taken from two places", hint="name it once")
+                raise self.refuse(
+                    f"column {name!r} is named twice in key_fields, header_fields and record_time_field",
+                    hint="name it once",
+                )
         if key_format == "int" and keys and not dtypes[keys[0]].is_integer:
-            raise self.refuse(f"key_format 'int', and {keys[0]!r} is {dtypes[keys[0]]}", hint="declare it as Int64")
+            raise self.refuse(
+                f"key_format 'int' needs an integer column, but {keys[0]!r} is {dtypes[keys[0]]}",
+                hint="declare it as Int64",
+            )
         if record_time_field:
             self._check_record_time(record_time_field, dtypes[record_time_field])
         if keys and TOMBSTONE in rows:
             raise self.refuse(
-                f"column {TOMBSTONE!r} has a meaning of its own where key_fields are", hint="give it another name"
+                f"column name {TOMBSTONE!r} is reserved in a source with key_fields=", hint="rename the column"
             )
         self._set(
             key_fields=keys, key_format=key_format, header_fields=header_fields, record_time_field=record_time_field,
@@ -226,12 +238,13 @@ class LogSource(Source):
     def _check_record_time(self, name: str, dtype: DType) -> None:
         if dtype.name != "Timestamp" and not (dtype.is_integer and self.timestamp_unit):
             raise self.refuse(
-                f"record_time_field {name!r} is {dtype}", hint="declare it as Timestamp, or Int64 with timestamp_unit="
+                f"record_time_field {name!r} is {dtype}; expected Timestamp or an integer",
+                hint="declare it as Timestamp, or Int64 with timestamp_unit=",
             )
 
     @property
     def has_metadata(self) -> bool:
-        """Whether some columns are not of the messages' values."""
+        """Whether some columns come from keys, headers or record times."""
         return bool(self.key_fields or self.header_fields or self.record_time_field)
 
     def _check_time(self) -> None:
@@ -240,7 +253,7 @@ class LogSource(Source):
         dtype = next(field.dtype for field in self.schema if field.name == self.timestamp_field)
         if dtype.is_integer and not self.timestamp_unit:
             raise self.refuse(
-                f"event time {self.timestamp_field!r} is {dtype}, and its unit is not said",
+                f"event time {self.timestamp_field!r} is {dtype} without a unit",
                 hint="give timestamp_unit='ms' (or s, us, ns)",
             )
         if not dtype.is_integer and dtype.name not in ("Timestamp", "Date"):
@@ -279,7 +292,7 @@ class LogSource(Source):
 
 
 class PushSource(LogSource):
-    """Rows that a program pushes; they are kept in a push log first, so no batch source is needed."""
+    """Rows that a program pushes. They are written to a push log first, so no batch source is needed."""
 
     type = "push"
     accepted = frozenset()
@@ -311,4 +324,6 @@ class PushSource(LogSource):
             given = options.get(option)
             if given and given not in ("json", "text"):
                 self._begin(name, description="", tags=None, owner="", ignored={})
-                raise self.refuse(f"{option}= has no meaning: rows are pushed as rows", hint="leave it out")
+                raise self.refuse(
+                    f"{option}= does not apply to a PushSource: it receives rows, not messages", hint="leave it out"
+                )

@@ -16,14 +16,14 @@ MODES = ("python", "pandas", "polars")
 
 Input: TypeAlias = FeatureView | Projection | RequestSource
 Inputs: TypeAlias = Input | Sequence[Input] | Mapping[str, Input]
-"""What a function is given: whole views, some of their features, what comes with a request; one, a list or a dict."""
+"""Inputs of a function: views, some of their features, and request sources; one, a list or a dict."""
 
 
 class OnDemandFeatureView(View):
     """A row-wise function of features and request values.
 
     Args:
-        schema: the fields that the function answers.
+        schema: the fields that the function returns.
         sources: feature views (or some of their features, `view[["a"]]`), and request sources; a list or a dict.
         udf: the function. Mode `python`: a dict of one row's values → a dict; `pandas`, `polars`: a data frame → a data
             frame. It sees the features by name (as `view__feature` where two views share one), the entity keys,
@@ -64,13 +64,13 @@ class OnDemandFeatureView(View):
         if mode not in MODES:
             raise self.refuse(f"mode {mode!r}", hint=f"choose one of {', '.join(MODES)}")
         if not schema:
-            raise self.refuse("has no schema", hint="give schema=[Field(…)] with what the function answers")
+            raise self.refuse("has no schema", hint="give schema=[Field(…)] with the fields that the function returns")
         inputs: list[Projection | RequestSource] = []
         for source in sources.values() if isinstance(sources, Mapping) else as_list(sources):
             if isinstance(source, FeatureView):
                 source = Projection(source)
             if not isinstance(source, Projection | RequestSource):
-                raise self.refuse(f"sources holds {source!r}", hint="give feature views and request sources")
+                raise self.refuse(f"sources= contains {source!r}", hint="give feature views and request sources only")
             inputs.append(source)
         if udf is not None:
             source_text = source_text or text_of(udf)
@@ -102,11 +102,11 @@ class OnDemandFeatureView(View):
 
     @property
     def fingerprint(self) -> str:
-        """A hash of the function's text: whether the code that runs is the code that was applied."""
+        """Hash of the function's text, to check that the code that runs is the applied code."""
         return hashlib.sha256(self.source_text.encode()).hexdigest()[:16]
 
     def with_function(self, function: Callable[..., object]) -> OnDemandFeatureView:
-        """The same view with its function at hand, after it was decoded from a registry."""
+        """A copy of the view with its function attached; a view decoded from a registry has none."""
         view = object.__new__(type(self))
         view.__dict__.update(self.__dict__)
         view.__dict__.update(function=function)
@@ -143,7 +143,7 @@ def on_demand_feature_view(
     owner: str = "",
     **options: object,
 ) -> Callable[[Callable[..., object]], OnDemandFeatureView]:
-    """Decorate a function into an on-demand feature view of the function's name."""
+    """Decorator that makes a function an on-demand feature view with the function's name."""
 
     def decorate(function: Callable[..., object]) -> OnDemandFeatureView:
         others: dict[str, Any] = options

@@ -21,9 +21,9 @@ class PostgresSource(Source):
         table: its name, with its schema where that is not the connection's: `sales.orders`.
         connection_ref: the name of a connection of feature_store.yaml.
         url: `postgresql://…`; secrets as `${VAR}`, which is read when the connection is opened.
-        schema: the columns and their types, where they are to be other than the database says.
-        lag: how late rows may be written down; materialize looks back by it.
-        delete_when: an expression; a row for which it holds says that its key is no more from then on.
+        schema: the columns and their types, where they should differ from the database's.
+        lag: how late rows may be written; materialize reads back by it.
+        delete_when: an expression; a row for which it is true deletes its key from then on.
     """
 
     type = "postgres"
@@ -58,7 +58,7 @@ class PostgresSource(Source):
         if bool(query) == bool(table):
             raise self.refuse("needs either a table or a query", hint="give table= or query=, and not both")
         if query and not name:
-            raise self.refuse("has a query and no name", hint="give name=")
+            raise self.refuse("has query= but no name", hint="give name=")
         self._begin_source(
             timestamp_field=timestamp_field,
             created_timestamp_column=created_timestamp_column,

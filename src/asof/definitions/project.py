@@ -24,7 +24,7 @@ from asof.definitions.windows import Aggregation
 from asof.errors import DuplicateDefinition, RegistryError
 
 FORMAT = 1
-"""The version of the snapshot's JSON; a newer one than this is refused."""
+"""Format version of the snapshot's JSON; newer ones are refused."""
 
 KINDS = ("entities", "sources", "request_sources", "views", "on_demand_views", "services")
 
@@ -55,7 +55,7 @@ class Project:
         return [view for view in self.views.values() if view.source.name == source]
 
     def views_changed_by(self, source: LogSource) -> list[FeatureView]:
-        """The views that rows written to this source's topic reach: other sources may read the same topic."""
+        """The views fed by this source's topic, including views of other sources on the same topic."""
 
         def reads(other: LogSource) -> bool:
             # Where the project's log is on Kafka its topics have a prefix, and a Kafka source names them with that.
@@ -88,7 +88,7 @@ def project_of(objects: Iterable[Definition]) -> Project:
         other = kinds["on_demand_views" if kind == "views" else "views"].get(each.name)
         if kind in ("views", "on_demand_views") and other is not None:
             raise DuplicateDefinition(
-                f"{each.kind} {each.name!r} has the name of a {other.kind} at {other.where}",
+                f"{each.kind} {each.name!r} has the same name as the {other.kind} at {other.where}",
                 hint="rename one of them", where=each.where,
             )  # fmt: skip
         for needed in _named_by(each):
@@ -131,7 +131,7 @@ class NewerFormat(RegistryError):
 
 @dataclass(frozen=True)
 class Snapshot:
-    """One version of what is applied: the definitions, and facts about what runs on them.
+    """One applied version: the definitions, and the facts about their data.
 
     Args:
         version: 0 before the first apply; each commit adds one.
@@ -144,7 +144,7 @@ class Snapshot:
     facts: Facts = field(default_factory=Facts)
 
     def with_facts(self, facts: Facts) -> Snapshot:
-        """The same definitions, and these facts beside them."""
+        """A copy with the same definitions and these facts."""
         return replace(self, facts=facts)
 
     def encode(self) -> str:
@@ -177,9 +177,8 @@ class Snapshot:
 
 
 def merged(applied: Project, new: Project) -> Project:
-    """What is applied, with the new definitions beside it or in place of those of their names.
-
-    Every object is made anew, so that a view that was applied reads the new definition of its source.
+    """The applied definitions, with these added or replacing those of the same name. Every object is rebuilt, so that a
+    view that was applied reads the new definition of its source.
     """
     content = applied.content()
     for kind, added in new.content().items():
@@ -200,7 +199,7 @@ def merged(applied: Project, new: Project) -> Project:
 
 
 def decode_project(content: Mapping[str, Any], where: Mapping[str, str]) -> Project:
-    """The project that `content()` described, each object with its place, as far as `where` knows it."""
+    """The project that `content()` wrote; `where` supplies each object's `file:line`, if known."""
     entities = {each["name"]: Entity.of(each) for each in content["entities"]}
     sources: dict[str, Any] = {each["name"]: source_of(each) for each in content["sources"]}
     for source in sources.values():
@@ -263,7 +262,7 @@ def state_hash(view: FeatureView, *, earlier: bool = False) -> str:
         earlier: as versions of Asof made it whose rows do not know their arrival.
     """
     if view.is_aggregated:
-        # Names, defaults, descriptions and the answer's spelling do not shape the state; order does not either.
+        # Names, defaults, descriptions, output names and order do not change the state.
         shape: Any = sorted(
             json.dumps([each.function, each.column, each.where, str(each.window), each.n, str(each.dtype)])
             for each in view.aggregations

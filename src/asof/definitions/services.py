@@ -13,7 +13,7 @@ class FeatureService(Definition):
     """The features that a model is trained on and served with, in order.
 
     Args:
-        features: feature views, on-demand views, or parts of them (`view[["a"]]`).
+        features: feature views, on-demand views, or projections of them (`view[["a"]]`).
     """
 
     kind = "feature service"
@@ -37,7 +37,9 @@ class FeatureService(Definition):
             if isinstance(part, FeatureView | OnDemandFeatureView):
                 part = Projection(part)
             if not isinstance(part, Projection):
-                raise self.refuse(f"features holds {part!r}", hint="give feature views, or parts such as view[['a']]")
+                raise self.refuse(
+                    f"features= contains {part!r}", hint="give feature views, or projections such as view[['a']]"
+                )
             parts.append(part)
         if not parts:
             raise self.refuse("has no features", hint="give features=[view, …]")

@@ -1,4 +1,4 @@
-"""The types of sources by name, and a source out of its content."""
+"""Source types by name, and how to rebuild a source from its content."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ SOURCE_TYPES: dict[str, type[Source]] = {"file": FileSource, "log": LogSource, "
 
 
 def source_of(content: Mapping[str, object]) -> Source | RequestSource:
-    """The source that `content()` described."""
+    """The source that `content()` wrote."""
     values: dict[str, Any] = dict(content)
     kind = values.pop("type")
     if "schema" in values:

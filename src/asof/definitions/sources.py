@@ -26,11 +26,11 @@ class Source(Definition):
 
     Args:
         timestamp_field: the column of the event time.
-        created_timestamp_column: the column that says when the row was written down; may be the event time itself.
+        created_timestamp_column: the column with the time when the row was written; may be the event time itself.
         timestamp_unit: `s`, `ms`, `us` or `ns`, where the event time is an integer.
         field_mapping: source column → name in Asof.
-        schema: the columns and their types, where they cannot be read off the source itself.
-        delete_when: an expression over the columns; a row for which it holds says that its key is no more.
+        schema: the columns and their types, where the source itself does not have them.
+        delete_when: an expression over the columns; a row for which it is true deletes its key.
     """
 
     kind = "source"
@@ -46,11 +46,11 @@ class Source(Definition):
     lag: Micros
     delete_when: str
     has_tombstones: bool = False
-    """Messages without a value say that the key of the message is no more."""
+    """Messages without a value delete the message's key."""
     connection_ref: str = ""
     """The name of a connection of feature_store.yaml."""
     connection: Mapping[str, object] = MappingProxyType({})
-    """How its server is reached, where the definition says so itself; `${VAR}` stands as it was written."""
+    """Connection settings given in the definition itself; `${VAR}` is not expanded."""
 
     def _begin_source(
         self,
@@ -88,7 +88,7 @@ class Source(Definition):
         )
 
     def _begin_connection(self, connection_ref: str | None, fields: Mapping[str, Any]) -> None:
-        """Say where the source's server is: by a connection's name, or by fields."""
+        """Set the source's server: by a connection's name, or by fields."""
         fields = {name: value for name, value in fields.items() if value not in (None, "", {})}
         if connection_ref and fields:
             raise self.refuse(
@@ -97,8 +97,8 @@ class Source(Definition):
         secret = literal_secret(fields)
         if secret:
             raise self.refuse(
-                f"{secret} holds a secret as it is, and definitions are kept in the registry",
-                hint="write ${VAR} in its place, which is read from the environment when the connection is opened, or "
+                f"{secret} contains a secret in plain text, and the registry stores definitions",
+                hint="write ${VAR} instead, which is read from the environment when the connection is opened, or "
                 "name a connection of feature_store.yaml by connection_ref=",
             )
         self._set(connection_ref=connection_ref or "", connection=fields)
@@ -135,8 +135,8 @@ class FileSource(Source):
 
     Args:
         path: a file, a folder, a glob, or a Delta table's folder; relative to the feature repository.
-        lag: how late rows may be written down; materialize looks back by it.
-        delete_when: an expression; a row for which it holds says that its key is no more from then on.
+        lag: how late rows may be written; materialize reads back by it.
+        delete_when: an expression; a row for which it is true deletes its key from then on.
     """
 
     type = "file"
@@ -185,7 +185,7 @@ class FileSource(Source):
 
 
 class LogOptions(TypedDict, total=False):
-    """What sources that are logs take beside their own parameters: see `LogSource`."""
+    """Options of log sources in addition to their own parameters: see `LogSource`."""
 
     transform: str | Callable[..., object] | None
     message_schema: Sequence[Field] | None
@@ -208,7 +208,7 @@ class LogOptions(TypedDict, total=False):
 
 
 class PushOptions(LogOptions, total=False):
-    """What a push source takes beside its own parameters; those about messages are refused with a reason."""
+    """Options of a push source in addition to its own parameters; those about messages are refused with a reason."""
 
     topic: str
     allowed_lateness: timedelta | str | None

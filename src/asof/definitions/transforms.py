@@ -1,4 +1,4 @@
-"""What stands between a message's columns and the rows: SQL expressions, or a Python function."""
+"""Transforms from a message's columns to rows: SQL expressions, or a Python function."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ FORM = f"write SELECT … AS column, … FROM {MESSAGE} WHERE …, of one messag
 """The next step where the SQL is something else."""
 
 KEEP = "keep"
-"""The column by which a function leaves messages out."""
+"""The boolean column by which a function drops messages."""
 
 
 class MessageTransform:
-    """Makes rows out of messages' columns: at most one row of each message.
+    """Turns messages into rows, at most one row per message.
 
     Args:
         sql: a SELECT from `message`, whose columns are those of the source's schema; without a function.
-        function: takes an Arrow table of messages, answers one of rows.
+        function: takes an Arrow table of messages, returns one of rows.
     """
 
     def __init__(
@@ -40,7 +40,7 @@ class MessageTransform:
 
     @classmethod
     def of(cls, given: str | Callable[..., object] | Mapping[str, str] | MessageTransform) -> MessageTransform:
-        """From a SELECT, a function, or what `content` said."""
+        """A transform from a SELECT, a function, or the result of `content`."""
         if isinstance(given, MessageTransform):
             return given
         if isinstance(given, str):
@@ -52,16 +52,16 @@ class MessageTransform:
 
     @property
     def name(self) -> str:
-        """As errors name it."""
+        """Its name in errors."""
         return f"transform {self.function_name!r}" if not self.sql else "transform"
 
     @property
     def fingerprint(self) -> str:
-        """A hash of the text: whether the code that runs is the code that was applied."""
+        """Hash of the text, to check that the code that runs is the applied code."""
         return hashlib.sha256((self.sql or self.source_text).encode()).hexdigest()[:16]
 
     def content(self) -> dict[str, str]:
-        """All that shapes the rows, ready for JSON."""
+        """The transform as JSON-ready data."""
         if self.sql:
             return {"sql": self.sql}
         return {"function_name": self.function_name, "source_text": self.source_text}

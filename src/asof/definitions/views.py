@@ -17,7 +17,7 @@ BOUNDARIES = ("inclusive", "exclusive")
 
 
 class View(Definition):
-    """What has features that can be picked: a feature view, or an on-demand one."""
+    """Something with features to choose from: a feature view or an on-demand feature view."""
 
     @property
     def features(self) -> tuple[Field, ...]:
@@ -41,11 +41,11 @@ class FeatureView(View):
         entities: what the features are about; none for features of the whole system.
         schema: the features (and, if wanted, the join keys with their types); read off the source where not given.
         aggregations: features that aggregate the source's events; a view has these or plain fields.
-        ttl: how old a value may be and still be known; 0 or None is forever. Without meaning with aggregations.
-        delay: answer as of `t - delay`, for sources that arrive late.
-        boundary: `exclusive` turns every `<= t` of the aggregations into `< t`.
-        lookback: how far a materialize run looks back by event time, where the source has no created time; with neither
-            this nor the source's `lag`, each run reads all rows, so that none is missed.
+        ttl: how old a value may be and still be known; 0 or None is forever. Ignored with aggregations.
+        delay: read values as of `t - delay`, for sources that arrive late.
+        boundary: whether an event at exactly t counts in aggregations: `inclusive` (it does) or `exclusive`.
+        lookback: how far back in event time a materialize run reads, where the source has no created time. Without this
+            and without the source's `lag`, each run rescans the whole source.
     """
 
     kind = "feature view"
@@ -86,14 +86,14 @@ class FeatureView(View):
         self._begin(name, description=description, tags=tags, owner=owner, ignored=ignored)
         if transformation:
             raise self.refuse(
-                f"{', '.join(sorted(transformation))}: views take no function",
+                f"{', '.join(sorted(transformation))}: feature views have no Python transformation",
                 hint="use aggregations with expressions, or an on_demand_feature_view",
             )
         if source is None or isinstance(source, RequestSource) or not isinstance(source, Source):
             raise self.refuse(f"source is {source!r}", hint="give source=FileSource(…), LogSource(…) or PushSource(…)")
         for entity in as_list(entities):
             if not isinstance(entity, Entity):
-                raise self.refuse(f"entities holds {entity!r}", hint="give Entity objects")
+                raise self.refuse(f"entities= contains {entity!r}", hint="give Entity objects only")
         if boundary not in BOUNDARIES:
             raise self.refuse(f"boundary {boundary!r}", hint=f"choose one of {', '.join(BOUNDARIES)}")
         self._set(
@@ -118,7 +118,8 @@ class FeatureView(View):
             )
         if self.source.is_log:
             known = [self.source.renamed(field.name) for field in self.source.schema]
-            # With aggregations a schema may name their answers, as Feast's does, so only its keys are the source's.
+            # With aggregations, a schema may name their outputs, as Feast's does; only its keys are columns of the
+            # source.
             declared = [] if self.aggregations else [field.name for field in self.schema]
             for column in [*keys, *declared]:
                 if column not in known:
@@ -136,8 +137,8 @@ class FeatureView(View):
                 )
         if self.aggregations and self.ttl:
             note = (
-                f"feature view {self.name!r}: ttl has no meaning on an aggregated view; "
-                "its windows say how old events may be"
+                f"feature view {self.name!r}: ttl= is ignored on an aggregated view; "
+                "its windows limit how old events may be"
             )
             self._set(notes=(*self.notes, note))
 
@@ -151,7 +152,7 @@ class FeatureView(View):
 
     @property
     def key_fields(self) -> tuple[Field, ...]:
-        """The join keys with their types; only where the schema names them (always, once the view is resolved)."""
+        """Typed join keys; complete once the view is resolved, before that only those that the schema names."""
         by_name = {field.name: field for field in self.schema}
         by_name |= {
             self.source.renamed(field.name): field
@@ -162,7 +163,7 @@ class FeatureView(View):
 
     @property
     def features(self) -> tuple[Field, ...]:
-        """The features with their types; aggregations have theirs once the view is resolved."""
+        """Typed features; the types of aggregations are known once the view is resolved."""
         if self.aggregations:
             return tuple(
                 Field(each.name, each.dtype, each.description, default=each.default)
@@ -179,7 +180,7 @@ class FeatureView(View):
         return tuple(field.name for field in self.features)
 
     def resolved(self, *, schema: Sequence[Field], aggregations: Sequence[Aggregation]) -> FeatureView:
-        """The same view with the types of its keys and features known."""
+        """A copy of the view with the types of its keys and features filled in."""
         view = object.__new__(type(self))
         view.__dict__.update(self.__dict__)
         view.__dict__.update(schema=tuple(schema), aggregations=tuple(aggregations))
@@ -218,7 +219,7 @@ StreamFeatureView = FeatureView
 
 
 class Projection:
-    """Some features of a view, perhaps under another name and with other key columns.
+    """A choice of a view's features, optionally with another view name and other key columns.
 
     Args:
         view: a FeatureView or an OnDemandFeatureView.

@@ -26,7 +26,7 @@ class Sliding:
 
     Args:
         length: a timedelta, or text like `1d`.
-        hop: how finely the tail moves; by default 1 s to 1 d, growing with the length.
+        hop: the step in which the window's start moves; by default 1 s to 1 d, growing with the length.
     """
 
     length: Micros
@@ -52,7 +52,7 @@ class Sliding:
 
 @dataclass(frozen=True, init=False)
 class Session:
-    """The chain of a key's events whose neighbours are at most `gap` apart, still open at t."""
+    """A session: the chain of a key's events at most `gap` apart that is still open at t."""
 
     gap: Micros
 
@@ -70,7 +70,7 @@ class Session:
 
 
 Window = Sliding | Session | None
-"""None: all events ever."""
+"""None: all events of all time."""
 
 
 class Aggregation:
@@ -84,7 +84,7 @@ class Aggregation:
         where: only events for which this expression is true.
         window: `Sliding(length)`, `Session(gap)`, or None for all events ever.
         n: how many values `last_n` keeps, oldest first.
-        default: the value to answer in place of a null.
+        default: the value to return instead of null.
     """
 
     __slots__ = ("column", "function", "name", "where", "window", "n", "default", "dtype", "description")
@@ -122,9 +122,12 @@ class Aggregation:
         if time_window is not None:
             window = Sliding(time_window, slide_interval if slide_interval != time_window else None)
         if window is not None and not isinstance(window, Sliding | Session):
-            raise refuse(f"window {window!r} is not a window", hint="write Sliding('1d') or Session('1h')")
+            raise refuse(f"window={window!r} is not a window", hint="write Sliding('1d') or Session('1h')")
         if (function == "last_n") != (n > 0):
-            raise refuse(f"n={n} with function {function!r}", hint="give n= of at least 1 with last_n, and only there")
+            raise refuse(
+                f"n={n} does not fit function {function!r}",
+                hint="give last_n an n= of at least 1, and other functions none",
+            )
         self.column, self.function, self.where, self.window, self.n = column, function, where or "", window, n
         self.default, self.dtype, self.description = default, dtype, description
         self.name = name or self._default_name(refuse)
@@ -140,7 +143,7 @@ class Aggregation:
         return "_".join(parts)
 
     def output_dtype(self, column: DType | None) -> DType:
-        """The type of the answer, given the type of the column expression (None for `count` of rows)."""
+        """Output type for a column expression of the given type (None for `count` of rows)."""
         if self.function in ("count", "count_distinct"):
             return dtypes.Int64
         assert column is not None
@@ -160,7 +163,7 @@ class Aggregation:
         return column
 
     def with_dtype(self, dtype: DType) -> Aggregation:
-        """The same aggregation with its answer's type known."""
+        """A copy of the aggregation with its output type filled in."""
         return Aggregation(
             self.column,
             self.function,

@@ -152,7 +152,7 @@ def _node(state: str, x: int, y: int) -> str:
 
 
 def _arrow(layout: DiagramLayout, origin: str, target: str, chance: float) -> str:
-    """A quadratic curve from edge to edge of the two boxes, its probability beside its middle."""
+    """A quadratic curve from edge to edge of the two boxes, its probability next to its middle."""
     (x0, y0), (x1, y1) = layout.centers[origin], layout.centers[target]
     length = hypot(x1 - x0, y1 - y0)
     # The unit vector to the left of the way there; a pair of opposite arrows so bends to opposite sides.

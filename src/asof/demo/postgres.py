@@ -1,4 +1,4 @@
-"""The shop's own database: a schema that the demo makes, marks as its own, and makes anew."""
+"""The shop's database: a schema that the demo creates, marks as its own, and replaces when it runs again."""
 
 from __future__ import annotations
 
@@ -19,29 +19,29 @@ _TABLES = {
 
 
 class NameTaken(AsofError):
-    """Something on a server has the name that the demo would use, and was not made by it."""
+    """An object on a server has the name that the demo needs, but was not created by the demo."""
 
     def __init__(self, what: str, place: str) -> None:
         super().__init__(
-            f"{what} is there already in {place}, and the demo did not make it",
-            hint="give the demo another name: --project NAME",
+            f"{what} already exists in {place}, and the demo did not create it",
+            hint="use another name: --project NAME",
         )
 
 
 @dataclass(frozen=True)
 class DemoManifest:
-    """What an earlier demo wrote down of what it made elsewhere."""
+    """The record of what an earlier demo created on other servers."""
 
     topic: str
     topic_id: str
 
 
 class ShopDatabase:
-    """The shop's tables in a schema of their own."""
+    """The shop's tables, in their own schema."""
 
     def __init__(self, url: str, schema: str) -> None:
         self.schema = schema
-        # The schema is looked for by name: another of the same name in the search path must not be found.
+        # Names are qualified with the schema: tables of the same name in the search path must not be found.
         self.postgres = Postgres(url, label="--postgres")
 
     @property
@@ -50,10 +50,10 @@ class ShopDatabase:
         return self.postgres.place.address
 
     def made_earlier(self) -> DemoManifest | None:
-        """What an earlier demo made under this name; None where there is no schema.
+        """The record of an earlier demo with this name; None if there is no schema.
 
         Raises:
-            NameTaken: there is one that no demo made.
+            NameTaken: the schema was not created by the demo.
         """
         with self.postgres.connection(f"schema {self.schema!r}") as connection:
             found = connection.execute(
@@ -67,12 +67,12 @@ class ShopDatabase:
         return DemoManifest(*row) if row else DemoManifest("", "")
 
     def drop(self) -> None:
-        """Remove the schema and all that is in it."""
+        """Drop the schema with all of its tables."""
         with self.postgres.transaction(f"schema {self.schema!r}") as connection:
             connection.execute(self._named("DROP SCHEMA IF EXISTS {schema} CASCADE"))
 
     def fill(self, tables: dict[str, pa.Table]) -> None:
-        """Make the schema with its mark, and the shop's tables with their rows."""
+        """Create the schema with its mark, and the shop's tables with their rows."""
         with self.postgres.transaction(f"schema {self.schema!r}") as connection:
             connection.execute(self._named("CREATE SCHEMA {schema}"))
             connection.execute(self._named("COMMENT ON SCHEMA {schema} IS {mark}", mark=sql.Literal(MARK)))
@@ -88,11 +88,11 @@ class ShopDatabase:
                         rows.write_row(row)
         with self.postgres.connection(f"schema {self.schema!r}") as connection:
             for name in _TABLES:
-                # A plan made before the first automatic ANALYZE would be a guess.
+                # Plans before the first automatic ANALYZE would lack statistics.
                 connection.execute(self._named("ANALYZE {schema}.{table}", table=sql.Identifier(name)))
 
     def remember(self, made: DemoManifest) -> None:
-        """Write down which topic the demo made, so that the next one knows what it may delete."""
+        """Record the topic that the demo created, so that the next run knows what it may delete."""
         with self.postgres.connection(f"schema {self.schema!r}") as connection:
             insert = self._named("INSERT INTO {schema}.demo_made VALUES (%s, %s)")
             connection.execute(insert, [made.topic, made.topic_id])

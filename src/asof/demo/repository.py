@@ -47,9 +47,9 @@ _AVRO = "    message_format=AvroFormat(schema_json=PAGE_VIEW),\n"
 
 
 def write_repository(folder: Path | str, *, clock: Micros) -> list[Path]:
-    """Write `feature_store.yaml` and `features.py` into `folder`, which is made where it is missing.
+    """Write `feature_store.yaml` and `features.py` into `folder`, which is created if missing.
 
-    The repository reads `../source/users.parquet` and `../source/orders.parquet`, beside `folder`.
+    The repository reads `../source/users.parquet` and `../source/orders.parquet`, next to `folder`.
 
     Args:
         clock: the moment at which the store's clock starts, microseconds.

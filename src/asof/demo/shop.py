@@ -2,7 +2,7 @@
 
 Every user walks the state machine in `TRANSITIONS`, tick by tick. Three readings of it are settled here:
 
-- Everybody starts in `register` and leaves it at tick 0, so all users register in the first minute.
+- All users start in `register` and leave it at tick 0, so they register in the first minute.
 - A transition at tick i happens at a random millisecond of the minute `[start + i min, start + (i + 1) min)`. So a
   user's events are never simultaneous, and the shop's last moment is the end of its last tick, `start + ticks min`.
 - `offline` is not a page: going there emits no event, and the next event of the user is a `listing_page`.
@@ -138,7 +138,7 @@ def simulate(
 def more_events(shop: Shop, *, users: Sequence[int], minutes: int = 5, seed: int = DEMO_SEED) -> Shop:
     """Go on after `shop.ends_at`: each of `users` visits listing, product and photo pages, one step a minute.
 
-    The steps are ones that `TRANSITIONS` allows from where the user stands, and nobody orders. Five minutes are
+    The steps are ones that `TRANSITIONS` allows from where the user stands, and no user orders. Five minutes are
     enough for each user to see all three pages.
 
     Returns:
@@ -177,7 +177,7 @@ def more_events(shop: Shop, *, users: Sequence[int], minutes: int = 5, seed: int
 
 
 def write_sources(shop: Shop, folder: Path | str) -> dict[str, Path]:
-    """Write `users.parquet`, `orders.parquet` and `traffic.parquet` into `folder`; answers name → path."""
+    """Write `users.parquet`, `orders.parquet` and `traffic.parquet` into `folder`; returns name → path."""
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     paths = {}

@@ -1,4 +1,4 @@
-"""Where the story plays: the embedded parts in the demo's folder, or servers."""
+"""The stores of the demo: embedded ones in the demo's folder, or servers."""
 
 from __future__ import annotations
 
@@ -27,31 +27,31 @@ _encode = msgspec.json.Encoder().encode
 
 
 class Stage(Protocol):
-    """What differs between embedded parts and servers."""
+    """The differences between embedded stores and servers."""
 
     fills: str
-    """What has to be filled before definitions can be applied; empty where the source files are all."""
+    """Description of what is filled before definitions are applied; empty for source files only."""
     enter: str
-    """The shell's words to go into the repository."""
+    """The shell command to enter the repository."""
 
     def write_repository(self, clock: Micros) -> list[Path]:
         """Write the feature repository for a store whose clock starts then."""
 
     def environment(self) -> AbstractContextManager[None]:
-        """Within it the repository's `${VAR}` are known."""
+        """A context in which the repository's `${VAR}` are set."""
 
     def fill(self, shop: Shop, open_store: Callable[[], FeatureStore]) -> list[str]:
-        """Remove what an earlier demo left, and write the shop's tables and an empty topic; say what was made."""
+        """Remove what an earlier demo left, and create the shop's tables and an empty topic; returns descriptions."""
 
     def send(self, store: FeatureStore, shop: Shop) -> None:
         """Send the shop's traffic, as the website would, keyed by user."""
 
     def places(self) -> dict[str, str]:
-        """Which servers there are, and where, without secrets."""
+        """Server → its address, without secrets."""
 
 
 class EmbeddedStage:
-    """All in the demo's own folder."""
+    """Embedded stores, in the demo's folder."""
 
     fills = ""
 
@@ -83,7 +83,7 @@ class EmbeddedStage:
 
 @dataclass(frozen=True)
 class DemoServers:
-    """Where the demo's servers are, and how it uses them.
+    """The demo's servers, and options for them.
 
     Args:
         postgres: a URL.
@@ -91,7 +91,7 @@ class DemoServers:
         redis: `host:port`, or a URL.
         offline: `duckdb` or `postgres`.
         message_format: of the traffic: `json` or `avro`.
-        project: the name of all that the demo makes there.
+        project: the name of all that the demo creates there.
     """
 
     postgres: str
@@ -103,7 +103,7 @@ class DemoServers:
 
     @property
     def variables(self) -> dict[str, str]:
-        """What the repository reads from the environment."""
+        """Environment variables of the repository."""
         redis = self.redis if "://" in self.redis else f"redis://{self.redis}"
         return {"ASOF_POSTGRES": self.postgres, "ASOF_KAFKA": self.kafka, "ASOF_REDIS": redis}
 
@@ -133,7 +133,7 @@ class ServerStage:
         )  # fmt: skip
         file = self._repository / SERVERS_FILE
         lines = [f"export {name}={shlex.quote(value)}\n" for name, value in servers.variables.items()]
-        # It may hold passwords: nobody else reads it, not even for a moment.
+        # It may have passwords: readable by its owner only, from its creation on.
         file.unlink(missing_ok=True)
         with open(os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w", encoding="utf-8") as out:
             out.write("".join(("# Where the servers of feature_store.yaml are; may hold passwords.\n", *lines)))
@@ -170,7 +170,7 @@ class ServerStage:
         ]
 
     def _clear(self, store: FeatureStore) -> None:
-        """Remove what an earlier demo made under this name, and nothing else; first look at all servers."""
+        """Remove exactly what an earlier demo with this name created, after checking all servers."""
         from asof.demo.postgres import NameTaken
 
         made = self._database.made_earlier()

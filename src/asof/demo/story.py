@@ -39,7 +39,7 @@ class AuditFailed(AsofError):
 
 
 def silent(what: str, done: int, total: int | None) -> None:
-    """Progress that no one watches."""
+    """Ignore progress."""
 
 
 class Story:
@@ -81,17 +81,17 @@ def run(
     progress: Progress = silent,
     say: Say = print,
 ) -> Report:
-    """Tell the whole story into a folder, which is made anew as far as the demo wrote it before.
+    """Run the whole demo in a folder; files of an earlier demo there are replaced.
 
     Args:
-        users, ticks: how many users live in the shop for how many minutes.
-        servers: where to keep the shop and its features; None is the embedded parts, in the folder.
+        users, ticks: number of users, and minutes simulated.
+        servers: servers for the shop and its features; None for embedded stores, in the folder.
 
     Returns:
-        What `report.json` holds.
+        The content of `report.json`.
 
     Raises:
-        AuditFailed: a served value differed from history; the report says which.
+        AuditFailed: a served value differs from history; the report names it.
     """
     output = Path(output).resolve()
     for name in ("repo", "source"):
@@ -126,7 +126,7 @@ def _tell(story: Story, stage: Stage, output: Path, *, users: int, ticks: int, s
 
     with open_store() as store:
         say(f"   the store's {open_store_of(store).clock_note}")
-        with story.step("Plan and apply", "check the definitions against the real sources, then make them stand"):
+        with story.step("Plan and apply", "check the definitions against the real sources, then apply them"):
             plan = store.plan()
             for line in describe(plan):
                 if not line.startswith("    ~"):
@@ -228,7 +228,7 @@ def _tell(story: Story, stage: Stage, output: Path, *, users: int, ticks: int, s
 
 
 def _next_commands(enter: str, *, user: int) -> list[NextCommand]:
-    """What to try next, each command as it can be typed in the reader's shell."""
+    """Commands to try next, as typed in the reader's shell."""
     asof = "asof" if shutil.which("asof") else str(Path(sys.executable).with_name("asof"))
     tries = (
         (enter, "go into the feature repository"),
@@ -244,7 +244,7 @@ def _next_commands(enter: str, *, user: int) -> list[NextCommand]:
 
 
 def _active_users(shop: Shop, seed: int) -> list[int]:
-    """A few users who were in the shop lately, so that there is something to see."""
+    """A few recently active users."""
     traffic = shop.traffic
     recent = list(dict.fromkeys(reversed(traffic["user_id"].to_pylist())))[: SERVED_USERS * 4]
     pool = recent or shop.users["user_id"].to_pylist()

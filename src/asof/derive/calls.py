@@ -1,4 +1,4 @@
-"""Derivations made ready to run: the function, its inputs and outputs with their declared types."""
+"""Derivations prepared to run: the function, and its inputs and outputs with their declared types."""
 
 from __future__ import annotations
 
@@ -15,19 +15,19 @@ from asof.values.fit import fit_values
 from asof.values.from_arrow import python_values
 
 EVENT_TIMESTAMP = "event_timestamp"
-"""The name under which every function sees the moment that is asked about."""
+"""The input name of the row's time, which every function gets."""
 
 
 @dataclass(frozen=True, eq=False)
 class DerivationCall:
-    """A derivation made ready to run.
+    """A derivation prepared to run.
 
     Args:
-        names: what the function sees, without the moment; `columns` the intermediate columns that hold it.
-        dtypes: the declared types of the inputs; None where the definition does not know one.
-        lists: which inputs are lists, given to the function as copies: changing one must not change the feature.
-        fields: what the function answers; `outputs` the intermediate columns to fill.
-        defaults: per field the value in place of a null, as Python has it.
+        names: the function's input names, without the time; `columns` are their intermediate columns.
+        dtypes: the declared types of the inputs; None where unknown.
+        lists: inputs that are lists; the function gets copies, so that changing one does not change the feature.
+        fields: the function's output fields; `outputs` are the intermediate columns to fill.
+        defaults: per field the value to return instead of null.
     """
 
     view_name: str
@@ -48,11 +48,11 @@ class DerivationCall:
 
 
 _CALLS: dict[int, DerivationCall] = {}
-"""Derivations made ready, by identity: two of equal text may hold functions of different modules."""
+"""Prepared derivations by identity: two with equal text may have functions of different modules."""
 
 
 def call_of(derivation: Derivation) -> DerivationCall:
-    """The derivation made ready, once for as long as it lives."""
+    """Prepare a derivation, once in its lifetime."""
     call = _CALLS.get(id(derivation))
     if call is None:
         call = _CALLS[id(derivation)] = _made_ready(derivation)
@@ -64,7 +64,7 @@ def _made_ready(derivation: Derivation) -> DerivationCall:
     view = derivation.view
     if view.function is None:
         raise DerivationError(
-            f"on-demand feature view {view.name!r}: its function is not at hand, only its text is in the registry",
+            f"on-demand feature view {view.name!r}: its function is not loaded; the registry has only its text",
             hint="run inside the feature repository that defines it",
             where=view.where,
         )
@@ -80,7 +80,7 @@ def _made_ready(derivation: Derivation) -> DerivationCall:
         names=tuple(name for name, _ in derivation.inputs),
         columns=tuple(column for _, column in derivation.inputs),
         dtypes=dtypes,
-        # Of an input without a known type a list may come.
+        # An input of unknown type may be a list.
         lists=tuple(dtype is None or dtype.name in ("Array", "Embedding") for dtype in dtypes),
         fields=fields,
         outputs=tuple(column for _, column in derivation.outputs),
@@ -98,9 +98,8 @@ def _default(view: OnDemandFeatureView, field: Field) -> Any:
 
 
 def input_types(view: OnDemandFeatureView) -> dict[str, DType]:
-    """The declared types of what the view's function sees, by the names that `select` gives; without the moment.
-
-    Inputs whose type is not known yet (of views that are not resolved) are left out.
+    """Declared types of the inputs of the view's function, by their names in `select`, without the time. Inputs of
+    unknown type (of views that are not resolved) are omitted.
     """
     parts = [part for part in view.sources if isinstance(part, Projection)]
     features = [

@@ -1,4 +1,4 @@
-"""What can go wrong with a function, in words: which view and line, what was expected, what was found."""
+"""Failures of a function as messages: the view and line, what was expected, what was found."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ _LIBRARIES = (sysconfig.get_paths()["stdlib"], sysconfig.get_paths()["purelib"])
 
 
 class CallFailure(Exception):
-    """What went wrong with one call; the views' errors and the check's findings are made from it.
+    """One failed call, from which errors and findings of the check are made.
 
     Args:
-        kind: `raised`, `shape` (no dict or frame, wrong length or columns) or `type` (a value does not fit).
-        text: what happened, to follow the view's kind and name.
-        field: whose value does not fit.
+        kind: `raised`, `shape` (not a dict or frame, wrong length or columns) or `type` (a value does not fit).
+        text: what happened; it follows the view's kind and name.
+        field: the field whose value does not fit.
     """
 
     def __init__(self, kind: str, text: str, *, hint: str = "", field: Field | None = None) -> None:
@@ -34,14 +34,14 @@ class CallFailure(Exception):
         self.kind, self.text, self.hint, self.field = kind, text, hint, field
 
     def of(self, call: DerivationCall) -> DerivationError:
-        """The same as the user meets it."""
+        """The failure as a user's error."""
         return DerivationError(
             f"on-demand feature view {call.view_name!r}: {self.text}", hint=self.hint, where=call.where
         )
 
 
 def shown_inputs(inputs: dict[str, Any]) -> str:
-    """One row's inputs for a message, each value cut short."""
+    """One row's inputs for a message, each value shortened."""
     return "{" + ", ".join(f"{name!r}: {shown(value)}" for name, value in inputs.items()) + "}"
 
 
@@ -61,13 +61,13 @@ def raised(
         text += f", for {shown_inputs(inputs)}"
         key = error.args[0] if isinstance(error, KeyError) and error.args else None
         if isinstance(key, str) and key not in inputs:
-            hint = nearest(key, inputs) or f"it sees {some(inputs, 20)}"
+            hint = nearest(key, inputs) or f"its inputs are {some(inputs, 20)}"
         elif isinstance(error, TypeError) and None in inputs.values():
-            hint = "answer None where an input is None: nulls arrive as None"
+            hint = "return None where an input is None: nulls arrive as None"
     else:
         text += f", for {rows} row{'s' if rows != 1 else ''}"
         if isinstance(error, KeyError) or type(error).__name__ == "ColumnNotFoundError":
-            hint = f"it sees {some((*call.names, EVENT_TIMESTAMP), 20)}"
+            hint = f"its inputs are {some((*call.names, EVENT_TIMESTAMP), 20)}"
     return CallFailure("raised", text, hint=hint)
 
 
@@ -94,7 +94,7 @@ def wrong_fields(call: DerivationCall, found: list[Any], row: int | None) -> Cal
     details = details or ["one of them twice"]
     return CallFailure(
         "shape",
-        f"its function answered {some(found) if found else 'no fields'}{at}, expected {some(expected)} "
+        f"its function returned {some(found) if found else 'no fields'}{at}, expected {some(expected)} "
         f"({', '.join(details)})",
         hint="return exactly the fields of the schema",
     )  # fmt: skip
@@ -104,7 +104,7 @@ def no_frame(call: DerivationCall, answer: Any, expected: str) -> CallFailure:
     kind = type(answer)
     found = "None" if answer is None else f"a {kind.__name__}"
     return CallFailure(
-        "shape", f"its function answered {found}, expected a {expected} of {some(call.field_names)}",
+        "shape", f"its function returned {found}, expected a {expected} of {some(call.field_names)}",
         hint=f"return a {expected}, or choose another mode (this view has mode {call.mode})",
     )  # fmt: skip
 
@@ -113,7 +113,7 @@ def refuse_misfits(field: Field, misfits: list[Misfit], first_row: int = 0) -> N
     if not misfits:
         return
     row, reason = misfits[0]
-    more = f"; so in {len(misfits) - 1} more rows" if len(misfits) > 1 else ""
+    more = f"; the same in {len(misfits) - 1} more rows" if len(misfits) > 1 else ""
     raise CallFailure(
         "type", f"field {field.name!r} expects {field.dtype}, but in row {row + first_row} {reason}{more}",
         hint="convert it in the function, or declare another type", field=field,

@@ -15,16 +15,17 @@ from asof.values.fit import Misfit, fit, fit_values
 
 
 def call_frame(call: DerivationCall, table: pa.Table) -> list[pa.Array]:
-    """Run a function of mode pandas or polars over a table of its inputs (by the names it sees) and the moments.
+    """Run a function of mode pandas or polars over a table of its inputs (by their names in the function) and the
+    times.
 
-    NaN that a pandas function answers is null, whatever the field's type; NaN that a polars function answers is null
-    for fields that are no floats.
+    NaN from a pandas function is null for every type; NaN from a polars function is null for fields that are not
+    floats.
 
     Returns:
         One column per field, in the declared types.
 
     Raises:
-        CallFailure: the function raised, or did not answer what it declares.
+        CallFailure: the function raised, or did not return what it declares.
     """
     columns = _pandas_columns(call, table) if call.mode == "pandas" else _polars_columns(call, table)
     arrays = []
@@ -48,7 +49,7 @@ def _pandas_columns(call: DerivationCall, table: pa.Table) -> list[tuple[pa.Arra
     _check_frame(call, list(answer.columns), len(answer), table.num_rows)
     if not answer.index.equals(pd.RangeIndex(len(answer))):
         raise CallFailure(
-            "shape", "its function answered a frame with another index than the one it was given",
+            "shape", "its function returned a frame with a different index",
             hint="keep the rows in their order; undo set_index, and sort_values by sort_index()",
         )  # fmt: skip
     columns = []
@@ -113,8 +114,8 @@ def _check_frame(call: DerivationCall, names: list[Any], length: int, expected: 
         raise wrong_fields(call, names, None)
     if length != expected:
         raise CallFailure(
-            "shape", f"its function answered {length} rows for {expected}",
-            hint="answer one row for each row given; filter and aggregate in feature views, not in on-demand functions",
+            "shape", f"its function returned {length} rows for {expected}",
+            hint="return one row for each input row; filter and aggregate in feature views, not in on-demand functions",
         )  # fmt: skip
 
 

@@ -1,4 +1,4 @@
-"""Generated rows for checking functions: typical values, and the odd ones that real data holds sooner or later."""
+"""Generated rows for checking functions: typical values, and odd ones that occur in real data sooner or later."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from asof.dtypes import GREATEST_EXACT, INT_BOUNDS, DType
 from asof.timing import DAY, Micros, micros, moment
 
 _TYPICAL_ROWS = 8
-"""How many of the generated rows have typical values only: a function must be able to answer those."""
+"""Number of generated rows with only typical values, on which a function must succeed."""
 
 _BASE = micros("2026-01-05T08:30:00")
 
 
 @dataclass(frozen=True)
 class GeneratedRow:
-    """One value per input, and the moment; typical values only, or odd ones too."""
+    """One value per input, and the time; only typical values, or also odd ones."""
 
     values: tuple[Any, ...]
     event_time_us: Micros

@@ -25,7 +25,7 @@ _READ_FROM_TEXT = {"Json", "Timestamp", "Date", "Decimal"}
 
 @dataclass(frozen=True)
 class RowWiseFinding:
-    """What the check found.
+    """A finding of the check.
 
     Args:
         severity: `error` where the view cannot be applied, `warning` where only odd values fail.
@@ -38,25 +38,25 @@ class RowWiseFinding:
 def check_row_wise(
     view: OnDemandFeatureView, *, input_types: Mapping[str, DType] | None = None, rows: int = 24, seed: int = 0
 ) -> list[RowWiseFinding]:
-    """Run the view's function on generated rows and report what would make serving and training differ.
+    """Run the view's function on generated rows and report differences that serving and training would have.
 
     Rows hold typical values, nulls, zeros, negatives, empty texts and lists, NaN and extremes. The same seed makes the
     same rows.
 
     Args:
-        input_types: the types of what the function sees, by name; the view's declared ones where not given.
+        input_types: types of the function's inputs by name; default: the view's declared ones.
 
     Returns:
-        Errors: the function answers differently whole, one by one or shuffled, answers wrong lengths, fields or types,
-        or raises on typical values. Warnings: it raises on odd values alone (such a row would fail its whole request),
-        or on typical texts, whose real form cannot be guessed.
+        Errors: the function's result differs between whole, one by one and shuffled, it returns wrong lengths, fields
+            or types, or it raises on typical values. Warnings: it raises only on odd values (such a row would fail its
+            whole request), or on typical texts, whose real form is unknown.
     """
     types = dict(declared_types(view) if input_types is None else input_types)
     findings: list[RowWiseFinding] = []
     if EVENT_TIMESTAMP in types:
         types.pop(EVENT_TIMESTAMP)
         findings.append(
-            _finding(view, "error", f"its input {EVENT_TIMESTAMP!r} is hidden by the moment of the request: rename it")
+            _finding(view, "error", f"its input {EVENT_TIMESTAMP!r} is hidden by the time of the request: rename it")
         )
     outputs = tuple((name, f"{view.name}__{name}") for name in view.feature_names)
     derivation = Derivation(view, tuple((name, name) for name in types), outputs)
@@ -68,7 +68,7 @@ def check_row_wise(
         call = replace(call_of(derivation), dtypes=tuple(types.values()))
         return findings + _check(view, call, generated)
     except AsofError as error:
-        # No function at hand, a default that does not fit, pandas or Polars not installed.
+        # No function loaded, a default that does not fit, pandas or Polars not installed.
         return [*findings, RowWiseFinding("error", f"{view.where}: {error.message}; {error.hint}")]
 
 
@@ -85,10 +85,10 @@ def _check(view: OnDemandFeatureView, call: DerivationCall, rows: Sequence[Gener
     findings = _failures(view, call, failed, rows)
     if not passed:
         if all(finding.severity == "warning" for finding in findings):
-            text = f"it failed on all of the {len(rows)} generated rows, so whether it is row-wise could not be checked"
+            text = f"it failed on all {len(rows)} generated rows, so the check that it is row-wise was not possible"
             findings.append(_finding(view, "warning", text))
         return findings
-    # Typical rows first: their values show a dependence more plainly than nulls and NaN do.
+    # Typical rows first: their values show a dependence more clearly than nulls and NaN.
     answered = list(zip(passed, alone, strict=True))
     for chosen in ([each for each in answered if each[0].is_typical], answered):
         finding = _compared(view, call, *map(list, zip(*chosen, strict=True))) if chosen else None
@@ -100,17 +100,17 @@ def _check(view: OnDemandFeatureView, call: DerivationCall, rows: Sequence[Gener
 def _compared(
     view: OnDemandFeatureView, call: DerivationCall, rows: Sequence[GeneratedRow], alone: Sequence[tuple[Any, ...]]
 ) -> RowWiseFinding | None:
-    """Run rows, each of which is answered alone, whole, twice and shuffled; what differs."""
+    """Run rows that succeed one by one as a whole, twice and shuffled, and report differences."""
     try:
         whole, again = _run(call, rows), _run(call, rows)
         order = random.Random(len(rows)).sample(range(len(rows)), len(rows))
         by_place = dict(zip(order, _run(call, [rows[place] for place in order]), strict=True))
     except CallFailure as failure:
-        text = f"{failure.text}; each of these rows alone is answered, so its function is not row-wise"
+        text = f"{failure.text}; each of these rows succeeds alone, so its function is not row-wise"
         return _finding(view, "error", text, failure.hint)
     shuffled = [by_place[place] for place in range(len(rows))]
     for other, how, cause in (
-        (again, "in a second run", "depends on more than its inputs (chance, a clock, or earlier calls)"),
+        (again, "in a second run", "depends on more than its inputs (randomness, a clock, or earlier calls)"),
         (alone, "for the row alone", "is not row-wise"),
         (shuffled, "after shuffling the rows", "is not row-wise"),
     ):
@@ -128,7 +128,7 @@ def _compared(
 
 
 def _run(call: DerivationCall, rows: Sequence[GeneratedRow]) -> list[tuple[Any, ...]]:
-    """The function's answers, a tuple per row."""
+    """The function's results, a tuple per row."""
     inputs = [[row.values[place] for row in rows] for place in range(len(call.names))]
     return list(zip(*call_values(call, inputs, len(rows), [row.event_time_us for row in rows]), strict=True))
 
@@ -180,7 +180,7 @@ def _failures(
         if not sure:
             text += ": such a row would fail the whole request"
         if len(cases) > 1:
-            text += f" (so did {len(cases) - 1} more of the generated rows)"
+            text += f" (as did {len(cases) - 1} more of the generated rows)"
         findings.append(_finding(view, "error" if sure else "warning", text, failure.hint))
     return findings
 
@@ -188,10 +188,10 @@ def _failures(
 def _is_surely_wrong(
     call: DerivationCall, row: GeneratedRow, failure: CallFailure, *, all_typical: bool, all_rows: bool
 ) -> bool:
-    """Whether the function is at fault whatever the real values are like: their domains cannot be guessed.
+    """Whether the function would fail on any real values; their domains are unknown.
 
     Args:
-        all_typical, all_rows: it failed so on all typical rows, on all rows.
+        all_typical, all_rows: it failed this way on all typical rows, on all rows.
     """
     error = failure.__cause__
     if failure.kind == "shape" or isinstance(error, NameError | ImportError):
@@ -200,7 +200,7 @@ def _is_surely_wrong(
     if error is not None and (isinstance(error, KeyError) or type(error).__name__ == "ColumnNotFoundError"):
         return "Json" not in inputs and _names_no_input(call, row, error)
     if failure.field is not None:
-        # A text in a form that cannot be guessed may well be what these types take.
+        # The function may expect text in a form that generated rows cannot have.
         return row.is_typical and not (failure.field.dtype.name in _READ_FROM_TEXT and inputs & _FREE_FORM)
     if not row.is_typical or isinstance(error, LookupError):
         return False
@@ -210,7 +210,7 @@ def _is_surely_wrong(
 
 
 def _names_no_input(call: DerivationCall, row: GeneratedRow, error: BaseException) -> bool:
-    """Whether what is missing is written in the function itself, as against a value looked up in some dict."""
+    """Whether the missing name is written in the function, rather than a value looked up in a dict."""
     if not isinstance(error, KeyError) or "not in index" in str(error):
         return True
     code = getattr(call.function, "__code__", None)

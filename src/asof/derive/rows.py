@@ -28,7 +28,7 @@ def call_rows(
         One list of values per field, in the declared types.
 
     Raises:
-        CallFailure: the function raised, or did not answer what it declares.
+        CallFailure: the function raised, or did not return what it declares.
     """
     names = (*call.names, EVENT_TIMESTAMP)
     columns = [
@@ -43,14 +43,14 @@ def call_rows(
         for values in zip(*columns, strict=True):
             answers.append(function(dict(zip(names, values))))
     except Exception as error:
-        # Taken from the columns anew: the function may have changed the dict that it was given.
+        # Taken from the columns again: the function may have changed its dict.
         row = len(answers)
         raise raised(call, error, inputs={name: column[row] for name, column in zip(names, columns)}) from error
     for row, answer in enumerate(answers, first_row):
         if not isinstance(answer, dict):
             raise CallFailure(
                 "shape",
-                f"its function answered {shown(answer)} for row {row}, expected a dict of {some(call.field_names)}",
+                f"its function returned {shown(answer)} for row {row}, expected a dict of {some(call.field_names)}",
                 hint="return a dict with the schema's fields",
             )
         if answer.keys() != expected:
@@ -66,7 +66,7 @@ def _copied(value: Any) -> Any:
 
 
 def _settled(field: Field, values: list[Any], default: Any, first_row: int) -> list[Any]:
-    """One field's answers in its declared type."""
+    """One field's values in its declared type."""
     present = own_values(values, field.dtype)
     if present is None:
         array, misfits = fit_values(values, field.dtype)
@@ -86,5 +86,5 @@ def _refuse_half_characters(field: Field, texts: Sequence[str]) -> None:
     try:
         "".join(texts).encode()
     except UnicodeEncodeError as error:
-        text = f"field {field.name!r} expects {field.dtype}, but its function answered text that has no UTF-8: {error}"
+        text = f"field {field.name!r} expects {field.dtype}, but its function returned text that is not UTF-8: {error}"
         raise CallFailure("type", text, field=field) from error

@@ -19,29 +19,29 @@ from asof.values.fit import fit
 from asof.values.from_arrow import moments_of, python_values
 
 SLICE_ROWS = 65_536
-"""How many rows are Python objects at once, where a function of mode python runs over a large table."""
+"""Maximum rows that are Python objects at a time, where a function of mode python runs over a large table."""
 
 
 def derive(table: pa.Table, derivations: Sequence[Derivation], *, event_time_column: str) -> pa.Table:
     """Append each derivation's outputs to the table.
 
-    Functions see their inputs in the declared types and, as `event_timestamp`, the moment of the row. They run in the
-    order given, so that a later one may use an earlier one's outputs. For no rows no function is called.
+    Functions get their inputs in the declared types and the row's time as `event_timestamp`. They run in the
+    order given, so that a later one may use an earlier one's outputs. Without rows, no function is called.
 
     Args:
         table: n rows with the inputs' columns; its columns and order stay.
-        event_time_column: holds the moments, as times or as integer microseconds since the epoch.
+        event_time_column: the column of the rows' times, as times or as integer microseconds since the epoch.
 
     Returns:
         The table with the outputs' columns in the declared types.
 
     Raises:
-        DerivationError: a function raised, or answered a wrong type, length or set of fields.
+        DerivationError: a function raised, or returned a wrong type, length or set of fields.
         MissingExtra: pandas or Polars is needed and not installed.
     """
     if not derivations:
         return table
-    moments = moments_of(_column(table, event_time_column, "the moments of the rows"))
+    moments = moments_of(_column(table, event_time_column, "the times of the rows"))
     for derivation in derivations:
         call = call_of(derivation)
         inputs = pa.table(
@@ -66,11 +66,11 @@ def derive_values(
 
     Args:
         columns: intermediate column → n Python values of the declared type (aware datetimes, Decimals, dates, …);
-            they are trusted to be of it.
-        event_time_us: the moment of all rows, or one per row.
+            not checked.
+        event_time_us: the time of all rows, or one per row.
 
     Returns:
-        Each output column with n Python values, as they would come out of Arrow.
+        Each output column with n Python values, as converted from Arrow.
 
     Raises:
         DerivationError, MissingExtra: as `derive`.
@@ -96,7 +96,7 @@ def call_values(
     """Run one function over columns of Python values; one list of values per field.
 
     Raises:
-        CallFailure: the function raised, or did not answer what it declares.
+        CallFailure: the function raised, or did not return what it declares.
     """
     if call.mode == "python":
         if isinstance(event_time_us, int):

@@ -1,4 +1,4 @@
-"""Static types: what type an expression has over a schema, and where its parts do not fit together."""
+"""Static types: the type of an expression over a schema, and errors where types do not match."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ DIGITS = 38
 
 _COMPARABLE = ("Bool", "String", "Bytes", "Date", "Timestamp")
 
-# From the type (by name; every integer is "Int", every float "Float") to the types that CAST reaches from it.
+# Source type (by name; every integer is "Int", every float "Float") → the types that CAST allows from it.
 CASTS: dict[str, tuple[str, ...]] = {
     "Bool": ("Bool", "Int", "String"),
     "Int": ("Bool", "Int", "Float", "Decimal", "String"),
@@ -60,13 +60,13 @@ def check(
         expected: refuse any other type; `Bool` for a condition.
 
     Raises:
-        ExpressionError: a column is not in the schema, or types do not fit together; or the value is always NULL.
+        ExpressionError: a column is not in the schema, or types do not match, or the value is always NULL.
     """
     for name in expression.columns:
         if name not in schema:
             raise ExpressionError(
                 f"no column {name!r} for the expression `{expression}`",
-                hint=nearest(name, schema) or f"the columns are {some(schema)}; text stands in single quotes",
+                hint=nearest(name, schema) or f"the columns are {some(schema)}; write text in single quotes",
                 where=where,
             )
     try:
@@ -106,14 +106,14 @@ class Types:
         columns: types by column name; None for a column known to hold only nulls.
 
     Raises:
-        ExpressionError: types do not fit together.
+        ExpressionError: types do not match.
     """
 
     def __init__(self, root: Expression, columns: Mapping[str, DType | None]) -> None:
         self.root = root
         self.columns = columns
         self._known: dict[int, DType | None] = {}
-        # Children come after their parents in `walk`, so backwards every child is known before its parent.
+        # `walk` yields parents before children: in reverse, every child's type is known before its parent's.
         for node in reversed(list(root.walk())):
             self._known[id(node)] = self._infer(node)
 
@@ -122,7 +122,7 @@ class Types:
         return self._known[id(node)]
 
     def common(self, nodes: Sequence[Expression], *, inside: Expression) -> DType | None:
-        """The one type in which the values of all nodes meet.
+        """The common type of all nodes.
 
         Equal types stay. Int32 with Int64 is Int64; an integer with a float, or two different floats, Float64; a
         Decimal with integers or number literals a Decimal that holds them all, with a float column Float64; a Date
@@ -144,7 +144,7 @@ class Types:
         self._misfit(inside, nodes)
 
     def has_float(self, nodes: Sequence[Expression]) -> bool:
-        """Whether the nodes meet as floats. A number literal next to a Decimal counts as the Decimal that it spells."""
+        """Whether the common type is a float. A number literal next to a Decimal counts as a Decimal."""
         if any(dtype is not None and dtype.name == "Decimal" for dtype in map(self.of, nodes)):
             return any(
                 dtype is not None and dtype.is_float and not isinstance(node, Literal)
@@ -155,7 +155,7 @@ class Types:
     def decimal(self, node: Expression) -> DType | None:
         """The Decimal that holds every value of an integer, a Decimal or a number literal; None for NULL.
 
-        Its precision may be above 38, which no Decimal has: the caller refuses it.
+        Its precision may exceed 38, the limit of Decimal: the caller refuses that.
         """
         dtype = self.of(node)
         if isinstance(node, Literal) and node.value is not None:
@@ -175,7 +175,7 @@ class Types:
         precision = max(shape.precision - shape.scale for shape in shapes) + scale
         if precision > DIGITS:
             self._refuse(
-                f"{self._typed(nodes)} have no Decimal in common, it would need {precision} digits of at most {DIGITS}",
+                f"{self._typed(nodes)} have no common Decimal: it would need {precision} digits, more than {DIGITS}",
                 inside,
                 "CAST one of them to a smaller Decimal",
             )
@@ -291,7 +291,7 @@ class Types:
         dtype = self.common(nodes, inside=inside)
         if dtype is not None and not dtype.is_numeric and dtype.name not in _COMPARABLE:
             self._refuse(
-                f"values of type {dtype} cannot be compared", inside, "IS NULL is all that can be asked of them"
+                f"values of type {dtype} cannot be compared", inside, "only IS NULL and IS NOT NULL work on them"
             )
 
     def _number(self, node: Expression, inside: Expression, what: str) -> DType | None:
@@ -312,7 +312,7 @@ class Types:
         for name, moment in (("Date", Date), ("Timestamp", Timestamp)):
             if literals and any(self.of(node) == moment for node in nodes):
                 hint = f"write {name.upper()} {literals[0]}"
-        self._refuse(f"{self._typed(nodes)} have no type in common", inside, hint)
+        self._refuse(f"{self._typed(nodes)} have no common type", inside, hint)
 
     def _typed(self, nodes: Sequence[Expression]) -> str:
         texts = dict.fromkeys(f"`{node}` ({self.of(node) or 'NULL'})" for node in nodes)

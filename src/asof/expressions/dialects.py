@@ -1,4 +1,4 @@
-"""What differs between engines: type names and the SQL form of each operation, one table per dialect."""
+"""Differences between engines: type names and the SQL form of each operation, one table per dialect."""
 
 from __future__ import annotations
 
@@ -19,7 +19,8 @@ from asof.expressions.language import (
 
 @dataclass(frozen=True)
 class SqlForms:
-    """The SQL of each operation in one engine: `{a}`, `{b}`, `{x}` are operands; each is closed in itself (CASE, call).
+    """The SQL of each operation in one engine: `{a}`, `{b}`, `{x}` are operands; each form needs no brackets around it
+    (CASE, call).
 
     Args:
         types: SQL names by type; Decimal has its precision and scale added.
@@ -78,7 +79,7 @@ DUCKDB = SqlForms(
     forms={
         **_ANY,
         "collated": "{x}",
-        "like": "({a} {word} {b})",
+        "like": "({a} {operator} {b})",
         "length": "length({x})",
         # HUGEINT holds every sum and product of two BIGINT.
         "narrow": "TRY_CAST({x} AS BIGINT)",
@@ -97,11 +98,11 @@ DUCKDB = SqlForms(
         "Int>Decimal": "TRY_CAST({x} AS {type})",
         "Float>Int": "CASE WHEN {x} = trunc({x}) THEN TRY_CAST({x} AS {type}) END",
         "Float>Float": "TRY_CAST({x} AS {type})",
-        # By the shortest text, which is the same everywhere; from the binary value every engine rounds in its own way.
+        # Via the shortest text, which is the same everywhere; engines round the binary value differently.
         # First 38 digits wide: a narrow DECIMAL refuses a text like 1e-200.
         "Float>Decimal": "TRY_CAST(TRY_CAST(CAST({x} AS VARCHAR) AS DECIMAL(38, {scale})) AS {type})",
         "Decimal>Int": "CASE WHEN {x} = floor({x}) THEN TRY_CAST({x} AS {type}) END",
-        # Not DECIMAL to DOUBLE: that divides, and is off by a bit now and then.
+        # Not DECIMAL to DOUBLE directly: that divides, and is sometimes off by one bit.
         "Decimal>Float": "CAST(CAST({x} AS VARCHAR) AS {type})",
         "Decimal>Decimal": "TRY_CAST({x} AS {type})",
         "Decimal>String": "CAST({x} AS VARCHAR)",
@@ -114,7 +115,7 @@ DUCKDB = SqlForms(
         ),
         "String>Decimal": f"TRY_CAST(regexp_extract({{x}}, '^({DECIMAL_TEXT})$') AS {{type}})",
         "String>Date": f"TRY_CAST(regexp_extract({{x}}, '^({DATE_TEXT})$') AS {{type}})",
-        # TIMESTAMP forgets an offset, TIMESTAMPTZ takes a text without one for the session's time zone.
+        # TIMESTAMP drops an offset; TIMESTAMPTZ reads text without an offset in the session's time zone.
         "String>Timestamp": (
             f"COALESCE((TRY_CAST(regexp_extract({{x}}, '^({UTC_TEXT})$') AS TIMESTAMP) AT TIME ZONE 'UTC'), "
             f"TRY_CAST(regexp_extract({{x}}, '^({OFFSET_TEXT})$') AS TIMESTAMPTZ))"
@@ -126,7 +127,7 @@ DUCKDB = SqlForms(
 )
 
 _INF = "CAST('Infinity' AS double precision)"
-# Powers of two: scaling by them is exact, so a scaled result tells beforehand what Postgres would raise an error for.
+# Powers of two: scaling by them is exact, so a scaled result shows in advance where Postgres would raise an error.
 _UP, _DOWN, _LEAST = "1.3407807929942597e154", "7.458340731200207e-155", "4.440892098500626e-16"
 _INT64 = "-9223372036854775808 AND 9223372036854775807"
 _DAY_EXISTS = (
@@ -157,11 +158,11 @@ POSTGRES = SqlForms(
     forms={
         **_ANY,
         "collated": '({x} COLLATE "C")',
-        "like": "(({a} COLLATE \"C\") {word} {b} ESCAPE '')",
+        "like": "(({a} COLLATE \"C\") {operator} {b} ESCAPE '')",
         "length": "CAST(length({x}) AS bigint)",
         "narrow": f"CASE WHEN {{x}} BETWEEN {_INT64} THEN CAST({{x}} AS bigint) END",
         "remainder": "CAST(mod({a}, NULLIF({b}, 0)) AS bigint)",
-        # Postgres raises where the others answer infinity or zero; so ask first.
+        # Postgres raises where other engines return infinity or zero, so the form checks first.
         "float +": (
             f"CASE WHEN abs({{a}}) < 1e280 OR abs({{b}}) < 1e280 OR abs({{a}}) >= {_INF} OR abs({{b}}) >= {_INF} "
             f"THEN {{a}} + {{b}} WHEN abs({{a}} * 0.5 + {{b}} * 0.5) > 8.988465674311579e307 THEN sign({{a}}) * {_INF} "
@@ -234,7 +235,7 @@ POSTGRES = SqlForms(
         "Date>String": "to_char({x}, 'YYYY-MM-DD')",
         "Date>Timestamp": "(CAST({x} AS timestamp) AT TIME ZONE 'UTC')",
         "Timestamp>String": "to_char(({x} AT TIME ZONE 'UTC'), 'YYYY-MM-DD\"T\"HH24:MI:SS.US\"Z\"')",
-        # What a cast reads before its own form sees it: only text of the grammar, as a number where that is needed.
+        # The input of a cast from String: only text of the grammar, as a number where needed.
         # abs() of the least bigint is an error.
         "Int>Decimal reads": "CAST({x} AS numeric)",
         "Float>Decimal reads": "CAST(CAST({x} AS text) AS numeric)",

@@ -1,16 +1,16 @@
-"""The words of the expression language: operators, functions, casts, each with its meaning, for parser and docs."""
+"""The operators, functions and casts of the expression language, each with its meaning, for parser and docs."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
 RESERVED = frozenset("AND AS BETWEEN CASE CAST ELSE END FALSE IN IS LIKE NOT NULL OR THEN TRUE WHEN".split())
-"""Words that are columns only in double quotes. `date` and `timestamp` are columns unless a string follows."""
+"""Keywords, which are columns only in double quotes. `date` and `timestamp` are columns unless a string follows."""
 
 MAX_TEXT = 10_000
-"""Characters of an expression."""
+"""Maximum characters of an expression."""
 MAX_DEPTH = 100
-"""Nodes from the root to the deepest leaf."""
+"""Maximum nodes from the root to the deepest leaf."""
 
 
 @dataclass(frozen=True)
@@ -20,7 +20,7 @@ class ReferenceEntry:
     Args:
         name: how an operator or a function is called.
         form: how it is written.
-        meaning: what it answers, in one line.
+        meaning: its result, in one line.
         arguments: least and greatest number of arguments of a function; the greatest None where there is no limit.
     """
 
@@ -59,13 +59,17 @@ OPERATORS: tuple[ReferenceEntry, ...] = (
 FUNCTIONS: tuple[ReferenceEntry, ...] = (
     ReferenceEntry("coalesce", "COALESCE(a, b, ...)", "The first that is not null", (1, None)),
     ReferenceEntry("nullif", "NULLIF(a, b)", "Null where a equals b, otherwise a", (2, 2)),
-    ReferenceEntry("lower", "lower(text)", "A to Z in lower case; other letters as they are, in every engine", (1, 1)),
-    ReferenceEntry("upper", "upper(text)", "a to z in upper case; other letters as they are, in every engine", (1, 1)),
+    ReferenceEntry(
+        "lower", "lower(text)", "A to Z in lower case; other characters stay as they are, in every engine", (1, 1)
+    ),
+    ReferenceEntry(
+        "upper", "upper(text)", "a to z in upper case; other characters stay as they are, in every engine", (1, 1)
+    ),
     ReferenceEntry("length", "length(text)", "Code points", (1, 1)),
     ReferenceEntry(
         "substr",
         "substr(text, start[, count])",
-        "The code points start to start + count - 1, counted from 1; what lies before the first is left out",
+        "The code points start to start + count - 1, counted from 1; positions before the first are skipped",
         (2, 3),
     ),
     ReferenceEntry("abs", "abs(number)", "Without its sign; of the least Int64 null", (1, 1)),
@@ -85,7 +89,7 @@ SPECIAL_FORMS: tuple[ReferenceEntry, ...] = (
         "CASE", "CASE WHEN a THEN b [ELSE c] END", "b of the first a that is true, otherwise c, or null without ELSE"
     ),
     ReferenceEntry("CASE value", "CASE x WHEN a THEN b [ELSE c] END", "b of the first a that equals x"),
-    ReferenceEntry("CAST", "CAST(a AS type)", "a as another type; null where it does not fit, never a bent value"),
+    ReferenceEntry("CAST", "CAST(a AS type)", "a as another type; null where it does not fit"),
 )
 
 LITERALS: tuple[ReferenceEntry, ...] = (
@@ -96,7 +100,7 @@ LITERALS: tuple[ReferenceEntry, ...] = (
     ReferenceEntry("null", "NULL", "No value, of any type"),
     ReferenceEntry("Date", "DATE '2026-01-31'", "A day"),
     ReferenceEntry(
-        "Timestamp", "TIMESTAMP '2026-01-31T12:00:00Z'", "A moment; UTC without an offset, up to microseconds"
+        "Timestamp", "TIMESTAMP '2026-01-31T12:00:00Z'", "A time; UTC without an offset, up to microseconds"
     ),
     ReferenceEntry("column", 'page or "a page"', "A column by its exact name"),
 )
@@ -107,7 +111,7 @@ SUPPORTED: dict[str, tuple[ReferenceEntry, ...]] = {
     "functions": FUNCTIONS,
     "special forms": SPECIAL_FORMS,
 }
-"""All there is, by heading: what the reference page is written from."""
+"""All operators and functions by heading, the source of the reference page."""
 
 FUNCTION_BY_NAME = {word.name: word for word in FUNCTIONS}
 
@@ -118,7 +122,7 @@ _MONTH_DAY = r"-(?:0[1-9]|1[0-2])-(?:0[1-9]|[12][0-9]|3[01])"
 DATE_TEXT = rf"(?:[1-9][0-9]{{3}}|0[1-9][0-9]{{2}}|00[1-9][0-9]|000[1-9]){_MONTH_DAY}"
 _TIME = r"[T ](?:[01][0-9]|2[0-3]):[0-5][0-9]:[0-5][0-9](?:[.][0-9]{1,6})?"
 UTC_TEXT = rf"{DATE_TEXT}(?:{_TIME}Z?)?"
-# Only in years where the moment in UTC cannot leave the years 1 to 9999.
+# Only in years where the time in UTC cannot leave the years 1 to 9999.
 OFFSET_TEXT = rf"(?:[1-8][0-9]{{3}}|9[0-8][0-9]{{2}}){_MONTH_DAY}{_TIME}[+-](?:0[0-9]|1[0-5]):[0-5][0-9]"
 TIMESTAMP_TEXT = f"(?:{UTC_TEXT}|{OFFSET_TEXT})"
-"""What CAST reads from a String, as regular expressions that Python, RE2 and Postgres read alike; else it is null."""
+"""Texts that CAST accepts from a String (others are null), as regular expressions for Python, RE2 and Postgres."""

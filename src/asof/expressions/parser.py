@@ -1,4 +1,4 @@
-"""Text to tree: a small Pratt parser whose errors point at the place and say what is allowed there.
+"""Text to tree: a small Pratt parser whose errors point at the position and list what is allowed there.
 
 Over 400 lines: it is one grammar, whose rules call one another.
 """
@@ -44,7 +44,7 @@ _TOKEN = re.compile(
       (?P<space>\s+)
     | (?P<comment>--|/\*)
     | (?P<number>(?:\d+(?:\.\d+)?|\.\d+)(?:[eE][+-]?\d+)?)
-    | (?P<word>[^\W\d]\w*)
+    | (?P<name>[^\W\d]\w*)
     | (?P<string>'(?:[^']|'')*')
     | (?P<quoted>"(?:[^"]|"")+")
     | (?P<symbol><=|>=|<>|!=|==|[-+*/%=<>(),])
@@ -71,7 +71,7 @@ _SUGGEST = {
 
 
 class Token(NamedTuple):
-    """A piece of the text: kind is number, word, string, quoted, symbol or end."""
+    """A piece of the text: kind is number, name, string, quoted, symbol or end."""
 
     kind: str
     text: str
@@ -79,8 +79,8 @@ class Token(NamedTuple):
 
     @property
     def upper(self) -> str:
-        """What the grammar compares with: words in upper case; quoted text is never a word of the grammar."""
-        return self.text.upper() if self.kind in ("word", "symbol") else ""
+        """The token for comparison with the grammar: keywords in upper case; quoted text is never a keyword."""
+        return self.text.upper() if self.kind in ("name", "symbol") else ""
 
 
 def parse(text: str, *, where: str = "") -> Expression:
@@ -90,7 +90,7 @@ def parse(text: str, *, where: str = "") -> Expression:
         where: `file:line` of the definition, for the error.
 
     Raises:
-        ExpressionError: the text is outside the language. The message shows the place.
+        ExpressionError: the text is outside the language. The message shows the position.
     """
     try:
         return _parse(text)
@@ -130,7 +130,7 @@ def _depth(tree: Expression) -> int:
 
 
 def _pointed(text: str, at: int, problem: str) -> str:
-    """The problem, the line of the text it is in, and a caret below the place."""
+    """The problem, its line of the text, and a caret below the position."""
     start = text.rfind("\n", 0, at) + 1
     line = text[start:].split("\n", 1)[0]
     return f"in the expression: {problem}\n    {line}\n    {' ' * (at - start)}^"
@@ -152,7 +152,7 @@ class _Parser:
                 self.token = Token("symbol", self.text[at], at)
                 problem = {"'": "a string without its closing quote", '"': "a name without its closing quote"}
                 self.fail(
-                    problem.get(self.text[at], f"the character {self.text[at]!r} has no meaning here"),
+                    problem.get(self.text[at], f"unexpected character {self.text[at]!r}"),
                     "columns, literals, operators and functions",
                 )
             kind = match.lastgroup or ""
@@ -198,7 +198,7 @@ class _Parser:
     # -- the grammar ------------------------------------------------------------------------------------------------
 
     def expression(self, binding: int) -> Expression:
-        """The longest expression from here whose operators bind tighter than `binding`."""
+        """Parse the longest expression from here whose operators bind tighter than `binding`."""
         self.level += 1
         if self.level > MAX_DEPTH:
             self.fail(f"nested deeper than {MAX_DEPTH} levels", "fewer brackets")
@@ -271,7 +271,7 @@ class _Parser:
             return Literal(self.unquoted(self.advance()), dtypes.String)
         if token.kind == "quoted":
             return ColumnReference(self.unquoted(self.advance()))
-        if token.kind == "word":
+        if token.kind == "name":
             return self.word()
         if self.accept("-"):
             if self.token.kind == "number":
@@ -284,7 +284,7 @@ class _Parser:
         self.fail(f"expected a value, found {self.found()}", "a column, a literal, a function, CASE, NOT, - or (")
 
     def number(self, token: Token, *, negative: bool = False) -> Literal:
-        if self.token.kind in ("word", "number") and self.token.at == token.at + len(token.text):
+        if self.token.kind in ("name", "number") and self.token.at == token.at + len(token.text):
             self.fail(f"found {self.found()} right after a number", "an operator")
         sign = "-" if negative else ""
         if token.text.isdecimal():
@@ -328,7 +328,7 @@ class _Parser:
             return self.call()
         if upper in RESERVED:
             self.fail(
-                f"expected a value, found the word {token.text}",
+                f"expected a value, found the keyword {token.text}",
                 hint=f'a column of this name is written "{token.text}"',
             )
         if following.kind == "string":

@@ -1,4 +1,4 @@
-"""Tree to SQL: the text of one expression for one engine, with the same answer from each."""
+"""Tree to SQL: the text of one expression for one engine, with the same result on every engine."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ from asof.expressions.tree import (
 from asof.sql.quoting import quote, text
 
 MAX_SQL = 1_000_000
-"""Characters of the SQL of one expression: forms repeat their operands, so deep nesting would grow without end."""
+"""Maximum characters of an expression's SQL: forms repeat their operands, so SQL grows fast with nesting."""
 
 _OPERAND = re.compile(r"\{([a-z]+)\}")
 _SMALL = INT_BOUNDS["Int32"][1]
@@ -80,13 +80,13 @@ class _Printer:
     # -- forms ------------------------------------------------------------------------------------------------------
 
     def fill(self, form: str, *, words: Mapping[str, str] | None = None, **operands: str) -> str:
-        """A form of the dialect with its operands; one that is used again is bound first where the dialect does so."""
+        """A form of the dialect with its operands; the dialect may bind an operand that is used twice."""
         template = self.dialect.forms[form]
         used = _OPERAND.findall(template)
         bound = {}
         if self.dialect.binds:
             bound = {name: sql for name, sql in operands.items() if used.count(name) > 1 and not _is_atom(sql)}
-        # Names that no table has: a column written out beside a bound one must not be taken for it.
+        # Names that no table has: a column in the same form must not be confused with a bound one.
         values = {**(words or {}), **operands, **{name: f"asof_v.asof_{name}" for name in bound}}
         sql = _OPERAND.sub(lambda match: values[match.group(1)], template)
         if bound:
@@ -96,7 +96,7 @@ class _Printer:
         if len(sql) > MAX_SQL:
             raise ExpressionError(
                 f"the expression `{self.types.root}` grows beyond {MAX_SQL} characters of SQL",
-                hint="nest it less deep, or compute a part of it in the source",
+                hint="nest it less deeply, or compute part of it in the source",
             )
         return sql
 
@@ -128,7 +128,7 @@ class _Printer:
     # -- operands ---------------------------------------------------------------------------------------------------
 
     def as_type(self, node: Expression, dtype: DType) -> str:
-        """The node's SQL, brought to `dtype`."""
+        """The node's SQL, cast to `dtype`."""
         own = self.types.of(node)
         if own is None:
             return f"CAST(NULL AS {self.type(dtype)})"
@@ -166,7 +166,7 @@ class _Printer:
     # -- nodes ------------------------------------------------------------------------------------------------------
 
     def sql(self, node: Expression) -> str:
-        """The node's SQL in the SQL type of its own type; closed in itself."""
+        """The node's SQL in its own SQL type; needs no brackets around it."""
         if self.types.of(node) is None:
             return "NULL"
         if isinstance(node, ColumnReference):
@@ -189,7 +189,7 @@ class _Printer:
             operand, low, high = self.compared(node.children, node)
             return f"({operand} {'NOT ' if node.negated else ''}BETWEEN {low} AND {high})"
         if isinstance(node, Like):
-            words = {"word": "NOT LIKE" if node.negated else "LIKE"}
+            words = {"operator": "NOT LIKE" if node.negated else "LIKE"}
             operand, pattern = (self.as_type(side, String) for side in node.children)
             return self.fill("like", words=words, a=operand, b=pattern)
         if isinstance(node, Negative):
@@ -302,5 +302,5 @@ class _Printer:
 
 
 def _is_atom(sql: str) -> bool:
-    """Whether writing it out again costs nothing: a name or a literal, perhaps with its type."""
+    """Whether repeating it costs nothing: a name or a literal, perhaps with its type."""
     return len(sql) < 64 and sql.count("(") <= 1 and "SELECT" not in sql and " " not in sql.replace(" AS ", "")

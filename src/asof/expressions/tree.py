@@ -55,7 +55,7 @@ class Expression:
         raise NotImplementedError
 
     def _within(self, binding: int) -> str:
-        """The text, in brackets where this node binds less tightly than its place asks."""
+        """The text, in brackets where this node binds less tightly than its context requires."""
         return self.text if self.binding >= binding else f"({self.text})"
 
 
@@ -295,7 +295,7 @@ class FunctionCall(Expression):
 
 @dataclass(frozen=True)
 class Cast(Expression):
-    """CAST to one of our types."""
+    """CAST to one of Asof's types."""
 
     operand: Expression
     dtype: DType

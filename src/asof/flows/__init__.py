@@ -1,1 +1,1 @@
-"""What Asof does, each flow read top to bottom; flows know protocols, never products."""
+"""The flows: apply, reads, materialize, streams, pushes. They use protocols, never products."""

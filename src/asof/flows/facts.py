@@ -1,4 +1,4 @@
-"""Change the facts beside the applied definitions, whoever else commits at the same time."""
+"""Change the registry's facts, with a retry if another process commits at the same time."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ _ATTEMPTS = 50
 
 
 def commit_change(parts: Parts, change: Callable[[Snapshot], Snapshot], *, note: str) -> Snapshot:
-    """Commit `change(snapshot)` over the newest snapshot; on a conflict, over the one that came between.
+    """Commit `change(snapshot)` on the newest snapshot; retried on a conflict.
 
     Raises:
-        RegistryConflict: `change` raised it, or others committed at each of many attempts.
+        RegistryConflict: raised by `change`, or there were conflicts at all attempts.
     """
     for attempt in range(_ATTEMPTS):
         snapshot = parts.registry.load(parts.project)
@@ -38,6 +38,6 @@ def change_facts(parts: Parts, change: Callable[[Facts], Facts], *, note: str) -
 
 
 def record_gap(parts: Parts, source: str, gap: str) -> None:
-    """Keep for good that this was lost and accepted."""
+    """Record permanently that a loss of messages was accepted."""
     note = f"{iso(parts.clock())} {gap} accepted as lost"
     change_facts(parts, lambda facts: facts.with_gap(source, note), note=note)

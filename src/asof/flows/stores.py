@@ -1,4 +1,4 @@
-"""What a flow is given: stores, log, readers and clock; and how views are named in them."""
+"""The stores, log, readers and clock that flows get; and the names of views in them."""
 
 from __future__ import annotations
 
@@ -19,15 +19,15 @@ from asof.sources.protocol import SourceReader
 from asof.timing import Clock
 
 Progress = Callable[[str, int, int | None], None]
-"""Told how far a long flow is: what it does, how much is done, of how much (None: not known)."""
+"""Called with the progress of a long flow: its name, amount done, total (None if unknown)."""
 
 
 def silent(what: str, done: int, total: int | None) -> None:
-    """Progress that no one watches."""
+    """Ignore progress."""
 
 
 class Closeable(Protocol):
-    """What holds files or connections."""
+    """Something with files or connections to close."""
 
     def close(self) -> None: ...
 
@@ -36,20 +36,20 @@ T = TypeVar("T", bound=Closeable)
 
 
 class Lazy(Generic[T]):
-    """A store that is opened when it is first used: once, whichever thread asks.
+    """A store that is opened once, at its first use; thread-safe.
 
     Args:
-        open: opens it.
+        open: opens the store.
     """
 
     def __init__(self, open: Callable[[], T]) -> None:
         self._open = open
         self._opened: T | None = None
-        # A store may ask for another one, or for itself, while it is opened.
+        # Reentrant: opening a store may use another one, or the same.
         self._lock = RLock()
 
     def get(self) -> T:
-        """The store."""
+        """The store, opened if necessary."""
         if self._opened is None:
             with self._lock:
                 if self._opened is None:
@@ -57,7 +57,7 @@ class Lazy(Generic[T]):
         return self._opened
 
     def close(self) -> None:
-        """Close it where it was opened; the next `get` opens it again."""
+        """Close the store if it is open; the next `get` opens it again."""
         with self._lock:
             opened, self._opened = self._opened, None
         if opened is not None:
@@ -65,7 +65,7 @@ class Lazy(Generic[T]):
 
 
 class LazyReaders(Mapping[str, SourceReader]):
-    """Source type → its reader, opened when the first source of that type is read."""
+    """Source type → its reader, opened at the first read of such a source."""
 
     def __init__(self, readers: Mapping[str, SourceReader] | Mapping[str, Lazy[SourceReader]]) -> None:
         self._readers = {type: _lazy(each) for type, each in readers.items()}
@@ -83,46 +83,45 @@ class LazyReaders(Mapping[str, SourceReader]):
         return len(self._readers)
 
     def close(self) -> None:
-        """Close those that were opened."""
+        """Close the open readers."""
         for each in self._readers.values():
             each.close()
 
 
 class SourceAccess(Protocol):
-    """Where a source's messages stand, and what is needed to read them, as the configuration says."""
+    """The log, schema registry and transform of each source, by the configuration."""
 
     def log_of(self, source: LogSource) -> Log | None:
-        """The log with a source's own topic; None: it is the project's."""
+        """The log with a source's topic; None for the project's log."""
         ...
 
     def schemas_of(self, source: LogSource) -> Schemas | None:
-        """The schema registry that a source's messages name; None where they name none."""
+        """The schema registry of a source's messages; None if they use none."""
         ...
 
     def function_of(self, source: LogSource) -> MessageTransform | None:
-        """A source's transform with its function at hand; None where this process does not have it."""
+        """A source's transform with its function; None if this process does not have the function."""
         ...
 
     def close(self) -> None:
-        """Close what was opened."""
+        """Close everything that is open."""
         ...
 
 
 class Parts:
-    """What a store is made of. Stores and readers are given as they are, or `Lazy`: opened when they are first used.
+    """All components of a feature store. Stores and readers may be `Lazy`: opened at their first use.
 
     Args:
         project: the project's name.
-        log: where the project's own topics stand; that of a source may be elsewhere (`log_of`).
+        log: the log with the project's topics; a source may have another log (`log_of`).
         readers: source type → its reader, for sources that are not logs.
-        clock: the store's now.
-        who: who commits to the registry.
-        max_row_bytes: a packed row above this answers null.
-        partitions: how many a topic gets that is made.
+        clock: the store's current time.
+        who: name for commits to the registry.
+        max_row_bytes: limit of a packed row; a larger one is read as null.
+        partitions: number for new topics.
         sources: by default, every source's topic is one of `log`, and its transform is the definition's.
-        system_clock: the system's now, whatever the store's is: pushes are stamped by it. By default the store's.
-        shared_stores: other configurations → the stores whose data they have in common with this one, by the names of
-            sections.
+        system_clock: the system's current time, whatever the store's is; it stamps pushes. By default the store's.
+        shared_stores: other configuration file → names of the sections whose store it shares with this one.
     """
 
     def __init__(
@@ -185,7 +184,7 @@ class Parts:
         log: Log | None = None,
         max_row_bytes: int | None = None,
     ) -> Parts:
-        """The same parts with others in the place of some."""
+        """A copy with some components replaced."""
         return Parts(
             self.project,
             registry=registry or self._registry,
@@ -203,16 +202,16 @@ class Parts:
         )
 
     def log_of(self, source: LogSource) -> Log:
-        """The log with a source's own topic. Replayed letters and pushes always go through `log`."""
+        """The log with a source's topic. Pushes and replayed dead letters always use `log`."""
         elsewhere = self._sources.log_of(source) if self._sources is not None else None
         return elsewhere if elsewhere is not None else self.log
 
     def schemas_of(self, source: LogSource) -> Schemas | None:
-        """The schema registry that a source's messages name; None where they name none, or none is configured."""
+        """The schema registry of a source's messages; None if they use none, or none is configured."""
         return self._sources.schemas_of(source) if self._sources is not None else None
 
     def function_of(self, source: LogSource) -> MessageTransform | None:
-        """A source's transform with its function at hand; None where this process does not have it."""
+        """A source's transform with its function; None if this process does not have the function."""
         return self._sources.function_of(source) if self._sources is not None else source.transform
 
     def archive_of(self, source: Source) -> Archive:
@@ -222,7 +221,7 @@ class Parts:
         return Archive(self.project, source.name, "letters")
 
     def close(self) -> None:
-        """Close what was opened. What is used afterwards is opened again."""
+        """Close everything that is open; later uses open it again."""
         self._readers.close()
         if self._sources is not None:
             self._sources.close()
@@ -237,7 +236,7 @@ def _lazy(part: T | Lazy[T]) -> Lazy[T]:
 def table_of(project: str, view: FeatureView, generation: str) -> OnlineTable:
     """The online table of one generation of a view.
 
-    Rows of views that a log feeds are read, merged and written back, since a row may hold events that are not due yet.
+    Rows of views with a log source are merged, not replaced: a row may have pending events.
     """
     return OnlineTable(
         project, view.name, generation, "state" if view.is_aggregated or view.source.is_log else "latest"
@@ -245,23 +244,23 @@ def table_of(project: str, view: FeatureView, generation: str) -> OnlineTable:
 
 
 def current_generation(snapshot: Snapshot, view: FeatureView) -> str | None:
-    """The generation that readers use; None before the first one stands."""
+    """The generation that readers use; None before the first one is complete."""
     return snapshot.facts.generations_of(view.name).current
 
 
 def building_generation(snapshot: Snapshot, view: FeatureView) -> str | None:
-    """The generation that is being built beside it, if any."""
+    """The generation that is being built, if any."""
     return snapshot.facts.generations_of(view.name).building
 
 
 def staged_project(snapshot: Snapshot) -> Project | None:
-    """The definitions that an apply is building online rows for, if one is under way."""
+    """The definitions that a running apply is building online rows for, if any."""
     staged = snapshot.facts.staged
     return decode_project(staged.project, {}) if staged else None
 
 
 def online_views(snapshot: Snapshot, source: Source) -> list[FeatureView]:
-    """The views of a source that are kept online."""
+    """The online views of a source."""
     return [view for view in snapshot.project.views_of(source.name) if view.online]
 
 
@@ -284,17 +283,17 @@ def log_source_named(snapshot: Snapshot, name: str) -> LogSource:
     """The applied log or push source of this name.
 
     Raises:
-        NotFound: none is applied, or it is no log.
+        NotFound: it is not applied, or not a log source.
     """
     source = snapshot.project.sources.get(name)
     if not isinstance(source, LogSource):
         logs = [each.name for each in snapshot.project.sources.values() if each.is_log]
-        what = "is not fed by a log" if source is not None else "is not applied"
-        others = f"the sources that are: {some(logs)}" if logs else "run `asof apply` first"
+        what = "is not a log or push source" if source is not None else "is not applied"
+        others = f"log and push sources: {some(logs)}" if logs else "run `asof apply` first"
         raise NotFound(f"source {name!r} {what}", hint=nearest(name, logs) or others)
     return source
 
 
 def raw_keys(source: Source, views: list[FeatureView]) -> list[str]:
-    """The source's columns that hold a join key of any of the views, each once."""
+    """The source's columns with a join key of any of the views, each once."""
     return list(dict.fromkeys(source.raw(key) for view in views for key in view.join_keys))

@@ -1,1 +1,1 @@
-"""Logs: topics of partitions that are appended to and read in order (file log, Kafka)."""
+"""Logs: topics with partitions of ordered records (file log, Kafka)."""

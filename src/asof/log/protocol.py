@@ -1,4 +1,4 @@
-"""What every log can do: append to topics, share their partitions in a group, read them again from any offset."""
+"""Protocols of logs: append to topics, share partitions in a consumer group, read from any offset."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from asof.errors import LogError
 from asof.timing import Micros
 
 Headers = tuple[tuple[str, bytes | None], ...]
-"""A record's headers, in order; a name may come more than once."""
+"""A record's headers, in order; names may repeat."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,7 +24,7 @@ class Partition:
     Args:
         topic: the topic's name.
         number: from 0.
-        topic_id: changes when the topic is deleted and made again, so (topic_id, number) never names two histories.
+        topic_id: changes when the topic is recreated, so that (topic_id, number) identifies one history.
     """
 
     topic: str
@@ -33,7 +33,7 @@ class Partition:
 
 
 PartitionsCallback = Callable[[Sequence[Partition]], None]
-"""Told, from inside `poll` (or `close`), which partitions came or went."""
+"""Called inside `poll` (or `close`) with the partitions that were assigned, revoked or lost."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -46,7 +46,7 @@ class Messages:
         timestamps_us: n record times in microseconds, int64.
         keys: n keys.
         values: n values; None is a tombstone.
-        headers: n header tuples, or None where no record has any.
+        headers: n header tuples, or None if no record has any.
     """
 
     partitions: npt.NDArray[np.int32]
@@ -90,7 +90,7 @@ class Messages:
 
     @classmethod
     def concat(cls, parts: Sequence[Messages]) -> Messages:
-        """The parts' records one after the other."""
+        """All records, concatenated."""
         parts = [part for part in parts if len(part)]
         if len(parts) < 2:
             return parts[0] if parts else cls.empty()
@@ -108,19 +108,19 @@ class Messages:
 
 
 class LogUnreachable(LogError):
-    """The log does not answer now, and may later: nothing was lost, and the same call can be made again."""
+    """The log is unreachable. Nothing was lost, and the call can be repeated."""
 
     may_pass = True
 
 
 class OwnershipLost(LogError):
-    """Another log object took this one's own partition over, as its process seemed dead; nothing was written."""
+    """Another process has taken over the own partition, because this one seemed dead; nothing was written."""
 
     def __init__(self, topic: str, number: int) -> None:
         super().__init__(
-            f"partition {number} of topic {topic!r} is another process's now: this one was silent for too long; "
-            "nothing was written",
-            hint="ask for an own partition again, and send again",
+            f"another process has taken over partition {number} of topic {topic!r}, because this one sent no heartbeat "
+            "for too long; nothing was written",
+            hint="call own_partition again, and send again",
         )
         self.topic, self.number = topic, number
 
@@ -134,35 +134,35 @@ class UnknownTopic(LogError):
 
 
 class TopicReplaced(LogError):
-    """The topic under a consumer was deleted, or deleted and made again: its offsets mean nothing any more."""
+    """A consumer's topic was deleted or recreated: its offsets are invalid."""
 
     def __init__(self, topic: str, *, known: str, found: str | None) -> None:
-        what = f"made again (its id was {known}, now it is {found})" if found else f"deleted (its id was {known})"
-        super().__init__(f"topic {topic!r} was {what}", hint="accept the gap and subscribe anew, or restore the topic")
+        what = f"recreated (its ID was {known}, now it is {found})" if found else f"deleted (its ID was {known})"
+        super().__init__(f"topic {topic!r} was {what}", hint="accept the gap and subscribe again, or restore the topic")
         self.topic, self.known, self.found = topic, known, found
 
 
 class OffsetOutOfRange(LogError):
-    """A position lies below the first record that is still there, or above the next one to be written."""
+    """A position is below the log's first offset, or above the next one to be written."""
 
     def __init__(self, partition: Partition, *, wanted: int, first: int, next: int) -> None:
-        lost = f"offsets {wanted} to {first - 1} are gone" if wanted < first else "nothing was ever written there"
+        lost = f"offsets {wanted} to {first - 1} are deleted" if wanted < first else "the partition ends before it"
         super().__init__(
             f"partition {partition.number} of topic {partition.topic!r} has offsets {first} to {next - 1}, "
-            f"asked for was {wanted}: {lost}",
+            f"but offset {wanted} was requested: {lost}",
             hint=f"seek to {first if wanted < first else next} if the gap can be accepted",
         )
         self.partition, self.wanted, self.first, self.next = partition, wanted, first, next
 
 
 class PartitionNotOwned(LogError):
-    """A consumer spoke for a partition that is not, or no longer, its own."""
+    """A consumer used a partition that is not, or no longer, assigned to it."""
 
     def __init__(self, topic: str, numbers: Sequence[int], group: str) -> None:
         super().__init__(
             f"partitions {list(numbers)} of topic {topic!r} are not assigned to this member of group {group!r}: "
             "they were revoked, or lost because it did not poll in time; nothing was committed",
-            hint="poll, and let the partition's new owner go on",
+            hint="poll again; the partition's new member continues",
         )
         self.topic, self.numbers, self.group = topic, list(numbers), group
 
@@ -171,23 +171,23 @@ class Consumer(Protocol):
     """One member of a group on one topic. Not for use from several threads at once."""
 
     def poll(self, max_messages: int, timeout_s: float) -> Messages:
-        """Wait until there is something to read, at most `timeout_s`; may answer fewer records than there are.
+        """Wait for records, at most `timeout_s`; may return fewer records than there are.
 
-        Membership moves only in here: `lost`, `revoked` and `assigned` are called from inside, in this order. A
-        partition starts at its committed offset, else at its first; `assigned` may `seek` elsewhere. While `revoked`
-        runs, the partitions are still this member's, so it can finish, flush and commit. Poll more often
-        than the session timeout: a member that does not loses its partitions and learns `lost` when it polls again.
+        Assignments change only here: `lost`, `revoked` and `assigned` are called inside, in this order. A partition
+        starts at its committed offset, else at its first; `assigned` may `seek`. While `revoked` runs, the partitions
+        are still assigned to this member, so it can flush and commit. A member that does not poll within the session
+        timeout loses its partitions; `lost` is called at its next poll.
 
         Raises:
-            OffsetOutOfRange: a position is outside the partition. That partition rests until `seek`; others go on.
-            TopicReplaced: the topic was deleted, or made again.
-            LogUnreachable: it does not answer; the member goes on by itself when it does, so poll again.
+            OffsetOutOfRange: a position is outside the partition. That partition pauses until `seek`; others continue.
+            TopicReplaced: the topic was deleted or recreated.
+            LogUnreachable: the log is unreachable; poll again, the member recovers by itself.
             LogError: the log is damaged.
         """
         ...
 
     def seek(self, partition: int, offset: int) -> None:
-        """Go on from `offset` in an assigned partition.
+        """Continue from `offset` in an assigned partition.
 
         Raises:
             PartitionNotOwned: it is not assigned.
@@ -195,7 +195,7 @@ class Consumer(Protocol):
         ...
 
     def position(self, partition: int) -> int:
-        """The offset that `poll` would look at next in an assigned partition.
+        """The offset that `poll` reads next in an assigned partition.
 
         Raises:
             PartitionNotOwned: it is not assigned.
@@ -203,14 +203,14 @@ class Consumer(Protocol):
         ...
 
     def assignment(self) -> list[Partition]:
-        """The partitions that this member holds, by number."""
+        """The assigned partitions, ordered by number."""
         ...
 
     def commit(self, offsets: Mapping[int, int]) -> None:
-        """Keep, per partition, the next offset to be read, for whoever is assigned it next.
+        """Commit, per partition, the next offset to read, for the next member that is assigned it.
 
         Raises:
-            PartitionNotOwned: one of them is no longer this member's; none was committed.
+            PartitionNotOwned: a partition is not assigned any more; nothing was committed.
         """
         ...
 
@@ -219,36 +219,36 @@ class Consumer(Protocol):
         ...
 
     def close(self) -> None:
-        """Call `revoked` for what is held, and leave the group. Again: nothing happens."""
+        """Call `revoked` for the assigned partitions, and leave the group. Idempotent."""
         ...
 
 
 class SharedLog(Protocol):
-    """A log whose place several projects and stores may share, which says who else is there."""
+    """A log that several projects and stores may share, which knows its users."""
 
     def old_topics(self) -> dict[str, str]:
-        """Topics, name → id, that were made before projects were kept apart, by whichever project."""
+        """Topics (name → ID) of any project from before topic names had a project prefix."""
         ...
 
     def other_users(self, topic: str) -> list[str]:
-        """The other stores that use one of this project's topics, in words.
+        """Descriptions of the other stores that use one of this project's topics.
 
         Raises:
-            UnknownTopic: it is not there.
+            UnknownTopic: it does not exist.
         """
         ...
 
     def leave(self, topic: str) -> None:
-        """Use the topic no more, and leave it to the others.
+        """Remove this store from the topic's users.
 
         Raises:
-            UnknownTopic: it is not there.
+            UnknownTopic: it does not exist.
         """
         ...
 
 
 class LogDefaults:
-    """What a log may do without; `Log` says what it means."""
+    """Defaults for optional members of `Log`, to inherit."""
 
     @property
     def shared(self) -> SharedLog | None:
@@ -256,24 +256,24 @@ class LogDefaults:
 
 
 class Log(Protocol):
-    """Keeps topics, each a fixed or growing number of partitions of ordered records.
+    """Topics, each with a fixed or growing number of partitions of ordered records.
 
-    One object per broker or directory, not per topic: connections, credentials and locks belong there, and a worker
-    reads several topics. Safe to use from several threads. It is made with `clock=`: the time of records that are sent
-    without one, and the now of retention. What a log may do without is in `LogDefaults`, to inherit.
+    One object per broker or directory, not per topic: it has the connections, credentials and locks, and a worker reads
+    several topics. Thread-safe. It is created with `clock=`, which gives the time of records that are sent without one,
+    and the current time for retention. Optional members have defaults in `LogDefaults`, to inherit.
     """
 
     @property
     def shared(self) -> SharedLog | None:
-        """Who else uses its place; None where no one can, or where it cannot tell."""
+        """The view of this log as a shared one; None if it cannot be shared or does not know its users."""
         ...
 
     def create(self, topic: str, partitions: int = 1) -> None:
-        """Make `topic`. One that exists is left as it is, whatever its number of partitions."""
+        """Create `topic`. An existing one is left unchanged, whatever its number of partitions."""
         ...
 
     def delete(self, topic: str) -> None:
-        """Remove `topic` with its records and its groups' offsets; unknown: nothing happens."""
+        """Delete `topic` with its records and its groups' offsets; ignored if it does not exist."""
         ...
 
     def topics(self) -> list[str]:
@@ -281,19 +281,19 @@ class Log(Protocol):
         ...
 
     def topic_id(self, topic: str) -> str:
-        """The topic's identity; another one after it was deleted and made again."""
+        """The topic's ID; a recreated topic has another one."""
         ...
 
     def partitions(self, topic: str) -> int:
-        """How many partitions it has now."""
+        """The current number of partitions."""
         ...
 
     def bounds(self, topic: str) -> dict[int, tuple[int, int]]:
-        """Per partition: the first offset that is there, and the next to be written. Equal: no records."""
+        """Partition → its first offset, and the next to be written. Equal: no records."""
         ...
 
     def offsets_at(self, topic: str, moment_us: Micros) -> dict[int, int]:
-        """Per partition: the offset of the first record whose time is `moment_us` or later; without one, the next."""
+        """Partition → offset of the first record at or after `moment_us`; without one, the next to be written."""
         ...
 
     def send(
@@ -310,26 +310,26 @@ class Log(Protocol):
         """Append n records. In an own partition they become visible to readers together.
 
         Args:
-            keys: n keys. Without `partition`, a key's hash names its partition; records without a key go together
-                to one partition, another one at each call.
+            keys: n keys. Without `partition`, the hash of a key selects its partition; all records of a call without a
+                key go to one partition, a different one at each call.
             timestamps_us: n record times; default: the log's clock.
-            durable: return only when they outlive a power cut.
+            durable: return only once the records survive a power cut.
 
         Returns:
-            Per record, in order, its partition and offset.
+            Partition and offset of each record, in order.
 
         Raises:
-            OwnershipLost: the partition was this log object's own, and is another's now.
-            LogError: nothing was written, or it is not known what; send again.
+            OwnershipLost: the partition was owned by this log object, and another one has taken it over.
+            LogError: nothing was written, or it is unknown whether; send again.
         """
         ...
 
     def read(
         self, topic: str, partition: int, start: int, *, stop: int | None = None, max_messages: int = 10_000
     ) -> Messages:
-        """Records from offset `start` on, without a group, up to `stop` (exclusive; default: what is there now).
+        """Records from offset `start` on, without a group, up to `stop` (exclusive; default: the current end).
 
-        May answer fewer than there are; an empty answer means that nothing is left before `stop`.
+        May return fewer than there are; an empty result means that nothing is left before `stop`.
 
         Raises:
             OffsetOutOfRange: `start` is outside the partition.
@@ -349,36 +349,37 @@ class Log(Protocol):
         ...
 
     def committed(self, topic: str, group: str) -> dict[int, int]:
-        """A group's committed offset per partition, without joining it (for lag)."""
+        """A group's committed offset per partition, without joining it (to compute lag)."""
         ...
 
     def own_partition(self, topic: str) -> int:
         """A partition that only this log object writes to until it is closed or its process dies.
 
-        A partition without a living owner is taken over before a new one is made; asking again gives the same one.
+        A partition without a living owner is taken over before a new one is created; later calls return the same one.
         """
         ...
 
     def retain(self, topic: str, *, max_age_us: Micros | None = None, max_bytes: int | None = None) -> None:
-        """Drop old records: those that are older, or beyond the size per partition, as far as whole segments are.
+        """Delete whole segments of old records: beyond the age, or beyond the size per partition.
 
-        Bounds' start rises. `max_bytes` may be exceeded by a segment; nothing younger than `max_age_us` goes by age.
+        The first offset in `bounds` rises. Up to one segment more than `max_bytes` may stay; by age, no record younger
+        than `max_age_us` is deleted.
         """
         ...
 
     def erase(self, topic: str, match: Callable[[bytes | None, bytes | None], bool]) -> int:
         """Destroy key, value and headers of the records for which `match(key, value)` holds.
 
-        Their offsets stay, and readers pass over them; safe beside writers and readers.
+        Their offsets stay, and readers skip them. Safe during writes and reads.
 
         Returns:
-            How many records were erased.
+            Number of erased records.
 
         Raises:
-            LogError: the product cannot rewrite its records.
+            LogError: the product cannot rewrite records.
         """
         ...
 
     def close(self) -> None:
-        """Let go of files, connections and the owned partitions."""
+        """Close files and connections, and release owned partitions."""
         ...

@@ -1,4 +1,4 @@
-"""What an offline store can do: run compiled queries over sources and archives, and keep archives."""
+"""The protocol of offline stores: run compiled queries over sources and archives, and keep archives."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ Spine: TypeAlias = pa.Table | Files | str
 
 @dataclass(frozen=True)
 class Archive:
-    """A table of what a log delivered.
+    """A table of the events or dead letters of a log.
 
     Args:
-        project: compared exactly, so `prod` has nothing to do with `prod2`.
+        project: compared exactly: `prod` does not match `prod2`.
         name: the source's name.
-        kind: `events`, or `letters` for the messages that could not be used.
+        kind: `events`, or `letters` for dead letters.
     """
 
     project: str
@@ -36,14 +36,14 @@ class Archive:
 
 
 ARRIVAL_COLUMNS = ("partition", "offset", "ingested_at", "ingest_date")
-"""The columns that every archive has beside its source's; no source may have columns of these names."""
+"""The columns that every archive has in addition to its source's; no source may have columns of these names."""
 
 LATER_COLUMNS = (PUSHED_AT, ORIGIN_PARTITION, ORIGIN_OFFSET)
 """Columns for arrival that archives of earlier versions lack; they are nullable, and no source may have them either."""
 
 
 class QueryResult(Protocol):
-    """Rows that are computed when `reader` is read, and not before."""
+    """Lazy rows, computed when `reader` is read."""
 
     @property
     def schema(self) -> pa.Schema: ...
@@ -63,12 +63,12 @@ class Engine(Protocol):
 
     @property
     def dialect(self) -> Dialect:
-        """Of the statements that `sql` takes."""
+        """SQL dialect of the statements for `sql`."""
         ...
 
     @property
     def batch_dialect(self) -> SqlForms:
-        """Of the expressions that `evaluate` takes."""
+        """SQL dialect of the expressions for `evaluate`."""
         ...
 
     def run(
@@ -109,7 +109,7 @@ class Engine(Protocol):
         ...
 
     def bucket(self, columns: Sequence[str], buckets: int) -> str:
-        """SQL of a number below `buckets`, the same for rows that are equal in the columns."""
+        """SQL expression for a hash bucket below `buckets`, equal for rows with equal values in the columns."""
         ...
 
     def reaches(self, given: Input | None) -> bool:
@@ -118,20 +118,20 @@ class Engine(Protocol):
 
     @property
     def reach_hint(self) -> str:
-        """The next step for a user whose source this engine does not reach; empty where it reaches every source."""
+        """Hint for users whose source this engine cannot read; empty if it reads every source."""
         ...
 
     def close(self) -> None:
-        """Give back what is held. Calling it again changes nothing."""
+        """Release resources. Calling it again changes nothing."""
         ...
 
 
 class Archives(Protocol):
-    """Keeps every row that a log delivered, and tables under names."""
+    """Keeps every row that a log delivered, and saved tables by name."""
 
     @property
     def keeps_nul(self) -> bool:
-        """Whether text with a NUL character is kept; where not, such rows never come here."""
+        """Whether text with a NUL character can be stored; if not, such rows are never passed."""
         ...
 
     def create(self, archive: Archive, schema: pa.Schema, *, lookups: Sequence[Sequence[str]] = ()) -> None:
@@ -139,57 +139,57 @@ class Archives(Protocol):
 
         Args:
             schema: the rows' columns, `ARRIVAL_COLUMNS` among them.
-            lookups: the columns by which rows will be looked up, each a view's keys and then the event time; stores
-                that have indexes make them.
+            lookups: the columns of lookups, each a view's keys and then the event time; stores with indexes create
+                them.
         """
         ...
 
     def append(self, archive: Archive, rows: pa.Table, through: Mapping[int, int]) -> int:
-        """Append the rows that are not yet there, and move each partition's archived offset, all or nothing.
+        """Atomically append the rows that are new, and advance each partition's archived offset.
 
-        Rows at or below their partition's archived offset are dropped, so appending again changes nothing, whoever
-        appends and however late.
+        Rows at or below their partition's archived offset are dropped, so appending again changes nothing, for any
+        writer and at any time.
 
         Args:
-            rows: of `LATER_COLUMNS` they may have some that the archive lacks: it gets them. Where this process may
-                read and write, and not change what there is, the rows are kept without.
-            through: partition → the last offset that these rows cover, also where no row of it is left.
+            rows: may have columns of `LATER_COLUMNS` that the archive lacks: they are added to it. Where this process
+                may write rows and not change the table, the rows are kept without them.
+            through: partition → the last offset that these rows cover, even if its row was dropped.
 
         Returns:
-            How many rows were new.
+            Number of new rows.
         """
         ...
 
     def offsets(self, archive: Archive, partitions: Sequence[int]) -> dict[int, int]:
-        """Each partition's last archived offset; -1 where nothing was."""
+        """Each partition's last archived offset, else -1."""
         ...
 
     def rows(self, archive: Archive, *, version: int | None = None) -> Input | None:
-        """The archive's rows as of now, or of a version; None where there are none."""
+        """The archive's rows now or as of a version; None if there are none."""
         ...
 
     def version(self, archive: Archive) -> int:
-        """A number that grows with each change; -1 where there is no archive."""
+        """A number that grows with each change; -1 if there is no archive."""
         ...
 
     def compact(self, archive: Archive, *, keep_hours: int = KEEP_HOURS) -> dict[str, int]:
-        """Make the archive quicker to read, its rows unchanged; files that readers may still hold stay `keep_hours`."""
+        """Optimize the archive's files for reading; files that readers may still use are kept for `keep_hours`."""
         ...
 
     def forget(self, archive: Archive, columns: Mapping[str, object]) -> int:
-        """Destroy the rows where every column has the given value, or one of a list; how many there were."""
+        """Delete the rows where every column has the given value, or one of a list; returns their number."""
         ...
 
     def save_table(self, project: str, name: str, rows: pa.RecordBatchReader) -> None:
-        """Keep rows under a name, unchanged; all of them or, after an error, none. A former one is replaced."""
+        """Save rows under a name, unchanged and atomically. An existing table is replaced."""
         ...
 
     def load_table(self, project: str, name: str) -> pa.RecordBatchReader | None:
-        """The rows that `save_table` kept, in their order; None where there are none of that name."""
+        """The rows saved by `save_table`, in their order, else None."""
         ...
 
     def drop_table(self, project: str, name: str) -> None:
-        """Delete the rows that `save_table` kept; nothing happens where there are none."""
+        """Delete the rows saved by `save_table`, if any."""
         ...
 
     def names(self, project: str, kind: str) -> list[str]:
@@ -202,7 +202,7 @@ class Archives(Protocol):
 
 
 class OfflineStoreDefaults:
-    """What a store may do without; `OfflineStore` says what it means."""
+    """Defaults for optional members; see `OfflineStore` for their meaning."""
 
     reach_hint = "load its rows into that database and declare a source there"
 
@@ -211,4 +211,4 @@ class OfflineStoreDefaults:
 
 
 class OfflineStore(Engine, Archives, Protocol):
-    """An engine, and archives that it reads as they are."""
+    """An engine, and archives that it reads directly."""

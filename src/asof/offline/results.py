@@ -1,4 +1,4 @@
-"""What reads give back on every engine: rows that are computed each time they are asked for, in bounded memory."""
+"""Results of reads on every engine: lazy rows, computed on each use, in bounded memory."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ from asof.sql.query import PointInTime
 from asof.sql.source_rows import ArrivalKind
 
 SPINE, WHOLE = "asof_spine", "asof_spine_whole"
-"""The tables with the spine rows of one pass, and with all of them."""
+"""The tables with the spine rows of one pass, and of all passes."""
 
 _CHUNK_VALUES = 64_000_000
-"""How many values one pass may hold; bigger spines are read in several passes, so that memory is bounded."""
+"""Maximum values of one pass; bigger spines are read in several passes to bound memory."""
 _FEWEST_ROWS, _MOST_ROWS = 250_000, 5_000_000
 
 
@@ -39,7 +39,7 @@ class LazyResult(ABC):
 
     @abstractmethod
     def schema_and_batches(self, batch_rows: int) -> Iterator[Any]:
-        """The schema, then the batches, of at most `batch_rows`: what runs the query knows both."""
+        """The schema, then batches of at most `batch_rows`."""
 
     def reader(self, batch_rows: int = BATCH_ROWS) -> pa.RecordBatchReader:
         """The rows in batches of at most `batch_rows`."""
@@ -55,7 +55,7 @@ class PointInTimeResult(LazyResult):
     """A point-in-time read: rows are the spine's, in its order, then the outputs.
 
     Args:
-        chunk_rows: how many spine rows one pass handles; 0 chooses by the number of features.
+        chunk_rows: spine rows of one pass; 0 chooses by the number of features.
     """
 
     query: PointInTime
@@ -65,14 +65,14 @@ class PointInTimeResult(LazyResult):
 
     @property
     def chunk(self) -> int:
-        """How many spine rows one pass handles."""
+        """Number of spine rows of one pass."""
         if self.chunk_rows:
             return self.chunk_rows
         return max(_FEWEST_ROWS, min(_MOST_ROWS, _CHUNK_VALUES // max(1, len(self.query.outputs))))
 
     @property
     def spine_keys(self) -> list[str]:
-        """The spine's columns that are looked up, each once."""
+        """The spine's columns that the read uses, each once."""
         return list(dict.fromkeys(key for read in self.query.reads for key in read.keys))
 
     def with_outputs(self, spine: pa.Schema) -> pa.Schema:
@@ -86,14 +86,14 @@ def with_outputs(schema: pa.Schema, outputs: tuple[FeatureOut, ...]) -> pa.Schem
 
 
 def cut(batches: Iterator[pa.RecordBatch], batch_rows: int) -> Iterator[pa.RecordBatch]:
-    """The same rows in batches of at most so many."""
+    """The same rows in batches of at most `batch_rows`."""
     for batch in batches:
         for at in range(0, batch.num_rows, batch_rows):
             yield batch.slice(at, batch_rows)
 
 
 def in_types(columns: list[Any], schema: pa.Schema) -> pa.RecordBatch:
-    """Columns as a batch of the schema, in its types and under its names.
+    """A batch of the schema from columns, cast to its types.
 
     Args:
         columns: arrays, or chunked ones of one chunk at most.
@@ -107,7 +107,7 @@ def in_types(columns: list[Any], schema: pa.Schema) -> pa.RecordBatch:
 
 
 def empty_rows(source: Source) -> pa.Table:
-    """No rows, with the columns that the source declares."""
+    """An empty result with the columns that the source declares."""
     fields = [pa.field(field.name, field.dtype.arrow()) for field in source.schema]
     if source.is_log:
         fields += [
@@ -118,10 +118,10 @@ def empty_rows(source: Source) -> pa.Table:
 
 
 def arrival_of(source: Source, given: Input | pa.Table | None, columns: Mapping[str, str]) -> ArrivalKind:
-    """What the order of rows that are equal in key and time is known by.
+    """The columns that order rows with equal key and time.
 
     Args:
-        columns: those that the rows really have.
+        columns: the actual columns of the rows.
     """
     if source.is_log and {"partition", "offset"} <= columns.keys():
         order = given.order if isinstance(given, Files | Relation) else ""

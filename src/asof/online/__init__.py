@@ -1,1 +1,1 @@
-"""What serving reads: one packed row per table and key, behind one protocol with one file per product."""
+"""Online stores: one packed row per table and key; one protocol, and one package per product."""

@@ -1,4 +1,4 @@
-"""What every online store does: its words (table, row, version, token, condition) and its verbs."""
+"""The protocol of online stores, and its types: table, row, version, token, condition."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ class OnlineTable(NamedTuple):
     """One generation of one view's online rows. (A named tuple, since it is hashed on each read.)
 
     Args:
-        project: the project it belongs to; compared exactly, so `prod` has nothing to do with `prod2`.
+        project: its project; compared exactly, so `prod` never matches `prod2`.
         view: the feature view's name.
-        generation: which build of the view, like `3f2a9c1d-2`.
+        generation: the view's generation, such as `3f2a9c1d-2`.
         kind: `latest`: a row is a key's newest values, written under `Newest`. `state`: a row is packed
             aggregation state, read, merged and written back under `Unchanged`.
     """
@@ -36,10 +36,10 @@ class OnlineTable(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Newest:
-    """Keep a row iff its key has none, or `version >= the stored version`: of equals the later write wins.
+    """Write a row if its key has none, or if `version >= the stored version`: among equal versions the last write wins.
 
     Args:
-        versions: one per row: bytes that sort as the order of rows does (`pack_version`).
+        versions: one per row, as bytes that sort like the rows (`pack_version`).
     """
 
     versions: Sequence[bytes]
@@ -47,11 +47,11 @@ class Newest:
 
 @dataclass(frozen=True, slots=True)
 class Unchanged:
-    """Keep a row iff the stored token is still the one that was read; `NO_ROW` where there was no row.
+    """Write a row if the stored token is still the one that was read; `NO_ROW` for a key without a row.
 
     Args:
         tokens: one per row.
-        within: if given, the `incarnation` that the writer knows; another one refuses the write with `StoreReplaced`.
+        within: if given, the expected `incarnation`; a write to another one fails with `StoreReplaced`.
     """
 
     tokens: Sequence[int]
@@ -61,7 +61,7 @@ class Unchanged:
 Condition: TypeAlias = Newest | Unchanged
 
 NO_ROW = 0
-"""The token of a key without a row; no stored row ever has it."""
+"""The token of a key without a row; never the token of a stored row."""
 
 Row: TypeAlias = tuple[bytes, bytes] | tuple[bytes, int]
 """(value, version) in a `latest` table, (value, token) in a `state` table."""
@@ -73,55 +73,55 @@ ScannedRow: TypeAlias = tuple[bytes, bytes, bytes] | tuple[bytes, bytes, int]
 """(key, value, version or token)."""
 
 Facts: TypeAlias = Mapping[str, str | int]
-"""Progress: a partition's name → its offset, and small facts beside it, such as a topic's id."""
+"""Progress of a table, by name: offsets of partitions, and other small facts."""
 
 
 def state_rows(found: Sequence[Row | None]) -> Sequence[StateRow | None]:
-    """What was read of one `state` table as the rows that it is; looks at none of them."""
+    """Rows that were read from a `state` table, with their type; a cast without a check."""
     return cast("Sequence[StateRow | None]", found)
 
 
 class StoreReplaced(StorageError):
-    """The store may have lost what it had acknowledged: it is another incarnation than the writer knows.
+    """The store may have lost acknowledged writes: its incarnation is not the one that the writer expects.
 
-    Read progress again, bring the rows up to it, and go on from there.
+    Read progress again, catch the rows up, and continue from there.
     """
 
     may_pass = True
 
 
 class Lookup(NamedTuple):
-    """The keys that one table is asked for; a key may come more than once."""
+    """Keys to read from one table; keys may repeat."""
 
     table: OnlineTable
     keys: Sequence[bytes]
 
 
 class PendingRead(Protocol):
-    """A read on its way. Either its rows are read or it is dropped."""
+    """A pending read. Call `rows` or `drop`."""
 
     def rows(self) -> list[list[Row | None]]:
-        """What `OnlineStore.read` returns; waits for it."""
+        """Wait for the result, as `OnlineStore.read` returns it."""
         ...
 
     def drop(self) -> None:
-        """Let go of it."""
+        """Cancel the read."""
         ...
 
 
 class Reply(Protocol):
-    """What is told the reply to a request: a future, or what is quicker than one."""
+    """Receives the reply to a request: a future, or a faster replacement of one."""
 
     def done(self) -> bool:
-        """Whether no reader waits any more."""
+        """Whether the reply is not needed any more."""
         ...
 
     def set_result(self, result: Sequence[bytes | None], /) -> None:
-        """The reply."""
+        """Called with the reply."""
         ...
 
     def set_exception(self, exception: BaseException, /) -> None:
-        """Why there is none."""
+        """Called with the error."""
         ...
 
 
@@ -133,24 +133,24 @@ class NonBlockingReader(Protocol):
         ...
 
     def asker(self, tables: Sequence[OnlineTable]) -> Callable[[Sequence[bytes], Reply], bool]:
-        """What asks for one row of each of these `latest` tables by its key, and tells a reply; not a coroutine.
+        """A function (not a coroutine) that requests one row of each of these `latest` tables by its key.
 
-        The reply gets values, whose rows are `packed`, or a failure after which another try may well succeed. The
-        function returns whether it could ask at all: not while there is no connection.
+        Its `Reply` gets the values (`packed` extracts the rows), or an error after which a retry may succeed. The
+        function returns False without a connection.
         """
         ...
 
     def packed(self, values: Sequence[bytes | None]) -> list[bytes | None]:
-        """The packed rows in what a reply was told."""
+        """The packed rows in the values of a reply."""
         ...
 
     async def close(self) -> None:
-        """Close the connection; reads that wait fail."""
+        """Close the connection; pending reads fail."""
         ...
 
 
 class OnlineStoreDefaults:
-    """What a store may do without; `OnlineStore` says what each means."""
+    """Defaults for optional members of `OnlineStore`, to inherit."""
 
     takes_clock: ClassVar[bool] = False
     is_local: ClassVar[bool] = False
@@ -163,39 +163,46 @@ class OnlineStoreDefaults:
 
 
 class OnlineStore(Protocol):
-    """Keeps one row per table and key, and answers many lookups at once.
+    """Stores one row per table and key, and reads many keys at once.
 
-    Any number of threads and processes may use one store at the same time; each of its answers is as if the writes
-    to a row had come one after the other. All failures to read or write are `StorageError`s that name the setting.
-    What a store may do without is in `OnlineStoreDefaults`, to inherit.
+    Any number of threads and processes may use a store concurrently; writes to a row are serializable. All failures
+    are `StorageError`s that name the setting. Optional members have defaults in `OnlineStoreDefaults`, to inherit.
+
+    Rows as the flows pack them:
+
+        latest   value:    msgpack [format, event time, value, …]; of a log source, also [created, offset, partition]
+                           and the versions that are not due yet
+                 version:  32 bytes, drawn at `pack_version`
+        state    value:    header, records, pool of objects, drawn in asof.aggregation.rows
+                 token:    another one at each write
     """
 
     @property
     def takes_clock(self) -> bool:
-        """Of the class: whether it is made with `clock=`.
+        """Of the class: whether it is created with `clock=`.
 
-        A store that removes expired rows by itself has to know a clock that is not the system's.
+        A store that removes expired rows by itself needs to know a clock that is not the system's.
         """
         ...
 
     @property
     def is_local(self) -> bool:
-        """Whether a read takes microseconds and waits for no one, so that an event loop may do it."""
+        """Whether a read takes microseconds without blocking, so that it may run on an event loop."""
         ...
 
     def ask(self, lookups: Sequence[Lookup]) -> PendingRead | None:
-        """Begin a `read` of rows that are written afterwards; None where the store only reads while it is waited for.
+        """Start a `read` of rows that the caller will write; None if the store only reads synchronously.
 
-        So a push does something else while a store behind a network looks.
+        A push does other work during the round trip.
         """
         ...
 
     def async_reader(self) -> NonBlockingReader | None:
-        """What reads the same rows without blocking, for one event loop; None where the store has no such way."""
+        """A non-blocking reader of the same rows, for one event loop; None if the store has none."""
         ...
 
     def prepare(self, table: OnlineTable) -> None:
-        """Make `table` ready for rows. Calling it again changes nothing.
+        """Create `table`. Idempotent.
 
         Raises:
             StorageError: the table exists with the other kind.
@@ -211,48 +218,49 @@ class OnlineStore(Protocol):
         condition: Condition,
         expires_at: Sequence[Micros | None] | None = None,
     ) -> list[bool]:
-        """Keep each row whose condition holds; say for each whether it was kept.
+        """Write each row whose condition holds; returns for each row whether it was written.
 
-        Rows are decided one by one, in order, as if written alone: a key that comes twice meets its first row. The
-        rows of a call need not become visible together, and after an error any of them may have been kept. A kept
-        row of a `state` table gets a new token, different from all that its key ever had, deleted rows included.
+        Rows are decided one by one, in order, as if written alone: the second row of a repeated key is compared with
+        the first one. The rows of a call may become visible separately, and after an error any of them may have been
+        written. A written row of a `state` table gets a new token, different from all earlier ones of its key, those of
+        deleted rows included.
 
         Args:
             keys, values: n of each; a value may be empty.
             condition: `Newest` for a `latest` table, `Unchanged` for a `state` table, with n entries.
-            expires_at: per row when `delete_expired` may remove it; None is never. A kept row's replaces the old one.
+            expires_at: per row, when `delete_expired` may remove it; None for never. It replaces the stored row's.
 
         Returns:
-            n answers, in order. Once returned, rows outlive a crash of any process that is not the store itself.
+            n flags, in order. Written rows survive a crash of any process other than the store.
 
         Raises:
-            StorageError: the table was never prepared, or cannot be written.
-            ValueError: the lengths differ, or the condition is not the one of the table's kind.
+            StorageError: the table is not prepared, or cannot be written.
+            ValueError: the lengths differ, or the condition does not match the table's kind.
         """
         ...
 
     def read(self, lookups: Sequence[Lookup]) -> list[list[Row | None]]:
-        """Answer every lookup in one round trip: a list per lookup, a row per key, in order.
+        """Read all lookups in one round trip: a list per lookup, a row per key, in order.
 
-        An unknown key is None, and so is every key of a table that does not exist (any more). What is read is one
-        moment of the store as far as it can tell one (one file, one database, one shard).
+        Unknown keys are None, and so are all keys of a table that does not exist. Reads are consistent as far as the
+        store supports it (within one file, one database, one shard).
         """
         ...
 
     def scan(self, table: OnlineTable, *, after: bytes | None = None, limit: int = SCAN_ROWS) -> list[ScannedRow]:
-        """A page of rows in ascending order of keys, those greater than `after`; fewer than `limit` only at the end."""
+        """A page of rows with keys greater than `after`, ordered by key; fewer than `limit` only at the end."""
         ...
 
     def delete(self, table: OnlineTable, keys: Sequence[bytes]) -> int:
-        """Forget the keys; say how many had a row. A later write meets no row, as for a new key."""
+        """Delete the keys' rows; returns the number of rows deleted. Later writes find no row, as for new keys."""
         ...
 
     def delete_expired(self, project: str, now_us: Micros) -> int:
-        """Remove the project's rows with `expires_at <= now_us` (a store may do so by itself, too); say how many."""
+        """Delete the project's rows with `expires_at <= now_us`; returns their number. A store may also expire rows."""
         ...
 
     def write_progress(self, table: OnlineTable, facts: Facts, *, within: str = "") -> None:
-        """Set these facts, all or none, and leave the table's others.
+        """Set these facts atomically; the table's other facts stay.
 
         A reader that sees them also sees every row whose write had returned before.
 
@@ -260,20 +268,20 @@ class OnlineStore(Protocol):
             within: as in `Unchanged`.
 
         Raises:
-            StorageError: the table was never prepared, or cannot be written.
-            StoreReplaced: the store is another incarnation.
+            StorageError: the table is not prepared, or cannot be written.
+            StoreReplaced: the store has another incarnation.
         """
         ...
 
     def progress(self, table: OnlineTable) -> dict[str, str | int]:
-        """All facts of the table; none for one that does not exist."""
+        """All facts of the table; empty if it does not exist."""
         ...
 
     def incarnation(self) -> str:
-        """A name for what the store is now; it changes where acknowledged writes may have been lost.
+        """The store's incarnation, which changes whenever acknowledged writes may have been lost.
 
-        So after a restart, and after a fail-over to a replica that may lack the last seconds. Where a store cannot lose
-        what it has acknowledged, or tells the loss in another way (the table is gone), it is always the same.
+        That is after a restart, or a fail-over to a replica that may lack the last seconds. It is constant for a store
+        that cannot lose acknowledged writes, or whose loss is visible otherwise (the table is missing).
         """
         ...
 
@@ -282,27 +290,27 @@ class OnlineStore(Protocol):
         ...
 
     def drop(self, table: OnlineTable) -> None:
-        """Remove the table, its rows and its progress; nothing happens where there is none."""
+        """Drop the table with its rows and progress; ignored if it does not exist."""
         ...
 
     def drop_project(self, project: str) -> None:
-        """Remove all tables of exactly this project."""
+        """Drop all tables of exactly this project."""
         ...
 
     def ping(self) -> str:
-        """Reach the store; describe it in one line, without secrets.
+        """Connect to the store, and describe it in one line, without secrets.
 
         Raises:
-            StorageError: it cannot be reached or used.
+            StorageError: it is unreachable or unusable.
         """
         ...
 
     def warnings(self) -> list[str]:
-        """How the store is set up in a way that may lose rows, each with the setting; none where all is well."""
+        """Warnings about settings of the store that may lose rows."""
         ...
 
     def close(self) -> None:
-        """Give back connections. The store must not be used afterwards; a second call does nothing."""
+        """Close all connections. The store must not be used afterwards. Idempotent."""
         ...
 
 
@@ -311,11 +319,15 @@ _SIGN = 1 << 63
 
 
 def pack_version(event_time: Micros, *, created: Micros = 0, offset: int = 0, partition: int = 0) -> bytes:
-    """The order of rows as 32 bytes that compare as `(event time, created time, offset, partition)` does.
+    """A row's version: 32 bytes that sort like `(event time, created time, offset, partition)`.
+
+        ┌──────────────┬──────────────┬──────────────┬──────────────┐
+        │ event time   │ created time │ offset       │ partition    │   4 × u64, big-endian, each plus 2**63,
+        └──────────────┴──────────────┴──────────────┴──────────────┘   so that bytes sort like the numbers
 
     Args:
-        created: 0 where the source names no created time.
-        offset, partition: the arrival; 0 where the source has none.
+        created: 0 if the source has no created time.
+        offset, partition: of the row in the log; 0 for batch sources.
     """
     return _VERSION.pack(event_time + _SIGN, created + _SIGN, offset + _SIGN, partition + _SIGN)
 
@@ -333,13 +345,15 @@ def check_write(
     condition: Condition,
     expires_at: Sequence[object] | None,
 ) -> None:
-    """Refuse a write whose columns differ in length, or whose condition is not the one of the table's kind.
+    """Refuse a write whose columns differ in length, or whose condition does not match the table's kind.
 
     Raises:
-        ValueError: with what differs.
+        ValueError: names the difference.
     """
     if isinstance(condition, Newest) != (table.kind == "latest"):
-        raise ValueError(f"table {table} of kind {table.kind!r} is not written under {type(condition).__name__}")
+        raise ValueError(
+            f"table {table} of kind {table.kind!r} cannot be written with condition {type(condition).__name__}"
+        )
     marks = condition.versions if isinstance(condition, Newest) else condition.tokens
     lengths = {"keys": len(keys), "values": len(values), "condition": len(marks)}
     if expires_at is not None:

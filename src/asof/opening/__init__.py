@@ -1,1 +1,1 @@
-"""From the configuration to the products: which there are, which servers they use, and when they are opened."""
+"""From the configuration to open products: find their classes, their servers, and open them on first use."""

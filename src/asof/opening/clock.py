@@ -1,4 +1,4 @@
-"""The store's now, and who runs the process: what is asked of the system once, when a store is opened."""
+"""The store's clock and the user of the process, read from the system once when a store is opened."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ from asof.timing import Clock, Micros, iso, micros
 
 
 def system_clock() -> Micros:
-    """The system's now."""
+    """The system's current time."""
     return time.time_ns() // 1000
 
 
 def clock_of(config: StoreConfig, given: Callable[[], datetime] | None) -> tuple[Clock, str]:
-    """The store's clock, and what to say of it where it is not the system's.
+    """The store's clock, and its description if it is not the system's.
 
     Raises:
-        ConfigError: the clock that is given, or configured, is none.
+        ConfigError: the given or configured clock is invalid.
     """
     if given is not None:
         clock = _given_clock("clock", given)
@@ -50,7 +50,9 @@ def system_clock_of(given: Callable[[], datetime] | None) -> Clock:
 
 def _given_clock(name: str, given: Callable[[], datetime]) -> Clock:
     if not isinstance(given(), datetime):
-        raise ConfigError(f"{name}= answers {given()!r}", hint="give a callable that answers an aware datetime")
+        raise ConfigError(
+            f"{name}= returned {given()!r}", hint="give a callable that returns a timezone-aware datetime"
+        )
     return lambda: micros(given())
 
 

@@ -1,4 +1,4 @@
-"""From the configuration's names to the products: which class serves which part, loaded when it is needed."""
+"""From product names in the configuration to their classes, loaded on first use."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ EMBEDDED: dict[tuple[str, str], str] = {
     ("online", "sqlite"): "asof.online.sqlite:SqliteOnlineStore",
     ("log", "file"): "asof.log.file:FileLog",
 }
-"""The products that come with the base install, known without a look at what is installed."""
+"""The products of the base install, known without listing installed packages."""
 
 EXTRAS = {"postgres": "postgres", "kafka": "kafka", "redis": "redis", "spark": "spark"}
 """Product → the extra that installs its driver."""
@@ -35,11 +35,11 @@ PROTOCOLS: dict[str, tuple[type, str]] = {
     "online": (OnlineStore, "asof.online.protocol.OnlineStoreDefaults"),
     "log": (Log, "asof.log.protocol.LogDefaults"),
 }
-"""Family → its protocol, and the base class that has what a product may do without."""
+"""Family → its protocol, and the base class with defaults for optional members."""
 
 
 def products(family: str) -> list[str]:
-    """The names of the products of one family: the embedded ones, and those that installed packages register."""
+    """The names of the products of one family: the embedded ones, and those registered by installed packages."""
     installed = {point.name for point in entry_points(group=f"asof.{family}")}
     return sorted(installed | {name for known, name in EMBEDDED if known == family})
 
@@ -48,7 +48,7 @@ def product(family: str, name: str, *, where: str = "") -> Any:
     """The class of a product.
 
     Raises:
-        ConfigError: there is none of this name, or it lacks a member of its family's protocol.
+        ConfigError: it does not exist, or lacks a member of its family's protocol.
         MissingExtra: its driver is not installed.
     """
     home = EMBEDDED.get((family, name))
@@ -69,10 +69,10 @@ def product(family: str, name: str, *, where: str = "") -> Any:
 
 
 def refuse_incomplete(family: str, name: str, made: Any, *, where: str = "") -> None:
-    """Refuse a product that lacks what its family's protocol has, by name and before it is used.
+    """Refuse a product that lacks members of its family's protocol, before it is used.
 
     Raises:
-        ConfigError: it is no class, or members are missing.
+        ConfigError: it is not a class, or members are missing.
     """
     protocol, defaults = PROTOCOLS[family]
     if not isinstance(made, type):
@@ -84,13 +84,13 @@ def refuse_incomplete(family: str, name: str, made: Any, *, where: str = "") -> 
         raise ConfigError(
             f"{family} product {name!r}: {made.__module__}.{made.__qualname__} lacks {some(missing)} of "
             f"{protocol.__module__}.{protocol.__qualname__}",
-            hint=f"make it a subclass of {defaults}, which has what a product may do without; write the rest",
+            hint=f"make it a subclass of {defaults}, which has the optional members; write the rest",
             where=where,
         )
 
 
 def members_of(protocol: type) -> list[str]:
-    """The verbs and class attributes of a protocol; an attribute that each object has of its own is not among them."""
+    """The methods and class attributes of a protocol, without instance attributes."""
     found: set[str] = set()
     for each in protocol.__mro__:
         if each is not object and each.__module__.startswith("asof."):
@@ -99,24 +99,24 @@ def members_of(protocol: type) -> list[str]:
 
 
 def refuse_unknown(family: str, part: ProductConfig) -> None:
-    """Refuse the name of a product that is not there, before anything is opened.
+    """Refuse the name of a product that does not exist, before anything is opened.
 
     Raises:
-        ConfigError: there is none of this name.
+        ConfigError: it does not exist.
     """
     if (family, part.type) not in EMBEDDED and part.type not in products(family):
         product(family, part.type, where=part.where)
 
 
 def opened(family: str, part: ProductConfig, root: Path, **extra: Any) -> Any:
-    """A product with the options of its part of the configuration; relative paths are relative to `root`.
+    """Open a product with the options of its section; relative paths are relative to `root`.
 
     Raises:
         ConfigError: an option is unknown or of the wrong type.
     """
     options = dict(part.options)
     if "path" in options and (family, part.type) in EMBEDDED:
-        # A configuration made in code has not been read by `load_config`.
+        # A configuration made in code was not checked by `load_config`.
         try:
             options["path"] = root / local_path(str(options["path"]))
         except NotLocal as error:
@@ -131,7 +131,7 @@ def opened(family: str, part: ProductConfig, root: Path, **extra: Any) -> Any:
     try:
         return made(*([path] if path is not None else []), **options, **extra)
     except ConfigError as error:
-        # What only the product knows of its options is about the lines that give them.
+        # The product's own errors about options get the line of the section.
         error.where = error.where or part.where
         raise
     except TypeError as error:
@@ -141,6 +141,6 @@ def opened(family: str, part: ProductConfig, root: Path, **extra: Any) -> Any:
     except OSError as error:
         raise ConfigError(
             f"{family} product {part.type!r} cannot be opened at {path}: {error.strerror or error}",
-            hint=f"check {family}'s path and who may write there",
+            hint=f"check {family}'s path and its permissions",
             where=part.where,
         ) from error

@@ -1,4 +1,4 @@
-"""Which server a source is on: its own fields, a named connection, or the one that the configuration has."""
+"""Find the server of a source: from its own fields, a named connection, or the configuration's only one."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from asof.definitions import LogSource, Source
 from asof.errors import ConfigError, nearest, some
 
 HOMES = {"postgres": "offline_store", "kafka": "log"}
-"""Type of a server → the section of the configuration whose server a source takes that does not name one."""
+"""Type of a server → the section whose server is the default for sources."""
 
 
 SCHEMA_REGISTRY = "schema_registry"
@@ -22,11 +22,11 @@ SCHEMA_REGISTRY = "schema_registry"
 
 @dataclass(frozen=True)
 class SourceConnection:
-    """Which server a source is read from.
+    """The server that a source is read from.
 
     Args:
-        label: the setting that says so, for messages.
-        options: how it is reached, secrets and all: never shown.
+        label: the setting that names the server, for messages.
+        options: connection options with secrets, never shown.
         where: `file:line`.
     """
 
@@ -36,10 +36,10 @@ class SourceConnection:
 
 
 class SourceConnections:
-    """Finds the server of a source: its own fields, its `connection_ref`, else the one there is.
+    """Finds the server of a source: from its own fields, its `connection_ref`, else the only one configured.
 
     Args:
-        environ: what `${VAR}` in definitions is read from.
+        environ: the variables for `${VAR}` in definitions.
     """
 
     def __init__(self, config: StoreConfig, environ: Mapping[str, str] | None = None) -> None:
@@ -53,7 +53,7 @@ class SourceConnections:
             kind: the type of the server, a key of `HOMES`.
 
         Raises:
-            ConfigError: none is named and there is not exactly one, or a variable is not set.
+            ConfigError: no server is named and there is not exactly one, or a variable is not set.
         """
         named = self._config.connections
         if source.connection:
@@ -70,7 +70,7 @@ class SourceConnections:
         if len(fitting) == 1:
             return SourceConnection(f"connections.{fitting[0]}", named[fitting[0]].options, named[fitting[0]].where)
         raise ConfigError(
-            f"source {source.name!r} does not say which {kind} server it is on; "
+            f"source {source.name!r} names no {kind} server; "
             + (f"the connections are {some(fitting)}" if fitting else "feature_store.yaml has no connection to one"),
             hint="give connection_ref=" if fitting else f"add `connections: {{NAME: {{type: {kind}, …}}}}` there",
             where=source.where,
@@ -92,7 +92,7 @@ class SourceConnections:
         return SourceConnection(f"connections.{source.connection_ref}", part.options, part.where)
 
     def schema_registry(self, source: LogSource) -> SourceConnection:
-        """The schema registry whose frames the messages of a source have.
+        """The schema registry for the messages of a source.
 
         Raises:
             ConfigError: as `of` does.
@@ -108,7 +108,7 @@ class SourceConnections:
             raise ConfigError(
                 f"source {source.name!r}: there is no connection {chosen!r} of type {SCHEMA_REGISTRY}"
                 if chosen
-                else f"source {source.name!r} does not say which schema registry its messages name",
+                else f"source {source.name!r} names no schema registry",
                 hint=f"write registry= as one of {some(fitting)}" if fitting
                 else f"add `connections: {{schemas: {{type: {SCHEMA_REGISTRY}, url: …}}}}` to feature_store.yaml",
                 where=source.where,

@@ -1,4 +1,4 @@
-"""From the configuration to the stores that flows are given: each is opened when it is first used."""
+"""The stores of a configuration, for flows: each is opened on first use."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ def open_stores(
 
 
 class ConfiguredSources:
-    """Where a source's messages stand, and what is needed to read them. See `SourceAccess`.
+    """Access to the logs of sources, and to their schemas and transforms. See `SourceAccess`.
 
     Args:
         functions: None: a transform is used as its definition holds it.
@@ -87,7 +87,7 @@ class ConfiguredSources:
         if "kafka_settings" in options:
             options["settings"] = options.pop("kafka_settings")
         for own in ("partitions", "replication_factor", "topic_prefix", "topic_settings"):
-            # They are about topics that Asof makes.
+            # Those options are for topics that Asof creates.
             options.pop(own, None)
         key = repr(sorted(options.items()))
         with self._lock:
@@ -97,7 +97,7 @@ class ConfiguredSources:
             return self._logs[key]
 
     def schemas_of(self, source: LogSource) -> Schemas | None:
-        """See `SourceAccess.schemas_of`. Sources that name the same registry share one client, and what it has read."""
+        """See `SourceAccess.schemas_of`. Sources with the same registry share one client and its cached schemas."""
         if not source.message_format.registry:
             return None
         found = self._connections.schema_registry(source)
@@ -133,14 +133,14 @@ def _online(config: StoreConfig, clock: Clock) -> OnlineStore:
 
 
 def _log(config: StoreConfig, clock: Clock, *, kept: Callable[[Mapping[str, str]], set[str]]) -> Log:
-    # How many partitions a new topic gets is for whoever makes it, not for the log.
+    # The number of partitions is for the code that creates topics, not for the log.
     options = {name: value for name, value in config.log.options.items() if name != "partitions"}
     extra: dict[str, Any] = {}
     if config.log.type == "kafka":
         # A cluster is shared: another project must not read this one's pushes.
         options.setdefault("topic_prefix", f"{config.project}.")
     elif config.log.type == "file":
-        # Nor of this folder: its topics are known by the project, too.
+        # Nor may it in this folder: its topics carry the project's name, too.
         user = f"project {config.project!r} of the registry {place_of(config.registry)}"
         extra = {"project": config.project, "user": user, "kept": kept}
     log: Log = opened(

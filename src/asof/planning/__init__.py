@@ -1,4 +1,4 @@
-"""What `apply` would do, and what stands in its way: pure functions of definitions and of what the sources hold."""
+"""What `apply` would do, and what blocks it: pure functions of definitions and of the sources' columns."""
 
 from asof.planning.changes import (
     Change,

@@ -1,4 +1,4 @@
-"""The words of a plan: its steps as plain frozen objects, and the findings of the checks."""
+"""The steps of a plan as frozen objects, and the findings of the checks."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ Severity = Literal["error", "warning", "note"]
 
 @dataclass(frozen=True)
 class Finding:
-    """What a check found out about an object.
+    """A problem or note that a check found about an object.
 
     Args:
-        severity: an `error` keeps `apply` from running; a `warning` deserves a look; a `note` is for information.
+        severity: an `error` blocks `apply`; a `warning` deserves a look; a `note` is for information.
         object: kind and name, for example `feature view 'user_traffic'`.
         where: `file:line` of its definition.
-        expected, found: what the definition says, and what there is; `found` may be the whole sentence.
+        expected, found: what was expected, and what was found; `found` alone may be the whole sentence.
         hint: the next step.
     """
 
@@ -33,7 +33,7 @@ class Finding:
 
     @property
     def message(self) -> str:
-        """The finding in one sentence, without the next step."""
+        """The finding in one sentence, without the hint."""
         place = f"{self.where}: " if self.where else ""
         return f"{place}{self.object}: " + (
             f"expected {self.expected}, found {self.found}" if self.expected else self.found
@@ -48,7 +48,7 @@ class Finding:
 
 @dataclass(frozen=True)
 class FieldChange:
-    """One line of a definition: what it was and what it will be, as text; None where it was not, or will not be."""
+    """One line of a definition: its text before and after; None where it is added or removed."""
 
     field: str
     before: str | None
@@ -74,7 +74,7 @@ class Create:
 
 @dataclass(frozen=True)
 class Update:
-    """A definition that says something else."""
+    """A changed definition."""
 
     action: ClassVar[str] = "update"
     kind: str
@@ -101,7 +101,7 @@ class CreateArchive:
 
 @dataclass(frozen=True)
 class KeepArchive:
-    """A log source goes; its archive stays, and nothing is done."""
+    """A log source is removed; its archive stays."""
 
     action: ClassVar[str] = "keep archive"
     source: str
@@ -109,11 +109,11 @@ class KeepArchive:
 
 @dataclass(frozen=True)
 class NewGeneration:
-    """A view's online rows are built anew beside the old ones.
+    """A view's online rows are rebuilt; readers use the old ones until then.
 
     Args:
-        before: the state hash so far; None where the view had no online rows.
-        after: the state hash to be.
+        before: the current state hash; None where the view had no online rows.
+        after: the new state hash.
     """
 
     action: ClassVar[str] = "new generation"
@@ -133,11 +133,11 @@ class DropGeneration:
 
 @dataclass(frozen=True)
 class NewFunction:
-    """An on-demand view's code is new.
+    """An on-demand view has a new function.
 
     Args:
-        before: the fingerprint so far; None for a new view.
-        after: the fingerprint to be.
+        before: the current fingerprint; None for a new view.
+        after: the new fingerprint.
     """
 
     action: ClassVar[str] = "new function"
@@ -151,17 +151,15 @@ Change = Create | Update | Delete | CreateArchive | KeepArchive | NewGeneration 
 
 @dataclass(frozen=True, repr=False)
 class Plan:
-    """The list of steps that `plan` prints and `apply` takes: those, and no others.
-
-    They stand in the order in which a reader looks for them: each definition with what it means for archives and online
-    rows. Steps that readers see are taken together, by one commit.
+    """The complete list of steps that `plan` prints and `apply` takes. Each definition is followed by its consequences
+    for archives and online rows. Steps that readers see take effect together, in one commit.
 
     Args:
         name: the project's name.
         version: the registry's version that the plan was made from; `apply` commits against it.
-        project: the resolved definitions that will stand.
-        changes: the steps; none where everything is as the repository says.
-        findings: of the checks; the errors among them keep `apply` from running.
+        project: the resolved definitions after the apply.
+        changes: the steps; empty where the registry matches the repository.
+        findings: of the checks; errors among them block `apply`.
     """
 
     name: str

@@ -1,4 +1,4 @@
-"""Check all definitions against what the real sources hold, and settle every type; all findings at once."""
+"""Check all definitions against the real sources' columns, and resolve every type; all findings at once."""
 
 from __future__ import annotations
 
@@ -32,20 +32,20 @@ from asof.planning.sources import (
 from asof.planning.views import check_view
 
 EVENT_TIMESTAMP = "event_timestamp"
-"""What on-demand functions see the row's time as."""
+"""The column by which on-demand functions see the row's time."""
 
 Descriptions = Mapping[str, Sequence[ActualColumn] | AsofError]
 
 
 def resolve(project: Project, described: Descriptions) -> tuple[Project, list[Finding]]:
-    """The project with every type known, and what the checks found.
+    """Resolve every type of the project, and check it.
 
     Args:
-        described: source name → the columns that it really has, or why they cannot be told. A source that is not in it
-            is taken as its `schema` says; log sources always are.
+        described: source name → its actual columns, or the error on reading them. A source that is missing here is
+            checked by its `schema`, as log sources always are.
 
     Returns:
-        The project: usable only where no finding is an error. The findings: errors first.
+        The project, usable only if no finding is an error. The findings: errors first.
     """
     findings = Findings()
     for each in project:
@@ -87,7 +87,7 @@ def _with_batch(source: Source, checked: Mapping[str, CheckedSource | None], fin
 
 
 def _check_shared_keys(views: Sequence[FeatureView], findings: Findings) -> None:
-    """A join key has one type in all views, or no request could ask for two of them."""
+    """Check that a join key has the same type in all views: a request may ask for several of them."""
     first: dict[str, tuple[FeatureView, DType]] = {}
     for view in views:
         for field in view.key_fields:
@@ -131,7 +131,7 @@ def _derived(
     derived = copy_of(derived, sources=tuple(sources))
     projections = [each for each in sources if isinstance(each, Projection)]
     names = Counter(name for each in projections for name in (each.features or each.view.feature_names))
-    # A feature that two views share is seen as `view__feature`, so it collides with nothing.
+    # A feature name that two views share is passed as `view__feature`, so it does not collide.
     inputs = {name for name, count in names.items() if count == 1}
     requested = Counter(field.name for field in derived.request_fields)
     keys = set(derived.join_keys)
@@ -142,12 +142,10 @@ def _derived(
         ("a feature and a request field", inputs & set(requested)),
         ("a join key and a request field", keys & set(requested)),
         ("an input and the row's time", {EVENT_TIMESTAMP} & (inputs | keys | set(requested))),
-        ("a join key and a field that it answers", keys & set(derived.feature_names)),
+        ("a join key and a field that it returns", keys & set(derived.feature_names)),
     ):
         if clash:
-            findings.error(
-                derived, f"{some(sorted(clash))} would be the name of {label} at once", hint="rename one of them"
-            )
+            findings.error(derived, f"{some(sorted(clash))} would name both {label}", hint="rename one of them")
     return derived
 
 
@@ -162,7 +160,7 @@ def _service(
     for names in origins.values():
         if len(names) > 1:
             findings.add(
-                "warning", service, f"{' and '.join(names)} would have one output name",
-                hint="ask for full feature names, or name a view otherwise in the service (with_name)",
+                "warning", service, f"{' and '.join(names)} would have the same output name",
+                hint="ask for full feature names, or rename a view in the service (with_name)",
             )  # fmt: skip
     return copy_of(service, features=parts)

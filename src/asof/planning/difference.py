@@ -32,10 +32,10 @@ _DURATIONS = ("ttl", "delay", "lookback", "lag", "allowed_lateness", "max_future
 
 
 def diff(snapshot: Snapshot, project: Project) -> Plan:
-    """What makes the registry, and what hangs on it, as the project says.
+    """The plan that brings the registry, archives and online rows to the project's state.
 
-    New and changed definitions come first, each after what it names and followed by what it means for archives and
-    online rows; then what goes, in the opposite order. Places (`file:line`) are no difference.
+    New and changed definitions come first, each after those that it names and followed by its consequences for archives
+    and online rows; then removed ones, in reverse order. `file:line` is not compared.
 
     Args:
         project: resolved, so that every type is known (`checks.resolve`).
@@ -95,7 +95,7 @@ def _shape_of(snapshot: Snapshot, view: FeatureView) -> str:
 
 def _lines(old: Definition | None, new: Definition) -> tuple[FieldChange, ...]:
     before, after = _flat(old) if old is not None else {}, _flat(new)
-    # The text of a function would fill the page; its fingerprint is told by NewFunction.
+    # The text of a function would fill the page; NewFunction prints its fingerprint.
     if old is not None and before.get("source_text") != after.get("source_text"):
         before["source_text"], after["source_text"] = "the code applied before", "other code"
     elif old is None and "source_text" in after:
@@ -113,7 +113,7 @@ def _lines(old: Definition | None, new: Definition) -> tuple[FieldChange, ...]:
 
 
 def _is_same_order(before: str | None, after: str | None) -> bool:
-    """Whether what stands in both stands in one order."""
+    """Whether the items in both are in the same order."""
     if before is None or after is None:
         return False
     old, new = before.split(", "), after.split(", ")
@@ -121,7 +121,7 @@ def _is_same_order(before: str | None, after: str | None) -> bool:
 
 
 def _flat(each: Definition) -> dict[str, str]:
-    """A definition's content as one text per line that a reader would call a thing of its own."""
+    """A definition's content as one text per line to compare: a field, an aggregation, a setting."""
     # Through JSON, so that what was read from a registry compares with what was just written.
     content = json.loads(json.dumps(each.content(), sort_keys=True))
     flat: dict[str, str] = {}

@@ -11,7 +11,7 @@ _WIDER = {
     ("Int64", "Int32"), ("Float64", "Float32"), ("Float64", "Int32"), ("Timestamp", "Date"), ("Json", "String"),
     ("String", "Json"),
 }  # fmt: skip
-_WHOLE = "a value that is not whole is an error when it is read"
+_WHOLE = "a value with a fraction is an error when it is read"
 _WITH_A_NOTE = {
     ("Int32", "Float32"): _WHOLE, ("Int32", "Float64"): _WHOLE,
     ("Int64", "Float32"): _WHOLE, ("Int64", "Float64"): _WHOLE,
@@ -20,11 +20,11 @@ _WITH_A_NOTE = {
     ("Float32", "Int32"): "values beyond 2**24 are not exact in Float32",
     ("Float32", "Int64"): "values beyond 2**24 are not exact in Float32",
 }  # fmt: skip
-"""(declared, found) → what a reader should know."""
+"""(declared, found) → note for the reader."""
 
 
 def misfit(declared: DType, found: DType) -> tuple[bool, str]:
-    """Whether a column of type `found` may be declared as `declared`, and what is to be said about it."""
+    """Whether a column of type `found` may be declared as `declared`, and a note for the reader or the empty string."""
     pair = (declared.name, found.name)
     if declared == found or pair in _WIDER:
         return True, ""
@@ -37,7 +37,7 @@ def misfit(declared: DType, found: DType) -> tuple[bool, str]:
     if declared.name == "Array" and found.name == "Array" and declared.inner and found.inner:
         return misfit(declared.inner, found.inner)
     if declared.name == "Embedding" and found.name == "Array" and found.inner is not None:
-        return found.inner.is_float, f"a vector that has not {declared.size} values is an error when it is read"
+        return found.inner.is_float, f"a vector without exactly {declared.size} values is an error when it is read"
     return False, ""
 
 
@@ -51,7 +51,7 @@ def _decimal(declared: DType, found: DType) -> tuple[bool, str]:
 
 
 def is_of(value: Any, dtype: DType) -> bool:
-    """Whether a default value, as written in Python or read from JSON, may stand in a column of the type."""
+    """Whether a default value, from Python or JSON, is valid for a column of the type."""
     if dtype.name in ("Array", "Embedding"):
         inner = dtype.inner
         return isinstance(value, list | tuple) and (inner is None or all(is_of(each, inner) for each in value))

@@ -1,4 +1,4 @@
-"""Check a source against the columns that it really has, and settle its event time."""
+"""Check a source against its actual columns, and resolve its event time."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ D = TypeVar("D", bound=Definition)
 
 
 class ActualColumn(Protocol):
-    """A column that a source really has (`asof.sources.protocol.SourceColumn`)."""
+    """An actual column of a source (`asof.sources.protocol.SourceColumn`)."""
 
     @property
     def name(self) -> str: ...
@@ -29,7 +29,7 @@ class ActualColumn(Protocol):
 
 @dataclass(frozen=True)
 class DeclaredColumn:
-    """A column as the definition has it, for sources that are their own description."""
+    """A column of the definition, for sources whose `schema` is their description."""
 
     name: str
     dtype: DType | None
@@ -38,11 +38,11 @@ class DeclaredColumn:
 
 @dataclass(frozen=True)
 class CheckedSource:
-    """A source whose event time is settled, and its columns under their names in Asof.
+    """A source with its event time resolved, and its columns under their names in Asof.
 
     Args:
         columns: name → type; None where Asof has no type for it.
-        times: the names that are the event time and the created time: never features by inference.
+        times: names of the event time and the created time, which are never inferred as features.
     """
 
     source: Source
@@ -51,7 +51,7 @@ class CheckedSource:
 
 
 def copy_of(each: D, **values: Any) -> D:
-    """The same definition with other values."""
+    """A copy of the definition with other values."""
     copy = object.__new__(type(each))
     copy.__dict__.update(each.__dict__)
     copy.__dict__.update(values)
@@ -64,7 +64,7 @@ def title(each: Definition) -> str:
 
 
 class Findings(list[Finding]):
-    """The findings so far, and short words to add one."""
+    """The findings so far, and methods to add one."""
 
     def add(self, severity: Severity, about: Definition, found: str, *, expected: str = "", hint: str = "") -> None:
         self.append(Finding(severity, title(about), about.where, expected, found, hint))
@@ -73,7 +73,7 @@ class Findings(list[Finding]):
         self.add("error", about, found, expected=expected, hint=hint)
 
     def raised(self, about: Definition, error: AsofError, *, before: str = "") -> None:
-        """An exception of ours as a finding about the object."""
+        """Add one of Asof's errors as a finding about the object."""
         found = error.message.removeprefix(f"{title(about)}: ")
         self.add("error", about, f"{before}{found}", hint=error.hint)
 
@@ -81,7 +81,7 @@ class Findings(list[Finding]):
 def check_source(
     source: Source, described: Sequence[ActualColumn] | AsofError | None, *, findings: Findings
 ) -> CheckedSource | None:
-    """The source with its event time settled, or None where its views cannot be checked."""
+    """Check the source and resolve its event time; None where its views cannot be checked."""
     if isinstance(described, AsofError):
         findings.raised(source, described)
         return None
@@ -97,14 +97,16 @@ def check_source(
     for column in source.field_mapping:
         if column not in by_name:
             findings.error(
-                source, f"field_mapping names column {column!r}, which is not there", hint=_near(column, by_name)
+                source,
+                f"field_mapping names column {column!r}, which the source does not have",
+                hint=_near(column, by_name),
             )
     columns: dict[str, DType | None] = {}
     for each in described:
         name = source.renamed(each.name)
         if name in columns:
             findings.error(
-                source, f"two columns are called {name!r} after field_mapping", hint="map one to another name"
+                source, f"field_mapping gives two columns the name {name!r}", hint="map one of them to another name"
             )
         columns[name] = declared.get(each.name, each.dtype)
     _check_deletions(source, columns, findings)
@@ -113,7 +115,7 @@ def check_source(
 
 
 def check_batch_source(source: Source, batch: CheckedSource, *, findings: Findings) -> None:
-    """A log source's batch source holds the same columns as its messages."""
+    """Check that a log source's batch source has the same columns as its messages."""
     for field in source.schema:
         name = source.renamed(field.name)
         found = batch.columns.get(name)
@@ -174,7 +176,7 @@ def _settle_time(source: Source, columns: Mapping[str, ActualColumn], findings: 
         )
     elif source.timestamp_unit and not source.is_log:
         findings.add(
-            "warning", source, f"timestamp_unit has no meaning: {name!r} is {columns[name].arrow}", hint="leave it out"
+            "warning", source, f"timestamp_unit= does not apply: {name!r} is {columns[name].arrow}", hint="leave it out"
         )
     return source
 
@@ -211,7 +213,7 @@ def _check_schema(source: Source, columns: Mapping[str, ActualColumn], findings:
         return {field.name: field.dtype for field in source.schema}
     for field in source.schema:
         if field.name not in columns:
-            findings.error(source, f"column {field.name!r} is not there", hint=_near(field.name, columns))
+            findings.error(source, f"the source has no column {field.name!r}", hint=_near(field.name, columns))
         elif not (field.name == source.timestamp_field and source.timestamp_unit):
             check_fit(source, field, columns[field.name].dtype, findings=findings, arrow=columns[field.name].arrow)
     return {field.name: field.dtype for field in source.schema}
@@ -220,8 +222,8 @@ def _check_schema(source: Source, columns: Mapping[str, ActualColumn], findings:
 def check_fit(
     about: Definition, field: Field, found: DType | None, *, findings: Findings, arrow: str = "", label: str = "column"
 ) -> None:
-    """Add an error where the field's type cannot take what was found, and a note where that needs a word."""
-    text = str(found) if found is not None else arrow or "a type that Asof does not have"
+    """Add an error if the field cannot be read as its declared type, or a note if values may lose something."""
+    text = str(found) if found is not None else arrow or "a type that Asof does not support"
     fits, word = misfit(field.dtype, found) if found is not None else (False, "")
     if not fits:
         hint = f"declare Field({field.name!r}, {found})" if found is not None else "convert it in the source"

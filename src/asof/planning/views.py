@@ -22,12 +22,12 @@ _SUITABLE: dict[str, tuple[str, ...]] = {
     "count_distinct": (*_ORDERED, "Bytes"),
     "last_n": (*_ORDERED, "Bytes", "Json"),
 }
-"""Function → the types that it takes; the others take any."""
+"""Function → types that it accepts; functions not listed accept any."""
 _KEYS = ("Int32", "Int64", "String", "Bool", "Bytes", "Date", "Timestamp", "Decimal")
 
 
 def check_view(view: FeatureView, source: CheckedSource, *, findings: Findings) -> FeatureView:
-    """The view with all types known; where there are errors, as far as they are."""
+    """Resolve the view's types, as far as errors allow."""
     keys = _keys(view, source, findings)
     if view.is_aggregated:
         aggregations = tuple(_aggregation(view, each, source, findings) for each in view.aggregations)
@@ -64,7 +64,7 @@ def _keys(view: FeatureView, source: CheckedSource, findings: Findings) -> tuple
                 if found and found.is_float
                 else ("name another column, or convert it in the source")
             )
-            findings.error(view, str(found or "a type that Asof does not have"),
+            findings.error(view, str(found or "a type that Asof does not support"),
                            expected=f"join key {key!r} to be one of {', '.join(_KEYS)}", hint=hint)  # fmt: skip
         else:
             keys.append(Field(key, found))
@@ -72,7 +72,7 @@ def _keys(view: FeatureView, source: CheckedSource, findings: Findings) -> tuple
 
 
 def _inputs(view: FeatureView, source: CheckedSource) -> list[Field]:
-    """The columns that the aggregations read and whose types no one declared: online rows are made by these types."""
+    """Columns that the aggregations read without a declared type: online rows depend on these types."""
     declared = {source.source.renamed(field.name) for field in source.source.schema} | set(view.join_keys)
     names: dict[str, None] = {}
     for text in (text for each in view.aggregations for text in (each.column, each.where) if text):
@@ -82,7 +82,7 @@ def _inputs(view: FeatureView, source: CheckedSource) -> list[Field]:
 
 
 def _names(text: str) -> tuple[str, ...]:
-    """The columns that an expression names; none where it is outside the language, which is a finding already."""
+    """The columns that an expression names; none if it does not parse, which is a finding already."""
     try:
         return parse(text).columns
     except ExpressionError:
@@ -106,7 +106,7 @@ def _features(view: FeatureView, source: CheckedSource, findings: Findings) -> l
 
 
 def _inferred(view: FeatureView, source: CheckedSource, findings: Findings) -> list[Field]:
-    """All columns but keys and times."""
+    """All columns except keys and times."""
     features = []
     for name, dtype in source.columns.items():
         if name in view.join_keys or name in source.times:
@@ -122,7 +122,7 @@ def _inferred(view: FeatureView, source: CheckedSource, findings: Findings) -> l
             features.append(Field(name, dtype))
     if not features:
         findings.error(
-            view, "has no features: its source has keys and times only", hint="give schema= or aggregations="
+            view, "has no features: its source has only keys and times", hint="give schema= or aggregations="
         )
     return features
 
@@ -142,7 +142,7 @@ def _aggregation(view: FeatureView, each: Aggregation, source: CheckedSource, fi
     suitable = _SUITABLE.get(each.function)
     if suitable and found is not None and found.name not in suitable:
         hint = "count rows with where= instead" if found == Bool else "write another column or function"
-        findings.error(view, f"{before}{each.function} of {each.column!r} is not possible: it is {found}", hint=hint)
+        findings.error(view, f"{before}{each.function} does not work on {each.column!r}, which is {found}", hint=hint)
         return each
     try:
         dtype = each.output_dtype(found)
@@ -152,13 +152,13 @@ def _aggregation(view: FeatureView, each: Aggregation, source: CheckedSource, fi
     if each.dtype is not None and each.dtype != dtype:
         findings.error(view, str(dtype), expected=f"{before}dtype {each.dtype}", hint="leave dtype= out")
     if each.default is not None and each.function in ("count", "count_distinct"):
-        findings.add("note", view, f"{before}default has no meaning: {each.function} is never null")
+        findings.add("note", view, f"{before}default= is ignored: {each.function} is never null")
     _check_default(view, each.name, each.default, dtype, findings)
     return each.with_dtype(dtype)
 
 
 def _check_aggregated_schema(view: FeatureView, aggregations: tuple[Aggregation, ...], findings: Findings) -> None:
-    """Feast's schema of an aggregated view names its answers, too."""
+    """Check Feast's schema= of an aggregated view, which names its outputs."""
     by_name = {each.name: each.dtype for each in aggregations}
     read = {name for each in aggregations for text in (each.column, each.where) if text for name in _names(text)}
     for field in view.schema:
@@ -168,7 +168,7 @@ def _check_aggregated_schema(view: FeatureView, aggregations: tuple[Aggregation,
             findings.add(
                 "warning",
                 view,
-                f"schema names {field.name!r}, which is no aggregation and has no meaning here",
+                f"schema= names {field.name!r}, which is not an aggregation of this view; it is ignored",
                 hint=nearest(field.name, by_name) or "leave it out",
             )
         elif by_name[field.name] is not None and field.dtype != by_name[field.name]:
@@ -195,15 +195,15 @@ def _note_what_is_missed(view: FeatureView, source: CheckedSource, findings: Fin
         findings.add(
             "note",
             view,
-            f"each materialize run reads all of source {table.name!r}: nothing says how late its rows may come",
-            hint="give the source created_timestamp_column= or lag=, or the view lookback=",
+            f"every run rescans all of {table.name!r}",
+            hint="set created_timestamp_column= or lag= of the source, or lookback= of the view, to read only new rows",
         )
     sessions = [each.window.gap for each in view.aggregations if isinstance(each.window, Session)]
     if sessions and table.is_log and getattr(table, "allowed_lateness", 1) == 0:
         findings.add(
             "note", view,
-            f"allowed_lateness of source {table.name!r} is 0: sessions of keys whose events come out of order are "
-            "recomputed from the archive", hint="give the source an allowed_lateness=",
+            f"allowed_lateness of source {table.name!r} is 0: keys with late events have their sessions "
+            "recomputed from the archive", hint="set allowed_lateness= of the source",
         )  # fmt: skip
 
 

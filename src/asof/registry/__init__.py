@@ -1,1 +1,1 @@
-"""Where applied definitions live: one protocol, and one file per product."""
+"""The store of applied definitions: a protocol, and one file per product."""

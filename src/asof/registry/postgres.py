@@ -48,7 +48,7 @@ CREATE TABLE {schema}.snapshots (
 )
 """,
 )
-"""From each format of the tables to the next."""
+"""Migration from each format of the tables to the next."""
 
 _COMMIT = "version, who, at_us, note, summary"
 
@@ -56,12 +56,12 @@ _COMMIT = "version, who, at_us, note, summary"
 class PostgresRegistry(RegistryDefaults):
     """Snapshots in a PostgreSQL database. Safe between any threads, processes and machines.
 
-    Its tables stand in a schema of their own, which the first commit makes. Reads never wait for a writer; writers of
-    one project wait for one another.
+    Its tables are in a schema of their own, created by the first commit. Reads never wait for a writer; writers of one
+    project wait for each other.
 
     Args:
-        statement_timeout_s: how long a statement may take; all are short, but they may wait for another writer.
-        options: how the database is reached (`asof.connections.postgres.database.Postgres`).
+        statement_timeout_s: time limit of a statement; all are short, but may wait for another writer.
+        options: the connection (`asof.connections.postgres.database.Postgres`).
     """
 
     def __init__(self, url: str = "", *, statement_timeout_s: float = 60.0, **options: Any) -> None:
@@ -94,7 +94,7 @@ class PostgresRegistry(RegistryDefaults):
                 before = self._decode(connection, snapshot.name, expected) if newest else before
                 facts_only = not changes_definitions(before, after)
             except UnreadableVersion:
-                # A good version is being put over a damaged one.
+                # A good version replaces a damaged one.
                 pass
             connection.execute(
                 f"INSERT INTO {self._table} VALUES (%s, %s, %s, %s, %s, %s, %s, %s, %s)",
@@ -139,9 +139,9 @@ class PostgresRegistry(RegistryDefaults):
             yield connection
 
     def _rows(self, connection: psycopg.Connection[Any], query: str, arguments: Sequence[Any]) -> list[Any]:
-        """The rows of a query; none where the tables were never made."""
+        """The rows of a query; none if the tables do not exist."""
         try:
-            # Where the settings hold per transaction, there is one, which must outlive the error.
+            # With settings per transaction, the transaction must survive the error.
             with connection.transaction() if self._database.pgbouncer else nullcontext():
                 return connection.execute(query, arguments).fetchall()
         except psycopg.errors.UndefinedTable:

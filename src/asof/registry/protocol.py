@@ -1,4 +1,4 @@
-"""What every registry can do: keep numbered snapshots of a project, and never lose an update."""
+"""The protocol of registries: keep numbered snapshots of a project, and never lose an update."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ LABELS = {
     "entities": "entity", "sources": "source", "request_sources": "request source", "views": "feature view",
     "on_demand_views": "on-demand feature view", "services": "feature service",
 }  # fmt: skip
-"""Kind of a project → the word for one of it."""
+"""Collection of a project → its singular, for messages."""
 
 KEPT_FACT_COMMITS = 1000
-"""Commits that changed facts only are dropped once they are this many versions old; the others are kept for ever."""
+"""Commits of facts only are dropped once they are this many versions old; the others are kept forever."""
 
 
 @dataclass(frozen=True)
@@ -29,8 +29,8 @@ class Commit:
 
     Args:
         when: microseconds.
-        note: what the committer said.
-        summary: what changed against the version before, in words.
+        note: the committer's note.
+        summary: description of the changes since the version before.
     """
 
     version: int
@@ -52,25 +52,25 @@ class Commit:
 class Registry(Protocol):
     """Keeps the versions of each project's snapshot. Projects are known by their exact names.
 
-    Every verb may raise RegistryError: the registry is damaged, locked, of a newer format or out of reach.
-    Reads never wait for a writer. What a registry may do without is in `RegistryDefaults`, to inherit.
+    Every verb may raise RegistryError: the registry is damaged, locked, of a newer format or unreachable.
+    Reads never wait for a writer. Inherit the optional members from `RegistryDefaults`.
     """
 
     @property
     def place(self) -> str:
-        """Where it is, as `doctor` shows it, without secrets; may be empty."""
+        """Its location for `doctor`, without secrets; may be empty."""
         ...
 
     def load(self, project: str) -> Snapshot:
-        """The newest snapshot; version 0 and empty where nothing was ever committed."""
+        """The newest snapshot; an empty one of version 0 before the first commit."""
         ...
 
     def version(self, project: str) -> int:
-        """The newest snapshot's version, without reading it; 0 where there is none."""
+        """The newest snapshot's version, without reading the snapshot; 0 if there is none."""
         ...
 
     def commit(self, snapshot: Snapshot, *, expected: int, who: str, when: Micros, note: str = "") -> Snapshot:
-        """Keep the snapshot as version `expected + 1`, whole or not at all, and answer it with that version.
+        """Keep the snapshot as version `expected + 1`, atomically, and return it with that version.
 
         Args:
             expected: the version that the snapshot was made from.
@@ -84,7 +84,7 @@ class Registry(Protocol):
         """The newest `limit` commits, newest first. Needs no snapshot to be readable.
 
         Args:
-            facts: also commits that changed facts only; without them, `limit` counts those that changed definitions.
+            facts: also return commits of facts only; else `limit` counts commits that changed definitions.
         """
         ...
 
@@ -101,16 +101,16 @@ class Registry(Protocol):
         ...
 
     def drop(self, project: str) -> None:
-        """Forget all versions of exactly this project; of an unknown one nothing."""
+        """Delete all versions of exactly this project; an unknown project is ignored."""
         ...
 
     def close(self) -> None:
-        """Let go of files and connections; the registry may be used again afterwards."""
+        """Close files and connections; the registry may be used again afterwards."""
         ...
 
 
 class RegistryDefaults:
-    """What a registry may do without; `Registry` says what it means."""
+    """Defaults for optional members; see `Registry` for their meaning."""
 
     @property
     def place(self) -> str:
@@ -118,12 +118,12 @@ class RegistryDefaults:
 
 
 def empty(project: str) -> Snapshot:
-    """What a registry answers for a project that it does not hold."""
+    """The snapshot of an unknown project."""
     return Snapshot(0, project, Project())
 
 
 def summarize(before: Snapshot, after: Snapshot) -> str:
-    """What changed between two snapshots, in words: `created feature view 'a'; facts: materialized`."""
+    """Description of the changes between two snapshots: `created feature view 'a'; facts: materialized`."""
     parts = []
     old, new = _contents(before), _contents(after)
     for word, names in (
@@ -147,9 +147,8 @@ def changes_definitions(before: Snapshot, after: Snapshot) -> bool:
 
 
 def changed_definitions(commits: list[Commit], decode_first: Callable[[], Snapshot]) -> list[Commit]:
-    """Of commits that are not marked as ones of facts, newest first, those that changed definitions.
-
-    Before the first commit of a project was marked as others are, it was never said to be one of facts.
+    """Filter commits not marked as facts only (newest first) for those that changed definitions. Older versions of Asof
+    never marked the first commit of a project.
 
     Args:
         decode_first: the snapshot of version 1.
@@ -164,7 +163,7 @@ def changed_definitions(commits: list[Commit], decode_first: Callable[[], Snapsh
 
 
 def conflict(project: str, *, expected: int, newest: Commit | None) -> RegistryConflict:
-    """The error of a writer whose snapshot was made from an older version than the newest."""
+    """The error for a writer whose snapshot was not made from the newest version."""
     if newest is None:
         return RegistryConflict(
             f"project {project!r} was dropped since version {expected} was read; nothing was written",
@@ -187,10 +186,10 @@ def no_version(project: str, version: int, *, kept: list[int]) -> RegistryError:
 
 
 class UnreadableVersion(Exception):
-    """A version that is kept cannot be used.
+    """A stored version cannot be used.
 
     Args:
-        newer: a newer Asof wrote it.
+        newer: it was written by a newer Asof.
     """
 
     def __init__(self, problem: str, *, newer: bool = False) -> None:
@@ -199,7 +198,7 @@ class UnreadableVersion(Exception):
 
 
 def checksum(content: str | bytes) -> str:
-    """What is kept beside a version's content, so that damage is noticed."""
+    """Checksum stored with a version's content, to detect damage."""
     return hashlib.sha256(content if isinstance(content, bytes) else content.encode()).hexdigest()
 
 
@@ -207,13 +206,13 @@ def decode(content: str, *, kept: str) -> Snapshot:
     """A version's snapshot.
 
     Args:
-        kept: the checksum that was kept beside it.
+        kept: the stored checksum.
 
     Raises:
-        UnreadableVersion: it is damaged, or a newer Asof's.
+        UnreadableVersion: it is damaged, or written by a newer Asof.
     """
     if checksum(content) != kept:
-        raise UnreadableVersion("its checksum does not fit its content")
+        raise UnreadableVersion("its checksum does not match its content")
     try:
         return Snapshot.decode(content)
     except RegistryError as error:
@@ -226,5 +225,5 @@ def _contents(snapshot: Snapshot) -> Mapping[tuple[str, str], Any]:
 
 
 def _plain(value: Any) -> Any:
-    """As it comes back from JSON, so that a tuple and a list are no difference."""
+    """Round trip through JSON, so that a tuple equals a list."""
     return json.loads(json.dumps(value, sort_keys=True))

@@ -30,7 +30,7 @@ from asof.registry.protocol import (
 from asof.timing import Micros, iso
 
 FORMAT = 1
-"""The version of the tables, kept in `PRAGMA user_version`; a newer one is refused."""
+"""Format version of the tables, in `PRAGMA user_version`; newer ones are refused."""
 
 _TABLES = """
 CREATE TABLE IF NOT EXISTS snapshots (
@@ -56,7 +56,7 @@ class SqliteRegistry:
     """Snapshots in a SQLite file. Safe between threads and processes of one machine.
 
     Args:
-        path: the file; it and its folder are made by the first commit, never by a read.
+        path: the file; the first commit creates it and its folder, a read never does.
         busy_timeout_s: how long a commit waits for other writers.
     """
 
@@ -94,7 +94,7 @@ class SqliteRegistry:
                 before = self._decode(connection, snapshot.name, newest) if newest else before
                 facts_only = not changes_definitions(before, after)
             except UnreadableVersion:
-                # A good version is being put over a damaged one.
+                # A good version replaces a damaged one.
                 pass
             connection.execute(
                 "INSERT INTO snapshots VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
@@ -192,7 +192,7 @@ class SqliteRegistry:
 
     @contextmanager
     def _reading(self) -> Iterator[sqlite3.Connection | None]:
-        """A connection inside one read transaction, so that what is read fits together; None without a file."""
+        """A connection in a read transaction, so that all reads see one version; None without a file."""
         with self._lock, self._wrapped():
             connection = self._open() if self.path.exists() else None
             if connection is None:
@@ -207,7 +207,7 @@ class SqliteRegistry:
 
     @contextmanager
     def _writing(self) -> Iterator[sqlite3.Connection]:
-        """A connection that holds the write lock; what is done is committed, or on an error undone."""
+        """A connection with the write lock; commits at the end, or rolls back on an error."""
         with self._lock, self._wrapped():
             self.path.parent.mkdir(parents=True, exist_ok=True)
             connection = self._open()
@@ -216,13 +216,13 @@ class SqliteRegistry:
                 yield connection
                 connection.execute("COMMIT")
             except BaseException:
-                # A full disk may have rolled back already.
+                # A full disk may have caused a rollback already.
                 if connection.in_transaction:
                     connection.execute("ROLLBACK")
                 raise
 
     def _open(self) -> sqlite3.Connection:
-        """The open connection, or a new one: after a fork, and where the file was replaced by another."""
+        """The open connection, or a new one after a fork or if the file was replaced."""
         identity = self._identify()
         if self._connection is not None and identity is not None and identity == self._identity:
             return self._connection
@@ -270,7 +270,7 @@ class SqliteRegistry:
         connection.execute("COMMIT")
 
     def _switch_to_wal(self, connection: sqlite3.Connection) -> None:
-        # SQLite does not wait for its busy timeout here, so two first writers would fail one another.
+        # SQLite ignores its busy timeout here, so two first writers would both fail.
         deadline = time.monotonic() + self.busy_timeout_s
         while True:
             try:
@@ -283,7 +283,7 @@ class SqliteRegistry:
 
     @contextmanager
     def _wrapped(self) -> Iterator[None]:
-        """No exception of the driver or of the file system leaves without the file and the next step."""
+        """Convert exceptions of the driver and the file system to errors with the file and the next step."""
         try:
             yield
         except sqlite3.Error as error:
@@ -312,7 +312,7 @@ _MEANINGS = {
     "no such table": _DAMAGED,
     "no such column": _DAMAGED,
     "Could not decode": _DAMAGED,
-    # What a file that is opened meets on a full disk: its shared memory finds no room.
+    # Opening a file on a full disk: there is no space for its shared memory.
     "disk I/O error": (
         "disk I/O error: the disk is full, or it fails",
         "free some space, or check the disk, then run the command again",
@@ -325,4 +325,4 @@ _MEANINGS = {
     "readonly": ("the file cannot be written", "check the permissions of the file and of its folder"),
     "unable to open": ("the file cannot be opened", "check that the path is a file in a folder that may be written"),
 }
-"""What SQLite's message holds → what is wrong, and the next step."""
+"""Text in SQLite's message → problem and next step."""

@@ -1,1 +1,1 @@
-"""The HTTP server: Feast's routes and Asof's own over one store; it decides nothing about features itself."""
+"""The HTTP server: Feast's routes and Asof's own over one store. It has no feature logic."""

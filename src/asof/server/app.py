@@ -1,4 +1,4 @@
-"""The ASGI application: hot routes go straight to their endpoints, all others through Starlette."""
+"""The ASGI application: hot routes go directly to their endpoints, all others through Starlette."""
 
 from __future__ import annotations
 
@@ -62,10 +62,10 @@ async def _refuse(request: Request, error: Exception) -> Response:
     """The response where Starlette finds no route: an unknown path, a wrong method."""
     assert isinstance(error, HTTPException)
     if error.status_code == 404:
-        refused = HttpError(404, f"there is no {request.url.path}", hint="see /openapi.json")
+        refused = HttpError(404, f"there is no route {request.url.path}", hint="see /openapi.json")
     elif error.status_code == 405:
         allowed = (error.headers or {}).get("Allow", "")
-        refused = HttpError(405, f"{request.url.path} is not for {request.method}", hint=f"use {allowed}")
+        refused = HttpError(405, f"route {request.url.path} has no method {request.method}", hint=f"use {allowed}")
     else:
         refused = HttpError(error.status_code, str(error.detail))
     path = request.url.path

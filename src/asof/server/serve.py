@@ -1,4 +1,4 @@
-"""From the configuration and the command line to a running server."""
+"""Start a server from the configuration and the command line."""
 
 from __future__ import annotations
 
@@ -23,22 +23,22 @@ def serve(
     insecure: bool,
     say: Say,
 ) -> int:
-    """Serve a repository's features until told to stop.
+    """Serve a repository's features until SIGTERM or SIGINT.
 
     Args:
-        config_file: its configuration file, in place of its `feature_store.yaml`.
-        options: settings to put over those of `server:`; None leaves one as it is.
-        insecure: listen on an address that others reach although nobody has to say who they are.
-        say: told in a line what happens.
+        config_file: its configuration file, instead of its `feature_store.yaml`.
+        options: override settings of `server:`; None keeps a setting.
+        insecure: listen on a public address although no authentication is configured.
+        say: called with a line about each event.
 
     Returns:
         An exit code.
 
     Raises:
-        ConfigError: the settings are wrong, or the address cannot be had.
+        ConfigError: a setting is invalid, or the address cannot be listened on.
         MissingExtra: the server's packages are not installed.
     """
-    # Only the workers load them: here that would double the time until the first one serves.
+    # Only workers import the server's packages: importing them here too would double the start.
     if not all(find_spec(name) for name in ("orjson", "starlette", "uvicorn")):
         raise MissingExtra("the feature server", "server")
 

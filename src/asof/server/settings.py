@@ -1,4 +1,4 @@
-"""How the server runs: the `server:` section of `feature_store.yaml`, and what the command line puts over it."""
+"""Settings of the server: the `server:` section of `feature_store.yaml`, overridden by the command line."""
 
 from __future__ import annotations
 
@@ -16,17 +16,17 @@ class ServerSettings(ServerSection, frozen=True, kw_only=True):
     """The options of `server:`, each declared there."""
 
     def with_options(self, options: Mapping[str, Any]) -> ServerSettings:
-        """The same with some options replaced; those that are None stay."""
+        """A copy with some options replaced; None keeps an option."""
         known = set(self.__struct_fields__)
         return structs.replace(
             self, **{name: value for name, value in options.items() if value is not None and name in known}
         )
 
     def checked(self) -> ServerSettings:
-        """The same, if every value is one that `server:` takes.
+        """Validate every value like the `server:` section.
 
         Raises:
-            ConfigError: one is not.
+            ConfigError: a value is invalid.
         """
         for name, option in options_of_section(ServerSection).items():
             value = getattr(self, name)

@@ -1,1 +1,1 @@
-"""Where rows come from: one protocol, and a file per product."""
+"""Readers of sources: a protocol, and one file per product."""

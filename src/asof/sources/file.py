@@ -26,14 +26,14 @@ class FileReader(SourceReaderDefaults):
     """Reads `FileSource`s.
 
     Args:
-        root: what relative paths are relative to: the feature repository.
+        root: base of relative paths: the feature repository.
     """
 
     def __init__(self, root: Path | str) -> None:
         self.root = Path(root)
 
     def describe(self, source: Source) -> list[SourceColumn]:
-        """The columns that the files really have (of the first file; all are read as that one)."""
+        """The files' columns (of the first file; the others are read like it)."""
         assert isinstance(source, FileSource)
         paths = self._paths(source)
         try:
@@ -59,7 +59,7 @@ class FileReader(SourceReaderDefaults):
         return Files(tuple(paths), "csv" if source.file_format == "csv" else "parquet")
 
     def _delta_schema(self, source: FileSource) -> pa.Schema:
-        """The columns of a Delta table that has no rows, and so no file."""
+        """The columns of a Delta table without rows, which has no files."""
         return pa.schema(DeltaTable(self._path(source)).schema().to_arrow())
 
     def _path(self, source: FileSource) -> str:

@@ -1,4 +1,4 @@
-"""What a source of rows can do: say which columns it has, and hand its rows to an engine."""
+"""The protocol of source readers: describe a source's columns, and pass its rows to an engine."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ from asof.timing import Micros
 
 @dataclass(frozen=True)
 class SourceColumn:
-    """A column that a source really has.
+    """An actual column of a source.
 
     Args:
-        dtype: our type for it; None where we have none.
+        dtype: Asof's type for it, or None.
         arrow: its Arrow type, as text for messages.
     """
 
@@ -30,15 +30,15 @@ class SourceColumn:
 
 @dataclass(frozen=True)
 class ScanRequest:
-    """What an engine needs of a source, so that no more is fetched.
+    """What an engine needs from a source, so that nothing else is fetched.
 
     Args:
         columns: names in the source.
         start, end: event times, both inclusive; None is open.
-        keys: values that the key columns take, where they are few: column → values.
-        news: only rows that were written down from the first moment on (or do not say when), or that happened from the
-            second on; None is all rows.
-        within: what the `snapshot` of the rows' database answered, so that several sources are read as of one moment.
+        keys: column → values of a key column, if they are few.
+        news: only rows written since the first time (or without a created time), or that happened since the second;
+            None is all rows.
+        within: the result of `snapshot` of the rows' database, so that several sources are read in one snapshot.
     """
 
     columns: Sequence[str] = ()
@@ -62,8 +62,8 @@ class Files:
 
     Args:
         format: `parquet` or `csv`.
-        schema: columns that rows have though a file lacks them: its rows have nulls there. None is the files' own.
-        order: of an archive's rows, in what short way they can be ordered.
+        schema: the columns of the rows; columns that a file lacks are null. None is the files' own.
+        order: of an archive's rows, the short way in which they can be ordered.
     """
 
     paths: tuple[str, ...]
@@ -73,31 +73,31 @@ class Files:
 
 
 class Database(Protocol):
-    """What several sources may be in, so that one read sees all of them as of one moment."""
+    """A database with one or more sources, which one read sees in one snapshot."""
 
     @property
     def server(self) -> Hashable:
-        """Equal where a table's whole name means the same table."""
+        """A key that is equal where a table's qualified name means the same table."""
         ...
 
     @property
     def identity(self) -> Hashable:
-        """Equal where one snapshot serves both, and a table's short name means the same table, too."""
+        """A key that is equal where one snapshot serves both, and an unqualified table name means the same table."""
         ...
 
     def snapshot(self) -> AbstractContextManager[object]:
-        """Hold one moment; what it answers goes into `ScanRequest.within`."""
+        """Hold one snapshot; pass the result as `ScanRequest.within`."""
         ...
 
 
 @dataclass(frozen=True)
 class Batches:
-    """Rows that are fetched as Arrow; they have no arrival.
+    """Rows that are fetched as Arrow; they have no arrival order.
 
     Args:
         open: fetches them; the reader ends before the next one of the same snapshot is opened.
-        database: where they are, if others may be there as well.
-        relation: what stands for them in a FROM clause of that database.
+        database: their database, if it may have other sources.
+        relation: their FROM term in that database.
     """
 
     schema: pa.Schema
@@ -108,10 +108,10 @@ class Batches:
 
 @dataclass(frozen=True)
 class Relation:
-    """Rows that stand in the engine's own database, under a quoted name; they have no arrival.
+    """Rows in the engine's own database, under a quoted name; they have no arrival order.
 
     Args:
-        order: of an archive's rows, in what short way they can be ordered.
+        order: of an archive's rows, the short way in which they can be ordered.
     """
 
     name: str
@@ -122,27 +122,27 @@ Input: TypeAlias = Files | Batches | Relation
 
 
 class CountsInPlace(Protocol):
-    """Counts rows where they are, so that a check does not fetch them."""
+    """Counts rows on the server, so that a check does not fetch them."""
 
     def nulls(self, source: Source, columns: Sequence[str]) -> dict[str, str]:
-        """Columns that hold nulls, and how many in words; what takes too long to find out is left out.
+        """Columns with nulls, and their number as text; columns that would take too long are omitted.
 
         Raises:
-            SourceError: the source cannot be reached, or is not there.
+            SourceError: the source cannot be reached or does not exist.
         """
         ...
 
     def count(self, source: Source) -> str:
-        """How many rows there are, in words; an estimate where counting would take long.
+        """Number of rows as text; an estimate where counting would take long.
 
         Raises:
-            SourceError: the source cannot be reached, or is not there.
+            SourceError: the source cannot be reached or does not exist.
         """
         ...
 
 
 class SourceReaderDefaults:
-    """What a reader may do without; `SourceReader` says what each means."""
+    """Defaults for optional members; see `SourceReader` for their meaning."""
 
     on_server: ClassVar[bool] = False
 
@@ -157,35 +157,35 @@ class SourceReaderDefaults:
 class SourceReader(Protocol):
     """Reads one kind of source. It is made with the repository's folder.
 
-    What a reader may do without is in `SourceReaderDefaults`, to inherit.
+    Inherit the optional members from `SourceReaderDefaults`.
     """
 
     @property
     def on_server(self) -> bool:
-        """Of the class: whether it is also made with `connections=`, which find the server of each source."""
+        """Class attribute: whether the constructor takes `connections=`, which finds the server of each source."""
         ...
 
     @property
     def counts(self) -> CountsInPlace | None:
-        """Counts rows where they are; None: they have to be fetched for that."""
+        """Counts rows on the server; None if rows must be fetched for that."""
         ...
 
     def close(self) -> None:
-        """Give back connections; the reader may be used again afterwards."""
+        """Close connections; the reader may be used again afterwards."""
         ...
 
     def describe(self, source: Source) -> list[SourceColumn]:
-        """The columns that the source really has.
+        """The source's actual columns.
 
         Raises:
-            SourceError: it cannot be reached, or is not there.
+            SourceError: it cannot be reached or does not exist.
         """
         ...
 
     def scan(self, source: Source, need: ScanRequest) -> Input:
-        """The source's rows, in the form that engines take.
+        """The source's rows, in a form that engines accept.
 
         Raises:
-            SourceError: it cannot be reached, or is not there.
+            SourceError: it cannot be reached or does not exist.
         """
         ...

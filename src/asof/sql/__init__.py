@@ -1,1 +1,1 @@
-"""Reads of history and of archives as SQL text, per dialect; nothing runs here."""
+"""SQL of reads over history and archives, per dialect; nothing runs here."""

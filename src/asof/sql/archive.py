@@ -18,7 +18,7 @@ from asof.timing import Micros
 
 
 def count_rows(relation: str = "archive") -> str:
-    """How many rows there are, as `n`."""
+    """The number of rows, as `n`."""
     return f"SELECT count(*) AS n FROM {relation}"
 
 
@@ -35,7 +35,7 @@ def rows_of_bucket(bucket: str, number: int, *, through: Mapping[int, int]) -> s
 
     Args:
         bucket: the engine's SQL of a row's bucket (`OfflineStore.bucket`).
-        through: partition → last offset; of a partition that is not named, or has none, there are no rows.
+        through: partition → last offset; other partitions have no rows.
     """
     places = [
         f'("partition" = {each} AND "offset" <= {offset})' for each, offset in through.items() if offset >= 0
@@ -58,26 +58,26 @@ def newest_rows(partitions: Iterable[int], *, count: int, time: str) -> str:
 
 
 def counts_by_partition(relation: str = "archive") -> str:
-    """partition, and how many rows it has as `n`."""
+    """Each partition and its number of rows, as `n`."""
     return f'SELECT "partition", count(*) AS n FROM {relation} GROUP BY "partition"'
 
 
 def counts_since(since: Micros, *, dialect: Dialect) -> str:
-    """partition, and how many of its rows were archived after a moment as `n`."""
+    """Each partition and the number of its rows archived after a time, as `n`."""
     after = _since(since, ">", dialect)
     return f'SELECT "partition", count(*) AS n FROM archive WHERE {after} GROUP BY "partition"'
 
 
 def last_offsets() -> str:
-    """partition, and the last offset of its rows as `last`, in the order of partitions."""
+    """Each partition and its last offset as `last`, in the order of partitions."""
     return 'SELECT "partition", max("offset") AS last FROM archive GROUP BY "partition" ORDER BY "partition"'
 
 
 def event_ids_since(event_id: str, since: Micros, *, dialect: Dialect) -> str:
-    """The event ids that were archived since a moment, as `id`, each with partition, offset and ingested_at.
+    """The event IDs archived since a time, as `id`, with partition, offset and ingested_at.
 
     Args:
-        event_id: the column that holds them; rows without one are left out.
+        event_id: the column with the IDs; rows with a null ID are skipped.
     """
     return (
         f'SELECT {quote(event_id)} AS id, "partition", "offset", "ingested_at" FROM archive '
@@ -99,9 +99,9 @@ def rows_of_keys(
     """All rows of some keys; without columns, all rows.
 
     Args:
-        columns: what the source calls the key's columns, as its rows have them.
+        columns: the key's columns under their names in the source.
         fields: the key's columns with their types, in the same order.
-        keys: each key's values, plain as they are packed.
+        keys: each key's plain values.
     """
     conditions = [f"({_is_key(dialect, columns, fields, key)})" for key in keys]
     return f"SELECT * FROM {relation} WHERE {' OR '.join(conditions) or 'false'}"
@@ -116,7 +116,7 @@ def _is_key(dialect: Dialect, columns: Sequence[str], fields: Sequence[Field], k
 
 
 def rows_among(columns: Sequence[str], asked: Sequence[str], *, dialect: Dialect) -> str:
-    """All rows whose key is one of those in the table `asked`; without columns, all rows.
+    """All rows with a key in the table `asked`; without columns, all rows.
 
     Args:
         columns: the key's columns in the archive.
@@ -129,7 +129,7 @@ def rows_among(columns: Sequence[str], asked: Sequence[str], *, dialect: Dialect
 
 
 def distinct_keys(columns: Sequence[str]) -> str:
-    """The keys of a source's rows, each once; a key with a null is none."""
+    """The distinct keys of a source's rows, without keys that have a null."""
     names = [quote(column) for column in columns]
     known = " AND ".join(f"{name} IS NOT NULL" for name in names)
     return f"SELECT DISTINCT {', '.join(names)} FROM source WHERE {known}"
@@ -142,7 +142,7 @@ def columns_of_rows(named: Mapping[str, str] | None, *, places: bool = False) ->
     """A source's rows with some columns under other names.
 
     Args:
-        named: name in the result → column of the source; None is all of them as they are called.
+        named: name in the result → column of the source; None selects all columns under their own names.
         places: also partition and offset, as `asof_partition` and `asof_offset`.
     """
     columns = ["*"] if not named else [f"{quote(own)} AS {quote(name)}" for name, own in named.items()]
@@ -152,7 +152,7 @@ def columns_of_rows(named: Mapping[str, str] | None, *, places: bool = False) ->
 
 
 def count_nulls(columns: Sequence[str]) -> str:
-    """How many of a source's rows are null in each column, under the column's name."""
+    """The number of nulls in each column of a source, under the column's name."""
     counts = ", ".join(f"count(*) - count({quote(column)}) AS {quote(column)}" for column in columns)
     return f"SELECT {counts} FROM source"
 
@@ -161,7 +161,7 @@ def count_nulls(columns: Sequence[str]) -> str:
 
 
 def letters(places: Iterable[tuple[int, int]] | None = None) -> str:
-    """All dead letters, or those of these places (partition, offset)."""
+    """All dead letters, or those at these positions (partition, offset)."""
     if places is None:
         return "SELECT * FROM letters"
     pairs = ", ".join(f"({partition}, {offset})" for partition, offset in sorted(places))
@@ -184,11 +184,11 @@ def letter_reasons(partition: int, *, after: int) -> str:
 
 
 def served_rows(served_at: str, *, describe_only: bool = False) -> str:
-    """A service's served features in the order in which they were answered.
+    """A service's served features in the order in which they were served.
 
     Args:
-        served_at: the column of that moment.
-        describe_only: the columns without a row.
+        served_at: the column of that time.
+        describe_only: only the columns, without rows.
     """
     if describe_only:
         return "SELECT * FROM served LIMIT 0"

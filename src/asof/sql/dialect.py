@@ -1,4 +1,4 @@
-"""What differs between engines in the pieces of which every statement is made: types, literals, times, casts, keys."""
+"""The protocol of SQL dialects: types, literals, times, casts and keys, of which all statements are made."""
 
 from __future__ import annotations
 
@@ -11,15 +11,14 @@ from asof.timing import Micros
 
 
 class Dialect(Protocol):
-    """The SQL of one engine, as the statements that all engines share ask for it.
-
-    A package per engine holds it, beside the plans that only that engine runs: `point_in_time`, `latest`, `windows` and
-    `view_rows`. SQL types are named as the engine's own catalog names them.
+    """The SQL of one engine, for the statements that all engines share. A package per engine has it, with the plans
+    that only that engine runs: `point_in_time`, `latest`, `windows` and `view_rows`. SQL types have the names of the
+    engine's catalog.
     """
 
     @property
     def name(self) -> str:
-        """As messages call it."""
+        """The engine's name in messages."""
         ...
 
     @property
@@ -34,7 +33,7 @@ class Dialect(Protocol):
 
     @property
     def casts_keys(self) -> bool:
-        """Whether a join key is compared in its declared type; else as it is, since the engine compares all types."""
+        """Whether join keys are compared in their declared type, else without a cast."""
         ...
 
     def type_name(self, dtype: DType) -> str:
@@ -46,7 +45,7 @@ class Dialect(Protocol):
         ...
 
     def instant(self, us: Micros) -> str:
-        """A moment as SQL that compares with what `time_of` makes."""
+        """A time as SQL that compares with the results of `time_of`."""
         ...
 
     def time_of(self, column: str, sql_type: str, unit: str = "") -> str:
@@ -58,11 +57,11 @@ class Dialect(Protocol):
         ...
 
     def is_time(self, column: str, sql_type: str) -> str:
-        """Whether a raw time column holds a moment."""
+        """Whether a raw time column has a finite time."""
         ...
 
     def from_micros(self, value: Micros, sql_type: str, unit: str = "", *, up: bool = False) -> str:
-        """A moment as a literal to compare a raw time column with, so that rows are skipped; else an empty text.
+        """A time as a literal for comparison with a raw time column, to skip rows; empty if that is not possible.
 
         Args:
             up: for an upper bound of a coarser column.
@@ -70,15 +69,15 @@ class Dialect(Protocol):
         ...
 
     def cast(self, value: str, sql_type: str, dtype: DType, what: str = "") -> str:
-        """A source's value in the type that its field declares; what does not fit is an error, never changed.
+        """A source's value in its field's declared type; a value that does not fit is an error, never changed.
 
         Args:
-            what: names the column, for the error.
+            what: the column's description, for the error.
         """
         ...
 
     def ordering(self, column: str, dtype: DType | None, declared: Callable[[DType], str]) -> str:
-        """A column to be sorted by.
+        """A column as a sort key.
 
         Args:
             declared: its SQL in a type of ours.
@@ -86,15 +85,15 @@ class Dialect(Protocol):
         ...
 
     def is_value(self, column: str, value: Any, dtype: DType) -> str:
-        """Whether a raw column holds a key's value.
+        """Whether a raw column equals a key's value.
 
         Args:
-            value: plain as it is packed: a time as microseconds, a date as days, a decimal as text.
+            value: plain: a time as microseconds, a date as days, a decimal as text.
         """
         ...
 
     def is_among(self, columns: str, others: str, relation: str) -> str:
-        """Whether the columns are those of one of the relation's rows."""
+        """Whether the columns equal those of one of the relation's rows."""
         ...
 
 

@@ -88,7 +88,7 @@ OWN = "own_"
 """What `RowsOfKeys` puts before the names of the view's own columns."""
 
 ResultSchema: TypeAlias = list[tuple[str, DType | None]]
-"""The columns of an answer in their order: name, and type where it has one of ours."""
+"""The columns of a result in their order: name, and type where it has one of ours."""
 
 
 @dataclass(frozen=True)

@@ -22,7 +22,7 @@ class WindowAggregate:
     Args:
         value: the alias of its values among the rows' values; null where `where` does not hold.
         dtype: the type of the values.
-        output: the name of the answer's column.
+        output: the name of the output column.
     """
 
     aggregation: Aggregation

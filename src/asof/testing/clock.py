@@ -1,4 +1,4 @@
-"""Clocks that stand until they are moved: one for users of a store, one for its parts, which count microseconds."""
+"""Clocks that stand until they are moved: one for users of a store, one for its stores, which count microseconds."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What every engine must answer for the expression language: each operator with nulls, negatives and extremes.
+"""What every engine must return for the expression language: each operator with nulls, negatives and extremes.
 
 Over 400 lines: a suite is one class, which a product subclasses as a whole.
 """
@@ -22,7 +22,7 @@ Rows = Sequence[Mapping[str, object]]
 Run = Callable[[Sequence[str], Rows, Mapping[str, DType]], "list[tuple[object, ...]]"]
 """`run(columns, rows, schema)`: the values of these SQL texts over a table of `rows`, a tuple per row, in their order.
 
-The table's columns are named as in `schema` and have the engine's types for it. Values are as `evaluate` answers them.
+The table's columns are named as in `schema` and have the engine's types for it. Values are as `evaluate` returns them.
 """
 
 INTEGERS = (None, 0, 1, -1, 2, 7, -7, 3, 10**10, 2**53 + 1, 2**62, 2**63 - 1, -(2**63), -(2**63) + 1)
@@ -134,10 +134,10 @@ class ExpressionSuite:
 
     @pytest.fixture
     def run(self) -> Run:
-        raise NotImplementedError("give a fixture `run` that answers SQL texts over rows")
+        raise NotImplementedError("give a fixture `run` that evaluates SQL texts over rows")
 
     def agree(self, run: Run, texts: Sequence[str], rows: Rows, **schema: DType) -> None:
-        """Every expression answers, for every row, what the Python evaluator answers, in the type that `check` says."""
+        """Every expression returns, for every row, what the Python evaluator returns, in the type that `check` says."""
         trees = [parse(text) for text in texts]
         for tree in trees:
             check(tree, schema)
@@ -149,7 +149,7 @@ class ExpressionSuite:
             for text, tree, found in zip(texts, trees, answer)
             if not _same(found, expected := evaluate(tree, row, schema=schema))
         ]
-        assert not wrong, f"{len(wrong)} wrong answers:\n" + "\n".join(wrong[:20])
+        assert not wrong, f"{len(wrong)} wrong results:\n" + "\n".join(wrong[:20])
 
     def test_truth_has_three_values(self, run: Run) -> None:
         texts = [

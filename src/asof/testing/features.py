@@ -1,4 +1,4 @@
-"""Try definitions on a handful of events: what training and what serving say at any moment, by the real parts."""
+"""Try definitions on a handful of events: what training and what serving say at any moment, by the real stores."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ from asof.timing import UNITS, micros, moment
 
 
 class FeatureScript:
-    """Plays events to feature views, and answers their features as of moments of the story.
+    """Plays events to feature views, and returns their features as of chosen times.
 
-    Each answer is read twice, from history and from the online store, and both must agree: a test of a feature is a
-    test of training and of serving. Moments go forward, as they do in life.
+    Each value is read twice, from history and from the online store, and both must agree: a test of a feature is a
+    test of training and of serving. Times only go forward.
 
         with FeatureScript(user_traffic, start="2026-01-01T10:00") as script:
             script.event("traffic", at="2026-01-01T10:01", user_id=7, page="home")

@@ -29,7 +29,7 @@ OpenLog = Callable[[], Log]
 
 
 class Member:
-    """A consumer that notes what it was told and what it got."""
+    """A consumer that records its assignments and what it received."""
 
     def __init__(self, log: Log, topic: str, group: str = "workers") -> None:
         self.told: list[tuple[str, list[int]]] = []

@@ -1,4 +1,4 @@
-"""What every offline store must answer: the traps of historical reads, each as a named test."""
+"""What every offline store must return: the traps of historical reads, each as a named test."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from asof.timing import DAY, HOUR, MINUTE, SECOND
 
 
 class OfflineStoreSuite(ReadsOfValues, ReadsOfViewRows):
-    """Subclass it with a fixture `engine` that answers an OfflineStore able to read Arrow tables."""
+    """Subclass it with a fixture `engine` that returns an OfflineStore able to read Arrow tables."""
 
     def test_an_event_exactly_at_t_counts(self, engine: OfflineStore) -> None:
         latest = view(Field("value", Int64))

@@ -1,4 +1,4 @@
-"""What every offline store must answer about one view's own rows: what `materialize` writes online."""
+"""What every offline store must return for one view's own rows: what `materialize` writes online."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What every offline store must answer about values: sums, infinities, declared types."""
+"""What every offline store must return for values: sums, infinities, declared types."""
 
 from __future__ import annotations
 

@@ -313,7 +313,7 @@ class OnlineStoreSuite:
             store.write(TRAFFIC, [DRIVER_7], [b"x"], condition=Newest([NOON]))
         assert store.scan(TRIPS) == [] and store.scan(TRAFFIC) == []
 
-    # Reading beside a writer
+    # Reading during writes
 
     def test_reads_during_a_long_write_go_on_and_never_see_half_a_row(
         self, open_store: Callable[[], OnlineStore], store: OnlineStore

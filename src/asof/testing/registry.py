@@ -36,7 +36,7 @@ def shop(name: str = "shop", **facts: object) -> Snapshot:
 
 
 class RegistrySuite:
-    """What every registry promises. Subclasses give the fixture `open_registry`: each call opens the same one anew."""
+    """What every registry promises. Subclasses give the fixture `open_registry`: each call opens the same one again."""
 
     @pytest.fixture
     def open_registry(self) -> Iterator[OpenRegistry]:

@@ -73,7 +73,7 @@ class Crash(BaseException):
 
 
 CRASH_POINTS = (
-    "after write", "before append letters", "after append letters", "before append events", "after append events",
+    "after write", *(f"{when} append {kind}" for kind in ("letters", "events") for when in ("before", "after")),
     "before write_progress", "after write_progress",
 )  # fmt: skip
 
@@ -256,7 +256,7 @@ class StreamRun:
         return self.parts.offline.sql(f"SELECT {columns} FROM t", {"t": rows}).reader().read_all().to_pylist()
 
     def assert_nothing_lost_or_doubled(self) -> None:
-        """Every message is exactly one archived event or one letter."""
+        """Every message is exactly one archived event or one dead letter."""
         places = [(row["partition"], row["offset"]) for row in self.archived() + self.letters()]
         assert sorted(places) == sorted(self.sent)
 
@@ -294,8 +294,8 @@ class StreamRun:
 
     def _answer(self, view: str, users: Sequence[int], at: Micros | None) -> OnlineResponse:
 
-        def no_history(*_: Any) -> Any:
-            raise AssertionError(f"the row of {view} cannot be answered as of its own time")
+        def no_history(*_: Any, **__: Any) -> Any:
+            raise AssertionError(f"the row of {view} cannot be read as of its own time")
 
         snapshot = self.parts.registry.load(self.parts.project)
         reader = OnlineReader(self.parts, snapshot, select(snapshot, view), history=no_history)

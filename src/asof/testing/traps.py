@@ -48,7 +48,7 @@ LIVES = [
 
 
 class TrapsSuite:
-    """A subclass gives the fixture `make_parts`: a callable that makes fresh parts with the given clock."""
+    """A subclass gives the fixture `make_parts`: a callable that makes fresh stores with the given clock."""
 
     @pytest.fixture
     def make_parts(self) -> Callable[[MicrosClock], Parts]:

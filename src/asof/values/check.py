@@ -1,4 +1,4 @@
-"""Fit one Python value to its declared type, or say why it does not fit."""
+"""Convert one Python value to its declared type, or say why that fails."""
 
 from __future__ import annotations
 
@@ -17,22 +17,22 @@ from asof.values.legible import shown
 from asof.values.nesting import MOST_DEPTH, is_too_deep
 
 MOST_DIGITS = 1000
-"""The longest text of a decimal, the widest integer and the greatest exponent of a zero that are looked at."""
+"""Limits of inputs that are parsed: text of a decimal, size of an integer, exponent of a zero."""
 _EXACTLY = Context(prec=76, Emax=MAX_EMAX, Emin=MIN_EMIN, traps=[InvalidOperation, Inexact])
-# Finer digits than microseconds are cut off, never rounded: rounding up would move an event past its own time.
+# Digits below microseconds are truncated, never rounded: rounding up would move an event past its own time.
 _FINE = re.compile(r"(\.\d{6})\d+")
 
 PYTHON_TYPES: dict[str, type] = {
     "Bool": bool, "Int32": int, "Int64": int, "Float64": float, "String": str, "Bytes": bytes, "Date": date,
 }  # fmt: skip
-"""Type → the Python type whose values need no check but that of their range; subclasses do."""
+"""Type → the Python type whose values need only a range check; values of subclasses need a full check."""
 
 
 def own_values(values: list[Any], dtype: DType) -> list[Any] | None:
-    """The values but for nulls, where `checker` would give back each as it is: a short way, which must equal that.
+    """The values without nulls, if `checker` would return each unchanged, else None; a fast path, which must equal
+    that.
 
-    Where there are no nulls, the values themselves. None where a value is of another type than `PYTHON_TYPES` has, or
-    out of range. Only half characters (lone surrogates) in text are not looked for.
+    Without nulls, the list itself. Lone surrogates in text are not checked for.
     """
     own = PYTHON_TYPES.get(dtype.name)
     kinds = set(map(type, values))
@@ -48,7 +48,7 @@ def own_values(values: list[Any], dtype: DType) -> list[Any] | None:
 
 
 def checker(dtype: DType) -> Callable[[Any], Any]:
-    """A function that answers one value as Arrow takes it, or raises ValueError with the reason."""
+    """A function that converts one value to what Arrow accepts, or raises ValueError with the reason."""
     if dtype.is_integer:
         low, high = INT_BOUNDS[dtype.name]
         return lambda value: _integer(value, low, high, dtype.name)
@@ -127,7 +127,7 @@ def _text(value: Any) -> str:
 
 
 def _with_utf8(text: str) -> str:
-    """The text, unless it has half characters (lone surrogates), which nothing outside Python has."""
+    """The text; lone surrogates are refused, which exist only in Python."""
     if not text.isascii():
         try:
             text.encode()
@@ -161,7 +161,7 @@ def _json(value: Any) -> str:
 
 
 def _no_json(word: str) -> Any:
-    raise ValueError(f"{word} is no number of JSON's")
+    raise ValueError(f"{word} is not a JSON number")
 
 
 def _date(value: Any) -> date:
@@ -208,11 +208,11 @@ def _decimal(value: Any, dtype: DType) -> Decimal:
         exact = Decimal(value)
     except InvalidOperation:
         raise _refused(value, str(dtype)) from None
-    # Before anything is done with its digits: an exponent may say that there are a thousand million of them.
+    # Before its digits are expanded: an exponent may stand for a thousand million of them.
     if not exact.is_finite() or abs(exact.adjusted()) > MOST_DIGITS:
         raise _refused(value, str(dtype))
     try:
-        # With the digits that its type has, as Arrow gives it, which must not be handed many more than that.
+        # With the digits of its type, as Arrow has it; Arrow must not get many more than that.
         fitted = _EXACTLY.quantize(exact, Decimal(1).scaleb(-dtype.scale))
     except DecimalException:
         raise _refused(value, str(dtype)) from None

@@ -1,4 +1,4 @@
-"""Fit values to declared types without bending any: what does not fit is named, by row, with the reason."""
+"""Convert values to declared types without changing any: misfits are listed by row, with the reason."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ from asof.values.check import PYTHON_TYPES, checker
 from asof.values.legible import why
 
 Misfit = tuple[int, str]
-"""A row's index, and why its value does not fit."""
+"""A row's index, and the reason why its value does not fit."""
 
 
 def fit(column: pa.Array | pa.ChunkedArray, dtype: DType) -> tuple[pa.Array, list[Misfit]]:
-    """An Arrow column in the declared type; a misfit's place is null.
+    """Convert an Arrow column to the declared type; misfits become null.
 
     Whole floats fit integer types (pandas makes floats of nullable integers), and NaN in them is null; integers fit
     float types where they are exact; timestamps of any unit are floored to microseconds, naive ones are taken as UTC.
@@ -38,7 +38,7 @@ def fit(column: pa.Array | pa.ChunkedArray, dtype: DType) -> tuple[pa.Array, lis
 
 
 def _fit_column(column: pa.Array | pa.ChunkedArray, dtype: DType) -> tuple[pa.Array, list[Misfit]]:
-    """`fit`, whatever the calendar says."""
+    """`fit` without the check of the calendar."""
     array = column.combine_chunks() if isinstance(column, pa.ChunkedArray) else column
     if isinstance(array, pa.ChunkedArray):
         array = pa.concat_arrays(array.chunks) if array.num_chunks else pa.array([], array.type)
@@ -56,9 +56,8 @@ def _fit_column(column: pa.Array | pa.ChunkedArray, dtype: DType) -> tuple[pa.Ar
 def salvaged(
     fitted: Callable[[Any], tuple[pa.Array, list[Misfit]]], values: Sequence[Any], dtype: DType
 ) -> tuple[pa.Array, list[Misfit]]:
-    """What `fitted` makes of all values at once; where that fails, of halves, down to the value that is to blame.
-
-    Whatever it raises for a value alone is why that value is a misfit.
+    """Apply `fitted` to all values at once; where that fails, to halves, down to single values. The error for a single
+    value is the reason why it is a misfit.
     """
     try:
         return fitted(values)
@@ -71,7 +70,7 @@ def salvaged(
 
 
 def _python_values(array: pa.Array) -> list[Any]:
-    """An Arrow column as Python values; one that Python has no value for stays Arrow's, and fits nothing."""
+    """An Arrow column as Python values; what Python cannot represent stays an Arrow scalar, and fits no type."""
     try:
         return array.to_pylist()
     except (ValueError, OverflowError, ArithmeticError):
@@ -86,7 +85,7 @@ def _python_value(scalar: pa.Scalar) -> Any:
 
 
 def _beyond_calendar(array: pa.Array) -> npt.NDArray[np.int64]:
-    """The rows with a time or date, in a list too, that is not in the years 1 to 9999."""
+    """Rows with a time or date (also inside lists) outside the years 1 to 9999."""
     row = np.arange(len(array))
     while pa.types.is_list(array.type):
         row, array = row[pc.list_parent_indices(array)], pc.list_flatten(array)
@@ -104,7 +103,7 @@ def _beyond_calendar(array: pa.Array) -> npt.NDArray[np.int64]:
 
 
 def nul_in_text(rows: pa.Table) -> dict[int, str]:
-    """The rows, by place, that have text with a NUL character, which not every store can keep; each with the reason."""
+    """Rows with a NUL character in a text, which not every store can keep: position → reason."""
     found: dict[int, str] = {}
     for name in rows.column_names:
         column = rows[name].combine_chunks()
@@ -120,7 +119,7 @@ def nul_in_text(rows: pa.Table) -> dict[int, str]:
 
 
 def _fit_arrow(array: pa.Array, dtype: DType, target: pa.DataType) -> tuple[pa.Array, list[Misfit]] | None:
-    """The column fitted as a whole, or None where its values have to be looked at one by one."""
+    """Convert the column as a whole, or return None where values need to be checked one by one."""
     kind = array.type
     try:
         if dtype.is_integer and pa.types.is_integer(kind):
@@ -128,7 +127,8 @@ def _fit_arrow(array: pa.Array, dtype: DType, target: pa.DataType) -> tuple[pa.A
         if dtype.is_integer and pa.types.is_floating(kind):
             return pc.if_else(pc.is_nan(array), None, array).cast(target, safe=True), []
         if dtype.is_float and (pa.types.is_floating(kind) or pa.types.is_integer(kind)):
-            # Float64 to Float32 keeps the nearest value: that is what declaring Float32 asks for. Infinity is not near.
+            # Float64 to Float32 rounds to the nearest value, as declaring Float32 asks for; overflow to infinity does
+            # not.
             fitted = array.cast(target, safe=not pa.types.is_floating(kind))
             if dtype.name == "Float32" and pc.any(pc.and_(pc.is_inf(fitted), pc.is_finite(array))).as_py():
                 return None
@@ -153,7 +153,7 @@ def _fit_arrow(array: pa.Array, dtype: DType, target: pa.DataType) -> tuple[pa.A
 
 
 def fit_values(values: Sequence[Any], dtype: DType) -> tuple[pa.Array, list[Misfit]]:
-    """Python values in the declared type; a misfit's place is null."""
+    """Convert Python values to the declared type; misfits become null."""
     at_once = _fit_at_once(values, dtype)
     if at_once is not None:
         return at_once, []
@@ -175,13 +175,13 @@ def fit_values(values: Sequence[Any], dtype: DType) -> tuple[pa.Array, list[Misf
 
 
 def _fit_at_once(values: Sequence[Any], dtype: DType) -> pa.Array | None:
-    """The values where Arrow takes all of them as `checker` does, which this must equal; None: each needs a look."""
+    """The values, if Arrow converts them all as `checker` does (which this must equal), else None."""
     kinds = set(map(type, values))
     try:
         if kinds <= {PYTHON_TYPES.get(dtype.name), NoneType}:
             return pa.array(values, dtype.arrow())
         if dtype.name == "Timestamp" and kinds <= {str, NoneType}:
-            # Arrow refuses times without a zone, and digits finer than microseconds.
+            # Arrow refuses times without a zone, and digits below microseconds.
             times = pa.array(values, pa.string()).cast(dtype.arrow())
             bounds = pc.min_max(times.cast(pa.int64())).as_py()
             if bounds["min"] is None or EARLIEST <= bounds["min"] <= bounds["max"] <= LATEST:
@@ -198,7 +198,7 @@ def event_micros(array: pa.Array, unit: str = "") -> pa.Array:
     """A time column as int64 microseconds: floored, naive as UTC, integers by their unit.
 
     Raises:
-        ValueError: integers without a unit, or a type that is no time.
+        ValueError: integers without a unit, or a type that is not a time.
     """
     kind = array.type
     if pa.types.is_timestamp(kind) or pa.types.is_date(kind):

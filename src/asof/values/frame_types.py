@@ -1,7 +1,4 @@
-"""What public verbs take rows as: dicts, columns, and the tables of pandas, Polars and Arrow, told by their looks.
-
-None of the three is loaded for it.
-"""
+"""Types of rows that public verbs accept; tables are recognised without loading pandas, Polars or Arrow."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
-"""Frames of pandas, Polars and Arrow, and dicts of columns, as columns; what Arrow cannot take stays as it is.
+"""Frames of pandas, Polars and Arrow, and dicts of columns, as columns; values that Arrow cannot hold stay as they are.
 
-What a public verb is given comes through here: `table_columns` for rows that are checked value by value, `entity_table`
-for entity frames, which engines read whole. `asof.client`, which loads no Arrow, has the columns in `calls`.
+Inputs of public verbs are converted here: `table_columns` for rows that are checked value by value, `entity_table` for
+entity frames, which engines read whole. `asof.client`, which loads no Arrow, converts columns in `calls`.
 """
 
 from __future__ import annotations
@@ -19,14 +19,14 @@ from asof.values.legible import why
 from asof.values.nesting import MOST_DEPTH, is_too_deep
 
 MOST_NAMED = 20
-"""How many of the columns that came a message names."""
+"""Maximum number of columns that a message names."""
 
 _NOT_ARROWS = (pa.ArrowException, TypeError, ValueError, OverflowError)
-"""What Arrow raises for values that it has no type for: integers of 20 digits, lone surrogates, mixed kinds …"""
+"""Errors of Arrow for values that it has no type for: integers of 20 digits, lone surrogates, mixed types …"""
 
 
 def table_columns(rows: Any) -> dict[str, Any] | None:
-    """The columns of a table by name: of Arrow, or a list where Arrow has no type for the values; None for no table."""
+    """The columns of a table by name: Arrow columns, or lists where Arrow has no type; None if it is not a table."""
     if is_pandas(rows):
         return _pandas_columns(rows)
     table = _arrow_table(rows)
@@ -34,10 +34,10 @@ def table_columns(rows: Any) -> dict[str, Any] | None:
 
 
 def entity_table(frame: Any) -> pa.Table | None:
-    """An entity frame's table; None where it is neither a table nor a dict of columns.
+    """An entity frame as a table; None if it is neither a table nor a dict of columns.
 
     Raises:
-        EntityFrameError: a column that Arrow cannot take.
+        EntityFrameError: Arrow cannot hold a column.
     """
     if is_pandas(frame):
         made = partial(pa.Table.from_pandas, frame, preserve_index=False)
@@ -49,7 +49,7 @@ def entity_table(frame: Any) -> pa.Table | None:
 
 
 def arrow_column(values: Any) -> Any:
-    """A column of NumPy, pandas, Polars or Arrow as Arrow has it; as a list where it is none, or has no Arrow type."""
+    """A column of NumPy, pandas, Polars or Arrow as an Arrow column; others, without an Arrow type, as a list."""
     if isinstance(values, pa.Array | pa.ChunkedArray):
         return values
     is_stream = hasattr(values, "__arrow_c_stream__")
@@ -63,7 +63,7 @@ def arrow_column(values: Any) -> Any:
 
 
 def uneven(columns: Mapping[str, Sized]) -> str:
-    """The lengths of columns that differ in length, for a message; an empty text where they do not."""
+    """Column lengths for a message if they differ, else the empty string."""
     if len(set(map(len, columns.values()))) <= 1:
         return ""
     lengths = {name: len(values) for name, values in columns.items()}
@@ -72,7 +72,7 @@ def uneven(columns: Mapping[str, Sized]) -> str:
 
 
 def _arrow_table(rows: Any) -> pa.Table | None:
-    """A table of Arrow or Polars, or of anything else that gives itself as an Arrow stream."""
+    """A table of Arrow or Polars, or of anything else that exports an Arrow stream."""
     if isinstance(rows, pa.Table):
         return rows
     if isinstance(rows, pa.RecordBatch):
@@ -110,7 +110,7 @@ def _pandas_column(series: Any) -> Any:
 
 
 def _readable(made: Callable[[], pa.Table], columns: Mapping[Any, Any]) -> pa.Table:
-    """The table that is made of these columns; or an error that names the column that Arrow cannot take."""
+    """A table of these columns; the error names the column that Arrow cannot hold."""
     try:
         for values in columns.values():
             _refuse_deep(values)
@@ -130,7 +130,7 @@ def _unreadable(what: str, error: Exception) -> EntityFrameError:
 
 
 def _refuse_deep(values: Any) -> None:
-    """Refuse a column of lists in lists that Arrow would follow without a bound.
+    """Refuse a column of deeply nested lists, which Arrow would follow without a bound.
 
     Raises:
         ValueError: one of the values.

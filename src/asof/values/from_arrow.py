@@ -1,4 +1,4 @@
-"""Arrow columns as Python's own values, and as moments."""
+"""Arrow columns as Python values, and as times."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from asof.values.fit import fit
 
 
 def python_values(array: pa.Array | pa.ChunkedArray) -> list[Any]:
-    """A column as Python's own values; times in `datetime.UTC`, as the online reader has them."""
+    """A column as Python values; times in `datetime.UTC`, as in the online reader."""
     values = array.to_pylist()
     kind = array.type
     if pa.types.is_timestamp(kind):
@@ -21,14 +21,14 @@ def python_values(array: pa.Array | pa.ChunkedArray) -> list[Any]:
 
 
 def in_utc(value: Any) -> Any:
-    """A value of Arrow's as the online reader has it: a time is in `datetime.UTC`, in lists too."""
+    """An Arrow value as in the online reader: times (also inside lists) in `datetime.UTC`."""
     if isinstance(value, list):
         return [in_utc(each) for each in value]
     return value.replace(tzinfo=UTC) if isinstance(value, datetime) else value
 
 
 def moments_of(column: pa.Array | pa.ChunkedArray) -> pa.Array:
-    """A table's column of moments (times, or integer microseconds) as `timestamp[us, UTC]`."""
+    """A table's time column (times, or integer microseconds) as `timestamp[us, UTC]`."""
     if pa.types.is_integer(column.type):
         column = column.cast(pa.int64()).cast(Timestamp.arrow())
     return fit(column, Timestamp)[0]

@@ -1,4 +1,4 @@
-"""Values as JSON, each type written and read in one place; what JSON has no form for stands as text.
+"""Values as JSON: each type is written and read here; values without a JSON form become text.
 
 | type | in JSON |
 | --- | --- |
@@ -10,13 +10,13 @@
 | Timestamp | ISO 8601 with `Z`, microseconds where there are any |
 | Array | a list of these |
 
-That is Asof's shape, of client and server: `writer` and `reader`, and `column_writer` for whole columns. The others
-differ from it in what their names say:
+This is the format of Asof's client and server: `writer`, `reader`, and `column_writer` for whole columns. The others
+differ as their names say:
 
-- `feast_column_writer`: Feast's answers, in which times are whole seconds since the epoch.
-- `message_reader`: what messages hold, checked later.
-- `request_reader`: what requests of Asof's and of Feast's clients hold, in which times may be seconds, checked later.
-- `write_value`: values whose type is not known.
+- `feast_column_writer`: Feast's responses, in which times are whole seconds since the epoch.
+- `message_reader`: values in messages, checked later.
+- `request_reader`: values in requests of Asof's and Feast's clients, in which times may be seconds; checked later.
+- `write_value`: values of unknown type.
 
 This module loads neither NumPy nor Arrow, as `asof.client` uses it.
 """
@@ -35,7 +35,7 @@ from asof.dtypes import DType, Float32
 from asof.timing import EPOCH, SECOND, micros, moment
 
 NOT_FINITE = {"NaN": math.nan, "Infinity": math.inf, "-Infinity": -math.inf}
-"""Text → the float that it stands for, as JSON has no such numbers."""
+"""Text → float, for the numbers that JSON does not have."""
 
 Convert = Callable[[Any], Any]
 Column = list[Any]
@@ -43,20 +43,19 @@ ConvertColumn = Callable[[Column], Column]
 
 
 def writer(dtype: DType) -> Convert | None:
-    """What makes a JSON value of one that is not None; None where it is one already."""
+    """A function from a value (not None) to its JSON value; None where no conversion is needed."""
     return _of_type(dtype, _WRITERS)
 
 
 def reader(dtype: DType) -> Convert | None:
-    """What makes Python's own value of a JSON value that is not null; None where it is that already.
-
-    The converter raises ValueError where the value is not what `writer` writes for `dtype`.
+    """A function from a JSON value (not null) to its Python value; None where no conversion is needed. It raises
+    ValueError for a value that `writer` does not write for `dtype`.
     """
     return _of_type(dtype, _READERS)
 
 
 def column_writer(dtype: DType) -> ConvertColumn | None:
-    """`writer` for a column with nulls; None where nothing is to be done."""
+    """`writer` for a column with nulls; None where no conversion is needed."""
     if dtype.is_float:
         return write_floats
     write = writer(dtype)
@@ -64,7 +63,7 @@ def column_writer(dtype: DType) -> ConvertColumn | None:
 
 
 def feast_column_writer(dtype: DType) -> ConvertColumn | None:
-    """`column_writer`, but that times are whole epoch seconds, as Feast's server has them."""
+    """`column_writer`, but times are whole epoch seconds, as in Feast's server."""
     if dtype.name == "Timestamp":
         return lambda values: [None if value is None else micros(value) // SECOND for value in values]
     if dtype.name == "Array" and dtype.inner is not None:
@@ -74,9 +73,8 @@ def feast_column_writer(dtype: DType) -> ConvertColumn | None:
 
 
 def message_reader(dtype: DType) -> Convert | None:
-    """What makes of a value in a message one that fits `dtype`; None where it is that already.
-
-    A value of another kind is handed on as it is: the check of types, which comes later, names it.
+    """A function from a value in a message to one that fits `dtype`; None where no conversion is needed. A value of
+    another type is returned unchanged, for the later type check to report.
     """
     if dtype.is_float:
         return lambda value: NOT_FINITE.get(value, value) if type(value) is str else value
@@ -86,14 +84,14 @@ def message_reader(dtype: DType) -> Convert | None:
 
 
 def request_reader(dtype: DType) -> Convert | None:
-    """`message_reader`, but that times may be epoch seconds, as Feast's clients send them."""
+    """`message_reader`, but times may be epoch seconds, as Feast's clients send them."""
     if dtype.name == "Timestamp":
         return _moment_of_seconds
     return _of_lists(dtype, request_reader) or message_reader(dtype)
 
 
 def _of_lists(dtype: DType, reader_of: Callable[[DType], Convert | None]) -> Convert | None:
-    """The reader of lists, made of that of their elements."""
+    """The reader of lists, made from the reader of their elements."""
     inner = Float32 if dtype.name == "Embedding" else dtype.inner
     one = reader_of(inner) if inner is not None else None
     if one is not None:
@@ -102,7 +100,7 @@ def _of_lists(dtype: DType, reader_of: Callable[[DType], Convert | None]) -> Con
 
 
 def read_columns(columns: Mapping[str, Sequence[Any]], types: Mapping[str, DType]) -> dict[str, Any]:
-    """The columns of a request, those of known types read by `request_reader`."""
+    """The columns of a request; those of known types are converted by `request_reader`."""
     found: dict[str, Any] = {}
     for name, values in columns.items():
         read = request_reader(types[name]) if name in types else None
@@ -111,7 +109,7 @@ def read_columns(columns: Mapping[str, Sequence[Any]], types: Mapping[str, DType
 
 
 def write_value(value: Any) -> Any:
-    """A value of any Python type as JSON carries it, for requests: their types are known to the server alone."""
+    """A value of any Python type as JSON, for requests: only the server knows the declared types."""
     if value is None or isinstance(value, str | bool | int):
         return value
     if isinstance(value, float):
@@ -135,7 +133,7 @@ def write_value(value: Any) -> Any:
         return write_value(value.tolist())
     if isinstance(value, list | tuple | set | frozenset):
         return [write_value(each) for each in value]
-    # pandas' NA has no truth value, and says so by raising.
+    # pandas' NA has no truth value: it raises.
     return None if type(value).__name__ == "NAType" else str(value)
 
 
@@ -152,7 +150,7 @@ def _of_type(dtype: DType, converters: dict[str, Convert]) -> Convert | None:
 def write_floats(values: Column) -> Column:
     """`write_float` for a column with nulls; the column itself where all of its numbers are finite."""
     try:
-        # The sum of finite numbers may itself be infinite; then each is looked at.
+        # The sum of finite numbers may overflow to infinity; then each is checked.
         if math.isfinite(sum(values)):
             return values
     except TypeError:
@@ -161,7 +159,7 @@ def write_floats(values: Column) -> Column:
 
 
 def all_finite(columns: Sequence[Column]) -> bool:
-    """Whether no column holds a null, or a number that JSON has not; False may also mean that it is not known."""
+    """True if no column has a null or a non-finite number; False may also mean unknown."""
     try:
         return math.isfinite(sum(chain.from_iterable(columns)))
     except TypeError:
@@ -169,7 +167,7 @@ def all_finite(columns: Sequence[Column]) -> bool:
 
 
 def write_float(number: float) -> float | str:
-    """A float, or the text that stands for it where JSON has none."""
+    """A float, or its text where JSON has no such number."""
     if math.isfinite(number):
         return number
     return "NaN" if number != number else "Infinity" if number > 0 else "-Infinity"
@@ -189,7 +187,7 @@ def _read_bytes(text: str) -> bytes:
 
 
 def bytes_or_same(value: Any) -> Any:
-    """The bytes behind base64 text; anything else as it is, for a check of its type to name."""
+    """Decode base64 text; anything else is returned unchanged, for the type check to report."""
     if not isinstance(value, str):
         return value
     try:
@@ -205,12 +203,12 @@ def _write_moment(value: datetime) -> str:
 
 def _read_moment(text: str) -> datetime:
     value = datetime.fromisoformat(text)
-    # Else through microseconds, so that the zone is `datetime.UTC` itself, as in the store's answers.
+    # Else via microseconds, so that the zone is `datetime.UTC` itself, as in the store's results.
     return value if value.tzinfo is UTC else moment(micros(value))
 
 
 def _moment_of_seconds(value: Any) -> Any:
-    """A moment of epoch seconds, as Feast's clients send them; anything else as it is."""
+    """A time from epoch seconds, as Feast's clients send them; anything else is returned unchanged."""
     if type(value) is int or type(value) is float:
         try:
             return EPOCH + timedelta(seconds=value)

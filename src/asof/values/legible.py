@@ -7,11 +7,11 @@ from typing import Any
 from asof.values.nesting import MOST_DEPTH, is_too_deep
 
 MOST_SHOWN = 60
-"""Characters of a value in a message."""
+"""Maximum characters of a value in a message."""
 
 
 def why(error: BaseException) -> str:
-    """What an error says, as one line of text that every store can keep."""
+    """An error's message, as one line of text that every store can keep."""
     if isinstance(error, RecursionError):
         return f"is nested too deeply; the most are {MOST_DEPTH} levels"
     try:
@@ -22,17 +22,17 @@ def why(error: BaseException) -> str:
 
 
 def legible(text: str, most: int = 1000) -> str:
-    """Text that every store can keep: without half characters and NUL, and not endless."""
+    """Text that every store can keep: without lone surrogates and NUL, and of bounded length."""
     return cut(text, most).encode("utf-8", "backslashreplace").decode().replace("\0", "\\x00")
 
 
 def cut(text: str, most: int) -> str:
-    """Text of at most so many characters, with dots in the place of what is left out."""
+    """Text shortened to this many characters, with dots for what is left out."""
     return text if len(text) <= most else text[: most - 3] + "..."
 
 
 def shown(value: Any) -> str:
-    """A value in a message, shortened; also one that Python does not write, such as an integer of 5000 digits."""
+    """A value for a message, shortened; also one that Python cannot print, such as an integer of 5000 digits."""
     if is_too_deep(value):
         return f"a value that is nested more than {MOST_DEPTH} levels deep"
     try:

@@ -1,4 +1,4 @@
-"""What a path is: a place on this machine, as text or as a `file://` URL; no other URL is ever taken for one."""
+"""Local paths, as text or as `file://` URLs; other URLs are refused."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ _FILE = re.compile(r"\s*file:(?://(?P<host>[^/]*)(?P<below>/.*)|(?P<path>/(?!/).
 
 
 class NotLocal(ValueError):
-    """A URL where a path was expected. The text says what is wrong without the URL, which may hold a password."""
+    """A URL where a path was expected. The message leaves out the URL, which may contain a password."""
 
 
 def scheme_of(text: str) -> str:
@@ -21,7 +21,7 @@ def scheme_of(text: str) -> str:
 
 
 def local_path(text: str) -> str:
-    """The path that is meant: the text itself, or what a `file://` URL names.
+    """The path: the text itself, or the path of a `file://` URL.
 
     Raises:
         NotLocal: it is another URL, or a file URL of another machine.
@@ -31,7 +31,7 @@ def local_path(text: str) -> str:
         return text
     found = _FILE.fullmatch(text)
     if scheme != "file":
-        raise NotLocal(f"a URL ({scheme}://) stands where a path on this machine is expected")
+        raise NotLocal(f"a URL ({scheme}://) where a local path is expected")
     if found is None or (found.group("host") or "").lower() not in ("", "localhost"):
         raise NotLocal("a file:// URL has three slashes before an absolute path; this one names another machine")
     path = unquote(found.group("below") or found.group("path"))

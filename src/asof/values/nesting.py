@@ -1,4 +1,4 @@
-"""How deep lists and objects may lie in one another, and whether a value or JSON text goes deeper."""
+"""The limit on nested lists and objects, and whether a value or JSON text exceeds it."""
 
 from __future__ import annotations
 
@@ -8,17 +8,17 @@ from typing import Any
 import numpy as np
 
 MOST_DEPTH = 200
-"""So many lists and objects may lie in one another: what reads them, here and in native code, calls itself for each."""
+"""Maximum nesting of lists and objects: readers, here and in native code, recurse once per level."""
 
 _BRACKETS = re.compile(r'"[^"\\]*(?:\\.[^"\\]*)*\\?(?:"|\Z)|[\[\]{}]', re.DOTALL)
 
 
 def is_too_deep(value: Any) -> bool:
-    """Whether lists and dicts (or the brackets of JSON, given as text or bytes) lie deeper than `MOST_DEPTH`."""
+    """Whether lists and dicts (or the brackets of JSON text or bytes) are nested deeper than `MOST_DEPTH`."""
     if isinstance(value, bytes):
         if value.count(b"[") + value.count(b"{") <= MOST_DEPTH:
             return False
-        # Each byte as one character: brackets and quotes are no part of any other character in UTF-8.
+        # Each byte as one character: in UTF-8, the bytes of brackets and quotes occur in no other character.
         value = value.decode("latin-1")
     if isinstance(value, str):
         if value.count("[") + value.count("{") <= MOST_DEPTH:
@@ -33,7 +33,7 @@ def is_too_deep(value: Any) -> bool:
     for _ in range(MOST_DEPTH):
         if not level:
             return False
-        # Each once, so that what stands in two places is not looked at twice at every level.
+        # Each object once, so that a shared one is not visited twice at every level.
         level = list({id(inner): inner for each in level for inner in _inside(each) if type(inner) in _NESTED}.values())
     return bool(level)
 

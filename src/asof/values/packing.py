@@ -1,4 +1,25 @@
-"""The bytes of an online row: keys, and the values of a latest-value view."""
+"""The bytes of an online row: keys, and the values of a latest-value view.
+
+A packed row is one MessagePack array. With n values it is, for a view fed by a batch source,
+
+    position   0        1            2 … n+1        n+2
+             +--------+------------+--------------+------------+
+    value    | FORMAT | event time | plain values |            |
+    deleted  | FORMAT | null       | null …       | event time |    the tombstone's time
+             +--------+------------+--------------+------------+
+
+and for a view fed by a log,
+
+    position   0        1            2 … n+1        n+2                                     n+3
+             +--------+------------+--------------+---------------------------------------+---------+
+    value    | FORMAT | event time | plain values | [created, offset, partition]          | pending |
+    deleted  | FORMAT | null       | null …       | [created, offset, partition, event t] | pending |
+    waiting  | FORMAT | null       | null …       | null                                  | pending |
+             +--------+------------+--------------+---------------------------------------+---------+
+
+`pending` holds the versions that are ahead of the clock: `[event time, created, offset, partition, values or null]`
+each. Readers need only positions 0 to n+1, which are the same in all of these layouts.
+"""
 
 from __future__ import annotations
 
@@ -30,7 +51,7 @@ _SINGLE = struct.Struct("f")
 
 
 def key_bytes(values: Sequence[Any]) -> bytes:
-    """One key's values, already plain (see `plain_values`), as the bytes that the online store files them under."""
+    """Pack one key's plain values (see `plain_values`) into the bytes that are its key in the online store."""
     return _encode(tuple(values))
 
 
@@ -40,7 +61,7 @@ def pack_keys(columns: Sequence[Sequence[Any]]) -> list[bytes]:
 
 
 def pack_values(*columns: Iterable[Any]) -> list[bytes]:
-    """One array of plain values per row, from a column per place; at least one column ends."""
+    """One packed array per row, from one iterable per position; at least one of them must be finite."""
     return list(map(_encode, zip(*columns)))
 
 
@@ -50,7 +71,10 @@ def key_values(key: bytes) -> list[Any]:
 
 
 def plain_values(column: pa.Array | pa.ChunkedArray, dtype: DType) -> list[Any]:
-    """A fitted column as values that pack alike everywhere: times as microseconds, dates as days, decimals as text."""
+    """A fitted column as plain values: times as microseconds, dates as days, decimals as text.
+
+    Plain values pack to the same bytes wherever they come from.
+    """
     if dtype.name == "Timestamp":
         return column.cast(pa.int64()).to_pylist()
     if dtype.name == "Date":
@@ -73,13 +97,13 @@ def _innermost(dtype: DType) -> DType:
 
 
 def plainer(dtype: DType) -> Callable[[Any], Any] | None:
-    """What makes one fitted value plain, just as `plain_values` does; None where it is that already."""
+    """A function from one fitted value to its plain value, as `plain_values`; None where no conversion is needed."""
     if dtype.name == "Timestamp":
         return micros
     if dtype.name == "Date":
         return lambda day: (day - EPOCH_DAY).days
     if dtype.name == "Decimal":
-        # With the digits that its type has, as Arrow gives it: 1.5 and 1.50 are one key.
+        # With the scale of its type, as Arrow has it: 1.5 and 1.50 must give the same key bytes.
         digits = Decimal(1).scaleb(-dtype.scale)
         return lambda number: str(_WIDE.add(_WIDE.quantize(Decimal(number), digits), 0))
     if dtype.name == "Float32":
@@ -88,7 +112,7 @@ def plainer(dtype: DType) -> Callable[[Any], Any] | None:
 
 
 def restorer(dtype: DType) -> Callable[[Any], Any] | None:
-    """What turns a plain value back into Python's own type for `dtype`; None where it is that already."""
+    """A function from a plain value to the Python value of `dtype`; None where no conversion is needed."""
     if dtype.name == "Timestamp":
         return moment
     if dtype.name == "Date":
@@ -105,10 +129,10 @@ def restorer(dtype: DType) -> Callable[[Any], Any] | None:
 def pack_rows(
     event_times: Sequence[int], columns: Sequence[Sequence[Any]], gone: Sequence[bool] | None = None
 ) -> list[bytes]:
-    """Rows of a latest-value view that a batch source feeds: `[format, event time, value, …]` each.
+    """Packed rows of a latest-value view that is fed by a batch source.
 
     Args:
-        gone: the rows that say that their key is no more: `[format, null, null …, event time]`.
+        gone: which rows are tombstones.
     """
     if gone is not None and any(gone):
         nothing = [None] * (len(columns) + 1)
@@ -123,7 +147,7 @@ def pack_rows(
 
 
 unpack_row: Callable[[bytes], list[Any]] = _decode
-"""`[format, event time in microseconds, plain value, …]` of a packed row; of a log-fed one two elements more."""
+"""The elements of a packed row, as drawn above."""
 
 
 class Version(NamedTuple):
@@ -206,7 +230,7 @@ def _after_one(row: list[Any] | None, new: Version, width: int, format: int) -> 
 
 
 def _without_repeats(ordered: Sequence[Version]) -> list[Version]:
-    """The last of each place in the order."""
+    """The last version of each sort key."""
     return [each for i, each in enumerate(ordered) if i + 1 == len(ordered) or each[:4] != ordered[i + 1][:4]]
 
 
@@ -223,7 +247,7 @@ def _pack_versions(kept: Sequence[Version], *, clock: int, width: int, format: i
 
 
 def versions_of(stored: bytes | list[Any], width: int) -> list[Version]:
-    """All rows that a log-fed row (packed or unpacked) keeps: the one that was due, then the pending ones, in order."""
+    """All versions of a log-fed row (packed or unpacked): the due one, then the pending ones in order."""
     row = _decode(stored) if isinstance(stored, bytes) else stored
     versions = [Version(*each) for each in row[width + 3]]
     if row[1] is not None:
@@ -236,13 +260,14 @@ def versions_of(stored: bytes | list[Any], width: int) -> list[Version]:
 
 
 def newest_time(stored: bytes, width: int) -> int:
-    """The latest event time of all the rows that a packed log-fed row keeps, pending ones included."""
+    """The latest event time of all versions of a packed log-fed row, including pending ones."""
     return max(each.event_time for each in versions_of(stored, width))
 
 
 def gone_at(row: Sequence[Any], width: int) -> int | None:
-    """When an unpacked row without a time of its own said that its key is no more; None where it is no such row."""
+    """Deletion time of a tombstone row, else None."""
     if row[1] is not None or len(row) < width + 3:
         return None
-    said = row[width + 2]
-    return said[-1] if isinstance(said, list) else said
+    # A batch-fed tombstone has the time itself there, a log-fed one ends its list with it; a waiting row has null.
+    deleted = row[width + 2]
+    return deleted[-1] if isinstance(deleted, list) else deleted

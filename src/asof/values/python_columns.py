@@ -1,7 +1,7 @@
-"""Columns of Python values that are of their declared type already, without a look at each.
+"""Columns of Python values that have their declared type already, checked as a whole.
 
-A short way for pushed rows: what `own_column` makes must equal `fit_values` and `plain_values`, and what it cannot
-tell at once is left to them.
+A fast path for pushed rows: `own_column` must equal `fit_values` and `plain_values`, and returns None for columns that
+need them.
 """
 
 from __future__ import annotations
@@ -27,24 +27,30 @@ from asof.values.json import write_float, writer
 from asof.values.packing import plain_values
 
 VECTOR = 32
-"""From so many values on NumPy is faster than a loop."""
+"""Number of values from which NumPy is faster than a loop."""
 
 _pack = msgspec.msgpack.Encoder().encode
 _zone = attrgetter("tzinfo")
 
-# How msgpack writes an array's cells: a tag, then the value. Where the length of the whole and the first tag fit, the
-# first value ends where the second tag has to be, and so on: all values are of Python's own type, and at hand as bytes.
+# A whole list is checked by packing it with MessagePack and viewing the bytes as a NumPy array of cells, each a tag
+# and a value:
+#
+#     head | CB 8-byte float | CB 8-byte float | CB 8-byte float | …
+#
+# If the total length is that of n such cells and every tag is right, then all values have this type: a cell of any
+# other type has another tag or length, and would shift the tags behind it. No Python object is looked at one by one,
+# and the values are at hand as an array.
 _FLOATS = np.dtype([("tag", "u1"), ("value", ">f8")]), 0xCB
 _TIMES = np.dtype([("tag", ">u2"), ("value", ">u8")]), 0xD7FF
 _WHOLE_SECONDS = np.dtype([("tag", ">u2"), ("value", ">u4")]), 0xD6FF
 
 
 class TypedColumn:
-    """Values that fit their type, in the forms that they are needed in.
+    """Values that fit their type, in the forms that a push needs.
 
     Attributes:
-        written: as a JSON message has them, for msgspec.
-        plain: as they are packed (`plain_values`).
+        written: as in a JSON message, for msgspec.
+        plain: as in a packed row (`plain_values`).
     """
 
     __slots__ = ("_array", "dtype", "plain", "written")
@@ -63,14 +69,14 @@ class TypedColumn:
 
     @property
     def array(self) -> pa.Array:
-        """As Arrow has them."""
+        """The values as an Arrow array, made on first use."""
         if self._array is None:
             self._array = array_of([self])
         return self._array
 
 
 def array_of(columns: Sequence[TypedColumn]) -> pa.Array:
-    """The values of columns of one type, one column after the other."""
+    """The values of several columns of one type, concatenated."""
     if len(columns) == 1 and columns[0]._array is not None:
         return columns[0]._array
     arrays = [each._array for each in columns]
@@ -83,7 +89,7 @@ def array_of(columns: Sequence[TypedColumn]) -> pa.Array:
 
 
 def own_column(values: list[Any], dtype: DType) -> TypedColumn | None:
-    """The values as a column, where they need no look at each; None where they do, or where one does not fit."""
+    """The values as a column; None where they need to be checked one by one, or one does not fit."""
     find = _OWN.get(dtype.name)
     return find(values, dtype) if find is not None else None
 
@@ -103,12 +109,13 @@ def _floats(values: list[Any], dtype: DType) -> TypedColumn | None:
         present = list(map(float, present))
     elif not kinds <= {float}:
         return None
-    # A sum is finite only where each of them is.
+    # One pass in C: a sum is finite only if every number is. It may also overflow; then the full check decides.
     if not isfinite(sum(present)):
         return None
     if dtype.name == "Float32":
         if not all(-GREATEST_FLOAT32 <= value <= GREATEST_FLOAT32 for value in present):
             return None
+        # `array("f")` rounds to Float32, so that the row holds the value that Arrow and a later read have.
         rounded = iter(array("f", present).tolist())
         values = [None if value is None else next(rounded) for value in values]
     return TypedColumn(dtype, values, values)
@@ -134,6 +141,7 @@ def _texts(values: list[Any], dtype: DType) -> TypedColumn | None:
     present = own_values(values, dtype)
     if present is None:
         return None
+    # Only a lone surrogate fails to encode; joining first makes that one check for the column.
     text = "".join(present)
     if not text.isascii():
         try:
@@ -155,21 +163,25 @@ def _times(values: list[Any], dtype: DType) -> TypedColumn | None:
 
 
 def _vector_of_times(values: list[Any]) -> npt.NDArray[np.int64] | None:
+    # MessagePack's timestamps, as integers: 64 bits are nanoseconds (upper 30) and seconds (lower 34); times without
+    # a fraction have 32 bits of seconds. A column that mixes both has no cells of one layout, and goes the slow way.
     if (cells := _cells(values, *_TIMES)) is not None:
         times = (cells & 0x3_FFFF_FFFF).astype(np.int64) * SECOND + (cells >> 34).astype(np.int64) // 1000
     elif (cells := _cells(values, *_WHOLE_SECONDS)) is not None:
         times = cells.astype(np.int64) * SECOND
     else:
         return None
+    # The bytes are the same for every zone, but the values are returned as they are: they must be in UTC already.
     return times if set(map(_zone, values)) == {UTC} else None
 
 
 def _cells(values: list[Any], layout: np.dtype[Any], tag: int) -> npt.NDArray[Any] | None:
-    """The values' cells, where each has this layout and tag."""
+    """The values as an array, if every cell has this layout and tag, else None."""
     try:
         packed = _pack(values)
     except (TypeError, ValueError, OverflowError, RecursionError, msgspec.MsgspecError):
         return None
+    # `array 16` and `array 32` headers; shorter headers do not occur from `VECTOR` values on.
     head = 3 if len(values) < 1 << 16 else 5
     if len(packed) != head + layout.itemsize * len(values):
         return None
@@ -185,7 +197,7 @@ _OWN: dict[str, Callable[[list[Any], DType], TypedColumn | None]] = {
 
 def _written(column: pa.Array, dtype: DType, plain: list[Any]) -> list[Any]:
     if dtype.name == "Timestamp":
-        # By way of integers: Arrow's own way to Python's times takes most of what a push does.
+        # Via integers: Arrow's own conversion to Python times would take most of the time of a push.
         return [None if value is None else moment(value) for value in plain]
     if dtype.is_float:
         if not column.null_count and np.isfinite(column.to_numpy()).all():
@@ -196,7 +208,7 @@ def _written(column: pa.Array, dtype: DType, plain: list[Any]) -> list[Any]:
     values, cells = column.to_pylist(), column
     while pa.types.is_list(cells.type):
         cells = pc.list_flatten(cells)
-    # A sum is finite only where each of them is; of nothing it is null.
+    # A sum is finite only if every number is; the sum of an empty column is null.
     if not pa.types.is_floating(cells.type) or isfinite(pc.sum(cells).as_py() or 0):
         return values
     write = writer(dtype)

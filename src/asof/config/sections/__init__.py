@@ -28,7 +28,7 @@ PRODUCTS: tuple[type[Section], ...] = (
     connections.SchemaRegistryConnectionSection,
     connections.KafkaConnectionSection,
 )
-"""The products whose options are known here. Those of other packages know their own."""
+"""The products whose options are declared here; products of other packages declare their own."""
 
 AUTH: tuple[type[Section], ...] = (
     auth.AuthSection,

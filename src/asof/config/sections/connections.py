@@ -1,4 +1,4 @@
-"""`connections:`, servers by name; each is a type and how it is reached."""
+"""`connections:`, servers by name; each is a type and its settings."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ class ConnectionSection(Section, frozen=True, kw_only=True):
     SECTION: ClassVar[str] = "connections"
     FEAST_KEYS: ClassVar[tuple[str, ...]] = ("conn_type",)
 
-    type: Annotated[Text, OptionDoc("What kind of server.")]
+    type: Annotated[Text, OptionDoc("The type of server.")]
 
 
 class PostgresConnectionSection(ConnectionSection, frozen=True, kw_only=True):
@@ -49,63 +49,59 @@ class PostgresConnectionSection(ConnectionSection, frozen=True, kw_only=True):
 
     url: Annotated[
         PostgresUrl | None,
-        OptionDoc("`postgresql://user:password@host:port/database?…`; the keys below go over it.", also=("path",)),
+        OptionDoc("`postgresql://user:password@host:port/database?…`; the options below override it.", also=("path",)),
     ] = None
-    host: Annotated[Text | None, OptionDoc("The server's name, or the folder of its local socket.")] = None
-    port: Annotated[Port | None, OptionDoc("Its port; else 5432.")] = None
+    host: Annotated[Text | None, OptionDoc("The server's host name, or the folder of its Unix socket.")] = None
+    port: Annotated[Port | None, OptionDoc("Its port; default 5432.")] = None
     database: Annotated[Text | None, OptionDoc("The database.")] = None
-    user: Annotated[Text | None, OptionDoc("The user; else the one who runs the process.")] = None
+    user: Annotated[Text | None, OptionDoc("The user; default: the user who runs the process.")] = None
     password: Annotated[Text | None, OptionDoc("The password; better as `${VAR}`, or in `~/.pgpass`.")] = None
     schema: Annotated[
         Text | None,
         OptionDoc(
-            "Where a source's unqualified table is looked up first; where a store keeps its tables (`asof` if left "
-            "out).",
+            "The schema of a source's unqualified tables, searched first; the schema of a store's tables (default "
+            "`asof`).",
             also=("db_schema",),
         ),
     ] = None
     sslmode: Annotated[
         Literal["disable", "allow", "prefer", "require", "verify-ca", "verify-full"] | None,
-        OptionDoc("libpq's, whose default is `prefer`; `verify-full` checks the server's certificate and name."),
+        OptionDoc("libpq's TLS mode, by default `prefer`; `verify-full` checks the server's certificate and name."),
     ] = None
     sslrootcert: Annotated[
         CertificatesPath | None,
-        OptionDoc("The certificates to trust; `system` takes the machine's.", also=("sslrootcert_path",)),
+        OptionDoc("The CA certificates to trust; `system` uses the machine's.", also=("sslrootcert_path",)),
     ] = None
-    sslcert: Annotated[Path | None, OptionDoc("The client's certificate.", also=("sslcert_path",))] = None
-    sslkey: Annotated[Path | None, OptionDoc("The client's key.", also=("sslkey_path",))] = None
+    sslcert: Annotated[Path | None, OptionDoc("The client certificate.", also=("sslcert_path",))] = None
+    sslkey: Annotated[Path | None, OptionDoc("The client certificate's private key.", also=("sslkey_path",))] = None
     min_connections: Annotated[
-        Whole | None, OptionDoc("How many connections are kept open when idle.", also=("min_conn",), unset=0)
+        Whole | None, OptionDoc("Connections kept open when idle.", also=("min_conn",), unset=0)
     ] = None
     max_connections: Annotated[
-        Whole, OptionDoc("How many connections a process opens at most.", also=("max_conn",))
+        Whole, OptionDoc("Maximum connections of a process.", also=("max_conn",))
     ] = 10  # fmt: skip
     keepalives_idle_s: Annotated[
         Whole,
-        OptionDoc(
-            "After how much silence the network is asked whether the server is still there.", also=("keepalives_idle",)
-        ),
+        OptionDoc("Idle time after which TCP keepalives check that the server is there.", also=("keepalives_idle",)),
     ] = 60
     connect_timeout_s: Annotated[Number, OptionDoc("How long to wait for a connection.")] = 10
     statement_timeout_s: Annotated[
         Number | None,
         OptionDoc(
-            "When the server gives up a statement. A registry's is 60 and an online store's 30 where left out; "
-            "elsewhere the server's own setting."
+            "Time limit of a statement, enforced by the server. Default: 60 for a registry, 30 for an online store, "
+            "else the server's own setting."
         ),
     ] = None
     lock_timeout_s: Annotated[Number, OptionDoc("How long a statement waits for a lock.")] = 30
     replicas: Annotated[
         Texts | None,
-        OptionDoc(
-            "Read replicas, as `host` or `host:port`: sources are read there, a little stale, while one answers."
-        ),
+        OptionDoc("Read replicas, as `host` or `host:port`. Sources are read from them; they may lag a little."),
     ] = None
-    application_name: Annotated[Text, OptionDoc("What the server's own lists show.")] = "asof"
+    application_name: Annotated[Text, OptionDoc("Name of the sessions in the server's own views.")] = "asof"
     pgbouncer: Annotated[
         bool | None,
         OptionDoc(
-            "Sessions are shared (PgBouncer's transaction pooling): nothing is prepared, settings are per transaction.",
+            "Set it behind PgBouncer's transaction pooling: no prepared statements, settings per transaction.",
             unset="false",
         ),
     ] = None
@@ -116,12 +112,12 @@ class SchemaRegistryConnectionSection(ConnectionSection, frozen=True, kw_only=Tr
 
     PRODUCT: ClassVar[str] = "schema_registry"
 
-    url: Annotated[Text, OptionDoc("A registry with Confluent's REST API, for formats with `registry=`.")]
+    url: Annotated[Text, OptionDoc("URL of a registry with Confluent's REST API, for formats with `registry=`.")]
     user: Annotated[Text | None, OptionDoc("The user (HTTP basic).")] = None
     password: Annotated[Text | None, OptionDoc("The password; better as `${VAR}`.")] = None
-    token: Annotated[Text | None, OptionDoc("A bearer token instead; better as `${VAR}`.")] = None
-    ca_file: Annotated[Path | None, OptionDoc("The certificates to trust; else the machine's.")] = None
-    timeout_s: Annotated[Number, OptionDoc("How long a worker tries to reach it before it stops.")] = 10
+    token: Annotated[Text | None, OptionDoc("A bearer token instead of a user; better as `${VAR}`.")] = None
+    ca_file: Annotated[Path | None, OptionDoc("The CA certificates to trust; default: the machine's.")] = None
+    timeout_s: Annotated[Number, OptionDoc("How long a worker tries to reach the registry before it stops.")] = 10
 
 
 class KafkaConnectionSection(ConnectionSection, frozen=True, kw_only=True):
@@ -130,17 +126,17 @@ class KafkaConnectionSection(ConnectionSection, frozen=True, kw_only=True):
     PRODUCT: ClassVar[str] = "kafka"
 
     bootstrap_servers: Annotated[
-        Texts, OptionDoc("The brokers to ask first, as `host:port`.", also=("kafka_bootstrap_servers",))
+        Texts, OptionDoc("The first brokers to contact, as `host:port`.", also=("kafka_bootstrap_servers",))
     ]
     settings: Annotated[
         Settings | None,
         OptionDoc("librdkafka's own settings, passed through: `security.protocol`, `sasl.*`, `ssl.*` and so on."),
     ] = None
-    timeout_s: Annotated[Number, OptionDoc("How long one call waits for an answer.")] = 10
+    timeout_s: Annotated[Number, OptionDoc("Timeout of a call.")] = 10
     session_timeout_s: Annotated[
         Number | None,
         OptionDoc(
-            "How long a worker may be silent before its partitions are given to others (else 45), and a pushing "
-            "process before its own partition may be taken over (else 10)."
+            "How long a worker may be silent before its partitions are reassigned (default 45), and a pushing "
+            "process before its partition may be taken over (default 10)."
         ),
     ] = None

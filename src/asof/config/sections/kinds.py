@@ -1,4 +1,4 @@
-"""How an option is declared: what it means, how it may be spelled, and the kinds of values that there are."""
+"""How an option is declared: its description, its spellings and its kind of value."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ class Section(Struct, frozen=True, kw_only=True):
     """A group of keys of `feature_store.yaml`. A field is an option: its name, type, bounds, default and meaning.
 
     Attributes:
-        SECTION: the key that the group stands under; empty for the top level.
-        PRODUCT: the `type:` that takes these options; empty where they are every type's.
-        FEAST_KEYS: Feast's keys without a meaning here, which are accepted with a note.
-        FEAST_TYPES: Feast's names of products, and what stands for them here.
-        SERVER: the connection whose options a store on a server takes too.
+        SECTION: the key of the group; empty for the top level.
+        PRODUCT: the `type:` that takes these options; empty for every type.
+        FEAST_KEYS: keys of Feast that are accepted and ignored, with a note.
+        FEAST_TYPES: Feast's names of products → Asof's.
+        SERVER: the type of connection whose options are accepted too.
     """
 
     SECTION: ClassVar[str] = ""
@@ -33,11 +33,11 @@ class Section(Struct, frozen=True, kw_only=True):
 
 @dataclass(frozen=True)
 class OptionDoc:
-    """What an option means, for the reference.
+    """Description of an option, for the reference.
 
     Args:
-        also: other spellings of the name, Feast's among them.
-        unset: what the product takes where the option is left out, as it would be written.
+        also: other spellings of the name, including Feast's.
+        unset: the product's default where the option is left out, as it would be written.
     """
 
     meaning: str
@@ -47,15 +47,16 @@ class OptionDoc:
 
 @dataclass(frozen=True)
 class ValueKind:
-    """A kind of value: its name in the reference, and what messages say of it.
+    """A kind of value: its name in the reference, and its messages.
 
     Args:
-        expected: what a message asks for; derived from the type and its bounds where empty.
-        refusal: the message on text that does not fit the pattern, with `{path}` and `{found}`; `expected` where empty.
+        expected: the expected value in messages; derived from the type and its bounds if empty.
+        refusal: the message for text that does not match the pattern, with `{path}` and `{found}`; `expected` where
+            empty.
         hint: the next step of that message.
-        takes_scalars: an unquoted number or moment is its text.
-        splits: text is a list with commas between.
-        words: texts with a meaning of their own: as paths they are left as they are.
+        takes_scalars: an unquoted number or time is accepted as text.
+        splits: text is a comma-separated list.
+        literals: texts with a special meaning, which are not resolved as paths.
     """
 
     name: str
@@ -64,7 +65,7 @@ class ValueKind:
     hint: str = ""
     takes_scalars: bool = False
     splits: bool = False
-    words: tuple[str, ...] = ()
+    literals: tuple[str, ...] = ()
 
 
 Text = Annotated[str, Meta(min_length=1), ValueKind("text")]
@@ -73,10 +74,10 @@ Prefix = Annotated[str, ValueKind("prefix", "text")]
 Scalar = Annotated[str, Meta(min_length=1), ValueKind("text", takes_scalars=True)]
 """Text that may look like a number."""
 Path = Annotated[str, Meta(min_length=1), ValueKind("path", "text")]
-"""Relative to the repository's root; absolute once it is read."""
-CertificatesPath = Annotated[str, Meta(min_length=1), ValueKind("path", "text", words=("system",))]
-"""A path, or libpq's word for what the machine trusts."""
-Moment = Annotated[str, ValueKind("moment", "a moment such as 2026-01-31T12:00:00Z")]
+"""A path relative to the repository's root; made absolute on reading."""
+CertificatesPath = Annotated[str, Meta(min_length=1), ValueKind("path", "text", literals=("system",))]
+"""A path, or libpq's name for the machine's trusted certificates."""
+Moment = Annotated[str, ValueKind("moment", "a time such as 2026-01-31T12:00:00Z")]
 Size = Annotated[
     str, Meta(pattern=r"(?i)^\s*\d+(\.\d+)?\s*([KMGT]i?B|B|%)\s*$"), ValueKind("size", "a size such as 4GB")
 ]
@@ -84,11 +85,11 @@ Whole = Annotated[int, Meta(ge=1)]
 Index = Annotated[int, Meta(ge=0)]
 Port = Annotated[int, Meta(ge=1, le=65535)]
 Number = Annotated[float, Meta(gt=0)]
-"""Its unit is the end of the option's name: `_s` are seconds."""
+"""Its unit is the suffix of the option's name: `_s` is seconds."""
 Texts = Annotated[list[Text], ValueKind("list", "a list of text", splits=True)]
 OneOrMore = Annotated[
     list[Scalar], Meta(min_length=1), ValueKind("list", "a list of text", hint="leave it out, or name some")
 ]
 """A list, or one text."""
 Settings = Annotated[dict[str, Any], ValueKind("settings")]
-"""Names and values of someone else's, by YAML's own types."""
+"""Names and values passed through to another program, by YAML's own types."""

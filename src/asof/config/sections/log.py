@@ -7,7 +7,7 @@ from typing import Annotated, ClassVar
 from asof.config.sections.connections import KafkaConnectionSection
 from asof.config.sections.kinds import Number, OptionDoc, Path, Prefix, Section, Settings, Text, Whole
 
-Partitions = Annotated[Whole, OptionDoc("How many partitions a topic gets that `apply` makes.")]
+Partitions = Annotated[Whole, OptionDoc("Number of partitions of a topic that `apply` creates.")]
 
 
 class LogSection(Section, frozen=True, kw_only=True):
@@ -23,12 +23,12 @@ class FileLogSection(LogSection, frozen=True, kw_only=True):
 
     PRODUCT: ClassVar[str] = "file"
 
-    path: Annotated[Path, OptionDoc("The folder of the log's topics.")] = "data/log"
+    path: Annotated[Path, OptionDoc("The folder for the log's topics.")] = "data/log"
     partitions: Partitions = 1
-    segment_bytes: Annotated[Whole | None, OptionDoc("How large a segment grows.", unset=64 << 20)] = None
+    segment_bytes: Annotated[Whole | None, OptionDoc("Maximum size of a segment.", unset=64 << 20)] = None
     session_timeout_s: Annotated[
         Number | None,
-        OptionDoc("How long a consumer may be silent before its partitions are given to others.", unset=60),
+        OptionDoc("How long a consumer may be silent before its partitions are reassigned.", unset=60),
     ] = None
 
 
@@ -40,18 +40,15 @@ class KafkaLogSection(LogSection, frozen=True, kw_only=True):
 
     partitions: Partitions = 1
     replication_factor: Annotated[
-        Whole | None, OptionDoc("On how many brokers such a topic stands; the broker's default where left out.")
+        Whole | None, OptionDoc("Replication factor of such a topic; default: the broker's.")
     ] = None
     topic_settings: Annotated[
         Settings | None,
         OptionDoc(
-            "Kafka's own settings for such a topic, like `min.insync.replicas`; it keeps all records unless they say "
-            "less."
+            "Kafka's own settings for such a topic, like `min.insync.replicas`; by default a topic keeps all records."
         ),
     ] = None
     topic_prefix: Annotated[
         Prefix | None,
-        OptionDoc(
-            "Put before the names of the project's own topics, so that projects can share a cluster; else `PROJECT.`."
-        ),
+        OptionDoc("Prefix of the project's own topics, so that projects can share a cluster; default `PROJECT.`."),
     ] = None

@@ -25,14 +25,14 @@ class DuckDBOfflineSection(OfflineStoreSection, frozen=True, kw_only=True):
 
     PRODUCT: ClassVar[str] = "duckdb"
 
-    path: Annotated[Path, OptionDoc("The folder of the archives (Delta tables).")] = "data/offline"
-    memory_limit: Annotated[Size | None, OptionDoc("How much memory a query may take, like `4GB`.")] = None
-    threads: Annotated[Whole | None, OptionDoc("How many threads a query may take; else all cores.")] = None
+    path: Annotated[Path, OptionDoc("The folder for archives (Delta tables).")] = "data/offline"
+    memory_limit: Annotated[Size | None, OptionDoc("Memory limit of a query, such as `4GB`.")] = None
+    threads: Annotated[Whole | None, OptionDoc("Threads of a query; default: all cores.")] = None
     temp_directory: Annotated[
         Path | None,
         OptionDoc(
-            "Where a query spills what outgrows memory, in a folder that only its own user may enter and that goes "
-            "with the process; else the system's folder for temporary files."
+            "Where queries spill data beyond the memory limit, in a private folder that is deleted with the process; "
+            "default: the system's folder for temporary files."
         ),
     ] = None
 
@@ -43,4 +43,4 @@ class PostgresOfflineSection(OfflineStoreSection, frozen=True, kw_only=True):
     PRODUCT: ClassVar[str] = "postgres"
     SERVER: ClassVar[type[Section] | None] = PostgresConnectionSection
 
-    work_mem: Annotated[Size, OptionDoc("How much memory one sort or hash of a read may take in the server.")] = "256MB"
+    work_mem: Annotated[Size, OptionDoc("PostgreSQL's `work_mem` for reads: memory of one sort or hash.")] = "256MB"

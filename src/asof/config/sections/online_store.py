@@ -42,37 +42,37 @@ class RedisOnlineSection(OnlineStoreSection, frozen=True, kw_only=True):
     url: Annotated[
         Text | None,
         OptionDoc(
-            "`redis://user:password@host:port/db`, with TLS `rediss://…`, `unix:///path?db=0`; several hosts with "
+            "`redis://user:password@host:port/db`, with TLS `rediss://…`, `unix:///path?db=0`; separate hosts with "
             "commas."
         ),
     ] = None
     connection_string: Annotated[
-        Text | None, OptionDoc("Feast's form of it: `host:port,db=0,ssl=true,password=…`.")
+        Text | None, OptionDoc("The same in Feast's form: `host:port,db=0,ssl=true,password=…`.")
     ] = None
     redis_type: Annotated[
         Literal["redis", "redis_sentinel", "redis_cluster"] | None,
-        OptionDoc("`redis_sentinel`, where the addresses are sentinels; `redis_cluster`, where they are some nodes.",
+        OptionDoc("`redis_sentinel` if the addresses are sentinels; `redis_cluster` if they are nodes of a cluster.",
             unset="redis"),
     ] = None  # fmt: skip
-    username: Annotated[Text | None, OptionDoc("The ACL user; else the server's default user.")] = None
+    username: Annotated[Text | None, OptionDoc("The ACL user; default: the server's default user.")] = None
     password: Annotated[Text | None, OptionDoc("The password; better as `${VAR}`.")] = None
-    db: Annotated[Index | None, OptionDoc("The number of the database; a cluster has 0 alone.", unset=0)] = None
-    tls_ca: Annotated[Path | None, OptionDoc("The certificates to trust; else the machine's.")] = None
-    tls_cert: Annotated[Path | None, OptionDoc("The client's certificate.")] = None
-    tls_key: Annotated[Path | None, OptionDoc("The client's key.")] = None
+    db: Annotated[Index | None, OptionDoc("The number of the database; a cluster has only 0.", unset=0)] = None
+    tls_ca: Annotated[Path | None, OptionDoc("The CA certificates to trust; default: the machine's.")] = None
+    tls_cert: Annotated[Path | None, OptionDoc("The client certificate.")] = None
+    tls_key: Annotated[Path | None, OptionDoc("The client certificate's private key.")] = None
     tls_verify: Annotated[
-        bool | None, OptionDoc("Whether the server's certificate and name are checked.", unset="true")
+        bool | None, OptionDoc("Whether to check the server's certificate and name.", unset="true")
     ] = None  # fmt: skip
-    sentinel_master: Annotated[Text | None, OptionDoc("The master's name there.", unset="mymaster")] = None
+    sentinel_master: Annotated[Text | None, OptionDoc("The master's name at the sentinels.", unset="mymaster")] = None
     sentinel_username: Annotated[Text | None, OptionDoc("The sentinels' own ACL user.")] = None
     sentinel_password: Annotated[Text | None, OptionDoc("The sentinels' own password.")] = None
-    key_prefix: Annotated[Text, OptionDoc("What all keys begin with.")] = "asof:"
-    timeout_s: Annotated[Number, OptionDoc("How long a server may take to answer.")] = 5
+    key_prefix: Annotated[Text, OptionDoc("Prefix of all keys.")] = "asof:"
+    timeout_s: Annotated[Number, OptionDoc("Timeout of a response.")] = 5
     connect_timeout_s: Annotated[Number, OptionDoc("How long to wait for a connection.")] = 2
     retry_s: Annotated[
-        Number, OptionDoc("How long a read or write is tried again while servers restart or fail over.")
+        Number, OptionDoc("How long a read or write is retried while servers restart or fail over.")
     ] = 15  # fmt: skip
-    max_connections: Annotated[Whole, OptionDoc("How many connections a process opens at most.")] = 64
+    max_connections: Annotated[Whole, OptionDoc("Maximum connections of a process.")] = 64
     replica_reads: Annotated[
-        bool | None, OptionDoc("Read features from replicas, which may be behind.", unset="false")
+        bool | None, OptionDoc("Read features from replicas, which may lag.", unset="false")
     ] = None  # fmt: skip

@@ -31,14 +31,14 @@ class ProjectSection(Section, frozen=True, kw_only=True):
             "double underscore",
             hint="choose another name",
         ),
-        OptionDoc("The project's name: letters, digits and `_`. Keeps its tables apart from other projects'."),
+        OptionDoc("The project's name: letters, digits and `_`. Separates its tables from other projects'."),
     ]
-    registry: Annotated[Part, OptionDoc("Where applied definitions live. Plain text is a SQLite registry's path.")] = (
-        None
-    )
-    offline_store: Annotated[Part, OptionDoc("What keeps history and runs joins.")] = None
-    online_store: Annotated[Part, OptionDoc("What serving reads.")] = None
-    log: Annotated[Part, OptionDoc("Where the events of `LogSource`s come from, and pushed rows go to.")] = None
+    registry: Annotated[
+        Part, OptionDoc("The store of applied definitions. Plain text is the path of a SQLite registry.")
+    ] = None
+    offline_store: Annotated[Part, OptionDoc("The store of history, which also runs joins.")] = None
+    online_store: Annotated[Part, OptionDoc("The store that serving reads.")] = None
+    log: Annotated[Part, OptionDoc("The log of `LogSource` events and pushed rows.")] = None
     connections: Annotated[Part, OptionDoc("Servers by name, for sources with `connection_ref=` and for stores.")] = (
         None
     )
@@ -50,6 +50,6 @@ class ProjectSection(Section, frozen=True, kw_only=True):
         ),
     ] = None
     server: Annotated[Part, OptionDoc("How `asof serve` runs. See [serve features](../how-to/serve.md).")] = None
-    clock: Annotated[Moment | None, OptionDoc("The store's now, as ISO 8601; the system's clock where left out.")] = (
-        None
-    )
+    clock: Annotated[
+        Moment | None, OptionDoc("A fixed time for the store's clock, as ISO 8601; default: the system's clock.")
+    ] = None

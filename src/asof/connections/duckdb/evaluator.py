@@ -1,4 +1,4 @@
-"""Expressions over Arrow batches, evaluated by a DuckDB in this process that reaches nothing else; where it spills."""
+"""SQL expressions over Arrow batches, evaluated by an isolated DuckDB in this process, and its spill folder."""
 
 from __future__ import annotations
 
@@ -20,16 +20,16 @@ from asof.sql.row_select import RowSelect
 
 
 class SpillFolder:
-    """A folder for what outgrows one DuckDB's memory, removed when it is closed or the process ends.
+    """The spill folder of one DuckDB, removed when it is closed or the process ends.
 
-    Its name cannot be foreseen and only its owner may enter: rows are written there, and whoever had made a folder of a
-    known name before would read them. It is not shared: two DuckDBs would write to files of the same names.
+    It has a random name and is private to its owner: rows are written there, and another user could have prepared a
+    folder with a known name to read them. It is not shared: two DuckDBs would write files of the same names.
 
     Args:
         below: the folder to make it in; the system's own for temporary files where empty.
 
     Attributes:
-        path: empty where the system has no place for it: then nothing is spilled.
+        path: empty where the system has no writable folder: then nothing is spilled.
 
     Raises:
         StorageError: nothing can be written to `below`.
@@ -51,30 +51,30 @@ class SpillFolder:
         self._remove = weakref.finalize(self, _remove, self.path, os.getpid())
 
     def close(self) -> None:
-        """Remove it, with all that is in it. Calling it again changes nothing."""
+        """Remove it with its contents. Calling it again changes nothing."""
         if self.path:
             self._remove()
 
 
 def _remove(path: str, owner: int) -> None:
-    # A forked child ends with the parent's finalizers, and the folder is the parent's.
+    # A forked child runs the parent's finalizers, but the folder is the parent's.
     if os.getpid() == owner:
         shutil.rmtree(path, ignore_errors=True)
 
 
 class Evaluator:
-    """Evaluates SQL expressions over batches; each thread has a connection of its own.
+    """Evaluates SQL expressions over batches, with one connection per thread.
 
-    Expressions come from definitions, and those may come from a registry: what they could reach is shut, and stays so.
-    No file, no network, no extension, and no statement that opens one of them again.
+    Expressions come from definitions, perhaps by way of a registry, so they are isolated: no file, no network, no
+    extension, and no statement can enable them again.
 
     Args:
         threads: DuckDB's default is one per core.
     """
 
     def __init__(self, *, threads: int = 0) -> None:
-        # Nothing may be fetched from the internet behind the user's back, nor read or written on this machine: its own
-        # spill folder alone stays open to it.
+        # Nothing may be downloaded without the user knowing, nor read or written on this machine, except in its own
+        # spill folder.
         self._config: dict[str, str | bool | int | float | list[str]] = {
             "autoinstall_known_extensions": False, "autoload_known_extensions": False, "enable_external_access": False,
         }  # fmt: skip
@@ -102,13 +102,13 @@ class Evaluator:
             raise StorageError(f"an expression cannot be evaluated: {problem}", hint="run `asof plan`") from error
 
     def read_select(self, sql: str, *, table: str, columns: Sequence[str]) -> RowSelect:
-        """Take a SELECT apart into expressions that `evaluate` takes.
+        """Parse a SELECT into expressions for `evaluate`.
 
         Raises:
             ValueError: it is more than expressions over single rows of the table, or not known to be harmless.
         """
         key = (sql, table, tuple(columns))
-        if key not in self._read:  # a worker asks before each batch
+        if key not in self._read:  # a worker calls this before each batch
             if self._reader is None:
                 self._reader = SelectReader(self._ask, self._cursor_of_thread().execute(FUNCTIONS).fetchall())
             self._read[key] = self._reader.read(sql, table=table, columns=columns)
@@ -118,7 +118,7 @@ class Evaluator:
         return str(self._cursor_of_thread().execute(statement, [value]).fetchall()[0][0])
 
     def close(self) -> None:
-        """Give the memory back."""
+        """Free the memory."""
         with self._lock:
             if self._connection is not None:
                 self._connection.close()
@@ -136,7 +136,7 @@ class Evaluator:
     def _cursor(self) -> duckdb.DuckDBPyConnection:
         with self._lock:
             if self._connection is None:
-                # DuckDB's own default is a folder where the process happens to run.
+                # DuckDB's default is a folder in the working directory.
                 self._spill = SpillFolder()
                 config = {**self._config, "temp_directory": self._spill.path}
                 self._connection = duckdb.connect(":memory:", config=config)

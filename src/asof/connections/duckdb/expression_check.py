@@ -38,14 +38,14 @@ _INERT = frozenset({
     "try_cast", "type_name", "collation", "syntax_type", "function_name", "is_operator", "qualified_name", "schema",
     "order_bys",
 })  # fmt: skip
-"""What else a node may say. Names and functions are checked apart; a key beside these must be empty."""
+"""Other keys that a node may have. Names and functions are checked separately; any further key must be empty."""
 
 _OPERATORS = {
     "ARRAY_CONSTRUCTOR", "ARRAY_EXTRACT", "ARRAY_SLICE", "COMPARE_IN", "COMPARE_NOT_IN", "OPERATOR_COALESCE",
     "OPERATOR_IS_NOT_NULL", "OPERATOR_IS_NULL", "OPERATOR_NOT", "OPERATOR_NULLIF", "OPERATOR_TRY", "STRUCT_EXTRACT",
 }  # fmt: skip
 
-MORE = "looks at more than one message, or makes more than one row of it"
+MORE = "reads more than one message, or makes several rows of one"
 AGAIN = "returns something else when the messages are read again"
 
 Node = dict[str, Any]
@@ -79,12 +79,12 @@ class ExpressionCheck:
             elif kind == "FUNCTION":
                 self._check_function(node, scope)
             elif kind == "OPERATOR" and node["type"] not in _OPERATORS:
-                raise self.refused(node, f"{words(node['type'])} has no place in it")
+                raise self.refused(node, f"{words(node['type'])} is not allowed in it")
             elif kind == "TYPE" and (node.get("schema") or "main") != "main":
                 raise self.refused(node, f"type {node.get('type_name')!r} of schema {node['schema']!r} is not known")
             for key, value in node.items():
                 if value and key not in _INERT and key not in _CHILDREN[kind]:
-                    raise self.refused(node, f"{key.upper()} of a {words(kind)} has no place in it")
+                    raise self.refused(node, f"{key.upper()} of a {words(kind)} is not allowed in it")
             if kind == "LAMBDA" and (parameters := self._parameters(node)):
                 stack.append((node["expr"], scope | parameters))
                 continue
@@ -98,13 +98,13 @@ class ExpressionCheck:
         if folded(name) in _VALUE_WORDS:
             raise self.refused(node, f"{name} {AGAIN}")
         hint = nearest(name, names.values())
-        raise self.refused(node, f"{name!r} is no column of its input{f'; {hint}' if hint else ''}")
+        raise self.refused(node, f"{name!r} is not a column of its input{f'; {hint}' if hint else ''}")
 
     def _check_function(self, node: Node, scope: frozenset[str]) -> None:
         name, schema = str(node["function_name"]), str(node.get("schema") or "")
         # `kind.lower()` is `lower(kind)`; a schema of that name there is not.
         if schema and folded(schema) != "main" and folded(schema) not in scope:
-            raise self.refused(node, f"{schema}.{name} is no function of the engine's main schema")
+            raise self.refused(node, f"{schema}.{name} is not a function of the engine's main schema")
         if problem := self._problem(name):
             raise self.refused(node, f"{name} {problem}")
         if (node.get("order_bys") or {}).get("orders"):
@@ -128,10 +128,10 @@ class ExpressionCheck:
         if kind == "WINDOW":
             return self.refused(node, f"{node.get('function_name') or 'a window'} OVER {MORE}")
         if kind == "STAR":
-            return self.refused(node, "a * inside of an expression has no place in it; name the columns")
+            return self.refused(node, "a * inside of an expression is not allowed in it; name the columns")
         if kind == "PARAMETER":
             return self.refused(node, "a parameter has no value here; write the value")
-        return self.refused(node, f"a {words(kind)} has no place in it")
+        return self.refused(node, f"a {words(kind)} is not allowed in it")
 
 
 def _nodes(value: Any) -> Iterator[Node]:
@@ -158,7 +158,7 @@ def _folded_names(node: Node) -> frozenset[str]:
 
 
 def folded(name: str) -> str:
-    """A name as the engine compares it: the case of ASCII letters does not count."""
+    """A name as the engine compares it: ignoring the case of ASCII characters."""
     return "".join(each.lower() if each.isascii() else each for each in name)
 
 

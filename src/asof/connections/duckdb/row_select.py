@@ -105,7 +105,7 @@ class SelectReader:
         made: dict[str, str] = {}
         for name, item in self._items(node, table, columns, check):
             if name in made:
-                raise check.refused(item, f"column {name!r} comes twice")
+                raise check.refused(item, f"column {name!r} is selected twice")
             # A later column may use an earlier one by its name, as the engine lets it.
             made[name] = self._checked(item, table, {**{folded(each): each for each in made}, **known}, check)
         where = node["where_clause"]
@@ -118,7 +118,7 @@ class SelectReader:
         for item in node["select_list"]:
             if item["class"] == "STAR":
                 if folded(item["relation_name"]) not in ("", table) or any(item[key] for key in item.keys() - _STAR):
-                    raise check.refused(item, "* with more to it has no place in it; name the columns")
+                    raise check.refused(item, "* with more to it is not allowed in it; name the columns")
                 yield from ((name, _column(name)) for name in columns)
             elif item["alias"]:
                 yield item["alias"], item
@@ -144,12 +144,12 @@ class SelectReader:
             hint = nearest(
                 name, [each for each, rows in self._functions.items() if rows[0].type in ("scalar", "macro")]
             )
-            return f"is no function of the engine{f'; {hint}' if hint else ''}"
+            return f"is not a function of the engine{f'; {hint}' if hint else ''}"
         types = {each.type for each in found}
         if types & {"aggregate", "window"}:
             return MORE
         if not types & {"scalar", "macro"}:
-            return "is no function of single values"
+            return "is not a function of single values"
         if name.startswith("__") or name in _INNER:
             return "is for the engine's own use"
         if name in _MOMENTARY or any(each.stability not in ("CONSISTENT", None) for each in found):
@@ -172,7 +172,7 @@ class SelectReader:
             if answer["error_type"] == "not implemented":
                 raise ValueError("it is not a SELECT")
             place = int(answer["position"]) if answer.get("position") else None
-            raise ValueError(f"the engine does not understand it: {problem}{place_of(sql, place)}")
+            raise ValueError(f"the engine cannot parse it: {problem}{place_of(sql, place)}")
         if len(answer["statements"]) != 1:
             raise ValueError(f"it is not one SELECT: it has {len(answer['statements'])} statements")
         statement = answer["statements"][0]
@@ -201,13 +201,13 @@ class SelectReader:
 
 
 def _check_clauses(node: Node, table: str, check: ExpressionCheck) -> None:
-    """Whether a SELECT has nothing beside its list, FROM the table, and WHERE.
+    """Check that a SELECT has only its list, FROM the table, and WHERE.
 
     Raises:
         ValueError: it has more.
     """
     if node["cte_map"]["map"]:
-        raise ValueError("WITH has no place in it: it selects from the messages alone")
+        raise ValueError("WITH is not allowed in it: it selects from the messages alone")
     for modifier in node["modifiers"]:
         if modifier["type"] == "ORDER_MODIFIER":
             raise ValueError("ORDER BY has no meaning: rows stay in the order of messages")
@@ -219,16 +219,16 @@ def _check_clauses(node: Node, table: str, check: ExpressionCheck) -> None:
         raise ValueError(f"GROUP BY {MORE}")
     for key, value in node.items():
         if value and key not in _SELECT_INERT:
-            raise ValueError(f"{key.upper()} has no place in it")
+            raise ValueError(f"{key.upper()} is not allowed in it")
     source = node["from_table"]
     if source["type"] in ("JOIN", "CROSS_PRODUCT"):
-        raise check.refused(source, f"a second table is not possible behind FROM {table}; only WHERE is")
+        raise check.refused(source, f"a second table is not allowed after FROM {table}; only WHERE is")
     if source["type"] != "BASE_TABLE" or folded(source["table_name"]) != table:
         raise check.refused(source, f"it does not select FROM {table}")
     for key, value in source.items():
         if value and key not in _TABLE_INERT:
             said = repr(value) if isinstance(value, str) else words(key)
-            raise check.refused(source, f"{said} is not possible at FROM {table}; only WHERE is behind it")
+            raise check.refused(source, f"{said} is not allowed at FROM {table}; only WHERE may follow it")
 
 
 def _column(name: str) -> Node:

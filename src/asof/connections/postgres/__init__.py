@@ -1,1 +1,1 @@
-"""PostgreSQL as several families use it: a database, its errors, our schema in it, and its types."""
+"""PostgreSQL, shared by several families: a database, its errors, Asof's schema in it, and its types."""

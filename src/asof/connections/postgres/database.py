@@ -1,4 +1,4 @@
-"""One PostgreSQL database: where it is, pooled connections that open when first needed, and Arrow streams from it."""
+"""One PostgreSQL database: its address, pooled connections that open on first use, and Arrow streams."""
 
 from __future__ import annotations
 
@@ -29,11 +29,11 @@ Waited = TypeVar("Waited")
 OLDEST_SERVER = 140000
 
 _KEPT = 4
-"""How many connections for Arrow stay open when nobody uses them."""
+"""Maximum idle connections for Arrow."""
 
 _SQLALCHEMY = re.compile(r"^(postgres(?:ql)?)\+\w+://")
 _DRIVER_LOG = logging.getLogger("psycopg.pool")
-# The pool would tell each failed attempt on stderr; a failure that matters is an error of ours.
+# The pool would print each failed attempt to stderr; failures that matter become Asof's errors.
 _DRIVER_LOG.addHandler(logging.NullHandler())
 
 
@@ -41,14 +41,14 @@ class Postgres:
     """A database, by URL or by fields; nothing is opened before it is needed.
 
     Args:
-        url: `postgresql://user:password@host:port/database?…` with any of libpq's parameters; fields go over it.
-        schema: where unqualified names are looked up first; the server's own search path where empty.
+        url: `postgresql://user:password@host:port/database?…` with any of libpq's parameters; fields override it.
+        schema: the schema searched first for unqualified names; if empty, the server's search path.
         sslmode: libpq's, with libpq's default (`prefer`); `verify-full` checks the server's certificate and name.
-        max_connections: how many this process keeps at most.
-        statement_timeout_s: the server gives up a statement after so long, and this process a server that does not even
-            say that, `connect_timeout_s` later; the server's own setting where None.
+        max_connections: maximum connections of this process.
+        statement_timeout_s: time limit of a statement, enforced by the server; if the server does not respond, this
+            process gives up `connect_timeout_s` later. None: the server's own setting.
         lock_timeout_s: how long a statement waits for a lock.
-        replicas: hosts (`host` or `host:port`) for reads that may be a little stale; the primary where none answers.
+        replicas: hosts (`host` or `host:port`) for reads that may be a little stale; the primary if none responds.
         pgbouncer: sessions are shared (transaction pooling): no prepared statements, settings per transaction.
         label: the setting that names this database, for messages.
         kind: the class of its errors.
@@ -117,15 +117,15 @@ class Postgres:
 
     @property
     def identity(self) -> tuple[Any, ...]:
-        """Equal for two that are the same database and user, so that one transaction may serve both."""
+        """A key that is equal for the same database and user, so that one transaction may serve both."""
         ignored = ("options", "application_name", "password", "connect_timeout")
         return tuple(sorted((name, str(value)) for name, value in self._parameters.items() if name not in ignored))
 
     def conninfo(self, *, stale: bool = False) -> str:
-        """For libpq; holds the password.
+        """The connection string for libpq; contains the password.
 
         Args:
-            stale: replicas first, where there are any.
+            stale: try replicas first, if any.
         """
         parameters = dict(self._parameters)
         if stale and self._replicas:
@@ -141,7 +141,7 @@ class Postgres:
 
         Args:
             what: the object that is read or written, for messages.
-            stale: a replica will do.
+            stale: a replica may be used.
         """
         with translated(what, self.place), self._pooled(what, stale and bool(self._replicas)) as connection:
             if self.pgbouncer:
@@ -158,7 +158,7 @@ class Postgres:
         """A pooled connection in a transaction, committed at the end or, after an exception, rolled back.
 
         Args:
-            repeatable: everything is read as of one moment.
+            repeatable: all reads see one snapshot.
         """
         pooled = self._pooled(what, stale and bool(self._replicas))
         with translated(what, self.place), pooled as connection, connection.transaction():
@@ -173,7 +173,7 @@ class Postgres:
         """An ADBC connection in a transaction, for Arrow in bulk; an exception rolls back.
 
         Args:
-            repeatable: everything is read as of one moment, and nothing can be written.
+            repeatable: all reads see one snapshot, and nothing can be written.
         """
         with translated(what, self.place):
             connection = self._arrow_connection(what, stale)
@@ -191,7 +191,7 @@ class Postgres:
             self._keep(connection, stale)
 
     def _arrow_connection(self, what: str, stale: bool) -> adbc.Connection:
-        """One that was used before and still answers, else a new one: that takes as long as a hundred small queries."""
+        """An idle connection that still works, else a new one, which takes as long as a hundred small queries."""
         while True:
             with self._lock:
                 if self._pid != os.getpid():
@@ -211,7 +211,7 @@ class Postgres:
 
     def _keep(self, connection: adbc.Connection, stale: bool) -> None:
         try:
-            # No transaction stays open while nobody uses it.
+            # An idle connection must not keep a transaction open.
             connection.adbc_connection.set_autocommit(True)
         except adbc.Error:
             connection.close()
@@ -224,12 +224,12 @@ class Postgres:
         connection.close()
 
     def _leave_behind(self) -> None:
-        """After a fork: the sockets belong to the parent, and are left alone and not closed."""
+        """After a fork: the sockets belong to the parent, and are neither used nor closed."""
         self._left_behind = (self._pools, self._kept)
         self._pools, self._kept, self._pid = {}, {}, os.getpid()
 
     def close(self) -> None:
-        """Give the connections back; they open again when needed."""
+        """Close the connections; they open again when needed."""
         with self._lock:
             pools, self._pools = self._pools, {}
             kept, self._kept = self._kept, {}
@@ -244,7 +244,7 @@ class Postgres:
         try:
             connection = pool.getconn()
         except psycopg_pool.PoolTimeout as error:
-            # The pool does not say why; a connection of our own does.
+            # The pool does not report the cause; a direct connection does.
             self._probe(what, stale=stale, again=True)
             raise self.place.error(
                 what, f"all {self._size[1]} connections to {self.place.address} were in use for {self._wait_s:g} s",
@@ -273,16 +273,16 @@ class Postgres:
             return pool
 
     def _probe(self, what: str, *, stale: bool, again: bool = False) -> None:
-        """Connect once, so that what is wrong is known at once and in full.
+        """Connect once, so that errors are reported immediately and in full.
 
         Args:
-            again: also where a pool is open, and so has been reached before.
+            again: also if a pool is open, so that the server was reached before.
         """
         if self._pools and not again:
             return
         with translated(what, self.place), psycopg.connect(self.conninfo(stale=stale), autocommit=True) as connection:
             version = connection.info.server_version
-            # PgBouncer answers for servers that it may not have reached.
+            # PgBouncer responds for servers that it may not have reached.
             if self.pgbouncer:
                 connection.execute("SELECT 1")
         if version < OLDEST_SERVER:
@@ -310,7 +310,7 @@ class Postgres:
 
 
 def _bounded_connection(answer_s: float | None) -> type[psycopg.Connection[Any]]:
-    """A class of connections that wait only so long for any answer: a server that is stopped keeps its sockets open."""
+    """A connection class with a time limit for every response: a stopped server keeps its sockets open."""
     if answer_s is None:
         return psycopg.Connection
 
@@ -331,7 +331,7 @@ def _bounded_connection(answer_s: float | None) -> type[psycopg.Connection[Any]]
                     if not ready and time.monotonic() > deadline:
                         gen.close()
                         self.pgconn.finish()
-                        raise psycopg.OperationalError(f"no answer for {bound_s:g} s")
+                        raise psycopg.OperationalError(f"no response for {bound_s:g} s")
                     waited_for = gen.send(ready)
             except StopIteration as end:
                 return end.value
@@ -347,15 +347,15 @@ def only_row(cursor: psycopg.Cursor[Any]) -> tuple[Any, ...]:
 
 
 def _parsed(url: str, label: str, where: str) -> dict[str, Any]:
-    """A URL's (or a `key=value` text's) parameters."""
+    """Parse the parameters of a URL or a `key=value` text."""
     try:
         parameters = dict(conninfo.conninfo_to_dict(_SQLALCHEMY.sub(r"\1://", url))) if url else {}
-        # A `/` in a password ends the host for libpq, and an `@` begins it: the rest would stand in messages as the
+        # For libpq a `/` in a password ends the host, and an `@` begins it: the rest would appear in messages as the
         # database or the host. (One that begins with `@` is a socket.)
         if not any("@" in str(parameters.get(each, ""))[1:] for each in ("dbname", "host")):
             return parameters
     except psycopg.Error:
-        # libpq's words repeat parts of the text, a password perhaps among them; so does the exception itself.
+        # libpq's message (and the exception) repeats pieces of the text, perhaps the password.
         pass
     raise ConfigError(
         f"the url of {label} is not well formed",
@@ -365,12 +365,12 @@ def _parsed(url: str, label: str, where: str) -> dict[str, Any]:
 
 
 def _escaped(value: str) -> str:
-    """A value for libpq's `options`, where a space ends it."""
+    """Escape a value for libpq's `options`, where a space ends it."""
     return value.replace("\\", "\\\\").replace(" ", "\\ ")
 
 
 def _check_alive(connection: psycopg.Connection[Any]) -> None:
-    """Refuse a connection that the server has closed. Costs no round trip: only a closed one has something to read."""
+    """Refuse a connection that the server has closed. Costs no round trip: only a closed one has data to read."""
     if select.select([connection.fileno()], [], [], 0)[0]:
         connection.execute("SELECT 1")
 

@@ -1,4 +1,4 @@
-"""PostgreSQL's errors in our words: what went wrong with which object, and the setting to change; never a password."""
+"""PostgreSQL's errors as Asof's: the object, what went wrong, and the setting to change; never a password."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from adbc_driver_manager import dbapi as adbc
 from asof.errors import AsofError
 
 DRIVER_ERRORS = (psycopg.Error, adbc.Error)
-"""What the drivers raise; the pool's `PoolTimeout` is one of psycopg's."""
+"""Exceptions of the drivers; the pool's `PoolTimeout` is one of psycopg's."""
 
 _PREFIX = re.compile(r"^(?:[A-Z_]+: )?\[libpq\] ")
 _SEVERITY = re.compile(r"^(?:.*?(?:FATAL|ERROR|PANIC): +)", re.DOTALL)
@@ -30,7 +30,7 @@ _STREAMED = {
     "out of range": "22003",
     "division by zero": "22012", "could not resize shared memory": "53100", "malformed": "22P02",
 }  # fmt: skip
-"""What an error says that breaks an Arrow stream, which carries no SQLSTATE → its SQLSTATE."""
+"""Text of an error in an Arrow stream, which has no SQLSTATE → its SQLSTATE."""
 _BUSY = re.compile(
     r"starting up|shutting down|recovery mode|not yet accepting|too many clients|remaining connection slots|"
     r"couldn't get a connection"
@@ -45,13 +45,13 @@ _TLS = re.compile(r"SSL|TLS|certificate|no encryption", re.IGNORECASE)
 
 @dataclass(frozen=True)
 class ConnectionTarget:
-    """Where a connection goes, as messages name it.
+    """The server of a connection, as named in messages.
 
     Args:
         label: the setting that names the server, such as `offline_store`.
         address: host, port and database; no password.
-        kind: the class of the errors.
-        where: `file:line` of a definition, if the settings stand in one.
+        kind: the class of the errors to raise.
+        where: `file:line` of the definition, if it has the settings.
     """
 
     label: str
@@ -69,7 +69,7 @@ class ConnectionTarget:
 
 @contextmanager
 def translated(what: str, place: ConnectionTarget) -> Iterator[None]:
-    """Turn the drivers' exceptions into ours.
+    """Convert the drivers' exceptions to Asof's errors.
 
     Args:
         what: the object that is read or written, such as `source 'orders'`.
@@ -83,23 +83,23 @@ def translated(what: str, place: ConnectionTarget) -> Iterator[None]:
 
 
 def is_driver_error(error: BaseException) -> bool:
-    """Whether a driver raised it; what breaks an Arrow stream is an OSError with libpq's text."""
+    """Whether a driver raised it; errors in an Arrow stream are OSErrors with libpq's text."""
     return isinstance(error, DRIVER_ERRORS) or (isinstance(error, OSError) and "[libpq]" in str(error))
 
 
 def own_words(error: BaseException) -> str:
-    """What SQL of ours let the server say by a cast that fails (`asof: …`); empty where it was something else."""
+    """The text of an error that Asof's SQL raises by a failing cast (`asof: …`), else the empty string."""
     found = re.search(r'"asof: (.*?)"?\s*(?:\n|$)', str(error))
     return found.group(1) if found else ""
 
 
 def sqlstate(error: BaseException) -> str:
-    """The five letters that say what went wrong; empty where the server said nothing."""
+    """The SQLSTATE of an error; empty if the server sent none."""
     return str(getattr(error, "sqlstate", None) or "")
 
 
 def translate(error: BaseException, what: str, place: ConnectionTarget) -> AsofError:
-    """One of the drivers' exceptions as ours."""
+    """Convert a driver's exception to Asof's error."""
     state = sqlstate(error)
     text = _text(error)
     problem, hint = _said(state, text, place) if state else _unsaid(text, place)
@@ -109,14 +109,14 @@ def translate(error: BaseException, what: str, place: ConnectionTarget) -> AsofE
 
 
 def _may_pass(state: str, text: str) -> bool:
-    """Whether the server is away, starts, hands over or is busy: so that the same call may succeed later."""
+    """Whether the server is down, starting, failing over or busy, so that the same call may succeed later."""
     if state:
         return state.startswith(("08", "57P", "40")) or state in ("53300", "25006", "55P03")
     return bool(_NO_ROUTE.search(text) or _CUT.search(text) or _BUSY.search(text))
 
 
 def _text(error: BaseException) -> str:
-    """What the server or the library said, in one line."""
+    """The message of the server or the library, on one line."""
     diagnosis = getattr(error, "diag", None)
     primary = getattr(diagnosis, "message_primary", None)
     if primary:
@@ -140,39 +140,42 @@ def _said(state: str, text: str, place: ConnectionTarget) -> tuple[str, str]:
         "42501": (f"user {place.user!r} of {at} may not do that: {text}",
                   f"grant it to {place.user!r} in the database, or give another user in {label}"),
         "25006": (f"{at} is read-only, such as a replica: {text}",
-                  f"give the primary's host in {label}; a replica's place is {label}.replicas"),
+                  f"give the primary's host in {label}; put replicas into {label}.replicas"),
         "53100": (f"the disk of {at} is full: {text}", "free some space on the database server, then run it again"),
         "53200": (f"{at} ran out of memory: {text}", "lower work_mem on the database server, or read less at once"),
         "53300": (f"{at} has no connection left: {text}",
                   f"lower max_connections of {label}, raise the server's, or put PgBouncer between"),
-        "55P03": (f"{at}: {text}", f"see who holds the lock (pg_locks), or raise lock_timeout_s of {label}"),
+        "55P03": (f"{at}: {text}", f"check who holds the lock (pg_locks), or raise lock_timeout_s of {label}"),
         "57P03": (f"{at} does not take connections now: {text}", "wait until the database server has started"),
         "40P01": (f"{at}: {text}", "run it again"),
         "40001": (f"{at}: {text}", "run it again"),
-        "0A000": (f"{at} cannot do that: {text}", "see which version the database server is; Asof needs 14 or later"),
+        "0A000": (f"{at} cannot do that: {text}", "check the version of the database server; Asof needs 14 or later"),
     }  # fmt: skip
     if state in exact:
         return exact[state]
     if state == "57014":
         if "statement timeout" in text:
-            return f"{at} took too long: {text}", f"raise statement_timeout_s of {label}, or see why the server is slow"
+            return (
+                f"{at} took too long: {text}",
+                f"raise statement_timeout_s of {label}, or see why it is slow",
+            )
         return f"{at}: {text}", "run it again"
     if state.startswith(("57P", "08")):
-        return f"the connection to {at} was cut: {text}", "see why the database server ended it, then run it again"
+        return f"the connection to {at} was cut: {text}", "check why the database server ended it, then run it again"
     if state.startswith("28"):
         if _TLS.search(text):
             return f"{at} refuses the connection: {text}", f"check sslmode of {label}, and the server's pg_hba.conf"
         return (f"{at} refuses user {place.user!r}: {text}",
                 f"check user and password of {label}, and the server's pg_hba.conf")  # fmt: skip
     if state.startswith("22"):
-        return f"a value cannot be converted: {text}", "mend the value, or leave it out by query="
+        return f"a value cannot be converted: {text}", "fix the value, or exclude it with query="
     if state.startswith("42"):
         return f"{at} refuses the SQL: {text}", "check the names and types in the query"
     return f"{at}: {text} (SQLSTATE {state})", f"see the log of the database server, and {label}"
 
 
 def _unsaid(text: str, place: ConnectionTarget) -> tuple[str, str]:
-    """Problem and next step of an error without an SQLSTATE: no session came about, or it was cut."""
+    """Problem and next step of an error without an SQLSTATE: no session was made, or it was cut."""
     at, label = place.address, place.label
     for words, state in _STREAMED.items():
         if words in text:
@@ -189,20 +192,20 @@ def _unsaid(text: str, place: ConnectionTarget) -> tuple[str, str]:
         return f"{at} refuses user {place.user!r}: {text}", f"check user of {label}"
     if "unsupported startup parameter" in text:
         return f"{at} refuses the session's settings: {text}", f"set pgbouncer: true in {label}"
-    # A server that dies in the middle of a handshake says nothing of the settings of TLS.
+    # A server that dies during a handshake does not mean that the TLS settings are wrong.
     if _TLS.search(text) and not _CUT.search(text):
-        return (f"no TLS session with {at} came about: {text}",
+        return (f"no TLS session with {at} was made: {text}",
                 f"check sslmode, sslrootcert, sslcert and sslkey of {label}")  # fmt: skip
-    if text.startswith("no answer for"):
-        hint = f"see whether the database server is stopped or overloaded, or raise statement_timeout_s of {label}"
-        return f"{at} stands still: {text}", hint
+    if text.startswith("no response for"):
+        hint = f"check whether the database server is stopped or overloaded, or raise statement_timeout_s of {label}"
+        return f"{at} does not respond: {text}", hint
     found = _NO_ROUTE.search(text)
     if found:
         return (f"{at} cannot be reached: {(found['reason'] or found['name'] or 'unknown host').strip()}",
                 f"check host and port of {label}, and that the database server runs")  # fmt: skip
     if _CUT.search(text):
         return (f"the connection to {at} was cut: {text}",
-                "see why the database server ended it, then run it again")  # fmt: skip
+                "check why the database server ended it, then run it again")  # fmt: skip
     return f"{at}: {text}", f"check {label}"
 
 

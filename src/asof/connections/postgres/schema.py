@@ -1,4 +1,4 @@
-"""Tables of our own in a database: a schema, and numbered steps that bring it from one format to the next."""
+"""Asof's own tables in a database: a schema, and numbered migration steps."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from asof.connections.postgres.database import Postgres, only_row
 from asof.sql.quoting import quote
 
 SCHEMA = "asof"
-"""Where stores keep their tables, unless their settings name another schema."""
+"""Default schema of the stores' tables."""
 
 _LOCK = "SELECT pg_advisory_xact_lock(hashtextextended('asof ' || %s, 0))"
 
@@ -22,24 +22,24 @@ def schema_of(database: Postgres) -> str:
 
 
 def lock(connection: psycopg.Connection[Any], name: str) -> None:
-    """Wait until no other transaction holds this name; given back with the transaction."""
+    """Take a lock of this name until the end of the transaction."""
     connection.execute(_LOCK, [name])
 
 
 def migrate(
     database: Postgres, connection: psycopg.Connection[Any], *, part: str, steps: Sequence[str], what: str
 ) -> None:
-    """Bring the tables of one part to the newest format, in the connection's transaction. Safe to run at once.
+    """Migrate the tables of one store to the newest format, in the connection's transaction. Safe to run concurrently.
 
     Args:
-        part: whose tables these are, such as `registry`.
-        steps: SQL from each format to the next one, beginning with none; `{schema}` stands for the schema. A step that
-            was ever released is never changed.
+        part: the store that owns the tables, such as `registry`.
+        steps: SQL from each format to the next, starting with no tables; `{schema}` is replaced. A released step is
+            never changed.
     """
     schema = schema_of(database)
     lock(connection, f"formats {schema}")
     name = database.schema or SCHEMA
-    # Not CREATE … IF NOT EXISTS: that asks for the right to create also where nothing is to be created.
+    # Not CREATE … IF NOT EXISTS: that requires the right to create even if the schema exists.
     if not connection.execute("SELECT 1 FROM pg_namespace WHERE nspname = %s", [name]).fetchone():
         connection.execute(f"CREATE SCHEMA {schema}")
     if not only_row(connection.execute("SELECT to_regclass(%s)", [f"{schema}.formats"]))[0]:
@@ -56,7 +56,7 @@ def migrate(
 
 
 def format_of(database: Postgres, connection: psycopg.Connection[Any], *, part: str) -> int:
-    """The format of a part's tables; 0 where there are none."""
+    """The format of a store's tables; 0 if there are none."""
     schema = schema_of(database)
     if not only_row(connection.execute("SELECT to_regclass(%s)", [f"{schema}.formats"]))[0]:
         return 0
@@ -65,7 +65,7 @@ def format_of(database: Postgres, connection: psycopg.Connection[Any], *, part: 
 
 
 def refuse_newer(database: Postgres, found: int, *, newest: int, what: str) -> None:
-    """Refuse tables of a format that a newer Asof made."""
+    """Refuse tables in the format of a newer Asof."""
     if found > newest:
         raise database.place.error(
             what, f"the format of its tables in {database.place.address} is {found}; this Asof reads up to {newest}",

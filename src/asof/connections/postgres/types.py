@@ -1,4 +1,4 @@
-"""PostgreSQL's types: which of ours each one is, and how a column is selected so that Arrow gets it exactly."""
+"""PostgreSQL's types: their types in Asof, and how to select a column so that Arrow gets exact values."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ FROM pg_catalog.pg_type t LEFT JOIN pg_catalog.pg_type e ON e.oid = t.typelem AN
 WHERE t.oid = ANY(%s)
 """
 _ENDS = {"timestamptz": "294247-01-01 00:00:00+00", "timestamp": "294247-01-01 00:00:00", "date": "5867440-01-01"}
-"""Where 64 bits of microseconds since 1970, or the drivers' days, end."""
+"""The end of the range of 64-bit microseconds since 1970, and of the drivers' days."""
 
 
 @dataclass(frozen=True)
@@ -51,10 +51,10 @@ class PostgresColumn:
     """A column of a table, a view or a query.
 
     Args:
-        type: as the server names it, such as `int4`; of an array its elements'.
-        is_array: of any number of dimensions, which the server does not tell.
+        type: the server's name, such as `int4`; for an array, the element type.
+        is_array: of any number of dimensions, which the server does not report.
         precision, scale: of a `numeric`, where it has them.
-        dtype: our type; None where there is none.
+        dtype: Asof's type, or None.
     """
 
     name: str
@@ -67,7 +67,7 @@ class PostgresColumn:
 
     @property
     def shown(self) -> str:
-        """The type in SQL's words, for messages."""
+        """The SQL name of the type, for messages."""
         text = _SHOWN.get(self.type, self.type)
         if self.precision is not None:
             text += f"({self.precision},{self.scale})"
@@ -75,7 +75,7 @@ class PostgresColumn:
 
     @property
     def is_text(self) -> bool:
-        """Compares by its characters alone."""
+        """Whether it compares by its characters only."""
         return not self.is_array and self.type in ("text", "varchar")
 
     @property
@@ -83,10 +83,11 @@ class PostgresColumn:
         return not self.is_array and self.type in ("int2", "int4", "int8")
 
     def select(self, *, bounded: bool = False) -> str:
-        """The column in a SELECT: in a form that Arrow takes exactly; what has no such form is an error of the server.
+        """The column in a SELECT, in a form that Arrow reads exactly; values without such a form make the server raise
+        an error.
 
         Args:
-            bounded: it is known to lie in the range of our times.
+            bounded: its values are known to be in the range of Asof's times.
         """
         name = quote(self.name)
         brackets = "[]" if self.is_array else ""
@@ -101,13 +102,13 @@ class PostgresColumn:
         if refused:
             condition, problem, shown = refused
             words = sql.Literal(f"asof: column {self.name!r} holds {problem} ").as_string(None)
-            # Text that the type does not take: the cast fails with our words. It is null where the value is.
+            # The text is not valid for the type, so the cast fails with Asof's message. It is null where the value is.
             wrong = f"CAST({words} || {shown} AS {self._target}{brackets})"
             value = f"CASE WHEN {condition} THEN {wrong} ELSE {value} END"
         return value if value == name else f"{value} AS {name}"
 
     def arrow(self) -> pa.DataType:
-        """What the column is for engines, after `fitted`."""
+        """The column's type for engines, after `fitted`."""
         assert self.dtype is not None
         if self.type == "timestamp":
             naive = pa.timestamp("us")
@@ -128,15 +129,15 @@ class PostgresColumn:
         return "int8" if self.type == "oid" else self.type
 
     def _refused(self, bounded: bool) -> tuple[str, str, str] | None:
-        """What the drivers would bend silently: when that is, in words, and what to show of the value."""
+        """Values that the drivers would change silently: the condition, a description, and how to show the value."""
         name = quote(self.name)
         if self.is_array:
             # Arrow's lists have one dimension, and the drivers flatten the others.
             conditions = [f"array_ndims({name}) > 1"]
             conditions += [f"{each} = ANY({name})" for each in ("'infinity'", "'-infinity'") if self.type in _ENDS]
-            return " OR ".join(conditions), "an array that no list of ours can be:", f"CAST({name} AS text)"
+            return " OR ".join(conditions), "an array that Asof cannot represent:", f"CAST({name} AS text)"
         if self.type in _ENDS and not bounded:
-            # Infinity would wrap around to some moment.
+            # Infinity would wrap around to a finite time.
             inside = f"{name} > '-infinity' AND {name} < '{_ENDS[self.type]}'"
             return f"NOT ({inside})", f"a {self.type} that no {self.dtype} can be:", f"CAST({name} AS text)"
         return None
@@ -148,7 +149,7 @@ def columns_of(
     """The columns of a FROM term, and their types. Reads no row.
 
     Args:
-        declared: column → type; decides what a `numeric` without precision is.
+        declared: column → type; the type of a `numeric` without precision.
     """
     # LIMIT 0 ends before the first row is made.
     cursor = connection.execute(f"SELECT * FROM {relation} LIMIT 0")
@@ -189,7 +190,7 @@ def _numeric(precision: int | None, scale: int | None, declared: DType | None) -
 
 
 def fitted(batch: pa.RecordBatch, columns: Sequence[PostgresColumn], schema: pa.Schema) -> pa.RecordBatch:
-    """A batch as it came from the server, in the types of `schema`; nothing is rounded.
+    """A batch from the server, cast to the types of `schema` without rounding.
 
     Raises:
         pa.ArrowInvalid: a value does not fit.
@@ -212,7 +213,7 @@ def fitted(batch: pa.RecordBatch, columns: Sequence[PostgresColumn], schema: pa.
 
 
 def _first_misfit(array: pa.Array, kind: pa.DataType) -> str:
-    """The first value that cannot be cast, as text; found by halves."""
+    """The first value that cannot be cast, as text; found by bisection."""
     while len(array) > 1:
         half = array.slice(0, len(array) // 2)
         try:

@@ -30,14 +30,14 @@ user = Entity(name="user", join_keys=["user_id"])
 # ---- Sources: where rows come from, and when each of them happened ----
 
 # One row per registration. `timestamp_field` says from which moment a row counts: a training row from before a user's
-# registration must not see the country, because nobody knew it then.
+# registration must not see the country, because it was not known then.
 users = FileSource(name="users", path="../source/users.parquet", timestamp_field="registered_at")
 
 # No view reads the orders: they are what a model learns from. As a source they can be named in the SQL that chooses
 # the training rows: SELECT user_id, order_id, ordered_at AS event_timestamp FROM orders
 orders = FileSource(name="orders", path="../source/orders.parquet", timestamp_field="ordered_at")
 
-# A stream of JSON messages. A message has no types, so the schema says them; other fields in a message are passed over.
+# A stream of JSON messages. A message has no types, so the schema says them; other fields in a message are ignored.
 # An integer could count seconds or nanoseconds, so `timestamp_unit` has to say which.
 # There is no table behind the stream: Asof archives every event, and reads history from its archive.
 traffic = LogSource(
@@ -94,7 +94,7 @@ user_traffic = FeatureView(
 
 
 # The same function runs for every training row and for every request, so it must depend on its row alone: `asof plan`
-# tries it on generated rows, one by one and shuffled, and refuses a function whose answers differ.
+# tries it on generated rows, one by one and shuffled, and refuses a function whose results differ.
 @on_demand_feature_view(
     sources=[user_traffic],
     schema=[Field("product_per_listing", Float64), Field("photo_share", Float64)],

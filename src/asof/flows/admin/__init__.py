@@ -1,1 +1,1 @@
-"""Looking after a store: audit, explain, sample, doctor, forget, compact, and the log of served features."""
+"""Administration: audit, explain, sample, doctor, forget, compact, and the feature log."""

@@ -1,4 +1,4 @@
-"""Compare what is served with history, key by key, over exactly the events that each online row has seen."""
+"""Compare served values with history, per key, over exactly the events that each online row has seen."""
 
 from __future__ import annotations
 
@@ -30,11 +30,11 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Difference(Record):
-    """A value that is served and that history does not have, or a view that could not be compared.
+    """A served value that differs from history, or a view that could not be compared.
 
     Args:
-        feature, key: None where the whole view could not be compared.
-        at: the moment that both values are of.
+        feature, key: None if the whole view could not be compared.
+        at: the time that both values are as of.
     """
 
     view: str
@@ -48,10 +48,10 @@ class Difference(Record):
 
 @dataclass(frozen=True)
 class AuditedView(Record):
-    """How one view was audited.
+    """The audit of one view.
 
     Args:
-        left_out: why it was not compared; the counts are None then.
+        left_out: why it was skipped; the counts are None then.
     """
 
     view: str
@@ -66,13 +66,13 @@ class AuditedView(Record):
 
 @dataclass(repr=False, eq=False)
 class AuditReport(Result[Difference]):
-    """What an audit found; its rows are the differences.
+    """The result of an audit; its rows are the differences.
 
     Attributes:
-        keys: how many (view, key) pairs were compared; `active_keys`: those with a non-zero window or an open session.
-        values, equal: how many values were compared, and how many were equal.
+        keys: number of (view, key) pairs compared; `active_keys`: those with a non-zero window or an open session.
+        values, equal: numbers of values compared, and of equal ones.
         differences: each with its cause.
-        views: per view its keys, active keys, differences, or why it was left out.
+        views: per view its keys, active keys and differences, or why it was skipped.
     """
 
     at: datetime
@@ -85,7 +85,7 @@ class AuditReport(Result[Difference]):
 
     @property
     def ok(self) -> bool:
-        """Whether nothing differs, and everything could be compared."""
+        """Whether all views could be compared, without a difference."""
         return not self.differences
 
     def to_dict(self) -> dict[str, object]:
@@ -134,27 +134,27 @@ def audit(
     wait_s: float = 30.0,
     progress: Progress = silent,
 ) -> AuditReport:
-    """Compare the online values of some keys with their historical ones, and name the cause of each difference.
+    """Compare the online values of some keys with their historical ones, and give the cause of each difference.
 
-    Keys are drawn by their hashes, active ones first; some come from history and some from nowhere, so that a row that
-    got lost, or one that should not be, is noticed. Values are compared exactly; floats that were summed within 1e-9 of
-    the sum of the magnitudes.
+    Keys are sampled by hash, active ones first. Some are taken from history and some do not exist, to detect lost rows
+    and rows that should not exist. Values are compared exactly, sums of floats within 1e-9 of the sum of the
+    magnitudes.
 
     Args:
-        names: views and services; all views that are online where None.
-        keys: how many keys of each view.
-        wait_s: how long to wait for the archive to hold what the rows have seen.
+        names: views and services; None for all online views.
+        keys: number of keys per view.
+        wait_s: how long to wait until the archive has the events of the rows.
     """
     report = AuditReport(moment(parts.clock()))
     views = _views(snapshot, names)
     for done, view in enumerate(views):
         progress("audit views", done, len(views))
         if not view.online or current_generation(snapshot, view) is None:
-            why = "is not kept online" if not view.online else "has no online rows yet"
+            why = "is not online" if not view.online else "has no online rows yet"
             report.views.append(AuditedView(view.name, left_out=why))
             continue
         if not has_shape_of(current_generation(snapshot, view) or "", view):
-            # Rows of another definition mean something else, if they can be read at all.
+            # Rows of another definition have another meaning, if they can be read at all.
             cause = "the definition changed since its rows were built: run `asof apply`, or `asof rebuild`"
             if is_of_earlier_version(current_generation(snapshot, view) or "", view):
                 cause = "an earlier version of Asof built its rows, which orders them otherwise: run `asof apply`"
@@ -203,7 +203,7 @@ def _audit_view(
                 report.equal += 1
                 continue
             cause = (
-                f"not archived yet ({missing[0]}): run the worker, then audit again"
+                f"events are not archived yet ({missing[0]}): run the worker, then audit again"
                 if missing
                 else cause_of(parts, view, table, served, i)
             )
@@ -244,7 +244,7 @@ def _agree(
     made = next(each for each in view.aggregations if each.name == feature.name)
     if made.function not in ("sum", "mean", "std", "var"):
         return False
-    # Only where two floats differ it is worth summing the magnitudes that they were made from.
+    # The magnitudes are summed only if two floats differ.
     size = f"abs({made.column})" if made.function != "var" else f"abs(({made.column}) * ({made.column}))"
     magnitude = Aggregation(size, "sum", name="asof_magnitude", where=made.where or None, window=made.window)
     magnitude = magnitude.with_dtype(feature.dtype)
@@ -258,7 +258,7 @@ def _agree(
 
 
 def plain(value: Any) -> Any:
-    """A value for JSON and for people."""
+    """A value in a readable form that JSON has."""
     return value if value is None or isinstance(value, bool | int | float | str | list) else str(value)
 
 

@@ -1,4 +1,4 @@
-"""Why a served value differs from history, as far as its row tells."""
+"""The cause of a difference between a served value and history, as far as the online row shows it."""
 
 from __future__ import annotations
 
@@ -14,26 +14,26 @@ from asof.values.packing import gone_at, key_values, unpack_row
 
 
 def cause_of(parts: Parts, view: FeatureView, table: OnlineTable, served: ServedValues, i: int) -> str:
-    """Why a key's value differs, as far as its row tells."""
+    """The cause of a key's difference, as far as its online row shows it."""
     state = served.state
     if state is not None and state.overflow[i]:
-        return f"row overflow: the packed row would pass {parts.max_row_bytes} bytes, so it answers null"
+        return f"row overflow: the packed row would exceed {parts.max_row_bytes} bytes, so it returns null"
     if state is not None and state.incomplete[i]:
-        return "incomplete session: a very late event may touch it; the worker recomputes it at its next flush"
+        return "incomplete session: a very late event may change it; the worker recomputes it at its next flush"
     if isinstance(view.source, LogSource):
         reached = progress_of(parts.online, table).reached
         if parts.offline.offsets(parts.archive_of(view.source), [HISTORY])[HISTORY] >= 0 and (HISTORY not in reached):
             return "history was loaded after these rows were built: run `asof rebuild`"
         if served.rows[i] is None:
-            return "the row is missing: events that were fed to this generation are not in it; run `asof rebuild`"
+            return "the row is missing: events written to this generation are lost; run `asof rebuild`"
         if state is not None and int(state.horizon[i]) > served.at - view.delay:
-            return "behind clock: the row has merged events later than the clock"
-        return "unknown: run `asof explain` for this key, and `asof rebuild` if it stays"
+            return "behind clock: the row has events later than the clock"
+        return "unknown: run `asof explain` for this key, and `asof rebuild` if the difference remains"
     return _batch_cause(parts, view, served, i)
 
 
 def _batch_cause(parts: Parts, view: FeatureView, served: ServedValues, i: int) -> str:
-    """Batch rows become visible online when they are materialized."""
+    """The cause for a view with a batch source, whose rows are online once they are materialized."""
     row = served.rows[i]
     if row is None:
         return "not materialized: run `asof materialize`"

@@ -1,4 +1,4 @@
-"""The keys that an audit compares: mostly active ones, some out of history, some that no one has."""
+"""The keys that an audit compares: mostly active ones, some from history, some unknown ones."""
 
 from __future__ import annotations
 
@@ -21,18 +21,18 @@ from asof.values.fit import fit
 from asof.values.packing import key_bytes, plain_values
 
 _SCANNED_ROWS = 200_000
-"""How many online rows are looked at for active ones."""
+"""Number of online rows that are scanned for active keys."""
 
 
 def choose_keys(parts: Parts, view: FeatureView, table: OnlineTable, *, count: int, seed: int) -> list[bytes]:
-    """Packed keys: mostly of rows that are active, some out of history, a few unknown ones."""
+    """Packed keys: mostly of active rows, some from history, a few unknown ones."""
     if not view.join_keys:
         return [key_bytes(())]
     unknown = _unknown_keys(view, max(count // 20, 1), seed)
     known = _keys_of_history(parts, view, count, seed)
     ranked = heapq.nsmallest(count - len(unknown), _ranked(parts, view, table, seed))
     chosen = dict.fromkeys([key for *_, key in ranked])
-    # Where the rows fill the sample, some keys of history come on top: their rows may be lost.
+    # Always add some keys from history: their online rows may be lost.
     room = max(count - len(unknown) - len(chosen), count // 10)
     chosen |= dict.fromkeys([key for key in known if key not in chosen][:room])
     return [*chosen, *(key for key in unknown if key not in chosen)]
@@ -50,7 +50,7 @@ def _ranked(parts: Parts, view: FeatureView, table: OnlineTable, seed: int) -> I
 
 
 def _reach(view: FeatureView) -> Micros | None:
-    """How far back the longest window reaches; None where one reaches back for ever."""
+    """Length of the longest window; None if one is unbounded."""
     windows = [each.window for each in view.aggregations if each.window is not None]
     if len(windows) < len(view.aggregations):
         return None
@@ -65,7 +65,7 @@ def _keys_of_history(parts: Parts, view: FeatureView, count: int, seed: int) -> 
 
 
 def _unknown_keys(view: FeatureView, count: int, seed: int) -> list[bytes]:
-    """Keys that most likely no one has; none where a key's type does not let us make any up."""
+    """Random keys that most likely do not exist; none for key types that cannot be generated."""
     made: list[bytes] = []
     for number in range(count):
         values: list[Any] = []

@@ -1,4 +1,4 @@
-"""What serving returns for some keys, and the history that it should agree with."""
+"""Served values of some keys, and the history that they should agree with."""
 
 from __future__ import annotations
 
@@ -31,19 +31,19 @@ from asof.values.from_arrow import python_values
 from asof.values.packing import key_values, versions_of
 
 Vector = Mapping[int, int]
-"""Partition → the last offset that counts."""
+"""Partition → last offset included."""
 
 
 @dataclass(frozen=True)
 class ServedValues:
-    """What one read of the online store answered.
+    """The result of one read of the online store.
 
     Args:
         keys: n packed keys.
-        rows: n values as the store had them, or None.
+        rows: n stored rows, or None.
         values: feature → n values.
-        seen: n vectors; empty for views of batch sources.
-        state: the rows' state, of an aggregated view.
+        seen: n offset vectors; empty for views of batch sources.
+        state: the rows' state, for an aggregated view.
     """
 
     keys: list[bytes]
@@ -57,13 +57,14 @@ class ServedValues:
 def serve_keys(
     parts: Parts, snapshot: Snapshot, view: FeatureView, table: OnlineTable, keys: list[bytes]
 ) -> ServedValues:
-    """Read the keys as serving does, in one read, with what each row has seen."""
+    """Read the keys like serving, in one read, with the offsets that each row has seen."""
 
-    def history(read: ViewRead, asked: Mapping[str, Sequence[Any]], at: Micros) -> Any:
+    def history(read: ViewRead, asked: Mapping[str, Sequence[Any]], at: Micros, *, needs: Any = ()) -> Any:
+        # Of an incomplete row, too, whatever history covers by now: a difference that comes of it is named.
         return view_as_of(parts, snapshot, read, asked, at), [None] * len(next(iter(asked.values()), [None]))
 
     reader = ViewReader(parts, snapshot, whole_view(view), history)
-    # Progress is read first: what it says is in the rows, so a row that lacks it has lost it.
+    # Read progress first: rows have all events up to it, so a row that lacks one has lost it.
     reached = progress_of(parts.online, table).reached
     (found,) = parts.online.read([Lookup(table, keys)])
     at = parts.clock()
@@ -79,7 +80,7 @@ def serve_keys(
 
 
 def _offsets(view: FeatureView, rows: Sequence[bytes | None], state: StateRows | None) -> Iterable[dict[int, int]]:
-    """What each row says it has seen."""
+    """The offsets that each row has seen."""
     for i, row in enumerate(rows):
         if row is None:
             yield {}
@@ -94,7 +95,7 @@ def _offsets(view: FeatureView, rows: Sequence[bytes | None], state: StateRows |
 
 
 def wait_for_archive(parts: Parts, view: FeatureView, seen: Sequence[Vector], *, seconds: float) -> dict[int, int]:
-    """Until the archive holds what the rows have seen; how far it is then."""
+    """Wait until the archive has the events that the rows have seen; returns its offsets."""
     wanted: dict[int, int] = {}
     for each in seen:
         wanted = {**wanted, **_joined(wanted, each)}
@@ -102,7 +103,7 @@ def wait_for_archive(parts: Parts, view: FeatureView, seen: Sequence[Vector], *,
 
 
 def seen_rows(parts: Parts, view: FeatureView, served: ServedValues) -> pa.Table | Input | None:
-    """The history that the rows should agree with: of a log, each key's events up to what its row has seen."""
+    """The history that the rows should agree with: for a log, each key's events up to the offsets its row has seen."""
     source = view.source
     rows = rows_of(parts, source)
     if not isinstance(source, LogSource) or rows is None:
@@ -128,7 +129,7 @@ def seen_rows(parts: Parts, view: FeatureView, served: ServedValues) -> pa.Table
 def features_as_of(
     parts: Parts, read: ViewRead, served: ServedValues, rows: Any, *, only: Sequence[int] | None = None
 ) -> dict[str, list[Any]]:
-    """A view's features as of the moment of the read, over the given rows: output → values."""
+    """A view's features as of the time of the read, over the given rows: output → values."""
     keys = served.keys if only is None else [served.keys[i] for i in only]
     spine = _key_table(read.view, keys)
     at = pa.repeat(pa.scalar(moment(served.at), pa.timestamp("us", "UTC")), len(keys))

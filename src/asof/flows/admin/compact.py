@@ -1,4 +1,4 @@
-"""Compaction: fewer, larger archive files, and no rows online that can no longer be seen."""
+"""Compaction: fewer, larger archive files; and removal of expired online rows."""
 
 from __future__ import annotations
 
@@ -9,10 +9,11 @@ from asof.flows.stores import Parts
 
 
 def compact(parts: Parts, snapshot: Snapshot) -> dict[str, Any]:
-    """Join small archive files, and delete online rows that have expired.
+    """Compact small archive files, and delete expired online rows.
 
     Returns:
-        Per log source the files `added`, `removed`, `vacuumed`; and `expired`, the number of online rows deleted.
+        Per log source the numbers of files `added`, `removed`, `vacuumed`; and `expired`, the number of online rows
+        deleted.
     """
     answer: dict[str, Any] = {}
     for source in snapshot.project.sources.values():

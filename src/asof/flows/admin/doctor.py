@@ -1,4 +1,4 @@
-"""One line on each part of a store: whether it works, how it is, and what to do if it is not well."""
+"""A check of each component of a store: whether it works, its state, and the next step if it does not."""
 
 from __future__ import annotations
 
@@ -36,17 +36,17 @@ from asof.values.packing import key_values
 _SMALL_BYTES = 8 * 1024 * 1024
 _MANY_SMALL_FILES = 200
 _SCANNED_ROWS = 100_000
-"""How many online rows of a view are looked at for such that passed their size limit."""
+"""Number of online rows per view that are scanned for rows above their size limit."""
 
 _NAMED = 5
 
 
 @dataclass(frozen=True)
 class Check(Record):
-    """What was found about one part.
+    """The result of checking one component.
 
     Args:
-        hint: what to do; empty where nothing is to be done.
+        hint: the next step; empty if none is needed.
     """
 
     part: str
@@ -56,14 +56,14 @@ class Check(Record):
 
 
 Said = tuple[bool, str, str]
-"""Whether it is well, a text, and a hint."""
+"""Whether the component is healthy, a text, and a hint."""
 
 
 def doctor(parts: Parts, *, clock_note: str = "") -> Records[Check]:
-    """Look at every part; one that fails is a line, and never an error.
+    """Check every component; a failure is a line of the result, never an exception.
 
     Args:
-        clock_note: what is to be said about the clock, where it is not the system's.
+        clock_note: a note on a clock that is not the system's.
     """
     now = iso(parts.clock())
     clock = clock_note.removeprefix("clock: ")
@@ -93,7 +93,7 @@ def _check(part: str, look: Callable[[], Said]) -> Check:
         return Check(part, *look())
     except AsofError as error:
         return Check(part, False, error.message, error.hint)
-    except Exception as error:  # whatever breaks is what the doctor is asked about
+    except Exception as error:  # any failure is the result of the check
         return Check(part, False, f"{type(error).__name__}: {error}", "see the full error with --debug")
 
 
@@ -110,8 +110,8 @@ def _registry(parts: Parts, loaded: list[Snapshot]) -> Said:
         return False, f"project {parts.project!r} has nothing applied{where}", "run `asof apply`"
     (last,) = parts.registry.history(parts.project, 1)
     views = len(snapshot.project.views) + len(snapshot.project.on_demand_views)
-    staged = "; an apply is under way, or was broken off" if snapshot.facts.staged else ""
-    text = f"version {snapshot.version}{where}, {views} views; last change {iso(last.when)} by {last.who or 'somebody'}"
+    staged = "; an apply is running, or was interrupted" if snapshot.facts.staged else ""
+    text = f"version {snapshot.version}{where}, {views} views; last change {iso(last.when)} by {last.who or 'unknown'}"
     return True, text + staged, "run `asof apply` again" if staged else ""
 
 
@@ -125,7 +125,7 @@ def _batch_source(parts: Parts, snapshot: Snapshot, source: Source) -> Said:
         names = view.join_keys if view.is_aggregated else (*view.join_keys, *view.feature_names)
         needed |= {source.raw(name) for name in names}
     if missing := sorted(needed - columns):
-        return False, f"its views need the columns {some(missing)}, which it does not have", "run `asof plan`"
+        return False, f"columns {some(missing)} are missing, which its views need", "run `asof plan`"
     if reader.counts is not None:
         rows = reader.counts.count(source)
     else:
@@ -140,7 +140,7 @@ def _log(parts: Parts, snapshot: Snapshot, source: LogSource) -> Said:
     except UnknownTopic as error:
         if not source.topic_is_ours:
             return False, error.message, "create it there, or check topic= and bootstrap_servers="
-        return True, f"topic {source.topic!r} is not there yet; a worker or the first push makes it", ""
+        return True, f"topic {source.topic!r} does not exist yet; a worker or the first push creates it", ""
     status = [each for each in stream_status(parts) if each.source == source.name]
     lag = sum(each.lag for each in status)
     bounds = ", ".join(f"{each.topic}/{each.partition} {each.first}..{each.next - 1}" for each in status)
@@ -154,12 +154,12 @@ def _log(parts: Parts, snapshot: Snapshot, source: LogSource) -> Said:
 def _archive(parts: Parts, snapshot: Snapshot, source: LogSource) -> Said:
     archive = parts.archive_of(source)
     if ahead := _ahead_of_archive(parts, snapshot, source):
-        text = f"it lacks events that the online rows of {ahead} are made of: training does not see them"
-        return False, text, "run `asof stream run`, which archives again what the log still has, or restore the archive"
+        text = f"events in the online rows of {ahead} are missing here, and so in training"
+        return False, text, "run `asof stream run` to archive what the log still has, or restore the archive"
     found = parts.offline.rows(archive)
     version = parts.offline.version(archive)
     if found is None:
-        return True, f"version {version}, no rows" if version >= 0 else "not made yet", ""
+        return True, f"version {version}, no rows" if version >= 0 else "not created yet", ""
     text = f"version {version}, {_count(parts, found)} rows"
     if not isinstance(found, Files):
         return True, text, ""
@@ -170,14 +170,14 @@ def _archive(parts: Parts, snapshot: Snapshot, source: LogSource) -> Said:
 
 
 def _ahead_of_archive(parts: Parts, snapshot: Snapshot, source: LogSource) -> str:
-    """A view whose progress, which is written after the archive, is beyond it: the archive was lost or left behind."""
+    """A view whose progress is beyond the archive, which is written first: the archive was lost or replaced."""
     tables = parts.online.tables(parts.project)
     for view in snapshot.project.views_of(source.name):
         generation = current_generation(snapshot, view) if view.online else None
         if generation is None or table_of(parts.project, view, generation) not in tables:
             continue
         fed = _fed_up_to(parts, view, generation)
-        # The archive is read after the progress, so that a worker between the two is not taken for a loss.
+        # Read progress before the archive, so that a worker that writes in between does not look like a loss.
         archived = parts.offline.offsets(parts.archive_of(source), list(fed))
         if any(offset > archived[each] for each, offset in fed.items()):
             return f"view {view.name!r}"
@@ -189,7 +189,7 @@ def _letters(parts: Parts, source: LogSource) -> Said:
     if found is None:
         return True, "none", ""
     count, replayed = _count(parts, found), len(replayed_places(parts, source))
-    text = f"{count} messages could not be used" + (f", {replayed} of them were replayed" if replayed else "")
+    text = f"{count} dead letters" + (f", {replayed} of them replayed" if replayed else "")
     return True, text if count else "none", f"run `asof dead-letters list {source.name}`" if count > replayed else ""
 
 
@@ -198,16 +198,16 @@ def _view(parts: Parts, snapshot: Snapshot, view: FeatureView) -> Said:
         return True, "offline only", ""
     generation = current_generation(snapshot, view)
     if generation is None:
-        what = "a worker" if view.source.is_log else "materialize"
+        what = "a stream worker" if view.source.is_log else "materialize"
         step = "`asof rebuild`" if view.source.is_log else "`asof materialize`"
-        return False, f"has no online rows yet; {what} was never run", f"run {step}"
+        return False, f"has no online rows: {what} has never run", f"run {step}"
     if is_of_earlier_version(generation, view):
         return False, f"generation {generation} is an earlier Asof's, which orders rows otherwise", "run `asof apply`"
     if not has_shape_of(generation, view):
         return False, f"generation {generation} is of an earlier definition", f"run `asof rebuild {view.name}`"
     if table_of(parts.project, view, generation) not in parts.online.tables(parts.project):
         step = "rebuild" if view.source.is_log else "materialize"
-        return False, f"the online rows of generation {generation} are gone", f"run `asof {step} {view.name}`"
+        return False, f"the online rows of generation {generation} are lost", f"run `asof {step} {view.name}`"
     if not view.source.is_log and lost_rows(parts, snapshot, view, generation):
         return False, "the online store has lost rows of the last run", f"run `asof materialize {view.name}`"
     texts, hints = [f"generation {generation}"], list[str]()
@@ -220,11 +220,11 @@ def _view(parts: Parts, snapshot: Snapshot, view: FeatureView) -> Said:
     overflowed, incomplete, seen = _flags(parts, view, generation)
     texts.append(f"{seen} rows" if seen < _SCANNED_ROWS else f"at least {seen} rows")
     if incomplete:
-        texts.append(f"{incomplete} keys have incomplete sessions")
-        hints.append("a worker recomputes them; run `asof stream run`")
+        texts.append(f"{incomplete} keys have sessions that need a recomputation after a late event")
+        hints.append("run `asof stream run`, which recomputes them")
     if overflowed:
         named = some(overflowed, _NAMED)
-        texts.append(f"{len(overflowed)} keys passed {parts.max_row_bytes} bytes and answer null: {named}")
+        texts.append(f"{len(overflowed)} keys have rows above {parts.max_row_bytes} bytes and return null: {named}")
         hints.append("use shorter windows or longer hops for this view, or raise max_row_bytes and rebuild")
     return not overflowed and not any("asof materialize" in hint for hint in hints), "; ".join(texts), "; ".join(hints)
 
@@ -275,7 +275,7 @@ def _training_sets(parts: Parts) -> Said:
     saved = [each for _, each in sorted(saved_training_sets(parts).items())]
     gone = [each.name for each in saved if parts.offline.load_table(parts.project, each.table) is None]
     if gone:
-        return False, f"the rows of {some(gone)} are gone from the offline store", "restore it, or save them anew"
+        return False, f"the rows of {some(gone)} are gone from the offline store", "restore it, or save them again"
     return True, f"{len(saved)} saved" if saved else "none", ""
 
 

@@ -1,4 +1,4 @@
-"""Explain one value: which rows or events made it, which did not, and why."""
+"""Explain one value: the rows or events that it comes from, and why others do not count."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ from asof.values.fit import fit
 from asof.values.packing import gone_at, key_bytes, unpack_row, versions_of
 
 _LATER_SHOWN, _SHOWN = 20, 200
-"""Of a key with many rows the nearest to t are shown; the text counts all."""
+"""Number of rows shown, those nearest to t; the text counts all rows."""
 
 _TIMES = pa.timestamp("us", "UTC")
 
@@ -43,14 +43,14 @@ KnownAt = bool | Micros | None
 
 @dataclass(frozen=True, repr=False, eq=False)
 class Explanation(Result[Row]):
-    """Where a value comes from; its rows are those of the key.
+    """The explanation of a value; its rows are the key's rows.
 
     Attributes:
-        value: the feature's value as of `at`, as a historical read answers it.
-        rows: the source's rows or events of the key, newest first, with a column `why` (of an aggregate also
-            `in_window`); of an on-demand feature its inputs.
+        value: the feature's value as of `at`, as in a historical read.
+        rows: the key's source rows or events, newest first, with a column `why` (for an aggregate also `in_window`);
+            for an on-demand feature its inputs.
         inputs: the explanations of an on-demand feature's inputs.
-        online: what the online store answers now: value, status, event_time, offsets; None where it was not asked.
+        online: the current online value: value, status, event_time, offsets; None with an explicit `at`.
     """
 
     reference: str
@@ -94,16 +94,16 @@ def explain(
     known_at: KnownAt = None,
     functions: Functions = lambda selection: selection,
 ) -> Explanation:
-    """Explain one feature of one key as of a moment.
+    """Explain one feature of one key as of a time.
 
     Args:
         reference: `view:feature`.
-        key: the join keys' values, and for an on-demand feature the request's.
-        at: the moment; where None, the clock's, and what is online now is shown too.
+        key: the join keys' values, and for an on-demand feature the request values.
+        at: the time; None for the clock's, which also shows the online value.
         known_at: as in a historical read.
 
     Raises:
-        UnknownFeature: nothing applied has this name.
+        UnknownFeature: no applied feature has this name.
         RequestError: a key is missing or does not fit, or the reference names several features.
     """
     selection = functions(select(snapshot, reference, full_feature_names=True))
@@ -139,7 +139,7 @@ def _value(
     unknown = [name for name in key if name not in columns]
     if unknown:
         raise RequestError(
-            f"{unknown[0]!r} is neither a join key nor a request value here",
+            f"{unknown[0]!r} is neither a join key nor a request value of the feature",
             hint=nearest(unknown[0], columns) or f"give {[field.name for field in fields]}",
         )
     columns[TIME] = pa.array([moment(at)], _TIMES)
@@ -169,7 +169,7 @@ def _of_view(
     if view.delay:
         lines.insert(0, f"The view's delay is {span_text(view.delay)}, so t is {iso(t)}.")
     if not len(rows.batch):
-        lines.append("History has no row of this key.")
+        lines.append("History has no row for this key.")
     return Explanation(reference, dict(key), moment(at), value, table, "\n".join([head, *lines]))
 
 
@@ -187,9 +187,9 @@ def _latest(
         why[left[-1]] = "deletes the key" if rows.gone[left[-1]] else "chosen"
     lines = [f"The last row up to t{f' and not older than {span_text(view.ttl)}' if view.ttl else ''} is chosen."]
     if len(left):
-        lines[0] += f" It is of {iso(int(times[left[-1]]))}."
+        lines[0] += f" Its event time is {iso(int(times[left[-1]]))}."
         if rows.gone[left[-1]]:
-            lines[0] += " It says that the key is no more, so there is no value."
+            lines[0] += " It is a tombstone that deletes the key, so there is no value."
     elif len(times):
         lines[0] += " There is none: " + _counted(why) + "."
     found = rows.batch.rows
@@ -202,7 +202,7 @@ def _windowed(
 ) -> tuple[pa.Table, list[str]]:
     times = rows.batch.event_time
     exclusive = view.boundary == "exclusive"
-    why[(why == "") & rows.gone] = "deletes the key, and is no event"
+    why[(why == "") & rows.gone] = "tombstone, not an event"
     why[(why == "") & (times > t)] = "later than t"
     if exclusive:
         why[(why == "") & (times == t)] = "at t, and the boundary is exclusive"
@@ -236,22 +236,22 @@ def _session(
 ) -> str:
     """Mark the events of other sessions; the open session's bounds as text."""
     if not len(seen):
-        return "no session is open, since there is no event"
+        return "no session is open: there is no event"
     own = times[seen]
     breaks = np.flatnonzero(np.diff(own) > gap)
     first = int(breaks[-1]) + 1 if len(breaks) else 0
     if t - own[-1] > gap:
         why[seen] = "other session"
         last = iso(int(own[-1]))
-        return f"no session is open, since the last event, of {last}, is more than {span_text(gap)} before t"
+        return f"no session is open: the last event, at {last}, is more than {span_text(gap)} before t"
     why[seen[:first]] = "other session"
-    return f"the open session began at {iso(int(own[first]))}, its last event is of {iso(int(own[-1]))}"
+    return f"the open session began at {iso(int(own[first]))}, its last event was at {iso(int(own[-1]))}"
 
 
 def _evaluated(
     parts: Parts, view: FeatureView, made: Aggregation, rows: pa.Table
 ) -> tuple[pa.Array | None, npt.NDArray[np.bool_]]:
-    """The aggregate's values (None: it counts rows), and for which rows its `where` is true."""
+    """The aggregate's values (None: it counts rows), and the mask of rows for which its `where` is true."""
     schema = input_schema(view) or {}
     texts = {name: text for name, text in (("value", made.column), ("kept", made.where)) if text}
     kept = np.ones(rows.num_rows, dtype=bool)
@@ -270,7 +270,7 @@ def _evaluated(
 
 
 def _columns_of(made: Aggregation) -> list[str]:
-    """The columns that an aggregate's expressions name, each once."""
+    """The columns in an aggregate's expressions, each once."""
     texts = [text for text in (made.column, made.where) if text]
     return list(dict.fromkeys(name for text in texts for name in parse(text).columns))
 
@@ -289,7 +289,7 @@ def _shown(rows: KeyRows, columns: Mapping[str, Any], marks: Mapping[str, Any]) 
         table["why"] = pa.array([], pa.string())
     whole = pa.table(table)
     later = int((marks["why"] == "later than t").sum()) if len(batch) else 0
-    # Oldest first here: some that are later than t, and the newest of those that are not.
+    # Sorted oldest first here: some rows later than t, and the newest of those up to t.
     begin = max(len(batch) - later - _SHOWN, 0)
     end = min(len(batch), len(batch) - later + _LATER_SHOWN)
     return whole.take(pa.array(np.arange(begin, end)[::-1].copy()))
@@ -313,14 +313,14 @@ def _of_function(
             inputs.append(made)
             place, found, why = made.reference, made.value, "a feature"
         elif column in derived:
-            place, found, why = derived[column], "see its own explanation", "another function's answer"
+            place, found, why = derived[column], "see its own explanation", "the output of another function"
         else:
             place, found = column, key.get(column)
             why = "a join key" if column in view.join_keys else "a request value"
         for part, text in zip(table, (name, place, found if column in derived else _text(found), why), strict=True):
             table[part].append(str(text))
     head = f"{reference} of {_key_text(key)} as of {iso(now)} is {_text(value)}."
-    lines = [f"Function {view.function_name or view.name!r} (mode {view.mode}) made it from these inputs:"]
+    lines = [f"Function {view.function_name or view.name!r} (mode {view.mode}) computed it from these inputs:"]
     lines += [f"  {line}" for each in inputs for line in each.text.splitlines()]
     rows = pa.table({name: pa.array(column, pa.string()) for name, column in table.items()})
     return Explanation(reference, dict(key), moment(now), value, rows, "\n".join([head, *lines]), tuple(inputs))
@@ -339,15 +339,15 @@ def _input(
 def _with_online(
     parts: Parts, snapshot: Snapshot, selection: Selection, read: ViewRead, made: Explanation
 ) -> Explanation:
-    """The explanation with what the online store answers now."""
+    """Add the current online value to an explanation."""
     view = read.view
 
-    def history(*_: Any) -> Any:
+    def history(*_: Any, **__: Any) -> Any:
         return {feature.output: [made.value] for feature in read.features}, [None]
 
     generation = current_generation(snapshot, view)
     if generation is None:
-        text = "Online: the view has no rows yet; materialize it, or run the worker."
+        text = "Online: the view has no rows yet; run `asof materialize` or the stream worker."
         return _replaced(made, {"value": None, "status": "NOT_FOUND", "event_time": None, "offsets": {}}, text)
     response, _ = OnlineReader(parts, snapshot, selection, history=history).read([dict(made.key)], at=micros(made.at))
     name = selection.outputs[0].name
@@ -359,18 +359,20 @@ def _with_online(
         state = decode(layout_of(view, generation), [row[0]])
         offsets = state.offsets_of(0)
         notes += ["its session is incomplete"] if state.incomplete[0] else []
-        notes += ["the row has passed its size limit"] if state.overflow[0] else []
+        notes += ["the row exceeds its size limit"] if state.overflow[0] else []
     elif row is not None and view.source.is_log:
         offsets = dict(sorted(each.place for each in versions_of(row[0], len(view.features))))
     elif row is not None:
         packed = unpack_row(row[0])
         gone = gone_at(packed, len(view.features))
-        notes += [f"the key is gone since {iso(gone)}" if gone is not None else f"the row is of {iso(packed[1])}"]
+        notes += [
+            f"the key was deleted at {iso(gone)}" if gone is not None else f"the row's event time is {iso(packed[1])}"
+        ]
     value, when = response.to_dict()[name][0], response.event_times[name][0]
     online = {"value": value, "status": response.statuses[name][0], "event_time": when, "offsets": offsets}
     seen = ", ".join(f"partition {each} up to offset {offset}" for each, offset in sorted(offsets.items()))
     notes += [f"the row has seen {seen}"] if seen and view.source.is_log else []
-    notes += ["there is no row of this key"] if row is None else []
+    notes += ["there is no row for this key"] if row is None else []
     text = f"Online now: {_text(value)} ({online['status']}){'; ' if notes else ''}{'; '.join(notes)}."
     return _replaced(made, online, text)
 
@@ -385,7 +387,7 @@ def _counted(why: npt.NDArray[Any]) -> str:
 
 
 def _key_text(key: Mapping[str, Any]) -> str:
-    return ", ".join(f"{name}={value!r}" for name, value in key.items()) or "the whole system"
+    return ", ".join(f"{name}={value!r}" for name, value in key.items()) or "the view's only key"
 
 
 def _text(value: Any) -> str:

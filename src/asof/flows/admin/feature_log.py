@@ -1,4 +1,4 @@
-"""Served features that are kept, for audit and for training: an archive per feature service, written in batches."""
+"""The feature log: served features in one archive per feature service, written in batches, for audit and training."""
 
 from __future__ import annotations
 
@@ -16,22 +16,22 @@ from asof.online_response import OnlineResponse
 from asof.sql import archive as statements
 
 PREFIX = "served__"
-"""Before a service's name, in that of its archive; no source's name has a double underscore at such a place."""
+"""Prefix of the archive's name, before the service's name; no source's name can begin like this."""
 
 SERVED_AT = "served_at"
-"""The column with the moment that was answered."""
+"""Column with the time of the read."""
 
 
 def archive_of(parts: Parts, service: str) -> Archive:
-    """Where a service's served features are kept."""
+    """The archive of a service's served features."""
     return Archive(parts.project, PREFIX + service)
 
 
 class ServedRows:
-    """Writes what one process has served; its rows are told from those of others by their partition.
+    """Writes the served rows of one process to a partition of its own.
 
     Args:
-        partition: no other process has it; of a process that began anew it is a new one.
+        partition: unique to this process; a restarted process has a new one.
     """
 
     def __init__(self, parts: Parts, partition: int) -> None:
@@ -40,10 +40,10 @@ class ServedRows:
         self._next: dict[str, int] = {}
 
     def append(self, service: str, responses: Sequence[OnlineResponse]) -> int:
-        """Append these answers, durably; how many rows.
+        """Append the rows of these responses durably; returns their number.
 
         Raises:
-            StorageError: the archive cannot be written; doing it again writes nothing twice.
+            StorageError: the archive cannot be written; a retry writes nothing twice.
         """
         archive = archive_of(self._parts, service)
         rows = pa.concat_tables([_table(each) for each in responses], promote_options="default")
@@ -60,7 +60,7 @@ class ServedRows:
 
 
 def _table(response: OnlineResponse) -> pa.Table:
-    """Keys and request values, the features as `view__feature` whatever the answer called them, and the time."""
+    """Keys, request values, features (always as `view__feature`), and the time of the read."""
     selection: Any = response.selection
     columns: dict[str, pa.Array] = {}
     for field in (*selection.keys, *selection.request_fields):
@@ -74,24 +74,24 @@ def _table(response: OnlineResponse) -> pa.Table:
 
 
 def served_features(parts: Parts, service: str) -> pa.Table:
-    """What was kept of a service's answers: keys, request values, `view__feature` columns and `served_at`, in order.
+    """The feature log of a service: keys, request values, `view__feature` columns and `served_at`, in order.
 
     Raises:
-        NotFound: nothing was kept for a service of this name.
+        NotFound: the service has no feature log.
     """
     rows = parts.offline.rows(archive_of(parts, service))
     if rows is None:
         kept = [name.removeprefix(PREFIX) for name in _kept(parts)]
         raise NotFound(
-            f"no served features of service {service!r} are kept",
-            hint=nearest(service, kept) or "set server.feature_log_share, and serve",
+            f"service {service!r} has no feature log",
+            hint=nearest(service, kept) or "set server.feature_log_share, and restart the server",
         )
     table = parts.offline.sql(statements.served_rows(SERVED_AT), {"served": rows}).reader().read_all()
     return table.drop_columns([name for name in table.column_names if name in ARRIVAL_COLUMNS])
 
 
 def forget_served(parts: Parts, snapshot: Snapshot, entity: Entity, values: Mapping[str, Any]) -> dict[str, int]:
-    """Remove a key from all served features that are kept; service → rows."""
+    """Remove a key from all feature logs; returns service → number of rows."""
     removed: dict[str, int] = {}
     for name in _kept(parts):
         archive = Archive(parts.project, name)

@@ -1,4 +1,4 @@
-"""Remove one key from everything that Asof keeps, and name what it cannot remove it from."""
+"""Remove one key from all stores of Asof, and report what it cannot remove."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from asof.definitions import Entity, FeatureView, Field, LogSource, Snapshot
-from asof.errors import LogError, NotFound, RequestError, nearest
+from asof.errors import LogError, NotFound, RequestError, nearest, some
 from asof.flows.admin.feature_log import forget_served
 from asof.flows.offline.training_sets.manifest import open_training_set, saved_training_sets
 from asof.flows.rows.archive import wait_until_archived
@@ -29,7 +29,7 @@ from asof.values.json import bytes_or_same
 from asof.values.packing import key_bytes, key_values
 
 WAIT_S = 10.0
-"""How long a worker may take to archive what it had read before the key's messages were erased."""
+"""How long to wait until workers have archived messages that they read before the erasure."""
 
 _LETTERS_SHOWN = 20
 
@@ -39,27 +39,27 @@ _decode = msgspec.json.Decoder().decode
 def forget(parts: Parts, snapshot: Snapshot, entity: str, key: Any, *, wait_s: float = WAIT_S) -> dict[str, Any]:
     """Remove a key's messages from the logs, its events from archives, its online rows and its dead letters.
 
-    The logs go first, so that no worker reads the key again; what one has read is waited for, then removed from the
-    archive and the online store. Doing it again removes what came since, else nothing.
+    Logs are erased first, so that no worker reads the key again. Then it waits until workers have archived what they
+    had read, and erases archives and online rows. Idempotent; a later run removes what has arrived since.
 
     Args:
-        key: the entity's join keys by name; of an entity with one join key its value.
+        key: the entity's join keys by name; for an entity with one join key, its value.
 
     Returns:
-        How much was removed, as dicts: `log` by topic, `archive` and `dead_letters` by source, `online` by view; and
-        what was not: `training_sets` that hold the key, `sources` that Asof does not write, `undecided_letters`
-        (undecodable ones in which the value occurs), `notes`.
+        Numbers of removed rows, as dicts: `log` by topic, `archive` and `dead_letters` by source, `online` by view;
+        and what was not removed: `training_sets` with the key, `sources` that Asof does not write,
+        `undecided_letters` (undecodable dead letters that contain the value), `notes`.
 
     Raises:
-        NotFound: no such entity is applied.
-        RequestError: the key does not fit.
+        NotFound: the entity is not applied.
+        RequestError: the key does not fit the entity's join keys.
     """
     found = _entity(snapshot, entity)
     values = dict(key) if isinstance(key, Mapping) else _only_value(found, key)
     unknown = [name for name in values if name not in found.join_keys]
     if unknown or set(values) != set(found.join_keys):
         raise RequestError(
-            f"entity {entity!r} has the join keys {list(found.join_keys)}; given are {list(values)}",
+            f"entity {entity!r} has the join keys {list(found.join_keys)}; found {list(values)}",
             hint=nearest(unknown[0], found.join_keys) if unknown else "give a value for each",
         )
     report: dict[str, Any] = {
@@ -81,7 +81,9 @@ def forget(parts: Parts, snapshot: Snapshot, entity: str, key: Any, *, wait_s: f
     read = {view.source.name for view in snapshot.project.views.values() if found in view.entities}
     report["sources"] = sorted(read - {source.name for source, _ in logs})
     if report["sources"]:
-        report["notes"].append("batch sources are not Asof's: remove the rows there, or materialize brings them back")
+        report["notes"].append(
+            "Asof does not write batch sources: delete the rows there, or the next materialize restores them"
+        )
     return report
 
 
@@ -89,7 +91,9 @@ def _entity(snapshot: Snapshot, name: str) -> Entity:
     found = snapshot.project.entities.get(name)
     if found is None:
         known = snapshot.project.entities
-        raise NotFound(f"no entity {name!r} is applied", hint=nearest(name, known) or f"the entities are {list(known)}")
+        raise NotFound(
+            f"no entity {name!r} is applied", hint=nearest(name, known) or f"applied entities: {some(list(known))}"
+        )
     return found
 
 
@@ -102,7 +106,7 @@ def _only_value(entity: Entity, value: Any) -> dict[str, Any]:
 
 
 def _logs(snapshot: Snapshot, entity: Entity) -> list[tuple[LogSource, list[Field]]]:
-    """The log sources that hold the entity's join keys, and these columns under their names in Asof."""
+    """The log sources with the entity's join keys, and these columns, renamed by `field_mapping`."""
     logs = []
     for source in snapshot.project.sources.values():
         if isinstance(source, LogSource):
@@ -113,14 +117,14 @@ def _logs(snapshot: Snapshot, entity: Entity) -> list[tuple[LogSource, list[Fiel
 
 
 class _Matcher:
-    """Says of a raw message whether it is about the key."""
+    """Decides whether a raw message is about the key."""
 
     def __init__(self, source: LogSource, fields: Sequence[Field], values: Mapping[str, Any]) -> None:
         plain = plain_key(fields, values)
         self.wanted = restored_key(fields, plain)
         self._columns = [(source.raw(field.name), each, field) for each, field in zip(plain, fields, strict=True)]
         self._fields = list(fields)
-        # An undecodable message is searched for the value as a word of its own.
+        # An undecodable message is searched for the value delimited by punctuation or spaces.
         words = [re.escape(str(value).encode()) for value in self.wanted.values()]
         self._mentions = [re.compile(rb"(?<![0-9A-Za-z_])" + word + rb"(?![0-9A-Za-z_])") for word in words]
 
@@ -131,7 +135,7 @@ class _Matcher:
         return all(self._is(message.get(raw), plain, field) for raw, plain, field in self._columns)
 
     def is_undecided(self, value: bytes | None) -> bool:
-        """Whether a message that cannot be decoded seems to mention the key."""
+        """Whether a message cannot be decoded and contains the key's value."""
         return value is not None and self._message(value) is None and all(each.search(value) for each in self._mentions)
 
     def _message(self, value: bytes | None) -> Mapping[str, Any] | None:
@@ -149,7 +153,7 @@ class _Matcher:
                 return True
         except RequestError:
             pass
-        # A letter may hold the key in a type that did not fit, such as "7" for 7.
+        # A dead letter may have the key in a wrong type, such as "7" for 7.
         return found is not None and str(found) == str(self.wanted[field.name])
 
 
@@ -160,11 +164,11 @@ def _erase(parts: Parts, source: LogSource, matcher: _Matcher, report: dict[str,
         except UnknownTopic:
             continue
         except LogError as error:
-            report["notes"].append(f"topic {topic!r} still holds the key: {error.message}")
+            report["notes"].append(f"topic {topic!r} still has messages of the key: {error.message}")
 
 
 def _settle(parts: Parts, snapshot: Snapshot, source: LogSource, report: dict[str, Any], *, seconds: float) -> None:
-    """Until what a worker read before the erasure is archived, so that it can be removed from there."""
+    """Wait until messages that workers read before the erasure are archived, so that they can be removed there."""
     epoch = snapshot.facts.epoch_of(source.name)
     held = log_partitions(parts, source, epoch=epoch)
     wanted: dict[int, int] = {each.archived_as: each.after - 1 for each in held if each.after > each.first}
@@ -172,7 +176,7 @@ def _settle(parts: Parts, snapshot: Snapshot, source: LogSource, report: dict[st
     behind = sum(max(last - archived[each], 0) for each, last in wanted.items())
     if behind:
         report["notes"].append(
-            f"source {source.name!r}: {behind} messages are not archived yet; if a worker is at work, forget the "
+            f"source {source.name!r}: {behind} messages are not archived yet; if a worker runs, forget the "
             "key again after its next flush"
         )
 
@@ -202,13 +206,13 @@ def _forget_events(
 def _forget_online(
     parts: Parts, snapshot: Snapshot, entity: Entity, values: Mapping[str, Any], report: dict[str, Any]
 ) -> None:
-    """The rows of all generations of the views of the entity."""
+    """Delete the online rows of the key, in all generations of the entity's views."""
     for table in parts.online.tables(parts.project):
         if table.view.endswith(EVENTS):
-            continue  # ids of events, which name no key
+            continue  # a table of event IDs, which has no keys
         view = snapshot.project.views.get(table.view)
         if view is None:
-            report["notes"].append(f"online rows of {table.view!r}, which is not applied, were not looked at")
+            report["notes"].append(f"online rows of {table.view!r} were not checked: the view is not applied")
         elif entity in view.entities:
             keys = _online_keys(parts, table, view, entity, values)
             done = parts.online.delete(table, keys) if keys else 0
@@ -230,10 +234,10 @@ def _online_keys(
 
 
 def _training_sets(parts: Parts, entity: Entity, values: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """Name and number of rows of each saved set that holds the key."""
+    """Name and number of rows of each saved training set with the key."""
     holding = []
     for _, saved in sorted(saved_training_sets(parts).items()):
-        # A view may read its key from a column of another name.
+        # A view may map a join key to a column with another name.
         mapped = [each.join_key_map or {} for each in saved.projections] + [{}]
         sets = {tuple(names.get(key, key) for key in entity.join_keys) for names in mapped}
         sets = {columns for columns in sets if set(columns) <= set(saved.frame_columns)}

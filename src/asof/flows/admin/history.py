@@ -17,7 +17,7 @@ class AppliedVersion(Record):
 
     Args:
         note: what was said with it.
-        summary: what changed against the version before, in words.
+        summary: what changed against the version before, as text.
     """
 
     version: int

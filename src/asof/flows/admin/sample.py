@@ -1,9 +1,9 @@
-"""Samples of what a store holds: some rows, or some entities; the same for the same seed, whatever the order."""
+"""Samples of rows or entities; the same seed gives the same sample, in any order of rows."""
 
 from __future__ import annotations
 
 import heapq
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from itertools import cycle, islice
 from typing import Any
 
@@ -18,6 +18,7 @@ from asof.flows.offline.entity_frame import TIME
 from asof.flows.offline.inputs import rows_of
 from asof.flows.offline.key_rows import view_as_of
 from asof.flows.offline.read import read_history
+from asof.flows.online.history import refuse_incomplete_rows
 from asof.flows.online.read import OnlineReader
 from asof.flows.rows.keys import key_hash, restored_key
 from asof.flows.rows.pages import pages_of
@@ -44,24 +45,28 @@ def sample(
     online: bool = False,
     functions: Functions = lambda selection: selection,
 ) -> pa.Table:
-    """At most n rows or entities of a feature view, a service or a source, each as likely as any other.
+    """A uniform sample of at most n rows or entities of a feature view, a service or a source.
 
-    Rows of a source are its own; of a view, its source's rows (keys, event time) with the features: of a latest-value
-    view as they stand in the row, of all else as of the row's time. Entities are answered as of the clock. One seed
-    takes the same entities out of every view of the same keys, offline and online, as far as the view has them.
+    Rows of a source are returned unchanged. Rows of a view are its source's rows (keys, event time) with the features:
+    of a latest-value view as in the row, of all others as of the row's event time. Features of entities are as of the
+    clock. One seed selects the same entities in all views with the same keys, offline and online.
 
     Args:
         by: `rows` or `entities`; online each row is an entity.
 
     Raises:
-        NotFound: nothing of this name is applied.
-        RequestError: it needs values that come with a request, or has no entities.
+        NotFound: no object with this name is applied.
+        RequestError: it needs request values, or has no entities.
     """
     if n < 1:
-        raise RequestError(f"{Argument('n', n)}: no rows", hint="ask for 1 or more", arguments=[Argument("n", n)])
+        raise RequestError(
+            f"{Argument('n', n)}: expected at least 1", hint="ask for 1 or more", arguments=[Argument("n", n)]
+        )
     if by not in ("rows", "entities"):
         unknown = Argument("by", by)
-        raise RequestError(f"{unknown}: no such choice", hint="choose 'rows' or 'entities'", arguments=[unknown])
+        raise RequestError(
+            f"{unknown}: expected 'rows' or 'entities'", hint="choose 'rows' or 'entities'", arguments=[unknown]
+        )
     project = snapshot.project
     if name not in project.services and project.view(name) is None:
         source = project.sources.get(name)
@@ -74,7 +79,7 @@ def sample(
         if by == "entities" or online:
             asked = Argument("online", True) if online else Argument("by", by)
             raise RequestError(
-                f"{asked}: source {name!r} has rows only", hint="sample one of its views", arguments=[asked]
+                f"{asked}: source {name!r} has rows, but no entities", hint="sample one of its views", arguments=[asked]
             )
         return _source_rows(parts, source, n=n, seed=seed)
     view = project.views.get(name) if name not in project.services else None
@@ -83,7 +88,9 @@ def sample(
     selection = functions(select(snapshot, name, full_feature_names=view is None and _collides(snapshot, name)))
     if selection.request_fields:
         names = [field.name for field in selection.request_fields]
-        raise RequestError(f"{name!r} needs request values {names}", hint="sample the views that it is made from")
+        raise RequestError(
+            f"{name!r} needs the request values {names}, which samples do not have", hint="sample the views it reads"
+        )
     if online:
         return _online(parts, snapshot, selection, n=n, seed=seed)
     if by == "rows":
@@ -96,13 +103,13 @@ def sample(
 
 
 def smallest_keys(keys: Iterable[bytes], n: int, seed: int) -> list[bytes]:
-    """The n keys with the smallest hashes, each once: a uniform sample that does not depend on the keys' order."""
+    """The n distinct keys with the smallest hashes: a uniform sample, independent of the keys' order."""
     distinct = heapq.nsmallest(n, ((key_hash(key, seed), key) for key in set(keys)))
     return [key for _, key in distinct]
 
 
 def scanned_keys(parts: Parts, snapshot: Snapshot, view: FeatureView) -> Iterator[list[bytes]]:
-    """The keys of a view's online rows, page after page."""
+    """The keys of a view's online rows, in pages."""
     table = table_of(parts.project, view, current_generation(snapshot, view) or "none")
     for page in pages_of(parts, table):
         yield [row[0] for row in page]
@@ -111,7 +118,8 @@ def scanned_keys(parts: Parts, snapshot: Snapshot, view: FeatureView) -> Iterato
 def _online(parts: Parts, snapshot: Snapshot, selection: Selection, *, n: int, seed: int) -> pa.Table:
     found = _entities(selection, n, seed, lambda read: scanned_keys(parts, snapshot, read.view))
 
-    def history(read: ViewRead, keys: dict[str, list[Any]], at: int) -> Any:
+    def history(read: ViewRead, keys: dict[str, list[Any]], at: int, *, needs: Sequence[Mapping[int, int]] = ()) -> Any:
+        refuse_incomplete_rows(parts, read, keys, needs)
         return view_as_of(parts, snapshot, read, keys, at), [None] * len(next(iter(keys.values()), [None]))
 
     reader = OnlineReader(parts, snapshot, selection, history=history)
@@ -121,7 +129,7 @@ def _online(parts: Parts, snapshot: Snapshot, selection: Selection, *, n: int, s
 
 
 def _keys_in_history(parts: Parts, read: ViewRead) -> Iterator[list[bytes]]:
-    """The packed keys of a view's source, batch after batch."""
+    """The packed keys of a view's source, in batches."""
     view = read.view
     rows = rows_of(parts, view.source)
     if rows is None or not view.join_keys:
@@ -136,7 +144,7 @@ def _keys_in_history(parts: Parts, read: ViewRead) -> Iterator[list[bytes]]:
 def _entities(
     selection: Selection, n: int, seed: int, keys_of: Callable[[ViewRead], Iterator[list[bytes]]]
 ) -> dict[str, list[Any]]:
-    """Key columns of at most n entities; views of several key sets are brought together one after the other."""
+    """Key columns of at most n entities; for views with different keys, combined one view at a time."""
     groups: dict[tuple[str, ...], list[ViewRead]] = {}
     for read in selection.reads:
         groups.setdefault(read.keys, []).append(read)
@@ -158,7 +166,7 @@ def _entities(
 
 
 def _frame(selection: Selection, columns: dict[str, list[Any]]) -> pa.Table:
-    """An entity frame's keys in their declared types; one row without columns where there are no keys."""
+    """An entity frame's keys in their declared types; without keys, one row without columns."""
     if not selection.keys:
         return pa.table({"entity": pa.array(["all"])})
     return pa.table({field.name: pa.array(columns[field.name], field.dtype.arrow()) for field in selection.keys})
@@ -190,7 +198,7 @@ def _spine_of_rows(parts: Parts, selection: Selection, *, n: int, seed: int) -> 
 
 
 def _latest_rows(parts: Parts, view: FeatureView, *, n: int, seed: int) -> pa.Table:
-    """Rows as they stand in a view's source: keys, event time, features, in the declared types."""
+    """Rows of a view's source: keys, event time, features, in the declared types."""
     source = view.source
     names = [*view.join_keys, *view.feature_names]
     named = {**{name: name for name in names}, TIME: source.renamed(source.timestamp_field)}
@@ -209,11 +217,11 @@ def _source_rows(parts: Parts, source: Source, *, n: int, seed: int) -> pa.Table
 def sampled_rows(
     parts: Parts, source: Source, named: dict[str, str] | None, *, n: int, seed: int, required: Sequence[str]
 ) -> tuple[pa.Table, npt.NDArray[np.uint64]]:
-    """The n rows with the smallest hashes of their places, and the hashes.
+    """The n rows with the smallest hashes of their positions, and the hashes.
 
     Args:
-        named: column of the answer → its name in Asof; None takes all columns of the source.
-        required: columns of the answer that must not be null.
+        named: output column → its name after `field_mapping`; None takes all columns of the source.
+        required: output columns that must not be null.
     """
     found = rows_of(parts, source)
     if found is None:
@@ -245,7 +253,7 @@ def sampled_rows(
 
 
 def _hashes(rows: pa.Table, first: int, seed: int) -> npt.NDArray[np.uint64]:
-    """A uniform number per row from its place: partition and offset in a log, else its number."""
+    """A hash per row of its position: partition and offset in a log, else the row number."""
     mixed = _mixed(np.full(rows.num_rows, seed, dtype=np.int64).astype(np.uint64))
     if "asof_offset" in rows.column_names:
         mixed = _mixed(mixed ^ rows["asof_partition"].cast(pa.int64()).to_numpy().astype(np.uint64))
@@ -254,7 +262,7 @@ def _hashes(rows: pa.Table, first: int, seed: int) -> npt.NDArray[np.uint64]:
 
 
 def _mixed(values: npt.NDArray[np.uint64]) -> npt.NDArray[np.uint64]:
-    """SplitMix64: neighbours become unrelated."""
+    """SplitMix64, so that hashes of neighbouring positions are unrelated."""
     mixed = values + np.uint64(0x9E3779B97F4A7C15)
     mixed = (mixed ^ (mixed >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
     mixed = (mixed ^ (mixed >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
@@ -267,7 +275,7 @@ def _with_time(rows: pa.Table, name: str, source: Source) -> pa.Table:
 
 
 def _collides(snapshot: Snapshot, name: str) -> bool:
-    """Whether a service's features have to be told apart by their views' names."""
+    """Whether features of a service share a name, so that full names are needed."""
     service = snapshot.project.services.get(name)
     if service is None:
         return False

@@ -1,4 +1,4 @@
-"""Apply a plan: build what changes beside what is there, then switch everything at once."""
+"""Apply a plan: build new online rows in addition to the current ones, then switch in one commit."""
 
 from __future__ import annotations
 
@@ -20,15 +20,15 @@ from asof.planning import Create, CreateArchive, NewGeneration, Plan, Update
 
 
 def apply_plan(parts: Parts, plan: Plan, *, progress: Progress = silent) -> Snapshot:
-    """Take the plan's steps, those and no others.
+    """Run exactly the steps of a plan.
 
-    Topics and archives come first. New online rows are built beside the old ones under a staged copy of the
-    definitions; then one commit switches definitions and generations together, so that readers never see one without
-    the other. What no one reads any more is dropped last.
+    Topics and archives are created first. Then new online rows are built next to the old ones, from staged
+    definitions. One commit switches definitions and generations together, so that readers never see one without the
+    other. Tables that are no longer read are dropped last.
 
     Raises:
         CheckFailed: the plan has errors; nothing was changed.
-        RegistryConflict: someone else applied since the plan was made; nothing was changed.
+        RegistryConflict: another apply ran since the plan was made; nothing was changed.
     """
     if plan.errors:
         raise CheckFailed([str(finding) for finding in plan.errors])
@@ -52,7 +52,7 @@ def apply_plan(parts: Parts, plan: Plan, *, progress: Progress = silent) -> Snap
 
 
 def _log_sources(plan: Plan) -> list[LogSource]:
-    """The log sources that the plan's steps are about, or whose events they build rows of; each once."""
+    """The log sources that the plan changes or builds rows from, each once."""
     project = plan.project
     sources: dict[str, Source] = {}
     for step in plan.changes:
@@ -64,14 +64,14 @@ def _log_sources(plan: Plan) -> list[LogSource]:
                 | Update(kind="feature view", name=name)
                 | NewGeneration(view=name)
             ):
-                # A new key is another way to look rows up in the archive.
+                # A new key needs another lookup in the archive.
                 source = project.views[name].source
                 sources[source.name] = project.sources.get(source.name, source)
     return [source for source in sources.values() if isinstance(source, LogSource)]
 
 
 def _lookups(project: Project, source: LogSource) -> list[list[str]]:
-    """The columns by which the archive's rows will be looked up: each view's keys, then the event time."""
+    """The columns for lookups in the archive: each view's keys, then the event time."""
     views = [view for view in project.views.values() if view.source.name == source.name]
     return [[*(source.raw(key) for key in view.join_keys), source.timestamp_field] for view in views]
 
@@ -84,13 +84,13 @@ def _build(parts: Parts, view: FeatureView, generation: str, progress: Progress)
     parts.online.prepare(table)
     snapshot = parts.registry.load(parts.project)
     if view.name in snapshot.facts.materialized:
-        # It was online before: its new rows stand before readers switch to them.
+        # It was online before: its new rows are complete before readers switch to them.
         materialize(parts, views=[view.name], full=True, into={view.name: (view, generation)}, progress=progress)
     write_progress(parts.online, table, TableProgress(built=parts.clock()))
 
 
 def _stage(parts: Parts, plan: Plan, builds: list[FeatureView], token: str) -> dict[str, str]:
-    """Commit the definitions-to-be beside the applied ones, with the generations that are to be built."""
+    """Commit the new definitions next to the applied ones, with the generations to build."""
     base = parts.registry.load_version(parts.project, plan.version) if plan.version else None
     names: dict[str, str] = {}
 
@@ -126,13 +126,13 @@ def _switch(parts: Parts, plan: Plan, names: Mapping[str, str], token: str) -> S
 
 
 def _overtaken(parts: Parts, plan: Plan) -> RegistryConflict:
-    # Whoever changed definitions since then, however often workers committed their progress after it.
+    # The last change of definitions; workers may have committed progress after it.
     last = [each for each in parts.registry.history(parts.project, 1, facts=False) if each.version > plan.version]
     last = last or parts.registry.history(parts.project, 1)
     by = f" by {last[0].who} (version {last[0].version}: {last[0].note})" if last else ""
     return RegistryConflict(
-        f"project {parts.project!r} was changed{by} since this plan was made; nothing of this one was applied",
-        hint="run `asof plan` again and look at what changed",
+        f"project {parts.project!r} changed{by} since this plan was made; nothing was applied",
+        hint="run `asof plan` again and review the changes",
     )
 
 

@@ -24,8 +24,8 @@ from asof.sql.casts import cast_example
 def check_reserved_columns(project: Project) -> list[Finding]:
     return [
         Finding(
-            "error", f"source {source.name!r}", source.where, "column names that archives do not use themselves",
-            f"column {field.name!r}", "rename it in the message or with a transform",
+            "error", f"source {source.name!r}", source.where, "column names that are not reserved for archives",
+            f"column {field.name!r}", "rename it in the messages or with a transform",
         )
         for source in project.sources.values()
         if isinstance(source, LogSource)
@@ -35,7 +35,7 @@ def check_reserved_columns(project: Project) -> list[Finding]:
 
 
 def check_transforms(parts: Parts, project: Project) -> list[Finding]:
-    """What the engine says to the SQL between messages and rows, and to the types that it makes."""
+    """Errors of the engine for transforms in SQL, and for the types of their columns."""
     findings = []
     for source in project.sources.values():
         if not isinstance(source, LogSource) or source.transform is None or not source.transform.sql:
@@ -49,7 +49,7 @@ def check_transforms(parts: Parts, project: Project) -> list[Finding]:
             cause = str(error.__cause__ or error.message.removeprefix(f"source {source.name!r}: ")).strip()
             findings.append(
                 Finding("error", f"source {source.name!r}", source.where, "a transform of one message to one row",
-                        cause.split("\n")[0], error.hint if isinstance(error, DefinitionError) else "mend the SELECT")
+                        cause.split("\n")[0], error.hint if isinstance(error, DefinitionError) else "fix the SELECT")
             )  # fmt: skip
             continue
         for field in source.schema:
@@ -64,7 +64,7 @@ def check_transforms(parts: Parts, project: Project) -> list[Finding]:
 
 
 def check_reach(parts: Parts, project: Project, described: Mapping[str, Any]) -> list[Finding]:
-    """Views whose rows the offline store cannot compute over, said before anything runs."""
+    """Views whose source the offline store cannot reach."""
     findings = []
     for view in project.views.values():
         source = view.source
@@ -74,7 +74,7 @@ def check_reach(parts: Parts, project: Project, described: Mapping[str, Any]) ->
             findings.append(
                 Finding(
                     "error", f"feature view {view.name!r}", view.where, "a source in the offline store's own database",
-                    f"source {source.name!r} ({source.type}), which is elsewhere",
+                    f"source {source.name!r} ({source.type}) outside of it",
                     parts.offline.reach_hint,
                 )
             )  # fmt: skip
@@ -82,7 +82,7 @@ def check_reach(parts: Parts, project: Project, described: Mapping[str, Any]) ->
 
 
 def check_null_keys(parts: Parts, project: Project) -> list[Finding]:
-    """Rows that no read can find, because a join key or the event time is null."""
+    """Rows with a null join key or event time, which no read can find."""
     findings = []
     for view in project.views.values():
         source = view.source
@@ -97,14 +97,14 @@ def check_null_keys(parts: Parts, project: Project) -> list[Finding]:
                     view.where,
                     f"no nulls in {column!r}",
                     f"{nulls} where it is null",
-                    "such rows are never found; mend or filter them in the source",
+                    "such rows are never read; fix or filter them in the source",
                 )  # fmt: skip
             )
     return findings
 
 
 def _nulls(parts: Parts, source: Source, columns: Sequence[str]) -> dict[str, str]:
-    """Column → how many of its rows are null, in words; only those that have some."""
+    """Column → number of null rows, as text; only columns with nulls."""
     reader = parts.readers.get(source.type)
     if reader is not None and reader.counts is not None:
         return reader.counts.nulls(source, columns)

@@ -1,4 +1,4 @@
-"""Plan: what `apply` would change, and what the checks found."""
+"""Plan: the changes that `apply` would make, and the findings of all checks."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from typing import Any
 
 from asof.definitions import LogSource, Project
 from asof.derive import check_row_wise
-from asof.errors import AsofError, SourceError
+from asof.errors import AsofError, SourceError, some
 from asof.flows.apply.checks import check_null_keys, check_reach, check_reserved_columns, check_transforms
 from asof.flows.stores import Parts
 from asof.flows.stream.shared_logs import check_sharing
@@ -15,7 +15,7 @@ from asof.planning import Finding, Plan, diff, resolve
 
 
 def make_plan(parts: Parts, project: Project) -> Plan:
-    """What `apply` would change, and all findings of checking the definitions against the real sources."""
+    """The changes that `apply` would make, and all findings of checks against the real sources."""
     described: dict[str, Any] = {}
     for source in project.sources.values():
         if isinstance(source, LogSource):
@@ -25,7 +25,7 @@ def make_plan(parts: Parts, project: Project) -> Plan:
             if reader is None:
                 raise SourceError(
                     f"no reader for sources of type {source.type!r} is installed",
-                    hint=f"there are readers for {sorted(parts.readers)}", where=source.where,
+                    hint=f"installed readers: {some(sorted(parts.readers))}", where=source.where,
                 )  # fmt: skip
             described[source.name] = reader.describe(source)
         except AsofError as error:
@@ -37,11 +37,11 @@ def make_plan(parts: Parts, project: Project) -> Plan:
     if not plan.errors:
         more += check_null_keys(parts, resolved)
     for view in resolved.on_demand_views.values():
-        # The functions' inputs have types only where nothing stands in the way.
+        # Functions are checked only without errors so far: otherwise their inputs may have no types.
         if view.function is not None and not plan.errors:
             title = f"on-demand feature view {view.name!r}"
             for each in check_row_wise(view):
-                # The check's own text begins with the place and the object, which a finding says by itself.
+                # The check's text begins with location and object, which a finding has as fields.
                 found = each.text.removeprefix(f"{view.where}: ").removeprefix(f"{title}: ")
                 more.append(Finding(each.severity, title, view.where, "", found))
     return plan.with_findings(more)

@@ -11,7 +11,7 @@ def teardown(parts: Parts, *, purge: bool = False) -> list[str]:
     """Remove everything of exactly this project: registry, online rows; archives and logs only with `purge`.
 
     Returns:
-        What was left where it is because others use it, in words.
+        Descriptions of what was not removed because others use it.
     """
     snapshot = parts.registry.load(parts.project)
     left = []
@@ -23,9 +23,9 @@ def teardown(parts: Parts, *, purge: bool = False) -> list[str]:
             own = [source.topic] if source.type == "push" else []
             for topic in [*own, source.replay_topic]:
                 if others := delete_or_leave(parts, topic):
-                    left.append(f"topic {topic!r} stays: it is also that of {' and '.join(others)}")
+                    left.append(f"topic {topic!r} was kept: it is also used by {' and '.join(others)}")
             if source.type == "log":
-                # Programs that send to it may be anyone's.
+                # Other programs may send to it.
                 leave(parts, source.topic)
         parts.offline.drop_project(parts.project)
     parts.registry.drop(parts.project)

@@ -1,1 +1,1 @@
-"""From batch sources to the online store and the archives."""
+"""Batch sources: materialize, direct writes, and backfill of archives."""

@@ -1,4 +1,4 @@
-"""Backfill: load a batch source's rows from before the stream's time into the archive, once."""
+"""Backfill: load a batch source's rows from before the stream into the archive, once."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ from asof.values.fit import event_micros, fit
 
 
 def backfill(parts: Parts, source_name: str, *, progress: Progress = silent) -> int:
-    """Load the rows before `stream_from` into the archive as its `history`, then build the views anew.
+    """Load the rows before `stream_from` into the archive as its `history`, then rebuild the views.
 
-    A second run finds them there and changes nothing.
+    Idempotent: a second run loads nothing.
 
     Returns:
-        How many rows were loaded; 0 where they had been before.
+        Number of rows loaded; 0 if they were loaded before.
 
     Raises:
         RequestError: the source has no batch source.
@@ -43,7 +43,7 @@ def backfill(parts: Parts, source_name: str, *, progress: Progress = silent) -> 
         )
     archive = parts.archive_of(source)
     if parts.offline.offsets(archive, [HISTORY])[HISTORY] >= 0:
-        # Loaded before; a run that was killed after that may still owe the views their rows.
+        # Loaded before; but a run that was killed after that may not have rebuilt the views.
         _rebuild_views(parts, source, progress)
         return 0
     given = rows_of(parts, batch, need=ScanRequest(end=source.stream_from))
@@ -56,7 +56,7 @@ def backfill(parts: Parts, source_name: str, *, progress: Progress = silent) -> 
         for piece in parts.offline.sql(text, {"source": given}).reader():
             rows = pa.Table.from_batches([piece])
             times = event_micros(_as_time(rows, source.timestamp_field), batch.timestamp_unit or source.timestamp_unit)
-            # A push source may leave out `stream_from`: then all of its batch source's rows are its history.
+            # Without `stream_from`, which a push source may omit, all rows of its batch source are history.
             until = source.stream_from if source.stream_from is not None else LATEST
             before = np.flatnonzero(times.fill_null(LATEST).to_numpy(zero_copy_only=False) < until)
             picked = fitted_rows(source, rows.take(pa.array(before)), required=[source.timestamp_field])
@@ -74,7 +74,7 @@ def backfill(parts: Parts, source_name: str, *, progress: Progress = silent) -> 
 
 
 def _rebuild_views(parts: Parts, source: LogSource, progress: Progress) -> None:
-    """Build the views anew whose online rows do not hold the history yet."""
+    """Rebuild the views whose online rows do not include the history yet."""
     snapshot = parts.registry.load(parts.project)
     loaded = parts.offline.offsets(parts.archive_of(source), [HISTORY])[HISTORY]
     for view in snapshot.project.views_of(source.name):

@@ -1,8 +1,8 @@
-"""Materialize: bring the online store up to date from batch sources.
+"""Materialize: update the online store from batch sources.
 
-A plain run selects what is new since the last one; how far that one came is a fact in the registry, committed after its
-rows are written. So a run that is broken off is repeated by the next, and repeating changes nothing. The online store
-has a fact of its own about it: where that one is older, the store has lost rows, and all are written anew.
+An incremental run reads what is new since the last run. Its progress is a fact in the registry, committed after the
+rows are written, so an interrupted run is repeated by the next one, which is idempotent. The online store has the same
+fact: if it is older there, the store has lost rows, and all rows are written again.
 """
 
 from __future__ import annotations
@@ -29,13 +29,13 @@ from asof.timing import Micros, iso
 
 @dataclass(frozen=True)
 class MaterializeResult:
-    """What a run did for one view.
+    """The result of a run for one view.
 
     Args:
-        rows: online rows written.
-        until: the last event time that was looked at.
-        seconds: how long it took.
-        overflowed: rows that passed `max_row_bytes`, and answer null.
+        rows: number of online rows written.
+        until: the last event time that was read.
+        seconds: duration.
+        overflowed: number of rows above `max_row_bytes`, which return null.
     """
 
     view: str
@@ -45,7 +45,7 @@ class MaterializeResult:
     overflowed: int = 0
 
     def to_dict(self) -> dict[str, Any]:
-        """The same, ready for JSON."""
+        """The result as a dict of JSON values."""
         words: dict[str, Any] = {"view": self.view, "rows": self.rows, "until": iso(self.until)}
         words["seconds"] = round(self.seconds, 3)
         return {**words, "overflowed": self.overflowed} if self.overflowed else words
@@ -61,33 +61,33 @@ def materialize(
     into: Mapping[str, tuple[FeatureView, str]] | None = None,
     progress: Progress = silent,
 ) -> list[MaterializeResult]:
-    """Bring the online rows of batch-fed views up to date.
+    """Update the online rows of views with a batch source.
 
-    Without a start it takes what is new: rows written down since the last run, less the source's `lag`, where the
-    source has a created time; else rows by event time since the last run, less the view's `lookback` or the source's
-    `lag`. Where none of these is given nothing says how late a row may come, so all are read, and none is missed.
-    No row later than the clock, less the view's delay, is written.
+    Without a start, the run reads what is new. If the source has a created time: rows created since the last run, minus
+    the source's `lag`. Else: rows by event time since the last run, minus the view's `lookback` or the source's `lag`.
+    With none of these settings, every run rescans all rows. Rows later than the clock minus the view's delay are not
+    written.
 
-    The rows of windowed views are computed as of the end, or as of the newest run's if that is later: a run over the
-    past takes late rows in, and no row goes back.
+    Windowed views are computed as of the end of the run, or as of the newest run's end if that is later: a run over the
+    past includes late rows, and no online row goes back in time.
 
     Args:
-        views: names; all views that a batch source feeds where None.
+        views: names; None for all views with a batch source.
         start, end: event times `[start, end)`.
-        full: read everything into new online rows, and let readers switch to them: keys that vanished are gone then.
-        into: view → a definition and generation that someone else switches readers to; it is filled whole.
+        full: rebuild all rows in a new generation and switch readers to it, which removes vanished keys.
+        into: view → a definition and generation to fill completely, which the caller switches readers to.
 
     Raises:
-        NotFound, RequestError: a view is not applied, or not kept online from a batch source; the times are wrong.
+        NotFound, RequestError: a view is not applied, or not online with a batch source; or the times are invalid.
     """
     if full and (start is not None or end is not None):
         whole, first, last = Argument("full", True), Argument("start_date"), Argument("end_date")
         raise RequestError(
-            f"{whole} reads all event times, and has a start or an end",
+            f"{whole} reads all event times, so it takes no start or end",
             hint=f"leave out {first} and {last}, or {whole}", arguments=[whole, first, last],
         )  # fmt: skip
     if start is not None and end is not None and end <= start:
-        raise RequestError(f"materialize from {iso(start)} to {iso(end)}: the end is not later", hint="swap them")
+        raise RequestError(f"materialize: end {iso(end)} is not after start {iso(start)}", hint="swap start and end")
     into = into or {}
     snapshot = parts.registry.load(parts.project)
     chosen = [(name, *into[name]) if name in into else (name, None, None) for name in _names(snapshot, views, into)]
@@ -123,14 +123,14 @@ def _names(snapshot: Snapshot, views: Sequence[str] | None, into: Mapping[str, A
 def _update(
     parts: Parts, name: str, start: Micros | None, end: Micros | None, progress: Progress
 ) -> tuple[WriteCounts, Micros]:
-    """Write what is new, or what lies in [start, end), into the rows that readers use."""
+    """Write new rows, or those in [start, end), to the current generation."""
     snapshot = parts.registry.load(parts.project)
     view = view_named(snapshot, name)
     generation = current_generation(snapshot, view) or first_generation(parts, view)
     if table_of(parts.project, view, generation) not in parts.online.tables(parts.project) or lost_rows(
         parts, snapshot, view, generation
     ):
-        # The online store was lost since, or its last seconds were: what was written before is gone, too.
+        # The online store, or its last seconds, were lost: rows of earlier runs are missing, too.
         return _replace(parts, view, progress)
     began = parts.clock()
     latest = _latest(view, began, end)
@@ -147,7 +147,7 @@ def _update(
 
 
 def _replace(parts: Parts, view: FeatureView, progress: Progress) -> tuple[WriteCounts, Micros]:
-    """Build new rows from everything beside the old ones, then let readers switch: they never see a hole."""
+    """Build a new generation from all rows, then switch readers to it."""
     before = parts.registry.load(parts.project)
     generation = announce(parts, view)
     table = table_of(parts.project, view, generation)
@@ -156,7 +156,7 @@ def _replace(parts: Parts, view: FeatureView, progress: Progress) -> tuple[Write
         written, latest = _fill(parts, view, generation, progress)
         after = flip(parts, view, generation)
     except BaseException:
-        # Also on Ctrl-C: nobody reads these rows yet. After a kill the next full run drops them.
+        # Also on Ctrl-C: these rows are not in use yet. After a kill, the next full run drops them.
         parts.online.drop(table)
         raise
     drop_generations(parts, before, after)
@@ -164,7 +164,7 @@ def _replace(parts: Parts, view: FeatureView, progress: Progress) -> tuple[Write
 
 
 def _fill(parts: Parts, view: FeatureView, generation: str, progress: Progress) -> tuple[WriteCounts, Micros]:
-    """Write everything up to the clock into a generation that readers do not use yet."""
+    """Write all rows up to the clock to a generation that is not in use yet."""
     began = parts.clock()
     latest = _latest(view, began, None)
     written = _write(parts, view, generation, RowFilter(latest), as_of=latest, began=began, progress=progress)
@@ -184,10 +184,10 @@ def _write(
     began: Micros,
     progress: Progress,
 ) -> WriteCounts:
-    """Write the rows, then into the store that it has them.
+    """Write the rows, then the table's progress.
 
     Raises:
-        StoreReplaced: it failed over meanwhile, and may have lost some; nothing is recorded.
+        StoreReplaced: the store failed over meanwhile and may have lost rows; no progress was written.
     """
     table = table_of(parts.project, view, generation)
     incarnation = parts.online.incarnation()
@@ -197,14 +197,14 @@ def _write(
         change = TableProgress(materialized=max(began, known))
         write_progress(parts.online, table, change, within=incarnation)
     except StorageError:
-        # Where another build has overtaken this one its table is gone, and the registry says so.
+        # If another build was faster, this table is dropped, as the registry shows.
         if table in parts.online.tables(parts.project):
             raise
     return written
 
 
 def lost_rows(parts: Parts, snapshot: Snapshot, view: FeatureView, generation: str) -> bool:
-    """Whether the online store has forgotten a run that the registry knows of."""
+    """Whether the online store has lost a run that the registry has recorded."""
     run = snapshot.facts.last_run(view.name, generation)
     if run is None or run.started is None:
         return False
@@ -214,7 +214,7 @@ def lost_rows(parts: Parts, snapshot: Snapshot, view: FeatureView, generation: s
 
 @dataclass(frozen=True)
 class _Watermark:
-    """All rows with an event time before `events` that were written down before `created` have been looked at."""
+    """Progress: all rows with an event time before `events`, created before `created`, have been read."""
 
     events: Micros
     created: Micros
@@ -227,30 +227,30 @@ def _latest(view: FeatureView, clock: Micros, end: Micros | None) -> Micros:
 
 
 def _news(view: FeatureView, latest: Micros, before: _Watermark | None) -> RowFilter:
-    """What a plain run looks at."""
+    """The rows that an incremental run reads."""
     source = view.source
     if before is None:
         return RowFilter(latest)
     if source.created_timestamp_column:
-        # A row that was written down before may have become due only now.
+        # A row that was created before may be due only now.
         return RowFilter(latest, news_from=before.created - source.lag, events_from=before.events)
     back = max(view.lookback, source.lag)
     return RowFilter(latest, events_from=before.events - 1 - back) if back else RowFilter(latest)
 
 
 def _moved(before: _Watermark | None, *, start: Micros | None, latest: Micros, began: Micros) -> _Watermark | None:
-    """How far things are after a run up to `latest`."""
+    """Progress after a run up to `latest`."""
     reached = _Watermark(latest + 1, began)
     if start is None:
         return before if before is not None and latest < before.events - 1 else reached
-    # An interval leaves out late rows from before it; what it adds counts only where it leaves no gap.
+    # A run over an interval skips late rows from before it, and counts as progress only if it leaves no gap.
     if before is not None and start <= before.events:
         return _Watermark(max(before.events, reached.events), before.created)
     return before
 
 
 def _progress(snapshot: Snapshot, view: FeatureView, generation: str) -> _Watermark | None:
-    """How far this generation of the view is; None where no plain run has ended."""
+    """Progress of this generation; None before the first incremental run."""
     return _reached_by(snapshot.facts.last_run(view.name, generation))
 
 
@@ -261,13 +261,13 @@ def _reached_by(run: LastRun | None) -> _Watermark | None:
 
 
 def _newest(snapshot: Snapshot, view: FeatureView, generation: str, default: Micros) -> Micros:
-    """The latest moment as of which a run has computed rows of this generation."""
+    """The latest time as of which a run has computed rows of this generation."""
     run = snapshot.facts.last_run(view.name, generation)
     if run is None:
         return default
     if run.as_of is not None:
         return run.as_of
-    # Written before runs recorded it: of the runs before the last one only the plain ones are known.
+    # Registries of earlier versions: of the runs before the last one only the incremental ones are known.
     moments = [default]
     if run.until is not None:
         moments.append(run.until - 1)
@@ -285,15 +285,15 @@ def _record(
     as_of: Micros,
     is_current: bool,
 ) -> None:
-    """Commit how far a generation is, after its rows are written."""
+    """Commit the progress of a generation, after its rows are written."""
 
     def recorded(facts: Facts) -> Facts:
         if is_current and facts.generations_of(view.name).current != run.generation:
-            # Readers switched meanwhile to rows that this run did not write.
+            # Readers were switched to another generation meanwhile.
             return facts
         other, mine = facts.last_run(view.name, run.generation), reached
         if mine is not None and (theirs := _reached_by(other)) is not None:
-            # Another run may have ended since this one began; both have looked at all that they say.
+            # Another run may have ended since this one started; the progress of both is valid.
             mine = max(mine, theirs, key=lambda each: (each.created, each.events))
         newest = as_of if other is None or other.as_of is None else max(as_of, other.as_of)
         until, created_until = (None, None) if mine is None else (mine.events, mine.created)

@@ -1,4 +1,4 @@
-"""Build online rows from the beginning: from the archives for logs, from the sources for batch views."""
+"""Rebuild online rows: from the archive for log sources, from the source for batch sources."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from asof.flows.stream.rebuild import rebuild
 def rebuild_views(
     parts: Parts, snapshot: Snapshot, names: Iterable[str] | None = None, *, progress: Progress = silent
 ) -> dict[str, int]:
-    """View → its rows; those that are not kept online are left out.
+    """Rebuild views; returns view → number of rows. Views that are not online are skipped.
 
     Raises:
         NotFound: a view is not applied; nothing was built.

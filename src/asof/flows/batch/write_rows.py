@@ -1,4 +1,4 @@
-"""Rows that a program writes into the online store itself, beside what the view's batch source says."""
+"""Rows that a program writes directly to the online store, for a view with a batch source."""
 
 from __future__ import annotations
 
@@ -21,22 +21,22 @@ from asof.values.fit import event_micros
 from asof.values.packing import key_bytes, plain_values
 
 ARRIVES_LAST = 2**62
-"""The arrival of rows written by hand: of rows equal in time they come after all that the source has."""
+"""Offset of directly written rows: among rows with equal times they are newer than those of the source."""
 
 
 def write_rows(parts: Parts, view_name: str, rows: Any) -> int:
-    """Write rows of a batch-fed view of plain fields to the online store alone; history does not get to know them.
+    """Write rows to the online store only; for a view of plain fields with a batch source. History does not get them.
 
     Args:
         rows: dicts, a dict of columns, or a pandas, Polars or Arrow table, with the source's columns that the view
             reads: join keys, features, the event time, and the created time if there is one.
 
     Returns:
-        How many were kept: all but those for which a newer row is stored.
+        Number of rows written: all but those for which a newer row is stored.
 
     Raises:
-        RowsRefused: something does not fit; nothing was written.
-        RequestError: the view's rows come from a log, or are computed.
+        RowsRefused: rows do not fit the schema; nothing was written.
+        RequestError: the view has a log source, or aggregations.
     """
     snapshot = parts.registry.load(parts.project)
     view = view_named(snapshot, view_name)
@@ -44,8 +44,8 @@ def write_rows(parts: Parts, view_name: str, rows: Any) -> int:
     source = view.source
     if view.is_aggregated:
         raise RequestError(
-            f"feature view {view_name!r} is computed from the rows of source {source.name!r}, and cannot be written",
-            hint="write the rows to the source, and materialize", where=view.where,
+            f"feature view {view_name!r} aggregates source {source.name!r}; its rows cannot be written directly",
+            hint="add rows to the source, and materialize", where=view.where,
         )  # fmt: skip
     keys = [source.raw(key) for key in view.join_keys]
     what = f"rows written to feature view {view_name!r}"
@@ -73,22 +73,22 @@ def refuse_unless_batch_fed(view: FeatureView) -> None:
     """Refuse a view whose online rows do not come from a batch source.
 
     Raises:
-        RequestError: with what to do instead.
+        RequestError: names the alternative.
     """
     if not view.online:
         raise RequestError(
-            f"feature view {view.name!r} is not kept online", hint="set online=True and apply", where=view.where
+            f"feature view {view.name!r} is not online", hint="set online=True and apply", where=view.where
         )
     if view.source.is_log:
         how = f"push rows to {view.source.name!r}" if view.source.type == "push" else "run `asof stream run`"
         raise RequestError(
-            f"feature view {view.name!r} is fed by the log of source {view.source.name!r}, not by a batch source",
-            hint=f"{how}; `asof rebuild {view.name}` makes its online rows anew", where=view.where,
+            f"feature view {view.name!r} reads the log of source {view.source.name!r}, not a batch source",
+            hint=f"{how}, or rebuild its online rows with `asof rebuild {view.name}`", where=view.where,
         )  # fmt: skip
 
 
 def first_generation(parts: Parts, view: FeatureView) -> str:
-    """Make the table of a view that was never online; its name."""
+    """Create the first generation of a view; returns its name."""
     generation = announce(parts, view)
     parts.online.prepare(table_of(parts.project, view, generation))
     flip(parts, view, generation)
@@ -96,7 +96,7 @@ def first_generation(parts: Parts, view: FeatureView) -> str:
 
 
 def _fields(view: FeatureView, given: list[str]) -> list[Field]:
-    """The columns that the rows must have, under their names in the source; the created time only if it is given."""
+    """The required columns, with their names in the source; the created time only if it is given."""
     source = view.source
     declared = {field.name: field.dtype for field in source.schema}
     time = Int64 if source.timestamp_unit else Timestamp
@@ -108,7 +108,7 @@ def _fields(view: FeatureView, given: list[str]) -> list[Field]:
 
 
 def _column_names(rows: Any) -> list[str]:
-    """The columns that rows of any kind have."""
+    """Column names of rows of any kind."""
     if isinstance(rows, Mapping):
         return list(rows)
     names = getattr(rows, "column_names", None)
@@ -130,9 +130,9 @@ def _refuse_future(times: pa.Array, column: str, *, now: int, what: str) -> None
     later = [(row, time) for row, time in enumerate(times.to_pylist()) if time > now]
     if later:
         raise RowsRefused(
-            f"{what} are of the future; nothing was written:",
+            f"{what} are in the future; nothing was written:",
             [f"column {column!r}, row {row}: {iso(time)} is later than the clock ({iso(now)})" for row, time in later],
-            hint="check the times and their unit",
+            hint="check the times and their unit (s, ms, us)",
         )
 
 

@@ -1,4 +1,4 @@
-"""A batch source's rows into one generation of a view's online rows: the newest per key, or windows computed anew."""
+"""Write a batch source's rows to one generation of a view: the newest row per key, or recomputed windows."""
 
 from __future__ import annotations
 
@@ -36,11 +36,11 @@ _SIGN = np.uint64(1 << 63)
 
 @dataclass(frozen=True)
 class WriteCounts:
-    """What a run did to a view's online rows.
+    """Numbers of online rows of a run.
 
     Args:
-        rows: how many were written.
-        overflowed: how many of them passed `max_row_bytes`, and answer null.
+        rows: rows written.
+        overflowed: rows above `max_row_bytes`, which return null.
     """
 
     rows: int = 0
@@ -51,7 +51,7 @@ class WriteCounts:
 
 
 class _StoredRow(NamedTuple):
-    """What a key's row said before it was computed again: its token, and the latest event time in it."""
+    """A key's row before its recomputation: its token, and the latest event time in it."""
 
     token: int
     newest: Micros
@@ -63,13 +63,13 @@ _NOTHING = _StoredRow(NO_ROW, NEVER)
 def write_chosen(
     parts: Parts, view: FeatureView, generation: str, chosen: RowFilter, *, as_of: Micros, progress: Progress
 ) -> WriteCounts:
-    """Bring the online rows of all keys that have a chosen row up to date.
+    """Update the online rows of all keys with a selected row.
 
-    Safe to repeat, to break off anywhere, and to run twice at the same time.
+    Idempotent; may be interrupted anywhere, and run concurrently.
 
     Args:
-        as_of: the moment as of which windows are computed, not before `chosen.latest`. A row that has merged a later
-            event is computed as of that event, so that no row goes back.
+        as_of: windows are computed as of this time, not before `chosen.latest`. A row that has a later event is
+            computed as of that event, so that no row goes back in time.
     """
     table = table_of(parts.project, view, generation)
     run = _ViewRun(parts, view, table, chosen, as_of, progress)
@@ -86,14 +86,14 @@ class _ViewRun:
     progress: Progress
 
     def inputs(self) -> dict[str, Input | pa.Table | None]:
-        """The source as it is now: asked for again by each query that must not read an older state."""
+        """The source's current rows; read again for each query that must not use an older state."""
         return {self.view.source.name: rows_of(self.parts, self.view.source)}
 
     def told(self, done: int) -> None:
         self.progress(f"materialize {self.view.name}", done, None)
 
     def newest(self) -> WriteCounts:
-        """Write the newest row per key; a row that is older than the stored one is left out by the store."""
+        """Write the newest row per key; the store ignores rows older than the stored one."""
         view, query = self.view, NewestRows(self.view, self.chosen)
         written = 0
         for batch in self.parts.offline.run(query, self.inputs()).reader(ROWS_AT_ONCE):
@@ -108,9 +108,9 @@ class _ViewRun:
         return WriteCounts(written)
 
     def windows(self) -> WriteCounts:
-        """Compute the rows of all touched keys anew, from everything the source has of them, and replace them.
+        """Recompute the rows of all touched keys from all of their source rows, and replace them.
 
-        Nothing is added to what is stored, so repeating changes nothing, and late rows are no special case.
+        Stored rows are replaced, not added to, so a run is idempotent, and late rows need no special case.
         """
         done = WriteCounts()
         for touched in self._touched():
@@ -118,7 +118,7 @@ class _ViewRun:
         return done
 
     def _touched(self) -> Iterator[pa.Table]:
-        """The touched keys in pieces that fit into memory: k0…"""
+        """The touched keys (columns k0…) in chunks that fit into memory."""
         held: list[pa.RecordBatch] = []
         for batch in self.parts.offline.run(TouchedKeys(self.view, self.chosen), self.inputs()).reader():
             held.append(batch)
@@ -138,7 +138,7 @@ class _ViewRun:
             if len(todo) < len(keys):
                 again = set(todo)
                 mine = touched.filter(pa.array([key in again for key in keys]))
-            # Tokens first: whoever writes after this has read the source before or after us, and then we read it again.
+            # Read tokens before the source: if another writer changes a row after that, the write fails and is retried.
             stored = self._stored(todo)
             up_to = max([self.as_of, *(each.newest for each in stored.values())])
             lost: set[bytes] = set()
@@ -150,7 +150,7 @@ class _ViewRun:
 
         write_until_kept(
             keys, write, whose=f"feature view {self.view.name!r}", what="rows",
-            hint="see which other programs materialize this view at the same time",
+            hint="check for other programs that materialize this view at the same time",
         )  # fmt: skip
         return done
 
@@ -168,7 +168,7 @@ class _ViewRun:
         return stored
 
     def _rows_by_key(self, wanted: pa.Table, up_to: Micros) -> Iterator[pa.Table]:
-        """All rows of the wanted keys up to a moment, in pieces that hold whole keys."""
+        """All rows of these keys up to a time, in chunks with all rows of a key."""
         query = RowsOfKeys(self.view, RowFilter(up_to))
         held: list[pa.Table] = []
         size = 0
@@ -185,7 +185,7 @@ class _ViewRun:
             yield pa.concat_tables(held)
 
     def _fold(self, rows: pa.Table, stored: Mapping[bytes, _StoredRow], lost: set[bytes]) -> WriteCounts:
-        """Write these keys, folded from all of their source rows; those that lost a race are added to `lost`."""
+        """Fold these keys from all of their source rows and write them; keys that lost a race are added to `lost`."""
         view, parts = self.view, self.parts
         layout = layout_of(view, None)
         rows = rows.combine_chunks()
@@ -193,7 +193,7 @@ class _ViewRun:
         limits = np.array([max(self.as_of, stored.get(key, _NOTHING).newest) for key in keys], dtype=np.int64)
         counts = _ints(rows["ts"]) <= limits[places]
         if not counts.all():
-            # What is read for the sake of one key's row is not due for the others.
+            # Rows read for one key may be after the time that is due for the others.
             rows = rows.filter(pa.array(counts)).combine_chunks()
             if not rows.num_rows:
                 return WriteCounts()
@@ -211,18 +211,18 @@ class _ViewRun:
             expires_at=expiry_of(view, layout, state, now=self.as_of),
         )  # fmt: skip
         lost.update(key for key, was in zip(keys, kept, strict=True) if not was)
-        # `encode` marks what it cut off in the bytes alone.
+        # `encode` marks a truncated row only in its bytes.
         return WriteCounts(sum(kept), int(decode(layout, blobs).overflow.sum()))
 
     def _keys(self, rows: pa.Table) -> tuple[list[bytes], Ints]:
-        """The keys whose runs of rows these are, and each row's place among them."""
+        """The distinct keys, and the key index of each row."""
         starts = _starts(self.view, rows)
         _, keys = keyed_rows(self.view, rows.take(pa.array(starts)))
         return keys, np.repeat(np.arange(len(starts)), np.diff(np.append(starts, rows.num_rows)))
 
 
 def _newest(layout: RowLayout, rows: Sequence[bytes]) -> list[Micros]:
-    """The latest event time in each row; `NEVER` for one that cannot be read, and is to be replaced anyhow."""
+    """The latest event time in each row; `NEVER` for an unreadable row, which is replaced anyway."""
     try:
         return decode(layout, rows).newest(layout).tolist()
     except StorageError:
@@ -233,7 +233,7 @@ def write_newest(
     parts: Parts, view: FeatureView, table: OnlineTable, keys: Sequence[bytes], columns: Sequence[Sequence[Any]], *,
     event_time: Ints, created: Ints, offset: Ints, gone: Sequence[bool] | None = None,
 ) -> int:  # fmt: skip
-    """Write latest-value rows in bulk, each unless a newer one is stored; how many were kept."""
+    """Write latest-value rows in bulk, unless newer ones are stored; returns the number of rows written."""
     expires_at = (event_time + (view.ttl + view.delay + GRACE)).tolist() if view.ttl else None
     kept = parts.online.write(
         table, keys, pack_rows(event_time.tolist(), columns, gone),
@@ -243,20 +243,20 @@ def write_newest(
 
 
 def pack_versions(event_time: Ints, created: Ints, offset: Ints) -> list[bytes]:
-    """`pack_version` for n rows at once, of partition 0."""
+    """`pack_version` for n rows at once, with partition 0."""
     words = np.zeros((len(event_time), 4), dtype=">u8")
     for place, column in enumerate((event_time, created, offset, 0)):
-        # Adding 2**63 to a signed word is turning over its highest bit.
+        # Adding 2**63 to a signed 64-bit integer flips its highest bit, so that bytes sort like numbers.
         words[:, place] = np.asarray(column, dtype=np.int64).view(np.uint64) ^ _SIGN
     packed = words.tobytes()
     return [packed[at : at + 32] for at in range(0, len(packed), 32)]
 
 
 def keyed_rows(view: FeatureView, rows: pa.Table) -> tuple[pa.Table, list[bytes]]:
-    """The rows whose keys (in columns k0…) can be asked for, and each one's packed key.
+    """The rows without a null key (columns k0…), and the packed key of each.
 
     Raises:
-        SourceError: a key does not fit the type that its column is declared with.
+        SourceError: a key does not fit its declared type.
     """
     fitted = []
     for i, field in enumerate(view.key_fields):
@@ -264,11 +264,11 @@ def keyed_rows(view: FeatureView, rows: pa.Table) -> tuple[pa.Table, list[bytes]
         if misfits:
             raise SourceError(
                 f"join key {field.name!r} of source {view.source.name!r} does not fit {field.dtype}: {misfits[0][1]}",
-                hint="declare the key as the type that it has, or mend the value", where=view.source.where,
+                hint="declare the key with its real type, or fix the value in the source", where=view.source.where,
             )  # fmt: skip
         fitted.append(column)
     if any(column.null_count for column in fitted):
-        # NaN in a column of whole numbers is a null.
+        # NaN in an integer column is a null.
         usable = fitted[0].is_valid()
         for column in fitted[1:]:
             usable = pc.and_(usable, column.is_valid())
@@ -280,7 +280,7 @@ def keyed_rows(view: FeatureView, rows: pa.Table) -> tuple[pa.Table, list[bytes]
 
 
 def _starts(view: FeatureView, rows: pa.Table) -> Ints:
-    """Where each key's run of rows begins."""
+    """Start index of each key's rows."""
     new = np.zeros(rows.num_rows, dtype=bool)
     new[:1] = True
     for i in range(len(view.key_fields)):

@@ -1,1 +1,1 @@
-"""Generations of a view's online rows: which there are, how they are written, and how far each is."""
+"""Generations of a view's online rows: their names, writes and progress."""

@@ -17,17 +17,17 @@ from asof.flows.stores import Parts
 from asof.timing import DAY, HOUR, SECOND, Micros
 
 GRACE = 7 * DAY
-"""How much later than its ttl or windows a row may physically expire, so that expiry cannot be observed."""
+"""A row expires this much later than its ttl or windows end, so that expiry is never visible."""
 
 MARGIN = SECOND
-"""How far a reader's clock may lie behind the newest event of a row and still be answered from the row."""
+"""Largest difference of a reader's clock behind a row's newest event that the row can still serve."""
 
 
 def expiry_of(view: FeatureView, layout: RowLayout, state: StateRows, *, now: Micros) -> list[int | None] | None:
-    """When each row of aggregates may go: long after its last window has passed; never with an unwindowed one.
+    """Expiry of each row of aggregates: well after its last window; None for a row with an unbounded window.
 
     Args:
-        now: the moment up to which events are due.
+        now: events up to this time are due.
     """
     reach = 0
     newest = state.newest(layout)
@@ -38,11 +38,11 @@ def expiry_of(view: FeatureView, layout: RowLayout, state: StateRows, *, now: Mi
         if isinstance(window, Sliding):
             reach = max(reach, window.length + window.hop)
         else:
-            # A session goes on with an event that comes late, or out of a log that is read long after it was written.
+            # A late event, or one of a log that is read long after it was written, may extend a session.
             reach = max(reach, window.gap + layout.allowed_lateness)
             newest = np.maximum(newest, now)
     expiry: list[int | None] = (newest + reach + view.delay + GRACE).tolist()
-    # A row beyond its limit does not know its newest event. Without it the key would begin again from nothing.
+    # A row above its size limit has lost its newest event time. If it expired, the key would start from nothing.
     for row in np.flatnonzero(state.overflow).tolist():
         expiry[row] = None
     return expiry
@@ -64,7 +64,7 @@ def layout_of(view: FeatureView, generation: str | None) -> RowLayout:
 def inputs_of(
     parts: Parts, view: FeatureView, layout: RowLayout, rows: pa.Table
 ) -> list[tuple[Any, npt.NDArray[np.bool_]]]:
-    """The layout's inputs, evaluated over the rows: values, and where they count."""
+    """The layout's inputs, evaluated over the rows: values, and masks of the rows that count."""
     schema = input_schema(view)
     expressions: dict[str, str] = {}
     for i, (column, where) in enumerate(layout.inputs):

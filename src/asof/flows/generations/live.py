@@ -1,13 +1,13 @@
-"""The generations that one source's events belong into: which there are, how far each is, and what each is fed.
+"""Applies one source's events to all generations of its views, and tracks their progress.
 
-A row is right if it has been given its key's events of each partition in order and without a gap. So a generation is
-fed a partition live only from the moment at which it has been brought up to the archive, and nothing lies in between.
-Two processes may feed the same rows at once, also one that lost its partitions and does not know it yet: each of them
-goes through the log in order and without a gap, and a row drops what it has seen.
+A row is correct if it gets its key's events of each partition in order and without a gap. So a generation gets a
+partition's live events only once it has caught up with the archive, with no events in between. Two processes may write
+the same rows at once, for example one that has lost its partitions without knowing it: each reads the log in order and
+without a gap, and a row ignores events that it has seen.
 
-A store that failed over may have lost rows' last events, and a row that went on without them would never get them. So
-a write is for the store's incarnation that progress was read of; where there is another one, the generation is left,
-and taken up again at a flush: from the progress that the store has by then, out of the archive.
+After a fail-over the store may have lost the last events of some rows, and later events would leave a gap. So a write
+is only for the store's incarnation that progress was read from. If the incarnation has changed, the generation is left,
+and joined again at the next flush: it catches up from the archive, starting at the progress that the store still has.
 """
 
 from __future__ import annotations
@@ -33,11 +33,11 @@ from asof.online.protocol import Lookup, PendingRead, Row, StoreReplaced
 
 
 class PendingPush:
-    """Pushed rows on their way to the log, and what was found out about them meanwhile.
+    """Pushed rows that are being written to the log, with the steps that are done meanwhile.
 
     Attributes:
-        newest: per generation that takes the rows as they are, its keys' newest rows.
-        asked: what its keys have stored, on its way.
+        newest: for each generation of plain columns, the newest row per key.
+        asked: the pending read of the keys' stored rows.
     """
 
     def __init__(self, arrived: AppendedRows) -> None:
@@ -47,7 +47,7 @@ class PendingPush:
         self._found: dict[Name, list[Row | None]] | None = None
 
     def found(self, name: Name) -> list[Row | None] | None:
-        """What a generation's keys have stored; None where that was not asked for."""
+        """The stored rows of a generation's keys; None if they were not requested."""
         if self.asked is None:
             return None
         if self._found is None:
@@ -55,13 +55,13 @@ class PendingPush:
         return self._found[name]
 
     def drop(self) -> None:
-        """Let go of what was asked for and is not read."""
+        """Cancel the pending reads."""
         if self.asked is not None:
             self.asked.drop()
 
 
 class LiveGenerations:
-    """Feeds the generations of one source, for the partitions that this process has.
+    """Writes the generations of one source, for the partitions assigned to this process.
 
     Args:
         source: the source's name.
@@ -78,7 +78,7 @@ class LiveGenerations:
         self._replaced: dict[Name, set[bytes]] = {}
 
     def read_registry(self, snapshot: Snapshot) -> None:
-        """Take over what a new snapshot says; `take_up` acts on it."""
+        """Read the views and generations of a new snapshot; `take_up` acts on them."""
         self._current = set()
         self._wanted = {}
         source = snapshot.project.sources.get(self.source_name)
@@ -88,7 +88,7 @@ class LiveGenerations:
             if generation := current_generation(snapshot, view):
                 self._wanted[view.name, generation] = view
                 self._current.add((view.name, generation))
-        # What is being built follows the definitions that an apply has staged, else the applied ones.
+        # Generations being built have the staged definitions of a running apply, if any, else the applied ones.
         staged = staged_project(snapshot) or snapshot.project
         for view in staged.views_of(self.source_name):
             if view.online and (generation := building_generation(snapshot, view)):
@@ -96,26 +96,26 @@ class LiveGenerations:
 
     @property
     def are_settled(self) -> bool:
-        """Whether every generation that the registry names is fed."""
+        """Whether every generation in the registry is being written."""
         return self._wanted.keys() == self.feeders.keys()
 
     @property
     def are_replaced(self) -> bool:
-        """Whether a generation waits to be taken up again, since the store is another incarnation."""
+        """Whether a generation must be joined again because the store's incarnation changed."""
         return bool(self._replaced)
 
     def look_at_store(self) -> None:
-        """Leave the generations whose rows may have lost events since, also where no event comes in for them."""
+        """Leave generations whose rows may have lost events, even if no new event arrives for them."""
         if self.feeders:
             now = self.parts.online.incarnation()
             for name in [name for name, feeder in self.feeders.items() if feeder.incarnation != now]:
                 self._leave_replaced(name)
 
     def take_up(self, source: LogSource, archived: Mapping[int, int]) -> None:
-        """Leave the generations that are gone, and begin to feed those whose base stands by now.
+        """Leave generations that are gone, and join those whose base is complete.
 
         Args:
-            archived: this process's partitions → their last archived offset; nothing beyond it has been fed to anyone.
+            archived: assigned partition → last archived offset; no generation has got events beyond it.
         """
         for name in self.feeders.keys() - self._wanted.keys():
             self.leave(name)
@@ -131,21 +131,21 @@ class LiveGenerations:
             incomplete = self._replaced.pop(name, set())
             if built:
                 self.feeders[name], self.fed[name] = feeder, set()
-                # Those that are still to be recomputed; that there are some may be forgotten in the store.
+                # Rows that are still to be recomputed: the store may have lost their flag.
                 feeder.incomplete |= incomplete
                 with self.while_there(name):
                     for partition, offset in archived.items():
                         self._catch_up(name, source, partition, offset)
 
     def lost(self) -> list[FeatureView]:
-        """The views whose rows readers should find, and whose table the online store does not have any more.
+        """Views whose current table is missing in the online store.
 
-        One that waits to be taken up again is none of them: whether its table is there is seen then.
+        Generations that wait to be joined again are not included: they are checked then.
         """
         return [self._wanted[name] for name in self._current - self.feeders.keys() - self._replaced.keys()]
 
     def begin(self, source: LogSource, partition: int, archived: int) -> None:
-        """Bring every generation up to the archive for one partition; from then on it is fed live."""
+        """Catch up all generations with the archive for one partition; then it is live."""
         for name in list(self.feeders):
             with self.while_there(name):
                 self._catch_up(name, source, partition, archived)
@@ -159,7 +159,7 @@ class LiveGenerations:
         for rows in archived_after(self.parts, source, partition, after=reached, through=archived):
             batch = counted(feeder.view.source, batch_of_archive(feeder.view.source, rows))
             feeder.apply(batch, clock=self.parts.clock())
-            # Step by step, so that whoever takes this over does not begin again.
+            # Write progress after each step, so that a successor continues from there.
             reached = int(rows["offset"][-1].as_py())
             step = TableProgress(reached={partition: reached})
             write_progress(self.parts.online, feeder.table, step, within=feeder.incarnation)
@@ -168,10 +168,10 @@ class LiveGenerations:
         self.fed[name].add(partition)
 
     def feed(self, source: LogSource, batch: RowBatch, raw: pa.Table) -> None:
-        """Apply a batch to the rows of every generation that is fed its partitions.
+        """Apply a batch to the rows of all generations that are live for its partitions.
 
         Args:
-            batch: in the source's terms; raw: the same rows as they are archived.
+            batch: the rows as a batch of the source; raw: the same rows with the archive's columns.
         """
         clock = self.parts.clock()
         partitions = set(np.unique(batch.partition).tolist())
@@ -182,7 +182,7 @@ class LiveGenerations:
                 its_source = source
             part = by_source.get(id(its_source))
             if part is None:
-                # A view that is being applied may see the columns in another way.
+                # The new definition of a view that is being applied may map the columns differently.
                 part = by_source[id(its_source)] = counted(its_source, batch_of_archive(its_source, raw))
             live = self.fed[name]
             if not live >= partitions:
@@ -191,7 +191,7 @@ class LiveGenerations:
                 self.feeders[name].apply(part, clock=clock)
 
     def look_ahead(self, source: LogSource, arrived: AppendedRows) -> PendingPush:
-        """Begin to apply pushed rows that are not in the log yet: pack them, and ask for what they are merged into."""
+        """Prepare pushed rows before they are in the log: pack them, and request the stored rows of their keys."""
         clock = self.parts.clock()
         ahead = PendingPush(arrived)
         last = max(arrived.rows.event_time)
@@ -208,7 +208,7 @@ class LiveGenerations:
         return ahead
 
     def feed_pushed(self, source: LogSource, ahead: PendingPush) -> None:
-        """Apply pushed rows, as `feed` does: where a view has columns of theirs as they are, without a table."""
+        """Apply pushed rows like `feed`; for views of plain columns without an Arrow table."""
         clock = self.parts.clock()
         arrived = ahead.arrived
         last = max(arrived.rows.event_time)
@@ -228,11 +228,11 @@ class LiveGenerations:
                     feeder.apply(counted(its_source, batch), clock=clock)
 
     def _in_order(self) -> list[Name]:
-        """Those that readers do not use yet go first, so that after a switch no one reads less than before it."""
+        """Generations that are not in use yet first, so that readers never lose events by a switch."""
         return sorted(self.feeders, key=self._current.__contains__)
 
     def write_progress(self, through: Mapping[int, int]) -> None:
-        """Say how far the rows are; never less than someone has said before."""
+        """Write the rows' progress; it never goes back."""
         for name, feeder in list(self.feeders.items()):
             with self.while_there(name):
                 known = progress_of(self.parts.online, feeder.table)
@@ -247,10 +247,10 @@ class LiveGenerations:
                     write_progress(self.parts.online, feeder.table, change, within=feeder.incarnation)
 
     def release(self, partitions: set[int], *, in_order: bool = True) -> None:
-        """Feed these partitions no longer.
+        """Stop applying these partitions.
 
         Args:
-            in_order: they are still this process's, so it can say that nobody feeds them now.
+            in_order: they are still assigned to this process, so it can record that they are not live any more.
         """
         for name, live in self.fed.items():
             mine = partitions & live
@@ -260,18 +260,18 @@ class LiveGenerations:
                     change = TableProgress(live=dict.fromkeys(mine, False))
                     write_progress(self.parts.online, self.feeders[name].table, change)
                 except StorageError:
-                    pass  # a table that is gone says nothing either
+                    pass  # the table is gone, and its progress with it
 
     def leave(self, name: Name) -> None:
-        """Feed a generation no longer."""
+        """Stop writing a generation."""
         self.counts.update(self.feeders.pop(name).counts)
         del self.fed[name]
 
     @contextmanager
     def while_there(self, name: Name) -> Iterator[None]:
-        """Work on a generation's rows; leave it where its table turns out to be gone, by a switch or a loss.
+        """Run a block on a generation's rows; leave the generation if its table is gone, by a switch or a loss.
 
-        What comes in its place is taken up at a flush, where no event lies between the archive and the live feed.
+        Its successor is joined at a flush, when no event is between the archive and the live events.
         """
         try:
             yield

@@ -1,4 +1,4 @@
-"""What a generation is called: the hash of what shapes a view's online rows, and a counter."""
+"""Names of generations: a hash of all that shapes a view's online rows, and a counter."""
 
 from __future__ import annotations
 
@@ -6,11 +6,11 @@ from asof.definitions import FeatureView, is_ordered_by_arrival, state_hash
 from asof.definitions.facts import Facts
 
 Name = tuple[str, str]
-"""A view's name and a generation's."""
+"""Names of a view and a generation."""
 
 
 def next_generation(facts: Facts, view: FeatureView) -> str:
-    """The name of a view's next build."""
+    """The name of a view's next generation."""
     return f"{state_hash(view)}-{facts.generations_of(view.name).count + 1}"
 
 
@@ -23,7 +23,7 @@ def keeps_arrival(generation: str | None, view: FeatureView) -> bool:
 
 
 def has_shape_of(generation: str, view: FeatureView) -> bool:
-    """Whether the rows of a generation are what the view's definition makes of its source."""
+    """Whether a generation's rows have the shape of the view's current definition."""
     return generation.rpartition("-")[0] == state_hash(view)
 
 

@@ -1,4 +1,4 @@
-"""How far an online table is, as the store keeps it beside the rows: the names, the values, and what they mean."""
+"""Progress of an online table, which the store keeps with its rows."""
 
 from __future__ import annotations
 
@@ -14,17 +14,17 @@ _BUILT, _MATERIALIZED, _RESTORED = "built", "materialized", "restored"
 
 @dataclass(frozen=True)
 class TableProgress:
-    """What is known of an online table's rows, or what a write changes about it.
+    """Progress of an online table, or a change of it.
 
-    Partitions are numbered as in the archive.
+    Partitions have the archive's numbers.
 
     Args:
-        reached: partition → the last offset; all events up to it are in the rows.
-        live: partition → whether a worker feeds the rows from it as events come in.
-        incomplete: partition → whether an event of it has made rows incomplete, which its owner recomputes.
-        built: when the base was written, so that events may follow; None before.
-        materialized: when the last run of `materialize` began whose rows the table has; None where it never ran.
-        restored_in: the store's incarnation into which event ids were restored from the archive; None before.
+        reached: partition → last offset; all events up to it are in the rows.
+        live: partition → whether a worker applies its events as they arrive.
+        incomplete: partition → whether a late event of it has made rows incomplete; its owner recomputes them.
+        built: when the base was written, after which events may be applied; None before.
+        materialized: start of the last run of `materialize` whose rows the table has; None if it never ran.
+        restored_in: the store's incarnation that event IDs were restored into; None before.
     """
 
     reached: Mapping[int, int] = field(default_factory=dict)
@@ -36,7 +36,7 @@ class TableProgress:
 
     @classmethod
     def of(cls, kept: Facts) -> TableProgress:
-        """What the store keeps, read; names that this version does not know say nothing to it."""
+        """Parse the stored facts; unknown names are ignored."""
         by_partition: dict[str, dict[int, int]] = {_REACHED: {}, _LIVE: {}, _INCOMPLETE: {}}
         for name, value in kept.items():
             word, _, partition = name.partition(" ")
@@ -53,7 +53,7 @@ class TableProgress:
         )
 
     def content(self) -> Facts:
-        """The same as the store keeps it, by name."""
+        """The facts to store, by name."""
         kept: dict[str, str | int] = {f"{_REACHED} {each}": int(offset) for each, offset in self.reached.items()}
         kept |= {f"{_LIVE} {each}": int(flag) for each, flag in self.live.items()}
         kept |= {f"{_INCOMPLETE} {each}": int(flag) for each, flag in self.incomplete.items()}
@@ -62,35 +62,35 @@ class TableProgress:
         if self.materialized is not None:
             kept[_MATERIALIZED] = self.materialized
         if self.restored_in is not None:
-            # A store may name its incarnation "".
+            # An incarnation may be the empty string.
             kept[_RESTORED] = f"in {self.restored_in}"
         return kept
 
     @property
     def is_built(self) -> bool:
-        """Whether the base was written, so that events may follow."""
+        """Whether the base is written, so that events may be applied."""
         return self.built is not None
 
     def offset_of(self, partition: int) -> int:
-        """The last offset of a partition that is in the rows; -1 where none is."""
+        """The last offset of a partition that is in the rows; -1 for none."""
         return self.reached.get(partition, -1)
 
     def is_live(self, partition: int) -> bool:
-        """Whether a worker feeds the rows from a partition as events come in."""
+        """Whether a worker applies a partition's events as they arrive."""
         return self.live.get(partition, False)
 
     def is_incomplete(self, partition: int) -> bool:
-        """Whether an event of a partition has made rows incomplete, which are not recomputed yet."""
+        """Whether late events of a partition have made rows incomplete that are not recomputed yet."""
         return self.incomplete.get(partition, False)
 
 
 def progress_of(online: OnlineStore, table: OnlineTable) -> TableProgress:
-    """How far a table is; one that does not exist is nowhere."""
+    """Progress of a table; empty if it does not exist."""
     return TableProgress.of(online.progress(table))
 
 
 def write_progress(online: OnlineStore, table: OnlineTable, change: TableProgress, *, within: str = "") -> None:
-    """Keep what `change` says of a table, all or none, and leave what it does not say.
+    """Update a table's progress with `change`, atomically; other facts stay.
 
     Args:
         within: the store's incarnation that the rows were written to; see `OnlineStore.write_progress`.

@@ -1,4 +1,4 @@
-"""Recompute online rows from the archive: those that a late event made incomplete, over the events they have seen."""
+"""Recompute incomplete online rows from the archive, over the events that they have seen."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ _KEYS_AT_ONCE = 200
 
 
 def recompute_rows(parts: Parts, source: LogSource, feeder: GenerationWriter, keys: Sequence[bytes]) -> list[bytes]:
-    """Make rows anew from the archive, over the events that they have seen; the keys for which that was possible.
+    """Recompute rows from the archive, over the events that they have seen; returns the recomputed keys.
 
-    A row that has seen events which are not archived yet stays as it is, until they are.
+    A row that has seen events that are not archived yet stays unchanged until they are.
     """
     rows = parts.offline.rows(parts.archive_of(source))
     if rows is None:

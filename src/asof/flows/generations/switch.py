@@ -1,4 +1,4 @@
-"""From one generation of online rows to the next: announce it, let readers switch, drop what is named no more."""
+"""Switches between generations of online rows: announce a new one, switch readers, drop old tables."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from asof.flows.stores import Parts, building_generation
 
 
 def announce(parts: Parts, view: FeatureView) -> str:
-    """Record that a generation is being built, so that workers will feed it; its name."""
+    """Record that a generation is being built, so that workers write to it; returns its name."""
 
     def building(facts: Facts) -> Facts:
         return facts.with_building(view.name, next_generation(facts, view))
@@ -23,18 +23,18 @@ def announce(parts: Parts, view: FeatureView) -> str:
 
 
 def flip(parts: Parts, view: FeatureView, generation: str) -> Snapshot:
-    """Let readers use this generation, which `announce` named.
+    """Switch readers to a generation that `announce` named.
 
     Raises:
-        RegistryConflict: the view was changed, or another build of it began, since then.
+        RegistryConflict: the view changed, or another build of it started, since then.
     """
 
     def switched(facts: Facts) -> Facts:
         if facts.generations_of(view.name).building != generation:
             raise RegistryConflict(
-                f"feature view {view.name!r} was changed, or another build of it began, while generation {generation} "
-                "was built; readers keep what they had",
-                hint="run it again when the other one has ended",
+                f"feature view {view.name!r} changed, or another build of it started, while generation {generation} "
+                "was built; readers keep the current generation",
+                hint="run it again once the other build has ended",
             )
         return facts.with_current(view.name, generation)
 
@@ -42,7 +42,7 @@ def flip(parts: Parts, view: FeatureView, generation: str) -> Snapshot:
 
 
 def drop_generations(parts: Parts, before: Snapshot, after: Snapshot) -> None:
-    """Drop the online tables that the older snapshot named and the newer one does not."""
+    """Drop the online tables that the older snapshot uses and the newer one does not."""
     gone = before.facts.named_generations() - after.facts.named_generations()
     for table in parts.online.tables(parts.project):
         if (table.view, table.generation) in gone:

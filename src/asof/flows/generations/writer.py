@@ -1,7 +1,8 @@
-"""Apply a log's rows to the online rows of a view: read the touched rows, merge, write them back if unchanged."""
+"""Apply a log's rows to a view's online rows: read the touched rows, merge, write back if unchanged."""
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
@@ -30,14 +31,15 @@ _ROWS_AT_ONCE = 20_000
 
 
 class GenerationWriter:
-    """Feeds one generation of one view.
+    """Writes one generation of one view.
 
     Args:
-        generation: its name; the table must have been prepared.
+        generation: its name; its table must be prepared.
 
     Attributes:
-        incomplete: keys that a late event has made incomplete, and that wait for their recomputation.
-        incarnation: the online store's, from before anything of it was read; rows are written to no other one.
+        incomplete: keys whose rows a late event has made incomplete, to be recomputed.
+        has_marked: whether keys were added since `Ingest` last looked.
+        incarnation: the online store's incarnation before the first read; rows are written to no other.
     """
 
     def __init__(self, parts: Parts, view: FeatureView, generation: str) -> None:
@@ -47,16 +49,18 @@ class GenerationWriter:
         self.incarnation = parts.online.incarnation()
         self.counts: Counter[str] = Counter()
         self.incomplete: set[bytes] = set()
+        self.has_marked = False
+        self._tried = b""
         self._marked: set[int] = set()
         self._picked: tuple[LogSource, FeatureView, LatestRows | None] | None = None
         self._layout = layout_of(view, generation) if view.is_aggregated else None
         self._format = ARRIVAL_FORMAT if keeps_arrival(generation, view) else FORMAT
 
     def apply(self, batch: RowBatch, *, clock: Micros) -> int:
-        """Merge the batch into the view's rows; events that a row has seen before change nothing.
+        """Merge a batch into the view's rows; a row ignores events that it has seen.
 
         Returns:
-            How many rows were written.
+            Number of rows written.
         """
         batch = with_keys(self.view, batch)
         if not len(batch):
@@ -69,10 +73,10 @@ class GenerationWriter:
         return self._apply_latest(batch, keyed(self.view, batch.rows), due, gone)
 
     def without(self, batch: RowBatch, gone: npt.NDArray[np.bool_] | None) -> RowBatch:
-        """The batch as aggregations see it: a row that says that its key is no more is no event."""
+        """The batch without tombstones, which aggregations ignore."""
         if gone is None:
             return batch
-        self.counts["deletions passed over"] += int(gone.sum())
+        self.counts["tombstones ignored"] += int(gone.sum())
         return batch.take(np.flatnonzero(~gone))
 
     def _apply_state(self, batch: RowBatch, distinct: BatchKeys, due: Micros) -> int:
@@ -97,12 +101,12 @@ class GenerationWriter:
                 lost += part[self._fold(layout, [distinct.keys[i] for i in part.tolist()], events, due)].tolist()
             return lost
 
-        # In the order of keys: rows that are read and written together then lie together.
+        # In key order, so that rows that are read and written together are adjacent.
         self._write_until_kept(sorted(range(len(distinct.keys)), key=distinct.keys.__getitem__), write)
         return len(distinct.keys)
 
     def _fold(self, layout: RowLayout, keys: list[bytes], events: Events, due: Micros) -> Sequence[int]:
-        """Fold events into the rows of `keys`; the indexes of the keys whose write lost a race."""
+        """Fold events into the rows of `keys`; returns the indexes of keys whose write lost a race."""
         found = state_rows(*self.parts.online.read([Lookup(self.table, keys)]))
         state = decode(layout, [row[0] if row else None for row in found])
         state, counts = fold(layout, state, events, clock_us=due)
@@ -113,7 +117,7 @@ class GenerationWriter:
         tokens = [row[1] if row else NO_ROW for row in found]
         changed: Sequence[int] = range(len(keys))
         if counts.replayed:
-            # A replay changes few rows, or none.
+            # On a replay few rows change, or none.
             changed = [i for i, row in enumerate(found) if row is None or row[0] != blobs[i]]
             keys, blobs = [keys[i] for i in changed], [blobs[i] for i in changed]
             tokens = [tokens[i] for i in changed]
@@ -190,20 +194,20 @@ class GenerationWriter:
         return rows.newest(arrived, keys, format=self._format)
 
     def pick(self, source: LogSource) -> LatestRows | None:
-        """How the view's rows are picked out of the source's, where nothing else is to be done with them."""
+        """The view's columns in the source, if its rows are only a selection of columns; else None."""
         picked = self._picked
         if picked is None or picked[0] is not source or picked[1] is not self.view:
             picked = self._picked = (source, self.view, LatestRows.between(source, self.view))
         return picked[2]
 
     def apply_newest(self, newest: NewestPackedRows, *, clock: Micros, found: list[Row | None] | None = None) -> int:
-        """Merge pushed rows into the view's, as `apply` does; all of them must be due.
+        """Merge pushed rows into the view's rows, like `apply`; no event may be after the clock.
 
         Args:
-            found: their keys' stored rows, where those have been read already.
+            found: the stored rows of their keys, if they are read already.
 
         Returns:
-            How many rows were written.
+            Number of rows written.
         """
         due = clock - self.view.delay
         written = 0
@@ -226,7 +230,7 @@ class GenerationWriter:
             expiry = None
             if self.view.ttl:
                 width = len(self.view.features)
-                # A row that is not the pushed one alone may keep a later one, too.
+                # A merged row may also have a later, pending version.
                 expiry = [
                     self._expiry(time if value is own else newest_time(value, width))
                     for time, own, value in zip(mine.times, mine.packed, changed, strict=True)
@@ -245,7 +249,7 @@ class GenerationWriter:
         return time + self.view.ttl + self.view.delay + GRACE
 
     def _mark(self, keys: Sequence[bytes], state: StateRows, events: Events) -> None:
-        """Remember incomplete rows; that there are some is written down first, for whoever comes after a crash."""
+        """Record incomplete rows; the partition's flag is written first, for the successor after a crash."""
         flagged = state.incomplete
         news = {keys[i] for i in np.flatnonzero(flagged).tolist()} - self.incomplete
         if news:
@@ -255,17 +259,27 @@ class GenerationWriter:
                 write_progress(self.parts.online, self.table, change)
             self._marked |= partitions
             self.incomplete |= news
+            self.has_marked = True
+            self.counts["rows marked incomplete"] += len(news)
 
     def find_incomplete(self, partition: int) -> None:
-        """Look through all rows for incomplete ones, which the partition's former owner did not come to recompute."""
+        """Scan all rows for incomplete ones that the partition's former owner has not recomputed."""
         assert self._layout is not None
         self._marked.add(partition)
         for page in pages_of(self.parts, self.table):
             flagged = decode(self._layout, [row[1] for row in page]).incomplete
             self.incomplete.update(page[i][0] for i in np.flatnonzero(flagged).tolist())
 
+    def next_incomplete(self, most: int) -> list[bytes]:
+        """Incomplete rows to be recomputed now: others than at the last time, as long as there are others."""
+        waiting = sorted(self.incomplete)
+        start = bisect_right(waiting, self._tried)
+        chosen = (waiting[start:] + waiting[:start])[:most]
+        self._tried = chosen[-1] if chosen else b""
+        return chosen
+
     def completed(self, keys: Sequence[bytes]) -> None:
-        """These rows have been recomputed."""
+        """Record that these rows are recomputed."""
         self.incomplete.difference_update(keys)
         if not self.incomplete and self._marked:
             change = TableProgress(incomplete=dict.fromkeys(self._marked, False))
@@ -280,7 +294,7 @@ class GenerationWriter:
     def _write_until_kept(self, todo: Sequence[int], write: Callable[[Sequence[int]], Sequence[int]]) -> None:
         write_until_kept(
             todo, write, whose=f"feature view {self.view.name!r}", what="rows",
-            hint="see which other workers feed this view; `asof stream status` lists them",
+            hint="check for other workers on this view with `asof stream status`",
         )  # fmt: skip
 
 

@@ -1,1 +1,1 @@
-"""Historical reads: an entity frame in, feature values as of each of its rows out."""
+"""Historical reads: feature values as of the time of each row of an entity frame."""

@@ -1,4 +1,4 @@
-"""Compare feature values as DESIGN.md section 2 does: exactly, floats within 1e-9 of their magnitude."""
+"""Compare feature values: exactly, but sums of floats within 1e-9 of their magnitude."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ TOLERANCE = 1e-9
 
 
 def values_agree(one: Any, other: Any, *, magnitude: float = 0.0) -> bool:
-    """Whether two values of a feature are one.
+    """Whether two values of a feature are equal.
 
     Args:
-        magnitude: the sum of the magnitudes that a float was summed from; the tolerance is relative to it.
+        magnitude: sum of the absolute values that a float was summed from; the tolerance is relative to it.
     """
     if isinstance(one, float) and isinstance(other, float):
         if math.isnan(one) or math.isnan(other):
@@ -31,7 +31,7 @@ def values_agree(one: Any, other: Any, *, magnitude: float = 0.0) -> bool:
 def differing_rows(
     one: pa.Table, other: pa.Table, columns: Sequence[str], *, limit: int
 ) -> tuple[int, dict[str, list[int]]]:
-    """How many rows differ in any of these columns, and per column that differs the first `limit` of them."""
+    """Number of rows that differ in any of these columns; and for each such column the first `limit` of them."""
     rows: set[int] = set()
     found: dict[str, list[int]] = {}
     for column in columns:

@@ -1,4 +1,4 @@
-"""Entity frames: read, their time column found, their columns checked against the request."""
+"""Entity frames: input forms, the time column, and checks of columns against the request."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ from asof.values.frames import entity_table
 from asof.values.local_paths import NotLocal, local_path
 
 TIME = "event_timestamp"
-"""The entity frame's column of times; else its only time column is taken."""
+"""Name of the entity frame's time column; without it, the only time column is used."""
 
 
 def spine_of(entity_df: Any) -> pa.Table | Files | str:
-    """An entity frame in a form that engines take."""
+    """Convert an entity frame to a form that engines accept."""
     if isinstance(entity_df, Path) or (
         isinstance(entity_df, str) and not entity_df.lstrip().upper().startswith(("SELECT", "WITH", "FROM", "("))
     ):
@@ -32,7 +32,7 @@ def spine_of(entity_df: Any) -> pa.Table | Files | str:
             return _file_of(Path(local_path(str(entity_df))))
         except NotLocal as error:
             raise EntityFrameError(
-                f"the entity frame: {error}", hint="copy the file here, or read it into a data frame"
+                f"the entity frame: {error}", hint="copy the file to a local path, or read it into a data frame"
             ) from error
     if isinstance(entity_df, str):
         return entity_df
@@ -40,7 +40,7 @@ def spine_of(entity_df: Any) -> pa.Table | Files | str:
     if table is not None:
         return table
     raise EntityFrameError(
-        f"the entity frame is a {type(entity_df).__name__}",
+        f"the entity frame is a {type(entity_df).__name__}; expected a table, a file's path, or a SELECT",
         hint="give a pandas, Polars or Arrow table, the path of a Parquet or CSV file, or a SELECT",
     )
 
@@ -58,10 +58,10 @@ def _file_of(path: Path) -> Files:
 
 
 def time_column(schema: pa.Schema) -> str:
-    """The entity frame's column of times: `event_timestamp`, else its only time column.
+    """The entity frame's time column: `event_timestamp`, else its only timestamp column.
 
     Raises:
-        EntityFrameError: there is none, or several, or it is not a time.
+        EntityFrameError: there is none, or several, or it is not a timestamp.
     """
     if TIME in schema.names:
         kind = schema.field(TIME).type
@@ -69,7 +69,7 @@ def time_column(schema: pa.Schema) -> str:
             return TIME
         if pa.types.is_integer(kind):
             raise EntityFrameError(
-                f"the entity frame's {TIME!r} holds integers ({kind}), and their unit is not known",
+                f"the entity frame's {TIME!r} has integers ({kind}) of unknown unit; expected timestamps",
                 hint="convert it to a timestamp, for example pd.to_datetime(…, unit='ms', utc=True)",
             )
         raise EntityFrameError(
@@ -80,14 +80,14 @@ def time_column(schema: pa.Schema) -> str:
         return times[0]
     if not times:
         raise EntityFrameError(
-            f"the entity frame has no time: expected a column {TIME!r}; it has {list(schema.names)}",
-            hint=_rename(TIME, schema.names) or "add the moment as of which each row's features are wanted",
+            f"the entity frame has no time column: expected {TIME!r}; it has {list(schema.names)}",
+            hint=_rename(TIME, schema.names) or "add a column with the time as of which each row's features are read",
         )
     raise EntityFrameError(f"the entity frame has several time columns: {times}", hint=f"name the one to use {TIME!r}")
 
 
 def normal_frame(frame: pa.Table, selection: Selection, time: str) -> pa.Table:
-    """The frame with its keys and request values in the declared types; everything else untouched."""
+    """The frame with keys and request values cast to the declared types; other columns unchanged."""
     check_columns(frame.schema, selection, time)
     for field in (*selection.keys, *selection.request_fields):
         column = frame[field.name]
@@ -107,7 +107,7 @@ def normal_frame(frame: pa.Table, selection: Selection, time: str) -> pa.Table:
 
 
 def _keeps(kind: pa.DataType) -> bool:
-    """Types that engines compare with the declared one by value, so that the user's column may stay as it is."""
+    """Whether engines compare this type with the declared one by value, so that the column needs no cast."""
     return pa.types.is_integer(kind) or pa.types.is_large_string(kind) or pa.types.is_string_view(kind)
 
 
@@ -122,7 +122,7 @@ def check_columns(schema: pa.Schema, selection: Selection, time: str) -> None:
 
 
 def check_types(schema: pa.Schema, selection: Selection) -> None:
-    """Refuse keys that can never equal the declared ones, such as text for numbers."""
+    """Refuse key types that can never equal the declared type, such as strings for integers."""
     for field in selection.keys:
         kind = schema.field(field.name).type
         found = from_arrow(kind)
@@ -137,13 +137,13 @@ def check_frame(frame: pa.Table, selection: Selection, time: str) -> None:
     """Refuse null times.
 
     Raises:
-        EntityFrameError: with how many rows, and the first.
+        EntityFrameError: names the number of such rows, and the first.
     """
     nulls = frame[time].null_count
     if nulls:
         row = pc.index(pc.is_null(frame[time]), True).as_py()
         raise EntityFrameError(
-            f"the entity frame's time {time!r} is null in {nulls} rows, first in row {row}", hint="leave such rows out"
+            f"the entity frame's time {time!r} is null in {nulls} rows, first in row {row}", hint="remove such rows"
         )
 
 
@@ -155,11 +155,11 @@ def check_keys(frame: pa.Table, selection: Selection) -> None:
             row = pc.index(pc.is_null(frame[field.name]), True).as_py()
             raise EntityFrameError(
                 f"the entity frame's join key {field.name!r} is null in {nulls} rows, first in row {row}",
-                hint="leave such rows out",
+                hint="remove such rows",
             )
 
 
 def _rename(wanted: str, known: Sequence[str]) -> str:
-    """What to do where the frame has a column that is nearly the wanted one."""
+    """A hint if the frame has a column with a similar name."""
     near = get_close_matches(wanted, known, n=1)
     return f"rename its column {near[0]!r} to {wanted!r}" if near else ""

@@ -1,4 +1,4 @@
-"""The rows of a view that one key, some keys, or a whole view has, in history."""
+"""Historical rows of one key, of some keys, or of a whole view."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def view_as_of(
     *,
     seen: Mapping[str, Mapping[int, int]] | None = None,
 ) -> dict[str, list[Any]]:
-    """One view's features for some keys as of one moment, from history: output → values."""
+    """A view's features for some keys as of one time, from history: output → values."""
     fields: list[Field] = [
         Field(column, field.dtype) for column, field in zip(read.keys, read.view.key_fields, strict=True)
     ]
@@ -57,9 +57,9 @@ def view_as_of(
 
 
 def newest_event(parts: Parts, view: FeatureView, plain: Sequence[Any], at: Micros) -> Micros | None:
-    """The time of a key's newest row in history that is not later than `at`."""
+    """Event time of a key's newest historical row up to `at`; None without one, or after a tombstone."""
     rows = rows_of_key(parts, view, plain)
-    # Rows are in their order, so the last one decides whether the key is there at all.
+    # Rows are ordered, so the last one decides whether the key exists.
     seen = np.flatnonzero(rows.batch.event_time <= at)
     if view.is_aggregated:
         seen = seen[~rows.gone[seen]]
@@ -68,13 +68,13 @@ def newest_event(parts: Parts, view: FeatureView, plain: Sequence[Any], at: Micr
 
 @dataclass(frozen=True)
 class KeyRows:
-    """A key's rows in their order, oldest first.
+    """A key's rows, oldest first.
 
     Args:
-        known: n moments at which a row was written down, in microseconds.
-        stored: which rows their log's source counts at all.
-        gone: which rows say that their key is no more.
-        raw: the rows as the source has them.
+        known: n created times, in microseconds.
+        stored: mask of the rows that count: not before `stream_from`.
+        gone: mask of tombstones.
+        raw: the rows with the source's columns.
     """
 
     batch: RowBatch
@@ -137,7 +137,7 @@ def _empty(source: Source) -> pa.Table:
 
 
 def _ranks(view: FeatureView, table: pa.Table, gone: npt.NDArray[np.bool_]) -> npt.NDArray[np.int64]:
-    """Where rows have no arrival, the values decide (nulls smallest, NaN greatest), then whether a row ends its key."""
+    """Order of rows without offsets: by values (nulls smallest, NaN greatest), then tombstones last."""
     names = list(view.feature_names) if not view.is_aggregated else sorted(input_schema(view))
     raw = [view.source.raw(name) for name in names]
     columns = [table[name].to_pylist() for name in raw if name in table.column_names]

@@ -1,4 +1,4 @@
-"""Historical reads: an entity frame is made ready, the selection is compiled and run, on-demand functions follow."""
+"""Historical reads: prepare the entity frame, compile and run the selection, run on-demand functions."""
 
 from __future__ import annotations
 
@@ -42,24 +42,24 @@ def read_history(
     seen: Mapping[str, Mapping[int, int]] | None = None,
     by_offsets: bool = False,
 ) -> HistoricalRead:
-    """Decide a historical read; nothing runs yet.
+    """Plan a historical read; nothing runs yet.
 
     Args:
-        entity_df: a pandas, Polars or Arrow table, a path of a Parquet or CSV file, or a SELECT over the sources by
-            name; None reads every row of the views' sources with `start <= event time < end`.
+        entity_df: a pandas, Polars or Arrow table, the path of a Parquet or CSV file, or a SELECT over the sources by
+            name; None reads all rows of the views' sources with `start <= event time < end`.
         by_offsets: see `PointInTime`.
 
     Raises:
-        EntityFrameError: the frame lacks a key or a time, or holds what cannot be used.
+        EntityFrameError: the frame lacks a key or a time, or has invalid values.
     """
     reads = _with_hidden_features(selection)
     query = PointInTime(reads, TIME, known_at, seen, start, end, by_offsets)
     if entity_df is None:
         if selection.request_fields:
             names = [field.name for field in selection.request_fields]
-            raise _frameless(f"request values {names} have to come with an entity frame")
+            raise _frameless(f"the request values {names} need an entity frame")
         if not reads:
-            raise _frameless("there is no view to read rows of")
+            raise _frameless("no entity frame is given, and the request has no view to read rows of")
         result = parts.offline.run(query, inputs_of(parts, snapshot, query, None), spine=None)
         frame = pa.schema(list(result.schema)[: len(result.schema) - len(query.outputs)])
         shape = ResultColumns(frame, selection.outputs)
@@ -83,10 +83,10 @@ def read_history(
 
 @dataclass(frozen=True)
 class HistoricalRead:
-    """A read of a selection's history; it runs as often as its rows are asked for.
+    """A historical read of a selection; each access to its rows runs it.
 
     Args:
-        spine: the entity frame as engines take it; None where every row of the views' sources is read.
+        spine: the entity frame in the engines' form; None to read all rows of the views' sources.
     """
 
     parts: Parts
@@ -102,11 +102,11 @@ class HistoricalRead:
         return self.shape.schema
 
     def up_to(self, seen: Mapping[str, Mapping[int, int]]) -> HistoricalRead:
-        """The same read, over no more of each archive than these offsets: source → partition → the last one."""
+        """The same read, limited to these offsets of each archive: source → partition → last offset."""
         return replace(self, query=replace(self.query, seen=seen))
 
     def run(self) -> Any:
-        """What the engine answers; on-demand functions have not seen it yet."""
+        """The engine's result, before on-demand functions."""
         inputs = inputs_of(self.parts, self.snapshot, self.query, self.spine)
         if isinstance(self.spine, pa.Table):
             check_frame(self.spine, self.selection, self.query.time)
@@ -123,7 +123,7 @@ class HistoricalRead:
 
     def _finished(self, table: pa.Table) -> pa.Table:
         if not isinstance(self.spine, pa.Table) and self.spine is not None:
-            # What a query or a file holds is known once it has been read.
+            # The columns of a query or file are known only after it is read.
             check_frame(table, self.selection, self.query.time)
             check_keys(table, self.selection)
         table = derive(table, self.selection.derivations, event_time_column=self.query.time)
@@ -138,7 +138,7 @@ def _frameless(message: str) -> EntityFrameError:
 
 
 class ResultColumns:
-    """The columns of the answer."""
+    """The columns of the result."""
 
     def __init__(self, frame: pa.Schema, outputs: Sequence[OutputColumn]) -> None:
         taken = {output.name for output in outputs} & set(frame.names)
@@ -160,5 +160,5 @@ def _described(parts: Parts, query: PointInTime, inputs: Mapping[str, Any], spin
 
 
 def _with_hidden_features(selection: Selection) -> tuple[ViewRead, ...]:
-    """The reads; a view of which only keys are needed is not read."""
+    """The view reads, without views of which only keys are needed."""
     return tuple(read for read in selection.reads if read.features)

@@ -1,4 +1,4 @@
-"""The lazy result of a historical read: run anew by each of its `to_…` methods."""
+"""The lazy result of a historical read: each `to_…` method runs the read."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ from asof.values.local_paths import NotLocal, local_path
 
 
 class HistoricalResult(Frames):
-    """A lazy historical read: nothing runs before one of the `to_…` methods is called; each call runs it again.
+    """A lazy historical read: it runs when a `to_…` method is called, and again at each call.
 
-    Iterating over it runs it, too, and gives its rows one by one, in bounded memory.
+    Iteration also runs it, and yields its rows one by one, in bounded memory.
     """
 
     def __init__(self, read: HistoricalRead) -> None:
@@ -30,7 +30,7 @@ class HistoricalResult(Frames):
 
     @property
     def schema(self) -> pa.Schema:
-        """The entity frame's columns, then the features in the order asked for."""
+        """The entity frame's columns, then the features in the requested order."""
         return self._read.schema
 
     def to_batches(self, batch_rows: int = BATCH_ROWS) -> Iterator[pa.RecordBatch]:
@@ -77,9 +77,9 @@ class HistoricalResult(Frames):
         return self._read.run().text
 
     def write(self, path: str | Path) -> int:
-        """Write all rows to a Parquet or CSV file, in bounded memory; answers how many.
+        """Write all rows to a Parquet or CSV file, in bounded memory; returns their number.
 
-        The file appears once it is whole; one of this name is replaced then.
+        The file appears, or replaces an existing one, once it is complete.
 
         Raises:
             StorageError: the file cannot be written.
@@ -90,9 +90,11 @@ class HistoricalResult(Frames):
         try:
             path = Path(local_path(str(path)))
         except NotLocal as error:
-            raise RequestError(f"the file to write: {error}", hint="write it here, then upload it") from error
+            raise RequestError(
+                f"the file to write: {error}", hint="write it to a local path, then upload it"
+            ) from error
         if path.suffix not in (".parquet", ".csv"):
-            raise RequestError(f"file {str(path)!r} is neither .parquet nor .csv", hint="choose one of these endings")
+            raise RequestError(f"file {str(path)!r} is neither .parquet nor .csv", hint="use one of these extensions")
         opened = pyarrow.parquet.ParquetWriter if path.suffix == ".parquet" else pyarrow.csv.CSVWriter
         batches = self.to_batches()
         part = path.with_name(f".{path.name}.part")
@@ -114,9 +116,9 @@ class HistoricalResult(Frames):
         return rows
 
     def save(self, name: str, *, overwrite: bool = False, progress: Progress = silent) -> dict[str, object]:
-        """Keep the rows as a training set of this name; answers the manifest of how they were made.
+        """Save the rows as a training set with this name; returns its manifest.
 
         Args:
-            overwrite: replace a training set that has this name already.
+            overwrite: replace an existing training set with this name.
         """
         return save_training_set(self._read, name, overwrite=overwrite, progress=progress)

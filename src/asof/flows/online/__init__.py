@@ -1,1 +1,1 @@
-"""Online reads: feature values at one moment, from the online rows or, where they cannot say, from history."""
+"""Online reads: feature values at one time, from the online rows, or from history for times before them."""

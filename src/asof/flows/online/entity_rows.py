@@ -1,4 +1,4 @@
-"""The entity rows of an online request: dicts, columns or a table, checked, as columns of keys and request values."""
+"""Entity rows of an online request (dicts, columns or a table): checked and converted to columns."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ Columns = dict[str, list[Any]]
 
 
 class EntityRows:
-    """How the entity rows of one selection are taken in; what it does not ask for is passed over."""
+    """Reads the entity rows of one selection; other columns are ignored."""
 
     def __init__(self, selection: Selection) -> None:
         self.key_fields = [_widest(selection, field) for field in selection.keys]
@@ -30,7 +30,7 @@ class EntityRows:
         self._needs = [field.name for field in self._fields]
 
     def columns(self, entity_rows: Any) -> tuple[Columns, Columns, int]:
-        """Keys and request values as Python values; the keys as plain values, too; and how many rows there are.
+        """Keys and request values as Python values, the keys as plain values, and the number of rows.
 
         Raises:
             EntityFrameError: a column is missing, a key is null, or a value does not fit its type.
@@ -44,7 +44,7 @@ class EntityRows:
         return columns, keys, n
 
     def _given(self, entity_rows: Any) -> tuple[dict[str, Any], int]:
-        """The columns that are needed, all of one length, not checked yet."""
+        """The required columns, of equal length, before their values are checked."""
         if type(entity_rows) is list or type(entity_rows) is tuple:
             try:
                 return {name: [row[name] for row in entity_rows] for name in self._needs}, len(entity_rows)
@@ -54,7 +54,7 @@ class EntityRows:
             return self._given_columns(entity_rows)
         columns = table_columns(entity_rows)
         if columns is not None and not self._needs:
-            # A frame without columns may have rows.
+            # A data frame without columns may still have rows.
             return {}, len(next(iter(columns.values()), entity_rows))
         if columns is not None:
             return self._given_columns(columns)
@@ -81,7 +81,7 @@ class EntityRows:
         lengths = uneven(given)
         if lengths:
             raise EntityFrameError(f"entity columns differ in length: {lengths}", hint="give one value per row in each")
-        # A request that needs nothing, and is given nothing, is about the one row of views without entities.
+        # A request for views without entities needs no columns, and has one row.
         return {name: given[name] for name in self._needs}, next(map(len, given.values()), 1)
 
     def _missing(self, rows: Sequence[Any]) -> EntityFrameError:
@@ -116,21 +116,21 @@ class EntityRows:
                     value = check(value)
                 except Exception as error:
                     raise self._misfit(field, row, why(error)) from error
-            # NaN, as pandas writes a missing integer, has become null by now.
+            # NaN, which pandas uses for a missing integer, is null by now.
             if value is None and field.name in self._keys:
                 raise EntityFrameError(
-                    f"join key {field.name!r} is null in entity row {row}", hint="leave such rows out of the request"
+                    f"join key {field.name!r} is null in entity row {row}", hint="remove such rows from the request"
                 )
             fitted.append(value)
         if field.dtype.name == "Timestamp":
             return [None if value is None else moment(value) for value in fitted]
         if field.dtype.name == "String":
-            # Of a subclass, such as NumPy's, the text itself.
+            # Convert subclasses of str, such as NumPy's.
             return [None if value is None else str.__str__(value) for value in fitted]
         return fitted
 
     def _from_frame(self, field: Field, values: Any) -> list[Any]:
-        """A column of NumPy, pandas, Polars or Arrow as Python values of the declared type, or a plain sequence."""
+        """A NumPy, pandas, Polars or Arrow column, or a sequence, as Python values of the declared type."""
         column = arrow_column(values)
         if type(column) is list:
             return column
@@ -147,13 +147,13 @@ class EntityRows:
 
 
 def _listed(names: Iterable[Any]) -> str:
-    """The names in order, or the first of them and how many more there are."""
+    """The names in order; of many, the first ones and the number of the others."""
     found = sorted(map(str, names))
     return str(found) if len(found) <= MOST_NAMED else f"{found[:MOST_NAMED]} and {len(found) - MOST_NAMED} more"
 
 
 def _widest(selection: Selection, field: Field) -> Field:
-    """The key with the type that holds the keys of all views: of Int32 and Int64 the latter."""
+    """The key with the widest type among all views: Int64 for Int32 and Int64."""
     if field.dtype.name != "Int32":
         return field
     for read in selection.reads:

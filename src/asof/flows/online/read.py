@@ -1,15 +1,15 @@
-"""Online reads: one multi-key read at one moment for all views, then the same on-demand step as in training."""
+"""Online reads: one multi-key read at one time for all views, then the same on-demand step as in training."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from operator import itemgetter
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import pyarrow as pa
 
-from asof.aggregation import NEVER, ROWS_AT_ONCE, RowLayout, answer
-from asof.definitions import Snapshot
+from asof.aggregation import NEVER, ROWS_AT_ONCE, RowLayout, answer, decode
+from asof.definitions import Session, Snapshot
 from asof.derive import derive_values
 from asof.errors import EntityFrameError, StorageError
 from asof.flows.generations.layout import layout_of
@@ -33,19 +33,18 @@ from asof.values.packing import (
     versions_of,
 )
 
-Past = tuple[Columns, Sequence[Micros | None]]
-History = Callable[[ViewRead, Columns, Micros], Past]
-"""Answers a view's features for some keys as of a moment: outputs by name (nulls stay nulls), and per key the time of
-its newest row up to then, if that is known."""
+if TYPE_CHECKING:
+    # It brings the engine with it, which most reads do not need.
+    from asof.flows.online.history import History
 
 
 class OnlineRequest(NamedTuple):
-    """The entity rows of a request, checked, and what has to be read for them.
+    """Checked entity rows, and the lookups for them.
 
     Args:
         columns: join keys and request values.
-        n: how many entity rows.
-        lookups: view by view.
+        n: number of entity rows.
+        lookups: one per view.
     """
 
     columns: Columns
@@ -54,23 +53,25 @@ class OnlineRequest(NamedTuple):
 
 
 class WindowResults(NamedTuple):
-    """What the windows of some rows hold.
+    """Window values of some rows.
 
     Args:
-        columns: feature by feature; `times`: per row the time of its newest event.
-        behind: the rows that have merged events later than the moment asked for.
+        columns: one per feature; `times`: the time of each row's newest event.
+        behind: indexes of rows that have merged events after the time of the read.
+        incomplete: indexes of rows whose sessions a late event may have changed beyond what they hold.
     """
 
     columns: list[list[Any]]
     times: list[Micros | None]
     behind: list[int]
+    incomplete: list[int]
 
 
 class OnlineReader:
-    """Answers one selection from the online store; made once per selection and snapshot.
+    """Reads one selection from the online store; created once per selection and snapshot.
 
     Args:
-        history: answers what an online row cannot: a moment before the newest event that the row has merged.
+        history: used for times before the newest event that a row has merged.
     """
 
     def __init__(self, parts: Parts, snapshot: Snapshot, selection: Selection, *, history: History) -> None:
@@ -88,23 +89,22 @@ class OnlineReader:
 
     @property
     def generations(self) -> list[str]:
-        """The online generations that are read, view by view."""
+        """The online generation of each view."""
         return [view.table.generation for view in self.views]
 
     def read(self, entity_rows: Any, *, at: Micros | None = None) -> tuple[OnlineResponse, bool]:
-        """The answer, and whether every row was found (a missing one may be in a newer generation).
+        """The features, and whether every row was found (a missing one may be in a newer generation).
 
         Args:
-            entity_rows: dicts, a dict of columns, or a table, with the join keys and request values; what else is in
-                there is passed over.
-            at: the moment to answer for; the clock's where None. The clock is asked after the rows are read, so that
-                a row which is written meanwhile is not later than the moment.
+            entity_rows: dicts, a dict of columns, or a table, with the join keys and request values; other columns
+                are ignored.
+            at: the time of the read; None for the clock's, which is read after the rows, so that no row is later.
         """
         question = self.ask(entity_rows)
         return self.answer(question, self.parts.online.read(question.lookups) if question.lookups else [], at=at)
 
     def ask(self, entity_rows: Any) -> OnlineRequest:
-        """What has to be read of the online store: for who reads it in another way than `read` does.
+        """The lookups for `read`, for callers that run them themselves.
 
         Raises:
             EntityFrameError: a column is missing, a key is null, or a value does not fit its type.
@@ -114,7 +114,7 @@ class OnlineReader:
             return OnlineRequest(columns, n, self._lookups(keys, n))
         except UnicodeEncodeError as error:
             raise EntityFrameError(
-                f"a join key is text that has no UTF-8: {error}", hint="leave such rows out"
+                f"a join key cannot be encoded as UTF-8: {error}", hint="remove such rows from the request"
             ) from error
 
     def answer(
@@ -128,8 +128,8 @@ class OnlineReader:
         """See `read`.
 
         Args:
-            answers: the online store's to `question.lookups`; they are consumed.
-            derived: run the on-demand functions, too; else the answer is whole only after `derive`.
+            answers: the online store's results for `question.lookups`; they are consumed.
+            derived: also run the on-demand functions; else call `derive` afterwards.
         """
         if at is None:
             at = self.parts.clock()
@@ -140,7 +140,7 @@ class OnlineReader:
         windows = self._windows_together(answers, n, at)
         answers.reverse()
         for place, view in enumerate(self.views):
-            # Let go of one view after the other: memory that is used again is in the processor's cache.
+            # Release the rows of each view in turn: reused memory stays in the processor's cache.
             rows = answers.pop()
             if None in rows:
                 complete = False
@@ -149,27 +149,27 @@ class OnlineReader:
         return self.derive(response) if derived and self.selection.derivations else response, complete
 
     def _windows_together(self, answers: list[list[Row | None]], n: int, at: Micros) -> dict[int, WindowResults]:
-        """Answer views that have the same windows as if they were one: that costs little more than one of them."""
+        """Compute views with the same windows together, for little more than the cost of one."""
         windows: dict[int, WindowResults] = {}
         for places in self._alike:
             if n * len(places) > ROWS_AT_ONCE:
                 continue
             rows = [row for place in places for row in answers[place]]
-            columns, times, behind = self.views[places[0]].windows(rows, at)
+            columns, times, *marked = self.views[places[0]].windows(rows, at)
             for i, place in enumerate(places):
                 start, end = i * n, (i + 1) * n
-                mine = [row - start for row in behind if start <= row < end]
-                windows[place] = WindowResults([column[start:end] for column in columns], times[start:end], mine)
+                mine = [[row - start for row in each if start <= row < end] for each in marked]
+                windows[place] = WindowResults([column[start:end] for column in columns], times[start:end], *mine)
         return windows
 
     def derive(self, response: OnlineResponse) -> OnlineResponse:
-        """Run the on-demand functions, over what was read and what came with the request."""
+        """Run the on-demand functions on the features read and the request values."""
         values, n = response.values, len(response)
         values |= derive_values({**response.keys, **values}, n, self.selection.derivations, response.at)
         return response
 
     def _lookups(self, keys: Columns, n: int) -> list[Lookup]:
-        """What to read of each view; the keys of views that share theirs are packed once."""
+        """The lookup of each view; keys that views share are packed once."""
         packed: dict[tuple[str, ...], list[bytes]] = {}
         lookups = []
         for view in self.views:
@@ -181,13 +181,13 @@ class OnlineReader:
 
 
 class ViewReader:
-    """How one view of the selection is read."""
+    """Reads one view of the selection."""
 
     def __init__(self, parts: Parts, snapshot: Snapshot, read: ViewRead, history: History) -> None:
         view = read.view
         if not view.online:
             raise StorageError(
-                f"feature view {view.name!r} is not kept online", hint="set online=True and apply", where=view.where
+                f"feature view {view.name!r} is not online", hint="set online=True and apply", where=view.where
             )
         self.read = read
         self.view = view
@@ -198,6 +198,8 @@ class ViewReader:
         self.defaults = [(each.output, plain_default(each)) for each in read.features if each.default is not None]
         self.layout: RowLayout | None = layout_of(view, self.table.generation) if view.is_aggregated else None
         self.is_log_fed = view.source.is_log
+        windows = {each.name: each.window for each in view.aggregations}
+        self._has_sessions = any(isinstance(windows.get(name), Session) for name in self.names)
         self._plain = [plainer(field.dtype) for field in view.key_fields]
         fields = [field.name for field in view.features]
         self._width = len(fields)
@@ -211,12 +213,12 @@ class ViewReader:
 
     @property
     def is_plain(self) -> bool:
-        """Whether an answer has the row's values as they are packed: no windows, defaults, or values of other types."""
+        """Whether packed values are returned unchanged: no windows, no defaults, no types that need a conversion."""
         plain_keys = all(plain is None for plain in self._plain)
         return self.layout is None and plain_keys and not self._restore and not self.defaults
 
     def known(self, packed: bytes, at: Micros) -> list[Any] | None:
-        """The unpacked row where it is simply what a latest-value view answers at that moment; else None."""
+        """The unpacked row if it is the view's value at that time; else None."""
         t = at - self.view.delay
         row = unpack_row(packed)
         time = row[1]
@@ -226,7 +228,7 @@ class ViewReader:
 
     @property
     def alike(self) -> tuple[Any, ...] | None:
-        """Equal for views whose windows hold the same of the same rows; None for a view without windows."""
+        """A key that is equal for views whose windows compute the same from the same rows; None without windows."""
         return None if self.layout is None else (self.layout, self.names, self.view.delay)
 
     def answer(
@@ -238,18 +240,23 @@ class ViewReader:
         values: Columns,
         windows: WindowResults | None = None,
     ) -> ViewMetadata:
-        """Add this view's columns to `values`; what is known of its rows.
+        """Add this view's columns to `values`; returns statuses and times of its rows.
 
         Args:
-            windows: what `windows` answered for these rows, if somebody asked already.
+            windows: the result of `windows` for these rows, if it is computed already.
         """
+        needs: dict[int, Mapping[int, int]] = {}
         if self.layout is None:
             columns, answer, behind = self._latest(rows, at - self.view.delay)
         else:
-            columns, times, behind = self.windows(rows, at) if windows is None else windows
+            columns, times, behind, incomplete = self.windows(rows, at) if windows is None else windows
             answer = ViewMetadata(self.outputs, None, times)
+            if incomplete:
+                state = decode(self.layout, [row[0] if (row := rows[i]) is not None else None for i in incomplete])
+                needs = {i: state.offsets_of(place) for place, i in enumerate(incomplete)}
+                behind = sorted({*behind, *incomplete})
         if behind:
-            self._from_history(behind, keys, at, columns, answer, n=len(rows))
+            self._from_history(behind, keys, at, columns, answer, n=len(rows), needs=needs)
         values.update(zip(self.outputs, columns))
         for name, default in self.defaults:
             if None in values[name]:
@@ -258,12 +265,12 @@ class ViewReader:
         return answer
 
     def _latest(self, rows: Sequence[Row | None], t: Micros) -> tuple[list[list[Any]], ViewMetadata, list[int]]:
-        """Values, what is known of the rows, and the rows that are newer than t."""
+        """Values, statuses and times of the rows, and the indexes of rows that are newer than t."""
         if not rows:
             return [[] for _ in self.names], ViewMetadata(self.outputs, None, []), []
         oldest = t - self.view.ttl if self.view.ttl else EARLIEST
         if len(rows) == 1 and rows[0] is not None:
-            # The most frequent request, without the way through columns.
+            # The most frequent request, without building columns.
             packed = unpack_row(rows[0][0])
             time = packed[1]
             is_known = time is not None and oldest <= time <= t and not (self.is_log_fed and packed[-1])
@@ -287,7 +294,7 @@ class ViewReader:
                 mark = ""
                 if time is None:
                     mark = NOT_FOUND
-                    # A row may say that its key is no more, which it was before that moment.
+                    # The row may be a tombstone after t: the key existed at t.
                     gone = gone_at(unpacked[i], self._width)
                     if gone is not None and gone > t:
                         behind.append(i)
@@ -307,7 +314,7 @@ class ViewReader:
         return columns
 
     def _due(self, packed: list[Any], t: Micros) -> list[Any]:
-        """The newest of a row's versions that is not later than t, as a packed row; the row itself is later then."""
+        """The newest version in a row that is not later than t, as a packed row, for a row that is later than t."""
         newest = packed[1] if packed[1] is not None else gone_at(packed, self._width)
         if newest is not None and newest > t:
             return packed
@@ -319,31 +326,45 @@ class ViewReader:
     def _foreign(self, formats: Iterable[Any]) -> StorageError:
         found = sorted({each for each in formats if each not in self._formats}, key=str)
         return StorageError(
-            f"feature view {self.view.name!r}: its online rows have format {found[0]}, and this Asof reads "
-            f"{max(self._formats)}",
+            f"feature view {self.view.name!r}: its online rows have format {found[0]}; expected {max(self._formats)}",
             hint="upgrade asof, or run `asof rebuild`",
         )
 
     def windows(self, rows: Sequence[Row | None], at: Micros) -> WindowResults:
-        """What the windows of this view's rows hold, or of the rows of any view that has the same (`alike`)."""
+        """Window values of rows of this view, or of any view with the same windows (`alike`)."""
         layout = self.layout
         assert layout is not None
         blobs = [None if row is None else row[0] for row in rows]
         answers = answer(layout, blobs, at - self.view.delay, self.names)
         times = [None if time == NEVER else time for time in answers.newest]
         behind = [i for i, late in enumerate(answers.behind) if late] if True in answers.behind else []
-        return WindowResults([answers.columns[name] for name in self.names], times, behind)
+        incomplete: list[int] = []
+        if self._has_sessions and True in answers.incomplete:
+            incomplete = [i for i, lacking in enumerate(answers.incomplete) if lacking]
+        return WindowResults([answers.columns[name] for name in self.names], times, behind, incomplete)
 
     def _from_history(
-        self, behind: list[int], keys: Columns, at: Micros, columns: list[list[Any]], answer: ViewMetadata, *, n: int
-    ) -> None:
-        """Answer rows from history that have merged events later than the moment asked for."""
+        self, behind: list[int], keys: Columns, at: Micros, columns: list[list[Any]], answer: ViewMetadata, *, n: int,
+        needs: Mapping[int, Mapping[int, int]],
+    ) -> None:  # fmt: skip
+        """Recompute from history the rows that have merged events after the time of the read, or are incomplete.
+
+        Args:
+            needs: incomplete row → the offsets that it has seen, which history has to cover.
+        """
         wanted: dict[tuple[Any, ...], int] = {}
         places = [wanted.setdefault(tuple(keys[key][i] for key in self.read.keys), len(wanted)) for i in behind]
         asked = {key: list(column) for key, column in zip(self.read.keys, zip(*wanted))}
-        # Defaults come later, so that a null is still known as one.
+        # Defaults are applied later: the status needs to know the nulls.
         features = tuple(FeatureOut(each.name, each.output, each.dtype) for each in self.read.features)
-        values, newest = self.history(ViewRead(self.view, self.read.keys, features), asked, at)
+        read = ViewRead(self.view, self.read.keys, features)
+        if needs:
+            covering: list[Mapping[int, int]] = [{} for _ in wanted]
+            for i, place in zip(behind, places, strict=True):
+                covering[place] = needs.get(i, covering[place])
+            values, newest = self.history(read, asked, at, needs=covering)
+        else:
+            values, newest = self.history(read, asked, at)
         times = list(answer.times)
         marks = answer.marks or [""] * n
         oldest = at - self.view.delay - self.view.ttl if self.view.ttl else None
@@ -366,15 +387,15 @@ class ViewReader:
 
 
 def plain_default(feature: FeatureOut) -> Any:
-    """The default as a value of the feature's type comes out of Arrow, as in a historical read."""
+    """The default as the Python value that a historical read returns for the feature's type."""
     dtype = feature.dtype
     value = checker(dtype)(feature.default)
     if dtype.name in ("Array", "Embedding"):
         return in_utc(pa.scalar(value, dtype.arrow()).as_py())
-    # Without Arrow, which looks for pandas and loads it: that takes longer than all else a first read does.
+    # Without Arrow, which imports pandas: that takes longer than the rest of a first read.
     plain, restore = plainer(dtype), restorer(dtype)
     value = value if plain is None else plain(value)
     return value if restore is None else restore(value)
 
 
-__all__ = ["History", "OnlineReader", "OnlineRequest", "OnlineResponse", "ViewMetadata", "ViewReader"]
+__all__ = ["OnlineReader", "OnlineRequest", "OnlineResponse", "ViewMetadata", "ViewReader"]

@@ -1,1 +1,1 @@
-"""Pushes: rows that a program gives to the store."""
+"""Pushes: rows that a program writes to the store."""

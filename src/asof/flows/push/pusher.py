@@ -1,4 +1,4 @@
-"""Pushes: rows go to the push log first, then into the online rows at once, and into the archive soon after."""
+"""Pushes: rows are written to the push log, then applied to online rows at once, then archived in batches."""
 
 from __future__ import annotations
 
@@ -23,10 +23,10 @@ from asof.timing import Micros
 from asof.values.fit import nul_in_text
 
 BATCH = "batch"
-"""The header that carries a batch's id."""
+"""Header with the batch ID."""
 
 MAX_BATCH_ID = 256
-"""How many characters the id may have: each row has it in the log, and whoever pushes keeps all in memory."""
+"""Longest batch ID: each row has it in the log, and a pusher keeps all IDs in memory."""
 
 FLUSH_ROWS = 100_000
 FLUSH_EVERY_S = 5.0
@@ -34,13 +34,13 @@ _STAMPS_READ_BACK = 100
 """Of each partition so many of its last messages are read for their stamps, which grow within one."""
 
 MOST_ROWS = 1_000_000
-"""With so many rows waiting for an archive that cannot be written, a push is refused."""
+"""Most buffered rows while the archive cannot be written; beyond, a push is refused."""
 
 
 class Pusher:
-    """Pushes rows of one source from this process, which sees its own pushes at once.
+    """Pushes rows of one source; this process reads its own pushes at once.
 
-    Rows that an earlier process wrote to the log and did not archive are taken over first.
+    Rows that an earlier process wrote to the log but did not archive are applied and archived first.
     """
 
     def __init__(self, parts: Parts, source: str) -> None:
@@ -50,7 +50,7 @@ class Pusher:
         self.ingest = Ingest(parts, source, seconds=time.monotonic)
         self.topic = self.ingest.source.topic
         self.partition = parts.log.own_partition(self.topic)
-        # What is in the own partition below this is applied; the rest may be rows whose push failed half way.
+        # Offsets of the own partition below this are applied; later ones may be of a push that failed half way.
         self._position = 0
         self._lock = Lock()
         self._stamp: Micros = 0
@@ -61,7 +61,7 @@ class Pusher:
         self.take_over()
 
     def take_over(self) -> int:
-        """Apply and archive all that stands in the log and not in the archive, whoever pushed it; how many rows."""
+        """Apply and archive all rows of the log that are not archived, of any process; returns their number."""
         with self._lock:
             return self._take_over()
 
@@ -95,34 +95,34 @@ class Pusher:
         return min(self._stamp, TOPIC - 1)
 
     def push(self, rows: Any, *, batch_id: str | None = None) -> int:
-        """Write rows to the log, durably, and apply them to the online rows.
+        """Write rows durably to the push log, and apply them to the online rows.
 
         Args:
             rows: dicts, a dict of columns, or a pandas, Polars or Arrow table, with exactly the source's columns.
-            batch_id: a name for these rows; a push under a name that the log knows is no push. Two pushes of one batch
-                at the same moment, from two processes, are not told apart: it is for retries, one after the other.
+            batch_id: an ID for these rows, for retries: a push with an ID that the log has writes nothing. Concurrent
+                pushes of one batch from two processes are not detected.
 
         Returns:
-            How many rows were pushed; 0 for a batch that was pushed before.
+            Number of rows pushed; 0 if the batch was pushed before.
 
         Raises:
             RequestError: `batch_id` is too long.
-            RowsRefused: something does not fit; nothing was written.
-            LogError: nothing was written.
-            PushNotApplied: the rows are in the log for good, but the online store did not take them yet.
+            RowsRefused: rows do not fit the source's schema; nothing was written.
+            LogError: the log cannot be written; nothing was written.
+            PushNotApplied: the rows are durable in the log, but not applied to the online store yet.
         """
         if batch_id is not None and len(batch_id) > MAX_BATCH_ID:
             name = Argument("batch_id")
             raise RequestError(
-                f"{name} has {len(batch_id)} characters; the most are {MAX_BATCH_ID}",
-                hint="give a short one, such as a UUID: every row is kept with it", arguments=[name],
+                f"{name} has {len(batch_id)} characters; the limit is {MAX_BATCH_ID}",
+                hint="use a short ID, such as a UUID: it is stored with every row", arguments=[name],
             )  # fmt: skip
         made = pushed_rows(self.ingest.source, rows, required=self._required(), clock=self.parts.clock())
         messages = made.messages()
         self._refuse_unkept(made, messages)
         with self._lock:
             if batch_id is not None and self._is_known(batch_id):
-                # Its first push may have failed between log and online store.
+                # Its first push may have reached the log, but not the online store.
                 self._apply()
                 return 0
             if not messages:
@@ -147,14 +147,14 @@ class Pusher:
         return len(messages)
 
     def _refuse_unkept(self, made: PushedRows, messages: Sequence[bytes]) -> None:
-        """A pushed row that the archive could not keep has somebody to tell, and would stop all others."""
+        """Refuse rows that the archive cannot store: one would block all others, and the caller can fix it."""
         if self.parts.offline.keeps_nul or not any(b"\\u0000" in each for each in messages):
             return
         if reasons := nul_in_text(made.table):
             raise RowsRefused(
-                f"rows pushed to source {self.name!r} cannot be kept; nothing was written:",
+                f"rows pushed to source {self.name!r} cannot be stored in the archive; nothing was written:",
                 [f"row {row}: {reason}" for row, reason in sorted(reasons.items())],
-                hint="take NUL characters out of texts", where=made.source.where,
+                hint="remove NUL characters from strings", where=made.source.where,
             )  # fmt: skip
 
     def _required(self) -> list[str]:
@@ -170,7 +170,7 @@ class Pusher:
         try:
             return self._append(messages, batch_id, stamp)
         except OwnershipLost:
-            # This process stood still for so long that another one took its partition over, with all that is in it.
+            # This process paused for so long that another one has taken over its partition and the messages in it.
             self.partition, self._position = self.parts.log.own_partition(self.topic), 0
             self._take_over()
             return self._append(messages, batch_id, self._next_stamp())
@@ -184,27 +184,27 @@ class Pusher:
         )
 
     def _apply_rows(self, ahead: PendingPush, places: Sequence[tuple[int, int]]) -> None:
-        """Apply what was just written: it was checked as the log's readers check it, so it is not read again."""
+        """Apply rows that were just written. They had the same checks as messages, so they are not read back."""
         with self._telling_that_it_is_kept():
             self.ingest.take_pushed(ahead)
             self._position = places[-1][1] + 1
             if self.ingest.generations.are_replaced:
-                # So that this push is read at once, too.
+                # So that this push is visible at once, too.
                 self.ingest.flush()
 
     def _apply(self) -> None:
-        """Apply what the own partition holds and this process has not applied: without a gap, and in order."""
+        """Apply the messages of the own partition that are not applied yet, in order and without gaps."""
         after = self.parts.log.bounds(self.topic)[self.partition][1]
         with self._telling_that_it_is_kept():
             if self._position < after and self.ingest.has_news():
-                # Definitions changed: from here on the generations that stand now are fed.
+                # Definitions changed: from here on the current generations are written.
                 self.ingest.flush()
             while self._position < after:
                 part = self.parts.log.read(self.topic, self.partition, self._position, stop=after)
                 self.ingest.take(self.topic, part)
                 self._position = int(part.offsets[-1]) + 1 if len(part) else after
             if self.ingest.generations.are_replaced:
-                # So that this push is read at once, too.
+                # So that this push is visible at once, too.
                 self.ingest.flush()
 
     @contextmanager
@@ -213,8 +213,8 @@ class Pusher:
             yield
         except StorageError as error:
             raise PushNotApplied(
-                f"rows pushed to source {self.name!r} are kept in its log, but could not be applied: {error.message}",
-                hint=f"do not push them again: the next push applies them, and so does `asof stream run`; {error.hint}",
+                f"rows pushed to source {self.name!r} are durable in its log, but not applied yet: {error.message}",
+                hint=f"do not push them again: the next push or `asof stream run` applies them; {error.hint}",
             ) from error
 
     def _archive_if_due(self) -> None:
@@ -225,24 +225,24 @@ class Pusher:
         try:
             self.ingest.flush(wait=False)
         except StorageError:
-            # This push stands, in the log and online; `flush` and `close` raise if the archive still fails then.
-            self.ingest.counts["archive writes that failed"] += 1
+            # The push itself succeeded, in log and online store; `flush` and `close` raise if the archive still fails.
+            self.ingest.counts["failed archive writes"] += 1
 
     def flush(self) -> None:
-        """Archive what was pushed so far."""
+        """Archive all pushed rows."""
         with self._lock:
             self.ingest.flush()
             self._flushed_at = time.monotonic()
 
     def close(self) -> None:
-        """Archive what was pushed, and let go."""
+        """Archive all pushed rows, and release the partition."""
         try:
             self.flush()
         finally:
             self.ingest.close()
 
     def _is_known(self, batch_id: str) -> bool:
-        """Whether any process has pushed this batch; the log itself remembers."""
+        """Whether any process has pushed this batch, according to the log's headers."""
         for number, (first, after) in self.parts.log.bounds(self.topic).items():
             position = max(self._batches_read.get(number, 0), first)
             while position < after:
@@ -250,7 +250,7 @@ class Pusher:
                 if not len(messages):
                     break
                 for headers in messages.headers or ():
-                    # Other producers may have a header of that name, with anything in it.
+                    # Another producer may use the same header name with any value.
                     known = [value for name, value in headers if name == BATCH and value is not None]
                     self._batches |= {value.decode("utf-8", "replace") for value in known}
                 self._look_at_stamps(messages)
@@ -260,6 +260,6 @@ class Pusher:
 
 
 def _follow(places: Sequence[tuple[int, int]], following: tuple[int, int]) -> bool:
-    """Whether these partitions and offsets begin at the one that was to follow, with nothing between any two."""
+    """Whether these (partition, offset) pairs are consecutive and start at `following`."""
     first, last = places[0], places[-1]
     return first == following and last[1] - first[1] == len(places) - 1

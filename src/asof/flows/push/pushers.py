@@ -1,4 +1,4 @@
-"""The pushers of one process: one for each source that it pushes to, made when it first does."""
+"""The pushers of a process: one per source, created at its first push."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ if TYPE_CHECKING:
 
 
 class Pushers:
-    """Hands out pushers, and archives what was pushed.
+    """Creates pushers, and archives their rows.
 
     Args:
-        parts, snapshot: asked for when they are needed.
+        parts, snapshot: called when needed.
     """
 
     def __init__(self, parts: Callable[[], Parts], snapshot: Callable[[], Snapshot]) -> None:
@@ -42,7 +42,7 @@ class Pushers:
             source = log_source_named(self._snapshot(), name)
             if source.type != "push":
                 raise RequestError(
-                    f"source {name!r} is fed by topic {source.topic!r}; rows cannot be pushed to it",
+                    f"source {name!r} reads topic {source.topic!r}; rows cannot be pushed to it",
                     hint="send them to the topic, or define a PushSource",
                 )
             with self._lock:
@@ -51,12 +51,12 @@ class Pushers:
         return pusher
 
     def flush(self) -> None:
-        """Archive what this process has pushed."""
+        """Archive the rows that this process has pushed."""
         for pusher in list(self._of.values()):
             pusher.flush()
 
     def archive_all(self) -> None:
-        """Archive what this process and others have pushed, so that history holds all that is served."""
+        """Archive the rows that all processes have pushed, so that the archive has every served row."""
         self.flush()
         for source in self._snapshot().project.sources.values():
             if isinstance(source, LogSource) and source.type == "push" and self._has_unarchived(source):
@@ -73,6 +73,6 @@ class Pushers:
         return any(after - 1 > archived[base + number] for number, (_, after) in bounds.items())
 
     def close(self) -> None:
-        """Archive what was pushed, and give the push logs' partitions back."""
+        """Archive pushed rows, and release the push logs' partitions."""
         for name in list(self._of):
             self._of.pop(name).close()

@@ -1,1 +1,1 @@
-"""Rows on their way through the flows: batches, pushes, keys, tombstones, archived rows; no decisions."""
+"""Forms of rows within the flows: batches, pushes, keys, tombstones, archived rows; no decisions."""

@@ -1,4 +1,4 @@
-"""What goes into an archive and comes out of it: rows with their arrival, letters, reads by partition and by key."""
+"""Reads and writes of archives: events with partition, offset and ingestion time; dead letters."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ _POLL_S = 0.05
 
 
 def archive_schema(source: LogSource) -> pa.Schema:
-    """The columns of a source's archive: its declared ones under their own names, then the arrival."""
+    """The columns of a source's archive: its declared columns, then partition, offset and times of arrival."""
     declared = [(field.name, field.dtype.arrow()) for field in source.schema]
     if source.has_tombstones:
         declared.append((TOMBSTONE, pa.bool_()))
@@ -90,7 +90,7 @@ def with_arrival(
 def letter_rows(
     source: LogSource, topic: str, messages: Messages, reasons: Mapping[int, str], *, base: int, at: Micros
 ) -> pa.Table:
-    """The messages at these indexes as rows of the dead-letter table."""
+    """Messages at these indexes, as rows of the dead-letter table."""
     index = list(reasons)
     picked = messages.select(index)
     rows = pa.table(
@@ -102,7 +102,7 @@ def letter_rows(
             "key": pa.array(picked.keys, pa.binary()),
             "value": pa.array(picked.values, pa.binary()),
             "headers": pa.array([_packed(each) for each in picked.headers or [()] * len(index)], pa.binary()),
-            # A producer may set any time; the table's readers have the calendar's alone.
+            # A producer may set any timestamp; readers of the table support only years 1 to 9999.
             "at": pa.array(np.clip(picked.timestamps_us, EARLIEST, LATEST), pa.int64()).cast(pa.timestamp("us", "UTC")),
         }
     )
@@ -115,17 +115,17 @@ def _packed(headers: Headers) -> bytes | None:
 
 
 def unpacked_headers(packed: bytes | None) -> Headers:
-    """A letter's headers, as the message had them."""
+    """Headers of a dead letter, as in its message."""
     if packed is None:
         return ()
     return tuple((name, value) for name, value in msgspec.msgpack.decode(packed, type=list[tuple[str, bytes | None]]))
 
 
 def send_letters(parts: Parts, source: LogSource, letters: pa.Table) -> None:
-    """Send letters to the source's topic for them, each as its message was, with where it comes from and why.
+    """Send dead letters to the `dead_letter_topic`: the original messages, with headers of origin and reason.
 
     Raises:
-        LogError: it is not known whether they are there; send them again.
+        LogError: they may or may not have been written; send them again.
     """
     rows = letters.to_pylist()
     parts.log_of(source).send(
@@ -146,7 +146,7 @@ def send_letters(parts: Parts, source: LogSource, letters: pa.Table) -> None:
 def archived_after(
     parts: Parts, source: LogSource, partition: int, *, after: int, through: int, batch_rows: int = 200_000
 ) -> Iterator[pa.Table]:
-    """A partition's archived rows with `after < offset <= through`, in the order of offsets."""
+    """Archived rows of a partition with `after < offset <= through`, ordered by offset."""
     rows = parts.offline.rows(parts.archive_of(source))
     if rows is None or after >= through:
         return
@@ -157,7 +157,7 @@ def archived_after(
 
 
 def letters_after(parts: Parts, source: LogSource, partition: int, *, after: int) -> dict[int, str]:
-    """The verdicts on a partition's messages with `offset > after`: offset → reason."""
+    """Dead letters of a partition with `offset > after`: offset → reason."""
     if parts.offline.offsets(parts.letters_of(source), [partition])[partition] <= after:
         return {}
     rows = parts.offline.rows(parts.letters_of(source))
@@ -169,13 +169,13 @@ def letters_after(parts: Parts, source: LogSource, partition: int, *, after: int
 
 
 def wait_until_archived(parts: Parts, source: Source, wanted: Mapping[int, int], *, seconds: float) -> dict[int, int]:
-    """Wait until a source's archive has reached these offsets, or the time is over.
+    """Wait until a source's archive has reached these offsets, or for `seconds`.
 
     Args:
-        wanted: partition → the offset that is waited for.
+        wanted: partition → offset to wait for.
 
     Returns:
-        How far the archive is in these partitions.
+        The archived offsets of these partitions.
     """
     if not wanted:
         return {}

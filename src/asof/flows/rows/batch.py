@@ -1,4 +1,4 @@
-"""A batch of a source's rows with their places in the order of rows, and its distinct keys for one view."""
+"""A batch of a source's rows with times, partitions and offsets; and its distinct keys for a view."""
 
 from __future__ import annotations
 
@@ -28,11 +28,11 @@ class RowBatch:
     """n rows of one source.
 
     Args:
-        rows: the source's columns under their names in Asof.
-        event_time, created: n times in microseconds; created is the event time where the source names none.
-        partition, offset: n places in the log.
-        pushed_at: n stamps of pushes, 0 where a row has none; None where no row has one.
-        origin: n places that replayed dead letters had as messages, partitions and offsets; None where no row is one.
+        rows: the source's columns, renamed by its `field_mapping`.
+        event_time, created: n times in microseconds; created is the event time if the source has no created column.
+        partition, offset: n each, of the rows in the log.
+        pushed_at: n stamps of pushes, 0 where a row has none; None if no row has one.
+        origin: n partitions and n offsets that replayed dead letters had as messages; None if no row is one.
     """
 
     rows: pa.Table
@@ -72,7 +72,7 @@ def batch_of(
         known = event_micros(rows[column].combine_chunks(), source.timestamp_unit or "us")
         created = known.fill_null(0).to_numpy(zero_copy_only=False)
         missing = known.is_null().to_numpy(zero_copy_only=False)
-        # A row that does not say when it was written down counts as written down when it happened.
+        # A null created time is replaced by the event time.
         created = np.where(missing, event_time, created)
     if source.field_mapping:
         rows = rows.rename_columns([source.renamed(name) for name in rows.column_names])
@@ -80,9 +80,9 @@ def batch_of(
 
 
 def batch_of_archive(source: Source, rows: pa.Table) -> RowBatch:
-    """A batch of rows as the source's archive has them.
+    """A batch of archived rows.
 
-    What was archived before the source declared a column has nulls there, and is no event without a time.
+    Rows archived before a column was declared have nulls in it; rows without an event time are left out.
     """
     for field in source.schema:
         if field.name not in rows.column_names:
@@ -105,7 +105,7 @@ def batch_of_archive(source: Source, rows: pa.Table) -> RowBatch:
 
 
 def counted(source: Source, batch: RowBatch) -> RowBatch:
-    """Without log events from before `stream_from`: those moments are the batch source's."""
+    """Drop log events before `stream_from`: the batch source has those times."""
     if not isinstance(source, LogSource) or source.stream_from is None:
         return batch
     counts = (batch.event_time >= source.stream_from) | (batch.partition == HISTORY)
@@ -113,9 +113,9 @@ def counted(source: Source, batch: RowBatch) -> RowBatch:
 
 
 def with_keys(view: FeatureView, batch: RowBatch) -> RowBatch:
-    """Without rows in which a join key of the view is null, which no read can find.
+    """Drop rows with a null join key: no read can find them.
 
-    Messages have their keys; but what was archived before the source declared a key's column has none.
+    Only rows that were archived before the key's column was declared have one.
     """
     kept = np.ones(len(batch), dtype=bool)
     for field in view.key_fields:
@@ -152,7 +152,7 @@ def keyed(view: FeatureView, rows: pa.Table) -> BatchKeys:
         codes = codes * max(len(values), 1) + encoded.indices.to_numpy(zero_copy_only=False).astype(np.int64)
         distinct.append(values)
         if len(fields) > 1:
-            # Renumbering after each column keeps the product of the counts from passing 64 bits.
+            # Renumbering after each column keeps the product of the counts within 64 bits.
             used, codes = np.unique(codes, return_inverse=True)
             distinct = [_picked(distinct, used)]
     if len(fields) == 1:
@@ -161,7 +161,7 @@ def keyed(view: FeatureView, rows: pa.Table) -> BatchKeys:
 
 
 def _picked(distinct: list[Sequence[Any]], used: Ints) -> list[tuple[Any, ...]]:
-    """The combinations that occur, of those so far and the newest column's values."""
+    """The distinct combinations of the columns so far with the next column's values."""
     if len(distinct) == 1:
         return [(distinct[0][code],) for code in used.tolist()]
     before, newest = distinct
@@ -170,7 +170,7 @@ def _picked(distinct: list[Sequence[Any]], used: Ints) -> list[tuple[Any, ...]]:
 
 
 def input_schema(view: FeatureView) -> dict[str, DType]:
-    """The columns that a view's expressions may name, under their names in Asof."""
+    """The columns that a view's expressions may use, renamed by the source's `field_mapping`."""
     source = view.source
     columns = {field.name: field.dtype for field in view.schema}
     return columns | {source.renamed(field.name): field.dtype for field in source.schema}

@@ -1,4 +1,4 @@
-"""Keys that a user names: checked against their types, packed and hashed."""
+"""Entity keys given by a user: checked against their types, packed and hashed."""
 
 from __future__ import annotations
 
@@ -7,34 +7,35 @@ from hashlib import blake2b
 from typing import Any
 
 from asof.definitions import Field
-from asof.errors import RequestError, nearest
+from asof.errors import RequestError, nearest, some
 from asof.values.check import checker
 from asof.values.packing import plainer, restorer
 
 
 def plain_key(fields: Sequence[Field], key: Mapping[str, Any]) -> list[Any]:
-    """A key's values in the order of `fields`, plain as they are packed.
+    """A key's values in the order of `fields`, in the form that is packed.
 
     Raises:
-        RequestError: one is missing, unknown, null, or of another type.
+        RequestError: a join key is missing, unknown, null, or of another type.
     """
     unknown = [name for name in key if name not in {field.name for field in fields}]
     names = [field.name for field in fields]
     if unknown:
         raise RequestError(
-            f"{unknown[0]!r} is not a join key here", hint=nearest(unknown[0], names) or f"the join keys are {names}"
+            f"{unknown[0]!r} is not a join key of the view",
+            hint=nearest(unknown[0], names) or f"join keys: {some(names)}",
         )
     return [plain_value(field, key.get(field.name)) for field in fields]
 
 
 def plain_value(field: Field, value: Any) -> Any:
-    """One join key's value, plain as it is packed.
+    """A join key's value, in the form that is packed.
 
     Raises:
         RequestError: it is null, or of another type.
     """
     if value is None:
-        raise RequestError(f"join key {field.name!r} is not given", hint=f"give a value of type {field.dtype}")
+        raise RequestError(f"join key {field.name!r} is missing or null", hint=f"give a value of type {field.dtype}")
     try:
         fitted = checker(field.dtype)(value)
     except (ValueError, TypeError, OverflowError, ArithmeticError) as error:
@@ -44,7 +45,7 @@ def plain_value(field: Field, value: Any) -> Any:
 
 
 def restored_key(fields: Sequence[Field], plain: Sequence[Any]) -> dict[str, Any]:
-    """A packed key's values as Python's own, by name."""
+    """A packed key's values as Python values, by name."""
     back = [restorer(field.dtype) for field in fields]
     return {
         field.name: value if restore is None else restore(value)
@@ -53,5 +54,5 @@ def restored_key(fields: Sequence[Field], plain: Sequence[Any]) -> dict[str, Any
 
 
 def key_hash(key: bytes, seed: int) -> int:
-    """A number that is uniform over keys, and the same wherever the key comes from."""
+    """A hash that is uniform over keys and the same in every process."""
     return int.from_bytes(blake2b(key, digest_size=8, key=str(seed).encode()).digest(), "big")

@@ -1,4 +1,4 @@
-"""Pushed rows as the newest rows of their keys, packed: for views of latest values, without a table in between."""
+"""Packs pushed rows as the newest rows of their keys, without an Arrow table; for latest-value views."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from asof.values.packing import ARRIVAL_FORMAT, Version, key_bytes, merge_versio
 
 @dataclass
 class NewestPackedRows:
-    """n rows of n keys, packed as a key has them that nothing else is known of.
+    """n rows of n keys, packed as for a key without a stored row.
 
     Args:
         places: of each its created time, and what says when it arrived (`asof.values.packing.Version`).
@@ -30,14 +30,14 @@ class NewestPackedRows:
     format: int
 
     def of(self, index: Sequence[int]) -> NewestPackedRows:
-        """Some of them."""
+        """The rows at these indexes."""
         return NewestPackedRows(
             [self.keys[i] for i in index], [self.times[i] for i in index], [self.places[i] for i in index],
             [self.packed[i] for i in index], self.format,
         )  # fmt: skip
 
     def after(self, stored: Sequence[bytes | None], *, clock: Micros) -> list[bytes | None]:
-        """Each key's row after this one, where something is stored; None where that stays as it is."""
+        """Each key's row after the write, given the stored one; None if the stored row stays."""
         merged: list[bytes | None] = list(self.packed)
         for i, (time, place, before) in enumerate(zip(self.times, self.places, stored, strict=True)):
             if before is None:
@@ -61,7 +61,7 @@ class NewestPackedRows:
 
 @dataclass(frozen=True)
 class LatestRows:
-    """Which of a source's columns a view has, where its rows are the source's as they are.
+    """The source columns of a view whose rows are the source's rows, unchanged.
 
     Args:
         keys, features: the columns' names in the source.
@@ -74,7 +74,7 @@ class LatestRows:
 
     @classmethod
     def between(cls, source: LogSource, view: FeatureView) -> LatestRows | None:
-        """How to make the view's rows of the source's; None where that takes more than picking columns."""
+        """The view's columns in the source; None if its rows take more than selecting columns."""
         its = view.source
         if view.is_aggregated or not isinstance(its, LogSource) or its != source:
             return None
@@ -122,7 +122,7 @@ class LatestRows:
             return found
         for i, key in enumerate(keys):
             j = last[key]
-            # Offsets ascend, so of rows that are equal in their times the later one stays.
+            # Offsets ascend, so among rows with equal times the last one is the newest.
             if j < 0 or (times[j], created[j]) <= (times[i], created[i]):
                 last[key] = i
         return found.of(list(last.values()))

@@ -1,4 +1,4 @@
-"""Pages of an online table: all its rows in the order of keys, some thousands at a time."""
+"""All rows of an online table in pages of some thousands, ordered by key."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ PAGE_ROWS = 2000
 
 
 def pages_of(parts: Parts, table: OnlineTable, *, most_rows: int | None = None) -> Iterator[list[ScannedRow]]:
-    """The rows of a table, page after page; none where it has no rows.
+    """The rows of a table in pages; no page if it is empty.
 
     Args:
-        most_rows: no page follows once so many rows were read.
+        most_rows: stop after the page that reaches this number of rows.
     """
     after: bytes | None = None
     read = 0

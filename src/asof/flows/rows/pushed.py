@@ -1,4 +1,4 @@
-"""Rows as a program gives them, in a source's declared columns: checked, then written as messages and archived."""
+"""Rows of a push in the source's declared columns: checked, then written as messages and archived."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from asof.values.frames import table_columns, uneven
 from asof.values.python_columns import TypedColumn, array_of, own_column
 
 MOST_SHOWN = 20
-"""Of how many problems a message says more than what they are: it shows no more of them."""
+"""Number of problems that an error message explains in detail."""
 
 _encode = msgspec.json.Encoder(decimal_format="string").encode
 
@@ -32,7 +32,7 @@ class PushedRows:
     """n rows that fit their source.
 
     Args:
-        columns: the source's declared ones, in its order, under its own names.
+        columns: the source's declared columns, in its order and with its names.
 
     Attributes:
         event_time: n times in microseconds.
@@ -46,7 +46,7 @@ class PushedRows:
 
     @cached_property
     def created(self) -> list[Micros]:
-        """When each row was written down; when it happened, where it does not say."""
+        """Created time of each row; the event time if null."""
         name = self.source.created_timestamp_column
         if name in ("", self.source.timestamp_field):
             return self.event_time
@@ -55,23 +55,23 @@ class PushedRows:
 
     @cached_property
     def table(self) -> pa.Table:
-        """The rows as Arrow has them."""
+        """The rows as an Arrow table."""
         return table_of_rows([self])
 
     def messages(self) -> list[bytes]:
-        """Rows as JSON messages, so that what is decoded again is what was pushed."""
+        """The rows as JSON messages; decoding them gives the same rows."""
         row = _row_of(tuple(self.columns))
         return list(map(_encode, map(row, *[column.written for column in self.columns.values()])))
 
 
 @dataclass
 class AppendedRows:
-    """Pushed rows and their place in the log.
+    """Pushed rows with their partition and offsets in the log.
 
     Args:
-        partition: as in the archive.
-        first: the first row's offset; those of the others follow.
-        pushed_at: their stamp; 0 where they have none.
+        partition: in the archive's numbering.
+        first: offset of the first row; the others follow.
+        pushed_at: their stamp; 0 if they have none.
     """
 
     rows: PushedRows
@@ -82,12 +82,12 @@ class AppendedRows:
 
     @cached_property
     def archived(self) -> pa.Table:
-        """The rows as they are archived."""
+        """The rows with the archive's columns."""
         return archived_rows([self])
 
     @cached_property
     def batch(self) -> RowBatch:
-        """The rows in the source's terms."""
+        """The rows as a batch of the source."""
         rows = self.rows
         return batch_of(
             rows.source, rows.table, event_time=np.array(rows.event_time, np.int64),
@@ -98,7 +98,7 @@ class AppendedRows:
 
 
 def archived_rows(pieces: Sequence[AppendedRows]) -> pa.Table:
-    """Rows of one source as they are archived, one piece after the other."""
+    """All pieces as one table with the archive's columns."""
     counts = [each.rows.count for each in pieces]
     offset = np.concatenate([np.arange(each.first, each.first + each.rows.count) for each in pieces])
     partition = np.repeat([each.partition for each in pieces], counts)
@@ -111,19 +111,19 @@ def archived_rows(pieces: Sequence[AppendedRows]) -> pa.Table:
 
 
 def table_of_rows(pieces: Sequence[PushedRows]) -> pa.Table:
-    """Rows of one source as Arrow has them, one piece after the other."""
+    """All pieces as one Arrow table."""
     return pa.table({name: array_of([each.columns[name] for each in pieces]) for name in pieces[0].columns})
 
 
 def pushed_rows(source: LogSource, rows: Any, *, required: Sequence[str], clock: Micros) -> PushedRows:
-    """Rows that a push may write to the source's log.
+    """Check the rows of a push.
 
     Args:
         rows: dicts, a dict of columns, or a pandas, Polars or Arrow table.
-        required: columns without nulls, the event time among them.
+        required: columns that must not be null, including the event time.
 
     Raises:
-        RowsRefused: a column is missing or extra, a value does not fit, a time cannot be; each is named.
+        RowsRefused: a missing or extra column, a value of another type, or an invalid time; names each.
     """
     columns = _plain_columns(rows, source.schema, required) if type(rows) is list else None
     if columns is None:
@@ -141,12 +141,12 @@ def pushed_rows(source: LogSource, rows: Any, *, required: Sequence[str], clock:
 
 
 def _plain_columns(rows: list[Any], fields: Sequence[Field], required: Sequence[str]) -> dict[str, TypedColumn] | None:
-    """Dicts as columns, where all is plainly as declared; None where it takes a closer look, and words for it."""
+    """Dicts as columns, if all values have the declared types; None if the general path must check them."""
     if set(map(type, rows)) != {dict} or set(map(len, rows)) != {len(fields)}:
         return None
     names = [field.name for field in fields]
     try:
-        # One pass over the rows: each of them lies in a place of its own in memory.
+        # One pass over the rows, for memory locality.
         picked = zip(*map(itemgetter(*names), rows)) if len(names) > 1 else [map(itemgetter(*names), rows)]
         values = dict(zip(names, map(list, picked)))
     except KeyError:
@@ -176,24 +176,24 @@ def _micros(column: TypedColumn, unit: str) -> list[Any]:
 
 
 def _refuse_unusable_times(source: LogSource, reasons: Mapping[int, str]) -> None:
-    """A pushed row has somebody to tell, so it is refused where a message would become a dead letter."""
+    """Refuse rows that would become dead letters as messages: the caller of a push can fix them."""
     if reasons:
         raise RowsRefused(
-            f"rows pushed to source {source.name!r} cannot be used; nothing was written:",
+            f"rows pushed to source {source.name!r} have invalid times; nothing was written:",
             [f"row {row}: {reason}" for row, reason in sorted(reasons.items())],
-            hint="mend their times, or give the source a longer max_future", where=source.where,
+            hint="correct the times, or set a longer max_future on the source", where=source.where,
         )  # fmt: skip
 
 
 def fitted_rows(source: LogSource, rows: Any, *, required: Sequence[str] = ()) -> pa.Table:
-    """Rows in the source's declared columns and types.
+    """Convert rows to the source's declared columns and types.
 
     Args:
         rows: dicts, a dict of columns, or a pandas, Polars or Arrow table.
-        required: columns without nulls.
+        required: columns that must not be null.
 
     Raises:
-        RowsRefused: a column is missing or extra, or a value does not fit; each is named.
+        RowsRefused: a missing or extra column, or a value of another type; names each.
     """
     return fit_table(
         rows, source.schema, required=required, what=f"rows pushed to source {source.name!r}", where=source.where
@@ -201,10 +201,10 @@ def fitted_rows(source: LogSource, rows: Any, *, required: Sequence[str] = ()) -
 
 
 def fit_table(rows: Any, fields: Sequence[Field], *, required: Sequence[str], what: str, where: str) -> pa.Table:
-    """Rows of any kind as a table of exactly these fields.
+    """Convert rows of any kind to a table with exactly these fields.
 
     Raises:
-        RowsRefused: a column is missing or extra, or a value does not fit; each is named.
+        RowsRefused: a missing or extra column, or a value of another type; names each.
     """
     names = [field.name for field in fields]
     columns, problems = _columns(rows, names)
@@ -230,14 +230,14 @@ def fit_table(rows: Any, fields: Sequence[Field], *, required: Sequence[str], wh
         fitted[field.name] = array
     if problems:
         raise RowsRefused(
-            f"{what} do not fit; nothing was written:", problems,
+            f"{what} do not fit its schema; nothing was written:", problems,
             hint=f"the columns are {', '.join(f'{field.name} {field.dtype}' for field in fields)}", where=where,
         )  # fmt: skip
     return pa.table(fitted)
 
 
 def _columns(rows: Any, names: Sequence[str]) -> tuple[dict[str, Any], list[str]]:
-    """Rows as columns by name, and what is wrong with the columns as such."""
+    """Rows as columns by name, and the problems of the columns themselves."""
     columns: dict[str, Any]
     if isinstance(rows, Mapping):
         columns = {
@@ -285,12 +285,12 @@ def _columns_of_dicts(rows: list[Any], names: Sequence[str]) -> tuple[dict[str, 
 
 def _extra(name: str, names: Sequence[str]) -> str:
     near = nearest(name, names)
-    return f"column {name!r} is not declared" + (f" ({near})" if near else f"; declared are {some(names)}")
+    return f"column {name!r} is not declared" + (f" ({near})" if near else f"; declared: {some(names)}")
 
 
 @lru_cache
 def _row_of(names: tuple[str, ...]) -> Callable[..., Any]:
-    """What makes a row of its values that is encoded as an object with these names: a struct costs less than a dict."""
+    """A Struct class that is encoded as a JSON object with these names; faster than a dict."""
     places = [f"f{i}" for i in range(len(names))]
     try:
         return msgspec.defstruct("Row", places, rename=dict(zip(places, names, strict=True)), gc=False)

@@ -1,4 +1,4 @@
-"""The optimistic retry: rows that others changed between their read and their write are read and written again."""
+"""The optimistic retry: a row that another writer changed between read and write is read and written again."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import TypeVar
 from asof.errors import StorageError
 
 ATTEMPTS = 100
-"""How often rows may change under us before we give up."""
+"""Attempts before giving up."""
 
 _T = TypeVar("_T")
 
@@ -16,15 +16,15 @@ _T = TypeVar("_T")
 def write_until_kept(
     todo: Sequence[_T], write: Callable[[Sequence[_T]], Sequence[_T]], *, whose: str, what: str, hint: str
 ) -> None:
-    """Write rows that are read, changed, and written back if unchanged, until each was kept.
+    """Retry a conditional read-modify-write until all rows are written.
 
     Args:
-        todo: what stands for the rows, such as their keys.
-        write: reads, changes and writes the rows of some of them once; returns those whose rows others had changed.
-        whose, what: whose rows they are, and what they are called, for the error.
+        todo: identifies the rows, such as their keys.
+        write: one attempt for some of them; returns those whose rows another writer changed in between.
+        whose, what: owner and kind of the rows, for the error.
 
     Raises:
-        StorageError: some changed under each of `ATTEMPTS` attempts.
+        StorageError: other writers changed some rows during each of `ATTEMPTS` attempts.
     """
     for _ in range(ATTEMPTS):
         if not len(todo):
@@ -32,5 +32,6 @@ def write_until_kept(
         todo = write(todo)
     if len(todo):
         raise StorageError(
-            f"{whose}: {len(todo)} {what} changed under each of {ATTEMPTS} attempts to write them", hint=hint
+            f"{whose}: other writers changed {len(todo)} {what} during each of {ATTEMPTS} attempts to write them",
+            hint=hint,
         )

@@ -1,4 +1,4 @@
-"""Rows that say that their key is no more: tombstones, and rows where the source's `delete_when` holds."""
+"""Rows that delete their key: tombstones, and rows for which the source's `delete_when` holds."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ from asof.values.fit import fit
 
 
 def deletions(parts: Parts, source: Source, rows: pa.Table) -> npt.NDArray[np.bool_] | None:
-    """Which of the rows say that their key is no more; None where none does.
+    """Mask of the rows that delete their key; None if there are none.
 
     Args:
-        rows: the source's columns under their names in Asof.
+        rows: the source's columns, renamed by its `field_mapping`.
     """
     gone = np.zeros(rows.num_rows, dtype=bool)
     if source.has_tombstones and TOMBSTONE in rows.column_names:
@@ -30,7 +30,7 @@ def deletions(parts: Parts, source: Source, rows: pa.Table) -> npt.NDArray[np.bo
         declared = {source.renamed(field.name): field.dtype for field in source.schema}
         for name in parsed.columns:
             dtype = declared.get(name) or from_arrow(rows.schema.field(name).type)
-            assert dtype is not None, f"{name} has no type of ours, which plan refuses"
+            assert dtype is not None, f"column {name} has an unsupported type, which plan refuses"
             schema[name], columns[name] = dtype, fit(rows[name], dtype)[0]
         table = pa.table(columns) if columns else rows
         text = print_sql(parsed, parts.offline.batch_dialect, schema=schema)

@@ -1,4 +1,4 @@
-"""What was taken out of a log and is not archived yet, and how it is written to the archive."""
+"""Messages that are applied but not archived yet, and their writes to the archive."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ from asof.flows.rows.pushed import AppendedRows, archived_rows
 from asof.flows.stores import Parts
 
 LOOSE_ROWS, LOOSE_PUSHES = 20_000, 1000
-"""With so many pushed rows, or pushes, those that are not in a table yet become one."""
+"""Pushed rows are combined into an Arrow table at this number of rows, or of pushes."""
 
 
 @dataclass
 class Buffer:
-    """What is not archived yet.
+    """Rows and dead letters that are not archived yet.
 
     Args:
-        loose: pushed rows that come behind `rows`; a table of each push would take most of a small push's time.
+        loose: pushed rows after `rows`, not yet in an Arrow table: building one per push would dominate a small push.
     """
 
     rows: list[pa.Table] = field(default_factory=list)
@@ -35,7 +35,7 @@ class Buffer:
     loose_rows: int = 0
 
     def add(self, arrived: AppendedRows) -> None:
-        """Take pushed rows; their offsets come behind those of all that is here."""
+        """Append pushed rows; their offsets follow all that are buffered."""
         self.loose.append(arrived)
         self.loose_rows += arrived.rows.count
         self.size += arrived.rows.count
@@ -44,7 +44,7 @@ class Buffer:
             self.settle()
 
     def settle(self) -> None:
-        """Make tables of loose rows."""
+        """Combine loose rows into a table."""
         for _, pieces in groupby(self.loose, key=lambda each: id(each.rows.source)):
             self.rows.append(archived_rows(list(pieces)))
         self.loose, self.loose_rows = [], 0
@@ -68,10 +68,10 @@ class Buffer:
 
 
 class ArchiveWriter:
-    """Writes what was taken of one source to its archive, in a thread beside the work on the next messages.
+    """Writes one source's buffer to its archive, in a thread while the next messages are applied.
 
     Attributes:
-        source: as it is defined now; the one who writes sets it, while nothing is being written.
+        source: its current definition; to be set only while no write is running.
     """
 
     def __init__(self, parts: Parts, source: LogSource) -> None:
@@ -83,24 +83,24 @@ class ArchiveWriter:
 
     @property
     def is_idle(self) -> bool:
-        """Whether nothing is being written."""
+        """Whether no write is running."""
         return self._writing is None or self._writing[1].done()
 
     def keep(self, later: Buffer) -> None:
-        """Take what comes behind all that waits."""
+        """Append to the buffer."""
         self.waiting = self.waiting.followed_by(later)
 
     def begin(self) -> None:
-        """Write what waits, beside what the caller does next; nothing else may be being written."""
+        """Start to write the buffer in a thread; no write may be running."""
         if self.waiting.through:
             buffer, self.waiting = self.waiting, Buffer()
             self._writing = (buffer, self._thread.submit(self.write, buffer))
 
     def finish(self) -> dict[int, int]:
-        """Wait for what is being written: partition → the last offset that is archived by that.
+        """Wait for the running write; returns partition → last archived offset.
 
         Raises:
-            StorageError: the archive cannot be written; nothing is lost, and it goes with the next write.
+            StorageError: the archive cannot be written; the rows stay in the buffer for the next write.
         """
         if self._writing is None:
             return {}
@@ -109,24 +109,24 @@ class ArchiveWriter:
         try:
             future.result()
         except BaseException:
-            # What was not archived is put back, before what came since.
+            # Rows that were not archived go back to the front of the buffer.
             self.waiting = buffer.followed_by(self.waiting)
             raise
         return buffer.through
 
     def write(self, buffer: Buffer) -> None:
-        """Write this now: letters, then rows."""
+        """Write a buffer now: dead letters first, then rows."""
         schema = archive_schema(self.source)
         rows = schema.empty_table()
         buffer.settle()
         if buffer.rows:
             rows = pa.concat_tables(buffer.rows).select(schema.names).cast(schema)
-        # Letters go first: once the events' offsets have moved, no one looks at these messages again.
+        # Dead letters first: once the rows' offsets are committed, these messages are not read again.
         self._write_letters(buffer.letters, buffer.through)
         self.parts.offline.append(self.parts.archive_of(self.source), rows, buffer.through)
 
     def write_letters(self, letters: pa.Table | None, through: Mapping[int, int]) -> None:
-        """Write these letters and those that wait, now; nothing may be being written."""
+        """Write these and the buffered dead letters now; no write may be running."""
         waiting = [*self.waiting.letters, *([letters] if letters is not None else [])]
         self._write_letters(waiting, {**self.waiting.through, **through})
         self.waiting.letters.clear()
@@ -137,13 +137,13 @@ class ArchiveWriter:
         rows = pa.concat_tables(letters).cast(LETTERS_SCHEMA)
         self.parts.offline.append(self.parts.letters_of(self.source), rows, through)
         if self.source.dead_letter_topic:
-            # After the table and before the events' offsets: a crash in between sends them again, and loses none.
+            # After the table, before the rows' offsets: a crash in between sends them twice, and loses none.
             send_letters(self.parts, self.source, rows)
 
     def discard(self, partitions: set[int]) -> None:
-        """Throw away what waits of these partitions."""
+        """Drop the buffered rows of these partitions."""
         self.waiting = self.waiting.without(partitions)
 
     def close(self) -> None:
-        """Wait for what is being written; what waits is not written."""
+        """Wait for the running write; the buffer is not written."""
         self._thread.shutdown(wait=True)

@@ -1,4 +1,4 @@
-"""The limit of dead letters: so many messages dead for so long that the source is wrong, and not a message."""
+"""The limit of dead letters, above which the source's schema is taken to be wrong and the worker stops."""
 
 from __future__ import annotations
 
@@ -12,17 +12,17 @@ from asof.errors import DeadLetterLimit
 LIMIT_WINDOW = 1000
 LIMIT_SHARE = 0.5
 LIMIT_AFTER_S = 10.0
-"""Half of the last 1000 messages dead, for at least 10 s."""
+"""The limit: half of the last 1000 messages, for at least 10 s."""
 
 
 class RecentVerdicts:
-    """Whether each of a source's last messages was dead.
+    """Verdicts on a source's last messages.
 
     Args:
         seconds: a monotonic clock.
 
     Attributes:
-        pass_the_limit: whether too many have been dead for too long.
+        pass_the_limit: whether too many are dead letters for too long.
     """
 
     def __init__(self, seconds: Callable[[], float]) -> None:
@@ -33,14 +33,14 @@ class RecentVerdicts:
         self._bad_since: float | None = None
 
     def add(self, count: int, dead: Collection[int]) -> None:
-        """Take the verdicts on the next messages.
+        """Add the verdicts on the next messages.
 
         Args:
-            dead: the indexes of those that are dead letters.
+            dead: indexes of the dead letters.
         """
         self._are_mixed |= bool(dead)
         if not self._are_mixed:
-            # A push comes here: nothing is to be counted before the first dead letter.
+            # Fast for pushes: nothing is counted before the first dead letter.
             self._dead.extend(repeat(False, min(count, LIMIT_WINDOW)))
             return
         self._dead.extend(i in dead for i in range(max(0, count - LIMIT_WINDOW), count))
@@ -57,8 +57,8 @@ class RecentVerdicts:
     def error(self, source: LogSource) -> DeadLetterLimit:
         """The error that a worker stops with."""
         return DeadLetterLimit(
-            f"source {source.name!r}: {self._share():.0%} of the last {len(self._dead)} messages could not be used; "
-            "they are kept as dead letters, and the worker stopped",
-            hint=f"look at them with `asof dead-letters list --source {source.name}`, mend the schema, replay them",
+            f"source {source.name!r}: {self._share():.0%} of the last {len(self._dead)} messages are dead letters, "
+            f"above the limit of {LIMIT_SHARE:.0%}; the worker stopped",
+            hint=f"see them with `asof dead-letters list --source {source.name}`, fix the schema, and replay them",
             where=source.where,
         )

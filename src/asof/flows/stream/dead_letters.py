@@ -1,4 +1,4 @@
-"""Dead letters: look at the messages that could not be used, and send those that now fit through the log again."""
+"""Dead letters: list and show messages that could not be used, and replay those that fit now."""
 
 from __future__ import annotations
 
@@ -27,11 +27,11 @@ from asof.sql import archive as statements
 from asof.timing import micros
 
 TURN_S = 10.0
-"""How long another replay of the same source may take from its look to its last message; then it counts as dead."""
+"""Longest time for one replay; another replay of the same source takes over after that."""
 
 
 _STORED = pa.schema([field for field in LETTERS_SCHEMA if field.name != "ingest_date"])
-"""The date is the table's partition, and not in its files."""
+"""The date is the Delta table's partition column, so it is not in the data files."""
 
 
 @dataclass(frozen=True)
@@ -39,10 +39,10 @@ class DeadLetter(Record):
     """A message that could not be used.
 
     Args:
-        topic, partition, offset: its place in the log.
+        topic, partition, offset: its position in the log.
         at: the time of the message.
         size: bytes of its value.
-        replayed: whether it was sent through the log again.
+        replayed: whether it was sent to the replay topic.
     """
 
     id: str
@@ -57,7 +57,7 @@ class DeadLetter(Record):
 
 
 def list_letters(parts: Parts, source: str | None = None, limit: int = DEAD_LETTERS) -> Records[DeadLetter]:
-    """The newest dead letters, of one source or of all."""
+    """The newest dead letters of one or all sources."""
     snapshot = parts.registry.load(parts.project)
     found: list[DeadLetter] = []
     for each in _sources(snapshot, source):
@@ -76,11 +76,11 @@ def list_letters(parts: Parts, source: str | None = None, limit: int = DEAD_LETT
     return Records(DeadLetter, found[:limit])
 
 
-def show_letter(parts: Parts, id: str) -> dict[str, Any]:  # the word users know it by
-    """One dead letter with its raw key and value, and why the current schema still refuses it (None: it would fit).
+def show_letter(parts: Parts, id: str) -> dict[str, Any]:  # the name that users know
+    """One dead letter with its raw key and value, and the current schema's reason to refuse it (None: it fits now).
 
     Raises:
-        NotFound: there is no such letter.
+        NotFound: there is no dead letter with this ID.
     """
     source, place = _of_id(parts, id)
     rows = _letters(parts, source, statements.letters([place]))
@@ -98,12 +98,12 @@ def show_letter(parts: Parts, id: str) -> dict[str, Any]:  # the word users know
 
 
 def replay_letters(parts: Parts, source: str, ids: Sequence[str] | None = None) -> dict[str, Any]:
-    """Send the letters that fit by now through the source's replay topic, where a worker picks them up.
+    """Send the dead letters that fit now to the source's replay topic, which workers read.
 
-    A letter's own event time decides where it counts. Each letter is sent once, whoever asks how often.
+    Each counts at its own event time, and is sent only once, however often it is replayed.
 
     Returns:
-        `sent` and `already`: how many; `still_unfit`: id → reason.
+        `sent` and `already`: numbers of messages; `still_unfit`: ID → reason.
     """
     snapshot = parts.registry.load(parts.project)
     wanted = log_source_named(snapshot, source)
@@ -112,7 +112,9 @@ def replay_letters(parts: Parts, source: str, ids: Sequence[str] | None = None) 
         found = [_of_id(parts, each) for each in ids]
         foreign = [each for each, (owner, _) in zip(ids, found, strict=True) if owner.name != source]
         if foreign:
-            raise NotFound(f"dead letter {foreign[0]!r} is not of source {source!r}", hint="name its own source")
+            raise NotFound(
+                f"dead letter {foreign[0]!r} is not of source {source!r}", hint="replay it with its own source"
+            )
         chosen = {place for _, place in found}
     rows = _letters(parts, wanted, statements.letters(chosen)).to_pylist()
     by_place = {(row["partition"], row["offset"]): row for row in rows}
@@ -128,7 +130,9 @@ def replay_letters(parts: Parts, source: str, ids: Sequence[str] | None = None) 
         refused = _refused(parts, snapshot, wanted, [row for _, row in news])
         fit = [each for i, each in enumerate(news) if i not in refused]
         if fit and _turn_of(parts, source) != token:
-            raise LogError(f"another replay of source {source!r} took over; nothing was sent", hint="run it again")
+            raise LogError(
+                f"another replay of source {source!r} took over; nothing was sent", hint="run the replay again"
+            )
         if fit:
             parts.log.send(
                 topic, [row["value"] for _, row in fit], keys=[row["key"] for _, row in fit], partition=0,
@@ -143,7 +147,7 @@ def replay_letters(parts: Parts, source: str, ids: Sequence[str] | None = None) 
 
 
 def replayed_places(parts: Parts, source: LogSource) -> set[Place]:
-    """The letters that are in the replay topic already."""
+    """The dead letters that are in the replay topic already."""
     topic = source.replay_topic
     try:
         bounds = parts.log.bounds(topic)
@@ -162,18 +166,18 @@ def replayed_places(parts: Parts, source: LogSource) -> set[Place]:
 
 
 def letter_id(source: str, place: Place) -> str:
-    """A letter's name: source, and its place as numbered in the archive."""
+    """ID of a dead letter: source, partition and offset, in the archive's numbering."""
     return f"{source}/{place[0]}/{place[1]}"
 
 
 class _TurnTaken(LogError):
-    """Someone else was faster."""
+    """Another process took the lock first."""
 
 
 def _take_turn(parts: Parts, source: str) -> str:
-    """Let one replay of a source run at a time, in whatever process; answers the token of this one's turn.
+    """Lock a source's replay across processes; returns the lock's token.
 
-    The registry's compare-and-set gives the turn. A process that died with it is waited for once.
+    The lock is a fact in the registry, taken by compare-and-set. The lock of a dead process expires.
     """
     token = uuid.uuid4().hex
     while True:
@@ -181,7 +185,9 @@ def _take_turn(parts: Parts, source: str) -> str:
 
         def taken(facts: Facts, other: str | None = other) -> Facts:
             if facts.replaying.get(source) not in (None, other):
-                raise _TurnTaken(f"another replay of source {source!r} is at work", hint="run it again in a moment")
+                raise _TurnTaken(
+                    f"another replay of source {source!r} is running", hint="run the replay again once it has ended"
+                )
             return facts.with_replay(source, token)
 
         try:
@@ -192,7 +198,7 @@ def _take_turn(parts: Parts, source: str) -> str:
 
 
 def _wait_for_turn(parts: Parts, source: str) -> str | None:
-    """Until no one has the turn, or the one who has it has had it for too long: that one's token."""
+    """Wait until the lock is free (None) or has expired (its token)."""
     other, until = _turn_of(parts, source), time.monotonic() + TURN_S
     while other is not None and time.monotonic() < until:
         time.sleep(0.02)
@@ -214,7 +220,7 @@ def _give_turn_back(parts: Parts, source: str, token: str) -> None:
 def _refused(
     parts: Parts, snapshot: Snapshot, source: LogSource, letters: Sequence[Mapping[str, Any]]
 ) -> dict[int, str]:
-    """Index → reason, of the letters that do not fit the current schema at the current clock."""
+    """Index → reason, for dead letters that do not fit the current schema at the current time."""
     messages = MessageBatch(
         [row["value"] for row in letters], [row["key"] for row in letters], [micros(row["at"]) for row in letters],
         [unpacked_headers(row["headers"]) for row in letters],
@@ -233,7 +239,7 @@ def _letters(parts: Parts, source: LogSource, text: str) -> pa.Table:
         return _STORED.empty_table()
     found = parts.offline.sql(text, {"letters": rows}).reader().read_all()
     for name in set(_STORED.names) - set(found.column_names):
-        # Letters of an earlier version have no headers.
+        # Tables of an earlier version have no headers column.
         found = found.append_column(name, pa.nulls(found.num_rows, _STORED.field(name).type))
     return found.select(_STORED.names).cast(_STORED)
 
@@ -247,12 +253,14 @@ def _sources(snapshot: Snapshot, name: str | None) -> list[LogSource]:
 def _of_id(parts: Parts, id: str) -> tuple[LogSource, Place]:
     name, *rest = id.rsplit("/", 2)
     if len(rest) != 2 or not all(each.lstrip("-").isdigit() for each in rest):
-        raise NotFound(f"{id!r} is not a dead letter's id", hint="write source/partition/offset, as the list has it")
+        raise NotFound(
+            f"{id!r} is not a dead letter's ID", hint="write source/partition/offset, as in `asof dead-letters list`"
+        )
     return log_source_named(parts.registry.load(parts.project), name), (int(rest[0]), int(rest[1]))
 
 
 def _text(value: bytes | None) -> str | None:
-    """The raw bytes for reading, as far as they are text."""
+    """Raw bytes as text; what is not UTF-8 is escaped."""
     return None if value is None else value.decode("utf-8", "backslashreplace")
 
 

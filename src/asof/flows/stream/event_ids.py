@@ -1,7 +1,7 @@
-"""Which message of an event counts, where a source names an event id: the first that was taken, and no later one.
+"""Event IDs: the first message with an ID is kept; later ones are dropped and counted.
 
-A message claims its event's id before anything is written. So a duplicate never becomes part of history, and both
-sides, which are made of history, need not know of it.
+A message claims its event ID in the online store before anything is written. Duplicates never enter the archive, so
+neither training nor serving has to handle them.
 """
 
 from __future__ import annotations
@@ -23,19 +23,19 @@ from asof.values.fit import event_micros
 from asof.values.packing import key_bytes, key_values, plain_values
 
 EVENTS = "__events"
-"""Behind a source's name: the table of its events' ids. No view is called so."""
+"""Suffix of a source's name, for its table of event IDs; no view can have such a name."""
 
 _ROWS_AT_ONCE = 50_000
 
 Place = tuple[int, int]
-"""A message's partition and offset, numbered as in the archive."""
+"""Partition and offset of a message, in the archive's numbering."""
 
 
 class EventIdClaims:
-    """The event ids that messages of one source have claimed, in the online store.
+    """The claimed event IDs of one source, in the online store.
 
     Args:
-        source: has an `event_id`.
+        source: a source with an `event_id`.
     """
 
     def __init__(self, parts: Parts, source: LogSource) -> None:
@@ -44,7 +44,7 @@ class EventIdClaims:
         self.restore()
 
     def restore(self) -> None:
-        """Bring back the ids of the archive, where the store may lack some: it is new, was lost, or failed over."""
+        """Restore event IDs from the archive if the store may lack some: it is new, lost data, or failed over."""
         incarnation = self.parts.online.incarnation()
         if progress_of(self.parts.online, self.table).restored_in == incarnation:
             return
@@ -70,7 +70,7 @@ class EventIdClaims:
     def first(
         self, rows: pa.Table, *, partition: npt.NDArray[np.int32], offset: npt.NDArray[np.int64], now: int
     ) -> npt.NDArray[np.bool_]:
-        """Claim the rows' ids, and say which rows have theirs; one without an id is always an event of its own."""
+        """Claim the rows' IDs; returns which rows hold their ID. A row without an ID is always kept."""
         column = rows[self.source.event_id].combine_chunks()
         firsts = column.is_null().to_numpy(zero_copy_only=False).copy()
         keys = self._keys(column)
@@ -86,7 +86,7 @@ class EventIdClaims:
             for key, stored in zip(todo, found, strict=True):
                 its_rows = wanted[key]
                 if stored is None:
-                    # Of several in one batch the first is the one.
+                    # Within one batch, the first row with an ID claims it.
                     free.append((key, its_rows[0], NO_ROW))
                     continue
                 holder, held_until = _unpacked(stored[0])
@@ -110,7 +110,7 @@ class EventIdClaims:
         return firsts
 
     def _is_archived(self, place: Place) -> bool:
-        """Whether the message that holds an id stands in history for good; until then its row may be read again."""
+        """Whether the message that holds an ID is archived; before that, the same message may be read again."""
         partition, offset = place
         return self.parts.offline.offsets(self.parts.archive_of(self.source), [partition])[partition] >= offset
 

@@ -1,7 +1,20 @@
-"""A log's messages on their way: decoded, applied to the online rows at once, archived every few seconds.
+"""Ingestion of a log: messages are decoded, applied to the online rows at once, and archived every few seconds.
 
-The order of writes makes a crash anywhere a replay that changes nothing: rows first, then the archive with its offsets,
-then progress in the online store, and only then the group's offsets. Verdicts that depend on the clock go before all.
+The order of writes, for each source:
+
+    per batch   1  dead letters     only if a verdict depends on the clock ("too far in the future")
+      (take)    2  online rows      each row records the offsets that it has seen
+                   buffer           in memory
+    per flush   3  dead letters     table, then dead-letter topic
+      (flush)   4  archive          rows and offsets in one commit
+                5  progress         in the online store: all rows have the events up to these offsets
+                6  group's offsets  for lag monitoring only
+
+A worker starts from the archive's offsets (4). So after a crash at any point it reads again what is not archived, and
+nothing is lost or counted twice: a row ignores offsets that it has seen (2), and the archive ignores offsets up to its
+own (4). Dead letters are written before the offsets that skip their messages (1 and 3 before 4), and progress after the
+rows and the archive that it promises (5). Verdicts on the clock come first (1), because a replay could decide otherwise
+when its key's row is already past the event.
 """
 
 from __future__ import annotations
@@ -15,7 +28,7 @@ import pyarrow as pa
 
 from asof.decoding import UnusableMessage
 from asof.definitions import FeatureView, Snapshot
-from asof.errors import LogError
+from asof.errors import LogError, StorageError
 from asof.flows.facts import record_gap
 from asof.flows.generations.live import LiveGenerations, PendingPush
 from asof.flows.generations.names import Name
@@ -33,17 +46,20 @@ from asof.log.protocol import Messages
 from asof.sql.partitions import ArchivePartition
 from asof.timing import Micros
 
+MOST_RECOMPUTED = 2000
+"""So many rows of a generation are recomputed at a flush; the others wait for the next one, and history has them."""
+
 
 class Ingest:
-    """One source's messages, for the partitions that this process has.
+    """Applies and archives one source's messages, for the partitions that are assigned to this process.
 
     Args:
-        source: its name; the definition is read from the registry, and read again when the registry changes.
+        source: its name; the definition is read from the registry, again when the registry changes.
         seconds: a monotonic clock, for the dead-letter limit.
 
     Attributes:
-        archived: this process's partitions (numbered as in the archive) → the last offset that is archived.
-        greatest_stamp: of all pushed messages that were taken; 0 where none had one.
+        archived: assigned partition (in the archive's numbering) → last archived offset.
+        greatest_stamp: of all pushed messages taken so far; 0 if none had one.
     """
 
     def __init__(self, parts: Parts, source: str, *, seconds: Callable[[], float]) -> None:
@@ -55,7 +71,7 @@ class Ingest:
         self.greatest_stamp: Micros = 0
         self.snapshot: Snapshot = parts.registry.load(parts.project)
         self.source = log_source_named(self.snapshot, source)
-        # Fixed for good: it belongs to the topic that is read, and one that is made again has other offsets.
+        # Constant for this object: a topic that is recreated has other offsets, and another epoch.
         self.epoch = self.snapshot.facts.epoch_of(source)
         self.generations = LiveGenerations(parts, source)
         self._taken: dict[int, int] = {}
@@ -68,26 +84,26 @@ class Ingest:
 
     @property
     def feeders(self) -> dict[Name, GenerationWriter]:
-        """What feeds each generation."""
+        """Generation → the feeder that writes its online rows."""
         return self.generations.feeders
 
     @property
     def buffered(self) -> int:
-        """Messages that are applied and not archived, nor on their way there."""
+        """Number of messages that are applied but not in a running or completed archive write."""
         return self._writer.waiting.size
 
     def base(self, topic: str) -> int:
-        """What is added to a topic's partition numbers in the archive."""
+        """Offset of the archive's partition numbers from a topic's ones."""
         return int(ArchivePartition.of(0, epoch=self.epoch, is_replayed=topic == self.source.replay_topic))
 
     def begin(self, topic: str, number: int, *, first: int, accept_gap: bool = False) -> int:
-        """Take over a partition: bring every generation up to the archive, and say where to read on.
+        """Start a partition: replay the archive to generations that lag; returns the offset to read from.
 
         Args:
-            first: the first offset that the log still has.
+            first: the log's first offset.
 
         Raises:
-            LogError: the log dropped events that were never archived.
+            LogError: the log deleted events that were never archived.
         """
         partition = number + self.base(topic)
         archived = self.parts.offline.offsets(self.parts.archive_of(self.source), [partition])[partition]
@@ -95,7 +111,7 @@ class Ingest:
             gap = f"offsets {archived + 1} to {first - 1} of partition {number} of topic {topic!r}"
             if not accept_gap:
                 raise LogError(
-                    f"{gap} are gone from the log and were never archived",
+                    f"{gap} are lost: the log deleted them before they were archived",
                     hint="accept the loss with `asof stream run --accept-gap`, which records it",
                 )
             self._writer.write(Buffer(through={partition: first - 1}))
@@ -107,11 +123,11 @@ class Ingest:
         return archived + 1
 
     def take(self, topic: str, messages: Messages) -> None:
-        """Apply a batch to the online rows, and keep it for the archive. Offsets ascend within each partition.
+        """Apply a batch to the online rows, and buffer it for the archive. Offsets ascend within each partition.
 
         Raises:
-            StorageError: the rows could not be written; nothing of the batch was kept, so it has to be read again.
-            DeadLetterLimit: too many messages cannot be used.
+            StorageError: the rows could not be written; nothing was buffered, so the batch must be read again.
+            DeadLetterLimit: too many messages are dead letters.
         """
         base = self.base(topic)
         messages = self._news(messages, base)
@@ -146,6 +162,7 @@ class Ingest:
         if decoded.left_out:
             self.counts["left out by the transform"] += decoded.left_out
         self.undeclared.update(decoded.undeclared)
+        self._recompute_marked()
         self._watch(len(messages), {letter.index for letter in decoded.letters})
 
     def _came(
@@ -165,18 +182,18 @@ class Ingest:
 
     @property
     def takes_pushes(self) -> bool:
-        """Whether `take_pushed` may be called: no definition changed, and no message may turn out to be a duplicate."""
+        """Whether `take_pushed` may be called: no definition changed, and the source has no event ID."""
         return not self._verdicts.depend_on_others and not self.has_news()
 
     def look_ahead(self, rows: PushedRows, number: int, first: int, pushed_at: Micros) -> PendingPush | None:
-        """Begin to apply rows that are to be written to a partition of the topic: what needs no look at the log.
+        """Prepare to apply rows before they are written to the log: all steps that need no message of it.
 
         Args:
-            first: the first row's offset, if nothing comes in between; those of the others follow.
+            first: expected offset of the first row, if no other message is written before; the others follow.
             pushed_at: their stamp.
 
         Returns:
-            What `take_pushed` goes on with, or else is dropped; None where the log has to be read.
+            The input of `take_pushed`, or None if the rows must be read from the log.
         """
         if self._verdicts.depend_on_others or rows.source is not self.source or not rows.count:
             return None
@@ -184,7 +201,7 @@ class Ingest:
         return self.generations.look_ahead(self.source, arrived)
 
     def take_pushed(self, ahead: PendingPush) -> None:
-        """Apply rows that were checked and then written, as `take` would apply them. All before them were taken.
+        """Apply rows that were checked and written to the log, like `take`. All messages before them must be applied.
 
         Raises:
             StorageError: as in `take`.
@@ -197,17 +214,18 @@ class Ingest:
         self._writer.waiting.add(arrived)
         self._taken[partition] = arrived.first + rows.count - 1
         self.counts["events"] += rows.count
+        self._recompute_marked()
         self._watch(rows.count, set())
 
     def passed(self, topic: str, positions: Mapping[int, int]) -> None:
-        """All that the log has below these positions was taken; the last offsets may be of no message any more."""
+        """All messages below these positions are applied; the last offsets may have no message."""
         for number, position in positions.items():
             partition = number + self.base(topic)
             if position - 1 > self._taken.get(partition, position):
                 self._taken[partition] = self._writer.waiting.through[partition] = position - 1
 
     def _news(self, messages: Messages, base: int) -> Messages:
-        """Without messages that were taken before."""
+        """Drop messages that were applied before."""
         taken = {number - base: offset for number, offset in self._taken.items()}
         fresh = np.ones(len(messages), dtype=bool)
         for number in np.unique(messages.partitions).tolist():
@@ -222,32 +240,32 @@ class Ingest:
         return letter_rows(self.source, topic, messages, reasons, base=base, at=now) if reasons else None
 
     def _watch(self, count: int, dead: set[int]) -> None:
-        """Stop where too many messages are dead; what was taken is archived first."""
+        """Check the limit of dead letters; if it is reached, flush, then raise."""
         self._recent.add(count, dead)
         if self._recent.pass_the_limit:
             self.flush()
             raise self._recent.error(self.source)
 
     def _write_down(self, letters: pa.Table | None, through: Mapping[int, int]) -> None:
-        """Write these letters and those that wait, at once.
+        """Write these and the buffered dead letters now.
 
-        If rows were written first and this process died, its successor could find an early event usable by then,
-        while its key's row had gone beyond it.
+        They must be durable before rows are: the verdict on an event too far in the future depends on the clock. On a
+        replay after a crash it might be accepted, although its key's row is already past it.
         """
         self._finish()
         self._writer.write_letters(letters, through)
 
     def flush(self, *, wait: bool = True) -> dict[int, int]:
-        """Archive what was taken so far, then write progress.
+        """Archive all applied messages, then write progress.
 
         Args:
-            wait: until it is done; else it goes on beside the next `take`.
+            wait: until it is done; else it continues in a thread during the next `take`.
 
         Returns:
-            Per partition the last offset that is archived and whose progress is written.
+            Partition → last offset that is archived, with its progress written.
 
         Raises:
-            StorageError: the archive cannot be written; what was taken is kept, and goes with the next flush.
+            StorageError: the archive cannot be written; the messages stay buffered for the next flush.
         """
         if wait:
             self.generations.look_at_store()
@@ -263,11 +281,11 @@ class Ingest:
 
     @property
     def flush_is_done(self) -> bool:
-        """Whether no flush goes on beside."""
+        """Whether no flush is running."""
         return self._writer.is_idle
 
     def _finish(self) -> None:
-        """Wait for the flush that goes on, and write progress."""
+        """Wait for the running flush, and write progress."""
         through = self._writer.finish()
         if through:
             self.archived |= {each: offset for each, offset in through.items() if each in self.archived}
@@ -275,10 +293,10 @@ class Ingest:
             self.generations.write_progress(through)
 
     def release(self, topic: str, numbers: Sequence[int], *, in_order: bool = True) -> None:
-        """Give partitions up; what was taken of them must have been flushed, or is thrown away with `discard`.
+        """Stop working on partitions; their messages must have been flushed, or dropped by `discard`.
 
         Args:
-            in_order: they are still this process's.
+            in_order: they are still assigned to this process.
         """
         gone = {number + self.base(topic) for number in numbers}
         for partition in gone:
@@ -288,7 +306,7 @@ class Ingest:
         self.generations.release(gone, in_order=in_order)
 
     def discard(self, topic: str, numbers: Sequence[int]) -> None:
-        """Throw away what was taken of partitions that are someone else's now, who reads it again."""
+        """Drop buffered messages of partitions that another process reads again now."""
         gone = {number + self.base(topic) for number in numbers}
         try:
             self._finish()
@@ -297,44 +315,59 @@ class Ingest:
             self.release(topic, numbers, in_order=False)
 
     def close(self) -> None:
-        """Wait for the flush that goes on; what is buffered stays in the log."""
+        """Wait for the running flush; buffered messages stay in the log."""
         self._writer.close()
 
     def has_news(self) -> bool:
-        """Whether the registry changed, or a generation waits to be taken up: then the next flush is waited for."""
+        """Whether the registry changed, or a new generation is ready: the next flush must be waited for."""
         is_new = self.parts.registry.version(self.parts.project) != self.snapshot.version
         return is_new or not self.generations.are_settled
 
     def lost(self) -> list[FeatureView]:
-        """The views whose online rows are gone from the store, though readers should find them."""
+        """Views whose current generation is missing in the online store."""
         return self.generations.lost()
 
     def _refresh(self) -> None:
-        """Read the registry if it changed, and feed the generations that it names and whose base stands.
+        """Read the registry if it changed, and write to all of its generations whose base is complete.
 
-        Only called while nothing is buffered, so that all that was taken is in the archive.
+        Only called while nothing is buffered: every applied message is in the archive.
         """
         if self.parts.registry.version(self.parts.project) != self.snapshot.version:
             self.snapshot = self.parts.registry.load(self.parts.project)
             if self.name in self.snapshot.project.sources:
-                # A source that is no longer applied keeps its last definition, and its archive.
+                # A removed source keeps its last definition and its archive.
                 self.source = self._writer.source = log_source_named(self.snapshot, self.name)
             self.generations.read_registry(self.snapshot)
         self._verdicts.follow(self.source)
         self.generations.take_up(self.source, self.archived)
 
+    def _recompute_marked(self) -> None:
+        """Flush and recompute at once what the last events made incomplete: until then no read has its value."""
+        marking = [feeder for feeder in self.feeders.values() if feeder.has_marked]
+        for feeder in marking:
+            feeder.has_marked = False
+        if marking:
+            try:
+                # What is done by that is said to the next caller of `flush`, too: the group's offsets follow it.
+                self._done = self.flush()
+                self.counts["flushes for incomplete rows"] += 1
+            except StorageError:
+                # What was taken stands; the next flush that is due says it, if the archive still fails then.
+                self.counts["archive writes that failed"] += 1
+
     def _complete(self) -> None:
-        """Recompute rows that a late event made incomplete, from the archive."""
+        """Recompute rows that are incomplete after a late event, from the archive."""
         for name, feeder in list(self.feeders.items()):
             if feeder.incomplete:
                 with self.generations.while_there(name):
-                    done = recompute_rows(self.parts, self.source, feeder, sorted(feeder.incomplete))
+                    keys = feeder.next_incomplete(MOST_RECOMPUTED)
+                    done = recompute_rows(self.parts, self.source, feeder, keys)
                     feeder.completed(done)
                     self.counts["rows recomputed"] += len(done)
 
 
 def _last_offsets(messages: Messages, base: int) -> dict[int, int]:
-    """Partition as in the archive → the greatest offset of these messages."""
+    """Partition (in the archive's numbering) → the greatest offset of these messages."""
     numbers = np.unique(messages.partitions).tolist()
     if len(numbers) == 1:
         return {numbers[0] + base: int(messages.offsets[-1])}

@@ -1,4 +1,4 @@
-"""The numbering of a source's partitions in its archive: where it begins, and that it changes with the topic."""
+"""Partition numbers and start offsets of a source's archive; a recreated topic gets new partition numbers."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ from asof.timing import micros
 
 
 def check_topic(parts: Parts, source: LogSource, *, accept_gap: bool = False) -> None:
-    """Make the source's topic where there is none, and notice one that was made again, or lost its end.
+    """Create the source's topic if it is missing, and detect one that was recreated or truncated.
 
-    The first time it also settles where each partition begins, for good and for all workers.
+    The first call also records the start offset of each partition, permanently and for all workers.
 
     Raises:
-        LogError: its offsets start anew, so what the old one held and no one archived is lost.
+        LogError: the topic was recreated or truncated, so messages that were not archived are lost.
     """
     make_topic(parts, source)
     log = parts.log_of(source)
@@ -43,13 +43,13 @@ def check_topic(parts: Parts, source: LogSource, *, accept_gap: bool = False) ->
             number, after = min(short.items())
             raise shortened(source.topic, number, archived=archived[base + number], after=after)
         raise LogError(
-            f"topic {source.topic!r} of source {source.name!r} was deleted and made again, or is another one now (its "
-            f"id was {known}, now it is {found}); what the old one held beyond the archive is lost",
+            f"topic {source.topic!r} of source {source.name!r} was deleted and recreated, or replaced (its ID was "
+            f"{known}, now it is {found}); messages of the old one that were not archived are lost",
             hint="accept the loss with `asof stream run --accept-gap`, which records it",
             where=source.where,
         )
     if short:
-        # What is there was archived under the old numbering; only what comes from now on is new.
+        # A truncated topic keeps its archived messages: only later ones get the new numbers.
         following = ArchivePartition.of(0, epoch=epoch + 1)
         through = {following + number: after - 1 for number, (_, after) in bounds.items()}
         none = archive_schema(source).empty_table()
@@ -62,14 +62,14 @@ def check_topic(parts: Parts, source: LogSource, *, accept_gap: bool = False) ->
         parts, lambda facts: facts.with_topic_again(source.name, found, epoch=epoch + 1),
         note=f"topic {source.topic}: id {found}",
     )  # fmt: skip
-    what = "lost its end" if short else "made again"
+    what = "truncated" if short else "recreated"
     record_gap(parts, source.name, f"topic {source.topic!r} {what};")
 
 
 def _begin(parts: Parts, source: LogSource, topic_id: str) -> None:
-    """Take note of the topic, and of the offsets that the source begins at.
+    """Record the topic and the start offsets of its partitions.
 
-    Workers that begin at once agree on the offsets of whoever was first: an archive has no two beginnings.
+    Workers that start at the same time all use the offsets of the first one to commit.
     """
     starts = _starts(parts, source)
 
@@ -83,7 +83,7 @@ def _begin(parts: Parts, source: LogSource, topic_id: str) -> None:
 
 
 def _starts(parts: Parts, source: LogSource) -> Mapping[int, int]:
-    """Partition → the first offset that counts, of a topic that others write to: it has a past of its own."""
+    """Partition → start offset, for a topic that others write to and that may have older messages."""
     if source.topic_is_ours:
         return {}
     log = parts.log_of(source)
@@ -96,16 +96,16 @@ def _starts(parts: Parts, source: LogSource) -> Mapping[int, int]:
 
 
 def shortened(topic: str, number: int, *, archived: int, after: int) -> LogError:
-    """The error for a log that ends before what was archived out of it."""
+    """The error for a log that ends before the last archived offset."""
     return LogError(
         f"partition {number} of topic {topic!r} ends before offset {after}, but offsets up to {archived} are archived: "
-        "the log lost its end, or was restored from a backup",
-        hint="accept that its offsets begin anew with `asof stream run --accept-gap`, which records it",
+        "the log was truncated, or restored from a backup",
+        hint="accept the loss with `asof stream run --accept-gap`, which records it",
     )
 
 
 def partitions_of(parts: Parts, source: LogSource, *, epoch: int) -> list[int]:
-    """Every partition that the source's archive may hold."""
+    """All partition numbers that the source's archive may have."""
     numbers: list[int] = [HISTORY]
     for each in range(epoch + 1):
         for log, topic, is_replayed in topics_of(parts, source):
@@ -119,12 +119,12 @@ def partitions_of(parts: Parts, source: LogSource, *, epoch: int) -> list[int]:
 
 @dataclass(frozen=True)
 class LogPartition:
-    """A partition of one of a source's topics, as its log holds it now.
+    """A partition of one of a source's topics.
 
     Args:
-        number: its own, in the topic.
+        number: its number in the topic.
         archived_as: its number in the archive.
-        first, after: the offsets that the log has, `[first, after)`.
+        first, after: its current offsets, `[first, after)`.
     """
 
     log: Log
@@ -136,10 +136,10 @@ class LogPartition:
 
 
 def log_partitions(parts: Parts, source: LogSource, *, epoch: int) -> Iterator[LogPartition]:
-    """The partitions of a source's own topic and of its replay topic, where they are there.
+    """The partitions of a source's topic and of its replay topic, as far as the topics exist.
 
     Args:
-        epoch: how often the own topic was made again.
+        epoch: number of times that the source's topic was recreated.
     """
     for log, topic, is_replayed in topics_of(parts, source):
         try:

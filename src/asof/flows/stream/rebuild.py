@@ -1,4 +1,4 @@
-"""Generations: fold an archive in bulk into a new generation of a view's online rows, then let readers switch to it."""
+"""Rebuild a view: fold its archive into a new generation of online rows, then switch readers to it."""
 
 from __future__ import annotations
 
@@ -21,22 +21,22 @@ from asof.flows.stream.take_in import take_in
 from asof.sql import archive as statements
 
 WAIT_S = 15.0
-"""How long workers may take to catch up with a new generation; they flush every few seconds."""
+"""How long to wait for workers to catch up with a new generation; they flush every few seconds."""
 
 STILL_S = 7.0
-"""A worker that does nothing for so long is none: they flush every few seconds."""
+"""A worker without progress for this long counts as stopped; workers flush every few seconds."""
 
 _EVENTS_AT_ONCE = 1_000_000
 
 
 def rebuild(parts: Parts, view: FeatureView, *, progress: Progress = silent, wait_s: float = WAIT_S) -> int:
-    """Build a new generation of a log-fed view beside the current one, and let readers switch to it.
+    """Build a new generation of a view with a log source, and switch readers to it.
 
-    Workers go on meanwhile: at their next flush they bring the new generation up to date and feed both. Readers keep
-    the old one until the new one has caught up.
+    Workers continue: from their next flush they write to both generations. Readers use the old one until the new one
+    has caught up.
 
     Returns:
-        How many rows the new generation has.
+        Number of rows in the new generation.
     """
     generation = announce(parts, view)
     rows = fill(parts, view, generation, progress=progress)
@@ -47,7 +47,7 @@ def rebuild(parts: Parts, view: FeatureView, *, progress: Progress = silent, wai
 
 
 def fill(parts: Parts, view: FeatureView, generation: str, *, progress: Progress = silent) -> int:
-    """Fold the archive into a generation that was announced; from then on workers may feed it."""
+    """Fold the archive into an announced generation; after that, workers write to it."""
     source = view.source
     assert isinstance(source, LogSource)
     # An archive that an earlier version made gets the columns by which rows are ordered from now on.
@@ -65,10 +65,10 @@ def fill(parts: Parts, view: FeatureView, generation: str, *, progress: Progress
 
 
 def wait_for_workers(parts: Parts, view: FeatureView, generation: str, *, seconds: float = WAIT_S) -> None:
-    """Until workers feed the new generation as they feed the old one; a living worker begins at its next flush.
+    """Wait until workers have caught up with the new generation; they start to write to it at their next flush.
 
-    Where no worker shows a sign of life, readers switch to what the archive held; events that only the old rows had
-    seen are replayed when a worker starts. Pushes need no worker: what they have left in the log is taken in here.
+    If no worker runs, readers switch to the state of the archive, and events that only the old rows have are replayed
+    when a worker starts. Pushed rows need no worker: those that are only in the log are applied here.
     """
     source = view.source
     current = current_generation(parts.registry.load(parts.project), view)
@@ -96,7 +96,7 @@ def wait_for_workers(parts: Parts, view: FeatureView, generation: str, *, second
 
 
 def _is_behind(parts: Parts, source: LogSource, reached: TableProgress, wanted: TableProgress) -> bool:
-    """Whether old rows may hold events that neither are in the new ones nor come there soon."""
+    """Whether old rows may have events that the new rows lack and will not get soon."""
     ends = dict(wanted.reached)
     epoch = parts.registry.load(parts.project).facts.epoch_of(source.name)
     for each in log_partitions(parts, source, epoch=epoch):
@@ -111,7 +111,7 @@ def _is_behind(parts: Parts, source: LogSource, reached: TableProgress, wanted: 
 def _fold_archive(
     parts: Parts, source: LogSource, feeder: GenerationWriter, base: Mapping[int, int], progress: Progress
 ) -> int:
-    """Fold every archived row up to the base offsets, one bucket of keys after the other."""
+    """Fold all archived rows up to the base offsets, one bucket of keys at a time."""
     rows = parts.offline.rows(parts.archive_of(source))
     if rows is None:
         return 0

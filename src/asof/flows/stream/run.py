@@ -1,4 +1,4 @@
-"""The stream worker: members of a consumer group that bring the logs' messages into the stores."""
+"""Run a stream worker, and restart it after a server was unreachable."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from asof.flows.stream.worker import FLUSH_EVERY_S, StreamWorker
 from asof.timing import PATIENCE_S
 
 WAIT_S = 1.0
-"""How long it waits before it tries again."""
+"""Pause before the next attempt."""
 
 
 def run_stream(
@@ -28,25 +28,25 @@ def run_stream(
     patience_s: float = PATIENCE_S,
     waiting: Callable[[AsofError], None] | None = None,
 ) -> dict[str, int]:
-    """Work until stopped, or until all that was sent is archived.
+    """Run until stopped, or until all messages are archived.
 
-    A server that does not answer any more is waited for. The worker then begins anew as after a crash: from what the
-    archive holds and the online store says.
+    If a server becomes unreachable, the worker waits for it, and then starts over as after a crash: from the offsets
+    in the archive and the progress in the online store.
 
     Args:
-        sources: names of log sources; all of the project where None, also those that are applied later.
-        stop: set it to finish, flush and return.
-        patience_s: how long a server may be away; one that never answered is not waited for.
-        waiting: told once for each time that a server is waited for, with its error.
+        sources: names of log sources; None for all of the project, including those applied later.
+        stop: set it to flush and return.
+        patience_s: how long to wait for a server; one that was never reached is not waited for.
+        waiting: called with the error, once for each wait.
 
     Returns:
-        Counts: events, dead letters, rows recomputed and the like.
+        Counts: events, dead letters, rows recomputed and others.
 
     Raises:
-        LogUnreachable: a log did not answer for too long; what was taken of it is archived.
-        LogError: there is nothing to work on, or a log lost what was never archived.
-        StorageError: a store cannot be written (a full disk …); run again, it goes on where the archive ends.
-        DeadLetterLimit: too many messages cannot be used.
+        LogUnreachable: a log was unreachable for too long; its applied messages are archived.
+        LogError: there is no log source, or a log lost messages that were never archived.
+        StorageError: a store cannot be written (a full disk …); the next run continues from the archive's end.
+        DeadLetterLimit: too many messages are dead letters.
     """
     run = _WorkerRun(parts, sources, accept_gap=accept_gap, flush_every_s=flush_every_s, progress=progress)
     stop = stop or Event()
@@ -63,7 +63,7 @@ def run_stream(
                 raise
             if waits_since is None:
                 waits_since = now
-                run.counts["times a server was waited for"] += 1
+                run.counts["waits for a server"] += 1
                 if waiting is not None:
                     waiting(error)
             if now - waits_since >= patience_s or stop.wait(WAIT_S):
@@ -71,12 +71,12 @@ def run_stream(
 
 
 class _WorkerRun:
-    """The workers of one process, one after the other: each lives until it is stopped or a server goes away.
+    """The workers of one process, one after the other: each runs until it is stopped or a server is unreachable.
 
     Attributes:
-        has_begun: whether one of them has got to work.
-        has_archived: whether the last one has brought something from the log into both stores.
-        began_at: when the last one began, in seconds of a monotonic clock.
+        has_begun: whether any of them has started.
+        has_archived: whether the last one has written a message to both stores.
+        began_at: start of the last one, in seconds of a monotonic clock.
     """
 
     def __init__(
@@ -93,7 +93,7 @@ class _WorkerRun:
         self._progress = progress
 
     def work(self, stop: Event, *, until_caught_up: bool) -> None:
-        """Make a worker, and work with it."""
+        """Create a worker, and run it."""
         self.began_at = time.monotonic()
         worker = StreamWorker(
             self._parts, self._sources, accept_gap=self._accept_gap, flush_every_s=self._flush_every_s
@@ -104,8 +104,8 @@ class _WorkerRun:
             abandon = not isinstance(error, Exception) or getattr(error, "may_pass", False)
             try:
                 worker.close(abandon=abandon)
-            except Exception as second:  # most often the same full disk; the first error says it
-                error.add_note(f"and on leaving: {second}")
+            except Exception as second:  # mostly the same cause, such as a full disk: the first error is raised
+                error.add_note(f"then, while stopping: {second}")
             self.counts.update(worker.counts)
             self.has_archived = worker.has_archived
             raise
@@ -116,7 +116,7 @@ class _WorkerRun:
         worker.look_at_registry()
         if not worker.ingests:
             raise LogError(
-                "no log source is applied, so there is nothing to work on", hint="apply a LogSource or PushSource"
+                "no log source is applied: the worker has nothing to read", hint="apply a LogSource or PushSource"
             )
         while not stop.is_set():
             got = worker.step()

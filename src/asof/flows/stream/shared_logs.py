@@ -1,4 +1,4 @@
-"""Logs whose place projects and environments share: which topics are whose, and what `plan` says about it."""
+"""Logs that several projects or environments share: who uses which topic, and the warnings of `plan`."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ from asof.sql.partitions import ArchivePartition
 
 
 def kept_topics(parts: Parts, old: Mapping[str, str], *, project: str = "") -> set[str]:
-    """Of topics that were made before projects were kept apart, name → id, those that are a project's, and stay.
+    """The topics of a project among `old`: topics (name → ID) from before topic names had a project prefix.
 
-    A source's topic is known to the registry by its id. The topics of its dead letters stay beside it.
+    The registry knows a source's topic by its ID; the topic of its dead letters belongs to the same project.
 
     Args:
-        project: the project; that of `parts` where not given.
+        project: by default, the project of `parts`.
     """
     project = project or parts.project
     snapshot = parts.registry.load(project)
@@ -31,7 +31,7 @@ def kept_topics(parts: Parts, old: Mapping[str, str], *, project: str = "") -> s
             continue
         replay = source.replay_topic
         if not source.topic_is_ours:
-            # Its own topic is elsewhere. Letters that came back through the log left their offsets in the archive.
+            # Its own topic is in another log. Replayed dead letters have left their offsets in the archive.
             if replay in old and source.name in known:
                 epochs = range(snapshot.facts.epoch_of(source.name) + 1)
                 partitions = [ArchivePartition.of(0, epoch=epoch, is_replayed=True) for epoch in epochs]
@@ -43,7 +43,7 @@ def kept_topics(parts: Parts, old: Mapping[str, str], *, project: str = "") -> s
 
 
 def others_of(parts: Parts, topic: str) -> list[str]:
-    """The other stores that use one of the project's own topics, in words."""
+    """Descriptions of the other stores that use one of the project's topics."""
     log = parts.log.shared
     if log is None:
         return []
@@ -53,7 +53,7 @@ def others_of(parts: Parts, topic: str) -> list[str]:
         return []
     old = log.old_topics()
     if topic in old and topic in kept_topics(parts, old):
-        # Whoever used it before users were noted may not have come back yet; what this registry holds can be asked.
+        # A store may have used the topic before users were recorded; this registry's projects can be checked.
         for project in parts.registry.projects():
             named = f"project {project!r} of "
             if (
@@ -66,7 +66,7 @@ def others_of(parts: Parts, topic: str) -> list[str]:
 
 
 def delete_or_leave(parts: Parts, topic: str) -> list[str]:
-    """Delete a topic, unless others use it, too; answers who they are."""
+    """Delete a topic, unless others use it; returns descriptions of them."""
     others = others_of(parts, topic)
     if others:
         leave(parts, topic)
@@ -76,7 +76,7 @@ def delete_or_leave(parts: Parts, topic: str) -> list[str]:
 
 
 def leave(parts: Parts, topic: str) -> None:
-    """Use a topic no more, and let it be."""
+    """Remove this store from a topic's users, without deleting the topic."""
     log = parts.log.shared
     if log is not None:
         with suppress(UnknownTopic):
@@ -88,8 +88,8 @@ def check_sharing(parts: Parts, project: Project) -> list[Finding]:
     findings = [
         Finding(
             "warning", f"project {parts.project!r}", "", "",
-            f"{file} has the same {' and '.join(sections)}, and nothing parts its data from this one's: what is pushed "
-            "in one environment is trained on and served in the other, and `teardown --purge` of one may delete both",
+            f"{file} has the same {' and '.join(sections)}, so both environments share all data: rows pushed in one "
+            "are trained on and served in the other, and `teardown --purge` of one may delete both",
             f"give each its own `project` (and no common topic_prefix), or its own {' and '.join(sections)}",
         )
         for file, sections in parts.shared_stores().items()
@@ -108,19 +108,19 @@ def check_sharing(parts: Parts, project: Project) -> list[Finding]:
                 findings.append(
                     Finding(
                         "warning", f"source {source.name!r}", source.where, "",
-                        f"its topic {source.topic!r} is also that of {' and '.join(others)}: what is sent to one is "
-                        "trained on and served in the other",
-                        "give each environment its own `project`, or its own log; where a store was moved or is gone, "
-                        "docs/how-to/environments.md says how to make that known",
+                        f"topic {source.topic!r} is also used by {' and '.join(others)}: rows sent to one are trained "
+                        "on and served in the other",
+                        "give each environment its own `project`, or its own log; for a store that was moved or "
+                        "deleted, see docs/how-to/environments.md",
                     )
                 )  # fmt: skip
             elif source.topic in old.keys() - kept and source.name not in known:
                 findings.append(
                     Finding(
                         "warning", f"source {source.name!r}", source.where, "",
-                        f"the log has a topic {source.topic!r} from before projects were kept apart, which this "
-                        "project's registry does not know; it is left alone, and the project gets one of its own",
-                        "if its events are this project's, docs/how-to/environments.md says how to take it over",
+                        f"the log has an old topic {source.topic!r} without a project prefix, which the registry does "
+                        "not know; it stays unused, and the project gets a new topic",
+                        "if its events are this project's, see docs/how-to/environments.md to adopt it",
                     )
                 )  # fmt: skip
     return findings

@@ -1,4 +1,4 @@
-"""Where each partition of each log stands: how far it is archived, how fast, how fresh, how late, and what failed."""
+"""Status of each log partition: archived offset, lag, rate, freshness, lateness, dead letters."""
 
 from __future__ import annotations
 
@@ -19,22 +19,22 @@ from asof.timing import MINUTE, SECOND, Micros, moment
 from asof.values.fit import event_micros
 
 RECENT_ROWS = 1000
-"""Lateness is told of so many of a partition's newest rows."""
+"""Lateness is computed over this many of a partition's newest rows."""
 
 RATE_OVER = MINUTE
-"""The rate is that of the last minute."""
+"""The rate is over the last minute."""
 
 _MARKS = 64
-"""The last offsets of a partition may be marks of transactions; beyond so many no last message is told."""
+"""The last offsets may be transaction marks; the last message is searched among this many offsets."""
 
 
 @dataclass(frozen=True)
 class _NewestArchived:
-    """What the archive's newest rows of one partition say.
+    """Statistics of the newest archived rows of one partition.
 
     Args:
-        offset, ingested_at: of the last one.
-        late_p50, late_max: how long after their event times the newest rows were archived, in microseconds.
+        offset, ingested_at: of the last row.
+        late_p50, late_max: time from event time to archive of the newest rows, in microseconds.
     """
 
     offset: int
@@ -45,18 +45,18 @@ class _NewestArchived:
 
 @dataclass(frozen=True)
 class PartitionStatus(Record):
-    """How far one partition of a log is read and archived.
+    """Status of one partition of a log.
 
     Args:
-        first, next: the first offset that the log still has, and the one that its next message gets.
-        archived: the last archived offset; -1 where there is none.
-        lag: how many offsets are not archived.
+        first, next: the log's first offset, and the offset of its next message.
+        archived: last archived offset; -1 for none.
+        lag: number of offsets that are not archived.
         behind_s: age of the oldest message that is not archived; 0 without lag.
         events_per_s: archived in the last minute.
-        freshness_s: from the newest archived message's time to its ingestion.
+        freshness_s: from the newest archived message's timestamp to its ingestion.
         late_p50_s, late_max_s: from event time to archive, over the newest rows.
         letters: dead letters.
-        gaps: what was lost from the log before it was read, in words.
+        gaps: descriptions of accepted losses of messages.
     """
 
     source: str
@@ -77,7 +77,7 @@ class PartitionStatus(Record):
 
 
 def stream_status(parts: Parts) -> Records[PartitionStatus]:
-    """How far each partition of each log source is read and archived."""
+    """Status of each partition of each log source."""
     snapshot = parts.registry.load(parts.project)
     answer: list[PartitionStatus] = []
     for source in snapshot.project.sources.values():
@@ -152,7 +152,7 @@ def _newest(parts: Parts, source: LogSource, archived: Mapping[int, int]) -> dic
 
 
 def _rates(parts: Parts, source: LogSource) -> dict[int, int]:
-    """Partition → rows that were taken in within the last minute."""
+    """Partition → number of rows archived within the last minute."""
     rows = parts.offline.rows(parts.archive_of(source))
     if rows is None:
         return {}

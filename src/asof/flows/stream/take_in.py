@@ -1,4 +1,4 @@
-"""Take in what stands in a source's log and not in its archive, beside the members of its group."""
+"""Apply and archive the messages of a log that are not in the archive, outside of its consumer group."""
 
 from __future__ import annotations
 
@@ -7,9 +7,9 @@ from asof.flows.stream.ingest import Ingest
 
 
 def take_in(parts: Parts, ingest: Ingest) -> int:
-    """Apply and archive what stands in a source's log and not in its archive, without its group; how many messages.
+    """Apply and archive the messages of a source's log that are not in its archive; returns their number.
 
-    Safe beside living owners: an online row drops what it has seen, and the archive drops what it holds.
+    Safe while workers run: online rows and the archive ignore messages that they have.
     """
     topic, log = ingest.source.topic, parts.log_of(ingest.source)
     ingest.flush()

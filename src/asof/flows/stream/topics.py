@@ -1,4 +1,4 @@
-"""The topic under a log source: made where there is none, and never silently another one than the archive knows."""
+"""The topic of a log source: created if missing; a replaced topic is never used silently."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ def topics_of(parts: Parts, source: LogSource) -> list[tuple[Log, str, bool]]:
 
 
 def check_logs(parts: Parts, project: Project) -> list[Finding]:
-    """Whether each log source's log answers, and has the topic where others make it."""
+    """Check that each source's log is reachable, and has the topic if others create it."""
     findings: list[Finding] = []
     asked: dict[int, AsofError | None] = {}
     for source in project.sources.values():
@@ -24,7 +24,7 @@ def check_logs(parts: Parts, project: Project) -> list[Finding]:
         try:
             log = parts.log_of(source)
             if id(log) not in asked:
-                # A cluster that is away is waited for once, however many sources are there.
+                # Wait only once for an unreachable cluster, however many sources use it.
                 asked[id(log)] = None
                 try:
                     log.topics()
@@ -40,10 +40,10 @@ def check_logs(parts: Parts, project: Project) -> list[Finding]:
 
 
 def make_topic(parts: Parts, source: LogSource) -> None:
-    """Make the source's topic where it is Asof's to make.
+    """Create the source's topic, if Asof owns it.
 
     Raises:
-        UnknownTopic: it is others', and not there.
+        UnknownTopic: others own the topic, and it does not exist.
     """
     if source.dead_letter_topic:
         parts.log_of(source).create(source.dead_letter_topic, 1)
@@ -54,10 +54,10 @@ def make_topic(parts: Parts, source: LogSource) -> None:
 
 
 def find_topic(parts: Parts, source: LogSource) -> str:
-    """The id of the topic that a source reads.
+    """ID of the topic that a source reads.
 
     Raises:
-        UnknownTopic: it is not there.
+        UnknownTopic: it does not exist.
     """
     try:
         return parts.log_of(source).topic_id(source.topic)

@@ -1,4 +1,4 @@
-"""The transform of a source's messages, ready to be run: its SQL in the engine, or its function as it was applied."""
+"""The transform of a source's messages, ready to run: SQL in the engine, or the applied function."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from asof.flows.stores import Parts
 
 
 def transform_of(parts: Parts, source: LogSource) -> Transform | None:
-    """What makes rows of a source's messages; None where a message's columns are the row's.
+    """The source's transform from messages to rows; None if it has none.
 
     Raises:
-        DefinitionError: its SQL is more than expressions over one message, or does not make the source's schema.
-        NotFound: this process does not have its function.
-        RequestError: it has another one.
+        DefinitionError: its SQL is more than expressions over one message, or does not return the source's schema.
+        NotFound: the repository does not define the function.
+        RequestError: the repository's function differs from the applied one.
     """
     made = source.transform
     if made is None:
@@ -27,19 +27,20 @@ def transform_of(parts: Parts, source: LogSource) -> Transform | None:
     own = made if made.function is not None else parts.function_of(source)
     if own is None or own.function is None:
         raise NotFound(
-            f"source {source.name!r}: its {made.name} is applied, but the repository does not define it any more",
-            hint="run `asof apply`, or bring its file back", where=source.where,
+            f"source {source.name!r}: its {made.name} is applied, but not in the repository",
+            hint="restore its file, or run `asof apply`", where=source.where,
         )  # fmt: skip
     if own.fingerprint != made.fingerprint:
         raise RequestError(
-            f"source {source.name!r}: its {made.name} is not the one that was applied", hint="run `asof apply`",
+            f"source {source.name!r}: its {made.name} in the repository differs from the applied one",
+            hint="run `asof apply`",
             where=source.where,
         )  # fmt: skip
     return own.function
 
 
 def _evaluated(parts: Parts, source: LogSource) -> Transform:
-    """What evaluates a source's SQL. It is read anew in each process: a registry may hold what no plan has seen."""
+    """The evaluation of a source's SQL. Each process checks it again: a registry may have SQL of no plan."""
     assert source.transform is not None
     try:
         found = parts.offline.read_select(
@@ -55,10 +56,10 @@ def _evaluated(parts: Parts, source: LogSource) -> Transform:
     if found.where:
         if KEEP in columns:
             raise DefinitionError(
-                f"source {source.name!r}: transform answers a column {KEEP!r} beside WHERE, which needs that name",
+                f"source {source.name!r}: transform returns column {KEEP!r} beside WHERE, which needs that name",
                 hint="give the column another name", where=source.where,
             )  # fmt: skip
-        # Where the condition does not hold, the expressions must not fail either.
+        # The expressions must not be evaluated, and fail, for rows that the condition excludes.
         columns = {name: f"CASE WHEN ({found.where}) THEN {sql} END" for name, sql in columns.items()}
         columns[KEEP] = f"coalesce(({found.where}), false)"
 
@@ -69,23 +70,25 @@ def _evaluated(parts: Parts, source: LogSource) -> Transform:
 
 
 def _check_columns(source: LogSource, columns: dict[str, str]) -> None:
-    """Whether the SQL makes the columns of the source's schema, and no others.
+    """Check that the SQL returns exactly the columns of the source's schema.
 
     Raises:
-        DefinitionError: it does not.
+        DefinitionError: a column is missing or extra.
     """
     names = [field.name for field in source.schema]
     problem = f"source {source.name!r}: transform"
     for name in columns:
         if name not in names:
             raise DefinitionError(
-                f"{problem} answers column {name!r}, which is not in its schema",
+                f"{problem} returns column {name!r}, which is not in its schema",
                 hint=nearest(name, names) or f"the schema has {names}", where=source.where,
             )  # fmt: skip
     for name in names:
         if name not in columns:
             raise DefinitionError(
-                f"{problem} answers no column {name!r} of its schema", hint=f"write … AS {name}", where=source.where
+                f"{problem} does not return column {name!r} of its schema",
+                hint=f"write … AS {name}",
+                where=source.where,
             )
 
 

@@ -1,4 +1,4 @@
-"""The verdict on each message of a log: it counts, it is a dead letter, or another one has brought its event."""
+"""The verdict on each message of a log: accepted, dead letter, or duplicate."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ from asof.values.fit import nul_in_text
 
 
 class Verdicts:
-    """Decodes the messages of one source, and decides which of them count.
+    """Decodes the messages of one source, and decides which are accepted.
 
     Args:
-        counts: takes how many duplicates were left out.
+        counts: gets the number of dropped duplicates.
     """
 
     def __init__(self, parts: Parts, source: LogSource, *, counts: Counter[str]) -> None:
@@ -35,19 +35,19 @@ class Verdicts:
 
     @property
     def depend_on_others(self) -> bool:
-        """Whether a message may turn out to be the duplicate of another one."""
+        """Whether messages may be duplicates (the source has an event ID)."""
         return self._claims is not None
 
     def begin(self, source: LogSource, partition: int, *, archived: int) -> None:
-        """Read what was decided on messages of a partition before their batch was archived."""
+        """Load the verdicts on messages of a partition that were decided but not archived with their batch."""
         self._known[partition] = letters_after(self.parts, source, partition, after=archived)
 
     def release(self, partition: int) -> None:
-        """Decide on this partition no longer."""
+        """Stop deciding on this partition."""
         self._known.pop(partition, None)
 
     def follow(self, source: LogSource) -> None:
-        """Take over what the source says now, and bring back event ids that the online store has lost."""
+        """Switch to the source's current definition, and restore event IDs that the online store has lost."""
         if not source.event_id:
             self._claims = None
             return
@@ -58,10 +58,10 @@ class Verdicts:
     def decode(
         self, source: LogSource, snapshot: Snapshot, messages: Messages, *, base: int, now: Micros
     ) -> DecodedMessages:
-        """The rows of the messages that count, and the dead letters among them.
+        """The rows of the accepted messages, and the dead letters.
 
         Args:
-            base: what is added to the messages' partition numbers in the archive.
+            base: offset of the archive's partition numbers from the messages' ones.
         """
         decoded = decode_messages(
             source, messages, keys=raw_keys(source, snapshot.project.views_of(source.name)), clock=now,
@@ -72,13 +72,13 @@ class Verdicts:
         return self._without_duplicates(decoded, messages, base, now)
 
     def _without_unkept(self, decoded: DecodedMessages) -> DecodedMessages:
-        """Without rows that the archive could not keep: one of them would stop all others for good."""
+        """Turn rows that the archive cannot store into dead letters: one would block all others permanently."""
         if self.parts.offline.keeps_nul:
             return decoded
         return _with_letters(decoded, nul_in_text(decoded.rows))
 
     def _as_judged_before(self, decoded: DecodedMessages, messages: Messages, base: int) -> DecodedMessages:
-        """A message that was found dead before its batch was archived stays dead, whatever the clock says now."""
+        """Keep earlier verdicts: a dead letter stays one on replay, although its time may be acceptable by now."""
         if not any(self._known.values()):
             return decoded
         reasons = {}
@@ -91,7 +91,7 @@ class Verdicts:
     def _without_duplicates(
         self, decoded: DecodedMessages, messages: Messages, base: int, now: Micros
     ) -> DecodedMessages:
-        """Without messages whose event another message has brought."""
+        """Drop messages whose event ID another message has claimed."""
         if self._claims is None or not len(decoded.index):
             return decoded
         firsts = self._claims.first(
@@ -100,7 +100,7 @@ class Verdicts:
         )  # fmt: skip
         if firsts.all():
             return decoded
-        self.counts["duplicates left out"] += int((~firsts).sum())
+        self.counts["duplicates dropped"] += int((~firsts).sum())
         return replace(
             decoded, rows=decoded.rows.filter(pa.array(firsts)), index=decoded.index[firsts],
             event_time=decoded.event_time[firsts],
@@ -108,7 +108,7 @@ class Verdicts:
 
 
 def _with_letters(decoded: DecodedMessages, reasons: Mapping[int, str]) -> DecodedMessages:
-    """The batch without the rows at these places, whose messages become dead letters for these reasons."""
+    """Turn the rows at these indexes into dead letters, with these reasons."""
     if not reasons:
         return decoded
     stays = np.ones(len(decoded.index), dtype=bool)

@@ -17,28 +17,28 @@ from asof.log.protocol import Consumer, Log, Messages, OffsetOutOfRange, Partiti
 from asof.online.protocol import StoreReplaced
 
 POLL_MESSAGES = 50_000
-"""So many at once only where a worker lags: the more events share a row, the less each of them costs."""
+"""Batches are this large only if the worker lags: the more events per online row, the less each costs."""
 
 POLL_S = 0.01
 FLUSH_EVERY_S = 5.0
 FLUSH_ROWS = 500_000
 NEWS_EVERY_S = 1.0
-"""How often a worker looks whether the registry changed, or a generation waits for it; then it flushes early."""
+"""Interval of checks for registry changes and new generations; a change causes an early flush."""
 
 LOOK_EVERY_S = 0.2
-"""How often a worker that waits for others looks at how far they are."""
+"""Interval of checks while waiting for other workers to catch up."""
 
 
 def group_of(project: str, source: str) -> str:
-    """The consumer group of the workers on one source: those on another one neither share nor disturb it."""
+    """The consumer group of the workers on one source; each source has its own."""
     return f"asof.{project}.{source}"
 
 
 class TopicMember:
-    """This process's part of one topic.
+    """This process's membership in the consumer group of one topic.
 
     Args:
-        accept_gap: go on where the log lost events that were never archived, and record it.
+        accept_gap: continue if the log lost events that were never archived, and record the gap.
     """
 
     def __init__(self, parts: Parts, ingest: Ingest, topic: str, *, log: Log, accept_gap: bool) -> None:
@@ -54,17 +54,17 @@ class TopicMember:
         )
 
     def take(self, max_messages: int, timeout_s: float) -> int:
-        """Poll once and apply what came; how many messages.
+        """Poll once and apply the messages; returns their number.
 
         Raises:
-            LogUnreachable: the log does not answer.
-            LogError: the log lost events that were never archived, or its topic.
+            LogUnreachable: the log is unreachable.
+            LogError: the log lost its topic, or events that were never archived.
             StorageError: a store cannot be written.
         """
         try:
             messages = self.consumer.poll(max_messages, timeout_s)
         except OffsetOutOfRange as error:
-            # Retention overtook this worker. What it has is archived, so that the lost range can be named.
+            # Retention deleted messages before they were read. Flush first, so that the error can name the range.
             self.ingest.flush()
             self._start(error.partition.number)
             messages = Messages.empty()
@@ -88,11 +88,11 @@ class TopicMember:
         self.ingest.release(self.topic, [each.number for each in partitions], in_order=not self._is_abandoned)
 
     def _lost(self, partitions: Sequence[Partition]) -> None:
-        # Someone else reads them by now, from where the archive ends; what is buffered is theirs to write.
+        # Another member reads them now, from the end of the archive, and will write what is buffered here.
         self.ingest.discard(self.topic, [each.number for each in partitions])
 
     def commit(self, archived: Mapping[int, int]) -> None:
-        """Tell the group how far the archive is; it serves lag tools alone, so a refusal is no loss."""
+        """Commit the archived offsets to the group, for lag monitoring only; a refused commit loses nothing."""
         base = self.ingest.base(self.topic)
         held = {each.number for each in self.consumer.assignment()}
         offsets = {each - base: offset + 1 for each, offset in archived.items() if each - base in held}
@@ -103,12 +103,12 @@ class TopicMember:
                 self.ingest.counts["commits refused"] += 1
 
     def passed(self) -> None:
-        """Let the archive know of the places at the log's end that hold no message any more."""
+        """Record offsets at the log's end without a message (such as transaction marks) as archived."""
         positions = {each.number: self.consumer.position(each.number) for each in self.consumer.assignment()}
         self.ingest.passed(self.topic, positions)
 
     def is_caught_up(self) -> bool:
-        """Whether every partition of the topic is read to its end, by this member or (as the archive says) others."""
+        """Whether every partition of the topic is read to its end, by this member or (as archived) others."""
         bounds = self.log.bounds(self.topic)
         held = {each.number: self.consumer.position(each.number) for each in self.consumer.assignment()}
         if any(position < bounds[number][1] for number, position in held.items()):
@@ -124,22 +124,22 @@ class TopicMember:
         """Leave the group.
 
         Args:
-            abandon: without archiving what was taken: it is read again from the log.
+            abandon: do not archive the buffer; its messages are read from the log again.
         """
         self._is_abandoned = abandon
         self.consumer.close()
 
 
 class StreamWorker:
-    """The members of one process, over the project's log sources, which may come and go with the registry.
+    """All members of a process, one per log source; sources are added and removed as the registry changes.
 
     Args:
-        sources: names; all of the project where None.
+        sources: names; None for all of the project.
         accept_gap: see `TopicMember`.
-        flush_every_s: how often what was taken is archived.
+        flush_every_s: interval of flushes to the archive.
 
     Attributes:
-        has_archived: whether something was brought into both stores.
+        has_archived: whether any message was written to both stores.
     """
 
     def __init__(self, parts: Parts, sources: Sequence[str] | None, *, accept_gap: bool, flush_every_s: float) -> None:
@@ -159,7 +159,7 @@ class StreamWorker:
         self._building: Future[int] | None = None
 
     def look_at_registry(self) -> None:
-        """Begin to work on the sources that it names, and leave those that it names no more."""
+        """Join the groups of new sources, and leave those of removed ones."""
         version = self.parts.registry.version(self.parts.project)
         if version != self._version:
             snapshot = self.parts.registry.load(self.parts.project)
@@ -204,7 +204,7 @@ class StreamWorker:
         self.counts.update({f"undeclared field {name!r}": count for name, count in ingest.undeclared.items()})
 
     def step(self) -> int:
-        """Poll every member once, and flush where it is time; how many messages came."""
+        """Poll every member once, and flush those that are due; returns the number of messages."""
         got = 0
         for member in list(self.members.values()):
             got += member.take(POLL_MESSAGES, POLL_S / len(self.members))
@@ -215,7 +215,7 @@ class StreamWorker:
                 self.look_at_registry()
                 self._mend()
             for ingest in list(self.ingests.values()):
-                # A worker that outruns its archive waits for it, lest it runs out of memory.
+                # Wait if the archive is slower than the log, to limit memory.
                 if ingest.flush_is_done or ingest.buffered >= 2 * FLUSH_ROWS:
                     self._flush(ingest, wait=due and not got)
         return got
@@ -230,7 +230,7 @@ class StreamWorker:
         return any(ingest.has_news() for ingest in self.ingests.values())
 
     def flush(self) -> None:
-        """Archive all that was taken."""
+        """Flush all members."""
         for ingest in self.ingests.values():
             self._flush(ingest, wait=True)
 
@@ -244,22 +244,22 @@ class StreamWorker:
             member.commit(done)
 
     def _mend(self) -> None:
-        """Build online rows that got lost anew; of several workers the one with the topic's first partition does it."""
+        """Rebuild lost online rows; among several workers, the one with the topic's first partition does it."""
         if self._building is not None and self._building.done():
             building, self._building = self._building, None
             try:
                 building.result()
             except (RegistryConflict, StoreReplaced):
-                pass  # another build of it began meanwhile, or the store failed over: what is lost is built again
+                pass  # another build started, or the store failed over: a later check rebuilds what is lost
         for ingest in self.ingests.values():
             is_mine = ingest.base(ingest.source.topic) in ingest.archived
             is_new = self.parts.registry.version(self.parts.project) == ingest.snapshot.version
             if self._building is None and is_mine and is_new and (views := ingest.lost()):
-                self.counts["views built anew"] += 1
+                self.counts["views rebuilt"] += 1
                 self._building = self._builder.submit(rebuild, self.parts, views[0])
 
     def is_caught_up(self) -> bool:
-        """Whether all that the logs hold is taken, and no online rows are missing."""
+        """Whether all messages of the logs are applied, and no online rows are missing."""
         now = time.monotonic()
         if now - self._looked_at < LOOK_EVERY_S:
             return False
@@ -275,16 +275,16 @@ class StreamWorker:
         return True
 
     def _is_whole(self) -> bool:
-        """Whether every generation that readers use is there and fed."""
+        """Whether every generation in use exists and is up to date."""
         return not any(ingest.lost() or ingest.generations.are_replaced for ingest in self.ingests.values())
 
     def close(self, *, abandon: bool = False) -> None:
-        """Leave all groups; an error of one does not keep the others."""
+        """Leave all groups; an error of one does not stop the others."""
         errors = []
         for name in list(self.ingests):
             try:
                 self._leave(name, abandon=abandon)
-            except Exception as error:  # raised below, when all are left
+            except Exception as error:  # raised below, after all groups
                 errors.append(error)
         self._builder.shutdown(wait=not abandon, cancel_futures=True)
         if errors:

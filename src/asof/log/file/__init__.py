@@ -1,4 +1,4 @@
-"""The file log: the embedded twin of Kafka."""
+"""The file log: an embedded counterpart of Kafka."""
 
 from asof.log.file.log import FileLog
 

@@ -1,4 +1,4 @@
-"""A consumer of the file log: polls the partitions that its membership in a group gives it."""
+"""A consumer of the file log: polls the partitions that its group assigns to it."""
 
 from __future__ import annotations
 
@@ -24,10 +24,10 @@ if TYPE_CHECKING:
     from asof.log.file.topic import FileTopic
 
 LOOK_EVERY_S = 0.1
-"""How often a member looks at the group where its file has not changed: finds the dead."""
+"""Interval of checks for dead members while the group's file is unchanged."""
 
 POLL_BYTES = 32 << 20
-"""A poll stops adding partitions' records beyond about so much."""
+"""Approximate limit of a poll's bytes; no more partitions are added beyond it."""
 
 _SHORT_WAIT_S, _LONG_WAIT_S = 0.0005, 0.01
 
@@ -36,7 +36,7 @@ class FileConsumer:
     """One member of a group on one topic of a file log. See `asof.log.protocol.Consumer`.
 
     Args:
-        topic_named: the topic of this name as it is now on disk.
+        topic_named: returns the current state of a topic on disk.
     """
 
     def __init__(
@@ -117,14 +117,14 @@ class FileConsumer:
             self.close_files()
 
     def close_files(self) -> None:
-        """Let go of the files without a word to the group: for a forked child."""
+        """Close the files without leaving the group: for a forked child."""
         self._membership.close_files()
         self._drop(list(self._cursors))
 
     # ---- membership
 
     def _look_at_group(self) -> None:
-        """Take part in the group where something is due; tells the callbacks."""
+        """Update the membership if anything changed, and call the callbacks."""
         now = time.monotonic()
         if now - self._looked_at < self._look_every_s and self._membership.version() == self._version:
             return
@@ -139,7 +139,7 @@ class FileConsumer:
         if changes.taken:
             self._take_over(changes.taken)
         self._looked_at = time.monotonic()
-        # A change made by another between refresh and here is seen at the next regular look.
+        # A change by another member after the refresh is seen at the next regular check.
         self._version = self._membership.version()
 
     def _give_up(self, numbers: Sequence[int]) -> None:
@@ -161,7 +161,7 @@ class FileConsumer:
             if self._assigned is not None:
                 self._assigned(self._names(numbers))
         except BaseException:
-            # Whoever is assigned them next starts at its own position; nothing is read from a place that was not set.
+            # Nothing is read before a position is set; the next member to be assigned them sets its own.
             self._drop(numbers)
             self._membership.release(numbers)
             raise
@@ -182,7 +182,7 @@ class FileConsumer:
         numbers = sorted(self._cursors)
         parts: list[Messages] = []
         left, size = max_messages, 0
-        # Another partition comes first each time, lest a busy one starves the others.
+        # Start with another partition at each poll, so that a busy one does not starve the others.
         self._first += 1
         for i in range(len(numbers)):
             number = numbers[(self._first + i) % len(numbers)]
@@ -195,7 +195,7 @@ class FileConsumer:
                     raise TopicReplaced(self._topic.name, known=self._topic.id, found=None) from None
                 except LogError as error:
                     if parts:
-                        # What was read is handed over first; the error comes with a later poll.
+                        # Return the records first; a later poll raises the error.
                         break
                     if isinstance(error, OffsetOutOfRange):
                         self._resting.add(number)

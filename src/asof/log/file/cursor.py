@@ -1,4 +1,4 @@
-"""A reader's place in one partition of the file log."""
+"""A reader's position in one partition of the file log."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ CHUNK_BYTES = 1 << 20
 
 
 class _Gap(Exception):
-    """The record at the place is not where it should be."""
+    """The record at the position is missing."""
 
 
 class Cursor:
-    """Reads a partition forward from an offset, a large piece of a segment at a time.
+    """Reads a partition forward from an offset, in large chunks of a segment.
 
     Attributes:
-        offset: the next offset to be looked at.
+        offset: the next offset to be read.
     """
 
     def __init__(self, partition: FilePartition, name: Partition, offset: int) -> None:
@@ -40,16 +40,16 @@ class Cursor:
         self._ready_end = offset
 
     def close(self) -> None:
-        """Let go of the segment's file."""
+        """Close the segment's file."""
         if self._file is not None:
             self._file.close()
             self._file = None
 
     def read(self, max_messages: int, *, stop: int | None = None) -> Messages:
-        """The next records, at most `max_messages` and below `stop`; empty where there are none before it (yet).
+        """The next records, at most `max_messages` and below `stop`; empty if there are none (yet).
 
         Raises:
-            OffsetOutOfRange: the place is outside the partition; it is not moved.
+            OffsetOutOfRange: the position is outside the partition; it stays unchanged.
             LogError: the segment is damaged or cannot be read.
         """
         while True:
@@ -64,7 +64,7 @@ class Cursor:
                 if self._partition.is_deleted():
                     raise PartitionDeleted from None
                 if self._partition.state().epoch != state.epoch:
-                    # Dropped or rewritten since the state was read: look again.
+                    # Segments were deleted or rewritten since the state was read: retry.
                     continue
                 raise self._missing(state) from error
             except OSError as error:
@@ -83,31 +83,31 @@ class Cursor:
         bases = [*self._partition.segments(state), state.next]
         following = bases[bisect_right(bases, self.offset)]
         return LogError(
-            f"log partition {self._partition.path} lacks the records {self.offset} to {following - 1}",
-            hint=f"restore the missing segment from a copy, or seek to {following} if the gap can be accepted",
+            f"log partition {self._partition.path} has lost the records {self.offset} to {following - 1}",
+            hint=f"restore the missing segment from a copy, or accept the gap and seek to {following}",
         )
 
     def _let_go(self, state: PartitionState) -> None:
-        """Forget what was read ahead and where: segments were dropped or rewritten."""
+        """Drop the read-ahead: segments were deleted or rewritten."""
         self.close()
         self._position = None
         self._ready = Messages.empty()
         self._epoch = state.epoch
 
     def _take(self, max_messages: int, end: int) -> Messages:
-        """A part of what was read ahead; moves the place behind it."""
+        """Take records from the read-ahead, and advance the position."""
         ready = self._ready
         count = min(max_messages, int(np.searchsorted(ready.offsets, end)))
         if count == len(ready):
             self._ready, self.offset = Messages.empty(), min(self._ready_end, end)
             return ready
         self._ready = ready[count:]
-        # What lies between two records that are left was erased, or never written.
+        # Offsets between two remaining records are erased.
         self.offset = min(int(ready.offsets[count]), end)
         return ready[:count]
 
     def _load(self, state: PartitionState) -> None:
-        """Read ahead from the place: fills `_ready`, or moves the place over what holds no records."""
+        """Read ahead from the position: fill `_ready`, or skip offsets without records."""
         limit = self._open(state)
         position = self._position
         if position is None:
@@ -118,7 +118,7 @@ class Cursor:
             self._step_over_end(state)
 
     def _open(self, state: PartitionState) -> int:
-        """Open the segment that holds the place; return where its published bytes end."""
+        """Open the segment with the position; returns the end of its published bytes."""
         if self._file is None:
             if self._position is None:
                 bases = self._partition.segments(state)
@@ -157,7 +157,7 @@ class Cursor:
             self.offset = self._ready_end
 
     def _unpack(self, position: int, size: int, *, at_end: bool) -> UnpackedRecords:
-        """The batches in a piece; where one is damaged those before it, or the error if it is the first."""
+        """The batches in a chunk; up to a damaged one, or its error if it is the first."""
         assert self._file is not None
         partition = self._partition
         path = partition.path / segment_name(self._segment)
@@ -172,7 +172,7 @@ class Cursor:
             if damage.at:
                 return unpack(data[: damage.at], partition.number)
             if os.stat(path).st_ino != os.fstat(self._file.fileno()).st_ino:
-                # An erase that was killed has swapped the file without saying so.
+                # An erase that was killed has replaced the file without increasing the epoch.
                 self.close()
                 self._file = FileIO(path)
                 return self._unpack(position, size, at_end=at_end)

@@ -1,6 +1,18 @@
-"""Batches of the file log as bytes: a checked header, then columns of lengths, then the bytes of the columns.
+"""Batches of the file log as bytes. A segment is a sequence of batches:
 
-One header per batch, not per record, so that a record costs a slice when it is read.
+    ┌──────────────── header, 48 bytes, little-endian ────────────────┐┌────────────── body ──────────────┐
+    magic  crc of   bytes    crc of  first   first  greatest  n  flags   [times]  lengths  cells
+    "ASF1" the rest of body  body    offset  time   time
+    u32    u32      u32      u32     i64     i64    i64       u32 u32
+
+    times     n × i64, only with the flag TIMES; else all records have the header's first time
+    lengths   n × i32 per column, for the columns [keys], [headers], values, in this order
+                -1: null;  -2 - m: erased, with m zero bytes as its cell
+    cells     the bytes of all keys, then of all headers (msgpack), then of all values, without separators
+
+Columns, and one header per batch instead of per record, make reading cheap: all lengths are one array, their running
+sum gives the cells' positions, and a record costs one slice per column. An erased cell keeps its size, so that no
+position in the segment or its index changes. Offsets of a batch are consecutive: first offset + row.
 """
 
 from __future__ import annotations
@@ -21,21 +33,21 @@ from asof.log.protocol import Headers, Messages
 from asof.timing import Micros
 
 MAGIC = int.from_bytes(b"ASF1", "little")
-"""Opens every batch; its last character is the format's version."""
+"""Start of every batch; the last character is the format's version."""
 
 HEADER = Struct("<IIIIqqqII")
 """Magic, crc of the rest of the header, bytes of the body, crc of the body, first offset, first time, greatest time,
-number of records, flags."""
+Magic, crc of the rest of the header, bytes of the body, crc of the body, first offset, first time, greatest time,"""
 
 KEYS, HEADERS, TIMES = 1, 2, 4
-"""Flags: which columns the body has besides the values."""
+"""Flags: columns of the body in addition to the values."""
 
 BATCH_RECORDS = 4096
 BATCH_BYTES = 1 << 20
 RECORD_BYTES = 1 << 28
 
 NULL = -1
-"""A length of -1 is a null; one of -2 - n an erased cell whose n bytes are zeros, so that no position moves."""
+"""Length of a null. An erased cell of n bytes has the length -2 - n; its bytes are zeros."""
 
 _CHECKED = 8
 _PAIR = Struct("<ii")
@@ -45,7 +57,7 @@ _decode_headers = msgspec.msgpack.Decoder(Headers).decode
 
 
 class DamagedBatch(Exception):
-    """The bytes at `at` (from the start of what was given) are not a batch."""
+    """The bytes at position `at` are not a batch."""
 
     def __init__(self, at: int, reason: str) -> None:
         super().__init__(reason)
@@ -54,7 +66,7 @@ class DamagedBatch(Exception):
 
 @dataclass(frozen=True, slots=True)
 class PackedBatch:
-    """A batch that lacks only its first offset."""
+    """A complete batch, except for its first offset."""
 
     body: bytes
     body_crc: int
@@ -64,7 +76,7 @@ class PackedBatch:
     max_time: Micros
 
     def sealed(self, first_offset: int) -> bytes:
-        """Header and body."""
+        """Header and body as bytes."""
         header = HEADER.pack(
             MAGIC,
             0,
@@ -82,7 +94,7 @@ class PackedBatch:
 
 @dataclass(frozen=True, slots=True)
 class BatchHeader:
-    """A batch's header, found whole."""
+    """A batch's header with a valid checksum."""
 
     size: int
     first_offset: int
@@ -97,10 +109,10 @@ def pack(
     headers: Sequence[Headers] | None,
     times: Sequence[Micros] | Micros,
 ) -> Iterator[PackedBatch]:
-    """Cut n records into batches of at most `BATCH_RECORDS`, and about `BATCH_BYTES` unless one record is larger.
+    """Split n records into batches of at most `BATCH_RECORDS`, and of about `BATCH_BYTES` unless one record is larger.
 
     Args:
-        times: n record times, or the one of all.
+        times: n record times, or one for all.
 
     Raises:
         LogError: a record is larger than `RECORD_BYTES`.
@@ -137,8 +149,8 @@ def _pack(
         return
     if size > RECORD_BYTES:
         raise LogError(
-            f"a record of {size} bytes is larger than the log takes ({RECORD_BYTES})",
-            hint="keep large objects elsewhere and send their address",
+            f"a record has {size} bytes; the limit is {RECORD_BYTES}",
+            hint="store large objects elsewhere, and send a reference",
         )
     if isinstance(times, int):
         first_time = max_time = times
@@ -160,7 +172,7 @@ def head_at(data: bytes, at: int = 0) -> BatchHeader:
     """The header at `at`.
 
     Raises:
-        DamagedBatch: there is none.
+        DamagedBatch: there is no valid header.
     """
     if len(data) - at < HEADER.size:
         raise DamagedBatch(at, "it ends in the middle of a batch's header")
@@ -171,10 +183,10 @@ def head_at(data: bytes, at: int = 0) -> BatchHeader:
 
 
 def check(data: bytes, at: int = 0) -> BatchHeader:
-    """The header at `at` of a batch that is whole and has the right checksums.
+    """The header at `at`, after checking that the batch is complete and its checksums are right.
 
     Raises:
-        DamagedBatch: it has not.
+        DamagedBatch: it is incomplete, or a checksum is wrong.
     """
     head = head_at(data, at)
     if at + head.size > len(data):
@@ -186,14 +198,14 @@ def check(data: bytes, at: int = 0) -> BatchHeader:
 
 @dataclass(frozen=True, slots=True)
 class UnpackedRecords:
-    """The records of the whole batches in a piece of a segment.
+    """The records of the complete batches in a chunk of a segment.
 
     Args:
-        messages: the records, erased ones left out.
-        size: the bytes of those batches.
-        first_offset: of the first batch; None where there is no whole batch.
-        next_offset: one above the last record, erased or not; None where there is no whole batch.
-        needed: the bytes of the batch that did not fit any more; 0 where not even its header did.
+        messages: the records, without erased ones.
+        size: total bytes of these batches.
+        first_offset: of the first batch; None without a complete batch.
+        next_offset: one above the last record, erased or not; None without a complete batch.
+        needed: bytes of the incomplete batch at the end; 0 if even its header is incomplete.
     """
 
     messages: Messages
@@ -204,7 +216,7 @@ class UnpackedRecords:
 
 
 def unpack(data: bytes, number: int) -> UnpackedRecords:
-    """Decode the whole batches at the start of `data`, which belongs to partition `number`.
+    """Decode the complete batches at the start of `data`, a chunk of partition `number`.
 
     Raises:
         DamagedBatch: a header or a checksum is wrong, or offsets between two batches are missing.
@@ -236,7 +248,7 @@ def unpack(data: bytes, number: int) -> UnpackedRecords:
         firsts.append(first)
         counts.append(count)
         if flags <= KEYS and count == 1:
-            # Pushes come one by one: without numpy such a batch costs a fifth.
+            # A batch of one record, as pushes often are: decoding it without NumPy takes a fifth of the time.
             times.append(data[at + 24 : at + 32])
             key_length, length = _PAIR.unpack_from(data, body) if flags else (NULL, _ONE.unpack_from(data, body)[0])
             start = body + (8 if flags else 4)
@@ -297,7 +309,7 @@ def unpack(data: bytes, number: int) -> UnpackedRecords:
 def _column(
     data: bytes, lengths_at: int, cells_at: int, count: int
 ) -> tuple[list[bytes | None], int, npt.NDArray[np.int64] | None]:
-    """A column's cells, where the next column's cells begin, and the rows that are erased."""
+    """A column's cells, the start of the next column's cells, and the mask of erased rows."""
     lengths = np.frombuffer(data, "<i4", count, lengths_at)
     holes = bool(lengths.min() < 0)
     sizes = np.where(lengths >= NULL, np.maximum(lengths, 0), -2 - lengths) if holes else lengths
@@ -311,7 +323,7 @@ def _column(
 
 
 def filler(count: int) -> Iterator[PackedBatch]:
-    """Batches of records that were erased from the start: they only take up `count` offsets."""
+    """Batches of erased records, which only occupy `count` offsets."""
     for start in range(0, count, BATCH_RECORDS):
         size = min(BATCH_RECORDS, count - start)
         body = array("i", [-2]).tobytes() * size
@@ -319,7 +331,7 @@ def filler(count: int) -> Iterator[PackedBatch]:
 
 
 def blank(batch: bytes, offsets: set[int]) -> bytes:
-    """The same batch, of the same size, with the records at `offsets` erased: their bytes are zeros."""
+    """A batch with the records at `offsets` erased: the same size, with zeros in place of their bytes."""
     _, _, _, _, first, first_time, max_time, count, flags = HEADER.unpack_from(batch)
     body = bytearray(batch[HEADER.size :])
     lengths_at = 8 * count if flags & TIMES else 0

@@ -1,7 +1,7 @@
-"""Consumer groups of the file log: who is a member, whose each partition is, and what was committed; all in files.
+"""Consumer groups of the file log: members, assignment and committed offsets, in files.
 
-A member holds a lock on its own file, which the system frees when it dies, and touches it when it polls. There is no
-coordinator: whichever member polls next does what is due, under the group's lock.
+Each member locks its own file, which the system unlocks when it dies, and touches it at each poll. There is no
+coordinator: the next member that polls makes the pending changes, under the group's lock.
 """
 
 from __future__ import annotations
@@ -27,8 +27,8 @@ class GroupState(msgspec.Struct):
     """The group's file.
 
     Args:
-        members: ids, in the order in which they joined.
-        owners: per partition the member that holds it.
+        members: IDs, in order of joining.
+        owners: partition → the member that it is assigned to.
     """
 
     members: list[str] = []
@@ -37,12 +37,12 @@ class GroupState(msgspec.Struct):
 
 @dataclass(frozen=True, slots=True)
 class Changes:
-    """What a look at the group means for this member.
+    """Changes of a member's assignment.
 
     Args:
-        lost: partitions that were taken away while it did not poll.
-        give: partitions that it holds and should give up.
-        taken: partitions that are its own from now on.
+        lost: partitions that were reassigned while it did not poll.
+        give: assigned partitions that it should release.
+        taken: newly assigned partitions.
     """
 
     lost: list[int]
@@ -51,13 +51,13 @@ class Changes:
 
 
 def fair_share(members: Sequence[str], owners: Mapping[int, str | None]) -> dict[int, str]:
-    """Whose each partition should be: no member has two more than another, and as few as possible move.
+    """The balanced assignment: members differ by at most one partition, and as few as possible move.
 
-    The same for everyone who asks, so that members agree without talking.
+    Deterministic, so that members agree without communication.
     """
     held = {member: [p for p in sorted(owners) if owners[p] == member] for member in members}
     share, more = divmod(len(owners), len(members))
-    # The larger shares go to those that hold most, lest a partition moves for nothing.
+    # Members with most partitions get the larger shares, to avoid needless moves.
     by_held = sorted(range(len(members)), key=lambda i: (-len(held[members[i]]), i))
     quota = {members[i]: share + (rank < more) for rank, i in enumerate(by_held)}
     wanted = {p: member for member in members for p in held[member][: quota[member]]}
@@ -72,8 +72,8 @@ class Membership:
     """One member's side of a group.
 
     Args:
-        path: the group's directory; made if missing, but not its parents.
-        session_timeout_s: a member that does not look at the group for so long is out of it.
+        path: the group's directory; created if missing, but not its parents.
+        session_timeout_s: a member that does not refresh for this long is removed.
     """
 
     def __init__(self, path: Path, topic: str, group: str, *, session_timeout_s: float) -> None:
@@ -85,7 +85,7 @@ class Membership:
         self.held: set[int] = set()
 
     def close_files(self) -> None:
-        """Drop the lock without leaving: for a forked child, whose parent stays the member."""
+        """Close the lock without leaving: for a forked child, whose parent stays the member."""
         if self._fd >= 0:
             os.close(self._fd)
             self._fd = -1
@@ -101,10 +101,10 @@ class Membership:
             os.close(fd)
 
     def refresh(self, partitions: int) -> Changes:
-        """Say that this member lives, drop those that do not, and see what changes for it.
+        """Send a heartbeat, remove dead members, and return the changes of this member's assignment.
 
         Args:
-            partitions: how many the topic has.
+            partitions: number of the topic's partitions.
         """
         with self._locked():
             state = self._load()
@@ -131,7 +131,7 @@ class Membership:
             return Changes(lost, give, sorted(taken))
 
     def release(self, partitions: Sequence[int]) -> list[int]:
-        """Give partitions up; returns those that were this member's no more."""
+        """Release partitions; returns those that were no longer assigned to this member."""
         with self._locked():
             state = self._load()
             gone = [p for p in partitions if state.owners.get(p) != self._member]
@@ -143,7 +143,7 @@ class Membership:
             return gone
 
     def leave(self) -> None:
-        """Be a member no more; others may take what it held."""
+        """Leave the group; its partitions are free."""
         if self._member is None:
             return
         with self._locked():
@@ -163,10 +163,10 @@ class Membership:
         return (found.st_ino, found.st_mtime_ns)
 
     def commit(self, offsets: Mapping[int, int]) -> None:
-        """Keep offsets of partitions that this member holds.
+        """Commit offsets of assigned partitions.
 
         Raises:
-            PartitionNotOwned: it holds one of them no more; none was kept.
+            PartitionNotOwned: a partition is not assigned any more; nothing was committed.
         """
         with self._locked():
             state = self._load()
@@ -198,9 +198,9 @@ class Membership:
         (self._path / "members" / member).unlink(missing_ok=True)
 
     def _lives(self, member: str) -> bool:
-        """Whether its process holds its lock and has polled in time.
+        """Whether the member's process holds its lock and has polled in time.
 
-        The time is the system's monotonic one, as setting the wall clock must not end memberships.
+        By the system's monotonic clock: setting the wall clock must not end memberships.
         """
         try:
             fd = os.open(self._path / "members" / member, os.O_RDWR)
@@ -220,7 +220,7 @@ class Membership:
         try:
             return msgspec.json.decode((self._path / "group.json").read_bytes(), type=GroupState)
         except (FileNotFoundError, msgspec.DecodeError):
-            # Only a power cut can leave an unreadable one, and then no member lives.
+            # Only a power cut can leave an unreadable file, and then no member is alive.
             return GroupState()
 
     def _save(self, state: GroupState) -> None:
@@ -228,7 +228,7 @@ class Membership:
 
 
 def committed_offsets(path: Path) -> dict[int, int]:
-    """The committed offset per partition of the group in this directory."""
+    """Partition → committed offset of the group in this directory."""
     offsets: dict[int, int] = {}
     with suppress(FileNotFoundError):
         for entry in os.scandir(path / "offsets"):

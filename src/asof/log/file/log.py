@@ -1,17 +1,16 @@
 """The file log: topics as directories of append-only segments, shared by the processes of one machine.
 
-    <root>/@<project>/<topic>/                         a topic of a project: projects that share a root share no topic
-    <topic>/topic.json                                 its id and number of partitions
-    <topic>/users                                      the stores that use it, one a line
-    <topic>/<partition>/<first offset>.log             batches of records (file_frames), `.index` beside each
-    <topic>/<partition>/state                          what is published (file_partition); also the writers' lock
-    <topic>/<partition>/owner                          locked by the log object whose own partition it is
-    <topic>/groups/<group>/                            members, assignment, committed offsets (file_group)
+    <root>/@<project>/<topic>/                         a topic of a project; projects that share a root share no topic
+    <topic>/topic.json                                 its ID and number of partitions
+    <topic>/users                                      the stores that use it, one per line
+    <topic>/<partition>/<first offset>.log             a segment: batches of records (frames.py), with an `.index`
+    <topic>/<partition>/state                          what is published (state.py); also the writers' lock
+    <topic>/<partition>/owner                          locked by the log object that owns the partition
+    <topic>/groups/<group>/                            members, assignment, committed offsets (group.py)
 
-Topics from before projects had folders of their own are in `<root>` itself; those that a project knows as its own stay
-there.
+Topics of earlier versions, without a project's directory, are in `<root>` itself; a project keeps its own ones there.
 
-The directory must be on a local disk: locks, and what one process sees of another's writes, do not hold over networks.
+The directory must be on a local disk: locks, and the visibility of other processes' writes, do not hold over networks.
 """
 
 from __future__ import annotations
@@ -49,14 +48,14 @@ class FileLog:
     """Topics in a directory. See `asof.log.protocol.Log`.
 
     Args:
-        root: made if missing; on a local disk.
-        clock: the time of records that are sent without one, and the now of retention.
-        project: whose topics these are; they stand in a folder of their own. "" is for topics in `root` itself.
-        user: the store that uses them, in words; it is written beside each topic that it creates or takes up.
-        kept: of the topics in `root` itself, name → id, the names of those that are the project's and stay there.
-        segment_bytes: a segment of this size is followed by a new one; retention drops whole segments.
-        session_timeout_s: a group's member that does not poll for so long loses its partitions. The same for all
-            processes. A dead process's partitions are free at once.
+        root: created if missing; on a local disk.
+        clock: the time of records that are sent without one, and the current time for retention.
+        project: the topics' project; they are in its directory. "" is for topics in `root` itself.
+        user: description of the store; recorded with each topic that it creates or uses.
+        kept: given the topics in `root` itself (name → ID), returns the names of those that are the project's.
+        segment_bytes: a new segment is started at this size; retention deletes whole segments.
+        session_timeout_s: a group's member that does not poll for this long loses its partitions. It must be the same
+            for all processes. A dead process's partitions are free at once.
     """
 
     def __init__(
@@ -101,7 +100,7 @@ class FileLog:
         return self._topics.names()
 
     def topic(self, name: str) -> FileTopic:
-        """The topic as it is now on disk."""
+        """The topic's current state on disk."""
         return self._topics.find(name)
 
     def own_partition(self, topic: str) -> int:
@@ -136,7 +135,7 @@ class FileLog:
         self._topics.leave(topic)
 
     def _on(self, topic: str, work: Callable[[FileTopic], T]) -> T:
-        """Do `work` on the topic, once more if it was deleted and made again just then."""
+        """Run `work` on the topic, once more if it was recreated at that moment."""
         try:
             return work(self.topic(topic))
         except PartitionDeleted:
@@ -158,7 +157,7 @@ class FileLog:
         return self._on(topic, work)
 
     def offsets_at(self, topic: str, moment_us: Micros) -> dict[int, int]:
-        """See `Log.offsets_at`. Reads through each partition: its records need not be in the order of time."""
+        """See `Log.offsets_at`. Scans each partition: its records need not be ordered by time."""
         found = {}
         for number, (first, after) in self.bounds(topic).items():
             at, found[number] = first, after
@@ -181,11 +180,11 @@ class FileLog:
         headers: Sequence[Headers] | None = None,
         durable: bool,
     ) -> list[tuple[int, int]]:
-        """See `Log.send`. Over several partitions it is all or nothing unless this process or the machine dies."""
+        """See `Log.send`. Atomic over several partitions unless this process or the machine dies."""
         size = len(values)
         for column, cells in (("keys", keys), ("timestamps_us", timestamps_us), ("headers", headers)):
             if cells is not None and len(cells) != size:
-                raise LogError(f"a send to {topic!r} has {size} values, but {len(cells)} {column}")
+                raise LogError(f"a send to topic {topic!r} has {size} values, but {len(cells)} {column}")
         if not size:
             return []
         times: Sequence[Micros] | Micros = self._clock() if timestamps_us is None else timestamps_us
@@ -226,7 +225,7 @@ class FileLog:
             return {number: topic.partition(number).append(only, durable=durable)}
         firsts = {}
         with ExitStack() as stack:
-            # In order of number, so that two senders never wait for each other.
+            # Ordered by number, so that two senders cannot deadlock.
             opened = [topic.partition(number) for number in sorted(batches)]
             for partition in opened:
                 stack.enter_context(partition.locked())
@@ -257,7 +256,7 @@ class FileLog:
         return self._on(topic, work)
 
     def _keep(self, topic: FileTopic, partition: int, cursor: Cursor, following: int) -> None:
-        """Keep the place for a reader that goes on at the offset after the last record that it got."""
+        """Keep the cursor for a reader that continues after the last record that it got."""
         with self._lock:
             replaced = self._cursors.pop((topic.id, partition, following), None)
             self._cursors[topic.id, partition, following] = cursor
@@ -316,7 +315,7 @@ class FileLog:
     # ---- the end
 
     def close(self) -> None:
-        """See `Log.close`. Consumers are closed by whoever made them."""
+        """See `Log.close`. Consumers are closed by their creators."""
         with self._lock:
             for cursor in self._cursors.values():
                 cursor.close()
@@ -324,7 +323,7 @@ class FileLog:
             self._begin_empty()
 
     def _after_fork(self) -> None:
-        """Start afresh in a forked child: a lock that it inherited would be held by both."""
+        """Reset in a forked child: an inherited lock would be held by both processes."""
         self._lock = threading.RLock()
         for consumer in list(self._consumers):
             consumer.close_files()
@@ -334,7 +333,7 @@ class FileLog:
 
 
 def _rows_by_partition(routes: list[int]) -> dict[int, list[int] | None]:
-    """Per partition the rows that go there; None for all of them."""
+    """Partition → indexes of its rows; None for all rows."""
     if routes.count(routes[0]) == len(routes):
         return {routes[0]: None}
     rows: dict[int, list[int]] = {}

@@ -1,6 +1,16 @@
-"""One partition of the file log: finding a place in its segments, appending to them, and what a crash left.
+"""One partition of the file log: lookup in its segments, appends, and recovery after a crash.
 
-Readers look only at what the state says is published, so they never meet half a batch and need no lock.
+    00000000000000000000.log      segment: batches at increasing offsets (frames.py draws one)
+    00000000000000000000.index    (first offset, position) of a batch about every 64 KiB of its segment
+    00000000000000057344.log      the last segment, named by its first offset; only this one is written to:
+                                      [batch][batch][batch] | [batch being wri…
+                                                            ^ state.position: bytes before it are published
+    00000000000000057344.index
+    state                         what is published (state.py); its lock is that of the writers
+
+A writer appends batches after `state.position`, syncs them if `durable`, and then writes the new state: only that
+publishes them. Readers use only published bytes, so they need no lock and never read half a batch. Bytes after
+`state.position` are of a running or dead writer; the next writer cuts them off.
 """
 
 from __future__ import annotations
@@ -33,7 +43,7 @@ from asof.log.file.state import (
 
 SEGMENT_BYTES = 64 << 20
 INDEX_EVERY = 64 << 10
-"""A segment's index has an entry about every so many bytes."""
+"""Bytes of a segment between two entries of its index."""
 
 _ENTRY = Struct("<qq")
 _SEGMENT = re.compile(r"(\d{20})\.log")
@@ -42,7 +52,7 @@ sync_data = getattr(os, "fdatasync", os.fsync)
 
 @dataclass(slots=True, eq=False)
 class _Append:
-    """What one thread wants appended, and what became of it."""
+    """An append that one thread requested, and its outcome."""
 
     batches: Sequence[PackedBatch]
     durable: bool
@@ -51,11 +61,11 @@ class _Append:
 
 
 class FilePartition:
-    """The directory of one partition, for one process; several processes may write to it at once.
+    """One partition's directory, opened by one process; several processes may write to it.
 
     Args:
-        path: holds `state` and `<first offset>.log` segments, each with a `.index` beside it.
-        segment_bytes: a segment that has so many bytes is followed by a new one.
+        path: directory with `state` and segments `<first offset>.log`, each with an `.index`.
+        segment_bytes: a new segment is started at this size.
     """
 
     def __init__(self, path: Path, number: int, *, segment_bytes: int) -> None:
@@ -72,7 +82,7 @@ class FilePartition:
 
     @staticmethod
     def make(path: Path) -> None:
-        """Write an empty partition's files into the existing directory `path`."""
+        """Create an empty partition's files in the existing directory `path`."""
         (path / segment_name(0)).touch()
         (path / "state").write_bytes(PartitionState(boot_id(), 0, 0, 0, 0, 0).encode())
         sync_directory(path)
@@ -81,7 +91,7 @@ class FilePartition:
         self.close()
 
     def close(self) -> None:
-        """Let go of the files. Safe in a forked child: the parent's locks stay."""
+        """Close the files. Safe in a forked child: the parent's locks stay."""
         if self._fd >= 0:
             os.close(self._fd)
             self._fd = -1
@@ -89,7 +99,7 @@ class FilePartition:
 
     @contextmanager
     def locked(self) -> Iterator[None]:
-        """Be the only writer, over threads and processes; the system frees the lock of a process that dies.
+        """Lock the partition for writing, across threads and processes; the system releases a dead process's lock.
 
         Raises:
             PartitionDeleted: the topic was deleted meanwhile.
@@ -112,15 +122,15 @@ class FilePartition:
     # ---- reading
 
     def state(self) -> PartitionState:
-        """What is published now; after the machine restarted, what the power cut left is put in order first.
+        """The published state; after a restart of the machine, the last segment is recovered first.
 
         Raises:
             PartitionDeleted: the topic was deleted meanwhile.
-            LogError: the files are damaged or cannot be read.
+            LogError: the files are damaged or unreadable.
         """
         with reporting("read the state in", self.path):
             for _ in range(100):
-                # A writer may be half way through these bytes; the checksum tells.
+                # A writer may be replacing these bytes; the checksum detects that.
                 found = decode_state(os.pread(self._fd, STATE.size, 0))
                 if found is not None:
                     if found.boot == boot_id():
@@ -138,7 +148,7 @@ class FilePartition:
         return listed[1]
 
     def locate(self, base: int, offset: int, limit: int) -> int:
-        """The position, in the segment at `base`, of the batch that holds `offset` or is the first after it."""
+        """Position, in the segment at `base`, of the batch with `offset`, or of the first batch after it."""
         path = self.path / segment_name(base)
         with open(path, "rb", buffering=0) as file:
             fd = file.fileno()
@@ -159,10 +169,10 @@ class FilePartition:
         return position
 
     def damaged(self, base: int, position: int, reason: str) -> LogError:
-        """The error for a segment whose published bytes are not what was written."""
+        """The error for a segment whose published bytes are damaged."""
         return LogError(
             f"log segment {self.path / segment_name(base)} is damaged at byte {position}: {reason}",
-            hint="restore the file from a copy, or seek beyond the damage if the gap can be accepted",
+            hint="restore the file from a copy, or accept the gap and seek beyond the damage",
         )
 
     def _index(self, base: int, offset: int) -> list[tuple[int, int]]:
@@ -186,14 +196,15 @@ class FilePartition:
         return sorted(int(found[1]) for name in names if (found := _SEGMENT.fullmatch(name)))
 
     def _segment_text(self, base: int) -> str:
-        # Not by pathlib, which takes as long as writing a record.
+        # Not with pathlib, which takes as long as writing a record.
         return f"{self._text}/{base:020d}.log"
 
     # ---- appending
 
     def append(self, batches: Sequence[PackedBatch], *, durable: bool) -> int:
-        """Write and publish; returns the first offset. What threads ask for while one is at it is written at one go,
-        so that they share one sync.
+        """Write and publish; returns the first offset.
+
+        Appends that other threads request meanwhile are combined into the next write, and share one sync.
         """
         mine = _Append(batches, durable)
         self.waiting.append(mine)
@@ -214,7 +225,9 @@ class FilePartition:
                 self.publish(state)
         except BaseException as error:
             for one in waiting:
-                one.error = error if isinstance(error, Exception) else LogError("a send was interrupted; send again")
+                one.error = (
+                    error if isinstance(error, Exception) else LogError("a send was interrupted", hint="send again")
+                )
             if not isinstance(error, Exception):
                 raise
             return
@@ -224,7 +237,7 @@ class FilePartition:
             offset += sum(batch.count for batch in one.batches)
 
     def write(self, batches: Sequence[PackedBatch], *, durable: bool) -> PartitionState:
-        """Append behind what is published, still unseen by readers; needs `locked`, ends with `publish`.
+        """Append after the published bytes, invisible to readers until `publish`; needs `locked`.
 
         Returns:
             The state to publish.
@@ -236,9 +249,9 @@ class FilePartition:
         with reporting("append to", self._segment_text(state.segment)):
             size = os.fstat(fd).st_size
             if size < state.position:
-                raise self.damaged(state.segment, size, f"it ends here, but should have {state.position} bytes")
+                raise self.damaged(state.segment, size, f"the file ends here; expected {state.position} bytes")
             if size > state.position:
-                # Left by a writer that died before it published; no sender got its offsets.
+                # Left by a writer that died before publishing; no sender got its offsets.
                 os.ftruncate(fd, state.position)
             pieces, marks = [], []
             position, offset = state.position, state.next
@@ -257,13 +270,13 @@ class FilePartition:
                 os.ftruncate(fd, state.position)
                 raise
             if marks:
-                # Only a shortcut for readers: a full disk must not fail the send here.
+                # The index only speeds up readers: a full disk must not fail the send here.
                 with suppress(OSError):
                     self._append_index(state.segment, marks)
         return replace(state, position=position, next=offset)
 
     def publish(self, state: PartitionState) -> None:
-        """Let readers see everything up to `state`."""
+        """Make everything up to `state` visible to readers."""
         with reporting("publish in", self.path):
             os.pwrite(self._fd, state.encode(), 0)
 
@@ -276,11 +289,11 @@ class FilePartition:
             os.close(fd)
 
     def roll(self, state: PartitionState) -> PartitionState:
-        """Begin a new segment. The old one is synced first: only the last segment can be torn by a power cut."""
+        """Start a new segment. The old one is synced first, so that a power cut can tear only the last segment."""
         path = self.path / segment_name(state.next)
         with reporting("begin segment", path):
             fd = self._open_segment(state)
-            # Readers take a segment that is followed by another as published to its end.
+            # Readers take every segment but the last as published to its end.
             if os.fstat(fd).st_size > state.position:
                 os.ftruncate(fd, state.position)
             sync_data(fd)
@@ -305,9 +318,9 @@ class FilePartition:
     # ---- after a crash
 
     def settled(self) -> PartitionState:
-        """The state; under the lock. Within one start of the machine the file is right: a dead process cannot tear it.
+        """The state; needs the lock. While the machine runs the file is correct: a dying process cannot tear it.
 
-        After a power cut it may be older than the segments, or newer: then the last segment is read again.
+        After a power cut it may be older or newer than the segments: then the last segment is scanned.
         """
         found = decode_state(os.pread(self._fd, STATE.size, 0))
         if found is not None and found.boot == boot_id():
@@ -317,8 +330,8 @@ class FilePartition:
             raise LogError(f"log partition {self.path} has no segments", hint="restore it from a copy")
         last = bases[-1]
         position, offset, marks = self._scan(last)
-        # An offset that was once published is never given to another record; no offset is left out either, so that
-        # a missing segment can be told.
+        # A published offset is never used for another record. Lost ones are filled with erased records, so that
+        # a missing segment is detected.
         lost = max(0, found.next - offset) if found else 0
         path = self.path / segment_name(last)
         with reporting("recover", path):
@@ -344,10 +357,10 @@ class FilePartition:
         return state
 
     def _scan(self, base: int) -> tuple[int, int, list[tuple[int, int]]]:
-        """Where the whole batches of a segment end, the offset after them, and the index of what lies between.
+        """End position of a segment's complete batches, the offset after them, and their index entries.
 
         Raises:
-            LogError: whole batches follow after damage, so this is not the torn end that a power cut leaves.
+            LogError: complete batches follow the damage, so it is not the torn end of a power cut.
         """
         path = self.path / segment_name(base)
         with reporting("read", path):
@@ -377,7 +390,7 @@ class FilePartition:
 
 
 def _write_all(fd: int, data: bytes, position: int) -> None:
-    """Write everything: a full disk takes a part first, and refuses only the rest."""
+    """Write all bytes: on a full disk `write` first writes some of them, and fails only at the next call."""
     left = memoryview(data)
     while left:
         written = os.pwrite(fd, left, position)

@@ -1,4 +1,4 @@
-"""Retention and erasing in one partition of the file log, under its writers' lock and beside its readers."""
+"""Retention and erasure in one partition of the file log, under the writers' lock, while readers go on."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from asof.timing import Micros
 
 
 def drop_before(partition: FilePartition, *, oldest_us: Micros | None, max_bytes: int | None) -> None:
-    """Drop whole segments from the start: those all older than `oldest_us`, or beyond `max_bytes` in all."""
+    """Delete whole segments from the start: those entirely older than `oldest_us`, or beyond `max_bytes` in total."""
     with partition.locked():
         published = state = partition.settled()
         if (
@@ -36,7 +36,7 @@ def drop_before(partition: FilePartition, *, oldest_us: Micros | None, max_bytes
             state = replace(state, start=start, epoch=state.epoch + 1)
         if state != published:
             partition.publish(state)
-        # Also what an earlier call, killed here, has left.
+        # Including files left by an earlier call that was killed here.
         with reporting("drop segments in", partition.path):
             for base in bases:
                 if base < start:
@@ -61,10 +61,10 @@ def _all_older(partition: FilePartition, base: int, oldest_us: Micros, *, limit:
 
 
 def erase(partition: FilePartition, match: Callable[[bytes | None, bytes | None], bool]) -> int:
-    """Rewrite the segments that hold matching records, at the same positions, and swap them in.
+    """Rewrite the segments with matching records, keeping all positions, and replace the files.
 
     Returns:
-        How many records were erased.
+        Number of erased records.
     """
     erased = 0
     with partition.locked():
@@ -76,7 +76,7 @@ def erase(partition: FilePartition, match: Callable[[bytes | None, bytes | None]
             if base == state.segment:
                 data = data[: state.position]
             rewritten, count = _without(partition, data, base, match)
-            # Swapped even without a match where a writer that died left unpublished bytes: they may match.
+            # Replaced even without a match if a dead writer has left unpublished bytes: they may match.
             if not count and path.stat().st_size == len(data):
                 continue
             new = path.with_suffix(".erasing")
@@ -85,7 +85,7 @@ def erase(partition: FilePartition, match: Callable[[bytes | None, bytes | None]
                     file.write(rewritten)
                     file.flush()
                     os.fsync(file.fileno())
-                # Before the swap, lest a writer goes on in the old file should this process die right after it;
+                # Before the swap, so that no writer continues in the old file if this process dies right after it;
                 # and after it, for readers that opened the old file in between.
                 state = _next_epoch(partition, state)
                 with reporting("erase in", path):

@@ -1,4 +1,4 @@
-"""What of a file log's partition is published, and how the system's refusals are told."""
+"""The published state of a file log's partition; and operating system errors as `LogError`."""
 
 from __future__ import annotations
 
@@ -24,23 +24,23 @@ class PartitionDeleted(Exception):
 
 @contextmanager
 def reporting(action: str, path: Path | str) -> Iterator[None]:
-    """Turn the operating system's refusals into a `LogError` that says what was tried where."""
+    """Turn operating system errors into a `LogError` with the action and the path."""
     try:
         yield
     except OSError as error:
         if error.errno in (ENOSPC, EDQUOT, EFBIG):
             raise LogError(
-                f"cannot {action} {path}: no space left ({error.strerror}); nothing of it was kept",
-                hint="free space, or drop old records by retention, then send again",
+                f"cannot {action} {path}: no space left ({error.strerror}); nothing was written",
+                hint="free disk space, or delete old records by retention, then send again",
             ) from error
         raise LogError(f"cannot {action} {path}: {error.strerror or error}") from error
 
 
 @cache
 def boot_id() -> int:
-    """Changes when the machine restarts, so that what a power cut left differs from what a dead process left.
+    """An ID that changes when the machine restarts, to tell a power cut from the death of a process.
 
-    Where the system has none it is always 0.
+    0 on systems without one.
     """
     try:
         text = Path("/proc/sys/kernel/random/boot_id").read_text()
@@ -50,7 +50,7 @@ def boot_id() -> int:
 
 
 def sync_directory(path: Path) -> None:
-    """Make the names in a directory outlive a power cut."""
+    """Sync a directory, so that its file names survive a power cut."""
     fd = os.open(path, os.O_RDONLY)
     try:
         os.fsync(fd)
@@ -59,20 +59,20 @@ def sync_directory(path: Path) -> None:
 
 
 def segment_name(first_offset: int) -> str:
-    """The file of the segment that begins at `first_offset`."""
+    """File name of the segment that starts at `first_offset`."""
     return f"{first_offset:020d}.log"
 
 
 @dataclass(frozen=True, slots=True)
 class PartitionState:
-    """What of a partition is published.
+    """The published state of a partition.
 
     Args:
-        boot: the machine's start at which this was written.
-        epoch: grows when segments are dropped or rewritten, so that readers let go of what they hold.
-        start: the first offset that is there.
-        segment: the first offset of the segment that is written to.
-        position: where in that segment the published bytes end.
+        boot: boot ID of the machine at the time of writing.
+        epoch: increases when segments are deleted or rewritten, so that readers drop what they have read ahead.
+        start: the partition's first offset.
+        segment: first offset of the last segment, which is written to.
+        position: end of the published bytes in that segment.
         next: the next offset to be written.
     """
 
@@ -84,13 +84,13 @@ class PartitionState:
     next: int
 
     def encode(self) -> bytes:
-        """As the bytes of the state file, with a checksum."""
+        """The bytes of the state file, with a checksum."""
         body = STATE.pack(0, 0, self.boot, self.epoch, self.start, self.segment, self.position, self.next)[8:]
         return _STATE_MAGIC.to_bytes(4, "little") + crc32(body).to_bytes(4, "little") + body
 
 
 def decode_state(data: bytes) -> PartitionState | None:
-    """The state, or None if these bytes are not whole."""
+    """The state, or None if the bytes are incomplete or the checksum is wrong."""
     if len(data) != STATE.size:
         return None
     magic, crc, *fields = STATE.unpack(data)

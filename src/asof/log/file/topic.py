@@ -1,4 +1,4 @@
-"""Topics of the file log: their folders and files on disk, and their partitions as one process has opened them."""
+"""Topics of the file log: their directories on disk, and the partitions that a process has open."""
 
 from __future__ import annotations
 
@@ -32,11 +32,11 @@ class TopicMetadata(msgspec.Struct, frozen=True):
 
 
 class FileTopic:
-    """A topic's directory as one process has opened it."""
+    """A topic's directory, opened by this process."""
 
     def __init__(self, path: Path, file: TopicMetadata, stamp: tuple[int, int], *, segment_bytes: int) -> None:
         self.path, self.name = path, path.name
-        # For what every send looks at: pathlib takes as long as writing a record.
+        # Strings for what every send uses: pathlib takes as long as writing a record.
         self.file_text = str(path / "topic.json")
         self.id, self.partitions = file.id, file.partitions
         self.stamp = stamp
@@ -49,7 +49,7 @@ class FileTopic:
         """The partition, opened.
 
         Raises:
-            LogError: the topic has none with this number.
+            LogError: the topic has no partition with this number.
             PartitionDeleted: the topic was deleted meanwhile.
         """
         found = self._opened.get(number)
@@ -58,9 +58,7 @@ class FileTopic:
         with self._lock:
             if number not in self._opened:
                 if not 0 <= number < self.partitions:
-                    raise LogError(
-                        f"topic {self.name!r} has partitions 0 to {self.partitions - 1}, asked for was {number}"
-                    )
+                    raise LogError(f"topic {self.name!r} has no partition {number}; it has 0 to {self.partitions - 1}")
                 path = self.path / str(number)
                 try:
                     self._opened[number] = FilePartition(path, number, segment_bytes=self._segment_bytes)
@@ -69,7 +67,7 @@ class FileTopic:
             return self._opened[number]
 
     def name_of(self, number: int) -> Partition:
-        """What the partition is called."""
+        """The partition with its topic's name and ID."""
         return Partition(self.name, number, self.id)
 
     def group_path(self, group: str) -> Path:
@@ -77,12 +75,12 @@ class FileTopic:
         return self.path / "groups" / quote(group, safe="")
 
     def grown(self, file: TopicMetadata, stamp: tuple[int, int]) -> None:
-        """Take note of more partitions."""
+        """Update the number of partitions."""
         self.partitions, self.stamp = file.partitions, stamp
 
     @property
     def owned(self) -> int | None:
-        """The partition that is this process's own."""
+        """The partition that this process owns, if any."""
         return None if self._owned is None else self._owned[0]
 
     def claim(self, number: int) -> bool:
@@ -97,17 +95,17 @@ class FileTopic:
         return True
 
     def release(self) -> None:
-        """Own no partition any more."""
+        """Release the owned partition."""
         owned, self._owned = self._owned, None
         if owned is not None:
             os.close(owned[1])
 
     def begin_anew(self) -> None:
-        """Forget a lock that another thread of the parent may have held at the fork."""
+        """Reset a lock that another thread of the parent may have held at the fork."""
         self._lock = threading.Lock()
 
     def close(self) -> None:
-        """Close its partitions, and own none."""
+        """Close the partitions, and release the owned one."""
         self.release()
         with self._lock:
             for partition in self._opened.values():
@@ -116,7 +114,7 @@ class FileTopic:
 
 
 def write_topic(path: Path, file: TopicMetadata) -> None:
-    """Put the topic's file in place of the one before, whole or not at all."""
+    """Replace the topic's file atomically."""
     new = path / ".topic.json.new"
     with open(new, "wb") as out:
         out.write(msgspec.json.encode(file))
@@ -137,29 +135,29 @@ def read_topic(path: Path) -> TopicMetadata:
     except msgspec.DecodeError as error:
         raise LogError(f"{path / 'topic.json'} is damaged: {error}") from error
     if file.version != 1:
-        raise LogError(f"{path} has format {file.version}, this Asof reads 1", hint="install a newer Asof")
+        raise LogError(f"{path} has format {file.version}; expected 1", hint="upgrade asof")
     return file
 
 
 def users_of(path: Path) -> list[str]:
-    """The stores that use the topic, as they call themselves."""
+    """The descriptions of the stores that use the topic."""
     try:
         lines = (path / "users").read_text(encoding="utf-8").splitlines()
     except FileNotFoundError:
         return []
-    # In a copy of the folder, those who use the original are none of its users.
+    # In a copy of the directory (another inode), users of the original do not count.
     here = str(path.stat().st_ino)
     return [user for inode, _, user in (line.partition(" ") for line in lines) if inode == here]
 
 
 def add_user(path: Path, user: str) -> None:
-    """Note that a store uses the topic. The caller holds the log's lock."""
+    """Add a store to the topic's users. The caller holds the log's lock."""
     if user and user not in (known := users_of(path)):
         _write_users(path, [*known, user])
 
 
 def remove_user(path: Path, user: str) -> None:
-    """Note that a store uses the topic no more. The caller holds the log's lock."""
+    """Remove a store from the topic's users. The caller holds the log's lock."""
     if user in (known := users_of(path)):
         _write_users(path, [each for each in known if each != user])
 
@@ -174,7 +172,7 @@ class FileTopics:
     """The topics of one project in a file log's folder.
 
     Args:
-        root: the log's folder; others as `FileLog` has them.
+        root: the log's directory; the others as in `FileLog`.
     """
 
     def __init__(
@@ -187,7 +185,7 @@ class FileTopics:
         segment_bytes: int,
     ) -> None:
         self.root = root
-        # No topic's name can be that of a project's folder.
+        # A topic's name can never be that of a project's directory.
         self.home = root / f"@{project}" if project else root
         self._user, self._kept, self._segment_bytes = user, kept, segment_bytes
         self._known: dict[str, FileTopic] = {}
@@ -197,11 +195,11 @@ class FileTopics:
         """See `Log.create`."""
         if not _TOPIC_NAME.fullmatch(topic):
             raise LogError(
-                f"{topic!r} cannot be a topic's name: it needs letters, digits, '_', '-' and '.', not a '.' first, "
-                "and at most 249 of them"
+                f"{topic!r} is not a valid topic name: expected at most 249 letters, digits, '_', '-' and '.', and no "
+                "'.' at the start"
             )
         if partitions < 1:
-            raise LogError(f"topic {topic!r} needs at least one partition, asked for were {partitions}")
+            raise LogError(f"topic {topic!r} needs at least 1 partition; partitions is {partitions}")
         with self.changing():
             path = self._place(topic)
             with reporting("create", path):
@@ -230,7 +228,7 @@ class FileTopics:
             except UnknownTopic:
                 return
             for number in range(found.partitions):
-                # No one may be writing: a writer that waits for the lock will then see that the file is gone.
+                # Under the lock, so that no one is writing; a waiting writer then sees that the file is gone.
                 stack.enter_context(found.partition(number).locked())
             with reporting("delete", found.path):
                 trash = found.path.parent / f".deleted-{uuid.uuid4().hex}"
@@ -248,7 +246,7 @@ class FileTopics:
             return sorted(own)
 
     def find(self, name: str) -> FileTopic:
-        """The topic as it is now on disk."""
+        """The topic's current state on disk."""
         with self._lock:
             known = self._known.get(name)
             try:
@@ -263,7 +261,7 @@ class FileTopics:
             except (FileNotFoundError, NotADirectoryError):
                 self.forget(name)
                 if known is not None and path.parent != self.home:
-                    # One that is made again does not stand where the old one did.
+                    # A recreated topic has another directory than the old one.
                     return self.find(name)
                 raise UnknownTopic(name, f"the file log {self.root}") from None
             if known is not None and known.id == file.id:
@@ -274,18 +272,18 @@ class FileTopics:
             return self._known[name]
 
     def _place(self, name: str) -> Path:
-        """Where a topic stands, or would: in the project's folder, unless it is one that the project has in `root`."""
+        """The directory of a topic: in the project's directory, except for old topics of the project in `root`."""
         if self.home == self.root or self._kept is None or not (self.root / name / "topic.json").exists():
             return self.home / name
-        # A damaged one is not passed over: it may be the project's.
+        # A damaged one is not skipped: it may be the project's.
         old = self._old() | {name: read_topic(self.root / name).id}
         return (self.root if name in self._kept(old) else self.home) / name
 
     def _old(self) -> dict[str, str]:
-        """The topics in `root` itself, of whichever project: name → id."""
+        """Topics of any project in `root` itself: name → ID."""
         found = {}
         for name in _topics_in(self.root):
-            # Another project's damage, or deletion under way, is no concern of this one.
+            # Ignore topics of other projects that are damaged or being deleted.
             with suppress(LogError, FileNotFoundError, NotADirectoryError):
                 found[name] = read_topic(self.root / name).id
         return found
@@ -310,7 +308,7 @@ class FileTopics:
         self.forget(topic)
 
     def forget(self, topic: str) -> None:
-        """Let go of a topic that is gone. Threads that still use it keep its files until they are done."""
+        """Drop a deleted topic. Threads that still use it keep its files open until they are done."""
         with self._lock:
             known = self._known.pop(topic, None)
             if known is not None:
@@ -318,7 +316,7 @@ class FileTopics:
 
     @contextmanager
     def changing(self) -> Iterator[None]:
-        """Be the only process that makes, grows or deletes topics here."""
+        """Lock the log for creating, growing or deleting topics."""
         with self._lock, reporting("lock", self.root / ".lock"):
             fd = os.open(self.root / ".lock", os.O_RDWR | os.O_CREAT, 0o666)
             try:
@@ -341,7 +339,7 @@ class FileTopics:
                 new = found.path / f".new-{uuid.uuid4().hex}"
                 new.mkdir()
                 FilePartition.make(new)
-                # Left by a process that died before it wrote the topic's file; nothing was ever sent to it.
+                # Left by a process that died before it wrote the topic's file; it has no records.
                 shutil.rmtree(found.path / str(number), ignore_errors=True)
                 os.rename(new, found.path / str(number))
                 write_topic(found.path, TopicMetadata(1, found.id, number + 1))
@@ -349,13 +347,13 @@ class FileTopics:
                 return number
 
     def begin_anew(self) -> None:
-        """Forget locks that another thread of the parent may have held at the fork."""
+        """Reset locks that another thread of the parent may have held at the fork."""
         self._lock = threading.RLock()
         for topic in self._known.values():
             topic.begin_anew()
 
     def close(self) -> None:
-        """Let go of all files."""
+        """Close all files."""
         with self._lock:
             for topic in self._known.values():
                 topic.close()

@@ -1,4 +1,4 @@
-"""The way to a Kafka cluster: its settings, admin calls with a bounded wait, and its errors in our words."""
+"""Access to a Kafka cluster: settings, admin calls with a timeout, and errors translated to `LogError`."""
 
 from __future__ import annotations
 
@@ -23,11 +23,11 @@ _OURS = {
     "group.protocol": "", "isolation.level": "", "partition.assignment.strategy": "", "session.timeout.ms":
     "session_timeout_s", "transactional.id": "",
 }  # fmt: skip
-"""Settings that the promises of the log rest on, and what to give in their place."""
+"""Settings that the log's guarantees depend on → the option to use instead."""
 
 _DEFAULTS: dict[str, Any] = {
-    # Every client prints to stderr otherwise, endlessly while a broker is away; errors come through error_cb, and
-    # what librdkafka says at this level still goes to a logger.
+    # Otherwise every client prints to stderr, without end while a broker is unreachable. Errors come through error_cb,
+    # and librdkafka's messages of this level go to a logger.
     "log_level": 0,
     "reconnect.backoff.max.ms": 2000,
     "allow.auto.create.topics": False,
@@ -41,25 +41,25 @@ _WAIT_STEP_S = 0.1
 
 
 class Broker:
-    """One cluster as this process reaches it. Safe to use from several threads.
+    """A Kafka cluster. Thread-safe.
 
     Args:
-        servers: `host:port`, several with commas.
-        settings: librdkafka's, by their own names, passed through.
-        timeout_s: how long any one call may take.
+        servers: `host:port`; several separated by commas.
+        settings: librdkafka's settings, passed through.
+        timeout_s: time limit of a call.
 
     Raises:
-        ConfigError: a setting is unknown, or is one that Asof sets.
+        ConfigError: a setting is unknown, or set by Asof itself.
     """
 
     def __init__(self, servers: str, *, settings: Mapping[str, Any], timeout_s: float) -> None:
         if not servers:
-            raise ConfigError("Kafka needs bootstrap_servers", hint="give bootstrap_servers: host:9092")
+            raise ConfigError("bootstrap_servers is missing for Kafka", hint="set bootstrap_servers: host:9092")
         for name, instead in _OURS.items():
             if name in settings:
                 raise ConfigError(
                     f"Kafka's setting {name!r} is set by Asof itself",
-                    hint=f"give {instead} instead" if instead else "leave it out",
+                    hint=f"use {instead} instead" if instead else "remove it from the settings",
                 )
         self.servers = servers
         self.timeout_s = timeout_s
@@ -72,11 +72,11 @@ class Broker:
         """A client of this kind (`Consumer`, `Producer`, `AdminClient`).
 
         Args:
-            preset: settings that the user's own ones override.
-            ours: settings that hold whatever the user says, with `_` in place of `.`.
+            preset: defaults, which the user's settings override.
+            ours: settings that override the user's, with `_` for `.`.
 
         Raises:
-            ConfigError: librdkafka does not take a setting.
+            ConfigError: librdkafka rejects a setting.
         """
         fixed = {name.replace("_", "."): value for name, value in ours.items()}
         fixed |= {"bootstrap.servers": self.servers, "error_cb": self._note, "logger": _LOGGER}
@@ -85,9 +85,9 @@ class Broker:
         except (KafkaException, ValueError, TypeError) as error:
             found = error.args[0].str() if isinstance(error, KafkaException) else str(error)
             raise ConfigError(
-                f"Kafka's settings are not well formed: {found}",
-                hint="check `settings` of the log section or connection (kafka_settings= of a source); their names "
-                "are librdkafka's",
+                f"librdkafka rejects the Kafka settings: {found}",
+                hint="check `settings` of the log section or connection, or kafka_settings= of the source; names are "
+                "those of librdkafka",
             ) from error
 
     @property
@@ -99,13 +99,13 @@ class Broker:
             return self._admin
 
     def _note(self, error: KafkaError) -> None:
-        """Remember what a client says about its connections: a call that times out does not say why."""
-        # "All brokers are down" hides the reason that is heard before or after it.
+        """Record connection errors of a client: a call that times out gives no reason."""
+        # "All brokers are down" would hide the reason, which comes before or after it.
         if error.code() != KafkaError._ALL_BROKERS_DOWN:
             self._fault = (time.monotonic(), error)
 
     def ask_again(self, call: Callable[[], Future[Any]], doing: str, *, topic: str = "") -> Any:
-        """The result of an admin call, made again while the broker that knows it is only just taking its place."""
+        """The result of an admin call, retried while the responsible broker is changing."""
         deadline = time.monotonic() + self.timeout_s
         while True:
             try:
@@ -121,7 +121,7 @@ class Broker:
         """The result of an admin call.
 
         Raises:
-            LogError: it failed; the message names the setting to change.
+            LogError: it failed; the hint names the setting to change.
         """
         began = time.monotonic()
         while True:
@@ -129,7 +129,7 @@ class Broker:
             try:
                 return future.result(timeout=_WAIT_STEP_S)
             except (FutureTimeout, TimeoutError) as error:
-                # A refused password does not get better by waiting for it.
+                # A refused password is not retried.
                 refused = self._refused_since(began)
                 if refused is not None or time.monotonic() - began > self.timeout_s:
                     raise self.unreachable(doing, refused) from error
@@ -142,34 +142,34 @@ class Broker:
         return None
 
     def unreachable(self, doing: str, error: KafkaError | None = None) -> LogUnreachable:
-        """The error for a cluster that does not respond, with what was last heard of it."""
+        """The error for an unreachable cluster, with its last connection error."""
         if error is None or error.code() in _SILENT:
             self.admin.poll(0)
             heard = self._fault[1] if self._fault is not None and time.monotonic() - self._fault[0] < 60 else None
             error = heard or error
-        found = _plain(error) if error is not None else f"no answer within {self.timeout_s:g} s"
+        found = _plain(error) if error is not None else f"no response within {self.timeout_s:g} s"
         hint = _hint(error)
         says_why = error is not None and error.code() == KafkaError._TRANSPORT and "Disconnected" not in error.str()
         if error is None or (error.code() in _SILENT - _HINTS.keys() and not says_why):
-            # A connection that is refused says so; one that is taken and dropped does not say why.
+            # A refused connection has a reason; one that is accepted and then closed has none.
             hint = "check bootstrap_servers and security.protocol, and that the broker runs"
         is_refused = error is not None and error.code() in _REFUSALS
-        what = "refuses the connection" if is_refused else "does not answer"
+        what = "refuses the connection" if is_refused else "does not respond"
         made = LogUnreachable(f"cannot {doing}: Kafka at {self.servers} {what}: {found}", hint=hint)
         made.may_pass = not is_refused
         return made
 
     def translated(self, error: KafkaError, doing: str, *, topic: str = "") -> LogError:
-        """An error of librdkafka in our words."""
+        """An error of librdkafka as a `LogError`."""
         code = error.code()
         if code in _UNKNOWN_TOPIC and topic:
             return UnknownTopic(topic, f"Kafka at {self.servers}")
         if code in _SILENT or code in _REFUSALS:
             return self.unreachable(doing, error)
-        return LogError(f"cannot {doing}: Kafka at {self.servers} answered: {_plain(error)}", hint=_hint(error))
+        return LogError(f"cannot {doing}: Kafka at {self.servers} returned: {_plain(error)}", hint=_hint(error))
 
     def forget(self) -> list[Any]:
-        """Let go of the admin client without ending it, for a forked child."""
+        """Drop the admin client without closing it: for a forked child."""
         admin, self._admin, self._lock = self._admin, None, threading.Lock()
         return [admin]
 
@@ -179,14 +179,14 @@ _SETTLING = {
     KafkaError.COORDINATOR_LOAD_IN_PROGRESS, KafkaError.NOT_COORDINATOR, KafkaError.FENCED_LEADER_EPOCH,
     KafkaError.UNKNOWN_LEADER_EPOCH,
 }  # fmt: skip
-"""Another broker, or this one in a moment, can serve the call."""
+"""Errors after which another broker, or this one shortly after, can serve the call."""
 
 _SILENT = _SETTLING | {
     KafkaError._TRANSPORT, KafkaError._ALL_BROKERS_DOWN, KafkaError._TIMED_OUT, KafkaError._TIMED_OUT_QUEUE,
     KafkaError._RESOLVE, KafkaError._MSG_TIMED_OUT, KafkaError.REQUEST_TIMED_OUT, KafkaError._WAIT_COORD,
     KafkaError.BROKER_NOT_AVAILABLE, KafkaError.NETWORK_EXCEPTION,
 }  # fmt: skip
-"""No response, or no broker that could give one yet: it may come later."""
+"""Errors of an unreachable or starting broker: a later call may succeed."""
 
 _REFUSALS = {
     KafkaError._AUTHENTICATION, KafkaError.SASL_AUTHENTICATION_FAILED, KafkaError._SSL,
@@ -202,7 +202,7 @@ _HINTS: dict[int, str] = {
     KafkaError._AUTHENTICATION: "check sasl.mechanism, sasl.username and sasl.password in its settings",
     KafkaError.SASL_AUTHENTICATION_FAILED: "check sasl.mechanism, sasl.username and sasl.password in its settings",
     KafkaError.UNSUPPORTED_SASL_MECHANISM: "set sasl.mechanism to one that the broker offers",
-    KafkaError.ILLEGAL_SASL_STATE: "set security.protocol to what the broker's listener speaks",
+    KafkaError.ILLEGAL_SASL_STATE: "set security.protocol to the protocol of the broker's listener",
     KafkaError._SSL: "check security.protocol, ssl.ca.location and the certificate's host name",
     KafkaError._RESOLVE: "check the host name in bootstrap_servers",
     KafkaError.TOPIC_AUTHORIZATION_FAILED: "let its user (sasl.username, or the certificate's) Read, Write and "
@@ -220,9 +220,8 @@ _HINTS: dict[int, str] = {
     KafkaError.INVALID_REPLICATION_FACTOR: "set replication_factor to at most the number of brokers",
     KafkaError.INVALID_PARTITIONS: "set partitions to a number above 0",
     KafkaError.POLICY_VIOLATION: "set partitions and replication_factor to what the cluster allows",
-    KafkaError.NOT_ENOUGH_REPLICAS: "bring more brokers up: the topic has fewer replicas in sync than "
-    "min.insync.replicas",
-    KafkaError.KAFKA_STORAGE_ERROR: "look at the broker's disks and its log",
+    KafkaError.NOT_ENOUGH_REPLICAS: "start more brokers: the topic has fewer in-sync replicas than min.insync.replicas",
+    KafkaError.KAFKA_STORAGE_ERROR: "check the broker's disks and its log",
 }
 
 
@@ -231,15 +230,15 @@ def _hint(error: KafkaError | None) -> str:
         return ""
     text = error.str()
     if "security.protocol" in text or "SSL listener" in text or "PLAINTEXT" in text:
-        return "set security.protocol in its settings to what the broker's listener speaks"
+        return "set security.protocol in its settings to the protocol of the broker's listener"
     hint = _HINTS.get(error.code())
     if hint is None and error.code() in _SILENT:
         hint = "check bootstrap_servers, and that the broker runs"
-    return hint or "look at the broker's log"
+    return hint or "check the broker's log"
 
 
 def _plain(error: KafkaError) -> str:
-    """What librdkafka says, without its own bookkeeping (thread names, timings)."""
+    """librdkafka's message, without thread names and timings."""
     text = error.str().removeprefix("Broker: ").removeprefix("Local: ")
     _, _, after = text.partition("/bootstrap: ")
     plain = (after or text).partition(" (after ")[0]
@@ -247,7 +246,7 @@ def _plain(error: KafkaError) -> str:
 
 
 def is_kafka(error: LogError, name: str) -> bool:
-    """Whether an error of ours stands for Kafka's of this name."""
+    """Whether a `LogError` was translated from the Kafka error with this name."""
     cause = error.__cause__
     return isinstance(cause, KafkaException) and cause.args[0].name() == name
 

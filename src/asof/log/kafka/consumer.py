@@ -1,6 +1,6 @@
 """A member of a Kafka consumer group, on one topic.
 
-Partitions are shared by the cooperative sticky assignor: those that stay with a member are read on while others move.
+Partitions are assigned by the cooperative sticky assignor: members keep reading partitions that do not move.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from asof.log.protocol import (
 
 MANY = 2000
 GATHER_S = 0.01
-"""So many at once mean that the member lags; then it waits for so long that more come."""
+"""A batch of this size means that the member lags; then it waits this long for a larger batch."""
 
 _NOT_OURS = {
     KafkaError.ILLEGAL_GENERATION, KafkaError.UNKNOWN_MEMBER_ID, KafkaError.FENCED_INSTANCE_ID,
@@ -35,22 +35,22 @@ _NOT_OURS = {
 
 
 class Offsets(Protocol):
-    """What a member asks the log about."""
+    """The methods of the log that a member uses."""
 
     def bounds(self, topic: str) -> dict[int, tuple[int, int]]:
         """See `Log.bounds`."""
 
     def committed_by(self, topic: KafkaTopic, group: str) -> dict[int, int]:
-        """See `Log.committed`, of a topic that was looked at."""
+        """See `Log.committed`, for a described topic."""
 
 
 class KafkaConsumer:
     """See `asof.log.protocol.Consumer`.
 
     Args:
-        offsets: where partitions begin and end, and how far the group is.
+        offsets: bounds of partitions, and committed offsets of the group.
         group: its full name in Kafka.
-        session_timeout_s: without a word for so long, its partitions are given to others.
+        session_timeout_s: without a heartbeat for this long, its partitions are reassigned.
     """
 
     def __init__(
@@ -69,12 +69,12 @@ class KafkaConsumer:
         self._watch = TopicWatch(broker, topic, refresh=self._look_at_metadata)
         self._tell = {"assigned": assigned, "revoked": revoked, "lost": lost}
         self._session_timeout_s = session_timeout_s
-        # Per partition the offset to be handed over next; None while `assigned` runs and has not set it.
+        # Partition → offset of the next record to return; None while `assigned` runs and has not set it.
         self._positions: dict[int, int | None] = {}
         self._is_assigning = False
         self._resting: set[int] = set()
         self._waiting: list[Messages] = []
-        # Per partition a place that is reached once what waits is handed over.
+        # Partition → position that is reached once the buffered records are returned.
         self._ends: dict[int, int] = {}
         self._raised: BaseException | None = None
         self._has_to_rejoin = False
@@ -95,7 +95,7 @@ class KafkaConsumer:
             preset={
                 "heartbeat.interval.ms": min(3000, int(self._session_timeout_s * 1000 / 3)),
                 "max.poll.interval.ms": max(300_000, int(self._session_timeout_s * 1000)),
-                # A full local queue is looked at again soon; the default of a second starves a fast reader.
+                # Refill a full local queue soon; the default of a second starves a fast reader.
                 "fetch.queue.backoff.ms": 20,
                 "topic.metadata.refresh.interval.ms": 5000,
             },
@@ -125,7 +125,7 @@ class KafkaConsumer:
                 return Messages.empty()
 
     def _fetch(self, max_messages: int, timeout_s: float) -> None:
-        """Let what comes first within the time wait, and all that is there with it."""
+        """Wait for the first record, at most `timeout_s`, and buffer it with all that are available."""
         room = max_messages - sum(map(len, self._waiting))
         if room < 1:
             return
@@ -139,7 +139,7 @@ class KafkaConsumer:
                 wanted = min(left, AT_ONCE)
                 came = self._consumer.consume(wanted, 0)
                 if len(came) < wanted and patience_s and room - left + len(came) >= MANY:
-                    # It lags: the larger a batch, the less each event of it costs, and more is on its way.
+                    # It lags: larger batches cost less per event, and more records are on their way.
                     came += self._consumer.consume(wanted - len(came), patience_s)
                     patience_s = 0.0
                 self._keep(came)
@@ -150,7 +150,7 @@ class KafkaConsumer:
             raise self._broker.translated(error.args[0], f"read topic {self._watch.topic.name!r}") from error
 
     def _keep(self, came: list[Any]) -> None:
-        """Let records wait; what is no record is taken note of."""
+        """Buffer records; process other events."""
         events = [each for each in came if each.error() is not None] if any(map(Message.error, came)) else []
         if len(events) < len(came):
             self._waiting.append(columns_of([each for each in came if each.error() is None] if events else came))
@@ -158,7 +158,7 @@ class KafkaConsumer:
             self._take_event(each)
 
     def _usable(self) -> Messages:
-        """What waits, of partitions that are held."""
+        """The buffered records of assigned partitions."""
         messages = of_partitions(Messages.concat(self._waiting), self._positions)
         self._waiting = [messages]
         if not len(messages):
@@ -168,14 +168,14 @@ class KafkaConsumer:
     def _take_event(self, event: Any) -> None:
         code, number = event.error().code(), event.partition()
         if code == KafkaError._PARTITION_EOF:
-            # Past the last record there may be marks of transactions, which are no records.
+            # After the last record there may be transaction marks, which are not records.
             self._ends[number] = event.offset()
         elif code in _OUT_OF_RANGE:
             if number in self._positions:
                 self._resting.add(number)
                 self._raised = self._raised or self._out_of_range(number)
         elif code in _TOPIC_GONE:
-            # The next look tells whether it was made again.
+            # The next check detects whether it was recreated.
             self._watch.check_now()
         elif code not in _PASSING:
             self._raised = self._raised or self._broker.translated(
@@ -211,7 +211,7 @@ class KafkaConsumer:
     def _look_at_metadata(self, full_name: str) -> None:
         self._consumer.list_topics(full_name, timeout=self._broker.timeout_s)
 
-    # ---- places
+    # ---- positions
 
     def seek(self, partition: int, offset: int) -> None:
         """See `Consumer.seek`."""
@@ -221,7 +221,7 @@ class KafkaConsumer:
         self._ends.pop(partition, None)
         self._waiting = [each.select(each.partitions != partition) for each in self._waiting]
         if not self._is_assigning:
-            # A plain seek is refused where the partition rests, or was assigned just now.
+            # A plain seek fails for a paused or newly assigned partition.
             place = [self._place(partition, offset)]
             try:
                 self._consumer.incremental_unassign(place)
@@ -288,7 +288,7 @@ class KafkaConsumer:
             consumer.close()
 
     def forget(self) -> list[Any]:
-        """Let go of the client without a word to the group, for a forked child."""
+        """Drop the client without leaving the group: for a forked child."""
         consumer, self._consumer = self._consumer, None
         return [consumer]
 
@@ -302,8 +302,8 @@ class KafkaConsumer:
             self._call("assigned", numbers)
             self._settle_starts()
             consumer.incremental_assign([self._place(number, self._positions[number] or 0) for number in numbers])
-        except BaseException as error:  # raised by `poll`: librdkafka's own frames cannot carry it
-            # Nothing is read from a place that was not set; whoever is assigned them next starts at its own position.
+        except BaseException as error:  # raised later by `poll`: an exception cannot pass through librdkafka's frames
+            # Nothing is read before a position is set; the next member to be assigned them sets its own.
             self._raised = self._raised or error
             self._has_to_rejoin = True
             for number in numbers:
@@ -339,7 +339,7 @@ class KafkaConsumer:
             callback(self._names(numbers))
 
     def _settle_starts(self) -> None:
-        """Begin where no one sought at the group's offset, else at the first."""
+        """Start partitions without a `seek` at the group's committed offset, else at the first offset."""
         unset = [number for number, position in self._positions.items() if position is None]
         if unset:
             committed = self.committed()
@@ -348,7 +348,7 @@ class KafkaConsumer:
                 self._positions[number] = committed.get(number, bounds[number][0])
 
     def _rejoin(self) -> None:
-        """Join again as another member: the group's view of this one is not what it holds."""
+        """Rejoin as a new member: the group's assignment differs from what this one holds."""
         self.close()
         self._has_to_rejoin = False
         self._join()
@@ -385,4 +385,4 @@ _PASSING = {
     KafkaError.UNKNOWN_MEMBER_ID, KafkaError.ILLEGAL_GENERATION, KafkaError.NOT_LEADER_FOR_PARTITION,
     KafkaError.LEADER_NOT_AVAILABLE, KafkaError.FENCED_LEADER_EPOCH, KafkaError.UNKNOWN_LEADER_EPOCH,
 }  # fmt: skip
-"""librdkafka goes on by itself, or the group tells what they mean for the assignment."""
+"""Errors that librdkafka recovers from by itself, or that the group handles by a new assignment."""

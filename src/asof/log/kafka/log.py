@@ -1,7 +1,7 @@
-"""The log on Apache Kafka (brokers 2.8 and later, by librdkafka): topics and groups are Kafka's own.
+"""The log on Apache Kafka (brokers 2.8 and later, with librdkafka): topics and groups are Kafka's.
 
-Offsets may have gaps, where marks of transactions stand. A key's partition is Kafka's (murmur2), the same as for its
-Java clients. Record times have milliseconds, from 1 ms after the epoch on.
+Offsets may have gaps, at transaction marks. A key's partition is that of Kafka's Java clients (murmur2). Record times
+are milliseconds, from 1 ms after the epoch on.
 """
 
 from __future__ import annotations
@@ -38,22 +38,22 @@ from asof.log.protocol import (
 from asof.timing import Clock, Micros
 
 KNOWN_S = 1.0
-"""How long what is known of a topic counts when something is sent to it."""
+"""How long a topic's description is cached for sends."""
 
 
 class KafkaLog(LogDefaults):
     """Topics of a Kafka cluster. See `asof.log.protocol.Log`.
 
     Args:
-        bootstrap_servers: `host:port`; several as a list, or with commas.
-        clock: the now of retention, and of records that are sent without a time.
-        settings: librdkafka's settings by their own names (`security.protocol`, `sasl.*`, `ssl.*`, …), passed through.
-        topic_prefix: put before each topic's name in Kafka, so that projects can share a cluster.
-        replication_factor: of topics that are made; the broker's default where None.
-        topic_settings: Kafka's settings of topics that are made. They keep their records for good unless it is said
-            otherwise: replayed letters may be old, and are sent once because the log remembers them.
-        session_timeout_s: a group's member that is silent for so long loses its partitions, and an owner its own.
-        timeout_s: how long one call waits for a response.
+        bootstrap_servers: `host:port`; several as a list, or separated by commas.
+        clock: current time for retention, and the time of records that are sent without one.
+        settings: librdkafka's settings (`security.protocol`, `sasl.*`, `ssl.*`, …), passed through.
+        topic_prefix: of each topic's name in Kafka, so that projects can share a cluster.
+        replication_factor: of new topics; None for the broker's default.
+        topic_settings: Kafka's settings of new topics. By default they keep records permanently: replayed dead letters
+            may be old, and the log's record of them prevents a second replay.
+        session_timeout_s: a group's member without a heartbeat for this long loses its partitions; an owner, its own.
+        timeout_s: time limit of a call.
     """
 
     def __init__(
@@ -105,11 +105,11 @@ class KafkaLog(LogDefaults):
         self._topics.delete(topic)
 
     def topics(self) -> list[str]:
-        """See `Log.topics`. Without Kafka's own, and without those that lack the prefix."""
+        """See `Log.topics`. Without Kafka's internal topics, and those without the prefix."""
         return self._topics.names()
 
     def topic_id(self, topic: str) -> str:
-        """See `Log.topic_id`. Kafka's UUID of the topic."""
+        """See `Log.topic_id`: the topic's UUID in Kafka."""
         return self.topic(topic).id
 
     def partitions(self, topic: str) -> int:
@@ -117,19 +117,19 @@ class KafkaLog(LogDefaults):
         return self.topic(topic).partitions
 
     def topic(self, name: str, *, max_age_s: float = 0.0) -> KafkaTopic:
-        """The topic as Kafka describes it now, or did within the last `max_age_s`."""
+        """The topic's description from Kafka, at most `max_age_s` old."""
         return self._topics.find(name, max_age_s=max_age_s)
 
     # ---- records
 
     def bounds(self, topic: str) -> dict[int, tuple[int, int]]:
-        """See `Log.bounds`. Records of transactions that are still open do not count yet."""
+        """See `Log.bounds`. Records of open transactions are not included."""
         return self._topics.all_bounds(topic)
 
     def offsets_at(self, topic: str, moment_us: Micros) -> dict[int, int]:
         """See `Log.offsets_at`."""
         found = self.topic(topic)
-        # A record's time has milliseconds: the first one that is not before the moment.
+        # Kafka's times are milliseconds: round up, to the first one that is not before `moment_us`.
         spec = OffsetSpec.for_timestamp(-(-moment_us // 1000))
         (offsets,) = self._topics.offsets(found, dict.fromkeys(range(found.partitions), spec))
         if all(offset >= 0 for offset in offsets.values()):
@@ -148,23 +148,23 @@ class KafkaLog(LogDefaults):
         headers: Sequence[Headers] | None = None,
         durable: bool,
     ) -> list[tuple[int, int]]:
-        """See `Log.send`. Always waits for all replicas in sync; what their disks have is the brokers' to say."""
+        """See `Log.send`. Always waits for all in-sync replicas; whether they sync to disk is up to the brokers."""
         size = len(values)
         for column, cells in (("keys", keys), ("timestamps_us", timestamps_us), ("headers", headers)):
             if cells is not None and len(cells) != size:
-                raise LogError(f"a send to {topic!r} has {size} values, but {len(cells)} {column}")
+                raise LogError(f"a send to topic {topic!r} has {size} values, but {len(cells)} {column}")
         found = self.topic(topic, max_age_s=KNOWN_S)
         if not size:
             return []
         if partition is not None and partition >= found.partitions:
-            raise LogError(f"topic {topic!r} has no partition {partition}", hint=f"it has {found.partitions}")
+            raise LogError(f"topic {topic!r} has no partition {partition}; it has 0 to {found.partitions - 1}")
         turn = next(self._turns) % found.partitions
         records = {
             "values": values,
             "keys": keys,
             "partitions": [partition] * size if partition is not None else
             [turn] * size if keys is None else [turn if key is None else -1 for key in keys],
-            # librdkafka takes 0 for now.
+            # librdkafka interprets 0 as the current time.
             "times_ms": [self._clock() // 1000] * size if timestamps_us is None else
             [max(time_us // 1000, 1) for time_us in timestamps_us],
             "headers": headers,
@@ -185,7 +185,7 @@ class KafkaLog(LogDefaults):
                     self._owned.pop(topic.name, None)
                 owned.close()
                 raise
-        # Committed records become visible a moment after the commit returns; the sender reads its own at once.
+        # Records are visible only shortly after the commit returns; wait, so that the sender can read its own.
         last = max(offset for _, offset in places)
         self._topics.until(
             lambda: self._topics.bounds(topic, [owned.number])[owned.number][1] > last, f"send to topic {topic.name!r}"
@@ -241,14 +241,14 @@ class KafkaLog(LogDefaults):
         return self.committed_by(self.topic(topic), group)
 
     def committed_by(self, topic: KafkaTopic, group: str) -> dict[int, int]:
-        """The same, of a topic that was looked at."""
+        """The same, for a described topic."""
         wanted = [TopicPartition(topic.full_name, number) for number in range(topic.partitions)]
 
         def ask() -> Any:
             request = [ConsumerGroupTopicPartitions(group, wanted)]
             return self.broker.admin.list_consumer_group_offsets(request, request_timeout=self.broker.timeout_s)[group]
 
-        found = self.broker.ask_again(ask, f"look at the offsets of group {group!r}", topic=topic.name)
+        found = self.broker.ask_again(ask, f"read the offsets of group {group!r}", topic=topic.name)
         return {each.partition: each.offset for each in found.topic_partitions if each.offset >= 0}
 
     # ---- own partitions
@@ -285,9 +285,9 @@ class KafkaLog(LogDefaults):
     # ---- upkeep
 
     def retain(self, topic: str, *, max_age_us: Micros | None = None, max_bytes: int | None = None) -> None:
-        """See `Log.retain`. Once, to the record; what is to hold for good are the topic's own settings in Kafka.
+        """See `Log.retain`. A single deletion; for permanent retention set the topic's settings in Kafka.
 
-        By size it reads each partition to weigh it.
+        With `max_bytes` it reads each partition to measure its size.
         """
         found = self.topic(topic)
         bounds = self._topics.bounds(found, range(found.partitions))
@@ -304,7 +304,7 @@ class KafkaLog(LogDefaults):
             self.broker.ask(future, f"drop old records of topic {topic!r}", topic=topic)
 
     def _beyond(self, topic: str, number: int, first: int, after: int, max_bytes: int) -> int:
-        """The first offset from which on a partition has no more than so many bytes."""
+        """The first offset after which a partition has at most `max_bytes`."""
         sizes: list[tuple[int, int]] = []
         at = first
         while len(messages := self.read(topic, number, at, stop=after)):
@@ -325,15 +325,15 @@ class KafkaLog(LogDefaults):
             LogError: always.
         """
         raise LogError(
-            f"topic {topic!r} is on Kafka, which cannot destroy single records",
-            hint="they go when the topic's retention passes them (retention.ms), or, on a compacted topic, with a "
-            "tombstone for their key from whoever produces it",
+            f"topic {topic!r} is on Kafka, which cannot delete single records",
+            hint="they are deleted by the topic's retention (retention.ms) or, on a compacted topic, after a tombstone "
+            "for their key from the producer",
         )
 
     # ---- the end
 
     def close(self) -> None:
-        """See `Log.close`. Consumers are closed by whoever made them."""
+        """See `Log.close`. Consumers are closed by their creators."""
         with self._lock:
             owned, readers, writer = list(self._owned.values()), self._readers, self._writer
             self._begin_empty()
@@ -343,7 +343,7 @@ class KafkaLog(LogDefaults):
         readers.close()
 
     def _after_fork(self) -> None:
-        """Start afresh in a forked child: librdkafka's threads are not there, and ending its clients would hang."""
+        """Reset in a forked child: librdkafka's threads are missing there, and closing its clients would hang."""
         _left_to_parent.extend(self.broker.forget())
         for consumer in list(self._consumers):
             _left_to_parent.extend(consumer.forget())
@@ -354,7 +354,7 @@ class KafkaLog(LogDefaults):
 
 
 OWNER_TIMEOUT_S = 10.0
-"""How long after its process died an own partition can be taken over."""
+"""How long after its owner's death a partition can be taken over."""
 
 
 _open_logs: weakref.WeakSet[KafkaLog] = weakref.WeakSet()

@@ -1,8 +1,8 @@
-"""An own partition: kept by being the only member of a group of its own, and fenced by a transactional id.
+"""Ownership of a partition: the owner is the only member of a consumer group, and is fenced by a transactional ID.
 
-Group membership says who lives: a dead owner's membership ends with its session, and the partition is free. The
-transactional id says who writes: the new owner's first act ends all writing of the old one, even if that one was only
-slow. So a partition never has two writers, and needs no clock and no file.
+The group detects death: the membership of a dead owner ends with its session, and the partition is free. The
+transactional ID fences writes: the first transaction of a new owner ends all writes of the old one, even if it was only
+slow. So a partition never has two writers, without a clock or a lock file.
 """
 
 from __future__ import annotations
@@ -23,19 +23,19 @@ _BEAT_S = 0.2
 
 
 def owners_group(topic: str, number: int) -> str:
-    """The group, and the transactional id, of a partition's owner."""
+    """The consumer group and transactional ID of a partition's owner."""
     return f"asof.owner.{topic}.{number}"
 
 
 class PartitionOwnership:
-    """A claim on one partition; it stands until `close`, or until the process is silent beyond its session."""
+    """Ownership of one partition, until `close` or until the process sends no heartbeat within the session timeout."""
 
     def __init__(self, broker: Broker, topic: KafkaTopic, number: int, *, session_timeout_s: float) -> None:
         self._broker = broker
         self.topic, self.number = topic, number
         self.lock = threading.Lock()
         self.writer: OwnWriter | None = None
-        # Members are told apart by their client's id.
+        # Members are distinguished by their client ID.
         self._me = f"asof-owner-{uuid.uuid4().hex}"
         self._stop = threading.Event()
         self._consumer = broker.made(
@@ -55,7 +55,7 @@ class PartitionOwnership:
         self._thread.start()
 
     def _live(self) -> None:
-        """Let the group know that this member lives; nothing is read."""
+        """Poll to send heartbeats to the group; nothing is read."""
         while not self._stop.is_set():
             try:
                 self._consumer.poll(_BEAT_S)
@@ -63,9 +63,9 @@ class PartitionOwnership:
                 self._stop.wait(_BEAT_S)
 
     def is_mine(self) -> bool:
-        """Join the group, and tell whether no one else is in it.
+        """Join the group, and check that it has no other member.
 
-        Two that claim at once may both see each other; then neither has it.
+        If two processes claim at once, both may see each other, and neither gets the partition.
         """
         deadline = time.monotonic() + self._broker.timeout_s
         while True:
@@ -79,14 +79,14 @@ class PartitionOwnership:
             time.sleep(0.02)
 
     def begin(self) -> None:
-        """Become the only one who writes."""
+        """Fence earlier owners: become the only writer."""
         identity = owners_group(self.topic.full_name, self.number)
         self.writer = OwnWriter(
             self._broker, identity, topic=self.topic.name, number=self.number, is_owner=self.is_mine
         )
 
     def close(self) -> None:
-        """Give the partition up."""
+        """Release the partition."""
         self._stop.set()
         self._thread.join()
         if self.writer is not None:
@@ -94,12 +94,12 @@ class PartitionOwnership:
         self._consumer.close()
 
     def forget(self) -> list[Any]:
-        """Let go without a word, for a forked child, whose parent stays the owner."""
+        """Drop the clients without closing them: for a forked child, whose parent stays the owner."""
         return [self._consumer, *(self.writer.forget() if self.writer is not None else [])]
 
 
 def living_owners(broker: Broker, topic: KafkaTopic, numbers: list[int]) -> dict[int, set[str]]:
-    """Per partition, who claims it and lives."""
+    """Partition → client IDs of living members of its owners' group."""
     found: dict[int, set[str]] = {}
     groups = {number: owners_group(topic.full_name, number) for number in numbers}
     asked = broker.admin.describe_consumer_groups(list(groups.values()), request_timeout=broker.timeout_s)
@@ -112,7 +112,7 @@ def living_owners(broker: Broker, topic: KafkaTopic, numbers: list[int]) -> dict
             return broker.admin.describe_consumer_groups([group], request_timeout=broker.timeout_s)[group]
 
         try:
-            members = broker.ask_again(ask, f"look at group {group!r}").members
+            members = broker.ask_again(ask, f"describe group {group!r}").members
         except LogError as error:
             if not is_kafka(error, "GROUP_ID_NOT_FOUND"):
                 raise
@@ -122,7 +122,7 @@ def living_owners(broker: Broker, topic: KafkaTopic, numbers: list[int]) -> dict
 
 
 def _hold_nothing(consumer: Any, partitions: Any) -> None:
-    """The group is for its membership alone."""
+    """Assign nothing: the group is used for its membership only."""
     consumer.incremental_assign([])
 
 

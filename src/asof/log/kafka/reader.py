@@ -1,4 +1,4 @@
-"""Reads a topic's partitions without a group: a few clients that are kept where their last reader stopped."""
+"""Reads partitions without a group: a few clients, kept at the positions where their last reads stopped."""
 
 from __future__ import annotations
 
@@ -14,26 +14,26 @@ from asof.log.kafka.records import columns_of
 from asof.log.protocol import Messages
 
 KEPT = 4
-"""Readers that stay at their place; each has a few MB of what comes next at hand."""
+"""Number of clients kept; each has a few MB of the next records prefetched."""
 
 _STEP_S = 0.2
 
 
 class OutOfRange(Exception):
-    """The place is not in the partition; the log knows its bounds."""
+    """The position is outside the partition; the log knows its bounds."""
 
 
 class KafkaReader:
-    """One client, at one place of one partition at a time.
+    """A client at one position of one partition.
 
     Attributes:
-        place: topic, partition and offset where it stands; what it holds comes next there.
+        place: its topic, partition and offset; prefetched records follow from there.
     """
 
     def __init__(self, broker: Broker) -> None:
         self._broker = broker
         self.place: tuple[str, int, int] | None = None
-        # No record stands between the place and this offset.
+        # No record is between the position and this offset.
         self._passed = 0
         self._held: list[Any] = []
         self._consumer = broker.made(
@@ -48,10 +48,10 @@ class KafkaReader:
         )
 
     def read(self, topic: str, partition: int, start: int, *, stop: int, max_messages: int) -> Messages:
-        """Records from `start` on, below `stop`, which the partition has reached.
+        """Records from `start` on, below `stop`; the partition must have reached `stop`.
 
         Raises:
-            OutOfRange: the place is not in the partition.
+            OutOfRange: `start` is outside the partition.
             LogUnreachable: the broker does not respond.
         """
         if self.place != (topic, partition, start):
@@ -73,7 +73,7 @@ class KafkaReader:
                 elif each.offset() >= start:
                     records.append(each)
                     self._passed = each.offset() + 1
-        # A reader goes on at the offset after its last record, whatever was passed over there.
+        # The next read continues at the offset after the last record, whatever was skipped after it.
         self.place = (topic, partition, records[-1].offset() + 1 if records else start)
         return columns_of(records)
 
@@ -86,7 +86,7 @@ class KafkaReader:
         return [first, *more] if first is not None else []
 
     def _end_of(self, event: Any, topic: str) -> int:
-        """The offset that a message without a record stands for."""
+        """The offset of an end-of-partition event."""
         code = event.error().code()
         if code == KafkaError._PARTITION_EOF:
             return int(event.offset())
@@ -97,12 +97,12 @@ class KafkaReader:
         raise self._broker.translated(event.error(), f"read topic {topic!r}", topic=topic)
 
     def close(self) -> None:
-        """End the client."""
+        """Close the client."""
         self._consumer.close()
 
 
 class KafkaReaders:
-    """The readers of one log object. Safe to use from several threads."""
+    """The readers of one log object. Thread-safe."""
 
     def __init__(self, broker: Broker) -> None:
         self._broker = broker
@@ -130,13 +130,13 @@ class KafkaReaders:
         return messages
 
     def close(self) -> None:
-        """End all clients."""
+        """Close all clients."""
         with self._lock:
             kept, self._kept = self._kept, OrderedDict()
         for reader in kept.values():
             reader.close()
 
     def forget(self) -> list[Any]:
-        """Let go of the clients without ending them, for a forked child."""
+        """Drop the clients without closing them: for a forked child."""
         kept, self._kept, self._lock = self._kept, OrderedDict(), threading.Lock()
         return [reader._consumer for reader in kept.values()]

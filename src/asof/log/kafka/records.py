@@ -1,4 +1,4 @@
-"""librdkafka's messages as columns."""
+"""Messages of librdkafka as columns."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ from asof.dtypes import GREATEST_INT64
 from asof.log.protocol import Headers, Messages
 
 AT_ONCE = 500
-"""So many messages are taken from librdkafka at once where more wait: the garbage collector begins to look through
-all objects at 700 new ones, and those that are columns by then are none."""
+"""Messages taken from librdkafka at once. Python's garbage collector runs after 700 new objects; smaller chunks are
+columns, and no objects any more, before that."""
 
 _MILLISECONDS = itemgetter(1)
 _MOST = GREATEST_INT64 // 1000
@@ -28,7 +28,7 @@ def columns_of(records: Sequence[Any]) -> Messages:
         return Messages.empty()
     count = len(records)
     headers: list[Headers] | None = None
-    # Methods by their class: this is done for every message, and a call on each object takes twice as long.
+    # `map` over the class's methods: called for every message, and twice as fast as method calls on each object.
     found: list[Any] = _headers(records)
     if any(found):
         headers = [tuple((name, value) for name, value in each) if each else () for each in found]
@@ -43,7 +43,7 @@ def columns_of(records: Sequence[Any]) -> Messages:
 
 
 def _headers(records: Sequence[Any]) -> list[Any]:
-    """The records' headers. The client fails on a name that is no UTF-8, and must not be asked for it twice."""
+    """The records' headers. The client fails on a name that is not UTF-8, and must not be called twice for it."""
     found: list[Any] = []
     rest = map(Message.headers, records)
     while True:
@@ -56,17 +56,17 @@ def _headers(records: Sequence[Any]) -> list[Any]:
 
 
 def microseconds(milliseconds: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
-    """A producer may set any time; one that has no microseconds stays beyond every calendar."""
+    """Milliseconds as microseconds. A producer may set any time; one that overflows stays out of range."""
     return np.clip(milliseconds, -_MOST, _MOST) * 1000
 
 
 def numbers_in(messages: Messages) -> list[int]:
-    """The partitions that messages are of, ascending."""
+    """The partition numbers of messages, ascending."""
     return np.flatnonzero(np.bincount(messages.partitions)).tolist() if len(messages) else []
 
 
 def of_partitions(messages: Messages, numbers: Collection[int]) -> Messages:
-    """Those that are of these partitions."""
+    """The messages of these partitions."""
     if all(number in numbers for number in numbers_in(messages)):
         return messages
     return messages.select(np.isin(messages.partitions, list(numbers)))

@@ -1,4 +1,4 @@
-"""Topics of a Kafka cluster: made, deleted, described, and where their partitions begin and end."""
+"""Topics of a Kafka cluster: create, delete, describe, and the bounds of their partitions."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ from asof.log.protocol import LogUnreachable, UnknownTopic
 
 @dataclass(frozen=True, slots=True)
 class KafkaTopic:
-    """A topic as Kafka described it.
+    """A topic's description from Kafka.
 
     Args:
-        name: as this log's users name it.
+        name: its name without the prefix.
         full_name: its name in Kafka.
-        id: Kafka's, another one after it was deleted and made again.
+        id: its ID in Kafka; a recreated topic has another one.
     """
 
     name: str
@@ -32,17 +32,17 @@ class KafkaTopic:
     partitions: int
 
     def grown(self, partitions: int) -> KafkaTopic:
-        """The same with more partitions."""
+        """A copy with more partitions."""
         return replace(self, partitions=partitions)
 
 
 class KafkaTopics:
-    """The topics with this log's prefix, and what is known of them.
+    """The topics with this log's prefix, with a cache of their descriptions.
 
     Args:
-        prefix: put before each topic's name in Kafka.
-        replication_factor: of topics that are made; -1: the broker's default.
-        settings: Kafka's own, of topics that are made.
+        prefix: of each topic's name in Kafka.
+        replication_factor: of new topics; -1 for the broker's default.
+        settings: Kafka's settings of new topics.
     """
 
     def __init__(self, broker: Broker, *, prefix: str, replication_factor: int, settings: Mapping[str, Any]) -> None:
@@ -51,11 +51,11 @@ class KafkaTopics:
         self.begin_empty()
 
     def next_of(self, topic: KafkaTopic, partition: int) -> int:
-        """The next offset to be written, as far as is known; -1 where nothing is."""
+        """The next offset to be written, as last seen; -1 if unknown."""
         return self._nexts.get((topic.id, partition), -1)
 
     def begin_empty(self) -> None:
-        """Know nothing of any topic: at first, and in a forked child."""
+        """Clear the cache: at the start, and in a forked child."""
         self._lock = threading.RLock()
         self._known: dict[str, tuple[float, KafkaTopic]] = {}
         self._nexts: dict[tuple[str, int], int] = {}
@@ -74,7 +74,7 @@ class KafkaTopics:
         self.until(lambda: self._is_ready(topic), f"create topic {topic!r}")
 
     def _is_ready(self, topic: str) -> bool:
-        """Whether every partition has someone to read and write it."""
+        """Whether every partition has a leader."""
         try:
             return bool(self.all_bounds(topic))
         except (UnknownTopic, LogUnreachable):
@@ -100,7 +100,7 @@ class KafkaTopics:
         return True
 
     def names(self) -> list[str]:
-        """See `Log.topics`. Without Kafka's own, and without those that lack the prefix."""
+        """See `Log.topics`. Without Kafka's internal topics, and those without the prefix."""
         try:
             found = self._broker.admin.list_topics(timeout=self._broker.timeout_s).topics
         except KafkaException as error:
@@ -112,7 +112,7 @@ class KafkaTopics:
         )
 
     def find(self, name: str, *, max_age_s: float = 0.0) -> KafkaTopic:
-        """The topic as Kafka describes it now, or did within the last `max_age_s`."""
+        """The topic's description from Kafka, at most `max_age_s` old."""
         with self._lock:
             known = self._known.get(name)
         if known is not None and time.monotonic() - known[0] < max_age_s:
@@ -122,17 +122,17 @@ class KafkaTopics:
         asked = self._broker.admin.describe_topics(
             TopicCollection([full_name]), request_timeout=self._broker.timeout_s
         )[full_name]
-        found = self._broker.ask(asked, f"look at topic {name!r}", topic=name)
+        found = self._broker.ask(asked, f"describe topic {name!r}", topic=name)
         topic = KafkaTopic(name, full_name, str(found.topic_id), len(found.partitions))
         with self._lock:
             self._known[name] = (asked_at, topic)
         return topic
 
     def until(self, reached: Callable[[], bool], doing: str) -> None:
-        """Wait until something that was done can be seen.
+        """Wait until a change is visible.
 
         Raises:
-            LogUnreachable: it could not within the time of a call.
+            LogUnreachable: it was not visible within the time limit of a call.
         """
         deadline = time.monotonic() + self._broker.timeout_s
         while not reached():
@@ -141,12 +141,12 @@ class KafkaTopics:
             time.sleep(0.02)
 
     def all_bounds(self, topic: str) -> dict[int, tuple[int, int]]:
-        """See `Log.bounds`. Records of transactions that are still open do not count yet."""
+        """See `Log.bounds`. Records of open transactions are not included."""
         found = self.find(topic)
         return self.bounds(found, range(found.partitions))
 
     def bounds(self, topic: KafkaTopic, numbers: Iterable[int]) -> dict[int, tuple[int, int]]:
-        """The same of some partitions of a topic that was looked at."""
+        """Bounds of some partitions of a described topic."""
         first, after = self.offsets(
             topic, dict.fromkeys(numbers, OffsetSpec.earliest()), dict.fromkeys(numbers, OffsetSpec.latest())
         )
@@ -161,8 +161,8 @@ class KafkaTopics:
         )
 
     def offsets(self, topic: KafkaTopic, *wanted: Mapping[int, OffsetSpec]) -> list[dict[int, int]]:
-        """The offsets of each group: asked for at once, and again where the leader is only just settling."""
-        doing = f"look at the offsets of topic {topic.name!r}"
+        """Offsets for several sets of specs, requested together; retried while a partition's leader changes."""
+        doing = f"read the offsets of topic {topic.name!r}"
         asked = [self._asked_offsets(topic, each) for each in wanted]
         found_in_groups: list[dict[int, int]] = []
         for specs, futures in zip(wanted, asked, strict=True):
@@ -179,7 +179,7 @@ class KafkaTopics:
         return found_in_groups
 
     def grown(self, topic: KafkaTopic) -> KafkaTopic:
-        """The topic with one more partition; another process may have added it just now."""
+        """Add a partition to the topic; another process may have added it at the same time."""
         wanted = topic.partitions + 1
         asked = self._broker.admin.create_partitions(
             [NewPartitions(topic.full_name, wanted)], request_timeout=self._broker.timeout_s

@@ -1,4 +1,4 @@
-"""Whether a consumer's topic is still the same one, and how many partitions it has by now."""
+"""Checks whether a consumer's topic was replaced, or has more partitions."""
 
 from __future__ import annotations
 
@@ -15,23 +15,23 @@ from asof.log.kafka.topic import KafkaTopic
 from asof.log.protocol import LogUnreachable, TopicReplaced, UnknownTopic
 
 LOOK_EVERY_S = 1.0
-"""How often a member asks whether its topic is still the same one, and has grown."""
+"""Interval of these checks."""
 
 SAME_S = 0.05
-"""How long the topic counts as the same after it was asked for: a client finds a new one of the same name later."""
+"""How long a check stays valid: a client notices a new topic of the same name later than this."""
 
 
 class TopicWatch:
-    """Looks at one topic now and then.
+    """Checks one topic regularly.
 
     Args:
-        topic: as it was found at first.
-        refresh: makes the consumer's client look at the topic of this full name, so that its group shares new
-            partitions.
+        topic: its first description.
+        refresh: makes the consumer's client refresh the metadata of the topic with this full name, so that its group
+            assigns new partitions.
 
     Attributes:
-        topic: as it was found last.
-        silence: the error of the last look, where the brokers did not respond.
+        topic: its last description.
+        silence: the error of the last check, if the brokers did not respond.
     """
 
     def __init__(self, broker: Broker, topic: KafkaTopic, *, refresh: Callable[[str], None]) -> None:
@@ -41,16 +41,16 @@ class TopicWatch:
         self.silence: LogUnreachable | None = None
 
     def check_now(self) -> None:
-        """Look at once, and count nothing that was known.
+        """Check now, ignoring the cache.
 
         Raises:
-            TopicReplaced: it was deleted, or made again.
+            TopicReplaced: the topic was deleted or recreated.
         """
         self._same_at = float("-inf")
         self._check(self._ask())
 
     def look(self) -> None:
-        """Ask now and then whether the topic is still the same, without waiting for the result."""
+        """Check regularly, without waiting for the result."""
         now = time.monotonic()
         if self._question is not None and self._question[1].done():
             asked_at, future = self._question
@@ -61,7 +61,7 @@ class TopicWatch:
             self._question = (now, self._ask())
 
     def is_same(self) -> bool:
-        """Whether what was read is of the known topic: a client goes over to a new one of the same name silently."""
+        """Whether the records read are of the known topic: a client switches silently to a new one of the same name."""
         now = time.monotonic()
         if now - self._same_at > SAME_S:
             if not self._check(self._ask()):
@@ -74,13 +74,13 @@ class TopicWatch:
         return self._broker.admin.describe_topics(asked, request_timeout=self._broker.timeout_s)[self.topic.full_name]
 
     def _check(self, future: Future[Any]) -> bool:
-        """Whether the result says that the topic is the same; False where there is none.
+        """Whether the result confirms the topic; False without a result.
 
         Raises:
-            TopicReplaced: it was deleted, or made again.
+            TopicReplaced: the topic was deleted or recreated.
         """
         try:
-            found = self._broker.ask(future, f"look at topic {self.topic.name!r}", topic=self.topic.name)
+            found = self._broker.ask(future, f"describe topic {self.topic.name!r}", topic=self.topic.name)
         except LogUnreachable as error:
             self.silence = error
             return False
@@ -92,11 +92,11 @@ class TopicWatch:
         if str(found.topic_id) != self.topic.id:
             raise TopicReplaced(self.topic.name, known=self.topic.id, found=str(found.topic_id))
         if len(found.partitions) != self.topic.partitions:
-            # Makes the client look at the topic, and its group share the new partitions.
+            # Refresh the client's metadata, so that its group assigns the new partitions.
             try:
                 self._refresh(self.topic.full_name)
             except KafkaException as error:
-                self.silence = self._broker.unreachable(f"look at topic {self.topic.name!r}", error.args[0])
+                self.silence = self._broker.unreachable(f"describe topic {self.topic.name!r}", error.args[0])
                 return False
             self.topic = self.topic.grown(len(found.partitions))
         return True

@@ -1,4 +1,4 @@
-"""Writes to Kafka: one idempotent producer for all, and a transactional one for each partition that is owned."""
+"""Writes to Kafka: one idempotent producer for all sends, and a transactional one per owned partition."""
 
 from __future__ import annotations
 
@@ -15,18 +15,18 @@ from asof.log.kafka.cluster import Broker
 from asof.log.protocol import Headers, OwnershipLost
 
 _PRESET: dict[str, Any] = {
-    # As Kafka's own clients do, so that a key has the same partition whoever sends it.
+    # The partitioner of Kafka's Java clients, so that all producers send a key to the same partition.
     "partitioner": "murmur2_random",
     "compression.type": "lz4",
     "queue.buffering.max.messages": 1_000_000,
     "queue.buffering.max.kbytes": 262_144,
-    # How large a message may be is the topic's to say.
+    # The topic's own limit applies to the size of messages.
     "message.max.bytes": 100_000_000,
     "linger.ms": 5,
 }
 
 NEWS_S = 5.0
-"""How long a partition may take to become known to a producer after it was added."""
+"""How long a producer may take to see a new partition."""
 
 _FENCED = {
     KafkaError._FENCED, KafkaError.PRODUCER_FENCED, KafkaError.INVALID_PRODUCER_EPOCH,
@@ -36,7 +36,7 @@ _FENCED = {
 
 @contextmanager
 def _raised_plainly() -> Iterator[None]:
-    """A fatal error of the client that came between two callbacks, as the error that it is."""
+    """Raise a fatal client error as itself if it occurred between two callbacks."""
     try:
         yield
     except SystemError as error:
@@ -46,7 +46,7 @@ def _raised_plainly() -> Iterator[None]:
 
 
 class ProducerBatch:
-    """Records on their way, and where each arrived."""
+    """Records being sent, and the partition and offset of each."""
 
     def __init__(self, topic: str, size: int) -> None:
         self.topic = topic
@@ -64,7 +64,7 @@ class ProducerBatch:
         times_ms: Sequence[int] | None,
         headers: Sequence[Headers] | None,
     ) -> None:
-        """Hand all records to the producer; -1 as a partition leaves the choice to the key."""
+        """Give all records to the producer; with partition -1, the key selects the partition."""
         deadline = time.monotonic() + NEWS_S
         for i, value in enumerate(values):
             more: dict[str, Any] = {}
@@ -85,7 +85,7 @@ class ProducerBatch:
                 except KafkaException as error:
                     if error.args[0].code() != KafkaError._UNKNOWN_PARTITION or time.monotonic() > deadline:
                         raise
-                    # Added since this producer looked at the topic.
+                    # A new partition that this producer has not seen yet.
                     producer.list_topics(self.topic, timeout=NEWS_S)
 
     def _arrived(self, index: int, error: KafkaError | None, message: Any) -> None:
@@ -97,12 +97,12 @@ class ProducerBatch:
 
     @property
     def arrived(self) -> list[tuple[int, int]]:
-        """Per record its partition and offset."""
+        """Partition and offset of each record."""
         return [place for place in self.places if place is not None]
 
 
 class SharedWriter:
-    """Sends to any partition; what arrived twice by a retry counts once. Safe to use from several threads."""
+    """Sends to any partition, idempotently: retries write no duplicates. Thread-safe."""
 
     def __init__(self, broker: Broker) -> None:
         self._broker = broker
@@ -110,13 +110,13 @@ class SharedWriter:
         self._producer: Any = None
 
     def send(self, batch: ProducerBatch, shown: str, **records: Any) -> list[tuple[int, int]]:
-        """Send a batch, and wait until every replica in sync has it.
+        """Send a batch, and wait until all in-sync replicas have it.
 
         Args:
-            shown: the topic's name in messages.
+            shown: the topic's name in error messages.
 
         Raises:
-            LogError: none of it, or it is not known what of it, was written.
+            LogError: nothing was written, or it is unknown whether.
         """
         with self._lock:
             if self._producer is None:
@@ -143,32 +143,32 @@ class SharedWriter:
         return batch.arrived
 
     def _drop(self, producer: Any, error: KafkaError) -> None:
-        """A producer that met a fatal error sends nothing any more."""
+        """Drop a producer after a fatal error."""
         if error.fatal() or error.code() == KafkaError._FATAL:
             with self._lock:
                 if self._producer is producer:
                     self._producer = None
 
     def close(self) -> None:
-        """Wait for what is on its way."""
+        """Flush records that are being sent."""
         with self._lock:
             producer, self._producer = self._producer, None
         if producer is not None:
             producer.flush(self._broker.timeout_s)
 
     def forget(self) -> list[Any]:
-        """Let go of the producer without ending it, for a forked child."""
+        """Drop the producer without closing it: for a forked child."""
         producer, self._producer, self._lock = self._producer, None, threading.Lock()
         return [producer]
 
 
 class OwnWriter:
-    """Sends to one owned partition, each batch whole or not at all; whoever owns it next ends this one's writing.
+    """Sends batches to an owned partition, each as a transaction; the next owner fences this writer.
 
     Args:
-        identity: the transactional id that all owners of the partition use in turn.
-        is_owner: asked before a failed send is followed by another: whoever took the partition over meanwhile would
-            be fenced by that one.
+        identity: the transactional ID, the same for all owners of the partition.
+        is_owner: called before a send that follows a failed one: it would fence a process that has taken over the
+            partition meanwhile.
     """
 
     def __init__(self, broker: Broker, identity: str, *, topic: str, number: int, is_owner: Callable[[], bool]) -> None:
@@ -178,7 +178,7 @@ class OwnWriter:
         self._begin()
 
     def _begin(self) -> None:
-        """Fence earlier owners, and end what they left open."""
+        """Fence earlier owners, and abort their open transactions."""
         producer = self._broker.made(
             Producer, transactional_id=self._identity, enable_idempotence=True, acks="all",
             preset={**_PRESET, "transaction.timeout.ms": 60_000},
@@ -197,8 +197,8 @@ class OwnWriter:
         """Send a batch as one transaction.
 
         Raises:
-            OwnershipLost: another owns the partition by now; nothing was written.
-            LogError: nothing was written, or it is not known whether it was.
+            OwnershipLost: another process owns the partition; nothing was written.
+            LogError: nothing was written, or it is unknown whether.
         """
         doing = f"send to topic {self._topic!r}"
         if self._producer is None:
@@ -233,17 +233,17 @@ class OwnWriter:
                     raise
 
     def _give_up(self, producer: Any, error: KafkaError) -> None:
-        """Abort where that is still possible; the next send begins a new transaction, which ends what is left open."""
+        """Abort if possible; the next send starts a new transaction, which ends an open one."""
         self._producer = None
         if error.code() not in _FENCED and not error.fatal():
             with suppress(KafkaException):
                 producer.abort_transaction(2.0)
 
     def close(self) -> None:
-        """Let go; every batch is complete already."""
+        """Close the producer; every batch is complete already."""
         self._producer = None
 
     def forget(self) -> list[Any]:
-        """Let go of the producer without ending it, for a forked child."""
+        """Drop the producer without closing it: for a forked child."""
         producer, self._producer = self._producer, None
         return [producer]

@@ -1,8 +1,8 @@
 """Archives as Delta tables: every event that a log delivered, appended exactly once.
 
-Delta itself does not refuse a repeated or lower transaction version. So each append opens the table, reads every
-partition's version from that handle, drops what is at or below it, and commits through the same handle without
-Delta's own retries; a writer that meanwhile committed makes the commit fail, and the append starts over.
+Delta does not refuse a repeated or lower transaction version. So each append opens the table, reads every partition's
+version from that handle, drops rows at or below it, and commits through the same handle without Delta's own retries. If
+another writer has committed in between, the commit fails and the append starts over.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ class DeltaArchives(Archives):
     """The archives below one folder: `<root>/<project>/<kind>/<name>`.
 
     Args:
-        root: a folder; made where it is missing.
+        root: a folder; created if missing.
     """
 
     keeps_nul = True
@@ -59,11 +59,11 @@ class DeltaArchives(Archives):
             raise _wrapped(error, f"archive {archive.name!r} at {self._path(archive)} cannot be opened") from error
 
     def create(self, archive: Archive, schema: pa.Schema, *, lookups: Sequence[Sequence[str]] = ()) -> None:
-        """Make the archive, or add its new columns.
+        """Create the archive, or add its new columns.
 
         Args:
             schema: the rows' columns; `partition`, `offset`, `ingested_at` and `ingest_date` among them.
-            lookups: of no use here, where files are read whole.
+            lookups: ignored, since files are read whole.
         """
         table = self._open(archive)
         try:
@@ -79,8 +79,8 @@ class DeltaArchives(Archives):
                 if each.name in known.names and from_arrow(known.field(each.name).type) != from_arrow(each.type):
                     raise StorageError(
                         f"archive {archive.name!r} holds column {each.name!r} as {known.field(each.name).type}; "
-                        f"the source now declares {each.type}, and what was delivered stays as it is",
-                        hint="give the column back its type, or declare a new column or source for the new one",
+                        f"the source now declares {each.type}, and archived events keep their type",
+                        hint="restore the column's type, or declare a new column or source for the new one",
                     )
             missing = [each for each in schema if each.name not in known.names]
             if missing:
@@ -90,14 +90,14 @@ class DeltaArchives(Archives):
             raise _wrapped(error, f"archive {archive.name!r} cannot be made at {self._path(archive)}") from error
 
     def append(self, archive: Archive, rows: pa.Table, through: Mapping[int, int]) -> int:
-        """Append rows that are not yet there, and move each partition's archived offset, in one commit.
+        """Append the rows that are new and advance each partition's archived offset, in one commit.
 
         Args:
             rows: with `partition`, `offset`, `ingested_at` (timestamp) and `ingest_date`.
-            through: partition → the last offset that these rows cover, also where no row of it is left.
+            through: partition → the last offset that these rows cover, even if its row was dropped.
 
         Returns:
-            How many rows were new.
+            Number of new rows.
         """
         for attempt in range(_ATTEMPTS):
             table = self._open(archive)
@@ -126,24 +126,24 @@ class DeltaArchives(Archives):
                 )  # fmt: skip
                 return fresh.num_rows
             except CommitFailedError:
-                # Another writer was faster; what it covered is dropped when we look again.
+                # Another writer was faster; the retry drops the rows that it covered.
                 time.sleep(min(0.001 * 2**attempt, 0.2))
             except (DeltaError, OSError) as error:
                 raise _wrapped(error, f"archive {archive.name!r} at {self._path(archive)} cannot be written") from error
         raise StorageError(
-            f"archive {archive.name!r}: {_ATTEMPTS} commits in a row met another writer's",
-            hint="see which other workers write it; `asof stream status` lists them",
+            f"archive {archive.name!r}: {_ATTEMPTS} commits in a row conflicted with another writer",
+            hint="check which other workers write it; `asof stream status` lists them",
         )
 
     def offsets(self, archive: Archive, partitions: Sequence[int]) -> dict[int, int]:
-        """Each partition's last archived offset; -1 where nothing was."""
+        """Each partition's last archived offset, else -1."""
         table = self._open(archive)
         if table is None:
             return dict.fromkeys(partitions, -1)
         return {partition: _version(table, partition) for partition in partitions}
 
     def rows(self, archive: Archive, *, version: int | None = None) -> Files | None:
-        """The archive's Parquet files as of now (or of a version); None where it has no rows."""
+        """The archive's Parquet files now or as of a version; None if it has no rows."""
         table = self._open(archive)
         if table is None:
             return None
@@ -152,21 +152,21 @@ class DeltaArchives(Archives):
                 table.load_as_version(version)
             paths = tuple(sorted(unquote(uri.removeprefix("file://")) for uri in table.file_uris()))
         except (DeltaError, OSError) as error:
-            raise _wrapped(error, f"version {version} of archive {archive.name!r} is gone") from error
-        # A column that was added is in no file before the next rows come; the partition column is in none ever.
+            raise _wrapped(error, f"version {version} of archive {archive.name!r} no longer exists") from error
+        # An added column is in no file until the next append; the partition column is never in a file.
         schema = pa.schema([each for each in _schema(table) if each.name != "ingest_date"])
         return Files(paths, "parquet", schema, _order(table)) if paths else None
 
     def version(self, archive: Archive) -> int:
-        """The archive's version, to pin a training set to; -1 where there is none."""
+        """The archive's version, to pin a training set; -1 if there is no archive."""
         table = self._open(archive)
         return -1 if table is None else table.version()
 
     def compact(self, archive: Archive, *, keep_hours: int = KEEP_HOURS) -> dict[str, int]:
-        """Join small files, and remove files that no version of the last `keep_hours` names.
+        """Join small files, and remove files that no version of the last `keep_hours` uses.
 
         Returns:
-            `added`, `removed`: how many files the joining wrote and replaced; `vacuumed`: how many were deleted.
+            `added`, `removed`: number of files written and replaced; `vacuumed`: how many were deleted.
         """
         table = self._open(archive)
         if table is None:
@@ -175,13 +175,13 @@ class DeltaArchives(Archives):
             metrics = table.optimize.compact()
             gone = table.vacuum(retention_hours=keep_hours, dry_run=False, enforce_retention_duration=False)
         except CommitFailedError:
-            return {"added": 0, "removed": 0, "vacuumed": 0}  # a writer was at work; the next run does it
+            return {"added": 0, "removed": 0, "vacuumed": 0}  # another writer was active; the next run does it
         except (DeltaError, OSError) as error:
             raise _wrapped(error, f"archive {archive.name!r} cannot be compacted") from error
         return {"added": metrics["numFilesAdded"], "removed": metrics["numFilesRemoved"], "vacuumed": len(gone)}
 
     def forget(self, archive: Archive, columns: Mapping[str, Any]) -> int:
-        """Delete the rows where every column has the given value, or one of a list, and the files that held them."""
+        """Delete the rows where every column has the given value, or one of a list, and rewrite their files."""
         table = self._open(archive)
         if table is None:
             return 0
@@ -195,10 +195,10 @@ class DeltaArchives(Archives):
                 table = DeltaTable(self._path(archive))
             except (DeltaError, OSError) as error:
                 raise _wrapped(error, f"rows of archive {archive.name!r} cannot be deleted") from error
-        raise StorageError(f"archive {archive.name!r} is written too fast to delete rows from", hint="try again")
+        raise StorageError(f"archive {archive.name!r} is written too often to delete rows from", hint="try again")
 
     def save_table(self, project: str, name: str, rows: pa.RecordBatchReader) -> None:
-        """Keep rows as one Parquet file; it appears when it is whole."""
+        """Save rows as one Parquet file, which appears once complete."""
         path = self._table_path(project, name)
         part = path.with_name(f".{path.name}.{uuid.uuid4().hex}")
         try:
@@ -215,7 +215,7 @@ class DeltaArchives(Archives):
             part.unlink(missing_ok=True)
 
     def load_table(self, project: str, name: str) -> pa.RecordBatchReader | None:
-        """The rows that `save_table` kept, in their order and in bounded memory."""
+        """The rows saved by `save_table`, in order and in bounded memory."""
         path = self._table_path(project, name)
         try:
             file = pyarrow.parquet.ParquetFile(path)
@@ -226,7 +226,7 @@ class DeltaArchives(Archives):
         return pa.RecordBatchReader.from_batches(file.schema_arrow, file.iter_batches(100_000))
 
     def drop_table(self, project: str, name: str) -> None:
-        """Delete the rows that `save_table` kept."""
+        """Delete the rows saved by `save_table`."""
         self._table_path(project, name).unlink(missing_ok=True)
 
     def _table_path(self, project: str, name: str) -> Path:
@@ -264,7 +264,7 @@ def _schema(table: DeltaTable) -> pa.Schema:
 
 
 def _with_all_columns(rows: pa.Table, schema: pa.Schema) -> pa.Table:
-    """The rows with nulls in the columns that their source does not declare any more."""
+    """The rows with nulls in columns that their source no longer declares."""
     for each in schema:
         if each.name not in rows.column_names:
             rows = rows.append_column(each.name, pa.nulls(rows.num_rows, each.type))
@@ -310,7 +310,7 @@ def _wrapped(error: Exception, problem: str) -> AsofError:
     if getattr(error, "errno", None) == errno.ENOSPC or "No space left" in text:
         return StorageError(f"{problem}: the disk is full", hint="free space, then run it again; nothing was lost")
     if "Permission denied" in text:
-        return StorageError(f"{problem}: permission denied", hint="check offline_store.path and who owns it")
+        return StorageError(f"{problem}: permission denied", hint="check offline_store.path and its owner")
     return StorageError(
         f"{problem}: {text.splitlines()[0] if text else type(error).__name__}", hint="check offline_store.path"
     )

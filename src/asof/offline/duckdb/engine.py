@@ -29,8 +29,8 @@ class DuckDBEngine(Engine):
     Args:
         memory_limit: text like `4GB`; DuckDB's default is 80 % of the machine.
         threads: DuckDB's default is one per core.
-        temp_directory: where sorts and joins that outgrow the memory go, each engine's into a folder of its own there;
-            by default below the system's own.
+        temp_directory: where sorts and joins spill, in a subfolder per engine; default: the system's folder for
+            temporary files.
     """
 
     dialect = DUCKDB
@@ -38,13 +38,13 @@ class DuckDBEngine(Engine):
     reach_hint = ""
 
     def __init__(self, *, memory_limit: str = "", threads: int = 0, temp_directory: str = "") -> None:
-        # Nothing may be fetched from the internet behind the user's back.
+        # Extensions must not be downloaded without the user knowing.
         config: dict[str, Any] = {"autoinstall_known_extensions": False, "autoload_known_extensions": False}
         if memory_limit:
             config["memory_limit"] = memory_limit
         if threads:
             config["threads"] = threads
-        # DuckDB's own default is a folder where the process happens to run.
+        # DuckDB's default is a folder in the working directory.
         self._spill = SpillFolder(temp_directory)
         config["temp_directory"] = self._spill.path
         try:
@@ -101,11 +101,11 @@ class DuckDBEngine(Engine):
                 return set(cursor.get_table_names(sql))
 
     def bucket(self, columns: Sequence[str], buckets: int) -> str:
-        """SQL of a number below `buckets`, the same for rows that are equal in the columns."""
+        """SQL expression for a hash bucket below `buckets`, equal for rows with equal values in the columns."""
         return f"hash({', '.join(map(quote, columns))}) % {buckets}" if columns else "0"
 
     def reaches(self, given: Input | None) -> bool:
-        """Whether reads can compute over these rows as they are: over all of them, wherever they come from."""
+        """Whether reads can compute over these rows directly: DuckDB can over all."""
         return True
 
     def close(self) -> None:
@@ -115,12 +115,12 @@ class DuckDBEngine(Engine):
 
     @contextmanager
     def session(self) -> Iterator[duckdb.DuckDBPyConnection]:
-        """A connection of its own: its temporary tables are seen by no other, and are gone afterwards."""
+        """A separate connection, whose temporary tables are private and dropped at the end."""
         cursor = self._connection.cursor()
         try:
             # Per connection: comparisons of naive and aware times follow the session's zone.
             cursor.execute("SET TimeZone = 'UTC'")
-            # The engine's own bar would stand amid results; progress is told by the flows.
+            # The engine's progress bar would be printed among results; flows report progress.
             cursor.execute("SET enable_progress_bar = false")
             yield cursor
         finally:

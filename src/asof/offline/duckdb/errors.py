@@ -1,4 +1,4 @@
-"""DuckDB's exceptions as ours: whose mistake it is, and what to do."""
+"""DuckDB's exceptions as Asof's errors, with the next step."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ _ASOF_ERROR = re.compile(r"asof: (.*)")
 
 @contextmanager
 def wrapping(what: str, *, user_sql: bool = False) -> Iterator[None]:
-    """Turn DuckDB's exceptions into ours.
+    """Convert DuckDB's exceptions to Asof's errors.
 
     Args:
         what: what was being done, for the message.
-        user_sql: whether the text is the user's, so that a mistake in it is theirs.
+        user_sql: whether the SQL is the user's, so that errors in it are reported as theirs.
     """
     try:
         yield
@@ -32,11 +32,11 @@ def wrapping(what: str, *, user_sql: bool = False) -> Iterator[None]:
     except duckdb.IOException as error:
         if "No space left" in str(error):
             raise StorageError(f"{what}: the disk is full", hint="free some space, or set temp_directory") from error
-        raise SourceError(f"{what}: {_line(error)}", hint="check that the files are there and whole") from error
+        raise SourceError(f"{what}: {_line(error)}", hint="check that the files exist and are complete") from error
     except (duckdb.ConversionException, duckdb.InvalidInputException, duckdb.OutOfRangeException) as error:
         own = _ASOF_ERROR.search(str(error))
         problem = own.group(1).splitlines()[0] if own else f"{what}: a value cannot be converted: {_line(error)}"
-        raise SourceError(problem, hint="declare the column as the type that it has, or mend the value") from error
+        raise SourceError(problem, hint="declare the column's actual type, or fix the value") from error
     except (duckdb.BinderException, duckdb.CatalogException, duckdb.ParserException) as error:
         kind: type[AsofError] = EntityFrameError if user_sql else SourceError
         problem = _pointed(error) if user_sql else _line(error)
@@ -44,7 +44,7 @@ def wrapping(what: str, *, user_sql: bool = False) -> Iterator[None]:
     except duckdb.Error as error:
         raise StorageError(f"{what}: {_line(error)}") from error
     except RuntimeError as error:
-        # What DuckDB's module raises for Ctrl-C is none of its own exceptions.
+        # On Ctrl-C, DuckDB's module raises an exception that is not one of its own types.
         if "interrupted" not in str(error):
             raise
         raise Interrupted("the query was interrupted") from error

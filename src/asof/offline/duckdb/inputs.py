@@ -1,4 +1,4 @@
-"""The inputs of a read in DuckDB: each source as a relation, with no more fetched of it than the read can need."""
+"""The inputs of a read in DuckDB: each source as a relation, of which only what the read may need is fetched."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from asof.sql.source_rows import ROW, SourceTable
 from asof.timing import Micros
 
 _FEW_KEYS = 10_000
-"""Up to so many keys a source is asked for them by value."""
+"""Maximum number of keys to filter a source by value."""
 
 
 def prepare(
@@ -36,7 +36,7 @@ def prepare(
     spine: Spine | None = None,
     describe_only: bool = False,
 ) -> dict[str, SourceTable]:
-    """Make every source of the read visible; source name → its table."""
+    """Register every source of the read; returns source name → its table."""
     sources = {read.view.source.name: read.view.source for read in query.reads}
     named = columns_named(cursor, spine) if isinstance(spine, str) else None
     times = _times(spine, query.time) if isinstance(query, PointInTime) else None
@@ -52,10 +52,10 @@ def prepare(
 
 
 class BatchFetcher:
-    """Fetches rows that come as batches, all of one database as of one moment.
+    """Fetches rows that come as batches, in one snapshot per database.
 
     Args:
-        named: the columns that the user's SQL names; None where any may be needed.
+        named: the columns that the user's SQL names; None if any may be needed.
         times: the entity frame's first and last time, where known.
         wanted_keys: the keys that `RowsOfKeys` reads.
     """
@@ -82,14 +82,14 @@ class BatchFetcher:
         return given.open(replace(need, within=self._held[identity]))
 
     def wanted(self, names: Sequence[str]) -> list[str]:
-        """Those of the columns that the user's SQL may read; one at least, so that there are rows."""
+        """The columns that the user's SQL may read; at least one, so that there are rows."""
         if self.named is None:
             return list(names)
         return [name for name in names if name.lower() in self.named] or list(names[:1])
 
 
 def columns_named(cursor: duckdb.DuckDBPyConnection, sql: str) -> set[str] | None:
-    """Every name that stands in the SQL, in lower case; None where it has a star, or cannot be parsed alone."""
+    """Every name in the SQL, in lower case; None if it has a star, or cannot be parsed on its own."""
     try:
         found = cursor.execute("SELECT json_serialize_sql(?)", [sql.strip().rstrip(";")]).fetchall()
         tree = json.loads(found[0][0])
@@ -107,7 +107,7 @@ def columns_named(cursor: duckdb.DuckDBPyConnection, sql: str) -> set[str] | Non
             ahead += node
         if not isinstance(node, dict):
             continue
-        # A star takes all columns, a natural join those of both sides; columns may be renamed by their places.
+        # A star reads all columns, a natural join those of both sides; columns may be renamed by position.
         if "STAR" in (node.get("class"), node.get("type")) or node.get("ref_type") == "NATURAL":
             return None
         if node.get("column_name_alias") or node.get("type") in ("PIVOT", "SHOW_REF"):
@@ -119,14 +119,14 @@ def columns_named(cursor: duckdb.DuckDBPyConnection, sql: str) -> set[str] | Non
         if len(node.get("column_names") or ()) == 1:
             alone.add(node["column_names"][0].lower())
         ahead += node.values()
-    # A table's name in place of a column is its whole row.
+    # A table's name used as a column is its whole row.
     return None if alone & tables else names
 
 
 def expose(
     cursor: duckdb.DuckDBPyConnection, inputs: Mapping[str, Input | pa.Table | None], fetching: BatchFetcher | None
 ) -> None:
-    """Make inputs visible under their names, for the user's SQL; without `fetching` nothing is fetched."""
+    """Register inputs under their names, for the user's SQL; without `fetching` nothing is fetched."""
     for name, given in inputs.items():
         if isinstance(given, Files):
             view_files(cursor, quote(name), given)
@@ -154,7 +154,7 @@ def _source_table(
     relation = f"asof_source_{index}"
     numbered = isinstance(given, Files) and given.format == "parquet"
     if isinstance(given, Files) and numbered:
-        # The files' own row numbers: nothing is copied, and the order of the paths is part of the order of rows.
+        # The files' own row numbers avoid a copy; the order of the paths is part of the row order.
         number = "file_row_number" if len(given.paths) == 1 else "(CAST(file_index AS BIGINT) << 40) + file_row_number"
         view_files(cursor, relation, given, f", {number} AS {ROW}")
     else:
@@ -186,10 +186,10 @@ def _source_table(
 def _need(
     query: PointInTime | ViewRows, source: Source, names: list[str], spine: Spine | None, fetching: BatchFetcher
 ) -> ScanRequest:
-    """What to ask a source for that answers batches: fewer columns, times and keys, as far as that is sure."""
+    """What to fetch from a source of batches: only the columns, times and keys that the read surely needs."""
     touched = columns_of(query, source.name)
     if isinstance(spine, str):
-        # An SQL entity frame may read any row of it.
+        # An SQL entity frame may read any row of the source.
         own = set(fetching.wanted(names))
         return ScanRequest([name for name in names if name in touched or name in own or source.is_log])
     names = [name for name in names if name in touched or source.is_log]
@@ -207,7 +207,7 @@ def _need(
 
 
 def _few_wanted(query: ViewRows, source: Source, wanted: Any) -> dict[str, pa.Array] | None:
-    """The values of the source's key columns among the keys that `RowsOfKeys` reads, where they are few."""
+    """The values of the source's key columns for the keys that `RowsOfKeys` reads, if they are few."""
     if not isinstance(query, RowsOfKeys) or not isinstance(wanted, pa.Table) or wanted.num_rows > _FEW_KEYS:
         return None
     keys = {source.raw(key): wanted[f"k{index}"].unique() for index, key in enumerate(query.view.join_keys)}
@@ -215,7 +215,7 @@ def _few_wanted(query: ViewRows, source: Source, wanted: Any) -> dict[str, pa.Ar
 
 
 def _times(spine: Spine | None, time: str) -> tuple[Micros, Micros] | None:
-    """The first and the last time of an entity frame that is at hand, in microseconds."""
+    """The first and last time of an entity frame in memory, in microseconds."""
     if not isinstance(spine, pa.Table) or time not in spine.column_names or not spine.num_rows:
         return None
     kind = spine.schema.field(time).type
@@ -230,7 +230,7 @@ def _times(spine: Spine | None, time: str) -> tuple[Micros, Micros] | None:
 
 
 def _few_keys(query: PointInTime | ViewRows, source: Source, spine: pa.Table) -> dict[str, pa.Array] | None:
-    """The values of the source's key columns that the spine asks for; None where they are many, or not all known."""
+    """The values of the source's key columns in the spine; None if they are many, or not all known."""
     found: dict[str, list[pa.Array]] = {}
     reads = [read for read in query.reads if read.view.source.name == source.name]
     for read in reads:
@@ -241,7 +241,7 @@ def _few_keys(query: PointInTime | ViewRows, source: Source, spine: pa.Table) ->
             found.setdefault(source.raw(column), []).append(values)
     keys: dict[str, pa.Array] = {}
     for column, parts in found.items():
-        # A view with other keys needs all rows of the columns that it does not name.
+        # A view with other keys needs all rows for the key columns that it does not have.
         if len(parts) == len(reads) and len({part.type for part in parts}) == 1:
             values = pa.chunked_array(parts).unique()
             if len(values) <= _FEW_KEYS:

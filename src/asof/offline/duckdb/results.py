@@ -24,7 +24,7 @@ from asof.sql.query import ViewRows
 from asof.sql.source_rows import SourceTable, SpineTable
 
 Open: TypeAlias = Callable[[], AbstractContextManager[duckdb.DuckDBPyConnection]]
-"""Opens a connection whose temporary tables no other sees."""
+"""Opens a connection with private temporary tables."""
 
 
 @dataclass(frozen=True)
@@ -72,7 +72,7 @@ class DuckDBViewRowsResult(LazyResult):
             return self._compiled(cursor, describe_only=True)
 
     def schema_and_batches(self, batch_rows: int) -> Iterator[Any]:
-        # The source is prepared once for both.
+        # Prepare the source once for both.
         with self._wrapping(), self.open() as cursor:
             reader = cursor.sql(self._compiled(cursor)).to_arrow_reader(batch_rows)
             yield reader.schema
@@ -129,7 +129,7 @@ class DuckDBPointInTimeResult(results.PointInTimeResult):
         schema: pa.Schema,
         batch_rows: int,
     ) -> Iterator[pa.RecordBatch]:
-        """DuckDB gets keys and times alone; the frame's own columns go around it and stay what they are."""
+        """DuckDB gets only keys and times; the frame's own columns bypass it and are unchanged."""
         if not self.query.outputs:
             yield from spine.to_batches(max_chunksize=batch_rows)
             return
@@ -180,7 +180,7 @@ class DuckDBPointInTimeResult(results.PointInTimeResult):
         return self.spine.strip().rstrip(";")
 
     def _load_spine(self, cursor: duckdb.DuckDBPyConnection, tables: Mapping[str, SourceTable]) -> int:
-        """Put the whole spine into a table in its order; how many rows it has."""
+        """Put the whole spine into a table in its order; returns its number of rows."""
         if isinstance(self.spine, pa.Table):
             copy(cursor, WHOLE, self.spine)
             return int(self.spine.num_rows)

@@ -18,7 +18,7 @@ _MAGIC = re.compile(r"[\[*?]")
 
 
 def view_files(cursor: duckdb.DuckDBPyConnection, name: str, files: Files, more: str = "") -> None:
-    """A view of the files' rows, with nulls in the columns that no file has yet.
+    """A view of the files' rows, with nulls for columns that no file has yet.
 
     Args:
         more: further columns, as SQL.
@@ -45,12 +45,12 @@ def files_sql(files: Files) -> str:
 
 
 def _literal_path(path: str) -> str:
-    """The path as a pattern that fits it alone: DuckDB takes every path for a pattern, so `a[1]` would read `a1`."""
+    """The path as a pattern that matches only it: DuckDB treats every path as a pattern, so `a[1]` would read `a1`."""
     return path if "://" in path else _MAGIC.sub(r"[\g<0>]", path)
 
 
 def copy(cursor: duckdb.DuckDBPyConnection, name: str, rows: pa.Table | pa.RecordBatchReader) -> None:
-    """Put rows into a temporary table of the name."""
+    """Copy rows into a temporary table of this name."""
     caught: list[BaseException] = []
     if isinstance(rows, pa.RecordBatchReader):
         rows = pa.RecordBatchReader.from_batches(rows.schema, _watched(rows, caught))
@@ -59,7 +59,7 @@ def copy(cursor: duckdb.DuckDBPyConnection, name: str, rows: pa.Table | pa.Recor
         cursor.execute(f"CREATE TEMP TABLE {name} AS SELECT * FROM asof_copied")
     except duckdb.Error as error:
         if caught:
-            # DuckDB repeats the text of what the source raised; the source's own words are better.
+            # DuckDB wraps the source's error in its own; the source's error is better.
             raise caught[0] from error
         raise
     finally:
@@ -67,7 +67,7 @@ def copy(cursor: duckdb.DuckDBPyConnection, name: str, rows: pa.Table | pa.Recor
 
 
 def _watched(rows: pa.RecordBatchReader, caught: list[BaseException]) -> Iterator[pa.RecordBatch]:
-    """The batches; what their source raises is kept, since it does not pass through DuckDB."""
+    """The batches; an exception of their source is kept here, since it does not pass through DuckDB."""
     try:
         yield from rows
     except Exception as error:
@@ -76,7 +76,7 @@ def _watched(rows: pa.RecordBatchReader, caught: list[BaseException]) -> Iterato
 
 
 def drop(cursor: duckdb.DuckDBPyConnection, name: str) -> None:
-    """Drop a table, where it is there."""
+    """Drop a table if it exists."""
     cursor.execute(f"DROP TABLE IF EXISTS {name}")
 
 

@@ -1,8 +1,8 @@
 """Archives as tables: every event that a log delivered, appended exactly once.
 
-An append is one transaction: it locks the archive's line in `asof_archives`, reads each partition's offset under that
-lock, drops what is at or below it, copies the rest and moves the offsets. Whoever comes second waits and then sees what
-the first one did; a writer that dies leaves nothing.
+An append is one transaction: it locks the archive's row in `asof_archives`, reads each partition's offset, drops rows
+at or below it, copies the rest and advances the offsets. A second writer waits, then sees the first one's rows; a
+writer that dies leaves nothing.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from asof.sql.arrival import PUSHED_AT, order_of
 from asof.sql.quoting import quote, text
 
 _TOO_LONG = "54000"
-"""What Postgres says when a value does not fit into an index."""
+"""Postgres' error code for a value that is too long for an index."""
 
 _NOT_ALLOWED = "42501"
 """What Postgres says to who may not do something."""
@@ -38,7 +38,7 @@ class PostgresArchives(SavedTables, Archives):
     """The archives of all projects in one schema of a database.
 
     Args:
-        schema: made when the first archive is.
+        schema: created with the first archive.
     """
 
     keeps_nul = False
@@ -50,11 +50,11 @@ class PostgresArchives(SavedTables, Archives):
     # -- archives -----------------------------------------------------------------------------------------------------
 
     def create(self, archive: Archive, schema: pa.Schema, *, lookups: Sequence[Sequence[str]] = ()) -> None:
-        """Make the archive, or add its new columns.
+        """Create the archive, or add its new columns.
 
         Args:
             schema: the rows' columns; `partition`, `offset`, `ingested_at` and `ingest_date` among them.
-            lookups: columns by which rows will be looked up, join keys and then the event time.
+            lookups: the columns of lookups: join keys, then the event time.
         """
         what = f"archive {archive.name!r}"
         columns = [(each.name, _column_type(each, what)) for each in schema]
@@ -79,20 +79,20 @@ class PostgresArchives(SavedTables, Archives):
                 elif known and known[name] != sql_type:
                     raise StorageError(
                         f"archive {archive.name!r} holds column {name!r} as {known[name]}; the source now declares "
-                        f"{sql_type}, and what was delivered stays as it is",
-                        hint="give the column back its type, or declare a new column or source for the new one",
+                        f"{sql_type}, and archived events keep their type",
+                        hint="restore the column's type, or declare a new column or source for the new one",
                     )
         self._index(archive, table, lookups)
 
     def append(self, archive: Archive, rows: pa.Table, through: Mapping[int, int]) -> int:
-        """Append rows that are not yet there, and move each partition's archived offset, in one transaction.
+        """Append the rows that are new and advance each partition's archived offset, in one transaction.
 
         Args:
             rows: with `partition`, `offset`, `ingested_at` (timestamp) and `ingest_date`.
-            through: partition → the last offset that these rows cover, also where no row of it is left.
+            through: partition → the last offset that these rows cover, even if its row was dropped.
 
         Returns:
-            How many rows were new.
+            Number of new rows.
         """
         what = f"archive {archive.name!r}"
         if not self._exists(archive):
@@ -104,7 +104,8 @@ class PostgresArchives(SavedTables, Archives):
         except StorageError as error:
             if sqlstate(error.__cause__ or error) != _TOO_LONG:
                 raise
-            # A key too long for an index must not stop its log: reads of this archive become slower instead.
+            # A key too long for an index must not stop the log: drop the index, and reads of this archive become
+            # slower.
             self._drop_lookups(archive)
         with self.database.arrow(what) as connection, connection.cursor() as cursor:
             return self._append(cursor, archive, rows, through)
@@ -154,7 +155,7 @@ class PostgresArchives(SavedTables, Archives):
         return fresh.num_rows
 
     def offsets(self, archive: Archive, partitions: Sequence[int]) -> dict[int, int]:
-        """Each partition's last archived offset; -1 where nothing was."""
+        """Each partition's last archived offset, else -1."""
         found: dict[int, int] = {}
         if self.schema.is_made():
             with self.database.connection(f"archive {archive.name!r}") as connection:
@@ -167,7 +168,7 @@ class PostgresArchives(SavedTables, Archives):
         return {partition: found.get(partition, -1) for partition in partitions}
 
     def rows(self, archive: Archive, *, version: int | None = None) -> Relation | None:
-        """The archive's table as of now, or its rows as of a version; None where it has no rows."""
+        """The archive's table, or its rows as of a version; None if it has no rows."""
         if not self._exists(archive) or (version is not None and version < 1):
             return None
         table = self._table(archive)
@@ -177,7 +178,7 @@ class PostgresArchives(SavedTables, Archives):
             order = self._order(connection, archive, table)
             if version is None:
                 return Relation(table, order)
-            # Also of the newest version: rows that come before the read are not its own.
+            # Also for the newest version: rows appended before the read runs do not belong to it.
             found = connection.execute(
                 plain(
                     f"SELECT offsets FROM {self.schema.own('asof_versions')} WHERE {self._where(archive)} "
@@ -185,7 +186,7 @@ class PostgresArchives(SavedTables, Archives):
                 )
             ).fetchone()
         if found is None:
-            raise StorageError(f"version {version} of archive {archive.name!r} is gone")
+            raise StorageError(f"version {version} of archive {archive.name!r} no longer exists")
         cases = " ".join(f"WHEN {int(each)} THEN {int(offset)}" for each, offset in found[0].items())
         through = f'CASE "partition" {cases} ELSE -1 END' if cases else "-1"
         return Relation(f'(SELECT * FROM {table} WHERE "offset" <= {through}) AS asof_rows', order)
@@ -200,7 +201,7 @@ class PostgresArchives(SavedTables, Archives):
         return order_of((number for (number,) in partitions), rows=1, unstamped=1)
 
     def version(self, archive: Archive) -> int:
-        """The archive's version; -1 where there is none."""
+        """The archive's version, else -1."""
         if not self.schema.is_made():
             return -1
         with self.database.connection(f"archive {archive.name!r}") as connection:
@@ -210,10 +211,10 @@ class PostgresArchives(SavedTables, Archives):
         return -1 if found is None else int(found[0])
 
     def compact(self, archive: Archive, *, keep_hours: int = KEEP_HOURS) -> dict[str, int]:
-        """Let the server tidy the table and look at its values anew; older versions than `keep_hours` are let go of.
+        """Vacuum and analyze the table; forget versions older than `keep_hours`.
 
         Returns:
-            `added`, `removed`: 0, since no file is rewritten; `vacuumed`: how many versions were let go of.
+            `added`, `removed`: 0, since no file is rewritten; `vacuumed`: number of forgotten versions.
         """
         if not self._exists(archive):
             return {"added": 0, "removed": 0, "vacuumed": 0}
@@ -229,7 +230,7 @@ class PostgresArchives(SavedTables, Archives):
         return {"added": 0, "removed": 0, "vacuumed": gone}
 
     def forget(self, archive: Archive, columns: Mapping[str, Any]) -> int:
-        """Delete the rows where every column has the given value, or one of a list, and free what they stood in."""
+        """Delete the rows where every column has the given value, or one of a list, and free their space."""
         if not self._exists(archive):
             return 0
         terms = [
@@ -288,7 +289,7 @@ class PostgresArchives(SavedTables, Archives):
         )
 
     def _index(self, archive: Archive, table: str, lookups: Sequence[Sequence[str]]) -> None:
-        """An index for each way in which rows are looked up; appends go on while it is made."""
+        """Create an index for each kind of lookup, without blocking appends."""
         for columns in dict.fromkeys(tuple(each) for each in lookups):
             whole = list(dict.fromkeys([*columns, "offset", "partition"]))
             name = relation_name(*_key(archive), *columns, "index")
@@ -322,7 +323,7 @@ class PostgresArchives(SavedTables, Archives):
 
     def _vacuum(self, connection: psycopg.Connection[Any], archive: Archive, options: str) -> None:
         if self.database.pgbouncer:
-            return  # not in a transaction; the server's own vacuum comes by
+            return  # not possible in a transaction; autovacuum will run
         connection.execute(plain(f"VACUUM {options} {self._table(archive)}"))
 
     def _next_version(self, archive: Archive) -> str:
@@ -355,7 +356,7 @@ def _column_type(field: pa.Field, what: str) -> str:
     found = stored_as(field.type)
     if found is None:
         raise StorageError(
-            f"{what}: column {field.name!r} is {field.type}, which no column of Postgres can hold",
+            f"{what}: column {field.name!r} is {field.type}, which no type of Postgres can hold",
             hint="declare it as Json, or keep the archives in Delta tables (offline_store of type duckdb)",
         )
     if len(field.name.encode()) > LONGEST:
@@ -384,7 +385,7 @@ def _beyond(rows: pa.Table, done: Mapping[int, int]) -> pa.Table:
 
 
 def _escaped(name: str) -> str:
-    """A name in a statement with parameters, where `%` has a meaning."""
+    """A name in a statement with parameters, where `%` is escaped."""
     return name.replace("%", "%%")
 
 

@@ -1,4 +1,4 @@
-"""Between Arrow and Postgres: what a column is on the other side, and columns in a form that travels."""
+"""Conversion between Arrow and Postgres: column types, and columns in a form that can be transferred."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ SQL_TYPES = {
     "timestamptz": "timestamp with time zone", "numeric": "numeric", "uuid": "uuid", "json": "json", "jsonb": "jsonb",
     "name": "name",
 }  # fmt: skip
-"""The catalog's short names, as the driver has them, and those that SQL shows."""
+"""The catalog's short type names, as in the driver → names in SQL."""
 
 _PLAIN = (
     (pa.types.is_boolean, pa.bool_(), "boolean"), (pa.types.is_int8, pa.int16(), "smallint"),
@@ -36,16 +36,16 @@ _PLAIN = (
     (pa.types.is_null, pa.string(), "text"), (pa.types.is_time, pa.time64("us"), "time without time zone"),
     (pa.types.is_duration, pa.int64(), "bigint"),
 )  # fmt: skip
-"""Whether an Arrow type is it, the type that travels, and that of the column."""
+"""Test of an Arrow type → the transfer type, and the column's SQL type."""
 
-"""What the driver makes of the infinities of time."""
+"""The driver's values for infinite times."""
 
 
 def stored_as(kind: pa.DataType, *, exactly: bool = False) -> tuple[pa.DataType, str] | None:
-    """The Arrow type that travels and the column's SQL type; None where Postgres has none.
+    """The Arrow type for the transfer and the column's SQL type; None if Postgres has none.
 
     Args:
-        exactly: nanoseconds are kept, as a number; else they are floored to microseconds.
+        exactly: keep nanoseconds, as a number; else floor them to microseconds.
     """
     if pa.types.is_dictionary(kind):
         return stored_as(kind.value_type, exactly=exactly)
@@ -60,7 +60,7 @@ def stored_as(kind: pa.DataType, *, exactly: bool = False) -> tuple[pa.DataType,
         )
     if pa.types.is_list(kind) or pa.types.is_large_list(kind) or pa.types.is_fixed_size_list(kind):
         inner = stored_as(kind.value_type, exactly=exactly)
-        # Arrays of arrays would have to be rectangles.
+        # Arrays of arrays would have to be rectangular.
         return None if inner is None or inner[1].endswith("[]") else (pa.list_(inner[0]), f"{inner[1]}[]")
     for fits, travels, sql_type in _PLAIN:
         if fits(kind):
@@ -69,22 +69,23 @@ def stored_as(kind: pa.DataType, *, exactly: bool = False) -> tuple[pa.DataType,
 
 
 def travelling(column: pa.ChunkedArray, name: str, *, exactly: bool = False) -> tuple[pa.ChunkedArray, str]:
-    """A column in the form that travels, and its SQL type.
+    """A column in its transfer form, and its SQL type.
 
     Raises:
-        StorageError: Postgres has no column that could hold it.
+        StorageError: Postgres has no type for it.
     """
     found = stored_as(column.type, exactly=exactly)
     if found is None:
         raise StorageError(
-            f"column {name!r} is {column.type}, which no column of Postgres can hold",
+            f"column {name!r} is {column.type}, which no type of Postgres can hold",
             hint="make it a list of plain values, or text",
         )
     kind, sql_type = found
     if column.type == kind:
         return column, sql_type
     if pa.types.is_timestamp(kind) and column.type.unit == "ns":
-        # A cast would refuse what is between two microseconds; an event never moves past the moment that asks for it.
+        # A cast would refuse times between two microseconds. Floor them, so that no event moves past the time of a
+        # read.
         parts = [event_micros(chunk).cast(kind) for chunk in column.chunks]
         return pa.chunked_array(parts, kind), sql_type
     if pa.types.is_dictionary(column.type):
@@ -93,7 +94,7 @@ def travelling(column: pa.ChunkedArray, name: str, *, exactly: bool = False) -> 
 
 
 def sql_type_of(field: pa.Field) -> str:
-    """The SQL type of a column of an answer, from what the driver says of it."""
+    """The SQL type of a result's column, from the driver's description."""
     metadata = field.metadata or {}
     name = metadata.get(b"POSTGRESQL:type", b"").decode() or "text"
     base = SQL_TYPES.get(name.removeprefix("_"), name.removeprefix("_"))
@@ -104,12 +105,12 @@ def sql_type_of(field: pa.Field) -> str:
 
 
 def plain_field(field: pa.Field) -> pa.Field:
-    """A column of an answer as it is handed on: in Arrow's own types."""
+    """A result's column in Arrow's own types."""
     return pa.field(field.name, _plain_type(field.type, field.metadata or {}))
 
 
 def plain_column(column: pa.Array, kind: pa.DataType) -> pa.Array:
-    """A column of an answer in the type that it is handed on in."""
+    """Cast a result's column to its output type."""
     if isinstance(column, pa.ExtensionArray):
         column = column.storage
     if column.type == kind:
@@ -123,7 +124,7 @@ def plain_column(column: pa.Array, kind: pa.DataType) -> pa.Array:
 
 
 def dtype_of(field: pa.Field) -> DType | None:
-    """Our type for a column of an answer; None where there is none."""
+    """Asof's type for a result's column, or None."""
     return from_arrow(plain_field(field).type)
 
 
@@ -139,13 +140,13 @@ def _plain_type(kind: pa.DataType, metadata: dict[bytes, bytes]) -> pa.DataType:
         return kind
     if metadata.get(b"POSTGRESQL:type", b"").removeprefix(b"_") == b"numeric":
         digits = _digits(metadata)
-        # A number without a precision has no end of digits.
+        # A number without a precision has unlimited digits.
         return pa.decimal128(*digits) if digits and 0 <= digits[1] <= digits[0] <= 38 else pa.float64()
     return pa.string()
 
 
 def _digits(metadata: dict[bytes, bytes]) -> tuple[int, int] | None:
-    """Precision and scale, as the catalog packs them."""
+    """Precision and scale from the catalog's packed form."""
     packed = int(metadata.get(b"POSTGRESQL:typmod", b"-1")) - 4
     return None if packed < 0 else (packed >> 16 & 0xFFFF, (packed & 0x7FF ^ 1024) - 1024)
 

@@ -1,4 +1,4 @@
-"""The offline store that computes inside a Postgres database: the entity frame goes there, the answer comes back."""
+"""The offline store that computes inside a Postgres database: the entity frame is sent there, the result comes back."""
 
 from __future__ import annotations
 
@@ -30,10 +30,10 @@ from asof.sql.row_select import RowSelect
 
 
 class PostgresEngine(Engine):
-    """Runs point-in-time reads and SQL in the database; nothing is kept there between two reads.
+    """Runs point-in-time reads and SQL in the database, and leaves nothing there between two reads.
 
     Args:
-        settings: of the server, for each read.
+        settings: server settings for each read.
     """
 
     dialect = POSTGRES
@@ -68,7 +68,7 @@ class PostgresEngine(Engine):
         return PostgresSqlResult(self._server, text, dict(inputs))
 
     def evaluate(self, batch: pa.Table, expressions: Mapping[str, str]) -> pa.Table:
-        """Evaluate expressions over a batch, in this process: a round trip would cost more than the work."""
+        """Evaluate expressions over a batch in this process: a round trip would cost more than the work."""
         return self._evaluator.evaluate(batch, expressions)
 
     def read_select(self, sql: str, *, table: str, columns: Sequence[str]) -> RowSelect:
@@ -93,7 +93,7 @@ class PostgresEngine(Engine):
                 f"SQL entity frame: {problem}{_place(error)}", hint="check the names of tables and columns"
             ) from error
         except sqlglot.errors.SqlglotError as error:
-            raise EntityFrameError(f"SQL entity frame: {error}", hint="check the text") from error
+            raise EntityFrameError(f"SQL entity frame: {error}", hint="check the SQL") from error
         writes = (exp.Insert, exp.Update, exp.Delete, exp.Merge, exp.Into)
         if len(statements) != 1 or not isinstance(statements[0], exp.Query) or statements[0].find(*writes):
             raise EntityFrameError("the SQL entity frame is not one SELECT", hint="write SELECT … FROM a source")
@@ -101,11 +101,11 @@ class PostgresEngine(Engine):
         return {each.name for each in statements[0].find_all(exp.Table) if each.name and each.name not in own}
 
     def reaches(self, given: Input | None) -> bool:
-        """Whether rows stand in this database; what does not would be shipped for every read."""
+        """Whether rows are in this database; other rows would have to be sent for every read."""
         return given is None or bool(relation_in(self.database, given))
 
     def bucket(self, columns: Sequence[str], buckets: int) -> str:
-        """SQL of a number below `buckets`, the same wherever the columns are the same."""
+        """SQL expression for a hash bucket below `buckets`, equal for rows with equal values in the columns."""
         if not columns:
             return "0"
         row = ", ".join(quote(column) for column in columns)
@@ -117,12 +117,12 @@ class PostgresEngine(Engine):
 
 
 class PostgresOffline(PostgresEngine, PostgresArchives):
-    """A database that joins, and keeps archives and training sets as tables.
+    """An offline store in a database: it joins there, and keeps archives and training sets as tables.
 
     Args:
-        schema: where they are; made where it is missing.
-        work_mem: how much memory a sort or hash of a read may take in the server, like `256MB`.
-        connection: how the database is reached (`asof.connections.postgres.database.Postgres`).
+        schema: the schema of these tables; created if missing.
+        work_mem: memory of one sort or hash of a read on the server, such as `256MB`.
+        connection: the connection (`asof.connections.postgres.database.Postgres`).
     """
 
     def __init__(self, *, schema: str = "", work_mem: str = "256MB", **connection: Any) -> None:

@@ -1,4 +1,4 @@
-"""Rows that come back in any order, put into the order of their numbers."""
+"""Rows that come back in any order, sorted by their number."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ class InOrder:
     """Rows in the order of their first column, each number once, from `first` on.
 
     Args:
-        again: rows that take the place of those with the same numbers.
+        again: rows that replace those with the same numbers.
     """
 
     def __init__(self, found: pa.Table, first: int, rows: int, *, again: pa.Table | None = None) -> None:
@@ -27,7 +27,7 @@ class InOrder:
         self._places = pa.array(places)
 
     def slice(self, at: int, rows: int) -> list[pa.ChunkedArray]:
-        """The columns behind the first, of some of the rows."""
+        """The columns after the first, of some of the rows."""
         if self._places is None:
             part: pa.Table = self._found.slice(at, rows)
         else:

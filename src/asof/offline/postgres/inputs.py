@@ -1,4 +1,4 @@
-"""The inputs of a read in Postgres: each source as a relation of the session, shipped where it is elsewhere."""
+"""The inputs of a read in Postgres: each source as a relation of the session; rows from elsewhere are sent there."""
 
 from __future__ import annotations
 
@@ -24,10 +24,10 @@ def prepare(
     whole: bool,
     describe_only: bool = False,
 ) -> dict[str, SourceTable]:
-    """Make every source of the read visible; source name → its table.
+    """Register every source of the read; returns source name → its table.
 
     Args:
-        whole: a text may read any column of what is shipped.
+        whole: send all columns, since SQL may read any of them.
     """
     sources = {read.view.source.name: read.view.source for read in query.reads}
     if whole:
@@ -59,7 +59,7 @@ def _source_table(
 
 
 def sql_types_of(schema: pa.Schema) -> dict[str, str]:
-    """Column → the catalog's name of its type, of columns as the driver describes them."""
+    """Column → the catalog's name of its type, from the driver's description."""
     return {field.name: sql_type_of(field) for field in schema}
 
 

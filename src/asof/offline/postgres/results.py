@@ -30,15 +30,15 @@ from asof.values.fit import event_micros
 
 _TIMES = pa.timestamp("us", "UTC")
 _OF_LOOKUPS = {"enable_bitmapscan": "off"}
-"""A bitmap forgets the order of its index, and then all of a key's rows are sorted to find the last of them."""
+"""A bitmap scan loses the order of its index, so that all of a key's rows would be sorted to find the last."""
 
 
 @dataclass(frozen=True)
 class PostgresServer:
-    """Where reads run: each in a transaction of its own.
+    """The database of reads, which run in one transaction each.
 
     Args:
-        settings: of the server, for each read.
+        settings: server settings for each read.
     """
 
     database: Postgres
@@ -178,7 +178,7 @@ class PostgresPointInTimeResult(results.PointInTimeResult):
         return opened.with_inputs(self.spine.strip().rstrip(";"))
 
     def _over_table(self, spine: pa.Table, schema: pa.Schema, batch_rows: int) -> Iterator[pa.RecordBatch]:
-        """The server gets keys and times alone; the frame's own columns stay here, and stay what they are."""
+        """The server gets only keys and times; the frame's own columns stay here, unchanged."""
         if not self.query.outputs:
             yield from spine.to_batches(max_chunksize=batch_rows)
             return
@@ -213,7 +213,7 @@ class PostgresPointInTimeResult(results.PointInTimeResult):
                     yield in_types([*frame.slice(at, batch_rows), *outputs(at, batch_rows)], schema)
 
     def _load(self, opened: PostgresSession, select: str, described: pa.Schema) -> int:
-        """Put the whole spine into a table, numbered in its order; how many rows it has."""
+        """Put the whole spine into a table, numbered in its order; returns its number of rows."""
         time = self.query.time
         if time not in described.names:
             raise EntityFrameError(f"the entity frame has no column {time!r}", hint=f"it has {described.names}")
@@ -227,7 +227,7 @@ class PostgresPointInTimeResult(results.PointInTimeResult):
         )  # fmt: skip
         if odd:
             raise EntityFrameError(
-                f"the entity frame's time {time!r} is infinite in {odd} rows", hint="leave such rows out"
+                f"the entity frame's time {time!r} is infinite in {odd} rows", hint="exclude such rows"
             )
         return int(rows)
 
@@ -250,7 +250,7 @@ class PostgresPointInTimeResult(results.PointInTimeResult):
     def _run(
         self, opened: PostgresSession, statements: Statements, first: int, rows: int
     ) -> Callable[[int, int], list[pa.ChunkedArray]]:
-        """What gives the outputs of some of the rows, in the order of the spine from row number `first` on."""
+        """Returns the outputs of a chunk, in the order of the spine from row number `first` on."""
         answers = []
         for answer in statements.answers:
             for step in answer.steps:
@@ -275,7 +275,7 @@ class PostgresPointInTimeResult(results.PointInTimeResult):
 
 
 def _asked_again(opened: PostgresSession, answer: OutputSelect, numbers: np.ndarray[Any, Any]) -> pa.Table:
-    """The rows for the numbers that were answered more than once."""
+    """The rows for numbers with more than one result."""
     least = numbers.min()
     tied = np.flatnonzero(np.bincount(numbers - least) > 1) + least
     opened.execute(f"CREATE TEMP TABLE {TIED} ({N} bigint) ON COMMIT DROP")
@@ -287,7 +287,7 @@ def _asked_again(opened: PostgresSession, answer: OutputSelect, numbers: np.ndar
 
 
 def _measured(chunk: pa.Table, query: PointInTime) -> SpineTable:
-    """A chunk of the spine as the server will see it."""
+    """A chunk of the spine as sent to the server."""
     times = _micros(chunk, query.time)
     span = pc.min_max(times)
     types = {}
@@ -299,7 +299,7 @@ def _measured(chunk: pa.Table, query: PointInTime) -> SpineTable:
 
 
 def _ship_spine(opened: PostgresSession, chunk: pa.Table, query: PointInTime) -> None:
-    """Number, time and keys of each row, near ones together."""
+    """Number, time and keys of each row, clustered by key."""
     times = _micros(chunk, query.time)
     columns = {N: pa.chunked_array([pa.array(np.arange(chunk.num_rows))]), AT: times.cast(_TIMES), US: times}
     types = [(N, "bigint"), (AT, words.TYPES["Timestamp"]), (US, "bigint")]
@@ -311,7 +311,7 @@ def _ship_spine(opened: PostgresSession, chunk: pa.Table, query: PointInTime) ->
     opened.execute(f"DROP TABLE IF EXISTS {SPINE}")
     opened.execute(f"CREATE TEMP TABLE {SPINE} ({made}) ON COMMIT DROP")
     rows = pa.table(columns)
-    # Arrow has no order of lists; it would only be quicker.
+    # Arrow cannot sort lists; the order is only for speed.
     near = [name for name in (*near_keys(query), US) if not pa.types.is_nested(rows[name].type)]
     opened.copy(SPINE, rows.take(pc.sort_indices(rows, [(name, "ascending") for name in near])))
     opened.execute(f"ANALYZE {SPINE}")

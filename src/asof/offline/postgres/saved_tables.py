@@ -1,4 +1,4 @@
-"""Tables that are kept under a name, training sets above all: whole or not at all, in their order and types."""
+"""Saved tables, mainly training sets: written atomically, with their order and types."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from asof.offline.postgres.session import PostgresSession
 from asof.sql.quoting import quote, text
 
 _NUMBER = "asof_row"
-"""The column that keeps the order of a saved table's rows."""
+"""The column with the order of a saved table's rows."""
 
 
 class SavedTables:
@@ -24,7 +24,7 @@ class SavedTables:
         self.schema = schema
 
     def save_table(self, project: str, name: str, rows: pa.RecordBatchReader) -> None:
-        """Keep rows as a table with the same columns; it is there when all of it is."""
+        """Save rows as a table with the same columns, which appears once complete."""
         what = f"table {name!r}"
         columns = _saved_columns(rows.schema)
         relation = relation_name(project, "table", name)
@@ -48,13 +48,13 @@ class SavedTables:
                     "ON CONFLICT (project, name) DO UPDATE SET arrow = excluded.arrow"
                 )
         except StorageError:
-            # What the rows failed with comes back as an error of the copy.
+            # An exception of the rows comes back as an error of the copy.
             if reader.error is not None:
                 raise reader.error from None
             raise
 
     def load_table(self, project: str, name: str) -> pa.RecordBatchReader | None:
-        """The rows that `save_table` kept, in their order and in bounded memory."""
+        """The rows saved by `save_table`, in order and in bounded memory."""
         if not self.schema.is_made():
             return None
         with self.database.connection(f"table {name!r}") as connection:
@@ -80,7 +80,7 @@ class SavedTables:
         return pa.RecordBatchReader.from_batches(schema, batches())
 
     def drop_table(self, project: str, name: str) -> None:
-        """Delete the rows that `save_table` kept."""
+        """Delete the rows saved by `save_table`."""
         if not self.schema.is_made():
             return
         with self.database.transaction(f"table {name!r}") as connection:
@@ -93,7 +93,7 @@ class SavedTables:
 
 
 class _WatchedRows:
-    """Rows that are copied, and what they failed with: the driver knows only that they did."""
+    """Rows to copy; keeps their exception, of which the driver knows only that there was one."""
 
     def __init__(self, rows: pa.RecordBatchReader) -> None:
         self._rows = rows
@@ -121,7 +121,7 @@ class _WatchedRows:
 
 
 def _saved_columns(schema: pa.Schema) -> list[str]:
-    """The names of a saved table's columns: the rows' own, where they are short enough and each is there once."""
+    """The names of a saved table's columns: the rows' own, if short enough and unique."""
     names: list[str] = []
     for each in schema.names:
         name = relation_name(each) or "asof_empty"
@@ -132,7 +132,7 @@ def _saved_columns(schema: pa.Schema) -> list[str]:
 
 
 def _restored(column: pa.Array, kind: pa.DataType) -> pa.Array:
-    """A stored column in the Arrow type that it had."""
+    """A stored column in its original Arrow type."""
     if column.type == kind:
         return column
     if pa.types.is_null(kind):

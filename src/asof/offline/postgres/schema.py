@@ -1,4 +1,4 @@
-"""The schema that archives and saved tables stand in: made once, and the names of what is in it."""
+"""The schema of archives and saved tables: its creation, and the names in it."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from asof.connections.postgres.database import Postgres
 from asof.sql.quoting import quote
 
 LONGEST = 63
-"""Bytes of a name; Postgres cuts the rest off without a word."""
+"""Maximum bytes of a name; Postgres truncates longer ones silently."""
 
 _TABLES = """
 CREATE TABLE IF NOT EXISTS {schema}.asof_archives (
@@ -30,10 +30,10 @@ CREATE TABLE IF NOT EXISTS {schema}.asof_tables (
 
 
 class ArchiveSchema:
-    """One schema of a database, with the tables that say what else is in it.
+    """One schema of a database, with the tables that list its archives and saved tables.
 
     Args:
-        name: made when the first archive is.
+        name: created with the first archive.
     """
 
     def __init__(self, database: Postgres, name: str) -> None:
@@ -43,7 +43,7 @@ class ArchiveSchema:
         self._making = threading.Lock()
 
     def is_made(self) -> bool:
-        """Whether its own tables are there."""
+        """Whether its own tables exist."""
         if not self._made:
             with self.database.connection("the archives' schema") as connection:
                 found = connection.execute("SELECT to_regclass(%s)", [self.own("asof_tables")]).fetchone()
@@ -51,7 +51,7 @@ class ArchiveSchema:
         return self._made
 
     def make(self) -> None:
-        """Make the schema and its own tables; two that do it at once wait for each other."""
+        """Create the schema and its own tables; concurrent calls wait for each other."""
         with self._making:
             if self.is_made():
                 return
@@ -59,23 +59,23 @@ class ArchiveSchema:
                 lock = "SELECT pg_advisory_xact_lock(hashtext('asof'), hashtext(%s))"
                 connection.execute(lock, [self.name])
                 known = connection.execute("SELECT to_regnamespace(%s)", [quote(self.name)]).fetchone()
-                # IF NOT EXISTS asks for the right to make schemas even where there is nothing to make.
+                # IF NOT EXISTS requires the right to create schemas even if the schema exists.
                 if known is None or known[0] is None:
                     connection.execute(self.sql("CREATE SCHEMA {schema}"))
                 connection.execute(self.sql(_TABLES))
             self._made = True
 
     def own(self, relation: str) -> str:
-        """The whole name of a relation in it."""
+        """The qualified name of a relation in it."""
         return f"{quote(self.name)}.{quote(relation)}"
 
     def sql(self, statement: str) -> sql.Composed:
-        """A statement with the schema in the place of `{schema}`."""
+        """A statement with `{schema}` replaced."""
         return sql.SQL(statement).format(schema=sql.Identifier(self.name))
 
 
 def relation_name(*parts: str) -> str:
-    """A table's name that says what it holds; where that is too long, the end is a hash of all of it."""
+    """A readable table name from its content; if too long, the end is replaced by a hash."""
     whole = "__".join(parts)
     if len(whole.encode()) <= LONGEST:
         return whole

@@ -1,4 +1,4 @@
-"""One transaction in Postgres for one read: inputs by name, temporary tables, answers as a stream of Arrow."""
+"""One transaction in Postgres for one read: inputs by name, temporary tables, results as a stream of Arrow."""
 
 from __future__ import annotations
 
@@ -36,10 +36,10 @@ Given: TypeAlias = Input | pa.Table | None
 
 
 class PostgresSession:
-    """A transaction that sees one moment; nothing of it is left afterwards.
+    """A transaction with one snapshot, which leaves nothing behind.
 
     Args:
-        settings: of the server, for this transaction.
+        settings: server settings for this transaction.
     """
 
     def __init__(self, database: Postgres, cursor: adbc.Cursor, settings: Mapping[str, str]) -> None:
@@ -49,8 +49,8 @@ class PostgresSession:
         self._columns: dict[str, str] = {}
         self._shipped = 0
         self.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ")
-        # An index scan per row is planned once and runs a million times: what is compiled or shared costs more, and so
-        # do statistics that tell more of a temporary table than how large it is.
+        # An index scan per row is planned once and runs a million times: JIT compilation and parallel workers cost more
+        # than they save, and so do statistics of a temporary table beyond its size.
         values = {"jit": "off", "max_parallel_workers_per_gather": "0", "enable_memoize": "off",
                   "join_collapse_limit": "1", "synchronize_seqscans": "off",
                   "default_statistics_target": "10", **settings}  # fmt: skip
@@ -62,18 +62,18 @@ class PostgresSession:
         self._cursor.execute(statement)
 
     def values(self, statement: str) -> list[Any]:
-        """The first column of the answer, or its first row where it is one."""
+        """All values of the result, column by column."""
         self._cursor.execute(statement)
         rows = self._cursor.fetch_arrow_table()
         return [value for column in rows.columns for value in column.to_pylist()]
 
     def described(self, select: str) -> pa.Schema:
-        """The columns that a SELECT answers, as the driver names their types; nothing runs."""
+        """The columns of a SELECT, with the driver's names of their types; nothing runs."""
         schema: pa.Schema = self._cursor.adbc_execute_schema(select)
         return schema
 
     def stream(self, select: str) -> tuple[pa.Schema, Iterator[pa.RecordBatch]]:
-        """The answer in batches, in Arrow's own types."""
+        """The result in batches, in Arrow's own types."""
         self._cursor.execute(select)
         reader = self._cursor.fetch_record_batch()
         schema = pa.schema([plain_field(each) for each in reader.schema])
@@ -86,13 +86,13 @@ class PostgresSession:
         return schema, batches()
 
     def table(self, select: str) -> pa.Table:
-        """The whole answer, in Arrow's own types."""
+        """The whole result, in Arrow's own types."""
         schema, batches = self.stream(select)
         return pa.Table.from_batches(batches, schema)
 
     @contextmanager
     def read_only(self) -> Iterator[None]:
-        """Nothing can be written to a table that stays, whatever functions the text inside calls."""
+        """Context in which permanent tables cannot be written, whatever functions the SQL calls."""
         self.execute("SAVEPOINT asof_user")
         self.execute("SET TRANSACTION READ ONLY")
         yield
@@ -101,11 +101,11 @@ class PostgresSession:
     # -- inputs -------------------------------------------------------------------------------------------------------
 
     def expose(self, name: str, given: Given, *, columns: Sequence[str] = (), describe_only: bool = False) -> str:
-        """Make an input visible to texts under its name; its term for a FROM clause.
+        """Register an input under its name, for SQL; returns its term for a FROM clause.
 
         Args:
-            columns: those that are needed of what is shipped; all where empty.
-            describe_only: no row is shipped, since only types are asked for.
+            columns: the columns to send; all if empty.
+            describe_only: send no rows, since only types are needed.
         """
         known = self.relation(given)
         if not known:
@@ -115,18 +115,18 @@ class PostgresSession:
         return known
 
     def relation(self, given: Given) -> str:
-        """The input's own term for a FROM clause, where it stands in this database; else empty."""
+        """The input's own term for a FROM clause, if it is in this database; else empty."""
         return relation_in(self._database, given)
 
     def ship(self, rows: pa.RecordBatchReader, *, describe_only: bool = False, numbered: bool = False) -> str:
-        """Put rows into a temporary table; its name."""
+        """Copy rows into a temporary table; returns its name."""
         self._shipped += 1
         name = f"asof_input_{self._shipped}"
         empty = rows.schema.empty_table()
         columns = [(each, travelling(empty[each], each)[1]) for each in empty.column_names]
         number = [(ROW, "bigint")] if numbered else []
         if numbered:
-            # Texts of users see the file's own columns alone.
+            # Users' SQL sees only the file's own columns.
             self._columns[name] = ", ".join(quote(each) for each, _ in columns)
         self.execute(f"CREATE TEMP TABLE {name} ({columns_sql([*columns, *number])}) ON COMMIT DROP")
         if not describe_only:
@@ -149,7 +149,7 @@ class PostgresSession:
         self._cursor.adbc_ingest(name, stream, mode="append", temporary=True)
 
     def with_inputs(self, select: str, *, whole: bool = True) -> str:
-        """The text over the inputs by name; they hide tables that are called so."""
+        """The SQL with the inputs as CTEs; they hide tables with the same names."""
         names = ", ".join(
             f"{quote(name)} AS NOT MATERIALIZED (SELECT {self._columns.get(term, '*')} FROM {aliased(term)})"
             for name, term in self._exposed.items()
@@ -158,7 +158,7 @@ class PostgresSession:
         return f"WITH {names}\n{inner}" if names else inner
 
     def indexes(self, term: str) -> tuple[tuple[str, ...], ...]:
-        """The columns of each index of a table; none of a query."""
+        """The columns of each index of a table; empty for a query."""
         if term.lstrip().startswith("("):
             return ()
         return tuple(tuple(each) for each in self.values(_INDEXES.format(text(term))) if each)
@@ -170,7 +170,7 @@ class PostgresSession:
 
 
 def relation_in(database: Postgres, given: Given) -> str:
-    """What stands for an input in a FROM clause of the database; empty where it is not there, as it is read here."""
+    """The FROM term of an input that is in this database, read in the same way; else empty."""
     if isinstance(given, Relation):
         return given.name
     if not isinstance(given, Batches) or given.database is None:
@@ -178,7 +178,7 @@ def relation_in(database: Postgres, given: Given) -> str:
     own = given.database
     if own.server != database.identity:
         return ""
-    # A name without a schema means the same table only where it is looked up in the same schemas.
+    # An unqualified name means the same table only with the same search path.
     qualified = re.fullmatch(r'"([^"]|"")+"(\."([^"]|"")+")+', given.relation)
     return given.relation if qualified or own.identity == (database.identity, database.schema) else ""
 
@@ -189,7 +189,7 @@ def aliased(term: str) -> str:
 
 
 def rows_of(given: Given, columns: Sequence[str] = ()) -> pa.RecordBatchReader:
-    """The rows of an input that is elsewhere, to be shipped."""
+    """The rows of an input from elsewhere, to be sent."""
     if isinstance(given, pa.Table):
         rows = given
         return (rows.select([name for name in rows.column_names if name in columns]) if columns else rows).to_reader()
@@ -203,15 +203,15 @@ def rows_of(given: Given, columns: Sequence[str] = ()) -> pa.RecordBatchReader:
     except (OSError, pa.ArrowInvalid) as error:
         raise SourceError(
             f"file {given.paths[0]!r} cannot be read: {str(error).splitlines()[0]}",
-            hint="check that the files are there and whole",
+            hint="check that the files exist and are complete",
         ) from error
 
 
 def _travelling(table: pa.Table, first: int | None) -> pa.Table:
-    """Rows in the form that travels.
+    """Rows in their transfer form.
 
     Args:
-        first: the number of the first, if rows are numbered.
+        first: the number of the first row, if rows are numbered.
     """
     made = {name: travelling(table[name], name)[0] for name in table.column_names}
     if first is not None:
@@ -227,7 +227,7 @@ def session(
 
     Args:
         what: what is being done, for messages.
-        user_sql: whether the text is the user's, so that a mistake in it is theirs.
+        user_sql: whether the SQL is the user's, so that errors in it are reported as theirs.
     """
     with database.arrow(what) as connection, connection.cursor() as cursor:
         try:
@@ -244,11 +244,11 @@ def _ours(error: Exception, database: Postgres, what: str, *, user_sql: bool) ->
         return Interrupted("the query was interrupted")
     own = own_words(error)
     if own:
-        return SourceError(own, hint="declare the column as the type that it has, or mend the value")
+        return SourceError(own, hint="declare the column's actual type, or fix the value")
     if user_sql and 'encoding "UTF8": 0x00' in said:
         return EntityFrameError(
-            "the entity frame has text with a NUL character, which PostgreSQL cannot take",
-            hint="take NUL characters out of its texts",
+            "the entity frame has text with a NUL character, which PostgreSQL does not support",
+            hint="remove NUL characters from its texts",
         )
     if user_sql and state.startswith(("0A", "21", "22", "25", "42")):
         hint = _hint(said) or "check the names of tables and columns"
@@ -257,7 +257,7 @@ def _ours(error: Exception, database: Postgres, what: str, *, user_sql: bool) ->
         problem = _pointed(said).splitlines()[0]
         return SourceError(
             f"{what}: a value cannot be converted: {problem}",
-            hint="declare the column as the type that it has, or mend the value",
+            hint="declare the column's actual type, or fix the value",
         )
     return translate(error, what, database.place)
 

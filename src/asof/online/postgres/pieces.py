@@ -1,4 +1,4 @@
-"""Rows of a write in pieces of one statement each, in the order of their keys."""
+"""Rows of a write in chunks of one statement each, ordered by key."""
 
 from __future__ import annotations
 
@@ -13,41 +13,41 @@ from asof.online.protocol import NO_ROW
 
 ROWS_PER_STATEMENT = 5_000
 BYTES_PER_STATEMENT = 16 << 20
-"""A statement ends at whichever comes first, so that others get their turn at the rows."""
+"""Limits of a statement, in rows and bytes, so that other writers are not blocked for long."""
 
 
 class Piece:
-    """Rows of one statement, in the order of their keys, each key once."""
+    """Rows of one statement, ordered by key, each key once."""
 
     def __init__(self, keys: list[bytes], values: list[bytes], expiry: list[int]) -> None:
         self.keys, self.values, self.expiry = keys, values, expiry
 
     @property
     def key_array(self) -> ByteaArray:
-        """Its keys, as a parameter."""
+        """The keys, as a parameter."""
         return ByteaArray.of(self.keys)
 
     @property
     def value_array(self) -> ByteaArray:
-        """Its values, as a parameter."""
+        """The values, as a parameter."""
         return ByteaArray.of(self.values)
 
     @property
     def expiry_array(self) -> Int8Array:
-        """Its times of expiry, as a parameter."""
+        """The expiries, as a parameter."""
         return Int8Array.of(self.expiry)
 
     def take(self, places: Sequence[int]) -> Piece:
-        """The rows at these places."""
+        """The rows at these indexes."""
         return Piece(
             [self.keys[at] for at in places], [self.values[at] for at in places], [self.expiry[at] for at in places]
         )
 
 
 def pieces_of(keys: Sequence[bytes], values: Sequence[bytes]) -> Iterator[list[int]]:
-    """The rows' places, in pieces for one statement each, in the order of keys: so no two writers block one another.
+    """Indexes of the rows, in chunks for one statement each, ordered by key so that writers cannot deadlock.
 
-    A key that comes again is in a later piece, which meets what the earlier one has kept.
+    A repeated key is in a later chunk, which is compared with the row of the earlier one.
     """
     rounds: list[list[int]] = [list(range(len(keys)))]
     if len(set(keys)) < len(keys):
@@ -71,6 +71,6 @@ def pieces_of(keys: Sequence[bytes], values: Sequence[bytes]) -> Iterator[list[i
 
 
 def fresh_tokens(n: int) -> list[int]:
-    """Tokens that no key ever had: of 63 random bits, so that not even a fail-over to an older state repeats one."""
+    """New tokens: 63 random bits, so that not even a fail-over to an older state repeats one."""
     words = np.frombuffer(os.urandom(8 * n), dtype=np.int64) & np.int64(GREATEST_INT64)
     return np.where(words == NO_ROW, 1, words).tolist()

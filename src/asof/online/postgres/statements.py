@@ -1,4 +1,4 @@
-"""The SQL of the online store in PostgreSQL, and columns of n values as one parameter each."""
+"""SQL of the PostgreSQL online store, and columns of n values as one parameter each."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from asof.dtypes import GREATEST_INT64
 from asof.timing import Micros
 
 NEVER = GREATEST_INT64
-"""Stands for a row that does not expire: as a number it takes no branch anywhere."""
+"""Expiry of a row that never expires: a number, so that no statement needs a case for null."""
 
 STEPS = (
     """
@@ -37,9 +37,9 @@ CREATE TABLE {schema}.online_progress (
 )
 """,
 )
-"""From each format of the tables to the next."""
+"""Migrations from each format of the tables to the next."""
 
-# No index but the key's, and room on each page: an update then touches one page, and leaves nothing to clean up.
+# No index except the key's, and free space on each page: an update touches one page (HOT), without index bloat.
 ROWS = """CREATE TABLE {rows} (
     key bytea PRIMARY KEY, {mark} NOT NULL, expires_at bigint NOT NULL, value bytea NOT NULL
 ) WITH (fillfactor = 75)"""
@@ -62,7 +62,7 @@ KEEP_NEW = """INSERT INTO {rows} (key, token, expires_at, value)
 SELECT * FROM unnest(%s, %s, %s, %s)
 ON CONFLICT (key) DO NOTHING
 RETURNING key"""
-# The rows are locked in the order of their keys first: two writers that met in another order would wait for ever.
+# Rows are locked in key order first: two writers with different orders would deadlock.
 KEEP_UNCHANGED = """WITH given AS MATERIALIZED (
     SELECT * FROM unnest(%s, %s, %s, %s, %s) AS given (key, token, expires_at, value, read)
 ), locked AS MATERIALIZED (
@@ -85,7 +85,7 @@ DELETE FROM {rows} WHERE key IN (SELECT key FROM due)"""
 SCAN = "SELECT key, value, {mark} FROM {rows} WHERE key > %s ORDER BY key LIMIT %s"
 SCAN_FIRST = "SELECT key, value, {mark} FROM {rows} ORDER BY key LIMIT %s"
 
-# The timeline grows when a standby takes over, which may lack the last writes; without fsync, a restart may lose some.
+# The timeline increases when a standby is promoted, which may lack the last writes. Without fsync a restart may too.
 INCARNATION = """SELECT substr(pg_walfile_name(pg_current_wal_lsn()), 1, 8)
 || CASE WHEN current_setting('fsync') = 'off' THEN ' ' || pg_postmaster_start_time()::text ELSE '' END"""
 WARNINGS = "SELECT current_setting('fsync'), current_setting('full_page_writes'), pg_is_in_recovery()"
@@ -96,7 +96,7 @@ def select(schema: str, shape: tuple[tuple[int, int, str], ...]) -> str:
     """One statement for all lookups.
 
     Args:
-        shape: per lookup its place, the number of its table, and the table's kind.
+        shape: per lookup its index, its table's number, and the table's kind.
     """
     parts = []
     for place, id, kind in shape:
@@ -109,7 +109,7 @@ def select(schema: str, shape: tuple[tuple[int, int, str], ...]) -> str:
 
 
 class ByteaArray(bytes):
-    """A `bytea[]` in the server's own binary form: built in one go, since there may be thousands of values."""
+    """A `bytea[]` in the server's binary format, built at once: there may be thousands of values."""
 
     @classmethod
     def of(cls, values: Sequence[bytes]) -> ByteaArray:
@@ -119,7 +119,7 @@ class ByteaArray(bytes):
 
 
 class Int8Array(bytes):
-    """An `int8[]` in the server's own binary form."""
+    """An `int8[]` in the server's binary format."""
 
     @classmethod
     def of(cls, values: Sequence[int]) -> Int8Array:
@@ -130,14 +130,14 @@ class Int8Array(bytes):
 
 
 def expiries(expires_at: Sequence[Micros | None] | None, n: int) -> Sequence[int]:
-    """When each row may be removed, as the table has it."""
+    """Expiry of each row, as stored."""
     if expires_at is None:
         return [NEVER] * n
     return [NEVER if each is None else each for each in expires_at]
 
 
 def _header(element: int, n: int) -> bytes:
-    """Of a binary array: dimensions, whether there are nulls, the element's type; then length and lower bound."""
+    """Header of a binary array: dimensions, whether there are nulls, element type; then length and lower bound."""
     return struct.pack(">iii", 1 if n else 0, 0, element) + (struct.pack(">ii", n, 1) if n else b"")
 
 

@@ -1,6 +1,6 @@
 """The online store in PostgreSQL: a table per view generation, set-based conditional writes, reads in one statement.
 
-What `write` has kept is durable as far as the server's own commits are (`synchronous_commit`, which is asked for).
+Written rows are as durable as the server's commits; `synchronous_commit` is switched on.
 """
 
 from __future__ import annotations
@@ -40,13 +40,13 @@ T = TypeVar("T")
 
 
 class PostgresOnlineStore(OnlineStoreDefaults):
-    """An `OnlineStore` in a PostgreSQL database, for any number of projects, threads, processes and machines.
+    """An `OnlineStore` in a PostgreSQL database, shared by any number of projects, threads, processes and machines.
 
-    Everything is read from the primary: a replica that lags behind would return rows that were replaced already.
+    All reads are from the primary: a replica that lags would return stale rows.
 
     Args:
-        statement_timeout_s: how long a statement may take; all are short.
-        options: how the database is reached (`asof.connections.postgres.database.Postgres`).
+        statement_timeout_s: time limit of a statement; all are short.
+        options: connection options (`asof.connections.postgres.database.Postgres`).
     """
 
     def __init__(self, url: str = "", *, statement_timeout_s: float = 30.0, **options: Any) -> None:
@@ -54,7 +54,7 @@ class PostgresOnlineStore(OnlineStoreDefaults):
             url, **options, statement_timeout_s=statement_timeout_s, label="online_store", kind=StorageError
         )
         self._schema = schema_of(self._database)
-        # Numbers of tables that exist or have existed; never used again, so a stale one is noticed.
+        # Cached numbers of tables. Numbers are never reused, so a stale one is detected.
         self._ids: dict[OnlineTable, int] = {}
         self._incarnations: WeakKeyDictionary[psycopg.Connection[Any], str] = WeakKeyDictionary()
 
@@ -74,7 +74,7 @@ class PostgresOnlineStore(OnlineStoreDefaults):
                 raise StorageError(
                     f"online table {table} exists with kind {found[1]!r}, not {table.kind!r}, in "
                     f"{self._database.place.address}",
-                    hint="give the new kind a new generation, or drop the table first",
+                    hint="use a new generation for the new kind, or drop the table first",
                 )
 
     def tables(self, project: str) -> list[OnlineTable]:
@@ -113,7 +113,7 @@ class PostgresOnlineStore(OnlineStoreDefaults):
         condition: Condition,
         expires_at: Sequence[Micros | None] | None = None,
     ) -> list[bool]:
-        """See `OnlineStore.write`. Rows become visible in pieces of `ROWS_PER_STATEMENT`."""
+        """See `OnlineStore.write`. Rows become visible in chunks of `ROWS_PER_STATEMENT`."""
         check_write(table, keys, values, condition, expires_at)
         expiry = statements.expiries(expires_at, len(keys))
         kept = [False] * len(keys)
@@ -131,7 +131,7 @@ class PostgresOnlineStore(OnlineStoreDefaults):
         return kept
 
     def read(self, lookups: Sequence[Lookup]) -> list[list[Row | None]]:
-        """See `OnlineStore.read`: one statement, so all lookups see one moment."""
+        """See `OnlineStore.read`. One statement, so all lookups read one snapshot."""
         rows: list[list[Row | None]] = [[None] * len(keys) for _, keys in lookups]
         none: list[Any] = []
         for row in self._look(lambda db: self._read(db, lookups), absent=none):
@@ -171,7 +171,7 @@ class PostgresOnlineStore(OnlineStoreDefaults):
         return deleted
 
     def delete_expired(self, project: str, now_us: Micros) -> int:
-        """See `OnlineStore.delete_expired`. Looks through all rows, in the order of keys and in short statements."""
+        """See `OnlineStore.delete_expired`. Scans all rows in key order, in short statements."""
         deleted = 0
         for table in self.tables(project):
             after: bytes | None = b""
@@ -185,7 +185,7 @@ class PostgresOnlineStore(OnlineStoreDefaults):
     def _delete_expired(
         self, db: psycopg.Connection[Any], id: int, *, after: bytes, now_us: Micros
     ) -> tuple[int, bytes | None]:
-        """Delete what is due of the next keys; the last of these keys, None at the end."""
+        """Delete expired rows among the next keys; returns the last of these keys, or None at the end."""
         row = db.execute(self._for(statements.PAGE_END, id), (after, ROWS_PER_STATEMENT - 1), binary=True).fetchone()
         end = row[0] if row else None
         text = self._for(statements.DELETE_EXPIRED, id).replace("{end}", "AND key <= %(end)s" if row else "")
@@ -217,7 +217,7 @@ class PostgresOnlineStore(OnlineStoreDefaults):
         def work(db: psycopg.Connection[Any], id: int) -> list[Any]:
             return db.execute(self._text(statements.PROGRESS), (id,)).fetchall()
 
-        # Asked by name each time: a table that was made again has a new number.
+        # Looked up by name each time: a recreated table has a new number.
         self._ids.pop(table, None)
         none: list[Any] = []
         rows = self._look_at(table, work, absent=none)
@@ -226,7 +226,7 @@ class PostgresOnlineStore(OnlineStoreDefaults):
     # The server
 
     def incarnation(self) -> str:
-        """See `OnlineStore.incarnation`: another one after a standby took over."""
+        """See `OnlineStore.incarnation`. It changes when a standby is promoted."""
         with self._database.connection(WHAT) as db:
             return self._incarnation(db)
 
@@ -236,9 +236,9 @@ class PostgresOnlineStore(OnlineStoreDefaults):
             fsync, pages, is_standby = only_row(db.execute(statements.WARNINGS))
         found = []
         if fsync == "off":
-            found.append("fsync is off: rows that were written may be lost when the machine stops")
+            found.append("fsync is off: a crash of the machine may lose written rows")
         if pages == "off":
-            found.append("full_page_writes is off: rows may be damaged when the machine stops")
+            found.append("full_page_writes is off: a crash of the machine may damage rows")
         if is_standby:
             found.append("the server is a standby: nothing can be written to it")
         return found
@@ -287,12 +287,12 @@ class PostgresOnlineStore(OnlineStoreDefaults):
     def _refuse_replaced(self, db: psycopg.Connection[Any], within: str) -> None:
         if within and self._incarnation(db) != within:
             raise StoreReplaced(
-                f"online store: {self._database.place.address} is served by another server than before, which may lack "
-                "the last writes", hint="read progress again; a worker does so by itself",
+                f"online store: a standby has taken over {self._database.place.address}, and may lack the last writes",
+                hint="run it again; a worker recovers by itself",
             )  # fmt: skip
 
     def _incarnation(self, db: psycopg.Connection[Any]) -> str:
-        # A session that can write stays with its server; only a pooler may change the server behind it.
+        # Without a pooler, a session that can write stays with its server: it is checked once.
         known = None if self._database.pgbouncer else self._incarnations.get(db)
         if known is None:
             (known,) = only_row(db.execute(statements.INCARNATION))
@@ -318,10 +318,10 @@ class PostgresOnlineStore(OnlineStoreDefaults):
         return int(found[0])
 
     def _change(self, table: OnlineTable, work: Callable[[psycopg.Connection[Any], int], T]) -> T:
-        """Run `work` with the table's number, in a statement of its own.
+        """Run `work` with the table's number, in its own statement.
 
         Raises:
-            StorageError: the table was never prepared, or was dropped.
+            StorageError: the table is not prepared, or was dropped.
         """
 
         def refuse() -> T:
@@ -348,7 +348,7 @@ class PostgresOnlineStore(OnlineStoreDefaults):
         return otherwise() if found is missing else found
 
     def _look(self, work: Callable[[psycopg.Connection[Any]], T], *, absent: T) -> T:
-        """Run `work`; again where a table was dropped (and perhaps made again) since its number was learnt."""
+        """Run `work`; again if a table was dropped (and perhaps recreated) since its number was cached."""
         for _ in range(3):
             try:
                 with self._database.connection(WHAT) as db:

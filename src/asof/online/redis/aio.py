@@ -1,7 +1,6 @@
-"""Reads Redis without blocking an event loop: one connection, on which all reads of one moment go out together.
+"""Non-blocking reads of Redis: one connection, on which concurrent reads are pipelined.
 
-Only the server's hot path uses it. Sentinels are asked where the master is in a thread, since that happens once per
-fail-over.
+Only the server's hot path uses it. Sentinels are queried in a thread: that happens once per fail-over.
 """
 
 from __future__ import annotations
@@ -27,10 +26,10 @@ _LOOKS_PER_TIMEOUT = 4
 
 
 class AsyncReader:
-    """Looks rows up as `OnlineStore.read` does, for one event loop. Make it with `RedisOnlineStore.async_reader`.
+    """A `NonBlockingReader` for one event loop. Create it with `RedisOnlineStore.async_reader`.
 
     Args:
-        servers: where the rows are: one server, or what Sentinels say.
+        servers: a single server, or Sentinels.
     """
 
     def __init__(self, servers: RedisServers, names: RedisNames) -> None:
@@ -51,11 +50,7 @@ class AsyncReader:
         return rows_of(lookups, await self._values(names)) if names else [[] for _ in lookups]
 
     def asker(self, tables: Sequence[OnlineTable]) -> Callable[[Sequence[bytes], Reply], bool]:
-        """What asks for one row of each of these latest-value tables by its key, and tells a reply; not a coroutine.
-
-        The reply gets values, whose rows are `packed`, or a failure after which another try may well succeed. The
-        function returns whether it could send the read at all: not while there is no connection.
-        """
+        """See `NonBlockingReader.asker`."""
         before = [self._names.rows(table) for table in tables]
 
         def ask(keys: Sequence[bytes], reply: Reply) -> bool:
@@ -69,11 +64,11 @@ class AsyncReader:
 
     @staticmethod
     def packed(values: Sequence[bytes | None]) -> list[bytes | None]:
-        """The packed rows in what a reply was told."""
+        """The packed rows in the values of a reply."""
         return [None if value is None else value[VERSION_BYTES:] for value in values]
 
     async def _values(self, names: list[bytes]) -> list[bytes | None]:
-        """What is kept under these names, of which there is at least one."""
+        """The values of these names, at least one."""
         deadline = 0.0
         tries = 0
         while True:
@@ -95,7 +90,7 @@ class AsyncReader:
                 await asyncio.sleep(pause_s)
 
     async def close(self) -> None:
-        """Close the connection; reads that wait for a reply fail."""
+        """Close the connection; pending reads fail."""
         self._closed = True
         if self._connecting is not None:
             self._connecting.cancel()
@@ -103,12 +98,14 @@ class AsyncReader:
             self._wire.close()
 
     async def _connect(self) -> _Wire:
-        """The connection, made once for all who wait for it."""
+        """The connection, opened once for all waiting reads."""
         if self._closed:
-            raise StorageError(f"the reader of the online store {self._settings.place} was closed", hint="make another")
+            raise StorageError(
+                f"the reader of the online store {self._settings.place} was closed", hint="create a new one"
+            )
         if self._connecting is None or self._connecting.done():
             self._connecting = asyncio.create_task(self._open())
-        # A reader that gives up must not take the connection away from the others.
+        # A cancelled read must not cancel the connection for the others.
         self._wire = await asyncio.shield(self._connecting)
         return self._wire
 
@@ -145,10 +142,10 @@ class AsyncReader:
 
 
 class _Wire(asyncio.Protocol):
-    """A connection: commands of one turn of the loop leave in one write, replies come in the same order.
+    """A connection: commands of one event loop iteration are sent in one write; replies come in the same order.
 
     Args:
-        timeout_s: without a reply for so long the connection is given up, with all who wait.
+        timeout_s: without a reply for this long the connection is closed, and all pending reads fail.
     """
 
     def __init__(self, address: Address, timeout_s: float) -> None:
@@ -163,7 +160,7 @@ class _Wire(asyncio.Protocol):
         self._transport: asyncio.Transport | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        self._transport = transport  # type: ignore[assignment]  # a stream's, which can be written to
+        self._transport = transport  # type: ignore[assignment]  # a stream's transport, which can be written to
         self._watch = self._loop.call_later(self._timeout_s / _LOOKS_PER_TIMEOUT, self._look)
 
     def ask(self, packed: bytes) -> asyncio.Future[Any]:
@@ -175,7 +172,7 @@ class _Wire(asyncio.Protocol):
         return future
 
     def send(self, packed: bytes, reply: Reply) -> None:
-        """Send a packed command, and tell a reply what comes of it. Only while the connection is not lost."""
+        """Send a packed command, whose outcome goes to `reply`. Only while connected."""
         self._waiting.append((reply, self._loop.time()))
         if not self._outgoing:
             self._loop.call_soon(self._flush)
@@ -192,7 +189,7 @@ class _Wire(asyncio.Protocol):
         waiting = self._waiting
         while (reply := reader.gets()) is not False:
             future, _ = waiting.popleft()
-            if future.done():  # whoever asked was cancelled
+            if future.done():  # the caller was cancelled
                 continue
             if isinstance(reply, ReplyError):
                 future.set_exception(ErrorReply(self.address, str(reply)))
@@ -203,11 +200,11 @@ class _Wire(asyncio.Protocol):
         self._end(error)
 
     def _look(self) -> None:
-        """Give up a server that is silent. One timer for all reads: one for each would cost more than the read."""
+        """Close the connection if the server does not respond. One timer for all reads: one each would be slow."""
         if self.is_lost:
             return
         if self._waiting and self._loop.time() - self._waiting[0][1] > self._timeout_s:
-            self._end(TimeoutError(f"no answer within {self._timeout_s:g} s"))
+            self._end(TimeoutError(f"no response within {self._timeout_s:g} s"))
             return
         self._watch = self._loop.call_later(self._timeout_s / _LOOKS_PER_TIMEOUT, self._look)
 

@@ -1,4 +1,4 @@
-"""Rows on the masters of a Redis Cluster: a command per slot, all nodes at once, after slots that move."""
+"""Rows in a Redis Cluster: one command per slot, all nodes in parallel; follows slots that move."""
 
 from __future__ import annotations
 
@@ -13,17 +13,17 @@ from asof.online.redis.write import ROWS_PER_CALL, RowWrite, packed_call
 
 
 class ClusterRows:
-    """Reads and writes rows in a cluster. `SingleRows` is its twin."""
+    """Reads and writes rows in a cluster; `SingleRows` is the counterpart for a single master."""
 
     def __init__(self, commands: RedisCommands) -> None:
         self._commands, self._servers, self._names = commands, commands.servers, commands.names
 
     def read(self, names: list[bytes], *, stale: bool) -> list[bytes | None]:
-        """What is kept under these names; `stale`: replicas may say so."""
+        """The values of these names; `stale`: may be read from replicas."""
         return self._servers.attempt(lambda: self._read(names, stale=stale))
 
     def write(self, write: RowWrite) -> None:
-        """Write the rows, and note in `write` which were kept."""
+        """Write the rows, and record in `write` which were written."""
         self._servers.attempt(lambda: self._write(write))
 
     def _read(self, names: list[bytes], *, stale: bool) -> list[bytes | None]:
@@ -57,10 +57,10 @@ class ClusterRows:
         return values
 
     def _write(self, write: RowWrite) -> None:
-        """To a cluster: a call per slot, all nodes at once.
+        """One call per slot, all nodes in parallel.
 
-        Whether the table exists lies in other slots, so each node is asked after its rows: had it been dropped before
-        then, what was written is taken back; is it dropped later, the drop finds what was written.
+        The record of the table's existence is in other slots, so each node is asked after its rows are written. If the
+        table was dropped before that, the rows are removed; if it is dropped later, the drop finds the rows.
         """
         servers, table = self._servers, write.table
         if not write.was_checked and self._commands.kind_of(table) != table.kind:
@@ -100,7 +100,7 @@ class ClusterRows:
             write.done = end
 
     def _move_along(self, write: RowWrite, reply: str, places: list[int]) -> list[int]:
-        """Write rows of a slot that is on its way to another node: each key is at one of the two."""
+        """Write rows of a slot that is being moved to another node: each key is on one of the two nodes."""
         before = self._names.rows(write.table)
         refused_places = []
         for i, place in enumerate(places):
@@ -111,7 +111,7 @@ class ClusterRows:
         return refused_places
 
     def _ask_for(self, name: bytes, command: tuple[Argument, ...]) -> Any:
-        """One command about one name, which may be on its way to another node."""
+        """One command about one name, which may be being moved to another node."""
         address = self._servers.master_of(slot_of(name))
         with self._servers.connection(address) as connection:
             (reply,) = connection.ask_all([command])

@@ -1,4 +1,4 @@
-"""Commands to the servers, about all names or those given: one server, or all masters of a cluster at once."""
+"""Commands to one server, or to all masters of a cluster in parallel."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ class NoSuchTable(Exception):
 
 
 class RedisCommands:
-    """What is asked of servers besides single rows.
+    """All commands except those on single rows.
 
     Args:
         servers: their connections.
-        names: what tables and rows are called there.
+        names: names of tables and rows.
     """
 
     def __init__(self, servers: RedisServers, names: RedisNames) -> None:
@@ -37,7 +37,7 @@ class RedisCommands:
             return connection.ask(*command)
 
     def kind_of(self, table: OnlineTable) -> str | None:
-        """The kind that the table has; None where there is none."""
+        """The table's kind; None if it does not exist."""
         anchor = self.servers.anchors()[0]
         command = ("HGET", self.names.tables(table.project, anchor), self.names.field(table))
         found = self.servers.attempt(lambda: self.ask(self.servers.master_of_anchor(anchor), command))
@@ -46,7 +46,7 @@ class RedisCommands:
     def on_anchors(
         self, make: Callable[[bytes], tuple[Argument, ...]], script: Script | None = None, *, within: str = ""
     ) -> list[Any]:
-        """The replies to a command about each anchor, in order, all nodes at once."""
+        """The replies to a command about each anchor, in order; all nodes in parallel."""
 
         def work() -> list[Any]:
             anchors = self.servers.anchors()
@@ -95,7 +95,7 @@ class RedisCommands:
         return replies
 
     def pages(self, pattern: bytes) -> Iterator[tuple[Address, list[bytes]]]:
-        """All names that match, node by node, some of them perhaps twice."""
+        """All matching names, node by node; some may be repeated."""
         for address in self.servers.masters():
             cursor: Any = 0
             while True:
@@ -106,7 +106,7 @@ class RedisCommands:
                     break
 
     def require(self, connection: RedisConnection, within: str) -> None:
-        """Refuse to write to a server that may lack what the writer has built upon."""
+        """Refuse a write to a server that may have lost earlier writes."""
         if within and connection.incarnation not in within:
             connection.look_again()
             if connection.incarnation not in within:
@@ -117,13 +117,13 @@ class RedisCommands:
 
     @staticmethod
     def teach(connection: RedisConnection, script: Script | None) -> None:
-        """Make the server know the script by its hash."""
+        """Load the script on the server, to call it by its hash."""
         if script is not None and script.hash not in connection.scripts:
             connection.ask("SCRIPT", "LOAD", script.text)
             connection.scripts.add(script.hash)
 
     def gone(self, table: OnlineTable) -> StorageError:
-        """The error of a write to a table that is not there."""
+        """The error of a write to a table that does not exist."""
         return StorageError(
             f"online table {table} of kind {table.kind!r} was never prepared in {self.place}, or was dropped",
             hint="run `asof apply`",

@@ -19,7 +19,7 @@ _BUFFER_BYTES = 1 << 18
 
 
 class ConnectionLost(Exception):
-    """A server could not be reached, or went away before it replied.
+    """A server is unreachable, or closed the connection before it replied.
 
     Args:
         when: `connecting`, `handshaking` (TLS), `answering` or `sentinels`.
@@ -36,7 +36,7 @@ class ConnectionLost(Exception):
 
 
 class ErrorReply(Exception):
-    """A server replied with an error; its first word says which."""
+    """A server replied with an error; the code is its first field."""
 
     def __init__(self, address: Address, text: str) -> None:
         super().__init__(text)
@@ -46,18 +46,18 @@ class ErrorReply(Exception):
 
 
 class RedisConnection:
-    """A connection that one thread at a time may use. Replies come in the order of commands.
+    """A connection, used by one thread at a time. Replies come in the order of commands.
 
     Args:
-        readonly: of a cluster's replica, which serves reads only after it was told that stale ones are welcome.
+        readonly: for a cluster's replica, which serves reads only after READONLY.
 
     Attributes:
-        info: what the server says of itself, from when it was asked last.
-        scripts: the hashes of those that it was told.
+        info: the server's last INFO.
+        scripts: hashes of the scripts that are loaded on the server.
 
     Raises:
-        ConnectionLost: no server is there.
-        ErrorReply: somebody does, but not to us.
+        ConnectionLost: the server is unreachable.
+        ErrorReply: the server refused the connection, such as a wrong password.
     """
 
     def __init__(self, address: Address, settings: RedisSettings, *, readonly: bool = False) -> None:
@@ -82,15 +82,15 @@ class RedisConnection:
 
     @property
     def incarnation(self) -> str:
-        """Names the process and the history that it has; another one may lack what this one had acknowledged."""
+        """IDs of the server's process and replication history; another one may lack acknowledged writes."""
         return f"{self.info.get('run_id', '')}:{self.info.get('master_replid', '')}"
 
     def look_again(self) -> None:
-        """Ask the server again what it is."""
+        """Refresh `info`."""
         self.info = info_of(self.ask("INFO", "server", "replication", "persistence"))
 
     def look_around(self) -> dict[str, str]:
-        """All that the server says of itself."""
+        """All sections of the server's INFO."""
         return info_of(self.ask("INFO"))
 
     def ask(self, *command: Argument) -> Any:
@@ -106,7 +106,7 @@ class RedisConnection:
         return reply
 
     def ask_all(self, commands: Sequence[tuple[Argument, ...]]) -> list[Any]:
-        """The replies of commands that are sent together; a refusal is a `ReplyError` among them.
+        """The replies of pipelined commands; an error is a `ReplyError` among them.
 
         Raises:
             ConnectionLost: see there.
@@ -115,7 +115,7 @@ class RedisConnection:
         return [self.receive() for _ in commands]
 
     def send(self, packed: bytes) -> None:
-        """Send what `pack_command` made."""
+        """Send packed commands."""
         try:
             self._socket.sendall(packed)
         except OSError as error:
@@ -178,7 +178,7 @@ def _connected_here(path: str, timeout_s: float) -> socket.socket:
 
 
 def introduction(settings: RedisSettings, *, readonly: bool = False) -> list[tuple[Argument, ...]]:
-    """The commands that open a connection; the last one asks the server what it is."""
+    """The first commands on a connection; the last one is INFO."""
     commands: list[tuple[Argument, ...]] = []
     if settings.password:
         user = (settings.username,) if settings.username else ()
@@ -192,7 +192,7 @@ def introduction(settings: RedisSettings, *, readonly: bool = False) -> list[tup
 
 
 def info_of(text: bytes) -> dict[str, str]:
-    """What `INFO` returns, by name."""
+    """The fields of `INFO`."""
     return dict(_pairs(text.decode("utf-8", "replace")))
 
 

@@ -1,4 +1,4 @@
-"""The user's words for what a Redis server reports, and the next step."""
+"""Error messages and hints for errors of Redis servers."""
 
 from __future__ import annotations
 
@@ -10,29 +10,29 @@ from asof.online.redis.settings import SECTION, RedisSettings, shown
 
 _SETTINGS: dict[str, tuple[str, str]] = {
     "NOAUTH": (
-        "asks for a password, and none is set",
-        f"give `{SECTION}.password: ${{REDIS_PASSWORD}}`, with `username` for an ACL user",
+        "requires a password, and none is set",
+        f"set `{SECTION}.password: ${{REDIS_PASSWORD}}`, with `username` for an ACL user",
     ),
     "WRONGPASS": (
         "refused the password or the user",
-        f"check `{SECTION}.password`, and `username` where there is an ACL user",
+        f"check `{SECTION}.password`, and `username` for an ACL user",
     ),
     "NOPERM": (
-        "does not let this user do it: {text}",
-        "give the ACL user the commands and keys of docs/how-to/redis.md",
+        "does not allow this for the user: {text}",
+        "grant the ACL user the commands and keys in docs/how-to/redis.md",
     ),
     "OOM": (
         "has no memory left for a write (maxmemory is reached)",
-        "raise the server's `maxmemory`, or give views a ttl and drop what is not needed",
+        "raise the server's `maxmemory`, or set a ttl on views and drop unused ones",
     ),
     "MISCONF": (
-        "refuses writes, since it cannot save its data to disk: {text}",
-        "free some disk for the server, or see its log",
+        "refuses writes, because it cannot save its data to disk: {text}",
+        "free disk space on the server, or see its log",
     ),
-    "NOSPACE": ("has no space left: {text}", "free some disk for the server"),
+    "NOSPACE": ("has no space left: {text}", "free disk space on the server"),
     "READONLY": (
         "is a read-only replica",
-        f"set `{SECTION}.url` to the master, or use `redis_type: redis_sentinel`; stale reads alone: replica_reads",
+        f"set `{SECTION}.url` to the master, or use `redis_type: redis_sentinel`; for stale reads use replica_reads",
     ),
     "CLUSTERMODE": (
         "is a node of a Redis Cluster",
@@ -40,23 +40,26 @@ _SETTINGS: dict[str, tuple[str, str]] = {
     ),
     "NOCLUSTER": (
         "is not a node of a Redis Cluster",
-        f"set `{SECTION}.redis_type: redis`, or another address",
+        f"set `{SECTION}.redis_type: redis`, or use another address",
     ),
-    "DENIED": ("refuses connections from here (protected mode)", "give the server a password, or bind it otherwise"),
-    "LOADING": ("still reads its data from disk", "wait until the server has loaded its data"),
-    "MASTERDOWN": ("is a replica whose master is down", "see the state of the master"),
-    "CLUSTERDOWN": ("cannot serve all keys: {text}", "see `redis-cli cluster info`: a master is missing, or slots are"),
-    "TRYAGAIN": ("moves the slot of these keys", "try again when the move has ended"),
-    "BUSY": ("is busy with somebody's script", "end it with `redis-cli script kill`"),
+    "DENIED": (
+        "refuses connections from this host (protected mode)",
+        "set a password on the server, or change its `bind`",
+    ),
+    "LOADING": ("is still loading its data from disk", "wait until the server has loaded its data"),
+    "MASTERDOWN": ("is a replica whose master is down", "check the master"),
+    "CLUSTERDOWN": ("cannot serve all keys: {text}", "see `redis-cli cluster info`: a master or slots are missing"),
+    "TRYAGAIN": ("is moving the slot of these keys", "retry after the move"),
+    "BUSY": ("is busy with a script of another client", "end it with `redis-cli script kill`"),
     "MAXCLIENTS": ("has no connection left", "raise the server's `maxclients`, or lower `max_connections` here"),
 }
 
 _PASSING = {"LOADING", "MASTERDOWN", "CLUSTERDOWN", "TRYAGAIN", "BUSY", "MAXCLIENTS", "READONLY"}
-"""What a server says that restarts, hands over to another or is busy."""
+"""Error codes of a server that restarts, fails over or is busy."""
 
 
 def failure(settings: RedisSettings, error: ConnectionLost | ErrorReply, *, waited_s: float = 0.0) -> StorageError:
-    """What happened at which server, the setting, and what to do."""
+    """The error for a failed call: server, reason, setting, and next step."""
     if isinstance(error, ConnectionLost):
         made = _lost(settings, error, waited_s=waited_s)
         made.may_pass = not isinstance(error.__cause__, ssl.SSLError)
@@ -73,13 +76,13 @@ def failure(settings: RedisSettings, error: ConnectionLost | ErrorReply, *, wait
 def _refusal(settings: RedisSettings, error: ErrorReply) -> tuple[str, str]:
     text = error.text
     if "DB index is out of range" in text:
-        return f"has no database {settings.db}", f"set `{SECTION}.db` (or the number in the url) to one that it has"
+        return f"has no database {settings.db}", f"set `{SECTION}.db` (or the number in the url) to an existing one"
     if "max number of clients" in text:
         return _SETTINGS["MAXCLIENTS"]
     if "cluster support disabled" in text:
         return _SETTINGS["NOCLUSTER"]
     if "called without any password configured" in text:
-        return "has no password, but one is given", f"leave `{SECTION}.password` out"
+        return "has no password, but one is set", f"remove `{SECTION}.password`"
     if "called with" in text and "AUTH" in text:
         return _SETTINGS["WRONGPASS"]
     if error.code in _SETTINGS:
@@ -92,50 +95,52 @@ def _lost(settings: RedisSettings, error: ConnectionLost, *, waited_s: float) ->
     where = f"the online store at {shown(error.address)}"
     if error.when == "sentinels":
         return StorageError(
-            f"the sentinels of the online store know no master {settings.sentinel_master!r}: {error.reason}"
+            f"the sentinels of the online store do not know the master {settings.sentinel_master!r}: {error.reason}"
             f"{_after(waited_s)} ({settings.setting})",
             hint=f"check the sentinels' addresses and `{SECTION}.sentinel_master`",
         )
     if isinstance(cause, ssl.SSLCertVerificationError):
         return StorageError(
             f"{where} has a certificate that cannot be trusted: {cause.verify_message or cause} ({SECTION}.tls_ca)",
-            hint=f"set `{SECTION}.tls_ca` to the authority's certificate, and the url to the name in the certificate",
+            hint=f"set `{SECTION}.tls_ca` to the CA's certificate, and use the host name of the certificate in the url",
         )
     if isinstance(cause, ssl.SSLError) and ("ALERT" in str(cause).upper() or error.when == "answering"):
         return StorageError(
             f"{where} ended the connection after the TLS handshake: {error.reason} ({SECTION}.tls_cert)",
-            hint=f"if the server wants certificates of its clients, set `{SECTION}.tls_cert` and `tls_key`",
+            hint=f"if the server requires client certificates, set `{SECTION}.tls_cert` and `tls_key`",
         )
     if error.when == "handshaking":
         said = f"no handshake within {settings.connect_timeout_s:g} s" if error.is_timeout else error.reason
         return StorageError(
             f"{where} does not speak TLS: {said} ({settings.setting})",
-            hint="begin the url with redis://, or leave ssl=true out; or set the port of the server's TLS",
+            hint="use redis:// in the url, or remove ssl=true; or use the server's TLS port",
         )
     if not settings.tls and not waited_s and error.when == "answering" and not error.is_timeout:
         return StorageError(
             f"{where} closed the connection ({settings.setting})",
-            hint="if the server speaks TLS, begin the url with rediss:// or say ssl=true; else see the server's log",
+            hint="if the server uses TLS, use rediss:// in the url, or ssl=true; else see the server's log",
         )
     if error.when == "connecting":
         waited = f"within {settings.connect_timeout_s:g} s" if error.is_timeout else error.reason
         return StorageError(
             f"{where} cannot be reached: {waited}{_after(waited_s)} ({settings.setting})",
-            hint=f"check that the server runs there, and `{settings.setting}`",
+            hint=f"check `{settings.setting}`, and that the server is running",
         )
-    what = f"did not answer within {settings.timeout_s:g} s ({SECTION}.timeout_s)" if error.is_timeout else error.reason
+    what = (
+        f"did not respond within {settings.timeout_s:g} s ({SECTION}.timeout_s)" if error.is_timeout else error.reason
+    )
     return StorageError(
         f"{where}: {what}{_after(waited_s)} ({settings.setting})",
-        hint=f"see how the server is; `{SECTION}.timeout_s` and `{SECTION}.retry_s` say how long to wait",
+        hint=f"check the server; `{SECTION}.timeout_s` and `{SECTION}.retry_s` set how long to wait",
     )
 
 
 def _after(waited_s: float) -> str:
-    return f", tried again for {waited_s:g} s ({SECTION}.retry_s)" if waited_s else ""
+    return f", after retries for {waited_s:g} s ({SECTION}.retry_s)" if waited_s else ""
 
 
 def too_old(settings: RedisSettings, version: str) -> StorageError:
-    """The server lacks commands that are needed."""
+    """The error for a server that lacks required commands."""
     return StorageError(
         f"the online store {settings.place} is Redis {version}, expected 7.0 or Valkey 7.2 ({settings.setting})",
         hint="upgrade the server",

@@ -1,12 +1,12 @@
-"""How tables and rows are named in Redis, and which slot of a cluster a name belongs to.
+"""Names of tables and rows in Redis, and their slots in a cluster.
 
     asof:shop:user_traffic:3f2a9c1d-2:{key}      a row
     asof:shop:user_traffic:3f2a9c1d-2!facts      a table's progress, a hash
-    asof:shop!tables, asof:shop!dropping         the project's tables, and those that are being removed, hashes
+    asof:shop!tables, asof:shop!dropping         the project's tables, and those being dropped, hashes
 
-Names are quoted, so that none runs into another. A row's key is its hash tag: the rows that all views have of one
-entity lie in one slot. In a cluster the hashes exist once per anchor: a tag that lies in a known part of the slots, so
-that every master has some of them, and tells by them what it has.
+Names are quoted, so that none is a prefix of another. A row's key is its hash tag, so that the rows of one entity in
+all views are in one slot. In a cluster the hashes exist once per anchor. An anchor is a hash tag in a known range of
+slots, so that every master has some anchors, with the tables and progress of its own rows.
 """
 
 from __future__ import annotations
@@ -20,14 +20,14 @@ from asof.online.protocol import Lookup, OnlineTable
 
 SLOTS = 16384
 ANCHORS = 64
-"""Each master of a cluster has to have one of so many equal parts of the slots."""
+"""Number of anchors: each master of a cluster must have at least one of this many equal ranges of slots."""
 
 
 class RedisNames:
     """The names of one store.
 
     Args:
-        prefix: what all of them begin with.
+        prefix: of all names.
     """
 
     def __init__(self, prefix: str) -> None:
@@ -35,14 +35,14 @@ class RedisNames:
         self._rows: dict[OnlineTable, bytes] = {}
 
     def rows(self, table: OnlineTable) -> bytes:
-        """What stands before a row's key; `}` stands behind it."""
+        """The name of a row up to its key; `}` follows the key."""
         known = self._rows.get(table)
         if known is None:
             known = self._rows[table] = self._table(table) + b":{"
         return known
 
     def of(self, lookups: Sequence[Lookup]) -> list[bytes]:
-        """The names of the rows that are asked for, in order."""
+        """The names of the rows of lookups, in order."""
         names: list[bytes] = []
         for table, keys in lookups:
             before = self._rows.get(table) or self.rows(table)
@@ -50,36 +50,36 @@ class RedisNames:
         return names
 
     def row_pattern(self, table: OnlineTable) -> bytes:
-        """What all rows of the table match, and nothing else."""
+        """Pattern that matches exactly the table's rows."""
         return escaped(self.rows(table)) + b"*"
 
     def facts(self, table: OnlineTable, anchor: bytes) -> bytes:
-        """The table's progress."""
+        """Name of the table's progress."""
         return self._table(table) + b"!facts" + anchor
 
     def tables(self, project: str, anchor: bytes) -> bytes:
-        """The project's tables."""
+        """Name of the project's tables."""
         return self._project(project) + b"!tables" + anchor
 
     def dropping(self, project: str, anchor: bytes) -> bytes:
-        """The project's tables whose rows are being removed."""
+        """Name of the project's tables that are being dropped."""
         return self._project(project) + b"!dropping" + anchor
 
     def project_pattern(self, project: str) -> bytes:
-        """What all rows and facts of exactly this project match."""
+        """Pattern that matches exactly the project's rows and facts."""
         return escaped(self._project(project)) + b":*"
 
     def field(self, table: OnlineTable) -> bytes:
-        """The table's field among the project's tables."""
+        """The table's field in the hash of tables."""
         return f"{_quoted(table.view)}:{_quoted(table.generation)}".encode()
 
     def table(self, project: str, field: bytes, kind: bytes) -> OnlineTable:
-        """The table that `field` names."""
+        """The table of a field."""
         view, _, generation = field.decode().partition(":")
         return OnlineTable(project, unquote(view), unquote(generation), kind.decode())  # type: ignore[arg-type]  # written as one
 
     def field_of(self, project: str, name: bytes) -> bytes:
-        """The field of the table that a row's or a fact's name belongs to."""
+        """The table's field, from the name of a row or of its progress."""
         rest = name[len(self._project(project)) + 1 :]
         return rest[: rest.find(b":{")] if b":{" in rest else rest.partition(b"!")[0]
 
@@ -95,12 +95,12 @@ def _quoted(name: str) -> str:
 
 
 def escaped(name: bytes) -> bytes:
-    """A name as a pattern that only itself matches."""
+    """A pattern that matches exactly this name."""
     return b"".join(b"\\" + bytes([each]) if each in b"*?[]^\\" else bytes([each]) for each in name)
 
 
 def slot_of(name: bytes) -> int:
-    """The slot of a name: of its hash tag, where it has one."""
+    """The slot of a name: that of its hash tag, if it has one."""
     start = name.find(b"{")
     if start >= 0:
         end = name.find(b"}", start + 1)
@@ -111,7 +111,7 @@ def slot_of(name: bytes) -> int:
 
 @cache
 def anchors() -> Sequence[bytes]:
-    """A hash tag in each of `ANCHORS` equal parts of the slots, in order."""
+    """A hash tag in each of `ANCHORS` equal ranges of slots, in order."""
     found: dict[int, bytes] = {}
     number = 0
     while len(found) < ANCHORS:

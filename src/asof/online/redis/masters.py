@@ -1,4 +1,4 @@
-"""Where the masters and their replicas are: as the settings, the Sentinels or the nodes of a cluster say."""
+"""Locates masters and replicas: from the settings, from Sentinels, or from nodes of a cluster."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from asof.online.redis.settings import Address, RedisSettings
 
 @dataclass(frozen=True)
 class SlotRange:
-    """Slots that one master has, and its replicas."""
+    """A range of slots with their master and its replicas."""
 
     first: int
     last: int
@@ -26,13 +26,13 @@ class SlotRange:
 
 
 def locate(settings: RedisSettings, *, before: Sequence[SlotRange]) -> list[SlotRange]:
-    """Which master has which slots now; a server alone has all.
+    """The current slot ranges and their masters; a single server has all slots.
 
     Args:
-        before: what was known until now.
+        before: the previous result.
 
     Raises:
-        ConnectionLost: no server that knows can be reached.
+        ConnectionLost: no Sentinel or node is reachable.
         ErrorReply: the cluster has no slots.
     """
     if settings.kind == "sentinel":
@@ -74,7 +74,7 @@ def _ask_sentinels(settings: RedisSettings) -> list[SlotRange]:
 def _ask_nodes(settings: RedisSettings, before: Sequence[SlotRange]) -> list[SlotRange]:
     """The slots, from the first node that responds; nodes known from before are tried, too.
 
-    In another order each time: a node that is cut off from the others goes on naming the masters of before.
+    In a random order: a node that is cut off from the others returns outdated masters.
     """
     known = list(dict.fromkeys(each.master for each in before))
     random.shuffle(known)
@@ -105,5 +105,5 @@ def _range(entry: list[Any], asked: str) -> SlotRange:
 
 
 def _address(node: list[Any], asked: str) -> Address:
-    host = node[0].decode() if node[0] else asked  # a node that does not know its own name is the one that was asked
+    host = node[0].decode() if node[0] else asked  # an empty host means the node that was asked
     return (host, int(node[1]))

@@ -1,4 +1,4 @@
-"""What Redis keeps as a row: its version or token, then the packed bytes."""
+"""The value of a row in Redis: version (32 bytes) or token (8 bytes), then the packed row."""
 
 from __future__ import annotations
 
@@ -7,14 +7,14 @@ from collections.abc import Sequence
 from asof.online.protocol import Lookup, Row
 
 KEYS_PER_READ = 5000
-"""More keys are read in several commands, so that other clients get their turn."""
+"""Most keys per command, so that other clients are served in between."""
 
 VERSION_BYTES = 32
 TOKEN_BYTES = 8
 
 
 def rows_of(lookups: Sequence[Lookup], values: Sequence[bytes | None]) -> list[list[Row | None]]:
-    """The rows of lookups, from the values of all their keys in order."""
+    """Split the values of all keys, in order, into the rows of lookups."""
     found: list[list[Row | None]] = []
     number = int.from_bytes
     start = 0

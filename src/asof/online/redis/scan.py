@@ -1,4 +1,4 @@
-"""Paging through a table's keys in their order, which Redis does not have: they are gathered, sorted and kept."""
+"""Pages of a table's keys in order, which Redis does not support: keys are collected, sorted and cached."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from asof.online.redis.commands import RedisCommands
 
 KEYS_IN_WINDOW = 500_000
 WINDOW_S = 60.0
-"""A scan sorts so many keys at once, and uses them for its next pages for so long."""
+"""Number of keys that a scan sorts at once, and how long they are cached for its next pages."""
 
 
 @dataclass
 class ScanWindow:
-    """Sorted keys that a scan has gathered and not handed out yet."""
+    """Sorted keys that a scan has collected but not returned yet."""
 
     keys: list[bytes]
     is_last: bool
@@ -26,11 +26,11 @@ class ScanWindow:
 
     @property
     def is_used_up(self) -> bool:
-        """Whether all were handed out."""
+        """Whether all keys were returned."""
         return self.at >= len(self.keys)
 
     def next(self, count: int) -> list[bytes]:
-        """The next keys, at most so many."""
+        """The next keys, at most `count`."""
         piece = self.keys[self.at : self.at + count]
         self.at += len(piece)
         return piece
@@ -40,7 +40,7 @@ class Scanner:
     """Pages through tables.
 
     Args:
-        read: the rows of keys, from masters.
+        read: reads rows from masters.
     """
 
     def __init__(
@@ -75,7 +75,7 @@ class Scanner:
         return found
 
     def _gather(self, table: OnlineTable, after: bytes | None) -> ScanWindow:
-        """The least keys greater than `after`, sorted, as many as are kept at once."""
+        """The smallest keys greater than `after`, sorted, up to the number that is cached."""
         before = self._names.rows(table)
         keys: list[bytes] = []
         bound: bytes | None = None

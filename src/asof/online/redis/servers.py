@@ -1,4 +1,4 @@
-"""The servers under the Redis online store: where the masters are, connections to them, waits for a fail-over."""
+"""Servers of the Redis online store: their addresses, connections, and retries during a fail-over."""
 
 from __future__ import annotations
 
@@ -21,42 +21,42 @@ from asof.online.redis.settings import SECTION, Address, RedisSettings
 T = TypeVar("T")
 
 OLDEST = 7
-"""The first version of Redis that has all that is used here; Valkey began later."""
+"""The oldest supported version of Redis; all versions of Valkey are newer."""
 
 PASSING = (
     "LOADING", "READONLY", "MASTERDOWN", "CLUSTERDOWN", "TRYAGAIN", "MOVED", "ASK", "UNBLOCKED", "BUSY", "NOREPLICAS",
     "NOSCRIPT",
 )  # fmt: skip
-"""Refusals that a fail-over, a restart or a move of slots explains: they go by, so the call is tried again."""
+"""Error codes during a fail-over, a restart or a move of slots: the call is retried."""
 
 _PAUSES_S = (0.0, 0.02, 0.05, 0.1, 0.2)
-"""Before each further attempt; the last one counts for all later ones."""
+"""Pause before each retry; the last one is for all later retries."""
 
 
 class RedisConnectionPool:
-    """One process's connections, by address; a forked child begins with none."""
+    """A process's connections, by address; a forked child starts without any."""
 
     def __init__(self) -> None:
         self.pid = os.getpid()
         self.idle: dict[tuple[Address, bool], deque[RedisConnection]] = {}
         self.opened = 0
-        # Told when a connection comes back or goes away; only those who found none wait for it.
+        # Notified when a connection is returned or closed; waited for only if none is free.
         self.changed = threading.Condition()
         self.waiting = 0
         self.closed = False
 
     def let_go(self) -> None:
-        """A connection was closed: there is room for another."""
+        """Count a closed connection: another may be opened."""
         with self.changed:
             self.opened -= 1
             self.changed.notify()
 
 
 class RedisServers:
-    """Hands out connections to masters (or, if asked for, to replicas), and follows them as they change.
+    """Connections to masters (or replicas, if requested), which follows changes of masters.
 
     Args:
-        settings: how they are reached.
+        settings: connection settings.
     """
 
     def __init__(self, settings: RedisSettings) -> None:
@@ -69,18 +69,18 @@ class RedisServers:
         self._by_slot: list[SlotRange] = []
         self._was_reached = False
 
-    # Places
+    # Masters and slots
 
     @property
     def is_cluster(self) -> bool:
         return self.settings.kind == "cluster"
 
     def anchors(self) -> list[bytes]:
-        """The hash tags under which the small hashes are kept: one without a tag where there is one master."""
+        """Hash tags of the hashes for tables and facts; a single empty one for a single master."""
         return list(anchors()) if self.is_cluster else [b""]
 
     def ranges(self) -> list[SlotRange]:
-        """Which master has which slots, as far as is known."""
+        """The slot ranges, as last located."""
         known = self._ranges
         if known is None:
             with self._locating:
@@ -111,7 +111,7 @@ class RedisServers:
         return next((each for each in self.anchors() if self.master_of_anchor(each) == address), None)
 
     def reader_of(self, slot: int) -> Address:
-        """A replica of the slot's master, or the master where it has none."""
+        """A replica of the slot's master, or the master if it has none."""
         self.ranges()
         chosen = self._by_slot[slot]
         return random.choice(chosen.replicas) if chosen.replicas else chosen.master
@@ -123,12 +123,12 @@ class RedisServers:
     # Connections
 
     def take(self, address: Address, *, readonly: bool = False) -> RedisConnection:
-        """A connection for this thread alone, until it is given back or thrown away."""
+        """A connection for this thread only, until it is given back or closed."""
         connections = self._connections
         if connections.pid != os.getpid():
             connections = self._begin_in_child()
         if connections.closed:
-            raise StorageError(f"the online store {self.settings.place} was closed", hint="make a new one")
+            raise StorageError(f"the online store {self.settings.place} was closed", hint="create a new one")
         try:
             return connections.idle[address, readonly].pop()
         except (KeyError, IndexError):
@@ -146,7 +146,7 @@ class RedisServers:
             raise
 
     def _wait_for_room(self, connections: RedisConnectionPool, idle: deque[RedisConnection]) -> RedisConnection | None:
-        """A connection that came back meanwhile, or None: one more may be opened."""
+        """A connection that was returned meanwhile, or None if one more may be opened."""
         deadline = time.monotonic() + self.settings.timeout_s
         with connections.changed:
             connections.waiting += 1
@@ -162,7 +162,7 @@ class RedisServers:
                             other.pop().close()  # of another server
                             return None
                     except IndexError:
-                        continue  # somebody who did not wait was faster
+                        continue  # a thread that was not waiting was faster
                     left_s = deadline - time.monotonic()
                     if left_s <= 0:
                         break
@@ -176,7 +176,7 @@ class RedisServers:
         )
 
     def give_back(self, connection: RedisConnection, *, readonly: bool = False) -> None:
-        """Let others use the connection; nothing that was asked of it may be unanswered."""
+        """Return the connection to the pool; no reply may be pending."""
         connections = self._connections
         if connections.closed:
             connection.close()
@@ -188,7 +188,7 @@ class RedisServers:
                 connections.changed.notify()
 
     def throw_away(self, connection: RedisConnection, error: BaseException) -> None:
-        """After an error: the reply may still come, and the next user would take it for its own."""
+        """Close a connection after an error: a late reply would be taken for that of the next command."""
         connection.close()
         self._connections.let_go()
         if isinstance(error, ConnectionLost):
@@ -196,7 +196,7 @@ class RedisServers:
 
     @contextmanager
     def connection(self, address: Address) -> Iterator[RedisConnection]:
-        """A connection to a master for this thread alone."""
+        """A connection to a master, for this thread only."""
         connection = self.take(address)
         try:
             yield connection
@@ -232,11 +232,11 @@ class RedisServers:
         return connection
 
     def check(self, address: Address, info: Mapping[str, str], *, readonly: bool) -> None:
-        """Refuse a server that is not what was asked for, by what it says of itself.
+        """Refuse an unsuitable server, by its INFO.
 
         Raises:
-            ErrorReply: it loads, is a replica, or of another kind.
-            StorageError: it is too old.
+            ErrorReply: it is loading, a replica, or of another kind.
+            StorageError: its version is too old.
         """
         if info.get("loading") == "1":
             raise ErrorReply(address, "LOADING the server reads its data from disk")
@@ -253,7 +253,7 @@ class RedisServers:
         self._was_reached = True
 
     def _begin_in_child(self) -> RedisConnectionPool:
-        """A forked child must not use its parent's sockets, and keeps them referenced so that it never closes them."""
+        """Connections of a forked child. It must not use its parent's sockets, and keeps them referenced, unclosed."""
         self._parents.append(self._connections)
         closed = self._connections.closed
         self._connections = RedisConnectionPool()
@@ -273,7 +273,7 @@ class RedisServers:
                 connections.let_go()
 
     def close(self) -> None:
-        """Close the idle connections; those in use are closed when they come back."""
+        """Close idle connections; those in use are closed when they are returned."""
         connections = self._connections
         connections.closed = True
         if connections.pid == os.getpid():
@@ -283,10 +283,10 @@ class RedisServers:
     # Attempts
 
     def attempt(self, work: Callable[[], T]) -> T:
-        """Run `work` until it goes through, again and again while servers restart, fail over or move slots.
+        """Run `work`, with retries while servers restart, fail over or move slots.
 
         Raises:
-            StorageError: it cannot work, or did not within `retry_s`.
+            StorageError: a permanent error, or no success within `retry_s`.
         """
         deadline = 0.0
         tries = 0
@@ -301,10 +301,10 @@ class RedisServers:
                     time.sleep(pause_s)
 
     def pause(self, error: ConnectionLost | ErrorReply, tries: int, *, deadline: float) -> float:
-        """After an attempt that failed: how many seconds to wait before the next.
+        """Seconds to wait before the next attempt, after a failed one.
 
         Raises:
-            StorageError: there is no use in it, or no time left.
+            StorageError: the error is permanent, or `retry_s` is over.
         """
         pause_s = _PAUSES_S[min(tries, len(_PAUSES_S) - 1)]
         passes = self._passes(error)
@@ -314,7 +314,7 @@ class RedisServers:
         return pause_s
 
     def _passes(self, error: ConnectionLost | ErrorReply) -> bool:
-        """Whether it may be well again in a moment. A server that never responded is a wrong setting."""
+        """Whether the error is temporary. A server that has never responded is a wrong setting."""
         if isinstance(error, ConnectionLost):
             return self._was_reached
         if error.code == "READONLY" and self.settings.kind == "single":
@@ -323,10 +323,10 @@ class RedisServers:
 
 
 def refused(address: Address, reply: Any) -> Any:
-    """The reply, unless it is a refusal.
+    """The reply, unless it is an error.
 
     Raises:
-        ErrorReply: it is one.
+        ErrorReply: it is an error.
     """
     if isinstance(reply, ReplyError):
         raise ErrorReply(address, str(reply))

@@ -1,4 +1,4 @@
-"""How Redis is reached: from a URL, from Feast's connection string, or from single options, to one record."""
+"""Connection settings of Redis: parsed from a URL, from Feast's connection string, or from single options."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from asof.errors import ConfigError, nearest
 SECTION = "online_store"
 DEFAULT_PORT = 6379
 KINDS = {"redis": "single", "redis_sentinel": "sentinel", "redis_cluster": "cluster"}
-"""Feast's `redis_type` → how rows are spread."""
+"""Feast's `redis_type` → kind of deployment."""
 
 _SCHEMES = {"redis": False, "rediss": True, "unix": False}
 _TRUE, _FALSE = ("true", "1", "yes", "on"), ("false", "0", "no", "off")
@@ -22,19 +22,19 @@ _TRUE, _FALSE = ("true", "1", "yes", "on"), ("false", "0", "no", "off")
 _ESCAPE = "write special characters of a password as %40, %2F and so on"
 
 Address = tuple[str, int]
-"""Host and port; of a Unix socket its path and 0."""
+"""Host and port; for a Unix socket, its path and 0."""
 
 
 @dataclass(frozen=True)
 class RedisSettings:
-    """All that is needed to open a connection. Its `repr` hides the passwords.
+    """Settings for connections. Its `repr` hides passwords.
 
     Args:
         kind: `single`, `sentinel` or `cluster`.
         addresses: the server, the sentinels, or some nodes of the cluster.
-        tls_verify: whether the server's certificate has to be one of `tls_ca`, and for the host's name.
-        timeout_s: the longest wait for a reply of a server that is connected.
-        retry_s: how long a call is tried again while the servers restart or fail over.
+        tls_verify: check the server's certificate against `tls_ca` and the host name.
+        timeout_s: time limit for a reply.
+        retry_s: how long a call is retried while servers restart or fail over.
     """
 
     kind: str
@@ -59,7 +59,7 @@ class RedisSettings:
 
     @property
     def place(self) -> str:
-        """Where it is, without secrets."""
+        """The address, without secrets."""
         where = ",".join(shown(each) for each in self.addresses)
         if self.kind == "sentinel":
             return f"{self.sentinel_master} of the sentinels {where}"
@@ -67,10 +67,10 @@ class RedisSettings:
 
     @cached_property
     def tls_context(self) -> ssl.SSLContext | None:
-        """What wraps a connection; None for a plain one.
+        """The TLS context of connections; None without TLS.
 
         Raises:
-            ConfigError: a certificate or key cannot be read.
+            ConfigError: a certificate or key is unreadable.
         """
         if not self.tls:
             return None
@@ -81,7 +81,7 @@ class RedisSettings:
         except (OSError, ssl.SSLError) as error:
             files = [each for each in (self.tls_ca, self.tls_cert, self.tls_key) if each]
             raise ConfigError(
-                f"the certificates of the online store cannot be read: {error.strerror or error} ({', '.join(files)})",
+                f"the TLS files of the online store cannot be read: {error.strerror or error} ({', '.join(files)})",
                 hint=f"check `{SECTION}.tls_ca`, `tls_cert` and `tls_key`",
             ) from error
         if not self.tls_verify:
@@ -100,15 +100,15 @@ def shown(address: Address) -> str:
 def settings_of(
     *, url: str = "", connection_string: str = "", redis_type: str = "redis", password: str = "", **options: Any
 ) -> RedisSettings:
-    """Settings from the options of `online_store`; single options win over what the address says.
+    """Settings from the options of `online_store`; single options override those in the address.
 
     Raises:
-        ConfigError: the address is not well formed, or options exclude each other.
+        ConfigError: the address is malformed, or options exclude each other.
     """
     if redis_type not in KINDS:
         raise _wrong("redis_type", repr(redis_type), nearest(redis_type, KINDS) or f"choose one of {', '.join(KINDS)}")
     if url and connection_string:
-        raise _wrong("url", "beside connection_string", "keep one of them")
+        raise _wrong("url", "together with connection_string", "keep one of them")
     if url:
         settings = _of_url(url, KINDS[redis_type])
     else:
@@ -118,32 +118,32 @@ def settings_of(
         given["password"] = password
     settings = replace(settings, **given)
     if settings.kind == "cluster" and settings.db:
-        raise _wrong("db", str(settings.db), "a Redis Cluster has database 0 alone: leave `db` out")
+        raise _wrong("db", str(settings.db), "a Redis Cluster has only database 0: remove `db`")
     named = [name for name in ("tls_ca", "tls_cert", "tls_key") if getattr(settings, name)]
     if named and not settings.tls:
-        raise _wrong(named[0], "without TLS", "begin the url with rediss://, or say ssl=true in connection_string")
+        raise _wrong(named[0], "without TLS", "use rediss:// in the url, or ssl=true in connection_string")
     if settings.username and not settings.password:
-        raise _wrong("username", "without a password", "give `password: ${REDIS_PASSWORD}`")
+        raise _wrong("username", "without a password", "set `password: ${REDIS_PASSWORD}`")
     return settings
 
 
 def _of_url(url: str, kind: str) -> RedisSettings:
-    """`redis://user:password@host:port/db`, with TLS `rediss://…`, `unix:///path?db=0`; hosts may be several."""
+    """`redis://user:password@host:port/db`, with TLS `rediss://…`; `unix:///path?db=0`; several hosts are allowed."""
     scheme, separator, rest = url.partition("://")
     if not separator or scheme not in _SCHEMES:
-        raise _wrong("url", f"scheme {scheme!r}" if separator else "no scheme", "begin it with redis:// or rediss://")
+        raise _wrong("url", f"scheme {scheme!r}" if separator else "no scheme", "use redis:// or rediss://")
     try:
         parsed = urlsplit(f"//{rest}")
     except ValueError as error:
-        raise _wrong("url", "brackets that are no IPv6 address", _ESCAPE) from error
+        raise _wrong("url", "brackets without a valid IPv6 address", _ESCAPE) from error
     if "@" in parsed.path + parsed.query + parsed.fragment:
-        # What stands before it may be a password, which a `/`, `?` or `#` has broken in two.
+        # The text before it may be a password with an unescaped `/`, `?` or `#`.
         raise _wrong("url", "an '@' after the address", _ESCAPE)
     user_info, _, hosts = parsed.netloc.rpartition("@")
     user, _, password = user_info.partition(":")
     query = dict(parse_qsl(parsed.query))
     if unknown := sorted(query.keys() - {"db"}):
-        raise _wrong("url", f"the parameter {unknown[0]!r}", "give options beside the url, not in it")
+        raise _wrong("url", f"the parameter {unknown[0]!r}", "set options as keys of the section, not in the url")
     if scheme == "unix":
         addresses: tuple[Address, ...] = ((unquote(parsed.path), 0),)
         db = query.get("db", "0")
@@ -169,7 +169,7 @@ def _of_connection_string(text: str, kind: str) -> RedisSettings:
     known = ("db", "ssl", "password", "username", "ssl_ca_certs", "ssl_certfile", "ssl_keyfile", "ssl_cert_reqs")
     for name in values:
         if name not in known:
-            hint = nearest(name, known) or f"it takes {', '.join(known)}"
+            hint = nearest(name, known) or f"use one of {', '.join(known)}"
             raise _wrong("connection_string", f"the key {name!r}", hint)
     return RedisSettings(
         kind, _addresses(hosts, "connection_string"),
@@ -186,7 +186,7 @@ def _addresses(hosts: Sequence[str], option: str) -> tuple[Address, ...]:
     found: list[Address] = []
     for each in hosts:
         if "@" in each:
-            raise _wrong(option, "an '@' in an address", "give username and password as options of their own")
+            raise _wrong(option, "an '@' in an address", "set username and password as separate options")
         try:
             parsed = urlsplit(f"//{each.strip()}")
             found.append((parsed.hostname or "", parsed.port or DEFAULT_PORT))
@@ -199,7 +199,7 @@ def _addresses(hosts: Sequence[str], option: str) -> tuple[Address, ...]:
 
 def _number(text: str, name: str, option: str) -> int:
     if not text.isdecimal():
-        raise _wrong(option, f"{name} {text!r}", f"give {name} as a whole number")
+        raise _wrong(option, f"{name} {text!r}", f"write {name} as an integer")
     return int(text)
 
 

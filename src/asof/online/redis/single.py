@@ -1,4 +1,4 @@
-"""Rows on one server: one command for many keys, calls of a script one after the other."""
+"""Rows on a single master: one command for many keys; script calls are pipelined."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ Read = Callable[[Sequence[Lookup]], list[list[Row | None]]]
 
 
 class SingleRows:
-    """Reads and writes rows where there is one master. `ClusterRows` is its twin."""
+    """Reads and writes rows on a single master; `ClusterRows` is the counterpart for a cluster."""
 
     def __init__(self, commands: RedisCommands) -> None:
         self._commands, self._servers, self._names = commands, commands.servers, commands.names
 
     def read(self, names: list[bytes], *, stale: bool) -> list[bytes | None]:
-        """What is kept under these names; `stale`: a replica may say so."""
+        """The values of these names; `stale`: may be read from a replica."""
         if len(names) <= KEYS_PER_READ:
             return self._servers.attempt(lambda: self._read_at_once(names, stale=stale))
         values: list[bytes | None] = []
@@ -36,7 +36,7 @@ class SingleRows:
         return values
 
     def write(self, write: RowWrite) -> None:
-        """Write the rows, and note in `write` which were kept."""
+        """Write the rows, and record in `write` which were written."""
         self._servers.attempt(lambda: self._write(write))
 
     def _read_at_once(self, names: list[bytes], *, stale: bool) -> list[bytes | None]:
@@ -55,7 +55,7 @@ class SingleRows:
         return reply
 
     def _write(self, write: RowWrite) -> None:
-        """Call after call to one server, some under way at once. A further attempt begins after the last reply."""
+        """Calls to one server, several in flight. A retry starts after the last reply."""
         table, names = write.table, self._names
         head = [names.tables(table.project, b"")]
         field, kind = names.field(table), table.kind.encode()
@@ -84,11 +84,11 @@ class SingleRows:
 
 
 class RedisPendingRead:
-    """A read on its way. Either its rows are read or it is dropped; until then it holds a connection.
+    """A pending read, which holds a connection until `rows` or `drop` is called.
 
     Args:
-        read: what reads the same rows again where the connection, or the server's reply, is no good.
-        connection: on which the read was sent; None where it was not sent yet.
+        read: reads the same rows again after an error of the connection or the server.
+        connection: the read was sent on it; None if it was not sent.
     """
 
     def __init__(
@@ -112,7 +112,7 @@ class RedisPendingRead:
         return rows_of(self._lookups, reply)
 
     def drop(self) -> None:
-        """Let go of it, if its rows were not read."""
+        """Cancel the read, if its rows were not read."""
         connection, self._connection = self._connection, None
         if connection is not None:
             self._servers.throw_away(connection, StorageError("not read"))

@@ -1,8 +1,8 @@
 """The online store on Redis or Valkey: single, under Sentinel, or a Cluster; one packed value per table and key.
 
-A row's value is its version (32 bytes) or token (8 bytes), then the packed bytes. Writes are scripts, so that reading
-the stored version, deciding and writing are one step. Progress follows the rows through the same replication stream, in
-a cluster once on every master, so what a replica takes over with is a state that some moment really had.
+A row's value is its version (32 bytes) or token (8 bytes), then the packed row. Writes are scripts, so that reading the
+stored version, deciding and writing are one atomic step. Progress is written after the rows, in the same replication
+stream (in a cluster, on every master), so a replica takes over with progress that its rows have really reached.
 """
 
 from __future__ import annotations
@@ -46,16 +46,16 @@ class RedisOnlineStore(OnlineStoreDefaults):
     Args:
         url: `redis://user:password@host:port/db`, with TLS `rediss://…`; `unix:///path?db=0`.
         connection_string: instead, as Feast writes it: `host:port,db=0,ssl=true,password=…`.
-        redis_type: `redis`, `redis_sentinel` (the addresses are sentinels) or `redis_cluster`.
-        username, password, db: where the address does not say them.
-        tls_ca, tls_cert, tls_key: files in PEM; tls_verify: check the server's certificate.
-        sentinel_master: what the sentinels call it; sentinel_username, sentinel_password: the sentinels' own.
-        key_prefix: what all names begin with.
-        timeout_s: how long a reply may take; connect_timeout_s: how long a connection.
-        retry_s: how long a call is tried again while servers restart or fail over.
-        max_connections: of this process.
-        replica_reads: read from replicas, which may be behind.
-        clock: the store's now. Where it is not the servers' time, these must not remove rows by themselves.
+        redis_type: `redis`, `redis_sentinel` (addresses of sentinels) or `redis_cluster`.
+        username, password, db: if the address does not have them.
+        tls_ca, tls_cert, tls_key: PEM files; tls_verify: check the server's certificate.
+        sentinel_master: the master's name; sentinel_username, sentinel_password: for the sentinels.
+        key_prefix: prefix of all names.
+        timeout_s: time limit for a reply; connect_timeout_s: for a connection.
+        retry_s: how long a call is retried while servers restart or fail over.
+        max_connections: per process.
+        replica_reads: read from replicas, which may return stale rows.
+        clock: the store's current time. If it is not the servers' time, they must not expire rows by themselves.
     """
 
     takes_clock = True
@@ -69,13 +69,15 @@ class RedisOnlineStore(OnlineStoreDefaults):
         **options: Any,
     ) -> None:
         if any(each in key_prefix for each in "{}!") or not key_prefix.isascii():
-            raise ConfigError(f"{SECTION}.key_prefix: found {key_prefix!r}", hint="use letters, digits, ':', '-', '_'")
+            raise ConfigError(
+                f"{SECTION}.key_prefix: found {key_prefix!r}", hint="use only letters, digits, ':', '-' and '_'"
+            )
         self.settings = settings_of(url=url, **options)
         self._names = RedisNames(key_prefix)
         self._servers = RedisServers(self.settings)
         self._clock = clock
         self._later_ms: int | None = None
-        # A table that this process writes after reading must be read where it is written.
+        # State tables are read from masters: this process writes what it has read.
         self._merged: set[OnlineTable] = set()
         self._commands = RedisCommands(self._servers, self._names)
         self._tables = RedisTables(self._commands)
@@ -89,11 +91,11 @@ class RedisOnlineStore(OnlineStoreDefaults):
         self._tables.prepare(table)
 
     def tables(self, project: str) -> list[OnlineTable]:
-        """See `OnlineStore.tables`: those that no master has lost."""
+        """See `OnlineStore.tables`. Tables that a master has lost are not included."""
         return self._tables.tables(project)
 
     def drop(self, table: OnlineTable) -> None:
-        """See `OnlineStore.drop`. Takes a look at all names of the server, in short steps."""
+        """See `OnlineStore.drop`. Scans all names of the server, in short steps."""
         self._tables.drop(table)
 
     def drop_project(self, project: str) -> None:
@@ -111,14 +113,14 @@ class RedisOnlineStore(OnlineStoreDefaults):
         condition: Condition,
         expires_at: Sequence[Micros | None] | None = None,
     ) -> list[bool]:
-        """See `OnlineStore.write`. Rows become visible in pieces; each row is whole."""
+        """See `OnlineStore.write`. Rows become visible in chunks; each row is atomic."""
         check_write(table, keys, values, condition, expires_at)
         write = RowWrite.of(table, keys, values, condition)
         if isinstance(condition, Unchanged):
             self._merged.add(table)
         if expires_at is not None and any(each is not None for each in expires_at):
             later_ms = self._not_by_itself_ms()
-            # Redis refuses a time before 1970; what is due by then is due at its first millisecond, too.
+            # Redis refuses expiries before 1970: they become the first millisecond.
             write.tills = [b"" if at is None else b"%d" % max(-(-at // 1000) + later_ms, 1) for at in expires_at]
         if keys:
             self._rows.write(write)
@@ -127,7 +129,7 @@ class RedisOnlineStore(OnlineStoreDefaults):
         return write.kept
 
     def read(self, lookups: Sequence[Lookup]) -> list[list[Row | None]]:
-        """See `OnlineStore.read`: one command for all lookups, in a cluster one per slot, sent to all nodes at once."""
+        """See `OnlineStore.read`. One command for all lookups; in a cluster one per slot, in parallel."""
         names = self._names.of(lookups)
         if not names:
             return [[] for _ in lookups]
@@ -135,7 +137,7 @@ class RedisOnlineStore(OnlineStoreDefaults):
         return rows_of(lookups, self._rows.read(names, stale=stale))
 
     def ask(self, lookups: Sequence[Lookup]) -> RedisPendingRead:
-        """Like `read`, for rows that are written afterwards; the reply comes while the caller does something else."""
+        """See `OnlineStore.ask`: the reply arrives while the caller does other work."""
         self._merged.update(table for table, _ in lookups)
         names = self._names.of(lookups)
         connection = None
@@ -153,7 +155,7 @@ class RedisOnlineStore(OnlineStoreDefaults):
         return RedisPendingRead(self.read, lookups, self._servers, connection)
 
     def scan(self, table: OnlineTable, *, after: bytes | None = None, limit: int = SCAN_ROWS) -> list[ScannedRow]:
-        """See `OnlineStore.scan`. Redis has no order of keys: they are gathered, sorted, kept for the next pages."""
+        """See `OnlineStore.scan`. Redis does not order keys: they are collected, sorted and cached."""
         return self._scanner.scan(table, after=after, limit=limit)
 
     def delete(self, table: OnlineTable, keys: Sequence[bytes]) -> int:
@@ -165,7 +167,7 @@ class RedisOnlineStore(OnlineStoreDefaults):
         return sum(self._servers.attempt(lambda: self._commands.in_slots(names, lambda each: ("UNLINK", *each))))
 
     def delete_expired(self, project: str, now_us: Micros) -> int:
-        """See `OnlineStore.delete_expired`. Redis removes by itself, too, where its clock is the store's."""
+        """See `OnlineStore.delete_expired`. Redis also expires rows by itself, if its clock is the store's."""
         now_ms = now_us // 1000
 
         def work() -> int:
@@ -180,7 +182,7 @@ class RedisOnlineStore(OnlineStoreDefaults):
     # Progress
 
     def write_progress(self, table: OnlineTable, facts: Facts, *, within: str = "") -> None:
-        """See `OnlineStore.write_progress`: to every master, each after its rows."""
+        """See `OnlineStore.write_progress`. Written to every master, after its rows."""
         field, kind = self._names.field(table), table.kind.encode()
         pairs = [part for name, value in facts.items() for part in (name.encode(), _packed(value))]
 
@@ -194,7 +196,7 @@ class RedisOnlineStore(OnlineStoreDefaults):
             raise self._commands.gone(table) from error
 
     def progress(self, table: OnlineTable) -> dict[str, str | int]:
-        """See `OnlineStore.progress`: what every master has; of numbers the least."""
+        """See `OnlineStore.progress`. Facts that every master has; the smallest of different numbers."""
         field, kind = self._names.field(table), table.kind.encode()
         kinds = self._commands.on_anchors(lambda anchor: ("HGET", self._names.tables(table.project, anchor), field))
         if any(each != kind for each in kinds):
@@ -211,11 +213,11 @@ class RedisOnlineStore(OnlineStoreDefaults):
     # The servers
 
     def async_reader(self) -> AsyncReader | None:
-        """What reads the same rows without blocking, for one event loop; None for a Cluster, which has none."""
+        """A non-blocking reader of the same rows, for one event loop; None for a Cluster."""
         return None if self._servers.is_cluster else AsyncReader(self._servers, self._names)
 
     def incarnation(self) -> str:
-        """See `OnlineStore.incarnation`: the masters' processes and histories."""
+        """See `OnlineStore.incarnation`: IDs of the masters' processes and replication histories."""
 
         def work() -> str:
             self._servers.forget_places()
@@ -248,7 +250,7 @@ class RedisOnlineStore(OnlineStoreDefaults):
             if policy != "noeviction" and info.get("maxmemory", "0") != "0":
                 found[f"maxmemory-policy {policy} removes rows when memory is full; set it to noeviction"] = None
             if info.get("aof_enabled") == "0" and self._saves(address) == "":
-                found["the server keeps nothing on disk, so a restart loses every row; set appendonly yes"] = None
+                found["the server saves nothing to disk, so a restart loses all rows; set appendonly yes"] = None
         return list(found)
 
     def close(self) -> None:
@@ -260,13 +262,13 @@ class RedisOnlineStore(OnlineStoreDefaults):
             return connection.look_around()
 
     def _saves(self, address: Address) -> str | None:
-        """When the server saves its data; None where it does not say."""
+        """The server's `save` setting; None if it is not readable."""
         with self._servers.connection(address) as connection:
             (reply,) = connection.ask_all([("CONFIG", "GET", "save")])
             return None if isinstance(reply, ReplyError) or len(reply) < 2 else reply[1].decode()
 
     def _not_by_itself_ms(self) -> int:
-        """What is added to expiries: 0 where Redis may remove by its own clock, since it is the store's."""
+        """Added to expiries: 0 if Redis may expire rows by its own clock, because it is the store's."""
         if self._later_ms is None:
             if self._clock is None:
                 self._later_ms = 0

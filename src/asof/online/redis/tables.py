@@ -1,4 +1,4 @@
-"""The tables that exist on Redis, known to every master; a dropped one's rows are removed before it can come back."""
+"""Tables on Redis, recorded on every master; a dropped table's rows are removed before it can be recreated."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from asof.online.redis.scripts import DROP, DROPPED, PREPARE, REMOVE
 
 
 class RedisTables:
-    """Makes, lists and drops tables. See `OnlineStore` for the four verbs."""
+    """Creates, lists and drops tables. See `OnlineStore` for the four methods."""
 
     def __init__(self, commands: RedisCommands) -> None:
         self._commands, self._servers, self._names = commands, commands.servers, commands.names
@@ -34,23 +34,23 @@ class RedisTables:
                 other = (found - {kind}).pop().decode()
                 raise StorageError(
                     f"online table {table} exists with kind {other!r}, not {table.kind!r}, in {self._commands.place}",
-                    hint="give the new kind a new generation, or drop the table first",
+                    hint="use a new generation for the new kind, or drop the table first",
                 )
-            # Somebody drops it, or was killed while dropping it: its old rows must not come back.
+            # A drop is running, or was killed: its old rows must not reappear.
             self._finish_drop(table, secrets.token_bytes(8))
 
     def tables(self, project: str) -> list[OnlineTable]:
-        """See `OnlineStore.tables`: those that no master has lost."""
+        """See `OnlineStore.tables`. Tables that a master has lost are not included."""
         return sorted(set.intersection(*self._tables(project)))
 
     def drop(self, table: OnlineTable) -> None:
-        """See `OnlineStore.drop`. Takes a look at all names of the server, in short steps."""
+        """See `OnlineStore.drop`. Scans all names of the server, in short steps."""
         mark = secrets.token_bytes(8)
         if self.mark_dropping(table, mark):
             self._finish_drop(table, mark)
 
     def drop_project(self, project: str) -> None:
-        """See `OnlineStore.drop_project`. One look at all names, which finds what an interrupted drop left, too."""
+        """See `OnlineStore.drop_project`. One scan of all names, which also finds the rest of an interrupted drop."""
         mark = secrets.token_bytes(8)
         dropped = sorted(set.union(*self._tables(project)))
         for table in dropped:
@@ -60,7 +60,7 @@ class RedisTables:
             self._end_dropping(table, mark)
 
     def _tables(self, project: str) -> list[set[OnlineTable]]:
-        """Per anchor the tables that are there."""
+        """The existing tables, per anchor."""
         found = self._commands.on_anchors(lambda anchor: ("HGETALL", self._names.tables(project, anchor)))
         return [
             {self._names.table(project, name, kind) for name, kind in zip(each[::2], each[1::2], strict=True)}
@@ -68,7 +68,7 @@ class RedisTables:
         ]
 
     def mark_dropping(self, table: OnlineTable, mark: bytes) -> bool:
-        """From here on nothing is written to it, anywhere; whether it may have rows."""
+        """Stop all writes to the table; returns whether it may have rows."""
 
         def command(anchor: bytes) -> tuple[Argument, ...]:
             names = self._names
@@ -78,7 +78,7 @@ class RedisTables:
         return any(self._commands.on_anchors(command, DROP))
 
     def _finish_drop(self, table: OnlineTable, mark: bytes) -> None:
-        """Remove the rows of a table that is marked."""
+        """Remove the rows of a marked table."""
         if not self.mark_dropping(table, mark):
             return
         self._servers.attempt(lambda: self._remove_all(table.project, self._names.row_pattern(table)))
@@ -91,7 +91,7 @@ class RedisTables:
         )
 
     def _remove_all(self, project: str, pattern: bytes) -> None:
-        """Remove matching rows, and facts, whose table does not exist."""
+        """Remove matching rows and facts whose table does not exist."""
         made_again: set[bytes] = set()
         for address, names in self._commands.pages(pattern):
             by_table: dict[bytes, list[bytes]] = {}

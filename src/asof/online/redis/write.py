@@ -1,4 +1,4 @@
-"""A write to Redis on its way: which script decides, its arguments, and which rows were kept so far."""
+"""A write in progress: its script and arguments, and which rows were written so far."""
 
 from __future__ import annotations
 
@@ -14,20 +14,20 @@ from asof.online.redis.scripts import NEWEST, UNCHANGED, UNCHANGED_SMALL, Script
 
 ROWS_PER_CALL = 500
 BYTES_PER_CALL = 1 << 20
-"""A call of a script ends at whichever comes first: Redis does nothing else meanwhile."""
+"""Limits of a script call, in rows and bytes: Redis serves no other client meanwhile."""
 SMALL_BYTES = 1024
-"""Rows of such a mean size are read whole where only their tokens are asked for."""
+"""Up to this mean size, whole rows are read although only their tokens are needed."""
 
 
 @dataclass
 class RowWrite:
-    """n rows that are written under a condition.
+    """A conditional write of n rows.
 
     Args:
-        values: packed rows, where `NEWEST` decides each behind its version, where `UNCHANGED` does behind its token.
+        values: packed rows, each after its version (`NEWEST`) or its token (`UNCHANGED`).
         expected, new: the tokens of n rows, 8 bytes each.
-        tills: per row when it expires in ms, as text; empty is never.
-        within: the incarnation that the writer knows.
+        tills: expiry of each row in ms, as text; empty for never.
+        within: the expected incarnation.
     """
 
     table: OnlineTable
@@ -49,12 +49,12 @@ class RowWrite:
     def of(
         cls, table: OnlineTable, keys: Sequence[bytes], values: Sequence[bytes], condition: Newest | Unchanged
     ) -> RowWrite:
-        """What a store is asked to write."""
+        """The write for the arguments of `OnlineStore.write`."""
         if isinstance(condition, Newest):
             if set(map(len, condition.versions)) - {VERSION_BYTES}:
                 raise ValueError("a version is not one of `pack_version`")
             return cls(table, keys, NEWEST, [a + b for a, b in zip(condition.versions, values, strict=True)])
-        # Random, so that no server has it, whatever it has lost; per row, so that a repeated call knows its own.
+        # Random, so that it is new on any server, whatever it has lost; per row, so that a retry finds its own writes.
         count, first = len(keys), secrets.randbits(62) | 1
         new = struct.pack(f">{count}Q", *range(first, first + 2 * count, 2))
         expected = struct.pack(f">{count}Q", *condition.tokens)
@@ -66,7 +66,7 @@ class RowWrite:
         return cls(table, keys, script, values, expected, new, within=condition.within)
 
     def pieces(self, rows: int = ROWS_PER_CALL) -> Iterator[tuple[int, int]]:
-        """[start, end) of the calls that have no reply yet."""
+        """[start, end) of the calls without a reply so far."""
         start = end = self.done
         sizes = list(map(len, self.values))
         if sum(sizes[start:]) <= BYTES_PER_CALL:
@@ -82,7 +82,7 @@ class RowWrite:
             yield start, len(sizes)
 
     def arguments(self, places: Sequence[int]) -> Sequence[Argument]:
-        """What the script is given about some of the rows, behind field and kind."""
+        """The script's arguments for some of the rows, after field and kind."""
         values = _picked(self.values, places)
         tills = None if self.tills is None else _picked(self.tills, places)
         if self.script is UNCHANGED_SMALL:
@@ -111,5 +111,5 @@ def _tokens(all_of_them: bytes, places: Sequence[int]) -> bytes:
 
 
 def packed_call(write: RowWrite, keys: list[bytes], field: bytes, kind: bytes, places: Sequence[int]) -> bytes:
-    """The call of a write's script about some of its rows."""
+    """The packed script call for some rows of a write."""
     return pack_command(("EVALSHA", write.script.hash, len(keys), *keys, field, kind, *write.arguments(places)))

@@ -1,4 +1,4 @@
-"""The file under the SQLite online store: opening and checking it, connections, transactions, its errors."""
+"""The file of the SQLite online store: opening and checking it, connections, transactions, errors."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from asof.errors import StorageError
 FORMAT = 1
 """The layout of the file, in `PRAGMA user_version`."""
 APPLICATION_ID = 0x41736F66
-"""`Asof`, in `PRAGMA application_id`: tells our file from somebody else's."""
+"""`Asof`, in `PRAGMA application_id`, to recognize Asof's files."""
 
 SETTING = "online_store.path"
 
@@ -52,25 +52,25 @@ T = TypeVar("T")
 
 
 class SqliteConnectionPool:
-    """One process's connections: each used by one thread at a time, as many as are ever used at once."""
+    """A process's connections: each used by one thread at a time; opened as needed."""
 
     def __init__(self) -> None:
         self.pid = os.getpid()
-        # Which file they have open, by device and inode: another one may have come in its place.
+        # Device and inode of the open file, to detect that it was replaced.
         self.file: tuple[int, int] | None = None
         self.idle: deque[sqlite3.Connection] = deque()
-        # Every connection stays referenced: after a fork the child must never close its parent's.
+        # All connections stay referenced: after a fork the child must never close its parent's.
         self.all: list[sqlite3.Connection] = []
-        # Threads of one process queue here, since SQLite's own waiting is polling.
+        # Threads of one process queue here, because SQLite's own waiting is polling.
         self.writing = threading.Lock()
         self.closed = False
 
 
 class SqliteFile:
-    """A file that any number of threads and processes share: reads never wait, writes wait for each other.
+    """A file shared by any number of threads and processes: reads never wait, writes wait for each other.
 
     Args:
-        path: the file; it and its directory are made on first use.
+        path: the file; it and its directory are created at the first use.
         busy_timeout_s: how long a write waits for other processes' writes before it fails.
     """
 
@@ -81,7 +81,7 @@ class SqliteFile:
         self._parents: list[SqliteConnectionPool] = []
 
     def take(self) -> sqlite3.Connection:
-        """A connection of this process for this thread alone, until it is given back."""
+        """A connection for this thread only, until it is given back."""
         connections = self._connections
         if connections.pid != os.getpid():
             connections = self._begin_in_child()
@@ -93,7 +93,7 @@ class SqliteFile:
             return self._connect(connections)
 
     def give_back(self, db: sqlite3.Connection) -> None:
-        """Let others use the connection."""
+        """Return the connection to the pool."""
         connections = self._connections
         if connections.closed or not any(db is each for each in connections.all):
             db.close()
@@ -101,7 +101,7 @@ class SqliteFile:
             connections.idle.append(db)
 
     def look(self, work: Callable[[sqlite3.Connection], T]) -> T:
-        """Run `work` in a read transaction: it sees one moment of the file."""
+        """Run `work` in a read transaction: it reads one snapshot of the file."""
         db = self.take()
         try:
             db.execute("BEGIN")
@@ -115,7 +115,7 @@ class SqliteFile:
             self.give_back(db)
 
     def change(self, work: Callable[[sqlite3.Connection], T]) -> T:
-        """Run `work` in a transaction that holds the write lock from its start, so that what it reads stays true."""
+        """Run `work` in a transaction with the write lock from its start, so that what it reads cannot change."""
         db = self.take()
         try:
             with self._connections.writing:
@@ -133,7 +133,7 @@ class SqliteFile:
             self.give_back(db)
 
     def close(self) -> None:
-        """Close the idle connections; those in use by other threads are closed when they come back."""
+        """Close idle connections; those in use by other threads are closed when they are returned."""
         connections = self._connections
         connections.closed = True
         if connections.pid == os.getpid():
@@ -141,16 +141,16 @@ class SqliteFile:
                 connections.idle.pop().close()
 
     def failure(self, error: sqlite3.Error) -> StorageError:
-        """The user's words for what SQLite reports."""
+        """The error for an error of SQLite, with the next step."""
         code = (getattr(error, "sqlite_errorcode", None) or 0) & 0xFF
-        what, hint = _FAILURES.get(code, (f"failed: {error}", "look at the cause with `--debug`"))
+        what, hint = _FAILURES.get(code, (f"failed: {error}", "see the cause with `--debug`"))
         return StorageError(
             f"the online store {self.path} {what.format(wait=self._busy_timeout_s, error=error)} ({SETTING})",
             hint=hint,
         )
 
     def _begin_in_child(self) -> SqliteConnectionPool:
-        """A forked child must neither use nor close what its parent opened: SQLite's locks belong to the process."""
+        """Connections of a forked child. It must not use or close its parent's: SQLite's locks are per process."""
         self._parents.append(self._connections)
         closed = self._connections.closed
         self._connections = SqliteConnectionPool()
@@ -165,7 +165,7 @@ class SqliteFile:
         return found.st_dev, found.st_ino
 
     def _begin_anew(self) -> SqliteConnectionPool:
-        """The file was deleted or replaced: no one else would see what is open."""
+        """New connections after the file was deleted or replaced: other processes do not see the old file."""
         before, self._connections = self._connections, SqliteConnectionPool()
         self._connections.closed = before.closed
         while before.idle:
@@ -174,13 +174,13 @@ class SqliteFile:
 
     def _connect(self, connections: SqliteConnectionPool) -> sqlite3.Connection:
         if connections.closed:
-            raise StorageError(f"the online store {self.path} was closed", hint="make a new one")
+            raise StorageError(f"the online store {self.path} was closed", hint="create a new one")
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise StorageError(
-                f"the online store's directory {self.path.parent} cannot be made: {error.strerror} ({SETTING})",
-                hint=f"set `{SETTING}` to a file in a directory that can be written",
+                f"the online store's directory {self.path.parent} cannot be created: {error.strerror} ({SETTING})",
+                hint=f"set `{SETTING}` to a file in a writable directory",
             ) from error
         try:
             db = sqlite3.connect(
@@ -202,7 +202,7 @@ class SqliteFile:
         return db
 
     def _open(self, db: sqlite3.Connection) -> None:
-        """Check that the file is ours and of a layout we know; make it where it is empty."""
+        """Check that the file is Asof's with a known format; initialize an empty one."""
         if not self._is_ours(db):
             db.execute(f"PRAGMA page_size = {_PAGE_BYTES}")
             self._switch_to_wal(db)
@@ -211,7 +211,7 @@ class SqliteFile:
                 if not self._is_ours(db):  # another process may have been faster
                     for statement in _LAYOUT:
                         db.execute(statement)
-                    # A random start: a file that was lost and made again does not repeat its tokens. Below 2**53.
+                    # A random start, so that a lost and recreated file does not repeat tokens. Below 2**53.
                     db.execute("INSERT INTO tokens VALUES (?)", (secrets.randbits(48),))
                     db.execute(f"PRAGMA application_id = {APPLICATION_ID}")
                     db.execute(f"PRAGMA user_version = {FORMAT}")
@@ -223,30 +223,30 @@ class SqliteFile:
             db.execute(pragma)
 
     def _is_ours(self, db: sqlite3.Connection) -> bool:
-        """False where the file is empty.
+        """Whether the file is an Asof online store; False if it is empty.
 
         Raises:
-            StorageError: the file is somebody else's, or of a newer layout.
+            StorageError: the file is not Asof's, or has a newer format.
         """
         (application,) = db.execute("PRAGMA application_id").fetchone()
         (found,) = db.execute("PRAGMA user_version").fetchone()
         if application == APPLICATION_ID:
             if found > FORMAT:
                 raise StorageError(
-                    f"the online store {self.path} has format {found}, and this Asof knows {FORMAT} ({SETTING})",
-                    hint="use the newer Asof that made it, or set another file and run `asof rebuild`",
+                    f"the online store {self.path} has format {found}; expected {FORMAT} ({SETTING})",
+                    hint="upgrade asof, or set another file and run `asof rebuild`",
                 )
             return True
         (objects,) = db.execute("SELECT count(*) FROM sqlite_master").fetchone()
         if objects or application or found:
             raise StorageError(
-                f"{self.path} is an SQLite file of something else, not an Asof online store ({SETTING})",
+                f"{self.path} is an SQLite file, but not an Asof online store ({SETTING})",
                 hint=f"set `{SETTING}` to another file",
             )
         return False
 
     def _switch_to_wal(self, db: sqlite3.Connection) -> None:
-        """Write-ahead logging is a property of the file. SQLite does not wait for the lock here, so we do."""
+        """Switch the file to write-ahead logging. SQLite does not wait for the lock here, so this retries."""
         deadline = time.monotonic() + self._busy_timeout_s
         while True:
             try:
@@ -266,14 +266,17 @@ class SqliteFile:
 
 _ACCESS = (
     "cannot be opened or written: {error}",
-    f"check that the file and its directory of `{SETTING}` can be written",
+    f"check that the file of `{SETTING}` and its directory are writable",
 )
 _DAMAGED = (
     "is damaged: {error}",
-    "move the file away and run `asof rebuild`: the online store is made again from the archive",
+    "move the file away and run `asof rebuild`, which rebuilds the online store from the archive",
 )
 _FAILURES = {
-    sqlite3.SQLITE_FULL: ("cannot grow: the disk is full", f"free some space, or set `{SETTING}` to another disk"),
+    sqlite3.SQLITE_FULL: (
+        "cannot grow: the disk is full",
+        f"free disk space, or set `{SETTING}` to a file on another disk",
+    ),
     sqlite3.SQLITE_BUSY: (
         "was locked by another process for more than {wait:g} s",
         "find the process that keeps the file open",
@@ -289,6 +292,6 @@ _FAILURES = {
     sqlite3.SQLITE_PERM: _ACCESS,
     sqlite3.SQLITE_AUTH: _ACCESS,
     sqlite3.SQLITE_IOERR: ("cannot be read or written: {error}", f"check the disk of `{SETTING}` and its free space"),
-    sqlite3.SQLITE_TOOBIG: ("refuses a row: {error}", "a row of one key can have at most 1 GB"),
+    sqlite3.SQLITE_TOOBIG: ("refuses a row: {error}", "a row can have at most 1 GB"),
 }
 """SQLite's primary result code → what happened to the file, and the next step."""

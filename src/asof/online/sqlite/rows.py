@@ -12,10 +12,10 @@ from asof.timing import Micros
 
 ROWS_PER_TRANSACTION = 5_000
 BYTES_PER_TRANSACTION = 16 << 20
-"""A transaction ends at whichever comes first, so that other writers get their turn."""
+"""Limits of a transaction, in rows and bytes, so that other writers are not blocked for long."""
 KEYS_PER_STATEMENT = 512
 
-# `value` comes last: what looks only at the other columns then reads no overflow pages.
+# `value` is last, so that reads of only the other columns need no overflow pages.
 ROWS = """CREATE TABLE rows_{id} (
     key BLOB NOT NULL PRIMARY KEY, version NOT NULL, expires_at INTEGER, value BLOB NOT NULL
 ) WITHOUT ROWID"""
@@ -35,14 +35,14 @@ def expired_keys(db: sqlite3.Connection, id: int, *, after: bytes, now_us: Micro
 
 
 SIZES = [n if n <= 4 else 1 << (n - 1).bit_length() for n in range(KEYS_PER_STATEMENT + 1)]
-"""Number of keys → number of places in the statement. Few sizes keep all statements in the connection's cache."""
+"""Number of keys → number of parameters. Few sizes, so that all statements stay in the connection's cache."""
 
 
 @lru_cache(maxsize=1024)
 def select_rows(shape: tuple[tuple[int, int], ...]) -> str:
-    """One statement for several tables: for each (number, places) the rows in the order of its keys.
+    """One statement for several tables: for each (table number, number of keys) the rows, in the order of the keys.
 
-    A left join visits its left side in order, and `UNION ALL` its parts; a key that is null or unknown gives nulls.
+    A left join keeps the order of its left side, and `UNION ALL` that of its selects; null and unknown keys give nulls.
     """
     parts = []
     for id, size in shape:
@@ -54,7 +54,7 @@ def select_rows(shape: tuple[tuple[int, int], ...]) -> str:
 def split_rows(
     found: list[tuple[Any, ...]], lookups: Sequence[Lookup], ids: Sequence[int | None]
 ) -> list[list[Row | None]]:
-    """The statement's rows per lookup, without the places that were not asked for."""
+    """The statement's rows per lookup, without those of padding keys."""
     found_rows: list[list[Row | None]] = []
     start = 0
     for (_, keys), id in zip(lookups, ids, strict=True):
@@ -68,7 +68,7 @@ def split_rows(
 
 
 def pieces_of(values: Sequence[bytes]) -> Iterator[tuple[int, int]]:
-    """Where a batch is cut: `ROWS_PER_TRANSACTION` rows or `BYTES_PER_TRANSACTION`, whichever comes first."""
+    """Chunks of a batch: at most `ROWS_PER_TRANSACTION` rows and `BYTES_PER_TRANSACTION` bytes."""
     for start in range(0, len(values), ROWS_PER_TRANSACTION):
         end = min(start + ROWS_PER_TRANSACTION, len(values))
         sizes = list(map(len, values[start:end]))
@@ -92,10 +92,10 @@ def keep_newest(
     expiry: Sequence[Micros | None],
     values: Sequence[bytes],
 ) -> list[bool]:
-    """Upsert all, and ask afterwards only where SQLite kept fewer: a row was kept iff its version is now stored."""
+    """Upsert all rows. If SQLite wrote fewer, read the versions: a row was written if its version is stored."""
     n = len(keys)
     if len(set(keys)) == n:
-        rows = sorted(zip(keys, versions, expiry, values, strict=True))  # neighbours share pages
+        rows = sorted(zip(keys, versions, expiry, values, strict=True))  # adjacent keys share pages
         if db.executemany(_KEEP_NEWEST.format(id=id), rows).rowcount == n:
             return [True] * n
         stored = _versions(db, id, keys)
@@ -120,7 +120,7 @@ def keep_unchanged(
     expiry: Sequence[Micros | None],
     values: Sequence[bytes],
 ) -> list[bool]:
-    """The transaction's rows share one new token, the next of the whole file, so none of it was seen before."""
+    """All rows of the transaction get one new token, the file's next number."""
     ((new,),) = db.execute("UPDATE tokens SET last = last + 1 RETURNING last").fetchall()
     n = len(keys)
     if len(set(keys)) == n:
@@ -137,7 +137,7 @@ def keep_unchanged(
     kept, last = [], []
     for key, token, until, value in zip(keys, tokens, expiry, values, strict=True):
         kept.append(stored.get(key, NO_ROW) == token)
-        if kept[-1]:  # at most once per key: no writer can know the new token yet
+        if kept[-1]:  # at most once per key: no writer can have read the new token yet
             stored[key] = new
             last.append((key, new, until, value))
     db.executemany(_KEEP.format(id=id), last)
@@ -145,7 +145,7 @@ def keep_unchanged(
 
 
 def _versions(db: sqlite3.Connection, id: int, keys: Sequence[bytes]) -> dict[bytes, Any]:
-    """Key → stored version or token, of the keys that have a row."""
+    """Key → stored version or token, for keys with a row."""
     stored: dict[bytes, Any] = {}
     ordered = sorted(set(keys))
     for start in range(0, len(ordered), KEYS_PER_STATEMENT):

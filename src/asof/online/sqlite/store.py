@@ -1,9 +1,9 @@
 """The embedded online store: one SQLite file in WAL mode, a `WITHOUT ROWID` table per view generation.
 
-A write is safe against a crash of any process once `write` returns. Against a loss of power SQLite is told
-`synchronous=NORMAL`: the newest commits may be lost then, never the file, and never out of order. That is enough:
-the archive is the log, and progress is a later commit in the same write-ahead log as the rows it speaks of, so
-what survives is a state that some moment really had, and the rest is replayed.
+A write survives a crash of any process once `write` returns. A power cut may lose the newest commits, because SQLite
+runs with `synchronous=NORMAL`; it never damages the file, and never loses an earlier commit but not a later one. That
+suffices: progress is committed after its rows in the same write-ahead log, so the surviving progress matches the
+surviving rows, and everything later is replayed from the archive.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ class SqliteOnlineStore(OnlineStoreDefaults):
     Readers never wait for writers; writers wait for each other, at most for `busy_timeout_s`.
 
     Args:
-        path: the file; it and its directory are made on first use. It must be on a local disk.
+        path: the file; it and its directory are created at the first use. It must be on a local disk.
         busy_timeout_s: how long a write waits for other processes' writes before it fails.
     """
 
@@ -63,7 +63,7 @@ class SqliteOnlineStore(OnlineStoreDefaults):
     def __init__(self, path: str | os.PathLike[str], *, busy_timeout_s: float = 30.0) -> None:
         self._file = SqliteFile(path, busy_timeout_s=busy_timeout_s)
         self.path = self._file.path
-        # Numbers of tables that exist or have existed; never reused, so a stale one is noticed.
+        # Cached numbers of tables. Numbers are never reused, so a stale one is detected.
         self._ids: dict[OnlineTable, int] = {}
 
     # Tables
@@ -83,7 +83,7 @@ class SqliteOnlineStore(OnlineStoreDefaults):
             elif found[0] != table.kind:
                 raise StorageError(
                     f"online table {table} exists with kind {found[0]!r}, not {table.kind!r}, in {self.path}",
-                    hint="give the new kind a new generation, or drop the table first",
+                    hint="use a new generation for the new kind, or drop the table first",
                 )
 
         self._file.change(work)
@@ -122,7 +122,7 @@ class SqliteOnlineStore(OnlineStoreDefaults):
         condition: Condition,
         expires_at: Sequence[Micros | None] | None = None,
     ) -> list[bool]:
-        """See `OnlineStore.write`. Rows become visible in pieces of `ROWS_PER_TRANSACTION`."""
+        """See `OnlineStore.write`. Rows become visible in chunks of `ROWS_PER_TRANSACTION`."""
         check_write(table, keys, values, condition, expires_at)
         kept: list[bool] = []
         for start, end in pieces_of(values):
@@ -145,7 +145,7 @@ class SqliteOnlineStore(OnlineStoreDefaults):
         return kept
 
     def read(self, lookups: Sequence[Lookup]) -> list[list[Row | None]]:
-        """See `OnlineStore.read`: all lookups see one moment of the file."""
+        """See `OnlineStore.read`. All lookups read one snapshot of the file."""
         db = self._file.take()
         try:
             for _ in range(3):
@@ -154,9 +154,11 @@ class SqliteOnlineStore(OnlineStoreDefaults):
                 except sqlite3.OperationalError as error:
                     if not str(error).startswith("no such table: rows_"):
                         raise
-                    # Dropped by another process since its number was learnt, and perhaps made again.
+                    # Another process has dropped (and perhaps recreated) the table since its number was cached.
                     self._ids.clear()
-            raise StorageError(f"online tables are dropped and made again all the time in {self.path}")
+            raise StorageError(
+                f"online tables in {self.path} are being dropped and recreated continuously", hint="run it again"
+            )
         except sqlite3.Error as error:
             raise self._file.failure(error) from error
         finally:
@@ -182,14 +184,14 @@ class SqliteOnlineStore(OnlineStoreDefaults):
         return deleted
 
     def delete_expired(self, project: str, now_us: Micros) -> int:
-        """See `OnlineStore.delete_expired`. Reads the keys of all the project's rows, but writes in short pieces."""
+        """See `OnlineStore.delete_expired`. Scans all rows of the project, but writes in short transactions."""
         deleted = 0
         for table in self.tables(project):
             after: bytes | None = b""
             while after is not None:
                 none: list[bytes] = []
                 expired = self._look_at_table(table, partial(expired_keys, after=after, now_us=now_us), absent=none)
-                # Looked for outside the write lock, so asked again: a row may have been renewed meanwhile.
+                # Found outside the write lock, so checked again: a row may have been renewed meanwhile.
                 deleted += self._delete(table, "key = ? AND expires_at <= ?", [(key, now_us) for key in expired])
                 after = expired[-1] if len(expired) == ROWS_PER_TRANSACTION else None
         return deleted
@@ -214,7 +216,7 @@ class SqliteOnlineStore(OnlineStoreDefaults):
     # The file
 
     def incarnation(self) -> str:
-        """See `OnlineStore.incarnation`: a file that was lost has lost its tables, too."""
+        """See `OnlineStore.incarnation`. Constant: a lost file has lost its tables, too."""
         return ""
 
     def warnings(self) -> list[str]:
@@ -240,7 +242,7 @@ class SqliteOnlineStore(OnlineStoreDefaults):
         self._file.close()
 
     def _read(self, db: sqlite3.Connection, lookups: Sequence[Lookup]) -> list[list[Row | None]]:
-        """All rows from one snapshot: one statement where it holds all keys, else one read transaction."""
+        """All rows from one snapshot: in one statement if all keys fit, else in one read transaction."""
         ids = []
         for lookup in lookups:
             id = self._ids.get(lookup[0])
@@ -256,7 +258,7 @@ class SqliteOnlineStore(OnlineStoreDefaults):
                 shape.append((id, size))
                 parameters += keys
                 if size > n:
-                    # Null never joins. Few different sizes keep the statements in the connection's cache.
+                    # Pad with nulls, which never match: few sizes keep all statements in the connection's cache.
                     parameters += repeat(None, size - n)
         else:
             if not shape:
@@ -300,10 +302,10 @@ class SqliteOnlineStore(OnlineStoreDefaults):
     def _change_table(
         self, table: OnlineTable, work: Callable[[sqlite3.Connection, int], T], *, absent: T | None = None
     ) -> T:
-        """Run `work` with the table's number under the write lock; without a table return `absent`, if given."""
+        """Run `work` with the table's number under the write lock; without a table, return `absent` if given."""
 
         def with_id(db: sqlite3.Connection) -> T:
-            # Asked under the lock each time: a table that another process dropped must refuse, not vanish.
+            # Looked up under the lock each time: a write to a table that another process dropped must fail.
             id = _find(db, table)
             if id is not None:
                 return work(db, id)

@@ -1,1 +1,1 @@
-"""The fast path for a read of one row; it returns what the general way returns, byte for byte."""
+"""The fast path for a read of one row; it returns the bytes of the general path."""

@@ -1,7 +1,7 @@
-"""One entity row of plain views, from packed rows to JSON; it must equal the general way, byte for byte.
+"""One entity row of plain views, from packed rows to JSON; it must equal the general path, byte for byte.
 
-The most frequent request, without the way through columns. What is out of the ordinary (a row that is missing, too old
-or too new, a key of another type) takes the general way, which says everything there is to say about it.
+The most frequent request, without building columns. A missing, expired or too new row, or a key of another type, takes
+the general path.
 """
 
 from __future__ import annotations
@@ -24,16 +24,16 @@ _KEYS: dict[str, tuple[type, int, int]] = {
     **{name: (int, *bounds) for name, bounds in INT_BOUNDS.items()},
     "String": (str, 0, 0),
 }
-"""Join keys that are packed as they come in JSON, and their bounds."""
+"""Join-key types whose JSON values can be packed as they are, with their bounds."""
 
 _PRESENT, _NULL, _EPOCH = (orjson.Fragment(orjson.dumps([word])) for word in ("PRESENT", "NULL_VALUE", EPOCH))
 
 
 class OneRow:
-    """Answers one entity row of one selection in Feast's shape. Make it with `of`.
+    """Response writer for one entity row of one selection, in Feast's format. Create it with `of`.
 
     Attributes:
-        tables: view by view, what is read; `names`: the views.
+        tables: the online table of each view; `names`: the views.
     """
 
     def __init__(self, reader: OnlineReader, metadata: Any) -> None:
@@ -43,11 +43,11 @@ class OneRow:
         self._keys: list[tuple[str, Any, int, int]] = [
             (field.name, *_KEYS[field.dtype.name]) for field in reader.key_fields
         ]
-        # View by view, which of the keys are its own; mostly all views have the same.
+        # For each view, the positions of its join keys; mostly the same for all views.
         places = {field.name: place for place, field in enumerate(reader.key_fields)}
         self._keys_of = [tuple(places[name] for name in view.read.keys) for view in reader.views]
         self._is_plain = all(each == tuple(range(len(self._keys))) for each in self._keys_of)
-        # The answer's objects, made once; for each answer only what is in their lists changes.
+        # The response's objects, built once; each response only replaces the contents of their lists.
         self._key_cells: list[list[Any]] = [[None] for _ in reader.key_fields]
         self._times: list[list[Any]] = [[None] for _ in reader.views]
         frames: dict[str, dict[str, Any]] = {}
@@ -65,7 +65,7 @@ class OneRow:
 
     @classmethod
     def of(cls, reader: OnlineReader, metadata: Any) -> OneRow | None:
-        """None where the selection holds more than plain values of latest-value views."""
+        """A writer, or None if the selection has more than plain values of latest-value views."""
         selection = reader.selection
         is_plain = (
             reader.views
@@ -78,7 +78,7 @@ class OneRow:
         return cls(reader, metadata) if is_plain else None
 
     def keys(self, entities: Any) -> list[bytes] | None:
-        """The packed key of each view; None where it is not one row of the types that were declared."""
+        """The packed key of each view; None if this is not one row of the declared types."""
         if type(entities) is not dict or len(entities) != len(self._keys):
             return None
         values = []
@@ -98,11 +98,11 @@ class OneRow:
             return None
 
     def answer(self, entities: dict[str, list[Any]], rows: Sequence[bytes | None], *, at: Micros) -> Any:
-        """The answer's bytes and the views' event times; None where the general way has to be taken.
+        """The response's bytes and the views' event times; None if the general path must be taken.
 
         Args:
-            rows: of each view, packed.
-            at: the moment to answer for.
+            rows: the packed row of each view.
+            at: the time of the read.
         """
         times = []
         written = None
@@ -114,7 +114,7 @@ class OneRow:
             time = packed[1]
             times.append(time)
             if time != last:
-                # Views that one run has written often have one time.
+                # Views written by one run often share an event time.
                 written, last = orjson.Fragment(orjson.dumps(moment(time), option=orjson.OPT_UTC_Z)), time
             when[0] = written
             for cell, value in zip(cells, view.pick(packed)):
@@ -122,11 +122,11 @@ class OneRow:
         for (name, *_), cell in zip(self._keys, self._key_cells):
             cell[0] = entities[name][0]
         body = orjson.dumps(self._answer)
-        # A null, or a number that JSON has not, is written so; any other way to find them takes longer.
+        # NaN and infinities are encoded as null: the cheapest way to detect them, and nulls.
         return (self._with_nulls() if b"null" in body else body), times
 
     def _with_nulls(self) -> bytes:
-        """The same where some values are null, or no numbers of JSON's."""
+        """The response if some values are null, NaN or infinite."""
         nulls = []
         for each in self._frames:
             value = each["values"][0]

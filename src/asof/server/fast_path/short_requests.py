@@ -1,4 +1,4 @@
-"""The requests that the fast path takes; what is decided for them must equal what the general way has decided."""
+"""Requests that the fast path takes; what is planned for them must equal what the general path has planned."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ _REFERENCES = msgspec.json.Decoder(list[str])
 
 
 class ShortRequest:
-    """A request that was decided, for one entity row of plain views.
+    """A planned request for one entity row of plain views.
 
     Attributes:
-        ask: asks the store for one row of each view by its key; see `NonBlockingReader.asker`.
+        ask: reads one row of each view by its key; see `NonBlockingReader.asker`.
     """
 
     __slots__ = ("_reader", "ask", "one_row", "prepared")
@@ -36,10 +36,10 @@ class ShortRequest:
     def answer(
         self, entities: Any, values: Sequence[bytes | None], *, reads: OnlineReads, counts: RequestCounts, since: float
     ) -> bytes | None:
-        """The answer to one entity row in Feast's shape; None where it takes the general way to tell.
+        """The response for one entity row in Feast's format; None if the general path must be taken.
 
         Args:
-            values: what the store replied; `since`: when it was asked.
+            values: the store's reply; `since`: the time of the read.
         """
         counts.store.add(perf_counter() - since)
         answer = self.one_row.answer(entities, self._reader.packed(values), at=open_store_of(reads.store).parts.clock())
@@ -51,20 +51,20 @@ class ShortRequest:
 
 
 class ShortRequests:
-    """Finds the request that a body asks for, without reading its list of features where that was read before."""
+    """Finds the planned request of a body, without decoding a list of features that was decoded before."""
 
     def __init__(self, reads: OnlineReads) -> None:
         self._reads = reads
         self._of: dict[tuple[bytes, str | None, bool], ShortRequest] = {}
-        # What they were found among, and how many of those had been dropped: where either changed, all go.
+        # The cache of planned requests, and its number of evictions: if either changed, all entries here are dropped.
         self._among: DecidedRequests[PreparedRequest] | None = None
         self._dropped = 0
 
     def get(self, features: bytes, service: str | None, full_names: bool) -> ShortRequest | None:
-        """The request if it was decided before, and is for what one row can be answered of shortly; None otherwise.
+        """The request if it is planned and the fast path supports it, else None.
 
         Args:
-            features: the references as JSON; empty where there is a service.
+            features: the references as JSON; empty if a service is given.
         """
         if not self._reads.applied.is_known:
             return None

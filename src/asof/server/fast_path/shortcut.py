@@ -1,10 +1,9 @@
 """One request from the connection to the store and back; it must equal the response of the routes, byte for byte.
 
-The most frequent one, with no task, no ASGI and nothing that can wait. It is for one entity row of plain views, asked
-in Feast's shape, from a store that is asked without blocking. A request is taken only if its head is, byte for byte,
-one that the HTTP parser has read before and found ordinary, and if nothing else about it is out of the ordinary. All
-others, and those that meet something on their way (a row that is missing, a store that is away, a mistake), take the
-general way from the beginning, which says what there is to say.
+For the most frequent request, without a task, ASGI or waiting: a read of one entity row of plain views on Feast's
+route, from a store with a non-blocking reader. It is taken only if its head is byte for byte one that the HTTP parser
+has accepted before. Everything else, and any request that meets a missing row, an error or an unreachable store, takes
+the general path from its start.
 """
 
 from __future__ import annotations
@@ -29,10 +28,10 @@ if TYPE_CHECKING:
     from asof.server.process.service import Service
 
 HEADS, MOST_HEAD_BYTES, MOST_BODY_BYTES = 256, 4096, 16 << 10
-"""How many heads are remembered, and how large they and the bodies behind them may be."""
+"""Most remembered heads, and the largest head and body."""
 
 ODD = frozenset((b"transfer-encoding", b"content-encoding", b"expect", b"upgrade", b"origin"))
-"""Headers that mean more than this way knows of."""
+"""Headers that only the general path handles."""
 
 Headers = Sequence[tuple[bytes, bytes]]
 
@@ -40,7 +39,7 @@ log = logging.getLogger("asof.server")
 
 
 class ShortRequestBody(msgspec.Struct):
-    """`GetOnlineFeatures`, whose features are left as they came: mostly they were decided before."""
+    """`GetOnlineFeatures` with undecoded features: their bytes are the key of a request that was planned before."""
 
     entities: Columns
     features: msgspec.Raw = msgspec.Raw(b"")
@@ -50,10 +49,10 @@ class ShortRequestBody(msgspec.Struct):
 
 
 class Shortcut:
-    """Answers requests of one process.
+    """The shortcut of one process.
 
     Attributes:
-        in_flight: how many wait for the store.
+        in_flight: number of requests that wait for the store.
     """
 
     def __init__(self, service: Service) -> None:
@@ -63,14 +62,14 @@ class Shortcut:
         self.url = self.route.path.encode()
         self._requests = ShortRequests(service.reading)
         self._decode = msgspec.json.Decoder(ShortRequestBody).decode
-        # As it came → its headers, and how many bytes it has together with its body.
+        # Head (raw bytes) → its headers, and the total size with the body.
         self.heads: dict[bytes, tuple[Headers, int]] = {}
 
     def learn(self, head: bytes, headers: Headers) -> None:
-        """Remember the head of a request for this route that the parser has read, if it is an ordinary one."""
+        """Remember the head of a request that the parser has read, if it is plain enough for this path."""
         if len(head) > MOST_HEAD_BYTES or not head.startswith(b"POST "):
             return
-        # Whatever ends a line in another way, or goes on in the next, might end elsewhere for the parser than for us.
+        # With other line ends or folded lines, the parser might see another end of the head than this code.
         if not head.count(b"\n") == head.count(b"\r\n") == len(headers) + 2:
             return
         names = [name for name, _ in headers]
@@ -84,10 +83,10 @@ class Shortcut:
             self.heads[head] = (headers, len(head) + size)
 
     def take(self, connection: BoundedProtocol, data: bytes) -> int:
-        """Begin to answer the request that these bytes are.
+        """Start the request in these bytes.
 
         Returns:
-            How many of its bytes are missing; none if it was taken, and -1 if it has to go the general way.
+            The number of missing bytes; 0 if it was taken, -1 if it has to take the general path.
         """
         end = data.find(b"\r\n\r\n") + 4
         ordinary = self.heads.get(data[:end])
@@ -96,7 +95,7 @@ class Shortcut:
         headers, size = ordinary
         service = self.service
         try:
-            # First of all: the rest of a request is waited for only if its caller is known.
+            # First: the rest of a request is waited for only if its caller is authenticated.
             principal = service.security.authenticate(
                 Caller(headers, connection.certificate, connection.client[0] if connection.client else "", "POST",
                        self.route.path)
@@ -122,7 +121,7 @@ class Shortcut:
         except (AsofError, HttpError, msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
             return -1
         except Exception:
-            log.exception("the short way failed")
+            log.exception("the fast path failed; the general path continues")
             return -1
         keys = known.one_row.keys(entities)
         if keys is None:
@@ -136,7 +135,7 @@ class Shortcut:
 
 
 class PendingResponse:
-    """A request that waits for the store: what a future would be, without another turn of the event loop."""
+    """A request that waits for the store: like a future, without another turn of the event loop."""
 
     __slots__ = ("_asked", "_began", "_connection", "_data", "_known", "_request", "_shortcut")
 
@@ -153,11 +152,11 @@ class PendingResponse:
         self._asked = perf_counter()
 
     def done(self) -> bool:
-        """Nobody cancels it."""
+        """False: it is never cancelled."""
         return False
 
     def set_result(self, values: Sequence[bytes | None]) -> None:
-        """The rows are here."""
+        """Called with the store's rows: send the response."""
         shortcut, request, known = self._shortcut, self._request, self._known
         shortcut.in_flight -= 1
         service = shortcut.service
@@ -166,7 +165,7 @@ class PendingResponse:
                 request.content.entities, values, reads=service.reading, counts=service.counts, since=self._asked
             )
         except Exception:
-            log.exception("the short way failed")
+            log.exception("the fast path failed; the general path continues")
             body = None
         if body is None:
             self._connection.go_on(self._data)
@@ -176,6 +175,6 @@ class PendingResponse:
         service.note(shortcut.route, request, 200, perf_counter() - self._began, None)
 
     def set_exception(self, error: BaseException) -> None:
-        """The store was not reached: the general way tries again, for as long as that is sensible."""
+        """Called when the store is unreachable: the general path retries."""
         self._shortcut.in_flight -= 1
         self._connection.go_on(self._data)

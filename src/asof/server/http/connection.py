@@ -1,4 +1,4 @@
-"""HTTP over one connection: uvicorn's protocol, with bounds on what a client may send, and on how slowly."""
+"""uvicorn's HTTP protocol, with limits on the size and duration of what a client sends."""
 
 from __future__ import annotations
 
@@ -14,32 +14,32 @@ from asof.server.http.errors import HttpError, asof_body, phrase
 from asof.server.security.tls import peer_certificate
 
 MAX_HEAD_BYTES = 64 << 10
-"""How much may come at a stretch without a byte of a body: a request's line and headers, or its trailers."""
+"""Most bytes of a request's line and headers, or of its trailers."""
 
 PARSED_BYTES = 8 << 10
-"""How much is given to the parser at once: no more than that may become requests behind one that is worked on."""
+"""Bytes given to the parser at once; limits the pipelined requests behind the one that is handled."""
 
 LINGER_S = 1.0
-"""How long a connection that had to make room may take to close."""
+"""How long a connection that was closed to make room may take to close."""
 
 _HEAD = b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: %d\r\n\r\n"
 _LAST_HEAD = _HEAD[:-2] + b"connection: close\r\n\r\n"
 
 
 class FastPath(Protocol):
-    """A way from the connection to the store and back for some requests, past the parser and uvicorn."""
+    """Serves some requests from the connection itself, without the parser and uvicorn."""
 
     url: bytes
 
     def learn(self, head: bytes, headers: Sequence[tuple[bytes, bytes]]) -> None:
-        """Remember the head of a request for `url` that the parser has read, if it is an ordinary one."""
+        """Remember the head of a request that the parser has read, if the fast path can serve such requests."""
 
     def take(self, connection: BoundedProtocol, data: bytes) -> int:
-        """Begin with a request: how many of its bytes are missing, none if it was taken, -1 if it is for the parser."""
+        """Start a request; returns the number of missing bytes, 0 if it was taken, -1 if it is for the parser."""
 
 
 class _Flow(FlowControl):
-    """uvicorn's flow control, which reads on only when what was read before has been parsed."""
+    """uvicorn's flow control, which resumes reading only once all received bytes are parsed."""
 
     is_held = False
 
@@ -48,31 +48,31 @@ class _Flow(FlowControl):
             super().resume_reading()
 
     def hold(self) -> None:
-        """Read no more until `let_go`."""
+        """Pause reading until `let_go`."""
         self.is_held = True
         self.pause_reading()
 
     def let_go(self) -> None:
-        """Read on."""
+        """Resume reading."""
         self.is_held = False
         self.resume_reading()
 
 
 class BoundedProtocol(HttpToolsProtocol):
-    """uvicorn's protocol; what of a request is not its body is bounded in size, and by `sweep` in time.
+    """uvicorn's protocol, with a limit on the size of headers and trailers; `sweep` limits their time.
 
-    What the shortcut takes never reaches the parser, nor uvicorn. A request that is answered before all of it has come
-    ends its connection: the rest is not read.
+    Requests that the shortcut takes reach neither the parser nor uvicorn. If a response is sent before the whole
+    request has arrived, the connection is closed and the rest is not read.
     """
 
     flow: _Flow
     head_bytes = 0
     idle_since: float | None = None
-    # The request that was last seen complete while nothing was worked on.
+    # The last request that was complete while none was being handled.
     idle_after: Any = None
-    # How much of an answer the client had still to read when it was last looked at, and since when it reads nothing.
+    # Unsent response bytes at the last sweep, and since when the client has read nothing.
     unread: tuple[int, float] = (0, 0.0)
-    # How many answers it had, and when it was opened or had the last one.
+    # Number of responses, and the time of the last one (or of the connection).
     answered = 0
     since = 0.0
     certificate: Any = None
@@ -80,20 +80,20 @@ class BoundedProtocol(HttpToolsProtocol):
     def __init__(self, config: Any, *args: Any, **options: Any) -> None:
         super().__init__(config, *args, **options)
         self.shortcut: FastPath | None = getattr(config, "shortcut", None)
-        # Whether the next byte begins a request; what came of one that may take the shortcut and is not whole.
+        # Whether the next byte starts a request; the bytes so far of one that may take the shortcut.
         self._is_between = True
         self._began = b""
-        # Whether the shortcut works on one, how many it has answered, and what came behind the one.
+        # Whether the shortcut is handling a request, how many it has handled, and the bytes behind the current one.
         self._is_short = False
         self._is_leaving = False
         self._shortened = 0
         self._later: list[bytes] = []
-        # Of a request that the parser gets: what may be its head.
+        # For a request that goes to the parser: the bytes that may be its head.
         self._head = b""
-        # Whether headers are of the head, and not trailers; whether a body, or its end, came of what was parsed last.
+        # Whether headers belong to the head (not trailers); whether the last parse gave a body or its end.
         self._is_in_head = False
         self._has_moved = False
-        # Whether the connection stays open after the request that is being received, once all of it has come.
+        # Keep-alive of the request that is being received, to apply once it has arrived completely.
         self._stays_open = False
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # uvicorn gives it a TCP transport
@@ -138,13 +138,15 @@ class BoundedProtocol(HttpToolsProtocol):
 
     def _feed(self, data: bytes | memoryview) -> None:
         self._has_moved = False
-        super().data_received(data)  # type: ignore[arg-type]  # a tighter class than uvicorn has
+        super().data_received(data)  # type: ignore[arg-type]  # uvicorn declares a wider type
         if self._has_moved:
             self.head_bytes = 0
             return
         self.head_bytes += len(data)
         if self.head_bytes > MAX_HEAD_BYTES:
-            self.refuse(HttpError(431, "the request's headers or trailers are too large", hint="send fewer"))
+            self.refuse(
+                HttpError(431, "the request's headers or trailers are too large", hint="send fewer or shorter headers")
+            )
 
     def on_message_begin(self) -> None:
         self._is_between = False
@@ -152,7 +154,7 @@ class BoundedProtocol(HttpToolsProtocol):
         super().on_message_begin()
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        # A trailer says nothing that is known here, and must not pass for a header.
+        # Trailers are ignored: one must not be taken for a header.
         if self._is_in_head:
             super().on_header(name, value)
 
@@ -160,7 +162,7 @@ class BoundedProtocol(HttpToolsProtocol):
         self._is_in_head = False
         super().on_headers_complete()
         if self.cycle is not None:
-            # Until all of the request is there: what is answered before says that it closes the connection, and does.
+            # Until the whole request has arrived: an earlier response says `connection: close`, and closes.
             self._stays_open, self.cycle.keep_alive = self.cycle.keep_alive, False
         if self._head and self.shortcut is not None:
             scope = self.scope
@@ -190,7 +192,7 @@ class BoundedProtocol(HttpToolsProtocol):
             self.loop.call_soon(self._take_up)
 
     def answer(self, body: bytes, *, closes: bool) -> None:
-        """Send what the shortcut has found, as the last answer on this connection or not."""
+        """Send a response of the shortcut; `closes`: it is the last one on this connection."""
         self._is_short = False
         self._shortened += 1
         if not self.transport.is_closing():
@@ -201,7 +203,7 @@ class BoundedProtocol(HttpToolsProtocol):
         self._take_up()
 
     def go_on(self, data: bytes) -> None:
-        """Have a request that the shortcut had begun with answered in the general way."""
+        """Pass a request that the shortcut has started to the general path."""
         self._is_short = False
         if not self.transport.is_closing():
             self.flow.resume_reading()
@@ -209,7 +211,7 @@ class BoundedProtocol(HttpToolsProtocol):
             self._take_up()
 
     def _take_up(self) -> None:
-        """Read what came in the meantime, unless another request has to be answered before."""
+        """Process the bytes received meanwhile, unless another request has to be completed first."""
         if self._later and not self._is_short and not self.pipeline and not self.transport.is_closing():
             data = b"".join(self._later)
             self._later.clear()
@@ -217,7 +219,7 @@ class BoundedProtocol(HttpToolsProtocol):
             self.data_received(data)
 
     def shutdown(self) -> None:
-        """Close the connection, or end with the answer that the shortcut works on."""
+        """Close the connection, after the response that the shortcut is working on."""
         if self._is_short:
             self._is_leaving = True
         else:
@@ -226,41 +228,41 @@ class BoundedProtocol(HttpToolsProtocol):
 
     @property
     def has_answered(self) -> bool:
-        """Whether no request is being worked on, but that of the shortcut."""
+        """Whether no request is being handled, except by the shortcut."""
         return self.cycle is None or self.cycle.response_complete
 
     @property
     def is_idle(self) -> bool:
-        """Whether no request is being worked on, nor waits for the rest of its body."""
+        """Whether no request is being handled or received."""
         return self.has_answered and not self._is_short and not self._began
 
     @property
     def is_silent(self) -> bool:
-        """Whether a request, or the rest of one, is waited for and uvicorn's timer does not run."""
+        """Whether the connection waits for a request, or the rest of one, without uvicorn's timer."""
         return self.has_answered and not self._is_short and self.timeout_keep_alive_task is None
 
     @property
     def is_waiting_for_client(self) -> bool:
-        """Whether nothing goes on but that the client is to send, or to read."""
+        """Whether only the client can make progress, by sending or reading."""
         if self._is_short:
             return False
         return self.has_answered or self.flow.write_paused or (self.cycle.more_body and not self.pipeline)
 
     @property
     def place(self) -> tuple[Any, int]:
-        """Another one after each request."""
+        """An identity of the current request: it differs after each one."""
         return self.cycle, self._shortened
 
     def send_400_response(self, msg: str) -> None:
-        """What the parser does not understand is refused in JSON, too."""
-        self.refuse(HttpError(400, "the request is no HTTP that this server understands", hint="send HTTP/1.1"))
+        """Response to bytes that the parser rejects: JSON, too."""
+        self.refuse(HttpError(400, "the request is not valid HTTP/1.1", hint="send HTTP/1.1"))
 
     def refuse(self, error: HttpError) -> None:
-        """Answer outside of a request, and close the connection."""
+        """Send an error outside of a request, and close the connection."""
         if self.transport is None or self.transport.is_closing():
             return
         if not self.has_answered and (self.pipeline or self.cycle.response_started or not self.cycle.more_body):
-            # It would be read as the answer to another request, or as more of one.
+            # The client would take it for the response to another request, or for more of one.
             self.transport.close()
             return
         body = asof_body(error)
@@ -273,7 +275,7 @@ class BoundedProtocol(HttpToolsProtocol):
 
 
 class TlsProtocol(BoundedProtocol):
-    """The same over TLS: requests carry the certificate that the client showed."""
+    """The same over TLS; requests carry the client's certificate."""
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as in uvicorn
         super().connection_made(transport)
@@ -286,9 +288,9 @@ class TlsProtocol(BoundedProtocol):
 
 
 def make_room(connections: set[Any], most: int, *, newest: BoundedProtocol) -> bool:
-    """Close those that have waited longest for their client, first such that never had an answer; whether any did.
+    """Close the connections that have waited longest for their client, those without a response first.
 
-    Some more than one are closed, so that it is seldom necessary to look for them.
+    Several are closed at once, so that this seldom runs. Returns whether any was closed.
     """
     waiting: list[BoundedProtocol] = [each for each in connections if each is not newest and each.is_waiting_for_client]
     waiting.sort(key=lambda each: (each.answered > 0, each.since))
@@ -297,20 +299,20 @@ def make_room(connections: set[Any], most: int, *, newest: BoundedProtocol) -> b
             each.refuse(_crowded())
         else:
             each.transport.close()
-        # It need not read that, and counts no more.
+        # It is not counted any more, whether the client reads the response or not.
         connections.discard(each)
         each.loop.call_later(LINGER_S, each.transport.abort)
     return bool(waiting)
 
 
 def _crowded() -> HttpError:
-    return HttpError(503, "the server has more connections than it can take on", hint="ask again later")
+    return HttpError(503, "the server has too many connections", hint="retry later")
 
 
 def sweep(connections: Iterable[Any], *, now: float, receive_timeout_s: float) -> None:
-    """Close connections whose request's headers take too long to come, that never say anything, or read no answer.
+    """Close connections whose headers take too long, that send nothing, or that do not read a response.
 
-    Those that wait between two requests have uvicorn's own timer.
+    Connections between two requests have uvicorn's keep-alive timer.
     """
     for each in list(connections):
         if not isinstance(each, BoundedProtocol):

@@ -1,4 +1,4 @@
-"""The way of a request through a route: let in, read, recognized, handled, answered, noted; each step bounded."""
+"""The steps of a request on a route: authenticate, read, decode, handle, respond, log; each has a limit."""
 
 from __future__ import annotations
 
@@ -23,20 +23,20 @@ Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
 
 DRAIN_BYTES = 1 << 30
 DRAIN_S = 10.0
-"""How much of a refused body is read and thrown away, so that its sender comes to read the answer: of callers that are
-known, since each of them takes a connection meanwhile. All others find it closed."""
+"""Bytes and seconds of a refused body that are read and discarded, so that its sender gets to read the response. Only
+for authenticated callers, because it occupies a connection; others find the connection closed."""
 
 BODIES = 16
-"""How many of the largest bodies, or as much of smaller ones, a worker holds while it receives them."""
+"""Limit of all bodies that a worker is receiving, in multiples of the largest allowed body."""
 
 AUDITED = ("write", "admin")
-"""What the audit log is about."""
+"""Roles whose requests are in the audit log."""
 
 log = logging.getLogger("asof.server")
 
 
 class _ClientDisconnected(Exception):
-    """The other side hung up before its request was whole."""
+    """The client closed the connection before its request was complete."""
 
 
 class Endpoint:
@@ -93,7 +93,7 @@ class Endpoint:
             error = caught
             answer = self._failed(error)
         finally:
-            # From here on it is the client that is waited for.
+            # From here on only the client is waited for.
             service.body_bytes -= running.body_bytes
             del service.running[running]
         headers = answer.headers
@@ -108,11 +108,11 @@ class Endpoint:
                     route, request, principal, address=_address(scope), status=answer.status, error=error
                 )
         finally:
-            # It refers to this frame, which refers to it: both would stay, with the request, until they are looked for.
+            # A reference cycle with this frame would keep the request in memory until the garbage collector runs.
             del error
 
     async def _handled(self, request: HttpRequest, scope: Scope) -> HttpResponse:
-        """What the route answers to a request of which all has come."""
+        """Handle a request that has arrived completely."""
         service, route = self.service, self.route
         if route.action is None:
             return await route.handler(service, request)
@@ -162,11 +162,11 @@ class Endpoint:
                     raise _ClientDisconnected
                 body = message.get("body", b"")
         finally:
-            # The error of a request that is refused keeps all that is named here for as long as it is answered.
+            # The error's traceback keeps this frame's variables until the response is sent.
             parts.clear()
 
     def _count(self, running: ActiveRequest, size: int) -> None:
-        """Keep the bodies of all requests together within bounds: what is above its share of them is refused."""
+        """Limit the sum of all bodies being received: a request above its share is refused."""
         service = self.service
         running.body_bytes += size
         service.body_bytes += size
@@ -177,7 +177,7 @@ class Endpoint:
     def _too_large(self) -> HttpError:
         return HttpError(
             413, f"the request's body is larger than {self._most} bytes",
-            hint="send it in several requests, or raise server.max_body_bytes", closes=True,
+            hint="split it into several requests, or raise server.max_body_bytes", closes=True,
         )  # fmt: skip
 
     def _too_late(self, running: ActiveRequest) -> HttpError:
@@ -187,10 +187,10 @@ class Endpoint:
                 408, f"the request did not arrive within {settings.receive_timeout_s:g} s", hint="send it faster",
                 closes=True,
             )  # fmt: skip
-        outcome = "" if self.route.waits == "read" else "; it may have been done all the same"
+        outcome = "" if self.route.waits == "read" else "; the write may have been done"
         return HttpError(
-            503, f"the request was not answered within {settings.request_timeout_s:g} s{outcome}",
-            hint="ask again later",
+            503, f"the request timed out after {settings.request_timeout_s:g} s{outcome}",
+            hint="retry later, or raise server.request_timeout_s",
         )  # fmt: skip
 
     def _failed(self, error: BaseException) -> HttpResponse:
@@ -210,7 +210,7 @@ class Endpoint:
         if unread is None:
             await send({"type": "http.response.body", "body": body})
             return
-        # A sender that is still busy sending would see a broken connection in place of the answer.
+        # A client that is still sending would see a broken connection instead of the response.
         await send({"type": "http.response.body", "body": body, "more_body": True})
         left = DRAIN_BYTES
         try:
@@ -226,7 +226,7 @@ class Endpoint:
 
 
 def _overloaded() -> Overloaded:
-    return Overloaded("the server has more requests than it can take on", hint="ask again later")
+    return Overloaded("the server has too many requests in progress", hint="retry later")
 
 
 def _certificate(scope: Scope) -> Any:

@@ -1,1 +1,1 @@
-"""Materialize jobs that were asked for over HTTP, each in a process of its own."""
+"""Materialize jobs started over HTTP, each in its own process."""

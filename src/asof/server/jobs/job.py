@@ -1,4 +1,4 @@
-"""The process of one job: `python -m asof.server.jobs.job`, which materializes and writes down how far it is."""
+"""The process of one job: `python -m asof.server.jobs.job` materializes and writes its progress to the job's file."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from asof.store import FeatureStore
 from asof.timing import iso
 
 EVERY_S = 0.5
-"""How often progress is written down."""
+"""Interval between writes of progress."""
 
 
 def main(argv: list[str]) -> int:

@@ -1,4 +1,4 @@
-"""Materialize runs that were asked for over HTTP: each in a process of its own, so that reads never wait for one."""
+"""Materialize runs started over HTTP: each in its own process, so that it never delays reads."""
 
 from __future__ import annotations
 
@@ -19,16 +19,16 @@ from asof.errors import JobRunning, NotFound
 from asof.timing import iso
 
 KEPT = 200
-"""How many ended jobs are remembered."""
+"""Number of ended jobs that are kept."""
 
 
 @dataclass(frozen=True)
 class JobSpec:
-    """What a job's process is started with.
+    """Arguments of a job's process.
 
     Args:
-        file: where it writes how far it is.
-        config_file: the configuration file, where one was named; else empty.
+        file: the file that it writes its state and progress to.
+        config_file: the configuration file, or "" for the default.
         start, end: ISO 8601, or None.
     """
 
@@ -43,12 +43,12 @@ class JobSpec:
 
 
 class Jobs:
-    """The jobs of one server, whichever of its workers started them.
+    """All jobs of a server, of all its workers.
 
     Args:
         folder: shared by the workers.
         repo: the feature repository.
-        config_file: its configuration file, where one was named.
+        config_file: its configuration file, or "" for the default.
     """
 
     def __init__(self, folder: Path, repo: Path, env: str | None, *, config_file: str = "") -> None:
@@ -60,13 +60,13 @@ class Jobs:
         self._processes: dict[str, subprocess.Popen[bytes]] = {}
 
     def start(self, views: Sequence[str], *, start: str | None, end: str | None, force: bool = False) -> str:
-        """Begin a run for these views; its id.
+        """Start a job for these views; returns its ID.
 
         Args:
-            force: also where one of them is being materialized already.
+            force: start it even if one of the views is being materialized.
 
         Raises:
-            JobRunning: one of them is.
+            JobRunning: one of the views is being materialized.
         """
         with self._locked():
             if not force:
@@ -83,29 +83,31 @@ class Jobs:
                 "started": iso(time.time_ns() // 1000),
             }  # fmt: skip
             write(self._file(id), words)
-            # -P: a file of the working directory must not stand for a module of ours, or of a package.
+            # -P: a file in the working directory must not shadow a module.
             process = subprocess.Popen(
                 [sys.executable, "-P", "-m", "asof.server.jobs.job", json.dumps(asdict(order))],
                 stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, start_new_session=True,
             )  # fmt: skip
             self._processes[id] = process
-            # The process may have written by now; who it is stands beside.
+            # In a file of its own: the process may have written the job's file by now.
             self._file(id).with_suffix(".pid").write_text(str(process.pid))
             self._forget_old()
         return id
 
     def get(self, id: str) -> dict[str, Any]:
-        """How far a job is.
+        """State, progress and result of a job.
 
         Raises:
-            NotFound: there is no such job.
+            NotFound: there is no job with this ID.
         """
         try:
             words = json.loads(self._file(id).read_text()) if id.isalnum() else None
         except OSError:
             words = None
         if words is None:
-            raise NotFound(f"there is no job {id!r}", hint="a server forgets its jobs when it ends")
+            raise NotFound(
+                f"there is no job {id!r}", hint="list the jobs: GET /jobs; they are lost when the server stops"
+            )
         if words["state"] == "running" and not self._lives(id):
             words = json.loads(self._file(id).read_text())
             if words["state"] == "running":
@@ -118,12 +120,12 @@ class Jobs:
         return words
 
     def all(self) -> list[dict[str, Any]]:
-        """Every job, the newest first."""
+        """All jobs, newest first."""
         jobs = [self.get(path.stem) for path in self._folder.glob("*.json")]
         return sorted(jobs, key=lambda job: job["started"], reverse=True)
 
     def wait(self, id: str) -> dict[str, Any]:
-        """A job that this process started, once it has ended."""
+        """Wait until a job that this process started has ended, and return it."""
         self._processes[id].wait()
         del self._processes[id]
         return self.get(id)
@@ -137,7 +139,7 @@ class Jobs:
             return process.poll() is None
         try:
             pid = int(self._file(id).with_suffix(".pid").read_text())
-            # A child of another worker that ended stays a zombie until that worker looks.
+            # An ended child of another worker stays a zombie until that worker reaps it.
             return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
         except (OSError, ValueError):
             return False
@@ -159,8 +161,8 @@ class Jobs:
             yield
 
 
-def write(file: Path, words: dict[str, Any]) -> None:
-    """Write a job's words whole."""
+def write(file: Path, state: dict[str, Any]) -> None:
+    """Replace a job's file atomically."""
     other = file.with_suffix(f".{os.getpid()}.new")
-    other.write_text(json.dumps(words))
+    other.write_text(json.dumps(state))
     other.rename(file)

@@ -1,1 +1,1 @@
-"""The processes of the server: a supervisor, its workers, and what a worker shares among its requests."""
+"""The server's processes: a supervisor and its workers; and the state that a worker's requests share."""

@@ -1,4 +1,4 @@
-"""All that the routes of one process share: the store, its readers, threads, limits, and the state it is in."""
+"""State that all routes of a process share: the store, its readers, threads, limits."""
 
 from __future__ import annotations
 
@@ -35,17 +35,17 @@ WRITE_THREADS = 4
 SWEEP_S = 0.25
 WRITE_DOWN_S = 1.0
 CATCH_UP_S = 1.0
-"""How long after a failed one rows that are kept in a push log are tried again."""
+"""Pause before rows in a push log are applied again after a failure."""
 
 log = logging.getLogger("asof.server")
 
 
 class Service:
-    """One process's part of the server.
+    """The server within one process.
 
     Args:
-        security: who may do what; by default, what `auth:` of the configuration says.
-        on_hopeless: called when this process should be replaced by a new one.
+        security: authenticates callers; by default from `auth:` of the configuration.
+        on_hopeless: called when this process should be replaced.
     """
 
     def __init__(
@@ -62,7 +62,7 @@ class Service:
         self.security: Security = security or Guard(store.config.auth, project=store.project)
         self.audit = AuditLog(store.config.auth.audit_target, clock=system_clock)
         self.is_draining = False
-        # Why it could not start.
+        # The reason why it could not start.
         self.failure: AsofError | None = None
         self.counts = RequestCounts()
         self.access_log = AccessLog(self.settings.access_log)
@@ -77,8 +77,8 @@ class Service:
             self._own_folder = TemporaryDirectory(prefix="asof-serve-")
             folder = Path(self._own_folder.name)
         self.folder = folder
-        # What is received or worked on; how much of it is bodies that came in several parts; how many are worked on,
-        # which leaves out what waits for its client.
+        # Requests being received or handled; the bytes of their bodies that came in several messages; and the number
+        # being handled, without those that wait for their client.
         self.running: dict[ActiveRequest, Route[Service]] = {}
         self.body_bytes = 0
         self.working = 0
@@ -92,7 +92,7 @@ class Service:
         self.reading = OnlineReads(
             store, threads=self._readers, functions=self.functions, counts=self.counts, tracing=self.tracing
         )
-        # Whoever keeps or follows answers wants to see them whole, and pages of other origins need more headers.
+        # The fast path has no response object for the feature log or traces, and writes no CORS headers.
         self.takes_fast_path = (
             self.settings.fast_path and self.served is None and self.tracing is None and not store.config.auth.origins
         )
@@ -102,7 +102,7 @@ class Service:
         self._registry_error: AsofError | None = None
 
     async def start(self) -> None:
-        """Read what is applied, and keep looking for changes."""
+        """Load the registry, and start to poll it for changes."""
         await self.reading.load()
         self.run_aside(self._watch_registry())
         self.run_aside(self._sweep())
@@ -111,7 +111,7 @@ class Service:
             self.run_aside(self._keep_served())
 
     async def stop(self) -> None:
-        """Archive what was pushed, and let go of everything."""
+        """Archive pushed rows, and close everything."""
         for task in list(self._tasks):
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
@@ -138,7 +138,7 @@ class Service:
         seconds: float,
         error: BaseException | None,
     ) -> None:
-        """Count an answered request, and write it down where that is wanted."""
+        """Count a request, and add it to the access log and trace if enabled."""
         service, rows = ("", 0) if request is None else (request.service, request.rows)
         self.counts.request(route.path, service, status, seconds, rows)
         response = request.response if request is not None else None
@@ -168,7 +168,7 @@ class Service:
         status: int,
         error: BaseException | None,
     ) -> None:
-        """Keep who wrote or administered what; also what was refused."""
+        """Write a line of the audit log; also for refused requests."""
         who = principal.name if principal is not None else None
         what = object_of(request.content) if request is not None else {}
         self.audit.write(
@@ -185,10 +185,10 @@ class Service:
         return Jobs(self.folder, config.path, config.env or None, config_file=config.file)
 
     def views_to_materialize(self, names: Sequence[str] | None) -> list[FeatureView]:
-        """These views, or all that a batch source feeds.
+        """The named views, or all views with a batch source.
 
         Raises:
-            NotFound, RequestError: one is not applied, or fed in another way.
+            NotFound, RequestError: a view is not applied, or has no batch source.
         """
         snapshot = self.reading.snapshot
         if names is None:
@@ -201,17 +201,17 @@ class Service:
         return views
 
     async def in_waiter(self, work: Callable[..., Any], *args: Any) -> Any:
-        """Run what waits long, for another process, in a thread of its own."""
+        """Run a function that waits long for another process, in its own thread."""
         return await asyncio.to_thread(work, *args)
 
     def run_aside(self, work: Any) -> None:
-        """Run a coroutine until the service stops."""
+        """Run a background coroutine until the service stops."""
         task = asyncio.create_task(work)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
     def state(self) -> dict[str, Any]:
-        """What `/ready` says."""
+        """Body of `/ready`."""
         if self.is_draining:
             return {"status": "draining"}
         if not self.reading.applied.is_known:
@@ -222,11 +222,11 @@ class Service:
         return words
 
     async def in_writer(self, work: Callable[..., Any], *args: Any) -> Any:
-        """Run what writes in one of the threads for it."""
+        """Run a function in one of the threads for writes."""
         return await asyncio.get_running_loop().run_in_executor(self._writers, work, *args)
 
     def catch_up(self, source: str) -> None:
-        """Apply, as soon as that works, the rows that a push log keeps and the online store did not take."""
+        """Retry to apply the rows of a push log that the online store did not take."""
         if source not in self._catching_up:
             self._catching_up.add(source)
             self.run_aside(self._catch_up(source))
@@ -251,15 +251,15 @@ class Service:
                 await self.reading.refresh()
                 self._registry_error = None
             except AsofError as error:
-                # Reads go on with what is known.
+                # Reads go on with the last snapshot.
                 if self._registry_error is None:
                     log.warning("the registry cannot be read: %s", error.message)
                 self._registry_error = error
             except Exception:
-                log.exception("looking for changes of the registry failed")
+                log.exception("polling the registry failed")
 
     async def _write_down(self) -> None:
-        """Leave counts for the other workers, and write the access log."""
+        """Write the counts for the other workers, and the access log."""
         while True:
             await asyncio.sleep(WRITE_DOWN_S)
             await self.in_writer(self._leave)
@@ -278,7 +278,7 @@ class Service:
             await self.in_writer(self.served.flush)
 
     async def _sweep(self) -> None:
-        """End requests that take too long: to arrive, or to be answered."""
+        """Cancel requests past their receive or request timeout."""
         settings = self.settings
         while True:
             await asyncio.sleep(SWEEP_S)

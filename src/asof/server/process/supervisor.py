@@ -1,4 +1,4 @@
-"""The process that holds the listening socket and keeps workers at it: none is stopped before its successor serves."""
+"""The process that holds the listening socket and its workers; none is stopped before its successor serves."""
 
 from __future__ import annotations
 
@@ -24,13 +24,13 @@ from asof.server.process.worker_messages import READY, REPLACE, WorkerSpec
 from asof.server.settings import ServerSettings
 
 START_S = 60.0
-"""How long a worker may take until it serves."""
+"""Longest start of a worker."""
 SILENT_S = 30.0
-"""A worker that does not show for so long that it lives is replaced."""
+"""A worker without a heartbeat for this long is replaced."""
 BACK_OFF_S = (0.0, 0.5, 1.0, 2.0, 5.0, 10.0)
-"""How long to wait before a worker is started again that ended by itself, the more often in a row the longer."""
+"""Pauses before a crashed worker is restarted, by the number of crashes in a row."""
 STEADY_S = 60.0
-"""A worker that has served for so long has nothing to do with those that ended before it."""
+"""A worker that has served for this long ends a row of crashes."""
 
 _ATTACH_FILTER = 26
 _TAKE_NOTHING = struct.pack("HBBI", 0x06, 0, 0, 0)
@@ -40,13 +40,13 @@ Say = Callable[[str], None]
 
 
 class Restarts:
-    """How often workers ended by themselves soon after another, and how long to wait therefore."""
+    """Counts crashes in a row, to pause longer before each restart."""
 
     def __init__(self) -> None:
         self.in_a_row = 0
 
     def pause(self, *, served_s: float) -> float:
-        """Count a worker that has served for so long, and answer for how many seconds to wait for its successor."""
+        """Count the crash of a worker that served for `served_s`; returns the pause before its restart, in seconds."""
         if served_s >= STEADY_S:
             self.in_a_row = 0
         pause_s = BACK_OFF_S[min(self.in_a_row, len(BACK_OFF_S) - 1)]
@@ -56,7 +56,7 @@ class Restarts:
 
 @dataclass(eq=False)
 class Child:
-    """A worker process, as its supervisor sees it."""
+    """A worker process."""
 
     number: int
     process: subprocess.Popen[bytes]
@@ -70,7 +70,7 @@ class Child:
 
     @property
     def is_ready(self) -> bool:
-        """Whether it has said that it serves."""
+        """Whether it has reported that it serves."""
         return self.ready_since is not None
 
 
@@ -78,7 +78,7 @@ def listening_socket(host: str, port: int, backlog: int) -> socket.socket:
     """A socket that listens on the address.
 
     Raises:
-        ConfigError: it cannot be had.
+        ConfigError: the address cannot be listened on.
     """
     try:
         family, kind, number, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
@@ -95,10 +95,10 @@ def listening_socket(host: str, port: int, backlog: int) -> socket.socket:
 
 
 def let_nobody_in(listening: socket.socket) -> None:
-    """Have the kernel pass over whoever wants to connect from now on, in all processes that hold the socket.
+    """Have the kernel ignore new connections from now on, in all processes that hold the socket. Linux only.
 
-    Who connects between the last look into its queue and its end would be reset with a request on the way. As it is,
-    the queue only empties; who comes meanwhile tries again, and meets nobody. Elsewhere than on Linux that stays open.
+    Without this, a client that connects between the last accept and the close is reset with a request on its way.
+    With it the queue only empties, and the client's SYN is retried until the socket is gone: connection refused.
     """
     if sys.platform != "linux":
         return
@@ -115,10 +115,10 @@ class Supervisor:
 
     Args:
         repo: the feature repository.
-        config_file: its configuration file, where one was named.
-        options: what the command line put over the `server:` section; workers get it, too.
-        settings: read anew before a reload: only what workers read changes then, and their number.
-        say: told in a line what happens.
+        config_file: its configuration file, or "" for the default.
+        options: options of the command line, which override the `server:` section; workers get them too.
+        settings: called again before a reload, which can change the workers' number and settings, not the address.
+        say: called with a line about each event.
     """
 
     def __init__(
@@ -150,12 +150,12 @@ class Supervisor:
 
     @property
     def address(self) -> tuple[str, int]:
-        """Where the server listens."""
+        """The address that the server listens on."""
         host, port = self.socket.getsockname()[:2]
         return host, port
 
     def run(self) -> int:
-        """Serve until SIGTERM or SIGINT; SIGHUP replaces the workers one by one. Answers an exit code."""
+        """Serve until SIGTERM or SIGINT; SIGHUP replaces the workers one by one. Returns an exit code."""
         read, write = os.pipe()
         os.set_blocking(read, False)
         os.set_blocking(write, False)
@@ -189,7 +189,7 @@ class Supervisor:
         self._signals.append(number)
 
     def _wait(self, wakeup: int) -> None:
-        """Until a signal, a worker's word, or a quarter of a second."""
+        """Wait for a signal, a message of a worker, or a quarter of a second."""
         heard = {child.hears: child for child in self._children}
         ready, _, _ = select.select([wakeup, *heard], [], [], 0.25)
         for number in ready:
@@ -204,10 +204,12 @@ class Supervisor:
             if READY in words and not child.is_ready:
                 self._now_ready(child)
             if REPLACE in words and not child.is_leaving:
-                self._say(f"worker {child.number} lost threads to functions that do not end: replacing it")
+                self._say(
+                    f"worker {child.number} lost its threads to on-demand functions that do not end: replacing it"
+                )
                 self._start(replaces=child)
             if not words:
-                # Its end of the pipe is closed: it has ended, or is about to.
+                # The worker closed its end of the pipe: it has ended, or is about to.
                 child.process.poll()
 
     def _obey(self) -> None:
@@ -229,7 +231,7 @@ class Supervisor:
             elif child.until is not None and now > child.until:
                 child.process.kill()
             elif not child.is_leaving and now - child.last_heard > (SILENT_S if child.is_ready else START_S):
-                self._say(f"worker {child.number} says nothing any more: replacing it")
+                self._say(f"worker {child.number} does not respond: replacing it")
                 child.process.kill()
         if not self._is_stopping and now >= self._next_start:
             staying = [each for each in self._children if not each.is_leaving and each.replaces is None]
@@ -247,7 +249,7 @@ class Supervisor:
             tell=tells, folder=str(self.folder),
             number=self._numbers, options=self._options,
         )  # fmt: skip
-        # -P: a file of the working directory must not stand for a module of ours, or of a package.
+        # -P: a file in the working directory must not shadow a module.
         process = subprocess.Popen(
             [sys.executable, "-P", "-m", "asof.server.process.worker", orders.text()],
             pass_fds=(self.socket.fileno(), tells),
@@ -268,7 +270,7 @@ class Supervisor:
             self._let_go(child)
 
     def _let_go(self, child: Child) -> None:
-        """Let a worker finish what it has, and end."""
+        """Tell a worker to complete its requests and exit."""
         if child.is_leaving:
             return
         child.is_leaving = True
@@ -282,10 +284,10 @@ class Supervisor:
         if child.is_leaving or self._is_stopping:
             return
         if child.replaces is not None and not child.is_ready:
-            self._say(f"the new worker did not start (exit code {code}); the old one goes on")
+            self._say(f"the new worker did not start (exit code {code}); the old one continues")
             return
         if not child.is_ready and not any(each.is_ready for each in self._children):
-            # A server that never served has a mistake in its definitions or settings, which its worker has told.
+            # If no worker ever served, definitions or settings are wrong; the worker has printed the error.
             self._exit_code = self._exit_code or (code if code > 0 else 1)
             self._stop()
             return
@@ -293,20 +295,20 @@ class Supervisor:
         pause_s = self._restarts.pause(served_s=now - child.ready_since if child.ready_since is not None else 0.0)
         self._next_start = now + pause_s
         often = f" ({self._restarts.in_a_row} in a row)" if self._restarts.in_a_row > 1 else ""
-        self._say(f"worker {child.number} ended with code {code}{often}: starting another in {pause_s:g} s")
+        self._say(f"worker {child.number} ended with code {code}{often}: restarting it in {pause_s:g} s")
         for each in self._children:
             if each.replaces is child:
                 each.replaces = None
 
     def _reload(self) -> None:
-        """A new worker for each one; the old ones go when theirs serves."""
+        """Start a new worker for each; an old one is stopped once its successor serves."""
         try:
             settings = self._read_settings()
         except ConfigError as error:
-            self._say(f"not reloaded, the workers go on: {error}")
+            self._say(f"reload failed, the workers continue: {error}")
             return
         if (settings.host, settings.port) != (self.settings.host, self.settings.port):
-            self._say("host and port change with a restart only")
+            self._say("a reload does not change host and port; restart the server for that")
         self.settings = settings
         old = [each for each in self._children if not each.is_leaving and each.replaces is None]
         self._say(f"reloading {len(old)} worker{'s' if len(old) != 1 else ''}")
@@ -317,21 +319,21 @@ class Supervisor:
         if self._is_stopping:
             return
         self._is_stopping = True
-        # First of all, so that the last worker that closes its own leaves no connection in the kernel's queue.
+        # First, so that no connection is left in the kernel's queue when the last worker closes its socket.
         let_nobody_in(self.socket)
         self.socket.close()
         starting = [child for child in self._children if not child.is_ready and not self._just_became_ready(child)]
         for child in starting:
             child.process.kill()
         for child in starting:
-            # It holds the listening socket until it is gone: who connects meanwhile would wait for nobody.
+            # It holds the listening socket until it exits: a client that connects meanwhile would wait in vain.
             child.process.wait()
         for child in self._children:
             if child not in starting:
                 self._let_go(child)
 
     def _just_became_ready(self, child: Child) -> bool:
-        """Whether a worker serves already, and its word has not been heard yet."""
+        """Whether a worker serves, and its message has not been read yet."""
         try:
             if READY in os.read(child.hears, 4096):
                 child.ready_since = time.monotonic()
@@ -340,7 +342,7 @@ class Supervisor:
         return child.is_ready
 
     def _stop_jobs(self) -> None:
-        """End the jobs that still run: what they did stands, and the next run goes on from there."""
+        """Stop running jobs. What they wrote stays, and the next run continues from there."""
         for file in (self.folder / "jobs").glob("*.pid"):
             try:
                 pid = int(file.read_text())

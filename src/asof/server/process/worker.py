@@ -25,24 +25,24 @@ if TYPE_CHECKING:
     from asof.server.fast_path.shortcut import Shortcut
 
 BEAT_S = 1.0
-"""How often a worker shows the supervisor that it lives."""
+"""Interval of a worker's heartbeats to the supervisor."""
 LINGER_S = 1.0
-"""How long a connection may be idle after the call to stop: a request that is on its way still gets its answer."""
+"""How long idle connections stay open after a stop signal, for requests that are on their way."""
 
 
 KEPT_FILES = 256
-"""So many of the files that a process may open are left to stores and logs."""
+"""File descriptors reserved for stores and logs, out of the process's limit."""
 
 
 class WorkerConfig(uvicorn.Config):
-    """What uvicorn is told, and what its protocols find there."""
+    """uvicorn's configuration, with attributes for our protocol classes."""
 
     shortcut: Shortcut | None = None
     max_connections: int
 
 
 class ServerWorker(uvicorn.Server):
-    """uvicorn's server, which stops without losing a request, and tells its supervisor how it is."""
+    """uvicorn's server, with a stop that loses no request and heartbeats to the supervisor."""
 
     config: WorkerConfig
 
@@ -58,18 +58,18 @@ class ServerWorker(uvicorn.Server):
         (self._listening,) = sockets
         loop: Any = asyncio.get_running_loop()
         if self.config.is_ssl:
-            # Who connects and says nothing is seen by no sweep before there is a protocol for it.
+            # `sweep` sees a silent connection only once it has a protocol.
             receive_s = self.service.settings.receive_timeout_s
             loop.create_server = partial(loop.create_server, ssl_handshake_timeout=receive_s)
         await super().startup(sockets)
         if self.started:
-            # In place of uvicorn's own, which closes idle connections while requests may be on their way.
+            # Not uvicorn's own handler, which closes idle connections while requests may be on their way.
             for number in (signal.SIGTERM, signal.SIGINT):
                 signal.signal(number, signal.SIG_IGN if number == signal.SIGINT else signal.SIG_DFL)
             loop.add_signal_handler(signal.SIGTERM, self.stop)
             self.service.waiting = self._waiting
             self._beating = asyncio.create_task(self._beat())
-            # What was loaded stays: a look through all of it would be a pause in the middle of serving.
+            # Loaded modules stay: garbage collection over them would pause serving.
             gc.freeze()
             self.tell(READY)
 
@@ -78,7 +78,7 @@ class ServerWorker(uvicorn.Server):
         return self.service.working + (shortcut.in_flight if shortcut is not None else 0)
 
     def tell(self, word: bytes) -> None:
-        """Say something to the supervisor; without one, stop."""
+        """Send a message to the supervisor; stop if there is none any more."""
         try:
             os.write(self._tell, word)
         except BlockingIOError:
@@ -87,7 +87,7 @@ class ServerWorker(uvicorn.Server):
             self.stop()
 
     def stop(self) -> None:
-        """Begin to stop: take no new connections, answer what is there, then end."""
+        """Stop: accept no more connections, complete the requests in progress, then exit."""
         if self._stopping is None:
             self._stopping = asyncio.create_task(self._drain())
 
@@ -100,7 +100,7 @@ class ServerWorker(uvicorn.Server):
 
     async def _drain(self) -> None:
         await self._close_listening()
-        # Only now: whoever is told to connect anew must meet a new worker, or nobody, and not a queue.
+        # Only now: a client that reconnects must reach a new worker or be refused, not wait in this worker's queue.
         self.service.is_draining = True
         idle: dict[Any, float] = {}
         until = time.monotonic() + self.service.settings.graceful_s
@@ -116,13 +116,13 @@ class ServerWorker(uvicorn.Server):
         self.should_exit = True
 
     async def _close_listening(self) -> None:
-        """Take in the connections that the kernel has accepted already, and no more; the rest would be reset."""
+        """Accept the connections in the kernel's queue, which would be reset otherwise, and no more."""
         loop = asyncio.get_running_loop()
         listening = self._listening.dup()
         listening.setblocking(False)
         for server in self.servers:
             server.close()
-        # The socket that was handed in counts, too: while it is open, the kernel goes on accepting.
+        # The inherited socket must be closed too: while it is open, the kernel goes on accepting.
         self._listening.close()
         await asyncio.sleep(0.01)
         taken = []
@@ -148,7 +148,7 @@ class ServerWorker(uvicorn.Server):
 
 
 def main(argv: list[str]) -> int:
-    """Serve until told to stop."""
+    """Serve until SIGTERM."""
     orders = WorkerSpec.read(argv[0])
     logging.basicConfig(level=logging.WARNING, format=f"asof worker {orders.number}: %(message)s", stream=sys.stderr)
     try:
@@ -158,7 +158,7 @@ def main(argv: list[str]) -> int:
         return error.exit_code
     listening = socket.socket(fileno=orders.listen)
     listening.setblocking(False)
-    # Why it failed is said below, and once.
+    # The reason is printed once, below.
     logging.getLogger("uvicorn.error").addFilter(lambda record: "startup failed" not in record.getMessage())
     try:
         server.run(sockets=[listening])
@@ -176,7 +176,7 @@ def main(argv: list[str]) -> int:
 
 
 def made(orders: WorkerSpec) -> ServerWorker:
-    """The worker that these orders ask for, not started yet."""
+    """A worker for these options, not started yet."""
     from asof.server.app import App
     from asof.server.fast_path.shortcut import Shortcut
     from asof.server.process.service import Service
@@ -206,7 +206,7 @@ def made(orders: WorkerSpec) -> ServerWorker:
         timeout_keep_alive=int(settings.keep_alive_s), timeout_graceful_shutdown=1, backlog=settings.backlog,
         ssl_context_factory=(lambda config, default: server_context(tls)) if tls else None,
     )  # fmt: skip
-    # Protocols find it there.
+    # Protocol objects read it from there.
     config.shortcut = Shortcut(service) if service.takes_fast_path else None
     config.max_connections = min(settings.max_connections, _files() - KEPT_FILES)
     worker = ServerWorker(config, service, tell=orders.tell)
@@ -214,7 +214,7 @@ def made(orders: WorkerSpec) -> ServerWorker:
 
 
 def _files() -> int:
-    """How many files and connections this process may have open: as many as the system lets it."""
+    """Raise the limit of open files to the system's maximum; returns it."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     try:
         resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))

@@ -1,4 +1,4 @@
-"""What a supervisor and its workers tell each other."""
+"""Messages between the supervisor and its workers."""
 
 from __future__ import annotations
 
@@ -7,18 +7,18 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 READY, BEAT, REPLACE = b"r", b".", b"!"
-"""What a worker tells the supervisor: it serves; it lives; it should be replaced by a new one."""
+"""Messages of a worker: it serves; its heartbeat; it should be replaced."""
 
 
 @dataclass(frozen=True)
 class WorkerSpec:
-    """What a worker is started with.
+    """Arguments of a worker.
 
     Args:
-        listen: the listening socket's number; `tell`: that of the pipe to the supervisor.
-        config_file: the configuration file, where one was named; else empty.
-        folder: what the workers of one server share: jobs and counts.
-        options: what the command line put over the `server:` section.
+        listen: file descriptor of the listening socket; `tell`: of the pipe to the supervisor.
+        config_file: the configuration file, or "" for the default.
+        folder: directory that all workers of a server share, for jobs and counts.
+        options: options of the command line, which override the `server:` section.
     """
 
     repo: str
@@ -31,10 +31,10 @@ class WorkerSpec:
     options: dict[str, Any]
 
     def text(self) -> str:
-        """For the command line; it holds no secrets."""
+        """As JSON, for the worker's command line; it has no secrets."""
         return json.dumps(asdict(self))
 
     @classmethod
     def read(cls, text: str) -> WorkerSpec:
-        """What `text` wrote."""
+        """Parse the output of `text`."""
         return cls(**json.loads(text))

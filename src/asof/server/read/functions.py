@@ -1,4 +1,4 @@
-"""On-demand functions, run beside the event loop and bounded in time: none of them stops the server."""
+"""Runs on-demand functions in threads with a timeout, so that none of them blocks the server."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ from asof.errors import FunctionTimeout, Overloaded
 from asof.selection import Derivation
 
 WAITING_PER_THREAD = 64
-"""So many calls may wait for each thread; what comes beyond that is turned away."""
+"""Most waiting calls per thread; calls beyond are refused."""
 GRACE_S = 2.0
-"""How long a function that was told to stop may take before its thread is given up."""
+"""How long a cancelled function may take before its thread is abandoned."""
 
 
 class _CallExpired(BaseException):
@@ -24,7 +24,7 @@ class _CallExpired(BaseException):
 
 
 class _ThreadCall:
-    """One call on its way through a thread."""
+    """A call of functions in a thread."""
 
     __slots__ = ("done", "future", "loop", "over", "thread", "work")
 
@@ -37,11 +37,11 @@ class _ThreadCall:
         self.done = threading.Event()
 
     def finish(self, result: Any, error: BaseException | None) -> None:
-        """Hand over what came out, unless nobody waits for it any more."""
+        """Set the outcome, unless the caller has stopped waiting."""
         try:
             self.loop.call_soon_threadsafe(self._settle, result, error)
         except RuntimeError:
-            pass  # the loop was closed meanwhile
+            pass  # the event loop is closed
 
     def _settle(self, result: Any, error: BaseException | None) -> None:
         if self.future.done():
@@ -53,14 +53,14 @@ class _ThreadCall:
 
 
 class FunctionThreads:
-    """A few threads for users' functions. Processes would cost an ordinary one six times as much (FIGURES.md, serving).
+    """A pool of threads for users' functions. Processes would take six times as long per call (FIGURES.md, serving).
 
-    A function that is not done in time is ended by an exception inside it. One that does not even notice that (it
-    sleeps or computes inside a library) keeps its thread, and another takes the thread's place; when as many threads
-    are lost as there were, the process has to be replaced.
+    A function past its timeout is ended by an exception raised inside it. If that has no effect (it sleeps or computes
+    inside a library), its thread is abandoned and replaced; once as many threads are lost as the pool has, the process
+    has to be replaced.
 
     Args:
-        on_hopeless: called once so many threads are lost, on the event loop.
+        on_hopeless: called on the event loop once so many threads are lost.
     """
 
     def __init__(self, threads: int, *, timeout_s: float, on_hopeless: Callable[[], None] = lambda: None) -> None:
@@ -79,13 +79,16 @@ class FunctionThreads:
         """Run `work`, which calls the functions of these derivations, in a thread.
 
         Raises:
-            FunctionTimeout: it was not done in time; the text names the function.
-            Overloaded: too many calls wait already.
+            FunctionTimeout: it timed out; the message names the function.
+            Overloaded: too many calls are waiting.
         """
         call = _ThreadCall(work, asyncio.get_running_loop())
         with self._lock:
             if len(self._queue) >= self._threads * WAITING_PER_THREAD:
-                raise Overloaded("too many requests wait for on-demand functions", hint="ask again later")
+                raise Overloaded(
+                    "too many requests wait for on-demand functions",
+                    hint="retry later, or raise server.function_threads",
+                )
             self._queue.append(call)
             if self._idle == 0 and self._running < self._threads:
                 self._running += 1
@@ -98,7 +101,7 @@ class FunctionThreads:
             timer.cancel()
 
     def close(self) -> None:
-        """Let idle threads end."""
+        """Stop idle threads."""
         with self._lock:
             self._closed = True
             self._wake.notify_all()
@@ -112,19 +115,21 @@ class FunctionThreads:
                 try:
                     self._queue.remove(call)
                     call.future.set_exception(
-                        Overloaded("no thread for on-demand functions became free in time", hint="ask again later")
+                        Overloaded(
+                            "all threads for on-demand functions were busy until the timeout", hint="retry later"
+                        )
                     )
                     return
                 except ValueError:
                     pass
             where = _place(thread, derivations)
             if thread is not None and not call.over:
-                # Under the lock, so that the exception cannot reach the thread's next call.
+                # Under the lock, so that the exception cannot hit the thread's next call.
                 ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(thread), ctypes.py_object(_CallExpired))
         names = ", ".join(repr(each.view.name) for each in derivations)
         call.future.set_exception(
             FunctionTimeout(
-                f"on-demand feature view {names}: its function was not done after {self.timeout_s:g} s{where}",
+                f"on-demand feature view {names}: the function took longer than {self.timeout_s:g} s{where}",
                 hint="make it faster, or raise server.function_timeout_s",
                 where=derivations[0].view.where if derivations else "",
             )
@@ -132,7 +137,7 @@ class FunctionThreads:
         call.loop.call_later(GRACE_S, self._give_up, call)
 
     def _give_up(self, call: _ThreadCall) -> None:
-        """Put another thread in the place of one that did not notice that it should stop."""
+        """Replace a thread whose function did not react to the exception."""
         if call.done.is_set():
             return
         with self._lock:
@@ -166,7 +171,7 @@ class FunctionThreads:
                 call.done.set()
                 call.finish(result, error)
             except _CallExpired:
-                # It came after the function's last step, and before `over` was set.
+                # The exception came after the function's last step, and before `over` was set.
                 if call is not None:
                     call.over = True
                     call.done.set()
@@ -180,7 +185,7 @@ def _called(work: Callable[[], Any]) -> tuple[Any, BaseException | None]:
 
 
 def _place(thread: int | None, derivations: Sequence[Derivation]) -> str:
-    """Which of the functions a thread is in, and in which line."""
+    """The function that a thread is in, and its line, as text."""
     frame = sys._current_frames().get(thread) if thread is not None else None
     codes = {}
     for each in derivations:

@@ -1,4 +1,4 @@
-"""What a process reads features with: the readers of one snapshot, swapped whole when another one was applied."""
+"""Feature reads of a process: the readers of one snapshot, replaced together when a new one is applied."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from time import perf_counter
 from typing import Any
 
 from asof.applied import AppliedDefinitions, DecidedRequest, FeatureRequest
+from asof.defaults import HISTORY_READS
 from asof.definitions import Snapshot
 from asof.errors import AsofError
 from asof.flows.online.read import OnlineReader
@@ -22,21 +23,21 @@ from asof.store import FeatureStore, open_store_of
 from asof.values.json import request_reader
 
 ROWS_ON_LOOP = 512
-"""Up to so many rows are read and unpacked on the event loop, which is quicker than in another thread, where the store
-is in this process or can be asked without blocking."""
+"""Up to this number, rows are read and unpacked on the event loop, which is faster than in a thread; only if the store
+is in this process or has a non-blocking reader."""
 
 
 class HistoryNeeded(Exception):
-    """A row has merged events that are later than the moment asked for: what it was then, history knows."""
+    """A row has merged events after the time of the read; its value at that time must come from history."""
 
 
 class PreparedRequest(DecidedRequest):
-    """A request that was decided: who reads it, and who writes its answer.
+    """A planned request, with its reader and its response encoder.
 
     Attributes:
-        service: the service that was asked for, for metrics; a list of features has no name.
-        views: all views that the request touches, on-demand ones too: what has to be allowed.
-        odd_types: the fields that JSON has no values of, and their types: they are read before they are checked.
+        service: name of the requested service, for metrics; empty for a list of features.
+        views: all views of the request, on-demand ones included: the caller needs the role for each.
+        odd_types: fields whose types have no JSON value, with these types: their values are parsed first.
     """
 
     def __init__(self, request: FeatureRequest, reader: OnlineReader) -> None:
@@ -53,14 +54,14 @@ class PreparedRequest(DecidedRequest):
 
 
 class OnlineReads:
-    """Reads for the routes; never waits on the event loop for more than a store in this process takes.
+    """Reads for the routes. On the event loop it waits at most for a store in this process.
 
     Args:
-        threads: where waiting is done.
+        threads: executor for all that waits.
 
     Attributes:
-        applied: what is applied, and the requests decided for it.
-        without_blocking: reads the store without blocking, where it has such a way.
+        applied: the snapshot in use, and the requests planned for it.
+        without_blocking: the store's non-blocking reader, if it has one.
     """
 
     def __init__(
@@ -78,6 +79,8 @@ class OnlineReads:
         )
         self.without_blocking: NonBlockingReader | None = None
         self._threads = threads
+        # So many take a thread; the others wait without one, and hold up no read that needs none of history.
+        self._history_reads = asyncio.Semaphore(HISTORY_READS)
         self._functions = functions
         self._counts = counts
         self.tracing = tracing
@@ -90,23 +93,23 @@ class OnlineReads:
 
     @property
     def snapshot(self) -> Snapshot:
-        """What is read now."""
+        """The snapshot in use."""
         return self.applied.requests().snapshot
 
     async def load(self) -> None:
-        """Read the registry for the first time, and make ready what reads without blocking, where the store has it."""
+        """Load the registry, and open the store's non-blocking reader if it has one."""
         self.without_blocking = open_store_of(self.store).parts.online.async_reader()
         await self._in_thread(self.applied.refresh)
 
     async def close(self) -> None:
-        """Let go of what `load` made."""
+        """Close what `load` opened."""
         if self.without_blocking is not None:
             await self.without_blocking.close()
 
     async def refresh(self) -> bool:
-        """Take over what was applied since; whether anything that is read changed.
+        """Switch to a newer snapshot, if there is one; returns whether anything that is read changed.
 
-        The requests in use are decided again before anybody sees the new snapshot, so that none of them waits.
+        The requests in use are planned for it before it is visible, so that none of them waits.
         """
         try:
             changed: bool = await self._in_thread(self.applied.refresh)
@@ -123,10 +126,10 @@ class OnlineReads:
         return PreparedRequest(request, reader)
 
     async def prepare(self, features: tuple[str, ...] | str, full_names: bool) -> PreparedRequest:
-        """The request, decided; the first time in a thread, since its functions may have to be imported.
+        """The planned request. It is planned in a thread the first time, because functions may have to be imported.
 
         Raises:
-            NotFound, RequestError: it asks for what is not there.
+            NotFound, RequestError: the request names something that is not applied.
         """
         request = FeatureRequest(features, full_names)
         prepared = self.applied.requests().get(request.key)
@@ -139,7 +142,7 @@ class OnlineReads:
     # ---- reading ----
 
     async def read(self, prepared: PreparedRequest, entities: Any) -> OnlineResponse:
-        """The features of these entity rows now.
+        """Current features of these entity rows.
 
         Raises:
             EntityFrameError: a column is missing, a key is null, or a value does not fit its type.
@@ -170,7 +173,8 @@ class OnlineReads:
             else:
                 response, complete = await self._in_thread(_read_and_answer, reader, entities, self._counts)
         except HistoryNeeded:
-            response, complete = await self._in_thread(self._from_history, prepared, entities)
+            async with self._history_reads:
+                response, complete = await self._in_thread(self._from_history, prepared, entities)
         if prepared.derivations:
             response = await self._functions.run(lambda: reader.derive(response), prepared.derivations)
         return response, complete
@@ -182,8 +186,8 @@ class OnlineReads:
     async def _newer(self, prepared: PreparedRequest) -> PreparedRequest | None:
         """As `AppliedDefinitions.newer`, on the event loop.
 
-        A look at the registry that began before this one was asked for does not count, and all who wait share the
-        next. While the registry is away nothing is decided again: what was applied is served.
+        A check of the registry that began before this call does not count; all waiting calls share the next one.
+        While the registry is unreachable, the snapshot in use is served.
         """
         if self._is_registry_away:
             return None
@@ -223,11 +227,11 @@ def _read_and_answer(reader: OnlineReader, entities: Any, counts: RequestCounts)
 
 
 def _rows_of(entities: Any) -> int:
-    """About how many entity rows a request has."""
+    """Approximate number of entity rows of a request."""
     if type(entities) is dict:
         entities = next(iter(entities.values()), ())
     return len(entities) if type(entities) is list else 0
 
 
-def _no_history(*_: Any) -> Any:
+def _no_history(*_: Any, **__: Any) -> Any:
     raise HistoryNeeded

@@ -1,4 +1,4 @@
-"""Answers to reads as bytes: Feast's shape, column by column, and Asof's own, row by row, in JSON or Arrow."""
+"""Encodes responses: Feast's format (column by column), and Asof's (row by row), in JSON or Arrow."""
 
 from __future__ import annotations
 
@@ -14,22 +14,22 @@ from asof.timing import moment
 from asof.values.json import ConvertColumn, all_finite, column_writer, feast_column_writer, write_floats
 
 EPOCH = "1970-01-01T00:00:00Z"
-"""What Feast answers as the time of what has none."""
+"""Feast's event timestamp of a value without one."""
 
 FEW = 8
-"""Up to so many times are written one by one; from there on NumPy is faster."""
+"""Up to this number, times are formatted one by one; beyond, NumPy is faster."""
 
 FRAMES, FRAME_ROWS = 16, 128
-"""For how many numbers of rows, and up to which, the objects of an answer are kept."""
+"""Response objects are cached for this many numbers of rows, up to this number of rows."""
 
 Cell = tuple[int, str, ConvertColumn | None]
-"""Which of an answer's columns it is, its column among the values, and what makes it ready for JSON."""
+"""Index of the output column, index among the values, and the conversion to JSON."""
 
 ARROW = "application/vnd.apache.arrow.stream"
 
 
 class Encoder:
-    """Writes the answers of one selection; what does not change from answer to answer is written once."""
+    """Encodes the responses of one selection; what all of them share is encoded once."""
 
     def __init__(self, selection: Selection) -> None:
         places = {
@@ -44,7 +44,7 @@ class Encoder:
             place = places.get(output.column)
             (self._derived if place is None else self._of_view[place]).append(cell)
         self._floats = [output.column for output in selection.outputs if output.dtype.is_float]
-        # How many rows → the answer's objects: made once, filled anew for each answer.
+        # Number of rows → the response's objects: built once, filled for each response.
         self.frames: dict[int, list[dict[str, Any]]] = {}
         self._lean = [column_writer(output.dtype) for output in selection.outputs]
         self._lean_keys = [column_writer(field.dtype) for field in selection.keys]
@@ -61,7 +61,7 @@ class Encoder:
         for (name, convert), each in zip(self._keys, frame):
             column = response.keys[name]
             each["values"] = column if convert is None else convert(column)
-        # One look at all numbers together: mostly JSON has them all.
+        # One check over all numbers together: mostly all are finite.
         plain = all_finite([values[name] for name in self._floats])
         is_changed = False
         for found, cells in zip(response.found, self._of_view):
@@ -90,12 +90,12 @@ class Encoder:
             metadata = {"feature_names": self.names, "feature_view_metadata": views}
         body = orjson.dumps({"results": frame, "metadata": metadata})
         for each in frame:
-            # The objects are kept, and not what a request had in them.
+            # The objects are cached; values of a request must not stay in them.
             each["values"] = None
         return body
 
     def _frame(self, n: int) -> list[dict[str, Any]]:
-        """The objects of an answer of n rows where nothing is missing, without values."""
+        """Objects of a response of n rows with nothing missing, without values."""
         present, epoch = _present(n), _epoch(n)
         frame = [{"values": None, "statuses": present, "event_timestamps": epoch} for _ in self.names]
         if n <= FRAME_ROWS:
@@ -107,7 +107,7 @@ class Encoder:
     def rows(
         self, response: OnlineResponse, *, statuses: bool = False, event_times: bool = False, types: bool = False
     ) -> bytes:
-        """Row by row, the names once."""
+        """Asof's JSON: row by row, with the names once."""
         columns = [
             response.keys[field.name] if convert is None else convert(response.keys[field.name])
             for field, convert in zip(self._selection.keys, self._lean_keys, strict=True)
@@ -153,7 +153,7 @@ class Encoder:
 
 
 def types_of(selection: Selection) -> dict[str, Any]:
-    """What a client needs to give every value its type back: name and type of keys, request values and features."""
+    """Names and types of keys, request values and features, from which a client restores typed values."""
     return {
         "keys": [[field.name, str(field.dtype)] for field in selection.keys],
         "request": [[field.name, str(field.dtype)] for field in selection.request_fields],
@@ -173,12 +173,12 @@ def _repeated(word: str, n: int) -> Any:
     return orjson.Fragment(orjson.dumps([word] * n))
 
 
-# Of few rows only: how many a request has is for its sender to say.
+# Cached for few rows only: the number of rows is the caller's choice.
 _kept = lru_cache(maxsize=256)(_repeated)
 
 
 def _times(times: Sequence[int | None]) -> Any:
-    """The event times of a view's rows, written once for all of its features; the epoch where there is none."""
+    """Event times of a view's rows, encoded once for all of its features; the epoch if there is none."""
     if len(times) <= FEW:
         return orjson.Fragment(orjson.dumps([moment(time or 0) for time in times], option=orjson.OPT_UTC_Z))
     import numpy as np

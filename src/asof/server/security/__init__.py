@@ -1,1 +1,1 @@
-"""Who may use the server, and who did: keys, tokens, certificates, roles, TLS, and the audit log."""
+"""Authentication and authorization: keys, tokens, certificates, roles, TLS, and the audit log."""

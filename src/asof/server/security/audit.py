@@ -1,4 +1,4 @@
-"""Who wrote or administered what, when, and how it ended: one JSON line each, without values and without secrets."""
+"""The audit log of writes and admin requests: caller, object, time and outcome as JSON; no values, no secrets."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ from asof.timing import Clock, iso
 from asof.values.legible import cut
 
 MAX_TEXT = 300
-"""Names come from callers; longer ones are cut."""
+"""Longest name in a line: names come from callers."""
 
 
 class AuditLog:
     """Appends lines to a file or to stderr.
 
-    Each line is written by one call, so that several processes may share a file; a file that was moved away by a
-    rotation is made again.
+    Each line is a single write, so that several processes can share a file. A file that a log rotation moved away is
+    created again.
 
     Args:
         target: a path, `stderr`, or `off`.
@@ -48,7 +48,7 @@ class AuditLog:
                 ) from error
 
     def write(self, **facts: Any) -> None:
-        """Write one line: the time, then these facts in their order; empty ones are left out."""
+        """Write one line: the time, then these fields in order; empty ones are left out."""
         if self._is_off:
             return
         line = json.dumps(line_of(self._clock(), facts), ensure_ascii=True, separators=(",", ":")) + "\n"
@@ -58,7 +58,7 @@ class AuditLog:
                     os.write(self._opened(), line.encode())
                     return
                 except OSError as error:
-                    # A full disk must not hide what was done.
+                    # On a full disk the line goes to stderr instead.
                     self._to_stderr(f"asof: audit log {self._path}: {error.strerror}; its line follows\n")
             self._to_stderr(line)
 
@@ -84,7 +84,7 @@ class AuditLog:
             if self._file is not None:
                 os.close(self._file)
                 self._file = None
-            # Who called what is not for everybody on the machine.
+            # Readable by its owner only.
             self._file = os.open(self._path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o640)
             made = os.fstat(self._file)
             self._inode = (made.st_dev, made.st_ino)
@@ -92,7 +92,7 @@ class AuditLog:
 
 
 def line_of(now: int, facts: Mapping[str, Any]) -> dict[str, Any]:
-    """The facts as they may be written down: secrets hidden, long texts cut."""
+    """The fields of a line: secrets hidden, long texts cut."""
     shown = {name: _short(value) for name, value in facts.items() if value not in (None, "", [], {})}
     return {"time": iso(now), **masked(shown)}
 
@@ -101,11 +101,11 @@ _OBJECTS = {
     "push_source_name": "source", "feature_view_name": "view", "feature_views": "views", "batch_id": "batch_id",
     "start_ts": "start", "end_ts": "end",
 }  # fmt: skip
-"""What a request is about, by the names of its body → the word in the log."""
+"""Field of a request's body → field in the log."""
 
 
 def object_of(content: Any) -> dict[str, Any]:
-    """What a request is about, of its body; never its rows."""
+    """The objects that a request's body names; never its rows."""
     found = {word: getattr(content, name, None) for name, word in _OBJECTS.items()}
     return {word: value for word, value in found.items() if value is not None}
 

@@ -1,4 +1,4 @@
-"""Where a server may listen: on the loopback address freely, elsewhere only if it knows its callers."""
+"""Addresses that a server may listen on: loopback always, others only with authentication."""
 
 from __future__ import annotations
 
@@ -10,52 +10,51 @@ from asof.errors import ConfigError
 
 
 def is_loopback(host: str) -> bool:
-    """Whether only this machine reaches that address."""
+    """Whether the address is reachable from this machine only."""
     if host == "localhost":
         return True
     try:
         return ip_address(host.strip("[]")).is_loopback
     except ValueError:
-        # Where a name leads is known only when it is asked for, and may change.
+        # A host name is not resolved: its address may change.
         return False
 
 
 def refuse_open(host: str, auth: Auth, *, insecure: bool) -> None:
-    """Refuse to serve everybody who reaches the host, unless that was said.
+    """Refuse to serve on a public address without authentication, unless `insecure`.
 
     Raises:
-        ConfigError: nobody would have to say who they are.
+        ConfigError: no authentication is configured.
     """
     if auth.is_on or insecure or is_loopback(host):
         return
     raise ConfigError(
-        f"listening on {host} would let everybody who reaches it read and write features: no keys, tokens or "
-        "certificates are set up",
-        hint="make a key with `asof keys new` and put it under auth.keys, listen on 127.0.0.1, or say --insecure",
+        f"listening on {host} without authentication would let everyone who reaches it read and write features",
+        hint="create a key with `asof keys new` and add it to auth.keys, listen on 127.0.0.1, or pass --insecure",
         where=auth.where,
     )
 
 
 def cleartext_note(host: str, auth: Auth, *, is_tls: bool) -> str:
-    """What to say at the start where keys would travel unencrypted; empty where they do not."""
+    """A warning if keys would be sent unencrypted, else an empty string."""
     if is_tls or not auth.is_on or is_loopback(host):
         return ""
     return (
-        f"note: {host} is served without TLS, so keys and tokens can be read on their way; "
-        "give --tls-cert and --tls-key, or end TLS in front"
+        f"note: {host} is served without TLS: keys and tokens can be read on the network; "
+        "set --tls-cert and --tls-key, or terminate TLS in a proxy"
     )
 
 
 def is_foreign_page(origin: str, auth: Auth, *, host: str = "") -> bool:
-    """Whether a browser sends this for a page that was not let in.
+    """Whether a browser sends this for a web page whose origin is not allowed.
 
-    A server that asks nobody who they are listens on the loopback address, where every page that this machine's
-    browser shows could reach it: pages are refused there, too.
+    Also without authentication: such a server listens on the loopback address, which every page in this machine's
+    browser could reach.
 
     Args:
-        origin: the page's, as the header of that name has it.
-        host: the name by which the server was called. It is believed only where callers say who they are: a page can
-            give its own name to our address.
+        origin: the `Origin` header.
+        host: the `Host` header. It is trusted only with authentication: by DNS rebinding a page's own host name can
+            point to this server.
     """
     if "*" in auth.origins or origin in auth.origins:
         return False

@@ -1,4 +1,4 @@
-"""Who asks, and what they may do: the words between the routes and the guard."""
+"""Interface between the routes and the guard: caller, principal, security."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ Action = Literal["read", "write", "admin"]
 
 
 class Caller(NamedTuple):
-    """What is known of a request before it is read.
+    """What is known of a request before its body is read.
 
     Args:
-        headers: lower-case names and values, as they came.
-        peer_certificate: the client's certificate (as `ssl` decodes it) where mutual TLS is on.
-        address: host of the other side.
+        headers: names in lower case, and values.
+        peer_certificate: the client's certificate as `ssl` decodes it, with mutual TLS.
+        address: the client's host.
     """
 
     headers: Sequence[tuple[bytes, bytes]]
@@ -26,54 +26,54 @@ class Caller(NamedTuple):
 
 
 class RequestPrincipal(Protocol):
-    """Somebody whose request was recognized."""
+    """An authenticated caller."""
 
     name: str
 
     def require_any(self, action: Action) -> None:
-        """Refuse who may do nothing here: asked before the rest of a request is received.
+        """Refuse a caller without any role, before the request's body is received.
 
         Args:
-            action: what is asked for, to name it.
+            action: the requested role, for the message.
 
         Raises:
-            NotAllowed: with what is missing.
+            NotAllowed: names the missing role.
         """
         ...
 
     def require(self, action: Action, views: Iterable[Any] = ()) -> None:
-        """Refuse what they may not do.
+        """Refuse a caller without the role.
 
         Args:
-            views: the feature views (definitions, with their tags) that are read or written; none for what concerns
+            views: the feature views (definitions, with their tags) that are read or written; none for an action on
                 the whole project.
 
         Raises:
-            NotAllowed: with what is missing.
+            NotAllowed: names the missing role.
         """
         ...
 
 
 class IdentityLookupNeeded(Exception):
-    """Who this is can be told only after another was asked, such as the issuer of a token: `identify` does."""
+    """Authentication must wait for another server, such as the issuer of a token: call `identify`."""
 
 
 class Security(Protocol):
-    """Recognizes callers."""
+    """Authenticates callers."""
 
     def authenticate(self, caller: Caller) -> RequestPrincipal:
-        """Who this is. Called on the event loop for each request: it must not wait.
+        """Authenticate a caller. Called on the event loop for each request: must not block.
 
         Raises:
-            NotAuthenticated: nobody that is known here.
+            NotAuthenticated: no or invalid credentials.
             IdentityLookupNeeded: it would have to wait.
         """
         ...
 
     async def identify(self, caller: Caller) -> RequestPrincipal:
-        """The same, waiting where that is needed."""
+        """The same; may wait."""
         ...
 
     def close(self) -> None:
-        """Nobody will call any more."""
+        """Release resources; called last."""
         ...

@@ -1,4 +1,4 @@
-"""Client certificates: what they say of their holder, in a form that can be compared."""
+"""Subjects and alternative names of client certificates, in a form that can be compared."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 Subject = frozenset[tuple[str, str]]
-"""The parts of a subject, by their short names. Their order says nothing, and tools differ in it."""
+"""A subject's attributes by their short names, unordered: tools print them in different orders."""
 
 _SHORT = {
     "commonName": "CN", "organizationName": "O", "organizationalUnitName": "OU", "countryName": "C",
@@ -29,6 +29,6 @@ def subject_of(certificate: Mapping[str, Any]) -> Subject:
 
 
 def alternative_names(certificate: Mapping[str, Any]) -> Iterator[Subject]:
-    """Its alternative names, each as a subject of one part."""
+    """Its alternative names, each as a subject of one attribute."""
     for kind, value in certificate.get("subjectAltName", ()):
         yield frozenset(((kind.upper(), value),))

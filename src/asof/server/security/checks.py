@@ -1,4 +1,4 @@
-"""What the doctor says of a server's security: who may come in, what ends soon, and whether issuers answer."""
+"""`asof doctor` on a server's security: keys and certificates that expire, and issuers that are unreachable."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ SOON = 14 * DAY
 
 
 def security_checks(config: StoreConfig, *, now: Micros) -> list[Check]:
-    """One line on each part of `auth:` and of the server's TLS that is set; nothing where neither is."""
+    """A check of each configured section of `auth:` and of the server's TLS."""
     checks = list(_keys(config.auth, now))
     checks += [_issuer(each) for each in config.auth.issuers]
     server = ServerSettings().with_options(config.server)
@@ -38,9 +38,9 @@ def _keys(auth: Auth, now: Micros) -> Iterator[Check]:
     text = f"{len(auth.keys)} keys"
     if ending:
         first = min(each.expires or 0 for each in ending)
-        text += f"; of {some([each.name for each in ending])} the first ends at {iso(first)}"
+        text += f"; next to expire: {some([each.name for each in ending])}, at {iso(first)}"
     if expired:
-        yield Check("server keys", False, f"{text}; expired: {some(expired)}", "remove them, or make new ones")
+        yield Check("server keys", False, f"{text}; expired: {some(expired)}", "remove them, or create new ones")
     else:
         yield Check("server keys", True, text)
 
@@ -83,7 +83,7 @@ def _tls(server: ServerSettings, now: Micros) -> list[Check]:
 
 
 def _end_of(certificate: str) -> Micros | None:
-    """When a certificate ends; None where nobody here can read it."""
+    """Expiry of a certificate; None if the cryptography package is not installed."""
     try:
         from cryptography import x509
     except ImportError:

@@ -1,4 +1,4 @@
-"""Who is calling: from a request's headers or certificate to a principal, at the cost of microseconds once known."""
+"""Authenticates requests by their headers or certificate; known callers take microseconds."""
 
 from __future__ import annotations
 
@@ -23,20 +23,20 @@ if TYPE_CHECKING:
     from asof.server.security.tokens import TokenVerifier, VerifiedToken
 
 REMEMBERED = 4096
-"""How many verified tokens are kept."""
+"""Most verified tokens in the cache."""
 
 REMEMBERED_S = 300
-"""For how long at most, so that a key which its issuer withdraws opens nothing soon."""
+"""Longest time in the cache, so that a token of a revoked key is soon refused."""
 
 
 class Guard:
-    """Knows callers by API key, token or client certificate.
+    """Authenticates callers by API key, token or client certificate.
 
     Args:
-        auth: what the configuration says.
-        project: whose roles count.
-        clock: the system's now; the store's may stand still, and keys expire all the same.
-        key_sets: issuer → its keys; made as the configuration says where not given.
+        auth: the `auth:` section.
+        project: roles for other projects are ignored.
+        clock: the system's time, not the store's clock: keys expire in real time.
+        key_sets: issuer → its keys; by default from the configuration.
     """
 
     def __init__(
@@ -54,7 +54,7 @@ class Guard:
         self._ring = KeyRing(auth.keys)
         self._verifier: TokenVerifier | None = None
         if auth.issuers:
-            # Loaded only where there are tokens: it brings the cryptography with it.
+            # Imported only for tokens: it imports the cryptography package.
             from asof.server.security.tokens import TokenVerifier
 
             self._verifier = TokenVerifier(auth.issuers, roles=auth.roles, key_sets=key_sets)
@@ -72,11 +72,11 @@ class Guard:
         return Principal(name, how, roles=roles, project=self._project)
 
     async def identify(self, caller: Caller) -> Principal:
-        """Who sent this request, after asking the issuer of their token where that is needed.
+        """Authenticate a request; fetches the issuer's keys if needed.
 
         Raises:
-            NotAuthenticated: nobody who is known here.
-            Overloaded: it cannot be told now, as an issuer does not answer.
+            NotAuthenticated: no or invalid credentials.
+            Overloaded: an issuer is unreachable, so a token cannot be verified.
         """
         try:
             return self.authenticate(caller)
@@ -88,10 +88,10 @@ class Guard:
             return self._known_by_token(self._credential(caller), asked=True)
 
     def authenticate(self, caller: Caller) -> Principal:
-        """The same without waiting for anybody.
+        """The same without waiting.
 
         Raises:
-            IdentityLookupNeeded: an issuer has to be asked: `identify` does.
+            IdentityLookupNeeded: an issuer's keys must be fetched: call `identify`.
         """
         text = self._credential(caller)
         if not self.is_on or caller.path in self._auth.public:
@@ -103,16 +103,16 @@ class Guard:
         if self._by_subject and caller.peer_certificate:
             return self._known_by_certificate(caller.peer_certificate)
         raise NotAuthenticated(
-            "this server wants to know who is calling",
+            "this server needs authentication, and the request has no credentials",
             hint="send `Authorization: Bearer <key or token>`; asof.Client(url, api_key=…) does",
         )
 
     def _credential(self, caller: Caller) -> str:
-        """The key or token of a request; empty where there is none.
+        """The key or token of a request, or "".
 
         Raises:
-            NotAuthenticated: it comes in a form that is not understood.
-            NotAllowed: a browser sends it for a page that was not let in.
+            NotAuthenticated: the Authorization header is malformed.
+            NotAllowed: a browser sends it for a page whose origin is not allowed.
         """
         found = ""
         host: str | None = None
@@ -123,7 +123,7 @@ class Guard:
                     if not self.is_on:
                         continue
                     raise NotAuthenticated(
-                        "the Authorization header is not of the form that is accepted here",
+                        "the Authorization header is not of the form `Bearer <key or token>`",
                         hint="send `Authorization: Bearer <key or token>`",
                     )
                 found = text.strip().decode("latin-1")
@@ -131,7 +131,7 @@ class Guard:
                 found = found or value.strip().decode("latin-1")
             elif name == b"origin":
                 if host is None:
-                    # Once: a request may have thousands of either header.
+                    # Once: a request may repeat either header thousands of times.
                     host = next((value for name, value in caller.headers if name == b"host"), b"").decode("latin-1")
                 self._refuse_foreign_page(value.decode("latin-1"), host)
         return found
@@ -139,8 +139,8 @@ class Guard:
     def _refuse_foreign_page(self, origin: str, host: str) -> None:
         if is_foreign_page(origin, self._auth, host=host):
             raise NotAllowed(
-                f"the web page {origin[:200]!r} may not call this server",
-                hint="add its origin to auth.origins, if it should",
+                f"web page {origin[:200]!r} may not call this server",
+                hint="add its origin to auth.origins",
             )
 
     def _known_by_certificate(self, certificate: Any) -> Principal:
@@ -151,7 +151,7 @@ class Guard:
                 return principal
         shown = ",".join(f"{kind}={value}" for kind, value in sorted(subject))
         raise NotAuthenticated(
-            f"the client certificate of {shown[:200]!r} is not accepted here",
+            f"client certificate {shown[:200]!r} is not in auth.certificates",
             hint="add its subject to auth.certificates",
         )
 
@@ -162,7 +162,7 @@ class Guard:
         if known is not None and now < known[1]:
             return known[0]
         if self._verifier is None:
-            raise NotAuthenticated("the API key is not well formed", hint="it begins with asof_; copy all of it")
+            raise NotAuthenticated("the API key is malformed", hint="copy all of it, including asof_")
         verified = self._verifier.check(text, asked=asked)
         if verified.keys.is_due:
             self._ask_beside(verified.keys)
@@ -176,17 +176,17 @@ class Guard:
         self._remembered[digest] = (principal, until)
         return principal
 
-    # ---- asking issuers, in threads of our own: the server's are for stores ----
+    # ---- fetching issuers' keys, in separate threads: the server's threads are for stores ----
 
     async def _ask(self, keys: KeySet) -> None:
-        """Wait until an issuer was asked; many requests wait for one answer."""
+        """Wait until an issuer's keys are fetched; concurrent requests share one fetch."""
         await asyncio.shield(self._asked(keys))
 
     def _ask_beside(self, keys: KeySet) -> None:
         try:
             self._asked(keys)
         except RuntimeError:
-            keys.refresh()  # Not in an event loop.
+            keys.refresh()  # Without an event loop.
 
     def _asked(self, keys: KeySet) -> asyncio.Future[None]:
         running = self._asking.get(keys.name)

@@ -1,4 +1,4 @@
-"""The public keys of an issuer: fetched when needed, kept while it cannot be reached, never asked for too often."""
+"""Public keys of an issuer: fetched when needed, cached while it is unreachable, with a limited rate."""
 
 from __future__ import annotations
 
@@ -19,24 +19,24 @@ from asof.connections.redirects import NoRedirects
 from asof.errors import Overloaded
 
 MAX_AGE_S = 300.0
-"""Keys older than this are asked for anew, beside the requests: a key that was withdrawn is refused after so long."""
+"""Keys older than this are fetched again in the background; a revoked key is refused after this time."""
 
 KEEP_S = 24 * 3600.0
-"""How long keys are used while their issuer cannot be asked."""
+"""How long cached keys are used while their issuer is unreachable."""
 
 WAIT_S = 10.0
-"""How long to wait before asking again, for a key that is unknown or an issuer that failed."""
+"""Pause before fetching again, for an unknown key or after a failure."""
 
 TIMEOUT_S = 5.0
 MAX_BYTES = 1 << 20
 
 
 class KeySet:
-    """One issuer's keys by id. `refresh` waits for the issuer; everything else answers at once.
+    """One issuer's keys by ID. Only `refresh` waits for the issuer.
 
     Args:
-        read: answers the key set's JSON, or raises OSError or ValueError.
-        clock: seconds that only go forward.
+        read: returns the key set's JSON, or raises OSError or ValueError.
+        clock: a monotonic clock, in seconds.
     """
 
     def __init__(self, name: str, read: Callable[[], bytes], *, clock: Callable[[], float] = time.monotonic) -> None:
@@ -53,7 +53,7 @@ class KeySet:
 
     @property
     def is_due(self) -> bool:
-        """Whether the keys are old enough to be asked for again, and the last try is long enough ago."""
+        """Whether the keys are old enough to be fetched again, and the last attempt is long enough ago."""
         old = self._fetched_at is None or self._clock() - self._fetched_at > MAX_AGE_S
         return old and self.may_ask
 
@@ -63,16 +63,16 @@ class KeySet:
 
     @property
     def is_usable(self) -> bool:
-        """Whether there are keys that are not too old."""
+        """Whether there are keys, and they are not too old."""
         return self._fetched_at is not None and self._clock() - self._fetched_at <= KEEP_S
 
     @property
     def ids(self) -> list[str]:
-        """The ids of the keys that there are."""
+        """IDs of the cached keys."""
         return list(self._raw)
 
     def find(self, kid: str | None, algorithm: str) -> jwt.PyJWK | None:
-        """The key of this id, for this algorithm; without an id the only key there is. None: there is none."""
+        """The key with this ID for this algorithm, or the only key if the ID is None. None if there is none."""
         if not self.is_usable:
             return None
         if kid is None:
@@ -85,7 +85,7 @@ class KeySet:
         return self._made.get(wanted)
 
     def refresh(self) -> None:
-        """Ask the issuer, unless that was just done; the old keys stay where it fails."""
+        """Fetch the keys, unless that was just done; on a failure the old keys stay."""
         with self._lock:
             if not self.may_ask:
                 return
@@ -102,19 +102,19 @@ class KeySet:
             self._fetched_at = self._clock()
 
     def missing(self) -> Overloaded:
-        """The error of a token that cannot be judged, as there are no keys."""
+        """The error for a token that cannot be verified because there are no keys."""
         return Overloaded(
-            f"the keys of issuer {self.name} cannot be read ({self.problem or 'not asked yet'})",
+            f"the keys of issuer {self.name} cannot be read ({self.problem or 'not fetched yet'})",
             hint="check that the server reaches auth.issuers.jwks",
             retry_after_s=WAIT_S,
         )
 
 
 def parse_keys(text: bytes) -> dict[str, Mapping[str, Any]]:
-    """The public signing keys of a key set, by id; shared secrets and keys for other uses are left out.
+    """Public signing keys of a key set, by ID; shared secrets and keys for other uses are left out.
 
     Raises:
-        ValueError: it is no key set, or has no key that can be used.
+        ValueError: it is not a key set, or has no usable key.
     """
     document = json.loads(text)
     found = document.get("keys") if isinstance(document, dict) else None
@@ -136,12 +136,12 @@ def _made(key: Mapping[str, Any], algorithm: str) -> jwt.PyJWK | None:
     try:
         return jwt.PyJWK(dict(key), algorithm)
     except (jwt.PyJWTError, ValueError, TypeError, KeyError):
-        # Of another kind than the algorithm asks for.
+        # The key's type does not match the algorithm.
         return None
 
 
 def key_set_of(issuer: Issuer) -> KeySet:
-    """The key set of an issuer, from where the configuration says."""
+    """The key set of an issuer, as configured."""
     place = issuer.jwks
     if place and "://" not in place:
         return KeySet(issuer.issuer, lambda: Path(place).read_bytes())
@@ -149,10 +149,10 @@ def key_set_of(issuer: Issuer) -> KeySet:
 
 
 def discovered(issuer: str) -> str:
-    """The address of an issuer's keys, from its discovery document.
+    """The URL of an issuer's keys, from its discovery document.
 
     Raises:
-        ValueError: the document is another's, or names no address that can be trusted.
+        ValueError: the document is of another issuer, or has no trustworthy URL.
     """
     document = json.loads(fetch(issuer.rstrip("/") + "/.well-known/openid-configuration"))
     if not isinstance(document, dict) or document.get("issuer") != issuer:
@@ -161,31 +161,31 @@ def discovered(issuer: str) -> str:
     if not isinstance(address, str):
         raise ValueError("its discovery document has no jwks_uri")
     if urlsplit(address).scheme != "https" and urlsplit(issuer).scheme == "https":
-        raise ValueError("its discovery document leads away from https")
+        raise ValueError("its discovery document has a jwks_uri without https")
     return address
 
 
 def fetch(address: str) -> bytes:
-    """What is at an address, within a limited time and size.
+    """Fetch a URL, with a limit on time and size.
 
     Raises:
-        OSError: it cannot be had.
+        OSError: it cannot be fetched.
         ValueError: it is too large.
     """
     if urlsplit(address).scheme not in ("http", "https"):
-        raise ValueError(f"{address} is no http address")
+        raise ValueError(f"{address} is not an http(s) URL")
     request = Request(address, headers={"Accept": "application/json", "User-Agent": "asof"})
     try:
         with build_opener(NoRedirects).open(request, timeout=TIMEOUT_S) as response:
-            # The timeout is for each read; a body that drips must not hold the thread.
+            # The timeout holds for each read; a slow body must not block the thread.
             ends, body = time.monotonic() + TIMEOUT_S, b""
             while chunk := response.read1(65536):
                 body += chunk
                 if len(body) > MAX_BYTES:
-                    raise ValueError(f"{address} answers more than {MAX_BYTES} bytes")
+                    raise ValueError(f"{address} returned more than {MAX_BYTES} bytes")
                 if time.monotonic() > ends:
-                    raise TimeoutError(f"{address} takes longer than {TIMEOUT_S:g} s")
+                    raise TimeoutError(f"{address} took longer than {TIMEOUT_S:g} s")
             return body
     except HTTPError as error:
         error.close()
-        raise OSError(f"{address} answers {error.code}") from error
+        raise OSError(f"{address} returned status {error.code}") from error

@@ -1,4 +1,4 @@
-"""API keys: made at random, kept as hashes, looked up by their public half, compared in constant time."""
+"""API keys: random, stored as hashes, looked up by their public half, compared in constant time."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ from asof.errors import NotAuthenticated
 from asof.timing import Micros, iso
 
 PREFIX = "asof_"
-"""What a key begins with, so that scanners of leaked secrets know one."""
+"""Prefix of keys, by which secret scanners recognize them."""
 
 _SECRET_LENGTH = 43
-"""32 random bytes in base64. So much is in a key that a quick hash hides it: nothing can be guessed."""
+"""32 random bytes in base64: so much entropy that a fast hash is safe."""
 
 
 @dataclass(frozen=True)
 class NewKey:
-    """A key that was just made. Only `text` is secret, and it is nowhere kept."""
+    """A newly generated key. Only `text` is secret, and it is not stored."""
 
     id: str
     text: str
@@ -38,15 +38,15 @@ def new_key() -> NewKey:
 
 
 def hash_of(secret: str) -> str:
-    """What the configuration keeps of a key's secret half."""
+    """Hash of a key's secret half, as the configuration stores it."""
     return "sha256:" + sha256(secret.encode()).hexdigest()
 
 
 class KeyRing:
-    """The keys that are accepted.
+    """The configured keys.
 
     Args:
-        keys: of the configuration.
+        keys: `auth.keys`.
     """
 
     def __init__(self, keys: Sequence[ApiKey]) -> None:
@@ -58,7 +58,7 @@ class KeyRing:
         """The key's entry.
 
         Raises:
-            NotAuthenticated: there is no such key, or its time is over.
+            NotAuthenticated: the key is unknown or expired.
         """
         id, _, secret = text[len(PREFIX) :].partition("_")
         known = self._keys.get(id)
@@ -69,13 +69,13 @@ class KeyRing:
             raise _unknown()
         if key.expires is not None and now >= key.expires:
             raise NotAuthenticated(
-                f"API key {key.id!r} expired at {iso(key.expires)}", hint="ask whoever runs this server for a new one"
+                f"API key {key.id!r} expired at {iso(key.expires)}", hint="ask the server's admin for a new key"
             )
         return key
 
 
 def _unknown() -> NotAuthenticated:
-    # The same words whether the id or the secret is wrong.
+    # The same message whether the ID or the secret is wrong.
     return NotAuthenticated(
-        "the API key is not known here", hint="check that all of it was copied, and that it still holds"
+        "the API key is unknown", hint="check that all of it was copied, and that it is still in auth.keys"
     )

@@ -1,4 +1,4 @@
-"""Web pages of other origins: none may read what the server answers, but for those that the configuration names."""
+"""CORS: web pages of other origins may read responses only if `auth.origins` names them."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from asof.config.auth import Auth
 
 
 def with_pages(app: Any, auth: Auth) -> Any:
-    """The ASGI application, open to the pages of `auth.origins`."""
+    """The ASGI application, with CORS for `auth.origins`."""
     if not auth.origins:
         return app
     from starlette.middleware.cors import CORSMiddleware

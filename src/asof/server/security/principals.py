@@ -1,4 +1,4 @@
-"""Who is calling, and what they may do: pure decisions."""
+"""Authenticated callers and their roles; no I/O."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ _LEVELS = {action: level for level, action in enumerate(ACTIONS, start=1)}
 
 
 class TaggedView(Protocol):
-    """What has a name and tags: a view, an on-demand one too."""
+    """A view, also an on-demand one."""
 
     @property
     def name(self) -> str: ...
@@ -22,12 +22,12 @@ class TaggedView(Protocol):
 
 
 class Principal:
-    """One who is known, with the roles that count in this project.
+    """An authenticated caller, with its roles in this project.
 
     Args:
-        name: as audit logs have it.
-        how: `key`, `token` or `certificate`; `nobody` where nobody has to say who they are.
-        roles: all that were given; those for other projects fall away.
+        name: the name in audit logs.
+        how: `key`, `token` or `certificate`; `nobody` on a server without authentication.
+        roles: all roles of the caller; those for other projects are ignored.
     """
 
     __slots__ = ("_anywhere", "_everywhere", "_tagged", "how", "name")
@@ -38,7 +38,7 @@ class Principal:
         here = [role for role in roles if not role.projects or project in role.projects]
         self._everywhere = max((_LEVELS[role.allow] for role in here if not role.tags), default=0)
         self._anywhere = max((_LEVELS[role.allow] for role in here), default=0)
-        # Roles that add nothing are left out, so that most requests look at none.
+        # Roles that add nothing are dropped, so that most requests check none.
         self._tagged = [
             (_LEVELS[role.allow], dict(role.tags))
             for role in here
@@ -46,29 +46,29 @@ class Principal:
         ]
 
     def may(self, action: str, views: Sequence[TaggedView] = ()) -> bool:
-        """Whether they may do this with each of these views; without any, with the whole project."""
+        """Whether the caller has the role for each of these views; for the whole project if there are none."""
         level = _LEVELS[action]
         if level <= self._everywhere:
             return True
         return bool(views) and level <= self._anywhere and all(self._reaches(level, view) for view in views)
 
     def require_any(self, action: str) -> None:
-        """Let those pass who may do anything, with some view at least; of others nothing more need be received.
+        """Check that the caller has any role, before the request's body is received.
 
         Raises:
-            NotAllowed: they have no role in this project.
+            NotAllowed: the caller has no role in this project.
         """
         if not self._anywhere:
             raise self._refusal(action)
 
     def require(self, action: str, views: Iterable[TaggedView] = ()) -> None:
-        """Let them pass, or say what stands in the way.
+        """Check that the caller has the role for these views.
 
         Args:
-            views: what is read or written; none for what concerns the whole project.
+            views: the views that are read or written; none for an action on the whole project.
 
         Raises:
-            NotAllowed: they have no role for this.
+            NotAllowed: the caller lacks the role.
         """
         level = _LEVELS[action]
         if level <= self._everywhere:
@@ -77,17 +77,18 @@ class Principal:
         if self.may(action, asked):
             return
         if not asked or level > self._anywhere:
-            raise self._refusal(action, " but for some views" if level <= self._anywhere else "")
+            raise self._refusal(action, " for the whole project" if level <= self._anywhere else "")
         refused = [view.name for view in asked if not self._reaches(level, view)]
+        views_of = "feature views" if len(refused) > 1 else "feature view"
         raise NotAllowed(
-            f"{self.name!r} may not {action} feature view{'s' if len(refused) > 1 else ''} {some(refused)}",
-            hint=f"ask whoever runs this server for a role that allows {action} with the tags of the view",
+            f"{self.how} {self.name!r} lacks the {action} role for {views_of} {some(refused)}",
+            hint=f"ask the server's admin for a role that allows {action} with the view's tags",
         )
 
     def _refusal(self, action: str, but: str = "") -> NotAllowed:
         return NotAllowed(
-            f"{self.name!r} may not {action} here{but}",
-            hint=f"ask whoever runs this server for a role that allows {action}",
+            f"{self.how} {self.name!r} lacks the {action} role{but}",
+            hint=f"ask the server's admin for a role that allows {action}",
         )
 
     def _reaches(self, level: int, view: TaggedView) -> bool:
@@ -102,5 +103,5 @@ class Principal:
 
 
 def nobody_in_particular() -> Principal:
-    """Everybody, where the server is open: on the loopback address, or because somebody said so."""
+    """The caller of a server without authentication: on the loopback address, or with `--insecure`."""
     return Principal("anybody", "nobody", roles=[Role("admin", "admin")], project="")

@@ -1,4 +1,4 @@
-"""TLS of the server: a context of today's strength, with client certificates where they are wanted."""
+"""TLS of the server, with client certificates if configured."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ class TlsSettings:
     """Paths of PEM files.
 
     Args:
-        certificate: the server's, with those between it and the root.
+        certificate: the server's certificate with its intermediate certificates.
         key: its private key.
-        password: of the key, where it has one.
-        client_ca: who signs client certificates; empty: none are asked for.
-        client_certificates: `optional` (a key or token may stand for one) or `required`.
+        password: of the key, if it has one.
+        client_ca: CA of client certificates; empty: none are requested.
+        client_certificates: `optional` (a key or token may be used instead) or `required`.
     """
 
     certificate: str
@@ -40,31 +40,31 @@ def tls_settings(
     """The settings, if TLS is on.
 
     Raises:
-        ConfigError: one of them is of no use without another.
+        ConfigError: a setting lacks another one that it needs.
     """
     if not certificate and not key:
         if client_ca:
-            raise ConfigError(
-                "server.tls_client_ca without server.tls_cert", hint="client certificates need TLS: give tls_cert too"
-            )
+            raise ConfigError("server.tls_client_ca is set without server.tls_cert", hint="set server.tls_cert too")
         return None
     if not certificate or not key:
         have, lack = ("tls_cert", "tls_key") if certificate else ("tls_key", "tls_cert")
-        raise ConfigError(f"server.{have} without server.{lack}", hint=f"give server.{lack}")
+        raise ConfigError(f"server.{have} is set without server.{lack}", hint=f"set server.{lack} too")
     if client_certificates and client_certificates not in CLIENT_CERTIFICATES:
         raise ConfigError(
-            f"server.tls_client_certificates: there is no {client_certificates!r}", hint="write optional or required"
+            f"server.tls_client_certificates is {client_certificates!r}", hint="write optional or required"
         )
     if client_certificates and not client_ca:
-        raise ConfigError("server.tls_client_certificates without server.tls_client_ca", hint="give tls_client_ca")
+        raise ConfigError(
+            "server.tls_client_certificates is set without server.tls_client_ca", hint="set server.tls_client_ca too"
+        )
     return TlsSettings(certificate, key, password, client_ca, client_certificates or "optional")
 
 
 def server_context(settings: TlsSettings) -> ssl.SSLContext:
-    """The context that a server listens with: TLS 1.2 and up.
+    """The server's TLS context: TLS 1.2 and up.
 
     Raises:
-        ConfigError: a file is missing, unreadable, or not what it should be.
+        ConfigError: a file is missing, unreadable, or not valid.
     """
     context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
     context.minimum_version = ssl.TLSVersion.TLSv1_2
@@ -73,12 +73,12 @@ def server_context(settings: TlsSettings) -> ssl.SSLContext:
         if path:
             _refuse_unreadable(name, path)
     try:
-        # The function is asked only where the key has a password; without one, OpenSSL would ask the terminal.
+        # Called only if the key has a password; without a function, OpenSSL would prompt on the terminal.
         context.load_cert_chain(settings.certificate, settings.key, password=lambda: settings.password)
     except (ssl.SSLError, OSError) as error:
         raise ConfigError(
             f"server.tls_cert {settings.certificate} and server.tls_key {settings.key}: {_reason(error)}",
-            hint="give PEM files that belong together, and tls_key_password where the key has one",
+            hint="give PEM files of one key pair, and tls_key_password if the key has one",
         ) from error
     if settings.client_ca:
         try:
@@ -92,7 +92,7 @@ def server_context(settings: TlsSettings) -> ssl.SSLContext:
 
 
 def peer_certificate(transport: Any) -> Any:
-    """The certificate that the other side of a connection showed and that was checked; None where there is none."""
+    """The verified certificate of the peer of a connection, or None."""
     connection = transport.get_extra_info("ssl_object")
     return connection.getpeercert() or None if connection is not None else None
 

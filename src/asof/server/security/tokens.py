@@ -1,4 +1,4 @@
-"""Signed tokens (JWT) of the issuers that the configuration names: checked, and turned into a name and roles."""
+"""Verifies signed tokens (JWT) of the configured issuers, and reads name and roles from their claims."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ MAX_LENGTH = 16 * 1024
 
 
 class KeysNeeded(IdentityLookupNeeded):
-    """A token names a key that is not known yet; its key set has to be asked first."""
+    """A token is signed with an unknown key: the issuer's key set must be fetched first."""
 
     def __init__(self, keys: KeySet) -> None:
         super().__init__(keys.name)
@@ -26,11 +26,11 @@ class KeysNeeded(IdentityLookupNeeded):
 
 @dataclass(frozen=True)
 class VerifiedToken:
-    """Who a token is of.
+    """The name and roles of a verified token.
 
     Args:
-        expires: when it ends, in seconds since the epoch, with the leeway of its issuer.
-        keys: the key set that it was checked with.
+        expires: expiry in epoch seconds, with the issuer's leeway.
+        keys: the key set that it was verified with.
     """
 
     name: str
@@ -40,11 +40,11 @@ class VerifiedToken:
 
 
 class TokenVerifier:
-    """Checks tokens against the issuers' keys.
+    """Verifies tokens against the issuers' keys.
 
     Args:
         roles: every role by name, for issuers whose claims name roles.
-        key_sets: issuer → its keys; made as the configuration says where not given.
+        key_sets: issuer → its keys; by default from the configuration.
     """
 
     def __init__(
@@ -59,15 +59,15 @@ class TokenVerifier:
         self.key_sets = key_sets or {each.issuer: key_set_of(each) for each in issuers}
 
     def check(self, token: str, *, asked: bool = False) -> VerifiedToken:
-        """Who the token is of.
+        """Verify a token.
 
         Args:
-            asked: its key set was just asked, so an unknown key is a foreign one.
+            asked: the key set was just fetched, so an unknown key is refused.
 
         Raises:
-            NotAuthenticated: it is not well formed, not of an issuer that is known, or not for now or for here.
-            KeysNeeded: the key set has to be asked first.
-            Overloaded: the key set cannot be had.
+            NotAuthenticated: malformed, of an unknown issuer, expired or not valid yet, or for another audience.
+            KeysNeeded: the key set must be fetched first.
+            Overloaded: the key set cannot be fetched.
         """
         issuer, kid, algorithm = self._read_unverified(token)
         keys = self.key_sets[issuer.issuer]
@@ -77,7 +77,7 @@ class TokenVerifier:
                 raise KeysNeeded(keys)
             if not keys.is_usable:
                 raise keys.missing()
-            named = (kid or "without an id")[:100]
+            named = (kid or "without an ID")[:100]
             raise _refused(f"is signed with a key ({named}) that {issuer.issuer} does not have")
         claims = _verified(token, key, issuer)
         name = _claim(claims, issuer.name_claim)
@@ -86,7 +86,7 @@ class TokenVerifier:
         return VerifiedToken(name, self._roles_of(claims, issuer), claims["exp"] + issuer.leeway_s, keys)
 
     def _read_unverified(self, token: str) -> tuple[Issuer, str | None, str]:
-        """What the token says of itself, to find the key that it is to be checked with; nothing of it is believed."""
+        """Issuer, key ID and algorithm of a token, to find its key; unverified, so used for nothing else."""
         if len(token) > MAX_LENGTH:
             raise _refused(f"is longer than {MAX_LENGTH} characters")
         try:
@@ -94,16 +94,16 @@ class TokenVerifier:
             claims = jwt.decode(token, options={"verify_signature": False})
         except (jwt.PyJWTError, ValueError, RecursionError) as error:
             raise NotAuthenticated(
-                "the Authorization header holds neither an API key nor a token that can be read",
+                "the Authorization header has neither an API key nor a readable token",
                 hint="send `Authorization: Bearer <key or token>`",
             ) from error
         name = claims.get("iss")
         issuer = self._issuers.get(name) if isinstance(name, str) else None
         if issuer is None:
-            raise _refused(f"is of issuer {str(claims.get('iss'))[:100]!r}, whose tokens are not accepted here")
+            raise _refused(f"is of issuer {str(claims.get('iss'))[:100]!r}, which is not in auth.issuers")
         algorithm = header.get("alg")
         if algorithm not in issuer.algorithms:
-            raise _refused(f"is signed with {str(algorithm)[:20]!r}; accepted are {some(issuer.algorithms)}")
+            raise _refused(f"is signed with {str(algorithm)[:20]!r}; expected {some(issuer.algorithms)}")
         kid = header.get("kid")
         return issuer, kid if isinstance(kid, str) else None, str(algorithm)
 
@@ -135,7 +135,7 @@ def _verified(token: str, key: jwt.PyJWK, issuer: Issuer) -> dict[str, Any]:
     except jwt.InvalidAudienceError as error:
         raise _refused(f"is for another audience; expected {some(issuer.audience)}") from error
     except jwt.InvalidSignatureError as error:
-        raise _refused("does not bear the signature of its issuer") from error
+        raise _refused("has an invalid signature") from error
     except jwt.MissingRequiredClaimError as error:
         raise _refused(f"has no claim {error.claim!r}") from error
     except (jwt.PyJWTError, ValueError, TypeError, OverflowError) as error:
@@ -143,7 +143,7 @@ def _verified(token: str, key: jwt.PyJWK, issuer: Issuer) -> dict[str, Any]:
 
 
 def _claim(claims: Mapping[str, Any], path: str) -> Any:
-    """A claim by its name; where there is none, `a.b` is b inside of a."""
+    """A claim by its name; if there is none, `a.b` is the field b of claim a."""
     if path in claims:
         return claims[path]
     found: Any = claims

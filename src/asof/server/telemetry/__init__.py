@@ -1,1 +1,1 @@
-"""What the server reports of itself: counts, metrics, traces, the access log and the feature log."""
+"""Telemetry of the server: counts, metrics, traces, the access log and the feature log."""

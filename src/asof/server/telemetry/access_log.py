@@ -1,4 +1,4 @@
-"""The access log: one JSON line per request on stderr, written beside the requests and never waited for."""
+"""The access log: one JSON line per request on stderr, written in the background."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from typing import Any
 from asof.timing import iso
 
 MOST = 20_000
-"""So many lines may wait; what comes beyond is counted and left out."""
+"""Most lines in the buffer; lines beyond are dropped and counted."""
 
 
 class AccessLog:
-    """Lines that wait to be written.
+    """Buffer of access-log lines.
 
     Args:
         level: `none`, `errors` or `all`.
@@ -26,14 +26,14 @@ class AccessLog:
         self._lines: deque[tuple[Any, ...]] = deque()
 
     def note(self, at: int, method: str, path: str, status: int, seconds: float, **more: Any) -> None:
-        """Keep what a line says, until it is written."""
+        """Add a line to the buffer."""
         if len(self._lines) >= MOST:
             self.dropped += 1
             return
         self._lines.append((at, method, path, status, seconds, more))
 
     def write(self) -> None:
-        """Write the lines that wait."""
+        """Write the buffered lines."""
         if not self._lines:
             return
         text = []

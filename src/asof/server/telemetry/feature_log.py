@@ -1,4 +1,4 @@
-"""Keeps a share of the answers: noted in microseconds, written by a thread, bounded, and never waited for."""
+"""The feature log: keeps a sample of served rows. A request only appends to a bounded buffer; a thread writes it."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ log = logging.getLogger("asof.server")
 
 
 class ServedLog:
-    """Answers of services that wait to be kept.
+    """Buffer of served rows that are to be written.
 
     Args:
-        share: of the answers, up to 1.
-        services: only those of these; of all where empty.
-        most_rows: what comes on top of so many rows is dropped, and counted.
+        share: fraction of responses to keep, up to 1.
+        services: feature services to log; all if empty.
+        most_rows: size of the buffer; rows beyond it are dropped and counted.
     """
 
     def __init__(
@@ -43,7 +43,7 @@ class ServedLog:
         self._writer: ServedRows | None = None
 
     def note(self, service: str, response: OnlineResponse) -> None:
-        """Keep this answer, if it is chosen. A list of features has no name that it could be kept under."""
+        """Keep this response if it is sampled. Only feature services are logged: a list of features has no name."""
         if not service or (self._services and service not in self._services):
             return
         if self._share < 1 and random.random() >= self._share:
@@ -56,12 +56,12 @@ class ServedLog:
         self._waiting.append((service, response))
 
     def flush(self) -> None:
-        """Write what waits. What cannot be written is dropped, and counted: serving goes on."""
+        """Write the buffered rows. Rows that cannot be written are dropped and counted, and serving continues."""
         batches: dict[str, list[OnlineResponse]] = {}
         while self._waiting:
             service, response = self._waiting.popleft()
             n = len(response)
-            # Without a call between: another thread adds to it.
+            # One statement: another thread appends to it.
             self._rows -= n
             batches.setdefault(service, []).append(response)
         for service, responses in batches.items():
@@ -72,8 +72,8 @@ class ServedLog:
             try:
                 self._counts.other("kept", self._writer.append(service, responses))
             except AsofError as error:
-                log.warning("served features of %s are not kept: %s", service, error.message)
+                log.warning("feature log: served rows of %s were dropped: %s", service, error.message)
                 self._counts.other("dropped", sum(map(len, responses)))
-                # A new partition, so that no number is used twice whatever became of this write.
+                # A new partition: this write may have succeeded, and no offset may be used twice.
                 self._partition = secrets.randbelow(2**31)
                 self._writer = None

@@ -1,4 +1,4 @@
-"""Prometheus metrics: counts and facts in the words of its text format."""
+"""Prometheus metrics, in its text format."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from asof.timing import SECOND
 
 
 class _CollectedMetrics:
-    """Metrics that are at hand already, as the library wants them."""
+    """Adapter: metrics that already exist, as a collector of the Prometheus library."""
 
     def __init__(self, metrics: Iterable[Metric]) -> None:
         self._metrics = list(metrics)
@@ -24,42 +24,40 @@ class _CollectedMetrics:
 
 
 def exposed(metrics: Iterable[Metric]) -> bytes:
-    """The metrics as text."""
+    """Metrics in the Prometheus text format."""
     registry = CollectorRegistry()
     registry.register(_CollectedMetrics(metrics))
     return generate_latest(registry)
 
 
 def server_metrics(counts: RequestCounts, snapshot: Snapshot | None, *, now: int) -> Iterator[Metric]:
-    """What a server has counted, and how fresh what it serves is."""
+    """Request counts of a server, and the freshness of what it serves."""
     requests = CounterMetricFamily(
-        "asof_requests", "Answered requests.", labels=["route", "service", "status"]
+        "asof_requests", "Requests with a response.", labels=["route", "service", "status"]
     )  # fmt: skip
     for (route, service, status), n in counts.requests.items():
         requests.add_metric([route, service, str(status)], n)
     yield requests
     seconds = HistogramMetricFamily(
-        "asof_request_seconds", "How long answers took, from the request's first byte.", labels=["route", "service"]
+        "asof_request_seconds", "Time from a request's first byte to its response.", labels=["route", "service"]
     )
     for (route, service), histogram in counts.seconds.items():
         seconds.add_metric([route, service], *_buckets(histogram))
     yield seconds
-    rows = CounterMetricFamily("asof_rows", "Entity rows read, and rows written.", labels=["route", "service"])
+    rows = CounterMetricFamily("asof_rows", "Entity rows read and rows written.", labels=["route", "service"])
     for (route, service), n in counts.rows.items():
         rows.add_metric([route, service], n)
     yield rows
-    errors = CounterMetricFamily("asof_errors", "Requests that met an error, by its kind.", labels=["kind"])
+    errors = CounterMetricFamily("asof_errors", "Failed requests, by error class.", labels=["kind"])
     for kind, n in counts.errors.items():
         errors.add_metric([kind], n)
     yield errors
-    store = HistogramMetricFamily("asof_online_store_seconds", "How long reads of the online store took.")
+    store = HistogramMetricFamily("asof_online_store_seconds", "Duration of reads of the online store.")
     store.add_metric([], *_buckets(counts.store))
     yield store
-    lookups = CounterMetricFamily(
-        "asof_view_rows", "Rows that reads looked up, by view and outcome.", labels=["view", "outcome"]
-    )
+    lookups = CounterMetricFamily("asof_view_rows", "Rows looked up, by view and outcome.", labels=["view", "outcome"])
     newest = GaugeMetricFamily(
-        "asof_view_newest_event_timestamp_seconds", "The newest event time seen among served rows.", labels=["view"]
+        "asof_view_newest_event_timestamp_seconds", "Newest event time among served rows.", labels=["view"]
     )
     for view, (found, missing, expired, time) in counts.views.items():
         for outcome, n in (("found", found), ("missing", missing), ("expired", expired)):
@@ -68,7 +66,9 @@ def server_metrics(counts: RequestCounts, snapshot: Snapshot | None, *, now: int
             newest.add_metric([view], time / SECOND)
     yield lookups
     yield newest
-    others = CounterMetricFamily("asof_served_rows_logged", "Served rows kept or dropped.", labels=["outcome"])
+    others = CounterMetricFamily(
+        "asof_served_rows_logged", "Served rows written to the feature log, or dropped.", labels=["outcome"]
+    )
     for name, n in counts.others.items():
         others.add_metric([name], n)
     yield others
@@ -77,12 +77,12 @@ def server_metrics(counts: RequestCounts, snapshot: Snapshot | None, *, now: int
 
 
 def _facts(snapshot: Snapshot, now: int) -> Iterator[Metric]:
-    yield GaugeMetricFamily("asof_registry_version", "The version of the registry that is served.", snapshot.version)
+    yield GaugeMetricFamily("asof_registry_version", "Version of the registry that is served.", snapshot.version)
     until = GaugeMetricFamily(
-        "asof_view_materialized_until_timestamp_seconds", "Up to which event time a view was materialized.",
+        "asof_view_materialized_until_timestamp_seconds", "Event time up to which a view is materialized.",
         labels=["view"],
     )  # fmt: skip
-    age = GaugeMetricFamily("asof_view_age_seconds", "How long ago a view was last materialized.", labels=["view"])
+    age = GaugeMetricFamily("asof_view_age_seconds", "Time since a view was last materialized.", labels=["view"])
     for view, known in snapshot.facts.materialized.items():
         if known.until is not None:
             until.add_metric([view], known.until / SECOND)
@@ -93,15 +93,15 @@ def _facts(snapshot: Snapshot, now: int) -> Iterator[Metric]:
 
 
 def stream_metrics(partitions: Iterable[PartitionStatus]) -> Iterator[Metric]:
-    """How far a worker's logs are read and archived."""
+    """Progress of a worker: its reads of each log, and its archives."""
     labels = ["source", "partition"]
-    lag = GaugeMetricFamily("asof_stream_lag", "Events that stand in the log and not in the archive.", labels=labels)
-    archived = GaugeMetricFamily("asof_stream_archived_offset", "The last archived offset.", labels=labels)
+    lag = GaugeMetricFamily("asof_stream_lag", "Events in the log that are not archived yet.", labels=labels)
+    archived = GaugeMetricFamily("asof_stream_archived_offset", "Last archived offset.", labels=labels)
     behind = GaugeMetricFamily(
-        "asof_stream_behind_seconds", "The age of the oldest event that is not archived.", labels=labels
+        "asof_stream_behind_seconds", "Age of the oldest event that is not archived.", labels=labels
     )
     freshness = GaugeMetricFamily(
-        "asof_stream_freshness_seconds", "From the newest message's time to its being served.", labels=labels
+        "asof_stream_freshness_seconds", "Time from the newest message's timestamp until it is served.", labels=labels
     )
     letters = GaugeMetricFamily("asof_stream_dead_letters", "Dead letters of a source.", labels=["source"])
     seen = set()

@@ -1,4 +1,4 @@
-"""What a worker counts while it answers: plain numbers, added up over all workers when somebody asks."""
+"""Request counts of a worker: plain numbers, summed over all workers when metrics are scraped."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from typing import Any
 from asof.online_response import NOT_FOUND, OUTSIDE_MAX_AGE, OnlineResponse
 
 BUCKETS = (0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0, 30.0)
-"""Upper bounds of a histogram of seconds; what is above the last one has a bucket of its own."""
+"""Upper bounds of a histogram's buckets in seconds; one more bucket is above the last."""
 
 
 class LatencyHistogram:
-    """How long things took."""
+    """A histogram of durations."""
 
     __slots__ = ("buckets", "total")
 
@@ -30,20 +30,20 @@ class LatencyHistogram:
 
 
 class RequestCounts:
-    """The counts of one process. All that is written to is kept flat, so that a request costs microseconds."""
+    """Counts of one process. Flat attributes and dicts, so that counting a request takes microseconds."""
 
     def __init__(self) -> None:
         self.requests: dict[tuple[str, str, int], int] = {}
         self.seconds: dict[tuple[str, str], LatencyHistogram] = {}
         self.rows: dict[tuple[str, str], int] = {}
         self.errors: dict[str, int] = {}
-        # View → rows that were found, missing, expired; and the newest event time that was served.
+        # View → rows found, missing, expired; and the newest event time served.
         self.views: dict[str, list[int]] = {}
         self.store = LatencyHistogram()
         self.others: dict[str, int] = {}
 
     def request(self, route: str, service: str, status: int, seconds: float, rows: int) -> None:
-        """An answered request."""
+        """Count a request with its response."""
         key = (route, service, status)
         self.requests[key] = self.requests.get(key, 0) + 1
         pair = (route, service)
@@ -55,17 +55,17 @@ class RequestCounts:
             self.rows[pair] = self.rows.get(pair, 0) + rows
 
     def error(self, kind: str) -> None:
-        """A request that met an error, by its class."""
+        """Count a failed request by its error class."""
         self.errors[kind] = self.errors.get(kind, 0) + 1
 
     def other(self, name: str, n: int = 1) -> None:
-        """Something else that is counted, by name."""
+        """Add to another named count."""
         self.others[name] = self.others.get(name, 0) + n
 
     def answered(self, response: OnlineResponse) -> None:
-        """What was found, view by view."""
+        """Count the rows that were found, missing and expired, per view."""
         n = len(response)
-        selection: Any = response.selection  # of a store's own answer: it has reads
+        selection: Any = response.selection  # a store's own response: its selection has reads
         for read, found in zip(selection.reads, response.found, strict=True):
             name = read.view.name
             known = self.views.get(name)
@@ -84,7 +84,7 @@ class RequestCounts:
                     known[3] = time
 
     def answered_one(self, views: Sequence[str], times: Sequence[int]) -> None:
-        """One entity row that was found in each of these views."""
+        """Count one entity row that was found in each of these views."""
         for name, time in zip(views, times):
             known = self.views.get(name)
             if known is None:
@@ -96,7 +96,7 @@ class RequestCounts:
     # ---- between processes ----
 
     def to_words(self) -> dict[str, Any]:
-        """The same as JSON has it."""
+        """The counts as JSON values."""
         return {
             "requests": [[*key, n] for key, n in self.requests.items()],
             "seconds": [[*key, each.buckets, each.total] for key, each in self.seconds.items()],
@@ -132,7 +132,7 @@ def _merge(histogram: LatencyHistogram, buckets: list[int], total: float) -> Non
 
 
 class SharedCounts:
-    """The counts of all workers of a server: each leaves its own in a file, also when it has ended.
+    """The counts of all workers of a server. Each writes its own to a file, which stays when the worker ends.
 
     Args:
         folder: shared by the workers.
@@ -141,18 +141,18 @@ class SharedCounts:
     def __init__(self, folder: Path, counts: RequestCounts) -> None:
         self._folder = folder / "counts"
         self._folder.mkdir(parents=True, exist_ok=True)
-        # Ended workers' files stay, and a number may come again.
+        # Files of ended workers stay, and process IDs are reused.
         self._file = self._folder / f"{os.getpid()}-{os.urandom(4).hex()}.json"
         self._counts = counts
 
     def leave(self) -> None:
-        """Write down what this process has counted."""
+        """Write this process's counts to its file."""
         other = self._file.with_suffix(".new")
         other.write_text(json.dumps(self._counts.to_words()))
         other.rename(self._file)
 
     def all(self) -> RequestCounts:
-        """The sum, this process's as of now."""
+        """The sum over all workers; this process's counts are current, the others' as last written."""
         total = RequestCounts()
         total.add(self._counts.to_words())
         for path in self._folder.glob("*.json"):

@@ -1,4 +1,4 @@
-"""Metrics of a stream worker, on a port of their own beside it."""
+"""Prometheus metrics of a stream worker, on their own port."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ Status = Callable[[], Iterable[PartitionStatus]]
 
 
 def serve_stream_metrics(status: Status, port: int, *, host: str = "127.0.0.1") -> Callable[[], None]:
-    """Answer `GET /metrics` with how far each partition is; what it answers stops it.
+    """Serve the metrics of each partition at `GET /metrics`; returns a function that stops it.
 
     Args:
-        status: asked at each scrape, from another thread.
+        status: called at each scrape, from another thread.
 
     Raises:
-        ConfigError: the port cannot be had.
+        ConfigError: the port cannot be opened.
         MissingExtra: the packages are not installed.
     """
     try:
@@ -35,7 +35,7 @@ def serve_stream_metrics(status: Status, port: int, *, host: str = "127.0.0.1") 
                 partitions = status()
             except AsofError:
                 partitions = None
-            known = GaugeMetricFamily("asof_stream_status_known", "Whether the logs could be asked.")
+            known = GaugeMetricFamily("asof_stream_status_known", "1 if the logs could be read, else 0.")
             known.add_metric([], partitions is not None)
             yield known
             if partitions is not None:

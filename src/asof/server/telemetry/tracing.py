@@ -1,4 +1,4 @@
-"""OpenTelemetry traces of requests, where they are wanted: a span per request, one per read of the online store."""
+"""OpenTelemetry traces, if enabled: one span per request, and one per read of the online store."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from asof.errors import MissingExtra
 
 
 class Tracing:
-    """Makes spans, and sends them in batches from a thread of its own.
+    """Records spans and exports them in batches from a background thread.
 
     Args:
-        exporter: where spans go; by default to OTLP over HTTP, as the `OTEL_*` variables say.
+        exporter: destination of spans; by default OTLP over HTTP, configured by the `OTEL_*` variables.
     """
 
     def __init__(self, *, exporter: Any = None) -> None:
@@ -31,7 +31,7 @@ class Tracing:
         except ImportError as error:
             raise MissingExtra("server.tracing", "otel") from error
         self._trace = trace
-        # `service.name` of OTEL_RESOURCE_ATTRIBUTES or OTEL_SERVICE_NAME counts, if it is given.
+        # `service.name` of OTEL_RESOURCE_ATTRIBUTES or OTEL_SERVICE_NAME wins, if set.
         self._provider = TracerProvider(resource=Resource.create({"service.name": "asof"}))
         self._provider.add_span_processor(BatchSpanProcessor(exporter))
         self._tracer = self._provider.get_tracer("asof.server")
@@ -39,7 +39,7 @@ class Tracing:
 
     @contextmanager
     def request(self, method: str, route: str, headers: Sequence[tuple[bytes, bytes]]) -> Iterator[None]:
-        """The span of a request, below that of its caller where it names one."""
+        """The span of a request, a child of its caller's span if the headers name one."""
         carrier = {
             name.decode("latin-1"): value.decode("latin-1")
             for name, value in headers
@@ -53,7 +53,7 @@ class Tracing:
             yield
 
     def note(self, *, status: int, service: str, rows: int, error: BaseException | None) -> None:
-        """Say on the current span how its request ended."""
+        """Set the outcome of the request on the current span."""
         span = self._trace.get_current_span()
         span.set_attribute("http.response.status_code", status)
         span.set_attribute("asof.rows", rows)
@@ -65,9 +65,9 @@ class Tracing:
             span.set_status(self._trace.StatusCode.ERROR, str(error)[:300])
 
     def span(self, name: str) -> Any:
-        """A span below the current one, as a context manager."""
+        """A child of the current span, as a context manager."""
         return self._tracer.start_as_current_span(name)
 
     def close(self) -> None:
-        """Send what is left."""
+        """Export the remaining spans."""
         self._provider.shutdown()

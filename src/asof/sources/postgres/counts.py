@@ -19,7 +19,7 @@ _TIMEOUT_MS = 5_000
 def nulls_in(
     connection: psycopg.Connection[Any], relation: str, columns: Sequence[str], *, is_table: bool
 ) -> dict[str, str]:
-    """Column → how many of its rows are null, in words; left out are those without, and what would take long."""
+    """Column → number of its nulls, as text; columns without nulls, or that take too long to count, are omitted."""
     found = {}
     for column in columns:
         row = connection.execute(_NOT_NULL, [relation, column]).fetchone() if is_table else None
@@ -32,16 +32,16 @@ def nulls_in(
 
 
 def rows_in(connection: psycopg.Connection[Any], relation: str, *, is_table: bool) -> str:
-    """How many rows there are, in words."""
+    """Number of rows, as text."""
     row = connection.execute(_ESTIMATE, [relation]).fetchone() if is_table else None
     if row and row[0] and row[0] > _LARGE_TABLE:
         return f"about {int(row[0])} rows"
     rows = _count(connection, relation)
-    return f"{rows} rows" if rows is not None else "more rows than can be counted in a moment"
+    return f"{rows} rows" if rows is not None else "too many rows to count quickly"
 
 
 def _count(connection: psycopg.Connection[Any], rows: str) -> int | None:
-    """The number of rows of a FROM clause; None where the server does not get through them in time."""
+    """The number of rows of a FROM clause; None if counting takes too long."""
     try:
         with connection.transaction():
             connection.execute(f"SET LOCAL statement_timeout = {_TIMEOUT_MS}")

@@ -48,7 +48,7 @@ class PostgresReader(SourceReaderDefaults):
     """Reads `PostgresSource`s.
 
     Args:
-        connections: which server each source is on.
+        connections: finds the server of each source.
     """
 
     on_server = True
@@ -58,7 +58,7 @@ class PostgresReader(SourceReaderDefaults):
         self._opened: dict[str, Postgres] = {}
 
     def describe(self, source: Source) -> list[SourceColumn]:
-        """The columns that the server says the table or the query has; no row is read."""
+        """The columns of the table or query, from the server; no row is read."""
         assert isinstance(source, PostgresSource)
         columns, _ = self._columns_and_relation(source, self.database(source))
         return [SourceColumn(each.name, each.dtype, each.shown) for each in columns]
@@ -78,19 +78,19 @@ class PostgresReader(SourceReaderDefaults):
         return self
 
     def nulls(self, source: Source, columns: Sequence[str]) -> dict[str, str]:
-        """Columns that hold nulls; those that cannot, by the table's own constraints, are not looked through."""
+        """Columns with nulls; columns with a NOT NULL constraint are not scanned."""
         assert isinstance(source, PostgresSource)
         with self.database(source).transaction(f"source {source.name!r}", stale=True) as connection:
             return nulls_in(connection, relation_of(source), columns, is_table=bool(source.table))
 
     def count(self, source: Source) -> str:
-        """How many rows there are; of a large table what the server's statistics say."""
+        """Number of rows; for a large table, the estimate of the server's statistics."""
         assert isinstance(source, PostgresSource)
         with self.database(source).transaction(f"source {source.name!r}", stale=True) as connection:
             return rows_in(connection, relation_of(source), is_table=bool(source.table))
 
     def close(self) -> None:
-        """Give back all connections."""
+        """Close all connections."""
         for database in self._opened.values():
             database.close()
 
@@ -103,7 +103,7 @@ class PostgresReader(SourceReaderDefaults):
         return self._opened[key]
 
     def _columns_and_relation(self, source: PostgresSource, database: Postgres) -> tuple[list[PostgresColumn], str]:
-        """The columns, and what stands for the source in a FROM clause of any session of the database."""
+        """The columns, and a FROM term for the source that works in any session of the database."""
         what = f"source {source.name!r}"
         declared = {field.name: field.dtype for field in source.schema}
         try:
@@ -132,7 +132,7 @@ class PostgresReader(SourceReaderDefaults):
 
 
 def _qualified(connection: psycopg.Connection[Any], source: PostgresSource) -> str:
-    """The source as a FROM term that means the same where other schemas are searched; a query stays as it is."""
+    """The source as a FROM term that does not depend on the search path; a query is unchanged."""
     if source.query:
         return relation_of(source)
     schema, name = only_row(connection.execute(_HOME, [relation_of(source)]))
@@ -148,7 +148,7 @@ def relation_of(source: PostgresSource) -> str:
 
 
 def _parts(table: str) -> list[str]:
-    """`sales."Orders"` → its parts; names without quotes are lower case, as in SQL, unless they are not plain."""
+    """Split `sales."Orders"` into names; unquoted plain names are lower case, as in SQL."""
     parts = re.findall(r'"((?:[^"]|"")+)"|([^."]+)', table)
     return [
         written.replace('""', '"') if written else plain.lower() if re.fullmatch(r"[A-Za-z_]\w*", plain) else plain
@@ -158,7 +158,7 @@ def _parts(table: str) -> list[str]:
 
 @dataclass(frozen=True)
 class Scan:
-    """A source's rows, to be fetched; as a database it gives one moment to all scans of a read."""
+    """A source's rows, fetched on use; as a database, it gives all scans of a read one snapshot."""
 
     source: PostgresSource
     database: Postgres
@@ -171,18 +171,18 @@ class Scan:
 
     @property
     def identity(self) -> Hashable:
-        # A session looks names up in its own schemas, so one of other schemas would read other tables.
+        # Names resolve in a session's search path: another search path would read other tables.
         return (self.database.identity, self.database.schema)
 
     def schema(self, columns: Sequence[PostgresColumn]) -> pa.Schema:
         return pa.schema([pa.field(each.name, each.arrow()) for each in columns])
 
     def snapshot(self) -> AbstractContextManager[Any]:
-        """One transaction that sees one moment, for this scan and others of the same database."""
+        """One transaction with one snapshot, for this scan and others of the same database."""
         return self.database.arrow(f"source {self.source.name!r}", stale=True, repeatable=True)
 
     def open(self, need: ScanRequest) -> pa.RecordBatchReader:
-        """The rows as a stream; the connection is given back when it ends."""
+        """The rows as a stream; the connection returns to the pool at its end."""
         need = _both(self.base, need)
         wanted = set(need.columns)
         columns = [each for each in self.columns if not wanted or each.name in wanted]
@@ -219,12 +219,12 @@ class Scan:
     def _refused(self, problem: str) -> SourceError:
         return SourceError(
             f"source {self.source.name!r}: {problem}",
-            hint="mend the value, or convert the column by query=, or by its type in schema=",
+            hint="fix the value, or convert the column by query=, or by its type in schema=",
             where=self.source.where,
         )
 
     def text(self, need: ScanRequest, columns: Sequence[PostgresColumn]) -> str:
-        """The SELECT that fetches what is needed."""
+        """The SELECT for the needed rows and columns."""
         time = next((each for each in self.columns if each.name == self.source.timestamp_field), None)
         conditions, bounded = _range(time, need, self.source.timestamp_unit) if time else ([], False)
         conditions += self._news(need, time)
@@ -238,7 +238,7 @@ class Scan:
         return f"SELECT {selected}\nFROM {relation_of(self.source)}{where}"
 
     def _news(self, need: ScanRequest, time: PostgresColumn | None) -> list[str]:
-        """Rows written down or happened since a moment; nothing where a column has no literal for it."""
+        """Condition for rows that were written or happened since a time; empty if a column has no literal for it."""
         name = self.source.created_timestamp_column or self.source.timestamp_field
         created = next((each for each in self.columns if each.name == name), None)
         if need.news is None or created is None or time is None:
@@ -254,7 +254,7 @@ class Scan:
 
 
 def _both(first: ScanRequest, second: ScanRequest) -> ScanRequest:
-    """What either leaves out is left out."""
+    """Combine two filters: a row must pass both."""
     starts = [each for each in (first.start, second.start) if each is not None]
     ends = [each for each in (first.end, second.end) if each is not None]
     return replace(
@@ -268,7 +268,7 @@ def _both(first: ScanRequest, second: ScanRequest) -> ScanRequest:
 
 
 def _range(time: PostgresColumn, need: ScanRequest, unit: str) -> tuple[list[str], bool]:
-    """Conditions on the event time, and whether they leave out everything beyond the range of our times."""
+    """Conditions on the event time, and whether they exclude all times outside Asof's range."""
     conditions = []
     for moment, sign in ((need.start, ">="), (need.end, "<=")):
         bound = _bound(time, moment, unit, up=sign == "<=") if moment is not None else ""
@@ -278,7 +278,7 @@ def _range(time: PostgresColumn, need: ScanRequest, unit: str) -> tuple[list[str
 
 
 def _bound(time: PostgresColumn, moment: Micros, unit: str, *, up: bool) -> str:
-    """A moment as a literal of the column's type; an empty text where it has none."""
+    """A time as a literal of the column's type; empty if there is none."""
     if time.is_array:
         return ""
     if time.is_integer and unit:
@@ -297,7 +297,7 @@ def _bound(time: PostgresColumn, moment: Micros, unit: str, *, up: bool) -> str:
 
 
 def _among(column: PostgresColumn, values: pa.Array) -> str:
-    """A condition that keeps rows with one of the values; an empty text where it could lose one that equals them."""
+    """A condition for rows with one of the values; empty if it could miss rows that are equal to one."""
     if isinstance(values, pa.ChunkedArray):
         values = values.combine_chunks()
     if column.is_integer and pa.types.is_integer(values.type):
@@ -305,7 +305,7 @@ def _among(column: PostgresColumn, values: pa.Array) -> str:
             values = values.filter(pc.less_equal(values, GREATEST_INT64))
         return f"{quote(column.name)} = ANY({_array(values.to_pylist(), 'int8')})"
     if pa.types.is_string(values.type) or pa.types.is_large_string(values.type):
-        # The server's text holds no NUL, so nothing equals a value with one.
+        # Text of the server has no NUL, so nothing equals a value with one.
         texts = [value for value in values.to_pylist() if value is not None and "\0" not in value]
         if column.is_text:
             return f"{quote(column.name)} = ANY({_array(texts, 'text')})"

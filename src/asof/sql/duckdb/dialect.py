@@ -1,4 +1,4 @@
-"""How DuckDB writes the pieces that every plan needs: names, literals, times, casts, aggregates."""
+"""DuckDB's SQL for the elements of every plan: names, literals, times, casts, aggregates."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from asof.sql.quoting import text
 from asof.timing import UNITS, Micros, micros
 
 LAST_OF_ALL = "9223372036854775807"
-"""Sorts a spine row after every row of its own moment."""
+"""Sorts a spine row after every row of the same time."""
 
 _DIGITS_OF_ONE_SUM = 28
 """Ten thousand million values of so many digits have a sum that fits 128 bits."""
@@ -61,7 +61,7 @@ def literal(value: Any, dtype: DType) -> str:
 
 
 def floor_divide(value: str, divisor: int) -> str:
-    """Whole division that goes down, also below zero."""
+    """Integer division rounded down, also below zero."""
     return f"(({value}) - ((({value}) % {divisor}) + {divisor}) % {divisor}) // {divisor}"
 
 
@@ -79,7 +79,7 @@ def time_of(column: str, sql_type: str, unit: str = "") -> str:
         unit: of an integer column.
     """
     if sql_type in ("TIMESTAMP_NS", "TIMESTAMPTZ_NS", "TIMESTAMP_NS WITH TIME ZONE"):
-        # A cast to microseconds would round, and so move an event past the moment that asks for it.
+        # A cast to microseconds would round up, and could move an event past the time of a read.
         return floor_divide(f"epoch_ns({column})", 1000)
     if sql_type.startswith(("TIMESTAMP", "DATE")):
         return f"epoch_us({column})"
@@ -143,7 +143,7 @@ def from_micros(value: Micros, sql_type: str, unit: str = "", *, up: bool = Fals
 
 
 def cast(value: str, sql_type: str, dtype: DType, what: str = "") -> str:
-    """A source's value in the type that its field declares; nothing is bent silently.
+    """A source's value in its field's declared type; no value is changed silently.
 
     Args:
         sql_type: the value's type as DuckDB names it.
@@ -169,7 +169,7 @@ def cast(value: str, sql_type: str, dtype: DType, what: str = "") -> str:
 def aggregate(
     function: str, value: str, dtype: DType | None, *, wrap: Callable[[str], str], order: str = "", n: int = 0
 ) -> str:
-    """One aggregate of the non-null values, in the type of its answer.
+    """One aggregate of the non-null values, in its output type.
 
     Args:
         value: the SQL of the values.
@@ -195,7 +195,7 @@ def aggregate(
             return wrap(f"sum(CAST({value} AS DOUBLE))")
         if dtype.name == "Decimal":
             return _decimal_sum(value, dtype, wrap)
-        # The sum of integers is a HUGEINT; TRY_CAST answers null outside Int64.
+        # The sum of integers is a HUGEINT; TRY_CAST returns null outside Int64.
         return f"TRY_CAST({wrap(f'sum({value})')} AS BIGINT)"
     if function == "mean":
         # Floats and decimals as doubles; integers are summed exactly first.
@@ -207,7 +207,7 @@ def _decimal_sum(value: str, dtype: DType, wrap: Callable[[str], str]) -> str:
     """An exact sum of 38 digits and the scale of its values; null beyond them."""
     if (dtype.precision or 38) <= _DIGITS_OF_ONE_SUM:
         return wrap(f"sum({value})")
-    # DuckDB sums in 128 bits and raises an error where they do not suffice, so digits are summed in two halves.
+    # DuckDB sums in 128 bits and raises an error on overflow, so digits are summed in two halves.
     unscaled = f"CAST(replace(CAST({value} AS VARCHAR), '.', '') AS HUGEINT)"
     high, low = (wrap(f"sum({unscaled} {operator} {_HALF})") for operator in ("//", "%"))
     carried = f"({high} + {low} // {_HALF})"

@@ -28,7 +28,7 @@ def sort_rows(windows: WindowGroup, spine: SpineTable) -> str:
     """SELECT of events and marks, in their order; `n` is the spine row's number, and null for events."""
     rows = windows.rows
     names = _stored(windows)
-    # Where the order of ties decides nothing, it is not sorted by.
+    # Ties are sorted only where their order matters.
     ties = rows.ties if windows.needs_order else ()
     order = ", ".join([*rows.key_columns, "ts", "mark", *(f"{tie} NULLS FIRST" for tie in ties)])
     of_event = ", ".join([*rows.key_columns, "ts", f"{EVENT}::SMALLINT AS mark", "NULL AS n", *ties, *names])
@@ -157,7 +157,7 @@ QUALIFY n IS NOT NULL"""
 
 
 def _output(windows: WindowGroup, each: WindowAggregate, calls: dict[str, str]) -> str:
-    """The answer for a spine row.
+    """The output for a spine row.
 
     Args:
         calls: the SQL of each framed call → its column; new ones are added.
@@ -175,7 +175,7 @@ def _output(windows: WindowGroup, each: WindowAggregate, calls: dict[str, str]) 
         counts = function in ("count", "count_distinct")
         open_now = f"positions.{windows.moment} - happened <= {window.gap}"
         value = f"CASE WHEN {open_now} THEN {value}{' ELSE 0' if counts else ''} END"
-    # A spine row without a key or a time has no answer, not even a count.
+    # A spine row without a key or a time has null outputs, even for counts.
     known = [f"positions.{name} IS NOT NULL" for name in (*windows.rows.key_columns, "ts")]
     return f"CASE WHEN {' AND '.join(known)} THEN {value} END"
 
@@ -183,7 +183,7 @@ def _output(windows: WindowGroup, each: WindowAggregate, calls: dict[str, str]) 
 def _is_difference(each: WindowAggregate) -> bool:
     """Whether it is the difference of two running totals: exact for whole numbers, and never done with floats.
 
-    The sum of a session is not: sums may fall, so the one at the latest beginning cannot be told by its size.
+    The sum of a session is not: sums may decrease, so the total at the latest beginning is not the greatest one.
     """
     if each.aggregation.function == "count":
         return True
@@ -194,7 +194,7 @@ def _is_difference(each: WindowAggregate) -> bool:
 def _difference(total: str, window: Sliding | Session | None) -> str:
     start = _before(total, window.gap) if isinstance(window, Session) else _at_start(total, window)
     if total.startswith("sum_"):
-        # A sum is null until the first value of all.
+        # A running sum is null until the first value.
         return f"coalesce({total}, 0) - coalesce({start}, 0)"
     return f"({total} - {start})"
 

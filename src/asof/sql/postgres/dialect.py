@@ -263,7 +263,7 @@ def out(value: str, dtype: DType) -> str:
 
 
 def aggregate(function: str, value: str, dtype: DType | None, *, wrap: Callable[[str], str]) -> str:
-    """One aggregate of the non-null values, in the type of its answer; `first`, `last` and `last_n` are looked up.
+    """One aggregate of the non-null values, in its output type; `first`, `last` and `last_n` are looked up.
 
     Args:
         value: the SQL of the values.

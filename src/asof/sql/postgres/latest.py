@@ -2,7 +2,7 @@
 
 Where the relation has no such index, the rows that can matter are put into a table that has one, in their order. The
 spine is read in the order of the keys, so that neighbours look at the same pages; that halves the time. Each view is a
-SELECT of its own: its rows are put beside the others by their numbers, which no join does as quickly.
+SELECT of its own: its rows are matched to the others by their numbers, which no join does as quickly.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ S = "asof_s"
 """The spine's alias in the SELECT of all."""
 
 N, AT, US = "asof_n", "asof_at", "asof_us"
-"""The columns that every spine table has beside its own: number, time, and time in microseconds."""
+"""The columns that every spine table has in addition to its own: number, time, and time in microseconds."""
 
 
 _LONGEST_KEY = 500
@@ -30,13 +30,13 @@ _LONGEST_KEY = 500
 
 @dataclass(frozen=True)
 class FeatureQuery:
-    """What answers one view, or one group of them, and the SQL of each of the features.
+    """The statements for one view, or one group of them, and the SQL of each of the features.
 
     Args:
         source: what is joined to the spine.
         steps: statements that run before it.
-        again: of a view that stands alone: the same for spine rows that `source` answers more than once, since several
-            rows of one moment are to choose from; empty where it answers each once.
+        again: for a view on its own: the same for spine rows with more than one result from `source`, since several
+            rows have the same time; empty if each has one.
     """
 
     source: str

@@ -25,7 +25,7 @@ class OutputSelect:
     Args:
         outputs: which of the request's outputs its columns behind the first are.
         steps: statements that make the temporary tables which it alone reads.
-        again: the same for the spine rows in `asof_tied`: those that `select` answers more than once, if it may.
+        again: the same for the spine rows in `asof_tied`: those with more than one result from `select`, if possible.
     """
 
     select: str
@@ -36,7 +36,7 @@ class OutputSelect:
 
 @dataclass(frozen=True)
 class Statements:
-    """SELECTs that together answer every spine row, in a transaction that sees one moment."""
+    """SELECTs that together give the outputs of every spine row, in a transaction with one snapshot."""
 
     answers: tuple[OutputSelect, ...]
 
@@ -52,7 +52,7 @@ def compile_statements(request: PointInTime, tables: Mapping[str, SourceTable], 
 
     Args:
         tables: source name → the source as the engine sees it.
-        spine: has the columns `asof_n`, `asof_at` and `asof_us` beside those of the frame.
+        spine: has the columns `asof_n`, `asof_at` and `asof_us` in addition to those of the frame.
     """
     as_known = request.known_at is True
     answers = []
@@ -105,7 +105,7 @@ def _in_order(spine: SpineTable, keys: Sequence[str]) -> str:
 
 
 def _noted(again: str) -> str:
-    return f"-- for the spine rows that it answers twice, whose numbers are then in {TIED}:\n{again}" if again else ""
+    return f"-- for the spine rows with two results, whose numbers are then in {TIED}:\n{again}" if again else ""
 
 
 def range_spine(request: PointInTime, tables: Mapping[str, SourceTable]) -> str:

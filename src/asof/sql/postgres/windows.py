@@ -1,7 +1,7 @@
 """The plan for windows in Postgres: events in their order with running totals, looked up by key and time.
 
 The events that can matter are a table with an index on (key, time, place). Every total since a key's first event, or
-since its session began, runs along with them, so that one descent answers it as of any moment; counts and integer sums
+since its session began, runs along with them, so that one descent gives it as of any time; counts and integer sums
 of sliding windows are exact differences of two. All other aggregates of sliding windows read the window's own events.
 """
 

@@ -12,7 +12,7 @@ FETCH FIRST 1 ROW WITH TIES
 LIMIT 2
 ) AS asof_l0 ON TRUE;
 
--- for the spine rows that it answers twice, whose numbers are then in asof_tied:
+-- for the spine rows with two results, whose numbers are then in asof_tied:
 SELECT asof_s.asof_n, asof_l0.asof_f0 AS f0, coalesce(asof_l0.asof_f1, CAST('0.5' AS double precision)) AS f1, asof_l0.asof_f2 AS f2
 FROM (SELECT * FROM asof_spine WHERE asof_n IN (SELECT asof_n FROM asof_tied)) AS asof_s
 LEFT JOIN LATERAL (

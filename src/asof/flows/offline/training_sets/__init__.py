@@ -1,1 +1,1 @@
-"""Training sets: rows of a historical read that are kept under a name and can be rebuilt."""
+"""Training sets: saved rows of a historical read, which can be rebuilt."""

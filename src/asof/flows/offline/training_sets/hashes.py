@@ -1,4 +1,4 @@
-"""Hashes of tables, files and definitions: the same for the same content, whatever engine or batches it came from."""
+"""Hashes of tables, files and definitions, independent of the engine and of batch sizes."""
 
 from __future__ import annotations
 
@@ -22,10 +22,9 @@ _END_BYTES = 1024 * 1024
 
 
 class TableHash:
-    """A hash of rows in their order, column by column, fed batch after batch.
+    """A hash of ordered rows, per column, updated batch by batch.
 
-    Numbers of one kind hash alike whatever their width, and so do strings however they are stored; a null differs from
-    every value, all NaNs are one value.
+    It ignores the width of numbers and the encoding of strings. A null differs from every value; all NaNs are equal.
     """
 
     def __init__(self, schema: pa.Schema) -> None:
@@ -33,14 +32,14 @@ class TableHash:
         self._columns = {field.name: _ColumnHash() for field in schema}
 
     def add(self, batch: pa.RecordBatch) -> pa.RecordBatch:
-        """Take the next rows in; they are handed on as they are."""
+        """Update the hash with the next rows; returns them unchanged."""
         self.rows += batch.num_rows
         for name, column in zip(batch.schema.names, batch.columns, strict=True):
             self._columns[name].add(column)
         return batch
 
     def through(self, batches: Iterable[pa.RecordBatch]) -> Iterable[pa.RecordBatch]:
-        """The same batches, each taken in when it passes."""
+        """The same batches; each updates the hash as it passes."""
         return map(self.add, batches)
 
     @property
@@ -50,12 +49,12 @@ class TableHash:
 
     @property
     def whole(self) -> str:
-        """The hash of all columns and their names, in their order."""
+        """The hash of all columns with their names, in order."""
         return hashlib.sha256(json.dumps(list(self.columns.items())).encode()).hexdigest()
 
 
 class _ColumnHash:
-    """Nulls, lengths and values go into hashes of their own, so that it does not matter where a batch ends."""
+    """Separate hashes of nulls, lengths and values, so that batch boundaries do not matter."""
 
     def __init__(self) -> None:
         self._parts: dict[str, Any] = {}
@@ -107,16 +106,16 @@ class _ColumnHash:
         return self._parts[name]
 
     def hexdigest(self) -> str:
-        # What never had a value adds nothing, so that an empty batch changes nothing either.
+        # A hash without values is left out, so that an empty batch changes nothing.
         empty = hashlib.sha256().digest()
         parts = [(name, part.hexdigest()) for name, part in sorted(self._parts.items()) if part.digest() != empty]
         return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:32]
 
 
 def file_mark(path: str) -> FileMark:
-    """What tells whether a file is still the same: size in bytes, time of change in ns, and a hash.
+    """A file's fingerprint: size in bytes, modification time in ns, and a hash.
 
-    Of big files only both ends are hashed: a Parquet file's end names all of its parts and their bounds.
+    Of large files only both ends are hashed: the footer of a Parquet file lists all row groups with their bounds.
     """
     place = Path(path)
     stat = place.stat()
@@ -136,7 +135,7 @@ def file_mark(path: str) -> FileMark:
 
 
 def file_is_same(mark: FileMark) -> bool:
-    """Whether the marked file is there with the content that it had."""
+    """Whether the file still has the fingerprint's content."""
     try:
         now = file_mark(mark.path)
     except OSError:
@@ -147,7 +146,7 @@ def file_is_same(mark: FileMark) -> bool:
 
 
 def content_hash(view: FeatureView | OnDemandFeatureView) -> str:
-    """A hash of what a view and its source say; descriptions, tags and owners say nothing."""
+    """A hash of the definitions of a view and its source, without descriptions, tags and owners."""
     content: dict[str, Any] = {"view": view.content()}
     if isinstance(view, FeatureView):
         content["source"] = view.source.content()

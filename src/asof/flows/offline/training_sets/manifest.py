@@ -1,4 +1,4 @@
-"""The manifest of a training set: what it was made from; and the rows that are kept with it."""
+"""The manifest of a training set: its inputs; and access to the saved rows."""
 
 from __future__ import annotations
 
@@ -31,10 +31,10 @@ def manifest_of(
     marks: Mapping[str, SourceMark],
     changed: Sequence[str],
 ) -> TrainingSet:
-    """What a training set was made from, and what tells whether it can be made again."""
+    """The inputs of a training set, and whether it can be rebuilt."""
     parts, selection, query = read.parts, read.selection, read.query
     why = [
-        f"source {each!r} cannot be pinned: its rows may change without a trace"
+        f"source {each!r} cannot be pinned: its rows may change unnoticed"
         for each, mark in marks.items() if mark.kind == "query"
     ]  # fmt: skip
     why += [f"the files of source {each!r} changed while they were read" for each in changed]
@@ -73,14 +73,14 @@ def manifest_of(
 
 
 def _frame_text(read: HistoricalRead) -> str:
-    """Where the rows came from; empty for all rows of a time range."""
+    """The entity frame as text; empty for all rows of a time range."""
     if read.spine is None:
         return ""
     return ", ".join(read.spine.paths) if isinstance(read.spine, Files) else "a table"
 
 
 def _projections(selection: Selection) -> list[Projection]:
-    """Each output of a selection as a request would name it, with its view's alias and key columns."""
+    """Projections that select the same outputs, with each view's alias and key columns."""
     by_column: dict[str, tuple[Any, dict[str, str]]] = {}
     for read in selection.reads:
         mapped = {own: key for own, key in zip(read.view.join_keys, read.keys, strict=True) if own != key}
@@ -96,7 +96,7 @@ def _projections(selection: Selection) -> list[Projection]:
 
 
 def sources_read(parts: Parts, read: HistoricalRead) -> list[Source]:
-    """The sources of the views, and those that an SQL entity frame names."""
+    """The sources of the views, and those in an SQL entity frame."""
     sources = {each.view.source.name: each.view.source for each in read.query.reads}
     if isinstance(read.spine, str):
         known = read.snapshot.project.sources
@@ -105,7 +105,7 @@ def sources_read(parts: Parts, read: HistoricalRead) -> list[Source]:
 
 
 def mark_of(parts: Parts, source: Source) -> SourceMark:
-    """What says which rows of a source were read."""
+    """The pin of a source: the version, offsets or files that were read."""
     if isinstance(source, LogSource):
         rows = parts.offline.rows(parts.archive_of(source))
         offsets: dict[int, int] = {}
@@ -121,12 +121,12 @@ def mark_of(parts: Parts, source: Source) -> SourceMark:
 
 
 def as_seen(mark: SourceMark) -> dict[int, int]:
-    """An archive's pin as the offsets up to which its rows count; history that was loaded later does not."""
+    """An archive's pin as partition → last offset; history that was backfilled later is excluded."""
     return {HISTORY: -1, **(mark.offsets or {})}
 
 
 def files_are_same(mark: SourceMark) -> bool:
-    """Whether all files of a source are those that were read."""
+    """Whether all files of a source are unchanged since they were read."""
     return all(file_is_same(each) for each in mark.files or ())
 
 
@@ -165,7 +165,7 @@ def saved_training_set(parts: Parts, name: str) -> TrainingSet:
 
 
 def read_training_set(parts: Parts, name: str) -> pa.Table:
-    """One training set's rows, as they were saved."""
+    """The saved rows of a training set."""
     return open_training_set(parts, saved_training_set(parts, name)).read_all()
 
 
@@ -173,12 +173,12 @@ def open_training_set(parts: Parts, saved: TrainingSet) -> pa.RecordBatchReader:
     """The rows of a saved training set in batches.
 
     Raises:
-        NotFound: its rows are gone from the offline store.
+        NotFound: its rows are missing in the offline store.
     """
     reader = parts.offline.load_table(parts.project, saved.table)
     if reader is None:
         raise NotFound(
-            f"the rows of training set {saved.name!r} are gone from the offline store",
-            hint="restore the offline store, or save the set anew",
+            f"the rows of training set {saved.name!r} are missing in the offline store",
+            hint="restore the offline store, or save the set again",
         )
     return reader

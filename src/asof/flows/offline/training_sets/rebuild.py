@@ -1,4 +1,4 @@
-"""Training sets that were saved: listed, read, and made again to be compared with what they were."""
+"""Rebuild saved training sets, and compare them with the saved rows."""
 
 from __future__ import annotations
 
@@ -19,27 +19,27 @@ from asof.timing import micros
 _SAMPLE = 20
 
 Functions = Callable[[Selection], Selection]
-"""Puts the functions of on-demand views into a selection that was made from a registry's snapshot."""
+"""Adds the functions of on-demand views to a selection from a registry snapshot."""
 
 
 def rebuild_training_set(
     parts: Parts, name: str, *, functions: Functions = lambda selection: selection
 ) -> dict[str, Any]:
-    """Make a training set's features again for its own rows, over the archives as they were, and compare.
+    """Recompute a training set's features for its own rows, on the archives as of then, and compare.
 
-    The definitions of then are used where the registry still has them, else those of now.
+    It uses the definitions of then if the registry still has them, else the current ones.
 
     Returns:
         `equal`: no value differs (floats: by more than 1e-9 of their size); `identical`: the hashes are equal too;
-        `rows_then`, `rows_now`, `changed_columns`, `differing` (how many rows), `differing_rows` (the first of them),
-        and `why`: what has changed since that can explain a difference.
+        `rows_then`, `rows_now`, `changed_columns`, `differing` (number of rows), `differing_rows` (the first ones),
+        and `why`: changes since then that can explain a difference.
     """
     manifest = saved_training_set(parts, name)
     saved = open_training_set(parts, manifest).read_all()
     selection, snapshot, why = _selection_again(parts, manifest, functions)
     frame = saved.select(manifest.frame_columns)
     if manifest.time_column in frame.column_names:
-        # The frame's time is found by its name, whatever other times the frame has.
+        # The time column is known by name, whatever other timestamps the frame has.
         names = ["event_timestamp" if each == manifest.time_column else each for each in frame.column_names]
         frame = frame.rename_columns(names)
     seen = {each: as_seen(mark) for each, mark in manifest.sources.items() if mark.kind == "archive"}
@@ -50,7 +50,7 @@ def rebuild_training_set(
     )  # fmt: skip
     features = [each["name"] for each in manifest.columns if each["name"] not in manifest.frame_columns]
     now = read.table()
-    # A table's own columns come out of the read as they went in; a range's are made anew.
+    # A table's own columns are unchanged by the read; those of a time range are recomputed.
     again = (saved if manifest.entity_frame else now).select(manifest.frame_columns)
     for feature in features:
         again = again.append_column(feature, now[feature])
@@ -61,7 +61,7 @@ def rebuild_training_set(
     for batch in saved.to_batches():
         saved_digest.add(batch)
     if saved_digest.whole != manifest.content_hash:
-        why.append("the saved rows are not those that were saved: their hash differs from the manifest's")
+        why.append("the saved rows were changed: their hash differs from the manifest's")
     changed = [each for each in features if digest.columns[each] != manifest.column_hashes[each]]
     rows, differing = differing_rows(saved, again, changed, limit=_SAMPLE)
     changed = [each for each in changed if each in differing]
@@ -81,7 +81,7 @@ def rebuild_training_set(
 def _selection_again(
     parts: Parts, manifest: TrainingSet, functions: Functions
 ) -> tuple[Selection, Snapshot, list[str]]:
-    """The set's request, selected from the definitions of then if they are to be had; and what has changed since."""
+    """The set's request, planned with the definitions of then if available; and the changes since then."""
     current = parts.registry.load(parts.project)
     why = _definition_changes(manifest, current)
     if why:
@@ -89,9 +89,9 @@ def _selection_again(
             then = parts.registry.load_version(parts.project, manifest.registry_version)
             if not _definition_changes(manifest, then):
                 selection = functions(_selected(then, manifest))
-                return selection, then, [f"{each}; rebuilt by the one of then" for each in why]
+                return selection, then, [f"{each}; rebuilt with the old one" for each in why]
         except AsofError:
-            pass  # the version is no longer kept, or its functions are not at hand: the definitions of now are used
+            pass  # the registry version or its functions are gone: use the current definitions
     return functions(_selected(current, manifest)), current, why
 
 
@@ -101,8 +101,8 @@ def _selected(snapshot: Snapshot, manifest: TrainingSet) -> Selection:
         view = snapshot.project.view(each.view)
         if view is None:
             raise NotFound(
-                f"training set {manifest.name!r} cannot be rebuilt: view {each.view!r} is not applied any more",
-                hint="apply it again",
+                f"training set {manifest.name!r} cannot be rebuilt: feature view {each.view!r} is not applied any more",
+                hint="apply the view again",
             )
         projections.append(Projection(view, each.features, each.alias or "", each.join_key_map))
     return select(snapshot, projections, full_feature_names=manifest.full_feature_names)
@@ -130,7 +130,7 @@ def _source_changes(parts: Parts, manifest: TrainingSet) -> list[str]:
     for name, mark in manifest.sources.items():
         if mark.kind == "files" and not files_are_same(mark):
             gone = [each.path for each in mark.files or () if not file_is_same(each)]
-            why.append(f"source {name!r}: the file {gone[0]} is not the one of then")
+            why.append(f"source {name!r}: the file {gone[0]} was changed or removed")
         elif mark.kind == "query":
             why.append(f"source {name!r} cannot be pinned: its rows may have changed")
     return why

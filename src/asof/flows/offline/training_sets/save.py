@@ -1,4 +1,4 @@
-"""Save a training set: the rows of a historical read under a name, with a manifest of all that they were made from."""
+"""Save a training set: the rows of a historical read, with a manifest of all inputs."""
 
 from __future__ import annotations
 
@@ -23,17 +23,17 @@ _NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.\-]{0,99}")
 def save_training_set(
     read: HistoricalRead, name: str, *, overwrite: bool = False, progress: Progress = silent
 ) -> dict[str, Any]:
-    """Run a historical read, keep its rows, and answer the manifest.
+    """Run a historical read and save its rows; returns the manifest.
 
-    The archives are read as of this moment: events that arrive meanwhile are in no row.
+    The archives are read as of now: events that arrive meanwhile are not included.
 
     Raises:
-        RequestError: the name cannot be one, or is taken and `overwrite` is not set.
+        RequestError: the name is invalid, or taken and `overwrite` is not set.
     """
     parts = read.parts
     if not _NAME.fullmatch(name):
         raise RequestError(
-            f"{name!r} cannot name a training set", hint="use up to 100 letters, digits, '_', '-' and '.'"
+            f"{name!r} is not a valid name of a training set", hint="use up to 100 letters, digits, '_', '-' and '.'"
         )
     _refuse_taken(parts.registry.load(parts.project).facts, name, overwrite=overwrite)
     sources = sources_read(parts, read)
@@ -78,6 +78,6 @@ def _refuse_taken(facts: Facts, name: str, *, overwrite: bool) -> None:
     if known is not None and not overwrite:
         again = Argument("overwrite", True)
         raise RequestError(
-            f"training set {name!r} was saved at {known.created} by {known.created_by or 'somebody'} already",
+            f"training set {name!r} already exists: saved at {known.created} by {known.created_by or 'unknown'}",
             hint=f"choose another name, or pass {again}", arguments=[again],
         )  # fmt: skip

@@ -1,4 +1,4 @@
-"""What Redis runs by itself, so that reading, deciding and writing are one step: scripts, sent by their hash."""
+"""Lua scripts, called by their hash: reading, deciding and writing are one atomic step."""
 
 from __future__ import annotations
 
@@ -6,20 +6,20 @@ from hashlib import sha1
 from pathlib import Path
 
 GONE = "ASOFGONE"
-"""The error of a script that found no such table."""
+"""The error reply of a script if the table does not exist."""
 
 LATER_MS = 10**14
-"""Added to the expiry of rows that Redis must not remove by its own clock (3000 years)."""
+"""Added to the expiry of rows that Redis must not remove by its own clock: 3000 years."""
 
 _FOLDER = Path(__file__).parent
 
 
 class Script:
-    """A script and its hash.
+    """A Lua script and its hash.
 
     Args:
-        name: of its file in this folder.
-        checks_table: begins with `table_check.lua`, which defines `first`.
+        name: its file in this directory.
+        checks_table: prepend `table_check.lua`, which defines `first`.
     """
 
     def __init__(self, name: str, *, checks_table: bool = False) -> None:
@@ -31,7 +31,7 @@ class Script:
 NEWEST = Script("newest", checks_table=True)
 UNCHANGED = Script("unchanged", checks_table=True)
 UNCHANGED_SMALL = Script("unchanged_small", checks_table=True)
-"""For at most 1000 rows: Lua takes no more than 8000 arguments."""
+"""At most 1000 rows: Lua accepts at most 8000 arguments."""
 
 PREPARE = Script("prepare")
 WRITE_PROGRESS = Script("write_progress")
