@@ -24,7 +24,7 @@ from asof.flows.generations.layout import layout_of
 from asof.flows.generations.writer import GenerationWriter
 from asof.flows.offline.key_rows import view_as_of, whole_view
 from asof.flows.push.pusher import Pusher
-from asof.flows.rows.arrival import STAMP
+from asof.flows.rows.arrival import STAMP, stamps_of
 from asof.flows.stores import Parts, current_generation, table_of
 from asof.flows.stream.dead_letters import list_letters, replay_letters
 from asof.flows.stream.rebuild import rebuild
@@ -311,8 +311,9 @@ def test_on_random_histories_serving_and_training_are_what_the_design_says(
                 price += 1
                 rows.append(row(price, item=rng.randrange(2), at=NOW - rng.randrange(1, 4) * MINUTE))
             process.push(*rows, after=rng.choice([0, 0, SECOND]))
-            stamp, partition = process.pusher._stamp, process.pusher.partition
-            first = process.pusher._position - len(rows)
+            partition = process.pusher.partition
+            first = process.log.bounds("push.prices")[partition][1] - len(rows)
+            (stamp, *_) = stamps_of(process.log.read("push.prices", partition, first).headers).tolist()  # type: ignore[union-attr]
             events += [
                 {**each, "arrival": (topic, stamp, partition, first + number)} for number, each in enumerate(rows)
             ]
@@ -427,16 +428,20 @@ def test_a_training_set_of_an_earlier_version_is_rebuilt_as_it_was(earlier: Feat
     assert again["identical"] and again["equal"], again
 
 
-def test_rows_that_an_earlier_version_still_writes_to_new_tables_are_read_and_mended(earlier: FeatureStore) -> None:
+def test_rows_that_an_earlier_version_still_writes_to_new_tables_are_read_and_mended(
+    earlier: FeatureStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """A process of an earlier version that goes on after an apply writes its own format wherever it finds no row."""
     earlier.apply()
     parts, snapshot = open_store_of(earlier).parts, open_store_of(earlier).snapshot()
-    for name in ("price", "ends"):
-        view = snapshot.project.views[name]
-        feeder = GenerationWriter(parts, view, str(current_generation(snapshot, view)))
-        feeder._format, feeder._layout = 1, feeder._layout and feeder._layout.earlier
-        rows = pa.table({"item": ["e", "e"], "price": [1.0, 2.0], "at": pa.array([NOON - timedelta(hours=1)] * 2)})
-        feeder.apply(_batch(view, rows), clock=parts.clock())
+    with monkeypatch.context() as patch:
+        for module in ("writer", "layout"):
+            patch.setattr(f"asof.flows.generations.{module}.keeps_arrival", lambda *_: False)
+        for name in ("price", "ends"):
+            view = snapshot.project.views[name]
+            rows = pa.table({"item": ["e", "e"], "price": [1.0, 2.0], "at": pa.array([NOON - timedelta(hours=1)] * 2)})
+            writer = GenerationWriter(parts, view, str(current_generation(snapshot, view)))
+            writer.apply(_batch(view, rows), clock=parts.clock())
     assert online(earlier, "e")["e"] == {"price": 2.0, "first": 1.0, "last": 2.0, "last_3": [1.0, 2.0], "n": 2}
     assert len(online(earlier, *"ez" * 40)) == 2
 

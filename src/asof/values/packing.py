@@ -40,7 +40,7 @@ FORMAT, ARRIVAL_FORMAT = 1, 2
 """The version of a packed latest-value row, its first element; the second is of log-fed rows that keep their arrival.
 
 In the first, which earlier versions of Asof wrote, log-fed rows are ordered by offset and partition. A table of it
-stays as it is until its view is built anew, since processes of those versions may read and write it, too."""
+stays in it until the view is rebuilt, since processes of those versions may read and write it, too."""
 
 FORMATS = frozenset((FORMAT, ARRIVAL_FORMAT))
 
@@ -205,7 +205,7 @@ def merge_versions(
 
 
 def _with_arrival(row: list[Any], width: int) -> list[Any]:
-    """A row of `FORMAT`, unpacked, with the arrival of its places."""
+    """An unpacked row of `FORMAT` as one of `ARRIVAL_FORMAT`."""
 
     def arrival(created: int, offset: int, partition: int | list[int], *time: int) -> list[Any]:
         if isinstance(partition, list):

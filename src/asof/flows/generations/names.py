@@ -15,9 +15,9 @@ def next_generation(facts: Facts, view: FeatureView) -> str:
 
 
 def keeps_arrival(generation: str | None, view: FeatureView) -> bool:
-    """Whether the rows of a generation keep their arrival; those that an earlier version of Asof began do not.
+    """Whether the rows of a generation keep their arrival; those of an earlier version of Asof do not.
 
-    Both kinds are fed as they are, so that processes of both versions may do so, until the view is built anew.
+    Both formats are read and written, so that processes of both versions may share a generation, until a rebuild.
     """
     return is_ordered_by_arrival(view) and generation is not None and has_shape_of(generation, view)
 
@@ -28,5 +28,5 @@ def has_shape_of(generation: str, view: FeatureView) -> bool:
 
 
 def is_of_earlier_version(generation: str, view: FeatureView) -> bool:
-    """Whether an earlier version of Asof built a generation, of this definition: it serves until it is built anew."""
+    """Whether an earlier version of Asof built the generation, of this definition; it serves until a rebuild."""
     return not has_shape_of(generation, view) and generation.rpartition("-")[0] == state_hash(view, earlier=True)

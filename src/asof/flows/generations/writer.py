@@ -180,13 +180,13 @@ class GenerationWriter:
         return written
 
     def _places(self, batch: RowBatch) -> tuple[list[int], list[Any]]:
-        """What says when the rows arrived: the last two of a `Version`'s place, of each."""
+        """`arrived` and `within` of each row's `Version`."""
         if self._format != ARRIVAL_FORMAT:
             return batch.offset.tolist(), batch.partition.tolist()
         era, first, second = (words.tolist() for words in batch.arrival.words)
         if batch.origin is None:
             return era, list(map(list, zip(first, second)))
-        # The place in the archive, too: what the row has seen is told by it.
+        # Partition and offset in the archive, too: they tell which messages the row has seen.
         return era, list(map(list, zip(first, second, batch.partition.tolist(), batch.offset.tolist())))
 
     def newest(self, rows: LatestRows, arrived: AppendedRows, keys: list[bytes]) -> NewestPackedRows:

@@ -201,10 +201,9 @@ class ViewReader:
         windows = {each.name: each.window for each in view.aggregations}
         self._has_sessions = any(isinstance(windows.get(name), Session) for name in self.names)
         self._plain = [plainer(field.dtype) for field in view.key_fields]
-        fields = [field.name for field in view.features]
-        self._width = len(fields)
-        # A row is [format, event time, value, …], and of a log [… , [created, arrived, within], pending] beside.
-        self._formats = FORMATS if self.is_log_fed else frozenset((FORMAT,))
+        self._width = len(fields := [field.name for field in view.features])
+        # A row is [format, event time, value, …]; of a log source also [created, arrived, within] and pending.
+        self._formats = FORMATS if self.is_log_fed else {FORMAT}
         self._nothing = [FORMAT, None, *[None] * (self._width + (2 if self.is_log_fed else 0))]
         places = [2 + fields.index(name) for name in self.names]
         self.pick = itemgetter(*places) if len(places) > 1 else lambda columns: (columns[places[0]],)

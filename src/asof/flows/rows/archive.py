@@ -59,13 +59,13 @@ def with_arrival(
     rows: pa.Table, *, partition: Any, offset: Any, ingested_at: Any, source: LogSource | None = None,
     pushed_at: Any = None, origin: tuple[Any, Any] | None = None,
 ) -> pa.Table:  # fmt: skip
-    """The rows with the four columns that every archive has, and those that a log source's has beside.
+    """Add the four columns that every archive has, and those that only archives of log sources have.
 
     Args:
         partition, offset: n of each.
         ingested_at: one moment in microseconds for all rows, or n.
         pushed_at: n stamps, 0 where a row has none; None where no row has one.
-        origin: the places of replayed dead letters, n partitions and n offsets; None where no row is one.
+        origin: n partitions and n offsets that replayed dead letters had as messages; None where no row is one.
     """
     later: list[pa.Array] = []
     fields = () if source is None else _later_fields(source)

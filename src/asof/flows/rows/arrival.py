@@ -48,7 +48,7 @@ class Arrivals:
 
     @classmethod
     def of(cls, partition: npt.NDArray[Any], offset: Ints, pushed_at: Ints | None = None) -> Arrivals:
-        """The arrivals of these places.
+        """The arrivals of n messages.
 
         Args:
             partition, offset: n of each, numbered as in the archive.
@@ -109,17 +109,17 @@ def _stamp_of(headers: Headers) -> Micros:
 
 
 def origin_header(place: Place) -> tuple[str, bytes]:
-    """The header that carries a letter's place behind the headers of its message."""
+    """The header with a dead letter's partition and offset; it goes after the headers of its message."""
     return ORIGIN, msgspec.json.encode(place)
 
 
 def origin(headers: Headers) -> Place | None:
-    """The place of the letter that a replayed message is; None of a message that is none."""
+    """Partition and offset of the dead letter that a replayed message is; None of any other message."""
     return next(_origins(headers), None)
 
 
 def first_origin(headers: Headers) -> Place | None:
-    """The place that a replayed message had when it came for the first time: a letter may be a replayed one itself."""
+    """Partition and offset of the original message: a replayed message may become a dead letter once more."""
     for place in _origins(headers):
         if not ArchivePartition(place[0]).is_replayed:
             return place
@@ -136,10 +136,10 @@ def _origins(headers: Headers) -> Iterator[Place]:
 
 
 def origins_of(headers: Sequence[Headers] | None, partition: Ints, offset: Ints) -> tuple[Ints, Ints] | None:
-    """The first places of n replayed messages, and their own where they do not say; None where none does.
+    """Partitions and offsets of the original messages of n replayed ones; None where no header has them.
 
     Args:
-        partition, offset: their own places.
+        partition, offset: their own, for those without such a header.
     """
     if headers is None:
         return None
